@@ -1,0 +1,99 @@
+"""The port: all that a flow may ask of the world.
+
+A flow is a coroutine (or an async generator) over this protocol. ``_transport`` implements it twice:
+blocking, whose methods never suspend, so that ``run`` drives a flow to its end without a loop or a
+thread; and async, where the same five methods are awaited. Tests implement it a third time, with a
+dict. Retries, auth, deadlines and redaction are behind ``send``; looking before a re-send, renewing a
+SAS and probing for readiness are steps of flows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
+
+from maas_client.wire.op import Answer, Op
+
+T = TypeVar("T")
+A = TypeVar("A")
+Step = Coroutine[Any, Any, T]
+"""What calling a flow gives."""
+
+Backend = Literal["azureml", "foundry"]
+
+
+@dataclass(slots=True)
+class Scope:
+    """What this connection points at."""
+
+    dialect: Backend
+    local: bool
+    """True when the address is our own server on loopback: no retirement, quick polls."""
+    values: Mapping[str, str]
+    """Path values that every operation of the dialect needs (subscription, workspace, ...)."""
+    bases: Mapping[str, str]
+    """Base address by ``Plane.value``, for planes whose address is not discovered."""
+    cloud: str = "public"
+    found: dict[str, Any] = field(default_factory=dict)
+    """What flows have looked up and may keep: the workspace, the data plane's address, keys."""
+
+
+class IO(Protocol):
+    """See the module's docstring. Every method may raise a ``MaasError`` and nothing else."""
+
+    @property
+    def scope(self) -> Scope: ...
+
+    async def send(
+        self,
+        op: Op[T],
+        body: Any = None,
+        *,
+        at: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        key: str | None = None,
+        deadline_s: float | None = None,
+        **path: str,
+    ) -> Answer[T]:
+        """Send one operation, again where ``op.resend`` allows, and return what it promised.
+
+        ``at`` replaces the plane's base address; with an empty ``op.path`` it is the whole URL.
+        ``key`` is a deployment's key and replaces the plane's own credential. ``body`` is a
+        JSON-ready value, bytes, or a ``Part`` list for multipart, as ``op.body`` says.
+        """
+        ...
+
+    def lines(
+        self,
+        op: Op[Any],
+        body: Any = None,
+        *,
+        at: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        **path: str,
+    ) -> AsyncGenerator[str, None]:
+        """Yield the answer line by line as it arrives, without line ends. Never re-sent."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+    def elapsed(self) -> float:
+        """Seconds since some fixed moment: the larger of monotonic and wall-clock time, so that
+        a laptop's sleep counts."""
+        ...
+
+    async def call(self, fn: Callable[[], T]) -> T:
+        """Run something that blocks (hashing, reading a file) without stopping the others."""
+        ...
+
+    async def parallel(
+        self, step: Callable[[A], Step[T]], over: Sequence[A], limit: int
+    ) -> list[T]:
+        """Run ``step`` over all items, at most ``limit`` at once; results in order. The first
+        error cancels the rest and is raised."""
+        ...

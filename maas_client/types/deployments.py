@@ -1,0 +1,52 @@
+"""Deployments: a model that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
+
+from maas_client.types._model import Noun
+
+
+class Keys(BaseModel):
+    """The two keys of a deployment; ``get_secret_value()`` shows one."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    primary: SecretStr
+    secondary: SecretStr
+
+
+class Deployment(Noun):
+    """A model that answers under a name. ``with`` (or ``async with``) deletes it on the way out."""
+
+    id: str
+    name: str
+    model: str | None = None
+    """The model as the service names it; not the deployment's name."""
+    status: str
+    """The service's own provisioning word, verbatim."""
+    ready: bool = False
+    """A chat request has been answered, not merely ``Succeeded``."""
+    url: str | None = None
+    """Where it answers, as the service gave it."""
+    properties: dict[str, Any] = Field(default_factory=dict)
+
+    _delete: Callable[[], Any] | None = PrivateAttr(default=None)
+    _adelete: Callable[[], Awaitable[Any]] | None = PrivateAttr(default=None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._delete is not None:
+            self._delete()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._adelete is not None:
+            await self._adelete()
