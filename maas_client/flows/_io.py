@@ -51,6 +51,7 @@ class IO(Protocol):
         body: Any = None,
         *,
         at: str | None = None,
+        url: str | None = None,
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
         key: str | None = None,
@@ -59,7 +60,8 @@ class IO(Protocol):
     ) -> Answer[T]:
         """Send one operation, again where ``op.resend`` allows, and return what it promised.
 
-        ``at`` replaces the plane's base address; with an empty ``op.path`` it is the whole URL.
+        ``at`` replaces the plane's base address (it may carry a query of its own: a SAS); ``url``
+        replaces address and path: a ``Location``, a ``nextLink``, a SAS address.
         ``key`` is a deployment's key and replaces the plane's own credential. ``body`` is a
         JSON-ready value, bytes, or a ``Part`` list for multipart, as ``op.body`` says.
         """

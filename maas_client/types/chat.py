@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, Field
 
 from maas_client.types._model import Noun
@@ -14,12 +12,16 @@ class _Part(BaseModel):
 
 
 class FunctionCall(_Part):
+    """What a tool call names and passes."""
+
     name: str = ""
     arguments: str = ""
     """JSON text, as the model wrote it."""
 
 
 class ToolCall(_Part):
+    """One call the model asks for."""
+
     index: int | None = None
     id: str | None = None
     type: str = "function"
@@ -27,18 +29,24 @@ class ToolCall(_Part):
 
 
 class Message(_Part):
+    """One message of a conversation."""
+
     role: str
     content: str | None = None
     tool_calls: tuple[ToolCall, ...] | None = None
 
 
 class Choice(_Part):
+    """One answer among those asked for."""
+
     index: int = 0
     message: Message
     finish_reason: str | None = None
 
 
 class Usage(_Part):
+    """Tokens read and written."""
+
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
@@ -55,12 +63,16 @@ class ChatCompletion(Noun):
 
 
 class Delta(_Part):
+    """What a chunk adds to the message."""
+
     role: str | None = None
     content: str | None = None
     tool_calls: tuple[ToolCall, ...] | None = None
 
 
 class ChunkChoice(_Part):
+    """One choice's part of a chunk."""
+
     index: int = 0
     delta: Delta = Field(default_factory=Delta)
     finish_reason: str | None = None

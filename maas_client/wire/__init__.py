@@ -1,0 +1,1 @@
+"""The treaty: what Azure's HTTP says, as tables and wire models. No I/O."""

@@ -105,8 +105,5 @@ def address(
     """Return the full URL of ``op`` at a base address (which may carry a query of its own: a SAS)."""
     base, _, held = at.partition("?")
     said = urlencode({**op.query, **(query or {})}, quote_via=quote, safe="")
-    path = expand(op.path, values)
     joined = "&".join(part for part in (said, held) if part)
-    return base.rstrip("/") + path + (f"?{joined}" if joined else "") if path else (
-        base + (f"?{joined}" if joined else "")
-    )
+    return base.rstrip("/") + expand(op.path, values) + (f"?{joined}" if joined else "")

@@ -1,0 +1,224 @@
+"""Bodies of the azureml dialect (azure-api.md sections 1-3).
+
+Only what one of the houses reads is named; everything else is kept in the extra fields.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from maas_client.wire._model import Wire
+
+
+class SystemData(Wire):
+    created_at: str | None = None
+    created_by: str | None = None
+    created_by_type: str | None = None
+    last_modified_at: str | None = None
+
+
+class Page(Wire):
+    """An ARM list; ``next_link`` is followed verbatim (its ``$skip`` is opaque)."""
+
+    value: list[dict[str, Any]] = Field(default_factory=list)
+    next_link: str | None = None
+
+
+class WorkspaceProperties(Wire):
+    workspace_id: str
+    """The workspace's GUID: model ids name it, never the workspace's name."""
+    discovery_url: str | None = None
+    storage_account: str | None = None
+    friendly_name: str | None = None
+
+
+class Workspace(Wire):
+    id: str
+    name: str
+    location: str
+    kind: str | None = None
+    properties: WorkspaceProperties
+
+
+class Discovery(Wire):
+    api: str
+    """``https://{region}.api.azureml.ms``."""
+
+
+class DatastoreCredentials(Wire):
+    credentials_type: str = "None"
+    """AccountKey, Certificate, None (identity only), Sas, ServicePrincipal."""
+
+
+class DatastoreProperties(Wire):
+    datastore_type: str = "AzureBlob"
+    account_name: str
+    container_name: str
+    endpoint: str = "core.windows.net"
+    protocol: str = "https"
+    is_default: bool = False
+    credentials: DatastoreCredentials = Field(default_factory=DatastoreCredentials)
+
+
+class Datastore(Wire):
+    id: str | None = None
+    name: str
+    properties: DatastoreProperties
+
+
+class DatastoreSecrets(Wire):
+    secrets_type: str
+    """Sas or AccountKey."""
+    sas_token: str | None = Field(default=None, repr=False)
+    key: str | None = Field(default=None, repr=False)
+
+
+class DataVersionProperties(Wire):
+    data_type: str = "uri_file"
+    data_uri: str
+    description: str | None = None
+    is_anonymous: bool = False
+    is_archived: bool = False
+    tags: dict[str, str] = Field(default_factory=dict)
+    properties: dict[str, str] = Field(default_factory=dict)
+
+
+class DataVersion(Wire):
+    id: str | None = None
+    name: str | None = None
+    properties: DataVersionProperties
+    system_data: SystemData | None = None
+
+
+class JobInput(Wire):
+    job_input_type: str
+    uri: str
+
+
+class FineTuningDetails(Wire):
+    model_provider: str
+    """``Custom`` or ``AzureOpenAI``; compare without case."""
+    task_type: str
+    model: JobInput
+    training_data: JobInput
+    validation_data: JobInput | None = None
+    hyper_parameters: dict[str, Any] | None = None
+    """``Custom``: every value a string."""
+
+
+class JobOutput(Wire):
+    job_output_type: str
+    asset_name: str | None = None
+
+
+class JobProperties(Wire):
+    job_type: str
+    status: str | None = None
+    display_name: str | None = None
+    experiment_name: str | None = None
+    is_archived: bool = False
+    tags: dict[str, str] = Field(default_factory=dict)
+    properties: dict[str, str] = Field(default_factory=dict)
+    fine_tuning_details: FineTuningDetails
+    outputs: dict[str, JobOutput] = Field(default_factory=dict)
+    resources: dict[str, Any] | None = None
+    compute_id: str | None = None
+    queue_settings: dict[str, Any] | None = None
+    services: dict[str, Any] = Field(default_factory=dict)
+
+
+class Job(Wire):
+    id: str | None = None
+    name: str | None = None
+    type: str | None = None
+    properties: JobProperties
+    system_data: SystemData | None = None
+
+
+class RunError(Wire):
+    """``{"error": {"code", "message", ...}, "correlation": ...}`` in run details."""
+
+    error: dict[str, Any] = Field(default_factory=dict)
+
+
+class RunDetails(Wire):
+    run_id: str
+    status: str
+    start_time_utc: str | None = None
+    end_time_utc: str | None = None
+    error: RunError | None = None
+    warnings: list[dict[str, Any]] = Field(default_factory=list)
+    log_files: dict[str, str] = Field(default_factory=dict, repr=False)
+    """Name to an address with a SAS: never logged."""
+    properties: dict[str, Any] = Field(default_factory=dict)
+
+
+class RunData(Wire):
+    run_metadata: dict[str, Any] = Field(default_factory=dict)
+    """``outputs.registered_model.assetId`` names the registered model."""
+
+
+class ModelVersionProperties(Wire):
+    model_type: str | None = None
+    model_uri: str | None = None
+    job_name: str | None = None
+    description: str | None = None
+    is_archived: bool = False
+    tags: dict[str, str] = Field(default_factory=dict)
+    properties: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModelVersion(Wire):
+    id: str
+    name: str
+    properties: ModelVersionProperties
+    system_data: SystemData | None = None
+
+
+class EndpointProperties(Wire):
+    model_settings: dict[str, str] = Field(default_factory=dict)
+    auth_mode: str | None = None
+    content_safety: dict[str, str] | None = None
+    provisioning_state: str | None = None
+    endpoint_state: str | None = None
+    inference_endpoint: dict[str, Any] | None = None
+    """``{"uri": ..., "headers": {...}}``: where it answers, and what a caller must send along."""
+
+
+class Endpoint(Wire):
+    id: str | None = None
+    name: str | None = None
+    location: str
+    sku: dict[str, Any] = Field(default_factory=lambda: {"name": "Consumption"})
+    tags: dict[str, str] = Field(default_factory=dict)
+    properties: EndpointProperties
+    system_data: SystemData | None = None
+
+
+class EndpointKeys(Wire):
+    primary_key: str = Field(repr=False)
+    secondary_key: str = Field(repr=False)
+
+
+class Operation(Wire):
+    """The body behind ``Azure-AsyncOperation``."""
+
+    status: str
+    error: dict[str, Any] | None = None
+
+
+class MetricNames(Wire):
+    """``POST .../list``: which metrics a run has."""
+
+    value: list[dict[str, Any]] = Field(default_factory=list)
+    continuation_token: str | None = None
+
+
+class MetricValues(Wire):
+    """``POST .../full``: ``value[].data`` maps the metric's name to a number, ``step`` counts."""
+
+    name: str | None = None
+    value: list[dict[str, Any]] = Field(default_factory=list)
+    continuation_token: str | None = None

@@ -1,0 +1,96 @@
+"""The blob REST API, as far as training files need it (azure-api.md section 2.1).
+
+The base address is the container's (``https://{account}.blob.core.windows.net/{container}``) with its
+SAS behind it. On loopback the account stands in the path, as Azurite has it.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+from xml.sax.saxutils import escape
+
+from maas_client.wire.azureml_models import DatastoreProperties
+from maas_client.wire.op import Op, Plane
+
+VERSION = "2024-11-04"
+"""Sent as ``x-ms-version``; any well-formed date is accepted by our server."""
+
+UPLOAD_STATUS = "x-ms-meta-upload_status"
+"""``completed`` on a blob that azure-ai-ml, or this client, has finished."""
+
+BLOB_PUT = Op("blobs.put", "PUT", Plane.BLOB, "/{blob:path}", type(None), ok=(201,), body="bytes")
+BLOCK_PUT = Op(
+    "blocks.put",
+    "PUT",
+    Plane.BLOB,
+    "/{blob:path}",
+    type(None),
+    ok=(201,),
+    body="bytes",
+    query={"comp": "block"},
+)
+"""Query ``blockid``: base64, the same length for all blocks of a blob."""
+BLOCK_LIST_PUT = Op(
+    "blocks.commit",
+    "PUT",
+    Plane.BLOB,
+    "/{blob:path}",
+    type(None),
+    ok=(201,),
+    body="xml",
+    query={"comp": "blocklist"},
+)
+BLOCK_LIST_GET = Op(
+    "blocks.list",
+    "GET",
+    Plane.BLOB,
+    "/{blob:path}",
+    bytes,
+    query={"comp": "blocklist", "blocklisttype": "all"},
+)
+METADATA_PUT = Op(
+    "blobs.metadata",
+    "PUT",
+    Plane.BLOB,
+    "/{blob:path}",
+    type(None),
+    query={"comp": "metadata"},
+)
+"""200 and nothing else: a 201 makes the official SDK raise."""
+BLOB_HEAD = Op("blobs.head", "HEAD", Plane.BLOB, "/{blob:path}", type(None))
+BLOB_GET = Op("blobs.get", "GET", Plane.BLOB, "/{blob:path}", bytes, ok=(200, 206))
+BLOB_DELETE = Op("blobs.delete", "DELETE", Plane.BLOB, "/{blob:path}", type(None), ok=(202,))
+BLOB_LIST = Op(
+    "blobs.list", "GET", Plane.BLOB, "", bytes, query={"restype": "container", "comp": "list"}
+)
+
+OPERATIONS: tuple[Op[Any], ...] = tuple(
+    value for value in list(globals().values()) if isinstance(value, Op)
+)
+
+_IP_OR_LOCAL = re.compile(r"^(localhost|\d+\.\d+\.\d+\.\d+|\[[0-9a-fA-F:]+\])(:\d+)?$")
+
+
+def container_url(store: DatastoreProperties) -> str:
+    """Return the container's address; an endpoint that is an IP address or localhost takes the
+    account in its path (Azurite's convention), since ``account.blob.127.0.0.1`` is no host."""
+    if _IP_OR_LOCAL.match(store.endpoint):
+        return f"{store.protocol}://{store.endpoint}/{store.account_name}/{store.container_name}"
+    host = f"{store.account_name}.blob.{store.endpoint}"
+    return f"{store.protocol}://{host}/{store.container_name}"
+
+
+def block_id(index: int, digest: bytes) -> str:
+    """Return a block id that names place and content, so that a second run finds what is there.
+
+    48 bytes before base64: 16 digits of the index and 32 of the block's digest, in hex.
+    """
+    return base64.b64encode(f"{index:016d}{digest.hex()[:32]}".encode()).decode()
+
+
+def block_list(ids: list[str]) -> bytes:
+    """Return the body of Put Block List, in the order of the content."""
+    rows = "".join(f"<Latest>{escape(i)}</Latest>" for i in ids)
+    return f'<?xml version="1.0" encoding="utf-8"?><BlockList>{rows}</BlockList>'.encode()
