@@ -1,0 +1,80 @@
+"""An answer's text, back into content and tool calls."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maas_client.chat import TEMPLATES, parse_answer, render
+
+PHI4_MINI = TEMPLATES["phi4-mini"]
+
+
+def test_plain_text_stays_as_it_is() -> None:
+    assert parse_answer("  Hello\n", PHI4_MINI) == ("  Hello\n", [])
+
+
+@pytest.mark.parametrize("name", sorted(TEMPLATES))
+def test_an_answer_ends_at_the_end_of_turn(name: str) -> None:
+    template = TEMPLATES[name]
+    assert parse_answer(f"Hi{template.end_of_turn} and more", template) == ("Hi", [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<|tool_call|>[{"name": "f", "arguments": {"a": 1}}]<|/tool_call|>',
+        '<|tool_call|>{"name": "f", "arguments": {"a": 1}}<|/tool_call|>',
+        '<|tool_call|>[{"name": "f", "parameters": {"a": 1}}]',
+        'functools[{"name": "f", "arguments": {"a": 1}}]',
+        '<|tool_call|>[{"name": "f", "arguments": "{\\"a\\": 1}"}]<|/tool_call|><|end|>',
+    ],
+)
+def test_the_forms_of_a_call(text: str) -> None:
+    content, calls = parse_answer(text, PHI4_MINI)
+    assert content == ""
+    assert [call["function"] for call in calls] == [{"name": "f", "arguments": '{"a": 1}'}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<|tool_call|>[{broken<|/tool_call|>", "<|tool_call|>[]<|/tool_call|>", "functools[1]"],
+)
+def test_what_only_looks_like_a_call_stays_text(text: str) -> None:
+    assert parse_answer(text, PHI4_MINI) == (text, [])
+
+
+def test_templates_without_tools_find_no_calls() -> None:
+    text = '<tool_call>{"name": "f"}</tool_call>'
+    assert parse_answer(text, TEMPLATES["phi3"]) == (text, [])
+
+
+_arguments = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=9), max_size=3)
+
+
+@pytest.mark.parametrize("name", ["phi4-mini", "smollm2"])
+@given(said=st.lists(_arguments, min_size=1, max_size=3), content=st.sampled_from(["", "Sure."]))
+def test_what_is_rendered_is_parsed_back(
+    name: str, said: list[dict[str, Any]], content: str
+) -> None:
+    template = TEMPLATES[name]
+    calls = [
+        {"type": "function", "function": {"name": f"f{at}", "arguments": json.dumps(arguments)}}
+        for at, arguments in enumerate(said)
+    ]
+    row = [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": content, "tool_calls": calls},
+    ]
+    text = "".join(part.text for part in render(row, None, template) if part.learned)
+    got, parsed = parse_answer(text, template)
+    assert got == content
+    assert [call["function"]["name"] for call in parsed] == [
+        call["function"]["name"] for call in calls
+    ]
+    assert [json.loads(call["function"]["arguments"]) for call in parsed] == said
+    assert len({call["id"] for call in parsed}) == len(parsed)
