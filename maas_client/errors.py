@@ -106,7 +106,7 @@ class TransportError(MaasError):
 
 
 class StatusError(MaasError):
-    """The service answered with a refusal."""
+    """The service answered with a refusal. ``retry_after``: the wait it asked for, in seconds."""
 
     def __init__(
         self,
@@ -118,9 +118,11 @@ class StatusError(MaasError):
         operation: str | None = None,
         target: str | None = None,
         details: Sequence[Any] = (),
+        retry_after: float | None = None,
         hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
+        self.retry_after = retry_after
         self.status = status
         self.code = code
         self.request_id = request_id
@@ -156,10 +158,6 @@ class ConflictError(StatusError):
 
 class RateLimitError(StatusError):
     """Too many requests. ``retry_after`` is the service's wish in seconds, if it named one."""
-
-    def __init__(self, message: str, *, retry_after: float | None = None, **rest: Any) -> None:
-        super().__init__(message, **rest)
-        self.retry_after = retry_after
 
 
 class ServiceError(StatusError):

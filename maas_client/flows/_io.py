@@ -10,33 +10,15 @@ SAS and probing for readiness are steps of flows.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from maas_client.wire.op import Answer, Op
+from maas_client.wire.scope import Scope
 
 T = TypeVar("T")
 A = TypeVar("A")
 Step = Coroutine[Any, Any, T]
 """What calling a flow gives."""
-
-Backend = Literal["azureml", "foundry"]
-
-
-@dataclass(slots=True)
-class Scope:
-    """What this connection points at."""
-
-    dialect: Backend
-    local: bool
-    """True when the address is our own server on loopback: no retirement, quick polls."""
-    values: Mapping[str, str]
-    """Path values that every operation of the dialect needs (subscription, workspace, ...)."""
-    bases: Mapping[str, str]
-    """Base address by ``Plane.value``, for planes whose address is not discovered."""
-    cloud: str = "public"
-    found: dict[str, Any] = field(default_factory=dict)
-    """What flows have looked up and may keep: the workspace, the data plane's address, keys."""
 
 
 class IO(Protocol):

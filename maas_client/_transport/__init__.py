@@ -1,0 +1,247 @@
+"""The port of ``flows/_io.py``, implemented: retries, auth per plane, deadlines, redaction.
+
+``Transport`` thinks once for both clients; ``http.BlockingWire`` and ``http.AsyncWire`` only do.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import random
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Any, Generic, TypeVar
+
+from maas_client import __version__
+from maas_client._transport import answer, retry
+from maas_client._transport.auth import Tokens, claims_of
+from maas_client._transport.clouds import Cloud, check, is_loopback
+from maas_client._transport.http import Ask, AsyncWire, BlockingWire, Wire, run
+from maas_client._transport.redact import bare
+from maas_client.errors import MaasError, TransportError
+from maas_client.wire.blob import VERSION
+from maas_client.wire.op import Answer, Op, Plane, address
+from maas_client.wire.scope import Scope
+
+__all__ = ["AsyncWire", "BlockingWire", "Connection", "Transport", "run"]
+
+T = TypeVar("T")
+A = TypeVar("A")
+W = TypeVar("W", bound=Wire)
+
+ANSWER_CAP = 64 * 2**20
+"""The largest answer read into memory, in bytes, after decoding (reliability.md R16)."""
+
+
+@dataclass(slots=True)
+class Connection:
+    """Everything that is settled when a client is made."""
+
+    scope: Scope
+    cloud: Cloud
+    tokens: Tokens | None
+    """None on the local server, and on foundry with a key."""
+    api_key: str | None = field(default=None, repr=False)
+    home: str | None = None
+    """The local server's origin; nothing ever goes elsewhere then."""
+    timeout_s: float = 60.0
+    """Deadline of one operation: connecting, sending, waiting for a retry and reading together."""
+    max_retries: int = 4
+    offline: bool = False
+
+
+class Transport(Generic[W]):
+    """Implements ``IO``. ``wire`` is the blocking or the async half."""
+
+    def __init__(self, connection: Connection, wire: W) -> None:
+        self._to = connection
+        self.wire = wire
+        self._born = (time.monotonic(), time.time())
+        self._draw = random.Random()  # noqa: S311 - jitter, not a secret
+
+    @property
+    def scope(self) -> Scope:
+        return self._to.scope
+
+    def elapsed(self) -> float:
+        return max(time.monotonic() - self._born[0], time.time() - self._born[1])
+
+    async def sleep(self, seconds: float) -> None:
+        await self.wire.sleep(seconds)
+
+    async def call(self, fn: Callable[[], T]) -> T:
+        return await self.wire.call(fn)
+
+    async def parallel(
+        self, step: Callable[[A], Coroutine[Any, Any, T]], over: Sequence[A], limit: int
+    ) -> list[T]:
+        return await self.wire.parallel(step, over, limit)
+
+    async def send(
+        self,
+        op: Op[T],
+        body: Any = None,
+        *,
+        at: str | None = None,
+        url: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        key: str | None = None,
+        deadline_s: float | None = None,
+        **path: str,
+    ) -> Answer[T]:
+        from tenacity import (
+            AsyncRetrying,
+            retry_if_exception,
+            stop_after_attempt,
+            stop_before_delay,
+        )
+
+        target = url or self._address(op, at, query, path)
+        allowed_s = deadline_s or self._to.timeout_s
+        end = time.monotonic() + allowed_s
+        again = AsyncRetrying(
+            retry=retry_if_exception(lambda e: retry.may_resend(e, op.resend)),
+            stop=stop_after_attempt(self._to.max_retries + 1) | stop_before_delay(allowed_s),
+            wait=lambda state: retry.delay(
+                state.attempt_number,
+                (state.outcome and state.outcome.exception()) or RuntimeError(),
+                self._draw,
+            ),
+            sleep=self.wire.sleep,
+            reraise=True,
+        )
+        try:
+            return await again(self._once, op, target, body, headers or {}, key, end)
+        except MaasError as error:
+            # Without tenacity's frames: what a user reads is the flow and the reason.
+            raise error.with_traceback(None) from error.__cause__
+
+    async def lines(
+        self,
+        op: Op[Any],
+        body: Any = None,
+        *,
+        at: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        **path: str,
+    ) -> AsyncGenerator[str, None]:
+        target = self._address(op, at, None, path)
+        end = time.monotonic() + max(self._to.timeout_s, 600.0)
+        ask = await self._ask(op, target, body, headers or {}, key, end, None)
+        decode = codecs.getincrementaldecoder("utf-8")("replace")
+        pieces = self.wire.stream(ask)
+        held = ""
+        try:
+            first = await anext(pieces)
+            if isinstance(first, bytes):
+                raise TransportError(f"{bare(target)}: the stream has no head")
+            if first.status not in op.ok:
+                text = b"".join([p async for p in pieces if isinstance(p, bytes)])
+                raise answer.refusal(op, first.status, first.headers, text[:ANSWER_CAP])
+            async for piece in pieces:
+                *whole, held = (held + decode.decode(bytes(piece))).split("\n")  # type: ignore[arg-type]  # only bytes follow the head
+                for line in whole:
+                    yield line.removesuffix("\r")
+            if held:
+                yield held
+        finally:
+            await pieces.aclose()
+
+    def _address(
+        self,
+        op: Op[Any],
+        at: str | None,
+        query: Mapping[str, str] | None,
+        path: Mapping[str, str],
+    ) -> str:
+        base = at or self._to.scope.bases[op.plane.value]
+        return address(op, base, {**self._to.scope.values, **path}, query)
+
+    async def _once(
+        self,
+        op: Op[T],
+        target: str,
+        body: Any,
+        headers: Mapping[str, str],
+        key: str | None,
+        end: float,
+    ) -> Answer[T]:
+        ask = await self._ask(op, target, body, headers, key, end, None)
+        reply = await self.wire.exchange(ask)
+        if reply.status == 401 and self._to.tokens and not key and "authorization" in ask.headers:
+            self._to.tokens.drop(self._scope_of(op))
+            claims = claims_of(reply.headers.get("www-authenticate", ""))
+            ask = await self._ask(op, target, body, headers, key, end, claims)
+            reply = await self.wire.exchange(ask)
+        return answer.read(op, reply.status, reply.headers, reply.body)
+
+    async def _ask(
+        self,
+        op: Op[Any],
+        target: str,
+        body: Any,
+        headers: Mapping[str, str],
+        key: str | None,
+        end: float,
+        claims: str | None,
+    ) -> Ask:
+        if self._to.offline and not is_loopback(target):
+            raise TransportError(
+                f"{bare(target)} is not on this machine, and MAAS_OFFLINE is set",
+                hint="Unset MAAS_OFFLINE to reach it.",
+            )
+        said = {
+            "user-agent": f"maas-client/{__version__}",
+            "accept": "application/json" if op.returns is not bytes else "*/*",
+            "accept-encoding": "identity",
+            "x-ms-client-request-id": str(uuid.uuid4()),
+            **headers,
+            **await self._credential(op, target, key, claims),
+        }
+        content, files = None, None
+        if op.body == "json":
+            content = json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
+            said["content-type"] = "application/json"
+        elif op.body == "multipart":
+            files = body
+        elif body is not None:
+            content = body
+            said.setdefault(
+                "content-type",
+                "application/xml" if op.body == "xml" else "application/octet-stream",
+            )
+        elif op.method in ("PUT", "POST", "PATCH"):
+            content = b""
+        if op.plane is Plane.BLOB:
+            said |= {"x-ms-version": VERSION, "x-ms-date": formatdate(usegmt=True)}
+        return Ask(op.method, target, said, content, files, end, ANSWER_CAP)
+
+    def _scope_of(self, op: Op[Any]) -> str:
+        if op.plane is Plane.FOUNDRY and op.query.get("api-version", "v1") != "v1":
+            return (
+                "https://cognitiveservices.azure.com/.default"  # the dated base (azure-api.md 4.1)
+            )
+        return self._to.cloud.scopes[op.plane]
+
+    async def _credential(
+        self, op: Op[Any], target: str, key: str | None, claims: str | None
+    ) -> dict[str, str]:
+        """Return the headers that say who we are; none where the address itself does (a SAS)."""
+        if op.plane is Plane.OPEN or (op.plane is Plane.BLOB and "sig=" in target):
+            return {}
+        check(self._to.cloud, op.plane, target, home=self._to.home, keyed=key is not None)
+        if key is not None:
+            return {"authorization": f"Bearer {key}", "api-key": key}
+        if self._to.home is not None:
+            return {"authorization": f"Bearer {self._to.api_key or 'local'}"}
+        if op.plane is Plane.FOUNDRY and self._to.api_key:
+            return {"api-key": self._to.api_key}
+        if self._to.tokens is None:
+            return {}
+        token = await self._to.tokens.get(self._scope_of(op), self.wire.call, claims)
+        return {"authorization": f"Bearer {token}"}

@@ -1,0 +1,98 @@
+"""Who we are: a key, or a credential's tokens, one scope per plane, renewed before they end."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import inspect
+import re
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from maas_client.errors import AuthError, MissingExtraError
+
+RENEW_BEFORE_S = 300
+"""A token that ends within this many seconds is replaced; a poll that lasts hours never meets a 401."""
+
+
+class TokenCredential(Protocol):
+    """What azure-identity's credentials have in common; the method may also be a coroutine."""
+
+    def get_token(self, *scopes: str, **kwargs: Any) -> Any:
+        """Return an object with ``token`` and ``expires_on`` (seconds since 1970)."""
+        ...
+
+
+class Tokens:
+    """Tokens by scope. ``offload`` runs a blocking credential without stopping other coroutines."""
+
+    def __init__(self, credential: TokenCredential | None, authority: str) -> None:
+        self._given = credential
+        self._authority = authority
+        self._held: dict[str, tuple[str, float]] = {}
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"Tokens({type(self._given).__name__ if self._given else 'DefaultAzureCredential'})"
+
+    async def get(
+        self,
+        scope: str,
+        offload: Callable[[Callable[[], Any]], Awaitable[Any]],
+        claims: str | None = None,
+    ) -> str:
+        """Return a token for ``scope``. ``claims`` (from a 401) asks past every cache.
+
+        Raises ``AuthError`` with the one command that mends it.
+        """
+        held = self._held.get(scope)
+        if held and claims is None and held[1] - time.time() > RENEW_BEFORE_S:
+            return held[0]
+        extra = {"claims": claims} if claims else {}
+        try:
+            credential = self._credential()
+            if inspect.iscoroutinefunction(credential.get_token):
+                got = await credential.get_token(scope, **extra)
+            else:
+                got = await offload(lambda: credential.get_token(scope, **extra))
+        except MissingExtraError:
+            raise
+        except Exception as bad:
+            # azure-identity's text names each credential it tried, over many lines, no secret in it.
+            first = next(
+                (ln.strip() for ln in str(bad).splitlines() if ln.strip()), type(bad).__name__
+            )
+            raise AuthError(
+                f"no token for {scope.removesuffix('/.default')}: {first[:300]}",
+                hint="Sign in with `az login`, or pass credential=; `maas-client doctor` shows what was tried.",
+            ) from bad
+        self._held[scope] = (got.token, float(got.expires_on))
+        return str(got.token)
+
+    def drop(self, scope: str) -> None:
+        """Forget a token that was refused."""
+        self._held.pop(scope, None)
+
+    def _credential(self) -> TokenCredential:
+        with self._lock:
+            if self._given is None:
+                try:
+                    from azure.identity import DefaultAzureCredential
+                except ImportError as missing:  # pragma: no cover - a base dependency
+                    raise MissingExtraError("azure-identity is not installed") from missing
+                self._given = DefaultAzureCredential(authority=self._authority)
+            return self._given
+
+
+def claims_of(challenge: str) -> str | None:
+    """Return the claims a ``WWW-Authenticate`` header asks for (Continuous Access Evaluation)."""
+    found = re.search(r'claims="([^"]+)"', challenge)
+    if not found:
+        return None
+    try:
+        text = found.group(1)
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_").decode()
+    except (binascii.Error, ValueError):
+        return None

@@ -1,0 +1,286 @@
+"""The wire itself, twice: httpx blocking and httpx async. The only file that names httpx.
+
+Both have the same five coroutine methods. The blocking one's never suspend, so ``run`` can drive any
+coroutine over it to its end without a loop and without a thread; it also works inside a running loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import httpx
+
+from maas_client._transport.clouds import is_loopback
+from maas_client._transport.redact import bare, install
+from maas_client._transport.retry import NotSentError
+from maas_client.errors import ConfigError, MaasError, TransportError
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+CONNECT_S = 10.0
+QUIET_S = 60.0
+"""No byte for this long ends a request, whatever its deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One HTTP request, ready to send. ``end`` is a moment of ``time.monotonic()``."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    content: bytes | None
+    files: Sequence[tuple[str, Any]] | None
+    end: float
+    cap: int
+    """The most bytes of answer that are read into memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back, whole. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+class Wire(Protocol):
+    """What ``Transport`` needs of either client."""
+
+    async def exchange(self, ask: Ask) -> Reply: ...
+    def stream(self, ask: Ask) -> AsyncGenerator[Reply | bytes, None]: ...
+    async def sleep(self, seconds: float) -> None: ...
+    async def call(self, fn: Callable[[], T]) -> T: ...
+    async def parallel(
+        self, step: Callable[[A], Coroutine[Any, Any, T]], over: Sequence[A], limit: int
+    ) -> list[T]: ...
+
+
+def run(step: Coroutine[Any, Any, T]) -> T:
+    """Drive a coroutine that never suspends to its end."""
+    try:
+        step.send(None)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    step.close()
+    raise RuntimeError("a blocking flow suspended")  # a bug of ours, never a user's
+
+
+def _options(ca_file: str | None) -> dict[str, Any]:
+    """Loopback never goes through a proxy; everything else as the environment says."""
+    install()
+    verify: Any = True
+    if ca_file:
+        try:
+            verify = ssl.create_default_context(cafile=ca_file)
+        except (OSError, ssl.SSLError) as bad:
+            raise ConfigError(f"{ca_file}: no certificate authorities can be read there") from bad
+    direct = ("all://127.0.0.1", "all://localhost", "all://[::1]")
+    return {
+        "verify": verify,
+        "mounts": dict.fromkeys(direct),
+        "follow_redirects": False,
+        "limits": httpx.Limits(max_connections=64, max_keepalive_connections=16),
+    }
+
+
+@contextmanager
+def _translated(ask: Ask) -> Iterator[None]:
+    """Turn httpx's exceptions into ours, with what to do next."""
+    place = bare(ask.url)
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as bad:
+        raise NotSentError(
+            f"no connection to {place}: {bad}", url=place, hint=_advice(ask, bad)
+        ) from bad
+    except httpx.TimeoutException as bad:
+        raise TransportError(
+            f"{place} did not answer in time", url=place, hint="Whether it acted is unknown."
+        ) from bad
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as bad:
+        raise ConfigError(f"{place!r} is not an address that can be used: {bad}") from bad
+    except httpx.HTTPError as bad:
+        raise TransportError(
+            f"{place}: the answer broke off ({type(bad).__name__})",
+            url=place,
+            hint="Whether the service acted is unknown.",
+        ) from bad
+
+
+def _advice(ask: Ask, bad: Exception) -> str:
+    if is_loopback(ask.url):
+        return "No server is there. Start one: maas-client serve"
+    if "CERTIFICATE" in str(bad).upper():
+        return "Give the authority's certificate with ca_file= or REQUESTS_CA_BUNDLE."
+    return "Check the name, the network and HTTPS_PROXY."
+
+
+def _timeout(ask: Ask) -> httpx.Timeout:
+    left = max(ask.end - time.monotonic(), 0.01)
+    return httpx.Timeout(min(QUIET_S, left), connect=min(CONNECT_S, left))
+
+
+def _late(ask: Ask) -> TransportError:
+    return TransportError(
+        f"{bare(ask.url)}: no whole answer before the deadline",
+        url=bare(ask.url),
+        hint="Whether the service acted is unknown; timeout= sets the deadline in seconds.",
+    )
+
+
+def _take(body: bytearray, piece: bytes, ask: Ask) -> None:
+    body += piece
+    if len(body) > ask.cap:
+        raise TransportError(f"{bare(ask.url)}: the answer is larger than {ask.cap:,} bytes")
+    if time.monotonic() > ask.end:
+        raise _late(ask)
+
+
+def _request(client: httpx.Client | httpx.AsyncClient, ask: Ask) -> httpx.Request:
+    return client.build_request(
+        ask.method,
+        ask.url,
+        headers=dict(ask.headers),
+        content=ask.content,
+        files=ask.files,
+        timeout=_timeout(ask),
+    )
+
+
+def _headers(response: httpx.Response) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.headers.items()}
+
+
+class BlockingWire:
+    """Over ``httpx.Client``. ``parallel`` is a few threads, each driving one flow."""
+
+    def __init__(self, http: Any = None, ca_file: str | None = None) -> None:
+        if http is not None and not isinstance(http, httpx.Client):
+            raise ConfigError(
+                "http= takes an httpx.Client here; AsyncClient takes an httpx.AsyncClient"
+            )
+        self._own = http is None
+        self._client: httpx.Client = http or httpx.Client(**_options(ca_file))
+
+    def close(self) -> None:
+        if self._own:
+            self._client.close()
+
+    async def exchange(self, ask: Ask) -> Reply:
+        with _translated(ask):
+            response = self._client.send(_request(self._client, ask), stream=True)
+            try:
+                body = bytearray()
+                for piece in response.iter_bytes():
+                    _take(body, piece, ask)
+            finally:
+                response.close()
+        return Reply(response.status_code, _headers(response), bytes(body))
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[Reply | bytes, None]:
+        with _translated(ask):
+            response = self._client.send(_request(self._client, ask), stream=True)
+            try:
+                yield Reply(response.status_code, _headers(response), b"")
+                for piece in response.iter_bytes():
+                    yield piece
+                    if time.monotonic() > ask.end:
+                        raise _late(ask)
+            finally:
+                response.close()
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251 - the blocking half: no loop is stopped
+
+    async def call(self, fn: Callable[[], T]) -> T:
+        return fn()
+
+    async def parallel(
+        self, step: Callable[[A], Coroutine[Any, Any, T]], over: Sequence[A], limit: int
+    ) -> list[T]:
+        if len(over) < 2 or limit < 2:
+            return [await step(item) for item in over]
+        with ThreadPoolExecutor(min(limit, len(over)), "maas-client") as pool:
+            waiting = [pool.submit(lambda item=item: run(step(item))) for item in over]  # type: ignore[misc]  # bound early
+            try:
+                return [one.result() for one in waiting]
+            except BaseException:
+                for one in waiting:
+                    one.cancel()
+                raise
+
+
+class AsyncWire:
+    """Over ``httpx.AsyncClient`` and asyncio."""
+
+    def __init__(self, http: Any = None, ca_file: str | None = None) -> None:
+        if http is not None and not isinstance(http, httpx.AsyncClient):
+            raise ConfigError("http= takes an httpx.AsyncClient here; Client takes an httpx.Client")
+        self._own = http is None
+        self._client: httpx.AsyncClient = http or httpx.AsyncClient(**_options(ca_file))
+
+    async def aclose(self) -> None:
+        if self._own:
+            await self._client.aclose()
+
+    async def exchange(self, ask: Ask) -> Reply:
+        try:
+            with _translated(ask):
+                async with asyncio.timeout(max(ask.end - time.monotonic(), 0.01)):
+                    response = await self._client.send(_request(self._client, ask), stream=True)
+                    try:
+                        body = bytearray()
+                        async for piece in response.aiter_bytes():
+                            _take(body, piece, ask)
+                    finally:
+                        await response.aclose()
+        except TimeoutError as bad:
+            if isinstance(bad, MaasError):
+                raise
+            raise _late(ask) from bad
+        return Reply(response.status_code, _headers(response), bytes(body))
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[Reply | bytes, None]:
+        with _translated(ask):
+            response = await self._client.send(_request(self._client, ask), stream=True)
+            try:
+                yield Reply(response.status_code, _headers(response), b"")
+                async for piece in response.aiter_bytes():
+                    yield piece
+                    if time.monotonic() > ask.end:
+                        raise _late(ask)
+            finally:
+                await response.aclose()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def call(self, fn: Callable[[], T]) -> T:
+        return await asyncio.to_thread(fn)
+
+    async def parallel(
+        self, step: Callable[[A], Coroutine[Any, Any, T]], over: Sequence[A], limit: int
+    ) -> list[T]:
+        gate = asyncio.Semaphore(limit)
+
+        async def one(item: A) -> T:
+            async with gate:
+                return await step(item)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(item)) for item in over]
+        except* MaasError as many:
+            raise many.exceptions[0] from None
+        return [task.result() for task in tasks]
