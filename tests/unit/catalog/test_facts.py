@@ -1,0 +1,129 @@
+"""Facts against the files they were taken from, regions, limits, machines."""
+
+from pathlib import Path
+
+import pytest
+
+from maas_client import catalog
+from maas_client.errors import ConfigError, UnsupportedError
+
+SPECS = Path("/work/shared/specs/azureml-assets-phi")
+
+
+@pytest.mark.skipif(not SPECS.is_dir(), reason="Microsoft's catalog files are not here")
+@pytest.mark.parametrize("path", sorted(SPECS.glob("*hi-*.spec.yaml")), ids=lambda p: p.name)
+def test_the_catalog_says_what_the_registry_says(path: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    spec = yaml.safe_load(path.read_text(encoding="utf-8"))
+    about, tags = spec["system_metadata"], spec["tags"]["model_specific_defaults"]
+    facts = catalog.get(spec["name"])
+    assert facts.version == str(spec["version"])
+    assert facts.max_output == about["maxOutputTokens"]
+    if facts.name != "Phi-3-small-8k-instruct":  # whose file says 131072, an evident mistake
+        assert facts.context_length == about["textContextWindow"]
+    assert facts.train_length == tags.get("max_seq_length")
+    assert sorted(facts.compute_sizes) == sorted(about["supportedComputes"]["finetuneComputes"])
+    ours = facts.hyperparameters
+    assert ours["epochs"].default == tags["num_train_epochs"]
+    assert ours["batch_size"].default == tags["per_device_train_batch_size"]
+    rate = ours["learning_rate"]
+    wanted = [tags.get(f"learning_rate{end}") for end in ("", "_min", "_max")]
+    assert [rate.default, rate.minimum, rate.maximum] == [w and float(w) for w in wanted]
+    ends = about.get("deprecation", {}).get("finetuneRetirementDate")
+    assert (facts.retired_on and facts.retired_on.isoformat()) == (ends and ends[:10])
+
+
+def test_the_names_the_services_give_to_hyperparameters() -> None:
+    for facts in catalog.models().values():
+        wires = {ours: bound.wire for ours, bound in facts.hyperparameters.items()}
+        if "foundry" in facts.tunable_on:
+            assert wires == {
+                "epochs": "n_epochs",
+                "batch_size": "batch_size",
+                "learning_rate_multiplier": "learning_rate_multiplier",
+            }
+        elif facts.family.startswith("phi-3") or "azureml" in facts.tunable_on:
+            assert wires == {
+                "epochs": "num_train_epochs",
+                "batch_size": "per_device_train_batch_size",
+                "learning_rate": "learning_rate",
+            }
+
+
+def test_architecture_counts_to_the_published_parameters() -> None:
+    """Weights of a dense model, counted from its numbers, against what is published."""
+    counted = 0
+    for facts in catalog.models().values():
+        shape = facts.architecture
+        if shape is None or shape.experts > 1 or shape.tied_embeddings is None:
+            continue
+        assert shape.intermediate_size is not None
+        assert shape.vocab_size is not None
+        attention = shape.head_dim * 2 * (shape.heads + shape.kv_heads)
+        block = shape.hidden_size * (attention + 3 * shape.intermediate_size)
+        embeddings = shape.vocab_size * shape.hidden_size * (1 if shape.tied_embeddings else 2)
+        weights = shape.layers * block + embeddings
+        assert weights == pytest.approx(facts.parameters, rel=0.06), facts.name
+        counted += 1
+    assert counted >= 12
+
+
+def test_foundry_models_know_how_they_are_deployed() -> None:
+    said = {
+        facts.name: (facts.deployment_format, facts.deployment_sku)
+        for facts in catalog.models().values()
+        if facts.deployment_format
+    }
+    assert said == {
+        "Ministral-3B": ("Mistral AI", "GlobalStandard"),
+        "Qwen-32B": ("Alibaba", "GlobalStandard"),
+        "Llama-3.3-70B-Instruct": ("Meta", "GlobalStandard"),
+        "gpt-oss-20b": ("Microsoft", "GlobalStandard"),
+    }
+
+
+def test_a_region_is_equal_or_it_is_not() -> None:
+    mini = catalog.get("Phi-3-mini")
+    assert mini.train_regions == {"eastus2"}
+    assert catalog.is_offered_in(mini, "East US 2") is True
+    assert catalog.is_offered_in(mini, "eastus") is False
+    assert catalog.is_offered_in(catalog.get("Phi-3-small"), "eastus") is None
+    assert catalog.same_region("West US 3", "westus3")
+    assert not catalog.same_region("eastus", "eastus2")
+    with pytest.raises(UnsupportedError, match=r"eastus as of .*eastus2"):
+        catalog.check_region(mini, "eastus")
+    catalog.check_region(catalog.get("Phi-4-mini"), "Sweden Central", "deploy")
+    with pytest.raises(UnsupportedError, match="swedencentral"):
+        catalog.check_region(catalog.get("Phi-4-mini"), "Sweden Central")
+    with pytest.raises(UnsupportedError, match="usgovvirginia"):
+        catalog.check_region(catalog.get("Phi-4-mini"), "usgovvirginia")
+
+
+def test_limits_by_target() -> None:
+    azureml, foundry = catalog.limits("azureml"), catalog.limits("foundry")
+    assert azureml.int_of("file_bytes_max") == foundry.int_of("file_bytes_max") == 512 * 2**20
+    assert azureml.int_of("rows_min") == foundry.int_of("rows_min") == 10
+    assert azureml.int_of("tokens_times_epochs_max") == 2_000_000_000
+    assert azureml.float_of("validation_split") == 0.2
+    assert azureml["row_keys_kept"].value == ("messages", "tools")
+    assert azureml.int_of("deployment_idle_days") == 15
+    assert foundry.int_of("upload_threshold_bytes") == 100 * 2**20
+    assert foundry.int_of("silent_failure_bytes") == 150 * 2**20
+    assert foundry.int_of("resource_bytes_max") == 2**30
+    assert catalog.limits("local").int_of("file_bytes_max") is None
+    with pytest.raises(TypeError, match="row_keys_kept"):
+        azureml.int_of("row_keys_kept")
+    with pytest.raises(ConfigError, match="azureml, foundry, local"):
+        catalog.limits("azure")  # type: ignore[arg-type] # the mistake under test
+
+
+def test_machines_and_presets() -> None:
+    a100 = catalog.machine("standard_nc96ads_a100_v4")
+    assert a100 is not None
+    assert (a100.gpus, a100.gpu_memory_gib, a100.memory_gib) == (4, 80, 880)
+    assert catalog.machine("Standard_Nothing") is None
+    for preset in catalog.presets().values():
+        assert catalog.get(preset.model).architecture is not None
+    for facts in catalog.models().values():
+        for size in facts.compute_sizes:
+            assert catalog.machine(size), size

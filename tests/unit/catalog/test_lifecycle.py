@@ -1,0 +1,103 @@
+"""Retired models, and what may be tuned where."""
+
+from datetime import date
+
+import pytest
+
+from maas_client import catalog
+from maas_client.errors import ModelRetiredError, UnsupportedError
+
+DAY = date(2025, 8, 30)
+TODAY = date(2026, 11, 24)
+PHI_3 = [f for f in catalog.models().values() if f.family in ("phi-3", "phi-3.5")]
+
+
+@pytest.mark.parametrize("facts", PHI_3, ids=lambda f: f.name)
+def test_every_phi_3_is_retired_from_the_day_on(facts: catalog.ModelFacts) -> None:
+    assert catalog.is_retired(facts, DAY)
+    assert not catalog.is_retired(facts, date(2025, 8, 29))
+    with pytest.raises(ModelRetiredError) as caught:
+        catalog.check_retirement(facts, "azureml", TODAY)
+    wanted = "Phi-4" if "medium" in facts.name else "Phi-4-mini-instruct"
+    assert (caught.value.model, caught.value.retired) == (facts.name, "2025-08-30")
+    assert caught.value.replacement == wanted
+
+
+def test_the_message_says_what_when_and_what_to_do() -> None:
+    with pytest.raises(ModelRetiredError) as caught:
+        catalog.check_retirement(catalog.get("Phi-3-mini"), "azureml", TODAY)
+    said = str(caught.value)
+    for part in (
+        "Phi-3-mini-4k-instruct", "2025-08-30", "Phi-4-mini-instruct", "Client.local()",
+        "allow_retired=True", "--allow-retired", "MAAS_CATALOG",
+    ):  # fmt: skip
+        assert part in said
+
+
+def test_nothing_is_refused_locally_or_when_allowed_or_before_the_day() -> None:
+    facts = catalog.get("Phi-3-mini")
+    catalog.check_retirement(facts, "local", TODAY)
+    catalog.check_retirement(facts, "azureml", TODAY, allow=True)
+    catalog.check_retirement(facts, "azureml", date(2025, 8, 29))
+    catalog.check_retirement(catalog.get("Phi-4-mini"), "azureml", TODAY)
+
+
+def test_a_notice_for_those_who_only_warn() -> None:
+    facts = catalog.get("Phi-3-mini")
+    assert "will be retired by Azure on 2025-08-30" in str(
+        catalog.retirement_notice(facts, date(2025, 1, 1))
+    )
+    assert "was retired by Azure on 2025-08-30" in str(catalog.retirement_notice(facts, TODAY))
+    assert catalog.retirement_notice(catalog.get("Phi-4"), TODAY) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "targets"),
+    [
+        ("Phi-3-mini", {"azureml", "local"}),
+        ("Phi-3-small", {"local"}),
+        ("Phi-3.5-MoE", {"azureml", "local"}),
+        ("Phi-4", {"azureml", "local"}),
+        ("Phi-4-mini", {"azureml", "local"}),
+        ("Phi-4-multimodal", {"azureml", "local"}),
+        ("Phi-4-reasoning", set()),
+        ("Phi-4-mini-reasoning", set()),
+        ("Ministral-3B", {"foundry", "local"}),
+        ("Qwen-32B", {"foundry", "local"}),
+        ("Llama-3.3-70B-Instruct", {"foundry", "local"}),
+        ("gpt-oss-20b", {"foundry", "local"}),
+        ("smollm2-135m", {"local"}),
+    ],
+)
+def test_where_a_model_was_ever_offered(name: str, targets: set[str]) -> None:
+    assert catalog.get(name).tunable_on == targets
+
+
+def test_the_wrong_door_is_answered_with_the_right_one() -> None:
+    with pytest.raises(UnsupportedError, match=r"Client\.azureml .*hub-based") as caught:
+        catalog.check_tunable(catalog.get("Phi-4-mini"), "foundry")
+    assert "foundry" in caught.value.message
+    with pytest.raises(UnsupportedError, match="No backend"):
+        catalog.check_tunable(catalog.get("Phi-4-reasoning"), "azureml")
+    catalog.check_tunable(catalog.get("Ministral-3B"), "foundry")
+
+
+def test_no_phi_is_tuned_on_foundry() -> None:
+    for facts in catalog.models().values():
+        assert ("foundry" in facts.tunable_on) == (not facts.family.startswith(("phi", "smol")))
+
+
+def test_the_history_of_the_offers() -> None:
+    mini = catalog.get("Phi-3-mini").offers[0]
+    assert (mini.target, mini.began, mini.ended) == (
+        "azureml", date(2024, 7, 24), date(2025, 6, 10),
+    )  # fmt: skip
+    assert catalog.get("Phi-3.5-mini").offers[0].began == date(2024, 10, 31)
+    assert catalog.get("Phi-3-small").offers == ()
+    assert catalog.get("Phi-4-mini").offers[0].ended is None
+
+
+def test_replacements_exist_and_are_not_retired_themselves() -> None:
+    for facts in catalog.models().values():
+        if facts.replacement:
+            assert not catalog.is_retired(catalog.get(facts.replacement), TODAY)

@@ -1,0 +1,101 @@
+"""Names as people type them."""
+
+import pytest
+
+from maas_client import catalog, chat
+from maas_client.errors import ConfigError
+
+REGISTRY = "azureml://registries/azureml/models"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("Phi-3-mini", "Phi-3-mini-4k-instruct"),
+        ("Phi-3-medium", "Phi-3-medium-4k-instruct"),
+        ("Phi-3-small", "Phi-3-small-8k-instruct"),
+        ("phi-3-MINI-4K-instruct", "Phi-3-mini-4k-instruct"),
+        ("Phi-3-mini-128k", "Phi-3-mini-128k-instruct"),
+        ("phi3-mini", "Phi-3-mini-4k-instruct"),
+        (" phi_3_medium ", "Phi-3-medium-4k-instruct"),
+        ("microsoft/Phi-3-small-128k-instruct", "Phi-3-small-128k-instruct"),
+        ("microsoft/Phi-4-mini-instruct", "Phi-4-mini-instruct"),
+        ("microsoft/phi-4", "Phi-4"),
+        ("phi4", "Phi-4"),
+        ("Phi-4-mini", "Phi-4-mini-instruct"),
+        ("Phi-3.5-mini", "Phi-3.5-mini-instruct"),
+        ("Phi-3.5-moe", "Phi-3.5-MoE-instruct"),
+        ("qwen/qwen3-32b", "Qwen-32B"),
+        ("meta-llama/Llama-3.3-70B-Instruct", "Llama-3.3-70B-Instruct"),
+        ("openai/gpt-oss-20b", "gpt-oss-20b"),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2-135m"),
+        (f"{REGISTRY}/Phi-4/labels/latest", "Phi-4"),
+        (f"{REGISTRY}/Phi-4", "Phi-4"),
+        (f"{REGISTRY}/phi-4-MINI-instruct/versions/1", "Phi-4-mini-instruct"),
+    ],
+)
+def test_a_typed_name_means_a_model(typed: str, meant: str) -> None:
+    facts = catalog.find(typed)
+    assert facts is not None
+    assert facts.name == meant
+
+
+def test_every_name_and_alias_is_found_and_no_two_models_share_one() -> None:
+    seen: dict[str, str] = {}
+    for facts in catalog.models().values():
+        for name in {facts.name, facts.huggingface_id or facts.name, *facts.aliases}:
+            assert catalog.get(name) is facts
+            assert catalog.get(name.upper()) is facts
+            assert seen.setdefault(name.casefold(), facts.name) == facts.name
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "Phi-5",
+        "",
+        "gpt-4.1",
+        "Phi-3",
+        "azureml://locations/eastus2/workspaces/0000/models/Phi-4/versions/1",
+        "azureml:Phi-4:3",
+        "azureml://registries/azureml-meta/models/Phi-4/versions/8",
+        f"{REGISTRY}/Phi-4/versions/",
+    ],
+)
+def test_what_is_not_known_is_none(typed: str) -> None:
+    assert catalog.find(typed) is None
+
+
+def test_an_address_keeps_its_version() -> None:
+    address = f"{REGISTRY}/Phi-3-mini-4k-instruct/versions/14"
+    facts = catalog.find(address)
+    assert facts is not None
+    assert (facts.version, facts.uri) == ("14", address)
+    assert catalog.get("Phi-3-mini").version == "15"
+
+
+def test_an_unknown_name_is_answered_with_near_ones() -> None:
+    with pytest.raises(ConfigError, match=r"Phi-4-mini-instruct") as caught:
+        catalog.get("Phi-4-minni-instruct")
+    assert "'Phi-4-minni-instruct'" in str(caught.value)
+
+
+def test_a_name_near_nothing_still_says_what_to_do() -> None:
+    with pytest.raises(ConfigError, match="models list") as caught:
+        catalog.get("zzz")
+    assert "Did you mean" not in str(caught.value)
+
+
+def test_addresses_and_names() -> None:
+    assert catalog.is_asset_uri("azureml:my-model:1")
+    assert catalog.is_asset_uri("AZUREML://registries/azureml/models/Phi-4")
+    assert catalog.is_asset_uri("/subscriptions/0/resourceGroups/rg/models/m/versions/1")
+    assert not catalog.is_asset_uri("microsoft/Phi-4")
+    assert catalog.registry_uri(catalog.get("Phi-4")) == f"{REGISTRY}/Phi-4/versions/8"
+    with pytest.raises(ConfigError, match="gpt-oss-20b"):
+        catalog.registry_uri(catalog.get("gpt-oss-20b"))
+
+
+def test_every_model_renders_with_a_template_that_exists() -> None:
+    for facts in catalog.models().values():
+        assert facts.template in chat.TEMPLATES, facts.name
