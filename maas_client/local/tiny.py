@@ -1,0 +1,176 @@
+"""The base ``tiny``: Phi-3's architecture with half a million random weights.
+
+Made on first use, without torch, in the same bytes on every machine: the weights are drawn from
+``random.Random(0)``, because torch's own generator gives other bits on other CPUs. Its tokenizer
+spells bytes and knows the control tokens of every template, so it renders as the model it stands
+in for. It has learned nothing; it is there to run a real job in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import struct
+from math import prod, sqrt
+from pathlib import Path
+from typing import Any
+
+from maas_client.chat.templates import TEMPLATES
+
+REVISION = 1
+"""Raised whenever one byte of the result changes."""
+VOCABULARY = 384
+HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, CONTEXT = 128, 384, 2, 4, 2, 4096
+_SPARE = ("<|pad|>", "<unk>", "<s>", "</s>")
+
+LICENCE = """\
+The weights in this folder are random numbers and carry no rights. They may be used for anything.
+The folder imitates the architecture, and none of the weights, of Microsoft's Phi-3.
+"""
+
+
+def fill(folder: Path) -> None:
+    """Write the model, its tokenizer and its licence into an empty folder."""
+    tokens = control_tokens()
+    files: dict[str, Any] = {
+        "config.json": _config(tokens),
+        "generation_config.json": _generation(tokens),
+        "tokenizer.json": _tokenizer(tokens),
+        "tokenizer_config.json": {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": "<s>",
+            "eos_token": "<|endoftext|>",
+            "unk_token": "<unk>",
+            "pad_token": "<|pad|>",
+            "model_max_length": CONTEXT,
+            "clean_up_tokenization_spaces": False,
+        },
+    }
+    for name, value in files.items():
+        text = json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True)
+        (folder / name).write_text(text + "\n", encoding="utf-8")
+    (folder / "LICENSE").write_text(LICENCE, encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(_weights())
+
+
+def control_tokens() -> dict[str, int]:
+    """Return every control token with its id: after the 256 bytes, in the templates' order."""
+    every = [*_SPARE, *(text for one in TEMPLATES.values() for text in one.control_tokens)]
+    return {text: 256 + at for at, text in enumerate(dict.fromkeys(every))}
+
+
+def _ends(tokens: dict[str, int]) -> list[int]:
+    ends = dict.fromkeys(one.end_of_turn for one in TEMPLATES.values())
+    return [tokens["<|endoftext|>"], *(tokens[end] for end in ends)]
+
+
+def _config(tokens: dict[str, int]) -> dict[str, Any]:
+    return {
+        "architectures": ["Phi3ForCausalLM"],
+        "model_type": "phi3",
+        "vocab_size": VOCABULARY,
+        "hidden_size": HIDDEN,
+        "intermediate_size": INNER,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "max_position_embeddings": CONTEXT,
+        "original_max_position_embeddings": CONTEXT,
+        "rope_theta": 10000.0,
+        "rms_norm_eps": 1e-05,
+        "hidden_act": "silu",
+        "initializer_range": 0.02,
+        "tie_word_embeddings": False,
+        "bos_token_id": tokens["<s>"],
+        "eos_token_id": tokens["<|endoftext|>"],
+        "pad_token_id": tokens["<|pad|>"],
+        "dtype": "float32",
+    }
+
+
+def _generation(tokens: dict[str, int]) -> dict[str, Any]:
+    return {
+        "bos_token_id": tokens["<s>"],
+        "eos_token_id": _ends(tokens),
+        "pad_token_id": tokens["<|pad|>"],
+        "do_sample": False,
+    }
+
+
+def _byte_letters() -> list[str]:
+    """Return the letter by which byte-level BPE writes each byte (GPT-2's table)."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = iter(range(256, 512))
+    return [chr(byte) if byte in plain else chr(next(rest)) for byte in range(256)]
+
+
+def _tokenizer(tokens: dict[str, int]) -> dict[str, Any]:
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    level = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": False,
+        "use_regex": False,
+    }
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {"id": at, "content": text, **flags, "special": True} for text, at in tokens.items()
+        ],
+        "normalizer": None,
+        "pre_tokenizer": level,
+        "post_processor": None,
+        "decoder": level,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": {letter: byte for byte, letter in enumerate(_byte_letters())},
+            "merges": [],
+        },
+    }
+
+
+def _shapes() -> dict[str, tuple[int, ...]]:
+    queries_keys_values = HIDDEN + 2 * HIDDEN * KV_HEADS // HEADS
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCABULARY, HIDDEN)}
+    for layer in range(LAYERS):
+        at = f"model.layers.{layer}"
+        shapes |= {
+            f"{at}.input_layernorm.weight": (HIDDEN,),
+            f"{at}.self_attn.qkv_proj.weight": (queries_keys_values, HIDDEN),
+            f"{at}.self_attn.o_proj.weight": (HIDDEN, HIDDEN),
+            f"{at}.post_attention_layernorm.weight": (HIDDEN,),
+            f"{at}.mlp.gate_up_proj.weight": (2 * INNER, HIDDEN),
+            f"{at}.mlp.down_proj.weight": (HIDDEN, INNER),
+        }
+    return shapes | {"model.norm.weight": (HIDDEN,), "lm_head.weight": (VOCABULARY, HIDDEN)}
+
+
+def _weights() -> bytes:
+    """Return the file ``model.safetensors``: a length, a JSON header, the numbers."""
+    draw, header, blocks, at = random.Random(0), {}, [], 0  # noqa: S311 - weights, no secret
+    for name, shape in _shapes().items():
+        block = _numbers(draw, shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + len(block)]}
+        blocks.append(block)
+        at += len(block)
+    said = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    said += b" " * (-len(said) % 8)
+    return b"".join([struct.pack("<Q", len(said)), said, *blocks])
+
+
+def _numbers(draw: random.Random, shape: tuple[int, ...]) -> bytes:
+    """Return float32 numbers: ones for a norm, else evenly spread with deviation 1/sqrt(width)."""
+    if len(shape) == 1:
+        return struct.pack("<f", 1.0) * shape[0]
+    reach = sqrt(3.0 / shape[1])
+    levels = [struct.pack("<f", (byte - 127.5) / 127.5 * reach) for byte in range(256)]
+    return b"".join(map(levels.__getitem__, draw.randbytes(prod(shape))))
