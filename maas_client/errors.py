@@ -46,7 +46,7 @@ class MaasError(Exception):
     def __str__(self) -> str:
         where = self.where()
         text = f"{self.message} ({where})" if where else self.message
-        return f"{text} {self.hint}" if self.hint else text
+        return f"{text.rstrip('.')}. {self.hint}" if self.hint else text
 
 
 class DatasetError(MaasError):

@@ -104,7 +104,7 @@ class Transport(Generic[W]):
         allowed_s = deadline_s or self._to.timeout_s
         end = time.monotonic() + allowed_s
         again = AsyncRetrying(
-            retry=retry_if_exception(lambda e: retry.may_resend(e, op.resend)),
+            retry=retry_if_exception(lambda e: self._again(e, op)),
             stop=stop_after_attempt(self._to.max_retries + 1) | stop_before_delay(allowed_s),
             wait=lambda state: retry.delay(
                 state.attempt_number,
@@ -119,6 +119,11 @@ class Transport(Generic[W]):
         except MaasError as error:
             # Without tenacity's frames: what a user reads is the flow and the reason.
             raise error.with_traceback(None) from error.__cause__
+
+    def _again(self, error: BaseException, op: Op[Any]) -> bool:
+        if self._to.home is not None and isinstance(error, retry.NotSentError):
+            return False  # nothing listens on this machine: saying so at once is kinder
+        return retry.may_resend(error, op.resend)
 
     async def lines(
         self,

@@ -76,7 +76,7 @@ def run(step: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("a blocking flow suspended")  # a bug of ours, never a user's
 
 
-def _options(ca_file: str | None) -> dict[str, Any]:
+def options(ca_file: str | None) -> dict[str, Any]:
     """Loopback never goes through a proxy; everything else as the environment says."""
     install()
     verify: Any = True
@@ -171,7 +171,7 @@ class BlockingWire:
                 "http= takes an httpx.Client here; AsyncClient takes an httpx.AsyncClient"
             )
         self._own = http is None
-        self._client: httpx.Client = http or httpx.Client(**_options(ca_file))
+        self._client: httpx.Client = http or httpx.Client(**options(ca_file))
 
     def close(self) -> None:
         if self._own:
@@ -228,7 +228,7 @@ class AsyncWire:
         if http is not None and not isinstance(http, httpx.AsyncClient):
             raise ConfigError("http= takes an httpx.AsyncClient here; Client takes an httpx.Client")
         self._own = http is None
-        self._client: httpx.AsyncClient = http or httpx.AsyncClient(**_options(ca_file))
+        self._client: httpx.AsyncClient = http or httpx.AsyncClient(**options(ca_file))
 
     async def aclose(self) -> None:
         if self._own:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from pydantic import PrivateAttr
+
 from maas_client.types._model import Noun
 
 
@@ -23,3 +27,16 @@ class Dataset(Noun):
     created_at: str | None = None
     already_there: bool = False
     """True when the same bytes lay there before and nothing was sent."""
+
+    _path: Path | None = PrivateAttr(default=None)
+
+    @property
+    def path(self) -> Path | None:
+        """The file on this machine it was uploaded from, if this program uploaded it."""
+        return self._path
+
+    def checked(self, path: Path) -> Dataset:
+        """Return this data set, knowing the file it came from."""
+        known = self.model_copy()
+        known._path = path
+        return known

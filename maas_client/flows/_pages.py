@@ -1,0 +1,24 @@
+"""Lists that page by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from maas_client.flows._io import IO
+from maas_client.wire.azureml_models import Page
+from maas_client.wire.op import Op
+
+
+async def arm(
+    io: IO, op: Op[Page], *, query: Mapping[str, str] | None = None, name: str | None = None
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield the items of an ARM list; ``nextLink`` is followed verbatim (azure-api.md section 7.4)."""
+    path = {} if name is None else {"name": name}
+    page = (await io.send(op, query=query, **path)).value  # type: ignore[arg-type]  # a str, never a deadline
+    while True:
+        for item in page.value:
+            yield item
+        if not page.next_link:
+            return
+        page = (await io.send(op, url=page.next_link)).value

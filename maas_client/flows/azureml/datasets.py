@@ -1,0 +1,112 @@
+"""Data assets of a workspace: a blob with a content-addressed path, and a version that names it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from maas_client.errors import NotFoundError
+from maas_client.flows import _pages
+from maas_client.flows._dialect import Upload
+from maas_client.flows._io import IO
+from maas_client.flows.azureml import upload as blobs
+from maas_client.flows.azureml.workspace import datastore
+from maas_client.types import Dataset
+from maas_client.wire import azureml as ops
+from maas_client.wire.azureml_models import DataVersion
+
+_ARM_ID = re.compile(r"(?i)/data/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?$")
+
+
+async def upload(io: IO, order: Upload) -> Dataset:
+    """Upload the bytes and register a version named after their hash: a stale one is never met."""
+    path, already = await blobs.send(io, order)
+    store = await datastore(io)
+    uri = f"azureml://datastores/{store.name}/paths/{path}"
+    body = {
+        "properties": {
+            "dataType": "uri_file",
+            "dataUri": uri,
+            "description": "",
+            "isAnonymous": False,
+            "isArchived": False,
+            "tags": {},
+            "properties": {"sha256": order.sha256},
+        }
+    }
+    version = order.sha256[:16]
+    answer = await io.send(ops.DATA_VERSION_CREATE, body, name=order.name, version=version)
+    made = noun(answer.value, order.name, version)
+    return made.model_copy(
+        update={
+            "sha256": order.sha256,
+            "filename": order.path.name,
+            "bytes": order.path.stat().st_size,
+            "already_there": already,
+        }
+    )
+
+
+async def get(io: IO, dataset: str) -> Dataset:
+    """Return one data set by name, ``name:version``, or ARM id; without a version, the newest."""
+    name, version = _parts(dataset)
+    if version is None:
+        held = (await io.send(ops.DATA_GET, name=name)).value
+        version = str(held.get("properties", {}).get("latestVersion") or "")
+        if not version:
+            version = await _newest(io, name)
+    value = (await io.send(ops.DATA_VERSION_GET, name=name, version=version)).value
+    return noun(value, name, version)
+
+
+async def _newest(io: IO, name: str) -> str:
+    found = [v async for v in _pages.arm(io, ops.DATA_VERSION_LIST, name=name)]
+    if not found:
+        raise NotFoundError(f"data set {name!r} has no version", status=404, operation="data.get")
+    found.sort(key=lambda v: str((v.get("systemData") or {}).get("createdAt") or ""))
+    return str(found[-1]["name"])
+
+
+async def listing(io: IO) -> AsyncGenerator[Dataset, None]:
+    """Yield every version of every data set of the workspace."""
+    async for held in _pages.arm(io, ops.DATA_LIST):
+        name = str(held.get("name"))
+        async for value in _pages.arm(io, ops.DATA_VERSION_LIST, name=name):
+            yield noun(DataVersion.model_validate(value), name, str(value.get("name")))
+
+
+async def delete(io: IO, dataset: str) -> None:
+    """Delete one version; without a version, all of them. The bytes stay in the datastore."""
+    name, version = _parts(dataset)
+    if version is not None:
+        await io.send(ops.DATA_VERSION_DELETE, name=name, version=version)
+        return
+    versions = [str(v["name"]) async for v in _pages.arm(io, ops.DATA_VERSION_LIST, name=name)]
+    if not versions:
+        raise NotFoundError(f"there is no data set {name!r}", status=404, operation="data.delete")
+    for one in versions:
+        await io.send(ops.DATA_VERSION_DELETE, name=name, version=one)
+
+
+def _parts(dataset: str) -> tuple[str, str | None]:
+    found = _ARM_ID.search(dataset)
+    if found:
+        return found["name"], found["version"]
+    name, _, version = dataset.partition(":")
+    return name, version or None
+
+
+def noun(value: DataVersion, name: str, version: str) -> Dataset:
+    """Return the public noun for a data version."""
+    raw: dict[str, Any] = value.dump()
+    return Dataset(
+        id=value.id or value.properties.data_uri,
+        name=name,
+        version=version,
+        uri=value.properties.data_uri,
+        filename=value.properties.data_uri.rsplit("/", 1)[-1],
+        sha256=value.properties.properties.get("sha256"),
+        created_at=value.system_data.created_at if value.system_data else None,
+        raw=raw,
+    )

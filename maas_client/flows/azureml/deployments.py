@@ -1,0 +1,165 @@
+"""Serverless endpoints: a registered model that answers under a name, with keys of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from pydantic import SecretStr
+
+from maas_client.errors import (
+    ConflictError,
+    NotFoundError,
+    ServiceError,
+    StatusError,
+)
+from maas_client.flows import _pages
+from maas_client.flows._io import IO
+from maas_client.flows._pace import passing, pauses, settle
+from maas_client.flows.azureml import models
+from maas_client.flows.azureml.workspace import workspace
+from maas_client.types import Deployment, Keys
+from maas_client.wire import azureml as ops
+from maas_client.wire import chat
+from maas_client.wire.azureml_models import Endpoint
+
+READY_S = 1800.0
+"""How long a deployment that ARM calls Succeeded may still not answer (reliability.md R13)."""
+
+
+async def create(io: IO, name: str, model: str) -> Deployment:
+    """Create the endpoint and return it once it has answered a request.
+
+    An endpoint of this name with this model is returned as it is; with another, ``ConflictError``.
+    """
+    here = await workspace(io)
+    wanted = await _model_id(io, model)
+    try:
+        there = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value
+    except NotFoundError:
+        there = None
+    if there is None:
+        body = {
+            "location": here.location,
+            "sku": {"name": "Consumption"},
+            "properties": {"modelSettings": {"modelId": wanted}, "authMode": "Key"},
+        }
+        answer = await io.send(ops.ENDPOINT_CREATE, body, endpoint=name)
+        await settle(io, answer, what="deployments.create")
+    elif there.properties.model_settings.get("modelId") != wanted:
+        raise ConflictError(
+            f"deployment {name!r} exists and holds another model",
+            operation="deployments.create",
+            hint=f"Choose another name, or delete it first: maas-client deployments delete {name}",
+        )
+    await _provisioned(io, name)
+    await _answers(io, name)
+    return (await get(io, name)).model_copy(update={"ready": True})
+
+
+async def _model_id(io: IO, model: str) -> str:
+    """Return the id as an endpoint wants it: a workspace asset with its version, a registry model
+    without one ("always the latest", azure-api.md section 3.2)."""
+    if model.lower().startswith("azureml://registries/"):
+        return model.split("/versions/")[0].split("/labels/")[0]
+    if model.lower().startswith("azureml://"):
+        return model
+    return (await models.get(io, model)).id
+
+
+async def _provisioned(io: IO, name: str) -> None:
+    for pause in pauses(io):
+        value = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value
+        state = (value.properties.provisioning_state or "").lower()
+        if state == "succeeded":
+            return
+        if state in ("failed", "canceled"):
+            raise ServiceError(
+                f"deployment {name!r} ended as {value.properties.provisioning_state}",
+                code=value.properties.endpoint_state,
+                operation="deployments.create",
+                hint=f"Delete it and try again: maas-client deployments delete {name}",
+            )
+        await io.sleep(pause)
+
+
+async def _answers(io: IO, name: str) -> None:
+    """Ask for one token until an answer comes: Succeeded does not mean ready."""
+    end = io.elapsed() + READY_S
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+    for pause in pauses(io):
+        url, key = await address(io, name)
+        try:
+            await io.send(chat.CHAT_COMPLETE, body, at=url, key=key, deadline_s=300)
+        except StatusError as not_yet:
+            if io.elapsed() > end or not (passing(not_yet) or not_yet.status in (404, 408, 424)):
+                raise
+            await io.sleep(pause)
+        else:
+            return
+
+
+async def address(io: IO, name: str, *, renew: bool = False) -> tuple[str, str]:
+    """Return where the deployment answers, and its key; looked up once per client."""
+    slot = f"endpoint:{name}"
+    held = io.scope.found.get(slot)
+    if isinstance(held, tuple) and not renew:
+        return held
+    value = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value
+    url = (value.properties.inference_endpoint or {}).get("uri")
+    if not url:
+        raise ServiceError(
+            f"deployment {name!r} has no address yet ({value.properties.provisioning_state})",
+            operation="deployments.get",
+        )
+    key = (await io.send(ops.ENDPOINT_KEYS, endpoint=name)).value.primary_key
+    io.scope.found[slot] = (str(url), key)
+    return str(url), key
+
+
+async def get(io: IO, deployment: str) -> Deployment:
+    """Return the deployment by name or ARM id."""
+    name = deployment.rsplit("/", 1)[-1]
+    return _noun((await io.send(ops.ENDPOINT_GET, endpoint=name)).value, name)
+
+
+async def listing(io: IO) -> AsyncGenerator[Deployment, None]:
+    """Yield the workspace's serverless endpoints."""
+    async for item in _pages.arm(io, ops.ENDPOINT_LIST):
+        yield _noun(Endpoint.model_validate(item), str(item.get("name")))
+
+
+async def delete(io: IO, deployment: str) -> None:
+    """Delete the deployment and wait until it is gone: its name is free and it costs nothing more."""
+    name = deployment.rsplit("/", 1)[-1]
+    io.scope.found.pop(f"endpoint:{name}", None)
+    answer = await io.send(ops.ENDPOINT_DELETE, endpoint=name)
+    await settle(io, answer, what="deployments.delete", timeout_s=1800)
+
+
+async def keys(io: IO, deployment: str, regenerate: str | None) -> Keys:
+    """Return both keys; ``regenerate`` (primary or secondary) makes that one new first."""
+    name = deployment.rsplit("/", 1)[-1]
+    if regenerate is not None:
+        body = {"keyType": regenerate.capitalize()}
+        answer = await io.send(ops.ENDPOINT_REGENERATE, body, endpoint=name)
+        await settle(io, answer, what="deployments.keys", timeout_s=600)
+        io.scope.found.pop(f"endpoint:{name}", None)
+    value = (await io.send(ops.ENDPOINT_KEYS, endpoint=name)).value
+    return Keys(primary=SecretStr(value.primary_key), secondary=SecretStr(value.secondary_key))
+
+
+def _noun(value: Endpoint, name: str) -> Deployment:
+    held = value.properties
+    url: Any = (held.inference_endpoint or {}).get("uri")
+    state = held.provisioning_state or "Unknown"
+    return Deployment(
+        id=value.id or name,
+        name=value.name or name,
+        model=held.model_settings.get("modelId"),
+        status=state,
+        ready=state.lower() == "succeeded" and (held.endpoint_state or "").lower() == "online",
+        url=url,
+        properties=dict(value.tags),
+        raw=value.dump(),
+    )

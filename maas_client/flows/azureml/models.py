@@ -1,0 +1,79 @@
+"""Models registered in a workspace."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+
+from maas_client.errors import NotFoundError
+from maas_client.flows import _pages
+from maas_client.flows._io import IO
+from maas_client.flows.azureml.workspace import workspace
+from maas_client.types import Model
+from maas_client.wire import azureml as ops
+from maas_client.wire.azureml_models import ModelVersion
+
+_ID = re.compile(r"(?i)/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?$")
+
+
+def parts(model: str) -> tuple[str, str | None]:
+    """Return name and version in a name, ``name:version``, an ARM id or an asset id."""
+    found = _ID.search(model)
+    if found:
+        return found["name"], found["version"]
+    name, _, version = model.partition(":")
+    return name, version or None
+
+
+async def asset_id(io: IO, name: str, version: str) -> str:
+    """Return what an endpoint names: region, the workspace's GUID, name and version (section 3.2)."""
+    here = await workspace(io)
+    return (
+        f"azureml://locations/{here.location}/workspaces/{here.properties.workspace_id}"
+        f"/models/{name}/versions/{version}"
+    )
+
+
+async def get(io: IO, model: str) -> Model:
+    """Return one model; without a version, the newest."""
+    name, version = parts(model)
+    if version is None:
+        found = [v async for v in _pages.arm(io, ops.MODEL_VERSION_LIST, name=name)]
+        if not found:
+            raise NotFoundError(f"there is no model {name!r}", status=404, operation="models.get")
+        found.sort(key=lambda v: str((v.get("systemData") or {}).get("createdAt") or ""))
+        return await _noun(io, ModelVersion.model_validate(found[-1]), name)
+    value = (await io.send(ops.MODEL_VERSION_GET, name=name, version=version)).value
+    return await _noun(io, value, name)
+
+
+async def listing(io: IO) -> AsyncGenerator[Model, None]:
+    """Yield every version of every model registered in the workspace."""
+    async for held in _pages.arm(io, ops.MODEL_LIST):
+        name = str(held.get("name"))
+        async for value in _pages.arm(io, ops.MODEL_VERSION_LIST, name=name):
+            yield await _noun(io, ModelVersion.model_validate(value), name)
+
+
+async def delete(io: IO, model: str) -> None:
+    """Delete one version (the newest when none is named). Refused while it is deployed."""
+    name, version = parts(model)
+    if version is None:
+        version = (await get(io, name)).version or "1"
+    await io.send(ops.MODEL_VERSION_DELETE, name=name, version=version)
+
+
+async def _noun(io: IO, value: ModelVersion, name: str) -> Model:
+    version = value.id.rsplit("/", 1)[-1]
+    held = value.properties
+    base = held.properties.get("baseModelId") or held.tags.get("baseModelId")
+    return Model(
+        id=await asset_id(io, name, version),
+        name=name,
+        version=version,
+        job=held.job_name,
+        base_model=str(base) if base else None,
+        created_at=value.system_data.created_at if value.system_data else None,
+        properties={**held.tags, **held.properties},
+        raw=value.dump(),
+    )

@@ -1,0 +1,142 @@
+"""What run history knows: the registered model, the reason of a failure, metrics, logs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from maas_client.errors import StatusError, UnsupportedError
+from maas_client.flows._io import IO
+from maas_client.flows.azureml.workspace import data_plane
+from maas_client.types import Checkpoint, Job, JobError, JobEvent
+from maas_client.wire import azureml as ops
+from maas_client.wire.azureml_models import RunDetails
+
+_OURS = {
+    "loss": "train_loss",
+    "eval_loss": "valid_loss",
+    "validation_loss": "valid_loss",
+    "lr": "learning_rate",
+}
+"""Which metric names a serverless run really produces is not known (azure-api.md section 1.6); these are
+the trainer's usual ones, everything else keeps its own name."""
+
+
+async def registered(io: IO, run: str) -> str | None:
+    """Return the asset id of the model the job registered. Read back, never computed (section 1.7)."""
+    body = {
+        "runId": run,
+        "selectRunMetadata": True,
+        "selectRunDefinition": True,
+        "selectJobSpecification": True,
+    }
+    answer = await io.send(ops.RUN_DATA, body, at=await data_plane(io))
+    outputs = answer.value.run_metadata.get("outputs") or {}
+    held = outputs.get("registered_model") or {}
+    asset = held.get("assetId") if isinstance(held, dict) else None
+    return str(asset) if asset else None
+
+
+async def details(io: IO, run: str) -> RunDetails:
+    """Return the run's details: status, error, warnings, log files."""
+    return (await io.send(ops.RUN_DETAILS, at=await data_plane(io), run=run)).value
+
+
+async def error(io: IO, run: str) -> JobError | None:
+    """Return why the run failed; the job's own body does not say (section 1.5)."""
+    held = (await details(io, run)).error
+    if held is None or not held.error:
+        return None
+    return JobError(
+        code=held.error.get("code"),
+        message=held.error.get("message") or "",
+        param=held.error.get("target"),
+    )
+
+
+async def progress(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
+    """Yield messages and metric points so far, oldest first; each has the same key every time."""
+    try:
+        at = await data_plane(io)
+        seen = await details(io, job.name)
+        for index, warning in enumerate(seen.warnings):
+            yield _message(index, warning)
+        async for event in _metrics(io, at, job.name):
+            yield event
+    except StatusError as refused:
+        if refused.status not in (401, 403, 404):
+            raise  # without a role on run history there are only status changes to tell
+
+
+def _message(index: int, warning: dict[str, Any]) -> JobEvent:
+    source = str(warning.get("source") or "service")
+    return JobEvent(
+        key=f"message:{index}",
+        type="message",
+        message=str(warning.get("message") or ""),
+        level="info" if source.endswith(":info") else "warning",
+        raw=warning,
+    )
+
+
+async def _metrics(io: IO, at: str, run: str) -> AsyncGenerator[JobEvent, None]:
+    names = (
+        await io.send(
+            ops.METRIC_LIST, {"metricNamespace": None, "continuationToken": None}, at=at, run=run
+        )
+    ).value
+    points: dict[int, dict[str, float]] = {}
+    when: dict[int, Any] = {}
+    for item in names.value:
+        name = str((item.get("metricKey") or {}).get("name") or item.get("name") or "")
+        if not name:
+            continue
+        async for value in _points(io, at, run, name):
+            step = int(value.get("step") or 0)
+            number = (value.get("data") or {}).get(name)
+            if isinstance(number, int | float):
+                points.setdefault(step, {})[_OURS.get(name, name)] = float(number)
+                when.setdefault(step, value.get("createdUtc"))
+    for step in sorted(points):
+        held = points[step]
+        yield JobEvent(
+            # A point that grows (a validation loss arrives after its step's training loss) is a new
+            # event: the key names the metrics it carries.
+            key=f"metrics:{step}:{','.join(sorted(held))}",
+            type="metrics",
+            message=f"step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in sorted(held.items())),
+            step=step,
+            metrics=held,
+            created_at=when[step],
+        )
+
+
+async def _points(io: IO, at: str, run: str, name: str) -> AsyncGenerator[dict[str, Any], None]:
+    token: str | None = None
+    while True:
+        body = {"metricName": name, "continuationToken": token}
+        page = (await io.send(ops.METRIC_VALUES, body, at=at, run=run)).value
+        for value in page.value:
+            yield value
+        token = page.continuation_token
+        if not token:
+            return
+
+
+async def logs(io: IO, run: str) -> str:
+    """Return the text of the run's user logs, file after file."""
+    seen = await details(io, run.rsplit("/", 1)[-1])
+    texts = []
+    for name in sorted(seen.log_files):
+        body = (await io.send(ops.LOG_FILE, url=seen.log_files[name])).value
+        texts.append(
+            (f"==> {name}\n" if len(seen.log_files) > 1 else "") + body.decode("utf-8", "replace")
+        )
+    return "\n".join(texts)
+
+
+def checkpoints(io: IO, run: str) -> AsyncGenerator[Checkpoint, None]:
+    """Raise ``UnsupportedError``: azureml keeps no checkpoints that a client could name."""
+    raise UnsupportedError(
+        f"the checkpoints of {run!r} cannot be listed: azureml names none", hint="foundry does."
+    )

@@ -1,0 +1,91 @@
+"""``client.datasets``: files the backend holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Sequence
+
+from maas_client.errors import DatasetError
+from maas_client.flows import _dialect, names
+from maas_client.flows._dialect import Progress, Upload
+from maas_client.flows._io import IO
+from maas_client.types import Dataset, ValidationReport
+
+
+async def upload(
+    io: IO,
+    path: names.PathLike,
+    *,
+    name: str | None = None,
+    model: str | None = None,
+    ignore: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Dataset:
+    """Check a chat-completion JSONL file, then upload it; what lies there already is not sent again.
+
+    ``model`` checks it for that model too, ``ignore`` lets codes pass, ``name`` is the data set's name
+    (the file's, without a suffix, if left out), ``progress`` is called with bytes done and in all.
+    Raises ``DatasetError`` before anything is sent, with the report.
+    """
+    report = await check(io, path, model=model, ignore=ignore)
+    return await checked(io, path, report, name=name, progress=progress)
+
+
+async def check(
+    io: IO,
+    path: names.PathLike,
+    *,
+    model: str | None = None,
+    ignore: Sequence[str] = (),
+    validation: names.PathLike | None = None,
+) -> ValidationReport:
+    """Return the report on a file for this backend; raise ``DatasetError`` when it is not valid."""
+    from maas_client.dataset import validate
+
+    where = names.target(io)
+    report = await io.call(
+        lambda: validate(
+            path, model=model, target=where, ignore=tuple(ignore), validation=validation
+        )
+    )
+    report.raise_if_invalid()
+    return report
+
+
+async def checked(
+    io: IO,
+    path: names.PathLike,
+    report: ValidationReport,
+    *,
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Upload exactly the bytes that ``report`` is about."""
+    file = names.local_file(path)
+    if file is None:
+        raise DatasetError(f"there is no file {path}", hint="Check the path.")
+    about = next((f for f in report.files if f.path == str(path)), report.files[0])
+    order = Upload(file, about.sha256, name or _stem(file.name), progress)
+    made = await _dialect.of(io).upload(io, order)
+    return made.checked(file)
+
+
+def _stem(filename: str) -> str:
+    stem = re.sub(r"\.[^.]*$", "", filename)
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")[:100] or "data"
+
+
+async def get(io: IO, dataset: Dataset | str) -> Dataset:
+    """Return a data set by id or name."""
+    return await _dialect.of(io).dataset(io, names.dataset_id(dataset))
+
+
+async def listing(io: IO) -> AsyncGenerator[Dataset, None]:
+    """Iterate over all data sets; pages by itself."""
+    async for one in _dialect.of(io).datasets(io):
+        yield one
+
+
+async def delete(io: IO, dataset: Dataset | str) -> None:
+    """Delete a data set."""
+    await _dialect.of(io).delete_dataset(io, names.dataset_id(dataset))

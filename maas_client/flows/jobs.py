@@ -1,0 +1,370 @@
+"""``client.jobs``: fine-tuning jobs, created once, watched for as long as they take."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import replace
+
+from maas_client.errors import ConfigError, JobFailedError, JobTimeoutError, MaasError
+from maas_client.flows import _dialect, datasets, names
+from maas_client.flows._dialect import JobOrder
+from maas_client.flows._io import IO
+from maas_client.flows._pace import OUTAGE_S, passing, pauses
+from maas_client.types import (
+    Checkpoint,
+    Dataset,
+    Hyperparameters,
+    Job,
+    JobEvent,
+    Method,
+    Model,
+    ValidationReport,
+)
+
+_log = logging.getLogger("maas_client")
+
+_METHODS = {"lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA", "full": "Full"}
+
+
+async def create(
+    io: IO,
+    model: str | Model,
+    training_data: Dataset | names.PathLike,
+    validation_data: Dataset | names.PathLike | None = None,
+    *,
+    hyperparameters: Hyperparameters | Mapping[str, object] | None = None,
+    method: Method | None = None,
+    name: str | None = None,
+    compute: str | Sequence[str] | None = None,
+    force_new: bool = False,
+    allow_retired: bool = False,
+    max_billed_tokens: int | None = None,
+    ignore: Sequence[str] = (),
+    tags: Mapping[str, str] | None = None,
+) -> Job:
+    """Create a fine-tuning job and return at once; the same call again returns the same job.
+
+    ``training_data`` is a data set, its id, or a file that is checked and uploaded. ``method`` (LoRA,
+    QLoRA, DoRA, Full) is given only where the backend lets one choose. ``compute`` (a compute's name or
+    instance types) runs it on your own GPUs: Model as a Platform. ``max_billed_tokens`` refuses before
+    the upload. ``force_new`` starts another job where the same call would find the first.
+
+    Raises, before anything is sent: ``ModelRetiredError``, ``UnsupportedError``, ``ConfigError``,
+    ``DatasetError``.
+    """
+    order = await plan(
+        io,
+        model=model,
+        hyperparameters=hyperparameters,
+        method=method,
+        name=name,
+        compute=compute,
+        force_new=force_new,
+        allow_retired=allow_retired,
+        tags=tags,
+    )
+    order = await supply(
+        io,
+        order,
+        training_data,
+        validation_data,
+        ignore=ignore,
+        max_billed_tokens=max_billed_tokens,
+    )
+    return await _dialect.of(io).create_job(io, order)
+
+
+async def plan(
+    io: IO,
+    *,
+    model: str | Model,
+    hyperparameters: Hyperparameters | Mapping[str, object] | None,
+    method: str | None,
+    name: str | None,
+    compute: str | Sequence[str] | None,
+    force_new: bool,
+    allow_retired: bool,
+    tags: Mapping[str, str] | None,
+) -> JobOrder:
+    """Return an order without data sets, after everything that can be refused for free was looked at."""
+    machines = (compute,) if isinstance(compute, str) else tuple(compute or ())
+    wanted = await names.base_model(
+        io, model, allow_retired=allow_retired, own_compute=bool(machines)
+    )
+    if wanted.notice:
+        _log.warning("%s", wanted.notice)
+    if not isinstance(hyperparameters, Hyperparameters):
+        hyperparameters = _hyperparameters(hyperparameters or {})
+    order = JobOrder(
+        model=wanted.id,
+        model_name=wanted.name,
+        training=Dataset(id="", name=""),
+        validation=None,
+        hyperparameters=hyperparameters,
+        method=_method(method),
+        name=name,
+        compute=machines,
+        force_new=force_new,
+        tags=tags or {},
+    )
+    _dialect.of(io).check_order(io, order)
+    return order
+
+
+def _hyperparameters(given: Mapping[str, object]) -> Hyperparameters:
+    from pydantic import ValidationError
+
+    try:
+        return Hyperparameters.model_validate(given)
+    except ValidationError as bad:
+        first = bad.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(p) for p in first["loc"])
+        known = ", ".join(n for n in Hyperparameters.model_fields if n != "extra")
+        raise ConfigError(
+            f"hyperparameter {place}: {first['msg']}",
+            hint=f"Known are {known}; extra={{...}} goes to the service verbatim.",
+        ) from None
+
+
+def _method(method: str | None) -> str | None:
+    if method is None:
+        return None
+    found = _METHODS.get(str(method).lower())
+    if found is None:
+        raise ConfigError(
+            f"no method is called {method!r}", hint=f"It is {', '.join(_METHODS.values())}."
+        )
+    return found
+
+
+async def supply(
+    io: IO,
+    order: JobOrder,
+    training_data: Dataset | names.PathLike,
+    validation_data: Dataset | names.PathLike | None,
+    *,
+    ignore: Sequence[str] = (),
+    max_billed_tokens: int | None = None,
+    report: ValidationReport | None = None,
+) -> JobOrder:
+    """Check and upload what is on this machine, and return the order with its data sets. ``report`` is
+    about the training file where that was checked already."""
+    where = names.local_file(training_data)
+    report = report or await _report(io, order, training_data, where, ignore)
+    other = names.local_file(validation_data) if validation_data is not None else None
+    aside = await _report(io, order, validation_data, other, ignore)
+    if max_billed_tokens is not None:
+        _within(order, report, aside, max_billed_tokens)
+    training = await _uploaded(io, training_data, where, report)
+    validation = (
+        None if validation_data is None else await _uploaded(io, validation_data, other, aside)
+    )
+    return replace(order, training=training, validation=validation)
+
+
+async def _report(
+    io: IO,
+    order: JobOrder,
+    data: Dataset | names.PathLike | None,
+    file: object,
+    ignore: Sequence[str],
+) -> ValidationReport | None:
+    """Check a file for the job's model, also one that this program uploaded before; say when the bytes
+    are not at hand."""
+    path = data.path if isinstance(data, Dataset) else file
+    if path is None:
+        if data is not None:
+            _log.info("%s is not on this machine and was not checked", _told(data))
+        return None
+    model = None if order.model_name == order.model else order.model_name
+    return await datasets.check(io, str(path), model=model, ignore=ignore)
+
+
+def _told(data: Dataset | names.PathLike) -> str:
+    return data.name if isinstance(data, Dataset) else str(data)
+
+
+def _within(
+    order: JobOrder, training: ValidationReport | None, aside: ValidationReport | None, most: int
+) -> None:
+    """Refuse a job whose billed tokens, by the report's upper bound, exceed ``most``."""
+    if training is None:
+        raise ConfigError(
+            "max_billed_tokens needs the file: tokens of a data set elsewhere cannot be counted",
+            hint="Pass the file's path as training_data.",
+        )
+    from maas_client.dataset import billed_tokens
+
+    epochs = order.hyperparameters.epochs or 1
+    billed = billed_tokens(training, aside, epochs=epochs)
+    if billed > most:
+        raise ConfigError(
+            f"the job would be billed for up to {billed:,} tokens, more than the {most:,} allowed",
+            hint="Fewer epochs, fewer rows, or a higher max_billed_tokens.",
+        )
+
+
+async def _uploaded(
+    io: IO,
+    data: Dataset | names.PathLike,
+    file: object,
+    report: ValidationReport | None,
+) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    if file is None or report is None:
+        text = str(data)
+        if text.startswith("azureml:"):
+            return Dataset(id=text, name=text.rsplit("/", 1)[-1], uri=text)
+        return await datasets.get(io, text)
+    return await datasets.checked(io, data, report)
+
+
+async def get(io: IO, job: Job | str) -> Job:
+    """Return the job as it is now, by id or name."""
+    return await _dialect.of(io).job(io, names.job_id(job))
+
+
+async def listing(io: IO) -> AsyncGenerator[Job, None]:
+    """Iterate over all fine-tuning jobs; pages by itself."""
+    async for one in _dialect.of(io).jobs(io):
+        yield one
+
+
+async def cancel(io: IO, job: Job | str) -> Job:
+    """Ask for the job to be cancelled and return it as it is then. What was trained is billed."""
+    return await _dialect.of(io).cancel_job(io, names.job_id(job))
+
+
+async def delete(io: IO, job: Job | str) -> None:
+    """Delete the job's record; a model it made stays."""
+    await _dialect.of(io).delete_job(io, names.job_id(job))
+
+
+async def logs(io: IO, job: Job | str) -> str:
+    """Return the job's log, as far as it has been written."""
+    return await _dialect.of(io).logs(io, names.job_id(job))
+
+
+async def checkpoints(io: IO, job: Job | str) -> AsyncGenerator[Checkpoint, None]:
+    """Iterate over the states of the model that the service kept."""
+    async for one in _dialect.of(io).checkpoints(io, names.job_id(job)):
+        yield one
+
+
+async def events(
+    io: IO, job: Job | str, *, follow: bool = True, after: str | None = None
+) -> AsyncGenerator[JobEvent, None]:
+    """Iterate over what happens to the job: status changes, metric points, messages.
+
+    ``follow`` goes on until the job has ended. Each event has a stable ``key``: a new process that
+    passes the last key it saw as ``after`` is told neither less nor twice. An outage of the service
+    shorter than half an hour does not end it. The last event is the final status.
+    """
+    seen: set[str] = set()
+    skip = after
+    async for _, news in _watch(io, job, follow=follow):
+        for event in news:
+            if event.key in seen:
+                continue
+            seen.add(event.key)
+            if skip is not None:
+                skip = None if event.key == skip else skip
+                continue
+            yield event
+
+
+async def wait(
+    io: IO,
+    job: Job | str,
+    *,
+    timeout: float | None = None,
+    raise_on_failure: bool = True,
+    on_event: Callable[[JobEvent], None] | None = None,
+) -> Job:
+    """Wait until the job has ended and return it.
+
+    ``timeout`` is in seconds, counted by the larger of monotonic and wall-clock time, so that a
+    laptop's sleep counts. ``on_event`` is told everything ``events`` yields. Raises ``JobFailedError``
+    (unless ``raise_on_failure`` is off) and ``JobTimeoutError``; the job itself goes on then.
+    """
+    born = io.elapsed()
+    seen: set[str] = set()
+    end = None if timeout is None else born + timeout
+    last: Job | None = None
+    async for now, news in _watch(io, job, follow=True, end=end, tell=on_event is not None):
+        last = now
+        for event in news:
+            if on_event is not None and event.key not in seen:
+                seen.add(event.key)
+                on_event(event)
+    if last is None or not last.done:
+        waited = io.elapsed() - born
+        name = last.name if last else names.job_id(job)
+        raise JobTimeoutError(
+            f"job {name} is still {last.status if last else 'unseen'} after {waited:.0f} s",
+            job=last,
+            waited=waited,
+            hint=f"It goes on. Watch it again: maas-client jobs watch {name}",
+        )
+    if raise_on_failure and not last.succeeded:
+        raise failed(last)
+    return last
+
+
+def failed(job: Job) -> JobFailedError:
+    """Return the error for a job that ended without success."""
+    reason = f": {job.error.message}" if job.error and job.error.message else ""
+    code = f" [{job.error.code}]" if job.error and job.error.code else ""
+    return JobFailedError(
+        f"job {job.name} ended as {job.status}{reason}{code}",
+        job=job,
+        hint=f"Its log: maas-client jobs logs {job.name}",
+    )
+
+
+async def _watch(
+    io: IO,
+    job: Job | str,
+    *,
+    follow: bool,
+    end: float | None = None,
+    tell: bool = True,
+) -> AsyncGenerator[tuple[Job, list[JobEvent]], None]:
+    """Yield the job and everything known of it, look after look, until it has ended.
+
+    The status event comes last in each look, so that the final one closes the story. Looks that fail
+    the way outages look are made again; any other error is the caller's.
+    """
+    dialect = _dialect.of(io)
+    dark_since: float | None = None
+    for pause in pauses(io):
+        try:
+            now = await dialect.job(io, names.job_id(job))
+            news = [event async for event in dialect.progress(io, now)] if tell else []
+        except MaasError as error:
+            dark_since = io.elapsed() if dark_since is None else dark_since
+            if not follow or not passing(error) or io.elapsed() - dark_since > OUTAGE_S:
+                raise
+        else:
+            dark_since = None
+            yield now, [*news, _status(now)]
+            if now.done or not follow:
+                return
+        left = None if end is None else end - io.elapsed()
+        if left is not None and left <= 0:
+            return
+        await io.sleep(pause if left is None else min(pause, left))
+
+
+def _status(job: Job) -> JobEvent:
+    reason = f": {job.error.message}" if job.error and job.error.message else ""
+    return JobEvent(
+        key=f"status:{job.status}",
+        type="status",
+        message=f"{job.status}{reason}",
+        level="error" if job.done and not job.succeeded else "info",
+        status=job.status,
+        created_at=job.finished_at,
+    )

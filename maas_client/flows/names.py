@@ -1,0 +1,111 @@
+"""From what a person typed to what a service is told: models, data sets, jobs, deployments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+from maas_client import catalog
+from maas_client.catalog import ModelFacts
+from maas_client.errors import ConfigError, DatasetError
+from maas_client.flows import _dialect
+from maas_client.flows._io import IO
+from maas_client.types import Dataset, Deployment, Job, Model
+
+Target = Literal["azureml", "foundry", "local"]
+PathLike = str | Path
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A model to tune: what the service is told, what we know of it, and a notice if there is one."""
+
+    id: str
+    name: str
+    facts: ModelFacts | None
+    notice: str | None = None
+
+
+def target(io: IO) -> Target:
+    """Return which rules hold for this connection."""
+    return "local" if io.scope.local else io.scope.dialect
+
+
+def override(io: IO) -> Path | None:
+    """Return the catalog override file, if one is set."""
+    return Path(io.scope.catalog) if io.scope.catalog else None
+
+
+async def base_model(
+    io: IO, model: str | Model, *, allow_retired: bool, own_compute: bool
+) -> Wanted:
+    """Resolve the model of a new job, and refuse one that cannot be tuned there today.
+
+    What is given by address is never refused for its age. Raises ``ConfigError`` (unknown name, with
+    the nearest ones), ``ModelRetiredError`` and ``UnsupportedError``; nothing has been sent then.
+    """
+    said = model.id if isinstance(model, Model) else model
+    facts = catalog.find(said, override=override(io))
+    if catalog.is_asset_uri(said):
+        return Wanted(
+            said, facts.name if facts else said.split("/models/")[-1].split("/")[0], facts
+        )
+    if facts is None:
+        facts = catalog.get(said, override=override(io))
+    where = target(io)
+    today = await io.call(date.today)
+    if where != "local" and not own_compute:
+        catalog.check_retirement(facts, where, today, allow=allow_retired)
+        catalog.check_tunable(facts, where)
+    notice = catalog.retirement_notice(facts, today) if where != "local" else None
+    return Wanted(_dialect.of(io).model_id(facts), facts.name, facts, notice)
+
+
+def local_file(data: Dataset | PathLike) -> Path | None:
+    """Return the path if ``data`` names a file on this machine, None if it is an id.
+
+    Raises ``DatasetError`` for what looks like a file and is not there.
+    """
+    if isinstance(data, Dataset):
+        return None
+    text = str(data)
+    path = Path(data)
+    if path.is_file():
+        return path
+    if text.startswith(("azureml:", "/subscriptions/", "file-")) and not isinstance(data, Path):
+        return None
+    if isinstance(data, Path) or path.suffix or "/" in text or "\\" in text:
+        raise DatasetError(f"there is no file {text}", hint="Check the path.")
+    return None
+
+
+def job_id(job: Job | str) -> str:
+    """Return what names the job; wherever an object goes, its id or name goes too."""
+    return job if isinstance(job, str) else job.id
+
+
+def dataset_id(dataset: Dataset | str) -> str:
+    """Return what names the data set."""
+    return dataset if isinstance(dataset, str) else dataset.id
+
+
+def model_id(model: Model | Job | str) -> str:
+    """Return what names a model to deploy: a tuned one, a job's, or a base model.
+
+    Raises ``ConfigError`` for a job that has no model yet.
+    """
+    if isinstance(model, Job):
+        if not model.fine_tuned_model:
+            raise ConfigError(
+                f"job {model.name} has no model: it is {model.status}",
+                hint="Wait for it: client.jobs.wait(job), or maas-client jobs watch NAME.",
+            )
+        return model.fine_tuned_model
+    return model.id if isinstance(model, Model) else model
+
+
+def deployment_id(deployment: Deployment | str) -> str:
+    """Return what names the deployment."""
+    return deployment if isinstance(deployment, str) else deployment.name
