@@ -196,7 +196,7 @@ class Transport(Generic[W]):
         claims: str | None,
     ) -> Ask:
         if self._to.offline and not is_loopback(target):
-            raise TransportError(
+            raise retry.RefusedError(
                 f"{bare(target)} is not on this machine, and MAAS_OFFLINE is set",
                 hint="Unset MAAS_OFFLINE to reach it.",
             )

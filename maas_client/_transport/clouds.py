@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from maas_client.errors import ConfigError, TransportError
+from maas_client._transport.retry import RefusedError
+from maas_client.errors import ConfigError
 from maas_client.wire.op import Plane
 
 
@@ -150,28 +151,28 @@ def check(cloud: Cloud, plane: Plane, url: str, *, home: str | None, keyed: bool
 
     ``home`` is the one origin of a local connection: everything must stay there. A deployment's own
     key (``keyed``) goes where ARM said that the deployment answers, but never in clear text.
-    Raises ``TransportError``; nothing was sent.
+    Raises ``RefusedError``; nothing was sent.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
     netloc = parts.netloc.lower()
     if parts.username or parts.password:
-        raise TransportError(f"{host}: an address with a user name in it is not used")
+        raise RefusedError(f"{host}: an address with a user name in it is not used")
     if home is not None:
         if f"{parts.scheme}://{netloc}" != home.rstrip("/").lower():
-            raise TransportError(
+            raise RefusedError(
                 f"the server at {home} named another host, {host}; no credential is sent there"
             )
         return
     if parts.scheme != "https" and not is_loopback(url):
-        raise TransportError(f"{host}: a credential is never sent over {parts.scheme}")
+        raise RefusedError(f"{host}: a credential is never sent over {parts.scheme}")
     if keyed:
         return
     trusted = cloud.suffixes.get(plane, ())
     if not any(
         netloc == s or host == s or (s.startswith(".") and host.endswith(s)) for s in trusted
     ):
-        raise TransportError(
+        raise RefusedError(
             f"{host} is not a host of the {cloud.name} cloud for {plane.value}; no token is sent there",
             hint="Private link and sovereign hosts need cloud= or ARM_CLOUD_METADATA_URL.",
         )

@@ -25,9 +25,15 @@ class NotSentError(TransportError):
     """The connection was never made: the service cannot have acted."""
 
 
+class RefusedError(TransportError):
+    """We ourselves would not send it: the host is not trusted with a credential, or offline is set."""
+
+
 def may_resend(error: BaseException, resend: Resend) -> bool:
     """Say whether the operation may be sent again after ``error`` without asking first."""
     if resend == "never" or not isinstance(error, MaasError):
+        return False
+    if isinstance(error, RefusedError):
         return False
     if isinstance(error, NotSentError):
         return True

@@ -1,0 +1,37 @@
+"""All forms of Retry-After, the hostile ones too (reliability.md R5, R6)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from maas_client._transport.retry import LONGEST_WAIT_S, retry_after
+
+NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"x-ms-retry-after-ms": "40"}, 0.04),
+        ({"retry-after": "9", "retry-after-ms": "100"}, 0.1),
+        ({"retry-after": "Tue, 24 Nov 2026 12:00:05 GMT"}, 5.0),
+        ({"retry-after": "Tue, 24 Nov 2026 11:00:00 GMT"}, 0.0),
+        ({"retry-after": "-5"}, 0.0),
+        ({"retry-after": "86400"}, LONGEST_WAIT_S),
+        ({"retry-after": "inf"}, LONGEST_WAIT_S),
+        ({"retry-after": "1e30"}, LONGEST_WAIT_S),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "Tue, 99 Foo 2026"}, None),
+        ({"retry-after-ms": "soon", "retry-after": "2"}, 2.0),
+        ({}, None),
+    ],
+)
+def test_every_form(headers: dict[str, str], expected: float | None) -> None:
+    assert retry_after(headers, NOW) == expected
