@@ -56,7 +56,7 @@ class Op(Generic[T_co]):
     ok: tuple[int, ...] = (200,)
     resend: Resend = "safe"
     body: Body = "none"
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
