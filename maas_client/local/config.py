@@ -1,0 +1,53 @@
+"""What a local server is told when it starts."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Engine = Literal["peft", "instant"]
+
+ACCOUNT = "maaslocal"
+"""The name of the one storage account; on the plain port it stands in the path, as Azurite has it."""
+
+
+def idle_cores() -> int:
+    """Return how many threads one training process gets unless told otherwise."""
+    return max(
+        1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Everything that decides how the server behaves. Paths are absolute."""
+
+    state_dir: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0 picks one."""
+    base: str = "auto"
+    """``auto``, ``tiny``, ``smollm2-135m``, a folder or a hub id: what a model name runs on."""
+    engine: Engine = "peft"
+    device: str = "auto"
+    api_key: str | None = field(default=None, repr=False)
+    """None: any non-empty credential passes, on loopback."""
+    threads: int = field(default_factory=idle_cores)
+    max_jobs: int = 1
+    retention_days: float | None = None
+    """Finished jobs older than this are forgotten; None keeps them."""
+    ready_file: Path | None = None
+    region: str = "eastus2"
+    """The Azure region whose names it answers under: a real one, so that region checks pass."""
+    cache_dir: Path | None = None
+    """Where pulled base weights lie; None is the user's usual place."""
+    durable: bool = True
+    """False: nothing is kept beyond this process, so the disk is not waited for."""
+    pace_s: float = 0.0
+    """Seconds the instant engine waits at each step; for tests of what happens meanwhile."""
+    attempts: int = 3
+    """A job whose worker died this often fails."""
+    grace_s: float = 3.0
+    """How long a worker may take to stop by itself when its job is cancelled."""

@@ -1,0 +1,127 @@
+"""Names and addresses: which host names reach us, where each leads, and the way back.
+
+On the plain port everything has a path of its own: ARM, run history and registries at the root, blobs
+under ``/{account}/{container}`` (as Azurite has it), endpoints under ``/serverless/{label}``. Inside a
+tunnel of the proxy the caller speaks to Azure's own host names; ``prefix`` maps those to these paths,
+and ``Addresses`` writes absolute URLs in whatever form the caller used.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from maas_client.local.config import ACCOUNT
+
+TUNNEL = "maas.authority"
+"""In an ASGI scope: the authority a CONNECT was made for. Absent on the plain port."""
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+_ENDPOINT = re.compile(r"([a-z0-9-]+)\.([a-z0-9]+)\.models\.ai\.azure\.com")
+_BLOB = re.compile(r"([a-z0-9]+)\.blob\.core\.windows\.net")
+
+
+def prefix(host: str) -> str | None:
+    """Return the path prefix that an Azure host name stands for; None: it is not ours."""
+    name = host.lower()
+    if name == "management.azure.com" or name.endswith(".api.azureml.ms"):
+        return ""
+    if match := _BLOB.fullmatch(name):
+        return f"/{match[1]}"
+    if match := _ENDPOINT.fullmatch(name):
+        return f"/serverless/{match[1]}"
+    return None
+
+
+def into_paths(scope: MutableMapping[str, Any]) -> None:
+    """Rewrite a tunnelled request's path to the plain port's; the authority stays in the scope."""
+    authority = scope.get(TUNNEL)
+    if authority is None:
+        return
+    lead = prefix(str(authority).rsplit(":", 1)[0]) or ""
+    scope["path"] = lead + scope["path"]
+    scope["raw_path"] = lead.encode() + scope.get("raw_path", b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Absolute URLs for one request's answer."""
+
+    scheme: str
+    host: str
+    """As the caller wrote it, with the port."""
+    tunnel: bool
+    region: str
+    secret: bytes
+
+    @property
+    def arm(self) -> str:
+        """Return the base of ARM."""
+        return "https://management.azure.com" if self.tunnel else f"{self.scheme}://{self.host}"
+
+    @property
+    def data_plane(self) -> str:
+        """Return the base of run history, metrics and registries."""
+        return f"https://{self.region}.api.azureml.ms" if self.tunnel else self.arm
+
+    @property
+    def storage(self) -> dict[str, str]:
+        """Return what a datastore says about its account."""
+        if self.tunnel:
+            return {"endpoint": "core.windows.net", "protocol": "https", "accountName": ACCOUNT}
+        return {"endpoint": self.host, "protocol": self.scheme, "accountName": ACCOUNT}
+
+    def endpoint(self, label: str) -> str:
+        """Return where an endpoint answers."""
+        if self.tunnel:
+            return f"https://{label}.{self.region}.models.ai.azure.com"
+        return f"{self.arm}/serverless/{label}"
+
+    def blob(self, container: str, name: str, hours: float = 4) -> str:
+        """Return a blob's address with a SAS to read it."""
+        base = (
+            f"https://{ACCOUNT}.blob.core.windows.net" if self.tunnel else f"{self.arm}/{ACCOUNT}"
+        )
+        return f"{base}/{container}/{quote(name)}?{sas(self.secret, container, hours, 'r')}"
+
+
+def sas(secret: bytes, container: str, hours: float, rights: str = "racwdl") -> str:
+    """Return a SAS for a container: signed by this server, ended after ``hours``."""
+    ends = (datetime.now(UTC) + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    said = {"sv": "2024-11-04", "sr": "c", "sp": rights, "se": ends}
+    return urlencode({**said, "sig": _signature(secret, container, said)})
+
+
+def sas_problem(
+    secret: bytes, container: str, query: Mapping[str, str], *, ours: bool
+) -> str | None:
+    """Return what is wrong with a SAS, or None. ``ours``: only this server's own are good."""
+    if not query.get("sig"):
+        return "no signature"
+    ends = query.get("se")
+    if ends and (when := _when(ends)) is not None and when < datetime.now(UTC):
+        return "Signature not valid in the specified time frame"
+    said = {k: query.get(k, "") for k in ("sv", "sr", "sp", "se")}
+    if ours and not hmac.compare_digest(query["sig"], _signature(secret, container, said)):
+        return "Signature did not match"
+    return None
+
+
+def _signature(secret: bytes, container: str, said: Mapping[str, str]) -> str:
+    text = "\n".join([container, *(said[k] for k in sorted(said))])
+    return base64.b64encode(hmac.new(secret, text.encode(), hashlib.sha256).digest()).decode()
+
+
+def _when(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

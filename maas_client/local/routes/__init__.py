@@ -1,0 +1,1 @@
+"""HTTP only: reading requests, asking the services, writing answers in Azure's words."""

@@ -1,0 +1,181 @@
+"""The server as a process: sockets, signals, the ready file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import uvicorn  # noqa: TID253 - only the server imports this module
+
+from maas_client.errors import ConfigError
+from maas_client.local.app import build
+from maas_client.local.config import ServerConfig
+from maas_client.local.files import write_private
+from maas_client.local.guard import Rules, allowed_hosts
+from maas_client.local.hosts import LOOPBACK
+from maas_client.local.routes.azureml import TABLES
+from maas_client.local.services import Services
+
+
+class Server:
+    """One server: its services, its app and its listening socket."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        _check_bind(config)
+        self.services = Services(config)
+        try:
+            self.socket = listen(config.host, config.port)
+        except BaseException:
+            self.services.close()
+            raise
+        self.port: int = self.socket.getsockname()[1]
+        self.config = replace(config, port=self.port)
+        app = build(self.services, TABLES, self._rules())
+        self._uvicorn = _Uvicorn(
+            uvicorn.Config(
+                app,
+                loop="asyncio",
+                http="h11",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=3,
+                h11_max_incomplete_event_size=64 << 10,
+            ),
+            self._ready,
+        )
+        self._on_ready: Callable[[], None] = lambda: None
+
+    @property
+    def url(self) -> str:
+        """Return where it answers, for a client on this machine."""
+        wide = self.config.host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
+        host = "127.0.0.1" if wide else self.config.host
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    def _rules(self) -> Rules:
+        local = _is_loopback(self.config.host)
+
+        def keys(label: str) -> list[str]:
+            said = self.services.store.read.get("label", "", label.casefold())
+            found = said and self.services.store.read.get(
+                "endpoint", said.body["scope"], said.body["key"]
+            )
+            return list(found.body["keys"]) if found else []
+
+        return Rules(
+            hosts=allowed_hosts(self.port) if local else None,
+            api_key=self.config.api_key,
+            secret=self.services.secret,
+            endpoint_keys=keys,
+        )
+
+    def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until told to stop, then leave everything whole. ``on_ready`` is called once
+        requests are answered."""
+        self._on_ready = on_ready
+        try:
+            asyncio.run(self._uvicorn.serve(sockets=[self.socket]))
+        finally:
+            self.socket.close()
+            self.services.close()
+
+    def stop(self) -> None:
+        """Ask the server to stop. Any thread."""
+        self._uvicorn.should_exit = True
+
+    def _ready(self) -> None:
+        if self.config.ready_file is not None:
+            told = {"url": self.url, "pid": os.getpid()}
+            write_private(self.config.ready_file, json.dumps(told))
+        self._on_ready()
+
+
+class _Uvicorn(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        """Take SIGINT and SIGTERM in the main thread only, and end without raising them again:
+        a stop that was asked for is no failure."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a bound, listening socket.
+
+    The protocol is named: on a socket without it asyncio leaves Nagle's algorithm on, and every
+    answer waits 44 ms. Raises ``ConfigError`` when the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(2048)
+    except (OSError, OverflowError) as error:
+        sock.close()
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}",
+            hint="Is a server running already? --port 0 picks a free port.",
+        ) from error
+    sock.set_inheritable(False)
+    return sock
+
+
+def _check_bind(config: ServerConfig) -> None:
+    if not _is_loopback(config.host) and not config.api_key:
+        raise ConfigError(
+            f"--host {config.host} can be reached from other machines, so it needs a key",
+            hint="Add --api-key KEY, or --api-key auto for a random one.",
+        )
+    if not _is_loopback(config.host) and len(config.api_key or "") < 16:
+        raise ConfigError(
+            "a key for other machines must have at least 16 characters",
+            hint="--api-key auto makes a random one.",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host in LOOPBACK:
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+def log_to_stderr(level: int = logging.WARNING) -> None:
+    """Send our own log records to stderr; those of libraries only when they warn."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger("maas_client")
+    root.addHandler(handler)
+    root.setLevel(level)
+
+
+def ready_path(text: str | None) -> Path | None:
+    """Return the ready file's path, if one was asked for."""
+    return Path(text).expanduser().resolve() if text else None

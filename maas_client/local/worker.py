@@ -1,0 +1,183 @@
+"""One job in one process: ``python -m maas_client.local.worker [--warm]``.
+
+The first line of stdin is the job (JSON), a later ``{"cancel": true}`` asks for its end, and the end of
+stdin means that the server is gone: then this process goes too, whatever it is doing. Events are JSON
+lines on stdout; everything that libraries print goes to the job's log.
+
+Job: ``{"engine", "job", "model", "base", "train", "validation", "recipe", "out", "threads", "log",
+"lock", "pace_s"}``. Events: ``started``, ``step``, ``eval``, ``message``, ``checkpoint``, ``done``,
+``failed`` (``code``, ``message``); each also goes into the log as a line for people.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+Emit = Callable[[dict[str, Any]], None]
+Cancelled = Callable[[], bool]
+
+
+def main(argv: list[str]) -> int:
+    """Wait for a job, run it, and return the exit code: 0 also for a job that failed cleanly."""
+    out = _take_stdout()
+    if "--warm" in argv:
+        _import_engine()
+    line = sys.stdin.readline()
+    if not line.strip():
+        return 0
+    job: dict[str, Any] = json.loads(line)
+    _redirect_log(job["log"])
+    cancel = threading.Event()
+    threading.Thread(target=_watch, args=(sys.stdin, cancel), daemon=True).start()
+    _lock(job["lock"])
+    emit = _emitter(out)
+    try:
+        _run(job, emit, cancel.is_set)
+    except Exception as error:
+        traceback.print_exc()
+        emit({"event": "failed", "code": "ServiceError", "message": _reason(error)})
+    out.flush()
+    return 0
+
+
+def _run(job: dict[str, Any], emit: Emit, cancelled: Cancelled) -> None:
+    problem = _refused(job)
+    if problem:
+        emit({"event": "failed", **problem})
+        return
+    if job["engine"] == "instant":
+        from maas_client.local import instant
+
+        instant.learn(job, emit, cancelled)
+    else:
+        from maas_client.local.peft import run
+
+        run.run(job, emit, cancelled)
+
+
+def _refused(job: dict[str, Any]) -> dict[str, Any] | None:
+    """Check the files as the service does, after the upload: format errors only."""
+    try:
+        from maas_client.dataset import validate
+    except ImportError:
+        return None
+    paths = [job["train"]]
+    report = validate(*paths, model=None, target="local", validation=job.get("validation") or None)
+    bad = [(f, p) for f in report.files for p in f.problems if p.severity == "error"]
+    if report.ok or not bad:
+        return None
+    names = {job["train"]: "training", job.get("validation"): "validation"}
+    details = [
+        {
+            "code": p.code,
+            "message": f"{names.get(f.path, 'data')} file, line {p.line}: {p.message}",
+            "target": p.pointer,
+        }
+        for f, p in bad[:20]
+    ]
+    count = sum(sum(f.counts.values()) for f in report.files if not f.ok)
+    more = f" ({count} problems in all)" if count > 1 else ""
+    return {
+        "code": "UserError",
+        "message": f"Validation of the data failed: {details[0]['message']} [{bad[0][1].code}]{more}",
+        "details": details,
+    }
+
+
+def _take_stdout() -> TextIO:
+    """Keep the real stdout for events, and send what libraries print to the log."""
+    own = os.dup(1)
+    os.dup2(2, 1)
+    return os.fdopen(own, "w", encoding="utf-8")
+
+
+def _redirect_log(path: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags, 0o600)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _watch(stdin: TextIO, cancel: threading.Event) -> None:
+    for line in stdin:
+        if "cancel" in line:
+            cancel.set()
+    if os.name == "posix" and os.getpgid(0) == os.getpid():  # the ranks of a wider run go along
+        os.killpg(os.getpgid(0), signal.SIGKILL)
+    os._exit(1)
+
+
+def _lock(path: str) -> None:
+    """Wait until no worker of a killed server still writes into this job's folder."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.set_inheritable(descriptor, False)
+    globals()["_held"] = descriptor
+
+
+def _emitter(out: TextIO) -> Emit:
+    guard = threading.Lock()
+
+    def emit(event: dict[str, Any]) -> None:
+        text = json.dumps(event, default=str)
+        with guard:
+            out.write(text + "\n")
+            out.flush()
+            print(_line(event), file=sys.stderr, flush=True)
+
+    return emit
+
+
+def _line(event: dict[str, Any]) -> str:
+    """Return an event as a line for people."""
+    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    told = " ".join(
+        f"{k}={v:.6g}" if isinstance(v, float) else f"{k}={v}"
+        for k, v in event.items()
+        if k not in {"event", "message"} and isinstance(v, str | int | float)
+    )
+    return " ".join(
+        part for part in (stamp, event["event"], event.get("message", ""), told) if part
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """Return what went wrong in one sentence; never the text of a data row."""
+    from maas_client.errors import MaasError
+
+    if isinstance(error, MaasError):
+        return str(error)
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return "Memory ran out. Use a smaller batch_size, max_seq_length or base."
+    if isinstance(error, OSError):
+        return f"{type(error).__name__}: {error.strerror or error}"
+    return f"{type(error).__name__} in the training process; the log has the details."
+
+
+def _import_engine() -> None:
+    """Import what a training job needs, so that the next one starts at once."""
+    for name in ("torch", "transformers", "peft", "maas_client.local.peft.run"):
+        try:
+            __import__(name)
+        except ImportError as error:
+            print(f"cannot import {name}: {error}", file=sys.stderr)
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
