@@ -1,0 +1,271 @@
+"""Jobs: never twice, watched through outages, refused for free."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maas_client.errors import (
+    ConfigError,
+    ConflictError,
+    JobFailedError,
+    JobTimeoutError,
+    ModelRetiredError,
+    ServiceError,
+    TransportError,
+    UnsupportedError,
+)
+from maas_client.flows import jobs
+from maas_client.types import Dataset, Hyperparameters
+from tests.unit.fake_port import FakePort, collect
+from tests.unit.flows.world import Blobs, JobBook, workspace
+
+DATA = Dataset(id="/subscriptions/x/data/train/versions/1", name="train", sha256="a" * 64)
+MODEL = "Phi-4-mini-instruct"
+
+
+@pytest.fixture
+def port() -> FakePort:
+    return workspace(FakePort())
+
+
+@pytest.fixture
+def book(port: FakePort) -> JobBook:
+    port.on(
+        "runs.data",
+        {"runMetadata": {"outputs": {"registered_model": {"assetId": "azureml://m/versions/1"}}}},
+    )
+    port.on("runs.details", {"runId": "r", "status": "x"})
+    port.on("metrics.list", {"value": []})
+    return JobBook(port)
+
+
+async def test_the_same_call_finds_the_same_job(port: FakePort, book: JobBook) -> None:
+    first = await jobs.create(port, MODEL, DATA)
+    again = await jobs.create(port, MODEL, DATA)
+    assert first.name == again.name
+    assert again.attached
+    assert not first.attached
+    assert len(port.asked("jobs.create")) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hyperparameters": {"epochs": 2}},
+        {"training_data": DATA.model_copy(update={"sha256": "b" * 64})},
+        {"validation_data": DATA},
+        {"model": "Phi-4"},
+    ],
+)
+async def test_other_inputs_are_another_job(
+    port: FakePort, book: JobBook, change: dict[str, Any]
+) -> None:
+    first = await jobs.create(port, MODEL, DATA)
+    given: dict[str, Any] = {"model": MODEL, "training_data": DATA, **change}
+    assert (await jobs.create(port, **given)).name != first.name
+
+
+@pytest.mark.parametrize("word", ["Failed", "Canceled"])
+async def test_after_a_failure_the_next_is_name_2(port: FakePort, book: JobBook, word: str) -> None:
+    first = await jobs.create(port, MODEL, DATA)
+    book.status(first.name, word)
+    second = await jobs.create(port, MODEL, DATA)
+    assert second.name == f"{first.name}-2"
+    assert (await jobs.create(port, MODEL, DATA)).name == second.name
+
+
+async def test_a_completed_job_is_attached_to_and_has_its_model(
+    port: FakePort, book: JobBook
+) -> None:
+    first = await jobs.create(port, MODEL, DATA)
+    book.status(first.name, "Completed")
+    again = await jobs.create(port, MODEL, DATA)
+    assert again.attached
+    assert again.fine_tuned_model == "azureml://m/versions/1"
+
+
+async def test_force_new_always_starts_one(port: FakePort, book: JobBook) -> None:
+    names = [(await jobs.create(port, MODEL, DATA, force_new=True)).name for _ in range(3)]
+    assert len(set(names)) == 3
+
+
+async def test_a_name_somebody_else_took_is_a_conflict(port: FakePort, book: JobBook) -> None:
+    await jobs.create(port, MODEL, DATA, name="mine")
+    with pytest.raises(ConflictError, match="other inputs"):
+        await jobs.create(port, MODEL, DATA, name="mine", hyperparameters={"epochs": 3})
+
+
+async def test_the_body_is_what_the_service_documents(port: FakePort, book: JobBook) -> None:
+    given = Hyperparameters(epochs=3, learning_rate=2e-5, extra={"per_device_eval_batch_size": 2})
+    await jobs.create(port, MODEL, DATA, validation_data=DATA, hyperparameters=given)
+    details = port.asked("jobs.create")[0].body["properties"]["fineTuningDetails"]
+    assert details["hyperParameters"] == {
+        "num_train_epochs": "3",
+        "learning_rate": "0.00002",
+        "per_device_eval_batch_size": "2",
+    }
+    assert details["model"]["uri"].startswith(
+        "azureml://registries/azureml/models/Phi-4-mini-instruct"
+    )
+    assert details["trainingData"] == {"jobInputType": "uri_file", "uri": DATA.id}
+    assert details["modelProvider"] == "Custom"
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "says"),
+    [
+        ({"model": "Phi-3-mini-4k-instruct"}, ModelRetiredError, "2025-08-30.*Phi-4-mini-instruct"),
+        ({"model": "microsoft/phi-3-mini"}, ModelRetiredError, "2025-08-30"),
+        ({"model": "Ministral-3B"}, UnsupportedError, "foundry"),
+        ({"model": "Phi-5"}, ConfigError, "Did you mean"),
+        ({"method": "DoRA"}, UnsupportedError, "compute="),
+        ({"method": "LoRAX"}, ConfigError, "LoRA, QLoRA, DoRA, Full"),
+        ({"hyperparameters": {"lora_r": 4}}, UnsupportedError, "local server"),
+        ({"hyperparameters": {"epoch": 4}}, ConfigError, "epochs"),
+        ({"hyperparameters": {"learning_rate_multiplier": 1.0}}, UnsupportedError, "foundry"),
+        ({"name": "a/b"}, ConfigError, "name"),
+    ],
+)
+async def test_what_can_be_refused_for_free_is(
+    port: FakePort, given: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=f"(?s){says}"):
+        await jobs.create(port, **{"model": MODEL, "training_data": DATA, **given})
+    assert port.sent == []
+
+
+async def test_retired_models_pass_where_they_may(port: FakePort, book: JobBook) -> None:
+    await jobs.create(port, "Phi-3-mini-4k-instruct", DATA, allow_retired=True)
+    await jobs.create(port, "Phi-3-mini-4k-instruct", DATA, compute="gpu-cluster")
+    await jobs.create(
+        port, "azureml://registries/azureml/models/Phi-3-mini-4k-instruct/versions/15", DATA
+    )
+    port.scope.local = True
+    await jobs.create(port, "Phi-3-small", DATA)
+
+
+async def test_own_compute_takes_everything_and_says_so(port: FakePort, book: JobBook) -> None:
+    await jobs.create(
+        port, MODEL, DATA, compute="gpu", method="Full", hyperparameters={"lora_r": 4}
+    )
+    body = port.asked("jobs.create")[-1].body["properties"]
+    assert body["computeId"].endswith("/workspaces/ws/computes/gpu")
+    await jobs.create(port, MODEL, DATA, compute=["Standard_NC24ads_A100_v4"])
+    body = port.asked("jobs.create")[-1].body["properties"]
+    assert body["resources"] == {"instanceTypes": ["Standard_NC24ads_A100_v4"]}
+
+
+async def test_wait_survives_an_outage_and_unknown_words(port: FakePort, book: JobBook) -> None:
+    job = await jobs.create(port, MODEL, DATA)
+    body = book.held[job.name]
+
+    def state(word: str) -> dict[str, Any]:
+        return {**body, "properties": {**body["properties"], "status": word}}
+
+    port.on(
+        "jobs.get",
+        state("Queued"),
+        TransportError("gone"),
+        ServiceError("bad gateway", status=502),
+        state("NotResponding"),
+        state("Hibernating"),
+        state("Completed"),
+    )
+    seen: list[str] = []
+    done = await jobs.wait(port, job, on_event=lambda e: seen.append(e.key))
+    assert done.succeeded
+    assert done.fine_tuned_model == "azureml://m/versions/1"
+    assert seen == [
+        "status:Queued",
+        "status:NotResponding",
+        "status:Hibernating",
+        "status:Completed",
+    ]
+
+
+async def test_wait_ends_when_the_service_is_gone_for_good(port: FakePort, book: JobBook) -> None:
+    job = await jobs.create(port, MODEL, DATA)
+    port.on("jobs.get", TransportError("gone"))
+    with pytest.raises(TransportError):
+        await jobs.wait(port, job)
+    assert sum(port.slept) > 1700
+
+
+async def test_wait_times_out_and_the_job_goes_on(port: FakePort, book: JobBook) -> None:
+    job = await jobs.create(port, MODEL, DATA)
+    with pytest.raises(JobTimeoutError) as caught:
+        await jobs.wait(port, job, timeout=20)
+    assert isinstance(caught.value, TimeoutError)
+    assert 20 <= caught.value.waited < 21
+    assert caught.value.job is not None
+    assert port.asked("jobs.cancel") == []
+
+
+async def test_a_failure_carries_the_services_reason(port: FakePort, book: JobBook) -> None:
+    job = await jobs.create(port, MODEL, DATA)
+    book.status(job.name, "Failed")
+    port.on(
+        "runs.details",
+        {
+            "runId": "r",
+            "status": "Failed",
+            "error": {"error": {"code": "UserError", "message": "line 3 is bad"}},
+        },
+    )
+    with pytest.raises(JobFailedError, match=r"line 3 is bad \[UserError\]") as caught:
+        await jobs.wait(port, job)
+    assert caught.value.job is not None
+    assert caught.value.job.error is not None
+
+
+async def test_events_are_neither_lost_nor_told_twice(port: FakePort, book: JobBook) -> None:
+    job = await jobs.create(port, MODEL, DATA)
+    book.status(job.name, "Completed")
+    port.on(
+        "metrics.list",
+        {"value": [{"metricKey": {"name": "loss"}}, {"metricKey": {"name": "eval_loss"}}]},
+    )
+
+    def values(sent: Any) -> dict[str, Any]:
+        name = sent.body["metricName"]
+        if sent.body["continuationToken"] is None:
+            return {"value": [{"step": 1, "data": {name: 2.0}}], "continuationToken": "next"}
+        return {"value": [{"step": 2, "data": {name: 1.0}}], "continuationToken": None}
+
+    port.on("metrics.values", values)
+    all_of_them = await collect(jobs.events(port, job))
+    assert [e.key for e in all_of_them] == [
+        "metrics:1:train_loss,valid_loss",
+        "metrics:2:train_loss,valid_loss",
+        "status:Completed",
+    ]
+    assert all_of_them[0].metrics == {"train_loss": 2.0, "valid_loss": 2.0}
+    rest = await collect(jobs.events(port, job.name, after="metrics:1:train_loss,valid_loss"))
+    assert [e.key for e in rest] == ["metrics:2:train_loss,valid_loss", "status:Completed"]
+
+
+async def test_a_missing_file_is_said_before_anything_is_sent(
+    port: FakePort, tmp_path: Path
+) -> None:
+    from maas_client.errors import DatasetError
+
+    with pytest.raises(DatasetError, match="no file"):
+        await jobs.create(port, MODEL, tmp_path / "nothing.jsonl")
+    assert port.sent == []
+
+
+async def test_a_file_is_checked_uploaded_and_named(
+    port: FakePort, book: JobBook, tmp_path: Path
+) -> None:
+    Blobs(port)
+    port.on(
+        "data_versions.create", lambda s: {"id": f"id/data/{s.path['name']}/versions/1", **s.body}
+    )
+    row = '{"messages": [{"role": "user", "content": "q%d"}, {"role": "assistant", "content": "a%d"}]}\n'
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(row % (i, i) for i in range(12)))
+    job = await jobs.create(port, MODEL, str(path))
+    assert job.training_data == "id/data/train/versions/1"
