@@ -1,0 +1,183 @@
+"""Deployments return once they answer; chat survives a new key and never takes half an answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from maas_client.errors import (
+    AuthError,
+    ConfigError,
+    ConflictError,
+    ModelRetiredError,
+    NotFoundError,
+    ServiceError,
+    TransportError,
+)
+from maas_client.flows import chat, deployments
+from maas_client.types import Job
+from maas_client.wire.op import Answer
+from tests.unit.fake_port import FakePort, Sent, collect
+from tests.unit.flows.world import WS_ID, workspace
+
+MODEL = "azureml://locations/eastus2/workspaces/guid/models/tickets/versions/1"
+HI = [{"role": "user", "content": "hi"}]
+
+
+def endpoint(state: str = "Succeeded", model: str = MODEL) -> dict[str, Any]:
+    return {
+        "id": f"{WS_ID}/serverlessEndpoints/tickets",
+        "name": "tickets",
+        "location": "eastus2",
+        "properties": {
+            "modelSettings": {"modelId": model},
+            "provisioningState": state,
+            "endpointState": "Online",
+            "inferenceEndpoint": {"uri": "https://tickets.eastus2.models.ai.azure.com"},
+        },
+    }
+
+
+def reply(text: str = "yes") -> dict[str, Any]:
+    return {"id": "1", "choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]}
+
+
+@pytest.fixture
+def port() -> FakePort:
+    port = workspace(FakePort())
+    port.on("endpoints.keys", {"primaryKey": "K1", "secondaryKey": "K2"})
+    port.on(
+        "endpoints.create",
+        Answer(
+            endpoint("Creating"), 201, {"azure-asyncoperation": "https://management.azure.com/op"}
+        ),
+    )
+    port.on("operations.status", {"status": "InProgress"}, {"status": "Succeeded"})
+    port.on("endpoints.get", NotFoundError("no", status=404), endpoint())
+    port.on("chat.complete", reply())
+    return port
+
+
+async def test_succeeded_is_not_ready(port: FakePort) -> None:
+    not_yet = [NotFoundError("DeploymentNotReady", status=404), ServiceError("loading", status=503)]
+    port.on("chat.complete", *not_yet, reply())
+    made = await deployments.create(port, "tickets", MODEL)
+    assert made.ready
+    assert made.model == MODEL
+    assert len(port.asked("chat.complete")) == 3
+    assert port.asked("chat.complete")[0].key == "K1"
+
+
+async def test_the_same_call_again_changes_nothing(port: FakePort) -> None:
+    port.on("endpoints.get", endpoint())
+    await deployments.create(port, "tickets", MODEL)
+    assert port.asked("endpoints.create") == []
+
+
+async def test_another_model_under_the_name_is_a_conflict(port: FakePort) -> None:
+    port.on("endpoints.get", endpoint(model="azureml://other"))
+    with pytest.raises(ConflictError, match="another model"):
+        await deployments.create(port, "tickets", MODEL)
+    assert port.asked("endpoints.create") == []
+
+
+async def test_a_failed_operation_carries_its_reason(port: FakePort) -> None:
+    port.on(
+        "operations.status",
+        {"status": "Failed", "error": {"code": "Quota", "message": "no capacity"}},
+    )
+    with pytest.raises(ServiceError, match="no capacity") as caught:
+        await deployments.create(port, "tickets", MODEL)
+    assert caught.value.code == "Quota"
+
+
+async def test_a_base_model_goes_without_a_version_and_a_retired_one_not_at_all(
+    port: FakePort,
+) -> None:
+    await deployments.create(port, "tickets", "Phi-4-mini-instruct")
+    body = port.asked("endpoints.create")[0].body
+    assert (
+        body["properties"]["modelSettings"]["modelId"]
+        == "azureml://registries/azureml/models/Phi-4-mini-instruct"
+    )
+    port.sent.clear()
+    with pytest.raises(ModelRetiredError):
+        await deployments.create(port, "tickets", "Phi-3-mini")
+    assert port.sent == []
+
+
+async def test_a_job_without_a_model_is_refused(port: FakePort) -> None:
+    job = Job(id="j", name="j", status="Running", done=False, succeeded=False)
+    with pytest.raises(ConfigError, match="it is Running"):
+        await deployments.create(port, "tickets", job)
+    with pytest.raises(ConfigError, match="letters, digits"):
+        await deployments.create(port, "no spaces", MODEL)
+
+
+async def test_delete_waits_until_it_is_gone(port: FakePort) -> None:
+    port.on("endpoints.delete", Answer(None, 202, {"location": "https://management.azure.com/r"}))
+    port.on("operations.result", Answer({}, 202), Answer({}, 202), Answer({}, 204))
+    await deployments.delete(port, "tickets")
+    assert len(port.asked("operations.result")) == 3
+
+
+async def test_a_regenerated_key_is_fetched_again(port: FakePort) -> None:
+    port.on("endpoints.get", endpoint())
+    port.on(
+        "endpoints.keys",
+        {"primaryKey": "OLD", "secondaryKey": "x"},
+        {"primaryKey": "NEW", "secondaryKey": "x"},
+    )
+    port.on("chat.complete", lambda s: reply() if s.key == "NEW" else AuthError("no", status=401))
+    answer = await chat.complete(port, "tickets", HI, max_tokens=5, extra={"top_k": 1})
+    assert answer.choices[0].message.content == "yes"
+    assert port.asked("chat.complete")[0].body == {"messages": HI, "max_tokens": 5, "top_k": 1}
+
+
+def frames(*texts: str) -> list[str]:
+    rows = [
+        json.dumps({"id": "1", "choices": [{"index": 0, "delta": {"content": t}}]}) for t in texts
+    ]
+    return [line for row in rows for line in (f"data: {row}", "")]
+
+
+async def test_a_stream_yields_what_came_and_knows_its_end(port: FakePort) -> None:
+    port.on("endpoints.get", endpoint())
+    port.on("chat.complete", lambda s: [*frames("a", "b"), "data: [DONE]", ""])
+    chunks = await collect(chat.stream(port, "tickets", HI))
+    assert "".join(c.choices[0].delta.content or "" for c in chunks) == "ab"
+    assert port.asked("chat.complete")[0].body["stream"] is True
+
+
+async def test_half_a_stream_is_an_error(port: FakePort) -> None:
+    port.on("endpoints.get", endpoint())
+    port.on("chat.complete", lambda s: frames("a"))
+    with pytest.raises(TransportError, match="before the answer"):
+        await collect(chat.stream(port, "tickets", HI))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        'data: {"error": {"code": "oops", "message": "broke"}}',
+        "data: {",
+        "data: 3",
+        'data: {"choices": 1}',
+    ],
+)
+async def test_a_bad_frame_is_our_error(port: FakePort, bad: str) -> None:
+    def lines(_: Sent) -> list[str]:
+        return [bad, ""]
+
+    port.on("endpoints.get", endpoint())
+    port.on("chat.complete", lines)
+    with pytest.raises(ServiceError):
+        await collect(chat.stream(port, "tickets", HI))
+
+
+@pytest.mark.parametrize("messages", ["hi", [], {"role": "user"}])
+async def test_messages_that_are_none_are_refused(port: FakePort, messages: Any) -> None:
+    with pytest.raises(ConfigError, match="list of messages"):
+        await chat.complete(port, "tickets", messages)
