@@ -1,4 +1,4 @@
-"""The wire itself, twice: httpx blocking and httpx async. The only file that names httpx.
+"""The wire itself, twice: httpx blocking and httpx async. httpx is named in this room alone.
 
 Both have the same five coroutine methods. The blocking one's never suspend, so ``run`` can drive any
 coroutine over it to its end without a loop and without a thread; it also works inside a running loop.
@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 import httpx
 
+from maas_client._transport import deadline
 from maas_client._transport.clouds import is_loopback
 from maas_client._transport.redact import bare, install
 from maas_client._transport.retry import NotSentError
@@ -105,6 +106,8 @@ def _translated(ask: Ask) -> Iterator[None]:
             f"no connection to {place}: {bad}", url=place, hint=_advice(ask, bad)
         ) from bad
     except httpx.TimeoutException as bad:
+        if time.monotonic() >= ask.end:
+            raise _late(ask) from bad
         raise TransportError(
             f"{place} did not answer in time", url=place, hint="Whether it acted is unknown."
         ) from bad
@@ -172,13 +175,15 @@ class BlockingWire:
             )
         self._own = http is None
         self._client: httpx.Client = http or httpx.Client(**options(ca_file))
+        if self._own:
+            deadline.enforce(self._client)
 
     def close(self) -> None:
         if self._own:
             self._client.close()
 
     async def exchange(self, ask: Ask) -> Reply:
-        with _translated(ask):
+        with _translated(ask), deadline.until(ask.end):
             response = self._client.send(_request(self._client, ask), stream=True)
             try:
                 body = bytearray()

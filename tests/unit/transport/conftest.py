@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -62,7 +63,10 @@ class Scripted:
                 return
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # close alone leaves a blocked accept listening
         self._listener.close()
+        self._thread.join(5)
 
 
 def answer(status: int = 200, body: bytes = b"{}", headers: str = "") -> bytes:
@@ -77,6 +81,12 @@ def drip(peer: socket.socket) -> None:
     for _ in range(100):
         time.sleep(0.05)  # this is the fault itself: a byte now and then
         peer.sendall(b" ")
+
+
+def drip_head(peer: socket.socket) -> None:
+    for byte in b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}":
+        time.sleep(0.05)  # this is the fault itself
+        peer.sendall(bytes([byte]))
 
 
 def hang_up(peer: socket.socket) -> None:

@@ -14,7 +14,7 @@ from maas_client._transport.auth import Tokens
 from maas_client._transport.clouds import CLOUDS
 from maas_client.wire.op import Op, Plane
 from maas_client.wire.scope import Scope
-from tests.unit.transport.conftest import Scripted, answer, drip, hang_up
+from tests.unit.transport.conftest import Scripted, answer, drip, drip_head, hang_up
 
 GET = Op("things.get", "GET", Plane.ARM, "/things/{thing}", dict[str, Any])
 CREATE = Op(
@@ -69,16 +69,18 @@ def test_a_long_retry_after_ends_at_the_deadline_not_at_its_own_wish(server: Scr
     assert caught.value.retry_after == 120
 
 
-def test_a_body_that_drips_ends_at_the_deadline(server: Scripted) -> None:
-    server.script = [drip]
+@pytest.mark.parametrize("slow", [drip, drip_head])
+def test_what_drips_ends_at_the_deadline(server: Scripted, slow: Any) -> None:
+    server.script = [slow]
     start = time.monotonic()
     with pytest.raises(errors.TransportError, match="deadline"):
         run(transport(server, timeout_s=0.5, max_retries=0).send(GET, thing="x"))
     assert time.monotonic() - start < 1.5
 
 
-async def test_a_body_that_drips_ends_at_the_deadline_async(server: Scripted) -> None:
-    server.script = [drip]
+@pytest.mark.parametrize("slow", [drip, drip_head])
+async def test_what_drips_ends_at_the_deadline_async(server: Scripted, slow: Any) -> None:
+    server.script = [slow]
     scope = Scope("azureml", True, {}, {"arm": server.url})
     wire = AsyncWire()
     connection = Connection(
