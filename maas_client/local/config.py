@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
+
+from maas_client.errors import MissingExtraError
 
 Engine = Literal["peft", "instant"]
 
@@ -18,6 +21,23 @@ def idle_cores() -> int:
     return max(
         1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
+
+
+def check_extra(engine: Engine) -> None:
+    """Raise ``MissingExtraError`` when what the server needs is not installed."""
+    for name in ("starlette", "uvicorn"):
+        if find_spec(name) is None:
+            raise MissingExtraError(
+                f"the local server needs {name}",
+                extra="server",
+                hint="Install it: pip install 'maas-client[server]'",
+            )
+    if engine == "peft" and (find_spec("torch") is None or find_spec("peft") is None):
+        raise MissingExtraError(
+            "training needs torch and peft",
+            extra="local",
+            hint="Install them: pip install 'maas-client[local]'. Or simulate: engine instant.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +63,8 @@ class ServerConfig:
     """The Azure region whose names it answers under: a real one, so that region checks pass."""
     cache_dir: Path | None = None
     """Where pulled base weights lie; None is the user's usual place."""
+    reset: bool = False
+    """True: what the state directory holds is deleted first."""
     durable: bool = True
     """False: nothing is kept beyond this process, so the disk is not waited for."""
     pace_s: float = 0.0

@@ -48,7 +48,7 @@ def _inference(refusal: Refusal) -> dict[str, Any]:
     flat: dict[str, Any] = {"status": refusal.status, "message": refusal.message}
     if refusal.target:
         flat["detail"] = {"loc": ["body", refusal.target]}
-    nested = {
+    nested: dict[str, Any] = {
         "code": refusal.code,
         "message": refusal.message,
         "target": refusal.target,

@@ -144,6 +144,15 @@ def private_folder(folder: Path) -> Path:
     return folder
 
 
+def wipe(root: Path) -> None:
+    """Delete what a server keeps in its state directory, and nothing else that lies there."""
+    for name in ("contents", "runs"):
+        shutil.rmtree(root / name, ignore_errors=True)
+    for pattern in ("facts.db*", "children.log"):
+        for path in root.glob(pattern):
+            path.unlink()
+
+
 def write_private(path: Path, text: str) -> None:
     """Write a small file with mode 0600 in one step: a reader sees all of it or none."""
     temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from maas_client.local.assets import now
@@ -84,13 +85,13 @@ class Scheduler:
                 if len(self._running) < self._config.max_jobs:
                     task = asyncio.create_task(self._run(ref))
                     self._running[ref] = task
-                    task.add_done_callback(lambda _, ref=ref: self._over(ref))
+                    task.add_done_callback(partial(self._over, ref))
                 else:
                     await asyncio.to_thread(self._jobs.queue, ref)
         if not self._running:
             await self._compute.warm_up()
 
-    def _over(self, ref: Ref) -> None:
+    def _over(self, ref: Ref, _: asyncio.Task[None]) -> None:
         self._running.pop(ref, None)
         self._children.pop(ref, None)
         self._wake()

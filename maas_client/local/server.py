@@ -6,13 +6,10 @@ import asyncio
 import contextlib
 import ipaddress
 import json
-import logging
 import os
 import socket
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import uvicorn  # noqa: TID253 - only the server imports this module
@@ -83,6 +80,11 @@ class Server:
             endpoint_keys=keys,
         )
 
+    @property
+    def answering(self) -> bool:
+        """Tell whether requests are answered now."""
+        return self._uvicorn.started and not self._uvicorn.should_exit
+
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Serve until told to stop, then leave everything whole. ``on_ready`` is called once
         requests are answered."""
@@ -95,7 +97,7 @@ class Server:
 
     def stop(self) -> None:
         """Ask the server to stop. Any thread."""
-        self._uvicorn.should_exit = True
+        self._uvicorn.stop()
 
     def _ready(self) -> None:
         if self.config.ready_file is not None:
@@ -108,11 +110,29 @@ class _Uvicorn(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+    async def main_loop(self) -> None:
+        """Tick as uvicorn does, but hear of a stop at once."""
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks = (ticks + 1) % 864_000
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await self._stop.wait()
+
+    def stop(self) -> None:
+        """Ask for the end. Any thread."""
+        self.should_exit = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended already
+                self._loop.call_soon_threadsafe(self._stop.set)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
@@ -165,17 +185,3 @@ def _is_loopback(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return False
-
-
-def log_to_stderr(level: int = logging.WARNING) -> None:
-    """Send our own log records to stderr; those of libraries only when they warn."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger("maas_client")
-    root.addHandler(handler)
-    root.setLevel(level)
-
-
-def ready_path(text: str | None) -> Path | None:
-    """Return the ready file's path, if one was asked for."""
-    return Path(text).expanduser().resolve() if text else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from maas_client.local.assets import check_name, now, register_model
@@ -183,6 +184,13 @@ class Jobs:
             free = facts.release(f"job:{job.body['id']}")
         self._files.remove(free)
         return True
+
+    def expire(self, days: float) -> int:
+        """Delete jobs that ended more than ``days`` ago; return how many. Models they made stay."""
+        limit = (datetime.now(UTC) - timedelta(days=days)).isoformat()
+        over = self._store.read.in_states("job", sorted(TERMINAL))
+        old = [f for f in over if str(f.body.get("ended", "")) < limit]
+        return sum(self.delete(Ref(f.body["scope"], f.key)) for f in old)
 
     def patch(self, ref: Ref, change: Callable[[dict[str, Any]], None]) -> Fact:
         """Edit the parts of a job's request that may change (name shown, tags, hidden)."""

@@ -15,13 +15,14 @@ from maas_client.local.blobs import Blobs
 from maas_client.local.compute import Compute
 from maas_client.local.config import ServerConfig
 from maas_client.local.endpoints import Endpoints, target_of
-from maas_client.local.files import Files, private_folder
+from maas_client.local.files import Files, private_folder, wipe
 from maas_client.local.refusal import Refusal
 from maas_client.local.scheduler import Scheduler
 from maas_client.local.service import Jobs
 from maas_client.local.store import Store, claim
 
 _LOG = logging.getLogger(__name__)
+_HOUR_S = 3600.0
 
 
 class Services:
@@ -31,6 +32,8 @@ class Services:
         root = private_folder(config.state_dir)
         self.config = config
         self._claim = claim(root)
+        if config.reset:
+            wipe(root)
         self.store = Store(root / "facts.db", durable=config.durable)
         self.files = Files(root)
         self.secret = _secret(self.store)
@@ -65,6 +68,15 @@ class Services:
         await self.scheduler.start()
         for scope, key in await asyncio.to_thread(self.endpoints.creating):
             self.provision(scope, key)
+        if self.config.retention_days is not None:
+            self._spawn(self._expire(self.config.retention_days))
+
+    async def _expire(self, days: float) -> None:
+        while True:
+            gone = await asyncio.to_thread(self.jobs.expire, days)
+            if gone:
+                _LOG.info("forgot %d jobs that ended more than %g days ago", gone, days)
+            await asyncio.sleep(_HOUR_S)
 
     def provision(self, scope: str, key: str) -> None:
         """Make an endpoint answer, in the background. Any thread."""

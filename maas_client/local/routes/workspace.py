@@ -6,6 +6,7 @@ from typing import Any
 
 from maas_client.local import hosts
 from maas_client.local.app import Call, Handler
+from maas_client.local.config import ACCOUNT
 from maas_client.local.refusal import not_found, user_error
 from maas_client.local.routes.paging import system_data
 from maas_client.wire import azureml as ops
@@ -34,7 +35,7 @@ def get(call: Call) -> dict[str, Any]:
             "discoveryUrl": f"{call.at.data_plane}/discovery",
             "provisioningState": "Succeeded",
             "storageAccount": f"/subscriptions/{ws.subscription}/resourceGroups/{ws.resource_group}"
-            f"/providers/Microsoft.Storage/storageAccounts/{hosts.ACCOUNT}",
+            f"/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}",
             "mlFlowTrackingUri": f"azureml://{call.at.data_plane.split('://', 1)[1]}"
             f"/mlflow/v1.0{ws.arm_id}",
             "publicNetworkAccess": "Disabled",

@@ -1,0 +1,109 @@
+"""``maas-client serve``: the local server in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from maas_client._settings import Settings
+from maas_client.errors import ConfigError
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=_port, default=8765, help="0 picks a free one")
+    parser.add_argument("--state-dir", metavar="DIR", help="where jobs, files and models are kept")
+    parser.add_argument(
+        "--base",
+        default="auto",
+        help="what model names run on: auto, tiny, smollm2-135m, a folder, or a hub id",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("peft", "instant"),
+        default="peft",
+        help="peft trains for real; instant needs no torch and simulates",
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    parser.add_argument("--ready-file", metavar="F", help="written once requests are answered")
+    parser.add_argument(
+        "--api-key", metavar="K", help="the one credential that passes; auto makes a random one"
+    )
+    parser.add_argument("--threads", type=_positive, help="threads of each training process")
+    parser.add_argument("--max-jobs", type=_positive, default=1, help="jobs that train at once")
+    parser.add_argument(
+        "--retention", type=float, metavar="DAYS", help="forget jobs that ended longer ago"
+    )
+    parser.add_argument("--reset", action="store_true", help="begin with an empty state directory")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until Ctrl-C or SIGTERM; then exit 0."""
+    from maas_client.local.config import ServerConfig, check_extra, idle_cores
+
+    check_extra(args.engine)
+    from maas_client.local.server import Server
+
+    settings = Settings.load(state_dir=args.state_dir)
+    folder = settings.state_path().expanduser().resolve()
+    config = ServerConfig(
+        state_dir=folder,
+        host=args.host,
+        port=args.port,
+        base=args.base,
+        engine=args.engine,
+        device=args.device,
+        api_key=_key(args.api_key, folder),
+        threads=args.threads or idle_cores(),
+        max_jobs=args.max_jobs,
+        retention_days=args.retention,
+        ready_file=Path(args.ready_file).expanduser().resolve() if args.ready_file else None,
+        cache_dir=settings.cache_path(),
+        reset=args.reset,
+    )
+    logging.getLogger("maas_client").setLevel(logging.INFO)
+    server = Server(config)
+    server.run(lambda: _announce(server.url, config.engine, folder, as_json=args.json))
+    print("stopped", file=sys.stderr)
+    return 0
+
+
+def _announce(url: str, engine: str, folder: Path, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
+    note = ", simulated: nothing is trained" if engine == "instant" else ""
+    print(f"serving on {url} (engine {engine}{note}; state in {folder})", file=sys.stderr)
+    print(f"  a client: maas.Client.local(url={url!r}). Ctrl-C stops.", file=sys.stderr, flush=True)
+
+
+def _key(given: str | None, folder: Path) -> str | None:
+    """Return the key; ``auto`` makes one and puts it into a file only this user can read."""
+    if given != "auto":
+        if given is not None and not given.strip():
+            raise ConfigError("--api-key is empty", hint="Give a key, or auto for a random one.")
+        return given
+    from maas_client.local.files import private_folder, write_private
+
+    key = secrets.token_urlsafe(32)
+    path = private_folder(folder) / "api-key"
+    write_private(path, key + "\n")
+    print(f"the key is in {path}", file=sys.stderr)
+    return key
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and int(text) < 65536:
+        return int(text)
+    raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+
+
+def _positive(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) <= 1024:
+        return int(text)
+    raise argparse.ArgumentTypeError("a number from 1 to 1024")
