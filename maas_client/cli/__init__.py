@@ -1,0 +1,128 @@
+"""The command line: verbs, loaded when chosen, and what their errors look like.
+
+Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 error, 2 usage, 3 data set invalid,
+4 job failed or cancelled, 130 interrupted. An error is one sentence; ``MAAS_DEBUG=1`` adds the traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from maas_client import __version__
+from maas_client.cli._verbs import Verbs, mount
+from maas_client.errors import DatasetError, JobFailedError, MaasError
+
+OK, ERROR, USAGE, DATASET_INVALID, JOB_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+VERBS: Verbs = {
+    "validate": ("validate", "check chat files: every problem, its line, and how to mend it"),
+    "fine-tune": ("fine_tune", "check, upload, train and, with --deploy, deploy"),
+    "datasets": ("datasets", "upload, list, show, delete, convert or split data sets"),
+    "jobs": ("jobs", "create, list, show, watch, cancel fine-tuning jobs, read their logs"),
+    "models": ("models", "what can be tuned, where and until when; pull and import weights"),
+    "deployments": ("deployments", "create, list, show, delete deployments, see their keys"),
+    "chat": ("chat", "ask a deployment, once or in a talk"),
+    "evaluate": ("evaluate", "score a deployment on held-out chats"),
+    "serve": ("serve", "run the local server: the same HTTP as Azure, on this machine"),
+    "plan": ("plan", "memory and time a job needs, and which method fits which machine"),
+    "export": ("export", "take a job or a model elsewhere: adapter, ONNX, YAML, KAITO, ..."),
+    "config": ("config", "show every setting, its value and where it comes from"),
+    "doctor": ("doctor", "look at this machine and this backend before anything is paid for"),
+    "demo": ("demo", "the whole road on this machine, base and tuned answers side by side"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return _run(_parse(argv))
+    except SystemExit as end:  # argparse: help, version, a usage error
+        return end.code if isinstance(end.code, int) else USAGE
+    except BrokenPipeError:
+        _silence(sys.stdout)
+        return ERROR
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    from maas_client.cli._verbs import Parser
+
+    parser = Parser(
+        prog="maas-client",
+        description="Fine-tune small language models on Azure, and offline on this machine.",
+        epilog="maas-client VERB --help says more. Settings: maas-client config.",
+    )
+    parser.add_argument("--version", action="version", version=f"maas-client {__version__}")
+    mount(parser, VERBS)
+    given = argparse.Namespace(json=False, backend=None, url=None, run=None)
+    return parser.parse_args(argv, given)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from maas_client._settings import Settings
+
+    debug = Settings.load().flag("debug")
+    try:
+        _hear_warnings(debug)
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        print(f"error: {_sentence(error)}", file=sys.stderr)
+        return exit_code(error)
+    return code
+
+
+def exit_code(error: Exception) -> int:
+    """Return the exit code that tells a script what kind of error ended the command."""
+    if isinstance(error, DatasetError):
+        return DATASET_INVALID
+    return JOB_FAILED if isinstance(error, JobFailedError) else ERROR
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, MaasError):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror}"
+    said = " ".join(str(error).split()) or "no more is known"
+    return (
+        f"{type(error).__name__}: {said}. This is a bug of maas-client; MAAS_DEBUG=1 shows where."
+    )
+
+
+def _hear_warnings(debug: bool) -> None:
+    """Let the library's warnings be read on stderr."""
+    import logging
+
+    log = logging.getLogger("maas_client")
+    log.handlers = [one for one in log.handlers if one.get_name() != "command line"]
+    handler = logging.StreamHandler()
+    handler.set_name("command line")
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO if debug else logging.WARNING)
+
+
+def _silence(stream: object) -> None:
+    """Point a stream whose reader has gone at nothing, so that the interpreter's last flush is quiet."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())  # type: ignore[attr-defined]  # stdout, real or captured
+        os.close(nowhere)
+    except (OSError, AttributeError, ValueError):
+        return

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from maas_client.errors import DatasetError
 from maas_client.flows import _dialect, datasets, deployments, jobs, names
 from maas_client.flows._io import IO
-from maas_client.types import FineTuneResult, Hyperparameters, JobEvent, Method, Model
+from maas_client.types import FineTuneResult, Hyperparameters, Job, JobEvent, Method, Model
 
 
 async def fine_tune(
@@ -22,6 +22,7 @@ async def fine_tune(
     compute: str | Sequence[str] | None = None,
     deploy: str | None = None,
     timeout: float | None = None,
+    on_job: Callable[[Job], None] | None = None,
     on_event: Callable[[JobEvent], None] | None = None,
     force_new: bool = False,
     allow_retired: bool = False,
@@ -31,7 +32,8 @@ async def fine_tune(
     """Check, upload, train, and with ``deploy`` a name: deploy.
 
     Everything that can be refused for free is refused first. Run again after a crash it finds the file,
-    the job and the deployment, and goes on; ``deploy=None`` hosts nothing. Raises what each step raises.
+    the job and the deployment, and goes on; ``deploy=None`` hosts nothing. ``on_job`` is told the job as
+    soon as there is one, ``on_event`` what happens to it. Raises what each step raises.
     """
     order = await jobs.plan(
         io,
@@ -63,6 +65,8 @@ async def fine_tune(
         report=report,
     )
     job = await _dialect.of(io).create_job(io, order)
+    if on_job is not None:
+        on_job(job)
     job = await jobs.wait(io, job, timeout=timeout, on_event=on_event)
     hosted = None
     if deploy is not None:

@@ -1,0 +1,109 @@
+"""What a command prints: data on stdout (JSON, a table, or fields), words on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+def note(text: str) -> None:
+    """Say something to the person, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def as_json(value: Any, *, indent: int | None = 2) -> str:
+    """Return JSON for a noun, a list or a mapping of them. The service's own answer (``raw``) stays out."""
+    text = (sys.stdout.encoding or "").lower().startswith("utf")
+    return json.dumps(_plain(value), indent=indent, ensure_ascii=not text, default=str)
+
+
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """Print a value as JSON on stdout."""
+    print(as_json(value, indent=indent), flush=True)
+
+
+def print_table(
+    args: argparse.Namespace, columns: Sequence[str], nouns: Iterable[Any], *, empty: str
+) -> None:
+    """Print a list: JSON with ``--json``, a table on a terminal, aligned text elsewhere.
+
+    ``columns`` are fields of the nouns; ``empty`` is said on stderr when there are none.
+    """
+    rows = [_plain(noun) for noun in nouns]
+    if args.json:
+        print_json(rows)
+        return
+    if not rows:
+        note(empty)
+        return
+    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
+    heads = [name.replace("_", " ").upper() for name in columns]
+    if sys.stdout.isatty():
+        from maas_client.cli import _render
+
+        _render.table(heads, cells)
+        return
+    print(aligned([heads, *cells]))
+
+
+def print_fields(args: argparse.Namespace, fields: Row, noun: Any = None) -> None:
+    """Print one thing: JSON with ``--json`` (of ``noun``, if given), else a line per field that says
+    something."""
+    if args.json:
+        print_json(fields if noun is None else noun)
+        return
+    told = [(name.replace("_", " "), _cell(value)) for name, value in fields.items()]
+    print(aligned([[name, value] for name, value in told if value]))
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as text, columns two blanks apart and wide enough for the widest cell."""
+    widths = [max(_width(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+    return "\n".join(
+        "  ".join(
+            cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _width(text: str) -> int:
+    from unicodedata import east_asian_width
+
+    return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _cell(value: Any) -> str:
+    """Return a value as one line without control characters: names come from a service."""
+    if value is None or value == "":
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{k}={v}" for k, v in value.items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        value = ", ".join(
+            sorted(map(str, value)) if isinstance(value, set | frozenset) else map(str, value)
+        )
+    return "".join(c if c.isprintable() else " " for c in str(value))
+
+
+def _plain(value: Any) -> Any:
+    """Return what ``json.dumps`` takes."""
+    if hasattr(value, "model_dump"):
+        own = {name: getattr(value, name) for name in type(value).model_fields if name != "raw"}
+        return _plain({**own, **(value.model_extra or {})})
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(_plain(v) for v in value)
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value

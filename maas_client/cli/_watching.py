@@ -1,0 +1,111 @@
+"""Following a job: plain lines anywhere, a live display on a terminal, and how to resume when stopped."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from maas_client.cli._output import note, print_json
+
+if TYPE_CHECKING:
+    from maas_client.types import Job, JobEvent
+
+
+class Shown(Protocol):
+    """What is told of a job as it goes on."""
+
+    def job(self, job: Job) -> None:
+        """Take the job, as soon as there is one."""
+
+    def event(self, event: JobEvent) -> None:
+        """Take what has happened."""
+
+
+@contextmanager
+def watching(args: argparse.Namespace, *, events_are_data: bool = False) -> Iterator[Shown]:
+    """Show a job while the block runs. Interrupted, or with the wait over, say how to go on watching.
+
+    ``events_are_data`` prints the events on stdout where that is no terminal: with ``--json`` one object
+    a line.
+    """
+    shown: _Lines | _Live
+    if events_are_data and args.json:
+        shown = _Objects()
+    elif sys.stderr.isatty():
+        shown = _Live()
+    else:
+        shown = _Lines(sys.stdout if events_are_data else sys.stderr)
+    try:
+        with shown:
+            yield shown
+    except KeyboardInterrupt:
+        note(_resume(shown.name))
+        raise
+
+
+def _resume(name: str | None) -> str:
+    if name is None:
+        return "Nothing was started, or its start was not seen: run the same command again."
+    return (
+        f"job {name} goes on. Watch it again: maas-client jobs watch {name}; "
+        f"end it: maas-client jobs cancel {name}"
+    )
+
+
+class _Lines:
+    """A line per event."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.name: str | None = None
+        self._stream = stream
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def job(self, job: Job) -> None:
+        self.name = job.name
+        note(f"job {job.name}: {job.status}" + (" (it was there already)" if job.attached else ""))
+
+    def event(self, event: JobEvent) -> None:
+        prefix = "" if event.level == "info" or event.type == "status" else f"{event.level}: "
+        print(f"{prefix}{event.message}", file=self._stream, flush=True)
+
+
+class _Objects(_Lines):
+    """A JSON object per event, one a line."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+
+    def event(self, event: JobEvent) -> None:
+        print_json(event, indent=None)
+
+
+class _Live(_Lines):
+    """A display that is drawn over, on stderr."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        from maas_client.cli import _render
+
+        self._display = _render.JobDisplay()
+
+    def __enter__(self) -> _Live:
+        self._display.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._display.stop()
+
+    def job(self, job: Job) -> None:
+        self.name = job.name
+        self._display.job(job)
+
+    def event(self, event: JobEvent) -> None:
+        self._display.event(event)

@@ -1,0 +1,48 @@
+"""``maas-client fine-tune``: from a file to a model, and with ``--deploy`` to answers, in one command."""
+
+from __future__ import annotations
+
+import argparse
+
+from maas_client.cli import _connection, _training
+from maas_client.cli._output import note, print_fields
+from maas_client.cli._watching import watching
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("file", metavar="FILE", help="chats, one JSON object a line")
+    _training.add(parser)
+    parser.add_argument("--deploy", metavar="NAME", help="deploy the tuned model under this name")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS",
+                        help="stop waiting after this long; the job goes on")  # fmt: skip
+    _connection.add(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, upload, train, deploy. The same command again attaches to the same job."""
+    with _connection.client(args) as client, watching(args) as shown:
+        result = client.fine_tune(
+            args.file,
+            deploy=args.deploy,
+            timeout=args.timeout,
+            on_job=shown.job,
+            on_event=shown.event,
+            **_training.options(args),
+        )
+    job, deployment = result.job, result.deployment
+    if deployment:
+        note(f"{deployment.name} answers: maas-client chat {deployment.name} 'Hello'")
+    else:
+        note(f"deploy it: maas-client deployments create NAME --job {job.name}")
+    fields = {
+        "job": job.name,
+        "status": job.status,
+        "model": job.fine_tuned_model,
+        "trained_tokens": job.trained_tokens,
+        "ran_on": job.properties.get("maas_client.base"),
+        "deployment": deployment and deployment.name,
+        "url": deployment and deployment.url,
+    }
+    print_fields(args, fields, result)
+    return 0

@@ -1,0 +1,108 @@
+"""``maas-client jobs``: fine-tuning jobs."""
+
+from __future__ import annotations
+
+import argparse
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from maas_client.cli import _connection, _training
+from maas_client.cli._output import note, print_fields, print_json, print_table
+from maas_client.cli._verbs import action, actions
+from maas_client.cli._watching import watching
+
+if TYPE_CHECKING:
+    from maas_client.types import Job
+
+_COLUMNS = ("name", "status", "model", "created_at", "fine_tuned_model")
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the actions."""
+    group = actions(parser)
+    create = action(group, "create", "start a job and return at once", _create)
+    create.add_argument("data", metavar="DATA", help="a file, or a data set's name or id")
+    _training.add(create)
+    listing = action(group, "list", "list the jobs, newest first where the service does so", _list)
+    listing.add_argument("--limit", type=int, metavar="N", help="no more than this many")
+    show = action(group, "show", "show one job", _show)
+    watch = action(group, "watch", "follow a job to its end; exit code 4 if it fails", _watch)
+    watch.add_argument("--timeout", type=float, metavar="SECONDS",
+                       help="stop watching after this long; the job goes on")  # fmt: skip
+    logs = action(group, "logs", "print a job's log", _logs)
+    cancel = action(group, "cancel", "ask for a job's end; what was trained is billed", _cancel)
+    for one in (show, watch, logs, cancel):
+        one.add_argument("job", metavar="JOB", help="its name or id")
+    for one in (create, listing, show, watch, logs, cancel):
+        _connection.add(one)
+
+
+def _create(args: argparse.Namespace) -> int:
+    with _connection.client(args) as client:
+        job = client.jobs.create(training_data=args.data, **_training.options(args))
+    if job.attached:
+        note(f"the same job exists already and is {job.status}; --force-new starts another")
+    note(f"watch it: maas-client jobs watch {job.name}")
+    print_fields(args, _fields(job), job)
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    with _connection.client(args) as client:
+        found = islice(client.jobs.list(), args.limit)
+        print_table(args, _COLUMNS, found, empty="there are no jobs")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    with _connection.client(args) as client:
+        job = client.jobs.get(args.job)
+    print_fields(args, _fields(job), job)
+    return 0
+
+
+def _watch(args: argparse.Namespace) -> int:
+    with _connection.client(args) as client, watching(args, events_are_data=True) as shown:
+        shown.job(client.jobs.get(args.job))
+        job = client.jobs.wait(args.job, timeout=args.timeout, on_event=shown.event)
+    if not args.json:
+        note(f"deploy it: maas-client deployments create NAME --job {job.name}")
+    return 0
+
+
+def _logs(args: argparse.Namespace) -> int:
+    with _connection.client(args) as client:
+        text = client.jobs.logs(args.job)
+    if args.json:
+        print_json({"job": args.job, "log": text})
+    else:
+        print(text, end="" if text.endswith("\n") or not text else "\n")
+    return 0
+
+
+def _cancel(args: argparse.Namespace) -> int:
+    with _connection.client(args) as client:
+        job = client.jobs.cancel(args.job)
+    note(f"{job.name} is {job.status}")
+    if args.json:
+        print_json(job)
+    return 0
+
+
+def _fields(job: Job) -> dict[str, object]:
+    return {
+        "name": job.name,
+        "status": job.status,
+        "error": job.error and job.error.message,
+        "model": job.model,
+        "fine_tuned_model": job.fine_tuned_model,
+        "training_data": job.training_data,
+        "validation_data": job.validation_data,
+        "hyperparameters": job.hyperparameters,
+        "created_at": job.created_at,
+        "finished_at": job.finished_at,
+        "trained_tokens": job.trained_tokens,
+        "properties": job.properties,
+        "studio_url": job.studio_url,
+        "id": job.id,
+    }

