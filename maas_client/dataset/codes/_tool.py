@@ -1,0 +1,215 @@
+"""Tools: their definitions, the calls, the results."""
+
+from maas_client.dataset.codes._code import ERROR, WARNING, Code, Level
+
+_CALL = (
+    '{"id": "call_1", "type": "function", "function": {"name": "weather", '
+    '"arguments": "{\\"city\\": \\"Ulm\\"}"}}'
+)
+_TOOL = (
+    '{"type": "function", "function": {"name": "weather", "description": "...", '
+    '"parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}'
+)
+
+CODES = (
+    Code(
+        "TOOL_LIST",
+        ERROR,
+        "tools is not a list",
+        f"Make it a list of tools: [{_TOOL}]",
+        "tools stands beside messages and lists every function that may be called in this row.",
+        '{"messages": [...], "tools": {"name": "weather"}}',
+        f'{{"messages": [...], "tools": [{_TOOL}]}}',
+    ),
+    Code(
+        "TOOL_DEFINITION",
+        ERROR,
+        "a tool is not defined as one",
+        f"Write it as {_TOOL}",
+        'A tool is an object with type "function" and a function that has a name.',
+        '"tools": [{"name": "weather"}]',
+        f'"tools": [{_TOOL}]',
+    ),
+    Code(
+        "TOOL_NAME",
+        Level("warning", "error", "warning"),
+        "a function's name that no service takes",
+        "Use letters, digits, _ and -, at most 64.",
+        "Names are what the model writes when it calls; the services take a-z, A-Z, 0-9, _ and -, up to "
+        "64 characters.",
+        '"name": "get weather!"',
+        '"name": "get_weather"',
+    ),
+    Code(
+        "TOOL_TWICE",
+        ERROR,
+        "two tools of the same name",
+        "Keep one of them.",
+        "A call could mean either.",
+        '"tools": [{... "weather" ...}, {... "weather" ...}]',
+    ),
+    Code(
+        "TOOL_PARAMETERS",
+        ERROR,
+        "a function's parameters are not a JSON Schema",
+        'Write them as {"type": "object", "properties": {...}}.',
+        "parameters is a JSON Schema of an object: it tells the model what it may pass.",
+        '"parameters": {"type": "objekt"}',
+        '"parameters": {"type": "object", "properties": {}}',
+    ),
+    Code(
+        "TOOL_PARALLEL",
+        ERROR,
+        "parallel_tool_calls is neither true nor false",
+        "Write true or false, or leave it out.",
+        "It says whether one answer may call several tools.",
+        '"parallel_tool_calls": "no"',
+        '"parallel_tool_calls": false',
+    ),
+    Code(
+        "TOOL_PARALLEL_OFF",
+        WARNING,
+        "several calls at once though parallel_tool_calls is false",
+        "Split them into turns, or take parallel_tool_calls out.",
+        "The row teaches what it forbids.",
+        '{"parallel_tool_calls": false, "messages": [... two calls in one message ...]}',
+    ),
+    Code(
+        "TOOL_FUNCTIONS_DEPRECATED",
+        ERROR,
+        "functions and function_call are the old form of tools",
+        "Convert it: maas-client datasets convert FILE --to chat --out OUT.jsonl",
+        "Before tools there were functions, function_call and the role function. Templates of today's "
+        "models know nothing of them and drop them.",
+        '{"messages": [..., {"role": "assistant", "function_call": {...}}], "functions": [...]}',
+        '{"messages": [..., {"role": "assistant", "tool_calls": [...]}], "tools": [...]}',
+    ),
+    Code(
+        "TOOL_CALLS_LIST",
+        ERROR,
+        "tool_calls is not a list of calls",
+        f"Write it as [{_CALL}], or leave it out.",
+        "tool_calls is a list with at least one call.",
+        '"tool_calls": {}',
+        f'"tool_calls": [{_CALL}]',
+    ),
+    Code(
+        "TOOL_CALLS_ROLE",
+        ERROR,
+        "tool_calls on a message that is not the assistant's",
+        "Move it to the assistant's message.",
+        "Only the assistant calls tools.",
+        '{"role": "user", "content": "...", "tool_calls": [...]}',
+        '{"role": "assistant", "tool_calls": [...]}',
+    ),
+    Code(
+        "TOOL_CALL",
+        ERROR,
+        "a tool call that is not one",
+        f"Write it as {_CALL}",
+        'A call is an object with an id, type "function" and a function with name and arguments.',
+        '"tool_calls": [{"name": "weather"}]',
+        f'"tool_calls": [{_CALL}]',
+    ),
+    Code(
+        "TOOL_CALL_ID",
+        ERROR,
+        "a tool call without an id of its own",
+        "Give every call of the row another id, such as call_1.",
+        "The result names the call it answers by its id, so every call has one, and no two the same.",
+        '"tool_calls": [{"type": "function", ...}]',
+        f'"tool_calls": [{_CALL}]',
+    ),
+    Code(
+        "TOOL_ARGUMENTS_TYPE",
+        ERROR,
+        "arguments are not a text",
+        "Write them as JSON in a text: json.dumps(arguments).",
+        "arguments holds JSON as a text, because that is what the model writes.",
+        '"arguments": {"city": "Ulm"}',
+        '"arguments": "{\\"city\\": \\"Ulm\\"}"',
+    ),
+    Code(
+        "TOOL_ARGUMENTS_JSON",
+        ERROR,
+        "arguments are not JSON",
+        "Write them with json.dumps.",
+        "The text in arguments cannot be read as JSON: the model would learn to write calls that fail.",
+        '"arguments": "{city: Ulm}"',
+        '"arguments": "{\\"city\\": \\"Ulm\\"}"',
+    ),
+    Code(
+        "TOOL_ARGUMENTS_TWICE",
+        ERROR,
+        "arguments are encoded twice",
+        "Encode them once; json.dumps was called on a text that was JSON already.",
+        "Within the text there is another text that holds the JSON.",
+        '"arguments": "\\"{\\\\\\"city\\\\\\": \\\\\\"Ulm\\\\\\"}\\""',
+        '"arguments": "{\\"city\\": \\"Ulm\\"}"',
+    ),
+    Code(
+        "TOOL_ARGUMENTS_OBJECT",
+        ERROR,
+        "arguments are not an object",
+        'Name each argument: {"city": "Ulm"}.',
+        "A function is called with named arguments, so the JSON in the text is an object.",
+        '"arguments": "[\\"Ulm\\"]"',
+        '"arguments": "{\\"city\\": \\"Ulm\\"}"',
+    ),
+    Code(
+        "TOOL_ARGUMENTS_MISMATCH",
+        WARNING,
+        "arguments do not fit the tool's parameters",
+        "Correct the call or the definition, so that the model learns to call as defined.",
+        "The arguments break the JSON Schema in the tool's own parameters: one that is required is "
+        "missing, or one has another type.",
+        '"arguments": "{\\"town\\": \\"Ulm\\"}" for a tool that requires city',
+        '"arguments": "{\\"city\\": \\"Ulm\\"}"',
+    ),
+    Code(
+        "TOOL_UNDEFINED",
+        ERROR,
+        "a call of a tool that the row does not define",
+        "Add the tool to tools, or correct the name.",
+        "The model would learn to call functions it has not been told of.",
+        '"tools": [... "weather" ...], "tool_calls": [... "wether" ...]',
+    ),
+    Code(
+        "TOOL_NONE_DEFINED",
+        WARNING,
+        "tools are called but the row has no tools",
+        "Add tools to the row, beside messages.",
+        "When it is asked later, the model is told its tools; without them in the training row it "
+        "learns to call without being told.",
+        '{"messages": [... "tool_calls": [...] ...]}',
+        '{"messages": [... "tool_calls": [...] ...], "tools": [...]}',
+    ),
+    Code(
+        "TOOL_RESULT_ID",
+        ERROR,
+        "a tool's result does not say which call it answers",
+        "Add tool_call_id with the id of the call.",
+        "A message of role tool carries the id of the call whose result it is, as a text.",
+        '{"role": "tool", "content": "21 C"}',
+        '{"role": "tool", "tool_call_id": "call_1", "content": "21 C"}',
+    ),
+    Code(
+        "TOOL_RESULT_ORPHAN",
+        ERROR,
+        "a tool's result without a call",
+        "Correct tool_call_id, or add the call before it.",
+        "No call in the assistant's message before it has this id, or it was answered already.",
+        '{"role": "tool", "tool_call_id": "call_9", "content": "21 C"}',
+        '{"role": "tool", "tool_call_id": "call_1", "content": "21 C"}',
+    ),
+    Code(
+        "TOOL_RESULT_MISSING",
+        ERROR,
+        "a tool call that is never answered",
+        "Add the tool's result before the talk goes on; only the last message may call without one.",
+        "Before anyone speaks again every call has its result: the services refuse such a conversation "
+        "when it is sent as a prompt.",
+        '[..., {"role": "assistant", "tool_calls": [...]}, {"role": "user", ...}]',
+        '[..., {"role": "assistant", "tool_calls": [...]}, {"role": "tool", ...}, ...]',
+    ),
+)

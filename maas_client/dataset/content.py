@@ -1,0 +1,116 @@
+"""What is looked at in rows that are good: scanners, fed from the one pass, and their findings.
+
+A scanner tells a line and a JSON pointer; here it gets its place in the file. What is told at the
+end of the pass is looked up again in the file, as far as it is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from maas_client.dataset.duplicates import Duplicates
+from maas_client.dataset.explain import about_file, about_row, at_offset
+from maas_client.dataset.fault import Fault, path_of
+from maas_client.dataset.finding import Finding, Scanner
+from maas_client.dataset.index import LineIndex
+from maas_client.dataset.judge import Good
+from maas_client.dataset.near import NearDuplicates
+from maas_client.dataset.pii import Pii
+from maas_client.dataset.quality import Quality
+from maas_client.dataset.read import Line
+from maas_client.dataset.repeats import Repeats
+from maas_client.dataset.secrets import Secrets
+from maas_client.dataset.tally import Tally
+
+
+def scanners(*, everything: bool, training: Duplicates | None = None) -> list[Scanner]:
+    """Return fresh scanners for one file. Not ``everything``: lines that repeat, and no more.
+
+    ``training`` is the scanner of the training file, finished, for a validation file.
+    """
+    if not everything:
+        return [Repeats()]
+    return [Duplicates(training), NearDuplicates(), Secrets(), Pii(), Quality()]
+
+
+class Content:
+    """The scanners of one file, and what they found."""
+
+    def __init__(self, scanners: Sequence[Scanner], tally: Tally, index: LineIndex) -> None:
+        self.scanners = scanners
+        self.tally = tally
+        self.index = index
+
+    @property
+    def duplicates(self) -> Duplicates | None:
+        """The scanner that a validation file is compared with."""
+        return next((each for each in self.scanners if isinstance(each, Duplicates)), None)
+
+    def feed(self, good: Good) -> None:
+        """Let every scanner look at some good rows."""
+        if not good.numbers:
+            return
+        for scanner in self.scanners:
+            found = list(scanner.feed(good.numbers, good.lines, good.rows))
+            if wanted := self._count(found):
+                self._place(wanted, good)
+
+    def finish(self, path: str) -> dict[str, Any]:
+        """Take in what only the whole file shows; return the scanners' figures."""
+        late: list[Finding] = []
+        for scanner in self.scanners:
+            late += self._count(scanner.finish())
+        of_rows: dict[int, list[Finding]] = {}
+        for finding in late:
+            if finding.line:
+                of_rows.setdefault(finding.line, []).append(finding)
+            else:
+                self._keep_about_file(finding)
+        for line in self.index.lines(path, of_rows):
+            self._keep(of_rows[line.no], line)
+        stats: dict[str, Any] = {}
+        for scanner in self.scanners:
+            stats |= scanner.stats()
+        return stats
+
+    def _count(self, found: Iterable[Finding]) -> list[Finding]:
+        """Count findings; return those that are still to be shown."""
+        wanted = []
+        asked: dict[str, int] = {}
+        for finding in found:
+            if self.tally.count(finding.code):
+                more = asked.get(finding.code, 0)
+                if self.tally.room(finding.code) > more:
+                    asked[finding.code] = more + 1
+                    wanted.append(finding)
+        return wanted
+
+    def _place(self, found: list[Finding], good: Good) -> None:
+        for finding in found:
+            self._keep([finding], good.line(finding.line))
+
+    def _keep_about_file(self, finding: Finding) -> None:
+        if severity := self.tally.shown(finding.code):
+            self.tally.keep(about_file(finding.code, severity, finding.detail))
+
+    def _keep(self, found: list[Finding], line: Line) -> None:
+        for finding in found:
+            severity = self.tally.shown(finding.code)
+            if severity is None:
+                continue
+            if finding.offset_in_line is not None:
+                self.tally.keep(
+                    at_offset(
+                        finding.code,
+                        severity,
+                        line,
+                        finding.offset_in_line,
+                        finding.pointer,
+                        finding.detail,
+                    )
+                )
+                continue
+            fault = Fault(finding.code, path_of(finding.pointer), finding.detail)
+            for problem in about_row([(fault, severity)], line):
+                self.tally.keep(problem)

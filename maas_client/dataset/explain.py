@@ -1,0 +1,84 @@
+"""From a broken rule to its place in the file: line, column, byte, pointer, words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from maas_client.dataset.codes import Severity, code
+from maas_client.dataset.fault import Fault, pointer
+from maas_client.dataset.read import Line
+from maas_client.dataset.scan import BadJson, Document, scan
+from maas_client.types.report import Problem
+
+
+def words(name: str, detail: str) -> str:
+    """Return a problem's message: the code's own words, then what differs."""
+    message = code(name).message
+    return f"{message}: {detail}" if detail else message
+
+
+def about_file(name: str, severity: Severity, detail: str = "", *, offset: int = 0) -> Problem:
+    """Return a problem of the file as a whole."""
+    return Problem(
+        code=name,
+        severity=severity,
+        line=0,
+        column=0,
+        offset=offset,
+        pointer="",
+        message=words(name, detail),
+        hint=code(name).hint,
+    )
+
+
+def about_json(fault: BadJson, severity: Severity, line: Line) -> Problem:
+    """Return a problem of a line that is not strict JSON."""
+    return _placed(
+        fault.code, severity, line, fault.byte_column - 1, pointer(fault.path), fault.message
+    )
+
+
+def about_row(
+    faults: Iterable[tuple[Fault, Severity]], line: Line, document: Document | None = None
+) -> Iterator[Problem]:
+    """Yield problems of a row that is JSON, each at the value or key it is about."""
+    seen = document if document is not None and document.spans else scan(line.data)
+    for fault, severity in faults:
+        at = _place(fault, seen)
+        yield _placed(fault.code, severity, line, at, pointer(fault.path), fault.detail)
+
+
+def about_line(name: str, severity: Severity, line: Line, detail: str = "") -> Problem:
+    """Return a problem of a line, at its beginning."""
+    return _placed(name, severity, line, 0, "", detail)
+
+
+def at_offset(
+    name: str, severity: Severity, line: Line, at: int, where: str, detail: str
+) -> Problem:
+    """Return a problem whose byte within the line is known."""
+    return _placed(name, severity, line, at, where, detail)
+
+
+def _place(fault: Fault, document: Document) -> int:
+    """Return the byte of the line where a fault is: of the key, else of the value, else of what
+    holds it."""
+    path = fault.path
+    if fault.key and path in document.keys:
+        return document.keys[path]
+    while path not in document.spans and path:
+        path = path[:-1]
+    return document.spans.get(path, (0, 0))[0]
+
+
+def _placed(name: str, severity: Severity, line: Line, at: int, where: str, detail: str) -> Problem:
+    return Problem(
+        code=name,
+        severity=severity,
+        line=line.no,
+        column=len(line.data[:at].decode("utf-8", "replace")) + 1,
+        offset=line.offset + at,
+        pointer=where,
+        message=words(name, detail),
+        hint=code(name).hint,
+    )

@@ -1,0 +1,45 @@
+"""A rule that a row breaks, before it gets its place in the file."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+Path = tuple[str | int, ...]
+
+
+class Fault(NamedTuple):
+    """``detail`` says what differs from case to case; it never holds the text of a row."""
+
+    code: str
+    path: Path = ()
+    """Where in the row: keys and indices."""
+    detail: str = ""
+    key: bool = False
+    """True: the fault is the member's key, not its value."""
+
+
+def pointer(path: Path) -> str:
+    """Return a path as a JSON pointer (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def path_of(text: str) -> Path:
+    """Return a JSON pointer as a path; steps that are digits become indices."""
+    steps = text.split("/")[1:]
+    plain = (step.replace("~1", "/").replace("~0", "~") for step in steps)
+    return tuple(int(step) if step.isascii() and step.isdigit() else step for step in plain)
+
+
+def shown(word: object) -> str:
+    """Return a word of a row if it is one that may be shown: short, and made of letters."""
+    text = str(word)
+    plain = isinstance(word, str) and 0 < len(text) <= 24 and text.replace("_", "").isalpha()
+    return f"'{text}'" if plain and text.isascii() else ""
+
+
+def kind_of(value: object) -> str:
+    """Return what JSON calls a value."""
+    if value is None:
+        return "null"
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a text"}
+    return names.get(type(value), "a list" if isinstance(value, list) else "an object")

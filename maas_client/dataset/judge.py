@@ -1,0 +1,127 @@
+"""A block of lines, judged: good rows out, everything else counted and explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from maas_client.dataset.accept import Acceptor, Rows
+from maas_client.dataset.check import Checker, Verdict
+from maas_client.dataset.explain import about_json, about_line, about_row
+from maas_client.dataset.read import Block, Line, line_of
+from maas_client.dataset.rulebook import Rulebook
+from maas_client.dataset.service import Service
+from maas_client.dataset.tally import Tally
+
+Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Good:
+    """Rows that may be trained on, with their line numbers and bytes; in the order of the file."""
+
+    block: Block
+    numbers: Sequence[int]
+    lines: Sequence[bytes]
+    rows: Sequence[Row]
+
+    def line(self, number: int) -> Line:
+        """Return one of the lines with its place in the file."""
+        return next(_lines(self.block, [number - self.block.no]))
+
+
+class Judge:
+    """Accepts what it can at once, and sends the rest to the full rules."""
+
+    def __init__(self, book: Rulebook, tally: Tally, service: Service) -> None:
+        self.tally = tally
+        self.service = service
+        self.acceptor = Acceptor(book)
+        self.checker = Checker(book=book)
+
+    def block(self, block: Block) -> Good:
+        """Judge a block and return what is good in it."""
+        if block.cut:
+            self._look_at(block, [0])
+            return Good(block, (), (), ())
+        taken = self.acceptor.take(block.lines)
+        self.service.accepted(len(taken.accepted))
+        if taken.merged:
+            self._merged(block, taken.merged)
+        if not taken.refused:
+            numbers = range(block.no, block.no + len(block.lines))
+            return Good(block, numbers, block.lines, taken.rows)
+        mended = self._look_at(block, taken.refused)
+        return _together(block, taken.accepted, taken.rows, mended)
+
+    def _merged(self, block: Block, indices: list[int]) -> None:
+        """Say once that the template has no system message, and count how often it matters."""
+        counted = self.tally.count("CHAT_SYSTEM_MERGED", len(indices))
+        if counted and self.tally.wanted("CHAT_SYSTEM_MERGED"):
+            line = next(_lines(block, indices))
+            self._keep(line, self.checker.judge(line))
+
+    def _look_at(self, block: Block, indices: list[int]) -> dict[int, Row]:
+        """Judge some lines in full; return the good rows among them by their index."""
+        good: dict[int, Row] = {}
+        for at, line in zip(indices, _lines(block, indices), strict=True):
+            verdict = self.checker.judge(line)
+            dropped = self.service.judged(verdict)
+            self._count(line, verdict, dropped=dropped)
+            if verdict.row is not None:
+                good[at] = verdict.row
+        return good
+
+    def _count(self, line: Line, verdict: Verdict, *, dropped: bool) -> None:
+        if verdict.blank:
+            self._line(line, "JSON_BLANK_LINE")
+        if dropped:
+            self._line(line, "SERVICE_ROW_DROPPED")
+        wanted = False
+        names = [bad.code for bad in verdict.json_faults] + [f.code for f in verdict.faults]
+        for name in names:
+            if self.tally.count(name):
+                wanted = wanted or self.tally.wanted(name)
+        if wanted:
+            self._keep(line, verdict)
+
+    def _line(self, line: Line, name: str) -> None:
+        severity = self.tally.count(name)
+        if severity and self.tally.wanted(name):
+            self.tally.keep(about_line(name, severity, line))
+
+    def _keep(self, line: Line, verdict: Verdict) -> None:
+        """Explain what was counted, as far as it is wanted."""
+        for bad in verdict.json_faults:
+            severity = self.tally.shown(bad.code)
+            if severity:
+                self.tally.keep(about_json(bad, severity, line))
+        shown = [(fault, self.tally.shown(fault.code)) for fault in verdict.faults]
+        placed = about_row([(f, s) for f, s in shown if s], line, verdict.document)
+        for problem in placed:
+            if self.tally.wanted(problem.code):
+                self.tally.keep(problem)
+
+
+def _lines(block: Block, indices: Iterable[int]) -> Iterator[Line]:
+    """Yield some lines of a block with their places in the file."""
+    starts = list(accumulate((len(x) + 1 for x in block.lines), initial=block.offset))
+    for at in indices:
+        yield line_of(block.no + at, starts[at], block.lines[at], cut=block.cut)
+
+
+def _together(block: Block, accepted: Sequence[int], rows: Rows, mended: dict[int, Row]) -> Good:
+    """Put rows accepted at once and rows found good later into the order of the file."""
+    if not mended:
+        numbers = [block.no + at for at in accepted]
+        return Good(block, numbers, [block.lines[at] for at in accepted], rows)
+    found: dict[int, Row] = dict(zip(accepted, rows, strict=True)) | mended
+    order = sorted(found)
+    return Good(
+        block,
+        [block.no + at for at in order],
+        [block.lines[at] for at in order],
+        [found[at] for at in order],
+    )

@@ -1,0 +1,173 @@
+"""Bytes to lines, lines to strict JSON. Constant memory; knows nothing of chats.
+
+The line feed alone ends a line, so numbers agree with ``wc -l``. ``validate``, the upload and the
+trainer all read with this module, so they see the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import FileIO
+from os import PathLike
+from typing import Any, BinaryIO
+
+from maas_client.dataset.scan import MAX_DEPTH, BadJson, scan
+
+__all__ = [
+    "BLOCK_BYTES",
+    "BOM",
+    "LINE_BYTES",
+    "BadJson",
+    "Block",
+    "Line",
+    "blocks",
+    "lines",
+    "parse",
+    "rows",
+]
+
+LINE_BYTES = 16 * 1024 * 1024
+"""The longest line that is read; a longer one is reported and skipped."""
+BLOCK_BYTES = 120 * 1024
+"""Small enough to stay in a core's cache between hashing, splitting and decoding."""
+BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line. ``data`` has no line feed, no carriage return at its end and no BOM in front."""
+
+    no: int
+    """From 1."""
+    offset: int
+    """Of ``data``'s first byte, from the start of the file."""
+    data: bytes
+    cut: bool = False
+    """True: the line is longer than the limit, and ``data`` is only its beginning."""
+
+
+@dataclass(slots=True)
+class Block:
+    """Some whole lines, as they were read together."""
+
+    no: int
+    """Number of the first line, from 1."""
+    offset: int
+    """Of the first line's first byte."""
+    lines: list[bytes]
+    """Without line feeds and BOM; a carriage return at the end is still there."""
+    raw: bytes
+    """The bytes read from the file for this block: for hashing, not the same as the lines."""
+    cut: bool = False
+    """True: this block is one line, longer than the limit, cut short at the limit."""
+    ended: bool = True
+    """False: the file ended without a line feed after the last of these lines."""
+
+
+def blocks(
+    file: BinaryIO | FileIO, *, limit_bytes: int = LINE_BYTES, block_bytes: int = BLOCK_BYTES
+) -> Iterator[Block]:
+    """Read a file to its end. Every byte is in exactly one ``raw``; a block may have no lines."""
+    no, offset = 1, 0
+    begun = _Begun(limit_bytes)
+    while chunk := file.read(block_bytes):
+        end = chunk.rfind(b"\n")
+        if end < 0:
+            begun.add(chunk)
+            yield Block(no, offset, [], chunk)
+            continue
+        whole = chunk[:end].split(b"\n")
+        raw = chunk
+        if begun.size or no == 1:
+            first, size, cut = begun.finish(whole[0])
+            if no == 1 and first.startswith(BOM):
+                first, size, offset = first[len(BOM) :], size - len(BOM), len(BOM)
+            if cut:
+                yield Block(no, offset, [first], raw, cut=True)
+                no, offset, raw = no + 1, offset + size + 1, b""
+                del whole[0]
+            else:
+                whole[0] = first
+        if whole:
+            yield Block(no, offset, whole, raw)
+        no += len(whole)
+        offset += sum(map(len, whole)) + len(whole)
+        begun.add(chunk[end + 1 :])
+    if begun.size:
+        last, _, cut = begun.finish(b"")
+        if no == 1 and last.startswith(BOM):
+            last, offset = last[len(BOM) :], len(BOM)
+        yield Block(no, offset, [last], b"", cut=cut, ended=False)
+
+
+class _Begun:
+    """A line whose end has not been read yet; what is over the limit is counted and let go."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.pieces: list[bytes] = []
+        self.size = 0
+
+    def add(self, piece: bytes) -> None:
+        room = self.limit_bytes - self.size
+        if piece and room >= 0:
+            self.pieces.append(piece[: room + 1])
+        self.size += len(piece)
+
+    def finish(self, rest: bytes) -> tuple[bytes, int, bool]:
+        """Return the line, its full size in bytes, and whether the limit cut it."""
+        self.add(rest)
+        line, size = b"".join(self.pieces), self.size
+        self.pieces, self.size = [], 0
+        return line[: self.limit_bytes], size, size > self.limit_bytes
+
+
+def lines(path: str | PathLike[str], *, limit_bytes: int = LINE_BYTES) -> Iterator[Line]:
+    """Yield every line of a file, blank ones too. Raises ``OSError`` for a file that is not there."""
+    with open(path, "rb", buffering=0) as file:
+        for block in blocks(file, limit_bytes=limit_bytes):
+            yield from lines_of(block)
+
+
+def lines_of(block: Block) -> Iterator[Line]:
+    """Yield a block's lines with their numbers and places."""
+    offset = block.offset
+    for no, data in enumerate(block.lines, block.no):
+        yield line_of(no, offset, data, cut=block.cut)
+        offset += len(data) + 1
+
+
+def line_of(no: int, offset: int, data: bytes, *, cut: bool = False) -> Line:
+    """Return one line as its readers want it, without the carriage return of a CRLF."""
+    if data.endswith(b"\r"):
+        data = data[:-1]
+    return Line(no, offset, data, cut)
+
+
+def parse(data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
+    """Return the one JSON value that ``data`` holds, strictly.
+
+    Raises ``BadJson`` for what any two readers might read differently: bytes that are not UTF-8,
+    duplicate keys, NaN, lone surrogates, numbers no double holds, nesting beyond ``max_depth``.
+    """
+    document = scan(data, max_depth=max_depth)
+    if document.faults:
+        raise document.faults[0]
+    return document.value
+
+
+def rows(
+    path: str | PathLike[str], *, model: str | None = None
+) -> Iterator[tuple[Line, dict[str, Any]]]:
+    """Yield the rows of a chat file: exactly those that ``validate(target="local")`` accepts.
+
+    Blank lines and refused lines are passed over; ``validate`` names them. Raises ``OSError``.
+    """
+    from maas_client.dataset.check import Checker
+
+    checker = Checker(target="local", model=model)
+    for line in lines(path):
+        row = checker.row(line)
+        if row is not None:
+            yield line, row

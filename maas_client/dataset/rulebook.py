@@ -1,0 +1,94 @@
+"""What one check judges by: the target, the model's facts and template, the tokens to look for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maas_client.catalog import find, get, is_asset_uri, limits
+from maas_client.chat import TEMPLATES, Template, template_for
+from maas_client.dataset.codes import Severity, Target, code
+from maas_client.errors import ConfigError, UnsupportedError
+
+if TYPE_CHECKING:
+    from maas_client.catalog import Limits, ModelFacts
+
+TARGETS: tuple[Target, ...] = ("azureml", "foundry", "local")
+
+
+@dataclass(frozen=True)
+class Rulebook:
+    """Made once per check by ``rulebook``; the same for every row."""
+
+    target: Target
+    facts: ModelFacts | None
+    template: Template | None
+    """None: no model was given, or one that only Azure knows."""
+    limits: Limits
+    own_tokens: re.Pattern[str]
+    """Control tokens of the model's template; without a model, those of all templates that nobody
+    writes by chance (``<|...|>``)."""
+    foreign_tokens: re.Pattern[str] | None
+    """Control tokens of the other templates, where a model is given."""
+
+    def severity(self, name: str) -> Severity | None:
+        """Return how bad a code is here; None where it is not reported."""
+        return code(name).severity(self.target)
+
+    @property
+    def merges_system(self) -> bool:
+        """Whether the template has no system message, so that it goes into the user's first."""
+        return self.template is not None and self.template.system == "merged"
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Tokens after which a row is cut off; None where nobody says."""
+        return (self.facts.train_length or self.facts.context_length) if self.facts else None
+
+
+def rulebook(
+    target: str | None = None, model: str | None = None, *, override: Path | None = None
+) -> Rulebook:
+    """Return what to judge by. Raises ``ConfigError`` for an unknown target or model."""
+    chosen = next((known for known in TARGETS if known == (target or "azureml")), None)
+    if chosen is None:
+        raise ConfigError(f"no target named {target!r}", hint=f"Targets are {', '.join(TARGETS)}.")
+    return _rulebook(chosen, model, override)
+
+
+@lru_cache(maxsize=32)
+def _rulebook(target: Target, model: str | None, override: Path | None) -> Rulebook:
+    facts = None
+    if model:
+        facts = find(model, override=override)
+        if facts is None and not is_asset_uri(model):
+            facts = get(model, override=override)
+    template = _template(facts)
+    spread = {t for each in TEMPLATES.values() for t in each.control_tokens if t[:2] == "<|"}
+    own = set(template.control_tokens) if template else spread
+    return Rulebook(
+        target=target,
+        facts=facts,
+        template=template,
+        limits=limits(target, override=override),
+        own_tokens=_any_of(own),
+        foreign_tokens=_any_of(spread - own) if template else None,
+    )
+
+
+def _template(facts: ModelFacts | None) -> Template | None:
+    try:
+        return template_for(facts.template) if facts else None
+    except UnsupportedError:
+        return None
+
+
+def _any_of(tokens: set[str]) -> re.Pattern[str]:
+    """Return a pattern for the tokens, with the ``<`` they begin with in front: that is fast."""
+    angled = sorted(re.escape(token[1:]) for token in tokens if token[0] == "<")
+    others = sorted(re.escape(token) for token in tokens if token[0] != "<")
+    choices = ([f"<(?:{'|'.join(angled)})"] if angled else []) + others
+    return re.compile("|".join(choices) or "(?!)")

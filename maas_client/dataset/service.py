@@ -1,0 +1,149 @@
+"""What the target will do with a file: rows it passes over, ceilings, the split, the route.
+
+Each number is the catalog's, with its source and date; ``stats()`` repeats them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from maas_client.catalog import Limit
+from maas_client.dataset.check import Verdict
+from maas_client.dataset.rulebook import Rulebook
+
+_FEW_ROWS = 50
+_MB = 1024 * 1024
+
+
+class Said(NamedTuple):
+    """Something about the file as a whole."""
+
+    code: str
+    detail: str = ""
+
+
+class Service:
+    """Counts rows as the target counts them."""
+
+    def __init__(self, book: Rulebook, *, held_out: bool = False, split: bool = True) -> None:
+        self.book = book
+        self.held_out = held_out
+        """This is the validation file: rules for training files do not hold."""
+        self.split = split and not held_out
+        """No validation file is given, so the service takes its own from this one."""
+        self.rows = 0
+        """Rows the target would read and keep."""
+        self.skipped = 0
+        """Rows it would pass over: not JSON to it, or without messages."""
+        self.dropped = 0
+        """Rows it would read and drop: fewer than two messages."""
+        self.blank = 0
+
+    def accepted(self, rows: int) -> None:
+        """Count rows that have no fault."""
+        self.rows += rows
+
+    def judged(self, verdict: Verdict) -> bool:
+        """Count one line that was looked at closely; return whether it would be dropped."""
+        if verdict.blank:
+            self.blank += 1
+            return False
+        messages = _messages(verdict)
+        if messages is None:
+            self.skipped += 1
+            return False
+        few = len(messages) < (self.book.limits.int_of("messages_min") or 0)
+        self.dropped += few
+        self.rows += not few
+        return few
+
+    def finish(self, *, size: int, examples: int) -> Iterator[Said]:
+        """Say what the counts and the size lead to."""
+        yield from self._size(size)
+        least = self.book.limits.int_of("rows_min") or 1
+        if self.rows == 0 or examples == 0:
+            yield Said("SERVICE_NO_ROWS")
+        elif self.held_out:
+            pass
+        elif self.rows < least:
+            yield Said("SERVICE_TOO_FEW_ROWS", f"{self.rows}, at least {least} are needed")
+        elif self.rows < (self.book.limits.int_of("rows_advised") or _FEW_ROWS):
+            yield Said("SERVICE_FEW_ROWS", str(self.rows))
+        lost = self.skipped + self.dropped
+        if lost:
+            parts = [f"{self.skipped} skipped", f"{self.dropped} dropped"]
+            yield Said("SERVICE_ROWS_SKIPPED", f"{', '.join(parts)}, {self.rows} left")
+
+    def _size(self, size: int) -> Iterator[Said]:
+        limits = self.book.limits
+        most, uploads = limits.int_of("file_bytes_max"), limits.int_of("upload_bytes_max")
+        if most is None or size <= most:
+            return
+        if uploads is not None and size <= uploads:
+            said = f"{size / _MB:,.0f} MB, /files takes {most // _MB} MB"
+            yield Said("SERVICE_UPLOADS_ONLY", said)
+        else:
+            yield Said(
+                "SERVICE_FILE_TOO_LARGE",
+                f"{size / _MB:,.0f} MB, at most {(uploads or most) // _MB:,} MB",
+            )
+
+    def stats(self, *, size: int) -> dict[str, Any]:
+        """Return the prediction, for ``FileReport.stats["service"]``."""
+        said: dict[str, Any] = {
+            "target": self.book.target,
+            "rows": self.rows,
+            "rows_skipped": self.skipped,
+            "rows_dropped": self.dropped,
+            "blank_lines": self.blank,
+            "route": self._route(size),
+            "limits": [_cited(limit) for limit in self._limits()],
+        }
+        if self.split and (split := self._split()):
+            said["validation_split"] = split
+        return said
+
+    def _route(self, size: int) -> str:
+        threshold = self.book.limits.int_of("upload_threshold_bytes")
+        if self.book.target == "foundry" and threshold is not None:
+            return "files" if size <= threshold else "uploads"
+        return {"azureml": "blob", "foundry": "files", "local": "blob"}[self.book.target]
+
+    def _split(self) -> dict[str, Any] | None:
+        share = self.book.limits.float_of("validation_split")
+        if not share or self.rows < 2:
+            return None
+        rows = max(1, round(self.rows * share))
+        shuffled = self.book.limits.get("validation_split_shuffled")
+        return {
+            "rows": rows,
+            "first_row": self.rows - rows + 1,
+            "shuffled": bool(shuffled and shuffled.value),
+        }
+
+    def _limits(self) -> Iterator[Limit]:
+        for name in ("rows_min", "messages_min", "file_bytes_max", "upload_threshold_bytes",
+                     "upload_bytes_max", "tokens_times_epochs_max", "validation_split"):  # fmt: skip
+            if name in self.book.limits:
+                yield self.book.limits[name]
+
+
+def _messages(verdict: Verdict) -> list[Any] | None:
+    """Return the messages as a lenient reader would have them: Python's json takes NaN, duplicate
+    keys and lone surrogates."""
+    document = verdict.document
+    if document is None or document.broken or not isinstance(document.value, dict):
+        return None
+    messages = document.value.get("messages")
+    return messages if isinstance(messages, list) else None
+
+
+def _cited(limit: Limit) -> dict[str, Any]:
+    return {
+        "name": limit.name,
+        "value": limit.value,
+        "unit": limit.unit,
+        "source": limit.source.url,
+        "as_of": limit.source.as_of,
+    }

@@ -1,0 +1,58 @@
+"""One line's JSON value, strictly and fast: a compiled parser, and proof that it kept every key.
+
+A parser that takes the last of two equal keys silently cannot hide it from a count: each key and
+each text that it returns has two quotes in the line, and what else the line may hold of quotes are
+those inside its texts. A line that does not add up is read again by ``scan``, which names the place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from maas_client.dataset.scan import MAX_DEPTH, MAX_INTEGER, Document, scan
+
+_decode = msgspec.json.Decoder().decode
+REFUSED = (msgspec.DecodeError, ValueError, RecursionError)
+"""What the parser raises for a line that is no JSON: bad UTF-8 is a ``ValueError``."""
+
+
+def read(data: bytes) -> Document:
+    """Return what ``scan`` would, without the places when there is nothing to explain."""
+    try:
+        value = _decode(data)
+    except REFUSED:
+        return scan(data)
+    return Document(value) if adds_up(value, data) else scan(data)
+
+
+def adds_up(value: Any, data: bytes) -> bool:
+    """Return whether ``value`` holds every key of ``data``, and numbers and depth are within caps.
+
+    False also means that this cannot be told from counting.
+    """
+    structure, inside = 0, 0
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is str:
+                structure += 2
+                inside += item.count('"')
+            elif kind is dict:
+                structure += 2 * len(item)
+                below += item.values()
+                inside += '"' in "".join(item) and 1 << 60  # a quote inside a key: too odd to count
+            elif kind is list:
+                below += item
+            elif kind is int and not -MAX_INTEGER <= item <= MAX_INTEGER:
+                return False
+        level = below
+        if not level:
+            break
+    else:
+        return False
+    quotes = data.count(b'"')
+    return quotes == structure or (quotes == structure + inside and rb"\u0022" not in data)

@@ -1,0 +1,242 @@
+"""The rules for tools: definitions, calls, results."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+from maas_client.dataset.fault import Fault, Path, kind_of
+from maas_client.dataset.scan import scan
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+Row = dict[str, Any]
+
+
+def definition_faults(row: Row) -> Iterator[Fault]:
+    """Say what is wrong with ``tools`` and ``parallel_tool_calls``, and calls against them."""
+    if row.get("functions") is not None:
+        yield Fault("TOOL_FUNCTIONS_DEPRECATED", ("functions",), key=True)
+    if not isinstance(row.get("parallel_tool_calls"), bool | None):
+        yield Fault("TOOL_PARALLEL", ("parallel_tool_calls",), kind_of(row["parallel_tool_calls"]))
+    tools = row.get("tools")
+    if tools is not None and not isinstance(tools, list):
+        yield Fault("TOOL_LIST", ("tools",), kind_of(tools))
+        return
+    defined: dict[str, Any] = {}
+    whole = True
+    for at, tool in enumerate(tools or ()):
+        for fault in _definition(tool, ("tools", at)):
+            whole = whole and fault.code not in ("TOOL_DEFINITION", "TOOL_PARAMETERS")
+            yield fault
+        function = tool.get("function") if isinstance(tool, dict) else None
+        name = function.get("name") if isinstance(function, dict) else None
+        if isinstance(name, str):
+            if name in defined:
+                yield Fault("TOOL_TWICE", ("tools", at, "function", "name"))
+            defined[name] = function
+    if whole:
+        yield from _uses(row, defined)
+
+
+def _definition(tool: Any, here: Path) -> Iterator[Fault]:
+    if not isinstance(tool, dict):
+        yield Fault("TOOL_DEFINITION", here, kind_of(tool))
+        return
+    if tool.get("type") != "function":
+        where = (*here, "type") if "type" in tool else here
+        yield Fault("TOOL_DEFINITION", where, 'its type is not "function"')
+    function = tool.get("function")
+    if not isinstance(function, dict):
+        where = (*here, "function") if "function" in tool else here
+        yield Fault("TOOL_DEFINITION", where, "it has no function")
+        return
+    inner: Path = (*here, "function")
+    name = function.get("name")
+    if not isinstance(name, str) or not name:
+        yield Fault("TOOL_DEFINITION", (*inner, "name") if "name" in function else inner, "no name")
+    elif not _NAME.fullmatch(name):
+        yield Fault("TOOL_NAME", (*inner, "name"))
+    if not isinstance(function.get("description"), str | None):
+        yield Fault("TOOL_DEFINITION", (*inner, "description"), "its description is not a text")
+    parameters = function.get("parameters")
+    if parameters is not None:
+        wrong = _not_a_schema(parameters)
+        if wrong is not None:
+            yield Fault("TOOL_PARAMETERS", (*inner, "parameters", *wrong[0]), wrong[1])
+
+
+def _not_a_schema(parameters: Any) -> tuple[Path, str] | None:
+    """Return where and why ``parameters`` is no JSON Schema of an object, or None."""
+    if not isinstance(parameters, dict):
+        return (), kind_of(parameters)
+    if parameters.get("type", "object") != "object":
+        return ("type",), 'the type is not "object"'
+    return _schema_error(json.dumps(parameters, sort_keys=True))
+
+
+@lru_cache(maxsize=4096)
+def _schema_error(text: str) -> tuple[Path, str] | None:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    checker = Draft202012Validator(Draft202012Validator.META_SCHEMA)
+    error = best_match(checker.iter_errors(json.loads(text)))
+    if error is None:
+        return None
+    return tuple(error.absolute_path), f"{error.validator} of JSON Schema is broken"
+
+
+@lru_cache(maxsize=4096)
+def _validator(text: str) -> Any:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(json.loads(text))
+
+
+def _uses(row: Row, defined: dict[str, Any]) -> Iterator[Fault]:
+    """Compare the calls with what is defined."""
+    told = False
+    for path, call in _calls_of(row["messages"]):
+        function = call.get("function")
+        if not isinstance(function, dict) or not isinstance(name := function.get("name"), str):
+            continue
+        if not defined:
+            if not told:
+                yield Fault("TOOL_NONE_DEFINED", (*path, "function", "name"))
+            told = True
+        elif name not in defined:
+            yield Fault("TOOL_UNDEFINED", (*path, "function", "name"))
+        else:
+            yield from _fits(function.get("arguments"), defined, name, path)
+    if row.get("parallel_tool_calls") is False:
+        for at, message in enumerate(row["messages"]):
+            calls = message.get("tool_calls") if isinstance(message, dict) else None
+            if isinstance(calls, list) and len(calls) > 1:
+                yield Fault(
+                    "TOOL_PARALLEL_OFF", ("messages", at, "tool_calls"), f"{len(calls)} calls"
+                )
+
+
+def _calls_of(messages: list[Any]) -> Iterator[tuple[Path, Row]]:
+    for at, message in enumerate(messages):
+        calls = message.get("tool_calls") if isinstance(message, dict) else None
+        for n, call in enumerate(calls if isinstance(calls, list) else ()):
+            if isinstance(call, dict):
+                yield ("messages", at, "tool_calls", n), call
+
+
+def _fits(arguments: Any, defined: Row, name: str, path: Path) -> Iterator[Fault]:
+    parameters = defined[name].get("parameters")
+    if not parameters or not isinstance(arguments, str):
+        return
+    try:
+        value = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(value, dict):
+        wrong = _first_misfit(json.dumps(parameters, sort_keys=True), value)
+        if wrong:
+            yield Fault("TOOL_ARGUMENTS_MISMATCH", (*path, "function", "arguments"), wrong)
+
+
+def _first_misfit(schema: str, value: Row) -> str | None:
+    """Return which keyword of the tool's schema the arguments break; None if all hold.
+
+    A schema that cannot be applied (a reference to elsewhere) breaks nothing.
+    """
+    from referencing.exceptions import Unresolvable
+
+    try:
+        error = next(_validator(schema).iter_errors(value), None)
+    except (Unresolvable, RecursionError, ValueError):
+        return None
+    return f"the schema's {error.validator} does not hold" if error else None
+
+
+def call_faults(message: Row, here: Path) -> Iterator[Fault]:
+    """Say what is wrong with the calls of one message, and with its place as a tool's result."""
+    if message.get("role") == "tool" and not isinstance(message.get("tool_call_id"), str):
+        where = (*here, "tool_call_id") if "tool_call_id" in message else here
+        yield Fault("TOOL_RESULT_ID", where)
+    calls = message.get("tool_calls")
+    if calls is None:
+        return
+    place: Path = (*here, "tool_calls")
+    if message.get("role") in ("system", "user", "tool"):
+        yield Fault("TOOL_CALLS_ROLE", place, key=True)
+    if not isinstance(calls, list) or not calls:
+        yield Fault("TOOL_CALLS_LIST", place, "empty" if calls == [] else kind_of(calls))
+        return
+    ids: set[str] = set()
+    for n, call in enumerate(calls):
+        yield from _call(call, (*place, n), ids)
+
+
+def _call(call: Any, here: Path, ids: set[str]) -> Iterator[Fault]:
+    if not isinstance(call, dict):
+        yield Fault("TOOL_CALL", here, kind_of(call))
+        return
+    own = call.get("id")
+    if not isinstance(own, str) or not own:
+        yield Fault("TOOL_CALL_ID", (*here, "id") if "id" in call else here)
+    elif own in ids:
+        yield Fault("TOOL_CALL_ID", (*here, "id"), "used twice in one message")
+    else:
+        ids.add(own)
+    if call.get("type") != "function":
+        yield Fault(
+            "TOOL_CALL", (*here, "type") if "type" in call else here, "its type is not function"
+        )
+    function = call.get("function")
+    if not isinstance(function, dict):
+        yield Fault("TOOL_CALL", (*here, "function") if "function" in call else here, "no function")
+        return
+    inner: Path = (*here, "function")
+    name = function.get("name")
+    if not isinstance(name, str) or not name:
+        yield Fault("TOOL_CALL", (*inner, "name") if "name" in function else inner, "no name")
+    if "arguments" not in function:
+        yield Fault("TOOL_ARGUMENTS_TYPE", inner, "there are none")
+    else:
+        yield from _arguments(function["arguments"], (*inner, "arguments"))
+
+
+def _arguments(arguments: Any, place: Path) -> Iterator[Fault]:
+    if not isinstance(arguments, str):
+        yield Fault("TOOL_ARGUMENTS_TYPE", place, kind_of(arguments))
+        return
+    document = scan(arguments.encode("utf-8", "surrogatepass"))
+    if document.faults:
+        fault = document.faults[0]
+        said = "empty" if not arguments.strip() else f"{fault.code} at byte {fault.byte_column}"
+        yield Fault("TOOL_ARGUMENTS_JSON", place, said)
+    elif isinstance(document.value, str):
+        twice = not scan(document.value.encode()).faults
+        yield Fault("TOOL_ARGUMENTS_TWICE" if twice else "TOOL_ARGUMENTS_OBJECT", place, "")
+    elif not isinstance(document.value, dict):
+        yield Fault("TOOL_ARGUMENTS_OBJECT", place, kind_of(document.value))
+
+
+def result_faults(messages: list[Row]) -> Iterator[Fault]:
+    """Compare calls with results, turn by turn."""
+    waiting: dict[str, Path] = {}
+    for at, message in enumerate(messages):
+        if message["role"] == "tool":
+            own = message.get("tool_call_id")
+            if isinstance(own, str) and waiting.pop(own, None) is None:
+                yield Fault("TOOL_RESULT_ORPHAN", ("messages", at, "tool_call_id"))
+            continue
+        for path in waiting.values():
+            yield Fault("TOOL_RESULT_MISSING", path)
+        waiting = {}
+        calls = message.get("tool_calls")
+        for n, call in enumerate(calls if isinstance(calls, list) else ()):
+            own = call.get("id") if isinstance(call, dict) else None
+            if isinstance(own, str) and message["role"] == "assistant":
+                waiting[own] = ("messages", at, "tool_calls", n)
+    if messages[-1]["role"] == "tool":
+        for path in waiting.values():
+            yield Fault("TOOL_RESULT_MISSING", path)

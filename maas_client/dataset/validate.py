@@ -1,0 +1,163 @@
+"""One pass over each file: hash, split, accept fast, explain slow, count.
+
+blocks -> judge: accept (whole blocks, in C) -> refused lines only: check -> explain -> tally
+                   `-> good rows ride on to the scanners (secrets, duplicates, tokens, ...)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import FileIO
+from os import PathLike
+from typing import Any
+
+from maas_client.dataset.codes import check_known
+from maas_client.dataset.content import Content, scanners
+from maas_client.dataset.duplicates import Duplicates
+from maas_client.dataset.explain import about_file
+from maas_client.dataset.index import LineIndex
+from maas_client.dataset.judge import Judge
+from maas_client.dataset.progress import Meter, Progress
+from maas_client.dataset.read import BOM, blocks
+from maas_client.dataset.rulebook import rulebook
+from maas_client.dataset.service import Service
+from maas_client.dataset.sniff import HEAD_BYTES, sniff
+from maas_client.dataset.tally import Tally
+from maas_client.errors import ConfigError
+from maas_client.types.report import FileReport, ValidationReport
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What ``maas_client.validate`` was asked, see there."""
+
+    model: str | None = None
+    target: str | None = None
+    ignore: tuple[str, ...] = ()
+    warn: tuple[str, ...] = ()
+    epochs: float | None = None
+    content: bool = True
+    progress: Progress | None = None
+
+
+def run(
+    paths: Sequence[str | PathLike[str]],
+    validation: str | PathLike[str] | None,
+    options: Options,
+) -> ValidationReport:
+    """Check files one after the other. Raises ``ConfigError``, and nothing for any bytes."""
+    if not paths and validation is None:
+        raise ConfigError("no file to check", hint="Name at least one JSON Lines file.")
+    book = rulebook(options.target, options.model)
+    ignore, warn = check_known(options.ignore), check_known(options.warn)
+    reports = []
+    trained: Duplicates | None = None
+    files = [(path, False) for path in paths] + ([(validation, True)] if validation else [])
+    for path, held_out in files:
+        service = Service(book, held_out=held_out, split=validation is None)
+        check = FileCheck(os.fspath(path), Tally(book, ignore, warn), service)
+        check.content.scanners = scanners(
+            everything=options.content, training=trained if held_out else None
+        )
+        reports.append(check.report(options.progress))
+        trained = check.content.duplicates
+    return ValidationReport(ok=all(report.ok for report in reports), files=tuple(reports))
+
+
+class FileCheck:
+    """One file on its way from bytes to a report."""
+
+    def __init__(self, path: str, tally: Tally, service: Service) -> None:
+        self.path = path
+        self.tally = tally
+        self.service = service
+        self.judge = Judge(tally.book, tally, service)
+        self.index = LineIndex()
+        self.content = Content([], tally, self.index)
+        self.digest = hashlib.sha256()
+        self.size = self.lines = self.examples = 0
+        self.stats: dict[str, Any] = {}
+        self.useless = False
+        """The file as a whole is no JSON Lines: its lines are counted, not judged."""
+
+    def report(self, progress: Progress | None = None) -> FileReport:
+        """Read the file and return what is to be said about it."""
+        try:
+            self._check(progress)
+        except FileNotFoundError:
+            self._about_file("FILE_NOT_FOUND")
+        except OSError as problem:
+            self._about_file("FILE_UNREADABLE", problem.strerror or type(problem).__name__)
+        return FileReport(
+            path=self.path,
+            bytes=self.size,
+            sha256=self.digest.hexdigest(),
+            lines=self.lines,
+            examples=self.examples,
+            ok=self.tally.errors == 0,
+            counts=dict(sorted(self.tally.counts.items())),
+            problems=self.tally.problems(),
+            stats={**self.stats, **self.tally.stats()},
+        )
+
+    def _check(self, progress: Progress | None) -> None:
+        if "\0" in self.path:
+            raise FileNotFoundError(self.path)
+        kind = os.stat(self.path)
+        if not stat.S_ISREG(kind.st_mode):  # a pipe would be waited for, a device may never end
+            folder = stat.S_ISDIR(kind.st_mode)
+            self._about_file("FILE_NOT_REGULAR", "a folder" if folder else "a pipe or a device")
+            return
+        with open(self.path, "rb", buffering=0) as file:
+            self._look(file, kind.st_size)
+            self._read(file, Meter(progress, kind.st_size))
+        if self.size != kind.st_size:
+            self._about_file("FILE_CHANGED")
+        if not self.useless:
+            self.stats |= self.content.finish(self.path)
+            for code, detail in self.service.finish(size=self.size, examples=self.examples):
+                self._about_file(code, detail)
+            self.stats["service"] = self.service.stats(size=self.size)
+
+    def _look(self, file: FileIO, size: int) -> None:
+        """Judge the file by its name and its beginning."""
+        if not self.path.casefold().endswith(".jsonl"):
+            self._about_file("FILE_EXTENSION")
+        head = file.read(HEAD_BYTES)
+        file.seek(0)
+        if said := sniff(head, whole=len(head) >= size):
+            self.useless = True
+            self._about_file(*said)
+        notes = []
+        if head.startswith(BOM):
+            notes.append("begins with a byte order mark, which every target accepts")
+        if b"\r\n" in head:
+            notes.append("lines end in CRLF, which every target accepts")
+        if notes:
+            self.stats["notes"] = notes
+
+    def _read(self, file: FileIO, meter: Meter) -> None:
+        """The pass: every byte is hashed, every line counted and judged."""
+        for block in blocks(file):
+            self.digest.update(block.raw)
+            self.size += len(block.raw)
+            meter.update(self.size)
+            if not block.lines:
+                continue
+            self.lines += len(block.lines)
+            if self.useless:
+                continue
+            self.index.add(block.no, block.offset)
+            good = self.judge.block(block)
+            self.examples += len(good.numbers)
+            self.content.feed(good)
+        meter.close(self.size)
+
+    def _about_file(self, name: str, detail: str = "") -> None:
+        severity = self.tally.count(name)
+        if severity and self.tally.wanted(name):
+            self.tally.keep(about_file(name, severity, detail))
