@@ -1,0 +1,176 @@
+"""Deployments of a Foundry account: over ARM, and ready later than ARM says (azure-api.md section 4.6)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from pydantic import SecretStr
+
+from maas_client import catalog
+from maas_client.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    ServiceError,
+    StatusError,
+    UnsupportedError,
+)
+from maas_client.flows import _pages, names
+from maas_client.flows._io import IO
+from maas_client.flows._pace import passing, pauses, settle
+from maas_client.flows.foundry.models import base_of
+from maas_client.types import Deployment, Keys
+from maas_client.wire import foundry as ops
+from maas_client.wire import foundry_models as m
+from maas_client.wire.op import Plane
+
+READY_S = 1800.0
+"""How long a deployment that ARM calls Succeeded may still not answer: minutes are documented."""
+
+_NOT_YET = ("deploymentnotready", "deploymentnotfound", "failed to load lora")
+
+
+def _account(io: IO) -> None:
+    if not io.scope.values.get("account"):
+        raise ConfigError(
+            "deployments are made through ARM, and no account is named",
+            hint="Pass account_id=/subscriptions/.../providers/Microsoft.CognitiveServices/accounts/NAME, "
+            "or set MAAS_FOUNDRY_ACCOUNT_ID.",
+        )
+
+
+async def create(io: IO, name: str, model: str) -> Deployment:
+    """Create the deployment and return it once it has answered a request.
+
+    A deployment of this name with this model is returned as it is; with another, ``ConflictError``.
+    """
+    _account(io)
+    body = _body(io, model)
+    try:
+        there = (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value
+    except NotFoundError:
+        answer = await io.send(ops.DEPLOYMENT_CREATE, body, deployment=name)
+        await settle(io, answer, what="deployments.create")
+    else:
+        if there.properties.model.name != model:
+            raise ConflictError(
+                f"deployment {name!r} exists and holds another model",
+                operation="deployments.create",
+                hint=f"Choose another name, or delete it first: maas-client deployments delete {name}",
+            )
+    await _provisioned(io, name)
+    await _answers(io, name)
+    return (await get(io, name)).model_copy(update={"ready": True})
+
+
+def _body(io: IO, model: str) -> dict[str, Any]:
+    """Return what ARM wants to know. The format is each provider's own word, case and all; a wrong one
+    is answered with a 500 that says nothing."""
+    facts = catalog.find(base_of(model), override=names.override(io))
+    limits = catalog.limits("foundry", override=names.override(io))
+    form = facts.deployment_format if facts else None
+    if form is None and facts is not None and facts.publisher == "Microsoft":
+        form = "Microsoft"
+    if form is None and base_of(model).startswith(("gpt-", "o1", "o3", "o4")):
+        form = "OpenAI"
+    if form is None:
+        raise ConfigError(
+            f"the deployment format of {base_of(model)} is not known",
+            hint="Name it in a catalog override file (MAAS_CATALOG): deployment_format.",
+        )
+    sku = (facts.deployment_sku if facts else None) or "GlobalStandard"
+    return {
+        "sku": {"name": sku, "capacity": limits.int_of("deployment_capacity_advised") or 100},
+        "properties": {
+            "model": {"format": form, "name": model, "version": "1"},
+            "versionUpgradeOption": "NoAutoUpgrade",
+        },
+    }
+
+
+async def _provisioned(io: IO, name: str) -> None:
+    for pause in pauses(io):
+        value = (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value
+        state = (value.properties.provisioning_state or "").lower()
+        if state == "succeeded":
+            return
+        if state in ("failed", "canceled", "disabled"):
+            raise ServiceError(
+                f"deployment {name!r} ended as {value.properties.provisioning_state}",
+                operation="deployments.create",
+                hint=f"Delete it and try again: maas-client deployments delete {name}",
+            )
+        await io.sleep(pause)
+
+
+async def _answers(io: IO, name: str) -> None:
+    """Ask for one token until an answer comes: Succeeded does not mean ready."""
+    end = io.elapsed() + READY_S
+    body = {"model": name, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+    for pause in pauses(io):
+        try:
+            await io.send(ops.CHAT, body, deadline_s=300)
+        except StatusError as not_yet:
+            if io.elapsed() > end or not _comes(not_yet):
+                raise
+            await io.sleep(pause)
+        else:
+            return
+
+
+def _comes(error: StatusError) -> bool:
+    said = f"{error.code} {error.message}".lower()
+    return (
+        passing(error) or error.status in (404, 408, 424) or any(word in said for word in _NOT_YET)
+    )
+
+
+async def get(io: IO, deployment: str) -> Deployment:
+    """Return the deployment by name or ARM id."""
+    _account(io)
+    name = deployment.rsplit("/", 1)[-1]
+    return _noun(io, (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value, name)
+
+
+async def listing(io: IO) -> AsyncGenerator[Deployment, None]:
+    """Yield the account's deployments."""
+    _account(io)
+    async for item in _pages.arm(io, ops.DEPLOYMENT_LIST):
+        yield _noun(io, m.Deployment.model_validate(item), str(item.get("name")))
+
+
+async def delete(io: IO, deployment: str) -> None:
+    """Delete the deployment and wait until it is gone: its name is free and it costs nothing more."""
+    _account(io)
+    name = deployment.rsplit("/", 1)[-1]
+    answer = await io.send(ops.DEPLOYMENT_DELETE, deployment=name)
+    await settle(io, answer, what="deployments.delete", timeout_s=1800)
+
+
+async def keys(io: IO, deployment: str, regenerate: str | None) -> Keys:
+    """Return the account's keys: a deployment has none of its own."""
+    _account(io)
+    if regenerate is not None:
+        raise UnsupportedError(
+            "a foundry deployment has no key of its own, and a new account key would lock out every "
+            "other user of the account",
+            hint="az cognitiveservices account keys regenerate; azureml endpoints have keys of their own.",
+        )
+    await get(io, deployment)
+    value = (await io.send(ops.ACCOUNT_KEYS)).value
+    return Keys(primary=SecretStr(value.key1), secondary=SecretStr(value.key2))
+
+
+def _noun(io: IO, value: m.Deployment, name: str) -> Deployment:
+    state = value.properties.provisioning_state or "Unknown"
+    return Deployment(
+        id=value.id or name,
+        name=value.name or name,
+        model=value.properties.model.name or None,
+        status=state,
+        ready=state.lower() == "succeeded",
+        url=f"{io.scope.bases[Plane.FOUNDRY.value]}/v1",
+        properties={"sku": dict(value.sku), "format": value.properties.model.format},
+        raw=value.dump(),
+    )

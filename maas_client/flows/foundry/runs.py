@@ -1,0 +1,80 @@
+"""What happened to a job: its events, its checkpoints, its result files."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from maas_client.flows._io import IO
+from maas_client.flows.foundry import place
+from maas_client.flows.foundry.jobs import job_id
+from maas_client.types import Checkpoint, Job, JobEvent
+from maas_client.wire import foundry as ops
+from maas_client.wire import foundry_models as m
+
+
+async def progress(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
+    """Yield the service's own events, oldest first; their ids are the keys."""
+    for event in await _events(io, job.id):
+        measured = _numbers(event.data or {})
+        step = (event.data or {}).get("step")
+        yield JobEvent(
+            key=event.id,
+            type="metrics" if event.type == "metrics" and measured else "message",
+            message=event.message,
+            level="warning" if event.level == "warn" else event.level,
+            step=int(step) if isinstance(step, int | float) else None,
+            metrics=measured,
+            created_at=place.moment(event.created_at),
+            data=dict(event.data or {}),
+            raw=event.dump(),
+        )
+
+
+async def _events(io: IO, job: str) -> list[m.JobEvent]:
+    """The service lists the newest first."""
+    listed = place.items(io, ops.JOB_EVENTS, query={"limit": "100"}, job=job)
+    held = [m.JobEvent.model_validate(item) async for item in listed]
+    held.reverse()  # before a stable sort: within one second the order of the list is all there is
+    return sorted(held, key=lambda event: event.created_at or 0)
+
+
+def _numbers(data: Mapping[str, Any]) -> dict[str, float]:
+    """Return what was measured: -1 stands for nothing at this step (azure-api.md section 4.5)."""
+    return {
+        key: float(value)
+        for key, value in data.items()
+        if isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and key not in ("step", "total_steps")
+        and value != -1
+    }
+
+
+async def checkpoints(io: IO, job: str) -> AsyncGenerator[Checkpoint, None]:
+    """Yield the checkpoints that the service kept, newest first."""
+    name = await job_id(io, job)
+    async for item in place.items(io, ops.JOB_CHECKPOINTS, job=name):
+        held = m.Checkpoint.model_validate(item)
+        yield Checkpoint(
+            id=held.id,
+            step=held.step_number,
+            fine_tuned_model=held.fine_tuned_model_checkpoint,
+            metrics=_numbers(held.metrics),
+            created_at=place.moment(held.created_at),
+            raw=held.dump(),
+        )
+
+
+async def logs(io: IO, job: str) -> str:
+    """Return the job's events as lines, and its result files. foundry keeps no other log."""
+    name = await job_id(io, job)
+    lines = []
+    for event in await _events(io, name):
+        born = place.moment(event.created_at)
+        lines.append(f"{born.isoformat() if born else '-'} {event.level} {event.message}")
+    held = (await io.send(ops.JOB_GET, job=name)).value
+    for file in held.result_files or []:
+        body = (await io.send(ops.FILE_CONTENT, file=file)).value
+        lines += [f"==> {file}", body.decode("utf-8", "replace").rstrip("\n")]
+    return "\n".join(lines)
