@@ -1,0 +1,88 @@
+"""A Foundry resource in memory, behind the fake port: what it holds, and what it does when asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from maas_client.errors import NotFoundError
+from maas_client.flows._dialect import JobOrder, Upload
+from maas_client.types import Dataset, Hyperparameters
+from tests.unit.fake_port import FakePort, Sent
+
+
+class Resource(FakePort):
+    """Files and jobs are answered from lists; tests script the rest with ``on``."""
+
+    def __init__(self, *, local: bool = False) -> None:
+        super().__init__("foundry", local=local)
+        self.files: list[dict[str, Any]] = []
+        self.jobs: list[dict[str, Any]] = []
+        self.on("files.list", lambda sent: {"object": "list", "data": list(self.files)})
+        self.on("files.create", self.take_file)
+        self.on("files.get", lambda sent: _by_id(self.files, sent.path["file"]))
+        self.on("fine_tuning.list", lambda sent: {"data": list(reversed(self.jobs))})
+        self.on("fine_tuning.get", lambda sent: _by_id(self.jobs, sent.path["job"]))
+        self.on("fine_tuning.create", self.take_job)
+        self.on("fine_tuning.cancel", self.end_job)
+
+    def take_file(self, sent: Sent) -> dict[str, Any]:
+        form = dict(sent.body)
+        name, data, _ = form["file"]
+        held = {
+            "id": f"file-{len(self.files)}",
+            "object": "file",
+            "bytes": len(data),
+            "filename": name,
+            "purpose": form["purpose"][1],
+            "status": "processed",
+            "created_at": 1_764_000_000 + len(self.files),
+        }
+        self.files.append(held)
+        return held
+
+    def take_job(self, sent: Sent) -> dict[str, Any]:
+        held = {
+            "object": "fine_tuning.job",
+            "id": f"ftjob-{len(self.jobs)}",
+            "status": "pending",
+            "created_at": 1_764_000_000 + len(self.jobs),
+            "organization_id": None,
+            "result_files": None,
+            "error": None,
+            **sent.body,
+        }
+        self.jobs.append(held)
+        return held
+
+    def end_job(self, sent: Sent) -> dict[str, Any]:
+        held = _by_id(self.jobs, sent.path["job"])
+        held["status"] = "cancelled"
+        return held
+
+
+def _by_id(held: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    for one in held:
+        if one["id"] == name:
+            return one
+    raise NotFoundError("no such thing", status=404, code="notFound")
+
+
+def file_order(path: Path, sha256: str, **rest: Any) -> Upload:
+    return Upload(path, sha256, "tickets", **rest)
+
+
+def job_order(**changes: Any) -> JobOrder:
+    given: dict[str, Any] = {
+        "model": "Ministral-3B",
+        "model_name": "Ministral-3B",
+        "training": Dataset(id="file-0", name="tickets", sha256="ab" * 32),
+        "validation": None,
+        "hyperparameters": Hyperparameters(epochs=2),
+        "method": None,
+        "name": None,
+        "compute": (),
+        "force_new": False,
+        **changes,
+    }
+    return JobOrder(**given)
