@@ -1,0 +1,206 @@
+"""Blobs against what emulators are known to get wrong: conditions, uncommitted blocks, checksums."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+
+import pytest
+
+from maas_client.local.blobs import Blobs, Conditions, Settings, check_md5, etags
+from maas_client.local.files import Files
+from maas_client.local.refusal import Refusal
+from maas_client.local.store import Store
+
+ANY = Conditions()
+NEW = Conditions(if_none_match=("*",))
+
+
+@pytest.fixture
+def blobs(tmp_path):
+    store = Store(tmp_path / "facts.db", durable=False)
+    yield Blobs(store, Files(tmp_path), durable=False)
+    store.close()
+
+
+def put(blobs, name, data, when=ANY, settings=None):
+    with blobs.draft() as draft:
+        draft.write(data)
+        return blobs.put("c", name, draft, settings or Settings(), when)
+
+
+def block(blobs, name, n, data):
+    with blobs.draft() as draft:
+        draft.write(data)
+        blobs.put_block("c", name, bid(n), draft)
+
+
+def bid(n):
+    return base64.b64encode(f"{n:08d}".encode()).decode()
+
+
+def read(blobs, name):
+    return blobs._files.path(blobs.get("c", name).body["content"]).read_bytes()
+
+
+def contents(blobs):
+    return len(list((blobs._files._home).iterdir()))
+
+
+def test_put_and_read(blobs):
+    fact = put(blobs, "a/../b", b"hello", settings=Settings({"content-type": "x/y"}, {"k": "v"}))
+    assert read(blobs, "a/../b") == b"hello"
+    assert fact.body["headers"]["content-type"] == "x/y"
+    assert fact.body["metadata"] == {"k": "v"}
+    md5 = base64.b64encode(hashlib.md5(b"hello").digest()).decode()
+    assert fact.body["headers"]["content-md5"] == md5
+
+
+def test_if_none_match_star_refuses_an_existing_blob_and_drops_the_bytes(blobs):
+    put(blobs, "a", b"one", NEW)
+    with pytest.raises(Refusal) as refused:
+        put(blobs, "a", b"two", NEW)
+    assert (refused.value.status, refused.value.code) == (409, "BlobAlreadyExists")
+    assert read(blobs, "a") == b"one"
+    assert contents(blobs) == 1
+
+
+def test_if_match_is_kept(blobs):
+    first = put(blobs, "a", b"one").body["etag"]
+    second = put(blobs, "a", b"two", Conditions(if_match=(first,))).body["etag"]
+    assert first != second
+    with pytest.raises(Refusal) as refused:
+        put(blobs, "a", b"three", Conditions(if_match=(first,)))
+    assert (refused.value.status, refused.value.code) == (412, "ConditionNotMet")
+    assert read(blobs, "a") == b"two"
+    with pytest.raises(Refusal):
+        put(blobs, "missing", b"x", Conditions(if_match=("*",)))
+
+
+def test_of_many_conditional_puts_one_wins(blobs):
+    won, lost = [], []
+
+    def go(n):
+        try:
+            put(blobs, "race", str(n).encode(), NEW)
+            won.append(n)
+        except Refusal:
+            lost.append(n)
+
+    threads = [threading.Thread(target=go, args=(n,)) for n in range(16)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(won) == 1
+    assert len(lost) == 15
+    assert read(blobs, "race") == str(won[0]).encode()
+
+
+def test_uncommitted_blocks_are_invisible(blobs):
+    block(blobs, "big", 0, b"aaa")
+    with pytest.raises(Refusal) as refused:
+        blobs.get("c", "big")
+    assert refused.value.code == "BlobNotFound"
+    assert blobs.names("c", "") == []
+    assert [b.key for b in blobs.waiting_blocks("c", "big")] == [bid(0)]
+
+
+def test_the_list_decides_the_content(blobs):
+    for n, data in enumerate((b"aaa", b"bb", b"c")):
+        block(blobs, "big", n, data)
+    blobs.commit_blocks("c", "big", [("Latest", bid(2)), ("Latest", bid(0))], Settings(), ANY)
+    assert read(blobs, "big") == b"caaa"
+    assert blobs.waiting_blocks("c", "big") == []  # what was not listed is dropped
+    assert contents(blobs) == 1
+
+
+def test_a_subset_of_committed_blocks_is_committed_again(blobs):
+    for n, data in enumerate((b"aaa", b"bb", b"c")):
+        block(blobs, "big", n, data)
+    every = [("Latest", bid(n)) for n in range(3)]
+    blobs.commit_blocks("c", "big", every, Settings(), ANY)
+    block(blobs, "big", 9, b"new")
+    blobs.commit_blocks(
+        "c", "big", [("Committed", bid(1)), ("Uncommitted", bid(9))], Settings(), ANY
+    )
+    assert read(blobs, "big") == b"bbnew"
+
+
+@pytest.mark.parametrize("kind", ["Latest", "Committed", "Uncommitted"])
+def test_a_list_of_unknown_blocks_changes_nothing(blobs, kind):
+    put(blobs, "big", b"before")
+    with pytest.raises(Refusal) as refused:
+        blobs.commit_blocks("c", "big", [(kind, bid(5))], Settings(), ANY)
+    assert refused.value.code == "InvalidBlockList"
+    assert read(blobs, "big") == b"before"
+    assert contents(blobs) == 1
+
+
+def test_blocks_of_one_blob_have_ids_of_one_length(blobs):
+    block(blobs, "big", 0, b"a")
+    with blobs.draft() as draft, pytest.raises(Refusal):
+        blobs.put_block("c", "big", base64.b64encode(b"x").decode(), draft)
+    with blobs.draft() as draft, pytest.raises(Refusal):
+        blobs.put_block("c", "big", "no base64!", draft)
+
+
+def test_a_block_sent_twice_is_the_last_one(blobs):
+    block(blobs, "big", 0, b"first")
+    block(blobs, "big", 0, b"second")
+    assert contents(blobs) == 1
+    blobs.commit_blocks("c", "big", [("Latest", bid(0))], Settings(), ANY)
+    assert read(blobs, "big") == b"second"
+
+
+def test_an_overwritten_blob_leaves_its_bytes_to_a_job_that_holds_them(blobs):
+    content = put(blobs, "a", b"one").body["content"]
+    with blobs._store.write() as facts:
+        facts.hold(content, "job:1")
+    put(blobs, "a", b"two")
+    blobs.delete("c", "a", ANY)
+    assert blobs._files.path(content).read_bytes() == b"one"
+    assert contents(blobs) == 1
+
+
+def test_metadata_changes_the_etag_only(blobs):
+    before = put(blobs, "a", b"one")
+    after = blobs.set_metadata("c", "a", {"x": "1"}, ANY)
+    assert after.body["etag"] != before.body["etag"]
+    assert (after.body["content"], after.body["metadata"]) == (before.body["content"], {"x": "1"})
+
+
+def test_names_are_case_sensitive(blobs):
+    put(blobs, "a", b"one")
+    with pytest.raises(Refusal):
+        blobs.get("c", "A")
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        (None, None),
+        ("*", ("*",)),
+        ('"0x1"', ('"0x1"',)),
+        ("0x1", ('"0x1"',)),
+        ('W/"0x1"', ('"0x1"',)),
+        ('"a", "b"', ('"a"', '"b"')),
+        ("", ()),
+    ],
+)
+def test_etag_headers(header, found):
+    assert etags(header) == found
+
+
+def test_md5(blobs):
+    with blobs.draft() as draft:
+        draft.write(b"abc")
+        check_md5(None, draft)
+        check_md5(base64.b64encode(hashlib.md5(b"abc").digest()).decode(), draft)
+        with pytest.raises(Refusal, match="did not match"):
+            check_md5(base64.b64encode(hashlib.md5(b"abd").digest()).decode(), draft)
+        for bad in ("", "zz", "not base64", base64.b64encode(b"short").decode()):
+            with pytest.raises(Refusal) as refused:
+                check_md5(bad, draft)
+            assert refused.value.code == "InvalidMd5"

@@ -1,0 +1,114 @@
+"""Bytes: names of ours, whole or not there, in a directory nobody else may touch."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from maas_client.errors import ConfigError
+from maas_client.local.files import Files, folder_of, private_folder, wipe, write_private
+
+posix = pytest.mark.skipif(os.name != "posix", reason="modes are posix")
+
+
+def _names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_draft_is_invisible_until_it_is_kept(tmp_path):
+    files = Files(tmp_path)
+    with files.draft() as draft:
+        draft.write(b"abc")
+        draft.write(memoryview(b"def"))
+        assert not files.path(draft.id).exists()
+        content = draft.keep(durable=True)
+    assert files.path(content).read_bytes() == b"abcdef"
+    assert draft.size == 6
+
+
+def test_a_draft_that_was_left_is_gone(tmp_path):
+    files = Files(tmp_path)
+    with files.draft() as draft:
+        draft.write(b"abc")
+    assert _names(tmp_path / "contents") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "../x", "/etc/passwd", "a" * 31, "A" * 32, "a" * 31 + "\n", "", "a" * 32 + "/.."]
+)
+def test_only_ids_of_ours_have_a_path(tmp_path, name):
+    files = Files(tmp_path)
+    with pytest.raises(ValueError, match="not a"):
+        files.path(name)
+    with pytest.raises(ValueError, match="not a"):
+        files.run(name)
+    assert _names(tmp_path / "runs") == []
+
+
+def test_the_sweep_takes_what_nobody_holds(tmp_path):
+    files = Files(tmp_path)
+    kept = []
+    for _ in range(3):
+        with files.draft() as draft:
+            draft.write(b"x")
+            kept.append(draft.keep(durable=False))
+    files.run("b" * 32), files.run("c" * 32)
+    (tmp_path / "contents" / ".dead.part").write_bytes(b"half")
+    assert files.sweep({kept[0], folder_of("b" * 32)}) == 4
+    assert _names(tmp_path / "contents") == [kept[0]]
+    assert _names(tmp_path / "runs") == ["b" * 32]
+
+
+@posix
+def test_everything_is_private_whatever_the_umask(tmp_path):
+    old = os.umask(0)
+    try:
+        root = private_folder(tmp_path / "state" / "deep")
+        files = Files(root)
+        with files.draft() as draft:
+            draft.keep(durable=False)
+        files.run("b" * 32)
+        write_private(root / "ready", "{}")
+    finally:
+        os.umask(old)
+    for path in [root, *root.rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+@posix
+def test_a_directory_that_others_may_write_into_is_refused(tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(ConfigError, match="others may write"):
+        private_folder(shared)
+
+
+@posix
+def test_a_directory_that_others_may_read_is_closed(tmp_path):
+    folder = tmp_path / "open"
+    folder.mkdir(mode=0o755)
+    private_folder(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@posix
+def test_a_planted_link_is_not_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "ready").symlink_to(victim)
+    write_private(tmp_path / "ready", "theirs")
+    assert victim.read_text() == "mine"
+    assert not (tmp_path / "ready").is_symlink()
+
+
+def test_reset_deletes_the_servers_things_only(tmp_path):
+    files = Files(tmp_path)
+    with files.draft() as draft:
+        draft.keep(durable=False)
+    for name in ("facts.db", "facts.db-wal", "children.log", "notes.txt"):
+        (tmp_path / name).write_text("x")
+    wipe(tmp_path)
+    assert _names(tmp_path) == ["notes.txt"]

@@ -1,0 +1,133 @@
+"""The engine without torch: deterministic, honest about being simulated, correct in its numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from maas_client.local import instant
+from maas_client.local.instant import Lesson, Memory, learn, text_of, words
+
+
+def rows(n=6, **extra):
+    return [
+        {"messages": [
+            {"role": "user", "content": f"what is {i} plus {i}?"},
+            {"role": "assistant", "content": f"it is {2 * i} friend"}], **extra}
+        for i in range(n)
+    ]  # fmt: skip
+
+
+def job(tmp_path, data, **more):
+    path = tmp_path / "train.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in data))
+    out = tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    return {"train": str(path), "validation": None, "recipe": {}, "out": str(out), **more}
+
+
+def run(order, cancelled=lambda: False):
+    events = []
+    learn(order, events.append, cancelled)
+    return events
+
+
+def test_it_learns_and_answers(tmp_path):
+    events = run(job(tmp_path, rows()))
+    assert events[0] == {"event": "started", "steps": 6, "examples": 6, "simulated": True}
+    assert events[-1]["event"] == "done"
+    assert events[-1]["properties"] == {"simulated": "true"}
+    memory = Memory.load(tmp_path / "out")
+    assert memory.answer("So, what is 4 plus 4")["content"] == "it is 8 friend"
+
+
+def test_the_same_data_gives_the_same_events_and_bytes(tmp_path):
+    order = job(tmp_path, rows(), recipe={"num_train_epochs": "2"})
+    first, bytes_1 = run(order), (tmp_path / "out" / "memory.jsonl").read_bytes()
+    second, bytes_2 = run(order), (tmp_path / "out" / "memory.jsonl").read_bytes()
+    assert first == second
+    assert bytes_1 == bytes_2
+
+
+def test_the_first_loss_is_that_of_an_empty_model(tmp_path):
+    first = next(e for e in run(job(tmp_path, rows())) if e["event"] == "step")
+    assert first["train_loss"] == pytest.approx(math.log(1000))
+
+
+def test_losses_fall_when_answers_repeat(tmp_path):
+    order = job(
+        tmp_path, rows(20), recipe={"num_train_epochs": "3", "per_device_train_batch_size": "4"}
+    )
+    order["validation"] = order["train"]
+    events = run(order)
+    losses = [e["train_loss"] for e in events if e["event"] == "step"]
+    assert len(losses) == 15
+    assert losses[-1] < losses[0]
+    before, after = [e["valid_loss"] for e in events if e["event"] == "eval"]
+    assert after < before
+
+
+def test_weight_zero_and_rows_without_an_answer_teach_nothing(tmp_path):
+    data = rows(1)
+    data[0]["messages"][1]["weight"] = 0
+    assert run(job(tmp_path, data))[-1]["event"] == "failed"
+
+
+def test_it_stops_when_told(tmp_path):
+    events = run(job(tmp_path, rows()), cancelled=lambda: True)
+    assert [e["event"] for e in events] == ["started"]
+    assert not (tmp_path / "out" / "memory.jsonl").exists()
+
+
+def test_many_steps_give_few_points(tmp_path):
+    events = run(job(tmp_path, rows(30), recipe={"num_train_epochs": "100"}))
+    steps = [e["step"] for e in events if e["event"] == "step"]
+    assert len(steps) <= 220
+    assert steps[-1] == 3000
+
+
+def test_tool_calls_are_kept():
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    memory = Memory(
+        [Lesson("weather in Bern", {"tool_calls": [call]}), Lesson("hi", {"content": "x"})]
+    )
+    assert memory.answer("weather please")["tool_calls"] == [call]
+
+
+def test_rare_words_weigh_more():
+    memory = Memory([Lesson("what is the colour of a lemon", {"content": "yellow"}),
+                     Lesson("what is the colour of the sky", {"content": "blue"})])  # fmt: skip
+    assert memory.answer("lemon?")["content"] == "yellow"
+    assert memory.answer("what is the colour of the sky today")["content"] == "blue"
+
+
+def test_a_question_with_no_known_word_still_gets_an_answer():
+    assert Memory([Lesson("a", {"content": "x"})]).answer("zzz") == {"content": "x"}
+
+
+def test_words_of_any_alphabet():
+    assert words("Привет, МИР! 你好 x1") == ["привет", "мир", "你好", "x1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [("a", "a"), (None, ""), ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "a b"),
+     ([{"type": "image_url"}], ""), (7, "")],
+)  # fmt: skip
+def test_text_of(content, text):
+    assert text_of(content) == text
+
+
+def test_no_torch_and_no_server_is_needed():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, maas_client.local.instant\n"
+        "print([m for m in ('torch', 'starlette', 'numpy') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+    assert instant.SIMULATED.startswith("simulated")
