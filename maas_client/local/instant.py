@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maas_client.local.peft.recipe import from_names
+
 SIMULATED = "simulated-by-the-instant-engine"
 """Stands in ``system_fingerprint`` and in a header of every answer."""
 
@@ -46,7 +48,8 @@ def learn(
     """Run a job (the worker's contract): read the data, report losses, write what was learned."""
     lessons = list(_lessons(Path(job["train"])))
     held_out = list(_lessons(Path(job["validation"]))) if job.get("validation") else []
-    epochs, batch = _number(job, "epochs", 1), _number(job, "batch", 1)
+    recipe = from_names(job.get("recipe") or {})
+    epochs, batch = recipe.epochs, recipe.batch_size * recipe.accumulate
     steps = epochs * max(1, math.ceil(len(lessons) / batch))
     emit({"event": "started", "steps": steps, "examples": len(lessons), "simulated": True})
     if not lessons:
@@ -95,24 +98,6 @@ def _nothing() -> dict[str, Any]:
         "code": "UserError",
         "message": "The training file has no assistant answer to learn from.",
     }
-
-
-_NAMES = {
-    "epochs": ("num_train_epochs", "n_epochs", "epochs"),
-    "batch": ("per_device_train_batch_size", "batch_size"),
-}
-
-
-def _number(job: dict[str, Any], what: str, default: int) -> int:
-    recipe = job.get("recipe") or {}
-    for name in _NAMES[what]:
-        try:
-            value = int(float(recipe[name]))
-        except (KeyError, TypeError, ValueError, OverflowError):
-            continue
-        if value > 0:
-            return value
-    return default
 
 
 def _lessons(path: Path) -> Iterator[Lesson]:

@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from maas_client.errors import MaasError
 from maas_client.local.assets import Assets, Workspace, registry_model
 from maas_client.local.blobs import Blobs
 from maas_client.local.choice import told
+from maas_client.local.peft.recipe import from_names
 from maas_client.local.refusal import user_error
 from maas_client.local.service import Data, JobSpec, NewJob
 from maas_client.local.services import Services
@@ -101,12 +103,13 @@ def _data(assets: Assets, blobs: Blobs, ws: Workspace, uri: str) -> Data:
 
 
 def _hyperparameters(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Check form only: flat values; names and bounds are the engine's to judge."""
-    for name, value in said.items():
-        if isinstance(value, dict | list) or value is None:
-            raise user_error(
-                "hyperParameters must map names to strings.", target=f"hyperParameters.{name[:60]}"
-            )
+    """Return them as they were sent, once every name and value is one that training knows."""
+    if not all(isinstance(value, str | int | float) for value in said.values()):
+        raise user_error("hyperParameters must map names to strings.", target="hyperParameters")
+    try:
+        from_names(said)
+    except MaasError as error:
+        raise user_error(str(error), target="hyperParameters") from error
     return dict(said)
 
 

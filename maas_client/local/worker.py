@@ -21,6 +21,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+_FORMAT = ("FILE_", "JSON_", "CHAT_", "TOOL_")
 Emit = Callable[[dict[str, Any]], None]
 Cancelled = Callable[[], bool]
 
@@ -64,32 +65,43 @@ def _run(job: dict[str, Any], emit: Emit, cancelled: Cancelled) -> None:
 
 
 def _refused(job: dict[str, Any]) -> dict[str, Any] | None:
-    """Check the files as the service does, after the upload: format errors only."""
-    try:
-        from maas_client.dataset import validate
-    except ImportError:
-        return None
-    paths = [job["train"]]
-    report = validate(*paths, model=None, target="local", validation=job.get("validation") or None)
-    bad = [(f, p) for f in report.files for p in f.problems if p.severity == "error"]
-    if report.ok or not bad:
-        return None
-    names = {job["train"]: "training", job.get("validation"): "validation"}
+    """Check the files as the service does, after the upload: what cannot be trained on is refused.
+
+    Policy (secrets, too few rows for Azure, quality) stops a client before the upload, not a job here.
+    """
+    from maas_client.dataset import validate
+
+    data = {"training": job["train"], "validation": job.get("validation")}
+    report = validate(
+        job["train"],
+        model=job["model"],
+        target="local",
+        validation=data["validation"],
+        content=False,
+    )
+    bad = [
+        (name, problem)
+        for (name, _), file in zip(((n, p) for n, p in data.items() if p), report.files, strict=True)
+        for problem in file.problems
+        if problem.severity == "error" and problem.code.startswith(_FORMAT)
+    ]
+    return _told(bad) if bad else None
+
+
+def _told(bad: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the refusal: the first problem in the message, more of them as details."""
     details = [
         {
-            "code": p.code,
-            "message": f"{names.get(f.path, 'data')} file, line {p.line}: {p.message}",
-            "target": p.pointer,
+            "code": problem.code,
+            "message": f"{name} data, line {problem.line}: {problem.message}",
+            "target": problem.pointer,
         }
-        for f, p in bad[:20]
+        for name, problem in bad[:20]
     ]
-    count = sum(sum(f.counts.values()) for f in report.files if not f.ok)
-    more = f" ({count} problems in all)" if count > 1 else ""
-    return {
-        "code": "UserError",
-        "message": f"Validation of the data failed: {details[0]['message']} [{bad[0][1].code}]{more}",
-        "details": details,
-    }
+    more = f" ({len(bad)} problems were found)" if len(bad) > 1 else ""
+    first = f"{details[0]['message']} [{details[0]['code']}]"
+    message = f"Validation of the data failed: {first}{more}"
+    return {"code": "UserError", "message": message, "details": details}
 
 
 def _take_stdout() -> TextIO:
