@@ -1,0 +1,123 @@
+"""Rows to token ids, each with whether the model learns to write it. Needs a tokenizer, no torch.
+
+The whole text is tokenised once, exactly as it will be read, and the mask follows from where each
+token stands in the text: never from a search for some token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from maas_client.chat import Segment, Template, misfits, render
+from maas_client.errors import DatasetError
+
+_AT_ONCE = 256
+Offsets = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One conversation as the model sees it."""
+
+    ids: list[int]
+    learned: list[bool]
+    """Of each token: does the model learn to write it. The first never counts: nothing precedes."""
+    line: int
+    """In the data file, from 1."""
+
+    @property
+    def learned_tokens(self) -> int:
+        """Return how many tokens are learned."""
+        return sum(self.learned[1:])
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened to the rows of a file."""
+
+    rows: int = 0
+    tokens: int = 0
+    learned_tokens: int = 0
+    cut: list[int] = field(default_factory=list)
+    """Lines longer than the limit, cut at their end."""
+    dropped: list[int] = field(default_factory=list)
+    """Lines with nothing left to learn."""
+    merged: list[int] = field(default_factory=list)
+    """Lines whose system message went into the first user message."""
+
+
+def encode(
+    rows: Iterable[tuple[int, Mapping[str, Any]]],
+    tokenizer: Any,
+    template: Template,
+    max_length: int,
+) -> tuple[list[Example], Tally]:
+    """Return the examples of ``(line, row)`` pairs, and what happened to the others.
+
+    Raises ``DatasetError`` naming the line for a row that the template has no place for.
+    """
+    if not tokenizer.is_fast:
+        raise DatasetError("this tokenizer cannot say where its tokens stand in the text")
+    examples, tally = [], Tally()
+    source = iter(rows)
+    while part := list(islice(source, _AT_ONCE)):
+        texts = [_segments(line, row, template, tally) for line, row in part]
+        encoded = tokenizer(
+            ["".join(segment.text for segment in segments) for segments in texts],
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+        )
+        each = zip(part, texts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        for (line, _), segments, ids, offsets in each:
+            learned = mask(segments, offsets)
+            if len(ids) > max_length:
+                tally.cut.append(line)
+                ids, learned = ids[:max_length], learned[:max_length]
+            example = Example(ids, learned, line)
+            tally.rows += 1
+            if not example.learned_tokens:
+                tally.dropped.append(line)
+                continue
+            tally.tokens += len(ids)
+            tally.learned_tokens += example.learned_tokens
+            examples.append(example)
+    return examples, tally
+
+
+def mask(segments: Sequence[Segment], offsets: Offsets) -> list[bool]:
+    """Return for each token whether it begins inside a learned segment.
+
+    A token that begins before an answer and reaches into it is not learned: the model never
+    writes it after the prompt as the prompt is read.
+    """
+    spans = _learned_spans(segments)
+    span = next(spans, None)
+    learned = []
+    for start, _ in offsets:
+        while span is not None and start >= span[1]:
+            span = next(spans, None)
+        learned.append(span is not None and span[0] <= start)
+    return learned
+
+
+def _learned_spans(segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
+    at = 0
+    for segment in segments:
+        if segment.learned:
+            yield at, at + len(segment.text)
+        at += len(segment.text)
+
+
+def _segments(line: int, row: Mapping[str, Any], template: Template, tally: Tally) -> list[Segment]:
+    messages, tools = row["messages"], row.get("tools")
+    try:
+        segments = render(messages, tools, template)
+    except DatasetError as error:
+        raise DatasetError(f"line {line}: {error.message}", hint=error.hint) from None
+    if template.system == "merged" and misfits(messages, tools, template):
+        tally.merged.append(line)
+    return segments

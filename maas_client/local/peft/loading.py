@@ -1,0 +1,140 @@
+"""A base from disk: safetensors only, no remote code, nothing fetched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch  # noqa: TID253 - this module is imported by the training process only
+from torch import nn  # noqa: TID253 - see above
+
+from maas_client.chat import TEMPLATES, Template, prompt, render
+from maas_client.errors import ConfigError, MissingExtraError
+from maas_client.local.peft import attention
+from maas_client.local.peft.recipe import Recipe
+
+_SAFE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+_PROBE = (
+    {"role": "user", "content": "a"},
+    {"role": "assistant", "content": "b"},
+    {"role": "user", "content": "c"},
+)
+
+
+def device_for(wish: str) -> str:
+    """Return ``cpu``, ``cuda`` or ``mps`` for a wish that may be ``auto``."""
+    if wish != "auto":
+        return wish
+    if torch.cuda.is_available():
+        return "cuda"
+    return "cpu"
+
+
+def load_tokenizer(folder: str) -> Any:
+    """Return the tokenizer of a base."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, **_SAFE)
+
+
+def load_model(folder: str, recipe: Recipe, device: str) -> nn.Module:
+    """Return the base in evaluation mode, frozen, with attention per document."""
+    from transformers import AutoModelForCausalLM
+
+    dtype = _dtype(recipe, device)
+    extra: dict[str, Any] = {}
+    if recipe.method == "QLoRA":
+        extra["quantization_config"] = _four_bits(dtype)
+        extra["device_map"] = {"": device}
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        use_safetensors=True,
+        attn_implementation=attention.register(),
+        **_SAFE,
+        **extra,
+    )
+    model.requires_grad_(False)
+    loaded: nn.Module = model if recipe.method == "QLoRA" else model.to(device)
+    return loaded
+
+
+def context_length(model: nn.Module) -> int:
+    """Return how many tokens the base can read."""
+    config: Any = model.config
+    return int(getattr(config, "max_position_embeddings", 0) or 1 << 20)
+
+
+def long_from(model: nn.Module) -> int | None:
+    """Return the length from which the base uses its other rotary frequencies, if it has two sets."""
+    config: Any = model.config
+    kind = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
+    if kind != "longrope":
+        return None
+    own = config.rope_parameters.get("original_max_position_embeddings")
+    return int(own or config.original_max_position_embeddings)
+
+
+def save_memory(model: nn.Module, recipe: Recipe) -> None:
+    """Let the blocks forget their activations and compute them again, where that was asked for."""
+    if not recipe.checkpoint_activations:
+        return
+    anything: Any = model
+    anything.gradient_checkpointing_enable({"use_reentrant": False})
+    anything.enable_input_require_grads()
+
+
+def _dtype(recipe: Recipe, device: str) -> torch.dtype:
+    if recipe.precision == "32" or device == "cpu":
+        return torch.float32
+    return torch.bfloat16
+
+
+def _four_bits(dtype: torch.dtype) -> Any:
+    try:
+        import bitsandbytes  # noqa: F401 - transformers' own message names no extra of ours
+    except ImportError:
+        raise MissingExtraError(
+            "QLoRA needs bitsandbytes",
+            extra="qlora",
+            hint="Install it: pip install 'maas-client[qlora]'",
+        ) from None
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def own_template(tokenizer: Any, wanted: Template) -> tuple[Template, str]:
+    """Return the template that the weights were made with, and a warning or an empty string.
+
+    The tokenizer's own chat template is printed for a short talk; if ``wanted`` prints something
+    else, the known template that prints the same is taken. A tokenizer without one says nothing.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        return wanted, ""
+    said = (_own(tokenizer, answer_wanted=False), _own(tokenizer, answer_wanted=True))
+    for template in (wanted, *TEMPLATES.values()):
+        if said == _ours(template):
+            other = f"These weights talk in the template {template.name}, not {wanted.name}."
+            return template, "" if template is wanted else other
+    raise ConfigError(
+        "these weights have a chat template that is not known here",
+        hint=f"Expected was {wanted.name}: {wanted.revision}.",
+    )
+
+
+def _own(tokenizer: Any, *, answer_wanted: bool) -> str:
+    talk = list(_PROBE) if answer_wanted else list(_PROBE[:2])
+    text: str = tokenizer.apply_chat_template(
+        talk, tokenize=False, add_generation_prompt=answer_wanted
+    )
+    return text
+
+
+def _ours(template: Template) -> tuple[str, str]:
+    whole = "".join(segment.text for segment in render(_PROBE[:2], None, template))
+    return whole, prompt(_PROBE, None, template)

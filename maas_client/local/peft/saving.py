@@ -1,0 +1,103 @@
+"""What a run leaves behind: an adapter that plain PEFT loads, or a whole model; whole or not at all.
+
+The weights come from the same numbers as the same bytes: PEFT writes its config from a set, so the
+config is written here, sorted.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch  # noqa: TID253 - this module is imported by the training process only
+from safetensors.torch import load_file, save_file  # noqa: TID253 - see above
+from torch import nn  # noqa: TID253 - see above
+
+from maas_client.local import durable
+
+WEIGHTS, CONFIG, CARD = "adapter_model.safetensors", "adapter_config.json", "training.json"
+_NOTICES = ("LICENSE*", "NOTICE*", "LICENCE*")
+
+
+def save_adapter(
+    model: nn.Module, folder: Path, base: Mapping[str, Any], card: Mapping[str, Any]
+) -> Path:
+    """Write the adapter into ``folder``, with the base's licence and what it was trained on."""
+
+    def fill(draft: Path) -> None:
+        save_file(adapter_state(model), draft / WEIGHTS, metadata={"format": "pt"})
+        (draft / CONFIG).write_text(_json(_config(model, base)))
+        _beside(draft, base, card)
+
+    return durable.write_folder(folder, fill)
+
+
+def save_model(
+    model: nn.Module,
+    tokenizer: Any,
+    folder: Path,
+    base: Mapping[str, Any],
+    card: Mapping[str, Any],
+) -> Path:
+    """Write a whole model (method Full, or a merged one) with its tokenizer."""
+
+    def fill(draft: Path) -> None:
+        anything: Any = model
+        anything.config._attn_implementation = None  # ours is not known to others
+        anything.save_pretrained(draft, safe_serialization=True)
+        tokenizer.save_pretrained(draft)
+        _beside(draft, base, card)
+
+    return durable.write_folder(folder, fill)
+
+
+def load_adapter(model: nn.Module, folder: Path) -> None:
+    """Put a saved adapter's weights back into the model."""
+    from peft import set_peft_model_state_dict
+
+    set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
+
+
+def remove(folder: Path) -> None:
+    """Drop an adapter that is no longer kept."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def adapter_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the adapter's weights under PEFT's names, on the CPU."""
+    from peft import get_peft_model_state_dict
+
+    state = get_peft_model_state_dict(model)
+    return {name: state[name].detach().cpu().contiguous() for name in sorted(state)}
+
+
+def _config(model: Any, base: Mapping[str, Any]) -> dict[str, Any]:
+    config = model.peft_config[model.active_adapter].to_dict()
+    config["base_model_name_or_path"] = base["name"]
+    config["inference_mode"] = True
+    return {name: _plain(value) for name, value in config.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return a JSON-ready value whose order is always the same."""
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"
+
+
+def _beside(draft: Path, base: Mapping[str, Any], card: Mapping[str, Any]) -> None:
+    (draft / CARD).write_text(_json({"base": _plain(base), **_plain(card)}))
+    for pattern in _NOTICES:
+        for path in Path(base["folder"]).glob(pattern):
+            (draft / path.name).write_bytes(path.read_bytes())
