@@ -3,7 +3,7 @@
 Every name below is loaded when it is first used: importing this package imports nothing else.
 """
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # type checkers read the name; importing typing would cost more than we do
 
 __version__ = "0.1.0"
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from maas_client.errors import AuthError, ConflictError, DatasetError, NotFoundError, StatusError
@@ -23,24 +23,60 @@ from maas_client.wire.op import Op
 
 BLOCK_BYTES = 8 * 2**20
 PARALLEL = 4
+SHA256 = "x-ms-meta-sha256"
 _SALT = b"Initialize for october 2021 AML CLI version"
 """azure-ai-ml's own salt; only with it do both clients land on the same path."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    size: int
-    path_hash: str
-    blocks: tuple[bytes, ...]
-    """MD5 of each block, in order."""
+class _Source:
+    """The file, read block by block in order whoever asks, hashing on the way what is sent."""
+
+    def __init__(self, order: Upload) -> None:
+        self.path = order.path
+        self.size = order.path.stat().st_size
+        self._sha256 = hashlib.sha256()
+        self._turn = threading.Condition()
+        self._next = 0
+        self._broken = False
+
+    def blocks(self) -> range:
+        return range(-(-self.size // BLOCK_BYTES))
+
+    def take(self, index: int) -> bytes:
+        """Return one block. Callers on other threads wait until the blocks before theirs are read:
+        only in order does the hash of the parts become the hash of the whole."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._broken or self._next == index)
+            try:
+                with self.path.open("rb") as file:
+                    file.seek(index * BLOCK_BYTES)
+                    data = file.read(BLOCK_BYTES)
+                if self._broken or len(data) != min(BLOCK_BYTES, self.size - index * BLOCK_BYTES):
+                    raise _changed(self.path)
+                self._sha256.update(data)
+                self._next += 1
+            except BaseException:
+                self._broken = True
+                raise
+            finally:
+                self._turn.notify_all()
+        return data
+
+    def verify(self, sha256: str) -> None:
+        """Raise unless what was taken is, as a whole, what was checked."""
+        if self._sha256.hexdigest() != sha256 or self.path.stat().st_size != self.size:
+            raise _changed(self.path)
 
 
 async def send(io: IO, order: Upload) -> tuple[str, bool]:
     """Upload the file and return its path in the container, and whether it lay there already."""
-    plan = await io.call(lambda: _plan(order))
-    path = f"LocalUpload/{plan.path_hash}/{_safe_name(order.path)}"
+    source = _Source(order)
+    named = await io.call(lambda: _salted(order.path))
+    path = f"LocalUpload/{named}/{_safe_name(order.path)}"
     found = await _head(io, path)
-    if found is not None and _is_whole(found, plan):
+    if found is not None and _is_whole(found, source.size):
+        if found.get(SHA256) != order.sha256:
+            await io.call(lambda: _same(source, order))
         return path, True
     condition = {"if-none-match": "*"} if found is None else {}
     headers = {
@@ -49,38 +85,34 @@ async def send(io: IO, order: Upload) -> tuple[str, bool]:
         blob.UPLOAD_STATUS: "completed",
         "x-ms-meta-name": order.name,
         "x-ms-meta-version": "1",
-        "x-ms-meta-sha256": order.sha256,
+        SHA256: order.sha256,
     }
+    put = _put_whole if source.size <= BLOCK_BYTES else _put_blocks
     try:
-        if plan.size <= BLOCK_BYTES:
-            await _put_whole(io, order, plan, path, headers)
-        else:
-            await _put_blocks(io, order, plan, path, headers)
+        await put(io, order, source, path, headers)
     except StatusError as lost:
         # 409 or 412 after an answer that was lost may be our own first try: look before complaining.
         if lost.status not in (409, 412):
             raise
         found = await _head(io, path)
-        if found is None or not _is_whole(found, plan):
+        if found is None or not _is_whole(found, source.size):
             raise ConflictError(
                 "another upload of the same file is under way", status=lost.status, code=lost.code
             ) from lost
     return path, False
 
 
-def _plan(order: Upload) -> _Plan:
-    """Read the file once: the path's hash and each block's; refuse bytes that were not checked."""
-    whole, named = hashlib.sha256(), hashlib.sha256(_SALT)
-    blocks, size = [], 0
-    with order.path.open("rb") as file:
-        while piece := file.read(BLOCK_BYTES):
-            whole.update(piece)
-            named.update(piece)
-            blocks.append(hashlib.md5(piece, usedforsecurity=False).digest())
-            size += len(piece)
-    if whole.hexdigest() != order.sha256:
-        raise _changed(order.path)
-    return _Plan(size, named.hexdigest(), tuple(blocks))
+def _salted(path: Path) -> str:
+    """Return the hash azure-ai-ml names the path by."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.sha256(_SALT)).hexdigest()
+
+
+def _same(source: _Source, order: Upload) -> None:
+    """Raise unless the file still is what was checked (what lies there carries no hash of ours)."""
+    for index in source.blocks():
+        source.take(index)
+    source.verify(order.sha256)
 
 
 def _changed(path: Path) -> DatasetError:
@@ -113,38 +145,43 @@ async def _head(io: IO, path: str) -> Mapping[str, str] | None:
         return None
 
 
-def _is_whole(headers: Mapping[str, str], plan: _Plan) -> bool:
+def _is_whole(headers: Mapping[str, str], size: int) -> bool:
     done = headers.get(blob.UPLOAD_STATUS, "").lower() == "completed"
-    return done and headers.get("content-length", "") == str(plan.size)
+    return done and headers.get("content-length", "") == str(size)
 
 
-def _md5(digest: bytes) -> str:
+def _md5(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+def _base64(digest: bytes) -> str:
     return base64.b64encode(digest).decode()
 
 
 async def _put_whole(
-    io: IO, order: Upload, plan: _Plan, path: str, headers: Mapping[str, str]
+    io: IO, order: Upload, source: _Source, path: str, headers: Mapping[str, str]
 ) -> None:
-    data = await io.call(order.path.read_bytes)
-    digest = hashlib.md5(data, usedforsecurity=False).digest()
-    if (digest,) != plan.blocks:
-        raise _changed(order.path)
-    said = {**headers, "x-ms-blob-type": "BlockBlob", "content-md5": _md5(digest)}
+    data = await io.call(lambda: source.take(0)) if source.size else b""
+    source.verify(order.sha256)
+    said = {**headers, "x-ms-blob-type": "BlockBlob", "content-md5": _base64(_md5(data))}
     await _opened(io, blob.BLOB_PUT, path, body=data, headers=said, deadline_s=_deadline(len(data)))
-    _tell(order, plan.size, plan.size)
+    _tell(order, source.size, source.size)
 
 
 async def _put_blocks(
-    io: IO, order: Upload, plan: _Plan, path: str, headers: Mapping[str, str]
+    io: IO, order: Upload, source: _Source, path: str, headers: Mapping[str, str]
 ) -> None:
     there = await _uncommitted(io, path)
-    ids = [blob.block_id(i, digest) for i, digest in enumerate(plan.blocks)]
+    ids = [""] * len(source.blocks())
     sent = [0]
 
+    def read(index: int) -> tuple[bytes, bytes]:
+        data = source.take(index)
+        return data, _md5(data)
+
     async def put(index: int) -> None:
-        data = await io.call(lambda: _read(order.path, index))
-        if hashlib.md5(data, usedforsecurity=False).digest() != plan.blocks[index]:
-            raise _changed(order.path)
+        data, digest = await io.call(lambda: read(index))
+        ids[index] = blob.block_id(index, digest)
         if ids[index] not in there:
             await _opened(
                 io,
@@ -152,15 +189,16 @@ async def _put_blocks(
                 path,
                 body=data,
                 query={"blockid": ids[index]},
-                headers={"content-md5": _md5(plan.blocks[index])},
+                headers={"content-md5": _base64(digest)},
                 deadline_s=_deadline(len(data)),
             )
         sent[0] += len(data)
-        _tell(order, sent[0], plan.size)
+        _tell(order, sent[0], source.size)
 
-    await io.parallel(put, range(len(ids)), PARALLEL)
+    await io.parallel(put, source.blocks(), PARALLEL)
+    source.verify(order.sha256)
     listed = blob.block_list(ids)
-    md5 = _md5(hashlib.md5(listed, usedforsecurity=False).digest())
+    md5 = _base64(_md5(listed))
     await _opened(
         io, blob.BLOCK_LIST_PUT, path, body=listed, headers={**headers, "content-md5": md5}
     )
@@ -179,12 +217,6 @@ async def _uncommitted(io: IO, path: str) -> set[str]:
     listed = answer.value.decode("utf-8", "replace")
     fresh = re.search(r"<UncommittedBlocks>(.*?)</UncommittedBlocks>", listed, re.S)
     return set(re.findall(r"<Name>([^<]+)</Name>", fresh.group(1))) if fresh else set()
-
-
-def _read(path: Path, index: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(index * BLOCK_BYTES)
-        return file.read(BLOCK_BYTES)
 
 
 def _deadline(size: int) -> float:

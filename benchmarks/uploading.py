@@ -1,0 +1,80 @@
+"""Upload rate against azure-storage-blob, to the same local server, both with MD5 on every request."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from _table import Row, main
+
+from maas_client._transport import run
+from maas_client.flows._dialect import Upload
+from maas_client.flows.azureml import upload
+from maas_client.flows.azureml.workspace import container
+from maas_client.local import serve
+
+PARALLEL = 4
+
+
+def ours(client: Any, path: Path) -> float:
+    """Return seconds for one upload: hashing, comparing, sending, committing, as the client does it."""
+    sha = hashlib.sha256(path.read_bytes()).hexdigest()  # the check before an upload has it already
+    start = time.perf_counter()
+    run(upload.send(client._io, Upload(path, sha, "bench")))
+    return time.perf_counter() - start
+
+
+def theirs(url: str, path: Path) -> float:
+    """Return seconds for azure-storage-blob's upload_blob with validate_content (MD5 per block)."""
+    from azure.storage.blob import BlobClient
+
+    blob = BlobClient.from_blob_url(url, max_single_put_size=8 * 2**20, max_block_size=8 * 2**20)
+    start = time.perf_counter()
+    with path.open("rb") as file:
+        blob.upload_blob(file, validate_content=True, max_concurrency=PARALLEL, overwrite=True)
+    return time.perf_counter() - start
+
+
+def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
+    logging.getLogger("azure").setLevel(logging.ERROR)
+    mine, other = [], []
+    with tempfile.TemporaryDirectory() as folder, serve(engine="instant") as server:
+        client = server.client()
+        base, _, sas = run(container(client._io)).partition("?")
+        for turn in range(args.runs):
+            path = Path(folder) / f"{turn}.bin"
+            path.write_bytes(os.urandom(args.megabytes * 2**20))  # never met before
+            mine.append(ours(client, path))
+            other.append(theirs(f"{base}/theirs/{turn}.bin?{sas}", path))
+            path.unlink()
+    ratio = statistics.median(o / m for o, m in zip(other, mine, strict=True))
+    rate = [args.megabytes / statistics.median(took) for took in (mine, other)]
+    figures = {
+        "vs_azure_storage_blob_ratio": round(ratio, 3),
+        "ours_mb_per_s": round(rate[0], 1),
+        "azure_storage_blob_mb_per_s": round(rate[1], 1),
+        "megabytes": args.megabytes,
+    }
+    rows: list[Row] = [
+        ("uploader", "MB/s"),
+        ("maas_client (hash, compare, MD5, resume)", f"{rate[0]:.0f}"),
+        ("azure-storage-blob (MD5)", f"{rate[1]:.0f}"),
+        ("ratio", f"{ratio:.2f}"),
+    ]
+    return figures, rows
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--megabytes", type=int, default=128, help="per upload, default 128")
+    parser.add_argument("--runs", type=int, default=5, help="default 5")
+
+
+if __name__ == "__main__":
+    main(__doc__ or "", measure, options)
