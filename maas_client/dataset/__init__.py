@@ -45,7 +45,7 @@ def validate(
     Whatever the bytes are, the answer is a report; a file that cannot be read is a problem in it.
     Raises ``ConfigError`` for an unknown code, target or model, and for no file at all.
     """
-    from maas_client.dataset.validate import Options, run
+    from maas_client.dataset.run import Options, run
 
     options = Options(
         model=model,
