@@ -45,7 +45,7 @@ class MaasError(Exception):
 
     def __str__(self) -> str:
         where = self.where()
-        text = f"{self.message} ({where})" if where else self.message
+        text = f"{self.message.rstrip('.')} ({where})" if where else self.message
         return f"{text.rstrip('.')}. {self.hint}" if self.hint else text
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from maas_client import __version__
 from maas_client.cli._verbs import Verbs, mount
-from maas_client.errors import DatasetError, JobFailedError, MaasError
+from maas_client.errors import DatasetError, JobFailedError, MaasError, NotFoundError
 
 OK, ERROR, USAGE, DATASET_INVALID, JOB_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -95,7 +95,7 @@ def exit_code(error: Exception) -> int:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, MaasError):
-        return " ".join(str(error).split())
+        return " ".join(f"{error}{_list_hint(error)}".split())
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}"
@@ -105,9 +105,32 @@ def _sentence(error: Exception) -> str:
     )
 
 
+def _list_hint(error: MaasError) -> str:
+    """Return which command shows the names there are, for a name that is not."""
+    if not isinstance(error, NotFoundError) or error.hint:
+        return ""
+    noun = (error.operation or "").partition(".")[0]
+    verb = _LISTS.get(noun)
+    return f". See what there is: maas-client {verb}" if verb else ""
+
+
+_LISTS = {
+    "endpoints": "deployments list",
+    "jobs": "jobs list",
+    "runs": "jobs list",
+    "data": "datasets list",
+    "data_versions": "datasets list",
+    "models": "models list --mine",
+    "model_versions": "models list --mine",
+}
+
+
 def _hear_warnings(debug: bool) -> None:
-    """Let the library's warnings be read on stderr."""
+    """Let the library's warnings be read on stderr, and keep azure-identity's pages of them for debugging."""
     import logging
+
+    if not debug:
+        logging.getLogger("azure").addHandler(logging.NullHandler())
 
     log = logging.getLogger("maas_client")
     log.handlers = [one for one in log.handlers if one.get_name() != "command line"]

@@ -1,0 +1,234 @@
+"""The command line as a process: exit codes, one sentence per error, streams, light loading."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from maas_client import cli
+from maas_client.errors import (
+    ConfigError,
+    DatasetError,
+    JobFailedError,
+    JobTimeoutError,
+    NotFoundError,
+)
+
+NOBODY = "http://127.0.0.1:1"
+HEAVY = {"pydantic", "httpx", "rich", "tenacity", "jsonschema", "azure", "torch", "starlette"}
+
+
+def command(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "maas_client", *args], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_help_lists_the_verbs_and_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; from maas_client.cli import main; code = main(['--help']);"
+        "print(sorted(sys.modules), file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert all(verb in done.stdout for verb in ("fine-tune", "datasets", "chat", "doctor"))
+    loaded = {name.partition(".")[0] for name in eval(done.stderr)}
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("verb", ["fine-tune", "jobs", "deployments", "datasets", "chat", "models"])
+def test_a_verbs_help_imports_nothing_heavy(verb: str) -> None:
+    script = (
+        "import sys; from maas_client.cli import main; code = main([sys.argv[1], '--help']);"
+        "print(sorted(sys.modules), file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, verb], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "--json" in done.stdout
+    assert "--backend" in done.stdout
+    assert not {name.partition(".")[0] for name in eval(done.stderr)} & HEAVY
+
+
+def test_only_the_chosen_verb_is_loaded() -> None:
+    script = (
+        "import sys; from maas_client.cli import main; main(['config']);"
+        "print([m for m in sys.modules if m.startswith('maas_client.cli.')], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    loaded = {name.rpartition(".")[2] for name in eval(done.stderr)}
+    assert loaded == {"config", "_output", "_verbs"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [[], ["tune"], ["jobs"], ["jobs", "list", "--no-such"], ["fine-tune", "a.jsonl"],
+     ["jobs", "list", "--backend", "aws"], ["fine-tune", "f", "--model", "m", "--epochs", "two"],
+     ["deployments", "create", "a", "--model", "m", "--job", "j"]],
+)  # fmt: skip
+def test_a_usage_error_is_exit_code_2_and_says_where_help_is(
+    wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(wrong) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert "--help" in err
+
+
+def test_no_server_is_one_sentence_that_says_how_to_start_one() -> None:
+    done = command("jobs", "list", "--url", NOBODY)
+    assert done.returncode == 1
+    assert not done.stdout
+    assert "Start one: maas-client serve" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_traceback_is_shown_with_maas_debug_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = command("jobs", "list", "--url", NOBODY)
+    monkeypatch.setenv("MAAS_DEBUG", "1")
+    debug = command("jobs", "list", "--url", NOBODY)
+    assert "Traceback" not in plain.stderr
+    assert "Traceback" in debug.stderr
+    assert plain.returncode == debug.returncode == 1
+
+
+def test_azure_identitys_pages_do_not_reach_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
+    parts = ("--subscription-id", "s", "--resource-group", "g", "--workspace", "w")
+    done = command("jobs", "list", "--backend", "azureml", *parts)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "az login" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError("x"), 1),
+        (DatasetError("x"), 3),
+        (JobFailedError("x"), 4),
+        (JobTimeoutError("x"), 1),
+        (NotFoundError("x", status=404), 1),
+        (ValueError("x"), 1),
+    ],
+)
+def test_what_an_error_is_decides_the_exit_code(error: Exception, code: int) -> None:
+    assert cli.exit_code(error) == code
+
+
+def test_an_error_without_a_plan_is_one_sentence_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from maas_client.cli import config
+
+    def broken(_: object) -> int:
+        raise ZeroDivisionError("one\ntwo")
+
+    monkeypatch.setattr(config, "run", broken)
+    assert cli.main(["config"]) == 1
+    assert capsys.readouterr().err == (
+        "error: ZeroDivisionError: one two. This is a bug of maas-client; MAAS_DEBUG=1 shows where.\n"
+    )
+
+
+def test_a_name_that_is_not_there_says_what_lists_the_names() -> None:
+    missing = NotFoundError("no endpoint x.", status=404, operation="endpoints.get")
+    assert cli._sentence(missing) == (
+        "no endpoint x (endpoints.get 404). See what there is: maas-client deployments list"
+    )
+
+
+@pytest.mark.parametrize("args", [["--json", "config"], ["config", "--json"]])
+def test_json_is_taken_before_and_after_the_verb(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(args) == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "backend"
+
+
+def test_config_names_the_origin_and_shortens_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MAAS_API_KEY", "very-secret-key-1234")
+    monkeypatch.setenv("MAAS_WORKSPACE", "mine")
+    assert cli.main(["config", "--url", "http://127.0.0.1:9"]) == 0
+    out = capsys.readouterr().out
+    assert "very-secret" not in out
+    assert "...1234" in out
+    assert "MAAS_WORKSPACE" in next(ln for ln in out.splitlines() if ln.startswith("workspace"))
+    assert "argument" in next(ln for ln in out.splitlines() if ln.startswith("url"))
+
+
+def test_url_and_another_backend_are_at_odds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["jobs", "list", "--url", NOBODY, "--backend", "azureml"]) == 1
+    assert "Leave one of them out" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    script = (
+        "import sys; from maas_client import cli; from maas_client.cli import config\n"
+        "def run(args):\n"
+        "    for _ in range(200_000): print('x' * 80)\n"
+        "    return 0\n"
+        "config.run = run\n"
+        "sys.exit(cli.main(['config']))"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdout.readline()
+    child.stdout.close()
+    assert child.stderr.read() == b""
+    child.stderr.close()
+    assert child.wait(30) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
+    sign = tmp_path / "sign"
+    script = (
+        "import sys, time, pathlib; from maas_client import cli; from maas_client.cli import config\n"
+        "def run(args):\n"
+        "    pathlib.Path(sys.argv[1]).touch()\n"
+        "    time.sleep(60)\n"
+        "config.run = run\n"
+        "sys.exit(cli.main(['config']))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script, str(sign)], stderr=subprocess.PIPE)
+    for _ in range(600):
+        if sign.exists():
+            break
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert err == b"interrupted\n"
+
+
+def test_the_models_list_says_what_is_retired(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", "list", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    mini = rows["Phi-3-mini-4k-instruct"]
+    assert mini["retired_on"] == "2025-08-30"
+    assert mini["replacement"] == "Phi-4-mini-instruct"
+    assert mini["tuned_on"] == ["local"]
+    assert "azureml" in rows["Phi-4-mini-instruct"]["tuned_on"]
+
+
+def test_a_model_is_shown_with_who_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", "show", "phi-3-mini", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["name"]["value"] == "Phi-3-mini-4k-instruct"
+    assert facts["retired_on"]["source"]["url"].startswith("https://")
+
+
+def test_weights_that_cannot_be_pulled_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", "pull", "gpt-5"]) == 1
+    assert "smollm2-135m" in capsys.readouterr().err
