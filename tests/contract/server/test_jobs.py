@@ -1,0 +1,317 @@
+"""Jobs, run history and metrics over HTTP, as azure-api.md sections 1.2 to 1.7 have them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.contract.server.conftest import WS, Azure, chats
+
+
+def test_from_file_to_answer(azure: Azure):
+    train = azure.upload(chats(), "whole.jsonl")
+    made = azure.submit(
+        "whole", train, details={"validationData": {"jobInputType": "uri_file", "uri": train}}
+    )
+    assert made.status_code == 201
+    assert made.json()["id"] == f"{WS}/jobs/whole"
+    assert azure.wait("whole") == "Completed"
+    job = azure.arm("GET", "/jobs/whole").json()["properties"]
+    assert job["properties"]["simulated"] == "true"
+    assert job["properties"]["maas_client.engine"] == "instant"
+    assert job["outputs"]["registered_model"]["uri"] == azure.model_id("whole")
+    uri = azure.deploy("tickets", azure.model_id("whole"))
+    answer = azure.chat(uri, "what is 4 plus 4").json()
+    assert answer["choices"][0]["message"]["content"] == "it is 8, dear friend number 4"
+    assert "simulated" in answer["system_fingerprint"]
+
+
+def test_unknown_fields_are_kept_and_echoed(azure: Azure):
+    train = azure.upload(chats(), "echo.jsonl")
+    body = azure.body(train, notificationSetting={"emails": ["a@b"]}, fromTheFuture={"x": [1]})
+    body["fromTheFuture"] = 1
+    made = azure.arm("PUT", "/jobs/echo", json=body).json()
+    assert made["fromTheFuture"] == 1
+    assert made["properties"]["fromTheFuture"] == {"x": [1]}
+    assert made["properties"]["notificationSetting"] == {"emails": ["a@b"]}
+    azure.wait("echo")
+
+
+def test_the_same_put_is_the_same_job(azure: Azure):
+    train = azure.upload(chats(), "again.jsonl")
+    assert azure.submit("again", train).status_code == 201
+    azure.wait("again")
+    again = azure.submit("again", train, displayName="shown", tags={"a": "b"})
+    assert again.status_code == 200
+    assert again.json()["properties"]["status"] == "Completed"
+    assert again.json()["properties"]["displayName"] == "shown"
+    other = azure.submit("again", train, details={"hyperParameters": {"num_train_epochs": "2"}})
+    assert other.status_code == 409
+    assert other.json()["error"]["code"] == "UserError"
+
+
+def test_paths_do_not_differ_by_case(azure: Azure):
+    azure.job("Case.Test-1")
+    loud = WS.replace("resourceGroups", "RESOURCEGROUPS").replace("workspaces", "Workspaces")
+    shouted = azure.http.get(
+        f"{loud}/JOBS/case.test-1",
+        params={"api-version": "2024-01-01-preview"},
+    )
+    assert shouted.json()["name"] == "Case.Test-1"
+
+
+def model(uri):
+    return {"jobInputType": "uri_file", "uri": uri}
+
+
+@pytest.mark.parametrize(
+    ("change", "target"),
+    [
+        ({"jobType": "Command"}, "jobType"),
+        ({"details": {"modelProvider": "AzureOpenAI"}}, "modelProvider"),
+        ({"details": {"taskType": "QuestionAnswering"}}, "taskType"),
+        ({"details": {"model": model("azureml://registries/azureml/models/GPT-9")}}, "model"),
+        ({"details": {"model": model("https://evil.example/m")}}, "model"),
+        ({"details": {"trainingData": model("http://169.254.169.254/")}}, "uri"),
+        ({"details": {"hyperParameters": {"num_train_epoch": "1"}}}, "hyperParameters"),
+        ({"details": {"hyperParameters": {"num_train_epochs": "-1"}}}, "hyperParameters"),
+        ({"details": {"hyperParameters": {"learning_rate": "NaN"}}}, "hyperParameters"),
+        ({"details": {"hyperParameters": {"learning_rate": {"a": 1}}}}, "hyperParameters"),
+        ({"outputs": {"registered_model": {"jobOutputType": "x", "assetName": "../x"}}},
+         "outputs.registered_model.assetName"),
+    ],
+)  # fmt: skip
+def test_a_job_that_cannot_be_is_refused_by_name(azure: Azure, change, target):
+    train = azure.upload(chats(), "bad.jsonl")
+    answer = azure.submit("bad", train, **change)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "UserError")
+    assert answer.json()["error"]["target"] == target
+    assert answer.headers["x-ms-request-id"]
+    assert azure.arm("GET", "/jobs/bad").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"nope", b'{"properties":1}', b'{"properties":{"jobType":"FineTuning"}}',
+     b'{"properties":{"jobType":"FineTuning","fineTuningDetails":{"model":NaN}}}', b"\xff\xfe{}",
+     b"[" * 100_000],
+)  # fmt: skip
+def test_bodies_that_are_no_jobs(azure: Azure, body):
+    answer = azure.arm(
+        "PUT", "/jobs/nojob", content=body, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["code"] == "UserError"
+
+
+def test_a_stable_version_does_not_know_fine_tuning(azure: Azure):
+    train = azure.upload(chats(), "stable.jsonl")
+    answer = azure.arm(
+        "PUT", "/jobs/st", json=azure.body(train), params={"api-version": "2024-10-01"}
+    )
+    assert answer.status_code == 400
+    assert "preview" in answer.json()["error"]["message"]
+
+
+def test_a_bad_file_fails_the_job_with_the_reason_in_run_history(azure: Azure):
+    bad = chats(11) + b'{"messages": [{"role": "user", "content": "no answer"}]}\n'
+    assert azure.job("badfile", bad) == "Failed"
+    error = azure.error("badfile")
+    assert error["code"] == "UserError"
+    assert "training data, line 12" in error["message"]
+    assert error["details"]
+    assert "no answer" not in str(error)  # never the text of a row
+    assert "error" not in azure.arm("GET", "/jobs/badfile").json()["properties"]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\n\n", b"not json\n", b'{"prompt": "a", "completion": "b"}\n' * 12]
+)
+def test_files_that_are_no_chats(azure: Azure, data):
+    name = f"nochat{abs(hash(data))}"
+    assert azure.job(name, data) == "Failed"
+    assert azure.error(name)["code"] == "UserError"
+
+
+def test_data_that_is_not_there_fails_the_job(azure: Azure):
+    uri = "azureml://datastores/workspaceblobstore/paths/nowhere.jsonl"
+    assert azure.submit("nodata", uri).status_code == 201
+    assert azure.wait("nodata") == "Failed"
+    assert "nowhere.jsonl" in azure.error("nodata")["message"]
+
+
+def test_a_job_keeps_the_bytes_it_was_given(slow_azure: Azure):
+    azure = slow_azure
+    train = azure.upload(chats(), "kept.jsonl")
+    azure.submit("first", train)
+    azure.submit("kept", train)  # waits for the first
+    azure.upload(b"not json", "kept.jsonl")
+    assert azure.wait("kept") == "Completed"
+
+
+def test_jobs_queue_and_run_in_order(slow_azure: Azure):
+    azure = slow_azure
+    train = azure.upload(chats(6), "q.jsonl")
+    for n in range(3):
+        azure.submit(f"q{n}", train)
+    azure.wait("q0", "Running")
+    assert azure.wait("q2", "Queued") == "Queued"
+    assert azure.status("q1") == "Queued"
+    assert [azure.wait(f"q{n}") for n in range(3)] == ["Completed"] * 3
+    ends = [azure.history("GET", f"/runs/q{n}").json() for n in range(3)]
+    assert (
+        ends[0]["endTimeUtc"]
+        <= ends[1]["startTimeUtc"]
+        <= ends[1]["endTimeUtc"]
+        <= ends[2]["startTimeUtc"]
+    )
+
+
+# -- cancel and delete ------------------------------------------------------------------------
+
+
+def test_cancel_a_running_job(slow_azure: Azure):
+    azure = slow_azure
+    azure.submit("run", azure.upload(chats(200), "r.jsonl"))
+    azure.wait("run", "Running")
+    answer = azure.arm("POST", "/jobs/run/cancel")
+    assert answer.status_code == 202
+    assert answer.headers["retry-after"]
+    begin = time.monotonic()
+    assert azure.wait("run") == "Canceled"
+    assert time.monotonic() - begin < 5
+    assert azure.http.get(answer.headers["location"]).status_code == 200
+    assert azure.arm("POST", "/jobs/run/cancel").status_code == 200  # again: nothing is left to end
+    assert "error" not in azure.history("GET", "/runs/run").json()
+
+
+def test_cancel_a_waiting_job(slow_azure: Azure):
+    azure = slow_azure
+    train = azure.upload(chats(100), "w.jsonl")
+    azure.submit("one", train)
+    azure.submit("two", train)
+    assert azure.arm("POST", "/jobs/two/cancel").status_code == 200
+    assert azure.status("two") == "Canceled"
+    azure.arm("POST", "/jobs/one/cancel")
+    assert azure.wait("one") == "Canceled"
+
+
+@pytest.mark.parametrize("delay_ms", [0, 5, 20, 60, 120, 200, 350])
+def test_cancel_at_any_moment(slow_azure: Azure, delay_ms):
+    azure = slow_azure
+    azure.submit("any", azure.upload(chats(200), "a.jsonl"))
+    time.sleep(delay_ms / 1000)
+    assert azure.arm("POST", "/jobs/any/cancel").status_code in (200, 202)
+    assert azure.wait("any", seconds=10) == "Canceled"
+    assert azure.history("GET", "/runs/any").json().get("outputs") is None
+
+
+def test_delete(azure: Azure):
+    azure.job("gone")
+    model = azure.model_id("gone")
+    answer = azure.arm("DELETE", "/jobs/gone")
+    assert answer.status_code == 202
+    assert azure.http.get(answer.headers["location"]).status_code == 200
+    assert azure.arm("GET", "/jobs/gone").status_code == 404
+    assert azure.arm("DELETE", "/jobs/gone").status_code == 204
+    uri = azure.deploy("outlives", model)  # the model outlives its job
+    assert azure.chat(uri, "what is 1 plus 1").status_code == 200
+
+
+def test_a_live_job_is_not_deleted(slow_azure: Azure):
+    slow_azure.submit("live", slow_azure.upload(chats(100), "l.jsonl"))
+    slow_azure.wait("live", "Running")
+    assert slow_azure.arm("DELETE", "/jobs/live").status_code == 409
+    slow_azure.arm("POST", "/jobs/live/cancel")
+    slow_azure.wait("live")
+
+
+# -- lists ------------------------------------------------------------------------------------
+
+
+def test_lists_page_and_filter(server):
+    azure = Azure(server.url, WS.replace("proj1", "pages"))
+    data = azure.upload(chats(1), "p.jsonl")
+    for n in range(105):
+        azure.submit(f"p{n}", data, tags={"n": str(n)}, properties={"even": str(n % 2 == 0)})
+        azure.arm("POST", f"/jobs/p{n}/cancel")
+    page = azure.arm("GET", "/jobs").json()
+    names = [job["name"] for job in page["value"]]
+    assert len(names) == 100
+    assert page["nextLink"].startswith(server.url)
+    rest = azure.http.get(page["nextLink"]).json()
+    names += [job["name"] for job in rest["value"]]
+    assert rest["nextLink"] is None
+    assert names == [f"p{n}" for n in reversed(range(105))]
+
+    def named(**params):
+        return [j["name"] for j in azure.arm("GET", "/jobs", params=params).json()["value"]]
+
+    assert named(tag="n=7") == ["p7"]
+    assert len(named(properties="even=True")) == 53
+    assert named(jobType="Command") == []
+    azure.history("PATCH", "/experiments/Default/runs/p3", json={"hidden": True})
+    assert named(listViewType="ArchivedOnly") == ["p3"]
+    assert "p3" not in named(tag="n")
+    assert "p3" in named(listViewType="All", tag="n=3")
+    assert azure.arm("GET", "/jobs", params={"$skip": "rubbish"}).status_code == 400
+    azure.http.close()
+
+
+# -- run history ------------------------------------------------------------------------------
+
+
+def test_run_history_edits_a_job(azure: Azure):
+    azure.job("edit", tags={"a": "1"})
+    change = {
+        "displayName": "new",
+        "description": "d",
+        "tags": {"b": "2"},
+        "properties": {"p": "q"},
+    }
+    assert azure.history("PATCH", "/experiments/Default/runs/edit", json=change).status_code == 200
+    job = azure.arm("GET", "/jobs/edit").json()["properties"]
+    assert (job["displayName"], job["description"]) == ("new", "d")
+    assert job["tags"] == {"a": "1", "b": "2"}
+    assert job["properties"]["p"] == "q"
+
+
+def test_details_logs_and_children(azure: Azure):
+    azure.job("told")
+    details = azure.history("GET", "/runs/told/details").json()
+    assert details["status"] == "Completed"
+    assert details["startTimeUtc"] < details["endTimeUtc"]
+    ((name, url),) = details["logFiles"].items()
+    assert name == "user_logs/std_log.txt"
+    import httpx
+
+    log = httpx.get(url, trust_env=False)  # a plain GET: the SAS is the credential
+    assert log.status_code == 200
+    assert "train_loss" in log.text
+    assert "dear friend" not in log.text  # rows are never logged
+    bare = url.split("?")[0]
+    assert httpx.get(bare, trust_env=False).status_code == 401
+    assert azure.history("GET", "/runs/told/children").json()["value"] == []
+    assert azure.history("GET", "/runs/nobody/details").status_code == 404
+    assert azure.history("GET", "/runs/nobody/details").json()["componentName"] == "run-history"
+
+
+def test_metrics(azure: Azure):
+    azure.job("counted", chats(12), details={"hyperParameters": {"num_train_epochs": "3"}})
+    names = [m["metricKey"]["name"] for m in azure.metric("counted", "list", {}).json()["value"]]
+    assert "loss" in names
+    full = azure.metric("counted", "full", {"metricName": "loss"}).json()
+    assert [v["step"] for v in full["value"]] == list(range(1, 37))
+    assert all(isinstance(v["data"]["loss"], float) for v in full["value"])
+    assert full["continuationToken"] is None
+    assert azure.metric("counted", "full", {"metricName": "nope"}).status_code == 404
+    assert (
+        azure.metric(
+            "counted", "full", {"metricName": "loss", "continuationToken": "x"}
+        ).status_code
+        == 400
+    )
+    assert (
+        azure.metric("counted", "sample", {"metricName": "loss"}).json()["value"] == full["value"]
+    )
