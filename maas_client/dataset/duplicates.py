@@ -1,0 +1,151 @@
+"""Rows that are the same, prompts answered in two ways, and prompts of both files of a split.
+
+Sixteen bytes a row: the hash of its prompt and the hash of all of it. Nothing is compared pair by
+pair; what may repeat is found with one table of a byte per slot, then made sure of.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from maas_client.dataset.finding import Finding, Row
+
+
+def prompt_of(row: Row) -> Any:
+    """Return what identifies a row's prompt: every message before the last, and the tools.
+
+    Hashable; two rows with equal prompts differ at most in their last message.
+    """
+    messages = row["messages"]
+    key = tuple([message.get("content") for message in messages[:-1]])
+    try:
+        if None not in key and "tools" not in row:
+            hash(key)
+            return key
+    except TypeError:
+        pass
+    return json.dumps([messages[:-1], row.get("tools")], sort_keys=True)
+
+
+def answer_of(row: Row) -> Any:
+    """Return what identifies a row's last message; hashable."""
+    last = row["messages"][-1]
+    content = last.get("content")
+    return content if type(content) is str else json.dumps(last, sort_keys=True)
+
+
+class Duplicates:
+    """Exact duplicates, conflicting answers and leakage. Keeps 16 bytes a row.
+
+    With ``training`` (the scanner of the training file, finished) it also tells which prompts of
+    this file, the validation file, were trained on.
+    """
+
+    def __init__(self, training: Duplicates | None = None) -> None:
+        self._training = training
+        self._prompts = array("q")
+        self._rows = array("q")
+        self._lines = array("I")
+        """Line numbers; empty as long as every row has stood on the line of its own number."""
+        self._counts = {"exact": 0, "conflicting": 0, "leaked": 0}
+
+    def feed(
+        self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
+    ) -> tuple[Finding, ...]:
+        """Remember the rows; repeats are told at the end."""
+        self._note_lines(numbers)
+        prompts = [hash(prompt_of(row)) for row in rows]
+        answers = map(answer_of, rows)
+        self._rows.extend(map(hash, zip(prompts, answers, strict=True)))
+        self._prompts.extend(prompts)
+        return ()
+
+    def _note_lines(self, numbers: Sequence[int]) -> None:
+        seen = len(self._rows)
+        if not self._lines:
+            if not numbers or (numbers[0] == seen + 1 and numbers[-1] == seen + len(numbers)):
+                return
+            self._lines.extend(range(1, seen + 1))
+        self._lines.extend(numbers)
+
+    def line(self, index: int) -> int:
+        """Return the line number of the row with this index."""
+        return self._lines[index] if self._lines else index + 1
+
+    def finish(self) -> Iterator[Finding]:
+        """Yield duplicates, conflicts and leaks: each names the earlier line."""
+        same = repeats(self._rows)
+        for first, *others in same.values():
+            self._counts["exact"] += len(others)
+            for index in others:
+                yield self._finding(
+                    "QUALITY_DUPLICATE", index, f"the same as line {self.line(first)}"
+                )
+        for group in repeats(self._prompts).values():
+            yield from self._conflict(group)
+        if self._training is not None:
+            yield from self._leaks(self._training)
+
+    def _conflict(self, group: list[int]) -> Iterator[Finding]:
+        answered = {self._rows[index]: index for index in reversed(group)}
+        first, *others = sorted(answered.values())
+        self._counts["conflicting"] += len(others)
+        for index in others:
+            yield self._finding(
+                "QUALITY_CONFLICT",
+                index,
+                f"the prompt is that of line {self.line(first)}",
+            )
+
+    def _leaks(self, training: Duplicates) -> Iterator[Finding]:
+        trained = shared(self._prompts, training._prompts)
+        for index, prompt in enumerate(self._prompts if trained else ()):
+            if prompt in trained:
+                self._counts["leaked"] += 1
+                place = f"line {training.line(trained[prompt])} of the training file"
+                yield self._finding("QUALITY_LEAKAGE", index, f"the prompt is that of {place}")
+
+    def _finding(self, code: str, index: int, detail: str) -> Finding:
+        return Finding(code, self.line(index), "/messages", detail=detail)
+
+    def stats(self) -> dict[str, Any]:
+        """Return how many rows repeat another, conflict with another or leak."""
+        return {"duplicates": {kind: n for kind, n in self._counts.items() if n}}
+
+
+def repeats(hashes: array[int]) -> dict[int, list[int]]:
+    """Return the hashes that occur more than once, each with its indices, in order."""
+    maybe = set(_met(hashes, hashes, itself=True))
+    places: dict[int, list[int]] = {}
+    for index, value in enumerate(hashes if maybe else ()):
+        if value in maybe:
+            places.setdefault(value, []).append(index)
+    return {value: found for value, found in places.items() if len(found) > 1}
+
+
+def shared(these: array[int], those: array[int]) -> dict[int, int]:
+    """Return the hashes that occur in both, each with its first index in ``those``."""
+    maybe = set(_met(those, these))
+    places: dict[int, int] = {}
+    for index, value in enumerate(those if maybe else ()):
+        if value in maybe:
+            places.setdefault(value, index)
+    return places
+
+
+def _met(known: array[int], asked: Iterable[int], *, itself: bool = False) -> Iterator[int]:
+    """Yield all of ``asked`` that ``known`` (before it, with ``itself``) holds, and one in 16 more."""
+    mask = (1 << max(10, (len(known) * 8).bit_length())) - 1
+    table = bytearray(mask + 1)
+    if not itself:
+        for value in known:
+            table[value & mask] = 1
+    for value in asked:
+        slot = value & mask
+        if table[slot]:
+            yield value
+        elif itself:
+            table[slot] = 1

@@ -1,0 +1,187 @@
+"""Personal data in rows: counted by kind, never shown.
+
+Numbers with a check digit are held to it (Luhn for cards, mod 97 for IBANs), so a count is worth
+looking at. What is left out on purpose: bare ten-digit numbers, which are as often order numbers,
+and addresses of this machine (127.0.0.1, ::1).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from ipaddress import ip_address
+from typing import Any
+
+from maas_client.dataset.finding import Block, Finding, Row, strings
+
+_EMAIL = re.compile(r"@(?:[^\W_](?:[^\W_]|-){0,62}\.){1,8}[^\W\d_]{2,24}(?![^\W_])")
+_NUMBER = re.compile(r"[0-9][0-9 .()/\-]{5,}[0-9]")
+"""A stretch of digits and what people put between them: all that the next four look at."""
+_PHONE = re.compile(
+    r"(?<![\w+])\+\d{1,3}[ .\-/]?(?:\(\d{1,5}\)[ .\-/]?)?\d{1,5}(?:[ .\-/]?\d{2,5}){1,5}(?!\w)"
+    r"|(?<![\w.+-])(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}([-.]))\d{3}[-.]\d{4}(?![\w-])"
+    r"|(?<![\w.+-])(?:1 )?(?:\([2-9]\d\d\)|[2-9]\d\d) [2-9]\d\d (?:\d{4}|\d\d \d\d)(?![\w-])"
+    r"|(?<![\w.,+-])0\d{2,4}[ /-]\d{3,4}[ -]?\d{3,4}(?![\w-])"
+)
+_CARD = re.compile(r"(?<![\d.,-])\d{4}([ -]?)(?:\d{4}\1\d{4}\1\d{1,7}|\d{6}\1\d{4,5})(?![\d-])")
+_SSN = re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])")
+_IPV4 = re.compile(r"(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\w)")
+_IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){1,7}(?::|[0-9A-Fa-f]{1,4})[0-9A-Fa-f:]{0,34}")
+_IBAN = re.compile(r"[A-Z][A-Z]\d\d(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?")
+
+# ISO 13616 registry: length of a whole IBAN by country.
+_COUNTRIES = {
+    15: "NO",
+    16: "BE",
+    18: "DK FI FK FO GL NL SD",
+    19: "MK SI",
+    20: "AT BA EE KZ LT LU MN XK",
+    21: "CH HR LI LV",
+    22: "BG BH CR DE GB GE IE ME RS VA",
+    23: "AE GI IL IQ OM SO TL",
+    24: "AD CZ ES MD PK RO SA SE SK TN VG",
+    25: "LY PT ST",
+    26: "IS TR",
+    27: "BI DJ FR GR IT MC MR SM",
+    28: "AL AZ BY CY DO GT HU LB NI PL SV",
+    29: "BR EG PS QA UA",
+    30: "JO KW MU YE",
+    31: "MT SC",
+    32: "LC",
+    33: "RU",
+}
+_IBAN_LENGTHS = {country: size for size, group in _COUNTRIES.items() for country in group.split()}
+# ISO/IEC 7812 ranges in use: Visa, Mastercard, Amex, Diners, Discover, JCB, UnionPay, Maestro.
+_CARD_START = re.compile(
+    r"4|5[1-5]|2(?:22[1-9]|2[3-9]|[3-6]|7[01]|720)|3[47]|3(?:0[0-5]|[689])|6(?:011|4[4-9]|5)|35|62"
+    r"|5018|5020|5038|6304|6759|676[1-3]"
+)
+
+
+def luhn(digits: str) -> bool:
+    """Check a card number's last digit (ISO/IEC 7812-1, annex B)."""
+    doubled = [int(d) * 2 for d in digits[-2::-2]]
+    return (sum(map(int, digits[-1::-2])) + sum(d - 9 if d > 9 else d for d in doubled)) % 10 == 0
+
+
+def mod97(iban: str) -> bool:
+    """Check an IBAN's length and its two check digits (ISO 13616, ISO/IEC 7064)."""
+    if _IBAN_LENGTHS.get(iban[:2]) != len(iban):
+        return False
+    return int("".join(str(int(c, 36)) for c in iban[4:] + iban[:4])) % 97 == 1
+
+
+def _emails(text: str) -> bool:
+    return any(
+        match.start()
+        and (text[match.start() - 1].isalnum() or text[match.start() - 1] in "_%+-")
+        and not text.endswith("git", 0, match.start())
+        for match in _EMAIL.finditer(text)
+    )
+
+
+def _phone(span: str) -> bool:
+    return any(
+        8 <= sum(c.isdigit() for c in match[0]) <= 15 or match[1] for match in _PHONE.finditer(span)
+    )
+
+
+def _card(span: str) -> bool:
+    for match in _CARD.finditer(span):
+        digits = re.sub(r"\D", "", match[0])
+        if len(set(digits)) > 2 and _CARD_START.match(digits) and luhn(digits):
+            return True
+    return False
+
+
+def _ibans(text: str) -> bool:
+    for match in _IBAN.finditer(text):
+        compact = match[0].replace(" ", "")
+        whole = not text[max(0, match.start() - 1) : match.start()].isalnum()
+        if whole and mod97(compact[: _IBAN_LENGTHS.get(compact[:2], 0)]):
+            return True
+    return False
+
+
+def _address(pattern: re.Pattern[str], text: str) -> bool:
+    for match in pattern.finditer(text):
+        try:
+            address = ip_address(match[0] if "::" in match[0] else match[0].rstrip(":"))
+        except ValueError:
+            continue
+        if not (address.is_loopback or address.is_unspecified or address.is_multicast):
+            return True
+    return False
+
+
+_IN_NUMBERS: dict[str, Callable[[str], bool]] = {
+    "PII_PHONE": _phone,
+    "PII_CARD": _card,
+    "PII_SSN": lambda span: _SSN.search(span) is not None,
+    "PII_IP": lambda span: _address(_IPV4, span),
+}
+CODES = ("PII_EMAIL", "PII_IBAN", *_IN_NUMBERS)
+
+
+def kinds(text: str) -> set[str]:
+    """Return the code of every kind of personal data in a text."""
+    found = set()
+    if "@" in text and _emails(text):
+        found.add("PII_EMAIL")
+    for match in _NUMBER.finditer(text):
+        span = text[max(0, match.start() - 3) : match.end() + 2]
+        found |= {code for code, holds in _IN_NUMBERS.items() if holds(span)}
+    if _ibans(text):
+        found.add("PII_IBAN")
+    if text.count(":") > 1 and _address(_IPV6, text):
+        found.add("PII_IP")
+    return found
+
+
+class Pii:
+    """Counts the rows with each kind of personal data. Flat memory."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, int] = {}
+        self._first: dict[str, int] = {}
+
+    def feed(
+        self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
+    ) -> tuple[Finding, ...]:
+        """Count; what was found is told at the end."""
+        for index in _suspects(Block(lines)):
+            seen = {code for _, text in strings(rows[index]) for code in kinds(text)}
+            for code in seen:
+                self._rows[code] = self._rows.get(code, 0) + 1
+                self._first[code] = min(numbers[index], self._first.get(code, numbers[index]))
+        return ()
+
+    def finish(self) -> Iterator[Finding]:
+        """Yield one finding per kind, for the file as a whole."""
+        for code in sorted(self._rows):
+            count, first = self._rows[code], self._first[code]
+            rows = f"{count} rows, the first on line {first}" if count > 1 else f"line {first}"
+            yield Finding(code, 0, detail=f"in {rows}")
+
+    def stats(self) -> dict[str, Any]:
+        """Return how many rows hold each kind."""
+        return {"pii_rows": dict(sorted(self._rows.items()))} if self._rows else {}
+
+
+_DIGITS = bytes(48 if 48 <= c < 58 else c if c in b" -.:" else 97 for c in range(256))
+_DOTTED = re.compile(rb"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
+_PLUS = re.compile(rb"\+[0-9]{1,3}[ .\-/(]{1,2}[0-9(]|\+[0-9]{8}")
+_GROUPS = re.compile(
+    rb"0000(?:(?<=[^0]000[ .-]0000)|(?<=[^0]00-0000)|0{6}|[ -]0000[ -]00|[ -]000000|:[0a:])"
+)
+"""Digits as they stand together in phone, card and account numbers and in IPv6 addresses."""
+
+
+def _suspects(block: Block) -> set[int]:
+    """Return the indices of the lines that may hold personal data."""
+    joined = block.joined
+    digits = joined.translate(_DIGITS)
+    suspects = block.holding(b"@", joined)
+    for pattern, text in ((_DOTTED, joined), (_PLUS, joined), (_GROUPS, digits)):
+        suspects |= block.lines_at(match.start() for match in pattern.finditer(text))
+    return suspects

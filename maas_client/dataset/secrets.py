@@ -1,0 +1,251 @@
+"""Keys, tokens and passwords in rows: found by their form, never shown.
+
+A secret is one long run of letters and digits, or stands behind one of few words. That filter is
+all that most lines ever meet: one translation and four searches over a whole block. Only lines
+that pass it are read string by string.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+from base64 import b64decode, urlsafe_b64decode
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from maas_client.dataset.finding import Block, Finding, Row, strings
+
+RUN = 20
+"""Bytes of the shortest token looked at; an AWS key id has exactly as many."""
+_TOKEN = bytes(
+    97 if chr(c).isascii() and (chr(c).isalnum() or chr(c) in "+/_-=%~") else 32 for c in range(256)
+)
+_LONG = b"a" * RUN
+_PASSWORD_WORDS = (b"assword", b"ASSWORD", b"wd=", b"WD=")
+
+
+def _varied(text: str) -> bool:
+    """Tell a key from a placeholder such as ``xxxxxxxx`` or ``your-key-goes-here``."""
+    return len(set(text)) >= 10 and (_two_cases(text) or any(c.isdigit() for c in text))
+
+
+def _two_cases(text: str) -> bool:
+    return text.lower() != text != text.upper()
+
+
+def _mixed(text: str) -> bool:
+    return _two_cases(text) and any(c.isdigit() for c in text)
+
+
+def _not_filler(text: str) -> bool:
+    return len(set(text)) > 6
+
+
+def _bytes_of(size: int) -> Callable[[str], bool]:
+    """Accept base64 text that holds exactly ``size`` bytes; URL-encoded text is decoded first."""
+
+    def check(text: str) -> bool:
+        try:
+            return len(b64decode(unquote_to_bytes(text), validate=True)) == size and _varied(text)
+        except binascii.Error:
+            return False
+
+    return check
+
+
+def _jwt(text: str) -> bool:
+    head, _, rest = text.partition(".")
+    try:
+        header = json.loads(urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(header, dict) and "alg" in header and not rest.endswith(".")
+
+
+_STAND_INS = re.compile(
+    r"(?i)[*.x#•]+|<.*|\[.*|\$?\{.*|\$\(.*|%.*%|\$[A-Z_]+|(?:your|my|the|some)[\W_].*|"
+    r"(?:your|my)?[-_ ]?(?:password|passwd|pass|pwd|secret)s?|user(?:name)?|example|changeme|"
+    r"placeholder|redacted|hidden|none|null|true|false|env|string|str|self|os|getenv.*|input.*"
+)
+
+
+def _spoken(text: str) -> bool:
+    """Tell a password from the words people write in its place."""
+    return not _STAND_INS.fullmatch(text.strip("'\""))
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One form of secret. Group 1 of ``pattern``, or all of it, must pass ``check``."""
+
+    code: str
+    words: tuple[str, ...]
+    """A text without any of them is not searched."""
+    pattern: re.Pattern[str]
+    check: Callable[[str], bool]
+
+
+def _kind(
+    code: str, words: str, pattern: str, check: Callable[[str], bool] = _varied, flags: int = 0
+) -> Kind:
+    return Kind(f"SECRET_{code}", tuple(words.split()), re.compile(pattern, flags), check)
+
+
+_B = r"(?<![A-Za-z0-9])"
+_E = r"(?![A-Za-z0-9])"
+_SAID = r"[\"'`*]{0,3}\s{0,3}(?::=|=>|:|=|is\b|\bto\b)\s{0,3}[\"'`*]{0,3}"
+"""Between a setting's name and its value."""
+
+KINDS = (
+    # AWS IAM user guide, "Understanding unique ID prefixes": AKIA long-term, ASIA temporary.
+    _kind("AWS_KEY", "AKIA ASIA", rf"{_B}(?:AKIA|ASIA)[A-Z0-9]{{16}}{_E}", _not_filler),
+    _kind(
+        "AWS_KEY",
+        "ecret ECRET AKIA ASIA",
+        rf"(?:(?i:secret[\w -]{{0,24}}){_SAID}|(?:AKIA|ASIA)[A-Z0-9]{{16}}\W{{1,4}})"
+        r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])",
+        _mixed,
+    ),
+    # 64 bytes in base64; accounts' keys carry "+ASt" (storage) and the like near the end.
+    _kind(
+        "AZURE_STORAGE_KEY",
+        "==",
+        r"(?<![A-Za-z0-9+/=-])([A-Za-z0-9+/]{86}==)(?![A-Za-z0-9+/=])",
+        _bytes_of(64),
+    ),
+    _kind("AZURE_STORAGE_KEY", "AccountKey", r"AccountKey=([A-Za-z0-9+/]{40,200}={0,2})", _varied),
+    _kind(
+        "AZURE_SAS", "sig=", r"(?:[?&;]|\b)sig=([A-Za-z0-9%+/]{43,75}(?:=|%3[dD])?)", _bytes_of(32)
+    ),
+    _kind(
+        "AZURE_CONNECTION_STRING",
+        "SharedAccessKey",
+        r"SharedAccessKey=([A-Za-z0-9+/]{43}=)",
+        _bytes_of(32),
+    ),
+    # Foundry and Azure AI services: 84 letters and digits with a fixed mark, or 32 hex digits.
+    _kind("AZURE_KEY", "JQQJ", rf"{_B}[A-Za-z0-9]{{52}}JQQJ9[A-Za-z0-9]{{27}}{_E}"),
+    _kind("AZURE_KEY", "AZDO", rf"{_B}[A-Za-z0-9]{{76}}AZDO[A-Za-z0-9]{{4}}{_E}"),
+    _kind("AZURE_KEY", "Q~", r"(?<![\w.~-])[\w.~-]{3}\dQ~[\w.~-]{31,34}(?![\w.~-])"),
+    _kind(
+        "AZURE_KEY",
+        "key Key KEY",
+        r"(?i:\bkey[12]?|(?:api|subscription|access|account|openai|azure|search|service)[-_ ]?key[12]?)"
+        rf"{_SAID}([0-9a-f]{{32}}){_E}",
+    ),
+    # GitHub blog, "Behind GitHub's new authentication token formats".
+    _kind(
+        "GITHUB_TOKEN", "ghp_ gho_ ghu_ ghs_ ghr_", rf"{_B}gh[pousr]_([A-Za-z0-9]{{36,251}}){_E}"
+    ),
+    _kind("GITHUB_TOKEN", "github_pat_", r"github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"),
+    _kind("ANTHROPIC_KEY", "sk-ant-", rf"{_B}sk-ant-[A-Za-z0-9_-]{{24,200}}"),
+    _kind(
+        "OPENAI_KEY",
+        "sk-",
+        rf"{_B}sk-(?!ant-)(?:proj-|svcacct-|admin-|None-|or-v1-)?(?=[\w-]{{0,180}}[A-Za-z0-9]{{20}})[\w-]{{32,200}}",
+    ),
+    _kind("SLACK_TOKEN", "xox", rf"{_B}xox[abeoprs]-[A-Za-z0-9.-]{{20,200}}"),
+    _kind("SLACK_TOKEN", "xapp-", rf"{_B}xapp-\d-[A-Z0-9]{{1,40}}-\d{{1,40}}-[a-f0-9]{{32,200}}"),
+    _kind(
+        "SLACK_TOKEN",
+        "hooks.slack.com",
+        r"hooks\.slack\.com/services/T\w{1,30}/B\w{1,30}/(\w{20,60})",
+    ),
+    _kind("GOOGLE_KEY", "AIza", rf"{_B}AIza[A-Za-z0-9_-]{{35}}(?![A-Za-z0-9_-])"),
+    _kind("HUGGINGFACE_TOKEN", "hf_", rf"{_B}hf_([A-Za-z0-9]{{34,40}}){_E}", _varied),
+    _kind("GITLAB_TOKEN", "glpat-", rf"{_B}glpat-[A-Za-z0-9_-]{{20,200}}"),
+    _kind("PACKAGE_TOKEN", "npm_", rf"{_B}npm_[A-Za-z0-9]{{36}}{_E}"),
+    _kind("PACKAGE_TOKEN", "pypi-AgEIcHlwaS5vcmc", r"pypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,250}"),
+    _kind("STRIPE_KEY", "k_live_", rf"{_B}[rs]k_live_[A-Za-z0-9]{{20,200}}"),
+    _kind("SENDGRID_KEY", "SG.", rf"{_B}SG\.[A-Za-z0-9_-]{{22}}\.[A-Za-z0-9_-]{{43}}"),
+    _kind("DATABRICKS_TOKEN", "dapi", rf"{_B}dapi[0-9a-f]{{32}}{_E}"),
+    _kind(
+        "JWT",
+        "eyJ",
+        rf"{_B}eyJ[A-Za-z0-9_-]{{10,4000}}\.[A-Za-z0-9_-]{{4,8000}}\.[A-Za-z0-9_-]{{16,4000}}",
+        _jwt,
+    ),
+    _kind(
+        "PRIVATE_KEY",
+        "PRIVATE",
+        r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+        r"(?:\s|\\[nr])*(?:[A-Z][A-Za-z-]+: ?[^\n\\]*(?:\s|\\[nr])*){0,4}([A-Za-z0-9+/=]{16,4000})",
+        _not_filler,
+    ),
+    _kind(
+        "CONNECTION_STRING",
+        "://",
+        r"\b(?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|amqps?|mssql|sqlserver|oracle|s?ftp|"
+        r"smtps?|ldaps?|https?)(?:\+\w+)?://[^\s:/@\"'<>]{0,64}:([^\s/@\"'<>]{3,128})@[\w\[]",
+        _spoken,
+    ),
+    _kind(
+        "CONNECTION_STRING",
+        "assword= PASSWORD= Pwd= pwd= PWD= assword PASSWORD",
+        r"(?i)\b(?:server|data source|host|addr|address|database|initial catalog|user id|uid)\s?="
+        r"[^;\n]{1,200};(?:[^;\n]{0,200};){0,12}?\s*(?:password|pwd)\s?=\s?([^;\s\"']{3,128})",
+        _spoken,
+    ),
+)
+
+
+def find(text: str) -> Iterator[tuple[str, int, int]]:
+    """Yield ``(code, start, end)`` of every secret in a text; overlapping ones once."""
+    taken: list[tuple[int, int]] = []
+    for kind in KINDS:
+        if not any(word in text for word in kind.words):
+            continue
+        for match in kind.pattern.finditer(text):
+            group = 1 if kind.pattern.groups else 0
+            start, end = match.span(group)
+            if any(a < end and start < b for a, b in taken):
+                continue
+            if kind.check(match[group]):
+                taken.append((start, end))
+                yield kind.code, start, end
+
+
+class Secrets:
+    """Finds secrets in all texts of a row, tool definitions and calls included. Flat memory."""
+
+    def __init__(self) -> None:
+        self._kinds: Counter[str] = Counter()
+
+    def feed(
+        self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
+    ) -> list[Finding]:
+        """Return one finding for each kind of secret in each text."""
+        found: list[Finding] = []
+        for index in sorted(_suspects(Block(lines))):
+            for pointer, text in strings(rows[index]):
+                for code in dict.fromkeys(code for code, _, _ in find(text)):
+                    found.append(Finding(code, numbers[index], pointer))
+                    self._kinds[code] += 1
+        return found
+
+    def finish(self) -> tuple[Finding, ...]:
+        """Return nothing: every secret was told where it stood."""
+        return ()
+
+    def stats(self) -> dict[str, Any]:
+        """Return how many texts hold each kind."""
+        return {"secrets": dict(sorted(self._kinds.items()))} if self._kinds else {}
+
+
+def _suspects(block: Block) -> set[int]:
+    """Return the indices of the lines that may hold a secret."""
+    joined, lines = block.joined, block.lines
+    suspects = block.holding(_LONG, joined.translate(_TOKEN)) | block.holding(
+        b"PRIVATE KEY", joined
+    )
+    for index in block.holding(b"@", joined):
+        if b"://" in lines[index]:
+            suspects.add(index)
+    for index in block.holding(b";", joined):
+        if any(word in lines[index] for word in _PASSWORD_WORDS):
+            suspects.add(index)
+    return suspects
