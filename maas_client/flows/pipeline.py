@@ -64,10 +64,11 @@ async def fine_tune(
         max_billed_tokens=max_billed_tokens,
         report=report,
     )
-    job = await _dialect.of(io).create_job(io, order)
+    made = await _dialect.of(io).create_job(io, order)
     if on_job is not None:
-        on_job(job)
-    job = await jobs.wait(io, job, timeout=timeout, on_event=on_event)
+        on_job(made)
+    job = await jobs.wait(io, made, timeout=timeout, on_event=on_event)
+    job = job.model_copy(update={"attached": made.attached})
     hosted = None
     if deploy is not None:
         hosted = await deployments.create(io, name=deploy, model=job, allow_retired=True)

@@ -64,7 +64,24 @@ async def client(request: pytest.FixtureRequest, server: LocalServer) -> AsyncIt
             yield Face(awaiting)
 
 
-COLOURS = ["red", "green", "blue", "black", "white", "brown", "pink", "gold", "grey", "lilac", "amber", "olive", "teal", "navy", "coral", "ivory"]
+COLOURS = [
+    "red",
+    "green",
+    "blue",
+    "black",
+    "white",
+    "brown",
+    "pink",
+    "gold",
+    "grey",
+    "lilac",
+    "amber",
+    "olive",
+    "teal",
+    "navy",
+    "coral",
+    "ivory",
+]
 
 
 @pytest.fixture
