@@ -1,0 +1,212 @@
+"""One base, and everyone who is being answered from it."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from maas_client.chat import parse_answer
+from maas_client.local.generate.batch import Batch, Reading, Row, pick
+from maas_client.local.generate.model import Model
+from maas_client.local.generate.protocol import AnswerError, Base, Chat
+from maas_client.local.generate.sampling import Sampler
+
+Said = dict[str, Any]
+
+
+class Host:
+    """``step`` does a bounded piece of work: a chunk of one prompt, and one token of every row."""
+
+    def __init__(
+        self, base: Base, max_rows: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.model = Model(base)
+        self._max_rows = max_rows
+        self._clock = clock
+        self._waiting: deque[Row] = deque()
+        self._reading: Reading | None = None
+        self._short, self._long = Batch(), Batch()
+        self._used: dict[str | None, float] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether there is a row that waits, is read or writes."""
+        return bool(self._waiting or self._reading or self._short.rows or self._long.rows)
+
+    def prepare(self, adapter: str | None) -> None:
+        """Hold an adapter (None: the base itself) and mark it as used now. Raises ``AnswerError``."""
+        if adapter is not None:
+            self.model.hold(adapter)
+        if adapter not in self._used:
+            self._used[adapter] = self._clock()
+            self._settle()
+        self._used[adapter] = self._clock()
+
+    def forget(self, adapter: str | None) -> None:
+        """Drop an adapter; the rows it answers go on as long as there are any."""
+        if any(row.chat.adapter == adapter for row in self._rows()):
+            return
+        self._used.pop(adapter, None)
+        if adapter is not None:
+            self.model.drop(adapter)
+        self._settle()
+
+    def forget_idle(self, seconds: float) -> bool:
+        """Drop what was not asked for so long; return True if nothing is left."""
+        latest = self._clock() - seconds
+        for adapter in [name for name, used in self._used.items() if used < latest]:
+            self.forget(adapter)
+        return not self._used and not self.busy
+
+    def _settle(self) -> None:
+        """An adapter that is alone is merged; two, or one and the base itself, stand side by side."""
+        names = list(self._used)
+        self.model.settle(names[0] if len(names) == 1 else None)
+
+    def ask(self, chat: Chat) -> None:
+        """Take a question. Raises ``AnswerError`` if it cannot be answered."""
+        self.prepare(chat.adapter)
+        prompt = self.model.spelling.prompt(chat)
+        room = self.model.context - len(prompt)
+        wanted = chat.params.max_tokens
+        if room < (wanted or 1):
+            raise AnswerError(
+                "context_length_exceeded", _too_long(self.model.context, prompt, wanted)
+            )
+        self._waiting.append(
+            Row(
+                chat=chat,
+                tokens=prompt,
+                asked=len(prompt),
+                limit=wanted or room,
+                sampler=Sampler(chat.params),
+                stream=self.model.spelling.answer(chat),
+            )
+        )
+
+    def cancel(self, name: str) -> None:
+        """Stop answering a question; an unknown one has ended already."""
+        self._remove([row for row in self._rows() if row.chat.id == name])
+
+    def _rows(self) -> list[Row]:
+        reading = [self._reading.row] if self._reading else []
+        return [*self._waiting, *reading, *self._short.rows, *self._long.rows]
+
+    def _remove(self, rows: list[Row]) -> None:
+        gone = set(map(id, rows))
+        self._waiting = deque(row for row in self._waiting if id(row) not in gone)
+        if self._reading and id(self._reading.row) in gone:
+            self._reading = None
+        self._short.leave(rows)
+        self._long.leave(rows)
+
+    def step(self) -> Iterator[Said]:
+        """Work a little and yield what there is to say. What goes wrong ends the answers that were
+        being worked on, each with an error; those that wait go on."""
+        try:
+            yield from self._read()
+            for batch in (self._short, self._long):
+                if batch.rows:
+                    yield from self._write(batch)
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            rows = self._rows()[len(self._waiting) :]
+            self._reading, self._short, self._long = None, Batch(), Batch()
+            for row in rows:
+                yield {"id": row.chat.id, "error": _fault(error)}
+
+    def _read(self) -> Iterator[Said]:
+        """Read a chunk of the oldest prompt; after its last one the row joins those who write."""
+        writing = len(self._short.rows) + len(self._long.rows)
+        if self._reading is None and self._waiting and writing < self._max_rows:
+            row = self._waiting.popleft()
+            self._reading = Reading(row, whole=self._is_long(row))
+        if self._reading is None:
+            return
+        reading = self._reading
+        scores = reading.step(self.model)
+        if scores is None:
+            return
+        self._reading = None
+        row = reading.row
+        ended, said = self._take(row, pick([row], scores)[0])
+        yield from said
+        if not ended:
+            self._place(row, reading)
+
+    def _place(self, row: Row, reading: Reading) -> None:
+        """Let a row write. One that has just outgrown the short position encoding is read again."""
+        long = self._is_long(row)
+        if long and reading.cache.length <= (self.model.long_from or 0):
+            self._waiting.appendleft(row)
+        else:
+            (self._long if long else self._short).join(row, reading.cache)
+
+    def _write(self, batch: Batch) -> Iterator[Said]:
+        gone = []
+        for row, token in batch.step(self.model):
+            ended, said = self._take(row, token)
+            yield from said
+            if ended:
+                gone.append(row)
+            elif batch is self._short and self._is_long(row):
+                gone.append(row)
+                self._waiting.appendleft(row)
+        batch.leave(gone)
+
+    def _is_long(self, row: Row) -> bool:
+        return self.model.long_from is not None and len(row.tokens) > self.model.long_from
+
+    def _take(self, row: Row, token: int) -> tuple[bool, list[Said]]:
+        """Give a row its next token; return whether it has ended, and what there is to say."""
+        row.tokens.append(token)
+        self._used[row.chat.adapter] = self._clock()
+        ended = token in self.model.spelling.ends
+        piece = "" if ended else row.stream.feed(token)
+        said: list[Said] = [{"id": row.chat.id, "delta": piece}] if piece else []
+        if ended or row.stream.stopped:
+            return True, said + self._finish(row, "stop")
+        if row.written >= row.limit:
+            return True, said + self._finish(row, "length")
+        return False, said
+
+    def _finish(self, row: Row, reason: str) -> list[Said]:
+        rest = row.stream.finish()
+        calls: list[Said] = []
+        if row.chat.tools:
+            _, calls = parse_answer(row.stream.text, self.model.template)
+        said: list[Said] = [{"id": row.chat.id, "delta": rest}] if rest and not calls else []
+        done: Said = {
+            "id": row.chat.id,
+            "done": True,
+            "finish_reason": "tool_calls" if calls else reason,
+            "usage": {
+                "prompt_tokens": row.asked,
+                "completion_tokens": row.written,
+                "total_tokens": row.asked + row.written,
+            },
+        }
+        return [*said, done | {"tool_calls": calls} if calls else done]
+
+
+def _fault(error: Exception) -> Said:
+    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+        text = "Memory ran out while answering. Ask for fewer tokens, or fewer at once."
+        return {"code": "out_of_memory", "message": text}
+    text = f"Answering failed ({type(error).__name__}): see the log."
+    return {"code": "internal_error", "message": text}
+
+
+def _too_long(context: int, prompt: list[int], wanted: int | None) -> str:
+    asked = f"{len(prompt)} in the messages"
+    if wanted is not None:
+        asked += f", {wanted} in the completion"
+    return (
+        f"This model's maximum context length is {context} tokens. However, you requested "
+        f"{len(prompt) + (wanted or 1)} tokens ({asked}). Please reduce the length of the "
+        "messages or completion."
+    )

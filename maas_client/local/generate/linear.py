@@ -1,0 +1,121 @@
+"""A linear layer that answers for several adapters at once.
+
+On an x86 CPU the weight is kept packed in oneDNN's own order, which reads it 2 to 4 times as fast
+as ``torch.nn.functional.linear`` for the few rows of a decoding step (measured: 29 against
+11 GB/s at 8 rows). Elsewhere it is the plain tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch  # noqa: TID253 - this room lives in the answering process, where torch is loaded
+from torch import nn  # noqa: TID253 - as above
+from torch.nn import functional as f  # noqa: TID253 - as above
+
+from maas_client.local.generate.adapter import Change
+
+
+@dataclass(slots=True)
+class Rows:
+    """Which rows of the current step go through which adapter; one object for all layers."""
+
+    groups: list[tuple[str, torch.Tensor | None]] = field(default_factory=list)
+    """(adapter, row numbers); None is every row. Rows in no group are the base's or merged."""
+
+
+@dataclass(slots=True)
+class _Side:
+    change: Change
+    gain: torch.Tensor | None
+
+    def apply(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        y = y + f.linear(f.linear(x, self.change.a), self.change.b)
+        return y if self.gain is None else y * self.gain
+
+
+class AdaptedLinear(nn.Module):
+    """``y = x Wᵀ + bias``, with per-row adapters. ``source`` reads the base's weight from disk."""
+
+    def __init__(
+        self, source: Callable[[], torch.Tensor], bias: torch.Tensor | None, rows: Rows
+    ) -> None:
+        super().__init__()
+        self._source = source
+        self._bias = bias
+        self._rows = rows
+        self._sides: dict[str, _Side] = {}
+        self.out_features, self.in_features = source().shape
+        self._matmul: Matmul | None = None
+
+    def fits(self, change: Change) -> bool:
+        """Tell whether an adapter was made for a layer of this shape."""
+        return change.b.shape[0] == self.out_features and change.a.shape[1] == self.in_features
+
+    def add(self, name: str, change: Change) -> None:
+        """Hold an adapter beside the weight; once is enough."""
+        if name in self._sides:
+            return
+        weight = self._source()
+        gain = None
+        if change.magnitude is not None:
+            gain = change.gain(torch.addmm(weight.float(), change.b, change.a)).to(weight)
+        held = Change(change.a.to(weight), change.b.to(weight))
+        self._sides[name] = _Side(held, gain)
+
+    def remove(self, name: str) -> None:
+        """Let go of an adapter; unknown ones are no error."""
+        self._sides.pop(name, None)
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether ``merge`` has been called: before that there is no weight in memory."""
+        return self._matmul is not None
+
+    def merge(self, change: Change | None) -> None:
+        """Take the base's weight from disk and put an adapter into it, or none."""
+        weight = self._source()
+        if change is not None:
+            on = Change(change.a.to(weight.device), change.b.to(weight.device), change.magnitude)
+            weight = on.merged(weight.float()).to(weight.dtype)
+        self._matmul = _matmul(weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (rows, positions, out) for (rows, positions, in)."""
+        assert self._matmul is not None
+        if not self._rows.groups:
+            return self._matmul(x, self._bias)
+        y = self._matmul(x, None)
+        for name, rows in self._rows.groups:
+            side = self._sides.get(name)
+            if side is None:  # this adapter leaves this layer alone
+                continue
+            if rows is None:
+                y = side.apply(x, y)
+            else:
+                y[rows] = side.apply(x[rows], y[rows])
+        return y if self._bias is None else y + self._bias
+
+
+Matmul = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
+
+
+def _matmul(weight: torch.Tensor) -> Matmul:
+    if not _can_pack(weight):
+        return lambda x, bias: f.linear(x, weight, bias)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 1)
+    apply = torch.ops.mkldnn._linear_pointwise
+    return lambda x, bias: apply(x, packed, bias, "none", [], "")
+
+
+def _can_pack(weight: torch.Tensor) -> bool:
+    onednn: Any = torch.backends.mkldnn
+    if weight.device.type != "cpu" or not onednn.is_available():
+        return False
+    if not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return weight.dtype == torch.float32

@@ -1,0 +1,202 @@
+"""A base in memory, its tokenizer and template, and the adapters that are held over it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch  # noqa: TID253 - this room lives in the answering process, where torch is loaded
+
+from maas_client.chat import TEMPLATES, Template, prompt
+from maas_client.errors import MaasError
+from maas_client.local.generate import adapter, weights
+from maas_client.local.generate.cache import KeyValues
+from maas_client.local.generate.linear import Rows
+from maas_client.local.generate.protocol import AnswerError, Base, Chat
+from maas_client.local.generate.text import TextStream
+
+
+class Model:
+    """Loads on construction; raises ``AnswerError`` for a folder that cannot be answered from."""
+
+    def __init__(self, base: Base) -> None:
+        folder = Path(base.folder)
+        if base.template not in TEMPLATES:
+            raise AnswerError("invalid_request", f"no chat template is called {base.template!r}")
+        self.template: Template = TEMPLATES[base.template]
+        self._config = weights.configuration(folder)
+        self._device = base.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = _dtype(base, self._config, self._device)
+        self._rows = Rows()
+        weights.import_architectures()
+        self._net, self._linears = weights.build(
+            folder, self._config, self._rows, dtype, self._device
+        )
+        self._like = torch.empty(0, dtype=dtype, device=self._device)
+        self.spelling = Spelling(folder, self.template)
+        self._window: int | None = getattr(self._config, "sliding_window", None)
+        self.context: int = self._config.max_position_embeddings
+        self._adapters: dict[str, dict[str, adapter.Change]] = {}
+        self.merged: str | None = None
+
+    @property
+    def long_from(self) -> int | None:
+        """Above this many tokens another position encoding holds (LongRoPE): what is cached
+        before is of no use after. None where there is only one."""
+        rope = self._config.rope_parameters or {}
+        if rope.get("rope_type") != "longrope":
+            return None
+        return int(rope["original_max_position_embeddings"])
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The adapters held, by folder."""
+        return tuple(self._adapters)
+
+    def hold(self, folder: str) -> None:
+        """Read an adapter and hold it; it costs nothing if it is held already."""
+        if folder in self._adapters:
+            return
+        changes = adapter.read(folder)
+        for name, change in changes.items():
+            layer = self._linears.get(name)
+            if layer is None or not layer.fits(change):
+                raise AnswerError(
+                    "model_unusable",
+                    f"the adapter in {Path(folder).name} is for another base: this one has "
+                    f"{'no layer' if layer is None else 'another shape of'} {name}",
+                )
+        self._adapters[folder] = changes
+
+    def drop(self, folder: str) -> None:
+        """Forget an adapter."""
+        if self.merged == folder:
+            self.settle(None)
+        self._adapters.pop(folder, None)
+        for layer in self._linears.values():
+            layer.remove(folder)
+
+    def settle(self, alone: str | None) -> None:
+        """Merge ``alone`` into the weights, where it costs nothing per token; None: merge none,
+        and hold every adapter beside the base's own weights."""
+        before = self._adapters.get(self.merged or "", {})
+        after = self._adapters.get(alone or "", {})
+        for name, layer in self._linears.items():
+            if not layer.ready or (self.merged != alone and (name in before or name in after)):
+                layer.merge(after.get(name))
+        self.merged = alone
+        for folder, changes in self._adapters.items():
+            for name, change in changes.items():
+                if folder == alone:
+                    self._linears[name].remove(folder)
+                else:
+                    self._linears[name].add(folder, change)
+
+    @torch.inference_mode()
+    def forward(
+        self,
+        tokens: Sequence[Sequence[int]],
+        positions: Sequence[Sequence[int]],
+        cache: KeyValues,
+        adapters: Sequence[str | None],
+    ) -> torch.Tensor:
+        """Read ``tokens`` (rows, columns) at ``positions`` and return the scores (rows,
+        vocabulary) of what follows the last column. ``adapters`` names each row's."""
+        columns = len(tokens[0])
+        self._rows.groups = self._groups(adapters)
+        hidden = self._net.model(
+            input_ids=torch.tensor(tokens, device=self._device),
+            position_ids=torch.tensor(positions, device=self._device),
+            attention_mask=cache.mask(columns, self._window, self._like),
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        cache.advance(columns)
+        scores: torch.Tensor = self._net.lm_head(hidden[:, -1:])[:, 0]
+        return scores
+
+    def _groups(self, adapters: Sequence[str | None]) -> list[tuple[str, torch.Tensor | None]]:
+        found: dict[str, list[int]] = {}
+        for row, name in enumerate(adapters):
+            if name is not None and name != self.merged:
+                found.setdefault(name, []).append(row)
+        every = len(adapters)
+        return [
+            (name, None if len(rows) == every else torch.tensor(rows, device=self._device))
+            for name, rows in found.items()
+        ]
+
+
+class Spelling:
+    """Text to tokens and back, and where an answer ends."""
+
+    def __init__(self, folder: Path, template: Template) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise weights.unusable(folder, f"tokenizer.json cannot be read: {error}") from None
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._template = template
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special = {number for number, token in added.items() if token.special}
+        self._tool_marks = set(self._numbers(_tool_marks(template)))
+        self._stop_texts = [text for text in template.stop if not self._numbers([text])]
+        self.ends = frozenset({*self._numbers(template.stop), *_generation_ends(folder)})
+
+    def _numbers(self, texts: Iterable[str]) -> list[int]:
+        found = (self._tokenizer.token_to_id(text) for text in texts)
+        return [number for number in found if number is not None]
+
+    def prompt(self, chat: Chat) -> list[int]:
+        """Return the tokens of a conversation up to where its answer begins. Raises ``AnswerError``."""
+        try:
+            text = prompt(chat.messages, chat.tools, self._template)
+        except MaasError as error:
+            raise AnswerError("invalid_request", str(error)) from None
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise AnswerError("invalid_request", "'messages' are not chat messages") from None
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def answer(self, chat: Chat) -> TextStream:
+        """Return the empty answer to a conversation."""
+        shown = self._tool_marks if chat.tools else set()
+        hidden = self._special - shown
+
+        def decode(tokens: list[int]) -> str:
+            seen = [token for token in tokens if token not in hidden]
+            text: str = self._tokenizer.decode(seen, skip_special_tokens=False)
+            return text
+
+        hold = [*_tool_marks(self._template)[:1], "functools["] if chat.tools else []
+        return TextStream(decode, (*chat.params.stop, *self._stop_texts), hold)
+
+
+def _tool_marks(template: Template) -> list[str]:
+    if template.tools is None:
+        return []
+    return [template.tools.call_before, template.tools.call_after]
+
+
+def _generation_ends(folder: Path) -> list[int]:
+    try:
+        said: Any = json.loads((folder / "generation_config.json").read_bytes()).get("eos_token_id")
+    except (OSError, ValueError, AttributeError):
+        return []
+    ends = said if isinstance(said, list) else [said]
+    return [end for end in ends if isinstance(end, int)]
+
+
+def _dtype(base: Base, config: Any, device: str) -> torch.dtype:
+    own = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+    if base.dtype is None:
+        return torch.float32 if device == "cpu" else own
+    named = getattr(torch, base.dtype, None)
+    if not isinstance(named, torch.dtype) or not named.is_floating_point:
+        raise AnswerError("invalid_request", f"no number format is called {base.dtype!r}")
+    return named

@@ -1,0 +1,153 @@
+"""What the server and the answering process say to each other, one JSON object a line.
+
+To the process:
+
+    {"op": "chat", "id", "base": {"folder", "template"}, "adapter": folder or null, "messages",
+     "tools": [...] or null, "params": {"temperature", "top_p", "max_tokens", "stop", "seed",
+     "frequency_penalty", "presence_penalty"}}
+    {"op": "cancel", "id"}
+    {"op": "load", "id", "base", "adapter"}       get ready for a deployment before it is asked
+    {"op": "unload", "base", "adapter"}           drop it (the base goes with its last adapter)
+
+From the process:
+
+    {"ready": true}                               torch is imported, requests are read
+    {"id", "loaded": true, "seconds", "merged"}
+    {"id", "delta": text}
+    {"id", "done": true, "finish_reason": "stop" | "length" | "tool_calls",
+     "usage": {"prompt_tokens", "completion_tokens", "total_tokens"}, "tool_calls": [...]}
+    {"id", "error": {"code", "message"}}
+
+``adapter`` null asks the base itself. ``base`` may name a ``dtype`` and a ``device``. The end of
+stdin means that the server is gone, and this process goes too. Error codes: ``invalid_request``,
+``context_length_exceeded``, ``model_unusable`` (a folder that cannot be answered from),
+``out_of_memory`` and ``internal_error``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Message = dict[str, Any]
+
+
+class AnswerError(Exception):
+    """A request that gets an error line. ``code`` is one of the module's docstring."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Which weights, and in which form they are held. ``dtype`` None: float32 on a CPU, the
+    file's own elsewhere."""
+
+    folder: str
+    template: str
+    dtype: str | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """How one answer is drawn. Temperature 0 takes the likeliest token, always."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """One question."""
+
+    id: str
+    base: Base
+    adapter: str | None
+    messages: list[Message]
+    tools: list[Message] | None
+    params: Params = field(default_factory=Params)
+
+
+def base_of(said: Any) -> Base:
+    """Return the base a message names. Raises ``AnswerError``."""
+    match said:
+        case {"folder": str(folder), "template": str(template)} if folder:
+            return Base(folder, template, said.get("dtype"), said.get("device"))
+    raise AnswerError("invalid_request", "'base' must name a folder and a template")
+
+
+def adapter_of(message: Mapping[str, Any]) -> str | None:
+    """Return the adapter's folder, or None for the base itself. Raises ``AnswerError``."""
+    adapter = message.get("adapter")
+    if adapter is None or isinstance(adapter, str):
+        return adapter or None
+    raise AnswerError("invalid_request", "'adapter' must be a folder or null")
+
+
+def chat_of(message: Mapping[str, Any]) -> Chat:
+    """Return the question a ``chat`` line asks. Raises ``AnswerError``."""
+    messages, tools = message.get("messages"), message.get("tools")
+    if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
+        raise AnswerError("invalid_request", "'messages' must be a list of messages")
+    if not messages:
+        raise AnswerError("invalid_request", "'messages' is empty: there is nothing to answer")
+    if tools is not None and not isinstance(tools, list):
+        raise AnswerError("invalid_request", "'tools' must be a list of functions")
+    return Chat(
+        id=str(message["id"]),
+        base=base_of(message.get("base")),
+        adapter=adapter_of(message),
+        messages=messages,
+        tools=tools or None,
+        params=params_of(message.get("params") or {}),
+    )
+
+
+def params_of(said: Mapping[str, Any]) -> Params:
+    """Return the parameters with their bounds checked; null is the same as absent."""
+    given = {name: value for name, value in said.items() if value is not None}
+    unknown = sorted(set(given) - set(Params.__dataclass_fields__))
+    if unknown:
+        raise AnswerError("invalid_request", f"unknown parameter {unknown[0]!r}")
+    stop = given.get("stop", ())
+    stop = (stop,) if isinstance(stop, str) else stop
+    if not isinstance(stop, list | tuple) or not all(isinstance(text, str) for text in stop):
+        raise AnswerError("invalid_request", "'stop' must be a string or a list of strings")
+    return Params(
+        temperature=_number(given, "temperature", 1.0, 0, 2),
+        top_p=_number(given, "top_p", 1.0, 0, 1),
+        max_tokens=_whole(given, "max_tokens", 1),
+        stop=tuple(text for text in stop if text),
+        seed=_whole(given, "seed", None),
+        frequency_penalty=_number(given, "frequency_penalty", 0.0, -2, 2),
+        presence_penalty=_number(given, "presence_penalty", 0.0, -2, 2),
+    )
+
+
+def _number(given: Mapping[str, Any], name: str, otherwise: float, low: int, high: int) -> float:
+    value = given.get(name, otherwise)
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not fits or not low <= value <= high:
+        raise AnswerError("invalid_request", f"{name!r} must be a number from {low} to {high}")
+    return float(value)
+
+
+def _whole(given: Mapping[str, Any], name: str, low: int | None) -> int | None:
+    value = given.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or (low is not None and value < low):
+        least = f" of at least {low}" if low is not None else ""
+        raise AnswerError("invalid_request", f"{name!r} must be a whole number{least}")
+    return value
