@@ -6,6 +6,7 @@ import pytest
 
 from maas_client import catalog
 from maas_client.errors import ConfigError, UnsupportedError
+from maas_client.local import tiny
 
 SPECS = Path("/work/shared/specs/azureml-assets-phi")
 
@@ -66,6 +67,16 @@ def test_architecture_counts_to_the_published_parameters() -> None:
         assert weights == pytest.approx(facts.parameters, rel=0.06), facts.name
         counted += 1
     assert counted >= 12
+
+
+def test_tiny_is_what_the_server_makes() -> None:
+    shape = catalog.get("tiny").architecture
+    assert shape is not None
+    assert (shape.hidden_size, shape.layers, shape.heads, shape.kv_heads) == (
+        tiny.HIDDEN, tiny.LAYERS, tiny.HEADS, tiny.KV_HEADS,
+    )  # fmt: skip
+    assert (shape.intermediate_size, shape.vocab_size) == (tiny.INNER, tiny.VOCABULARY)
+    assert catalog.get("tiny").context_length == tiny.CONTEXT
 
 
 def test_foundry_models_know_how_they_are_deployed() -> None:

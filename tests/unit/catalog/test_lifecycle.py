@@ -67,6 +67,7 @@ def test_a_notice_for_those_who_only_warn() -> None:
         ("Llama-3.3-70B-Instruct", {"foundry", "local"}),
         ("gpt-oss-20b", {"foundry", "local"}),
         ("smollm2-135m", {"local"}),
+        ("tiny", {"local"}),
     ],
 )
 def test_where_a_model_was_ever_offered(name: str, targets: set[str]) -> None:
@@ -84,7 +85,9 @@ def test_the_wrong_door_is_answered_with_the_right_one() -> None:
 
 def test_no_phi_is_tuned_on_foundry() -> None:
     for facts in catalog.models().values():
-        assert ("foundry" in facts.tunable_on) == (not facts.family.startswith(("phi", "smol")))
+        assert ("foundry" in facts.tunable_on) == (
+            not facts.family.startswith(("phi", "smol", "tiny"))
+        )
 
 
 def test_the_history_of_the_offers() -> None:
