@@ -61,6 +61,18 @@ class Rows(Sequence[Row]):
 
     def __init__(self, talks: Sequence[Talk]) -> None:
         self.talks = talks
+        self._texts: list[list[str]] | None = None
+
+    def texts(self) -> list[list[str]]:
+        """Return what ``finding.texts_of`` does, without making rows; made once, for all scanners."""
+        if self._texts is None:
+            self._texts = [
+                [m.content for m in talk]
+                if type(talk[0]) is _System
+                else ["", *[m.content for m in talk]]
+                for talk in self.talks
+            ]
+        return self._texts
 
     def __len__(self) -> int:
         return len(self.talks)

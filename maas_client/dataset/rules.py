@@ -197,7 +197,7 @@ def _order(messages: list[dict[str, Any]]) -> Iterator[Fault]:
         yield Fault("CHAT_NO_USER", ("messages",))
     if "assistant" not in roles:
         yield Fault("CHAT_NO_ASSISTANT", ("messages",))
-    elif roles[-1] != "assistant":
+    elif roles[-1] in ("user", "tool"):
         yield Fault("CHAT_LAST_ROLE", ("messages", len(roles) - 1, "role"), roles[-1])
     answers = [message for message in messages if message["role"] == "assistant"]
     if answers and all(message.get("weight") == 0 for message in answers):

@@ -32,6 +32,7 @@ _LOW = (b"dc", b"dd", b"de", b"df")
 _NOT_FINITE = {b"NaN", b"nan", b"Infinity", b"inf", b"Inf"}
 _LITERALS = {b"true": True, b"false": False, b"null": None}
 _PYTHON = {b"None": "null", b"True": "true", b"False": "false", b"undefined": "null"}
+_COMMENTS = (b"//", b"/*", b"#")
 _SMART_QUOTES = (b"\xe2\x80\x9c", b"\xe2\x80\x9d", b"\xe2\x80\x98", b"\xe2\x80\x99")
 
 
@@ -122,6 +123,8 @@ class _Scan:
             self._fail("JSON_NUL", at, "after the value")
         if data[at : at + 1] in (b"{", b"[", b'"') or _NUMBER.match(data, at):
             self._fail("JSON_SEVERAL_VALUES", at, "")
+        if data.startswith(_COMMENTS, at):
+            self._fail("JSON_COMMENT", at, "")
         comma = data[at : at + 1] == b","
         if comma and data[self._space(at + 1) :][:1] in (b"{", b"["):
             self._fail("JSON_SEVERAL_VALUES", at, "with commas between them")
@@ -265,7 +268,7 @@ class _Scan:
 
     def _other(self, at: int, message: str) -> NoReturn:
         """Say what stands where something else should."""
-        if self.data.startswith((b"//", b"/*", b"#"), at):
+        if self.data.startswith(_COMMENTS, at):
             self._fail("JSON_COMMENT", at, "")
         if self.data.startswith(_SMART_QUOTES, at):
             self._fail("JSON_SYNTAX", at, "typographic quotes are not JSON's quotes")

@@ -1,0 +1,389 @@
+"""Faults, one at a time: what a line or a file looks like, which code it gets, and where.
+
+``at`` is the text that the problem's offset has to point at: the place is where it stands in the
+line, after ``skip`` earlier occurrences.
+"""
+# ruff: noqa: E501 - tables, one fault to a line
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One broken line among good ones."""
+
+    name: str
+    code: str
+    line: bytes
+    at: bytes = b""
+    pointer: str = ""
+    skip: int = 0
+    severity: str = "error"
+    target: str = "azureml"
+    model: str | None = None
+
+    @property
+    def offset(self) -> int:
+        at = -1
+        for _ in range(self.skip + 1):
+            at = self.line.index(self.at, at + 1)
+        return at
+
+
+@dataclass(frozen=True)
+class FileFault:
+    """A file that is wrong as a whole."""
+
+    name: str
+    code: str
+    data: bytes
+    suffix: str = ".jsonl"
+    severity: str = "error"
+    target: str = "azureml"
+
+
+def said(role: str, content: Any, **more: Any) -> Json:
+    return {"role": role, "content": content, **more}
+
+
+def dump(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+def row(*messages: Any, **more: Any) -> bytes:
+    return dump({"messages": list(messages), **more})
+
+
+SYSTEM = said("system", "Du bist freundlich. 😀")
+USER = said("user", "Wie groß ist ein Größenwahn? 日本")
+ANSWER = said("assistant", "Sehr groß – “unendlich”. 🚀")
+GOOD = row(SYSTEM, USER, ANSWER)
+
+
+def good(n: int) -> bytes:
+    return row(
+        SYSTEM,
+        said("user", f"Frage {n}: wie viel ist {n} + {n}? äöü"),
+        said("assistant", f"Es ist {2 * n}. 🙂"),
+    )
+
+
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+def tool(name: str = "weather", **more: Any) -> Json:
+    return {"type": "function", "function": {"name": name, "parameters": PARAMETERS, **more}}
+
+
+def call(id: str = "call_1", name: str = "weather", arguments: Any = '{"city": "Ulm"}') -> Json:
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def calls(*each: Any, **more: Any) -> Json:
+    return {"role": "assistant", "tool_calls": list(each), **more}
+
+
+def result(id: Any = "call_1", content: Any = "21 °C") -> Json:
+    return {"role": "tool", "tool_call_id": id, "content": content}
+
+
+WEATHER = [tool()]
+
+
+def talk(*messages: Any, tools: Any = WEATHER, **more: Any) -> bytes:
+    return row(USER, *messages, tools=tools, **more)
+
+
+def bare(**more: Any) -> bytes:
+    return dump(more)
+
+
+def answer(content: Any, **more: Any) -> bytes:
+    return row(SYSTEM, USER, said("assistant", content, **more))
+
+
+def raw(text: str) -> bytes:
+    """A good row with something that is no JSON in its answer's place."""
+    return GOOD.replace(dump(ANSWER), text.encode("utf-8", "surrogatepass"))
+
+
+JSON_FAULTS = [
+    Fault("bad utf-8", "JSON_UTF8", GOOD.replace("groß ist".encode(), b"gro\xdf ist"), b"\xdf ist"),
+    Fault("utf-8 cut in a character", "JSON_UTF8", GOOD.replace("日本".encode(), "日".encode() + b"\xe6\x9c"), b"\xe6\x9c\""),
+    Fault("encoded surrogate", "JSON_UTF8", GOOD.replace("🚀".encode(), b"\xed\xa0\x80"), b"\xed\xa0\x80"),
+    Fault("overlong utf-8", "JSON_UTF8", GOOD.replace("🚀".encode(), b"\xc0\x80"), b"\xc0\x80"),
+    Fault("beyond unicode", "JSON_UTF8", GOOD.replace("🚀".encode(), b"\xf5\x80\x80\x80"), b"\xf5"),
+    Fault("latin-1 line", "JSON_UTF8", '{"messages": [{"role": "user", "content": "café"}]}'.encode("latin-1"), b"\xe9"),
+    Fault("bom in the middle", "JSON_BOM", b"\xef\xbb\xbf" + GOOD, b"\xef\xbb\xbf"),
+    Fault("nul after the value", "JSON_NUL", GOOD + b"\0", b"\0"),
+    Fault("nul in a string", "JSON_NUL", GOOD.replace(b"Sehr", b"Se\0r"), b"\0"),
+    Fault("line of nuls", "JSON_NUL", b"\0\0\0\0", b"\0"),
+    Fault("raw tab in a string", "JSON_CONTROL_CHARACTER", GOOD.replace(b"Sehr ", b"Sehr\t"), b"\t"),
+    Fault("raw escape character", "JSON_CONTROL_CHARACTER", GOOD.replace(b"Sehr ", b"Sehr\x1b"), b"\x1b"),
+    Fault("raw carriage return inside", "JSON_CONTROL_CHARACTER", GOOD.replace(b"Sehr ", b"Sehr\r"), b"\r"),
+    Fault("bad escape", "JSON_ESCAPE", GOOD.replace(b"Sehr ", b"C:\\data "), b"\\data"),
+    Fault("short unicode escape", "JSON_ESCAPE", GOOD.replace(b"Sehr ", b"\\u12 "), b"\\u12"),
+    Fault("lone high surrogate", "JSON_SURROGATE", GOOD.replace(b"Sehr ", b"Sehr \\ud83d "), b"\\ud83d", "/messages/2/content"),
+    Fault("lone low surrogate", "JSON_SURROGATE", GOOD.replace(b"Sehr ", b"Sehr \\udc00 "), b"\\udc00", "/messages/2/content"),
+    Fault("reversed pair", "JSON_SURROGATE", GOOD.replace(b"Sehr ", b"\\ude00\\ud83d"), b"\\ude00", "/messages/2/content"),
+    Fault("pair and lone half", "JSON_SURROGATE", GOOD.replace(b"Sehr ", b"\\ud83d\\ude00\\ud83dx"), b"\\ud83dx", "/messages/2/content"),
+    Fault("duplicate messages", "JSON_DUPLICATE_KEY", GOOD[:-1] + b', "messages": []}', b'"messages": []', "/messages"),
+    Fault("duplicate role", "JSON_DUPLICATE_KEY", raw('{"role": "user", "role": "assistant", "content": "x"}'), b'"role": "assistant"', "/messages/2/role"),
+    Fault("duplicate content, same value", "JSON_DUPLICATE_KEY", raw('{"role": "assistant", "content": "x", "content": "x"}'), b'"content": "x"}', "/messages/2/content"),
+    Fault("duplicate key by escape", "JSON_DUPLICATE_KEY", raw('{"role": "assistant", "content": "x", "c\\u006fntent": "y"}'), b'"c\\u006f', "/messages/2/content"),
+    Fault("duplicate key balanced by escaped quotes", "JSON_DUPLICATE_KEY", raw('{"role": "assistant", "content": "\\u0022\\u0022\\u0022\\u0022", "role": "assistant"}'), b'"role": "assistant"}', "/messages/2/role"),
+    Fault("duplicate key in parameters", "JSON_DUPLICATE_KEY", talk(calls(call())).replace(b'"required": ["city"]', b'"type": "object"'), b'"type": "object"}', "/tools/0/function/parameters/type"),
+    Fault("NaN", "JSON_NOT_FINITE", GOOD[:-1] + b', "score": NaN}', b"NaN", "/score"),
+    Fault("Infinity", "JSON_NOT_FINITE", GOOD[:-1] + b', "score": Infinity}', b"Infinity", "/score"),
+    Fault("-Infinity", "JSON_NOT_FINITE", GOOD[:-1] + b', "score": [-Infinity]}', b"-Infinity", "/score/0"),
+    Fault("1e400", "JSON_NOT_FINITE", GOOD[:-1] + b', "score": 1e400}', b"1e400", "/score"),
+    Fault("2^64", "JSON_INTEGER_RANGE", GOOD[:-1] + b', "id": 18446744073709551616}', b"1844", "/id"),
+    Fault("5,000 digits", "JSON_INTEGER_RANGE", GOOD[:-1] + b', "id": ' + b"7" * 5000 + b"}", b"7777", "/id"),
+    Fault("leading zero", "JSON_NUMBER", raw('{"role": "assistant", "content": "x", "weight": 01}'), b"01"),
+    Fault("no digits after the point", "JSON_NUMBER", GOOD[:-1] + b', "score": 1.}', b"1."),
+    Fault("plus sign", "JSON_SYNTAX", GOOD[:-1] + b', "score": +1}', b"+1"),
+    Fault("hexadecimal", "JSON_NUMBER", GOOD[:-1] + b', "score": 0x1F}', b"0x1F"),
+    Fault("nesting bomb", "JSON_DEPTH", b"[" * 100_000, b"[", skip=64),
+    Fault("nesting bomb, closed", "JSON_DEPTH", b'{"a":' * 5000 + b"1" + b"}" * 5000, b"{", skip=64),
+    Fault("nested in an extra key", "JSON_DEPTH", GOOD[:-1] + b', "x": ' + b"[" * 90 + b"]" * 90 + b"}", b"[", skip=64),
+    Fault("two objects", "JSON_SEVERAL_VALUES", GOOD + GOOD, b'{"messages"', skip=1),
+    Fault("two objects and a space", "JSON_SEVERAL_VALUES", GOOD + b" " + GOOD, b'{"messages"', skip=1),
+    Fault("two objects and a comma", "JSON_SEVERAL_VALUES", GOOD + b", " + GOOD, b', {"messages"'),
+    Fault("comma at the end", "JSON_TRAILING_DATA", GOOD + b",", b",", skip=GOOD.count(b",")),
+    Fault("text behind", "JSON_TRAILING_DATA", GOOD + b" tail", b"tail"),
+    Fault("extra brace", "JSON_TRAILING_DATA", GOOD + b"}", b"}", skip=GOOD.count(b"}")),
+    Fault("no-break space behind", "JSON_TRAILING_DATA", GOOD + "\u00a0".encode(), "\u00a0".encode()),
+    Fault("vertical tab behind", "JSON_TRAILING_DATA", GOOD + b"\x0b", b"\x0b"),
+    Fault("trailing comma in a list", "JSON_TRAILING_COMMA", GOOD[:-2] + b",]}", b",]"),
+    Fault("trailing comma in an object", "JSON_TRAILING_COMMA", GOOD[:-1] + b",}", b",}"),
+    Fault("python repr", "JSON_PYTHON", b"{'messages': [{'role': 'user', 'content': 'Hi'}]}", b"'messages'"),
+    Fault("None", "JSON_PYTHON", raw('{"role": "assistant", "content": None}'), b"None"),
+    Fault("True", "JSON_PYTHON", GOOD[:-1] + b', "ok": True}', b"True"),
+    Fault("undefined", "JSON_PYTHON", GOOD[:-1] + b', "ok": undefined}', b"undefined"),
+    Fault("comment behind", "JSON_COMMENT", GOOD + b" // best", b"// best"),
+    Fault("comment inside", "JSON_COMMENT", b'{"messages": /* none */ []}', b"/*"),
+    Fault("cut in a string", "JSON_CUT_SHORT", GOOD[: GOOD.index(b"Sehr") + 3], b'"Seh'),
+    Fault("cut after a colon", "JSON_CUT_SHORT", b'{"messages":', b":"),
+    Fault("cut in an object", "JSON_CUT_SHORT", GOOD[:-3], b'"', skip=GOOD.count(b'"') - 1),
+    Fault("unquoted key", "JSON_SYNTAX", b"{messages: []}", b"messages"),
+    Fault("unescaped quote", "JSON_SYNTAX", GOOD.replace(b"Sehr ", b'Sehr "so" '), b'so"'),
+    Fault("missing comma", "JSON_SYNTAX", GOOD.replace(b'", "content"', b'" "content"', 1), b'"content"'),
+    Fault("missing colon", "JSON_SYNTAX", GOOD.replace(b'"role": ', b'"role" ', 1), b'"system"'),
+    Fault("typographic quotes", "JSON_SYNTAX", "{“messages”: []}".encode(), "“".encode()),
+    Fault("plain text", "JSON_SYNTAX", b"user: Hi", b"user"),
+    Fault("blank line", "JSON_BLANK_LINE", b"", severity="warning"),
+    Fault("line of spaces", "JSON_BLANK_LINE", b" \t ", severity="warning"),
+]  # fmt: skip
+
+CHAT_FAULTS = [
+    Fault("a list", "CHAT_NOT_OBJECT", dump([USER, ANSWER]), b"["),
+    Fault("a text", "CHAT_NOT_OBJECT", b'"Hi"', b'"Hi"'),
+    Fault("a number", "CHAT_NOT_OBJECT", b"7", b"7"),
+    Fault("null", "CHAT_NOT_OBJECT", b"null", b"null"),
+    Fault("no messages", "CHAT_NO_MESSAGES", bare(id=7), b"{"),
+    Fault("messages misspelt", "CHAT_NO_MESSAGES", bare(mesages=[USER, ANSWER]), b'"mesages"', "/mesages"),
+    Fault("messages null", "CHAT_MESSAGES_TYPE", bare(messages=None), b"null", "/messages"),
+    Fault("messages a text", "CHAT_MESSAGES_TYPE", bare(messages="Hi"), b'"Hi"', "/messages"),
+    Fault("messages an object", "CHAT_MESSAGES_TYPE", bare(messages=USER), b'{"role"', "/messages"),
+    Fault("messages empty", "CHAT_MESSAGES_EMPTY", bare(messages=[]), b"[]", "/messages"),
+    Fault("message a text", "CHAT_MESSAGE_TYPE", row("Hi", ANSWER), b'"Hi"', "/messages/0"),
+    Fault("message null", "CHAT_MESSAGE_TYPE", row(USER, None, ANSWER), b"null", "/messages/1"),
+    Fault("prompt and completion", "CHAT_SHAPE_PROMPT_COMPLETION", bare(prompt="Hi", completion="Hello."), b"{"),
+    Fault("text and ground truth", "CHAT_SHAPE_TEXT_GROUND_TRUTH", bare(text="Hi", ground_truth="Hello."), b"{"),
+    Fault("alpaca", "CHAT_SHAPE_ALPACA", bare(instruction="Translate", input="Hallo", output="Hello"), b"{"),
+    Fault("instruction and output", "CHAT_SHAPE_ALPACA", bare(instruction="Say hi", output="Hi"), b"{"),
+    Fault("sharegpt", "CHAT_SHAPE_SHAREGPT", bare(conversations=[{"from": "human", "value": "Hi"}]), b"{"),
+    Fault("sharegpt under messages", "CHAT_SHAPE_SHAREGPT", row({"from": "human", "value": "Hi"}), b'{"from"', "/messages/0"),
+    Fault("dpo of azure", "CHAT_SHAPE_DPO", bare(input={"messages": [USER]}, preferred_output=[ANSWER], non_preferred_output=[ANSWER]), b"{"),
+    Fault("dpo of trl", "CHAT_SHAPE_DPO", bare(prompt="Hi", chosen="Hello.", rejected="No."), b"{"),
+    Fault("question and answer", "CHAT_SHAPE_QUESTION_ANSWER", bare(question="1 + 1?", answer="2"), b"{"),
+    Fault("classification", "CHAT_SHAPE_CLASSIFICATION", bare(text="Good", label="positive"), b"{"),
+    Fault("plain text rows", "CHAT_SHAPE_TEXT", bare(text="Once upon a time"), b"{"),
+    Fault("batch request", "CHAT_SHAPE_BATCH", bare(custom_id="1", method="POST", url="/chat", body={"messages": [USER]}), b"{"),
+    Fault("no role", "CHAT_ROLE_MISSING", row({"content": "Hi"}, ANSWER), b'{"content"', "/messages/0"),
+    Fault("role misspelt", "CHAT_ROLE_MISSING", row({"rol": "user", "content": "Hi"}, ANSWER), b'"rol"', "/messages/0/rol"),
+    Fault("role a number", "CHAT_ROLE_TYPE", row(said(1, "Hi"), ANSWER), b"1", "/messages/0/role"),
+    Fault("role a list", "CHAT_ROLE_TYPE", row(said(["user"], "Hi"), ANSWER), b'["user"]', "/messages/0/role"),
+    Fault("role null", "CHAT_ROLE_TYPE", row(said(None, "Hi"), ANSWER), b"null", "/messages/0/role"),
+    Fault("role bot", "CHAT_ROLE_UNKNOWN", row(USER, said("bot", "Hello.")), b'"bot"', "/messages/1/role"),
+    Fault("role in capitals", "CHAT_ROLE_UNKNOWN", row(said("User", "Hi"), ANSWER), b'"User"', "/messages/0/role"),
+    Fault("role developer", "CHAT_ROLE_UNKNOWN", row(said("developer", "Be kind."), USER, ANSWER), b'"developer"', "/messages/0/role"),
+    Fault("role empty", "CHAT_ROLE_UNKNOWN", row(said("", "Hi"), ANSWER), b'""', "/messages/0/role"),
+    Fault("role with a space", "CHAT_ROLE_UNKNOWN", row(said("user ", "Hi"), ANSWER), b'"user "', "/messages/0/role"),
+    Fault("no user", "CHAT_NO_USER", row(SYSTEM, ANSWER), b"[", "/messages"),
+    Fault("no assistant", "CHAT_NO_ASSISTANT", row(SYSTEM, USER), b"[", "/messages"),
+    Fault("last is user", "CHAT_LAST_ROLE", row(USER, ANSWER, USER), b'"user"', "/messages/2/role", skip=1),
+    Fault("last is tool", "CHAT_LAST_ROLE", talk(calls(call()), result()), b'"tool"', "/messages/2/role"),
+    Fault("system in the middle", "CHAT_SYSTEM_POSITION", row(USER, SYSTEM, ANSWER), b'"system"', "/messages/1/role"),
+    Fault("two systems", "CHAT_SYSTEM_POSITION", row(SYSTEM, SYSTEM, USER, ANSWER), b'"system"', "/messages/1/role", skip=1),
+    Fault("system last", "CHAT_SYSTEM_POSITION", row(USER, ANSWER, SYSTEM), b'"system"', "/messages/2/role"),
+    Fault("two users", "CHAT_ALTERNATION", row(USER, USER, ANSWER), b'"user"', "/messages/1/role", skip=1),
+    Fault("two assistants", "CHAT_ALTERNATION", row(USER, ANSWER, ANSWER), b'"assistant"', "/messages/2/role", skip=1),
+    Fault("two users, local", "CHAT_ALTERNATION", row(USER, USER, ANSWER), b'"user"', "/messages/1/role", skip=1, severity="warning", target="local"),
+    Fault("assistant first", "CHAT_ASSISTANT_FIRST", row(ANSWER, USER, ANSWER), b'"assistant"', "/messages/0/role", severity="warning"),
+    Fault("unknown key", "CHAT_KEY_UNKNOWN", row(USER, {**ANSWER, "mood": 1}), b'"mood"', "/messages/1/mood", severity="warning"),
+    Fault("unknown key, foundry", "CHAT_KEY_UNKNOWN", row(USER, {**ANSWER, "mood": 1}), b'"mood"', "/messages/1/mood", target="foundry"),
+    Fault("name a number", "CHAT_NAME", row({**USER, "name": 7}, ANSWER), b"7", "/messages/0/name"),
+    Fault("weight 2", "CHAT_WEIGHT", row(USER, {**ANSWER, "weight": 2}), b"2", "/messages/1/weight"),
+    Fault("weight a text", "CHAT_WEIGHT", row(USER, {**ANSWER, "weight": "1"}), b'"1"', "/messages/1/weight"),
+    Fault("weight true", "CHAT_WEIGHT", row(USER, {**ANSWER, "weight": True}), b"true", "/messages/1/weight"),
+    Fault("weight one half", "CHAT_WEIGHT", row(USER, {**ANSWER, "weight": 0.5}), b"0.5", "/messages/1/weight"),
+    Fault("weight on a user", "CHAT_WEIGHT_ROLE", row({**USER, "weight": 1}, ANSWER), b'"weight"', "/messages/0/weight", severity="warning"),
+    Fault("all weights 0", "CHAT_NOTHING_LEARNED", row(USER, {**ANSWER, "weight": 0}), b"0", "/messages/1/weight"),
+    Fault("no content", "CHAT_CONTENT_MISSING", row({"role": "user"}, ANSWER), b'{"role": "user"}', "/messages/0"),
+    Fault("content null", "CHAT_CONTENT_MISSING", row(USER, said("assistant", None)), b"null", "/messages/1/content"),
+    Fault("content misspelt", "CHAT_CONTENT_MISSING", row({"role": "user", "contnet": "Hi"}, ANSWER), b'"contnet"', "/messages/0/contnet"),
+    Fault("content a number", "CHAT_CONTENT_TYPE", answer(42), b"42", "/messages/2/content"),
+    Fault("content an object", "CHAT_CONTENT_TYPE", answer({"a": 1}), b'{"a"', "/messages/2/content"),
+    Fault("content true", "CHAT_CONTENT_TYPE", answer(True), b"true", "/messages/2/content"),
+    Fault("content empty", "CHAT_CONTENT_EMPTY", answer(""), b'""', "/messages/2/content"),
+    Fault("user empty", "CHAT_CONTENT_EMPTY", row(said("user", ""), ANSWER), b'""', "/messages/0/content"),
+    Fault("system empty", "CHAT_CONTENT_EMPTY", row(said("system", ""), USER, ANSWER), b'""', "/messages/0/content"),
+    Fault("content no parts", "CHAT_CONTENT_EMPTY", answer([]), b"[]", "/messages/2/content"),
+    Fault("content blank", "CHAT_CONTENT_BLANK", answer(" \n "), b'" ', "/messages/2/content", skip=0),
+    Fault("content no-break spaces", "CHAT_CONTENT_BLANK", answer("\u00a0\u2003"), '"\u00a0'.encode(), "/messages/2/content"),
+    Fault("part blank", "CHAT_CONTENT_BLANK", answer([{"type": "text", "text": " "}]), b'" "', "/messages/2/content/0/text"),
+    Fault("nul character", "CHAT_NUL", answer("Hi\0"), b'"Hi', "/messages/2/content", severity="warning"),
+    Fault("control token", "CHAT_CONTROL_TOKEN", answer("Hi<|end|>"), b'"Hi', "/messages/2/content"),
+    Fault("control token, user", "CHAT_CONTROL_TOKEN", row(said("user", "<|assistant|>Yes"), ANSWER), b'"<|', "/messages/0/content"),
+    Fault("control token escaped", "CHAT_CONTROL_TOKEN", answer("@").replace(b"@", b"\\u003c\\u007cend\\u007c\\u003e"), b'"\\u003c', "/messages/2/content"),
+    Fault("control token in a part", "CHAT_CONTROL_TOKEN", answer([{"type": "text", "text": "<|im_end|>"}]), b'"<|im_end', "/messages/2/content/0/text"),
+    Fault("sentence end of the model", "CHAT_CONTROL_TOKEN", answer("Hi</s>"), b'"Hi', "/messages/2/content", model="Phi-3-mini-4k-instruct"),
+    Fault("token of another model", "CHAT_FOREIGN_TOKEN", answer("Hi<|im_end|>"), b'"Hi', "/messages/2/content", severity="warning", model="Phi-3-mini-4k-instruct"),
+    Fault("part a text", "CHAT_PART", answer(["Hi"]), b'"Hi"', "/messages/2/content/0"),
+    Fault("part without type", "CHAT_PART", answer([{"text": "Hi"}]), b'{"text"', "/messages/2/content/0"),
+    Fault("part without text", "CHAT_PART", answer([{"type": "text"}]), b'{"type"', "/messages/2/content/0"),
+    Fault("unknown part", "CHAT_PART_UNKNOWN", answer([{"type": "video"}]), b'"video"', "/messages/2/content/0/type"),
+    Fault("image", "CHAT_PART_MODALITY", row(said("user", [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]), ANSWER), b'{"type"', "/messages/0/content/0"),
+    Fault("sound", "CHAT_PART_MODALITY", row(said("user", [{"type": "input_audio"}]), ANSWER), b'{"type"', "/messages/0/content/0"),
+    Fault("tool role without template", "CHAT_ROLE_UNSUPPORTED", talk(ANSWER), b'"tools"', "/tools", model="Phi-3-mini-4k-instruct"),
+    Fault("system merged", "CHAT_SYSTEM_MERGED", GOOD, b'"system"', "/messages/0/role", severity="warning", model="Phi-3-medium-4k-instruct"),
+]  # fmt: skip
+
+TOOL_FAULTS = [
+    Fault("tools an object", "TOOL_LIST", talk(calls(call()), tools=tool()), b'{"type": "function", "function": {"name": "weather", "para', "/tools"),
+    Fault("tools a text", "TOOL_LIST", talk(ANSWER, tools="weather"), b'"weather"', "/tools"),
+    Fault("tool a text", "TOOL_DEFINITION", talk(ANSWER, tools=["weather"]), b'"weather"', "/tools/0"),
+    Fault("tool without function", "TOOL_DEFINITION", talk(ANSWER, tools=[{"type": "function"}]), b'{"type"', "/tools/0"),
+    Fault("tool of unknown type", "TOOL_DEFINITION", talk(ANSWER, tools=[{**tool(), "type": "retrieval"}]), b'"retrieval"', "/tools/0/type"),
+    Fault("tool flat", "TOOL_DEFINITION", talk(ANSWER, tools=[{"type": "function", "name": "weather"}]), b'{"type"', "/tools/0"),
+    Fault("tool without name", "TOOL_DEFINITION", talk(ANSWER, tools=[{"type": "function", "function": {"description": "x"}}]), b'{"description"', "/tools/0/function"),
+    Fault("tool name with spaces", "TOOL_NAME", talk(ANSWER, tools=[tool("get weather!")]), b'"get weather!"', "/tools/0/function/name", severity="warning"),
+    Fault("tool name, foundry", "TOOL_NAME", talk(ANSWER, tools=[tool("get weather!")]), b'"get weather!"', "/tools/0/function/name", target="foundry"),
+    Fault("two tools of a name", "TOOL_TWICE", talk(ANSWER, tools=[tool(), tool()]), b'"weather"', "/tools/1/function/name", skip=1),
+    Fault("parameters a text", "TOOL_PARAMETERS", talk(ANSWER, tools=[tool(parameters="none")]), b'"none"', "/tools/0/function/parameters"),
+    Fault("parameters of no type", "TOOL_PARAMETERS", talk(ANSWER, tools=[tool(parameters={"type": "objekt"})]), b'"objekt"', "/tools/0/function/parameters/type"),
+    Fault("parameters a bad schema", "TOOL_PARAMETERS", talk(ANSWER, tools=[tool(parameters={"type": "object", "required": "city"})]), b'"city"', "/tools/0/function/parameters/required"),
+    Fault("parallel a text", "TOOL_PARALLEL", talk(ANSWER, parallel_tool_calls="no"), b'"no"', "/parallel_tool_calls"),
+    Fault("parallel off, two calls", "TOOL_PARALLEL_OFF", talk(calls(call(), call("call_2")), parallel_tool_calls=False), b'[{"id"', "/messages/1/tool_calls", severity="warning"),
+    Fault("functions", "TOOL_FUNCTIONS_DEPRECATED", row(USER, ANSWER, functions=[{"name": "weather"}]), b'"functions"', "/functions"),
+    Fault("function_call", "TOOL_FUNCTIONS_DEPRECATED", row(USER, {"role": "assistant", "function_call": {"name": "w", "arguments": "{}"}}), b'"function_call"', "/messages/1/function_call"),
+    Fault("role function", "TOOL_FUNCTIONS_DEPRECATED", row(USER, ANSWER, said("function", "21", name="w"), ANSWER), b'"function"', "/messages/2/role"),
+    Fault("tool_calls an object", "TOOL_CALLS_LIST", talk({"role": "assistant", "tool_calls": call()}), b'{"id"', "/messages/1/tool_calls"),
+    Fault("tool_calls empty", "TOOL_CALLS_LIST", talk({**ANSWER, "tool_calls": []}), b"[]", "/messages/1/tool_calls"),
+    Fault("tool_calls of a user", "TOOL_CALLS_ROLE", row({**USER, "tool_calls": [call()]}, ANSWER, tools=[tool()]), b'"tool_calls"', "/messages/0/tool_calls"),
+    Fault("call a text", "TOOL_CALL", talk(calls("weather")), b'"weather"', "/messages/1/tool_calls/0"),
+    Fault("call without function", "TOOL_CALL", talk(calls({"id": "1", "type": "function"})), b'{"id"', "/messages/1/tool_calls/0"),
+    Fault("call of another type", "TOOL_CALL", talk(calls({**call(), "type": "code"})), b'"code"', "/messages/1/tool_calls/0/type"),
+    Fault("call without name", "TOOL_CALL", talk(calls({**call(), "function": {"arguments": "{}"}})), b'{"arguments"', "/messages/1/tool_calls/0/function"),
+    Fault("call without id", "TOOL_CALL_ID", talk(calls({"type": "function", "function": call()["function"]})), b'{"type"', "/messages/1/tool_calls/0"),
+    Fault("call id a number", "TOOL_CALL_ID", talk(calls(call(1))), b"1", "/messages/1/tool_calls/0/id"),
+    Fault("two calls of an id", "TOOL_CALL_ID", talk(calls(call(), call())), b'"call_1"', "/messages/1/tool_calls/1/id", skip=1),
+    Fault("arguments an object", "TOOL_ARGUMENTS_TYPE", talk(calls(call(arguments={"city": "Ulm"}))), b'{"city": "Ulm"}', "/messages/1/tool_calls/0/function/arguments"),
+    Fault("no arguments", "TOOL_ARGUMENTS_TYPE", talk(calls({**call(), "function": {"name": "weather"}})), b'{"name": "weather"}', "/messages/1/tool_calls/0/function"),
+    Fault("arguments not json", "TOOL_ARGUMENTS_JSON", talk(calls(call(arguments="{city: Ulm}"))), b'"{city', "/messages/1/tool_calls/0/function/arguments"),
+    Fault("arguments empty", "TOOL_ARGUMENTS_JSON", talk(calls(call(arguments=""))), b'""', "/messages/1/tool_calls/0/function/arguments"),
+    Fault("arguments twice a key", "TOOL_ARGUMENTS_JSON", talk(calls(call(arguments='{"city": "Ulm", "city": "Bonn"}'))), b'"{\\"city', "/messages/1/tool_calls/0/function/arguments"),
+    Fault("arguments a bomb", "TOOL_ARGUMENTS_JSON", talk(calls(call(arguments="[" * 10_000))), b'"[[[', "/messages/1/tool_calls/0/function/arguments"),
+    Fault("arguments encoded twice", "TOOL_ARGUMENTS_TWICE", talk(calls(call(arguments=json.dumps('{"city": "Ulm"}')))), b'"\\"{', "/messages/1/tool_calls/0/function/arguments"),
+    Fault("arguments a list", "TOOL_ARGUMENTS_OBJECT", talk(calls(call(arguments='["Ulm"]'))), b'"[\\"Ulm', "/messages/1/tool_calls/0/function/arguments"),
+    Fault("arguments misfit", "TOOL_ARGUMENTS_MISMATCH", talk(calls(call(arguments='{"town": "Ulm"}'))), b'"{\\"town', "/messages/1/tool_calls/0/function/arguments", severity="warning"),
+    Fault("undefined tool", "TOOL_UNDEFINED", talk(calls(call(name="wether"))), b'"wether"', "/messages/1/tool_calls/0/function/name"),
+    Fault("no tools defined", "TOOL_NONE_DEFINED", row(USER, calls(call())), b'"weather"', "/messages/1/tool_calls/0/function/name", severity="warning"),
+    Fault("result without id", "TOOL_RESULT_ID", talk(calls(call()), said("tool", "21"), ANSWER), b'{"role": "tool"', "/messages/2"),
+    Fault("result id a number", "TOOL_RESULT_ID", talk(calls(call()), result(7), ANSWER), b"7", "/messages/2/tool_call_id"),
+    Fault("orphan result", "TOOL_RESULT_ORPHAN", talk(calls(call()), result(), result("call_9"), ANSWER), b'"call_9"', "/messages/3/tool_call_id"),
+    Fault("result before any call", "TOOL_RESULT_ORPHAN", talk(result(), ANSWER), b'"call_1"', "/messages/1/tool_call_id"),
+    Fault("result answered twice", "TOOL_RESULT_ORPHAN", talk(calls(call()), result(), result(), ANSWER), b'"call_1"', "/messages/3/tool_call_id", skip=2),
+    Fault("call never answered", "TOOL_RESULT_MISSING", talk(calls(call()), USER, ANSWER), b'{"id"', "/messages/1/tool_calls/0"),
+    Fault("one of two answered", "TOOL_RESULT_MISSING", talk(calls(call(), call("call_2")), result(), ANSWER), b'{"id": "call_2"', "/messages/1/tool_calls/1"),
+    Fault("result without content", "CHAT_CONTENT_MISSING", talk(calls(call()), {"role": "tool", "tool_call_id": "call_1"}, ANSWER), b'{"role": "tool"', "/messages/2"),
+]  # fmt: skip
+
+LINE_FAULTS = [*JSON_FAULTS, *CHAT_FAULTS, *TOOL_FAULTS]
+
+
+def file(*lines: bytes, end: bytes = b"\n") -> bytes:
+    return end.join(lines) + end
+
+
+TWELVE = [good(n) for n in range(12)]
+FILE_FAULTS = [
+    FileFault("empty", "FILE_EMPTY", b""),
+    FileFault("white space", "FILE_EMPTY", b" \n\n\t\n"),
+    FileFault("a mark alone", "FILE_EMPTY", b"\xef\xbb\xbf"),
+    FileFault("extension", "FILE_EXTENSION", file(*TWELVE), suffix=".json"),
+    FileFault("utf-16 with mark", "FILE_UTF16", file(*TWELVE).decode().encode("utf-16")),
+    FileFault("utf-16-le", "FILE_UTF16", file(*TWELVE).decode().encode("utf-16-le")),
+    FileFault("utf-16-be", "FILE_UTF16", file(*TWELVE).decode().encode("utf-16-be")),
+    FileFault("utf-32", "FILE_UTF16", file(*TWELVE).decode().encode("utf-32")),
+    FileFault("utf-32-be", "FILE_UTF16", file(*TWELVE).decode().encode("utf-32-be")),
+    FileFault("cr only", "FILE_CR_ONLY", file(*TWELVE, end=b"\r")),
+    FileFault("array on a line", "FILE_JSON_ARRAY", b"[" + b", ".join(TWELVE) + b"]"),
+    FileFault("array on lines", "FILE_JSON_ARRAY", b"[\n" + b",\n".join(TWELVE) + b"\n]\n"),
+    FileFault("array, first row beside", "FILE_JSON_ARRAY", b"[" + b",\n".join(TWELVE) + b"]\n"),
+    FileFault("array pretty", "FILE_JSON_ARRAY", json.dumps([json.loads(x) for x in TWELVE], indent=2).encode()),
+    FileFault("pretty objects", "FILE_PRETTY_PRINTED", b"\n".join(json.dumps(json.loads(x), indent=2).encode() for x in TWELVE)),
+    FileFault("csv", "FILE_CSV", b"prompt,completion\nHi,Hello.\nBye,See you.\n"),
+    FileFault("tsv", "FILE_CSV", b"prompt\tcompletion\nHi\tHello.\n"),
+    FileFault("gzip", "FILE_BINARY", b"\x1f\x8b\x08\x00" + bytes(64)),
+    FileFault("parquet", "FILE_BINARY", b"PAR1" + bytes(64)),
+    FileFault("zip", "FILE_BINARY", b"PK\x03\x04" + bytes(64)),
+    FileFault("nine rows", "SERVICE_TOO_FEW_ROWS", file(*TWELVE[:9])),
+    FileFault("nine rows, foundry", "SERVICE_TOO_FEW_ROWS", file(*TWELVE[:9]), target="foundry"),
+    FileFault("nine rows are left", "SERVICE_TOO_FEW_ROWS", file(*TWELVE[:9], b"{", b"{", b"{")),
+    FileFault("twelve rows", "SERVICE_FEW_ROWS", file(*TWELVE), severity="warning"),
+    FileFault("rows skipped", "SERVICE_ROWS_SKIPPED", file(*TWELVE, b"{"), severity="warning"),
+    FileFault("no rows left", "SERVICE_NO_ROWS", file(b"{}", b"{"), target="local"),
+]  # fmt: skip
+
+CONTROLS = {
+    "plain": file(*TWELVE),
+    "without system": file(*[row(USER, ANSWER)] * 12),
+    "several turns": file(*[row(SYSTEM, USER, ANSWER, USER, ANSWER)] * 12),
+    "byte order mark": b"\xef\xbb\xbf" + file(*TWELVE),
+    "crlf": file(*TWELVE, end=b"\r\n"),
+    "no final newline": b"\n".join(TWELVE),
+    "compact": file(*[json.dumps(json.loads(x), separators=(",", ":")).encode() for x in TWELVE]),
+    "ascii": file(*[json.dumps(json.loads(x)).encode() for x in TWELVE]),
+    "odd white space": file(*[b" " + x.replace(b'": ', b'" :\t') + b"  " for x in TWELVE]),
+    "content before role": file(*[dump({"messages": [{"content": m["content"], "role": m["role"]} for m in json.loads(x)["messages"]]}) for x in TWELVE]),
+    "keys beside messages": file(*[dump({"id": n, "prompt": "x", **json.loads(x), "tags": ["a", {"b": None}]}) for n, x in enumerate(TWELVE)]),
+    "quotes and escapes": file(*[answer('He said "no" \\ "yes"\n\t\u2028 "') for _ in TWELVE]),
+    "escaped quotes": file(*[x.replace(b"Frage", b"\\u0022Frage\\u0022") for x in TWELVE]),
+    "line separators": file(*[answer("a\u2028b\u2029c\u0085d\x0c") for _ in TWELVE]),
+    "text parts": file(*[row(SYSTEM, said("user", [{"type": "text", "text": "Hi"}, {"type": "text", "text": "there"}]), ANSWER) for _ in TWELVE]),
+    "weights": file(*[row(USER, said("assistant", "No.", weight=0), USER, said("assistant", "Yes.", weight=1)) for _ in TWELVE]),
+    "names": file(*[row(said("user", "Hi", name="ann"), ANSWER) for _ in TWELVE]),
+    "nulls for absent": file(*[row({**USER, "tool_calls": None, "name": None, "weight": None}, {**ANSWER, "tool_calls": None}, tools=None) for _ in TWELVE]),
+    "calls without content": file(*[talk(calls(call())) for _ in TWELVE]),
+    "calls with null content": file(*[talk(calls(call(), content=None)) for _ in TWELVE]),
+    "calls with empty content": file(*[talk(calls(call(), content="")) for _ in TWELVE]),
+    "calls with content": file(*[talk(calls(call(), content="Let me see.")) for _ in TWELVE]),
+    "calls and results": file(*[talk(calls(call()), result(), ANSWER) for _ in TWELVE]),
+    "empty result": file(*[talk(calls(call()), result(content=""), ANSWER) for _ in TWELVE]),
+    "parallel calls": file(*[talk(calls(call(), call("call_2")), result("call_2"), result(), ANSWER) for _ in TWELVE]),
+    "ids used again": file(*[talk(calls(call()), result(), ANSWER, USER, calls(call()), result(), ANSWER) for _ in TWELVE]),
+    "calls one after another": file(*[talk(calls(call()), result(), calls(call("call_2")), result("call_2"), ANSWER) for _ in TWELVE]),
+    "tools never called": file(*[talk(ANSWER, parallel_tool_calls=True) for _ in TWELVE]),
+    "tool without parameters": file(*[talk(calls(call(name="now", arguments="{}")), tools=[{"type": "function", "function": {"name": "now"}}]) for _ in TWELVE]),
+    "angles in text": file(*[answer("if a < b || b > c: <b>x</b> <s>y</s> <| end |> <|") for _ in TWELVE]),
+    "emoji and scripts": file(*[answer("👩‍👩‍👧 שלום नमस्ते \U0001f600") for _ in TWELVE]),
+    "long texts": file(*[answer("wort " * 5000) for _ in TWELVE]),
+}  # fmt: skip
