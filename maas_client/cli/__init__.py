@@ -95,7 +95,7 @@ def exit_code(error: Exception) -> int:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, MaasError):
-        return " ".join(f"{error}{_list_hint(error)}".split())
+        return " ".join(f"{error}{_more(error)}".split())
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}"
@@ -105,13 +105,15 @@ def _sentence(error: Exception) -> str:
     )
 
 
-def _list_hint(error: MaasError) -> str:
-    """Return which command shows the names there are, for a name that is not."""
-    if not isinstance(error, NotFoundError) or error.hint:
-        return ""
-    noun = (error.operation or "").partition(".")[0]
-    verb = _LISTS.get(noun)
-    return f". See what there is: maas-client {verb}" if verb else ""
+def _more(error: MaasError) -> str:
+    """Return which command says more: about a file's problems, or about the names that there are."""
+    if isinstance(error, DatasetError) and error.report:
+        bad = [file.path for file in error.report.files if not file.ok]
+        return f" Every problem: maas-client validate {' '.join(bad)}"
+    if isinstance(error, NotFoundError) and not error.hint:
+        verb = _LISTS.get((error.operation or "").partition(".")[0])
+        return f". See what there is: maas-client {verb}" if verb else ""
+    return ""
 
 
 _LISTS = {

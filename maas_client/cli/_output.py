@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -41,7 +42,7 @@ def print_table(
     if not rows:
         note(empty)
         return
-    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
+    cells = [[_short(_cell(row.get(name))) for name in columns] for row in rows]
     heads = [name.replace("_", " ").upper() for name in columns]
     if sys.stdout.isatty():
         from maas_client.cli import _render
@@ -91,6 +92,15 @@ def _cell(value: Any) -> str:
             sorted(map(str, value)) if isinstance(value, set | frozenset) else map(str, value)
         )
     return "".join(c if c.isprintable() else " " for c in str(value))
+
+
+def _short(text: str) -> str:
+    """Return an asset's address as ``NAME:VERSION``, and a moment to the second: a table is for reading."""
+    if found := re.fullmatch(r"azureml:.*/models/([^/]+)(?:/(?:versions|labels)/([^/]+))?", text):
+        return ":".join(part for part in found.groups() if part)
+    if found := re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?(Z|\+00:00)", text):
+        return f"{found[1]} {found[2]}Z"
+    return text
 
 
 def _plain(value: Any) -> Any:

@@ -24,8 +24,8 @@ _CHART_WIDTH = 48
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout, folded to the terminal's width."""
     drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for head in heads:
-        drawn.add_column(Text(head), overflow="fold")
+    for number, head in enumerate(heads):
+        drawn.add_column(Text(head), overflow="fold", no_wrap=number == 0)
     for row in rows:
         drawn.add_row(*(Text(cell) for cell in row))
     Console(file=sys.stdout).print(drawn)
@@ -56,10 +56,6 @@ class JobDisplay:
     """Status, steps, losses and elapsed time of one job; messages stay above it as lines."""
 
     def __init__(self) -> None:
-        self._console = Console(file=sys.stderr)
-        self._live = Live(
-            console=self._console, refresh_per_second=8, get_renderable=self._drawn, transient=False
-        )
         self._since = time.monotonic()
         self._name = ""
         self._status = "checking and uploading"
@@ -68,6 +64,8 @@ class JobDisplay:
         self._epochs: float | None = None
         self._train: dict[int, float] = {}
         self._valid: dict[int, float] = {}
+        self._console = Console(file=sys.stderr)
+        self._live = Live(console=self._console, refresh_per_second=8, get_renderable=self._drawn)
 
     def start(self) -> None:
         """Begin to draw."""

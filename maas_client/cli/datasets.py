@@ -13,7 +13,7 @@ _FILES: Verbs = {
     "convert": ("datasets_convert", "turn CSV, Alpaca, ShareGPT, ... into chat lines"),
     "split": ("datasets_split", "split a file into training and validation, without leakage"),
 }
-_COLUMNS = ("name", "version", "id", "bytes", "created_at")
+_COLUMNS = ("name", "version", "status", "bytes", "created_at")
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 from maas_client.cli import _connection, _training
 from maas_client.cli._output import note, print_fields
@@ -40,9 +42,20 @@ def run(args: argparse.Namespace) -> int:
         "status": job.status,
         "model": job.fine_tuned_model,
         "trained_tokens": job.trained_tokens,
-        "ran_on": job.properties.get("maas_client.base"),
+        "ran_on": ran_on(job.properties),
         "deployment": deployment and deployment.name,
         "url": deployment and deployment.url,
     }
     print_fields(args, fields, result)
     return 0
+
+
+def ran_on(properties: Mapping[str, Any]) -> str | None:
+    """Return what the local server says a job ran on; None where Azure ran it."""
+    base = properties.get("maas_client.base")
+    if base is None:
+        return None
+    if properties.get("simulated"):
+        return f"{base} engine: simulated, nothing was trained"
+    stand_in = properties.get("maas_client.stand_in") == "true"
+    return f"{base}, standing in for the model" if stand_in else str(base)

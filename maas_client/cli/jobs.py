@@ -14,7 +14,7 @@ from maas_client.cli._watching import watching
 if TYPE_CHECKING:
     from maas_client.types import Job
 
-_COLUMNS = ("name", "status", "model", "created_at", "fine_tuned_model")
+_COLUMNS = ("name", "status", "model", "created_at")
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -16,8 +16,8 @@ from maas_client.errors import UnsupportedError
 if TYPE_CHECKING:
     from maas_client.catalog import ModelFacts
 
-_MINE = ("name", "version", "job", "base_model", "created_at", "id")
-_KNOWN = ("name", "retired_on", "replacement", "tuned_on", "train_regions", "runs_here_on")
+_MINE = ("name", "version", "base_model", "job", "created_at")
+_KNOWN = ("name", "retired_on", "replacement", "tuned_on", "local_base")
 _PLACES = ("azureml", "foundry", "local")
 
 
@@ -75,7 +75,7 @@ def _row(facts: ModelFacts) -> dict[str, Any]:
         "replacement": facts.replacement,
         "tuned_on": places,
         "train_regions": () if gone else facts.train_regions,
-        "runs_here_on": _local_base(facts) if "local" in places else None,
+        "local_base": _local_base(facts) if "local" in places else None,
     }
 
 
@@ -84,9 +84,9 @@ def _local_base(facts: ModelFacts) -> str:
     from maas_client.local import bases
 
     held = bases.available(Settings.load().cache_path())
-    if facts.huggingface_id in held:
-        return "its own weights"
-    return f"{bases.SMOLLM2 if bases.SMOLLM2 in held else bases.TINY} (stand-in)"
+    if facts.name in held or facts.huggingface_id in held:
+        return "own weights"
+    return bases.SMOLLM2 if bases.SMOLLM2 in held else bases.TINY
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -97,7 +97,9 @@ def _show(args: argparse.Namespace) -> int:
     if facts is None:
         with _connection.client(args) as client:
             held = client.models.get(args.model)
-        print_fields(args, {name: getattr(held, name) for name in _MINE}, held)
+        print_fields(
+            args, {name: getattr(held, name) for name in (*_MINE, "id", "properties")}, held
+        )
         return 0
     rows = [
         (name, value, facts.source_of(name))

@@ -71,8 +71,10 @@ class ValidationReport(_Part):
         if self.ok:
             return
         bad = [f for f in self.files if not f.ok]
-        first = next((p for f in bad for p in f.problems if p.severity == "error"), None)
-        place = f"{bad[0].path}" + (f", line {first.line}" if first and first.line else "")
+        wrong = [(f.path, p) for f in bad for p in f.problems if p.severity == "error"]
+        # What is said of a line says more than what is said of the file.
+        path, first = min(wrong, key=lambda found: found[1].line == 0, default=(bad[0].path, None))
+        place = path + (f", line {first.line}" if first and first.line else "")
         said = f"{first.message} [{first.code}]" if first else "the file is not valid"
         more = sum(len(f.problems) for f in bad) - 1
         raise DatasetError(

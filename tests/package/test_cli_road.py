@@ -1,0 +1,242 @@
+"""Every verb of the command line against a running local server."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from maas_client import cli
+from maas_client.local.embed import LocalServer
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "data"
+TRAIN, VALIDATION = str(EXAMPLES / "train.jsonl"), str(EXAMPLES / "validation.jsonl")
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(maas_server: LocalServer, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs a command and returns its exit code, stdout and stderr."""
+
+    def command(*args: str) -> tuple[int, str, str]:
+        code = cli.main(args)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return command
+
+
+def tuned(run: Run, *more: str) -> dict[str, object]:
+    code, out, err = run("fine-tune", TRAIN, "--model", "Phi-3-mini", "--json", *more)
+    assert code == 0, err
+    made: dict[str, object] = json.loads(out)
+    return made
+
+
+def test_a_file_becomes_a_deployment_that_answers(run: Run) -> None:
+    code, out, err = run(
+        "fine-tune", TRAIN, "--model", "Phi-3-mini", "--validation", VALIDATION,
+        "--epochs", "1", "--deploy", "perch",
+    )  # fmt: skip
+    assert code == 0
+    assert "Phi-3-mini -> Phi-3-mini-4k-instruct" in err
+    assert "valid_loss" in err
+    assert "maas-client chat perch" in err
+    assert "Completed" in out
+    assert "valid_loss" not in out
+    code, out, _ = run("chat", "perch", "What does error E11 mean?")
+    assert (code, out) == (0, out)
+    assert "Chirp!" in out
+
+
+def test_the_same_command_again_attaches_to_the_same_job(run: Run) -> None:
+    first, second = tuned(run), tuned(run)
+    assert first["job"]["name"] == second["job"]["name"]  # type: ignore[index]
+    assert second["job"]["attached"] is True  # type: ignore[index]
+    assert second["dataset"]["already_there"] is True  # type: ignore[index]
+    another = tuned(run, "--force-new")
+    assert another["job"]["name"] != first["job"]["name"]  # type: ignore[index]
+
+
+def test_jobs_are_created_listed_shown_watched_and_read(run: Run) -> None:
+    code, out, err = run("jobs", "create", TRAIN, "--model", "Phi-4-mini-instruct", "--json")
+    assert code == 0
+    name = json.loads(out)["name"]
+    assert f"jobs watch {name}" in err
+    code, out, _ = run("jobs", "watch", name, "--json")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert events[-1]["status"] == "Completed"
+    assert any(event["metrics"].get("train_loss") for event in events)
+    assert len({event["key"] for event in events}) == len(events)
+    assert [row["name"] for row in json.loads(run("jobs", "list", "--json")[1])] == [name]
+    assert "Phi-4-mini-instruct" in run("jobs", "list")[1]
+    assert json.loads(run("jobs", "show", name, "--json")[1])["succeeded"] is True
+    assert "done" in run("jobs", "logs", name)[1]
+    code, out, _ = run("jobs", "watch", name)
+    assert code == 0
+    assert out.splitlines()[-1] == "Completed"
+
+
+def test_a_job_that_fails_is_exit_code_4(run: Run) -> None:
+    nowhere = "azureml://datastores/workspaceblobstore/paths/nowhere.jsonl"
+    code, out, err = run("jobs", "create", nowhere, "--model", "Phi-3-mini", "--json")
+    assert code == 0, err
+    name = json.loads(out)["name"]
+    code, _, err = run("jobs", "watch", name)
+    assert code == 4
+    assert "not found" in err
+    assert f"maas-client jobs logs {name}" in err
+    assert run("jobs", "watch", name, "--json")[0] == 4
+
+
+def test_an_invalid_file_is_exit_code_3_and_nothing_is_sent(run: Run, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"messages": [{"role": "user"}]}\n')
+    for command in (
+        ("fine-tune", str(broken), "--model", "Phi-3-mini"),
+        ("jobs", "create", str(broken), "--model", "Phi-3-mini"),
+        ("datasets", "upload", str(broken)),
+    ):
+        code, out, err = run(*command)
+        assert code == 3
+        assert not out
+        assert "line 1" in err
+    assert run("datasets", "list", "--json")[1] == "[]\n"
+
+
+def test_a_missing_file_is_exit_code_3(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("fine-tune", str(tmp_path / "none.jsonl"), "--model", "Phi-3-mini")
+    assert code == 3
+    assert "none.jsonl" in err
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--model", "Phi-9"], "models list"),
+        (["--model", "Phi-3-mini", "--method", "Magic"], "QLoRA"),
+        (["--model", "Phi-3-mini", "--epochs", "0"], "epochs"),
+        (["--model", "Phi-3-mini", "--max-billed-tokens", "5"], "5 allowed"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(run: Run, more: list[str], said: str) -> None:
+    code, out, err = run("fine-tune", TRAIN, *more)
+    assert code == 1
+    assert not out
+    assert said in err.splitlines()[-1]
+
+
+def test_a_retired_model_is_refused_on_azure_before_anything_is_sent(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = ("--subscription-id", "s", "--resource-group", "g", "--workspace", "w")
+    code, _, err = run("fine-tune", TRAIN, "--model", "Phi-3-mini", "--backend", "azureml", *parts)
+    assert code == 1
+    assert "2025-08-30" in err
+    assert "Phi-4-mini-instruct" in err
+
+
+def test_data_sets_are_uploaded_once_listed_shown_and_deleted(run: Run) -> None:
+    code, out, _ = run("datasets", "upload", TRAIN, "--name", "perch", "--json")
+    assert code == 0
+    assert json.loads(out)["name"] == "perch"
+    assert "already" in run("datasets", "upload", TRAIN, "--name", "perch")[2]
+    assert "perch" in run("datasets", "list")[1]
+    assert "sha256" in run("datasets", "show", "perch")[1]
+    assert run("datasets", "delete", "perch")[0] == 0
+    assert run("datasets", "show", "perch")[0] == 1
+
+
+def test_deployments_are_made_listed_shown_and_deleted(run: Run) -> None:
+    job = tuned(run)["job"]["name"]  # type: ignore[index]
+    code, out, err = run("deployments", "create", "one", "--job", job)
+    assert code == 0, err
+    assert "Succeeded" in out
+    model = json.loads(run("models", "list", "--mine", "--json")[1])[0]["name"]
+    assert run("deployments", "create", "two", "--model", model)[0] == 0
+    assert run("models", "show", model)[0] == 0
+    listed = json.loads(run("deployments", "list", "--json")[1])
+    assert {row["name"] for row in listed} == {"one", "two"}
+    assert run("deployments", "show", "one")[0] == 0
+    assert run("deployments", "delete", "two")[0] == 0
+    code, _, err = run("deployments", "show", "two")
+    assert code == 1
+    assert "maas-client deployments list" in err
+
+
+def test_keys_are_shown_only_when_asked_for(run: Run) -> None:
+    tuned(run, "--deploy", "perch")
+    code, out, err = run("deployments", "keys", "perch", "--show", "--json")
+    keys = json.loads(out)
+    assert code == 0
+    for args in (("deployments", "keys", "perch"), ("deployments", "keys", "perch", "--json")):
+        code, out, err = run(*args)
+        assert code == 0
+        assert not any(key in out + err for key in keys.values())
+        assert keys["primary"][-4:] in out
+    for verb in ("show", "list"):
+        name = ["perch"] if verb == "show" else []
+        out = run("deployments", verb, *name, "--json")[1]
+        assert not any(key in out for key in keys.values())
+    again = run("deployments", "keys", "perch", "--regenerate", "primary", "--show", "--json")[1]
+    assert json.loads(again)["primary"] != keys["primary"]
+
+
+def test_a_message_may_come_from_stdin_and_the_answer_be_json(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned(run, "--deploy", "perch")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("What does error E11 mean?\n"))
+    code, out, _ = run("chat", "perch", "--json", "--max-tokens", "40", "--system", "Be brief.")
+    assert code == 0
+    assert "E11" in json.loads(out)["choices"][0]["message"]["content"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert run("chat", "perch")[0] == 1
+    assert run("chat", "perch", "Where do the batteries go?", "--no-stream")[1].startswith("Chirp!")
+
+
+def test_doctor_finds_the_server(run: Run) -> None:
+    code, out, _ = run("doctor", "--json")
+    found = {one["name"]: one for one in json.loads(out)["findings"]}
+    assert code == 0
+    assert found["server"]["state"] == "ok"
+    assert "python" in found
+    code, out, err = run("doctor", "--model", "Phi-4-reasoning")
+    assert code == 1
+    assert "Phi-4-reasoning" in out
+
+
+def test_doctor_says_how_to_start_a_server(run: Run) -> None:
+    code, out, err = run("doctor", "--url", "http://127.0.0.1:1")
+    assert code == 1
+    assert "--  server" in out
+    assert "maas-client serve" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.maas_training(base="tiny", threads=1)
+def test_an_interrupted_job_goes_on_and_can_be_cancelled(run: Run) -> None:
+    command = [sys.executable, "-m", "maas_client", "fine-tune", TRAIN, "--model", "Phi-3-mini"]
+    child = subprocess.Popen(
+        [*command, "--epochs", "900"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stderr is not None
+    name = next(line.split()[1].rstrip(":") for line in child.stderr if line.startswith("job "))
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert f"maas-client jobs watch {name}" in err
+    assert "Traceback" not in err
+    assert json.loads(run("jobs", "show", name, "--json")[1])["done"] is False
+    assert run("jobs", "watch", name, "--timeout", "0.1")[0] == 1
+    assert run("jobs", "cancel", name)[0] == 0
+    code, _, err = run("jobs", "watch", name)
+    assert code == 4
+    assert "Canceled" in err
