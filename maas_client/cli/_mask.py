@@ -1,0 +1,63 @@
+"""``validate --show-mask``: rows as the model reads them, and which part of them it learns."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from maas_client.cli._output import note, print_json
+
+if TYPE_CHECKING:
+    from maas_client.chat import Template
+
+_DEFAULT = "Phi-4-mini-instruct"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the first rows of each file; return 0, or 3 if there is none to print."""
+    from maas_client.catalog import find
+    from maas_client.chat import template_for
+
+    facts = find(args.model) if args.model else None
+    template = template_for(facts.template if facts else args.model or _DEFAULT)
+    note(f"template {template.name} ({template.revision})")
+    shown = [dict(row) for file in args.files for row in _rows(file, template, args)]
+    if args.json:
+        print_json(shown)
+        return 0 if shown else 3
+    for row in shown:
+        print(f"{row['path']}, line {row['line']}:")
+        _draw(row["segments"])
+    note("learned text is green; everything else is only read" if sys.stdout.isatty() else
+         "learned text stands between ⟦ and ⟧; everything else is only read")  # fmt: skip
+    return 0 if shown else 3
+
+
+def _rows(path: str, template: Template, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    from maas_client.chat import render
+    from maas_client.dataset.read import rows
+
+    for line, row in islice(rows(path, model=args.model), max(0, args.rows)):
+        segments = render(row["messages"], row.get("tools"), template)
+        yield {
+            "path": path,
+            "line": line.no,
+            "segments": [{"text": s.text, "learned": s.learned} for s in segments],
+        }
+
+
+def _draw(segments: list[dict[str, Any]]) -> None:
+    if not sys.stdout.isatty():
+        print("".join(f"⟦{s['text']}⟧" if s["learned"] else s["text"] for s in segments))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    text = Text()
+    for segment in segments:
+        safe = "".join(c if c.isprintable() or c == "\n" else "·" for c in segment["text"])
+        text.append(safe, "green" if segment["learned"] else "dim")
+    Console(highlight=False).print(text)

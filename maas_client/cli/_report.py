@@ -1,0 +1,232 @@
+"""A report on data sets, drawn: for a terminal, for a pipe, for GitHub.
+
+Only the terminal, which is the person's own, shows the line a problem is in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from maas_client.types.report import FileReport, Problem, ValidationReport
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_AROUND = 36
+"""Characters shown on either side of a problem's place."""
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_SHOWN_AFTER_S = 1.0
+
+
+def plain(report: ValidationReport, *, quiet: bool = False) -> Iterator[str]:
+    """Yield a line per problem, ``PATH:LINE:COLUMN: SEVERITY CODE MESSAGE``, and a line per file."""
+    for file in report.files:
+        for problem in file.problems:
+            place = f":{problem.line}:{problem.column}" if problem.line else ""
+            said = f"{problem.severity} {problem.code} {problem.message}. {problem.hint}"
+            yield f"{file.path}{place}: {said}"
+        if not (quiet and file.ok and not file.problems):
+            yield f"{file.path}: {_verdict(file)}"
+
+
+def annotations(report: ValidationReport) -> Iterator[str]:
+    """Yield workflow commands by which GitHub shows each problem at its line."""
+    for file in report.files:
+        for problem in file.problems:
+            place = f",line={problem.line},col={problem.column}" if problem.line else ""
+            head = f"::{problem.severity} file={_property(file.path)}{place},title={problem.code}"
+            yield f"{head}::{_data(f'{problem.message}. {problem.hint}')}"
+        yield f"{file.path}: {_verdict(file)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def _verdict(file: FileReport) -> str:
+    """Return one sentence on a file: how much of it there is, and what was found."""
+    errors = sum(n for code, n in file.counts.items() if _is_error(file, code))
+    warnings = sum(file.counts.values()) - errors
+    size = f"{file.examples:,} of {file.lines:,} lines can be trained on, {_size(file.bytes)}"
+    found = [_times(errors, "error"), _times(warnings, "warning")]
+    hidden = sum(file.stats.get("suppressed", {}).values())
+    found += [f"{hidden:,} ignored"] if hidden else []
+    return f"{'valid' if file.ok else 'NOT VALID'}; {size}; {', '.join(found)}"
+
+
+def _is_error(file: FileReport, code: str) -> bool:
+    return any(p.severity == "error" for p in file.problems if p.code == code)
+
+
+def _times(count: int, what: str) -> str:
+    return f"{count or 'no':{',' if count else ''}} {what}{'' if count == 1 else 's'}"
+
+
+def _size(count: int) -> str:
+    for unit, size in (("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def draw(report: ValidationReport, *, quiet: bool = False) -> None:
+    """Draw a report on the terminal, with the lines the problems are in."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for file in report.files:
+        if quiet and file.ok and not file.problems:
+            continue
+        for problem in file.problems:
+            console.print(_drawn(problem, _excerpt(file.path, problem)))
+        console.print(_summary(file))
+
+
+def _drawn(problem: Problem, excerpt: tuple[str, int] | None) -> Text:
+    from rich.text import Text
+
+    colour = "red" if problem.severity == "error" else "yellow"
+    place = f"line {problem.line}, column {problem.column}" if problem.line else "file"
+    text = Text.assemble(
+        (f"{problem.severity}", f"bold {colour}"), f" {problem.code} ", (place, "dim")
+    )
+    if problem.pointer:
+        text.append(f"  {problem.pointer}", "dim")
+    if excerpt:
+        shown, at = excerpt
+        text.append(f"\n    {shown}\n    {' ' * at}")
+        text.append("^", f"bold {colour}")
+    text.append(f"\n    {problem.message}")
+    text.append(f"\n    {problem.hint}\n", "cyan")
+    return text
+
+
+def _excerpt(path: str, problem: Problem) -> tuple[str, int] | None:
+    """Return a piece of the line around the place, and how far in the place is, in cells."""
+    from rich.cells import cell_len
+
+    if not problem.line:
+        return None
+    room = 4 * _AROUND
+    start = max(0, problem.offset - room)
+    try:
+        with open(path, "rb") as file:
+            file.seek(start)
+            data = file.read(problem.offset - start + room)
+    except OSError:
+        return None
+    at = problem.offset - start
+    begin = data.rfind(b"\n", 0, at) + 1
+    end = data.find(b"\n", at)
+    before = _printable(data[begin:at])
+    after = _printable(data[at : len(data) if end < 0 else end])
+    cut_left = "…" if len(before) > _AROUND or begin == 0 < start else ""
+    cut_right = "…" if len(after) > _AROUND else ""
+    before = cut_left + before[-_AROUND:]
+    return before + after[:_AROUND] + cut_right, cell_len(before)
+
+
+def _printable(data: bytes) -> str:
+    """Return bytes as text that cannot move the cursor or change a colour."""
+    text = data.decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "·" for c in text)
+
+
+def _summary(file: FileReport) -> Text:
+    from rich.text import Text
+
+    text = Text()
+    text.append(file.path, "bold")
+    text.append("  " + _verdict(file), "green" if file.ok else "bold red")
+    for code, count in file.counts.items():
+        more = file.stats.get("not_shown", {}).get(code, 0)
+        rest = f" ({more:,} not shown)" if more else ""
+        text.append(f"\n    {count:>7,} {code}{rest}", "red" if _is_error(file, code) else "yellow")
+    for line in _figures(file.stats):
+        text.append(f"\n    {line}", "dim")
+    return text
+
+
+def _figures(stats: dict[str, Any]) -> Iterator[str]:
+    """Yield what the figures say: the service's view, tokens with their histogram, notes."""
+    service = stats.get("service")
+    if service:
+        yield f"{service['target']} would train on {service['rows']:,} rows, route: {service['route']}"
+        if split := service.get("validation_split"):
+            yield (
+                f"of these the last {split['rows']:,} would be cut off for validation "
+                "(maas-client datasets split makes a shuffled file instead)"
+            )
+    yield from _tokens(stats.get("tokens"))
+    for said in stats.get("notes", ()):
+        yield f"note: {said}"
+
+
+def _tokens(tokens: Any) -> Iterator[str]:
+    if not isinstance(tokens, dict):
+        return
+    if bars := tokens.get("histogram"):
+        most = max(bar["rows"] for bar in bars) or 1
+        line = "".join(_BLOCKS[round(bar["rows"] / most * (len(_BLOCKS) - 1))] for bar in bars)
+        yield f"tokens per row {bars[0]['from']:,} {line} {bars[-1]['to']:,}"
+
+
+class Bar:
+    """A progress bar with rate and remaining time, drawn once a check lasts over a second."""
+
+    def __init__(self, *, total: int, shown: bool) -> None:
+        self._total = total
+        self._since = time.monotonic()
+        self._wanted = shown
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def update(self, done: int, total: int) -> None:
+        """Show how many bytes of the file at hand are read."""
+        if not self._wanted or time.monotonic() - self._since < _SHOWN_AFTER_S:
+            return
+        if self._bar is None:
+            self._bar = _bar()
+            self._task = self._bar.add_task("checking", total=total)
+            self._bar.start()
+        self._bar.update(self._task, completed=done, total=total)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _bar() -> Any:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

@@ -1,0 +1,98 @@
+"""``maas-client validate``: check chat files, say every problem and how to mend it.
+
+The report is the data of this command and goes to stdout; progress and advice go to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from maas_client.cli import _report
+from maas_client.cli._output import note, print_json
+from maas_client.types.report import ValidationReport
+
+INVALID = 3
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("files", nargs="+", metavar="FILE", help="chat files, JSON Lines")
+    parser.add_argument("--model", help="check for this model: its template, its length")
+    parser.add_argument(
+        "--target",
+        choices=("azureml", "foundry", "local"),
+        help="check for this service (default: --backend, else azureml)",
+    )
+    parser.add_argument(
+        "--validation", metavar="FILE", help="a validation file; checked against FILE too"
+    )
+    parser.add_argument("--epochs", type=float, help="for the ceiling on tokens times epochs")
+    parser.add_argument("--ignore", action="append", default=[], metavar="CODE",
+                        help="pass over this code; QUALITY_* means all of a group")  # fmt: skip
+    parser.add_argument("--warn", action="append", default=[], metavar="CODE",
+                        help="make this code a warning")  # fmt: skip
+    parser.add_argument("--format-only", action="store_true",
+                        help="format and service rules alone: no secrets, duplicates, tokens")  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="say nothing of files that are good")
+    parser.add_argument("--html", metavar="OUT", help="write the report as one page to send around")
+    parser.add_argument("--fix", metavar="OUT", help="write a mended copy; what is lost is listed")
+    parser.add_argument("--fix-drop", action="store_true",
+                        help="with --fix: leave out rows that cannot be mended")  # fmt: skip
+    parser.add_argument("--show-mask", action="store_true",
+                        help="print the first rows as the model reads them, what is learned in colour")  # fmt: skip
+    parser.add_argument("--rows", type=int, default=3, metavar="N", help="rows for --show-mask (3)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check the files; return 0 if all are valid, else 3."""
+    if args.show_mask:
+        from maas_client.cli import _mask
+
+        return _mask.run(args)
+    if args.fix:
+        from maas_client.cli import _fix
+
+        return _fix.run(args)
+    report = check(args)
+    if args.html:
+        from maas_client.dataset.html import render
+
+        Path(args.html).write_text(render(report), encoding="utf-8")
+        note(f"wrote {args.html}")
+    if args.json:
+        print_json(report)
+    elif _on_github():
+        print("\n".join(_report.annotations(report)))
+    elif sys.stdout.isatty():
+        _report.draw(report, quiet=args.quiet)
+    else:
+        print("\n".join(_report.plain(report, quiet=args.quiet)))
+    return 0 if report.ok else INVALID
+
+
+def check(args: argparse.Namespace) -> ValidationReport:
+    """Check the files that the arguments name."""
+    from maas_client.dataset import validate
+
+    sizes = sum(os.path.getsize(file) for file in args.files if os.path.isfile(file))
+    with _report.Bar(total=sizes, shown=sys.stderr.isatty()) as bar:
+        return validate(
+            *args.files,
+            model=args.model,
+            target=args.target or args.backend,
+            validation=args.validation,
+            ignore=args.ignore,
+            warn=args.warn,
+            epochs=args.epochs,
+            content=not args.format_only,
+            progress=bar.update,
+        )
+
+
+def _on_github() -> bool:
+    from maas_client._settings import Settings
+
+    return Settings.load().flag("github_actions")
