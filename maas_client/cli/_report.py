@@ -32,7 +32,7 @@ def plain(report: ValidationReport, *, quiet: bool = False) -> Iterator[str]:
             yield f"{file.path}: {_verdict(file)}"
 
 
-def annotations(report: ValidationReport) -> Iterator[str]:
+def for_github(report: ValidationReport) -> Iterator[str]:
     """Yield workflow commands by which GitHub shows each problem at its line."""
     for file in report.files:
         for problem in file.problems:
@@ -84,12 +84,15 @@ def draw(report: ValidationReport, *, quiet: bool = False) -> None:
     for file in report.files:
         if quiet and file.ok and not file.problems:
             continue
+        hinted: set[str] = set()
         for problem in file.problems:
-            console.print(_drawn(problem, _excerpt(file.path, problem)))
+            excerpt = _excerpt(file.path, problem)
+            console.print(_drawn(problem, excerpt, hint=problem.code not in hinted))
+            hinted.add(problem.code)
         console.print(_summary(file))
 
 
-def _drawn(problem: Problem, excerpt: tuple[str, int] | None) -> Text:
+def _drawn(problem: Problem, excerpt: tuple[str, int] | None, *, hint: bool) -> Text:
     from rich.text import Text
 
     colour = "red" if problem.severity == "error" else "yellow"
@@ -104,7 +107,9 @@ def _drawn(problem: Problem, excerpt: tuple[str, int] | None) -> Text:
         text.append(f"\n    {shown}\n    {' ' * at}")
         text.append("^", f"bold {colour}")
     text.append(f"\n    {problem.message}")
-    text.append(f"\n    {problem.hint}\n", "cyan")
+    if hint:
+        text.append(f"\n    {problem.hint}", "cyan")
+    text.append("\n")
     return text
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 
 from maas_client.cli import _report
-from maas_client.cli._output import note, print_json
+from maas_client.cli._output import print_json
 from maas_client.types.report import ValidationReport
 
 INVALID = 3
@@ -26,9 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         choices=("azureml", "foundry", "local"),
         help="check for this service (default: --backend, else azureml)",
     )
-    parser.add_argument(
-        "--validation", metavar="FILE", help="a validation file; checked against FILE too"
-    )
+    parser.add_argument("--validation", metavar="FILE", help="a validation file, checked as well")
     parser.add_argument("--epochs", type=float, help="for the ceiling on tokens times epochs")
     parser.add_argument("--ignore", action="append", default=[], metavar="CODE",
                         help="pass over this code; QUALITY_* means all of a group")  # fmt: skip
@@ -37,10 +34,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format-only", action="store_true",
                         help="format and service rules alone: no secrets, duplicates, tokens")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="say nothing of files that are good")
-    parser.add_argument("--html", metavar="OUT", help="write the report as one page to send around")
-    parser.add_argument("--fix", metavar="OUT", help="write a mended copy; what is lost is listed")
-    parser.add_argument("--fix-drop", action="store_true",
-                        help="with --fix: leave out rows that cannot be mended")  # fmt: skip
     parser.add_argument("--show-mask", action="store_true",
                         help="print the first rows as the model reads them, what is learned in colour")  # fmt: skip
     parser.add_argument("--rows", type=int, default=3, metavar="N", help="rows for --show-mask (3)")
@@ -52,20 +45,11 @@ def run(args: argparse.Namespace) -> int:
         from maas_client.cli import _mask
 
         return _mask.run(args)
-    if args.fix:
-        from maas_client.cli import _fix
-
-        return _fix.run(args)
     report = check(args)
-    if args.html:
-        from maas_client.dataset.html import render
-
-        Path(args.html).write_text(render(report), encoding="utf-8")
-        note(f"wrote {args.html}")
     if args.json:
         print_json(report)
     elif _on_github():
-        print("\n".join(_report.annotations(report)))
+        print("\n".join(_report.for_github(report)))
     elif sys.stdout.isatty():
         _report.draw(report, quiet=args.quiet)
     else:
