@@ -6,6 +6,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from maas_client.local.generate import protocol
@@ -46,13 +48,14 @@ class Engine:
         match message:
             case {"op": "chat", "id": str()}:
                 chat = protocol.chat_of(message)
-                self._host(chat.base).ask(chat)
+                base, adapter = _where(message)
+                self._host(base).ask(replace(chat, base=base, adapter=adapter))
             case {"op": "cancel", "id": str(name)}:
                 for host in self._hosts.values():
                     host.cancel(name)
             case {"op": "load"}:
                 started = self._clock()
-                base, adapter = protocol.base_of(message.get("base")), protocol.adapter_of(message)
+                base, adapter = _where(message)
                 host = self._host(base)
                 host.prepare(adapter)
                 yield {
@@ -62,7 +65,7 @@ class Engine:
                     "merged": adapter is not None and host.model.merged == adapter,
                 }
             case {"op": "unload"}:
-                self._unload(protocol.base_of(message.get("base")), protocol.adapter_of(message))
+                self._unload(*_where(message))
             case _:
                 raise AnswerError("invalid_request", "the line is no chat, cancel, load or unload")
 
@@ -88,3 +91,14 @@ class Engine:
         for base, host in list(self._hosts.items()):
             if host.forget_idle(self._idle_s):
                 del self._hosts[base]
+
+
+def _where(message: Mapping[str, Any]) -> tuple[Base, str | None]:
+    """Return the base and the adapter meant. A folder with a whole model in it (method Full) is a
+    base of its own."""
+    base, adapter = protocol.base_of(message.get("base")), protocol.adapter_of(message)
+    if adapter is not None:
+        folder = Path(adapter)
+        if (folder / "config.json").exists() and not (folder / "adapter_config.json").exists():
+            return replace(base, folder=adapter), None
+    return base, adapter

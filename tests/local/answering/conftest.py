@@ -1,0 +1,204 @@
+"""Small bases of several makes, adapters made by PEFT, and answers by transformers to compare with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from maas_client.local import tiny  # noqa: E402 - after the skip
+from maas_client.local.generate.host import Host  # noqa: E402
+from maas_client.local.generate.protocol import Base, Chat, Params  # noqa: E402
+
+QUIET = ["ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:peft"]
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "num_key_value_heads": 1,
+    "tie_word_embeddings": True,
+}
+LONG = {
+    "max_position_embeddings": 512,
+    "original_max_position_embeddings": 96,
+    "rope_scaling": {
+        "type": "longrope",
+        "short_factor": [1.0 + 0.01 * i for i in range(16)],
+        "long_factor": [1.5 + 0.5 * i for i in range(16)],
+    },
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            for text in QUIET:
+                item.add_marker(pytest.mark.filterwarnings(text))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Bench:
+    """A base folder, and both ways to answer from it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.base = Base(str(folder), "phi3")
+        self._counter = 0
+
+    def host(self, max_rows: int = 16, clock: Callable[[], float] | None = None) -> Host:
+        return Host(self.base, max_rows, clock) if clock else Host(self.base, max_rows)
+
+    def chat(self, text: str, adapter: Path | None = None, **params: Any) -> Chat:
+        self._counter += 1
+        return Chat(
+            id=str(self._counter),
+            base=self.base,
+            adapter=str(adapter) if adapter else None,
+            messages=[{"role": "user", "content": text}],
+            tools=None,
+            params=Params(**{"temperature": 0.0, "max_tokens": 24, **params}),
+        )
+
+    def reference(self, host: Host, chat: Chat, adapter: Path | None = None) -> list[int]:
+        """Return what ``transformers.generate`` writes, greedily, with PEFT if there is an adapter."""
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32)
+        if adapter is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, adapter)
+        model.eval()
+        prompt = host.model.spelling.prompt(chat)
+        with torch.inference_mode():
+            out = model.generate(
+                input_ids=torch.tensor([prompt]),
+                attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+                max_new_tokens=chat.params.max_tokens,
+                do_sample=False,
+                eos_token_id=sorted(host.model.spelling.ends),
+                pad_token_id=0,
+            )
+        return out[0, len(prompt) :].tolist()
+
+
+def drain(host: Host) -> dict[str, dict[str, Any]]:
+    """Step until all is answered; return per id its text, tokens, reason, usage or error."""
+    rows = {row.chat.id: row for row in host._rows()}
+    got: dict[str, dict[str, Any]] = {}
+    while host.busy:
+        rows |= {row.chat.id: row for row in host._rows()}
+        for said in host.step():
+            one = got.setdefault(said["id"], {"text": ""})
+            one["text"] += said.get("delta", "")
+            one |= {k: v for k, v in said.items() if k not in {"id", "delta"}}
+    for name, one in got.items():
+        one["tokens"] = rows[name].tokens[rows[name].asked :]
+    return got
+
+
+def make_base(folder: Path, **changes: Any) -> Path:
+    """Write ``tiny``, or with ``changes`` to its configuration another architecture."""
+    folder.mkdir()
+    tiny.fill(folder)
+    if changes:
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        config = json.loads((folder / "config.json").read_text()) | changes
+        (folder / "config.json").write_text(json.dumps(config))
+        torch.manual_seed(1)
+        kept = (folder / "generation_config.json").read_text()
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.08)
+        model.save_pretrained(folder)
+        (folder / "generation_config.json").write_text(kept)
+    return folder
+
+
+def make_adapter(base: Path, folder: Path, seed: int, **config: Any) -> Path:
+    """Have PEFT write an adapter with weights that change the answers."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"} | config
+    tuned = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
+    torch.manual_seed(seed)
+    for name, parameter in tuned.named_parameters():
+        if "lora_A" in name or "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+        elif "magnitude" in name:
+            parameter.data.mul_(1 + 0.2 * torch.rand_like(parameter))
+    tuned.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("answering")
+
+
+@pytest.fixture(scope="session")
+def phi(room: Path) -> Bench:
+    """Phi-3: fused layers, no shared keys."""
+    return Bench(make_base(room / "phi"))
+
+
+@pytest.fixture(scope="session")
+def llama(room: Path) -> Bench:
+    """Llama: all heads share one key, the head is the embedding."""
+    return Bench(make_base(room / "llama", **LLAMA))
+
+
+@pytest.fixture(scope="session")
+def long(room: Path) -> Bench:
+    """Phi-3 with two position encodings (as Phi-4-mini and Phi-3-128k), switched at 96 tokens."""
+    return Bench(make_base(room / "long", **LONG))
+
+
+@pytest.fixture(scope="session")
+def window(room: Path) -> Bench:
+    """Phi-3 that sees the last 40 tokens only (as Phi-3-mini-4k its last 2047)."""
+    return Bench(make_base(room / "window", sliding_window=40))
+
+
+@pytest.fixture(scope="session")
+def adapters(room: Path, phi: Bench) -> list[Path]:
+    """LoRA, DoRA, rank-stabilised LoRA on some layers with a pattern of its own."""
+    return [
+        make_adapter(phi.folder, room / "lora", 1),
+        make_adapter(phi.folder, room / "dora", 2, use_dora=True),
+        make_adapter(
+            phi.folder,
+            room / "rslora",
+            3,
+            use_rslora=True,
+            target_modules=["qkv_proj", "down_proj"],
+            alpha_pattern={"down_proj": 2},
+        ),
+    ]
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Callable[[Path], Path]:
+    """Copy a folder where a test may break it."""
+
+    def copy(folder: Path) -> Path:
+        return Path(shutil.copytree(folder, tmp_path / folder.name))
+
+    return copy
