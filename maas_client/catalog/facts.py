@@ -43,6 +43,7 @@ class Offer:
     target: Target
     began: date | None
     ended: date | None
+    source: Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class ModelFacts:
     tunable_on: frozenset[Target]
     """Targets with a fine-tuning offer, past or present; ``retired_on`` says what is past."""
     train_regions: frozenset[str]
-    """Empty: not known."""
+    """Of a workspace (the azureml target). Empty: not known."""
     deploy_regions: frozenset[str]
     compute_sizes: tuple[str, ...]
     """Azure VM sizes on which fine-tuning with ``compute=`` is supported."""

@@ -60,6 +60,8 @@ def _models(over: Override) -> Mapping[str, ModelFacts]:
         for fact, value in over.models.get(name, {}).items():
             facts[fact] = _merge(facts.get(fact), value)
             said_by[fact] = over.source
+            if fact == "offers":
+                facts[fact] = [{**offer, "source": over.source} for offer in value]
         found[name] = _build(name, facts, said_by)
     return MappingProxyType(found)
 
@@ -70,8 +72,10 @@ def _collect(data: Mapping[str, Any], name: str) -> tuple[dict[str, Any], dict[s
     for statement in data["models"].get(name, ()):
         source = sources_of(data, statement["source"], statement["as_of"])
         for fact, value in statement["says"].items():
-            facts[fact] = value
             said_by[fact] = source
+            if fact == "offers":  # the one fact that several sources add to
+                value = [*facts.get(fact, ()), *({**offer, "source": source} for offer in value)]
+            facts[fact] = value
     return facts, said_by
 
 
@@ -122,4 +126,4 @@ def _shape(fact: str, value: Any) -> Any:
 
 def _offer(said: Mapping[str, Any]) -> Offer:
     began, ended = (date.fromisoformat(said[k]) if said.get(k) else None for k in ("from", "to"))
-    return Offer(target=said["target"], began=began, ended=ended)
+    return Offer(target=said["target"], began=began, ended=ended, source=said["source"])

@@ -106,6 +106,7 @@ def test_a_region_is_equal_or_it_is_not() -> None:
     catalog.check_region(catalog.get("Phi-4-mini"), "Sweden Central", "deploy")
     with pytest.raises(UnsupportedError, match="swedencentral"):
         catalog.check_region(catalog.get("Phi-4-mini"), "Sweden Central")
+    assert catalog.get("Llama-3.3-70B").train_regions == {"westus3"}
     with pytest.raises(UnsupportedError, match="usgovvirginia"):
         catalog.check_region(catalog.get("Phi-4-mini"), "usgovvirginia")
 

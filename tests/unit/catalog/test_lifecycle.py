@@ -62,9 +62,9 @@ def test_a_notice_for_those_who_only_warn() -> None:
         ("Phi-4-multimodal", {"azureml", "local"}),
         ("Phi-4-reasoning", set()),
         ("Phi-4-mini-reasoning", set()),
-        ("Ministral-3B", {"foundry", "local"}),
+        ("Ministral-3B", {"azureml", "foundry", "local"}),
         ("Qwen-32B", {"foundry", "local"}),
-        ("Llama-3.3-70B-Instruct", {"foundry", "local"}),
+        ("Llama-3.3-70B-Instruct", {"azureml", "foundry", "local"}),
         ("gpt-oss-20b", {"foundry", "local"}),
         ("smollm2-135m", {"local"}),
         ("tiny", {"local"}),
@@ -98,6 +98,8 @@ def test_the_history_of_the_offers() -> None:
     assert catalog.get("Phi-3.5-mini").offers[0].began == date(2024, 10, 31)
     assert catalog.get("Phi-3-small").offers == ()
     assert catalog.get("Phi-4-mini").offers[0].ended is None
+    said = {offer.target: offer.source.id for offer in catalog.get("Ministral-3B").offers}
+    assert said == {"foundry": "docs-foundry-tuning", "azureml": "docs-regions"}
 
 
 def test_replacements_exist_and_are_not_retired_themselves() -> None:
