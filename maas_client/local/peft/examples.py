@@ -1,7 +1,9 @@
 """Rows to token ids, each with whether the model learns to write it. Needs a tokenizer, no torch.
 
 The whole text is tokenised once, exactly as it will be read, and the mask follows from where each
-token stands in the text: never from a search for some token.
+token stands in the text: never from a search for some token. Where a token would reach from the
+prompt into an answer (an answer that begins with white space), prompt and answer are tokenised
+apart, as they are when the model answers.
 """
 
 from __future__ import annotations
@@ -74,6 +76,8 @@ def encode(
         each = zip(part, texts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
         for (line, _), segments, ids, offsets in each:
             learned = mask(segments, offsets)
+            if _straddles(segments, offsets):
+                ids, learned = _apart(segments, ids, learned, tokenizer)
             if len(ids) > max_length:
                 tally.cut.append(line)
                 ids, learned = ids[:max_length], learned[:max_length]
@@ -89,11 +93,7 @@ def encode(
 
 
 def mask(segments: Sequence[Segment], offsets: Offsets) -> list[bool]:
-    """Return for each token whether it begins inside a learned segment.
-
-    A token that begins before an answer and reaches into it is not learned: the model never
-    writes it after the prompt as the prompt is read.
-    """
+    """Return for each token whether it begins inside a learned segment."""
     spans = _learned_spans(segments)
     span = next(spans, None)
     learned = []
@@ -102,6 +102,29 @@ def mask(segments: Sequence[Segment], offsets: Offsets) -> list[bool]:
             span = next(spans, None)
         learned.append(span is not None and span[0] <= start)
     return learned
+
+
+def _straddles(segments: Sequence[Segment], offsets: Offsets) -> bool:
+    """Tell whether some token begins before an answer and ends inside it."""
+    starts = {start for start, _ in _learned_spans(segments)}
+    begun = {start for start, _ in offsets}
+    return not starts <= begun
+
+
+def _apart(
+    segments: Sequence[Segment], ids: list[int], learned: list[bool], tokenizer: Any
+) -> tuple[list[int], list[bool]]:
+    """Return ids and mask of segments tokenised one by one, if that reads the same.
+
+    It does not with tokenisers that put a space before whatever they are given: then the token
+    that straddles stays, and is not learned.
+    """
+    pieces = [tokenizer(one.text, add_special_tokens=False)["input_ids"] for one in segments]
+    joined = [number for piece in pieces for number in piece]
+    if tokenizer.decode(joined) != tokenizer.decode(ids):
+        return ids, learned
+    marks = [[one.learned] * len(piece) for one, piece in zip(segments, pieces, strict=True)]
+    return joined, [mark for piece in marks for mark in piece]
 
 
 def _learned_spans(segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:

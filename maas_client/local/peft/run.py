@@ -15,7 +15,8 @@ from typing import Any
 
 import torch  # noqa: TID253 - this module is imported by the training process only
 
-from maas_client.errors import DatasetError, MaasError
+from maas_client.errors import MaasError
+from maas_client.local.bases import Base
 from maas_client.local.peft import checkpoints, saving
 from maas_client.local.peft.examples import Tally
 from maas_client.local.peft.job import Job, Validation
@@ -80,6 +81,7 @@ def _begin(job: Job, emit: Emit) -> Validation:
         emit({"event": "message", "level": level, "message": text})
     for text in job.warnings:
         emit({"event": "message", "level": "warning", "message": text})
+    emit({"event": "message", "level": "info", "message": Base(**job.base).sentence()})
     emit({"event": "message", "level": "info", "message": f"Trained: {job.coverage.sentence()}."})
     if notes is not None:
         said = f"Resumed after step {job.run.step} of {job.run.total}."
@@ -271,6 +273,3 @@ def _told(error: BaseException) -> str | None:
             "gradient_checkpointing=true, or method QLoRA."
         )
     return None
-
-
-__all__ = ["DatasetError", "run"]

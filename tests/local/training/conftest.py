@@ -1,0 +1,71 @@
+"""A tiny base, some talk, and training done the plain way to compare with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from maas_client.chat import TEMPLATES  # noqa: E402 - after the skip
+from maas_client.local import bases  # noqa: E402
+from maas_client.local.peft import loading  # noqa: E402
+from maas_client.local.peft.examples import Example, encode  # noqa: E402
+from tests.local.training.rows import talk  # noqa: E402
+
+# What others print on import or use of their own deprecated names is not ours to mend.
+QUIET = [
+    "ignore::DeprecationWarning",
+    "ignore::FutureWarning",
+    "ignore:.*gradient_checkpointing.*",
+    "ignore:.*lr_scheduler.*",
+    "ignore:Using a target size",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            for text in QUIET:
+                item.add_marker(pytest.mark.filterwarnings(text))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> bases.Base:
+    return bases.resolve("Phi-3-mini-4k-instruct", "tiny", tmp_path_factory.mktemp("bases"))
+
+
+@pytest.fixture(scope="session")
+def tokenizer(base: bases.Base) -> Any:
+    return loading.load_tokenizer(base.folder)
+
+
+@pytest.fixture(scope="session")
+def examples(tokenizer: Any) -> list[Example]:
+    found, tally = encode(enumerate(talk(12), 1), tokenizer, TEMPLATES["phi3"], 4096)
+    assert len(found) == 12
+    assert not tally.dropped
+    return found
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Callable[..., str]:
+    def write(rows: list[dict[str, Any]], name: str = "train.jsonl") -> str:
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(path)
+
+    return write

@@ -1,0 +1,27 @@
+"""Chat rows for tests of training."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+
+def talk(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows of different lengths, some with several turns, some answers not to be learned."""
+    draw = random.Random(seed)
+    words = ["aye", "bee", "sea", "dee", "eel", "sun", "moon", "rain", "Köln", "🦆", "12", "<b>"]
+
+    def text(most: int) -> str:
+        return " ".join(draw.choices(words, k=draw.randint(1, most)))
+
+    rows = []
+    for at in range(count):
+        messages: list[dict[str, Any]] = []
+        if at % 3 == 0:
+            messages.append({"role": "system", "content": text(6)})
+        for turn in range(1 + at % 2):
+            messages.append({"role": "user", "content": text(12)})
+            answer = {"role": "assistant", "content": text(15)}
+            messages.append(answer | ({"weight": 0} if turn == 0 and at % 4 == 1 else {}))
+        rows.append({"messages": messages})
+    return rows

@@ -1,0 +1,115 @@
+"""What is learned, decoded back, is what the assistant says; for every template and tokenizer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from maas_client._settings import Settings  # noqa: E402 - after the skip
+from maas_client.chat import TEMPLATES, Segment, render  # noqa: E402
+from maas_client.errors import DatasetError  # noqa: E402
+from maas_client.local.peft import loading  # noqa: E402
+from maas_client.local.peft.examples import Example, encode, mask  # noqa: E402
+from tests.local.training.rows import talk  # noqa: E402
+
+TOOL_ROW = {
+    "messages": [
+        {"role": "user", "content": "Köln?"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"function": {"name": "weather", "arguments": '{"city": "Köln"}'}}],
+        },
+        {"role": "tool", "content": "3°"},
+        {"role": "assistant", "content": "  \n3 degrees. 🦆\n"},
+    ],
+    "tools": [{"type": "function", "function": {"name": "weather", "parameters": {}}}],
+}
+
+
+def _smollm2() -> Any:
+    folder = Settings.load().cache_path() / "smollm2-135m"
+    if not (folder / "manifest.json").exists():
+        pytest.skip("smollm2-135m has not been pulled")
+    return loading.load_tokenizer(str(folder))
+
+
+def learned_text(example: Example, tokenizer: Any) -> str:
+    kept = [i for i, learned in zip(example.ids, example.learned, strict=True) if learned]
+    return str(tokenizer.decode(kept))
+
+
+@pytest.mark.parametrize("name", sorted(TEMPLATES))
+def test_the_mask_decodes_to_the_answers(name: str, tokenizer: Any) -> None:
+    template = TEMPLATES[name]
+    rows: list[dict[str, Any]] = talk(24) + ([TOOL_ROW] if template.tools else [])
+    found, _ = encode(enumerate(rows, 1), tokenizer, template, 4096)
+    by_line = {example.line: example for example in found}
+    for line, row in enumerate(rows, 1):
+        segments = render(row["messages"], row.get("tools"), template)
+        said = "".join(segment.text for segment in segments if segment.learned)
+        assert learned_text(by_line[line], tokenizer) == said
+        assert said.endswith(template.end_of_turn)
+        whole = "".join(segment.text for segment in segments)
+        assert tokenizer.decode(by_line[line].ids) == whole
+
+
+def test_the_mask_decodes_to_the_answers_with_a_real_vocabulary() -> None:
+    tokenizer = _smollm2()
+    template = TEMPLATES["smollm2"]
+    rows = [*talk(24), TOOL_ROW]
+    found, _ = encode(enumerate(rows, 1), tokenizer, template, 4096)
+    for row, example in zip(rows, found, strict=True):
+        segments = render(row["messages"], row.get("tools"), template)
+        said = "".join(segment.text for segment in segments if segment.learned)
+        assert learned_text(example, tokenizer) == said
+
+
+def test_microsofts_tool_sample_is_learned_exactly(tokenizer: Any) -> None:
+    path = Path("/work/shared/data/foundry_stock_toolcall_train.jsonl")
+    if not path.exists():
+        pytest.skip("the shared data is not here")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    found, tally = encode(enumerate(rows, 1), tokenizer, TEMPLATES["phi4-mini"], 1 << 20)
+    assert (tally.rows, tally.dropped, tally.cut) == (86, [], [])
+    for row, example in zip(rows, found, strict=True):
+        segments = render(row["messages"], row["tools"], TEMPLATES["phi4-mini"])
+        said = "".join(segment.text for segment in segments if segment.learned)
+        assert learned_text(example, tokenizer) == said
+
+
+def test_a_token_that_begins_before_the_answer_is_not_learned() -> None:
+    segments = [Segment("ab", learned=False), Segment("cd", learned=True), Segment("e", False)]
+    assert mask(segments, [(0, 1), (1, 3), (3, 4), (4, 5)]) == [False, False, True, False]
+
+
+def test_rows_that_are_cut_or_left_with_nothing_are_counted(tokenizer: Any) -> None:
+    def row(question: str, answer: str) -> dict[str, Any]:
+        return {
+            "messages": [
+                {"role": "user", "content": question},
+                {"role": "assistant", "content": answer},
+            ]
+        }
+
+    rows = [row("q", "a" * 10), row("q", "a" * 100), row("q" * 100, "a")]
+    found, tally = encode(enumerate(rows, 1), tokenizer, TEMPLATES["phi3"], 40)
+    assert [example.line for example in found] == [1, 2]
+    assert (tally.rows, tally.cut, tally.dropped) == (3, [2, 3], [3])
+    assert len(found[1].ids) == 40
+    assert tally.learned_tokens == sum(example.learned_tokens for example in found)
+
+
+def test_a_merged_system_message_is_counted(tokenizer: Any) -> None:
+    _, tally = encode(enumerate(talk(6), 1), tokenizer, TEMPLATES["phi3-medium"], 4096)
+    assert tally.merged == [1, 4]
+
+
+def test_a_row_that_does_not_fit_the_template_names_its_line(tokenizer: Any) -> None:
+    with pytest.raises(DatasetError, match=r"line 7: phi3's template has no place for tools"):
+        encode([(7, TOOL_ROW)], tokenizer, TEMPLATES["phi3"], 4096)

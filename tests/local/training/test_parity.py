@@ -1,0 +1,154 @@
+"""Packed training gives the losses and gradients of one example at a time, for every method.
+
+The other side is plain PEFT on transformers' own attention, one document per forward, no code of
+ours but the optimiser's settings.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+peft = pytest.importorskip("peft")
+
+transformers = pytest.importorskip("transformers")
+
+from maas_client.local.bases import Base  # noqa: E402 - after the skips
+from maas_client.local.peft import adapters, loading  # noqa: E402
+from maas_client.local.peft.engine import Engine  # noqa: E402
+from maas_client.local.peft.examples import Example  # noqa: E402
+from maas_client.local.peft.learner import Learner  # noqa: E402
+from maas_client.local.peft.packs import Limits, batches, total_steps  # noqa: E402
+from maas_client.local.peft.recipe import Recipe  # noqa: E402
+from maas_client.local.peft.train import Run, optimizer_for, train  # noqa: E402
+
+METHODS = ["LoRA", "rsLoRA", "DoRA", "QLoRA", "Full"]
+NEAR = 1e-4
+
+
+def recipe_for(method: str, **more: Any) -> Recipe:
+    return Recipe(
+        method=method,  # type: ignore[arg-type]
+        learning_rate=1e-3,
+        batch_size=more.pop("batch_size", 4),
+        max_grad_norm=0.0,
+        **more,
+    )
+
+
+def plain_model(base: Base, recipe: Recipe) -> torch.nn.Module:
+    extra: dict[str, Any] = {}
+    if recipe.method == "QLoRA":
+        extra["quantization_config"] = transformers.BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.float32,
+        )
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        base.folder, dtype=torch.float32, **extra
+    )
+    if recipe.method == "Full":
+        return model
+    model.requires_grad_(False)
+    torch.manual_seed(recipe.seed)
+    config = peft.LoraConfig(
+        r=recipe.r,
+        lora_alpha=recipe.alpha,
+        target_modules=["qkv_proj", "o_proj", "gate_up_proj", "down_proj"],
+        use_dora=recipe.method == "DoRA",
+        use_rslora=recipe.method == "rsLoRA",
+        task_type="CAUSAL_LM",
+    )
+    return peft.get_peft_model(model, config)
+
+
+def plain_steps(
+    base: Base, recipe: Recipe, examples: list[Example]
+) -> list[tuple[float, dict[str, torch.Tensor]]]:
+    """Losses and gradients, one example per forward."""
+    model = plain_model(base, recipe)
+    model.train()
+    weights = [w for w in model.parameters() if w.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
+    by_line = {example.line: example for example in examples}
+    told = []
+    todo = list(batches(examples, recipe, limits=Limits()))
+    for batch in todo:
+        total = 0.0
+        for line in batch.lines:
+            example = by_line[line]
+            logits = model(input_ids=torch.tensor([example.ids])).logits[0, :-1]
+            targets = torch.tensor(example.ids)[1:]
+            kept = torch.tensor(example.learned)[1:]
+            loss = torch.nn.functional.cross_entropy(logits[kept], targets[kept], reduction="sum")
+            (loss / batch.learned).backward()
+            total += loss.item()
+        grads = {name: w.grad.clone() for name, w in model.named_parameters() if w.grad is not None}
+        told.append((total / batch.learned, grads))
+        optimizer.step()
+        optimizer.zero_grad()
+    return told
+
+
+def our_steps(
+    base: Base, recipe: Recipe, examples: list[Example], limits: Limits
+) -> list[tuple[float, dict[str, torch.Tensor]]]:
+    model, _ = adapters.attach(loading.load_model(base.folder, recipe, "cpu"), recipe)
+    loading.save_memory(model, recipe)
+    learner = Learner(model)
+    engine = Engine.start(learner, optimizer_for(learner, recipe), "cpu")
+    kept: list[dict[str, torch.Tensor]] = []
+    step_of = engine.optimizer.step
+
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        kept.append(
+            {
+                name.removeprefix("model."): w.grad.clone()
+                for name, w in learner.named_parameters()
+                if w.grad is not None
+            }
+        )
+        return step_of(*args, **kwargs)
+
+    engine.optimizer.step = spy
+    run = Run(total=total_steps(len(examples), recipe))
+    todo = batches(examples, recipe, limits=limits)
+    losses = [step.loss for step in train(engine.learner, todo, recipe, run, engine)]
+    return list(zip(losses, kept, strict=True))
+
+
+def assert_same(ours: list[Any], plain: list[Any]) -> None:
+    assert len(ours) == len(plain) > 1
+    for (our_loss, our_grads), (loss, grads) in zip(ours, plain, strict=True):
+        assert our_loss == pytest.approx(loss, abs=NEAR)
+        assert set(our_grads) == set(grads)
+        largest = max(float(grad.abs().max()) for grad in grads.values())
+        assert largest > 1e-3, "there is something to compare"
+        for name, grad in grads.items():
+            assert float((our_grads[name] - grad).abs().max()) < NEAR * max(1.0, largest), name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_packed_is_one_at_a_time(method: str, base: Base, examples: list[Example]) -> None:
+    recipe = recipe_for(method, schedule="constant", weight_decay=0.0)
+    assert_same(our_steps(base, recipe, examples, Limits()), plain_steps(base, recipe, examples))
+
+
+@pytest.mark.parametrize("method", ["LoRA", "DoRA"])
+def test_accumulated_is_one_at_a_time(method: str, base: Base, examples: list[Example]) -> None:
+    recipe = recipe_for(method, batch_size=2, accumulate=3, schedule="constant", weight_decay=0.0)
+    assert_same(our_steps(base, recipe, examples, Limits()), plain_steps(base, recipe, examples))
+
+
+def test_small_packs_are_one_at_a_time(base: Base, examples: list[Example]) -> None:
+    recipe = recipe_for("LoRA", batch_size=6, schedule="constant", weight_decay=0.0)
+    ours = our_steps(base, recipe, examples, Limits(tokens=150))
+    assert_same(ours, plain_steps(base, recipe, examples))
+
+
+def test_forgotten_activations_change_nothing(base: Base, examples: list[Example]) -> None:
+    recipe = recipe_for("LoRA", checkpoint_activations=True, schedule="constant", weight_decay=0.0)
+    assert_same(our_steps(base, recipe, examples, Limits()), plain_steps(base, recipe, examples))

@@ -1,0 +1,90 @@
+"""Every vocabulary means the same recipe; what nobody knows is an error that helps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from maas_client.errors import ConfigError
+from maas_client.local.peft.recipe import Recipe, from_names
+
+
+def test_the_default_is_the_services_own_recipe() -> None:
+    recipe = from_names({})
+    assert (recipe.method, recipe.r, recipe.alpha, recipe.dropout) == ("LoRA", 8, 128.0, 0.0)
+    assert (recipe.schedule, recipe.weight_decay, recipe.seed) == ("cosine", 0.1, 42)
+    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (1, 1, 2e-5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "field", "value"),
+    [
+        ({"epochs": 3}, "epochs", 3),
+        ({"num_train_epochs": "3"}, "epochs", 3),
+        ({"n_epochs": 3}, "epochs", 3),
+        ({"n_epochs": "auto"}, "epochs", 1),
+        ({"per_device_train_batch_size": "4"}, "batch_size", 4),
+        ({"learning_rate": "0.00002"}, "learning_rate", 2e-5),
+        ({"learning_rate_multiplier": 0.5}, "learning_rate", 1e-5),
+        ({"method": "qlora"}, "method", "QLoRA"),
+        ({"apply_lora": "true"}, "method", "LoRA"),
+        ({"apply_lora": "false"}, "method", "Full"),
+        ({"lora_alpha": 16, "method": "DoRA"}, "alpha", 16.0),
+        ({"max_seq_length": -1}, "max_length", None),
+        ({"max_seq_length": 512}, "max_length", 512),
+        ({"max_steps": -1}, "max_steps", None),
+        ({"max_steps": 7}, "max_steps", 7),
+        ({"lr_scheduler_type": "cosine_with_restarts"}, "schedule", "cosine_with_restarts"),
+        ({"precision": "16"}, "precision", "16"),
+        ({"apply_deepspeed": "true"}, "deepspeed_stage", 2),
+        ({"apply_deepspeed": "true", "deepspeed_stage": "3"}, "deepspeed_stage", 3),
+        ({"deepspeed_stage": "3"}, "deepspeed_stage", None),
+        ({"num_nodes_finetune": 2, "number_of_gpu_to_use_finetuning": 2}, "processes", 4),
+        ({"target_modules": "qkv_proj, o_proj"}, "targets", ("qkv_proj", "o_proj")),
+        ({"target_modules": "all-linear"}, "targets", None),
+        ({"apply_early_stopping": "true"}, "early_stopping", True),
+        ({"gradient_accumulation_steps": 8}, "accumulate", 8),
+        ({"pad_to_max_length": "true", "compute_finetune": "gpu"}, "epochs", 1),
+    ],
+)
+def test_a_name_and_its_meaning(asked: dict[str, Any], field: str, value: Any) -> None:
+    assert getattr(from_names(asked), field) == value
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"learning_rat": 1e-3}, "Did you mean learning_rate"),
+        ({"num_epochs": 3}, "Did you mean"),
+        ({"zzz": 1}, "no hyperparameter is named 'zzz'"),
+        ({"epochs": 0}, "at least 1"),
+        ({"epochs": 1.5}, "whole number"),
+        ({"epochs": True}, "whole number"),
+        ({"learning_rate": "nan"}, "at most 1"),
+        ({"learning_rate": 0}, "above 0"),
+        ({"method": "GaLore"}, "one of LoRA, QLoRA"),
+        ({"apply_lora": "yes"}, "true or false"),
+        ({"epochs": 2, "num_train_epochs": 3}, "contradicts"),
+        ({"apply_lora": "false", "method": "DoRA"}, "apply_lora is false"),
+        ({"apply_lora": "true", "method": "Full"}, "apply_lora is true"),
+        ({"apply_deepspeed": "true", "auto_find_batch_size": "true"}, "cannot be combined"),
+        (
+            {"apply_deepspeed": "true", "deepspeed_stage": "3", "apply_ort": "true"},
+            "deepspeed_stage 3 and apply_ort",
+        ),
+        ({"apply_ort": "true"}, "apply_ort is not available"),
+        ({"trust_remote_code": "true"}, "no code of a model is run"),
+        ({"deepspeed": "azureml:ds.json"}, "use deepspeed_stage"),
+        ({"metric_for_best_model": "f1"}, "metric_for_best_model is loss"),
+        ({"learning_rate": 1e-3, "learning_rate_multiplier": 2}, "cannot both be given"),
+    ],
+)
+def test_what_cannot_be_is_refused(asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_names(asked)
+    assert message in str(caught.value)
+
+
+def test_two_names_for_one_thing_may_agree() -> None:
+    assert from_names({"epochs": 2, "num_train_epochs": "2"}) == Recipe(epochs=2)

@@ -1,0 +1,296 @@
+"""A whole job: its events, its files, its failures, and that a killed one ends in the same bytes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+peft = pytest.importorskip("peft")
+transformers = pytest.importorskip("transformers")
+
+from maas_client.local import durable  # noqa: E402 - after the skips
+from maas_client.local.bases import Base  # noqa: E402
+from maas_client.local.peft import checkpoints  # noqa: E402
+from maas_client.local.peft import run as running  # noqa: E402
+from maas_client.local.peft.run import run  # noqa: E402
+from tests.local.training.rows import talk  # noqa: E402
+
+Data = Callable[..., str]
+QUICK = {"batch_size": 4, "learning_rate": 1e-3}
+
+
+class KilledError(Exception):
+    """Stands in for a kill, between two events."""
+
+
+def spec(base: Base, data: Data, out: Path, recipe: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "job": "job-1",
+        "model": "Phi-3-mini-4k-instruct",
+        "base": base.as_dict(),
+        "train": data(talk(12)),
+        "validation": None,
+        "recipe": QUICK | recipe,
+        "out": str(out),
+        "threads": 1,
+        "device": "cpu",
+    } | more
+
+
+def go(asked: dict[str, Any], until: Callable[[dict[str, Any]], bool] | None = None) -> list[Any]:
+    events: list[dict[str, Any]] = []
+
+    def emit(event: dict[str, Any]) -> None:
+        json.dumps(event)
+        events.append(event)
+        if until and until(event):
+            raise KilledError
+
+    if until:
+        with pytest.raises(KilledError):
+            run(asked, emit, lambda: False)
+    else:
+        run(asked, emit, lambda: False)
+    return events
+
+
+def of(kind: str, events: list[Any]) -> list[dict[str, Any]]:
+    return [event for event in events if event["event"] == kind]
+
+
+def test_a_job_tells_its_whole_story(base: Base, data: Data, tmp_path: Path) -> None:
+    held = data(talk(6, seed=9), "valid.jsonl")
+    asked = spec(base, data, tmp_path / "out", {"epochs": 2}, validation=held)
+    events = go(asked)
+    (started,) = of("started", events)
+    assert (started["steps"], started["examples"], started["method"]) == (6, 12, "LoRA")
+    assert started["base"]["name"] == "tiny"
+    assert started["template"]["name"] == "phi3"
+    assert started["coverage"]["covered"]["qkv_proj"] == 2
+    steps = of("step", events)
+    assert [event["step"] for event in steps] == [1, 2, 3, 4, 5, 6]
+    assert steps[0]["learning_rate"] == pytest.approx(1e-3)
+    assert steps[-1]["train_loss"] < steps[0]["train_loss"] - 0.3
+    evals = of("eval", events)
+    assert [event["step"] for event in evals] == [0, 3, 6]
+    assert evals[-1]["valid_loss"] < evals[0]["valid_loss"] - 0.3
+    assert 0 < evals[-1]["valid_token_accuracy"] < 1
+    (done,) = of("done", events)
+    assert events[-1] is done
+    assert done["metrics"]["base_valid_loss"] == evals[0]["valid_loss"]
+    assert done["metrics"]["merge_difference"] < 1e-4
+    assert any("stands in for it" in event["message"] for event in of("message", events))
+
+
+def test_the_adapter_loads_in_plain_peft(base: Base, data: Data, tmp_path: Path) -> None:
+    held = data(talk(6, seed=9), "valid.jsonl")
+    events = go(spec(base, data, tmp_path / "out", {}, validation=held))
+    (done,) = of("done", events)
+    folder = Path(done["adapter"])
+    assert durable.is_complete(folder)
+    assert (folder / "LICENSE").exists()
+    plain = transformers.AutoModelForCausalLM.from_pretrained(base.folder)
+    model = peft.PeftModel.from_pretrained(plain, folder)
+    weights = [w for name, w in model.named_parameters() if "lora_B" in name]
+    assert len(weights) == 8
+    assert all(float(w.abs().max()) > 0 for w in weights)
+    assert json.loads((folder / "adapter_config.json").read_text())["target_modules"] == [
+        "down_proj",
+        "gate_up_proj",
+        "o_proj",
+        "qkv_proj",
+    ]
+
+
+def test_full_leaves_a_whole_model(base: Base, data: Data, tmp_path: Path) -> None:
+    (done,) = of("done", go(spec(base, data, tmp_path / "out", {"method": "Full"})))
+    model = transformers.AutoModelForCausalLM.from_pretrained(done["adapter"])
+    assert model.config.model_type == "phi3"
+    assert (Path(done["adapter"]) / "tokenizer.json").exists()
+
+
+def test_a_merged_model_is_written_when_asked(base: Base, data: Data, tmp_path: Path) -> None:
+    go(spec(base, data, tmp_path / "out", {"merge_lora_weights": "true"}))
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "merged")
+    assert "lora" not in " ".join(name for name, _ in model.named_parameters())
+
+
+def bytes_of(out: Path) -> bytes:
+    return (out / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+STEADY = {"epochs": 2, "save_steps": 1, "lora_dropout": 0.1, "gradient_accumulation_steps": 2}
+
+
+@pytest.mark.parametrize("method", ["LoRA", "DoRA"])
+def test_a_run_killed_at_every_step_ends_in_the_same_bytes(
+    method: str, base: Base, data: Data, tmp_path: Path
+) -> None:
+    recipe = STEADY | {"method": method}
+    go(spec(base, data, tmp_path / "whole", recipe))
+    out = tmp_path / "killed"
+    for step in range(1, 4):
+        events = go(spec(base, data, out, recipe), lambda e, at=step: e.get("step") == at)
+        assert of("started", events)[0]["resumed_from"] == (step - 2 if step > 2 else None)
+    events = go(spec(base, data, out, recipe))
+    assert of("started", events)[0]["resumed_from"] == 2
+    assert bytes_of(out) == bytes_of(tmp_path / "whole")
+
+
+def test_a_kill_inside_a_checkpoint_loses_that_checkpoint_only(
+    base: Base, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go(spec(base, data, tmp_path / "whole", STEADY))
+    out, seal = tmp_path / "killed", durable.seal
+    seen = []
+
+    def cut(folder: Path) -> None:
+        seen.append(folder)
+        if len(seen) == 2:
+            raise KilledError
+        seal(folder)
+
+    monkeypatch.setattr(durable, "seal", cut)
+    with pytest.raises(KilledError):
+        run(spec(base, data, out, STEADY), lambda _: None, lambda: False)
+    monkeypatch.undo()
+    events = go(spec(base, data, out, STEADY))
+    assert of("started", events)[0]["resumed_from"] == 1
+    assert bytes_of(out) == bytes_of(tmp_path / "whole")
+
+
+def test_a_checkpoint_that_lies_is_passed_over(base: Base, data: Data, tmp_path: Path) -> None:
+    go(spec(base, data, tmp_path / "whole", STEADY))
+    out = tmp_path / "killed"
+    go(spec(base, data, out, STEADY), lambda event: event.get("step") == 3)
+    newest = out / "checkpoints" / "step-00000002" / "state.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-8] + b"12345678")
+    events = go(spec(base, data, out, STEADY))
+    assert of("started", events)[0]["resumed_from"] == 1
+    assert bytes_of(out) == bytes_of(tmp_path / "whole")
+
+
+def test_another_recipe_does_not_go_on_from_these_checkpoints(
+    base: Base, data: Data, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    go(spec(base, data, out, STEADY), lambda event: event.get("step") == 3)
+    events = go(spec(base, data, out, STEADY | {"seed": 7}))
+    assert of("started", events)[0]["resumed_from"] is None
+
+
+def test_old_checkpoints_go(base: Base, data: Data, tmp_path: Path) -> None:
+    recipe = {"epochs": 3, "save_steps": 1, "save_total_limit": 2}
+    go(spec(base, data, tmp_path / "out", recipe))
+    kept = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())
+    assert kept == ["step-00000007", "step-00000008"]
+
+
+@pytest.mark.slow
+def test_a_process_killed_for_real_ends_in_the_same_bytes(
+    base: Base, data: Data, tmp_path: Path
+) -> None:
+    go(spec(base, data, tmp_path / "whole", STEADY))
+    asked = spec(base, data, tmp_path / "killed", STEADY)
+    program = (
+        "import json, os, signal, sys\n"
+        "from maas_client.local.peft.run import run\n"
+        "def emit(event):\n"
+        "    if event.get('event') == 'step' and event['step'] == 3:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "run(json.loads(sys.argv[1]), emit, lambda: False)\n"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(asked)], check=False, capture_output=True
+    )
+    assert child.returncode == -signal.SIGKILL
+    events = go(asked)
+    assert of("started", events)[0]["resumed_from"] == 2
+    assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole")
+
+
+def test_a_cancelled_job_stops_at_once(base: Base, data: Data, tmp_path: Path) -> None:
+    events: list[dict[str, Any]] = []
+    asked = spec(base, data, tmp_path / "out", {"epochs": 5})
+    run(asked, events.append, lambda: bool(of("step", events)))
+    assert len(of("step", events)) == 1
+    assert not of("done", events)
+    assert not (tmp_path / "out" / "adapter").exists()
+
+
+def test_early_stopping_keeps_the_best(base: Base, data: Data, tmp_path: Path) -> None:
+    held = data(talk(6, seed=9), "valid.jsonl")
+    recipe = {
+        "epochs": 20,
+        "apply_early_stopping": "true",
+        "early_stopping_patience": 2,
+        "early_stopping_threshold": 0.3,
+    }
+    events = go(spec(base, data, tmp_path / "out", recipe, validation=held))
+    evals = of("eval", events)[1:]
+    (done,) = of("done", events)
+    assert done["steps"] < 60
+    best_loss = done["metrics"]["best_valid_loss"]
+    (best,) = [event for event in evals if event["valid_loss"] == best_loss]
+    assert [event["step"] for event in evals][-1] == best["step"] + 6
+    kept = tmp_path / "out" / "adapters" / f"step-{best['step']:08d}"
+    assert bytes_of(tmp_path / "out") == (kept / "adapter_model.safetensors").read_bytes()
+
+
+def test_a_run_that_diverges_says_where(base: Base, data: Data, tmp_path: Path) -> None:
+    recipe = {"epochs": 9, "learning_rate": 0.9, "max_grad_norm": 0, "lora_alpha": 1e6}
+    events = go(spec(base, data, tmp_path / "out", recipe))
+    assert events[-1]["event"] == "failed"
+    assert "no number any more at step" in events[-1]["message"]
+    assert "Lower learning_rate" in events[-1]["message"]
+    assert not (tmp_path / "out" / "adapter").exists()
+
+
+def test_nothing_to_learn_is_a_failure(base: Base, data: Data, tmp_path: Path) -> None:
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": "a" * 400},
+                {"role": "assistant", "content": "b"},
+            ]
+        }
+    ]
+    asked = spec(base, data, tmp_path / "out", {"max_seq_length": 64}, train=data(rows, "t.jsonl"))
+    (failed,) = go(asked)
+    assert failed["event"] == "failed"
+    assert failed["message"].startswith("No assistant tokens found after preprocessing")
+
+
+def test_a_full_disk_is_told(
+    base: Base, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    events = go(spec(base, data, tmp_path / "out", STEADY))
+    assert events[-1] == {
+        "event": "failed",
+        "code": "ServiceError",
+        "message": "The disk is full: free some space, or give another --state-dir.",
+    }
+    assert list((tmp_path / "out" / "checkpoints").iterdir()) == []
+
+
+def test_memory_that_runs_out_is_told(
+    base: Base, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: Any, **__: Any) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory")
+
+    monkeypatch.setattr(running, "train", short)
+    events = go(spec(base, data, tmp_path / "out", {}))
+    assert "Memory ran out. Give a smaller batch_size" in events[-1]["message"]
