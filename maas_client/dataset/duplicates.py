@@ -11,30 +11,17 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from maas_client.dataset.finding import Finding, Row
+from maas_client.dataset.finding import Finding, Row, texts_of
 
 
-def prompt_of(row: Row) -> Any:
+def prompt_of(row: Row, texts: list[str] | None = None) -> str | tuple[str, ...]:
     """Return what identifies a row's prompt: every message before the last, and the tools.
 
-    Hashable; two rows with equal prompts differ at most in their last message.
+    Two rows with equal prompts differ at most in their last message.
     """
-    messages = row["messages"]
-    key = tuple([message.get("content") for message in messages[:-1]])
-    try:
-        if None not in key and "tools" not in row:
-            hash(key)
-            return key
-    except TypeError:
-        pass
-    return json.dumps([messages[:-1], row.get("tools")], sort_keys=True)
-
-
-def answer_of(row: Row) -> Any:
-    """Return what identifies a row's last message; hashable."""
-    last = row["messages"][-1]
-    content = last.get("content")
-    return content if type(content) is str else json.dumps(last, sort_keys=True)
+    if texts is not None:
+        return tuple(texts[:-1])
+    return json.dumps([row["messages"][:-1], row.get("tools")], sort_keys=True)
 
 
 class Duplicates:
@@ -57,10 +44,16 @@ class Duplicates:
     ) -> tuple[Finding, ...]:
         """Remember the rows; repeats are told at the end."""
         self._note_lines(numbers)
-        prompts = [hash(prompt_of(row)) for row in rows]
-        answers = map(answer_of, rows)
-        self._rows.extend(map(hash, zip(prompts, answers, strict=True)))
-        self._prompts.extend(prompts)
+        for at, texts in enumerate(texts_of(rows)):
+            if texts is not None:
+                prompt = hash(tuple(texts[:-1]))
+                self._prompts.append(prompt)
+                self._rows.append(hash((prompt, texts[-1])))
+            else:
+                messages = rows[at]["messages"]
+                prompt = hash(prompt_of(rows[at]))
+                self._prompts.append(prompt)
+                self._rows.append(hash((prompt, json.dumps(messages[-1], sort_keys=True))))
         return ()
 
     def _note_lines(self, numbers: Sequence[int]) -> None:

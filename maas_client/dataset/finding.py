@@ -8,7 +8,7 @@ a hundred kilobytes at once costs a third of the same filter line by line.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol
@@ -60,6 +60,24 @@ def strings(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for at, inner in enumerate(value):
             yield from strings(inner, f"{pointer}/{at}")
+
+
+def texts_of(rows: Sequence[Row]) -> Sequence[list[str] | None]:
+    """Return each row's texts, message by message, or None for a row that is more than texts.
+
+    The first text is the system message's, empty if the row has none.
+    """
+    made: Callable[[], list[list[str]]] | None = getattr(rows, "texts", None)
+    return made() if made else [_texts(row) for row in rows]
+
+
+def _texts(row: Row) -> list[str] | None:
+    messages = row["messages"]
+    texts = [message.get("content") for message in messages]
+    plain = "tools" not in row and all(type(text) is str for text in texts)
+    if not plain or any("tool_calls" in message for message in messages):
+        return None
+    return texts if messages[0].get("role") == "system" else ["", *texts]
 
 
 class Block:

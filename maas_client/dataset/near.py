@@ -9,12 +9,13 @@ rows a new one costs four look-ups.
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
-from maas_client.dataset.finding import Finding, Row
+from maas_client.dataset.finding import Finding, Row, strings, texts_of
 
 KEYS = 4
 """Pieces in a sketch."""
@@ -23,11 +24,10 @@ MIN_BYTES = 24
 COMMON = 32
 """A piece that was met again this often is part of a template, and no longer looked at."""
 ROWS = 1 << 16
-"""Rows compared with each other: all of a file of some fifty megabytes. Sixteen slots of eight
-bytes for each (8 MB in all) lose one piece in nine to another's."""
+"""Rows compared with each other: all of a file of some fifty megabytes, at some 30 MB of memory."""
 _TEXT_BYTES = 1 << 14
-_LINE = (1 << 26) - 1
-"""Line numbers are kept in 26 bits."""
+_LINE = (1 << 40) - 1
+"""Bits of a value that are a line number; above them: how often its piece was met again."""
 
 
 def _cutter(letters: bytes, every: int) -> bytes:
@@ -40,22 +40,24 @@ def _cutter(letters: bytes, every: int) -> bytes:
     return bytes(table)
 
 
-_CUTTERS = (_cutter(b"bfgkpvwy", 8), _cutter(b"bv", 32), _cutter(b"v", 64))
-_SIZES = (364, 400, 440, 2728, 3000, 3300)
-_LEVELS = ((0, None), (0, 1), (1, 0), (1, None), (1, 2), (2, 1), (2, None))
-"""By bytes of text: the cutter that leaves some ten pieces or more, and near a limit also the one
-that texts of about this length beyond the limit are cut with."""
+_CUTTERS = (_cutter(b"bfgkpvwy", 8), _cutter(b"b", 32), _cutter(b"v", 64))
+_LIMITS = (400, 3000)
+"""Bytes of text from which on the next cutter is used, so that most texts have ten pieces."""
+_AROUND = (384, 416, 2900, 3100)
+"""Texts between the first two or the last two are also looked up among those beyond the limit."""
 
 
-def text_of(row: Row) -> bytes:
-    """Return what is compared: all texts of a row but a leading system message."""
-    messages = row["messages"]
-    start = messages[0].get("role") == "system"
-    texts = [message.get("content") for message in messages[start:]]
-    try:
-        return "\n".join(texts).encode()[:_TEXT_BYTES]
-    except TypeError:
-        return "\n".join([str(text) for text in texts if text]).encode()[:_TEXT_BYTES]
+def _spoken(row: Row) -> list[str]:
+    """Return the texts of a row that is more than texts, without a leading system message."""
+    system = row["messages"][0].get("role") == "system"
+    return [text for _, text in strings(row["messages"][system:])]
+
+
+def _cut(text: bytes, level: int) -> list[bytes]:
+    """Return a text's pieces, the longest last."""
+    pieces = text.translate(_CUTTERS[level]).split(b"\n")
+    pieces.sort(key=len)
+    return pieces
 
 
 class NearDuplicates:
@@ -66,35 +68,38 @@ class NearDuplicates:
 
     def __init__(self, rows: int = ROWS) -> None:
         self._limit = rows
-        self._found = self._rows = self._skipped = 0
-        self._slots = array("Q", bytes(8 << 12))
-        """By a key's lower bits: ``key << 32 | times met again << 26 | line``."""
+        self._found = self._compared = self._skipped = 0
+        self._lines: dict[int, int] = {}
+        """By a piece's hash: the last line that had it, and how often it was met again."""
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
     ) -> list[Finding]:
         """Return a finding for each row that nearly repeats an earlier one, naming its line."""
-        if self._rows >= self._limit:
+        if self._compared >= self._limit:
             self._skipped += len(rows)
             return []
-        self._grow(len(rows))
+        self._compared += len(rows)
+        said = [
+            texts[1:] if texts is not None else _spoken(rows[at])
+            for at, texts in enumerate(texts_of(rows))
+        ]
+        bodies = ["\n".join(texts).encode()[:_TEXT_BYTES] for texts in said]
+        cut = [_cut(text, bisect_right(_LIMITS, len(text))) for text in bodies]
+        keys = [list(map(hash, pieces[-KEYS:])) for pieces in cut]
+        met = self._met(keys)
         found = []
-        slots, mask = self._slots, len(self._slots) - 1
-        for number, row in zip(numbers, rows, strict=True):
-            text = text_of(row)
-            level, other = _LEVELS[bisect_right(_SIZES, len(text))]
-            pieces = text.translate(_CUTTERS[level]).split(b"\n")
-            pieces.sort(key=len)
-            keys = [hash(piece) & 0xFFFFFFFF for piece in pieces[-KEYS:]]
-            twin = 0 if other is None else self._across(text, other)
-            if [key for key in keys if slots[key & mask] >> 32 == key]:
-                twin = self._meet(pieces, number) or twin
-            else:
-                for key in keys:
-                    slots[key & mask] = key << 32 | number & _LINE
-            if twin:
-                detail = f"nearly the same as line {twin}"
-                found.append(Finding("QUALITY_NEAR_DUPLICATE", number, "/messages", detail=detail))
+        for at, text in enumerate(bodies):
+            twin = 0
+            if met and not met.isdisjoint(keys[at]):
+                twin, keys[at] = self._meet(cut[at], numbers[at])
+            if not twin and (around := bisect_right(_AROUND, len(text))) & 1:
+                low, own = around // 2, bisect_right(_LIMITS, len(text))
+                twin = self._twin(self._uncommon(_cut(text, 2 * low + 1 - own)))
+            if twin and twin != numbers[at]:
+                found.append(_finding(numbers[at], twin))
+        for number, fresh in zip(numbers, keys, strict=True):
+            self._lines.update(dict.fromkeys(fresh, number))
         self._found += len(found)
         return found
 
@@ -107,53 +112,50 @@ class NearDuplicates:
         figures = {"near_duplicates": self._found, "near_duplicates_not_compared": self._skipped}
         return {name: n for name, n in figures.items() if n}
 
-    def _grow(self, more: int) -> None:
-        self._rows += more
-        while self._rows * KEYS * 4 > len(self._slots) < self._limit * KEYS * 4:
-            old = self._slots
-            self._slots = array("Q", bytes(16 * len(old)))
-            for entry in old:
-                if entry:
-                    self._slots[entry >> 32 & len(self._slots) - 1] = entry
+    def _met(self, keys: list[list[int]]) -> set[int]:
+        """Return the keys that an earlier row or another row of this block has."""
+        every = list(chain.from_iterable(keys))
+        once = set(every)
+        met = self._lines.keys() & once
+        if len(once) < len(every):
+            met |= {key for key, times in Counter(every).items() if times > 1}
+        return met
 
-    def _entry(self, piece: bytes) -> tuple[int, int]:
-        """Return a piece's key, and its slot's content or 0 if that is another's."""
-        key = hash(piece) & 0xFFFFFFFF
-        entry = self._slots[key & len(self._slots) - 1]
-        return key, entry if entry >> 32 == key else 0
+    def _meet(self, pieces: list[bytes], number: int) -> tuple[int, list[int]]:
+        """Remember a row of which some piece is known; return its twin's line or 0, and no key.
 
-    def _across(self, text: bytes, level: int) -> int:
-        """Return the line of a twin among the rows that are cut otherwise, or 0."""
-        pieces = text.translate(_CUTTERS[level]).split(b"\n")
-        pieces.sort(key=len)
-        return self._best(self._uncommon(pieces))
-
-    def _meet(self, pieces: list[bytes], number: int) -> int:
-        """Remember a row of which some piece is known; return its twin's line or 0."""
+        Of a row with a twin all pieces are remembered: those of a template soon are common.
+        """
         sketch = self._uncommon(pieces)
-        twin = self._best(sketch)
-        for piece in sketch:
-            key, entry = self._entry(piece)
-            times = (entry >> 26 & 0x3F) + 1 if entry else 0
-            self._slots[key & len(self._slots) - 1] = key << 32 | times << 26 | number & _LINE
-        return twin
+        twin = self._twin(sketch)
+        for piece in pieces[-8 * KEYS :] if twin else sketch:
+            known = self._lines.get(hash(piece))
+            times = 0 if known is None else (known >> 40) + 1
+            self._lines[hash(piece)] = times << 40 | number
+        return twin, []
 
     def _uncommon(self, pieces: list[bytes]) -> list[bytes]:
         """Return the longest pieces that are not part of a template; ``pieces`` ascend in length."""
         chosen: list[bytes] = []
         for piece in reversed(pieces[-8 * KEYS :]):
-            if self._entry(piece)[1] >> 26 & 0x3F < COMMON:
+            if self._lines.get(hash(piece), 0) >> 40 < COMMON:
                 chosen.append(piece)
                 if len(chosen) == KEYS:
                     break
         return chosen
 
-    def _best(self, sketch: list[bytes]) -> int:
-        """Return the line of the earlier row that holds enough of a sketch's bytes, or 0."""
+    def _twin(self, sketch: list[bytes]) -> int:
+        """Return the line of the earlier row that holds enough of a sketch, or 0."""
         shared: dict[int, list[int]] = {}
         for piece in sketch:
-            if entry := self._entry(piece)[1]:
-                shared.setdefault(entry & _LINE, []).append(len(piece))
+            line = self._lines.get(hash(piece), 0) & _LINE
+            if line:
+                shared.setdefault(line, []).append(len(piece))
         twin = max(shared, key=lambda line: sum(shared[line]), default=0)
         enough = twin and 2 * len(shared[twin]) >= len(sketch) and sum(shared[twin]) >= MIN_BYTES
         return twin if enough else 0
+
+
+def _finding(number: int, twin: int) -> Finding:
+    detail = f"nearly the same as line {twin}"
+    return Finding("QUALITY_NEAR_DUPLICATE", number, "/messages", detail=detail)

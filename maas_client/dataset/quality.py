@@ -7,11 +7,11 @@ full stop means something only in a file whose answers otherwise end with one.
 from __future__ import annotations
 
 import re
-from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from maas_client.dataset.finding import Finding, Row
+from maas_client.dataset.finding import Finding, Row, strings, texts_of
 
 _HANGING = re.compile(
     r"an?|the|and|as|at|because|but|by|for|from|if|into?|is|of|on|or|our|so|than|that|their|then|to|"
@@ -23,6 +23,10 @@ _ENDS = frozenset('.!?。！？…।۔؟"”’»)]}`*_>|')
 ENOUGH_ROWS, ENOUGH_SHARE = 8, 0.8
 """Answers without an end are told if so many, and of all so large a share, have one."""
 _KEPT = 10_000
+_PLAIN_ENDS = _ENDS - frozenset("`}")
+"""After a code fence or a brace it has to be seen whether all fences are closed."""
+_STAND_IN = 13
+"""Characters: no stand-in for an answer is as long."""
 
 _REFUSAL = re.compile(
     r"(?i)(?:i['’]?m|i am)\s+(?:very |really |truly )?(?:sorry|afraid)\W{1,3}(?:but )?(?:as an ai\b|"
@@ -46,6 +50,7 @@ _REFUSAL_WORDS = (
     "unable",
     "not able",
 )
+_REFUSAL_STARTS = frozenset("ISUAMisuam")
 _GAPS = (
     (
         "[",
@@ -61,27 +66,30 @@ _GAPS = (
 )
 """Each with a text that is found faster than its pattern."""
 _EMPTY = re.compile(
-    r"(?i)todo|tb[da]|n/?a|none|null|nil|nan|undefined|\.\.\.|…|-+|\?+|x{2,}|placeholder|answer|asdf|"
-    r"test|response|output|text|string|completion"
+    r"(?i)todo|tb[da]|undefined|nan|\.\.\.|…|x{2,}|placeholder|asdf|<[a-z _-]+>|\[[a-z _-]+\]"
 )
+_MOJIBAKE_MARKS = ("\N{REPLACEMENT CHARACTER}", "ï", "â", "Ã", "Â", "Ä", "Å", "Ð", "Ñ", "ð")
 _MOJIBAKE = re.compile(
     "\N{REPLACEMENT CHARACTER}|ï¿½|ï»¿"
     "|\N{LATIN SMALL LETTER A WITH CIRCUMFLEX}(?:€[\x80-\xbf‚„…†‡ˆ‰‹Œ‘’“”•–—˜™š›œžŸ¢¦]|\x80[\x80-\xbf])"
     "|\N{LATIN CAPITAL LETTER A WITH TILDE}[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
     "|\N{LATIN CAPITAL LETTER A WITH CIRCUMFLEX}[\x80-\xbf]"
     "|[ÐÑ][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ°±²³µ¶·¸¹º»¼½¾¿][ÐÑ]"
+    "|[ÄÅ][\x80-\xbf‚ƒ„…†‡ˆ‰‹‘’“”•–˜™›]"
     "|\N{LATIN SMALL LETTER ETH}Ÿ"
 )
 
 
 def mojibake(text: str) -> bool:
     """Tell UTF-8 that was read as Latin-1 or Windows-1252, and lost characters."""
-    return not text.isascii() and _MOJIBAKE.search(text) is not None
+    if text.isascii() or not any(mark in text for mark in _MOJIBAKE_MARKS):
+        return False
+    return _MOJIBAKE.search(text) is not None
 
 
 def refusal(answer: str) -> bool:
     """Tell the phrases with which assistants decline; only the beginning is looked at."""
-    if answer[:1] not in "ISUAMisuam":
+    if answer[:1] not in _REFUSAL_STARTS:
         return False
     head = answer[:160].lower()
     return any(map(head.__contains__, _REFUSAL_WORDS)) and _REFUSAL.search(head) is not None
@@ -89,12 +97,9 @@ def refusal(answer: str) -> bool:
 
 def placeholder(answer: str) -> bool:
     """Tell a gap that was never filled, or an answer that is nothing but a stand-in."""
-    if len(answer) < 12 and _EMPTY.fullmatch(answer.strip()):
+    if len(answer) < _STAND_IN and _EMPTY.fullmatch(answer.strip()):
         return True
-    for mark, gap in _GAPS:  # noqa: SIM110 - a generator costs as much as the searches
-        if mark in answer and gap.search(answer):
-            return True
-    return False
+    return any(mark in answer and gap.search(answer) for mark, gap in _GAPS)
 
 
 def ending(answer: str) -> str:
@@ -117,56 +122,94 @@ def ending(answer: str) -> str:
     return "cut" if last in _CUT_MARKS or _HANGING.fullmatch(word) else "open"
 
 
-_CHECKS: tuple[tuple[str, Callable[[str], bool]], ...] = (
-    ("QUALITY_REFUSAL", refusal),
-    ("QUALITY_PLACEHOLDER", placeholder),
-)
-
-
 class Quality:
-    """Looks at each row's last answer, and at all texts for broken characters. Flat memory."""
+    """Looks at each row's last answer, and at all texts for broken characters. Flat memory.
+
+    A block's texts are searched together; row by row only those that have to be.
+    """
 
     def __init__(self) -> None:
-        self._endings = {"ended": 0, "cut": 0, "open": 0, "other": 0}
-        self._open = array("I")
-        self._counts: dict[str, int] = {}
+        self._ended = 0
+        self._open: list[tuple[int, str]] = []
+        self._opened = 0
+        self._counts: Counter[str] = Counter()
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
     ) -> list[Finding]:
         """Return what one row shows by itself; open endings are told at the end."""
-        found: list[Finding] = []
-        for number, row in zip(numbers, rows, strict=True):
-            messages = row["messages"]
-            for at, message in enumerate(messages):
-                text = message.get("content")
-                if type(text) is str and not text.isascii() and mojibake(text):
-                    found.append(Finding("QUALITY_MOJIBAKE", number, f"/messages/{at}/content"))
-            if type(text) is str:
-                self._answer(text, number, f"/messages/{len(messages) - 1}/content", found)
-        for finding in found:
-            self._counts[finding.code] = self._counts.get(finding.code, 0) + 1
+        talks = texts_of(rows)
+        answers = [
+            texts[-1] if texts is not None else _answer(rows[at]) for at, texts in enumerate(talks)
+        ]
+        found = [
+            Finding(code, numbers[at], _last(rows[at])) for at, code in sorted(_faults(answers))
+        ]
+        if any(None is texts or not all(map(str.isascii, texts)) for texts in talks):
+            for at in _broken(talks):
+                found += _mojibake(rows[at], numbers[at])
+        for at, answer in enumerate(answers):
+            last = answer[-1:]
+            if last in _PLAIN_ENDS:
+                self._ended += 1
+            elif not last.isdigit():
+                self._end(ending(answer), numbers[at], rows, at, found)
+        self._counts.update(finding.code for finding in found)
         return found
 
-    def _answer(self, text: str, number: int, pointer: str, found: list[Finding]) -> None:
-        for code, holds in _CHECKS:
-            if holds(text):
-                found.append(Finding(code, number, pointer))
-        how = ending(text)
-        self._endings[how] += 1
+    def _end(
+        self, how: str, number: int, rows: Sequence[Row], at: int, found: list[Finding]
+    ) -> None:
+        self._ended += how == "ended"
         if how == "cut":
-            found.append(Finding("QUALITY_CUT_OFF", number, pointer))
-        elif how == "open" and len(self._open) < _KEPT:
-            self._open.append(number)
+            found.append(Finding("QUALITY_CUT_OFF", number, _last(rows[at])))
+        elif how == "open":
+            self._opened += 1
+            if len(self._open) < _KEPT:
+                self._open.append((number, _last(rows[at])))
 
     def finish(self) -> Iterator[Finding]:
         """Yield the answers that end in a word, in a file whose answers end in a full stop."""
-        ended, opened = self._endings["ended"], self._endings["open"]
-        if ended >= ENOUGH_ROWS and ended >= ENOUGH_SHARE * (ended + opened):
-            self._counts["QUALITY_CUT_OFF"] = self._counts.get("QUALITY_CUT_OFF", 0) + opened
-            for number in self._open:
-                yield Finding("QUALITY_CUT_OFF", number, "/messages")
+        enough = self._ended >= ENOUGH_SHARE * (self._ended + self._opened)
+        if self._ended >= ENOUGH_ROWS and enough:
+            self._counts["QUALITY_CUT_OFF"] += self._opened
+            for number, pointer in self._open:
+                yield Finding("QUALITY_CUT_OFF", number, pointer)
 
     def stats(self) -> dict[str, Any]:
         """Return how many rows have each fault."""
         return {"quality": dict(sorted(self._counts.items()))} if self._counts else {}
+
+
+def _answer(row: Row) -> str:
+    content = row["messages"][-1].get("content")
+    return content if isinstance(content, str) else ""
+
+
+def _last(row: Row) -> str:
+    return f"/messages/{len(row['messages']) - 1}/content"
+
+
+def _faults(answers: list[str]) -> Iterator[tuple[int, str]]:
+    """Yield the index of each answer that is a refusal or has a placeholder, and the code."""
+    for at, answer in enumerate(answers):
+        if answer[:1] in _REFUSAL_STARTS and refusal(answer):
+            yield at, "QUALITY_REFUSAL"
+    together = "\n".join(answers)
+    gaps = any(gap.search(together) for mark, gap in _GAPS if mark in together)
+    for at, answer in enumerate(answers):
+        if (gaps or len(answer) < _STAND_IN) and placeholder(answer):
+            yield at, "QUALITY_PLACEHOLDER"
+
+
+def _broken(talks: Sequence[list[str] | None]) -> Iterator[int]:
+    """Yield the indices of rows that may hold mojibake."""
+    for at, texts in enumerate(talks):
+        if texts is None or any(map(mojibake, texts)):
+            yield at
+
+
+def _mojibake(row: Row, number: int) -> Iterator[Finding]:
+    for pointer, text in strings(row["messages"], "/messages"):
+        if mojibake(text):
+            yield Finding("QUALITY_MOJIBAKE", number, pointer)

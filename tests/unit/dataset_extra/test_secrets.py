@@ -15,11 +15,13 @@ from maas_client.dataset.secrets import KINDS, Secrets, find
 
 RNG = random.Random(20)
 ALNUM = string.ascii_letters + string.digits
-PROSE = (
-    "The ferry leaves at nine and the museum opens at ten, so there is time for a coffee. "
-    "Call get_current_weather_for_location_by_name before you answer. Reset it under Settings > Keys. "
-    "Der Donaudampfschifffahrtsgesellschaftskapitän grüßt. 今日は天気がいいです。"
-).split(". ")
+PROSE = [
+    "The ferry leaves at nine and the museum opens at ten, so there is time for a coffee",
+    "Call get_current_weather_for_location_by_name before you answer",
+    "Reset it under Settings > Keys",
+    "Der Donaudampfschifffahrtsgesellschaftskapitän grüßt",
+    "今日は天気がいいです。",
+]
 
 
 def text(letters: str, size: int) -> str:

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maas_client.dataset.finding import Finding, Scanner
+
+Row = dict[str, Any]
+Talk = Callable[..., Row]
+
+
+@pytest.fixture
+def talk() -> Talk:
+    """Make a row: ``talk("question", "answer", system=None)``."""
+
+    def make(*texts: str, system: str | None = None) -> Row:
+        roles = ["user", "assistant"] * len(texts)
+        messages = [
+            {"role": role, "content": text} for role, text in zip(roles, texts, strict=False)
+        ]
+        return {
+            "messages": [{"role": "system", "content": system}, *messages] if system else messages
+        }
+
+    return make
+
+
+@pytest.fixture
+def scan() -> Callable[..., list[Finding]]:
+    """Feed rows to a scanner, some at a time, and return what it found."""
+
+    def run(
+        scanner: Scanner, rows: Sequence[Row], *, block: int = 50, first: int = 1
+    ) -> list[Finding]:
+        found: list[Finding] = []
+        for start in range(0, len(rows), block):
+            some = rows[start : start + block]
+            lines = [json.dumps(row).encode() for row in some]
+            found += scanner.feed(range(first + start, first + start + len(some)), lines, some)
+        return found + list(scanner.finish())
+
+    return run
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Write rows as JSON Lines and return the path."""
+
+    def run(rows: Sequence[Any], name: str = "data.jsonl") -> Path:
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    return run

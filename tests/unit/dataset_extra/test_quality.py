@@ -1,0 +1,163 @@
+"""Answers that teach the wrong thing, told cautiously."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maas_client.dataset.quality import Quality, ending, mojibake, placeholder, refusal
+
+SHARED = Path("/work/shared/data")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I'm sorry, but I can't help with that.",
+        "I’m sorry, but as an AI language model I cannot do that.",
+        "As an AI language model, I do not have feelings.",
+        "Sorry, I cannot assist with that request.",
+        "I am unable to provide this.",
+        "Unfortunately, I am not able to answer that.",
+    ],
+)
+def test_refusals(answer: str) -> None:
+    assert refusal(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I'm sorry to hear that your parcel is late. Here is what to do.",
+        "As an alternative, take the bus.",
+        "I can't recommend this museum enough!",
+        "Sorry about the delay! Your ticket is 12.",
+        "AI cannot replace teachers, the article says.",
+    ],
+)
+def test_no_refusals(answer: str) -> None:
+    assert not refusal(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "TODO",
+        "Dear [Your Name],",
+        "Hi {{customer_name}}, welcome",
+        "lorem ipsum dolor",
+        "tbd",
+        "<insert date here>",
+    ],
+)
+def test_placeholders(answer: str) -> None:
+    assert placeholder(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["a[i] < b[j]", "[1, 2]", "none", "Your name is [sic] Ann.", "<<3+4=7>>7", "{'a': {1}}"],
+)
+def test_no_placeholders(answer: str) -> None:
+    assert not placeholder(answer)
+
+
+@pytest.mark.parametrize(
+    "text", ["cafÃ©", "itâ€™s", "Â£5", "ðŸ˜€", "bad \ufffd byte", "Ð¿Ñ€Ð¸Ð²ÐµÑ‚"]
+)
+def test_mojibake(text: str) -> None:
+    assert mojibake(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["café", "привет", "Ã", "GÂTEAU", "naïve", "château — “fine”", "São", "ÀÉÎÕÜ", "Đà Nẵng"],
+)
+def test_no_mojibake(text: str) -> None:
+    assert not mojibake(text)
+
+
+def test_mojibake_of_every_accented_word_is_found() -> None:
+    for word in (
+        "garçon",
+        "Straße",
+        "señor",
+        "fjörd",
+        "œuvre",
+        "“quoted”",
+        "año",
+        "über",
+        "Ελλάδα",
+        "日本",
+    ):
+        broken = word.encode().decode("cp1252", "ignore")
+        assert mojibake(broken) or word in ("Ελλάδα", "日本"), broken
+
+
+@pytest.mark.parametrize(
+    ("answer", "how"),
+    [
+        ("To install it, first open the settings and click on the", "cut"),
+        ("There are three things to consider here, namely the price,", "cut"),
+        ("```python\nprint(1)\nThen we go on and run it with more", "cut"),
+        ("The meeting was moved to Thursday because the room is tak", "open"),
+        ("The meeting was moved to Thursday because the room is taken.", "ended"),
+        ("Berlin", "other"),
+        ("The answer is 42", "other"),
+        ("Here you go:\n- apples and pears\n- bread and also butter", "other"),
+        ("```python\nprint(1)\n```", "ended"),
+        ("これは文です。", "ended"),
+    ],
+)
+def test_endings(answer: str, how: str) -> None:
+    assert ending(answer) == how
+
+
+def test_an_open_ending_is_told_only_in_a_file_that_otherwise_ends_its_sentences(
+    talk: Any, scan: Any
+) -> None:
+    full = [talk(f"q{i}?", f"This is the full answer to question {i}.") for i in range(12)]
+    opened = talk("q?", "The meeting was moved to Thursday because the room is tak")
+    [finding] = scan(Quality(), [*full, opened])
+    assert (finding.code, finding.line, finding.pointer) == (
+        "QUALITY_CUT_OFF",
+        13,
+        "/messages/1/content",
+    )
+    loose = [
+        talk(f"q{i}?", f"it is simply what people call number {i} around here") for i in range(12)
+    ]
+    assert not scan(Quality(), [*loose, opened])
+
+
+def test_findings_point_at_the_message(talk: Any, scan: Any) -> None:
+    row = talk("cafÃ© where?", "I'm sorry, but I can't help with that.", system="Be kind.")
+    found = scan(Quality(), [row])
+    assert [(f.code, f.pointer) for f in found] == [
+        ("QUALITY_REFUSAL", "/messages/2/content"),
+        ("QUALITY_MOJIBAKE", "/messages/1/content"),
+    ]
+
+
+def test_tool_rows_and_parts_are_no_trouble(scan: Any) -> None:
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "cafÃ©"}]},
+                {"role": "assistant", "content": None, "tool_calls": []},
+            ]
+        },
+    ]
+    assert [f.pointer for f in scan(Quality(), rows)] == ["/messages/0/content/0/text"]
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared sample data is not here")
+def test_real_data_does_not_drown() -> None:
+    lines = (SHARED / "gsm8k_chat.jsonl").read_bytes().splitlines()
+    rows = [json.loads(line) for line in lines]
+    scanner = Quality()
+    found = [*scanner.feed(range(1, len(rows) + 1), lines, rows), *scanner.finish()]
+    assert len(found) <= 0.001 * len(rows), found[:5]

@@ -1,0 +1,150 @@
+"""Exact and near duplicates, conflicting answers, leakage."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from maas_client.dataset.duplicates import Duplicates
+from maas_client.dataset.near import COMMON, NearDuplicates
+
+SYLLABLES = [
+    "ba",
+    "den",
+    "fo",
+    "gar",
+    "hi",
+    "kel",
+    "lu",
+    "mar",
+    "ni",
+    "ost",
+    "pa",
+    "quin",
+    "ro",
+    "sa",
+    "ter",
+    "ul",
+    "vor",
+    "wen",
+    "xi",
+    "yan",
+    "zu",
+    "ch",
+    "str",
+]
+
+
+def prose(rng: random.Random, size: int) -> str:
+    """Make a text of so many words, of a language with some ten thousand of them."""
+    return " ".join(
+        "".join(rng.choices(SYLLABLES, k=rng.choice([1, 2, 2, 3]))) for _ in range(size)
+    )
+
+
+def test_duplicates_name_the_first_line_whatever_the_order_of_keys(talk: Any, scan: Any) -> None:
+    a = talk("one?", "1")
+    turned = {"messages": [dict(reversed(list(m.items()))) for m in a["messages"]]}
+    found = scan(Duplicates(), [a, talk("two?", "2"), turned, a])
+    assert [(f.line, f.code, f.detail) for f in found] == [
+        (3, "QUALITY_DUPLICATE", "the same as line 1"),
+        (4, "QUALITY_DUPLICATE", "the same as line 1"),
+    ]
+
+
+def test_line_numbers_survive_lines_that_are_no_rows(talk: Any) -> None:
+    scanner = Duplicates()
+    scanner.feed([1, 2], [b"", b""], [talk("a?", "1"), talk("b?", "2")])
+    scanner.feed([5, 9], [b"", b""], [talk("c?", "3"), talk("b?", "2")])
+    [finding] = scanner.finish()
+    assert (finding.line, finding.detail) == (9, "the same as line 2")
+
+
+def test_conflicting_answers_are_told_once_per_other_answer(talk: Any, scan: Any) -> None:
+    rows = [
+        talk("why?", "because"),
+        talk("why?", "dunno"),
+        talk("why?", "dunno"),
+        talk("how?", "so"),
+    ]
+    found = scan(Duplicates(), rows)
+    assert [(f.line, f.code) for f in found] == [(3, "QUALITY_DUPLICATE"), (2, "QUALITY_CONFLICT")]
+    assert found[1].detail == "the prompt is that of line 1"
+
+
+def test_rows_with_other_tools_or_other_calls_are_other_prompts(talk: Any, scan: Any) -> None:
+    def tooled(name: str) -> dict[str, Any]:
+        tool = {"type": "function", "function": {"name": name, "parameters": {}}}
+        return {**talk("go", f"done {name}"), "tools": [tool]}
+
+    assert not scan(Duplicates(), [tooled("a"), tooled("b"), talk("go", "done")])
+
+
+def test_leakage_names_the_line_of_the_training_file(talk: Any, scan: Any) -> None:
+    train = Duplicates()
+    scan(train, [talk(f"q{i}?", f"{i}") for i in range(2000)])
+    held = Duplicates(train)
+    found = scan(held, [talk("new?", "1"), talk("q1500?", "another answer")])
+    assert [(f.line, f.code) for f in found] == [(2, "QUALITY_LEAKAGE")]
+    assert "line 1501 of the training file" in found[0].detail
+
+
+def test_sixteen_bytes_a_row(talk: Any) -> None:
+    import tracemalloc
+
+    rows = [talk(f"question number {i}?", f"the answer is {i}") for i in range(20_000)]
+    tracemalloc.start()
+    scanner = Duplicates()
+    for start in range(0, len(rows), 100):
+        scanner.feed(range(start + 1, start + 101), [b""] * 100, rows[start : start + 100])
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 16 * len(rows) * 1.2 + 10_000
+
+
+@pytest.mark.parametrize("size", [25, 55, 62, 120, 480, 1500])
+def test_near_duplicates_of_every_length_are_found(talk: Any, scan: Any, size: int) -> None:
+    rng = random.Random(size)
+    rows = [talk(prose(rng, size // 2), prose(rng, size // 2)) for _ in range(300)]
+    edited = []
+    for row in rows:
+        texts = [m["content"].split(" ") for m in row["messages"]]
+        part = rng.choice(texts)
+        part[rng.randrange(len(part))] = "changed"
+        edited.append(talk(*(" ".join(words) for words in texts)))
+    scanner = NearDuplicates()
+    assert not scan(scanner, rows)
+    found = scan(scanner, edited, first=301)
+    right = [f for f in found if f.detail == f"nearly the same as line {f.line - 300}"]
+    assert len(right) >= 0.95 * len(rows)
+
+
+def test_a_twin_in_the_same_block_is_found_and_nothing_is_its_own_twin(
+    talk: Any, scan: Any
+) -> None:
+    rng = random.Random(1)
+    text = prose(rng, 60)
+    rows = [
+        talk(text, "It opens at nine in the morning."),
+        talk(text, "It opens at ten in the morning."),
+    ]
+    [finding] = scan(NearDuplicates(), rows)
+    assert (finding.line, finding.detail) == (2, "nearly the same as line 1")
+    for size in range(300, 520):
+        assert not scan(NearDuplicates(), [talk("x" * size, "y")])
+
+
+def test_a_template_around_every_prompt_makes_no_flood(talk: Any, scan: Any) -> None:
+    rng = random.Random(2)
+    template = prose(rng, 150)
+    rows = [talk(f"{template}\n{prose(rng, 30)}", prose(rng, 5)) for _ in range(1000)]
+    assert len(scan(NearDuplicates(), rows)) <= 2 * COMMON
+
+
+def test_rows_beyond_the_limit_are_counted_not_compared(talk: Any, scan: Any) -> None:
+    scanner = NearDuplicates(rows=100)
+    rng = random.Random(3)
+    scan(scanner, [talk(prose(rng, 40), "ok") for _ in range(150)])
+    assert scanner.stats() == {"near_duplicates_not_compared": 50}
