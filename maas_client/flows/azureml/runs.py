@@ -61,7 +61,7 @@ async def progress(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
         seen = await details(io, job.name)
         for index, warning in enumerate(seen.warnings):
             yield _message(index, warning)
-        async for event in _metrics(io, at, job.name):
+        async for event in _metrics(io, at, job.name, whole=job.done):
             yield event
     except StatusError as refused:
         if refused.status not in (401, 403, 404):
@@ -79,7 +79,9 @@ def _message(index: int, warning: dict[str, Any]) -> JobEvent:
     )
 
 
-async def _metrics(io: IO, at: str, run: str) -> AsyncGenerator[JobEvent, None]:
+async def _metrics(io: IO, at: str, run: str, *, whole: bool) -> AsyncGenerator[JobEvent, None]:
+    """Yield a step's metrics together. Each metric is asked for by itself while the job writes on, so
+    the newest step may be half there: it is held back until a later one exists or the job has ended."""
     names = (
         await io.send(
             ops.METRIC_LIST, {"metricNamespace": None, "continuationToken": None}, at=at, run=run
@@ -97,7 +99,7 @@ async def _metrics(io: IO, at: str, run: str) -> AsyncGenerator[JobEvent, None]:
             if isinstance(number, int | float):
                 points.setdefault(step, {})[_OURS.get(name, name)] = float(number)
                 when.setdefault(step, value.get("createdUtc"))
-    for step in sorted(points):
+    for step in sorted(points) if whole else sorted(points)[:-1]:
         held = points[step]
         yield JobEvent(
             # A point that grows (a validation loss arrives after its step's training loss) is a new

@@ -119,7 +119,7 @@ async def test_the_body_is_what_the_service_documents(port: FakePort, book: JobB
     [
         ({"model": "Phi-3-mini-4k-instruct"}, ModelRetiredError, "2025-08-30.*Phi-4-mini-instruct"),
         ({"model": "microsoft/phi-3-mini"}, ModelRetiredError, "2025-08-30"),
-        ({"model": "Ministral-3B"}, UnsupportedError, "foundry"),
+        ({"model": "gpt-oss-20b"}, UnsupportedError, "foundry"),
         ({"model": "Phi-5"}, ConfigError, "Did you mean"),
         ({"method": "DoRA"}, UnsupportedError, "compute="),
         ({"method": "LoRAX"}, ConfigError, "LoRA, QLoRA, DoRA, Full"),
@@ -269,3 +269,27 @@ async def test_a_file_is_checked_uploaded_and_named(
     path.write_text("".join(row % (i, i) for i in range(12)))
     job = await jobs.create(port, MODEL, str(path))
     assert job.training_data == "id/data/train/versions/1"
+
+
+async def test_a_step_is_told_when_it_is_whole(port: FakePort, book: JobBook) -> None:
+    job = await jobs.create(port, MODEL, DATA)
+    book.status(job.name, "Running")
+    port.on(
+        "metrics.list", {"value": [{"metricKey": {"name": "loss"}}, {"metricKey": {"name": "lr"}}]}
+    )
+    port.on(
+        "metrics.values",
+        lambda sent: {
+            "value": [
+                {"step": step, "data": {sent.body["metricName"]: 1.0}}
+                # the second metric is asked for later, when one more step has been written
+                for step in range(1, 4 if sent.body["metricName"] == "lr" else 3)
+            ]
+        },
+    )
+    running = await collect(jobs.events(port, job, follow=False))
+    assert [e.step for e in running if e.type == "metrics"] == [1, 2]
+    assert all(set(e.metrics) == {"train_loss", "learning_rate"} for e in running if e.metrics)
+    book.status(job.name, "Completed")
+    ended = await collect(jobs.events(port, job, follow=False))
+    assert [e.step for e in ended if e.type == "metrics"] == [1, 2, 3]
