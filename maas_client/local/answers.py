@@ -49,6 +49,10 @@ class Answers(Protocol):
     fingerprint: str | None
     """Stands in ``system_fingerprint``; says so when answers are simulated."""
 
+    async def warm_up(self) -> None:
+        """Start what takes long to start, before anyone asks."""
+        ...
+
     def stream(self, target: Target, chat: ChatRequest) -> AsyncGenerator[Piece, None]:
         """Yield the answer's pieces; closing the generator ends the work."""
         ...
@@ -74,6 +78,9 @@ class InstantAnswers:
     def __init__(self, files: Files) -> None:
         self._files = files
         self._memories: dict[str, Memory] = {}
+
+    async def warm_up(self) -> None:
+        """Nothing takes long."""
 
     async def load(self, target: Target) -> None:
         """Read what the run learned."""
@@ -164,6 +171,11 @@ class ChildAnswers:
         self._waiting: dict[str, asyncio.Queue[dict[str, Any]]] = {}
         self._reading: asyncio.Task[None] | None = None
 
+    async def warm_up(self) -> None:
+        """Start the process; a failure is told to whoever asks first."""
+        with suppress(Refusal):
+            await self._running()
+
     async def load(self, target: Target) -> None:
         """Have the process load base and adapter."""
         events = self._ask("load", target)
@@ -226,7 +238,7 @@ class ChildAnswers:
 
     def _where(self, target: Target) -> dict[str, Any]:
         out = self._files.run(target.folder) / "out" if target.folder else None
-        return {"base": target.base, "adapter": str(out / "adapter") if out else None}
+        return {"base": target.base, "adapter": str(out / target.part) if out else None}
 
     async def _running(self) -> Child:
         async with self._starting:

@@ -182,8 +182,10 @@ class Compute:
         return child
 
     async def close(self, grace_s: float = 2.0) -> None:
-        """End every child."""
-        self._spare = None
+        """End every child; the spare has nothing to finish."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.kill()
         async with asyncio.TaskGroup() as group:
             for child in self._children:
                 group.create_task(child.stop(grace_s))

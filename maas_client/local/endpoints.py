@@ -23,6 +23,8 @@ class Target:
     """What the base model's name runs on here (``bases.py``)."""
     folder: str | None
     """The run whose adapter answers; None is the base itself."""
+    part: str = "adapter"
+    """Where in the run's output the adapter lies: a checkpoint's is elsewhere."""
 
 
 class Endpoints:

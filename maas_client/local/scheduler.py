@@ -20,7 +20,9 @@ from maas_client.local.store import Fact, Point
 _LOG = logging.getLogger(__name__)
 _FLUSH_S = 0.2
 """How long a metric point may wait for others before it is committed."""
-_NOT_METRICS = frozenset({"step", "seconds", "epoch_count"})
+_NOT_METRICS = frozenset({"step", "steps"})
+_REST_S = 2.0
+"""How long the machine is left to others (a first answer, say) before the spare is renewed."""
 
 
 class Scheduler:
@@ -42,6 +44,7 @@ class Scheduler:
         self._loop = asyncio.get_running_loop()
         self._jobs.wake = self._wake
         await asyncio.to_thread(self._jobs.recover)
+        await self._compute.warm_up()
         self._spawn(self._pump())
 
     async def close(self) -> None:
@@ -88,6 +91,9 @@ class Scheduler:
                     task.add_done_callback(partial(self._over, ref))
                 else:
                     await asyncio.to_thread(self._jobs.queue, ref)
+
+    async def _renew_spare(self) -> None:
+        await asyncio.sleep(_REST_S)
         if not self._running:
             await self._compute.warm_up()
 
@@ -95,6 +101,7 @@ class Scheduler:
         self._running.pop(ref, None)
         self._children.pop(ref, None)
         self._wake()
+        self._spawn(self._renew_spare())
 
     async def _run(self, ref: Ref) -> None:
         job = await asyncio.to_thread(self._jobs.began, ref)

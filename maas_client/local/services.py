@@ -66,6 +66,7 @@ class Services:
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(lambda: self.files.sweep(self.store.read.held()))
         await self.scheduler.start()
+        self._spawn(self.answers.warm_up())
         for scope, key in await asyncio.to_thread(self.endpoints.creating):
             self.provision(scope, key)
         if self.config.retention_days is not None:

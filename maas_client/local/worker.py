@@ -81,7 +81,9 @@ def _refused(job: dict[str, Any]) -> dict[str, Any] | None:
     )
     bad = [
         (name, problem)
-        for (name, _), file in zip(((n, p) for n, p in data.items() if p), report.files, strict=True)
+        for (name, _), file in zip(
+            ((n, p) for n, p in data.items() if p), report.files, strict=True
+        )
         for problem in file.problems
         if problem.severity == "error" and problem.code.startswith(_FORMAT)
     ]
@@ -161,7 +163,7 @@ def _line(event: dict[str, Any]) -> str:
     told = " ".join(
         f"{k}={v:.6g}" if isinstance(v, float) else f"{k}={v}"
         for k, v in event.items()
-        if k not in {"event", "message"} and isinstance(v, str | int | float)
+        if k not in {"event", "message", "adapter"} and isinstance(v, str | int | float)
     )
     return " ".join(
         part for part in (stamp, event["event"], event.get("message", ""), told) if part
@@ -183,7 +185,7 @@ def _reason(error: BaseException) -> str:
 
 def _import_engine() -> None:
     """Import what a training job needs, so that the next one starts at once."""
-    for name in ("torch", "transformers", "peft", "maas_client.local.peft.run"):
+    for name in ("maas_client.dataset.validate", "maas_client.local.peft.run"):
         try:
             __import__(name)
         except ImportError as error:

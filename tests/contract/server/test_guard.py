@@ -1,0 +1,255 @@
+"""What every request must show, on every route there is: generated from the tables."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+import httpx
+import pytest
+
+from maas_client.local.embed import serve
+from maas_client.local.hosts import prefix
+from maas_client.local.routes.azureml import TABLES
+from maas_client.wire.op import expand
+from tests.contract.server.conftest import WS, Azure, chats
+
+VALUES = {
+    "subscription": "s", "resource_group": "g", "workspace": "w", "datastore": "workspaceblobstore",
+    "name": "n", "version": "1", "job": "j", "run": "j", "experiment": "e", "endpoint": "e1",
+    "operation": "o", "location": "eastus2", "registry": "azureml", "container": "c", "blob": "b/c",
+}  # fmt: skip
+ROUTES = sorted(
+    {(op.method, expand(t.prefix + op.path, VALUES)) for t in TABLES for op in t.operations}
+)
+OPEN = "/discovery"
+
+
+def raw(server, head: str) -> str:
+    """Send bytes as they are and return the status line's code."""
+    port = int(server.url.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        sock.sendall(head.replace("\n", "\r\n").replace("PORT", str(port)).encode() + b"\r\n\r\n")
+        return sock.recv(4096).decode("latin-1").split(" ")[1]
+
+
+def ask(server, route, **headers):
+    method, path = route
+    return httpx.request(method, server.url + path, headers=headers, trust_env=False)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda r: f"{r[0]} {r[1][-40:]}")
+def test_every_route_refuses(server, route):
+    bearer = {"Authorization": "Bearer t"}
+    assert ask(server, route, Host="evil.example", **bearer).status_code == 421
+    assert ask(server, route, Host="127.0.0.1", **bearer).status_code == 421  # another port's page
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:1", "https://localhost"):
+        assert ask(server, route, Origin=origin, **bearer).status_code == 403, origin
+    for site in ("cross-site", "same-site"):
+        assert ask(server, route, **{"Sec-Fetch-Site": site}, **bearer).status_code == 403
+    if route[1] != OPEN:
+        assert ask(server, route).status_code == 401
+        assert ask(server, route, Authorization="Bearer").status_code == 401
+        assert ask(server, route, Authorization="").status_code == 401
+    answer = ask(server, route, **bearer)
+    assert answer.status_code not in (401, 403, 421, 500)
+    assert "access-control-allow-origin" not in answer.headers
+    assert answer.headers["x-ms-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1:PORT", "200"), ("localhost:PORT", "200"), ("LOCALHOST:PORT", "200"), ("[::1]:PORT", "200"),
+     ("localhost.:PORT", "421"), ("127.0.0.1", "421"), ("127.0.0.1:1", "421"), ("evil.localhost:PORT", "421"),
+     ("127.0.0.1:PORT@evil.example", "421"), ("evil.example", "421"), ("0.0.0.0:PORT", "421"),
+     ("management.azure.com", "421"), ("127.1:PORT", "421"), ("2130706433:PORT", "421")],
+)  # fmt: skip
+def test_hosts(server, host, status):
+    assert raw(server, f"GET /discovery HTTP/1.1\nHost: {host}") == status
+
+
+def test_two_hosts_and_none(server):
+    assert raw(server, "GET /discovery HTTP/1.1\nHost: 127.0.0.1:PORT\nHost: evil") == "400"
+    assert raw(server, "GET /discovery HTTP/1.1\nAccept: x") == "400"
+    assert raw(server, "GET http://evil.example/discovery HTTP/1.1\nHost: evil.example") == "421"
+
+
+def test_our_own_origin_is_welcome(server):
+    headers = {"Origin": server.url, "Sec-Fetch-Site": "same-origin", "Authorization": "Bearer t"}
+    assert (
+        httpx.get(
+            server.url + WS + "?api-version=2024-10-01", headers=headers, trust_env=False
+        ).status_code
+        == 200
+    )
+
+
+@pytest.mark.parametrize("header", ["Bearer t", "t", "bearer t", "SharedKey a:b"])
+def test_any_credential_passes_on_loopback(server, header):
+    url = server.url + WS + "?api-version=2024-10-01"
+    assert httpx.get(url, headers={"Authorization": header}, trust_env=False).status_code == 200
+    assert httpx.get(url, headers={"api-key": header}, trust_env=False).status_code == 200
+
+
+def test_a_sas_opens_blobs_only(server):
+    assert (
+        httpx.get(f"{server.url}{WS}?api-version=2024-10-01&sig=x", trust_env=False).status_code
+        == 401
+    )
+
+
+# -- with a key -------------------------------------------------------------------------------
+
+
+def test_with_a_key_nothing_else_passes():
+    with serve(engine="instant", api_key="the-right-key-of-this-server") as server:
+        wrong, right = Azure(server.url), Azure(server.url)
+        right.http.headers["Authorization"] = "Bearer the-right-key-of-this-server"
+        assert wrong.arm("GET", "").status_code == 401
+        assert right.arm("GET", "").status_code == 200
+        base, sas = right.container()
+        block = {"x-ms-blob-type": "BlockBlob"}
+        assert (
+            httpx.put(f"{base}/x?{sas}", content=b"x", headers=block, trust_env=False).status_code
+            == 201
+        )
+        forged = f"{base}/x?sv=2024-11-04&sr=c&sp=racwdl&se=2099-01-01T00%3A00%3A00Z&sig=AAAA"
+        assert httpx.get(forged, trust_env=False).status_code == 403
+        other = base.rsplit("/", 1)[0] + "/azureml-blobstore-00000000-0000-0000-0000-000000000000"
+        assert httpx.get(f"{other}/x?{sas}", trust_env=False).status_code == 403
+        assert right.job("keyed") == "Completed"
+        uri = right.deploy("e1", right.model_id("keyed"))
+        keys = right.arm("POST", "/serverlessEndpoints/e1/listKeys").json()
+        assert wrong.chat(uri, "hi").status_code == 401
+        wrong.http.headers["Authorization"] = keys["primaryKey"]
+        assert wrong.chat(uri, "hi").status_code == 200
+        assert wrong.arm("GET", "").status_code == 401  # an endpoint's key opens its endpoint only
+        fresh = right.arm(
+            "POST", "/serverlessEndpoints/e1/regenerateKeys", json={"keyType": "Primary"}
+        ).json()
+        assert fresh["primaryKey"] != keys["primaryKey"]
+        assert fresh["secondaryKey"] == keys["secondaryKey"]
+        assert wrong.chat(uri, "hi").status_code == 401  # the old key is over
+        log = right.history("GET", "/runs/keyed/details").json()["logFiles"].popitem()[1]
+        assert httpx.get(log, trust_env=False).status_code == 200
+        assert httpx.get(log.replace("sig=", "sig=0"), trust_env=False).status_code == 403
+        wrong.http.close(), right.http.close()
+
+
+# -- versions, methods, paths -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "version", ["", "soon", "2024-13-01", "2024-10-01-", "2024-10-01' OR 1", "1.0", "v1.0"]
+)
+def test_rubbish_versions(azure: Azure, version):
+    answer = azure.http.get(WS, params={"api-version": version})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "InvalidApiVersionParameter"
+
+
+@pytest.mark.parametrize(
+    "version", ["2023-04-01-preview", "2024-10-01", "2021-10-01-dataplanepreview"]
+)
+def test_known_versions(azure: Azure, version):
+    answer = azure.http.get(WS, params={"api-version": version})
+    assert answer.status_code == 200
+    assert "warning" not in answer.headers
+
+
+def test_a_newer_version_is_taken_with_a_warning(azure: Azure):
+    answer = azure.http.get(WS, params={"api-version": "2031-02-03-preview"})
+    assert answer.status_code == 200
+    assert "2031-02-03-preview" in answer.headers["warning"]
+
+
+def test_no_version(azure: Azure):
+    assert azure.http.get(WS).json()["error"]["code"] == "MissingApiVersionParameter"
+
+
+def test_nowhere_and_wrong_methods(azure: Azure):
+    nowhere = azure.http.get("/no/such/path")
+    assert (nowhere.status_code, nowhere.json()["error"]["code"]) == (404, "InvalidResourceType")
+    wrong = azure.arm("PATCH", "/jobs/x")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "DELETE, GET, PUT")
+
+
+def test_what_is_not_done_says_so(azure: Azure):
+    answer = azure.arm("PUT", "/models/m/versions/1", json={"properties": {}})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (501, "NotImplemented")
+
+
+def test_the_client_request_id_comes_back(azure: Azure):
+    answer = azure.arm("GET", "", headers={"x-ms-client-request-id": "mine-1"})
+    assert answer.headers["x-ms-client-request-id"] == "mine-1"
+    assert answer.headers["x-ms-correlation-request-id"]
+
+
+def test_bodies_are_capped(azure: Azure, server):
+    big = azure.arm("PUT", "/jobs/big", content=b" " * (9 << 20))
+    assert (big.status_code, big.json()["error"]["code"]) == (413, "RequestBodyTooLarge")
+    assert (
+        raw(
+            server,
+            f"PUT {WS}/jobs/x HTTP/1.1\nHost: 127.0.0.1:PORT\nAuthorization: t\nContent-Length: -5",
+        )
+        == "400"
+    )
+
+    def endless():
+        for _ in range(200):
+            yield b" " * 65536
+
+    hung_up = (httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError)
+    with contextlib.suppress(*hung_up):
+        assert azure.arm("PUT", "/jobs/big", content=endless()).status_code == 413
+
+
+def test_deep_json_is_refused(azure: Azure):
+    deep = b'{"properties":' + b'{"a":' * 50_000 + b"1" + b"}" * 50_001
+    assert azure.arm("PUT", "/jobs/deep", content=deep).status_code == 400
+
+
+def test_no_answer_holds_a_secret(azure: Azure):
+    azure.job("secretless", chats())
+    uri = azure.deploy("sec", azure.model_id("secretless"))
+    key = azure.arm("POST", "/serverlessEndpoints/sec/listKeys").json()["primaryKey"]
+    for answer in (azure.arm("GET", "/serverlessEndpoints/sec"), azure.arm("GET", "/serverlessEndpoints"),
+                   azure.chat(uri, "x", bad=1)):  # fmt: skip
+        assert key not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("host", "lead"),
+    [("management.azure.com", ""), ("eastus2.api.azureml.ms", ""),
+     ("maaslocal.blob.core.windows.net", "/maaslocal"),
+     ("tickets.eastus2.models.ai.azure.com", "/serverless/tickets"), ("example.com", None),
+     ("blob.core.windows.net.evil.com", None), ("x.management.azure.com", None)],
+)  # fmt: skip
+def test_azures_names_lead_here(host, lead):
+    assert prefix(host) == lead
+
+
+def test_a_table_with_an_unserved_row_stops_the_start(server):
+    from dataclasses import replace
+
+    from maas_client.local.app import build
+
+    table = TABLES[0]
+    broken = replace(table, handlers=dict(list(table.handlers.items())[1:]))
+    with pytest.raises(RuntimeError, match="no handler serves"):
+        build(server._server.services, [broken], None)
+
+
+def test_error_bodies_by_plane(azure: Azure):
+    arm = azure.arm("GET", "/jobs/none").json()["error"]
+    assert {"code", "message", "target", "details", "additionalInfo"} <= set(arm)
+    history = azure.history("GET", "/runs/none").json()
+    assert {"error", "correlation", "environment", "location", "time", "componentName"} <= set(
+        history
+    )
+    openai = azure.http.post("/serverless/none/v1/chat/completions", json={}).json()["error"]
+    assert set(openai) == {"code", "message", "param", "type"}
+    flat = azure.http.post("/serverless/none/chat/completions", json={})
+    assert flat.json()["status"] == flat.status_code == 404
+    assert flat.headers["x-ms-error-code"] == flat.json()["error"]["code"]
