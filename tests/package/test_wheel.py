@@ -1,0 +1,94 @@
+"""The wheel, installed beside nothing of the checkout: everything it needs is in it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GOOD = '{"messages": [{"role": "user", "content": "q%d"}, {"role": "assistant", "content": "a%d is it."}]}\n'
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    build = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(out),
+        str(ROOT),
+    ]
+    subprocess.run(build, check=True, capture_output=True)
+    wheel = next(out.glob("*.whl"))
+    target = out / "site"
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--target",
+        str(target),
+        str(wheel),
+    ]
+    subprocess.run(install, check=True, capture_output=True)
+    return target
+
+
+def python(site: Path, code: str, cwd: Path) -> str:
+    """Run code that sees the wheel first, from a folder that is not the checkout."""
+    start = f"import sys; sys.path.insert(0, {str(site)!r})\n"
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", start + code],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_the_wheel_is_what_is_imported_and_is_typed(site: Path, tmp_path: Path) -> None:
+    where = python(site, "import maas_client; print(maas_client.__file__)", tmp_path)
+    assert Path(where.strip()).is_relative_to(site)
+    assert (site / "maas_client" / "py.typed").exists()
+
+
+def test_validate_finds_the_law_in_the_wheel(site: Path, tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text(
+        "".join(GOOD % (i, i) for i in range(12)) + '{"messages": [{"role": "wizard"}]}\n'
+    )
+    code = f"import maas_client as m; print(m.validate({str(path)!r}).model_dump_json())"
+    report = json.loads(python(site, code, tmp_path))
+    assert not report["ok"]
+    errors = [p for p in report["files"][0]["problems"] if p["severity"] == "error"]
+    assert {p["line"] for p in errors} == {13}
+    shipped = {p.name for p in (site / "maas_client" / "_schemas").iterdir()}
+    assert shipped == {p.name for p in (ROOT / "schemas").iterdir()}
+
+
+def test_the_command_line_and_the_plugin_are_entry_points(site: Path, tmp_path: Path) -> None:
+    code = (
+        "from importlib.metadata import distributions\n"
+        f"d = next(d for d in distributions(path=[{str(site)!r}]))\n"
+        "print(sorted((e.group, e.name, e.value) for e in d.entry_points))"
+    )
+    assert python(site, code, tmp_path).strip() == str(
+        [
+            ("console_scripts", "maas-client", "maas_client.cli:main"),
+            ("pytest11", "maas_client", "maas_client.testing"),
+        ]
+    )
+    said = python(site, "from maas_client.cli import main; main(['--version'])", tmp_path)
+    assert "0.1.0" in said
