@@ -3,9 +3,9 @@
 Every name below is loaded when it is first used: importing this package imports nothing else.
 """
 
-TYPE_CHECKING = False  # type checkers read the name; importing typing would cost more than we do
+from maas_client._version import __version__ as __version__
 
-__version__ = "0.1.0"
+TYPE_CHECKING = False  # type checkers read the name; importing typing would cost more than we do
 
 if TYPE_CHECKING:
     from maas_client._client import AsyncClient as AsyncClient

@@ -244,13 +244,14 @@ class Doors:
         ``options`` are those every door takes: ``timeout``, ``max_retries``, ``http``, ``ca_file``. The
         variables are listed by ``maas-client config``. Raises ``ConfigError``.
         """
-        doors = {"local": cls.local, "azureml": cls.azureml, "foundry": cls.foundry}
         said = Settings.load().need("backend").lower()
-        if said not in doors:
-            raise ConfigError(
-                f"no backend is called {said!r}", hint="It is local, azureml or foundry."
-            )
-        return doors[said](**options)
+        if said == "local":
+            return cls.local(**options)
+        if said == "azureml":
+            return cls.azureml(**options)
+        if said == "foundry":
+            return cls.foundry(**options)
+        raise ConfigError(f"no backend is called {said!r}", hint="It is local, azureml or foundry.")
 
 
 def _workspace(settings: Settings, config: str | Path | None, *, explicit: bool) -> dict[str, str]:

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, Generic, TypeVar
 
-from maas_client import __version__
 from maas_client._transport import answer, retry
 from maas_client._transport.auth import Tokens, claims_of
 from maas_client._transport.clouds import Cloud, check, is_loopback
 from maas_client._transport.http import Ask, AsyncWire, BlockingWire, Wire, run
 from maas_client._transport.redact import bare
+from maas_client._version import __version__
 from maas_client.errors import MaasError, TransportError
 from maas_client.wire.blob import VERSION
 from maas_client.wire.op import Answer, Op, Plane, address
