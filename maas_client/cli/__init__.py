@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from maas_client import __version__
+from maas_client._version import __version__
 from maas_client.cli._verbs import Verbs, mount
 from maas_client.errors import DatasetError, JobFailedError, MaasError, NotFoundError
 

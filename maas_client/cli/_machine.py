@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from maas_client import __version__
+from maas_client._version import __version__
 
 _CUDA_WHEELS = "https://download.pytorch.org/whl/cu126"
 
