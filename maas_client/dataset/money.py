@@ -1,0 +1,178 @@
+"""What a job and its model will cost, from prices that the user gives; none are built in.
+
+Billed are the tokens of training and validation data, each once per epoch (azureml counts so in
+the job's property ``__azureml_ft_training_tokens``), and every hour a deployment exists, idle or
+not. Prices are facts of a contract and a day, so they are never guessed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+from maas_client.errors import ConfigError
+
+Price = float | int | str | Decimal
+_MILLION = 1_000_000
+HOURS_PER_MONTH = 730
+"""As Azure's price lists count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A number of tokens, and between which bounds it surely is."""
+
+    likely: int
+    at_least: int
+    at_most: int
+
+    @classmethod
+    def of(cls, stats: dict[str, Any]) -> Tokens:
+        """Return them from ``FileReport.stats``. Raises ``ConfigError`` if none were counted."""
+        counted = stats.get("tokens")
+        if not counted:
+            raise ConfigError(
+                "no tokens were counted", hint="Check the file with content=True (the default)."
+            )
+        return cls(counted["total"], counted["at_least"], counted["at_most"])
+
+    def times(self, epochs: float) -> Tokens:
+        """Return what is billed for so many epochs."""
+        return Tokens(*(round(n * epochs) for n in (self.likely, self.at_least, self.at_most)))
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(
+            self.likely + other.likely,
+            self.at_least + other.at_least,
+            self.at_most + other.at_most,
+        )
+
+
+def billed_tokens(train: Tokens, validation: Tokens | None = None, epochs: float = 1) -> Tokens:
+    """Return the tokens that a job is billed for: (training + validation) x epochs."""
+    if epochs <= 0:
+        raise ConfigError(f"epochs must be more than 0, not {epochs}")
+    return (train + validation if validation else train).times(epochs)
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """From the user's own price list, in one currency. None: not given, and so not in the sum."""
+
+    training_per_million_tokens: Price | None = None
+    hosting_per_hour: Price | None = None
+    input_per_million_tokens: Price | None = None
+    output_per_million_tokens: Price | None = None
+    currency: str = "USD"
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if name != "currency" and value is not None:
+                _decimal(name, value)
+
+    def of(self, name: str) -> Decimal | None:
+        """Return a price as an exact number."""
+        value = getattr(self, name)
+        return None if value is None else _decimal(name, value)
+
+
+def _decimal(name: str, value: Price) -> Decimal:
+    try:
+        price = Decimal(str(value))
+    except ArithmeticError:
+        price = Decimal("NaN")
+    if not price.is_finite() or price < 0:
+        raise ConfigError(f"{name} must be a number from 0 up, not {value!r}")
+    return price
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the deployment will do in the time that is forecast."""
+
+    hosting_hours: float = 0
+    """Hours that the deployment exists: 730 for a month. It costs while idle too."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One line of a forecast, in the prices' currency."""
+
+    what: str
+    amount: Decimal
+    at_least: Decimal
+    at_most: Decimal
+    how: str
+    """The sum, as one would write it down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What is to be paid, line by line. ``missing`` names the prices that were not given."""
+
+    currency: str
+    costs: tuple[Cost, ...]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> Decimal:
+        """Return the likely sum of what has a price."""
+        return sum((cost.amount for cost in self.costs), Decimal(0))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it JSON-ready; amounts are texts, so that no cent is lost."""
+        return {
+            "currency": self.currency,
+            "total": str(self.total),
+            "costs": [
+                {**asdict(cost), **{k: str(getattr(cost, k)) for k in _AMOUNTS}}
+                for cost in self.costs
+            ],
+            "missing": list(self.missing),
+        }
+
+
+_AMOUNTS = ("amount", "at_least", "at_most")
+
+
+def forecast(billed: Tokens, prices: Prices, usage: Usage | None = None) -> Forecast:
+    """Return what a job with these billed tokens and then its deployment cost."""
+    use = usage or Usage()
+    exact = Tokens(use.input_tokens, use.input_tokens, use.input_tokens)
+    said = Tokens(use.output_tokens, use.output_tokens, use.output_tokens)
+    asked = (
+        ("training", "training_per_million_tokens", billed),
+        ("input", "input_per_million_tokens", exact),
+        ("output", "output_per_million_tokens", said),
+    )
+    costs, missing = [], []
+    for what, name, tokens in asked:
+        price = prices.of(name)
+        if price is None and tokens.at_most:
+            missing.append(name)
+        elif price is not None and tokens.at_most:
+            costs.append(_for_tokens(what, tokens, price))
+    hourly = prices.of("hosting_per_hour")
+    if hourly is None and use.hosting_hours:
+        missing.append("hosting_per_hour")
+    elif hourly is not None and use.hosting_hours:
+        amount = _cents(Decimal(str(use.hosting_hours)) * hourly)
+        how = f"{use.hosting_hours:,g} hours x {hourly}"
+        costs.append(Cost("hosting", amount, amount, amount, how))
+    return Forecast(prices.currency, tuple(costs), tuple(missing))
+
+
+def _for_tokens(what: str, tokens: Tokens, price: Decimal) -> Cost:
+    amounts = [
+        _cents(Decimal(n) * price / _MILLION)
+        for n in (tokens.likely, tokens.at_least, tokens.at_most)
+    ]
+    how = f"{tokens.likely:,} tokens x {price} a million"
+    return Cost(what, amounts[0], amounts[1], amounts[2], how)
+
+
+def _cents(amount: Decimal) -> Decimal:
+    return amount.quantize(Decimal("0.01"), ROUND_HALF_UP)

@@ -1,0 +1,176 @@
+"""Tokens of a file: how many, how many of them are learned, how long the rows are, what is cut."""
+
+from __future__ import annotations
+
+from collections import Counter as Times
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from maas_client.dataset.counting import (
+    Counter,
+    Estimate,
+    Exact,
+    bounds,
+    tokenizer_for,
+)
+from maas_client.dataset.finding import Finding, Row, strings, texts_of
+
+__all__ = ["Ceiling", "Counter", "Estimate", "Exact", "Tokens", "bounds", "tokenizer_for"]
+
+PERCENTILES = (50, 90, 95, 99)
+BARS = 24
+"""In a histogram, at most."""
+WORDS_COUNTED_BYTES = 1 << 23
+"""Of the beginning of a file: up to here the lower bound counts words, beyond it rows."""
+TEXT_TOKENS = 16
+"""Around a message in any template, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """What a service takes. None: nobody says."""
+
+    row: int | None = None
+    """Tokens of a row; what is beyond is cut off."""
+    total: int | None = None
+    """Tokens of a file times epochs."""
+    epochs: float = 1
+
+
+class Tokens:
+    """Counts the tokens of every row. Memory: one number for each different length."""
+
+    def __init__(self, counter: Counter, ceiling: Ceiling | None = None) -> None:
+        self.counter = counter
+        self.ceiling = ceiling or Ceiling()
+        self._totals: Times[int] = Times()
+        self._learned: Times[int] = Times()
+        self._low = self._high = self._over = 0
+
+    def feed(
+        self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
+    ) -> list[Finding]:
+        """Count; return a finding for each row over the model's length."""
+        texts = texts_of(rows)
+        sizes = self.counter.sizes(rows, texts)
+        self._totals.update(sizes.totals)
+        self._learned.update(sizes.learned)
+        if not self.counter.is_exact:
+            self._bound(rows, texts)
+        most = self.ceiling.row
+        if most is None or max(sizes.totals, default=0) <= most:
+            return []
+        found: list[Finding] = []
+        for at, total in enumerate(sizes.totals):
+            if total > most:
+                found += self._too_long(numbers[at], total, most)
+                if sizes.prompt(at) >= most and self._surely(rows[at], most):
+                    found.append(Finding("SERVICE_NOTHING_LEFT", numbers[at], "/messages"))
+        return found
+
+    def _bound(self, rows: Sequence[Row], texts: Sequence[list[str] | None]) -> None:
+        """Add the fewest and the most tokens that these rows can have."""
+        said = list(chain.from_iterable(t for t in texts if t is not None))
+        for at, plain in enumerate(texts):
+            if plain is None:
+                said += [text for _, text in strings(rows[at])]
+        joined = "\n".join(said)
+        size = len(joined.encode())
+        least = len(rows)
+        if self._high < WORDS_COUNTED_BYTES:
+            least = max(least, joined.count(" ") - 2 * joined.count("  ") - len(said))
+        self._low += least
+        self._high += size + TEXT_TOKENS * len(said)
+
+    def _too_long(self, number: int, total: int, most: int) -> Iterator[Finding]:
+        self._over += 1
+        about = "" if self.counter.is_exact else "about "
+        detail = f"{about}{total:,} tokens, the model is trained on {most:,}"
+        yield Finding("SERVICE_TRUNCATED", number, "/messages", detail=detail)
+
+    def _surely(self, row: Row, most: int) -> bool:
+        """Return whether nothing learned can be within the length, even if this is an estimate."""
+        if self.counter.is_exact:
+            return True
+        words = 0
+        for message in row["messages"]:
+            if message.get("role") == "assistant" and message.get("weight", 1) != 0:
+                break
+            words += sum(bounds(text)[0] for _, text in strings(message.get("content")))
+        return words >= most
+
+    def total(self) -> int:
+        """Return the tokens of all rows."""
+        return sum(size * times for size, times in self._totals.items())
+
+    def bounds(self) -> tuple[int, int]:
+        """Return the fewest and the most tokens the file can have."""
+        return (self.total(), self.total()) if self.counter.is_exact else (self._low, self._high)
+
+    def finish(self) -> Iterator[Finding]:
+        """Say whether the file is more than the service trains."""
+        most, epochs = self.ceiling.total, self.ceiling.epochs
+        if most is None:
+            return
+        total, (low, high) = self.total() * epochs, self.bounds()
+        detail = f"{total:,.0f}, at most {most:,}"
+        if total > most and low * epochs > most:
+            yield Finding("SERVICE_TOO_MANY_TOKENS", 0, detail=detail)
+        elif high * epochs > most and total * 1.5 > most:
+            yield Finding("SERVICE_MANY_TOKENS", 0, detail=detail)
+
+    def stats(self) -> dict[str, Any]:
+        """Return totals with their bounds, percentiles and a histogram."""
+        if not self._totals:
+            return {}
+        low, high = self.bounds()
+        said: dict[str, Any] = {
+            "counted_by": self.counter.name,
+            "exact": self.counter.is_exact,
+            "total": self.total(),
+            "at_least": low,
+            "at_most": high,
+            "learned": sum(size * times for size, times in self._learned.items()),
+            "per_row": percentiles(self._totals),
+            "learned_per_row": percentiles(self._learned),
+            "histogram": histogram(self._totals),
+        }
+        if self.ceiling.row is not None:
+            said |= {"row_limit": self.ceiling.row, "rows_over_limit": self._over}
+        return {"tokens": said}
+
+
+def percentiles(times: Times[int]) -> dict[str, int | float]:
+    """Return least, mean, percentiles (nearest rank) and most of counted numbers."""
+    count = times.total()
+    ordered = sorted(times.items())
+    said: dict[str, int | float] = {
+        "min": ordered[0][0],
+        "mean": round(sum(n * t for n, t in ordered) / count, 1),
+    }
+    waiting = [(f"p{p}", -(-count * p // 100)) for p in PERCENTILES]
+    seen = 0
+    for number, more in ordered:
+        seen += more
+        while waiting and seen >= waiting[0][1]:
+            said[waiting.pop(0)[0]] = number
+    said["max"] = ordered[-1][0]
+    return said
+
+
+def histogram(times: Times[int], bars: int = BARS) -> list[dict[str, int]]:
+    """Return bars of one width (a round number): ``{"from": , "to": , "rows": }``, ``to`` excluded."""
+    most = max(times)
+    steps = (base * 10**power for power in range(12) for base in (1, 2, 5))
+    width = next(step for step in steps if step * bars > most)
+    counted = [0] * (most // width + 1)
+    for number, more in times.items():
+        counted[number // width] += more
+    first = next(at for at, rows in enumerate(counted) if rows)
+    return [
+        {"from": at * width, "to": (at + 1) * width, "rows": rows}
+        for at, rows in enumerate(counted)
+        if at >= first
+    ]
