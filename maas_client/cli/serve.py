@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import secrets
+import shlex
 import sys
 from pathlib import Path
 
@@ -35,6 +36,19 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--api-key", metavar="K", help="the one credential that passes; auto makes a random one"
     )
+    parser.add_argument(
+        "--tls", action="store_true", help="HTTPS, under a certificate of its own CA"
+    )
+    parser.add_argument(
+        "--proxy",
+        action="store_true",
+        help="also a proxy that takes Azure's host names to this server and refuses all others",
+    )
+    parser.add_argument(
+        "--print-env",
+        action="store_true",
+        help="print the variables an application for Azure needs to come here (with --proxy)",
+    )
     parser.add_argument("--threads", type=_positive, help="threads of each training process")
     parser.add_argument("--max-jobs", type=_positive, default=1, help="jobs that train at once")
     parser.add_argument(
@@ -47,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM; then exit 0."""
     from maas_client.local.config import ServerConfig, check_extra, idle_cores
 
+    if args.print_env and not args.proxy:
+        raise ConfigError("--print-env prints a proxy's variables", hint="Add --proxy.")
     check_extra(args.engine)
     from maas_client.local.server import Server
 
@@ -66,17 +82,30 @@ def run(args: argparse.Namespace) -> int:
         ready_file=Path(args.ready_file).expanduser().resolve() if args.ready_file else None,
         cache_dir=settings.cache_path(),
         reset=args.reset,
+        tls=args.tls,
+        proxy=args.proxy,
     )
     logging.getLogger("maas_client").setLevel(logging.INFO)
     server = Server(config)
-    server.run(lambda: _announce(server.url, config.engine, folder, as_json=args.json))
+
+    def announce() -> None:
+        told = server.environment if args.print_env else {}
+        _announce(server.url, config.engine, folder, told, as_json=args.json)
+
+    server.run(announce)
     print("stopped", file=sys.stderr)
     return 0
 
 
-def _announce(url: str, engine: str, folder: Path, *, as_json: bool) -> None:
+def _announce(
+    url: str, engine: str, folder: Path, environment: dict[str, str], *, as_json: bool
+) -> None:
     if as_json:
-        print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
+        told = {"environment": environment} if environment else {}
+        print(json.dumps({"url": url, "pid": os.getpid(), **told}), flush=True)
+    elif environment:
+        for name, value in environment.items():
+            print(f"export {name}={shlex.quote(value)}", flush=True)
     note = ", simulated: nothing is trained" if engine == "instant" else ""
     print(f"serving on {url} (engine {engine}{note}; state in {folder})", file=sys.stderr)
     print(f"  a client: maas.Client.local(url={url!r}). Ctrl-C stops.", file=sys.stderr, flush=True)

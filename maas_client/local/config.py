@@ -63,6 +63,10 @@ class ServerConfig:
     """The Azure region whose names it answers under: a real one, so that region checks pass."""
     cache_dir: Path | None = None
     """Where pulled base weights lie; None is the user's usual place."""
+    tls: bool = False
+    """True: HTTPS on the port, under a certificate of the state directory's own CA."""
+    proxy: bool = False
+    """True: a CONNECT proxy beside it that takes Azure's host names to this server."""
     reset: bool = False
     """True: what the state directory holds is deleted first."""
     durable: bool = True

@@ -44,6 +44,11 @@ class LocalServer:
         return self._running().url
 
     @property
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which an application for Azure reaches it (``proxy=True``)."""
+        return self._running().environment
+
+    @property
     def state_dir(self) -> Path:
         """Return where it keeps its state."""
         return self._config.state_dir
@@ -63,7 +68,8 @@ class LocalServer:
         return AsyncClient.local(url=self.url, dialect=dialect, **self._key(), **rest)
 
     def _key(self) -> dict[str, Any]:
-        return {"api_key": self._config.api_key} if self._config.api_key else {}
+        known = {"api_key": self._config.api_key, "ca_file": self._running().ca_file}
+        return {name: value for name, value in known.items() if value}
 
     def start(self) -> Self:
         """Start it and return when it answers. Raises ``MaasError`` when it cannot."""
@@ -141,13 +147,16 @@ def serve(
     threads: int | None = None,
     max_jobs: int = 1,
     cache_dir: str | os.PathLike[str] | None = None,
+    tls: bool = False,
+    proxy: bool = False,
 ) -> LocalServer:
     """Return a local server to be used in a ``with`` (or ``async with``).
 
     ``base`` is what a model's name runs on (``tiny``: half a million random parameters; a real test
     of the road, not of answers). ``engine="instant"`` needs no torch and simulates. ``state_dir`` is
     kept when given, otherwise a temporary one is deleted at the end. ``threads`` for each training
-    process: all cores unless given. Raises ``MissingExtraError`` naming what to install.
+    process: all cores unless given. ``proxy``: ``environment`` takes applications written for Azure
+    here; ``tls``: HTTPS under a certificate of its own CA. Raises ``MissingExtraError`` naming what to install.
     """
     check_extra(engine)
     own = state_dir is None
@@ -165,5 +174,7 @@ def serve(
         max_jobs=max_jobs,
         cache_dir=Path(os.fspath(cache_dir)) if cache_dir is not None else None,
         durable=not own,
+        tls=tls,
+        proxy=proxy,
     )
     return LocalServer(config, own_state=own)

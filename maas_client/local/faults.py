@@ -15,6 +15,22 @@ from maas_client.local.config import ACCOUNT
 from maas_client.local.refusal import Refusal
 from maas_client.wire import faults as wire
 
+_OPENAI = re.compile(r"(/api/projects/[^/]+)?/openai/", re.IGNORECASE)
+_OPENAI_CODES = {
+    "UserError": "invalidPayload",
+    "ResourceNotFound": "notFound",
+    "InvalidResourceType": "404",
+    "AuthenticationFailed": "401",
+    "InvalidAuthenticationToken": "401",
+    "MethodNotAllowed": "405",
+}
+"""Codes of the rules to those of the OpenAI-shaped planes (azure-api.md section 7.1)."""
+
+
+def is_openai(path: str) -> bool:
+    """Tell whether a path belongs to a Foundry resource's OpenAI-shaped API."""
+    return _OPENAI.match(path) is not None
+
 
 def answer(refusal: Refusal, path: str, request_id: str) -> Response:
     """Return the refusal in the form of the plane that ``path`` belongs to."""
@@ -26,8 +42,10 @@ def answer(refusal: Refusal, path: str, request_id: str) -> Response:
 
 
 def _body(refusal: Refusal, path: str, request_id: str) -> dict[str, Any]:
-    if re.match(r"/serverless/[^/]+/chat/", path):
+    if re.match(r"/serverless/[^/]+/chat/|/models/", path):
         return _inference(refusal)
+    if is_openai(path):
+        return _openai(refusal, path)
     if path.startswith("/serverless/"):
         kind = "invalid_request_error" if refusal.status < 500 else "server_error"
         return wire.openai(refusal.code, refusal.message, param=refusal.target, kind=kind)
@@ -40,6 +58,18 @@ def _body(refusal: Refusal, path: str, request_id: str) -> dict[str, Any]:
             "time": now(),
             "componentName": "run-history" if path.startswith("/history/") else "metric",
         }
+    return body
+
+
+def _openai(refusal: Refusal, path: str) -> dict[str, Any]:
+    """Return an OpenAI-shaped error; the dated versions name the target beside the parameter."""
+    code = "conflict" if refusal.status == 409 else refusal.code
+    kind = "invalid_request_error" if refusal.status < 500 else "server_error"
+    message = "Resource not found" if code == "InvalidResourceType" else refusal.message
+    code = _OPENAI_CODES.get(code, code)
+    body = wire.openai(code, message, param=refusal.target, kind=kind)
+    if "/openai/v1/" not in path:
+        body["error"] |= {"target": refusal.target, "details": []}
     return body
 
 

@@ -26,14 +26,18 @@ from starlette.types import (  # noqa: TID253 - only the server imports this mod
 
 from maas_client.local import hosts
 from maas_client.local.config import ACCOUNT
-from maas_client.local.faults import answer
+from maas_client.local.faults import answer, is_openai
+from maas_client.local.foundry.files import FILE_BYTES, PART_BYTES
 from maas_client.local.refusal import Refusal
 
 OPEN_PATHS = frozenset({"/discovery", "/metadata/endpoints"})
+OPEN_BELOW = "/login/"
 """What Azure itself serves without a credential."""
 
 JSON_BYTES = 8 << 20
 BLOB_BYTES = 5 << 30
+_FORM_BYTES = 1 << 20
+"""What a multipart form may add to its file."""
 _SILENCE_S = 60.0
 """How long a body may pause."""
 
@@ -67,7 +71,7 @@ class Guard:
         request_id = str(uuid.uuid4())
         scope["maas.request_id"] = request_id
         headers = _headers(scope)
-        stamped = _stamped(send, request_id, headers)
+        stamped = _stamped(send, request_id, headers, scope["path"])
         try:
             self._check_host(scope, headers)
             hosts.into_paths(scope)
@@ -94,7 +98,7 @@ class Guard:
 
     def _check_credential(self, scope: Scope, headers: Mapping[str, list[str]]) -> None:
         path = scope["path"]
-        if path.lower() in OPEN_PATHS:
+        if path.lower() in OPEN_PATHS or path.startswith(OPEN_BELOW):
             return
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         if path.startswith(f"/{ACCOUNT}/") and "sig" in query:
@@ -152,7 +156,14 @@ def _shown(headers: Mapping[str, list[str]]) -> list[str]:
 
 
 def _cap(path: str) -> int:
-    return BLOB_BYTES if path.startswith(f"/{ACCOUNT}/") else JSON_BYTES
+    if path.startswith(f"/{ACCOUNT}/"):
+        return BLOB_BYTES
+    if is_openai(path):
+        if path.endswith("/files"):
+            return FILE_BYTES + _FORM_BYTES
+        if path.endswith("/parts"):
+            return PART_BYTES + _FORM_BYTES
+    return JSON_BYTES
 
 
 def _check_length(headers: Mapping[str, list[str]], cap: int) -> None:
@@ -189,12 +200,14 @@ def _capped(receive: Receive, cap: int) -> Receive:
     return capped
 
 
-def _stamped(send: Send, request_id: str, asked: Mapping[str, list[str]]) -> Send:
+def _stamped(send: Send, request_id: str, asked: Mapping[str, list[str]], path: str) -> Send:
     extra = {
         "x-ms-request-id": request_id,
         "x-ms-correlation-request-id": request_id,
         "x-content-type-options": "nosniff",
     }
+    if is_openai(path):
+        extra |= {"apim-request-id": request_id, "x-request-id": request_id}
     for name in asked.get("x-ms-client-request-id", [])[:1]:
         extra["x-ms-client-request-id"] = name[:128]
 

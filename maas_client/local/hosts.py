@@ -26,6 +26,10 @@ TUNNEL = "maas.authority"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _ENDPOINT = re.compile(r"([a-z0-9-]+)\.([a-z0-9]+)\.models\.ai\.azure\.com")
 _BLOB = re.compile(r"([a-z0-9]+)\.blob\.core\.windows\.net")
+_RESOURCE = re.compile(
+    r"[a-z0-9-]+\.(openai\.azure\.com|services\.ai\.azure\.com|cognitiveservices\.azure\.com)"
+)
+_LOGIN = frozenset({"login.microsoftonline.com", "login.microsoft.com", "sts.windows.net"})
 
 
 def prefix(host: str) -> str | None:
@@ -37,7 +41,9 @@ def prefix(host: str) -> str | None:
         return f"/{match[1]}"
     if match := _ENDPOINT.fullmatch(name):
         return f"/serverless/{match[1]}"
-    return None
+    if _RESOURCE.fullmatch(name):
+        return ""
+    return "/login" if name in _LOGIN else None
 
 
 def into_paths(scope: MutableMapping[str, Any]) -> None:

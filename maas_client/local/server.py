@@ -10,18 +10,21 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import uvicorn  # noqa: TID253 - only the server imports this module
+from starlette.types import ASGIApp  # noqa: TID253 - as above
 
 from maas_client.errors import ConfigError
 from maas_client.local.app import build
 from maas_client.local.config import ServerConfig
-from maas_client.local.files import write_private
+from maas_client.local.files import private_folder, write_private
 from maas_client.local.guard import Rules, allowed_hosts
 from maas_client.local.hosts import LOOPBACK
-from maas_client.local.routes.azureml import TABLES
+from maas_client.local.proxy import Proxy, within
+from maas_client.local.routes import azureml, foundry, login
 from maas_client.local.services import Services
+from maas_client.local.tls import Authority
 
 
 class Server:
@@ -37,31 +40,58 @@ class Server:
             raise
         self.port: int = self.socket.getsockname()[1]
         self.config = replace(config, port=self.port)
-        app = build(self.services, TABLES, self._rules())
+        tables = (*azureml.TABLES, *foundry.TABLES, *login.TABLES)
         self._uvicorn = _Uvicorn(
-            uvicorn.Config(
-                app,
-                loop="asyncio",
-                http="h11",
-                ws="none",
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=3,
-                h11_max_incomplete_event_size=64 << 10,
-            ),
-            self._ready,
+            _settings(build(self.services, tables, self._rules())), self._ready
         )
         self._on_ready: Callable[[], None] = lambda: None
+        self._secure()
+
+    def _secure(self) -> None:
+        """Put TLS on the port and a proxy beside it, where asked for."""
+        self._authority = self._proxy = None
+        if not (self.config.tls or self.config.proxy):
+            return
+        self._authority = Authority(private_folder(self.config.state_dir))
+        if self.config.tls:
+            self._uvicorn.config.load()
+            self._uvicorn.config.ssl = self._authority.context("localhost", "127.0.0.1", "::1")
+        if self.config.proxy:
+            self._proxy = Proxy(listen("127.0.0.1", 0), self._authority, self._uvicorn.tunnel)
+            self._uvicorn.proxy = self._proxy
 
     @property
     def url(self) -> str:
         """Return where it answers, for a client on this machine."""
         wide = self.config.host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
         host = "127.0.0.1" if wide else self.config.host
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "https" if self.config.tls else "http"
+        return (
+            f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
+        )
+
+    @property
+    def ca_file(self) -> str | None:
+        """Return the CA's certificate, where the server shows certificates."""
+        return str(self._authority.path) if self._authority else None
+
+    @property
+    def proxy_url(self) -> str | None:
+        """Return the proxy's address, if there is one."""
+        return self._proxy.url if self._proxy else None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which an application for Azure reaches this server instead."""
+        if self._proxy is None or self._authority is None:
+            return {}
+        ca = str(self._authority.path)
+        return {
+            "HTTPS_PROXY": self._proxy.url,
+            "REQUESTS_CA_BUNDLE": ca,
+            "SSL_CERT_FILE": ca,
+            "NO_PROXY": "127.0.0.1,localhost",
+        }
 
     def _rules(self) -> Rules:
         local = _is_loopback(self.config.host)
@@ -101,9 +131,28 @@ class Server:
 
     def _ready(self) -> None:
         if self.config.ready_file is not None:
-            told = {"url": self.url, "pid": os.getpid()}
+            told: dict[str, Any] = {"url": self.url, "pid": os.getpid()}
+            told |= {"proxy": self.proxy_url} if self._proxy else {}
+            told |= {"ca_file": self.ca_file} if self._authority else {}
             write_private(self.config.ready_file, json.dumps(told))
         self._on_ready()
+
+
+def _settings(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=3,
+        h11_max_incomplete_event_size=64 << 10,
+    )
 
 
 class _Uvicorn(uvicorn.Server):
@@ -111,11 +160,28 @@ class _Uvicorn(uvicorn.Server):
         super().__init__(config)
         self._ready = ready
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.proxy: Proxy | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            if self.proxy is not None:
+                await self.proxy.start()
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.proxy is not None:
+            await self.proxy.close()
+        await super().shutdown(sockets)
+
+    def tunnel(self, authority: str) -> asyncio.Protocol:
+        """Return the protocol that serves HTTP inside a tunnel to ``authority``."""
+        make: Any = self.config.http_protocol_class
+        made = make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        made.app = within(made.app, authority)
+        return cast("asyncio.Protocol", made)
 
     async def main_loop(self) -> None:
         """Tick as uvicorn does, but hear of a stop at once."""

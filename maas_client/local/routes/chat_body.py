@@ -10,6 +10,7 @@ from maas_client.local.answers import ChatRequest
 from maas_client.local.app import Call
 from maas_client.local.refusal import Refusal
 from maas_client.wire.chat import CHAT_INFERENCE
+from maas_client.wire.foundry import INFERENCE_CHAT
 
 _SAMPLING = ("temperature", "top_p", "max_tokens", "stop", "seed", "frequency_penalty",
              "presence_penalty")  # fmt: skip
@@ -39,7 +40,7 @@ Refuse = Callable[[str, str], Refusal]
 
 
 def _refuser(call: Call) -> Refuse:
-    inference = call.op == CHAT_INFERENCE
+    inference = call.op in (CHAT_INFERENCE, INFERENCE_CHAT)
 
     def refuse(name: str, why: str) -> Refusal:
         if inference:
@@ -54,7 +55,9 @@ def _unknown(call: Call, refuse: Refuse) -> None:
     """Refuse parameters nobody knows; the inference route may be told to drop them or let them by."""
     unknown = sorted(set(call.json) - _UNDERSTOOD)
     told = call.request.headers.get("extra-parameters", "error").lower()
-    if not unknown or (call.op == CHAT_INFERENCE and told in ("drop", "pass-through")):
+    if not unknown or (
+        told in ("drop", "pass-through") and call.op in (CHAT_INFERENCE, INFERENCE_CHAT)
+    ):
         return
     raise refuse(unknown[0][:60], "is not a parameter of this model")
 

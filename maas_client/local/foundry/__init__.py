@@ -1,0 +1,7 @@
+"""The rules of a Foundry resource: files, uploads, jobs, deployments. No HTTP.
+
+Every account name is the same one resource here: an OpenAI-shaped request on the plain port names none.
+"""
+
+SCOPE = "foundry"
+"""Where its facts stand in the store."""
