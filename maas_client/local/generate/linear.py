@@ -47,12 +47,12 @@ class AdaptedLinear(nn.Module):
         self._bias = bias
         self._rows = rows
         self._sides: dict[str, _Side] = {}
-        self.out_features, self.in_features = source().shape
+        self.shape: tuple[int, ...] = tuple(source().shape)
         self._matmul: Matmul | None = None
 
     def fits(self, change: Change) -> bool:
         """Tell whether an adapter was made for a layer of this shape."""
-        return change.b.shape[0] == self.out_features and change.a.shape[1] == self.in_features
+        return (change.b.shape[0], change.a.shape[1]) == self.shape
 
     def add(self, name: str, change: Change) -> None:
         """Hold an adapter beside the weight; once is enough."""

@@ -72,7 +72,11 @@ def configuration(folder: Path) -> Any:
         )
     if said.get("quantization_config"):
         raise unusable(folder, "its weights are quantised; give the unquantised base")
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # each class of configuration raises its own
+        why = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
+        raise unusable(folder, f"transformers refuses its config.json: {why}") from None
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if len(kinds) > 1:
         raise unusable(folder, "its layers attend in different ways")
@@ -104,17 +108,22 @@ def build(
         if isinstance(module, nn.Linear):
             bias = None if module.bias is None else reader(f"{name}.bias")()
             linears[name] = AdaptedLinear(reader(f"{name}.weight"), bias, rows)
+            _check_shape(folder, name, linears[name].shape, module.weight.shape)
             net.set_submodule(name, linears[name])
     for name, empty in list(net.named_parameters()):
         owner, _, leaf = name.rpartition(".")
         value = reader(name)().clone()
-        if value.shape != empty.shape:
-            raise unusable(folder, f"{name} is {tuple(value.shape)}, not {tuple(empty.shape)}")
+        _check_shape(folder, name, value.shape, empty.shape)
         setattr(net.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
     rotary = net.model.rotary_emb
     with torch.device(device):
         net.model.rotary_emb = type(rotary)(config=config)
     return net, linears
+
+
+def _check_shape(folder: Path, name: str, held: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    if tuple(held) != tuple(wanted):
+        raise unusable(folder, f"{name} has the shape {tuple(held)}, not {tuple(wanted)}")
 
 
 def attention(

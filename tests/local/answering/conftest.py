@@ -178,6 +178,18 @@ def window(room: Path) -> Bench:
 
 
 @pytest.fixture(scope="session")
+def endless(room: Path) -> Bench:
+    """Phi-3 that never comes to an end by itself, if it is asked greedily."""
+    from safetensors.torch import load_file, save_file
+
+    folder = make_base(room / "endless")
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"][256:] = 0
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return Bench(folder)
+
+
+@pytest.fixture(scope="session")
 def adapters(room: Path, phi: Bench) -> list[Path]:
     """LoRA, DoRA, rank-stabilised LoRA on some layers with a pattern of its own."""
     return [

@@ -1,0 +1,151 @@
+"""Who is held, who waits, who is dropped; tool calls; whole models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from maas_client.local.generate.engine import Engine  # noqa: E402 - after the skip
+from maas_client.local.generate.host import Host  # noqa: E402
+from maas_client.local.generate.protocol import Base, Chat, Params  # noqa: E402
+from tests.local.answering.conftest import Bench, drain  # noqa: E402
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_nobody_asks_for_is_dropped_and_comes_back_when_asked(
+    phi: Bench, adapters: list[Path]
+) -> None:
+    clock = Clock()
+    host = phi.host(clock=clock)
+    first, second = map(str, adapters[:2])
+    host.prepare(first)
+    clock.now = 50
+    host.prepare(second)
+    assert host.model.merged is None
+    clock.now = 100
+    assert not host.forget_idle(60)
+    assert host.model.adapters == (second,)
+    assert host.model.merged == second
+    clock.now = 200
+    assert host.forget_idle(60), "nothing is left: the base may go too"
+    chat = phi.chat("again", adapters[0])
+    host.ask(chat)
+    assert drain(host)[chat.id]["tokens"] == phi.reference(host, chat, adapters[0])
+
+
+def test_an_adapter_that_answers_is_not_dropped(phi: Bench, adapters: list[Path]) -> None:
+    clock = Clock()
+    host = phi.host(clock=clock)
+    host.ask(phi.chat("hello", adapters[0]))
+    clock.now = 1000
+    assert not host.forget_idle(60)
+    host.forget(str(adapters[0]))
+    assert host.model.adapters == (str(adapters[0]),)
+
+
+def test_no_more_rows_than_allowed_are_answered_at_once(phi: Bench) -> None:
+    host = phi.host(max_rows=2)
+    for n in range(5):
+        host.ask(phi.chat(f"question {n}", max_tokens=6))
+    most = 0
+    while host.busy:
+        list(host.step())
+        most = max(most, len(host._short.rows))
+    assert most == 2
+
+
+def test_the_answer_ends_at_max_tokens_with_the_count(phi: Bench) -> None:
+    host = phi.host()
+    chat = phi.chat("hello", max_tokens=3, temperature=1.0, seed=3)
+    host.ask(chat)
+    got = drain(host)[chat.id]
+    assert got["finish_reason"] == "length"
+    prompt = len(host.model.spelling.prompt(chat))
+    assert got["usage"] == {
+        "prompt_tokens": prompt,
+        "completion_tokens": 3,
+        "total_tokens": prompt + 3,
+    }
+
+
+class Scripted:
+    """Stands in for the sampler: writes what a test says. Everything else is the real thing."""
+
+    greedy = False
+
+    def __init__(self, tokens: list[int]) -> None:
+        self._tokens = iter(tokens)
+
+    def pick(self, scores: Any) -> int:
+        return next(self._tokens)
+
+
+def write(bench: Bench, template: str, text: str, tools: list[Any] | None, **params: Any) -> Any:
+    host = Host(Base(str(bench.folder), template), 4)
+    chat = Chat(
+        "1", host_base := Base(str(bench.folder), template), None,
+        [{"role": "user", "content": "hi"}], tools, Params(max_tokens=200, **params),
+    )  # fmt: skip
+    host.ask(chat)
+    spell = host.model.spelling._tokenizer
+    host._waiting[0].sampler = Scripted(spell.encode(text, add_special_tokens=False).ids)  # type: ignore[assignment]  # a stand-in
+    assert host_base.template == template
+    return drain(host)["1"]
+
+
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+CALL = '<|tool_call|>[{"name": "weather", "arguments": {"place": "Köln"}}]<|/tool_call|><|end|>'
+
+
+def test_a_tool_call_is_parsed_back_and_not_sent_as_text(phi: Bench) -> None:
+    got = write(phi, "phi4-mini", "Let me look. " + CALL, TOOLS)
+    assert got["finish_reason"] == "tool_calls"
+    assert got["text"].strip() == "Let me look."
+    (call,) = got["tool_calls"]
+    assert call["function"] == {"name": "weather", "arguments": '{"place": "Köln"}'}
+
+
+def test_what_only_looks_like_a_call_is_text(phi: Bench) -> None:
+    got = write(phi, "phi4-mini", "<|tool_call|>no json<|/tool_call|><|end|>", TOOLS)
+    assert got["finish_reason"] == "stop"
+    assert "no json" in got["text"]
+    assert "tool_calls" not in got
+
+
+def test_control_tokens_are_never_shown(phi: Bench) -> None:
+    got = write(phi, "phi3", "one<|system|> two<|end|>never", None)
+    assert got["text"] == "one two"
+    assert got["finish_reason"] == "stop"
+    assert got["usage"]["completion_tokens"] == len(b"one two") + 2
+
+
+def test_stop_strings_end_the_answer(phi: Bench) -> None:
+    got = write(phi, "phi3", "one two three four<|end|>", None, stop=("three", "xyz"))
+    assert got["text"] == "one two "
+    assert got["finish_reason"] == "stop"
+
+
+def test_a_folder_with_a_whole_model_is_a_base_of_its_own(phi: Bench, window: Bench) -> None:
+    engine = Engine(idle_s=60, max_rows=2)
+    base = {"folder": str(phi.folder), "template": "phi3"}
+    asked = {"op": "chat", "id": "1", "base": base, "adapter": str(window.folder)}
+    params = {"temperature": 0, "max_tokens": 20}
+    messages = [{"role": "user", "content": "which one are you?"}]
+    assert list(engine.take({**asked, "messages": messages, "params": params})) == []
+    text = ""
+    while engine.busy:
+        text += "".join(said.get("delta", "") for said in engine.step())
+    host = window.host()
+    chat = window.chat("which one are you?", max_tokens=20)
+    host.ask(chat)
+    assert text == drain(host)[chat.id]["text"]

@@ -1,0 +1,101 @@
+"""Streams: whole characters only, stop strings wherever tokens break, tool calls kept back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maas_client.local.generate.text import TextStream
+
+
+def as_bytes(tokens: list[int]) -> str:
+    return bytes(tokens).decode("utf-8", errors="replace")
+
+
+def stream(*stop: str, hold: tuple[str, ...] = ()) -> TextStream:
+    return TextStream(as_bytes, stop, hold)
+
+
+def feed(stream: TextStream, text: bytes) -> list[str]:
+    return [stream.feed(byte) for byte in text]
+
+
+def test_a_character_is_sent_whole_or_not_yet() -> None:
+    out = stream()
+    assert feed(out, "aÖ🦆".encode()) == ["a", "", "Ö", "", "", "", "🦆"]
+    assert out.finish() == ""
+
+
+@given(st.text(max_size=40))
+def test_the_pieces_are_the_text(text: str) -> None:
+    out = stream()
+    pieces = feed(out, text.encode())
+    assert all("�" not in piece for piece in pieces) or "�" in text
+    assert "".join(pieces) + out.finish() == text
+
+
+def test_half_a_character_at_the_end_is_marked_once() -> None:
+    out = stream()
+    assert feed(out, "🦆".encode()[:2]) == ["", ""]
+    assert out.finish() == "�"
+
+
+def test_bytes_that_never_become_a_character_do_not_silence_the_rest() -> None:
+    out = stream()
+    assert "".join(feed(out, b"\xff" * 9 + b"ok")) + out.finish() == "�" * 9 + "ok"
+
+
+def test_a_stop_string_over_tokens_is_not_sent() -> None:
+    out = stream("END")
+    assert feed(out, b"ab ENDxyz") == ["a", "b", " ", "", "", "", "", "", ""]
+    assert out.stopped
+    assert out.finish() == ""
+    assert out.text == "ab "
+
+
+def test_what_only_began_like_a_stop_string_is_sent() -> None:
+    out = stream("END", "###")
+    assert "".join(feed(out, b"EN#E EN")) == "EN#E "
+    assert out.finish() == "EN"
+    assert not out.stopped
+
+
+def test_the_stop_string_that_comes_first_counts() -> None:
+    out = TextStream(lambda tokens: "one two three" if tokens else "", ["three", "two"])
+    assert out.feed(0) == "one "
+    assert out.text == "one "
+
+
+@given(
+    st.text(alphabet="abE", max_size=30),
+    st.lists(st.text(alphabet="abE", min_size=1, max_size=4), max_size=3),
+)
+def test_any_stop_strings_cut_where_a_search_would(text: str, stops: list[str]) -> None:
+    out = stream(*stops)
+    sent = "".join(feed(out, text.encode())) + out.finish()
+    ends = [len(text[:n]) for n in range(len(text) + 1) if any(text[:n].endswith(s) for s in stops)]
+    first = min(ends, default=None)
+    whole = text[:first]
+    cut = min((whole.find(s) for s in stops if s in whole), default=len(whole))
+    assert sent == (text if first is None else whole[:cut])
+
+
+def test_text_from_a_tool_mark_on_waits_for_the_end() -> None:
+    out = stream(hold=("<call>",))
+    assert "".join(feed(out, b"ok <b> <call>[1]")) == "ok <b> "
+    assert out.text == "ok <b> <call>[1]"
+    assert out.finish() == "<call>[1]"
+
+
+@pytest.mark.parametrize("decode", [as_bytes])
+def test_a_decoder_that_joins_tokens_gets_the_one_before(
+    decode: Callable[[list[int]], str],
+) -> None:
+    def spaced(tokens: list[int]) -> str:  # as SentencePiece: the first word has no space
+        return " ".join(map(str, tokens))
+
+    out = TextStream(spaced)
+    assert [out.feed(n) for n in (1, 2, 3)] == ["1", " 2", " 3"]
