@@ -50,7 +50,7 @@ class Scheduler:
     async def close(self) -> None:
         """Stop following; the children end with their stdin. Jobs stay as they are: the next start
         runs them again from their checkpoints."""
-        self._jobs.wake = lambda: None
+        self._loop = None
         tasks = [*self._running.values(), *self._tasks]
         for task in tasks:
             task.cancel()
@@ -100,8 +100,9 @@ class Scheduler:
     def _over(self, ref: Ref, _: asyncio.Task[None]) -> None:
         self._running.pop(ref, None)
         self._children.pop(ref, None)
-        self._wake()
-        self._spawn(self._renew_spare())
+        if self._loop is not None:
+            self._spawn(self._pump())
+            self._spawn(self._renew_spare())
 
     async def _run(self, ref: Ref) -> None:
         job = await asyncio.to_thread(self._jobs.began, ref)

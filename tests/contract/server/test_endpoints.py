@@ -1,0 +1,190 @@
+"""Serverless endpoints, models, data versions and marketplace over HTTP (azure-api.md 1.7, 2.2, 3)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contract.server.conftest import WS, Azure, chats
+
+
+@pytest.fixture(scope="module")
+def model_id(azure: Azure) -> str:
+    azure.job("teacher")
+    return azure.model_id("teacher")
+
+
+def named(name: str):
+    return {"registered_model": {"jobOutputType": "mlflow_model", "assetName": name}}
+
+
+def endpoint(model_id: str, **properties):
+    return {"location": "eastus2", "sku": {"name": "Consumption"},
+            "properties": {"modelSettings": {"modelId": model_id}, **properties}}  # fmt: skip
+
+
+def test_the_official_clients_order_of_calls(azure: Azure, model_id):
+    put = azure.arm("PUT", "/serverlessEndpoints/ep1", json=endpoint(model_id))
+    assert put.status_code == 201
+    assert put.json()["properties"]["provisioningState"] == "Creating"
+    poll = put.headers["azure-asyncoperation"]
+    while (state := azure.http.get(poll).json()["status"]) == "InProgress":
+        pass
+    assert state == "Succeeded"
+    found = azure.arm("GET", "/serverlessEndpoints/ep1").json()
+    held = found["properties"]
+    assert (held["provisioningState"], held["endpointState"]) == ("Succeeded", "Online")
+    assert held["authMode"] == "Key"  # the SDK does not send it
+    assert held["modelSettings"]["modelId"] == model_id
+    assert held["inferenceEndpoint"]["uri"].startswith(azure.url)
+    assert found["tags"]["simulated"] == "true"
+    keys = azure.arm("POST", "/serverlessEndpoints/ep1/listKeys").json()
+    assert len({keys["primaryKey"], keys["secondaryKey"]}) == 2
+    gone = azure.arm("DELETE", "/serverlessEndpoints/ep1")
+    assert gone.status_code == 202
+    assert azure.http.get(gone.headers["location"]).status_code == 200
+    assert azure.arm("GET", "/serverlessEndpoints/ep1").status_code == 404
+    assert azure.arm("DELETE", "/serverlessEndpoints/ep1").status_code == 204
+    assert azure.chat(held["inferenceEndpoint"]["uri"], "hi").status_code == 404
+
+
+def test_the_same_put_is_the_same_endpoint(azure: Azure, model_id):
+    azure.deploy("same", model_id)
+    keys = azure.arm("POST", "/serverlessEndpoints/same/listKeys").json()
+    again = azure.arm("PUT", "/serverlessEndpoints/same", json=endpoint(model_id))
+    assert again.status_code == 200
+    assert azure.arm("POST", "/serverlessEndpoints/same/listKeys").json() == keys
+    other = endpoint("azureml://registries/azureml/models/Phi-4")
+    assert azure.arm("PUT", "/serverlessEndpoints/same", json=other).status_code == 409
+
+
+def test_two_workspaces_may_use_one_name(azure: Azure, model_id, server):
+    other = Azure(server.url, WS.replace("proj1", "proj2"))
+    here, there = azure.deploy("shared", model_id), other.deploy("shared", model_id)
+    assert here != there
+    assert azure.chat(here, "what is 1 plus 1").status_code == 200
+    assert azure.chat(there, "what is 1 plus 1").status_code == 200
+    other.http.close()
+
+
+def test_patch_lists_and_regenerate(azure: Azure, model_id):
+    azure.deploy("patched", model_id)
+    assert (
+        azure.arm("PATCH", "/serverlessEndpoints/patched", json={"tags": {"a": "b"}}).json()[
+            "tags"
+        ]["a"]
+        == "b"
+    )
+    assert "patched" in [
+        e["name"] for e in azure.arm("GET", "/serverlessEndpoints").json()["value"]
+    ]
+    old = azure.arm("POST", "/serverlessEndpoints/patched/listKeys").json()
+    new = azure.arm(
+        "POST", "/serverlessEndpoints/patched/regenerateKeys", json={"keyType": "secondary"}
+    ).json()
+    assert new["primaryKey"] == old["primaryKey"]
+    assert new["secondaryKey"] != old["secondaryKey"]
+    assert (
+        azure.arm(
+            "POST", "/serverlessEndpoints/patched/regenerateKeys", json={"keyType": "x"}
+        ).status_code
+        == 400
+    )
+
+
+@pytest.mark.parametrize(
+    "model_id",
+    ["", "Phi-4", "https://evil.example/x", "azureml://registries/azureml/models/GPT-9",
+     "azureml://registries/azureml/models/Phi-4/versions/7",
+     "azureml://locations/eastus2/workspaces/00000000-0000-0000-0000-000000000000/models/m/versions/1"],
+)  # fmt: skip
+def test_models_that_cannot_be_deployed(azure: Azure, model_id):
+    answer = azure.arm("PUT", "/serverlessEndpoints/none", json=endpoint(model_id))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "UserError")
+    assert azure.arm("GET", "/serverlessEndpoints/none").status_code == 404
+
+
+def test_a_base_model_answers_and_says_that_it_is_simulated(azure: Azure):
+    uri = azure.deploy("base", "azureml://registries/azureml/models/Phi-4-mini-instruct")
+    answer = azure.chat(uri, "hi").json()
+    assert answer["model"] == "Phi-4-mini-instruct"
+    assert "simulated" in answer["choices"][0]["message"]["content"]
+
+
+def test_a_deployed_model_is_not_deleted(azure: Azure):
+    azure.job("held", outputs=named("held-model"))
+    azure.deploy("holder", azure.model_id("held"))
+    refused = azure.arm("DELETE", "/models/held-model/versions/1")
+    assert (refused.status_code, "holder" in refused.text) == (409, True)
+    azure.arm("DELETE", "/serverlessEndpoints/holder")
+    assert azure.arm("DELETE", "/models/held-model/versions/1").status_code == 200
+    assert azure.arm("GET", "/models/held-model/versions/1").status_code == 404
+    assert azure.arm("DELETE", "/models/held-model/versions/1").status_code == 204
+
+
+def test_models(azure: Azure):
+    for n in (1, 2):
+        azure.job(f"twice{n}", outputs=named("twice"))
+    versions = azure.arm("GET", "/models/twice/versions").json()["value"]
+    assert [v["name"] for v in versions] == ["2", "1"]
+    assert [
+        v["name"]
+        for v in azure.arm("GET", "/models/TWICE/versions", params={"$top": "1"}).json()["value"]
+    ] == ["2"]
+    one = azure.arm("GET", "/models/twice/versions/1").json()["properties"]
+    assert (one["jobName"], one["modelType"]) == ("twice1", "mlflow_model")
+    assert one["properties"]["simulated"] == "true"
+    assert "twice" in [m["name"] for m in azure.arm("GET", "/models").json()["value"]]
+
+
+def test_data_versions(azure: Azure):
+    uri = azure.upload(chats(), "data.jsonl")
+    body = {"properties": {"dataType": "uri_file", "dataUri": uri, "tags": {"x": "y"}}}
+    assert azure.arm("PUT", "/data/set/versions/1", json=body).status_code == 201
+    assert azure.arm("PUT", "/data/set/versions/1", json=body).status_code == 200
+    moved = {"properties": {**body["properties"], "dataUri": uri + "2"}}
+    refused = azure.arm("PUT", "/data/set/versions/1", json=moved)
+    assert (refused.status_code, refused.json()["error"]["message"]) == (
+        409,
+        "Asset paths cannot be updated.",
+    )
+    assert azure.arm("GET", "/data/set").json()["properties"]["nextVersion"] == "2"
+    assert azure.arm("GET", "/data/set/versions/1").json()["properties"]["tags"] == {"x": "y"}
+    assert [v["name"] for v in azure.arm("GET", "/data/set/versions").json()["value"]] == ["1"]
+    assert azure.arm("DELETE", "/data/set/versions/1").status_code == 200
+    assert azure.arm("DELETE", "/data/set/versions/1").status_code == 204
+    assert azure.arm("GET", "/data/set").status_code == 404
+    for bad in (
+        {},
+        {"properties": {}},
+        {"properties": {"dataUri": 3}},
+        {"properties": {"dataUri": "file:///x"}},
+    ):
+        assert azure.arm("PUT", "/data/bad/versions/1", json=bad).status_code == 400
+
+
+def test_marketplace_is_for_partner_models(azure: Azure):
+    def subscribe(model):
+        return azure.arm(
+            "PUT", "/marketplaceSubscriptions/sub1", json={"properties": {"modelId": model}}
+        )
+
+    refused = subscribe("azureml://registries/azureml/models/Phi-4")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "UserError")
+    assert subscribe("azureml://registries/azureml-mistral/models/Ministral-3B").status_code == 201
+    found = azure.arm("GET", "/marketplaceSubscriptions/sub1").json()["properties"]
+    assert found["marketplaceSubscriptionStatus"] == "Subscribed"
+    assert len(azure.arm("GET", "/marketplaceSubscriptions").json()["value"]) == 1
+    assert azure.arm("DELETE", "/marketplaceSubscriptions/sub1").status_code == 200
+    assert azure.arm("DELETE", "/marketplaceSubscriptions/sub1").status_code == 204
+
+
+def test_the_registry_of_base_models(azure: Azure):
+    found = azure.http.get("/registrymanagement/v1.0/registries/azureml/discovery").json()
+    assert found["primaryRegionResourceProviderUri"] == azure.url + "/"
+    url = (
+        f"{found['primaryRegionResourceProviderUri']}mferp/managementfrontend/subscriptions/{found['subscriptionId']}"
+        f"/resourceGroups/{found['resourceGroup']}/providers/Microsoft.MachineLearningServices"
+        "/registries/azureml/models/{}/versions/1?api-version=2021-10-01-dataplanepreview"
+    )
+    assert azure.http.get(url.format("Phi-4")).status_code == 200
+    assert azure.http.get(url.format("GPT-9")).status_code == 404

@@ -1,0 +1,210 @@
+"""Kill -9 in the middle of everything: what was acknowledged is there, runs again, and ends well."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.contract.server.conftest import Azure, chats
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are posix")
+
+_SERVE = """
+import sys
+from pathlib import Path
+from maas_client.local.config import ServerConfig
+from maas_client.local.server import Server
+Server(ServerConfig(state_dir=Path(sys.argv[1]), ready_file=Path(sys.argv[2]), engine=sys.argv[3],
+                    base="tiny", threads=1, pace_s=float(sys.argv[4]))).run()
+"""
+
+
+class Process:
+    """A server in a process of its own, as ``maas-client serve`` starts it, with a slower engine."""
+
+    def __init__(self, state: Path, *, engine: str = "instant", pace_s: float = 0.05) -> None:
+        ready = state.with_name("ready.json")
+        ready.unlink(missing_ok=True)
+        self.child = subprocess.Popen(
+            [sys.executable, "-c", _SERVE, state, ready, engine, str(pace_s)]
+        )
+        end = time.monotonic() + 30
+        while not ready.exists():
+            assert self.child.poll() is None, "the server ended"
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        told = json.loads(ready.read_text())
+        assert told["pid"] == self.child.pid
+        self.azure = Azure(told["url"])
+
+    def kill(self) -> None:
+        self.child.send_signal(signal.SIGKILL)
+        self.child.wait()
+        self.azure.http.close()
+
+    def stop(self) -> int:
+        self.child.terminate()
+        self.azure.http.close()
+        return self.child.wait(20)
+
+
+def workers(state: Path) -> list[int]:
+    """Return the processes that hold something of this state directory open."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                links = [os.readlink(fd) for fd in (entry / "fd").iterdir()]
+            except OSError:
+                continue
+            if any(link.startswith(str(state)) for link in links):
+                found.append(int(entry.name))
+    return found
+
+
+def gone(state: Path, seconds: float = 5) -> bool:
+    end = time.monotonic() + seconds
+    while workers(state) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not workers(state)
+
+
+@pytest.fixture
+def start():
+    """Start servers; whatever the test does, none outlives it."""
+    begun = []
+
+    def go(*args, **rest) -> Process:
+        begun.append(Process(*args, **rest))
+        return begun[-1]
+
+    yield go
+    for server in begun:
+        if server.child.poll() is None:
+            server.kill()
+
+
+@pytest.fixture
+def state(tmp_path):
+    return tmp_path / "state"
+
+
+def test_a_job_survives_the_server(state, start):
+    first = start(state)
+    first.azure.submit("long", first.azure.upload(chats(30), "l.jsonl"))
+    first.azure.submit("waits", first.azure.upload(chats(2), "w.jsonl"))
+    first.azure.wait("long", "Running")
+    first.kill()
+    assert gone(state)
+    second = start(state)
+    assert second.azure.status("long") in ("Queued", "Starting", "Preparing", "Running")
+    assert second.azure.wait("long") == "Completed"
+    assert second.azure.wait("waits") == "Completed"
+    steps = second.azure.metric("long", "full", {"metricName": "loss"}).json()["value"]
+    assert [v["step"] for v in steps] == list(range(1, 31))  # run again, told once
+    uri = second.azure.deploy("e", second.azure.model_id("long"))
+    assert second.azure.chat(uri, "what is 7 plus 7").status_code == 200
+    assert second.stop() == 0
+    assert gone(state)
+    third = start(state)
+    assert third.azure.status("long") == "Completed"
+    found = third.azure.arm("GET", "/serverlessEndpoints/e").json()["properties"]
+    assert (
+        third.azure.chat(found["inferenceEndpoint"]["uri"], "what is 7 plus 7").status_code == 200
+    )
+    assert third.stop() == 0
+
+
+def test_five_servers_die_and_the_sixth_ends_the_job(state, start):
+    server = start(state)
+    server.azure.submit("often", server.azure.upload(chats(20), "o.jsonl"))
+    for _ in range(5):
+        server.azure.wait("often", "Running")
+        server.kill()
+        server = start(state)
+    assert server.azure.wait("often") == "Completed"
+    server.stop()
+
+
+def test_sigterm_ends_cleanly_with_a_job_running(state, start):
+    server = start(state)
+    server.azure.submit("long", server.azure.upload(chats(200), "l.jsonl"))
+    server.azure.wait("long", "Running")
+    begin = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - begin < 5
+    assert gone(state)
+
+
+def points(azure: Azure, name: str) -> int:
+    answer = azure.metric(name, "full", {"metricName": "loss"})
+    return len(answer.json().get("value", []))
+
+
+def kill_worker(server: Process, state: Path) -> None:
+    """Kill the worker once it has told of a step."""
+    server.azure.wait("poison", "Running")
+    before, end = points(server.azure, "poison"), time.monotonic() + 20
+    while points(server.azure, "poison") <= before:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    (worker,) = [pid for pid in workers(state) if pid != server.child.pid]
+    os.kill(worker, signal.SIGKILL)
+    while worker in workers(state):
+        assert time.monotonic() < end
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_worker_that_dies(state, start, times):
+    server = start(state)
+    server.azure.submit("poison", server.azure.upload(chats(60 if times > 1 else 12), "p.jsonl"))
+    for n in range(times):
+        kill_worker(server, state)
+        end = time.monotonic() + 10
+        while server.azure.history("GET", "/runs/poison").json()["warnings"][n:] == []:
+            if server.azure.status("poison") == "Failed":
+                break
+            assert time.monotonic() < end
+    if times < 3:
+        assert server.azure.wait("poison") == "Completed"
+        return
+    assert server.azure.wait("poison") == "Failed"
+    message = server.azure.error("poison")["message"]
+    for part in ("died 3 times", "SIGKILL", "train_loss"):  # the last: from its last words
+        assert part in message
+
+
+def test_a_second_server_is_refused(state, start):
+    first = start(state)
+    again = subprocess.run(
+        [sys.executable, "-c", _SERVE, state, state.with_name("r2"), "instant", "0"],
+        capture_output=True,
+        text=True,
+    )
+    assert again.returncode != 0
+    assert f"another server (process {first.child.pid}) already uses" in again.stderr
+    first.stop()
+
+
+def test_what_was_acknowledged_is_there(state, start):
+    """Jobs are created as fast as they are answered; the server is killed in the middle."""
+    acknowledged: list[str] = []
+    for round_ in range(3):
+        server = start(state, pace_s=1)
+        train = server.azure.upload(chats(1), "a.jsonl")
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            name = f"r{round_}-{len(acknowledged)}"
+            assert server.azure.submit(name, train).status_code == 201
+            acknowledged.append(name)
+        server.kill()
+    server = start(state, pace_s=1)
+    assert {server.azure.arm("GET", f"/jobs/{n}").status_code for n in acknowledged} == {200}
+    server.stop()
