@@ -35,7 +35,7 @@ def add(parser: argparse.ArgumentParser) -> None:
                         help="format and service rules alone: no secrets, duplicates, tokens")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="say nothing of files that are good")
     parser.add_argument("--show-mask", action="store_true",
-                        help="print the first rows as the model reads them, what is learned in colour")  # fmt: skip
+                        help="print rows as the model reads them, what it learns in colour")  # fmt: skip
     parser.add_argument("--rows", type=int, default=3, metavar="N", help="rows for --show-mask (3)")
 
 

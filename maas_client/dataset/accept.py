@@ -11,9 +11,11 @@ shown by counting quotes (see ``strict.py``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from itertools import compress, repeat
-from operator import ne
+from operator import contains, ne, sub
+from types import GenericAlias
 from typing import Annotated, Any, overload
 
 import msgspec
@@ -24,7 +26,7 @@ from maas_client.dataset.strict import REFUSED
 
 Row = dict[str, Any]
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
-_ODD = -(1 << 40)
+_ODD = -(1 << 60)
 """No row has so few quotes: a sequence of roles that the full rules have to look at."""
 
 
@@ -48,6 +50,7 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     messages: tuple[_System | _User | _Assistant, ...]
 
 
+_QUOTE = ord('"')
 _REMEMBERED = 4096
 """Sequences of roles; a file with more different ones is judged anew now and then."""
 Kinds = tuple[type[_Message], ...]
@@ -116,60 +119,77 @@ class Acceptor:
         self.book = book
         self._quotes: dict[Kinds, int] = {}
         self._merging: set[Kinds] = set()
-        tokens = book.own_tokens.pattern + (
-            book.foreign_tokens.pattern if book.foreign_tokens else ""
-        )
-        self._begin = "|" if r"\|" in tokens and "/s>" not in tokens else "<"
+        self._uniform: Kinds | None = None
+        """The sequence of roles that every row of the last block had."""
 
     def take(self, lines: list[bytes]) -> Taken:
         """Sort a block's lines into those that are certainly good and those to look at."""
         indices: Sequence[int] = range(len(lines))
         refused: list[int] = []
-        try:
-            rows = list(map(_decode, lines))
-        except REFUSED:
-            rows, indices, refused = _one_by_one(lines)
-            lines = [lines[at] for at in indices]
-        talks = [row.messages for row in rows]
-        kinds: list[Kinds] = [tuple(map(type, talk)) for talk in talks]
+        kinds: list[Kinds] | None = None
+        talks = self._alike(lines)
+        if talks is None:
+            try:
+                talks = [row.messages for row in map(_decode, lines)]
+            except REFUSED:
+                talks, indices, refused = _one_by_one(lines)
+                lines = [lines[at] for at in indices]
+            kinds = [tuple(map(type, talk)) for talk in talks]
+            self._uniform = kinds[0] if kinds and kinds.count(kinds[0]) == len(kinds) else None
         wrong = self._miscounted(lines, talks, kinds) | self._odd(talks)
         if wrong:
             refused = sorted(refused + [indices[at] for at in wrong])
             keep = [at for at in range(len(lines)) if at not in wrong]
             indices = [indices[at] for at in keep]
             talks = [talks[at] for at in keep]
-            kinds = [kinds[at] for at in keep]
+            kinds = [kinds[at] for at in keep] if kinds else None
         taken = Taken(indices, Rows(talks), refused)
         if self._merging:
-            moved = [kind in self._merging for kind in kinds]
+            moved = [kind in self._merging for kind in kinds or repeat(self._uniform, len(talks))]
             taken.merged = list(compress(indices, moved))
         return taken
 
+    def _alike(self, lines: list[bytes]) -> Sequence[Talk] | None:
+        """Decode a block whose rows all have the roles of the last block's, or return None.
+
+        That is the rule: most files have one sequence of roles, and decoding it is cheaper.
+        """
+        if self._uniform is None:
+            return None
+        decode = _decoder(self._uniform)
+        try:
+            return [row.messages for row in map(decode, lines)]
+        except REFUSED:
+            return None
+
     def _miscounted(
-        self, lines: list[bytes], talks: Sequence[Talk], kinds: list[Kinds]
+        self, lines: list[bytes], talks: Sequence[Talk], kinds: list[Kinds] | None
     ) -> set[int]:
         """Return the rows whose turns are odd, or whose quotes do not add up."""
-        wanted = list(map(self._quotes.get, kinds))
-        if None in wanted:
+        counted = list(map(bytes.count, lines, repeat(_QUOTE)))
+        if kinds is None and self._uniform is not None:
+            expected = self._expected(self._uniform)
+            if counted.count(expected) == len(counted):
+                return set()
+            wanted = [expected] * len(counted)
+        else:
+            wanted = list(map(self._expected, kinds or ()))
+            if counted == wanted:
+                return set()
+        more = list(compress(range(len(lines)), map(ne, counted, wanted)))
+        return _unexplained(more, list(map(sub, counted, wanted)), lines, talks)
+
+    def _expected(self, kinds: Kinds) -> int:
+        """Return how many quotes a row of these roles has, or ``_ODD``."""
+        quotes = self._quotes.get(kinds)
+        if quotes is None:
             if len(self._quotes) > _REMEMBERED:
                 self._quotes.clear()
-            for kind in set(kinds).difference(self._quotes):
-                self._quotes[kind] = self._judge(kind)
-            wanted = list(map(self._quotes.get, kinds))
-        counted = list(map(bytes.count, lines, repeat(b'"')))
-        if counted == wanted:
-            return set()
-        wrong = set()
-        for at in compress(range(len(lines)), map(ne, counted, wanted)):
-            inside = sum([message.content.count('"') for message in talks[at]])
-            expected = wanted[at]
-            adds_up = expected is not None and counted[at] == expected + inside
-            if not adds_up or rb"\u0022" in lines[at]:
-                wrong.add(at)
-        return wrong
+            quotes = self._quotes[kinds] = self._judge(kinds)
+        return quotes
 
     def _judge(self, kinds: Kinds) -> int:
-        """Return how many quotes a row of these roles has, or ``_ODD``, by the full rules."""
+        """Ask the full rules about a row made of these roles."""
         row = {"messages": [{"role": _ROLES[kind], "content": "x"} for kind in kinds]}
         codes = {fault.code for fault in row_faults(row, self.book)}
         if codes == {"CHAT_SYSTEM_MERGED"}:
@@ -179,36 +199,65 @@ class Acceptor:
         return 2 + 8 * len(kinds)
 
     def _odd(self, talks: Sequence[Talk]) -> set[int]:
-        """Return the rows with blank texts, NUL characters or control tokens."""
+        """Return the rows with blank texts or control tokens."""
         texts = [message.content for talk in talks for message in talk]
-        joined = "\n".join(texts)
-        if not any(map(str.isspace, texts)) and not self._suspicious(joined):
+        blank = any(map(str.isspace, texts))
+        if not blank and not any(map(contains, texts, repeat(self.book.token_mark))):
             return set()
-        wrong = set()
-        for at, talk in enumerate(talks):
-            if any(m.content.isspace() or self._suspicious(m.content) for m in talk):
-                wrong.add(at)
-        return wrong
+        return {at for at, talk in enumerate(talks) if any(map(self._suspicious, talk))}
 
-    def _suspicious(self, text: str) -> bool:
-        if "\0" in text:
-            return True
-        if self._begin not in text:
-            return False
-        if self.book.own_tokens.search(text):
-            return True
+    def _suspicious(self, message: _Message) -> bool:
+        text = message.content
+        if self.book.token_mark not in text:
+            return text.isspace()
         foreign = self.book.foreign_tokens
-        return foreign is not None and foreign.search(text) is not None
+        return bool(
+            self.book.own_tokens.search(text)
+            or (foreign and foreign.search(text))
+            or text.isspace()
+        )
 
 
-def _one_by_one(lines: list[bytes]) -> tuple[list[_Row], list[int], list[int]]:
+def _unexplained(
+    more: list[int], excess: list[int], lines: list[bytes], talks: Sequence[Talk]
+) -> set[int]:
+    r"""Return the rows, of those with ``more`` quotes, whose texts do not account for them.
+
+    A key that came twice adds quotes, and nothing takes any away but a quote that a text writes as
+    ``\\u0022``. So if there are none of those, and as many quotes in all texts as there are too
+    many in all lines, then there are as many in each.
+    """
+    inside = sum([m.content.count('"') for at in more for m in talks[at]])
+    hidden = any(rb"\u0022" in lines[at] for at in more)
+    if not hidden and inside == sum([excess[at] for at in more]):
+        return set()
+    if len(more) == 1:
+        return set(more)
+    half = len(more) // 2
+    return _unexplained(more[:half], excess, lines, talks) | _unexplained(
+        more[half:], excess, lines, talks
+    )
+
+
+def _one_by_one(lines: list[bytes]) -> tuple[list[Talk], list[int], list[int]]:
     """Decode a block that has lines which are no ordinary rows."""
-    rows, indices, refused = [], [], []
+    talks: list[Talk] = []
+    indices: list[int] = []
+    refused = []
     for at, line in enumerate(lines):
         try:
-            rows.append(_decode(line))
+            talks.append(_decode(line).messages)
         except REFUSED:
             refused.append(at)
         else:
             indices.append(at)
-    return rows, indices, refused
+    return talks, indices, refused
+
+
+@lru_cache(maxsize=64)
+def _decoder(kinds: Kinds) -> Callable[[bytes], Any]:
+    """Return a decoder for rows of exactly these roles."""
+    row = msgspec.defstruct(
+        "Row", [("messages", GenericAlias(tuple, kinds))], forbid_unknown_fields=True, gc=False
+    )
+    return msgspec.json.Decoder(row).decode

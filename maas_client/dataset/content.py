@@ -16,6 +16,7 @@ from maas_client.dataset.finding import Finding, Scanner
 from maas_client.dataset.index import LineIndex
 from maas_client.dataset.judge import Good
 from maas_client.dataset.near import NearDuplicates
+from maas_client.dataset.nul import Nuls
 from maas_client.dataset.pii import Pii
 from maas_client.dataset.quality import Quality
 from maas_client.dataset.read import Line
@@ -31,7 +32,7 @@ def scanners(*, everything: bool, training: Duplicates | None = None) -> list[Sc
     """
     if not everything:
         return [Repeats()]
-    return [Duplicates(training), NearDuplicates(), Secrets(), Pii(), Quality()]
+    return [Duplicates(training), NearDuplicates(), Secrets(), Pii(), Quality(), Nuls()]
 
 
 class Content:

@@ -107,7 +107,7 @@ class Judge:
 
 def _lines(block: Block, indices: Iterable[int]) -> Iterator[Line]:
     """Yield some lines of a block with their places in the file."""
-    starts = list(accumulate((len(x) + 1 for x in block.lines), initial=block.offset))
+    starts = list(accumulate(map(len, block.lines), initial=block.offset))
     for at in indices:
         yield line_of(block.no + at, starts[at], block.lines[at], cut=block.cut)
 

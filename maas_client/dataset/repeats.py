@@ -6,8 +6,10 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from maas_client.dataset.duplicates import repeats
 from maas_client.dataset.finding import Finding, Row
+
+_AT_ONCE = 1 << 16
+"""Hashes that are compared as one set, which takes some six megabytes."""
 
 
 class Repeats:
@@ -29,15 +31,22 @@ class Repeats:
                 self._numbers.extend(range(1, seen + 1))
             self._numbers.extend(numbers)
         self._hashes.extend(map(hash, lines))
+        if not lines[-1].endswith(b"\n"):
+            self._hashes[-1] = hash(lines[-1] + b"\n")
         return ()
 
     def finish(self) -> Iterator[Finding]:
         """Yield every line that repeats an earlier one."""
-        for first, *others in repeats(self._hashes).values():
-            self._found += len(others)
-            for at in others:
-                said = f"the same as line {self._line(first)}"
-                yield Finding("QUALITY_DUPLICATE", self._line(at), detail=said)
+        first: dict[int, int] = {}
+        maybe = repeated(self._hashes)
+        for at, value in enumerate(self._hashes if maybe else ()):
+            if value in maybe:
+                if value in first:
+                    self._found += 1
+                    said = f"the same as line {self._line(first[value])}"
+                    yield Finding("QUALITY_DUPLICATE", self._line(at), detail=said)
+                else:
+                    first[value] = at
 
     def _line(self, at: int) -> int:
         return self._numbers[at] if self._numbers else at + 1
@@ -45,3 +54,31 @@ class Repeats:
     def stats(self) -> dict[str, Any]:
         """Return how many lines repeat an earlier one."""
         return {"duplicates": {"exact": self._found}} if self._found else {}
+
+
+def repeated(hashes: array[int]) -> set[int]:
+    """Return the values that occur more than once. Takes eight bytes more a value, and no more.
+
+    Values are dealt into piles by their last bits, so that a pile is small enough for a set.
+    """
+    if len(hashes) <= _AT_ONCE:
+        return _twice(hashes)
+    bits = (len(hashes) // _AT_ONCE).bit_length() + 1
+    piles = [array("q") for _ in range(1 << bits)]
+    mask = len(piles) - 1
+    for value in hashes:
+        piles[value & mask].append(value)
+    return set().union(*map(_twice, piles))
+
+
+def _twice(pile: array[int]) -> set[int]:
+    once = set(pile)
+    if len(once) == len(pile):
+        return set()
+    more: set[int] = set()
+    for value in pile:
+        if value in once:
+            once.remove(value)
+        else:
+            more.add(value)
+    return more

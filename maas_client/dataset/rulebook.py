@@ -33,6 +33,8 @@ class Rulebook:
     writes by chance (``<|...|>``)."""
     foreign_tokens: re.Pattern[str] | None
     """Control tokens of the other templates, where a model is given."""
+    token_mark: str
+    """A text that every token holds; empty if they have none in common."""
 
     def severity(self, name: str) -> Severity | None:
         """Return how bad a code is here; None where it is not reported."""
@@ -76,6 +78,7 @@ def _rulebook(target: Target, model: str | None, override: Path | None) -> Ruleb
         limits=limits(target, override=override),
         own_tokens=_any_of(own),
         foreign_tokens=_any_of(spread - own) if template else None,
+        token_mark=next((mark for mark in "|<" if all(mark in t for t in own | spread)), ""),
     )
 
 

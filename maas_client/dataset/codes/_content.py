@@ -41,15 +41,6 @@ CODES = (
         '{"role": "assistant", "content": "Hello."}',
     ),
     Code(
-        "CHAT_NUL",
-        WARNING,
-        "a NUL character in the content",
-        "Take out \\u0000; it comes from padded database fields.",
-        "U+0000 is valid JSON, but tokenizers, databases and C programs end or drop the text there.",
-        '{"role": "user", "content": "Hi\\u0000"}',
-        '{"role": "user", "content": "Hi"}',
-    ),
-    Code(
         "CHAT_CONTROL_TOKEN",
         ERROR,
         "a control token of the model's template inside the content",

@@ -103,6 +103,13 @@ CODES = (
         "UTF-8 that was read as Latin-1 or Windows-1252 and written again, or a replacement character.",
         '"cafÃ©"',
     ),
+    _quality(
+        "NUL",
+        "a NUL character in a text",
+        "Take out \\u0000; it comes from padded database fields.",
+        "U+0000 is valid JSON, but tokenizers, databases and C programs end or drop the text there.",
+        '"Hi\\u0000"',
+    ),
     _secret("AWS_KEY", "an AWS access key", "AKIA or ASIA and 16 letters, or the secret beside it"),
     _secret("AZURE_STORAGE_KEY", "an Azure account key", "64 bytes in base64"),
     _secret(

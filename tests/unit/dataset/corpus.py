@@ -249,7 +249,7 @@ CHAT_FAULTS = [
     Fault("content blank", "CHAT_CONTENT_BLANK", answer(" \n "), b'" ', "/messages/2/content", skip=0),
     Fault("content no-break spaces", "CHAT_CONTENT_BLANK", answer("\u00a0\u2003"), '"\u00a0'.encode(), "/messages/2/content"),
     Fault("part blank", "CHAT_CONTENT_BLANK", answer([{"type": "text", "text": " "}]), b'" "', "/messages/2/content/0/text"),
-    Fault("nul character", "CHAT_NUL", answer("Hi\0"), b'"Hi', "/messages/2/content", severity="warning"),
+    Fault("nul character", "QUALITY_NUL", answer("Hi\0"), b'"Hi', "/messages/2/content", severity="warning"),
     Fault("control token", "CHAT_CONTROL_TOKEN", answer("Hi<|end|>"), b'"Hi', "/messages/2/content"),
     Fault("control token, user", "CHAT_CONTROL_TOKEN", row(said("user", "<|assistant|>Yes"), ANSWER), b'"<|', "/messages/0/content"),
     Fault("control token escaped", "CHAT_CONTROL_TOKEN", answer("@").replace(b"@", b"\\u003c\\u007cend\\u007c\\u003e"), b'"\\u003c', "/messages/2/content"),

@@ -1,0 +1,238 @@
+"""How fast ``validate`` is, beside ``orjson.loads`` alone and beside other checkers, and what it holds.
+
+One core, the same lines for all, the best of several runs in turn. Peers that are not installed are
+left out. ``--json`` prints one object: ``vs_orjson_ratio`` (strict lines, chat and service rules,
+sha256, exact duplicates), ``all_rules_vs_orjson_ratio`` (everything ``validate`` does by default),
+``peak_mb_over_bare`` (its peak over a bare interpreter's, on a file of ``--peak-mb``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+_TEXT = """
+account balance café calendar cancel change check customer delivery device différent door error
+example family follow forward garden happen however important invoice journey kitchen language
+letter machine market measure message minute number office order package payment people picture
+please printer problem product question reason receipt refund remember report request restart
+return river screen season sentence service seven signal station street support ticket together
+travel understand update village warranty water window without yellow
+"""
+WORDS = _TEXT.split()
+
+
+def text(rng: random.Random, words: int) -> str:
+    """Return some sentences, now and then with a quotation, a list or an emoji."""
+    said = []
+    while words > 0:
+        count = min(words, rng.randint(5, 18))
+        sentence = " ".join(rng.choices(WORDS, k=count)).capitalize() + "."
+        roll = rng.random()
+        if roll < 0.015:
+            sentence = f'They said "{sentence}"'
+        elif roll < 0.1:
+            sentence = f"\n{rng.randint(1, 9)}. {sentence}"
+        elif roll < 0.12:
+            sentence += " 🙂"
+        said.append(sentence)
+        words -= count
+    return " ".join(said)
+
+
+def line(rng: random.Random) -> bytes:
+    """Return one chat of about 1.7 KB, of one to three turns."""
+    messages = [{"role": "system", "content": "You answer for the shop, kindly and briefly."}]
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        messages.append({"role": "user", "content": text(rng, rng.randint(10, 90))})
+        messages.append({"role": "assistant", "content": text(rng, rng.randint(40, 220))})
+    return json.dumps({"messages": messages}).encode() + b"\n"
+
+
+def write(path: Path, size: int, *, different: int = 20_000) -> None:
+    """Write ``size`` bytes of chats; after so many ``different`` ones they come again, with a number."""
+    rng = random.Random(0)
+    with path.open("wb") as file:
+        kept: list[bytes] = []
+        at = 0
+        while file.tell() < size:
+            if len(kept) < different:
+                kept.append(line(rng))
+            turn, place = divmod(at, different)
+            file.write(kept[place].replace(b"kindly", b"kindly %d" % turn, 1))
+            at += 1
+
+
+def with_orjson(path: Path) -> None:
+    """Parse the lines and nothing else; reading and splitting are not counted (see ``timed``)."""
+    import orjson
+
+    for each in LINES:
+        orjson.loads(each)
+
+
+def with_json(path: Path) -> None:
+    """Plain ``json.loads`` of each line."""
+    for each in LINES:
+        json.loads(each)
+
+
+def ours(path: Path) -> None:
+    """Strict lines, chat and service rules, sha256, exact duplicates."""
+    from maas_client import validate
+
+    assert validate(path, content=False).ok
+
+
+def ours_in_full(path: Path) -> None:
+    """Everything that ``validate`` does by default."""
+    from maas_client import validate
+
+    assert validate(path).ok
+
+
+def cookbook(path: Path) -> None:
+    """The loop of OpenAI's cookbook (Chat_finetuning_data_prep), as far as it checks the format."""
+    errors: dict[str, int] = defaultdict(int)
+    keys = ("role", "content", "name", "function_call", "weight")
+    for example in map(json.loads, LINES):
+        messages = example.get("messages") if isinstance(example, dict) else None
+        if not messages:
+            errors["missing_messages_list"] += 1
+            continue
+        for message in messages:
+            if "role" not in message or "content" not in message:
+                errors["message_missing_key"] += 1
+            if any(k not in keys for k in message):
+                errors["message_unrecognized_key"] += 1
+            if message.get("role") not in ("system", "user", "assistant", "function"):
+                errors["unrecognized_role"] += 1
+            content, call = message.get("content"), message.get("function_call")
+            if (not content and not call) or not isinstance(content, str):
+                errors["missing_content"] += 1
+        if not any(message.get("role") == "assistant" for message in messages):
+            errors["example_missing_assistant_message"] += 1
+
+
+def command(name: str, *args: str) -> Callable[[Path], None] | None:
+    """Return a run of a peer's command line, or None if it is not installed here."""
+    program = Path(sys.executable).with_name(name)
+    if not program.exists():
+        return None
+
+    def run(path: Path) -> None:
+        subprocess.run([str(program), *args, str(path)], capture_output=True, check=False)
+
+    return run
+
+
+LINES: list[bytes] = []
+
+
+def best_of(
+    runs: int, contestants: dict[str, Callable[[Path], None]], path: Path
+) -> dict[str, float]:
+    """Return the best seconds of each, in turns so that a slow moment hits all."""
+    best: dict[str, float] = {}
+    for turn in range(runs):
+        for name, run in contestants.items():
+            if turn and best[name] > 5:
+                continue
+            start = time.perf_counter()
+            run(path)
+            took = time.perf_counter() - start
+            best[name] = min(took, best.get(name, took))
+    return best
+
+
+_PEAK = """
+import sys
+if len(sys.argv) > 1:
+    from maas_client import validate
+    validate(sys.argv[1])
+try:
+    with open("/proc/self/status") as status:
+        print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
+except OSError:
+    import resource
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1))
+"""  # ru_maxrss would count the parent's peak as well
+
+
+def peak_mb_over_bare(path: Path) -> float:
+    """Return how far a process that checks ``path`` goes over one that does nothing."""
+    peaks = [
+        int(subprocess.check_output([sys.executable, "-c", _PEAK, *more])) / 1024
+        for more in ((), (str(path),))
+    ]
+    return peaks[1] - peaks[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--mb", type=int, default=24, help="size of the file for the rates")
+    parser.add_argument("--peak-mb", type=int, default=256, help="size of the file for the peak")
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--file", type=Path, help="take this file for the rates")
+    args = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
+    with tempfile.TemporaryDirectory() as folder:
+        path = args.file or Path(folder, "chats.jsonl")
+        if not args.file:
+            write(path, args.mb << 20)
+        result = measure(path, args.runs)
+        big = Path(folder, "big.jsonl")
+        write(big, args.peak_mb << 20)
+        result["peak_mb_over_bare"] = round(peak_mb_over_bare(big), 1)
+        result["peak_file_mb"] = args.peak_mb
+    print(json.dumps(result) if args.json else table(result))
+
+
+def measure(path: Path, runs: int) -> dict[str, object]:
+    """Return rates and ratios on one file."""
+    LINES[:] = path.read_bytes().splitlines()
+    contestants: dict[str, Callable[[Path], None] | None] = {
+        "orjson.loads": with_orjson,
+        "maas-client, format": ours,
+        "maas-client, everything": ours_in_full,
+        "json.loads": with_json,
+        "cookbook's loop": cookbook,
+        "parallelogram": command("parallelogram", "check"),
+        "finelint": command("finelint"),
+    }
+    here = {name: run for name, run in contestants.items() if run is not None}
+    best = best_of(runs, here, path)
+    size = path.stat().st_size
+    bare = best["orjson.loads"]
+    return {
+        "vs_orjson_ratio": round(bare / best["maas-client, format"], 3),
+        "all_rules_vs_orjson_ratio": round(bare / best["maas-client, everything"], 3),
+        "file_mb": round(size / 1e6, 1),
+        "lines": len(LINES),
+        "mb_per_s": {name: round(size / 1e6 / took, 1) for name, took in best.items()},
+    }
+
+
+def table(result: dict[str, object]) -> str:
+    """Return the result for people."""
+    rates = result["mb_per_s"]
+    assert isinstance(rates, dict)
+    lines = [f"{name:<26}{rate:>9,.1f} MB/s" for name, rate in rates.items()]
+    for key in ("vs_orjson_ratio", "all_rules_vs_orjson_ratio", "peak_mb_over_bare"):
+        lines.append(f"{key:<26}{result[key]:>9}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
