@@ -1,0 +1,223 @@
+"""``fix``: what it writes validates, what it cannot mend is kept or set aside, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maas_client.dataset import validate
+from maas_client.dataset.fix import Fixed, fix
+from maas_client.errors import ConfigError
+
+
+def row(question: str = "Wo?", answer: str = "Im Café.") -> dict[str, Any]:
+    messages = [("user", question), ("assistant", answer)]
+    return {"messages": [{"role": role, "content": text} for role, text in messages]}
+
+
+def line(value: Any = None, **options: Any) -> str:
+    return json.dumps(row() if value is None else value, ensure_ascii=False, **options)
+
+
+TOOLED = {
+    "messages": [
+        {"role": "user", "content": "go"},
+        {
+            "role": "assistant",
+            "tool_calls": [
+                {"id": "1", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+            ],
+        },
+    ],
+    "tools": [
+        {
+            "type": "function",
+            "function": {
+                "name": "f",
+                "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}},
+            },
+        }
+    ],
+}
+TWICE = json.loads(json.dumps(TOOLED))
+TWICE["messages"][1]["tool_calls"][0]["function"]["arguments"] = json.dumps(json.dumps({"a": 1}))
+CASES: dict[str, tuple[bytes, str]] = {
+    "utf-16": (f"{line()}\n".encode("utf-16"), "UTF-16"),
+    "utf-16 without a mark": (f"{line()}\n".encode("utf-16-le"), "UTF-16"),
+    "utf-32": (f"{line()}\n".encode("utf-32"), "UTF-32"),
+    "windows-1252": (f"{line()}\n".encode("windows-1252"), "Windows-1252"),
+    "bom": (f"{line()}\n".encode("utf-8-sig"), "byte order mark"),
+    "crlf": (f"{line()}\r\n{line(row('a?', 'b'))}\r\n".encode(), "CRLF"),
+    "cr": (f"{line()}\r{line(row('a?', 'b'))}\r".encode(), "carriage returns"),
+    "no end": (line().encode(), "line feed at the end"),
+    "blank": (f"\n{line()}\n  \n".encode(), "blank line"),
+    "array": (f"[{line()},\n{line(row('a?', 'b'))}]".encode(), "an array"),
+    "array on one line": (f"[{line()}, {line(row('a?', 'b'))}]".encode(), "an array"),
+    "pretty": (f"{line(indent=2)}\n{line(row('a?', 'b'), indent=2)}\n".encode(), "several lines"),
+    "pretty array": (json.dumps([row(), row("a?", "b")], indent=2).encode(), "an array"),
+    "two on a line": (f"{line()}{line(row('a?', 'b'))}\n".encode(), "taken apart"),
+    "comma between lines": (f"{line()},\n{line(row('a?', 'b'))},\n".encode(), ""),
+    "trailing comma": (line().replace("}]}", "},]}").encode() + b"\n", "trailing commas"),
+    "trailing comma, brackets in text": (
+        line(row("a,]}", "b,}")).replace("}]}", "},]}").encode() + b"\n",
+        "trailing commas",
+    ),
+    "raw tab": (line().replace("Im Caf", "Im\tCaf").encode() + b"\n", "control characters"),
+    "equal keys": (
+        line().replace('"role": "user"', '"role": "user", "role": "user"').encode() + b"\n",
+        "equal keys",
+    ),
+    "python": (f"{row()!r}\n".encode(), "Python"),
+    "nul padding": (f"{line()}".encode() + b"\0\0\n", "stray characters"),
+    "key case": (
+        line().replace("messages", "Messages").replace("role", "Role").encode() + b"\n",
+        "key",
+    ),
+    "role case": (line().replace('"user"', '"User"').encode() + b"\n", "role"),
+    "weight": (
+        line({"messages": [row()["messages"][0], {**row()["messages"][1], "weight": "1"}]}).encode()
+        + b"\n",
+        "weight",
+    ),
+    "arguments as an object": (line(TOOLED).encode() + b"\n", "arguments as text"),
+    "arguments twice": (line(TWICE).encode() + b"\n", "encoded once"),
+}
+
+
+@pytest.fixture
+def mend(tmp_path: Path) -> Callable[..., tuple[Fixed, Path]]:
+    def run(data: bytes, **options: Any) -> tuple[Fixed, Path]:
+        source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+        source.write_bytes(data)
+        done = fix(source, out, **options)
+        assert source.read_bytes() == data
+        return done, out
+
+    return run
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_mended_file_validates_and_says_what_was_done(name: str, mend: Any) -> None:
+    data, what = CASES[name]
+    done, out = mend(data)
+    assert done.ok
+    assert done.rows >= 1
+    assert any(what in said for said in done.repairs), done.repairs
+    format_errors = [
+        p.code
+        for p in validate(out, target="local").errors
+        if not p.code.startswith(("SERVICE_", "FILE_E"))
+    ]
+    assert not format_errors
+    written = out.read_bytes()
+    assert written.endswith(b"\n")
+    assert b"\r" not in written
+    assert not written.startswith(b"\xef\xbb\xbf")
+    texts = [
+        m.get("content") for line in written.splitlines() for m in json.loads(line)["messages"]
+    ]
+    assert not any(text and "\ufffd" in text for text in texts)
+
+
+def test_good_lines_keep_every_byte(mend: Any) -> None:
+    data = b'{ "messages":[{"content":"\\u00e9 1.50","role":"user"},{"role":"assistant","content":"b"}] }\n'
+    done, out = mend(data)
+    assert out.read_bytes() == data
+    assert not done.repairs
+
+
+def test_text_survives_unchanged(mend: Any) -> None:
+    done, out = mend(f"{line(row('Größe, €5?', '“Süß” – ja.'))}\n".encode("windows-1252"))
+    assert json.loads(out.read_bytes()) == row("Größe, €5?", "“Süß” – ja.")
+    assert done.ok
+
+
+BROKEN = b'{"messages": [{"role": "user"\n'
+_START = b'{"messages": [{"role": "user", "content": "a"'
+_ANSWER = b'{"role": "assistant", "content": "c"'
+CONFLICT = _START + b', "content": "b"}, ' + _ANSWER + b"}]}\n"
+NAN = _START + b"}, " + _ANSWER + b', "weight": NaN}]}\n'
+
+
+@pytest.mark.parametrize("bad", [BROKEN, CONFLICT, NAN, b"\xff\xfe\x00junk\n", b"not json\n"])
+def test_what_needs_a_guess_is_left_as_it_is(bad: bytes, mend: Any) -> None:
+    good = f"{line()}\n".encode()
+    done, out = mend(good + bad + good)
+    assert not done.ok
+    assert [each.line for each in done.left] == [2]
+    assert done.left[0].codes
+    assert bad in out.read_bytes()
+
+
+def test_drop_sets_it_aside(mend: Any) -> None:
+    good = f"{line()}\n".encode()
+    done, out = mend(good + BROKEN + good, drop=True)
+    assert (done.ok, done.rows, done.bad) == (True, 2, 1)
+    assert out.read_bytes() == good * 2
+    assert Path(str(done.beside)).read_bytes() == BROKEN
+
+
+def test_drop_with_nothing_to_drop_leaves_one_file(mend: Any) -> None:
+    done, out = mend(f"{line()}\n".encode(), drop=True)
+    assert done.beside is None
+    assert sorted(p.name for p in out.parent.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_never_in_place_unless_asked(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(f"{line()}\r\n".encode())
+    with pytest.raises(ConfigError, match="is the file that is read"):
+        fix(path, tmp_path / "." / "a.jsonl")
+    fix(path, path, in_place=True)
+    assert path.read_bytes() == f"{line()}\n".encode()
+
+
+def test_what_is_no_json_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    for data, match in (
+        (b"PK\x03\x04abc", "no text file"),
+        (b"a,b\n1,2\n", "convert"),
+        (b"[{1}", "syntax"),
+    ):
+        source = tmp_path / "in.jsonl"
+        source.write_bytes(data)
+        with pytest.raises(ConfigError, match=match):
+            fix(source, tmp_path / "out.jsonl")
+    assert [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_hypothesis_bytes_never_raise_anything_else(tmp_path: Path) -> None:
+    from hypothesis import given, settings
+    from hypothesis import strategies as st
+
+    source = tmp_path / "in.jsonl"
+
+    @settings(max_examples=300, deadline=None, database=None)
+    @given(
+        st.lists(
+            st.sampled_from(
+                [
+                    *(data for data, _ in CASES.values()),
+                    BROKEN,
+                    CONFLICT,
+                    b"\xff",
+                    b"[",
+                    b"\0",
+                    b"{}\n",
+                ]
+            ),
+            max_size=4,
+        ).map(b"".join)
+        | st.binary(max_size=200)
+    )
+    def run(data: bytes) -> None:
+        source.write_bytes(data)
+        try:
+            fix(source, tmp_path / "out.jsonl", drop=True)
+        except ConfigError:
+            return
+
+    run()
