@@ -21,18 +21,37 @@ from maas_client.dataset.pii import Pii
 from maas_client.dataset.quality import Quality
 from maas_client.dataset.read import Line
 from maas_client.dataset.repeats import Repeats
+from maas_client.dataset.rulebook import Rulebook
 from maas_client.dataset.secrets import Secrets
 from maas_client.dataset.tally import Tally
+from maas_client.dataset.tokens import Ceiling, Tokens, tokenizer_for
 
 
-def scanners(*, everything: bool, training: Duplicates | None = None) -> list[Scanner]:
+def scanners(
+    book: Rulebook,
+    *,
+    everything: bool,
+    epochs: float | None = None,
+    training: Duplicates | None = None,
+) -> list[Scanner]:
     """Return fresh scanners for one file. Not ``everything``: lines that repeat, and no more.
 
     ``training`` is the scanner of the training file, finished, for a validation file.
     """
     if not everything:
         return [Repeats()]
-    return [Duplicates(training), NearDuplicates(), Secrets(), Pii(), Quality(), Nuls()]
+    total = None if training else book.limits.int_of("tokens_times_epochs_max")
+    model = book.facts.name if book.facts else None
+    ceiling = Ceiling(row=book.max_tokens, total=total, epochs=epochs or 1)
+    return [
+        Duplicates(training),
+        NearDuplicates(),
+        Secrets(),
+        Pii(),
+        Quality(),
+        Nuls(),
+        Tokens(tokenizer_for(model), ceiling),
+    ]
 
 
 class Content:

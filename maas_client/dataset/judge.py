@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from os import PathLike
 from typing import Any
 
 from maas_client.dataset.accept import Acceptor, Rows
 from maas_client.dataset.check import Checker, Verdict
 from maas_client.dataset.explain import about_json, about_line, about_row
-from maas_client.dataset.read import Block, Line, line_of
-from maas_client.dataset.rulebook import Rulebook
+from maas_client.dataset.read import Block, Line, blocks, line_of
+from maas_client.dataset.rulebook import Rulebook, rulebook
 from maas_client.dataset.service import Service
 from maas_client.dataset.tally import Tally
 
@@ -103,6 +104,19 @@ class Judge:
         for problem in placed:
             if self.tally.wanted(problem.code):
                 self.tally.keep(problem)
+
+
+def good_rows(
+    path: str | PathLike[str], *, target: str, model: str | None = None
+) -> Iterator[tuple[Line, Row]]:
+    """Yield every row of a file that may be trained on at ``target``. Raises ``OSError``."""
+    book = rulebook(target, model)
+    judge = Judge(book, Tally(book), Service(book))
+    with open(path, "rb", buffering=0) as file:
+        for block in blocks(file):
+            good = judge.block(block)
+            lines = _lines(block, [number - block.no for number in good.numbers])
+            yield from zip(lines, good.rows, strict=True)
 
 
 def _lines(block: Block, indices: Iterable[int]) -> Iterator[Line]:

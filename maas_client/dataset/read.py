@@ -12,7 +12,7 @@ from io import BytesIO, FileIO
 from os import PathLike
 from typing import Any, BinaryIO
 
-from maas_client.dataset.scan import MAX_DEPTH, BadJson, scan
+from maas_client.dataset.scan import BadJson
 
 __all__ = [
     "BLOCK_BYTES",
@@ -141,13 +141,15 @@ def line_of(no: int, offset: int, data: bytes, *, cut: bool = False) -> Line:
     return Line(no, offset, data, cut)
 
 
-def parse(data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
+def parse(data: bytes) -> Any:
     """Return the one JSON value that ``data`` holds, strictly.
 
     Raises ``BadJson`` for what any two readers might read differently: bytes that are not UTF-8,
-    duplicate keys, NaN, lone surrogates, numbers no double holds, nesting beyond ``max_depth``.
+    duplicate keys, NaN, lone surrogates, numbers no double holds, nesting beyond 64 levels.
     """
-    document = scan(data, max_depth=max_depth)
+    from maas_client.dataset.strict import read
+
+    document = read(data)
     if document.faults:
         raise document.faults[0]
     return document.value
@@ -160,10 +162,6 @@ def rows(
 
     Blank lines and refused lines are passed over; ``validate`` names them. Raises ``OSError``.
     """
-    from maas_client.dataset.check import Checker
+    from maas_client.dataset.judge import good_rows
 
-    checker = Checker(target="local", model=model)
-    for line in lines(path):
-        row = checker.row(line)
-        if row is not None:
-            yield line, row
+    yield from good_rows(path, target="local", model=model)

@@ -61,7 +61,10 @@ def run(
         service = Service(book, held_out=held_out, split=validation is None)
         check = FileCheck(os.fspath(path), Tally(book, ignore, warn), service)
         check.content.scanners = scanners(
-            everything=options.content, training=trained if held_out else None
+            book,
+            everything=options.content,
+            epochs=options.epochs,
+            training=trained if held_out else None,
         )
         reports.append(check.report(options.progress))
         trained = check.content.duplicates
