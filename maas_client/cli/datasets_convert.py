@@ -1,0 +1,53 @@
+"""``maas-client datasets convert``: turn what other tools write into chat lines."""
+
+from __future__ import annotations
+
+import argparse
+
+from maas_client.cli._output import note, print_json
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    from maas_client.dataset.forms import FORMS
+
+    parser.add_argument("file", metavar="FILE", help="JSON Lines, a JSON array or CSV")
+    parser.add_argument("out", metavar="OUT", help="the chat file to write (.jsonl)")
+    parser.add_argument("--form", choices=tuple(FORMS), help="what the rows are (default: by keys)")
+    parser.add_argument("--column", action="append", default=[], metavar="THEIRS=OURS", type=_pair,
+                        help="read this column under another name")  # fmt: skip
+    parser.add_argument("--system", metavar="TEXT", help="a system message for rows without one")
+    parser.add_argument("--skip", action="store_true",
+                        help="leave out rows that cannot be converted")  # fmt: skip
+
+
+def _pair(text: str) -> tuple[str, str]:
+    theirs, mark, ours = text.rpartition("=")
+    if not mark or not theirs or not ours:
+        raise argparse.ArgumentTypeError("write THEIRS=OURS")
+    return theirs, ours
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert; return 0."""
+    from maas_client.dataset.convert import convert
+
+    done = convert(
+        args.file,
+        args.out,
+        form=args.form,
+        columns=args.column,
+        system=args.system,
+        skip=args.skip,
+    )
+    if args.json:
+        print_json(done.as_dict())
+        return 0
+    forms = ", ".join(f"{count:,} {name}" for name, count in done.forms.most_common())
+    print(f"{done.out}: {done.rows:,} chat lines, from {done.container} ({forms})")
+    for what, count in done.left_out.most_common():
+        note(f"not taken over: {what} ({count:,} rows)")
+    for reason, count in done.refused.most_common():
+        note(f"left out: {count:,} rows ({reason})")
+    note(f"next: maas-client validate {done.out}")
+    return 0

@@ -1,0 +1,220 @@
+"""``convert``: every shape people have becomes chat lines that validate, or is refused by name."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maas_client.cli import datasets_convert
+from maas_client.dataset import validate
+from maas_client.dataset.convert import Converted, convert
+from maas_client.errors import ConfigError, DatasetError
+
+Q, A = "Wie spät ist es?", "Es ist neun."
+CHAT = [{"role": "user", "content": Q}, {"role": "assistant", "content": A}]
+FUNCTION = {"name": "time", "parameters": {"type": "object", "properties": {}}}
+CALLED = {
+    "messages": [
+        {"role": "user", "content": Q},
+        {
+            "role": "assistant",
+            "content": None,
+            "function_call": {"name": "time", "arguments": "{}"},
+        },
+        {"role": "function", "name": "time", "content": "9"},
+        {"role": "assistant", "content": A},
+    ],
+    "functions": [FUNCTION],
+}
+ROWS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+    "prompt-completion": ({"prompt": Q, "completion": f" {A}"}, CHAT),
+    "prompt and response": ({"Prompt": Q, "Response": A}, CHAT),
+    "prompt and completion as messages": ({"prompt": CHAT[:1], "completion": CHAT[1:]}, CHAT),
+    "text-ground-truth": ({"text": Q, "ground_truth": A}, CHAT),
+    "alpaca": (
+        {"instruction": "Answer.", "input": Q, "output": A},
+        [{"role": "user", "content": f"Answer.\n\n{Q}"}, CHAT[1]],
+    ),
+    "alpaca without input": ({"instruction": Q, "input": "", "output": A}, CHAT),
+    "alpaca with history": (
+        {"instruction": Q, "output": A, "history": [["Hallo", "Guten Tag"]]},
+        [
+            {"role": "user", "content": "Hallo"},
+            {"role": "assistant", "content": "Guten Tag"},
+            *CHAT,
+        ],
+    ),
+    "sharegpt": (
+        {"conversations": [{"from": "human", "value": Q}, {"from": "gpt", "value": A}]},
+        CHAT,
+    ),
+    "sharegpt with system": (
+        {
+            "conversations": [
+                {"from": "system", "value": "Kurz."},
+                {"from": "human", "value": Q},
+                {"from": "gpt", "value": A},
+                {"from": "human", "value": "Danke"},
+            ]
+        },
+        [{"role": "system", "content": "Kurz."}, *CHAT],
+    ),
+    "question-answer": ({"question": Q, "answer": A}, CHAT),
+    "squad": (
+        {"context": "9 Uhr", "question": Q, "answers": {"text": [A], "answer_start": [0]}},
+        [{"role": "user", "content": f"9 Uhr\n\n{Q}"}, CHAT[1]],
+    ),
+    "classification": (
+        {"text": Q, "label": "question"},
+        [CHAT[0], {"role": "assistant", "content": "question"}],
+    ),
+    "dpo": ({"prompt": Q, "chosen": A, "rejected": "no"}, CHAT),
+    "dpo with messages": ({"chosen": CHAT, "rejected": []}, CHAT),
+    "dpo of openai": (
+        {"input": {"messages": CHAT[:1]}, "preferred_output": CHAT[1:], "non_preferred_output": []},
+        CHAT,
+    ),
+    "messages with other keys": ({"messages": CHAT, "prompt_id": "7"}, CHAT),
+}
+
+
+@pytest.fixture
+def turn(tmp_path: Path) -> Callable[..., tuple[Converted, list[Any]]]:
+    def run(data: bytes | str, **options: Any) -> tuple[Converted, list[Any]]:
+        source, out = tmp_path / "in.file", tmp_path / "out.jsonl"
+        source.write_bytes(data.encode() if isinstance(data, str) else data)
+        done = convert(source, out, **options)
+        return done, [json.loads(line) for line in out.read_bytes().splitlines()]
+
+    return run
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_shape_is_known_by_its_keys(name: str, turn: Any, tmp_path: Path) -> None:
+    row, messages = ROWS[name]
+    done, rows = turn(json.dumps(row) + "\n")
+    assert rows == [{"messages": messages}]
+    assert done.ok
+    codes = {p.code for p in validate(tmp_path / "out.jsonl", target="local").errors}
+    assert all(code.startswith("SERVICE_") for code in codes), codes
+
+
+def test_functions_become_tools(turn: Any, tmp_path: Path) -> None:
+    _, [row] = turn(json.dumps(CALLED))
+    assert row["tools"] == [{"type": "function", "function": FUNCTION}]
+    call = row["messages"][1]["tool_calls"][0]
+    assert row["messages"][2] == {"role": "tool", "content": "9", "tool_call_id": call["id"]}
+    codes = {p.code for p in validate(tmp_path / "out.jsonl", target="local").errors}
+    assert all(code.startswith("SERVICE_") for code in codes), codes
+
+
+@pytest.mark.parametrize(
+    ("data", "container"),
+    [
+        (
+            '[{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}]',
+            "a JSON array",
+        ),
+        (
+            '{"data": [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}]}',
+            "JSON Lines",
+        ),
+        (
+            '{\n "prompt": "a",\n "completion": "b"}\n{\n "prompt": "c",\n "completion": "d"}',
+            "pretty-printed JSON",
+        ),
+        ('prompt,completion\na,b\nc,"d"\n', "a table separated by commas"),
+        ("\ufeffprompt;completion\r\na;b\r\nc;d\r\n", "a table separated by semicolons"),
+        ("prompt\tcompletion\na\tb\nc\td\n", "a table separated by tabs"),
+    ],
+)
+def test_containers_are_told_by_content(data: str, container: str, turn: Any) -> None:
+    done, rows = turn(data)
+    assert done.container == container
+    assert [[m["content"] for m in row["messages"]] for row in rows] == [["a", "b"], ["c", "d"]]
+
+
+def test_cells_keep_line_feeds_quotes_and_umlauts_in_any_encoding(turn: Any) -> None:
+    text = 'prompt,completion\n"zwei\nZeilen, ""ja""",Größe\n'
+    for codec in ("utf-8", "utf-16", "windows-1252"):
+        _, [row] = turn(text.encode(codec))
+        assert [m["content"] for m in row["messages"]] == ['zwei\nZeilen, "ja"', "Größe"]
+
+
+def test_columns_and_form_and_system_can_be_named(turn: Any) -> None:
+    _, [row] = turn(
+        "Frage,Antwort\nx,y\n",
+        columns=[("Frage", "prompt"), ("Antwort", "completion")],
+        system="Kurz.",
+    )
+    assert [m["role"] for m in row["messages"]] == ["system", "user", "assistant"]
+    _, [row] = turn('{"text": "x", "ground_truth": "y", "label": "z"}', form="classification")
+    assert row["messages"][1]["content"] == "z"
+
+
+def test_what_is_left_out_is_told(turn: Any) -> None:
+    done, _ = turn(json.dumps(ROWS["sharegpt with system"][0]))
+    assert done.left_out == {"turns after the last answer": 1}
+    done, _ = turn(json.dumps(ROWS["dpo"][0]))
+    assert done.left_out == {"the answer that was not chosen": 1}
+    done, _ = turn(json.dumps(ROWS["messages with other keys"][0]))
+    assert done.left_out == {"key prompt_id": 1}
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (
+            '{"prompt": "a", "completion": "b"}\n{"prompt": "a", "completion": ""}\n',
+            "1 of 2 rows .* row 2 .completion is missing",
+        ),
+        ('{"foo": 1, "bar": 2}\n', "unknown keys: bar, foo"),
+        ('{"text": "a", "label": 3}\n', "label is a number"),
+        ('{"conversations": [{"from": "narrator", "value": "x"}]}\n', "speaker that has no role"),
+        ('{"custom_id": "1", "body": {"messages": []}}\n', "without its answer"),
+        ("prompt,completion\na,b,c\n", "no JSON|no object"),
+        ('{"prompt": "a", "completion": "\\ud800"}\n', "lone surrogate"),
+    ],
+)
+def test_rows_that_cannot_be_converted_are_refused_with_a_reason(
+    data: str, said: str, turn: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(DatasetError, match=said.replace(" .c", " .*c")):
+        turn(data)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"hello world\n", b"PK\x03\x04", b'a,b\n"x,y\n', b"[{]", b"\xff\xfe{"]
+)
+def test_files_that_hold_no_rows_are_refused(data: bytes, turn: Any, tmp_path: Path) -> None:
+    with pytest.raises((ConfigError, DatasetError)):
+        turn(data)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_skip_writes_the_rest(turn: Any) -> None:
+    done, rows = turn('{"prompt": "a", "completion": "b"}\nnonsense\n{"foo": 1}\n', skip=True)
+    assert len(rows) == 1
+    assert done.refused.total() == 2
+    assert [number for number, _ in done.places] == [2, 3]
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "a.csv"
+    source.write_text("Frage,completion\na,b\n", encoding="utf-8")
+    parser = argparse.ArgumentParser()
+    datasets_convert.add(parser)
+    args = parser.parse_args([str(source), str(tmp_path / "b.jsonl"), "--column", "Frage=prompt"])
+    args.json = False
+    assert datasets_convert.run(args) == 0
+    said = capsys.readouterr()
+    assert "1 chat lines, from a table separated by commas (1 prompt-completion)" in said.out
+    args.json = True
+    assert datasets_convert.run(args) == 0
+    assert json.loads(capsys.readouterr().out)["forms"] == {"prompt-completion": 1}
