@@ -208,7 +208,7 @@ def test_doctor_finds_the_server(run: Run) -> None:
     assert code == 0
     assert found["server"]["state"] == "ok"
     assert "python" in found
-    code, out, err = run("doctor", "--model", "Phi-4-reasoning")
+    code, out, _ = run("doctor", "--model", "Phi-4-reasoning")
     assert code == 1
     assert "Phi-4-reasoning" in out
 

@@ -1,0 +1,91 @@
+"""Every example runs as a user would run it, against the local server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from maas_client.local.embed import LocalServer
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def script(name: str, *args: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *args],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_validate() -> None:
+    assert "train.jsonl" in script("01_validate.py")
+
+
+def test_validate_a_broken_file(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text("{}\n")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "01_validate.py"), str(broken)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 3
+    assert "line 1" in done.stdout
+
+
+def test_fine_tune_and_chat(maas_server: LocalServer) -> None:
+    out = script("02_fine_tune_and_chat.py")
+    assert "Completed" in out
+    assert "valid_loss" in out
+    assert "low on battery" in out
+    assert not list(maas_server.client().deployments.list())
+
+
+def test_async(maas_server: LocalServer) -> None:
+    out = script("03_async.py")
+    assert out.count("low on battery") == 2
+    assert "Phi-4-mini-instruct" in out
+
+
+def test_the_phi_3_family(maas_server: LocalServer) -> None:
+    lines = script("phi3_family.py").splitlines()
+    assert [line.split(" on ")[0] for line in lines] == [
+        "Phi-3-mini",
+        "Phi-3-medium",
+        "Phi-3-small",
+    ]
+    assert all("instant" in line and "low on battery" in line for line in lines)
+
+
+@pytest.mark.slow
+@pytest.mark.maas_training(base="tiny")
+def test_the_phi_3_family_trains_for_real(maas_server: LocalServer) -> None:
+    out = script("phi3_family.py")  # an answer of random weights may hold anything, line feeds too
+    for model in ("Phi-3-mini", "Phi-3-medium", "Phi-3-small"):
+        assert f"{model} on tiny, Completed: " in out
+
+
+def test_an_application(maas_server: LocalServer) -> None:
+    assert "low on battery" in script("support_bot.py")
+
+
+@pytest.mark.slow
+def test_an_applications_own_tests() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_support_bot.py"],
+        cwd=EXAMPLES,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "4 passed" in done.stdout
