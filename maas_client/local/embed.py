@@ -34,6 +34,7 @@ class LocalServer:
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
         self._problem: BaseException | None = None
+        self._clients: list[Client] = []
 
     def __repr__(self) -> str:
         return f"<LocalServer {self.url if self._server else 'stopped'} ({self._config.engine})>"
@@ -54,10 +55,13 @@ class LocalServer:
         return self._config.state_dir
 
     def client(self, *, dialect: Literal["azureml", "foundry"] = "azureml", **rest: Any) -> Client:
-        """Return a client to it; what ``Client.local`` takes may be given."""
+        """Return a client to it, closed with the server at the latest; what ``Client.local`` takes may be
+        given."""
         from maas_client._client import Client
 
-        return Client.local(url=self.url, dialect=dialect, **self._key(), **rest)
+        made = Client.local(url=self.url, dialect=dialect, **self._key(), **rest)
+        self._clients.append(made)
+        return made
 
     def async_client(
         self, *, dialect: Literal["azureml", "foundry"] = "azureml", **rest: Any
@@ -103,6 +107,8 @@ class LocalServer:
         server, self._server = self._server, None
         if server is None:
             return
+        while self._clients:
+            self._clients.pop().close()
         server.stop()
         assert self._thread is not None
         self._thread.join(_STOP_S)
