@@ -69,8 +69,6 @@ class Proxy:
                 if host is None:
                     await _refuse(writer, head)
                     return
-                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                await writer.drain()
                 await self._hand_over(writer, host)
         except (
             OSError,
@@ -84,8 +82,11 @@ class Proxy:
     async def _hand_over(self, writer: asyncio.StreamWriter, host: str) -> None:
         """Put TLS and then HTTP on the connection; from here on it is the server's."""
         loop = asyncio.get_running_loop()
-        inner = _Waiting(self._accept(f"{host}:443"))
         context: ssl.SSLContext = await asyncio.to_thread(self._authority.context, host)
+        inner = _Waiting(self._accept(f"{host}:443"))
+        # What follows the 200 belongs to TLS: nobody may read it before.
+        writer.transport.pause_reading()
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         transport = await loop.start_tls(writer.transport, inner, context, server_side=True)
         if transport is not None:  # None: the client went away meanwhile
             inner.begin(transport)

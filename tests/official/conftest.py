@@ -1,0 +1,99 @@
+"""One server for all suites, started as a user starts it: ``maas-client serve --proxy``, instant engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PASSED_ON = ("PATH", "HOME", "LANG", "SYSTEMROOT", "TMPDIR")
+
+
+def rows(n: int = 12) -> bytes:
+    """``n`` chats of arithmetic, as the bytes of a training file."""
+    lines = [
+        json.dumps({"messages": [
+            {"role": "system", "content": "You add numbers."},
+            {"role": "user", "content": f"what is {i} plus {i}?"},
+            {"role": "assistant", "content": f"it is {2 * i}, dear friend number {i}"}]})
+        for i in range(n)
+    ]  # fmt: skip
+    return ("\n".join(lines) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running server: its addresses, and how an application for Azure is run against it."""
+
+    url: str
+    proxy: str
+    ca_file: str
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a child gets: a proxy, a CA file, and none of this process's own settings."""
+        here = os.environ  # noqa: TID251 - a child's environment is made from this process's
+        kept = {name: here[name] for name in PASSED_ON if name in here}
+        return {
+            **kept,
+            "HTTPS_PROXY": self.proxy,
+            "REQUESTS_CA_BUNDLE": self.ca_file,
+            "SSL_CERT_FILE": self.ca_file,
+            "NO_PROXY": "127.0.0.1,localhost",
+        }
+
+    def run(self, script: str, *args: str, timeout_s: float = 240) -> str:
+        """Run one of ``scripts/`` in a process of its own and return what it printed."""
+        path = Path(__file__).parent / "scripts" / script
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", str(path), *args],
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("served")
+    ready = folder / "ready.json"
+    command = [
+        sys.executable, "-m", "maas_client", "serve", "--port", "0", "--engine", "instant",
+        "--proxy", "--state-dir", str(folder / "state"), "--ready-file", str(ready),
+    ]  # fmt: skip
+    with (folder / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            end = time.monotonic() + 60
+            while not ready.exists():
+                assert server.poll() is None, (folder / "server.log").read_text()
+                assert time.monotonic() < end, (folder / "server.log").read_text()
+                time.sleep(0.02)
+            told = json.loads(ready.read_text())
+            assert told["pid"] == server.pid
+            data = folder / "train.jsonl"
+            data.write_bytes(rows())
+            (folder / "val.jsonl").write_bytes(rows(5))
+            yield Served(told["url"], told["proxy"], told["ca_file"], folder)
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(30)
+
+
+@pytest.fixture(scope="session")
+def train(served: Served) -> Path:
+    return served.folder / "train.jsonl"
