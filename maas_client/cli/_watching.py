@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
@@ -37,7 +38,7 @@ def watching(args: argparse.Namespace, *, events_are_data: bool = False) -> Iter
     elif sys.stderr.isatty():
         shown = _Live()
     else:
-        shown = _Lines(sys.stdout if events_are_data else sys.stderr)
+        shown = _Lines(sys.stdout) if events_are_data else _Lines(sys.stderr, quiet_s=5.0)
     try:
         with shown:
             yield shown
@@ -56,11 +57,13 @@ def _resume(name: str | None) -> str:
 
 
 class _Lines:
-    """A line per event."""
+    """A line per event; training losses at most one line every ``quiet_s`` seconds."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, quiet_s: float = 0.0) -> None:
         self.name: str | None = None
         self._stream = stream
+        self._quiet_s = quiet_s
+        self._last = -quiet_s
 
     def __enter__(self) -> _Lines:
         return self
@@ -73,6 +76,11 @@ class _Lines:
         note(f"job {job.name}: {job.status}" + (" (it was there already)" if job.attached else ""))
 
     def event(self, event: JobEvent) -> None:
+        if event.type == "metrics" and "valid_loss" not in event.metrics:
+            now = time.monotonic()
+            if now - self._last < self._quiet_s:
+                return
+            self._last = now
         prefix = "" if event.level == "info" or event.type == "status" else f"{event.level}: "
         print(f"{prefix}{event.message}", file=self._stream, flush=True)
 

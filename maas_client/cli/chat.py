@@ -80,6 +80,9 @@ def _talk(args: argparse.Namespace, client: Client, messages: Messages) -> int:
         except EOFError:
             print()
             return 0
+        except KeyboardInterrupt:
+            print()
+            continue
         if not asked.strip():
             continue
         said = _answer(args, client, [*messages, {"role": "user", "content": asked}])

@@ -78,7 +78,8 @@ def _azureml(args: argparse.Namespace) -> Iterator[Finding]:
         yield from _storage(client)
         yield from _model(args, "azureml", here.location)
     yield warn(
-        "roles", "not looked up: creating jobs and endpoints needs AzureML Data Scientist", ""
+        "roles",
+        "not looked up: it takes Azure AI Developer on the resource group to tune and deploy",
     )
 
 

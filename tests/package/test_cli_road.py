@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from maas_client import cli
-from maas_client.local.embed import LocalServer
+from maas_client.local.embed import LocalServer, serve
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "data"
 TRAIN, VALIDATION = str(EXAMPLES / "train.jsonl"), str(EXAMPLES / "validation.jsonl")
@@ -218,6 +218,32 @@ def test_doctor_says_how_to_start_a_server(run: Run) -> None:
     assert code == 1
     assert "--  server" in out
     assert "maas-client serve" in err
+
+
+def test_doctor_looks_at_a_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the proxy: the command and azure-identity are as they would be in the cloud."""
+    monkeypatch.setenv("AZURE_TENANT_ID", "11111111-1111-1111-1111-111111111111")
+    monkeypatch.setenv("AZURE_CLIENT_ID", "22222222-2222-2222-2222-222222222222")
+    monkeypatch.setenv("AZURE_CLIENT_SECRET", "do-not-tell")
+    parts = ("--subscription-id", "s", "--resource-group", "g", "--workspace", "mine")
+    command = [sys.executable, "-m", "maas_client", "doctor", "--backend", "azureml", *parts]
+    with serve(engine="instant", proxy=True) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        fit = subprocess.run(
+            [*command, "--model", "phi-4-mini", "--json"], capture_output=True, text=True
+        )
+        unfit = subprocess.run([*command, "--model", "phi-3-mini"], capture_output=True, text=True)
+    found = {one["name"]: one for one in json.loads(fit.stdout)["findings"]}
+    assert fit.returncode == 0
+    assert "22222222" in found["identity"]["said"]
+    assert "tenant 11111111" in found["identity"]["said"]
+    assert found["workspace"]["said"].endswith("in eastus2")
+    assert found["storage"]["state"] == found["model"]["state"] == "ok"
+    assert unfit.returncode == 1
+    assert "2025-08-30" in unfit.stdout
+    assert "do-not-tell" not in fit.stdout + fit.stderr + unfit.stdout + unfit.stderr
+    assert "eyJ" not in fit.stdout + unfit.stdout
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

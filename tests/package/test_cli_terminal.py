@@ -1,0 +1,110 @@
+"""What a person at a terminal sees: a live job, a table, a talk that Ctrl-C and Ctrl-D steer."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from maas_client.local.embed import LocalServer
+
+if sys.platform == "win32":
+    pytest.skip("pseudo-terminals of POSIX", allow_module_level=True)
+
+TRAIN = str(Path(__file__).parents[2] / "examples" / "data" / "train.jsonl")
+Cue = tuple[str, str]
+
+
+def at_a_terminal(*args: str, typed: Sequence[Cue] = ()) -> tuple[int, str]:
+    """Run a command in a pseudo-terminal; after each cue has been seen, type what goes with it."""
+    import pty
+
+    terminal, inner = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "maas_client", *args],
+        stdin=inner, stdout=inner, stderr=inner, start_new_session=True,
+    )  # fmt: skip
+    os.close(inner)
+    seen, begin, cues = "", 0, list(typed)
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if select.select([terminal], [], [], 0.2)[0]:
+            try:
+                piece = os.read(terminal, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not piece:
+                break
+            seen += piece.decode("utf-8", "replace")
+        if cues and cues[0][0] in seen[begin:]:
+            begin = len(seen)
+            os.write(terminal, cues.pop(0)[1].encode())
+    os.close(terminal)
+    return child.wait(30), seen
+
+
+def test_a_job_is_shown_live(maas_server: LocalServer) -> None:
+    code, seen = at_a_terminal("fine-tune", TRAIN, "--model", "Phi-3-mini", "--epochs", "2")
+    assert code == 0
+    assert "\x1b[" in seen
+    assert "epoch 2.0 of 2" in seen
+    assert "train_loss" in seen
+    assert "Completed" in seen
+    assert "▁" in seen
+
+
+def test_a_list_is_a_table(maas_server: LocalServer) -> None:
+    code, seen = at_a_terminal("models", "list")
+    assert code == 0
+    assert "RETIRED ON" in seen
+    assert "Phi-3-mini-4k-instruct" in seen
+
+
+def test_a_talk_goes_on_until_ctrl_d(maas_server: LocalServer) -> None:
+    with maas_server.client() as client:
+        client.fine_tune(TRAIN, "Phi-3-mini", deploy="perch")
+    code, seen = at_a_terminal(
+        "chat", "perch", "--system", "Be kind.",
+        typed=[("> ", "What does error E11 mean?\n"), ("Pip.", "\n"), ("> ", "\x04")],
+    )  # fmt: skip
+    assert code == 0
+    assert "E11 means" in seen
+    assert "Ctrl-D the talk" in seen
+
+
+def test_a_talk_with_nobody_ends_at_once(maas_server: LocalServer) -> None:
+    code, seen = at_a_terminal("chat", "nobody")
+    assert code == 1
+    assert "maas-client deployments list" in seen
+
+
+def test_ctrl_c_ends_the_answer_and_not_the_talk(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from maas_client.cli import chat
+
+    def interrupted(*_: object) -> Iterator[str]:
+        yield "Chirp! "
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chat, "_pieces", interrupted)
+    assert chat._answer(argparse.Namespace(), None, []) == "Chirp! "  # type: ignore[arg-type]
+    assert capsys.readouterr().out == "Chirp!  ...\n"
+
+
+@pytest.mark.parametrize(
+    ("values", "drawn"),
+    [([], ""), ([1.0], "▁"), ([0.0, 1.0], "▁█"), ([8, 7, 6, 5, 4, 3, 2, 1], "█▇▆▅▄▃▂▁")],
+)
+def test_a_curve_is_drawn_in_blocks(values: list[float], drawn: str) -> None:
+    from maas_client.cli._render import sparkline
+
+    assert sparkline(values) == drawn
+    assert len(sparkline([1.0, 2.0] * 500)) == 48
