@@ -9,9 +9,10 @@ rows a new one costs four look-ups.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from array import array
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -69,6 +70,8 @@ class NearDuplicates:
     def __init__(self, rows: int = ROWS) -> None:
         self._limit = rows
         self._found = self._compared = self._skipped = 0
+        self._numbers, self._wholes = array("Q"), array("q")
+        """Each row's line, and the hash of all its texts: exact repeats are not told here."""
         self._lines: dict[int, int] = {}
         """By a piece's hash: the last line that had it, and how often it was met again."""
 
@@ -88,6 +91,8 @@ class NearDuplicates:
         cut = [_cut(text, bisect_right(_LIMITS, len(text))) for text in bodies]
         keys = [list(map(hash, pieces[-KEYS:])) for pieces in cut]
         met = self._met(keys)
+        self._numbers.extend(numbers)
+        self._wholes.extend(self._whole(texts_of(rows), bodies))
         found = []
         for at, text in enumerate(bodies):
             twin = 0
@@ -96,7 +101,7 @@ class NearDuplicates:
             if not twin and (around := bisect_right(_AROUND, len(text))) & 1:
                 low, own = around // 2, bisect_right(_LIMITS, len(text))
                 twin = self._twin(self._uncommon(_cut(text, 2 * low + 1 - own)))
-            if twin and twin != numbers[at]:
+            if twin and twin != numbers[at] and not self._same(twin, at - len(bodies)):
                 found.append(_finding(numbers[at], twin))
         for number, fresh in zip(numbers, keys, strict=True):
             self._lines.update(dict.fromkeys(fresh, number))
@@ -111,6 +116,15 @@ class NearDuplicates:
         """Return how many rows nearly repeat another, and how many rows were not compared."""
         figures = {"near_duplicates": self._found, "near_duplicates_not_compared": self._skipped}
         return {name: n for name, n in figures.items() if n}
+
+    @staticmethod
+    def _whole(talks: Sequence[list[str] | None], bodies: list[bytes]) -> Iterator[int]:
+        for texts, body in zip(talks, bodies, strict=True):
+            yield hash(body) if texts is None else hash(tuple(texts))
+
+    def _same(self, line: int, row: int) -> bool:
+        """Return whether the row on an earlier line is, text by text, this one."""
+        return self._wholes[bisect_left(self._numbers, line)] == self._wholes[row]
 
     def _met(self, keys: list[list[int]]) -> set[int]:
         """Return the keys that an earlier row or another row of this block has."""

@@ -136,6 +136,16 @@ def test_a_twin_in_the_same_block_is_found_and_nothing_is_its_own_twin(
         assert not scan(NearDuplicates(), [talk("x" * size, "y")])
 
 
+def test_exact_duplicates_are_not_told_again_as_near_ones(talk: Any, scan: Any) -> None:
+    rng = random.Random(9)
+    rows = [talk(prose(rng, 60), prose(rng, 60)) for _ in range(40)]
+    assert not scan(NearDuplicates(), rows + rows)
+    changed = [
+        {"messages": [{"role": "system", "content": "New."}, *row["messages"]]} for row in rows
+    ]
+    assert len(scan(NearDuplicates(), rows + changed)) == len(rows)
+
+
 def test_a_template_around_every_prompt_makes_no_flood(talk: Any, scan: Any) -> None:
     rng = random.Random(2)
     template = prose(rng, 150)

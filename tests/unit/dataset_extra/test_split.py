@@ -111,7 +111,7 @@ def test_rows_of_other_tasks_are_grouped_by_their_prompt(parts: Any) -> None:
 
 
 def test_there_is_always_something_in_both(parts: Any) -> None:
-    done, train, held = parts(lines([talk("a", "1"), talk("b", "2")]), share=0.01)
+    _, train, held = parts(lines([talk("a", "1"), talk("b", "2")]), share=0.01)
     assert len(train) == len(held) == 1
     _, train, held = parts(lines([talk("a", "1")] * 50 + [talk("b", "2")]), share=0.9)
     assert train

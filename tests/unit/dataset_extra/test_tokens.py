@@ -1,0 +1,204 @@
+"""Counts of tokens: exact ones are the trainer's, estimates lie between bounds that hold."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maas_client.chat import TEMPLATES
+from maas_client.dataset.counting import Estimate, Exact, bounds
+from maas_client.dataset.finding import texts_of
+from maas_client.dataset.tokens import Ceiling, Tokens, histogram, percentiles, tokenizer_for
+from maas_client.errors import ConfigError
+
+SHARED = Path("/work/shared/data")
+PROSE = [
+    "The ferry leaves at nine, so there is time for a coffee before the museum opens.",
+    "Die Öffnungszeiten der Bücherei werden während der Sommerferien geändert.",
+    "Сегодня утром на площади собрались люди, чтобы обсудить новые правила движения.",
+    "今天上午，委员会决定在暑假期间调整图书馆的开放时间。",
+    "def total(rows):\n    return sum(row['price'] * row['count'] for row in rows)\n",
+    '{"name": "get_weather", "arguments": {"city": "Oslo", "days": 3}}',
+    "12 + 30 = 42, and 1,000,000 / 8 = 125,000.",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A byte-level BPE tokenizer, trained here, in a folder as the hub has it."""
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=900,
+        special_tokens=["<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(PROSE * 20, trainer)
+    place = tmp_path_factory.mktemp("bases") / "microsoft--Phi-3-mini-4k-instruct"
+    place.mkdir()
+    tokenizer.save(str(place / "tokenizer.json"))
+    return place
+
+
+def rows_of() -> list[dict[str, Any]]:
+    def talk(*said: tuple[str, str]) -> dict[str, Any]:
+        return {"messages": [{"role": role, "content": text} for role, text in said]}
+
+    return [
+        talk(("user", PROSE[0]), ("assistant", PROSE[1])),
+        talk(("system", "Be kind."), ("user", PROSE[2]), ("assistant", PROSE[3])),
+        talk(("user", "a"), ("assistant", " b"), ("user", PROSE[4]), ("assistant", "c")),
+    ]
+
+
+def test_exact_counts_are_those_of_the_trainer(folder: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    from maas_client.local.peft.examples import encode
+
+    counter = tokenizer_for("Phi-3-mini-4k-instruct", folder)
+    assert counter.is_exact
+    rows = rows_of()
+    template = counter.template  # type: ignore[attr-defined]  # it is an Exact
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    examples, _ = encode(list(enumerate(rows, 1)), fast, template, 10_000)
+    sizes = counter.sizes(rows, texts_of(rows))
+    assert sizes.totals[:2] == [len(example.ids) for example in examples][:2]
+    assert sizes.learned[:2] == [example.learned_tokens for example in examples][:2]
+    assert sizes.prompt(0) == examples[0].learned.index(True)
+
+
+def test_the_tokenizer_at_hand_is_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MAAS_CACHE_DIR", str(folder.parent))
+    assert tokenizer_for("Phi-3-mini-4k-instruct").is_exact
+    assert not tokenizer_for("Phi-4-mini-instruct").is_exact
+    snapshot = tmp_path / "hub" / "models--microsoft--phi-4" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    assert tokenizer_for("Phi-4").is_exact
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no tokenizer"):
+        tokenizer_for("Phi-4", tmp_path)
+
+
+def test_a_broken_tokenizer_in_the_cache_does_not_stop_a_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "microsoft--Phi-3-mini-4k-instruct"
+    place.mkdir()
+    (place / "tokenizer.json").write_text("{}")
+    monkeypatch.setenv("MAAS_CACHE_DIR", str(tmp_path))
+    assert not tokenizer_for("Phi-3-mini-4k-instruct").is_exact
+
+
+def test_no_model_is_an_estimate() -> None:
+    assert isinstance(tokenizer_for(None), Estimate)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=80) | st.sampled_from(PROSE))
+def test_bounds_hold_for_real_vocabularies(text: str) -> None:
+    quicktok = pytest.importorskip("quicktok")
+    low, high = bounds(text)
+    for name in ("cl100k_base", "o200k_base"):
+        encoding = quicktok.get_encoding(name)
+        assert low <= len(encoding.encode_ordinary(text)) <= high
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared sample data is not here")
+@pytest.mark.parametrize(
+    ("model", "name"), [("Phi-4", "cl100k_base"), ("Phi-4-mini-instruct", "o200k_base")]
+)
+def test_estimates_are_within_a_quarter_on_real_data(
+    model: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    quicktok = pytest.importorskip("quicktok")
+    monkeypatch.setenv("MAAS_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    encoding = quicktok.get_encoding(name)
+    for path in SHARED.glob("*.jsonl"):
+        rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+        scanner = Tokens(tokenizer_for(model))
+        scanner.feed(range(1, len(rows) + 1), [b""] * len(rows), rows)
+        said = scanner.stats()["tokens"]
+        real = sum(
+            len(encoding.encode_ordinary(json.dumps(part) if isinstance(part, list) else str(part)))
+            for row in rows
+            for part in [
+                *(m.get("content") or m.get("tool_calls") or "" for m in row["messages"]),
+                row.get("tools") or "",
+            ]
+        ) + 4 * sum(len(row["messages"]) for row in rows)
+        assert abs(said["total"] / real - 1) < 0.25, (path.name, said["total"], real)
+        assert said["at_least"] <= real <= said["at_most"]
+
+
+def test_plain_rows_and_dictionaries_are_estimated_alike() -> None:
+    rows = rows_of()
+    estimate = Estimate()
+    fast = estimate.sizes(rows, texts_of(rows))
+    slow = [estimate._of_row(row) for row in rows]
+    assert all(abs(a - b) <= 8 for a, (b, _, _) in zip(fast.totals, slow, strict=True))
+    assert all(abs(a - b) <= 4 for a, (_, b, _) in zip(fast.learned, slow, strict=True))
+
+
+def test_rows_over_the_length_and_rows_with_nothing_left(talk: Any, scan: Any) -> None:
+    long = "word " * 1000
+    rows = [talk("short", "fine"), talk("short", long), talk(long, "fine")]
+    found = scan(Tokens(Estimate(), Ceiling(row=500)), rows)
+    assert [(f.line, f.code) for f in found] == [
+        (2, "SERVICE_TRUNCATED"),
+        (3, "SERVICE_TRUNCATED"),
+        (3, "SERVICE_NOTHING_LEFT"),
+    ]
+    assert "the model is trained on 500" in found[0].detail
+
+
+def test_an_estimate_alone_never_says_that_nothing_is_left(talk: Any, scan: Any) -> None:
+    found = scan(Tokens(Estimate(), Ceiling(row=100)), [talk("x" * 600, "fine")])
+    assert [f.code for f in found] == ["SERVICE_TRUNCATED"]
+
+
+def test_the_service_s_ceiling_of_tokens_times_epochs(talk: Any, scan: Any) -> None:
+    rows = [talk("word " * 100, "yes " * 100)] * 20
+    sure = scan(Tokens(Estimate(), Ceiling(total=3000, epochs=3)), rows)
+    assert [f.code for f in sure] == ["SERVICE_TOO_MANY_TOKENS"]
+    perhaps = scan(Tokens(Estimate(), Ceiling(total=6500, epochs=1)), rows)
+    assert [f.code for f in perhaps] == ["SERVICE_MANY_TOKENS"]
+    assert not scan(Tokens(Estimate(), Ceiling(total=10**9, epochs=3)), rows)
+
+
+def test_percentiles_by_nearest_rank() -> None:
+    assert percentiles(Counter(range(1, 101))) == {
+        "min": 1, "mean": 50.5, "p50": 50, "p90": 90, "p95": 95, "p99": 99, "max": 100,
+    }  # fmt: skip
+    assert percentiles(Counter([7]))["p99"] == 7
+
+
+def test_histogram_has_round_bars_that_add_up() -> None:
+    times = Counter({10: 3, 999: 2, 4000: 1})
+    bars = histogram(times)
+    assert sum(bar["rows"] for bar in bars) == 6
+    assert len({bar["to"] - bar["from"] for bar in bars}) == 1
+    assert all(bar["from"] <= 10 < bar["to"] for bar in bars[:1])
+
+
+def test_rows_without_a_place_in_the_template_are_no_trouble(folder: Path) -> None:
+    counter = Exact(
+        tokenizer_for("Phi-3-mini-4k-instruct", folder).tokenizer, TEMPLATES["phi3"], "x"
+    )  # type: ignore[attr-defined]  # it is an Exact
+    row = {"messages": [{"role": "tool", "content": "x"}]}
+    assert counter.sizes([row], [None]).totals == [0]
