@@ -194,10 +194,11 @@ def _within(
             "max_billed_tokens needs the file: tokens of a data set elsewhere cannot be counted",
             hint="Pass the file's path as training_data.",
         )
-    from maas_client.dataset import billed_tokens
+    from maas_client.dataset.money import Tokens, billed_tokens
 
-    epochs = order.hyperparameters.epochs or 1
-    billed = billed_tokens(training, aside, epochs=epochs)
+    counted = Tokens.of(training.files[0].stats)
+    other = Tokens.of(aside.files[0].stats) if aside else None
+    billed = billed_tokens(counted, other, order.hyperparameters.epochs or 1).at_most
     if billed > most:
         raise ConfigError(
             f"the job would be billed for up to {billed:,} tokens, more than the {most:,} allowed",
