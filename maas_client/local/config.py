@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from maas_client.errors import MissingExtraError
+from maas_client.errors import ConfigError, MissingExtraError
 
 Engine = Literal["peft", "instant"]
 
@@ -25,6 +25,8 @@ def idle_cores() -> int:
 
 def check_extra(engine: Engine) -> None:
     """Raise ``MissingExtraError`` when what the server needs is not installed."""
+    if engine not in get_args(Engine):
+        raise ConfigError(f"there is no engine {engine!r}", hint="Engines are peft and instant.")
     for name in ("starlette", "uvicorn"):
         if find_spec(name) is None:
             raise MissingExtraError(

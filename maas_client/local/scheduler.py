@@ -151,7 +151,8 @@ class Scheduler:
             "recipe": body["spec"]["hyperparameters"],
             **data,
             "out": str(run / "out"),
-            "threads": self._config.threads,
+            # Half a million parameters: more threads would only wait for each other.
+            "threads": 1 if body["base"]["name"] == "tiny" else self._config.threads,
             "device": self._config.device,
             "log": str(self._files.log(body["id"])),
             "lock": str(run / "lock"),

@@ -22,6 +22,15 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 _FORMAT = ("FILE_", "JSON_", "CHAT_", "TOOL_")
+_ENGINE = (
+    "maas_client.local.peft.run",
+    "maas_client.dataset.run",
+    "peft",
+    "accelerate",
+    "transformers.models.phi3.modeling_phi3",
+    "transformers.models.llama.modeling_llama",
+)
+"""What a warm worker has imported: the engine, and the architectures of the stand-ins."""
 Emit = Callable[[dict[str, Any]], None]
 Cancelled = Callable[[], bool]
 
@@ -185,7 +194,7 @@ def _reason(error: BaseException) -> str:
 
 def _import_engine() -> None:
     """Import what a training job needs, so that the next one starts at once."""
-    for name in ("maas_client.dataset.validate", "maas_client.local.peft.run"):
+    for name in _ENGINE:
         try:
             __import__(name)
         except ImportError as error:

@@ -1,0 +1,141 @@
+"""``maas-client serve`` as a person or a script starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and modes are posix")
+
+
+def command(*args: object) -> list[str]:
+    return [sys.executable, "-m", "maas_client", "serve", "--engine", "instant", *map(str, args)]
+
+
+@contextmanager
+def serving(tmp_path, *args: object):
+    ready = tmp_path / "ready.json"
+    child = subprocess.Popen(
+        command("--port", 0, "--state-dir", tmp_path / "state", "--ready-file", ready, *args),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        end = time.monotonic() + 30
+        while not ready.exists():
+            assert child.poll() is None, child.stderr.read()
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        yield json.loads(ready.read_text()), child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def ws(url: str, **headers: str) -> int:
+    path = (
+        "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w"
+    )
+    return httpx.get(
+        f"{url}{path}?api-version=2024-10-01", headers=headers, trust_env=False
+    ).status_code
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ready_file_answer_and_clean_end(tmp_path, number):
+    with serving(tmp_path, "--json") as (told, child):
+        assert set(told) == {"url", "pid"}
+        assert told["pid"] == child.pid
+        assert ws(told["url"], Authorization="Bearer x") == 200
+        assert stat.S_IMODE((tmp_path / "ready.json").stat().st_mode) == 0o600
+        assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+        child.send_signal(number)
+        out, err = child.communicate(timeout=20)
+        assert child.returncode == 0
+        assert json.loads(out) == told
+        assert "simulated" in err
+        assert "Traceback" not in err
+
+
+@posix
+def test_a_key_of_its_own(tmp_path):
+    with serving(tmp_path, "--api-key", "auto") as (told, _):
+        path = tmp_path / "state" / "api-key"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        key = path.read_text().strip()
+        assert len(key) >= 32
+        assert ws(told["url"], Authorization=f"Bearer {key}") == 200
+        assert ws(told["url"], **{"api-key": key}) == 200
+        assert ws(told["url"], Authorization="Bearer other") == 401
+
+
+def test_a_wide_bind_with_a_key(tmp_path):
+    with serving(tmp_path, "--host", "0.0.0.0", "--api-key", "a-key-of-some-length") as (told, _):
+        assert told["url"].startswith("http://127.0.0.1:")
+        assert ws(told["url"], Authorization="Bearer a-key-of-some-length") == 200
+        assert ws(told["url"], Authorization="Bearer x") == 401
+
+
+def fails(*args: object) -> tuple[int, str]:
+    done = subprocess.run(command(*args), capture_output=True, text=True, timeout=60)
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr
+
+
+def test_what_cannot_be_is_one_sentence(tmp_path):
+    code, text = fails("--host", "0.0.0.0", "--state-dir", tmp_path / "a")
+    assert (code, "--api-key" in text) == (1, True)
+    code, text = fails("--host", "0.0.0.0", "--api-key", "short", "--state-dir", tmp_path / "a")
+    assert (code, "16 characters" in text) == (1, True)
+    code, text = fails(
+        "--host", "no.such.host.invalid", "--api-key", "k" * 20, "--state-dir", tmp_path / "a"
+    )
+    assert (code, "cannot listen" in text) == (1, True)
+    assert fails("--port", "70000")[0] == 2
+    assert fails("--engine", "magic")[0] == 2
+    assert fails("--max-jobs", "0")[0] == 2
+
+
+def test_a_taken_port_and_a_taken_directory(tmp_path):
+    with serving(tmp_path) as (told, child):
+        port = told["url"].rsplit(":", 1)[1]
+        code, text = fails("--port", port, "--state-dir", tmp_path / "other")
+        assert (code, "--port 0" in text) == (1, True)
+        code, text = fails("--port", 0, "--state-dir", tmp_path / "state")
+        assert (code, f"process {child.pid}" in text, "--state-dir" in text) == (1, True, True)
+        assert ws(told["url"], Authorization="Bearer x") == 200  # the first is as it was
+
+
+def test_reset_begins_anew(tmp_path):
+    def container(method: str, told: dict) -> int:
+        url = f"{told['url']}/maaslocal/mine?restype=container&sig=a"
+        return httpx.request(method, url, trust_env=False).status_code
+
+    with serving(tmp_path) as (told, _):
+        assert container("PUT", told) == 201
+    (tmp_path / "state" / "mine.txt").write_text("mine")
+    with serving(tmp_path) as (told, _):
+        assert container("GET", told) == 200
+    with serving(tmp_path, "--reset") as (told, _):
+        assert container("GET", told) == 404
+        assert (tmp_path / "state" / "mine.txt").exists()
+
+
+@posix
+def test_a_directory_open_to_others_is_refused(tmp_path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    code, text = fails("--port", 0, "--state-dir", tmp_path / "open")
+    assert (code, "chmod 700" in text) == (1, True)
