@@ -34,6 +34,7 @@ th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0;
   border-bottom: 1px solid var(--line) } th { color: var(--soft); font-weight: 500 }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
 code { font: .92em ui-monospace, monospace; overflow-wrap: anywhere }
+td > code:only-child { white-space: nowrap }
 .wide { overflow-x: auto } svg { display: block; width: 100%; height: auto; max-width: 46rem }
 svg text { font: 11px system-ui, sans-serif; fill: var(--soft) } details { margin: .5rem 0 }
 """
@@ -173,13 +174,14 @@ def _tokens(tokens: Mapping[str, Any]) -> str:
     if not tokens:
         return ""
     exact = tokens.get("exact")
-    how = "Counted with" if exact else "Estimated"
+    how = "Counted with" if exact else "Estimated at"
+    name = str(tokens["counted_by"]).removeprefix("estimate: ")
     bounds = (
         ""
         if exact
         else f"; surely between {tokens['at_least']:,} and {tokens['at_most']:,} in the file"
     )
-    said = f'<p class="soft">{how} ({escape(str(tokens["counted_by"]))}){bounds}.</p>'
+    said = f'<p class="soft">{how} {escape(name)}{bounds}.</p>'
     names = ("min", "p50", "mean", "p90", "p95", "p99", "max")
     rows = [
         (title, *(_number(tokens[key].get(name, "")) for name in names))
@@ -190,8 +192,8 @@ def _tokens(tokens: Mapping[str, Any]) -> str:
     if tokens.get("row_limit"):
         kind = "warning" if tokens.get("rows_over_limit") else "soft"
         over = (
-            f'<p class="{kind}">{tokens.get("rows_over_limit", 0):,} rows are longer than '
-            f"{tokens['row_limit']:,} tokens and would be cut.</p>"
+            f'<p class="{kind}">Rows longer than {tokens["row_limit"]:,} tokens, which would be '
+            f"cut: {tokens.get('rows_over_limit', 0):,}.</p>"
         )
     chart = _histogram(tokens.get("histogram") or (), tokens.get("row_limit"))
     table = _table(("tokens in", *(f"#{name}" for name in names)), rows)
@@ -207,32 +209,30 @@ def _histogram(bars: Sequence[Mapping[str, int]], limit: int | None) -> str:
         return ""
     first, last = bars[0]["from"], bars[-1]["to"]
     most = max(bar["rows"] for bar in bars) or 1
-    scale = (_WIDTH - _LEFT) / max(1, last - first)
-    floor = _HEIGHT - _FOOT
+    floor, wide = _HEIGHT - _FOOT, (_WIDTH - _LEFT) / len(bars)
     parts = [
         _label(_LEFT - 6, _TOP + 4, f"{most:,}", "end"),
         _label(_LEFT - 6, floor, "0", "end"),
         f'<path d="M{_LEFT} {floor}H{_WIDTH}" stroke="var(--line)"/>',
     ]
-    for bar in bars:
-        left = _LEFT + (bar["from"] - first) * scale
-        width = max(1.0, (bar["to"] - bar["from"]) * scale - 1)
+    every = max(1, round(len(bars) / 6))
+    for at, bar in enumerate(bars):
+        left = _LEFT + at * wide
         height = (floor - _TOP) * bar["rows"] / most
         said = f"{bar['rows']:,} rows with {bar['from']:,} to {bar['to'] - 1:,} tokens"
         parts.append(
-            f'<rect x="{left:.1f}" y="{floor - height:.1f}" width="{width:.1f}" '
+            f'<rect x="{left:.1f}" y="{floor - height:.1f}" width="{wide - 1:.1f}" '
             f'height="{height:.1f}" fill="var(--bar)"><title>{said}</title></rect>'
         )
-    step = max(1, len(bars) // 6)
-    for bar in (*bars[::step], {"from": last}):
-        at = _LEFT + (bar["from"] - first) * scale
-        parts.append(_label(at, _HEIGHT - 8, f"{bar['from']:,}", "end" if at > 700 else "middle"))
-    if limit is not None and first <= limit <= last:
-        at = _LEFT + (limit - first) * scale
-        parts.append(
-            f'<path d="M{at:.1f} {_TOP}V{floor}" stroke="var(--bad)" stroke-dasharray="4 3"/>'
-        )
-        parts.append(_label(at - 4, _TOP + 10, "cut here", "end"))
+        if at % every == 0 and at < len(bars) - every / 2:
+            parts.append(_label(left, _HEIGHT - 8, f"{bar['from']:,}", "middle"))
+        if limit is not None and bar["from"] < limit < bar["to"]:
+            cut = left + wide * (limit - bar["from"]) / (bar["to"] - bar["from"])
+            parts.append(
+                f'<path d="M{cut:.1f} {_TOP}V{floor}" stroke="var(--bad)" stroke-dasharray="4 3"/>'
+            )
+            parts.append(_label(cut - 4, _TOP + 10, "cut here", "end"))
+    parts.append(_label(_WIDTH, _HEIGHT - 8, f"{last:,}", "end"))
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="Rows by tokens, {first:,} to {last:,}">{"".join(parts)}</svg>'

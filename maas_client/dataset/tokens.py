@@ -161,16 +161,27 @@ def percentiles(times: Times[int]) -> dict[str, int | float]:
 
 
 def histogram(times: Times[int], bars: int = BARS) -> list[dict[str, int]]:
-    """Return bars of one width (a round number): ``{"from": , "to": , "rows": }``, ``to`` excluded."""
+    """Return bars ``{"from": , "to": , "rows": }``, ``to`` excluded, all of one round width.
+
+    The last one alone may be wider: it takes what is beyond the 99th percentile, so that one row
+    of a book's length does not press all others into one bar.
+    """
     most = max(times)
+    usual = int(percentiles(times)["p99"])
     steps = (base * 10**power for power in range(12) for base in (1, 2, 5))
-    width = next(step for step in steps if step * bars > most)
-    counted = [0] * (most // width + 1)
+    width = next(step for step in steps if step * bars > usual)
+    last = usual // width
+    counted = [0] * (last + 1)
+    beyond = 0
     for number, more in times.items():
-        counted[number // width] += more
+        if number // width > last:
+            beyond += more
+        else:
+            counted[number // width] += more
     first = next(at for at, rows in enumerate(counted) if rows)
-    return [
-        {"from": at * width, "to": (at + 1) * width, "rows": rows}
-        for at, rows in enumerate(counted)
-        if at >= first
+    drawn = [
+        {"from": at * width, "to": (at + 1) * width, "rows": counted[at]}
+        for at in range(first, last + 1)
     ]
+    rest = {"from": (last + 1) * width, "to": most + 1, "rows": beyond}
+    return [*drawn, rest] if beyond else drawn

@@ -188,12 +188,14 @@ def test_percentiles_by_nearest_rank() -> None:
     assert percentiles(Counter([7]))["p99"] == 7
 
 
-def test_histogram_has_round_bars_that_add_up() -> None:
-    times = Counter({10: 3, 999: 2, 4000: 1})
-    bars = histogram(times)
-    assert sum(bar["rows"] for bar in bars) == 6
-    assert len({bar["to"] - bar["from"] for bar in bars}) == 1
-    assert all(bar["from"] <= 10 < bar["to"] for bar in bars[:1])
+def test_histogram_has_round_bars_that_add_up_and_one_for_the_rest() -> None:
+    times = Counter({10: 300, 999: 200, 40_000: 1})
+    *bars, rest = histogram(times)
+    assert sum(bar["rows"] for bar in bars) == 500
+    assert {bar["to"] - bar["from"] for bar in bars} == {50}
+    assert rest == {"from": 1000, "to": 40_001, "rows": 1}
+    assert bars[0] == {"from": 0, "to": 50, "rows": 300}
+    assert histogram(Counter({7: 1})) == [{"from": 7, "to": 8, "rows": 1}]
 
 
 def test_rows_without_a_place_in_the_template_are_no_trouble(folder: Path) -> None:
