@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 
-from maas_client.cli import _report
+from maas_client.cli import _bill, _fix, _report
 from maas_client.cli._output import print_json
 from maas_client.types.report import ValidationReport
 
@@ -33,6 +33,9 @@ def add(parser: argparse.ArgumentParser) -> None:
                         help="make this code a warning")  # fmt: skip
     parser.add_argument("--format-only", action="store_true",
                         help="format and service rules alone: no secrets, duplicates, tokens")  # fmt: skip
+    _fix.add(parser)
+    _bill.add(parser)
+    parser.add_argument("--html", metavar="FILE", help="also write the report as one HTML page")
     parser.add_argument("--quiet", action="store_true", help="say nothing of files that are good")
     parser.add_argument("--show-mask", action="store_true",
                         help="print rows as the model reads them, what it learns in colour")  # fmt: skip
@@ -45,16 +48,31 @@ def run(args: argparse.Namespace) -> int:
         from maas_client.cli import _mask
 
         return _mask.run(args)
+    fixed = _fix.run(args) if args.fix else None
     report = check(args)
+    bill = _bill.forecast(args, report)
+    if args.html:
+        _write_page(args.html, report)
     if args.json:
-        print_json(report)
+        more = {"fixed": fixed, "bill": bill}
+        print_json(report.model_dump() | {name: said for name, said in more.items() if said})
     elif _on_github():
         print("\n".join(_report.for_github(report)))
     elif sys.stdout.isatty():
         _report.draw(report, quiet=args.quiet)
     else:
         print("\n".join(_report.plain(report, quiet=args.quiet)))
+    if bill and not args.json:
+        print("\n".join(_bill.lines(bill)))
     return 0 if report.ok else INVALID
+
+
+def _write_page(path: str, report: ValidationReport) -> None:
+    from maas_client.dataset.atomic import replacing
+    from maas_client.dataset.html import render
+
+    with replacing(path) as (file,):
+        file.write(render(report).encode("utf-8", "replace"))
 
 
 def check(args: argparse.Namespace) -> ValidationReport:
