@@ -1,0 +1,124 @@
+"""What was trained: an adapter or a whole model on this machine, the base under it, and its card."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from maas_client.chat import TEMPLATES, Template
+from maas_client.errors import ConfigError, NotFoundError
+
+CARD = "training.json"
+"""Written beside the weights by the training process (``peft/saving.py``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A fine-tuned model. ``base`` is where its base lies, ``template`` what it was trained with."""
+
+    name: str
+    folder: Path
+    base: Path
+    base_name: str
+    template: Template
+    licence: str = "see the folder"
+    card: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_adapter(self) -> bool:
+        """False for a whole model (method Full)."""
+        return (self.folder / "adapter_config.json").exists()
+
+
+def read(folder: Path, name: str | None = None, base: Path | None = None) -> Trained:
+    """Return what a folder holds; ``base`` where the folder does not say it itself.
+
+    Raises ``ConfigError`` for a folder that holds no trained model, or whose base is not here.
+    """
+    folder = folder.expanduser()
+    if not any((folder / one).exists() for one in ("adapter_config.json", "config.json")):
+        raise ConfigError(
+            f"{folder} holds no trained model",
+            hint="It must hold adapter_config.json, or config.json and safetensors.",
+        )
+    card = _card(folder)
+    said = card.get("base") or {}
+    place = base or Path(str(said.get("folder") or ""))
+    if not (place / "config.json").exists():
+        raise ConfigError(
+            f"the base of {folder.name} is not on this machine"
+            + (f" (it was {said['name']})" if said.get("name") else ""),
+            hint="Name its folder with --base.",
+        )
+    template = TEMPLATES.get(str(said.get("template") or card.get("template")))
+    if template is None:
+        raise ConfigError(
+            f"{folder.name} does not say which chat template it was trained with",
+            hint="Models of other tools are brought in first: maas-client models import FOLDER.",
+        )
+    return Trained(
+        name=name or folder.name,
+        folder=folder,
+        base=place,
+        base_name=str(said.get("name") or place.name),
+        template=template,
+        licence=str(said.get("licence") or "see the folder"),
+        card=card,
+    )
+
+
+def find(state: Path, model: str) -> Trained:
+    """Return a model that the local server of this state directory holds, by name,
+    ``name:version`` or id; the newest one of that name. Raises ``NotFoundError``."""
+    from maas_client.local.store import Store
+
+    name, version = _name_and_version(model)
+    if not (state / "facts.db").exists():
+        raise _unknown(model, state)
+    store = Store(state / "facts.db")
+    try:
+        held = [
+            fact.body
+            for fact in store.read.all("model")
+            if str(fact.body["name"]).casefold() == name.casefold()
+            and version in (None, fact.body["version"])
+        ]
+    finally:
+        store.close()
+    if not held:
+        raise _unknown(model, state)
+    body = max(held, key=lambda one: str(one["created"]))
+    folder = state / "runs" / body["folder"] / "out" / "adapter"
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{body['name']} was made by the instant engine: it has no weights to export",
+            hint="Train it with the engine that trains: maas-client serve --engine peft",
+        )
+    return read(folder, name=str(body["name"]))
+
+
+def _name_and_version(model: str) -> tuple[str, str | None]:
+    if "/models/" in model:
+        name, _, version = model.rsplit("/models/", 1)[1].partition("/versions/")
+        return name, version or None
+    name, _, version = model.partition(":")
+    return name, version or None
+
+
+def _unknown(model: str, state: Path) -> NotFoundError:
+    return NotFoundError(
+        f"no model {model!r} was trained here (looked in {state})",
+        status=404,
+        operation="export",
+        hint="List them: maas-client models list --mine",
+    )
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    try:
+        said = json.loads((folder / CARD).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}

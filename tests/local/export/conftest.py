@@ -1,0 +1,54 @@
+"""A tuned adapter as the training process leaves it, over ``tiny``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from maas_client.local import bases  # noqa: E402 - after the skip
+from maas_client.local.export import trained  # noqa: E402
+from tests.local.answering.conftest import QUIET, make_adapter  # noqa: E402
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            for text in QUIET:
+                item.add_marker(pytest.mark.filterwarnings(text))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> bases.Base:
+    return bases.resolve("Phi-3-mini-4k-instruct", "tiny", tmp_path_factory.mktemp("bases"))
+
+
+@pytest.fixture(scope="session")
+def tuned(base: bases.Base, tmp_path_factory: pytest.TempPathFactory) -> trained.Trained:
+    folder = tmp_path_factory.mktemp("runs") / "adapter"
+    make_adapter(Path(base.folder), folder, 1, use_dora=True)
+    (folder / "README.md").unlink()
+    card = {
+        "base": base.as_dict(),
+        "template": base.template,
+        "recipe": {"method": "DoRA", "lora_r": 4, "seed": 1, "dropout": None},
+        "data": {"train_sha256": "ab" * 32},
+        "rows": 20,
+        "step": 15,
+        "metrics": {"train_loss": 1.25},
+    }
+    (folder / "training.json").write_text(json.dumps(card))
+    return trained.read(folder, name="tickets")

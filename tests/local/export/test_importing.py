@@ -1,0 +1,121 @@
+"""What comes from elsewhere: safetensors only, hashes checked, no code run, nothing half-taken."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from maas_client.errors import ConfigError, MaasError, UnsupportedError  # noqa: E402 - after the skip
+from maas_client.local import bases, durable  # noqa: E402
+from maas_client.local.export.importing import import_folder  # noqa: E402
+from maas_client.local.export.trained import Trained  # noqa: E402
+
+
+@pytest.fixture
+def folder(tuned: Trained, tmp_path: Path) -> Path:
+    """What plain PEFT would leave: no manifest, no card of ours."""
+    place = Path(shutil.copytree(tuned.folder, tmp_path / "theirs"))
+    (place / "training.json").unlink()
+    return place
+
+
+class Touch:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_a_plain_peft_folder_is_taken(folder: Path, tmp_path: Path, base: bases.Base) -> None:
+    taken = import_folder(folder, tmp_path / "in", base)
+    assert taken.kind == "adapter"
+    assert not taken.hashes_checked
+    assert durable.is_complete(taken.folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["adapter_model.bin", "modeling.py", "sub/x.pkl", "weights.pt.safetensors", "native.so"],
+)
+def test_files_that_may_hold_code_are_refused_by_name(
+    folder: Path, tmp_path: Path, base: bases.Base, name: str
+) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(pickle.dumps(Touch(tmp_path / "boom")))
+    with pytest.raises(UnsupportedError, match=Path(name).name.replace(".", r"\.")):
+        import_folder(folder, tmp_path / "in", base)
+    assert not (tmp_path / "in").exists()
+    assert not (tmp_path / "boom").exists()
+
+
+def _damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+BREAKS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "code by name": (
+        lambda f: (f / "config.json").write_text('{"auto_map": {"AutoModel": "x.Y"}}'),
+        "code",
+    ),
+    "peft's own": (
+        lambda f: _edit(f, auto_mapping={"base_model_class": "X", "parent_library": "os"}),
+        "code",
+    ),
+    "no json": (lambda f: (f / "adapter_config.json").write_text("{"), "no JSON"),
+    "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "is missing"),
+    "cut short": (
+        lambda f: (f / "adapter_model.safetensors").write_bytes(
+            (f / "adapter_model.safetensors").read_bytes()[:-40]
+        ),
+        "cannot be read",
+    ),
+    "another kind": (lambda f: _edit(f, peft_type="IA3"), "only LoRA"),
+    "a link": (lambda f: (f / "LICENSE").symlink_to("/etc/passwd"), "is a link"),
+    "nothing": (lambda f: [p.unlink() for p in f.iterdir()], "neither"),
+}
+
+
+def _edit(folder: Path, **changes: Any) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("how", sorted(BREAKS))
+def test_what_is_wrong_is_said_in_one_sentence_and_nothing_is_taken(
+    folder: Path, tmp_path: Path, base: bases.Base, how: str
+) -> None:
+    breaks, words = BREAKS[how]
+    breaks(folder)
+    with pytest.raises(MaasError, match=words) as caught:
+        import_folder(folder, tmp_path / "in", base)
+    assert "\n" not in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["theirs"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: _damage(f / "adapter_model.safetensors"), "is not the file"),
+        (lambda f: (f / "adapter_model.safetensors").unlink(), "is missing"),
+        (lambda f: (f / "extra.txt").write_text("x"), "not in the manifest"),
+        (lambda f: (f / "manifest.json").write_text("[]"), "damaged"),
+    ],
+)
+def test_hashes_that_travelled_along_are_checked(
+    folder: Path, tmp_path: Path, base: bases.Base, change: Callable[[Path], Any], words: str
+) -> None:
+    durable.seal(folder)
+    change(folder)
+    with pytest.raises(ConfigError, match=words):
+        import_folder(folder, tmp_path / "in", base)
