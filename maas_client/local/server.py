@@ -32,12 +32,14 @@ class Server:
 
     def __init__(self, config: ServerConfig) -> None:
         _check_bind(config)
+        self.config = config
         self.services = Services(config)
         try:
             self.socket = listen(config.host, config.port)
         except BaseException:
             self.services.close()
             raise
+        self._unready()  # what a killed server has left is not about this one
         self.port: int = self.socket.getsockname()[1]
         self.config = replace(config, port=self.port)
         tables = (*azureml.TABLES, *foundry.TABLES, *login.TABLES)
@@ -122,8 +124,13 @@ class Server:
         try:
             asyncio.run(self._uvicorn.serve(sockets=[self.socket]))
         finally:
+            self._unready()
             self.socket.close()
             self.services.close()
+
+    def _unready(self) -> None:
+        if self.config.ready_file is not None:
+            self.config.ready_file.unlink(missing_ok=True)
 
     def stop(self) -> None:
         """Ask the server to stop. Any thread."""

@@ -24,6 +24,7 @@ def command(*args: object) -> list[str]:
 @contextmanager
 def serving(tmp_path, *args: object):
     ready = tmp_path / "ready.json"
+    ready.unlink(missing_ok=True)
     child = subprocess.Popen(
         command("--port", 0, "--state-dir", tmp_path / "state", "--ready-file", ready, *args),
         stdout=subprocess.PIPE,
@@ -66,6 +67,35 @@ def test_ready_file_answer_and_clean_end(tmp_path, number):
         assert json.loads(out) == told
         assert "simulated" in err
         assert "Traceback" not in err
+        assert not (tmp_path / "ready.json").exists()
+
+
+def test_a_ready_file_of_a_killed_server_is_not_believed(tmp_path):
+    with serving(tmp_path) as (first, child):
+        child.kill()
+        child.wait()
+        assert (tmp_path / "ready.json").exists()
+        again = subprocess.Popen(
+            command(
+                "--port",
+                0,
+                "--state-dir",
+                tmp_path / "state",
+                "--ready-file",
+                tmp_path / "ready.json",
+            ),
+            stderr=subprocess.DEVNULL,
+        )
+        end = time.monotonic() + 30
+        while (
+            not (tmp_path / "ready.json").exists()
+            or json.loads((tmp_path / "ready.json").read_text()) == first
+        ):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert json.loads((tmp_path / "ready.json").read_text())["pid"] == again.pid
+        again.kill()
+        again.wait()
 
 
 @posix
