@@ -1,0 +1,74 @@
+"""The README is true: its program runs, its commands parse, its table names everything asked for."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from maas_client import cli
+from maas_client.local.embed import LocalServer
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "README.md").read_text("utf-8")
+COMMANDS = sorted(
+    {
+        found.strip()
+        for found in re.findall(r"`(maas-client [a-z][^`]*)`|^(maas-client [a-z].*)$", TEXT, re.M)
+        for found in found
+        if found
+    }
+)
+
+
+def test_the_program_runs(maas_server: LocalServer) -> None:
+    program = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)[0]
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    promised = re.findall(r"```\n(\d+ examples.*?)```", TEXT, re.DOTALL)[0].splitlines()
+    printed = done.stdout.splitlines()
+    assert printed[0] == promised[0]
+    assert printed[1] == "Completed on instant"
+    assert printed[2].startswith("Chirp! ")
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) > 10
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_understood(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(command.replace("VERB", "chat"), comments=True)[1:]
+    if words and words[0] in cli.VERBS and len(words) == 1:
+        words.append("--help")  # a verb named in passing
+    try:
+        cli._parse(words)
+        code: object = 0
+    except SystemExit as end:
+        code = end.code
+    assert code == 0, capsys.readouterr().err
+
+
+def test_everything_asked_for_is_in_the_table_near_the_top() -> None:
+    table = TEXT[: TEXT.index("## Phi-3 is retired")]
+    for asked in (
+        "Models as a Service", "Models as a Platform", "AI Foundry", "Azure ML", "AI Toolkit", "KAITO",
+        "ONNX Runtime", "LoRA", "QLoRA", "PEFT", "DeepSpeed", "ZeRO", "DoRA",
+    ):  # fmt: skip
+        assert asked in table, asked
+    assert "Phi-3-mini" in "\n".join(TEXT.splitlines()[:40])
+
+
+def test_every_public_error_is_named() -> None:
+    import maas_client
+
+    errors = {
+        n for n in maas_client._HOME if n.endswith("Error") and n not in ("JobError", "StatusError")
+    }
+    assert not [name for name in errors if f"`{name}`" not in TEXT and f"maas.{name}" not in TEXT]
