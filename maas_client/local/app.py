@@ -7,10 +7,12 @@ ask the services, and write the answer.
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
 import logging
 import re
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -239,10 +241,17 @@ def _refusal(error: Exception, scope: Scope) -> Refusal:
         return error
     if isinstance(error, ValidationError):
         return user_error(describe(error))
-    if isinstance(error, OSError) and error.errno == 28:
+    if _is_full(error):
         return Refusal(507, "InsufficientStorage", "The disk of the local server is full.")
     _LOG.error("request %s failed", scope["maas.request_id"], exc_info=error)
     return Refusal(500, "InternalServerError", "The local server failed; its log has the details.")
+
+
+def _is_full(error: Exception) -> bool:
+    """Tell whether the disk has no room: for bytes, or for SQLite."""
+    if isinstance(error, sqlite3.OperationalError):
+        return error.sqlite_errorcode == sqlite3.SQLITE_FULL
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def describe(error: ValidationError) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import re
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ _FORM_BYTES = 1 << 20
 """What a multipart form may add to its file."""
 _SILENCE_S = 60.0
 """How long a body may pause."""
+_JSON_S = 120.0
+"""How long a body that is no file may take in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +184,14 @@ def _too_large(cap: int) -> Refusal:
 def _capped(receive: Receive, cap: int) -> Receive:
     taken = 0
     over = False
+    end = time.monotonic() + (_JSON_S if cap <= JSON_BYTES else float("inf"))
 
     async def capped() -> Message:
         nonlocal taken, over
         if over:  # waits for the client to go away, which may take as long as it likes
             return await receive()
         try:
-            async with asyncio.timeout(_SILENCE_S):
+            async with asyncio.timeout(min(_SILENCE_S, end - time.monotonic())):
                 message = await receive()
         except TimeoutError:
             raise Refusal(408, "OperationTimedOut", "The request's body stopped coming.") from None

@@ -21,6 +21,7 @@ from maas_client.local.config import ServerConfig
 from maas_client.local.files import private_folder, write_private
 from maas_client.local.guard import Rules, allowed_hosts
 from maas_client.local.hosts import LOOPBACK
+from maas_client.local.patience import PatientProtocol
 from maas_client.local.proxy import Proxy, within
 from maas_client.local.routes import azureml, foundry, login
 from maas_client.local.services import Services
@@ -149,7 +150,7 @@ def _settings(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="asyncio",
-        http="h11",
+        http=PatientProtocol,
         ws="none",
         lifespan="on",
         log_config=None,
