@@ -12,9 +12,7 @@ import asyncio
 import logging
 import re
 import socket
-import ssl
 from collections.abc import Callable
-from contextlib import suppress
 
 from starlette.types import ASGIApp, Receive, Scope, Send  # noqa: TID253 - only the server imports this
 
@@ -38,7 +36,7 @@ class Proxy:
         self._accept = accept
         self._socket = sock
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -47,49 +45,66 @@ class Proxy:
 
     async def start(self) -> None:
         """Begin to take connections on the running loop."""
-        self._server = await asyncio.start_server(self._take, sock=self._socket, limit=_HEAD_BYTES)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Asked(self), sock=self._socket)
 
     async def close(self) -> None:
         """Take no more. Tunnels that are open belong to the server behind them."""
         if self._server is not None:
             self._server.close()
         self._socket.close()
-        for task in list(self._open):
+        for task in list(self._tasks):
             task.cancel()
 
-    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
-        task.add_done_callback(self._open.discard)
-        try:
-            async with asyncio.timeout(_HEAD_S):
-                head = await reader.readuntil(b"\r\n\r\n")
-                host = _ours(head)
-                if host is None:
-                    await _refuse(writer, head)
-                    return
-                await self._hand_over(writer, host)
-        except (
-            OSError,
-            asyncio.IncompleteReadError,
-            asyncio.LimitOverrunError,
-            TimeoutError,
-        ) as gone:
-            _LOG.debug("a connection to the proxy ended: %s", gone)
-            writer.transport.abort()
+    def answer(self, transport: asyncio.Transport, head: bytes) -> None:
+        """Open a tunnel to one of Azure's hosts, or refuse."""
+        host = _ours(head)
+        if host is None:
+            _refuse(transport, head)
+            return
+        task = asyncio.get_running_loop().create_task(self._open(transport, host))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _hand_over(self, writer: asyncio.StreamWriter, host: str) -> None:
+    async def _open(self, transport: asyncio.Transport, host: str) -> None:
         """Put TLS and then HTTP on the connection; from here on it is the server's."""
         loop = asyncio.get_running_loop()
-        context: ssl.SSLContext = await asyncio.to_thread(self._authority.context, host)
-        inner = _Waiting(self._accept(f"{host}:443"))
-        # What follows the 200 belongs to TLS: nobody may read it before.
-        writer.transport.pause_reading()
-        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        transport = await loop.start_tls(writer.transport, inner, context, server_side=True)
-        if transport is not None:  # None: the client went away meanwhile
-            inner.begin(transport)
+        try:
+            context = await asyncio.to_thread(self._authority.context, host)
+            inner = _Waiting(self._accept(f"{host}:443"))
+            transport.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            secure = await loop.start_tls(
+                transport, inner, context, server_side=True, ssl_handshake_timeout=_HEAD_S
+            )
+        except OSError as gone:  # the client did not like the certificate, or went away
+            _LOG.debug("a tunnel to %s was not opened: %s", host, gone)
+            transport.abort()
+        else:
+            if secure is not None:
+                inner.begin(secure)
+
+
+class _Asked(asyncio.Protocol):
+    """A connection whose first lines are awaited."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self._head = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._late = asyncio.get_running_loop().call_later(_HEAD_S, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        self._head += data
+        if b"\r\n\r\n" in self._head or len(self._head) > _HEAD_BYTES:
+            self._late.cancel()
+            self._transport.pause_reading()  # what follows belongs to TLS
+            self._proxy.answer(self._transport, self._head)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._late.cancel()
 
 
 class _Waiting(asyncio.Protocol):
@@ -124,7 +139,7 @@ def _ours(head: bytes) -> str | None:
     return host if prefix(host) is not None else None
 
 
-async def _refuse(writer: asyncio.StreamWriter, head: bytes) -> None:
+def _refuse(transport: asyncio.Transport, head: bytes) -> None:
     """Answer 403 and say why: nothing ever leaves this machine through here."""
     asked = head.split(b"\r\n", 1)[0][:200].decode("latin-1")
     _LOG.info("refused: %s", asked)
@@ -132,15 +147,12 @@ async def _refuse(writer: asyncio.StreamWriter, head: bytes) -> None:
         b"This proxy of maas-client serve takes HTTPS to Azure's hosts to the local server,"
         b" and nothing else anywhere.\n"
     )
-    writer.write(
+    transport.write(
         b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nConnection: close\r\n"
         + f"Content-Length: {len(text)}\r\n\r\n".encode()
         + text
     )
-    with suppress(OSError):
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
+    transport.close()
 
 
 def within(app: ASGIApp, authority: str) -> ASGIApp:

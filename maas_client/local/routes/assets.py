@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response  # noqa: TID253 - only th
 from maas_client.local.app import Call, Handler
 from maas_client.local.assets import registry_model
 from maas_client.local.refusal import not_found, user_error
+from maas_client.local.routes.lro import location
 from maas_client.local.routes.paging import page, system_data
 from maas_client.local.store import Fact
 from maas_client.wire import azureml as ops
@@ -204,9 +205,10 @@ def subscriptions(call: Call) -> dict[str, Any]:
 
 
 def unsubscribe(call: Call) -> Response:
-    """DELETE one: 204 when there was none."""
-    done = call.services.assets.unsubscribe(call.workspace, call.path["name"])
-    return Response(None, 200 if done else 204)
+    """DELETE one: 202 with a Location that is done at once, 204 when there was none."""
+    if not call.services.assets.unsubscribe(call.workspace, call.path["name"]):
+        return Response(None, 204)
+    return Response(None, 202, location(call, "done"))
 
 
 def _subscription(call: Call, fact: Fact) -> dict[str, Any]:

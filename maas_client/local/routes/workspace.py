@@ -120,22 +120,19 @@ def registry_model(call: Call) -> dict[str, Any]:
     facts = find(at["name"])
     if facts is None:
         raise not_found(f"Model {at['name'][:60]}")
-    arm_id = (
-        f"/subscriptions/{at['subscription']}/resourceGroups/{at['resource_group']}/providers/"
-        f"Microsoft.MachineLearningServices/registries/{at['registry']}/models/{at['name']}"
-        f"/versions/{at['version']}"
-    )
+    # azure-ai-ml reads a registry model's id by this form and by no other (_arm_id_utils.py).
+    uri = f"azureml://registries/{at['registry']}/models/{at['name']}/versions/{at['version']}"
     return {
-        "id": arm_id,
+        "id": uri,
         "name": at["version"],
         "type": "Microsoft.MachineLearningServices/registries/models/versions",
         "properties": {
             "modelType": "mlflow_model",
-            "modelUri": f"azureml://registries/{at['registry']}/models/{at['name']}"
-            f"/versions/{at['version']}",
+            "modelUri": uri,
             "description": "A base model of the catalog, as the local server knows it.",
             "isArchived": False,
             "isAnonymous": False,
+            "flavors": {},
             "tags": {},
             "properties": {},
         },
