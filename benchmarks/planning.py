@@ -1,0 +1,151 @@
+"""What ``maas-client plan`` says before a job against what the job then takes: memory and time."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from _table import Row, main
+
+from maas_client._settings import Settings
+from maas_client.local import bases
+from maas_client.local.compute import environment
+from maas_client.local.planning import hardware, measure, shape
+
+CHILD = """
+import json, sys
+from maas_client.local.peft.run import run
+from maas_client.local.planning.probe import peak_bytes
+spec = json.load(sys.stdin)
+steps = []
+run(spec, lambda e: steps.append(e), lambda: False)
+print(json.dumps({"events": steps, "peak_bytes": peak_bytes()}))
+"""
+
+
+def medium(folder: Path, tiny: Path) -> Path:
+    """Make a random Phi-3 of some 40 million parameters with tiny's tokenizer."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shutil.copytree(tiny, folder)
+    (folder / "model.safetensors").unlink()
+    config = AutoConfig.from_pretrained(tiny)
+    config.update(
+        {
+            "hidden_size": 640,
+            "num_hidden_layers": 8,
+            "num_attention_heads": 10,
+            "num_key_value_heads": 10,
+            "head_dim": 64,
+            "intermediate_size": 1728,
+            "max_position_embeddings": 4096,
+        }
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def rows(path: Path, count: int, words: int) -> None:
+    draw = random.Random(0)
+    with path.open("w") as file:
+        for _ in range(count):
+            said = [" ".join(f"w{draw.randint(0, 999)}" for _ in range(words)) for _ in range(2)]
+            talk = [
+                {"role": r, "content": c} for r, c in zip(("user", "assistant"), said, strict=True)
+            ]
+            file.write(json.dumps({"messages": talk}) + "\n")
+
+
+def job(base: bases.Base, method: str, data: Path, out: Path, batch: int) -> dict[str, Any]:
+    """Run the job for real and return its tokens, the median time of a step, and its peak."""
+    spec = {
+        "job": "bench",
+        "model": base.model,
+        "base": base.as_dict(),
+        "train": str(data),
+        "validation": None,
+        "recipe": {"method": method, "batch_size": batch},
+        "out": str(out),
+        "threads": hardware.cores(),
+        "device": "cpu",
+    }
+    env = environment(hardware.cores(), device="cpu")
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", CHILD],
+        input=json.dumps(spec),
+        capture_output=True,
+        text=True,
+        check=True,
+        env=env,
+    )
+    told = json.loads(ran.stdout.splitlines()[-1])
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for event in told["events"]:
+        by_kind.setdefault(event["event"], []).append(event)
+    started, steps = by_kind["started"][0], by_kind["step"]
+    # tokens_per_s is a running mean over the whole run so far: at the end, over all of it
+    seconds = started["tokens"] / steps[-1]["tokens_per_s"]
+    return {
+        "tokens": started["tokens"],
+        "learned": started["learned_tokens"],
+        "rows": started["examples"],
+        "epoch_s": seconds,
+        "peak_bytes": told["peak_bytes"],
+    }
+
+
+def measure_all(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
+    cache = Settings.load().cache_path()
+    figures: dict[str, Any] = {}
+    table: list[Row] = [("base", "method", "peak planned/measured", "epoch planned/measured")]
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        tiny = Path(bases.resolve("tiny", "tiny", cache).folder)
+        found = {"medium": bases.resolve("Phi-3-mini", str(medium(folder / "medium", tiny)), cache)}
+        if bases.SMOLLM2 in bases.available(cache):
+            found["smollm2"] = bases.resolve("smollm2-135m", bases.SMOLLM2, cache)
+        data = folder / "train.jsonl"
+        rows(data, args.rows, args.words)
+        for name, base in found.items():
+            for method in args.methods.split(","):
+                real = job(base, method, data, folder / f"{name}-{method}", args.batch_size)
+                known = measure.Data(
+                    real["rows"], real["tokens"] / real["rows"], real["learned"] / real["tokens"]
+                )
+                said = measure.measure(
+                    shape.of_folder(Path(base.folder)),
+                    method,
+                    known,
+                    batch_size=args.batch_size,
+                    r=8,
+                    threads=hardware.cores(),
+                )
+                memory = said.peak_bytes / real["peak_bytes"]
+                time = said.step_s * -(-real["rows"] // args.batch_size) / real["epoch_s"]
+                figures[f"{name}_{method.lower()}_memory_ratio"] = round(memory, 3)
+                figures[f"{name}_{method.lower()}_time_ratio"] = round(time, 3)
+                table.append((name, method, f"{memory:.2f}", f"{time:.2f}"))
+    figures["worst_ratio"] = max((max(v, 1 / v) for v in figures.values()), default=None)
+    figures["median_ratio"] = statistics.median(
+        v for k, v in figures.items() if k.endswith("_ratio")
+    )
+    return figures, table
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rows", type=int, default=48, help="default 48")
+    parser.add_argument("--words", type=int, default=40, help="per message, default 40")
+    parser.add_argument("--batch-size", type=int, default=4, help="default 4")
+    parser.add_argument("--methods", default="LoRA,DoRA", help="default LoRA,DoRA")
+
+
+if __name__ == "__main__":
+    main(__doc__ or "", measure_all, options)

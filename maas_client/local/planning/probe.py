@@ -1,0 +1,131 @@
+"""A step of training on a few blocks of a model's shape, timed and weighed on this machine.
+
+``python -m maas_client.local.planning.probe`` reads one JSON object from stdin and writes one to stdout.
+It runs what a job runs (``local/peft``), on random weights: nothing is downloaded. Two probes with
+different numbers of blocks give what one block costs and what the rest costs.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch  # noqa: TID253 - this module is a process of its own
+
+from maas_client.local.peft import adapters, attention
+from maas_client.local.peft.engine import Engine
+from maas_client.local.peft.examples import Example
+from maas_client.local.peft.fused import fuse
+from maas_client.local.peft.learner import Learner
+from maas_client.local.peft.packs import Batch, pack
+from maas_client.local.peft.recipe import Recipe, from_names
+from maas_client.local.peft.train import Run, optimizer_for, train
+
+
+def main() -> None:
+    """Measure what stdin asks for."""
+    asked = json.loads(sys.stdin.read())
+    torch.set_num_threads(int(asked["threads"]))
+    torch.manual_seed(0)
+    runtime = peak_bytes()
+    recipe = from_names({"method": asked["method"], "lora_r": asked["r"]})
+    model = build(asked["shape"], int(asked["blocks"]), recipe)
+    adapted, _ = adapters.attach(model, recipe)
+    learner = Learner(adapted)
+    engine = Engine.start(learner, optimizer_for(learner, recipe), "cpu")
+    batch = sample(
+        asked["lengths"], float(asked["learned_share"]), int(asked["shape"]["vocab_size"])
+    )
+    steps = int(asked["steps"])
+    took = []
+    start = time.perf_counter()
+    for _ in train(engine.learner, [batch] * steps, recipe, Run(total=steps), engine):
+        now = time.perf_counter()
+        took.append(now - start)
+        start = now
+    print(
+        json.dumps(
+            {
+                "step_s": statistics.median(took[1:]),
+                "peak_bytes": peak_bytes(),
+                "runtime_bytes": runtime,
+            }
+        )
+    )
+
+
+def build(shape: dict[str, Any], blocks: int, recipe: Recipe) -> Any:
+    """Return a model of this shape with ``blocks`` blocks and random weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        shape["model_type"],
+        hidden_size=shape["hidden_size"],
+        num_hidden_layers=blocks,
+        num_attention_heads=shape["heads"],
+        num_key_value_heads=shape["kv_heads"],
+        head_dim=shape["head_dim"],
+        intermediate_size=shape["intermediate_size"],
+        vocab_size=shape["vocab_size"],
+        tie_word_embeddings=bool(shape["tied_embeddings"]),
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    model: Any = AutoModelForCausalLM.from_config(config, attn_implementation=attention.register())
+    model.eval().requires_grad_(False)
+    fuse(model)
+    if recipe.method == "QLoRA":
+        _quantize(model)
+    return model
+
+
+def _quantize(model: Any) -> None:
+    """Hold the blocks' linear layers in nf4, as a QLoRA job's base is held."""
+    import bitsandbytes as bnb
+
+    for name in adapters.linear_layers(model):
+        parent, _, own = name.rpartition(".")
+        plain = model.get_submodule(name)
+        four = bnb.nn.Linear4bit(
+            plain.in_features,
+            plain.out_features,
+            bias=False,
+            compute_dtype=torch.float32,
+            quant_type="nf4",
+        )
+        four.weight = bnb.nn.Params4bit(
+            plain.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=True
+        )
+        setattr(model.get_submodule(parent), own, four.to("cpu"))
+
+
+def sample(lengths: list[int], learned_share: float, vocabulary: int) -> Batch:
+    """Return a batch of random documents; the last part of each is learned, as an answer is."""
+    examples = []
+    for line, length in enumerate(lengths, 1):
+        ids = torch.randint(0, vocabulary, (length,)).tolist()
+        prompt = length - max(1, round(length * learned_share))
+        examples.append(Example(ids, [False] * prompt + [True] * (length - prompt), line))
+    learned = sum(one.learned_tokens for one in examples)
+    return Batch([pack(examples)], sum(lengths), learned, 0.0, tuple(range(1, len(lengths) + 1)))
+
+
+def peak_bytes() -> int:
+    """Return the most memory this process has had resident; 0 where the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    except OSError:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+
+
+if __name__ == "__main__":
+    main()

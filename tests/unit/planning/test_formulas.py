@@ -1,0 +1,96 @@
+"""Counts are exact; memory follows from them; what does not fit says why."""
+
+from __future__ import annotations
+
+import pytest
+
+from maas_client import catalog
+from maas_client.errors import ConfigError
+from maas_client.local.planning import hardware, memory, plan, shape
+from maas_client.local.planning.measure import Data
+
+DATA = Data(1000, 300.0, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    # As transformers counts the published checkpoints (num_parameters of the model cards' classes).
+    [
+        ("Phi-3-mini-4k-instruct", 3_821_079_552),
+        ("Phi-3-medium-4k-instruct", 13_960_238_080),
+        ("Phi-4", 14_659_507_200),
+        ("Phi-4-mini-instruct", 3_836_021_760),
+        ("smollm2-135m", 134_515_008),
+        ("tiny", 491_520),
+    ],
+)
+def test_parameters_are_counted_exactly(model: str, parameters: int) -> None:
+    facts = catalog.models()[model]
+    assert facts.architecture is not None
+    counted = shape.count(facts.architecture).total
+    assert abs(counted - parameters) <= 1000, counted
+
+
+def test_adapters_on_fused_layers_are_counted_as_peft_makes_them() -> None:
+    tiny = catalog.models()["tiny"].architecture
+    assert tiny is not None
+    assert (
+        shape.count(tiny).adapter_per_rank * 8 == 32_768
+    )  # "trainable=32768" in every tiny job's log
+
+
+def held(model: str, method: str, **rest: object) -> memory.Memory:
+    facts = catalog.get(model)
+    assert facts.architecture is not None
+    return memory.estimate(facts.architecture, method, tokens=800, **rest)  # type: ignore[arg-type]
+
+
+def test_methods_differ_as_they_should() -> None:
+    lora, dora, qlora, full = (held("Phi-3-mini", m) for m in ("LoRA", "DoRA", "QLoRA", "Full"))
+    assert qlora.weights < lora.weights / 5
+    assert lora.weights == dora.weights == full.weights
+    assert lora.optimizer < dora.optimizer < full.optimizer
+    assert full.optimizer == 2 * full.gradients
+    assert held("Phi-3-mini", "LoRA", device="gpu").weights * 2 == lora.weights
+    less = held("Phi-3-mini", "LoRA", checkpoint_activations=True)
+    assert less.activations < lora.activations / 10
+
+
+def test_what_does_not_fit_names_the_part_and_the_method_that_does() -> None:
+    facts = catalog.get("Phi-4")
+    assert facts.architecture is not None
+    made = plan.plan("Phi-4", facts.architecture, DATA, hardware.named("Standard_NC4as_T4_v3"))
+    by_name = {row.method: row for row in made.rows}
+    assert made.choice == "QLoRA"
+    assert not by_name["LoRA"].fits
+    assert "weights" in by_name["LoRA"].why
+    assert "optimizer" in by_name["Full"].why
+    assert by_name["LoRA"].epoch_s is None
+    assert not by_name["LoRA"].measured
+
+
+def test_nothing_fits_is_said_with_what_to_do() -> None:
+    facts = catalog.get("Phi-4")
+    assert facts.architecture is not None
+    small = hardware.Hardware("a phone", "cpu", 2 * 2**30, 4, here=False)
+    made = plan.plan("Phi-4", facts.architecture, DATA, small)
+    assert made.choice is None
+    assert "ZeRO-3" in made.advice
+    only = plan.plan("Phi-4", facts.architecture, DATA, small, methods=("LoRA",))
+    assert "QLoRA" in only.advice
+
+
+def test_a_shape_with_experts_is_refused() -> None:
+    facts = catalog.get("Phi-3.5-MoE-instruct")
+    assert facts.architecture is not None
+    with pytest.raises(ConfigError, match="experts"):
+        shape.count(facts.architecture)
+
+
+def test_this_machine_has_memory_and_cores() -> None:
+    here = hardware.this_machine()
+    assert here.here
+    assert here.memory_bytes > 2**30
+    assert here.count >= 1
+    with pytest.raises(ConfigError, match="Standard_"):
+        hardware.named("Standard_Imaginary")
