@@ -20,10 +20,9 @@ Path = tuple[str | int, ...]
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _PLAIN = re.compile(rb'"([^"\\\x00-\x1f]*)"')
-_ESCAPED = re.compile(
-    rb'"(?:[^"\\\x00-\x1f]+|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"',
-)
-_STRING_SO_FAR = re.compile(rb'"(?:[^"\\\x00-\x1f]+|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*')
+_BODY = rb'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+'  # possessive: never tried twice
+_ESCAPED = re.compile(_BODY + b'"')
+_STRING_SO_FAR = re.compile(_BODY)
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _NUMBERLIKE = re.compile(rb"[-+.0-9][-+.0-9a-zA-Z_]*")
 _WORD = re.compile(rb"[A-Za-z_$][A-Za-z0-9_$]*")

@@ -145,6 +145,7 @@ CODES = (
         "The model's chat template would drop the message or the tools without a word, so the model "
         "would learn from something else than this row says.",
         '{"messages": [..., {"role": "tool", ...}]}  for Phi-3-mini-4k-instruct',
+        beyond_schema=True,
     ),
     Code(
         "CHAT_SYSTEM_MERGED",
@@ -154,6 +155,7 @@ CODES = (
         "Early Phi-3-mini and Phi-3-medium drop system messages. The service and the local trainer put "
         "the text in front of the first user message, with a blank line; do the same when you ask.",
         '{"messages": [{"role": "system", ...}, {"role": "user", ...}, ...]}  for Phi-3-medium',
+        beyond_schema=True,
     ),
     Code(
         "CHAT_NO_USER",
@@ -182,6 +184,7 @@ CODES = (
         "What stands behind the last answer is never learned, and most often an answer is missing.",
         '{"messages": [..., {"role": "assistant", ...}, {"role": "user", "content": "Thanks"}]}',
         '{"messages": [..., {"role": "assistant", ...}]}',
+        beyond_schema=True,
     ),
     Code(
         "CHAT_SYSTEM_POSITION",
@@ -203,6 +206,7 @@ CODES = (
         "can train on such a row, so there it is a warning.",
         '[{"role": "user", ...}, {"role": "user", ...}, {"role": "assistant", ...}]',
         '[{"role": "user", ...}, {"role": "assistant", ...}]',
+        beyond_schema=True,
     ),
     Code(
         "CHAT_ASSISTANT_FIRST",
@@ -212,6 +216,7 @@ CODES = (
         "The first message after the system message is the assistant's. It is learned as an answer to "
         "nothing.",
         '[{"role": "assistant", "content": "Hello!"}, {"role": "user", ...}, ...]',
+        beyond_schema=True,
     ),
     Code(
         "CHAT_KEY_UNKNOWN",
@@ -222,6 +227,7 @@ CODES = (
         "what they say is lost.",
         '{"role": "user", "content": "Hi", "mood": "happy"}',
         '{"role": "user", "content": "Hi"}',
+        beyond_schema=True,
     ),
     Code(
         "CHAT_NAME",
@@ -250,6 +256,7 @@ CODES = (
         "Only the assistant's messages are learned, with or without a weight on the others.",
         '{"role": "user", "content": "Hi", "weight": 1}',
         '{"role": "user", "content": "Hi"}',
+        beyond_schema=True,
     ),
     Code(
         "CHAT_NOTHING_LEARNED",

@@ -41,6 +41,8 @@ class Code:
     """For the code's page: something that is refused."""
     mend: str = ""
     """For the code's page: the same, mended."""
+    beyond_schema: bool = False
+    """True: schemas/chat_line.schema.json cannot say it."""
     policy: bool = False
     """True: stops the client before it pays, but says nothing about the format. The local trainer
     trains such a row."""

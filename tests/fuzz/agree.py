@@ -1,0 +1,89 @@
+"""The fast acceptor, the full rules and the JSON Schema, held together on mutated lines.
+
+python -m tests.fuzz.agree --count 200000 --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections import Counter
+from typing import Any
+
+from maas_client.dataset._schemas import schema
+from maas_client.dataset.accept import Acceptor
+from maas_client.dataset.check import Checker
+from maas_client.dataset.codes import code
+from maas_client.dataset.fault import Fault
+from maas_client.dataset.read import line_of
+from maas_client.dataset.rulebook import rulebook
+from tests.fuzz import mutate
+
+
+class Disagreement(AssertionError):
+    """Two of the three say different things about one line."""
+
+
+class Judges:
+    """The three, for one target and model."""
+
+    def __init__(self, target: str = "azureml", model: str | None = None) -> None:
+        from jsonschema import Draft202012Validator
+
+        book = rulebook(target, model)
+        self.acceptor = Acceptor(book)
+        self.checker = Checker(book=book)
+        self.schema = Draft202012Validator(schema())
+        self.seen: Counter[str] = Counter()
+
+    def compare(self, data: bytes) -> None:
+        """Raise ``Disagreement`` if the three do not agree about a line."""
+        verdict = self.checker.judge(line_of(1, 0, data))
+        taken = self.acceptor.take([data])
+        if list(taken.accepted):
+            self.seen["accepted fast"] += 1
+            told = [fault.code for fault in verdict.faults if fault.code != "CHAT_SYSTEM_MERGED"]
+            if verdict.row is None or told or verdict.json_faults:
+                raise Disagreement(f"accepted, but {told or verdict.json_faults}: {data!r}")
+            if list(taken.rows) != [verdict.row]:
+                raise Disagreement(f"accepted as another row: {data!r}")
+        document = verdict.document
+        if document is None or document.faults:
+            self.seen["not JSON"] += 1
+            return
+        lawful = self.schema.is_valid(document.value)
+        broken = [fault.code for fault in verdict.faults if is_law(fault)]
+        self.seen["lawful" if lawful else "unlawful"] += 1
+        if lawful == bool(broken):
+            raise Disagreement(f"the schema says {lawful}, the rules {broken}: {data!r}")
+
+
+def is_law(fault: Fault) -> bool:
+    """Return whether a schema can say this."""
+    return not (code(fault.code).beyond_schema or fault.detail.startswith("used twice"))
+
+
+def run(count: int, seed: int, target: str = "azureml", model: str | None = None) -> dict[str, Any]:
+    """Compare ``count`` lines; return what kinds there were."""
+    rng = random.Random(seed)
+    judges = Judges(target, model)
+    for _ in range(count):
+        judges.compare(mutate.line(rng))
+    return dict(judges.seen)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=200_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--target", default="azureml")
+    parser.add_argument("--model")
+    args = parser.parse_args()
+    start = time.monotonic()
+    seen = run(args.count, args.seed, args.target, args.model)
+    print(f"{args.count:,} lines agree in {time.monotonic() - start:.0f} s: {seen}")
+
+
+if __name__ == "__main__":
+    main()

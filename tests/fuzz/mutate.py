@@ -1,0 +1,101 @@
+"""Lines that are nearly chat lines: good rows with a few random changes, in the tree or in the bytes."""
+# ruff: noqa: E501 - tables
+
+from __future__ import annotations
+
+import json
+import random
+from copy import deepcopy
+from typing import Any
+
+from tests.unit.dataset.corpus import CONTROLS, LINE_FAULTS
+
+_SCALARS: tuple[Any, ...] = (
+    None, True, False, 0, 1, 2, -1, 1.0, 0.5, "", " ", "\u00a0", "x", "user", "assistant", "system",
+    "tool", "function", "call_1", "call_2", "weather", "{}", '{"city": "Ulm"}', "[]", "null", '"{}"',
+    "<|end|>", "\0", 'a "quoted" word', "\\", "é", "日本", "😀", [], {}, [{}], ["x"], {"type": "text"},
+    {"type": "text", "text": "x"}, [{"type": "text", "text": "x"}], {"type": "object"},
+)  # fmt: skip
+_KEYS = (
+    "messages", "role", "content", "name", "weight", "tool_calls", "tool_call_id", "tools", "type",
+    "function", "arguments", "id", "parameters", "text", "functions", "function_call",
+    "parallel_tool_calls", "description", "x",
+)  # fmt: skip
+_BYTES = (
+    b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b" ", b"\t", b"\r", b"\0", b"\xff", b"\xc3", b"\xed\xa0\x80",
+    b"\xef\xbb\xbf", b"\\u0022", b"\\u0000", b"\\ud800", b"\\\"", b"NaN", b"1e999", b"-", b"9" * 30, b"null", b"//",
+    b'"role": "user", ', b'"content": "x", ', b"\xe2\x80\xa8", b"'", b"\\u003c", b"<|end|>",
+)  # fmt: skip
+
+BASES: list[bytes] = list(
+    dict.fromkeys(
+        line
+        for lines in (
+            *[data.split(b"\n") for name, data in CONTROLS.items() if name != "long texts"],
+            [fault.line for fault in LINE_FAULTS if len(fault.line) < 2000],
+        )
+        for line in lines
+        if line.strip()
+    )
+)
+
+
+def value(rng: random.Random) -> Any:
+    """Return a row, or what was one, as a JSON value."""
+    while True:
+        try:
+            made = json.loads(rng.choice(BASES).decode("utf-8-sig"))
+        except ValueError:
+            continue
+        for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
+            made = _changed(made, rng)
+        return made
+
+
+def _changed(tree: Any, rng: random.Random) -> Any:
+    places = list(_places(tree))
+    if not places:
+        return deepcopy(rng.choice(_SCALARS))
+    holder, key = rng.choice(places)
+    roll = rng.random()
+    if roll < 0.4:
+        holder[key] = deepcopy(rng.choice(_SCALARS))
+    elif roll < 0.55:
+        del holder[key]
+    elif roll < 0.7 and isinstance(holder, dict):
+        holder[rng.choice(_KEYS)] = holder.pop(key)
+    elif roll < 0.8 and isinstance(holder, dict):
+        holder[rng.choice(_KEYS)] = deepcopy(rng.choice(_SCALARS))
+    elif isinstance(holder, list):
+        holder.insert(rng.randint(0, len(holder)), json.loads(json.dumps(rng.choice(holder))))
+        if rng.random() < 0.5:
+            rng.shuffle(holder)
+    return tree
+
+
+def _places(tree: Any) -> Any:
+    if isinstance(tree, dict | list):
+        for key in list(tree) if isinstance(tree, dict) else range(len(tree)):
+            yield tree, key
+            yield from _places(tree[key])
+
+
+def written(made: Any, rng: random.Random) -> bytes:
+    """Return a value as one of the ways to write it."""
+    separators = rng.choice(((", ", ": "), (",", ":"), (" ,\t", " :  ")))
+    return json.dumps(made, ensure_ascii=rng.random() < 0.3, separators=separators).encode(
+        "utf-8", "surrogatepass"
+    )
+
+
+def line(rng: random.Random) -> bytes:
+    """Return a line without a line feed: a changed row, changed bytes, or noise."""
+    roll = rng.random()
+    if roll < 0.03:
+        return rng.randbytes(rng.randint(0, 60)).replace(b"\n", b"")
+    data = rng.choice(BASES) if roll < 0.4 else written(value(rng), rng)
+    for _ in range(rng.choice((0, 0, 1, 1, 2, 4)) if roll < 0.8 else 0):
+        at = rng.randint(0, len(data))
+        end = min(len(data), at + rng.choice((0, 0, 1, 1, 2, 8)))
+        data = data[:at] + rng.choice(_BYTES) + data[end:]
+    return data.replace(b"\n", b"")

@@ -1,0 +1,56 @@
+"""The fast acceptor, the full rules and the schema say the same; ``tests/fuzz`` goes on for hours."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz import agree, mutate, survive
+from tests.unit.dataset.corpus import CONTROLS, LINE_FAULTS
+
+
+@pytest.mark.parametrize("model", [None, "Phi-3-mini-4k-instruct", "Phi-3-medium-4k-instruct"])
+@pytest.mark.parametrize("target", ["azureml", "foundry", "local"])
+def test_acceptor_rules_and_schema_agree_on_mutated_lines(target: str, model: str | None) -> None:
+    seen = agree.run(300, seed=7, target=target, model=model)
+    assert seen["lawful"] > 20
+    assert seen["unlawful"] > 20
+
+
+def test_they_agree_on_the_corpus() -> None:
+    judges = agree.Judges()
+    for fault in LINE_FAULTS:
+        judges.compare(fault.line)
+    for data in CONTROLS.values():
+        for line in data.removeprefix(b"\xef\xbb\xbf").splitlines()[:2]:
+            judges.compare(line)
+    assert judges.seen["accepted fast"] > 5
+
+
+def test_a_disagreement_would_be_seen() -> None:
+    judges = agree.Judges()
+    judges.schema = judges.schema.evolve(schema={"type": "object"})
+    with pytest.raises(agree.Disagreement):
+        judges.compare(b"{}")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 2**63), st.integers(0, 12))
+def test_blocks_and_single_lines_are_judged_alike(seed: int, count: int) -> None:
+    rng = random.Random(seed)
+    judges = agree.Judges()
+    lines = [mutate.line(rng) + b"\n" for _ in range(count)]
+    lines += [rng.choice(mutate.BASES) + b"\n" for _ in range(12 - count)]
+    rng.shuffle(lines)
+    for _ in range(2):  # the second time with a decoder for the shape of the first
+        taken = judges.acceptor.take(lines)
+        alone = [at for at, line in enumerate(lines) if list(judges.acceptor.take([line]).accepted)]
+        assert list(taken.accepted) == alone
+        assert sorted([*taken.accepted, *taken.refused]) == list(range(12))
+
+
+def test_validate_survives_noise() -> None:
+    assert survive.run(3000, seed=3) >= 3000
