@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from maas_client.local import bases  # noqa: E402 - after the skip
 from maas_client.local.export import trained  # noqa: E402
-from tests.local.answering.conftest import QUIET, make_adapter  # noqa: E402
+from tests.local.answering.conftest import QUIET, make_adapter, make_base  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,9 +37,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> bases.Base:
     return bases.resolve("Phi-3-mini-4k-instruct", "tiny", tmp_path_factory.mktemp("bases"))
 
 
-@pytest.fixture(scope="session")
-def tuned(base: bases.Base, tmp_path_factory: pytest.TempPathFactory) -> trained.Trained:
-    folder = tmp_path_factory.mktemp("runs") / "adapter"
+def tune(base: bases.Base, folder: Path) -> trained.Trained:
+    """Leave an adapter in ``folder`` with a card as the training process writes it."""
     make_adapter(Path(base.folder), folder, 1, use_dora=True)
     (folder / "README.md").unlink()
     card = {
@@ -52,3 +52,16 @@ def tuned(base: bases.Base, tmp_path_factory: pytest.TempPathFactory) -> trained
     }
     (folder / "training.json").write_text(json.dumps(card))
     return trained.read(folder, name="tickets")
+
+
+@pytest.fixture(scope="session")
+def tuned(base: bases.Base, tmp_path_factory: pytest.TempPathFactory) -> trained.Trained:
+    return tune(base, tmp_path_factory.mktemp("runs") / "adapter")
+
+
+@pytest.fixture(scope="session")
+def narrow(base: bases.Base, tmp_path_factory: pytest.TempPathFactory) -> trained.Trained:
+    """Over a base none of whose layers is as wide as the vocabulary."""
+    room = tmp_path_factory.mktemp("narrow")
+    folder = make_base(room / "base", intermediate_size=320)
+    return tune(replace(base, folder=str(folder), name="narrow"), room / "adapter")

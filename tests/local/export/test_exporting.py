@@ -56,14 +56,21 @@ def test_a_merged_model_answers_as_base_and_adapter_do(tuned: Trained, tmp_path:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int4"])
-def test_an_onnx_model_generates(tuned: Trained, tmp_path: Path, precision: str) -> None:
+def test_an_onnx_model_generates(narrow: Trained, tmp_path: Path, precision: str) -> None:
     pytest.importorskip("onnxruntime_genai")
-    made = export(tuned, "onnx", tmp_path / "out", precision=precision)  # type: ignore[arg-type]  # one of two
+    made = export(narrow, "onnx", tmp_path / "out", precision=precision)  # type: ignore[arg-type]  # one of two
     assert made.checked["loaded by"] == "onnxruntime-genai"
     assert made.checked["tokens_s"] > 0
     if precision == "fp32":
         agree, _, of = made.checked["tokens_that_agree"].partition(" of ")
         assert agree == of
+
+
+def test_a_base_that_the_builder_misreads_is_refused(tuned: Trained, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime_genai")
+    with pytest.raises(ConfigError, match="as wide as its vocabulary"):
+        export(tuned, "onnx", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_that_answers_differently_is_not_kept(
