@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from maas_client._shipped import schema_text
 from maas_client.catalog.facts import Source
 from maas_client.errors import ConfigError
 
@@ -72,7 +72,7 @@ def _complaints(said: Mapping[str, Any]) -> list[str]:
     """Return what is wrong, place by place; at most five."""
     from jsonschema import Draft202012Validator
 
-    checker = Draft202012Validator(json.loads(_schema_text()))
+    checker = Draft202012Validator(json.loads(schema_text(SCHEMA)))
     errors = sorted(
         checker.iter_errors(said), key=lambda e: [str(part) for part in e.absolute_path]
     )
@@ -97,12 +97,3 @@ def _impossible_dates(said: Mapping[str, Any]) -> list[str]:
 
 def _place(path: Any) -> str:
     return "/" + "/".join(str(part) for part in path)
-
-
-def _schema_text() -> str:
-    """The schema lies in the wheel as ``maas_client/_schemas``, in a checkout in ``schemas/``."""
-    root = files("maas_client")
-    inside = root.joinpath("_schemas", SCHEMA)
-    if inside.is_file():
-        return inside.read_text(encoding="utf-8")
-    return Path(str(root)).parent.joinpath("schemas", SCHEMA).read_text(encoding="utf-8")
