@@ -276,8 +276,12 @@ def listing(call: Call) -> Response:
     rows = "".join(_blob_row(b) for b in found[:limit])
     following = escape(found[limit].key) if len(found) > limit else ""
     head = f'<EnumerationResults ContainerName="{container}"><Prefix>{escape(prefix)}</Prefix>'
+    # azure-storage-blob asks for the next page with the size that this one says it had.
+    asked = f"<MaxResults>{limit}</MaxResults>" if "maxresults" in call.query else ""
+    said = f"<Marker>{escape(marker)}</Marker>{asked}"
     return _xml(
-        f"{head}<Blobs>{rows}</Blobs><NextMarker>{following}</NextMarker></EnumerationResults>", {}
+        f"{head}{said}<Blobs>{rows}</Blobs><NextMarker>{following}</NextMarker></EnumerationResults>",
+        {},
     )
 
 

@@ -174,7 +174,7 @@ def test_marketplace_is_for_partner_models(azure: Azure):
     found = azure.arm("GET", "/marketplaceSubscriptions/sub1").json()["properties"]
     assert found["marketplaceSubscriptionStatus"] == "Subscribed"
     assert len(azure.arm("GET", "/marketplaceSubscriptions").json()["value"]) == 1
-    assert azure.arm("DELETE", "/marketplaceSubscriptions/sub1").status_code == 200
+    assert azure.arm("DELETE", "/marketplaceSubscriptions/sub1").status_code == 202
     assert azure.arm("DELETE", "/marketplaceSubscriptions/sub1").status_code == 204
 
 
