@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maas_client._settings import Settings
+from maas_client._shipped import example_data
 from maas_client.cli._output import note, print_json
 from maas_client.cli._training import known_as
 from maas_client.cli._watching import watching
-from maas_client.errors import ConfigError
+from maas_client.errors import JobFailedError
 
 if TYPE_CHECKING:
     from maas_client import Client, FineTuneResult, JobEvent
@@ -84,7 +85,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Pull, serve, check, upload, train, deploy, ask. Prints both models' answers."""
     began = time.monotonic()
-    data = examples()
+    data = example_data()
     if args.base == "smollm2-135m":
         _pull()
     with _server(args) as server, server.client() as client:
@@ -101,15 +102,6 @@ def run(args: argparse.Namespace) -> int:
             f"kept: maas-client serve --base {args.base} --state-dir {state}, then maas-client chat tuned"
         )
     return 0
-
-
-def examples() -> Path:
-    """Return the folder of the demo's data, in a wheel or in a checkout. Raises ``ConfigError``."""
-    package = Path(__file__).parents[1]
-    for place in (package / "_examples" / "data", package.parent / "examples" / "data"):
-        if (place / "train.jsonl").is_file():
-            return place
-    raise ConfigError("the demo's data is not installed", hint="Reinstall maas-client.")
 
 
 def _pull() -> None:
@@ -142,10 +134,14 @@ def _tune(args: argparse.Namespace, client: Client, data: Path) -> tuple[FineTun
             losses.take(event)
             shown.event(event)
 
-        result = client.fine_tune(
-            train, model=_MODEL, validation_data=held_out, hyperparameters=recipe,
-            on_job=shown.job, on_event=told,
-        )  # fmt: skip
+        try:
+            result = client.fine_tune(
+                train, model=_MODEL, validation_data=held_out, hyperparameters=recipe,
+                on_job=shown.job, on_event=told,
+            )  # fmt: skip
+        except JobFailedError as failed:  # its log goes with the server
+            note(client.jobs.logs(failed.job)[-2000:] if failed.job else "")
+            raise
     return result, losses
 
 
