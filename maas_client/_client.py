@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast
 
 from maas_client import _connect
 from maas_client._transport import AsyncWire, BlockingWire, Transport, run
-from maas_client.flows import chat, datasets, deployments, jobs, models, pipeline
+from maas_client.flows import chat, datasets, deployments, evaluation, jobs, models, pipeline
 from maas_client.flows._io import IO
 from maas_client.types import Deployment
 
@@ -221,6 +221,7 @@ class Client(_connect.Doors):
         self.chat = Chat(self._io)
 
     fine_tune = blocking(pipeline.fine_tune)
+    evaluate = blocking(evaluation.evaluate)
 
     def close(self) -> None:
         """Close the connections."""
@@ -249,6 +250,7 @@ class AsyncClient(_connect.Doors):
         self.chat = AsyncChat(self._io)
 
     fine_tune = awaited(pipeline.fine_tune)
+    evaluate = awaited(evaluation.evaluate)
 
     async def aclose(self) -> None:
         """Close the connections."""
