@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from maas_client.chat import misfits
@@ -22,6 +23,8 @@ KEYS = frozenset(
     ("role", "content", "name", "weight", "tool_calls", "tool_call_id", "refusal", "function_call")
 )
 PARTS = {"image_url": "an image", "input_audio": "a sound", "file": "a file", "audio": "a sound"}
+_WORD_CHARS = 40
+"""Of a role or key that is no known one, as far as it is looked at."""
 _MEANT = {
     "human": "user",
     "bot": "assistant",
@@ -90,25 +93,33 @@ def _role(message: dict[str, Any], here: Path) -> Iterator[Fault]:
     elif role == "function":
         yield Fault("TOOL_FUNCTIONS_DEPRECATED", (*here, "role"))
     elif role not in ROLES:
-        plain = role.strip().casefold()
-        close = difflib.get_close_matches(plain, ROLES, n=1, cutoff=0.7)
-        meant = plain if plain in ROLES else _MEANT.get(plain) or next(iter(close), None)
-        said = shown(role) + (f" (is {meant} meant?)" if meant else "")
-        yield Fault("CHAT_ROLE_UNKNOWN", (*here, "role"), said.strip())
+        yield Fault("CHAT_ROLE_UNKNOWN", (*here, "role"), _meant_role(role[:_WORD_CHARS]))
+
+
+@lru_cache(maxsize=256)
+def _meant_role(role: str) -> str:
+    plain = role.strip().casefold()
+    close = difflib.get_close_matches(plain, ROLES, n=1, cutoff=0.7)
+    meant = plain if plain in ROLES else _MEANT.get(plain) or next(iter(close), None)
+    return (shown(role) + (f" (is {meant} meant?)" if meant else "")).strip()
+
+
+@lru_cache(maxsize=256)
+def _meant_key(key: str) -> str:
+    close = difflib.get_close_matches(key.casefold(), KEYS, n=1, cutoff=0.75)
+    return (shown(key) + (f" (is {close[0]} meant?)" if close else "")).strip()
 
 
 def _near(message: dict[str, Any], wanted: str) -> str | None:
     """Return a key that is most likely a misspelt ``wanted``."""
-    unknown = [key for key in message if key not in KEYS]
+    unknown = [key[:_WORD_CHARS] for key in message if key not in KEYS]
     return next(iter(difflib.get_close_matches(wanted, unknown, n=1, cutoff=0.7)), None)
 
 
 def _keys(message: dict[str, Any], here: Path) -> Iterator[Fault]:
     for key in message:
         if key not in KEYS:
-            close = difflib.get_close_matches(key.casefold(), KEYS, n=1, cutoff=0.75)
-            said = shown(key) + (f" (is {close[0]} meant?)" if close else "")
-            yield Fault("CHAT_KEY_UNKNOWN", (*here, key), said.strip(), key=True)
+            yield Fault("CHAT_KEY_UNKNOWN", (*here, key), _meant_key(key[:_WORD_CHARS]), key=True)
     if message.get("function_call") is not None:
         yield Fault("TOOL_FUNCTIONS_DEPRECATED", (*here, "function_call"), key=True)
     if not isinstance(message.get("name"), str | None):

@@ -20,7 +20,9 @@ Path = tuple[str | int, ...]
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _PLAIN = re.compile(rb'"([^"\\\x00-\x1f]*)"')
-_BODY = rb'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+'  # possessive: never tried twice
+_BODY = (
+    rb'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+'  # possessive: never tried twice
+)
 _ESCAPED = re.compile(_BODY + b'"')
 _STRING_SO_FAR = re.compile(_BODY)
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -130,6 +132,8 @@ class _Scan:
         self._fail("JSON_TRAILING_DATA", at, "a comma" if comma else "")
 
     def _space(self, at: int) -> int:
+        if self.data[at : at + 1] > b" ":  # the common case, without a pattern
+            return at
         return _SPACE.match(self.data, at).end()  # type: ignore[union-attr] # matches always
 
     def _value(self, at: int, path: Path, depth: int) -> tuple[Any, int]:

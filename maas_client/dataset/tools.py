@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from maas_client.dataset.fault import Fault, Path, kind_of
-from maas_client.dataset.scan import scan
+from maas_client.dataset.strict import read
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 Row = dict[str, Any]
@@ -208,13 +208,13 @@ def _arguments(arguments: Any, place: Path) -> Iterator[Fault]:
     if not isinstance(arguments, str):
         yield Fault("TOOL_ARGUMENTS_TYPE", place, kind_of(arguments))
         return
-    document = scan(arguments.encode("utf-8", "surrogatepass"))
+    document = read(arguments.encode("utf-8", "surrogatepass"))
     if document.faults:
         fault = document.faults[0]
         said = "empty" if not arguments.strip() else f"{fault.code} at byte {fault.byte_column}"
         yield Fault("TOOL_ARGUMENTS_JSON", place, said)
     elif isinstance(document.value, str):
-        twice = not scan(document.value.encode()).faults
+        twice = not read(document.value.encode()).faults
         yield Fault("TOOL_ARGUMENTS_TWICE" if twice else "TOOL_ARGUMENTS_OBJECT", place, "")
     elif not isinstance(document.value, dict):
         yield Fault("TOOL_ARGUMENTS_OBJECT", place, kind_of(document.value))
