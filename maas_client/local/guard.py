@@ -30,9 +30,12 @@ from maas_client.local.config import ACCOUNT
 from maas_client.local.faults import answer, is_openai
 from maas_client.local.foundry.files import FILE_BYTES, PART_BYTES
 from maas_client.local.refusal import Refusal
+from maas_client.local.tokens import is_ours
 
 OPEN_PATHS = frozenset({"/discovery", "/metadata/endpoints"})
-OPEN_BELOW = "/login/"
+OPEN_LOGIN = re.compile(
+    r"/[^/]+/(oauth2/v2\.0/token|discovery/(instance|v2\.0/keys)|(v2\.0/)?\.well-known/openid-configuration)"
+)
 """What Azure itself serves without a credential."""
 
 JSON_BYTES = 8 << 20
@@ -101,7 +104,7 @@ class Guard:
 
     def _check_credential(self, scope: Scope, headers: Mapping[str, list[str]]) -> None:
         path = scope["path"]
-        if path.lower() in OPEN_PATHS or path.startswith(OPEN_BELOW):
+        if path.lower() in OPEN_PATHS or OPEN_LOGIN.fullmatch(path):
             return
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         if path.startswith(f"/{ACCOUNT}/") and "sig" in query:
@@ -125,7 +128,9 @@ class Guard:
         good = [self._rules.api_key]
         if match := re.match(r"/serverless/([^/]+)", path):
             good += self._rules.endpoint_keys(match[1])
-        if not any(hmac.compare_digest(s.encode(), g.encode()) for s in shown for g in good):
+        if any(hmac.compare_digest(s.encode(), g.encode()) for s in shown for g in good):
+            return
+        if not any(is_ours(self._rules.secret, s) for s in shown):
             raise Refusal(
                 401, "InvalidAuthenticationToken", "The credential is not this server's key.",
                 headers={"WWW-Authenticate": "Bearer"},

@@ -41,9 +41,7 @@ def prefix(host: str) -> str | None:
         return f"/{match[1]}"
     if match := _ENDPOINT.fullmatch(name):
         return f"/serverless/{match[1]}"
-    if _RESOURCE.fullmatch(name):
-        return ""
-    return "/login" if name in _LOGIN else None
+    return "" if _RESOURCE.fullmatch(name) or name in _LOGIN else None
 
 
 def into_paths(scope: MutableMapping[str, Any]) -> None:

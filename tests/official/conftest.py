@@ -17,6 +17,12 @@ import pytest
 PASSED_ON = ("PATH", "HOME", "LANG", "SYSTEMROOT", "TMPDIR")
 
 
+def own_environment() -> dict[str, str]:
+    """What a child needs to run at all, and nothing else."""
+    here = os.environ  # noqa: TID251 - a child's environment is made from this process's
+    return {name: here[name] for name in PASSED_ON if name in here}
+
+
 def rows(n: int = 12) -> bytes:
     """``n`` chats of arithmetic, as the bytes of a training file."""
     lines = [
@@ -41,10 +47,8 @@ class Served:
     @property
     def environment(self) -> dict[str, str]:
         """What a child gets: a proxy, a CA file, and none of this process's own settings."""
-        here = os.environ  # noqa: TID251 - a child's environment is made from this process's
-        kept = {name: here[name] for name in PASSED_ON if name in here}
         return {
-            **kept,
+            **own_environment(),
             "HTTPS_PROXY": self.proxy,
             "REQUESTS_CA_BUNDLE": self.ca_file,
             "SSL_CERT_FILE": self.ca_file,

@@ -39,7 +39,7 @@ METADATA = _get("clouds.metadata", "/metadata/endpoints")
 
 def _authority(call: Call) -> str:
     """Return where this login answers, as the caller reached it."""
-    return f"https://{call.at.host}" if call.at.tunnel else f"{call.at.arm}/login"
+    return f"https://{call.at.host}" if call.at.tunnel else call.at.arm
 
 
 def openid(call: Call) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def metadata(call: Call) -> dict[str, Any]:
     """GET the cloud metadata document (``ARM_CLOUD_METADATA_URL``)."""
     tunnel = call.at.tunnel
     host = "management.azure.com" if tunnel else call.at.host
-    login = "https://login.microsoftonline.com/" if tunnel else f"{call.at.arm}/login/"
+    login = "https://login.microsoftonline.com/" if tunnel else f"{call.at.arm}/"
     return {
         "name": "AzureCloud" if tunnel else "MaasClientLocal",
         "portal": "https://portal.azure.com",
@@ -142,8 +142,6 @@ HANDLERS: dict[Op[Any], Handler] = {
     INSTANCE: instance,
     KEYS: keys,
     TOKEN: token,
+    METADATA: metadata,
 }
-TABLES = (
-    Table("/login", tuple(HANDLERS), HANDLERS),
-    Table("", (METADATA,), {METADATA: metadata}),
-)
+TABLES = (Table("", tuple(HANDLERS), HANDLERS),)

@@ -1,0 +1,240 @@
+"""The proxy and its certificates: Azure's hosts come here, nothing else goes anywhere."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from maas_client import Client
+from maas_client.local import serve
+from maas_client.local.embed import LocalServer
+from maas_client.local.tls import Authority
+from tests.official.conftest import own_environment, rows
+
+ARM = "https://management.azure.com"
+WS = "/subscriptions/s/resourceGroups/r/providers/Microsoft.MachineLearningServices/workspaces/w"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalServer]:
+    with serve(engine="instant", proxy=True) as running:
+        yield running
+
+
+def through(server: LocalServer) -> httpx.Client:
+    told = server.environment
+    trusted = ssl.create_default_context(cafile=told["SSL_CERT_FILE"])
+    return httpx.Client(proxy=told["HTTPS_PROXY"], verify=trusted, trust_env=False, timeout=20)
+
+
+def say(server: LocalServer, data: bytes) -> bytes:
+    """Say something to the proxy and return all that it answers."""
+    at = urlsplit(server.environment["HTTPS_PROXY"])
+    with socket.create_connection((str(at.hostname), at.port or 0), timeout=20) as line:
+        line.sendall(data)
+        line.shutdown(socket.SHUT_WR)
+        heard = b""
+        while piece := line.recv(4096):
+            heard += piece
+        return heard
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"CONNECT example.com:443 HTTP/1.1\r\n\r\n",
+        b"CONNECT management.azure.com:22 HTTP/1.1\r\n\r\n",
+        b"CONNECT management.azure.com.evil.example:443 HTTP/1.1\r\n\r\n",
+        b"CONNECT 127.0.0.1:443 HTTP/1.1\r\n\r\n",
+        b"CONNECT 169.254.169.254:443 HTTP/1.1\r\n\r\n",
+        b"CONNECT evilmanagement.azure.com:443 HTTP/1.1\r\n\r\n",
+        b"GET http://management.azure.com/ HTTP/1.1\r\nHost: management.azure.com\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00nonsense\r\n\r\n",
+        b"x" * 20_000,
+    ],
+)
+def test_every_other_request_is_refused(server: LocalServer, asked: bytes) -> None:
+    assert say(server, asked).startswith(b"HTTP/1.1 403 Forbidden\r\n")
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "status"),
+    [
+        ("management.azure.com", f"{WS}?api-version=2024-10-01", 200),
+        ("MANAGEMENT.azure.com", f"{WS}?api-version=2024-10-01", 200),
+        ("management.azure.com", "/metadata/endpoints?api-version=2022-09-01", 200),
+        ("westus3.api.azureml.ms", "/discovery", 200),
+        ("login.microsoftonline.com", "/t/v2.0/.well-known/openid-configuration", 200),
+        ("login.microsoftonline.com", "/common/discovery/instance", 200),
+        ("contoso.openai.azure.com", "/openai/v1/models", 200),
+        ("contoso.services.ai.azure.com", "/api/projects/p/openai/v1/models", 200),
+        ("contoso.cognitiveservices.azure.com", "/openai/models?api-version=2024-10-21", 200),
+        ("nobody.eastus2.models.ai.azure.com", "/info?api-version=2024-05-01-preview", 404),
+        ("other.blob.core.windows.net", "/container/blob", 404),
+    ],
+)
+def test_azures_hosts_come_here(server: LocalServer, host: str, path: str, status: int) -> None:
+    with through(server) as http:
+        answer = http.get(f"https://{host}{path}", headers={"Authorization": "Bearer t"})
+    assert answer.status_code == status, answer.text
+
+
+def test_addresses_in_answers_are_azures_own(server: LocalServer) -> None:
+    with through(server) as http:
+        auth = {"Authorization": "Bearer t"}
+        here = http.get(f"{ARM}{WS}?api-version=2024-10-01", headers=auth).json()
+        assert here["properties"]["discoveryUrl"] == "https://eastus2.api.azureml.ms/discovery"
+        known = http.get(f"{ARM}/metadata/endpoints?api-version=2022-09-01").json()
+        assert (known["name"], known["resourceManager"]) == ("AzureCloud", f"{ARM}/")
+        openid = "https://login.microsoftonline.com/t/v2.0/.well-known/openid-configuration"
+        assert (
+            http.get(openid)
+            .json()["token_endpoint"]
+            .startswith("https://login.microsoftonline.com/t/")
+        )
+
+
+def test_inside_a_tunnel_only_its_own_host_may_be_named(server: LocalServer) -> None:
+    with through(server) as http:
+        for wrong in ("login.microsoftonline.com", "127.0.0.1", "management.azure.com:444"):
+            answer = http.get(f"{ARM}/metadata/endpoints", headers={"Host": wrong})
+            assert answer.status_code == 421
+        assert (
+            http.get(f"{ARM}/metadata/endpoints", headers={"Host": "management.azure.com:443"})
+        ).status_code == 200
+
+
+def test_on_the_plain_port_azures_names_mean_nothing(server: LocalServer) -> None:
+    answer = httpx.get(
+        f"{server.url}/metadata/endpoints",
+        headers={"Host": "management.azure.com"},
+        trust_env=False,
+    )
+    assert answer.status_code == 421
+
+
+def test_the_certificate_is_of_this_host_and_of_our_ca_only(server: LocalServer) -> None:
+    told = server.environment
+    with (
+        httpx.Client(proxy=told["HTTPS_PROXY"], trust_env=False) as http,
+        pytest.raises(httpx.ConnectError, match="CERTIFICATE"),
+    ):
+        http.get(f"{ARM}/metadata/endpoints")
+
+
+def test_many_tunnels_at_once(server: LocalServer) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def ask(number: int) -> int:
+        with through(server) as http:
+            host = f"account{number % 5}.openai.azure.com"
+            return http.get(
+                f"https://{host}/openai/v1/models", headers={"api-key": "k"}
+            ).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(ask, range(40))) == {200}
+
+
+def test_the_authority_outlives_a_restart_and_keeps_its_key(tmp_path: Path) -> None:
+    first = Authority(tmp_path).path.read_bytes()
+    assert Authority(tmp_path).path.read_bytes() == first
+    assert stat.S_IMODE((tmp_path / "ca-key.pem").stat().st_mode) == 0o600
+
+
+def test_a_login_gives_a_token_that_passes_a_server_with_a_key() -> None:
+    key = "a-key-of-this-server"
+    with serve(engine="instant", proxy=True, api_key=key) as server, through(server) as http:
+        at = "https://login.microsoftonline.com/tenant/oauth2/v2.0/token"
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": "app",
+            "scope": "https://management.azure.com/.default",
+        }
+        assert http.post(at, data={**form, "client_secret": "wrong"}).status_code == 401
+        assert http.post(at, data=form).status_code == 401
+        got = http.post(at, data={**form, "client_secret": key}).json()
+        ask = f"{ARM}{WS}?api-version=2024-10-01"
+
+        def status(token: str) -> int:
+            return http.get(ask, headers={"Authorization": f"Bearer {token}"}).status_code
+
+        assert status(got["access_token"]) == 200
+        assert status(got["access_token"][:-2] + "AA") == 401
+        assert status("a.b.c") == 401
+        assert status(key) == 200
+
+
+@pytest.mark.parametrize("grant", ["password", "refresh_token", ""])
+def test_other_grants_are_refused(server: LocalServer, grant: str) -> None:
+    at = f"{server.url}/tenant/oauth2/v2.0/token"
+    answer = httpx.post(at, data={"grant_type": grant, "client_id": "x"}, trust_env=False)
+    assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_grant_type")
+
+
+def test_tls_on_the_port_and_the_metadata_document(tmp_path: Path) -> None:
+    with serve(engine="instant", tls=True) as server:
+        assert server.url.startswith("https://127.0.0.1:")
+        with server.client() as client:
+            assert not list(client.jobs.list())
+        with pytest.raises(Exception, match="CERTIFICATE"), Client.local(url=server.url) as client:
+            list(client.jobs.list())
+        ca = str(server.state_dir / "ca.pem")
+        trusted = ssl.create_default_context(cafile=ca)
+        with httpx.Client(verify=trusted, trust_env=False) as http:
+            known = http.get(f"{server.url}/metadata/endpoints?api-version=2022-09-01").json()
+            assert known["resourceManager"] == f"{server.url}/"
+            login = known["authentication"]["loginEndpoint"]
+            openid = http.get(f"{login}tenant/v2.0/.well-known/openid-configuration").json()
+            assert openid["token_endpoint"].startswith(f"{server.url}/tenant/")
+
+
+def test_clients_by_address(tmp_path: Path) -> None:
+    data = tmp_path / "train.jsonl"
+    data.write_bytes(rows())
+    script = Path(__file__).parent / "scripts" / "by_address.py"
+    with serve(engine="instant", tls=True) as server:
+        ca = str(server.state_dir / "ca.pem")
+        document = f"{server.url}/metadata/endpoints?api-version=2022-09-01"
+        trust = {"SSL_CERT_FILE": ca, "REQUESTS_CA_BUNDLE": ca, "ARM_CLOUD_METADATA_URL": document}
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", str(script), server.url, str(data)],
+            env=own_environment() | trust,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.stdout == "answered\n", done.stderr
+
+
+def test_what_serve_tells_with_a_proxy(tmp_path: Path) -> None:
+    ready = tmp_path / "ready.json"
+    command = [
+        sys.executable, "-m", "maas_client", "serve", "--engine", "instant", "--port", "0", "--proxy",
+        "--print-env", "--state-dir", str(tmp_path / "state"), "--ready-file", str(ready),
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        lines = [server.stdout.readline().rstrip("\n") for _ in range(4)]
+        told = json.loads(ready.read_text())
+        server.terminate()
+    assert set(told) == {"url", "pid", "proxy", "ca_file"}
+    assert lines == [
+        f"export HTTPS_PROXY={told['proxy']}",
+        f"export REQUESTS_CA_BUNDLE={told['ca_file']}",
+        f"export SSL_CERT_FILE={told['ca_file']}",
+        "export NO_PROXY=127.0.0.1,localhost",
+    ]
+    assert server.returncode == 0
