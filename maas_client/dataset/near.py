@@ -1,18 +1,18 @@
 """Rows that are nearly the same: a bottom-k sketch of content-defined pieces.
 
-A text is cut at a few rare letters, so that an edit changes only the piece it falls into. Its
-longest pieces are its sketch: an order that comes from the content, as MinHash's does, but costs
-no hash of every word. Two rows are near duplicates if most of their sketches' bytes are shared.
-Pieces that many rows share (a template around every prompt) do not count. Against any number of
+The end of a conversation is cut at a few rare letters, so that an edit changes only the piece
+it falls into. Its longest pieces are its sketch: an order that comes from the content, as MinHash's
+does, but costs no hash of every word. Two rows are near duplicates if most of their sketches are
+shared. Pieces that many rows share (a template around every prompt) do not count. Against any number of
 rows a new one costs four look-ups.
 """
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -26,7 +26,9 @@ COMMON = 32
 """A piece that was met again this often is part of a template, and no longer looked at."""
 ROWS = 1 << 16
 """Rows compared with each other: all of a file of some fifty megabytes, at some 30 MB of memory."""
-_TEXT_BYTES = 1 << 14
+TAIL = 600
+"""Characters of the last question and of its answer that are looked at: their ends, as prompts made
+from one template begin alike."""
 _LINE = (1 << 40) - 1
 """Bits of a value that are a line number; above them: how often its piece was met again."""
 
@@ -41,17 +43,22 @@ def _cutter(letters: bytes, every: int) -> bytes:
     return bytes(table)
 
 
-_CUTTERS = (_cutter(b"bfgkpvwy", 8), _cutter(b"b", 32), _cutter(b"v", 64))
-_LIMITS = (400, 3000)
-"""Bytes of text from which on the next cutter is used, so that most texts have ten pieces."""
-_AROUND = (384, 416, 2900, 3100)
-"""Texts between the first two or the last two are also looked up among those beyond the limit."""
+_CUTTERS = (_cutter(b"bfgkpvwy", 8), _cutter(b"b", 32))
+LONG = 400
+"""Bytes of text from which on the second cutter is used, so that most texts have ten pieces."""
+_AROUND = range(384, 416)
+"""Texts of about this length are also looked up among those beyond the limit."""
 
 
 def _spoken(row: Row) -> list[str]:
-    """Return the texts of a row that is more than texts, without a leading system message."""
-    system = row["messages"][0].get("role") == "system"
-    return [text for _, text in strings(row["messages"][system:])]
+    """Return the last messages but one, and the last, of a row that is more than texts."""
+    *before, last = row["messages"]
+    asked = [text for message in before[-3:] for _, text in strings(message)]
+    return ["\n".join(asked), "\n".join(text for _, text in strings(last))]
+
+
+def _body(texts: list[str]) -> bytes:
+    return f"{texts[-2][-TAIL:]}\n{texts[-1][-TAIL:]}".encode() if len(texts) > 1 else b""
 
 
 def _cut(text: bytes, level: int) -> list[bytes]:
@@ -84,23 +91,21 @@ class NearDuplicates:
             return []
         self._compared += len(rows)
         said = [
-            texts[1:] if texts is not None else _spoken(rows[at])
+            texts if texts is not None else _spoken(rows[at])
             for at, texts in enumerate(texts_of(rows))
         ]
-        bodies = ["\n".join(texts).encode()[:_TEXT_BYTES] for texts in said]
-        cut = [_cut(text, bisect_right(_LIMITS, len(text))) for text in bodies]
-        keys = [list(map(hash, pieces[-KEYS:])) for pieces in cut]
+        bodies = [_body(texts) for texts in said]
+        keys = [list(map(hash, _cut(text, len(text) >= LONG)[-KEYS:])) for text in bodies]
         met = self._met(keys)
         self._numbers.extend(numbers)
-        self._wholes.extend(self._whole(texts_of(rows), bodies))
+        self._wholes.extend([hash(tuple(texts)) for texts in said])
         found = []
         for at, text in enumerate(bodies):
             twin = 0
             if met and not met.isdisjoint(keys[at]):
-                twin, keys[at] = self._meet(cut[at], numbers[at])
-            if not twin and (around := bisect_right(_AROUND, len(text))) & 1:
-                low, own = around // 2, bisect_right(_LIMITS, len(text))
-                twin = self._twin(self._uncommon(_cut(text, 2 * low + 1 - own)))
+                twin, keys[at] = self._meet(_cut(text, len(text) >= LONG), numbers[at])
+            if not twin and len(text) in _AROUND:
+                twin = self._twin(self._uncommon(_cut(text, len(text) < LONG)))
             if twin and twin != numbers[at] and not self._same(twin, at - len(bodies)):
                 found.append(_finding(numbers[at], twin))
         for number, fresh in zip(numbers, keys, strict=True):
@@ -116,11 +121,6 @@ class NearDuplicates:
         """Return how many rows nearly repeat another, and how many rows were not compared."""
         figures = {"near_duplicates": self._found, "near_duplicates_not_compared": self._skipped}
         return {name: n for name, n in figures.items() if n}
-
-    @staticmethod
-    def _whole(talks: Sequence[list[str] | None], bodies: list[bytes]) -> Iterator[int]:
-        for texts, body in zip(talks, bodies, strict=True):
-            yield hash(body) if texts is None else hash(tuple(texts))
 
     def _same(self, line: int, row: int) -> bool:
         """Return whether the row on an earlier line is, text by text, this one."""

@@ -143,11 +143,11 @@ class Quality:
             texts[-1] if texts is not None else _answer(rows[at]) for at, texts in enumerate(talks)
         ]
         found = [
-            Finding(code, numbers[at], _last(rows[at])) for at, code in sorted(_faults(answers))
+            Finding(code, numbers[at], _last(rows[at]))
+            for at, code in sorted(set(_faults(answers)))
         ]
-        if any(None is texts or not all(map(str.isascii, texts)) for texts in talks):
-            for at in _broken(talks):
-                found += _mojibake(rows[at], numbers[at])
+        for at in _broken(talks):
+            found += _mojibake(rows[at], numbers[at])
         for at, answer in enumerate(answers):
             last = answer[-1:]
             if last in _PLAIN_ENDS:
@@ -195,16 +195,19 @@ def _faults(answers: list[str]) -> Iterator[tuple[int, str]]:
     for at, answer in enumerate(answers):
         if answer[:1] in _REFUSAL_STARTS and refusal(answer):
             yield at, "QUALITY_REFUSAL"
-    together = "\n".join(answers)
-    gaps = any(gap.search(together) for mark, gap in _GAPS if mark in together)
-    for at, answer in enumerate(answers):
-        if (gaps or len(answer) < _STAND_IN) and placeholder(answer):
+        if len(answer) < _STAND_IN and placeholder(answer):
             yield at, "QUALITY_PLACEHOLDER"
+    for mark, gap in _GAPS:
+        for at in [at for at, answer in enumerate(answers) if mark in answer]:
+            if len(answers[at]) >= _STAND_IN and gap.search(answers[at]):
+                yield at, "QUALITY_PLACEHOLDER"
 
 
 def _broken(talks: Sequence[list[str] | None]) -> Iterator[int]:
     """Yield the indices of rows that may hold mojibake."""
-    for at, texts in enumerate(talks):
+    wide = [text for texts in talks if texts is not None for text in texts if not text.isascii()]
+    marked = any(mark in text for mark in _MOJIBAKE_MARKS for text in wide)
+    for at, texts in enumerate(talks if marked or None in talks else ()):
         if texts is None or any(map(mojibake, texts)):
             yield at
 

@@ -22,10 +22,8 @@ __all__ = ["Ceiling", "Counter", "Estimate", "Exact", "Tokens", "bounds", "token
 PERCENTILES = (50, 90, 95, 99)
 BARS = 24
 """In a histogram, at most."""
-WORDS_COUNTED_BYTES = 1 << 23
+WORDS_COUNTED_BYTES = 1 << 22
 """Of the beginning of a file: up to here the lower bound counts words, beyond it rows."""
-TEXT_TOKENS = 16
-"""Around a message in any template, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class Tokens:
         self._totals.update(sizes.totals)
         self._learned.update(sizes.learned)
         if not self.counter.is_exact:
-            self._bound(rows, texts)
+            self._bound(lines, rows, texts)
         most = self.ceiling.row
         if most is None or max(sizes.totals, default=0) <= most:
             return []
@@ -70,19 +68,25 @@ class Tokens:
                     found.append(Finding("SERVICE_NOTHING_LEFT", numbers[at], "/messages"))
         return found
 
-    def _bound(self, rows: Sequence[Row], texts: Sequence[list[str] | None]) -> None:
-        """Add the fewest and the most tokens that these rows can have."""
-        said = list(chain.from_iterable(t for t in texts if t is not None))
-        for at, plain in enumerate(texts):
-            if plain is None:
-                said += [text for _, text in strings(rows[at])]
-        joined = "\n".join(said)
-        size = len(joined.encode())
+    def _bound(
+        self, lines: Sequence[bytes], rows: Sequence[Row], texts: Sequence[list[str] | None]
+    ) -> None:
+        """Add the fewest and the most tokens that these rows can have.
+
+        A row's line is longer than all its texts, and what JSON puts around a message is longer
+        than what any template does; tools may be written out with more white space.
+        """
+        self._high += sum(map(len, lines))
+        self._high += sum(len(lines[at]) for at, plain in enumerate(texts) if plain is None)
         least = len(rows)
         if self._high < WORDS_COUNTED_BYTES:
+            said = list(chain.from_iterable(t for t in texts if t is not None))
+            for at, plain in enumerate(texts):
+                if plain is None:
+                    said += [text for _, text in strings(rows[at])]
+            joined = "\n".join(said)
             least = max(least, joined.count(" ") - 2 * joined.count("  ") - len(said))
         self._low += least
-        self._high += size + TEXT_TOKENS * len(said)
 
     def _too_long(self, number: int, total: int, most: int) -> Iterator[Finding]:
         self._over += 1
