@@ -1,21 +1,35 @@
 """A linear layer with its adapter as one function: the same numbers as PEFT's, fewer copies.
 
 PEFT's own forward keeps several full-size results per layer. Here the low-rank product is added
-in place, and what backward needs is the input (which its neighbours keep anyway) and ``tokens × r``
+in place, and what backward needs is the input (which its neighbours keep anyway) and ``r × tokens``
 numbers. PEFT dispatches to these classes through its own interface for custom layers; whatever is
-unusual (merged, several adapters, dropout, sharded weights) goes PEFT's way.
+unusual (merged, several adapters, dropout, other variants, sharded weights) goes PEFT's way.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+import importlib.util
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch  # noqa: TID253 - this module is imported by the training process only
 from peft.tuners.lora.layer import Linear  # noqa: TID253 - see above
+from peft.tuners.lora.variants import DoraLinearVariant  # noqa: TID253 - see above
+
+
+class _Frozen(NamedTuple):
+    """What a layer adds to a call that is not trained."""
+
+    dense: Callable[[], torch.Tensor]
+    """Gives the weight, ``out × in``; a 4-bit one is unpacked each time it is asked for."""
+    squares: Callable[[torch.Tensor], torch.Tensor]
+    """Gives the sum of squares of each row of that weight (for DoRA)."""
+    bias: torch.Tensor | None
+    scale: float
 
 
 class _Adapted(torch.autograd.Function):
-    """``x Wᵀ + bias + s (x Aᵀ) Bᵀ`` for a frozen W.
+    """LoRA: ``x Wᵀ + bias + s (x Aᵀ) Bᵀ``. DoRA: ``m / |W + s B A|`` times that, without a bias.
 
     The narrow side of every low-rank product is kept as rows (``r × tokens``): multiplied the other
     way round these products take up to six times as long on a CPU.
@@ -25,56 +39,119 @@ class _Adapted(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
         a: torch.Tensor,
         b: torch.Tensor,
-        scale: float,
+        magnitude: torch.Tensor | None,
+        frozen: _Frozen,
     ) -> torch.Tensor:
-        flat = x.reshape(-1, x.shape[-1])
+        flat, weight = x.reshape(-1, x.shape[-1]), frozen.dense()
         low = a @ flat.T
-        out = torch.nn.functional.linear(flat, weight, bias)
-        out.addmm_(low.T, b.T, alpha=scale)
-        ctx.save_for_backward(flat, weight, a, b, low)
-        ctx.scale, ctx.shape = scale, x.shape
+        out = torch.nn.functional.linear(flat, weight, frozen.bias)
+        out.addmm_(low.T, b.T, alpha=frozen.scale)
+        turn = None
+        if magnitude is not None:
+            turn = magnitude / _row_norms(weight, a, b, frozen)
+            out.mul_(turn)
+        kept = out if magnitude is not None else None
+        ctx.save_for_backward(flat, a, b, low, magnitude, turn, kept)
+        ctx.frozen, ctx.shape = frozen, x.shape
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        flat, weight, a, b, low = ctx.saved_tensors
+        flat, a, b, low, magnitude, turn, out = ctx.saved_tensors
         grad = grads[0].reshape(-1, grads[0].shape[-1])
-        grad_low = (b.T @ grad.T).mul_(ctx.scale)
+        grad_magnitude = None
+        if magnitude is not None:
+            grad_magnitude = (grad * out).sum(0).div_(magnitude).nan_to_num_(0.0)
+            grad = grad * turn
+        scale = ctx.frozen.scale
+        grad_low = (b.T @ grad.T).mul_(scale)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = (grad @ weight).addmm_(grad_low.T, a).view(ctx.shape)
-        return grad_x, None, None, grad_low @ flat, (low @ grad).mul_(ctx.scale).T, None
+            grad_x = (grad @ ctx.frozen.dense()).addmm_(grad_low.T, a).view(ctx.shape)
+        return grad_x, grad_low @ flat, (low @ grad).mul_(scale).T, grad_magnitude, None
 
 
-class AdaptedLinear(Linear):  # type: ignore[misc]  # peft ships no types
-    """PEFT's LoRA layer over ``nn.Linear``."""
+def _row_norms(
+    weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, frozen: _Frozen
+) -> torch.Tensor:
+    """Return ``|W + s B A|`` of each row without making ``B A``: the square, multiplied out."""
+    scale = frozen.scale
+    mixed = (b * (weight @ a.T)).sum(1)
+    own = ((b @ (a @ a.T)) * b).sum(1)
+    squares = frozen.squares(weight) + 2 * scale * mixed + scale * scale * own
+    return squares.clamp_(min=0).sqrt_()
+
+
+class _Fast:
+    """The shorter way of a PEFT layer with one plain or DoRA adapter over a frozen weight."""
+
+    active_adapters: list[str]
+    base_layer: Any
+    lora_A: Any  # noqa: N815 - PEFT's name
+    lora_B: Any  # noqa: N815 - PEFT's name
+    lora_dropout: Any
+    lora_variant: Any
+    lora_magnitude_vector: Any
+    scaling: dict[str, float]
+    disable_adapters: bool
+    merged: bool
+    training: bool
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Return what PEFT's layer returns."""
         name = self.active_adapters[0] if len(self.active_adapters) == 1 else ""
         if args or kwargs or name not in self.lora_A or not self._is_plain(name, x):
-            return cast("torch.Tensor", super().forward(x, *args, **kwargs))
-        base = self.base_layer
+            own: Any = super()
+            out: torch.Tensor = own.forward(x, *args, **kwargs)
+            return out
+        magnitude = self.lora_magnitude_vector[name].weight if name in self.lora_variant else None
         a, b = self.lora_A[name].weight, self.lora_B[name].weight
-        apply: Any = _Adapted.apply
-        return cast("torch.Tensor", apply(x, base.weight, base.bias, a, b, self.scaling[name]))
+        apply: Callable[..., torch.Tensor] = _Adapted.apply
+        return apply(x, a, b, magnitude, self._frozen(name))
 
     def _is_plain(self, name: str, x: torch.Tensor) -> bool:
         a, base = self.lora_A[name].weight, self.base_layer
         drops = self.training and not isinstance(self.lora_dropout[name], torch.nn.Identity)
+        variant = self.lora_variant.get(name)
         return (
-            not (self.disable_adapters or self.merged or drops or name in self.lora_variant)
-            and x.dtype == a.dtype == base.weight.dtype
+            not (self.disable_adapters or self.merged or drops)
+            and (variant is None or (isinstance(variant, DoraLinearVariant) and base.bias is None))
+            and x.dtype == a.dtype == self._dtype()
             and base.weight.ndim == a.ndim == 2  # a sharded weight is flat
             and not base.weight.requires_grad
             and self.lora_B[name].bias is None
         )
 
+    def _dtype(self) -> torch.dtype:
+        kind: torch.dtype = self.base_layer.weight.dtype
+        return kind
+
+    def _frozen(self, name: str) -> _Frozen:
+        return _Frozen(
+            lambda: self.base_layer.weight, self._squares, self.base_layer.bias, self.scaling[name]
+        )
+
+    def _squares(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return the sums of squares of the frozen weight's rows, taken once."""
+        mark = (self.base_layer.weight.data_ptr(), self.base_layer.weight._version)
+        held: tuple[Any, torch.Tensor] | None = getattr(self, "_squares_held", None)
+        if held is None or held[0] != mark:
+            held = (mark, weight.pow(2).sum(1))
+            self._squares_held = held
+        return held[1]
+
+
+class AdaptedLinear(_Fast, Linear):  # type: ignore[misc]  # peft ships no types
+    """PEFT's LoRA layer over ``nn.Linear``."""
+
 
 def custom_layers() -> dict[type[torch.nn.Module], type[torch.nn.Module]]:
-    """Return which class of ours PEFT is to use for which kind of layer."""
-    return {torch.nn.Linear: AdaptedLinear}
+    """Return which class of ours PEFT is to use for which kind of layer; the first match counts."""
+    layers: dict[type[torch.nn.Module], type[torch.nn.Module]] = {}
+    if importlib.util.find_spec("bitsandbytes") is not None:
+        from maas_client.local.peft.four_bits import layer_classes
+
+        layers |= layer_classes()
+    return layers | {torch.nn.Linear: AdaptedLinear}

@@ -56,6 +56,10 @@ def load_model(folder: str, recipe: Recipe, device: str) -> nn.Module:
     )
     model.requires_grad_(False)
     fuse(model)
+    if recipe.method == "QLoRA":
+        from maas_client.local.peft.four_bits import keep_layout
+
+        keep_layout(model)
     loaded: nn.Module = model if recipe.method == "QLoRA" else model.to(device)
     return loaded
 
