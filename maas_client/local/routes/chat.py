@@ -18,8 +18,10 @@ from maas_client.local.answers import Piece
 from maas_client.local.app import Call, Handler
 from maas_client.local.endpoints import Target, target_of
 from maas_client.local.files import new_id
+from maas_client.local.refusal import Refusal
 from maas_client.local.routes.chat_body import read
 from maas_client.wire import chat as ops
+from maas_client.wire import faults as wire
 from maas_client.wire.op import Op
 
 
@@ -77,15 +79,23 @@ async def _whole(
 async def _frames(
     first: Piece, rest: AsyncGenerator[Piece, None], shell: dict[str, Any], usage: bool
 ) -> AsyncIterator[bytes]:
-    """Yield SSE frames: the role, the pieces, the reason of the end, ``[DONE]``."""
+    """Yield SSE frames: the role, the pieces, the reason of the end, ``[DONE]``.
+
+    What goes wrong after the first frame is told in a frame, and there is no ``[DONE]``.
+    """
     frame = _Framer(shell)
-    async with aclosing(rest):
-        yield frame.delta({"role": "assistant", "content": ""})
-        for lines in frame.of(first):
-            yield lines
-        async for piece in rest:
-            for lines in frame.of(piece):
+    try:
+        async with aclosing(rest):
+            yield frame.delta({"role": "assistant", "content": ""})
+            for lines in frame.of(first):
                 yield lines
+            async for piece in rest:
+                for lines in frame.of(piece):
+                    yield lines
+    except Refusal as refusal:
+        body = wire.openai(refusal.code, refusal.message, kind="server_error")
+        yield ops.frame(json.dumps(body))
+        return
     if usage:
         yield frame.usage()
     yield ops.frame(ops.DONE)

@@ -1,0 +1,116 @@
+"""The answering process behind the routes: streams, refusals, death and rebirth. Needs torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from maas_client.local.embed import LocalServer, serve
+from tests.contract.server.conftest import Azure
+from tests.contract.server.test_chat import frames
+
+pytest.importorskip("torch")
+pytestmark = pytest.mark.slow
+BASE = "azureml://registries/azureml/models/Phi-3-mini-4k-instruct"
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[LocalServer]:
+    with serve(engine="peft", base="tiny", threads=1) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def azure(real: LocalServer) -> Iterator[Azure]:
+    held = Azure(real.url)
+    held.http.timeout = 120
+    yield held
+    held.http.close()
+
+
+@pytest.fixture(scope="module")
+def uri(azure: Azure) -> str:
+    return azure.deploy("base", BASE)
+
+
+def test_a_stream_is_the_whole_answer(azure: Azure, uri):
+    asked = {"temperature": 0, "max_tokens": 12}
+    whole = azure.chat(uri, "hello", **asked).json()
+    found = frames(azure.chat(uri, "hello", stream=True, **asked))
+    text = "".join(f["choices"][0]["delta"].get("content") or "" for f in found)
+    assert text == whole["choices"][0]["message"]["content"]
+    assert whole["choices"][0]["finish_reason"] in ("length", "stop")
+    assert whole["usage"]["completion_tokens"] <= 12
+    assert whole["system_fingerprint"] is None or "simulated" not in whole["system_fingerprint"]
+
+
+def test_a_seed_gives_the_same_answer_and_none_gives_others(azure: Azure, uri):
+    def say(**rest):
+        return azure.chat(uri, "hello", max_tokens=12, **rest).json()["choices"][0]["message"][
+            "content"
+        ]
+
+    assert say(seed=7) == say(seed=7)
+    assert len({say() for _ in range(4)}) > 1
+
+
+def test_too_long_a_prompt_is_the_callers_error(azure: Azure, uri):
+    answer = azure.chat(uri, "word " * 20_000)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+    streamed = azure.chat(uri, "word " * 20_000, stream=True)
+    assert streamed.status_code == 400
+
+
+def test_many_at_once(azure: Azure, uri):
+    answers = []
+
+    def ask(n: int) -> None:
+        answers.append(azure.chat(uri, f"number {n}", max_tokens=8, temperature=0).status_code)
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [200] * 12
+
+
+def test_more_than_can_wait_are_told_to_come_back(azure: Azure, uri, monkeypatch):
+    from maas_client.local import answers
+
+    monkeypatch.setattr(answers, "_MAX_WAITING", 0)
+    refused = azure.chat(uri, "hello")
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+
+
+def test_the_answering_process_dies_and_another_answers(azure: Azure, uri, real):
+    child = real._server.services.answers._child
+    os.kill(child.pid, signal.SIGKILL)
+    end = time.monotonic() + 60
+    while child.alive:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert azure.chat(uri, "hello", max_tokens=4).status_code == 200
+    assert real._server.services.answers._child is not child
+
+
+def test_a_chat_in_flight_hears_of_the_death(azure: Azure, uri, real):
+    child = real._server.services.answers._child
+    with azure.http.stream(
+        "POST",
+        f"{uri}/v1/chat/completions",
+        json={"messages": [{"role": "user", "content": "x"}], "stream": True, "max_tokens": 3000},
+    ) as answer:
+        lines = answer.iter_lines()
+        assert next(lines).startswith("data: ")
+        os.kill(child.pid, signal.SIGKILL)
+        rest = [line for line in lines if line]
+    assert "data: [DONE]" not in rest
+    assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "internal_error"
