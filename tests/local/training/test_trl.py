@@ -1,0 +1,95 @@
+"""After N steps the losses are TRL's, on the same batches in the same order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+trl = pytest.importorskip("trl")
+peft = pytest.importorskip("peft")
+datasets = pytest.importorskip("datasets")
+transformers = pytest.importorskip("transformers")
+
+from maas_client.local.bases import Base  # noqa: E402 - after the skips
+from maas_client.local.peft import adapters, loading  # noqa: E402
+from maas_client.local.peft.engine import Engine  # noqa: E402
+from maas_client.local.peft.examples import Example  # noqa: E402
+from maas_client.local.peft.learner import Learner  # noqa: E402
+from maas_client.local.peft.packs import Limits, batches, total_steps  # noqa: E402
+from maas_client.local.peft.recipe import Recipe  # noqa: E402
+from maas_client.local.peft.train import Run, optimizer_for, train  # noqa: E402
+
+RECIPE = Recipe(batch_size=4, epochs=2, learning_rate=1e-3, warmup_steps=2)
+
+
+def their_losses(base: Base, ordered: list[Example], room: Path) -> list[float]:
+    model = transformers.AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base.folder)
+    torch.manual_seed(RECIPE.seed)
+    model.requires_grad_(False)
+    config = peft.LoraConfig(
+        r=8,
+        lora_alpha=128,
+        target_modules=["down_proj", "gate_up_proj", "o_proj", "qkv_proj"],
+        task_type="CAUSAL_LM",
+    )
+    labels = [
+        [i if marked else -100 for i, marked in zip(e.ids, e.learned, strict=True)] for e in ordered
+    ]
+    data = datasets.Dataset.from_dict({"input_ids": [e.ids for e in ordered], "labels": labels})
+    losses: list[float] = []
+
+    class Watch(transformers.TrainerCallback):  # type: ignore[misc]  # no types there
+        def on_log(self, *_: Any, logs: dict[str, Any], **__: Any) -> None:
+            if "loss" in logs:
+                losses.append(float(logs["loss"]))
+
+    class InOrder(trl.SFTTrainer):  # type: ignore[misc]  # no types there
+        def _get_train_sampler(self, *_: Any) -> Any:
+            return torch.utils.data.SequentialSampler(self.train_dataset)
+
+    settings = trl.SFTConfig(
+        output_dir=str(room),
+        per_device_train_batch_size=RECIPE.batch_size,
+        num_train_epochs=1,
+        learning_rate=RECIPE.learning_rate,
+        warmup_steps=RECIPE.warmup_steps,
+        lr_scheduler_type=RECIPE.schedule,
+        weight_decay=RECIPE.weight_decay,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        bf16=False,
+        max_length=None,
+        gradient_checkpointing=False,
+        disable_tqdm=True,
+        shuffle_dataset=False,
+    )
+    InOrder(
+        model=peft.get_peft_model(model, config),
+        args=settings,
+        train_dataset=data,
+        processing_class=tokenizer,
+        callbacks=[Watch()],
+    ).train()
+    return losses
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_losses_are_trls(base: Base, examples: list[Example], tmp_path: Path) -> None:
+    todo = list(batches(examples, RECIPE, limits=Limits()))
+    by_line = {example.line: example for example in examples}
+    ordered = [by_line[line] for batch in todo for line in batch.lines]
+    model, _ = adapters.attach(loading.load_model(base.folder, RECIPE, "cpu"), RECIPE)
+    learner = Learner(model)
+    engine = Engine.start(learner, optimizer_for(learner, RECIPE), "cpu")
+    run = Run(total=total_steps(len(examples), RECIPE))
+    ours = [step.loss for step in train(engine.learner, todo, RECIPE, run, engine)]
+    assert len(ours) == 6
+    assert ours == pytest.approx(their_losses(base, ordered, tmp_path), abs=2e-4)
+    assert ours[-1] < ours[0] - 0.3
