@@ -12,8 +12,9 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from maas_client.errors import JobFailedError
 if TYPE_CHECKING:
     from maas_client import Client, FineTuneResult, JobEvent
     from maas_client.local.embed import LocalServer
+    from maas_client.types.evaluation import Evaluation
 
 _MODEL = "Phi-3-mini-4k-instruct"
 _RECIPES: dict[str, dict[str, Any]] = {
@@ -36,6 +38,9 @@ _RECIPES: dict[str, dict[str, Any]] = {
     "tiny": {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3},
 }
 
+_SCORED = 12
+_LONGEST = 64
+"""Tokens of an answer; the taught ones are shorter."""
 _NOISE = {
     "tiny": " (half a million random numbers: its loss shows that it learns, its answers are noise)"
 }
@@ -94,9 +99,17 @@ def run(args: argparse.Namespace) -> int:
         note(
             "4. deploying base and tuned model, and asking both what neither was taught word for word"
         )
-        asked = list(_ask(client, result, data / "questions.jsonl"))
+        asked = _ask(client, result, data / "questions.jsonl")
+        note(f"5. scoring both on {_SCORED} held-out chats")
+        scores = client.evaluate(
+            "tuned", data / "validation.jsonl", baseline="base", max_tokens=_LONGEST, limit=_SCORED
+        )
         state = server.state_dir
-    _print(args, result, losses, asked, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    if args.json:
+        print_json(_as_json(args.base, result, losses, asked, scores, seconds))
+    else:
+        _print(args.base, losses, asked, scores, seconds)
     if args.keep or args.state_dir:
         note(
             f"kept: maas-client serve --base {args.base} --state-dir {state}, then maas-client chat tuned"
@@ -145,56 +158,61 @@ def _tune(args: argparse.Namespace, client: Client, data: Path) -> tuple[FineTun
     return result, losses
 
 
-def _ask(client: Client, result: FineTuneResult, questions: Path) -> Iterator[_Asked]:
+def _ask(client: Client, result: FineTuneResult, questions: Path) -> list[_Asked]:
+    """Ask both models, several questions at once: the server joins them between steps."""
     client.deployments.create("base", _MODEL)
     client.deployments.create("tuned", result.job)
-    for line in questions.read_text("utf-8").splitlines():
-        row = json.loads(line)
-        answers = [_answer(client, name, row["messages"]) for name in ("base", "tuned")]
-        yield _Asked(row["messages"][-1]["content"], row.get("expect", []), *answers)
+    rows = [json.loads(line) for line in questions.read_text("utf-8").splitlines()]
+
+    def both(row: dict[str, Any]) -> _Asked:
+        base, tuned = (_answer(client, name, row["messages"]) for name in ("base", "tuned"))
+        return _Asked(row["messages"][-1]["content"], row.get("expect", []), base, tuned)
+
+    with ThreadPoolExecutor(4) as several:
+        return list(several.map(both, rows))
 
 
 def _answer(client: Client, deployment: str, messages: Sequence[dict[str, str]]) -> str:
-    reply = client.chat.complete(deployment, messages, max_tokens=64, temperature=0)
+    reply = client.chat.complete(deployment, messages, max_tokens=_LONGEST, temperature=0)
     said = " ".join((reply.choices[0].message.content or "").split())
     return "".join(char if char.isprintable() else "?" for char in said)
 
 
-def _print(
-    args: argparse.Namespace,
+def _right(asked: Sequence[_Asked], who: str) -> int:
+    return sum(one.right(getattr(one, who)) for one in asked)
+
+
+def _as_json(
+    base: str,
     result: FineTuneResult,
     losses: _Losses,
     asked: Sequence[_Asked],
+    scores: Evaluation,
     seconds: float,
+) -> dict[str, Any]:
+    return {
+        "model": _MODEL,
+        "base": base,
+        "job": result.job,
+        "valid_loss": {"base": losses.base(), "tuned": losses.tuned()},
+        "right": {"base": _right(asked, "base"), "tuned": _right(asked, "tuned"), "of": len(asked)},
+        "answers": [asdict(one) for one in asked],
+        "evaluation": scores,
+        "seconds": round(seconds, 1),
+    }
+
+
+def _print(
+    base: str, losses: _Losses, asked: Sequence[_Asked], scores: Evaluation, seconds: float
 ) -> None:
-    right = {who: sum(one.right(getattr(one, who)) for one in asked) for who in ("base", "tuned")}
-    if args.json:
-        print_json(
-            {
-                "model": _MODEL,
-                "base": args.base,
-                "job": result.job,
-                "valid_loss": {"base": losses.base(), "tuned": losses.tuned()},
-                "right": {**right, "of": len(asked)},
-                "answers": [
-                    {
-                        "question": a.question,
-                        "expected": a.expected,
-                        "base": a.base,
-                        "tuned": a.tuned,
-                    }
-                    for a in asked
-                ],
-                "seconds": round(seconds, 1),
-            }
-        )
-        return
-    _print_answers(args.base, asked)
+    from maas_client.cli.evaluate import table
+
+    _print_answers(base, asked)
     print(f"validation loss: {_loss(losses.base())} before, {_loss(losses.tuned())} after")
-    print(
-        f"answers with the right facts: {right['base']} of {len(asked)} before, {right['tuned']} after"
-    )
-    print(f"{args.base} stood in for {_MODEL}{_NOISE.get(args.base, '')}; {seconds:.0f} s in all")
+    right = [_right(asked, who) for who in ("base", "tuned")]
+    print(f"answers with the right facts: {right[0]} of {len(asked)} before, {right[1]} after\n")
+    print(table(scores))
+    print(f"\n{base} stood in for {_MODEL}{_NOISE.get(base, '')}; {seconds:.0f} s in all")
 
 
 def _print_answers(base: str, asked: Sequence[_Asked]) -> None:

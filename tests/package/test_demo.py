@@ -46,6 +46,7 @@ def test_the_whole_road_and_nothing_is_left(room: Path) -> None:
     shown = json.loads(done.stdout)
     assert shown["valid_loss"]["tuned"] < shown["valid_loss"]["base"] - 1
     assert shown["right"]["of"] == len(shown["answers"]) >= 10
+    assert shown["evaluation"]["baseline"] == "base"
     assert shown["job"]["properties"]["maas_client.base"] == "tiny"
     assert "stands in" in done.stderr
     assert not left_behind(room)
