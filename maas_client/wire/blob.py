@@ -13,7 +13,6 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
-from xml.sax.saxutils import escape
 
 from maas_client.wire.azureml_models import DatastoreProperties
 from maas_client.wire.op import Op, Plane

@@ -9,9 +9,8 @@ import base64
 import hashlib
 import re
 from email.utils import format_datetime
-from html import unescape
+from html import escape, unescape
 from typing import Any
-from xml.sax.saxutils import escape
 
 import anyio.to_thread
 from starlette.responses import Response  # noqa: TID253 - only the server imports this
