@@ -5,16 +5,16 @@ from maas_client.dataset.codes._code import ERROR, WARNING, Code, Level
 _GOOD = (
     '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}'
 )
-_CONVERT = "Convert it: maas-client datasets convert FILE --to chat --out OUT.jsonl"
+_CONVERT = "Convert it: maas-client datasets convert FILE OUT.jsonl"
 _KEYLESS = "Azure ML skips a row without messages in silence."
 
 
-def _other_task(name: str, keys: str, example: str) -> Code:
+def _other_task(name: str, keys: str, example: str, hint: str = _CONVERT) -> Code:
     return Code(
         f"CHAT_SHAPE_{name}",
         ERROR,
         f"this is a row for another task ({keys}), not a chat",
-        _CONVERT,
+        hint,
         f"The keys are those of {keys}. Chat completion wants messages with roles. {_KEYLESS}",
         example,
         _GOOD,
@@ -103,11 +103,17 @@ CODES = (
         "classification: a text and a label",
         '{"text": "Great product", "label": "positive"}',
     ),
-    _other_task("TEXT", "plain text", '{"text": "Once upon a time ..."}'),
+    _other_task(
+        "TEXT",
+        "plain text",
+        '{"text": "Once upon a time ..."}',
+        "Plain text has no question and no answer: write chats, or train it as text elsewhere.",
+    ),
     _other_task(
         "BATCH",
         "a batch or fine-tuning request",
         '{"custom_id": "1", "method": "POST", "url": "/chat/completions", "body": {...}}',
+        "A request holds no answer to learn from: take the results that belong to it.",
     ),
     Code(
         "CHAT_ROLE_MISSING",

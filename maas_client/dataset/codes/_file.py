@@ -83,7 +83,7 @@ CODES = (
         "FILE_JSON_ARRAY",
         ERROR,
         "the file is one JSON array, not one object per line",
-        "Turn it into lines: maas-client datasets convert FILE --to chat --out OUT.jsonl",
+        "Turn it into lines: maas-client datasets convert FILE OUT.jsonl",
         "JSON Lines has no brackets around the rows and no commas between them. The services skip "
         "every line of such a file.",
         '[{"messages": [...]}, {"messages": [...]}]',
@@ -93,7 +93,7 @@ CODES = (
         "FILE_PRETTY_PRINTED",
         ERROR,
         "the objects are spread over several lines",
-        "Write each on a line of its own: maas-client datasets convert FILE --to chat --out OUT.jsonl",
+        "Write each on a line of its own: maas-client datasets convert FILE OUT.jsonl",
         "The file is JSON printed for people. JSON Lines wants one whole object per line; the services "
         "skip every line of such a file.",
         '{\n  "messages": [\n    ...\n  ]\n}',
@@ -103,7 +103,7 @@ CODES = (
         "FILE_CSV",
         ERROR,
         "the file is a table (CSV or TSV), not JSON Lines",
-        "Turn it into lines: maas-client datasets convert FILE --to chat --out OUT.jsonl",
+        "Turn it into lines: maas-client datasets convert FILE OUT.jsonl",
         "The first lines are column names and separated values.",
         "prompt,completion\nHi,Hello.",
         '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}',

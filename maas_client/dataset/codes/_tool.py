@@ -81,7 +81,7 @@ CODES = (
         "TOOL_FUNCTIONS_DEPRECATED",
         ERROR,
         "functions and function_call are the old form of tools",
-        "Convert it: maas-client datasets convert FILE --to chat --out OUT.jsonl",
+        "Convert it: maas-client datasets convert FILE OUT.jsonl",
         "Before tools there were functions, function_call and the role function. Templates of today's "
         "models know nothing of them and drop them.",
         '{"messages": [..., {"role": "assistant", "function_call": {...}}], "functions": [...]}',

@@ -1,0 +1,139 @@
+"""Bytes to lines: numbers as ``wc -l``, true offsets, flat memory, nothing read twice."""
+
+from __future__ import annotations
+
+import io
+import json
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maas_client.dataset import validate
+from maas_client.dataset.read import BadJson, Line, blocks, lines, parse, rows
+from tests.unit.dataset.corpus import CONTROLS, LINE_FAULTS, TWELVE, answer, file
+
+
+def read(data: bytes, *, limit: int = 1000, size: int = 7) -> list[tuple[int, int, bytes, bool]]:
+    found = []
+    for block in blocks(io.BytesIO(data), limit_bytes=limit, block_bytes=size):
+        at = block.offset
+        for no, line in enumerate(block.lines, block.no):
+            found.append((no, at, line, block.cut))
+            at += len(line)
+    return found
+
+
+@given(st.binary(max_size=200), st.integers(1, 50))
+def test_every_byte_is_in_one_line_at_its_place(data: bytes, size: int) -> None:
+    found = read(data, size=size)
+    mark = 3 if data.startswith(b"\xef\xbb\xbf") else 0
+    assert b"".join(line for _, _, line, _ in found) == data[mark:]
+    assert [no for no, _, _, _ in found] == list(range(1, len(found) + 1))
+    for _, at, line, _ in found:
+        assert data[at : at + len(line)] == line
+        assert b"\n" not in line[:-1]
+    raw = [block.raw for block in blocks(io.BytesIO(data), block_bytes=size)]
+    assert b"".join(raw) == data
+
+
+@given(st.lists(st.integers(0, 40), max_size=12), st.integers(1, 30), st.integers(5, 20))
+def test_a_line_over_the_limit_is_cut_and_the_next_is_whole(
+    sizes: list[int], size: int, limit: int
+) -> None:
+    written = [bytes([97 + n % 26]) * length for n, length in enumerate(sizes)]
+    data = b"".join(line + b"\n" for line in written)
+    found = read(data, size=size, limit=limit)
+    assert len(found) == len(written)
+    at = 0
+    for (_, offset, line, cut), whole in zip(found, written, strict=True):
+        assert offset == at
+        assert cut == (len(whole) > limit)
+        assert line.rstrip(b"\n") == whole[:limit]
+        at += len(whole) + 1
+
+
+def test_lines_end_at_line_feeds_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes("a\u2028b\x0bc\x0cd\x85e\rf\r\n\r\ng".encode())
+    assert list(lines(path)) == [
+        Line(1, 0, "a\u2028b\x0bc\x0cd\x85e\rf".encode()),
+        Line(2, 16, b""),
+        Line(3, 18, b"g"),
+    ]
+
+
+def test_a_mark_is_taken_off_the_first_line_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n")
+    assert list(lines(path)) == [Line(1, 3, b"a"), Line(2, 5, b"\xef\xbb\xbfb")]
+
+
+def test_a_line_longer_than_the_limit_is_not_held(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    with path.open("wb") as out:
+        for _ in range(40):
+            out.write(b"x" * (1 << 20))
+        out.write(b"\n" + TWELVE[0] + b"\n")
+    tracemalloc.start()
+    found = list(lines(path, limit_bytes=1 << 20))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [(line.no, line.cut, len(line.data)) for line in found] == [
+        (1, True, 1 << 20),
+        (2, False, len(TWELVE[0])),
+    ]
+    assert peak < 8 << 20
+
+
+def test_a_long_line_is_told_and_the_next_is_judged(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    long = answer("y" * (17 << 20))
+    path.write_bytes(file(*TWELVE, long, *TWELVE[:3]))
+    report = validate(path, content=False).files[0]
+    [problem] = [p for p in report.problems if p.severity == "error"]
+    assert (problem.code, problem.line, problem.column) == ("JSON_LINE_TOO_LONG", 13, 1)
+    assert problem.offset == len(file(*TWELVE))
+    assert (report.lines, report.examples) == (16, 15)
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"a", b"a\n", b"a\nb", b"\n\n\n", b"a\r\n"])
+def test_lines_are_counted_as_wc_does_and_the_last_one_too(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(data)
+    wanted = data.count(b"\n") + (bool(data) and not data.endswith(b"\n"))
+    assert validate(path).files[0].lines == wanted
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_rows_are_all_rows_of_good_files(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(CONTROLS[name])
+    found = list(rows(path))
+    assert [row for _, row in found] == [json.loads(line.data) for line in lines(path)]
+    assert [line for line, _ in found] == list(lines(path))
+
+
+def test_rows_are_those_that_validate_accepts_for_local(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(file(*[each for f in LINE_FAULTS for each in (f.line, TWELVE[3])]))
+    report = validate(path, target="local").files[0]
+    found = [line.no for line, _ in rows(path)]
+    assert report.examples == len(found)
+    for at, fault in enumerate(LINE_FAULTS):
+        alone = tmp_path / "one.jsonl"
+        alone.write_bytes(file(TWELVE[0], fault.line))
+        accepted = validate(alone, target="local", content=False).files[0].examples == 2
+        assert (2 * at + 1 in found) == accepted, fault.name
+
+
+def test_parse_is_strict() -> None:
+    assert parse(b' {"a": [1, "\\u00e4", null]} ') == {"a": [1, "ä", None]}
+    for fault in LINE_FAULTS:
+        if fault.code.startswith("JSON_") and fault.severity == "error":
+            with pytest.raises(BadJson) as caught:
+                parse(fault.line)
+            assert caught.value.code == fault.code
+            assert caught.value.byte_column == fault.offset + 1

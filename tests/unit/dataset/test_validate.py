@@ -1,0 +1,190 @@
+"""The report as a whole: what cannot be opened, what the service would do, what is kept of much."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from maas_client.dataset import validate
+from maas_client.dataset._schemas import REPORT, schema
+from maas_client.dataset.repeats import repeated
+from maas_client.dataset.tally import IN_ALL, PER_CODE
+from maas_client.errors import ConfigError, DatasetError
+from tests.unit.dataset.corpus import ANSWER, GOOD, LINE_FAULTS, TWELVE, USER, file, good, row, said
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "train.jsonl"
+
+
+def test_the_report_has_its_fixed_shape(path: Path) -> None:
+    from jsonschema import Draft202012Validator
+
+    path.write_bytes(file(*[fault.line for fault in LINE_FAULTS], *TWELVE))
+    report = validate(path)
+    Draft202012Validator(schema(REPORT)).validate(json.loads(report.model_dump_json()))
+    assert report.files[0].sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert report.files[0].bytes == path.stat().st_size
+    assert [p.line for p in report.files[0].problems] == sorted(
+        p.line for p in report.files[0].problems
+    )
+
+
+def test_a_file_that_is_not_there_is_a_problem_and_no_exception(path: Path) -> None:
+    for name in (str(path), f"{path}\0", f"{path}/x", "x" * 5000):
+        report = validate(name)
+        assert not report.ok
+        assert set(report.files[0].counts) <= {"FILE_NOT_FOUND", "FILE_UNREADABLE"}
+
+
+def test_a_folder_a_pipe_and_a_device_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for name in (tmp_path, tmp_path / "pipe.jsonl", Path("/dev/zero")):
+        assert validate(name).files[0].counts == {"FILE_NOT_REGULAR": 1}
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
+def test_a_file_without_permission_is_a_problem(path: Path) -> None:
+    path.write_bytes(file(*TWELVE))
+    path.chmod(0)
+    assert validate(path).files[0].counts == {"FILE_UNREADABLE": 1}
+
+
+def test_a_file_that_grows_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from maas_client.dataset import run
+
+    path.write_bytes(file(*TWELVE))
+    look = run.FileCheck._look
+
+    def look_and_grow(check: run.FileCheck, opened: object, size: int) -> None:
+        look(check, opened, size)  # type: ignore[arg-type] # as it came
+        with path.open("ab") as more:
+            more.write(file(GOOD))
+
+    monkeypatch.setattr(run.FileCheck, "_look", look_and_grow)
+    report = validate(path)
+    assert report.files[0].counts["FILE_CHANGED"] == 1
+    assert not report.ok
+
+
+def test_nothing_and_nonsense_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no file"):
+        validate()
+    with pytest.raises(ConfigError, match="azureml, foundry, local"):
+        validate("x.jsonl", target="azure")  # type: ignore[arg-type] # that is the point
+    with pytest.raises(ConfigError, match="Phi-3-mini"):
+        validate("x.jsonl", model="Phi-3-minni-4k-instruct")
+
+
+def test_raise_if_invalid_carries_the_report(path: Path) -> None:
+    path.write_bytes(file(*TWELVE, b"{"))
+    with pytest.raises(DatasetError, match="line 13") as caught:
+        validate(path).raise_if_invalid()
+    assert caught.value.report is not None
+
+
+def test_counts_are_complete_and_problems_capped(path: Path) -> None:
+    bad = [fault.line for fault in LINE_FAULTS if len(fault.line) < 2000]
+    path.write_bytes(file(*bad * 40))
+    start = time.process_time()
+    report = validate(path).files[0]
+    assert time.process_time() - start < 10
+    assert len(report.problems) <= IN_ALL
+    assert report.counts["CHAT_SHAPE_DPO"] == 80
+    shown = sum(p.code == "CHAT_SHAPE_DPO" for p in report.problems)
+    assert shown <= PER_CODE
+    assert report.stats["not_shown"]["CHAT_SHAPE_DPO"] == 80 - shown
+    assert len(report.model_dump_json()) < 1 << 20
+
+
+def test_the_service_counts_as_it_counts(path: Path) -> None:
+    path.write_bytes(
+        file(*TWELVE[:9], b"{", b'{"id": 1}', b"", row(USER), row(USER, said("bot", "x")))
+    )
+    said_ = validate(path).files[0].stats["service"]
+    assert (said_["rows"], said_["rows_skipped"], said_["rows_dropped"]) == (10, 2, 1)
+    assert said_["blank_lines"] == 1
+    assert "SERVICE_TOO_FEW_ROWS" not in validate(path).files[0].counts
+    assert all(limit["source"].startswith("http") and limit["as_of"] for limit in said_["limits"])
+
+
+def test_the_last_fifth_is_told(path: Path) -> None:
+    path.write_bytes(file(*[good(n) for n in range(100)]))
+    split = validate(path).files[0].stats["service"]["validation_split"]
+    assert split == {"rows": 20, "first_row": 81, "shuffled": False}
+    both = validate(path, validation=path)
+    assert "validation_split" not in both.files[0].stats["service"]
+    assert both.files[1].counts["QUALITY_LEAKAGE"] == 100
+
+
+@pytest.mark.parametrize(
+    ("target", "size", "code", "severity"),
+    [
+        ("azureml", 600, "SERVICE_FILE_TOO_LARGE", "error"),
+        ("foundry", 600, "SERVICE_UPLOADS_ONLY", "warning"),
+        ("foundry", 6000, "SERVICE_FILE_TOO_LARGE", "error"),
+        ("local", 6000, None, None),
+    ],
+)
+def test_ceilings_by_target(target: str, size: int, code: str | None, severity: str | None) -> None:
+    from maas_client.dataset.rulebook import rulebook
+    from maas_client.dataset.service import Service
+
+    service = Service(rulebook(target))
+    service.accepted(1000)
+    said_ = [each.code for each in service.finish(size=size << 20, examples=1000)]
+    assert said_ == ([code] if code else [])
+    if code:
+        assert rulebook(target).severity(code) == severity
+    assert service.stats(size=size << 20)["route"] == {"foundry": "uploads"}.get(target, "blob")
+
+
+def test_system_messages_of_a_template_without_them_are_told_once(path: Path) -> None:
+    path.write_bytes(file(*[good(n) for n in range(60)]))
+    report = validate(path, model="Phi-3-medium-4k-instruct").files[0]
+    assert report.ok
+    assert report.counts["CHAT_SYSTEM_MERGED"] == 60
+    assert [p.line for p in report.problems if p.code == "CHAT_SYSTEM_MERGED"] == [1]
+
+
+def test_repeated_lines_are_told_without_looking_at_rows(path: Path) -> None:
+    path.write_bytes(file(*[good(n) for n in range(60)], b"", good(7)) + good(9))
+    report = validate(path, content=False).files[0]
+    found = [(p.line, p.message) for p in report.problems if p.code == "QUALITY_DUPLICATE"]
+    assert [line for line, _ in found] == [62, 63]
+    assert found[0][1].endswith("line 8")
+
+
+def test_repeats_among_many_are_found() -> None:
+    from array import array
+
+    hashes = array("q", range(-100_000, 100_000))
+    hashes.extend([5, -7, 5])
+    assert repeated(hashes) == {5, -7}
+
+
+def test_microsofts_own_sample_and_real_chats_are_valid() -> None:
+    shared = Path(__file__).parents[4] / "shared" / "data"
+    files = sorted(shared.glob("*.jsonl"))
+    if not files:
+        pytest.skip("the shared data sets are not on this machine")
+    for target in ("azureml", "foundry", "local"):
+        for each in files:
+            report = validate(each, target=target).files[0]  # type: ignore[arg-type] # a Literal
+            assert report.ok
+            assert not [
+                c for c in report.counts if c.startswith(("FILE_", "JSON_", "CHAT_", "TOOL_"))
+            ]
+            assert report.examples == report.lines
+
+
+def test_weighted_answers_are_examples(path: Path) -> None:
+    weighted = row(USER, said("assistant", "No.", weight=0), USER, {**ANSWER, "weight": 1})
+    path.write_bytes(file(*[weighted] * 12))
+    assert validate(path).files[0].examples == 12
