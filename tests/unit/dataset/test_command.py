@@ -1,0 +1,120 @@
+"""``maas-client validate``: what it prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from maas_client.cli import main
+from tests.unit.dataset.corpus import GOOD, TWELVE, answer, file
+
+
+@pytest.fixture(autouse=True)
+def _quiet_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    monkeypatch.delenv("MAAS_DEBUG", raising=False)
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> str:
+    path = tmp_path / "good.jsonl"
+    path.write_bytes(file(*TWELVE))
+    return str(path)
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> str:
+    path = tmp_path / "bad,1.jsonl"
+    path.write_bytes(file(*TWELVE, answer(""), GOOD.replace(b"Sehr", b"\xffSehr")))
+    return str(path)
+
+
+Output = pytest.CaptureFixture[str]
+
+
+def test_json_is_the_fixed_shape_and_nothing_else(good: str, bad: str, capsys: Output) -> None:
+    assert main(["validate", good, bad, "--json"]) == 3
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["ok"] is False
+    assert [each["ok"] for each in printed["files"]] == [True, False]
+    first = next(p for p in printed["files"][1]["problems"] if p["severity"] == "error")
+    assert first["code"] == "CHAT_CONTENT_EMPTY"
+    assert (first["line"], first["pointer"]) == (13, "/messages/2/content")
+    assert set(first) == {
+        *("code", "severity", "line", "column", "offset", "pointer", "message", "hint"),
+    }
+
+
+def test_a_good_file_ends_with_0(good: str, capsys: Output) -> None:
+    assert main(["validate", good]) == 0
+    assert f"{good}: valid; 12 of 12 lines" in capsys.readouterr().out
+
+
+def test_lines_for_a_pipe_name_the_place(bad: str, capsys: Output) -> None:
+    assert main(["validate", bad]) == 3
+    out = capsys.readouterr().out
+    assert f"{bad}:13:" in out
+    assert "error CHAT_CONTENT_EMPTY content is empty. Fill it" in out
+    assert "NOT VALID" in out
+    assert "unendlich" not in out, "the text of a row goes to the person's own terminal alone"
+
+
+def test_ignore_and_warn_are_the_way_past(bad: str, capsys: Output) -> None:
+    assert main(["validate", bad, "--ignore", "JSON_UTF8", "--warn", "CHAT_CONTENT_EMPTY"]) == 0
+    assert "1 ignored" in capsys.readouterr().out
+    assert main(["validate", bad, "--ignore", "JSON_UFT8"]) in (1, 2)
+    assert "JSON_UTF8" in capsys.readouterr().err
+
+
+def test_github_gets_annotations(bad: str, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert main(["validate", bad]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert any(
+        line.startswith(f"::error file={bad.replace(',', '%2C')},line=13,col=")
+        and ",title=CHAT_CONTENT_EMPTY::content is empty. Fill it" in line
+        for line in lines
+    )
+
+
+def test_a_missing_file_is_named(tmp_path: Path, capsys: Output) -> None:
+    assert main(["validate", str(tmp_path / "none.jsonl")]) == 3
+    assert "FILE_NOT_FOUND there is no such file" in capsys.readouterr().out
+
+
+def test_the_mask_shows_what_is_learned(good: str, capsys: Output) -> None:
+    assert main(["validate", good, "--show-mask", "--rows", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "⟦Es ist 0. 🙂<|end|>⟧" in out
+    assert main(["validate", good, "--show-mask", "--json", "--model", "Phi-3-mini"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 3
+    learned = [part["text"] for part in rows[1]["segments"] if part["learned"]]
+    assert learned == ["Es ist 2. 🙂<|end|>\n"] or learned == ["Es ist 2. 🙂<|end|>"]
+
+
+def test_a_terminal_sees_the_line_and_a_caret(
+    bad: str, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from maas_client.cli import _report
+    from maas_client.dataset import validate
+
+    monkeypatch.setenv("COLUMNS", "160")
+    _report.draw(validate(bad))
+    lines = capsys.readouterr().out.splitlines()
+    at = next(n for n, line in enumerate(lines) if "CHAT_CONTENT_EMPTY" in line)
+    assert '"content": ""' in lines[at + 1]
+    caret = lines[at + 2].index("^")
+    assert lines[at + 1][caret : caret + 2] == '""'
+
+
+def test_no_byte_of_a_row_can_move_the_cursor(tmp_path: Path, capsys: Output) -> None:
+    from maas_client.cli import _report
+    from maas_client.dataset import validate
+
+    path = tmp_path / "evil.jsonl"
+    path.write_bytes(file(*TWELVE, answer("\x1b[2J\x1b]0;x\x07").replace(b"\\u001b", b"\x1b")))
+    _report.draw(validate(path))
+    assert "\x1b[2J" not in capsys.readouterr().out
