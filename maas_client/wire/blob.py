@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import re
 from datetime import UTC, datetime, timedelta
+from html import escape
 from typing import Any
 from urllib.parse import urlencode
 
