@@ -92,7 +92,9 @@ def put(call: Call) -> Response:
     call.services.provision(SCOPE, fact.key)
     shown = _document(call, fact)
     shown["properties"]["provisioningState"] = "Creating"
-    return JSONResponse(shown, 201, {"Azure-AsyncOperation": _operation(call, operation)})
+    return JSONResponse(
+        shown, 201, {"Azure-AsyncOperation": _operation(call, operation), "Retry-After": "1"}
+    )
 
 
 def _operation(call: Call, own: str) -> str:

@@ -13,6 +13,8 @@ from maas_client.wire import azureml as ops
 from maas_client.wire.op import Op, expand
 
 _RETRY_S = "1"
+_SOON = {"Retry-After": _RETRY_S}
+"""Without it azure-core waits 30 s between two looks."""
 DONE = "done"
 """Stands for an operation that was over when it was answered."""
 
@@ -39,11 +41,12 @@ def async_operation(call: Call, operation: str) -> dict[str, str]:
     """Return the headers of an answer whose end is found behind ``Azure-AsyncOperation``."""
     return {
         "Azure-AsyncOperation": _url(call, ops.OPERATION_STATUS, operation),
+        **_SOON,
         "x-ms-async-operation-timeout": "PT1H",
     }
 
 
-def status(call: Call) -> dict[str, Any]:
+def status(call: Call) -> Response:
     """GET behind ``Azure-AsyncOperation``."""
     found = call.services.endpoints.operation(call.path["operation"])
     body = {
@@ -56,7 +59,7 @@ def status(call: Call) -> dict[str, Any]:
         body["endTime"] = found.body["ended"]
     if "error" in found.body:
         body["error"] = found.body["error"]
-    return body
+    return JSONResponse(body, headers=_SOON if found.state == "InProgress" else {})
 
 
 def result(call: Call) -> Response:
