@@ -83,9 +83,11 @@ def job(base: bases.Base, method: str, data: Path, out: Path, batch: int) -> dic
         input=json.dumps(spec),
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         env=env,
     )
+    if ran.returncode:
+        raise SystemExit(ran.stderr[-2000:])
     told = json.loads(ran.stdout.splitlines()[-1])
     by_kind: dict[str, list[dict[str, Any]]] = {}
     for event in told["events"]:

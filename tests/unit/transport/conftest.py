@@ -64,7 +64,9 @@ class Scripted:
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # close alone leaves a blocked accept listening
+            self._listener.shutdown(
+                socket.SHUT_RDWR
+            )  # close alone leaves a blocked accept listening
         self._listener.close()
         self._thread.join(5)
 
