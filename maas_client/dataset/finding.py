@@ -94,19 +94,6 @@ class Block:
             self._starts = list(accumulate((len(x) + 1 for x in self.lines), initial=0))
         return self._starts
 
-    def holding(self, needle: bytes, haystack: bytes) -> set[int]:
-        """Return the indices of the lines in which ``haystack`` holds ``needle``.
-
-        ``haystack`` is ``joined`` itself or a translation of it that kept every byte's place.
-        """
-        found: set[int] = set()
-        at = haystack.find(needle)
-        while at >= 0:
-            index = bisect_right(self.starts(), at) - 1
-            found.add(index)
-            at = haystack.find(needle, self.starts()[index + 1])
-        return found
-
     def lines_at(self, places: Iterable[int]) -> set[int]:
         """Return the indices of the lines at these places of ``joined``."""
         return {bisect_right(self.starts(), at) - 1 for at in places}

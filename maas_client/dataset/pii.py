@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
 from maas_client.dataset.finding import Block, Finding, Row, strings
+from maas_client.dataset.sieve import Holds, Sieve, compiled
 
 _EMAIL = re.compile(r"@(?:[^\W_](?:[^\W_]|-){0,62}\.){1,8}[^\W\d_]{2,24}(?![^\W_])")
 _NUMBER = re.compile(r"[0-9][0-9 .()/\-]{5,}[0-9]")
@@ -149,7 +151,7 @@ class Pii:
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
     ) -> tuple[Finding, ...]:
         """Count; what was found is told at the end."""
-        for index in _suspects(Block(lines)):
+        for index in _suspects(lines):
             seen = {code for _, text in strings(rows[index]) for code in kinds(text)}
             for code in seen:
                 self._rows[code] = self._rows.get(code, 0) + 1
@@ -169,19 +171,30 @@ class Pii:
 
 
 _DIGITS = bytes(48 if 48 <= c < 58 else c if c in b" -.:" else 97 for c in range(256))
-_DOTTED = re.compile(rb"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
-_PLUS = re.compile(rb"\+[0-9]{1,3}[ .\-/(]{1,2}[0-9(]|\+[0-9]{8}")
 _GROUPS = re.compile(
     rb"0000(?:(?<=[^0]000[ .-]0000)|(?<=[^0]00-0000)|0{6}|[ -]0000[ -]00|[ -]000000|:[0a:])"
 )
 """Digits as they stand together in phone, card and account numbers and in IPv6 addresses."""
 
 
-def _suspects(block: Block) -> set[int]:
+@lru_cache(maxsize=1)
+def _sieves() -> tuple[Sieve, Holds]:
+    """Return what finds lines with personal data, and what tells if there are longer numbers."""
+    rough = (
+        r"[A-Za-z0-9_%+\x80-\x{10ffff}-]@[^\s]",
+        r"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]",
+        r"\+[0-9]{1,3}[ .\-/(]{1,2}[0-9(]|\+[0-9]{8}",
+        r"u002[bB][0-9]{2}",
+    )
+    return Sieve(*rough), compiled("[0-9]{4}")
+
+
+def _suspects(lines: Sequence[bytes]) -> set[int]:
     """Return the indices of the lines that may hold personal data."""
-    joined = block.joined
-    digits = joined.translate(_DIGITS)
-    suspects = block.holding(b"@", joined)
-    for pattern, text in ((_DOTTED, joined), (_PLUS, joined), (_GROUPS, digits)):
-        suspects |= block.lines_at(match.start() for match in pattern.finditer(text))
+    block = Block(lines)
+    sieve, has_numbers = _sieves()
+    suspects = sieve(lines, block.joined)
+    if has_numbers(block.joined.decode("utf-8", "replace")):
+        digits = block.joined.translate(_DIGITS)
+        suspects |= block.lines_at(match.start() for match in _GROUPS.finditer(digits))
     return suspects

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from maas_client.dataset.finding import Finding, Row, strings, texts_of
+from maas_client.dataset.sieve import Sieve
 
 _HANGING = re.compile(
     r"an?|the|and|as|at|because|but|by|for|from|if|into?|is|of|on|or|our|so|than|that|their|then|to|"
@@ -142,12 +144,9 @@ class Quality:
         answers = [
             texts[-1] if texts is not None else _answer(rows[at]) for at, texts in enumerate(talks)
         ]
-        found = [
-            Finding(code, numbers[at], _last(rows[at]))
-            for at, code in sorted(set(_faults(answers)))
-        ]
-        for at in _broken(talks):
-            found += _mojibake(rows[at], numbers[at])
+        found: list[Finding] = []
+        for at in _suspects(lines, answers):
+            found += _look(rows[at], numbers[at], answers[at])
         for at, answer in enumerate(answers):
             last = answer[-1:]
             if last in _PLAIN_ENDS:
@@ -190,29 +189,36 @@ def _last(row: Row) -> str:
     return f"/messages/{len(row['messages']) - 1}/content"
 
 
-def _faults(answers: list[str]) -> Iterator[tuple[int, str]]:
-    """Yield the index of each answer that is a refusal or has a placeholder, and the code."""
-    for at, answer in enumerate(answers):
-        if answer[:1] in _REFUSAL_STARTS and refusal(answer):
-            yield at, "QUALITY_REFUSAL"
-        if len(answer) < _STAND_IN and placeholder(answer):
-            yield at, "QUALITY_PLACEHOLDER"
-    for mark, gap in _GAPS:
-        for at in [at for at, answer in enumerate(answers) if mark in answer]:
-            if len(answers[at]) >= _STAND_IN and gap.search(answers[at]):
-                yield at, "QUALITY_PLACEHOLDER"
+@lru_cache(maxsize=1)
+def _sieve() -> Sieve:
+    """Find lines that may hold a gap or mojibake; the latter as characters or as JSON escapes."""
+    return Sieve(
+        r"\[\s*(?i:insert|enter|your|todo|placeh|name |date |add|fill|compan|custom|link|url)",
+        r"<\s*(?i:insert|your|placeh|todo|enter|fill)",
+        r"\{\{",
+        r"orem ipsum",
+        r"TODO",
+        "[\N{REPLACEMENT CHARACTER}ïâÃÂÄÅÐÑð]",
+        r"\\u(?:00(?:[cC][2-5]|[dD][01]|[eE]2|[eE][fF]|[fF]0)|[fF][fF][fF][dD])",
+    )
 
 
-def _broken(talks: Sequence[list[str] | None]) -> Iterator[int]:
-    """Yield the indices of rows that may hold mojibake."""
-    wide = [text for texts in talks if texts is not None for text in texts if not text.isascii()]
-    marked = any(mark in text for mark in _MOJIBAKE_MARKS for text in wide)
-    for at, texts in enumerate(talks if marked or None in talks else ()):
-        if texts is None or any(map(mojibake, texts)):
-            yield at
+def _suspects(lines: Sequence[bytes], answers: list[str]) -> list[int]:
+    """Return the indices of the rows to look at one by one."""
+    some = _sieve()(lines)
+    some.update(
+        at
+        for at, answer in enumerate(answers)
+        if answer[:1] in _REFUSAL_STARTS or len(answer) < _STAND_IN
+    )
+    return sorted(some)
 
 
-def _mojibake(row: Row, number: int) -> Iterator[Finding]:
+def _look(row: Row, number: int, answer: str) -> Iterator[Finding]:
+    """Yield what is wrong with a row, but for how it ends."""
+    for code, holds in (("QUALITY_REFUSAL", refusal), ("QUALITY_PLACEHOLDER", placeholder)):
+        if holds(answer):
+            yield Finding(code, number, _last(row))
     for pointer, text in strings(row["messages"], "/messages"):
         if mojibake(text):
             yield Finding("QUALITY_MOJIBAKE", number, pointer)

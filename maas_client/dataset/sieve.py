@@ -1,0 +1,41 @@
+"""Which lines of a block need a closer look: many patterns, a fraction of a nanosecond per byte.
+
+The engine is the one that pydantic brings along for its own patterns (Rust's regex crate): it finds
+a pattern that begins with a literal or a rare character by comparing 16 or 32 bytes at once. So each
+pattern is matched by itself over a whole block, and over its lines only where the block has it. Two
+dozen such passes cost less than one pass of an automaton that looks for all of them, or one search
+of Python's for a single word. Patterns must not match a line feed, and cannot look around.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Annotated
+
+Holds = Callable[[str], bool]
+
+
+@lru_cache(maxsize=128)
+def compiled(pattern: str) -> Holds:
+    """Return a function that tells whether a text holds a pattern (Rust's syntax)."""
+    from pydantic import StringConstraints, TypeAdapter
+
+    strings = TypeAdapter(Annotated[str, StringConstraints(pattern=pattern)])
+    return strings.validator.isinstance_python
+
+
+class Sieve:
+    """Some patterns, ready to be looked for."""
+
+    def __init__(self, *patterns: str) -> None:
+        self._holds = [compiled(pattern) for pattern in patterns]
+
+    def __call__(self, lines: Sequence[bytes], joined: bytes | None = None) -> set[int]:
+        """Return the indices of the lines that hold a pattern; ``joined`` are the lines as one."""
+        whole = (b"\n".join(lines) if joined is None else joined).decode("utf-8", "replace")
+        found = [holds for holds in self._holds if holds(whole)]
+        if not found:
+            return set()
+        texts = [line.decode("utf-8", "replace") for line in lines]
+        return {at for holds in found for at, text in enumerate(texts) if holds(text)}
