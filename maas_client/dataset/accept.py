@@ -22,6 +22,7 @@ import msgspec
 
 from maas_client.dataset.rulebook import Rulebook
 from maas_client.dataset.rules import row_faults
+from maas_client.dataset.sieve import compiled
 from maas_client.dataset.strict import REFUSED
 
 Row = dict[str, Any]
@@ -228,8 +229,8 @@ def _unexplained(
     many in all lines, then there are as many in each.
     """
     inside = sum([m.content.count('"') for at in more for m in talks[at]])
-    hidden = any(rb"\u0022" in lines[at] for at in more)
-    if not hidden and inside == sum([excess[at] for at in more]):
+    said = b"".join([lines[at] for at in more]).decode()
+    if not compiled(r"\\u0022")(said) and inside == sum([excess[at] for at in more]):
         return set()
     if len(more) == 1:
         return set(more)
