@@ -52,7 +52,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=_positive, help="threads of each training process")
     parser.add_argument("--max-jobs", type=_positive, default=1, help="jobs that train at once")
     parser.add_argument(
-        "--retention", type=float, metavar="DAYS", help="forget jobs that ended longer ago"
+        "--retention", type=_days, metavar="DAYS", help="forget jobs that ended longer ago"
     )
     parser.add_argument("--reset", action="store_true", help="begin with an empty state directory")
 
@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if args.print_env and not args.proxy:
         raise ConfigError("--print-env prints a proxy's variables", hint="Add --proxy.")
     check_extra(args.engine)
+    from maas_client.local.choice import check_base
     from maas_client.local.server import Server
 
     settings = Settings.load(state_dir=args.state_dir)
@@ -85,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
         tls=args.tls,
         proxy=args.proxy,
     )
+    if config.engine == "peft":
+        check_base(config)
     logging.getLogger("maas_client").setLevel(logging.INFO)
     server = Server(config)
 
@@ -130,6 +133,16 @@ def _port(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text) < 65536:
         return int(text)
     raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
+    if 0 <= days < 1e6:
+        return days
+    raise argparse.ArgumentTypeError("a number of days")
 
 
 def _positive(text: str) -> int:

@@ -28,6 +28,15 @@ def base_for(model: str, config: ServerConfig) -> dict[str, Any]:
         raise user_error(str(error), target="model") from error
 
 
+def check_base(config: ServerConfig) -> None:
+    """Raise ``MaasError`` at the start for a base that no job could run on."""
+    from maas_client.local import bases
+
+    if config.base not in ("auto", bases.TINY):
+        folder = config.cache_dir or Settings.load().cache_path()
+        bases.resolve("Phi-4-mini-instruct", config.base, folder)
+
+
 def _known(model: str) -> None:
     from maas_client.catalog import find
     from maas_client.chat import template_for

@@ -236,6 +236,9 @@ def _stamped(send: Send, request_id: str, asked: Mapping[str, list[str]], path: 
     return stamped
 
 
-def allowed_hosts(port: int) -> frozenset[str]:
-    """Return the Host values of the plain port: loopback names with the port."""
-    return frozenset(f"{name}:{port}" for name in hosts.LOOPBACK)
+def allowed_hosts(port: int, host: str) -> frozenset[str]:
+    """Return the Host values of the plain port: loopback names, and the one it listens on."""
+    own = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    names = hosts.LOOPBACK | {own.lower()}
+    bare = names if port in (80, 443) else frozenset()
+    return frozenset(f"{name}:{port}" for name in names) | bare

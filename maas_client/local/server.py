@@ -107,7 +107,7 @@ class Server:
             return list(found.body["keys"]) if found else []
 
         return Rules(
-            hosts=allowed_hosts(self.port) if local else None,
+            hosts=allowed_hosts(self.port, self.config.host) if local else None,
             api_key=self.config.api_key,
             secret=self.services.secret,
             endpoint_keys=keys,

@@ -6,6 +6,7 @@ its workers do through ``began``, ``record``, ``complete``, ``fail`` and ``crash
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,8 @@ from maas_client.local.files import Files, folder_of, new_id
 from maas_client.local.lifecycle import ALIVE, TERMINAL, WAITING, may
 from maas_client.local.refusal import not_found, user_error
 from maas_client.local.store import Fact, Point, Store, Writer
+
+_LOG = logging.getLogger(__name__)
 
 
 class Ref(NamedTuple):
@@ -312,6 +315,7 @@ class Jobs:
         assert may(str(job.state), state), f"{job.state} -> {state}"
         facts.put("job", *ref, {**job.body, **changes}, state)
         facts.add_event(job.body["id"], _status(state))
+        _LOG.info("job %s: %s", job.body["name"], state)
         return state
 
 

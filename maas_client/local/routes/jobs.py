@@ -107,11 +107,22 @@ def document(call: Call, fact: Fact) -> dict[str, Any]:
             **sent,
             "status": fact.state,
             "outputs": _outputs(call, fact),
-            "properties": {**(sent.get("properties") or {}), **body["properties"]},
+            "properties": {
+                **(sent.get("properties") or {}),
+                **body["properties"],
+                **_learned(body),
+            },
             "services": _services(call, ws, body["name"]),
         },
         "systemData": system_data(body["created"]),
     }
+
+
+def _learned(body: dict[str, Any]) -> dict[str, str]:
+    """Return what training told at its end; properties are strings."""
+    told = body.get("result") or {}
+    kept = {"trained_tokens": told.get("trained_tokens"), "steps": told.get("steps")}
+    return {f"maas_client.{k}": str(v) for k, v in kept.items() if v is not None}
 
 
 def _outputs(call: Call, fact: Fact) -> dict[str, Any]:

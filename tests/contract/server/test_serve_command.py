@@ -116,6 +116,13 @@ def test_a_wide_bind_with_a_key(tmp_path):
         assert ws(told["url"], Authorization="Bearer x") == 401
 
 
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1", "localhost"])
+def test_other_loopback_addresses(tmp_path, host):
+    with serving(tmp_path, "--host", host) as (told, _):
+        assert ws(told["url"], Authorization="Bearer x") == 200
+        assert ws(told["url"], Authorization="Bearer x", Host="evil.example") == 421
+
+
 def fails(*args: object) -> tuple[int, str]:
     done = subprocess.run(command(*args), capture_output=True, text=True, timeout=60)
     assert done.stdout == ""
@@ -135,6 +142,9 @@ def test_what_cannot_be_is_one_sentence(tmp_path):
     assert fails("--port", "70000")[0] == 2
     assert fails("--engine", "magic")[0] == 2
     assert fails("--max-jobs", "0")[0] == 2
+    assert fails("--retention", "nan")[0] == 2
+    code, text = fails("--engine", "peft", "--base", "no-such-base", "--state-dir", tmp_path / "a")
+    assert (code, "there is no base 'no-such-base'" in text) == (1, True)
 
 
 def test_a_taken_port_and_a_taken_directory(tmp_path):
