@@ -37,6 +37,11 @@ class Engine:
         """Return this process's number; 0 writes and reports."""
         return int(self._accelerator.process_index)
 
+    @property
+    def processes(self) -> int:
+        """Return how many processes run side by side."""
+        return int(self._accelerator.num_processes)
+
     def accumulate_until(self, last: bool) -> AbstractContextManager[None]:
         """Put off the exchange of gradients until the ``last`` part of a step."""
         alone = self._accelerator.num_processes == 1

@@ -11,7 +11,7 @@ from torch import nn  # noqa: TID253 - this module is imported by the training p
 
 from maas_client.chat import TEMPLATES, Template
 from maas_client.dataset import read
-from maas_client.errors import DatasetError
+from maas_client.errors import ConfigError, DatasetError
 from maas_client.local import durable
 from maas_client.local.peft import adapters, loading, recipe
 from maas_client.local.peft.adapters import Coverage
@@ -27,6 +27,7 @@ from maas_client.local.peft.packs import (
     total_steps,
 )
 from maas_client.local.peft.recipe import Recipe
+from maas_client.local.peft.samples import Sample, choose
 from maas_client.local.peft.train import Run, optimizer_for
 
 
@@ -88,6 +89,7 @@ class Job:
     engine: Engine
     run: Run
     mark: str
+    samples: list[Sample]
     warnings: list[str] = field(default_factory=list)
     seen_tokens: int = 0
 
@@ -116,6 +118,11 @@ class Job:
         learner = Learner(adapted)
         optimizer = optimizer_for(learner, asked)
         engine = Engine.start(learner, optimizer, device)
+        if engine.processes != asked.processes:
+            raise ConfigError(
+                f"the recipe wants {asked.processes} processes, and {engine.processes} run here",
+                hint="Leave out processes, num_nodes_finetune and number_of_gpu_to_use_finetuning.",
+            )
         return cls(
             spec=spec,
             recipe=asked,
@@ -134,7 +141,8 @@ class Job:
             engine=engine,
             run=Run(total=total_steps(len(examples), asked)),
             mark=fingerprint(_identity(spec, asked)),
-            warnings=[warning] if warning else [],
+            samples=_samples(spec, template, asked),
+            warnings=[text for text in (warning, *_unmet(asked, device)) if text],
         )
 
     @property
@@ -202,6 +210,22 @@ def _read(
 ) -> tuple[list[Example], Tally]:
     rows = ((line.no, row) for line, row in read.rows(path))
     return encode(rows, tokenizer, template, longest)
+
+
+def _samples(spec: Mapping[str, Any], template: Template, asked: Recipe) -> list[Sample]:
+    if not spec.get("validation") or asked.evaluate == "disable":
+        return []
+    return choose((row for _, row in read.rows(spec["validation"])), template)
+
+
+def _unmet(asked: Recipe, device: str) -> list[str]:
+    """Return what a user asked for that means nothing here."""
+    said = []
+    if asked.precision == "16" and device == "cpu":
+        said.append("Precision 16 is for GPUs: on this CPU the run computes in float32.")
+    if asked.deepspeed_stage and asked.processes == 1:
+        said.append("DeepSpeed has nothing to divide in one process: the run goes without it.")
+    return said
 
 
 def _identity(spec: Mapping[str, Any], asked: Recipe) -> dict[str, Any]:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch  # noqa: TID253 - this module is imported by the training process only
+from torch import nn  # noqa: TID253 - see above
 
 from maas_client.errors import MaasError
 from maas_client.local.bases import Base
-from maas_client.local.peft import checkpoints, saving
+from maas_client.local.peft import checkpoints, samples, saving
 from maas_client.local.peft.examples import Tally
 from maas_client.local.peft.job import Job, Validation
 from maas_client.local.peft.learner import Learner
@@ -40,7 +42,6 @@ def run(spec: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> None:
     """Train what ``spec`` asks for and tell how it goes; see the module's docstring."""
     try:
         torch.set_num_threads(int(spec.get("threads") or torch.get_num_threads()))
-        torch.use_deterministic_algorithms(True, warn_only=True)
         _run(Job.prepare(spec), emit, cancelled)
     except MaasError as error:
         emit({"event": "failed", "code": "UserError", "message": str(error)})
@@ -91,7 +92,29 @@ def _begin(job: Job, emit: Emit) -> Validation:
         return Validation(**notes["validation"])
     progress = Validation()
     _evaluate(job, progress, emit)
+    _show(job, "The base model", emit)
     return progress
+
+
+def _show(job: Job, who: str, emit: Emit) -> None:
+    """Tell what the model answers to held-out questions now."""
+    told = samples.answers(job.model, job.tokenizer, job.template, job.samples)
+    for sample, answer in told:
+        text = f"{who} answers {_short(sample.question)} with {_short(answer)}"
+        emit(
+            {
+                "event": "message",
+                "level": "info",
+                "message": text,
+                "step": job.run.step,
+                "sample": {"answer": answer, **sample._asdict()},
+            }
+        )
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return f"“{line[:80]}…”" if len(line) > 80 else f"“{line}”"
 
 
 def _tallies(name: str, tally: Tally) -> list[tuple[str, str]]:
@@ -215,9 +238,10 @@ def _finish(job: Job, progress: Validation, emit: Emit) -> None:
         text = f"The best validation loss was at step {progress.best_step}: that adapter is kept."
         emit({"event": "message", "level": "info", "message": text})
         saving.load_adapter(job.model, job.adapters / f"step-{progress.best_step:08d}")
+    _show(job, "The tuned model", emit)
     folder = job.out / "adapter"
     if job.recipe.method == "Full":
-        saving.save_model(job.model, job.tokenizer, folder, job.base, job.card(progress))
+        _save_model(job, job.model, folder, progress)
     else:
         saving.save_adapter(job.model, folder, job.base, job.card(progress))
     metrics = progress.metrics() | _merge_guard(job, progress, emit)
@@ -230,6 +254,11 @@ def _finish(job: Job, progress: Validation, emit: Emit) -> None:
             "metrics": metrics,
         }
     )
+
+
+def _save_model(job: Job, model: nn.Module, folder: Path, progress: Validation) -> None:
+    end = job.template.end_of_turn
+    saving.save_model(model, job.tokenizer, end, folder, job.base, job.card(progress))
 
 
 def _merge_guard(job: Job, progress: Validation, emit: Emit) -> dict[str, float]:
@@ -249,8 +278,7 @@ def _merge_guard(job: Job, progress: Validation, emit: Emit) -> dict[str, float]
         text = f"Merging changes the loss from {before:.4f} to {after:.4f}: use the adapter."
         emit({"event": "message", "level": "warning", "message": text})
     if job.recipe.merge:
-        folder = job.out / "merged"
-        saving.save_model(merged, job.tokenizer, folder, job.base, job.card(progress))
+        _save_model(job, merged, job.out / "merged", progress)
     return {"merge_difference": abs(after - before)}
 
 

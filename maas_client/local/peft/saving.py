@@ -38,20 +38,31 @@ def save_adapter(
 def save_model(
     model: nn.Module,
     tokenizer: Any,
+    end_of_turn: str,
     folder: Path,
     base: Mapping[str, Any],
     card: Mapping[str, Any],
 ) -> Path:
-    """Write a whole model (method Full, or a merged one) with its tokenizer."""
+    """Write a whole model (method Full, or a merged one) with its tokenizer.
+
+    Its generation settings end at ``end_of_turn``: without that a tuned Phi never stops.
+    """
 
     def fill(draft: Path) -> None:
         anything: Any = model
         anything.config._attn_implementation = None  # ours is not known to others
+        settings = anything.generation_config
+        settings.eos_token_id = _ends(settings.eos_token_id, tokenizer, end_of_turn)
         anything.save_pretrained(draft, safe_serialization=True)
         tokenizer.save_pretrained(draft)
         _beside(draft, base, card)
 
     return durable.write_folder(folder, fill)
+
+
+def _ends(known: int | list[int] | None, tokenizer: Any, end_of_turn: str) -> list[int]:
+    ends = known if isinstance(known, list) else [] if known is None else [known]
+    return sorted({*ends, tokenizer.convert_tokens_to_ids(end_of_turn)})
 
 
 def load_adapter(model: nn.Module, folder: Path) -> None:

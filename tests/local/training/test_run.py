@@ -87,7 +87,10 @@ def test_a_job_tells_its_whole_story(base: Base, data: Data, tmp_path: Path) -> 
     assert events[-1] is done
     assert done["metrics"]["base_valid_loss"] == evals[0]["valid_loss"]
     assert done["metrics"]["merge_difference"] < 1e-4
-    assert any("stands in for it" in event["message"] for event in of("message", events))
+    messages = [event["message"] for event in of("message", events)]
+    assert any("stands in for it" in text for text in messages)
+    assert len([text for text in messages if text.startswith("The base model answers")]) == 2
+    assert len([text for text in messages if text.startswith("The tuned model answers")]) == 2
 
 
 def test_the_adapter_loads_in_plain_peft(base: Base, data: Data, tmp_path: Path) -> None:
@@ -114,6 +117,8 @@ def test_full_leaves_a_whole_model(base: Base, data: Data, tmp_path: Path) -> No
     (done,) = of("done", go(spec(base, data, tmp_path / "out", {"method": "Full"})))
     model = transformers.AutoModelForCausalLM.from_pretrained(done["adapter"])
     assert model.config.model_type == "phi3"
+    ends = model.generation_config.eos_token_id
+    assert transformers.AutoTokenizer.from_pretrained(done["adapter"]).encode("<|end|>")[0] in ends
     assert (Path(done["adapter"]) / "tokenizer.json").exists()
 
 
@@ -252,6 +257,22 @@ def test_a_run_that_diverges_says_where(base: Base, data: Data, tmp_path: Path) 
     assert "no number any more at step" in events[-1]["message"]
     assert "Lower learning_rate" in events[-1]["message"]
     assert not (tmp_path / "out" / "adapter").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"epochs": 0}, "epochs cannot be 0"),
+        ({"target_modules": "q_proj"}, "one layer, qkv_proj"),
+        ({"number_of_gpu_to_use_finetuning": 2}, "wants 2 processes"),
+    ],
+)
+def test_what_cannot_be_trained_fails_before_it_begins(
+    recipe: dict[str, Any], message: str, base: Base, data: Data, tmp_path: Path
+) -> None:
+    (failed,) = go(spec(base, data, tmp_path / "out", recipe))
+    assert failed["event"] == "failed"
+    assert message in failed["message"]
 
 
 def test_nothing_to_learn_is_a_failure(base: Base, data: Data, tmp_path: Path) -> None:
