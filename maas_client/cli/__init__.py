@@ -22,7 +22,7 @@ VERBS: Verbs = {
     "fine-tune": ("fine_tune", "check, upload, train and, with --deploy, deploy"),
     "datasets": ("datasets", "upload, list, show, delete, convert or split data sets"),
     "jobs": ("jobs", "create, list, show, watch, cancel fine-tuning jobs, read their logs"),
-    "models": ("models", "what can be tuned, where and until when; pull and import weights"),
+    "models": ("models", "what can be tuned, where and until when; pull base weights"),
     "deployments": ("deployments", "create, list, show, delete deployments, see their keys"),
     "chat": ("chat", "ask a deployment, once or in a talk"),
     "evaluate": ("evaluate", "score a deployment on held-out chats"),
@@ -117,14 +117,16 @@ def _more(error: MaasError) -> str:
 
 
 _LISTS = {
-    "endpoints": "deployments list",
-    "jobs": "jobs list",
-    "runs": "jobs list",
-    "data": "datasets list",
-    "data_versions": "datasets list",
-    "models": "models list --mine",
-    "model_versions": "models list --mine",
+    noun: verb
+    for verb, nouns in {
+        "deployments list": ("endpoints", "deployments", "foundry_chat"),
+        "jobs list": ("jobs", "runs", "fine_tuning"),
+        "datasets list": ("data", "data_versions", "files"),
+        "models list --mine": ("models", "model_versions"),
+    }.items()
+    for noun in nouns
 }
+"""What an operation's name begins with, to the command that lists such things."""
 
 
 def _hear_warnings(debug: bool) -> None:

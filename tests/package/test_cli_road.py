@@ -266,3 +266,20 @@ def test_an_interrupted_job_goes_on_and_can_be_cancelled(run: Run) -> None:
     code, _, err = run("jobs", "watch", name)
     assert code == 4
     assert "Canceled" in err
+
+
+def test_the_same_verbs_go_with_the_foundry_dialect(run: Run) -> None:
+    there = ("--dialect", "foundry")
+    code, out, err = run(
+        "fine-tune", TRAIN, "--model", "Ministral-3B", "--deploy", "perch", "--json", *there
+    )
+    assert code == 0, err
+    job = json.loads(out)["job"]
+    assert job["status"] == "succeeded"
+    assert json.loads(run("jobs", "list", "--json", *there)[1])[0]["name"] == job["name"]
+    assert "succeeded" in run("jobs", "watch", job["name"], *there)[1]
+    assert "Chirp!" in run("chat", "perch", "What does error E11 mean?", *there)[1]
+    code, _, err = run("chat", "nobody", "Hello", *there)
+    assert code == 1
+    assert "maas-client deployments list" in err
+    assert run("deployments", "delete", "perch", *there)[0] == 0
