@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -34,6 +35,7 @@ class LocalServer:
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
         self._problem: BaseException | None = None
+        self._temporary: Path | None = None
         self._clients: list[Client] = []
 
     def __repr__(self) -> str:
@@ -51,7 +53,7 @@ class LocalServer:
 
     @property
     def state_dir(self) -> Path:
-        """Return where it keeps its state."""
+        """Return where it keeps its state; a temporary one exists while it runs."""
         return self._config.state_dir
 
     def client(self, *, dialect: Literal["azureml", "foundry"] = "azureml", **rest: Any) -> Client:
@@ -81,7 +83,15 @@ class LocalServer:
 
         if self._server is not None:
             return self
-        server = Server(self._config)
+        if self._own_state:
+            self._temporary = Path(tempfile.mkdtemp(prefix="maas-local-")).resolve()
+            self._config = replace(self._config, state_dir=self._temporary)
+        self._problem = None
+        try:
+            server = Server(self._config)
+        except BaseException:
+            self._forget_state()
+            raise
         ready = threading.Event()
         self._thread = threading.Thread(
             target=self._serve, args=(server, ready), name="maas-local-server", daemon=True
@@ -90,6 +100,7 @@ class LocalServer:
         ready.wait(_START_S)
         if self._problem is not None or not server.answering:
             server.stop()
+            self._forget_state()
             raise ServiceError(f"the local server did not start: {self._problem or 'timed out'}")
         self._server = server
         return self
@@ -112,8 +123,12 @@ class LocalServer:
         server.stop()
         assert self._thread is not None
         self._thread.join(_STOP_S)
-        if self._own_state:
-            shutil.rmtree(self._config.state_dir, ignore_errors=True)
+        self._forget_state()
+
+    def _forget_state(self) -> None:
+        folder, self._temporary = self._temporary, None
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _running(self) -> Server:
         if self._server is None:
@@ -166,9 +181,7 @@ def serve(
     """
     check_extra(engine)
     own = state_dir is None
-    folder = (
-        Path(tempfile.mkdtemp(prefix="maas-local-")) if own else Path(os.fspath(state_dir or ""))
-    )
+    folder = Path(os.fspath(state_dir)) if state_dir is not None else Path(tempfile.gettempdir())
     config = ServerConfig(
         state_dir=folder.expanduser().resolve(),
         port=port,

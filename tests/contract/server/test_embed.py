@@ -1,0 +1,84 @@
+"""``maas_client.local.serve``: a server in a program, a notebook, a unittest."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+import maas_client as maas
+import maas_client.local
+from maas_client.errors import ConfigError, MaasError
+from tests.contract.server.conftest import chats
+
+
+def test_a_with_and_its_client(tmp_path):
+    data = tmp_path / "t.jsonl"
+    data.write_bytes(chats())
+    with maas_client.local.serve(engine="instant") as server:
+        result = server.client().fine_tune(data, model="Phi-3-mini-4k-instruct", deploy="d")
+        assert result.job.succeeded
+        state = server.state_dir
+        assert state.exists()
+    assert not state.exists()
+    with pytest.raises(MaasError, match="not running"):
+        _ = server.url
+
+
+async def test_an_async_with(tmp_path):
+    data = tmp_path / "t.jsonl"
+    data.write_bytes(chats())
+    async with maas_client.local.serve(engine="instant") as server, server.async_client() as client:
+        job = await client.jobs.create(model="Phi-3-mini-4k-instruct", training_data=data)
+        assert (await client.jobs.wait(job)).succeeded
+
+
+def test_a_state_directory_of_ones_own_is_kept(tmp_path):
+    data = tmp_path / "t.jsonl"
+    data.write_bytes(chats())
+    state = tmp_path / "state"
+    with maas_client.local.serve(engine="instant", state_dir=state) as server:
+        job = server.client().jobs.create(model="Phi-3-mini-4k-instruct", training_data=data)
+        server.client().jobs.wait(job)
+    with maas_client.local.serve(engine="instant", state_dir=str(state)) as server:
+        assert server.client().jobs.get(job.name).succeeded
+        with pytest.raises(ConfigError, match="already uses"):
+            maas_client.local.serve(engine="instant", state_dir=state).start()
+
+
+def test_start_and_close_by_hand_and_twice():
+    server = maas_client.local.serve(engine="instant")
+    assert server.start() is server.start()
+    assert server.url.startswith("http://127.0.0.1:")
+    server.close()
+    server.close()
+
+
+def test_what_cannot_be():
+    with pytest.raises(ConfigError, match="no engine 'magic'"):
+        maas_client.local.serve(engine="magic")
+    with (
+        maas_client.local.serve(engine="instant") as server,
+        pytest.raises(ConfigError, match="cannot listen"),
+    ):
+        maas_client.local.serve(engine="instant", port=int(server.url.rsplit(":", 1)[1])).start()
+
+
+def test_no_thread_and_no_file_is_left(tmp_path, monkeypatch):
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = threading.active_count()
+    for _ in range(3):
+        with maas_client.local.serve(engine="instant") as server, server.client() as client:
+            assert list(client.jobs.list()) == []
+    assert threading.active_count() <= before + 1
+    assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_a_key(tmp_path):
+    with maas_client.local.serve(engine="instant", api_key="k" * 20) as server:
+        assert list(server.client().jobs.list()) == []
+        with maas.Client.local(url=server.url) as other, pytest.raises(maas.AuthError):
+            list(other.jobs.list())
