@@ -26,7 +26,7 @@ COMMON = 32
 """A piece that was met again this often is part of a template, and no longer looked at."""
 ROWS = 1 << 16
 """Rows compared with each other: all of a file of some fifty megabytes, at some 30 MB of memory."""
-TAIL = 600
+TAIL = 320
 """Characters of the last question and of its answer that are looked at: their ends, as prompts made
 from one template begin alike."""
 _LINE = (1 << 40) - 1

@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from maas_client.dataset.finding import Block, Finding, Row, strings
-from maas_client.dataset.sieve import Holds, Sieve, compiled
+from maas_client.dataset.sieve import Holds, Sieve, compiled, joined
 
 _EMAIL = re.compile(r"@(?:[^\W_](?:[^\W_]|-){0,62}\.){1,8}[^\W\d_]{2,24}(?![^\W_])")
 _NUMBER = re.compile(r"[0-9][0-9 .()/\-]{5,}[0-9]")
@@ -191,10 +191,10 @@ def _sieves() -> tuple[Sieve, Holds]:
 
 def _suspects(lines: Sequence[bytes]) -> set[int]:
     """Return the indices of the lines that may hold personal data."""
-    block = Block(lines)
     sieve, has_numbers = _sieves()
-    suspects = sieve(lines, block.joined)
-    if has_numbers(block.joined.decode("utf-8", "replace")):
+    suspects = sieve(lines)
+    if has_numbers(joined(lines)):
+        block = Block(lines)
         digits = block.joined.translate(_DIGITS)
         suspects |= block.lines_at(match.start() for match in _GROUPS.finditer(digits))
     return suspects

@@ -144,7 +144,11 @@ class Quality:
         answers = [
             texts[-1] if texts is not None else _answer(rows[at]) for at, texts in enumerate(talks)
         ]
-        found: list[Finding] = []
+        found = [
+            Finding("QUALITY_REFUSAL", numbers[at], _last(rows[at]))
+            for at, answer in enumerate(answers)
+            if answer[:1] in _REFUSAL_STARTS and refusal(answer)
+        ]
         for at in _suspects(lines, answers):
             found += _look(rows[at], numbers[at], answers[at])
         for at, answer in enumerate(answers):
@@ -206,19 +210,14 @@ def _sieve() -> Sieve:
 def _suspects(lines: Sequence[bytes], answers: list[str]) -> list[int]:
     """Return the indices of the rows to look at one by one."""
     some = _sieve()(lines)
-    some.update(
-        at
-        for at, answer in enumerate(answers)
-        if answer[:1] in _REFUSAL_STARTS or len(answer) < _STAND_IN
-    )
+    some.update(at for at, answer in enumerate(answers) if len(answer) < _STAND_IN)
     return sorted(some)
 
 
 def _look(row: Row, number: int, answer: str) -> Iterator[Finding]:
-    """Yield what is wrong with a row, but for how it ends."""
-    for code, holds in (("QUALITY_REFUSAL", refusal), ("QUALITY_PLACEHOLDER", placeholder)):
-        if holds(answer):
-            yield Finding(code, number, _last(row))
+    """Yield gaps and broken characters of a row."""
+    if placeholder(answer):
+        yield Finding("QUALITY_PLACEHOLDER", number, _last(row))
     for pointer, text in strings(row["messages"], "/messages"):
         if mojibake(text):
             yield Finding("QUALITY_MOJIBAKE", number, pointer)

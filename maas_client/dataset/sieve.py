@@ -25,15 +25,29 @@ def compiled(pattern: str) -> Holds:
     return strings.validator.isinstance_python
 
 
+_last: tuple[Sequence[bytes], str] = ((), "")
+"""The block that was joined last: every scanner of a file is fed the same list in turn."""
+
+
+def joined(lines: Sequence[bytes]) -> str:
+    """Return lines as one text, a line feed between them; made once for a block."""
+    global _last
+    known, text = _last
+    if known is not lines:
+        text = b"\n".join(lines).decode("utf-8", "replace")
+        _last = (lines, text)
+    return text
+
+
 class Sieve:
     """Some patterns, ready to be looked for."""
 
     def __init__(self, *patterns: str) -> None:
         self._holds = [compiled(pattern) for pattern in patterns]
 
-    def __call__(self, lines: Sequence[bytes], joined: bytes | None = None) -> set[int]:
-        """Return the indices of the lines that hold a pattern; ``joined`` are the lines as one."""
-        whole = (b"\n".join(lines) if joined is None else joined).decode("utf-8", "replace")
+    def __call__(self, lines: Sequence[bytes]) -> set[int]:
+        """Return the indices of the lines that hold a pattern."""
+        whole = joined(lines)
         found = [holds for holds in self._holds if holds(whole)]
         if not found:
             return set()
