@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,9 @@ class JobDisplay:
         self._step = 0
         self._epoch = 0.0
         self._epochs: float | None = None
+        self._speed: float | None = None
+        self._first: tuple[datetime, float] | None = None
+        self._last: tuple[datetime, float] | None = None
         self._train: dict[int, float] = {}
         self._valid: dict[int, float] = {}
         self._console = Console(file=sys.stderr)
@@ -96,7 +100,12 @@ class JobDisplay:
     def _metrics(self, event: JobEvent) -> None:
         step = event.step or 0
         self._step = max(self._step, step)
-        self._epoch = max(self._epoch, event.metrics.get("epoch", 0.0))
+        epoch = event.metrics.get("epoch", 0.0)
+        self._epoch = max(self._epoch, epoch)
+        self._speed = event.metrics.get("tokens_per_s", self._speed)
+        if event.created_at is not None and epoch:
+            self._first = self._first or (event.created_at, epoch)
+            self._last = (event.created_at, epoch)
         for name, held in (("train_loss", self._train), ("valid_loss", self._valid)):
             if name in event.metrics:
                 held[step] = event.metrics[name]
@@ -105,7 +114,7 @@ class JobDisplay:
         spent = time.monotonic() - self._since
         head = Text.assemble(
             (self._name or "job", "bold"), "  ", (self._status, _colour(self._status)),
-            f"  {int(spent) // 60}:{int(spent) % 60:02d}",
+            f"  {_clock(spent)}",
         )  # fmt: skip
         parts: list[RenderableType] = [head]
         if self._epochs and self._epoch:
@@ -113,6 +122,8 @@ class JobDisplay:
             grid.add_row(
                 ProgressBar(total=self._epochs, completed=self._epoch, width=_CHART_WIDTH),
                 f"epoch {min(self._epoch, self._epochs):.1f} of {self._epochs:g}, step {self._step}",
+                f"{self._speed:,.0f} tokens/s" if self._speed else "",
+                self._left(self._epochs),
             )
             parts.append(grid)
         elif self._step:
@@ -123,6 +134,20 @@ class JobDisplay:
                 curve = f"{sparkline(values)}  {values[0]:.3f} to {values[-1]:.3f}"
                 parts.append(Text(f"{name:<11}{curve}"))
         return Group(*parts)
+
+    def _left(self, epochs: float) -> str:
+        """Return the time that is left, by the service's own clock: old events may come in one burst."""
+        if self._first is None or self._last is None or self._last[1] >= epochs:
+            return ""
+        (began, before), (now, done) = self._first, self._last
+        spent = (now - began).total_seconds()
+        if done <= before or spent < 1:
+            return ""
+        return f"{_clock(spent / (done - before) * (epochs - done))} left"
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def _number(text: object) -> float | None:

@@ -108,3 +108,27 @@ def test_a_curve_is_drawn_in_blocks(values: list[float], drawn: str) -> None:
 
     assert sparkline(values) == drawn
     assert len(sparkline([1.0, 2.0] * 500)) == 48
+
+
+def test_the_time_that_is_left_is_told_by_the_services_clock() -> None:
+    from datetime import UTC, datetime
+
+    from maas_client import Job, JobEvent
+    from maas_client.cli._render import JobDisplay
+
+    shown = JobDisplay()
+    shown.job(Job(id="a", name="a", status="Running", done=False, succeeded=False,
+                  hyperparameters={"num_train_epochs": "4"}))  # fmt: skip
+    assert shown._left(4) == ""
+    for second, epoch in ((0, 0.5), (30, 1.0)):  # both come at once: the job was running before
+        shown.event(
+            JobEvent(
+                key=str(epoch),
+                type="metrics",
+                message="",
+                step=second,
+                metrics={"epoch": epoch},
+                created_at=datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC),
+            )
+        )
+    assert shown._left(4) == "3:00 left"
