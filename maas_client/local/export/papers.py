@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from maas_client.chat import Template, prompt
+from maas_client.chat.jinja import jinja
 from maas_client.local.export.trained import Trained
 
 _NOTICES = ("LICENSE*", "LICENCE*", "NOTICE*")
@@ -61,41 +62,6 @@ def template_agrees(folder: Path, template: Template) -> bool:
         == prompt(probe, None, template)
         for probe in _PROBES
     )
-
-
-def jinja(template: Template) -> str:
-    """Return a template as transformers and others read it: text messages, no tools."""
-    first = "messages[0]['role'] == 'system'"
-    lines = [f"{{{{ {_quoted(template.begin)} }}}}{{% set merged = namespace(text='') %}}"]
-    if template.default_system is not None:
-        turn = template.turns["system"]
-        text = turn.before + template.default_system + turn.after
-        lines.append(f"{{% if not ({first}) %}}{{{{ {_quoted(text)} }}}}{{% endif %}}")
-    lines.append("{% for message in messages %}")
-    word = "if"
-    for role, turn in template.turns.items():
-        content = "message['content']"
-        if role == "user" and template.system == "merged":
-            content = "merged.text + message['content']"
-        body = f"{{{{ {_quoted(turn.before)} + {content} + {_quoted(turn.after)} }}}}"
-        if role == "user" and template.system == "merged":
-            body += "{% set merged.text = '' %}"
-        if role == "system" and template.system == "kept unless empty":
-            body = f"{{% if message['content'] %}}{body}{{% endif %}}"
-        lines.append(f"{{% {word} message['role'] == '{role}' %}}{body}")
-        word = "elif"
-    if template.system == "merged":
-        lines.append("{% elif message['role'] == 'system' and message['content'] %}")
-        lines.append("{% set merged.text = message['content'] + '\\n\\n' %}")
-    lines.append("{% endif %}{% endfor %}")
-    tail = f"{{{{ {_quoted(template.generation_prompt)} }}}}"
-    rest = f"{{{{ {_quoted(template.finish)} }}}}"
-    lines.append(f"{{% if add_generation_prompt %}}{tail}{{% else %}}{rest}{{% endif %}}")
-    return "".join(lines)
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
 
 
 def write_generation(trained: Trained, out: Path) -> list[int]:

@@ -10,10 +10,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maas_client.chat import TEMPLATES, prompt  # noqa: E402 - after the skip
+from maas_client.chat import prompt  # noqa: E402 - after the skip
 from maas_client.errors import ConfigError, MaasError  # noqa: E402
 from maas_client.local import bases, durable  # noqa: E402
-from maas_client.local.export import checks, merging, papers  # noqa: E402
+from maas_client.local.export import checks, merging  # noqa: E402
 from maas_client.local.export.exporting import export  # noqa: E402
 from maas_client.local.export.importing import import_folder  # noqa: E402
 from maas_client.local.export.trained import Trained, read  # noqa: E402
@@ -108,18 +108,6 @@ def test_a_whole_model_has_no_adapter(tuned: Trained, tmp_path: Path) -> None:
         export(model, "adapter", tmp_path / "out")
     made = export(model, "merged", tmp_path / "copy")
     assert answer(made.folder, "hello") == answer(whole, "hello")
-
-
-@pytest.mark.parametrize("name", sorted(TEMPLATES))
-def test_every_template_can_be_written_for_others(name: str) -> None:
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    template = TEMPLATES[name]
-    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    written = env.from_string(papers.jinja(template))
-    for probe in (*papers._PROBES, [{"role": "user", "content": "it's \\ \n 'so'"}]):
-        said = written.render(messages=probe, add_generation_prompt=True)
-        assert said == prompt(probe, None, template)
 
 
 def test_an_export_comes_back_in_and_answers_the_same(

@@ -1,0 +1,98 @@
+"""The job of ``az ml job create --file job.yaml`` (schema FineTuningJob).
+
+Form and field names: Azure/azureml-examples cli/jobs/finetuning/standalone @ 085cd6ea, one file per
+case. Tested with azure-ai-ml's own loader.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from maas_client import catalog
+from maas_client.errors import UnsupportedError
+from maas_client.platforms import yaml
+from maas_client.platforms.spec import JobSpec, Places
+
+_SERVERLESS = ("epochs", "batch_size", "learning_rate")
+_NAMES = {
+    "epochs": "num_train_epochs",
+    "batch_size": "per_device_train_batch_size",
+    "lr_scheduler": "lr_scheduler_type",
+}
+"""Ours to Microsoft's, where they differ."""
+
+
+def files(spec: JobSpec, places: Places) -> dict[str, str]:
+    """Return ``job.yaml``. With ``compute`` the job runs on the user's own GPUs (MaaP)."""
+    job: dict[str, Any] = {
+        "$schema": "https://azuremlschemas.azureedge.net/latest/fineTuningJob.schema.json",
+        "type": "finetuning",
+        "name": spec.slug,
+        "experiment_name": f"{spec.slug}-experiment",
+        "display_name": spec.name,
+        "task": "chat_completion",
+        "model_provider": "custom",
+        "model": {"path": _model(spec), "type": "mlflow_model"},
+    }
+    job |= _compute(spec)
+    job["training_data"] = {"path": spec.training_data, "type": "uri_file"}
+    if spec.validation_data:
+        job["validation_data"] = {"path": spec.validation_data, "type": "uri_file"}
+    job["hyperparameters"] = _hyperparameters(spec)
+    job["outputs"] = {"registered_model": {"name": f"{spec.slug}-model", "type": "mlflow_model"}}
+    return {"job.yaml": yaml.dump(job)}
+
+
+def _model(spec: JobSpec) -> str:
+    if catalog.is_asset_uri(spec.model):
+        return spec.model
+    return catalog.registry_uri(spec.facts or catalog.get(spec.model))
+
+
+def _compute(spec: JobSpec) -> dict[str, Any]:
+    if not spec.compute:
+        return {}
+    sizes = [one for one in spec.compute if one.startswith("Standard_")]
+    if sizes and len(sizes) == len(spec.compute):
+        return {"resources": {"instance_types": sizes}}
+    if len(spec.compute) > 1:
+        raise UnsupportedError(
+            "a job takes one compute, or several instance types",
+            hint="Name one compute, or sizes such as Standard_NC24ads_A100_v4.",
+        )
+    return {"compute": spec.compute[0]}
+
+
+def _hyperparameters(spec: JobSpec) -> dict[str, str]:
+    """Return names and values as the service wants them: all values are text."""
+    own = bool(spec.compute)
+    refused = sorted(set(spec.given) - set(_SERVERLESS)) if not own else []
+    if refused:
+        raise UnsupportedError(
+            f"serverless fine-tuning on Azure does not take {', '.join(refused)}",
+            hint="It takes epochs, batch_size and learning_rate; with --compute it takes all.",
+        )
+    if spec.method and not own:
+        raise UnsupportedError(
+            f"serverless fine-tuning on Azure lets nobody choose {spec.method}",
+            hint="Leave the method out, or name your own GPUs with --compute.",
+        )
+    said = {_NAMES.get(name, name): _text(value) for name, value in spec.given.items()}
+    if own:
+        said |= _method(spec)
+    return said | {name: _text(value) for name, value in spec.hyperparameters.extra.items()}
+
+
+def _method(spec: JobSpec) -> dict[str, str]:
+    method = spec.refuse("azureml", ("LoRA", "Full"), "kaito, cluster or olive")
+    return {"apply_lora": _text(method == "LoRA")} if spec.method else {}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return format(value, ".10f").rstrip("0").rstrip(".") if value >= 1e-9 else repr(value)
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return str(value)

@@ -1,0 +1,107 @@
+"""One's own GPUs: TRL's configuration, launched by accelerate or torchrun, served by vLLM.
+
+Tested with TRL's own argument parser. The chat template marks what the assistant says, so that only
+that is learned.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import PurePath
+from typing import Any
+
+from maas_client.chat.jinja import jinja
+from maas_client.errors import UnsupportedError
+from maas_client.platforms import yaml
+from maas_client.platforms.spec import JobSpec, Places
+
+_MODULE = "trl.scripts.sft"
+
+
+def files(spec: JobSpec, places: Places) -> dict[str, str]:
+    """Return ``sft.yaml``, ``chat_template.jinja``, ``train.sh`` and ``serve.sh``."""
+    method = spec.refuse("a cluster of your own", ("LoRA", "QLoRA", "DoRA", "Full"), "the service")
+    return {
+        "sft.yaml": yaml.dump(_configuration(spec, method)),
+        "chat_template.jinja": jinja(spec.template, marked=True),
+        "train.sh": _train(spec, places),
+        "serve.sh": _serve(spec, method),
+    }
+
+
+def _configuration(spec: JobSpec, method: str) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "model_name_or_path": spec.hub_id,
+        "dtype": "bfloat16",
+        "datasets": [{"path": "json", "data_files": _data(spec), "split": "train"}],
+        "chat_template_path": "chat_template.jinja",
+        "assistant_only_loss": True,
+        "output_dir": f"./{spec.slug}",
+        "run_name": spec.slug,
+        "report_to": "none",
+        "bf16": True,
+        "gradient_checkpointing": True,
+    }
+    if method != "Full":
+        rank, alpha, dropout = spec.lora
+        said |= {
+            "use_peft": True,
+            "lora_r": rank,
+            "lora_alpha": int(alpha),
+            "lora_dropout": dropout,
+            "lora_target_modules": spec.targets,
+        }
+        if alpha != int(alpha):
+            raise UnsupportedError("TRL takes a whole lora_alpha", hint="Round it.")
+    if method == "QLoRA":
+        said |= {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "use_bnb_nested_quant": True}
+    if method == "DoRA":
+        said["use_dora"] = True
+    if spec.hyperparameters.max_seq_length:
+        said["max_length"] = spec.hyperparameters.max_seq_length
+    return said | spec.arguments() | dict(spec.hyperparameters.extra)
+
+
+def _data(spec: JobSpec) -> str:
+    if spec.validation_data:
+        raise UnsupportedError(
+            "TRL's script takes no validation file beside the training file",
+            hint="Leave it out (--no-validation), and evaluate afterwards: maas-client evaluate",
+        )
+    return spec.training_data
+
+
+def _train(spec: JobSpec, places: Places) -> str:
+    count = places.processes
+    return f"""#!/bin/sh
+# {spec.name}: pip install 'trl>=1.16' peft accelerate bitsandbytes
+set -eu
+cd "$(dirname "$0")"
+export TOKENIZERS_PARALLELISM=false
+
+# One machine. For several, `accelerate config` asks for their addresses.
+accelerate launch --num_processes {count} --mixed_precision bf16 --module {_MODULE} --config sft.yaml
+
+# The same without accelerate:
+#   torchrun --nproc_per_node {count} --module {_MODULE} --config sft.yaml
+"""
+
+
+def _serve(spec: JobSpec, method: str) -> str:
+    name = shlex.quote(spec.slug)
+    if method == "Full":
+        command = f"vllm serve ./{name} --served-model-name {name}"
+    else:
+        rank = next((r for r in (8, 16, 32, 64, 128, 256, 320, 512) if r >= spec.lora[0]), None)
+        if rank is None or method == "DoRA":
+            merged = PurePath(spec.slug + "-merged")
+            command = (
+                f"maas-client export ./{name} --to merged --base MODEL-FOLDER --out {merged}\n"
+                f"vllm serve ./{merged} --served-model-name {name}  # vLLM runs no such adapter itself"
+            )
+        else:
+            command = (
+                f"vllm serve {shlex.quote(spec.hub_id)} --enable-lora --max-lora-rank {rank} "
+                f"--lora-modules {name}=./{name}"
+            )
+    return f'#!/bin/sh\nset -eu\ncd "$(dirname "$0")"\n{command}\n'

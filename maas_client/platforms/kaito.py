@@ -1,0 +1,223 @@
+"""A KAITO ``Workspace`` (kaito.sh/v1beta1) that tunes, with its ConfigMap.
+
+Rules: kaito-project/kaito api/v1beta1/workspace_validation.go and tuning_config_validation.go; section
+names: presets/workspace/tuning/text-generation/cli.py (read 2026-11-24). Its own sample for Phi-3
+targets q_proj, k_proj and v_proj, which Phi-3 does not have.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from maas_client import catalog
+from maas_client.errors import ConfigError, UnsupportedError
+from maas_client.platforms import yaml
+from maas_client.platforms.spec import JobSpec, Places
+
+_DEFAULT_SIZE = "Standard_NC24ads_A100_v4"
+_IMAGE = re.compile(
+    r"(?:[a-z0-9]+(?:[.-][a-z0-9]+)*(?::\d+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*"
+    r"(?::[\w][\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
+)
+
+
+def files(spec: JobSpec, places: Places) -> dict[str, str]:
+    """Return ``workspace.yaml`` (ConfigMap and Workspace) and a README."""
+    method = spec.refuse("KAITO", ("LoRA", "QLoRA"), "cluster, olive or the local server")
+    if spec.validation_data:
+        raise UnsupportedError(
+            "KAITO takes no validation file: it splits the training data",
+            hint="Leave the validation file out (--no-validation).",
+        )
+    name = spec.slug
+    config = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": f"{name}-config"[:63]},
+        "data": {"training_config.yaml": yaml.dump({"training_config": _training(spec, method)})},
+    }
+    workspace = {
+        "apiVersion": "kaito.sh/v1beta1",
+        "kind": "Workspace",
+        "metadata": {"name": name},
+        "resource": {
+            "instanceType": _size(spec),
+            "labelSelector": {"matchLabels": {"app": name}},
+        },
+        "tuning": {
+            "preset": {"name": _preset(spec)},
+            "method": method.lower(),
+            "config": config["metadata"]["name"],  # type: ignore[index]  # the dict above
+            "input": _input(places),
+            "output": _output(places),
+        },
+    }
+    return {
+        "workspace.yaml": yaml.documents(config, workspace),
+        "README.md": _readme(name, places),
+    }
+
+
+def _preset(spec: JobSpec) -> str:
+    wanted = spec.facts.name if spec.facts else spec.model
+    for name, preset in catalog.presets().items():
+        if preset.model == wanted:
+            return name
+    raise UnsupportedError(
+        f"KAITO has no tuning preset for {wanted}",
+        hint=f"It has {', '.join(sorted(catalog.presets()))}. For others use cluster or olive.",
+    )
+
+
+def _size(spec: JobSpec) -> str:
+    """Return the machine, which must have the memory the preset asks for on one node."""
+    if len(spec.compute) > 1:
+        raise UnsupportedError("KAITO tunes on one node", hint="Name one instance type.")
+    size = spec.compute[0] if spec.compute else _DEFAULT_SIZE
+    machine, preset = catalog.machine(size), catalog.presets()[_preset(spec)]
+    if machine is not None and machine.gpus * machine.gpu_memory_gib < preset.tuning_gpu_memory_gib:
+        raise UnsupportedError(
+            f"{size} has {machine.gpus * machine.gpu_memory_gib:g} GiB of GPU memory; KAITO asks for "
+            f"{preset.tuning_gpu_memory_gib:g} to tune {preset.model}",
+            hint=f"{_DEFAULT_SIZE} has enough.",
+        )
+    return size
+
+
+def _training(spec: JobSpec, method: str) -> dict[str, Any]:
+    rank, alpha, dropout = spec.lora
+    sections: dict[str, Any] = {
+        "ModelConfig": {
+            "torch_dtype": "bfloat16",
+            "local_files_only": True,
+            "device_map": "auto",
+        }
+    }
+    if method == "QLoRA":
+        sections["QuantizationConfig"] = {
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": "nf4",
+            "bnb_4bit_compute_dtype": "bfloat16",
+            "bnb_4bit_use_double_quant": True,
+        }
+    sections["LoraConfig"] = {
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": dropout,
+        "target_modules": spec.targets,
+    }
+    sections["TrainingArguments"] = {
+        "output_dir": "/mnt/results",
+        "save_strategy": "epoch",
+        "ddp_find_unused_parameters": False,
+        **spec.arguments(),
+        **spec.hyperparameters.extra,
+    }
+    if spec.hyperparameters.max_seq_length is not None:
+        raise UnsupportedError(
+            "KAITO takes no max_seq_length", hint="Leave it out, or use cluster or olive."
+        )
+    sections["DataCollator"] = {"mlm": False}
+    sections["DatasetConfig"] = {
+        "dataset_extension": "json",
+        "messages_column": "messages",
+        "shuffle_dataset": True,
+        "train_test_split": 1,
+    }
+    return sections
+
+
+def _input(places: Places) -> dict[str, Any]:
+    given = [
+        {"urls": [_public(places.input_url)]} if places.input_url else None,
+        _claim(places.input_pvc),
+        {"image": _image(places.input_image)} if places.input_image else None,
+    ]
+    found = [one for one in given if one]
+    if len(found) != 1:
+        raise ConfigError(
+            "KAITO reads its data from exactly one place",
+            hint="Give one of --input-url, --input-pvc and --input-image.",
+        )
+    return found[0]
+
+
+def _output(places: Places) -> dict[str, Any]:
+    image, claim = places.output_image, _claim(places.output_pvc)
+    if bool(image) == bool(claim):
+        raise ConfigError(
+            "KAITO writes the adapter to exactly one place",
+            hint="Give --output-image (with --push-secret) or --output-pvc.",
+        )
+    if claim:
+        return claim
+    if not places.push_secret:
+        raise ConfigError(
+            "KAITO pushes an image only with a secret of the registry",
+            hint="Name the Kubernetes secret: --push-secret NAME",
+        )
+    return {"image": _image(str(image)), "imagePushSecret": places.push_secret}
+
+
+def _claim(name: str | None) -> dict[str, Any] | None:
+    return {"volumeSource": {"persistentVolumeClaim": {"claimName": name}}} if name else None
+
+
+def _image(text: str) -> str:
+    if not _IMAGE.fullmatch(text):
+        raise ConfigError(
+            f"{text!r} is no image", hint="It looks like registry.azurecr.io/name:tag."
+        )
+    return text
+
+
+def _public(url: str) -> str:
+    """Return an address that KAITO fetches from: it refuses what is not public."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    local = host == "localhost" or host.endswith(".localhost") or not _is_public(host)
+    if parts.scheme not in ("http", "https") or not host or local:
+        raise ConfigError(
+            f"KAITO does not fetch from {parts.scheme}://{host}" if host else f"{url!r} is no URL",
+            hint="It takes a public http(s) address; for others use --input-pvc or --input-image.",
+        )
+    return url
+
+
+def _is_public(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    return not (address.is_private or address.is_loopback or address.is_link_local)
+
+
+def _readme(name: str, places: Places) -> str:
+    if places.output_image:
+        fetch = (
+            f"docker create --name adapter {places.output_image} x\n"
+            "docker cp adapter:/data ./adapter && docker rm adapter"
+        )
+    else:
+        fetch = f"kubectl cp POD-THAT-MOUNTS-{places.output_pvc}:/mnt/results ./adapter"
+    return f"""# {name} on KAITO
+
+The file in `messages` form (JSON Lines) must be the only data file at the place it is read from.
+
+```sh
+kubectl apply -f workspace.yaml
+kubectl get workspace {name} -w          # until WorkspaceSucceeded
+```
+
+Fetch the adapter, and bring it in again:
+
+```sh
+{fetch}
+maas-client models import ./adapter
+```
+
+Checked against the rules of KAITO's admission webhook as text; no cluster was asked.
+"""

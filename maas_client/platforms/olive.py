@@ -1,0 +1,82 @@
+"""Olive's run configuration: tune, and with ``ModelBuilder`` straight on to ONNX Runtime.
+
+Checked with ``RunConfig`` of olive-ai 0.13. Olive reads chat rows by itself (``chat_template``), so the
+data file goes in as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from maas_client.platforms.spec import JobSpec, Places
+
+
+def files(spec: JobSpec, places: Places) -> dict[str, str]:
+    """Return ``olive.json``."""
+    return {"olive.json": json.dumps(configuration(spec), indent=2, ensure_ascii=False) + "\n"}
+
+
+def configuration(spec: JobSpec, model_path: str | None = None) -> dict[str, Any]:
+    """Return the configuration as a mapping; ``model_path`` is where the weights are."""
+    method = spec.refuse("Olive", ("LoRA", "QLoRA", "DoRA"), "cluster or the local server")
+    data = [_data("train", spec.training_data, spec)]
+    if spec.validation_data:
+        data.append(_data("validation", spec.validation_data, spec))
+    return {
+        "workflow_id": spec.slug,
+        "input_model": {"type": "HfModel", "model_path": model_path or spec.hub_id},
+        "systems": {
+            "gpu": {
+                "type": "LocalSystem",
+                "accelerators": [
+                    {"device": "gpu", "execution_providers": ["CUDAExecutionProvider"]}
+                ],
+            }
+        },
+        "data_configs": data,
+        "passes": {"tune": _tune(spec, method), "onnx": {"type": "ModelBuilder", "precision": "int4"}},
+        "host": "gpu",
+        "target": "gpu",
+        "evaluate_input_model": False,
+        "output_dir": f"models/{spec.slug}",
+    }  # fmt: skip
+
+
+def _data(name: str, path: str, spec: JobSpec) -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": "HuggingfaceContainer",
+        "load_dataset_config": {"data_name": "json", "data_files": path, "split": "train"},
+        "pre_process_data_config": {
+            "type": "text_generation_huggingface_pre_process",
+            "chat_template": True,
+            "message_col": "messages",
+            "strategy": "line-by-line",
+            "max_seq_len": spec.hyperparameters.max_seq_length or 1024,
+            "pad_to_max_len": False,
+        },
+    }
+
+
+def _tune(spec: JobSpec, method: str) -> dict[str, Any]:
+    rank, alpha, dropout = spec.lora
+    said: dict[str, Any] = {
+        "type": method,
+        "r": rank,
+        "alpha": alpha,
+        "lora_dropout": dropout,
+        "target_modules": spec.targets,
+        "torch_dtype": "bfloat16",
+        "train_data_config": "train",
+        "training_args": {
+            "gradient_checkpointing": True,
+            **spec.arguments(),
+            **spec.hyperparameters.extra,
+        },
+    }
+    if spec.validation_data:
+        said["eval_data_config"] = "validation"
+    if method == "QLoRA":
+        said |= {"quant_type": "nf4", "double_quant": True, "compute_dtype": "bfloat16"}
+    return said

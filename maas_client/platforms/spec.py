@@ -1,0 +1,131 @@
+"""A fine-tuning job as every platform needs it told."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from maas_client.catalog import ModelFacts
+from maas_client.chat import Template, template_for
+from maas_client.errors import ConfigError, UnsupportedError
+from maas_client.types import Hyperparameters
+
+_FUSED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+_SPLIT = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_TARGETS = {
+    "phi3": _FUSED,
+    "phi3small": ("query_key_value", "dense", "up_proj", "down_proj"),
+    "phimoe": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "gpt_oss": ("q_proj", "k_proj", "v_proj", "o_proj"),
+}
+"""Linear layers by architecture (the model classes' own names); experts are left alone. Phi-3, Phi-3.5
+and Phi-4 have no ``q_proj``: adapters that name it train a third of what they say
+(users-and-peers.md section 3)."""
+_ARGUMENTS = {
+    "epochs": "num_train_epochs",
+    "batch_size": "per_device_train_batch_size",
+    "learning_rate": "learning_rate",
+    "seed": "seed",
+    "max_steps": "max_steps",
+    "warmup_steps": "warmup_steps",
+    "warmup_ratio": "warmup_ratio",
+    "lr_scheduler": "lr_scheduler_type",
+    "weight_decay": "weight_decay",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+}
+"""Our names to those of ``transformers.TrainingArguments``."""
+SERVERLESS_RANK, SERVERLESS_ALPHA = 8, 128
+"""The recipe of the serverless service (users-and-peers.md section 0), the default everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where data comes from and results go, for platforms that cannot see this machine."""
+
+    input_url: str | None = None
+    input_pvc: str | None = None
+    input_image: str | None = None
+    output_image: str | None = None
+    output_pvc: str | None = None
+    push_secret: str | None = None
+    """The Kubernetes secret with which the output image is pushed."""
+    processes: int = 1
+    """GPUs of one's own machine or cluster node."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """``model`` is its name, ``facts`` what the catalog knows of it; data are paths or addresses."""
+
+    name: str
+    model: str
+    training_data: str
+    validation_data: str | None = None
+    facts: ModelFacts | None = None
+    method: str | None = None
+    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
+    compute: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Return the hyperparameters that were given, in our names."""
+        return self.hyperparameters.model_dump(exclude_none=True, exclude={"extra"})
+
+    @property
+    def hub_id(self) -> str:
+        """Return the name under which the weights are on the Hugging Face hub."""
+        known = self.facts.huggingface_id if self.facts else None
+        if known:
+            return known
+        if self.model.count("/") == 1:
+            return self.model
+        raise ConfigError(
+            f"where {self.model} is on the Hugging Face hub is not known",
+            hint="Give the model as OWNER/NAME.",
+        )
+
+    @property
+    def template(self) -> Template:
+        """Return the model's chat template."""
+        return template_for(self.facts.template if self.facts else self.model)
+
+    @property
+    def slug(self) -> str:
+        """Return the name as Kubernetes takes names: at most 63 of ``[a-z0-9-]``."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:63].strip("-") or "job"
+
+    @property
+    def lora(self) -> tuple[int, float, float]:
+        """Return rank, alpha and dropout; the serverless recipe's where none was given."""
+        h = self.hyperparameters
+        rank = h.lora_r or SERVERLESS_RANK
+        return rank, h.lora_alpha or SERVERLESS_ALPHA, h.lora_dropout or 0.0
+
+    @property
+    def targets(self) -> list[str]:
+        """Return the linear layers to adapt, by the names this architecture has."""
+        if self.hyperparameters.target_modules:
+            return list(self.hyperparameters.target_modules)
+        kind = self.facts.architecture.model_type if self.facts and self.facts.architecture else ""
+        otherwise = _FUSED if self.model.lower().rpartition("/")[2].startswith("phi") else _SPLIT
+        return list(_TARGETS.get(kind, _SPLIT if kind else otherwise))
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what was given, under the names of ``transformers.TrainingArguments``."""
+        return {_ARGUMENTS[k]: v for k, v in self.given.items() if k in _ARGUMENTS}
+
+    def refuse(self, platform: str, methods: tuple[str, ...], instead: str) -> str:
+        """Return the method, LoRA where none was given. Raises ``UnsupportedError`` for another."""
+        method = self.method or "LoRA"
+        if method not in methods:
+            raise UnsupportedError(
+                f"{platform} cannot run {method}; it runs {' and '.join(methods)}",
+                hint=f"Use {instead}.",
+            )
+        if "learning_rate_multiplier" in self.given:
+            raise UnsupportedError(
+                f"{platform} takes learning_rate, not learning_rate_multiplier",
+                hint="Only the foundry service takes a multiplier.",
+            )
+        return method

@@ -1,0 +1,30 @@
+"""Jobs to export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from maas_client import catalog
+from maas_client.platforms import JobSpec
+from maas_client.types import Hyperparameters
+
+Make = Callable[..., JobSpec]
+
+
+@pytest.fixture
+def job() -> Make:
+    def make(model: str = "Phi-4-mini-instruct", **changes: Any) -> JobSpec:
+        recipe = changes.pop("recipe", {"epochs": 3, "learning_rate": 2e-5})
+        said = {
+            "name": "Tickets v2",
+            "model": model,
+            "training_data": "train.jsonl",
+            "facts": catalog.find(model),
+            "hyperparameters": Hyperparameters(**recipe),
+        }
+        return JobSpec(**{**said, **changes})
+
+    return make
