@@ -19,7 +19,7 @@ TABLES = (
     Table("/api/projects/{project}/openai", ops.OPERATIONS, _HANDLERS, unserved=_COPY),
     Table(
         "/openai",
-        (*ops.DATED_ONLY, *(ops.dated(op) for op in ops.OPERATIONS)),
+        (*ops.DATED_ONLY, *(ops.dated(op) for op in ops.OPERATIONS if op is not ops.CHAT)),
         {**_HANDLERS, **{ops.dated(op): handler for op, handler in _HANDLERS.items()}},
         unserved=_COPY,
     ),
