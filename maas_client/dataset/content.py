@@ -17,6 +17,7 @@ from maas_client.dataset.index import LineIndex
 from maas_client.dataset.judge import Good
 from maas_client.dataset.near import NearDuplicates
 from maas_client.dataset.nul import Nuls
+from maas_client.dataset.order import Order
 from maas_client.dataset.pii import Pii
 from maas_client.dataset.quality import Quality
 from maas_client.dataset.read import Line
@@ -33,16 +34,19 @@ def scanners(
     everything: bool,
     epochs: float | None = None,
     training: Duplicates | None = None,
+    split: bool = False,
 ) -> list[Scanner]:
     """Return fresh scanners for one file. Not ``everything``: lines that repeat, and no more.
 
-    ``training`` is the scanner of the training file, finished, for a validation file.
+    ``training`` is the scanner of the training file, finished, for a validation file; ``split``
+    says that the service makes its own validation file of this one.
     """
     if not everything:
         return [Repeats()]
     total = None if training else book.limits.int_of("tokens_times_epochs_max")
     model = book.facts.name if book.facts else None
     ceiling = Ceiling(row=book.max_tokens, total=total, epochs=epochs or 1)
+    share = book.limits.float_of("validation_split") if split else None
     return [
         Duplicates(training),
         NearDuplicates(),
@@ -51,6 +55,7 @@ def scanners(
         Quality(),
         Nuls(),
         Tokens(tokenizer_for(model), ceiling),
+        *([Order(share)] if share else []),
     ]
 
 

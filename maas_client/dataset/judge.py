@@ -11,12 +11,17 @@ from typing import Any
 from maas_client.dataset.accept import Acceptor, Rows
 from maas_client.dataset.check import Checker, Verdict
 from maas_client.dataset.explain import about_json, about_line, about_row
+from maas_client.dataset.fault import shown
+from maas_client.dataset.finding import texts_of
 from maas_client.dataset.read import Block, Line, blocks, line_of
 from maas_client.dataset.rulebook import Rulebook, rulebook
 from maas_client.dataset.service import Service
 from maas_client.dataset.tally import Tally
 
 Row = dict[str, Any]
+_READ = {"messages", "tools", "parallel_tool_calls"}
+_KEYS = 20
+"""Ignored keys that are named."""
 
 
 @dataclass(slots=True)
@@ -39,6 +44,8 @@ class Judge:
     def __init__(self, book: Rulebook, tally: Tally, service: Service) -> None:
         self.tally = tally
         self.service = service
+        self.ignored_keys: set[str] = set()
+        """Keys of good rows beside those that are read; only names that may be shown."""
         self.acceptor = Acceptor(book)
         self.checker = Checker(book=book)
 
@@ -73,7 +80,13 @@ class Judge:
             self._count(line, verdict, dropped=dropped)
             if verdict.row is not None:
                 good[at] = verdict.row
+                self._beside(verdict.row)
         return good
+
+    def _beside(self, row: Row) -> None:
+        """Remember keys that every service ignores."""
+        if len(row) > 1 and len(self.ignored_keys) < _KEYS:
+            self.ignored_keys.update(shown(key) or "(others)" for key in row.keys() - _READ)
 
     def _count(self, line: Line, verdict: Verdict, *, dropped: bool) -> None:
         if verdict.blank:
@@ -104,6 +117,18 @@ class Judge:
         for problem in placed:
             if self.tally.wanted(problem.code):
                 self.tally.keep(problem)
+
+
+class Values(list[Row]):
+    """Rows that were looked at one by one. Their texts are made once for all scanners."""
+
+    def texts(self) -> Sequence[list[str] | None]:
+        """Return what ``finding.texts_of`` does."""
+        if self._texts is None:
+            self._texts = texts_of(list(self))
+        return self._texts
+
+    _texts: Sequence[list[str] | None] | None = None
 
 
 def good_rows(
@@ -137,5 +162,5 @@ def _together(block: Block, accepted: Sequence[int], rows: Rows, mended: dict[in
         block,
         [block.no + at for at in order],
         [block.lines[at] for at in order],
-        [found[at] for at in order],
+        Values([found[at] for at in order]),
     )

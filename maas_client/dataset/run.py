@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import FileIO
 from os import PathLike
 from typing import Any
@@ -21,6 +21,7 @@ from maas_client.dataset.duplicates import Duplicates
 from maas_client.dataset.explain import about_file
 from maas_client.dataset.index import LineIndex
 from maas_client.dataset.judge import Judge
+from maas_client.dataset.money import Tokens, billed_tokens
 from maas_client.dataset.progress import Meter, Progress
 from maas_client.dataset.read import BOM, blocks
 from maas_client.dataset.rulebook import rulebook
@@ -65,10 +66,25 @@ def run(
             everything=options.content,
             epochs=options.epochs,
             training=trained if held_out else None,
+            split=service.split,
         )
         reports.append(check.report(options.progress))
         trained = check.content.duplicates
+    if options.content:
+        _bill(reports, held_out=validation is not None, epochs=options.epochs or 1)
     return ValidationReport(ok=all(report.ok for report in reports), files=tuple(reports))
+
+
+def _bill(reports: list[FileReport], *, held_out: bool, epochs: float) -> None:
+    """Add what a job on these files is billed for to the first one's figures."""
+    counted = [Tokens.of(report.stats) for report in reports if "tokens" in report.stats]
+    if len(counted) < len(reports):
+        return
+    trained = counted[: len(counted) - held_out]
+    if trained:
+        train = sum(trained[1:], trained[0])
+        billed = billed_tokens(train, counted[-1] if held_out else None, epochs)
+        reports[0].stats["billed_tokens"] = {**asdict(billed), "epochs": epochs}
 
 
 class FileCheck:
@@ -84,6 +100,7 @@ class FileCheck:
         self.digest = hashlib.sha256()
         self.size = self.lines = self.examples = 0
         self.stats: dict[str, Any] = {}
+        self.notes: list[str] = []
         self.useless = False
         """The file as a whole is no JSON Lines: its lines are counted, not judged."""
 
@@ -104,7 +121,7 @@ class FileCheck:
             ok=self.tally.errors == 0,
             counts=dict(sorted(self.tally.counts.items())),
             problems=self.tally.problems(),
-            stats={**self.stats, **self.tally.stats()},
+            stats=self.stats | self.tally.stats() | ({"notes": self.notes} if self.notes else {}),
         )
 
     def _check(self, progress: Progress | None) -> None:
@@ -125,6 +142,9 @@ class FileCheck:
             for code, detail in self.service.finish(size=self.size, examples=self.examples):
                 self._about_file(code, detail)
             self.stats["service"] = self.service.stats(size=self.size)
+            if self.judge.ignored_keys:
+                keys = ", ".join(sorted(self.judge.ignored_keys))
+                self.notes.append(f"keys beside messages and tools are ignored: {keys}")
 
     def _look(self, file: FileIO, size: int) -> None:
         """Judge the file by its name and its beginning."""
@@ -135,13 +155,10 @@ class FileCheck:
         if said := sniff(head, whole=len(head) >= size):
             self.useless = True
             self._about_file(*said)
-        notes = []
         if head.startswith(BOM):
-            notes.append("begins with a byte order mark, which every target accepts")
+            self.notes.append("the file begins with a byte order mark, which every target accepts")
         if b"\r\n" in head:
-            notes.append("lines end in CRLF, which every target accepts")
-        if notes:
-            self.stats["notes"] = notes
+            self.notes.append("lines end in CRLF, which every target accepts")
 
     def _read(self, file: FileIO, meter: Meter) -> None:
         """The pass: every byte is hashed, every line counted and judged."""

@@ -123,6 +123,37 @@ def test_the_last_fifth_is_told(path: Path) -> None:
     assert both.files[1].counts["QUALITY_LEAKAGE"] == 100
 
 
+def test_rows_sorted_by_task_are_told_before_the_split(path: Path) -> None:
+    def tasks(names: str) -> bytes:
+        return file(
+            *[
+                row(said("system", name), said("user", f"{n}?"), said("assistant", f"Yes, {n}."))
+                for n, name in enumerate(names)
+            ]
+        )
+
+    path.write_bytes(tasks("A" * 70 + "B" * 30))
+    report = validate(path).files[0]
+    [problem] = [p for p in report.problems if p.code == "SERVICE_SPLIT"]
+    assert (problem.severity, problem.line) == ("warning", 0)
+    assert "of the last 20 rows" in problem.message
+    for mixed in ("AB" * 50, "A" * 100, "".join(map(chr, range(200, 300)))):
+        path.write_bytes(tasks(mixed))
+        assert "SERVICE_SPLIT" not in validate(path).files[0].counts
+    path.write_bytes(tasks("A" * 70 + "B" * 30))
+    assert "SERVICE_SPLIT" not in validate(path, target="local").files[0].counts
+    assert "SERVICE_SPLIT" not in validate(path, validation=path).files[0].counts
+
+
+def test_ignored_keys_and_the_bill_stand_in_the_figures(path: Path) -> None:
+    more = [json.dumps({"id": n, **json.loads(line)}).encode() for n, line in enumerate(TWELVE)]
+    path.write_bytes(b"\xef\xbb\xbf" + file(*more, end=b"\r\n"))
+    stats = validate(path, epochs=3, validation=path).files[0].stats
+    assert [note.partition(" ")[0] for note in stats["notes"]] == ["the", "lines", "keys"]
+    assert stats["notes"][2].endswith(": 'id'")
+    assert stats["billed_tokens"]["likely"] == 2 * 3 * stats["tokens"]["total"]
+
+
 @pytest.mark.parametrize(
     ("target", "size", "code", "severity"),
     [
