@@ -70,6 +70,7 @@ class Job(Snake):
     method: dict[str, Any] | None = None
     seed: int | None = None
     suffix: str | None = None
+    metadata: dict[str, Any] | None = None
     error: JobError | None = None
 
 

@@ -202,7 +202,11 @@ def noun(value: m.Job) -> Job:
         error=JobError(code=error.code, message=error.message or "", param=error.param)
         if error
         else None,
-        properties={"suffix": value.suffix, "result_files": value.result_files or []},
+        properties={
+            **(value.metadata or {}),
+            "suffix": value.suffix,
+            "result_files": value.result_files or [],
+        },
         hyperparameters=dict(held or value.hyperparameters or {}),
         training_data=value.training_file,
         validation_data=value.validation_file,

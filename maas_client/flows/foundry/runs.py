@@ -39,8 +39,26 @@ async def _events(io: IO, job: str) -> list[m.JobEvent]:
     return sorted(held, key=lambda event: event.created_at or 0)
 
 
+_OURS = {
+    "full_valid_loss": "valid_loss",
+    "valid_mean_token_accuracy": "valid_token_accuracy",
+    "full_valid_mean_token_accuracy": "valid_token_accuracy",
+    "train_mean_token_accuracy": "train_token_accuracy",
+}
+"""The service's names to ours, where one of ours is free: validation of a batch goes before that of the
+whole file, which then keeps its own name."""
+
+
 def _numbers(data: Mapping[str, Any]) -> dict[str, float]:
     """Return what was measured: -1 stands for nothing at this step (azure-api.md section 4.5)."""
+    found = _measured(data)
+    for theirs, ours in _OURS.items():
+        if theirs in found and ours not in found:
+            found[ours] = found.pop(theirs)
+    return found
+
+
+def _measured(data: Mapping[str, Any]) -> dict[str, float]:
     return {
         key: float(value)
         for key, value in data.items()

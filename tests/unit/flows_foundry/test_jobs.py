@@ -230,6 +230,31 @@ async def test_events_come_oldest_first_and_minus_one_is_nothing() -> None:
     assert (told[2].type, told[2].step, told[2].metrics) == ("metrics", 1, {"train_loss": 2.5})
 
 
+@pytest.mark.parametrize(
+    ("said", "ours"),
+    [
+        ({"full_valid_loss": 2, "full_valid_mean_token_accuracy": 0.5},
+         {"valid_loss": 2, "valid_token_accuracy": 0.5}),
+        ({"valid_loss": 3, "full_valid_loss": 2}, {"valid_loss": 3, "full_valid_loss": 2}),
+        ({"train_mean_token_accuracy": 0.5, "train_loss": -1}, {"train_token_accuracy": 0.5}),
+    ],
+)  # fmt: skip
+async def test_metrics_have_our_names(said: dict[str, float], ours: dict[str, float]) -> None:
+    io = Resource()
+    job = await jobs.create(io, job_order())
+    event = {"id": "e1", "type": "metrics", "data": {"step": 1, **said}}
+    io.on("fine_tuning.events", {"data": [event]})
+    (told,) = await collect(runs.progress(io, job))
+    assert told.metrics == ours
+
+
+async def test_metadata_is_among_the_properties() -> None:
+    io = Resource()
+    await jobs.create(io, job_order())
+    io.jobs[0]["metadata"] = {"maas_client.base": "tiny"}
+    assert (await jobs.get(io, "ftjob-0")).properties["maas_client.base"] == "tiny"
+
+
 async def test_checkpoints_and_logs() -> None:
     io = Resource()
     job = await jobs.create(io, job_order())
