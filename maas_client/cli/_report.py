@@ -6,6 +6,7 @@ Only the terminal, which is the person's own, shows the line a problem is in.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
 _AROUND = 36
 """Characters shown on either side of a problem's place."""
-_BLOCKS = "▁▂▃▄▅▆▇█"
+_BLOCKS = " ▁▂▃▄▅▆▇█"
 _SHOWN_AFTER_S = 1.0
+_PER_CODE = 5
+"""Problems of one code that are drawn; a screen is for reading."""
 
 
 def plain(report: ValidationReport, *, quiet: bool = False) -> Iterator[str]:
@@ -84,11 +87,12 @@ def draw(report: ValidationReport, *, quiet: bool = False) -> None:
     for file in report.files:
         if quiet and file.ok and not file.problems:
             continue
-        hinted: set[str] = set()
+        drawn: Counter[str] = Counter()
         for problem in file.problems:
-            excerpt = _excerpt(file.path, problem)
-            console.print(_drawn(problem, excerpt, hint=problem.code not in hinted))
-            hinted.add(problem.code)
+            drawn[problem.code] += 1
+            if drawn[problem.code] <= _PER_CODE:
+                excerpt = _excerpt(file.path, problem)
+                console.print(_drawn(problem, excerpt, hint=drawn[problem.code] == 1))
         console.print(_summary(file))
 
 
@@ -151,8 +155,7 @@ def _summary(file: FileReport) -> Text:
     text.append(file.path, "bold")
     text.append("  " + _verdict(file), "green" if file.ok else "bold red")
     for code, count in file.counts.items():
-        more = file.stats.get("not_shown", {}).get(code, 0)
-        rest = f" ({more:,} not shown)" if more else ""
+        rest = f" ({_PER_CODE} of them above; --json has more)" if count > _PER_CODE else ""
         text.append(f"\n    {count:>7,} {code}{rest}", "red" if _is_error(file, code) else "yellow")
     for line in _figures(file.stats):
         text.append(f"\n    {line}", "dim")
@@ -170,6 +173,8 @@ def _figures(stats: dict[str, Any]) -> Iterator[str]:
                 "(maas-client datasets split makes a shuffled file instead)"
             )
     yield from _tokens(stats.get("tokens"))
+    if billed := stats.get("billed_tokens"):
+        yield f"billed would be about {billed['likely']:,} tokens ({billed['epochs']:g} epochs)"
     for said in stats.get("notes", ()):
         yield f"note: {said}"
 
@@ -177,10 +182,26 @@ def _figures(stats: dict[str, Any]) -> Iterator[str]:
 def _tokens(tokens: Any) -> Iterator[str]:
     if not isinstance(tokens, dict):
         return
+    about = "" if tokens["exact"] else "about "
+    yield (
+        f"{about}{tokens['total']:,} tokens, {tokens['learned']:,} of them learned "
+        f"({tokens['counted_by']})"
+    )
+    row = tokens["per_row"]
+    yield (
+        f"tokens per row: {row['p50']:,} in the middle, {row['p95']:,} at 95 %, {row['max']:,} at most"
+    )
+    if tokens.get("rows_over_limit"):
+        yield f"{tokens['rows_over_limit']:,} rows over the model's {tokens['row_limit']:,}"
     if bars := tokens.get("histogram"):
-        most = max(bar["rows"] for bar in bars) or 1
-        line = "".join(_BLOCKS[round(bar["rows"] / most * (len(_BLOCKS) - 1))] for bar in bars)
-        yield f"tokens per row {bars[0]['from']:,} {line} {bars[-1]['to']:,}"
+        most = max(bar["rows"] for bar in bars)
+        drawn = "".join(_bar_of(bar["rows"], most) for bar in bars)
+        yield f"{bars[0]['from']:,} {drawn} {bars[-1]['to']:,}"
+
+
+def _bar_of(rows: int, most: int) -> str:
+    """Return one bar; a bar with any rows is seen."""
+    return _BLOCKS[max(1, round(rows / most * (len(_BLOCKS) - 1)))] if rows else _BLOCKS[0]
 
 
 class Bar:
