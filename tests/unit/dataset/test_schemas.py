@@ -1,0 +1,76 @@
+"""The law, usable from any language: valid schemas, found wherever the package lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maas_client.dataset._schemas import schema
+from maas_client.dataset.shapes import shape_of
+from tests.unit.dataset.corpus import ANSWER, USER, call, calls
+
+NAMES = sorted(path.name for path in (Path(__file__).parents[3] / "schemas").glob("*_line.*"))
+CHOSEN = {"input": {"messages": [USER]}, "preferred_output": [ANSWER]}
+GOOD: dict[str, list[Any]] = {
+    "prompt_completion": [{"prompt": "Hi", "completion": "Hello."}],
+    "alpaca": [
+        {"instruction": "Say hi", "output": "Hi"},
+        {"instruction": "Add", "input": "1 2", "output": "3", "history": [["a", "b"]]},
+    ],
+    "sharegpt": [
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}]}
+    ],
+    "preference": [
+        {**CHOSEN, "non_preferred_output": [ANSWER]},
+        {**CHOSEN, "non_preferred_output": [calls(call())]},
+    ],
+    "chat": [{"messages": [USER, ANSWER]}],
+}
+BAD: dict[str, list[Any]] = {
+    "prompt_completion": [{"prompt": "Hi"}, {"prompt": "Hi", "completion": " "}, []],
+    "alpaca": [{"instruction": "Say hi"}, {"instruction": "x", "output": 1}],
+    "sharegpt": [{"conversations": [{"from": "human", "value": "Hi"}]}, {"conversations": {}}],
+    "preference": [{**CHOSEN}, {**CHOSEN, "non_preferred_output": [USER]}],
+    "chat": [{"messages": []}, {"messages": [USER]}],
+}
+SHAPES = {"prompt_completion": "PROMPT_COMPLETION", "alpaca": "ALPACA", "sharegpt": "SHAREGPT"}
+
+
+def validator(name: str) -> Any:
+    from jsonschema import Draft202012Validator
+    from referencing import Registry, Resource
+
+    held = [schema(each) for each in NAMES]
+    registry: Any = Registry().with_resources(
+        [(each["$id"], Resource.from_contents(each)) for each in held]
+    )
+    return Draft202012Validator(schema(f"{name}_line.schema.json"), registry=registry)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "report.schema.json"])
+def test_every_schema_is_one(name: str) -> None:
+    from jsonschema import Draft202012Validator
+
+    Draft202012Validator.check_schema(schema(name))
+    assert schema(name)["description"]
+    assert schema(name)["$id"].endswith(f"/{name}")
+
+
+def test_every_shape_has_its_examples() -> None:
+    assert {f"{name}_line.schema.json" for name in GOOD} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_rows_pass_and_bad_ones_do_not(name: str) -> None:
+    judge = validator(name)
+    for row in GOOD[name]:
+        judge.validate(row)
+    for row in BAD[name]:
+        assert not judge.is_valid(row), row
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_shape_is_recognised_by_name(name: str) -> None:
+    assert {shape_of(row) for row in GOOD[name]} == {SHAPES[name]}
