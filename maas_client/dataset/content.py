@@ -33,12 +33,12 @@ def scanners(
     *,
     everything: bool,
     epochs: float | None = None,
-    training: Duplicates | None = None,
+    training: Sequence[Scanner] = (),
     split: bool = False,
 ) -> list[Scanner]:
     """Return fresh scanners for one file. Not ``everything``: lines that repeat, and no more.
 
-    ``training`` is the scanner of the training file, finished, for a validation file; ``split``
+    ``training`` are the scanners of the training files, finished, for a validation file; ``split``
     says that the service makes its own validation file of this one.
     """
     if not everything:
@@ -48,8 +48,8 @@ def scanners(
     ceiling = Ceiling(row=book.max_tokens, total=total, epochs=epochs or 1)
     share = book.limits.float_of("validation_split") if split else None
     return [
-        Duplicates(training),
-        NearDuplicates(),
+        Duplicates([each for each in training if isinstance(each, Duplicates)]),
+        NearDuplicates(training=[each for each in training if isinstance(each, NearDuplicates)]),
         Secrets(),
         Pii(),
         Quality(),
@@ -66,11 +66,6 @@ class Content:
         self.scanners = scanners
         self.tally = tally
         self.index = index
-
-    @property
-    def duplicates(self) -> Duplicates | None:
-        """The scanner that a validation file is compared with."""
-        return next((each for each in self.scanners if isinstance(each, Duplicates)), None)
 
     def feed(self, good: Good) -> None:
         """Let every scanner look at some good rows."""

@@ -27,11 +27,11 @@ def prompt_of(row: Row, texts: list[str] | None = None) -> str | tuple[str, ...]
 class Duplicates:
     """Exact duplicates, conflicting answers and leakage. Keeps 16 bytes a row.
 
-    With ``training`` (the scanner of the training file, finished) it also tells which prompts of
+    With ``training`` (the scanners of the training files, finished) it also tells which prompts of
     this file, the validation file, were trained on.
     """
 
-    def __init__(self, training: Duplicates | None = None) -> None:
+    def __init__(self, training: Sequence[Duplicates] = ()) -> None:
         self._training = training
         self._prompts = array("q")
         self._rows = array("q")
@@ -79,8 +79,8 @@ class Duplicates:
                 )
         for group in repeats(self._prompts).values():
             yield from self._conflict(group)
-        if self._training is not None:
-            yield from self._leaks(self._training)
+        for training in self._training:
+            yield from self._leaks(training)
 
     def _conflict(self, group: list[int]) -> Iterator[Finding]:
         answered = {self._rows[index]: index for index in reversed(group)}

@@ -12,7 +12,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -74,11 +74,14 @@ class NearDuplicates:
     Memory is bounded, and so is time: a row costs as much as all other checks together.
     """
 
-    def __init__(self, rows: int = ROWS) -> None:
+    def __init__(self, rows: int = ROWS, *, training: Sequence[NearDuplicates] = ()) -> None:
+        """``training``: for a validation file, the scanners of the training files, finished."""
         self._limit = rows
+        self._training = training
         self._found = self._compared = self._skipped = 0
-        self._numbers, self._wholes = array("Q"), array("q")
-        """Each row's line, and the hash of all its texts: exact repeats are not told here."""
+        self._numbers, self._prompts, self._wholes = array("Q"), array("q"), array("q")
+        """Each row's line, the hash of its prompt and of all its texts: what is the same text by
+        text is told elsewhere."""
         self._lines: dict[int, int] = {}
         """By a piece's hash: the last line that had it, and how often it was met again."""
 
@@ -96,22 +99,44 @@ class NearDuplicates:
         ]
         bodies = [_body(texts) for texts in said]
         keys = [list(map(hash, _cut(text, len(text) >= LONG)[-KEYS:])) for text in bodies]
-        met = self._met(keys)
+        met, fresh = self._met(keys), list(keys)
         self._numbers.extend(numbers)
-        self._wholes.extend([hash(tuple(texts)) for texts in said])
+        prompts = [hash(tuple(texts[:-1])) for texts in said]
+        self._prompts.extend(prompts)
+        self._wholes.extend(
+            [hash((prompt, texts[-1])) for prompt, texts in zip(prompts, said, strict=True)]
+        )
         found = []
         for at, text in enumerate(bodies):
             twin = 0
             if met and not met.isdisjoint(keys[at]):
-                twin, keys[at] = self._meet(_cut(text, len(text) >= LONG), numbers[at])
+                twin, fresh[at] = self._meet(_cut(text, len(text) >= LONG), numbers[at])
             if not twin and len(text) in _AROUND:
                 twin = self._twin(self._uncommon(_cut(text, len(text) < LONG)))
             if twin and twin != numbers[at] and not self._same(twin, at - len(bodies)):
                 found.append(_finding(numbers[at], twin))
-        for number, fresh in zip(numbers, keys, strict=True):
-            self._lines.update(dict.fromkeys(fresh, number))
+        for number, some in zip(numbers, fresh, strict=True):
+            self._lines.update(dict.fromkeys(some, number))
         self._found += len(found)
+        for other in self._training:
+            found += other.leaks(numbers, bodies, keys, prompts)
         return found
+
+    def leaks(
+        self,
+        numbers: Sequence[int],
+        bodies: Sequence[bytes],
+        keys: Sequence[list[int]],
+        prompts: Sequence[int],
+    ) -> Iterator[Finding]:
+        """Yield a finding for each row of a validation file that nearly repeats one of this file."""
+        for at, text in enumerate(bodies):
+            if self._lines.keys().isdisjoint(keys[at]):
+                continue
+            line = self._twin(self._uncommon(_cut(text, len(text) >= LONG)))
+            if line and self._prompts[bisect_left(self._numbers, line)] != prompts[at]:
+                detail = f"nearly the same as line {line} of the training file"
+                yield Finding("QUALITY_LEAKAGE", numbers[at], "/messages", detail=detail)
 
     def finish(self) -> tuple[Finding, ...]:
         """Return nothing: near duplicates were told where they stood."""

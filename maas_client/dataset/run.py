@@ -17,8 +17,8 @@ from typing import Any
 
 from maas_client.dataset.codes import check_known
 from maas_client.dataset.content import Content, scanners
-from maas_client.dataset.duplicates import Duplicates
 from maas_client.dataset.explain import about_file
+from maas_client.dataset.finding import Scanner
 from maas_client.dataset.index import LineIndex
 from maas_client.dataset.judge import Judge
 from maas_client.dataset.money import Tokens, billed_tokens
@@ -56,7 +56,7 @@ def run(
     book = rulebook(options.target, options.model)
     ignore, warn = check_known(options.ignore), check_known(options.warn)
     reports = []
-    trained: Duplicates | None = None
+    trained: list[Scanner] = []
     files = [(path, False) for path in paths] + ([(validation, True)] if validation else [])
     for path, held_out in files:
         service = Service(book, held_out=held_out, split=validation is None)
@@ -65,11 +65,11 @@ def run(
             book,
             everything=options.content,
             epochs=options.epochs,
-            training=trained if held_out else None,
+            training=trained if held_out else (),
             split=service.split,
         )
         reports.append(check.report(options.progress))
-        trained = check.content.duplicates
+        trained += check.content.scanners
     if options.content:
         _bill(reports, held_out=validation is not None, epochs=options.epochs or 1)
     return ValidationReport(ok=all(report.ok for report in reports), files=tuple(reports))

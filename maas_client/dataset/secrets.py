@@ -174,14 +174,14 @@ KINDS = (
         "CONNECTION_STRING",
         "://",
         r"\b(?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|amqps?|mssql|sqlserver|oracle|s?ftp|"
-        r"smtps?|ldaps?|https?)(?:\+\w+)?://[^\s:/@\"'<>]{0,64}:([^\s/@\"'<>]{3,128})@[\w\[]",
+        r"smtps?|ldaps?|https?)(?:\+\w+)?://[^\s:/@\"'<>]{0,64}:([^\s/@\"'<>]{5,128})@[\w\[]",
         _spoken,
     ),
     _kind(
         "CONNECTION_STRING",
         "assword= PASSWORD= Pwd= pwd= PWD= assword PASSWORD",
         r"(?i)\b(?:server|data source|host|addr|address|database|initial catalog|user id|uid)\s?="
-        r"[^;\n]{1,200};(?:[^;\n]{0,200};){0,12}?\s*(?:password|pwd)\s?=\s?([^;\s\"']{3,128})",
+        r"[^;\n]{1,200};(?:[^;\n]{0,200};){0,12}?\s*(?:password|pwd)\s?=\s?([^;\s\"']{5,128})",
         _spoken,
     ),
 )

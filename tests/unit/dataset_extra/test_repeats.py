@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from maas_client.dataset import validate
 from maas_client.dataset.duplicates import Duplicates
 from maas_client.dataset.near import COMMON, NearDuplicates
 
@@ -85,7 +86,7 @@ def test_rows_with_other_tools_or_other_calls_are_other_prompts(talk: Any, scan:
 def test_leakage_names_the_line_of_the_training_file(talk: Any, scan: Any) -> None:
     train = Duplicates()
     scan(train, [talk(f"q{i}?", f"{i}") for i in range(2000)])
-    held = Duplicates(train)
+    held = Duplicates([train])
     found = scan(held, [talk("new?", "1"), talk("q1500?", "another answer")])
     assert [(f.line, f.code) for f in found] == [(2, "QUALITY_LEAKAGE")]
     assert "line 1501 of the training file" in found[0].detail
@@ -151,6 +152,27 @@ def test_a_template_around_every_prompt_makes_no_flood(talk: Any, scan: Any) -> 
     template = prose(rng, 150)
     rows = [talk(f"{template}\n{prose(rng, 30)}", prose(rng, 5)) for _ in range(1000)]
     assert len(scan(NearDuplicates(), rows)) <= 2 * COMMON
+
+
+def test_near_leakage_is_told_where_the_prompts_are_not_the_same(talk: Any, scan: Any) -> None:
+    rng = random.Random(11)
+    rows = [talk(prose(rng, 50), prose(rng, 50)) for _ in range(300)]
+    train = NearDuplicates()
+    scan(train, rows)
+    question, answer = (m["content"] for m in rows[200]["messages"])
+    held = [talk(prose(rng, 50), prose(rng, 50)), talk(f"{question} please", answer), rows[7]]
+    [finding] = scan(NearDuplicates(training=[train]), held)
+    assert (finding.line, finding.code) == (2, "QUALITY_LEAKAGE")
+    assert finding.detail == "nearly the same as line 201 of the training file"
+
+
+def test_validate_finds_leaks_from_every_training_file(talk: Any, write: Any) -> None:
+    rows = [talk(f"question {i}?", f"This is answer {i}.") for i in range(30)]
+    first, second = write(rows[:15], "a.jsonl"), write(rows[15:], "b.jsonl")
+    held = write([rows[3], talk("new?", "yes."), rows[20]], "v.jsonl")
+    report = validate(first, second, validation=held)
+    assert report.files[2].counts["QUALITY_LEAKAGE"] == 2
+    assert "QUALITY_LEAKAGE" not in report.files[1].counts
 
 
 def test_rows_beyond_the_limit_are_counted_not_compared(talk: Any, scan: Any) -> None:
