@@ -47,9 +47,11 @@ def scanners(
     model = book.facts.name if book.facts else None
     ceiling = Ceiling(row=book.max_tokens, total=total, epochs=epochs or 1)
     share = book.limits.float_of("validation_split") if split else None
+    exact = Duplicates([each for each in training if isinstance(each, Duplicates)])
+    near = [each for each in training if isinstance(each, NearDuplicates)]
     return [
-        Duplicates([each for each in training if isinstance(each, Duplicates)]),
-        NearDuplicates(training=[each for each in training if isinstance(each, NearDuplicates)]),
+        exact,
+        NearDuplicates(exact, training=near),
         Secrets(),
         Pii(),
         Quality(),

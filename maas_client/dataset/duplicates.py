@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -67,6 +68,17 @@ class Duplicates:
     def line(self, index: int) -> int:
         """Return the line number of the row with this index."""
         return self._lines[index] if self._lines else index + 1
+
+    def prompt_at(self, line: int) -> int:
+        """Return the hash of the prompt on a line."""
+        return self._prompts[self._index(line)]
+
+    def same_row(self, line: int, other: int) -> bool:
+        """Return whether two lines hold the same row."""
+        return self._rows[self._index(line)] == self._rows[self._index(other)]
+
+    def _index(self, line: int) -> int:
+        return bisect_left(self._lines, line) if self._lines else line - 1
 
     def finish(self) -> Iterator[Finding]:
         """Yield duplicates, conflicts and leaks: each names the earlier line."""

@@ -9,13 +9,12 @@ rows a new one costs four look-ups.
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
+from maas_client.dataset.duplicates import Duplicates
 from maas_client.dataset.finding import Finding, Row, strings, texts_of
 
 KEYS = 4
@@ -74,14 +73,19 @@ class NearDuplicates:
     Memory is bounded, and so is time: a row costs as much as all other checks together.
     """
 
-    def __init__(self, rows: int = ROWS, *, training: Sequence[NearDuplicates] = ()) -> None:
-        """``training``: for a validation file, the scanners of the training files, finished."""
+    def __init__(
+        self,
+        exact: Duplicates,
+        rows: int = ROWS,
+        *,
+        training: Sequence[NearDuplicates] = (),
+    ) -> None:
+        """Look at rows that ``exact`` has been fed just before: what is the same text by text is told
+        there. ``training``: for a validation file, the scanners of the training files, finished."""
+        self._exact = exact
         self._limit = rows
         self._training = training
         self._found = self._compared = self._skipped = 0
-        self._numbers, self._prompts, self._wholes = array("Q"), array("q"), array("q")
-        """Each row's line, the hash of its prompt and of all its texts: what is the same text by
-        text is told elsewhere."""
         self._lines: dict[int, int] = {}
         """By a piece's hash: the last line that had it, and how often it was met again."""
 
@@ -100,12 +104,6 @@ class NearDuplicates:
         bodies = [_body(texts) for texts in said]
         keys = [list(map(hash, _cut(text, len(text) >= LONG)[-KEYS:])) for text in bodies]
         met, fresh = self._met(keys), list(keys)
-        self._numbers.extend(numbers)
-        prompts = [hash(tuple(texts[:-1])) for texts in said]
-        self._prompts.extend(prompts)
-        self._wholes.extend(
-            [hash((prompt, texts[-1])) for prompt, texts in zip(prompts, said, strict=True)]
-        )
         found = []
         for at, text in enumerate(bodies):
             twin = 0
@@ -113,13 +111,13 @@ class NearDuplicates:
                 twin, fresh[at] = self._meet(_cut(text, len(text) >= LONG), numbers[at])
             if not twin and len(text) in _AROUND:
                 twin = self._twin(self._uncommon(_cut(text, len(text) < LONG)))
-            if twin and twin != numbers[at] and not self._same(twin, at - len(bodies)):
+            if twin and not self._exact.same_row(twin, numbers[at]):
                 found.append(_finding(numbers[at], twin))
         for number, some in zip(numbers, fresh, strict=True):
             self._lines.update(dict.fromkeys(some, number))
         self._found += len(found)
         for other in self._training:
-            found += other.leaks(numbers, bodies, keys, prompts)
+            found += other.leaks(numbers, bodies, keys, self._exact)
         return found
 
     def leaks(
@@ -127,14 +125,14 @@ class NearDuplicates:
         numbers: Sequence[int],
         bodies: Sequence[bytes],
         keys: Sequence[list[int]],
-        prompts: Sequence[int],
+        exact: Duplicates,
     ) -> Iterator[Finding]:
         """Yield a finding for each row of a validation file that nearly repeats one of this file."""
         for at, text in enumerate(bodies):
             if self._lines.keys().isdisjoint(keys[at]):
                 continue
             line = self._twin(self._uncommon(_cut(text, len(text) >= LONG)))
-            if line and self._prompts[bisect_left(self._numbers, line)] != prompts[at]:
+            if line and self._exact.prompt_at(line) != exact.prompt_at(numbers[at]):
                 detail = f"nearly the same as line {line} of the training file"
                 yield Finding("QUALITY_LEAKAGE", numbers[at], "/messages", detail=detail)
 
@@ -146,10 +144,6 @@ class NearDuplicates:
         """Return how many rows nearly repeat another, and how many rows were not compared."""
         figures = {"near_duplicates": self._found, "near_duplicates_not_compared": self._skipped}
         return {name: n for name, n in figures.items() if n}
-
-    def _same(self, line: int, row: int) -> bool:
-        """Return whether the row on an earlier line is, text by text, this one."""
-        return self._wholes[bisect_left(self._numbers, line)] == self._wholes[row]
 
     def _met(self, keys: list[list[int]]) -> set[int]:
         """Return the keys that an earlier row or another row of this block has."""

@@ -9,6 +9,7 @@ import pytest
 
 from maas_client.dataset import validate
 from maas_client.dataset.duplicates import Duplicates
+from maas_client.dataset.finding import Finding
 from maas_client.dataset.near import COMMON, NearDuplicates
 
 SYLLABLES = [
@@ -36,6 +37,17 @@ SYLLABLES = [
     "ch",
     "str",
 ]
+
+
+class Near(NearDuplicates):
+    """Near duplicates alone: fed together with the exact ones, whose findings are dropped."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(Duplicates(), **options)
+
+    def feed(self, *args: Any) -> list[Finding]:
+        self._exact.feed(*args)
+        return super().feed(*args)
 
 
 def prose(rng: random.Random, size: int) -> str:
@@ -115,7 +127,7 @@ def test_near_duplicates_of_every_length_are_found(talk: Any, scan: Any, size: i
         part = rng.choice(texts)
         part[rng.randrange(len(part))] = "changed"
         edited.append(talk(*(" ".join(words) for words in texts)))
-    scanner = NearDuplicates()
+    scanner = Near()
     assert not scan(scanner, rows)
     found = scan(scanner, edited, first=301)
     right = [f for f in found if f.detail == f"nearly the same as line {f.line - 300}"]
@@ -131,37 +143,37 @@ def test_a_twin_in_the_same_block_is_found_and_nothing_is_its_own_twin(
         talk(text, "It opens at nine in the morning."),
         talk(text, "It opens at ten in the morning."),
     ]
-    [finding] = scan(NearDuplicates(), rows)
+    [finding] = scan(Near(), rows)
     assert (finding.line, finding.detail) == (2, "nearly the same as line 1")
     for size in range(300, 520):
-        assert not scan(NearDuplicates(), [talk("x" * size, "y")])
+        assert not scan(Near(), [talk("x" * size, "y")])
 
 
 def test_exact_duplicates_are_not_told_again_as_near_ones(talk: Any, scan: Any) -> None:
     rng = random.Random(9)
     rows = [talk(prose(rng, 60), prose(rng, 60)) for _ in range(40)]
-    assert not scan(NearDuplicates(), rows + rows)
+    assert not scan(Near(), rows + rows)
     changed = [
         {"messages": [{"role": "system", "content": "New."}, *row["messages"]]} for row in rows
     ]
-    assert len(scan(NearDuplicates(), rows + changed)) == len(rows)
+    assert len(scan(Near(), rows + changed)) == len(rows)
 
 
 def test_a_template_around_every_prompt_makes_no_flood(talk: Any, scan: Any) -> None:
     rng = random.Random(2)
     template = prose(rng, 150)
     rows = [talk(f"{template}\n{prose(rng, 30)}", prose(rng, 5)) for _ in range(1000)]
-    assert len(scan(NearDuplicates(), rows)) <= 2 * COMMON
+    assert len(scan(Near(), rows)) <= 2 * COMMON
 
 
 def test_near_leakage_is_told_where_the_prompts_are_not_the_same(talk: Any, scan: Any) -> None:
     rng = random.Random(11)
     rows = [talk(prose(rng, 50), prose(rng, 50)) for _ in range(300)]
-    train = NearDuplicates()
+    train = Near()
     scan(train, rows)
     question, answer = (m["content"] for m in rows[200]["messages"])
     held = [talk(prose(rng, 50), prose(rng, 50)), talk(f"{question} please", answer), rows[7]]
-    [finding] = scan(NearDuplicates(training=[train]), held)
+    [finding] = scan(Near(training=[train]), held)
     assert (finding.line, finding.code) == (2, "QUALITY_LEAKAGE")
     assert finding.detail == "nearly the same as line 201 of the training file"
 
@@ -176,7 +188,7 @@ def test_validate_finds_leaks_from_every_training_file(talk: Any, write: Any) ->
 
 
 def test_rows_beyond_the_limit_are_counted_not_compared(talk: Any, scan: Any) -> None:
-    scanner = NearDuplicates(rows=100)
+    scanner = Near(rows=100)
     rng = random.Random(3)
     scan(scanner, [talk(prose(rng, 40), "ok") for _ in range(150)])
     assert scanner.stats() == {"near_duplicates_not_compared": 50}
