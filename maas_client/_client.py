@@ -13,7 +13,16 @@ from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast
 
 from maas_client import _connect
 from maas_client._transport import AsyncWire, BlockingWire, Transport, run
-from maas_client.flows import chat, datasets, deployments, evaluation, jobs, models, pipeline
+from maas_client.flows import (
+    chat,
+    datasets,
+    deployments,
+    evaluation,
+    exports,
+    jobs,
+    models,
+    pipeline,
+)
 from maas_client.flows._io import IO
 from maas_client.types import Deployment
 
@@ -133,11 +142,13 @@ class Jobs(_Noun):
     delete = blocking(jobs.delete)
     checkpoints = iterated(jobs.checkpoints)
     logs = blocking(jobs.logs)
+    export = blocking(exports.export)
 
 
 class Models(_Noun):
     """Models the backend holds."""
 
+    upload = blocking(models.upload)
     get = blocking(models.get)
     list = iterated(models.listing)
     delete = blocking(models.delete)
@@ -181,11 +192,13 @@ class AsyncJobs(_Noun):
     delete = awaited(jobs.delete)
     checkpoints = aiterated(jobs.checkpoints)
     logs = awaited(jobs.logs)
+    export = awaited(exports.export)
 
 
 class AsyncModels(_Noun):
     """Models the backend holds."""
 
+    upload = awaited(models.upload)
     get = awaited(models.get)
     list = aiterated(models.listing)
     delete = awaited(models.delete)

@@ -28,9 +28,11 @@ _HYPERPARAMETERS: tuple[tuple[str, type, str], ...] = (
 )
 
 
-def add(parser: argparse.ArgumentParser) -> None:
+def add(parser: argparse.ArgumentParser, *, model_required: bool = True) -> None:
     """Add what a job may be told."""
-    parser.add_argument("--model", required=True, help="Phi-4-mini-instruct, Phi-3-mini, ...")
+    parser.add_argument(
+        "--model", required=model_required, help="Phi-4-mini-instruct, Phi-3-mini, ..."
+    )
     parser.add_argument(
         "--validation", metavar="FILE", help="held-out chats: their loss is told while it trains"
     )

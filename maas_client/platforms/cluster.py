@@ -43,16 +43,14 @@ def _configuration(spec: JobSpec, method: str) -> dict[str, Any]:
         "gradient_checkpointing": True,
     }
     if method != "Full":
-        rank, alpha, dropout = spec.lora
+        rank, _, dropout = spec.lora
         said |= {
             "use_peft": True,
             "lora_r": rank,
-            "lora_alpha": int(alpha),
+            "lora_alpha": spec.whole_alpha("TRL"),
             "lora_dropout": dropout,
             "lora_target_modules": spec.targets,
         }
-        if alpha != int(alpha):
-            raise UnsupportedError("TRL takes a whole lora_alpha", hint="Round it.")
     if method == "QLoRA":
         said |= {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "use_bnb_nested_quant": True}
     if method == "DoRA":

@@ -88,7 +88,7 @@ def _size(spec: JobSpec) -> str:
 
 
 def _training(spec: JobSpec, method: str) -> dict[str, Any]:
-    rank, alpha, dropout = spec.lora
+    rank, _, dropout = spec.lora
     sections: dict[str, Any] = {
         "ModelConfig": {
             "torch_dtype": "bfloat16",
@@ -105,7 +105,7 @@ def _training(spec: JobSpec, method: str) -> dict[str, Any]:
         }
     sections["LoraConfig"] = {
         "r": rank,
-        "lora_alpha": alpha,
+        "lora_alpha": spec.whole_alpha("KAITO"),
         "lora_dropout": dropout,
         "target_modules": spec.targets,
     }

@@ -96,11 +96,20 @@ class JobSpec:
         return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:63].strip("-") or "job"
 
     @property
-    def lora(self) -> tuple[int, float, float]:
-        """Return rank, alpha and dropout; the serverless recipe's where none was given."""
+    def lora(self) -> tuple[int, int | float, float]:
+        """Return rank, alpha (an int where it is whole) and dropout; the serverless recipe's where
+        none was given."""
         h = self.hyperparameters
-        rank = h.lora_r or SERVERLESS_RANK
-        return rank, h.lora_alpha or SERVERLESS_ALPHA, h.lora_dropout or 0.0
+        alpha = h.lora_alpha or SERVERLESS_ALPHA
+        whole = int(alpha) if alpha == int(alpha) else alpha
+        return h.lora_r or SERVERLESS_RANK, whole, h.lora_dropout or 0.0
+
+    def whole_alpha(self, platform: str) -> int:
+        """Return alpha for a platform whose parser takes whole numbers only."""
+        alpha = self.lora[1]
+        if not isinstance(alpha, int):
+            raise UnsupportedError(f"{platform} takes a whole lora_alpha", hint="Round it.")
+        return alpha
 
     @property
     def targets(self) -> list[str]:

@@ -62,7 +62,7 @@ def import_folder(source: Path, target: Path, base: bases.Base) -> Imported:
             place = draft / path.relative_to(source)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place)
-        _write_card(draft, base, template, kind)
+        _write_card(draft, base, template)
         _try(draft, base, template, kind)
 
     if target.exists():
@@ -156,13 +156,12 @@ def _template(source: Path, base: bases.Base) -> Template:
         return base.conversation
 
 
-def _write_card(draft: Path, base: bases.Base, template: Template, kind: str) -> None:
+def _write_card(draft: Path, base: bases.Base, template: Template) -> None:
     """Say in the card what the folder runs on here."""
     path = draft / CARD
     card: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
     told = base.as_dict() | {"template": template.name}
-    if kind == "model":
-        told["folder"] = ""
+    del told["folder"]  # where it lies on this machine is nobody else's business
     path.write_text(json.dumps(card | {"base": told}, indent=2, sort_keys=True) + "\n")
 
 

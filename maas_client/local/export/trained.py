@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from maas_client.chat import TEMPLATES, Template
-from maas_client.errors import ConfigError, NotFoundError
+from maas_client.errors import ConfigError, MaasError, NotFoundError
+from maas_client.local import bases
 
 CARD = "training.json"
 """Written beside the weights by the training process (``peft/saving.py``)."""
@@ -32,8 +33,9 @@ class Trained:
         return (self.folder / "adapter_config.json").exists()
 
 
-def read(folder: Path, name: str | None = None, base: Path | None = None) -> Trained:
-    """Return what a folder holds; ``base`` where the folder does not say it itself.
+def read(folder: Path, cache: Path, name: str | None = None, base: Path | None = None) -> Trained:
+    """Return what a folder holds. Its card names the base, which lies in ``cache`` (the folder of
+    bases) or where ``base`` says.
 
     Raises ``ConfigError`` for a folder that holds no trained model, or whose base is not here.
     """
@@ -45,8 +47,8 @@ def read(folder: Path, name: str | None = None, base: Path | None = None) -> Tra
         )
     card = _card(folder)
     said = card.get("base") or {}
-    place = base or Path(str(said.get("folder") or ""))
-    if not (place / "config.json").exists():
+    place = base or _base(said, cache)
+    if place is None or not (place / "config.json").exists():
         raise ConfigError(
             f"the base of {folder.name} is not on this machine"
             + (f" (it was {said['name']})" if said.get("name") else ""),
@@ -69,7 +71,15 @@ def read(folder: Path, name: str | None = None, base: Path | None = None) -> Tra
     )
 
 
-def find(state: Path, model: str) -> Trained:
+def _base(said: dict[str, Any], cache: Path) -> Path | None:
+    """Return where the base that a card names lies; a card never holds a path of this machine."""
+    try:
+        return Path(bases.resolve(str(said["model"]), str(said["name"]), cache).folder)
+    except (KeyError, MaasError):
+        return None
+
+
+def find(state: Path, cache: Path, model: str, base: Path | None = None) -> Trained:
     """Return a model that the local server of this state directory holds, by name,
     ``name:version`` or id; the newest one of that name. Raises ``NotFoundError``."""
     from maas_client.local.store import Store
@@ -96,7 +106,8 @@ def find(state: Path, model: str) -> Trained:
             f"{body['name']} was made by the instant engine: it has no weights to export",
             hint="Train it with the engine that trains: maas-client serve --engine peft",
         )
-    return read(folder, name=str(body["name"]))
+    known = (body.get("base") or {}).get("folder")
+    return read(folder, cache, str(body["name"]), base or (Path(known) if known else None))
 
 
 def _name_and_version(model: str) -> tuple[str, str | None]:

@@ -42,7 +42,7 @@ def tune(base: bases.Base, folder: Path) -> trained.Trained:
     make_adapter(Path(base.folder), folder, 1, use_dora=True)
     (folder / "README.md").unlink()
     card = {
-        "base": base.as_dict(),
+        "base": {k: v for k, v in base.as_dict().items() if k != "folder"},
         "template": base.template,
         "recipe": {"method": "DoRA", "lora_r": 4, "seed": 1, "dropout": None},
         "data": {"train_sha256": "ab" * 32},
@@ -51,7 +51,7 @@ def tune(base: bases.Base, folder: Path) -> trained.Trained:
         "metrics": {"train_loss": 1.25},
     }
     (folder / "training.json").write_text(json.dumps(card))
-    return trained.read(folder, name="tickets")
+    return trained.read(folder, Path(base.folder).parent, "tickets", Path(base.folder))
 
 
 @pytest.fixture(scope="session")

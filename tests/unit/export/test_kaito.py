@@ -107,6 +107,7 @@ def test_places_that_kaito_refuses(job: Make, places: Places, words: str) -> Non
         ({"compute": ("Standard_NC4as_T4_v3",)}, "16 GiB"),
         ({"compute": ("a", "b")}, "one node"),
         ({"recipe": {"max_seq_length": 512}}, "max_seq_length"),
+        ({"recipe": {"lora_alpha": 16.5}}, "whole lora_alpha"),
     ],
 )
 def test_what_kaito_cannot_take_is_refused(job: Make, changes: dict[str, Any], words: str) -> None:
@@ -117,6 +118,11 @@ def test_what_kaito_cannot_take_is_refused(job: Make, changes: dict[str, Any], w
 def test_a_model_without_a_preset_is_refused(job: Make) -> None:
     with pytest.raises(MaasError, match="no tuning preset"):
         export(job("Phi-3-small-8k-instruct"), "kaito", URL)
+
+
+def test_whole_numbers_are_written_whole(job: Make) -> None:
+    config, _ = read(job(recipe={"lora_alpha": 32.0, "lora_r": 16}))
+    assert repr(config["LoraConfig"]["lora_alpha"]) == "32"
 
 
 def test_the_readme_fetches_the_adapter_and_imports_it(job: Make) -> None:

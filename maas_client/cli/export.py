@@ -1,0 +1,164 @@
+"""``maas-client export``: take a model or a job elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from maas_client._settings import Settings
+from maas_client.cli import _connection, _training
+from maas_client.cli._output import note, print_fields, print_json
+from maas_client.errors import ConfigError, UnsupportedError
+
+_MODELS = ("adapter", "merged", "onnx")
+_JOBS = ("azureml", "kaito", "cluster", "olive", "aitoolkit")
+_PLACES = (
+    ("--input-url", "URL", "kaito: a public address of the data"),
+    ("--input-pvc", "NAME", "kaito: a volume claim that holds the data"),
+    ("--input-image", "IMAGE", "kaito: an image that holds the data in /data"),
+    ("--output-image", "IMAGE", "kaito: the image to push the adapter to"),
+    ("--output-pvc", "NAME", "kaito: the volume claim to write the adapter to"),
+    ("--push-secret", "NAME", "kaito: the secret with which the image is pushed"),
+)
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "target",
+        metavar="TARGET",
+        help="a model or its folder (adapter, merged, onnx); a job, or a data file with --model "
+        "(the others)",
+    )
+    parser.add_argument("--to", required=True, choices=(*_MODELS, *_JOBS), metavar="FORM",
+                        help=f"a model to {', '.join(_MODELS)}; a job to {', '.join(_JOBS)}")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="FOLDER",
+                        help="a folder that does not exist (default: NAME-FORM)")  # fmt: skip
+    models = parser.add_argument_group("models")
+    models.add_argument("--base", type=Path, metavar="FOLDER", help="where the base lies")
+    models.add_argument(
+        "--precision", choices=("fp32", "int4"), default="int4", help="of onnx (default int4)"
+    )
+    jobs = parser.add_argument_group("jobs")
+    jobs.add_argument("--data", metavar="PATH", help="the data as the platform sees it")
+    jobs.add_argument("--no-validation", action="store_true", help="leave the validation file out")
+    jobs.add_argument("--processes", type=int, default=1, metavar="N", help="cluster: GPUs")
+    for option, metavar, text in _PLACES:
+        jobs.add_argument(option, metavar=metavar, help=text)
+    _training.add(parser, model_required=False)
+    _connection.add(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export a model or a job."""
+    return _model(args) if args.to in _MODELS else _job(args)
+
+
+def _model(args: argparse.Namespace) -> int:
+    if _connection.backend(args) != "local":
+        raise UnsupportedError(
+            "the weights of a serverless job stay with Azure: there is nothing to export",
+            hint="Models trained here can be exported (--backend local).",
+        )
+    from maas_client.local.export import exporting, trained
+
+    settings, folder = Settings.load(), Path(args.target).expanduser()
+    if folder.is_dir():
+        model = trained.read(folder, settings.cache_path(), base=args.base)
+    else:
+        model = trained.find(settings.state_path(), settings.cache_path(), args.target, args.base)
+    out = args.out or Path(f"{model.name}-{args.to}")
+    made = exporting.export(model, args.to, out, precision=args.precision, progress=note)
+    fields = {"folder": str(made.folder), "form": made.form, **made.checked}
+    print_fields(args, fields)
+    return 0
+
+
+def _job(args: argparse.Namespace) -> int:
+    files = _from_file(args) if Path(args.target).is_file() else _from_job(args)
+    if args.out is None and len(files) == 1 and not args.json:
+        print(next(iter(files.values())), end="")
+        return 0
+    stem = Path(args.target).stem.rsplit("/", 1)[-1]
+    folder = write(args.out or Path(f"{stem}-{args.to}"), files)
+    if args.json:
+        print_json({"folder": str(folder), "form": args.to, "files": sorted(files)})
+        return 0
+    for name in sorted(files):
+        print(folder / name)
+    return 0
+
+
+def _from_file(args: argparse.Namespace) -> Mapping[str, str]:
+    """Return the files of a job that was never made: a data file, a model and a recipe."""
+    from maas_client import catalog, platforms
+    from maas_client.types import Hyperparameters
+
+    if not args.model:
+        raise ConfigError(
+            f"{args.target} is a data file: which model shall it train?", hint="Add --model NAME."
+        )
+    asked: dict[str, Any] = _training.options(args)
+    facts = catalog.find(args.model)
+    if facts is None and not catalog.is_asset_uri(args.model) and args.model.count("/") != 1:
+        facts = catalog.get(args.model)  # raises, naming the nearest
+    spec = platforms.JobSpec(
+        name=args.name or f"{Path(args.target).stem}-{facts.name if facts else args.model}",
+        model=facts.name if facts else args.model,
+        facts=facts,
+        training_data=args.data or args.target,
+        validation_data=None if args.no_validation else args.validation,
+        method=args.method,
+        hyperparameters=Hyperparameters.model_validate(asked["hyperparameters"]),
+        compute=tuple(args.compute or ()),
+    )
+    return platforms.export(spec, args.to, _places(args))
+
+
+def _from_job(args: argparse.Namespace) -> Mapping[str, str]:
+    with _connection.client(args) as client:
+        return client.jobs.export(
+            args.target,
+            args.to,
+            training_data=args.data,
+            validation=not args.no_validation,
+            method=args.method,
+            compute=tuple(args.compute or ()),
+            places=_places(args),
+        )
+
+
+def _places(args: argparse.Namespace) -> Any:
+    from maas_client.platforms import Places
+
+    named = {
+        option.removeprefix("--").replace("-", "_"): getattr(
+            args, option.removeprefix("--").replace("-", "_")
+        )
+        for option, _, _ in _PLACES
+    }
+    return Places(processes=args.processes, **named)
+
+
+def write(folder: Path, files: Mapping[str, str]) -> Path:
+    """Write files into a new folder, all or none. Raises ``ConfigError`` if it exists."""
+    if folder.exists():
+        raise ConfigError(f"{folder} exists", hint="Name a folder that does not: --out FOLDER")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        for name, text in files.items():
+            path = draft / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            if path.suffix == ".sh":
+                path.chmod(0o755)
+        draft.chmod(0o755)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder

@@ -1,0 +1,84 @@
+"""A job that exists, on its way to a platform; and the command line for files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml as pyyaml
+
+from maas_client.cli import main
+from maas_client.errors import ConfigError
+from maas_client.flows.exports import export, spec_of
+from maas_client.platforms import Places
+from maas_client.types import Job
+from tests.unit.fake_port import FakePort
+
+
+def held(**changes: Any) -> Job:
+    said: dict[str, Any] = {
+        "id": "/subscriptions/s/jobs/tickets",
+        "name": "tickets",
+        "status": "Completed",
+        "done": True,
+        "succeeded": True,
+        "model": "azureml://registries/azureml/models/Phi-4-mini-instruct/versions/1",
+        "training_data": "azureml://locations/x/workspaces/g/data/d/versions/1",
+        "hyperparameters": {
+            "num_train_epochs": "2", "learning_rate": "0.00002", "lora_r": "16", "method": "QLoRA",
+            "target_modules": "qkv_proj,o_proj", "some_new_name": "7",
+        },
+    }  # fmt: skip
+    return Job(**{**said, **changes})
+
+
+def test_the_services_names_become_ours() -> None:
+    spec = spec_of(held())
+    assert spec.model == "Phi-4-mini-instruct"
+    assert spec.method == "QLoRA"
+    given = spec.hyperparameters
+    assert (given.epochs, given.learning_rate, given.lora_r) == (2, 2e-5, 16)
+    assert given.target_modules == ("qkv_proj", "o_proj")
+    assert given.extra == {"some_new_name": "7"}
+
+
+async def test_a_job_goes_to_kaito_with_its_recipe() -> None:
+    places = Places(input_url="https://example.com/t.jsonl", output_pvc="out")
+    files = await export(FakePort(), held(), "kaito", training_data="t.jsonl", places=places)
+    config, workspace = pyyaml.safe_load_all(files["workspace.yaml"])
+    training = pyyaml.safe_load(config["data"]["training_config.yaml"])["training_config"]
+    assert workspace["tuning"]["method"] == "qlora"
+    assert training["LoraConfig"]["target_modules"] == ["qkv_proj", "o_proj"]
+    assert training["TrainingArguments"]["num_train_epochs"] == 2
+
+
+async def test_a_workspaces_address_means_nothing_elsewhere() -> None:
+    with pytest.raises(ConfigError, match="in its workspace"):
+        await export(FakePort(), held(), "olive")
+    plain = held(hyperparameters={"num_train_epochs": "2"})
+    text = (await export(FakePort(), plain, "azureml"))["job.yaml"]
+    assert pyyaml.safe_load(text)["training_data"]["path"] == plain.training_data
+
+
+def test_a_file_is_exported_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.jsonl").write_text("{}\n")
+    asked = ["export", "train.jsonl", "--model", "phi-4-mini", "--epochs", "2"]
+    assert main([*asked, "--to", "azureml"]) == 0
+    assert pyyaml.safe_load(capsys.readouterr().out)["hyperparameters"] == {"num_train_epochs": "2"}
+    assert main([*asked, "--to", "cluster", "--out", "go", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert sorted(said["files"]) == sorted(path.name for path in Path("go").iterdir())
+    assert Path("go/train.sh").stat().st_mode & 0o111
+    assert main([*asked, "--to", "cluster", "--out", "go"]) == 1
+    assert "exists" in capsys.readouterr().err
+    assert main([*asked, "--to", "kaito"]) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["go", "train.jsonl"]
+    assert main(["export", "train.jsonl", "--to", "olive"]) == 1
+    assert "--model" in capsys.readouterr().err
+    assert main([*asked, "--to", "merged", "--backend", "azureml"]) == 1
+    assert "stay with Azure" in capsys.readouterr().err
