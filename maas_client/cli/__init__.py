@@ -22,7 +22,7 @@ VERBS: Verbs = {
     "fine-tune": ("fine_tune", "check, upload, train and, with --deploy, deploy"),
     "datasets": ("datasets", "upload, list, show, delete, convert or split data sets"),
     "jobs": ("jobs", "create, list, show, watch, cancel fine-tuning jobs, read their logs"),
-    "models": ("models", "what can be tuned, where and until when; pull base weights"),
+    "models": ("models", "what can be tuned, where and until when; pull and import weights"),
     "deployments": ("deployments", "create, list, show, delete deployments, see their keys"),
     "chat": ("chat", "ask a deployment, once or in a talk"),
     "evaluate": ("evaluate", "score a deployment on held-out chats"),

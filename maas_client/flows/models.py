@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
+from os import PathLike, fspath
+from pathlib import Path
 
+from maas_client import catalog
+from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.flows import _dialect, names
+from maas_client.flows._dialect import ModelUpload, Progress
 from maas_client.flows._io import IO
 from maas_client.types import Job, Model
 
@@ -18,6 +24,43 @@ async def listing(io: IO) -> AsyncGenerator[Model, None]:
     """Iterate over all models; pages by itself."""
     async for one in _dialect.of(io).models(io):
         yield one
+
+
+async def upload(
+    io: IO,
+    folder: str | PathLike[str],
+    *,
+    base_model: str,
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> Model:
+    """Register a model that was trained elsewhere, so that it can be deployed.
+
+    ``folder`` holds what PEFT's or transformers' ``save_pretrained`` writes: an adapter of
+    ``base_model``, or a whole model of its family. Safetensors only; no code of it is ever run. ``name``
+    is the folder's if left out. Raises ``ConfigError``, ``UnsupportedError``, ``BadRequestError``.
+    """
+    place = await io.call(lambda: _weights(Path(fspath(folder))))
+    take = _dialect.of(io).upload_model
+    if take is None:
+        raise UnsupportedError(
+            f"{io.scope.dialect} takes no weights from elsewhere",
+            hint="The local server does, in the azureml dialect.",
+        )
+    facts = catalog.get(base_model, override=names.override(io))
+    called = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", place.name).strip("-.") or "model"
+    return await take(io, ModelUpload(place, called, facts.name, progress))
+
+
+def _weights(folder: Path) -> Path:
+    """Return the folder's whole path. Raises ``ConfigError`` for one without weights."""
+    place = folder.expanduser().resolve()
+    if not place.is_dir() or not any(place.glob("*.safetensors")):
+        raise ConfigError(
+            f"{folder} holds no *.safetensors",
+            hint="It is the folder that save_pretrained() of PEFT or transformers writes.",
+        )
+    return place
 
 
 async def delete(io: IO, model: Model | str) -> None:

@@ -77,7 +77,8 @@ class Endpoints:
         tuned = self._assets.tuned(model_id)
         if tuned:
             base = tuned.body.get("base") or self._base_for(tuned.body["base_model"])
-            return Target(tuned.body["name"], base, tuned.body["folder"])
+            whole = tuned.body.get("kind") == "model"  # imported: it is its own base
+            return Target(tuned.body["name"], base, None if whole else tuned.body["folder"])
         registry = registry_model(model_id)
         if registry is None:
             raise user_error(

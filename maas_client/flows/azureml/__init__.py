@@ -33,4 +33,5 @@ DIALECT = Dialect(
     keys=deployments.keys,
     complete=chat.complete,
     stream=chat.stream,
+    upload_model=models.upload,
 )

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
-from maas_client.errors import NotFoundError
+from maas_client.errors import ConfigError, NotFoundError, UnsupportedError
 from maas_client.flows import _pages
+from maas_client.flows._dialect import ModelUpload, Upload
 from maas_client.flows._io import IO
-from maas_client.flows.azureml.workspace import workspace
+from maas_client.flows.azureml import upload as blobs
+from maas_client.flows.azureml.workspace import datastore, workspace
 from maas_client.types import Model
 from maas_client.wire import azureml as ops
 from maas_client.wire.azureml_models import ModelVersion
 
+_LOAD_S = 900.0
+"""The server loads the weights before it answers."""
 _ID = re.compile(r"(?i)/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?$")
 
 
@@ -61,6 +67,50 @@ async def delete(io: IO, model: str) -> None:
     if version is None:
         version = (await get(io, name)).version or "1"
     await io.send(ops.MODEL_VERSION_DELETE, name=name, version=version)
+
+
+async def upload(io: IO, order: ModelUpload) -> Model:
+    """Upload a folder of weights and register it; the same files again are the same version."""
+    if not io.scope.local:
+        raise UnsupportedError(
+            "Azure's serverless endpoints answer only from models that its own jobs made",
+            hint="Client.local() (maas-client serve) takes models from elsewhere.",
+        )
+    held = await io.call(lambda: _hashed(order.folder))
+    mark = hashlib.sha256("".join(f"{n}\0{h}\n" for n, h in held.items()).encode()).hexdigest()
+    home = f"LocalUpload/{mark}/{order.name}"
+    for name, sha256 in held.items():
+        one = Upload(order.folder / name, sha256, order.name, order.progress)
+        await blobs.send(io, one, to=f"{home}/{name}")
+    store = await datastore(io)
+    body = {
+        "properties": {
+            "modelType": "custom_model",
+            "modelUri": f"azureml://datastores/{store.name}/paths/{home}",
+            "description": "",
+            "isAnonymous": False,
+            "isArchived": False,
+            "tags": {},
+            "properties": {"baseModelId": order.base},
+        }
+    }
+    answer = await io.send(
+        ops.MODEL_VERSION_CREATE, body, name=order.name, version=mark[:16], deadline_s=_LOAD_S
+    )
+    return await _noun(io, answer.value, order.name)
+
+
+def _hashed(folder: Path) -> dict[str, str]:
+    """Return the folder's files by name, with their sha256. Links are not followed."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            raise ConfigError(f"{path} is a link", hint="Copy the file itself into the folder.")
+        if path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.relative_to(folder).as_posix()] = digest
+    return found
 
 
 async def _noun(io: IO, value: ModelVersion, name: str) -> Model:

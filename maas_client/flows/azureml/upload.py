@@ -68,11 +68,13 @@ class _Source:
             raise _changed(self.path)
 
 
-async def send(io: IO, order: Upload) -> tuple[str, bool]:
-    """Upload the file and return its path in the container, and whether it lay there already."""
+async def send(io: IO, order: Upload, *, to: str | None = None) -> tuple[str, bool]:
+    """Upload the file and return its path in the container, and whether it lay there already.
+
+    ``to`` is the path, where it is not the file's own content that names it.
+    """
     source = _Source(order)
-    named = await io.call(lambda: _salted(order.path))
-    path = f"LocalUpload/{named}/{_safe_name(order.path)}"
+    path = to or f"LocalUpload/{await io.call(lambda: _salted(order.path))}/{_safe_name(order.path)}"
     found = await _head(io, path)
     if found is not None and _is_whole(found, source.size):
         if found.get(SHA256) != order.sha256:

@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
+from maas_client.local import intake_weights
 from maas_client.local.app import Call, Handler
 from maas_client.local.assets import registry_model
 from maas_client.local.refusal import not_found, user_error
@@ -69,7 +70,7 @@ def _model(call: Call, fact: Fact) -> dict[str, Any]:
         "name": body["version"],
         "type": f"{_TYPE}/models/versions",
         "properties": {
-            "modelType": "mlflow_model",
+            "modelType": "custom_model" if body["job"] is None else "mlflow_model",
             "modelUri": uri,
             "jobName": body["job"],
             "description": "",
@@ -158,11 +159,16 @@ def _deleter(kind: str) -> Handler:
 
 
 def put_model(call: Call) -> Response:
-    """PUT a model version: only jobs register models here."""
-    raise user_error(
-        "Models are registered by jobs here; models of your own come in with `maas-client models import`.",
-        status=501,
+    """PUT a model version: files of the workspace's storage, loaded once before they are registered."""
+    sent = call.json.get("properties")
+    fact, new = intake_weights.put_model(
+        call.services,
+        call.workspace,
+        call.path["name"],
+        call.path["version"],
+        sent if isinstance(sent, dict) else {},
     )
+    return JSONResponse(_model(call, fact), 201 if new else 200)
 
 
 # -- marketplace ----------------------------------------------------------------------------------

@@ -21,7 +21,6 @@ TABLES = (
             **endpoints.HANDLERS,
             **lro.HANDLERS,
         },
-        unserved=frozenset({"model_versions.create"}),
     ),
     Table("/serverless/{endpoint}", chat_ops.OPERATIONS, chat.HANDLERS),
     Table(f"/{ACCOUNT}/{{container}}", (*blob_ops.OPERATIONS, *blob.FOR_OTHERS), blob.HANDLERS),

@@ -1,0 +1,160 @@
+"""Models trained elsewhere, through the client and the command line: taken in, deployed, or refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from maas_client import BadRequestError, Client, ConfigError, NotFoundError, UnsupportedError, cli
+from maas_client.local.embed import LocalServer, serve
+
+ASK = [{"role": "user", "content": "What does error E11 mean?"}]
+ROW = {
+    "messages": [
+        {"role": "user", "content": "What does error E11 mean?"},
+        {"role": "assistant", "content": "Chirp! E11 means the Perch is low on battery."},
+    ]
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalServer]:
+    with serve(base="tiny", threads=1) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def trained(server: LocalServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter's folder as it lies on disk after a job, and its deployment ``original``."""
+    data = tmp_path_factory.mktemp("data") / "train.jsonl"
+    data.write_text("".join(json.dumps(ROW) + "\n" for _ in range(12)))
+    with server.client() as client:
+        client.fine_tune(
+            data, "Phi-3-mini", ignore=("QUALITY_*",), deploy="original",
+            hyperparameters={"epochs": 1, "learning_rate": 1e-2, "batch_size": 4},
+        )  # fmt: skip
+    found = next(server.state_dir.glob("runs/*/out/adapter"))
+    return shutil.copytree(found, tmp_path_factory.mktemp("elsewhere") / "my adapter")
+
+
+@pytest.fixture
+def client(server: LocalServer) -> Iterator[Client]:
+    with server.client() as made:
+        yield made
+
+
+def answer(client: Client, deployment: str) -> str | None:
+    reply = client.chat.complete(deployment, ASK, temperature=0, max_tokens=12)
+    return reply.choices[0].message.content
+
+
+def test_an_adapter_answers_as_it_did_where_it_was_trained(client: Client, trained: Path) -> None:
+    model = client.models.upload(trained, base_model="Phi-3-mini")
+    assert model.name == "my-adapter"
+    assert model.base_model == "Phi-3-mini-4k-instruct"
+    assert model.job is None
+    assert client.models.upload(trained, base_model="phi-3-mini").id == model.id
+    with client.deployments.create("imported", model):
+        assert answer(client, "imported") == answer(client, "original")
+        with pytest.raises(Exception, match="deployed"):
+            client.models.delete(model)
+    client.models.delete(model)
+    with pytest.raises(NotFoundError):
+        client.models.get(model.id)
+
+
+def test_a_whole_model_answers_as_itself(client: Client, tmp_path: Path) -> None:
+    from maas_client._settings import Settings
+    from maas_client.local import bases
+
+    tiny = Path(bases.resolve("tiny", "tiny", Settings.load().cache_path()).folder)
+    whole = shutil.copytree(tiny, tmp_path / "whole")
+    model = client.models.upload(whole, base_model="Phi-3-mini", name="whole")
+    with (
+        client.deployments.create("whole", model),
+        client.deployments.create("bare", "Phi-3-mini"),
+    ):
+        assert answer(client, "whole") == answer(client, "bare")
+
+
+def test_the_command_line_brings_it_in(
+    server: LocalServer, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["models", "import", str(trained), "--base", "Phi-3-mini", "--name", "mine"]
+    assert cli.main([*command, "--url", server.url, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["name"] == "mine"
+    assert "deployments create NAME --model mine" in err
+
+
+@pytest.mark.parametrize("name", ["adapter_model.bin", "modeling_phi.py"])
+def test_what_may_hold_code_is_refused(
+    client: Client, trained: Path, tmp_path: Path, name: str
+) -> None:
+    folder = shutil.copytree(trained, tmp_path / "bad")
+    (folder / name).write_bytes(b"x")
+    before = len(list(client.models.list()))
+    with pytest.raises(BadRequestError, match="code"):
+        client.models.upload(folder, base_model="Phi-3-mini")
+    assert len(list(client.models.list())) == before
+
+
+def test_a_changed_file_is_found_by_its_hash(client: Client, trained: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained, tmp_path / "changed")
+    weights = folder / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(BadRequestError, match="manifest"):
+        client.models.upload(folder, base_model="Phi-3-mini")
+
+
+def test_a_name_that_no_file_of_a_model_has_is_refused(client: Client, trained: Path) -> None:
+    """What our own client never sends: the server judges names by itself."""
+    from maas_client._transport import run
+    from maas_client.flows._dialect import Upload
+    from maas_client.flows.azureml import upload
+    from maas_client.wire import azureml as ops
+
+    file = trained / "adapter_config.json"
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    for name in (".hidden/x.json", "a b.json"):
+        run(upload.send(client._io, Upload(file, sha256, "x"), to=f"LocalUpload/evil/{name}"))
+        body = {
+            "properties": {
+                "modelUri": "azureml://datastores/workspaceblobstore/paths/LocalUpload/evil",
+                "properties": {"baseModelId": "Phi-3-mini-4k-instruct"},
+            }
+        }
+        with pytest.raises(BadRequestError):
+            run(client._io.send(ops.MODEL_VERSION_CREATE, body, name="evil", version="1"))
+
+
+def test_a_folder_without_weights_is_refused_before_anything_is_sent(
+    client: Client, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="safetensors"):
+        client.models.upload(tmp_path, base_model="Phi-3-mini")
+    (tmp_path / "a.safetensors").symlink_to("/etc/hostname")
+    with pytest.raises(ConfigError, match="link"):
+        client.models.upload(tmp_path, base_model="Phi-3-mini")
+
+
+def test_the_instant_engine_says_that_it_has_no_weights(trained: Path) -> None:
+    with (
+        serve(engine="instant") as other,
+        other.client() as client,
+        pytest.raises(BadRequestError, match="instant"),
+    ):
+        client.models.upload(trained, base_model="Phi-3-mini")
+
+
+def test_azure_is_not_asked_for_what_it_does_not_do(trained: Path) -> None:
+    with (
+        Client.azureml(subscription_id="s", resource_group="g", workspace="w") as client,
+        pytest.raises(UnsupportedError, match="its own jobs"),
+    ):
+        client.models.upload(trained, base_model="Phi-4")
