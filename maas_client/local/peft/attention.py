@@ -6,6 +6,8 @@ Registered under ``NAME`` with transformers; the documents' bounds travel as the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +17,16 @@ from torch.nn.functional import (  # noqa: TID253 - see above
 )
 
 NAME = "maas_documents"
+
+
+@contextmanager
+def usual(model: Any) -> Iterator[None]:
+    """Let a model attend as transformers has it: to generate, one sequence with a cache."""
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(NAME)
 
 
 def register() -> str:
@@ -34,7 +46,7 @@ def documents(
     *,
     scaling: float | None = None,
     dropout: float = 0.0,
-    cu_seq_lens_q: torch.Tensor | None = None,
+    cu_seq_lens_q: torch.Tensor,
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
@@ -43,13 +55,6 @@ def documents(
     ``query`` is ``(1, heads, tokens, width)``, ``key`` and ``value`` may have fewer heads.
     ``cu_seq_lens_q`` (on the CPU) holds where documents begin, and the end: ``[0, 12, 30]``.
     """
-    if cu_seq_lens_q is None:  # generating: one sequence, with a cache
-        from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-        out: tuple[torch.Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling
-        )
-        return out
     tokens, repeats = query.shape[2], query.shape[1] // key.shape[1]
     bounds = cu_seq_lens_q.tolist()
     lengths = [end - start for start, end in pairwise(bounds)]

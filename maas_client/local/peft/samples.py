@@ -9,6 +9,7 @@ import torch  # noqa: TID253 - this module is imported by the training process o
 from torch import nn  # noqa: TID253 - see above
 
 from maas_client.chat import Template, parse_answer, prompt
+from maas_client.local.peft import attention
 
 COUNT, TOKENS = 2, 32
 
@@ -46,17 +47,19 @@ def answers(
     stops = [tokenizer.convert_tokens_to_ids(text) for text in template.stop]
     stops = [number for number in stops if number is not None and number != tokenizer.unk_token_id]
     anything: Any = model
+    causal = anything.get_base_model() if hasattr(model, "get_base_model") else model
     for sample in samples:
         ids = tokenizer(sample.text, add_special_tokens=False, return_tensors="pt")["input_ids"]
         ids = ids.to(next(model.parameters()).device)
-        out = anything.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=TOKENS,
-            do_sample=False,
-            eos_token_id=stops or None,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+        with attention.usual(causal):
+            out = anything.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=TOKENS,
+                do_sample=False,
+                eos_token_id=stops or None,
+                pad_token_id=tokenizer.pad_token_id,
+            )
         text, _ = parse_answer(tokenizer.decode(out[0, ids.shape[1] :]), template)
         yield sample, text
     model.train()

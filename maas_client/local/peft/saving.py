@@ -108,7 +108,8 @@ def _json(value: Any) -> str:
 
 
 def _beside(draft: Path, base: Mapping[str, Any], card: Mapping[str, Any]) -> None:
-    (draft / CARD).write_text(_json({"base": _plain(base), **_plain(card)}))
+    told = {name: value for name, value in base.items() if name != "folder"}
+    (draft / CARD).write_text(_json({"base": _plain(told), **_plain(card)}))
     for pattern in _NOTICES:
         for path in Path(base["folder"]).glob(pattern):
             (draft / path.name).write_bytes(path.read_bytes())

@@ -1,0 +1,168 @@
+"""The lighter modules give the numbers of transformers' own, on every shape of model we train."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from maas_client.local.peft import attention  # noqa: E402 - after the skips
+from maas_client.local.peft.examples import Example  # noqa: E402
+from maas_client.local.peft.fused import fuse  # noqa: E402
+from maas_client.local.peft.learner import Learner  # noqa: E402
+from maas_client.local.peft.loading import long_from  # noqa: E402
+from maas_client.local.peft.packs import Limits, pack, split  # noqa: E402
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 61,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+LONG = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "short_factor": [1.0] * 8,
+    "long_factor": [3.0] * 8,
+    "original_max_position_embeddings": 16,
+}
+MODELS = {
+    "phi3": ("Phi3", {"max_position_embeddings": 256}),
+    "phi3-window": ("Phi3", {"max_position_embeddings": 256, "sliding_window": 7}),
+    "phi4-mini": (
+        "Phi3",
+        {
+            "max_position_embeddings": 256,
+            "tie_word_embeddings": True,
+            "partial_rotary_factor": 0.75,
+            "num_key_value_heads": 1,
+        },
+    ),
+    "phi3-128k": (
+        "Phi3",
+        {
+            "max_position_embeddings": 256,
+            "original_max_position_embeddings": 16,
+            "rope_parameters": LONG,
+        },
+    ),
+    "llama": ("Llama", {"max_position_embeddings": 256}),
+    "qwen2": ("Qwen2", {"max_position_embeddings": 256}),
+    "mistral": ("Mistral", {"max_position_embeddings": 256, "sliding_window": 5}),
+}
+
+
+def models(name: str) -> tuple[Any, Any]:
+    """The same weights twice: as transformers makes them, and as we train them."""
+    kind, more = MODELS[name]
+    config = getattr(transformers, f"{kind}Config")(**(SIZES | more))
+    torch.manual_seed(0)
+    theirs = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    ours = transformers.AutoModelForCausalLM.from_config(
+        copy.deepcopy(config), attn_implementation=attention.register()
+    )
+    ours.load_state_dict(theirs.state_dict())
+    return theirs, fuse(ours)
+
+
+def documents() -> list[Example]:
+    draw = torch.Generator().manual_seed(1)
+    return [
+        Example(
+            torch.randint(3, 61, (size,), generator=draw).tolist(),
+            [at % 3 != 1 for at in range(size)],
+            line,
+        )
+        for line, size in enumerate([9, 4, 30, 17, 2])
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_packs_give_the_loss_and_gradients_of_single_documents(name: str) -> None:
+    theirs, ours = models(name)
+    found = documents()
+    learner = Learner(ours)
+    limits = Limits(long_from=long_from(ours))
+    total = torch.zeros(())
+    for group in split(found, limits):
+        loss, _ = learner(*pack(group))
+        total = total + loss
+    total.backward()
+    single = torch.zeros(())
+    for one in found:
+        logits = theirs(input_ids=torch.tensor([one.ids])).logits[0, :-1]
+        kept, targets = torch.tensor(one.learned)[1:], torch.tensor(one.ids)[1:]
+        single = single + torch.nn.functional.cross_entropy(
+            logits[kept], targets[kept], reduction="sum"
+        )
+    single.backward()
+    assert total.item() == pytest.approx(single.item(), rel=1e-5)
+    grads = {n: w.grad for n, w in theirs.named_parameters()}
+    assert set(grads) == {n for n, _ in ours.named_parameters()}
+    for at, weight in ours.named_parameters():
+        largest = float(grads[at].abs().max())
+        assert float((weight.grad - grads[at]).abs().max()) < 1e-4 * max(1.0, largest), at
+
+
+@pytest.mark.parametrize("name", ["phi3", "llama", "phi3-window"])
+def test_generation_is_transformers_own(name: str) -> None:
+    theirs, ours = models(name)
+    ids = torch.tensor([[5, 9, 11, 40, 7, 8, 23, 31, 12]])
+    mask = torch.ones_like(ids)
+    wanted = theirs.eval().generate(ids, attention_mask=mask, max_new_tokens=6, do_sample=False)
+    with attention.usual(ours):
+        got = ours.eval().generate(ids, attention_mask=mask, max_new_tokens=6, do_sample=False)
+    assert got.tolist() == wanted.tolist()
+    loss, _ = Learner(ours)(*pack(documents()))
+    assert loss.isfinite()
+
+
+def test_bfloat16_goes_the_way_of_the_class_it_came_from() -> None:
+    theirs, ours = models("llama")
+    theirs, ours = theirs.bfloat16(), ours.bfloat16()
+    (one, *_) = documents()
+    loss, _ = Learner(ours)(*pack([one]))
+    logits = theirs(input_ids=torch.tensor([one.ids])).logits[0, :-1].float()
+    kept, targets = torch.tensor(one.learned)[1:], torch.tensor(one.ids)[1:]
+    wanted = torch.nn.functional.cross_entropy(logits[kept], targets[kept], reduction="sum")
+    assert loss.item() == pytest.approx(wanted.item(), rel=2e-2)
+
+
+def test_the_head_never_makes_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    from maas_client.local.peft import loss as losses
+
+    monkeypatch.setattr(losses, "_CHUNK_NUMBERS", 61 * 16)
+    theirs, ours = models("llama")
+    seen: list[int] = []
+    product = torch.Tensor.__matmul__
+
+    def spy(left: Any, right: Any) -> Any:
+        out = product(left, right)
+        seen.append(out.numel() if out.shape[-1] == 61 else 0)
+        return out
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", spy)
+    found = documents()
+    loss, correct = Learner(ours)(*pack(found))
+    monkeypatch.undo()
+    assert 0 < max(seen) <= 61 * 16
+    single, right = 0.0, 0
+    for one in found:
+        with torch.no_grad():
+            logits = theirs(input_ids=torch.tensor([one.ids])).logits[0, :-1]
+        kept, targets = torch.tensor(one.learned)[1:], torch.tensor(one.ids)[1:]
+        single += float(
+            torch.nn.functional.cross_entropy(logits[kept], targets[kept], reduction="sum")
+        )
+        right += int((logits[kept].argmax(-1) == targets[kept]).sum())
+    assert loss.item() == pytest.approx(single, rel=1e-5)
+    assert int(correct) == right
