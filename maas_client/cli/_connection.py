@@ -28,8 +28,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     every process of this machine; ``maas-client config`` names their variables."""
     group = parser.add_argument_group("connection", "each has a setting, see: maas-client config")
     for option, text in _OPTIONS:
-        choices = ("azureml", "foundry") if option == "--dialect" else None
-        group.add_argument(option, help=text, choices=choices)
+        if option == "--dialect":
+            group.add_argument(option, help=text, choices=("azureml", "foundry"))
+        else:
+            group.add_argument(option, help=text, metavar="X")
 
 
 def backend(args: argparse.Namespace) -> str:

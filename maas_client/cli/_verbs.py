@@ -81,4 +81,4 @@ def action(group: Any, name: str, text: str, run: Any) -> argparse.ArgumentParse
 
 
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
