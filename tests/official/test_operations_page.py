@@ -13,7 +13,11 @@ STATES = ("implemented", "simulated", "501")
 
 
 def told() -> dict[str, str]:
-    rows = re.findall(r"^\| `([\w.]+)` \| .* \| (implemented|simulated|501)\b[^|]*\|$", PAGE.read_text("utf-8"), re.M)
+    rows = re.findall(
+        r"^\| `([\w.]+)` \| .* \| (implemented|simulated|501)\b[^|]*\|$",
+        PAGE.read_text("utf-8"),
+        re.M,
+    )
     assert len({name for name, _ in rows}) == len(rows)
     return dict(rows)
 
