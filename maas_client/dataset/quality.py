@@ -107,7 +107,7 @@ def placeholder(answer: str) -> bool:
 def ending(answer: str) -> str:
     """Say how an answer ends: ``ended``, ``cut`` (surely), ``open`` (in a letter) or ``other``.
 
-    ``open`` and ``cut`` are said of prose alone: six words or more, no list and no code at the end.
+    ``open`` and ``cut`` are said of prose alone: some words in a row, no list and no code at the end.
     """
     text = answer.rstrip()
     last = text[-1:]
@@ -116,12 +116,12 @@ def ending(answer: str) -> str:
     if not (last.isalpha() or last in _CUT_MARKS):
         return "other"
     line = text[text.rfind("\n") + 1 :]
-    if text.count(" ") < 5 or line.lstrip()[:1] in "-*#|>•0123456789`$<{[" or line.count(" ") < 2:
+    words = line.count(" ") + 1
+    if words < 4 or line.lstrip()[:1] in "-*#|>•0123456789`$<{[":
         return "other"
-    if text.count("```") % 2:
+    if text.count("```") % 2 or last in _CUT_MARKS or _HANGING.fullmatch(line.rpartition(" ")[2]):
         return "cut"
-    word = line[line.rfind(" ") + 1 :]
-    return "cut" if last in _CUT_MARKS or _HANGING.fullmatch(word) else "open"
+    return "open" if text.count(" ") >= 5 else "other"
 
 
 class Quality:

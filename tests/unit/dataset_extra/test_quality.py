@@ -103,6 +103,8 @@ def test_mojibake_of_every_accented_word_is_found() -> None:
         ("To install it, first open the settings and click on the", "cut"),
         ("There are three things to consider here, namely the price,", "cut"),
         ("```python\nprint(1)\nThen we go on and run it with more", "cut"),
+        ("The capital of France is", "cut"),
+        ("I am in", "other"),
         ("The meeting was moved to Thursday because the room is tak", "open"),
         ("The meeting was moved to Thursday because the room is taken.", "ended"),
         ("Berlin", "other"),
