@@ -44,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(_parse(argv))
     except SystemExit as end:  # argparse: help, version, a usage error
         return end.code if isinstance(end.code, int) else USAGE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         _silence(sys.stdout)
         return ERROR
@@ -71,9 +74,6 @@ def _run(args: argparse.Namespace) -> int:
         _hear_warnings(debug)
         code: int = args.run(args)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:
         raise
     except Exception as error:

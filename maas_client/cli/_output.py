@@ -62,6 +62,14 @@ def print_fields(args: argparse.Namespace, fields: Row, noun: Any = None) -> Non
     print(aligned([[name, value] for name, value in told if value]))
 
 
+def print_done(args: argparse.Namespace, what: str, name: str) -> None:
+    """Say what was done to ``name``: JSON on stdout with ``--json``, words on stderr else."""
+    if args.json:
+        print_json({what: name})
+    else:
+        note(f"{what} {name}")
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Return rows as text, columns two blanks apart and wide enough for the widest cell."""
     widths = [max(_width(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []

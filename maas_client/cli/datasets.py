@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from maas_client.cli import _connection
-from maas_client.cli._output import note, print_fields, print_table
+from maas_client.cli._output import note, print_done, print_fields, print_table
 from maas_client.cli._verbs import Verbs, action, mount
 
 _FILES: Verbs = {
@@ -62,7 +62,7 @@ def _show(args: argparse.Namespace) -> int:
 def _delete(args: argparse.Namespace) -> int:
     with _connection.client(args) as client:
         client.datasets.delete(args.dataset)
-    note(f"deleted {args.dataset}")
+    print_done(args, "deleted", args.dataset)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from maas_client.cli import _connection
-from maas_client.cli._output import note, print_fields, print_json, print_table
+from maas_client.cli._output import note, print_done, print_fields, print_json, print_table
 from maas_client.cli._training import known_as
 from maas_client.cli._verbs import action, actions
 
@@ -58,7 +58,7 @@ def _show(args: argparse.Namespace) -> int:
 def _delete(args: argparse.Namespace) -> int:
     with _connection.client(args) as client:
         client.deployments.delete(args.name)
-    note(f"deleted {args.name}")
+    print_done(args, "deleted", args.name)
     return 0
 
 

@@ -150,7 +150,8 @@ def test_data_sets_are_uploaded_once_listed_shown_and_deleted(run: Run) -> None:
     assert "already" in run("datasets", "upload", TRAIN, "--name", "perch")[2]
     assert "perch" in run("datasets", "list")[1]
     assert "sha256" in run("datasets", "show", "perch")[1]
-    assert run("datasets", "delete", "perch")[0] == 0
+    code, out, _ = run("datasets", "delete", "perch", "--json")
+    assert (code, json.loads(out)) == (0, {"deleted": "perch"})
     assert run("datasets", "show", "perch")[0] == 1
 
 
