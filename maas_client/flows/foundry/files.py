@@ -8,6 +8,7 @@ from pathlib import Path
 
 from maas_client import catalog
 from maas_client.errors import DatasetError, NotFoundError, ServiceError
+from maas_client.flows import names
 from maas_client.flows._dialect import Upload
 from maas_client.flows._io import IO
 from maas_client.flows._pace import pauses
@@ -28,17 +29,17 @@ async def upload(io: IO, order: Upload) -> Dataset:
     Raises ``DatasetError`` with the service's own text when it refuses the file.
     """
     size = order.path.stat().st_size
-    name = marks.filename(order)
+    kept_as = marks.filename(order)
 
     async def look() -> File | None:
-        return await _held(io, name, size)
+        return await _held(io, kept_as, size)
 
     async def send() -> File:
         if size >= (limits.int_of("upload_threshold_bytes") or 100 * 2**20):
-            return await parts.send(io, order, name, size)
-        return await _post(io, order, name)
+            return await parts.send(io, order, kept_as, size)
+        return await _post(io, order, kept_as)
 
-    limits = catalog.limits("foundry")
+    limits = catalog.limits("foundry", override=names.override(io))
     _fits(order.path, size, limits.int_of("upload_bytes_max"))
     found = await look()
     there = found if found is not None else await place.once(io, send, look)

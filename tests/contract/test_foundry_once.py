@@ -1,0 +1,134 @@
+"""Against a server over a socket: answers that are lost after the server has acted make nothing twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+import maas_client as maas
+from maas_client.local import serve
+from maas_client.local.embed import LocalServer
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalServer]:
+    with serve(engine="instant") as running:
+        yield running
+
+
+@pytest.fixture
+def data(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A file of this test's own: the server is shared."""
+    said = request.node.name
+    rows = [
+        {"messages": [{"role": "user", "content": f"{said} {i}?"}, {"role": "assistant", "content": f"{i}!"}]}
+        for i in range(12)
+    ]  # fmt: skip
+    path = tmp_path / "train.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n", "utf-8")
+    return path
+
+
+class Lossy(httpx.BaseTransport):
+    """Loses the answer of the first POSTs to a path, after the server has seen the request whole."""
+
+    def __init__(self, path: str, times: int, status: int | None) -> None:
+        self._inner = httpx.HTTPTransport()
+        self._path, self._times, self._status = path, times, status
+        self.lost = 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answer = self._inner.handle_request(request)
+        hit = request.method == "POST" and request.url.path == self._path
+        if not hit or self.lost >= self._times:
+            return answer
+        answer.read()
+        self.lost += 1
+        if self._status is None:
+            raise httpx.ReadError("the connection broke")
+        return httpx.Response(self._status, request=request)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+@pytest.mark.parametrize("status", [None, 502])
+@pytest.mark.parametrize("path", ["/openai/v1/files", "/openai/v1/fine_tuning/jobs"])
+def test_a_lost_answer_makes_nothing_twice(
+    server: LocalServer, data: Path, path: str, status: int | None
+) -> None:
+    with server.client(dialect="foundry") as plain:
+        before = len(list(plain.datasets.list())), len(list(plain.jobs.list()))
+        wire = Lossy(path, 1, status)
+        with (
+            httpx.Client(transport=wire) as http,
+            server.client(dialect="foundry", http=http) as client,
+        ):
+            job = client.jobs.create(model="Ministral-3B", training_data=data)
+        assert wire.lost == 1
+        after = len(list(plain.datasets.list())), len(list(plain.jobs.list()))
+        assert after == (before[0] + 1, before[1] + 1)
+        assert plain.jobs.wait(job).succeeded
+
+
+def test_a_program_that_runs_again_finds_all_of_it(server: LocalServer, data: Path) -> None:
+    results = []
+    for _ in range(2):
+        with server.client(dialect="foundry") as client:
+            results.append(client.fine_tune(data, model="Qwen-32B", deploy="again"))
+    first, second = results
+    assert second.dataset.id == first.dataset.id
+    assert second.job.id == first.job.id
+    assert second.job.attached
+    assert second.deployment is not None
+    with server.client(dialect="foundry") as client:
+        other = client.jobs.create(
+            model="Qwen-32B", training_data=data, hyperparameters=maas.Hyperparameters(epochs=2)
+        )
+        assert other.id != first.job.id
+
+
+async def test_two_at_once_end_with_one(server: LocalServer, data: Path) -> None:
+    import asyncio
+
+    async def one() -> maas.Job:
+        async with server.async_client(dialect="foundry") as client:
+            return await client.jobs.create(model="gpt-oss-20b", training_data=data)
+
+    made = await asyncio.gather(*(one() for _ in range(6)))
+    with server.client(dialect="foundry") as client:
+        mine = {job.name for job in made}
+        assert len(mine) == 1
+        alive = [j for j in client.jobs.list() if j.name in mine and j.status != "cancelled"]
+        assert len(alive) == 1
+        assert client.jobs.wait(alive[0]).succeeded
+
+
+def test_a_large_file_goes_in_parts_and_comes_back(
+    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from maas_client.flows.foundry import parts
+
+    monkeypatch.setattr(parts, "PART_BYTES", 1 << 20)
+    rows = [{"role": "user", "content": "x" * 2000}, {"role": "assistant", "content": "y"}]
+    path = tmp_path / "large.jsonl"
+    path.write_text((json.dumps({"messages": rows}) + "\n") * 2000, "utf-8")
+    low = {"upload_threshold_bytes": 1 << 20}
+    known = {"source": "this test", "as_of": "2026-11-24", "limits": {"foundry": low}}
+    (tmp_path / "catalog.json").write_text(json.dumps(known))
+    monkeypatch.setenv("MAAS_CATALOG", str(tmp_path / "catalog.json"))
+    seen: list[int] = []
+    with server.client(dialect="foundry") as client:
+        made = client.datasets.upload(
+            path,
+            ignore=("QUALITY_*", "SERVICE_*"),
+            progress=lambda done, of: seen.append(done),
+        )
+    assert max(seen) == made.bytes == path.stat().st_size
+    assert len(seen) > 3
+    url = f"{server.url}/openai/v1/files/{made.id}/content"
+    assert httpx.get(url, headers={"api-key": "k"}, trust_env=False).content == path.read_bytes()
