@@ -345,9 +345,12 @@ async def _watch(
             now = await dialect.job(io, names.job_id(job))
             news = [event async for event in dialect.progress(io, now)] if tell else []
         except MaasError as error:
-            dark_since = io.elapsed() if dark_since is None else dark_since
-            if not follow or not passing(error) or io.elapsed() - dark_since > OUTAGE_S:
+            began = io.elapsed() if dark_since is None else dark_since
+            if not follow or not passing(error) or io.elapsed() - began > OUTAGE_S:
                 raise
+            if dark_since is None:
+                _log.warning("the job is out of sight (%s); it is looked for again", error.message)
+            dark_since = began
         else:
             dark_since = None
             yield now, [*news, _status(now)]

@@ -158,7 +158,9 @@ async def test_own_compute_takes_everything_and_says_so(port: FakePort, book: Jo
     assert body["resources"] == {"instanceTypes": ["Standard_NC24ads_A100_v4"]}
 
 
-async def test_wait_survives_an_outage_and_unknown_words(port: FakePort, book: JobBook) -> None:
+async def test_wait_survives_an_outage_and_unknown_words(
+    port: FakePort, book: JobBook, caplog: pytest.LogCaptureFixture
+) -> None:
     job = await jobs.create(port, MODEL, DATA)
     body = book.held[job.name]
 
@@ -183,6 +185,9 @@ async def test_wait_survives_an_outage_and_unknown_words(port: FakePort, book: J
         "status:NotResponding",
         "status:Hibernating",
         "status:Completed",
+    ]
+    assert [r.getMessage() for r in caplog.records if "out of sight" in r.getMessage()] == [
+        "the job is out of sight (gone); it is looked for again"
     ]
 
 
