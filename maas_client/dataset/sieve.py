@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Annotated
 
 Holds = Callable[[str], bool]
 
@@ -19,10 +18,9 @@ Holds = Callable[[str], bool]
 @lru_cache(maxsize=128)
 def compiled(pattern: str) -> Holds:
     """Return a function that tells whether a text holds a pattern (Rust's syntax)."""
-    from pydantic import StringConstraints, TypeAdapter
+    from pydantic_core import SchemaValidator, core_schema
 
-    strings = TypeAdapter(Annotated[str, StringConstraints(pattern=pattern)])
-    return strings.validator.isinstance_python
+    return SchemaValidator(core_schema.str_schema(pattern=pattern)).isinstance_python
 
 
 _last: tuple[Sequence[bytes], str] = ((), "")
