@@ -1,8 +1,10 @@
 """How fast ``validate`` is, beside ``orjson.loads`` alone and beside other checkers, and what it holds.
 
 One core, the same lines for all, the best of several runs in turn, in seconds of processor time (a
-busy machine matters little). Peers that are not installed are left out. ``--json`` prints
-one object: ``vs_orjson_ratio`` (strict lines, chat and service rules, sha256, exact duplicates), ``all_rules_vs_orjson_ratio`` (everything ``validate`` does by default),
+busy machine matters little). Peers that are not installed are left out.
+
+``--json`` prints one object: ``vs_orjson_ratio`` (strict lines, chat and service rules, sha256, exact
+duplicates), ``all_rules_vs_orjson_ratio`` (everything ``validate`` does by default) and
 ``peak_mb_over_bare`` (its peak over a bare interpreter's, on a file of ``--peak-mb``).
 """
 
