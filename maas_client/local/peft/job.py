@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ from maas_client.local.peft.packs import (
 from maas_client.local.peft.recipe import Recipe
 from maas_client.local.peft.samples import Sample, choose
 from maas_client.local.peft.train import Run, optimizer_for
+from maas_client.local.planning.hardware import this_machine
+from maas_client.local.planning.memory import estimate
+from maas_client.local.planning.shape import of_folder
 
 
 @dataclass(slots=True)
@@ -113,6 +116,10 @@ class Job:
         if spec.get("validation"):
             held, held_tally = _read(spec["validation"], tokenizer, template, longest)
         limits = Limits(long_from=loading.long_from(model))
+        warnings = [text for text in (warning, *_unmet(asked, device)) if text]
+        if asked.checkpoint_activations is None:
+            asked = replace(asked, checkpoint_activations=_is_tight(asked, base, examples, device))
+            warnings += [_FORGETS] if asked.checkpoint_activations else []
         adapted, coverage = adapters.attach(model, asked)
         loading.save_memory(adapted, asked)
         learner = Learner(adapted)
@@ -142,7 +149,7 @@ class Job:
             run=Run(total=total_steps(len(examples), asked)),
             mark=fingerprint(_identity(spec, asked)),
             samples=_samples(spec, template, asked),
-            warnings=[text for text in (warning, *_unmet(asked, device)) if text],
+            warnings=warnings,
         )
 
     @property
@@ -218,6 +225,25 @@ def _samples(spec: Mapping[str, Any], template: Template, asked: Recipe) -> list
     return choose((row for _, row in read.rows(spec["validation"])), template)
 
 
+_FORGETS = (
+    "Memory is tight, so blocks forget their activations and compute them twice "
+    "(gradient_checkpointing=false keeps them)."
+)
+
+
+def _is_tight(asked: Recipe, base: Mapping[str, Any], examples: list[Example], device: str) -> bool:
+    """Tell whether a pack's activations would not fit beside the rest (the estimate of ``plan``)."""
+    try:
+        shape = of_folder(Path(base["folder"]))
+        tokens = max(Limits().tokens, *(len(example.ids) for example in examples))
+        tokens = min(tokens, sum(len(example.ids) for example in examples))
+        kind = "cpu" if device == "cpu" else "gpu"
+        needed = estimate(shape, asked.method, tokens=tokens, r=asked.r, device=kind).total
+    except ConfigError:
+        return False  # a shape that plan does not know: the user may still ask for it
+    return needed > 0.9 * this_machine().memory_bytes
+
+
 def _unmet(asked: Recipe, device: str) -> list[str]:
     """Return what a user asked for that means nothing here."""
     said = []
@@ -231,7 +257,7 @@ def _unmet(asked: Recipe, device: str) -> list[str]:
 def _identity(spec: Mapping[str, Any], asked: Recipe) -> dict[str, Any]:
     files = (spec["train"], spec.get("validation"))
     return {
-        "recipe": asdict(asked),
+        "recipe": asdict(replace(asked, checkpoint_activations=None)),
         "base": spec["base"]["name"],
         "data": [durable.sha256_of(Path(path)) if path else None for path in files],
     }

@@ -19,8 +19,10 @@ transformers = pytest.importorskip("transformers")
 from maas_client.local import durable  # noqa: E402 - after the skips
 from maas_client.local.bases import Base  # noqa: E402
 from maas_client.local.peft import checkpoints  # noqa: E402
+from maas_client.local.peft import job as preparing  # noqa: E402
 from maas_client.local.peft import run as running  # noqa: E402
 from maas_client.local.peft.run import run  # noqa: E402
+from maas_client.local.planning.hardware import Hardware  # noqa: E402
 from tests.local.training.rows import talk  # noqa: E402
 
 Data = Callable[..., str]
@@ -304,6 +306,19 @@ def test_a_full_disk_is_told(
         "message": "The disk is full: free some space, or give another --state-dir.",
     }
     assert list((tmp_path / "out" / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize("given", [None, False])
+def test_activations_are_forgotten_when_memory_is_tight(
+    given: bool | None, base: Base, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = Hardware("small", "cpu", 400 * 2**20, 1, here=True)
+    monkeypatch.setattr(preparing, "this_machine", lambda: small)
+    recipe = {} if given is None else {"gradient_checkpointing": given}
+    events = go(spec(base, data, tmp_path / "out", recipe))
+    said = [event["message"] for event in of("message", events)]
+    assert any("compute them twice" in text for text in said) == (given is None)
+    assert of("done", events)
 
 
 def test_memory_that_runs_out_is_told(
