@@ -68,7 +68,8 @@ def _readme(spec: JobSpec, cache: str) -> str:
 3. `hf download {spec.hub_id} --local-dir {cache}`
 4. `python finetuning/invoke_olive.py`, or "Run fine-tuning" in the AI Toolkit.
 
-The adapter is in `models/{spec.slug}`; `maas-client models import` brings it in again.
+The adapter is in `models/{spec.slug}`. Bring it in again with
+`maas-client models import FOLDER --base {spec.model}`.
 """
 
 

@@ -57,7 +57,7 @@ def files(spec: JobSpec, places: Places) -> dict[str, str]:
     }
     return {
         "workspace.yaml": yaml.documents(config, workspace),
-        "README.md": _readme(name, places),
+        "README.md": _readme(name, spec.model, places),
     }
 
 
@@ -195,7 +195,7 @@ def _is_public(host: str) -> bool:
     return not (address.is_private or address.is_loopback or address.is_link_local)
 
 
-def _readme(name: str, places: Places) -> str:
+def _readme(name: str, model: str, places: Places) -> str:
     if places.output_image:
         fetch = (
             f"docker create --name adapter {places.output_image} x\n"
@@ -208,7 +208,7 @@ def _readme(name: str, places: Places) -> str:
 The file in `messages` form (JSON Lines) must be the only data file at the place it is read from.
 
 ```sh
-kubectl apply -f workspace.yaml
+kubectl apply -f workspace.yaml          # on nodes of your own: first take instanceType out
 kubectl get workspace {name} -w          # until WorkspaceSucceeded
 ```
 
@@ -216,7 +216,7 @@ Fetch the adapter, and bring it in again:
 
 ```sh
 {fetch}
-maas-client models import ./adapter
+maas-client models import ./adapter --base {model}
 ```
 
 Checked against the rules of KAITO's admission webhook as text; no cluster was asked.

@@ -58,7 +58,7 @@ def read(folder: Path, cache: Path, name: str | None = None, base: Path | None =
     if template is None:
         raise ConfigError(
             f"{folder.name} does not say which chat template it was trained with",
-            hint="Models of other tools are brought in first: maas-client models import FOLDER.",
+            hint="Models of other tools are brought in first: maas-client models import FOLDER --base MODEL.",
         )
     return Trained(
         name=name or folder.name,

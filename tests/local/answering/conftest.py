@@ -57,6 +57,7 @@ class Bench:
         self.folder = folder
         self.base = Base(str(folder), "phi3")
         self._counter = 0
+        self._models: dict[Path | None, Any] = {}
 
     def host(self, max_rows: int = 16, clock: Callable[[], float] | None = None) -> Host:
         return Host(self.base, max_rows, clock) if clock else Host(self.base, max_rows)
@@ -74,14 +75,7 @@ class Bench:
 
     def reference(self, host: Host, chat: Chat, adapter: Path | None = None) -> list[int]:
         """Return what ``transformers.generate`` writes, greedily, with PEFT if there is an adapter."""
-        from transformers import AutoModelForCausalLM
-
-        model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32)
-        if adapter is not None:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, adapter)
-        model.eval()
+        model = self._theirs(adapter)
         prompt = host.model.spelling.prompt(chat)
         with torch.inference_mode():
             out = model.generate(
@@ -93,6 +87,18 @@ class Bench:
                 pad_token_id=0,
             )
         return out[0, len(prompt) :].tolist()
+
+    def _theirs(self, adapter: Path | None) -> Any:
+        if adapter not in self._models:
+            from transformers import AutoModelForCausalLM
+
+            model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32)
+            if adapter is not None:
+                from peft import PeftModel
+
+                model = PeftModel.from_pretrained(model, adapter)
+            self._models[adapter] = model.eval()
+        return self._models[adapter]
 
 
 def drain(host: Host) -> dict[str, dict[str, Any]]:

@@ -128,4 +128,4 @@ def test_whole_numbers_are_written_whole(job: Make) -> None:
 def test_the_readme_fetches_the_adapter_and_imports_it(job: Make) -> None:
     text = export(job(), "kaito", URL)["README.md"]
     assert "docker cp adapter:/data" in text
-    assert "maas-client models import" in text
+    assert "maas-client models import ./adapter --base Phi-4-mini-instruct" in text
