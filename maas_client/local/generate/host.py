@@ -16,6 +16,10 @@ from maas_client.local.generate.protocol import AnswerError, Base, Chat
 from maas_client.local.generate.sampling import Sampler
 
 Said = dict[str, Any]
+_CACHE_PART = 4
+"""The cache may take a quarter of the memory."""
+_AHEAD = 256
+"""Tokens a row is expected to write, when it is asked whether there is room for it."""
 
 
 class Host:
@@ -121,8 +125,7 @@ class Host:
 
     def _read(self) -> Iterator[Said]:
         """Read a chunk of the oldest prompt; after its last one the row joins those who write."""
-        writing = len(self._short.rows) + len(self._long.rows)
-        if self._reading is None and self._waiting and writing < self._max_rows:
+        if self._reading is None and self._waiting and self._has_room(self._waiting[0]):
             row = self._waiting.popleft()
             self._reading = Reading(row, whole=self._is_long(row))
         if self._reading is None:
@@ -137,6 +140,16 @@ class Host:
         yield from said
         if not ended:
             self._place(row, reading)
+
+    def _has_room(self, row: Row) -> bool:
+        """Tell whether one more row may write. In the cache every row is as wide as the longest; a
+        row that is alone may always write."""
+        writing = [*self._short.rows, *self._long.rows]
+        if not writing or len(writing) >= self._max_rows:
+            return not writing
+        longest = max(len(one.tokens) for one in [*writing, row]) + _AHEAD
+        needed = (len(writing) + 1) * longest * self.model.token_bytes
+        return needed <= self.model.memory_bytes // _CACHE_PART
 
     def _place(self, row: Row, reading: Reading) -> None:
         """Let a row write. One that has just outgrown the short position encoding is read again."""

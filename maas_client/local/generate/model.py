@@ -16,6 +16,7 @@ from maas_client.local.generate.cache import KeyValues
 from maas_client.local.generate.linear import Rows
 from maas_client.local.generate.protocol import AnswerError, Base, Chat
 from maas_client.local.generate.text import TextStream
+from maas_client.local.planning.hardware import this_machine
 
 
 class Model:
@@ -28,7 +29,8 @@ class Model:
         self.template: Template = TEMPLATES[base.template]
         self._config = weights.configuration(folder)
         self._device = base.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = _dtype(base, self._config, self._device)
+        self.memory_bytes = this_machine().memory_bytes
+        dtype = _dtype(base, self._config, self._device, self.memory_bytes)
         self._rows = Rows()
         weights.import_architectures()
         self._net, self._linears = weights.build(
@@ -49,6 +51,15 @@ class Model:
         if rope.get("rope_type") != "longrope":
             return None
         return int(rope["original_max_position_embeddings"])
+
+    @property
+    def token_bytes(self) -> int:
+        """Return what one token of one row takes in the cache."""
+        config = self._config
+        width = getattr(config, "head_dim", None)
+        width = width or config.hidden_size // config.num_attention_heads
+        heads = config.num_hidden_layers * config.num_key_value_heads
+        return int(2 * heads * width * self._like.element_size())
 
     @property
     def adapters(self) -> tuple[str, ...]:
@@ -192,10 +203,13 @@ def _generation_ends(folder: Path) -> list[int]:
     return [end for end in ends if isinstance(end, int)]
 
 
-def _dtype(base: Base, config: Any, device: str) -> torch.dtype:
+def _dtype(base: Base, config: Any, device: str, memory_bytes: int) -> torch.dtype:
+    """Return the format asked for; else float32 on a CPU that has the room, the file's own elsewhere."""
     own = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
     if base.dtype is None:
-        return torch.float32 if device == "cpu" else own
+        held = sum(path.stat().st_size for path in Path(base.folder).glob("*.safetensors"))
+        fits = held * 4 // own.itemsize < memory_bytes * 2 // 3
+        return torch.float32 if device == "cpu" and fits else own
     named = getattr(torch, base.dtype, None)
     if not isinstance(named, torch.dtype) or not named.is_floating_point:
         raise AnswerError("invalid_request", f"no number format is called {base.dtype!r}")

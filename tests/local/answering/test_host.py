@@ -64,6 +64,24 @@ def test_no_more_rows_than_allowed_are_answered_at_once(phi: Bench) -> None:
     assert most == 2
 
 
+def test_rows_wait_for_room_in_the_cache(phi: Bench) -> None:
+    host = phi.host()
+    assert host.model.token_bytes == 2 * 2 * 2 * 32 * 4, (
+        "layers, key and value, heads, width, bytes"
+    )
+    host.model.memory_bytes = 4 * host.model.token_bytes * 1000
+    chats = [phi.chat("x" * 200, max_tokens=5) for _ in range(4)]
+    for chat in chats:
+        host.ask(chat)
+    most = 0
+    got: list[str] = []
+    while host.busy:
+        got += [said["id"] for said in host.step() if said.get("done")]
+        most = max(most, len(host._short.rows))
+    assert most == 2
+    assert got == [chat.id for chat in chats]
+
+
 def test_the_answer_ends_at_max_tokens_with_the_count(phi: Bench) -> None:
     host = phi.host()
     chat = phi.chat("hello", max_tokens=3, temperature=1.0, seed=3)
