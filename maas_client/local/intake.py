@@ -65,7 +65,9 @@ def _new_job(
         model=model,
         train=details.training_data.uri,
         validation=details.validation_data.uri if details.validation_data else None,
-        hyperparameters=_hyperparameters(details.hyper_parameters or {}),
+        hyperparameters=_hyperparameters(
+            {**_instances(request["properties"]), **(details.hyper_parameters or {})}
+        ),
         output=_output_name(request["properties"]),
     )
     return NewJob(
@@ -111,6 +113,13 @@ def _hyperparameters(said: Mapping[str, Any]) -> dict[str, Any]:
     except MaasError as error:
         raise user_error(str(error), target="hyperParameters") from error
     return dict(said)
+
+
+def _instances(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``resources.instanceCount`` means here: so many processes."""
+    resources = properties.get("resources")
+    count = resources.get("instanceCount") if isinstance(resources, dict) else None
+    return {"num_nodes_finetune": count} if count not in (None, 1) else {}
 
 
 def _output_name(properties: Mapping[str, Any]) -> str:

@@ -5,8 +5,9 @@ stdin means that the server is gone: then this process goes too, whatever it is 
 lines on stdout; everything that libraries print goes to the job's log.
 
 Job: ``{"engine", "job", "model", "base", "train", "validation", "recipe", "out", "threads", "log",
-"lock", "pace_s"}``. Events: ``started``, ``step``, ``eval``, ``message``, ``checkpoint``, ``done``,
-``failed`` (``code``, ``message``); each also goes into the log as a line for people.
+"lock", "pace_s"}``, and ``"rank"`` in the processes beside the first (``ranks.py``). Events:
+``started``, ``step``, ``eval``, ``message``, ``checkpoint``, ``done``, ``failed`` (``code``,
+``message``); each also goes into the log as a line for people.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ def main(argv: list[str]) -> int:
     _redirect_log(job["log"])
     cancel = threading.Event()
     threading.Thread(target=_watch, args=(sys.stdin, cancel), daemon=True).start()
+    if "rank" in job:
+        return _run_beside(job, cancel.is_set)
     _lock(job["lock"])
     emit = _emitter(out)
     try:
@@ -68,9 +71,22 @@ def _run(job: dict[str, Any], emit: Emit, cancelled: Cancelled) -> None:
 
         instant.learn(job, emit, cancelled)
     else:
+        from maas_client.local import ranks
         from maas_client.local.peft import run
 
-        run.run(job, emit, cancelled)
+        with ranks.beside(job, ranks.wanted(job)) as told:
+            run.run(told, emit, cancelled)
+
+
+def _run_beside(job: dict[str, Any], cancelled: Cancelled) -> int:
+    """Run a job as one of several processes; the first one reports."""
+    from maas_client.local import ranks
+
+    ranks.join(job["rank"])
+    from maas_client.local.peft import run
+
+    run.run(job, lambda event: None, cancelled)
+    return 0
 
 
 def _refused(job: dict[str, Any]) -> dict[str, Any] | None:
