@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -90,11 +91,11 @@ def told(scope: Scope) -> str:
     return f"{scope.dialect} {place}"
 
 
-class Doors:
+class Doors(ABC):
     """The constructors that ``Client`` and ``AsyncClient`` share."""
 
-    def __init__(self, plan: Plan) -> None:
-        raise NotImplementedError  # both clients have their own
+    @abstractmethod
+    def __init__(self, plan: Plan) -> None: ...
 
     @classmethod
     def azureml(
