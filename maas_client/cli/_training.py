@@ -56,6 +56,11 @@ def add(parser: argparse.ArgumentParser, *, model_required: bool = True) -> None
     parser.add_argument(
         "--allow-retired", action="store_true", help="ask Azure for a retired model all the same"
     )
+    add_recipe(parser)
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Add the hyperparameters."""
     recipe = parser.add_argument_group(
         "training", "what is left out is the service's default; what it cannot take is an error"
     )
@@ -76,19 +81,10 @@ def add(parser: argparse.ArgumentParser, *, model_required: bool = True) -> None
 
 def options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the keyword arguments of ``client.fine_tune`` and ``client.jobs.create``."""
-    recipe = {
-        name: getattr(args, name)
-        for name, _, _ in _HYPERPARAMETERS
-        if getattr(args, name) is not None
-    }
-    if args.target_modules:
-        recipe["target_modules"] = tuple(args.target_modules.split(","))
-    if args.set:
-        recipe["extra"] = dict(args.set)
     return {
         "model": known_as(args.model),
         "validation_data": args.validation,
-        "hyperparameters": recipe,
+        "hyperparameters": recipe(args),
         "method": args.method,
         "name": args.name,
         "compute": args.compute,
@@ -97,6 +93,20 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
         "max_billed_tokens": args.max_billed_tokens,
         "ignore": tuple(args.ignore),
     }
+
+
+def recipe(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the hyperparameters that were given, in our names."""
+    given = {
+        name: getattr(args, name)
+        for name, _, _ in _HYPERPARAMETERS
+        if getattr(args, name) is not None
+    }
+    if args.target_modules:
+        given["target_modules"] = tuple(args.target_modules.split(","))
+    if args.set:
+        given["extra"] = dict(args.set)
+    return given
 
 
 def known_as(model: str) -> str:

@@ -49,7 +49,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     jobs.add_argument("--processes", type=int, default=1, metavar="N", help="cluster: GPUs")
     for option, metavar, text in _PLACES:
         jobs.add_argument(option, metavar=metavar, help=text)
-    _training.add(parser, model_required=False)
+    jobs.add_argument("--model", help="of a data file: Phi-4-mini-instruct, Phi-3-mini, ...")
+    jobs.add_argument("--validation", metavar="FILE", help="of a data file: held-out chats")
+    jobs.add_argument("--name", help="of a data file: the job's name")
+    jobs.add_argument(
+        "--method", help="LoRA, QLoRA, DoRA or Full, where the platform lets one choose"
+    )
+    jobs.add_argument("--compute", action="append", metavar="NAME",
+                      help="azureml, kaito: your own GPUs, by name or size (may be repeated)")  # fmt: skip
+    _training.add_recipe(parser)
     _connection.add(parser)
 
 
@@ -102,7 +110,7 @@ def _from_file(args: argparse.Namespace) -> Mapping[str, str]:
         raise ConfigError(
             f"{args.target} is a data file: which model shall it train?", hint="Add --model NAME."
         )
-    asked: dict[str, Any] = _training.options(args)
+    _training.known_as(args.model)
     facts = catalog.find(args.model)
     if facts is None and not catalog.is_asset_uri(args.model) and args.model.count("/") != 1:
         facts = catalog.get(args.model)  # raises, naming the nearest
@@ -113,13 +121,18 @@ def _from_file(args: argparse.Namespace) -> Mapping[str, str]:
         training_data=args.data or args.target,
         validation_data=None if args.no_validation else args.validation,
         method=args.method,
-        hyperparameters=Hyperparameters.model_validate(asked["hyperparameters"]),
+        hyperparameters=Hyperparameters.model_validate(_training.recipe(args)),
         compute=tuple(args.compute or ()),
     )
     return platforms.export(spec, args.to, _places(args))
 
 
 def _from_job(args: argparse.Namespace) -> Mapping[str, str]:
+    if args.model or args.validation or args.name or _training.recipe(args):
+        raise ConfigError(
+            f"{args.target} is no file here, and a job has its model and its recipe already",
+            hint="Name a data file to describe a new job.",
+        )
     with _connection.client(args) as client:
         return client.jobs.export(
             args.target,

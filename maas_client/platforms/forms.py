@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
-from maas_client.errors import ConfigError
+from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.platforms import aitoolkit, azureml, cluster, kaito, olive
 from maas_client.platforms.spec import JobSpec, Places
 
@@ -28,4 +29,24 @@ def export(spec: JobSpec, form: str, places: Places | None = None) -> Files:
     """
     if form not in FORMS:
         raise ConfigError(f"no platform is called {form!r}", hint=f"It is {', '.join(FORMS)}.")
-    return FORMS[form](spec, places or Places())
+    places = places or Places()
+    _refuse_unused(spec, form, places)
+    return FORMS[form](spec, places)
+
+
+def _refuse_unused(spec: JobSpec, form: str, places: Places) -> None:
+    """What a platform would not look at is an error, not a surprise."""
+    told = {name: value for name, value in asdict(places).items() if value not in (None, 1)}
+    takes = {"kaito": set(asdict(places)) - {"processes"}, "cluster": {"processes"}}.get(
+        form, set()
+    )
+    if unused := sorted(told.keys() - takes):
+        other = "cluster" if unused == ["processes"] else "kaito"
+        raise UnsupportedError(
+            f"{form} takes no {unused[0].replace('_', ' ')}", hint=f"Only {other} does."
+        )
+    if spec.compute and form not in ("azureml", "kaito"):
+        raise UnsupportedError(
+            f"{form} takes no compute: it runs where you start it",
+            hint="azureml and kaito take one.",
+        )

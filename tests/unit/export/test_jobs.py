@@ -80,5 +80,7 @@ def test_a_file_is_exported_from_the_command_line(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["go", "train.jsonl"]
     assert main(["export", "train.jsonl", "--to", "olive"]) == 1
     assert "--model" in capsys.readouterr().err
+    assert main(["export", "some-job", "--to", "olive", "--epochs", "2"]) == 1
+    assert "has its model and its recipe already" in capsys.readouterr().err
     assert main([*asked, "--to", "merged", "--backend", "azureml"]) == 1
     assert "stay with Azure" in capsys.readouterr().err

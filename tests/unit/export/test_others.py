@@ -112,6 +112,23 @@ def test_what_a_platform_cannot_take_names_one_that_can(
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("form", "changes", "places", "words"),
+    [
+        ("olive", {"compute": ("gpu",)}, Places(), "no compute"),
+        ("azureml", {}, Places(input_url="https://x.com/a"), "no input url"),
+        ("azureml", {}, Places(processes=2), "no processes"),
+        ("kaito", {}, Places(input_pvc="a", output_pvc="b", processes=2), "no processes"),
+        ("cluster", {}, Places(push_secret="s"), "no push secret"),
+    ],
+)
+def test_what_a_platform_would_not_look_at_is_refused(
+    job: Make, form: str, changes: dict[str, Any], places: Places, words: str
+) -> None:
+    with pytest.raises(UnsupportedError, match=words):
+        export(job(**changes), form, places)
+
+
 def test_an_unknown_platform_lists_the_known_ones(job: Make) -> None:
     with pytest.raises(ConfigError, match="no platform") as caught:
         export(job(), "slurm")
