@@ -52,6 +52,8 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _QUOTE = ord('"')
+_LONG = 64
+"""Messages in a talk; the roles of a longer one are not remembered."""
 _REMEMBERED = 4096
 """Sequences of roles; a file with more different ones is judged anew now and then."""
 Kinds = tuple[type[_Message], ...]
@@ -136,7 +138,8 @@ class Acceptor:
                 talks, indices, refused = _one_by_one(lines)
                 lines = [lines[at] for at in indices]
             kinds = [tuple(map(type, talk)) for talk in talks]
-            self._uniform = kinds[0] if kinds and kinds.count(kinds[0]) == len(kinds) else None
+            alike = kinds and len(kinds[0]) <= _LONG and kinds.count(kinds[0]) == len(kinds)
+            self._uniform = kinds[0] if alike else None
         wrong = self._miscounted(lines, talks, kinds) | self._odd(talks)
         if wrong:
             refused = sorted(refused + [indices[at] for at in wrong])
@@ -183,6 +186,8 @@ class Acceptor:
     def _expected(self, kinds: Kinds) -> int:
         """Return how many quotes a row of these roles has, or ``_ODD``."""
         quotes = self._quotes.get(kinds)
+        if quotes is None and len(kinds) > _LONG:
+            return self._judge(kinds)
         if quotes is None:
             if len(self._quotes) > _REMEMBERED:
                 self._quotes.clear()
@@ -194,7 +199,7 @@ class Acceptor:
         row = {"messages": [{"role": _ROLES[kind], "content": "x"} for kind in kinds]}
         codes = {fault.code for fault in row_faults(row, self.book)}
         if codes == {"CHAT_SYSTEM_MERGED"}:
-            self._merging.add(kinds)
+            self._merging.add(kinds)  # also a long one: it is asked for at once
         elif codes:
             return _ODD
         return 2 + 8 * len(kinds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from maas_client.dataset.codes import Severity, code
 from maas_client.dataset.fault import Fault, pointer
@@ -38,11 +38,9 @@ def about_json(fault: BadJson, severity: Severity, line: Line) -> Problem:
     )
 
 
-def about_row(
-    faults: Iterable[tuple[Fault, Severity]], line: Line, document: Document | None = None
-) -> Iterator[Problem]:
+def about_row(faults: Sequence[tuple[Fault, Severity]], line: Line) -> Iterator[Problem]:
     """Yield problems of a row that is JSON, each at the value or key it is about."""
-    seen = document if document is not None and document.spans else scan(line.data)
+    seen = scan(line.data, [fault.path for fault, _ in faults])
     for fault, severity in faults:
         at = _place(fault, seen)
         yield _placed(fault.code, severity, line, at, pointer(fault.path), fault.detail)

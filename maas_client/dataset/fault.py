@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 Path = tuple[str | int, ...]
+_STEP_CHARS = 80
+"""Of a key in a pointer: keys can be as long as the line."""
 
 
 class Fault(NamedTuple):
@@ -19,8 +21,16 @@ class Fault(NamedTuple):
 
 
 def pointer(path: Path) -> str:
-    """Return a path as a JSON pointer (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    """Return a path as a JSON pointer (RFC 6901); very long keys are cut, half characters replaced."""
+    return "".join("/" + _step(part) for part in path)
+
+
+def _step(part: str | int) -> str:
+    if isinstance(part, int):
+        return str(part)
+    cut = part if len(part) <= _STEP_CHARS else part[:_STEP_CHARS] + "…"
+    whole = cut.encode("utf-8", "replace").decode()
+    return whole.replace("~", "~0").replace("/", "~1")
 
 
 def path_of(text: str) -> Path:

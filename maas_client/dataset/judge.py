@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -10,8 +11,9 @@ from typing import Any
 
 from maas_client.dataset.accept import Acceptor, Rows
 from maas_client.dataset.check import Checker, Verdict
+from maas_client.dataset.codes import Severity
 from maas_client.dataset.explain import about_json, about_line, about_row
-from maas_client.dataset.fault import shown
+from maas_client.dataset.fault import Fault, shown
 from maas_client.dataset.finding import texts_of
 from maas_client.dataset.read import Block, Line, blocks, line_of
 from maas_client.dataset.rulebook import Rulebook, rulebook
@@ -112,9 +114,14 @@ class Judge:
             severity = self.tally.shown(bad.code)
             if severity:
                 self.tally.keep(about_json(bad, severity, line))
-        shown = [(fault, self.tally.shown(fault.code)) for fault in verdict.faults]
-        placed = about_row([(f, s) for f, s in shown if s], line, verdict.document)
-        for problem in placed:
+        chosen: list[tuple[Fault, Severity]] = []
+        more: Counter[str] = Counter()
+        for fault in verdict.faults:
+            severity = self.tally.shown(fault.code)
+            if severity and more[fault.code] < self.tally.room(fault.code):
+                more[fault.code] += 1
+                chosen.append((fault, severity))
+        for problem in about_row(chosen, line) if chosen else ():
             if self.tally.wanted(problem.code):
                 self.tally.keep(problem)
 

@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
 MAX_DEPTH: Final = 64
+MAX_VALUES: Final = 250_000
+"""Values on a line; a chat has dozens, and a bomb is not read to its end."""
+MAX_NOTED: Final = 100
+"""Faults of one line; the scan ends with the one after them."""
 MAX_INTEGER: Final = 2**53
 """Beyond it a JSON number is not the same integer for every reader."""
 
@@ -63,9 +68,9 @@ class Document:
     broken: bool = False
     """True: the last fault ended the scan."""
     spans: dict[Path, tuple[int, int]] = field(default_factory=dict)
-    """Where each value begins and ends, in bytes; of a duplicate key the last one."""
+    """Where values that were asked for begin and end, in bytes; of a duplicate key the last one."""
     keys: dict[Path, int] = field(default_factory=dict)
-    """Where the key of a member begins, in bytes."""
+    """Where the keys of members that were asked for begin, in bytes."""
 
     @property
     def ambiguous(self) -> bool:
@@ -73,8 +78,11 @@ class Document:
         return any(fault.code == "JSON_DUPLICATE_KEY" for fault in self.faults)
 
 
-def scan(data: bytes, *, max_depth: int = MAX_DEPTH) -> Document:
-    """Read the one value in ``data``; faults are in the document, never raised."""
+def scan(data: bytes, places: Iterable[Path] = ()) -> Document:
+    """Read the one value in ``data``; faults are in the document, never raised.
+
+    ``spans`` and ``keys`` hold ``places``, as far as they are there, and what holds them.
+    """
     document = Document()
     try:
         data.decode("utf-8")
@@ -82,7 +90,8 @@ def scan(data: bytes, *, max_depth: int = MAX_DEPTH) -> Document:
         document.faults.append(BadJson("JSON_UTF8", bad.start + 1, _bytes_at(data, bad.start)))
         document.broken = True
         return document
-    run = _Scan(data, document, max_depth)
+    wanted = {path[:n] for path in places for n in range(len(path) + 1)}
+    run = _Scan(data, document, wanted)
     try:
         run.line()
     except BadJson as bad:
@@ -102,10 +111,11 @@ def _bytes_at(data: bytes, at: int) -> str:
 class _Scan:
     """One scan over one line."""
 
-    def __init__(self, data: bytes, document: Document, max_depth: int) -> None:
+    def __init__(self, data: bytes, document: Document, wanted: set[Path]) -> None:
         self.data = data
         self.document = document
-        self.max_depth = max_depth
+        self.wanted = wanted
+        self.values = 0
 
     def line(self) -> None:
         at = self._space(0)
@@ -137,6 +147,9 @@ class _Scan:
         return _SPACE.match(self.data, at).end()  # type: ignore[union-attr] # matches always
 
     def _value(self, at: int, path: Path, depth: int) -> tuple[Any, int]:
+        self.values += 1
+        if self.values > MAX_VALUES:
+            self._fail("JSON_TOO_MANY_VALUES", at, f"more than {MAX_VALUES:,}")
         begin = self.data[at : at + 1]
         value: Any
         if begin == b'"':
@@ -149,12 +162,14 @@ class _Scan:
             value, end = self._number(at, path)
         else:
             value, end = self._literal(at, path)
-        self.document.spans[path] = (at, end)
+        if path in self.wanted:
+            self.document.spans[path] = (at, end)
         return value, end
 
     def _object(self, at: int, path: Path, depth: int) -> tuple[dict[str, Any], int]:
         data = self.data
         found: dict[str, Any] = {}
+        met: dict[str, int] = {}
         self._check_depth(at, depth)
         pos = self._space(at + 1)
         if data[pos : pos + 1] == b"}":
@@ -165,9 +180,10 @@ class _Scan:
             key, end = self._string(pos, path)
             inner = (*path, key)
             if key in found:
-                first = self.document.keys[inner] + 1
-                self._note("JSON_DUPLICATE_KEY", pos, f"first at byte {first}", inner)
-            self.document.keys[inner] = pos
+                self._note("JSON_DUPLICATE_KEY", pos, f"first at byte {met[key] + 1}", inner)
+            met[key] = pos
+            if inner in self.wanted:
+                self.document.keys[inner] = pos
             pos = self._space(end)
             if data[pos : pos + 1] != b":":
                 self._fail_or_cut("JSON_SYNTAX", pos, "a colon is missing after a key")
@@ -190,8 +206,8 @@ class _Scan:
                 return found, pos
 
     def _check_depth(self, at: int, depth: int) -> None:
-        if depth > self.max_depth:
-            self._fail("JSON_DEPTH", at, f"more than {self.max_depth} levels")
+        if depth > MAX_DEPTH:
+            self._fail("JSON_DEPTH", at, f"more than {MAX_DEPTH} levels")
 
     def _next(self, at: int, close: bytes) -> tuple[int, bool]:
         """Step over what stands behind a member: return where to go on, and whether one follows."""
@@ -293,7 +309,11 @@ class _Scan:
         self._fail("JSON_CONTROL_CHARACTER", end, f"U+{here[0]:04X}")
 
     def _note(self, code: str, at: int, message: str, path: Path) -> None:
-        self.document.faults.append(BadJson(code, at + 1, message, path=path))
+        """Remember a fault that does not end the scan, unless there are too many of them."""
+        fault = BadJson(code, at + 1, message, path=path)
+        if len(self.document.faults) >= MAX_NOTED:
+            raise fault
+        self.document.faults.append(fault)
 
     def _fail_or_cut(self, code: str, at: int, message: str) -> NoReturn:
         if at >= len(self.data):

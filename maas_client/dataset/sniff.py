@@ -45,7 +45,7 @@ def sniff(head: bytes, *, whole: bool) -> tuple[str, str] | None:
     text = head.removeprefix(BOM)
     if not text.strip():
         return ("FILE_EMPTY", "only white space" if head else "0 bytes") if whole else None
-    if b"\n" not in text and re.search(rb"[}\]]\s*\r\s*[{\[]", text):
+    if b"\n" not in text and _is_cut_by_returns(text):
         return "FILE_CR_ONLY", ""
     return _json_for_people(text, whole=whole) or _table(text)
 
@@ -65,6 +65,11 @@ def _wide(head: bytes) -> str | None:
         if head[1] in b'{["' and head[2] == 0 and head[3]:
             return "UTF-16, big-endian, without a mark"
     return None
+
+
+def _is_cut_by_returns(text: bytes) -> bool:
+    pieces = [piece for piece in text.split(b"\r") if piece.strip()][:3]
+    return len(pieces) > 1 and all(piece.lstrip()[:1] in (b"{", b"[") for piece in pieces)
 
 
 def _json_for_people(text: bytes, *, whole: bool) -> tuple[str, str] | None:

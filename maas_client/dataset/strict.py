@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from maas_client.dataset.scan import MAX_DEPTH, MAX_INTEGER, Document, scan
+from maas_client.dataset.scan import MAX_DEPTH, MAX_INTEGER, MAX_VALUES, Document, scan
 
 _decode = msgspec.json.Decoder().decode
 REFUSED = (msgspec.DecodeError, ValueError, RecursionError)
@@ -34,8 +34,12 @@ def adds_up(value: Any, data: bytes) -> bool:
     """
     structure, inside = 0, 0
     level = [value]
+    seen = 0
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
+        seen += len(level)
+        if seen > MAX_VALUES:
+            return False
         for item in level:
             kind = type(item)
             if kind is str:

@@ -128,6 +128,15 @@ CODES = (
         "[[[[...]]]]",
     ),
     Code(
+        "JSON_TOO_MANY_VALUES",
+        ERROR,
+        "too many values on one line",
+        "Check whether line feeds were lost when the file was written.",
+        "A chat has some dozens of values. A line with hundreds of thousands is not read to its end: it "
+        "is many rows in one, or made to keep readers busy.",
+        "[0, 0, 0, ...]",
+    ),
+    Code(
         "JSON_SEVERAL_VALUES",
         ERROR,
         "more than one value on the line",

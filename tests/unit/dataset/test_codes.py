@@ -46,6 +46,7 @@ def test_every_code_of_format_is_in_the_corpus() -> None:
         "FILE_UNREADABLE",
         "FILE_CHANGED",
         "JSON_LINE_TOO_LONG",
+        "JSON_TOO_MANY_VALUES",
     }
     assert format_codes - shown == elsewhere
 

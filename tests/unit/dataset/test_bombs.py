@@ -1,0 +1,120 @@
+"""Lines made to keep a reader busy: each is answered soon, in little memory, and in a small report."""
+
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from maas_client.dataset import validate
+from maas_client.dataset.sniff import sniff
+from maas_client.dataset.tools import _first_misfit
+from tests.unit.dataset.corpus import (
+    ANSWER,
+    GOOD,
+    TWELVE,
+    USER,
+    call,
+    calls,
+    dump,
+    file,
+    row,
+    said,
+    talk,
+    tool,
+)
+
+MB = 1 << 20
+KEY = "k" * (2 * MB)
+BOMBS = {
+    "values": b"[" + b"0," * (2 * MB) + b"0]",
+    "values without end": b"[" + b"0," * (2 * MB),
+    "objects": b'{"messages": [' + b"{}," * MB + b"{}]}",
+    "messages": b'{"messages": [' + b'{"role":"user","content":"a"},' * 200_000 + b"1]}",
+    "good messages": row(*[USER, ANSWER] * 20_000),
+    "bad messages": b'{"messages": [' + b'{"role":"x"},' * 60_000 + b"{}]}",
+    "depth": b"[" * (4 * MB),
+    "depth of objects": b'{"a":' * MB,
+    "long key": b'{"' + KEY.encode() + b'": 1, "messages": []}',
+    "long key in a message": row({**USER, KEY: 1}, ANSWER),
+    "long role": row(said(KEY, "x"), ANSWER),
+    "long number": b'{"messages": ' + b"9" * MB + b"}",
+    "long bad number": b'{"messages": ' + b"9" * MB + b"x}",
+    "long string cut short": b'{"messages": "' + b"a" * (8 * MB),
+    "backslashes": b'{"messages": "' + b"\\\\" * (4 * MB) + b'"}',
+    "backslashes cut short": b'{"messages": "' + b"\\\\" * (4 * MB) + b"\\",
+    "quotes": b'"' * (4 * MB),
+    "escaped quotes": dump({"messages": [USER, said("assistant", '"' * MB)]}),
+    "hidden quotes": b'{"messages": [{"role": "user", "content": "' + rb"\u0022" * MB + b'"}]}',
+    "surrogates": b'{"messages": "' + rb"\ud800" * MB + b'"}',
+    "duplicate keys": b"{" + b'"a":1,' * 200_000 + b'"a":1}',
+    "not a number, often": b"[" + b"NaN," * 200_000 + b"NaN]",
+    "angles": row(USER, said("assistant", "<" * (4 * MB))),
+    "half tokens": row(USER, said("assistant", "<|end" * MB)),
+    "blanks": row(USER, said("assistant", " " * (8 * MB))),
+    "arguments": talk(calls(call(arguments="[" * MB))),
+    "many calls": talk(calls(*[call(f"c{n}") for n in range(5000)])),
+    "many tools": talk(ANSWER, tools=[tool(f"t{n}") for n in range(5000)]),
+    "white space": b" " * (8 * MB) + GOOD,
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_answered_soon(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "bomb.jsonl"
+    path.write_bytes(file(*TWELVE, BOMBS[name], *TWELVE))
+    start = time.process_time()
+    report = validate(path, target="azureml", content=False)
+    assert time.process_time() - start < 5
+    assert report.files[0].lines == 25
+    assert len(report.model_dump_json()) < MB
+
+
+@pytest.mark.parametrize("name", ["values", "depth", "bad messages", "long key", "duplicate keys"])
+def test_a_bomb_is_answered_in_little_memory(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "bomb.jsonl"
+    path.write_bytes(file(*TWELVE, BOMBS[name], *TWELVE))
+    validate(path, content=False)
+    tracemalloc.start()
+    validate(path, content=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 96 * MB
+
+
+@pytest.mark.parametrize(
+    "data", [b"}" + b"\r" * 65_000, b"}\r" * 32_000 + b"x", b"a," * 32_000, b"\r{" * 32_000]
+)
+def test_the_beginning_of_a_file_is_judged_in_linear_time(data: bytes) -> None:
+    start = time.process_time()
+    sniff(data, whole=True)
+    assert time.process_time() - start < 1
+
+
+def test_a_tools_schema_cannot_keep_us_busy() -> None:
+    start = time.process_time()
+    slow = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(a+)+$"}}}
+    assert _first_misfit(json.dumps(slow), {"a": "a" * 60 + "!"}) is None
+    names = {"type": "object", "patternProperties": {"(a+)+$": {}}, "additionalProperties": False}
+    assert _first_misfit(json.dumps(names), {"a" * 60 + "!": 1}) is None
+    chain = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
+    blown = {"$defs": {**chain, "d40": {}}, "$ref": "#/$defs/d0"}
+    assert _first_misfit(json.dumps(blown), {}) is None
+    assert _first_misfit('{"$ref": "https://example.com/x"}', {}) is None
+    assert time.process_time() - start < 2
+
+
+def test_half_characters_in_keys_do_not_break_the_report(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(
+        file(
+            b'{"messages": [{"r\\ud800": {"x": NaN, "y\\udc00": "\\ud800"}, "role": "user"}], "\\ud83d": 1}',
+            b'{"\\ud800": 1}',
+        )
+    )
+    report = validate(path).files[0]
+    assert report.counts["JSON_SURROGATE"] >= 3
+    json.loads(report.model_dump_json())
