@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import FileIO
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
+from maas_client._settings import Settings
 from maas_client.dataset.codes import check_known
 from maas_client.dataset.content import Content, scanners
 from maas_client.dataset.explain import about_file
@@ -53,14 +55,15 @@ def run(
     """Check files one after the other. Raises ``ConfigError``, and nothing for any bytes."""
     if not paths and validation is None:
         raise ConfigError("no file to check", hint="Name at least one JSON Lines file.")
-    book = rulebook(options.target, options.model)
+    override = Settings.load().catalog
+    book = rulebook(options.target, options.model, override=Path(override) if override else None)
     ignore, warn = check_known(options.ignore), check_known(options.warn)
     reports = []
     trained: list[Scanner] = []
     files = [(path, False) for path in paths] + ([(validation, True)] if validation else [])
     for path, held_out in files:
         service = Service(book, held_out=held_out, split=validation is None)
-        check = FileCheck(os.fspath(path), Tally(book, ignore, warn), service)
+        check = FileCheck(os.fsdecode(path), Tally(book, ignore, warn), service)
         check.content.scanners = scanners(
             book,
             everything=options.content,
@@ -92,6 +95,7 @@ class FileCheck:
 
     def __init__(self, path: str, tally: Tally, service: Service) -> None:
         self.path = path
+        self.shown_path = path.encode("utf-8", "backslashreplace").decode()
         self.tally = tally
         self.service = service
         self.judge = Judge(tally.book, tally, service)
@@ -113,7 +117,7 @@ class FileCheck:
         except OSError as problem:
             self._about_file("FILE_UNREADABLE", problem.strerror or type(problem).__name__)
         return FileReport(
-            path=self.path,
+            path=self.shown_path,
             bytes=self.size,
             sha256=self.digest.hexdigest(),
             lines=self.lines,

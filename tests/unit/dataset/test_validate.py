@@ -43,6 +43,23 @@ def test_a_file_that_is_not_there_is_a_problem_and_no_exception(path: Path) -> N
         assert set(report.files[0].counts) <= {"FILE_NOT_FOUND", "FILE_UNREADABLE"}
 
 
+def test_a_name_that_is_not_text_is_checked_all_the_same(tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/\xff.jsonl"
+    with open(name, "wb") as out:
+        out.write(file(*TWELVE))
+    report = validate(os.fsdecode(name))
+    assert report.ok
+    json.loads(report.model_dump_json())
+
+
+def test_the_users_own_catalog_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_bytes(file(*TWELVE))
+    override = path.with_name("catalog.json")
+    override.write_text('{"limits": {"azureml": {"rows_min": 50}}}')
+    monkeypatch.setenv("MAAS_CATALOG", str(override))
+    assert validate(path).files[0].counts["SERVICE_TOO_FEW_ROWS"] == 1
+
+
 def test_a_folder_a_pipe_and_a_device_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jsonl")
     for name in (tmp_path, tmp_path / "pipe.jsonl", Path("/dev/zero")):
