@@ -12,7 +12,7 @@ from maas_client.cli import _connection
 from maas_client.cli._output import aligned, note, print_fields, print_json, print_table
 from maas_client.cli._training import known_as
 from maas_client.cli._verbs import action, actions
-from maas_client.errors import UnsupportedError
+from maas_client.errors import ConfigError, UnsupportedError
 
 if TYPE_CHECKING:
     from maas_client.catalog import ModelFacts
@@ -30,7 +30,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     show = action(group, "show", "show what is known of a model, and who says so", _show)
     show.add_argument("model", metavar="MODEL", help="a name of the catalog, or one of your own")
     pull = action(group, "pull", "fetch base weights to this machine, once", _pull)
-    pull.add_argument("model", metavar="MODEL", help="smollm2-135m or tiny")
+    pull.add_argument(
+        "model", metavar="MODEL", help="smollm2-135m, tiny, a catalog name, or a hub id"
+    )
     pull.add_argument(
         "--from",
         dest="source",
@@ -170,10 +172,44 @@ def _pull(args: argparse.Namespace) -> int:
     elif args.model == bases.SMOLLM2:
         base = bases.pull_smollm2(folder, args.source, note)
     else:
-        raise UnsupportedError(
-            f"{args.model} cannot be pulled",
-            hint="smollm2-135m and tiny can; other weights are given as a folder: "
-            "maas-client serve --base FOLDER.",
-        )
+        base = _pull_from_hub(args.model, folder)
     print_fields(args, {"name": base.name, "folder": base.folder, "licence": base.licence})
     return 0
+
+
+def _pull_from_hub(name: str, folder: Path) -> Any:
+    """Fetch a model's own weights; what no method could train here is refused before the download."""
+    from maas_client import catalog
+    from maas_client.local import bases, hub
+
+    facts = catalog.find(name)
+    hub_id = facts.huggingface_id if facts and facts.huggingface_id else name
+    if hub_id.count("/") != 1:
+        raise UnsupportedError(
+            f"{name} cannot be pulled: no source says where its weights are",
+            hint="Give a hub id (ORG/NAME), or a folder: maas-client serve --base FOLDER.",
+        )
+    bases.check_loadable(facts.architecture.model_type if facts and facts.architecture else "")
+    if Settings.load().flag("offline"):
+        raise ConfigError(f"{hub_id} is not on this machine, and MAAS_OFFLINE is set")
+    _check_it_fits(facts)
+    what = hub.offer(hub_id)
+    note(f"{hub_id}: {hub.gib(what.size_bytes)}, licence {what.licence}")
+    hub.pull(what, folder, note)
+    return bases.resolve(name, hub_id, folder)
+
+
+def _check_it_fits(facts: ModelFacts | None) -> None:
+    """Raise unless some method trains the model on this machine."""
+    from maas_client.local.planning import hardware, plan, shape
+    from maas_client.local.planning.measure import Data
+
+    held = facts.architecture if facts else None
+    if facts is None or held is None or not shape.is_dense(held):
+        return
+    here = hardware.this_machine()
+    made = plan.plan(facts.name, held, Data(1, 512.0, 0.5), here, probe=False)
+    if made.choice is None:
+        raise UnsupportedError(made.advice)
+    if made.choice != "LoRA":
+        note(made.advice)

@@ -66,7 +66,7 @@ def resolve(model: str, base: str, folder: Path) -> Base:
     ``ConfigError`` for weights that are not here, ``UnsupportedError`` for ones never loaded.
     """
     if base == "auto":
-        return _auto(model, folder)
+        return _tiny(model, folder) if model == TINY else _auto(model, folder)
     if base == TINY:
         return _tiny(model, folder)
     if base == SMOLLM2:
@@ -95,6 +95,12 @@ def pull_smollm2(
     """Fetch and convert smollm2-135m into ``folder`` unless it is there (``smollm2.pull``)."""
     smollm2.pull(folder / SMOLLM2, from_file, progress)
     return _smollm2(SMOLLM2, folder)
+
+
+def check_loadable(kind: str) -> None:
+    """Raise ``UnsupportedError`` for an architecture whose weights are never loaded here."""
+    if kind in _REFUSED:
+        raise UnsupportedError(f"{_REFUSED[kind]}.", hint="Use --base smollm2-135m or tiny.")
 
 
 def available(folder: Path) -> list[str]:
@@ -134,8 +140,7 @@ def _smollm2(model: str, folder: Path) -> Base:
 
 def _real(model: str, place: Path, name: str) -> Base:
     kind = _architecture(place)
-    if kind in _REFUSED:
-        raise UnsupportedError(f"{_REFUSED[kind]}.", hint="Use --base smollm2-135m or tiny.")
+    check_loadable(kind)
     if not any(place.glob("*.safetensors")):
         seen = next((p.name for p in place.iterdir() if p.suffix in _CODE), None)
         raise UnsupportedError(
