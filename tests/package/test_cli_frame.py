@@ -229,6 +229,17 @@ def test_a_model_is_shown_with_who_says_so(capsys: pytest.CaptureFixture[str]) -
     assert facts["retired_on"]["source"]["url"].startswith("https://")
 
 
-def test_weights_that_cannot_be_pulled_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["models", "pull", "gpt-5"]) == 1
-    assert "smollm2-135m" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("gpt-5", "no source says where"),
+        ("Phi-3-small", "remote code"),
+        ("Phi-4-mini-instruct", "MAAS_OFFLINE"),
+    ],
+)
+def test_weights_that_cannot_be_pulled_are_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: str, says: str
+) -> None:
+    monkeypatch.setenv("MAAS_OFFLINE", "1")
+    assert cli.main(["models", "pull", model]) == 1
+    assert says in capsys.readouterr().err
