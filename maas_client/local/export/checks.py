@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,11 @@ def _probe(trained: Trained, folder: Path) -> list[int]:
 
 def adapter(trained: Trained, out: Path) -> dict[str, Any]:
     """Load the exported adapter with plain PEFT and compare."""
-    from peft import PeftModel
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what PEFT and its helpers deprecate is theirs to mend
+        from peft import PeftModel
 
-    base = _load(trained.base)
-    theirs = PeftModel.from_pretrained(base, out).eval()
+        theirs = PeftModel.from_pretrained(_load(trained.base), out).eval()
     return _compare(trained, theirs) | {"loaded by": "peft", "layers": _fits_vllm(trained, out)}
 
 
@@ -61,7 +63,9 @@ def merged(trained: Trained, out: Path) -> dict[str, Any]:
 
 def _load(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     return AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=torch.float32,
@@ -148,6 +152,7 @@ def _generate(model: Any, ids: list[int]) -> tuple[list[int], torch.Tensor, floa
     prompt_ids = torch.tensor([ids])
     with torch.inference_mode():
         scores = model(input_ids=prompt_ids).logits[0, -1].float()
+        model.generate(prompt_ids, max_new_tokens=2, do_sample=False, pad_token_id=0)  # warm
         started = time.perf_counter()
         tokens = model.generate(
             prompt_ids, attention_mask=torch.ones_like(prompt_ids), max_new_tokens=_TOKENS,

@@ -23,7 +23,7 @@ def write_weights(trained: Trained, out: Path) -> None:
     """Write config and weights of the merged model. Raises ``ConfigError`` for an adapter that does
     not fit its base."""
     source = trained.base if trained.is_adapter else trained.folder
-    shutil.copyfile(source / "config.json", out / "config.json")
+    _write_config(source, out)
     names = _files(source)
     if not trained.is_adapter:
         for name in names:
@@ -32,6 +32,16 @@ def write_weights(trained: Trained, out: Path) -> None:
         _merge(trained, source, out, names)
     if (source / _INDEX).exists():
         shutil.copyfile(source / _INDEX, out / _INDEX)
+
+
+def _write_config(source: Path, out: Path) -> None:
+    """Copy the configuration, with the class name that vLLM and others look for."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    config = json.loads((source / "config.json").read_bytes())
+    if not config.get("architectures"):
+        config["architectures"] = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config["model_type"]]]
+    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _merge(trained: Trained, source: Path, out: Path, names: list[str]) -> None:
