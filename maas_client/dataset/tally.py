@@ -62,9 +62,10 @@ class Tally:
         return severity
 
     def room(self, name: str) -> int:
-        """Return how many more problems of this code are kept."""
+        """Return how many more problems of this code are kept; one of each always is."""
+        kept = self._kept[name]
         cap = 1 if name in ONCE else PER_CODE
-        return min(cap - self._kept[name], IN_ALL - len(self._problems))
+        return min(cap - kept, max(IN_ALL - len(self._problems), kept == 0))
 
     def wanted(self, name: str) -> bool:
         """Return whether another problem of this code is kept."""

@@ -1,7 +1,7 @@
 """What is in the rows: quality, secrets, personal data. None of it is a matter of format, so none
 of it stops the local trainer."""
 
-from maas_client.dataset.codes._code import Code, Level, Severity
+from maas_client.dataset.codes._code import ERROR, Code, Level, Severity
 
 _TAKE_OUT = (
     "Take it out and revoke it: what is in training data can be read by everyone who may use the "
@@ -12,7 +12,7 @@ _TAKE_OUT = (
 def _secret(name: str, what: str, form: str) -> Code:
     return Code(
         f"SECRET_{name}",
-        Level("error", "error", "warning"),
+        ERROR,
         what,
         _TAKE_OUT,
         f"Found by its form: {form}. A model repeats what it was trained on, so a key in the data is a "
