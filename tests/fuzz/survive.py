@@ -42,6 +42,7 @@ def look_at(report: FileReport, data: bytes) -> None:
     assert report.bytes == len(data)
     assert report.lines == data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
     assert report.examples <= report.lines
+    assert len(report.model_dump_json()) < 1 << 20
     assert report.ok is not any(problem.severity == "error" for problem in report.problems)
     for problem in report.problems:
         assert problem.hint, problem
