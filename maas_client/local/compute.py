@@ -155,6 +155,7 @@ class Compute:
         self._env = environment(threads, device=device)
         self._warm = warm
         self._spare: Child | None = None
+        self._warming = asyncio.Lock()
         self._children: set[Child] = set()
 
     async def worker(self) -> Child:
@@ -166,8 +167,9 @@ class Compute:
 
     async def warm_up(self) -> None:
         """Start the spare worker, if this server keeps one and has none."""
-        if self._warm and (self._spare is None or not self._spare.alive):
-            self._spare = await self._start("--warm")
+        async with self._warming:
+            if self._warm and (self._spare is None or not self._spare.alive):
+                self._spare = await self._start("--warm")
 
     async def answering(self, *args: str) -> Child:
         """Start the answering process."""

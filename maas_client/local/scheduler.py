@@ -6,13 +6,14 @@ import asyncio
 import logging
 import math
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from maas_client.local.assets import now
 from maas_client.local.compute import Child, Compute
-from maas_client.local.config import ServerConfig
+from maas_client.local.config import ServerConfig, idle_cores
 from maas_client.local.files import Files
 from maas_client.local.service import Jobs, Ref
 from maas_client.local.store import Fact, Point
@@ -21,8 +22,6 @@ _LOG = logging.getLogger(__name__)
 _FLUSH_S = 0.2
 """How long a metric point may wait for others before it is committed."""
 _NOT_METRICS = frozenset({"step", "steps"})
-_REST_S = 2.0
-"""How long the machine is left to others (a first answer, say) before the spare is renewed."""
 
 
 class Scheduler:
@@ -92,17 +91,24 @@ class Scheduler:
                 else:
                     await asyncio.to_thread(self._jobs.queue, ref)
 
-    async def _renew_spare(self) -> None:
-        await asyncio.sleep(_REST_S)
-        if not self._running:
-            await self._compute.warm_up()
+    def _renew_spare(self) -> None:
+        """Have another warm worker made, where it takes nothing from a job that trains."""
+        busy = sum(self._threads(ref) for ref in self._running)
+        if busy < idle_cores():
+            self._spawn(self._compute.warm_up())
+
+    def _threads(self, ref: Ref) -> int:
+        """Return how many cores a job keeps busy. Half a million parameters: more threads than one
+        would only wait for each other."""
+        tiny = self._jobs.get(ref).body["base"]["name"] == "tiny"
+        return 1 if tiny else self._config.threads
 
     def _over(self, ref: Ref, _: asyncio.Task[None]) -> None:
         self._running.pop(ref, None)
         self._children.pop(ref, None)
         if self._loop is not None:
             self._spawn(self._pump())
-            self._spawn(self._renew_spare())
+            self._renew_spare()
 
     async def _run(self, ref: Ref) -> None:
         job = await asyncio.to_thread(self._jobs.began, ref)
@@ -127,7 +133,8 @@ class Scheduler:
         await child.send(self._order(job))
         if not await asyncio.to_thread(self._jobs.advance, ref, "Preparing"):
             self.cancel(ref)
-        ended = await _Follower(self._jobs, ref, job.body["id"]).follow(child)
+        follower = _Follower(self._jobs, ref, job.body["id"], self._renew_spare)
+        ended = await follower.follow(child)
         if ended:
             return
         reason = await child.ended() or "it ended without a result"
@@ -151,8 +158,7 @@ class Scheduler:
             "recipe": body["spec"]["hyperparameters"],
             **data,
             "out": str(run / "out"),
-            # Half a million parameters: more threads would only wait for each other.
-            "threads": 1 if body["base"]["name"] == "tiny" else self._config.threads,
+            "threads": self._threads(Ref(body["scope"], job.key)),
             "device": self._config.device,
             "log": str(self._files.log(body["id"])),
             "lock": str(run / "lock"),
@@ -171,8 +177,9 @@ class Scheduler:
 class _Follower:
     """Turns one worker's events into states, points and events of its job."""
 
-    def __init__(self, jobs: Jobs, ref: Ref, own: str) -> None:
+    def __init__(self, jobs: Jobs, ref: Ref, own: str, on_start: Callable[[], None]) -> None:
         self._jobs = jobs
+        self._on_start = on_start
         self._ref = ref
         self._own = own
         self._points: list[Point] = []
@@ -200,6 +207,7 @@ class _Follower:
         kind = event.get("event")
         if kind == "started":
             await asyncio.to_thread(self._jobs.advance, self._ref, "Running", started=now())
+            self._on_start()
         elif kind in ("step", "eval"):
             self._points += _points(event)
         if kind in ("started", "eval", "message", "checkpoint"):

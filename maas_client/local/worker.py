@@ -219,4 +219,6 @@ def _import_engine() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stderr.flush()
+    os._exit(code)  # torch takes most of a second to take itself apart, for nobody
