@@ -32,9 +32,9 @@ def adds_up(value: Any, data: bytes) -> bool:
 
     False also means that this cannot be told from counting.
     """
-    structure, inside = 0, 0
-    level = [value]
-    seen = 0
+    texts: list[str] = []
+    objects: list[dict[str, Any]] = []
+    level, seen = [value], 0
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
         seen += len(level)
@@ -43,20 +43,24 @@ def adds_up(value: Any, data: bytes) -> bool:
         for item in level:
             kind = type(item)
             if kind is str:
-                structure += 2
-                inside += item.count('"')
+                texts.append(item)
             elif kind is dict:
-                structure += 2 * len(item)
+                objects.append(item)
                 below += item.values()
-                inside += '"' in "".join(item) and 1 << 60  # a quote inside a key: too odd to count
             elif kind is list:
                 below += item
             elif kind is int and not -MAX_INTEGER <= item <= MAX_INTEGER:
                 return False
         level = below
         if not level:
-            break
-    else:
-        return False
-    quotes = data.count(b'"')
-    return quotes == structure or (quotes == structure + inside and rb"\u0022" not in data)
+            return _quotes_add_up(texts, objects, data)
+    return False
+
+
+def _quotes_add_up(texts: list[str], objects: list[dict[str, Any]], data: bytes) -> bool:
+    more = data.count(b'"') - 2 * (len(texts) + sum(map(len, objects)))
+    if more == 0:
+        return True
+    inside = sum([text.count('"') for text in texts])
+    plain = not any('"' in key for each in objects for key in each)
+    return plain and more == inside and rb"\u0022" not in data

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import marshal
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -28,20 +30,47 @@ def definition_faults(row: Row) -> Iterator[Fault]:
     if tools is not None and not isinstance(tools, list):
         yield Fault("TOOL_LIST", ("tools",), kind_of(tools))
         return
-    defined: dict[str, Any] = {}
-    whole = True
-    for at, tool in enumerate(tools or ()):
-        for fault in _definition(tool, ("tools", at)):
-            whole = whole and fault.code not in ("TOOL_DEFINITION", "TOOL_PARAMETERS")
-            yield fault
+    known = _defined(tools or [])
+    yield from known.faults
+    if known.whole:
+        yield from _uses(row, known.schemas)
+
+
+@dataclass(frozen=True, slots=True)
+class _Defined:
+    """What a row's tools are. Most rows of a file have the same, so it is remembered."""
+
+    faults: tuple[Fault, ...]
+    schemas: dict[str, str]
+    """By name: the schema of the arguments as JSON; empty if there is none."""
+    whole: bool
+    """False: it is not clear what is defined."""
+
+
+def _defined(tools: list[Any]) -> _Defined:
+    key = marshal.dumps(tools, 2)  # the quickest way to compare nested values
+    return _look_up(key) if len(key) <= _SCHEMA_CHARS else _look_at(tools)
+
+
+@lru_cache(maxsize=128)
+def _look_up(key: bytes) -> _Defined:
+    return _look_at(marshal.loads(key))  # noqa: S302 - our own bytes, from the line above
+
+
+def _look_at(tools: list[Any]) -> _Defined:
+    faults: list[Fault] = []
+    schemas: dict[str, str] = {}
+    for at, tool in enumerate(tools):
+        faults += _definition(tool, ("tools", at))
         function = tool.get("function") if isinstance(tool, dict) else None
         name = function.get("name") if isinstance(function, dict) else None
-        if isinstance(name, str):
-            if name in defined:
-                yield Fault("TOOL_TWICE", ("tools", at, "function", "name"))
-            defined[name] = function
-    if whole:
-        yield from _uses(row, defined)
+        if isinstance(name, str) and isinstance(function, dict):
+            if name in schemas:
+                faults.append(Fault("TOOL_TWICE", ("tools", at, "function", "name")))
+            parameters = function.get("parameters")
+            schemas[name] = json.dumps(parameters, sort_keys=True) if parameters else ""
+    unclear = {"TOOL_DEFINITION", "TOOL_PARAMETERS"}
+    return _Defined(tuple(faults), schemas, unclear.isdisjoint(f.code for f in faults))
 
 
 def _definition(tool: Any, here: Path) -> Iterator[Fault]:
@@ -81,7 +110,7 @@ def _not_a_schema(parameters: Any) -> tuple[Path, str] | None:
     return _schema_error(text) if len(text) <= _SCHEMA_CHARS else None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=128)
 def _schema_error(text: str) -> tuple[Path, str] | None:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
@@ -93,7 +122,7 @@ def _schema_error(text: str) -> tuple[Path, str] | None:
     return tuple(error.absolute_path), f"{error.validator} of JSON Schema is broken"
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=128)
 def _validator(text: str) -> Any:
     from jsonschema import Draft202012Validator
     from jsonschema.validators import extend
@@ -106,21 +135,21 @@ def _validator(text: str) -> Any:
     return made(json.loads(text))
 
 
-def _uses(row: Row, defined: dict[str, Any]) -> Iterator[Fault]:
+def _uses(row: Row, schemas: dict[str, str]) -> Iterator[Fault]:
     """Compare the calls with what is defined."""
     told = False
     for path, call in _calls_of(row["messages"]):
         function = call.get("function")
         if not isinstance(function, dict) or not isinstance(name := function.get("name"), str):
             continue
-        if not defined:
+        if not schemas:
             if not told:
                 yield Fault("TOOL_NONE_DEFINED", (*path, "function", "name"))
             told = True
-        elif name not in defined:
+        elif name not in schemas:
             yield Fault("TOOL_UNDEFINED", (*path, "function", "name"))
         else:
-            yield from _fits(function.get("arguments"), defined, name, path)
+            yield from _fits(function.get("arguments"), schemas[name], path)
     if row.get("parallel_tool_calls") is False:
         for at, message in enumerate(row["messages"]):
             calls = message.get("tool_calls") if isinstance(message, dict) else None
@@ -138,16 +167,15 @@ def _calls_of(messages: list[Any]) -> Iterator[tuple[Path, Row]]:
                 yield ("messages", at, "tool_calls", n), call
 
 
-def _fits(arguments: Any, defined: Row, name: str, path: Path) -> Iterator[Fault]:
-    parameters = defined[name].get("parameters")
-    if not parameters or not isinstance(arguments, str):
+def _fits(arguments: Any, schema: str, path: Path) -> Iterator[Fault]:
+    if not schema or not isinstance(arguments, str):
         return
     document = read(arguments.encode("utf-8", "surrogatepass"))
     if document.faults:
         return
     value = document.value
     if isinstance(value, dict):
-        wrong = _first_misfit(json.dumps(parameters, sort_keys=True), value)
+        wrong = _first_misfit(schema, value)
         if wrong:
             yield Fault("TOOL_ARGUMENTS_MISMATCH", (*path, "function", "arguments"), wrong)
 
