@@ -10,9 +10,9 @@ from maas_client import catalog, platforms
 from maas_client.errors import ConfigError
 from maas_client.flows import jobs
 from maas_client.flows._io import IO
-from maas_client.flows.azureml.jobs import NAMES
 from maas_client.platforms import Files, JobSpec, Places
 from maas_client.types import Hyperparameters, Job, Method
+from maas_client.wire.hyperparameters import NAMES
 
 _OURS = {wire: name for name, wire in NAMES.items()} | {
     "n_epochs": "epochs",

@@ -12,14 +12,7 @@ from maas_client import catalog
 from maas_client.errors import UnsupportedError
 from maas_client.platforms import yaml
 from maas_client.platforms.spec import JobSpec, Places
-
-_SERVERLESS = ("epochs", "batch_size", "learning_rate")
-_NAMES = {
-    "epochs": "num_train_epochs",
-    "batch_size": "per_device_train_batch_size",
-    "lr_scheduler": "lr_scheduler_type",
-}
-"""Ours to Microsoft's, where they differ."""
+from maas_client.wire.hyperparameters import NAMES, SERVERLESS, text
 
 
 def files(spec: JobSpec, places: Places) -> dict[str, str]:
@@ -66,7 +59,7 @@ def _compute(spec: JobSpec) -> dict[str, Any]:
 def _hyperparameters(spec: JobSpec) -> dict[str, str]:
     """Return names and values as the service wants them: all values are text."""
     own = bool(spec.compute)
-    refused = sorted(set(spec.given) - set(_SERVERLESS)) if not own else []
+    refused = sorted(set(spec.given) - SERVERLESS) if not own else []
     if refused:
         raise UnsupportedError(
             f"serverless fine-tuning on Azure does not take {', '.join(refused)}",
@@ -77,22 +70,11 @@ def _hyperparameters(spec: JobSpec) -> dict[str, str]:
             f"serverless fine-tuning on Azure lets nobody choose {spec.method}",
             hint="Leave the method out, or name your own GPUs with --compute.",
         )
-    said = {_NAMES.get(name, name): _text(value) for name, value in spec.given.items()}
-    if own:
-        said |= _method(spec)
-    return said | {name: _text(value) for name, value in spec.hyperparameters.extra.items()}
+    method = _method(spec) if own else {}
+    said = {NAMES[name]: text(value) for name, value in spec.given.items()}
+    return said | method | {name: text(value) for name, value in spec.hyperparameters.extra.items()}
 
 
 def _method(spec: JobSpec) -> dict[str, str]:
     method = spec.refuse("azureml", ("LoRA", "Full"), "kaito, cluster or olive")
-    return {"apply_lora": _text(method == "LoRA")} if spec.method else {}
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return format(value, ".10f").rstrip("0").rstrip(".") if value >= 1e-9 else repr(value)
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return str(value)
+    return {"apply_lora": text(method == "LoRA")} if spec.method else {}

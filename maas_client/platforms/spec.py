@@ -10,6 +10,7 @@ from maas_client.catalog import ModelFacts
 from maas_client.chat import Template, template_for
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.types import Hyperparameters
+from maas_client.wire.hyperparameters import NAMES
 
 _FUSED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 _SPLIT = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -22,19 +23,8 @@ _TARGETS = {
 """Linear layers by architecture (the model classes' own names); experts are left alone. Phi-3, Phi-3.5
 and Phi-4 have no ``q_proj``: adapters that name it train a third of what they say
 (users-and-peers.md section 3)."""
-_ARGUMENTS = {
-    "epochs": "num_train_epochs",
-    "batch_size": "per_device_train_batch_size",
-    "learning_rate": "learning_rate",
-    "seed": "seed",
-    "max_steps": "max_steps",
-    "warmup_steps": "warmup_steps",
-    "warmup_ratio": "warmup_ratio",
-    "lr_scheduler": "lr_scheduler_type",
-    "weight_decay": "weight_decay",
-    "gradient_accumulation_steps": "gradient_accumulation_steps",
-}
-"""Our names to those of ``transformers.TrainingArguments``."""
+_NO_ARGUMENTS = ("max_seq_length", "lora_r", "lora_alpha", "lora_dropout", "target_modules")
+"""Hyperparameters that ``transformers.TrainingArguments`` does not have; platforms place them."""
 SERVERLESS_RANK, SERVERLESS_ALPHA = 8, 128
 """The recipe of the serverless service (users-and-peers.md section 0), the default everywhere."""
 
@@ -122,7 +112,7 @@ class JobSpec:
 
     def arguments(self) -> dict[str, Any]:
         """Return what was given, under the names of ``transformers.TrainingArguments``."""
-        return {_ARGUMENTS[k]: v for k, v in self.given.items() if k in _ARGUMENTS}
+        return {NAMES[k]: v for k, v in self.given.items() if k not in _NO_ARGUMENTS}
 
     def refuse(self, platform: str, methods: tuple[str, ...], instead: str) -> str:
         """Return the method, LoRA where none was given. Raises ``UnsupportedError`` for another."""

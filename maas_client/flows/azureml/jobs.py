@@ -28,28 +28,7 @@ from maas_client.flows.azureml import runs
 from maas_client.types import Job
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
-
-SERVERLESS = frozenset({"epochs", "batch_size", "learning_rate"})
-"""What every Microsoft sample of the serverless service sends (azure-api.md section 1.4)."""
-
-NAMES = {
-    "epochs": "num_train_epochs",
-    "batch_size": "per_device_train_batch_size",
-    "learning_rate": "learning_rate",
-    "seed": "seed",
-    "max_steps": "max_steps",
-    "warmup_steps": "warmup_steps",
-    "warmup_ratio": "warmup_ratio",
-    "lr_scheduler": "lr_scheduler_type",
-    "weight_decay": "weight_decay",
-    "gradient_accumulation_steps": "gradient_accumulation_steps",
-    "max_seq_length": "max_seq_length",
-    "lora_r": "lora_r",
-    "lora_alpha": "lora_alpha",
-    "lora_dropout": "lora_dropout",
-    "target_modules": "target_modules",
-}
-"""Our names to those of Microsoft's ``chat_completion_pipeline`` (specs/azureml-assets-phi)."""
+from maas_client.wire.hyperparameters import NAMES, SERVERLESS, text
 
 FINGERPRINT = "maas_client.fingerprint"
 
@@ -77,20 +56,10 @@ def hyperparameters(io: IO, order: JobOrder) -> dict[str, str]:
             f"serverless fine-tuning on Azure runs its own LoRA recipe and lets nobody choose {order.method}",
             hint="Leave method out, or use compute= or the local server.",
         )
-    said = {NAMES[key]: _text(value) for key, value in given.items()}
+    said = {NAMES[key]: text(value) for key, value in given.items()}
     if order.method is not None:
         said["method"] = order.method
-    return {**said, **{key: _text(value) for key, value in order.hyperparameters.extra.items()}}
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return format(value, ".10f").rstrip("0").rstrip(".") if value >= 1e-9 else repr(value)
-    if isinstance(value, list | tuple):
-        return ",".join(str(v) for v in value)
-    return str(value)
+    return {**said, **{key: text(value) for key, value in order.hyperparameters.extra.items()}}
 
 
 def check(io: IO, order: JobOrder) -> None:

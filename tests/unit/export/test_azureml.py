@@ -61,6 +61,7 @@ def test_own_compute_and_instance_types_load(job: Make, tmp_path: Path) -> None:
         ({"method": "DoRA", **MaaP}, "DoRA"),
         ({"compute": ("a", "b")}, "one compute"),
         ({"recipe": {"learning_rate_multiplier": 2}}, "learning_rate_multiplier"),
+        ({"recipe": {"learning_rate_multiplier": 2}, **MaaP}, "learning_rate_multiplier"),
     ],
 )
 def test_what_the_service_does_not_take_is_refused(
