@@ -74,7 +74,7 @@ class Rows(Sequence[Row]):
         if self._texts is None:
             self._texts = [
                 [m.content for m in talk]
-                if type(talk[0]) is _System
+                if type(talk[0]) is _System  # an accepted talk is never empty
                 else ["", *[m.content for m in talk]]
                 for talk in self.talks
             ]
@@ -127,6 +127,9 @@ class Acceptor:
 
     def take(self, lines: list[bytes]) -> Taken:
         """Sort a block's lines into those that are certainly good and those to look at."""
+        if len(self._quotes) > _REMEMBERED:
+            self._quotes.clear()
+            self._merging.clear()
         indices: Sequence[int] = range(len(lines))
         refused: list[int] = []
         kinds: list[Kinds] | None = None
@@ -186,20 +189,18 @@ class Acceptor:
     def _expected(self, kinds: Kinds) -> int:
         """Return how many quotes a row of these roles has, or ``_ODD``."""
         quotes = self._quotes.get(kinds)
-        if quotes is None and len(kinds) > _LONG:
-            return self._judge(kinds)
         if quotes is None:
-            if len(self._quotes) > _REMEMBERED:
-                self._quotes.clear()
-            quotes = self._quotes[kinds] = self._judge(kinds)
+            quotes = self._judge(kinds)
+            if len(kinds) <= _LONG:
+                self._quotes[kinds] = quotes
         return quotes
 
     def _judge(self, kinds: Kinds) -> int:
         """Ask the full rules about a row made of these roles."""
         row = {"messages": [{"role": _ROLES[kind], "content": "x"} for kind in kinds]}
         codes = {fault.code for fault in row_faults(row, self.book)}
-        if codes == {"CHAT_SYSTEM_MERGED"}:
-            self._merging.add(kinds)  # also a long one: it is asked for at once
+        if codes == {"CHAT_SYSTEM_MERGED"} and len(kinds) <= _LONG:
+            self._merging.add(kinds)
         elif codes:
             return _ODD
         return 2 + 8 * len(kinds)

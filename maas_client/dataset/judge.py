@@ -129,13 +129,15 @@ class Judge:
 class Values(list[Row]):
     """Rows that were looked at one by one. Their texts are made once for all scanners."""
 
+    def __init__(self, rows: Iterable[Row]) -> None:
+        super().__init__(rows)
+        self._texts: Sequence[list[str] | None] | None = None
+
     def texts(self) -> Sequence[list[str] | None]:
         """Return what ``finding.texts_of`` does."""
         if self._texts is None:
             self._texts = texts_of(list(self))
         return self._texts
-
-    _texts: Sequence[list[str] | None] | None = None
 
 
 def good_rows(

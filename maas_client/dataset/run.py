@@ -60,7 +60,8 @@ def run(
     ignore, warn = check_known(options.ignore), check_known(options.warn)
     reports = []
     trained: list[Scanner] = []
-    files = [(path, False) for path in paths] + ([(validation, True)] if validation else [])
+    files = [(path, False) for path in paths]
+    files += [(validation, True)] if validation is not None else []
     for path, held_out in files:
         service = Service(book, held_out=held_out, split=validation is None)
         check = FileCheck(os.fsdecode(path), Tally(book, ignore, warn), service)
@@ -112,7 +113,7 @@ class FileCheck:
         """Read the file and return what is to be said about it."""
         try:
             self._check(progress)
-        except FileNotFoundError:
+        except (FileNotFoundError, UnicodeEncodeError):
             self._about_file("FILE_NOT_FOUND")
         except OSError as problem:
             self._about_file("FILE_UNREADABLE", problem.strerror or type(problem).__name__)

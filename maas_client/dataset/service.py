@@ -61,19 +61,21 @@ class Service:
     def finish(self, *, size: int, examples: int) -> Iterator[Said]:
         """Say what the counts and the size lead to."""
         yield from self._size(size)
-        least = self.book.limits.int_of("rows_min") or 1
         if self.rows == 0 or examples == 0:
             yield Said("SERVICE_NO_ROWS")
-        elif self.held_out:
-            pass
-        elif self.rows < least:
-            yield Said("SERVICE_TOO_FEW_ROWS", f"{self.rows}, at least {least} are needed")
-        elif self.rows < (self.book.limits.int_of("rows_advised") or _FEW_ROWS):
-            yield Said("SERVICE_FEW_ROWS", str(self.rows))
+        elif not self.held_out:
+            yield from self._few()
         lost = self.skipped + self.dropped
         if lost:
             parts = [f"{self.skipped} skipped", f"{self.dropped} dropped"]
             yield Said("SERVICE_ROWS_SKIPPED", f"{', '.join(parts)}, {self.rows} left")
+
+    def _few(self) -> Iterator[Said]:
+        least = self.book.limits.int_of("rows_min") or 1
+        if self.rows < least:
+            yield Said("SERVICE_TOO_FEW_ROWS", f"{self.rows}, at least {least} are needed")
+        elif self.rows < (self.book.limits.int_of("rows_advised") or _FEW_ROWS):
+            yield Said("SERVICE_FEW_ROWS", str(self.rows))
 
     def _size(self, size: int) -> Iterator[Said]:
         limits = self.book.limits
