@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import sys
 import threading
@@ -39,21 +40,18 @@ Cancelled = Callable[[], bool]
 def main(argv: list[str]) -> int:
     """Wait for a job, run it, and return the exit code: 0 also for a job that failed cleanly."""
     out = _take_stdout()
+    server = _Server(sys.stdin)
     if "--warm" in argv:
         _import_engine()
-    line = sys.stdin.readline()
-    if not line.strip():
-        return 0
-    job: dict[str, Any] = json.loads(line)
+    job = server.job()
     _redirect_log(job["log"])
-    cancel = threading.Event()
-    threading.Thread(target=_watch, args=(sys.stdin, cancel), daemon=True).start()
+    cancelled = server.cancelled.is_set
     if "rank" in job:
-        return _run_beside(job, cancel.is_set)
+        return _run_beside(job, cancelled)
     _lock(job["lock"])
     emit = _emitter(out)
     try:
-        _run(job, emit, cancel.is_set)
+        _run(job, emit, cancelled)
     except Exception as error:
         traceback.print_exc()
         emit({"event": "failed", "code": "ServiceError", "message": _reason(error)})
@@ -148,13 +146,29 @@ def _redirect_log(path: str) -> None:
     os.close(descriptor)
 
 
-def _watch(stdin: TextIO, cancel: threading.Event) -> None:
-    for line in stdin:
-        if "cancel" in line:
-            cancel.set()
-    if os.name == "posix" and os.getpgid(0) == os.getpid():  # the ranks of a wider run go along
-        os.killpg(os.getpgid(0), signal.SIGKILL)
-    os._exit(1)
+class _Server:
+    """The other end of stdin. It is listened to from the first moment on: a server that goes while
+    torch is still being imported takes this process along too."""
+
+    def __init__(self, stdin: TextIO) -> None:
+        self.cancelled = threading.Event()
+        self._jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, args=(stdin,), daemon=True).start()
+
+    def job(self) -> dict[str, Any]:
+        """Wait for the job."""
+        return self._jobs.get()
+
+    def _listen(self, stdin: TextIO) -> None:
+        for line in stdin:
+            message = json.loads(line)
+            if message.get("cancel"):
+                self.cancelled.set()
+            else:
+                self._jobs.put(message)
+        if os.name == "posix" and os.getpgid(0) == os.getpid():  # other ranks go along
+            os.killpg(os.getpgid(0), signal.SIGKILL)
+        os._exit(1)
 
 
 def _lock(path: str) -> None:
