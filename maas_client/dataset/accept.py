@@ -16,7 +16,7 @@ from functools import lru_cache
 from itertools import compress, repeat
 from operator import contains, ne, sub
 from types import GenericAlias
-from typing import Annotated, Any, overload
+from typing import Annotated, Any, Literal, overload
 
 import msgspec
 
@@ -59,6 +59,18 @@ _REMEMBERED = 4096
 Kinds = tuple[type[_Message], ...]
 Talk = tuple[_Message, ...]
 _ROLES: dict[type[_Message], str] = {_System: "system", _User: "user", _Assistant: "assistant"}
+_ALONE: dict[type[_Message], Any] = {
+    kind: msgspec.defstruct(
+        kind.__name__,
+        [("role", Literal[role]), ("content", _Text)],
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    for kind, role in _ROLES.items()
+}
+"""The same messages for a place where only one role may stand: there msgspec would let a message
+pass that has no tag, so the role is a field of its own."""
+_ROLE_OF: dict[Any, str] = _ROLES | {_ALONE[kind]: role for kind, role in _ROLES.items()}
 _decode = msgspec.json.Decoder(_Row).decode
 
 
@@ -74,7 +86,7 @@ class Rows(Sequence[Row]):
         if self._texts is None:
             self._texts = [
                 [m.content for m in talk]
-                if type(talk[0]) is _System  # an accepted talk is never empty
+                if _ROLE_OF[type(talk[0])] == "system"  # an accepted talk is never empty
                 else ["", *[m.content for m in talk]]
                 for talk in self.talks
             ]
@@ -97,7 +109,7 @@ class Rows(Sequence[Row]):
 
 
 def _plain(talk: Talk) -> Row:
-    return {"messages": [{"role": _ROLES[type(m)], "content": m.content} for m in talk]}
+    return {"messages": [{"role": _ROLE_OF[type(m)], "content": m.content} for m in talk]}
 
 
 class Taken:
@@ -264,7 +276,6 @@ def _one_by_one(lines: list[bytes]) -> tuple[list[Talk], list[int], list[int]]:
 @lru_cache(maxsize=64)
 def _decoder(kinds: Kinds) -> Callable[[bytes], Any]:
     """Return a decoder for rows of exactly these roles."""
-    row = msgspec.defstruct(
-        "Row", [("messages", GenericAlias(tuple, kinds))], forbid_unknown_fields=True, gc=False
-    )
+    messages = GenericAlias(tuple, tuple(_ALONE[kind] for kind in kinds))
+    row = msgspec.defstruct("Row", [("messages", messages)], forbid_unknown_fields=True, gc=False)
     return msgspec.json.Decoder(row).decode

@@ -20,6 +20,13 @@ from maas_client.dataset.read import line_of
 from maas_client.dataset.rulebook import rulebook
 from tests.fuzz import mutate
 
+_TALK = (
+    b'{"role": "system", "content": "a"}, {"role": "user", "content": "b"}, '
+    b'{"role": "assistant", "content": "c"}'
+)
+PRIMERS = [b'{"messages": [%b]}' % _TALK, b'{"messages": [%b]}' % _TALK[36:], b"{}"]
+"""What the last block looked like, for the acceptor's expectations."""
+
 
 class Disagreement(AssertionError):
     """Two of the three say different things about one line."""
@@ -36,10 +43,12 @@ class Judges:
         self.checker = Checker(book=book)
         self.schema = Draft202012Validator(schema())
         self.seen: Counter[str] = Counter()
+        self.rng = random.Random(0)
 
     def compare(self, data: bytes) -> None:
         """Raise ``Disagreement`` if the three do not agree about a line."""
         verdict = self.checker.judge(line_of(1, 0, data))
+        self.acceptor.take([self.rng.choice(PRIMERS)])  # so that a shape is expected
         taken = self.acceptor.take([data])
         if list(taken.accepted):
             self.seen["accepted fast"] += 1

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from maas_client.dataset.read import line_of
 from tests.fuzz import agree, mutate, survive
 from tests.unit.dataset.corpus import CONTROLS, LINE_FAULTS
 
@@ -35,6 +36,18 @@ def test_a_disagreement_would_be_seen() -> None:
     judges.schema = judges.schema.evolve(schema={"type": "object"})
     with pytest.raises(agree.Disagreement):
         judges.compare(b"{}")
+
+
+def test_a_message_without_a_role_is_refused_in_a_block_of_one_shape() -> None:
+    judges = agree.Judges()
+    good = (
+        b'{"messages": [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]}\n'
+    )
+    bad = b'{"messages": [{"role": "user", "content": "\\"\\""}, {"content": "\\"\\""}]}\n'
+    for _ in range(2):
+        assert list(judges.acceptor.take([good, good]).accepted) == [0, 1]
+    assert judges.acceptor.take([good, bad]).refused == [1]
+    assert judges.acceptor.take([good] * 3).rows[2] == judges.checker.row(line_of(1, 0, good))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
