@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +51,23 @@ def _probe(trained: Trained, folder: Path) -> list[int]:
 
 def adapter(trained: Trained, out: Path) -> dict[str, Any]:
     """Load the exported adapter with plain PEFT and compare."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what PEFT and its helpers deprecate is theirs to mend
+    with _hushed():
         from peft import PeftModel
 
         theirs = PeftModel.from_pretrained(_load(trained.base), out).eval()
     return _compare(trained, theirs) | {"loaded by": "peft", "layers": _fits_vllm(trained, out)}
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep quiet what PEFT and its helpers say on import: none of it is about this model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def merged(trained: Trained, out: Path) -> dict[str, Any]:

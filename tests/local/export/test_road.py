@@ -37,7 +37,12 @@ def test_train_export_and_answer(
             "numbers", rows[0]["messages"][:1], temperature=0, max_tokens=9
         )
         found = client.evaluate("numbers", data, max_tokens=9, limit=3)
+        asked = ["evaluate", "numbers", str(data), "--limit", "2", "--max-tokens", "9"]
+        assert main([*asked, "--url", server.url, "--baseline", "numbers"]) == 0
         files = client.jobs.export(done.job, "cluster", training_data="train.jsonl")
+    said = capsys.readouterr().out
+    assert "TOKEN F1" in said
+    assert "no clear difference" in said
     assert found.scores.answers == 3
     assert "qkv_proj" in files["sft.yaml"]
     model = done.job.fine_tuned_model
