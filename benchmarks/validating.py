@@ -60,7 +60,7 @@ def line(rng: random.Random) -> bytes:
     return json.dumps({"messages": messages}).encode() + b"\n"
 
 
-def write(path: Path, size: int, *, different: int = 20_000) -> None:
+def write(path: Path, size: int, *, different: int = 60_000) -> None:
     """Write ``size`` bytes of chats; after so many ``different`` ones they come again, with a number."""
     rng = random.Random(0)
     with path.open("wb") as file:
@@ -188,9 +188,9 @@ def peak_mb_over_bare(path: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--mb", type=int, default=24, help="size of the file for the rates")
+    parser.add_argument("--mb", type=int, default=64, help="size of the file for the rates")
     parser.add_argument("--peak-mb", type=int, default=256, help="size of the file for the peak")
-    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--file", type=Path, help="take this file for the rates")
     parser.add_argument("--peers", type=Path, default=Path(sys.executable).parent, metavar="BIN",
                         help="where peers' commands lie (pip install parallelogram finelint)")  # fmt: skip

@@ -29,7 +29,7 @@ __all__ = [
 
 LINE_BYTES = 16 * 1024 * 1024
 """The longest line that is read; a longer one is reported and skipped."""
-BLOCK_BYTES = 64 * 1024
+BLOCK_BYTES = 96 * 1024
 """Small enough to stay in a core's cache between hashing, splitting and decoding."""
 BOM = b"\xef\xbb\xbf"
 
