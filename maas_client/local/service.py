@@ -205,9 +205,17 @@ class Jobs:
             facts.put("job", *ref, job.body, job.state)
             return job
 
-    def points(self, own: str, name: str | None = None) -> list[Point]:
-        """Return a job's metric points by its own id."""
-        return self._store.read.points(own, name)
+    def points(self, own: str) -> list[Point]:
+        """Return all metric points of a job by its own id."""
+        return self._store.read.points(own)
+
+    def metrics(self, own: str) -> list[str]:
+        """Return which metrics a job has told of."""
+        return self._store.read.point_names(own)
+
+    def series(self, own: str, name: str, *, after: int = -1, limit: int = -1) -> list[Point]:
+        """Return one metric's points behind step ``after``, by step."""
+        return self._store.read.series(own, name, after=after, limit=limit)
 
     def events(self, own: str, after: int = 0) -> list[dict[str, Any]]:
         """Return a job's events by its own id."""

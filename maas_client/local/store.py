@@ -123,14 +123,26 @@ class Reader:
         )
         return [{**json.loads(body), "seq": seq} for seq, body in rows]
 
-    def points(self, owner: str, name: str | None = None) -> list[Point]:
-        """Return an owner's metric points, by name and step."""
-        where, values = (
-            ("owner=?", [owner]) if name is None else ("owner=? AND name=?", [owner, name])
-        )
+    def points(self, owner: str) -> list[Point]:
+        """Return all of an owner's metric points, by name and step."""
         rows = self._ask(
-            f"SELECT name, step, at, value FROM points WHERE {where} ORDER BY name, step",  # noqa: S608 - one of two constants
-            *values,
+            "SELECT name, step, at, value FROM points WHERE owner=? ORDER BY name, step", owner
+        )
+        return [Point(*row) for row in rows]
+
+    def point_names(self, owner: str) -> list[str]:
+        """Return which metrics an owner has."""
+        return [n for (n,) in self._ask("SELECT DISTINCT name FROM points WHERE owner=?", owner)]
+
+    def series(self, owner: str, name: str, *, after: int = -1, limit: int = -1) -> list[Point]:
+        """Return the points of one metric behind step ``after``, at most ``limit``, by step."""
+        rows = self._ask(
+            "SELECT name, step, at, value FROM points WHERE owner=? AND name=? AND step>?"
+            " ORDER BY step LIMIT ?",
+            owner,
+            name,
+            after,
+            limit,
         )
         return [Point(*row) for row in rows]
 

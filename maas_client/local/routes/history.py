@@ -154,17 +154,10 @@ def cancel(call: Call) -> Response:
 # -- metrics --------------------------------------------------------------------------------------
 
 
-def _shown(points: list[Point]) -> dict[str, list[Point]]:
-    by_name: dict[str, list[Point]] = {}
-    for point in points:
-        by_name.setdefault(NAMES.get(point.name, point.name), []).append(point)
-    return by_name
-
-
 def metric_list(call: Call) -> dict[str, Any]:
     """POST list: which metrics there are."""
     fact = call.services.jobs.get(ref(call))
-    names = sorted(_shown(call.services.jobs.points(fact.body["id"])))
+    names = sorted(NAMES.get(n, n) for n in call.services.jobs.metrics(fact.body["id"]))
     return {"value": [_definition(fact, name) for name in names], "continuationToken": None}
 
 
@@ -182,33 +175,35 @@ def _definition(fact: Fact, name: str) -> dict[str, Any]:
 
 def metric_values(call: Call) -> dict[str, Any]:
     """POST full: every point of one metric, a page at a time."""
-    fact, name, points = _asked(call)
-    start = _start(call.json.get("continuationToken"))
-    end = start + _POINTS_PER_PAGE
-    token = str(end) if end < len(points) else None
-    return _series(fact, name, points[start:end], token)
+    after = _after(call.json.get("continuationToken"))
+    fact, name, points = _asked(call, after, _POINTS_PER_PAGE + 1)
+    page = points[:_POINTS_PER_PAGE]
+    token = str(page[-1].step) if len(points) > len(page) else None
+    return _series(fact, name, page, token)
 
 
 def metric_sample(call: Call) -> dict[str, Any]:
     """POST sample: at most a thousand points, evenly spread, the last one among them."""
-    fact, name, points = _asked(call)
+    fact, name, points = _asked(call, -1, -1)
     every = max(1, -(-len(points) // _POINTS_PER_PAGE))
     kept = points[::-1][::every][::-1]
     return _series(fact, name, kept, None)
 
 
-def _asked(call: Call) -> tuple[Fact, str, list[Point]]:
+def _asked(call: Call, after: int, limit: int) -> tuple[Fact, str, list[Point]]:
     fact = call.services.jobs.get(ref(call))
     name = call.json.get("metricName")
-    found = _shown(call.services.jobs.points(fact.body["id"]))
-    if not isinstance(name, str) or name not in found:
+    ours = next((k for k, v in NAMES.items() if v == name), name)
+    if not isinstance(name, str) or ours not in call.services.jobs.metrics(fact.body["id"]):
         raise not_found(f"Metric {str(name)[:60]}")
-    return fact, name, found[name]
+    points = call.services.jobs.series(fact.body["id"], str(ours), after=after, limit=limit)
+    return fact, name, points
 
 
-def _start(token: Any) -> int:
+def _after(token: Any) -> int:
+    """Read a continuation token: the last step of the page before."""
     if token is None:
-        return 0
+        return -1
     if not isinstance(token, str) or not token.isascii() or not token.isdigit() or len(token) > 12:
         raise user_error("continuationToken is not one of this server.", target="continuationToken")
     return int(token)

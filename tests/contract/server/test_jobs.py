@@ -6,7 +6,11 @@ import time
 
 import pytest
 
+from maas_client.local.assets import Workspace
+from maas_client.local.store import Point
 from tests.contract.server.conftest import WS, Azure, chats
+
+WS_PARTS = ("00000000-0000-0000-0000-00000000000a", "rg1", "proj1")
 
 
 def test_from_file_to_answer(azure: Azure):
@@ -315,3 +319,25 @@ def test_metrics(azure: Azure):
     assert (
         azure.metric("counted", "sample", {"metricName": "loss"}).json()["value"] == full["value"]
     )
+
+
+def test_many_points_come_in_pages(azure: Azure, server):
+    azure.job("pages", chats(1))
+    own = server._server.services.store.read.newest("job", Workspace(*WS_PARTS).guid)[0].body["id"]
+    points = [Point("grad_norm", step, "2026-01-01T00:00:00Z", float(step)) for step in range(2500)]
+    server._server.services.jobs.record(own, points, [])
+    steps, token = [], None
+    for _ in range(3):
+        body = {"metricName": "grad_norm", "continuationToken": token}
+        page = azure.metric("pages", "full", body).json()
+        steps.append([v["step"] for v in page["value"]])
+        token = page["continuationToken"]
+    assert [len(s) for s in steps] == [1000, 1000, 500]
+    assert [step for page in steps for step in page] == list(range(2500))
+    assert token is None
+    sample = [
+        v["step"]
+        for v in azure.metric("pages", "sample", {"metricName": "grad_norm"}).json()["value"]
+    ]
+    assert len(sample) <= 1000
+    assert sample[-1] == 2499

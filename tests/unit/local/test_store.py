@@ -65,7 +65,7 @@ def test_a_point_of_a_step_run_again_replaces_the_first(store):
     with store.write() as facts:
         facts.add_points("o", [Point("loss", 1, "t1", 2.0), Point("loss", 2, "t1", 1.0)])
         facts.add_points("o", [Point("loss", 2, "t2", 0.5)])
-    assert [(p.step, p.value) for p in store.read.points("o", "loss")] == [(1, 2.0), (2, 0.5)]
+    assert [(p.step, p.value) for p in store.read.series("o", "loss")] == [(1, 2.0), (2, 0.5)]
 
 
 def test_events_are_numbered_per_owner(store):
