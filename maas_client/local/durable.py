@@ -11,11 +11,16 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
+_DRAFT = ".draft"
+_ABANDONED_S = 3600.0
+"""Nothing here takes this long to fill: an older draft belongs to a process that is gone."""
 
 
 def sha256_of(path: Path) -> str:
@@ -31,10 +36,11 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> Path:
     """Make ``target`` with what ``fill`` puts into the empty folder it is given.
 
     If another process was quicker, its folder stays and ours is dropped. ``OSError`` (a full disk)
-    leaves nothing behind under ``target``.
+    leaves nothing behind under ``target``; what a kill leaves, a later call sweeps up.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    sweep(target.parent, older_than_s=_ABANDONED_S, name=target.name)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_DRAFT, dir=target.parent))
     try:
         fill(draft)
         seal(draft)
@@ -42,6 +48,15 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return target
+
+
+def sweep(folder: Path, *, older_than_s: float = 0.0, name: str = "") -> None:
+    """Remove drafts that a killed process left in ``folder`` (of the target ``name`` alone)."""
+    now = time.time()
+    for draft in folder.glob(f".{name or '*'}.*{_DRAFT}"):
+        with suppress(OSError):
+            if now - draft.stat().st_mtime >= older_than_s:
+                shutil.rmtree(draft, ignore_errors=True)
 
 
 def seal(folder: Path) -> None:

@@ -18,6 +18,7 @@ import torch  # noqa: TID253 - this module is imported by the training process o
 from torch import nn  # noqa: TID253 - see above
 
 from maas_client.errors import MaasError
+from maas_client.local import durable
 from maas_client.local.bases import Base
 from maas_client.local.peft import checkpoints, samples, saving
 from maas_client.local.peft.examples import Tally
@@ -74,6 +75,8 @@ def _run(job: Job, emit: Emit, cancelled: Cancelled) -> None:
 
 def _begin(job: Job, emit: Emit) -> Validation:
     """Resume or measure the base model; tell what is about to run."""
+    for folder in (job.out, job.checkpoints, job.adapters):
+        durable.sweep(folder)
     notes = checkpoints.resume(
         job.checkpoints, job.learner, job.run, job.mark, job.engine.optimizer
     )

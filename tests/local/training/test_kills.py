@@ -1,0 +1,69 @@
+"""Killed inside any write, a run ends in the same bytes, and leaves nothing half-written behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from maas_client.local.bases import Base  # noqa: E402 - after the skip
+from maas_client.local.peft.run import run  # noqa: E402
+from tests.local.training.rows import talk  # noqa: E402
+from tests.local.training.test_run import Data, bytes_of, spec  # noqa: E402
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+RECIPE = {"batch_size": 4, "save_steps": 1, "lora_dropout": 0.1}
+
+
+def run_in_child(asked: dict[str, Any], kill_at: int) -> int:
+    """Run a job in a child that kills itself at its n-th flush or rename; return how it ended."""
+    child = os.fork()
+    if child == 0:
+        calls = 0
+
+        def counted(real: Any) -> Any:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                nonlocal calls
+                calls += 1
+                if calls == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(*args, **kwargs)
+
+            return call
+
+        os.fsync, Path.rename = counted(os.fsync), counted(Path.rename)  # type: ignore[method-assign]
+        try:
+            run(asked, lambda _: None, lambda: False)
+        finally:
+            os._exit(0 if (Path(asked["out"]) / "adapter").exists() else 1)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_killed_inside_every_write_it_ends_in_the_same_bytes(
+    base: Base, data: Data, tmp_path: Path
+) -> None:
+    def asked(out: Path) -> dict[str, Any]:
+        return spec(base, data, out, RECIPE, train=data(talk(12)))
+
+    assert run_in_child(asked(tmp_path / "whole"), kill_at=0) == 0
+    wanted, kills = bytes_of(tmp_path / "whole"), 0
+    for at in range(1, 200):
+        out = tmp_path / f"killed-{at}"
+        ended = run_in_child(asked(out), kill_at=at)
+        if ended == 0:
+            break
+        assert ended == -signal.SIGKILL
+        kills += 1
+        assert run_in_child(asked(out), kill_at=0) == 0
+        assert bytes_of(out) == wanted
+        assert not list(out.rglob(".*")), "drafts are swept up"
+    assert kills > 12
