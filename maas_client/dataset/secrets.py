@@ -214,7 +214,7 @@ class Secrets:
     ) -> list[Finding]:
         """Return one finding for each kind of secret in each text."""
         found: list[Finding] = []
-        for index in sorted(_sieve()(lines)):
+        for index in _suspects(lines):
             for pointer, text in strings(rows[index]):
                 for code in dict.fromkeys(code for code, _, _ in find(text)):
                     found.append(Finding(code, numbers[index], pointer))
@@ -230,41 +230,50 @@ class Secrets:
         return {"secrets": dict(sorted(self._kinds.items()))} if self._kinds else {}
 
 
+_RARE = {
+    "AKIA": r"AKIA[A-Z0-9]{16}",
+    "ASIA": r"ASIA[A-Z0-9]{16}",
+    "AccountKey=": r"AccountKey=[A-Za-z0-9+/]{40}",
+    "SharedAccessKey=": r"SharedAccessKey=[A-Za-z0-9+/]{43}",
+    "JQQJ9": r"JQQJ9[A-Za-z0-9]{27}",
+    "AZDO": r"AZDO[A-Za-z0-9]{4}",
+    "github_pat_": r"github_pat_[A-Za-z0-9]{22}",
+    "xapp-": r"xapp-[0-9]-[A-Z0-9]",
+    "hooks.slack": r"hooks\.slack\.com/services/T",
+    "AIza": r"AIza[A-Za-z0-9_-]{35}",
+    "glpat-": r"glpat-[A-Za-z0-9_-]{20}",
+    "npm_": r"npm_[A-Za-z0-9]{36}",
+    "pypi-AgEI": r"pypi-AgEIcHlwaS5vcmc",
+    "k_live_": r"k_live_[A-Za-z0-9]{20}",
+    "PRIVATE KEY": r"PRIVATE KEY",
+}
+"""By the rare text that each begins with."""
 _ROUGH = (
-    r"A[KS]IA[A-Z0-9]{16}",
     r"(?:ecret|ECRET)[^\n]{1,40}[A-Za-z0-9/+]{40}",
     r"[A-Za-z0-9+/]{86}==",
-    r"AccountKey=[A-Za-z0-9+/]{40}",
-    r"SharedAccessKey=[A-Za-z0-9+/]{43}",
     r"sig=[A-Za-z0-9%+/]{40}",
-    r"JQQJ9[A-Za-z0-9]{27}",
-    r"AZDO[A-Za-z0-9]{4}",
-    r"[0-9]Q~[A-Za-z0-9_.~-]{31}",
+    r"Q~[A-Za-z0-9_.~-]{31}",
     r"(?:key|Key|KEY)[^\n]{1,24}[0-9a-f]{32}",
     r"gh[pousr]_[A-Za-z0-9]{36}",
-    r"github_pat_[A-Za-z0-9]{22}",
     r"sk-[A-Za-z0-9_-]{24}",
     r"xox[abeoprs]-[A-Za-z0-9.-]{20}",
-    r"xapp-[0-9]-[A-Z0-9]",
-    r"hooks\.slack\.com/services/T",
-    r"AIza[A-Za-z0-9_-]{35}",
     r"hf_[A-Za-z0-9]{34}",
-    r"glpat-[A-Za-z0-9_-]{20}",
-    r"npm_[A-Za-z0-9]{36}",
-    r"pypi-AgEIcHlwaS5vcmc",
-    r"k_live_[A-Za-z0-9]{20}",
     r"SG\.[A-Za-z0-9_-]{22}\.",
     r"dapi[0-9a-f]{32}",
     r"eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{4}",
-    r"PRIVATE KEY",
     r"://[^\s/]{0,80}:[^\s/]{3,130}@",
-    r"assword ?=",
-    r"wd ?=",
+    r"(?:assword|[sp]wd|Pwd) ?=",
     r"P(?:ASSWORD|WD) ?=",
 )
 """In Rust's syntax, over raw lines: backslashes of JSON stand between the lines of a text."""
 
 
 @lru_cache(maxsize=1)
-def _sieve() -> Sieve:
-    return Sieve(*_ROUGH)
+def _sieves() -> tuple[Sieve, Sieve]:
+    return Sieve(*_RARE.values(), heads=tuple(_RARE)), Sieve(*_ROUGH)
+
+
+def _suspects(lines: Sequence[bytes]) -> list[int]:
+    """Return the indices of the lines that may hold a secret."""
+    rare, rough = _sieves()
+    return sorted(rare(lines) | rough(lines))

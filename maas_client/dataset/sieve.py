@@ -9,6 +9,7 @@ of Python's for a single word. Patterns must not match a line feed, and cannot l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -38,14 +39,21 @@ def joined(lines: Sequence[bytes]) -> str:
 
 
 class Sieve:
-    """Some patterns, ready to be looked for."""
+    """Some patterns, ready to be looked for.
 
-    def __init__(self, *patterns: str) -> None:
+    ``heads`` are rare texts, one of which every pattern begins with: a dozen of them are looked for
+    at once in the time of four patterns.
+    """
+
+    def __init__(self, *patterns: str, heads: Sequence[str] = ()) -> None:
         self._holds = [compiled(pattern) for pattern in patterns]
+        self._heads = compiled("|".join(map(re.escape, heads))) if heads else None
 
     def __call__(self, lines: Sequence[bytes]) -> set[int]:
         """Return the indices of the lines that hold a pattern."""
         whole = joined(lines)
+        if self._heads is not None and not self._heads(whole):
+            return set()
         found = [holds for holds in self._holds if holds(whole)]
         if not found:
             return set()
