@@ -167,11 +167,11 @@ class Spelling:
         """Return the tokens of a conversation up to where its answer begins. Raises ``AnswerError``."""
         try:
             text = prompt(chat.messages, chat.tools, self._template)
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         except MaasError as error:
             raise AnswerError("invalid_request", str(error)) from None
         except (KeyError, TypeError, ValueError, AttributeError):
             raise AnswerError("invalid_request", "'messages' are not chat messages") from None
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
     def answer(self, chat: Chat) -> TextStream:

@@ -27,11 +27,13 @@ stdin means that the server is gone, and this process goes too. Error codes: ``i
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 Message = dict[str, Any]
+_DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 
 
 class AnswerError(Exception):
@@ -83,7 +85,12 @@ def base_of(said: Any) -> Base:
     """Return the base a message names. Raises ``AnswerError``."""
     match said:
         case {"folder": str(folder), "template": str(template)} if folder:
-            return Base(folder, template, said.get("dtype"), said.get("device"))
+            dtype, device = said.get("dtype"), said.get("device")
+            if not isinstance(dtype, str | None):
+                raise AnswerError("invalid_request", "'dtype' must be a number format's name")
+            if device is not None and not _DEVICE.fullmatch(str(device)):
+                raise AnswerError("invalid_request", "'device' must be cpu, cuda, cuda:N or mps")
+            return Base(folder, template, dtype, device)
     raise AnswerError("invalid_request", "'base' must name a folder and a template")
 
 
@@ -105,17 +112,20 @@ def chat_of(message: Mapping[str, Any]) -> Chat:
     if tools is not None and not isinstance(tools, list):
         raise AnswerError("invalid_request", "'tools' must be a list of functions")
     return Chat(
-        id=str(message["id"]),
+        id=str(message.get("id")),
         base=base_of(message.get("base")),
         adapter=adapter_of(message),
         messages=messages,
         tools=tools or None,
-        params=params_of(message.get("params") or {}),
+        params=params_of(message.get("params")),
     )
 
 
-def params_of(said: Mapping[str, Any]) -> Params:
+def params_of(said: Any) -> Params:
     """Return the parameters with their bounds checked; null is the same as absent."""
+    said = {} if said is None else said
+    if not isinstance(said, dict):
+        raise AnswerError("invalid_request", "'params' must be an object")
     given = {name: value for name, value in said.items() if value is not None}
     unknown = sorted(set(given) - set(Params.__dataclass_fields__))
     if unknown:

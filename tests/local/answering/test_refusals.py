@@ -12,9 +12,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from hypothesis import given, settings  # noqa: E402 - after the skip
+from hypothesis import strategies as st  # noqa: E402
+
 from maas_client.local.generate import protocol  # noqa: E402 - after the skip
 from maas_client.local.generate.engine import Engine  # noqa: E402
-from maas_client.local.generate.protocol import AnswerError  # noqa: E402
+from maas_client.local.generate.protocol import AnswerError, Params  # noqa: E402
 from tests.local.answering.conftest import Bench, drain, make_adapter  # noqa: E402
 
 Copy = Callable[[Path], Path]
@@ -139,6 +142,46 @@ def test_a_line_that_makes_no_sense_is_answered_with_an_error(line: dict[str, An
     assert said["id"] == line.get("id")
     assert set(said["error"]) == {"code", "message"}
     assert said["error"]["code"] != "internal_error"
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+ROLES = st.sampled_from(["user", "assistant", "system", "tool", "", 5, None])
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {"role": ROLES}, optional={"content": VALUES, "tool_calls": VALUES, "weight": VALUES}
+    )
+    | VALUES,
+    max_size=3,
+)
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_no_line_whatever_breaks_the_process(phi: Bench, data: st.DataObject) -> None:
+    engine = Engine(idle_s=1, max_rows=1)
+    good = {
+        "folder": str(phi.folder),
+        "template": data.draw(st.sampled_from(["phi3", "phi4-mini"])),
+    }
+    line = {
+        "op": "chat",
+        "id": "1",
+        "base": data.draw(st.just(good) | VALUES),
+        "adapter": data.draw(st.none() | VALUES),
+        "messages": data.draw(MESSAGES | VALUES),
+        "tools": data.draw(st.none() | VALUES),
+        "params": data.draw(
+            st.dictionaries(st.sampled_from([*Params.__slots__, "n"]), VALUES) | VALUES
+        ),
+    }
+    for said in engine.take(line):
+        assert said["error"]["code"] != "internal_error", (line, said)
 
 
 def test_a_failure_ends_the_answers_it_hit_and_no_others(
