@@ -10,9 +10,13 @@ import secrets
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maas_client._settings import Settings
 from maas_client.errors import ConfigError
+
+if TYPE_CHECKING:
+    from maas_client.local.config import ServerConfig
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +63,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM; then exit 0."""
-    from maas_client.local.config import ServerConfig, check_extra, idle_cores
+    from maas_client.local.config import check_extra
 
     if args.print_env and not args.proxy:
         raise ConfigError("--print-env prints a proxy's variables", hint="Add --proxy.")
@@ -67,9 +71,27 @@ def run(args: argparse.Namespace) -> int:
     from maas_client.local.choice import check_base
     from maas_client.local.server import Server
 
+    config = _config(args)
+    if config.engine == "peft":
+        check_base(config)
+    logging.getLogger("maas_client").setLevel(logging.INFO)
+    server = Server(config)
+
+    def announce() -> None:
+        told = server.environment if args.print_env else {}
+        _announce(server.url, config.engine, config.state_dir, told, as_json=args.json)
+
+    server.run(announce)
+    print("stopped", file=sys.stderr)
+    return 0
+
+
+def _config(args: argparse.Namespace) -> ServerConfig:
+    from maas_client.local.config import ServerConfig, idle_cores
+
     settings = Settings.load(state_dir=args.state_dir)
     folder = settings.state_path().expanduser().resolve()
-    config = ServerConfig(
+    return ServerConfig(
         state_dir=folder,
         host=args.host,
         port=args.port,
@@ -86,18 +108,6 @@ def run(args: argparse.Namespace) -> int:
         tls=args.tls,
         proxy=args.proxy,
     )
-    if config.engine == "peft":
-        check_base(config)
-    logging.getLogger("maas_client").setLevel(logging.INFO)
-    server = Server(config)
-
-    def announce() -> None:
-        told = server.environment if args.print_env else {}
-        _announce(server.url, config.engine, folder, told, as_json=args.json)
-
-    server.run(announce)
-    print("stopped", file=sys.stderr)
-    return 0
 
 
 def _announce(
