@@ -61,6 +61,10 @@ class Service:
     def finish(self, *, size: int, examples: int) -> Iterator[Said]:
         """Say what the counts and the size lead to."""
         yield from self._size(size)
+        facts = self.book.facts
+        if facts and self.book.target not in facts.tunable_on and not self.held_out:
+            where = ", ".join(sorted(facts.tunable_on)) or "nowhere that is known"
+            yield Said("SERVICE_MODEL", f"{facts.name} is tuned on: {where}")
         if self.rows == 0 or examples == 0:
             yield Said("SERVICE_NO_ROWS")
         elif not self.held_out:

@@ -35,6 +35,16 @@ def test_every_code_that_the_sources_name_is_in_the_table() -> None:
     assert named - set(all_codes()) == set()
 
 
+def test_every_code_of_the_table_is_given_somewhere() -> None:
+    sources = "".join(path.read_text("utf-8") for path in SOURCES.glob("*.py"))
+    shapes = {name for name in all_codes() if name.startswith("CHAT_SHAPE_")}
+    secrets = {name for name in all_codes() if name.startswith("SECRET_")}
+    unused = {name for name in all_codes() if f'"{name}"' not in sources} - shapes - secrets
+    assert unused == set()
+    assert all(f'"{name.removeprefix("CHAT_SHAPE_")}"' in sources for name in shapes)
+    assert all(f'"{name.removeprefix("SECRET_")}"' in sources for name in secrets)
+
+
 def test_every_code_of_format_is_in_the_corpus() -> None:
     shown = {fault.code for fault in (*LINE_FAULTS, *FILE_FAULTS)}
     format_codes = {

@@ -193,6 +193,18 @@ def test_ceilings_by_target(target: str, size: int, code: str | None, severity: 
     assert service.stats(size=size << 20)["route"] == {"foundry": "uploads"}.get(target, "blob")
 
 
+def test_a_model_that_the_target_does_not_tune_is_told(path: Path) -> None:
+    path.write_bytes(file(*[good(n) for n in range(60)]))
+    report = validate(path, target="foundry", model="Phi-4-mini-instruct").files[0]
+    assert report.ok
+    [problem] = [p for p in report.problems if p.code == "SERVICE_MODEL"]
+    assert problem.severity == "warning"
+    assert "azureml" in problem.message
+    for target in ("azureml", "local"):
+        told = validate(path, target=target, model="Phi-4-mini-instruct").files[0].counts  # type: ignore[arg-type] # a Literal
+        assert "SERVICE_MODEL" not in told
+
+
 def test_system_messages_of_a_template_without_them_are_told_once(path: Path) -> None:
     path.write_bytes(file(*[good(n) for n in range(60)]))
     report = validate(path, model="Phi-3-medium-4k-instruct").files[0]
