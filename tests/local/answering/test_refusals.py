@@ -152,34 +152,34 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 ROLES = st.sampled_from(["user", "assistant", "system", "tool", "", 5, None])
-MESSAGES = st.lists(
-    st.fixed_dictionaries(
-        {"role": ROLES}, optional={"content": VALUES, "tool_calls": VALUES, "weight": VALUES}
-    )
-    | VALUES,
-    max_size=3,
+MESSAGE = st.fixed_dictionaries(
+    {"role": ROLES, "content": VALUES | st.text()},
+    optional={"tool_calls": VALUES, "weight": VALUES},
 )
+JUNK = {
+    "base": VALUES,
+    "adapter": VALUES,
+    "messages": VALUES | st.lists(MESSAGE | VALUES, min_size=1, max_size=3),
+    "tools": VALUES | st.lists(VALUES, min_size=1, max_size=2),
+    "params": VALUES | st.dictionaries(st.sampled_from([*Params.__slots__, "n"]), VALUES),
+}
 
 
 @given(data=st.data())
 @settings(max_examples=300, deadline=None)
 def test_no_line_whatever_breaks_the_process(phi: Bench, data: st.DataObject) -> None:
     engine = Engine(idle_s=1, max_rows=1)
-    good = {
-        "folder": str(phi.folder),
-        "template": data.draw(st.sampled_from(["phi3", "phi4-mini"])),
-    }
-    line = {
+    line: dict[str, Any] = {
         "op": "chat",
         "id": "1",
-        "base": data.draw(st.just(good) | VALUES),
-        "adapter": data.draw(st.none() | VALUES),
-        "messages": data.draw(MESSAGES | VALUES),
-        "tools": data.draw(st.none() | VALUES),
-        "params": data.draw(
-            st.dictionaries(st.sampled_from([*Params.__slots__, "n"]), VALUES) | VALUES
-        ),
+        "base": {
+            "folder": str(phi.folder),
+            "template": data.draw(st.sampled_from(["phi3", "phi4-mini"])),
+        },
+        "messages": [{"role": "user", "content": "hi"}],
     }
+    for name in data.draw(st.sets(st.sampled_from(sorted(JUNK)), min_size=1, max_size=2)):
+        line[name] = data.draw(JUNK[name], label=name)
     for said in engine.take(line):
         assert said["error"]["code"] != "internal_error", (line, said)
 
