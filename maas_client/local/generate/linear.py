@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
 
 import torch  # noqa: TID253 - this room lives in the answering process, where torch is loaded
 from torch import nn  # noqa: TID253 - as above
@@ -103,19 +103,29 @@ Matmul = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 
 def _matmul(weight: torch.Tensor) -> Matmul:
-    if not _can_pack(weight):
+    if weight.device.type != "cpu" or not _packs(weight.dtype):
         return lambda x, bias: f.linear(x, weight, bias)
+    return _packed(weight)
+
+
+def _packed(weight: torch.Tensor) -> Matmul:
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 1)
     apply = torch.ops.mkldnn._linear_pointwise
     return lambda x, bias: apply(x, packed, bias, "none", [], "")
 
 
-def _can_pack(weight: torch.Tensor) -> bool:
-    onednn: Any = torch.backends.mkldnn
-    if weight.device.type != "cpu" or not onednn.is_available():
+@lru_cache
+def _packs(dtype: torch.dtype) -> bool:
+    """Tell whether this build of torch packs weights of a format and multiplies them rightly.
+
+    Inductor uses the same two operations; they are not part of torch's public interface, so they are
+    tried once and done without where they fail.
+    """
+    if dtype not in (torch.float32, torch.bfloat16):
         return False
-    if not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+    weight = torch.arange(-24, 24).reshape(6, 8).to(dtype) / 16
+    x, bias = torch.arange(16).reshape(2, 8).to(dtype) / 8, torch.arange(6).to(dtype)
+    try:
+        return torch.allclose(_packed(weight)(x, bias), f.linear(x, weight, bias), rtol=1e-2)
+    except (RuntimeError, AttributeError, NotImplementedError):
         return False
-    if weight.dtype == torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return weight.dtype == torch.float32

@@ -1,0 +1,54 @@
+"""Packed weights: used where they work, done without where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from maas_client.local.generate import linear  # noqa: E402 - after the skip
+from maas_client.local.generate.linear import AdaptedLinear, Rows  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    linear._packs.cache_clear()
+    yield
+    linear._packs.cache_clear()
+
+
+def product(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    weight, bias, x = torch.randn(40, 24), torch.randn(40), torch.randn(rows, 1, 24)
+    layer = AdaptedLinear(lambda: weight, bias, Rows())
+    layer.merge(None)
+    with torch.inference_mode():
+        return layer(x), torch.nn.functional.linear(x, weight, bias)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 8, 33])
+def test_the_product_is_torchs(rows: int) -> None:
+    ours, theirs = product(rows)
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="a torch without oneDNN")
+def test_weights_are_packed_here() -> None:
+    assert linear._packs(torch.float32)
+    assert not linear._packs(torch.float64)
+
+
+@pytest.mark.parametrize("broken", ["raises", "is wrong"])
+def test_without_packing_the_product_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def packed(weight: torch.Tensor) -> object:
+        if broken == "raises":
+            raise RuntimeError("no such operation")
+        return lambda x, bias: torch.nn.functional.linear(x, weight, bias) + 1
+
+    monkeypatch.setattr(linear, "_packed", packed)
+    ours, theirs = product(3)
+    assert torch.equal(ours, theirs)
