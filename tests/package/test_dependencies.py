@@ -1,0 +1,66 @@
+"""What the base install imports is what it asks for."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+MODULES = {
+    "azure-identity": {"azure"},
+    "pydantic": {"pydantic", "pydantic_core"},
+    "httpx": {"httpx", "httpcore"},
+}
+"""Import names that differ from the distribution's, and httpx's and pydantic's other halves."""
+OPTIONAL = {"tokenizers", "huggingface_hub"}
+"""Used where they happen to be installed; without them tokens are estimated."""
+SERVER = {"starlette", "uvicorn", "python_multipart", "trustme", "cryptography", "anyio"}
+TORCH = {"local/peft", "local/generate", "local/export", "local/planning/probe.py"}
+
+
+def names(requirements: list[str]) -> set[str]:
+    dists = {re.split(r"[\[<>=!~; ]", line)[0].lower() for line in requirements}
+    return set().union(*(MODULES.get(d, {d.replace("-", "_")}) for d in dists))
+
+
+def imported(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text("utf-8"))
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.partition(".")[0])
+    return {name for name in found if name not in sys.stdlib_module_names and name != "maas_client"}
+
+
+CLIENT = [
+    path
+    for path in sorted((ROOT / "maas_client").rglob("*.py"))
+    if "local" not in path.parts and path.name != "testing.py"
+]
+
+
+@pytest.mark.parametrize("path", CLIENT, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_client_imports_base_dependencies_alone(path: Path) -> None:
+    assert imported(path) <= names(PROJECT["dependencies"]) | OPTIONAL
+
+
+def test_seven_base_dependencies_and_no_more() -> None:
+    assert len(PROJECT["dependencies"]) == 7
+
+
+def test_extras_name_what_the_server_and_training_import() -> None:
+    extras = PROJECT["optional-dependencies"]
+    asked = names(
+        [line for lines in extras.values() for line in lines if "maas-client" not in line]
+    )
+    known = asked | names(PROJECT["dependencies"]) | OPTIONAL | SERVER
+    for path in sorted((ROOT / "maas_client" / "local").rglob("*.py")):
+        assert imported(path) <= known, path
