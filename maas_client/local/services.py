@@ -87,6 +87,9 @@ class Services:
     def release(self, endpoint: Any) -> None:
         """Let the engine drop what only a deleted endpoint needed. Any thread."""
         assert self._loop is not None
+        left = self.store.read.all("endpoint")
+        if any(other.body["target"] == endpoint.body["target"] for other in left):
+            return
         step = self.answers.unload
         self._loop.call_soon_threadsafe(lambda: self._spawn(step(target_of(endpoint))))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.contract.server.conftest import WS, Azure, chats
@@ -188,3 +190,25 @@ def test_the_registry_of_base_models(azure: Azure):
     )
     assert azure.http.get(url.format("Phi-4")).status_code == 200
     assert azure.http.get(url.format("GPT-9")).status_code == 404
+
+
+def test_what_another_endpoint_needs_is_not_dropped(azure: Azure, server, monkeypatch):
+    dropped = []
+    answers = server._server.services.answers
+
+    async def unload(target):
+        dropped.append(target.folder)
+
+    monkeypatch.setattr(answers, "unload", unload)
+    azure.job("alone", outputs=named("alone"))  # a model that no other test deploys
+    model_id = azure.model_id("alone")
+    for name in ("first", "second"):
+        azure.deploy(name, model_id)
+    azure.arm("DELETE", "/serverlessEndpoints/first")
+    azure.arm("GET", "")  # what was put on the loop has run
+    assert dropped == []
+    azure.arm("DELETE", "/serverlessEndpoints/second")
+    end = time.monotonic() + 5
+    while not dropped:
+        assert time.monotonic() < end
+    assert len(dropped) == 1
