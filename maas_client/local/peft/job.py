@@ -10,14 +10,12 @@ from typing import Any
 from torch import nn  # noqa: TID253 - this module is imported by the training process only
 
 from maas_client.chat import TEMPLATES, Template
-from maas_client.dataset import read
-from maas_client.errors import ConfigError, DatasetError
-from maas_client.local import durable
+from maas_client.errors import ConfigError
 from maas_client.local.peft import adapters, loading, recipe
 from maas_client.local.peft.adapters import Coverage
 from maas_client.local.peft.checkpoints import fingerprint
+from maas_client.local.peft.data import Data
 from maas_client.local.peft.engine import Engine
-from maas_client.local.peft.examples import Example, Tally, encode
 from maas_client.local.peft.learner import Learner
 from maas_client.local.peft.packs import (
     Batch,
@@ -27,7 +25,6 @@ from maas_client.local.peft.packs import (
     total_steps,
 )
 from maas_client.local.peft.recipe import Recipe
-from maas_client.local.peft.samples import Sample, choose
 from maas_client.local.peft.train import Run, optimizer_for
 from maas_client.local.planning.hardware import this_machine
 from maas_client.local.planning.memory import estimate
@@ -81,10 +78,8 @@ class Job:
     out: Path
     tokenizer: Any
     template: Template
-    examples: list[Example]
+    data: Data
     held_out: list[Batch]
-    tally: Tally
-    held_tally: Tally
     limits: Limits
     model: nn.Module
     learner: Learner
@@ -92,7 +87,6 @@ class Job:
     engine: Engine
     run: Run
     mark: str
-    samples: list[Sample]
     warnings: list[str] = field(default_factory=list)
     seen_tokens: int = 0
 
@@ -105,31 +99,13 @@ class Job:
         template, warning = loading.own_template(tokenizer, TEMPLATES[base["template"]])
         model = loading.load_model(base["folder"], asked, device)
         longest = min(asked.max_length or 1 << 30, loading.context_length(model))
-        examples, tally = _read(spec["train"], tokenizer, template, longest)
-        if not examples:
-            raise DatasetError(
-                "No assistant tokens found after preprocessing: the training file has nothing to "
-                "learn from."
-            )
-        held: list[Example] = []
-        held_tally = Tally()
-        if spec.get("validation"):
-            held, held_tally = _read(spec["validation"], tokenizer, template, longest)
+        data = Data.read(spec, tokenizer, template, longest)
+        mark = fingerprint({"recipe": asdict(asked), "base": base["name"], "data": data.hashes})
         limits = Limits(long_from=loading.long_from(model))
-        warnings = [text for text in (warning, *_unmet(asked, device)) if text]
-        if asked.checkpoint_activations is None:
-            asked = replace(asked, checkpoint_activations=_is_tight(asked, base, examples, device))
-            warnings += [_FORGETS] if asked.checkpoint_activations else []
+        asked, unmet = _settled(asked, base, data, limits, device)
         adapted, coverage = adapters.attach(model, asked)
         loading.save_memory(adapted, asked)
         learner = Learner(adapted)
-        optimizer = optimizer_for(learner, asked)
-        engine = Engine.start(learner, optimizer, device)
-        if engine.processes != asked.processes:
-            raise ConfigError(
-                f"the recipe wants {asked.processes} processes, and {engine.processes} run here",
-                hint="Leave out processes, num_nodes_finetune and number_of_gpu_to_use_finetuning.",
-            )
         return cls(
             spec=spec,
             recipe=asked,
@@ -137,19 +113,16 @@ class Job:
             out=Path(spec["out"]),
             tokenizer=tokenizer,
             template=template,
-            examples=examples,
-            held_out=list(batches_in_order(held, limits)),
-            tally=tally,
-            held_tally=held_tally,
+            data=data,
+            held_out=list(batches_in_order(data.held_out, limits)),
             limits=limits,
             model=adapted,
             learner=learner,
             coverage=coverage,
-            engine=engine,
-            run=Run(total=total_steps(len(examples), asked)),
-            mark=fingerprint(_identity(spec, asked)),
-            samples=_samples(spec, template, asked),
-            warnings=warnings,
+            engine=_engine(learner, asked, device),
+            run=Run(total=total_steps(len(data.examples), asked)),
+            mark=mark,
+            warnings=[text for text in (warning, *unmet) if text],
         )
 
     @property
@@ -165,7 +138,7 @@ class Job:
     @property
     def steps_per_epoch(self) -> int:
         """Return the number of optimiser steps of one pass."""
-        return steps_per_epoch(len(self.examples), self.recipe)
+        return steps_per_epoch(len(self.data.examples), self.recipe)
 
     @property
     def evaluate_every(self) -> int:
@@ -176,12 +149,12 @@ class Job:
     @property
     def probe(self) -> list[Batch]:
         """Return a batch to compare two models on when nothing is held out."""
-        return list(batches_in_order(self.examples[:4], self.limits))
+        return list(batches_in_order(self.data.examples[:4], self.limits))
 
     def trained_tokens(self) -> int:
         """Return tokens as the service bills them: training and validation, times epochs."""
         passes = self.run.step / self.steps_per_epoch
-        return round((self.tally.tokens + self.held_tally.tokens) * passes)
+        return round((self.data.tally.tokens + self.data.held_tally.tokens) * passes)
 
     def facts(self) -> dict[str, Any]:
         """Return what the job says about itself when it begins."""
@@ -191,9 +164,9 @@ class Job:
             "method": self.recipe.method,
             "device": str(self.engine.device),
             "steps": self.run.total,
-            "examples": len(self.examples),
-            "tokens": self.tally.tokens,
-            "learned_tokens": self.tally.learned_tokens,
+            "examples": len(self.data.examples),
+            "tokens": self.data.tally.tokens,
+            "learned_tokens": self.data.tally.learned_tokens,
             "trainable": self.coverage.trainable,
             "coverage": self.coverage.as_dict(),
         }
@@ -205,24 +178,37 @@ class Job:
             "template": self.template.name,
             "recipe": asdict(self.recipe),
             "coverage": self.coverage.as_dict(),
-            "data": {"train_sha256": durable.sha256_of(Path(self.spec["train"]))},
-            "rows": len(self.examples),
+            "data": self.data.hashes,
+            "rows": len(self.data.examples),
             "step": self.run.step,
             "metrics": progress.metrics(),
         }
 
 
-def _read(
-    path: str, tokenizer: Any, template: Template, longest: int
-) -> tuple[list[Example], Tally]:
-    rows = ((line.no, row) for line, row in read.rows(path))
-    return encode(rows, tokenizer, template, longest)
+def _engine(learner: Learner, asked: Recipe, device: str) -> Engine:
+    engine = Engine.start(learner, optimizer_for(learner, asked), device)
+    if engine.processes != asked.processes:
+        raise ConfigError(
+            f"the recipe wants {asked.processes} processes, and {engine.processes} run here",
+            hint="Leave out processes, num_nodes_finetune and number_of_gpu_to_use_finetuning.",
+        )
+    return engine
 
 
-def _samples(spec: Mapping[str, Any], template: Template, asked: Recipe) -> list[Sample]:
-    if not spec.get("validation") or asked.evaluate == "disable":
-        return []
-    return choose((row for _, row in read.rows(spec["validation"])), template)
+def _settled(
+    asked: Recipe, base: Mapping[str, Any], data: Data, limits: Limits, device: str
+) -> tuple[Recipe, list[str]]:
+    """Return the recipe with what it left open decided, and what of it means nothing here."""
+    said = []
+    if asked.precision == "16" and device == "cpu":
+        said.append("Precision 16 is for GPUs: on this CPU the run computes in float32.")
+    if asked.deepspeed_stage and asked.processes == 1:
+        said.append("DeepSpeed has nothing to divide in one process: the run goes without it.")
+    if asked.checkpoint_activations is None:
+        tight = _is_tight(asked, base, data, limits, device)
+        asked = replace(asked, checkpoint_activations=tight)
+        said += [_FORGETS] if tight else []
+    return asked, said
 
 
 _FORGETS = (
@@ -231,33 +217,15 @@ _FORGETS = (
 )
 
 
-def _is_tight(asked: Recipe, base: Mapping[str, Any], examples: list[Example], device: str) -> bool:
+def _is_tight(
+    asked: Recipe, base: Mapping[str, Any], data: Data, limits: Limits, device: str
+) -> bool:
     """Tell whether a pack's activations would not fit beside the rest (the estimate of ``plan``)."""
     try:
         shape = of_folder(Path(base["folder"]))
-        tokens = max(Limits().tokens, *(len(example.ids) for example in examples))
-        tokens = min(tokens, sum(len(example.ids) for example in examples))
+        tokens = min(max(limits.tokens, data.longest), data.tally.tokens)
         kind = "cpu" if device == "cpu" else "gpu"
         needed = estimate(shape, asked.method, tokens=tokens, r=asked.r, device=kind).total
     except ConfigError:
         return False  # a shape that plan does not know: the user may still ask for it
     return needed > 0.9 * this_machine().memory_bytes
-
-
-def _unmet(asked: Recipe, device: str) -> list[str]:
-    """Return what a user asked for that means nothing here."""
-    said = []
-    if asked.precision == "16" and device == "cpu":
-        said.append("Precision 16 is for GPUs: on this CPU the run computes in float32.")
-    if asked.deepspeed_stage and asked.processes == 1:
-        said.append("DeepSpeed has nothing to divide in one process: the run goes without it.")
-    return said
-
-
-def _identity(spec: Mapping[str, Any], asked: Recipe) -> dict[str, Any]:
-    files = (spec["train"], spec.get("validation"))
-    return {
-        "recipe": asdict(replace(asked, checkpoint_activations=None)),
-        "base": spec["base"]["name"],
-        "data": [durable.sha256_of(Path(path)) if path else None for path in files],
-    }

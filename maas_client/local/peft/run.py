@@ -81,7 +81,10 @@ def _begin(job: Job, emit: Emit) -> Validation:
         job.checkpoints, job.learner, job.run, job.mark, job.engine.optimizer
     )
     emit({"event": "started", **job.facts(), "resumed_from": job.run.step if notes else None})
-    for text, level in (*_tallies("training", job.tally), *_tallies("validation", job.held_tally)):
+    for text, level in (
+        *_tallies("training", job.data.tally),
+        *_tallies("validation", job.data.held_tally),
+    ):
         emit({"event": "message", "level": level, "message": text})
     for text in job.warnings:
         emit({"event": "message", "level": "warning", "message": text})
@@ -101,7 +104,7 @@ def _begin(job: Job, emit: Emit) -> Validation:
 
 def _show(job: Job, who: str, emit: Emit) -> None:
     """Tell what the model answers to held-out questions now."""
-    told = samples.answers(job.model, job.tokenizer, job.template, job.samples)
+    told = samples.answers(job.model, job.tokenizer, job.template, job.data.samples)
     for sample, answer in told:
         text = f"{who} answers {_short(sample.question)} with {_short(answer)}"
         emit(
@@ -139,7 +142,7 @@ def _lines(lines: list[int]) -> str:
 
 def _steps(job: Job) -> Any:
     todo = batches(
-        job.examples, job.recipe, limits=job.limits, after=job.run.step, rank=job.engine.rank
+        job.data.examples, job.recipe, limits=job.limits, after=job.run.step, rank=job.engine.rank
     )
     return train(job.engine.learner, todo, job.recipe, job.run, job.engine)
 
