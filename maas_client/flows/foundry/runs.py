@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from maas_client.flows._io import IO
@@ -12,10 +13,12 @@ from maas_client.types import Checkpoint, Job, JobEvent
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
 
+PAGE = "100"
+
 
 async def progress(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
     """Yield the service's own events, oldest first; their ids are the keys."""
-    for event in await _events(io, job.id):
+    for event in await _events(io, job.id, whole=job.done):
         measured = _numbers(event.data or {})
         step = (event.data or {}).get("step")
         yield JobEvent(
@@ -31,12 +34,27 @@ async def progress(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
         )
 
 
-async def _events(io: IO, job: str) -> list[m.JobEvent]:
-    """The service lists the newest first."""
-    listed = place.items(io, ops.JOB_EVENTS, query={"limit": "100"}, job=job)
-    held = [m.JobEvent.model_validate(item) async for item in listed]
-    held.reverse()  # before a stable sort: within one second the order of the list is all there is
-    return sorted(held, key=lambda event: event.created_at or 0)
+async def _events(io: IO, job: str, *, whole: bool) -> list[m.JobEvent]:
+    """Return all events, oldest first; the service lists the newest first, a hundred at a time.
+
+    While a job runs, reading ends after a page's worth of events that were read before: a look at a
+    job of ten thousand steps is one request, not a hundred. ``whole`` reads to the end.
+    """
+    slot = f"events:{job}"
+    known: dict[str, m.JobEvent] = {} if whole else io.scope.found.get(slot, {})
+    fresh: dict[str, m.JobEvent] = {}
+    met = 0
+    async with aclosing(place.items(io, ops.JOB_EVENTS, query={"limit": PAGE}, job=job)) as listed:
+        async for item in listed:
+            event = m.JobEvent.model_validate(item)
+            met = met + 1 if event.id in known else 0
+            fresh[event.id] = event
+            if met == int(PAGE):
+                break
+    held = {**fresh, **{key: event for key, event in known.items() if key not in fresh}}
+    io.scope.found[slot] = {} if whole else held
+    # Before a stable sort: within one second the order of the list is all there is.
+    return sorted(reversed(list(held.values())), key=lambda event: event.created_at or 0)  # noqa: C414 - as said
 
 
 _OURS = {
@@ -88,7 +106,7 @@ async def logs(io: IO, job: str) -> str:
     """Return the job's events as lines, and its result files. foundry keeps no other log."""
     name = await job_id(io, job)
     lines = []
-    for event in await _events(io, name):
+    for event in await _events(io, name, whole=True):
         born = place.moment(event.created_at)
         lines.append(f"{born.isoformat() if born else '-'} {event.level} {event.message}")
     held = (await io.send(ops.JOB_GET, job=name)).value

@@ -116,8 +116,10 @@ def listing(call: Call) -> dict[str, Any]:
     if purpose and purpose not in _PURPOSES:
         shown = []
     else:
-        shown = [document(f) for f in training_files(call).all()] + results.documents(call)
-        shown = [d for d in shown if purpose in (None, "", d["purpose"])]
+        shown = (
+            [] if purpose == results.PURPOSE else [document(f) for f in training_files(call).all()]
+        )
+        shown += [] if purpose == PURPOSE else results.documents(call)
         shown.sort(key=lambda d: -int(d["created_at"]))
     return listed(call, shown, lambda d: str(d["id"]), lambda d: d, limit=10_000, most=10_000)
 

@@ -15,7 +15,7 @@ from maas_client.local.foundry.jobs import WORDS, read_job, ref, tuned_model
 from maas_client.local.refusal import Refusal
 from maas_client.local.routes import foundry_results as results
 from maas_client.local.routes.foundry_lists import created, listed, seconds, training_files
-from maas_client.local.routes.foundry_story import story
+from maas_client.local.routes.foundry_story import shown, story
 from maas_client.local.store import Fact
 from maas_client.wire import foundry as ops
 from maas_client.wire.op import Op
@@ -73,15 +73,15 @@ def hold(call: Call) -> Response:
 def events(call: Call) -> dict[str, Any]:
     """GET what happened, newest first."""
     told = story(call, _fact(call))
-    return listed(call, told, lambda e: str(e["id"]), lambda e: e, limit=20)
+    return listed(call, told, lambda event: event.id, shown, limit=20)
 
 
 def checkpoints(call: Call) -> dict[str, Any]:
     """GET the checkpoints that are kept, newest first; each can be deployed."""
     job = _fact(call)
     steps = sorted(kept_checkpoints(call.services.store, job), reverse=True)
-    shown = [_checkpoint(call, job, step) for step in steps]
-    return listed(call, shown, lambda c: str(c["id"]), lambda c: c, limit=10)
+    kept = [_checkpoint(call, job, step) for step in steps]
+    return listed(call, kept, lambda c: str(c["id"]), lambda c: c, limit=10)
 
 
 def _checkpoint(call: Call, job: Fact, step: int) -> dict[str, Any]:
@@ -109,8 +109,8 @@ def document(fact: Fact) -> dict[str, Any]:
     body, sent = fact.body, fact.body["request"]
     state = str(fact.state)
     asked = body["spec"]["hyperparameters"]
-    shown = {name: asked.get(name, -1) for name in ("n_epochs", "batch_size")}
-    shown["learning_rate_multiplier"] = asked.get("learning_rate_multiplier", 1.0)
+    recipe = {name: asked.get(name, -1) for name in ("n_epochs", "batch_size")}
+    recipe["learning_rate_multiplier"] = asked.get("learning_rate_multiplier", 1.0)
     done = state == "Completed"
     return {
         "object": "fine_tuning.job",
@@ -125,8 +125,8 @@ def document(fact: Fact) -> dict[str, Any]:
         "result_files": [results.file_id(fact)] if done else None,
         "organization_id": None,
         "trained_tokens": body["result"].get("trained_tokens") if done else None,
-        "hyperparameters": shown,
-        "method": {"type": "supervised", "supervised": {"hyperparameters": shown}},
+        "hyperparameters": recipe,
+        "method": {"type": "supervised", "supervised": {"hyperparameters": recipe}},
         "estimated_finish": None,
         "seed": sent["seed"],
         "suffix": sent["suffix"],

@@ -5,7 +5,8 @@ Each has an id that never changes, so that a client which has seen it is never t
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from maas_client.local.app import Call
 from maas_client.local.routes.foundry_lists import seconds
@@ -31,21 +32,32 @@ _OWN = {
 _TRAINING = ("train_loss", "train_token_accuracy", "learning_rate")
 
 
-def story(call: Call, job: Fact) -> list[dict[str, Any]]:
+class Told(NamedTuple):
+    """An event before it is written out: a page shows twenty of what may be thousands."""
+
+    at: str
+    """To the microsecond; events are told in whole seconds."""
+    id: str
+    message: str
+    level: str = "info"
+    data: Mapping[str, Any] | None = None
+    """What was measured, by our names."""
+    step: int = 0
+
+
+def story(call: Call, job: Fact) -> list[Told]:
     """Return all events of a job, newest first."""
     own = job.body["id"]
-    told = [_event(job, event) for event in call.services.jobs.events(own)]
+    told = (_event(job, event) for event in call.services.jobs.events(own))
     found = [event for event in told if event] + _steps(call, own)
-    found.sort(key=lambda event: (event[0], event[1]["id"]), reverse=True)
-    return [event for _, event in found]
+    found.sort(key=lambda event: (event.at, event.id), reverse=True)
+    return found
 
 
-_Told = tuple[str, dict[str, Any]]
-"""When, to the microsecond, and the event."""
-
-
-def _event(job: Fact, event: dict[str, Any]) -> _Told | None:
-    kind, level, data = event.get("kind"), "info", None
+def _event(job: Fact, event: dict[str, Any]) -> Told | None:
+    own, at = f"ftevent-{job.body['id']}{event['seq']:08d}", str(event["at"])
+    kind, level = event.get("kind"), "info"
+    message = ""
     if kind == "status":
         message = _STATUS.get(str(event.get("state")), "")
         if event.get("state") == "Failed":
@@ -56,17 +68,11 @@ def _event(job: Fact, event: dict[str, Any]) -> _Told | None:
     elif kind == "checkpoint":
         message = f"Checkpoint created at step {event['step']}."
     elif kind == "eval":
-        data = _data(int(event["step"]), event)
-        message = f"Step {event['step']}: {_words(data)}"
-    else:
-        return None
-    if not message:
-        return None
-    own = f"ftevent-{job.body['id']}{event['seq']:08d}"
-    return str(event["at"]), _shown(own, str(event["at"]), message, level, data)
+        return Told(at, own, "", data=event, step=int(event["step"]))
+    return Told(at, own, message, level) if message else None
 
 
-def _steps(call: Call, own: str) -> list[_Told]:
+def _steps(call: Call, own: str) -> list[Told]:
     """Return one event per step that training reported."""
     steps: dict[int, dict[str, float]] = {}
     when: dict[int, str] = {}
@@ -74,16 +80,27 @@ def _steps(call: Call, own: str) -> list[_Told]:
         if point.name in _TRAINING:
             steps.setdefault(point.step, {})[point.name] = point.value
             when[point.step] = point.at
-    found = []
-    for step, values in steps.items():
-        data = _data(step, values)
-        name = f"ftevent-{own}m{step:08d}"
-        told = _shown(name, when[step], f"Step {step}: {_words(data)}", "info", data)
-        found.append((when[step], told))
-    return found
+    return [
+        Told(when[step], f"ftevent-{own}m{step:08d}", "", data=values, step=step)
+        for step, values in steps.items()
+    ]
 
 
-def _data(step: int, values: dict[str, Any]) -> dict[str, Any]:
+def shown(told: Told) -> dict[str, Any]:
+    """Return an event as the service shows it."""
+    data = None if told.data is None else _data(told.step, told.data)
+    return {
+        "object": "fine_tuning.job.event",
+        "id": told.id,
+        "created_at": seconds(told.at),
+        "level": told.level,
+        "type": "metrics" if data else "message",
+        "message": told.message if data is None else f"Step {told.step}: {_words(data)}",
+        "data": data,
+    }
+
+
+def _data(step: int, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"step": step} | {
         _OWN.get(name, name): value
         for name, value in values.items()
@@ -93,17 +110,3 @@ def _data(step: int, values: dict[str, Any]) -> dict[str, Any]:
 
 def _words(data: dict[str, Any]) -> str:
     return ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in data.items() if k != "step")
-
-
-def _shown(
-    own: str, at: str, message: str, level: str, data: dict[str, Any] | None
-) -> dict[str, Any]:
-    return {
-        "object": "fine_tuning.job.event",
-        "id": own,
-        "created_at": seconds(at),
-        "level": level,
-        "type": "metrics" if data else "message",
-        "message": message,
-        "data": data,
-    }

@@ -230,6 +230,36 @@ async def test_events_come_oldest_first_and_minus_one_is_nothing() -> None:
     assert (told[2].type, told[2].step, told[2].metrics) == ("metrics", 1, {"train_loss": 2.5})
 
 
+async def test_a_long_story_is_not_read_again_from_its_beginning() -> None:
+    io = Resource()
+    job = await jobs.create(io, job_order())
+    story = [{"id": f"e{n}", "created_at": n, "message": "."} for n in range(450)]
+
+    def page(sent: Sent) -> dict[str, object]:
+        newest = list(reversed(story))
+        after = sent.query.get("after")
+        start = 1 + [e["id"] for e in newest].index(after) if after else 0
+        part = newest[start : start + 100]
+        return {"data": part, "has_more": start + 100 < len(newest)}
+
+    io.on("fine_tuning.events", page)
+
+    async def look(status: str = "running") -> tuple[list[str], int]:
+        before = len(io.asked("fine_tuning.events"))
+        now = job.model_copy(update={"done": status == "succeeded"})
+        told = [e.key for e in await collect(runs.progress(io, now))]
+        return told, len(io.asked("fine_tuning.events")) - before
+
+    def known() -> list[str]:
+        return [f"e{n}" for n in range(len(story))]
+
+    assert await look() == (known(), 5)
+    story += [{"id": f"e{n}", "created_at": n, "message": "."} for n in range(450, 470)]
+    assert await look() == (known(), 2)
+    assert await look() == (known(), 1)
+    assert await look("succeeded") == (known(), 5)
+
+
 @pytest.mark.parametrize(
     ("said", "ours"),
     [
