@@ -252,6 +252,7 @@ _FAMILIES: tuple[tuple[re.Pattern[str], Template | None], ...] = tuple(
         (r"phi-?4-?mini", PHI4_MINI),
         (r"phi-?4\b", PHI4),
         (r"smollm2", SMOLLM2),
+        (r"^tiny$", PHI3),
         (r"qwen|ministral|mistral|llama-?3|gpt-?oss", CHATML),
     )
 )

@@ -243,6 +243,7 @@ def test_text_parts_are_one_text() -> None:
         ("smollm2-135m", "smollm2"),
         ("phi3-medium", "phi3-medium"),
         ("gpt-oss-20b", "chatml"),
+        ("tiny", "phi3"),
     ],
 )
 def test_a_models_template(model: str, name: str) -> None:
