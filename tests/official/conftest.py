@@ -17,6 +17,14 @@ import pytest
 PASSED_ON = ("PATH", "HOME", "LANG", "SYSTEMROOT", "TMPDIR")
 
 
+SIGNED_IN = {
+    "AZURE_TENANT_ID": "72f988bf-86f1-41af-91ab-2d7cd011db47",
+    "AZURE_CLIENT_ID": "an-application",
+    "AZURE_CLIENT_SECRET": "a-secret",
+}
+"""What ``DefaultAzureCredential`` finds in the environment."""
+
+
 def own_environment() -> dict[str, str]:
     """What a child needs to run at all, and nothing else."""
     here = os.environ  # noqa: TID251 - a child's environment is made from this process's
@@ -60,7 +68,7 @@ class Served:
         path = Path(__file__).parent / "scripts" / script
         done = subprocess.run(
             [sys.executable, "-W", "ignore", str(path), *args],
-            env=self.environment,
+            env=self.environment | SIGNED_IN,
             cwd=self.folder,
             capture_output=True,
             text=True,

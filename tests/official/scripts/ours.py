@@ -48,6 +48,8 @@ def road(client: maas.Client, model: str, path: str) -> None:
     assert result.job.fine_tuned_model in [m.id for m in client.models.list()]
     client.deployments.delete("ours")
     assert not list(client.deployments.list())
+    client.jobs.delete(result.job)
+    client.datasets.delete(result.dataset)
 
 
 async def awaited(path: str) -> None:
@@ -58,6 +60,8 @@ async def awaited(path: str) -> None:
         job = await client.jobs.create(model="Qwen-32B", training_data=path)
         assert (await client.jobs.wait(job)).succeeded
         assert [e.type async for e in client.jobs.events(job)][-1] == "status"
+        # The key opens the resource; ARM is opened by the default chain, here the environment's.
+        assert not [d async for d in client.deployments.list()]
 
 
 with workspace() as client:
