@@ -7,24 +7,16 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from maas_client.errors import (
-    ConflictError,
-    NotFoundError,
-    ServiceError,
-    StatusError,
-)
-from maas_client.flows import _pages
+from maas_client.errors import NotFoundError, ServiceError
+from maas_client.flows import _pages, _ready
 from maas_client.flows._io import IO
-from maas_client.flows._pace import passing, pauses, settle
+from maas_client.flows._pace import settle
 from maas_client.flows.azureml import models
 from maas_client.flows.azureml.workspace import workspace
 from maas_client.types import Deployment, Keys
 from maas_client.wire import azureml as ops
 from maas_client.wire import chat
 from maas_client.wire.azureml_models import Endpoint
-
-READY_S = 1800.0
-"""How long a deployment that ARM calls Succeeded may still not answer (reliability.md R13)."""
 
 
 async def create(io: IO, name: str, model: str) -> Deployment:
@@ -47,13 +39,8 @@ async def create(io: IO, name: str, model: str) -> Deployment:
         answer = await io.send(ops.ENDPOINT_CREATE, body, endpoint=name)
         await settle(io, answer, what="deployments.create")
     elif there.properties.model_settings.get("modelId") != wanted:
-        raise ConflictError(
-            f"deployment {name!r} exists and holds another model",
-            operation="deployments.create",
-            hint=f"Choose another name, or delete it first: maas-client deployments delete {name}",
-        )
-    await _provisioned(io, name)
-    await _answers(io, name)
+        raise _ready.taken(name)
+    await _settled(io, name)
     return (await get(io, name)).model_copy(update={"ready": True})
 
 
@@ -67,36 +54,20 @@ async def _model_id(io: IO, model: str) -> str:
     return (await models.get(io, model)).id
 
 
-async def _provisioned(io: IO, name: str) -> None:
-    for pause in pauses(io):
-        value = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value
-        state = (value.properties.provisioning_state or "").lower()
-        if state == "succeeded":
-            return
-        if state in ("failed", "canceled"):
-            raise ServiceError(
-                f"deployment {name!r} ended as {value.properties.provisioning_state}",
-                code=value.properties.endpoint_state,
-                operation="deployments.create",
-                hint=f"Delete it and try again: maas-client deployments delete {name}",
-            )
-        await io.sleep(pause)
+async def _settled(io: IO, name: str) -> None:
+    """Wait until ARM has made it, and then until it has answered with a token."""
 
+    async def look() -> tuple[str, str | None]:
+        held = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value.properties
+        return held.provisioning_state or "Unknown", held.endpoint_state
 
-async def _answers(io: IO, name: str) -> None:
-    """Ask for one token until an answer comes: Succeeded does not mean ready."""
-    end = io.elapsed() + READY_S
-    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
-    for pause in pauses(io):
+    async def ask() -> None:
         url, key = await address(io, name)
-        try:
-            await io.send(chat.CHAT_COMPLETE, body, at=url, key=key, deadline_s=300)
-        except StatusError as not_yet:
-            if io.elapsed() > end or not (passing(not_yet) or not_yet.status in (404, 408, 424)):
-                raise
-            await io.sleep(pause)
-        else:
-            return
+        body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+        await io.send(chat.CHAT_COMPLETE, body, at=url, key=key, deadline_s=300)
+
+    await _ready.until_made(io, name, look)
+    await _ready.until_it_answers(io, ask)
 
 
 async def address(io: IO, name: str, *, renew: bool = False) -> tuple[str, str]:

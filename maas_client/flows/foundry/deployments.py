@@ -10,23 +10,18 @@ from pydantic import SecretStr
 from maas_client import catalog
 from maas_client.errors import (
     ConfigError,
-    ConflictError,
     NotFoundError,
-    ServiceError,
     StatusError,
     UnsupportedError,
 )
-from maas_client.flows import _pages, names
+from maas_client.flows import _pages, _ready, names
 from maas_client.flows._io import IO
-from maas_client.flows._pace import passing, pauses, settle
+from maas_client.flows._pace import settle
 from maas_client.flows.foundry.models import base_of
 from maas_client.types import Deployment, Keys
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
 from maas_client.wire.op import Plane
-
-READY_S = 1800.0
-"""How long a deployment that ARM calls Succeeded may still not answer: minutes are documented."""
 
 _NOT_YET = ("deploymentnotready", "deploymentnotfound", "failed to load lora")
 
@@ -54,13 +49,8 @@ async def create(io: IO, name: str, model: str) -> Deployment:
         await settle(io, answer, what="deployments.create")
     else:
         if there.properties.model.name != model:
-            raise ConflictError(
-                f"deployment {name!r} exists and holds another model",
-                operation="deployments.create",
-                hint=f"Choose another name, or delete it first: maas-client deployments delete {name}",
-            )
-    await _provisioned(io, name)
-    await _answers(io, name)
+            raise _ready.taken(name)
+    await _settled(io, name)
     return (await get(io, name)).model_copy(update={"ready": True})
 
 
@@ -89,41 +79,24 @@ def _body(io: IO, model: str) -> dict[str, Any]:
     }
 
 
-async def _provisioned(io: IO, name: str) -> None:
-    for pause in pauses(io):
-        value = (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value
-        state = (value.properties.provisioning_state or "").lower()
-        if state == "succeeded":
-            return
-        if state in ("failed", "canceled", "disabled"):
-            raise ServiceError(
-                f"deployment {name!r} ended as {value.properties.provisioning_state}",
-                operation="deployments.create",
-                hint=f"Delete it and try again: maas-client deployments delete {name}",
-            )
-        await io.sleep(pause)
+async def _settled(io: IO, name: str) -> None:
+    """Wait until ARM has made it, and then until it has answered with a token: minutes lie between."""
 
+    async def look() -> tuple[str, str | None]:
+        held = (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value.properties
+        return held.provisioning_state or "Unknown", None
 
-async def _answers(io: IO, name: str) -> None:
-    """Ask for one token until an answer comes: Succeeded does not mean ready."""
-    end = io.elapsed() + READY_S
-    body = {"model": name, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
-    for pause in pauses(io):
-        try:
-            await io.send(ops.CHAT, body, deadline_s=300)
-        except StatusError as not_yet:
-            if io.elapsed() > end or not _comes(not_yet):
-                raise
-            await io.sleep(pause)
-        else:
-            return
+    async def ask() -> None:
+        body = {"model": name, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+        await io.send(ops.CHAT, body, deadline_s=300)
+
+    await _ready.until_made(io, name, look)
+    await _ready.until_it_answers(io, ask, _comes)
 
 
 def _comes(error: StatusError) -> bool:
     said = f"{error.code} {error.message}".lower()
-    return (
-        passing(error) or error.status in (404, 408, 424) or any(word in said for word in _NOT_YET)
-    )
+    return any(word in said for word in _NOT_YET)
 
 
 async def get(io: IO, deployment: str) -> Deployment:

@@ -1,0 +1,77 @@
+"""From a deployment that was asked for to one that answers: what both dialects have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from maas_client.errors import (
+    ConflictError,
+    MaasError,
+    ServiceError,
+    StatusError,
+    TransportError,
+)
+from maas_client.flows._io import IO, Step
+from maas_client.flows._pace import passing, pauses
+
+READY_S = 1800.0
+"""How long a deployment may take to be made, and then again to answer (reliability.md R13)."""
+
+
+def taken(name: str) -> ConflictError:
+    """Return the error for a name that holds another model."""
+    return ConflictError(
+        f"deployment {name!r} exists and holds another model",
+        operation="deployments.create",
+        hint=f"Choose another name, or delete it first: maas-client deployments delete {name}",
+    )
+
+
+async def until_made(io: IO, name: str, look: Callable[[], Step[tuple[str, str | None]]]) -> None:
+    """Wait until ARM calls the deployment Succeeded. ``look`` gives its word and a code.
+
+    Raises ``ServiceError`` when it ended otherwise, or has not ended after ``READY_S``.
+    """
+    end = io.elapsed() + READY_S
+    for pause in pauses(io):
+        state, code = await look()
+        if state.lower() == "succeeded":
+            return
+        late = io.elapsed() > end
+        if late or state.lower() in ("failed", "canceled", "disabled"):
+            raise ServiceError(
+                f"deployment {name!r} {'is still' if late else 'ended as'} {state}",
+                code=code,
+                operation="deployments.create",
+                hint=f"Delete it and try again: maas-client deployments delete {name}",
+            )
+        await io.sleep(pause)
+
+
+async def until_it_answers(
+    io: IO, ask: Callable[[], Step[Any]], comes: Callable[[StatusError], bool] = lambda error: False
+) -> None:
+    """Ask until an answer comes: Succeeded does not mean ready.
+
+    What looks like an outage, or like a route that is not there yet, is waited for up to ``READY_S``;
+    ``comes`` names what else is.
+    """
+    end = io.elapsed() + READY_S
+    for pause in pauses(io):
+        try:
+            await ask()
+        except MaasError as not_yet:
+            if io.elapsed() > end or not _waits(io, not_yet, comes):
+                raise
+            await io.sleep(pause)
+        else:
+            return
+
+
+def _waits(io: IO, error: MaasError, comes: Callable[[StatusError], bool]) -> bool:
+    if isinstance(error, TransportError):
+        return not io.scope.local  # on this machine nobody will come back by himself
+    if not isinstance(error, StatusError):
+        return False
+    return passing(error) or error.status in (404, 408, 424) or comes(error)
