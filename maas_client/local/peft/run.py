@@ -301,7 +301,8 @@ def _told(error: BaseException) -> str | None:
     """Return a sentence for the failures a user can do something about, or None."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "The disk is full: free some space, or give another --state-dir."
-    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+    short = ("out of memory", "not enough memory", "can't allocate", "cannot allocate")
+    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in short):
         return (
             "Memory ran out. Give a smaller batch_size or max_seq_length, "
             "gradient_checkpointing=true, or method QLoRA."

@@ -321,6 +321,17 @@ def test_activations_are_forgotten_when_memory_is_tight(
     assert of("done", events)
 
 
+def test_a_fault_of_ours_is_not_called_a_lack_of_memory(
+    base: Base, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("unsupported memory format option")
+
+    monkeypatch.setattr(running, "train", broken)
+    with pytest.raises(RuntimeError, match="memory format"):
+        run(spec(base, data, tmp_path / "out", {}), lambda _: None, lambda: False)
+
+
 def test_memory_that_runs_out_is_told(
     base: Base, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
