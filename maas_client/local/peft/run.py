@@ -60,6 +60,7 @@ def _run(job: Job, emit: Emit, cancelled: Cancelled) -> None:
     for step in steps:
         if not step.is_sound:
             raise _diverged(step)
+        job.seen_tokens += step.tokens
         if step.step % job.recipe.log_steps == 0 or step.step == job.run.total:
             emit(_step_event(job, step, time.monotonic() - begun))
         stop = _after(job, step, progress, emit)
@@ -75,7 +76,7 @@ def _run(job: Job, emit: Emit, cancelled: Cancelled) -> None:
 
 def _begin(job: Job, emit: Emit) -> Validation:
     """Resume or measure the base model; tell what is about to run."""
-    for folder in (job.out, job.checkpoints, job.adapters):
+    for folder in () if job.engine.rank else (job.out, job.checkpoints, job.adapters):
         durable.sweep(folder)
     notes = checkpoints.resume(
         job.checkpoints, job.learner, job.run, job.mark, job.engine.optimizer
@@ -148,7 +149,6 @@ def _steps(job: Job) -> Any:
 
 
 def _step_event(job: Job, step: Step, seconds: float) -> dict[str, Any]:
-    job.seen_tokens += step.tokens
     return {
         "event": "step",
         "step": step.step,

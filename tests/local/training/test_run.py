@@ -224,6 +224,15 @@ def test_a_process_killed_for_real_ends_in_the_same_bytes(
     assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole")
 
 
+def test_the_rate_counts_every_step(base: Base, data: Data, tmp_path: Path) -> None:
+    recipe = {"logging_steps": 2, "epochs": 2}
+    events = of("step", go(spec(base, data, tmp_path / "out", recipe)))
+    every = of("step", go(spec(base, data, tmp_path / "every", {"epochs": 2})))
+    assert [event["step"] for event in events] == [2, 4, 6]
+    assert events[-1]["train_loss"] == every[-1]["train_loss"]
+    assert events[-1]["tokens_per_s"] > every[-1]["tokens_per_s"] / 5
+
+
 def test_a_cancelled_job_stops_at_once(base: Base, data: Data, tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     asked = spec(base, data, tmp_path / "out", {"epochs": 5})
