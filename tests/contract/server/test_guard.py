@@ -175,7 +175,7 @@ def test_nowhere_and_wrong_methods(azure: Azure):
 
 
 def test_what_is_not_done_says_so(azure: Azure):
-    answer = azure.arm("PUT", "/models/m/versions/1", json={"properties": {}})
+    answer = azure.http.post("/openai/v1/fine_tuning/jobs/j/checkpoints/c/copy", json={})
     assert (answer.status_code, answer.json()["error"]["code"]) == (501, "NotImplemented")
 
 
