@@ -87,47 +87,44 @@ def _size(spec: JobSpec) -> str:
     return size
 
 
+_FOUR_BITS = {
+    "load_in_4bit": True,
+    "bnb_4bit_quant_type": "nf4",
+    "bnb_4bit_compute_dtype": "bfloat16",
+    "bnb_4bit_use_double_quant": True,
+}
+
+
 def _training(spec: JobSpec, method: str) -> dict[str, Any]:
+    """Return the sections of the ConfigMap; KAITO refuses others, and four bits without QLoRA."""
+    if spec.hyperparameters.max_seq_length is not None:
+        raise UnsupportedError(
+            "KAITO takes no max_seq_length", hint="Leave it out, or use cluster or olive."
+        )
     rank, _, dropout = spec.lora
-    sections: dict[str, Any] = {
-        "ModelConfig": {
-            "torch_dtype": "bfloat16",
-            "local_files_only": True,
-            "device_map": "auto",
-        }
-    }
-    if method == "QLoRA":
-        sections["QuantizationConfig"] = {
-            "load_in_4bit": True,
-            "bnb_4bit_quant_type": "nf4",
-            "bnb_4bit_compute_dtype": "bfloat16",
-            "bnb_4bit_use_double_quant": True,
-        }
-    sections["LoraConfig"] = {
+    model = {"torch_dtype": "bfloat16", "local_files_only": True, "device_map": "auto"}
+    adapter = {
         "r": rank,
         "lora_alpha": spec.whole_alpha("KAITO"),
         "lora_dropout": dropout,
         "target_modules": spec.targets,
     }
-    sections["TrainingArguments"] = {
+    arguments = {
         "output_dir": "/mnt/results",
         "save_strategy": "epoch",
         "ddp_find_unused_parameters": False,
         **spec.arguments(),
         **spec.hyperparameters.extra,
     }
-    if spec.hyperparameters.max_seq_length is not None:
-        raise UnsupportedError(
-            "KAITO takes no max_seq_length", hint="Leave it out, or use cluster or olive."
-        )
-    sections["DataCollator"] = {"mlm": False}
-    sections["DatasetConfig"] = {
-        "dataset_extension": "json",
-        "messages_column": "messages",
-        "shuffle_dataset": True,
-        "train_test_split": 1,
+    data = {"dataset_extension": "json", "messages_column": "messages", "shuffle_dataset": True}
+    return {
+        "ModelConfig": model,
+        **({"QuantizationConfig": _FOUR_BITS} if method == "QLoRA" else {}),
+        "LoraConfig": adapter,
+        "TrainingArguments": arguments,
+        "DataCollator": {"mlm": False},
+        "DatasetConfig": {**data, "train_test_split": 1},
     }
-    return sections
 
 
 def _input(places: Places) -> dict[str, Any]:

@@ -72,10 +72,9 @@ class TextStream:
         if self.stopped:
             return end
         for mark in (*self._stop, *self._hold):
-            for size in range(min(len(mark) - 1, end), 0, -1):
-                if self.text.endswith(mark[:size], 0, len(self.text)):
-                    end = min(end, len(self.text) - size)
-                    break
+            sizes = range(min(len(mark) - 1, len(self.text)), 0, -1)
+            begun = next((n for n in sizes if self.text.endswith(mark[:n])), 0)
+            end = min(end, len(self.text) - begun)
         return end
 
     def _send(self, end: int) -> str:

@@ -91,14 +91,7 @@ def build(
     """Return the network, ready to answer, and its linear layers by name."""
     from transformers import AutoModelForCausalLM
 
-    weights = Weights(folder)
-    tied = bool(config.tie_word_embeddings)
-
-    def reader(name: str) -> Callable[[], torch.Tensor]:
-        if name == "lm_head.weight" and (tied or name not in weights):
-            name = "model.embed_tokens.weight"
-        return lambda: weights.read(name).to(device=device, dtype=dtype)
-
+    read = _Reader(folder, config, dtype, device)
     with torch.device("meta"):
         net = AutoModelForCausalLM.from_config(
             config, attn_implementation=_ATTENTION, dtype=dtype, trust_remote_code=False
@@ -106,19 +99,34 @@ def build(
     linears = {}
     for name, module in list(net.named_modules()):
         if isinstance(module, nn.Linear):
-            bias = None if module.bias is None else reader(f"{name}.bias")()
-            linears[name] = AdaptedLinear(reader(f"{name}.weight"), bias, rows)
+            bias = None if module.bias is None else read.later(f"{name}.bias")()
+            linears[name] = AdaptedLinear(read.later(f"{name}.weight"), bias, rows)
             _check_shape(folder, name, linears[name].shape, module.weight.shape)
             net.set_submodule(name, linears[name])
     for name, empty in list(net.named_parameters()):
         owner, _, leaf = name.rpartition(".")
-        value = reader(name)().clone()
+        value = read.later(name)().clone()
         _check_shape(folder, name, value.shape, empty.shape)
         setattr(net.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
     rotary = net.model.rotary_emb
     with torch.device(device):
         net.model.rotary_emb = type(rotary)(config=config)
     return net, linears
+
+
+class _Reader:
+    """Weights in the format and on the device they are held in; a tied head is the embedding."""
+
+    def __init__(self, folder: Path, config: Any, dtype: torch.dtype, device: str) -> None:
+        self._weights = Weights(folder)
+        self._tied = bool(config.tie_word_embeddings)
+        self._dtype, self._device = dtype, device
+
+    def later(self, name: str) -> Callable[[], torch.Tensor]:
+        """Return what reads one tensor when it is called."""
+        if name == "lm_head.weight" and (self._tied or name not in self._weights):
+            name = "model.embed_tokens.weight"
+        return lambda: self._weights.read(name).to(device=self._device, dtype=self._dtype)
 
 
 def _check_shape(folder: Path, name: str, held: tuple[int, ...], wanted: tuple[int, ...]) -> None:

@@ -40,9 +40,8 @@ def questions() -> list[str]:
 
 @pytest.mark.slow
 def test_eight_answers_together_are_transformers_one_by_one(smollm2: Bench) -> None:
-    torch.set_num_threads(2)
     host = smollm2.host()
-    chats = [smollm2.chat(text, max_tokens=32) for text in questions()]
+    chats = [smollm2.chat(text, max_tokens=20) for text in questions()]
     for chat in chats:
         host.ask(chat)
     got = drain(host)

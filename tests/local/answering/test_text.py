@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from maas_client.local.generate.text import TextStream
@@ -73,6 +73,8 @@ def test_the_stop_string_that_comes_first_counts() -> None:
     st.text(alphabet="abE", max_size=30),
     st.lists(st.text(alphabet="abE", min_size=1, max_size=4), max_size=3),
 )
+@settings(max_examples=1000, deadline=None)
+@example("EEE", ["Ea", "EEE"])
 def test_any_stop_strings_cut_where_a_search_would(text: str, stops: list[str]) -> None:
     out = stream(*stops)
     sent = "".join(feed(out, text.encode())) + out.finish()
