@@ -16,6 +16,7 @@ from maas_client.errors import ConfigError, UnsupportedError
 
 _MODELS = ("adapter", "merged", "onnx")
 _JOBS = ("azureml", "kaito", "cluster", "olive", "aitoolkit")
+_ALIASES = ("accelerate", "torchrun", "vllm", "ai-toolkit")
 _PLACES = (
     ("--input-url", "URL", "kaito: a public address of the data"),
     ("--input-pvc", "NAME", "kaito: a volume claim that holds the data"),
@@ -34,10 +35,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="a model or its folder (adapter, merged, onnx); a job, or a data file with --model "
         "(the others)",
     )
-    parser.add_argument("--to", required=True, choices=(*_MODELS, *_JOBS), metavar="FORM",
+    parser.add_argument("--to", required=True, choices=(*_MODELS, *_JOBS, *_ALIASES), metavar="FORM",
                         help=f"a model to {', '.join(_MODELS)}; a job to {', '.join(_JOBS)}")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FOLDER",
-                        help="a folder that does not exist (default: NAME-FORM)")  # fmt: skip
+                        help="a folder that does not exist (default: stdout where one file "
+                        "says it all, else NAME-FORM)")  # fmt: skip
     models = parser.add_argument_group("models")
     models.add_argument("--base", type=Path, metavar="FOLDER", help="where the base lies")
     models.add_argument(
@@ -87,17 +89,20 @@ def _model(args: argparse.Namespace) -> int:
 
 
 def _job(args: argparse.Namespace) -> int:
+    from maas_client.platforms.forms import MAIN
+
     files = _from_file(args) if Path(args.target).is_file() else _from_job(args)
-    if args.out is None and len(files) == 1 and not args.json:
-        print(next(iter(files.values())), end="")
-        return 0
-    stem = Path(args.target).stem.rsplit("/", 1)[-1]
-    folder = write(args.out or Path(f"{stem}-{args.to}"), files)
+    main = MAIN.get(args.to)
+    folder = None
+    if args.out or not (main or args.json):
+        folder = write(args.out or Path(f"{Path(args.target).stem}-{args.to}"), files)
     if args.json:
-        print_json({"folder": str(folder), "form": args.to, "files": sorted(files)})
-        return 0
-    for name in sorted(files):
-        print(folder / name)
+        told = str(folder) if folder else None
+        print_json({"form": args.to, "folder": told, "files": dict(files)})
+    elif folder:
+        print("\n".join(str(folder / name) for name in sorted(files)))
+    else:
+        print(files[str(main)], end="")
     return 0
 
 

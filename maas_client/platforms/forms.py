@@ -21,12 +21,24 @@ FORMS: Mapping[str, Callable[[JobSpec, Places], Files]] = {
 }
 
 
+ALIASES = {
+    "accelerate": "cluster",
+    "torchrun": "cluster",
+    "vllm": "cluster",
+    "ai-toolkit": "aitoolkit",
+}
+"""Other names under which people look for a platform."""
+MAIN = {"azureml": "job.yaml", "kaito": "workspace.yaml", "olive": "olive.json"}
+"""The one file that matters, where there is one."""
+
+
 def export(spec: JobSpec, form: str, places: Places | None = None) -> Files:
     """Return the files that run ``spec`` on a platform.
 
     Raises ``ConfigError`` for a platform nobody knows, or a place that is missing, and
     ``UnsupportedError`` for what the platform cannot take.
     """
+    form = ALIASES.get(form, form)
     if form not in FORMS:
         raise ConfigError(f"no platform is called {form!r}", hint=f"It is {', '.join(FORMS)}.")
     places = places or Places()

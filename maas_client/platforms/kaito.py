@@ -52,7 +52,7 @@ def files(spec: JobSpec, places: Places) -> dict[str, str]:
             "method": method.lower(),
             "config": config["metadata"]["name"],  # type: ignore[index]  # the dict above
             "input": _input(places),
-            "output": _output(places),
+            "output": _output(name, places),
         },
     }
     return {
@@ -142,21 +142,21 @@ def _input(places: Places) -> dict[str, Any]:
     return found[0]
 
 
-def _output(places: Places) -> dict[str, Any]:
+def _output(name: str, places: Places) -> dict[str, Any]:
     image, claim = places.output_image, _claim(places.output_pvc)
     if bool(image) == bool(claim):
         raise ConfigError(
             "KAITO writes the adapter to exactly one place",
-            hint="Give --output-image (with --push-secret) or --output-pvc.",
+            hint="Give one of --output-image and --output-pvc.",
         )
     if claim:
         return claim
-    if not places.push_secret:
-        raise ConfigError(
-            "KAITO pushes an image only with a secret of the registry",
-            hint="Name the Kubernetes secret: --push-secret NAME",
-        )
-    return {"image": _image(str(image)), "imagePushSecret": places.push_secret}
+    return {"image": _image(str(image)), "imagePushSecret": _secret(name, places)}
+
+
+def _secret(name: str, places: Places) -> str:
+    """KAITO pushes an image only with a secret of the registry; the README says how to make it."""
+    return places.push_secret or f"{name}-push"[:63]
 
 
 def _claim(name: str | None) -> dict[str, Any] | None:
@@ -193,10 +193,15 @@ def _is_public(host: str) -> bool:
 
 
 def _readme(name: str, model: str, places: Places) -> str:
+    secret = ""
     if places.output_image:
         fetch = (
             f"docker create --name adapter {places.output_image} x\n"
             "docker cp adapter:/data ./adapter && docker rm adapter"
+        )
+        secret = (
+            f"kubectl create secret docker-registry {_secret(name, places)} \\\n"
+            "    --docker-server=REGISTRY --docker-username=USER --docker-password=PASSWORD\n"
         )
     else:
         fetch = f"kubectl cp POD-THAT-MOUNTS-{places.output_pvc}:/mnt/results ./adapter"
@@ -205,7 +210,7 @@ def _readme(name: str, model: str, places: Places) -> str:
 The file in `messages` form (JSON Lines) must be the only data file at the place it is read from.
 
 ```sh
-kubectl apply -f workspace.yaml          # on nodes of your own: first take instanceType out
+{secret}kubectl apply -f workspace.yaml          # on nodes of your own: first take instanceType out
 kubectl get workspace {name} -w          # until WorkspaceSucceeded
 ```
 

@@ -70,9 +70,13 @@ def test_a_file_is_exported_from_the_command_line(
     asked = ["export", "train.jsonl", "--model", "phi-4-mini", "--epochs", "2"]
     assert main([*asked, "--to", "azureml"]) == 0
     assert pyyaml.safe_load(capsys.readouterr().out)["hyperparameters"] == {"num_train_epochs": "2"}
-    assert main([*asked, "--to", "cluster", "--out", "go", "--json"]) == 0
+    assert main([*asked, "--to", "accelerate", "--out", "go", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert sorted(said["files"]) == sorted(path.name for path in Path("go").iterdir())
+    assert main([*asked, "--to", "kaito", "--input-pvc", "a", "--output-pvc", "b"]) == 0
+    assert len(list(pyyaml.safe_load_all(capsys.readouterr().out))) == 2
+    assert main([*asked, "--to", "cluster", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["folder"] is None
     assert Path("go/train.sh").stat().st_mode & 0o111
     assert main([*asked, "--to", "cluster", "--out", "go"]) == 1
     assert "exists" in capsys.readouterr().err

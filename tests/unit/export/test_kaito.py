@@ -85,7 +85,6 @@ def test_the_ways_in_and_out(job: Make) -> None:
         (Places(input_url="https://x.com/a", input_pvc="b", output_pvc="c"), "exactly one place"),
         (Places(input_pvc="a"), "writes the adapter to exactly one"),
         (Places(input_pvc="a", output_pvc="b", output_image="x.io/y"), "exactly one"),
-        (Places(input_pvc="a", output_image="x.io/y"), "secret"),
         (Places(input_url="http://localhost/a", output_pvc="b"), "does not fetch"),
         (Places(input_url="http://10.0.0.1/a", output_pvc="b"), "does not fetch"),
         (Places(input_url="http://169.254.169.254/a", output_pvc="b"), "does not fetch"),
@@ -118,6 +117,14 @@ def test_what_kaito_cannot_take_is_refused(job: Make, changes: dict[str, Any], w
 def test_a_model_without_a_preset_is_refused(job: Make) -> None:
     with pytest.raises(MaasError, match="no tuning preset"):
         export(job("Phi-3-small-8k-instruct"), "kaito", URL)
+
+
+def test_without_a_secret_the_readme_says_how_to_make_one(job: Make) -> None:
+    places = Places(input_pvc="data", output_image="registry.azurecr.io/tickets:v1")
+    assert broken_rules(*read(job(), places)) == []
+    files = export(job(), "kaito", places)
+    assert "imagePushSecret: tickets-v2-push" in files["workspace.yaml"]
+    assert "kubectl create secret docker-registry tickets-v2-push" in files["README.md"]
 
 
 def test_whole_numbers_are_written_whole(job: Make) -> None:
