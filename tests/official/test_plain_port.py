@@ -1,0 +1,80 @@
+"""Official clients that take a key or a SAS need neither proxy nor certificate: the plain port will do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import openai
+import pytest
+
+from maas_client import Client
+from tests.official.conftest import Served, rows
+
+
+@pytest.fixture(scope="module")
+def endpoint(served: Served, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Address and key of a serverless endpoint that our own client made."""
+    data = tmp_path_factory.mktemp("plain") / "train.jsonl"
+    data.write_bytes(rows())
+    with Client.local(url=served.url) as client:
+        made = client.fine_tune(data, model="Phi-3-mini-4k-instruct", deploy="plain").deployment
+        assert made is not None
+        assert made.url is not None
+        return made.url, client.deployments.keys("plain").secondary.get_secret_value()
+
+
+def test_azure_ai_inference(endpoint: tuple[str, str]) -> None:
+    from azure.ai.inference import ChatCompletionsClient
+    from azure.core.credentials import AzureKeyCredential
+
+    url, key = endpoint
+    asked = [{"role": "user", "content": "what is 3 plus 3?"}]
+    with ChatCompletionsClient(url, AzureKeyCredential(key)) as client:
+        assert "6" in client.complete({"messages": asked}).choices[0].message.content
+        pieces = client.complete({"messages": asked, "stream": True})
+        assert "6" in "".join(p.choices[0].delta.content or "" for p in pieces if p.choices)
+        assert client.get_model_info().model_type == "chat-completion"
+
+
+async def test_azure_ai_inference_awaited(endpoint: tuple[str, str]) -> None:
+    from azure.ai.inference.aio import ChatCompletionsClient
+    from azure.core.credentials import AzureKeyCredential
+    from azure.core.pipeline.transport import AsyncioRequestsTransport
+
+    url, key = endpoint
+    wire = AsyncioRequestsTransport()  # its other one needs aiohttp
+    asked = [{"role": "user", "content": "what is 3 plus 3?"}]
+    async with ChatCompletionsClient(url, AzureKeyCredential(key), transport=wire) as client:
+        reply = await client.complete({"messages": asked})
+        assert "6" in reply.choices[0].message.content
+        pieces = await client.complete({"messages": asked, "stream": True})
+        assert "6" in "".join([p.choices[0].delta.content or "" async for p in pieces if p.choices])
+
+
+def test_openai_on_an_endpoint(endpoint: tuple[str, str]) -> None:
+    url, key = endpoint
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=key) as client:
+        (model,) = client.models.list()
+        asked = [{"role": "user", "content": "what is 3 plus 3?"}]
+        reply = client.chat.completions.create(model=model.id, messages=asked)
+        assert "6" in (reply.choices[0].message.content or "")
+
+
+def test_azure_storage_blob(served: Served, tmp_path: Path) -> None:
+    import httpx
+    from azure.storage.blob import BlobClient
+
+    ws = (
+        "/subscriptions/s/resourceGroups/r/providers/Microsoft.MachineLearningServices/workspaces/w"
+    )
+    query = {"api-version": "2024-10-01-preview"}
+    auth = {"Authorization": "Bearer t"}
+    with httpx.Client(base_url=served.url, params=query, headers=auth, trust_env=False) as http:
+        store = http.get(f"{ws}/datastores/workspaceblobstore").json()["properties"]
+        secret = http.post(f"{ws}/datastores/workspaceblobstore/listSecrets", json={}).json()
+    account = f"{served.url}/{store['accountName']}"
+    with BlobClient(account, store["containerName"], "a/b", credential=secret["sasToken"]) as blob:
+        blob.upload_blob(rows())
+        assert blob.download_blob().readall() == rows()
+        blob.delete_blob()
+        assert not blob.exists()
