@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 import subprocess
 import sys
@@ -94,7 +93,6 @@ def _merged(trained: Trained, draft: Path, _: str, progress: Progress) -> dict[s
 def _onnx(trained: Trained, draft: Path, precision: str, progress: Progress) -> dict[str, Any]:
     from maas_client.local.export import checks
 
-    _refuse_lookalike(trained)
     with tempfile.TemporaryDirectory(prefix="maas-onnx-", dir=draft.parent) as room:
         merged = Path(room) / "merged"
         merged.mkdir()
@@ -112,24 +110,12 @@ _FILL: Mapping[str, Callable[[Trained, Path, str, Progress], dict[str, Any]]] = 
 }
 
 
-def _refuse_lookalike(trained: Trained) -> None:
-    """The builder takes every linear layer of ``vocab_size`` outputs for the head
-    (``Model.has_lm_head`` in onnxruntime-genai 0.18) and then writes a wrong model."""
-    config = json.loads((trained.base / "config.json").read_bytes())
-    if config.get("vocab_size") in (config.get("intermediate_size"), config.get("hidden_size")):
-        raise ConfigError(
-            f"{trained.base_name} has a layer as wide as its vocabulary, which "
-            "onnxruntime-genai's builder takes for the output",
-            hint="Use --to merged, or another base (smollm2-135m).",
-        )
-
-
 def _build(merged: Path, draft: Path, precision: str, cache: Path) -> None:
     """Run onnxruntime-genai's builder in a process of its own: it prints, and it keeps memory."""
     from maas_client.local.compute import environment
 
     command = [
-        sys.executable, "-P", "-m", "onnxruntime_genai.models.builder",
+        sys.executable, "-P", "-m", "maas_client.local.export.onnx_builder",
         "-i", str(merged), "-o", str(draft), "-p", precision, "-e", "cpu", "-c", str(cache),
     ]  # fmt: skip
     made = subprocess.run(command, env=environment(2), capture_output=True, text=True, check=False)
