@@ -113,8 +113,9 @@ class NearDuplicates:
                 twin = self._twin(self._uncommon(_cut(text, len(text) < LONG)))
             if twin and not self._exact.same_row(twin, numbers[at]):
                 found.append(_finding(numbers[at], twin))
-        for number, some in zip(numbers, fresh, strict=True):
-            self._lines.update(dict.fromkeys(some, number))
+        self._lines.update(
+            {key: number for number, some in zip(numbers, fresh, strict=True) for key in some}
+        )
         self._found += len(found)
         for other in self._training:
             found += other.leaks(numbers, bodies, keys, self._exact)
