@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import json
 import os
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -48,7 +49,12 @@ class Server:
             _settings(build(self.services, tables, self._rules())), self._ready
         )
         self._on_ready: Callable[[], None] = lambda: None
-        self._secure()
+        try:
+            self._secure()
+        except BaseException:
+            self.socket.close()
+            self.services.close()
+            raise
 
     def _secure(self) -> None:
         """Put TLS on the port and a proxy beside it, where asked for."""
@@ -58,7 +64,7 @@ class Server:
         self._authority = Authority(private_folder(self.config.state_dir))
         if self.config.tls:
             self._uvicorn.config.load()
-            self._uvicorn.config.ssl = self._authority.context("localhost", "127.0.0.1", "::1")
+            self._uvicorn.config.ssl = self._authority.context(*_names(self.config.host))
         if self.config.proxy:
             self._proxy = Proxy(listen("127.0.0.1", 0), self._authority, self._uvicorn.tunnel)
             self._uvicorn.proxy = self._proxy
@@ -144,6 +150,14 @@ class Server:
             told |= {"ca_file": self.ca_file} if self._authority else {}
             write_private(self.config.ready_file, json.dumps(told))
         self._on_ready()
+
+
+def _names(host: str) -> list[str]:
+    """Return the names that the certificate of the port is for: those under which it may be asked."""
+    wide = host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
+    own = socket.gethostname() if wide else host
+    fits = re.fullmatch(r"[A-Za-z0-9.:-]{1,253}", own) is not None
+    return list(dict.fromkeys(["localhost", "127.0.0.1", "::1", *([own] if fits else [])]))
 
 
 def _settings(app: ASGIApp) -> uvicorn.Config:

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from maas_client import Client
+from maas_client.errors import ConfigError
 from maas_client.local import serve
 from maas_client.local.embed import LocalServer
 from maas_client.local.tls import Authority
@@ -151,6 +152,14 @@ def test_the_authority_outlives_a_restart_and_keeps_its_key(tmp_path: Path) -> N
     first = Authority(tmp_path).path.read_bytes()
     assert Authority(tmp_path).path.read_bytes() == first
     assert stat.S_IMODE((tmp_path / "ca-key.pem").stat().st_mode) == 0o600
+
+
+def test_a_certificate_that_is_none_gives_the_state_directory_back(tmp_path: Path) -> None:
+    for name in ("ca.pem", "ca-key.pem"):
+        (tmp_path / name).write_text("rubbish")
+    for _ in range(2):  # the second time says the same: nothing was left locked
+        with pytest.raises(ConfigError, match="no certificate"):
+            serve(engine="instant", tls=True, state_dir=tmp_path).start()
 
 
 def test_a_login_gives_a_token_that_passes_a_server_with_a_key() -> None:
