@@ -38,7 +38,13 @@ _SHORT = re.compile(r"azureml:([^/:@]+)(?::([^/:@]+)|@latest)")
 
 def now() -> str:
     """Return the time in UTC as Azure writes it."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return stamp(datetime.now(UTC))
+
+
+def stamp(when: datetime) -> str:
+    """Return a moment in UTC as Azure writes it; later ones sort behind earlier ones."""
+    text = when.astimezone(UTC).isoformat(timespec="microseconds")
+    return text.replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,9 +213,11 @@ class Jobs:
         """Return which metrics a job has told of."""
         return self._store.read.point_names(own)
 
-    def series(self, own: str, name: str, *, after: int = -1, limit: int = -1) -> list[Point]:
-        """Return one metric's points behind step ``after``, by step."""
-        return self._store.read.series(own, name, after=after, limit=limit)
+    def series(
+        self, own: str, name: str, *, after: int = -1, since: str = "", limit: int = -1
+    ) -> list[Point]:
+        """Return one metric's points behind step ``after``, none older than ``since``, by step."""
+        return self._store.read.series(own, name, after=after, since=since, limit=limit)
 
     def events(self, own: str, after: int = 0) -> list[dict[str, Any]]:
         """Return a job's events by its own id."""

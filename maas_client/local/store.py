@@ -134,14 +134,18 @@ class Reader:
         """Return which metrics an owner has."""
         return [n for (n,) in self._ask("SELECT DISTINCT name FROM points WHERE owner=?", owner)]
 
-    def series(self, owner: str, name: str, *, after: int = -1, limit: int = -1) -> list[Point]:
-        """Return the points of one metric behind step ``after``, at most ``limit``, by step."""
+    def series(
+        self, owner: str, name: str, *, after: int = -1, since: str = "", limit: int = -1
+    ) -> list[Point]:
+        """Return the points of one metric behind step ``after`` and not told before ``since`` (ISO
+        time in UTC, as points have it), at most ``limit``, by step."""
         rows = self._ask(
-            "SELECT name, step, at, value FROM points WHERE owner=? AND name=? AND step>?"
+            "SELECT name, step, at, value FROM points WHERE owner=? AND name=? AND step>? AND at>=?"
             " ORDER BY step LIMIT ?",
             owner,
             name,
             after,
+            since,
             limit,
         )
         return [Point(*row) for row in rows]

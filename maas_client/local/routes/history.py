@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.app import Call, Handler
+from maas_client.local.assets import stamp
 from maas_client.local.refusal import not_found, user_error
 from maas_client.local.routes.jobs import document, ref
 from maas_client.local.service import Ref
@@ -174,7 +176,7 @@ def _definition(fact: Fact, name: str) -> dict[str, Any]:
 
 
 def metric_values(call: Call) -> dict[str, Any]:
-    """POST full: every point of one metric, a page at a time."""
+    """POST full: every point of one metric, or those since ``startTime``, a page at a time."""
     after = _after(call.json.get("continuationToken"))
     fact, name, points = _asked(call, after, _POINTS_PER_PAGE + 1)
     page = points[:_POINTS_PER_PAGE]
@@ -196,8 +198,25 @@ def _asked(call: Call, after: int, limit: int) -> tuple[Fact, str, list[Point]]:
     ours = next((k for k, v in NAMES.items() if v == name), name)
     if not isinstance(name, str) or ours not in call.services.jobs.metrics(fact.body["id"]):
         raise not_found(f"Metric {str(name)[:60]}")
-    points = call.services.jobs.series(fact.body["id"], str(ours), after=after, limit=limit)
+    points = call.services.jobs.series(
+        fact.body["id"],
+        str(ours),
+        after=after,
+        since=_since(call.json.get("startTime")),
+        limit=limit,
+    )
     return fact, name, points
+
+
+def _since(said: Any) -> str:
+    """Read ``startTime``: what is older was told before. In the form that points are kept in."""
+    if said is None:
+        return ""
+    try:
+        when = datetime.fromisoformat(str(said))
+    except ValueError:
+        raise user_error("startTime is not an ISO time.", target="startTime") from None
+    return stamp(when if when.tzinfo else when.replace(tzinfo=UTC))
 
 
 def _after(token: Any) -> int:

@@ -335,9 +335,17 @@ def test_many_points_come_in_pages(azure: Azure, server):
     assert [len(s) for s in steps] == [1000, 1000, 500]
     assert [step for page in steps for step in page] == list(range(2500))
     assert token is None
+    newer = [Point("grad_norm", 9000, "2026-01-02T00:00:00.500000Z", 1.0)]
+    server._server.services.jobs.record(own, newer, [])
+    for since in ("2026-01-02T00:00:00Z", "2026-01-02T01:00:00.5+01:00"):
+        body = {"metricName": "grad_norm", "startTime": since}
+        page = azure.metric("pages", "full", body).json()
+        assert [v["step"] for v in page["value"]] == [9000]
+    body = {"metricName": "grad_norm", "startTime": "yesterday"}
+    assert azure.metric("pages", "full", body).status_code == 400
     sample = [
         v["step"]
         for v in azure.metric("pages", "sample", {"metricName": "grad_norm"}).json()["value"]
     ]
     assert len(sample) <= 1000
-    assert sample[-1] == 2499
+    assert sample[-1] == 9000
