@@ -98,6 +98,10 @@ def _over(fact: Fact) -> bool:
     return ends is not None and ends < time.time()
 
 
+def _late(upload: Fact) -> bool:
+    return bool(upload.body["created"] + UPLOAD_S < time.time())
+
+
 def _problem(path: Path) -> str | None:
     """Return why the bytes are no JSON Lines, in the words the service has for it; None if they are.
 
@@ -122,7 +126,10 @@ class Uploads:
         self._training = training
 
     def begin(self, filename: str, size: int) -> Fact:
-        """Begin an upload of ``size`` bytes."""
+        """Begin an upload of ``size`` bytes; those that were left behind end now, at the latest."""
+        for old in self._store.read.in_states("upload", ("pending",)):
+            if _late(old):
+                self._end(old, "expired")
         if not 0 < size <= UPLOAD_BYTES:
             raise wrong(f"bytes must be from 1 to {UPLOAD_BYTES}.", param="bytes")
         key = f"upload_{new_id()}"
@@ -152,7 +159,7 @@ class Uploads:
 
     def _open(self, key: str) -> Fact:
         found = self.get(key)
-        if found.state == "pending" and found.body["created"] + UPLOAD_S < time.time():
+        if found.state == "pending" and _late(found):
             self._end(found, "expired")
             found = self.get(key)
         if found.state != "pending":
