@@ -42,11 +42,7 @@ def ref(key: str) -> Ref:
 
 def read_job(services: Services, training: TrainingFiles, body: dict[str, Any]) -> NewJob:
     """Return the job that a POST asks for. Raises ``Refusal`` for one that cannot be."""
-    unknown = sorted(set(body) - STRICT_JOB)
-    if unknown:
-        raise wrong(
-            f"Unrecognized request argument supplied: {unknown[0][:60]}", param=unknown[0][:60]
-        )
+    _refuse_unknown(body)
     model = _text(body, "model")
     facts = find(model)
     base = services.base_for(model)
@@ -55,7 +51,6 @@ def read_job(services: Services, training: TrainingFiles, body: dict[str, Any]) 
     own = new_id()
     name = facts.name if facts else model
     suffix = _suffix(body)
-    tuned = f"{name}.ft-{own}" + (f"-{suffix}" if suffix else "")
     train = _data(training, body, "training_file")
     validation = _data(training, body, "validation_file") if body.get("validation_file") else None
     spec = JobSpec(
@@ -63,7 +58,7 @@ def read_job(services: Services, training: TrainingFiles, body: dict[str, Any]) 
         train=train.uri,
         validation=validation.uri if validation else None,
         hyperparameters={**asked, "seed": seed},
-        output=tuned,
+        output=f"{name}.ft-{own}" + (f"-{suffix}" if suffix else ""),
     )
     return NewJob(
         name=f"ftjob-{own}",
@@ -77,6 +72,11 @@ def read_job(services: Services, training: TrainingFiles, body: dict[str, Any]) 
         dialect="foundry",
         properties=told(base),
     )
+
+
+def _refuse_unknown(body: Mapping[str, Any]) -> None:
+    for name in sorted(set(body) - STRICT_JOB)[:1]:
+        raise wrong(f"Unrecognized request argument supplied: {name[:60]}", param=name[:60])
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:
