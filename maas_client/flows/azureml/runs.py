@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
 from typing import Any
 
 from maas_client.errors import StatusError, UnsupportedError
@@ -79,28 +80,48 @@ def _message(index: int, warning: dict[str, Any]) -> JobEvent:
     )
 
 
+@dataclass(slots=True)
+class _Known:
+    """The points of a run that earlier looks have read, so that a look reads the new ones alone."""
+
+    points: dict[int, dict[str, float]] = field(default_factory=dict)
+    when: dict[int, Any] = field(default_factory=dict)
+    newest: dict[str, str] = field(default_factory=dict)
+    """Per metric, when the service's last point was created."""
+
+    def take(self, name: str, value: dict[str, Any]) -> None:
+        """Note one point."""
+        created, step = value.get("createdUtc"), int(value.get("step") or 0)
+        if created:
+            self.newest[name] = max(str(created), self.newest.get(name, ""))
+        number = (value.get("data") or {}).get(name)
+        if isinstance(number, int | float):
+            self.points.setdefault(step, {})[_OURS.get(name, name)] = float(number)
+            self.when.setdefault(step, created)
+
+
 async def _metrics(io: IO, at: str, run: str, *, whole: bool) -> AsyncGenerator[JobEvent, None]:
     """Yield a step's metrics together. Each metric is asked for by itself while the job writes on, so
-    the newest step may be half there: it is held back until a later one exists or the job has ended."""
+    the newest step may be half there: it is held back until a later one exists or the job has ended.
+
+    A running job's points are read from the newest known one on; ``whole`` reads all of them again.
+    """
+    slot = f"metrics:{run}"
+    known: _Known = _Known() if whole else io.scope.found.setdefault(slot, _Known())
     names = (
         await io.send(
             ops.METRIC_LIST, {"metricNamespace": None, "continuationToken": None}, at=at, run=run
         )
     ).value
-    points: dict[int, dict[str, float]] = {}
-    when: dict[int, Any] = {}
     for item in names.value:
         name = str((item.get("metricKey") or {}).get("name") or item.get("name") or "")
-        if not name:
-            continue
-        async for value in _points(io, at, run, name):
-            step = int(value.get("step") or 0)
-            number = (value.get("data") or {}).get(name)
-            if isinstance(number, int | float):
-                points.setdefault(step, {})[_OURS.get(name, name)] = float(number)
-                when.setdefault(step, value.get("createdUtc"))
-    for step in sorted(points) if whole else sorted(points)[:-1]:
-        held = points[step]
+        if name:
+            async for value in _points(io, at, run, name, known.newest.get(name)):
+                known.take(name, value)
+    if whole:
+        io.scope.found.pop(slot, None)
+    for step in sorted(known.points) if whole else sorted(known.points)[:-1]:
+        held = known.points[step]
         yield JobEvent(
             # A point that grows (a validation loss arrives after its step's training loss) is a new
             # event: the key names the metrics it carries.
@@ -108,15 +129,19 @@ async def _metrics(io: IO, at: str, run: str, *, whole: bool) -> AsyncGenerator[
             type="metrics",
             message=f"step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in sorted(held.items())),
             step=step,
-            metrics=held,
-            created_at=when[step],
+            metrics=dict(held),
+            created_at=known.when[step],
         )
 
 
-async def _points(io: IO, at: str, run: str, name: str) -> AsyncGenerator[dict[str, Any], None]:
+async def _points(
+    io: IO, at: str, run: str, name: str, since: str | None
+) -> AsyncGenerator[dict[str, Any], None]:
     token: str | None = None
     while True:
-        body = {"metricName": name, "continuationToken": token}
+        body: dict[str, Any] = {"metricName": name, "continuationToken": token}
+        if since:
+            body["startTime"] = since
         page = (await io.send(ops.METRIC_VALUES, body, at=at, run=run)).value
         for value in page.value:
             yield value

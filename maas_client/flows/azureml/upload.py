@@ -74,7 +74,9 @@ async def send(io: IO, order: Upload, *, to: str | None = None) -> tuple[str, bo
     ``to`` is the path, where it is not the file's own content that names it.
     """
     source = _Source(order)
-    path = to or f"LocalUpload/{await io.call(lambda: _salted(order.path))}/{_safe_name(order.path)}"
+    path = (
+        to or f"LocalUpload/{await io.call(lambda: _salted(order.path))}/{_safe_name(order.path)}"
+    )
     found = await _head(io, path)
     if found is not None and _is_whole(found, source.size):
         if found.get(SHA256) != order.sha256:

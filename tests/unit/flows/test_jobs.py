@@ -298,3 +298,30 @@ async def test_a_step_is_told_when_it_is_whole(port: FakePort, book: JobBook) ->
     book.status(job.name, "Completed")
     ended = await collect(jobs.events(port, job, follow=False))
     assert [e.step for e in ended if e.type == "metrics"] == [1, 2, 3]
+
+
+async def test_a_running_jobs_points_are_read_once(port: FakePort, book: JobBook) -> None:
+    job = await jobs.create(port, MODEL, DATA)
+    book.status(job.name, "Running")
+    port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})
+    written = [
+        {"step": n, "createdUtc": f"2026-11-24T00:00:{n:02}Z", "data": {"loss": 1.0}}
+        for n in range(1, 9)
+    ]
+    reach = 3
+
+    def values(sent: Any) -> dict[str, Any]:
+        since = sent.body.get("startTime", "")
+        return {"value": [v for v in written[:reach] if str(v["createdUtc"]) >= since]}
+
+    port.on("metrics.values", values)
+    first = await collect(jobs.events(port, job, follow=False))
+    reach = 8
+    second = await collect(jobs.events(port, job, follow=False))
+    assert [e.step for e in first if e.metrics] == [1, 2]
+    assert [e.step for e in second if e.metrics] == [1, 2, 3, 4, 5, 6, 7]
+    assert port.asked("metrics.values")[1].body["startTime"] == "2026-11-24T00:00:03Z"
+    book.status(job.name, "Completed")
+    last = await collect(jobs.events(port, job))
+    assert [e.step for e in last if e.metrics] == list(range(1, 9))
+    assert "startTime" not in port.asked("metrics.values")[-1].body, "at the end everything is read"
