@@ -76,11 +76,11 @@ def whole_jobs(runs: int) -> dict[str, float]:
         with (
             tempfile.TemporaryDirectory() as text,
             server(Path(text), "--engine", "instant") as ready,
+            maas.Client.local(url=ready["url"]) as client,
         ):
-            with maas.Client.local(url=ready["url"]) as client:
-                path = Path(text) / "train.jsonl"
-                path.write_text("".join(ROW % (i, i, i) for i in range(50)))
-                instant.append(job(client, path, "instant"))
+            path = Path(text) / "train.jsonl"
+            path.write_text("".join(ROW % (i, i, i) for i in range(50)))
+            instant.append(job(client, path, "instant"))
     named = {"tiny_cold_s": cold, "tiny_warm_s": warm, "instant_s": instant}
     return {key: round(statistics.median(took), 2) for key, took in named.items()}
 
