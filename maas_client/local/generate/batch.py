@@ -38,21 +38,30 @@ class Row:
 
 
 class Reading:
-    """A row whose prompt is being read, alone, in chunks."""
+    """Rows whose prompts are being read: one in chunks, or several short ones in one go."""
 
-    def __init__(self, row: Row, *, whole: bool) -> None:
-        self.row = row
+    def __init__(self, rows: list[Row], *, whole: bool) -> None:
+        self.rows = rows
         self.cache = KeyValues()
-        self._chunk = len(row.tokens) if whole else CHUNK
+        self._width = max(len(row.tokens) for row in rows)
+        self._chunk = self._width if whole or len(rows) > 1 else CHUNK
+        self.cache.pads = [self._width - len(row.tokens) for row in rows]
 
     def step(self, model: Model) -> torch.Tensor | None:
-        """Read one chunk; return the scores (1, vocabulary) after the last one, None before."""
+        """Read one chunk; return the scores (rows, vocabulary) after the last one, None before."""
         start = self.cache.length
-        tokens = self.row.tokens[start : start + self._chunk]
-        end = start + len(tokens)
-        adapter = [self.row.chat.adapter]
-        scores = model.forward([tokens], [list(range(start, end))], self.cache, adapter)
-        return scores if end == len(self.row.tokens) else None
+        end = min(start + self._chunk, self._width)
+        padded = [
+            ([0] * pad + row.tokens, [0] * pad + list(range(len(row.tokens))))
+            for row, pad in zip(self.rows, self.cache.pads, strict=True)
+        ]
+        scores = model.forward(
+            [tokens[start:end] for tokens, _ in padded],
+            [positions[start:end] for _, positions in padded],
+            self.cache,
+            [row.chat.adapter for row in self.rows],
+        )
+        return scores if end == self._width else None
 
 
 class Batch:
@@ -62,9 +71,9 @@ class Batch:
         self.rows: list[Row] = []
         self._cache = KeyValues()
 
-    def join(self, row: Row, cache: KeyValues) -> None:
-        """Add a row whose tokens have all been read but the last one."""
-        self.rows.append(row)
+    def join(self, rows: list[Row], cache: KeyValues) -> None:
+        """Add rows whose tokens have all been read but the last one each."""
+        self.rows += rows
         self._cache.join(cache)
 
     def leave(self, gone: Iterable[Row]) -> None:

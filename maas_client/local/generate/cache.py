@@ -89,7 +89,8 @@ class KeyValues:
         if window is not None:
             seen = seen & (key > query - window)
         pads = torch.tensor(self.pads or [0], device=like.device)[:, None, None]
-        hidden = ~(seen[None] & (key >= pads))
+        own = key == query  # padding sees itself: of nothing at all softmax makes NaN
+        hidden = ~(seen[None] & ((key >= pads) | own))
         return torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(
             hidden, float("-inf")
         )[:, None]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from maas_client.chat import parse_answer
-from maas_client.local.generate.batch import Batch, Reading, Row, pick
+from maas_client.local.generate.batch import CHUNK, Batch, Reading, Row, pick
 from maas_client.local.generate.model import Model
 from maas_client.local.generate.protocol import AnswerError, Base, Chat
 from maas_client.local.generate.sampling import Sampler
@@ -97,13 +97,13 @@ class Host:
         self._remove([row for row in self._rows() if row.chat.id == name])
 
     def _rows(self) -> list[Row]:
-        reading = [self._reading.row] if self._reading else []
+        reading = self._reading.rows if self._reading else []
         return [*self._waiting, *reading, *self._short.rows, *self._long.rows]
 
     def _remove(self, rows: list[Row]) -> None:
         gone = set(map(id, rows))
         self._waiting = deque(row for row in self._waiting if id(row) not in gone)
-        if self._reading and id(self._reading.row) in gone:
+        if self._reading and id(self._reading.rows[0]) in gone:  # the only one, between steps
             self._reading = None
         self._short.leave(rows)
         self._long.leave(rows)
@@ -124,10 +124,11 @@ class Host:
                 yield {"id": row.chat.id, "error": _fault(error)}
 
     def _read(self) -> Iterator[Said]:
-        """Read a chunk of the oldest prompt; after its last one the row joins those who write."""
-        if self._reading is None and self._waiting and self._has_room(self._waiting[0]):
-            row = self._waiting.popleft()
-            self._reading = Reading(row, whole=self._is_long(row))
+        """Read a chunk of the oldest prompt, or several short ones; after its last one a row joins
+        those who write."""
+        if self._reading is None and self._waiting and self._has_room([self._waiting[0]]):
+            rows = self._next()
+            self._reading = Reading(rows, whole=self._is_long(rows[0]))
         if self._reading is None:
             return
         reading = self._reading
@@ -135,29 +136,52 @@ class Host:
         if scores is None:
             return
         self._reading = None
-        row = reading.row
-        ended, said = self._take(row, pick([row], scores)[0])
-        yield from said
-        if not ended:
-            self._place(row, reading)
+        going = []
+        for at, token in enumerate(pick(reading.rows, scores)):
+            ended, said = self._take(reading.rows[at], token)
+            yield from said
+            if not ended:
+                going.append(at)
+        self._place(reading, going)
 
-    def _has_room(self, row: Row) -> bool:
-        """Tell whether one more row may write. In the cache every row is as wide as the longest; a
+    def _next(self) -> list[Row]:
+        """Take the oldest waiting row, and those after it that can be read along with it."""
+        rows = [self._waiting.popleft()]
+        while self._waiting and self._goes_along(rows, self._waiting[0]):
+            rows.append(self._waiting.popleft())
+        return rows
+
+    def _goes_along(self, rows: list[Row], row: Row) -> bool:
+        """Tell whether one more prompt fits into one reading without much padding."""
+        rows = [*rows, row]
+        lengths = [len(one.tokens) for one in rows]
+        padded = max(lengths) * len(lengths)
+        fits = padded <= CHUNK and padded * 3 // 4 <= sum(lengths)
+        return fits and not any(map(self._is_long, rows)) and self._has_room(rows)
+
+    def _has_room(self, more: list[Row]) -> bool:
+        """Tell whether these rows may write too. In the cache every row is as wide as the longest; a
         row that is alone may always write."""
-        writing = [*self._short.rows, *self._long.rows]
-        if not writing or len(writing) >= self._max_rows:
-            return not writing
-        longest = max(len(one.tokens) for one in [*writing, row]) + _AHEAD
-        needed = (len(writing) + 1) * longest * self.model.token_bytes
+        rows = [*self._short.rows, *self._long.rows, *more]
+        if len(rows) == 1 or len(rows) > self._max_rows:
+            return len(rows) == 1
+        longest = max(len(one.tokens) for one in rows) + _AHEAD
+        needed = len(rows) * longest * self.model.token_bytes
         return needed <= self.model.memory_bytes // _CACHE_PART
 
-    def _place(self, row: Row, reading: Reading) -> None:
-        """Let a row write. One that has just outgrown the short position encoding is read again."""
-        long = self._is_long(row)
-        if long and reading.cache.length <= (self.model.long_from or 0):
-            self._waiting.appendleft(row)
-        else:
-            (self._long if long else self._short).join(row, reading.cache)
+    def _place(self, reading: Reading, going: list[int]) -> None:
+        """Let rows write. One that has just outgrown the short position encoding is read again."""
+        rows, cache = [reading.rows[at] for at in going], reading.cache
+        outgrown = [row for row in rows if self._is_long(row)]
+        if outgrown and cache.length > (self.model.long_from or 0):
+            self._long.join(rows, cache)
+            return
+        self._waiting.extendleft(reversed(outgrown))
+        stay = [at for at in going if reading.rows[at] not in outgrown]
+        if stay:
+            if len(stay) < len(reading.rows):
+                cache.keep(stay)
+            self._short.join([reading.rows[at] for at in stay], cache)
 
     def _write(self, batch: Batch) -> Iterator[Said]:
         gone = []

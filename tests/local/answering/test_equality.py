@@ -35,6 +35,16 @@ def test_rows_that_join_and_leave_change_no_answer(
         assert got[chat.id]["tokens"] == bench.reference(host, chat), chat.messages
 
 
+def test_prompts_on_both_sides_of_the_other_encoding_are_not_read_together(long: Bench) -> None:
+    host = long.host()
+    chats = [long.chat("x" * n, max_tokens=20) for n in (85, 60, 70, 100)]
+    for chat in chats:
+        host.ask(chat)
+    got = drain(host)
+    for chat in chats:
+        assert got[chat.id]["tokens"] == long.reference(host, chat)
+
+
 def test_long_prompts_are_read_in_pieces_with_the_same_answer(
     phi: Bench, window: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -44,6 +54,28 @@ def test_long_prompts_are_read_in_pieces_with_the_same_answer(
         chat = bench.chat("a long question, " * 6)
         host.ask(chat)
         assert drain(host)[chat.id]["tokens"] == bench.reference(host, chat)
+
+
+@pytest.mark.parametrize("name", ["phi", "llama", "window", "long"])
+def test_short_prompts_are_read_together_with_the_same_answers(
+    name: str, request: pytest.FixtureRequest, adapters: list[Path]
+) -> None:
+    bench: Bench = request.getfixturevalue(name)
+    host = bench.host()
+    asked = [None, *adapters[:2], None] if name == "phi" else [None] * 4
+    chats = [
+        bench.chat("word " * (9 - at), adapter, max_tokens=1 + 12 * at)
+        for at, adapter in enumerate(asked)
+    ]
+    for chat in chats:
+        host.ask(chat)
+    first = list(host.step())
+    assert len(host._short.rows) == 3, "all were read in one step, and one has ended"
+    got = drain(host)
+    done = {said["id"] for said in first if said.get("done")}
+    assert done == {chats[0].id}
+    for chat, adapter in list(zip(chats, asked, strict=True))[1:]:
+        assert got[chat.id]["tokens"] == bench.reference(host, chat, adapter)
 
 
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["lora", "dora", "rslora"])
