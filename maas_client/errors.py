@@ -46,7 +46,8 @@ class MaasError(Exception):
     def __str__(self) -> str:
         where = self.where()
         text = f"{self.message.rstrip('.')} ({where})" if where else self.message
-        return f"{text.rstrip('.')}. {self.hint}" if self.hint else text
+        end = "" if text.endswith(("?", "!")) else "."
+        return f"{text.rstrip('.')}{end} {self.hint}" if self.hint else text
 
 
 class DatasetError(MaasError):

@@ -183,6 +183,10 @@ class Transport(Generic[W]):
             claims = claims_of(reply.headers.get("www-authenticate", ""))
             ask = await self._ask(op, target, body, headers, key, end, claims)
             reply = await self.wire.exchange(ask)
+        if reply.status == 401 and self._to.home is not None and not key:
+            error = answer.refusal(op, reply.status, reply.headers, reply.body)
+            error.hint = "Pass the server's key as api_key= or MAAS_API_KEY (serve --api-key)."
+            raise error
         return answer.read(op, reply.status, reply.headers, reply.body)
 
     async def _ask(

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
+from urllib.parse import urljoin
 
 import httpx
 
@@ -102,8 +103,9 @@ def _translated(ask: Ask) -> Iterator[None]:
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as bad:
+        origin = bare(urljoin(ask.url, "/")).rstrip("/")
         raise NotSentError(
-            f"no connection to {place}: {bad}", url=place, hint=_advice(ask, bad)
+            f"no connection to {origin}: {bad}", url=place, hint=_advice(ask, bad)
         ) from bad
     except httpx.TimeoutException as bad:
         if time.monotonic() >= ask.end:
@@ -117,7 +119,15 @@ def _translated(ask: Ask) -> Iterator[None]:
         raise TransportError(
             f"{place}: the answer broke off ({type(bad).__name__})",
             url=place,
-            hint="Whether the service acted is unknown.",
+            hint="Is a maas-client server there? Check url= (--url, MAAS_URL)."
+            if is_loopback(ask.url)
+            else "Whether the service acted is unknown.",
+        ) from bad
+    except RuntimeError as bad:
+        if "closed" not in str(bad):
+            raise
+        raise ConfigError(
+            "this client is closed", hint="Make a new one, or use it in its `with`."
         ) from bad
 
 

@@ -31,8 +31,17 @@ def plain(report: ValidationReport, *, quiet: bool = False) -> Iterator[str]:
             place = f":{problem.line}:{problem.column}" if problem.line else ""
             said = f"{problem.severity} {problem.code} {problem.message}. {problem.hint}"
             yield f"{file.path}{place}: {said}"
+        yield from (f"{file.path}: {text}" for text in _unlisted(file))
         if not (quiet and file.ok and not file.problems):
             yield f"{file.path}: {_verdict(file)}"
+
+
+def _unlisted(file: FileReport) -> Iterator[str]:
+    """Yield a sentence for each code of which the report lists fewer problems than there are."""
+    listed = Counter(problem.code for problem in file.problems)
+    for code, number in file.counts.items():
+        if number > listed[code]:
+            yield f"... and {number - listed[code]:,} more of {code}"
 
 
 def for_github(report: ValidationReport) -> Iterator[str]:

@@ -80,5 +80,13 @@ def action(group: Any, name: str, text: str, run: Any) -> argparse.ArgumentParse
     return made
 
 
+def count(text: str) -> int:
+    """Read a number from 1 on, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("a number from 1 on is wanted")
+    return number
+
+
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith(".") else ".")

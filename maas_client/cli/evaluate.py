@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from maas_client.cli import _connection
 from maas_client.cli._output import aligned, note, print_json
+from maas_client.cli._verbs import count
 
 if TYPE_CHECKING:
     from maas_client.types.evaluation import Evaluation, Labels, Scores
@@ -19,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("deployment", metavar="DEPLOYMENT")
     parser.add_argument("data", metavar="FILE", help="held-out chats (JSONL), answers included")
     parser.add_argument("--baseline", metavar="DEPLOYMENT", help="ask this one too, and compare")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N rows only")
+    parser.add_argument("--limit", type=count, metavar="N", help="the first N rows only")
     parser.add_argument(
         "--max-tokens", type=int, default=512, metavar="N", help="the longest answer (default 512)"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from maas_client.cli import _connection, _training
 from maas_client.cli._output import note, print_fields, print_json, print_table
-from maas_client.cli._verbs import action, actions
+from maas_client.cli._verbs import action, actions, count
 from maas_client.cli._watching import watching
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     create.add_argument("data", metavar="DATA", help="a file, or a data set's name or id")
     _training.add(create)
     listing = action(group, "list", "list the jobs, newest first where the service does so", _list)
-    listing.add_argument("--limit", type=int, metavar="N", help="no more than this many")
+    listing.add_argument("--limit", type=count, metavar="N", help="no more than this many")
     show = action(group, "show", "show one job", _show)
     watch = action(group, "watch", "follow a job to its end; exit code 4 if it fails", _watch)
     watch.add_argument("--timeout", type=float, metavar="SECONDS",

@@ -11,6 +11,7 @@ import sys
 
 from maas_client.cli import _bill, _fix, _report
 from maas_client.cli._output import print_json
+from maas_client.cli._verbs import count
 from maas_client.types.report import ValidationReport
 
 INVALID = 3
@@ -39,7 +40,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="say nothing of files that are good")
     parser.add_argument("--show-mask", action="store_true",
                         help="print rows as the model reads them, what it learns in colour")  # fmt: skip
-    parser.add_argument("--rows", type=int, default=3, metavar="N", help="rows for --show-mask (3)")
+    parser.add_argument(
+        "--rows", type=count, default=3, metavar="N", help="rows for --show-mask (3)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

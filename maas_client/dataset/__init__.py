@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from os import PathLike
 from typing import TYPE_CHECKING
 
+from maas_client.errors import ConfigError
+
 if TYPE_CHECKING:
     from maas_client.catalog.facts import Target
     from maas_client.types.report import ValidationReport
@@ -45,6 +47,12 @@ def validate(
     Whatever the bytes are, the answer is a report; a file that cannot be read is a problem in it.
     Raises ``ConfigError`` for an unknown code, target or model, and for no file at all.
     """
+    for path in (*paths, *([] if validation is None else [validation])):
+        if not isinstance(path, str | PathLike):
+            raise ConfigError(
+                f"validate takes paths, not a {type(path).__name__}",
+                hint='For example validate("a.jsonl", "b.jsonl").',
+            )
     from maas_client.dataset.run import Options, run
 
     options = Options(

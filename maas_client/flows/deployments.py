@@ -24,11 +24,7 @@ async def create(
     not: ``with client.deployments.create(...) as d:`` deletes it on the way out.
     Raises ``ConfigError``, ``ModelRetiredError``, ``ConflictError``.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,50}[A-Za-z0-9]|[A-Za-z0-9]", name):
-        raise ConfigError(
-            f"{name!r} cannot be a deployment's name",
-            hint="It takes up to 52 letters, digits and hyphens, and begins and ends without one.",
-        )
+    check_name(name)
     wanted = names.model_id(model)
     facts = catalog.find(wanted, override=names.override(io))
     if facts is not None and not catalog.is_asset_uri(wanted):
@@ -36,6 +32,15 @@ async def create(
         catalog.check_retirement(facts, names.target(io), today, allow=allow_retired)
         wanted = _dialect.of(io).model_id(facts)
     return await _dialect.of(io).deploy(io, name, wanted)
+
+
+def check_name(name: str) -> None:
+    """Raise ``ConfigError`` for what cannot be a deployment's name; nothing is sent."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,50}[A-Za-z0-9]|[A-Za-z0-9]", name):
+        raise ConfigError(
+            f"{name!r} cannot be a deployment's name",
+            hint="It takes up to 52 letters, digits and hyphens, and begins and ends without one.",
+        )
 
 
 async def get(io: IO, deployment: Deployment | str) -> Deployment:

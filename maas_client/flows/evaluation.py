@@ -42,8 +42,11 @@ async def evaluate(
 
     Answers are drawn at temperature 0. ``baseline`` is a second deployment, asked the same (the base
     model's, say); ``limit`` takes the first rows only. Rows the service refuses are listed, not counted.
-    Raises ``DatasetError`` for a file with nothing to ask.
+    Raises ``DatasetError`` for a file with a broken line, and for one with nothing to ask.
     """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit is a number of rows from 1 on, not {limit}")
+    await io.call(partial(_check, fspath(data)))
     questions, skipped = await io.call(partial(_questions, Path(fspath(data)), limit))
     ours, refused = await _answers(io, deployment, questions, max_tokens)
     theirs: dict[int, Said] = {}
@@ -72,6 +75,14 @@ async def evaluate(
             "answers": tuple(map(_beside, scored, compared)),
         }
     )
+
+
+def _check(path: str) -> None:
+    """Refuse a damaged file: scores of the rows that happen to be whole would mislead."""
+    from maas_client.dataset import validate
+
+    if Path(path).is_file():
+        validate(path, target="local", content=False).raise_if_invalid()
 
 
 def _questions(path: Path, limit: int | None) -> tuple[list[_Question], tuple[int, ...]]:

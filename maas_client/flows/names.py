@@ -70,6 +70,11 @@ def local_file(data: Dataset | PathLike) -> Path | None:
     """
     if isinstance(data, Dataset):
         return None
+    if not isinstance(data, PathLike):
+        raise ConfigError(
+            f"data is a path, an id or a data set, not a {type(data).__name__}",
+            hint='For example "train.jsonl".',
+        )
     text = str(data)
     path = Path(data)
     if path.is_file():

@@ -35,6 +35,8 @@ async def fine_tune(
     the job and the deployment, and goes on; ``deploy=None`` hosts nothing. ``on_job`` is told the job as
     soon as there is one, ``on_event`` what happens to it. Raises what each step raises.
     """
+    if deploy is not None:
+        deployments.check_name(deploy)
     order = await jobs.plan(
         io,
         model=model,

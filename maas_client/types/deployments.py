@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
 
+from maas_client.errors import NotFoundError
 from maas_client.types._model import Noun
 
 
@@ -42,11 +44,13 @@ class Deployment(Noun):
 
     def __exit__(self, *_: object) -> None:
         if self._delete is not None:
-            self._delete()
+            with suppress(NotFoundError):  # deleted inside the block
+                self._delete()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._adelete is not None:
-            await self._adelete()
+            with suppress(NotFoundError):  # deleted inside the block
+                await self._adelete()

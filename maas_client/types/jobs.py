@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 
+from maas_client.errors import ConfigError
 from maas_client.types._model import Noun
 
 Method = Literal["LoRA", "QLoRA", "DoRA", "Full"]
@@ -44,6 +52,21 @@ class Hyperparameters(BaseModel):
     target_modules: tuple[str, ...] | None = None
     """Names of linear layers; None is every linear layer of a block, fused ones too."""
     extra: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _ours(cls, given: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        """Say what is wrong in this library's own error, with the names there are."""
+        try:
+            return read(given)
+        except ValidationError as bad:
+            first = bad.errors(include_input=False, include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"])
+            known = ", ".join(name for name in cls.model_fields if name != "extra")
+            raise ConfigError(
+                f"hyperparameter {place}: {first['msg']}",
+                hint=f"Known are {known}; extra={{...}} goes to the service verbatim.",
+            ) from None
 
 
 class JobError(BaseModel):

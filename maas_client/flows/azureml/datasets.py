@@ -80,6 +80,8 @@ async def delete(io: IO, dataset: str) -> None:
     """Delete one version; without a version, all of them. The bytes stay in the datastore."""
     name, version = _parts(dataset)
     if version is not None:
+        # ARM answers 204 for what was never there: a mistyped name must not read as deleted.
+        await io.send(ops.DATA_VERSION_GET, name=name, version=version)
         await io.send(ops.DATA_VERSION_DELETE, name=name, version=version)
         return
     versions = [str(v["name"]) async for v in _pages.arm(io, ops.DATA_VERSION_LIST, name=name)]

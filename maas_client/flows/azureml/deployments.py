@@ -104,6 +104,8 @@ async def delete(io: IO, deployment: str) -> None:
     """Delete the deployment and wait until it is gone: its name is free and it costs nothing more."""
     name = deployment.rsplit("/", 1)[-1]
     io.scope.found.pop(f"endpoint:{name}", None)
+    # ARM answers 204 for what was never there: a mistyped name must not read as deleted.
+    await io.send(ops.ENDPOINT_GET, endpoint=name)
     answer = await io.send(ops.ENDPOINT_DELETE, endpoint=name)
     await settle(io, answer, what="deployments.delete", timeout_s=1800)
 

@@ -183,6 +183,8 @@ async def cancel(io: IO, job: str) -> Job:
 
 async def delete(io: IO, job: str) -> None:
     """Delete the job and wait until it is gone; the model it made stays."""
+    # ARM answers 204 for what was never there: a mistyped name must not read as deleted.
+    await io.send(ops.JOB_GET, job=job_name(job))
     answer = await io.send(ops.JOB_DELETE, job=job_name(job))
     await settle(io, answer, what="jobs.delete", timeout_s=600)
 
@@ -193,9 +195,11 @@ async def noun(io: IO, value: m.Job, name: str) -> Job:
     if not job.done:
         return job
     try:
+        ended = await runs.details(io, name)
+        job = job.model_copy(update={"finished_at": runs.moment(ended.end_time_utc)})
         if job.succeeded:
             return job.model_copy(update={"fine_tuned_model": await runs.registered(io, name)})
-        return job.model_copy(update={"error": await runs.error(io, name)})
+        return job.model_copy(update={"error": runs.error(ended)})
     except StatusError as hidden:
         if hidden.status not in (401, 403, 404):
             raise

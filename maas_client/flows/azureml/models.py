@@ -66,6 +66,8 @@ async def delete(io: IO, model: str) -> None:
     name, version = parts(model)
     if version is None:
         version = (await get(io, name)).version or "1"
+    # ARM answers 204 for what was never there: a mistyped name must not read as deleted.
+    await io.send(ops.MODEL_VERSION_GET, name=name, version=version)
     await io.send(ops.MODEL_VERSION_DELETE, name=name, version=version)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from maas_client.errors import StatusError, UnsupportedError
@@ -43,9 +44,9 @@ async def details(io: IO, run: str) -> RunDetails:
     return (await io.send(ops.RUN_DETAILS, at=await data_plane(io), run=run)).value
 
 
-async def error(io: IO, run: str) -> JobError | None:
+def error(ended: RunDetails) -> JobError | None:
     """Return why the run failed; the job's own body does not say (section 1.5)."""
-    held = (await details(io, run)).error
+    held = ended.error
     if held is None or not held.error:
         return None
     return JobError(
@@ -53,6 +54,14 @@ async def error(io: IO, run: str) -> JobError | None:
         message=held.error.get("message") or "",
         param=held.error.get("target"),
     )
+
+
+def moment(text: str | None) -> datetime | None:
+    """Return a time of run history, or None for none and for what is no time."""
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
 
 
 async def progress(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:

@@ -117,6 +117,8 @@ async def delete(io: IO, deployment: str) -> None:
     """Delete the deployment and wait until it is gone: its name is free and it costs nothing more."""
     _account(io)
     name = deployment.rsplit("/", 1)[-1]
+    # ARM answers 204 for what was never there: a mistyped name must not read as deleted.
+    await io.send(ops.DEPLOYMENT_GET, deployment=name)
     answer = await io.send(ops.DEPLOYMENT_DELETE, deployment=name)
     await settle(io, answer, what="deployments.delete", timeout_s=1800)
 

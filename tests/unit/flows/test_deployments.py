@@ -117,6 +117,7 @@ async def test_a_job_without_a_model_is_refused(port: FakePort) -> None:
 
 
 async def test_delete_waits_until_it_is_gone(port: FakePort) -> None:
+    port.on("endpoints.get", endpoint())
     port.on("endpoints.delete", Answer(None, 202, {"location": "https://management.azure.com/r"}))
     port.on("operations.result", Answer({}, 202), Answer({}, 202), Answer({}, 204))
     await deployments.delete(port, "tickets")
@@ -181,3 +182,21 @@ async def test_a_bad_frame_is_our_error(port: FakePort, bad: str) -> None:
 async def test_messages_that_are_none_are_refused(port: FakePort, messages: Any) -> None:
     with pytest.raises(ConfigError, match="list of messages"):
         await chat.complete(port, "tickets", messages)
+
+
+async def test_a_mistyped_name_is_not_read_as_deleted(port: FakePort) -> None:
+    port.on("endpoints.get", NotFoundError("no", status=404))
+    port.on("endpoints.delete", Answer(None, 204))
+    with pytest.raises(NotFoundError):
+        await deployments.delete(port, "tickest")
+    assert port.asked("endpoints.delete") == []
+
+
+async def test_a_bad_deployment_name_is_refused_before_the_training(
+    port: FakePort, tmp_path: Any
+) -> None:
+    from maas_client.flows import pipeline
+
+    with pytest.raises(ConfigError, match="letters, digits"):
+        await pipeline.fine_tune(port, tmp_path / "x.jsonl", "Phi-4-mini-instruct", deploy="a b")
+    assert port.sent == []

@@ -138,6 +138,7 @@ async def test_keys_are_the_accounts_and_never_regenerated() -> None:
 
 async def test_deleting_waits_until_it_is_gone() -> None:
     io = Resource()
+    io.on("deployments.get", shown())
     io.on("deployments.delete", Answer(None, 202, {"location": "https://management.azure.com/op"}))
     io.on("operations.result", Answer({}, 202, {}), Answer({}, 204, {}))
     await deployments.delete(io, "tickets")
