@@ -38,7 +38,8 @@ def beside(job: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
     A rank that dies takes the others with it: they would wait for it for ever. At the end, however it
     comes, they are killed.
     """
-    if count == 1:
+    asked = _engine_variables(job)
+    if count == 1 and not asked:
         yield job
         return
     share = max(1, int(job["threads"]) // count)
@@ -48,6 +49,7 @@ def beside(job: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
         "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
+        **asked,
     }
     join({**common, "RANK": "0", "LOCAL_RANK": "0"})
     children = [
@@ -64,6 +66,16 @@ def beside(job: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
         for child in children:
             child.kill()
             child.wait()
+
+
+def _engine_variables(job: dict[str, Any]) -> dict[str, str]:
+    """Return what DeepSpeed reads when it is imported; nothing for a job without it."""
+    if job["engine"] == "instant" or not from_names(job["recipe"]).deepspeed_stage:
+        return {}
+    from maas_client.local.peft.loading import device_for
+
+    device = device_for(str(job.get("device") or "auto"))
+    return {"DS_ACCELERATOR": "cpu" if device == "cpu" else device}
 
 
 def _start(job: dict[str, Any]) -> subprocess.Popen[bytes]:

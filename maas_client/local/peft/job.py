@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn  # noqa: TID253 - this module is imported by the training process only
 
 from maas_client.chat import TEMPLATES, Template
-from maas_client.errors import ConfigError, UnsupportedError
-from maas_client.local.peft import adapters, loading, recipe
+from maas_client.errors import ConfigError
+from maas_client.local.peft import adapters, loading, recipe, zero
 from maas_client.local.peft.adapters import Coverage
 from maas_client.local.peft.checkpoints import fingerprint
 from maas_client.local.peft.data import Data
@@ -94,11 +94,7 @@ class Job:
     def prepare(cls, spec: Mapping[str, Any]) -> Job:
         """Read the data, load the base, put on what is trained. Raises ``MaasError``s."""
         asked, base = recipe.from_names(spec.get("recipe") or {}), spec["base"]
-        if asked.deepspeed_stage:
-            raise UnsupportedError(
-                "local jobs do not run with DeepSpeed in this version",
-                hint="Leave out apply_deepspeed, or run the job on Azure.",
-            )
+        zero.check(asked)
         device = loading.device_for(str(spec.get("device") or "auto"))
         tokenizer = loading.load_tokenizer(base["folder"])
         template, warning = loading.own_template(tokenizer, TEMPLATES[base["template"]])
@@ -191,7 +187,7 @@ class Job:
 
 
 def _engine(learner: Learner, asked: Recipe, device: str) -> Engine:
-    engine = Engine.start(learner, optimizer_for(learner, asked), device)
+    engine = Engine.start(learner, optimizer_for(learner, asked), device, asked)
     if engine.processes != asked.processes:
         raise ConfigError(
             f"the recipe wants {asked.processes} processes, and {engine.processes} run here",
@@ -207,6 +203,8 @@ def _settled(
     said = []
     if asked.precision == "16" and device == "cpu":
         said.append("Precision 16 is for GPUs: on this CPU the run computes in float32.")
+    if asked.deepspeed_stage:
+        said.append("With DeepSpeed no checkpoints are written: a killed run starts over.")
     if asked.checkpoint_activations is None:
         tight = _is_tight(asked, base, data, limits, device)
         asked = replace(asked, checkpoint_activations=tight)

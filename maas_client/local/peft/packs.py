@@ -105,11 +105,12 @@ def _batch(
     chosen: Sequence[Example], recipe: Recipe, limits: Limits, rank: int, epoch: float
 ) -> Batch:
     own = chosen[rank :: recipe.processes]
-    packs = [
-        pack(documents)
-        for at in range(0, len(own), recipe.batch_size)
-        for documents in split(own[at : at + recipe.batch_size], limits)
-    ] or [pack(chosen[:1], learned=False)]
+    packs = [pack(documents) for documents in _parts(own, recipe, limits)]
+    least = 1
+    if recipe.deepspeed_stage:  # its processes meet in every pack, not only in the last
+        others = (chosen[other :: recipe.processes] for other in range(recipe.processes))
+        least = max(len(_parts(other, recipe, limits)) for other in others)
+    packs += [pack(chosen[:1], learned=False)] * (least - len(packs))
     return Batch(
         packs=packs,
         tokens=sum(len(example.ids) for example in own),
@@ -117,6 +118,14 @@ def _batch(
         epoch=epoch,
         lines=tuple(example.line for example in chosen),
     )
+
+
+def _parts(own: Sequence[Example], recipe: Recipe, limits: Limits) -> list[list[Example]]:
+    return [
+        documents
+        for at in range(0, len(own), recipe.batch_size)
+        for documents in split(own[at : at + recipe.batch_size], limits)
+    ]
 
 
 def batches_in_order(examples: Sequence[Example], limits: Limits) -> Iterator[Batch]:

@@ -99,7 +99,8 @@ def _begin(job: Job, emit: Emit) -> Validation:
         return Validation(**notes["validation"])
     progress = Validation()
     _evaluate(job, progress, emit)
-    _show(job, "The base model", emit)
+    if job.engine.stage < 3:  # one process alone cannot ask a divided model
+        _show(job, "The base model", emit)
     return progress
 
 
@@ -195,10 +196,13 @@ def _evaluate(job: Job, progress: Validation, emit: Emit) -> None:
 
 def _keep_adapter(job: Job, progress: Validation, emit: Emit) -> None:
     """Save the adapter as it is now; the newest few and the best stay."""
-    if job.recipe.method == "Full" or job.engine.rank:
+    if job.recipe.method == "Full":
         return
     folder = job.adapters / f"step-{job.run.step:08d}"
-    saving.save_adapter(job.model, folder, job.base, job.card(progress))
+    with job.engine.gathered(w for w in job.model.parameters() if w.requires_grad):
+        if job.engine.rank:
+            return
+        saving.save_adapter(job.model, folder, job.base, job.card(progress))
     best = job.adapters / f"step-{progress.best_step or 0:08d}"
     kept = [path for path in sorted(job.adapters.glob("step-*")) if path != best]
     for old in kept[:-_ADAPTERS]:
@@ -214,7 +218,7 @@ def _keep_adapter(job: Job, progress: Validation, emit: Emit) -> None:
 
 
 def _is_due(job: Job, step: Step, saved: float) -> bool:
-    if step.step == job.run.total:
+    if step.step == job.run.total or job.engine.stage:
         return False
     if job.recipe.save_steps:
         return step.step % job.recipe.save_steps == 0
@@ -238,6 +242,7 @@ def _checkpoint(job: Job, progress: Validation) -> None:
 
 def _finish(job: Job, progress: Validation, emit: Emit) -> None:
     """Save what was trained, check the merge, and say that it is done."""
+    job.engine.make_whole()
     if job.engine.rank:
         return
     if job.recipe.early_stopping and progress.best_step not in (None, job.run.step):

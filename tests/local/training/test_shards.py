@@ -1,0 +1,150 @@
+"""Two processes, with weights whole or in parts, end where one process ends."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from maas_client.errors import MissingExtraError, UnsupportedError  # noqa: E402 - after the skip
+from maas_client.local.bases import Base  # noqa: E402
+from maas_client.local.peft import zero  # noqa: E402
+from maas_client.local.peft.recipe import Recipe  # noqa: E402
+from tests.local.training.rows import talk  # noqa: E402
+from tests.local.training.test_run import of, spec  # noqa: E402
+
+needs_deepspeed = pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed"
+)
+ONE_RANK = """
+import json, sys
+from maas_client.local import ranks
+job = json.loads(sys.stdin.readline())
+ranks.join(job["rank"])
+from maas_client.local.peft import run, zero
+zero._KEPT_WHOLE = 0  # the tiny base has no weight that stage 3 would divide by itself
+run.run(job, lambda event: print("EVENT" + json.dumps(event), flush=True), lambda: False)
+"""
+# Twelve rows in steps of four make three; max_grad_norm is low enough to clip.
+RECIPE = {"batch_size": 4, "learning_rate": 1e-3, "max_grad_norm": 0.5, "lora_alpha": 16}
+
+
+def ran(job: dict[str, Any], processes: int) -> list[dict[str, Any]]:
+    """Run a job in ``processes`` processes and return the first one's events."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    common = {
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "DS_ACCELERATOR": "cpu",
+    }
+    logs = [Path(job["out"]).with_suffix(f".{n}.log") for n in range(processes)]
+    children = []
+    for n, log in enumerate(logs):
+        with log.open("w") as out:
+            child = subprocess.Popen(
+                [sys.executable, "-c", ONE_RANK],
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        rank = {**common, "RANK": str(n), "LOCAL_RANK": str(n)}
+        assert child.stdin is not None
+        child.stdin.write(json.dumps({**job, "rank": rank}) + "\n")
+        child.stdin.close()
+        children.append(child)
+    try:
+        codes = [child.wait(timeout=240) for child in children]
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    told = logs[0].read_text()
+    assert codes == [0] * processes, told[-3000:]
+    lines = [line for line in told.splitlines() if line.startswith("EVENT")]
+    return [json.loads(line.removeprefix("EVENT")) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("rows") / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in talk(12)))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def alone(base: Base, rows: str, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The events of one process, without DeepSpeed, four rows a step."""
+    return ran(asked(base, rows, tmp_path_factory.mktemp("one"), {}), 1)
+
+
+def asked(base: Base, rows: str, folder: Path, more: dict[str, Any]) -> dict[str, Any]:
+    return spec(base, lambda _: rows, folder / "out", RECIPE | more)
+
+
+def zero_stage(stage: int, **more: Any) -> dict[str, Any]:
+    return {"apply_deepspeed": True, "deepspeed_stage": stage, **more}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("processes", "more"),
+    [
+        pytest.param(2, {}, id="ddp"),
+        pytest.param(1, zero_stage(2), id="zero2-alone", marks=needs_deepspeed),
+        pytest.param(2, zero_stage(1), id="zero1", marks=needs_deepspeed),
+        pytest.param(2, zero_stage(2), id="zero2", marks=needs_deepspeed),
+        pytest.param(2, zero_stage(3), id="zero3", marks=needs_deepspeed),
+    ],
+)
+def test_processes_give_the_losses_and_the_adapter_of_one(
+    base: Base, alone: list[Any], rows: str, tmp_path: Path, processes: int, more: dict[str, Any]
+) -> None:
+    # The same four rows a step, one at a time: what is accumulated is exchanged once.
+    share = {"batch_size": 1, "gradient_accumulation_steps": 4 // processes}
+    shared = asked(base, rows, tmp_path, share | more | {"processes": processes})
+    events = ran(shared, processes)
+    one, many = of("step", alone), of("step", events)
+    assert len(many) == 3, events
+    for name in ("train_loss", "grad_norm", "learning_rate"):
+        wanted = [step[name] for step in one]
+        assert [step[name] for step in many] == pytest.approx(wanted, rel=1e-4), name
+    wanted, got = adapter(alone), adapter(events)
+    assert got.keys() == wanted.keys()
+    for name, value in wanted.items():
+        # A tenth of one step of Adam, which turns the last bits of a tiny gradient into its sign.
+        torch.testing.assert_close(got[name], value, rtol=0.0, atol=1e-4, msg=name)
+        assert (got[name] - value).norm() < 1e-3 * value.norm(), name
+
+
+def adapter(events: list[Any]) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    (done,) = of("done", events)
+    weights: dict[str, Any] = load_file(Path(done["adapter"]) / "adapter_model.safetensors")
+    return weights
+
+
+def test_what_deepspeed_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    zero.check(Recipe(deepspeed_stage=3))
+    with pytest.raises(UnsupportedError, match="4-bit weights of QLoRA"):
+        zero.check(Recipe(deepspeed_stage=3, method="QLoRA"))
+    with pytest.raises(UnsupportedError, match="optimizer adafactor"):
+        zero.check(Recipe(deepspeed_stage=1, optimizer="adafactor"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    zero.check(Recipe())
+    with pytest.raises(MissingExtraError, match=r"maas-client\[deepspeed\]"):
+        zero.check(Recipe(deepspeed_stage=2))
