@@ -142,7 +142,9 @@ async def _marked(io: IO, mark: str) -> list[m.Job]:
         job = m.Job.model_validate(item)
         if mark in (marks.in_suffix(job.suffix), marks.in_suffix(job.fine_tuned_model)):
             found.append(job)
-    return sorted(found, key=lambda job: (job.created_at or 0, job.id))
+    # The list is newest first; times are whole seconds, and within one only the list knows the order.
+    found.reverse()
+    return sorted(found, key=lambda job: job.created_at or 0)
 
 
 async def get(io: IO, job: str) -> Job:

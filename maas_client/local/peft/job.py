@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -89,6 +90,8 @@ class Job:
     mark: str
     warnings: list[str] = field(default_factory=list)
     seen_tokens: int = 0
+    recent: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=256))
+    """The newest step events; a checkpoint keeps them, to be told again after a kill."""
 
     @classmethod
     def prepare(cls, spec: Mapping[str, Any]) -> Job:

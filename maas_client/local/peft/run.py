@@ -62,7 +62,9 @@ def _run(job: Job, emit: Emit, cancelled: Cancelled) -> None:
             raise _diverged(step)
         job.seen_tokens += step.tokens
         if step.step % job.recipe.log_steps == 0 or step.step == job.run.total:
-            emit(_step_event(job, step, time.monotonic() - begun))
+            told = _step_event(job, step, time.monotonic() - begun)
+            job.recent.append(told)
+            emit(told)
         stop = _after(job, step, progress, emit)
         if cancelled():
             return
@@ -82,6 +84,8 @@ def _begin(job: Job, emit: Emit) -> Validation:
         job.checkpoints, job.learner, job.run, job.mark, job.engine.optimizer
     )
     emit({"event": "started", **job.facts(), "resumed_from": job.run.step if notes else None})
+    for told in notes["recent"] if notes else ():
+        emit(told)  # a server that was killed may not have written them down
     for text, level in (
         *_tallies("training", job.data.tally),
         *_tallies("validation", job.data.held_tally),
@@ -228,7 +232,11 @@ def _is_due(job: Job, step: Step, saved: float) -> bool:
 def _checkpoint(job: Job, progress: Validation) -> None:
     if job.engine.rank:
         return
-    notes = {"threads": torch.get_num_threads(), "validation": progress.as_dict()}
+    notes = {
+        "threads": torch.get_num_threads(),
+        "validation": progress.as_dict(),
+        "recent": list(job.recent),
+    }
     checkpoints.save(
         job.checkpoints,
         job.learner,

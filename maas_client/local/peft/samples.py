@@ -57,6 +57,7 @@ def answers(
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=TOKENS,
                 do_sample=False,
+                synced_gpus=False,  # one process asks; with ZeRO-3 transformers would wait for all
                 eos_token_id=stops or None,
                 pad_token_id=tokenizer.pad_token_id,
             )

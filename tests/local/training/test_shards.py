@@ -33,7 +33,7 @@ from maas_client.local.peft import run, zero
 zero._KEPT_WHOLE = 0  # the tiny base has no weight that stage 3 would divide by itself
 run.run(job, lambda event: print("EVENT" + json.dumps(event), flush=True), lambda: False)
 """
-# Twelve rows in steps of four make three; max_grad_norm is low enough to clip.
+# Eleven rows in steps of four make three, the last with an odd row out; max_grad_norm is low enough to clip.
 RECIPE = {"batch_size": 4, "learning_rate": 1e-3, "max_grad_norm": 0.5, "lora_alpha": 16}
 
 
@@ -78,20 +78,22 @@ def ran(job: dict[str, Any], processes: int) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("rows") / "train.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in talk(12)))
-    return str(path)
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("rows")
+    paths = {"train": folder / "train.jsonl", "validation": folder / "held.jsonl"}
+    for path, held in zip(paths.values(), (talk(11), talk(2, seed=9)), strict=True):
+        path.write_text("".join(json.dumps(row) + "\n" for row in held))
+    return {name: str(path) for name, path in paths.items()}
 
 
 @pytest.fixture(scope="module")
-def alone(base: Base, rows: str, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+def alone(base: Base, rows: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """The events of one process, without DeepSpeed, four rows a step."""
     return ran(asked(base, rows, tmp_path_factory.mktemp("one"), {}), 1)
 
 
-def asked(base: Base, rows: str, folder: Path, more: dict[str, Any]) -> dict[str, Any]:
-    return spec(base, lambda _: rows, folder / "out", RECIPE | more)
+def asked(base: Base, rows: dict[str, str], folder: Path, more: dict[str, Any]) -> dict[str, Any]:
+    return spec(base, lambda _: rows["train"], folder / "out", RECIPE | more, **rows)
 
 
 def zero_stage(stage: int, **more: Any) -> dict[str, Any]:
@@ -107,10 +109,21 @@ def zero_stage(stage: int, **more: Any) -> dict[str, Any]:
         pytest.param(2, zero_stage(1), id="zero1", marks=needs_deepspeed),
         pytest.param(2, zero_stage(2), id="zero2", marks=needs_deepspeed),
         pytest.param(2, zero_stage(3), id="zero3", marks=needs_deepspeed),
+        pytest.param(
+            2,
+            zero_stage(3, gradient_checkpointing=True),
+            id="zero3-forgetting",
+            marks=needs_deepspeed,
+        ),
     ],
 )
 def test_processes_give_the_losses_and_the_adapter_of_one(
-    base: Base, alone: list[Any], rows: str, tmp_path: Path, processes: int, more: dict[str, Any]
+    base: Base,
+    alone: list[Any],
+    rows: dict[str, str],
+    tmp_path: Path,
+    processes: int,
+    more: dict[str, Any],
 ) -> None:
     # The same four rows a step, one at a time: what is accumulated is exchanged once.
     share = {"batch_size": 1, "gradient_accumulation_steps": 4 // processes}
@@ -121,6 +134,8 @@ def test_processes_give_the_losses_and_the_adapter_of_one(
     for name in ("train_loss", "grad_norm", "learning_rate"):
         wanted = [step[name] for step in one]
         assert [step[name] for step in many] == pytest.approx(wanted, rel=1e-4), name
+    wanted, got = ([event["valid_loss"] for event in of("eval", one)] for one in (alone, events))
+    assert got == pytest.approx(wanted, rel=1e-4)
     wanted, got = adapter(alone), adapter(events)
     assert got.keys() == wanted.keys()
     for name, value in wanted.items():

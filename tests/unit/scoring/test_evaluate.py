@@ -92,7 +92,10 @@ async def test_labels_are_shown_as_a_table(data: Path, asked: list[Any]) -> None
 async def test_a_file_with_nothing_to_ask(tmp_path: Path) -> None:
     path = tmp_path / "none.jsonl"
     path.write_text("not json\n")
-    with pytest.raises(DatasetError, match="no row to ask"):
+    with pytest.raises(DatasetError, match="line 1: not JSON"):
+        await evaluate(FakePort(), "tuned", path)
+    path.write_text("")
+    with pytest.raises(DatasetError):
         await evaluate(FakePort(), "tuned", path)
     with pytest.raises(ConfigError, match="no file"):
         await evaluate(FakePort(), "tuned", tmp_path / "absent.jsonl")
