@@ -25,13 +25,15 @@ needs_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed"
 )
 ONE_RANK = """
-import json, sys
+import json, os, sys
 from maas_client.local import ranks
 job = json.loads(sys.stdin.readline())
 ranks.join(job["rank"])
 from maas_client.local.peft import run, zero
 zero._KEPT_WHOLE = 0  # the tiny base has no weight that stage 3 would divide by itself
 run.run(job, lambda event: print("EVENT" + json.dumps(event), flush=True), lambda: False)
+sys.stdout.flush()
+os._exit(0)  # as the worker does
 """
 # Eleven rows in steps of four make three, the last with an odd row out; max_grad_norm is low enough to clip.
 RECIPE = {"batch_size": 4, "learning_rate": 1e-3, "max_grad_norm": 0.5, "lora_alpha": 16}
