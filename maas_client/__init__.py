@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from maas_client.types import Checkpoint as Checkpoint
     from maas_client.types import Dataset as Dataset
     from maas_client.types import Deployment as Deployment
+    from maas_client.types import Evaluation as Evaluation
     from maas_client.types import FileReport as FileReport
     from maas_client.types import FineTuneResult as FineTuneResult
     from maas_client.types import Hyperparameters as Hyperparameters
@@ -56,7 +57,7 @@ else:
             "JobFailedError JobTimeoutError MaasError MissingExtraError ModelRetiredError "
             "NotFoundError PermissionDeniedError RateLimitError ServiceError StatusError "
             "TransportError UnsupportedError",
-            "types": "ChatChunk ChatCompletion Checkpoint Dataset Deployment FileReport "
+            "types": "ChatChunk ChatCompletion Checkpoint Dataset Deployment Evaluation FileReport "
             "FineTuneResult Hyperparameters Job JobError JobEvent Keys Message Model Problem "
             "ToolCall Usage ValidationReport",
         }.items()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from maas_client.errors import AuthError, MissingExtraError
+from maas_client.errors import AuthError
 
 RENEW_BEFORE_S = 300
 """A token that ends within this many seconds is replaced; a poll that lasts hours never meets a 401."""
@@ -57,8 +57,6 @@ class Tokens:
                 got = await credential.get_token(scope, **extra)
             else:
                 got = await offload(lambda: credential.get_token(scope, **extra))
-        except MissingExtraError:
-            raise
         except Exception as bad:
             # azure-identity's text names each credential it tried, over many lines, no secret in it.
             first = next(
@@ -78,10 +76,8 @@ class Tokens:
     def _credential(self) -> TokenCredential:
         with self._lock:
             if self._given is None:
-                try:
-                    from azure.identity import DefaultAzureCredential
-                except ImportError as missing:  # pragma: no cover - a base dependency
-                    raise MissingExtraError("azure-identity is not installed") from missing
+                from azure.identity import DefaultAzureCredential
+
                 self._given = DefaultAzureCredential(authority=self._authority)
             return self._given
 

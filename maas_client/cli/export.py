@@ -7,12 +7,15 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maas_client._settings import Settings
 from maas_client.cli import _connection, _training
 from maas_client.cli._output import note, print_fields, print_json
 from maas_client.errors import ConfigError, UnsupportedError
+
+if TYPE_CHECKING:
+    from maas_client.catalog import ModelFacts
 
 _MODELS = ("adapter", "merged", "onnx")
 _JOBS = ("azureml", "kaito", "cluster", "olive", "aitoolkit")
@@ -53,6 +56,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         jobs.add_argument(option, metavar=metavar, help=text)
     jobs.add_argument("--model", help="of a data file: Phi-4-mini-instruct, Phi-3-mini, ...")
     jobs.add_argument("--validation", metavar="FILE", help="of a data file: held-out chats")
+    jobs.add_argument("--ignore", action="append", default=[], metavar="CODE",
+                      help="of a data file: let problems of this code pass")  # fmt: skip
     jobs.add_argument("--name", help="of a data file: the job's name")
     jobs.add_argument(
         "--method", help="LoRA, QLoRA, DoRA or Full, where the platform lets one choose"
@@ -119,6 +124,7 @@ def _from_file(args: argparse.Namespace) -> Mapping[str, str]:
     facts = catalog.find(args.model)
     if facts is None and not catalog.is_asset_uri(args.model) and args.model.count("/") != 1:
         facts = catalog.get(args.model)  # raises, naming the nearest
+    _check(args, facts)
     spec = platforms.JobSpec(
         name=args.name or f"{Path(args.target).stem}-{facts.name if facts else args.model}",
         model=facts.name if facts else args.model,
@@ -130,6 +136,27 @@ def _from_file(args: argparse.Namespace) -> Mapping[str, str]:
         compute=tuple(args.compute or ()),
     )
     return platforms.export(spec, args.to, _places(args))
+
+
+def _check(args: argparse.Namespace, facts: ModelFacts | None) -> None:
+    """Refuse a data file that would fail there; say that Azure has retired the model."""
+    from datetime import UTC, datetime
+
+    from maas_client import catalog
+    from maas_client.dataset import validate
+
+    validate(
+        args.target,
+        model=facts.name if facts else None,
+        target="azureml" if args.to == "azureml" else "local",
+        validation=None if args.no_validation else args.validation,
+        ignore=args.ignore,
+    ).raise_if_invalid()
+    today = datetime.now(UTC).date()
+    if args.to == "azureml" and not args.compute and facts and catalog.is_retired(facts, today):
+        note(
+            f"{catalog.retirement_notice(facts, today)}: a serverless job of this file is refused there"
+        )
 
 
 def _from_job(args: argparse.Namespace) -> Mapping[str, str]:

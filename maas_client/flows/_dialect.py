@@ -76,10 +76,9 @@ class ChatOrder:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """The verbs of one backend. ``takes`` are the hyperparameters its serverless service knows."""
+    """The verbs of one backend."""
 
     name: Literal["azureml", "foundry"]
-    takes: frozenset[str]
     model_id: Callable[[ModelFacts], str]
     """What a job of this backend names for a catalog model."""
     upload: Callable[[IO, Upload], Step[Dataset]]

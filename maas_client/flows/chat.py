@@ -36,16 +36,14 @@ async def complete(
     order = _order(
         deployment,
         messages,
-        {
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "top_p": top_p,
-            "stop": _stop(stop),
-            "seed": seed,
-            "tools": tools and [dict(t) for t in tools],
-            "tool_choice": tool_choice,
-        },
         extra,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        stop=stop,
+        seed=seed,
+        tools=tools,
+        tool_choice=tool_choice,
     )
     return await _dialect.of(io).complete(io, order)
 
@@ -71,32 +69,27 @@ async def stream(
     order = _order(
         deployment,
         messages,
-        {
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "top_p": top_p,
-            "stop": _stop(stop),
-            "seed": seed,
-            "tools": tools and [dict(t) for t in tools],
-            "tool_choice": tool_choice,
-        },
         extra,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        stop=stop,
+        seed=seed,
+        tools=tools,
+        tool_choice=tool_choice,
     )
     async with aclosing(_dialect.of(io).stream(io, order)) as chunks:
         async for chunk in chunks:
             yield chunk
 
 
-def _stop(stop: str | Sequence[str] | None) -> str | list[str] | None:
-    return stop if stop is None or isinstance(stop, str) else list(stop)
-
-
 def _order(
     deployment: Deployment | str,
     messages: Messages,
-    given: Mapping[str, Any],
     extra: Mapping[str, Any] | None,
+    **given: Any,
 ) -> ChatOrder:
+    """Return the request: what was given, any sequence as a list, and ``extra`` verbatim."""
     if isinstance(messages, str | Mapping) or not messages:
         raise ConfigError(
             "messages is a list of messages",
@@ -105,5 +98,11 @@ def _order(
     said = [
         m.model_dump(exclude_none=True) if isinstance(m, Message) else dict(m) for m in messages
     ]
-    body = {"messages": said, **{k: v for k, v in given.items() if v is not None}, **(extra or {})}
-    return ChatOrder(deployment, body)
+    told = {
+        name: value
+        if isinstance(value, str | Mapping) or not isinstance(value, Sequence)
+        else list(value)
+        for name, value in given.items()
+        if value is not None
+    }
+    return ChatOrder(deployment, {"messages": said, **told, **(extra or {})})

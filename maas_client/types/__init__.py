@@ -2,6 +2,7 @@
 
 from maas_client.types.chat import ChatChunk, ChatCompletion, Message, ToolCall, Usage
 from maas_client.types.deployments import Deployment, Keys
+from maas_client.types.evaluation import Evaluation
 from maas_client.types.files import Dataset
 from maas_client.types.jobs import Checkpoint, Hyperparameters, Job, JobError, JobEvent, Method
 from maas_client.types.models import Model
@@ -14,6 +15,7 @@ __all__ = [
     "Checkpoint",
     "Dataset",
     "Deployment",
+    "Evaluation",
     "FileReport",
     "FineTuneResult",
     "Hyperparameters",

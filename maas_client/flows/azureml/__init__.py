@@ -5,11 +5,9 @@ from __future__ import annotations
 from maas_client import catalog
 from maas_client.flows._dialect import Dialect
 from maas_client.flows.azureml import chat, datasets, deployments, jobs, models, runs
-from maas_client.wire.hyperparameters import SERVERLESS
 
 DIALECT = Dialect(
     name="azureml",
-    takes=SERVERLESS,
     model_id=catalog.registry_uri,
     upload=datasets.upload,
     dataset=datasets.get,

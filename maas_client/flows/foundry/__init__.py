@@ -7,7 +7,6 @@ from maas_client.flows.foundry import chat, deployments, files, jobs, models, ru
 
 DIALECT = Dialect(
     name="foundry",
-    takes=jobs.SERVERLESS,
     model_id=models.name_of,
     upload=files.upload,
     dataset=files.get,

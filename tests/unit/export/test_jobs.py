@@ -62,11 +62,41 @@ async def test_a_workspaces_address_means_nothing_elsewhere() -> None:
     assert pyyaml.safe_load(text)["training_data"]["path"] == plain.training_data
 
 
+CHATS = "".join(
+    json.dumps(
+        {
+            "messages": [
+                {"role": "user", "content": f"What is box {n}?"},
+                {"role": "assistant", "content": f"Box {n} is the {n}th of twelve."},
+            ]
+        }
+    )
+    + "\n"
+    for n in range(12)
+)
+
+
+def test_a_damaged_file_is_not_exported_and_a_retired_model_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.jsonl").write_text(CHATS + '{"messages": [\n')
+    assert main(["export", "bad.jsonl", "--model", "Phi-4", "--to", "azureml", "--out", "job"]) == 3
+    assert "line 13" in capsys.readouterr().err
+    assert not Path("job").exists()
+    Path("good.jsonl").write_text(CHATS)
+    assert main(["export", "good.jsonl", "--model", "Phi-3-mini", "--to", "azureml"]) == 0
+    assert "2025-08-30" in capsys.readouterr().err
+    own = ["--compute", "gpu-cluster"]
+    assert main(["export", "good.jsonl", "--model", "Phi-3-mini", "--to", "azureml", *own]) == 0
+    assert "2025-08-30" not in capsys.readouterr().err
+
+
 def test_a_file_is_exported_from_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("train.jsonl").write_text("{}\n")
+    Path("train.jsonl").write_text(CHATS)
     asked = ["export", "train.jsonl", "--model", "phi-4-mini", "--epochs", "2"]
     assert main([*asked, "--to", "azureml"]) == 0
     assert pyyaml.safe_load(capsys.readouterr().out)["hyperparameters"] == {"num_train_epochs": "2"}
