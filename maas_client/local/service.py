@@ -234,6 +234,10 @@ class Jobs:
                     self._move(facts, ref, job, "Canceled", ended=now())
                 elif job.state not in WAITING:
                     self._move(facts, ref, job, "Queued")
+                    said = "The server went while this job ran; it goes on from its newest checkpoint, "
+                    text = said + "or from the start where none had been written yet."
+                    told = {"kind": "message", "level": "warning", "message": text, "at": now()}
+                    facts.add_event(job.body["id"], told)
 
     def waiting(self) -> list[Ref]:
         """Return the jobs that wait for a worker, oldest first."""

@@ -107,6 +107,8 @@ def test_a_job_survives_the_server(state, start):
     assert second.azure.status("long") in ("Queued", "Starting", "Preparing", "Running")
     assert second.azure.wait("long") == "Completed"
     assert second.azure.wait("waits") == "Completed"
+    details = second.azure.history("GET", "/runs/long/details").json()
+    assert any("The server went" in w["message"] for w in details["warnings"])
     steps = second.azure.metric("long", "full", {"metricName": "loss"}).json()["value"]
     assert [v["step"] for v in steps] == list(range(1, 31))  # run again, told once
     uri = second.azure.deploy("e", second.azure.model_id("long"))
