@@ -1,8 +1,9 @@
 """Training files into the workspace's own container: nothing twice, nothing half, nothing changed.
 
-The path is content-addressed the way azure-ai-ml does it (azure-api.md section 2), so a file that either
-client uploaded is found again. Every request carries a checksum. The bytes that are sent are compared
-with the bytes that were checked; a file that changes meanwhile is never committed (reliability.md U1-U7).
+The path is named by the file's sha256, which the check before an upload has computed already: the file is
+read once more, to be sent. (azure-ai-ml hashes with a salt of its own; its path would cost a pass over the
+file.) Every request carries a checksum. What is sent is hashed on the way and compared with what was
+checked: a file that changes meanwhile is never committed (reliability.md U1-U7).
 """
 
 from __future__ import annotations
@@ -24,8 +25,7 @@ from maas_client.wire.op import Op
 BLOCK_BYTES = 8 * 2**20
 PARALLEL = 4
 SHA256 = "x-ms-meta-sha256"
-_SALT = b"Initialize for october 2021 AML CLI version"
-"""azure-ai-ml's own salt; only with it do both clients land on the same path."""
+"""Of the whole file: what makes a blob at its path the one that was meant."""
 
 
 class _Source:
@@ -74,13 +74,9 @@ async def send(io: IO, order: Upload, *, to: str | None = None) -> tuple[str, bo
     ``to`` is the path, where it is not the file's own content that names it.
     """
     source = _Source(order)
-    path = (
-        to or f"LocalUpload/{await io.call(lambda: _salted(order.path))}/{_safe_name(order.path)}"
-    )
+    path = to or f"LocalUpload/{order.sha256}/{_safe_name(order.path)}"
     found = await _head(io, path)
-    if found is not None and _is_whole(found, source.size):
-        if found.get(SHA256) != order.sha256:
-            await io.call(lambda: _same(source, order))
+    if found is not None and _is_whole(found, order):
         return path, True
     condition = {"if-none-match": "*"} if found is None else {}
     headers = {
@@ -99,24 +95,11 @@ async def send(io: IO, order: Upload, *, to: str | None = None) -> tuple[str, bo
         if lost.status not in (409, 412):
             raise
         found = await _head(io, path)
-        if found is None or not _is_whole(found, source.size):
+        if found is None or not _is_whole(found, order):
             raise ConflictError(
                 "another upload of the same file is under way", status=lost.status, code=lost.code
             ) from lost
     return path, False
-
-
-def _salted(path: Path) -> str:
-    """Return the hash azure-ai-ml names the path by."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.sha256(_SALT)).hexdigest()
-
-
-def _same(source: _Source, order: Upload) -> None:
-    """Raise unless the file still is what was checked (what lies there carries no hash of ours)."""
-    for index in source.blocks():
-        source.take(index)
-    source.verify(order.sha256)
 
 
 def _changed(path: Path) -> DatasetError:
@@ -149,9 +132,9 @@ async def _head(io: IO, path: str) -> Mapping[str, str] | None:
         return None
 
 
-def _is_whole(headers: Mapping[str, str], size: int) -> bool:
+def _is_whole(headers: Mapping[str, str], order: Upload) -> bool:
     done = headers.get(blob.UPLOAD_STATUS, "").lower() == "completed"
-    return done and headers.get("content-length", "") == str(size)
+    return done and headers.get(SHA256) == order.sha256
 
 
 def _md5(data: bytes) -> bytes:

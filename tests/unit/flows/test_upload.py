@@ -13,9 +13,6 @@ from maas_client.flows.azureml import upload as uploads
 from tests.unit.fake_port import FakePort, Sent
 from tests.unit.flows.world import Blobs, workspace
 
-# What azure-ai-ml 1.35.2 sends for specs/recorded traffic's file: SHA-256 of its salt and the bytes.
-SALT = b"Initialize for october 2021 AML CLI version"
-
 
 @pytest.fixture
 def port() -> FakePort:
@@ -27,11 +24,11 @@ def order(path: Path, data: bytes) -> Upload:
     return Upload(path, hashlib.sha256(data).hexdigest(), "train")
 
 
-async def test_the_path_is_the_one_azure_ai_ml_uses(port: FakePort, tmp_path: Path) -> None:
+async def test_the_path_is_named_by_the_content(port: FakePort, tmp_path: Path) -> None:
     blobs = Blobs(port)
     data = b'{"messages": []}\n'
     path, already = await uploads.send(port, order(tmp_path / "train.jsonl", data))
-    assert path == f"LocalUpload/{hashlib.sha256(SALT + data).hexdigest()}/train.jsonl"
+    assert path == f"LocalUpload/{hashlib.sha256(data).hexdigest()}/train.jsonl"
     assert not already
     held, meta = blobs.held[path]
     assert held == data
@@ -156,3 +153,15 @@ async def test_an_identity_based_datastore_needs_no_secret(port: FakePort, tmp_p
     await uploads.send(port, order(tmp_path / "t.jsonl", b"abc"))
     assert port.asked("datastores.secrets") == []
     assert port.asked("blobs.put")[0].at == "https://st1.blob.core.windows.net/c1"
+
+
+async def test_what_lies_there_under_our_name_but_is_not_ours_is_replaced(
+    port: FakePort, tmp_path: Path
+) -> None:
+    blobs = Blobs(port)
+    one = order(tmp_path / "t.jsonl", b"x" * 100)
+    path, _ = await uploads.send(port, one)
+    blobs.held[path] = (b"y" * 100, {"x-ms-meta-upload_status": "completed"})
+    _, already = await uploads.send(port, one)
+    assert not already
+    assert blobs.held[path][0] == b"x" * 100
