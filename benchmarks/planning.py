@@ -17,8 +17,9 @@ from _table import Row, main
 
 from maas_client._settings import Settings
 from maas_client.local import bases
-from maas_client.local.compute import environment
-from maas_client.local.planning import hardware, measure, shape
+from maas_client.local.machine import hardware, shape
+from maas_client.local.machine.compute import environment
+from maas_client.local.planning import measure
 
 CHILD = """
 import json, sys

@@ -26,7 +26,7 @@ from _table import Row, main
 from maas_client._settings import Settings
 from maas_client.chat import TEMPLATES
 from maas_client.local import bases
-from maas_client.local.compute import environment
+from maas_client.local.machine.compute import environment
 
 SHARED = Path("/work/shared/data/gsm8k_chat.jsonl")
 BATCH, RATE, PACKED = 4, 2e-4, 1024
@@ -131,8 +131,8 @@ def _ours(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
     from maas_client.local.peft.engine import Engine
     from maas_client.local.peft.learner import Learner
     from maas_client.local.peft.packs import Limits
-    from maas_client.local.peft.recipe import Recipe
     from maas_client.local.peft.train import Run, optimizer_for, train
+    from maas_client.local.rules.recipe import Recipe
 
     recipe = Recipe(
         method=task["method"], batch_size=BATCH, learning_rate=RATE, schedule="constant"
@@ -251,7 +251,7 @@ def _exact(task: dict[str, Any]) -> dict[str, float]:
     from maas_client.local.peft import adapters, loading
     from maas_client.local.peft.learner import Learner
     from maas_client.local.peft.packs import Limits
-    from maas_client.local.peft.recipe import Recipe
+    from maas_client.local.rules.recipe import Recipe
 
     recipe = Recipe(batch_size=BATCH)
     _, found = _examples(task)

@@ -180,7 +180,8 @@ def _pull(args: argparse.Namespace) -> int:
 def _pull_from_hub(name: str, folder: Path) -> Any:
     """Fetch a model's own weights; what no method could train here is refused before the download."""
     from maas_client import catalog
-    from maas_client.local import bases, hub
+    from maas_client.local import bases
+    from maas_client.local.bases import hub
 
     facts = catalog.find(name)
     hub_id = facts.huggingface_id if facts and facts.huggingface_id else name
@@ -201,7 +202,8 @@ def _pull_from_hub(name: str, folder: Path) -> Any:
 
 def _check_it_fits(facts: ModelFacts | None) -> None:
     """Raise unless some method trains the model on this machine."""
-    from maas_client.local.planning import hardware, plan, shape
+    from maas_client.local.machine import hardware, shape
+    from maas_client.local.planning import plan
     from maas_client.local.planning.measure import Data
 
     held = facts.architecture if facts else None

@@ -44,7 +44,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plan and print. Exit code 1 when nothing fits anywhere."""
-    from maas_client.local.planning import hardware, plan
+    from maas_client.local.machine import hardware
+    from maas_client.local.planning import plan
 
     shape = _shape(args.model)
     data = _data(args.data, args.model)
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 def _shape(model: str) -> Architecture:
     """Return the model's shape: a folder's, or the catalog's."""
     from maas_client import catalog
-    from maas_client.local.planning import shape
+    from maas_client.local.machine import shape
 
     folder = Path(model).expanduser()
     if folder.is_dir():

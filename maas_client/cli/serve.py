@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if args.print_env and not args.proxy:
         raise ConfigError("--print-env prints a proxy's variables", hint="Add --proxy.")
     check_extra(args.engine)
-    from maas_client.local.choice import check_base
+    from maas_client.local.rules.choice import check_base
     from maas_client.local.server import Server
 
     config = _config(args)
@@ -130,7 +130,7 @@ def _key(given: str | None, folder: Path) -> str | None:
         if given is not None and not given.strip():
             raise ConfigError("--api-key is empty", hint="Give a key, or auto for a random one.")
         return given
-    from maas_client.local.files import private_folder, write_private
+    from maas_client.local.state.files import private_folder, write_private
 
     key = secrets.token_urlsafe(32)
     path = private_folder(folder) / "api-key"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maas_client.local.peft.recipe import from_names
+from maas_client.local.rules.recipe import from_names
 
 SIMULATED = "simulated-by-the-instant-engine"
 """Stands in ``system_fingerprint`` and in a header of every answer."""

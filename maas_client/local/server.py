@@ -17,16 +17,16 @@ import uvicorn  # noqa: TID253 - only the server imports this module
 from starlette.types import ASGIApp  # noqa: TID253 - as above
 
 from maas_client.errors import ConfigError
-from maas_client.local.app import build
 from maas_client.local.config import ServerConfig
-from maas_client.local.files import private_folder, write_private
-from maas_client.local.guard import Rules, allowed_hosts
-from maas_client.local.hosts import LOOPBACK
-from maas_client.local.patience import PatientProtocol
-from maas_client.local.proxy import Proxy, within
-from maas_client.local.routes import azureml, foundry, login
+from maas_client.local.http.app import build
+from maas_client.local.http.guard import Rules, allowed_hosts
+from maas_client.local.http.hosts import LOOPBACK
+from maas_client.local.http.patience import PatientProtocol
+from maas_client.local.http.proxy import Proxy, within
+from maas_client.local.http.routes import azureml, foundry, login
+from maas_client.local.http.tls import Authority
 from maas_client.local.services import Services
-from maas_client.local.tls import Authority
+from maas_client.local.state.files import private_folder, write_private
 
 
 class Server:

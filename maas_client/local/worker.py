@@ -69,8 +69,7 @@ def _run(job: dict[str, Any], emit: Emit, cancelled: Cancelled) -> None:
 
         instant.learn(job, emit, cancelled)
     else:
-        from maas_client.local import ranks
-        from maas_client.local.peft import run
+        from maas_client.local.peft import ranks, run
 
         with ranks.beside(job, ranks.wanted(job)) as told:
             run.run(told, emit, cancelled)
@@ -78,7 +77,7 @@ def _run(job: dict[str, Any], emit: Emit, cancelled: Cancelled) -> None:
 
 def _run_beside(job: dict[str, Any], cancelled: Cancelled) -> int:
     """Run a job as one of several processes; the first one reports."""
-    from maas_client.local import ranks
+    from maas_client.local.peft import ranks
 
     ranks.join(job["rank"])
     from maas_client.local.peft import run

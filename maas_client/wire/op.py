@@ -1,7 +1,7 @@
 """One operation of a service: a row of the treaty that both houses read.
 
 The client sends from these rows (``_transport``), the local server routes from them
-(``local/app.py``). A row knows no I/O. Path templates use Starlette's form: ``{name}`` is one
+(``local/http/app.py``). A row knows no I/O. Path templates use Starlette's form: ``{name}`` is one
 segment, ``{name:path}`` may hold slashes.
 """
 

@@ -261,7 +261,7 @@ LINE = re.compile(r"^(GET|PUT|POST|PATCH|DELETE|HEAD) (https://([^/]+)(/[^? ]*)(
     ["recorded-azure-ai-ml-1.35.2-traffic.txt", "recorded-openai-and-inference-traffic.txt"],
 )
 def test_recorded_requests_of_official_clients_find_a_route(name: str) -> None:
-    from maas_client.local import hosts
+    from maas_client.local.http import hosts
 
     unknown = []
     for line in (SPECS / name).read_text().splitlines():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from maas_client.local.routes import azureml, foundry, login
+from maas_client.local.http.routes import azureml, foundry, login
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 TABLES = (*azureml.TABLES, *foundry.TABLES, *login.TABLES)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from maas_client.local import serve
 from maas_client.local.embed import LocalServer
-from maas_client.local.routes import azureml, foundry, login
+from maas_client.local.http.routes import azureml, foundry, login
 from tests.official.conftest import rows
 
 ROWS = [

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from maas_client.errors import ConfigError, MaasError, MissingExtraError
-from maas_client.local import durable
 from maas_client.local.export import papers
 from maas_client.local.export.trained import CARD, Trained
+from maas_client.local.state import durable
 
 Form = Literal["adapter", "merged", "onnx"]
 Precision = Literal["fp32", "int4"]
@@ -112,7 +112,7 @@ _FILL: Mapping[str, Callable[[Trained, Path, str, Progress], dict[str, Any]]] = 
 
 def _build(merged: Path, draft: Path, precision: str, cache: Path) -> None:
     """Run onnxruntime-genai's builder in a process of its own: it prints, and it keeps memory."""
-    from maas_client.local.compute import environment
+    from maas_client.local.machine.compute import environment
 
     command = [
         sys.executable, "-P", "-m", "maas_client.local.export.onnx_builder",

@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from maas_client.chat import Template, template_for
 from maas_client.errors import ConfigError, UnsupportedError
-from maas_client.local import bases, durable
+from maas_client.local import bases
 from maas_client.local.export.trained import CARD
 from maas_client.local.generate.protocol import AnswerError, Base
+from maas_client.local.state import durable
 
 _CODE = frozenset({
     ".py", ".pyc", ".so", ".dll", ".dylib", ".sh", ".exe", ".bin", ".pt", ".pth", ".pkl", ".pickle",

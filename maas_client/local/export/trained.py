@@ -82,7 +82,7 @@ def _base(said: dict[str, Any], cache: Path) -> Path | None:
 def find(state: Path, cache: Path, model: str, base: Path | None = None) -> Trained:
     """Return a model that the local server of this state directory holds, by name,
     ``name:version`` or id; the newest one of that name. Raises ``NotFoundError``."""
-    from maas_client.local.store import Store
+    from maas_client.local.state.store import Store
 
     name, version = _name_and_version(model)
     if not (state / "facts.db").exists():

@@ -16,7 +16,7 @@ from maas_client.local.generate.cache import KeyValues
 from maas_client.local.generate.linear import Rows
 from maas_client.local.generate.protocol import AnswerError, Base, Chat
 from maas_client.local.generate.text import TextStream
-from maas_client.local.planning.hardware import this_machine
+from maas_client.local.machine.hardware import this_machine
 
 
 class Model:

@@ -15,7 +15,7 @@ import torch  # noqa: TID253 - this module is imported by the training process o
 from torch import nn  # noqa: TID253 - see above
 
 from maas_client.errors import ConfigError
-from maas_client.local.peft.recipe import Recipe
+from maas_client.local.rules.recipe import Recipe
 
 _FUSED = {
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),

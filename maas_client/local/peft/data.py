@@ -10,9 +10,9 @@ from typing import Any
 from maas_client.chat import Template
 from maas_client.dataset import read
 from maas_client.errors import DatasetError
-from maas_client.local import durable
 from maas_client.local.peft.examples import Example, Tally, encode
 from maas_client.local.peft.samples import Sample, choose
+from maas_client.local.state import durable
 
 
 @dataclass(frozen=True, slots=True)

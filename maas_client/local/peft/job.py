@@ -12,7 +12,10 @@ from torch import nn  # noqa: TID253 - this module is imported by the training p
 
 from maas_client.chat import TEMPLATES, Template
 from maas_client.errors import ConfigError
-from maas_client.local.peft import adapters, loading, recipe, zero
+from maas_client.local.machine.hardware import this_machine
+from maas_client.local.machine.memory import estimate
+from maas_client.local.machine.shape import of_folder
+from maas_client.local.peft import adapters, loading, zero
 from maas_client.local.peft.adapters import Coverage
 from maas_client.local.peft.checkpoints import fingerprint
 from maas_client.local.peft.data import Data
@@ -25,11 +28,9 @@ from maas_client.local.peft.packs import (
     steps_per_epoch,
     total_steps,
 )
-from maas_client.local.peft.recipe import Recipe
 from maas_client.local.peft.train import Run, optimizer_for
-from maas_client.local.planning.hardware import this_machine
-from maas_client.local.planning.memory import estimate
-from maas_client.local.planning.shape import of_folder
+from maas_client.local.rules import recipe
+from maas_client.local.rules.recipe import Recipe
 
 
 @dataclass(slots=True)

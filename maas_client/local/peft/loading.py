@@ -11,7 +11,7 @@ from maas_client.chat import TEMPLATES, Template, prompt, render
 from maas_client.errors import ConfigError, MissingExtraError
 from maas_client.local.peft import attention
 from maas_client.local.peft.fused import fuse
-from maas_client.local.peft.recipe import Recipe
+from maas_client.local.rules.recipe import Recipe
 
 _SAFE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _PROBE = (

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch  # noqa: TID253 - this module is imported by the training process only
 
 from maas_client.local.peft.examples import Example
-from maas_client.local.peft.recipe import Recipe
+from maas_client.local.rules.recipe import Recipe
 
 
 class Pack(NamedTuple):

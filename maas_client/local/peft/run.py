@@ -18,7 +18,6 @@ import torch  # noqa: TID253 - this module is imported by the training process o
 from torch import nn  # noqa: TID253 - see above
 
 from maas_client.errors import MaasError
-from maas_client.local import durable
 from maas_client.local.bases import Base
 from maas_client.local.peft import checkpoints, samples, saving
 from maas_client.local.peft.examples import Tally
@@ -26,6 +25,7 @@ from maas_client.local.peft.job import Job, Validation
 from maas_client.local.peft.learner import Learner
 from maas_client.local.peft.packs import batches
 from maas_client.local.peft.train import Step, evaluate, train
+from maas_client.local.state import durable
 
 Emit = Callable[[dict[str, Any]], None]
 Cancelled = Callable[[], bool]

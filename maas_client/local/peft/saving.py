@@ -16,7 +16,7 @@ import torch  # noqa: TID253 - this module is imported by the training process o
 from safetensors.torch import load_file, save_file  # noqa: TID253 - see above
 from torch import nn  # noqa: TID253 - see above
 
-from maas_client.local import durable
+from maas_client.local.state import durable
 
 WEIGHTS, CONFIG, CARD = "adapter_model.safetensors", "adapter_config.json", "training.json"
 _NOTICES = ("LICENSE*", "NOTICE*", "LICENCE*")

@@ -12,7 +12,7 @@ from torch import nn  # noqa: TID253 - see above
 
 from maas_client.local.peft.engine import Engine
 from maas_client.local.peft.packs import Batch
-from maas_client.local.peft.recipe import Recipe
+from maas_client.local.rules.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn  # noqa: TID253 - this module is imported by the training process only
 
 from maas_client.errors import MissingExtraError, UnsupportedError
-from maas_client.local.peft.recipe import Recipe
+from maas_client.local.rules.recipe import Recipe
 
 _KEPT_WHOLE = 100_000
 """Stage 3 leaves weights of fewer numbers than this in one piece (DeepSpeed's own default)."""

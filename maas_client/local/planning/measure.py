@@ -11,8 +11,8 @@ from typing import Any
 
 from maas_client.catalog import Architecture
 from maas_client.errors import ServiceError
-from maas_client.local.compute import environment
-from maas_client.local.planning import shape as shapes
+from maas_client.local.machine import shape as shapes
+from maas_client.local.machine.compute import environment
 
 _WORK = 4e11
 """Floating-point operations that a probe's step may take: seconds on two cores."""
@@ -88,7 +88,7 @@ def _lengths(shape: Architecture, data: Data, batch_size: int, blocks: int) -> l
 
 def _fixed_bytes(shape: Architecture, method: str, r: int) -> float:
     """Return the bytes of one block that do not grow with tokens: weights and what trains them."""
-    from maas_client.local.planning.memory import NF4_BYTES
+    from maas_client.local.machine.memory import NF4_BYTES
 
     layers = shapes.linears(shape)
     numbers = sum(i * o for i, o in layers)

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from maas_client.catalog import Architecture
-from maas_client.local.planning.hardware import Hardware, cores
+from maas_client.local.machine.hardware import Hardware, cores
+from maas_client.local.machine.memory import Memory, estimate
+from maas_client.local.machine.shape import count
 from maas_client.local.planning.measure import Data, Measured, measure
-from maas_client.local.planning.memory import Memory, estimate
-from maas_client.local.planning.shape import count
 
 METHODS = {
     "LoRA": "small matrices beside frozen weights; the serverless service's own method",

@@ -22,8 +22,8 @@ from maas_client.local.peft.examples import Example
 from maas_client.local.peft.fused import fuse
 from maas_client.local.peft.learner import Learner
 from maas_client.local.peft.packs import Batch, pack
-from maas_client.local.peft.recipe import Recipe, from_names
 from maas_client.local.peft.train import Run, optimizer_for, train
+from maas_client.local.rules.recipe import Recipe, from_names
 
 
 def main() -> None:

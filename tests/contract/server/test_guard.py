@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from maas_client.local.embed import serve
-from maas_client.local.hosts import prefix
-from maas_client.local.routes.azureml import TABLES
+from maas_client.local.http.hosts import prefix
+from maas_client.local.http.routes.azureml import TABLES
 from maas_client.wire.op import expand
 from tests.contract.server.conftest import WS, Azure, chats
 
@@ -233,7 +233,7 @@ def test_azures_names_lead_here(host, lead):
 def test_a_table_with_an_unserved_row_stops_the_start(server):
     from dataclasses import replace
 
-    from maas_client.local.app import build
+    from maas_client.local.http.app import build
 
     table = TABLES[0]
     broken = replace(table, handlers=dict(list(table.handlers.items())[1:]))

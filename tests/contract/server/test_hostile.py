@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from maas_client.local import patience
-from maas_client.local.answers import Piece
 from maas_client.local.embed import serve
+from maas_client.local.http import patience
+from maas_client.local.services.answers import Piece
 from maas_client.wire import azureml
 from maas_client.wire.op import expand
 from tests.contract.server.conftest import WS, Azure, chats
@@ -193,7 +193,7 @@ def test_a_client_that_goes_away_ends_the_work(stream):
 
 
 def test_a_full_disk_is_507_and_the_server_lives(azure: Azure, server, monkeypatch):
-    from maas_client.local import files
+    from maas_client.local.state import files
 
     def full(self, data):
         raise OSError(28, "No space left on device")

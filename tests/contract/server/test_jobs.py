@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from maas_client.local.assets import Workspace
-from maas_client.local.store import Point
+from maas_client.local.rules.assets import Workspace
+from maas_client.local.state.store import Point
 from tests.contract.server.conftest import WS, Azure, chats
 
 WS_PARTS = ("00000000-0000-0000-0000-00000000000a", "rg1", "proj1")

@@ -83,7 +83,7 @@ def test_many_at_once(azure: Azure, uri):
 
 
 def test_more_than_can_wait_are_told_to_come_back(azure: Azure, uri, monkeypatch):
-    from maas_client.local import answers
+    from maas_client.local.services import answers
 
     monkeypatch.setattr(answers, "_MAX_WAITING", 0)
     refused = azure.chat(uri, "hello")

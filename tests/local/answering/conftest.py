@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maas_client.local import tiny  # noqa: E402 - after the skip
+from maas_client.local.bases import tiny  # noqa: E402 - after the skip
 from maas_client.local.generate.host import Host  # noqa: E402
 from maas_client.local.generate.protocol import Base, Chat, Params  # noqa: E402
 

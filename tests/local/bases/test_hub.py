@@ -15,7 +15,8 @@ import pytest
 pytest.importorskip("huggingface_hub")
 
 from maas_client.errors import ConfigError, TransportError, UnsupportedError
-from maas_client.local import durable, hub
+from maas_client.local.bases import hub
+from maas_client.local.state import durable
 
 COMMIT = "a" * 40
 FILES = {

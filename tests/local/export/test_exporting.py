@@ -12,11 +12,12 @@ torch = pytest.importorskip("torch")
 
 from maas_client.chat import prompt  # noqa: E402 - after the skip
 from maas_client.errors import ConfigError, MaasError  # noqa: E402
-from maas_client.local import bases, durable  # noqa: E402
+from maas_client.local import bases  # noqa: E402
 from maas_client.local.export import checks, merging  # noqa: E402
 from maas_client.local.export.exporting import export  # noqa: E402
 from maas_client.local.export.importing import import_folder  # noqa: E402
 from maas_client.local.export.trained import Trained, read  # noqa: E402
+from maas_client.local.state import durable  # noqa: E402
 from tests.local.answering.conftest import Bench, drain, make_adapter  # noqa: E402
 
 

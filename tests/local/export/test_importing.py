@@ -14,9 +14,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maas_client.errors import ConfigError, MaasError, UnsupportedError  # noqa: E402 - after the skip
-from maas_client.local import bases, durable  # noqa: E402
+from maas_client.local import bases  # noqa: E402
 from maas_client.local.export.importing import import_folder  # noqa: E402
 from maas_client.local.export.trained import Trained  # noqa: E402
+from maas_client.local.state import durable  # noqa: E402
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from maas_client.errors import ConfigError  # noqa: E402 - after the skip
 from maas_client.local.bases import Base  # noqa: E402
 from maas_client.local.peft import adapters, loading  # noqa: E402
-from maas_client.local.peft.recipe import Recipe  # noqa: E402
+from maas_client.local.rules.recipe import Recipe  # noqa: E402
 
 
 def attach(base: Base, recipe: Recipe) -> adapters.Coverage:

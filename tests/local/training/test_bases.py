@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from maas_client.errors import ConfigError, UnsupportedError
-from maas_client.local import bases, durable, smollm2, tiny
+from maas_client.local import bases
+from maas_client.local.bases import smollm2, tiny
+from maas_client.local.state import durable
 
 
 def test_tiny_is_the_same_bytes_everywhere(tmp_path: Path) -> None:

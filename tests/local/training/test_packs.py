@@ -9,15 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maas_client.local.peft.examples import Example  # noqa: E402 - after the skip
-from maas_client.local.peft.packs import (  # noqa: E402
-    Limits,
-    batches,
-    batches_in_order,
-    pack,
-    split,
-    total_steps,
-)
-from maas_client.local.peft.recipe import Recipe  # noqa: E402
+from maas_client.local.peft.packs import Limits, batches, batches_in_order, pack, split, total_steps  # noqa: E402
+from maas_client.local.rules.recipe import Recipe  # noqa: E402
 
 
 def example(line: int, length: int, learned: int = 2) -> Example:

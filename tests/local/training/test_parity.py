@@ -21,8 +21,8 @@ from maas_client.local.peft.engine import Engine  # noqa: E402
 from maas_client.local.peft.examples import Example  # noqa: E402
 from maas_client.local.peft.learner import Learner  # noqa: E402
 from maas_client.local.peft.packs import Limits, batches, total_steps  # noqa: E402
-from maas_client.local.peft.recipe import Recipe  # noqa: E402
 from maas_client.local.peft.train import Run, optimizer_for, train  # noqa: E402
+from maas_client.local.rules.recipe import Recipe  # noqa: E402
 
 METHODS = ["LoRA", "rsLoRA", "DoRA", "QLoRA", "Full"]
 NEAR = 1e-4

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from maas_client.errors import ConfigError
-from maas_client.local.peft.recipe import Recipe, from_names
+from maas_client.local.rules.recipe import Recipe, from_names
 
 
 def test_the_default_is_the_services_own_recipe() -> None:

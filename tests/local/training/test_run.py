@@ -16,13 +16,13 @@ torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
-from maas_client.local import durable  # noqa: E402 - after the skips
 from maas_client.local.bases import Base  # noqa: E402
+from maas_client.local.machine.hardware import Hardware  # noqa: E402
 from maas_client.local.peft import checkpoints  # noqa: E402
 from maas_client.local.peft import job as preparing  # noqa: E402
 from maas_client.local.peft import run as running  # noqa: E402
 from maas_client.local.peft.run import run  # noqa: E402
-from maas_client.local.planning.hardware import Hardware  # noqa: E402
+from maas_client.local.state import durable  # noqa: E402 - after the skips
 from tests.local.training.rows import talk  # noqa: E402
 
 Data = Callable[..., str]

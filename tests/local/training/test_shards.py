@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 from maas_client.errors import MissingExtraError, UnsupportedError  # noqa: E402 - after the skip
 from maas_client.local.bases import Base  # noqa: E402
 from maas_client.local.peft import zero  # noqa: E402
-from maas_client.local.peft.recipe import Recipe  # noqa: E402
+from maas_client.local.rules.recipe import Recipe  # noqa: E402
 from tests.local.training.rows import talk  # noqa: E402
 from tests.local.training.test_run import of, spec  # noqa: E402
 

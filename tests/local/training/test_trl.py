@@ -19,8 +19,8 @@ from maas_client.local.peft.engine import Engine  # noqa: E402
 from maas_client.local.peft.examples import Example  # noqa: E402
 from maas_client.local.peft.learner import Learner  # noqa: E402
 from maas_client.local.peft.packs import Limits, batches, total_steps  # noqa: E402
-from maas_client.local.peft.recipe import Recipe  # noqa: E402
 from maas_client.local.peft.train import Run, optimizer_for, train  # noqa: E402
+from maas_client.local.rules.recipe import Recipe  # noqa: E402
 
 RECIPE = Recipe(batch_size=4, epochs=2, learning_rate=1e-3, warmup_steps=2)
 

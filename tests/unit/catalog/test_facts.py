@@ -6,7 +6,7 @@ import pytest
 
 from maas_client import catalog
 from maas_client.errors import ConfigError, UnsupportedError
-from maas_client.local import tiny
+from maas_client.local.bases import tiny
 
 SPECS = Path("/work/shared/specs/azureml-assets-phi")
 

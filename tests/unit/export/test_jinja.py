@@ -38,7 +38,7 @@ def test_the_text_is_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
 def test_the_marks_are_the_mask(name: str, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    from maas_client.local import tiny
+    from maas_client.local.bases import tiny
 
     tiny.fill(tmp_path)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)

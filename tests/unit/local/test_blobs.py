@@ -8,10 +8,10 @@ import threading
 
 import pytest
 
-from maas_client.local.blobs import Blobs, Conditions, Settings, check_md5, etags
-from maas_client.local.files import Files
-from maas_client.local.refusal import Refusal
-from maas_client.local.store import Store
+from maas_client.local.rules.blobs import Blobs, Conditions, Settings, check_md5, etags
+from maas_client.local.rules.refusal import Refusal
+from maas_client.local.state.files import Files
+from maas_client.local.state.store import Store
 
 ANY = Conditions()
 NEW = Conditions(if_none_match=("*",))

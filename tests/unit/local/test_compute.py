@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from maas_client.local.compute import Child, Compute, environment
+from maas_client.local.machine.compute import Child, Compute, environment
 
 posix = pytest.mark.skipif(os.name != "posix", reason="process groups are posix")
 

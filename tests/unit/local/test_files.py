@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from maas_client.errors import ConfigError
-from maas_client.local.files import Files, folder_of, private_folder, wipe, write_private
+from maas_client.local.state.files import Files, folder_of, private_folder, wipe, write_private
 
 posix = pytest.mark.skipif(os.name != "posix", reason="modes are posix")
 

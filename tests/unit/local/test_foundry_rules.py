@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from maas_client.catalog import find
-from maas_client.local import tokens
-from maas_client.local.files import Files
-from maas_client.local.foundry.deployments import check_request, format_of
-from maas_client.local.foundry.files import TrainingFiles, Uploads
-from maas_client.local.foundry.jobs import WORDS, _tier
-from maas_client.local.lifecycle import NEXT
-from maas_client.local.refusal import Refusal
-from maas_client.local.store import Store
+from maas_client.local.http import tokens
+from maas_client.local.rules.foundry.deployments import check_request, format_of
+from maas_client.local.rules.foundry.files import TrainingFiles, Uploads
+from maas_client.local.rules.lifecycle import NEXT
+from maas_client.local.rules.refusal import Refusal
+from maas_client.local.services.foundry_jobs import WORDS, _tier
+from maas_client.local.state.files import Files
+from maas_client.local.state.store import Store
 
 ROW = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
 

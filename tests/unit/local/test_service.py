@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maas_client.local.files import Files
-from maas_client.local.lifecycle import ALIVE, NEXT, TERMINAL, may
-from maas_client.local.refusal import Refusal
-from maas_client.local.service import Data, Jobs, JobSpec, NewJob, Ref
-from maas_client.local.store import Point, Store
+from maas_client.local.rules.jobs import Data, Jobs, JobSpec, NewJob, Ref
+from maas_client.local.rules.lifecycle import ALIVE, NEXT, TERMINAL, may
+from maas_client.local.rules.refusal import Refusal
+from maas_client.local.state.files import Files
+from maas_client.local.state.store import Point, Store
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from maas_client.errors import ConfigError
-from maas_client.local.store import VERSION, Point, Store, claim
+from maas_client.local.state.store import VERSION, Point, Store, claim
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_files_of_the_store_are_private(tmp_path):
 
 def test_what_was_committed_outlives_kill_9(tmp_path):
     child = (
-        "import os, signal, sys; from pathlib import Path; from maas_client.local.store import Store\n"
+        "import os, signal, sys; from pathlib import Path; from maas_client.local.state.store import Store\n"
         "store = Store(Path(sys.argv[1]))\n"
         "for n in range(20):\n"
         "    with store.write() as facts:\n"
@@ -131,7 +131,7 @@ def test_what_was_committed_outlives_kill_9(tmp_path):
 def test_a_state_directory_has_one_server(tmp_path):
     held = claim(tmp_path)
     child = (
-        "import sys; from pathlib import Path; from maas_client.local.store import claim\n"
+        "import sys; from pathlib import Path; from maas_client.local.state.store import claim\n"
         "claim(Path(sys.argv[1]))"
     )
     again = subprocess.run([sys.executable, "-c", child, tmp_path], capture_output=True, text=True)

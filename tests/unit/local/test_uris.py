@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from maas_client.local.assets import Assets, Workspace, registry_model
-from maas_client.local.refusal import Refusal
-from maas_client.local.store import Store
+from maas_client.local.rules.assets import Assets, Workspace, registry_model
+from maas_client.local.rules.refusal import Refusal
+from maas_client.local.state.store import Store
 
 WS = Workspace("S", "Rg", "W")
 

@@ -6,7 +6,8 @@ import pytest
 
 from maas_client import catalog
 from maas_client.errors import ConfigError
-from maas_client.local.planning import hardware, memory, plan, shape
+from maas_client.local.machine import hardware, memory, shape
+from maas_client.local.planning import plan
 from maas_client.local.planning.measure import Data
 
 DATA = Data(1000, 300.0, 0.4)

@@ -1,0 +1,1 @@
+"""HTTP and nothing else: connections, hosts, credentials, and routes built from the wire tables."""

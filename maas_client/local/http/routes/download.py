@@ -1,0 +1,117 @@
+"""Sending bytes: whole blobs, ranges of them, and logs that still grow."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from datetime import datetime
+from email.utils import format_datetime
+from pathlib import Path
+
+import anyio.to_thread
+from starlette.requests import Request  # noqa: TID253 - only the server imports this module
+from starlette.responses import Response, StreamingResponse  # noqa: TID253 - as above
+
+from maas_client.local.rules.refusal import Refusal
+from maas_client.local.state.store import Fact
+
+_CHUNK = 1 << 20
+_MD5_BYTES = 4 << 20
+"""The largest range whose MD5 may be asked for."""
+
+
+def moment(fact: Fact) -> datetime:
+    """Return when a blob was last changed."""
+    return datetime.fromisoformat(fact.body["modified"].replace("Z", "+00:00"))
+
+
+def send_content(request: Request, fact: Fact, path: Path) -> Response:
+    """Answer GET or HEAD of a blob, with ranges."""
+    body = fact.body
+    first, last = _range(request, body["size"])
+    partial = first is not None
+    start, end = (first, last) if first is not None else (0, body["size"] - 1)
+    headers = _headers(fact, partial=partial)
+    headers["Content-Length"] = str(end - start + 1)
+    if partial:
+        headers["Content-Range"] = f"bytes {start}-{end}/{body['size']}"
+        if request.headers.get("x-ms-range-get-content-md5", "").lower() == "true":
+            headers["Content-MD5"] = _range_md5(path, start, end)
+    status = 206 if partial else 200
+    if request.method == "HEAD":
+        return Response(None, 200, headers)
+    return StreamingResponse(_chunks(path, start, end), status, headers, media_type=None)
+
+
+def _headers(fact: Fact, *, partial: bool) -> dict[str, str]:
+    body = fact.body
+    headers = dict(body["headers"])
+    md5 = headers.pop("content-md5", None)
+    if md5:
+        headers["x-ms-blob-content-md5" if partial else "Content-MD5"] = md5
+    created = datetime.fromisoformat(body["created"].replace("Z", "+00:00"))
+    return {
+        **headers,
+        **{f"x-ms-meta-{k}": v for k, v in body["metadata"].items()},
+        "ETag": body["etag"],
+        "Last-Modified": format_datetime(moment(fact), usegmt=True),
+        "Accept-Ranges": "bytes",
+        "x-ms-blob-type": "BlockBlob",
+        "x-ms-creation-time": format_datetime(created, usegmt=True),
+        "x-ms-lease-status": "unlocked",
+        "x-ms-lease-state": "available",
+        "x-ms-server-encrypted": "true",
+    }
+
+
+def _range(request: Request, size: int) -> tuple[int | None, int]:
+    """Return first and last byte of the range asked for; None when there is no (valid) range."""
+    said = request.headers.get("x-ms-range") or request.headers.get("range")
+    match = re.fullmatch(r"bytes=(\d{1,18})-(\d{0,18})", said or "", re.ASCII)
+    if not match or request.method == "HEAD":
+        return None, size - 1
+    first = int(match[1])
+    last = min(int(match[2]), size - 1) if match[2] else size - 1
+    if first >= size or (match[2] and int(match[2]) < first):
+        raise Refusal(
+            416, "InvalidRange", "The range specified is invalid for the current size of the resource.",
+            headers={"Content-Range": f"bytes */{size}"},
+        )  # fmt: skip
+    return first, last
+
+
+def _range_md5(path: Path, start: int, end: int) -> str:
+    if end - start + 1 > _MD5_BYTES:
+        raise Refusal(400, "OutOfRangeInput", "The MD5 of a range is given up to 4 MiB.")
+    with path.open("rb") as file:
+        file.seek(start)
+        digest = hashlib.md5(file.read(end - start + 1), usedforsecurity=False).digest()
+    return base64.b64encode(digest).decode()
+
+
+async def _chunks(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
+    file = await anyio.to_thread.run_sync(path.open, "rb")
+    try:
+        file.seek(start)
+        left = end - start + 1
+        while left > 0:
+            data = await anyio.to_thread.run_sync(file.read, min(_CHUNK, left))
+            if not data:
+                return
+            left -= len(data)
+            yield data
+    finally:
+        file.close()
+
+
+def send_log(request: Request, path: Path) -> Response:
+    """Answer with a log as it is now; a range that begins at its end is 416, as for any blob."""
+    data = path.read_bytes()
+    first, last = _range(request, len(data))
+    headers = {"x-ms-blob-type": "AppendBlob", "Accept-Ranges": "bytes"}
+    if first is None:
+        return Response(data, 200, headers, media_type="text/plain; charset=utf-8")
+    headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
+    return Response(data[first : last + 1], 206, headers, media_type="text/plain; charset=utf-8")

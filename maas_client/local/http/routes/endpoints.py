@@ -1,0 +1,126 @@
+"""Serverless endpoints on ARM (azure-api.md section 3)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
+
+from maas_client.local.http.app import Call, Handler
+from maas_client.local.http.routes.lro import async_operation, location
+from maas_client.local.http.routes.paging import page, system_data
+from maas_client.local.rules.refusal import user_error
+from maas_client.local.state.store import Fact
+from maas_client.wire import azureml as ops
+from maas_client.wire import azureml_models as m
+from maas_client.wire.op import Op
+
+_STATE = {"Creating": "Creating", "Succeeded": "Online", "Failed": "CreationFailed"}
+"""``endpointState`` by ``provisioningState``."""
+
+
+def create(call: Call) -> Response:
+    """PUT: 201 with ``Azure-AsyncOperation``, or 200 for the same endpoint again."""
+    sent = m.Endpoint.model_validate(call.json)
+    if "modelId" not in sent.properties.model_settings:
+        raise user_error("modelId: Field required", target="properties.modelSettings.modelId")
+    fact, operation = call.services.endpoints.put(call.workspace, call.path["endpoint"], call.json)
+    if operation is None:
+        return JSONResponse(_document(call, fact), 200)
+    call.services.provision(call.workspace.guid, fact.key)
+    return JSONResponse(_document(call, fact), 201, async_operation(call, operation))
+
+
+def get(call: Call) -> dict[str, Any]:
+    """GET one."""
+    return _document(call, call.services.endpoints.get(call.workspace, call.path["endpoint"]))
+
+
+def listing(call: Call) -> dict[str, Any]:
+    """GET all."""
+    return page(
+        call,
+        lambda before, limit: call.services.endpoints.page(call.workspace, before, limit),
+        lambda fact: _document(call, fact),
+    )
+
+
+def patch(call: Call) -> dict[str, Any]:
+    """PATCH tags and sku."""
+    for name in ("tags", "sku"):
+        if name in call.json and not isinstance(call.json[name], dict):
+            raise user_error(f"{name}: must be an object", target=name)
+    found = call.services.endpoints.patch(call.workspace, call.path["endpoint"], call.json)
+    return _document(call, found)
+
+
+def delete(call: Call) -> Response:
+    """DELETE: 202 with a Location, 204 when there was none."""
+    gone = call.services.endpoints.delete(call.workspace, call.path["endpoint"])
+    if gone is None:
+        return Response(None, 204)
+    fact, operation = gone
+    call.services.release(fact)
+    return Response(None, 202, location(call, operation))
+
+
+def keys(call: Call) -> dict[str, Any]:
+    """POST listKeys."""
+    found = call.services.endpoints.get(call.workspace, call.path["endpoint"])
+    return _keys(found)
+
+
+def regenerate(call: Call) -> dict[str, Any]:
+    """POST regenerateKeys: the pair, one of it new."""
+    which: dict[str, Literal["Primary", "Secondary"]] = {
+        "primary": "Primary",
+        "secondary": "Secondary",
+    }
+    said = which.get(str(call.json.get("keyType", "")).casefold())
+    if said is None:
+        raise user_error("keyType must be Primary or Secondary.", target="keyType")
+    found = call.services.endpoints.regenerate(call.workspace, call.path["endpoint"], said)
+    return _keys(found)
+
+
+def _keys(fact: Fact) -> dict[str, Any]:
+    primary, secondary = fact.body["keys"]
+    return {"primaryKey": primary, "secondaryKey": secondary}
+
+
+def _document(call: Call, fact: Fact) -> dict[str, Any]:
+    body = fact.body
+    sent = body["request"]
+    state = str(fact.state)
+    tags = dict(sent.get("tags") or {})
+    if call.services.simulated:
+        tags["simulated"] = "true"
+    return {
+        **{k: v for k, v in sent.items() if k != "properties"},
+        "id": f"{call.workspace.arm_id}/serverlessEndpoints/{body['name']}",
+        "name": body["name"],
+        "type": "Microsoft.MachineLearningServices/workspaces/serverlessEndpoints",
+        "sku": sent.get("sku") or {"name": "Consumption"},
+        "tags": tags,
+        "properties": {
+            "authMode": "Key",
+            "contentSafety": {"contentSafetyStatus": "Disabled"},
+            "marketplaceSubscriptionId": None,
+            **sent["properties"],
+            "provisioningState": state,
+            "endpointState": _STATE.get(state, "Unknown"),
+            "inferenceEndpoint": {"uri": call.at.endpoint(body["label"]), "headers": {}},
+        },
+        "systemData": system_data(body["created"]),
+    }
+
+
+HANDLERS: dict[Op[Any], Handler] = {
+    ops.ENDPOINT_CREATE: create,
+    ops.ENDPOINT_GET: get,
+    ops.ENDPOINT_LIST: listing,
+    ops.ENDPOINT_PATCH: patch,
+    ops.ENDPOINT_DELETE: delete,
+    ops.ENDPOINT_KEYS: keys,
+    ops.ENDPOINT_REGENERATE: regenerate,
+}

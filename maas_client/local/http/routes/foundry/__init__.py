@@ -1,0 +1,31 @@
+"""The foundry dialect: its tables, and who serves them.
+
+The same operations hang on three bases: v1, a project's v1, and the dated api-versions, which alone know
+uploads, import and the deletion of a job (azure-api.md section 4.2).
+"""
+
+from __future__ import annotations
+
+from maas_client.local.http.app import Table
+from maas_client.local.http.routes.foundry import arm as foundry_arm
+from maas_client.local.http.routes.foundry import chat as foundry_chat
+from maas_client.local.http.routes.foundry import files as foundry_files
+from maas_client.local.http.routes.foundry import jobs as foundry_jobs
+from maas_client.wire import foundry as ops
+
+_HANDLERS = {**foundry_files.HANDLERS, **foundry_jobs.HANDLERS, **foundry_chat.HANDLERS}
+_COPY = frozenset({ops.CHECKPOINT_COPY.name, ops.CHECKPOINT_COPY_STATUS.name})
+"""Copying a checkpoint to another resource: there is only one here."""
+
+TABLES = (
+    Table("/openai", ops.OPERATIONS, _HANDLERS, unserved=_COPY),
+    Table("/api/projects/{project}/openai", ops.OPERATIONS, _HANDLERS, unserved=_COPY),
+    Table(
+        "/openai",
+        (*ops.DATED_ONLY, *(ops.dated(op) for op in ops.OPERATIONS if op is not ops.CHAT)),
+        {**_HANDLERS, **{ops.dated(op): handler for op, handler in _HANDLERS.items()}},
+        unserved=_COPY,
+    ),
+    Table("", ops.INFERENCE, _HANDLERS),
+    Table("", ops.ARM, foundry_arm.HANDLERS),
+)

@@ -1,0 +1,117 @@
+"""Chat and models of a Foundry resource (azure-api.md sections 4.2, 5.1 and 5.3)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.responses import (  # noqa: TID253 - only the server imports this module
+    Response,
+    StreamingResponse,
+)
+
+from maas_client.catalog import models as catalog_models
+from maas_client.local.http.app import Call, Handler
+from maas_client.local.http.routes.chat import reply
+from maas_client.local.http.routes.foundry.lists import seconds
+from maas_client.local.rules.assets import version_key
+from maas_client.local.rules.endpoints import target_of
+from maas_client.local.rules.foundry import SCOPE
+from maas_client.local.rules.foundry.deployments import Deployments
+from maas_client.local.rules.foundry.files import absent, wrong
+from maas_client.local.state.store import Fact
+from maas_client.wire import chat as frames
+from maas_client.wire import foundry as ops
+from maas_client.wire.op import Op
+
+
+def deployments(call: Call) -> Deployments:
+    """Return the resource's deployments."""
+    return Deployments(call.services.store, call.services.base_for)
+
+
+async def complete(call: Call) -> Response:
+    """POST chat: ``model`` names the deployment, or the path does."""
+    said = call.path.get("deployment") or call.json.get("model")
+    if not isinstance(said, str) or not said:
+        raise wrong("model is required: the deployment's name.", param="model")
+    fact = deployments(call).answering(said)
+    target = target_of(fact)
+    answer = await reply(call, target, target.model)
+    if isinstance(answer, StreamingResponse) and call.op.path != ops.INFERENCE_CHAT.path:
+        answer.body_iterator = _with_filter(answer.body_iterator)
+    return answer
+
+
+async def _with_filter(rest: Any) -> AsyncIterator[bytes]:
+    """Begin as Azure OpenAI does: with a chunk that has no choices (section 5.2)."""
+    first = {"id": "", "object": "", "created": 0, "model": "", "choices": [],
+             "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": {}}]}  # fmt: skip
+    try:
+        yield frames.frame(json.dumps(first))
+        async for piece in rest:
+            yield piece
+    finally:
+        await rest.aclose()
+
+
+def info(call: Call) -> dict[str, Any]:
+    """GET /models/info: a resource has many models, and no information of this kind."""
+    raise absent("operation")
+
+
+def models(call: Call) -> dict[str, Any]:
+    """GET the models: those of the catalog, and those that were tuned here."""
+    tuned = [_tuned(fact) for fact in call.services.store.read.newest("model", SCOPE)]
+    return {"object": "list", "data": [*tuned, *(_base(name) for name in catalog_models())]}
+
+
+def model(call: Call) -> dict[str, Any]:
+    """GET one."""
+    name = call.path["model"]
+    found = call.services.store.read.get("model", SCOPE, version_key(name, "1"))
+    if found:
+        return _tuned(found)
+    if name in catalog_models():
+        return _base(name)
+    raise absent("model")
+
+
+def _tuned(fact: Fact) -> dict[str, Any]:
+    body = fact.body
+    born = seconds(body["created"])
+    return _shown(body["name"], born, model=body["base_model"], fine_tune=body["job"])
+
+
+def _base(name: str) -> dict[str, Any]:
+    return _shown(name, 0, model=None, fine_tune=None)
+
+
+def _shown(name: str, born: int | None, **rest: Any) -> dict[str, Any]:
+    """Return a model with OpenAI's fields and Azure's; ``fine_tune`` is reported false although the
+    open models can be tuned, as there (section 4.2)."""
+    return {
+        "id": name,
+        "object": "model",
+        "created": born,
+        "created_at": born,
+        "owned_by": "maas-client",
+        "status": "succeeded",
+        "lifecycle_status": "generally-available",
+        "capabilities": {
+            "fine_tune": False, "inference": True, "completion": False,
+            "chat_completion": True, "embeddings": False,
+        },
+        **rest,
+    }  # fmt: skip
+
+
+HANDLERS: dict[Op[Any], Handler] = {
+    ops.CHAT: complete,
+    ops.CHAT_DEPLOYMENT: complete,
+    ops.INFERENCE_CHAT: complete,
+    ops.INFERENCE_INFO: info,
+    ops.MODEL_LIST: models,
+    ops.MODEL_GET: model,
+}

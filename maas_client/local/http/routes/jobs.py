@@ -1,0 +1,165 @@
+"""Jobs on ARM (azure-api.md sections 1.2 to 1.5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
+
+from maas_client.local.http.app import Call, Handler
+from maas_client.local.http.routes.lro import DONE, location
+from maas_client.local.http.routes.paging import page, system_data
+from maas_client.local.rules.assets import Workspace
+from maas_client.local.rules.jobs import Ref
+from maas_client.local.services.intake import read_job
+from maas_client.local.state.store import Fact
+from maas_client.wire import azureml as ops
+from maas_client.wire.op import Op
+
+
+def ref(call: Call) -> Ref:
+    """Return where the job in the path stands; a run has its job's name."""
+    name = call.path.get("job") or call.path.get("run") or ""
+    return Ref(call.workspace.guid, name.casefold())
+
+
+def create(call: Call) -> Response:
+    """PUT: 201 for a new job, 200 for the same one again."""
+    version = call.query.get("api-version", "")
+    job = read_job(call.services, call.workspace, call.path["job"], call.json, version)
+    fact, new = call.services.jobs.create(call.workspace.guid, job)
+    return JSONResponse(document(call, fact), 201 if new else 200)
+
+
+def get(call: Call) -> dict[str, Any]:
+    """GET one."""
+    return document(call, call.services.jobs.get(ref(call)))
+
+
+def listing(call: Call) -> dict[str, Any]:
+    """GET all, newest first, with ARM's filters."""
+    scope = call.workspace.guid
+    return page(
+        call,
+        lambda before, limit: call.services.jobs.page(scope, before, limit),
+        lambda fact: document(call, fact),
+        lambda fact: _wanted(call, fact),
+    )
+
+
+def _wanted(call: Call, fact: Fact) -> bool:
+    held = fact.body["request"]["properties"]
+    kind = call.query.get("jobType")
+    if kind and kind.casefold() != "finetuning":
+        return False
+    view = call.query.get("listViewType", "ActiveOnly").casefold()
+    archived = bool(held.get("isArchived"))
+    if view != "all" and archived != (view == "archivedonly"):
+        return False
+    return all(
+        _has(held.get(field) or {}, call.query.get(name))
+        for name, field in (("tag", "tags"), ("properties", "properties"))
+    )
+
+
+def _has(held: dict[str, Any], wanted: str | None) -> bool:
+    """Tell whether ``key`` or ``key=value`` (several by comma) is among tags or properties."""
+    for part in (wanted or "").split(","):
+        key, equals, value = part.partition("=")
+        if key and (key not in held or (equals and str(held[key]) != value)):
+            return False
+    return True
+
+
+def cancel(call: Call) -> Response:
+    """POST cancel: 202 while the worker ends, 200 when there is nothing left to end."""
+    where = ref(call)
+    state = call.services.jobs.cancel(where)
+    if state != "CancelRequested":
+        return Response(None, 200)
+    call.services.scheduler.cancel(where)
+    return Response(None, 202, location(call, f"cancel.{call.services.jobs.get(where).body['id']}"))
+
+
+def delete(call: Call) -> Response:
+    """DELETE: 202 with a Location that is done at once, 204 when there was none."""
+    if not call.services.jobs.delete(ref(call)):
+        return Response(None, 204)
+    return Response(None, 202, location(call, DONE))
+
+
+def document(call: Call, fact: Fact) -> dict[str, Any]:
+    """Return a job as ARM shows it: what was sent, and what became of it."""
+    body = fact.body
+    ws = Workspace(**body["workspace"])
+    arm_id = f"{ws.arm_id}/jobs/{body['name']}"
+    sent = body["request"]["properties"]
+    return {
+        **{k: v for k, v in body["request"].items() if k != "properties"},
+        "id": arm_id,
+        "name": body["name"],
+        "type": "Microsoft.MachineLearningServices/workspaces/jobs",
+        "properties": {
+            "displayName": body["name"],
+            "experimentName": "Default",
+            "isArchived": False,
+            "tags": {},
+            **sent,
+            "status": fact.state,
+            "outputs": _outputs(call, fact),
+            "properties": {
+                **(sent.get("properties") or {}),
+                **body["properties"],
+                **_learned(body),
+            },
+            "services": _services(call, ws, body["name"]),
+        },
+        "systemData": system_data(body["created"]),
+    }
+
+
+def _learned(body: dict[str, Any]) -> dict[str, str]:
+    """Return what training told at its end; properties are strings."""
+    told = body.get("result") or {}
+    kept = {"trained_tokens": told.get("trained_tokens"), "steps": told.get("steps")}
+    return {f"maas_client.{k}": str(v) for k, v in kept.items() if v is not None}
+
+
+def _outputs(call: Call, fact: Fact) -> dict[str, Any]:
+    sent = fact.body["request"]["properties"].get("outputs") or {}
+    made = fact.body.get("model")
+    uri = None
+    if made:
+        assets = call.services.assets
+        uri = assets.asset_id("models", fact.body["scope"], made["name"], made["version"])
+    return {
+        name: {
+            "mode": "ReadWriteMount",
+            **(value or {}),
+            "uri": uri if name == "registered_model" else None,
+        }
+        for name, value in {"registered_model": {"jobOutputType": "mlflow_model"}, **sent}.items()
+    }
+
+
+def _services(call: Call, ws: Workspace, name: str) -> dict[str, Any]:
+    plane = call.at.data_plane.split("://", 1)[1]
+    return {
+        "Tracking": {
+            "jobServiceType": "Tracking",
+            "endpoint": f"azureml://{plane}/mlflow/v1.0{ws.arm_id}?",
+        },
+        "Studio": {
+            "jobServiceType": "Studio",
+            "endpoint": f"https://ml.azure.com/runs/{name}?wsid={ws.arm_id}",
+        },
+    }
+
+
+HANDLERS: dict[Op[Any], Handler] = {
+    ops.JOB_CREATE: create,
+    ops.JOB_GET: get,
+    ops.JOB_LIST: listing,
+    ops.JOB_CANCEL: cancel,
+    ops.JOB_DELETE: delete,
+}

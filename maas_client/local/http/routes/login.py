@@ -1,0 +1,147 @@
+"""Entra ID as far as azure-identity asks for it, and the cloud metadata document.
+
+Any tenant and any client exist; a secret must be given and, where this server has a key, be that key.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
+
+from maas_client.local.http import tokens
+from maas_client.local.http.app import Call, Handler, Table
+from maas_client.wire.op import Op, Plane
+
+_HOSTS = [
+    "login.microsoftonline.com",
+    "login.windows.net",
+    "login.microsoft.com",
+    "sts.windows.net",
+]
+
+
+def _get(name: str, path: str) -> Op[dict[str, Any]]:
+    return Op(name, "GET", Plane.OPEN, path, dict[str, Any])
+
+
+OPENID = _get("login.openid", "/{tenant}/v2.0/.well-known/openid-configuration")
+OPENID_V1 = _get("login.openid_v1", "/{tenant}/.well-known/openid-configuration")
+INSTANCE = _get("login.instance", "/{tenant}/discovery/instance")
+KEYS = _get("login.keys", "/{tenant}/discovery/v2.0/keys")
+TOKEN: Op[dict[str, Any]] = Op(
+    "login.token", "POST", Plane.OPEN, "/{tenant}/oauth2/v2.0/token", dict[str, Any]
+)
+METADATA = _get("clouds.metadata", "/metadata/endpoints")
+
+
+def _authority(call: Call) -> str:
+    """Return where this login answers, as the caller reached it."""
+    return f"https://{call.at.host}" if call.at.tunnel else call.at.arm
+
+
+def openid(call: Call) -> dict[str, Any]:
+    """GET the discovery document."""
+    at, tenant = _authority(call), call.path["tenant"]
+    return {
+        "token_endpoint": f"{at}/{tenant}/oauth2/v2.0/token",
+        "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
+        "jwks_uri": f"{at}/{tenant}/discovery/v2.0/keys",
+        "response_modes_supported": ["query", "fragment", "form_post"],
+        "subject_types_supported": ["pairwise"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+        "response_types_supported": ["code", "id_token", "code id_token", "id_token token"],
+        "scopes_supported": ["openid", "profile", "email", "offline_access"],
+        "issuer": f"{at}/{tenant}/v2.0",
+        "authorization_endpoint": f"{at}/{tenant}/oauth2/v2.0/authorize",
+        "device_authorization_endpoint": f"{at}/{tenant}/oauth2/v2.0/devicecode",
+        "tenant_region_scope": None,
+        "cloud_instance_name": "microsoftonline.com",
+    }
+
+
+def instance(call: Call) -> dict[str, Any]:
+    """GET which login hosts are one cloud."""
+    aliases = _HOSTS if call.at.tunnel else [call.at.host]
+    return {
+        "tenant_discovery_endpoint": f"{_authority(call)}/{call.path['tenant']}"
+        "/v2.0/.well-known/openid-configuration",
+        "api-version": "1.1",
+        "metadata": [
+            {"preferred_network": aliases[0], "preferred_cache": aliases[0], "aliases": aliases}
+        ],
+    }
+
+
+def keys(call: Call) -> dict[str, Any]:
+    """GET the signing keys: tokens are signed with a secret that only this server has."""
+    return {"keys": []}
+
+
+async def token(call: Call) -> Response:
+    """POST: the client-credentials grant, with a secret or an assertion."""
+    raw = (await call.request.body()).decode("utf-8", "replace")
+    said = {name: values[0] for name, values in parse_qs(raw).items()}
+    grant = said.get("grant_type", "")
+    if grant != "client_credentials":
+        return _refused("unsupported_grant_type", f"AADSTS70003: The grant type {grant[:40]!r} is not"
+                        " supported by the local server: use client_credentials.")  # fmt: skip
+    client = said.get("client_id", "")
+    secret = said.get("client_secret") or said.get("client_assertion") or ""
+    if not client:
+        return _refused("invalid_request", "AADSTS900144: The request body must contain client_id.")
+    key = call.services.config.api_key
+    if not secret or (key is not None and not hmac.compare_digest(secret.encode(), key.encode())):
+        return _refused("invalid_client", "AADSTS7000215: Invalid client secret provided.", 401)
+    audience = said.get("scope", "").removesuffix("/.default") or client
+    made = tokens.issue(call.services.secret, call.path["tenant"], client, audience)
+    lifetime = tokens.LIFETIME_S
+    return JSONResponse(
+        {
+            "token_type": "Bearer",
+            "expires_in": lifetime,
+            "ext_expires_in": lifetime,
+            "access_token": made,
+        },
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+def _refused(error: str, text: str, status: int = 400) -> Response:
+    return JSONResponse({"error": error, "error_description": text, "error_codes": []}, status)
+
+
+def metadata(call: Call) -> dict[str, Any]:
+    """GET the cloud metadata document (``ARM_CLOUD_METADATA_URL``)."""
+    tunnel = call.at.tunnel
+    host = "management.azure.com" if tunnel else call.at.host
+    login = "https://login.microsoftonline.com/" if tunnel else f"{call.at.arm}/"
+    return {
+        "name": "AzureCloud" if tunnel else "MaasClientLocal",
+        "portal": "https://portal.azure.com",
+        "resourceManager": f"{call.at.arm}/",
+        "authentication": {
+            "loginEndpoint": login,
+            "audiences": [f"https://{host}", f"https://{host}/"],
+            "tenant": "common",
+            "identityProvider": "AAD",
+        },
+        "suffixes": {
+            "storage": "core.windows.net" if tunnel else f"storage.{host}",
+            "keyVaultDns": "vault.azure.net",
+            "acrLoginServer": "azurecr.io",
+        },
+    }
+
+
+HANDLERS: dict[Op[Any], Handler] = {
+    OPENID: openid,
+    OPENID_V1: openid,
+    INSTANCE: instance,
+    KEYS: keys,
+    TOKEN: token,
+    METADATA: metadata,
+}
+TABLES = (Table("", tuple(HANDLERS), HANDLERS),)

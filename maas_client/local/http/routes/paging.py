@@ -1,0 +1,54 @@
+"""ARM lists: ``value`` and a ``nextLink`` whose ``$skip`` is an opaque token (azure-api.md 7.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from maas_client.local.http.app import Call
+from maas_client.local.rules.refusal import user_error
+from maas_client.local.state.store import Fact
+
+PAGE = 100
+_READ = 200
+
+
+def page(
+    call: Call,
+    read: Callable[[int | None, int], list[Fact]],
+    show: Callable[[Fact], dict[str, Any]],
+    keep: Callable[[Fact], bool] = lambda fact: True,
+) -> dict[str, Any]:
+    """Return one page of what ``read(before, limit)`` gives, newest first."""
+    before = _token(call)
+    shown: list[dict[str, Any]] = []
+    while facts := read(before, _READ):
+        for fact in facts:
+            before = fact.seq
+            if keep(fact):
+                shown.append(show(fact))
+            if len(shown) == PAGE:
+                more = bool(read(before, 1))
+                link = call.url(**{"$skip": f"s{before}"}) if more else None
+                return {"value": shown, "nextLink": link}
+    return {"value": shown, "nextLink": None}
+
+
+def _token(call: Call) -> int | None:
+    said = call.query.get("$skip")
+    if not said:
+        return None
+    digits = said.removeprefix("s")
+    if not said.startswith("s") or not digits.isascii() or not digits.isdigit() or len(digits) > 18:
+        raise user_error("$skip is not a token of this server.", target="$skip")
+    return int(digits)
+
+
+def system_data(created: str) -> dict[str, str]:
+    """Return ARM's note on who made a thing, and when."""
+    return {
+        "createdAt": created,
+        "createdBy": "maas-client local server",
+        "createdByType": "Application",
+        "lastModifiedAt": created,
+    }

@@ -1,0 +1,151 @@
+"""The workspace itself, its datastore, and the system registry of base models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from maas_client.local.config import ACCOUNT
+from maas_client.local.http import hosts
+from maas_client.local.http.app import Call, Handler
+from maas_client.local.http.routes.paging import system_data
+from maas_client.local.rules.refusal import not_found, user_error
+from maas_client.wire import azureml as ops
+from maas_client.wire.op import Op
+
+STORE = "workspaceblobstore"
+_EPOCH = "2026-01-01T00:00:00Z"
+
+
+def get(call: Call) -> dict[str, Any]:
+    """GET: any workspace exists."""
+    ws = call.workspace
+    return {
+        "id": ws.arm_id,
+        "name": ws.name,
+        "type": "Microsoft.MachineLearningServices/workspaces",
+        "location": call.at.region,
+        "kind": "Project",
+        "tags": {},
+        "sku": {"name": "Basic", "tier": "Basic"},
+        "identity": {"type": "SystemAssigned"},
+        "properties": {
+            "workspaceId": ws.guid,
+            "friendlyName": ws.name,
+            "description": "A workspace of the maas-client local server.",
+            "discoveryUrl": f"{call.at.data_plane}/discovery",
+            "provisioningState": "Succeeded",
+            "storageAccount": f"/subscriptions/{ws.subscription}/resourceGroups/{ws.resource_group}"
+            f"/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}",
+            "mlFlowTrackingUri": f"azureml://{call.at.data_plane.split('://', 1)[1]}"
+            f"/mlflow/v1.0{ws.arm_id}",
+            "publicNetworkAccess": "Disabled",
+        },
+        "systemData": system_data(_EPOCH),
+    }
+
+
+def discovery(call: Call) -> dict[str, Any]:
+    """GET the data plane's addresses; needs no credential."""
+    base = call.at.data_plane
+    names = ("api", "history", "metric", "modelmanagement", "experimentation", "cert")
+    return dict.fromkeys(names, base)
+
+
+def datastores(call: Call) -> dict[str, Any]:
+    """GET all: there is one, the default."""
+    return {"value": [_datastore(call)], "nextLink": None}
+
+
+def datastore(call: Call) -> dict[str, Any]:
+    """GET one."""
+    _expect_store(call)
+    return _datastore(call)
+
+
+def _datastore(call: Call) -> dict[str, Any]:
+    ws = call.workspace
+    return {
+        "id": f"{ws.arm_id}/datastores/{STORE}",
+        "name": STORE,
+        "type": "Microsoft.MachineLearningServices/workspaces/datastores",
+        "properties": {
+            "datastoreType": "AzureBlob",
+            "isDefault": True,
+            "containerName": ws.container,
+            **call.at.storage,
+            "credentials": {"credentialsType": "Sas"},
+            "serviceDataAccessAuthIdentity": "None",
+            "subscriptionId": ws.subscription,
+            "resourceGroup": ws.resource_group,
+            "tags": {},
+            "properties": {},
+        },
+        "systemData": system_data(_EPOCH),
+    }
+
+
+def secrets(call: Call) -> dict[str, Any]:
+    """POST listSecrets: a SAS for the workspace's container."""
+    _expect_store(call)
+    hours = call.json.get("expireAfterHours", 24)
+    if not isinstance(hours, int | float) or not 0 < hours <= 168:
+        raise user_error("expireAfterHours must be from 1 to 168.", target="expireAfterHours")
+    token = hosts.sas(call.services.secret, call.workspace.container, hours)
+    return {"secretsType": "Sas", "sasToken": token}
+
+
+def _expect_store(call: Call) -> None:
+    if call.path["datastore"].casefold() != STORE:
+        raise not_found(f"Datastore {call.path['datastore'][:60]}")
+
+
+def registry_discovery(call: Call) -> dict[str, Any]:
+    """GET where a system registry is: here."""
+    name = call.path["registry"]
+    return {
+        "registryName": name,
+        "primaryRegion": call.at.region,
+        "primaryRegionResourceProviderUri": f"{call.at.data_plane}/",
+        "subscriptionId": "00000000-0000-0000-0000-000000000000",
+        "resourceGroup": "system-registries",
+        "regions": [call.at.region],
+    }
+
+
+def registry_model(call: Call) -> dict[str, Any]:
+    """GET a base model, if the catalog knows it."""
+    from maas_client.catalog import find
+
+    at = call.path
+    facts = find(at["name"])
+    if facts is None:
+        raise not_found(f"Model {at['name'][:60]}")
+    # azure-ai-ml reads a registry model's id by this form and by no other (_arm_id_utils.py).
+    uri = f"azureml://registries/{at['registry']}/models/{at['name']}/versions/{at['version']}"
+    return {
+        "id": uri,
+        "name": at["version"],
+        "type": "Microsoft.MachineLearningServices/registries/models/versions",
+        "properties": {
+            "modelType": "mlflow_model",
+            "modelUri": uri,
+            "description": "A base model of the catalog, as the local server knows it.",
+            "isArchived": False,
+            "isAnonymous": False,
+            "flavors": {},
+            "tags": {},
+            "properties": {},
+        },
+        "systemData": system_data(_EPOCH),
+    }
+
+
+HANDLERS: dict[Op[Any], Handler] = {
+    ops.WORKSPACE_GET: get,
+    ops.DISCOVERY_GET: discovery,
+    ops.DATASTORE_LIST: datastores,
+    ops.DATASTORE_GET: datastore,
+    ops.DATASTORE_SECRETS: secrets,
+    ops.REGISTRY_DISCOVERY: registry_discovery,
+    ops.REGISTRY_MODEL: registry_model,
+}

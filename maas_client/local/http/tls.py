@@ -1,0 +1,54 @@
+"""Certificates: a CA made once per state directory, and a leaf for each host name that is asked for.
+
+The CA's certificate is public, its key is readable by this user alone. Nothing installs it anywhere: an
+application trusts it because its own environment says so (``REQUESTS_CA_BUNDLE``, ``SSL_CERT_FILE``).
+"""
+
+from __future__ import annotations
+
+import ssl
+from functools import lru_cache
+from pathlib import Path
+
+from maas_client.errors import ConfigError, MissingExtraError
+from maas_client.local.state.files import write_private
+
+_MOST = 256
+"""Host names whose certificates are kept ready."""
+
+
+class Authority:
+    """The CA of a state directory."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            import trustme
+        except ImportError as missing:
+            raise MissingExtraError(
+                "certificates need trustme",
+                extra="server",
+                hint="Install it: pip install 'maas-client[server]'",
+            ) from missing
+        self.path = folder / "ca.pem"
+        key = folder / "ca-key.pem"
+        if self.path.is_file() and key.is_file():
+            try:
+                self._ca = trustme.CA.from_pem(self.path.read_bytes(), key.read_bytes())
+            except ValueError as bad:
+                raise ConfigError(
+                    f"{self.path} and {key} are no certificate and its key",
+                    hint="Delete both: new ones are made.",
+                ) from bad
+        else:
+            self._ca = trustme.CA(organization_name="maas-client local server")
+            write_private(key, self._ca.private_key_pem.bytes().decode())
+            write_private(self.path, self._ca.cert_pem.bytes().decode())
+        self.context = lru_cache(maxsize=_MOST)(self._context)
+        """The server's side of TLS for some host names, as one host presents it."""
+
+    def _context(self, *names: str) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        self._ca.issue_cert(*names).configure_cert(context)
+        return context

@@ -1,0 +1,104 @@
+"""Several processes for one job, on this machine: the worker is rank 0 and starts the others.
+
+No distributed code of our own: each rank runs the same job, and Accelerate finds its peers by the usual
+variables (gloo between CPUs, nccl between GPUs). Only rank 0 reports and writes. The others live in the
+worker's process group and end with it, whatever ends it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from maas_client.local.rules.recipe import from_names
+
+
+def wanted(job: dict[str, Any]) -> int:
+    """Return how many processes a job's recipe asks for. Raises ``ConfigError`` for a bad recipe."""
+    return 1 if job["engine"] == "instant" else from_names(job["recipe"]).processes
+
+
+def join(rank: dict[str, str]) -> None:
+    """Make this process one of several: Accelerate reads these variables when it starts."""
+    os.environ.update(rank)  # noqa: TID251 - set for Accelerate, in a process that is ours alone
+
+
+@contextmanager
+def beside(job: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
+    """Run ranks 1 to ``count`` - 1 beside this process, and yield the job as every rank gets it.
+
+    A rank that dies takes the others with it: they would wait for it for ever. At the end, however it
+    comes, they are killed.
+    """
+    asked = _engine_variables(job)
+    if count == 1 and not asked:
+        yield job
+        return
+    share = max(1, int(job["threads"]) // count)
+    told = {**job, "threads": share, "base": dict(job["base"])}
+    common = {
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+        **asked,
+    }
+    join({**common, "RANK": "0", "LOCAL_RANK": "0"})
+    children = [
+        _start({**told, "rank": {**common, "RANK": str(n), "LOCAL_RANK": str(n)}})
+        for n in range(1, count)
+    ]
+    over = threading.Event()
+    for child in children:
+        threading.Thread(target=_mind, args=(child, over), daemon=True).start()
+    try:
+        yield told
+    finally:
+        over.set()
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def _engine_variables(job: dict[str, Any]) -> dict[str, str]:
+    """Return what DeepSpeed reads when it is imported; nothing for a job without it."""
+    if job["engine"] == "instant" or not from_names(job["recipe"]).deepspeed_stage:
+        return {}
+    from maas_client.local.peft.loading import device_for
+
+    device = device_for(str(job.get("device") or "auto"))
+    return {"DS_ACCELERATOR": "cpu" if device == "cpu" else device}
+
+
+def _start(job: dict[str, Any]) -> subprocess.Popen[bytes]:
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "maas_client.local.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    assert child.stdin is not None
+    child.stdin.write(json.dumps(job).encode() + b"\n")
+    child.stdin.flush()  # and left open: its end tells the rank that this process is gone
+    return child
+
+
+def _mind(child: subprocess.Popen[bytes], over: threading.Event) -> None:
+    if child.wait() == 0 or over.is_set():
+        return
+    print(f"rank process {child.pid} died ({child.returncode}); the run ends", file=sys.stderr)
+    sys.stderr.flush()
+    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def _free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

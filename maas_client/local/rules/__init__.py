@@ -1,0 +1,1 @@
+"""What may be asked, and what follows from it. No HTTP, no processes, no torch."""

@@ -1,0 +1,337 @@
+"""The rules for jobs: what may be asked, what follows, and what is kept. No HTTP and no torch.
+
+Every change is one transaction, committed before the caller hears of it. The scheduler reports what
+its workers do through ``began``, ``record``, ``complete``, ``fail`` and ``crashed``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from maas_client.local.rules.assets import check_name, now, register_model
+from maas_client.local.rules.lifecycle import ALIVE, TERMINAL, WAITING, may
+from maas_client.local.rules.refusal import not_found, user_error
+from maas_client.local.state.files import Files, folder_of, new_id
+from maas_client.local.state.store import Fact, Point, Store, Writer
+
+_LOG = logging.getLogger(__name__)
+
+
+class Ref(NamedTuple):
+    """Where a job stands in the store."""
+
+    scope: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What a job asks for, whatever dialect it was asked in."""
+
+    model: str
+    """The base model's name, as in the catalog."""
+    train: str
+    """``container/blob``: resolved to its bytes when the job is created."""
+    validation: str | None = None
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    output: str = ""
+    """The name to register the model under."""
+
+
+class Data(NamedTuple):
+    """The bytes behind a data uri: ``content`` is None when there are none."""
+
+    uri: str
+    content: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be created: ``request`` is kept and echoed; ``fixed`` is what may not change."""
+
+    name: str
+    request: dict[str, Any]
+    fixed: dict[str, Any]
+    spec: JobSpec
+    train: Data
+    validation: Data | None
+    workspace: dict[str, str]
+    base: dict[str, Any]
+    """What the model's name runs on here (``local/bases``)."""
+    dialect: str = "azureml"
+    properties: dict[str, str] = field(default_factory=dict)
+    """Facts of ours about the job: which base it runs on, whether it is simulated."""
+
+
+class Jobs:
+    """All jobs of all workspaces."""
+
+    def __init__(self, store: Store, files: Files, wake: Callable[[], None] = lambda: None) -> None:
+        self._store = store
+        self._files = files
+        self.wake = wake
+        """Called after a job was added; the scheduler puts its own in."""
+
+    # -- what clients ask ----------------------------------------------------------------------
+
+    def create(self, scope: str, job: NewJob) -> tuple[Fact, bool]:
+        """Create a job, or find the one of that name; True when it is new.
+
+        The same name with another content is refused: nothing is ever trained in its stead.
+        """
+        ref = Ref(scope, check_name(job.name, "job").casefold())
+        with self._store.write() as facts:
+            old = facts.get("job", *ref)
+            if old:
+                self._same(old, job)
+                body = {**old.body, "request": job.request}
+                facts.put("job", *ref, body, old.state)
+            else:
+                self._insert(facts, ref, job)
+            found = facts.get("job", *ref)
+        assert found is not None
+        if not old:
+            self.wake()
+        return found, old is None
+
+    @staticmethod
+    def _same(old: Fact, job: NewJob) -> None:
+        differs = sorted(
+            k
+            for k in {*old.body["fixed"], *job.fixed}
+            if old.body["fixed"].get(k) != job.fixed.get(k)
+        )
+        if differs:
+            raise user_error(
+                f"A job named {old.body['name']} exists with another {', '.join(differs)}."
+                " A job cannot be changed; choose another name.",
+                status=409,
+                target=differs[0],
+            )
+
+    @staticmethod
+    def _insert(facts: Writer, ref: Ref, job: NewJob) -> None:
+        own = new_id()
+        body = {
+            "id": own,
+            "scope": ref.scope,
+            "name": job.name,
+            "dialect": job.dialect,
+            "workspace": job.workspace,
+            "request": job.request,
+            "fixed": job.fixed,
+            "spec": asdict(job.spec),
+            "base": job.base,
+            "train": job.train._asdict(),
+            "validation": job.validation._asdict() if job.validation else None,
+            "properties": job.properties,
+            "created": now(),
+            "attempts": 0,
+            "crashes": 0,
+        }
+        facts.put("job", *ref, body, "NotStarted")
+        facts.hold(folder_of(own), f"job:{own}")
+        for data in (job.train, job.validation):
+            if data and data.content:
+                facts.hold(data.content, f"job:{own}")
+        facts.add_event(own, _status("NotStarted"))
+
+    def get(self, ref: Ref) -> Fact:
+        """Return a job, or refuse: there is none."""
+        found = self._store.read.get("job", *ref)
+        if not found:
+            raise not_found(f"Job {ref.key}")
+        return found
+
+    def state_of(self, own: str) -> str | None:
+        """Return a live job's state by its own id; None when it has ended or is gone."""
+        alive = self._store.read.in_states("job", ALIVE)
+        return next((f.state for f in alive if f.body["id"] == own), None)
+
+    def page(self, scope: str, before: int | None, limit: int) -> list[Fact]:
+        """Return the jobs of a workspace, newest first."""
+        return self._store.read.newest("job", scope, before=before, limit=limit)
+
+    def cancel(self, ref: Ref) -> str:
+        """Ask for a job's end and return its state now; a job that has ended is left alone."""
+        with self._store.write() as facts:
+            job = facts.get("job", *ref)
+            if not job:
+                raise not_found(f"Job {ref.key}")
+            state = str(job.state)
+            if state in WAITING:
+                return self._move(facts, ref, job, "Canceled", ended=now())
+            if may(state, "CancelRequested"):
+                return self._move(facts, ref, job, "CancelRequested")
+            return state
+
+    def delete(self, ref: Ref) -> bool:
+        """Delete a job that has ended, with its bytes unless a model lives on them.
+
+        A job that is not there is no error (False); a live one is refused: cancel it first.
+        """
+        with self._store.write() as facts:
+            job = facts.get("job", *ref)
+            if not job:
+                return False
+            if job.state not in TERMINAL:
+                raise user_error(
+                    f"The job is {job.state}. Cancel it before it is deleted.", status=409
+                )
+            facts.drop("job", *ref)
+            facts.forget(job.body["id"])
+            free = facts.release(f"job:{job.body['id']}")
+        self._files.remove(free)
+        return True
+
+    def expire(self, days: float) -> int:
+        """Delete jobs that ended more than ``days`` ago; return how many. Models they made stay."""
+        limit = (datetime.now(UTC) - timedelta(days=days)).isoformat()
+        over = self._store.read.in_states("job", sorted(TERMINAL))
+        old = [f for f in over if str(f.body.get("ended", "")) < limit]
+        return sum(self.delete(Ref(f.body["scope"], f.key)) for f in old)
+
+    def patch(self, ref: Ref, change: Callable[[dict[str, Any]], None]) -> Fact:
+        """Edit the parts of a job's request that may change (name shown, tags, hidden)."""
+        with self._store.write() as facts:
+            job = facts.get("job", *ref)
+            if not job:
+                raise not_found(f"Job {ref.key}")
+            change(job.body["request"])
+            facts.put("job", *ref, job.body, job.state)
+            return job
+
+    def points(self, own: str) -> list[Point]:
+        """Return all metric points of a job by its own id."""
+        return self._store.read.points(own)
+
+    def metrics(self, own: str) -> list[str]:
+        """Return which metrics a job has told of."""
+        return self._store.read.point_names(own)
+
+    def series(
+        self, own: str, name: str, *, after: int = -1, since: str = "", limit: int = -1
+    ) -> list[Point]:
+        """Return one metric's points behind step ``after``, none older than ``since``, by step."""
+        return self._store.read.series(own, name, after=after, since=since, limit=limit)
+
+    def events(self, own: str, after: int = 0) -> list[dict[str, Any]]:
+        """Return a job's events by its own id."""
+        return self._store.read.events(own, after)
+
+    # -- what the scheduler reports ------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Put jobs whose worker went with the last server back into the queue."""
+        with self._store.write() as facts:
+            for job in facts.in_states("job", ALIVE):
+                ref = Ref(job.body["scope"], job.key)
+                if job.state == "CancelRequested":
+                    self._move(facts, ref, job, "Canceled", ended=now())
+                elif job.state not in WAITING:
+                    self._move(facts, ref, job, "Queued")
+                    said = "The server went while this job ran; it goes on from its newest checkpoint, "
+                    text = said + "or from the start where none had been written yet."
+                    told = {"kind": "message", "level": "warning", "message": text, "at": now()}
+                    facts.add_event(job.body["id"], told)
+
+    def waiting(self) -> list[Ref]:
+        """Return the jobs that wait for a worker, oldest first."""
+        found = self._store.read.in_states("job", WAITING)
+        return [Ref(f.body["scope"], f.key) for f in found]
+
+    def queue(self, ref: Ref) -> None:
+        """Note that a job has to wait for others."""
+        with self._store.write() as facts:
+            job = facts.get("job", *ref)
+            if job and job.state == "NotStarted":
+                self._move(facts, ref, job, "Queued")
+
+    def began(self, ref: Ref) -> Fact | None:
+        """Count an attempt and hand the job out; None when it was cancelled or deleted meanwhile."""
+        with self._store.write() as facts:
+            job = facts.get("job", *ref)
+            if not job or job.state not in WAITING:
+                return None
+            attempts = job.body["attempts"] + 1
+            self._move(facts, ref, job, "Starting", attempts=attempts)
+            return facts.get("job", *ref)
+
+    def advance(self, ref: Ref, state: str, **changes: Any) -> bool:
+        """Move a job on if it may go there; False when it may not (it was cancelled)."""
+        with self._store.write() as facts:
+            job = facts.get("job", *ref)
+            if not job or not may(str(job.state), state):
+                return False
+            self._move(facts, ref, job, state, **changes)
+            return True
+
+    def record(self, own: str, points: Iterable[Point], events: Iterable[dict[str, Any]]) -> None:
+        """Keep what a worker reported, in one transaction."""
+        with self._store.write() as facts:
+            facts.add_points(own, points)
+            for event in events:
+                facts.add_event(own, {"at": now(), **event})
+
+    def complete(self, ref: Ref, result: dict[str, Any]) -> None:
+        """Register the model and end the job, both or neither."""
+        with self._store.write() as facts:
+            job = facts.get("job", *ref)
+            if not job or not may(str(job.state), "Completed"):
+                return
+            body = job.body
+            model = register_model(
+                facts,
+                ref.scope,
+                body["spec"]["output"] or body["name"],
+                body["id"],
+                {
+                    "job": body["name"],
+                    "base_model": body["spec"]["model"],
+                    "properties": {**body["properties"], **result.get("properties", {})},
+                },
+            )
+            self._move(
+                facts, ref, job, "Completed", ended=now(),
+                model={"name": model["name"], "version": model["version"]}, result=result,
+            )  # fmt: skip
+
+    def fail(self, ref: Ref, code: str, message: str, details: list[Any] | None = None) -> None:
+        """End a job with a reason; one whose end was asked for is cancelled instead."""
+        with self._store.write() as facts:
+            job = facts.get("job", *ref)
+            if not job or job.state in TERMINAL:
+                return
+            if job.state == "CancelRequested":
+                self._move(facts, ref, job, "Canceled", ended=now())
+                return
+            error = {"code": code, "message": message, "details": details or []}
+            self._move(facts, ref, job, "Failed", ended=now(), error=error)
+
+    def crashed(self, ref: Ref, reason: str, limit: int) -> None:
+        """Note a worker's death: the job waits for another, or fails after ``limit`` of them."""
+        job = self.get(ref)
+        crashes = job.body["crashes"] + 1
+        if job.state == "CancelRequested" or crashes >= limit:
+            self.fail(ref, "ServiceError", f"The worker died {crashes} times; at last: {reason}")
+        elif self.advance(ref, "Queued", crashes=crashes):
+            message = f"The worker died ({reason}); the job is run again."
+            self.record(
+                job.body["id"], (), [{"kind": "message", "level": "warning", "message": message}]
+            )
+
+    @staticmethod
+    def _move(facts: Writer, ref: Ref, job: Fact, state: str, **changes: Any) -> str:
+        assert may(str(job.state), state), f"{job.state} -> {state}"
+        facts.put("job", *ref, {**job.body, **changes}, state)
+        facts.add_event(job.body["id"], _status(state))
+        _LOG.info("job %s: %s", job.body["name"], state)
+        return state
+
+
+def _status(state: str) -> dict[str, Any]:
+    return {"kind": "status", "state": state, "at": now()}

@@ -1,0 +1,139 @@
+"""Everything behind the routes, put together once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from contextlib import suppress
+from typing import Any
+
+from maas_client.local.config import ServerConfig
+from maas_client.local.machine.compute import Compute
+from maas_client.local.rules.assets import Assets
+from maas_client.local.rules.blobs import Blobs
+from maas_client.local.rules.endpoints import Endpoints, target_of
+from maas_client.local.rules.jobs import Jobs
+from maas_client.local.rules.refusal import Refusal
+from maas_client.local.services.answers import Answers, ChildAnswers, InstantAnswers
+from maas_client.local.services.scheduler import Scheduler
+from maas_client.local.state.files import Files, private_folder, wipe
+from maas_client.local.state.store import Store, claim
+
+_LOG = logging.getLogger(__name__)
+_HOUR_S = 3600.0
+
+
+class Services:
+    """The rooms of one server. ``start`` and ``stop`` run on its event loop."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        root = private_folder(config.state_dir)
+        self.config = config
+        self._claim = claim(root)
+        if config.reset:
+            wipe(root)
+        self.store = Store(root / "facts.db", durable=config.durable)
+        self.files = Files(root)
+        self.secret = _secret(self.store)
+        self.assets = Assets(self.store, config.region)
+        self.blobs = Blobs(self.store, self.files, durable=config.durable)
+        self.jobs = Jobs(self.store, self.files)
+        self.endpoints = Endpoints(self.store, self.assets, self.base_for)
+        real = config.engine == "peft"
+        self.compute = Compute(root, config.threads, config.device, warm=real)
+        self.scheduler = Scheduler(self.jobs, self.compute, self.files, config)
+        self.answers: Answers = (
+            ChildAnswers(self.compute, self.files) if real else InstantAnswers(self.files)
+        )
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def simulated(self) -> bool:
+        """Tell whether jobs and answers of this server are simulated."""
+        return self.config.engine == "instant"
+
+    def base_for(self, model: str) -> dict[str, Any]:
+        """Return what a model's name runs on here, or refuse a name nobody knows."""
+        from maas_client.local.rules.choice import base_for
+
+        return base_for(model, self.config)
+
+    async def start(self) -> None:
+        """Take up the work that the last server left."""
+        self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(lambda: self.files.sweep(self.store.read.held()))
+        await self.scheduler.start()
+        self._spawn(self.answers.warm_up())
+        for scope, key in await asyncio.to_thread(self.endpoints.creating):
+            self.provision(scope, key)
+        if self.config.retention_days is not None:
+            self._spawn(self._expire(self.config.retention_days))
+
+    async def _expire(self, days: float) -> None:
+        while True:
+            gone = await asyncio.to_thread(self.jobs.expire, days)
+            if gone:
+                _LOG.info("forgot %d jobs that ended more than %g days ago", gone, days)
+            await asyncio.sleep(_HOUR_S)
+
+    def provision(self, scope: str, key: str) -> None:
+        """Make an endpoint answer, in the background. Any thread."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(lambda: self._spawn(self._provision(scope, key)))
+
+    def release(self, endpoint: Any) -> None:
+        """Let the engine drop what only a deleted endpoint needed. Any thread."""
+        assert self._loop is not None
+        left = self.store.read.all("endpoint")
+        if any(other.body["target"] == endpoint.body["target"] for other in left):
+            return
+        step = self.answers.unload
+        self._loop.call_soon_threadsafe(lambda: self._spawn(step(target_of(endpoint))))
+
+    async def _provision(self, scope: str, key: str) -> None:
+        found = self.store.read.get("endpoint", scope, key)
+        if found is None:
+            return
+        problem = None
+        try:
+            await self.answers.load(target_of(found))
+        except Refusal as refusal:
+            problem = refusal.message
+        except Exception:
+            _LOG.exception("endpoint %s", key)
+            problem = "The model could not be loaded; see the server's log."
+        await asyncio.to_thread(self.endpoints.provisioned, scope, key, problem)
+
+    def _spawn(self, step: Any) -> None:
+        task = asyncio.ensure_future(step)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Leave everything as it is on disk and end every child."""
+        for task in list(self._tasks):
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+        await self.scheduler.close()
+        await self.answers.close()
+        await self.compute.close()
+
+    def close(self) -> None:
+        """Close the store and give the state directory back."""
+        self.store.close()
+        os.close(self._claim)
+
+
+def _secret(store: Store) -> bytes:
+    """Return the key that signs SAS tokens; it outlives a restart."""
+    with store.write() as facts:
+        found = facts.get("server", "", "sas")
+        if found:
+            return bytes.fromhex(found.body["key"])
+        key = secrets.token_hex(32)
+        facts.put("server", "", "sas", {"key": key})
+        return bytes.fromhex(key)

@@ -1,0 +1,133 @@
+"""A fine-tuning job as ARM writes it, read into what the rules work with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from maas_client.errors import MaasError
+from maas_client.local.rules.assets import Assets, Workspace, registry_model
+from maas_client.local.rules.blobs import Blobs
+from maas_client.local.rules.choice import told
+from maas_client.local.rules.jobs import Data, JobSpec, NewJob
+from maas_client.local.rules.recipe import from_names
+from maas_client.local.rules.refusal import user_error
+from maas_client.local.services import Services
+from maas_client.wire import azureml_models as m
+
+_FIXED = (
+    "jobType", "fineTuningDetails", "outputs", "resources", "computeId", "experimentName",
+)  # fmt: skip
+"""What a second PUT may not change; names shown, tags and properties it may."""
+_STABLE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+def read_job(
+    services: Services, ws: Workspace, name: str, request: dict[str, Any], api_version: str
+) -> NewJob:
+    """Return the job that a PUT asks for. Raises ``Refusal`` for one that cannot be."""
+    properties = request.get("properties")
+    if not isinstance(properties, dict):
+        raise user_error("properties: Field required", target="properties")
+    kind = str(properties.get("jobType", ""))
+    if kind.casefold() != "finetuning":
+        raise user_error(f"This server runs FineTuning jobs, not {kind[:40]!r}.", target="jobType")
+    if _STABLE.fullmatch(api_version):
+        raise user_error(
+            "jobType FineTuning exists in preview api-versions only, e.g. 2024-10-01-preview.",
+            target="jobType",
+        )
+    details = m.Job.model_validate(request).properties.fine_tuning_details
+    if details.model_provider.casefold() != "custom":
+        raise user_error(
+            "modelProvider must be Custom here: AzureOpenAI models are not tuned locally.",
+            target="modelProvider",
+        )
+    if details.task_type.casefold() != "chatcompletion":
+        raise user_error(
+            f"taskType {details.task_type[:40]!r} is not run here; ChatCompletion is.",
+            target="taskType",
+        )
+    return _new_job(services, ws, name, request, details)
+
+
+def _new_job(
+    services: Services,
+    ws: Workspace,
+    name: str,
+    request: dict[str, Any],
+    details: m.FineTuningDetails,
+) -> NewJob:
+    model = _model_name(details.model.uri)
+    base = services.base_for(model)
+    spec = JobSpec(
+        model=model,
+        train=details.training_data.uri,
+        validation=details.validation_data.uri if details.validation_data else None,
+        hyperparameters=_hyperparameters(
+            {**_instances(request["properties"]), **(details.hyper_parameters or {})}
+        ),
+        output=_output_name(request["properties"]),
+    )
+    return NewJob(
+        name=name,
+        request=request,
+        fixed={k: request["properties"].get(k) for k in _FIXED},
+        spec=spec,
+        train=_data(services.assets, services.blobs, ws, spec.train),
+        validation=_data(services.assets, services.blobs, ws, spec.validation)
+        if spec.validation
+        else None,
+        workspace={
+            "subscription": ws.subscription, "resource_group": ws.resource_group, "name": ws.name,
+        },
+        base=base,
+        properties=told(base),
+    )  # fmt: skip
+
+
+def _model_name(uri: str) -> str:
+    found = registry_model(uri)
+    if found:
+        return found[1]
+    if ":" not in uri and "/" not in uri:
+        return uri
+    raise user_error(
+        "model.uri must name a registry's model: azureml://registries/azureml/models/NAME/versions/N.",
+        target="model",
+    )
+
+
+def _data(assets: Assets, blobs: Blobs, ws: Workspace, uri: str) -> Data:
+    container, blob = assets.parse_uri(uri, ws)
+    return Data(uri, blobs.content(container, blob))
+
+
+def _hyperparameters(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return them as they were sent, once every name and value is one that training knows."""
+    if not all(isinstance(value, str | int | float) for value in said.values()):
+        raise user_error("hyperParameters must map names to strings.", target="hyperParameters")
+    try:
+        from_names(said)
+    except MaasError as error:
+        raise user_error(str(error), target="hyperParameters") from error
+    return dict(said)
+
+
+def _instances(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``resources.instanceCount`` means here: so many processes."""
+    resources = properties.get("resources")
+    count = resources.get("instanceCount") if isinstance(resources, dict) else None
+    return {"num_nodes_finetune": count} if count not in (None, 1) else {}
+
+
+def _output_name(properties: Mapping[str, Any]) -> str:
+    outputs = properties.get("outputs") or {}
+    wanted = (outputs.get("registered_model") or {}).get("assetName") or ""
+    if wanted and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", wanted):
+        raise user_error(
+            "assetName takes 1 to 255 letters, digits, '-', '_' and '.'.",
+            target="outputs.registered_model.assetName",
+        )
+    return str(wanted)

@@ -1,0 +1,260 @@
+"""Which job runs now: a queue, at most ``max_jobs`` workers, and what their events mean."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from maas_client.local.config import ServerConfig, idle_cores
+from maas_client.local.machine.compute import Child, Compute
+from maas_client.local.rules.assets import now
+from maas_client.local.rules.jobs import Jobs, Ref
+from maas_client.local.state.files import Files
+from maas_client.local.state.store import Fact, Point
+
+_LOG = logging.getLogger(__name__)
+_FLUSH_S = 0.2
+"""How long a metric point may wait for others before it is committed."""
+_NOT_METRICS = frozenset({"step", "steps"})
+
+
+class Scheduler:
+    """Runs on the server's event loop; its changes to the store run in threads."""
+
+    def __init__(self, jobs: Jobs, compute: Compute, files: Files, config: ServerConfig) -> None:
+        self._jobs = jobs
+        self._compute = compute
+        self._files = files
+        self._config = config
+        self._running: dict[Ref, asyncio.Task[None]] = {}
+        self._children: dict[Ref, Child] = {}
+        self._pumping = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self) -> None:
+        """Take up what the last server left, then keep the queue moving."""
+        self._loop = asyncio.get_running_loop()
+        self._jobs.wake = self._wake
+        await asyncio.to_thread(self._jobs.recover)
+        await self._compute.warm_up()
+        self._spawn(self._pump())
+
+    async def close(self) -> None:
+        """Stop following; the children end with their stdin. Jobs stay as they are: the next start
+        runs them again from their checkpoints."""
+        self._loop = None
+        tasks = [*self._running.values(), *self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def cancel(self, ref: Ref) -> None:
+        """End a running job's worker: it is asked, and after a grace it is killed. Any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(lambda: self._spawn(self._end(ref)))
+
+    async def _end(self, ref: Ref) -> None:
+        child = self._children.get(ref)
+        if child is None:
+            return
+        await child.send({"cancel": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._config.grace_s):
+                await child.ended()
+        child.kill()
+
+    def _wake(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(lambda: self._spawn(self._pump()))
+
+    def _spawn(self, step: Any) -> None:
+        task = asyncio.ensure_future(step)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _pump(self) -> None:
+        async with self._pumping:
+            for ref in await asyncio.to_thread(self._jobs.waiting):
+                if ref in self._running:
+                    continue
+                if len(self._running) < self._config.max_jobs:
+                    task = asyncio.create_task(self._run(ref))
+                    self._running[ref] = task
+                    task.add_done_callback(partial(self._over, ref))
+                else:
+                    await asyncio.to_thread(self._jobs.queue, ref)
+
+    def _renew_spare(self) -> None:
+        """Have another warm worker made, where it takes nothing from a job that trains."""
+        busy = sum(self._threads(ref) for ref in self._running)
+        if busy < idle_cores():
+            self._spawn(self._compute.warm_up())
+
+    def _threads(self, ref: Ref) -> int:
+        """Return how many cores a job keeps busy. Half a million parameters: more threads than one
+        would only wait for each other."""
+        tiny = self._jobs.get(ref).body["base"]["name"] == "tiny"
+        return 1 if tiny else self._config.threads
+
+    def _over(self, ref: Ref, _: asyncio.Task[None]) -> None:
+        self._running.pop(ref, None)
+        self._children.pop(ref, None)
+        if self._loop is not None:
+            self._spawn(self._pump())
+            self._renew_spare()
+
+    async def _run(self, ref: Ref) -> None:
+        job = await asyncio.to_thread(self._jobs.began, ref)
+        if job is None:
+            return
+        try:
+            await self._attempt(ref, job)
+        except Exception as error:
+            _LOG.exception("job %s", job.body["id"])
+            reason = f"{type(error).__name__} while the job was started; see the server's log"
+            await asyncio.to_thread(self._jobs.fail, ref, "ServiceError", reason)
+
+    async def _attempt(self, ref: Ref, job: Fact) -> None:
+        missing = next(
+            (d for d in (job.body["train"], job.body["validation"]) if d and not d["content"]), None
+        )
+        if missing:
+            text = f"The data was not found: {missing['uri']}"
+            await asyncio.to_thread(self._jobs.fail, ref, "UserError", text)
+            return
+        child = self._children[ref] = await self._compute.worker()
+        await child.send(self._order(job))
+        if not await asyncio.to_thread(self._jobs.advance, ref, "Preparing"):
+            self.cancel(ref)
+        follower = _Follower(self._jobs, ref, job.body["id"], self._renew_spare)
+        ended = await follower.follow(child)
+        if ended:
+            return
+        reason = await child.ended() or "it ended without a result"
+        tail = await asyncio.to_thread(self._tail, job.body["id"])
+        await asyncio.to_thread(self._jobs.crashed, ref, reason + tail, self._config.attempts)
+
+    def _order(self, job: Fact) -> dict[str, Any]:
+        """Return what the worker is told: the job's spec, with files of ours for its data."""
+        body = job.body
+        run = self._files.run(body["id"])
+        (run / "out").mkdir(mode=0o700, exist_ok=True)
+        data = {
+            k: body[k] and str(self._files.path(body[k]["content"]))
+            for k in ("train", "validation")
+        }
+        return {
+            "engine": self._config.engine,
+            "job": body["name"],
+            "model": body["spec"]["model"],
+            "base": body["base"],
+            "recipe": body["spec"]["hyperparameters"],
+            **data,
+            "out": str(run / "out"),
+            "threads": self._threads(Ref(body["scope"], job.key)),
+            "device": self._config.device,
+            "log": str(self._files.log(body["id"])),
+            "lock": str(run / "lock"),
+            "pace_s": self._config.pace_s,
+        }
+
+    def _tail(self, own: str) -> str:
+        """Return the last lines of a job's log, for the error of a job that crashed."""
+        try:
+            lines = self._files.log(own).read_text("utf-8", "replace").splitlines()[-5:]
+        except OSError:
+            return ""
+        return "; its last words: " + " | ".join(line[:200] for line in lines) if lines else ""
+
+
+class _Follower:
+    """Turns one worker's events into states, points and events of its job."""
+
+    def __init__(self, jobs: Jobs, ref: Ref, own: str, on_start: Callable[[], None]) -> None:
+        self._jobs = jobs
+        self._on_start = on_start
+        self._ref = ref
+        self._own = own
+        self._points: list[Point] = []
+        self._events: list[dict[str, Any]] = []
+        self._since = time.monotonic()
+
+    async def follow(self, child: Child) -> bool:
+        """Return True when the worker told how the job ended, False when it just went."""
+        while True:
+            try:
+                async with asyncio.timeout(_FLUSH_S if self._points or self._events else None):
+                    event = await child.event()
+            except TimeoutError:
+                await self._flush()
+                continue
+            if event is None:
+                await self._flush()
+                return False
+            if await self._take(event):
+                return True
+            if time.monotonic() - self._since > _FLUSH_S:
+                await self._flush()
+
+    async def _take(self, event: dict[str, Any]) -> bool:
+        kind = event.get("event")
+        if kind == "started":
+            await asyncio.to_thread(self._jobs.advance, self._ref, "Running", started=now())
+            self._on_start()
+        elif kind in ("step", "eval"):
+            self._points += _points(event)
+        if kind in ("started", "eval", "message", "checkpoint"):
+            rest = {k: v for k, v in event.items() if k != "event"}
+            self._events.append({"at": now(), "kind": kind, **rest})
+        end = {"done": self._done, "failed": self._failed}.get(str(kind))
+        if end is None:
+            return False
+        await self._flush()
+        await end(event)
+        return True
+
+    async def _done(self, event: dict[str, Any]) -> None:
+        result = {k: v for k, v in event.items() if k != "event"}
+        if await asyncio.to_thread(self._jobs.advance, self._ref, "Finalizing"):
+            await asyncio.to_thread(self._jobs.complete, self._ref, result)
+        else:
+            await asyncio.to_thread(
+                self._jobs.fail, self._ref, "Canceled", "The job was cancelled."
+            )
+
+    async def _failed(self, event: dict[str, Any]) -> None:
+        await asyncio.to_thread(
+            self._jobs.fail,
+            self._ref,
+            str(event.get("code") or "ServiceError"),
+            str(event.get("message") or "The worker gave no reason."),
+            event.get("details"),
+        )
+
+    async def _flush(self) -> None:
+        self._since = time.monotonic()
+        if not self._points and not self._events:
+            return
+        points, self._points = self._points, []
+        events, self._events = self._events, []
+        await asyncio.to_thread(self._jobs.record, self._own, points, events)
+
+
+def _points(event: dict[str, Any]) -> list[Point]:
+    """Return an event's numbers as metric points of its step."""
+    at, step = now(), int(event.get("step", 0))
+    return [
+        Point(name, step, at, float(value))
+        for name, value in event.items()
+        if isinstance(value, int | float)
+        and math.isfinite(value)
+        and not isinstance(value, bool)
+        and name not in _NOT_METRICS
+    ]

@@ -1,0 +1,1 @@
+"""Facts in SQLite and bytes in files, whole or absent."""
