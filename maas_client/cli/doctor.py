@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from maas_client._settings import Settings
-from maas_client.cli import _connection
+from maas_client.cli import _connection, _rights
 from maas_client.cli._machine import Finding, bad, fine, look, warn
 from maas_client.cli._output import aligned, note, print_json
 from maas_client.errors import MaasError, TransportError
@@ -76,11 +76,9 @@ def _azureml(args: argparse.Namespace) -> Iterator[Finding]:
             return
         yield fine("workspace", f"{here.name} ({here.kind or 'Default'}) in {here.location}")
         yield from _storage(client)
+        yield from _rights.workspace_roles(client._io)
+        yield from _rights.workspace_quota(client._io, here.location)
         yield from _model(args, "azureml", here.location)
-    yield warn(
-        "roles",
-        "not looked up: it takes Azure AI Developer on the resource group to tune and deploy",
-    )
 
 
 def _identity(client: Client) -> Iterator[Finding]:
@@ -155,7 +153,21 @@ def _foundry(args: argparse.Namespace) -> Iterator[Finding]:
         if not settings.foundry_account_id:
             yield warn("account", "no account id is given: deployments cannot be made",
                        "Pass --account-id or set MAAS_FOUNDRY_ACCOUNT_ID.")  # fmt: skip
+        else:
+            yield from _account(args, client)
     yield from _model(args, "foundry", None)
+
+
+def _account(args: argparse.Namespace, client: Client) -> Iterator[Finding]:
+    """Say what the identity may do on ARM, where deployments are made: a resource's key is nothing there."""
+    if client._io._to.tokens is not None:
+        who = list(_identity(client))
+        yield from who
+        if who[0].state == "missing":
+            return
+    by_key = client._io._to.api_key is not None
+    yield from _rights.account_roles(client._io, by_key=by_key)
+    yield from _rights.account_quota(client._io, args.model)
 
 
 def _model(args: argparse.Namespace, where: str, region: str | None) -> Iterator[Finding]:

@@ -11,10 +11,9 @@ from maas_client.wire.op import Op
 
 
 async def arm(
-    io: IO, op: Op[Page], *, query: Mapping[str, str] | None = None, name: str | None = None
+    io: IO, op: Op[Page], *, query: Mapping[str, str] | None = None, **path: str
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Yield the items of an ARM list; ``nextLink`` is followed verbatim (azure-api.md section 7.4)."""
-    path = {} if name is None else {"name": name}
     page = (await io.send(op, query=query, **path)).value  # type: ignore[arg-type]  # a str, never a deadline
     while True:
         for item in page.value:

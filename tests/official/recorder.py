@@ -10,11 +10,17 @@ from typing import Any, Literal
 import httpx
 
 from maas_client.local.embed import LocalServer
-from maas_client.wire import azureml, blob, chat, foundry
+from maas_client.wire import azureml, blob, chat, foundry, rights
 from maas_client.wire.op import Op
 
 TABLES: dict[str, tuple[Op[Any], ...]] = {
-    "": (*azureml.OPERATIONS, *foundry.ARM, *foundry.INFERENCE),
+    "": (
+        *azureml.OPERATIONS,
+        *foundry.ARM,
+        *foundry.INFERENCE,
+        *rights.OF_WORKSPACE,
+        *rights.OF_ACCOUNT,
+    ),
     "/openai": (*foundry.OPERATIONS, *foundry.DATED_ONLY),
     "/serverless/{endpoint}": chat.OPERATIONS,
     "/maaslocal/{container}": blob.OPERATIONS,

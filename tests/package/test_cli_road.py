@@ -241,10 +241,31 @@ def test_doctor_looks_at_a_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "tenant 11111111" in found["identity"]["said"]
     assert found["workspace"]["said"].endswith("in eastus2")
     assert found["storage"]["state"] == found["model"]["state"] == "ok"
+    assert found["roles"]["said"].startswith("may upload training data, start jobs, deploy")
+    assert "Cores of this machine" in found["quota"]["said"]
     assert unfit.returncode == 1
     assert "2025-08-30" in unfit.stdout
     assert "do-not-tell" not in fit.stdout + fit.stderr + unfit.stdout + unfit.stderr
     assert "eyJ" not in fit.stdout + unfit.stdout
+
+
+def test_doctor_looks_at_a_foundry_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = (
+        "/subscriptions/s/resourceGroups/g/providers/Microsoft.CognitiveServices/accounts/mine"
+    )
+    command = [sys.executable, "-m", "maas_client", "doctor", "--backend", "foundry", "--json",
+               "--endpoint", "https://mine.openai.azure.com", "--account-id", account]  # fmt: skip
+    monkeypatch.setenv("AZURE_TENANT_ID", "11111111-1111-1111-1111-111111111111")
+    monkeypatch.setenv("AZURE_CLIENT_ID", "22222222-2222-2222-2222-222222222222")
+    monkeypatch.setenv("AZURE_CLIENT_SECRET", "do-not-tell")
+    with serve(engine="instant", proxy=True) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        done = subprocess.run([*command, "--model", "Ministral-3B"], capture_output=True, text=True)
+    found = {one["name"]: one for one in json.loads(done.stdout)["findings"]}
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert found["roles"]["said"] == "may start jobs, deploy"
+    assert "0 of 1000" in found["quota"]["said"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

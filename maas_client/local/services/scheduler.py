@@ -93,7 +93,7 @@ class Scheduler:
 
     def _renew_spare(self) -> None:
         """Have another warm worker made, where it takes nothing from a job that trains."""
-        busy = sum(self._threads(ref) for ref in self._running)
+        busy = self.cores_in_use()
         if busy < idle_cores():
             self._spawn(self._compute.warm_up())
 
@@ -107,6 +107,10 @@ class Scheduler:
         self._running.pop(ref, None)
         self._children.pop(ref, None)
         if self._loop is not None:
+    def cores_in_use(self) -> int:
+        """Return the threads that the running jobs may use together."""
+        return sum(self._threads(ref) for ref in list(self._running))
+
             self._spawn(self._pump())
             self._renew_spare()
 

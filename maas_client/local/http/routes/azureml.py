@@ -12,11 +12,13 @@ from maas_client.local.http.routes import (
     history,
     jobs,
     lro,
+    rights,
     workspace,
 )
 from maas_client.wire import azureml as ops
 from maas_client.wire import blob as blob_ops
 from maas_client.wire import chat as chat_ops
+from maas_client.wire import rights as right_ops
 
 TABLES = (
     Table(
@@ -32,5 +34,6 @@ TABLES = (
         },
     ),
     Table("/serverless/{endpoint}", chat_ops.OPERATIONS, chat.HANDLERS),
+    Table("", right_ops.OF_WORKSPACE, rights.HANDLERS),
     Table(f"/{ACCOUNT}/{{container}}", (*blob_ops.OPERATIONS, *blob.FOR_OTHERS), blob.HANDLERS),
 )

@@ -22,6 +22,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _CHECKPOINT = re.compile(r"(?P<model>.+):ckpt-step-(?P<step>\d{1,9})")
 SKUS = ("Standard", "GlobalStandard", "DataZoneStandard", "ProvisionedManaged",
         "GlobalProvisionedManaged", "DataZoneProvisionedManaged", "DeveloperTier")  # fmt: skip
+MOST_CAPACITY = 1000
+"""What deployments of one model may take together, in Azure's unit of 1,000 tokens a minute. Not enforced."""
 
 
 class Deployments:
@@ -181,6 +183,11 @@ def check_request(request: dict[str, Any]) -> None:
 
 def _known_skus() -> frozenset[str]:
     return frozenset(sku.casefold() for sku in SKUS)
+
+
+def usage_name(model: str) -> str:
+    """Return the name of the quota that deployments of a model take from."""
+    return f"AIServices.GlobalStandard.{model}"
 
 
 def format_of(model: str) -> str | None:

@@ -7,11 +7,13 @@ uploads, import and the deletion of a job (azure-api.md section 4.2).
 from __future__ import annotations
 
 from maas_client.local.http.app import Table
+from maas_client.local.http.routes import rights
 from maas_client.local.http.routes.foundry import arm as foundry_arm
 from maas_client.local.http.routes.foundry import chat as foundry_chat
 from maas_client.local.http.routes.foundry import files as foundry_files
 from maas_client.local.http.routes.foundry import jobs as foundry_jobs
 from maas_client.wire import foundry as ops
+from maas_client.wire import rights as right_ops
 
 _HANDLERS = {**foundry_files.HANDLERS, **foundry_jobs.HANDLERS, **foundry_chat.HANDLERS}
 _COPY = frozenset({ops.CHECKPOINT_COPY.name, ops.CHECKPOINT_COPY_STATUS.name})
@@ -28,4 +30,5 @@ TABLES = (
     ),
     Table("", ops.INFERENCE, _HANDLERS),
     Table("", ops.ARM, foundry_arm.HANDLERS),
+    Table("", right_ops.OF_ACCOUNT, rights.HANDLERS),
 )

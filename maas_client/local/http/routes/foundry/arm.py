@@ -13,7 +13,13 @@ from maas_client.local.http.app import Call, Handler
 from maas_client.local.http.routes.foundry.chat import deployments
 from maas_client.local.http.routes.paging import page, system_data
 from maas_client.local.rules.foundry import SCOPE
-from maas_client.local.rules.foundry.deployments import SKUS, check_request, format_of
+from maas_client.local.rules.foundry.deployments import (
+    MOST_CAPACITY,
+    SKUS,
+    check_request,
+    format_of,
+    usage_name,
+)
 from maas_client.local.state.store import Fact
 from maas_client.wire import foundry as ops
 from maas_client.wire.op import Op, expand
@@ -69,8 +75,8 @@ def models(call: Call) -> dict[str, Any]:
 
 
 def _model(name: str) -> dict[str, Any]:
-    sku = {"name": "GlobalStandard", "usageName": f"AIServices.GlobalStandard.{name}",
-           "capacity": {"minimum": 1, "maximum": 1000, "default": 100}}  # fmt: skip
+    sku = {"name": "GlobalStandard", "usageName": usage_name(name),
+           "capacity": {"minimum": 1, "maximum": MOST_CAPACITY, "default": 100}}  # fmt: skip
     return {
         "format": format_of(name),
         "name": name,
@@ -140,7 +146,7 @@ def delete(call: Call) -> Response:
 def skus(call: Call) -> dict[str, Any]:
     """GET what a deployment may be scaled to."""
     deployments(call).get(call.path["deployment"])
-    room = {"minimum": 1, "maximum": 1000, "step": 1, "default": 100}
+    room = {"minimum": 1, "maximum": MOST_CAPACITY, "step": 1, "default": 100}
     return {
         "value": [
             {"resourceType": f"{_TYPE}/deployments", "sku": {"name": name}, "capacity": room}

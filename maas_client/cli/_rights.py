@@ -1,0 +1,124 @@
+"""``doctor`` on roles and quota: what the signed-in identity may not do, and what is used up.
+
+A refusal here is a finding like others: who may not read their own rights may still be allowed to work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from maas_client.cli._machine import Finding, bad, fine, warn
+from maas_client.errors import MaasError
+
+if TYPE_CHECKING:
+    from maas_client.flows._io import IO
+    from maas_client.wire.rights import Usage
+
+_HUB_ROLE = "it takes Azure AI Developer on the resource group to tune and deploy"
+_ACCOUNT_ROLE = "it takes Azure AI User to tune, and Azure AI Owner to deploy"
+
+
+def workspace_roles(io: IO) -> Iterator[Finding]:
+    """Say whether the identity may upload, tune, deploy and read keys in this workspace."""
+    from maas_client._transport import run as drive
+    from maas_client.flows import rights
+    from maas_client.wire.rights import WORKSPACE_NEEDS, lacking
+
+    try:
+        held = drive(rights.permissions(io))
+    except MaasError as error:
+        yield _unknown("roles", error, _HUB_ROLE)
+        return
+    yield _roles(WORKSPACE_NEEDS, lacking(held, WORKSPACE_NEEDS), _HUB_ROLE)
+
+
+def account_roles(io: IO, *, by_key: bool) -> Iterator[Finding]:
+    """Say whether the identity may deploy in this account and, without a key, start jobs."""
+    from maas_client._transport import run as drive
+    from maas_client.flows import rights
+    from maas_client.wire.rights import ACCOUNT_DATA_NEEDS, ACCOUNT_NEEDS, lacking
+
+    try:
+        held = drive(rights.permissions(io))
+    except MaasError as error:
+        yield _unknown("roles", error, _ACCOUNT_ROLE)
+        return
+    data = {} if by_key else ACCOUNT_DATA_NEEDS
+    gone = lacking(held, data, data=True) | lacking(held, ACCOUNT_NEEDS)
+    yield _roles(data | ACCOUNT_NEEDS, gone, _ACCOUNT_ROLE)
+
+
+def _roles(needs: Iterable[str], gone: dict[str, str], role: str) -> Finding:
+    if not gone:
+        return fine("roles", f"may {', '.join(needs)}")
+    told = ", ".join(f"{what} ({action})" for what, action in gone.items())
+    return bad("roles", f"may not {told}", f"Ask whoever owns the resource group: {role}.")
+
+
+def workspace_quota(io: IO, location: str) -> Iterator[Finding]:
+    """Say how many dedicated cores are left in the region: only ``compute=`` takes any."""
+    from maas_client._transport import run as drive
+    from maas_client.flows import rights
+
+    try:
+        found = drive(rights.cores(io, location))
+    except MaasError as error:
+        yield _unknown("quota", error, "a serverless job takes no cores, compute= does")
+        return
+    some = sorted((one for one in found if one.limit > 0), key=lambda one: one.free, reverse=True)
+    if not some:
+        yield warn("quota", f"no dedicated cores in {location}: compute= cannot run; a serverless job "
+                   "takes none")  # fmt: skip
+        return
+    told = "; ".join(_told(one) for one in some[:4])
+    more = f" and {len(some) - 4} more" if len(some) > 4 else ""
+    said = f"cores used in {location}, for compute= only: {told}{more}"
+    yield fine("quota", said) if some[0].free > 0 else warn("quota", said)
+
+
+def account_quota(io: IO, model: str | None) -> Iterator[Finding]:
+    """Say whether the region has room for a deployment: of ``model``, if one is named."""
+    from maas_client._transport import run as drive
+    from maas_client.flows import rights
+
+    try:
+        where = drive(rights.account_location(io))
+        found = drive(rights.capacity(io, where))
+        names = drive(rights.usage_names(io, model)) if model else set()
+    except MaasError as error:
+        yield _unknown(
+            "quota", error, "a deployment takes Cognitive Services Usages Reader to be planned"
+        )
+        return
+    if model is None:
+        full = [_name(one) for one in found if one.limit > 0 and one.free <= 0]
+        said = f"{len(found)} limits in {where}"
+        yield (warn("quota", f"{said}, used up: {', '.join(full[:6])}") if full
+               else fine("quota", f"{said}, none used up"))  # fmt: skip
+        return
+    own = [one for one in found if _name(one).casefold() in {n.casefold() for n in names}]
+    if not own:
+        yield warn("quota", f"ARM tells none for {model} in {where}")
+        return
+    told = "; ".join(_told(one) for one in own)
+    if any(one.free > 0 for one in own):
+        yield fine("quota", f"used in {where}: {told}")
+    else:
+        yield bad("quota", f"used up in {where}: {told}",
+                  "Delete a deployment, or ask for more in the portal (Management, Quota).")  # fmt: skip
+
+
+def _name(usage: Usage) -> str:
+    return str(usage.name.get("value") or usage.name.get("localizedValue") or "unnamed")
+
+
+def _told(usage: Usage) -> str:
+    shown = str(usage.name.get("localizedValue") or usage.name.get("value") or "unnamed")
+    return f"{shown} {usage.current_value:g} of {usage.limit:g}"
+
+
+def _unknown(name: str, error: MaasError, rule: str) -> Finding:
+    where = error.where()
+    said = f"{error.message.rstrip('.')} ({where})" if where else error.message.rstrip(".")
+    return warn(name, f"not looked up, because {said}; {rule}")

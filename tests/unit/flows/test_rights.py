@@ -1,0 +1,148 @@
+"""What one may do, what is left, and what ``doctor`` makes of less than everything and of refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from maas_client.cli import _rights
+from maas_client.errors import PermissionDeniedError, TransportError
+from maas_client.wire.rights import (
+    ACCOUNT_DATA_NEEDS,
+    ACCOUNT_NEEDS,
+    WORKSPACE_NEEDS,
+    Permission,
+    lacking,
+)
+from tests.unit.fake_port import FakePort
+
+DEVELOPER = {
+    "actions": ["Microsoft.MachineLearningServices/workspaces/*/read",
+                "Microsoft.MachineLearningServices/workspaces/*/action",
+                "Microsoft.MachineLearningServices/workspaces/*/delete",
+                "Microsoft.MachineLearningServices/workspaces/*/write",
+                "Microsoft.Authorization/*/read"],
+    "notActions": ["Microsoft.MachineLearningServices/workspaces/delete",
+                   "Microsoft.MachineLearningServices/workspaces/write",
+                   "Microsoft.MachineLearningServices/workspaces/listKeys/action"],
+}  # fmt: skip
+"""Azure AI Developer (learn.microsoft.com, built-in roles for AI + machine learning)."""
+READER = {"actions": ["*/read"], "notActions": []}
+REFUSED = PermissionDeniedError(
+    "may not perform action", status=403, code="AuthorizationFailed", operation="rights.workspace"
+)
+
+
+def roles(*held: dict[str, Any]) -> list[Permission]:
+    return [Permission.model_validate(one) for one in held]
+
+
+def test_a_developer_may_all_and_a_reader_nothing() -> None:
+    assert not lacking(roles(DEVELOPER), WORKSPACE_NEEDS)
+    assert lacking(roles(READER), WORKSPACE_NEEDS) == WORKSPACE_NEEDS
+    assert not lacking(roles(READER, DEVELOPER), WORKSPACE_NEEDS)
+    assert lacking([], WORKSPACE_NEEDS) == WORKSPACE_NEEDS
+
+
+def test_what_one_role_takes_out_another_may_give() -> None:
+    no_jobs = {
+        "actions": ["*"],
+        "notActions": ["microsoft.machinelearningservices/WORKSPACES/jobs/*"],
+    }
+    assert set(lacking(roles(no_jobs), WORKSPACE_NEEDS)) == {"start jobs"}
+    assert not lacking(roles(no_jobs, DEVELOPER), WORKSPACE_NEEDS)
+
+
+def test_data_actions_are_not_actions() -> None:
+    owner = roles({"actions": ["*"]})
+    user = roles({"actions": [], "dataActions": ["Microsoft.CognitiveServices/*"]})
+    assert lacking(owner, ACCOUNT_DATA_NEEDS, data=True)
+    assert not lacking(owner, ACCOUNT_NEEDS)
+    assert lacking(user, ACCOUNT_NEEDS)
+    assert not lacking(user, ACCOUNT_DATA_NEEDS, data=True)
+
+
+def usage(name: str, used: float, limit: float) -> dict[str, Any]:
+    return {"name": {"value": name}, "currentValue": used, "limit": limit, "unit": "Count"}
+
+
+def test_doctor_says_what_a_workspace_refuses() -> None:
+    port = FakePort()
+    port.on("rights.workspace", {"value": [READER]})
+    (found,) = _rights.workspace_roles(port)
+    assert found.state == "missing"
+    assert "start jobs (Microsoft.MachineLearningServices/workspaces/jobs/write)" in found.said
+    assert "Azure AI Developer" in found.mend
+    port.on("rights.workspace", {"value": [READER], "nextLink": "https://management.azure.com/next"},
+            {"value": [DEVELOPER]})  # fmt: skip
+    (found,) = _rights.workspace_roles(port)
+    assert (found.state, found.said.partition(" ")[0]) == ("ok", "may")
+    assert port.sent[-1].url == "https://management.azure.com/next"
+
+
+@pytest.mark.parametrize("error", [REFUSED, TransportError("no answer")])
+def test_a_refused_look_is_a_warning_with_the_reason(error: Exception) -> None:
+    port = FakePort()
+    port.on("rights.workspace", error)
+    port.on("quota.cores", error)
+    (role,) = _rights.workspace_roles(port)
+    (quota,) = _rights.workspace_quota(port, "eastus2")
+    for found in (role, quota):
+        assert found.state == "warning"
+        assert found.said.startswith("not looked up, because ")
+    assert "Azure AI Developer" in role.said
+    assert "AuthorizationFailed" in role.said or error is not REFUSED
+
+
+def test_cores_are_for_compute_only() -> None:
+    port = FakePort()
+    port.on("quota.cores", {"value": [usage("NCADS", 24, 48), usage("none", 0, 0)]})
+    (found,) = _rights.workspace_quota(port, "eastus2")
+    assert found.state == "ok"
+    assert "NCADS 24 of 48" in found.said
+    assert "none" not in found.said
+    port.on("quota.cores", {"value": [usage("none", 0, 0)]})
+    (found,) = _rights.workspace_quota(port, "eastus2")
+    assert found.state == "warning"
+    assert port.asked("quota.cores")[-1].path == {"location": "eastus2"}
+
+
+def account(port: FakePort, used: float) -> FakePort:
+    port.on("accounts.get", {"location": "swedencentral"})
+    port.on("accounts.models", {"value": [
+        {"name": "Ministral-3B", "skus": [{"name": "GlobalStandard", "usageName": "AI.Global.Ministral-3B"}]},
+        {"name": "other", "skus": [{"usageName": "AI.Global.other"}]}]})  # fmt: skip
+    port.on("quota.capacity", {"value": [usage("AI.Global.Ministral-3B", used, 100),
+                                         usage("AI.Global.other", 5, 5)]})  # fmt: skip
+    return port
+
+
+@pytest.mark.parametrize(
+    ("model", "used", "state", "told"),
+    [("ministral-3b", 20, "ok", "Ministral-3B 20 of 100"),
+     ("ministral-3b", 100, "missing", "Ministral-3B 100 of 100"),
+     ("gpt-x", 0, "warning", "none for gpt-x in swedencentral"),
+     (None, 0, "warning", "used up: AI.Global.other")],
+)  # fmt: skip
+def test_capacity_is_told_for_the_model(
+    model: str | None, used: float, state: str, told: str
+) -> None:
+    port = account(FakePort("foundry"), used)
+    (found,) = _rights.account_quota(port, model)
+    assert (found.state, told in found.said) == (state, True), found
+    assert port.asked("quota.capacity")[-1].path == {"location": "swedencentral"}
+
+
+def test_a_key_needs_no_data_actions() -> None:
+    port = FakePort("foundry")
+    port.on("rights.account", {"value": [{"actions": ["Microsoft.CognitiveServices/*"]}]})
+    (with_key,) = _rights.account_roles(port, by_key=True)
+    (without,) = _rights.account_roles(port, by_key=False)
+    assert with_key.state == "ok"
+    assert without.state == "missing"
+    assert "fine-tunes/write" in without.said
+    port.on("rights.account", REFUSED)
+    (refused,) = _rights.account_roles(port, by_key=False)
+    assert refused.state == "warning"
+    assert "Azure AI Owner" in refused.said
