@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast
 
 from maas_client import _connect
+from maas_client._lifetimes import AsyncWatch, BlockingWatch
 from maas_client._transport import AsyncWire, BlockingWire, Transport, run
 from maas_client.flows import (
     chat,
@@ -113,11 +114,18 @@ def _shown(method: M, flow: Callable[..., Any]) -> M:
 
 def _deletes(noun: Deployments, made: Deployment) -> Deployment:
     made._delete = lambda: noun.delete(made)
-    return made
+    return _watched(noun, made)
 
 
 def _adeletes(noun: AsyncDeployments, made: Deployment) -> Deployment:
     made._adelete = lambda: noun.delete(made)
+    return _watched(noun, made)
+
+
+def _watched(noun: Deployments | AsyncDeployments, made: Deployment) -> Deployment:
+    """Delete it in time, where the service does not: our own server does."""
+    if made.delete_at is not None and not noun._io.scope.local:
+        noun._watch.add(made.name, made.delete_at)
     return made
 
 
@@ -159,10 +167,15 @@ class Deployments(_Noun):
 
     create = blocking(deployments.create, _deletes)
     get = blocking(deployments.get)
+    def __init__(self, io: IO) -> None:
+        super().__init__(io)
+        self._watch = BlockingWatch(self.delete_overdue)
+
     list = iterated(deployments.listing)
     delete = blocking(deployments.delete)
     keys = blocking(deployments.keys)
 
+    delete_overdue = blocking(deployments.delete_overdue)
 
 class Chat(_Noun):
     """Questions to a deployment."""
@@ -211,10 +224,15 @@ class AsyncDeployments(_Noun):
     get = awaited(deployments.get)
     list = aiterated(deployments.listing)
     delete = awaited(deployments.delete)
+    def __init__(self, io: IO) -> None:
+        super().__init__(io)
+        self._watch = AsyncWatch(self.delete_overdue)
+
     keys = awaited(deployments.keys)
 
 
 class AsyncChat(_Noun):
+    delete_overdue = awaited(deployments.delete_overdue)
     """Questions to a deployment."""
 
     complete = awaited(chat.complete)
@@ -242,6 +260,7 @@ class Client(_connect.Doors):
 
     def __enter__(self) -> Self:
         return self
+        self.deployments._watch.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -271,6 +290,7 @@ class AsyncClient(_connect.Doors):
 
     async def __aenter__(self) -> Self:
         return self
+        self.deployments._watch.close()
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from datetime import UTC, datetime
 
 from maas_client.cli import _connection
 from maas_client.cli._output import note, print_done, print_fields, print_json, print_table
 from maas_client.cli._training import known_as
 from maas_client.cli._verbs import action, actions
 
-_COLUMNS = ("name", "status", "model", "url")
+_COLUMNS = ("name", "status", "model", "url", "delete_at")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -20,13 +21,20 @@ def add(parser: argparse.ArgumentParser) -> None:
     show = action(group, "show", "show one deployment", _show)
     delete = action(group, "delete", "delete a deployment; on Azure it costs until then", _delete)
     keys = action(group, "keys", "see a deployment's keys, or make new ones", _keys)
-    for one in (create, show, delete, keys):
+    for one in (create, show, keys):
         one.add_argument("name", metavar="NAME", help="the deployment's name")
+    gone = delete.add_mutually_exclusive_group(required=True)
+    gone.add_argument("name", metavar="NAME", nargs="?", help="the deployment's name")
+    gone.add_argument("--overdue", action="store_true",
+                      help="all whose --delete-after has passed")  # fmt: skip
     what = create.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", help="a model: a tuned one's id or name, or a base model's name")
     what.add_argument("--job", help="a job that has succeeded: its model")
     create.add_argument("--allow-retired", action="store_true",
                         help="ask Azure for a retired base model all the same")  # fmt: skip
+    create.add_argument("--delete-after", metavar="TIME",
+                        help="2h, 90m, 1d: written on the deployment as a tag. The local server deletes "
+                        "it then; on Azure somebody must run: deployments delete --overdue")  # fmt: skip
     keys.add_argument("--show", action="store_true", help="print them in full")
     keys.add_argument("--regenerate", choices=("primary", "secondary"), help="make one new first")
     for one in (create, listing, show, delete, keys):
@@ -36,7 +44,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 def _create(args: argparse.Namespace) -> int:
     with _connection.client(args) as client:
         model = client.jobs.get(args.job) if args.job else known_as(args.model)
-        made = client.deployments.create(args.name, model, allow_retired=args.allow_retired)
+        made = client.deployments.create(
+            args.name, model, allow_retired=args.allow_retired, delete_after=args.delete_after
+        )
+    if made.delete_at and _connection.backend(args) != "local":
+        note(
+            f"to be deleted at {made.delete_at:%Y-%m-%d %H:%M}Z, but not by Azure: then run "
+            "maas-client deployments delete --overdue"
+        )
     note(f"{made.name} answers: maas-client chat {made.name} 'Hello'")
     print_fields(args, _fields(made), made)
     return 0
@@ -44,7 +59,11 @@ def _create(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     with _connection.client(args) as client:
-        print_table(args, _COLUMNS, client.deployments.list(), empty="there are no deployments")
+        found = list(client.deployments.list())
+    print_table(args, _COLUMNS, found, empty="there are no deployments")
+    now = datetime.now(UTC)
+    if late := [one.name for one in found if one.delete_at and one.delete_at <= now]:
+        note(f"overdue: {', '.join(late)}. Delete them: maas-client deployments delete --overdue")
     return 0
 
 
@@ -57,8 +76,15 @@ def _show(args: argparse.Namespace) -> int:
 
 def _delete(args: argparse.Namespace) -> int:
     with _connection.client(args) as client:
-        client.deployments.delete(args.name)
-    print_done(args, "deleted", args.name)
+        if not args.overdue:
+            client.deployments.delete(args.name)
+            print_done(args, "deleted", args.name)
+            return 0
+        gone = client.deployments.delete_overdue()
+    if args.json:
+        print_json({"deleted": [one.name for one in gone]})
+    else:
+        note(f"deleted {', '.join(one.name for one in gone)}" if gone else "nothing is overdue")
     return 0
 
 
@@ -83,4 +109,5 @@ def _shown(key: str, *, whole: bool) -> str:
 
 
 def _fields(held: object) -> dict[str, object]:
-    return {name: getattr(held, name) for name in ("name", "status", "ready", "model", "url", "id")}
+    names = ("name", "status", "ready", "model", "url", "delete_at", "id")
+    return {name: getattr(held, name) for name in names}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from maas_client.catalog import ModelFacts
 from maas_client.flows._io import IO, Step
+from maas_client.flows._ready import READY_S
 from maas_client.types import (
     ChatChunk,
     ChatCompletion,
@@ -21,6 +23,7 @@ from maas_client.types import (
     Keys,
     Model,
 )
+from maas_client.wire import lifetime
 
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all."""
@@ -67,6 +70,22 @@ class JobOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class DeploymentOrder:
+    """What ``deployments.create`` was asked for, after the model's name is known."""
+
+    name: str
+    model: str
+    delete_at: datetime | None = None
+    ready_s: float = READY_S
+    """How long it may take to be made, and then again to answer (reliability.md R13)."""
+
+    @property
+    def tags(self) -> dict[str, dict[str, str]]:
+        """Return the part of a resource's body that says when it goes; empty where nothing is said."""
+        return {"tags": {lifetime.TAG: lifetime.write(self.delete_at)}} if self.delete_at else {}
+
+
+@dataclass(frozen=True, slots=True)
 class ChatOrder:
     """One chat request: the deployment, and the body as this whole field writes it."""
 
@@ -99,7 +118,7 @@ class Dialect:
     model: Callable[[IO, str], Step[Model]]
     models: Callable[[IO], AsyncGenerator[Model, None]]
     delete_model: Callable[[IO, str], Step[None]]
-    deploy: Callable[[IO, str, str], Step[Deployment]]
+    deploy: Callable[[IO, DeploymentOrder], Step[Deployment]]
     deployment: Callable[[IO, str], Step[Deployment]]
     deployments: Callable[[IO], AsyncGenerator[Deployment, None]]
     delete_deployment: Callable[[IO, str], Step[None]]

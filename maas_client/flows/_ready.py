@@ -28,12 +28,17 @@ def taken(name: str) -> ConflictError:
     )
 
 
-async def until_made(io: IO, name: str, look: Callable[[], Step[tuple[str, str | None]]]) -> None:
+async def until_made(
+    io: IO,
+    name: str,
+    look: Callable[[], Step[tuple[str, str | None]]],
+    within_s: float = READY_S,
+) -> None:
     """Wait until ARM calls the deployment Succeeded. ``look`` gives its word and a code.
 
-    Raises ``ServiceError`` when it ended otherwise, or has not ended after ``READY_S``.
+    Raises ``ServiceError`` when it ended otherwise, or has not ended after ``within_s``.
     """
-    end = io.elapsed() + READY_S
+    end = io.elapsed() + within_s
     for pause in pauses(io):
         state, code = await look()
         if state.lower() == "succeeded":
@@ -50,14 +55,17 @@ async def until_made(io: IO, name: str, look: Callable[[], Step[tuple[str, str |
 
 
 async def until_it_answers(
-    io: IO, ask: Callable[[], Step[Any]], comes: Callable[[StatusError], bool] = lambda error: False
+    io: IO,
+    ask: Callable[[], Step[Any]],
+    comes: Callable[[StatusError], bool] = lambda error: False,
+    within_s: float = READY_S,
 ) -> None:
     """Ask until an answer comes: Succeeded does not mean ready.
 
-    What looks like an outage, or like a route that is not there yet, is waited for up to ``READY_S``;
+    What looks like an outage, or like a route that is not there yet, is waited for up to ``within_s``;
     ``comes`` names what else is.
     """
-    end = io.elapsed() + READY_S
+    end = io.elapsed() + within_s
     for pause in pauses(io):
         try:
             await ask()

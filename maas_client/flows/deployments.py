@@ -4,34 +4,63 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator
-from datetime import date
+from contextlib import suppress
+from datetime import date, timedelta
 from typing import Literal
 
 from maas_client import catalog
-from maas_client.errors import ConfigError
-from maas_client.flows import _dialect, names
+from maas_client.errors import ConfigError, MaasError, NotFoundError, ServiceError
+from maas_client.flows import _dialect, _lifetime, names
+from maas_client.flows._dialect import DeploymentOrder
 from maas_client.flows._io import IO
+from maas_client.flows._lifetime import Lifetime
+from maas_client.flows._ready import READY_S
 from maas_client.types import Deployment, Job, Keys, Model
 
 
 async def create(
-    io: IO, name: str, model: Model | Job | str, *, allow_retired: bool = False
+    io: IO,
+    name: str,
+    model: Model | Job | str,
+    *,
+    allow_retired: bool = False,
+    delete_after: Lifetime | None = None,
 ) -> Deployment:
     """Deploy a model and return once it has answered a request, not merely ``Succeeded``.
 
     ``model`` is a job that succeeded, its ``fine_tuned_model``, a model, or a base model's name. A
     deployment of this name with this model is returned as it is. It costs by the hour on Azure, idle or
     not: ``with client.deployments.create(...) as d:`` deletes it on the way out.
-    Raises ``ConfigError``, ``ModelRetiredError``, ``ConflictError``.
+
+    ``delete_after`` (seconds, a ``timedelta``, or ``"2h"``, counted from this call) writes the moment on
+    the deployment, as a tag that every machine can read; on one that exists it replaces the old moment.
+    The local server then deletes it by itself, also when this program has ended. Azure knows no expiry:
+    this client deletes it there while it is open, and when the program has died nobody does, until
+    somebody runs ``deployments.delete_overdue()`` (``maas-client deployments delete --overdue``).
+    Raises ``ConfigError``, ``ModelRetiredError``, ``ConflictError``, ``ServiceError``.
     """
     check_name(name)
+    lifetime_s = None if delete_after is None else _lifetime.seconds(delete_after)
     wanted = names.model_id(model)
     facts = catalog.find(wanted, override=names.override(io))
     if facts is not None and not catalog.is_asset_uri(wanted):
         today = await io.call(date.today)
         catalog.check_retirement(facts, names.target(io), today, allow=allow_retired)
         wanted = _dialect.of(io).model_id(facts)
-    return await _dialect.of(io).deploy(io, name, wanted)
+    if lifetime_s is None:
+        return await _dialect.of(io).deploy(io, DeploymentOrder(name, wanted))
+    moment = await io.call(_lifetime.now) + timedelta(seconds=lifetime_s)
+    order = DeploymentOrder(name, wanted, moment, min(lifetime_s, READY_S))
+    try:
+        return await _dialect.of(io).deploy(io, order)
+    except MaasError as error:
+        if await io.call(_lifetime.now) < moment:
+            raise
+        raise ServiceError(
+            f"deployment {name!r} was to be deleted after {lifetime_s:g} s, and had not answered by then",
+            operation="deployments.create",
+            hint="Give it longer: delete_after.",
+        ) from error
 
 
 def check_name(name: str) -> None:
@@ -57,6 +86,24 @@ async def listing(io: IO) -> AsyncGenerator[Deployment, None]:
 async def delete(io: IO, deployment: Deployment | str) -> None:
     """Delete a deployment and return when it is gone."""
     await _dialect.of(io).delete_deployment(io, names.deployment_id(deployment))
+
+
+async def delete_overdue(io: IO, deployment: Deployment | str | None = None) -> list[Deployment]:
+    """Delete every deployment whose ``delete_after`` has passed and return them; with ``deployment``, that
+    one alone, and only if it is overdue.
+
+    On Azure nobody else does: run it by hand, or at the end of a pipeline.
+    """
+    if deployment is None:
+        held = [one async for one in listing(io) if one.delete_at]
+    else:
+        held = [await get(io, deployment)]
+    moment = await io.call(_lifetime.now)
+    gone = [one for one in held if one.delete_at and one.delete_at <= moment]
+    for one in gone:
+        with suppress(NotFoundError):  # somebody was quicker
+            await delete(io, one.name)
+    return gone
 
 
 async def keys(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
@@ -34,6 +35,8 @@ class Deployment(Noun):
     """A chat request has been answered, not merely ``Succeeded``."""
     url: str | None = None
     """Where it answers, as the service gave it."""
+    delete_at: datetime | None = None
+    """When ``delete_after`` wanted it gone; it is written on the deployment itself, as a tag."""
     properties: dict[str, Any] = Field(default_factory=dict)
 
     _delete: Callable[[], Any] | None = PrivateAttr(default=None)

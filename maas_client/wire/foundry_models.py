@@ -116,6 +116,7 @@ class Deployment(Wire):
     id: str | None = None
     name: str | None = None
     sku: dict[str, Any] = Field(default_factory=dict)
+    tags: dict[str, str] | None = None
     properties: DeploymentProperties = Field(default_factory=DeploymentProperties)
 
 

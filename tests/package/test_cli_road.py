@@ -172,6 +172,22 @@ def test_deployments_are_made_listed_shown_and_deleted(run: Run) -> None:
     assert "maas-client deployments list" in err
 
 
+def test_overdue_deployments_are_shown_and_deleted(run: Run, tmp_path: Path) -> None:
+    made = ("deployments", "create", "brief", "--model", "Phi-3-mini", "--delete-after")
+    code, out, err = run(*made, "2h")
+    assert code == 0, err
+    assert "delete at" in out
+    code, _, err = run("deployments", "delete", "--overdue")
+    assert (code, err) == (0, "nothing is overdue\n")
+    code, out, _ = run("deployments", "delete", "--overdue", "--json")
+    assert (code, json.loads(out)) == (0, {"deleted": []})
+    code, _, err = run(*made, "soon")
+    assert code == 1
+    assert "2h, 90m or 1d12h" in err
+    for wrong in ((), ("brief", "--overdue")):
+        assert run("deployments", "delete", *wrong)[0] == 2
+
+
 def test_keys_are_shown_only_when_asked_for(run: Run) -> None:
     tuned(run, "--deploy", "perch")
     code, out, err = run("deployments", "keys", "perch", "--show", "--json")

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from datetime import datetime
 from typing import Any
 
 from pydantic import SecretStr
 
 from maas_client.errors import NotFoundError, ServiceError
 from maas_client.flows import _pages, _ready
+from maas_client.flows._dialect import DeploymentOrder
 from maas_client.flows._io import IO
 from maas_client.flows._pace import settle
 from maas_client.flows.azureml import models
 from maas_client.flows.azureml.workspace import workspace
 from maas_client.types import Deployment, Keys
 from maas_client.wire import azureml as ops
-from maas_client.wire import chat
+from maas_client.wire import chat, lifetime
 from maas_client.wire.azureml_models import Endpoint
 
 
-async def create(io: IO, name: str, model: str) -> Deployment:
+async def create(io: IO, order: DeploymentOrder) -> Deployment:
     """Create the endpoint and return it once it has answered a request.
 
     An endpoint of this name with this model is returned as it is; with another, ``ConflictError``.
     """
-    here = await workspace(io)
-    wanted = await _model_id(io, model)
+    here, name = await workspace(io), order.name
+    wanted = await _model_id(io, order.model)
     try:
         there = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value
     except NotFoundError:
@@ -35,12 +37,15 @@ async def create(io: IO, name: str, model: str) -> Deployment:
             "location": here.location,
             "sku": {"name": "Consumption"},
             "properties": {"modelSettings": {"modelId": wanted}, "authMode": "Key"},
+            **order.tags,
         }
         answer = await io.send(ops.ENDPOINT_CREATE, body, endpoint=name)
         await settle(io, answer, what="deployments.create")
     elif there.properties.model_settings.get("modelId") != wanted:
         raise _ready.taken(name)
-    await _settled(io, name)
+    elif order.delete_at:
+        await _delete_at(io, name, order.delete_at)
+    await _settled(io, name, order.ready_s)
     return (await get(io, name)).model_copy(update={"ready": True})
 
 
@@ -54,7 +59,7 @@ async def _model_id(io: IO, model: str) -> str:
     return (await models.get(io, model)).id
 
 
-async def _settled(io: IO, name: str) -> None:
+async def _settled(io: IO, name: str, within_s: float) -> None:
     """Wait until ARM has made it, and then until it has answered with a token."""
 
     async def look() -> tuple[str, str | None]:
@@ -66,8 +71,16 @@ async def _settled(io: IO, name: str) -> None:
         body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
         await io.send(chat.CHAT_COMPLETE, body, at=url, key=key, deadline_s=300)
 
-    await _ready.until_made(io, name, look)
-    await _ready.until_it_answers(io, ask)
+    await _ready.until_made(io, name, look, within_s)
+    await _ready.until_it_answers(io, ask, within_s=within_s)
+
+
+async def _delete_at(io: IO, name: str, moment: datetime) -> None:
+    """Write on an endpoint when it is to go; its other tags stay."""
+    tags = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value.tags
+    body = {"tags": {**tags, lifetime.TAG: lifetime.write(moment)}}
+    answer = await io.send(ops.ENDPOINT_PATCH, body, endpoint=name)
+    await settle(io, answer, what="deployments.create")
 
 
 async def address(io: IO, name: str, *, renew: bool = False) -> tuple[str, str]:
@@ -133,6 +146,7 @@ def _noun(value: Endpoint, name: str) -> Deployment:
         status=state,
         ready=state.lower() == "succeeded" and (held.endpoint_state or "").lower() == "online",
         url=url,
+        delete_at=lifetime.read(value.tags),
         properties=dict(value.tags),
         raw=value.dump(),
     )

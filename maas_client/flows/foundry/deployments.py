@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from datetime import datetime
 from typing import Any
 
 from pydantic import SecretStr
@@ -15,12 +16,14 @@ from maas_client.errors import (
     UnsupportedError,
 )
 from maas_client.flows import _pages, _ready, names
+from maas_client.flows._dialect import DeploymentOrder
 from maas_client.flows._io import IO
 from maas_client.flows._pace import settle
 from maas_client.flows.foundry.models import base_of
 from maas_client.types import Deployment, Keys
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
+from maas_client.wire import lifetime
 from maas_client.wire.op import Plane
 
 _NOT_YET = ("deploymentnotready", "deploymentnotfound", "failed to load lora")
@@ -35,22 +38,25 @@ def _account(io: IO) -> None:
         )
 
 
-async def create(io: IO, name: str, model: str) -> Deployment:
+async def create(io: IO, order: DeploymentOrder) -> Deployment:
     """Create the deployment and return it once it has answered a request.
 
     A deployment of this name with this model is returned as it is; with another, ``ConflictError``.
     """
     _account(io)
-    body = _body(io, model)
+    name = order.name
+    body = _body(io, order.model) | order.tags
     try:
         there = (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value
     except NotFoundError:
         answer = await io.send(ops.DEPLOYMENT_CREATE, body, deployment=name)
         await settle(io, answer, what="deployments.create")
     else:
-        if there.properties.model.name != model:
+        if there.properties.model.name != order.model:
             raise _ready.taken(name)
-    await _settled(io, name)
+        if order.delete_at:
+            await _delete_at(io, name, order.delete_at)
+    await _settled(io, name, order.ready_s)
     return (await get(io, name)).model_copy(update={"ready": True})
 
 
@@ -79,7 +85,7 @@ def _body(io: IO, model: str) -> dict[str, Any]:
     }
 
 
-async def _settled(io: IO, name: str) -> None:
+async def _settled(io: IO, name: str, within_s: float) -> None:
     """Wait until ARM has made it, and then until it has answered with a token: minutes lie between."""
 
     async def look() -> tuple[str, str | None]:
@@ -90,8 +96,16 @@ async def _settled(io: IO, name: str) -> None:
         body = {"model": name, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
         await io.send(ops.CHAT, body, deadline_s=300)
 
-    await _ready.until_made(io, name, look)
-    await _ready.until_it_answers(io, ask, _comes)
+    await _ready.until_made(io, name, look, within_s)
+    await _ready.until_it_answers(io, ask, _comes, within_s)
+
+
+async def _delete_at(io: IO, name: str, moment: datetime) -> None:
+    """Write on a deployment when it is to go; its other tags stay."""
+    tags = (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value.tags or {}
+    body = {"tags": {**tags, lifetime.TAG: lifetime.write(moment)}}
+    answer = await io.send(ops.DEPLOYMENT_PATCH, body, deployment=name)
+    await settle(io, answer, what="deployments.create")
 
 
 def _comes(error: StatusError) -> bool:
@@ -146,6 +160,7 @@ def _noun(io: IO, value: m.Deployment, name: str) -> Deployment:
         status=state,
         ready=state.lower() == "succeeded",
         url=f"{io.scope.bases[Plane.FOUNDRY.value]}/v1",
+        delete_at=lifetime.read(value.tags),
         properties={"sku": dict(value.sku), "format": value.properties.model.format},
         raw=value.dump(),
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from maas_client.local.rules.assets import Assets, Workspace, check_name, now, registry_model
 from maas_client.local.rules.refusal import Refusal, not_found, user_error
 from maas_client.local.state.files import new_id
 from maas_client.local.state.store import Fact, Store, Writer
+from maas_client.wire import lifetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,31 @@ class Endpoints:
             state = "Failed" if problem else "Succeeded"
             facts.put("endpoint", scope, key, {**found.body, "problem": problem}, state)
             _finish(facts, found.body["operation"], problem)
+
+    def expire(self, moment: datetime) -> tuple[list[Fact], datetime | None]:
+        """Delete what was to be deleted by ``moment``, of both dialects (``wire/lifetime.py``); return
+        it, and when the next one is due."""
+        held = [(f, lifetime.read(f.body["request"].get("tags"))) for f in self._all()]
+        due = [(fact, when) for fact, when in held if when is not None]
+        gone = [fact for fact, when in due if when <= moment]
+        if gone:
+            with self._store.write() as facts:
+                gone = [fact for fact in gone if self._drop_if_due(facts, fact, moment)]
+        return gone, min((when for _, when in due if when > moment), default=None)
+
+    def _all(self) -> list[Fact]:
+        return self._store.read.all("endpoint")
+
+    @staticmethod
+    def _drop_if_due(facts: Writer, fact: Fact, moment: datetime) -> bool:
+        """Delete one, unless somebody has deleted it or put it off meanwhile."""
+        found = facts.get("endpoint", fact.body["scope"], fact.key)
+        when = found and lifetime.read(found.body["request"].get("tags"))
+        if not found or when is None or when > moment:
+            return False
+        facts.drop("endpoint", fact.body["scope"], fact.key)
+        facts.drop("label", "", found.body["label"])
+        return True
 
     def operation(self, own: str) -> Fact:
         """Return a long-running operation, or refuse."""

@@ -17,6 +17,7 @@ from maas_client.local.rules.endpoints import Endpoints, target_of
 from maas_client.local.rules.jobs import Jobs
 from maas_client.local.rules.refusal import Refusal
 from maas_client.local.services.answers import Answers, ChildAnswers, InstantAnswers
+from maas_client.local.services.lifetimes import Lifetimes
 from maas_client.local.services.scheduler import Scheduler
 from maas_client.local.state.files import Files, private_folder, wipe
 from maas_client.local.state.store import Store, claim
@@ -47,6 +48,7 @@ class Services:
         self.answers: Answers = (
             ChildAnswers(self.compute, self.files) if real else InstantAnswers(self.files)
         )
+        self.lifetimes = Lifetimes(self.endpoints, self.release)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -67,6 +69,7 @@ class Services:
         await asyncio.to_thread(lambda: self.files.sweep(self.store.read.held()))
         await self.scheduler.start()
         self._spawn(self.answers.warm_up())
+        self._spawn(self.lifetimes.run())
         for scope, key in await asyncio.to_thread(self.endpoints.creating):
             self.provision(scope, key)
         if self.config.retention_days is not None:
@@ -81,6 +84,7 @@ class Services:
 
     def provision(self, scope: str, key: str) -> None:
         """Make an endpoint answer, in the background. Any thread."""
+        self.lifetimes.look()
         assert self._loop is not None
         self._loop.call_soon_threadsafe(lambda: self._spawn(self._provision(scope, key)))
 

@@ -14,7 +14,7 @@ from maas_client.errors import (
     ServiceError,
     UnsupportedError,
 )
-from maas_client.flows._dialect import ChatOrder
+from maas_client.flows._dialect import ChatOrder, DeploymentOrder
 from maas_client.flows.foundry import chat, deployments, models
 from maas_client.types import Deployment
 from maas_client.wire.op import Answer
@@ -57,7 +57,7 @@ def ready_for(io: FakePort, model: str = TUNED) -> None:
 async def test_the_format_is_the_providers_own(model: str, form: str, sku: str) -> None:
     io = Resource()
     ready_for(io, model)
-    made = await deployments.create(io, "tickets", model)
+    made = await deployments.create(io, DeploymentOrder("tickets", model))
     body = io.asked("deployments.create")[0].body
     assert body["properties"]["model"] == {"format": form, "name": model, "version": "1"}
     assert body["sku"] == {"name": sku, "capacity": 100}
@@ -66,7 +66,7 @@ async def test_the_format_is_the_providers_own(model: str, form: str, sku: str) 
 
 async def test_a_model_of_nobody_is_refused_before_it_costs() -> None:
     with pytest.raises(ConfigError, match="deployment_format"):
-        await deployments.create(Resource(), "tickets", "whatever.ft-00aa")
+        await deployments.create(Resource(), DeploymentOrder("tickets", "whatever.ft-00aa"))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ async def test_succeeded_is_not_ready(lag: Exception) -> None:
     io = Resource()
     ready_for(io)
     io.on("foundry_chat.complete", lag, lag, {"choices": []})
-    assert (await deployments.create(io, "tickets", TUNED)).ready
+    assert (await deployments.create(io, DeploymentOrder("tickets", TUNED))).ready
     assert len(io.asked("foundry_chat.complete")) == 3
 
 
@@ -90,17 +90,17 @@ async def test_a_refusal_that_will_not_pass_is_told() -> None:
     ready_for(io)
     io.on("foundry_chat.complete", BadRequestError("no such parameter", status=400))
     with pytest.raises(BadRequestError, match="parameter"):
-        await deployments.create(io, "tickets", TUNED)
+        await deployments.create(io, DeploymentOrder("tickets", TUNED))
 
 
 async def test_the_same_deployment_is_returned_and_another_is_a_conflict() -> None:
     io = Resource()
     io.on("deployments.get", shown())
     io.on("foundry_chat.complete", {"choices": []})
-    assert (await deployments.create(io, "tickets", TUNED)).name == "tickets"
+    assert (await deployments.create(io, DeploymentOrder("tickets", TUNED))).name == "tickets"
     assert not io.asked("deployments.create")
     with pytest.raises(ConflictError, match="another model"):
-        await deployments.create(io, "tickets", "Ministral-3B.ft-ffff")
+        await deployments.create(io, DeploymentOrder("tickets", "Ministral-3B.ft-ffff"))
 
 
 async def test_a_failed_one_says_so() -> None:
@@ -108,7 +108,7 @@ async def test_a_failed_one_says_so() -> None:
     ready_for(io)
     io.on("deployments.get", NotFoundError("none", status=404), shown(state="Failed"))
     with pytest.raises(ServiceError, match="Failed"):
-        await deployments.create(io, "tickets", TUNED)
+        await deployments.create(io, DeploymentOrder("tickets", TUNED))
 
 
 @pytest.mark.parametrize("verb", ["create", "get", "delete", "keys"])
@@ -116,7 +116,7 @@ async def test_without_an_account_nothing_is_sent(verb: str) -> None:
     io = Resource()
     io.scope.values = {}
     steps = {
-        "create": lambda: deployments.create(io, "tickets", TUNED),
+        "create": lambda: deployments.create(io, DeploymentOrder("tickets", TUNED)),
         "get": lambda: deployments.get(io, "tickets"),
         "delete": lambda: deployments.delete(io, "tickets"),
         "keys": lambda: deployments.keys(io, "tickets", None),

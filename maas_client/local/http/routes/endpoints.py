@@ -26,6 +26,7 @@ def create(call: Call) -> Response:
         raise user_error("modelId: Field required", target="properties.modelSettings.modelId")
     fact, operation = call.services.endpoints.put(call.workspace, call.path["endpoint"], call.json)
     if operation is None:
+        call.services.lifetimes.look()
         return JSONResponse(_document(call, fact), 200)
     call.services.provision(call.workspace.guid, fact.key)
     return JSONResponse(_document(call, fact), 201, async_operation(call, operation))
@@ -51,6 +52,7 @@ def patch(call: Call) -> dict[str, Any]:
         if name in call.json and not isinstance(call.json[name], dict):
             raise user_error(f"{name}: must be an object", target=name)
     found = call.services.endpoints.patch(call.workspace, call.path["endpoint"], call.json)
+    call.services.lifetimes.look()
     return _document(call, found)
 
 

@@ -94,6 +94,7 @@ def put(call: Call) -> Response:
     check_request(call.json)
     fact, operation = deployments(call).put(call.path["deployment"], call.json)
     if operation is None:
+        call.services.lifetimes.look()
         return JSONResponse(_document(call, fact), 200)
     call.services.provision(SCOPE, fact.key)
     shown = _document(call, fact)
@@ -130,7 +131,9 @@ def patch(call: Call) -> dict[str, Any]:
             from maas_client.local.rules.refusal import user_error
 
             raise user_error(f"{name}: must be an object", target=name)
-    return _document(call, deployments(call).patch(call.path["deployment"], call.json))
+    found = deployments(call).patch(call.path["deployment"], call.json)
+    call.services.lifetimes.look()
+    return _document(call, found)
 
 
 def delete(call: Call) -> Response:
