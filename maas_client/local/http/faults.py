@@ -50,6 +50,9 @@ def _body(refusal: Refusal, path: str, request_id: str) -> dict[str, Any]:
         kind = "invalid_request_error" if refusal.status < 500 else "server_error"
         return wire.openai(refusal.code, refusal.message, param=refusal.target, kind=kind)
     body = wire.arm(refusal.code, refusal.message, target=refusal.target)
+    if path.startswith("/mlflow/"):
+        code = "RESOURCE_DOES_NOT_EXIST" if refusal.status == 404 else refusal.code
+        return body | {"error_code": code, "message": refusal.message}
     if path.startswith(("/history/", "/metric/")):
         body |= {
             "correlation": {"operation": request_id, "request": request_id},

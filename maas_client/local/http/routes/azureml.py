@@ -5,6 +5,7 @@ from __future__ import annotations
 from maas_client.local.config import ACCOUNT
 from maas_client.local.http.app import Table
 from maas_client.local.http.routes import (
+    artifacts,
     assets,
     blob,
     chat,
@@ -15,6 +16,7 @@ from maas_client.local.http.routes import (
     rights,
     workspace,
 )
+from maas_client.wire import artifacts as artifact_ops
 from maas_client.wire import azureml as ops
 from maas_client.wire import blob as blob_ops
 from maas_client.wire import chat as chat_ops
@@ -33,7 +35,7 @@ TABLES = (
             **lro.HANDLERS,
         },
     ),
-    Table("/serverless/{endpoint}", chat_ops.OPERATIONS, chat.HANDLERS),
+    Table("", artifact_ops.OPERATIONS, artifacts.HANDLERS),
     Table("", right_ops.OF_WORKSPACE, rights.HANDLERS),
     Table(f"/{ACCOUNT}/{{container}}", (*blob_ops.OPERATIONS, *blob.FOR_OTHERS), blob.HANDLERS),
 )

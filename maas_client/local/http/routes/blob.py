@@ -16,8 +16,10 @@ import anyio.to_thread
 from starlette.responses import Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Call, Handler
+from maas_client.local.http.routes import artifact_blobs
 from maas_client.local.http.routes.download import moment, send_content, send_log
 from maas_client.local.http.routes.history import LOG, LOG_CONTAINER
+from maas_client.local.rules import artifacts
 from maas_client.local.rules.blobs import Conditions, Settings, check_md5, etags
 from maas_client.local.rules.refusal import Refusal
 from maas_client.local.state.files import Draft
@@ -58,6 +60,8 @@ def _where(call: Call) -> tuple[str, str]:
 
 def _exists(call: Call, container: str) -> bool:
     if container == LOG_CONTAINER or _WORKSPACE.fullmatch(container):
+        return True
+    if artifacts.workspace_of(container):
         return True
     return call.services.store.read.get("container", "", container) is not None
 
@@ -235,8 +239,10 @@ def set_headers(call: Call) -> Response:
 
 
 def _writable(container: str) -> None:
-    if container == LOG_CONTAINER:
-        raise Refusal(403, "AuthorizationPermissionMismatch", "Logs are written by jobs only.")
+    if container == LOG_CONTAINER or artifacts.workspace_of(container):
+        raise Refusal(
+            403, "AuthorizationPermissionMismatch", "Logs and artifacts are written by jobs only."
+        )
 
 
 def get(call: Call) -> Response:
@@ -244,6 +250,10 @@ def get(call: Call) -> Response:
     container, name = _where(call)
     if container == LOG_CONTAINER:
         return _log(call, name)
+    if artifacts.workspace_of(container):
+        fact, file = artifact_blobs.find(call, container, name)
+        _conditions(call).judge_read(fact)
+        return send_content(call.request, fact, file)
     fact = call.services.blobs.get(container, name)
     _conditions(call).judge_read(fact)
     return send_content(call.request, fact, call.services.files.path(fact.body["content"]))
@@ -271,7 +281,11 @@ def listing(call: Call) -> Response:
     prefix, marker = call.query.get("prefix", ""), call.query.get("marker", "")
     size = call.query.get("maxresults", "5000")
     limit = min(5000, int(size)) if re.fullmatch(r"[1-9]\d{0,6}", size) else 5000
-    found = [b for b in call.services.blobs.names(container, prefix) if b.key >= marker]
+    if artifacts.workspace_of(container):
+        named = artifact_blobs.names(call, container, prefix)
+    else:
+        named = call.services.blobs.names(container, prefix)
+    found = [b for b in named if b.key >= marker]
     rows = "".join(_blob_row(b) for b in found[:limit])
     following = escape(found[limit].key) if len(found) > limit else ""
     head = f'<EnumerationResults ContainerName="{container}"><Prefix>{escape(prefix)}</Prefix>'

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from maas_client.local.config import ACCOUNT
 from maas_client.local.http import hosts
 from maas_client.local.http.app import Call, Handler
 from maas_client.local.http.routes.paging import system_data
+from maas_client.local.rules import artifacts
+from maas_client.local.rules.assets import Workspace
 from maas_client.local.rules.refusal import not_found, user_error
 from maas_client.wire import azureml as ops
 from maas_client.wire.op import Op
 
 STORE = "workspaceblobstore"
+_STORES: dict[str, Callable[[Workspace], str]] = {
+    STORE: lambda ws: ws.container,
+    artifacts.STORE: lambda ws: artifacts.container(ws.guid),
+}
+"""Datastores to the container of each in a workspace."""
 _EPOCH = "2026-01-01T00:00:00Z"
 
 
@@ -52,26 +60,27 @@ def discovery(call: Call) -> dict[str, Any]:
 
 
 def datastores(call: Call) -> dict[str, Any]:
-    """GET all: there is one, the default."""
-    return {"value": [_datastore(call)], "nextLink": None}
+    """GET all: the default for data, and the one that runs write to; ``isDefault`` narrows it."""
+    only = call.query.get("isDefault", "").casefold()
+    names = [name for name in _STORES if not only or (name == STORE) == (only == "true")]
+    return {"value": [_datastore(call, name) for name in names], "nextLink": None}
 
 
 def datastore(call: Call) -> dict[str, Any]:
     """GET one."""
-    _expect_store(call)
-    return _datastore(call)
+    return _datastore(call, _expect_store(call))
 
 
-def _datastore(call: Call) -> dict[str, Any]:
+def _datastore(call: Call, name: str) -> dict[str, Any]:
     ws = call.workspace
     return {
-        "id": f"{ws.arm_id}/datastores/{STORE}",
-        "name": STORE,
+        "id": f"{ws.arm_id}/datastores/{name}",
+        "name": name,
         "type": "Microsoft.MachineLearningServices/workspaces/datastores",
         "properties": {
             "datastoreType": "AzureBlob",
-            "isDefault": True,
-            "containerName": ws.container,
+            "isDefault": name == STORE,
+            "containerName": _STORES[name](ws),
             **call.at.storage,
             "credentials": {"credentialsType": "Sas"},
             "serviceDataAccessAuthIdentity": "None",
@@ -85,18 +94,21 @@ def _datastore(call: Call) -> dict[str, Any]:
 
 
 def secrets(call: Call) -> dict[str, Any]:
-    """POST listSecrets: a SAS for the workspace's container."""
-    _expect_store(call)
+    """POST listSecrets: a SAS for the datastore's container; for the runs' own one that only reads."""
+    name = _expect_store(call)
     hours = call.json.get("expireAfterHours", 24)
     if not isinstance(hours, int | float) or not 0 < hours <= 168:
         raise user_error("expireAfterHours must be from 1 to 168.", target="expireAfterHours")
-    token = hosts.sas(call.services.secret, call.workspace.container, hours)
+    rights = "racwdl" if name == STORE else "rl"
+    token = hosts.sas(call.services.secret, _STORES[name](call.workspace), hours, rights)
     return {"secretsType": "Sas", "sasToken": token}
 
 
-def _expect_store(call: Call) -> None:
-    if call.path["datastore"].casefold() != STORE:
+def _expect_store(call: Call) -> str:
+    name = call.path["datastore"].casefold()
+    if name not in _STORES:
         raise not_found(f"Datastore {call.path['datastore'][:60]}")
+    return name
 
 
 def registry_discovery(call: Call) -> dict[str, Any]:
