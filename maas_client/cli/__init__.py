@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from maas_client._version import __version__
-from maas_client.cli._verbs import Verbs, mount
+from maas_client.cli._verbs import UsageError, Verbs, mount
 from maas_client.errors import DatasetError, JobFailedError, MaasError, NotFoundError
 
 OK, ERROR, USAGE, DATASET_INVALID, JOB_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         return _run(_parse(argv))
+    except UsageError as error:
+        _told(error, as_json="--json" in (sys.argv[1:] if argv is None else argv))
+        return USAGE
     except SystemExit as end:  # argparse: help, version, a usage error
         return end.code if isinstance(end.code, int) else USAGE
     except KeyboardInterrupt:
@@ -81,7 +84,7 @@ def _run(args: argparse.Namespace) -> int:
             import traceback
 
             traceback.print_exc()
-        print(f"error: {_sentence(error)}", file=sys.stderr)
+        _told(error, as_json=args.json)
         return exit_code(error)
     return code
 
@@ -93,9 +96,44 @@ def exit_code(error: Exception) -> int:
     return JOB_FAILED if isinstance(error, JobFailedError) else ERROR
 
 
+def _told(error: Exception, *, as_json: bool) -> None:
+    """Say an error on stderr: one sentence, or with ``--json`` one object on one line."""
+    if not as_json:
+        print(f"error: {_sentence(error)}", file=sys.stderr)
+        return
+    import json
+
+    from maas_client.cli._output import installable
+
+    parts = {
+        name: getattr(error, name)
+        for name in ("status", "code", "request_id", "operation", "target", "retry_after")
+        if getattr(error, name, None) is not None
+    }
+    hint = f"{getattr(error, 'hint', None) or ''}{_more(error) if isinstance(error, MaasError) else ''}"
+    message = error.message if isinstance(error, MaasError) else _sentence(error)
+    job = getattr(getattr(error, "job", None), "name", None)
+    said = {
+        "type": _public(error),
+        "message": message,
+        "hint": installable(hint.strip()) or None,
+        **parts,
+        **({"job": job} if job else {}),
+    }
+    print(json.dumps({"error": said}, default=str), file=sys.stderr)
+
+
+def _public(error: Exception) -> str:
+    """Return the name of an error's class as ``maas_client.errors`` has it, where it is one of them."""
+    known = (kind for kind in type(error).__mro__ if kind.__module__ == MaasError.__module__)
+    return next(known, type(error)).__name__
+
+
 def _sentence(error: Exception) -> str:
     if isinstance(error, MaasError):
-        return " ".join(f"{error}{_more(error)}".split())
+        from maas_client.cli._output import installable
+
+        return installable(" ".join(f"{error}{_more(error)}".split()))
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from maas_client._version import __version__
+from maas_client.cli._output import installable
 
 _CUDA_WHEELS = "https://download.pytorch.org/whl/cu126"
 
@@ -72,7 +73,7 @@ def _extras() -> Iterator[Finding]:
         gone = sorted(_missing(extra, needed))
         if gone:
             yield warn(f"extra {extra}", f"not here: {', '.join(gone)}",
-                       f"pip install 'maas-client[{extra}]'")  # fmt: skip
+                       installable(f"pip install 'maas-client[{extra}]'"))  # fmt: skip
         else:
             yield fine(f"extra {extra}", "installed")
 
@@ -99,7 +100,7 @@ def _torch() -> Iterator[Finding]:
     spec = find_spec("torch")
     if spec is None or spec.origin is None:
         yield warn("torch", "not installed: only the instant engine runs here",
-                   "pip install 'maas-client[local]'")  # fmt: skip
+                   installable("pip install 'maas-client[local]'"))  # fmt: skip
         return
     text = (Path(spec.origin).parent / "version.py").read_text("utf-8", "replace")
     version = _assigned(text, "__version__") or metadata.version("torch")

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 Row = Mapping[str, Any]
 
@@ -15,6 +16,44 @@ Row = Mapping[str, Any]
 def note(text: str) -> None:
     """Say something to the person, on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def installable(text: str) -> str:
+    """Return ``text`` with its ``pip install`` of this package in the form that works here: a checkout that is
+    installed editable has no such name on an index."""
+    if "pip install 'maas-client[" not in text:
+        return text
+    from importlib import metadata
+
+    try:
+        place = json.loads(
+            metadata.distribution("maas-client").read_text("direct_url.json") or "{}"
+        )
+    except (metadata.PackageNotFoundError, ValueError):
+        return text
+    if not place.get("dir_info", {}).get("editable"):
+        return text
+    folder = unquote(urlsplit(str(place.get("url"))).path)
+    return re.sub(r"pip install 'maas-client\[", lambda _: f"pip install -e '{folder}[", text)
+
+
+def for_eyes(text: str) -> str:
+    """Return text that cannot move a terminal's cursor or change its colours: of a line that was drawn over
+    (a progress bar) the last state, and other control characters written out."""
+    lines = []
+    for line in text.replace("\r\n", "\n").split("\n"):
+        drawn = [part for part in line.split("\r") if part]
+        lines.append(_CONTROL.sub(_escaped, drawn[-1] if drawn else ""))
+    return "\n".join(lines)
+
+
+_SEQUENCE = r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
+_CONTROL = re.compile(rf"{_SEQUENCE}|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """Drop a whole escape sequence; write a lone control character as ``\\xNN``."""
+    return "" if len(found[0]) > 1 else f"\\x{ord(found[0]):02x}"
 
 
 def as_json(value: Any, *, indent: int | None = 2) -> str:

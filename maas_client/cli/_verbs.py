@@ -8,6 +8,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NoReturn
 
+from maas_client.errors import ConfigError
+
+
+class UsageError(ConfigError):
+    """A command that no verb takes."""
+
+
 Verbs = Mapping[str, tuple[str, str]]
 """Verb to the module in this package that has ``add(parser)`` and ``run(args)``, and one line of help."""
 
@@ -47,15 +54,8 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the command, and where to read more; exit code 2."""
-        self.print_usage()
-        self.exit(2, f"error: {message}. See: {self.prog} --help\n")
-
-    def print_usage(self, file: Any = None) -> None:
-        """Print the usage line on stderr: stdout is for data."""
-        import sys
-
-        super().print_usage(file or sys.stderr)
+        """Say in one line what is wrong with the command, and where to read more; exit code 2."""
+        raise UsageError(message, hint=f"Try: {self.prog} --help")
 
 
 def actions(parser: argparse.ArgumentParser) -> Any:

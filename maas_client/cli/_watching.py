@@ -26,11 +26,13 @@ class Shown(Protocol):
 
 
 @contextmanager
-def watching(args: argparse.Namespace, *, events_are_data: bool = False) -> Iterator[Shown]:
+def watching(
+    args: argparse.Namespace, *, events_are_data: bool = False, again: str = ""
+) -> Iterator[Shown]:
     """Show a job while the block runs. Interrupted, or with the wait over, say how to go on watching.
 
     ``events_are_data`` prints the events on stdout where that is no terminal: with ``--json`` one object
-    a line.
+    a line. ``again`` is what the same command would still do after the job.
     """
     shown: _Lines | _Live
     if events_are_data and args.json:
@@ -43,15 +45,18 @@ def watching(args: argparse.Namespace, *, events_are_data: bool = False) -> Iter
         with shown:
             yield shown
     except KeyboardInterrupt:
-        note(_resume(shown.name))
+        note(_resume(shown.name, again))
         raise
 
 
-def _resume(name: str | None) -> str:
+def _resume(name: str | None, again: str) -> str:
     if name is None:
         return "Nothing was started, or its start was not seen: run the same command again."
+    attach = (
+        f"Run the same command again: it attaches to the job and then {again}. " if again else ""
+    )
     return (
-        f"job {name} goes on. Watch it again: maas-client jobs watch {name}; "
+        f"job {name} goes on. {attach}Watch it again: maas-client jobs watch {name}; "
         f"end it: maas-client jobs cancel {name}"
     )
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from maas_client.cli import _connection
-from maas_client.cli._output import note, print_json
+from maas_client.cli._output import for_eyes, note, print_json
 from maas_client.errors import ConfigError, MaasError
 
 if TYPE_CHECKING:
@@ -63,9 +63,14 @@ def _once(args: argparse.Namespace, client: Client, messages: Messages) -> int:
         print_json(client.chat.complete(args.deployment, messages, **_options(args)))
         return 0
     for piece in _pieces(args, client, messages):
-        print(piece, end="", flush=True)
+        print(_shown(piece), end="", flush=True)
     print()
     return 0
+
+
+def _shown(piece: str) -> str:
+    """Return a piece of an answer: what a model makes up cannot move the cursor; a pipe gets every byte."""
+    return for_eyes(piece.replace("\r", "")) if sys.stdout.isatty() else piece
 
 
 def _talk(args: argparse.Namespace, client: Client, messages: Messages) -> int:
@@ -99,7 +104,7 @@ def _answer(args: argparse.Namespace, client: Client, messages: Messages) -> str
     try:
         for piece in _pieces(args, client, messages):
             said += piece
-            print(piece, end="", flush=True)
+            print(_shown(piece), end="", flush=True)
     except KeyboardInterrupt:
         print(" ...", end="")
     except MaasError as error:  # the talk goes on

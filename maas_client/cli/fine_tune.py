@@ -23,7 +23,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, upload, train, deploy. The same command again attaches to the same job."""
-    with _connection.client(args) as client, watching(args) as shown:
+    again = f"deploys {args.deploy}" if args.deploy else ""
+    with _connection.client(args) as client, watching(args, again=again) as shown:
         result = client.fine_tune(
             args.file,
             deploy=args.deploy,

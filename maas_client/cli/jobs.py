@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from maas_client.cli import _connection, _training
-from maas_client.cli._output import note, print_fields, print_json, print_table
+from maas_client.cli._output import for_eyes, note, print_fields, print_json, print_table
 from maas_client.cli._verbs import action, actions, count
 from maas_client.cli._watching import watching
 
 if TYPE_CHECKING:
     from maas_client.types import Job
 
-_COLUMNS = ("name", "status", "model", "created_at")
+_COLUMNS = ("name", "status", "model", "fine_tuned_model", "created_at")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +77,8 @@ def _logs(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"job": args.job, "log": text})
     else:
-        print(text, end="" if text.endswith("\n") or not text else "\n")
+        shown = for_eyes(text) if sys.stdout.isatty() else text
+        print(shown, end="" if shown.endswith("\n") or not shown else "\n")
     return 0
 
 

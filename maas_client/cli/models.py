@@ -118,11 +118,11 @@ def _show(args: argparse.Namespace) -> int:
     if args.json:
         print_json({name: {"value": value, "source": _said(who)} for name, value, who in rows})
         return 0
-    print(aligned([(name, _line(value), f"{who.id} {who.as_of}" if who else "")
+    print(aligned([(name, f"{who.id} {who.as_of}" if who else "", _line(value))
                    for name, value, who in rows]))  # fmt: skip
     sources = {who.id: who for _, _, who in rows if who}
     note("")
-    note(aligned([(who.id, who.title, who.url) for who in sources.values()]))
+    note(aligned([(who.id, f"{who.title}: {who.url}") for who in sources.values()]))
     return 0
 
 
@@ -143,7 +143,7 @@ def _told(value: Any) -> Any:
 
 def _line(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{k} {_line(v)}" for k, v in value.items())
+        return ", ".join(f"{k} {_line(v)}" for k, v in value.items() if k != "source")
     if isinstance(value, list):
         return "; ".join(_line(v) for v in value)
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -10,7 +10,7 @@ import os
 import sys
 
 from maas_client.cli import _bill, _fix, _report
-from maas_client.cli._output import print_json
+from maas_client.cli._output import note, print_json
 from maas_client.cli._verbs import count
 from maas_client.types.report import ValidationReport
 
@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
         return _mask.run(args)
     fixed = _fix.run(args) if args.fix else None
     report = check(args)
+    _tell_of_retirement(args)
     bill = _bill.forecast(args, report)
     if args.html:
         _write_page(args.html, report)
@@ -68,6 +69,23 @@ def run(args: argparse.Namespace) -> int:
     if bill and not args.json:
         print("\n".join(_bill.lines(bill)))
     return 0 if report.ok else INVALID
+
+
+def _tell_of_retirement(args: argparse.Namespace) -> None:
+    """Say on stderr that Azure has retired the model: no fault of the file, and it changes nothing else."""
+    if not args.model or (args.target or args.backend or "azureml") == "local":
+        return
+    from datetime import UTC, datetime
+    from pathlib import Path
+
+    from maas_client import catalog
+    from maas_client._settings import Settings
+
+    override = Settings.load().catalog
+    facts = catalog.find(args.model, override=Path(override) if override else None)
+    said = facts and catalog.retirement_notice(facts, datetime.now(UTC).date())
+    if said:
+        note(f"note: {said}. The file is judged all the same; the local server still tunes it.")
 
 
 def _write_page(path: str, report: ValidationReport) -> None:

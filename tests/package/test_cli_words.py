@@ -1,0 +1,142 @@
+"""What the command line says: errors as JSON, one line on misuse, nothing that moves a terminal's cursor."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from maas_client import cli
+from maas_client.cli import _output, _watching
+from maas_client.errors import NotFoundError
+from maas_client.types import Job
+
+NOBODY = "http://127.0.0.1:1"
+TRAIN = str(Path(__file__).parents[2] / "examples" / "data" / "train.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "kind"),
+    [(["jobs", "list", "--url", NOBODY], 1, "TransportError"),
+     (["jobs", "lst"], 2, "ConfigError"),
+     (["fine-tune", TRAIN, "--model", "Phi-4", "--compute", "gpu"], 1, "UnsupportedError")],
+)  # fmt: skip
+def test_with_json_an_error_is_one_object(
+    asked: list[str], code: int, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(asked) == code
+    plain = capsys.readouterr()
+    assert plain.err.splitlines()[-1].startswith("error: ")
+    assert cli.main([*asked, "--json"]) == code
+    out, err = capsys.readouterr()
+    assert not out
+    said = json.loads(err.splitlines()[-1])["error"]
+    assert {"type", "message", "hint"} <= set(said)
+    assert said["type"] == kind
+
+
+def test_the_parts_of_a_refusal_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    cli._told(
+        NotFoundError("no such job", status=404, code="NotFound", operation="jobs.get"),
+        as_json=True,
+    )
+    said = json.loads(capsys.readouterr().err)["error"]
+    assert said["status"] == 404
+    assert said["code"] == "NotFound"
+    assert "maas-client jobs list" in said["hint"]
+
+
+def test_misuse_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["jobs", "lst"]) == 2
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert "Try: maas-client jobs --help" in err
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [("plain\nlines\n", "plain\nlines\n"),
+     ("  0%|  | 0/2\r 50%|# | 1/2\r100%|##| 2/2\ndone\n", "100%|##| 2/2\ndone\n"),
+     ("a\x1b[2J\x1b]0;title\x07b", "ab"), ("a\x00\x9bb\ttab", "a\\x00\\x9bb\ttab"),
+     ("one\r\ntwo\r\n", "one\ntwo\n")],
+)  # fmt: skip
+def test_what_is_shown_moves_no_cursor(raw: str, shown: str) -> None:
+    assert _output.for_eyes(raw) == shown
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_pipe_gets_every_byte_and_a_terminal_none_that_moves(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from maas_client.cli import chat
+
+    assert chat._shown("a\x1b[2Jb") == "a\x1b[2Jb"
+    monkeypatch.setattr(sys, "stdout", _Terminal())
+    assert chat._shown("a\x1b[2Jb") == "ab"
+
+
+def test_an_interrupted_fine_tune_says_what_the_same_command_still_does(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    args = argparse.Namespace(json=False)
+    job = Job(id="j", name="mine", status="Running", done=False, succeeded=False)
+
+    def interrupted() -> None:
+        with _watching.watching(args, again="deploys perch") as shown:
+            shown.job(job)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    err = capsys.readouterr().err
+    assert "Run the same command again: it attaches to the job and then deploys perch." in err
+    assert "maas-client jobs cancel mine" in err
+
+
+def test_an_editable_install_is_told_its_own_folder() -> None:
+    text = "Install it: pip install 'maas-client[local]'. Or not."
+    said = _output.installable(text)
+    root = Path(__file__).parents[2]
+    assert said in (text, f"Install it: pip install -e '{root}[local]'. Or not.")
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [((), True), (("--target", "foundry"), True), (("--target", "local"), False)],
+)
+def test_a_retired_model_is_a_note_and_nothing_else(target: tuple[str, ...], told: bool) -> None:
+    run = [sys.executable, "-m", "maas_client", "validate", TRAIN, "--json", *target]
+    plain = subprocess.run(run, capture_output=True, text=True)
+    named = subprocess.run([*run, "--model", "Phi-3-mini"], capture_output=True, text=True)
+    assert ("was retired by Azure on 2025-08-30" in named.stderr) is told
+    assert "retired" not in plain.stderr
+    assert named.returncode == plain.returncode == 0
+    assert set(json.loads(named.stdout)) == set(json.loads(plain.stdout))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe of POSIX")
+@pytest.mark.parametrize(
+    "verb", [("models", "list"), ("config",), ("doctor",), ("validate", TRAIN)]
+)
+def test_a_reader_that_goes_away_is_no_error(verb: tuple[str, ...]) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "maas_client", *verb], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdout.close()
+    err = child.stderr.read()
+    child.stderr.close()
+    child.wait(60)
+    assert b"Traceback" not in err
+    assert b"Broken pipe" not in err
+    assert b"BrokenPipe" not in err
