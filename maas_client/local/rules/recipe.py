@@ -11,9 +11,10 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
-from maas_client.errors import ConfigError
+from maas_client.errors import ConfigError, MissingExtraError
 
 Method = Literal["LoRA", "QLoRA", "DoRA", "rsLoRA", "Full"]
 Schedule = Literal[
@@ -95,6 +96,19 @@ def from_names(asked: Mapping[str, Any]) -> Recipe:
         said[field] = meant
     _reject(asked, said)
     return _settle(said)
+
+
+def check_installed(recipe: Recipe) -> None:
+    """Raise ``MissingExtraError`` for what this recipe takes and this machine lacks. Nothing is imported."""
+    needs = {"bitsandbytes": ("qlora", "method QLoRA", recipe.method == "QLoRA"),
+             "deepspeed": ("deepspeed", "apply_deepspeed", recipe.deepspeed_stage is not None)}  # fmt: skip
+    for package, (extra, what, asked) in needs.items():
+        if asked and find_spec(package) is None:
+            raise MissingExtraError(
+                f"{what} needs {package}, which is not installed where the local server runs",
+                extra=extra,
+                hint=f"Install it: pip install 'maas-client[{extra}]', then start the server again.",
+            )
 
 
 def _settle(said: dict[str, Any]) -> Recipe:

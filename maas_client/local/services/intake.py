@@ -11,7 +11,7 @@ from maas_client.local.rules.assets import Assets, Workspace, registry_model
 from maas_client.local.rules.blobs import Blobs
 from maas_client.local.rules.choice import told
 from maas_client.local.rules.jobs import Data, JobSpec, NewJob
-from maas_client.local.rules.recipe import from_names
+from maas_client.local.rules.recipe import check_installed, from_names
 from maas_client.local.rules.refusal import user_error
 from maas_client.local.services import Services
 from maas_client.wire import azureml_models as m
@@ -66,7 +66,8 @@ def _new_job(
         train=details.training_data.uri,
         validation=details.validation_data.uri if details.validation_data else None,
         hyperparameters=_hyperparameters(
-            {**_instances(request["properties"]), **(details.hyper_parameters or {})}
+            {**_instances(request["properties"]), **(details.hyper_parameters or {})},
+            trained=not services.simulated,
         ),
         output=_output_name(request["properties"]),
     )
@@ -104,12 +105,15 @@ def _data(assets: Assets, blobs: Blobs, ws: Workspace, uri: str) -> Data:
     return Data(uri, blobs.content(container, blob))
 
 
-def _hyperparameters(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Return them as they were sent, once every name and value is one that training knows."""
+def _hyperparameters(said: Mapping[str, Any], *, trained: bool) -> dict[str, Any]:
+    """Return them as they were sent, once every name and value is one that training knows, and what they
+    take is installed where they are ``trained`` with."""
     if not all(isinstance(value, str | int | float) for value in said.values()):
         raise user_error("hyperParameters must map names to strings.", target="hyperParameters")
     try:
-        from_names(said)
+        recipe = from_names(said)
+        if trained:
+            check_installed(recipe)
     except MaasError as error:
         raise user_error(str(error), target="hyperParameters") from error
     return dict(said)
