@@ -111,6 +111,8 @@ class FineTuningDetails(Wire):
 class JobOutput(Wire):
     job_output_type: str
     asset_name: str | None = None
+    uri: str | None = None
+    """Null while the job runs (section 1.5); what Azure says afterwards is not known."""
 
 
 class JobProperties(Wire):

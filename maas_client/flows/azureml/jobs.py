@@ -232,3 +232,11 @@ def _noun(value: m.Job, name: str) -> Job:
 def _count(text: str | None) -> int | None:
     """Return what our own server counted; Azure's jobs do not say."""
     return int(text) if text and text.isdigit() else None
+        fine_tuned_model=_made(held) if status.lower() == "completed" else None,
+def _made(held: m.JobProperties) -> str | None:
+    """Return the model that the job itself names, so that a list need not ask for each; None: it does not."""
+    output = held.outputs.get("registered_model")
+    uri = output.uri if output else None
+    return uri if uri and re.fullmatch(r"azureml:.+/models/[^/]+/versions/[^/]+", uri) else None
+
+

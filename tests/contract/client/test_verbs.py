@@ -63,7 +63,8 @@ async def test_jobs(client: Any, train: Path) -> None:
     assert len({e.key for e in events}) == len(events)
     done = await client.jobs.wait(job.name, timeout=60)
     assert done.succeeded
-    assert done.name in [j.name for j in await listed(client.jobs.list())]
+    named = {j.name: j.fine_tuned_model for j in await listed(client.jobs.list())}
+    assert named[done.name] == done.fine_tuned_model
     assert await client.jobs.logs(job)
     model = await client.models.get(done)
     assert model.job == job.name
