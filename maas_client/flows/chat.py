@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from maas_client.errors import ConfigError
-from maas_client.flows import _dialect
+from maas_client.flows import _dialect, names
 from maas_client.flows._dialect import ChatOrder
 from maas_client.flows._io import IO
 from maas_client.types import ChatChunk, ChatCompletion, Deployment, Message
@@ -105,4 +105,5 @@ def _order(
         for name, value in given.items()
         if value is not None
     }
+    names.deployment_id(deployment)  # raises for what names none
     return ChatOrder(deployment, {"messages": said, **told, **(extra or {})})

@@ -65,7 +65,8 @@ async def create(
 
 def check_name(name: str) -> None:
     """Raise ``ConfigError`` for what cannot be a deployment's name; nothing is sent."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,50}[A-Za-z0-9]|[A-Za-z0-9]", name):
+    rule = r"[A-Za-z0-9][A-Za-z0-9-]{0,50}[A-Za-z0-9]|[A-Za-z0-9]"
+    if not isinstance(name, str) or not re.fullmatch(rule, name):
         raise ConfigError(
             f"{name!r} cannot be a deployment's name",
             hint="It takes up to 52 letters, digits and hyphens, and begins and ends without one.",

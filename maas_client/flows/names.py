@@ -88,12 +88,12 @@ def local_file(data: Dataset | PathLike) -> Path | None:
 
 def job_id(job: Job | str) -> str:
     """Return what names the job; wherever an object goes, its id or name goes too."""
-    return job if isinstance(job, str) else job.id
+    return job.id if isinstance(job, Job) else _named(job, "job")
 
 
 def dataset_id(dataset: Dataset | str) -> str:
     """Return what names the data set."""
-    return dataset if isinstance(dataset, str) else dataset.id
+    return dataset.id if isinstance(dataset, Dataset) else _named(dataset, "data set")
 
 
 def model_id(model: Model | Job | str) -> str:
@@ -108,9 +108,28 @@ def model_id(model: Model | Job | str) -> str:
                 hint="Wait for it: client.jobs.wait(job), or maas-client jobs watch NAME.",
             )
         return model.fine_tuned_model
-    return model.id if isinstance(model, Model) else model
+    return model.id if isinstance(model, Model) else _named(model, "model")
 
 
 def deployment_id(deployment: Deployment | str) -> str:
     """Return what names the deployment."""
-    return deployment if isinstance(deployment, str) else deployment.name
+    if isinstance(deployment, Deployment):
+        return deployment.name
+    return _named(deployment, "deployment")
+
+
+def _named(said: object, what: str) -> str:
+    """Return a name or an id. Raises ``ConfigError`` for what is neither: None is most often the
+    ``fine_tuned_model`` of a job that has none."""
+    if isinstance(said, str):
+        return said
+    hint = f"Pass the {what} itself, its name or its id."
+    if said is None and what == "model":
+        hint += " A job has a model once it has succeeded: client.jobs.wait(job)."
+    kind = "None" if said is None else f"a value of type {type(said).__name__}"
+    raise ConfigError(f"{kind} names no {what}", hint=hint)
+
+
+def arm_name(said: str) -> str:
+    """Return the name in an ARM id; any other text is a name as a whole, so that ``a/b`` never means ``b``."""
+    return said.rsplit("/", 1)[-1] if said.startswith(("/", "azureml:")) else said

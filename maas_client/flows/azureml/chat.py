@@ -10,6 +10,7 @@ from maas_client.flows import _replies
 from maas_client.flows._dialect import ChatOrder
 from maas_client.flows._io import IO
 from maas_client.flows.azureml.deployments import address
+from maas_client.flows.names import arm_name
 from maas_client.types import ChatChunk, ChatCompletion
 from maas_client.wire import chat
 
@@ -19,7 +20,7 @@ ANSWER_S = 600.0
 
 def _name(order: ChatOrder) -> str:
     held = order.deployment
-    return held.rsplit("/", 1)[-1] if isinstance(held, str) else held.name
+    return arm_name(held) if isinstance(held, str) else held.name
 
 
 async def complete(io: IO, order: ChatOrder) -> ChatCompletion:

@@ -25,6 +25,7 @@ from maas_client.flows._dialect import JobOrder
 from maas_client.flows._io import IO
 from maas_client.flows._pace import settle
 from maas_client.flows.azureml import runs
+from maas_client.flows.names import arm_name
 from maas_client.types import Job
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
@@ -156,7 +157,7 @@ def _compute(io: IO, compute: tuple[str, ...]) -> dict[str, Any]:
 
 def job_name(job: str) -> str:
     """Return the name in a name or an ARM id."""
-    return job.rsplit("/", 1)[-1]
+    return arm_name(job)
 
 
 async def get(io: IO, job: str) -> Job:

@@ -10,6 +10,7 @@ from typing import Any
 from maas_client.errors import StatusError, UnsupportedError
 from maas_client.flows._io import IO
 from maas_client.flows.azureml.workspace import data_plane
+from maas_client.flows.names import arm_name
 from maas_client.types import Checkpoint, Job, JobError, JobEvent
 from maas_client.wire import azureml as ops
 from maas_client.wire.azureml_models import RunDetails
@@ -161,7 +162,7 @@ async def _points(
 
 async def logs(io: IO, run: str) -> str:
     """Return the text of the run's user logs, file after file."""
-    seen = await details(io, run.rsplit("/", 1)[-1])
+    seen = await details(io, arm_name(run))
     texts = []
     for name in sorted(seen.log_files):
         body = (await io.send(ops.LOG_FILE, url=seen.log_files[name])).value

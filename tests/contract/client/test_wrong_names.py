@@ -1,0 +1,92 @@
+"""Names that name nothing: every verb answers with one of our errors, and does nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from maas_client import Client
+from maas_client.errors import ConfigError, MaasError
+from maas_client.local.embed import LocalServer, serve
+
+ASK = [{"role": "user", "content": "x"}]
+VERBS: dict[str, Callable[[Client, Any], Any]] = {
+    "jobs.get": lambda c, n: c.jobs.get(n),
+    "jobs.cancel": lambda c, n: c.jobs.cancel(n),
+    "jobs.delete": lambda c, n: c.jobs.delete(n),
+    "jobs.logs": lambda c, n: c.jobs.logs(n),
+    "jobs.wait": lambda c, n: c.jobs.wait(n, timeout=2),
+    "jobs.events": lambda c, n: list(c.jobs.events(n)),
+    "jobs.checkpoints": lambda c, n: list(c.jobs.checkpoints(n)),
+    "datasets.get": lambda c, n: c.datasets.get(n),
+    "datasets.delete": lambda c, n: c.datasets.delete(n),
+    "models.get": lambda c, n: c.models.get(n),
+    "models.delete": lambda c, n: c.models.delete(n),
+    "deployments.get": lambda c, n: c.deployments.get(n),
+    "deployments.delete": lambda c, n: c.deployments.delete(n),
+    "deployments.keys": lambda c, n: c.deployments.keys(n),
+    "deployments.create": lambda c, n: c.deployments.create(name="free", model=n),
+    "chat.complete": lambda c, n: c.chat.complete(n, ASK),
+    "chat.stream": lambda c, n: list(c.chat.stream(n, ASK)),
+}
+NAMES = [
+    "nope",
+    "ünï",
+    "a b",
+    "a/b",
+    "..",
+    "",
+    "a?b=c",
+    "a\nb",
+    "日本",
+    "%2e%2e",
+    "x" * 300,
+    None,
+    5,
+]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalServer]:
+    with serve(engine="instant") as held:
+        yield held
+
+
+@pytest.fixture(scope="module", params=["azureml", "foundry"])
+def client(server: LocalServer, request: pytest.FixtureRequest) -> Iterator[Client]:
+    with Client.local(url=server.url, dialect=request.param) as held:
+        yield held
+
+
+@pytest.mark.parametrize("name", NAMES[1:], ids=lambda name: repr(name)[:12])
+def test_a_deployment_gets_no_such_name(client: Client, name: Any) -> None:
+    with pytest.raises(ConfigError):
+        client.deployments.create(name=name, model="Phi-3-mini")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("name", NAMES, ids=lambda name: repr(name)[:12])
+def test_what_names_nothing_is_one_of_our_errors(client: Client, verb: str, name: Any) -> None:
+    with pytest.raises(MaasError) as refused:
+        VERBS[verb](client, name)
+    assert str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "verb", ["deployments.delete", "deployments.get", "jobs.delete", "chat.complete"]
+)
+def test_a_slash_never_means_another_thing(server: LocalServer, verb: str) -> None:
+    """``x/kept`` is no way to write ``kept``: it was, and ``delete`` took it."""
+    with Client.local(url=server.url) as client:
+        client.deployments.create(name="kept", model="Phi-3-mini")
+        with pytest.raises(ConfigError):
+            VERBS[verb](client, "x/kept")
+        held = client.deployments.get("kept")
+        assert client.deployments.get(held.id).name == "kept"  # an ARM id is still one
+
+
+def test_none_for_a_model_says_when_a_job_has_one(client: Client) -> None:
+    with pytest.raises(ConfigError, match=r"client\.jobs\.wait"):
+        client.deployments.create(name="free", model=None)  # type: ignore[arg-type]  # as a mistake does
