@@ -243,7 +243,7 @@ class Client(_connect.Doors):
     """The blocking client; ``Client.azureml``, ``.foundry``, ``.local`` and ``.from_env`` make one."""
 
     def __init__(self, plan: _connect.Plan) -> None:
-        self._wire = BlockingWire(plan.http, plan.ca_file)
+        self._wire = BlockingWire(plan.http, plan.ca_file, direct=plan.home is not None)
         self._io: Any = Transport(_connect.connection(plan, self._wire), self._wire)
         self.datasets = Datasets(self._io)
         self.jobs = Jobs(self._io)
@@ -273,7 +273,7 @@ class AsyncClient(_connect.Doors):
     """The same nouns, verbs and signatures, awaited."""
 
     def __init__(self, plan: _connect.Plan) -> None:
-        self._wire = AsyncWire(plan.http, plan.ca_file)
+        self._wire = AsyncWire(plan.http, plan.ca_file, direct=plan.home is not None)
         self._io: Any = Transport(_connect.connection(plan, self._wire), self._wire)
         self.datasets = AsyncDatasets(self._io)
         self.jobs = AsyncJobs(self._io)

@@ -26,6 +26,7 @@ from maas_client.errors import ConfigError, MaasError, TransportError
 
 T = TypeVar("T")
 A = TypeVar("A")
+C = TypeVar("C")
 
 CONNECT_S = 10.0
 QUIET_S = 60.0
@@ -94,6 +95,24 @@ def options(ca_file: str | None) -> dict[str, Any]:
         "follow_redirects": False,
         "limits": httpx.Limits(max_connections=64, max_keepalive_connections=16),
     }
+
+
+def _opened(kind: Callable[..., C], ca_file: str | None, *, direct: bool) -> C:
+    """Return an httpx client. A proxy of the environment that httpx cannot use is told as ``ConfigError``, or
+    passed over where every address is on this machine (``direct``)."""
+    held = options(ca_file)
+    try:
+        return kind(**held)
+    except (ImportError, ValueError, httpx.InvalidURL) as bad:
+        if direct:
+            return kind(**held, trust_env=False)
+        socks = isinstance(bad, ImportError)
+        raise ConfigError(
+            "the environment names a proxy that cannot be used: "
+            + ("SOCKS needs the package socksio" if socks else str(bad)),
+            hint=("Install it: pip install 'httpx[socks]'. Or unset" if socks else "Mend or unset")
+            + " ALL_PROXY, HTTPS_PROXY and HTTP_PROXY.",
+        ) from bad
 
 
 @contextmanager
@@ -178,13 +197,15 @@ def _headers(response: httpx.Response) -> dict[str, str]:
 class BlockingWire:
     """Over ``httpx.Client``. ``parallel`` is a few threads, each driving one flow."""
 
-    def __init__(self, http: Any = None, ca_file: str | None = None) -> None:
+    def __init__(
+        self, http: Any = None, ca_file: str | None = None, *, direct: bool = False
+    ) -> None:
         if http is not None and not isinstance(http, httpx.Client):
             raise ConfigError(
                 "http= takes an httpx.Client here; AsyncClient takes an httpx.AsyncClient"
             )
         self._own = http is None
-        self._client: httpx.Client = http or httpx.Client(**options(ca_file))
+        self._client: httpx.Client = http or _opened(httpx.Client, ca_file, direct=direct)
         if self._own:
             deadline.enforce(self._client)
 
@@ -239,11 +260,13 @@ class BlockingWire:
 class AsyncWire:
     """Over ``httpx.AsyncClient`` and asyncio."""
 
-    def __init__(self, http: Any = None, ca_file: str | None = None) -> None:
+    def __init__(
+        self, http: Any = None, ca_file: str | None = None, *, direct: bool = False
+    ) -> None:
         if http is not None and not isinstance(http, httpx.AsyncClient):
             raise ConfigError("http= takes an httpx.AsyncClient here; Client takes an httpx.Client")
         self._own = http is None
-        self._client: httpx.AsyncClient = http or httpx.AsyncClient(**options(ca_file))
+        self._client: httpx.AsyncClient = http or _opened(httpx.AsyncClient, ca_file, direct=direct)
 
     async def aclose(self) -> None:
         if self._own:
