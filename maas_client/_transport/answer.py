@@ -22,8 +22,13 @@ _HINTS = {
     401: "Check the key or sign in again (`az login`); `maas-client doctor` shows which identity was used.",
     403: "The identity is known but lacks a role; `maas-client doctor` names the one that is missing.",
     429: "The service is busy or a quota is used up; try again later or ask for less at once.",
+    **dict.fromkeys(
+        (500, 502, 503, 504),
+        "The service failed; try again later. What was begun is found again by the same call.",
+    ),
     501: "The local server does not implement this operation.",
 }
+_REDIRECTED = "Check the address: a sign-in page or a gateway may stand before the service."
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
@@ -52,7 +57,7 @@ def refusal(
         "target": fault.target,
         "details": fault.details,
         "retry_after": retry_after(headers),
-        "hint": _HINTS.get(status),
+        "hint": _REDIRECTED if 300 <= status < 400 else _HINTS.get(status),
     }
     if 300 <= status < 400:
         text = "the service redirects, and a request with a credential is never redirected"

@@ -22,7 +22,8 @@ class SystemData(Wire):
 class Page(Wire):
     """An ARM list; ``next_link`` is followed verbatim (its ``$skip`` is opaque)."""
 
-    value: list[dict[str, Any]] = Field(default_factory=list)
+    value: list[dict[str, Any]]
+    """Always there, however few: a body without it is no list, and must not read as an empty one."""
     next_link: str | None = None
 
 

@@ -20,7 +20,8 @@ class Snake(Wire):
 class Listing(Snake):
     """A page. The dated api-versions know no ``has_more``."""
 
-    data: list[dict[str, Any]] = Field(default_factory=list)
+    data: list[dict[str, Any]]
+    """Always there: a body without it, taken for an empty list, would let a job be made twice."""
     has_more: bool | None = None
     last_id: str | None = None
 

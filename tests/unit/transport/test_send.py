@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from maas_client import errors
+from maas_client import Client, errors
 from maas_client._transport import AsyncWire, BlockingWire, Connection, Transport, run
 from maas_client._transport.auth import Tokens
 from maas_client._transport.clouds import CLOUDS
@@ -228,3 +228,27 @@ def test_nobody_there_is_said_at_once_and_says_what_to_do() -> None:
     with pytest.raises(errors.TransportError, match="maas-client serve"):
         run(port.send(GET, thing="x"))
     assert slept == []
+
+
+@pytest.mark.parametrize("dialect", ["azureml", "foundry"])
+def test_a_body_without_items_is_no_empty_list(server: Scripted, dialect: Any) -> None:
+    """A list that is looked through before a create must not be taken for empty."""
+    server.script = [
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    ]
+    with (
+        Client.local(url=server.url, dialect=dialect) as client,
+        pytest.raises(errors.ServiceError),
+    ):
+        list(client.jobs.list())
+
+
+@pytest.mark.parametrize("status", [302, 500, 502, 503, 504])
+def test_what_to_do_is_said_of_every_failure(server: Scripted, status: int) -> None:
+    server.script = [f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode()]
+    with (
+        Client.local(url=server.url, max_retries=0) as client,
+        pytest.raises(errors.ServiceError) as failed,
+    ):
+        client.jobs.get("x")
+    assert failed.value.hint
