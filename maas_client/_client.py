@@ -165,17 +165,17 @@ class Models(_Noun):
 class Deployments(_Noun):
     """Models that answer."""
 
-    create = blocking(deployments.create, _deletes)
-    get = blocking(deployments.get)
     def __init__(self, io: IO) -> None:
         super().__init__(io)
         self._watch = BlockingWatch(self.delete_overdue)
 
+    create = blocking(deployments.create, _deletes)
+    get = blocking(deployments.get)
     list = iterated(deployments.listing)
     delete = blocking(deployments.delete)
+    delete_overdue = blocking(deployments.delete_overdue)
     keys = blocking(deployments.keys)
 
-    delete_overdue = blocking(deployments.delete_overdue)
 
 class Chat(_Noun):
     """Questions to a deployment."""
@@ -220,19 +220,19 @@ class AsyncModels(_Noun):
 class AsyncDeployments(_Noun):
     """Models that answer."""
 
-    create = awaited(deployments.create, _adeletes)
-    get = awaited(deployments.get)
-    list = aiterated(deployments.listing)
-    delete = awaited(deployments.delete)
     def __init__(self, io: IO) -> None:
         super().__init__(io)
         self._watch = AsyncWatch(self.delete_overdue)
 
+    create = awaited(deployments.create, _adeletes)
+    get = awaited(deployments.get)
+    list = aiterated(deployments.listing)
+    delete = awaited(deployments.delete)
+    delete_overdue = awaited(deployments.delete_overdue)
     keys = awaited(deployments.keys)
 
 
 class AsyncChat(_Noun):
-    delete_overdue = awaited(deployments.delete_overdue)
     """Questions to a deployment."""
 
     complete = awaited(chat.complete)
@@ -256,11 +256,11 @@ class Client(_connect.Doors):
 
     def close(self) -> None:
         """Close the connections."""
+        self.deployments._watch.close()
         self._wire.close()
 
     def __enter__(self) -> Self:
         return self
-        self.deployments._watch.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -286,11 +286,11 @@ class AsyncClient(_connect.Doors):
 
     async def aclose(self) -> None:
         """Close the connections."""
+        self.deployments._watch.close()
         await self._wire.aclose()
 
     async def __aenter__(self) -> Self:
         return self
-        self.deployments._watch.close()
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()

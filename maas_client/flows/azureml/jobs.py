@@ -224,16 +224,13 @@ def _noun(value: m.Job, name: str) -> Job:
         training_data=details.training_data.uri,
         validation_data=details.validation_data.uri if details.validation_data else None,
         created_at=value.system_data.created_at if value.system_data else None,
+        fine_tuned_model=_made(held) if status.lower() == "completed" else None,
         trained_tokens=_count(held.properties.get("maas_client.trained_tokens")),
         studio_url=studio.get("endpoint") if isinstance(studio, dict) else None,
         raw=value.dump(),
     )
 
 
-def _count(text: str | None) -> int | None:
-    """Return what our own server counted; Azure's jobs do not say."""
-    return int(text) if text and text.isdigit() else None
-        fine_tuned_model=_made(held) if status.lower() == "completed" else None,
 def _made(held: m.JobProperties) -> str | None:
     """Return the model that the job itself names, so that a list need not ask for each; None: it does not."""
     output = held.outputs.get("registered_model")
@@ -241,3 +238,6 @@ def _made(held: m.JobProperties) -> str | None:
     return uri if uri and re.fullmatch(r"azureml:.+/models/[^/]+/versions/[^/]+", uri) else None
 
 
+def _count(text: str | None) -> int | None:
+    """Return what our own server counted; Azure's jobs do not say."""
+    return int(text) if text and text.isdigit() else None

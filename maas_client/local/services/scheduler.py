@@ -97,6 +97,10 @@ class Scheduler:
         if busy < idle_cores():
             self._spawn(self._compute.warm_up())
 
+    def cores_in_use(self) -> int:
+        """Return the threads that the running jobs may use together."""
+        return sum(self._threads(ref) for ref in list(self._running))
+
     def _threads(self, ref: Ref) -> int:
         """Return how many cores a job keeps busy. Half a million parameters: more threads than one
         would only wait for each other."""
@@ -107,10 +111,6 @@ class Scheduler:
         self._running.pop(ref, None)
         self._children.pop(ref, None)
         if self._loop is not None:
-    def cores_in_use(self) -> int:
-        """Return the threads that the running jobs may use together."""
-        return sum(self._threads(ref) for ref in list(self._running))
-
             self._spawn(self._pump())
             self._renew_spare()
 

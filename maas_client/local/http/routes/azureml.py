@@ -37,5 +37,6 @@ TABLES = (
     ),
     Table("", artifact_ops.OPERATIONS, artifacts.HANDLERS),
     Table("", right_ops.OF_WORKSPACE, rights.HANDLERS),
+    Table("/serverless/{endpoint}", chat_ops.OPERATIONS, chat.HANDLERS),
     Table(f"/{ACCOUNT}/{{container}}", (*blob_ops.OPERATIONS, *blob.FOR_OTHERS), blob.HANDLERS),
 )
