@@ -1,21 +1,19 @@
 """A linear layer that answers for several adapters at once.
 
-On an x86 CPU the weight is kept packed in oneDNN's own order, which reads it 2 to 4 times as fast
-as ``torch.nn.functional.linear`` for the few rows of a decoding step (measured: 29 against
-11 GB/s at 8 rows). Elsewhere it is the plain tensor.
+The weight is kept as oneDNN has it where that is faster (``machine/onednn.py``), else as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import torch  # noqa: TID253 - this room lives in the answering process, where torch is loaded
 from torch import nn  # noqa: TID253 - as above
 from torch.nn import functional as f  # noqa: TID253 - as above
 
 from maas_client.local.generate.adapter import Change
+from maas_client.local.machine.onednn import Matmul, packed
 
 
 @dataclass(slots=True)
@@ -80,7 +78,7 @@ class AdaptedLinear(nn.Module):
         if change is not None:
             on = Change(change.a.to(weight.device), change.b.to(weight.device), change.magnitude)
             weight = on.merged(weight.float()).to(weight.dtype)
-        self._matmul = _matmul(weight)
+        self._matmul = packed(weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (rows, positions, out) for (rows, positions, in)."""
@@ -97,35 +95,3 @@ class AdaptedLinear(nn.Module):
             else:
                 y[rows] = side.apply(x[rows], y[rows])
         return y if self._bias is None else y + self._bias
-
-
-Matmul = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
-
-
-def _matmul(weight: torch.Tensor) -> Matmul:
-    if weight.device.type != "cpu" or not _packs(weight.dtype):
-        return lambda x, bias: f.linear(x, weight, bias)
-    return _packed(weight)
-
-
-def _packed(weight: torch.Tensor) -> Matmul:
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 1)
-    apply = torch.ops.mkldnn._linear_pointwise
-    return lambda x, bias: apply(x, packed, bias, "none", [], "")
-
-
-@lru_cache
-def _packs(dtype: torch.dtype) -> bool:
-    """Tell whether this build of torch packs weights of a format and multiplies them rightly.
-
-    Inductor uses the same two operations; they are not part of torch's public interface, so they are
-    tried once and done without where they fail.
-    """
-    if dtype not in (torch.float32, torch.bfloat16):
-        return False
-    weight = torch.arange(-24, 24).reshape(6, 8).to(dtype) / 16
-    x, bias = torch.arange(16).reshape(2, 8).to(dtype) / 8, torch.arange(6).to(dtype)
-    try:
-        return torch.allclose(_packed(weight)(x, bias), f.linear(x, weight, bias), rtol=1e-2)
-    except (RuntimeError, AttributeError, NotImplementedError):
-        return False

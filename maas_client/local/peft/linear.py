@@ -16,6 +16,8 @@ import torch  # noqa: TID253 - this module is imported by the training process o
 from peft.tuners.lora.layer import Linear  # noqa: TID253 - see above
 from peft.tuners.lora.variants import DoraLinearVariant  # noqa: TID253 - see above
 
+from maas_client.local.machine.onednn import linear, product
+
 
 class _Frozen(NamedTuple):
     """What a layer adds to a call that is not trained."""
@@ -45,8 +47,8 @@ class _Adapted(torch.autograd.Function):
         frozen: _Frozen,
     ) -> torch.Tensor:
         flat, weight = x.reshape(-1, x.shape[-1]), frozen.dense()
-        low = a @ flat.T
-        out = torch.nn.functional.linear(flat, weight, frozen.bias)
+        low = product(a, flat.T)
+        out = linear(flat, weight, frozen.bias)
         out.addmm_(low.T, b.T, alpha=frozen.scale)
         turn = None
         if magnitude is not None:
@@ -66,11 +68,12 @@ class _Adapted(torch.autograd.Function):
             grad_magnitude = (grad * out).sum(0).div_(magnitude).nan_to_num_(0.0)
             grad = grad * turn
         scale = ctx.frozen.scale
-        grad_low = (b.T @ grad.T).mul_(scale)
+        grad_low = product(b.T, grad.T).mul_(scale)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = (grad @ ctx.frozen.dense()).addmm_(grad_low.T, a).view(ctx.shape)
-        return grad_x, grad_low @ flat, (low @ grad).mul_(scale).T, grad_magnitude, None
+            grad_x = product(grad, ctx.frozen.dense()).addmm_(grad_low.T, a).view(ctx.shape)
+        grad_a, grad_b = product(grad_low, flat), product(low, grad).mul_(scale).T
+        return grad_x, grad_a, grad_b, grad_magnitude, None
 
 
 def _row_norms(
@@ -78,7 +81,7 @@ def _row_norms(
 ) -> torch.Tensor:
     """Return ``|W + s B A|`` of each row without making ``B A``: the square, multiplied out."""
     scale = frozen.scale
-    mixed = (b * (weight @ a.T)).sum(1)
+    mixed = (b * product(weight, a.T)).sum(1)
     own = ((b @ (a @ a.T)) * b).sum(1)
     squares = frozen.squares(weight) + 2 * scale * mixed + scale * scale * own
     return squares.clamp_(min=0).sqrt_()

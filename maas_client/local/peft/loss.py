@@ -14,6 +14,8 @@ from typing import Any
 
 import torch  # noqa: TID253 - this module is imported by the training process only
 
+from maas_client.local.machine.onednn import linear, product
+
 _CHUNK_NUMBERS = 1 << 24
 """Logits that exist at a time: 64 MB in float32."""
 
@@ -46,7 +48,7 @@ class _HeadLoss(torch.autograd.Function):
         for start in range(0, hidden_NH.shape[0], size):
             part = slice(start, start + size)
             targets = targets_N[part, None]
-            logits = (hidden_NH[part] @ weight_VH.T).float()
+            logits = linear(hidden_NH[part], weight_VH).float()
             top, best = logits.max(dim=1, keepdim=True)
             correct += (best == targets).sum()
             aimed = logits.gather(1, targets) - top
@@ -58,9 +60,9 @@ class _HeadLoss(torch.autograd.Function):
             shares.div_(total).scatter_add_(1, targets, shares.new_full(targets.shape, -1.0))
             shares = shares.to(hidden_NH.dtype)
             if grad_hidden is not None:
-                torch.mm(shares, weight_VH, out=grad_hidden[part])
+                grad_hidden[part] = product(shares, weight_VH)
             if grad_weight is not None:
-                grad_weight.addmm_(shares.T, hidden_NH[part])
+                grad_weight += product(shares.T, hidden_NH[part])
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.mark_non_differentiable(correct)
         return loss, correct

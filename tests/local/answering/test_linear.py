@@ -8,15 +8,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maas_client.local.generate import linear  # noqa: E402 - after the skip
-from maas_client.local.generate.linear import AdaptedLinear, Rows  # noqa: E402
+from maas_client.local.generate.linear import AdaptedLinear, Rows  # noqa: E402 - after the skip
+from maas_client.local.machine import onednn  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
-    linear._packs.cache_clear()
+    onednn.works.cache_clear()
     yield
-    linear._packs.cache_clear()
+    onednn.works.cache_clear()
 
 
 def product(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,8 +36,8 @@ def test_the_product_is_torchs(rows: int) -> None:
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="a torch without oneDNN")
 def test_weights_are_packed_here() -> None:
-    assert linear._packs(torch.float32)
-    assert not linear._packs(torch.float64)
+    assert onednn.works(torch.float32)
+    assert not onednn.works(torch.float64)
 
 
 @pytest.mark.parametrize("broken", ["raises", "is wrong"])
@@ -49,6 +49,6 @@ def test_without_packing_the_product_is_the_same(
             raise RuntimeError("no such operation")
         return lambda x, bias: torch.nn.functional.linear(x, weight, bias) + 1
 
-    monkeypatch.setattr(linear, "_packed", packed)
+    monkeypatch.setattr(onednn, "_packed", packed)
     ours, theirs = product(3)
     assert torch.equal(ours, theirs)

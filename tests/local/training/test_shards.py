@@ -26,7 +26,7 @@ needs_deepspeed = pytest.mark.skipif(
 )
 ONE_RANK = """
 import json, os, sys
-from maas_client.local import ranks
+from maas_client.local.peft import ranks
 job = json.loads(sys.stdin.readline())
 ranks.join(job["rank"])
 from maas_client.local.peft import run, zero

@@ -1,0 +1,83 @@
+"""Products of any two matrices: oneDNN's where it has them, torch's own otherwise, the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from maas_client.local.machine import onednn  # noqa: E402 - after the skip
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    onednn.works.cache_clear()
+    yield
+    onednn.works.cache_clear()
+
+
+def matrix(rows: int, columns: int) -> torch.Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows * columns))
+
+
+FORMS: dict[str, Callable[[int, int], torch.Tensor]] = {
+    "in order": matrix,
+    "turned": lambda rows, columns: matrix(columns, rows).T,
+    "a slice of columns": lambda rows, columns: matrix(rows, columns + 5)[:, 2:-3],
+    "every other row": lambda rows, columns: matrix(2 * rows, columns)[::2],
+    "one row, read often": lambda rows, columns: matrix(1, columns).expand(rows, columns),
+    "one number, read often": lambda rows, columns: torch.tensor(0.5).expand(rows, columns),
+}
+
+
+@pytest.mark.parametrize("right", FORMS)
+@pytest.mark.parametrize("left", FORMS)
+@pytest.mark.parametrize("size", [(1, 1, 1), (3, 8, 16), (33, 24, 40), (1, 576, 192)])
+def test_a_product_is_torchs(left: str, right: str, size: tuple[int, int, int]) -> None:
+    rows, inner, columns = size
+    one, other = FORMS[left](rows, inner), FORMS[right](inner, columns)
+    torch.testing.assert_close(onednn.product(one, other), one @ other, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(0, 8, 16), (8, 0, 16), (8, 16, 0)])
+def test_nothing_is_multiplied_too(size: tuple[int, int, int]) -> None:
+    rows, inner, columns = size
+    one, other = matrix(rows, inner), matrix(inner, columns)
+    assert torch.equal(onednn.product(one, other), one @ other)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_layer_is_torchs(bias: bool) -> None:
+    x, weight = matrix(7, 24), matrix(40, 24)
+    extra = matrix(1, 40)[0] if bias else None
+    want = torch.nn.functional.linear(x, weight, extra)
+    torch.testing.assert_close(onednn.linear(x, weight, extra), want)
+
+
+def test_formats_that_onednn_lacks_go_torchs_way() -> None:
+    one, other = matrix(3, 4).double(), matrix(4, 5).double()
+    assert torch.equal(onednn.product(one, other), one @ other)
+
+
+def test_a_product_repeats_to_the_bit() -> None:
+    one, other = matrix(300, 576), matrix(576, 192)
+    first = onednn.product(one, other)
+    for _ in range(3):
+        shifted = torch.empty(one.numel() + 3)[3:].view_as(one).copy_(one)  # another alignment
+        assert torch.equal(onednn.product(shifted, other), first)
+
+
+@pytest.mark.parametrize("broken", ["raises", "is wrong"])
+def test_without_the_operation_the_product_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def multiply(x: torch.Tensor, weight: torch.Tensor, bias: object) -> torch.Tensor:
+        if broken == "raises":
+            raise RuntimeError("no such operation")
+        return x @ weight.T + 1
+
+    monkeypatch.setattr(onednn, "_linear", multiply)
+    one, other = matrix(3, 4), matrix(4, 5)
+    torch.testing.assert_close(onednn.product(one, other), one @ other)
