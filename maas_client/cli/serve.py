@@ -58,6 +58,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retention", type=_days, metavar="DAYS", help="forget jobs that ended longer ago"
     )
+    parser.add_argument(
+        "--realistic",
+        action="store_true",
+        help="keep the limits and lags that Azure documents: requests and tokens a minute, and more",
+    )
     parser.add_argument("--reset", action="store_true", help="begin with an empty state directory")
 
 
@@ -104,6 +109,7 @@ def _config(args: argparse.Namespace) -> ServerConfig:
         retention_days=args.retention,
         ready_file=Path(args.ready_file).expanduser().resolve() if args.ready_file else None,
         cache_dir=settings.cache_path(),
+        realistic=args.realistic,
         reset=args.reset,
         tls=args.tls,
         proxy=args.proxy,

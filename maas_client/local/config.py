@@ -69,6 +69,8 @@ class ServerConfig:
     """True: HTTPS on the port, under a certificate of the state directory's own CA."""
     proxy: bool = False
     """True: a CONNECT proxy beside it that takes Azure's host names to this server."""
+    realistic: bool = False
+    """True: the limits and lags that Azure documents are kept (``rules/realism.py``)."""
     reset: bool = False
     """True: what the state directory holds is deleted first."""
     durable: bool = True

@@ -170,6 +170,7 @@ def serve(
     cache_dir: str | os.PathLike[str] | None = None,
     tls: bool = False,
     proxy: bool = False,
+    realistic: bool = False,
 ) -> LocalServer:
     """Return a local server to be used in a ``with`` (or ``async with``).
 
@@ -177,7 +178,9 @@ def serve(
     of the road, not of answers). ``engine="instant"`` needs no torch and simulates. ``state_dir`` is
     kept when given, otherwise a temporary one is deleted at the end. ``threads`` for each training
     process: all cores unless given. ``proxy``: ``environment`` takes applications written for Azure
-    here; ``tls``: HTTPS under a certificate of its own CA. Raises ``MissingExtraError`` naming what to install.
+    here; ``tls``: HTTPS under a certificate of its own CA. ``realistic``:
+    the limits that Azure documents are kept (``docs/deployments.md``). Raises ``MissingExtraError``
+    naming what to install.
     """
     check_extra(engine)
     own = state_dir is None
@@ -195,5 +198,6 @@ def serve(
         durable=not own,
         tls=tls,
         proxy=proxy,
+        realistic=realistic,
     )
     return LocalServer(config, own_state=own)

@@ -142,12 +142,15 @@ class _Row(BaseRoute):
         request = Request(scope, receive)
         op, handler = self._choose(request)
         warning = versions.check(op, request.query_params)
+        subscription = scope["path_params"].get("subscription")
+        said = self._services.limits.arm(subscription, op.method) if subscription else {}
         call = Call(
             op, scope["path_params"], request, self._services, _addresses(request, self._services)
         )
         if op.body == "json":
             call.json = await _json(request)
         response = await _answer(handler, call)
+        response.headers.update(said)
         if warning:
             response.headers["Warning"] = f'299 - "{warning}"'
         await response(scope, receive, send)

@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any, Literal
 
 from maas_client.local.rules.assets import Assets, Workspace, check_name, now, registry_model
+from maas_client.local.rules.realism import Realism
 from maas_client.local.rules.refusal import Refusal, not_found, user_error
 from maas_client.local.state.files import new_id
 from maas_client.local.state.store import Fact, Store, Writer
-from maas_client.wire import lifetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,16 @@ class Endpoints:
     """All serverless endpoints of all workspaces, and the operations that make them."""
 
     def __init__(
-        self, store: Store, assets: Assets, base_for: Callable[[str], dict[str, Any]]
+        self,
+        store: Store,
+        assets: Assets,
+        base_for: Callable[[str], dict[str, Any]],
+        realism: Realism | None = None,
     ) -> None:
         self._store = store
         self._assets = assets
         self._base_for = base_for
+        self._realism = realism or Realism(on=False)
 
     # -- create, read, delete ------------------------------------------------------------------
 
@@ -62,6 +67,8 @@ class Endpoints:
                 facts.put("endpoint", ws.guid, key, {**old.body, "request": request}, old.state)
                 operation = None
             else:
+                if model_id.lower().startswith("azureml://locations/"):  # a tuned one
+                    self._realism.check_model_is_free(model_id, facts.newest("endpoint", ws.guid))
                 operation = _operation(facts, "endpoint", ws, key)
                 body = {
                     "name": name, "scope": ws.guid, "label": self._label(facts, ws, key),
@@ -183,7 +190,7 @@ class Endpoints:
     def expire(self, moment: datetime) -> tuple[list[Fact], datetime | None]:
         """Delete what was to be deleted by ``moment``, of both dialects (``wire/lifetime.py``); return
         it, and when the next one is due."""
-        held = [(f, lifetime.read(f.body["request"].get("tags"))) for f in self._all()]
+        held = [(fact, self._realism.delete_at(fact)) for fact in self._store.read.all("endpoint")]
         due = [(fact, when) for fact, when in held if when is not None]
         gone = [fact for fact, when in due if when <= moment]
         if gone:
@@ -191,14 +198,10 @@ class Endpoints:
                 gone = [fact for fact in gone if self._drop_if_due(facts, fact, moment)]
         return gone, min((when for _, when in due if when > moment), default=None)
 
-    def _all(self) -> list[Fact]:
-        return self._store.read.all("endpoint")
-
-    @staticmethod
-    def _drop_if_due(facts: Writer, fact: Fact, moment: datetime) -> bool:
+    def _drop_if_due(self, facts: Writer, fact: Fact, moment: datetime) -> bool:
         """Delete one, unless somebody has deleted it or put it off meanwhile."""
         found = facts.get("endpoint", fact.body["scope"], fact.key)
-        when = found and lifetime.read(found.body["request"].get("tags"))
+        when = found and self._realism.delete_at(found)
         if not found or when is None or when > moment:
             return False
         facts.drop("endpoint", fact.body["scope"], fact.key)

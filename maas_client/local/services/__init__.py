@@ -15,9 +15,11 @@ from maas_client.local.rules.assets import Assets
 from maas_client.local.rules.blobs import Blobs
 from maas_client.local.rules.endpoints import Endpoints, target_of
 from maas_client.local.rules.jobs import Jobs
+from maas_client.local.rules.realism import Realism
 from maas_client.local.rules.refusal import Refusal
 from maas_client.local.services.answers import Answers, ChildAnswers, InstantAnswers
 from maas_client.local.services.lifetimes import Lifetimes
+from maas_client.local.services.limits import Limits
 from maas_client.local.services.scheduler import Scheduler
 from maas_client.local.state.files import Files, private_folder, wipe
 from maas_client.local.state.store import Store, claim
@@ -41,7 +43,9 @@ class Services:
         self.assets = Assets(self.store, config.region)
         self.blobs = Blobs(self.store, self.files, durable=config.durable)
         self.jobs = Jobs(self.store, self.files)
-        self.endpoints = Endpoints(self.store, self.assets, self.base_for)
+        self.realism = Realism(on=config.realistic)
+        self.limits = Limits(self.realism)
+        self.endpoints = Endpoints(self.store, self.assets, self.base_for, self.realism)
         real = config.engine == "peft"
         self.compute = Compute(root, config.threads, config.device, warm=real)
         self.scheduler = Scheduler(self.jobs, self.compute, self.files, config)

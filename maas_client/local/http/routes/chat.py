@@ -16,10 +16,11 @@ from starlette.responses import (  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Call, Handler
 from maas_client.local.http.routes.chat_body import read
-from maas_client.local.rules.endpoints import Target, target_of
+from maas_client.local.rules.endpoints import target_of
 from maas_client.local.rules.refusal import Refusal
 from maas_client.local.services.answers import Piece
 from maas_client.local.state.files import new_id
+from maas_client.local.state.store import Fact
 from maas_client.wire import chat as ops
 from maas_client.wire import faults as wire
 from maas_client.wire.op import Op
@@ -27,21 +28,22 @@ from maas_client.wire.op import Op
 
 async def complete(call: Call) -> Response:
     """POST chat completions, whole or streamed."""
-    target = target_of(call.services.endpoints.by_label(call.path["endpoint"]))
-    return await reply(call, target, target.model)
+    return await reply(call, call.services.endpoints.by_label(call.path["endpoint"]))
 
 
-async def reply(call: Call, target: Target, model: str) -> Response:
-    """Answer a chat with ``target``; ``model`` is the name that the answer shows."""
-    chat = read(call)
-    pieces = call.services.answers.stream(target, chat)
+async def reply(call: Call, endpoint: Fact) -> Response:
+    """Answer a chat with what is deployed as ``endpoint``."""
+    chat, target = read(call), target_of(endpoint)
+    ticket = call.services.limits.enter(endpoint)
+    pieces = ticket.counting(call.services.answers.stream(target, chat))
     shell = {
         "id": f"chatcmpl-{new_id()}",
         "created": int(time.time()),
-        "model": model,
+        "model": target.model,
         "system_fingerprint": call.services.answers.fingerprint,
     }
-    headers = {"x-maas-simulated": "true"} if call.services.simulated else {}
+    simulated = {"x-maas-simulated": "true"} if call.services.simulated else {}
+    headers = {**ticket.headers, **simulated}
     if call.json.get("stream"):
         first = await anext(pieces)  # what is refused is refused before a 200 is sent
         frames = _frames(first, pieces, shell, _usage_wanted(call))

@@ -11,6 +11,7 @@ from maas_client.catalog import find
 from maas_client.local.rules.assets import now, version_key
 from maas_client.local.rules.endpoints import Target
 from maas_client.local.rules.foundry import SCOPE
+from maas_client.local.rules.realism import Realism
 from maas_client.local.rules.refusal import Refusal, not_found
 from maas_client.local.state.files import new_id
 from maas_client.local.state.store import Fact, Store
@@ -29,8 +30,14 @@ MOST_CAPACITY = 1000
 class Deployments:
     """All deployments of the resource."""
 
-    def __init__(self, store: Store, base_for: Callable[[str], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        base_for: Callable[[str], dict[str, Any]],
+        realism: Realism | None = None,
+    ) -> None:
         self._store = store
+        self._realism = realism or Realism(on=False)
         self._base_for = base_for
 
     def put(self, name: str, request: dict[str, Any]) -> tuple[Fact, str | None]:
@@ -47,6 +54,8 @@ class Deployments:
                 f"The deployment {name} exists with another model. Delete it first.",
             )
         target = self._target(model["name"])
+        if old is None and target.folder:
+            self._realism.check_count(self._store.read.newest(KIND, SCOPE))
         operation = None if old else new_id()
         with self._store.write() as facts:
             if old:
@@ -138,11 +147,16 @@ class Deployments:
         if found.state == "Failed":
             raise Refusal(503, "DeploymentFailed", f"The deployment {name} could not be started.")
         if found.state != "Succeeded":
-            raise Refusal(
-                503, "DeploymentNotReady", f"The deployment {name} is not ready yet.",
-                headers={"Retry-After": "1"},
-            )  # fmt: skip
+            raise not_ready(name)
         return found
+
+
+def not_ready(name: str) -> Refusal:
+    """Return what a chat is told between ARM's Succeeded and the first answer."""
+    return Refusal(
+        503, "DeploymentNotReady", f"The deployment {name} is not ready yet.",
+        headers={"Retry-After": "1"},
+    )  # fmt: skip
 
 
 def checkpoints(store: Store, job: Fact) -> dict[int, str]:

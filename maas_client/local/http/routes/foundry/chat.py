@@ -16,9 +16,8 @@ from maas_client.local.http.app import Call, Handler
 from maas_client.local.http.routes.chat import reply
 from maas_client.local.http.routes.foundry.lists import seconds
 from maas_client.local.rules.assets import version_key
-from maas_client.local.rules.endpoints import target_of
 from maas_client.local.rules.foundry import SCOPE
-from maas_client.local.rules.foundry.deployments import Deployments
+from maas_client.local.rules.foundry.deployments import Deployments, not_ready
 from maas_client.local.rules.foundry.files import absent, wrong
 from maas_client.local.state.store import Fact
 from maas_client.wire import chat as frames
@@ -28,7 +27,8 @@ from maas_client.wire.op import Op
 
 def deployments(call: Call) -> Deployments:
     """Return the resource's deployments."""
-    return Deployments(call.services.store, call.services.base_for)
+    services = call.services
+    return Deployments(services.store, services.base_for, services.realism)
 
 
 async def complete(call: Call) -> Response:
@@ -37,8 +37,9 @@ async def complete(call: Call) -> Response:
     if not isinstance(said, str) or not said:
         raise wrong("model is required: the deployment's name.", param="model")
     fact = deployments(call).answering(said)
-    target = target_of(fact)
-    answer = await reply(call, target, target.model)
+    if not call.services.limits.warm(fact):
+        raise not_ready(said)
+    answer = await reply(call, fact)
     if isinstance(answer, StreamingResponse) and call.op.path != ops.INFERENCE_CHAT.path:
         answer.body_iterator = _with_filter(answer.body_iterator)
     return answer
