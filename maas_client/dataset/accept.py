@@ -11,7 +11,7 @@ shown by counting quotes (see ``strict.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import compress, repeat
 from operator import contains, ne, sub
@@ -52,6 +52,7 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _QUOTE = ord('"')
+_START = b'{"messages"'
 _LONG = 64
 """Messages in a talk; the roles of a longer one are not remembered."""
 _REMEMBERED = 4096
@@ -71,7 +72,7 @@ _ALONE: dict[type[_Message], Any] = {
 """The same messages for a place where only one role may stand: there msgspec would let a message
 pass that has no tag, so the role is a field of its own."""
 _ROLE_OF: dict[Any, str] = _ROLES | {_ALONE[kind]: role for kind, role in _ROLES.items()}
-_decode = msgspec.json.Decoder(_Row).decode
+_DECODER = msgspec.json.Decoder(_Row)
 
 
 class Rows(Sequence[Row]):
@@ -147,9 +148,8 @@ class Acceptor:
         kinds: list[Kinds] | None = None
         talks = self._alike(lines)
         if talks is None:
-            try:
-                talks = [row.messages for row in map(_decode, lines)]
-            except REFUSED:
+            talks = _together(_DECODER, lines)
+            if talks is None:
                 talks, indices, refused = _one_by_one(lines)
                 lines = [lines[at] for at in indices]
             kinds = [tuple(map(type, talk)) for talk in talks]
@@ -175,11 +175,7 @@ class Acceptor:
         """
         if self._uniform is None:
             return None
-        decode = _decoder(self._uniform)
-        try:
-            return [row.messages for row in map(decode, lines)]
-        except REFUSED:
-            return None
+        return _together(_decoder(self._uniform), lines)
 
     def _miscounted(
         self, lines: list[bytes], talks: Sequence[Talk], kinds: list[Kinds] | None
@@ -192,7 +188,8 @@ class Acceptor:
                 return set()
             wanted = [expected] * len(counted)
         else:
-            wanted = list(map(self._expected, kinds or ()))
+            known = self._quotes
+            wanted = [known.get(kind) or self._expected(kind) for kind in kinds or ()]
             if counted == wanted:
                 return set()
         more = list(compress(range(len(lines)), map(ne, counted, wanted)))
@@ -258,14 +255,31 @@ def _unexplained(
     )
 
 
+def _together(decoder: Any, lines: list[bytes]) -> list[Talk] | None:
+    """Decode a block at once, or return None if it has lines which are no rows.
+
+    One call for all lines takes a value that goes on over a line feed, and two values on a line. But
+    where each line begins as a row does, which nothing within a row can, each line is one row.
+    """
+    try:
+        if all(map(bytes.startswith, lines, repeat(_START))):
+            rows = decoder.decode_lines(b"".join(lines))
+            if len(rows) == len(lines):
+                return [row.messages for row in rows]
+        return [row.messages for row in map(decoder.decode, lines)]
+    except REFUSED:
+        return None
+
+
 def _one_by_one(lines: list[bytes]) -> tuple[list[Talk], list[int], list[int]]:
     """Decode a block that has lines which are no ordinary rows."""
     talks: list[Talk] = []
     indices: list[int] = []
     refused = []
+    decode = _DECODER.decode
     for at, line in enumerate(lines):
         try:
-            talks.append(_decode(line).messages)
+            talks.append(decode(line).messages)
         except REFUSED:
             refused.append(at)
         else:
@@ -274,8 +288,8 @@ def _one_by_one(lines: list[bytes]) -> tuple[list[Talk], list[int], list[int]]:
 
 
 @lru_cache(maxsize=64)
-def _decoder(kinds: Kinds) -> Callable[[bytes], Any]:
+def _decoder(kinds: Kinds) -> msgspec.json.Decoder[Any]:
     """Return a decoder for rows of exactly these roles."""
     messages = GenericAlias(tuple, tuple(_ALONE[kind] for kind in kinds))
     row = msgspec.defstruct("Row", [("messages", messages)], forbid_unknown_fields=True, gc=False)
-    return msgspec.json.Decoder(row).decode
+    return msgspec.json.Decoder(row)

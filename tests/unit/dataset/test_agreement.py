@@ -50,6 +50,31 @@ def test_a_message_without_a_role_is_refused_in_a_block_of_one_shape() -> None:
     assert judges.acceptor.take([good] * 3).rows[2] == judges.checker.row(line_of(1, 0, good))
 
 
+_GOOD = b'{"messages": [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]}'
+_QUOTED = _GOOD.replace(b"1", b'\\"' * 40)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [_GOOD + _GOOD + b"\n", b"\n"],
+        [b"\n", _GOOD + b" " + _GOOD + b"\n"],
+        [_QUOTED[:130] + b"\n", _QUOTED[130:] + b"\n", _QUOTED + _QUOTED + b"\n"],
+        [_GOOD[:13] + b"\n", _GOOD[13:] + _GOOD + b"\n"],
+    ],
+)
+def test_rows_that_do_not_stand_one_on_a_line_are_not_taken_for_those_that_do(
+    lines: list[bytes],
+) -> None:
+    judges = agree.Judges()
+    judges.acceptor.take([_GOOD + b"\n"] * 3)
+    for _ in range(2):
+        taken = judges.acceptor.take(lines)
+        for at in taken.accepted:
+            assert judges.checker.row(line_of(1, 0, lines[at])) is not None
+        judges.acceptor.take([b"{}\n"])
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**63), st.integers(0, 12))
 def test_blocks_and_single_lines_are_judged_alike(seed: int, count: int) -> None:
