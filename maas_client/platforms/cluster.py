@@ -11,11 +11,26 @@ from pathlib import PurePath
 from typing import Any
 
 from maas_client.chat.jinja import jinja
-from maas_client.errors import UnsupportedError
+from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.platforms import yaml
 from maas_client.platforms.spec import JobSpec, Places
 
 _MODULE = "trl.scripts.sft"
+_TOGGLES = {True: True, "true": True, "True": True, False: False, "false": False, "False": False}
+_OF_THE_PIPELINE = {
+    "apply_lora": "method",
+    "precision": "bf16",
+    "merge_lora_weights": "maas-client export MODEL --to merged, afterwards",
+    "processes": "--processes",
+    "number_of_gpu_to_use_finetuning": "--processes",
+    "num_nodes_finetune": "accelerate config",
+    "evaluation_strategy": "eval_strategy",
+    "evaluation_steps_interval": "eval_steps",
+    "apply_early_stopping": "maas-client evaluate, afterwards",
+    "early_stopping_patience": "maas-client evaluate, afterwards",
+    "early_stopping_threshold": "maas-client evaluate, afterwards",
+}
+"""Names of Microsoft's pipeline which TRL's parser does not know, and what says the same."""
 
 
 def files(spec: JobSpec, places: Places) -> dict[str, str]:
@@ -57,7 +72,31 @@ def _configuration(spec: JobSpec, method: str) -> dict[str, Any]:
         said["use_dora"] = True
     if spec.hyperparameters.max_seq_length:
         said["max_length"] = spec.hyperparameters.max_seq_length
-    return said | spec.arguments() | dict(spec.hyperparameters.extra)
+    return said | spec.arguments() | _extra(spec)
+
+
+def _extra(spec: JobSpec) -> dict[str, Any]:
+    """Return what TRL itself is told; DeepSpeed is accelerate's business."""
+    extra = dict(spec.hyperparameters.extra)
+    for name, instead in _OF_THE_PIPELINE.items():
+        if name in extra:
+            raise UnsupportedError(
+                f"TRL's script has no {name}", hint=f"Leave it out; the same is: {instead}"
+            )
+    return {
+        name: extra[name] for name in extra if name not in ("apply_deepspeed", "deepspeed_stage")
+    }
+
+
+def _zero_stage(spec: JobSpec) -> int | None:
+    """Return DeepSpeed's stage, 2 unless said otherwise (as Microsoft's pipeline has it), or None."""
+    extra = dict(spec.hyperparameters.extra)
+    said, stage = extra.get("apply_deepspeed", False), extra.get("deepspeed_stage", 2)
+    if said not in _TOGGLES:
+        raise ConfigError(f"apply_deepspeed is true or false, not {said!r}")
+    if str(stage) not in ("1", "2", "3"):
+        raise ConfigError(f"deepspeed_stage is 1, 2 or 3, not {stage!r}")
+    return int(stage) if _TOGGLES[said] else None
 
 
 def _data(spec: JobSpec) -> str:
@@ -70,19 +109,22 @@ def _data(spec: JobSpec) -> str:
 
 
 def _train(spec: JobSpec, places: Places) -> str:
-    count = places.processes
+    count, stage = places.processes, _zero_stage(spec)
+    program = f"--module {_MODULE} --config sft.yaml"
+    zero = f"--use_deepspeed --zero_stage {stage} " if stage else ""
+    bare = f"""
+# The same without accelerate:
+#   torchrun --nproc_per_node {count} {program}
+"""
     return f"""#!/bin/sh
-# {spec.name}: pip install 'trl>=1.16' peft accelerate bitsandbytes
+# {spec.name}: pip install 'trl>=1.16' peft accelerate bitsandbytes{" deepspeed" if stage else ""}
 set -eu
 cd "$(dirname "$0")"
 export TOKENIZERS_PARALLELISM=false
 
 # One machine. For several, `accelerate config` asks for their addresses.
-accelerate launch --num_processes {count} --mixed_precision bf16 --module {_MODULE} --config sft.yaml
-
-# The same without accelerate:
-#   torchrun --nproc_per_node {count} --module {_MODULE} --config sft.yaml
-"""
+accelerate launch {zero}--num_processes {count} --mixed_precision bf16 {program}
+{"" if stage else bare}"""
 
 
 def _serve(spec: JobSpec, method: str) -> str:

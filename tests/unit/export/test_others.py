@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import yaml as pyyaml
 
-from maas_client.errors import ConfigError, UnsupportedError
+from maas_client.errors import ConfigError, MaasError, UnsupportedError
 from maas_client.platforms import FORMS, JobSpec, Places, export
 from tests.unit.export.conftest import Make
 
@@ -59,6 +60,46 @@ def test_trl_reads_the_cluster_configuration(
     assert model.use_dora is (method == "DoRA")
     if method != "Full":
         assert model.lora_target_modules == ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+
+
+@pytest.mark.parametrize("stage", ["1", "2", "3", None])
+def test_accelerate_reads_what_deepspeed_was_asked_for(
+    job: Make, tmp_path: Path, stage: str | None
+) -> None:
+    launch = pytest.importorskip("accelerate.commands.launch")
+    asked = {"apply_deepspeed": "true"} | ({"deepspeed_stage": stage} if stage else {})
+    files = export(job(recipe={"extra": asked}), "cluster", Places(processes=4))
+    write(files, tmp_path)
+    subprocess.run(["sh", "-n", str(tmp_path / "train.sh")], check=True)
+    (line,) = [one for one in files["train.sh"].splitlines() if one.startswith("accelerate launch")]
+    said = launch.launch_command_parser().parse_args(shlex.split(line)[2:])
+    assert (said.use_deepspeed, said.zero_stage) == (True, int(stage or 2))
+    assert (said.num_processes, said.training_script) == (4, "trl.scripts.sft")
+    assert "deepspeed" not in files["sft.yaml"]
+    assert "torchrun" not in files["train.sh"]
+
+
+def test_deepspeed_that_was_not_asked_for_is_not_launched(job: Make) -> None:
+    files = export(
+        job(recipe={"extra": {"apply_deepspeed": "false", "deepspeed_stage": 3}}), "cluster"
+    )
+    assert "deepspeed" not in files["train.sh"] + files["sft.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ({"apply_deepspeed": "perhaps"}, "true or false"),
+        ({"apply_deepspeed": True, "deepspeed_stage": 4}, "1, 2 or 3"),
+        ({"apply_early_stopping": "true"}, "no apply_early_stopping"),
+        ({"precision": "16"}, "no precision"),
+    ],
+)
+def test_what_trl_does_not_know_is_refused_by_name(
+    job: Make, recipe: dict[str, object], said: str
+) -> None:
+    with pytest.raises(MaasError, match=said):
+        export(job(recipe={"extra": recipe}), "cluster")
 
 
 def test_the_scripts_are_shell_and_name_vllms_rank(job: Make, tmp_path: Path) -> None:
