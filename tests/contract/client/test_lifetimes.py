@@ -33,7 +33,7 @@ def until_gone(client: maas.Client, name: str, seconds: float = 60) -> None:
 
 def test_the_server_deletes_it_in_time(server: LocalServer, dialect: Any) -> None:
     with server.client(dialect=dialect) as client:
-        made = client.deployments.create("short", MODEL[dialect], delete_after=3)
+        made = client.deployments.create("short", MODEL[dialect], delete_after=6)
         assert made.ready
         assert made.delete_at is not None
         assert client.deployments.get("short").delete_at == made.delete_at
@@ -57,7 +57,7 @@ async def test_the_async_client_says_it_in_the_same_words(
 def test_a_new_moment_for_one_that_exists(server: LocalServer, dialect: Any) -> None:
     with server.client(dialect=dialect) as client:
         first = client.deployments.create("again", MODEL[dialect], delete_after="2h")
-        second = client.deployments.create("again", MODEL[dialect], delete_after=2)
+        second = client.deployments.create("again", MODEL[dialect], delete_after=4)
         assert first.delete_at
         assert second.delete_at
         assert second.delete_at < first.delete_at
@@ -66,7 +66,7 @@ def test_a_new_moment_for_one_that_exists(server: LocalServer, dialect: Any) -> 
 
 def test_a_deadline_outlives_client_and_server(tmp_path: Path) -> None:
     with serve(engine="instant", state_dir=tmp_path) as server, server.client() as client:
-        made = client.deployments.create("forgotten", "Phi-3-mini", delete_after=2)
+        made = client.deployments.create("forgotten", "Phi-3-mini", delete_after=4)
     assert made.delete_at is not None
     while datetime.now(UTC) < made.delete_at:
         time.sleep(0.05)
