@@ -32,9 +32,11 @@ def add(parser: argparse.ArgumentParser) -> None:
                        help="stop watching after this long; the job goes on")  # fmt: skip
     logs = action(group, "logs", "print a job's log", _logs)
     cancel = action(group, "cancel", "ask for a job's end; what was trained is billed", _cancel)
-    for one in (show, watch, logs, cancel):
+    pause = action(group, "pause", "let a running job rest once its step is done", _pause)
+    resume = action(group, "resume", "let a paused job go on from where it was", _resume)
+    for one in (show, watch, logs, cancel, pause, resume):
         one.add_argument("job", metavar="JOB", help="its name or id")
-    for one in (create, listing, show, watch, logs, cancel):
+    for one in (create, listing, show, watch, logs, cancel, pause, resume):
         _connection.add(one)
 
 
@@ -86,6 +88,24 @@ def _cancel(args: argparse.Namespace) -> int:
     with _connection.client(args) as client:
         job = client.jobs.cancel(args.job)
     note(f"{job.name} is {job.status}")
+    if args.json:
+        print_json(job)
+    return 0
+
+
+def _pause(args: argparse.Namespace) -> int:
+    with _connection.client(args) as client:
+        job = client.jobs.pause(args.job)
+    note(f"{job.name} rests once its step is done; go on with: maas-client jobs resume {job.name}")
+    if args.json:
+        print_json(job)
+    return 0
+
+
+def _resume(args: argparse.Namespace) -> int:
+    with _connection.client(args) as client:
+        job = client.jobs.resume(args.job)
+    note(f"{job.name} is {job.status}; watch it: maas-client jobs watch {job.name}")
     if args.json:
         print_json(job)
     return 0

@@ -13,6 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import msgspec
+
 from maas_client.catalog import find
 from maas_client.chat import TEMPLATES, Segment, Template, render
 from maas_client.errors import ConfigError, DatasetError, MissingExtraError
@@ -120,7 +122,7 @@ class Estimate:
                 prompt = total + MESSAGE_TOKENS
             learned += is_learned * (tokens + 1)
             total += tokens + MESSAGE_TOKENS
-        tools = self.of_text(str(row["tools"])) if row.get("tools") else 0
+        tools = round(_written(row["tools"]) / self.bytes_per_token) if row.get("tools") else 0
         return total + tools, learned, (prompt or total) + tools
 
     def of_text(self, text: str) -> int:
@@ -130,6 +132,15 @@ class Estimate:
 
 def _bytes(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _written(value: Any) -> int:
+    """Return how many bytes a JSON value takes with a space after each comma and colon."""
+    try:
+        data = msgspec.json.encode(value)
+    except (ValueError, OverflowError, TypeError):  # half characters, integers beyond 64 bits
+        return _bytes(str(value))
+    return len(data) + data.count(b'":') + data.count(b',"') + data.count(b",{")
 
 
 def _said(message: Row) -> str:

@@ -12,7 +12,10 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import msgspec
+
 from maas_client.dataset.finding import Finding, Row, texts_of
+from maas_client.dataset.repeats import repeated
 
 
 def prompt_of(row: Row, texts: list[str] | None = None) -> str | tuple[str, ...]:
@@ -22,7 +25,15 @@ def prompt_of(row: Row, texts: list[str] | None = None) -> str | tuple[str, ...]
     """
     if texts is not None:
         return tuple(texts[:-1])
-    return json.dumps([row["messages"][:-1], row.get("tools")], sort_keys=True)
+    return canonical([row["messages"][:-1], row.get("tools")])
+
+
+def canonical(value: Any) -> str:
+    """Return a JSON value as a text that is the same for the same value, whatever its keys' order."""
+    try:
+        return msgspec.json.encode(value, order="sorted").decode()
+    except (ValueError, OverflowError, TypeError):  # half characters, integers beyond 64 bits
+        return json.dumps(value, sort_keys=True)
 
 
 class Duplicates:
@@ -45,16 +56,18 @@ class Duplicates:
     ) -> tuple[Finding, ...]:
         """Remember the rows; repeats are told at the end."""
         self._note_lines(numbers)
-        for at, texts in enumerate(texts_of(rows)):
-            if texts is not None:
-                prompt = hash(tuple(texts[:-1]))
-                self._prompts.append(prompt)
-                self._rows.append(hash((prompt, texts[-1])))
-            else:
-                messages = rows[at]["messages"]
-                prompt = hash(prompt_of(rows[at]))
-                self._prompts.append(prompt)
-                self._rows.append(hash((prompt, json.dumps(messages[-1], sort_keys=True))))
+        talks = texts_of(rows)
+        prompts = [
+            hash(tuple(texts[:-1])) if texts else hash(prompt_of(rows[at]))
+            for at, texts in enumerate(talks)
+        ]
+        self._prompts.extend(prompts)
+        self._rows.extend(
+            [
+                hash((prompt, texts[-1] if texts else canonical(rows[at]["messages"][-1])))
+                for at, (prompt, texts) in enumerate(zip(prompts, talks, strict=True))
+            ]
+        )
         return ()
 
     def _note_lines(self, numbers: Sequence[int]) -> None:
@@ -123,7 +136,7 @@ class Duplicates:
 
 def repeats(hashes: array[int]) -> dict[int, list[int]]:
     """Return the hashes that occur more than once, each with its indices, in order."""
-    maybe = set(_met(hashes, hashes, itself=True))
+    maybe = repeated(hashes)
     places: dict[int, list[int]] = {}
     for index, value in enumerate(hashes if maybe else ()):
         if value in maybe:
@@ -141,16 +154,10 @@ def shared(these: array[int], those: array[int]) -> dict[int, int]:
     return places
 
 
-def _met(known: array[int], asked: Iterable[int], *, itself: bool = False) -> Iterator[int]:
-    """Yield all of ``asked`` that ``known`` (before it, with ``itself``) holds, and one in 16 more."""
+def _met(known: array[int], asked: Iterable[int]) -> Iterator[int]:
+    """Yield all of ``asked`` that ``known`` holds, and one in 16 more."""
     mask = (1 << max(10, (len(known) * 8).bit_length())) - 1
     table = bytearray(mask + 1)
-    if not itself:
-        for value in known:
-            table[value & mask] = 1
-    for value in asked:
-        slot = value & mask
-        if table[slot]:
-            yield value
-        elif itself:
-            table[slot] = 1
+    for value in known:
+        table[value & mask] = 1
+    return (value for value in asked if table[value & mask])

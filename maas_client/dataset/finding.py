@@ -62,6 +62,23 @@ def strings(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
             yield from strings(inner, f"{pointer}/{at}")
 
 
+def texts_in(value: Any) -> list[str]:
+    """Return every text within a JSON value: what ``strings`` yields, without places or order."""
+    found: list[str] = []
+    level = [value]
+    while level:
+        below: list[Any] = []
+        for each in level:
+            if isinstance(each, str):
+                found.append(each)
+            elif isinstance(each, dict):
+                below += each.values()
+            elif isinstance(each, list):
+                below += each
+        level = below
+    return found
+
+
 def texts_of(rows: Sequence[Row]) -> Sequence[list[str] | None]:
     """Return each row's texts, message by message, or None for a row that is more than texts.
 

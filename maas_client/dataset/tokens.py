@@ -15,7 +15,7 @@ from maas_client.dataset.counting import (
     bounds,
     tokenizer_for,
 )
-from maas_client.dataset.finding import Finding, Row, strings, texts_of
+from maas_client.dataset.finding import Finding, Row, texts_in, texts_of
 
 __all__ = ["Ceiling", "Counter", "Estimate", "Exact", "Tokens", "bounds", "tokenizer_for"]
 
@@ -83,7 +83,7 @@ class Tokens:
             said = list(chain.from_iterable(t for t in texts if t is not None))
             for at, plain in enumerate(texts):
                 if plain is None:
-                    said += [text for _, text in strings(rows[at])]
+                    said += texts_in(rows[at])
             joined = "\n".join(said)
             least = max(least, joined.count(" ") - 2 * joined.count("  ") - len(said))
         self._low += least
@@ -102,7 +102,7 @@ class Tokens:
         for message in row["messages"]:
             if message.get("role") == "assistant" and message.get("weight", 1) != 0:
                 break
-            words += sum(bounds(text)[0] for _, text in strings(message.get("content")))
+            words += sum(bounds(text)[0] for text in texts_in(message.get("content")))
         return words >= most
 
     def total(self) -> int:

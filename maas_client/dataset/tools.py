@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from maas_client.dataset.fault import Fault, Path, kind_of
+from maas_client.dataset.scan import Document
 from maas_client.dataset.strict import read
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -135,6 +136,51 @@ def _validator(text: str) -> Any:
     return made(json.loads(text))
 
 
+_PLAIN_TYPES: dict[str, frozenset[type]] = {
+    "string": frozenset((str,)),
+    "integer": frozenset((int,)),
+    "number": frozenset((int, float)),
+    "boolean": frozenset((bool,)),
+}
+_SAYS_NOTHING = frozenset(("type", "description", "title", "default", "examples"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Simple:
+    """A schema as most tools have it: named arguments, each of a plain type."""
+
+    required: tuple[str, ...]
+    types: dict[str, frozenset[type]]
+
+    def surely_takes(self, value: Row) -> bool:
+        """Return whether the schema holds for sure; jsonschema has the last word on the rest."""
+        types = self.types
+        return all(map(value.__contains__, self.required)) and all(
+            name in types and type(inner) in types[name] for name, inner in value.items()
+        )
+
+
+@lru_cache(maxsize=128)
+def _simple(text: str) -> _Simple | None:
+    """Return a tool's schema if it says no more than names, plain types and what is required."""
+    schema = json.loads(text)
+    properties, required = schema.get("properties"), schema.get("required", [])
+    known = _SAYS_NOTHING | {"properties", "required", "additionalProperties"}
+    if schema.get("type") != "object" or not isinstance(properties, dict) or schema.keys() - known:
+        return None
+    if not isinstance(required, list) or not all(isinstance(each, str) for each in required):
+        return None
+    types = {
+        name: _PLAIN_TYPES[inner["type"]]
+        for name, inner in properties.items()
+        if isinstance(inner, dict)
+        and isinstance(inner.get("type"), str)
+        and inner["type"] in _PLAIN_TYPES
+        and not inner.keys() - _SAYS_NOTHING
+    }
+    return _Simple(tuple(required), types)
+
+
 def _uses(row: Row, schemas: dict[str, str]) -> Iterator[Fault]:
     """Compare the calls with what is defined."""
     told = False
@@ -170,14 +216,23 @@ def _calls_of(messages: list[Any]) -> Iterator[tuple[Path, Row]]:
 def _fits(arguments: Any, schema: str, path: Path) -> Iterator[Fault]:
     if not schema or not isinstance(arguments, str):
         return
-    document = read(arguments.encode("utf-8", "surrogatepass"))
+    document = _read(arguments)
     if document.faults:
         return
     value = document.value
     if isinstance(value, dict):
+        simple = _simple(schema)
+        if simple is not None and simple.surely_takes(value):
+            return
         wrong = _first_misfit(schema, value)
         if wrong:
             yield Fault("TOOL_ARGUMENTS_MISMATCH", (*path, "function", "arguments"), wrong)
+
+
+@lru_cache(maxsize=16)
+def _read(arguments: str) -> Document:
+    """Read a call's arguments: once to see what they are, once to compare them with the tool."""
+    return read(arguments.encode("utf-8", "surrogatepass"))
 
 
 def _first_misfit(schema: str, value: Row) -> str | None:
@@ -247,7 +302,7 @@ def _arguments(arguments: Any, place: Path) -> Iterator[Fault]:
     if not isinstance(arguments, str):
         yield Fault("TOOL_ARGUMENTS_TYPE", place, kind_of(arguments))
         return
-    document = read(arguments.encode("utf-8", "surrogatepass"))
+    document = _read(arguments)
     if document.faults:
         fault = document.faults[0]
         said = "empty" if not arguments.strip() else f"{fault.code} at byte {fault.byte_column}"

@@ -125,6 +125,8 @@ class Dialect:
     keys: Callable[[IO, str, str | None], Step[Keys]]
     complete: Callable[[IO, ChatOrder], Step[ChatCompletion]]
     stream: Callable[[IO, ChatOrder], AsyncGenerator[ChatChunk, None]]
+    pause_job: Callable[[IO, str], Step[Job]]
+    resume_job: Callable[[IO, str], Step[Job]]
     upload_model: Callable[[IO, ModelUpload], Step[Model]] | None = None
     """None: this backend takes no weights from elsewhere."""
 

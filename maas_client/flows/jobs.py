@@ -225,6 +225,21 @@ async def cancel(io: IO, job: Job | str) -> Job:
     return await _dialect.of(io).cancel_job(io, names.job_id(job))
 
 
+async def pause(io: IO, job: Job | str) -> Job:
+    """Ask for a running job to be paused and return it as it is then; it rests once its step is done.
+
+    foundry does it for OpenAI's own models, the local server for every job; azureml documents no such
+    operation (``UnsupportedError``). The pause leaves a checkpoint that can be deployed where the
+    backend lists them.
+    """
+    return await _dialect.of(io).pause_job(io, names.job_id(job))
+
+
+async def resume(io: IO, job: Job | str) -> Job:
+    """Let a paused job go on from where it was, and return it as it is then."""
+    return await _dialect.of(io).resume_job(io, names.job_id(job))
+
+
 async def delete(io: IO, job: Job | str) -> None:
     """Delete the job's record; a model it made stays."""
     await _dialect.of(io).delete_job(io, names.job_id(job))
@@ -271,7 +286,7 @@ async def wait(
     raise_on_failure: bool = True,
     on_event: Callable[[JobEvent], None] | None = None,
 ) -> Job:
-    """Wait until the job has ended and return it.
+    """Wait until the job has ended and return it; a paused job has not.
 
     ``timeout`` is in seconds, counted by the larger of monotonic and wall-clock time, so that a
     laptop's sleep counts. ``on_event`` is told everything ``events`` yields. Raises ``JobFailedError``

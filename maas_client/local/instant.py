@@ -43,9 +43,15 @@ class Lesson:
 
 
 def learn(
-    job: dict[str, Any], emit: Callable[[dict[str, Any]], None], cancelled: Callable[[], bool]
+    job: dict[str, Any],
+    emit: Callable[[dict[str, Any]], None],
+    cancelled: Callable[[], bool],
+    paused: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Run a job (the worker's contract): read the data, report losses, write what was learned."""
+    """Run a job (the worker's contract): read the data, report losses, write what was learned.
+
+    It keeps nothing when it is paused: learning by heart again gives the same losses.
+    """
     lessons = list(_lessons(Path(job["train"])))
     held_out = list(_lessons(Path(job["validation"]))) if job.get("validation") else []
     recipe = from_names(job.get("recipe") or {})
@@ -69,6 +75,9 @@ def learn(
         model.see(lessons[at : at + batch])
         if step % every == 0 or step == steps:
             emit({"event": "step", "step": step, "train_loss": loss, "epoch": step / per_epoch})
+        if paused() and step < steps:
+            emit({"event": "paused", "step": step})
+            return
     _finish(job, emit, lessons, held_out, model, steps)
 
 

@@ -1,12 +1,13 @@
 """One job in one process: ``python -m maas_client.local.worker [--warm]``.
 
-The first line of stdin is the job (JSON), a later ``{"cancel": true}`` asks for its end, and the end of
-stdin means that the server is gone: then this process goes too, whatever it is doing. Events are JSON
+The first line of stdin is the job (JSON). A later ``{"cancel": true}`` asks for its end, and
+``{"pause": true}`` for a checkpoint and then its end; the end of stdin means that the server is gone:
+then this process goes too, whatever it is doing. Events are JSON
 lines on stdout; everything that libraries print goes to the job's log.
 
 Job: ``{"engine", "job", "model", "base", "train", "validation", "recipe", "out", "threads", "log",
 "lock", "pace_s"}``, and ``"rank"`` in the processes beside the first (``ranks.py``). Events:
-``started``, ``step``, ``eval``, ``message``, ``checkpoint``, ``done``, ``failed`` (``code``,
+``started``, ``step``, ``eval``, ``message``, ``checkpoint``, ``paused``, ``done``, ``failed`` (``code``,
 ``message``); each also goes into the log as a line for people.
 """
 
@@ -34,7 +35,7 @@ _ENGINE = (
 )
 """What a warm worker has imported: the engine, and the architectures of the stand-ins."""
 Emit = Callable[[dict[str, Any]], None]
-Cancelled = Callable[[], bool]
+Asked = Callable[[], bool]
 
 
 def main(argv: list[str]) -> int:
@@ -45,13 +46,13 @@ def main(argv: list[str]) -> int:
         _import_engine()
     job = server.job()
     _redirect_log(job["log"])
-    cancelled = server.cancelled.is_set
+    cancelled, paused = server.cancelled.is_set, server.paused.is_set
     if "rank" in job:
         return _run_beside(job, cancelled)
     _lock(job["lock"])
     emit = _emitter(out)
     try:
-        _run(job, emit, cancelled)
+        _run(job, emit, cancelled, paused)
     except Exception as error:
         traceback.print_exc()
         emit({"event": "failed", "code": "ServiceError", "message": _reason(error)})
@@ -59,7 +60,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _run(job: dict[str, Any], emit: Emit, cancelled: Cancelled) -> None:
+def _run(job: dict[str, Any], emit: Emit, cancelled: Asked, paused: Asked) -> None:
     problem = _refused(job)
     if problem:
         emit({"event": "failed", **problem})
@@ -67,15 +68,15 @@ def _run(job: dict[str, Any], emit: Emit, cancelled: Cancelled) -> None:
     if job["engine"] == "instant":
         from maas_client.local import instant
 
-        instant.learn(job, emit, cancelled)
+        instant.learn(job, emit, cancelled, paused)
     else:
         from maas_client.local.peft import ranks, run
 
         with ranks.beside(job, ranks.wanted(job)) as told:
-            run.run(told, emit, cancelled)
+            run.run(told, emit, cancelled, paused)
 
 
-def _run_beside(job: dict[str, Any], cancelled: Cancelled) -> int:
+def _run_beside(job: dict[str, Any], cancelled: Asked) -> int:
     """Run a job as one of several processes; the first one reports."""
     from maas_client.local.peft import ranks
 
@@ -151,6 +152,7 @@ class _Server:
 
     def __init__(self, stdin: TextIO) -> None:
         self.cancelled = threading.Event()
+        self.paused = threading.Event()
         self._jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         threading.Thread(target=self._listen, args=(stdin,), daemon=True).start()
 
@@ -163,6 +165,8 @@ class _Server:
             message = json.loads(line)
             if message.get("cancel"):
                 self.cancelled.set()
+            elif message.get("pause"):
+                self.paused.set()
             else:
                 self._jobs.put(message)
         if os.name == "posix" and os.getpgid(0) == os.getpid():  # other ranks go along

@@ -291,8 +291,10 @@ def test_cancelling(v1: openai.OpenAI) -> None:
     assert ended(v1, job.id).status == "cancelled"
     with pytest.raises(openai.BadRequestError):
         v1.fine_tuning.jobs.cancel(job.id)
-    with pytest.raises(openai.BadRequestError):
+    with pytest.raises(openai.BadRequestError, match="running job can be paused: it is cancelled"):
         v1.fine_tuning.jobs.pause(job.id)
+    with pytest.raises(openai.BadRequestError, match="paused job can be resumed: it is cancelled"):
+        v1.fine_tuning.jobs.resume(job.id)
 
 
 def test_a_job_outlives_its_file_and_is_deleted_on_the_dated_base(

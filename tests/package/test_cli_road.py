@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -284,6 +285,13 @@ def test_doctor_looks_at_a_foundry_account(monkeypatch: pytest.MonkeyPatch) -> N
     assert "0 of 1000" in found["quota"]["said"]
 
 
+def _until(holds: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.maas_training(base="tiny", threads=1)
 def test_an_interrupted_job_goes_on_and_can_be_cancelled(run: Run) -> None:
@@ -300,6 +308,11 @@ def test_an_interrupted_job_goes_on_and_can_be_cancelled(run: Run) -> None:
     assert "Traceback" not in err
     assert json.loads(run("jobs", "show", name, "--json")[1])["done"] is False
     assert run("jobs", "watch", name, "--timeout", "0.1")[0] == 1
+    _until(lambda: run("jobs", "pause", name)[0] == 0)  # 1 while it is made ready
+    _until(lambda: json.loads(run("jobs", "show", name, "--json")[1])["status"] == "Paused")
+    code, out, err = run("jobs", "resume", name, "--json")
+    assert (code, json.loads(out)["done"]) == (0, False)
+    assert f"maas-client jobs watch {name}" in err
     assert run("jobs", "cancel", name)[0] == 0
     code, _, err = run("jobs", "watch", name)
     assert code == 4

@@ -29,7 +29,9 @@ from maas_client.flows.names import arm_name
 from maas_client.types import Job
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
+from maas_client.wire import local as own
 from maas_client.wire.hyperparameters import NAMES, SERVERLESS, text
+from maas_client.wire.op import Op
 
 FINGERPRINT = "maas_client.fingerprint"
 
@@ -180,6 +182,26 @@ async def cancel(io: IO, job: str) -> Job:
     answer = await io.send(ops.JOB_CANCEL, job=name)
     await settle(io, answer, what="jobs.cancel", timeout_s=600)
     return await get(io, name)
+
+
+async def pause(io: IO, job: str) -> Job:
+    """Ask the local server to pause; Azure Machine Learning documents no such operation."""
+    return await _own(io, own.JOB_PAUSE, job)
+
+
+async def resume(io: IO, job: str) -> Job:
+    """Ask the local server to go on with a paused job."""
+    return await _own(io, own.JOB_RESUME, job)
+
+
+async def _own(io: IO, op: Op[None], job: str) -> Job:
+    if not io.scope.local:
+        raise UnsupportedError(
+            "azureml documents no way to pause a job or to resume it",
+            hint="foundry has one, for OpenAI's own models; the local server pauses every job.",
+        )
+    await io.send(op, job=job_name(job))
+    return await get(io, job)
 
 
 async def delete(io: IO, job: str) -> None:

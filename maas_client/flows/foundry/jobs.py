@@ -182,6 +182,16 @@ async def cancel(io: IO, job: str) -> Job:
         return now
 
 
+async def pause(io: IO, job: str) -> Job:
+    """Ask the service to pause. It does so for OpenAI's own models, once a step is done (section 4.2)."""
+    return noun((await io.send(ops.JOB_PAUSE, job=await job_id(io, job))).value)
+
+
+async def resume(io: IO, job: str) -> Job:
+    """Ask the service to go on with a paused job."""
+    return noun((await io.send(ops.JOB_RESUME, job=await job_id(io, job))).value)
+
+
 async def delete(io: IO, job: str) -> None:
     """Delete the job's record, on the dated base: v1 has no such operation."""
     await io.send(ops.JOB_DELETE, at=dated_base(io), job=await job_id(io, job))

@@ -17,6 +17,7 @@ def convert(gguf: Path, folder: Path) -> None:
     tokenizer.pad_token = "<|endoftext|>"  # noqa: S105 - a tokenizer's word, no password
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
+    model.config.architectures = [type(model).__name__]  # save_pretrained of the model would say it
     for settings in (model.config, model.generation_config):
         settings.pad_token_id = tokenizer.pad_token_id
         settings.bos_token_id = tokenizer.bos_token_id

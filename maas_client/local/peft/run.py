@@ -1,9 +1,9 @@
 """One job, from its files to its adapter: what the worker process calls.
 
-``run(spec, emit, cancelled)``. ``spec``: ``job``, ``model``, ``base`` (``bases.Base.as_dict``),
+``run(spec, emit, cancelled, paused)``. ``spec``: ``job``, ``model``, ``base`` (``bases.Base.as_dict``),
 ``train``, ``validation`` or None, ``recipe`` (hyperparameters in any vocabulary), ``out`` (a folder),
 ``threads``, ``device``. Events are dicts whose ``event`` is ``started``, ``step``, ``eval``,
-``message``, ``checkpoint``, ``done`` or ``failed``. Cancelled, it returns without a last word.
+``message``, ``checkpoint``, ``paused``, ``done`` or ``failed``. Cancelled, it returns without a last word.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from maas_client.local.peft.train import Step, evaluate, train
 from maas_client.local.state import durable
 
 Emit = Callable[[dict[str, Any]], None]
-Cancelled = Callable[[], bool]
+Asked = Callable[[], bool]
+_GOES_ON = "A run under DeepSpeed keeps no checkpoints, so it is not paused: it goes on to its end."
 CHECKPOINT_S = 30.0
 """Seconds of training that a killed worker may lose, unless ``save_steps`` says otherwise."""
 _ADAPTERS = 3
@@ -39,11 +40,13 @@ class DivergedError(MaasError):
     """The loss or a gradient is no number any more."""
 
 
-def run(spec: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> None:
+def run(
+    spec: Mapping[str, Any], emit: Emit, cancelled: Asked, paused: Asked = lambda: False
+) -> None:
     """Train what ``spec`` asks for and tell how it goes; see the module's docstring."""
     try:
         torch.set_num_threads(int(spec.get("threads") or torch.get_num_threads()))
-        _run(Job.prepare(spec), emit, cancelled)
+        _run(Job.prepare(spec), emit, cancelled, paused)
     except MaasError as error:
         emit({"event": "failed", "code": "UserError", "message": str(error)})
     except (MemoryError, RuntimeError, OSError) as error:
@@ -53,7 +56,7 @@ def run(spec: Mapping[str, Any], emit: Emit, cancelled: Cancelled) -> None:
         emit({"event": "failed", "code": "ServiceError", "message": told})
 
 
-def _run(job: Job, emit: Emit, cancelled: Cancelled) -> None:
+def _run(job: Job, emit: Emit, cancelled: Asked, paused: Asked) -> None:
     begun = time.monotonic()
     progress = _begin(job, emit)
     saved, steps = time.monotonic(), _steps(job)
@@ -65,15 +68,27 @@ def _run(job: Job, emit: Emit, cancelled: Cancelled) -> None:
             told = _step_event(job, step, time.monotonic() - begun)
             job.recent.append(told)
             emit(told)
-        stop = _after(job, step, progress, emit)
+        rests = paused() and step.step < job.run.total
+        if rests and job.engine.stage:  # what DeepSpeed has divided is kept nowhere
+            rests, paused = False, _never
+            emit({"event": "message", "level": "warning", "message": _GOES_ON})
+        stop = _after(job, step, progress, emit, keep=rests)
         if cancelled():
             return
         if stop:
             break
+        if rests:  # all that is known is written down, as if the run had not stopped
+            _checkpoint(job, progress)
+            emit({"event": "paused", "step": step.step})
+            return
         if _is_due(job, step, saved):
             _checkpoint(job, progress)
             saved = time.monotonic()
     _finish(job, progress, emit)
+
+
+def _never() -> bool:
+    return False
 
 
 def _begin(job: Job, emit: Emit) -> Validation:
@@ -167,8 +182,8 @@ def _step_event(job: Job, step: Step, seconds: float) -> dict[str, Any]:
     }
 
 
-def _after(job: Job, step: Step, progress: Validation, emit: Emit) -> bool:
-    """Evaluate and keep an adapter where one is due; True when the run should stop early."""
+def _after(job: Job, step: Step, progress: Validation, emit: Emit, *, keep: bool) -> bool:
+    """Evaluate, and keep an adapter, where one is due; True when the run should stop early."""
     ended = step.step % job.steps_per_epoch == 0
     due = {
         "epoch": ended,
@@ -178,7 +193,7 @@ def _after(job: Job, step: Step, progress: Validation, emit: Emit) -> bool:
     last = step.step == job.run.total
     if due or (last and job.recipe.evaluate != "disable"):
         _evaluate(job, progress, emit)
-    if (ended and not last and job.recipe.epochs > 1) or progress.best_step == step.step:
+    if (ended and not last and job.recipe.epochs > 1) or progress.best_step == step.step or keep:
         _keep_adapter(job, progress, emit)
     return job.recipe.early_stopping and progress.worse_for >= job.recipe.patience
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from maas_client.local.rules.assets import check_name, now, register_model
-from maas_client.local.rules.lifecycle import ALIVE, TERMINAL, WAITING, may
+from maas_client.local.rules.lifecycle import ALIVE, IDLE, TERMINAL, WAITING, may, shown
 from maas_client.local.rules.refusal import not_found, user_error
 from maas_client.local.state.files import Files, folder_of, new_id
 from maas_client.local.state.store import Fact, Point, Store, Writer
@@ -163,11 +163,38 @@ class Jobs:
             if not job:
                 raise not_found(f"Job {ref.key}")
             state = str(job.state)
-            if state in WAITING:
+            if state in IDLE:
                 return self._move(facts, ref, job, "Canceled", ended=now())
             if may(state, "CancelRequested"):
                 return self._move(facts, ref, job, "CancelRequested")
             return state
+
+    def pause(self, ref: Ref) -> str:
+        """Ask for a running job to rest and return its state now; one that rests is left alone."""
+        with self._store.write() as facts:
+            job = facts.get("job", *ref)
+            if not job:
+                raise not_found(f"Job {ref.key}")
+            if job.state in ("PauseRequested", "Paused"):
+                return str(job.state)
+            if not may(str(job.state), "PauseRequested"):
+                raise user_error(
+                    f"Only a running job can be paused: it is {job.state}.", status=409
+                )
+            return self._move(facts, ref, job, "PauseRequested")
+
+    def resume(self, ref: Ref) -> None:
+        """Put a paused job back into the queue; it goes on from its newest checkpoint."""
+        with self._store.write() as facts:
+            job = facts.get("job", *ref)
+            if not job:
+                raise not_found(f"Job {ref.key}")
+            if job.state != "Paused":
+                raise user_error(
+                    f"Only a paused job can be resumed: it is {shown(str(job.state))}.", status=409
+                )
+            self._move(facts, ref, job, "Queued")
+        self.wake()
 
     def delete(self, ref: Ref) -> bool:
         """Delete a job that has ended, with its bytes unless a model lives on them.
@@ -180,7 +207,8 @@ class Jobs:
                 return False
             if job.state not in TERMINAL:
                 raise user_error(
-                    f"The job is {job.state}. Cancel it before it is deleted.", status=409
+                    f"The job is {shown(str(job.state))}. Cancel it before it is deleted.",
+                    status=409,
                 )
             facts.drop("job", *ref)
             facts.forget(job.body["id"])
@@ -226,13 +254,15 @@ class Jobs:
     # -- what the scheduler reports ------------------------------------------------------------
 
     def recover(self) -> None:
-        """Put jobs whose worker went with the last server back into the queue."""
+        """Put jobs whose worker went with the last server back into the queue; paused ones rest."""
         with self._store.write() as facts:
             for job in facts.in_states("job", ALIVE):
                 ref = Ref(job.body["scope"], job.key)
                 if job.state == "CancelRequested":
                     self._move(facts, ref, job, "Canceled", ended=now())
-                elif job.state not in WAITING:
+                elif job.state == "PauseRequested":
+                    self._move(facts, ref, job, "Paused")
+                elif job.state not in IDLE:
                     self._move(facts, ref, job, "Queued")
                     said = "The server went while this job ran; it goes on from its newest checkpoint, "
                     text = said + "or from the start where none had been written yet."
@@ -300,6 +330,15 @@ class Jobs:
                 model={"name": model["name"], "version": model["version"]}, result=result,
             )  # fmt: skip
 
+    def rest(self, ref: Ref) -> None:
+        """Note that a worker has written all it knew and ended; a cancelled job is over then."""
+        with self._store.write() as facts:
+            job = facts.get("job", *ref)
+            if job and job.state == "CancelRequested":
+                self._move(facts, ref, job, "Canceled", ended=now())
+            elif job and may(str(job.state), "Paused"):
+                self._move(facts, ref, job, "Paused")
+
     def fail(self, ref: Ref, code: str, message: str, details: list[Any] | None = None) -> None:
         """End a job with a reason; one whose end was asked for is cancelled instead."""
         with self._store.write() as facts:
@@ -313,16 +352,29 @@ class Jobs:
             self._move(facts, ref, job, "Failed", ended=now(), error=error)
 
     def crashed(self, ref: Ref, reason: str, limit: int) -> None:
-        """Note a worker's death: the job waits for another, or fails after ``limit`` of them."""
-        job = self.get(ref)
-        crashes = job.body["crashes"] + 1
-        if job.state == "CancelRequested" or crashes >= limit:
-            self.fail(ref, "ServiceError", f"The worker died {crashes} times; at last: {reason}")
-        elif self.advance(ref, "Queued", crashes=crashes):
-            message = f"The worker died ({reason}); the job is run again."
-            self.record(
-                job.body["id"], (), [{"kind": "message", "level": "warning", "message": message}]
+        """Note a worker's death: the job waits for another, rests if it was to be paused, or fails
+        after ``limit`` of them."""
+        with self._store.write() as facts:
+            job = facts.get("job", *ref)
+            if not job or job.state in TERMINAL or job.state in IDLE:
+                return
+            crashes = job.body["crashes"] + 1
+            if job.state == "CancelRequested":
+                self._move(facts, ref, job, "Canceled", ended=now())
+                return
+            if crashes >= limit:
+                text = f"The worker died {crashes} times; at last: {reason}"
+                error = {"code": "ServiceError", "message": text, "details": []}
+                self._move(facts, ref, job, "Failed", ended=now(), crashes=crashes, error=error)
+                return
+            pausing = job.state == "PauseRequested"
+            self._move(facts, ref, job, "Paused" if pausing else "Queued", crashes=crashes)
+            then = (
+                "resumed, it goes on from its newest checkpoint" if pausing else "it is run again"
             )
+            text = f"The worker died ({reason}); {then}."
+            told = {"kind": "message", "level": "warning", "message": text, "at": now()}
+            facts.add_event(job.body["id"], told)
 
     @staticmethod
     def _move(facts: Writer, ref: Ref, job: Fact, state: str, **changes: Any) -> str:

@@ -185,6 +185,8 @@ WORDS = {
     "Starting": "pending",
     "Preparing": "pending",
     "Running": "running",
+    "PauseRequested": "pausing",
+    "Paused": "paused",
     "Finalizing": "running",
     "Completed": "succeeded",
     "Failed": "failed",
@@ -192,7 +194,7 @@ WORDS = {
     "Canceled": "cancelled",
 }
 """The state machine's words as the service writes them (section 4.5). What was asked to end can only
-end, so it is called cancelled at once, as there."""
+end, so it is called cancelled at once, as there. ``paused`` is Azure's word, ``pausing`` is OpenAI's."""
 
 
 def tuned_model(job: Fact) -> str | None:

@@ -60,6 +60,16 @@ class Scheduler:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(lambda: self._spawn(self._end(ref)))
 
+    def pause(self, ref: Ref) -> None:
+        """Have a running job's worker write a checkpoint after its step, and end. Any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(lambda: self._spawn(self._ask_to_rest(ref)))
+
+    async def _ask_to_rest(self, ref: Ref) -> None:
+        child = self._children.get(ref)
+        if child is not None:
+            await child.send({"pause": True})
+
     async def _end(self, ref: Ref) -> None:
         child = self._children.get(ref)
         if child is None:
@@ -217,7 +227,7 @@ class _Follower:
         if kind in ("started", "eval", "message", "checkpoint"):
             rest = {k: v for k, v in event.items() if k != "event"}
             self._events.append({"at": now(), "kind": kind, **rest})
-        end = {"done": self._done, "failed": self._failed}.get(str(kind))
+        end = {"done": self._done, "failed": self._failed, "paused": self._paused}.get(str(kind))
         if end is None:
             return False
         await self._flush()
@@ -232,6 +242,9 @@ class _Follower:
             await asyncio.to_thread(
                 self._jobs.fail, self._ref, "Canceled", "The job was cancelled."
             )
+
+    async def _paused(self, _: dict[str, Any]) -> None:
+        await asyncio.to_thread(self._jobs.rest, self._ref)
 
     async def _failed(self, event: dict[str, Any]) -> None:
         await asyncio.to_thread(

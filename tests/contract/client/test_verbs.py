@@ -78,6 +78,15 @@ async def test_jobs(client: Any, train: Path) -> None:
     await client.models.delete(model)
 
 
+async def test_a_job_that_has_ended_is_not_paused(client: Any, train: Path) -> None:
+    job = await client.jobs.create(model="Phi-3-mini-128k", training_data=train)
+    await client.jobs.wait(job, timeout=60)
+    with pytest.raises(maas.MaasError, match="Only a running job can be paused: it is Completed"):
+        await client.jobs.pause(job)
+    with pytest.raises(maas.MaasError, match="Only a paused job can be resumed"):
+        await client.jobs.resume(job)
+
+
 async def test_deployments_and_keys(client: Any, train: Path) -> None:
     job = await client.jobs.create(model="Phi-3-small", training_data=train)
     job = await client.jobs.wait(job, timeout=60)

@@ -233,6 +233,35 @@ def test_the_rate_counts_every_step(base: Base, data: Data, tmp_path: Path) -> N
     assert events[-1]["tokens_per_s"] > every[-1]["tokens_per_s"] / 5
 
 
+@pytest.mark.parametrize("method", ["LoRA", "Full"])
+def test_a_run_that_rests_goes_on_to_the_same_bytes(
+    method: str, base: Base, data: Data, tmp_path: Path
+) -> None:
+    recipe = {"epochs": 2, "lora_dropout": 0.1, "method": method}
+    held = data(talk(4, seed=9), "valid.jsonl")
+    go(spec(base, data, tmp_path / "whole", recipe, validation=held))
+    out, done_at = tmp_path / "rests", []
+    for _ in range(6):
+        events: list[dict[str, Any]] = []
+        run(
+            spec(base, data, out, recipe, validation=held),
+            events.append,
+            lambda: False,
+            lambda: True,
+        )
+        if events[-1]["event"] == "done":
+            break
+        assert events[-1] == {"event": "paused", "step": len(done_at) + 1}
+        assert of("started", events)[0]["resumed_from"] == (done_at[-1] if done_at else None)
+        done_at.append(events[-1]["step"])
+        kept = [event["step"] for event in of("checkpoint", events)]
+        assert kept == ([] if method == "Full" else [done_at[-1]]), "one that can be deployed"
+    assert done_at == [1, 2, 3, 4, 5]
+    files = [out / "adapter" for out in (out, tmp_path / "whole")]
+    name = "model.safetensors" if method == "Full" else "adapter_model.safetensors"
+    assert len({(folder / name).read_bytes() for folder in files}) == 1
+
+
 def test_a_cancelled_job_stops_at_once(base: Base, data: Data, tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     asked = spec(base, data, tmp_path / "out", {"epochs": 5})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -176,6 +177,66 @@ def test_recover_ends_what_was_being_cancelled(room):
     assert jobs.get(REF).state == "Canceled"
 
 
+def test_a_running_job_rests_and_goes_on(room):
+    jobs, store, _ = room
+    own = jobs.create("w", new_job())[0].body["id"]
+    with pytest.raises(Refusal, match="Only a running job can be paused: it is NotStarted"):
+        jobs.pause(REF)
+    jobs.began(REF)
+    run_to(jobs, "Running")
+    with pytest.raises(Refusal, match="Only a paused job can be resumed: it is Running"):
+        jobs.resume(REF)
+    assert jobs.pause(REF) == "PauseRequested"
+    assert jobs.pause(REF) == "PauseRequested"  # again is no error
+    with pytest.raises(Refusal, match="it is Running"):
+        jobs.resume(REF)  # its worker still writes
+    jobs.rest(REF)
+    assert jobs.get(REF).state == jobs.pause(REF) == "Paused"
+    jobs.recover()
+    assert jobs.get(REF).state == "Paused"
+    assert jobs.waiting() == []
+    jobs.resume(REF)
+    assert jobs.waiting() == [REF]
+    jobs.began(REF)
+    run_to(jobs, "Running")
+    jobs.pause(REF)
+    assert jobs.advance(REF, "Finalizing"), "it was its last step"
+    jobs.complete(REF, {})
+    assert states(store, own)[-1] == "Completed"
+
+
+def test_a_job_that_was_to_be_paused_rests_though_its_worker_or_server_dies(room):
+    jobs, *_ = room
+    jobs.create("w", new_job())
+    jobs.began(REF)
+    run_to(jobs, "Running")
+    jobs.pause(REF)
+    jobs.crashed(REF, "signal SIGKILL", 3)
+    assert jobs.get(REF).state == "Paused"
+    jobs.resume(REF)
+    jobs.began(REF)
+    run_to(jobs, "Running")
+    jobs.pause(REF)
+    jobs.recover()
+    assert jobs.get(REF).state == "Paused"
+
+
+def test_a_paused_job_is_cancelled_at_once_and_a_pausing_one_when_it_rests(room):
+    jobs, *_ = room
+    for name in ("j1", "j2"):
+        jobs.create("w", new_job(name))
+        ref = Ref("w", name)
+        jobs.began(ref)
+        jobs.advance(ref, "Preparing")
+        jobs.advance(ref, "Running")
+        jobs.pause(ref)
+    jobs.rest(REF)
+    assert jobs.cancel(REF) == "Canceled"
+    assert jobs.cancel(Ref("w", "j2")) == "CancelRequested"
+    jobs.rest(Ref("w", "j2"))
+    assert jobs.get(Ref("w", "j2")).state == "Canceled"
+
+
 def test_a_job_holds_its_data_until_it_is_deleted(room):
     jobs, store, files = room
     with files.draft() as draft:
@@ -237,6 +298,9 @@ ACTS = (
     "crash",
     "recover",
     "queue",
+    "pause",
+    "rest",
+    "resume",
 )
 
 
@@ -263,6 +327,11 @@ def test_no_order_of_calls_breaks_the_state_machine(tmp_path_factory, acts):
                 jobs.recover()
             case "queue":
                 jobs.queue(REF)
+            case "pause" | "resume":
+                with suppress(Refusal):
+                    getattr(jobs, act)(REF)
+            case "rest":
+                jobs.rest(REF)
             case step:
                 jobs.advance(REF, step)
     seen = states(store, own)

@@ -11,6 +11,7 @@ from maas_client.local.http.app import Call, Handler
 from maas_client.local.http.routes.jobs import document, ref
 from maas_client.local.rules.assets import stamp
 from maas_client.local.rules.jobs import Ref
+from maas_client.local.rules.lifecycle import shown
 from maas_client.local.rules.refusal import not_found, user_error
 from maas_client.local.state.store import Fact, Point
 from maas_client.wire import azureml as ops
@@ -35,7 +36,7 @@ def _run(call: Call, fact: Fact) -> dict[str, Any]:
         "dataContainerId": f"dcid.{body['name']}",
         "displayName": sent.get("displayName") or body["name"],
         "description": sent.get("description"),
-        "status": fact.state,
+        "status": shown(str(fact.state)),
         "runType": "FineTuning",
         "hidden": bool(sent.get("isArchived")),
         "createdUtc": body["created"],

@@ -11,9 +11,11 @@ from maas_client.local.http.routes.lro import DONE, location
 from maas_client.local.http.routes.paging import page, system_data
 from maas_client.local.rules.assets import Workspace
 from maas_client.local.rules.jobs import Ref
+from maas_client.local.rules.lifecycle import shown
 from maas_client.local.services.intake import read_job
 from maas_client.local.state.store import Fact
 from maas_client.wire import azureml as ops
+from maas_client.wire import local as own
 from maas_client.wire.op import Op
 
 
@@ -81,6 +83,20 @@ def cancel(call: Call) -> Response:
     return Response(None, 202, location(call, f"cancel.{call.services.jobs.get(where).body['id']}"))
 
 
+def pause(call: Call) -> Response:
+    """POST pause, this server's own: the job rests after its step."""
+    where = ref(call)
+    if call.services.jobs.pause(where) == "PauseRequested":
+        call.services.scheduler.pause(where)
+    return Response(None, 200)
+
+
+def resume(call: Call) -> Response:
+    """POST resume, this server's own."""
+    call.services.jobs.resume(ref(call))
+    return Response(None, 200)
+
+
 def delete(call: Call) -> Response:
     """DELETE: 202 with a Location that is done at once, 204 when there was none."""
     if not call.services.jobs.delete(ref(call)):
@@ -105,7 +121,7 @@ def document(call: Call, fact: Fact) -> dict[str, Any]:
             "isArchived": False,
             "tags": {},
             **sent,
-            "status": fact.state,
+            "status": shown(str(fact.state)),
             "outputs": _outputs(call, fact),
             "properties": {
                 **(sent.get("properties") or {}),
@@ -163,3 +179,4 @@ HANDLERS: dict[Op[Any], Handler] = {
     ops.JOB_CANCEL: cancel,
     ops.JOB_DELETE: delete,
 }
+OWN: dict[Op[Any], Handler] = {own.JOB_PAUSE: pause, own.JOB_RESUME: resume}

@@ -49,7 +49,7 @@ def listing(call: Call) -> dict[str, Any]:
 def cancel(call: Call) -> dict[str, Any]:
     """POST cancel: what runs is called cancelled at once, what has ended is refused."""
     fact = _fact(call)
-    if WORDS[str(fact.state)] not in ("pending", "running"):
+    if WORDS[str(fact.state)] in ops.TERMINAL:
         raise wrong(f"The job has ended: it is {WORDS[str(fact.state)]}.", status=400)
     where = ref(call.path["job"])
     if call.services.jobs.cancel(where) == "CancelRequested":
@@ -64,10 +64,25 @@ def delete(call: Call) -> Response:
     return Response(None, 204)
 
 
-def hold(call: Call) -> Response:
-    """POST pause and resume: the service does them for OpenAI's own models only."""
-    _fact(call)
-    raise wrong("Pausing is not supported for this model.")
+def pause(call: Call) -> dict[str, Any]:
+    """POST pause: as there, of a running job; unlike there, whatever its model."""
+    fact, where = _fact(call), ref(call.path["job"])
+    try:
+        if call.services.jobs.pause(where) == "PauseRequested":
+            call.services.scheduler.pause(where)
+    except Refusal:
+        raise wrong(f"Only a running job can be paused: it is {WORDS[str(fact.state)]}.") from None
+    return document(_fact(call))
+
+
+def resume(call: Call) -> dict[str, Any]:
+    """POST resume: the job goes on from the checkpoint that pausing has written."""
+    fact = _fact(call)
+    try:
+        call.services.jobs.resume(ref(call.path["job"]))
+    except Refusal:
+        raise wrong(f"Only a paused job can be resumed: it is {WORDS[str(fact.state)]}.") from None
+    return document(_fact(call))
 
 
 def events(call: Call) -> dict[str, Any]:
@@ -155,8 +170,8 @@ HANDLERS: dict[Op[Any], Handler] = {
     ops.JOB_GET: get,
     ops.JOB_CANCEL: cancel,
     ops.JOB_DELETE: delete,
-    ops.JOB_PAUSE: hold,
-    ops.JOB_RESUME: hold,
+    ops.JOB_PAUSE: pause,
+    ops.JOB_RESUME: resume,
     ops.JOB_EVENTS: events,
     ops.JOB_CHECKPOINTS: checkpoints,
 }

@@ -15,6 +15,8 @@ from maas_client.local.state.store import Fact
 _STATUS = {
     "NotStarted": "Job enqueued. Waiting for jobs ahead to complete.",
     "Running": "Job started.",
+    "PauseRequested": "Job pause was requested.",
+    "Paused": "Job paused.",
     "Completed": "Job succeeded.",
     "CancelRequested": "Job cancellation was requested.",
     "Canceled": "Job cancelled.",

@@ -1,0 +1,19 @@
+"""What the local server does and Azure Machine Learning documents no way to ask for.
+
+Azure's ``JobStatus`` has the word ``Paused`` (azure-api.md section 1.5) and no operation that leads to it.
+The client sends these rows to a local server only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from maas_client.wire.azureml import API_VERSION, WS
+from maas_client.wire.op import Op, Plane
+
+_ARM = {"api-version": API_VERSION}
+
+JOB_PAUSE = Op("jobs.pause", "POST", Plane.ARM, WS + "/jobs/{job}/pause", type(None), query=_ARM)
+JOB_RESUME = Op("jobs.resume", "POST", Plane.ARM, WS + "/jobs/{job}/resume", type(None), query=_ARM)
+
+OPERATIONS: tuple[Op[Any], ...] = (JOB_PAUSE, JOB_RESUME)

@@ -1,0 +1,148 @@
+"""A job that rests: over restarts, until it is resumed or cancelled, without a step lost or told twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import maas_client as maas
+from maas_client import Client
+from tests.contract.server.conftest import chats
+from tests.contract.server.test_restart import Process, gone, points, workers
+from tests.contract.server.test_restart import start as start  # the fixture
+from tests.contract.server.test_restart import state as state  # the fixture
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are posix")
+
+
+def until(
+    client: Client, job: str, wanted: Callable[[maas.Job], bool], seconds: float = 200
+) -> maas.Job:
+    end = time.monotonic() + seconds
+    while not wanted(now := client.jobs.get(job)):
+        assert time.monotonic() < end, now
+        assert not now.done or wanted(now), now
+        time.sleep(0.05)
+    return now
+
+
+def is_(*words: str) -> Callable[[maas.Job], bool]:
+    return lambda job: job.status.lower() in words
+
+
+@pytest.fixture(params=["azureml", "foundry"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(chats(60))
+    return path
+
+
+def client_of(server: Process, dialect: str) -> Client:
+    return Client.local(url=server.azure.url, dialect=dialect)
+
+
+def alone(state: Path, server: Process, seconds: float = 30) -> bool:
+    """Tell whether no worker is left beside the server."""
+    end = time.monotonic() + seconds
+    while (left := set(workers(state)) - {server.child.pid}) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not left
+
+
+def test_a_paused_job_rests_over_a_restart_and_then_ends_well(
+    state: Path, start: Callable[..., Process], dialect: str, data: Path
+) -> None:
+    server = start(state)
+    with client_of(server, dialect) as client:
+        model = "Phi-3-mini" if dialect == "azureml" else "Ministral-3B"
+        job = client.jobs.create(model=model, training_data=data)
+        until(client, job.id, is_("running"))
+        asked = client.jobs.pause(job)
+        assert asked.status in ("Running", "pausing", "Paused", "paused")
+        assert not asked.done
+        until(client, job.id, is_("paused"))
+        assert alone(state, server), "its worker gave back the memory"
+    server.kill()
+    server = start(state)
+    with client_of(server, dialect) as client:
+        assert client.jobs.get(job).status.lower() == "paused"
+        with pytest.raises(maas.JobTimeoutError):
+            client.jobs.wait(job, timeout=0.5)
+        resumed = client.jobs.resume(job)
+        assert not is_("paused")(resumed)
+        done = client.jobs.wait(job, timeout=120)
+        assert done.succeeded
+        steps = [e.step for e in client.jobs.events(job) if "train_loss" in e.metrics]
+        assert steps == sorted(set(steps)), "told once each"
+        assert len(steps) == 60
+    server.stop()
+
+
+def test_a_paused_job_is_cancelled(
+    state: Path, start: Callable[..., Process], dialect: str, data: Path
+) -> None:
+    server = start(state)
+    with client_of(server, dialect) as client:
+        model = "Phi-3-mini" if dialect == "azureml" else "Ministral-3B"
+        job = client.jobs.create(model=model, training_data=data)
+        until(client, job.id, is_("running"))
+        client.jobs.pause(job)
+        until(client, job.id, is_("paused"))
+        assert client.jobs.cancel(job).status.lower() in ("canceled", "cancelled")
+        with pytest.raises(maas.MaasError, match="Only a paused job can be resumed"):
+            client.jobs.resume(job)
+        client.jobs.delete(job)
+    server.stop()
+
+
+@pytest.fixture
+def adapters(state: Path) -> Callable[[], Iterator[Path]]:
+    return lambda: (state / "runs").glob("*/out/adapter/adapter_model.safetensors")
+
+
+@pytest.mark.slow
+def test_real_training_goes_on_from_its_pause_to_the_same_bytes(
+    state: Path, start: Callable[..., Process], adapters: Callable[[], Iterator[Path]]
+) -> None:
+    pytest.importorskip("torch")
+    server = start(state, engine="peft", pace_s=0)
+    azure = server.azure
+    train = azure.upload(chats(20), "real.jsonl")
+    recipe = {"num_train_epochs": "10", "learning_rate": "0.001", "seed": "7"}
+    asked: dict[str, Any] = {"details": {"hyperParameters": recipe}}
+    azure.submit("whole", train, **asked)
+    assert azure.wait("whole", seconds=200) == "Completed"
+    (whole,) = adapters()
+    azure.submit("rests", train, **asked)
+    end = time.monotonic() + 200
+    while points(azure, "rests") < 3:
+        assert time.monotonic() < end, azure.status("rests")
+        time.sleep(0.02)
+    assert azure.arm("POST", "/jobs/rests/pause").status_code == 200
+    assert azure.wait("rests", "Paused", seconds=60) == "Paused"
+    reached = points(azure, "rests")
+    assert reached < 200
+    server.kill()
+    assert gone(state)
+    server = start(state, engine="peft", pace_s=0)
+    azure = server.azure
+    assert azure.status("rests") == "Paused"
+    assert azure.arm("POST", "/jobs/rests/resume").status_code == 200
+    assert azure.wait("rests", seconds=200) == "Completed"
+    told = json.dumps(azure.history("GET", "/runs/rests/details").json()["warnings"])
+    assert f"Resumed after step {reached} of 200." in told
+    assert points(azure, "rests") == 200
+    (other,) = [path for path in adapters() if path != whole]
+    assert other.read_bytes() == whole.read_bytes()
+    server.stop()
