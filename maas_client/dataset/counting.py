@@ -60,6 +60,7 @@ _NEARLY_ASCII = 1.05
 """Bytes per character up to which characters are counted for bytes."""
 MESSAGE_TOKENS = 4
 """Around a message in most templates: role, its marks, the end of the turn."""
+_THREE = 3 * MESSAGE_TOKENS
 _BYTES_PER_TOKEN = ((64_000, 3.1), (131_072, 3.55), (1 << 30, 3.7))
 """By size of the vocabulary. Measured on English prose, code, JSON and sums with the vocabularies of
 Phi-3 (32k), Phi-4 (100k) and Phi-4-mini (200k): between 2.6 and 3.8; within 2.1 and 5.5 in German,
@@ -101,14 +102,19 @@ class Estimate:
         self, texts: Sequence[list[str]], size: Callable[[str], int], per: float
     ) -> Sizes:
         """``texts`` of a row: system (or empty), user, assistant, user, assistant, ..."""
+        totals, learned = [], []
+        for said in texts:
+            if len(said) == 3:
+                answered = size(said[2])
+                totals.append(int((size(said[0]) + size(said[1]) + answered) * per) + _THREE)
+                learned.append(int(answered * per) + 1)
+            else:
+                sizes = list(map(size, said))
+                totals.append(int(sum(sizes) * per) + MESSAGE_TOKENS * len(said))
+                learned.append(int(sum(sizes[2::2]) * per) + len(said) // 2)
         return Sizes(
-            [int(sum(map(size, said)) * per) + MESSAGE_TOKENS * len(said) for said in texts],
-            [
-                int(size(said[2]) * per) + 1
-                if len(said) == 3
-                else int(sum(map(size, said[2::2])) * per) + len(said) // 2
-                for said in texts
-            ],
+            totals,
+            learned,
             lambda at: int(sum(map(size, texts[at][:2])) * per) + 2 * MESSAGE_TOKENS,
         )
 

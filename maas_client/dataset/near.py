@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any
 
 from maas_client.dataset.duplicates import Duplicates
@@ -42,7 +42,7 @@ def _cutter(letters: bytes, every: int) -> bytes:
     return bytes(table)
 
 
-_CUTTERS = (_cutter(b"bfgkpvwy", 8), _cutter(b"b", 32))
+_CUTTER, _LONG_CUTTER = _cutter(b"bfgkpvwy", 8), _cutter(b"b", 32)
 LONG = 400
 """Bytes of text from which on the second cutter is used, so that most texts have ten pieces."""
 _AROUND = range(384, 416)
@@ -56,13 +56,9 @@ def _spoken(row: Row) -> list[str]:
     return ["\n".join(asked), "\n".join(text for _, text in strings(last))]
 
 
-def _body(texts: list[str]) -> bytes:
-    return f"{texts[-2][-TAIL:]}\n{texts[-1][-TAIL:]}".encode() if len(texts) > 1 else b""
-
-
-def _cut(text: bytes, level: int) -> list[bytes]:
+def _cut(text: bytes, long: bool) -> list[bytes]:
     """Return a text's pieces, the longest last."""
-    pieces = text.translate(_CUTTERS[level]).split(b"\n")
+    pieces = text.translate(_LONG_CUTTER if long else _CUTTER).split(b"\n")
     pieces.sort(key=len)
     return pieces
 
@@ -97,29 +93,49 @@ class NearDuplicates:
             self._skipped += len(rows)
             return []
         self._compared += len(rows)
-        said = [
-            texts if texts is not None else _spoken(rows[at])
-            for at, texts in enumerate(texts_of(rows))
-        ]
-        bodies = [_body(texts) for texts in said]
-        keys = [list(map(hash, _cut(text, len(text) >= LONG)[-KEYS:])) for text in bodies]
-        met, fresh = self._met(keys), list(keys)
-        found = []
-        for at, text in enumerate(bodies):
-            twin = 0
-            if met and not met.isdisjoint(keys[at]):
-                twin, fresh[at] = self._meet(_cut(text, len(text) >= LONG), numbers[at])
-            if not twin and len(text) in _AROUND:
-                twin = self._twin(self._uncommon(_cut(text, len(text) < LONG)))
-            if twin and not self._exact.same_row(twin, numbers[at]):
-                found.append(_finding(numbers[at], twin))
-        self._lines.update(
-            {key: number for number, some in zip(numbers, fresh, strict=True) for key in some}
-        )
+        talks = [texts or _spoken(rows[at]) for at, texts in enumerate(texts_of(rows))]
+        bodies = [f"{texts[-2][-TAIL:]}\n{texts[-1][-TAIL:]}".encode() for texts in talks]
+        keys = []
+        for text in bodies:
+            pieces = text.translate(_LONG_CUTTER if len(text) >= LONG else _CUTTER).split(b"\n")
+            if len(pieces) > KEYS:
+                pieces.sort(key=len)
+                del pieces[:-KEYS]
+            keys.append(list(map(hash, pieces)))
+        found = self._compare(numbers, bodies, keys)
         self._found += len(found)
         for other in self._training:
             found += other.leaks(numbers, bodies, keys, self._exact)
         return found
+
+    def _compare(
+        self, numbers: Sequence[int], bodies: list[bytes], keys: list[list[int]]
+    ) -> list[Finding]:
+        """Return a finding for each row with a twin among the earlier ones; remember the rows."""
+        owners = chain.from_iterable(map(repeat, numbers, map(len, keys)))
+        fresh = dict(zip(chain.from_iterable(keys), owners, strict=True))
+        met: set[int] = set()
+        if len(fresh) < sum(map(len, keys)) or not self._lines.keys().isdisjoint(fresh):
+            met = self._met(keys)
+            fresh = {}
+        found = []
+        for at in range(len(bodies)) if met else self._around(bodies):
+            text, twin, new = bodies[at], 0, keys[at]
+            if met and not met.isdisjoint(new):
+                twin, new = self._meet(_cut(text, len(text) >= LONG), numbers[at])
+            if not twin and len(text) in _AROUND:
+                twin = self._twin(self._uncommon(_cut(text, len(text) < LONG)))
+            if twin and not self._exact.same_row(twin, numbers[at]):
+                found.append(_finding(numbers[at], twin))
+            if met:
+                fresh.update(zip(new, repeat(numbers[at])))
+        self._lines.update(fresh)
+        return found
+
+    def _around(self, bodies: list[bytes]) -> list[int]:
+        """Return the texts that may be a twin of one that was cut in the other way."""
+        low, high = _AROUND[0], _AROUND[-1]
+        return [at for at, size in enumerate(map(len, bodies)) if low <= size <= high]
 
     def leaks(
         self,

@@ -140,9 +140,9 @@ class Quality:
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
     ) -> list[Finding]:
         """Return what one row shows by itself; open endings are told at the end."""
-        talks = texts_of(rows)
         answers = [
-            texts[-1] if texts is not None else _answer(rows[at]) for at, texts in enumerate(talks)
+            texts[-1] if texts is not None else _answer(rows[at])
+            for at, texts in enumerate(texts_of(rows))
         ]
         found = [
             Finding("QUALITY_REFUSAL", numbers[at], _last(rows[at]))
@@ -151,13 +151,12 @@ class Quality:
         ]
         for at in _suspects(lines, answers):
             found += _look(rows[at], numbers[at], answers[at])
-        for at, answer in enumerate(answers):
-            last = answer[-1:]
-            if last in _PLAIN_ENDS:
-                self._ended += 1
-            elif not last.isdigit():
-                self._end(ending(answer), numbers[at], rows, at, found)
-        self._counts.update(finding.code for finding in found)
+        ended = [answer[-1:] in _PLAIN_ENDS for answer in answers]
+        self._ended += sum(ended)
+        for at, is_ended in enumerate(ended) if False in ended else ():
+            if not is_ended and not answers[at][-1:].isdigit():
+                self._end(ending(answers[at]), numbers[at], rows, at, found)
+        self._counts.update([finding.code for finding in found])
         return found
 
     def _end(
@@ -210,7 +209,8 @@ def _sieve() -> Sieve:
 def _suspects(lines: Sequence[bytes], answers: list[str]) -> list[int]:
     """Return the indices of the rows to look at one by one."""
     some = _sieve()(lines)
-    some.update(at for at, answer in enumerate(answers) if len(answer) < _STAND_IN)
+    if min(map(len, answers), default=_STAND_IN) < _STAND_IN:
+        some.update(at for at, answer in enumerate(answers) if len(answer) < _STAND_IN)
     return sorted(some)
 
 

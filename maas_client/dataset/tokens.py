@@ -77,13 +77,14 @@ class Tokens:
         than what any template does; tools may be written out with more white space.
         """
         self._high += sum(map(len, lines))
-        self._high += sum(len(lines[at]) for at, plain in enumerate(texts) if plain is None)
+        plain = [each for each in texts if each is not None]
+        more = () if len(plain) == len(texts) else [at for at, t in enumerate(texts) if t is None]
+        self._high += sum([len(lines[at]) for at in more])
         least = len(rows)
         if self._high < WORDS_COUNTED_BYTES:
-            said = list(chain.from_iterable(t for t in texts if t is not None))
-            for at, plain in enumerate(texts):
-                if plain is None:
-                    said += texts_in(rows[at])
+            said = list(chain.from_iterable(plain))
+            for at in more:
+                said += texts_in(rows[at])
             joined = "\n".join(said)
             least = max(least, joined.count(" ") - 2 * joined.count("  ") - len(said))
         self._low += least
