@@ -21,7 +21,6 @@ from maas_client.wire import azureml as ops
 from maas_client.wire import blob as blob_ops
 from maas_client.wire import chat as chat_ops
 from maas_client.wire import local as own
-from maas_client.wire import local as own
 from maas_client.wire import rights as right_ops
 
 TABLES = (
@@ -39,7 +38,6 @@ TABLES = (
     ),
     Table("", artifact_ops.OPERATIONS, artifacts.HANDLERS),
     Table("", right_ops.OF_WORKSPACE, rights.HANDLERS),
-    Table("", own.OPERATIONS, jobs.OWN),
     Table("", own.OPERATIONS, jobs.OWN),
     Table("/serverless/{endpoint}", chat_ops.OPERATIONS, chat.HANDLERS),
     Table(f"/{ACCOUNT}/{{container}}", (*blob_ops.OPERATIONS, *blob.FOR_OTHERS), blob.HANDLERS),
