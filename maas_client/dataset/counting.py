@@ -54,7 +54,7 @@ class Counter(Protocol):
         ...
 
 
-_LOOKED_AT = 8
+_LOOKED_AT = 3
 """Rows of a block that say how many bytes its characters have."""
 _NEARLY_ASCII = 1.05
 """Bytes per character up to which characters are counted for bytes."""

@@ -9,7 +9,6 @@ rows a new one costs four look-ups.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
 from typing import Any
@@ -112,30 +111,26 @@ class NearDuplicates:
         self, numbers: Sequence[int], bodies: list[bytes], keys: list[list[int]]
     ) -> list[Finding]:
         """Return a finding for each row with a twin among the earlier ones; remember the rows."""
-        owners = chain.from_iterable(map(repeat, numbers, map(len, keys)))
-        fresh = dict(zip(chain.from_iterable(keys), owners, strict=True))
-        met: set[int] = set()
-        if len(fresh) < sum(map(len, keys)) or not self._lines.keys().isdisjoint(fresh):
-            met = self._met(keys)
-            fresh = {}
+        fresh = _owners(numbers, keys)
+        again: list[int] = []
+        met = self._met(fresh, keys)
+        if met:
+            again = [at for at, some in enumerate(keys) if not met.isdisjoint(some)]
+            for key in chain.from_iterable([keys[at] for at in again]):
+                fresh.pop(key, None)
+        low, high = _AROUND[0], _AROUND[-1]
+        around = [at for at, size in enumerate(map(len, bodies)) if low <= size <= high]
         found = []
-        for at in range(len(bodies)) if met else self._around(bodies):
-            text, twin, new = bodies[at], 0, keys[at]
-            if met and not met.isdisjoint(new):
-                twin, new = self._meet(_cut(text, len(text) >= LONG), numbers[at])
-            if not twin and len(text) in _AROUND:
+        for at in sorted({*again, *around}) if around else again:
+            text, twin = bodies[at], 0
+            if at in again:
+                twin = self._meet(_cut(text, len(text) >= LONG), numbers[at])
+            if not twin and at in around:
                 twin = self._twin(self._uncommon(_cut(text, len(text) < LONG)))
             if twin and not self._exact.same_row(twin, numbers[at]):
                 found.append(_finding(numbers[at], twin))
-            if met:
-                fresh.update(zip(new, repeat(numbers[at])))
         self._lines.update(fresh)
         return found
-
-    def _around(self, bodies: list[bytes]) -> list[int]:
-        """Return the texts that may be a twin of one that was cut in the other way."""
-        low, high = _AROUND[0], _AROUND[-1]
-        return [at for at, size in enumerate(map(len, bodies)) if low <= size <= high]
 
     def leaks(
         self,
@@ -162,17 +157,19 @@ class NearDuplicates:
         figures = {"near_duplicates": self._found, "near_duplicates_not_compared": self._skipped}
         return {name: n for name, n in figures.items() if n}
 
-    def _met(self, keys: list[list[int]]) -> set[int]:
-        """Return the keys that an earlier row or another row of this block has."""
-        every = list(chain.from_iterable(keys))
-        once = set(every)
-        met = self._lines.keys() & once
-        if len(once) < len(every):
-            met |= {key for key, times in Counter(every).items() if times > 1}
+    def _met(self, fresh: dict[int, int], keys: list[list[int]]) -> set[int]:
+        """Return the keys that an earlier row has, or that come twice in this block."""
+        met = set() if self._lines.keys().isdisjoint(fresh) else self._lines.keys() & fresh.keys()
+        if len(fresh) < sum(map(len, keys)):
+            once: set[int] = set()
+            for key in chain.from_iterable(keys):
+                if key in once:
+                    met.add(key)
+                once.add(key)
         return met
 
-    def _meet(self, pieces: list[bytes], number: int) -> tuple[int, list[int]]:
-        """Remember a row of which some piece is known; return its twin's line or 0, and no key.
+    def _meet(self, pieces: list[bytes], number: int) -> int:
+        """Remember a row of which some piece is known; return its twin's line or 0.
 
         Of a row with a twin all pieces are remembered: those of a template soon are common.
         """
@@ -182,7 +179,7 @@ class NearDuplicates:
             known = self._lines.get(hash(piece))
             times = 0 if known is None else (known >> 40) + 1
             self._lines[hash(piece)] = times << 40 | number
-        return twin, []
+        return twin
 
     def _uncommon(self, pieces: list[bytes]) -> list[bytes]:
         """Return the longest pieces that are not part of a template; ``pieces`` ascend in length."""
@@ -204,6 +201,12 @@ class NearDuplicates:
         twin = max(shared, key=lambda line: sum(shared[line]), default=0)
         enough = twin and 2 * len(shared[twin]) >= len(sketch) and sum(shared[twin]) >= MIN_BYTES
         return twin if enough else 0
+
+
+def _owners(numbers: Sequence[int], keys: list[list[int]]) -> dict[int, int]:
+    """Return the rows' line numbers by their keys."""
+    lines = chain.from_iterable(map(repeat, numbers, map(len, keys)))
+    return dict(zip(chain.from_iterable(keys), lines, strict=True))
 
 
 def _finding(number: int, twin: int) -> Finding:

@@ -208,11 +208,17 @@ class Pii:
         return {"pii_rows": dict(sorted(self._rows.items()))} if self._rows else {}
 
 
-_GROUPS = (
-    r"[0-9](?:[0-9]{2}[ .-][0-9]{4}|[0-9]-[0-9]{4}|[0-9]{9}|[0-9]{3}[ -](?:[0-9]{4}[ -][0-9]{2}|[0-9]{6})"
-    r"|[0-9]{3}:[0-9A-Za-z\x80-\x{10ffff}:])"
+_AFTER_A_DIGIT = (
+    r"[0-9]{2}[ .-][0-9]{4}",
+    r"[0-9]-[0-9]{4}",
+    r"[0-9]{9}",
+    r"[0-9]{3}[ -](?:[0-9]{4}[ -][0-9]{2}|[0-9]{6})",
+    r"[0-9]{3}:[0-9A-Za-z\x80-\x{10ffff}:]",
+    r"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]",
+    r"02[bB][0-9]{2}",
 )
-"""Digits as they stand together in phone, card and account numbers and in IPv6 addresses."""
+"""Digits as they stand together in phone, card and account numbers and in addresses; the last is the
+end of an escaped plus sign."""
 
 
 @lru_cache(maxsize=1)
@@ -221,9 +227,7 @@ def _sieve() -> Sieve:
     return Sieve(
         r"[A-Za-z0-9_%+\x80-\x{10ffff}-]@[^\s]",
         r"\+[0-9]{1,3}[ .\-/(]{1,2}[0-9(]|\+[0-9]{8}",
-        r"u002[bB][0-9]{2}",
-        _GROUPS,
-        (r"\.[0-9]", r"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"),
+        numbers=_AFTER_A_DIGIT,
     )
 
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from maas_client.dataset.finding import Finding, Row, strings, texts_of
-from maas_client.dataset.sieve import Sieve
+from maas_client.dataset.sieve import Sieve, compiled
 
 _HANGING = re.compile(
     r"an?|the|and|as|at|because|but|by|for|from|if|into?|is|of|on|or|our|so|than|that|their|then|to|"
@@ -41,17 +41,8 @@ _REFUSAL = re.compile(
     r"fulfil|comply|engage|support (?:that|this))"
     r"|as an? (?:ai\b|artificial intelligence|language model|large language model|llm\b)"
 )
-_REFUSAL_WORDS = (
-    "sorry",
-    "afraid",
-    "as an ",
-    "as a l",
-    "can't",
-    "can’t",
-    "cannot",
-    "unable",
-    "not able",
-)
+_REFUSAL_WORDS = r"(?i:sorry|afraid|as an |as a l|can['’]t|cannot|unable|not able)"
+"""Without one of these there is no refusal (Rust's syntax, see ``sieve``)."""
 _REFUSAL_STARTS = frozenset("ISUAMisuam")
 _GAPS = (
     (
@@ -93,8 +84,8 @@ def refusal(answer: str) -> bool:
     """Tell the phrases with which assistants decline; only the beginning is looked at."""
     if answer[:1] not in _REFUSAL_STARTS:
         return False
-    head = answer[:160].lower()
-    return any(map(head.__contains__, _REFUSAL_WORDS)) and _REFUSAL.search(head) is not None
+    head = answer[:160]
+    return compiled(_REFUSAL_WORDS)(head) and _REFUSAL.search(head.lower()) is not None
 
 
 def placeholder(answer: str) -> bool:
@@ -202,7 +193,8 @@ def _sieve() -> Sieve:
         r"orem ipsum",
         r"TODO",
         "[\N{REPLACEMENT CHARACTER}ïâÃÂÄÅÐÑð]",
-        r"\\u(?:00(?:[cC][2-5]|[dD][01]|[eE]2|[eE][fF]|[fF]0)|[fF][fF][fF][dD])",
+        r"(?i:fffd)",
+        numbers=(r"0(?:[cC][2-5]|[dD][01]|[eE]2|[eE][fF]|[fF]0)",),
     )
 
 

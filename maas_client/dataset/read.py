@@ -29,8 +29,9 @@ __all__ = [
 
 LINE_BYTES = 16 * 1024 * 1024
 """The longest line that is read; a longer one is reported and skipped."""
-BLOCK_BYTES = 96 * 1024
-"""Small enough to stay in a core's cache between hashing, splitting and decoding."""
+BLOCK_BYTES = 192 * 1024
+"""Small enough to stay in a core's cache between hashing, splitting and decoding, large enough for
+what is done once a block."""
 BOM = b"\xef\xbb\xbf"
 
 

@@ -22,7 +22,7 @@ __all__ = ["Ceiling", "Counter", "Estimate", "Exact", "Tokens", "bounds", "token
 PERCENTILES = (50, 90, 95, 99)
 BARS = 24
 """In a histogram, at most."""
-WORDS_COUNTED_BYTES = 1 << 21
+WORDS_COUNTED_BYTES = 1 << 19
 """Of the beginning of a file: up to here the lower bound counts words, beyond it rows."""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +165,18 @@ def test_real_data_does_not_drown() -> None:
     scanner = Quality()
     found = [*scanner.feed(range(1, len(rows) + 1), lines, rows), *scanner.finish()]
     assert len(found) <= 0.001 * len(rows), found[:5]
+
+
+def test_what_one_scanner_looks_for_does_not_hide_what_another_does(write: Any) -> None:
+    """Both look behind digits, in one pass over a block that the first of them begins."""
+    code = (
+        "import json, sys\n"
+        "from maas_client.dataset import validate\n"
+        "print(json.dumps(validate(sys.argv[1]).files[0].counts))\n"
+    )
+    path = write([{"messages": [{"role": "user", "content": "Hi?"},
+                                {"role": "assistant", "content": "Caf\u00c3\u00a9, \u00e2\u20ac\u2122 is it."}]}])  # fmt: skip
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert json.loads(said.stdout)["QUALITY_MOJIBAKE"] == 1
