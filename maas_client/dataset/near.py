@@ -94,13 +94,7 @@ class NearDuplicates:
         self._compared += len(rows)
         talks = [texts or _spoken(rows[at]) for at, texts in enumerate(texts_of(rows))]
         bodies = [f"{texts[-2][-TAIL:]}\n{texts[-1][-TAIL:]}".encode() for texts in talks]
-        keys = []
-        for text in bodies:
-            pieces = text.translate(_LONG_CUTTER if len(text) >= LONG else _CUTTER).split(b"\n")
-            if len(pieces) > KEYS:
-                pieces.sort(key=len)
-                del pieces[:-KEYS]
-            keys.append(list(map(hash, pieces)))
+        keys = [list(map(hash, _cut(text, len(text) >= LONG)[-KEYS:])) for text in bodies]
         found = self._compare(numbers, bodies, keys)
         self._found += len(found)
         for other in self._training:

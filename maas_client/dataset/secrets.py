@@ -249,7 +249,6 @@ _RARE = {
 }
 """By the rare text that each begins with."""
 _ROUGH = (
-    r"(?:ecret|ECRET)[^\n]{1,40}[A-Za-z0-9/+]{40}",
     r"[A-Za-z0-9+/]{86}==",
     r"sig=[A-Za-z0-9%+/]{40}",
     r"Q~[A-Za-z0-9_.~-]{31}",
@@ -262,18 +261,32 @@ _ROUGH = (
     r"dapi[0-9a-f]{32}",
     r"eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{4}",
     r"://[^\s/]{0,80}:[^\s/]{3,130}@",
-    r"(?:assword|[sp]wd|Pwd) ?=",
-    r"P(?:ASSWORD|WD) ?=",
 )
 """In Rust's syntax, over raw lines: backslashes of JSON stand between the lines of a text."""
 
 
+_SAID_BEFORE = {
+    "ecret": r"ecret[^\n]{1,40}[A-Za-z0-9/+]{40}",
+    "ECRET": r"ECRET[^\n]{1,40}[A-Za-z0-9/+]{40}",
+    "assword": r"assword ?=",
+    "PASSWORD": r"PASSWORD ?=",
+    "pwd": r"pwd ?=",
+    "swd": r"swd ?=",
+    "Pwd": r"Pwd ?=",
+    "PWD": r"PWD ?=",
+}
+"""By the word that says what stands behind it."""
+
+
 @lru_cache(maxsize=1)
-def _sieves() -> tuple[Sieve, Sieve]:
-    return Sieve(*_RARE.values(), heads=tuple(_RARE)), Sieve(*_ROUGH)
+def _sieves() -> tuple[Sieve, ...]:
+    return (
+        Sieve(*_RARE.values(), heads=tuple(_RARE)),
+        Sieve(*_ROUGH),
+        Sieve(*_SAID_BEFORE.values(), heads=tuple(_SAID_BEFORE)),
+    )
 
 
 def _suspects(lines: Sequence[bytes]) -> list[int]:
     """Return the indices of the lines that may hold a secret."""
-    rare, rough = _sieves()
-    return sorted(rare(lines) | rough(lines))
+    return sorted(set().union(*(sieve(lines) for sieve in _sieves())))

@@ -174,8 +174,9 @@ def test_what_one_scanner_looks_for_does_not_hide_what_another_does(write: Any) 
         "from maas_client.dataset import validate\n"
         "print(json.dumps(validate(sys.argv[1]).files[0].counts))\n"
     )
-    path = write([{"messages": [{"role": "user", "content": "Hi?"},
-                                {"role": "assistant", "content": "Caf\u00c3\u00a9, \u00e2\u20ac\u2122 is it."}]}])  # fmt: skip
+    broken = "Caf\u00c3\u00a9, \u00e2\u20ac\u2122 is it."
+    messages = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": broken}]
+    path = write([{"messages": messages}])
     said = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
     )
