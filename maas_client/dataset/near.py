@@ -120,7 +120,7 @@ class NearDuplicates:
             if at in again:
                 twin = self._meet(_cut(text, len(text) >= LONG), numbers[at])
             if not twin and at in around:
-                twin = self._twin(self._uncommon(_cut(text, len(text) < LONG)))
+                twin = self._cut_otherwise(_cut(text, len(text) < LONG))
             if twin and not self._exact.same_row(twin, numbers[at]):
                 found.append(_finding(numbers[at], twin))
         self._lines.update(fresh)
@@ -174,6 +174,12 @@ class NearDuplicates:
             times = 0 if known is None else (known >> 40) + 1
             self._lines[hash(piece)] = times << 40 | number
         return twin
+
+    def _cut_otherwise(self, pieces: list[bytes]) -> int:
+        """Return the twin's line of a row of which another cutter makes these pieces, or 0."""
+        if self._lines.keys().isdisjoint(map(hash, pieces[-8 * KEYS :])):
+            return 0
+        return self._twin(self._uncommon(pieces))
 
     def _uncommon(self, pieces: list[bytes]) -> list[bytes]:
         """Return the longest pieces that are not part of a template; ``pieces`` ascend in length."""

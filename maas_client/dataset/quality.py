@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from maas_client.dataset.finding import Finding, Row, strings, texts_of
-from maas_client.dataset.sieve import Sieve, compiled
+from maas_client.dataset.sieve import Sieve, compiled, joined
 
 _HANGING = re.compile(
     r"an?|the|and|as|at|because|but|by|for|from|if|into?|is|of|on|or|our|so|than|that|their|then|to|"
@@ -184,23 +184,30 @@ def _last(row: Row) -> str:
 
 
 @lru_cache(maxsize=1)
-def _sieve() -> Sieve:
-    """Find lines that may hold a gap or mojibake; the latter as characters or as JSON escapes."""
-    return Sieve(
+def _sieves() -> tuple[Sieve, Sieve]:
+    """Return what finds lines that may hold a gap or mojibake, and more for lines beyond ASCII.
+
+    In the first mojibake is written as JSON escapes: all in lower case, or all in upper case.
+    """
+    ascii_alone = Sieve(
         r"\[\s*(?i:insert|enter|your|todo|placeh|name |date |add|fill|compan|custom|link|url)",
         r"<\s*(?i:insert|your|placeh|todo|enter|fill)",
         r"\{\{",
         r"orem ipsum",
         r"TODO",
-        "[\N{REPLACEMENT CHARACTER}ïâÃÂÄÅÐÑð]",
-        r"(?i:fffd)",
+        r"fffd",
+        r"FFFD",
         numbers=(r"0(?:[cC][2-5]|[dD][01]|[eE]2|[eE][fF]|[fF]0)",),
     )
+    return ascii_alone, Sieve("[\N{REPLACEMENT CHARACTER}ïâÃÂÄÅÐÑð]")
 
 
 def _suspects(lines: Sequence[bytes], answers: list[str]) -> list[int]:
     """Return the indices of the rows to look at one by one."""
-    some = _sieve()(lines)
+    ascii_alone, beyond = _sieves()
+    some = ascii_alone(lines)
+    if not joined(lines).isascii():
+        some |= beyond(lines)
     if min(map(len, answers), default=_STAND_IN) < _STAND_IN:
         some.update(at for at, answer in enumerate(answers) if len(answer) < _STAND_IN)
     return sorted(some)
