@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from maas_client.dataset.tally import first_of_each
 from maas_client.types.report import FileReport, Problem, ValidationReport
 
 if TYPE_CHECKING:
@@ -27,18 +28,19 @@ _PER_CODE = 5
 def plain(report: ValidationReport, *, quiet: bool = False) -> Iterator[str]:
     """Yield a line per problem, ``PATH:LINE:COLUMN: SEVERITY CODE MESSAGE``, and a line per file."""
     for file in report.files:
-        for problem in file.problems:
+        problems = first_of_each(file.problems)
+        for problem in problems:
             place = f":{problem.line}:{problem.column}" if problem.line else ""
             said = f"{problem.severity} {problem.code} {problem.message}. {problem.hint}"
             yield f"{file.path}{place}: {said}"
-        yield from (f"{file.path}: {text}" for text in _unlisted(file))
+        yield from (f"{file.path}: {text}" for text in _unlisted(file, problems))
         if not (quiet and file.ok and not file.problems):
             yield f"{file.path}: {_verdict(file)}"
 
 
-def _unlisted(file: FileReport) -> Iterator[str]:
-    """Yield a sentence for each code of which the report lists fewer problems than there are."""
-    listed = Counter(problem.code for problem in file.problems)
+def _unlisted(file: FileReport, problems: Sequence[Problem]) -> Iterator[str]:
+    """Yield a sentence for each code of which fewer problems are listed than there are."""
+    listed = Counter(problem.code for problem in problems)
     for code, number in file.counts.items():
         if number > listed[code]:
             yield f"... and {number - listed[code]:,} more of {code}"
@@ -47,7 +49,7 @@ def _unlisted(file: FileReport) -> Iterator[str]:
 def for_github(report: ValidationReport) -> Iterator[str]:
     """Yield workflow commands by which GitHub shows each problem at its line."""
     for file in report.files:
-        for problem in file.problems:
+        for problem in first_of_each(file.problems):
             place = f",line={problem.line},col={problem.column}" if problem.line else ""
             head = f"::{problem.severity} file={_property(file.path)}{place},title={problem.code}"
             yield f"{head}::{_data(f'{problem.message}. {problem.hint}')}"
@@ -96,12 +98,11 @@ def draw(report: ValidationReport, *, quiet: bool = False) -> None:
     for file in report.files:
         if quiet and file.ok and not file.problems:
             continue
-        drawn: Counter[str] = Counter()
-        for problem in file.problems:
-            drawn[problem.code] += 1
-            if drawn[problem.code] <= _PER_CODE:
-                excerpt = _excerpt(file.path, problem)
-                console.print(_drawn(problem, excerpt, hint=drawn[problem.code] == 1))
+        drawn: set[str] = set()
+        for problem in first_of_each(file.problems, _PER_CODE):
+            excerpt = _excerpt(file.path, problem)
+            console.print(_drawn(problem, excerpt, hint=problem.code not in drawn))
+            drawn.add(problem.code)
         console.print(_summary(file))
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from maas_client.types.report import FileReport, Problem, ValidationReport
+from maas_client.dataset.tally import first_of_each
+from maas_client.types.report import FileReport, ValidationReport
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c2024; --soft: #60646c; --page: #ffffff;
@@ -67,7 +68,7 @@ def _file(file: FileReport) -> str:
         _service(file.stats.get("service") or {}),
         _tokens(file.stats.get("tokens") or {}),
         _content(file.stats),
-        _problems(file.problems, file.stats.get("not_shown") or {}),
+        _problems(file),
         f'<p class="soft">sha256 <code>{escape(file.sha256)}</code></p>',
     )
     return "<section>" + "\n".join(part for part in parts if part) + "</section>"
@@ -266,9 +267,10 @@ def _content(stats: Mapping[str, Any]) -> str:
     return (f"<h3>What is in the rows</h3>{table}" if table else "") + notes
 
 
-def _problems(problems: Sequence[Problem], not_shown: Mapping[str, int]) -> str:
-    if not problems:
+def _problems(file: FileReport) -> str:
+    if not file.problems:
         return ""
+    few = first_of_each(file.problems)
     rows = [
         (
             f"{problem.line:,}" if problem.line else "",
@@ -278,9 +280,9 @@ def _problems(problems: Sequence[Problem], not_shown: Mapping[str, int]) -> str:
             + (f" <code>{escape(problem.pointer)}</code>" if problem.pointer else "")
             + f'<br><span class="soft">{escape(problem.hint)}</span>',
         )
-        for problem in problems
+        for problem in few
     ]
-    more = sum(not_shown.values())
+    more = sum(file.counts.values()) - len(few)
     rest = f'<p class="soft">and {more:,} more of the same codes</p>' if more else ""
     return (
         "<h3>Where</h3>" + _table(("#line", "#column", "code", "what, and what to do"), rows) + rest

@@ -64,7 +64,8 @@ def run(
     files += [(validation, True)] if validation is not None else []
     for path, held_out in files:
         service = Service(book, held_out=held_out, split=validation is None)
-        check = FileCheck(os.fsdecode(path), Tally(book, ignore, warn), service)
+        tally = Tally(book, ignore, warn, share=1 / len(files))
+        check = FileCheck(os.fsdecode(path), tally, service)
         check.content.scanners = scanners(
             book,
             everything=options.content,
@@ -117,6 +118,7 @@ class FileCheck:
             self._about_file("FILE_NOT_FOUND")
         except OSError as problem:
             self._about_file("FILE_UNREADABLE", problem.strerror or type(problem).__name__)
+        problems = self.tally.problems()
         return FileReport(
             path=self.shown_path,
             bytes=self.size,
@@ -125,8 +127,10 @@ class FileCheck:
             examples=self.examples,
             ok=self.tally.errors == 0,
             counts=dict(sorted(self.tally.counts.items())),
-            problems=self.tally.problems(),
-            stats=self.stats | self.tally.stats() | ({"notes": self.notes} if self.notes else {}),
+            problems=problems,
+            stats=self.stats
+            | self.tally.stats(problems)
+            | ({"notes": self.notes} if self.notes else {}),
         )
 
     def _check(self, progress: Progress | None) -> None:

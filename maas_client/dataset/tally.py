@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from maas_client.dataset.codes import Severity
@@ -11,9 +11,13 @@ from maas_client.dataset.rulebook import Rulebook
 from maas_client.types.report import Problem
 
 PER_CODE = 25
-"""Problems kept of one code."""
-IN_ALL = 500
-"""Problems kept of a file: some 300 KB as JSON."""
+"""Problems of one code that are listed before any code has more."""
+IN_ALL = 2000
+"""Problems listed of all files of a check."""
+REPORT_BYTES = 850_000
+"""What those may take, as JSON with indents: a report is less than a megabyte."""
+_AROUND_BYTES = 330
+"""Of a problem as JSON: its fields' names, numbers and indents."""
 ONCE = frozenset(("CHAT_SYSTEM_MERGED", "SERVICE_SPLIT"))
 """Said once per file: it holds for row after row in the same way."""
 
@@ -26,8 +30,13 @@ class Tally:
         book: Rulebook,
         ignore: Collection[str] = (),
         warn: Collection[str] = (),
+        *,
+        share: float = 1,
     ) -> None:
+        """``share``: of the room that a report has, as it may be about several files."""
         self.book = book
+        self.in_all = max(PER_CODE, int(IN_ALL * share))
+        self.bytes = int(REPORT_BYTES * share)
         self.ignore = frozenset(ignore)
         self.warn = frozenset(warn)
         self.counts: Counter[str] = Counter()
@@ -35,7 +44,10 @@ class Tally:
         self.lowered: Counter[str] = Counter()
         self.errors = 0
         self._kept: Counter[str] = Counter()
-        self._problems: list[Problem] = []
+        self._more = 0
+        """Problems kept beyond ``PER_CODE`` of their code."""
+        self._problems: list[tuple[int, Problem]] = []
+        """Each with its rank among those of its code."""
         self._severities: dict[str, Severity | None] = {}
 
     def severity(self, name: str) -> Severity | None:
@@ -62,10 +74,11 @@ class Tally:
         return severity
 
     def room(self, name: str) -> int:
-        """Return how many more problems of this code are kept; one of each always is."""
+        """Return how many more problems of this code are kept."""
         kept = self._kept[name]
-        cap = 1 if name in ONCE else PER_CODE
-        return min(cap - kept, max(IN_ALL - len(self._problems), kept == 0))
+        if name in ONCE:
+            return 1 - kept
+        return max(PER_CODE - kept, self.in_all - self._more, 0)
 
     def wanted(self, name: str) -> bool:
         """Return whether another problem of this code is kept."""
@@ -77,19 +90,54 @@ class Tally:
 
     def keep(self, problem: Problem) -> None:
         """Keep a problem that was counted and is wanted."""
+        rank = self._kept[problem.code]
         self._kept[problem.code] += 1
-        self._problems.append(problem)
+        self._more += rank >= PER_CODE
+        self._problems.append((min(rank, PER_CODE), problem))
 
     def problems(self) -> tuple[Problem, ...]:
-        """Return what was kept, in the order of the file."""
-        return tuple(sorted(self._problems, key=lambda p: (p.line, p.offset, p.code)))
+        """Return what there is room for, in the order of the file.
 
-    def stats(self) -> dict[str, Any]:
-        """Return what was counted and is not among the problems, by code."""
-        more = {name: n - self._kept[name] for name, n in sorted(self.counts.items())}
+        The first of every code (always), the second of every code, and so on up to ``PER_CODE``;
+        then what stands first in the file.
+        """
+        chosen: list[Problem] = []
+        left = self.bytes
+        for rank, problem in sorted(self._problems, key=lambda kept: (kept[0], *_place(kept[1]))):
+            left -= _size(problem)
+            if rank and (left < 0 or len(chosen) >= self.in_all):
+                break
+            chosen.append(problem)
+        return tuple(sorted(chosen, key=_place))
+
+    def stats(self, listed: Iterable[Problem]) -> dict[str, Any]:
+        """Return what was counted and is not among the problems listed, by code."""
+        shown = Counter(problem.code for problem in listed)
+        more = {name: n - shown[name] for name, n in sorted(self.counts.items())}
         figures = {
             "suppressed": dict(sorted(self.suppressed.items())),
             "lowered_to_warning": dict(sorted(self.lowered.items())),
             "not_shown": {name: n for name, n in more.items() if n},
         }
         return {name: counted for name, counted in figures.items() if counted}
+
+
+def first_of_each(problems: Iterable[Problem], most: int = PER_CODE) -> list[Problem]:
+    """Return the first problems of each code: what a list for people shows."""
+    met: Counter[str] = Counter()
+    first = []
+    for problem in problems:
+        met[problem.code] += 1
+        if met[problem.code] <= most:
+            first.append(problem)
+    return first
+
+
+def _place(problem: Problem) -> tuple[int, int, str]:
+    return problem.line, problem.offset, problem.code
+
+
+def _size(problem: Problem) -> int:
+    """Return about how many bytes a problem takes as JSON."""
+    said = problem.message + problem.hint + problem.pointer
+    return len(said.encode("utf-8", "replace")) + said.count('"') + said.count("\\") + _AROUND_BYTES

@@ -76,9 +76,12 @@ class ValidationReport(_Part):
         path, first = min(wrong, key=lambda found: found[1].line == 0, default=(bad[0].path, None))
         place = path + (f", line {first.line}" if first and first.line else "")
         said = f"{first.message} [{first.code}]" if first else "the file is not valid"
-        more = sum(len(f.problems) for f in bad) - 1
+        kinds = [{p.code for p in f.problems if p.severity == "error"} for f in bad]
+        more = (
+            sum(f.counts.get(c, 0) for f, codes in zip(bad, kinds, strict=True) for c in codes) - 1
+        )
         raise DatasetError(
-            f"{place}: {said}" + (f" (and {more} more)" if more > 0 else ""),
+            f"{place}: {said}" + (f" (and {more:,} more)" if more > 0 else ""),
             report=self,
             hint=first.hint if first else None,
         )

@@ -6,14 +6,16 @@ import hashlib
 import json
 import os
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from maas_client.cli import main
 from maas_client.dataset import validate
 from maas_client.dataset._schemas import REPORT, schema
 from maas_client.dataset.repeats import repeated
-from maas_client.dataset.tally import IN_ALL, PER_CODE
+from maas_client.dataset.tally import IN_ALL, ONCE, PER_CODE
 from maas_client.errors import ConfigError, DatasetError
 from tests.unit.dataset.corpus import ANSWER, GOOD, LINE_FAULTS, TWELVE, USER, file, good, row, said
 
@@ -107,17 +109,42 @@ def test_raise_if_invalid_carries_the_report(path: Path) -> None:
 
 
 def test_counts_are_complete_and_problems_capped(path: Path) -> None:
-    bad = [fault.line for fault in LINE_FAULTS if len(fault.line) < 2000]
+    bad = [fault.line for fault in LINE_FAULTS if len(fault.line) < 2000][-50:]
     path.write_bytes(file(*bad * 40))
     start = time.process_time()
     report = validate(path).files[0]
     assert time.process_time() - start < 10
-    assert len(report.problems) <= IN_ALL + len(report.counts)
-    assert report.counts["CHAT_SHAPE_DPO"] == 80
-    shown = sum(p.code == "CHAT_SHAPE_DPO" for p in report.problems)
-    assert shown <= PER_CODE
-    assert report.stats["not_shown"]["CHAT_SHAPE_DPO"] == 80 - shown
-    assert len(report.model_dump_json()) < 1 << 20
+    assert max(report.counts.values()) > PER_CODE
+    listed = Counter(problem.code for problem in report.problems)
+    for code, count in report.counts.items():
+        assert listed[code] >= (1 if code in ONCE else min(count, PER_CODE))
+        assert report.stats["not_shown"].get(code, 0) == count - listed[code]
+    assert len(report.problems) <= IN_ALL
+    assert list(report.problems) == sorted(report.problems, key=lambda p: (p.line, p.offset))
+
+
+def test_all_problems_are_listed_as_far_as_the_report_stays_under_a_megabyte(path: Path) -> None:
+    path.write_bytes(file(*[b'{"messages": ['] * 1000, *TWELVE))
+    report = validate(path).files[0]
+    assert sum(problem.code == "JSON_CUT_SHORT" for problem in report.problems) == 1000
+    assert "not_shown" not in report.stats
+    deep = row({"role": "user", "content": "x", "k" * 90: '"' * 30}, said("bot", "\\" * 50))
+    path.write_bytes(file(*[deep] * 30_000))
+    several = validate(path, path, path)
+    assert len(json.dumps(several.model_dump(), indent=2)) < 1_000_000
+    assert sum(len(each.problems) for each in several.files) > 1000
+    assert several.files[2].counts["CHAT_KEY_UNKNOWN"] == 30_000
+
+
+def test_people_get_short_lists(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path.write_bytes(file(*[b'{"messages": ['] * 1000, *TWELVE))
+    assert main(["validate", str(path), "--html", str(path.with_suffix(".html"))]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("JSON_CUT_SHORT" in line for line in lines) == PER_CODE + 1
+    assert any("and 975 more of JSON_CUT_SHORT" in line for line in lines)
+    page = path.with_suffix(".html").read_text()
+    assert page.count(">JSON_CUT_SHORT<") == PER_CODE + 1
+    assert "and 975 more" in page
 
 
 def test_the_service_counts_as_it_counts(path: Path) -> None:
