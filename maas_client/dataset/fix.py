@@ -21,7 +21,7 @@ from maas_client.dataset.atomic import different, replacing
 from maas_client.dataset.check import Checker
 from maas_client.dataset.read import LINE_BYTES, Line
 from maas_client.dataset.sniff import HEAD_BYTES, sniff
-from maas_client.dataset.source import Encoding, encoding_of, lines
+from maas_client.dataset.source import SINGLE, Encoding, encoding_of, lines
 from maas_client.errors import ConfigError
 
 KEPT = 1000
@@ -177,7 +177,10 @@ def _dump(value: Any) -> bytes:
 def _lines(path: str | PathLike[str], done: Fixed) -> Iterator[tuple[int, bytes]]:
     """Yield a file's rows as UTF-8 lines with their numbers, and note what that took."""
     encoding = encoding_of(path)
-    if encoding.what == "byte order mark":
+    by_line = encoding.codec == SINGLE
+    if by_line:
+        pass  # each line says by itself whether it is
+    elif encoding.what == "byte order mark":
         done.note(1, "byte order mark taken out")
     elif encoding.what:
         done.note(1, f"{encoding.what} written as UTF-8")
@@ -187,6 +190,8 @@ def _lines(path: str | PathLike[str], done: Fixed) -> Iterator[tuple[int, bytes]
         kind = sniff(plain, whole=len(head) < HEAD_BYTES)
     name = kind[0] if kind else ""
     if name in ("FILE_JSON_ARRAY", "FILE_PRETTY_PRINTED"):
+        if by_line:
+            done.note(0, repair.WESTERN)
         yield from _elements(path, encoding, done)
         return
     if name in ("FILE_CSV", "FILE_EMPTY"):
@@ -200,7 +205,7 @@ def _lines(path: str | PathLike[str], done: Fixed) -> Iterator[tuple[int, bytes]
         done.note(1, "CRLF line ends")
     if not _ends_well(path, encoding):
         done.note(0, "line feed at the end of the file")
-    yield from enumerate(lines(path, encoding), 1)
+    yield from enumerate(lines(path, Encoding("utf-8") if by_line else encoding), 1)
 
 
 def _ends_well(path: str | PathLike[str], encoding: Encoding) -> bool:

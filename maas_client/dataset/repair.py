@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from maas_client.dataset.scan import scan
+from maas_client.dataset.source import western
 
 Row = dict[str, Any]
+WESTERN = "Windows-1252 written as UTF-8"
 _PADDING = "\x00\x0b\x0c \t\r\n\x85\xa0\u2028\u2029\ufeff"
 _COMMA = re.compile(r",(\s*[}\]])")
 _DECODER = json.JSONDecoder(strict=False)
@@ -25,15 +27,20 @@ def values(line: bytes) -> tuple[list[Any], list[str]]:
 
     Raises ``Unrepairable``. Two equal keys are one if their values are equal, and else beyond repair.
     """
+    done = []
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
-        raise Unrepairable("bytes that are not UTF-8") from None
+        western_text = western(line)
+        if western_text is None:
+            raise Unrepairable("bytes that are not UTF-8") from None
+        text, line = western_text, western_text.encode()
+        done.append(WESTERN)
     document = scan(line)
     if not document.faults:
-        return [document.value], []
+        return [document.value], done
     stripped = text.strip(_PADDING)
-    done = ["stray characters around the object"] if stripped != text.strip() else []
+    done += ["stray characters around the object"] if stripped != text.strip() else []
     try:
         found = _several(stripped)
     except ValueError:

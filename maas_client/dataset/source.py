@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
@@ -83,6 +84,27 @@ def _only_single(line: bytes) -> bool:
     marked = line.decode("utf-8", "backslashreplace").count("\\x") - line.count(b"\\x")
     wide = sum(char > "\x7f" for char in line.decode("utf-8", "ignore"))
     return marked > wide
+
+
+_WESTERN = frozenset(
+    "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿŒœŠšŽžŸ"
+    "€‚„…‘’“”•–—™‹›«»¡¿§©®°±²³´·¹ºª£½¼¾µ\xa0"
+)
+_FOREIGN_WORD = re.compile(r"[^\W\x00-\x7f]{3}|[^\x00-\x7f]{4}")
+
+
+def western(line: bytes) -> str | None:
+    """Return the text of one line in Windows-1252 if it can be nothing else, else None.
+
+    In a language of western Europe, characters beyond ASCII stand alone or in pairs; in another
+    code page whole words are made of them, and which one it is cannot be told from a line.
+    """
+    if not _only_single(line):
+        return None
+    text = line.decode(SINGLE)
+    if _FOREIGN_WORD.search(text) or any(c not in _WESTERN for c in text if c > "\x7f"):
+        return None
+    return text
 
 
 def lines(path: str | PathLike[str], encoding: Encoding) -> Iterator[bytes]:

@@ -10,10 +10,12 @@ CODES = (
         "JSON_UTF8",
         ERROR,
         "the line is not UTF-8",
-        "Save the file as UTF-8 (it looks like Latin-1 or Windows-1252), or: "
+        "Save the file as UTF-8; if this line is Windows-1252 or Latin-1, this mends it: "
         "maas-client validate FILE --fix OUT.jsonl",
         "These bytes are no character in UTF-8: often Latin-1 or Windows-1252, a character cut in two, "
-        f"or an encoded surrogate. {_SKIPPED}",
+        f"or an encoded surrogate. {_SKIPPED} "
+        "`--fix` mends a line that can only be Windows-1252 (Latin-1 is part of it) in a language of "
+        "western Europe; one that may be in another code page, or is damaged, it leaves as it is.",
         '{"messages": [{"role": "user", "content": "caf\\xE9"}, ...]}',
         '{"messages": [{"role": "user", "content": "café"}, ...]}',
     ),

@@ -136,6 +136,40 @@ def test_text_survives_unchanged(mend: Any) -> None:
     assert done.ok
 
 
+def test_one_line_in_windows_1252_is_mended_in_a_file_of_utf_8(mend: Any) -> None:
+    good = f"{line(row('Où est le café ?', 'Là-bas.'))}\n".encode()
+    bad = f"{line(row('Größe, €5?', '“Süß” – ja.'))}\n".encode("windows-1252")
+    done, out = mend(good * 2 + bad + good)
+    assert done.ok
+    assert done.places == [(3, "Windows-1252 written as UTF-8")]
+    assert out.read_bytes().splitlines(keepends=True)[0] == good
+    assert json.loads(out.read_bytes().splitlines()[2]) == row("Größe, €5?", "“Süß” – ja.")
+
+
+def test_the_line_is_named_where_all_others_are_ascii(mend: Any) -> None:
+    plain = f"{line(row('Where?', 'There.'))}\n".encode()
+    done, _ = mend(plain * 6 + f"{line()}\n".encode("latin-1") + plain)
+    assert done.places == [(7, "Windows-1252 written as UTF-8")]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        line(row("Где это?", "Там.")).encode("windows-1251"),
+        line(row("どこ", "ここ")).encode("shift-jis"),
+        line(row("Πού;", "Εκεί.")).encode("iso-8859-7"),
+        line().encode("latin-1").replace(b"Wo", "Wö".encode() * 3),
+        line().encode()[:-1].replace("é".encode(), b"\xc3"),
+        line().replace("é", "\x81").encode("latin-1"),
+    ],
+)
+def test_a_line_in_some_other_encoding_is_left_and_named(bad: bytes, mend: Any) -> None:
+    good = f"{line()}\n".encode()
+    done, out = mend(good + bad + b"\n" + good)
+    assert [(each.line, each.codes) for each in done.left] == [(2, ("JSON_UTF8",))]
+    assert bad in out.read_bytes()
+
+
 BROKEN = b'{"messages": [{"role": "user"\n'
 _START = b'{"messages": [{"role": "user", "content": "a"'
 _ANSWER = b'{"role": "assistant", "content": "c"'
