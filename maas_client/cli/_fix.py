@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from maas_client.cli._output import note
+from maas_client.cli._output import note, telling_replaced
 from maas_client.errors import ConfigError
 
 SHOWN = 10
@@ -26,22 +26,25 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Mend the one file named; from then on ``args.files`` names the mended one."""
-    from maas_client.dataset.fix import fix
+    from maas_client.dataset.atomic import regular
+    from maas_client.dataset.fix import beside_of, fix
 
     if len(args.files) != 1:
         raise ConfigError("--fix mends one file at a time", hint="Name one file.")
     [source] = args.files
+    regular(source)
     drop, out = args.drop, args.fix
     if out == "drop":
         drop, out = True, str(Path(source).with_suffix(".fixed.jsonl"))
-    done = fix(
-        source,
-        out,
-        drop=drop,
-        in_place=args.in_place,
-        target=args.target or args.backend,
-        model=args.model,
-    )
+    with telling_replaced(out, *([beside_of(out)] if drop else [])):
+        done = fix(
+            source,
+            out,
+            drop=drop,
+            in_place=args.in_place,
+            target=args.target or args.backend,
+            model=args.model,
+        )
     args.files = [out]
     for what, count in done.repairs.most_common():
         lines = [str(line) for line, repair in done.places if repair == what and line][:SHOWN]
@@ -52,6 +55,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         note(f"{'left out' if drop else 'left'}: line {left.line} ({', '.join(left.codes)})")
     if done.bad > SHOWN:
         note(f"... and {done.bad - SHOWN:,} more")
+    if any("JSON_UTF8" in left.codes for left in done.left):
+        note(
+            "what is neither UTF-8 nor surely Windows-1252 stays as it is: only its author knows what it says"
+        )
     if not done.repairs and not done.bad:
         note("nothing to mend")
     note(f"wrote {out}: {done.rows:,} lines" + (f", and {done.beside}" if done.beside else ""))

@@ -20,7 +20,10 @@ def run(args: argparse.Namespace) -> int:
     """Print the first rows of each file; return 0, or 3 if there is none to print."""
     from maas_client.catalog import find
     from maas_client.chat import template_for
+    from maas_client.dataset.atomic import regular
 
+    for file in args.files:
+        regular(file)
     facts = find(args.model) if args.model else None
     template = template_for(facts.template if facts else args.model or _DEFAULT)
     note(f"template {template.name} ({template.revision})")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,6 +19,16 @@ Row = Mapping[str, Any]
 def note(text: str) -> None:
     """Say something to the person, on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def telling_replaced(*paths: str | PathLike[str]) -> Iterator[None]:
+    """Say, when the block has ended well, which of the files it wrote had been there before."""
+    before = [os.fspath(path) for path in paths if os.path.isfile(path)]
+    yield
+    for path in before:
+        if os.path.isfile(path):
+            note(f"{path} was there already and has been replaced")
 
 
 def installable(text: str) -> str:

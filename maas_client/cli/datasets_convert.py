@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from maas_client.cli._output import note, print_json
+from maas_client.cli._output import note, print_json, telling_replaced
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -32,22 +32,28 @@ def run(args: argparse.Namespace) -> int:
     """Convert; return 0."""
     from maas_client.dataset.convert import convert
 
-    done = convert(
-        args.file,
-        args.out,
-        form=args.form,
-        columns=args.column,
-        system=args.system,
-        skip=args.skip,
-    )
+    with telling_replaced(args.out):
+        done = convert(
+            args.file,
+            args.out,
+            form=args.form,
+            columns=args.column,
+            system=args.system,
+            skip=args.skip,
+        )
     if args.json:
         print_json(done.as_dict())
         return 0
     forms = ", ".join(f"{count:,} {name}" for name, count in done.forms.most_common())
-    print(f"{done.out}: {done.rows:,} chat lines, from {done.container} ({forms})")
+    lines = f"{done.rows:,} chat line{'' if done.rows == 1 else 's'}"
+    print(f"{done.out}: {lines}, from {done.container} ({forms})")
     for what, count in done.left_out.most_common():
-        note(f"not taken over: {what} ({count:,} rows)")
+        note(f"not taken over: {what} ({_rows(count)})")
     for reason, count in done.refused.most_common():
-        note(f"left out: {count:,} rows ({reason})")
+        note(f"left out: {_rows(count)} ({reason})")
     note(f"next: maas-client validate {done.out}")
     return 0
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"

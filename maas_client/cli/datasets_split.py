@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from maas_client.cli._output import note, print_json
+from maas_client.cli._output import note, print_json, telling_replaced
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -25,24 +25,27 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Split; return 0."""
+    from maas_client.dataset.atomic import regular
     from maas_client.dataset.split import AZURE_SHARE, azure_split, split
 
+    regular(args.file)
     stem = Path(args.file).with_suffix("")
     training = args.train or f"{stem}.train.jsonl"
     validation = args.validation or f"{stem}.validation.jsonl"
-    if args.azure_split:
-        share = AZURE_SHARE if args.share is None else args.share
-        done = azure_split(args.file, training, validation, share=share)
-    else:
-        done = split(
-            args.file,
-            training,
-            validation,
-            share=0.1 if args.share is None else args.share,
-            seed=args.seed,
-            by=args.by,
-            shuffle=not args.no_shuffle,
-        )
+    with telling_replaced(training, validation):
+        if args.azure_split:
+            share = AZURE_SHARE if args.share is None else args.share
+            done = azure_split(args.file, training, validation, share=share)
+        else:
+            done = split(
+                args.file,
+                training,
+                validation,
+                share=0.1 if args.share is None else args.share,
+                seed=args.seed,
+                by=args.by,
+                shuffle=not args.no_shuffle,
+            )
     if args.json:
         print_json(done.as_dict())
         return 0

@@ -10,7 +10,7 @@ import os
 import sys
 
 from maas_client.cli import _bill, _fix, _report
-from maas_client.cli._output import note, print_json
+from maas_client.cli._output import note, print_json, telling_replaced
 from maas_client.cli._verbs import count
 from maas_client.types.report import ValidationReport
 
@@ -51,6 +51,11 @@ def run(args: argparse.Namespace) -> int:
         from maas_client.cli import _mask
 
         return _mask.run(args)
+    if args.html:
+        from maas_client.dataset.atomic import different
+
+        for file in (*args.files, *filter(None, (args.validation, args.fix))):
+            different(file, args.html)
     fixed = _fix.run(args) if args.fix else None
     report = check(args)
     _tell_of_retirement(args)
@@ -92,7 +97,7 @@ def _write_page(path: str, report: ValidationReport) -> None:
     from maas_client.dataset.atomic import replacing
     from maas_client.dataset.html import render
 
-    with replacing(path) as (file,):
+    with telling_replaced(path), replacing(path) as (file,):
         file.write(render(report).encode("utf-8", "replace"))
 
 

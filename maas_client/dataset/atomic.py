@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,3 +81,24 @@ def different(source: str | PathLike[str], *targets: str | PathLike[str]) -> Non
             raise ConfigError(
                 f"{os.fspath(target)} is the file that is read", hint="Name another file to write."
             )
+
+
+def regular(path: str | PathLike[str]) -> None:
+    """Raise ``ConfigError`` for what is no file that can be read twice: standard input, a pipe, a folder."""
+    name = os.fspath(path)
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        if name != "-":
+            return  # opening it will say why
+        raise ConfigError(
+            "standard input cannot be read twice",
+            hint="Write it to a file first, and name that: ... > FILE.jsonl",
+        ) from None
+    if stat.S_ISDIR(mode):
+        raise ConfigError(f"{name} is a folder", hint="Name a file in it.")
+    if not stat.S_ISREG(mode):
+        raise ConfigError(
+            f"{name} is a pipe or a device, which cannot be read twice",
+            hint="Write it to a file first, and name that: ... > FILE.jsonl",
+        )

@@ -17,7 +17,7 @@ from os import PathLike
 from typing import Any
 
 from maas_client.dataset import repair
-from maas_client.dataset.atomic import different, replacing
+from maas_client.dataset.atomic import different, regular, replacing
 from maas_client.dataset.forms import (
     FORMS,
     NotThisForm,
@@ -104,6 +104,7 @@ def convert(
     """
     if form is not None and form not in FORMS:
         raise ConfigError(f"no form named {form!r}", hint=f"Forms are {', '.join(FORMS)}.")
+    regular(path)
     different(path, out)
     done = Converted(os.fspath(path), os.fspath(out))
     with replacing(out) as (file,):
@@ -165,11 +166,20 @@ def _check(done: Converted, *, skip: bool) -> None:
     raise DatasetError(
         f"{done.path}: {count:,} of {count + done.rows:,} rows cannot be converted; the first is "
         f"row {number} ({reason})",
-        hint="Name the form (--form) or the columns (--column THEIRS=OURS), or leave such rows out "
-        "(--skip)."
-        if done.rows or "unknown keys" in reason
-        else "Name the form with --form, if it is another one.",
+        hint=_advice(reason, some=bool(done.rows)),
     )
+
+
+def _advice(reason: str, *, some: bool) -> str:
+    skip = "leave such rows out (--skip)" if some else ""
+    if reason.endswith("missing or empty"):
+        steps = ["Fill it in", "name the column it stands in (--column THEIRS=OURS)", skip]
+    elif some or "unknown keys" in reason:
+        steps = ["Name the form (--form)", "the columns (--column THEIRS=OURS)", skip]
+    else:
+        return "Name the form with --form, if it is another one."
+    *before, last = filter(None, steps)
+    return f"{', '.join(before)}, or {last}." if len(before) > 1 else f"{before[0]} or {last}."
 
 
 _UNREADABLE = object()
@@ -264,4 +274,8 @@ def _cells(number: int, row: dict[Any, Any], done: Converted) -> Any:
     """Return a row as it stands; one with more cells than columns is none."""
     if None in row:
         return _UNREADABLE
-    return parsed({str(key): value for key, value in row.items() if value not in (None, "")})
+    cells = {str(key): value or "" for key, value in row.items()}
+    filled = parsed({key: value for key, value in cells.items() if value != ""})
+    if form_of(filled) is None and form_of(cells) is not None:
+        return cells  # its columns are those of a form, so that is what is said of the empty cell
+    return filled

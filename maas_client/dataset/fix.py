@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from maas_client.dataset import repair
-from maas_client.dataset.atomic import different, replacing
+from maas_client.dataset.atomic import different, regular, replacing
 from maas_client.dataset.check import Checker
 from maas_client.dataset.read import LINE_BYTES, Line
 from maas_client.dataset.sniff import HEAD_BYTES, sniff
@@ -101,11 +101,14 @@ def fix(
 
     Nothing is written if this raises: ``OSError``, or ``ConfigError`` for a file that is no JSON.
     """
+    regular(path)
+    beside = beside_of(out)
     if not in_place:
         different(path, out)
+    if drop:
+        different(path, beside)
     checker = Checker(target=target, model=model)
     done = Fixed(os.fspath(path), os.fspath(out))
-    beside = _beside(out)
     with replacing(out, beside) if drop else replacing(out) as files:
         _write(_lines(path, done), done, checker, files)
     if drop and done.bad:
@@ -115,7 +118,8 @@ def fix(
     return done
 
 
-def _beside(out: str | PathLike[str]) -> Path:
+def beside_of(out: str | PathLike[str]) -> Path:
+    """Return where ``drop`` puts the lines that it takes out."""
     return Path(out).with_suffix(".dropped.jsonl")
 
 

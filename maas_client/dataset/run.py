@@ -115,7 +115,10 @@ class FileCheck:
         try:
             self._check(progress)
         except (FileNotFoundError, UnicodeEncodeError):
-            self._about_file("FILE_NOT_FOUND")
+            if self.path == "-":
+                self._about_file("FILE_NOT_REGULAR", "standard input; write it to a file first")
+            else:
+                self._about_file("FILE_NOT_FOUND")
         except OSError as problem:
             self._about_file("FILE_UNREADABLE", problem.strerror or type(problem).__name__)
         problems = self.tally.problems()
@@ -139,7 +142,10 @@ class FileCheck:
         kind = os.stat(self.path)
         if not stat.S_ISREG(kind.st_mode):  # a pipe would be waited for, a device may never end
             folder = stat.S_ISDIR(kind.st_mode)
-            self._about_file("FILE_NOT_REGULAR", "a folder" if folder else "a pipe or a device")
+            self._about_file(
+                "FILE_NOT_REGULAR",
+                "a folder" if folder else "a pipe or a device; write it to a file first",
+            )
             return
         with open(self.path, "rb", buffering=0) as file:
             self._look(file, kind.st_size)

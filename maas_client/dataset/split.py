@@ -18,7 +18,7 @@ from hashlib import blake2b
 from os import PathLike
 from typing import Any, BinaryIO, Literal
 
-from maas_client.dataset.atomic import different, replacing
+from maas_client.dataset.atomic import different, regular, replacing
 from maas_client.dataset.read import BadJson, lines, parse
 from maas_client.errors import ConfigError, DatasetError
 
@@ -78,6 +78,7 @@ def split(
         raise ConfigError(f"share must be between 0 and 1, not {share}")
     if by not in BY:
         raise ConfigError(f"cannot split by {by!r}", hint=f"By {', '.join(BY)}.")
+    regular(path)
     different(path, training, validation)
     rows = _Rows(path, by)
     held_out = rows.draw(share, random.Random(seed))  # noqa: S311 - repeatable, not secret
@@ -110,6 +111,7 @@ def azure_split(
 ) -> Split:
     """Write the two parts that Azure ML makes of a file without a validation file: the last fifth,
     unshuffled, is validated on. Raises as ``split`` does."""
+    regular(path)
     different(path, training, validation)
     rows = _Rows(path, "row")
     count = max(1, round(len(rows) * share))

@@ -17,8 +17,8 @@ CODES = (
         ERROR,
         "this is not a file",
         "Give the data file itself; for a folder, list its files: maas-client validate FOLDER/*.jsonl",
-        "A folder, a pipe or a device. A data set is read twice (to check it and to send it), so it "
-        "has to be a regular file.",
+        "A folder, standard input (`-`), a pipe or a device. A data set is read twice (to check it and "
+        "to send it), so it has to be a regular file.",
         "maas-client validate data/",
         "maas-client validate data/*.jsonl",
     ),

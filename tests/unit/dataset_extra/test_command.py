@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,70 @@ def test_a_forecast_needs_a_price(source: Path, capsys: Any) -> None:
     code, _, said = run(capsys, "validate", source, "--price-training", "cheap")
     assert code == 1
     assert "must be a number" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "validate {} --fix out.jsonl",
+        "validate --show-mask {}",
+        "datasets convert {} out.jsonl",
+        "datasets split {}",
+    ],
+)
+def test_what_cannot_be_read_twice_is_refused_and_not_waited_for(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.jsonl")
+    said = {"pipe.jsonl": "pipe", ".": "folder", "-": "standard input"}
+    for file, word in said.items():
+        assert main(words.format(file).split()) == 1
+        assert word in capsys.readouterr().err
+    assert os.listdir() == ["pipe.jsonl"]
+
+
+def test_a_pipe_or_standard_input_is_a_problem_of_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    assert main(["validate", "-", str(tmp_path / "pipe.jsonl"), "--json"]) == 3
+    for file in json.loads(capsys.readouterr().out)["files"]:
+        assert "FILE_NOT_REGULAR" in file["counts"]
+        assert "write it to a file first" in file["problems"][0]["message"]
+
+
+def test_what_was_replaced_is_told_and_the_source_never_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    row = b'{"messages": [{"role": "user", "content": "a%d?"}, {"role": "assistant", "content": "b."}]}\n'
+    data = b"".join(row % n for n in range(20))
+    Path("a.jsonl").write_bytes(data)
+    for words in (
+        "validate a.jsonl --fix b.jsonl",
+        "datasets split a.jsonl",
+        "datasets convert a.jsonl c.jsonl",
+        "validate a.jsonl --html d.html",
+    ):
+        for told in (False, True):
+            assert main(words.split()) == 0
+            assert ("was there already and has been replaced" in capsys.readouterr().err) is told
+    for words in (
+        "validate a.jsonl --html a.jsonl",
+        "validate a.dropped.jsonl --fix a.jsonl --drop",
+    ):
+        Path("a.dropped.jsonl").write_bytes(data)
+        assert main(words.split()) == 1
+        assert Path(words.split()[1]).read_bytes() == data
+
+
+def test_an_empty_cell_is_told_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("prompt,completion\na,b\n,c\n")
+    assert main(["datasets", "convert", "a.csv", "b.jsonl"]) == 3
+    said = capsys.readouterr().err
+    assert "row 2 (prompt-completion: prompt is missing or empty)" in said
+    assert "Fill it in" in said

@@ -214,7 +214,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args.json = False
     assert datasets_convert.run(args) == 0
     said = capsys.readouterr()
-    assert "1 chat lines, from a table separated by commas (1 prompt-completion)" in said.out
+    assert "1 chat line, from a table separated by commas (1 prompt-completion)" in said.out
     args.json = True
     assert datasets_convert.run(args) == 0
     assert json.loads(capsys.readouterr().out)["forms"] == {"prompt-completion": 1}
