@@ -17,6 +17,7 @@ import msgspec
 
 from maas_client.catalog import find
 from maas_client.chat import TEMPLATES, Segment, Template, render
+from maas_client.dataset.rulebook import override_file
 from maas_client.errors import ConfigError, DatasetError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def tokenizer_for(model: str | None, folder: str | Path | None = None) -> Counte
     in the hub's cache; nothing is downloaded. Raises ``ConfigError`` for a ``folder`` without a
     tokenizer, ``MissingExtraError`` if one is given and cannot be read for want of a package.
     """
-    facts = find(model) if model else None
+    facts = find(model, override=override_file()) if model else None
     if folder is not None:
         file = Path(folder).expanduser()
         file = file / "tokenizer.json" if file.is_dir() else file

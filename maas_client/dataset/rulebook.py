@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from maas_client._settings import Settings
 from maas_client.catalog import find, get, is_asset_uri, limits
 from maas_client.chat import TEMPLATES, Template, template_for
 from maas_client.dataset.codes import Severity, Target, code
@@ -51,18 +52,38 @@ class Rulebook:
         return (self.facts.train_length or self.facts.context_length) if self.facts else None
 
 
+def override_file() -> Path | None:
+    """Return the user's catalog override file, if one is set: the same for all that judge rows."""
+    said = Settings.load().catalog
+    return Path(said) if said else None
+
+
 def rulebook(
     target: str | None = None, model: str | None = None, *, override: Path | None = None
 ) -> Rulebook:
-    """Return what to judge by. Raises ``ConfigError`` for an unknown target or model."""
+    """Return what to judge by: the catalog with ``override`` (or the file that MAAS_CATALOG names) on top.
+
+    Raises ``ConfigError`` for an unknown target or model, or an override that is none.
+    """
     chosen = next((known for known in TARGETS if known == (target or "azureml")), None)
     if chosen is None:
         raise ConfigError(f"no target named {target!r}", hint=f"Targets are {', '.join(TARGETS)}.")
-    return _rulebook(chosen, model, override)
+    override = override or override_file()
+    return _rulebook(chosen, model, override, _changed_at(override))
+
+
+def _changed_at(file: Path | None) -> int:
+    """Return when a file was written last: a server outlives its override file's edits."""
+    try:
+        return file.stat().st_mtime_ns if file else 0
+    except OSError:
+        return 0
 
 
 @lru_cache(maxsize=32)
-def _rulebook(target: Target, model: str | None, override: Path | None) -> Rulebook:
+def _rulebook(
+    target: Target, model: str | None, override: Path | None, changed_at: int
+) -> Rulebook:
     facts = None
     if model:
         facts = find(model, override=override)

@@ -13,10 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import FileIO
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
-from maas_client._settings import Settings
 from maas_client.dataset.codes import check_known
 from maas_client.dataset.content import Content, scanners
 from maas_client.dataset.explain import about_file
@@ -55,8 +53,7 @@ def run(
     """Check files one after the other. Raises ``ConfigError``, and nothing for any bytes."""
     if not paths and validation is None:
         raise ConfigError("no file to check", hint="Name at least one JSON Lines file.")
-    override = Settings.load().catalog
-    book = rulebook(options.target, options.model, override=Path(override) if override else None)
+    book = rulebook(options.target, options.model)
     ignore, warn = check_known(options.ignore), check_known(options.warn)
     reports = []
     trained: list[Scanner] = []

@@ -28,7 +28,8 @@ _LINE = 16 << 20
 def environment(threads: int, *, device: str = "auto") -> dict[str, str]:
     """Return a child's environment: no secrets, no network, threads that sleep when idle."""
     cuda = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
-    home = Settings.load().hf_home
+    settings = Settings.load()
+    home, catalog = settings.hf_home, settings.catalog
     return child_environment(
         {
             "OMP_WAIT_POLICY": "PASSIVE",
@@ -43,6 +44,7 @@ def environment(threads: int, *, device: str = "auto") -> dict[str, str]:
             "MALLOC_TOP_PAD_": str(64 << 20),
             "PYTHONPATH": str(Path(maas_client.__file__).parent.parent),
             **({"HF_HOME": home} if home else {}),
+            **({"MAAS_CATALOG": str(Path(catalog).absolute())} if catalog else {}),
             **cuda,
         }
     )

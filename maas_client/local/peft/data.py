@@ -36,20 +36,22 @@ class Data:
         Raises ``DatasetError`` for a row that the template has no place for, and when nothing is
         left to learn.
         """
-        train, held = spec["train"], spec.get("validation")
-        examples, tally = _encoded(train, tokenizer, template, longest)
+        train, held, model = spec["train"], spec.get("validation"), spec.get("model")
+        examples, tally = _encoded(train, model, tokenizer, template, longest)
         if not examples:
             raise DatasetError(
                 "No assistant tokens found after preprocessing: the training file has nothing to "
                 "learn from."
             )
-        judged = _encoded(held, tokenizer, template, longest) if held else ([], Tally())
+        judged = _encoded(held, model, tokenizer, template, longest) if held else ([], Tally())
         return cls(
             examples=examples,
             held_out=judged[0],
             tally=tally,
             held_tally=judged[1],
-            samples=choose((row for _, row in read.rows(held)), template) if held else [],
+            samples=(
+                choose((row for _, row in read.rows(held, model=model)), template) if held else []
+            ),
             hashes={
                 f"{name}_sha256": durable.sha256_of(Path(path))
                 for name, path in (("train", train), ("validation", held))
@@ -64,7 +66,8 @@ class Data:
 
 
 def _encoded(
-    path: str, tokenizer: Any, template: Template, longest: int
+    path: str, model: str | None, tokenizer: Any, template: Template, longest: int
 ) -> tuple[list[Example], Tally]:
-    rows = ((line.no, row) for line, row in read.rows(path))
+    """Read the rows that ``validate`` finds good for this model: it was asked before the job began."""
+    rows = ((line.no, row) for line, row in read.rows(path, model=model))
     return encode(rows, tokenizer, template, longest)
