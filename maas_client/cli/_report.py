@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from maas_client.dataset.service import prediction
 from maas_client.dataset.tally import first_of_each
 from maas_client.types.report import FileReport, Problem, ValidationReport
 
@@ -167,16 +168,16 @@ def _summary(file: FileReport) -> Text:
     for code, count in file.counts.items():
         rest = f" ({_PER_CODE} of them above; --json has more)" if count > _PER_CODE else ""
         text.append(f"\n    {count:>7,} {code}{rest}", "red" if _is_error(file, code) else "yellow")
-    for line in _figures(file.stats):
+    for line in _figures(file):
         text.append(f"\n    {line}", "dim")
     return text
 
 
-def _figures(stats: dict[str, Any]) -> Iterator[str]:
+def _figures(file: FileReport) -> Iterator[str]:
     """Yield what the figures say: the service's view, tokens with their histogram, notes."""
-    service = stats.get("service")
-    if service:
-        yield f"{service['target']} would train on {service['rows']:,} rows, route: {service['route']}"
+    stats = file.stats
+    if service := stats.get("service"):
+        yield f"{prediction(file)}; route: {service['route']}"
         if split := service.get("validation_split"):
             yield (
                 f"of these the last {split['rows']:,} would be cut off for validation "
@@ -184,7 +185,9 @@ def _figures(stats: dict[str, Any]) -> Iterator[str]:
             )
     yield from _tokens(stats.get("tokens"))
     if billed := stats.get("billed_tokens"):
-        yield f"billed would be about {billed['likely']:,} tokens ({billed['epochs']:g} epochs)"
+        epochs = f"{billed['epochs']:g} epoch{'' if billed['epochs'] == 1 else 's'}"
+        alone = ", rows without errors alone" if service and service["rows_with_errors"] else ""
+        yield f"billed would be about {billed['likely']:,} tokens ({epochs}{alone})"
     for said in stats.get("notes", ()):
         yield f"note: {said}"
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from maas_client.dataset.service import prediction
 from maas_client.dataset.tally import first_of_each
 from maas_client.types.report import FileReport, ValidationReport
 
@@ -65,7 +66,7 @@ def _file(file: FileReport) -> str:
         f"<h2><code>{escape(file.path)}</code> {verdict}</h2>",
         _tiles(_figures(file)),
         _counts(file),
-        _service(file.stats.get("service") or {}),
+        _service(file),
         _tokens(file.stats.get("tokens") or {}),
         _content(file.stats),
         _problems(file),
@@ -138,14 +139,14 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f'<div class="wide"><table>{head}{body}</table></div>'
 
 
-def _service(service: Mapping[str, Any]) -> str:
+def _service(file: FileReport) -> str:
+    service: Mapping[str, Any] = file.stats.get("service") or {}
     if not service:
         return ""
-    said = (
-        f"<p>{escape(str(service.get('target', '')))} would train on "
-        f"<strong>{service.get('rows', 0):,}</strong> rows, skip "
-        f"{service.get('rows_skipped', 0):,} and drop {service.get('rows_dropped', 0):,}.</p>"
-    )
+    said = f"<p>{escape(prediction(file))}.</p>"
+    skipped, dropped = service.get("rows_skipped", 0), service.get("rows_dropped", 0)
+    if skipped or dropped:
+        said += f"<p>It would skip {skipped:,} lines and drop {dropped:,}, without a word.</p>"
     split = service.get("validation_split")
     if split:
         order = "shuffled" if split.get("shuffled") else "unshuffled"

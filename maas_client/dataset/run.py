@@ -153,7 +153,7 @@ class FileCheck:
             self.stats |= self.content.finish(self.path)
             for code, detail in self.service.finish(size=self.size, examples=self.examples):
                 self._about_file(code, detail)
-            self.stats["service"] = self.service.stats(size=self.size)
+            self.stats["service"] = self.service.stats(size=self.size, examples=self.examples)
             if self.judge.ignored_keys:
                 keys = ", ".join(sorted(self.judge.ignored_keys))
                 self.notes.append(f"keys beside messages and tools are ignored: {keys}")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from maas_client.catalog import Limit
 from maas_client.dataset.check import Verdict
 from maas_client.dataset.rulebook import Rulebook
+from maas_client.types.report import FileReport
 
 _FEW_ROWS = 50
 _MB = 1024 * 1024
@@ -54,6 +55,9 @@ class Service:
             self.skipped += 1
             return False
         few = len(messages) < (self.book.limits.int_of("messages_min") or 0)
+        if not few and verdict.row is None and self.book.target == "local":
+            self.skipped += 1  # our own trainer takes no row with an error
+            return False
         self.dropped += few
         self.rows += not few
         return few
@@ -66,20 +70,25 @@ class Service:
             where = ", ".join(sorted(facts.tunable_on)) or "nowhere that is known"
             yield Said("SERVICE_MODEL", f"{facts.name} is tuned on: {where}")
         if self.rows == 0 or examples == 0:
-            yield Said("SERVICE_NO_ROWS")
+            yield Said("SERVICE_NO_ROWS", "none of them is without errors" if self.rows else "")
         elif not self.held_out:
-            yield from self._few()
+            yield from self._few(examples)
         lost = self.skipped + self.dropped
         if lost:
             parts = [f"{self.skipped} skipped", f"{self.dropped} dropped"]
-            yield Said("SERVICE_ROWS_SKIPPED", f"{', '.join(parts)}, {self.rows} left")
+            left = f"{self.rows} left{self._without_errors(examples)}"
+            yield Said("SERVICE_ROWS_SKIPPED", f"{', '.join(parts)}, {left}")
 
-    def _few(self) -> Iterator[Said]:
+    def _without_errors(self, examples: int) -> str:
+        """Say how many of the rows that the service takes have no error, if that is not all."""
+        return f", {examples} of them without errors" if examples < self.rows else ""
+
+    def _few(self, examples: int) -> Iterator[Said]:
         least = self.book.limits.int_of("rows_min") or 1
         if self.rows < least:
             yield Said("SERVICE_TOO_FEW_ROWS", f"{self.rows}, at least {least} are needed")
         elif self.rows < (self.book.limits.int_of("rows_advised") or _FEW_ROWS):
-            yield Said("SERVICE_FEW_ROWS", str(self.rows))
+            yield Said("SERVICE_FEW_ROWS", f"{self.rows}{self._without_errors(examples)}")
 
     def _size(self, size: int) -> Iterator[Said]:
         limits = self.book.limits
@@ -95,11 +104,12 @@ class Service:
                 f"{size / _MB:,.0f} MB, at most {(uploads or most) // _MB:,} MB",
             )
 
-    def stats(self, *, size: int) -> dict[str, Any]:
+    def stats(self, *, size: int, examples: int) -> dict[str, Any]:
         """Return the prediction, for ``FileReport.stats["service"]``."""
         said: dict[str, Any] = {
             "target": self.book.target,
             "rows": self.rows,
+            "rows_with_errors": max(0, self.rows - examples),
             "rows_skipped": self.skipped,
             "rows_dropped": self.dropped,
             "blank_lines": self.blank,
@@ -133,6 +143,28 @@ class Service:
                      "upload_bytes_max", "tokens_times_epochs_max", "validation_split"):  # fmt: skip
             if name in self.book.limits:
                 yield self.book.limits[name]
+
+
+def prediction(file: FileReport) -> str:
+    """Return in a sentence what the target would do with a file's rows."""
+    said: dict[str, Any] = file.stats["service"]
+    target, rows, faulty = (
+        said.get("target"),
+        said.get("rows", 0),
+        said.get("rows_with_errors", 0),
+    )
+    if target == "local" and any(
+        problem.severity == "error"
+        and problem.code.startswith(("FILE_", "JSON_", "CHAT_", "TOOL_"))
+        for problem in file.problems
+    ):
+        return f"local trains on no file with errors in its format; rows without: {rows:,}"
+    if faulty:
+        return (
+            f"{target} would take {rows:,} rows as they stand: {rows - faulty:,} without errors, "
+            f"{faulty:,} with some of the errors above"
+        )
+    return f"{target} would train on {rows:,} row{'' if rows == 1 else 's'}"
 
 
 def _messages(verdict: Verdict) -> list[Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import time
 from collections import Counter
 from pathlib import Path
@@ -14,9 +15,12 @@ import pytest
 from maas_client.cli import main
 from maas_client.dataset import validate
 from maas_client.dataset._schemas import REPORT, schema
+from maas_client.dataset.codes import Target
 from maas_client.dataset.repeats import repeated
+from maas_client.dataset.service import prediction
 from maas_client.dataset.tally import IN_ALL, ONCE, PER_CODE
 from maas_client.errors import ConfigError, DatasetError
+from tests.fuzz import mutate
 from tests.unit.dataset.corpus import ANSWER, GOOD, LINE_FAULTS, TWELVE, USER, file, good, row, said
 
 
@@ -217,7 +221,9 @@ def test_ceilings_by_target(target: str, size: int, code: str | None, severity: 
     assert said_ == ([code] if code else [])
     if code:
         assert rulebook(target).severity(code) == severity
-    assert service.stats(size=size << 20)["route"] == {"foundry": "uploads"}.get(target, "blob")
+    assert service.stats(size=size << 20, examples=10)["route"] == {"foundry": "uploads"}.get(
+        target, "blob"
+    )
 
 
 def test_a_model_that_the_target_does_not_tune_is_told(path: Path) -> None:
@@ -275,3 +281,40 @@ def test_weighted_answers_are_examples(path: Path) -> None:
     weighted = row(USER, said("assistant", "No.", weight=0), USER, {**ANSWER, "weight": 1})
     path.write_bytes(file(*[weighted] * 12))
     assert validate(path).files[0].examples == 12
+
+
+@pytest.mark.parametrize("target", ["azureml", "foundry", "local"])
+def test_the_numbers_of_a_report_add_up(path: Path, target: Target) -> None:
+    rng = random.Random(target)
+    for _ in range(60):
+        lines = [mutate.line(rng) for _ in range(rng.choice((0, 3, 20)))]
+        lines += TWELVE[: rng.choice((0, 9, 12))] + [b""] * rng.choice((0, 2))
+        rng.shuffle(lines)
+        path.write_bytes(file(*lines))
+        report = validate(path, target=target).files[0]
+        service = report.stats.get("service")
+        if service is None:
+            assert report.examples == 0
+            continue
+        passed_over = service["rows_skipped"] + service["rows_dropped"] + service["blank_lines"]
+        assert service["rows"] + passed_over == report.lines
+        assert service["rows"] - service["rows_with_errors"] == report.examples
+        assert target != "local" or service["rows"] == report.examples
+        said = prediction(report)
+        assert f"{report.examples:,}" in said
+        if "tokens" in report.stats:
+            assert (
+                sum(bar["rows"] for bar in report.stats["tokens"]["histogram"]) == report.examples
+            )
+
+
+def test_rows_that_only_the_service_takes_are_told_as_such(path: Path) -> None:
+    path.write_bytes(file(*TWELVE[:3], *[row(USER, {"role": "bot", "content": "x"})] * 8, b"{"))
+    report = validate(path).files[0]
+    [few] = [each.message for each in report.problems if each.code == "SERVICE_FEW_ROWS"]
+    [lost] = [each.message for each in report.problems if each.code == "SERVICE_ROWS_SKIPPED"]
+    assert few.endswith("11, 3 of them without errors")
+    assert lost.endswith("11 left, 3 of them without errors")
+    assert prediction(report).startswith(
+        "azureml would take 11 rows as they stand: 3 without errors, 8"
+    )
