@@ -59,6 +59,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         note(
             "what is neither UTF-8 nor surely Windows-1252 stays as it is: only its author knows what it says"
         )
+    if any(code.startswith("CHAT_SHAPE_") for left in done.left for code in left.codes):
+        note(
+            "rows of another form are not mended but converted: "
+            f"maas-client datasets convert {source} OUT.jsonl"
+        )
     if not done.repairs and not done.bad:
         note("nothing to mend")
     note(f"wrote {out}: {done.rows:,} lines" + (f", and {done.beside}" if done.beside else ""))

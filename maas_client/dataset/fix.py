@@ -58,8 +58,8 @@ class Fixed:
 
     @property
     def ok(self) -> bool:
-        """Return whether all that was written is well-formed."""
-        return self.beside is not None or not self.bad
+        """Return whether all that was written is well-formed, and something was."""
+        return self.rows > 0 and (self.beside is not None or not self.bad)
 
     def note(self, line: int, what: str) -> None:
         """Count a repair."""
@@ -130,6 +130,9 @@ def _write(
     for number, line in source:
         if not line.strip():
             done.note(number, "blank line taken out")
+            continue
+        if not line.strip(b"\0"):
+            done.note(number, "line of NUL bytes taken out")
             continue
         good, bad = _mend(number, line, done, checker)
         for row in good:

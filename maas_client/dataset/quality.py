@@ -60,7 +60,9 @@ _GAPS = (
 """Each with a text that is found faster than its pattern."""
 _EMPTY = re.compile(
     r"(?i)todo|tb[da]|undefined|nan|\.\.\.|…|x{2,}|placeholder|asdf|<[a-z _-]+>|\[[a-z _-]+\]"
+    r"|[\xad\u200b-\u200f\u2060\ufeff\s]+"
 )
+"""The last of these are characters that nobody sees."""
 _MOJIBAKE_MARKS = ("\N{REPLACEMENT CHARACTER}", "ï", "â", "Ã", "Â", "Ä", "Å", "Ð", "Ñ", "ð")
 _MOJIBAKE = re.compile(
     "\N{REPLACEMENT CHARACTER}|ï¿½|ï»¿"

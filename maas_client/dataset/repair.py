@@ -40,7 +40,7 @@ def values(line: bytes) -> tuple[list[Any], list[str]]:
     if not document.faults:
         return [document.value], done
     stripped = text.strip(_PADDING)
-    done += ["stray characters around the object"] if stripped != text.strip() else []
+    done += ["stray characters around the object"] if stripped != text.strip(" \t\r\n") else []
     try:
         found = _several(stripped)
     except ValueError:
@@ -48,6 +48,8 @@ def values(line: bytes) -> tuple[list[Any], list[str]]:
         done += more
     else:
         done += _named(document.faults, len(found))
+        if stripped.endswith(","):
+            done.append("commas behind the object taken out")
     for value in found:
         _check(value)
     return [_plain(value) for value in found], done or ["written anew"]

@@ -60,7 +60,10 @@ CASES: dict[str, tuple[bytes, str]] = {
     "pretty": (f"{line(indent=2)}\n{line(row('a?', 'b'), indent=2)}\n".encode(), "several lines"),
     "pretty array": (json.dumps([row(), row("a?", "b")], indent=2).encode(), "an array"),
     "two on a line": (f"{line()}{line(row('a?', 'b'))}\n".encode(), "taken apart"),
-    "comma between lines": (f"{line()},\n{line(row('a?', 'b'))},\n".encode(), ""),
+    "comma between lines": (f"{line()},\n{line(row('a?', 'b'))},\n".encode(), "commas behind"),
+    "form feed": (line().encode() + b"\x0c\n", "stray characters"),
+    "no-break space": (f"{line()}\xa0\n".encode(), "stray characters"),
+    "line of NULs": (f"{line()}\n".encode() + b"\0" * 9, "NUL bytes"),
     "trailing comma": (line().replace("}]}", "},]}").encode() + b"\n", "trailing commas"),
     "trailing comma, brackets in text": (
         line(row("a,]}", "b,}")).replace("}]}", "},]}").encode() + b"\n",
@@ -193,6 +196,11 @@ def test_drop_sets_it_aside(mend: Any) -> None:
     assert (done.ok, done.rows, done.bad) == (True, 2, 1)
     assert out.read_bytes() == good * 2
     assert Path(str(done.beside)).read_bytes() == BROKEN
+
+
+def test_nothing_is_not_a_good_file(mend: Any) -> None:
+    done, out = mend(BROKEN, drop=True)
+    assert (done.ok, done.rows, done.bad, out.read_bytes()) == (False, 0, 1, b"")
 
 
 def test_drop_with_nothing_to_drop_leaves_one_file(mend: Any) -> None:

@@ -181,3 +181,9 @@ def test_what_one_scanner_looks_for_does_not_hide_what_another_does(write: Any) 
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
     )
     assert json.loads(said.stdout)["QUALITY_MOJIBAKE"] == 1
+
+
+@pytest.mark.parametrize("answer", ["\u200b", "\ufeff", " \u2060\u200b "])
+def test_an_answer_that_nobody_sees_is_a_stand_in(answer: str) -> None:
+    assert placeholder(answer)
+    assert not placeholder(f"{answer}yes")
