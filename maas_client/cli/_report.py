@@ -33,10 +33,16 @@ def plain(report: ValidationReport, *, quiet: bool = False) -> Iterator[str]:
         for problem in problems:
             place = f":{problem.line}:{problem.column}" if problem.line else ""
             said = f"{problem.severity} {problem.code} {problem.message}. {problem.hint}"
-            yield f"{file.path}{place}: {said}"
-        yield from (f"{file.path}: {text}" for text in _unlisted(file, problems))
+            yield f"{_name(file)}{place}: {said}"
+        yield from (f"{_name(file)}: {text}" for text in _unlisted(file, problems))
         if not (quiet and file.ok and not file.problems):
-            yield f"{file.path}: {_verdict(file)}"
+            yield f"{_name(file)}: {_verdict(file)}"
+
+
+def _name(file: FileReport) -> str:
+    """Return a file's path as text that cannot move the cursor, or begin a line of its own."""
+    shown = (c if c.isprintable() else repr(c)[1:-1] for c in file.path)
+    return "".join(shown)
 
 
 def _unlisted(file: FileReport, problems: Sequence[Problem]) -> Iterator[str]:
@@ -52,9 +58,9 @@ def for_github(report: ValidationReport) -> Iterator[str]:
     for file in report.files:
         for problem in first_of_each(file.problems):
             place = f",line={problem.line},col={problem.column}" if problem.line else ""
-            head = f"::{problem.severity} file={_property(file.path)}{place},title={problem.code}"
+            head = f"::{problem.severity} file={_property(_name(file))}{place},title={problem.code}"
             yield f"{head}::{_data(f'{problem.message}. {problem.hint}')}"
-        yield f"{file.path}: {_verdict(file)}"
+        yield f"{_name(file)}: {_verdict(file)}"
 
 
 def _data(text: str) -> str:
@@ -163,7 +169,7 @@ def _summary(file: FileReport) -> Text:
     from rich.text import Text
 
     text = Text()
-    text.append(file.path, "bold")
+    text.append(_name(file), "bold")
     text.append("  " + _verdict(file), "green" if file.ok else "bold red")
     for code, count in file.counts.items():
         rest = f" ({_PER_CODE} of them above; --json has more)" if count > _PER_CODE else ""

@@ -104,8 +104,9 @@ class Duplicates:
                 )
         for group in repeats(self._prompts).values():
             yield from self._conflict(group)
+        told: set[int] = set()
         for training in self._training:
-            yield from self._leaks(training)
+            yield from self._leaks(training, told)
 
     def _conflict(self, group: list[int]) -> Iterator[Finding]:
         answered = {self._rows[index]: index for index in reversed(group)}
@@ -118,10 +119,12 @@ class Duplicates:
                 f"the prompt is that of line {self.line(first)}",
             )
 
-    def _leaks(self, training: Duplicates) -> Iterator[Finding]:
+    def _leaks(self, training: Duplicates, told: set[int]) -> Iterator[Finding]:
+        """Yield the rows that were trained on, but for those that are told already."""
         trained = shared(self._prompts, training._prompts)
         for index, prompt in enumerate(self._prompts if trained else ()):
-            if prompt in trained:
+            if prompt in trained and index not in told:
+                told.add(index)
                 self._counts["leaked"] += 1
                 place = f"line {training.line(trained[prompt])} of the training file"
                 yield self._finding("QUALITY_LEAKAGE", index, f"the prompt is that of {place}")

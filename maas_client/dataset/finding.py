@@ -7,10 +7,8 @@ a hundred kilobytes at once costs a third of the same filter line by line.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, Protocol
 
 Row = dict[str, Any]
@@ -95,22 +93,3 @@ def _texts(row: Row) -> list[str] | None:
     if not plain or any("tool_calls" in message for message in messages):
         return None
     return texts if messages[0].get("role") == "system" else ["", *texts]
-
-
-class Block:
-    """Lines joined for one search over all of them, and the way back from a hit to its line."""
-
-    def __init__(self, lines: Sequence[bytes]) -> None:
-        self.lines = lines
-        self.joined = b"\n".join(lines)
-        self._starts: list[int] | None = None
-
-    def starts(self) -> list[int]:
-        """Return where each line starts in ``joined``, and where one more would."""
-        if self._starts is None:
-            self._starts = list(accumulate((len(x) + 1 for x in self.lines), initial=0))
-        return self._starts
-
-    def lines_at(self, places: Iterable[int]) -> set[int]:
-        """Return the indices of the lines at these places of ``joined``."""
-        return {bisect_right(self.starts(), at) - 1 for at in places}

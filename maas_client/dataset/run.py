@@ -12,6 +12,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import FileIO
+from math import inf
 from os import PathLike
 from typing import Any
 
@@ -53,6 +54,8 @@ def run(
     """Check files one after the other. Raises ``ConfigError``, and nothing for any bytes."""
     if not paths and validation is None:
         raise ConfigError("no file to check", hint="Name at least one JSON Lines file.")
+    if options.epochs is not None and not 0 < options.epochs < inf:
+        raise ConfigError(f"epochs must be a number above 0, not {options.epochs:g}")
     book = rulebook(options.target, options.model)
     ignore, warn = check_known(options.ignore), check_known(options.warn)
     reports = []

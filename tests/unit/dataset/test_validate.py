@@ -318,3 +318,28 @@ def test_rows_that_only_the_service_takes_are_told_as_such(path: Path) -> None:
     assert prediction(report).startswith(
         "azureml would take 11 rows as they stand: 3 without errors, 8"
     )
+
+
+@pytest.mark.parametrize("epochs", [0, -1, float("nan"), float("inf")])
+def test_epochs_that_are_none_are_refused(path: Path, epochs: float) -> None:
+    path.write_bytes(file(*TWELVE))
+    with pytest.raises(ConfigError, match="epochs must be a number above 0"):
+        validate(path, epochs=epochs)
+
+
+def test_a_row_that_two_training_files_have_leaks_once(path: Path) -> None:
+    path.write_bytes(file(*TWELVE))
+    assert validate(path, path, validation=path).files[2].counts["QUALITY_LEAKAGE"] == len(TWELVE)
+
+
+def test_a_name_cannot_write_lines_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = tmp_path / "a\n::error::x\x1b[2J.jsonl"
+    bad.write_bytes(b"{}\n")
+    for on_github in ("", "1"):
+        monkeypatch.setenv("GITHUB_ACTIONS", on_github)
+        assert main(["validate", str(bad)]) == 3
+        said = capsys.readouterr().out
+        assert "\x1b" not in said
+        assert not any(line.startswith("::error::") for line in said.splitlines())
