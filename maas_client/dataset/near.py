@@ -9,6 +9,7 @@ rows a new one costs four look-ups.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
 from typing import Any
@@ -106,12 +107,14 @@ class NearDuplicates:
     ) -> list[Finding]:
         """Return a finding for each row with a twin among the earlier ones; remember the rows."""
         fresh = _owners(numbers, keys)
-        again: list[int] = []
-        met = self._met(fresh, keys)
-        if met:
+        met = self._lines.keys() & fresh.keys()
+        if len(fresh) < sum(map(len, keys)):
+            met |= _repeated(keys)
             again = [at for at, some in enumerate(keys) if not met.isdisjoint(some)]
-            for key in chain.from_iterable([keys[at] for at in again]):
-                fresh.pop(key, None)
+        else:
+            again = sorted({bisect_left(numbers, fresh[key]) for key in met})
+        for key in chain.from_iterable([keys[at] for at in again]):
+            fresh.pop(key, None)
         low, high = _AROUND[0], _AROUND[-1]
         around = [at for at, size in enumerate(map(len, bodies)) if low <= size <= high]
         found = []
@@ -150,17 +153,6 @@ class NearDuplicates:
         """Return how many rows nearly repeat another, and how many rows were not compared."""
         figures = {"near_duplicates": self._found, "near_duplicates_not_compared": self._skipped}
         return {name: n for name, n in figures.items() if n}
-
-    def _met(self, fresh: dict[int, int], keys: list[list[int]]) -> set[int]:
-        """Return the keys that an earlier row has, or that come twice in this block."""
-        met = set() if self._lines.keys().isdisjoint(fresh) else self._lines.keys() & fresh.keys()
-        if len(fresh) < sum(map(len, keys)):
-            once: set[int] = set()
-            for key in chain.from_iterable(keys):
-                if key in once:
-                    met.add(key)
-                once.add(key)
-        return met
 
     def _meet(self, pieces: list[bytes], number: int) -> int:
         """Remember a row of which some piece is known; return its twin's line or 0.
@@ -207,6 +199,17 @@ def _owners(numbers: Sequence[int], keys: list[list[int]]) -> dict[int, int]:
     """Return the rows' line numbers by their keys."""
     lines = chain.from_iterable(map(repeat, numbers, map(len, keys)))
     return dict(zip(chain.from_iterable(keys), lines, strict=True))
+
+
+def _repeated(keys: list[list[int]]) -> set[int]:
+    """Return the keys that come twice in a block."""
+    once: set[int] = set()
+    twice: set[int] = set()
+    for key in chain.from_iterable(keys):
+        if key in once:
+            twice.add(key)
+        once.add(key)
+    return twice
 
 
 def _finding(number: int, twin: int) -> Finding:
