@@ -132,7 +132,7 @@ def cookbook(path: Path) -> None:
 
 def command(folder: Path, name: str, *args: str) -> Callable[[Path], None] | None:
     """Return a run of a peer's command line, or None if it is not in ``folder``."""
-    program = folder / name
+    program = folder.absolute() / name
     if not program.exists():
         return None
 
