@@ -7,9 +7,7 @@ import json
 from typing import Any
 
 from maas_client._settings import Settings
-from maas_client.cli import _connection
 from maas_client.cli._output import note
-from maas_client.errors import UnsupportedError
 
 _HYPERPARAMETERS: tuple[tuple[str, type, str], ...] = (
     ("epochs", int, "passes over the data"),
@@ -82,15 +80,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
 
 
 def options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the keyword arguments of ``client.fine_tune`` and ``client.jobs.create``.
-
-    Raises ``UnsupportedError`` for ``--compute`` where there is one machine only.
-    """
-    if args.compute and _connection.backend(args) == "local":
-        raise UnsupportedError(
-            "the local server trains on the machine it runs on and takes no --compute",
-            hint="Leave it out, or use --backend azureml, which runs the job on a compute of yours.",
-        )
+    """Return the keyword arguments of ``client.fine_tune`` and ``client.jobs.create``."""
     return {
         "model": known_as(args.model),
         "validation_data": args.validation,

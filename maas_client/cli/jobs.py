@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from maas_client.cli._verbs import action, actions, count
 from maas_client.cli._watching import watching
 
 if TYPE_CHECKING:
+    from maas_client import Client
     from maas_client.types import Job
 
 _COLUMNS = ("name", "status", "model", "fine_tuned_model", "created_at")
@@ -85,27 +87,24 @@ def _logs(args: argparse.Namespace) -> int:
 
 
 def _cancel(args: argparse.Namespace) -> int:
-    with _connection.client(args) as client:
-        job = client.jobs.cancel(args.job)
-    note(f"{job.name} is {job.status}")
-    if args.json:
-        print_json(job)
-    return 0
+    return _ask(args, lambda client: client.jobs.cancel(args.job), "{name} is {status}")
 
 
 def _pause(args: argparse.Namespace) -> int:
-    with _connection.client(args) as client:
-        job = client.jobs.pause(args.job)
-    note(f"{job.name} rests once its step is done; go on with: maas-client jobs resume {job.name}")
-    if args.json:
-        print_json(job)
-    return 0
+    said = "{name} rests once its step is done; go on with: maas-client jobs resume {name}"
+    return _ask(args, lambda client: client.jobs.pause(args.job), said)
 
 
 def _resume(args: argparse.Namespace) -> int:
+    said = "{name} is {status}; watch it: maas-client jobs watch {name}"
+    return _ask(args, lambda client: client.jobs.resume(args.job), said)
+
+
+def _ask(args: argparse.Namespace, what: Callable[[Client], Job], said: str) -> int:
+    """Ask the service for a change of a job, and say how it is then."""
     with _connection.client(args) as client:
-        job = client.jobs.resume(args.job)
-    note(f"{job.name} is {job.status}; watch it: maas-client jobs watch {job.name}")
+        job = what(client)
+    note(said.format(name=job.name, status=job.status))
     if args.json:
         print_json(job)
     return 0

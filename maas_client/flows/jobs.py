@@ -110,7 +110,9 @@ async def plan(
     )
     _dialect.of(io).check_order(io, order)
     if machines and io.scope.local:
-        _log.warning("the local server trains on this machine; compute=%s is noted only", machines)
+        # Not refused: a program for one's own GPUs is to be tried here unchanged.
+        text = "the local server trains on the machine it runs on; compute %s is noted in the job, no more"
+        _log.warning(text, ", ".join(machines))
     return order
 
 

@@ -25,7 +25,7 @@ TRAIN = str(Path(__file__).parents[2] / "examples" / "data" / "train.jsonl")
     ("asked", "code", "kind"),
     [(["jobs", "list", "--url", NOBODY], 1, "TransportError"),
      (["jobs", "lst"], 2, "ConfigError"),
-     (["fine-tune", TRAIN, "--model", "Phi-4", "--compute", "gpu"], 1, "UnsupportedError")],
+     (["fine-tune", TRAIN, "--model", "Phi-5"], 1, "ConfigError")],
 )  # fmt: skip
 def test_with_json_an_error_is_one_object(
     asked: list[str], code: int, kind: str, capsys: pytest.CaptureFixture[str]

@@ -52,6 +52,12 @@ def client_of(server: Process, dialect: str) -> Client:
     return Client.local(url=server.azure.url, dialect=dialect)
 
 
+def running(client: Client, dialect: str, data: Path) -> maas.Job:
+    model = "Phi-3-mini" if dialect == "azureml" else "Ministral-3B"
+    job = client.jobs.create(model=model, training_data=data)
+    return until(client, job.id, is_("running"))
+
+
 def alone(state: Path, server: Process, seconds: float = 30) -> bool:
     """Tell whether no worker is left beside the server."""
     end = time.monotonic() + seconds
@@ -65,9 +71,7 @@ def test_a_paused_job_rests_over_a_restart_and_then_ends_well(
 ) -> None:
     server = start(state)
     with client_of(server, dialect) as client:
-        model = "Phi-3-mini" if dialect == "azureml" else "Ministral-3B"
-        job = client.jobs.create(model=model, training_data=data)
-        until(client, job.id, is_("running"))
+        job = running(client, dialect, data)
         asked = client.jobs.pause(job)
         assert asked.status in ("Running", "pausing", "Paused", "paused")
         assert not asked.done
@@ -94,9 +98,7 @@ def test_a_paused_job_is_cancelled(
 ) -> None:
     server = start(state)
     with client_of(server, dialect) as client:
-        model = "Phi-3-mini" if dialect == "azureml" else "Ministral-3B"
-        job = client.jobs.create(model=model, training_data=data)
-        until(client, job.id, is_("running"))
+        job = running(client, dialect, data)
         client.jobs.pause(job)
         until(client, job.id, is_("paused"))
         assert client.jobs.cancel(job).status.lower() in ("canceled", "cancelled")
