@@ -152,6 +152,11 @@ class Settings:
             return Path(str(self._values["cache_dir"].value)).expanduser()
         return _data_home() / "bases"
 
+    def catalog_file(self) -> Path | None:
+        """Return the user's catalog override file, if one is set."""
+        said = self._values["catalog"].value
+        return Path(said).expanduser() if said else None
+
     def table(self) -> list[tuple[Setting, str | None, str]]:
         """Return every setting with its value, secrets shortened, and its origin."""
         rows = []

@@ -18,14 +18,14 @@ _DEFAULT = "Phi-4-mini-instruct"
 
 def run(args: argparse.Namespace) -> int:
     """Print the first rows of each file; return 0, or 3 if there is none to print."""
+    from maas_client._settings import Settings
     from maas_client.catalog import find
     from maas_client.chat import template_for
     from maas_client.dataset.atomic import regular
-    from maas_client.dataset.rulebook import override_file
 
     for file in args.files:
         regular(file)
-    facts = find(args.model, override=override_file()) if args.model else None
+    facts = find(args.model, override=Settings.load().catalog_file()) if args.model else None
     template = template_for(facts.template if facts else args.model or _DEFAULT)
     note(f"template {template.name} ({template.revision})")
     shown = [dict(row) for file in args.files for row in _rows(file, template, args)]

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 
+from maas_client._settings import Settings
 from maas_client.catalog import find
 from maas_client.chat import TEMPLATES, Segment, Template, render
-from maas_client.dataset.rulebook import override_file
 from maas_client.errors import ConfigError, DatasetError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def tokenizer_for(model: str | None, folder: str | Path | None = None) -> Counte
     in the hub's cache; nothing is downloaded. Raises ``ConfigError`` for a ``folder`` without a
     tokenizer, ``MissingExtraError`` if one is given and cannot be read for want of a package.
     """
-    facts = find(model, override=override_file()) if model else None
+    facts = find(model, override=Settings.load().catalog_file()) if model else None
     if folder is not None:
         file = Path(folder).expanduser()
         file = file / "tokenizer.json" if file.is_dir() else file
@@ -272,8 +272,6 @@ def _template_beside(file: Path) -> Template:
 
 def _at_hand(hub_id: str) -> Iterator[Path]:
     """Yield where a hub model's tokenizer lies on this machine."""
-    from maas_client._settings import Settings
-
     settings = Settings.load()
     yield from _file(settings.cache_path() / hub_id.replace("/", "--"))
     home = Path(settings.hf_home or Path.home() / ".cache" / "huggingface").expanduser()

@@ -52,12 +52,6 @@ class Rulebook:
         return (self.facts.train_length or self.facts.context_length) if self.facts else None
 
 
-def override_file() -> Path | None:
-    """Return the user's catalog override file, if one is set: the same for all that judge rows."""
-    said = Settings.load().catalog
-    return Path(said) if said else None
-
-
 def rulebook(
     target: str | None = None, model: str | None = None, *, override: Path | None = None
 ) -> Rulebook:
@@ -68,7 +62,7 @@ def rulebook(
     chosen = next((known for known in TARGETS if known == (target or "azureml")), None)
     if chosen is None:
         raise ConfigError(f"no target named {target!r}", hint=f"Targets are {', '.join(TARGETS)}.")
-    override = override or override_file()
+    override = override or Settings.load().catalog_file()
     return _rulebook(chosen, model, override, _changed_at(override))
 
 

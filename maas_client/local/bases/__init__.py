@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from maas_client._settings import Settings
+from maas_client.catalog import ModelFacts
 from maas_client.catalog.names import find
 from maas_client.chat import TEMPLATES, Template, template_for
 from maas_client.errors import ConfigError, UnsupportedError
@@ -111,8 +113,13 @@ def available(folder: Path) -> list[str]:
     return [TINY, *pulled, *others]
 
 
+def known(model: str) -> ModelFacts | None:
+    """Return what the catalog, and the user's own on top of it, says of a model."""
+    return find(model, override=Settings.load().catalog_file())
+
+
 def _auto(model: str, folder: Path) -> Base:
-    facts = find(model)
+    facts = known(model)
     for place in _places(facts.huggingface_id, folder) if facts and facts.huggingface_id else ():
         if _architecture(place) not in _REFUSED:
             return _real(model, place, str(facts and facts.huggingface_id))
@@ -150,7 +157,7 @@ def _real(model: str, place: Path, name: str) -> Base:
             hint="Convert it with save_pretrained(), which writes safetensors.",
         )
     _check_whole(place)
-    facts, named = find(model), find(name)
+    facts, named = known(model), known(name)
     template = _template_here(model, name)
     own = (facts is not None and facts == named) or (
         kind in _PHI and facts is not None and facts.family.startswith("phi")
@@ -160,7 +167,7 @@ def _real(model: str, place: Path, name: str) -> Base:
 
 
 def _template(model: str) -> Template:
-    facts = find(model)
+    facts = known(model)
     return TEMPLATES[facts.template] if facts else template_for(model)
 
 

@@ -29,7 +29,7 @@ def environment(threads: int, *, device: str = "auto") -> dict[str, str]:
     """Return a child's environment: no secrets, no network, threads that sleep when idle."""
     cuda = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
     settings = Settings.load()
-    home, catalog = settings.hf_home, settings.catalog
+    home, catalog = settings.hf_home, settings.catalog_file()
     return child_environment(
         {
             "OMP_WAIT_POLICY": "PASSIVE",
@@ -44,7 +44,7 @@ def environment(threads: int, *, device: str = "auto") -> dict[str, str]:
             "MALLOC_TOP_PAD_": str(64 << 20),
             "PYTHONPATH": str(Path(maas_client.__file__).parent.parent),
             **({"HF_HOME": home} if home else {}),
-            **({"MAAS_CATALOG": str(Path(catalog).absolute())} if catalog else {}),
+            **({"MAAS_CATALOG": str(catalog.absolute())} if catalog else {}),
             **cuda,
         }
     )

@@ -38,10 +38,10 @@ def check_base(config: ServerConfig) -> None:
 
 
 def _known(model: str) -> None:
-    from maas_client.catalog import find
     from maas_client.chat import template_for
+    from maas_client.local.bases import known
 
-    if find(model) is None:
+    if known(model) is None:
         template_for(model)  # raises what says which models there are
 
 

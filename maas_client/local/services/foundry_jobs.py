@@ -7,8 +7,9 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from maas_client.catalog import ModelFacts, find
+from maas_client.catalog import ModelFacts
 from maas_client.errors import MaasError
+from maas_client.local.bases import known
 from maas_client.local.rules.choice import told
 from maas_client.local.rules.foundry import SCOPE
 from maas_client.local.rules.foundry.files import TrainingFiles, wrong
@@ -44,7 +45,7 @@ def read_job(services: Services, training: TrainingFiles, body: dict[str, Any]) 
     """Return the job that a POST asks for. Raises ``Refusal`` for one that cannot be."""
     _refuse_unknown(body)
     model = _text(body, "model")
-    facts = find(model)
+    facts = known(model)
     base = services.base_for(model)
     _tier(body.get("trainingType"), facts)
     asked, seed = _hyperparameters(body), _seed(body)

@@ -14,6 +14,7 @@ from maas_client.dataset.rulebook import rulebook
 from maas_client.errors import ConfigError
 from tests.unit.dataset.corpus import TWELVE, USER, file, row, said
 
+CONTOSO = {"template": "phi3", "context_length": 2048, "registry": "contoso", "version": "1"}
 OTHER = row(USER, said("assistant", "It writes <|im_start|> first."))
 PHI3 = row(USER, said("assistant", "It writes <|end|> at the end."))
 
@@ -24,7 +25,7 @@ def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_text(
         json.dumps(
             {
-                "models": {"contoso-7b": {"template": "phi3", "context_length": 2048}},
+                "models": {"contoso-7b": CONTOSO},
                 "limits": {"local": {"rows_min": 1}},
             }
         )
@@ -69,3 +70,14 @@ def test_a_child_of_the_server_is_told_of_the_file(catalog: Path) -> None:
     from maas_client.local.machine.compute import environment
 
     assert environment(1)["MAAS_CATALOG"] == str(catalog)
+
+
+def test_a_job_of_a_model_of_ones_own_is_taken_here(catalog: Path, tmp_path: Path) -> None:
+    from maas_client.local import serve
+
+    data = tmp_path / "train.jsonl"
+    data.write_bytes(file(*TWELVE))
+    with serve(engine="instant") as server, server.client() as client:
+        assert client.jobs.wait(
+            client.jobs.create(model="contoso-7b", training_data=data)
+        ).succeeded

@@ -126,10 +126,10 @@ def registry_discovery(call: Call) -> dict[str, Any]:
 
 def registry_model(call: Call) -> dict[str, Any]:
     """GET a base model, if the catalog knows it."""
-    from maas_client.catalog import find
+    from maas_client.local.bases import known
 
     at = call.path
-    facts = find(at["name"])
+    facts = known(at["name"])
     if facts is None:
         raise not_found(f"Model {at['name'][:60]}")
     # azure-ai-ml reads a registry model's id by this form and by no other (_arm_id_utils.py).

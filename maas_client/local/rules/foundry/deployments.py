@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
 
-from maas_client.catalog import find
+from maas_client.local.bases import known
 from maas_client.local.rules.assets import now, version_key
 from maas_client.local.rules.endpoints import Target
 from maas_client.local.rules.foundry import SCOPE
@@ -87,7 +87,7 @@ class Deployments:
             if part is None:
                 raise _unsupported(model, "no such checkpoint is kept")
             return Target(model, base, tuned.body["folder"], part)
-        facts = find(model)
+        facts = known(model)
         if facts is None:
             raise _unsupported(model, "no such model was tuned here, and the catalog knows none")
         return Target(facts.name, self._base_for(facts.name), None)
@@ -206,7 +206,7 @@ def usage_name(model: str) -> str:
 
 def format_of(model: str) -> str | None:
     """Return the provider's word for a model, case and all; None: not known."""
-    facts = find(model)
+    facts = known(model)
     if facts is None:
         return None
     return facts.deployment_format or ("Microsoft" if facts.publisher == "Microsoft" else None)
