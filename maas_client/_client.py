@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import aclosing
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast
 
 from maas_client import _connect
@@ -25,7 +26,7 @@ from maas_client.flows import (
     pipeline,
 )
 from maas_client.flows._io import IO
-from maas_client.types import Deployment
+from maas_client.types import Deployment, FineTuneResult
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -74,8 +75,10 @@ def awaited(
     return _shown(method, flow)
 
 
-def iterated(flow: Series[P, T]) -> Callable[Concatenate[_Held, P], Generator[T, None, None]]:
-    """Turn a flow that yields into a generator method."""
+def iterated(
+    flow: Series[P, T], then: Callable[[Any, T], T] | None = None
+) -> Callable[Concatenate[_Held, P], Generator[T, None, None]]:
+    """Turn a flow that yields into a generator method; ``then`` may add to what it yields."""
 
     def method(self: _Held, /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
         series = flow(self._io, *args, **kwargs)
@@ -85,20 +88,29 @@ def iterated(flow: Series[P, T]) -> Callable[Concatenate[_Held, P], Generator[T,
                     value = run(series.__anext__())
                 except StopAsyncIteration:
                     return
-                yield value
+                yield value if then is None else then(self, value)
         finally:
             run(series.aclose())
 
     return _shown(method, flow)
 
 
-def aiterated(flow: Series[P, T]) -> Callable[Concatenate[_Held, P], AsyncGenerator[T, None]]:
-    """Turn a flow that yields into an async generator method."""
+def aiterated(
+    flow: Series[P, T], then: Callable[[Any, T], T] | None = None
+) -> Callable[Concatenate[_Held, P], AsyncGenerator[T, None]]:
+    """Turn a flow that yields into an async generator method; ``then`` may add to what it yields."""
 
     def method(self: _Held, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
-        return flow(self._io, *args, **kwargs)
+        series = flow(self._io, *args, **kwargs)
+        return series if then is None else _each(series, lambda value: then(self, value))
 
     return _shown(method, flow)
+
+
+async def _each(series: AsyncGenerator[T, None], then: Callable[[T], T]) -> AsyncGenerator[T, None]:
+    async with aclosing(series):
+        async for value in series:
+            yield then(value)
 
 
 def _shown(method: M, flow: Callable[..., Any]) -> M:
@@ -112,21 +124,27 @@ def _shown(method: M, flow: Callable[..., Any]) -> M:
     return method
 
 
-def _deletes(noun: Deployments, made: Deployment) -> Deployment:
-    made._delete = lambda: noun.delete(made)
-    return _watched(noun, made)
+def _bound(noun: Deployments | AsyncDeployments, one: Deployment) -> Deployment:
+    """Let leaving a ``with`` delete the deployment, wherever it came from."""
+    if isinstance(noun, Deployments):
+        one._delete = lambda: noun.delete(one)
+    else:
+        one._adelete = lambda: noun.delete(one)
+    return one
 
 
-def _adeletes(noun: AsyncDeployments, made: Deployment) -> Deployment:
-    made._adelete = lambda: noun.delete(made)
-    return _watched(noun, made)
-
-
-def _watched(noun: Deployments | AsyncDeployments, made: Deployment) -> Deployment:
-    """Delete it in time, where the service does not: our own server does."""
+def _made(noun: Deployments | AsyncDeployments, made: Deployment) -> Deployment:
+    """Bind a new deployment, and delete it in time where the service does not: our own server does."""
+    _bound(noun, made)
     if made.delete_at is not None and not noun._io.scope.local:
         noun._watch.add(made.name, made.delete_at)
     return made
+
+
+def _tuned(client: Client | AsyncClient, result: FineTuneResult) -> FineTuneResult:
+    if result.deployment is not None:
+        _made(client.deployments, result.deployment)
+    return result
 
 
 class Datasets(_Noun):
@@ -171,9 +189,9 @@ class Deployments(_Noun):
         super().__init__(io)
         self._watch = BlockingWatch(self.delete_overdue)
 
-    create = blocking(deployments.create, _deletes)
-    get = blocking(deployments.get)
-    list = iterated(deployments.listing)
+    create = blocking(deployments.create, _made)
+    get = blocking(deployments.get, _bound)
+    list = iterated(deployments.listing, _bound)
     delete = blocking(deployments.delete)
     delete_overdue = blocking(deployments.delete_overdue)
     keys = blocking(deployments.keys)
@@ -228,9 +246,9 @@ class AsyncDeployments(_Noun):
         super().__init__(io)
         self._watch = AsyncWatch(self.delete_overdue)
 
-    create = awaited(deployments.create, _adeletes)
-    get = awaited(deployments.get)
-    list = aiterated(deployments.listing)
+    create = awaited(deployments.create, _made)
+    get = awaited(deployments.get, _bound)
+    list = aiterated(deployments.listing, _bound)
     delete = awaited(deployments.delete)
     delete_overdue = awaited(deployments.delete_overdue)
     keys = awaited(deployments.keys)
@@ -255,7 +273,7 @@ class Client(_connect.Doors):
         self.deployments = Deployments(self._io)
         self.chat = Chat(self._io)
 
-    fine_tune = blocking(pipeline.fine_tune)
+    fine_tune = blocking(pipeline.fine_tune, _tuned)
     evaluate = blocking(evaluation.evaluate)
 
     def close(self) -> None:
@@ -285,7 +303,7 @@ class AsyncClient(_connect.Doors):
         self.deployments = AsyncDeployments(self._io)
         self.chat = AsyncChat(self._io)
 
-    fine_tune = awaited(pipeline.fine_tune)
+    fine_tune = awaited(pipeline.fine_tune, _tuned)
     evaluate = awaited(evaluation.evaluate)
 
     async def aclose(self) -> None:

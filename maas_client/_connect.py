@@ -272,21 +272,25 @@ def _workspace(settings: Settings, config: str | Path | None, *, explicit: bool)
         "workspace": settings.workspace,
     }
     if not all(parts.values()):
-        held = _config_json(Path(config) if config else None)
+        _, held = studio_config(Path(config) if config else None)
         parts = {name: value or held.get(name) for name, value in parts.items()}
     missing = [name for name, value in parts.items() if not value]
     if missing:
         told = ", ".join(name.replace("_", " ") for name in missing)
         raise ConfigError(
             f"no {told} is given",
-            hint="Pass subscription_id=, resource_group= and workspace=, or resource_id=; or put Studio's "
-            "config.json into this folder; or set MAAS_SUBSCRIPTION_ID, MAAS_RESOURCE_GROUP, MAAS_WORKSPACE.",
+            hint="Pass subscription_id=, resource_group= and workspace= (--subscription-id, --resource-group, "
+            "--workspace), or resource_id=; or put Studio's config.json into this folder; or set "
+            "MAAS_SUBSCRIPTION_ID, MAAS_RESOURCE_GROUP, MAAS_WORKSPACE.",
         )
     return {name: str(value) for name, value in parts.items()}
 
 
-def _config_json(given: Path | None) -> dict[str, str]:
-    """Read Studio's ``config.json``: given, or in this folder, ``.azureml/``, or a parent's."""
+def studio_config(given: Path | None = None) -> tuple[Path | None, dict[str, str]]:
+    """Read Studio's ``config.json``: given, or in this folder, ``.azureml/``, or a parent's.
+
+    Returns which file it is and its parts; None and nothing where there is none.
+    """
     here = Path.cwd()
     places = (
         [given]
@@ -312,12 +316,12 @@ def _config_json(given: Path | None) -> dict[str, str]:
                 continue  # somebody else's config.json
             raise ConfigError(f"{place} is not a workspace's config.json") from bad
         if all(found.values()):
-            return {name: str(value) for name, value in found.items()}
+            return place, {name: str(value) for name, value in found.items()}
     if given is not None:
         raise ConfigError(
             f"{given} names no workspace", hint="Download config.json from Azure ML Studio."
         )
-    return {}
+    return None, {}
 
 
 def _account(account_id: str | None) -> dict[str, str]:

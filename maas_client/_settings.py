@@ -132,7 +132,7 @@ class Settings:
             setting = next(s for s in SETTINGS if s.key == key)
             raise ConfigError(
                 f"no {key.replace('_', ' ')} is given",
-                hint=f"Pass {key}= or set {setting.variables[0]} ({setting.text}).",
+                hint=f"Pass {key.removeprefix('foundry_')}=, or set {setting.variables[0]} ({setting.text}).",
             )
         return value
 

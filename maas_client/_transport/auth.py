@@ -25,6 +25,16 @@ class TokenCredential(Protocol):
         ...
 
 
+def _cause(bad: Exception) -> str:
+    """Return what azure-identity says first and, of the credentials it names, the one that did fail.
+
+    Its text goes over many lines, most about what is not set up here; no secret is in it.
+    """
+    lines = [line.strip() for line in str(bad).splitlines() if line.strip()]
+    failed = next((line for line in lines[1:] if "authentication failed" in line.lower()), "")
+    return " ".join(one[:300] for one in (lines[0] if lines else type(bad).__name__, failed) if one)
+
+
 class Tokens:
     """Tokens by scope. ``offload`` runs a blocking credential without stopping other coroutines."""
 
@@ -58,12 +68,8 @@ class Tokens:
             else:
                 got = await offload(lambda: credential.get_token(scope, **extra))
         except Exception as bad:
-            # azure-identity's text names each credential it tried, over many lines, no secret in it.
-            first = next(
-                (ln.strip() for ln in str(bad).splitlines() if ln.strip()), type(bad).__name__
-            )
             raise AuthError(
-                f"no token for {scope.removesuffix('/.default')}: {first[:300]}",
+                f"no token for {scope.removesuffix('/.default')}: {_cause(bad)}",
                 hint="Sign in with `az login`, or pass credential=; `maas-client doctor` shows what was tried.",
             ) from bad
         self._held[scope] = (got.token, float(got.expires_on))

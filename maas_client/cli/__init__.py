@@ -160,7 +160,7 @@ _LISTS = {
         "deployments list": ("endpoints", "deployments", "foundry_chat"),
         "jobs list": ("jobs", "runs", "fine_tuning"),
         "datasets list": ("data", "data_versions", "files"),
-        "models list --mine": ("models", "model_versions"),
+        "models list, or models list --mine": ("models", "model_versions"),
     }.items()
     for noun in nouns
 }

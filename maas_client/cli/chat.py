@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     message = args.message
     talk = message is None and sys.stdin.isatty()
     if message is None and not talk:
-        message = sys.stdin.read()
+        message = sys.stdin.read().removesuffix("\n").removesuffix("\r")  # echo's own
     if talk and args.json:
         raise ConfigError("--json needs a message", hint="Give it as an argument or on stdin.")
     if message is not None and not message.strip():

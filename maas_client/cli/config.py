@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Iterator
 
-from maas_client._settings import Settings
+from maas_client._settings import Setting, Settings
 from maas_client.cli._output import aligned, print_json
 
 
@@ -15,7 +16,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the table; secrets show their last four characters only."""
     settings = Settings.load(backend=args.backend, url=args.url)
-    rows = settings.table()
+    rows = list(_with_workspace(settings.table()))
     if args.json:
         print_json(
             [
@@ -37,3 +38,22 @@ def run(args: argparse.Namespace) -> int:
     ]
     print(aligned([heads, *cells]))
     return 0
+
+
+_PARTS = {
+    "subscription_id": "subscription",
+    "resource_group": "resource_group",
+    "workspace": "workspace",
+}
+
+
+def _with_workspace(
+    rows: Iterable[tuple[Setting, str | None, str]],
+) -> Iterator[tuple[Setting, str | None, str]]:
+    """Yield the rows with what Studio's ``config.json`` says where nothing else does, as a client reads it."""
+    from maas_client._connect import studio_config
+
+    place, held = studio_config()
+    for setting, shown, origin in rows:
+        part = None if shown else held.get(_PARTS.get(setting.key, ""))
+        yield (setting, part, str(place)) if part else (setting, shown, origin)

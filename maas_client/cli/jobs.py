@@ -29,7 +29,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     listing = action(group, "list", "list the jobs, newest first where the service does so", _list)
     listing.add_argument("--limit", type=count, metavar="N", help="no more than this many")
     show = action(group, "show", "show one job", _show)
-    watch = action(group, "watch", "follow a job to its end; exit code 4 if it fails", _watch)
+    watch = action(
+        group,
+        "watch",
+        "follow a job to its end (with --json an event a line); exit code 4 if it fails",
+        _watch,
+    )
     watch.add_argument("--timeout", type=float, metavar="SECONDS",
                        help="stop watching after this long; the job goes on")  # fmt: skip
     logs = action(group, "logs", "print a job's log", _logs)

@@ -67,8 +67,7 @@ def _list(args: argparse.Namespace) -> int:
 def _catalog() -> Any:
     from maas_client import catalog
 
-    override = Settings.load().catalog
-    return catalog.models(Path(override) if override else None)
+    return catalog.models(Settings.load().catalog_file())
 
 
 def _row(facts: ModelFacts) -> dict[str, Any]:
@@ -77,14 +76,14 @@ def _row(facts: ModelFacts) -> dict[str, Any]:
 
     today = datetime.now(UTC).date()
     gone = catalog.is_retired(facts, today)
-    places = [p for p in _PLACES if p in facts.tunable_on and (p == "local" or not gone)]
+    places = [p for p in _PLACES if p == "local" or (p in facts.tunable_on and not gone)]
     return {
         "name": facts.name,
         "retired_on": facts.retired_on,
         "replacement": facts.replacement,
         "tuned_on": places,
         "train_regions": () if gone else facts.train_regions,
-        "local_base": _local_base(facts) if "local" in places else None,
+        "local_base": _local_base(facts),
     }
 
 
@@ -101,8 +100,7 @@ def _local_base(facts: ModelFacts) -> str:
 def _show(args: argparse.Namespace) -> int:
     from maas_client import catalog
 
-    override = Settings.load().catalog
-    facts = catalog.find(args.model, override=Path(override) if override else None)
+    facts = catalog.find(args.model, override=Settings.load().catalog_file())
     if facts is None:
         with _connection.client(args) as client:
             held = client.models.get(args.model)

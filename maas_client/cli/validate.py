@@ -12,6 +12,7 @@ import sys
 from maas_client.cli import _bill, _fix, _report
 from maas_client.cli._output import note, print_json, telling_replaced
 from maas_client.cli._verbs import count
+from maas_client.errors import ConfigError
 from maas_client.types.report import ValidationReport
 
 INVALID = 3
@@ -47,10 +48,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check the files; return 0 if all are valid, else 3."""
-    if args.show_mask:
+    if args.show_mask and not args.html:
         from maas_client.cli import _mask
 
         return _mask.run(args)
+    if args.in_place and not args.fix:
+        raise ConfigError("--in-place belongs to --fix", hint="Add --fix FILE, the file itself.")
     if args.html:
         from maas_client.dataset.atomic import different
 
@@ -62,7 +65,11 @@ def run(args: argparse.Namespace) -> int:
     bill = _bill.forecast(args, report)
     if args.html:
         _write_page(args.html, report)
-    if args.json:
+    if args.show_mask:
+        from maas_client.cli import _mask
+
+        _mask.run(args)
+    elif args.json:
         more = {"fixed": fixed, "bill": bill}
         print_json(report.model_dump() | {name: said for name, said in more.items() if said})
     elif _on_github():
@@ -81,13 +88,11 @@ def _tell_of_retirement(args: argparse.Namespace) -> None:
     if not args.model or (args.target or args.backend or "azureml") == "local":
         return
     from datetime import UTC, datetime
-    from pathlib import Path
 
     from maas_client import catalog
     from maas_client._settings import Settings
 
-    override = Settings.load().catalog
-    facts = catalog.find(args.model, override=Path(override) if override else None)
+    facts = catalog.find(args.model, override=Settings.load().catalog_file())
     said = facts and catalog.retirement_notice(facts, datetime.now(UTC).date())
     if said:
         note(f"note: {said}. The file is judged all the same; the local server still tunes it.")

@@ -55,7 +55,9 @@ async def upload(
 def _weights(folder: Path) -> Path:
     """Return the folder's whole path. Raises ``ConfigError`` for one without weights."""
     place = folder.expanduser().resolve()
-    if not place.is_dir() or not any(place.glob("*.safetensors")):
+    if not place.is_dir():
+        raise ConfigError(f"there is no folder {folder}", hint="Name the folder of the weights.")
+    if not any(place.glob("*.safetensors")):
         raise ConfigError(
             f"{folder} holds no *.safetensors",
             hint="It is the folder that save_pretrained() of PEFT or transformers writes.",

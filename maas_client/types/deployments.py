@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
 
-from maas_client.errors import NotFoundError
+from maas_client.errors import ConfigError, NotFoundError
 from maas_client.types._model import Noun
 
 
@@ -43,6 +43,11 @@ class Deployment(Noun):
     _adelete: Callable[[], Awaitable[Any]] | None = PrivateAttr(default=None)
 
     def __enter__(self) -> Self:
+        if self._delete is None:  # or it would stay, and cost, unsaid
+            raise ConfigError(
+                f"deployment {self.name!r} is of no Client, so leaving the block would not delete it",
+                hint="Of an AsyncClient it takes `async with`; else: with client.deployments.get(NAME).",
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -51,6 +56,11 @@ class Deployment(Noun):
                 self._delete()
 
     async def __aenter__(self) -> Self:
+        if self._adelete is None:
+            raise ConfigError(
+                f"deployment {self.name!r} is of no AsyncClient, so leaving the block would not delete it",
+                hint="Of a Client it takes `with`; else: async with await client.deployments.get(NAME).",
+            )
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -142,3 +142,78 @@ def test_a_reader_that_goes_away_is_no_error(verb: tuple[str, ...]) -> None:
     assert b"Traceback" not in err
     assert b"Broken pipe" not in err
     assert b"BrokenPipe" not in err
+
+
+def test_a_page_is_written_beside_the_mask(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "report.html"
+    asked = [
+        "validate",
+        TRAIN,
+        "--target",
+        "local",
+        "--html",
+        str(page),
+        "--show-mask",
+        "--rows",
+        "1",
+    ]
+    assert cli.main(asked) == 0
+    assert "⟦" in capsys.readouterr().out
+    assert "<html" in page.read_text("utf-8")
+
+
+def test_in_place_alone_is_not_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["validate", TRAIN, "--in-place"]) == 1
+    assert "--in-place belongs to --fix" in capsys.readouterr().err
+
+
+def test_config_names_the_file_that_a_workspace_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("MAAS_SUBSCRIPTION_ID", "AZURE_SUBSCRIPTION_ID", "MAAS_RESOURCE_GROUP",
+                 "AZURE_RESOURCE_GROUP", "MAAS_WORKSPACE"):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+    said = {"subscription_id": "s", "resource_group": "g", "workspace_name": "w"}
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert cli.main(["config", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert (rows["workspace"]["value"], rows["subscription_id"]["value"]) == ("w", "s")
+    assert rows["resource_group"]["origin"] == str(tmp_path / "config.json")
+
+
+def test_what_does_not_measure_without_torch_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from maas_client.local.planning import measure
+
+    monkeypatch.setattr(measure, "find_spec", lambda name: None)
+    assert cli.main(["plan", TRAIN, "--model", "Phi-3-mini"]) == 1
+    err = capsys.readouterr().err
+    assert "[local]" in err
+    assert "--no-measure" in err
+
+
+def test_the_cause_of_a_failed_sign_in_is_told() -> None:
+    from maas_client._transport.auth import _cause
+
+    text = """DefaultAzureCredential failed to retrieve a token from the included credentials.
+Attempted credentials:
+\tEnvironmentCredential: Authentication failed: HTTPSConnection: Failed to resolve 'login.microsoftonline.com'
+\tAzureCliCredential: Azure CLI not found on path"""
+    said = _cause(RuntimeError(text))
+    assert said.startswith("DefaultAzureCredential failed")
+    assert "Failed to resolve" in said
+    assert "not found on path" not in said
+    assert _cause(RuntimeError()) == "RuntimeError"
+
+
+def test_a_stage_that_there_is_not_is_told_its_bounds() -> None:
+    from maas_client.errors import ConfigError
+    from maas_client.local.rules.recipe import from_names
+
+    with pytest.raises(ConfigError, match="at least 1, at most 3"):
+        from_names({"apply_deepspeed": True, "deepspeed_stage": 4})

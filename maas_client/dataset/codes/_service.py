@@ -10,7 +10,7 @@ CODES = (
         "SERVICE_NO_ROWS",
         Level("error", "error", "error"),
         "no row is left to train on",
-        "Mend the rows named above; every one of them was refused.",
+        "Mend the rows that are named; every one of them was refused.",
         "After the rows that cannot be read or used are taken out, nothing remains. The service says so "
         "only after the file was uploaded and the job was queued.",
         "(a file in which every line has an error)",
@@ -38,7 +38,7 @@ CODES = (
         "SERVICE_ROWS_SKIPPED",
         Level("warning", None, None),
         "Azure ML would skip rows in silence",
-        "Mend the rows named above, or the job trains on fewer rows than the file has.",
+        "Mend the rows that are named, or the job trains on fewer rows than the file has.",
         "Rows that cannot be parsed or have no messages are passed over; the only trace is one line in "
         "the job's log, 'Total N json lines skipped'.",
         "(a file with three broken lines)",

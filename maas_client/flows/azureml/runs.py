@@ -175,5 +175,6 @@ async def logs(io: IO, run: str) -> str:
 def checkpoints(io: IO, run: str) -> AsyncGenerator[Checkpoint, None]:
     """Raise ``UnsupportedError``: azureml keeps no checkpoints that a client could name."""
     raise UnsupportedError(
-        f"the checkpoints of {run!r} cannot be listed: azureml names none", hint="foundry does."
+        f"the checkpoints of {run!r} cannot be listed: azureml names none",
+        hint="foundry does, and the local server in that dialect: Client.local(dialect='foundry').",
     )

@@ -7,10 +7,11 @@ import math
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from maas_client.catalog import Architecture
-from maas_client.errors import ServiceError
+from maas_client.errors import MissingExtraError, ServiceError
 from maas_client.local.machine import shape as shapes
 from maas_client.local.machine.compute import environment
 
@@ -99,6 +100,12 @@ def _fixed_bytes(shape: Architecture, method: str, r: int) -> float:
 
 
 def _probe(asked: dict[str, Any]) -> dict[str, Any]:
+    if find_spec("torch") is None:
+        raise MissingExtraError(
+            "a few blocks of the model are measured with torch, which is not installed",
+            extra="local",
+            hint="Install it: pip install 'maas-client[local]'. Or estimate alone: --no-measure",
+        )
     command = [sys.executable, "-P", "-m", "maas_client.local.planning.probe"]
     try:
         ran = subprocess.run(

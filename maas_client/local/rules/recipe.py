@@ -177,7 +177,8 @@ def _whole(low: int, high: int = 1 << 31) -> Callable[[Any], int]:
     def read(value: Any) -> int:
         number = float(value)
         if isinstance(value, bool) or not number.is_integer() or not low <= number < high:
-            raise ValueError(f"it is a whole number, at least {low}")
+            most = "" if high == 1 << 31 else f", at most {high - 1}"
+            raise ValueError(f"it is a whole number, at least {low}{most}")
         return int(number)
 
     return read

@@ -174,6 +174,31 @@ async def test_leaving_with_deletes(server: Any, train: Path) -> None:
             await awaiting.deployments.get("gone")
 
 
+async def test_leaving_with_deletes_wherever_the_deployment_came_from(
+    server: Any, train: Path
+) -> None:
+    with server.client() as blocking:
+        with blocking.fine_tune(train, "Phi-3-mini", deploy="tuned").deployment as made:
+            assert made.ready
+        assert "tuned" not in [one.name for one in blocking.deployments.list()]
+        for way in ("got", "listed"):
+            made = blocking.deployments.create(way, "Phi-3-mini")
+            again = next(one for one in blocking.deployments.list() if one.name == way)
+            with blocking.deployments.get(way) if way == "got" else again:
+                pass
+            assert way not in [one.name for one in blocking.deployments.list()]
+        with pytest.raises(maas.ConfigError, match="of no AsyncClient"):
+            async with made:
+                pass
+    async with server.async_client() as awaiting:
+        result = await awaiting.fine_tune(train, "Phi-3-mini", deploy="tuned")
+        async with result.deployment as made:
+            assert made.ready
+        assert "tuned" not in [one.name async for one in awaiting.deployments.list()]
+        with pytest.raises(maas.ConfigError, match="of no Client"), made:
+            pass
+
+
 async def test_the_blocking_client_works_inside_a_running_loop(server: Any) -> None:
     with server.client() as blocking:
         assert blocking.models.list() is not None
