@@ -104,7 +104,7 @@ def _child(task: dict[str, Any]) -> dict[str, Any]:
     """Run one side in a process of its own and return what it measured."""
     env = dict(os.environ) | environment(task["threads"], device="cpu")  # noqa: TID251 - a bench
     if task["side"] in PEERS:  # as it comes, and in every other round with threads that sleep too
-        ours = ("MALLOC_", "OMP_WAIT_POLICY") if task["round"] % 2 else ("MALLOC_",)
+        ours = ("MALLOC_", "ONEDNN_", "LRU_") + (("OMP_WAIT_POLICY",) if task["round"] % 2 else ())
         env = {name: value for name, value in env.items() if not name.startswith(ours)}
     command = [sys.executable, __file__, "--child", json.dumps(task)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)

@@ -42,6 +42,10 @@ def environment(threads: int, *, device: str = "auto") -> dict[str, str]:
             "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
             "MALLOC_MMAP_MAX_": "0",
             "MALLOC_TOP_PAD_": str(64 << 20),
+            # oneDNN keeps a program for each size of product, a megabyte or so: by its own count 1,024, and
+            # every pack and every prompt has another size.
+            "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
+            "LRU_CACHE_CAPACITY": "32",
             "PYTHONPATH": str(Path(maas_client.__file__).parent.parent),
             **({"HF_HOME": home} if home else {}),
             **({"MAAS_CATALOG": str(catalog.absolute())} if catalog else {}),
