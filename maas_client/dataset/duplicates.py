@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from maas_client.dataset.finding import Finding, Row, texts_of
-from maas_client.dataset.repeats import repeated
+from maas_client.dataset.repeats import Hashes, repeated
 
 
 def prompt_of(row: Row, texts: list[str] | None = None) -> str | tuple[str, ...]:
@@ -45,8 +45,8 @@ class Duplicates:
 
     def __init__(self, training: Sequence[Duplicates] = ()) -> None:
         self._training = training
-        self._prompts = array("q")
-        self._rows = array("q")
+        self._prompts = Hashes()
+        self._rows = Hashes()
         self._lines = array("I")
         """Line numbers; empty as long as every row has stood on the line of its own number."""
         self._counts = {"exact": 0, "conflicting": 0, "leaked": 0}
@@ -137,7 +137,7 @@ class Duplicates:
         return {"duplicates": {kind: n for kind, n in self._counts.items() if n}}
 
 
-def repeats(hashes: array[int]) -> dict[int, list[int]]:
+def repeats(hashes: Hashes) -> dict[int, list[int]]:
     """Return the hashes that occur more than once, each with its indices, in order."""
     maybe = repeated(hashes)
     places: dict[int, list[int]] = {}
@@ -147,7 +147,7 @@ def repeats(hashes: array[int]) -> dict[int, list[int]]:
     return {value: found for value, found in places.items() if len(found) > 1}
 
 
-def shared(these: array[int], those: array[int]) -> dict[int, int]:
+def shared(these: Hashes, those: Hashes) -> dict[int, int]:
     """Return the hashes that occur in both, each with its first index in ``those``."""
     maybe = set(_met(those, these))
     places: dict[int, int] = {}
@@ -157,7 +157,7 @@ def shared(these: array[int], those: array[int]) -> dict[int, int]:
     return places
 
 
-def _met(known: array[int], asked: Iterable[int]) -> Iterator[int]:
+def _met(known: Hashes, asked: Iterable[int]) -> Iterator[int]:
     """Yield all of ``asked`` that ``known`` holds, and one in 16 more."""
     mask = (1 << max(10, (len(known) * 8).bit_length())) - 1
     table = bytearray(mask + 1)

@@ -4,19 +4,48 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from maas_client.dataset.finding import Finding, Row
 
-_AT_ONCE = 1 << 16
+_AT_ONCE_BITS = 16
+_AT_ONCE = 1 << _AT_ONCE_BITS
 """Hashes that are compared as one set, which takes some six megabytes."""
+
+
+class Hashes:
+    """Many 64-bit numbers, in parts of one size: an array that grows for ever is copied again and again,
+    and leaves holes of its former sizes (measured: twelve bytes more a line)."""
+
+    def __init__(self) -> None:
+        self._parts = [array("q")]
+
+    def __len__(self) -> int:
+        return (len(self._parts) - 1) * _AT_ONCE + len(self._parts[-1])
+
+    def __iter__(self) -> Iterator[int]:
+        return chain.from_iterable(self._parts)
+
+    def __getitem__(self, at: int) -> int:
+        return self._parts[at >> _AT_ONCE_BITS][at & (_AT_ONCE - 1)]
+
+    def extend(self, values: list[int]) -> None:
+        """Add numbers at the end."""
+        last = self._parts[-1]
+        last.extend(values)
+        while len(last) >= _AT_ONCE:
+            rest = last[_AT_ONCE:]
+            del last[_AT_ONCE:]
+            last = rest
+            self._parts.append(last)
 
 
 class Repeats:
     """The cheap half of ``Duplicates``: it looks at lines, not at rows."""
 
     def __init__(self) -> None:
-        self._hashes = array("q")
+        self._hashes = Hashes()
         self._numbers = array("q")
         """Line numbers; empty as long as every row has stood on the line of its own number."""
         self._found = 0
@@ -30,9 +59,10 @@ class Repeats:
             if not self._numbers:
                 self._numbers.extend(range(1, seen + 1))
             self._numbers.extend(numbers)
-        self._hashes.extend(map(hash, lines))
+        hashes = list(map(hash, lines))
         if not lines[-1].endswith(b"\n"):
-            self._hashes[-1] = hash(lines[-1] + b"\n")
+            hashes[-1] = hash(lines[-1] + b"\n")
+        self._hashes.extend(hashes)
         return ()
 
     def finish(self) -> Iterator[Finding]:
@@ -56,7 +86,7 @@ class Repeats:
         return {"duplicates": {"exact": self._found}} if self._found else {}
 
 
-def repeated(hashes: array[int]) -> set[int]:
+def repeated(hashes: Hashes | array[int]) -> set[int]:
     """Return the values that occur more than once. Takes two bytes more a value, and no more.
 
     Values are dealt into piles by their last bits, so that a pile is small enough for a set; a quarter
@@ -75,7 +105,7 @@ def repeated(hashes: array[int]) -> set[int]:
     return more
 
 
-def _twice(pile: array[int]) -> set[int]:
+def _twice(pile: Hashes | array[int]) -> set[int]:
     once = set(pile)
     if len(once) == len(pile):
         return set()

@@ -262,6 +262,21 @@ def test_repeats_among_many_are_found() -> None:
     assert repeated(hashes) == {5, -7}
 
 
+@pytest.mark.parametrize("at_once", [1, 700, 1 << 16, 200_000])
+def test_numbers_in_parts_are_one_sequence(at_once: int) -> None:
+    from maas_client.dataset.repeats import Hashes
+
+    wanted = [(n * 2_654_435_761) % 150_000 - 70_000 for n in range(200_000 if at_once > 1 else 99)]
+    held = Hashes()
+    for start in range(0, len(wanted), at_once):
+        held.extend(wanted[start : start + at_once])
+    assert len(held) == len(wanted)
+    assert list(held) == wanted
+    some = range(0, len(wanted), 97)
+    assert [held[at] for at in some] == [wanted[at] for at in some]
+    assert repeated(held) == {n for n, times in Counter(wanted).items() if times > 1}
+
+
 def test_microsofts_own_sample_and_real_chats_are_valid() -> None:
     shared = Path(__file__).parents[4] / "shared" / "data"
     files = sorted(shared.glob("*.jsonl"))
