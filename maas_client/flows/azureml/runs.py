@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from heapq import merge
 from typing import Any
 
 from maas_client.errors import StatusError, UnsupportedError
@@ -58,34 +59,57 @@ def error(ended: RunDetails) -> JobError | None:
 
 
 def moment(text: str | None) -> datetime | None:
-    """Return a time of run history, or None for none and for what is no time."""
+    """Return a time of run history (UTC where it names no zone), or None for none and for what is no time."""
     try:
-        return datetime.fromisoformat(text) if text else None
+        read = datetime.fromisoformat(text) if text else None
     except ValueError:
         return None
+    return read.replace(tzinfo=UTC) if read and read.tzinfo is None else read
 
 
 async def progress(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
-    """Yield messages and metric points so far, oldest first; each has the same key every time."""
+    """Yield messages and metric points so far in the order they happened; each has the same key every time."""
+    messages: list[JobEvent] = []
+    steps: list[JobEvent] = []
     try:
         at = await data_plane(io)
         seen = await details(io, job.name)
-        for index, warning in enumerate(seen.warnings):
-            yield _message(index, warning)
-        async for event in _metrics(io, at, job.name, whole=job.done):
-            yield event
+        messages = [_message(index, warning) for index, warning in enumerate(seen.warnings)]
+        steps = await _metrics(io, at, job.name, whole=job.done, told_since=_newest(messages))
     except StatusError as refused:
         if refused.status not in (401, 403, 404):
             raise  # without a role on run history there are only status changes to tell
+    for _, event in merge(_timed(messages), _timed(steps), key=lambda timed: timed[0]):
+        yield event
+
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+def _timed(events: Iterable[JobEvent]) -> Iterator[tuple[datetime, JobEvent]]:
+    """Yield events with a moment that never goes back: steps stay in order though one was run again, and
+    what has no time goes with what came before it."""
+    latest = _LONG_AGO
+    for event in events:
+        latest = max(latest, event.created_at or _LONG_AGO)
+        yield latest, event
+
+
+def _newest(messages: Iterable[JobEvent]) -> datetime:
+    """Return when the newest message was told, or long ago where no message says so."""
+    return max((one.created_at for one in messages if one.created_at), default=_LONG_AGO)
 
 
 def _message(index: int, warning: dict[str, Any]) -> JobEvent:
+    """Return a warning of run history as an event. The service's own have a source and a message and no
+    time (azure-ai-ml's ``RunDetailsWarning``); those of the local server have one."""
     source = str(warning.get("source") or "service")
     return JobEvent(
         key=f"message:{index}",
         type="message",
         message=str(warning.get("message") or ""),
         level="info" if source.endswith(":info") else "warning",
+        created_at=moment(warning.get("createdUtc")),
         raw=warning,
     )
 
@@ -95,7 +119,8 @@ class _Known:
     """The points of a run that earlier looks have read, so that a look reads the new ones alone."""
 
     points: dict[int, dict[str, float]] = field(default_factory=dict)
-    when: dict[int, Any] = field(default_factory=dict)
+    when: dict[int, datetime] = field(default_factory=dict)
+    """Per step, when the last of its points was created."""
     newest: dict[str, str] = field(default_factory=dict)
     """Per metric, when the service's last point was created."""
 
@@ -107,12 +132,23 @@ class _Known:
         number = (value.get("data") or {}).get(name)
         if isinstance(number, int | float):
             self.points.setdefault(step, {})[_OURS.get(name, name)] = float(number)
-            self.when.setdefault(step, created)
+            if (read := moment(created)) is not None:
+                self.when[step] = max(read, self.when.get(step, read))
+
+    def ended(self, told_since: datetime) -> list[int]:
+        """Return the steps that are whole: those with a later one, and the newest if anything was told
+        after it."""
+        steps = sorted(self.points)
+        over = steps and self.when.get(steps[-1], told_since) < told_since
+        return steps if over else steps[:-1]
 
 
-async def _metrics(io: IO, at: str, run: str, *, whole: bool) -> AsyncGenerator[JobEvent, None]:
-    """Yield a step's metrics together. Each metric is asked for by itself while the job writes on, so
-    the newest step may be half there: it is held back until a later one exists or the job has ended.
+async def _metrics(
+    io: IO, at: str, run: str, *, whole: bool, told_since: datetime
+) -> list[JobEvent]:
+    """Return a step's metrics together. Each metric is asked for by itself while the job writes on, so
+    the newest step may be half there: it is held back until a later one exists, a message was read (before
+    the points, at ``told_since`` the newest) that is later, or the job has ended.
 
     A running job's points are read from the newest known one on; ``whole`` reads all of them again.
     """
@@ -130,9 +166,10 @@ async def _metrics(io: IO, at: str, run: str, *, whole: bool) -> AsyncGenerator[
                 known.take(name, value)
     if whole:
         io.scope.found.pop(slot, None)
-    for step in sorted(known.points) if whole else sorted(known.points)[:-1]:
+    events = []
+    for step in sorted(known.points) if whole else known.ended(told_since):
         held = known.points[step]
-        yield JobEvent(
+        event = JobEvent(
             # A point that grows (a validation loss arrives after its step's training loss) is a new
             # event: the key names the metrics it carries.
             key=f"metrics:{step}:{','.join(sorted(held))}",
@@ -140,8 +177,10 @@ async def _metrics(io: IO, at: str, run: str, *, whole: bool) -> AsyncGenerator[
             message=f"step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in sorted(held.items())),
             step=step,
             metrics=dict(held),
-            created_at=known.when[step],
+            created_at=known.when.get(step),
         )
+        events.append(event)
+    return events
 
 
 async def _points(

@@ -184,9 +184,11 @@ class Writer(Reader):
         )
 
     def add_points(self, owner: str, points: Iterable[Point]) -> None:
-        """Insert points; one of a step that was run again replaces the first."""
+        """Insert points; one of a step that was run again replaces the first, and one that is only told
+        again (a resumed worker repeats its last) keeps its moment."""
         self._db.executemany(
-            "INSERT OR REPLACE INTO points (owner, name, step, at, value) VALUES (?,?,?,?,?)",
+            "INSERT INTO points (owner, name, step, at, value) VALUES (?,?,?,?,?) ON CONFLICT DO UPDATE"
+            " SET at=excluded.at, value=excluded.value WHERE value IS NOT excluded.value",
             [(owner, *point) for point in points],
         )
 

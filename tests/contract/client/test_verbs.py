@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 import maas_client as maas
+from maas_client.local.embed import LocalServer
+from maas_client.local.state.store import Point
 
 
 async def listed(series: Any) -> list[Any]:
@@ -76,6 +78,22 @@ async def test_jobs(client: Any, train: Path) -> None:
     with pytest.raises(maas.NotFoundError):
         await client.jobs.get(job)
     await client.models.delete(model)
+
+
+async def test_a_finished_jobs_story_is_told_in_order(
+    client: Any, server: LocalServer, train: Path
+) -> None:
+    job = await client.jobs.create(model="Phi-4", training_data=train, name=f"story-{id(client)}")
+    await client.jobs.wait(job)
+    services = server._server.services
+    (own,) = [f.body["id"] for f in services.store.read.all("job") if f.body["name"] == job.name]
+    at = [f"2100-01-01T00:00:00.{n:06}Z" for n in range(5)]
+    points = [Point("train_loss", step, at[step - 70], 1.5) for step in (70, 72, 74)]
+    told = [{"kind": "message", "message": m, "at": t} for m, t in (("b", at[1]), ("d", at[3]))]
+    services.jobs.record(own, points, told)
+    events = await listed(client.jobs.events(job))
+    seen = [e.step or e.message for e in events if e.message in ("b", "d") or (e.step or 0) >= 70]
+    assert seen == [70, "b", 72, "d", 74]
 
 
 async def test_a_job_that_has_ended_is_not_paused(client: Any, train: Path) -> None:

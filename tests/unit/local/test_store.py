@@ -61,11 +61,12 @@ def test_a_reader_sees_nothing_before_the_commit(store):
     assert store.read.get("job", "w", "a") is not None
 
 
-def test_a_point_of_a_step_run_again_replaces_the_first(store):
+def test_a_point_of_a_step_run_again_replaces_the_first_and_one_told_again_keeps_its_moment(store):
     with store.write() as facts:
         facts.add_points("o", [Point("loss", 1, "t1", 2.0), Point("loss", 2, "t1", 1.0)])
-        facts.add_points("o", [Point("loss", 2, "t2", 0.5)])
-    assert [(p.step, p.value) for p in store.read.series("o", "loss")] == [(1, 2.0), (2, 0.5)]
+        facts.add_points("o", [Point("loss", 1, "t2", 2.0), Point("loss", 2, "t2", 0.5)])
+    kept = [(p.step, p.at, p.value) for p in store.read.series("o", "loss")]
+    assert kept == [(1, "t1", 2.0), (2, "t2", 0.5)]
 
 
 def test_events_are_numbered_per_owner(store):

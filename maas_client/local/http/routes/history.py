@@ -58,11 +58,13 @@ def _run(call: Call, fact: Fact) -> dict[str, Any]:
 
 
 def _warnings(call: Call, fact: Fact) -> list[dict[str, Any]]:
-    """Return a job's messages; those that warn of nothing say so in their source."""
+    """Return a job's messages; those that warn of nothing say so in their source. Azure's warnings have no
+    time, so its SDK drops ours; this library's client orders a job's story by it."""
     return [
         {
             "source": f"maas-client:{event.get('level', 'info')}",
             "message": str(event.get("message") or ""),
+            "createdUtc": event["at"],
         }
         for event in call.services.jobs.events(fact.body["id"])
         if event["kind"] == "message"
