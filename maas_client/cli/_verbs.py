@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NoReturn
@@ -29,6 +30,7 @@ class Parser(argparse.ArgumentParser):
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
         self._module = module
+        self._words: list[str] = []
         shared = self.add_argument_group("every verb takes")
         rest: dict[str, Any] = {"default": argparse.SUPPRESS}
         shared.add_argument("--json", action="store_true", help="print JSON on stdout", **rest)
@@ -45,17 +47,61 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]  # typeshed has overloads for other namespaces
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """Load the verb, then parse as always."""
+        """Load the verb, then parse as always; what is left over is this verb's error, not its parent's."""
         if self._module:
             verb, self._module = import_module(self._module), None
             if hasattr(verb, "run"):
                 self.set_defaults(run=verb.run)
             verb.add(self)
-        return super().parse_known_args(args, namespace)
+        self._words = list(sys.argv[1:] if args is None else args)
+        known, left = super().parse_known_args(args, namespace)
+        if left:
+            self.error(f"unrecognized arguments: {' '.join(left)}")
+        return known, left
 
     def error(self, message: str) -> NoReturn:
-        """Say in one line what is wrong with the command, and where to read more; exit code 2."""
-        raise UsageError(message, hint=f"Try: {self.prog} --help")
+        """Say in one line what is wrong with the command, what may have been meant, and where to read
+        more; exit code 2."""
+        said = message
+        verbs = [] if self._subparsers is None else [v for v, _ in self._verbs()]
+        if verbs and "arguments are required" in message:
+            said = f"no verb is given: {', '.join(verbs)}"
+        flags = self._unknown_flags()
+        if flags and not message.startswith("unrecognized"):
+            said += f"; unrecognized arguments: {' '.join(flags)}"
+        meant = [near for flag in flags if (near := nearest(flag, self._option_string_actions))]
+        meant += [near for word in self._words if verbs and (near := nearest(word, verbs))][:1]
+        ask = f"Did you mean {' and '.join(meant)}? " if meant else ""
+        raise UsageError(said, hint=f"{ask}Try: {self.prog} --help")
+
+    def _verbs(self) -> Iterator[tuple[str, Any]]:
+        for one in self._actions:
+            if isinstance(one, argparse._SubParsersAction):
+                yield from one.choices.items()
+
+    def _unknown_flags(self) -> list[str]:
+        """Return the flags among this parser's words that it does not have. Those behind a verb are the
+        verb's."""
+        flags = []
+        verbs = {verb for verb, _ in self._verbs()}
+        for word in self._words:
+            if word == "--" or word in verbs:
+                break
+            name = word.partition("=")[0]
+            if name.startswith("--") and name not in self._option_string_actions:
+                flags.append(name)
+        return flags
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return which known word looks most like ``word``, None if none does and for a word that is known."""
+    from difflib import get_close_matches
+
+    names = {name.lstrip("-"): name for name in known}
+    if word.lstrip("-") in names:
+        return None
+    near = get_close_matches(word.lstrip("-").replace("_", "-").lower(), names, n=1, cutoff=0.65)
+    return names[near[0]] if near else None
 
 
 def actions(parser: argparse.ArgumentParser) -> Any:
@@ -82,10 +128,9 @@ def action(group: Any, name: str, text: str, run: Any) -> argparse.ArgumentParse
 
 def count(text: str) -> int:
     """Read a number from 1 on, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("a number from 1 on is wanted")
-    return number
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
 
 
 def _sentence(text: str) -> str:

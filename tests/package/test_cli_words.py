@@ -60,6 +60,31 @@ def test_misuse_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("asked", "said", "hint"),
+    [("jobs watch x --frobnicate", "--frobnicate", "Try: maas-client jobs watch --help"),
+     ("jobs watch --frobnicate", "JOB; unrecognized arguments: --frobnicate",
+      "Try: maas-client jobs watch --help"),
+     ("jobs watch x --timout=5", "--timout=5",
+      "Did you mean --timeout? Try: maas-client jobs watch --help"),
+     ("fine-tune t --modle x --batch_size 4", "--model; unrecognized arguments: --modle --batch_size",
+      "Did you mean --model and --batch-size? Try: maas-client fine-tune --help"),
+     ("jobs --jsn list", "--jsn", "Did you mean --json? Try: maas-client jobs --help"),
+     ("jobs list more", "more", "Try: maas-client jobs list --help"),
+     ("jobs lst", "lst", "Did you mean list? Try: maas-client jobs --help"),
+     ("finetune t", "finetune", "Did you mean fine-tune? Try: maas-client --help"),
+     ("jobs", "no verb is given: create, list", "Try: maas-client jobs --help"),
+     ("jobs list --limit all", "'all' is no whole number", "Try: maas-client jobs list --help")],
+)  # fmt: skip
+def test_misuse_names_the_verbs_own_help_and_what_may_have_been_meant(
+    asked: str, said: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*asked.split(), "--json"]) == 2
+    error = json.loads(capsys.readouterr().err)["error"]
+    assert said in error["message"]
+    assert error["hint"] == hint
+
+
+@pytest.mark.parametrize(
     ("raw", "shown"),
     [("plain\nlines\n", "plain\nlines\n"),
      ("  0%|  | 0/2\r 50%|# | 1/2\r100%|##| 2/2\ndone\n", "100%|##| 2/2\ndone\n"),
