@@ -1,10 +1,11 @@
 """A report on data sets, drawn: for a terminal, for a pipe, for GitHub.
 
-Only the terminal, which is the person's own, shows the line a problem is in.
+Only the terminal, which is the person's own, shows the line a problem is in, secrets covered.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 _AROUND = 36
 """Characters shown on either side of a problem's place."""
+_READ_BYTES = 8192
+"""Read on either side of it: enough to tell a secret that begins or ends out of sight."""
+_PAUSE = re.compile(r"""[\s"']""")
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _SHOWN_AFTER_S = 1.0
 _PER_CODE = 5
@@ -138,14 +142,13 @@ def _excerpt(path: str, problem: Problem) -> tuple[str, int] | None:
     """Return a piece of the line around the place, and how far in the place is, in cells."""
     from rich.cells import cell_len
 
-    if not problem.line:
+    if not problem.line or problem.code.startswith("PII_"):
         return None
-    room = 4 * _AROUND
-    start = max(0, problem.offset - room)
+    start = max(0, problem.offset - _READ_BYTES)
     try:
         with open(path, "rb") as file:
             file.seek(start)
-            data = file.read(problem.offset - start + room)
+            data = file.read(problem.offset - start + _READ_BYTES)
     except OSError:
         return None
     at = problem.offset - start
@@ -153,10 +156,27 @@ def _excerpt(path: str, problem: Problem) -> tuple[str, int] | None:
     end = data.find(b"\n", at)
     before = _printable(data[begin:at])
     after = _printable(data[at : len(data) if end < 0 else end])
+    before, after = _covered(before, after, problem)
     cut_left = "…" if len(before) > _AROUND or begin == 0 < start else ""
     cut_right = "…" if len(after) > _AROUND else ""
     before = cut_left + before[-_AROUND:]
     return before + after[:_AROUND] + cut_right, cell_len(before)
+
+
+def _covered(before: str, after: str, problem: Problem) -> tuple[str, str]:
+    """Cover every secret in a line, whatever the problem is: screens are shared and filmed."""
+    from maas_client.dataset.secrets import find
+
+    whole = before + after
+    for _, start, end in find(whole):
+        whole = whole[:start] + "•" * (end - start) + whole[end:]
+    before, after = whole[: len(before)], whole[len(before) :]
+    if problem.code.startswith("SECRET_"):  # also one that is longer than what was read
+        rest = after.lstrip("•")
+        stop = _PAUSE.search(rest)
+        kept = rest[stop.start() :] if stop else ""
+        after = "•" * (len(after) - len(kept)) + kept
+    return before, after
 
 
 def _printable(data: bytes) -> str:

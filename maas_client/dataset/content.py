@@ -1,7 +1,7 @@
 """What is looked at in rows that are good: scanners, fed from the one pass, and their findings.
 
-A scanner tells a line and a JSON pointer; here it gets its place in the file. What is told at the
-end of the pass is looked up again in the file, as far as it is kept.
+A scanner tells a line, a JSON pointer and perhaps a character; here it gets its place in the file.
+What is told at the end of the pass is looked up again in the file, as far as it is kept.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from maas_client.dataset.duplicates import Duplicates
-from maas_client.dataset.explain import about_file, about_row, at_offset
+from maas_client.dataset.explain import about_file, about_row
 from maas_client.dataset.fault import Fault, path_of
 from maas_client.dataset.finding import Finding, Scanner
 from maas_client.dataset.index import LineIndex
@@ -121,18 +121,7 @@ class Content:
             severity = self.tally.shown(finding.code)
             if severity is None:
                 continue
-            if finding.offset_in_line is not None:
-                self.tally.keep(
-                    at_offset(
-                        finding.code,
-                        severity,
-                        line,
-                        finding.offset_in_line,
-                        finding.pointer,
-                        finding.detail,
-                    )
-                )
-                continue
-            fault = Fault(finding.code, path_of(finding.pointer), finding.detail)
+            path = path_of(finding.pointer)
+            fault = Fault(finding.code, path, finding.detail, at=finding.at)
             for problem in about_row([(fault, severity)], line):
                 self.tally.keep(problem)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from maas_client.dataset.codes import Severity, code
 from maas_client.dataset.fault import Fault, pointer
 from maas_client.dataset.read import Line
-from maas_client.dataset.scan import BadJson, Document, scan
+from maas_client.dataset.scan import BadJson, Document, byte_of, scan
 from maas_client.types.report import Problem
 
 
@@ -39,10 +39,10 @@ def about_json(fault: BadJson, severity: Severity, line: Line) -> Problem:
 
 
 def about_row(faults: Sequence[tuple[Fault, Severity]], line: Line) -> Iterator[Problem]:
-    """Yield problems of a row that is JSON, each at the value or key it is about."""
+    """Yield problems of a row that is JSON, each at the key, value or character it is about."""
     seen = scan(line.data, [fault.path for fault, _ in faults])
     for fault, severity in faults:
-        at = _place(fault, seen)
+        at = _place(fault, seen, line.data)
         yield _placed(fault.code, severity, line, at, pointer(fault.path), fault.detail)
 
 
@@ -51,19 +51,15 @@ def about_line(name: str, severity: Severity, line: Line, detail: str = "") -> P
     return _placed(name, severity, line, 0, "", detail)
 
 
-def at_offset(
-    name: str, severity: Severity, line: Line, at: int, where: str, detail: str
-) -> Problem:
-    """Return a problem whose byte within the line is known."""
-    return _placed(name, severity, line, at, where, detail)
-
-
-def _place(fault: Fault, document: Document) -> int:
-    """Return the byte of the line where a fault is: of the key, else of the value, else of what
-    holds it."""
+def _place(fault: Fault, document: Document, data: bytes) -> int:
+    """Return the byte of the line where a fault is: of the key, else of the value or of the
+    character in it, else of what holds it."""
     path = fault.path
     if fault.key and path in document.keys:
         return document.keys[path]
+    if fault.at is not None and path in document.spans:
+        begin, end = document.spans[path]
+        return begin + byte_of(data[begin:end], fault.at)
     while path not in document.spans and path:
         path = path[:-1]
     return document.spans.get(path, (0, 0))[0]

@@ -18,6 +18,8 @@ class Fault(NamedTuple):
     detail: str = ""
     key: bool = False
     """True: the fault is the member's key, not its value."""
+    at: int | None = None
+    """How many characters into the text that ``path`` names; None where it is the value as a whole."""
 
 
 def pointer(path: Path) -> str:

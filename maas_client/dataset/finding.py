@@ -23,8 +23,8 @@ class Finding:
     """From 1; 0 where it is the file as a whole."""
     pointer: str = ""
     """JSON pointer (RFC 6901) within the line's value."""
-    offset_in_line: int | None = None
-    """In bytes from the start of the line, where the scanner knows it."""
+    at: int | None = None
+    """How many characters into the text at ``pointer``; None where it is the value as a whole."""
     detail: str = ""
     """What differs from case to case; put behind the code's own message."""
 

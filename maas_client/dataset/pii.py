@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import Any
 
-from maas_client.dataset.finding import Finding, Row, texts_in, texts_of
+from maas_client.dataset.finding import Finding, Row, strings, texts_in, texts_of
 from maas_client.dataset.sieve import Holds, Sieve, compiled
 
 _EMAIL = re.compile(r"@(?:[^\W_](?:[^\W_]|-){0,62}\.){1,8}[^\W\d_]{2,24}(?![^\W_])")
@@ -104,81 +105,100 @@ def mod97(iban: str) -> bool:
     return int("".join(str(int(c, 36)) for c in iban[4:] + iban[:4])) % 97 == 1
 
 
-def _emails(text: str) -> bool:
-    return any(
-        match.start()
-        and (text[match.start() - 1].isalnum() or text[match.start() - 1] in "_%+-")
-        and not text.endswith("git", 0, match.start())
-        for match in _EMAIL.finditer(text)
-    )
+# Each returns at which character of a text the first of its kind begins, or None.
 
 
-def _abroad(text: str) -> bool:
-    return any(8 <= sum(c.isdigit() for c in match[0]) <= 15 for match in _ABROAD.finditer(text))
+def _email(text: str) -> int | None:
+    for match in _EMAIL.finditer(text):
+        at = match.start()
+        named = at and (text[at - 1].isalnum() or text[at - 1] in "_%+-")
+        if named and not text.endswith("git", 0, at):
+            return _name_before(text, at)
+    return None
 
 
-def _card(text: str) -> bool:
+def _name_before(text: str, at: int) -> int:
+    while at and (text[at - 1].isalnum() or text[at - 1] in "_.%+-"):
+        at -= 1
+    return at
+
+
+def _abroad(text: str) -> int | None:
+    for match in _ABROAD.finditer(text):
+        if 8 <= sum(c.isdigit() for c in match[0]) <= 15:
+            return match.start()
+    return None
+
+
+def _first(pattern: re.Pattern[str], text: str) -> int | None:
+    match = pattern.search(text)
+    return match.start() if match else None
+
+
+def _card(text: str) -> int | None:
     for match in _CARD.finditer(text):
         digits = match[0].replace(match[1], "") if match[1] else match[0]
         if _CARD_START.match(digits) and luhn(digits) and len(set(digits)) > 2:
-            return True
-    return False
+            return match.start()
+    return None
 
 
-def _ibans(text: str) -> bool:
+def _iban(text: str) -> int | None:
     for match in _IBAN.finditer(text):
         compact = match[0].replace(" ", "")
         whole = not text[max(0, match.start() - 1) : match.start()].isalnum()
         if whole and mod97(compact[: _IBAN_LENGTHS.get(compact[:2], 0)]):
-            return True
-    return False
+            return match.start()
+    return None
 
 
-def _address(pattern: re.Pattern[str], text: str) -> bool:
+def _address(pattern: re.Pattern[str], text: str) -> int | None:
     for match in pattern.finditer(text):
         try:
             address = ip_address(match[0] if "::" in match[0] else match[0].rstrip(":"))
         except ValueError:
             continue
         if not (address.is_loopback or address.is_unspecified or address.is_multicast):
-            return True
-    return False
+            return match.start()
+    return None
 
 
-_LOOKED_FOR: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
+_LOOKED_FOR: tuple[tuple[str, str, Callable[[str], int | None]], ...] = (
+    ("PII_EMAIL", "@", _email),
     ("PII_PHONE", _ROUGH_ABROAD, _abroad),
-    ("PII_PHONE", _ROUGH_PHONE, lambda text: _PHONE.search(text) is not None),
+    ("PII_PHONE", _ROUGH_PHONE, partial(_first, _PHONE)),
     ("PII_CARD", _ROUGH_CARD, _card),
-    ("PII_SSN", _ROUGH_SSN, lambda text: _SSN.search(text) is not None),
-    ("PII_IP", _ROUGH_IPV4, lambda text: _address(_IPV4, text)),
-    ("PII_IP", _ROUGH_IPV6, lambda text: _address(_IPV6, text)),
-    ("PII_IBAN", _ROUGH_IBAN, _ibans),
+    ("PII_SSN", _ROUGH_SSN, partial(_first, _SSN)),
+    ("PII_IP", _ROUGH_IPV4, partial(_address, _IPV4)),
+    ("PII_IP", _ROUGH_IPV6, partial(_address, _IPV6)),
+    ("PII_IBAN", _ROUGH_IBAN, _iban),
 )
-CODES = ("PII_EMAIL", *dict.fromkeys(code for code, _, _ in _LOOKED_FOR))
+CODES = tuple(dict.fromkeys(code for code, _, _ in _LOOKED_FOR))
 
 
-def kinds(text: str, known: Collection[str] = ()) -> set[str]:
-    """Return the code of every kind of personal data in a text, but for those that are ``known``."""
-    found = set(known)
-    if "@" in text and "PII_EMAIL" not in known and _emails(text):
-        found.add("PII_EMAIL")
-    for code, may_hold, holds in _compiled():
-        if code not in found and may_hold(text) and holds(text):
-            found.add(code)
-    return found.difference(known)
+def kinds(text: str, known: Collection[str] = ()) -> dict[str, int]:
+    """Return the code of every kind of personal data in a text, but for those that are ``known``.
+
+    Each with the character at which the first one begins.
+    """
+    found: dict[str, int] = {}
+    for code, may_hold, find in _compiled():
+        if code not in known and may_hold(text) and (at := find(text)) is not None:
+            found[code] = min(at, found.get(code, at))
+    return found
 
 
 @lru_cache(maxsize=1)
-def _compiled() -> list[tuple[str, Holds, Callable[[str], bool]]]:
+def _compiled() -> list[tuple[str, Holds, Callable[[str], int | None]]]:
     return [(code, compiled(rough), exact) for code, rough, exact in _LOOKED_FOR]
 
 
 class Pii:
-    """Counts the rows with each kind of personal data. Flat memory."""
+    """Counts the rows with each kind of personal data, and remembers the first. Flat memory."""
 
     def __init__(self) -> None:
         self._rows: dict[str, int] = {}
-        self._first: dict[str, int] = {}
+        self._first: dict[str, Finding] = {}
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
@@ -190,22 +210,30 @@ class Pii:
             plain = texts[index]
             seen: set[str] = set()
             for text in plain if plain is not None else texts_in(rows[index]):
-                seen |= kinds(text, seen)
+                seen.update(kinds(text, seen))
             for code in seen:
+                if code not in self._rows:
+                    self._first[code] = _place(code, numbers[index], rows[index])
                 self._rows[code] = self._rows.get(code, 0) + 1
-                self._first[code] = min(numbers[index], self._first.get(code, numbers[index]))
         return ()
 
     def finish(self) -> Iterator[Finding]:
-        """Yield one finding per kind, for the file as a whole."""
-        for code in sorted(self._rows):
-            count, first = self._rows[code], self._first[code]
-            rows = f"{count} rows, the first on line {first}" if count > 1 else f"line {first}"
-            yield Finding(code, 0, detail=f"in {rows}")
+        """Yield one finding per kind and file, at the place of the first."""
+        for code, count in sorted(self._rows.items()):
+            first = self._first[code]
+            yield replace(first, detail=f"in {count:,} rows, first here" if count > 1 else "")
 
     def stats(self) -> dict[str, Any]:
         """Return how many rows hold each kind."""
         return {"pii_rows": dict(sorted(self._rows.items()))} if self._rows else {}
+
+
+def _place(code: str, number: int, row: Row) -> Finding:
+    """Return where in a row the first personal data of a kind stands."""
+    for pointer, text in strings(row):
+        if (at := kinds(text).get(code)) is not None:
+            return Finding(code, number, pointer, at=at)
+    return Finding(code, number)
 
 
 _AFTER_A_DIGIT = (

@@ -30,6 +30,9 @@ _BODY = (
 )
 _ESCAPED = re.compile(_BODY + b'"')
 _STRING_SO_FAR = re.compile(_BODY)
+_PIECE = re.compile(
+    rb'[^"\\]+|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\.'  # a pair of escapes is one character
+)
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _NUMBERLIKE = re.compile(rb"[-+.0-9][-+.0-9a-zA-Z_]*")
 _WORD = re.compile(rb"[A-Za-z_$][A-Za-z0-9_$]*")
@@ -325,6 +328,25 @@ class _Scan:
 
     def _fail(self, code: str, at: int, message: str) -> NoReturn:
         raise BadJson(code, at + 1, message)
+
+
+def byte_of(raw: bytes, character: int) -> int:
+    """Return where in a raw JSON string, quotes and all, a character of its text is written.
+
+    The string is one that was read. Beyond its text: where the closing quote is.
+    """
+    at, left = 1, character
+    while left and raw[at : at + 1] not in (b'"', b""):
+        piece = _PIECE.match(raw, at)
+        assert piece is not None  # the alternatives cover a string that was read
+        if raw[at] == ord("\\"):
+            left -= 1
+        elif left < len(text := piece[0].decode()):
+            return at + len(text[:left].encode())
+        else:
+            left -= len(text)
+        at = piece.end()
+    return at
 
 
 def _lone_escape(raw: bytes) -> int:

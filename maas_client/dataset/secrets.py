@@ -74,19 +74,26 @@ def _spoken(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One form of secret. Group 1 of ``pattern``, or all of it, must pass ``check``."""
+    """One form of secret. Group 1 of ``pattern``, or all of it, must pass ``check``, and is the secret."""
 
     code: str
     words: tuple[str, ...]
     """A text without any of them is not searched."""
     pattern: re.Pattern[str]
     check: Callable[[str], bool]
+    marked: bool = False
+    """True: what stands before group 1 is a mark that belongs to the secret, not a setting's name."""
 
 
 def _kind(
-    code: str, words: str, pattern: str, check: Callable[[str], bool] = _varied, flags: int = 0
+    code: str,
+    words: str,
+    pattern: str,
+    check: Callable[[str], bool] = _varied,
+    *,
+    marked: bool = False,
 ) -> Kind:
-    return Kind(f"SECRET_{code}", tuple(words.split()), re.compile(pattern, flags), check)
+    return Kind(f"SECRET_{code}", tuple(words.split()), re.compile(pattern), check, marked)
 
 
 _B = r"(?<![A-Za-z0-9])"
@@ -133,7 +140,10 @@ KINDS = (
     ),
     # GitHub blog, "Behind GitHub's new authentication token formats".
     _kind(
-        "GITHUB_TOKEN", "ghp_ gho_ ghu_ ghs_ ghr_", rf"{_B}gh[pousr]_([A-Za-z0-9]{{36,251}}){_E}"
+        "GITHUB_TOKEN",
+        "ghp_ gho_ ghu_ ghs_ ghr_",
+        rf"{_B}gh[pousr]_([A-Za-z0-9]{{36,251}}){_E}",
+        marked=True,
     ),
     _kind("GITHUB_TOKEN", "github_pat_", r"github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"),
     _kind("ANTHROPIC_KEY", "sk-ant-", rf"{_B}sk-ant-[A-Za-z0-9_-]{{24,200}}"),
@@ -150,7 +160,7 @@ KINDS = (
         r"hooks\.slack\.com/services/T\w{1,30}/B\w{1,30}/(\w{20,60})",
     ),
     _kind("GOOGLE_KEY", "AIza", rf"{_B}AIza[A-Za-z0-9_-]{{35}}(?![A-Za-z0-9_-])"),
-    _kind("HUGGINGFACE_TOKEN", "hf_", rf"{_B}hf_([A-Za-z0-9]{{34,40}}){_E}", _varied),
+    _kind("HUGGINGFACE_TOKEN", "hf_", rf"{_B}hf_([A-Za-z0-9]{{34,40}}){_E}", marked=True),
     _kind("GITLAB_TOKEN", "glpat-", rf"{_B}glpat-[A-Za-z0-9_-]{{20,200}}"),
     _kind("PACKAGE_TOKEN", "npm_", rf"{_B}npm_[A-Za-z0-9]{{36}}{_E}"),
     _kind("PACKAGE_TOKEN", "pypi-AgEIcHlwaS5vcmc", r"pypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,250}"),
@@ -169,6 +179,7 @@ KINDS = (
         r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
         r"(?:\s|\\[nr])*(?:[A-Z][A-Za-z-]+: ?[^\n\\]*(?:\s|\\[nr])*){0,4}([A-Za-z0-9+/=]{16,4000})",
         _not_filler,
+        marked=True,
     ),
     _kind(
         "CONNECTION_STRING",
@@ -195,7 +206,7 @@ def find(text: str) -> Iterator[tuple[str, int, int]]:
             continue
         for match in kind.pattern.finditer(text):
             group = 1 if kind.pattern.groups else 0
-            start, end = match.span(group)
+            start, end = match.start(0 if kind.marked else group), match.end(group)
             if any(a < end and start < b for a, b in taken):
                 continue
             if kind.check(match[group]):
@@ -212,12 +223,18 @@ class Secrets:
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
     ) -> list[Finding]:
-        """Return one finding for each kind of secret in each text."""
+        """Return one finding for each kind of secret in each text, at the first one's place."""
         found: list[Finding] = []
         for index in _suspects(lines):
             for pointer, text in strings(rows[index]):
-                for code in dict.fromkeys(code for code, _, _ in find(text)):
-                    found.append(Finding(code, numbers[index], pointer))
+                places: dict[str, list[int]] = {}
+                for code, start, _ in find(text):
+                    places.setdefault(code, []).append(start)
+                for code, starts in places.items():
+                    more = f"the first of {len(starts):,} in this text" if len(starts) > 1 else ""
+                    found.append(
+                        Finding(code, numbers[index], pointer, at=min(starts), detail=more)
+                    )
                     self._kinds[code] += 1
         return found
 

@@ -127,11 +127,8 @@ def test_one_finding_a_kind_for_the_file_with_the_count_and_never_the_text() -> 
     scanner = Pii()
     assert not list(scanner.feed(range(1, 5), [json.dumps(r).encode() for r in rows], rows))
     [finding] = scanner.finish()
-    assert (finding.code, finding.line, finding.detail) == (
-        "PII_EMAIL",
-        0,
-        "in 2 rows, the first on line 2",
-    )
+    assert (finding.code, finding.line, finding.detail) == ("PII_EMAIL", 2, "in 2 rows, first here")
+    assert (finding.pointer, finding.at) == ("/messages/0/content", 5)
     assert "roe" not in repr(finding)
 
 
