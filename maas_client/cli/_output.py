@@ -85,7 +85,8 @@ def print_table(
 ) -> None:
     """Print a list: JSON with ``--json``, a table on a terminal, aligned text elsewhere.
 
-    ``columns`` are fields of the nouns; ``empty`` is said on stderr when there are none.
+    ``columns`` are fields of the nouns, shown where any row has a value; ``empty`` is said on stderr when
+    there are none.
     """
     rows = [_plain(noun) for noun in nouns]
     if args.json:
@@ -94,6 +95,7 @@ def print_table(
     if not rows:
         note(empty)
         return
+    columns = [name for name in columns if any(_cell(row.get(name)) for row in rows)]
     cells = [[_short(_cell(row.get(name))) for name in columns] for row in rows]
     heads = [name.replace("_", " ").upper() for name in columns]
     if sys.stdout.isatty():

@@ -149,7 +149,17 @@ def test_data_sets_are_uploaded_once_listed_shown_and_deleted(run: Run) -> None:
     assert code == 0
     assert json.loads(out)["name"] == "perch"
     assert "already" in run("datasets", "upload", TRAIN, "--name", "perch")[2]
-    assert "perch" in run("datasets", "list")[1]
+    heads, row = run("datasets", "list")[1].splitlines()
+    assert heads.split() == ["NAME", "VERSION", "BYTES", "CREATED", "AT"], (
+        "no status: ARM tells none"
+    )
+    assert row.split()[::2][:2] == ["perch", str(Path(TRAIN).stat().st_size)]
+    assert run("datasets", "upload", TRAIN, "--name", "other", "--dialect", "foundry")[0] == 0
+    heads, row = run("datasets", "list", "--dialect", "foundry")[1].splitlines()
+    assert heads.split() == ["NAME", "STATUS", "BYTES", "CREATED", "AT"], (
+        "no version: files have none"
+    )
+    assert row.split()[:3] == ["other", "processed", str(Path(TRAIN).stat().st_size)]
     assert "sha256" in run("datasets", "show", "perch")[1]
     code, out, _ = run("datasets", "delete", "perch", "--json")
     assert (code, json.loads(out)) == (0, {"deleted": "perch"})

@@ -16,11 +16,18 @@ from maas_client.types import Dataset
 from maas_client.wire import azureml as ops
 from maas_client.wire.azureml_models import DataVersion
 
+_BYTES = "bytes"
+"""The property in which an upload notes the file's size."""
+
 _ARM_ID = re.compile(r"(?i)/data/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?$")
 
 
 async def upload(io: IO, order: Upload) -> Dataset:
-    """Upload the bytes and register a version named after their hash: a stale one is never met."""
+    """Upload the bytes and register a version named after their hash: a stale one is never met.
+
+    A data version tells neither hash nor size, so both are noted among its own properties.
+    """
+    size = order.path.stat().st_size
     path, already = await blobs.send(io, order)
     store = await datastore(io)
     uri = f"azureml://datastores/{store.name}/paths/{path}"
@@ -32,7 +39,7 @@ async def upload(io: IO, order: Upload) -> Dataset:
             "isAnonymous": False,
             "isArchived": False,
             "tags": {},
-            "properties": {"sha256": order.sha256},
+            "properties": {"sha256": order.sha256, _BYTES: str(size)},
         }
     }
     version = order.sha256[:16]
@@ -42,7 +49,7 @@ async def upload(io: IO, order: Upload) -> Dataset:
         update={
             "sha256": order.sha256,
             "filename": order.path.name,
-            "bytes": order.path.stat().st_size,
+            "bytes": size,
             "already_there": already,
         }
     )
@@ -102,6 +109,7 @@ def _parts(dataset: str) -> tuple[str, str | None]:
 def noun(value: DataVersion, name: str, version: str) -> Dataset:
     """Return the public noun for a data version."""
     raw: dict[str, Any] = value.dump()
+    size = value.properties.properties.get(_BYTES, "")
     return Dataset(
         id=value.id or value.properties.data_uri,
         name=name,
@@ -109,6 +117,7 @@ def noun(value: DataVersion, name: str, version: str) -> Dataset:
         uri=value.properties.data_uri,
         filename=value.properties.data_uri.rsplit("/", 1)[-1],
         sha256=value.properties.properties.get("sha256"),
+        bytes=int(size) if size.isascii() and size.isdigit() else None,
         created_at=value.system_data.created_at if value.system_data else None,
         raw=raw,
     )
