@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 _DEFAULT = "Phi-4-mini-instruct"
 
 
-def run(args: argparse.Namespace) -> int:
-    """Print the first rows of each file; return 0, or 3 if there is none to print."""
+def run(args: argparse.Namespace, names: Mapping[str, str]) -> int:
+    """Print the first rows of each file; return 0, or 3 if there is none to print.
+
+    ``names``: what files are to be called that have another name.
+    """
     from maas_client._settings import Settings
     from maas_client.catalog import find
     from maas_client.chat import template_for
@@ -28,7 +31,11 @@ def run(args: argparse.Namespace) -> int:
     facts = find(args.model, override=Settings.load().catalog_file()) if args.model else None
     template = template_for(facts.template if facts else args.model or _DEFAULT)
     note(f"template {template.name} ({template.revision})")
-    shown = [dict(row) for file in args.files for row in _rows(file, template, args)]
+    shown = [
+        row | {"path": names.get(file, file)}
+        for file in args.files
+        for row in _rows(file, template, args)
+    ]
     if args.json:
         print_json(shown)
         return 0 if shown else 3

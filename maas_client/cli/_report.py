@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -101,8 +101,13 @@ def _size(count: int) -> str:
     return f"{count} bytes"
 
 
-def draw(report: ValidationReport, *, quiet: bool = False) -> None:
-    """Draw a report on the terminal, with the lines the problems are in."""
+def draw(
+    report: ValidationReport, *, quiet: bool = False, copies: Mapping[str, str] | None = None
+) -> None:
+    """Draw a report on the terminal, with the lines the problems are in.
+
+    ``copies``: where the bytes lie of what has no file, by its name.
+    """
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -111,7 +116,7 @@ def draw(report: ValidationReport, *, quiet: bool = False) -> None:
             continue
         drawn: set[str] = set()
         for problem in first_of_each(file.problems, _PER_CODE):
-            excerpt = _excerpt(file.path, problem)
+            excerpt = _excerpt((copies or {}).get(file.path, file.path), problem)
             console.print(_drawn(problem, excerpt, hint=problem.code not in drawn))
             drawn.add(problem.code)
         console.print(_summary(file))

@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import Any
 
 from maas_client.cli import _bill, _fix, _report
 from maas_client.cli._output import note, print_json, telling_replaced
+from maas_client.cli._stdin import spooled
 from maas_client.cli._verbs import count
 from maas_client.errors import ConfigError
 from maas_client.types.report import ValidationReport
@@ -20,7 +22,9 @@ INVALID = 3
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("files", nargs="+", metavar="FILE", help="chat files, JSON Lines")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="chat files, JSON Lines; - is standard input"
+    )
     parser.add_argument("--model", help="check for this model: its template, its length")
     parser.add_argument(
         "--target",
@@ -51,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     if args.show_mask and not args.html:
         from maas_client.cli import _mask
 
-        return _mask.run(args)
+        with spooled(args) as names:
+            return _mask.run(args, names)
     if args.in_place and not args.fix:
         raise ConfigError("--in-place belongs to --fix", hint="Add --fix FILE, the file itself.")
     if args.html:
@@ -60,7 +65,13 @@ def run(args: argparse.Namespace) -> int:
         for file in (*args.files, *filter(None, (args.validation, args.fix))):
             different(file, args.html)
     fixed = _fix.run(args) if args.fix else None
-    report = check(args)
+    with spooled(args) as names:
+        return _tell(args, names, fixed)
+
+
+def _tell(args: argparse.Namespace, names: dict[str, str], fixed: dict[str, Any] | None) -> int:
+    """Check the files and say what was found; ``names`` are to be shown in the places of copies."""
+    report = _named(check(args), names)
     _tell_of_retirement(args)
     bill = _bill.forecast(args, report)
     if args.html:
@@ -68,19 +79,28 @@ def run(args: argparse.Namespace) -> int:
     if args.show_mask:
         from maas_client.cli import _mask
 
-        _mask.run(args)
+        _mask.run(args, names)
     elif args.json:
         more = {"fixed": fixed, "bill": bill}
         print_json(report.model_dump() | {name: said for name, said in more.items() if said})
     elif _on_github():
         print("\n".join(_report.for_github(report)))
     elif sys.stdout.isatty():
-        _report.draw(report, quiet=args.quiet)
+        copies = {name: copy for copy, name in names.items()}
+        _report.draw(report, quiet=args.quiet, copies=copies)
     else:
         print("\n".join(_report.plain(report, quiet=args.quiet)))
     if bill and not args.json:
         print("\n".join(_bill.lines(bill)))
     return 0 if report.ok else INVALID
+
+
+def _named(report: ValidationReport, names: dict[str, str]) -> ValidationReport:
+    """Return a report that calls copies by the names of what they are copies of."""
+    files = [
+        file.model_copy(update={"path": names.get(file.path, file.path)}) for file in report.files
+    ]
+    return report.model_copy(update={"files": tuple(files)})
 
 
 def _tell_of_retirement(args: argparse.Namespace) -> None:

@@ -16,9 +16,11 @@ CODES = (
         "FILE_NOT_REGULAR",
         ERROR,
         "this is not a file",
-        "Give the data file itself; for a folder, list its files: maas-client validate FOLDER/*.jsonl",
-        "A folder, standard input (`-`), a pipe or a device. A data set is read twice (to check it and "
-        "to send it), so it has to be a regular file.",
+        "Give the data file itself; a pipe as standard input (maas-client validate - < PIPE); for a "
+        "folder, list its files: maas-client validate FOLDER/*.jsonl",
+        "A folder, a pipe or a device. A data set is read twice (to check it and to send it), so it has "
+        "to be a regular file. `maas-client validate -` keeps standard input in a temporary file while it "
+        "is checked; in Python, and for what writes or uploads, write it to a file first.",
         "maas-client validate data/",
         "maas-client validate data/*.jsonl",
     ),

@@ -126,14 +126,15 @@ def test_what_cannot_be_read_twice_is_refused_and_not_waited_for(
     assert os.listdir() == ["pipe.jsonl"]
 
 
-def test_a_pipe_or_standard_input_is_a_problem_of_the_file(
+def test_a_pipe_with_a_name_is_a_problem_of_the_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     os.mkfifo(tmp_path / "pipe.jsonl")
-    assert main(["validate", "-", str(tmp_path / "pipe.jsonl"), "--json"]) == 3
-    for file in json.loads(capsys.readouterr().out)["files"]:
-        assert "FILE_NOT_REGULAR" in file["counts"]
-        assert "write it to a file first" in file["problems"][0]["message"]
+    assert main(["validate", str(tmp_path / "pipe.jsonl"), "--json"]) == 3
+    [file] = json.loads(capsys.readouterr().out)["files"]
+    assert "FILE_NOT_REGULAR" in file["counts"]
+    assert "write it to a file first" in file["problems"][0]["message"]
+    assert "maas-client validate - < PIPE" in file["problems"][0]["hint"]
 
 
 def test_what_was_replaced_is_told_and_the_source_never_is(
