@@ -172,7 +172,7 @@ class Doors(ABC):
         )
         if credential is not None and api_key is not None:
             raise ConfigError(
-                "both api_key and credential are given", hint="Leave one of them out."
+                "both api_key= and credential= are given", hint="Leave one of them out."
             )
         return cls(
             Plan(
@@ -261,7 +261,7 @@ def _workspace(settings: Settings, config: str | Path | None, *, explicit: bool)
         found = _WORKSPACE_ID.match(settings.resource_id)
         if not found:
             raise ConfigError(
-                "resource_id is not a workspace's ARM id",
+                "resource_id= is not a workspace's ARM id",
                 hint="It reads /subscriptions/.../resourceGroups/.../providers/"
                 "Microsoft.MachineLearningServices/workspaces/NAME.",
             )
@@ -279,9 +279,8 @@ def _workspace(settings: Settings, config: str | Path | None, *, explicit: bool)
         told = ", ".join(name.replace("_", " ") for name in missing)
         raise ConfigError(
             f"no {told} is given",
-            hint="Pass subscription_id=, resource_group= and workspace= (--subscription-id, --resource-group, "
-            "--workspace), or resource_id=; or put Studio's config.json into this folder; or set "
-            "MAAS_SUBSCRIPTION_ID, MAAS_RESOURCE_GROUP, MAAS_WORKSPACE.",
+            hint="Pass subscription_id=, resource_group= and workspace=, or resource_id=; or put Studio's "
+            "config.json into this folder; or set MAAS_SUBSCRIPTION_ID, MAAS_RESOURCE_GROUP, MAAS_WORKSPACE.",
         )
     return {name: str(value) for name, value in parts.items()}
 
@@ -330,7 +329,7 @@ def _account(account_id: str | None) -> dict[str, str]:
     found = _ACCOUNT_ID.match(account_id)
     if not found:
         raise ConfigError(
-            "account_id is not a Foundry account's ARM id",
+            "account_id= is not a Foundry account's ARM id",
             hint="It reads /subscriptions/.../resourceGroups/.../providers/"
             "Microsoft.CognitiveServices/accounts/NAME.",
         )

@@ -87,6 +87,23 @@ SETTINGS: tuple[Setting, ...] = (
 )
 
 
+_SIGN_IN = (
+    "AZURE_TENANT_ID",
+    "AZURE_CLIENT_ID",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_CLIENT_CERTIFICATE_PATH",
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "AZURE_TOKEN_CREDENTIALS",
+)
+"""Variables by which azure-identity signs in (its README, "Environment variables")."""
+
+
+def sign_in_variables(environ: Mapping[str, str] | None = None) -> list[str]:
+    """Return the names of azure-identity's variables that are set, and no value of any."""
+    env: Mapping[str, str] = os.environ if environ is None else environ  # noqa: TID251 - here
+    return [name for name in _SIGN_IN if env.get(name)]
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """A setting's value and where it came from: ``argument``, a variable's name, or ``default``."""

@@ -19,7 +19,7 @@ T = TypeVar("T")
 _REQUEST_IDS = ("x-ms-request-id", "apim-request-id", "x-request-id", "x-ms-correlation-request-id")
 
 _HINTS = {
-    401: "Check the key or sign in again (`az login`); `maas-client doctor` shows which identity was used.",
+    401: "Check the key, or the sign-in: `maas-client doctor` shows which identity was used.",
     403: "The identity is known but lacks a role; `maas-client doctor` names the one that is missing.",
     429: "The service is busy or a quota is used up; try again later or ask for less at once.",
     **dict.fromkeys(

@@ -11,6 +11,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from maas_client._settings import sign_in_variables
+from maas_client._transport import sign_in
 from maas_client.errors import AuthError
 
 RENEW_BEFORE_S = 300
@@ -31,8 +33,9 @@ def _cause(bad: Exception) -> str:
     Its text goes over many lines, most about what is not set up here; no secret is in it.
     """
     lines = [line.strip() for line in str(bad).splitlines() if line.strip()]
-    failed = next((line for line in lines[1:] if "authentication failed" in line.lower()), "")
-    return " ".join(one[:300] for one in (lines[0] if lines else type(bad).__name__, failed) if one)
+    failed = sign_in.refused(bad)
+    told = (lines[0] if lines else type(bad).__name__, ": ".join(failed) if failed else "")
+    return " ".join(one[:300] for one in told if one)
 
 
 class Tokens:
@@ -40,6 +43,7 @@ class Tokens:
 
     def __init__(self, credential: TokenCredential | None, authority: str) -> None:
         self._given = credential
+        self._passed = type(credential).__name__ if credential else None
         self._authority = authority
         self._held: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
@@ -55,7 +59,7 @@ class Tokens:
     ) -> str:
         """Return a token for ``scope``. ``claims`` (from a 401) asks past every cache.
 
-        Raises ``AuthError`` with the one command that mends it.
+        Raises ``AuthError`` that says what to do about the credential that was tried.
         """
         held = self._held.get(scope)
         if held and claims is None and held[1] - time.time() > RENEW_BEFORE_S:
@@ -70,7 +74,7 @@ class Tokens:
         except Exception as bad:
             raise AuthError(
                 f"no token for {scope.removesuffix('/.default')}: {_cause(bad)}",
-                hint="Sign in with `az login`, or pass credential=; `maas-client doctor` shows what was tried.",
+                hint=sign_in.advice(bad, self._passed, sign_in_variables()),
             ) from bad
         self._held[scope] = (got.token, float(got.expires_on))
         return str(got.token)

@@ -138,7 +138,7 @@ def _translated(ask: Ask) -> Iterator[None]:
         raise TransportError(
             f"{place}: the answer broke off ({type(bad).__name__})",
             url=place,
-            hint="Is a maas-client server there? Check url= (--url, MAAS_URL)."
+            hint="Is a maas-client server there? Check url= or MAAS_URL."
             if is_loopback(ask.url)
             else "Whether the service acted is unknown.",
         ) from bad
@@ -167,7 +167,7 @@ def _late(ask: Ask) -> TransportError:
     return TransportError(
         f"{bare(ask.url)}: no whole answer before the deadline",
         url=bare(ask.url),
-        hint="Whether the service acted is unknown; timeout= sets the deadline in seconds.",
+        hint="Whether the service acted is unknown. A longer deadline, in seconds: timeout=.",
     )
 
 

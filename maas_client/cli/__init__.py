@@ -103,6 +103,7 @@ def _told(error: Exception, *, as_json: bool) -> None:
         return
     import json
 
+    from maas_client.cli import _spoken
     from maas_client.cli._output import installable
 
     parts = {
@@ -110,8 +111,9 @@ def _told(error: Exception, *, as_json: bool) -> None:
         for name in ("status", "code", "request_id", "operation", "target", "retry_after")
         if getattr(error, name, None) is not None
     }
-    hint = f"{getattr(error, 'hint', None) or ''}{_more(error) if isinstance(error, MaasError) else ''}"
-    message = error.message if isinstance(error, MaasError) else _sentence(error)
+    message, hint = _sentence(error), ""
+    if isinstance(error, MaasError):
+        message, hint = _spoken.message(error), f"{_spoken.hint(error)}{_more(error)}"
     job = getattr(getattr(error, "job", None), "name", None)
     said = {
         "type": _public(error),
@@ -131,9 +133,10 @@ def _public(error: Exception) -> str:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, MaasError):
+        from maas_client.cli import _spoken
         from maas_client.cli._output import installable
 
-        return installable(" ".join(f"{error}{_more(error)}".split()))
+        return installable(" ".join(f"{_spoken.sentence(error)}{_more(error)}".split()))
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}"
@@ -174,11 +177,19 @@ def _hear_warnings(debug: bool) -> None:
     if not debug:
         logging.getLogger("azure").addHandler(logging.NullHandler())
 
+    class Spoken(logging.Formatter):
+        """The library's warnings, in the command line's words."""
+
+        def format(self, record: logging.LogRecord) -> str:
+            from maas_client.cli import _spoken
+
+            return _spoken.in_flags(super().format(record))
+
     log = logging.getLogger("maas_client")
     log.handlers = [one for one in log.handlers if one.get_name() != "command line"]
     handler = logging.StreamHandler()
     handler.set_name("command line")
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(Spoken("%(levelname)s: %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO if debug else logging.WARNING)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from maas_client.cli._machine import Finding, bad, fine, warn
+from maas_client.cli._spoken import what
 from maas_client.errors import MaasError
 
 if TYPE_CHECKING:
@@ -64,16 +65,16 @@ def workspace_quota(io: IO, location: str) -> Iterator[Finding]:
     try:
         found = drive(rights.cores(io, location))
     except MaasError as error:
-        yield _unknown("quota", error, "a serverless job takes no cores, compute= does")
+        yield _unknown("quota", error, "a serverless job takes no cores, --compute does")
         return
     some = sorted((one for one in found if one.limit > 0), key=lambda one: one.free, reverse=True)
     if not some:
-        yield warn("quota", f"no dedicated cores in {location}: compute= cannot run; a serverless job "
+        yield warn("quota", f"no dedicated cores in {location}: --compute cannot run; a serverless job "
                    "takes none")  # fmt: skip
         return
     told = "; ".join(_told(one) for one in some[:4])
     more = f" and {len(some) - 4} more" if len(some) > 4 else ""
-    said = f"cores used in {location}, for compute= only: {told}{more}"
+    said = f"cores used in {location}, for --compute only: {told}{more}"
     yield fine("quota", said) if some[0].free > 0 else warn("quota", said)
 
 
@@ -119,6 +120,4 @@ def _told(usage: Usage) -> str:
 
 
 def _unknown(name: str, error: MaasError, rule: str) -> Finding:
-    where = error.where()
-    said = f"{error.message.rstrip('.')} ({where})" if where else error.message.rstrip(".")
-    return warn(name, f"not looked up, because {said}; {rule}")
+    return warn(name, f"not looked up, because {what(error)}; {rule}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from maas_client.cli import _connection
+from maas_client.cli import _connection, _spoken
 from maas_client.cli._output import for_eyes, note, print_json
 from maas_client.errors import ConfigError, MaasError
 
@@ -108,7 +108,7 @@ def _answer(args: argparse.Namespace, client: Client, messages: Messages) -> str
     except KeyboardInterrupt:
         print(" ...", end="")
     except MaasError as error:  # the talk goes on
-        note(f"error: {error}")
+        note(f"error: {_spoken.sentence(error)}")
     print()
     return said
 

@@ -10,6 +10,7 @@ from maas_client._settings import Settings
 from maas_client.cli import _connection, _rights
 from maas_client.cli._machine import Finding, bad, fine, look, warn
 from maas_client.cli._output import aligned, note, print_json
+from maas_client.cli._spoken import hint, message, what
 from maas_client.errors import MaasError, TransportError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         found += looks[where](args)
     except MaasError as error:
-        found.append(bad("client", error.message, error.hint or ""))
+        found.append(bad("client", message(error), hint(error)))
     missing = [one for one in found if one.state == "missing"]
     if args.json:
         print_json({"ok": not missing, "backend": where, "findings": [one.told() for one in found]})
@@ -56,8 +57,8 @@ def _local(args: argparse.Namespace) -> Iterator[Finding]:
             next(iter(client.jobs.list()), None)
         except MaasError as error:
             silent = isinstance(error, TransportError)
-            said = f"none answers at {url}" if silent else f"{url} refuses: {error}"
-            yield bad("server", said, error.hint or "")
+            said = f"none answers at {url}" if silent else f"{url} refuses: {what(error)}"
+            yield bad("server", said, hint(error))
             return
         yield fine("server", f"answers at {url}")
     yield from _model(args, "local", None)
@@ -72,7 +73,7 @@ def _azureml(args: argparse.Namespace) -> Iterator[Finding]:
         try:
             here = _workspace(client)
         except MaasError as error:
-            yield bad("workspace", str(error), error.hint or "")
+            yield bad("workspace", what(error), hint(error))
             return
         yield fine("workspace", f"{here.name} ({here.kind or 'Default'}) in {here.location}")
         yield from _storage(client)
@@ -84,18 +85,16 @@ def _azureml(args: argparse.Namespace) -> Iterator[Finding]:
 def _identity(client: Client) -> Iterator[Finding]:
     """Say who the token is for; never the token."""
     from maas_client._transport import run as drive
+    from maas_client._transport.sign_in import attempts
     from maas_client.wire.op import Plane
 
     to = client._io._to
     try:
         token = drive(to.tokens.get(to.cloud.scopes[Plane.ARM], client._io.call))
     except MaasError as error:
-        yield bad("identity", error.message, "Sign in with `az login`, or set AZURE_TENANT_ID, "
-                  "AZURE_CLIENT_ID and AZURE_CLIENT_SECRET.")  # fmt: skip
-        for line in str(error.__cause__ or "").splitlines():
-            tried, colon, reason = line.strip().partition(": ")
-            if colon and tried.endswith("Credential"):
-                yield warn("tried", f"{tried}: {reason.partition('. ')[0]}")
+        yield bad("identity", message(error), hint(error))
+        for tried, said in attempts(error.__cause__ or error):
+            yield warn("tried", f"{tried}: {said.partition('. ')[0]}")
         return
     claims = claims_of(token)
     who = next(
@@ -138,7 +137,7 @@ def _storage(client: Client) -> Iterator[Finding]:
         yield fine("storage", f"{store.properties.account_name}, opened by {opened}")
         yield fine("run history", drive(data_plane(client._io)))
     except MaasError as error:
-        yield bad("storage", str(error), "")
+        yield bad("storage", what(error), hint(error))
 
 
 def _foundry(args: argparse.Namespace) -> Iterator[Finding]:
@@ -146,7 +145,7 @@ def _foundry(args: argparse.Namespace) -> Iterator[Finding]:
         try:
             next(iter(client.jobs.list()), None)
         except MaasError as error:
-            yield bad("resource", str(error), error.hint or "")
+            yield bad("resource", what(error), hint(error))
             return
         settings = Settings.load(foundry_endpoint=args.endpoint, foundry_account_id=args.account_id)
         yield fine("resource", f"answers at {settings.foundry_endpoint}")
@@ -197,6 +196,6 @@ def _model(args: argparse.Namespace, where: str, region: str | None) -> Iterator
         if region:
             catalog.check_region(facts, region)
     except MaasError as error:
-        yield bad("model", error.message, error.hint or "")
+        yield bad("model", message(error), hint(error))
         return
     yield fine("model", f"{facts.name} can be tuned {f'in {region}' if region else 'there'}")

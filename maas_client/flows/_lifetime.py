@@ -28,8 +28,8 @@ def seconds(lifetime: Lifetime) -> float:
         found = math.nan
     if not 0 < found <= _LONGEST_S:
         raise ConfigError(
-            f"delete_after is {lifetime!r}: from one second to 366 days is wanted",
-            hint="Seconds, a timedelta, or a text such as 2h, 90m or 1d12h.",
+            f"delete_after= cannot be {lifetime!r}: from one second to 366 days is wanted",
+            hint="For example 2h, 90m or 1d12h, or a number of seconds.",
         )
     return found
 

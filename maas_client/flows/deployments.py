@@ -59,7 +59,7 @@ async def create(
         raise ServiceError(
             f"deployment {name!r} was to be deleted after {lifetime_s:g} s, and had not answered by then",
             operation="deployments.create",
-            hint="Give it longer: delete_after.",
+            hint="Give it longer: delete_after=.",
         ) from error
 
 

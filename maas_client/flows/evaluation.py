@@ -45,7 +45,7 @@ async def evaluate(
     Raises ``DatasetError`` for a file with a broken line, and for one with nothing to ask.
     """
     if limit is not None and limit < 1:
-        raise ConfigError(f"limit is a number of rows from 1 on, not {limit}")
+        raise ConfigError(f"limit= is a number of rows from 1 on, not {limit}")
     await io.call(partial(_check, fspath(data)))
     questions, skipped = await io.call(partial(_questions, Path(fspath(data)), limit))
     ours, refused = await _answers(io, deployment, questions, max_tokens)

@@ -45,7 +45,7 @@ async def export(
     if to != "azureml" and re.match(r"azureml:|/subscriptions/|file-", spec.training_data):
         raise ConfigError(
             f"the data of {held.name} is in its workspace, where {to} cannot read it",
-            hint="Name your copy of the file: training_data=, or --data FILE.",
+            hint="Name your copy of the file: training_data=.",
         )
     return platforms.export(spec, to, places)
 

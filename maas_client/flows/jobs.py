@@ -180,8 +180,8 @@ def _within(
     """Refuse a job whose billed tokens, by the report's upper bound, exceed ``most``."""
     if training is None:
         raise ConfigError(
-            "max_billed_tokens needs the file: tokens of a data set elsewhere cannot be counted",
-            hint="Pass the file's path as training_data.",
+            "max_billed_tokens= needs the file: tokens of a data set elsewhere cannot be counted",
+            hint="Pass the file's path as training_data=.",
         )
     from maas_client.dataset.money import Tokens, billed_tokens
 
@@ -191,7 +191,7 @@ def _within(
     if billed > most:
         raise ConfigError(
             f"the job would be billed for up to {billed:,} tokens, more than the {most:,} allowed",
-            hint="Fewer epochs, fewer rows, or a higher max_billed_tokens.",
+            hint="Fewer epochs, fewer rows, or a higher max_billed_tokens=.",
         )
 
 

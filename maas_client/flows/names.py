@@ -105,7 +105,7 @@ def model_id(model: Model | Job | str) -> str:
         if not model.fine_tuned_model:
             raise ConfigError(
                 f"job {model.name} has no model: it is {model.status}",
-                hint="Wait for it: client.jobs.wait(job), or maas-client jobs watch NAME.",
+                hint="Wait for it: client.jobs.wait(job).",
             )
         return model.fine_tuned_model
     return model.id if isinstance(model, Model) else _named(model, "model")

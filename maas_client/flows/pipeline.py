@@ -51,7 +51,7 @@ async def fine_tune(
     if names.local_file(training_data) is None:
         raise DatasetError(
             f"{training_data} is not a file on this machine",
-            hint="fine_tune takes a file; for a data set that is uploaded already use jobs.create.",
+            hint="client.fine_tune takes a file; client.jobs.create takes a data set that is uploaded too.",
         )
     known = None if order.model == order.model_name else order.model_name
     report = await datasets.check(

@@ -62,13 +62,13 @@ def _hyperparameters(spec: JobSpec) -> dict[str, str]:
     refused = sorted(set(spec.given) - SERVERLESS) if not own else []
     if refused:
         raise UnsupportedError(
-            f"serverless fine-tuning on Azure does not take {', '.join(refused)}",
-            hint="It takes epochs, batch_size and learning_rate; with --compute it takes all.",
+            f"serverless fine-tuning on Azure does not take {', '.join(f'{name}=' for name in refused)}",
+            hint="It takes epochs=, batch_size= and learning_rate=; with compute= it takes all.",
         )
     if spec.method and not own:
         raise UnsupportedError(
             f"serverless fine-tuning on Azure lets nobody choose {spec.method}",
-            hint="Leave the method out, or name your own GPUs with --compute.",
+            hint="Leave method= out, or name your own GPUs with compute=.",
         )
     method = _method(spec) if own else {}
     said = {NAMES[name]: text(value) for name, value in spec.given.items()}

@@ -103,7 +103,7 @@ def _data(spec: JobSpec) -> str:
     if spec.validation_data:
         raise UnsupportedError(
             "TRL's script takes no validation file beside the training file",
-            hint="Leave it out (--no-validation), and evaluate afterwards: maas-client evaluate",
+            hint="Leave it out (validation=False), and evaluate afterwards: maas-client evaluate",
         )
     return spec.training_data
 

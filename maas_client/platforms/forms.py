@@ -59,6 +59,6 @@ def _refuse_unused(spec: JobSpec, form: str, places: Places) -> None:
         )
     if spec.compute and form not in ("azureml", "kaito"):
         raise UnsupportedError(
-            f"{form} takes no compute: it runs where you start it",
+            f"{form} takes no compute=: it runs where you start it",
             hint="azureml and kaito take one.",
         )

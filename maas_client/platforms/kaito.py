@@ -30,7 +30,7 @@ def files(spec: JobSpec, places: Places) -> dict[str, str]:
     if spec.validation_data:
         raise UnsupportedError(
             "KAITO takes no validation file: it splits the training data",
-            hint="Leave the validation file out (--no-validation).",
+            hint="Leave the validation file out (validation=False).",
         )
     name = spec.slug
     config = {
@@ -99,7 +99,7 @@ def _training(spec: JobSpec, method: str) -> dict[str, Any]:
     """Return the sections of the ConfigMap; KAITO refuses others, and four bits without QLoRA."""
     if spec.hyperparameters.max_seq_length is not None:
         raise UnsupportedError(
-            "KAITO takes no max_seq_length", hint="Leave it out, or use cluster or olive."
+            "KAITO takes no max_seq_length=", hint="Leave it out, or use cluster or olive."
         )
     rank, _, dropout = spec.lora
     model = {"torch_dtype": "bfloat16", "local_files_only": True, "device_map": "auto"}
@@ -137,7 +137,7 @@ def _input(places: Places) -> dict[str, Any]:
     if len(found) != 1:
         raise ConfigError(
             "KAITO reads its data from exactly one place",
-            hint="Give one of --input-url, --input-pvc and --input-image.",
+            hint="Give one of input_url=, input_pvc= and input_image=.",
         )
     return found[0]
 
@@ -147,7 +147,7 @@ def _output(name: str, places: Places) -> dict[str, Any]:
     if bool(image) == bool(claim):
         raise ConfigError(
             "KAITO writes the adapter to exactly one place",
-            hint="Give one of --output-image and --output-pvc.",
+            hint="Give one of output_image= and output_pvc=.",
         )
     if claim:
         return claim
@@ -179,7 +179,7 @@ def _public(url: str) -> str:
     if parts.scheme not in ("http", "https") or not host or local:
         raise ConfigError(
             f"KAITO does not fetch from {parts.scheme}://{host}" if host else f"{url!r} is no URL",
-            hint="It takes a public http(s) address; for others use --input-pvc or --input-image.",
+            hint="It takes a public http(s) address; for others use input_pvc= or input_image=.",
         )
     return url
 

@@ -98,7 +98,7 @@ class JobSpec:
         """Return alpha for a platform whose parser takes whole numbers only."""
         alpha = self.lora[1]
         if not isinstance(alpha, int):
-            raise UnsupportedError(f"{platform} takes a whole lora_alpha", hint="Round it.")
+            raise UnsupportedError(f"{platform} takes a whole lora_alpha=", hint="Round it.")
         return alpha
 
     @property
@@ -124,7 +124,7 @@ class JobSpec:
             )
         if "learning_rate_multiplier" in self.given:
             raise UnsupportedError(
-                f"{platform} takes learning_rate, not learning_rate_multiplier",
+                f"{platform} takes learning_rate=, not learning_rate_multiplier=",
                 hint="Only the foundry service takes a multiplier.",
             )
         return method

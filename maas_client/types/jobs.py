@@ -61,8 +61,9 @@ class Hyperparameters(BaseModel):
             return read(given)
         except ValidationError as bad:
             first = bad.errors(include_input=False, include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"])
-            known = ", ".join(name for name in cls.model_fields if name != "extra")
+            name, *inside = first["loc"] or ("hyperparameters",)
+            place = f"{name}=" + "".join(f", item {part}" for part in inside)
+            known = ", ".join(f"{name}=" for name in cls.model_fields if name != "extra")
             raise ConfigError(
                 f"hyperparameter {place}: {first['msg']}",
                 hint=f"Known are {known}; extra={{...}} goes to the service verbatim.",

@@ -276,6 +276,39 @@ def test_doctor_looks_at_a_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "eyJ" not in fit.stdout + unfit.stdout
 
 
+def test_doctor_says_which_variable_of_the_environment_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AZURE_TENANT_ID", "11111111-1111-1111-1111-111111111111")
+    monkeypatch.setenv("AZURE_CLIENT_ID", "22222222-2222-2222-2222-222222222222")
+    monkeypatch.setenv("AZURE_CLIENT_SECRET", "do-not-tell")
+    where = (
+        "--backend",
+        "azureml",
+        "--subscription-id",
+        "s",
+        "--resource-group",
+        "g",
+        "--workspace",
+        "w",
+    )
+    with serve(engine="instant", proxy=True, api_key="another") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        looked, listed = (
+            subprocess.run([sys.executable, "-m", "maas_client", *verb, *where], capture_output=True, text=True)
+            for verb in (("doctor",), ("jobs", "list"))
+        )  # fmt: skip
+    assert looked.returncode == listed.returncode == 1
+    assert "tried" in looked.stdout
+    assert "AADSTS7000215" in looked.stdout
+    for told in (looked.stderr, listed.stderr):
+        assert "AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET are set and tried" in told
+        assert "correct AZURE_CLIENT_SECRET" in told
+        assert "az login" not in told
+        assert "do-not-tell" not in told
+
+
 def test_doctor_looks_at_a_foundry_account(monkeypatch: pytest.MonkeyPatch) -> None:
     account = (
         "/subscriptions/s/resourceGroups/g/providers/Microsoft.CognitiveServices/accounts/mine"

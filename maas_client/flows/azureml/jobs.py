@@ -44,20 +44,20 @@ def hyperparameters(io: IO, order: JobOrder) -> dict[str, str]:
     given = order.hyperparameters.model_dump(exclude_none=True, exclude={"extra"})
     if "learning_rate_multiplier" in given:
         raise UnsupportedError(
-            "azureml takes learning_rate, not learning_rate_multiplier", hint="foundry takes it."
+            "azureml takes learning_rate=, not learning_rate_multiplier=", hint="foundry takes it."
         )
     free = io.scope.local or bool(order.compute)
     refused = sorted(set(given) - SERVERLESS) if not free else []
     if refused:
         raise UnsupportedError(
-            f"serverless fine-tuning on Azure does not take {', '.join(refused)}",
-            hint="It takes epochs, batch_size and learning_rate; your own GPUs (compute=) and the "
+            f"serverless fine-tuning on Azure does not take {', '.join(f'{name}=' for name in refused)}",
+            hint="It takes epochs=, batch_size= and learning_rate=; your own GPUs (compute=) and the "
             "local server take all of them.",
         )
     if order.method is not None and not free:
         raise UnsupportedError(
             f"serverless fine-tuning on Azure runs its own LoRA recipe and lets nobody choose {order.method}",
-            hint="Leave method out, or use compute= or the local server.",
+            hint="Leave method= out, or use compute= or the local server.",
         )
     said = {NAMES[key]: text(value) for key, value in given.items()}
     if order.method is not None:
@@ -107,7 +107,7 @@ async def create(io: IO, order: JobOrder) -> Job:
             raise ConflictError(
                 f"job {name!r} exists with other inputs",
                 operation="jobs.create",
-                hint="Choose another name, or leave name out: it is then made from the inputs.",
+                hint="Choose another name, or leave name= out: it is then made from the inputs.",
             )
         over = (there.properties.status or "").lower() in ("failed", "canceled")
         if ours and not over and not order.force_new:

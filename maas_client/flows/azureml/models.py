@@ -76,7 +76,7 @@ async def upload(io: IO, order: ModelUpload) -> Model:
     if not io.scope.local:
         raise UnsupportedError(
             "Azure's serverless endpoints answer only from models that its own jobs made",
-            hint="Client.local() (maas-client serve) takes models from elsewhere.",
+            hint="Client.local() takes models from elsewhere.",
         )
     held = await io.call(lambda: _hashed(order.folder))
     mark = hashlib.sha256("".join(f"{n}\0{h}\n" for n, h in held.items()).encode()).hexdigest()

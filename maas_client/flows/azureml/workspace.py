@@ -40,7 +40,7 @@ async def datastore(io: IO) -> Datastore:
     if held.properties.datastore_type.lower() != "azureblob":
         raise UnsupportedError(
             f"the default datastore is of type {held.properties.datastore_type}, not AzureBlob",
-            hint="Upload the file yourself and pass its azureml:// uri as training_data.",
+            hint="Upload the file yourself and pass its azureml:// uri as training_data=.",
         )
     return held
 

@@ -33,8 +33,8 @@ def _account(io: IO) -> None:
     if not io.scope.values.get("account"):
         raise ConfigError(
             "deployments are made through ARM, and no account is named",
-            hint="Pass account_id=/subscriptions/.../providers/Microsoft.CognitiveServices/accounts/NAME, "
-            "or set MAAS_FOUNDRY_ACCOUNT_ID.",
+            hint="Pass account_id= or set MAAS_FOUNDRY_ACCOUNT_ID: "
+            "/subscriptions/.../providers/Microsoft.CognitiveServices/accounts/NAME.",
         )
 
 

@@ -40,13 +40,13 @@ def check(io: IO, order: JobOrder) -> None:
         )
     if order.compute:
         raise UnsupportedError(
-            "foundry trains on its own machines and takes no compute",
+            "foundry trains on its own machines and takes no compute=",
             hint="azureml takes compute=.",
         )
     if order.method is not None:
         raise UnsupportedError(
             f"foundry runs its own LoRA recipe and lets nobody choose {order.method}",
-            hint="Leave method out, or use the azureml dialect: Client.local(), or Client.azureml with "
+            hint="Leave method= out, or use the azureml dialect: Client.local(), or Client.azureml with "
             "compute=.",
         )
     if order.tags:
@@ -59,13 +59,13 @@ def _hyperparameters(order: JobOrder) -> dict[str, Any]:
     refused = sorted(set(given) - SERVERLESS)
     if refused == ["learning_rate"]:
         raise UnsupportedError(
-            "foundry takes learning_rate_multiplier, a factor on its own rate, and no learning_rate",
-            hint="azureml and the local server (dialect azureml) take learning_rate.",
+            "foundry takes learning_rate_multiplier=, a factor on its own rate, and no learning_rate=",
+            hint="azureml and the local server (dialect azureml) take learning_rate=.",
         )
     if refused:
         raise UnsupportedError(
-            f"foundry does not take {', '.join(refused)}",
-            hint="It takes epochs, batch_size, learning_rate_multiplier and seed; the local server and "
+            f"foundry does not take {', '.join(f'{name}=' for name in refused)}",
+            hint="It takes epochs=, batch_size=, learning_rate_multiplier= and seed=; the local server and "
             "azureml with compute= (dialect azureml) take the others.",
         )
     extra = {k: v for k, v in order.hyperparameters.extra.items() if k != TRAINING_TYPE}

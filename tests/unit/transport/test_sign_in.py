@@ -1,0 +1,75 @@
+"""What is said of a credential that failed: which one it was, and what to do about that one."""
+
+from __future__ import annotations
+
+import pytest
+from azure.core.exceptions import ClientAuthenticationError  # noqa: TID253 - what is read here
+
+from maas_client._settings import sign_in_variables
+from maas_client._transport.sign_in import advice, attempts
+from maas_client.errors import AuthError
+
+ALL = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
+
+
+def chain(*said: tuple[str, str]) -> ClientAuthenticationError:
+    """The error of a chain, in the form that azure-identity 1.25 gives it."""
+    lines = "".join(f"\n\t{name}: {text}" for name, text in said)
+    return ClientAuthenticationError(
+        "DefaultAzureCredential failed to retrieve a token from the included credentials."
+        f"\nAttempted credentials:{lines}\nTo mitigate this issue, please refer to the guidelines."
+    )
+
+
+NONE = chain(
+    ("EnvironmentCredential", "EnvironmentCredential authentication unavailable. Not configured."),
+    ("AzureCliCredential", "Azure CLI not found on path"),
+)
+
+
+def environment(text: str) -> ClientAuthenticationError:
+    return chain(("EnvironmentCredential", f"Authentication failed: {text}"))
+
+
+@pytest.mark.parametrize(
+    ("bad", "variables", "told", "untold"),
+    [
+        (NONE, (), "Sign in with `az login`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and", "tried"),
+        (NONE, ALL[:2], "or set AZURE_CLIENT_SECRET too", "AZURE_CLIENT_ID"),
+        (NONE, ALL[1:], "AZURE_CLIENT_SECRET are set, but not AZURE_TENANT_ID", "or set"),
+        (NONE, ("AZURE_TOKEN_CREDENTIALS",), "AZURE_TOKEN_CREDENTIALS says which", "AZURE_CLIENT"),
+        (environment("AADSTS7000215: Invalid client secret."), ALL, "correct AZURE_CLIENT_SECRET", "az login"),
+        (environment("AADSTS700016: Application not found."), ALL, "correct AZURE_CLIENT_ID", "az login"),
+        (environment("AADSTS90002: Tenant not found."), ALL, "correct AZURE_TENANT_ID", "az login"),
+        (environment("AADSTS53003: Blocked."), ALL, "are set and tried: correct them, or unset", "az login"),
+        (environment("HTTPSConnection(host='l', port=443): Failed to resolve 'l'"), ALL,
+         "EnvironmentCredential was tried, and the sign-in host could not be reached", "correct"),
+        (chain(("EnvironmentCredential", "unavailable"), ("ManagedIdentityCredential", "unavailable"),
+               ("AzureCliCredential", "Authentication failed: AADSTS70043: The refresh token has expired")),
+         (), "AzureCliCredential was tried. Sign in again: az login", "AZURE_CLIENT_SECRET"),
+        (chain(("WorkloadIdentityCredential", "Authentication failed: AADSTS70021: No match")),
+         ("AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE"), "Check the federated credential", "az login"),
+    ],
+)  # fmt: skip
+def test_the_advice_is_about_the_credential_that_was_tried(
+    bad: Exception, variables: tuple[str, ...], told: str, untold: str
+) -> None:
+    said = advice(bad, None, variables)
+    assert told in said
+    assert untold not in said
+
+
+def test_a_credential_of_the_program_is_named() -> None:
+    said = advice(ValueError("no"), "ClientSecretCredential", ALL)
+    assert said.startswith("ClientSecretCredential was passed and gave no token")
+    assert "az login" not in said
+
+
+def test_what_was_tried_is_listed() -> None:
+    assert [name for name, _ in attempts(NONE)] == ["EnvironmentCredential", "AzureCliCredential"]
+    assert list(attempts(AuthError("no token: nothing"))) == []
+
+
+def test_variables_are_named_and_their_values_are_not() -> None:
+    given = dict.fromkeys(ALL, "hush") | {"AZURE_CLIENT_ID": "", "AZURE_OTHER": "x"}
+    assert sign_in_variables(given) == ["AZURE_TENANT_ID", "AZURE_CLIENT_SECRET"]
