@@ -33,7 +33,7 @@ NOT_BY_COMMAND = ("httpx.Client", "async with", "with client.deployments", "is o
     ("said", "told"),
     [
         ("pass allow_retired=True (--allow-retired) or a file.", "pass --allow-retired or a file."),
-        ("It takes epochs= and batch_size=; compute= all.", "It takes --epochs and --batch-size; --compute all."),
+        ("epochs= and batch_size=; compute= all.", "--epochs and --batch-size; --compute all."),
         ("pass the key as api_key= or MAAS_API_KEY.", "pass the key as MAAS_API_KEY."),
         ("No answer. A longer deadline, in seconds: timeout=.", "No answer."),
         ("Cls was passed: pass another as credential=.", ""),
