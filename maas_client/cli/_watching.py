@@ -62,13 +62,16 @@ def _resume(name: str | None, again: str) -> str:
 
 
 class _Lines:
-    """A line per event; training losses at most one line every ``quiet_s`` seconds."""
+    """A line per event; training losses at most one line every ``quiet_s`` seconds, and the newest before
+    anything but numbers is told. A status that was told with the job is not told again right behind it."""
 
     def __init__(self, stream: TextIO, quiet_s: float = 0.0) -> None:
         self.name: str | None = None
         self._stream = stream
         self._quiet_s = quiet_s
         self._last = -quiet_s
+        self._held: JobEvent | None = None
+        self._told: str | None = None
 
     def __enter__(self) -> _Lines:
         return self
@@ -78,14 +81,25 @@ class _Lines:
 
     def job(self, job: Job) -> None:
         self.name = job.name
+        self._told = job.status if self._quiet_s else None
         note(f"job {job.name}: {job.status}" + (" (it was there already)" if job.attached else ""))
 
     def event(self, event: JobEvent) -> None:
+        told, self._told = self._told, None
+        if event.type == "status" and event.status == told:
+            return
         if event.type == "metrics" and "valid_loss" not in event.metrics:
             now = time.monotonic()
             if now - self._last < self._quiet_s:
+                self._held = event
                 return
             self._last = now
+        elif event.type != "metrics" and self._held is not None:
+            self._print(self._held)
+        self._held = None
+        self._print(event)
+
+    def _print(self, event: JobEvent) -> None:
         prefix = "" if event.level == "info" or event.type == "status" else f"{event.level}: "
         print(f"{prefix}{event.message}", file=self._stream, flush=True)
 

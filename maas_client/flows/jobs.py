@@ -339,8 +339,7 @@ async def _watch(
 ) -> AsyncGenerator[tuple[Job, list[JobEvent]], None]:
     """Yield the job and everything known of it, look after look, until it has ended.
 
-    The status event comes last in each look, so that the final one closes the story. Looks that fail
-    the way outages look are made again; any other error is the caller's.
+    Looks that fail the way outages look are made again; any other error is the caller's.
     """
     dialect = _dialect.of(io)
     dark_since: float | None = None
@@ -357,7 +356,9 @@ async def _watch(
             dark_since = began
         else:
             dark_since = None
-            yield now, [*news, _status(now)]
+            # What is told of a job happens while it runs; any other status closes what came before.
+            running = now.status.lower() == "running"
+            yield now, [_status(now), *news] if running else [*news, _status(now)]
             if now.done or not follow:
                 return
         left = None if end is None else end - io.elapsed()

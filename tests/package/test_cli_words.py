@@ -15,7 +15,7 @@ import pytest
 from maas_client import cli
 from maas_client.cli import _output, _watching
 from maas_client.errors import NotFoundError
-from maas_client.types import Job
+from maas_client.types import Job, JobEvent
 
 NOBODY = "http://127.0.0.1:1"
 TRAIN = str(Path(__file__).parents[2] / "examples" / "data" / "train.jsonl")
@@ -126,6 +126,41 @@ def test_an_interrupted_fine_tune_says_what_the_same_command_still_does(
     err = capsys.readouterr().err
     assert "Run the same command again: it attaches to the job and then deploys perch." in err
     assert "maas-client jobs cancel mine" in err
+
+
+def test_lines_end_with_the_newest_loss_and_repeat_no_status(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def metric(step: int, **more: float) -> JobEvent:
+        numbers = {"train_loss": 1.0, **more}
+        return JobEvent(key=str(step), type="metrics", message=f"step {step}", metrics=numbers)
+
+    def status(word: str) -> JobEvent:
+        return JobEvent(key=word, type="status", message=word, status=word)
+
+    job = Job(id="j", name="mine", status="Running", done=False, succeeded=False)
+    shown = _watching._Lines(sys.stderr, quiet_s=3600)
+    shown.job(job)
+    for event in (
+        status("Running"), *(metric(n) for n in range(1, 5)), metric(5, valid_loss=2.0), metric(6),
+        metric(7), JobEvent(key="m", type="message", message="the end"), metric(8), status("Completed"),
+    ):  # fmt: skip
+        shown.event(event)
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "job mine: Running",
+        "step 1",
+        "step 5",
+        "step 7",
+        "the end",
+        "step 8",
+        "Completed",
+    ]
+    shown = _watching._Lines(sys.stderr, quiet_s=3600)
+    shown.job(job.model_copy(update={"status": "Completed"}))
+    for event in (metric(1), status("Completed")):
+        shown.event(event)
+    assert capsys.readouterr().err.splitlines()[-2:] == ["step 1", "Completed"]
 
 
 def test_an_editable_install_is_told_its_own_folder() -> None:

@@ -353,10 +353,11 @@ async def test_messages_and_points_come_in_the_order_they_happened(
     said = _said(begin, ("base", "2026-11-24T00:00:00.500000"), tuned, ("untimed", None))
     port.on("runs.details", said)
     story = ["begin", "step 0", "base", "step 1", "step 2", "tuned", "untimed"]
-    for status in ("Running", "Completed"):
+    for status, first in (("Running", True), ("Paused", False), ("Completed", False)):
         book.status(job.name, status)
-        told = await collect(jobs.events(port, job, follow=False))
-        assert [e.message.partition(":")[0] for e in told] == [*story, status]
+        told = [e.message for e in await collect(jobs.events(port, job, follow=False))]
+        assert told.pop(0 if first else -1) == status
+        assert [message.partition(":")[0] for message in told] == story
 
 
 async def test_a_step_is_held_back_until_something_later_is_told(
