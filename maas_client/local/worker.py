@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     _redirect_log(job["log"])
     cancelled, paused = server.cancelled.is_set, server.paused.is_set
     if "rank" in job:
-        return _run_beside(job, cancelled)
+        return _run_beside(job, _emitter(out), cancelled)
     _lock(job["lock"])
     emit = _emitter(out)
     try:
@@ -72,19 +72,26 @@ def _run(job: dict[str, Any], emit: Emit, cancelled: Asked, paused: Asked) -> No
     else:
         from maas_client.local.peft import ranks, run
 
-        with ranks.beside(job, ranks.wanted(job)) as told:
+        with ranks.beside(job, ranks.wanted(job), emit) as told:
             run.run(told, emit, cancelled, paused)
 
 
-def _run_beside(job: dict[str, Any], cancelled: Asked) -> int:
-    """Run a job as one of several processes; the first one reports."""
+def _run_beside(job: dict[str, Any], emit: Emit, cancelled: Asked) -> int:
+    """Run a job as one of several processes. The first one reports; this one says only why it fails."""
     from maas_client.local.peft import ranks
 
     ranks.join(job["rank"])
     from maas_client.local.peft import run
 
-    run.run(job, lambda event: None, cancelled)
-    return 0
+    failed = threading.Event()
+
+    def say(event: dict[str, Any]) -> None:
+        if event["event"] == "failed":
+            failed.set()
+            emit(event)
+
+    run.run(job, say, cancelled)
+    return int(failed.is_set())
 
 
 def _refused(job: dict[str, Any]) -> dict[str, Any] | None:

@@ -14,11 +14,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from maas_client.local.rules.recipe import from_names
+
+_GRACE_S = 5.0
+"""How long the error of a peer's death may come before the death itself is seen, in seconds."""
 
 
 def wanted(job: dict[str, Any]) -> int:
@@ -31,12 +34,24 @@ def join(rank: dict[str, str]) -> None:
     os.environ.update(rank)  # noqa: TID251 - set for Accelerate, in a process that is ours alone
 
 
+def own() -> int:
+    """Return this process's number."""
+    return int(os.environ.get("RANK", "0"))  # noqa: TID251 - set by ``join``
+
+
+def count() -> int:
+    """Return how many processes run one job."""
+    return int(os.environ.get("WORLD_SIZE", "1"))  # noqa: TID251 - set by ``join``
+
+
 @contextmanager
-def beside(job: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
+def beside(
+    job: dict[str, Any], count: int, emit: Callable[[dict[str, Any]], None]
+) -> Iterator[dict[str, Any]]:
     """Run ranks 1 to ``count`` - 1 beside this process, and yield the job as every rank gets it.
 
-    A rank that dies takes the others with it: they would wait for it for ever. At the end, however it
-    comes, they are killed.
+    A rank that ends badly ends this process too, which would wait for it for ever: after its last word,
+    if it has one to ``emit``. At the end, however it comes, they are killed.
     """
     asked = _engine_variables(job)
     if count == 1 and not asked:
@@ -57,10 +72,19 @@ def beside(job: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
         for n in range(1, count)
     ]
     over = threading.Event()
-    for child in children:
-        threading.Thread(target=_mind, args=(child, over), daemon=True).start()
+    minders = [
+        threading.Thread(target=_mind, args=(child, over, emit), daemon=True) for child in children
+    ]
+    for minder in minders:
+        minder.start()
     try:
         yield told
+    except Exception:
+        for (
+            minder
+        ) in minders:  # the death of a peer is an error here too: let it be told as what it is
+            minder.join(_GRACE_S)
+        raise
     finally:
         over.set()
         for child in children:
@@ -82,7 +106,7 @@ def _start(job: dict[str, Any]) -> subprocess.Popen[bytes]:
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "maas_client.local.worker"],
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
     )
     assert child.stdin is not None
     child.stdin.write(json.dumps(job).encode() + b"\n")
@@ -90,9 +114,20 @@ def _start(job: dict[str, Any]) -> subprocess.Popen[bytes]:
     return child
 
 
-def _mind(child: subprocess.Popen[bytes], over: threading.Event) -> None:
+def _mind(
+    child: subprocess.Popen[bytes],
+    over: threading.Event,
+    emit: Callable[[dict[str, Any]], None],
+) -> None:
+    """Wait for a rank's end, and end this process with it if that is a bad one."""
+    assert child.stdout is not None
+    said = child.stdout.read()
     if child.wait() == 0 or over.is_set():
         return
+    if said:
+        emit(json.loads(said.splitlines()[0]))
+        os._exit(0)  # the job's end is told; the other ranks see their stdin close
+    # As if this process had been killed: the server runs the job again, from its checkpoint.
     print(f"rank process {child.pid} died ({child.returncode}); the run ends", file=sys.stderr)
     sys.stderr.flush()
     os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))

@@ -1,0 +1,59 @@
+"""A process beside the first that ends badly ends the run: with its last word, or as a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="a shell plays the other process")
+FIRST = """
+import json, sys, time
+from maas_client.local.peft import ranks
+sys.executable = sys.argv[1]
+job = {"engine": "peft", "recipe": {"processes": 2}, "threads": 2, "base": {}}
+with ranks.beside(job, ranks.wanted(job), lambda event: print(json.dumps(event), flush=True)):
+    if sys.argv[2] == "waits":
+        time.sleep(300)
+    if sys.argv[2] == "breaks":
+        raise RuntimeError("connection closed by peer")
+print("went on", flush=True)
+"""
+WORD = {"event": "failed", "code": "ServiceError", "message": "Memory ran out."}
+
+
+def first(folder: Path, other: str, does: str) -> subprocess.CompletedProcess[str]:
+    """Run a first process beside one that does what the shell script ``other`` says."""
+    script = folder / "other"
+    script.write_text(f"#!/bin/sh\nread job\n{other}\n")
+    script.chmod(0o755)
+    return subprocess.run(
+        [sys.executable, "-c", FIRST, str(script), does],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("does", ["waits", "breaks"])
+def test_its_last_word_is_the_runs(tmp_path: Path, does: str) -> None:
+    ended = first(tmp_path, f"echo '{json.dumps(WORD)}'; exit 1", does)
+    assert (ended.returncode, json.loads(ended.stdout)) == (0, WORD)
+
+
+@pytest.mark.parametrize("does", ["waits", "breaks"])
+def test_without_one_the_run_crashes_and_says_who_died(tmp_path: Path, does: str) -> None:
+    ended = first(tmp_path, "kill -9 $$", does)
+    assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, "")
+    assert "died (-9)" in ended.stderr
+
+
+def test_an_end_in_order_ends_nothing(tmp_path: Path) -> None:
+    ended = first(tmp_path, "exit 0", "goes on")
+    assert (ended.returncode, ended.stdout) == (0, "went on\n")
