@@ -131,7 +131,7 @@ def _examples(task: dict[str, Any]) -> Any:
 def _ours(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
     """Yield loss and tokens of each step, as the worker takes them."""
     from maas_client.local.peft import adapters, loading
-    from maas_client.local.peft.engine import Engine
+    from maas_client.local.peft.engines import Engine
     from maas_client.local.peft.learner import Learner
     from maas_client.local.peft.packs import Limits
     from maas_client.local.peft.train import Run, optimizer_for, train

@@ -8,18 +8,19 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn  # noqa: TID253 - this module is imported by the training process only
+import torch  # noqa: TID253 - this module is imported by the training process only
+from torch import nn  # noqa: TID253 - see above
 
 from maas_client.chat import TEMPLATES, Template
 from maas_client.errors import ConfigError
 from maas_client.local.machine.hardware import this_machine
 from maas_client.local.machine.memory import estimate
 from maas_client.local.machine.shape import of_folder
-from maas_client.local.peft import adapters, loading, zero
+from maas_client.local.peft import adapters, engines, loading, ranks
 from maas_client.local.peft.adapters import Coverage
 from maas_client.local.peft.checkpoints import fingerprint
 from maas_client.local.peft.data import Data
-from maas_client.local.peft.engine import Engine
+from maas_client.local.peft.engines import Engine, State
 from maas_client.local.peft.learner import Learner
 from maas_client.local.peft.packs import (
     Batch,
@@ -86,9 +87,11 @@ class Job:
     model: nn.Module
     learner: Learner
     coverage: Coverage
-    engine: Engine
+    device: str
     run: Run
     mark: str
+    engine: Engine = field(init=False)
+    """From ``start`` on."""
     warnings: list[str] = field(default_factory=list)
     seen_tokens: int = 0
     recent: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=256))
@@ -98,7 +101,12 @@ class Job:
     def prepare(cls, spec: Mapping[str, Any]) -> Job:
         """Read the data, load the base, put on what is trained. Raises ``MaasError``s."""
         asked, base = recipe.from_names(spec.get("recipe") or {}), spec["base"]
-        zero.check(asked)
+        engines.check(asked)
+        if asked.processes != ranks.count():
+            raise ConfigError(
+                f"the recipe wants {asked.processes} processes, and {ranks.count()} run here",
+                hint="Leave out processes, num_nodes_finetune and number_of_gpu_to_use_finetuning.",
+            )
         device = loading.device_for(str(spec.get("device") or "auto"))
         tokenizer = loading.load_tokenizer(base["folder"])
         template, warning = loading.own_template(tokenizer, TEMPLATES[base["template"]])
@@ -124,11 +132,46 @@ class Job:
             model=adapted,
             learner=learner,
             coverage=coverage,
-            engine=_engine(learner, asked, device),
+            device=device,
             run=Run(total=total_steps(len(data.examples), asked)),
             mark=mark,
             warnings=[text for text in (warning, *unmet) if text],
         )
+
+    def start(self, state: State | None) -> None:
+        """Place the run where its recipe says, from ``state`` on where there is one."""
+        if state is not None:
+            self._put(state.weights)
+        optimizer = optimizer_for(self.learner, self.recipe)
+        self.engine = engines.start(self.learner, optimizer, self.device, self.recipe)
+        if state is not None:
+            self.engine.restore(state)
+
+    def make_whole(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Put the base in the place of a divided model, with the ``weights`` that were trained.
+
+        What engines hang on a model to divide it does not come off again.
+        """
+        engines.forget()
+        model = loading.load_model(self.base["folder"], self.recipe, self.device)
+        self.model, _ = adapters.attach(model, self.recipe)
+        self.learner = Learner(self.model)
+        self._put(weights)
+
+    def _put(self, weights: Mapping[str, torch.Tensor]) -> None:
+        said = self.learner.load_state_dict(weights, strict=False)
+        assert not said.unexpected_keys, said.unexpected_keys[:3]
+
+    @property
+    def rank(self) -> int:
+        """Return this process's number; 0 writes and reports."""
+        return ranks.own()
+
+    @property
+    def placement(self) -> str:
+        """Return where the run is, for people."""
+        many = f"{self.recipe.processes} processes" if self.recipe.processes > 1 else "one process"
+        return f"{many}{engines.name(self.recipe)}"
 
     @property
     def checkpoints(self) -> Path:
@@ -167,7 +210,8 @@ class Job:
             "base": dict(self.base),
             "template": {"name": self.template.name, "revision": self.template.revision},
             "method": self.recipe.method,
-            "device": str(self.engine.device),
+            "device": self.device,
+            "placement": self.placement,
             "steps": self.run.total,
             "examples": len(self.data.examples),
             "tokens": self.data.tally.tokens,
@@ -190,16 +234,6 @@ class Job:
         }
 
 
-def _engine(learner: Learner, asked: Recipe, device: str) -> Engine:
-    engine = Engine.start(learner, optimizer_for(learner, asked), device, asked)
-    if engine.processes != asked.processes:
-        raise ConfigError(
-            f"the recipe wants {asked.processes} processes, and {engine.processes} run here",
-            hint="Leave out processes, num_nodes_finetune and number_of_gpu_to_use_finetuning.",
-        )
-    return engine
-
-
 def _settled(
     asked: Recipe, base: Mapping[str, Any], data: Data, limits: Limits, device: str
 ) -> tuple[Recipe, list[str]]:
@@ -207,8 +241,6 @@ def _settled(
     said = []
     if asked.precision == "16" and device == "cpu":
         said.append("Precision 16 is for GPUs: on this CPU the run computes in float32.")
-    if asked.deepspeed_stage:
-        said.append("With DeepSpeed no checkpoints are written: a killed run starts over.")
     if asked.checkpoint_activations is None:
         tight = _is_tight(asked, base, data, limits, device)
         asked = replace(asked, checkpoint_activations=tight)

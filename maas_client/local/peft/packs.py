@@ -107,7 +107,7 @@ def _batch(
     own = chosen[rank :: recipe.processes]
     packs = [pack(documents) for documents in _parts(own, recipe, limits)]
     least = 1
-    if recipe.deepspeed_stage:  # its processes meet in every pack, not only in the last
+    if recipe.meets_in_every_pack:
         others = (chosen[other :: recipe.processes] for other in range(recipe.processes))
         least = max(len(_parts(other, recipe, limits)) for other in others)
     packs += [pack(chosen[:1], learned=False)] * (least - len(packs))

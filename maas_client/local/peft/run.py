@@ -8,32 +8,36 @@
 
 from __future__ import annotations
 
+import enum
 import errno
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch  # noqa: TID253 - this module is imported by the training process only
-from torch import nn  # noqa: TID253 - see above
 
 from maas_client.errors import MaasError
-from maas_client.local.bases import Base
-from maas_client.local.peft import checkpoints, samples, saving
-from maas_client.local.peft.examples import Tally
+from maas_client.local.peft import checkpoints, saving, telling
+from maas_client.local.peft.finishing import finish
 from maas_client.local.peft.job import Job, Validation
-from maas_client.local.peft.learner import Learner
 from maas_client.local.peft.packs import batches
+from maas_client.local.peft.telling import Emit
 from maas_client.local.peft.train import Step, evaluate, train
 from maas_client.local.state import durable
 
-Emit = Callable[[dict[str, Any]], None]
 Asked = Callable[[], bool]
-_GOES_ON = "A run under DeepSpeed keeps no checkpoints, so it is not paused: it goes on to its end."
 CHECKPOINT_S = 30.0
 """Seconds of training that a killed worker may lose, unless ``save_steps`` says otherwise."""
 _ADAPTERS = 3
 """Adapters of past epochs that are kept, beside the best."""
+
+
+class _Ask(enum.IntFlag):
+    """What is asked of a run between two steps; the first process says it to all."""
+
+    END = 1
+    REST = 2
+    SAVE = 4
 
 
 class DivergedError(MaasError):
@@ -68,102 +72,58 @@ def _run(job: Job, emit: Emit, cancelled: Asked, paused: Asked) -> None:
             told = _step_event(job, step, time.monotonic() - begun)
             job.recent.append(told)
             emit(told)
-        rests = paused() and step.step < job.run.total
-        if rests and job.engine.stage:  # what DeepSpeed has divided is kept nowhere
-            rests, paused = False, _never
-            emit({"event": "message", "level": "warning", "message": _GOES_ON})
-        stop = _after(job, step, progress, emit, keep=rests)
-        if cancelled():
+        asks = job.engine.agree(_asks(job, step, saved, cancelled, paused))
+        if asks & _Ask.END:
             return
+        stop = _after(job, step, progress, emit, keep=bool(asks & _Ask.REST))
         if stop:
             break
-        if rests:  # all that is known is written down, as if the run had not stopped
-            _checkpoint(job, progress)
-            emit({"event": "paused", "step": step.step})
-            return
-        if _is_due(job, step, saved):
+        if asks:
             _checkpoint(job, progress)
             saved = time.monotonic()
-    _finish(job, progress, emit)
+        if asks & _Ask.REST:
+            emit({"event": "paused", "step": step.step})
+            return
+    finish(job, progress, emit)
 
 
-def _never() -> bool:
-    return False
+def _asks(job: Job, step: Step, saved: float, cancelled: Asked, paused: Asked) -> int:
+    """Return what is asked of the run after ``step``."""
+    if cancelled():
+        return _Ask.END
+    if step.step == job.run.total:
+        return 0
+    if paused():  # all that is known is written down, as if the run had not stopped
+        return _Ask.REST
+    every = job.recipe.save_steps
+    due = step.step % every == 0 if every else time.monotonic() - saved >= CHECKPOINT_S
+    return _Ask.SAVE if due else 0
 
 
 def _begin(job: Job, emit: Emit) -> Validation:
     """Resume or measure the base model; tell what is about to run."""
-    for folder in () if job.engine.rank else (job.out, job.checkpoints, job.adapters):
-        durable.sweep(folder)
-    notes = checkpoints.resume(
-        job.checkpoints, job.learner, job.run, job.mark, job.engine.optimizer
-    )
-    emit({"event": "started", **job.facts(), "resumed_from": job.run.step if notes else None})
-    for told in notes["recent"] if notes else ():
-        emit(told)  # a server that was killed may not have written them down
-    for text, level in (
-        *_tallies("training", job.data.tally),
-        *_tallies("validation", job.data.held_tally),
-    ):
-        emit({"event": "message", "level": level, "message": text})
-    for text in job.warnings:
-        emit({"event": "message", "level": "warning", "message": text})
-    emit({"event": "message", "level": "info", "message": Base(**job.base).sentence()})
-    emit({"event": "message", "level": "info", "message": f"Trained: {job.coverage.sentence()}."})
-    if notes is not None:
-        said = f"Resumed after step {job.run.step} of {job.run.total}."
-        if notes["threads"] != torch.get_num_threads():
-            said += " The number of threads has changed, so the last bits may differ."
-        emit({"event": "message", "level": "info", "message": said})
-        return Validation(**notes["validation"])
+    found = checkpoints.newest(job.checkpoints, job.mark)
+    telling.beginning(job, found, emit)
+    # One process alone cannot ask a model that is divided: it is asked before.
+    asked = [] if found or job.rank else list(telling.answers(job, "The base model"))
+    job.start(found.state if found else None)
+    if job.rank == 0:  # all have chosen by now: they have met
+        checkpoints.drop_after(job.checkpoints, found)
+        for folder in (job.out, job.checkpoints, job.adapters):
+            durable.sweep(folder)
+    if found is not None:
+        job.run.step = found.step
+        return Validation(**found.notes["validation"])
     progress = Validation()
     _evaluate(job, progress, emit)
-    if job.engine.stage < 3:  # one process alone cannot ask a divided model
-        _show(job, "The base model", emit)
+    for told in asked:
+        emit(told)
     return progress
-
-
-def _show(job: Job, who: str, emit: Emit) -> None:
-    """Tell what the model answers to held-out questions now."""
-    told = samples.answers(job.model, job.tokenizer, job.template, job.data.samples)
-    for sample, answer in told:
-        text = f"{who} answers {_short(sample.question)} with {_short(answer)}"
-        emit(
-            {
-                "event": "message",
-                "level": "info",
-                "message": text,
-                "step": job.run.step,
-                "sample": {"answer": answer, **sample._asdict()},
-            }
-        )
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return f"“{line[:80]}…”" if len(line) > 80 else f"“{line}”"
-
-
-def _tallies(name: str, tally: Tally) -> list[tuple[str, str]]:
-    said = []
-    if tally.cut:
-        said.append((f"{len(tally.cut)} {name} rows were cut at the base's limit", tally.cut))
-    if tally.dropped:
-        text = f"{len(tally.dropped)} {name} rows have nothing left to learn and were dropped"
-        said.append((text, tally.dropped))
-    if tally.merged:
-        text = f"{len(tally.merged)} {name} rows had their system message merged into the first"
-        said.append((f"{text} user message, as the service does", tally.merged))
-    return [(f"{text} (line {_lines(lines)}).", "warning") for text, lines in said]
-
-
-def _lines(lines: list[int]) -> str:
-    return ", ".join(map(str, lines[:5])) + (", …" if len(lines) > 5 else "")
 
 
 def _steps(job: Job) -> Any:
     todo = batches(
-        job.data.examples, job.recipe, limits=job.limits, after=job.run.step, rank=job.engine.rank
+        job.data.examples, job.recipe, limits=job.limits, after=job.run.step, rank=job.rank
     )
     return train(job.engine.learner, todo, job.recipe, job.run, job.engine)
 
@@ -214,14 +174,14 @@ def _evaluate(job: Job, progress: Validation, emit: Emit) -> None:
 
 
 def _keep_adapter(job: Job, progress: Validation, emit: Emit) -> None:
-    """Save the adapter as it is now; the newest few and the best stay."""
+    """Save the adapter as it is now; the newest few and the best stay. Every process takes part."""
     if job.recipe.method == "Full":
         return
     folder = job.adapters / f"step-{job.run.step:08d}"
-    with job.engine.gathered(w for w in job.model.parameters() if w.requires_grad):
-        if job.engine.rank:
-            return
-        saving.save_adapter(job.model, folder, job.base, job.card(progress))
+    weights = job.engine.trained()
+    if job.rank:
+        return
+    saving.save_adapter(job.model, weights, folder, job.base, job.card(progress))
     best = job.adapters / f"step-{progress.best_step or 0:08d}"
     kept = [path for path in sorted(job.adapters.glob("step-*")) if path != best]
     for old in kept[:-_ADAPTERS]:
@@ -236,89 +196,22 @@ def _keep_adapter(job: Job, progress: Validation, emit: Emit) -> None:
     )
 
 
-def _is_due(job: Job, step: Step, saved: float) -> bool:
-    if step.step == job.run.total or job.engine.stage:
-        return False
-    if job.recipe.save_steps:
-        return step.step % job.recipe.save_steps == 0
-    return time.monotonic() - saved >= CHECKPOINT_S
-
-
 def _checkpoint(job: Job, progress: Validation) -> None:
-    if job.engine.rank:
+    """Write down all that is known. Every process has to take part."""
+    state = job.engine.state()
+    if job.rank:
         return
     notes = {
         "threads": torch.get_num_threads(),
         "validation": progress.as_dict(),
         "recent": list(job.recent),
     }
-    checkpoints.save(
-        job.checkpoints,
-        job.learner,
-        job.run,
-        job.engine.optimizer,
-        job.mark,
-        job.recipe.keep,
-        notes,
-    )
-
-
-def _finish(job: Job, progress: Validation, emit: Emit) -> None:
-    """Save what was trained, check the merge, and say that it is done."""
-    job.engine.make_whole()
-    if job.engine.rank:
-        return
-    if job.recipe.early_stopping and progress.best_step not in (None, job.run.step):
-        text = f"The best validation loss was at step {progress.best_step}: that adapter is kept."
-        emit({"event": "message", "level": "info", "message": text})
-        saving.load_adapter(job.model, job.adapters / f"step-{progress.best_step:08d}")
-    _show(job, "The tuned model", emit)
-    folder = job.out / "adapter"
-    if job.recipe.method == "Full":
-        _save_model(job, job.model, folder, progress)
-    else:
-        saving.save_adapter(job.model, folder, job.base, job.card(progress))
-    metrics = progress.metrics() | _merge_guard(job, progress, emit)
-    emit(
-        {
-            "event": "done",
-            "adapter": str(folder),
-            "steps": job.run.step,
-            "trained_tokens": job.trained_tokens(),
-            "metrics": metrics,
-        }
-    )
-
-
-def _save_model(job: Job, model: nn.Module, folder: Path, progress: Validation) -> None:
-    end = job.template.end_of_turn
-    saving.save_model(model, job.tokenizer, end, folder, job.base, job.card(progress))
-
-
-def _merge_guard(job: Job, progress: Validation, emit: Emit) -> dict[str, float]:
-    """Return how far the merged model's loss is from the adapter's, on one batch.
-
-    Not for 4-bit weights, which a merge would round again (export merges them in full width), nor
-    for a whole model.
-    """
-    if job.recipe.method in ("Full", "QLoRA"):
-        return {}
-    probe = (job.held_out or job.probe)[:1]
-    before, _ = evaluate(job.learner, probe, job.engine.device)
-    anything: Any = job.model
-    merged = anything.merge_and_unload()
-    after, _ = evaluate(Learner(merged), probe, job.engine.device)
-    if abs(after - before) > 1e-3 * max(1.0, before):
-        text = f"Merging changes the loss from {before:.4f} to {after:.4f}: use the adapter."
-        emit({"event": "message", "level": "warning", "message": text})
-    if job.recipe.merge:
-        _save_model(job, merged, job.out / "merged", progress)
-    return {"merge_difference": abs(after - before)}
+    checkpoints.save(job.checkpoints, job.run.step, state, job.mark, job.recipe.keep, notes)
 
 
 def _diverged(step: Step) -> DivergedError:
     what = "loss" if step.loss != step.loss else "gradient"
-    lines = _lines(list(step.lines))
+    lines = telling.lines(list(step.lines))
     return DivergedError(
         f"the {what} is no number any more at step {step.step} (training file, line {lines})",
         hint=f"Lower learning_rate (it was {step.learning_rate:g}) or look at these rows.",

@@ -23,12 +23,19 @@ _NOTICES = ("LICENSE*", "NOTICE*", "LICENCE*")
 
 
 def save_adapter(
-    model: nn.Module, folder: Path, base: Mapping[str, Any], card: Mapping[str, Any]
+    model: nn.Module,
+    weights: Mapping[str, torch.Tensor],
+    folder: Path,
+    base: Mapping[str, Any],
+    card: Mapping[str, Any],
 ) -> Path:
-    """Write the adapter into ``folder``, with the base's licence and what it was trained on."""
+    """Write the adapter into ``folder``, with the base's licence and what it was trained on.
+
+    ``weights`` are those of the learner around ``model`` that are trained, whole.
+    """
 
     def fill(draft: Path) -> None:
-        save_file(adapter_state(model), draft / WEIGHTS, metadata={"format": "pt"})
+        save_file(adapter_state(model, weights), draft / WEIGHTS, metadata={"format": "pt"})
         (draft / CONFIG).write_text(_json(_config(model, base)))
         _beside(draft, base, card)
 
@@ -77,11 +84,12 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def adapter_state(model: nn.Module) -> dict[str, torch.Tensor]:
+def adapter_state(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the adapter's weights under PEFT's names, on the CPU."""
     from peft import get_peft_model_state_dict
 
-    state = get_peft_model_state_dict(model)
+    own = {name.removeprefix("model."): value for name, value in weights.items()}
+    state = get_peft_model_state_dict(model, state_dict=own)
     return {name: state[name].detach().cpu().contiguous() for name in sorted(state)}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch  # noqa: TID253 - this module is imported by the training process only
 from torch import nn  # noqa: TID253 - see above
 
-from maas_client.local.peft.engine import Engine
+from maas_client.local.peft.engines import Engine
 from maas_client.local.peft.packs import Batch
 from maas_client.local.rules.recipe import Recipe
 
@@ -54,7 +54,6 @@ def train(
 
     ``engine`` holds the optimiser and has prepared both for the processes at work.
     """
-    trainable = [weight for weight in learner.parameters() if weight.requires_grad]
     learner.train()
     for batch in batches:
         # 1. The rate of this step: a function of its number alone.
@@ -70,7 +69,7 @@ def train(
                 engine.backward(loss * (recipe.processes / batch.learned))
             summed += loss.detach()
         # 3. Clip, step, forget.
-        norm = engine.clip_grad_norm_(trainable, recipe.max_grad_norm or math.inf)
+        norm = engine.clip_grad_norm_(recipe.max_grad_norm)
         engine.optimizer.step()
         engine.optimizer.zero_grad()
         # 4. Tell.

@@ -17,7 +17,7 @@ from typing import Any
 import torch  # noqa: TID253 - this module is a process of its own
 
 from maas_client.local.peft import adapters, attention
-from maas_client.local.peft.engine import Engine
+from maas_client.local.peft.engines import Engine
 from maas_client.local.peft.examples import Example
 from maas_client.local.peft.fused import fuse
 from maas_client.local.peft.learner import Learner

@@ -74,6 +74,14 @@ class Recipe:
     """Write the merged model too."""
     processes: int = 1
     deepspeed_stage: int | None = None
+    fsdp: Literal["full_shard", "shard_grad_op"] | None = None
+    """PyTorch's FSDP: a block's weights are gathered for each use, or stay whole from a forward to
+    its backward. None: not divided."""
+
+    @property
+    def meets_in_every_pack(self) -> bool:
+        """Tell whether processes wait for each other in every pack, not only at the end of a step."""
+        return bool(self.deepspeed_stage or self.fsdp)
 
 
 def from_names(asked: Mapping[str, Any]) -> Recipe:
@@ -120,6 +128,13 @@ def _settle(said: dict[str, Any]) -> Recipe:
     stage, deepspeed = said.pop("deepspeed_stage", None), said.pop("apply_deepspeed", False)
     nodes = said.pop("nodes", 1)
     recipe = Recipe(**said)
+    if recipe.fsdp and deepspeed:
+        raise ConfigError("fsdp and apply_deepspeed cannot be combined: each divides the model")
+    if recipe.fsdp and recipe.processes * nodes == 1:
+        raise ConfigError(
+            "fsdp divides a model over several processes, and one is asked for",
+            hint="Add processes=2 (or more), or leave out fsdp.",
+        )
     if factor is not None:
         recipe = replace(recipe, learning_rate=recipe.learning_rate * factor)
     if deepspeed:
@@ -171,6 +186,15 @@ def _truth(value: Any) -> bool:
     if str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
     raise ValueError("it is true or false")
+
+
+def _fsdp(value: Any) -> str | None:
+    said = str(value).lower()
+    return (
+        {"true": "full_shard", "false": None}[said]
+        if said in ("true", "false")
+        else (_one_of("full_shard", "shard_grad_op")(value))
+    )
 
 
 def _whole(low: int, high: int = 1 << 31) -> Callable[[Any], int]:
@@ -256,6 +280,7 @@ _PIPELINE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "merge_lora_weights": ("merge", _truth),
     "apply_deepspeed": ("apply_deepspeed", _truth),
     "deepspeed_stage": ("deepspeed_stage", _whole(1, 4)),
+    "fsdp": ("fsdp", _fsdp),
     "num_nodes_finetune": ("nodes", _whole(1, 65)),
     "number_of_gpu_to_use_finetuning": ("processes", _whole(1, 65)),
     "processes": ("processes", _whole(1, 65)),

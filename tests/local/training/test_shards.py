@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 
 from maas_client.errors import MissingExtraError, UnsupportedError  # noqa: E402 - after the skip
 from maas_client.local.bases import Base  # noqa: E402
-from maas_client.local.peft import zero  # noqa: E402
+from maas_client.local.peft import engines  # noqa: E402
 from maas_client.local.rules.recipe import Recipe  # noqa: E402
 from tests.local.training.rows import talk  # noqa: E402
 from tests.local.training.test_run import of, spec  # noqa: E402
@@ -29,14 +29,23 @@ import json, os, sys
 from maas_client.local.peft import ranks
 job = json.loads(sys.stdin.readline())
 ranks.join(job["rank"])
-from maas_client.local.peft import run, zero
+from maas_client.local.peft import run
+from maas_client.local.peft.engines import zero
 zero._KEPT_WHOLE = 0  # the tiny base has no weight that stage 3 would divide by itself
-run.run(job, lambda event: print("EVENT" + json.dumps(event), flush=True), lambda: False)
+pauses = job.get("pauses", False) and ranks.own() == 0
+run.run(job, lambda event: print("EVENT" + json.dumps(event), flush=True), lambda: False, lambda: pauses)
 sys.stdout.flush()
 os._exit(0)  # as the worker does
 """
 # Eleven rows in steps of four make three, the last with an odd row out; max_grad_norm is low enough to clip.
-RECIPE = {"batch_size": 4, "learning_rate": 1e-3, "max_grad_norm": 0.5, "lora_alpha": 16}
+RECIPE = {
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "max_grad_norm": 0.5,
+    "lora_alpha": 16,
+    "save_steps": 1,
+}
+FSDP, KEPT = {"fsdp": "full_shard"}, {"fsdp": "shard_grad_op"}
 
 
 def ran(job: dict[str, Any], processes: int) -> list[dict[str, Any]]:
@@ -107,6 +116,9 @@ def zero_stage(stage: int, **more: Any) -> dict[str, Any]:
     ("processes", "more"),
     [
         pytest.param(2, {}, id="ddp"),
+        pytest.param(2, FSDP, id="fsdp"),
+        pytest.param(2, {**FSDP, "gradient_checkpointing": True}, id="fsdp-forgetting"),
+        pytest.param(2, KEPT, id="fsdp-kept"),
         pytest.param(1, zero_stage(2), id="zero2-alone", marks=needs_deepspeed),
         pytest.param(2, zero_stage(1), id="zero1", marks=needs_deepspeed),
         pytest.param(2, zero_stage(2), id="zero2", marks=needs_deepspeed),
@@ -138,12 +150,26 @@ def test_processes_give_the_losses_and_the_adapter_of_one(
         assert [step[name] for step in many] == pytest.approx(wanted, rel=1e-4), name
     wanted, got = ([event["valid_loss"] for event in of("eval", one)] for one in (alone, events))
     assert got == pytest.approx(wanted, rel=1e-4)
+    wanted, got = gradients(alone), gradients(events)
+    assert got.keys() == wanted.keys()
+    assert len(got) == 16
+    for name, value in wanted.items():
+        torch.testing.assert_close(got[name], value, rtol=1e-4, atol=1e-7, msg=name)
     wanted, got = adapter(alone), adapter(events)
     assert got.keys() == wanted.keys()
     for name, value in wanted.items():
         # A tenth of one step of Adam, which turns the last bits of a tiny gradient into its sign.
         torch.testing.assert_close(got[name], value, rtol=0.0, atol=1e-4, msg=name)
         assert (got[name] - value).norm() < 1e-3 * value.norm(), name
+
+
+def gradients(events: list[Any]) -> dict[str, Any]:
+    """Return the gradients of two steps, each as AdamW weighs it: its first moment, from a checkpoint."""
+    from safetensors.torch import load_file
+
+    (done,) = of("done", events)
+    (newest,) = Path(done["adapter"]).parent.glob("checkpoints/step-00000002/state.safetensors")
+    return {name: value for name, value in load_file(newest).items() if name.endswith("/exp_avg")}
 
 
 def adapter(events: list[Any]) -> dict[str, Any]:
@@ -154,14 +180,19 @@ def adapter(events: list[Any]) -> dict[str, Any]:
     return weights
 
 
-def test_what_deepspeed_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_engines_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    zero.check(Recipe(deepspeed_stage=3))
+    engines.check(Recipe(deepspeed_stage=3))
     with pytest.raises(UnsupportedError, match="4-bit weights of QLoRA"):
-        zero.check(Recipe(deepspeed_stage=3, method="QLoRA"))
+        engines.check(Recipe(deepspeed_stage=3, method="QLoRA"))
     with pytest.raises(UnsupportedError, match="optimizer adafactor"):
-        zero.check(Recipe(deepspeed_stage=1, optimizer="adafactor"))
+        engines.check(Recipe(deepspeed_stage=1, optimizer="adafactor"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    zero.check(Recipe())
+    engines.check(Recipe())
+    engines.check(Recipe(fsdp="full_shard", processes=2))
+    with pytest.raises(UnsupportedError, match="4-bit weights of QLoRA"):
+        engines.check(Recipe(fsdp="full_shard", processes=2, method="QLoRA"))
+    with pytest.raises(UnsupportedError, match="optimizer adafactor"):
+        engines.check(Recipe(fsdp="full_shard", processes=2, optimizer="adafactor"))
     with pytest.raises(MissingExtraError, match=r"maas-client\[deepspeed\]"):
-        zero.check(Recipe(deepspeed_stage=2))
+        engines.check(Recipe(deepspeed_stage=2))

@@ -15,7 +15,7 @@ transformers = pytest.importorskip("transformers")
 
 from maas_client.local.bases import Base  # noqa: E402 - after the skips
 from maas_client.local.peft import adapters, loading  # noqa: E402
-from maas_client.local.peft.engine import Engine  # noqa: E402
+from maas_client.local.peft.engines import Engine  # noqa: E402
 from maas_client.local.peft.examples import Example  # noqa: E402
 from maas_client.local.peft.learner import Learner  # noqa: E402
 from maas_client.local.peft.packs import Limits, batches, total_steps  # noqa: E402

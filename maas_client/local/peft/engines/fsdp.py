@@ -1,0 +1,99 @@
+"""PyTorch's FSDP: weights, gradients and the optimiser's state lie in parts on every process.
+
+This module only configures it; Accelerate puts it in place. Each block of the model is gathered when
+it is computed; what lies outside the blocks stays gathered from a forward to its backward.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch  # noqa: TID253 - this module is imported by the training process only
+from torch import nn  # noqa: TID253 - see above
+
+from maas_client.errors import UnsupportedError
+from maas_client.local.peft.engines.plain import Engine, Moments
+from maas_client.local.rules.recipe import Recipe
+
+
+class Fsdp(Engine):
+    """A run whose processes hold a part of each weight."""
+
+    divides_weights = True
+
+    @classmethod
+    def check(cls, recipe: Recipe) -> None:
+        """Refuse what FSDP cannot carry out here."""
+        if recipe.optimizer != "adamw_torch":
+            raise UnsupportedError(
+                f"FSDP cannot run the optimizer {recipe.optimizer}, which needs whole matrices",
+                hint="Use optim=adamw_torch, or leave out fsdp.",
+            )
+        if recipe.method == "QLoRA":
+            raise UnsupportedError(
+                "FSDP cannot divide the 4-bit weights of QLoRA here",
+                hint="Use method LoRA, or leave out fsdp: the processes then hold 4-bit weights each.",
+            )
+
+    @classmethod
+    def start(
+        cls, learner: nn.Module, optimizer: Any, device: str, recipe: Recipe | None = None
+    ) -> Engine:
+        """Prepare a run; the processes beside this one are found by the usual variables."""
+        from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
+
+        assert recipe is not None
+        plugin = FullyShardedDataParallelPlugin(
+            fsdp_version=2,
+            reshard_after_forward=recipe.fsdp == "full_shard",
+            auto_wrap_policy="transformer_based_wrap",
+            transformer_cls_names_to_wrap=_blocks(learner),
+            cpu_ram_efficient_loading=False,
+        )
+        accelerator = Accelerator(cpu=device == "cpu", fsdp_plugin=plugin)
+        if device == "cpu":
+            # Accelerate 1.15 turns FSDP on for GPUs only and without a word; PyTorch's own runs on gloo.
+            accelerator.state.distributed_type = DistributedType.FSDP
+            accelerator.state.fsdp_plugin = plugin
+        engine = cls(accelerator, learner, optimizer)
+        if not all(_is_divided(weight) for weight in engine.weights.values()):
+            raise UnsupportedError(
+                "FSDP did not start here, and the run is not made without it",
+                hint="Leave out fsdp.",
+            )
+        return engine
+
+    def clip_grad_norm_(self, limit: float) -> float:
+        """Clip the gradients of all processes together and return their norm before."""
+        norm: Any = self._accelerator.clip_grad_norm_(
+            list(self.weights.values()), limit or torch.inf
+        )
+        return float(self._whole(norm))
+
+    def _whole(self, weight: torch.Tensor) -> torch.Tensor:
+        anything: Any = weight.detach()
+        whole: torch.Tensor = anything.full_tensor() if _is_divided(weight) else anything
+        return whole
+
+    def _remember(self, weight: nn.Parameter, moments: Moments) -> None:
+        from torch.distributed.tensor import distribute_tensor
+
+        like: Any = weight
+        self.optimizer.state[weight] = {
+            key: distribute_tensor(value.to(weight.device), like.device_mesh, like.placements)
+            if isinstance(value, torch.Tensor) and value.shape == weight.shape
+            else value
+            for key, value in moments.items()
+        }
+
+
+def _is_divided(weight: torch.Tensor) -> bool:
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(weight, DTensor)
+
+
+def _blocks(learner: nn.Module) -> list[str]:
+    """Return the names of the model's block classes, as transformers gives them."""
+    named = (getattr(module, "_no_split_modules", None) for module in learner.modules())
+    return sorted({name for names in named for name in names or ()})
