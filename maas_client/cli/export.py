@@ -35,8 +35,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target",
         metavar="TARGET",
-        help="a model or its folder (adapter, merged, onnx); a job, or a data file with --model "
-        "(the others)",
+        help="a model, its job or its folder (adapter, merged, onnx); a job, or a data file with "
+        "--model (the others)",
     )
     parser.add_argument("--to", required=True, choices=(*_MODELS, *_JOBS, *_ALIASES), metavar="FORM",
                         help=f"a model to {', '.join(_MODELS)}; a job to {', '.join(_JOBS)}")  # fmt: skip
@@ -82,13 +82,19 @@ def _model(args: argparse.Namespace) -> int:
     from maas_client.local.export import exporting, trained
 
     settings, folder = Settings.load(), Path(args.target).expanduser()
+    if folder.is_file():
+        raise ConfigError(
+            f"{folder} is a file, and {args.to} is made of a model",
+            hint="Name a model that was trained here: maas-client models list --mine",
+        )
     if folder.is_dir():
         model = trained.read(folder, settings.cache_path(), base=args.base)
     else:
         model = trained.find(settings.state_path(), settings.cache_path(), args.target, args.base)
     out = args.out or Path(f"{model.name}-{args.to}")
     made = exporting.export(model, args.to, out, precision=args.precision, progress=note)
-    fields = {"folder": str(made.folder), "form": made.form, **made.checked}
+    checked = {name.replace(" ", "_"): value for name, value in made.checked.items()}
+    fields = {"folder": str(made.folder), "form": made.form, **checked}
     print_fields(args, fields)
     return 0
 

@@ -80,8 +80,8 @@ def _base(said: dict[str, Any], cache: Path) -> Path | None:
 
 
 def find(state: Path, cache: Path, model: str, base: Path | None = None) -> Trained:
-    """Return a model that the local server of this state directory holds, by name,
-    ``name:version`` or id; the newest one of that name. Raises ``NotFoundError``."""
+    """Return a model that the local server of this state directory holds, by name, ``name:version``, id or
+    its job's name; the newest one of that name. Raises ``NotFoundError``."""
     from maas_client.local.state.store import Store
 
     name, version = _name_and_version(model)
@@ -92,7 +92,8 @@ def find(state: Path, cache: Path, model: str, base: Path | None = None) -> Trai
         held = [
             fact.body
             for fact in store.read.all("model")
-            if str(fact.body["name"]).casefold() == name.casefold()
+            if name.casefold()
+            in (fact.body["name"].casefold(), str(fact.body.get("job") or "").casefold())
             and version in (None, fact.body["version"])
         ]
     finally:
@@ -123,7 +124,8 @@ def _unknown(model: str, state: Path) -> NotFoundError:
         f"no model {model!r} was trained here (looked in {state})",
         status=404,
         operation="export",
-        hint="List them: maas-client models list --mine",
+        hint="List them: maas-client models list --mine. The folder of a server that was started with "
+        "--state-dir is named by MAAS_STATE_DIR.",
     )
 
 

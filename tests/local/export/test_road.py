@@ -56,5 +56,15 @@ def test_train_export_and_answer(
     chat = bench.chat("What is 0?", max_tokens=9)
     host.ask(chat)
     assert drain(host)[chat.id]["text"] == reply.choices[0].message.content
+    # the job's name is what fine-tune printed: it finds the same model
+    out = str(tmp_path / "adapter")
+    assert main(["export", done.job.name, "--to", "adapter", "--out", out, "--json"]) == 0
+    assert {"folder": out, "loaded_by": "peft"}.items() <= json.loads(
+        capsys.readouterr().out
+    ).items()
+    assert main(["export", str(data), "--to", "adapter"]) == 1
+    assert "is a file, and adapter is made of a model" in capsys.readouterr().err
     assert main(["export", "nothing", "--to", "adapter"]) == 1
-    assert "no model 'nothing'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no model 'nothing'" in said
+    assert "MAAS_STATE_DIR" in said
