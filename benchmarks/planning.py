@@ -27,7 +27,7 @@ from maas_client.local.peft.run import run
 from maas_client.local.planning.probe import peak_bytes
 spec = json.load(sys.stdin)
 steps = []
-run(spec, lambda e: steps.append(e), lambda: False)
+run(spec, lambda e: steps.append(e))
 print(json.dumps({"events": steps, "peak_bytes": peak_bytes()}))
 """
 

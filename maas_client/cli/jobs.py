@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from maas_client import Client
     from maas_client.types import Job
 
+_KEPT = ("id", "step", "fine_tuned_model", "metrics", "created_at")
 _COLUMNS = ("name", "status", "model", "fine_tuned_model", "created_at")
 
 
@@ -41,9 +42,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     cancel = action(group, "cancel", "ask for a job's end; what was trained is billed", _cancel)
     pause = action(group, "pause", "let a running job rest once its step is done", _pause)
     resume = action(group, "resume", "let a paused job go on from where it was", _resume)
-    for one in (show, watch, logs, cancel, pause, resume):
+    save = action(group, "save", "have a running job write a checkpoint and go on", _save)
+    kept = action(group, "checkpoints", "list the checkpoints of a job, newest first", _checkpoints)
+    for one in (show, watch, logs, cancel, pause, resume, save, kept):
         one.add_argument("job", metavar="JOB", help="its name or id")
-    for one in (create, listing, show, watch, logs, cancel, pause, resume):
+    for one in (create, listing, show, watch, logs, cancel, pause, resume, save, kept):
         _connection.add(one)
 
 
@@ -96,13 +99,27 @@ def _cancel(args: argparse.Namespace) -> int:
 
 
 def _pause(args: argparse.Namespace) -> int:
-    said = "{name} rests once its step is done; go on with: maas-client jobs resume {name}"
+    said = (
+        "{name} is {status}; a step that is under way is done first. "
+        "Go on with: maas-client jobs resume {name}"
+    )
     return _ask(args, lambda client: client.jobs.pause(args.job), said)
 
 
 def _resume(args: argparse.Namespace) -> int:
     said = "{name} is {status}; watch it: maas-client jobs watch {name}"
     return _ask(args, lambda client: client.jobs.resume(args.job), said)
+
+
+def _save(args: argparse.Namespace) -> int:
+    said = "{name} writes a checkpoint once its step is done, and goes on"
+    return _ask(args, lambda client: client.jobs.save_checkpoint(args.job), said)
+
+
+def _checkpoints(args: argparse.Namespace) -> int:
+    with _connection.client(args) as client:
+        print_table(args, _KEPT, client.jobs.checkpoints(args.job), empty="no checkpoint is kept")
+    return 0
 
 
 def _ask(args: argparse.Namespace, what: Callable[[Client], Job], said: str) -> int:

@@ -127,6 +127,7 @@ class Dialect:
     stream: Callable[[IO, ChatOrder], AsyncGenerator[ChatChunk, None]]
     pause_job: Callable[[IO, str], Step[Job]]
     resume_job: Callable[[IO, str], Step[Job]]
+    save_checkpoint: Callable[[IO, str], Step[Job]]
     upload_model: Callable[[IO, ModelUpload], Step[Model]] | None = None
     """None: this backend takes no weights from elsewhere."""
 

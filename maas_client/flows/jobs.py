@@ -242,6 +242,15 @@ async def resume(io: IO, job: Job | str) -> Job:
     return await _dialect.of(io).resume_job(io, names.job_id(job))
 
 
+async def save_checkpoint(io: IO, job: Job | str) -> Job:
+    """Ask a running job for a checkpoint now and return the job as it is then; it goes on.
+
+    The checkpoint is written once the step is done: an event tells it, and ``checkpoints`` lists it where
+    the backend does. The local server alone has such an operation (``UnsupportedError`` elsewhere).
+    """
+    return await _dialect.of(io).save_checkpoint(io, names.job_id(job))
+
+
 async def delete(io: IO, job: Job | str) -> None:
     """Delete the job's record; a model it made stays."""
     await _dialect.of(io).delete_job(io, names.job_id(job))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from maas_client.local.rules.recipe import from_names
+from maas_client.local.rules.wishes import Wish, nothing
 
 SIMULATED = "simulated-by-the-instant-engine"
 """Stands in ``system_fingerprint`` and in a header of every answer."""
@@ -27,6 +28,7 @@ SIMULATED = "simulated-by-the-instant-engine"
 _WORD = re.compile(r"\w+", re.UNICODE)
 _MAX_POINTS = 200
 _FILE = "memory.jsonl"
+_NO_CHECKPOINT = "The instant engine keeps no checkpoints: it learns again what it knew."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,12 @@ class Lesson:
 def learn(
     job: dict[str, Any],
     emit: Callable[[dict[str, Any]], None],
-    cancelled: Callable[[], bool],
-    paused: Callable[[], bool] = lambda: False,
+    wishes: Callable[[], Wish] = nothing,
 ) -> None:
     """Run a job (the worker's contract): read the data, report losses, write what was learned.
 
-    It keeps nothing when it is paused: learning by heart again gives the same losses.
+    It keeps no checkpoint when it is paused or asked for one: learning by heart again gives the same
+    losses.
     """
     lessons = list(_lessons(Path(job["train"])))
     held_out = list(_lessons(Path(job["validation"]))) if job.get("validation") else []
@@ -67,7 +69,8 @@ def learn(
     every = max(1, steps // _MAX_POINTS)
     per_epoch = steps // epochs
     for step in range(1, steps + 1):
-        if cancelled():
+        wish = wishes()
+        if Wish.END in wish:
             return
         time.sleep(float(job.get("pace_s") or 0.0))
         at = (step - 1) % per_epoch * batch
@@ -75,7 +78,9 @@ def learn(
         model.see(lessons[at : at + batch])
         if step % every == 0 or step == steps:
             emit({"event": "step", "step": step, "train_loss": loss, "epoch": step / per_epoch})
-        if paused() and step < steps:
+        if Wish.SAVE in wish:
+            emit({"event": "message", "level": "info", "message": _NO_CHECKPOINT, "step": step})
+        if Wish.REST in wish and step < steps:
             emit({"event": "paused", "step": step})
             return
     _finish(job, emit, lessons, held_out, model, steps)

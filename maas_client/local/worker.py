@@ -1,8 +1,8 @@
 """One job in one process: ``python -m maas_client.local.worker [--warm]``.
 
-The first line of stdin is the job (JSON). A later ``{"cancel": true}`` asks for its end, and
-``{"pause": true}`` for a checkpoint and then its end; the end of stdin means that the server is gone:
-then this process goes too, whatever it is doing. Events are JSON
+The first line of stdin is the job (JSON). A later ``{"cancel": true}`` asks for its end,
+``{"pause": true}`` for a checkpoint and then its end, ``{"save": true}`` for a checkpoint. The end of
+stdin means that the server is gone: then this process goes too, whatever it is doing. Events are JSON
 lines on stdout; everything that libraries print goes to the job's log.
 
 Job: ``{"engine", "job", "model", "base", "train", "validation", "recipe", "out", "threads", "log",
@@ -24,6 +24,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from maas_client.local.rules.wishes import WORDS, Wish
+
 _FORMAT = ("FILE_", "JSON_", "CHAT_", "TOOL_")
 _ENGINE = (
     "maas_client.local.peft.run",
@@ -35,7 +37,6 @@ _ENGINE = (
 )
 """What a warm worker has imported: the engine, and the architectures of the stand-ins."""
 Emit = Callable[[dict[str, Any]], None]
-Asked = Callable[[], bool]
 
 
 def main(argv: list[str]) -> int:
@@ -46,13 +47,12 @@ def main(argv: list[str]) -> int:
         _import_engine()
     job = server.job()
     _redirect_log(job["log"])
-    cancelled, paused = server.cancelled.is_set, server.paused.is_set
     if "rank" in job:
-        return _run_beside(job, _emitter(out), cancelled)
+        return _run_beside(job, _emitter(out))
     _lock(job["lock"])
     emit = _emitter(out)
     try:
-        _run(job, emit, cancelled, paused)
+        _run(job, emit, server)
     except Exception as error:
         traceback.print_exc()
         emit({"event": "failed", "code": "ServiceError", "message": _reason(error)})
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _run(job: dict[str, Any], emit: Emit, cancelled: Asked, paused: Asked) -> None:
+def _run(job: dict[str, Any], emit: Emit, server: _Server) -> None:
     problem = _refused(job)
     if problem:
         emit({"event": "failed", **problem})
@@ -68,15 +68,15 @@ def _run(job: dict[str, Any], emit: Emit, cancelled: Asked, paused: Asked) -> No
     if job["engine"] == "instant":
         from maas_client.local import instant
 
-        instant.learn(job, emit, cancelled, paused)
+        instant.learn(job, emit, server.wishes)
     else:
         from maas_client.local.peft import ranks, run
 
         with ranks.beside(job, ranks.wanted(job), emit) as told:
-            run.run(told, emit, cancelled, paused)
+            run.run(told, emit, server.wishes)
 
 
-def _run_beside(job: dict[str, Any], emit: Emit, cancelled: Asked) -> int:
+def _run_beside(job: dict[str, Any], emit: Emit) -> int:
     """Run a job as one of several processes. The first one reports; this one says only why it fails."""
     from maas_client.local.peft import ranks
 
@@ -90,7 +90,7 @@ def _run_beside(job: dict[str, Any], emit: Emit, cancelled: Asked) -> int:
             failed.set()
             emit(event)
 
-    run.run(job, say, cancelled)
+    run.run(job, say)
     return int(failed.is_set())
 
 
@@ -158,8 +158,8 @@ class _Server:
     torch is still being imported takes this process along too."""
 
     def __init__(self, stdin: TextIO) -> None:
-        self.cancelled = threading.Event()
-        self.paused = threading.Event()
+        self._wishes = Wish.NOTHING
+        self._guard = threading.Lock()
         self._jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         threading.Thread(target=self._listen, args=(stdin,), daemon=True).start()
 
@@ -167,15 +167,22 @@ class _Server:
         """Wait for the job."""
         return self._jobs.get()
 
+    def wishes(self) -> Wish:
+        """Return what is asked of the job now. A checkpoint is asked for once, the rest until the end."""
+        with self._guard:
+            asked = self._wishes
+            self._wishes &= ~Wish.SAVE
+        return asked
+
     def _listen(self, stdin: TextIO) -> None:
         for line in stdin:
             message = json.loads(line)
-            if message.get("cancel"):
-                self.cancelled.set()
-            elif message.get("pause"):
-                self.paused.set()
-            else:
+            if "engine" in message:
                 self._jobs.put(message)
+                continue
+            with self._guard:
+                for word, wish in WORDS.items():
+                    self._wishes |= wish if message.get(word) else Wish.NOTHING
         if os.name == "posix" and os.getpgid(0) == os.getpid():  # other ranks go along
             os.killpg(os.getpgid(0), signal.SIGKILL)
         os._exit(1)

@@ -1,6 +1,7 @@
-"""What the local server does and Azure Machine Learning documents no way to ask for.
+"""What the local server does and Azure documents no way to ask for.
 
-Azure's ``JobStatus`` has the word ``Paused`` (azure-api.md section 1.5) and no operation that leads to it.
+Azure Machine Learning's ``JobStatus`` has the word ``Paused`` (azure-api.md section 1.5), and no operation
+that leads to it.
 The client sends these rows to a local server only.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from maas_client.wire import foundry_models as foundry
 from maas_client.wire.azureml import API_VERSION, WS
 from maas_client.wire.op import Op, Plane
 
@@ -16,4 +18,13 @@ _ARM = {"api-version": API_VERSION}
 JOB_PAUSE = Op("jobs.pause", "POST", Plane.ARM, WS + "/jobs/{job}/pause", type(None), query=_ARM)
 JOB_RESUME = Op("jobs.resume", "POST", Plane.ARM, WS + "/jobs/{job}/resume", type(None), query=_ARM)
 
-OPERATIONS: tuple[Op[Any], ...] = (JOB_PAUSE, JOB_RESUME)
+JOB_SAVE = Op(
+    "jobs.save", "POST", Plane.ARM, WS + "/jobs/{job}/checkpoints", type(None), query=_ARM
+)
+
+OPERATIONS: tuple[Op[Any], ...] = (JOB_PAUSE, JOB_RESUME, JOB_SAVE)
+
+TUNING_SAVE = Op(
+    "fine_tuning.save", "POST", Plane.FOUNDRY, "/v1/fine_tuning/jobs/{job}/checkpoints", foundry.Job
+)
+"""A checkpoint on request, on the path that lists them: no service documents a way to ask for one."""

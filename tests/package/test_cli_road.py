@@ -351,7 +351,8 @@ def test_an_interrupted_job_goes_on_and_can_be_cancelled(run: Run) -> None:
     assert "Traceback" not in err
     assert json.loads(run("jobs", "show", name, "--json")[1])["done"] is False
     assert run("jobs", "watch", name, "--timeout", "0.1")[0] == 1
-    _until(lambda: run("jobs", "pause", name)[0] == 0)  # 1 while it is made ready
+    _until(lambda: run("jobs", "save", name)[0] == 0)  # 1 while it is made ready
+    assert run("jobs", "pause", name)[0] == 0
     _until(lambda: json.loads(run("jobs", "show", name, "--json")[1])["status"] == "Paused")
     code, out, err = run("jobs", "resume", name, "--json")
     assert (code, json.loads(out)["done"]) == (0, False)

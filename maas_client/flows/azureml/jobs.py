@@ -194,11 +194,16 @@ async def resume(io: IO, job: str) -> Job:
     return await _own(io, own.JOB_RESUME, job)
 
 
+async def save_checkpoint(io: IO, job: str) -> Job:
+    """Ask the local server for a checkpoint; Azure Machine Learning documents no such operation."""
+    return await _own(io, own.JOB_SAVE, job)
+
+
 async def _own(io: IO, op: Op[None], job: str) -> Job:
     if not io.scope.local:
         raise UnsupportedError(
-            "azureml documents no way to pause a job or to resume it",
-            hint="foundry has one, for OpenAI's own models; the local server pauses every job.",
+            "azureml documents no way to pause a job, to resume it or to ask for a checkpoint",
+            hint="foundry pauses jobs of OpenAI's own models; the local server does all of it.",
         )
     await io.send(op, job=job_name(job))
     return await get(io, job)

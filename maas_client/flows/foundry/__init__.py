@@ -19,6 +19,7 @@ DIALECT = Dialect(
     cancel_job=jobs.cancel,
     delete_job=jobs.delete,
     pause_job=jobs.pause,
+    save_checkpoint=jobs.save_checkpoint,
     resume_job=jobs.resume,
     progress=runs.progress,
     checkpoints=runs.checkpoints,

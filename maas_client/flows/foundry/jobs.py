@@ -16,6 +16,7 @@ from maas_client.flows.foundry.place import dated_base
 from maas_client.types import Job, JobError
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
+from maas_client.wire import local as own
 
 SERVERLESS = frozenset({"epochs", "batch_size", "learning_rate_multiplier", "seed"})
 
@@ -190,6 +191,16 @@ async def pause(io: IO, job: str) -> Job:
 async def resume(io: IO, job: str) -> Job:
     """Ask the service to go on with a paused job."""
     return noun((await io.send(ops.JOB_RESUME, job=await job_id(io, job))).value)
+
+
+async def save_checkpoint(io: IO, job: str) -> Job:
+    """Ask the local server for a checkpoint; Foundry documents no such operation."""
+    if not io.scope.local:
+        raise UnsupportedError(
+            "foundry documents no way to ask a job for a checkpoint",
+            hint="It keeps one at the end of an epoch, and one when a job is paused.",
+        )
+    return noun((await io.send(own.TUNING_SAVE, job=await job_id(io, job))).value)
 
 
 async def delete(io: IO, job: str) -> None:

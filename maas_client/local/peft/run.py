@@ -1,14 +1,14 @@
 """One job, from its files to its adapter: what the worker process calls.
 
-``run(spec, emit, cancelled, paused)``. ``spec``: ``job``, ``model``, ``base`` (``bases.Base.as_dict``),
+``run(spec, emit, wishes)``. ``spec``: ``job``, ``model``, ``base`` (``bases.Base.as_dict``),
 ``train``, ``validation`` or None, ``recipe`` (hyperparameters in any vocabulary), ``out`` (a folder),
 ``threads``, ``device``. Events are dicts whose ``event`` is ``started``, ``step``, ``eval``,
-``message``, ``checkpoint``, ``paused``, ``done`` or ``failed``. Cancelled, it returns without a last word.
+``message``, ``checkpoint``, ``paused``, ``done`` or ``failed``. ``wishes`` is asked after each step what
+the run is to do. Cancelled, it returns without a last word.
 """
 
 from __future__ import annotations
 
-import enum
 import errno
 import time
 from collections.abc import Callable, Mapping
@@ -23,34 +23,24 @@ from maas_client.local.peft.job import Job, Validation
 from maas_client.local.peft.packs import batches
 from maas_client.local.peft.telling import Emit
 from maas_client.local.peft.train import Step, evaluate, train
+from maas_client.local.rules.wishes import Wish, nothing
 from maas_client.local.state import durable
 
-Asked = Callable[[], bool]
 CHECKPOINT_S = 30.0
 """Seconds of training that a killed worker may lose, unless ``save_steps`` says otherwise."""
 _ADAPTERS = 3
 """Adapters of past epochs that are kept, beside the best."""
 
 
-class _Ask(enum.IntFlag):
-    """What is asked of a run between two steps; the first process says it to all."""
-
-    END = 1
-    REST = 2
-    SAVE = 4
-
-
 class DivergedError(MaasError):
     """The loss or a gradient is no number any more."""
 
 
-def run(
-    spec: Mapping[str, Any], emit: Emit, cancelled: Asked, paused: Asked = lambda: False
-) -> None:
+def run(spec: Mapping[str, Any], emit: Emit, wishes: Callable[[], Wish] = nothing) -> None:
     """Train what ``spec`` asks for and tell how it goes; see the module's docstring."""
     try:
         torch.set_num_threads(int(spec.get("threads") or torch.get_num_threads()))
-        _run(Job.prepare(spec), emit, cancelled, paused)
+        _run(Job.prepare(spec), emit, wishes)
     except MaasError as error:
         emit({"event": "failed", "code": "UserError", "message": str(error)})
     except (MemoryError, RuntimeError, OSError) as error:
@@ -60,7 +50,7 @@ def run(
         emit({"event": "failed", "code": "ServiceError", "message": told})
 
 
-def _run(job: Job, emit: Emit, cancelled: Asked, paused: Asked) -> None:
+def _run(job: Job, emit: Emit, wishes: Callable[[], Wish]) -> None:
     begun = time.monotonic()
     progress = _begin(job, emit)
     saved, steps = time.monotonic(), _steps(job)
@@ -72,32 +62,35 @@ def _run(job: Job, emit: Emit, cancelled: Asked, paused: Asked) -> None:
             told = _step_event(job, step, time.monotonic() - begun)
             job.recent.append(told)
             emit(told)
-        asks = job.engine.agree(_asks(job, step, saved, cancelled, paused))
-        if asks & _Ask.END:
+        wish = Wish(
+            job.engine.agree(_wish(job, step, wishes()))
+        )  # the first process says it to all
+        if Wish.END in wish:
             return
-        stop = _after(job, step, progress, emit, keep=bool(asks & _Ask.REST))
+        stop = _after(job, step, progress, emit, keep=wish != Wish.NOTHING)
         if stop:
             break
-        if asks:
+        if wish or job.engine.agree(_is_due(job, step, saved)):
             _checkpoint(job, progress)
             saved = time.monotonic()
-        if asks & _Ask.REST:
+        if Wish.REST in wish:
             emit({"event": "paused", "step": step.step})
             return
     finish(job, progress, emit)
 
 
-def _asks(job: Job, step: Step, saved: float, cancelled: Asked, paused: Asked) -> int:
-    """Return what is asked of the run after ``step``."""
-    if cancelled():
-        return _Ask.END
+def _wish(job: Job, step: Step, wish: Wish) -> Wish:
+    """Return what is to be done after ``step``: at the end of a run there is nothing left to keep."""
+    return wish & Wish.END if step.step == job.run.total else wish
+
+
+def _is_due(job: Job, step: Step, saved: float) -> bool:
+    """Tell whether it is time for a checkpoint that nobody asked for."""
     if step.step == job.run.total:
-        return 0
-    if paused():  # all that is known is written down, as if the run had not stopped
-        return _Ask.REST
-    every = job.recipe.save_steps
-    due = step.step % every == 0 if every else time.monotonic() - saved >= CHECKPOINT_S
-    return _Ask.SAVE if due else 0
+        return False
+    if job.recipe.save_steps:
+        return step.step % job.recipe.save_steps == 0
+    return time.monotonic() - saved >= CHECKPOINT_S
 
 
 def _begin(job: Job, emit: Emit) -> Validation:

@@ -183,6 +183,15 @@ class Jobs:
                 )
             return self._move(facts, ref, job, "PauseRequested")
 
+    def check_running(self, ref: Ref) -> None:
+        """Refuse what only a running job can do: write a checkpoint."""
+        job = self.get(ref)
+        if job.state != "Running":
+            raise user_error(
+                f"Only a running job writes a checkpoint: it is {shown(str(job.state))}.",
+                status=409,
+            )
+
     def resume(self, ref: Ref) -> None:
         """Put a paused job back into the queue; it goes on from its newest checkpoint."""
         with self._store.write() as facts:

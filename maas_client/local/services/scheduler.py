@@ -62,13 +62,20 @@ class Scheduler:
 
     def pause(self, ref: Ref) -> None:
         """Have a running job's worker write a checkpoint after its step, and end. Any thread."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(lambda: self._spawn(self._ask_to_rest(ref)))
+        self._ask(ref, "pause")
 
-    async def _ask_to_rest(self, ref: Ref) -> None:
+    def save(self, ref: Ref) -> None:
+        """Have a running job's worker write a checkpoint after its step, and go on. Any thread."""
+        self._ask(ref, "save")
+
+    def _ask(self, ref: Ref, word: str) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(lambda: self._spawn(self._send(ref, word)))
+
+    async def _send(self, ref: Ref, word: str) -> None:
         child = self._children.get(ref)
         if child is not None:
-            await child.send({"pause": True})
+            await child.send({word: True})
 
     async def _end(self, ref: Ref) -> None:
         child = self._children.get(ref)

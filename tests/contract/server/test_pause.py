@@ -108,6 +108,49 @@ def test_a_paused_job_is_cancelled(
     server.stop()
 
 
+def test_a_simulated_job_says_that_it_keeps_no_checkpoint(
+    state: Path, start: Callable[..., Process], dialect: str, data: Path
+) -> None:
+    server = start(state)
+    with client_of(server, dialect) as client:
+        job = running(client, dialect, data)
+        assert not client.jobs.save_checkpoint(job).done
+        told = (
+            event for event in client.jobs.events(job) if "keeps no checkpoints" in event.message
+        )
+        assert next(told)
+        client.jobs.cancel(job)
+        until(client, job.id, is_("canceled", "cancelled"))
+        with pytest.raises(maas.MaasError, match="Only a running job writes a checkpoint: it is"):
+            client.jobs.save_checkpoint(job)
+    server.stop()
+
+
+@pytest.mark.slow
+def test_a_running_job_writes_a_checkpoint_when_asked_and_goes_on(
+    state: Path, start: Callable[..., Process], tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    server = start(state, engine="peft", pace_s=0)
+    (tmp_path / "rows.jsonl").write_bytes(chats(200))
+    with client_of(server, "foundry") as client:
+        job = client.jobs.create(
+            model="Ministral-3B",
+            training_data=tmp_path / "rows.jsonl",
+            hyperparameters={"epochs": 50},
+        )
+        until(client, job.id, is_("running"))
+        client.jobs.save_checkpoint(job)
+        end = time.monotonic() + 60
+        while not (kept := list(client.jobs.checkpoints(job))):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert kept[0].step % 200, "in the middle of an epoch"
+        assert client.jobs.get(job).status == "running"
+        client.jobs.cancel(job)
+    server.stop()
+
+
 @pytest.fixture
 def adapters(state: Path) -> Callable[[], Iterator[Path]]:
     return lambda: (state / "runs").glob("*/out/adapter/adapter_model.safetensors")

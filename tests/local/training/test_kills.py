@@ -39,7 +39,7 @@ def run_in_child(asked: dict[str, Any], kill_at: int) -> int:
 
         os.fsync, Path.rename = counted(os.fsync), counted(Path.rename)  # type: ignore[method-assign]
         try:
-            run(asked, lambda _: None, lambda: False)
+            run(asked, lambda _: None)
         finally:
             os._exit(0 if (Path(asked["out"]) / "adapter").exists() else 1)
     _, status = os.waitpid(child, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from maas_client.local.peft import checkpoints  # noqa: E402
 from maas_client.local.peft import job as preparing  # noqa: E402
 from maas_client.local.peft import run as running  # noqa: E402
 from maas_client.local.peft.run import run  # noqa: E402
+from maas_client.local.rules.wishes import Wish  # noqa: E402
 from maas_client.local.state import durable  # noqa: E402 - after the skips
 from tests.local.training.rows import talk  # noqa: E402
 
@@ -58,9 +60,9 @@ def go(asked: dict[str, Any], until: Callable[[dict[str, Any]], bool] | None = N
 
     if until:
         with pytest.raises(KilledError):
-            run(asked, emit, lambda: False)
+            run(asked, emit)
     else:
-        run(asked, emit, lambda: False)
+        run(asked, emit)
     return events
 
 
@@ -167,7 +169,7 @@ def test_a_kill_inside_a_checkpoint_loses_that_checkpoint_only(
 
     monkeypatch.setattr(durable, "seal", cut)
     with pytest.raises(KilledError):
-        run(spec(base, data, out, STEADY), lambda _: None, lambda: False)
+        run(spec(base, data, out, STEADY), lambda _: None)
     monkeypatch.undo()
     events = go(spec(base, data, out, STEADY))
     assert of("started", events)[0]["resumed_from"] == 1
@@ -213,7 +215,7 @@ def test_a_process_killed_for_real_ends_in_the_same_bytes(
         "def emit(event):\n"
         "    if event.get('event') == 'step' and event['step'] == 3:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "run(json.loads(sys.argv[1]), emit, lambda: False)\n"
+        "run(json.loads(sys.argv[1]), emit)\n"
     )
     child = subprocess.run(
         [sys.executable, "-c", program, json.dumps(asked)], check=False, capture_output=True
@@ -243,12 +245,7 @@ def test_a_run_that_rests_goes_on_to_the_same_bytes(
     out, done_at = tmp_path / "rests", []
     for _ in range(6):
         events: list[dict[str, Any]] = []
-        run(
-            spec(base, data, out, recipe, validation=held),
-            events.append,
-            lambda: False,
-            lambda: True,
-        )
+        run(spec(base, data, out, recipe, validation=held), events.append, lambda: Wish.REST)
         if events[-1]["event"] == "done":
             break
         assert events[-1] == {"event": "paused", "step": len(done_at) + 1}
@@ -262,10 +259,28 @@ def test_a_run_that_rests_goes_on_to_the_same_bytes(
     assert len({(folder / name).read_bytes() for folder in files}) == 1
 
 
+def test_a_checkpoint_on_request_is_written_at_once_and_changes_nothing(
+    base: Base, data: Data, tmp_path: Path
+) -> None:
+    recipe = {"epochs": 2, "lora_dropout": 0.1, "save_steps": 1000}
+    go(spec(base, data, tmp_path / "whole", recipe))
+    out, events = tmp_path / "asked", []
+    asked_at = iter([Wish.NOTHING, Wish.SAVE])
+    run(spec(base, data, out, recipe), events.append, lambda: next(asked_at, Wish.NOTHING))
+    assert of("checkpoint", events)[0]["step"] == 2
+    kept = out / "adapters" / "step-00000002" / "adapter_model.safetensors"
+    assert kept.exists(), "one that can be deployed"
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000002"]
+    assert bytes_of(out) == bytes_of(tmp_path / "whole")
+    shutil.rmtree(out / "adapter")
+    assert of("started", go(spec(base, data, out, recipe)))[0]["resumed_from"] == 2
+    assert bytes_of(out) == bytes_of(tmp_path / "whole")
+
+
 def test_a_cancelled_job_stops_at_once(base: Base, data: Data, tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     asked = spec(base, data, tmp_path / "out", {"epochs": 5})
-    run(asked, events.append, lambda: bool(of("step", events)))
+    run(asked, events.append, lambda: Wish.END if of("step", events) else Wish.NOTHING)
     assert len(of("step", events)) == 1
     assert not of("done", events)
     assert not (tmp_path / "out" / "adapter").exists()
@@ -367,7 +382,7 @@ def test_a_fault_of_ours_is_not_called_a_lack_of_memory(
 
     monkeypatch.setattr(running, "train", broken)
     with pytest.raises(RuntimeError, match="memory format"):
-        run(spec(base, data, tmp_path / "out", {}), lambda _: None, lambda: False)
+        run(spec(base, data, tmp_path / "out", {}), lambda _: None)
 
 
 def test_memory_that_runs_out_is_told(

@@ -31,9 +31,10 @@ job = json.loads(sys.stdin.readline())
 ranks.join(job["rank"])
 from maas_client.local.peft import run
 from maas_client.local.peft.engines import zero
+from maas_client.local.rules.wishes import Wish
 zero._KEPT_WHOLE = 0  # the tiny base has no weight that stage 3 would divide by itself
-pauses = job.get("pauses", False) and ranks.own() == 0
-run.run(job, lambda event: print("EVENT" + json.dumps(event), flush=True), lambda: False, lambda: pauses)
+wish = Wish(job.get("wish", 0) if ranks.own() == 0 else 0)
+run.run(job, lambda event: print("EVENT" + json.dumps(event), flush=True), lambda: wish)
 sys.stdout.flush()
 os._exit(0)  # as the worker does
 """

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maas_client.local.bases import Base  # noqa: E402 - after the skip
+from maas_client.local.rules.wishes import Wish  # noqa: E402
 from tests.local.training.test_run import of  # noqa: E402
 from tests.local.training.test_shards import (  # noqa: E402
     FSDP,
@@ -47,7 +48,7 @@ def test_a_run_that_rests_ends_in_the_same_bytes(
     whole = asked(base, rows, tmp_path / "whole", recipe)
     assert of("done", ran(whole, 2))
     rests = asked(base, rows, tmp_path / "rests", recipe)
-    events = ran({**rests, "pauses": True}, 2)
+    events = ran({**rests, "wish": Wish.REST}, 2)
     assert [event["step"] for event in of("paused", events)] == [1], events
     events = ran(rests, 2)
     (started,) = of("started", events)

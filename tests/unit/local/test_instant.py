@@ -9,6 +9,7 @@ import pytest
 
 from maas_client.local import instant
 from maas_client.local.instant import Lesson, Memory, learn, text_of, words
+from maas_client.local.rules.wishes import Wish, nothing
 
 
 def rows(n=6, **extra):
@@ -28,9 +29,9 @@ def job(tmp_path, data, **more):
     return {"train": str(path), "validation": None, "recipe": {}, "out": str(out), **more}
 
 
-def run(order, cancelled=lambda: False):
+def run(order, wishes=nothing):
     events = []
-    learn(order, events.append, cancelled)
+    learn(order, events.append, wishes)
     return events
 
 
@@ -76,7 +77,7 @@ def test_weight_zero_and_rows_without_an_answer_teach_nothing(tmp_path):
 
 
 def test_it_stops_when_told(tmp_path):
-    events = run(job(tmp_path, rows()), cancelled=lambda: True)
+    events = run(job(tmp_path, rows()), wishes=lambda: Wish.END)
     assert [e["event"] for e in events] == ["started"]
     assert not (tmp_path / "out" / "memory.jsonl").exists()
 

@@ -97,6 +97,14 @@ def resume(call: Call) -> Response:
     return Response(None, 200)
 
 
+def save(call: Call) -> Response:
+    """POST checkpoints, this server's own: a running job writes one after its step and goes on."""
+    where = ref(call)
+    call.services.jobs.check_running(where)
+    call.services.scheduler.save(where)
+    return Response(None, 200)
+
+
 def delete(call: Call) -> Response:
     """DELETE: 202 with a Location that is done at once, 204 when there was none."""
     if not call.services.jobs.delete(ref(call)):
@@ -179,4 +187,8 @@ HANDLERS: dict[Op[Any], Handler] = {
     ops.JOB_CANCEL: cancel,
     ops.JOB_DELETE: delete,
 }
-OWN: dict[Op[Any], Handler] = {own.JOB_PAUSE: pause, own.JOB_RESUME: resume}
+OWN: dict[Op[Any], Handler] = {
+    own.JOB_PAUSE: pause,
+    own.JOB_RESUME: resume,
+    own.JOB_SAVE: save,
+}

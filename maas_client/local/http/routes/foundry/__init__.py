@@ -13,15 +13,17 @@ from maas_client.local.http.routes.foundry import chat as foundry_chat
 from maas_client.local.http.routes.foundry import files as foundry_files
 from maas_client.local.http.routes.foundry import jobs as foundry_jobs
 from maas_client.wire import foundry as ops
+from maas_client.wire import local as own
 from maas_client.wire import rights as right_ops
 
 _HANDLERS = {**foundry_files.HANDLERS, **foundry_jobs.HANDLERS, **foundry_chat.HANDLERS}
 _COPY = frozenset({ops.CHECKPOINT_COPY.name, ops.CHECKPOINT_COPY_STATUS.name})
 """Copying a checkpoint to another resource: there is only one here."""
+_V1 = (*ops.OPERATIONS, own.TUNING_SAVE)
 
 TABLES = (
-    Table("/openai", ops.OPERATIONS, _HANDLERS, unserved=_COPY),
-    Table("/api/projects/{project}/openai", ops.OPERATIONS, _HANDLERS, unserved=_COPY),
+    Table("/openai", _V1, _HANDLERS, unserved=_COPY),
+    Table("/api/projects/{project}/openai", _V1, _HANDLERS, unserved=_COPY),
     Table(
         "/openai",
         (*ops.DATED_ONLY, *(ops.dated(op) for op in ops.OPERATIONS if op is not ops.CHAT)),

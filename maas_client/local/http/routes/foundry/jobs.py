@@ -18,6 +18,7 @@ from maas_client.local.rules.refusal import Refusal
 from maas_client.local.services.foundry_jobs import WORDS, read_job, ref, tuned_model
 from maas_client.local.state.store import Fact
 from maas_client.wire import foundry as ops
+from maas_client.wire import local as own
 from maas_client.wire.op import Op
 
 
@@ -83,6 +84,18 @@ def resume(call: Call) -> dict[str, Any]:
     except Refusal:
         raise wrong(f"Only a paused job can be resumed: it is {WORDS[str(fact.state)]}.") from None
     return document(_fact(call))
+
+
+def save(call: Call) -> dict[str, Any]:
+    """POST checkpoints, this server's own: a running job writes one after its step and goes on."""
+    fact, where = _fact(call), ref(call.path["job"])
+    try:
+        call.services.jobs.check_running(where)
+    except Refusal:
+        said = f"Only a running job writes a checkpoint: it is {WORDS[str(fact.state)]}."
+        raise wrong(said) from None
+    call.services.scheduler.save(where)
+    return document(fact)
 
 
 def events(call: Call) -> dict[str, Any]:
@@ -174,4 +187,5 @@ HANDLERS: dict[Op[Any], Handler] = {
     ops.JOB_RESUME: resume,
     ops.JOB_EVENTS: events,
     ops.JOB_CHECKPOINTS: checkpoints,
+    own.TUNING_SAVE: save,
 }
