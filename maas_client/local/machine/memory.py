@@ -63,7 +63,7 @@ def estimate(
 ) -> Memory:
     """Return the bytes of a run with packs of ``tokens`` tokens. Raises ``ConfigError``."""
     numbers = shapes.count(shape)
-    wide = 4 if device == "cpu" else 2  # float32 on CPUs, bfloat16 on GPUs
+    wide = 4 if device == "cpu" or method == "Full" else 2  # as ``loading.dtype_for`` holds them
     plain = numbers.embedding + numbers.other
     each = NF4_BYTES if method == "QLoRA" else wide
     weights = plain * wide + int(numbers.linear * each)

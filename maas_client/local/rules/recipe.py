@@ -49,7 +49,8 @@ class Recipe:
     max_length: int | None = None
     """Tokens at which a row is cut; None: the model's own limit."""
     precision: Literal["auto", "32", "16"] = "auto"
-    """``auto``: float32 on CPUs, bfloat16 on GPUs."""
+    """``auto``: float32 on CPUs; bfloat16 on GPUs, but for weights that are trained themselves
+    (method Full): float32, with TF32 products."""
     r: int = 8
     alpha: float = 128.0
     dropout: float = 0.0

@@ -7,6 +7,8 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +101,16 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def alone(base: Base, rows: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """The events of one process, without DeepSpeed, four rows a step."""
-    return ran(asked(base, rows, tmp_path_factory.mktemp("one"), {}), 1)
+def alone(
+    base: Base, rows: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], list[Any]]:
+    """The events of one process, by method, that divides nothing and takes four rows a step."""
+
+    @cache
+    def events(method: str) -> list[Any]:
+        return ran(asked(base, rows, tmp_path_factory.mktemp("one"), {"method": method}), 1)
+
+    return events
 
 
 def asked(base: Base, rows: dict[str, str], folder: Path, more: dict[str, Any]) -> dict[str, Any]:
@@ -120,10 +129,13 @@ def zero_stage(stage: int, **more: Any) -> dict[str, Any]:
         pytest.param(2, FSDP, id="fsdp"),
         pytest.param(2, {**FSDP, "gradient_checkpointing": True}, id="fsdp-forgetting"),
         pytest.param(2, KEPT, id="fsdp-kept"),
+        pytest.param(2, {**FSDP, "method": "DoRA"}, id="fsdp-dora"),
+        pytest.param(2, {**FSDP, "method": "Full"}, id="fsdp-full"),
         pytest.param(1, zero_stage(2), id="zero2-alone", marks=needs_deepspeed),
         pytest.param(2, zero_stage(1), id="zero1", marks=needs_deepspeed),
         pytest.param(2, zero_stage(2), id="zero2", marks=needs_deepspeed),
         pytest.param(2, zero_stage(3), id="zero3", marks=needs_deepspeed),
+        pytest.param(2, zero_stage(3, method="DoRA"), id="zero3-dora", marks=needs_deepspeed),
         pytest.param(
             2,
             zero_stage(3, gradient_checkpointing=True),
@@ -134,7 +146,7 @@ def zero_stage(stage: int, **more: Any) -> dict[str, Any]:
 )
 def test_processes_give_the_losses_and_the_adapter_of_one(
     base: Base,
-    alone: list[Any],
+    alone: Callable[[str], list[Any]],
     rows: dict[str, str],
     tmp_path: Path,
     processes: int,
@@ -144,19 +156,22 @@ def test_processes_give_the_losses_and_the_adapter_of_one(
     share = {"batch_size": 1, "gradient_accumulation_steps": 4 // processes}
     shared = asked(base, rows, tmp_path, share | more | {"processes": processes})
     events = ran(shared, processes)
-    one, many = of("step", alone), of("step", events)
+    method = more.get("method", "LoRA")
+    one, many = of("step", alone(method)), of("step", events)
     assert len(many) == 3, events
     for name in ("train_loss", "grad_norm", "learning_rate"):
         wanted = [step[name] for step in one]
         assert [step[name] for step in many] == pytest.approx(wanted, rel=1e-4), name
-    wanted, got = ([event["valid_loss"] for event in of("eval", one)] for one in (alone, events))
+    wanted, got = (
+        [event["valid_loss"] for event in of("eval", one)] for one in (alone(method), events)
+    )
     assert got == pytest.approx(wanted, rel=1e-4)
-    wanted, got = gradients(alone), gradients(events)
+    wanted, got = gradients(alone(method)), gradients(events)
     assert got.keys() == wanted.keys()
-    assert len(got) == 16
+    assert len(got) == {"LoRA": 16, "DoRA": 24, "Full": 15}[method]
     for name, value in wanted.items():
         torch.testing.assert_close(got[name], value, rtol=1e-4, atol=1e-7, msg=name)
-    wanted, got = adapter(alone), adapter(events)
+    wanted, got = weights(alone(method)), weights(events)
     assert got.keys() == wanted.keys()
     for name, value in wanted.items():
         # A tenth of one step of Adam, which turns the last bits of a tiny gradient into its sign.
@@ -173,12 +188,14 @@ def gradients(events: list[Any]) -> dict[str, Any]:
     return {name: value for name, value in load_file(newest).items() if name.endswith("/exp_avg")}
 
 
-def adapter(events: list[Any]) -> dict[str, Any]:
+def weights(events: list[Any]) -> dict[str, Any]:
+    """Return what a run has trained, from its file."""
     from safetensors.torch import load_file
 
     (done,) = of("done", events)
-    weights: dict[str, Any] = load_file(Path(done["adapter"]) / "adapter_model.safetensors")
-    return weights
+    (file,) = Path(done["adapter"]).glob("*model.safetensors")
+    found: dict[str, Any] = load_file(file)
+    return found
 
 
 def test_what_engines_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

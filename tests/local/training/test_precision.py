@@ -1,0 +1,68 @@
+"""What weights are held in, and that the way GPUs take, in bfloat16, learns the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from maas_client.local.bases import Base  # noqa: E402 - after the skip
+from maas_client.local.machine.memory import estimate  # noqa: E402
+from maas_client.local.machine.shape import of_folder  # noqa: E402
+from maas_client.local.peft import loading  # noqa: E402
+from maas_client.local.peft.loading import dtype_for  # noqa: E402
+from maas_client.local.rules.recipe import Recipe  # noqa: E402
+from tests.local.training.test_run import Data, go, of, spec  # noqa: E402
+
+
+@pytest.mark.parametrize(
+    ("recipe", "device", "wanted"),
+    [
+        (Recipe(), "cpu", torch.float32),
+        (Recipe(precision="16"), "cpu", torch.float32),
+        (Recipe(), "cuda", torch.bfloat16),
+        (Recipe(precision="32"), "cuda", torch.float32),
+        (Recipe(method="Full"), "cuda", torch.float32),
+        (Recipe(method="Full", deepspeed_stage=2), "cuda", torch.bfloat16),
+    ],
+)
+def test_what_weights_are_held_in(recipe: Recipe, device: str, wanted: Any) -> None:
+    assert dtype_for(recipe, device) is wanted
+
+
+def test_a_step_is_lost_in_bfloat16_and_not_in_what_full_training_takes() -> None:
+    for wanted in (torch.bfloat16, dtype_for(Recipe(method="Full"), "cuda")):
+        weight = torch.full((1,), 0.02, dtype=wanted)
+        moved = bool(weight - 2e-5 != weight)
+        assert moved is (wanted is torch.float32)
+
+
+def test_the_estimate_counts_what_is_held(base: Base) -> None:
+    shape = of_folder(Path(base.folder))
+    weights = {
+        method: estimate(shape, method, tokens=64, device="gpu").weights
+        for method in ("LoRA", "Full")
+    }
+    assert weights["Full"] == 2 * weights["LoRA"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", ["LoRA", "DoRA", "QLoRA"])
+def test_bfloat16_learns_what_float32_learns(
+    method: str, base: Base, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if method == "QLoRA":
+        pytest.importorskip("bitsandbytes")
+    held = [torch.float32, torch.bfloat16]
+    recipe = {"method": method, "epochs": 2, "batch_size": 4, "learning_rate": 1e-3}
+    losses = []
+    for wanted in held:
+        monkeypatch.setattr(loading, "dtype_for", lambda recipe, device, held=wanted: held)
+        events = go(spec(base, data, tmp_path / str(wanted), recipe))
+        assert of("done", events), events[-1]
+        losses.append([event["train_loss"] for event in of("step", events)])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert losses[1] != losses[0]
