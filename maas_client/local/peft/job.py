@@ -108,6 +108,8 @@ class Job:
                 hint="Leave out processes, num_nodes_finetune and number_of_gpu_to_use_finetuning.",
             )
         device = loading.device_for(str(spec.get("device") or "auto"))
+        if device == "cuda":
+            loading.take_gpu(ranks.own(), ranks.count())
         tokenizer = loading.load_tokenizer(base["folder"])
         template, warning = loading.own_template(tokenizer, TEMPLATES[base["template"]])
         model = loading.load_model(base["folder"], asked, device)

@@ -30,6 +30,16 @@ def device_for(wish: str) -> str:
     return "cpu"
 
 
+def take_gpu(rank: int, processes: int) -> None:
+    """Make a GPU of its own this process's ``cuda``. Raises ``ConfigError`` where there are too few."""
+    if (found := torch.cuda.device_count()) < processes:
+        raise ConfigError(
+            f"{processes} processes were asked for, and this machine has {found} GPUs for them",
+            hint=f"Use processes={found}, or start the server with --device cpu.",
+        )
+    torch.cuda.set_device(rank)
+
+
 def load_tokenizer(folder: str) -> Any:
     """Return the tokenizer of a base."""
     from transformers import AutoTokenizer

@@ -9,7 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maas_client.local.bases import Base  # noqa: E402 - after the skip
+from maas_client.errors import ConfigError  # noqa: E402 - after the skip
+from maas_client.local.bases import Base  # noqa: E402
 from maas_client.local.machine.memory import estimate  # noqa: E402
 from maas_client.local.machine.shape import of_folder  # noqa: E402
 from maas_client.local.peft import loading  # noqa: E402
@@ -47,6 +48,20 @@ def test_the_estimate_counts_what_is_held(base: Base) -> None:
         for method in ("LoRA", "Full")
     }
     assert weights["Full"] == 2 * weights["LoRA"]
+
+
+def test_each_process_takes_a_gpu_of_its_own_or_says_how_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    for rank in (0, 1):
+        loading.take_gpu(rank, 2)
+    assert taken == [0, 1]
+    with pytest.raises(ConfigError, match="this machine has 2 GPUs") as caught:
+        loading.take_gpu(0, 3)
+    assert "processes=2" in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore")
