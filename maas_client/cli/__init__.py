@@ -113,7 +113,7 @@ def _told(error: Exception, *, as_json: bool) -> None:
     }
     message, hint = _sentence(error), ""
     if isinstance(error, MaasError):
-        message, hint = _spoken.message(error), f"{_spoken.hint(error)}{_more(error)}"
+        message, hint = _spoken.message(error), f"{_spoken.hint(error)}{_more(error)}".lstrip(". ")
     job = getattr(getattr(error, "job", None), "name", None)
     said = {
         "type": _public(error),

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _CHART_WIDTH = 48
+_BAR_WIDTH_MIN = 8
+_BESIDE_BAR = 60
+"""Columns that epoch, step, speed and remaining time take beside the bar."""
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -119,8 +122,11 @@ class JobDisplay:
         parts: list[RenderableType] = [head]
         if self._epochs and self._epoch:
             grid = Table.grid(padding=(0, 1))
+            for _ in range(4):
+                grid.add_column(no_wrap=True)
+            width = max(_BAR_WIDTH_MIN, min(_CHART_WIDTH, self._console.width - _BESIDE_BAR))
             grid.add_row(
-                ProgressBar(total=self._epochs, completed=self._epoch, width=_CHART_WIDTH),
+                ProgressBar(total=self._epochs, completed=self._epoch, width=width),
                 f"epoch {min(self._epoch, self._epochs):.1f} of {self._epochs:g}, step {self._step}",
                 f"{self._speed:,.0f} tokens/s" if self._speed else "",
                 self._left(self._epochs),

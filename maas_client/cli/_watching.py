@@ -27,12 +27,13 @@ class Shown(Protocol):
 
 @contextmanager
 def watching(
-    args: argparse.Namespace, *, events_are_data: bool = False, again: str = ""
+    args: argparse.Namespace, *, events_are_data: bool = False, again: str = "", stopped: str = ""
 ) -> Iterator[Shown]:
     """Show a job while the block runs. Interrupted, or with the wait over, say how to go on watching.
 
     ``events_are_data`` prints the events on stdout where that is no terminal: with ``--json`` one object
-    a line. ``again`` is what the same command would still do after the job.
+    a line. ``again`` is what the same command would still do after the job; ``stopped`` is said instead
+    where the job does not go on without this program.
     """
     shown: _Lines | _Live
     if events_are_data and args.json:
@@ -45,7 +46,7 @@ def watching(
         with shown:
             yield shown
     except KeyboardInterrupt:
-        note(_resume(shown.name, again))
+        note(stopped or _resume(shown.name, again))
         raise
 
 

@@ -141,7 +141,10 @@ def _tune(args: argparse.Namespace, client: Client, data: Path) -> tuple[FineTun
     known_as(_MODEL)
     note(f"3. tuning: job of {_MODEL}, for which {args.base} stands in on this machine")
     losses = _Losses()
-    with watching(args) as shown:
+    # The server is in this program and ends with it.
+    stopped = "The demo's server has ended, and the job with it"
+    stopped += ": the same command goes on with it." if args.state_dir else "."
+    with watching(args, stopped=stopped) as shown:
 
         def told(event: JobEvent) -> None:
             losses.take(event)

@@ -132,3 +132,31 @@ def test_the_time_that_is_left_is_told_by_the_services_clock() -> None:
             )
         )
     assert shown._left(4) == "3:00 left"
+
+
+def test_a_line_of_the_display_fits_a_terminal_of_eighty_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from datetime import UTC, datetime
+
+    from maas_client import Job, JobEvent
+    from maas_client.cli._render import JobDisplay
+
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = JobDisplay()
+    shown.job(Job(id="a", name="a", status="Running", done=False, succeeded=False,
+                  hyperparameters={"num_train_epochs": "300"}))  # fmt: skip
+    for second, epoch in ((0, 100.0), (40, 126.64)):
+        shown.event(
+            JobEvent(
+                key=str(epoch),
+                type="metrics",
+                message="",
+                step=81865,
+                metrics={"epoch": epoch, "tokens_per_s": 12397.0},
+                created_at=datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC),
+            )
+        )
+    shown._console.print(shown._drawn())
+    said = capsys.readouterr().err
+    assert "epoch 126.6 of 300, step 81865 12,397 tokens/s 4:20 left" in said

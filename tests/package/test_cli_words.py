@@ -49,7 +49,7 @@ def test_the_parts_of_a_refusal_are_told(capsys: pytest.CaptureFixture[str]) -> 
     said = json.loads(capsys.readouterr().err)["error"]
     assert said["status"] == 404
     assert said["code"] == "NotFound"
-    assert "maas-client jobs list" in said["hint"]
+    assert said["hint"] == "See what there is: maas-client jobs list"
 
 
 def test_misuse_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

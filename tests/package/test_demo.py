@@ -66,6 +66,8 @@ def test_an_interrupt_stops_the_server_and_leaves_nothing(room: Path) -> None:
             child.kill()
     assert child.returncode == 130
     assert "Traceback" not in err
+    assert "The demo's server has ended, and the job with it." in err
+    assert "goes on" not in err, "of a job that nobody is left to watch"
     end = time.monotonic() + 10
     while left_behind(room) and time.monotonic() < end:
         time.sleep(0.1)

@@ -174,13 +174,19 @@ async def _metrics(
             # event: the key names the metrics it carries.
             key=f"metrics:{step}:{','.join(sorted(held))}",
             type="metrics",
-            message=f"step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in sorted(held.items())),
+            message=f"step {step}: "
+            + ", ".join(f"{k} {_figure(v)}" for k, v in sorted(held.items())),
             step=step,
             metrics=dict(held),
             created_at=known.when.get(step),
         )
         events.append(event)
     return events
+
+
+def _figure(value: float) -> str:
+    """Return four digits of a number, and a larger one whole: 10213 and not 1.021e+04."""
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 async def _points(

@@ -18,6 +18,7 @@ from maas_client.errors import (
     UnsupportedError,
 )
 from maas_client.flows import jobs
+from maas_client.flows.azureml import runs
 from maas_client.types import Dataset, Hyperparameters
 from tests.unit.fake_port import FakePort, collect
 from tests.unit.flows.world import Blobs, JobBook, workspace
@@ -358,6 +359,13 @@ async def test_messages_and_points_come_in_the_order_they_happened(
         told = [e.message for e in await collect(jobs.events(port, job, follow=False))]
         assert told.pop(0 if first else -1) == status
         assert [message.partition(":")[0] for message in told] == story
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(10213.4, "10213"), (9830.25, "9830"), (1.3e-8, "1.3e-08"), (5.0, "5")]
+)
+def test_a_number_is_told_in_four_digits_or_whole(value: float, told: str) -> None:
+    assert runs._figure(value) == told
 
 
 async def test_a_step_is_held_back_until_something_later_is_told(
