@@ -12,7 +12,7 @@ import torch  # noqa: TID253 - this module is imported by the training process o
 from torch import nn  # noqa: TID253 - see above
 
 from maas_client.errors import UnsupportedError
-from maas_client.local.peft.engines.plain import Engine, Moments
+from maas_client.local.peft.engines.plain import Engine, Moments, check_adamw
 from maas_client.local.rules.recipe import Recipe
 
 
@@ -24,11 +24,7 @@ class Fsdp(Engine):
     @classmethod
     def check(cls, recipe: Recipe) -> None:
         """Refuse what FSDP cannot carry out here."""
-        if recipe.optimizer != "adamw_torch":
-            raise UnsupportedError(
-                f"FSDP cannot run the optimizer {recipe.optimizer}, which needs whole matrices",
-                hint="Use optim=adamw_torch, or leave out fsdp.",
-            )
+        check_adamw(recipe, "FSDP", "fsdp")
         if recipe.method == "QLoRA":
             raise UnsupportedError(
                 "FSDP cannot divide the 4-bit weights of QLoRA here",

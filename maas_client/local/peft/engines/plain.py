@@ -11,6 +11,7 @@ from typing import Any
 import torch  # noqa: TID253 - this module is imported by the training process only
 from torch import nn  # noqa: TID253 - see above
 
+from maas_client.errors import UnsupportedError
 from maas_client.local.rules.recipe import Recipe
 
 Moments = Mapping[str, torch.Tensor | float]
@@ -27,6 +28,15 @@ class State:
     """The optimiser's state of each of them."""
     random: torch.Tensor
     """The random generator of each process, one a row."""
+
+
+def check_adamw(recipe: Recipe, engine: str, setting: str) -> None:
+    """Refuse an optimiser that an engine which divides weights cannot run."""
+    if recipe.optimizer != "adamw_torch":
+        raise UnsupportedError(
+            f"{engine} cannot run the optimizer {recipe.optimizer}, which needs whole matrices",
+            hint=f"Use optim=adamw_torch, or leave out {setting}.",
+        )
 
 
 class Engine:

@@ -17,7 +17,7 @@ import torch  # noqa: TID253 - this module is imported by the training process o
 from torch import nn  # noqa: TID253 - see above
 
 from maas_client.errors import MissingExtraError, UnsupportedError
-from maas_client.local.peft.engines.plain import Engine, Moments, State
+from maas_client.local.peft.engines.plain import Engine, Moments, State, check_adamw
 from maas_client.local.rules.recipe import Recipe
 
 _KEPT_WHOLE = 100_000
@@ -49,11 +49,7 @@ class Zero(Engine):
                 extra="deepspeed",
                 hint="Install it: pip install 'maas-client[deepspeed]'",
             )
-        if recipe.optimizer != "adamw_torch":
-            raise UnsupportedError(
-                f"DeepSpeed cannot run the optimizer {recipe.optimizer}, which needs whole matrices",
-                hint="Use optim=adamw_torch, or leave out apply_deepspeed.",
-            )
+        check_adamw(recipe, "DeepSpeed", "apply_deepspeed")
         if recipe.deepspeed_stage == 3 and recipe.method == "QLoRA":
             raise UnsupportedError(
                 "DeepSpeed ZeRO-3 cannot divide the 4-bit weights of QLoRA",
