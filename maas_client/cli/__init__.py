@@ -21,7 +21,7 @@ VERBS: Verbs = {
     "validate": ("validate", "check chat files: every problem, its line, and how to mend it"),
     "fine-tune": ("fine_tune", "check, upload, train and, with --deploy, deploy"),
     "datasets": ("datasets", "upload, list, show, delete, convert or split data sets"),
-    "jobs": ("jobs", "create, list, show, watch, cancel fine-tuning jobs, read their logs"),
+    "jobs": ("jobs", "create, list, show, watch, cancel, delete fine-tuning jobs, read their logs"),
     "models": ("models", "what can be tuned, where and until when; pull and import weights"),
     "deployments": ("deployments", "create, list, show, delete deployments, see their keys"),
     "chat": ("chat", "ask a deployment, once or in a talk"),

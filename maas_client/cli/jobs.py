@@ -9,7 +9,14 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from maas_client.cli import _connection, _training
-from maas_client.cli._output import for_eyes, note, print_fields, print_json, print_table
+from maas_client.cli._output import (
+    for_eyes,
+    note,
+    print_done,
+    print_fields,
+    print_json,
+    print_table,
+)
 from maas_client.cli._verbs import action, actions, count
 from maas_client.cli._watching import watching
 
@@ -44,9 +51,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     resume = action(group, "resume", "let a paused job go on from where it was", _resume)
     save = action(group, "save", "have a running job write a checkpoint and go on", _save)
     kept = action(group, "checkpoints", "list the checkpoints of a job, newest first", _checkpoints)
-    for one in (show, watch, logs, cancel, pause, resume, save, kept):
+    gone = action(group, "delete", "delete a job's record; a model it made stays", _delete)
+    for one in (show, watch, logs, cancel, pause, resume, save, kept, gone):
         one.add_argument("job", metavar="JOB", help="its name or id")
-    for one in (create, listing, show, watch, logs, cancel, pause, resume, save, kept):
+    for one in (create, listing, show, watch, logs, cancel, pause, resume, save, kept, gone):
         _connection.add(one)
 
 
@@ -119,6 +127,13 @@ def _save(args: argparse.Namespace) -> int:
 def _checkpoints(args: argparse.Namespace) -> int:
     with _connection.client(args) as client:
         print_table(args, _KEPT, client.jobs.checkpoints(args.job), empty="no checkpoint is kept")
+    return 0
+
+
+def _delete(args: argparse.Namespace) -> int:
+    with _connection.client(args) as client:
+        client.jobs.delete(args.job)
+    print_done(args, "deleted", args.job)
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from maas_client._settings import Settings
 from maas_client.cli import _connection
-from maas_client.cli._output import aligned, note, print_fields, print_json, print_table
+from maas_client.cli._output import aligned, note, print_done, print_fields, print_json, print_table
 from maas_client.cli._training import known_as
 from maas_client.cli._verbs import action, actions
 from maas_client.errors import ConfigError, UnsupportedError
@@ -46,7 +46,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     take.add_argument("--base", required=True, metavar="MODEL", help="the model they belong to")
     take.add_argument("--name", help="the model's name (default: the folder's)")
-    for one in (listing, show, take):
+    delete = action(group, "delete", "delete a model of your own that no deployment holds", _delete)
+    delete.add_argument("model", metavar="NAME", help="its name, NAME:VERSION or id")
+    for one in (listing, show, take, delete):
         _connection.add(one)
 
 
@@ -61,6 +63,13 @@ def _list(args: argparse.Namespace) -> int:
         note(
             "Azure may have moved on since: maas-client models show NAME says who says so, and when."
         )
+    return 0
+
+
+def _delete(args: argparse.Namespace) -> int:
+    with _connection.client(args) as client:
+        client.models.delete(args.model)
+    print_done(args, "deleted", args.model)
     return 0
 
 

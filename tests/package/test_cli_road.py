@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from maas_client import cli
-from maas_client.local.embed import LocalServer, serve
+from maas_client.local.embed import LocalServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "data"
 TRAIN, VALIDATION = str(EXAMPLES / "train.jsonl"), str(EXAMPLES / "validation.jsonl")
@@ -83,6 +83,26 @@ def test_jobs_are_created_listed_shown_watched_and_read(run: Run) -> None:
     code, out, _ = run("jobs", "watch", name)
     assert code == 0
     assert out.splitlines()[-1] == "Completed"
+
+
+@pytest.mark.parametrize("dialect", ["azureml", "foundry"])
+def test_a_job_is_deleted_and_its_model_stays(run: Run, dialect: str) -> None:
+    job = tuned(run, "--dialect", dialect)["job"]
+    name, model = job["name"], job["fine_tuned_model"]  # type: ignore[index]
+    where = ("--dialect", dialect)
+    assert run("jobs", "delete", name, *where) == (0, "", f"deleted {name}\n")
+    code, _, err = run("jobs", "delete", name, *where)
+    assert code == 1
+    assert "maas-client jobs list" in err
+    assert model in run("models", "list", "--mine", "--json", *where)[1]
+    code, out, err = run("models", "delete", model, "--json", *where)
+    if dialect == "foundry":
+        assert code == 1
+        assert "portal" in err
+        return
+    assert (code, json.loads(out)) == (0, {"deleted": model})
+    assert run("models", "list", "--mine", "--json", *where)[1] == "[]\n"
+    assert "maas-client models list" in run("models", "delete", model, *where)[2]
 
 
 def test_a_job_that_fails_is_exit_code_4(run: Run) -> None:
@@ -246,86 +266,6 @@ def test_doctor_says_how_to_start_a_server(run: Run) -> None:
     assert code == 1
     assert "--  server" in out
     assert "maas-client serve" in err
-
-
-def test_doctor_looks_at_a_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through the proxy: the command and azure-identity are as they would be in the cloud."""
-    monkeypatch.setenv("AZURE_TENANT_ID", "11111111-1111-1111-1111-111111111111")
-    monkeypatch.setenv("AZURE_CLIENT_ID", "22222222-2222-2222-2222-222222222222")
-    monkeypatch.setenv("AZURE_CLIENT_SECRET", "do-not-tell")
-    parts = ("--subscription-id", "s", "--resource-group", "g", "--workspace", "mine")
-    command = [sys.executable, "-m", "maas_client", "doctor", "--backend", "azureml", *parts]
-    with serve(engine="instant", proxy=True) as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        fit = subprocess.run(
-            [*command, "--model", "phi-4-mini", "--json"], capture_output=True, text=True
-        )
-        unfit = subprocess.run([*command, "--model", "phi-3-mini"], capture_output=True, text=True)
-    found = {one["name"]: one for one in json.loads(fit.stdout)["findings"]}
-    assert fit.returncode == 0
-    assert "22222222" in found["identity"]["said"]
-    assert "tenant 11111111" in found["identity"]["said"]
-    assert found["workspace"]["said"].endswith("in eastus2")
-    assert found["storage"]["state"] == found["model"]["state"] == "ok"
-    assert found["roles"]["said"].startswith("may upload training data, start jobs, deploy")
-    assert "Cores of this machine" in found["quota"]["said"]
-    assert unfit.returncode == 1
-    assert "2025-08-30" in unfit.stdout
-    assert "do-not-tell" not in fit.stdout + fit.stderr + unfit.stdout + unfit.stderr
-    assert "eyJ" not in fit.stdout + unfit.stdout
-
-
-def test_doctor_says_which_variable_of_the_environment_is_wrong(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("AZURE_TENANT_ID", "11111111-1111-1111-1111-111111111111")
-    monkeypatch.setenv("AZURE_CLIENT_ID", "22222222-2222-2222-2222-222222222222")
-    monkeypatch.setenv("AZURE_CLIENT_SECRET", "do-not-tell")
-    where = (
-        "--backend",
-        "azureml",
-        "--subscription-id",
-        "s",
-        "--resource-group",
-        "g",
-        "--workspace",
-        "w",
-    )
-    with serve(engine="instant", proxy=True, api_key="another") as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        looked, listed = (
-            subprocess.run([sys.executable, "-m", "maas_client", *verb, *where], capture_output=True, text=True)
-            for verb in (("doctor",), ("jobs", "list"))
-        )  # fmt: skip
-    assert looked.returncode == listed.returncode == 1
-    assert "tried" in looked.stdout
-    assert "AADSTS7000215" in looked.stdout
-    for told in (looked.stderr, listed.stderr):
-        assert "AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET are set and tried" in told
-        assert "correct AZURE_CLIENT_SECRET" in told
-        assert "az login" not in told
-        assert "do-not-tell" not in told
-
-
-def test_doctor_looks_at_a_foundry_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    account = (
-        "/subscriptions/s/resourceGroups/g/providers/Microsoft.CognitiveServices/accounts/mine"
-    )
-    command = [sys.executable, "-m", "maas_client", "doctor", "--backend", "foundry", "--json",
-               "--endpoint", "https://mine.openai.azure.com", "--account-id", account]  # fmt: skip
-    monkeypatch.setenv("AZURE_TENANT_ID", "11111111-1111-1111-1111-111111111111")
-    monkeypatch.setenv("AZURE_CLIENT_ID", "22222222-2222-2222-2222-222222222222")
-    monkeypatch.setenv("AZURE_CLIENT_SECRET", "do-not-tell")
-    with serve(engine="instant", proxy=True) as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        done = subprocess.run([*command, "--model", "Ministral-3B"], capture_output=True, text=True)
-    found = {one["name"]: one for one in json.loads(done.stdout)["findings"]}
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert found["roles"]["said"] == "may start jobs, deploy"
-    assert "0 of 1000" in found["quota"]["said"]
 
 
 def _until(holds: Callable[[], bool], seconds: float = 120) -> None:
