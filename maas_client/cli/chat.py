@@ -20,7 +20,7 @@ Messages = list[dict[str, str]]
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("deployment", metavar="DEPLOYMENT")
+    parser.add_argument("deployment", metavar="DEPLOYMENT", help="its name")
     parser.add_argument(
         "message",
         metavar="MESSAGE",
@@ -30,8 +30,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", metavar="TEXT", help="what the model is told first")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="the longest answer")
     parser.add_argument("--temperature", type=float, metavar="X", help="0: always the likeliest")
-    parser.add_argument("--top-p", type=float, metavar="X")
-    parser.add_argument("--seed", type=int, metavar="N")
+    parser.add_argument("--top-p", type=float, metavar="X",
+                        help="draw from the likeliest tokens that make up this share")  # fmt: skip
+    parser.add_argument("--seed", type=int, metavar="N", help="the same draws for the same number")
     parser.add_argument(
         "--stop", action="append", metavar="TEXT", help="end there (may be repeated)"
     )

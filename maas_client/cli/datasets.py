@@ -20,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the actions."""
     group = mount(parser, _FILES)
     upload = action(group, "upload", "check a file, then upload it", _upload)
-    upload.add_argument("file", metavar="FILE")
+    upload.add_argument("file", metavar="FILE", help="chats, one JSON object a line")
     upload.add_argument("--name", help="the data set's name (default: the file's)")
     upload.add_argument("--model", help="check it for this model too")
     upload.add_argument("--ignore", action="append", default=[], metavar="CODE",

@@ -17,7 +17,7 @@ _WIDTH = 60
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("deployment", metavar="DEPLOYMENT")
+    parser.add_argument("deployment", metavar="DEPLOYMENT", help="its name")
     parser.add_argument("data", metavar="FILE", help="held-out chats (JSONL), answers included")
     parser.add_argument("--baseline", metavar="DEPLOYMENT", help="ask this one too, and compare")
     parser.add_argument("--limit", type=count, metavar="N", help="the first N rows only")

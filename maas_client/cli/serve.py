@@ -35,7 +35,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         default="peft",
         help="peft trains for real; instant needs no torch and simulates",
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="where it trains and answers",
+    )
     parser.add_argument("--ready-file", metavar="F", help="written once requests are answered")
     parser.add_argument(
         "--api-key", metavar="K", help="the one credential that passes; auto makes a random one"
@@ -127,7 +132,10 @@ def _announce(
             print(f"export {name}={shlex.quote(value)}", flush=True)
     note = ", simulated: nothing is trained" if engine == "instant" else ""
     print(f"serving on {url} (engine {engine}{note}; state in {folder})", file=sys.stderr)
-    print(f"  a client: maas.Client.local(url={url!r}). Ctrl-C stops.", file=sys.stderr, flush=True)
+    at_home = url == Settings.load({}).url
+    command = "" if at_home else f"; for commands: export MAAS_URL={url}"
+    said = f"  a client: maas.Client.local(url={url!r}){command}. Ctrl-C stops."
+    print(said, file=sys.stderr, flush=True)
 
 
 def _key(given: str | None, folder: Path) -> str | None:
@@ -141,7 +149,8 @@ def _key(given: str | None, folder: Path) -> str | None:
     key = secrets.token_urlsafe(32)
     path = private_folder(folder) / "api-key"
     write_private(path, key + "\n")
-    print(f"the key is in {path}", file=sys.stderr)
+    use = f'export MAAS_API_KEY="$(cat {shlex.quote(str(path))})"'
+    print(f"the key is in {path}; for clients: {use}", file=sys.stderr)
     return key
 
 

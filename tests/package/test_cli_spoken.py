@@ -15,8 +15,8 @@ import pytest
 
 import maas_client as maas
 from maas_client import cli
-from maas_client.cli import _spoken
-from maas_client.cli._verbs import Parser
+from maas_client.cli import _spoken, serve
+from maas_client.cli._verbs import Parser, mount
 from maas_client.errors import ConfigError
 
 PACKAGE = Path(maas.__file__).parent
@@ -66,11 +66,34 @@ def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser
                 yield from parsers(below)
 
 
-def test_every_flag_that_is_named_exists() -> None:
-    root = Parser(prog="maas-client")
-    from maas_client.cli._verbs import mount
+@pytest.fixture
+def root() -> Parser:
+    parser = Parser(prog="maas-client")
+    mount(parser, cli.VERBS)
+    return parser
 
-    mount(root, cli.VERBS)
+
+def test_every_argument_says_what_it_is(root: Parser) -> None:
+    silent = [
+        (one.prog, action.dest)
+        for one in parsers(root)
+        for action in one._actions
+        if not action.help and not isinstance(action, argparse._SubParsersAction)
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize(
+    ("port", "told"), [(8765, "). Ctrl-C"), (8899, "export MAAS_URL=http://127.0.0.1:8899.")]
+)
+def test_a_server_elsewhere_says_how_commands_find_it(
+    port: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve._announce(f"http://127.0.0.1:{port}", "instant", PACKAGE, {}, as_json=False)
+    assert told in capsys.readouterr().err
+
+
+def test_every_flag_that_is_named_exists(root: Parser) -> None:
     there = {flag for one in parsers(root) for flag in one._option_string_actions}
     named = {flag.split()[0] for flag in _spoken.FLAGS.values() if flag.startswith("--")}
     assert named - there == set()
