@@ -13,7 +13,7 @@ class Nuls:
     """Finds rows with U+0000 in a text. Flat memory."""
 
     def __init__(self) -> None:
-        self._sieve = Sieve(r"\\u0000")
+        self._sieve = Sieve(rare={"u0000": r"\\u0000"})
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]

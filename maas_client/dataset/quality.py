@@ -195,10 +195,7 @@ def _sieves() -> tuple[Sieve, Sieve]:
         r"\[\s*(?i:insert|enter|your|todo|placeh|name |date |add|fill|compan|custom|link|url)",
         r"<\s*(?i:insert|your|placeh|todo|enter|fill)",
         r"\{\{",
-        r"orem ipsum",
-        r"TODO",
-        r"fffd",
-        r"FFFD",
+        rare={text: text for text in ("orem ipsum", "TODO", "fffd", "FFFD")},
         numbers=(r"0(?:[cC][2-5]|[dD][01]|[eE]2|[eE][fF]|[fF]0)",),
     )
     return ascii_alone, Sieve("[\N{REPLACEMENT CHARACTER}ïâÃÂÄÅÐÑð]")

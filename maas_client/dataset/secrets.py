@@ -263,8 +263,13 @@ _RARE = {
     "pypi-AgEI": r"pypi-AgEIcHlwaS5vcmc",
     "k_live_": r"k_live_[A-Za-z0-9]{20}",
     "PRIVATE KEY": r"PRIVATE KEY",
+    "xox": r"xox[abeoprs]-[A-Za-z0-9.-]{20}",
+    "hf_": r"hf_[A-Za-z0-9]{34}",
+    "dapi": r"dapi[0-9a-f]{32}",
+    "eyJ": r"eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{4}",
 }
-"""By the rare text that each begins with."""
+"""By the rare text that each begins with. In Rust's syntax, over raw lines: backslashes of JSON stand
+between the lines of a text."""
 _ROUGH = (
     r"[A-Za-z0-9+/]{86}==",
     r"sig=[A-Za-z0-9%+/]{40}",
@@ -272,16 +277,10 @@ _ROUGH = (
     r"(?:key|Key|KEY)[^\n]{1,24}[0-9a-f]{32}",
     r"gh[pousr]_[A-Za-z0-9]{36}",
     r"sk-[A-Za-z0-9_-]{24}",
-    r"xox[abeoprs]-[A-Za-z0-9.-]{20}",
-    r"hf_[A-Za-z0-9]{34}",
     r"SG\.[A-Za-z0-9_-]{22}\.",
-    r"dapi[0-9a-f]{32}",
-    r"eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{4}",
     r"://[^\s/]{0,80}:[^\s/]{3,130}@",
 )
-"""In Rust's syntax, over raw lines: backslashes of JSON stand between the lines of a text."""
-
-
+"""Those that begin with nothing rare."""
 _SAID_BEFORE = {
     "ecret": r"ecret[^\n]{1,40}[A-Za-z0-9/+]{40}",
     "ECRET": r"ECRET[^\n]{1,40}[A-Za-z0-9/+]{40}",
@@ -296,14 +295,11 @@ _SAID_BEFORE = {
 
 
 @lru_cache(maxsize=1)
-def _sieves() -> tuple[Sieve, ...]:
-    return (
-        Sieve(*_RARE.values(), heads=tuple(_RARE)),
-        Sieve(*_ROUGH),
-        Sieve(*_SAID_BEFORE.values(), heads=tuple(_SAID_BEFORE)),
-    )
+def _sieve() -> Sieve:
+    """Return what finds lines that may hold a secret."""
+    return Sieve(*_ROUGH, rare=_SAID_BEFORE | _RARE)
 
 
 def _suspects(lines: Sequence[bytes]) -> list[int]:
     """Return the indices of the lines that may hold a secret."""
-    return sorted(set().union(*(sieve(lines) for sieve in _sieves())))
+    return sorted(_sieve()(lines))

@@ -10,8 +10,9 @@ of Python's for a single word. Patterns must not match a line feed, and cannot l
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 
 Holds = Callable[[str], bool]
 
@@ -26,10 +27,8 @@ def compiled(pattern: str) -> Holds:
 
 _last: tuple[Sequence[bytes], str] = ((), "")
 """The block that was joined last: every scanner of a file is fed the same list in turn."""
-_numbers: dict[str, None] = {}
-"""What all sieves look for behind a digit."""
-_looked: tuple[str, int, bool] = ("", 0, False)
-"""The text that was last looked through, for how many of these, and whether it holds any."""
+_TOGETHER = 8
+"""Texts that the engine looks for at once in the time of three; from the ninth on it is slower."""
 
 
 def joined(lines: Sequence[bytes]) -> str:
@@ -42,46 +41,67 @@ def joined(lines: Sequence[bytes]) -> str:
     return text
 
 
-def _holds_numbers(whole: str) -> bool:
-    """Return whether a block holds any of ``_numbers``: found out once for all sieves."""
-    global _looked
-    known, patterns, found = _looked
-    if known is not whole or patterns != len(_numbers):
-        found = compiled(f"[0-9](?:{'|'.join(_numbers)})")(whole)
-        _looked = (whole, len(_numbers), found)
-    return found
+class _Shared:
+    """What all sieves look for together: found out once for a block."""
+
+    def __init__(self, form: str, together: int) -> None:
+        """``form``: a pattern, with braces for the choice between ``together`` parts."""
+        self._form = form
+        self._together = together
+        self._parts: dict[str, None] = {}
+        self._looked: tuple[str, int, set[str]] = ("", 0, set())
+        """The text that was last looked through, for how many parts, and which it may hold."""
+
+    def add(self, parts: Iterable[str]) -> None:
+        """Look for some parts from now on."""
+        self._parts.update(dict.fromkeys(parts))
+
+    def __call__(self, whole: str) -> set[str]:
+        """Return the parts that a block may hold: of those looked for at once, all or none."""
+        known, count, found = self._looked
+        if known is not whole or count != len(self._parts):
+            parts = sorted(self._parts, key=len)  # the engine compares as far as the shortest goes
+            found = set()
+            for at in range(0, len(parts), self._together):
+                group = parts[at : at + self._together]
+                if compiled(self._form.format("|".join(group)))(whole):
+                    found.update(group)
+            self._looked = (whole, len(parts), found)
+        return found
+
+
+_numbers = _Shared("[0-9](?:{})", together=1000)
+_rare = _Shared("{}", together=_TOGETHER)
 
 
 class Sieve:
     """Some patterns, ready to be looked for.
 
-    A pattern that begins with nothing rare may be a pair: first one that is found faster and that
-    every match of the second holds. ``heads`` are rare texts, one of which every pattern begins with:
-    a dozen of them are looked for at once in the time of four patterns. ``numbers`` are what may stand
-    behind a digit; a pass over digits takes its time, so there is one for those of all sieves.
+    ``rare`` are patterns by a rare text that each match holds, of at least three characters: those
+    texts are looked for several at once, for all sieves. ``numbers`` are what may stand behind a digit;
+    a pass over digits takes its time, so there is one for those of all sieves.
     """
 
     def __init__(
         self,
-        *patterns: str | tuple[str, str],
-        heads: Sequence[str] = (),
+        *patterns: str,
+        rare: Mapping[str, str] = MappingProxyType({}),
         numbers: Sequence[str] = (),
     ) -> None:
-        pairs = [("", each) if isinstance(each, str) else each for each in patterns]
-        self._holds = [(first and compiled(first), compiled(then)) for first, then in pairs]
-        self._heads = compiled("|".join(map(re.escape, heads))) if heads else None
+        self._holds = list(map(compiled, patterns))
+        self._rare = [(re.escape(text), compiled(pattern)) for text, pattern in rare.items()]
+        _rare.add(text for text, _ in self._rare)
         self._numbers = compiled(f"[0-9](?:{'|'.join(numbers)})") if numbers else None
-        _numbers.update(dict.fromkeys(numbers))
+        _numbers.add(numbers)
 
     def __call__(self, lines: Sequence[bytes]) -> set[int]:
         """Return the indices of the lines that hold a pattern."""
         whole = joined(lines)
-        if self._heads is not None and not self._heads(whole):
-            return set()
-        found = [holds for first, holds in self._holds if not first or first(whole)]
-        if self._numbers is not None and _holds_numbers(whole):
+        found = [holds for holds in self._holds if holds(whole)]
+        if self._rare and (maybe := _rare(whole)):
+            found += [holds for text, holds in self._rare if text in maybe and holds(whole)]
+        if self._numbers is not None and _numbers(whole) and self._numbers(whole):
             found.append(self._numbers)
-        found = [holds for holds in found if holds(whole)]
         if not found:
             return set()
         texts = [line.decode("utf-8", "replace") for line in lines]
