@@ -24,7 +24,7 @@ from maas_client.types import (
 
 _log = logging.getLogger("maas_client")
 
-_METHODS = {"lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA", "full": "Full"}
+_METHODS = {name.lower(): name for name in ("LoRA", "QLoRA", "DoRA", "Full", "rsLoRA")}
 
 
 async def create(
@@ -46,7 +46,7 @@ async def create(
     """Create a fine-tuning job and return at once; the same call again returns the same job.
 
     ``training_data`` is a data set, its id, or a file that is checked and uploaded. ``method`` (LoRA,
-    QLoRA, DoRA, Full) is given only where the backend lets one choose. ``compute`` (a compute's name or
+    QLoRA, DoRA, Full, rsLoRA) is given only where the backend lets one choose. ``compute`` (a compute's name or
     instance types) runs it on your own GPUs: Model as a Platform. ``max_billed_tokens`` refuses before
     the upload. ``force_new`` starts another job where the same call would find the first.
 

@@ -17,7 +17,7 @@ from pydantic import (
 from maas_client.errors import ConfigError
 from maas_client.types._model import Noun
 
-Method = Literal["LoRA", "QLoRA", "DoRA", "Full"]
+Method = Literal["LoRA", "QLoRA", "DoRA", "Full", "rsLoRA"]
 
 
 class Hyperparameters(BaseModel):
@@ -29,7 +29,9 @@ class Hyperparameters(BaseModel):
     default. ``extra`` goes to the service verbatim, under the service's own names.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
+    )
 
     epochs: int | None = Field(default=None, ge=1, le=1000)
     batch_size: int | None = Field(default=None, ge=1, le=4096)
@@ -64,9 +66,10 @@ class Hyperparameters(BaseModel):
             name, *inside = first["loc"] or ("hyperparameters",)
             place = f"{name}=" + "".join(f", item {part}" for part in inside)
             known = ", ".join(f"{name}=" for name in cls.model_fields if name != "extra")
+            hint = f"Known are {known}; extra={{...}} goes to the service verbatim."
             raise ConfigError(
                 f"hyperparameter {place}: {first['msg']}",
-                hint=f"Known are {known}; extra={{...}} goes to the service verbatim.",
+                hint=hint if first["type"] == "extra_forbidden" else None,
             ) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,9 @@ async def test_the_body_is_what_the_service_documents(port: FakePort, book: JobB
         ({"method": "LoRAX"}, ConfigError, "LoRA, QLoRA, DoRA, Full"),
         ({"hyperparameters": {"lora_r": 4}}, UnsupportedError, "local server"),
         ({"hyperparameters": {"epoch": 4}}, ConfigError, "epochs"),
+        ({"hyperparameters": {"learning_rate": math.nan}}, ConfigError, "rate=: .*finite number$"),
+        ({"hyperparameters": {"lora_r": 0}}, ConfigError, "lora_r=: .*equal to 1$"),
+        ({"method": "rsLoRA"}, UnsupportedError, "lets nobody choose rsLoRA"),
         ({"hyperparameters": {"learning_rate_multiplier": 1.0}}, UnsupportedError, "foundry"),
         ({"name": "a/b"}, ConfigError, "name"),
     ],
@@ -150,10 +154,11 @@ async def test_retired_models_pass_where_they_may(port: FakePort, book: JobBook)
 
 async def test_own_compute_takes_everything_and_says_so(port: FakePort, book: JobBook) -> None:
     await jobs.create(
-        port, MODEL, DATA, compute="gpu", method="Full", hyperparameters={"lora_r": 4}
+        port, MODEL, DATA, compute="gpu", method="rslora", hyperparameters={"lora_r": 4}
     )
     body = port.asked("jobs.create")[-1].body["properties"]
     assert body["computeId"].endswith("/workspaces/ws/computes/gpu")
+    assert body["fineTuningDetails"]["hyperParameters"] == {"method": "rsLoRA", "lora_r": "4"}
     await jobs.create(port, MODEL, DATA, compute=["Standard_NC24ads_A100_v4"])
     body = port.asked("jobs.create")[-1].body["properties"]
     assert body["resources"] == {"instanceTypes": ["Standard_NC24ads_A100_v4"]}
