@@ -273,20 +273,31 @@ async def events(
     """Iterate over what happens to the job: status changes, metric points, messages.
 
     ``follow`` goes on until the job has ended. Each event has a stable ``key``: a new process that
-    passes the last key it saw as ``after`` is told neither less nor twice. An outage of the service
-    shorter than half an hour does not end it. The last event is the final status.
+    passes the last key it saw as ``after`` is told neither less nor twice (after a status that has passed,
+    of which no service keeps the place, all is told again). An outage of the service shorter than half an
+    hour does not end it. The last event is the final status.
     """
     seen: set[str] = set()
     skip = after
-    async for _, news in _watch(io, job, follow=follow):
+    async for now, news in _watch(io, job, follow=follow):
+        if skip and skip.startswith("status:") and skip != _status(now).key:
+            skip = None
         for event in news:
             if event.key in seen:
                 continue
             seen.add(event.key)
             if skip is not None:
-                skip = None if event.key == skip else skip
-                continue
+                grown = event.key != skip and _place(event.key) == _place(skip)
+                skip = None if grown or event.key == skip else skip
+                if not grown:
+                    continue
             yield event
+
+
+def _place(key: str) -> str:
+    """Return what a point's key keeps as the point grows: all but the names of its metrics."""
+    place = key.rpartition(":")[0]
+    return place if ":" in place else key
 
 
 async def wait(
