@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from maas_client.dataset.fault import covered
 from maas_client.dataset.service import prediction
 from maas_client.dataset.tally import first_of_each
 from maas_client.types.report import FileReport, Problem, ValidationReport
@@ -23,6 +24,7 @@ _AROUND = 36
 """Characters shown on either side of a problem's place."""
 _READ_BYTES = 8192
 """Read on either side of it: enough to tell a secret that begins or ends out of sight."""
+_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)")
 _PAUSE = re.compile(r"""[\s"']""")
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _SHOWN_AFTER_S = 1.0
@@ -45,8 +47,11 @@ def plain(report: ValidationReport, *, quiet: bool = False) -> Iterator[str]:
 
 def _name(file: FileReport) -> str:
     """Return a file's path as text that cannot move the cursor, or begin a line of its own."""
-    shown = (c if c.isprintable() else repr(c)[1:-1] for c in file.path)
-    return "".join(shown)
+    return _visible(file.path)
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _unlisted(file: FileReport, problems: Sequence[Problem]) -> Iterator[str]:
@@ -131,7 +136,7 @@ def _drawn(problem: Problem, excerpt: tuple[str, int] | None, *, hint: bool) -> 
         (f"{problem.severity}", f"bold {colour}"), f" {problem.code} ", (place, "dim")
     )
     if problem.pointer:
-        text.append(f"  {problem.pointer}", "dim")
+        text.append(f"  {_visible(problem.pointer)}", "dim")
     if excerpt:
         shown, at = excerpt
         text.append(f"\n    {shown}\n    {' ' * at}")
@@ -170,11 +175,9 @@ def _excerpt(path: str, problem: Problem) -> tuple[str, int] | None:
 
 def _covered(before: str, after: str, problem: Problem) -> tuple[str, str]:
     """Cover every secret in a line, whatever the problem is: screens are shared and filmed."""
-    from maas_client.dataset.secrets import find
-
-    whole = before + after
-    for _, start, end in find(whole):
-        whole = whole[:start] + "•" * (end - start) + whole[end:]
+    whole = covered(before + after)
+    spaced = _ESCAPE.sub(lambda escape: " " * len(escape[0]), whole)  # the n of \n is no letter
+    whole = "".join(c if s != "•" else s for c, s in zip(whole, covered(spaced), strict=True))
     before, after = whole[: len(before)], whole[len(before) :]
     if problem.code.startswith("SECRET_"):  # also one that is longer than what was read
         rest = after.lstrip("•")

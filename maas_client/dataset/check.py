@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maas_client.dataset.fault import Fault
-from maas_client.dataset.read import Line
+from maas_client.dataset.read import LINE_BYTES, Line
 from maas_client.dataset.rulebook import Rulebook, rulebook
 from maas_client.dataset.rules import row_faults
 from maas_client.dataset.scan import BadJson, Document
@@ -42,7 +42,9 @@ class Checker:
     def judge(self, line: Line) -> Verdict:
         """Return everything that is wrong with a line."""
         if line.cut:
-            return Verdict(json_faults=[BadJson("JSON_LINE_TOO_LONG", 1, "")])
+            return Verdict(
+                json_faults=[BadJson("JSON_LINE_TOO_LONG", 1, f"{LINE_BYTES >> 20} MiB")]
+            )
         if not line.data.strip(_SPACE):
             return Verdict(blank=True)
         document = read(line.data)

@@ -122,6 +122,6 @@ class Content:
             if severity is None:
                 continue
             path = path_of(finding.pointer)
-            fault = Fault(finding.code, path, finding.detail, at=finding.at)
+            fault = Fault(finding.code, path, finding.detail, finding.key, finding.at)
             for problem in about_row([(fault, severity)], line):
                 self.tally.keep(problem)

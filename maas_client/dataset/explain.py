@@ -56,7 +56,8 @@ def _place(fault: Fault, document: Document, data: bytes) -> int:
     character in it, else of what holds it."""
     path = fault.path
     if fault.key and path in document.keys:
-        return document.keys[path]
+        begin = document.keys[path]
+        return begin + (byte_of(data[begin:], fault.at) if fault.at is not None else 0)
     if fault.at is not None and path in document.spans:
         begin, end = document.spans[path]
         return begin + byte_of(data[begin:end], fault.at)

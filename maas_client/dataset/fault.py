@@ -23,16 +23,29 @@ class Fault(NamedTuple):
 
 
 def pointer(path: Path) -> str:
-    """Return a path as a JSON pointer (RFC 6901); very long keys are cut, half characters replaced."""
+    """Return a path as a JSON pointer (RFC 6901).
+
+    Very long keys are cut, half characters replaced, and secrets in keys covered.
+    """
     return "".join("/" + _step(part) for part in path)
 
 
 def _step(part: str | int) -> str:
     if isinstance(part, int):
         return str(part)
+    part = covered(part)
     cut = part if len(part) <= _STEP_CHARS else part[:_STEP_CHARS] + "…"
     whole = cut.encode("utf-8", "replace").decode()
     return whole.replace("~", "~0").replace("/", "~1")
+
+
+def covered(text: str) -> str:
+    """Return a text with a bullet for every character of a secret."""
+    from maas_client.dataset.secrets import find  # here: only what is shown needs it
+
+    for _, start, end in find(text):
+        text = text[:start] + "•" * (end - start) + text[end:]
+    return text
 
 
 def path_of(text: str) -> Path:

@@ -25,6 +25,8 @@ class Finding:
     """JSON pointer (RFC 6901) within the line's value."""
     at: int | None = None
     """How many characters into the text at ``pointer``; None where it is the value as a whole."""
+    key: bool = False
+    """True: it is about the member's key, not its value."""
     detail: str = ""
     """What differs from case to case; put behind the code's own message."""
 
@@ -58,6 +60,18 @@ def strings(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for at, inner in enumerate(value):
             yield from strings(inner, f"{pointer}/{at}")
+
+
+def keys(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
+    """Yield ``(pointer, key)`` for every member within a JSON value, in order."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            place = f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}"
+            yield place, key
+            yield from keys(inner, place)
+    elif isinstance(value, list):
+        for at, inner in enumerate(value):
+            yield from keys(inner, f"{pointer}/{at}")
 
 
 def texts_in(value: Any) -> list[str]:

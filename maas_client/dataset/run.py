@@ -92,6 +92,11 @@ def _bill(reports: list[FileReport], *, held_out: bool, epochs: float) -> None:
         reports[0].stats["billed_tokens"] = {**asdict(billed), "epochs": epochs}
 
 
+def _state(kind: os.stat_result) -> tuple[int, ...]:
+    """Return what is another one once a file is written to, or another takes its place."""
+    return kind.st_dev, kind.st_ino, kind.st_size, kind.st_mtime_ns
+
+
 class FileCheck:
     """One file on its way from bytes to a report."""
 
@@ -118,7 +123,11 @@ class FileCheck:
             if self.path == "-":
                 self._about_file("FILE_NOT_REGULAR", "standard input; write it to a file first")
             else:
-                self._about_file("FILE_NOT_FOUND")
+                address = "://" in self.path
+                self._about_file(
+                    "FILE_NOT_FOUND",
+                    "an address, not a path; fetch the file first" if address else "",
+                )
         except OSError as problem:
             self._about_file("FILE_UNREADABLE", problem.strerror or type(problem).__name__)
         problems = self.tally.problems()
@@ -150,7 +159,7 @@ class FileCheck:
         with open(self.path, "rb", buffering=0) as file:
             self._look(file, kind.st_size)
             self._read(file, Meter(progress, kind.st_size))
-        if self.size != kind.st_size:
+        if self.size != kind.st_size or _state(kind) != _state(os.stat(self.path)):
             self._about_file("FILE_CHANGED")
         if not self.useless:
             self.stats |= self.content.finish(self.path)

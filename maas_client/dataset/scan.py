@@ -142,7 +142,7 @@ class _Scan:
         comma = data[at : at + 1] == b","
         if comma and data[self._space(at + 1) :][:1] in (b"{", b"["):
             self._fail("JSON_SEVERAL_VALUES", at, "with commas between them")
-        self._fail("JSON_TRAILING_DATA", at, "a comma" if comma else "")
+        self._fail("JSON_TRAILING_DATA", at, "a comma" if comma else self._unseen(at).strip(" ()"))
 
     def _space(self, at: int) -> int:
         if self.data[at : at + 1] > b" ":  # the common case, without a pattern
@@ -279,6 +279,8 @@ class _Scan:
             self._fail("JSON_PYTHON", at, "strings take double quotes in JSON")
         if here in (b",", b"}", b"]", b":"):
             self._fail("JSON_SYNTAX", at, f"a value is missing before '{here.decode()}'")
+        if here in (b"+", b".") and self.data[at + 1 : at + 2].isdigit():
+            self._fail("JSON_SYNTAX", at, "a number begins with a digit or a minus sign")
         self._other(at, "no JSON value begins here")
 
     def _not_a_key(self, at: int) -> NoReturn:
@@ -296,7 +298,12 @@ class _Scan:
             self._fail("JSON_SYNTAX", at, "typographic quotes are not JSON's quotes")
         if self.data.startswith(b"\xef\xbb\xbf", at):
             self._fail("JSON_BOM", at, "")
-        self._fail_or_cut("JSON_SYNTAX", at, message)
+        self._fail_or_cut("JSON_SYNTAX", at, message + self._unseen(at))
+
+    def _unseen(self, at: int) -> str:
+        """Name the character at a place if nobody can see it: a space that is none, a mark, a control."""
+        here = self.data[at : at + 4].decode("utf-8", "ignore")[:1]
+        return f" (U+{ord(here):04X} stands here)" if here and not here.isprintable() else ""
 
     def _bad_string(self, at: int) -> NoReturn:
         end = _STRING_SO_FAR.match(self.data, at).end()  # type: ignore[union-attr] # has its quote

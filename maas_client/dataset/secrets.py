@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from maas_client.dataset.finding import Finding, Row, strings
+from maas_client.dataset.finding import Finding, Row, keys, strings
 from maas_client.dataset.sieve import Sieve
 
 
@@ -215,7 +215,7 @@ def find(text: str) -> Iterator[tuple[str, int, int]]:
 
 
 class Secrets:
-    """Finds secrets in all texts of a row, tool definitions and calls included. Flat memory."""
+    """Finds secrets in all texts and keys of a row, tool definitions and calls included. Flat memory."""
 
     def __init__(self) -> None:
         self._kinds: Counter[str] = Counter()
@@ -226,17 +226,24 @@ class Secrets:
         """Return one finding for each kind of secret in each text, at the first one's place."""
         found: list[Finding] = []
         for index in _suspects(lines):
-            for pointer, text in strings(rows[index]):
-                places: dict[str, list[int]] = {}
-                for code, start, _ in find(text):
-                    places.setdefault(code, []).append(start)
-                for code, starts in places.items():
-                    more = f"the first of {len(starts):,} in this text" if len(starts) > 1 else ""
-                    found.append(
-                        Finding(code, numbers[index], pointer, at=min(starts), detail=more)
-                    )
-                    self._kinds[code] += 1
+            row = rows[index]
+            for pointer, text in strings(row):
+                found += self._told(text, numbers[index], pointer)
+            for pointer, text in keys(row):
+                found += self._told(text, numbers[index], pointer, key=True)
         return found
+
+    def _told(
+        self, text: str, number: int, pointer: str, *, key: bool = False
+    ) -> Iterator[Finding]:
+        places: dict[str, list[int]] = {}
+        for code, start, _ in find(text):
+            places.setdefault(code, []).append(start)
+        for code, starts in places.items():
+            said = ["in a key"] if key else []
+            said += [f"the first of {len(starts):,} in this text"] if len(starts) > 1 else []
+            self._kinds[code] += 1
+            yield Finding(code, number, pointer, at=min(starts), key=key, detail=", ".join(said))
 
     def finish(self) -> tuple[Finding, ...]:
         """Return nothing: every secret was told where it stood."""

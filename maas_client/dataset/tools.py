@@ -120,7 +120,10 @@ def _schema_error(text: str) -> tuple[Path, str] | None:
     error = best_match(checker.iter_errors(json.loads(text)))
     if error is None:
         return None
-    return tuple(error.absolute_path), f"{error.validator} of JSON Schema is broken"
+    path = tuple(error.absolute_path)
+    if path[-1:] == ("type",) and error.validator == "anyOf":
+        return path, "JSON Schema has no such type"
+    return path, f"{error.validator} of JSON Schema is broken"
 
 
 @lru_cache(maxsize=128)
@@ -317,13 +320,17 @@ def _arguments(arguments: Any, place: Path) -> Iterator[Fault]:
 def result_faults(messages: list[Row]) -> Iterator[Fault]:
     """Compare calls with results, turn by turn."""
     waiting: dict[str, Path] = {}
+    answered: set[str] = set()
     for at, message in enumerate(messages):
         if message["role"] == "tool":
             own = message.get("tool_call_id")
             if not isinstance(own, str):  # told already; it answers some call
                 waiting.pop(next(iter(waiting), ""), None)
             elif waiting.pop(own, None) is None:
-                yield Fault("TOOL_RESULT_ORPHAN", ("messages", at, "tool_call_id"))
+                said = "its call is answered already" if own in answered else ""
+                yield Fault("TOOL_RESULT_ORPHAN", ("messages", at, "tool_call_id"), said)
+            else:
+                answered.add(own)
             continue
         for path in waiting.values():
             yield Fault("TOOL_RESULT_MISSING", path)

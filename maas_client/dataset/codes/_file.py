@@ -38,7 +38,8 @@ CODES = (
         ERROR,
         "the file changed while it was read",
         "Wait until whatever writes it has finished, then check again.",
-        "Its size was another one at the end than at the start, so the report describes neither.",
+        "Its size or the time it was written was another one at the end than at the start, or another file "
+        "had taken its place, so the report describes neither.",
         "maas-client validate growing.jsonl",
     ),
     Code(

@@ -1,0 +1,174 @@
+"""Data sets that were made to be misjudged: what was wrong once, and must not be again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from maas_client.cli import _report
+from maas_client.dataset import validate
+from maas_client.types.report import FileReport, Problem
+from tests.unit.dataset.corpus import TWELVE, file
+
+TOKEN = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dF3gH5"
+USER: dict[str, object] = {"role": "user", "content": "What is it?"}
+ANSWER: dict[str, object] = {"role": "assistant", "content": "It is done."}
+
+
+def row(*messages: dict[str, object], **more: object) -> bytes:
+    return json.dumps({"messages": list(messages) or [USER, ANSWER], **more}).encode()
+
+
+def checked(tmp_path: Path, *lines: bytes) -> FileReport:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(file(*TWELVE, *lines))
+    return validate(path).files[0]
+
+
+def only(report: FileReport, code: str) -> Problem:
+    [problem] = [p for p in report.problems if p.code == code]
+    return problem
+
+
+TOOL = {
+    "type": "function",
+    "function": {"name": "f", "parameters": {"properties": {TOKEN: {"type": "strng"}}}},
+}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        row(metadata={TOKEN: 1}),
+        row({**USER, TOKEN: 1}, ANSWER),
+        row({**USER, f"\u00e9\n{TOKEN}\U0001f642": 1}, ANSWER),
+        row(tools=[TOOL]),
+        row(USER, ANSWER | {TOKEN: {"deep": [{TOKEN: 1}]}}).replace(
+            b'"deep"', b'"' + b"k" * 90 + b'"'
+        ),
+    ],
+)
+def test_a_secret_that_is_a_key_is_never_printed(
+    tmp_path: Path, line: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(file(*TWELVE, line))
+    report = validate(path)
+    _report.draw(report)
+    for said in (report.model_dump_json(), *_report.plain(report), capsys.readouterr().out):
+        assert not any(TOKEN[at : at + 10] in said for at in range(4, len(TOKEN) - 10))
+
+
+@pytest.mark.parametrize("before", ["", "my key ", "\u00e9\n\U0001f642 "])
+def test_a_secret_that_is_a_key_is_found_at_its_place(tmp_path: Path, before: str) -> None:
+    report = checked(tmp_path, row({**USER, before + TOKEN: 1}, ANSWER))
+    secret = only(report, "SECRET_GITHUB_TOKEN")
+    data = (tmp_path / "rows.jsonl").read_bytes()
+    assert secret.offset == data.index(TOKEN.encode())
+    assert "in a key" in secret.message
+    assert secret.pointer == f"/messages/0/{before}{'•' * len(TOKEN)}"
+
+
+def test_a_key_cannot_move_the_terminals_cursor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(file(*TWELVE, row({**USER, "\x1b[2J\x9b\x07": 1}, ANSWER)))
+    _report.draw(validate(path))
+    shown = capsys.readouterr().out
+    assert "CHAT_KEY_UNKNOWN" in shown
+    assert not any(c in shown for c in "\x1b\x9b\x07")
+
+
+def _overwritten(path: Path) -> None:
+    with path.open("r+b") as data:
+        data.write(b'{"bad')
+    os.utime(path, ns=(1, 1))  # as coarse as a file system's clock may be, it differs
+
+
+def _exchanged(path: Path) -> None:
+    beside = path.with_name("beside")
+    beside.write_bytes(path.read_bytes())
+    os.replace(beside, path)
+
+
+def _grown(path: Path) -> None:
+    with path.open("ab") as data:
+        data.write(row() + b"\n")
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, 100)
+
+
+@pytest.mark.parametrize("change", [_overwritten, _exchanged, _grown, _cut])
+def test_a_file_that_changes_during_the_check_is_told(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(file(*TWELVE) * 300)
+    left = [change]
+
+    def on_progress(done: int, total: int) -> None:
+        if left:
+            left.pop()(path)
+
+    report = validate(path, progress=on_progress).files[0]
+    assert not left
+    assert not report.ok
+    assert report.counts["FILE_CHANGED"] == 1
+
+
+def test_an_address_is_told_from_a_wrong_path() -> None:
+    problem = only(validate("https://example.com/rows.jsonl").files[0], "FILE_NOT_FOUND")
+    assert "an address, not a path" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "column", "said"),
+    [
+        (b'{"messages": +1}', "JSON_SYNTAX", 14, "begins with a digit or a minus"),
+        (b'{"messages": .5}', "JSON_SYNTAX", 14, "begins with a digit or a minus"),
+        ("{\u00a0}".encode(), "JSON_SYNTAX", 2, "U+00A0 stands here"),
+        ("\u200b{}".encode(), "JSON_SYNTAX", 1, "U+200B stands here"),
+        (row() + b"\x0c", "JSON_TRAILING_DATA", len(row()) + 1, "U+000C stands here"),
+        (b"x" * (17 << 20), "JSON_LINE_TOO_LONG", 1, "16 MiB"),
+    ],
+)
+def test_lines_that_are_no_json_are_told_what_stands_there(
+    tmp_path: Path, line: bytes, code: str, column: int, said: str
+) -> None:
+    problem = only(checked(tmp_path, line), code)
+    assert (problem.line, problem.column) == (13, column)
+    assert said in problem.message
+
+
+def test_a_second_result_of_one_call_is_told_from_one_without_a_call(tmp_path: Path) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    asked = {"role": "assistant", "tool_calls": [call]}
+    result = {"role": "tool", "tool_call_id": "c1", "content": "ok"}
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    twice = only(
+        checked(tmp_path, row(USER, asked, result, result, ANSWER, tools=tools)),
+        "TOOL_RESULT_ORPHAN",
+    )
+    assert twice.pointer == "/messages/3/tool_call_id"
+    assert "answered already" in twice.message
+    other = result | {"tool_call_id": "c2"}
+    orphan = only(
+        checked(tmp_path, row(USER, asked, result, other, ANSWER, tools=tools)),
+        "TOOL_RESULT_ORPHAN",
+    )
+    assert "answered already" not in orphan.message
+
+
+def test_a_type_that_json_schema_does_not_have_is_called_so(tmp_path: Path) -> None:
+    parameters = {"properties": {"x": {"type": "strng"}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    problem = only(checked(tmp_path, row(tools=[tool])), "TOOL_PARAMETERS")
+    assert problem.pointer == "/tools/0/function/parameters/properties/x/type"
+    assert "JSON Schema has no such type" in problem.message
