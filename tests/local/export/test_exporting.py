@@ -56,7 +56,7 @@ def test_a_merged_model_answers_as_base_and_adapter_do(tuned: Trained, tmp_path:
     assert tokenizer.convert_tokens_to_ids("<|end|>") in ends
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int4"])
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
 def test_an_onnx_model_generates(narrow: Trained, tmp_path: Path, precision: str) -> None:
     pytest.importorskip("onnxruntime_genai")
     made = export(narrow, "onnx", tmp_path / "out", precision=precision)  # type: ignore[arg-type]  # one of two
@@ -65,6 +65,15 @@ def test_an_onnx_model_generates(narrow: Trained, tmp_path: Path, precision: str
     if precision == "fp32":
         agree, _, of = made.checked["tokens_that_agree"].partition(" of ")
         assert agree == of
+    assert _bits(made.folder) == {"fp32": set(), "int8": {8}, "int4": {4, 8}}[precision]
+
+
+def _bits(folder: Path) -> set[int]:
+    """Return the widths of the weights that were narrowed."""
+    import onnx
+
+    nodes = onnx.load(folder / "model.onnx", load_external_data=False).graph.node
+    return {a.i for node in nodes for a in node.attribute if a.name == "bits"}
 
 
 def test_a_layer_as_wide_as_the_vocabulary_is_not_taken_for_the_head(
