@@ -24,6 +24,7 @@ from maas_client.flows import (
     jobs,
     models,
     pipeline,
+    watching,
 )
 from maas_client.flows._io import IO
 from maas_client.types import Deployment, FineTuneResult
@@ -162,8 +163,8 @@ class Jobs(_Noun):
     create = blocking(jobs.create)
     get = blocking(jobs.get)
     list = iterated(jobs.listing)
-    events = iterated(jobs.events)
-    wait = blocking(jobs.wait)
+    events = iterated(watching.events)
+    wait = blocking(watching.wait)
     cancel = blocking(jobs.cancel)
     pause = blocking(jobs.pause)
     resume = blocking(jobs.resume)
@@ -220,8 +221,8 @@ class AsyncJobs(_Noun):
     create = awaited(jobs.create)
     get = awaited(jobs.get)
     list = aiterated(jobs.listing)
-    events = aiterated(jobs.events)
-    wait = awaited(jobs.wait)
+    events = aiterated(watching.events)
+    wait = awaited(watching.wait)
     cancel = awaited(jobs.cancel)
     pause = awaited(jobs.pause)
     resume = awaited(jobs.resume)

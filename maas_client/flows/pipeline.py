@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from maas_client.errors import DatasetError
-from maas_client.flows import _dialect, datasets, deployments, jobs, names
+from maas_client.flows import _dialect, datasets, deployments, jobs, names, watching
 from maas_client.flows._io import IO
 from maas_client.types import FineTuneResult, Hyperparameters, Job, JobEvent, Method, Model
 
@@ -69,7 +69,7 @@ async def fine_tune(
     made = await _dialect.of(io).create_job(io, order)
     if on_job is not None:
         on_job(made)
-    job = await jobs.wait(io, made, timeout=timeout, on_event=on_event)
+    job = await watching.wait(io, made, timeout=timeout, on_event=on_event)
     job = job.model_copy(update={"attached": made.attached})
     hosted = None
     if deploy is not None:
