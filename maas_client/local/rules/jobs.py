@@ -8,63 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from maas_client.local.rules.assets import check_name, now, register_model
 from maas_client.local.rules.lifecycle import ALIVE, IDLE, TERMINAL, WAITING, may, shown
+from maas_client.local.rules.orders import NewJob, Ref
 from maas_client.local.rules.refusal import not_found, user_error
 from maas_client.local.state.files import Files, folder_of, new_id
 from maas_client.local.state.store import Fact, Point, Store, Writer
 
 _LOG = logging.getLogger(__name__)
-
-
-class Ref(NamedTuple):
-    """Where a job stands in the store."""
-
-    scope: str
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class JobSpec:
-    """What a job asks for, whatever dialect it was asked in."""
-
-    model: str
-    """The base model's name, as in the catalog."""
-    train: str
-    """``container/blob``: resolved to its bytes when the job is created."""
-    validation: str | None = None
-    hyperparameters: dict[str, Any] = field(default_factory=dict)
-    output: str = ""
-    """The name to register the model under."""
-
-
-class Data(NamedTuple):
-    """The bytes behind a data uri: ``content`` is None when there are none."""
-
-    uri: str
-    content: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """A job to be created: ``request`` is kept and echoed; ``fixed`` is what may not change."""
-
-    name: str
-    request: dict[str, Any]
-    fixed: dict[str, Any]
-    spec: JobSpec
-    train: Data
-    validation: Data | None
-    workspace: dict[str, str]
-    base: dict[str, Any]
-    """What the model's name runs on here (``local/bases``)."""
-    dialect: str = "azureml"
-    properties: dict[str, str] = field(default_factory=dict)
-    """Facts of ours about the job: which base it runs on, whether it is simulated."""
 
 
 class Jobs:

@@ -13,7 +13,7 @@ from maas_client.local.bases import known
 from maas_client.local.rules.choice import told
 from maas_client.local.rules.foundry import SCOPE
 from maas_client.local.rules.foundry.files import TrainingFiles, wrong
-from maas_client.local.rules.jobs import Data, JobSpec, NewJob, Ref
+from maas_client.local.rules.orders import Data, JobSpec, NewJob, Ref
 from maas_client.local.rules.recipe import from_names
 from maas_client.local.rules.refusal import Refusal
 from maas_client.local.services import Services

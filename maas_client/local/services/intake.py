@@ -10,7 +10,7 @@ from maas_client.errors import MaasError
 from maas_client.local.rules.assets import Assets, Workspace, registry_model
 from maas_client.local.rules.blobs import Blobs
 from maas_client.local.rules.choice import told
-from maas_client.local.rules.jobs import Data, JobSpec, NewJob
+from maas_client.local.rules.orders import Data, JobSpec, NewJob
 from maas_client.local.rules.recipe import check_installed, from_names
 from maas_client.local.rules.refusal import user_error
 from maas_client.local.services import Services

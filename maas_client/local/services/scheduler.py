@@ -14,7 +14,8 @@ from typing import Any
 from maas_client.local.config import ServerConfig, idle_cores
 from maas_client.local.machine.compute import Child, Compute
 from maas_client.local.rules.assets import now
-from maas_client.local.rules.jobs import Jobs, Ref
+from maas_client.local.rules.jobs import Jobs
+from maas_client.local.rules.orders import Ref
 from maas_client.local.state.files import Files
 from maas_client.local.state.store import Fact, Point
 

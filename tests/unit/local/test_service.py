@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maas_client.local.rules.jobs import Data, Jobs, JobSpec, NewJob, Ref
+from maas_client.local.rules.jobs import Jobs
 from maas_client.local.rules.lifecycle import ALIVE, NEXT, TERMINAL, may
+from maas_client.local.rules.orders import Data, JobSpec, NewJob, Ref
 from maas_client.local.rules.refusal import Refusal
 from maas_client.local.state.files import Files
 from maas_client.local.state.store import Point, Store

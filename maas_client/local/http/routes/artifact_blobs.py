@@ -10,7 +10,7 @@ from maas_client.local.http.app import Call
 from maas_client.local.rules import artifacts
 from maas_client.local.rules.artifacts import Artifact
 from maas_client.local.rules.assets import stamp
-from maas_client.local.rules.jobs import Ref
+from maas_client.local.rules.orders import Ref
 from maas_client.local.rules.refusal import Refusal
 from maas_client.local.state.store import Fact
 

@@ -11,7 +11,7 @@ from maas_client.local.http.routes.jobs import ref
 from maas_client.local.rules import artifacts
 from maas_client.local.rules.artifacts import Artifact
 from maas_client.local.rules.assets import stamp
-from maas_client.local.rules.jobs import Ref
+from maas_client.local.rules.orders import Ref
 from maas_client.local.rules.refusal import Refusal, not_found, user_error
 from maas_client.local.state.store import Fact, Point
 from maas_client.wire import artifacts as ops

@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse, Response  # noqa: TID253 - only th
 from maas_client.local.http.app import Call, Handler
 from maas_client.local.http.routes.jobs import document, ref
 from maas_client.local.rules.assets import stamp
-from maas_client.local.rules.jobs import Ref
 from maas_client.local.rules.lifecycle import shown
+from maas_client.local.rules.orders import Ref
 from maas_client.local.rules.refusal import not_found, user_error
 from maas_client.local.state.store import Fact, Point
 from maas_client.wire import azureml as ops

@@ -10,8 +10,8 @@ from maas_client.local.http.app import Call, Handler
 from maas_client.local.http.routes.lro import DONE, location
 from maas_client.local.http.routes.paging import page, system_data
 from maas_client.local.rules.assets import Workspace
-from maas_client.local.rules.jobs import Ref
 from maas_client.local.rules.lifecycle import shown
+from maas_client.local.rules.orders import Ref
 from maas_client.local.services.intake import read_job
 from maas_client.local.state.store import Fact
 from maas_client.wire import azureml as ops
