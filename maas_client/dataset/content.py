@@ -7,8 +7,11 @@ What is told at the end of the pass is looked up again in the file, as far as it
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
+from maas_client.dataset.codes import Severity
 from maas_client.dataset.duplicates import Duplicates
 from maas_client.dataset.explain import about_file, about_row
 from maas_client.dataset.fault import Fault, path_of
@@ -109,19 +112,21 @@ class Content:
         return wanted
 
     def _place(self, found: list[Finding], good: Good) -> None:
-        for finding in found:
-            self._keep([finding], good.line(finding.line))
+        for number, of_row in groupby(found, key=attrgetter("line")):
+            self._keep(list(of_row), good.line(number))
 
     def _keep_about_file(self, finding: Finding) -> None:
         if severity := self.tally.shown(finding.code):
             self.tally.keep(about_file(finding.code, severity, finding.detail))
 
     def _keep(self, found: list[Finding], line: Line) -> None:
+        """Place the findings of one row, in one look at it however many they are."""
+        chosen: list[tuple[Fault, Severity]] = []
         for finding in found:
-            severity = self.tally.shown(finding.code)
-            if severity is None:
-                continue
-            path = path_of(finding.pointer)
-            fault = Fault(finding.code, path, finding.detail, finding.key, finding.at)
-            for problem in about_row([(fault, severity)], line):
+            if severity := self.tally.shown(finding.code):
+                path = path_of(finding.pointer)
+                fault = Fault(finding.code, path, finding.detail, finding.key, finding.at)
+                chosen.append((fault, severity))
+        for problem in about_row(chosen, line) if chosen else ():
+            if self.tally.wanted(problem.code):
                 self.tally.keep(problem)

@@ -57,10 +57,9 @@ def _place(fault: Fault, document: Document, data: bytes) -> int:
     path = fault.path
     if fault.key and path in document.keys:
         begin = document.keys[path]
-        return begin + (byte_of(data[begin:], fault.at) if fault.at is not None else 0)
+        return begin if fault.at is None else byte_of(data, begin, fault.at)
     if fault.at is not None and path in document.spans:
-        begin, end = document.spans[path]
-        return begin + byte_of(data[begin:end], fault.at)
+        return byte_of(data, document.spans[path][0], fault.at)
     while path not in document.spans and path:
         path = path[:-1]
     return document.spans.get(path, (0, 0))[0]

@@ -9,6 +9,10 @@ _STEP_CHARS = 80
 """Of a key in a pointer: keys can be as long as the line."""
 
 
+_COVERED_CHARS = 16_384
+"""Of a key that are looked through for secrets before it is shown: more than any secret has."""
+
+
 class Fault(NamedTuple):
     """``detail`` says what differs from case to case; it never holds the text of a row."""
 
@@ -33,7 +37,7 @@ def pointer(path: Path) -> str:
 def _step(part: str | int) -> str:
     if isinstance(part, int):
         return str(part)
-    part = covered(part)
+    part = covered(part[:_COVERED_CHARS])
     cut = part if len(part) <= _STEP_CHARS else part[:_STEP_CHARS] + "…"
     whole = cut.encode("utf-8", "replace").decode()
     return whole.replace("~", "~0").replace("/", "~1")
@@ -43,9 +47,11 @@ def covered(text: str) -> str:
     """Return a text with a bullet for every character of a secret."""
     from maas_client.dataset.secrets import find  # here: only what is shown needs it
 
-    for _, start, end in find(text):
-        text = text[:start] + "•" * (end - start) + text[end:]
-    return text
+    pieces, at = [], 0
+    for start, end in sorted((start, end) for _, start, end in find(text)):
+        pieces += [text[at:start], "•" * (end - start)]
+        at = end
+    return "".join(pieces) + text[at:]
 
 
 def path_of(text: str) -> Path:

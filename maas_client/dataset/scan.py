@@ -337,16 +337,16 @@ class _Scan:
         raise BadJson(code, at + 1, message)
 
 
-def byte_of(raw: bytes, character: int) -> int:
-    """Return where in a raw JSON string, quotes and all, a character of its text is written.
+def byte_of(data: bytes, begin: int, character: int) -> int:
+    """Return where a character is written of the text whose JSON string begins at a byte.
 
     The string is one that was read. Beyond its text: where the closing quote is.
     """
-    at, left = 1, character
-    while left and raw[at : at + 1] not in (b'"', b""):
-        piece = _PIECE.match(raw, at)
+    at, left = begin + 1, character
+    while left and data[at : at + 1] not in (b'"', b""):
+        piece = _PIECE.match(data, at)
         assert piece is not None  # the alternatives cover a string that was read
-        if raw[at] == ord("\\"):
+        if data[at] == ord("\\"):
             left -= 1
         elif left < len(text := piece[0].decode()):
             return at + len(text[:left].encode())

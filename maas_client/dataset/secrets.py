@@ -11,6 +11,7 @@ import binascii
 import json
 import re
 from base64 import b64decode, urlsafe_b64decode
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -200,17 +201,20 @@ KINDS = (
 
 def find(text: str) -> Iterator[tuple[str, int, int]]:
     """Yield ``(code, start, end)`` of every secret in a text; overlapping ones once."""
-    taken: list[tuple[int, int]] = []
+    starts: list[int] = []
+    ends: list[int] = []  # of what was found, ascending: nothing overlaps
     for kind in KINDS:
         if not any(word in text for word in kind.words):
             continue
         for match in kind.pattern.finditer(text):
             group = 1 if kind.pattern.groups else 0
             start, end = match.start(0 if kind.marked else group), match.end(group)
-            if any(a < end and start < b for a, b in taken):
+            at = bisect_right(starts, start)
+            if (at and ends[at - 1] > start) or (at < len(starts) and starts[at] < end):
                 continue
             if kind.check(match[group]):
-                taken.append((start, end))
+                starts.insert(at, start)
+                ends.insert(at, end)
                 yield kind.code, start, end
 
 

@@ -115,6 +115,21 @@ def test_of_several_in_one_text_the_first_is_placed_and_all_are_counted(tmp_path
     placed_at(secret, data, others[0])
 
 
+def test_many_secrets_in_one_row_take_seconds_at_most(tmp_path: Path) -> None:
+    import time
+
+    texts = [f"{TOKEN[:-4]}{n:04} {'and ' * 9}" for n in range(2000)]
+    talk = [{"role": ("user", "assistant")[n % 2], "content": t} for n, t in enumerate(texts)]
+    rows = [json.dumps({"messages": talk}).encode(), row(" ".join(texts) * 10, ascii_only=True)]
+    began = time.process_time()
+    problems, data = checked(tmp_path, *rows)
+    assert time.process_time() - began < 15, "it took a minute when each was looked up by itself"
+    secrets = [p for p in problems if p.code == "SECRET_GITHUB_TOKEN"]
+    assert len(secrets) > 1000
+    for at in (0, 1, 777):
+        placed_at(secrets[at], data, texts[at])
+
+
 def test_what_a_setting_is_called_is_no_part_of_the_secret(tmp_path: Path) -> None:
     key = "0123456789abcdef" * 2
     problems, data = checked(tmp_path, row(f"\u00e9 api-key: {key}", ascii_only=True))
@@ -123,10 +138,10 @@ def test_what_a_setting_is_called_is_no_part_of_the_secret(tmp_path: Path) -> No
 
 
 def test_a_place_beyond_the_text_is_its_closing_quote() -> None:
-    assert byte_of(b'"a\\u00e9"', 2) == 8
-    assert byte_of(b'"a\\u00e9"', 9) == 8
-    assert byte_of(b'"\\ud83d\\ude00b"', 1) == 13
-    assert byte_of('"éb"'.encode(), 1) == 3
+    assert byte_of(b'"a\\u00e9"', 0, 2) == 8
+    assert byte_of(b'"a\\u00e9"', 0, 9) == 8
+    assert byte_of(b'"\\ud83d\\ude00b"', 0, 1) == 13
+    assert byte_of('  "éb"'.encode(), 2, 1) == 5
 
 
 def test_the_terminal_shows_where_a_secret_is_and_not_the_secret(
