@@ -133,7 +133,7 @@ def _adapted(model: nn.Module, recipe: Recipe, names: list[str], chosen: list[st
         bias="none",
     )
     # PEFT's own (experimental) way to have a layer class of ours used for a kind of layer
-    config._register_custom_module(custom_layers())
+    config._register_custom_module(custom_layers(four_bits=recipe.method == "QLoRA"))
     adapted: nn.Module = get_peft_model(model, config)
     return adapted
 

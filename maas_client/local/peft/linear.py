@@ -8,7 +8,6 @@ unusual (merged, several adapters, dropout, other variants, sharded weights) goe
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -150,10 +149,10 @@ class AdaptedLinear(_Fast, Linear):  # type: ignore[misc]  # peft ships no types
     """PEFT's LoRA layer over ``nn.Linear``."""
 
 
-def custom_layers() -> dict[type[torch.nn.Module], type[torch.nn.Module]]:
+def custom_layers(*, four_bits: bool) -> dict[type[torch.nn.Module], type[torch.nn.Module]]:
     """Return which class of ours PEFT is to use for which kind of layer; the first match counts."""
     layers: dict[type[torch.nn.Module], type[torch.nn.Module]] = {}
-    if importlib.util.find_spec("bitsandbytes") is not None:
+    if four_bits:
         from maas_client.local.peft.four_bits import layer_classes
 
         layers |= layer_classes()

@@ -50,7 +50,9 @@ def load_tokenizer(folder: str) -> Any:
 def load_model(folder: str, recipe: Recipe, device: str) -> nn.Module:
     """Return the base in evaluation mode, frozen, with attention per document."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # a job's log is read as text
     dtype = dtype_for(recipe, device)
     if device == "cuda" and dtype == torch.float32 and recipe.precision != "32":
         torch.set_float32_matmul_precision("high")  # TF32
@@ -97,7 +99,11 @@ def save_memory(model: nn.Module, recipe: Recipe) -> None:
     if not recipe.checkpoint_activations:
         return
     anything: Any = model
-    anything.gradient_checkpointing_enable({"use_reentrant": False})
+    # transformers 5.20 or so gave it another name, and warns of this one.
+    enable = getattr(
+        anything, "activation_checkpointing_enable", anything.gradient_checkpointing_enable
+    )
+    enable({"use_reentrant": False})
     anything.enable_input_require_grads()
 
 
