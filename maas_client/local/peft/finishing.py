@@ -20,12 +20,9 @@ def finish(job: Job, progress: Validation, emit: Emit) -> None:
         return
     if weights is not None:
         job.make_whole(weights)
-    if job.recipe.early_stopping and progress.best_step not in (None, job.run.step):
-        tell(
-            emit,
-            f"The best validation loss was at step {progress.best_step}: that adapter is kept.",
-        )
-        saving.load_adapter(job.model, job.adapters / f"step-{progress.best_step:08d}")
+    best = progress.best_step
+    if job.recipe.early_stopping and best is not None and best != job.run.step:
+        _go_back(job, best, emit)
     for told in telling.answers(job, "The tuned model"):
         emit(told)
     folder = job.out / "adapter"
@@ -44,6 +41,17 @@ def finish(job: Job, progress: Validation, emit: Emit) -> None:
             "metrics": metrics,
         }
     )
+
+
+def _go_back(job: Job, step: int, emit: Emit) -> None:
+    """Put the weights of the best validation loss in the place of the last ones."""
+    if job.recipe.method == "Full":
+        job.put(saving.load_best(job.best, step))
+        what = "those weights are"
+    else:
+        saving.load_adapter(job.model, job.adapters / f"step-{step:08d}")
+        what = "that adapter is"
+    tell(emit, f"The best validation loss was at step {step}: {what} kept.")
 
 
 def _save_model(job: Job, model: nn.Module, folder: Any, progress: Validation) -> None:

@@ -143,7 +143,7 @@ class Job:
     def start(self, state: State | None) -> None:
         """Place the run where its recipe says, from ``state`` on where there is one."""
         if state is not None:
-            self._put(state.weights)
+            self.put(state.weights)
         optimizer = optimizer_for(self.learner, self.recipe)
         self.engine = engines.start(self.learner, optimizer, self.device, self.recipe)
         if state is not None:
@@ -158,9 +158,10 @@ class Job:
         model = loading.load_model(self.base["folder"], self.recipe, self.device)
         self.model, _ = adapters.attach(model, self.recipe)
         self.learner = Learner(self.model)
-        self._put(weights)
+        self.put(weights)
 
-    def _put(self, weights: Mapping[str, torch.Tensor]) -> None:
+    def put(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Give the learner ``weights`` of what it trains, under its own names."""
         said = self.learner.load_state_dict(weights, strict=False)
         assert not said.unexpected_keys, said.unexpected_keys[:3]
 
@@ -184,6 +185,11 @@ class Job:
     def adapters(self) -> Path:
         """Return where adapters of past epochs lie."""
         return self.out / "adapters"
+
+    @property
+    def best(self) -> Path:
+        """Return where a whole model's best weights lie until an early end."""
+        return self.out / "best"
 
     @property
     def steps_per_epoch(self) -> int:

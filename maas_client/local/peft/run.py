@@ -102,7 +102,7 @@ def _begin(job: Job, emit: Emit) -> Validation:
     job.start(found.state if found else None)
     if job.rank == 0:  # all have chosen by now: they have met
         checkpoints.drop_after(job.checkpoints, found)
-        for folder in (job.out, job.checkpoints, job.adapters):
+        for folder in (job.out, job.checkpoints, job.adapters, job.best):
             durable.sweep(folder)
     if found is not None:
         job.run.step = found.step
@@ -168,11 +168,15 @@ def _evaluate(job: Job, progress: Validation, emit: Emit) -> None:
 
 def _keep_adapter(job: Job, progress: Validation, emit: Emit) -> None:
     """Save the adapter as it is now; the newest few and the best stay. Every process takes part."""
-    if job.recipe.method == "Full":
+    full = job.recipe.method == "Full"
+    if full and not (job.recipe.early_stopping and progress.best_step == job.run.step):
         return
     folder = job.adapters / f"step-{job.run.step:08d}"
     weights = job.engine.trained()
     if job.rank:
+        return
+    if full:  # of a whole model the best alone is kept, and that to end with it
+        saving.keep_best(weights, job.best, job.run.step)
         return
     saving.save_adapter(job.model, weights, folder, job.base, job.card(progress))
     best = job.adapters / f"step-{progress.best_step or 0:08d}"

@@ -79,6 +79,25 @@ def load_adapter(model: nn.Module, folder: Path) -> None:
     set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
 
 
+def keep_best(weights: Mapping[str, torch.Tensor], folder: Path, step: int) -> None:
+    """Write down a whole model's trained weights as the best of a run, in place of those before."""
+
+    def fill(draft: Path) -> None:
+        # A clone of each, for weights that share a memory: a file has none.
+        named = {name: weights[name].cpu().contiguous().clone() for name in sorted(weights)}
+        save_file(named, draft / WEIGHTS)
+
+    kept = durable.write_folder(folder / f"step-{step:08d}", fill)
+    for old in folder.glob("step-*"):
+        if old != kept:
+            remove(old)
+
+
+def load_best(folder: Path, step: int) -> dict[str, torch.Tensor]:
+    """Return what ``keep_best`` wrote at ``step``."""
+    return load_file(folder / f"step-{step:08d}" / WEIGHTS)
+
+
 def remove(folder: Path) -> None:
     """Drop an adapter that is no longer kept."""
     shutil.rmtree(folder, ignore_errors=True)

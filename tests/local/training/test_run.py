@@ -286,25 +286,6 @@ def test_a_cancelled_job_stops_at_once(base: Base, data: Data, tmp_path: Path) -
     assert not (tmp_path / "out" / "adapter").exists()
 
 
-def test_early_stopping_keeps_the_best(base: Base, data: Data, tmp_path: Path) -> None:
-    held = data(talk(6, seed=9), "valid.jsonl")
-    recipe = {
-        "epochs": 20,
-        "apply_early_stopping": "true",
-        "early_stopping_patience": 2,
-        "early_stopping_threshold": 0.3,
-    }
-    events = go(spec(base, data, tmp_path / "out", recipe, validation=held))
-    evals = of("eval", events)[1:]
-    (done,) = of("done", events)
-    assert done["steps"] < 60
-    best_loss = done["metrics"]["best_valid_loss"]
-    (best,) = [event for event in evals if event["valid_loss"] == best_loss]
-    assert [event["step"] for event in evals][-1] == best["step"] + 6
-    kept = tmp_path / "out" / "adapters" / f"step-{best['step']:08d}"
-    assert bytes_of(tmp_path / "out") == (kept / "adapter_model.safetensors").read_bytes()
-
-
 def test_a_run_that_diverges_says_where(base: Base, data: Data, tmp_path: Path) -> None:
     recipe = {"epochs": 9, "learning_rate": 0.9, "max_grad_norm": 0, "lora_alpha": 1e6}
     events = go(spec(base, data, tmp_path / "out", recipe))

@@ -1,0 +1,72 @@
+"""A run that stops early ends with its best weights, and not with its last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("peft")
+transformers = pytest.importorskip("transformers")
+
+from safetensors.torch import load_file  # noqa: E402, TID253
+
+from maas_client.local.bases import Base  # noqa: E402
+from tests.local.training.rows import talk  # noqa: E402
+from tests.local.training.test_run import Data, bytes_of, go, of, spec  # noqa: E402
+
+
+def test_early_stopping_keeps_the_best(base: Base, data: Data, tmp_path: Path) -> None:
+    held = data(talk(6, seed=9), "valid.jsonl")
+    recipe = {
+        "epochs": 20,
+        "apply_early_stopping": "true",
+        "early_stopping_patience": 2,
+        "early_stopping_threshold": 0.3,
+    }
+    events = go(spec(base, data, tmp_path / "out", recipe, validation=held))
+    evals = of("eval", events)[1:]
+    (done,) = of("done", events)
+    assert done["steps"] < 60
+    best_loss = done["metrics"]["best_valid_loss"]
+    (best,) = [event for event in evals if event["valid_loss"] == best_loss]
+    assert [event["step"] for event in evals][-1] == best["step"] + 6
+    kept = tmp_path / "out" / "adapters" / f"step-{best['step']:08d}"
+    assert bytes_of(tmp_path / "out") == (kept / "adapter_model.safetensors").read_bytes()
+
+
+def test_early_stopping_keeps_the_best_of_a_whole_model(
+    base: Base, data: Data, tmp_path: Path
+) -> None:
+    recipe = {
+        "method": "Full",
+        "epochs": 20,
+        "apply_early_stopping": "true",
+        "early_stopping_threshold": 0.3,
+        "save_steps": 1,
+    }
+
+    def told(out: Path) -> dict[str, Any]:
+        return spec(base, data, out, recipe, validation=data(talk(6, seed=9), "valid.jsonl"))
+
+    events = go(told(tmp_path / "whole"))
+    assert of("done", events), events[-1]
+    evals = of("eval", events)[1:]
+    assert evals[-1]["step"] < 60, "it has to end early for this test to say anything"
+    best = next(
+        e for e in evals if e["valid_loss"] == of("done", events)[0]["metrics"]["best_valid_loss"]
+    )
+    made = tmp_path / "whole" / "adapter"
+    model = transformers.AutoModelForCausalLM.from_pretrained(made, dtype=torch.float32)
+    for name, weight in load_file(
+        tmp_path / "whole" / "best" / f"step-{best['step']:08d}" / "adapter_model.safetensors"
+    ).items():
+        assert torch.equal(model.get_parameter(name.removeprefix("model.")), weight), name
+
+    out = tmp_path / "killed"
+    go(told(out), until=lambda e: e["event"] == "eval" and e["step"] > best["step"])
+    assert of("done", go(told(out)))
+    weights = "adapter/model.safetensors"
+    assert (out / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
