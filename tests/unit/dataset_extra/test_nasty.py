@@ -172,3 +172,19 @@ def test_a_type_that_json_schema_does_not_have_is_called_so(tmp_path: Path) -> N
     problem = only(checked(tmp_path, row(tools=[tool])), "TOOL_PARAMETERS")
     assert problem.pointer == "/tools/0/function/parameters/properties/x/type"
     assert "JSON Schema has no such type" in problem.message
+
+
+def test_thousands_of_faults_behind_a_long_text_are_placed_in_one_pass(tmp_path: Path) -> None:
+    import time
+
+    long = {"role": "user", "content": "\u00e9" * 4_000_000}
+    messages = [long, *({"role": f"x{n}"} for n in range(3000))]
+    line = json.dumps({"messages": messages}, ensure_ascii=False).encode()
+    began = time.process_time()
+    report = checked(tmp_path, line)
+    assert time.process_time() - began < 10, "each was counted from the line's start: half a minute"
+    problems = [p for p in report.problems if p.code == "CHAT_ROLE_UNKNOWN"]
+    assert len(problems) > 500
+    text = line.decode()
+    for n in (0, 1, 500):
+        assert problems[n].column == text.index(f'"x{n}"') + 1
