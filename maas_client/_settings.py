@@ -169,6 +169,10 @@ class Settings:
             return Path(str(self._values["cache_dir"].value)).expanduser()
         return _data_home() / "bases"
 
+    def built_path(self) -> Path:
+        """Return the directory of what is compiled for this machine; it need not exist."""
+        return _data_home() / "built"
+
     def catalog_file(self) -> Path | None:
         """Return the user's catalog override file, if one is set."""
         said = self._values["catalog"].value

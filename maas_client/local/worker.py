@@ -24,6 +24,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from maas_client.local.machine import builds
+from maas_client.local.rules.recipe import from_names
 from maas_client.local.rules.wishes import WORDS, Wish
 
 _FORMAT = ("FILE_", "JSON_", "CHAT_", "TOOL_")
@@ -72,8 +74,20 @@ def _run(job: dict[str, Any], emit: Emit, server: _Server) -> None:
     else:
         from maas_client.local.peft import ranks, run
 
+        _take_builds(job, emit)
         with ranks.beside(job, ranks.wanted(job), emit) as told:
             run.run(told, emit, server.wishes)
+
+
+def _take_builds(job: dict[str, Any], emit: Emit) -> None:
+    """Prepare for what DeepSpeed compiles, and say so where that takes its time now."""
+    if not from_names(job["recipe"]).deepspeed_stage:
+        return
+    root = builds.folder()
+    globals()["_builds"] = builds.hold(root)  # until this process ends
+    if not builds.are_there(root):
+        text = "DeepSpeed is compiled for this machine, once: the first step may be a minute away."
+        emit({"event": "message", "level": "info", "message": text})
 
 
 def _run_beside(job: dict[str, Any], emit: Emit) -> int:

@@ -20,6 +20,7 @@ from typing import Any
 
 import maas_client
 from maas_client._settings import Settings, child_environment
+from maas_client.local.machine import builds
 
 _LINE = 16 << 20
 """The longest line a child may write, in bytes."""
@@ -46,6 +47,7 @@ def environment(threads: int, *, device: str = "auto") -> dict[str, str]:
             # every pack and every prompt has another size.
             "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
             "LRU_CACHE_CAPACITY": "32",
+            "TORCH_EXTENSIONS_DIR": str(builds.folder()),
             "PYTHONPATH": str(Path(maas_client.__file__).parent.parent),
             **({"HF_HOME": home} if home else {}),
             **({"MAAS_CATALOG": str(catalog.absolute())} if catalog else {}),
