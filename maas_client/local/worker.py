@@ -13,11 +13,9 @@ Job: ``{"engine", "job", "model", "base", "train", "validation", "recipe", "out"
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import queue
-import re
 import signal
 import sys
 import threading
@@ -27,6 +25,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from maas_client.local.machine import builds
+from maas_client.local.rules.reasons import reason
 from maas_client.local.rules.recipe import from_names
 from maas_client.local.rules.wishes import WORDS, Wish
 
@@ -40,13 +39,6 @@ _ENGINE = (
     "transformers.models.llama.modeling_llama",
 )
 """What a warm worker has imported: the engine, and the architectures of the stand-ins."""
-_FULL = "The disk is full: free some space, or give another --state-dir."
-_NO_ROOM = {
-    errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
-    errno.EFBIG: "A file grew over what this system allows (ulimit -f): raise that limit.",
-}
-"""What is said when files cannot be written, by the system's number."""
 Emit = Callable[[dict[str, Any]], None]
 
 
@@ -66,7 +58,7 @@ def main(argv: list[str]) -> int:
         _run(job, emit, server)
     except Exception as error:
         traceback.print_exc()
-        emit({"event": "failed", "code": "ServiceError", "message": _reason(error)})
+        emit({"event": "failed", "code": "ServiceError", "message": reason(error)})
     out.flush()
     return 0
 
@@ -247,29 +239,6 @@ def _line(event: dict[str, Any]) -> str:
     return " ".join(
         part for part in (stamp, event["event"], event.get("message", ""), told) if part
     )
-
-
-def _reason(error: BaseException) -> str:
-    """Return what went wrong in one sentence; never the text of a data row."""
-    from maas_client.errors import MaasError
-
-    if isinstance(error, MaasError):
-        return str(error)
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return "Memory ran out. Use a smaller batch_size, max_seq_length or base."
-    if told := _NO_ROOM.get(_system_error(error)):
-        return told
-    if isinstance(error, OSError):
-        return f"{type(error).__name__}: {error.strerror or error}"
-    return f"{type(error).__name__} in the training process; the log has the details."
-
-
-def _system_error(error: BaseException) -> int:
-    """Return the system's number behind an error, 0 where there is none."""
-    if isinstance(error, OSError):
-        return error.errno or 0
-    found = re.search(r"\(os error (\d+)\)", str(error))  # safetensors says it as Rust does
-    return int(found[1]) if found else 0
 
 
 def _import_engine() -> None:

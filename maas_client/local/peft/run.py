@@ -9,7 +9,6 @@ the run is to do. Cancelled, it returns without a last word.
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,6 +22,7 @@ from maas_client.local.peft.job import Job, Validation
 from maas_client.local.peft.packs import batches
 from maas_client.local.peft.telling import Emit
 from maas_client.local.peft.train import Step, evaluate, train
+from maas_client.local.rules import reasons
 from maas_client.local.rules.wishes import Wish, nothing
 from maas_client.local.state import durable
 
@@ -43,8 +43,8 @@ def run(spec: Mapping[str, Any], emit: Emit, wishes: Callable[[], Wish] = nothin
         _run(Job.prepare(spec), emit, wishes)
     except MaasError as error:
         emit({"event": "failed", "code": "UserError", "message": str(error)})
-    except (MemoryError, RuntimeError, OSError) as error:
-        told = _told(error)
+    except Exception as error:
+        told = reasons.known(error)
         if told is None:
             raise
         emit({"event": "failed", "code": "ServiceError", "message": told})
@@ -213,16 +213,3 @@ def _diverged(step: Step) -> DivergedError:
         f"the {what} is no number any more at step {step.step} (training file, line {lines})",
         hint=f"Lower learning_rate (it was {step.learning_rate:g}) or look at these rows.",
     )
-
-
-def _told(error: BaseException) -> str | None:
-    """Return a sentence for the failures a user can do something about, or None."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "The disk is full: free some space, or give another --state-dir."
-    short = ("out of memory", "not enough memory", "can't allocate", "cannot allocate")
-    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in short):
-        return (
-            "Memory ran out. Give a smaller batch_size or max_seq_length, "
-            "gradient_checkpointing=true, or method QLoRA."
-        )
-    return None

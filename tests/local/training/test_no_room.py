@@ -14,8 +14,8 @@ pytest.importorskip("peft")
 pytest.importorskip("resource")
 from safetensors import SafetensorError  # noqa: TID253
 
-from maas_client.local import worker
 from maas_client.local.bases import Base
+from maas_client.local.rules import reasons
 from tests.local.training.test_run import Data, spec
 
 _LIMITED = """
@@ -57,4 +57,4 @@ def test_a_file_that_may_not_grow_is_told(base: Base, data: Data, tmp_path: Path
     ],
 )
 def test_a_full_disk_is_told(error: Exception) -> None:
-    assert worker._reason(error).startswith("The disk is full: free some space")
+    assert reasons.reason(error).startswith("The disk is full: free some space")
