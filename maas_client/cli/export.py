@@ -46,8 +46,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     models = parser.add_argument_group("models")
     models.add_argument("--base", type=Path, metavar="FOLDER", help="where the base lies")
     models.add_argument(
-        "--precision", choices=("fp32", "int8", "int4"), default="int4",
-        help="of onnx: int8 answers nearly as fp32 does, int4 is smaller (default int4)"
+        "--precision",
+        choices=("fp32", "int8", "int4"),
+        default="int4",
+        help="of onnx: int8 answers nearly as fp32 does, int4 is smaller (default int4)",
     )
     jobs = parser.add_argument_group("jobs")
     jobs.add_argument("--data", metavar="PATH", help="the data as the platform sees it")
