@@ -38,7 +38,7 @@ def add(parser: argparse.ArgumentParser, *, model_required: bool = True) -> None
     )
     parser.add_argument("--name", help="the job's name (default: made from everything it is told)")
     parser.add_argument(
-        "--method", help="LoRA, QLoRA, DoRA or Full, where the backend lets one choose"
+        "--method", help="LoRA, QLoRA, DoRA, rsLoRA or Full, where the backend lets one choose"
     )
     parser.add_argument(
         "--compute",

@@ -25,7 +25,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "data", nargs="?", metavar="FILE", help="training file (default: 1,000 rows of 300 tokens)"
     )
     parser.add_argument("--model", required=True, help="a catalog name, or a folder with weights")
-    parser.add_argument("--method", help="LoRA, QLoRA, DoRA or Full (default: compare all)")
+    parser.add_argument(
+        "--method", help="LoRA, QLoRA, DoRA, rsLoRA or Full (default: compare them)"
+    )
     parser.add_argument(
         "--machine",
         action="append",
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     shape = _shape(args.model)
     data = _data(args.data, args.model)
-    methods = (_method(args.method),) if args.method else tuple(plan.METHODS)
+    methods = (_method(args.method),) if args.method else plan.COMPARED
     sizes = _sizes(args.machine)
     if not sizes and not args.no_measure:
         note("measuring a few blocks of the model's shape on this machine ...")

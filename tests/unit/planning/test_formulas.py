@@ -81,6 +81,16 @@ def test_nothing_fits_is_said_with_what_to_do() -> None:
     assert "QLoRA" in only.advice
 
 
+def test_rslora_is_planned_where_it_is_named_and_costs_what_lora_costs() -> None:
+    facts = catalog.get("Phi-4")
+    assert facts.architecture is not None
+    small = hardware.Hardware("a phone", "cpu", 2 * 2**30, 4, here=False)
+    every = plan.plan("Phi-4", facts.architecture, DATA, small)
+    assert "rsLoRA" not in [row.method for row in every.rows]
+    (row,) = plan.plan("Phi-4", facts.architecture, DATA, small, methods=("rsLoRA",)).rows
+    assert row.memory == every.rows[0].memory
+
+
 def test_a_shape_with_experts_is_refused() -> None:
     facts = catalog.get("Phi-3.5-MoE-instruct")
     assert facts.architecture is not None
