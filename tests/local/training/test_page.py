@@ -1,0 +1,48 @@
+"""docs/training.md names every setting that is understood, and no other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from maas_client.local.rules import recipe
+
+PAGE = (Path(__file__).parents[3] / "docs" / "training.md").read_text("utf-8")
+
+
+def named(text: str) -> set[str]:
+    return set(re.findall(r"`(\w+)`", text))
+
+
+def test_every_setting_is_in_the_table_and_no_other() -> None:
+    table = PAGE.split("| setting |")[1].split("\n\n")[0]
+    assert named("\n".join(row.split("|")[1] for row in table.splitlines()[2:])) == set(
+        recipe._NAMES
+    )
+
+
+def test_what_has_no_effect_or_is_refused_is_said() -> None:
+    said = named(PAGE.split("without a meaning here:")[1].split("##")[0])
+    steps = {
+        name for name in recipe._WITHOUT_EFFECT if name.startswith(("instance_type_", "compute_"))
+    }
+    assert said == (recipe._WITHOUT_EFFECT | recipe._JUDGED) - steps
+
+
+def test_the_defaults_are_the_recipes() -> None:
+    plain = recipe.Recipe()
+    rows = (
+        row.split("|") for row in PAGE.split("| setting |")[1].split("\n\n")[0].splitlines()[2:]
+    )
+    told = {name: row[3].strip() for row in rows for name in named(row[1])}
+    for name, wanted in (
+        ("epochs", plain.epochs),
+        ("learning_rate", f"{plain.learning_rate:.0e}".replace("e-0", "e-")),
+        ("lr_scheduler", plain.schedule),
+        ("weight_decay", plain.weight_decay),
+        ("seed", plain.seed),
+        ("lora_r", f"{plain.r}, {plain.alpha:g}, {plain.dropout:g}"),
+        ("save_total_limit", plain.keep),
+        ("eval_steps", plain.evaluate_steps),
+    ):
+        assert told[name] == str(wanted), name
