@@ -66,11 +66,12 @@ class Hyperparameters(BaseModel):
             name, *inside = first["loc"] or ("hyperparameters",)
             place = f"{name}=" + "".join(f", item {part}" for part in inside)
             known = ", ".join(f"{name}=" for name in cls.model_fields if name != "extra")
-            hint = f"Known are {known}; extra={{...}} goes to the service verbatim."
-            raise ConfigError(
-                f"hyperparameter {place}: {first['msg']}",
-                hint=hint if first["type"] == "extra_forbidden" else None,
-            ) from None
+            if first["type"] == "extra_forbidden":
+                own = f'a name of the service\'s own goes into extra={{"{name}": ...}}'
+                raise ConfigError(
+                    f"no hyperparameter is called {name!r}", hint=f"Known are {known}; {own}."
+                ) from None
+            raise ConfigError(f"hyperparameter {place}: {first['msg']}") from None
 
 
 class JobError(BaseModel):
