@@ -21,6 +21,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -223,7 +224,8 @@ def _emitter(out: TextIO) -> Emit:
         with guard:
             out.write(text + "\n")
             out.flush()
-            print(_line(event), file=sys.stderr, flush=True)
+            with suppress(OSError):  # a full disk takes the log's lines first; the event is told
+                print(_line(event), file=sys.stderr, flush=True)
 
     return emit
 

@@ -7,12 +7,10 @@ ask the services, and write the answer.
 
 from __future__ import annotations
 
-import errno
 import inspect
 import json
 import logging
 import re
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -33,6 +31,7 @@ from maas_client.local.http.hosts import TUNNEL, Addresses
 from maas_client.local.rules.assets import Workspace
 from maas_client.local.rules.refusal import Refusal, user_error
 from maas_client.local.services import Services
+from maas_client.local.state.reserve import is_full
 from maas_client.wire.op import Op
 
 _LOG = logging.getLogger(__name__)
@@ -244,17 +243,10 @@ def _refusal(error: Exception, scope: Scope) -> Refusal:
         return error
     if isinstance(error, ValidationError):
         return user_error(describe(error))
-    if _is_full(error):
+    if is_full(error):
         return Refusal(507, "InsufficientStorage", "The disk of the local server is full.")
     _LOG.error("request %s failed", scope["maas.request_id"], exc_info=error)
     return Refusal(500, "InternalServerError", "The local server failed; its log has the details.")
-
-
-def _is_full(error: Exception) -> bool:
-    """Tell whether the disk has no room: for bytes, or for SQLite."""
-    if isinstance(error, sqlite3.OperationalError):
-        return error.sqlite_errorcode == sqlite3.SQLITE_FULL
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def describe(error: ValidationError) -> str:

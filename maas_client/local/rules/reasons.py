@@ -6,11 +6,11 @@ import errno
 import re
 
 from maas_client.errors import MaasError
+from maas_client.local.state.reserve import is_full
 
 _FULL = "The disk is full: free some space, or give another --state-dir."
 _NO_ROOM = {
     errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
     errno.EFBIG: "A file grew over what this system allows (ulimit -f): raise that limit.",
 }
 """What is said when files cannot be written, by the system's number."""
@@ -27,7 +27,7 @@ def known(error: BaseException) -> str | None:
             "Memory ran out. Give a smaller batch_size or max_seq_length, "
             "gradient_checkpointing=true, or method QLoRA."
         )
-    return _NO_ROOM.get(_system_error(error))
+    return _FULL if is_full(error) else _NO_ROOM.get(_system_error(error))
 
 
 def reason(error: BaseException) -> str:

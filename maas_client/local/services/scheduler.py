@@ -5,23 +5,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from maas_client.local.config import ServerConfig, idle_cores
 from maas_client.local.machine.compute import Child, Compute
 from maas_client.local.rules.assets import now
 from maas_client.local.rules.jobs import Jobs
 from maas_client.local.rules.orders import Ref
+from maas_client.local.rules.reasons import known
 from maas_client.local.state.files import Files
+from maas_client.local.state.reserve import is_full
 from maas_client.local.state.store import Fact, Point
 
 _LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
 _FLUSH_S = 0.2
 """How long a metric point may wait for others before it is committed."""
+_AGAIN_S = 1.0
+"""How often a change is tried again that found no room on the disk."""
+_PATIENCE_S = 5.0
+"""How long a start waits for the last server's jobs to be taken up before it answers without them."""
 _NOT_METRICS = frozenset({"step", "steps"})
 
 
@@ -43,9 +51,17 @@ class Scheduler:
         """Take up what the last server left, then keep the queue moving."""
         self._loop = asyncio.get_running_loop()
         self._jobs.wake = self._wake
-        await asyncio.to_thread(self._jobs.recover)
+        taking_up = asyncio.ensure_future(self._written(self._jobs.recover, last_word=True))
+        done, _ = await asyncio.wait({taking_up}, timeout=_PATIENCE_S)
+        for one in done:
+            one.result()
         await self._compute.warm_up()
-        self._spawn(self._pump())
+        self._spawn(self._pump_after(taking_up))
+
+    async def _pump_after(self, taking_up: asyncio.Future[None]) -> None:
+        """Keep the queue moving once the last server's jobs are taken up: on a full disk that may wait."""
+        await taking_up
+        await self._pump()
 
     async def close(self) -> None:
         """Stop following; the children end with their stdin. Jobs stay as they are: the next start
@@ -133,15 +149,35 @@ class Scheduler:
             self._renew_spare()
 
     async def _run(self, ref: Ref) -> None:
-        job = await asyncio.to_thread(self._jobs.began, ref)
+        job = await self._written(partial(self._jobs.began, ref))
         if job is None:
             return
+        await asyncio.to_thread(self._files.reserve.renew)
         try:
             await self._attempt(ref, job)
         except Exception as error:
             _LOG.exception("job %s", job.body["id"])
-            reason = f"{type(error).__name__} while the job was started; see the server's log"
-            await asyncio.to_thread(self._jobs.fail, ref, "ServiceError", reason)
+            if child := self._children.get(ref):
+                child.kill()
+            said = f"{type(error).__name__} while the job was followed; see the server's log"
+            end = partial(self._jobs.fail, ref, "ServiceError", known(error) or said)
+            await self._written(end, last_word=True)
+
+    async def _written(self, change: Callable[[], _T], *, last_word: bool = False) -> _T:
+        """Make a change of the store, once the disk has room for it; a last word takes what is kept."""
+        told = False
+        while True:
+            try:
+                return await asyncio.to_thread(change)
+            except (OSError, sqlite3.OperationalError) as error:
+                if not is_full(error):
+                    raise
+                if last_word and await asyncio.to_thread(self._files.reserve.spend):
+                    continue
+                if not told:
+                    _LOG.error("The disk is full: a job's state is written once there is room.")
+                told = True
+            await asyncio.sleep(_AGAIN_S)
 
     async def _attempt(self, ref: Ref, job: Fact) -> None:
         missing = next(

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from maas_client.errors import ConfigError
+from maas_client.local.state.reserve import Reserve
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -81,6 +82,7 @@ class Files:
         self._runs = root / "runs"
         for home in (self._home, self._runs):
             home.mkdir(mode=0o700, exist_ok=True)
+        self.reserve = Reserve(root)
 
     def draft(self) -> Draft:
         """Start a new content."""
@@ -148,7 +150,7 @@ def wipe(root: Path) -> None:
     """Delete what a server keeps in its state directory, and nothing else that lies there."""
     for name in ("contents", "runs"):
         shutil.rmtree(root / name, ignore_errors=True)
-    for pattern in ("facts.db*", "children.log"):
+    for pattern in ("facts.db*", "children.log", "reserve"):
         for path in root.glob(pattern):
             path.unlink()
 

@@ -253,10 +253,11 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # SQLite itself undoes what a full disk has cut short
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Close both connections; what was committed stays."""

@@ -102,7 +102,12 @@ def test_a_shells_pipe_has_its_own_name(spool: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_leaves_nothing(spool: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
-        [*VALIDATE, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*VALIDATE, "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Under nohup a child is born deaf to SIGHUP, in a script's background to SIGINT.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     ) as process:
         assert process.stdin is not None
         process.stdin.write(DATA)
@@ -113,7 +118,7 @@ def test_an_interrupt_leaves_nothing(spool: Path, number: signal.Signals) -> Non
         assert copy.stat().st_mode & 0o777 == 0o600
         assert copy.parent.stat().st_mode & 0o777 == 0o700
         process.send_signal(number)
-        process.wait()
+        process.wait(timeout=60)
         process.stdin.close()
     assert process.returncode == (130 if number == signal.SIGINT else 128 + number)
     assert not list(spool.iterdir())

@@ -1,0 +1,113 @@
+"""A disk that fills while a job runs ends the job with a reason; one that is full waits for room."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import maas_client as maas
+from maas_client.local.embed import LocalServer, serve
+from maas_client.local.state.reserve import Reserve
+from maas_client.local.state.store import Store
+from tests.contract.server.conftest import chats
+
+REASON = "The disk is full: free some space"
+
+
+def fill(store: Store) -> None:
+    """Let SQLite's file grow no more, as if its disk were full (it answers SQLITE_FULL), and fill it up."""
+    with store._lock:
+        store._db.execute("PRAGMA max_page_count=1")  # no less than it has: it stays as it is
+        for size in (2000, 200, 20, 0):
+            with pytest.raises(sqlite3.OperationalError, match="full"):
+                while True:
+                    with store.write() as facts:
+                        facts.add_event("nobody", {"kind": "message", "message": "x" * size})
+
+
+def make_room(store: Store) -> None:
+    with store._lock:
+        store._db.execute("PRAGMA max_page_count=1000000")
+
+
+@pytest.fixture
+def server() -> Iterator[LocalServer]:
+    with serve(engine="instant") as running:
+        yield running
+
+
+@pytest.fixture
+def store(server: LocalServer) -> Store:
+    assert server._server is not None
+    return server._server.services.store
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(chats(3000))
+    return path
+
+
+def started(client: maas.Client, data: Path, store: Store, name: str) -> maas.Job:
+    """Return a job whose first points are written, on a disk that is full from now on."""
+    job = client.jobs.create(
+        model="Phi-3-mini", training_data=data, name=name, hyperparameters={"epochs": 100}
+    )
+    end = time.monotonic() + 60
+    while client.jobs.get(job).status != "Running":
+        assert time.monotonic() < end
+    fill(store)
+    return job
+
+
+def test_a_job_ends_with_the_room_that_was_kept(
+    server: LocalServer, store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = []
+
+    def spend(self: Reserve) -> bool:
+        spent.append(real(self))
+        make_room(store)
+        return spent[-1]
+
+    real = Reserve.spend
+    monkeypatch.setattr(Reserve, "spend", spend)
+    with server.client() as client:
+        job = started(client, data, store, "fills")
+        with pytest.raises(maas.JobFailedError, match=REASON):
+            client.jobs.wait(job, timeout=60)
+        assert spent == [True], "the room that was kept was needed, and was there"
+        again = client.jobs.create(model="Phi-3-mini", training_data=data, name="after")
+        assert client.jobs.wait(again, timeout=60).succeeded, "the server lives"
+
+
+def test_without_such_room_a_job_ends_once_there_is_some(
+    server: LocalServer, store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(Reserve, "spend", lambda self: asked.append(self))
+    with server.client() as client:
+        job = started(client, data, store, "waits")
+        end = time.monotonic() + 60
+        while len(asked) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert client.jobs.get(job).status == "Running", "nothing can be written down"
+        make_room(store)
+        with pytest.raises(maas.JobFailedError, match=REASON):
+            client.jobs.wait(job, timeout=60)
+
+
+def test_the_room_is_taken_and_given_back(tmp_path: Path) -> None:
+    reserve = Reserve(tmp_path)
+    assert not reserve.spend()
+    reserve.renew()
+    (file,) = tmp_path.iterdir()
+    assert file.stat().st_size == 1 << 20
+    assert reserve.spend()
+    assert list(tmp_path.iterdir()) == []
