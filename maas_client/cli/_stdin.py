@@ -8,8 +8,10 @@ not waited for, as nobody may ever write to them.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
+import select
 import signal
 import stat
 import sys
@@ -26,6 +28,8 @@ from maas_client.errors import ConfigError
 SHOWN = "<stdin>"
 """What ``-`` is called in a report."""
 _CHUNK_BYTES = 1 << 20
+_LOOK_S = 0.5
+"""How late a signal may be seen that came just before a wait."""
 _OPEN = re.compile(r"/dev/(?:stdin|fd/(\d+))|/proc/self/fd/(\d+)")
 """Paths of what this process has open already: the shell's ``<(...)`` is one of them."""
 _LEFT = "Write it to a file first, and name that: ... > FILE.jsonl"
@@ -76,12 +80,28 @@ def _copy(name: str, copy: str) -> None:
     with open(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         try:
             source = _standard_input() if name == "-" else open(name, "rb")  # noqa: SIM115 - below
-            while chunk := source.read(_CHUNK_BYTES):
+            for chunk in _pieces(source):
                 _write(file, chunk, f"{shown} cannot be kept in {os.path.dirname(copy)}")
         except OSError as problem:
             raise ConfigError(f"{shown} cannot be read: {problem.strerror}", hint=_LEFT) from None
         if name != "-":
             source.close()
+
+
+def _pieces(source: BinaryIO) -> Iterator[bytes]:
+    """Yield what comes, as it comes.
+
+    A signal that arrives just before a read is looked at after it: so none begins before there is
+    something to read.
+    """
+    reader = cast("io.BufferedReader", source)
+    while True:
+        while os.name == "posix" and not select.select([reader], [], [], _LOOK_S)[0]:
+            pass
+        chunk = reader.read1(_CHUNK_BYTES)
+        if not chunk:
+            return
+        yield chunk
 
 
 def _standard_input() -> BinaryIO:

@@ -7,8 +7,10 @@ import logging
 import os
 import secrets
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from maas_client.errors import ConfigError
 from maas_client.local.config import ServerConfig
 from maas_client.local.machine.compute import Compute
 from maas_client.local.rules.assets import Assets
@@ -37,8 +39,8 @@ class Services:
         self._claim = claim(root)
         if config.reset:
             wipe(root)
-        self.store = Store(root / "facts.db", durable=config.durable)
         self.files = Files(root)
+        self.store = self._store(root)
         self.secret = _secret(self.store)
         self.assets = Assets(self.store, config.region)
         self.blobs = Blobs(self.store, self.files, durable=config.durable)
@@ -55,6 +57,15 @@ class Services:
         self.lifetimes = Lifetimes(self.endpoints, self.release)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _store(self, root: Path) -> Store:
+        """Open the store; on a full disk with the room that is kept for last words."""
+        try:
+            return Store(root / "facts.db", durable=self.config.durable)
+        except ConfigError:
+            if not self.files.reserve.spend():
+                raise
+        return Store(root / "facts.db", durable=self.config.durable)
 
     @property
     def simulated(self) -> bool:

@@ -216,16 +216,23 @@ class Store:
     """The file. Reads and writes go over two connections, so that a read never waits for a disk.
 
     ``durable=False`` (an embedded server with a state directory of its own, gone afterwards anyway)
-    leaves the disk out. Raises ``ConfigError`` for a file of a newer version.
+    leaves the disk out. Raises ``ConfigError`` for a file of a newer version, and for one that cannot be
+    opened: on a full disk, SQLite finds no room for what it keeps beside it.
     """
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
-        path.touch(mode=0o600, exist_ok=True)
         self._lock = threading.RLock()
-        self._db = self._open(path, durable)
-        self._migrate(path)
+        try:
+            path.touch(mode=0o600, exist_ok=True)
+            self._db = self._open(path, durable)
+            self._migrate(path)
+            self._reads = self._open(path, durable)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(
+                f"{path} cannot be opened: {error}",
+                hint="Free some space if the disk is full, or choose another --state-dir.",
+            ) from error
         self._writer = Writer(self._db, self._lock)
-        self._reads = self._open(path, durable)
         self.read = Reader(self._reads, threading.RLock())
 
     @staticmethod
