@@ -11,7 +11,7 @@ from maas_client.cli._output import note
 
 _HYPERPARAMETERS: tuple[tuple[str, type, str], ...] = (
     ("epochs", int, "passes over the data"),
-    ("batch_size", int, "examples per step"),
+    ("batch_size", int, "examples per step, of each process"),
     ("learning_rate", float, "for example 2e-4"),
     ("learning_rate_multiplier", float, "foundry: a factor on the service's own rate"),
     ("seed", int, "for the order of the data and the first weights"),

@@ -101,7 +101,7 @@ class Job:
     def prepare(cls, spec: Mapping[str, Any]) -> Job:
         """Read the data, load the base, put on what is trained. Raises ``MaasError``s."""
         asked, base = recipe.from_names(spec.get("recipe") or {}), spec["base"]
-        engines.check(asked)
+        recipe.check_installed(asked)
         if asked.processes != ranks.count():
             raise ConfigError(
                 f"the recipe wants {asked.processes} processes, and {ranks.count()} run here",
@@ -137,7 +137,11 @@ class Job:
             device=device,
             run=Run(total=total_steps(len(data.examples), asked)),
             mark=mark,
-            warnings=[text for text in (warning, *unmet) if text],
+            warnings=[
+                text
+                for text in (warning, *recipe.without_effect(spec.get("recipe") or {}), *unmet)
+                if text
+            ],
         )
 
     def start(self, state: State | None) -> None:
@@ -249,6 +253,8 @@ def _settled(
     said = []
     if asked.precision == "16" and device == "cpu":
         said.append("Precision 16 is for GPUs: on this CPU the run computes in float32.")
+    if asked.early_stopping and not data.held_out:
+        said.append("Early stopping looks at the validation loss, and there is no validation data.")
     if asked.checkpoint_activations is None:
         tight = _is_tight(asked, base, data, limits, device)
         asked = replace(asked, checkpoint_activations=tight)

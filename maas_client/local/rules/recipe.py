@@ -107,6 +107,13 @@ def from_names(asked: Mapping[str, Any]) -> Recipe:
     return _settle(said)
 
 
+def without_effect(asked: Mapping[str, Any]) -> list[str]:
+    """Return, in sentences, what was asked for and means nothing beside the rest."""
+    if asked.get("deepspeed_stage") and not _truth(asked.get("apply_deepspeed", False)):
+        return ["deepspeed_stage means something with apply_deepspeed=true only: it runs without."]
+    return []
+
+
 def check_installed(recipe: Recipe) -> None:
     """Raise ``MissingExtraError`` for what this recipe takes and this machine lacks. Nothing is imported."""
     needs = {"bitsandbytes": ("qlora", "method QLoRA", recipe.method == "QLoRA"),
@@ -129,18 +136,37 @@ def _settle(said: dict[str, Any]) -> Recipe:
     stage, deepspeed = said.pop("deepspeed_stage", None), said.pop("apply_deepspeed", False)
     nodes = said.pop("nodes", 1)
     recipe = Recipe(**said)
-    if recipe.fsdp and deepspeed:
-        raise ConfigError("fsdp and apply_deepspeed cannot be combined: each divides the model")
-    if recipe.fsdp and recipe.processes * nodes == 1:
-        raise ConfigError(
-            "fsdp divides a model over several processes, and one is asked for",
-            hint="Add processes=2 (or more), or leave out fsdp.",
-        )
     if factor is not None:
         recipe = replace(recipe, learning_rate=recipe.learning_rate * factor)
     if deepspeed:
         recipe = replace(recipe, deepspeed_stage=stage or 2)
-    return replace(recipe, processes=recipe.processes * nodes)
+    recipe = replace(recipe, processes=recipe.processes * nodes)
+    _check_division(recipe)
+    return recipe
+
+
+def _check_division(recipe: Recipe) -> None:
+    """Refuse what cannot be divided over processes."""
+    fsdp, stage = recipe.fsdp, recipe.deepspeed_stage
+    if fsdp and stage:
+        raise ConfigError("fsdp and apply_deepspeed cannot be combined: each divides the model")
+    if fsdp and recipe.processes == 1:
+        raise ConfigError(
+            "fsdp divides a model over several processes, and one is asked for",
+            hint="Add processes=2 (or more), or leave out fsdp.",
+        )
+    name, setting = ("FSDP", "fsdp") if fsdp else ("DeepSpeed", "apply_deepspeed")
+    if recipe.meets_in_every_pack and recipe.optimizer != "adamw_torch":
+        raise ConfigError(
+            f"{name} cannot run the optimizer {recipe.optimizer}, which needs whole matrices",
+            hint=f"Use optim=adamw_torch, or leave out {setting}.",
+        )
+    if recipe.method == "QLoRA" and (fsdp or stage == 3):
+        instead = "or leave out fsdp" if fsdp else "or deepspeed_stage=2"
+        raise ConfigError(
+            f"{name} cannot divide the 4-bit weights of QLoRA here",
+            hint=f"Use method LoRA, {instead}: the processes then hold 4-bit weights each.",
+        )
 
 
 def _reject(asked: Mapping[str, Any], said: Mapping[str, Any]) -> None:

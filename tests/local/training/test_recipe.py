@@ -81,6 +81,13 @@ def test_a_name_and_its_meaning(asked: dict[str, Any], field: str, value: Any) -
         ({"deepspeed": "azureml:ds.json"}, "use deepspeed_stage"),
         ({"fsdp": "hybrid", "processes": 2}, "one of full_shard, shard_grad_op"),
         ({"fsdp": "full_shard"}, "Add processes=2"),
+        ({"fsdp": "true", "processes": 2, "method": "QLoRA"}, "or leave out fsdp"),
+        ({"fsdp": "true", "processes": 2, "optim": "adafactor"}, "FSDP cannot run the optimizer"),
+        ({"apply_deepspeed": "true", "optim": "adafactor"}, "DeepSpeed cannot run the optimizer"),
+        (
+            {"apply_deepspeed": "true", "deepspeed_stage": 3, "method": "QLoRA"},
+            "or deepspeed_stage=2",
+        ),
         ({"fsdp": "true", "processes": 2, "apply_deepspeed": "true"}, "each divides the model"),
         ({"metric_for_best_model": "f1"}, "metric_for_best_model is loss"),
         ({"learning_rate": 1e-3, "learning_rate_multiplier": 2}, "cannot both be given"),

@@ -277,6 +277,14 @@ def test_a_checkpoint_on_request_is_written_at_once_and_changes_nothing(
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
+def test_what_means_nothing_is_said(base: Base, data: Data, tmp_path: Path) -> None:
+    recipe = {"apply_early_stopping": True, "deepspeed_stage": 3}
+    events = go(spec(base, data, tmp_path / "out", recipe))
+    said = [event["message"] for event in of("message", events) if event["level"] == "warning"]
+    assert any("there is no validation data" in text for text in said)
+    assert any("apply_deepspeed=true only" in text for text in said)
+
+
 def test_a_cancelled_job_stops_at_once(base: Base, data: Data, tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     asked = spec(base, data, tmp_path / "out", {"epochs": 5})

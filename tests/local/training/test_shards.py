@@ -16,10 +16,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maas_client.errors import MissingExtraError, UnsupportedError  # noqa: E402 - after the skip
-from maas_client.local.bases import Base  # noqa: E402
-from maas_client.local.peft import engines  # noqa: E402
-from maas_client.local.rules.recipe import Recipe  # noqa: E402
+from maas_client.local.bases import Base  # noqa: E402 - after the skip
 from tests.local.training.rows import talk  # noqa: E402
 from tests.local.training.test_run import of, spec  # noqa: E402
 
@@ -196,21 +193,3 @@ def weights(events: list[Any]) -> dict[str, Any]:
     (file,) = Path(done["adapter"]).glob("*model.safetensors")
     found: dict[str, Any] = load_file(file)
     return found
-
-
-def test_what_engines_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    engines.check(Recipe(deepspeed_stage=3))
-    with pytest.raises(UnsupportedError, match="4-bit weights of QLoRA"):
-        engines.check(Recipe(deepspeed_stage=3, method="QLoRA"))
-    with pytest.raises(UnsupportedError, match="optimizer adafactor"):
-        engines.check(Recipe(deepspeed_stage=1, optimizer="adafactor"))
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    engines.check(Recipe())
-    engines.check(Recipe(fsdp="full_shard", processes=2))
-    with pytest.raises(UnsupportedError, match="4-bit weights of QLoRA"):
-        engines.check(Recipe(fsdp="full_shard", processes=2, method="QLoRA"))
-    with pytest.raises(UnsupportedError, match="optimizer adafactor"):
-        engines.check(Recipe(fsdp="full_shard", processes=2, optimizer="adafactor"))
-    with pytest.raises(MissingExtraError, match=r"maas-client\[deepspeed\]"):
-        engines.check(Recipe(deepspeed_stage=2))

@@ -14,12 +14,7 @@ from maas_client.local.peft.engines.plain import Engine, State
 from maas_client.local.peft.engines.zero import Zero
 from maas_client.local.rules.recipe import Recipe
 
-__all__ = ["Engine", "State", "check", "forget", "name", "start"]
-
-
-def check(recipe: Recipe) -> None:
-    """Refuse what the engine that ``recipe`` asks for cannot carry out, before anything is loaded."""
-    _kind(recipe).check(recipe)
+__all__ = ["Engine", "State", "forget", "name", "start"]
 
 
 def name(recipe: Recipe) -> str:

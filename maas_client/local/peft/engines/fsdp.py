@@ -12,7 +12,7 @@ import torch  # noqa: TID253 - this module is imported by the training process o
 from torch import nn  # noqa: TID253 - see above
 
 from maas_client.errors import UnsupportedError
-from maas_client.local.peft.engines.plain import Engine, Moments, check_adamw
+from maas_client.local.peft.engines.plain import Engine, Moments
 from maas_client.local.rules.recipe import Recipe
 
 
@@ -20,16 +20,6 @@ class Fsdp(Engine):
     """A run whose processes hold a part of each weight."""
 
     divides_weights = True
-
-    @classmethod
-    def check(cls, recipe: Recipe) -> None:
-        """Refuse what FSDP cannot carry out here."""
-        check_adamw(recipe, "FSDP", "fsdp")
-        if recipe.method == "QLoRA":
-            raise UnsupportedError(
-                "FSDP cannot divide the 4-bit weights of QLoRA here",
-                hint="Use method LoRA, or leave out fsdp: the processes then hold 4-bit weights each.",
-            )
 
     @classmethod
     def start(

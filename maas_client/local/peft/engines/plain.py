@@ -11,7 +11,6 @@ from typing import Any
 import torch  # noqa: TID253 - this module is imported by the training process only
 from torch import nn  # noqa: TID253 - see above
 
-from maas_client.errors import UnsupportedError
 from maas_client.local.rules.recipe import Recipe
 
 Moments = Mapping[str, torch.Tensor | float]
@@ -30,15 +29,6 @@ class State:
     """The random generator of each process, one a row."""
 
 
-def check_adamw(recipe: Recipe, engine: str, setting: str) -> None:
-    """Refuse an optimiser that an engine which divides weights cannot run."""
-    if recipe.optimizer != "adamw_torch":
-        raise UnsupportedError(
-            f"{engine} cannot run the optimizer {recipe.optimizer}, which needs whole matrices",
-            hint=f"Use optim=adamw_torch, or leave out {setting}.",
-        )
-
-
 class Engine:
     """One Accelerate ``Accelerator`` with the Module and the optimiser it has prepared."""
 
@@ -53,10 +43,6 @@ class Engine:
         # Now and once: FSDP shows other objects under these names while it holds weights whole.
         self.weights = {n: w for n, w in learner.named_parameters() if w.requires_grad}
         """What is trained, by name, as the optimiser knows it."""
-
-    @classmethod
-    def check(cls, recipe: Recipe) -> None:
-        """Refuse what this engine cannot carry out. Raises ``MaasError``s."""
 
     @classmethod
     def start(

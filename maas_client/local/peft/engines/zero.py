@@ -7,7 +7,6 @@ last ``backward`` of a step; Accelerate makes the loop's own calls for these do 
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -16,8 +15,8 @@ from typing import Any
 import torch  # noqa: TID253 - this module is imported by the training process only
 from torch import nn  # noqa: TID253 - see above
 
-from maas_client.errors import MissingExtraError, UnsupportedError
-from maas_client.local.peft.engines.plain import Engine, Moments, State, check_adamw
+from maas_client.errors import UnsupportedError
+from maas_client.local.peft.engines.plain import Engine, Moments, State
 from maas_client.local.rules.recipe import Recipe
 
 _KEPT_WHOLE = 100_000
@@ -39,22 +38,6 @@ class Zero(Engine):
         super().__init__(accelerator, learner, optimizer)
         self._stage = stage
         self.divides_weights = stage == 3
-
-    @classmethod
-    def check(cls, recipe: Recipe) -> None:
-        """Refuse what ZeRO cannot carry out."""
-        if importlib.util.find_spec("deepspeed") is None:
-            raise MissingExtraError(
-                "apply_deepspeed needs DeepSpeed",
-                extra="deepspeed",
-                hint="Install it: pip install 'maas-client[deepspeed]'",
-            )
-        check_adamw(recipe, "DeepSpeed", "apply_deepspeed")
-        if recipe.deepspeed_stage == 3 and recipe.method == "QLoRA":
-            raise UnsupportedError(
-                "DeepSpeed ZeRO-3 cannot divide the 4-bit weights of QLoRA",
-                hint="Use deepspeed_stage=2, or method LoRA.",
-            )
 
     @classmethod
     def start(
