@@ -24,9 +24,13 @@ def fill(store: Store) -> None:
         store._db.execute("PRAGMA max_page_count=1")  # no less than it has: it stays as it is
         for size in (2000, 200, 20, 0):
             with pytest.raises(sqlite3.OperationalError, match="full"):
-                while True:
-                    with store.write() as facts:
-                        facts.add_event("nobody", {"kind": "message", "message": "x" * size})
+                _write_on(store, size)
+
+
+def _write_on(store: Store, size: int) -> None:
+    while True:
+        with store.write() as facts:
+            facts.add_event("nobody", {"kind": "message", "message": "x" * size})
 
 
 def make_room(store: Store) -> None:
