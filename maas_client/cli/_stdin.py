@@ -77,7 +77,9 @@ def _number(name: str) -> int:
 
 def _copy(name: str, copy: str) -> None:
     shown = "standard input" if name == "-" else name
-    with open(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with open(
+        os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0
+    ) as file:
         try:
             source = _standard_input() if name == "-" else open(name, "rb")  # noqa: SIM115 - below
             for chunk in _pieces(source):
@@ -114,10 +116,12 @@ def _standard_input() -> BinaryIO:
     return cast("BinaryIO", sys.stdin.buffer)
 
 
-def _write(file: BinaryIO, chunk: bytes, failed: str) -> None:
+def _write(file: io.FileIO, chunk: bytes, failed: str) -> None:
+    """Write all of ``chunk``. Nothing waits in a buffer, which would fail once more when it is closed."""
+    rest = memoryview(chunk)
     try:
-        file.write(chunk)
-        file.flush()
+        while rest:
+            rest = rest[file.write(rest) :]
     except OSError as problem:
         raise ConfigError(
             f"{failed}: {problem.strerror}",
