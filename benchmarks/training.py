@@ -130,8 +130,7 @@ def _examples(task: dict[str, Any]) -> Any:
 
 def _ours(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
     """Yield loss and tokens of each step, as the worker takes them."""
-    from maas_client.local.peft import adapters, loading
-    from maas_client.local.peft.engines import Engine
+    from maas_client.local.peft import adapters, engines, loading
     from maas_client.local.peft.learner import Learner
     from maas_client.local.peft.packs import Limits
     from maas_client.local.peft.train import Run, optimizer_for, train
@@ -143,7 +142,7 @@ def _ours(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
     _, found = _examples(task)
     model, _ = adapters.attach(loading.load_model(task["folder"], recipe, "cpu"), recipe)
     learner = Learner(model)
-    engine = Engine.start(learner, optimizer_for(learner, recipe), "cpu")
+    engine = engines.start(learner, optimizer_for(learner, recipe), "cpu", recipe)
     todo = _in_order(found, recipe, Limits())
     for step in train(engine.learner, todo, recipe, Run(total=task["steps"] + 1), engine):
         yield step.loss, step.tokens

@@ -35,8 +35,7 @@ class Hyperparameters(BaseModel):
 
     epochs: int | None = Field(default=None, ge=1, le=1000)
     batch_size: int | None = Field(default=None, ge=1, le=4096)
-    """Examples of a step; of each process, where several run side by side."""
-    """Examples per optimiser step and device, before accumulation."""
+    """Examples per optimiser step and process (device), before accumulation."""
     learning_rate: float | None = Field(default=None, gt=0, lt=1)
     learning_rate_multiplier: float | None = Field(default=None, gt=0, le=10)
     """foundry only: a factor on the service's own learning rate."""

@@ -100,9 +100,8 @@ def save_memory(model: nn.Module, recipe: Recipe) -> None:
         return
     anything: Any = model
     # transformers 5.20 or so gave it another name, and warns of this one.
-    enable = getattr(
-        anything, "activation_checkpointing_enable", anything.gradient_checkpointing_enable
-    )
+    name = "activation_checkpointing_enable"
+    enable = getattr(anything, name, None) or anything.gradient_checkpointing_enable
     enable({"use_reentrant": False})
     anything.enable_input_require_grads()
 

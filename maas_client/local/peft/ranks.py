@@ -80,9 +80,8 @@ def beside(
     try:
         yield told
     except Exception:
-        for (
-            minder
-        ) in minders:  # the death of a peer is an error here too: let it be told as what it is
+        # The death of a peer is an error here too: let it be told as what it is.
+        for minder in minders:
             minder.join(_GRACE_S)
         raise
     finally:

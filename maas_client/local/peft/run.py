@@ -62,9 +62,8 @@ def _run(job: Job, emit: Emit, wishes: Callable[[], Wish]) -> None:
             told = _step_event(job, step, time.monotonic() - begun)
             job.recent.append(told)
             emit(told)
-        wish = Wish(
-            job.engine.agree(_wish(job, step, wishes()))
-        )  # the first process says it to all
+        # The first process is told what is asked, and says it to all.
+        wish = Wish(job.engine.agree(_wish(job, step, wishes())))
         if Wish.END in wish:
             return
         stop = _after(job, step, progress, emit, keep=wish != Wish.NOTHING)

@@ -16,9 +16,9 @@ from maas_client.local.peft.job import Job
 Emit = Callable[[dict[str, Any]], None]
 
 
-def tell(emit: Emit, text: str, level: str = "info", **more: Any) -> None:
+def tell(emit: Emit, text: str, level: str = "info") -> None:
     """Say a sentence."""
-    emit({"event": "message", "level": level, "message": text, **more})
+    emit({"event": "message", "level": level, "message": text})
 
 
 def beginning(job: Job, found: Checkpoint | None, emit: Emit) -> None:

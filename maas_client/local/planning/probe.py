@@ -16,8 +16,7 @@ from typing import Any
 
 import torch  # noqa: TID253 - this module is a process of its own
 
-from maas_client.local.peft import adapters, attention
-from maas_client.local.peft.engines import Engine
+from maas_client.local.peft import adapters, attention, engines
 from maas_client.local.peft.examples import Example
 from maas_client.local.peft.fused import fuse
 from maas_client.local.peft.learner import Learner
@@ -36,7 +35,7 @@ def main() -> None:
     model = build(asked["shape"], int(asked["blocks"]), recipe)
     adapted, _ = adapters.attach(model, recipe)
     learner = Learner(adapted)
-    engine = Engine.start(learner, optimizer_for(learner, recipe), "cpu")
+    engine = engines.start(learner, optimizer_for(learner, recipe), "cpu", recipe)
     batch = sample(
         asked["lengths"], float(asked["learned_share"]), int(asked["shape"]["vocab_size"])
     )

@@ -216,12 +216,8 @@ def _truth(value: Any) -> bool:
 
 
 def _fsdp(value: Any) -> str | None:
-    said = str(value).lower()
-    return (
-        {"true": "full_shard", "false": None}[said]
-        if said in ("true", "false")
-        else (_one_of("full_shard", "shard_grad_op")(value))
-    )
+    said = _one_of("full_shard", "shard_grad_op", "true", "false")(value)
+    return {"true": "full_shard", "false": None}.get(said, said)
 
 
 def _whole(low: int, high: int = 1 << 31) -> Callable[[Any], int]:

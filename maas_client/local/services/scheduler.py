@@ -7,7 +7,7 @@ import logging
 import math
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -46,28 +46,26 @@ class Scheduler:
         self._pumping = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._recovered: asyncio.Future[None] | None = None
+        """Done once the jobs of the last server are taken up: none is begun before."""
 
     async def start(self) -> None:
         """Take up what the last server left, then keep the queue moving."""
         self._loop = asyncio.get_running_loop()
         self._jobs.wake = self._wake
-        taking_up = asyncio.ensure_future(self._written(self._jobs.recover, last_word=True))
-        done, _ = await asyncio.wait({taking_up}, timeout=_PATIENCE_S)
+        self._recovered = asyncio.ensure_future(self._last_word(self._jobs.recover))
+        done, _ = await asyncio.wait({self._recovered}, timeout=_PATIENCE_S)
         for one in done:
             one.result()
         await self._compute.warm_up()
-        self._spawn(self._pump_after(taking_up))
-
-    async def _pump_after(self, taking_up: asyncio.Future[None]) -> None:
-        """Keep the queue moving once the last server's jobs are taken up: on a full disk that may wait."""
-        await taking_up
-        await self._pump()
+        self._spawn(self._pump())
 
     async def close(self) -> None:
         """Stop following; the children end with their stdin. Jobs stay as they are: the next start
         runs them again from their checkpoints."""
         self._loop = None
-        tasks = [*self._running.values(), *self._tasks]
+        early = [self._recovered] if self._recovered else []
+        tasks = [*self._running.values(), *self._tasks, *early]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -114,6 +112,8 @@ class Scheduler:
         task.add_done_callback(self._tasks.discard)
 
     async def _pump(self) -> None:
+        if self._recovered:
+            await asyncio.shield(self._recovered)
         async with self._pumping:
             for ref in await asyncio.to_thread(self._jobs.waiting):
                 if ref in self._running:
@@ -161,10 +161,14 @@ class Scheduler:
                 child.kill()
             said = f"{type(error).__name__} while the job was followed; see the server's log"
             end = partial(self._jobs.fail, ref, "ServiceError", known(error) or said)
-            await self._written(end, last_word=True)
+            await self._last_word(end)
+
+    async def _last_word(self, change: Callable[[], _T]) -> _T:
+        """Make a change of the store that must not be lost, with the room that is kept if need be."""
+        return await self._written(change, last_word=True)
 
     async def _written(self, change: Callable[[], _T], *, last_word: bool = False) -> _T:
-        """Make a change of the store, once the disk has room for it; a last word takes what is kept."""
+        """Make a change of the store, once the disk has room for it."""
         told = False
         while True:
             try:
@@ -191,13 +195,15 @@ class Scheduler:
         await child.send(self._order(job))
         if not await asyncio.to_thread(self._jobs.advance, ref, "Preparing"):
             self.cancel(ref)
-        follower = _Follower(self._jobs, ref, job.body["id"], self._renew_spare)
+        follower = _Follower(self._jobs, ref, job.body["id"], self._renew_spare, self._last_word)
         ended = await follower.follow(child)
         if ended:
             return
         reason = await child.ended() or "it ended without a result"
         tail = await asyncio.to_thread(self._tail, job.body["id"])
-        await asyncio.to_thread(self._jobs.crashed, ref, reason + tail, self._config.attempts)
+        await self._last_word(
+            partial(self._jobs.crashed, ref, reason + tail, self._config.attempts)
+        )
 
     def _order(self, job: Fact) -> dict[str, Any]:
         """Return what the worker is told: the job's spec, with files of ours for its data."""
@@ -235,8 +241,16 @@ class Scheduler:
 class _Follower:
     """Turns one worker's events into states, points and events of its job."""
 
-    def __init__(self, jobs: Jobs, ref: Ref, own: str, on_start: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        ref: Ref,
+        own: str,
+        on_start: Callable[[], None],
+        last_word: Callable[[Callable[[], Any]], Awaitable[Any]],
+    ) -> None:
         self._jobs = jobs
+        self._last_word = last_word
         self._on_start = on_start
         self._ref = ref
         self._own = own
@@ -274,38 +288,42 @@ class _Follower:
         end = {"done": self._done, "failed": self._failed, "paused": self._paused}.get(str(kind))
         if end is None:
             return False
-        await self._flush()
+        await self._last_word(self._record())
         await end(event)
         return True
 
     async def _done(self, event: dict[str, Any]) -> None:
         result = {k: v for k, v in event.items() if k != "event"}
-        if await asyncio.to_thread(self._jobs.advance, self._ref, "Finalizing"):
-            await asyncio.to_thread(self._jobs.complete, self._ref, result)
+        if await self._last_word(partial(self._jobs.advance, self._ref, "Finalizing")):
+            await self._last_word(partial(self._jobs.complete, self._ref, result))
         else:
-            await asyncio.to_thread(
-                self._jobs.fail, self._ref, "Canceled", "The job was cancelled."
-            )
+            said = "The job was cancelled."
+            await self._last_word(partial(self._jobs.fail, self._ref, "Canceled", said))
 
     async def _paused(self, _: dict[str, Any]) -> None:
-        await asyncio.to_thread(self._jobs.rest, self._ref)
+        await self._last_word(partial(self._jobs.rest, self._ref))
 
     async def _failed(self, event: dict[str, Any]) -> None:
-        await asyncio.to_thread(
+        end = partial(
             self._jobs.fail,
             self._ref,
             str(event.get("code") or "ServiceError"),
             str(event.get("message") or "The worker gave no reason."),
             event.get("details"),
         )
+        await self._last_word(end)
 
     async def _flush(self) -> None:
+        await asyncio.to_thread(self._record())
+
+    def _record(self) -> Callable[[], None]:
+        """Return the change that keeps what has been told since the last one."""
         self._since = time.monotonic()
-        if not self._points and not self._events:
-            return
         points, self._points = self._points, []
         events, self._events = self._events, []
-        await asyncio.to_thread(self._jobs.record, self._own, points, events)
+        if not points and not events:
+            return lambda: None
+        return partial(self._jobs.record, self._own, points, events)
 
 
 def _points(event: dict[str, Any]) -> list[Point]:

@@ -6,11 +6,14 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import maas_client as maas
 from maas_client.local.embed import LocalServer, serve
+from maas_client.local.rules.jobs import Jobs
+from maas_client.local.rules.orders import Ref
 from maas_client.local.state.reserve import Reserve
 from maas_client.local.state.store import Store
 from tests.contract.server.conftest import chats
@@ -105,6 +108,30 @@ def test_without_such_room_a_job_ends_once_there_is_some(
         make_room(store)
         with pytest.raises(maas.JobFailedError, match=REASON):
             client.jobs.wait(job, timeout=60)
+
+
+def test_what_was_trained_is_kept_when_the_disk_fills_at_its_end(
+    server: LocalServer, store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent, completed = Reserve.spend, Jobs.complete
+
+    def spend(self: Reserve) -> bool:
+        make_room(store)
+        return spent(self)
+
+    def complete(self: Jobs, ref: Ref, result: dict[str, Any]) -> None:
+        if not full:
+            full.append(ref)
+            fill(store)
+        completed(self, ref, result)
+
+    full: list[Ref] = []
+    monkeypatch.setattr(Reserve, "spend", spend)
+    monkeypatch.setattr(Jobs, "complete", complete)
+    with server.client() as client:
+        job = client.jobs.create(model="Phi-3-mini", training_data=data)
+        assert client.jobs.wait(job, timeout=60).succeeded
+    assert full
 
 
 def test_the_room_is_taken_and_given_back(tmp_path: Path) -> None:

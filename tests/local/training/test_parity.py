@@ -16,8 +16,11 @@ peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
 from maas_client.local.bases import Base  # noqa: E402 - after the skips
-from maas_client.local.peft import adapters, loading  # noqa: E402
-from maas_client.local.peft.engines import Engine  # noqa: E402
+from maas_client.local.peft import (  # noqa: E402
+    adapters,
+    engines,
+    loading,
+)
 from maas_client.local.peft.examples import Example  # noqa: E402
 from maas_client.local.peft.learner import Learner  # noqa: E402
 from maas_client.local.peft.packs import Limits, batches, total_steps  # noqa: E402
@@ -99,7 +102,7 @@ def our_steps(
     model, _ = adapters.attach(loading.load_model(base.folder, recipe, "cpu"), recipe)
     loading.save_memory(model, recipe)
     learner = Learner(model)
-    engine = Engine.start(learner, optimizer_for(learner, recipe), "cpu")
+    engine = engines.start(learner, optimizer_for(learner, recipe), "cpu", recipe)
     kept: list[dict[str, torch.Tensor]] = []
     step_of = engine.optimizer.step
 

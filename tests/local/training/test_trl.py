@@ -14,8 +14,11 @@ datasets = pytest.importorskip("datasets")
 transformers = pytest.importorskip("transformers")
 
 from maas_client.local.bases import Base  # noqa: E402 - after the skips
-from maas_client.local.peft import adapters, loading  # noqa: E402
-from maas_client.local.peft.engines import Engine  # noqa: E402
+from maas_client.local.peft import (  # noqa: E402
+    adapters,
+    engines,
+    loading,
+)
 from maas_client.local.peft.examples import Example  # noqa: E402
 from maas_client.local.peft.learner import Learner  # noqa: E402
 from maas_client.local.peft.packs import Limits, batches, total_steps  # noqa: E402
@@ -87,7 +90,7 @@ def test_the_losses_are_trls(base: Base, examples: list[Example], tmp_path: Path
     ordered = [by_line[line] for batch in todo for line in batch.lines]
     model, _ = adapters.attach(loading.load_model(base.folder, RECIPE, "cpu"), RECIPE)
     learner = Learner(model)
-    engine = Engine.start(learner, optimizer_for(learner, RECIPE), "cpu")
+    engine = engines.start(learner, optimizer_for(learner, RECIPE), "cpu", RECIPE)
     run = Run(total=total_steps(len(examples), RECIPE))
     ours = [step.loss for step in train(engine.learner, todo, RECIPE, run, engine)]
     assert len(ours) == 6

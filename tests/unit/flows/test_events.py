@@ -8,26 +8,11 @@ import pytest
 
 from maas_client.flows import jobs, watching
 from maas_client.flows.azureml import runs
-from maas_client.types import Dataset
 from tests.unit.fake_port import FakePort, collect
-from tests.unit.flows.world import JobBook, workspace
-
-DATA = Dataset(id="/subscriptions/x/data/train/versions/1", name="train", sha256="a" * 64)
-MODEL = "Phi-4-mini-instruct"
-
-
-@pytest.fixture
-def port() -> FakePort:
-    return workspace(FakePort())
-
-
-@pytest.fixture
-def book(port: FakePort) -> JobBook:
-    port.on(
-        "runs.data",
-        {"runMetadata": {"outputs": {"registered_model": {"assetId": "azureml://m/versions/1"}}}},
-    )
-    return JobBook(port)
+from tests.unit.flows.test_jobs import DATA, MODEL
+from tests.unit.flows.test_jobs import book as book  # the fixture
+from tests.unit.flows.test_jobs import port as port  # the fixture
+from tests.unit.flows.world import JobBook
 
 
 def _points(sent: Any) -> dict[str, Any]:

@@ -22,13 +22,10 @@ class Fsdp(Engine):
     divides_weights = True
 
     @classmethod
-    def start(
-        cls, learner: nn.Module, optimizer: Any, device: str, recipe: Recipe | None = None
-    ) -> Engine:
+    def start(cls, learner: nn.Module, optimizer: Any, device: str, recipe: Recipe) -> Engine:
         """Prepare a run; the processes beside this one are found by the usual variables."""
         from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
 
-        assert recipe is not None
         plugin = FullyShardedDataParallelPlugin(
             fsdp_version=2,
             reshard_after_forward=recipe.fsdp == "full_shard",
@@ -65,12 +62,12 @@ class Fsdp(Engine):
         from torch.distributed.tensor import distribute_tensor
 
         like: Any = weight
-        self.optimizer.state[weight] = {
+        parts = {
             key: distribute_tensor(value.to(weight.device), like.device_mesh, like.placements)
-            if isinstance(value, torch.Tensor) and value.shape == weight.shape
-            else value
             for key, value in moments.items()
+            if isinstance(value, torch.Tensor) and value.shape == weight.shape
         }
+        super()._remember(weight, {**moments, **parts})
 
 
 def _is_divided(weight: torch.Tensor) -> bool:

@@ -45,9 +45,7 @@ class Engine:
         """What is trained, by name, as the optimiser knows it."""
 
     @classmethod
-    def start(
-        cls, learner: nn.Module, optimizer: Any, device: str, recipe: Recipe | None = None
-    ) -> Engine:
+    def start(cls, learner: nn.Module, optimizer: Any, device: str, recipe: Recipe) -> Engine:
         """Prepare a run; the processes beside this one are found by the usual variables."""
         from accelerate import Accelerator
 

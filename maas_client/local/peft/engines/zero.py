@@ -40,14 +40,11 @@ class Zero(Engine):
         self.divides_weights = stage == 3
 
     @classmethod
-    def start(
-        cls, learner: nn.Module, optimizer: Any, device: str, recipe: Recipe | None = None
-    ) -> Engine:
+    def start(cls, learner: nn.Module, optimizer: Any, device: str, recipe: Recipe) -> Engine:
         """Prepare a run; the processes beside this one are found by the usual variables."""
         import deepspeed
         from accelerate import Accelerator
 
-        assert recipe is not None
         half = any(weight.dtype == torch.bfloat16 for weight in learner.parameters())
         accelerator = Accelerator(**_settings(recipe, device, bf16=half))
         engine = cls(accelerator, learner, optimizer, recipe.deepspeed_stage or 0)
