@@ -9,6 +9,7 @@ from torch import nn  # noqa: TID253 - see above
 
 from maas_client.chat import TEMPLATES, Template, prompt, render
 from maas_client.errors import ConfigError, MissingExtraError
+from maas_client.local.machine import heap
 from maas_client.local.peft import attention
 from maas_client.local.peft.fused import fuse
 from maas_client.local.rules.recipe import Recipe
@@ -60,14 +61,15 @@ def load_model(folder: str, recipe: Recipe, device: str) -> nn.Module:
     if recipe.method == "QLoRA":
         extra["quantization_config"] = _four_bits(dtype)
         extra["device_map"] = {"": device}
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        use_safetensors=True,
-        attn_implementation=attention.register(),
-        **_SAFE,
-        **extra,
-    )
+    with heap.given_back():
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            attn_implementation=attention.register(),
+            **_SAFE,
+            **extra,
+        )
     model.requires_grad_(False)
     fuse(model)
     if recipe.method == "QLoRA":

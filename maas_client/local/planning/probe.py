@@ -7,6 +7,7 @@ different numbers of blocks give what one block costs and what the rest costs.
 
 from __future__ import annotations
 
+import copy
 import json
 import statistics
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch  # noqa: TID253 - this module is a process of its own
 
+from maas_client.local.machine import heap
 from maas_client.local.peft import adapters, attention, engines
 from maas_client.local.peft.examples import Example
 from maas_client.local.peft.fused import fuse
@@ -58,7 +60,10 @@ def main() -> None:
 
 
 def build(shape: dict[str, Any], blocks: int, recipe: Recipe) -> Any:
-    """Return a model of this shape with ``blocks`` blocks and random weights."""
+    """Return a model of this shape with ``blocks`` blocks and random weights.
+
+    As where a job loads one, no weight is ever there twice, and few of QLoRA's layers in full width.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.for_model(
@@ -75,32 +80,62 @@ def build(shape: dict[str, Any], blocks: int, recipe: Recipe) -> Any:
         bos_token_id=0,
         eos_token_id=0,
     )
-    model: Any = AutoModelForCausalLM.from_config(config, attn_implementation=attention.register())
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(
+            config, attn_implementation=attention.register()
+        )
+    with heap.given_back():
+        if recipe.method == "QLoRA":
+            _narrow(model)
+        _fill(model, config)
     model.eval().requires_grad_(False)
     fuse(model)
-    if recipe.method == "QLoRA":
-        _quantize(model)
     return model
 
 
-def _quantize(model: Any) -> None:
+def _narrow(model: Any) -> None:
     """Hold the blocks' linear layers in nf4, as a QLoRA job's base is held."""
-    import bitsandbytes as bnb
-
+    made: dict[tuple[int, int], Any] = {}
     for name in adapters.linear_layers(model):
         parent, _, own = name.rpartition(".")
         plain = model.get_submodule(name)
-        four = bnb.nn.Linear4bit(
-            plain.in_features,
-            plain.out_features,
-            bias=False,
-            compute_dtype=torch.float32,
-            quant_type="nf4",
-        )
-        four.weight = bnb.nn.Params4bit(
-            plain.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=True
-        )
-        setattr(model.get_submodule(parent), own, four.to("cpu"))
+        size = (plain.in_features, plain.out_features)
+        if size not in made:
+            made[size] = _four_bits(plain)
+        setattr(model.get_submodule(parent), own, copy.deepcopy(made[size]))
+
+
+def _four_bits(plain: Any) -> Any:
+    import bitsandbytes as bnb
+
+    four = bnb.nn.Linear4bit(
+        plain.in_features,
+        plain.out_features,
+        bias=False,
+        compute_dtype=torch.float32,
+        quant_type="nf4",
+        device="meta",
+    )
+    four.weight = bnb.nn.Params4bit(
+        _random(plain.weight), requires_grad=False, quant_type="nf4", compress_statistics=True
+    )
+    return four.to("cpu")
+
+
+def _fill(model: Any, config: Any) -> None:
+    """Give weights that have no numbers random ones, tied ones the same, and rotary tables their own."""
+    known: dict[int, torch.nn.Parameter] = {}
+    for name, inner in list(model.named_modules()):
+        for own, weight in inner.named_parameters(recurse=False):
+            if weight.is_meta and id(weight) not in known:
+                known[id(weight)] = torch.nn.Parameter(_random(weight))
+            setattr(inner, own, known.get(id(weight), weight))
+        if any(table.is_meta for table in inner.buffers(recurse=False)):
+            model.set_submodule(name, type(inner)(config))
+
+
+def _random(like: torch.Tensor) -> torch.Tensor:
+    return torch.empty(like.shape, device="cpu").normal_(std=0.02)
 
 
 def sample(lengths: list[int], learned_share: float, vocabulary: int) -> Batch:
