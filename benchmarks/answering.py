@@ -21,7 +21,7 @@ from _table import Row, main
 
 from maas_client._settings import Settings
 from maas_client.local import bases
-from maas_client.local.machine.compute import environment
+from maas_client.local.machine.compute import worker_environment
 
 QUESTION = "Write a long story about a fox who learns to cook, in many small chapters. {n}"
 FIRST_TOKEN_PROMPT = 200
@@ -33,7 +33,7 @@ class Child:
     def __init__(self, command: list[str], threads: int) -> None:
         self.process = subprocess.Popen(
             [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, env=environment(threads), text=True,
+            stderr=subprocess.DEVNULL, env=worker_environment(threads), text=True,
         )  # fmt: skip
 
     def send(self, message: dict[str, Any]) -> None:
@@ -57,7 +57,7 @@ class Child:
 class Ours:
     """The answering process, its base and its adapter."""
 
-    def __init__(self, base: bases.Base, adapter: Path, threads: int) -> None:
+    def __init__(self, base: bases.BaseWeights, adapter: Path, threads: int) -> None:
         started = time.perf_counter()
         self.child = Child(["-P", "-m", "maas_client.local.generate"], threads)
         self.child.line()
@@ -132,7 +132,7 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
     if args.base == bases.SMOLLM2:
         base = bases.pull_smollm2(place, progress=lambda text: print(text, file=sys.stderr))
     else:
-        base = bases.resolve(args.base, args.base, place)
+        base = bases.resolve_base(args.base, args.base, place)
     with tempfile.TemporaryDirectory() as room:
         adapter = (
             Path(args.adapter) if args.adapter else adapter_for(Path(base.folder), Path(room) / "a")
@@ -168,18 +168,18 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
     return figures, rows
 
 
-def _ready(base: bases.Base, adapter: Path, threads: int) -> tuple[float, float]:
+def _ready(base: bases.BaseWeights, adapter: Path, threads: int) -> tuple[float, float]:
     ours = Ours(base, adapter, threads)
     ours.child.close()
     return ours.ready_warm_s, ours.ready_cold_s
 
 
-def _round(base: bases.Base, ours: Ours, theirs: Child, tokens: int) -> dict[str, float]:
-    from maas_client.chat import prompt
+def _round(base: bases.BaseWeights, ours: Ours, theirs: Child, tokens: int) -> dict[str, float]:
+    from maas_client.chat import render_prompt
 
     one = QUESTION.format(n="")
     _, seconds, written = ours.ask([one], tokens)
-    text = prompt([{"role": "user", "content": one}], None, base.conversation)
+    text = render_prompt([{"role": "user", "content": one}], None, base.chat_template)
     theirs.send({"prompt": text, "tokens": written})
     peer_s = theirs.line()["seconds"]
     _, eight_s, eight = ours.ask([QUESTION.format(n=n) for n in range(8)], tokens)
@@ -192,16 +192,16 @@ def _round(base: bases.Base, ours: Ours, theirs: Child, tokens: int) -> dict[str
     }
 
 
-def _long_question(base: bases.Base) -> str:
+def _long_question(base: bases.BaseWeights) -> str:
     """Return a question whose prompt has just over 200 tokens."""
     from tokenizers import Tokenizer
 
-    from maas_client.chat import prompt
+    from maas_client.chat import render_prompt
 
     tokenizer = Tokenizer.from_file(str(Path(base.folder) / "tokenizer.json"))
     words = "Once"
     while True:
-        text = prompt([{"role": "user", "content": words}], None, base.conversation)
+        text = render_prompt([{"role": "user", "content": words}], None, base.chat_template)
         if len(tokenizer.encode(text, add_special_tokens=False).ids) >= FIRST_TOKEN_PROMPT:
             return words
         words += " more"

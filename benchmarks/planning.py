@@ -18,7 +18,7 @@ from _table import Row, main
 from maas_client._settings import Settings
 from maas_client.local import bases
 from maas_client.local.machine import hardware, shape
-from maas_client.local.machine.compute import environment
+from maas_client.local.machine.compute import worker_environment
 from maas_client.local.planning import measure
 
 CHILD = """
@@ -74,7 +74,7 @@ def rows(path: Path, count: int, words: int) -> None:
             file.write(json.dumps({"messages": talk}) + "\n")
 
 
-def job(base: bases.Base, method: str, data: Path, out: Path, batch: int) -> dict[str, Any]:
+def job(base: bases.BaseWeights, method: str, data: Path, out: Path, batch: int) -> dict[str, Any]:
     """Run the job for real and return its tokens, the median time of a step, and its peak."""
     spec = {
         "job": "bench",
@@ -84,10 +84,10 @@ def job(base: bases.Base, method: str, data: Path, out: Path, batch: int) -> dic
         "validation": None,
         "recipe": {"method": method, "batch_size": batch},
         "out": str(out),
-        "threads": hardware.cores(),
+        "threads": hardware.usable_cores(),
         "device": "cpu",
     }
-    env = environment(hardware.cores(), device="cpu")
+    env = worker_environment(hardware.usable_cores(), device="cpu")
     ran = subprocess.run(
         [sys.executable, "-P", "-c", CHILD],
         input=json.dumps(spec),
@@ -120,25 +120,27 @@ def measure_all(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
     table: list[Row] = [("base", "method", "peak planned/measured", "epoch planned/measured")]
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        tiny = Path(bases.resolve("tiny", "tiny", cache).folder)
-        found = {"medium": bases.resolve("Phi-3-mini", str(medium(folder / "medium", tiny)), cache)}
-        if bases.SMOLLM2 in bases.available(cache):
-            found["smollm2"] = bases.resolve("smollm2-135m", bases.SMOLLM2, cache)
+        tiny = Path(bases.resolve_base("tiny", "tiny", cache).folder)
+        found = {
+            "medium": bases.resolve_base("Phi-3-mini", str(medium(folder / "medium", tiny)), cache)
+        }
+        if bases.SMOLLM2 in bases.list_available(cache):
+            found["smollm2"] = bases.resolve_base("smollm2-135m", bases.SMOLLM2, cache)
         data = folder / "train.jsonl"
         rows(data, args.rows, args.words)
         for name, base in found.items():
             for method in args.methods.split(","):
                 real = job(base, method, data, folder / f"{name}-{method}", args.batch_size)
-                known = measure.Data(
+                known = measure.RowStats(
                     real["rows"], real["tokens"] / real["rows"], real["learned"] / real["tokens"]
                 )
                 said = measure.measure(
-                    shape.of_folder(Path(base.folder)),
+                    shape.read_shape(Path(base.folder)),
                     method,
                     known,
                     batch_size=args.batch_size,
                     r=8,
-                    threads=hardware.cores(),
+                    threads=hardware.usable_cores(),
                 )
                 memory = said.peak_bytes / real["peak_bytes"]
                 time = said.step_s * -(-real["rows"] // args.batch_size) / real["epoch_s"]

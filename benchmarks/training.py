@@ -27,7 +27,7 @@ from _table import Row, main
 from maas_client._settings import Settings
 from maas_client.chat import TEMPLATES
 from maas_client.local import bases
-from maas_client.local.machine.compute import environment
+from maas_client.local.machine.compute import worker_environment
 
 SHARED = Path("/work/shared/data/gsm8k_chat.jsonl")
 BATCH, RATE, PACKED = 4, 2e-4, 1024
@@ -49,7 +49,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
     """Run every side and put the figures together."""
     folder = Settings.load().cache_path()
-    base = bases.resolve("smollm2-135m", "smollm2-135m", folder)
+    base = bases.resolve_base("smollm2-135m", "smollm2-135m", folder)
     figures: dict[str, Any] = {"peer": "trl SFTTrainer, padded and packed", "threads": args.threads}
     rows: list[Row] = [("method", "side", "tokens/s", "CPU s per 1k tokens", "peak MB", "losses")]
     with tempfile.TemporaryDirectory() as room:
@@ -102,7 +102,7 @@ def _ratios(method: str, sides: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def _child(task: dict[str, Any]) -> dict[str, Any]:
     """Run one side in a process of its own and return what it measured."""
-    env = dict(os.environ) | environment(task["threads"], device="cpu")  # noqa: TID251 - a bench
+    env = dict(os.environ) | worker_environment(task["threads"], device="cpu")  # noqa: TID251 - a bench
     if task["side"] in PEERS:  # as it comes, and in every other round with threads that sleep too
         ours = ("MALLOC_", "ONEDNN_", "LRU_") + (("OMP_WAIT_POLICY",) if task["round"] % 2 else ())
         env = {name: value for name, value in env.items() if not name.startswith(ours)}
@@ -124,37 +124,39 @@ def _examples(task: dict[str, Any]) -> Any:
     count = BATCH * (task["steps"] + 1)
     with open(task["data"], encoding="utf-8") as file:
         rows = [json.loads(line) for _, line in zip(range(count), file, strict=False)]
-    found, _ = examples.encode(enumerate(rows, 1), tokenizer, TEMPLATES["smollm2"], 8192)
+    found, _ = examples.tokenize_rows(enumerate(rows, 1), tokenizer, TEMPLATES["smollm2"], 8192)
     return tokenizer, found
 
 
 def _ours(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
     """Yield loss and tokens of each step, as the worker takes them."""
     from maas_client.local.peft import adapters, engines, loading
-    from maas_client.local.peft.learner import Learner
-    from maas_client.local.peft.packs import Limits
-    from maas_client.local.peft.train import Run, optimizer_for, train
-    from maas_client.local.rules.recipe import Recipe
+    from maas_client.local.peft.learner import ModelWithLoss
+    from maas_client.local.peft.packs import PackLimits
+    from maas_client.local.peft.train import RunProgress, create_optimizer, train
+    from maas_client.local.rules.recipe import TrainingConfig
 
-    recipe = Recipe(
+    recipe = TrainingConfig(
         method=task["method"], batch_size=BATCH, learning_rate=RATE, schedule="constant"
     )
     _, found = _examples(task)
-    model, _ = adapters.attach(loading.load_model(task["folder"], recipe, "cpu"), recipe)
-    learner = Learner(model)
-    engine = engines.start(learner, optimizer_for(learner, recipe), "cpu", recipe)
-    todo = _in_order(found, recipe, Limits())
-    for step in train(engine.learner, todo, recipe, Run(total=task["steps"] + 1), engine):
+    model, _ = adapters.make_trainable(loading.load_model(task["folder"], recipe, "cpu"), recipe)
+    learner = ModelWithLoss(model)
+    engine = engines.prepare_engine(learner, create_optimizer(learner, recipe), "cpu", recipe)
+    todo = _in_order(found, recipe, PackLimits())
+    for step in train(
+        engine.model, todo, recipe, RunProgress(total_steps=task["steps"] + 1), engine
+    ):
         yield step.loss, step.tokens
 
 
 def _in_order(found: Any, recipe: Any, limits: Any) -> Iterator[Any]:
     """Yield batches in the file's order, which the peers follow too."""
-    from maas_client.local.peft.packs import Batch, pack, split
+    from maas_client.local.peft.packs import Batch, group_examples, pack_examples
 
     for at in range(0, len(found), BATCH):
         own = found[at : at + BATCH]
-        packs = [pack(documents) for documents in split(own, limits)]
+        packs = [pack_examples(documents) for documents in group_examples(own, limits)]
         learned = sum(one.learned_tokens for one in own)
         yield Batch(packs, sum(len(one.ids) for one in own), learned, 1.0, ())
 
@@ -258,15 +260,15 @@ def _exact(task: dict[str, Any]) -> dict[str, float]:
     from transformers import AutoModelForCausalLM
 
     from maas_client.local.peft import adapters, loading
-    from maas_client.local.peft.learner import Learner
-    from maas_client.local.peft.packs import Limits
-    from maas_client.local.rules.recipe import Recipe
+    from maas_client.local.peft.learner import ModelWithLoss
+    from maas_client.local.peft.packs import PackLimits
+    from maas_client.local.rules.recipe import TrainingConfig
 
-    recipe = Recipe(batch_size=BATCH)
+    recipe = TrainingConfig(batch_size=BATCH)
     _, found = _examples(task)
-    (batch, *_) = _in_order(found, recipe, Limits())
-    ours, _ = adapters.attach(loading.load_model(task["folder"], recipe, "cpu"), recipe)
-    learner = Learner(ours).train()
+    (batch, *_) = _in_order(found, recipe, PackLimits())
+    ours, _ = adapters.make_trainable(loading.load_model(task["folder"], recipe, "cpu"), recipe)
+    learner = ModelWithLoss(ours).train()
     total = 0.0
     for pack in batch.packs:
         loss, _ = learner(*pack)

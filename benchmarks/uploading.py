@@ -14,10 +14,10 @@ from typing import Any
 
 from _table import Row, main
 
-from maas_client._transport import run
-from maas_client.flows._dialect import Upload
+from maas_client._transport import run_sync
+from maas_client.flows._dialect import UploadRequest
 from maas_client.flows.azureml import upload
-from maas_client.flows.azureml.workspace import container
+from maas_client.flows.azureml.workspace import authorized_container_url
 from maas_client.local import serve
 
 PARALLEL = 4
@@ -27,7 +27,7 @@ def ours(client: Any, path: Path) -> float:
     """Return seconds for one upload: hashing, comparing, sending, committing, as the client does it."""
     sha = hashlib.sha256(path.read_bytes()).hexdigest()  # the check before an upload has it already
     start = time.perf_counter()
-    run(upload.send(client._io, Upload(path, sha, "bench")))
+    run_sync(upload.upload_file(client._io, UploadRequest(path, sha, "bench")))
     return time.perf_counter() - start
 
 
@@ -47,7 +47,7 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
     mine, other = [], []
     with tempfile.TemporaryDirectory() as folder, serve(engine="instant") as server:
         client = server.client()
-        base, _, sas = run(container(client._io)).partition("?")
+        base, _, sas = run_sync(authorized_container_url(client._io)).partition("?")
         for turn in range(args.runs):
             path = Path(folder) / f"{turn}.bin"
             path.write_bytes(os.urandom(args.megabytes * 2**20))  # never met before

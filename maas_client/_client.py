@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast
 
 from maas_client import _connect
 from maas_client._lifetimes import AsyncWatch, BlockingWatch
-from maas_client._transport import AsyncWire, BlockingWire, Transport, run
+from maas_client._transport import AsyncHttpClient, SyncHttpClient, Transport, run_sync
 from maas_client.flows import (
     chat,
     datasets,
@@ -42,7 +42,7 @@ class _Held(Protocol):
     _io: Any
 
 
-class _Noun:
+class Resource:
     """A group of verbs over one connection."""
 
     def __init__(self, io: IO) -> None:
@@ -52,19 +52,19 @@ class _Noun:
         return f"<{type(self).__name__} of {self._io.scope.dialect}>"
 
 
-def blocking(
+def sync_method(
     flow: Flow[P, T], then: Callable[[Any, T], T] | None = None
 ) -> Callable[Concatenate[_Held, P], T]:
     """Turn a flow into a method that returns when it has ended; ``then`` may add to what it returns."""
 
     def method(self: _Held, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        value = run(flow(self._io, *args, **kwargs))
+        value = run_sync(flow(self._io, *args, **kwargs))
         return value if then is None else then(self, value)
 
     return _shown(method, flow)
 
 
-def awaited(
+def async_method(
     flow: Flow[P, T], then: Callable[[Any, T], T] | None = None
 ) -> Callable[Concatenate[_Held, P], Coroutine[Any, Any, T]]:
     """Turn a flow into a coroutine method; ``then`` may add to what it returns."""
@@ -76,7 +76,7 @@ def awaited(
     return _shown(method, flow)
 
 
-def iterated(
+def sync_iterator(
     flow: Series[P, T], then: Callable[[Any, T], T] | None = None
 ) -> Callable[Concatenate[_Held, P], Generator[T, None, None]]:
     """Turn a flow that yields into a generator method; ``then`` may add to what it yields."""
@@ -86,17 +86,17 @@ def iterated(
         try:
             while True:
                 try:
-                    value = run(series.__anext__())
+                    value = run_sync(series.__anext__())
                 except StopAsyncIteration:
                     return
                 yield value if then is None else then(self, value)
         finally:
-            run(series.aclose())
+            run_sync(series.aclose())
 
     return _shown(method, flow)
 
 
-def aiterated(
+def async_iterator(
     flow: Series[P, T], then: Callable[[Any, T], T] | None = None
 ) -> Callable[Concatenate[_Held, P], AsyncGenerator[T, None]]:
     """Turn a flow that yields into an async generator method; ``then`` may add to what it yields."""
@@ -148,136 +148,138 @@ def _tuned(client: Client | AsyncClient, result: FineTuneResult) -> FineTuneResu
     return result
 
 
-class Datasets(_Noun):
+class Datasets(Resource):
     """Files the backend holds."""
 
-    upload = blocking(datasets.upload)
-    get = blocking(datasets.get)
-    list = iterated(datasets.listing)
-    delete = blocking(datasets.delete)
+    upload = sync_method(datasets.upload)
+    get = sync_method(datasets.get)
+    list = sync_iterator(datasets.list_all)
+    delete = sync_method(datasets.delete)
 
 
-class Jobs(_Noun):
+class Jobs(Resource):
     """Fine-tuning jobs."""
 
-    create = blocking(jobs.create)
-    get = blocking(jobs.get)
-    list = iterated(jobs.listing)
-    events = iterated(watching.events)
-    wait = blocking(watching.wait)
-    cancel = blocking(jobs.cancel)
-    pause = blocking(jobs.pause)
-    resume = blocking(jobs.resume)
-    save_checkpoint = blocking(jobs.save_checkpoint)
-    delete = blocking(jobs.delete)
-    checkpoints = iterated(jobs.checkpoints)
-    logs = blocking(jobs.logs)
-    export = blocking(exports.export)
+    create = sync_method(jobs.create)
+    get = sync_method(jobs.get)
+    list = sync_iterator(jobs.list_all)
+    events = sync_iterator(watching.events)
+    wait = sync_method(watching.wait)
+    cancel = sync_method(jobs.cancel)
+    pause = sync_method(jobs.pause)
+    resume = sync_method(jobs.resume)
+    save_checkpoint = sync_method(jobs.save_checkpoint)
+    delete = sync_method(jobs.delete)
+    checkpoints = sync_iterator(jobs.checkpoints)
+    logs = sync_method(jobs.logs)
+    export = sync_method(exports.export)
 
 
-class Models(_Noun):
+class Models(Resource):
     """Models the backend holds."""
 
-    upload = blocking(models.upload)
-    get = blocking(models.get)
-    list = iterated(models.listing)
-    delete = blocking(models.delete)
+    upload = sync_method(models.upload)
+    get = sync_method(models.get)
+    list = sync_iterator(models.list_all)
+    delete = sync_method(models.delete)
 
 
-class Deployments(_Noun):
+class Deployments(Resource):
     """Models that answer."""
 
     def __init__(self, io: IO) -> None:
         super().__init__(io)
         self._watch = BlockingWatch(self.delete_overdue)
 
-    create = blocking(deployments.create, _made)
-    get = blocking(deployments.get, _bound)
-    list = iterated(deployments.listing, _bound)
-    delete = blocking(deployments.delete)
-    delete_overdue = blocking(deployments.delete_overdue)
-    keys = blocking(deployments.keys)
+    create = sync_method(deployments.create, _made)
+    get = sync_method(deployments.get, _bound)
+    list = sync_iterator(deployments.list_all, _bound)
+    delete = sync_method(deployments.delete)
+    delete_overdue = sync_method(deployments.delete_overdue)
+    keys = sync_method(deployments.keys)
 
 
-class Chat(_Noun):
+class Chat(Resource):
     """Questions to a deployment."""
 
-    complete = blocking(chat.complete)
-    stream = iterated(chat.stream)
+    complete = sync_method(chat.complete)
+    stream = sync_iterator(chat.stream)
 
 
-class AsyncDatasets(_Noun):
+class AsyncDatasets(Resource):
     """Files the backend holds."""
 
-    upload = awaited(datasets.upload)
-    get = awaited(datasets.get)
-    list = aiterated(datasets.listing)
-    delete = awaited(datasets.delete)
+    upload = async_method(datasets.upload)
+    get = async_method(datasets.get)
+    list = async_iterator(datasets.list_all)
+    delete = async_method(datasets.delete)
 
 
-class AsyncJobs(_Noun):
+class AsyncJobs(Resource):
     """Fine-tuning jobs."""
 
-    create = awaited(jobs.create)
-    get = awaited(jobs.get)
-    list = aiterated(jobs.listing)
-    events = aiterated(watching.events)
-    wait = awaited(watching.wait)
-    cancel = awaited(jobs.cancel)
-    pause = awaited(jobs.pause)
-    resume = awaited(jobs.resume)
-    save_checkpoint = awaited(jobs.save_checkpoint)
-    delete = awaited(jobs.delete)
-    checkpoints = aiterated(jobs.checkpoints)
-    logs = awaited(jobs.logs)
-    export = awaited(exports.export)
+    create = async_method(jobs.create)
+    get = async_method(jobs.get)
+    list = async_iterator(jobs.list_all)
+    events = async_iterator(watching.events)
+    wait = async_method(watching.wait)
+    cancel = async_method(jobs.cancel)
+    pause = async_method(jobs.pause)
+    resume = async_method(jobs.resume)
+    save_checkpoint = async_method(jobs.save_checkpoint)
+    delete = async_method(jobs.delete)
+    checkpoints = async_iterator(jobs.checkpoints)
+    logs = async_method(jobs.logs)
+    export = async_method(exports.export)
 
 
-class AsyncModels(_Noun):
+class AsyncModels(Resource):
     """Models the backend holds."""
 
-    upload = awaited(models.upload)
-    get = awaited(models.get)
-    list = aiterated(models.listing)
-    delete = awaited(models.delete)
+    upload = async_method(models.upload)
+    get = async_method(models.get)
+    list = async_iterator(models.list_all)
+    delete = async_method(models.delete)
 
 
-class AsyncDeployments(_Noun):
+class AsyncDeployments(Resource):
     """Models that answer."""
 
     def __init__(self, io: IO) -> None:
         super().__init__(io)
         self._watch = AsyncWatch(self.delete_overdue)
 
-    create = awaited(deployments.create, _made)
-    get = awaited(deployments.get, _bound)
-    list = aiterated(deployments.listing, _bound)
-    delete = awaited(deployments.delete)
-    delete_overdue = awaited(deployments.delete_overdue)
-    keys = awaited(deployments.keys)
+    create = async_method(deployments.create, _made)
+    get = async_method(deployments.get, _bound)
+    list = async_iterator(deployments.list_all, _bound)
+    delete = async_method(deployments.delete)
+    delete_overdue = async_method(deployments.delete_overdue)
+    keys = async_method(deployments.keys)
 
 
-class AsyncChat(_Noun):
+class AsyncChat(Resource):
     """Questions to a deployment."""
 
-    complete = awaited(chat.complete)
-    stream = aiterated(chat.stream)
+    complete = async_method(chat.complete)
+    stream = async_iterator(chat.stream)
 
 
-class Client(_connect.Doors):
+class Client(_connect.Constructors):
     """The blocking client; ``Client.azureml``, ``.foundry``, ``.local`` and ``.from_env`` make one."""
 
-    def __init__(self, plan: _connect.Plan) -> None:
-        self._wire = BlockingWire(plan.http, plan.ca_file, direct=plan.home is not None)
-        self._io: Any = Transport(_connect.connection(plan, self._wire), self._wire)
+    def __init__(self, plan: _connect.ConnectionOptions) -> None:
+        self._wire = SyncHttpClient(
+            plan.http, plan.ca_file, loopback_only=plan.local_origin is not None
+        )
+        self._io: Any = Transport(_connect.build_connection(plan, self._wire), self._wire)
         self.datasets = Datasets(self._io)
         self.jobs = Jobs(self._io)
         self.models = Models(self._io)
         self.deployments = Deployments(self._io)
         self.chat = Chat(self._io)
 
-    fine_tune = blocking(pipeline.fine_tune, _tuned)
-    evaluate = blocking(evaluation.evaluate)
+    fine_tune = sync_method(pipeline.fine_tune, _tuned)
+    evaluate = sync_method(evaluation.evaluate)
 
     def close(self) -> None:
         """Close the connections."""
@@ -291,23 +293,25 @@ class Client(_connect.Doors):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Client of {_connect.told(self._io.scope)}>"
+        return f"<Client of {_connect.describe(self._io.scope)}>"
 
 
-class AsyncClient(_connect.Doors):
+class AsyncClient(_connect.Constructors):
     """The same nouns, verbs and signatures, awaited."""
 
-    def __init__(self, plan: _connect.Plan) -> None:
-        self._wire = AsyncWire(plan.http, plan.ca_file, direct=plan.home is not None)
-        self._io: Any = Transport(_connect.connection(plan, self._wire), self._wire)
+    def __init__(self, plan: _connect.ConnectionOptions) -> None:
+        self._wire = AsyncHttpClient(
+            plan.http, plan.ca_file, loopback_only=plan.local_origin is not None
+        )
+        self._io: Any = Transport(_connect.build_connection(plan, self._wire), self._wire)
         self.datasets = AsyncDatasets(self._io)
         self.jobs = AsyncJobs(self._io)
         self.models = AsyncModels(self._io)
         self.deployments = AsyncDeployments(self._io)
         self.chat = AsyncChat(self._io)
 
-    fine_tune = awaited(pipeline.fine_tune, _tuned)
-    evaluate = awaited(evaluation.evaluate)
+    fine_tune = async_method(pipeline.fine_tune, _tuned)
+    evaluate = async_method(evaluation.evaluate)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -321,4 +325,4 @@ class AsyncClient(_connect.Doors):
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<AsyncClient of {_connect.told(self._io.scope)}>"
+        return f"<AsyncClient of {_connect.describe(self._io.scope)}>"

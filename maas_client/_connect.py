@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from maas_client._settings import Settings
 from maas_client._transport import Connection
-from maas_client._transport.auth import TokenCredential, Tokens
-from maas_client._transport.clouds import Cloud, cloud, is_loopback
+from maas_client._transport.auth import TokenCache, TokenCredential
+from maas_client._transport.clouds import Cloud, get_cloud, is_loopback
 from maas_client.errors import ConfigError
 from maas_client.wire.op import Plane
 from maas_client.wire.scope import Dialect, Scope
@@ -33,15 +33,15 @@ _LOCAL_WORKSPACE = {
 
 
 @dataclass(slots=True)
-class Plan:
+class ConnectionOptions:
     """What a door was told, before a wire exists."""
 
     dialect: Dialect
     cloud_name: str
     settings: Settings
     values: dict[str, str] = field(default_factory=dict)
-    bases: dict[str, str] = field(default_factory=dict)
-    home: str | None = None
+    base_urls: dict[str, str] = field(default_factory=dict)
+    local_origin: str | None = None
     credential: TokenCredential | None = None
     api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 60.0
@@ -50,52 +50,52 @@ class Plan:
     ca_file: str | None = None
 
 
-def connection(plan: Plan, wire: Any) -> Connection:
+def build_connection(options: ConnectionOptions, wire: Any) -> Connection:
     """Settle a plan: the cloud's hosts, the tokens, the scope that flows see."""
-    here = _cloud(plan)
-    bases = {Plane.ARM.value: here.arm, **plan.bases}
-    needs_tokens = plan.home is None
+    here = _cloud(options)
+    bases = {Plane.ARM.value: here.arm, **options.base_urls}
+    needs_tokens = options.local_origin is None
     return Connection(
         scope=Scope(
-            dialect=plan.dialect,
-            local=plan.home is not None,
-            values=plan.values,
-            bases=bases,
+            dialect=options.dialect,
+            local=options.local_origin is not None,
+            values=options.values,
+            base_urls=bases,
             cloud=here.name,
-            catalog=plan.settings.catalog,
+            catalog=options.settings.catalog,
         ),
         cloud=here,
-        tokens=Tokens(plan.credential, here.authority) if needs_tokens else None,
-        api_key=plan.api_key,
-        home=plan.home,
-        timeout_s=plan.timeout_s,
-        max_retries=plan.max_retries,
-        offline=plan.settings.flag("offline"),
+        tokens=TokenCache(options.credential, here.authority) if needs_tokens else None,
+        api_key=options.api_key,
+        local_origin=options.local_origin,
+        timeout_s=options.timeout_s,
+        max_retries=options.max_retries,
+        offline=options.settings.is_enabled("offline"),
     )
 
 
-def _cloud(plan: Plan) -> Cloud:
+def _cloud(plan: ConnectionOptions) -> Cloud:
     url = plan.settings.cloud_metadata_url
-    if plan.home is not None or not url:
-        return cloud(plan.cloud_name)
-    from maas_client._transport.metadata import fetch
+    if plan.local_origin is not None or not url:
+        return get_cloud(plan.cloud_name)
+    from maas_client._transport.metadata import fetch_cloud
 
-    return fetch(url, plan.ca_file)
+    return fetch_cloud(url, plan.ca_file)
 
 
-def told(scope: Scope) -> str:
+def describe(scope: Scope) -> str:
     """Return what a client points at, for a repr: never a credential."""
     if scope.local:
-        return f"the local server at {scope.bases[Plane.ARM.value]} ({scope.dialect})"
-    place = scope.values.get("workspace") or scope.bases.get(Plane.FOUNDRY.value, "")
+        return f"the local server at {scope.base_urls[Plane.ARM.value]} ({scope.dialect})"
+    place = scope.values.get("workspace") or scope.base_urls.get(Plane.FOUNDRY.value, "")
     return f"{scope.dialect} {place}"
 
 
-class Doors(ABC):
+class Constructors(ABC):
     """The constructors that ``Client`` and ``AsyncClient`` share."""
 
     @abstractmethod
-    def __init__(self, plan: Plan) -> None: ...
+    def __init__(self, plan: ConnectionOptions) -> None: ...
 
     @classmethod
     def azureml(
@@ -130,7 +130,7 @@ class Doors(ABC):
         )
         explicit = any((subscription_id, resource_group, workspace))
         return cls(
-            Plan(
+            ConnectionOptions(
                 dialect="azureml",
                 cloud_name=str(settings.cloud),
                 settings=settings,
@@ -175,12 +175,14 @@ class Doors(ABC):
                 "both api_key= and credential= are given", hint="Leave one of them out."
             )
         return cls(
-            Plan(
+            ConnectionOptions(
                 dialect="foundry",
                 cloud_name=str(settings.cloud),
                 settings=settings,
                 values=_account(settings.foundry_account_id),
-                bases={Plane.FOUNDRY.value: _foundry_base(settings.need("foundry_endpoint"))},
+                base_urls={
+                    Plane.FOUNDRY.value: _foundry_base(settings.require("foundry_endpoint"))
+                },
                 credential=credential,
                 api_key=None if credential is not None else settings.foundry_api_key,
                 timeout_s=timeout,
@@ -207,8 +209,8 @@ class Doors(ABC):
         Raises ``ConfigError`` for an address that is not on this machine, unless ``api_key`` is given.
         """
         settings = Settings.load(url=url, dialect=dialect, api_key=api_key, ca_file=ca_file)
-        home = settings.need("url").rstrip("/")
-        said = settings.need("dialect").lower()
+        home = settings.require("url").rstrip("/")
+        said = settings.require("dialect").lower()
         if said not in ("azureml", "foundry"):
             raise ConfigError(f"no dialect is called {said!r}", hint="It is azureml or foundry.")
         if not re.match(r"https?://[^/?#]+$", home):
@@ -223,13 +225,13 @@ class Doors(ABC):
         foundry = said == "foundry"
         values = {**_LOCAL_WORKSPACE, **({"account": "local"} if foundry else {})}
         return cls(
-            Plan(
+            ConnectionOptions(
                 dialect="foundry" if foundry else "azureml",
                 cloud_name="public",
                 settings=settings,
                 values=values,
-                bases={Plane.ARM.value: home, Plane.FOUNDRY.value: f"{home}/openai"},
-                home=home,
+                base_urls={Plane.ARM.value: home, Plane.FOUNDRY.value: f"{home}/openai"},
+                local_origin=home,
                 api_key=settings.api_key,
                 timeout_s=timeout,
                 max_retries=max_retries,
@@ -245,7 +247,7 @@ class Doors(ABC):
         ``options`` are those every door takes: ``timeout``, ``max_retries``, ``http``, ``ca_file``. The
         variables are listed by ``maas-client config``. Raises ``ConfigError``.
         """
-        said = Settings.load().need("backend").lower()
+        said = Settings.load().require("backend").lower()
         if said == "local":
             return cls.local(**options)
         if said == "azureml":
@@ -285,15 +287,15 @@ def _workspace(settings: Settings, config: str | Path | None, *, explicit: bool)
     return {name: str(value) for name, value in parts.items()}
 
 
-def studio_config(given: Path | None = None) -> tuple[Path | None, dict[str, str]]:
+def studio_config(path: Path | None = None) -> tuple[Path | None, dict[str, str]]:
     """Read Studio's ``config.json``: given, or in this folder, ``.azureml/``, or a parent's.
 
     Returns which file it is and its parts; None and nothing where there is none.
     """
     here = Path.cwd()
     places = (
-        [given]
-        if given
+        [path]
+        if path
         else [
             folder / part
             for folder in (here, *here.parents)
@@ -311,14 +313,14 @@ def studio_config(given: Path | None = None) -> tuple[Path | None, dict[str, str
                 "workspace": held.get("workspace_name"),
             }
         except (OSError, ValueError, AttributeError) as bad:
-            if given is None:
+            if path is None:
                 continue  # somebody else's config.json
             raise ConfigError(f"{place} is not a workspace's config.json") from bad
         if all(found.values()):
             return place, {name: str(value) for name, value in found.items()}
-    if given is not None:
+    if path is not None:
         raise ConfigError(
-            f"{given} names no workspace", hint="Download config.json from Azure ML Studio."
+            f"{path} names no workspace", hint="Download config.json from Azure ML Studio."
         )
     return None, {}
 

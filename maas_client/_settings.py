@@ -1,7 +1,7 @@
 """The only reader of the environment. An argument beats it, it beats a default.
 
 ``SETTINGS`` is the whole list; ``maas-client config`` prints each value with its origin, secrets as
-their last four characters. Nothing is read at import: ``Settings.load()`` reads when it is called.
+their last four characters. Nothing is read at import: ``BlobProperties.load()`` reads when it is called.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Setting:
     key: str
     variables: tuple[str, ...]
     default: str | None
-    text: str
+    description: str
     secret: bool = False
 
 
@@ -98,14 +98,14 @@ _SIGN_IN = (
 """Variables by which azure-identity signs in (its README, "Environment variables")."""
 
 
-def sign_in_variables(environ: Mapping[str, str] | None = None) -> list[str]:
+def azure_identity_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     """Return the names of azure-identity's variables that are set, and no value of any."""
     env: Mapping[str, str] = os.environ if environ is None else environ  # noqa: TID251 - here
     return [name for name in _SIGN_IN if env.get(name)]
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class SettingValue:
     """A setting's value and where it came from: ``argument``, a variable's name, or ``default``."""
 
     value: str | None
@@ -115,7 +115,7 @@ class Value:
 class Settings:
     """The settings of one call. ``settings.url`` is the value, ``settings.origin("url")`` its source."""
 
-    def __init__(self, values: Mapping[str, Value]) -> None:
+    def __init__(self, values: Mapping[str, SettingValue]) -> None:
         self._values = dict(values)
 
     @classmethod
@@ -125,11 +125,13 @@ class Settings:
         values = {}
         for setting in SETTINGS:
             if given.get(setting.key) is not None:
-                values[setting.key] = Value(given[setting.key], "argument")
+                values[setting.key] = SettingValue(given[setting.key], "argument")
                 continue
             found = next((v for v in setting.variables if env.get(v)), None)
             values[setting.key] = (
-                Value(env[found], found) if found else Value(setting.default, "default")
+                SettingValue(env[found], found)
+                if found
+                else SettingValue(setting.default, "default")
             )
         return cls(values)
 
@@ -142,18 +144,19 @@ class Settings:
         """Return where the value came from."""
         return self._values[key].origin
 
-    def need(self, key: str) -> str:
+    def require(self, key: str) -> str:
         """Return a value that must be there, or raise ``ConfigError`` saying what to set."""
         value = self._values[key].value
         if not value:
             setting = next(s for s in SETTINGS if s.key == key)
             raise ConfigError(
                 f"no {key.replace('_', ' ')} is given",
-                hint=f"Pass {key.removeprefix('foundry_')}=, or set {setting.variables[0]} ({setting.text}).",
+                hint=f"Pass {key.removeprefix('foundry_')}=, or set {setting.variables[0]} "
+                f"({setting.description}).",
             )
         return value
 
-    def flag(self, key: str) -> bool:
+    def is_enabled(self, key: str) -> bool:
         """Return whether a switch is on: 1, true, yes, on."""
         return (self._values[key].value or "").strip().lower() in {"1", "true", "yes", "on"}
 
@@ -169,7 +172,7 @@ class Settings:
             return Path(str(self._values["cache_dir"].value)).expanduser()
         return _data_home() / "bases"
 
-    def built_path(self) -> Path:
+    def build_path(self) -> Path:
         """Return the directory of what is compiled for this machine; it need not exist."""
         return _data_home() / "built"
 
@@ -178,7 +181,7 @@ class Settings:
         said = self._values["catalog"].value
         return Path(said).expanduser() if said else None
 
-    def table(self) -> list[tuple[Setting, str | None, str]]:
+    def to_rows(self) -> list[tuple[Setting, str | None, str]]:
         """Return every setting with its value, secrets shortened, and its origin."""
         rows = []
         for setting in SETTINGS:

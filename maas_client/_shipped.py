@@ -11,12 +11,12 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 
 
-def schema_text(name: str) -> str:
+def read_schema(name: str) -> str:
     """Return one of the project's JSON Schemas. Raises ``FileNotFoundError``."""
     return _place(Path("_schemas") / name, Path("schemas") / name).read_text("utf-8")
 
 
-def example_data() -> Path:
+def example_data_dir() -> Path:
     """Return the folder of the example data. Raises ``FileNotFoundError``."""
     return _place(Path("_examples", "data"), Path("examples", "data"))
 

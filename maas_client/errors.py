@@ -199,7 +199,7 @@ _BY_STATUS: dict[int, type[StatusError]] = {
 }
 
 
-def for_status(status: int) -> type[StatusError]:
+def error_class_for_status(status: int) -> type[StatusError]:
     """Return the class for an HTTP status: 4xx are the caller's, everything else the service's."""
     if status in _BY_STATUS:
         return _BY_STATUS[status]

@@ -16,77 +16,77 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from maas_client.types.evaluation import AnswerScore, Labels, Scores
+from maas_client.types.evaluation import AnswerScore, LabelScores, Scores
 
 _WORD = re.compile(r"[぀-ヿ㐀-鿿豈-﫿가-힯]|[^\W_]+")
 """A word; where a script puts no spaces between them, a character."""
 _MOST_LABELS = 24
 _LONGEST_LABEL = 48
-OTHER = "(other)"
+OTHER_LABEL = "(other)"
 """Stands in the confusion table for an answer that is none of the labels."""
-Calls = Sequence[Mapping[str, Any]]
+ToolCalls = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Answer:
     """An answer: its text, and the tools it calls."""
 
     text: str = ""
-    calls: Calls = ()
+    tool_calls: ToolCalls = ()
 
     @property
-    def whole(self) -> str:
+    def as_text(self) -> str:
         """Return text and calls as one text."""
-        if not self.calls:
+        if not self.tool_calls:
             return self.text.strip()
-        calls = json.dumps(_calls(self.calls), ensure_ascii=False, sort_keys=True)
+        calls = json.dumps(_calls(self.tool_calls), ensure_ascii=False, sort_keys=True)
         return f"{self.text.strip()} {calls}".strip()
 
 
-def exact(want: Said, got: Said) -> bool:
+def is_exact_match(expected: Answer, actual: Answer) -> bool:
     """Tell whether an answer is the one that was wanted."""
-    if want.calls or got.calls:
-        return _calls(want.calls) == _calls(got.calls)
-    return want.text.strip() == got.text.strip()
+    if expected.tool_calls or actual.tool_calls:
+        return _calls(expected.tool_calls) == _calls(actual.tool_calls)
+    return expected.text.strip() == actual.text.strip()
 
 
-def token_f1(want: str, got: str) -> float:
+def token_f1(expected: str, actual: str) -> float:
     """Return the F1 of the words of two texts, from 0 to 1; two empty texts agree."""
-    wanted, given = words(want), words(got)
+    wanted, given = split_words(expected), split_words(actual)
     if not wanted or not given:
         return float(wanted == given)
     shared = sum((Counter(wanted) & Counter(given)).values())
     return 2 * shared / (len(wanted) + len(given))
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Return the words of a text, folded."""
     return _WORD.findall(text.casefold())
 
 
-def score(line: int, want: Said, got: Said) -> AnswerScore:
+def score_answer(line: int, expected: Answer, actual: Answer) -> AnswerScore:
     """Return one answer beside the one that was wanted, with both measures."""
     return AnswerScore(
         line=line,
-        want=want.whole,
-        got=got.whole,
-        exact=exact(want, got),
-        token_f1=token_f1(want.whole, got.whole),
+        want=expected.as_text,
+        got=actual.as_text,
+        exact=is_exact_match(expected, actual),
+        token_f1=token_f1(expected.as_text, actual.as_text),
     )
 
 
-def total(answers: Sequence[AnswerScore]) -> Scores:
+def aggregate_scores(answers: Sequence[AnswerScore]) -> Scores:
     """Return the means over all answers (zeros for none), and the labels if these are labels."""
     count = len(answers)
     return Scores(
         answers=count,
         exact_match=sum(one.exact for one in answers) / count if count else 0.0,
         token_f1=sum(one.token_f1 for one in answers) / count if count else 0.0,
-        labels=labels([(one.want, one.got) for one in answers]),
+        labels=label_scores([(one.want, one.got) for one in answers]),
     )
 
 
-def labels(pairs: Sequence[tuple[str, str]]) -> Labels | None:
+def label_scores(pairs: Sequence[tuple[str, str]]) -> LabelScores | None:
     """Return which label was taken for which, from (wanted, given); None where wanted answers are
     no labels: too many, too long, or none of them twice."""
     known = {_label(want): want.strip() for want, _ in reversed(pairs)}
@@ -97,9 +97,9 @@ def labels(pairs: Sequence[tuple[str, str]]) -> Labels | None:
         return None
     table: dict[str, Counter[str]] = {known[key]: Counter() for key in sorted(known)}
     for want, got in pairs:
-        table[known[_label(want)]][known.get(_label(got), OTHER)] += 1
+        table[known[_label(want)]][known.get(_label(got), OTHER_LABEL)] += 1
     f1 = {name: _label_f1(table, name, counts[_label(name)]) for name in table}
-    return Labels(
+    return LabelScores(
         confusion={want: dict(sorted(row.items())) for want, row in table.items()},
         f1=f1,
         macro_f1=sum(f1.values()) / len(f1),
@@ -116,9 +116,11 @@ def _label_f1(table: Mapping[str, Counter[str]], name: str, wanted: int) -> floa
     return 2 * table[name][name] / (wanted + given) if wanted + given else 0.0
 
 
-def gain(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> tuple[float, float]:
+def mean_difference_interval(
+    scores: Sequence[float], baseline_scores: Sequence[float], seed: int = 0
+) -> tuple[float, float]:
     """Return the 95 % interval of the mean difference of paired scores: a bootstrap, 1000 draws."""
-    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    differences = [a - b for a, b in zip(scores, baseline_scores, strict=True)]
     if not differences:
         return 0.0, 0.0
     draw = random.Random(seed)  # noqa: S311 - statistics, no secret
@@ -127,7 +129,7 @@ def gain(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> tuple
     return means[24], means[974]
 
 
-def _calls(calls: Calls) -> list[tuple[str, Any]]:
+def _calls(calls: ToolCalls) -> list[tuple[str, Any]]:
     found = []
     for call in calls:
         function = call.get("function") or {}

@@ -16,23 +16,29 @@ from email.utils import formatdate
 from typing import Any, Generic, TypeVar
 
 from maas_client._transport import answer, retry
-from maas_client._transport.auth import Tokens, claims_of
-from maas_client._transport.clouds import Cloud, check, is_loopback
-from maas_client._transport.http import Ask, AsyncWire, BlockingWire, Wire, run
-from maas_client._transport.redact import bare
+from maas_client._transport.auth import TokenCache, parse_claims
+from maas_client._transport.clouds import Cloud, check_host, is_loopback
+from maas_client._transport.http import (
+    AsyncHttpClient,
+    HttpClient,
+    HttpRequest,
+    SyncHttpClient,
+    run_sync,
+)
+from maas_client._transport.redact import without_query
 from maas_client._version import __version__
 from maas_client.errors import MaasError, TransportError
-from maas_client.wire.blob import VERSION
-from maas_client.wire.op import Answer, Op, Plane, address
+from maas_client.wire.blob import BLOB_API_VERSION
+from maas_client.wire.op import Op, Plane, Response, build_url
 from maas_client.wire.scope import Scope
 
-__all__ = ["AsyncWire", "BlockingWire", "Connection", "Transport", "run"]
+__all__ = ["AsyncHttpClient", "Connection", "SyncHttpClient", "Transport", "run_sync"]
 
 T = TypeVar("T")
 A = TypeVar("A")
-W = TypeVar("W", bound=Wire)
+W = TypeVar("W", bound=HttpClient)
 
-ANSWER_CAP = 64 * 2**20
+MAX_RESPONSE_BYTES = 64 * 2**20
 """The largest answer read into memory, in bytes, after decoding (reliability.md R16)."""
 
 
@@ -42,10 +48,10 @@ class Connection:
 
     scope: Scope
     cloud: Cloud
-    tokens: Tokens | None
+    tokens: TokenCache | None
     """None on the local server, and on foundry with a key."""
     api_key: str | None = field(default=None, repr=False)
-    home: str | None = None
+    local_origin: str | None = None
     """The local server's origin; nothing ever goes elsewhere then."""
     timeout_s: float = 60.0
     """Deadline of one operation: connecting, sending, waiting for a retry and reading together."""
@@ -56,43 +62,43 @@ class Connection:
 class Transport(Generic[W]):
     """Implements ``IO``. ``wire`` is the blocking or the async half."""
 
-    def __init__(self, connection: Connection, wire: W) -> None:
-        self._to = connection
-        self.wire = wire
+    def __init__(self, connection: Connection, http: W) -> None:
+        self._connection = connection
+        self.http = http
         self._born = (time.monotonic(), time.time())
         self._draw = random.Random()  # noqa: S311 - jitter, not a secret
 
     @property
     def scope(self) -> Scope:
-        return self._to.scope
+        return self._connection.scope
 
     def elapsed(self) -> float:
         return max(time.monotonic() - self._born[0], time.time() - self._born[1])
 
     async def sleep(self, seconds: float) -> None:
-        await self.wire.sleep(seconds)
+        await self.http.sleep(seconds)
 
     async def call(self, fn: Callable[[], T]) -> T:
-        return await self.wire.call(fn)
+        return await self.http.call(fn)
 
     async def parallel(
         self, step: Callable[[A], Coroutine[Any, Any, T]], over: Sequence[A], limit: int
     ) -> list[T]:
-        return await self.wire.parallel(step, over, limit)
+        return await self.http.parallel(step, over, limit)
 
     async def send(
         self,
         op: Op[T],
         body: Any = None,
         *,
-        at: str | None = None,
+        base_url: str | None = None,
         url: str | None = None,
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
         key: str | None = None,
         deadline_s: float | None = None,
         **path: str,
-    ) -> Answer[T]:
+    ) -> Response[T]:
         from tenacity import (
             AsyncRetrying,
             retry_if_exception,
@@ -100,18 +106,19 @@ class Transport(Generic[W]):
             stop_before_delay,
         )
 
-        target = url or self._address(op, at, query, path)
-        allowed_s = deadline_s or self._to.timeout_s
+        target = url or self._address(op, base_url, query, path)
+        allowed_s = deadline_s or self._connection.timeout_s
         end = time.monotonic() + allowed_s
         again = AsyncRetrying(
             retry=retry_if_exception(lambda e: self._again(e, op)),
-            stop=stop_after_attempt(self._to.max_retries + 1) | stop_before_delay(allowed_s),
-            wait=lambda state: retry.delay(
+            stop=stop_after_attempt(self._connection.max_retries + 1)
+            | stop_before_delay(allowed_s),
+            wait=lambda state: retry.retry_delay(
                 state.attempt_number,
                 (state.outcome and state.outcome.exception()) or RuntimeError(),
                 self._draw,
             ),
-            sleep=self.wire.sleep,
+            sleep=self.http.sleep,
             reraise=True,
         )
         try:
@@ -121,33 +128,35 @@ class Transport(Generic[W]):
             raise error.with_traceback(None) from error.__cause__
 
     def _again(self, error: BaseException, op: Op[Any]) -> bool:
-        if self._to.home is not None and isinstance(error, retry.NotSentError):
+        if self._connection.local_origin is not None and isinstance(error, retry.NotSentError):
             return False  # nothing listens on this machine: saying so at once is kinder
-        return retry.may_resend(error, op.resend)
+        return retry.can_retry(error, op.resend)
 
     async def lines(
         self,
         op: Op[Any],
         body: Any = None,
         *,
-        at: str | None = None,
+        base_url: str | None = None,
         headers: Mapping[str, str] | None = None,
         key: str | None = None,
         **path: str,
     ) -> AsyncGenerator[str, None]:
-        target = self._address(op, at, None, path)
-        end = time.monotonic() + max(self._to.timeout_s, 600.0)
+        target = self._address(op, base_url, None, path)
+        end = time.monotonic() + max(self._connection.timeout_s, 600.0)
         ask = await self._ask(op, target, body, headers or {}, key, end, None)
         decode = codecs.getincrementaldecoder("utf-8")("replace")
-        pieces = self.wire.stream(ask)
+        pieces = self.http.stream(ask)
         held = ""
         try:
             first = await anext(pieces)
             if isinstance(first, bytes):
-                raise TransportError(f"{bare(target)}: the stream has no head")
+                raise TransportError(f"{without_query(target)}: the stream has no head")
             if first.status not in op.ok:
                 text = b"".join([p async for p in pieces if isinstance(p, bytes)])
-                raise answer.refusal(op, first.status, first.headers, text[:ANSWER_CAP])
+                raise answer.status_error(
+                    op, first.status, first.headers, text[:MAX_RESPONSE_BYTES]
+                )
             async for piece in pieces:
                 *whole, held = (held + decode.decode(bytes(piece))).split("\n")  # type: ignore[arg-type]  # only bytes follow the head
                 for line in whole:
@@ -164,8 +173,8 @@ class Transport(Generic[W]):
         query: Mapping[str, str] | None,
         path: Mapping[str, str],
     ) -> str:
-        base = at or self._to.scope.bases[op.plane.value]
-        return address(op, base, {**self._to.scope.values, **path}, query)
+        base = at or self._connection.scope.base_urls[op.plane.value]
+        return build_url(op, base, {**self._connection.scope.values, **path}, query)
 
     async def _once(
         self,
@@ -175,19 +184,24 @@ class Transport(Generic[W]):
         headers: Mapping[str, str],
         key: str | None,
         end: float,
-    ) -> Answer[T]:
+    ) -> Response[T]:
         ask = await self._ask(op, target, body, headers, key, end, None)
-        reply = await self.wire.exchange(ask)
-        if reply.status == 401 and self._to.tokens and not key and "authorization" in ask.headers:
-            self._to.tokens.drop(self._scope_of(op))
-            claims = claims_of(reply.headers.get("www-authenticate", ""))
+        reply = await self.http.send(ask)
+        if (
+            reply.status == 401
+            and self._connection.tokens
+            and not key
+            and "authorization" in ask.headers
+        ):
+            self._connection.tokens.discard(self._scope_of(op))
+            claims = parse_claims(reply.headers.get("www-authenticate", ""))
             ask = await self._ask(op, target, body, headers, key, end, claims)
-            reply = await self.wire.exchange(ask)
-        if reply.status == 401 and self._to.home is not None and not key:
-            error = answer.refusal(op, reply.status, reply.headers, reply.body)
+            reply = await self.http.send(ask)
+        if reply.status == 401 and self._connection.local_origin is not None and not key:
+            error = answer.status_error(op, reply.status, reply.headers, reply.body)
             error.hint = "Pass the server's key as api_key= or MAAS_API_KEY (serve --api-key)."
             raise error
-        return answer.read(op, reply.status, reply.headers, reply.body)
+        return answer.parse(op, reply.status, reply.headers, reply.body)
 
     async def _ask(
         self,
@@ -198,10 +212,10 @@ class Transport(Generic[W]):
         key: str | None,
         end: float,
         claims: str | None,
-    ) -> Ask:
-        if self._to.offline and not is_loopback(target):
-            raise retry.RefusedError(
-                f"{bare(target)} is not on this machine, and MAAS_OFFLINE is set",
+    ) -> HttpRequest:
+        if self._connection.offline and not is_loopback(target):
+            raise retry.BlockedRequestError(
+                f"{without_query(target)} is not on this machine, and MAAS_OFFLINE is set",
                 hint="Unset MAAS_OFFLINE to reach it.",
             )
         said = {
@@ -227,30 +241,36 @@ class Transport(Generic[W]):
         elif op.method in ("PUT", "POST", "PATCH"):
             content = b""
         if op.plane is Plane.BLOB:
-            said |= {"x-ms-version": VERSION, "x-ms-date": formatdate(usegmt=True)}
-        return Ask(op.method, target, said, content, files, end, ANSWER_CAP)
+            said |= {"x-ms-version": BLOB_API_VERSION, "x-ms-date": formatdate(usegmt=True)}
+        return HttpRequest(op.method, target, said, content, files, end, MAX_RESPONSE_BYTES)
 
     def _scope_of(self, op: Op[Any]) -> str:
         if op.plane is Plane.FOUNDRY and op.query.get("api-version", "v1") != "v1":
             return (
                 "https://cognitiveservices.azure.com/.default"  # the dated base (azure-api.md 4.1)
             )
-        return self._to.cloud.scopes[op.plane]
+        return self._connection.cloud.scopes[op.plane]
 
     async def _credential(
         self, op: Op[Any], target: str, key: str | None, claims: str | None
     ) -> dict[str, str]:
         """Return the headers that say who we are; none where the address itself does (a SAS)."""
-        if op.plane is Plane.OPEN or (op.plane is Plane.BLOB and "sig=" in target):
+        if op.plane is Plane.ANONYMOUS or (op.plane is Plane.BLOB and "sig=" in target):
             return {}
-        check(self._to.cloud, op.plane, target, home=self._to.home, keyed=key is not None)
+        check_host(
+            self._connection.cloud,
+            op.plane,
+            target,
+            local_origin=self._connection.local_origin,
+            has_key=key is not None,
+        )
         if key is not None:
             return {"authorization": f"Bearer {key}", "api-key": key}
-        if self._to.home is not None:
-            return {"authorization": f"Bearer {self._to.api_key or 'local'}"}
-        if op.plane is Plane.FOUNDRY and self._to.api_key:
-            return {"api-key": self._to.api_key}
-        if self._to.tokens is None:
+        if self._connection.local_origin is not None:
+            return {"authorization": f"Bearer {self._connection.api_key or 'local'}"}
+        if op.plane is Plane.FOUNDRY and self._connection.api_key:
+            return {"api-key": self._connection.api_key}
+        if self._connection.tokens is None:
             return {}
-        token = await self._to.tokens.get(self._scope_of(op), self.wire.call, claims)
+        token = await self._connection.tokens.get(self._scope_of(op), self.http.call, claims)
         return {"authorization": f"Bearer {token}"}

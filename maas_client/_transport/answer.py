@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from maas_client import errors
-from maas_client._transport.retry import retry_after
+from maas_client._transport.retry import parse_retry_after
 from maas_client.wire import faults
-from maas_client.wire.op import Answer, Op
+from maas_client.wire.op import Op, Response
 
 T = TypeVar("T")
 
@@ -36,19 +36,19 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
 
 
-def read(op: Op[T], status: int, headers: Mapping[str, str], body: bytes) -> Answer[T]:
+def parse(op: Op[T], status: int, headers: Mapping[str, str], body: bytes) -> Response[T]:
     """Return the typed answer. Raises a ``StatusError`` for a refusal or an undocumented shape."""
     if status not in op.ok:
-        raise refusal(op, status, headers, body)
-    return Answer(_value(op, status, headers, body), status, headers)
+        raise status_error(op, status, headers, body)
+    return Response(_value(op, status, headers, body), status, headers)
 
 
-def refusal(
+def status_error(
     op: Op[Any], status: int, headers: Mapping[str, str], body: bytes
 ) -> errors.StatusError:
     """Return the error for an answer that is not one of the operation's success codes."""
-    fault = faults.read(body, headers)
-    kind = errors.for_status(status)
+    fault = faults.parse_error(body, headers)
+    kind = errors.error_class_for_status(status)
     known: dict[str, Any] = {
         "status": status,
         "code": fault.code,
@@ -56,7 +56,7 @@ def refusal(
         "operation": op.name,
         "target": fault.target,
         "details": fault.details,
-        "retry_after": retry_after(headers),
+        "retry_after": parse_retry_after(headers),
         "hint": _REDIRECTED if 300 <= status < 400 else _HINTS.get(status),
     }
     if 300 <= status < 400:

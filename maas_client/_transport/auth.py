@@ -11,11 +11,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from maas_client._settings import sign_in_variables
+from maas_client._settings import azure_identity_variables
 from maas_client._transport import sign_in
 from maas_client.errors import AuthError
 
-RENEW_BEFORE_S = 300
+REFRESH_BEFORE_EXPIRY_S = 300
 """A token that ends within this many seconds is replaced; a poll that lasts hours never meets a 401."""
 
 
@@ -27,18 +27,18 @@ class TokenCredential(Protocol):
         ...
 
 
-def _cause(bad: Exception) -> str:
+def _describe_failure(bad: Exception) -> str:
     """Return what azure-identity says first and, of the credentials it names, the one that did fail.
 
     Its text goes over many lines, most about what is not set up here; no secret is in it.
     """
     lines = [line.strip() for line in str(bad).splitlines() if line.strip()]
-    failed = sign_in.refused(bad)
+    failed = sign_in.failed_attempt(bad)
     told = (lines[0] if lines else type(bad).__name__, ": ".join(failed) if failed else "")
     return " ".join(one[:300] for one in told if one)
 
 
-class Tokens:
+class TokenCache:
     """Tokens by scope. ``offload`` runs a blocking credential without stopping other coroutines."""
 
     def __init__(self, credential: TokenCredential | None, authority: str) -> None:
@@ -62,7 +62,7 @@ class Tokens:
         Raises ``AuthError`` that says what to do about the credential that was tried.
         """
         held = self._held.get(scope)
-        if held and claims is None and held[1] - time.time() > RENEW_BEFORE_S:
+        if held and claims is None and held[1] - time.time() > REFRESH_BEFORE_EXPIRY_S:
             return held[0]
         extra = {"claims": claims} if claims else {}
         try:
@@ -73,13 +73,13 @@ class Tokens:
                 got = await offload(lambda: credential.get_token(scope, **extra))
         except Exception as bad:
             raise AuthError(
-                f"no token for {scope.removesuffix('/.default')}: {_cause(bad)}",
-                hint=sign_in.advice(bad, self._passed, sign_in_variables()),
+                f"no token for {scope.removesuffix('/.default')}: {_describe_failure(bad)}",
+                hint=sign_in.sign_in_hint(bad, self._passed, azure_identity_variables()),
             ) from bad
         self._held[scope] = (got.token, float(got.expires_on))
         return str(got.token)
 
-    def drop(self, scope: str) -> None:
+    def discard(self, scope: str) -> None:
         """Forget a token that was refused."""
         self._held.pop(scope, None)
 
@@ -92,7 +92,7 @@ class Tokens:
             return self._given
 
 
-def claims_of(challenge: str) -> str | None:
+def parse_claims(challenge: str) -> str | None:
     """Return the claims a ``WWW-Authenticate`` header asks for (Continuous Access Evaluation)."""
     found = re.search(r'claims="([^"]+)"', challenge)
     if not found:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from maas_client._transport.retry import RefusedError
+from maas_client._transport.retry import BlockedRequestError
 from maas_client.errors import ConfigError
 from maas_client.wire.op import Plane
 
@@ -95,7 +95,7 @@ CLOUDS: dict[str, Cloud] = {
 }
 
 
-def cloud(name: str) -> Cloud:
+def get_cloud(name: str) -> Cloud:
     """Return a cloud by name, or raise ``ConfigError``."""
     found = CLOUDS.get(name.lower())
     if found is None:
@@ -146,33 +146,35 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def check(cloud: Cloud, plane: Plane, url: str, *, home: str | None, keyed: bool = False) -> None:
+def check_host(
+    cloud: Cloud, plane: Plane, url: str, *, local_origin: str | None, has_key: bool = False
+) -> None:
     """Refuse to hand a credential to a host that has no business with it.
 
     ``home`` is the one origin of a local connection: everything must stay there. A deployment's own
     key (``keyed``) goes where ARM said that the deployment answers, but never in clear text.
-    Raises ``RefusedError``; nothing was sent.
+    Raises ``BlockedRequestError``; nothing was sent.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
     netloc = parts.netloc.lower()
     if parts.username or parts.password:
-        raise RefusedError(f"{host}: an address with a user name in it is not used")
-    if home is not None:
-        if f"{parts.scheme}://{netloc}" != home.rstrip("/").lower():
-            raise RefusedError(
-                f"the server at {home} named another host, {host}; no credential is sent there"
+        raise BlockedRequestError(f"{host}: an address with a user name in it is not used")
+    if local_origin is not None:
+        if f"{parts.scheme}://{netloc}" != local_origin.rstrip("/").lower():
+            raise BlockedRequestError(
+                f"the server at {local_origin} named another host, {host}; no credential is sent there"
             )
         return
     if parts.scheme != "https" and not is_loopback(url):
-        raise RefusedError(f"{host}: a credential is never sent over {parts.scheme}")
-    if keyed:
+        raise BlockedRequestError(f"{host}: a credential is never sent over {parts.scheme}")
+    if has_key:
         return
     trusted = cloud.suffixes.get(plane, ())
     if not any(
         netloc == s or host == s or (s.startswith(".") and host.endswith(s)) for s in trusted
     ):
-        raise RefusedError(
+        raise BlockedRequestError(
             f"{host} is not a host of the {cloud.name} cloud for {plane.value}; no token is sent there",
             hint="Private link and sovereign hosts need cloud= or ARM_CLOUD_METADATA_URL.",
         )

@@ -20,7 +20,7 @@ import httpx
 
 from maas_client._transport import deadline
 from maas_client._transport.clouds import is_loopback
-from maas_client._transport.redact import bare, install
+from maas_client._transport.redact import install_log_filter, without_query
 from maas_client._transport.retry import NotSentError
 from maas_client.errors import ConfigError, MaasError, TransportError
 
@@ -28,13 +28,13 @@ T = TypeVar("T")
 A = TypeVar("A")
 C = TypeVar("C")
 
-CONNECT_S = 10.0
-QUIET_S = 60.0
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 60.0
 """No byte for this long ends a request, whatever its deadline."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class HttpRequest:
     """One HTTP request, ready to send. ``end`` is a moment of ``time.monotonic()``."""
 
     method: str
@@ -42,13 +42,13 @@ class Ask:
     headers: Mapping[str, str]
     content: bytes | None
     files: Sequence[tuple[str, Any]] | None
-    end: float
-    cap: int
+    deadline: float
+    max_bytes: int
     """The most bytes of answer that are read into memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpResponse:
     """What came back, whole. Header names are in lower case."""
 
     status: int
@@ -56,11 +56,11 @@ class Reply:
     body: bytes = field(repr=False)
 
 
-class Wire(Protocol):
+class HttpClient(Protocol):
     """What ``Transport`` needs of either client."""
 
-    async def exchange(self, ask: Ask) -> Reply: ...
-    def stream(self, ask: Ask) -> AsyncGenerator[Reply | bytes, None]: ...
+    async def send(self, request: HttpRequest) -> HttpResponse: ...
+    def stream(self, request: HttpRequest) -> AsyncGenerator[HttpResponse | bytes, None]: ...
     async def sleep(self, seconds: float) -> None: ...
     async def call(self, fn: Callable[[], T]) -> T: ...
     async def parallel(
@@ -68,20 +68,20 @@ class Wire(Protocol):
     ) -> list[T]: ...
 
 
-def run(step: Coroutine[Any, Any, T]) -> T:
+def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     """Drive a coroutine that never suspends to its end."""
     try:
-        step.send(None)
+        coroutine.send(None)
     except StopIteration as end:
         value: T = end.value
         return value
-    step.close()
+    coroutine.close()
     raise RuntimeError("a blocking flow suspended")  # a bug of ours, never a user's
 
 
-def options(ca_file: str | None) -> dict[str, Any]:
+def client_options(ca_file: str | None) -> dict[str, Any]:
     """Loopback never goes through a proxy; everything else as the environment says."""
-    install()
+    install_log_filter()
     verify: Any = True
     if ca_file:
         try:
@@ -100,7 +100,7 @@ def options(ca_file: str | None) -> dict[str, Any]:
 def _opened(kind: Callable[..., C], ca_file: str | None, *, direct: bool) -> C:
     """Return an httpx client. A proxy of the environment that httpx cannot use is told as ``ConfigError``, or
     passed over where every address is on this machine (``direct``)."""
-    held = options(ca_file)
+    held = client_options(ca_file)
     try:
         return kind(**held)
     except (ImportError, ValueError, httpx.InvalidURL) as bad:
@@ -116,18 +116,18 @@ def _opened(kind: Callable[..., C], ca_file: str | None, *, direct: bool) -> C:
 
 
 @contextmanager
-def _translated(ask: Ask) -> Iterator[None]:
+def _translated(ask: HttpRequest) -> Iterator[None]:
     """Turn httpx's exceptions into ours, with what to do next."""
-    place = bare(ask.url)
+    place = without_query(ask.url)
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as bad:
-        origin = bare(urljoin(ask.url, "/")).rstrip("/")
+        origin = without_query(urljoin(ask.url, "/")).rstrip("/")
         raise NotSentError(
             f"no connection to {origin}: {bad}", url=place, hint=_advice(ask, bad)
         ) from bad
     except httpx.TimeoutException as bad:
-        if time.monotonic() >= ask.end:
+        if time.monotonic() >= ask.deadline:
             raise _late(ask) from bad
         raise TransportError(
             f"{place} did not answer in time", url=place, hint="Whether it acted is unknown."
@@ -150,7 +150,7 @@ def _translated(ask: Ask) -> Iterator[None]:
         ) from bad
 
 
-def _advice(ask: Ask, bad: Exception) -> str:
+def _advice(ask: HttpRequest, bad: Exception) -> str:
     if is_loopback(ask.url):
         return "No server is there. Start one: maas-client serve"
     if "CERTIFICATE" in str(bad).upper():
@@ -158,28 +158,30 @@ def _advice(ask: Ask, bad: Exception) -> str:
     return "Check the name, the network and HTTPS_PROXY."
 
 
-def _timeout(ask: Ask) -> httpx.Timeout:
-    left = max(ask.end - time.monotonic(), 0.01)
-    return httpx.Timeout(min(QUIET_S, left), connect=min(CONNECT_S, left))
+def _timeout(ask: HttpRequest) -> httpx.Timeout:
+    left = max(ask.deadline - time.monotonic(), 0.01)
+    return httpx.Timeout(min(READ_TIMEOUT_S, left), connect=min(CONNECT_TIMEOUT_S, left))
 
 
-def _late(ask: Ask) -> TransportError:
+def _late(ask: HttpRequest) -> TransportError:
     return TransportError(
-        f"{bare(ask.url)}: no whole answer before the deadline",
-        url=bare(ask.url),
+        f"{without_query(ask.url)}: no whole answer before the deadline",
+        url=without_query(ask.url),
         hint="Whether the service acted is unknown. A longer deadline, in seconds: timeout=.",
     )
 
 
-def _take(body: bytearray, piece: bytes, ask: Ask) -> None:
+def _take(body: bytearray, piece: bytes, ask: HttpRequest) -> None:
     body += piece
-    if len(body) > ask.cap:
-        raise TransportError(f"{bare(ask.url)}: the answer is larger than {ask.cap:,} bytes")
-    if time.monotonic() > ask.end:
+    if len(body) > ask.max_bytes:
+        raise TransportError(
+            f"{without_query(ask.url)}: the answer is larger than {ask.max_bytes:,} bytes"
+        )
+    if time.monotonic() > ask.deadline:
         raise _late(ask)
 
 
-def _request(client: httpx.Client | httpx.AsyncClient, ask: Ask) -> httpx.Request:
+def _request(client: httpx.Client | httpx.AsyncClient, ask: HttpRequest) -> httpx.Request:
     return client.build_request(
         ask.method,
         ask.url,
@@ -194,18 +196,18 @@ def _headers(response: httpx.Response) -> dict[str, str]:
     return {name.lower(): value for name, value in response.headers.items()}
 
 
-class BlockingWire:
+class SyncHttpClient:
     """Over ``httpx.Client``. ``parallel`` is a few threads, each driving one flow."""
 
     def __init__(
-        self, http: Any = None, ca_file: str | None = None, *, direct: bool = False
+        self, http: Any = None, ca_file: str | None = None, *, loopback_only: bool = False
     ) -> None:
         if http is not None and not isinstance(http, httpx.Client):
             raise ConfigError(
                 "http= takes an httpx.Client here; AsyncClient takes an httpx.AsyncClient"
             )
         self._own = http is None
-        self._client: httpx.Client = http or _opened(httpx.Client, ca_file, direct=direct)
+        self._client: httpx.Client = http or _opened(httpx.Client, ca_file, direct=loopback_only)
         if self._own:
             deadline.enforce(self._client)
 
@@ -213,26 +215,26 @@ class BlockingWire:
         if self._own:
             self._client.close()
 
-    async def exchange(self, ask: Ask) -> Reply:
-        with _translated(ask), deadline.until(ask.end):
-            response = self._client.send(_request(self._client, ask), stream=True)
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        with _translated(request), deadline.until(request.deadline):
+            response = self._client.send(_request(self._client, request), stream=True)
             try:
                 body = bytearray()
                 for piece in response.iter_bytes():
-                    _take(body, piece, ask)
+                    _take(body, piece, request)
             finally:
                 response.close()
-        return Reply(response.status_code, _headers(response), bytes(body))
+        return HttpResponse(response.status_code, _headers(response), bytes(body))
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Reply | bytes, None]:
-        with _translated(ask):
-            response = self._client.send(_request(self._client, ask), stream=True)
+    async def stream(self, request: HttpRequest) -> AsyncGenerator[HttpResponse | bytes, None]:
+        with _translated(request):
+            response = self._client.send(_request(self._client, request), stream=True)
             try:
-                yield Reply(response.status_code, _headers(response), b"")
+                yield HttpResponse(response.status_code, _headers(response), b"")
                 for piece in response.iter_bytes():
                     yield piece
-                    if time.monotonic() > ask.end:
-                        raise _late(ask)
+                    if time.monotonic() > request.deadline:
+                        raise _late(request)
             finally:
                 response.close()
 
@@ -248,7 +250,7 @@ class BlockingWire:
         if len(over) < 2 or limit < 2:
             return [await step(item) for item in over]
         with ThreadPoolExecutor(min(limit, len(over)), "maas-client") as pool:
-            waiting = [pool.submit(lambda item=item: run(step(item))) for item in over]  # type: ignore[misc]  # bound early
+            waiting = [pool.submit(lambda item=item: run_sync(step(item))) for item in over]  # type: ignore[misc]  # bound early
             try:
                 return [one.result() for one in waiting]
             except BaseException:
@@ -257,47 +259,49 @@ class BlockingWire:
                 raise
 
 
-class AsyncWire:
+class AsyncHttpClient:
     """Over ``httpx.AsyncClient`` and asyncio."""
 
     def __init__(
-        self, http: Any = None, ca_file: str | None = None, *, direct: bool = False
+        self, http: Any = None, ca_file: str | None = None, *, loopback_only: bool = False
     ) -> None:
         if http is not None and not isinstance(http, httpx.AsyncClient):
             raise ConfigError("http= takes an httpx.AsyncClient here; Client takes an httpx.Client")
         self._own = http is None
-        self._client: httpx.AsyncClient = http or _opened(httpx.AsyncClient, ca_file, direct=direct)
+        self._client: httpx.AsyncClient = http or _opened(
+            httpx.AsyncClient, ca_file, direct=loopback_only
+        )
 
     async def aclose(self) -> None:
         if self._own:
             await self._client.aclose()
 
-    async def exchange(self, ask: Ask) -> Reply:
+    async def send(self, request: HttpRequest) -> HttpResponse:
         try:
-            with _translated(ask):
-                async with asyncio.timeout(max(ask.end - time.monotonic(), 0.01)):
-                    response = await self._client.send(_request(self._client, ask), stream=True)
+            with _translated(request):
+                async with asyncio.timeout(max(request.deadline - time.monotonic(), 0.01)):
+                    response = await self._client.send(_request(self._client, request), stream=True)
                     try:
                         body = bytearray()
                         async for piece in response.aiter_bytes():
-                            _take(body, piece, ask)
+                            _take(body, piece, request)
                     finally:
                         await response.aclose()
         except TimeoutError as bad:
             if isinstance(bad, MaasError):
                 raise
-            raise _late(ask) from bad
-        return Reply(response.status_code, _headers(response), bytes(body))
+            raise _late(request) from bad
+        return HttpResponse(response.status_code, _headers(response), bytes(body))
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Reply | bytes, None]:
-        with _translated(ask):
-            response = await self._client.send(_request(self._client, ask), stream=True)
+    async def stream(self, request: HttpRequest) -> AsyncGenerator[HttpResponse | bytes, None]:
+        with _translated(request):
+            response = await self._client.send(_request(self._client, request), stream=True)
             try:
-                yield Reply(response.status_code, _headers(response), b"")
+                yield HttpResponse(response.status_code, _headers(response), b"")
                 async for piece in response.aiter_bytes():
                     yield piece
-                    if time.monotonic() > ask.end:
-                        raise _late(ask)
+                    if time.monotonic() > request.deadline:
+                        raise _late(request)
             finally:
                 await response.aclose()
 

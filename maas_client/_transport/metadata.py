@@ -8,12 +8,12 @@ from maas_client._transport.clouds import Cloud, from_metadata
 from maas_client.errors import ConfigError
 
 
-def fetch(url: str, ca_file: str | None) -> Cloud:
+def fetch_cloud(url: str, ca_file: str | None) -> Cloud:
     """Read the document behind ``ARM_CLOUD_METADATA_URL``. Raises ``ConfigError``."""
-    from maas_client._transport.http import options
+    from maas_client._transport.http import client_options
 
     try:
-        with httpx.Client(**options(ca_file), timeout=20) as client:
+        with httpx.Client(**client_options(ca_file), timeout=20) as client:
             answer = client.get(url)
             answer.raise_for_status()
             document = answer.json()

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 _SECRET = re.compile(r"(?i)\b(sig|signature|api-key|key|token|code)=[^&\s\"']+")
 
 
-def bare(url: str) -> str:
+def without_query(url: str) -> str:
     """Return an address without its query: what may stand in an error or a log."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
@@ -24,7 +24,7 @@ class _Redact(logging.Filter):
         return True
 
 
-def install() -> None:
+def install_log_filter() -> None:
     """Put the filter on httpx's and httpcore's loggers, once."""
     for name in ("httpx", "httpcore.http11", "httpcore.connection", "httpcore.proxy"):
         logger = logging.getLogger(name)

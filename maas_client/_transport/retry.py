@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from maas_client.errors import MaasError, RateLimitError, StatusError, TransportError
-from maas_client.wire.op import Resend
+from maas_client.wire.op import ResendPolicy
 
-LONGEST_WAIT_S = 120.0
+MAX_RETRY_AFTER_S = 120.0
 """A longer Retry-After is cut to this; the deadline of the operation may end it sooner."""
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
@@ -25,15 +25,15 @@ class NotSentError(TransportError):
     """The connection was never made: the service cannot have acted."""
 
 
-class RefusedError(TransportError):
+class BlockedRequestError(TransportError):
     """We ourselves would not send it: the host is not trusted with a credential, or offline is set."""
 
 
-def may_resend(error: BaseException, resend: Resend) -> bool:
+def can_retry(error: BaseException, resend: ResendPolicy) -> bool:
     """Say whether the operation may be sent again after ``error`` without asking first."""
     if resend == "never" or not isinstance(error, MaasError):
         return False
-    if isinstance(error, RefusedError):
+    if isinstance(error, BlockedRequestError):
         return False
     if isinstance(error, NotSentError):
         return True
@@ -46,20 +46,20 @@ def may_resend(error: BaseException, resend: Resend) -> bool:
     return error.status == 429 or (error.status == 503 and error.retry_after is not None)
 
 
-def delay(attempt: int, error: BaseException, draw: random.Random) -> float:
+def retry_delay(attempt: int, error: BaseException, rng: random.Random) -> float:
     """Return the wait in seconds before attempt ``attempt + 1`` (the first attempt is 1)."""
     asked = error.retry_after if isinstance(error, StatusError) else None
     if asked is not None:
-        return asked + draw.uniform(0, 0.25)
+        return asked + rng.uniform(0, 0.25)
     ceiling = min(8.0, 0.4 * 2.0 ** (attempt - 1))
-    return draw.uniform(0.05, ceiling) if not isinstance(error, RateLimitError) else ceiling
+    return rng.uniform(0.05, ceiling) if not isinstance(error, RateLimitError) else ceiling
 
 
-def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Read a Retry-After in seconds from any of the four forms in use; None for none or nonsense.
 
     ``retry-after-ms`` and ``x-ms-retry-after-ms`` first (milliseconds), then ``retry-after`` in
-    seconds or as a date (reliability.md R5, R6). Never negative, never above ``LONGEST_WAIT_S``.
+    seconds or as a date (reliability.md R5, R6). Never negative, never above ``MAX_RETRY_AFTER_S``.
     """
     for name, factor in (
         ("retry-after-ms", 0.001),
@@ -74,9 +74,9 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
         except ValueError:
             seconds = _until(text, now) if name == "retry-after" else math.nan
         if math.isfinite(seconds):
-            return min(max(seconds, 0.0), LONGEST_WAIT_S)
+            return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
         if seconds == math.inf:
-            return LONGEST_WAIT_S
+            return MAX_RETRY_AFTER_S
     return None
 
 

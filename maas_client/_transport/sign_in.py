@@ -33,7 +33,7 @@ _UNREACHED = re.compile(
 )
 
 
-def attempts(bad: BaseException) -> Iterator[tuple[str, str]]:
+def credential_attempts(bad: BaseException) -> Iterator[tuple[str, str]]:
     """Yield which credentials were tried, and what each said, in one line."""
     for line in str(bad).splitlines():
         name, colon, said = line.strip().partition(": ")
@@ -41,17 +41,19 @@ def attempts(bad: BaseException) -> Iterator[tuple[str, str]]:
             yield name, " ".join(said.split())
 
 
-def refused(bad: BaseException) -> tuple[str, str] | None:
+def failed_attempt(bad: BaseException) -> tuple[str, str] | None:
     """Return the credential that was set up and failed, and what it said. The others of a chain only say
     that they are not set up here."""
-    found = ((n, s) for n, s in attempts(bad) if "authentication failed" in s.lower())
+    found = ((n, s) for n, s in credential_attempts(bad) if "authentication failed" in s.lower())
     return next(found, None)
 
 
-def advice(bad: BaseException, given: str | None, variables: Sequence[str]) -> str:
+def sign_in_hint(
+    error: BaseException, credential_type: str | None, variables: Sequence[str]
+) -> str:
     """Return what to do. ``given`` names the type of a credential the program passed; ``variables`` are the
     names of azure-identity's variables that are set."""
-    name, said = refused(bad) or (given, str(bad))
+    name, said = failed_attempt(error) or (credential_type, str(error))
     if name and _UNREACHED.search(said):
         where = "the sign-in host could not be reached: check the network and HTTPS_PROXY"
         return f"{name} was tried, and {where}."
@@ -59,8 +61,8 @@ def advice(bad: BaseException, given: str | None, variables: Sequence[str]) -> s
         return _environment(said, variables)
     if name in _OTHERS:
         return f"{name} was tried. {_OTHERS[name]}"
-    if given:
-        return f"{given} was passed and gave no token: correct it, or pass another as credential=."
+    if credential_type:
+        return f"{credential_type} was passed and gave no token: correct it, or pass another as credential=."
     some = [one for one in _SECRET if one in variables]
     missing = [one for one in _SECRET if one not in variables]
     if "AZURE_CLIENT_SECRET" in some and missing:

@@ -6,12 +6,12 @@ written statement by statement (who says it, as of when); docs/catalog.md explai
 
 from maas_client.catalog.facts import (
     Architecture,
-    Bound,
+    HyperparameterRange,
+    KaitoPreset,
     Limit,
     Machine,
-    ModelFacts,
+    ModelInfo,
     Offer,
-    Preset,
     Source,
     Target,
 )
@@ -21,38 +21,43 @@ from maas_client.catalog.lifecycle import (
     is_retired,
     retirement_notice,
 )
-from maas_client.catalog.limits import Limits, limits
-from maas_client.catalog.machines import machine, machines, presets
-from maas_client.catalog.names import find, get, is_asset_uri, registry_uri
-from maas_client.catalog.regions import check_region, is_offered_in, region_name, same_region
-from maas_client.catalog.shelf import models
+from maas_client.catalog.limits import Limits, load_limits
+from maas_client.catalog.machines import find_machine, load_kaito_presets, load_machines
+from maas_client.catalog.names import find_model, get_model, is_asset_uri, registry_uri
+from maas_client.catalog.regions import (
+    check_region,
+    is_offered_in,
+    is_same_region,
+    normalize_region,
+)
+from maas_client.catalog.shelf import load_models
 
 __all__ = [
     "Architecture",
-    "Bound",
+    "HyperparameterRange",
+    "KaitoPreset",
     "Limit",
     "Limits",
     "Machine",
-    "ModelFacts",
+    "ModelInfo",
     "Offer",
-    "Preset",
     "Source",
     "Target",
     "check_region",
     "check_retirement",
     "check_tunable",
-    "find",
-    "get",
+    "find_machine",
+    "find_model",
+    "get_model",
     "is_asset_uri",
     "is_offered_in",
     "is_retired",
-    "limits",
-    "machine",
-    "machines",
-    "models",
-    "presets",
-    "region_name",
+    "is_same_region",
+    "load_kaito_presets",
+    "load_limits",
+    "load_machines",
+    "load_models",
+    "normalize_region",
     "registry_uri",
     "retirement_notice",
-    "same_region",
 ]

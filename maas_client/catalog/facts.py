@@ -23,7 +23,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
+class HyperparameterRange:
     """One hyperparameter: the service's own name for it, its default and its bounds.
 
     None means that nobody has published it; a bound is inclusive.
@@ -41,8 +41,8 @@ class Offer:
     an offer without an end is open as of its source."""
 
     target: Target
-    began: date | None
-    ended: date | None
+    start_date: date | None
+    end_date: date | None
     source: Source
 
 
@@ -64,7 +64,7 @@ class Architecture:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFacts:
+class ModelInfo:
     """Everything known about one model. ``source_of(field)`` says who says so."""
 
     name: str
@@ -111,7 +111,7 @@ class ModelFacts:
     deploy_regions: frozenset[str]
     compute_sizes: tuple[str, ...]
     """Azure VM sizes on which fine-tuning with ``compute=`` is supported."""
-    hyperparameters: Mapping[str, Bound]
+    hyperparameters: Mapping[str, HyperparameterRange]
     """By our names: ``epochs``, ``batch_size``, ``learning_rate`` or
     ``learning_rate_multiplier``. What the serverless offer takes, and nothing else."""
     architecture: Architecture | None
@@ -126,9 +126,9 @@ class ModelFacts:
     """Other names under which people ask for it."""
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
 
-    def source_of(self, fact: str) -> Source | None:
+    def get_source(self, field: str) -> Source | None:
         """Return who says ``fact`` (a field's name), or None where nobody does."""
-        return self.sources.get(fact)
+        return self.sources.get(field)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Preset:
+class KaitoPreset:
     """A KAITO preset: what its operator asks of a machine before it starts a tuning job."""
 
     name: str

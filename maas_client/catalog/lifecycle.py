@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from maas_client.catalog.facts import ModelFacts, Target
+from maas_client.catalog.facts import ModelInfo, Target
 from maas_client.errors import ModelRetiredError, UnsupportedError
 
 _DOORS = {
@@ -14,57 +14,57 @@ _DOORS = {
 }
 
 
-def is_retired(facts: ModelFacts, on: date) -> bool:
+def is_retired(model: ModelInfo, on: date) -> bool:
     """Return whether Azure has retired the model on that day."""
-    return facts.retired_on is not None and facts.retired_on <= on
+    return model.retired_on is not None and model.retired_on <= on
 
 
-def retirement_notice(facts: ModelFacts, on: date) -> str | None:
+def retirement_notice(model: ModelInfo, on: date) -> str | None:
     """Return one sentence about a retirement that is past or dated, or None."""
-    if facts.retired_on is None:
+    if model.retired_on is None:
         return None
-    verb = "was retired" if is_retired(facts, on) else "will be retired"
-    use = f"; its replacement is {facts.replacement}" if facts.replacement else ""
-    source = facts.source_of("retired_on")
+    verb = "was retired" if is_retired(model, on) else "will be retired"
+    use = f"; its replacement is {model.replacement}" if model.replacement else ""
+    source = model.get_source("retired_on")
     said = f" (known as of {source.as_of})" if source and source.as_of else ""
-    return f"{facts.name} {verb} by Azure on {facts.retired_on.isoformat()}{use}{said}"
+    return f"{model.name} {verb} by Azure on {model.retired_on.isoformat()}{use}{said}"
 
 
 def check_retirement(
-    facts: ModelFacts, target: Target, today: date, *, allow: bool = False
+    model: ModelInfo, target: Target, today: date, *, allow_retired: bool = False
 ) -> None:
     """Refuse a new serverless job or base deployment of a retired model.
 
     Nothing is refused on ``local``, with ``allow``, or for what already exists (do not ask).
     Raises ``ModelRetiredError`` with the date and the replacement.
     """
-    if allow or target == "local" or not is_retired(facts, today):
+    if allow_retired or target == "local" or not is_retired(model, today):
         return
-    instead = f"Use {facts.replacement} instead, or" if facts.replacement else "You can still"
+    instead = f"Use {model.replacement} instead, or" if model.replacement else "You can still"
     raise ModelRetiredError(
-        f"{retirement_notice(facts, today)}: it takes no new job and no new deployment there",
-        model=facts.name,
-        retired=facts.retired_on.isoformat() if facts.retired_on else None,
-        replacement=facts.replacement,
-        hint=f"{instead} run {facts.name} on this machine with Client.local(). If Azure still "
+        f"{retirement_notice(model, today)}: it takes no new job and no new deployment there",
+        model=model.name,
+        retired=model.retired_on.isoformat() if model.retired_on else None,
+        replacement=model.replacement,
+        hint=f"{instead} run {model.name} on this machine with Client.local(). If Azure still "
         "serves it to you, pass allow_retired=True (--allow-retired) or a catalog override file "
         "(MAAS_CATALOG).",
     )
 
 
-def check_tunable(facts: ModelFacts, target: Target) -> None:
+def check_tunable(model: ModelInfo, target: Target) -> None:
     """Refuse to tune a model where nobody ever offered it.
 
     Raises ``UnsupportedError`` that names where it can be tuned.
     """
-    if target in facts.tunable_on:
+    if target in model.tunable_on:
         return
     doors = [
-        _DOORS[place] for place in ("azureml", "foundry", "local") if place in facts.tunable_on
+        _DOORS[place] for place in ("azureml", "foundry", "local") if place in model.tunable_on
     ]
     raise UnsupportedError(
-        f"{facts.name} is not offered for fine-tuning on {target}",
+        f"{model.name} is not offered for fine-tuning on {target}",
         hint=f"It is tuned through {' or '.join(doors)}."
         if doors
-        else f"No backend tunes it{f': {facts.local_note}' if facts.local_note else ''}.",
+        else f"No backend tunes it{f': {model.local_note}' if model.local_note else ''}.",
     )

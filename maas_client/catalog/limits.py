@@ -9,7 +9,7 @@ from typing import Any
 
 from maas_client.catalog.facts import Limit, Target
 from maas_client.catalog.override import Override, read_override
-from maas_client.catalog.shelf import read_json, sources_of
+from maas_client.catalog.shelf import get_source, read_json
 from maas_client.errors import ConfigError
 
 
@@ -29,12 +29,12 @@ class Limits(Mapping[str, Limit]):
     def __len__(self) -> int:
         return len(self._held)
 
-    def int_of(self, name: str) -> int | None:
+    def get_int(self, name: str) -> int | None:
         """Return a whole number, or None where the target knows no such limit."""
-        value = self.float_of(name)
+        value = self.get_float(name)
         return None if value is None else int(value)
 
-    def float_of(self, name: str) -> float | None:
+    def get_float(self, name: str) -> float | None:
         """Return a number, or None where the target knows no such limit."""
         limit = self._held.get(name)
         if limit is None:
@@ -44,7 +44,7 @@ class Limits(Mapping[str, Limit]):
         return limit.value
 
 
-def limits(target: Target, *, override: Path | None = None) -> Limits:
+def load_limits(target: Target, *, override: Path | None = None) -> Limits:
     """Return what is known about a target's limits, with the override file's on top.
 
     Raises ``ConfigError`` for an unknown target.
@@ -68,6 +68,6 @@ def _limit(data: Mapping[str, Any], name: str, said: Mapping[str, Any]) -> Limit
         name=name,
         value=tuple(value) if isinstance(value, list) else value,
         unit=said["unit"],
-        source=sources_of(data, said["source"], said["as_of"]),
+        source=get_source(data, said["source"], said["as_of"]),
         note=said.get("note", ""),
     )

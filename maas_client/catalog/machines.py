@@ -7,12 +7,12 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from maas_client.catalog.facts import Machine, Preset, Source
-from maas_client.catalog.shelf import read_json, sources_of
+from maas_client.catalog.facts import KaitoPreset, Machine, Source
+from maas_client.catalog.shelf import get_source, read_json
 
 
 @lru_cache(maxsize=1)
-def machines() -> Mapping[str, Machine]:
+def load_machines() -> Mapping[str, Machine]:
     """Return the GPU sizes by their Azure names."""
     found = {}
     for name, source, said in _entries("machines"):
@@ -22,18 +22,18 @@ def machines() -> Mapping[str, Machine]:
     return MappingProxyType(found)
 
 
-def machine(name: str) -> Machine | None:
+def find_machine(name: str) -> Machine | None:
     """Return an Azure GPU size by name, in any case, or None."""
     folded = name.strip().casefold()
-    return next((m for m in machines().values() if m.name.casefold() == folded), None)
+    return next((m for m in load_machines().values() if m.name.casefold() == folded), None)
 
 
 @lru_cache(maxsize=1)
-def presets() -> Mapping[str, Preset]:
+def load_kaito_presets() -> Mapping[str, KaitoPreset]:
     """Return KAITO's presets of models in this catalog, by KAITO's names."""
     return MappingProxyType(
         {
-            name: Preset(name=name, source=source, **said)
+            name: KaitoPreset(name=name, source=source, **said)
             for name, source, said in _entries("presets")
         }
     )
@@ -48,5 +48,5 @@ def _entries(shelf: str) -> list[tuple[str, Source, dict[str, Any]]]:
         for statement in statements:
             said |= statement["says"]
         first = statements[0]
-        found.append((name, sources_of(data, first["source"], first["as_of"]), said))
+        found.append((name, get_source(data, first["source"], first["as_of"]), said))
     return found

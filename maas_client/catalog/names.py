@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from maas_client.catalog.facts import ModelFacts
-from maas_client.catalog.shelf import models
+from maas_client.catalog.facts import ModelInfo
+from maas_client.catalog.shelf import load_models
 from maas_client.errors import ConfigError
 
 _REGISTRY = re.compile(
@@ -26,7 +26,7 @@ def is_asset_uri(name: str) -> bool:
     return name.lower().startswith(("azureml:", "/subscriptions/"))
 
 
-def find(name: str, *, override: Path | None = None) -> ModelFacts | None:
+def find_model(name: str, *, override: Path | None = None) -> ModelInfo | None:
     """Return what is known about a model, or None.
 
     ``name`` may be the registry's name in any case, a short one (``Phi-3-mini``, ``phi4-mini``),
@@ -45,12 +45,12 @@ def find(name: str, *, override: Path | None = None) -> ModelFacts | None:
     return None if is_asset_uri(name) else known.get(_plain(name))
 
 
-def get(name: str, *, override: Path | None = None) -> ModelFacts:
+def get_model(name: str, *, override: Path | None = None) -> ModelInfo:
     """Return what is known about a model.
 
     Raises ``ConfigError`` naming the nearest known names.
     """
-    facts = find(name, override=override)
+    facts = find_model(name, override=override)
     if facts is not None:
         return facts
     known = _known(override)
@@ -64,17 +64,17 @@ def get(name: str, *, override: Path | None = None) -> ModelFacts:
     )
 
 
-def registry_uri(facts: ModelFacts) -> str:
+def registry_uri(model: ModelInfo) -> str:
     """Return the address that a job on azureml names.
 
     Raises ``ConfigError`` for a model whose registry no source names.
     """
-    if facts.uri is None:
+    if model.uri is None:
         raise ConfigError(
-            f"the registry that holds {facts.name} is not known",
+            f"the registry that holds {model.name} is not known",
             hint="Give its address instead of its name: azureml://registries/.../models/...",
         )
-    return facts.uri
+    return model.uri
 
 
 def _plain(name: str) -> str:
@@ -83,18 +83,18 @@ def _plain(name: str) -> str:
     return re.sub(r"^phi(?=\d)", "phi-", folded)
 
 
-def _known(override: Path | None) -> Mapping[str, ModelFacts]:
-    return _own_index() if override is None else _index(models(override))
+def _known(override: Path | None) -> Mapping[str, ModelInfo]:
+    return _own_index() if override is None else _index(load_models(override))
 
 
 @lru_cache(maxsize=1)
-def _own_index() -> Mapping[str, ModelFacts]:
-    return _index(models())
+def _own_index() -> Mapping[str, ModelInfo]:
+    return _index(load_models())
 
 
-def _index(shelf: Mapping[str, ModelFacts]) -> dict[str, ModelFacts]:
+def _index(shelf: Mapping[str, ModelInfo]) -> dict[str, ModelInfo]:
     """Every folded name that means a model. A model's own name wins over another's alias."""
-    found: dict[str, ModelFacts] = {}
+    found: dict[str, ModelInfo] = {}
     for facts in shelf.values():
         for alias in (*facts.aliases, facts.huggingface_id or facts.name):
             found.setdefault(_plain(alias), facts)

@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from maas_client._shipped import schema_text
+from maas_client._shipped import read_schema
 from maas_client.catalog.facts import Source
 from maas_client.errors import ConfigError
 
@@ -72,7 +72,7 @@ def _complaints(said: Mapping[str, Any]) -> list[str]:
     """Return what is wrong, place by place; at most five."""
     from jsonschema import Draft202012Validator
 
-    checker = Draft202012Validator(json.loads(schema_text(SCHEMA)))
+    checker = Draft202012Validator(json.loads(read_schema(SCHEMA)))
     errors = sorted(
         checker.iter_errors(said), key=lambda e: [str(part) for part in e.absolute_path]
     )

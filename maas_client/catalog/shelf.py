@@ -12,10 +12,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from maas_client.catalog.facts import Architecture, Bound, ModelFacts, Offer, Source
+from maas_client.catalog.facts import Architecture, HyperparameterRange, ModelInfo, Offer, Source
 from maas_client.catalog.override import Override, read_override
 
-_OWN_FIELDS = frozenset(f.name for f in fields(ModelFacts)) - {
+_OWN_FIELDS = frozenset(f.name for f in fields(ModelInfo)) - {
     "name",
     "uri",
     "tunable_on",
@@ -31,13 +31,13 @@ def read_json(name: str) -> dict[str, Any]:
     return data
 
 
-def sources_of(data: Mapping[str, Any], source: str, as_of: str) -> Source:
+def get_source(data: Mapping[str, Any], source: str, as_of: str) -> Source:
     """Return the source ``source`` of a catalog file, as of a date."""
     said = data["sources"][source]
     return Source(id=source, title=said["title"], url=said["url"], as_of=as_of)
 
 
-def models(override: Path | None = None) -> Mapping[str, ModelFacts]:
+def load_models(override: Path | None = None) -> Mapping[str, ModelInfo]:
     """Return all models by their names, with the override file's facts on top.
 
     Raises ``ConfigError`` for an override that is missing, not JSON or not of its schema.
@@ -48,13 +48,13 @@ def models(override: Path | None = None) -> Mapping[str, ModelFacts]:
 
 
 @lru_cache(maxsize=1)
-def _own_models() -> Mapping[str, ModelFacts]:
+def _own_models() -> Mapping[str, ModelInfo]:
     return _models(Override())
 
 
-def _models(over: Override) -> Mapping[str, ModelFacts]:
+def _models(over: Override) -> Mapping[str, ModelInfo]:
     data = read_json("models.json")
-    found: dict[str, ModelFacts] = {}
+    found: dict[str, ModelInfo] = {}
     for name in [*data["models"], *(n for n in over.models if n not in data["models"])]:
         facts, said_by = _collect(data, name)
         for fact, value in over.models.get(name, {}).items():
@@ -70,7 +70,7 @@ def _collect(data: Mapping[str, Any], name: str) -> tuple[dict[str, Any], dict[s
     facts: dict[str, Any] = {}
     said_by: dict[str, Source] = {}
     for statement in data["models"].get(name, ()):
-        source = sources_of(data, statement["source"], statement["as_of"])
+        source = get_source(data, statement["source"], statement["as_of"])
         for fact, value in statement["says"].items():
             said_by[fact] = source
             if fact == "offers":  # the one fact that several sources add to
@@ -86,7 +86,7 @@ def _merge(old: Any, new: Any) -> Any:
     return new
 
 
-def _build(name: str, facts: Mapping[str, Any], said_by: Mapping[str, Source]) -> ModelFacts:
+def _build(name: str, facts: Mapping[str, Any], said_by: Mapping[str, Source]) -> ModelInfo:
     said = {fact: _shape(fact, facts.get(fact)) for fact in _OWN_FIELDS}
     uri = None
     if said["registry"]:
@@ -98,7 +98,7 @@ def _build(name: str, facts: Mapping[str, Any], said_by: Mapping[str, Source]) -
             said_by[derived] = said_by[origin]
     tunable = {offer.target for offer in said["offers"]}
     tunable |= {"local"} if facts.get("local", True) else set()
-    return ModelFacts(
+    return ModelInfo(
         name=name,
         uri=uri,
         tunable_on=frozenset(tunable),
@@ -118,7 +118,7 @@ def _shape(fact: str, value: Any) -> Any:
     if fact == "offers":
         return tuple(_offer(said) for said in value or ())
     if fact == "hyperparameters":
-        return MappingProxyType({k: Bound(**v) for k, v in (value or {}).items()})
+        return MappingProxyType({k: HyperparameterRange(**v) for k, v in (value or {}).items()})
     if fact == "architecture":
         return Architecture(**value) if value else None
     return value
@@ -126,4 +126,4 @@ def _shape(fact: str, value: Any) -> Any:
 
 def _offer(said: Mapping[str, Any]) -> Offer:
     began, ended = (date.fromisoformat(said[k]) if said.get(k) else None for k in ("from", "to"))
-    return Offer(target=said["target"], began=began, ended=ended, source=said["source"])
+    return Offer(target=said["target"], start_date=began, end_date=ended, source=said["source"])

@@ -6,20 +6,26 @@ tokenizer, torch or a third-party package.
 
 from __future__ import annotations
 
-from maas_client.chat.answers import parse_answer
-from maas_client.chat.rendering import Misfit, Segment, misfits, prompt, render
-from maas_client.chat.templates import TEMPLATES, Template, ToolForm, Turn, template_for
+from maas_client.chat.answers import parse_completion
+from maas_client.chat.rendering import (
+    Segment,
+    TemplateMismatch,
+    find_mismatches,
+    render,
+    render_prompt,
+)
+from maas_client.chat.templates import TEMPLATES, ChatTemplate, ToolFormat, TurnFormat, get_template
 
 __all__ = [
     "TEMPLATES",
-    "Misfit",
+    "ChatTemplate",
     "Segment",
-    "Template",
-    "ToolForm",
-    "Turn",
-    "misfits",
-    "parse_answer",
-    "prompt",
+    "TemplateMismatch",
+    "ToolFormat",
+    "TurnFormat",
+    "find_mismatches",
+    "get_template",
+    "parse_completion",
     "render",
-    "template_for",
+    "render_prompt",
 ]

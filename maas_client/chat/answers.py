@@ -8,19 +8,19 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from maas_client.chat.templates import Template
+from maas_client.chat.templates import ChatTemplate
 
 _FUNCTOOLS = "functools"
 """Phi-4-mini's other habit, from its cookbook's prompt: ``functools[{"name": …}]``."""
 
 
-def parse_answer(text: str, template: Template) -> tuple[str, list[dict[str, Any]]]:
+def parse_completion(text: str, template: ChatTemplate) -> tuple[str, list[dict[str, Any]]]:
     """Split an answer into its content and its tool calls, in OpenAI's shape.
 
     The answer is cut at the template's first stop string. Text that only looks like a call (no
     JSON, no name) stays content. A call's id is a hash of the call and its place in the answer.
     """
-    ends = [at for stop in template.stop if (at := text.find(stop)) >= 0]
+    ends = [at for stop in template.stop_strings if (at := text.find(stop)) >= 0]
     text = text[: min(ends)] if ends else text
     if template.tools is None:
         return text, []

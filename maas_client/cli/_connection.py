@@ -23,7 +23,7 @@ _OPTIONS = (
 )
 
 
-def add(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where the backend is. Keys are never options: they would be seen by
     every process of this machine; ``maas-client config`` names their variables."""
     group = parser.add_argument_group("connection", "each has a setting, see: maas-client config")
@@ -34,7 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
             group.add_argument(option, help=text, metavar="X")
 
 
-def backend(args: argparse.Namespace) -> str:
+def resolve_backend(args: argparse.Namespace) -> str:
     """Return which backend is meant: ``--backend``, else ``--url`` (which is the local server's), else
     the settings. Raises ``ConfigError`` for both at odds, and for a name nobody knows."""
     if args.url and args.backend not in (None, "local"):
@@ -42,17 +42,17 @@ def backend(args: argparse.Namespace) -> str:
             f"--url is the local server's address, and --backend is {args.backend}",
             hint="Leave one of them out.",
         )
-    said = "local" if args.url else Settings.load(backend=args.backend).need("backend").lower()
+    said = "local" if args.url else Settings.load(backend=args.backend).require("backend").lower()
     if said not in ("local", "azureml", "foundry"):
         raise ConfigError(f"no backend is called {said!r}", hint="It is local, azureml or foundry.")
     return said
 
 
-def client(args: argparse.Namespace) -> Client:
+def connect(args: argparse.Namespace) -> Client:
     """Return a client for the backend that is meant."""
     from maas_client import Client
 
-    where = backend(args)
+    where = resolve_backend(args)
     if where == "local":
         return Client.local(url=args.url, dialect=getattr(args, "dialect", None))
     if where == "foundry":

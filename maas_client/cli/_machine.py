@@ -16,45 +16,45 @@ from pathlib import Path
 from typing import Literal
 
 from maas_client._version import __version__
-from maas_client.cli._output import installable
+from maas_client.cli._output import adapt_install_command
 
 _CUDA_WHEELS = "https://download.pytorch.org/whl/cu126"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One thing that was looked at. ``mend`` says what to do about it."""
 
     name: str
     state: Literal["ok", "warning", "missing"]
-    said: str
-    mend: str = ""
+    message: str
+    hint: str = ""
 
-    def told(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, str]:
         """Return it JSON-ready."""
         return asdict(self)
 
 
-def fine(name: str, said: str) -> Finding:
+def ok(name: str, said: str) -> CheckResult:
     """Return a finding that needs nothing."""
-    return Finding(name, "ok", said)
+    return CheckResult(name, "ok", said)
 
 
-def warn(name: str, said: str, mend: str = "") -> Finding:
+def warning(name: str, said: str, mend: str = "") -> CheckResult:
     """Return a finding that one should know of."""
-    return Finding(name, "warning", said, mend)
+    return CheckResult(name, "warning", said, mend)
 
 
-def bad(name: str, said: str, mend: str) -> Finding:
+def failure(name: str, said: str, mend: str) -> CheckResult:
     """Return a finding that must be mended first."""
-    return Finding(name, "missing", said, mend)
+    return CheckResult(name, "missing", said, mend)
 
 
-def look(cache: Path, state: Path) -> Iterator[Finding]:
+def check_machine(cache: Path, state: Path) -> Iterator[CheckResult]:
     """Look at Python, the extras, torch, the bases and the disk."""
-    yield fine("maas-client", f"{__version__} in {Path(__file__).parents[1]}")
+    yield ok("maas-client", f"{__version__} in {Path(__file__).parents[1]}")
     cores = os.cpu_count() or 1
-    yield fine("python", f"{platform.python_version()} at {sys.executable}, {platform.platform()}, "
+    yield ok("python", f"{platform.python_version()} at {sys.executable}, {platform.platform()}, "
                f"{cores} cores")  # fmt: skip
     yield from _extras()
     yield from _torch()
@@ -62,20 +62,20 @@ def look(cache: Path, state: Path) -> Iterator[Finding]:
     yield _disk("state directory", state)
 
 
-def _extras() -> Iterator[Finding]:
+def _extras() -> Iterator[CheckResult]:
     """Say which extras are whole, by the package's own metadata."""
     try:
         needed = metadata.requires("maas-client") or []
     except metadata.PackageNotFoundError:
-        yield warn("extras", "maas-client is not installed, it runs from a folder")
+        yield warning("extras", "maas-client is not installed, it runs from a folder")
         return
     for extra in metadata.metadata("maas-client").get_all("Provides-Extra") or []:
         gone = sorted(_missing(extra, needed))
         if gone:
-            yield warn(f"extra {extra}", f"not here: {', '.join(gone)}",
-                       installable(f"pip install 'maas-client[{extra}]'"))  # fmt: skip
+            yield warning(f"extra {extra}", f"not here: {', '.join(gone)}",
+                       adapt_install_command(f"pip install 'maas-client[{extra}]'"))  # fmt: skip
         else:
-            yield fine(f"extra {extra}", "installed")
+            yield ok(f"extra {extra}", "installed")
 
 
 def _missing(extra: str, needed: list[str]) -> set[str]:
@@ -96,21 +96,21 @@ def _missing(extra: str, needed: list[str]) -> set[str]:
     return gone
 
 
-def _torch() -> Iterator[Finding]:
+def _torch() -> Iterator[CheckResult]:
     spec = find_spec("torch")
     if spec is None or spec.origin is None:
-        yield warn("torch", "not installed: only the instant engine runs here",
-                   installable("pip install 'maas-client[local]'"))  # fmt: skip
+        yield warning("torch", "not installed: only the instant engine runs here",
+                   adapt_install_command("pip install 'maas-client[local]'"))  # fmt: skip
         return
     text = (Path(spec.origin).parent / "version.py").read_text("utf-8", "replace")
     version = _assigned(text, "__version__") or metadata.version("torch")
     build = next((f"{k} {v}" for k in ("cuda", "hip", "xpu") if (v := _assigned(text, k))), "CPU")
     gpus = nvidia_gpus()
     if gpus and build == "CPU":
-        yield warn("torch", f"{version} is a CPU build beside {', '.join(gpus)}",
+        yield warning("torch", f"{version} is a CPU build beside {', '.join(gpus)}",
                    f"pip install --force-reinstall torch --index-url {_CUDA_WHEELS}")  # fmt: skip
         return
-    yield fine(
+    yield ok(
         "torch",
         f"{version}, {build} build" + (f", {', '.join(gpus)}" if gpus else ", no NVIDIA GPU"),
     )
@@ -140,22 +140,22 @@ def nvidia_gpus() -> list[str]:
     )
 
 
-def _bases(cache: Path) -> Iterator[Finding]:
+def _bases(cache: Path) -> Iterator[CheckResult]:
     from maas_client.local import bases
 
-    held = bases.available(cache)
+    held = bases.list_available(cache)
     said = f"{', '.join(held)} in {cache}"
     if bases.SMOLLM2 in held:
-        yield fine("base weights", said)
+        yield ok("base weights", said)
     else:
-        yield warn("base weights", f"{said}: answers will be noise",
+        yield warning("base weights", f"{said}: answers will be noise",
                    "maas-client models pull smollm2-135m")  # fmt: skip
 
 
-def _disk(name: str, folder: Path) -> Finding:
+def _disk(name: str, folder: Path) -> CheckResult:
     there = next(p for p in (folder, *folder.parents) if p.exists())
     free = shutil.disk_usage(there).free
     said = f"{folder}, {free / 2**30:.1f} GiB free"
     if not os.access(there, os.W_OK):
-        return bad(name, f"{said}, not writable", "Set MAAS_STATE_DIR to a folder of yours.")
-    return fine(name, said) if free > 2 << 30 else warn(name, said, "A job needs about 2 GiB.")
+        return failure(name, f"{said}, not writable", "Set MAAS_STATE_DIR to a folder of yours.")
+    return ok(name, said) if free > 2 << 30 else warning(name, said, "A job needs about 2 GiB.")

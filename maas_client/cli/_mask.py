@@ -8,29 +8,29 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from maas_client.cli._output import note, print_json
+from maas_client.cli._output import print_json, print_note
 
 if TYPE_CHECKING:
-    from maas_client.chat import Template
+    from maas_client.chat import ChatTemplate
 
 _DEFAULT = "Phi-4-mini-instruct"
 
 
-def run(args: argparse.Namespace, names: Mapping[str, str]) -> int:
+def print_mask(args: argparse.Namespace, names: Mapping[str, str]) -> int:
     """Print the first rows of each file; return 0, or 3 if there is none to print.
 
     ``names``: what files are to be called that have another name.
     """
     from maas_client._settings import Settings
-    from maas_client.catalog import find
-    from maas_client.chat import template_for
-    from maas_client.dataset.atomic import regular
+    from maas_client.catalog import find_model
+    from maas_client.chat import get_template
+    from maas_client.dataset.atomic import require_regular_file
 
     for file in args.files:
-        regular(file)
-    facts = find(args.model, override=Settings.load().catalog_file()) if args.model else None
-    template = template_for(facts.template if facts else args.model or _DEFAULT)
-    note(f"template {template.name} ({template.revision})")
+        require_regular_file(file)
+    facts = find_model(args.model, override=Settings.load().catalog_file()) if args.model else None
+    template = get_template(facts.template if facts else args.model or _DEFAULT)
+    print_note(f"template {template.name} ({template.revision})")
     shown = [
         row | {"path": names.get(file, file)}
         for file in args.files
@@ -42,21 +42,21 @@ def run(args: argparse.Namespace, names: Mapping[str, str]) -> int:
     for row in shown:
         print(f"{row['path']}, line {row['line']}:")
         _draw(row["segments"])
-    note("learned text is green; everything else is only read" if sys.stdout.isatty() else
+    print_note("learned text is green; everything else is only read" if sys.stdout.isatty() else
          "learned text stands between ⟦ and ⟧; everything else is only read")  # fmt: skip
     return 0 if shown else 3
 
 
-def _rows(path: str, template: Template, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def _rows(path: str, template: ChatTemplate, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from maas_client.chat import render
-    from maas_client.dataset.read import rows
+    from maas_client.dataset.read import read_rows
 
-    for line, row in islice(rows(path, model=args.model), max(0, args.rows)):
+    for line, row in islice(read_rows(path, model=args.model), max(0, args.rows)):
         segments = render(row["messages"], row.get("tools"), template)
         yield {
             "path": path,
-            "line": line.no,
-            "segments": [{"text": s.text, "learned": s.learned} for s in segments],
+            "line": line.number,
+            "segments": [{"text": s.text, "learned": s.in_loss} for s in segments],
         }
 
 

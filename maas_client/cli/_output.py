@@ -16,22 +16,22 @@ from urllib.parse import unquote, urlsplit
 Row = Mapping[str, Any]
 
 
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """Say something to the person, on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def telling_replaced(*paths: str | PathLike[str]) -> Iterator[None]:
+def report_overwrites(*paths: str | PathLike[str]) -> Iterator[None]:
     """Say, when the block has ended well, which of the files it wrote had been there before."""
     before = [os.fspath(path) for path in paths if os.path.isfile(path)]
     yield
     for path in before:
         if os.path.isfile(path):
-            note(f"{path} was there already and has been replaced")
+            print_note(f"{path} was there already and has been replaced")
 
 
-def installable(text: str) -> str:
+def adapt_install_command(text: str) -> str:
     """Return ``text`` with its ``pip install`` of this package in the form that works here: a checkout that is
     installed editable has no such name on an index."""
     if "pip install 'maas-client[" not in text:
@@ -50,7 +50,7 @@ def installable(text: str) -> str:
     return re.sub(r"pip install 'maas-client\[", lambda _: f"pip install -e '{folder}[", text)
 
 
-def for_eyes(text: str) -> str:
+def strip_control_chars(text: str) -> str:
     """Return text that cannot move a terminal's cursor or change its colours: of a line that was drawn over
     (a progress bar) the last state, and other control characters written out."""
     lines = []
@@ -69,7 +69,7 @@ def _escaped(found: re.Match[str]) -> str:
     return "" if len(found[0]) > 1 else f"\\x{ord(found[0]):02x}"
 
 
-def as_json(value: Any, *, indent: int | None = 2) -> str:
+def to_json(value: Any, *, indent: int | None = 2) -> str:
     """Return JSON for a noun, a list or a mapping of them. The service's own answer (``raw``) stays out."""
     text = (sys.stdout.encoding or "").lower().startswith("utf")
     return json.dumps(_plain(value), indent=indent, ensure_ascii=not text, default=str)
@@ -77,23 +77,23 @@ def as_json(value: Any, *, indent: int | None = 2) -> str:
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """Print a value as JSON on stdout."""
-    print(as_json(value, indent=indent), flush=True)
+    print(to_json(value, indent=indent), flush=True)
 
 
 def print_table(
-    args: argparse.Namespace, columns: Sequence[str], nouns: Iterable[Any], *, empty: str
+    args: argparse.Namespace, columns: Sequence[str], items: Iterable[Any], *, empty_message: str
 ) -> None:
     """Print a list: JSON with ``--json``, a table on a terminal, aligned text elsewhere.
 
     ``columns`` are fields of the nouns, shown where any row has a value; ``empty`` is said on stderr when
     there are none.
     """
-    rows = [_plain(noun) for noun in nouns]
+    rows = [_plain(noun) for noun in items]
     if args.json:
         print_json(rows)
         return
     if not rows:
-        note(empty)
+        print_note(empty_message)
         return
     columns = [name for name in columns if any(_cell(row.get(name)) for row in rows)]
     cells = [[_short(_cell(row.get(name))) for name in columns] for row in rows]
@@ -101,30 +101,30 @@ def print_table(
     if sys.stdout.isatty():
         from maas_client.cli import _render
 
-        _render.table(heads, cells)
+        _render.print_table(heads, cells)
         return
-    print(aligned([heads, *cells]))
+    print(align_columns([heads, *cells]))
 
 
-def print_fields(args: argparse.Namespace, fields: Row, noun: Any = None) -> None:
+def print_fields(args: argparse.Namespace, fields: Row, item: Any = None) -> None:
     """Print one thing: JSON with ``--json`` (of ``noun``, if given), else a line per field that says
     something."""
     if args.json:
-        print_json(fields if noun is None else noun)
+        print_json(fields if item is None else item)
         return
     told = [(name.replace("_", " "), _cell(value)) for name, value in fields.items()]
-    print(aligned([[name, value] for name, value in told if value]))
+    print(align_columns([[name, value] for name, value in told if value]))
 
 
-def print_done(args: argparse.Namespace, what: str, name: str) -> None:
+def print_confirmation(args: argparse.Namespace, action: str, name: str) -> None:
     """Say what was done to ``name``: JSON on stdout with ``--json``, words on stderr else."""
     if args.json:
-        print_json({what: name})
+        print_json({action: name})
     else:
-        note(f"{what} {name}")
+        print_note(f"{action} {name}")
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
+def align_columns(rows: Sequence[Sequence[str]]) -> str:
     """Return rows as text, columns two blanks apart and wide enough for the widest cell."""
     widths = [max(_width(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
     return "\n".join(

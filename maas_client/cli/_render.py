@@ -25,7 +25,7 @@ _BESIDE_BAR = 60
 """Columns that epoch, step, speed and remaining time take beside the bar."""
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout, folded to the terminal's width."""
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for number, head in enumerate(heads):
@@ -35,7 +35,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console(file=sys.stdout).print(drawn)
 
 
-def side_by_side(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_side_by_side(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows of long texts, each column an equal share of the terminal."""
     drawn = Table(show_lines=True, header_style="bold", expand=True)
     for head in heads:
@@ -72,7 +72,9 @@ class JobDisplay:
         self._train: dict[int, float] = {}
         self._valid: dict[int, float] = {}
         self._console = Console(file=sys.stderr)
-        self._live = Live(console=self._console, refresh_per_second=8, get_renderable=self._drawn)
+        self._live = Live(
+            console=self._console, refresh_per_second=8, get_renderable=self._build_renderable
+        )
 
     def start(self) -> None:
         """Begin to draw."""
@@ -82,7 +84,7 @@ class JobDisplay:
         """Draw once more, and leave it standing."""
         self._live.stop()
 
-    def job(self, job: Job) -> None:
+    def on_job(self, job: Job) -> None:
         """Take the job's name and how long it is meant to be."""
         self._name, self._status = job.name, job.status
         said = job.hyperparameters
@@ -90,7 +92,7 @@ class JobDisplay:
             if name in said:
                 self._epochs = _number(said[name])
 
-    def event(self, event: JobEvent) -> None:
+    def on_event(self, event: JobEvent) -> None:
         """Take what has happened."""
         if event.type == "status":
             self._status = event.message
@@ -113,7 +115,7 @@ class JobDisplay:
             if name in event.metrics:
                 held[step] = event.metrics[name]
 
-    def _drawn(self) -> RenderableType:
+    def _build_renderable(self) -> RenderableType:
         spent = time.monotonic() - self._since
         head = Text.assemble(
             (self._name or "job", "bold"), "  ", (self._status, _colour(self._status)),
@@ -129,7 +131,7 @@ class JobDisplay:
                 ProgressBar(total=self._epochs, completed=self._epoch, width=width),
                 f"epoch {min(self._epoch, self._epochs):.1f} of {self._epochs:g}, step {self._step}",
                 f"{self._speed:,.0f} tokens/s" if self._speed else "",
-                self._left(self._epochs),
+                self._remaining_time(self._epochs),
             )
             parts.append(grid)
         elif self._step:
@@ -141,7 +143,7 @@ class JobDisplay:
                 parts.append(Text(f"{name:<11}{curve}"))
         return Group(*parts)
 
-    def _left(self, epochs: float) -> str:
+    def _remaining_time(self, epochs: float) -> str:
         """Return the time that is left, by the service's own clock: old events may come in one burst."""
         if self._first is None or self._last is None or self._last[1] >= epochs:
             return ""

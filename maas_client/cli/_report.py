@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from maas_client.dataset.fault import covered
-from maas_client.dataset.service import prediction
-from maas_client.dataset.tally import first_of_each
+from maas_client.dataset.fault import mask_secrets
+from maas_client.dataset.service import describe_prediction
+from maas_client.dataset.tally import first_per_code
 from maas_client.types.report import FileReport, Problem, ValidationReport
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ _PER_CODE = 5
 """Problems of one code that are drawn; a screen is for reading."""
 
 
-def plain(report: ValidationReport, *, quiet: bool = False) -> Iterator[str]:
+def text_lines(report: ValidationReport, *, quiet: bool = False) -> Iterator[str]:
     """Yield a line per problem, ``PATH:LINE:COLUMN: SEVERITY CODE MESSAGE``, and a line per file."""
     for file in report.files:
-        problems = first_of_each(file.problems)
+        problems = first_per_code(file.problems)
         for problem in problems:
             place = f":{problem.line}:{problem.column}" if problem.line else ""
             said = f"{problem.severity} {problem.code} {problem.message}. {problem.hint}"
@@ -62,10 +62,10 @@ def _unlisted(file: FileReport, problems: Sequence[Problem]) -> Iterator[str]:
             yield f"... and {number - listed[code]:,} more of {code}"
 
 
-def for_github(report: ValidationReport) -> Iterator[str]:
+def github_annotations(report: ValidationReport) -> Iterator[str]:
     """Yield workflow commands by which GitHub shows each problem at its line."""
     for file in report.files:
-        for problem in first_of_each(file.problems):
+        for problem in first_per_code(file.problems):
             place = f",line={problem.line},col={problem.column}" if problem.line else ""
             head = f"::{problem.severity} file={_property(_name(file))}{place},title={problem.code}"
             yield f"{head}::{_data(f'{problem.message}. {problem.hint}')}"
@@ -106,8 +106,8 @@ def _size(count: int) -> str:
     return f"{count} bytes"
 
 
-def draw(
-    report: ValidationReport, *, quiet: bool = False, copies: Mapping[str, str] | None = None
+def print_report(
+    report: ValidationReport, *, quiet: bool = False, copy_paths: Mapping[str, str] | None = None
 ) -> None:
     """Draw a report on the terminal, with the lines the problems are in.
 
@@ -120,8 +120,8 @@ def draw(
         if quiet and file.ok and not file.problems:
             continue
         drawn: set[str] = set()
-        for problem in first_of_each(file.problems, _PER_CODE):
-            excerpt = _excerpt((copies or {}).get(file.path, file.path), problem)
+        for problem in first_per_code(file.problems, _PER_CODE):
+            excerpt = _excerpt((copy_paths or {}).get(file.path, file.path), problem)
             console.print(_drawn(problem, excerpt, hint=problem.code not in drawn))
             drawn.add(problem.code)
         console.print(_summary(file))
@@ -175,9 +175,9 @@ def _excerpt(path: str, problem: Problem) -> tuple[str, int] | None:
 
 def _covered(before: str, after: str, problem: Problem) -> tuple[str, str]:
     """Cover every secret in a line, whatever the problem is: screens are shared and filmed."""
-    whole = covered(before + after)
+    whole = mask_secrets(before + after)
     spaced = _ESCAPE.sub(lambda escape: " " * len(escape[0]), whole)  # the n of \n is no letter
-    whole = "".join(c if s != "•" else s for c, s in zip(whole, covered(spaced), strict=True))
+    whole = "".join(c if s != "•" else s for c, s in zip(whole, mask_secrets(spaced), strict=True))
     before, after = whole[: len(before)], whole[len(before) :]
     if problem.code.startswith("SECRET_"):  # also one that is longer than what was read
         rest = after.lstrip("•")
@@ -211,7 +211,7 @@ def _figures(file: FileReport) -> Iterator[str]:
     """Yield what the figures say: the service's view, tokens with their histogram, notes."""
     stats = file.stats
     if service := stats.get("service"):
-        yield f"{prediction(file)}; route: {service['route']}"
+        yield f"{describe_prediction(file)}; route: {service['route']}"
         if split := service.get("validation_split"):
             yield (
                 f"of these the last {split['rows']:,} would be cut off for validation "
@@ -251,13 +251,13 @@ def _bar_of(rows: int, most: int) -> str:
     return _BLOCKS[max(1, round(rows / most * (len(_BLOCKS) - 1)))] if rows else _BLOCKS[0]
 
 
-class Bar:
+class ProgressBar:
     """A progress bar with rate and remaining time, drawn once a check lasts over a second."""
 
-    def __init__(self, *, total: int, shown: bool) -> None:
+    def __init__(self, *, total: int, visible: bool) -> None:
         self._total = total
         self._since = time.monotonic()
-        self._wanted = shown
+        self._wanted = visible
         self._bar: Any = None
 
     def __enter__(self) -> Self:

@@ -28,7 +28,7 @@ FLAGS: dict[str, str] = {name: f"--{name.replace('_', '-')}" for name in _NAMED.
 }
 """An argument's name to its flag, or to how a verb's help calls the argument."""
 
-VARIABLES_ALONE = ("api_key", "ca_file", "credential", "timeout")
+PARAMETERS_WITHOUT_FLAG = ("api_key", "ca_file", "credential", "timeout")
 """Arguments that are no flags. What stands behind their ``or`` is a variable; a sentence without one is of no
 use here."""
 
@@ -47,12 +47,12 @@ _CLIENT = re.compile(r"\bClient\.(local|azureml|foundry)(?:\((?:dialect='(\w+)')
 _ARGUMENT = re.compile(rf"(?<![\w./'\"-])({'|'.join(FLAGS)})=(?:True|\{{\.\.\.\}})?{_END}")
 _TWICE = re.compile(r"(--[a-z-]+) \(\1\)")
 """Where a message names the flag beside the argument."""
-_NONE = "|".join(VARIABLES_ALONE)
+_NONE = "|".join(PARAMETERS_WITHOUT_FLAG)
 _WITH_OR = re.compile(rf"\b(?:pass )?(?:{_NONE})=,? or ", re.I)
 _SENTENCE = re.compile(rf"(?:^|(?<=[.?!]) )[^.?!]*\b(?:{_NONE})={_END}[^.?!]*[.?!]?")
 
 
-def in_flags(text: str) -> str:
+def to_cli_terms(text: str) -> str:
     """Return a message of the library with arguments as flags and calls as commands."""
     if "=" not in text and "lient." not in text:
         return text
@@ -73,22 +73,26 @@ def _backend(found: re.Match[str]) -> str:
     return f"--backend {found[1]}" + (f" --dialect {found[2]}" if found[2] else "")
 
 
-def message(error: MaasError) -> str:
+def error_message(error: MaasError) -> str:
     """Return what happened, without where and what to do."""
-    return in_flags(error.message)
+    return to_cli_terms(error.message)
 
 
-def what(error: MaasError) -> str:
+def error_summary(error: MaasError) -> str:
     """Return what happened and where, without what to do and without a full stop."""
     where = error.where()
-    return f"{message(error).rstrip('.')} ({where})" if where else message(error).rstrip(".")
+    return (
+        f"{error_message(error).rstrip('.')} ({where})"
+        if where
+        else error_message(error).rstrip(".")
+    )
 
 
-def hint(error: MaasError) -> str:
+def error_hint(error: MaasError) -> str:
     """Return what to do, or an empty string."""
-    return in_flags(error.hint or "")
+    return to_cli_terms(error.hint or "")
 
 
-def sentence(error: MaasError) -> str:
+def full_error(error: MaasError) -> str:
     """Return what happened, where, and what to do."""
-    return in_flags(str(error))
+    return to_cli_terms(str(error))

@@ -22,10 +22,10 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, NoReturn, cast
 
-from maas_client.cli._output import note
+from maas_client.cli._output import print_note
 from maas_client.errors import ConfigError
 
-SHOWN = "<stdin>"
+STDIN_NAME = "<stdin>"
 """What ``-`` is called in a report."""
 _CHUNK_BYTES = 1 << 20
 _LOOK_S = 0.5
@@ -36,7 +36,7 @@ _LEFT = "Write it to a file first, and name that: ... > FILE.jsonl"
 
 
 @contextmanager
-def spooled(args: argparse.Namespace) -> Iterator[dict[str, str]]:
+def spool_streams(args: argparse.Namespace) -> Iterator[dict[str, str]]:
     """Let ``args.files`` and ``args.validation`` name copies of what can be read only once.
 
     Yields the name by which each copy is to be shown. The copies are readable by their owner alone,
@@ -57,7 +57,7 @@ def spooled(args: argparse.Namespace) -> Iterator[dict[str, str]]:
             _copy(name, copy)
         args.files = [copies.get(name, name) for name in args.files]
         args.validation = copies.get(args.validation, args.validation)
-        yield {copy: SHOWN if name == "-" else name for name, copy in copies.items()}
+        yield {copy: STDIN_NAME if name == "-" else name for name, copy in copies.items()}
 
 
 def _only_once(name: str) -> bool:
@@ -112,7 +112,7 @@ def _standard_input() -> BinaryIO:
             "standard input is closed", hint="Send the rows: ... | maas-client validate -"
         )
     if sys.stdin.isatty():
-        note("reading rows from the terminal; end them with Ctrl-D")
+        print_note("reading rows from the terminal; end them with Ctrl-D")
     return cast("BinaryIO", sys.stdin.buffer)
 
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from maas_client._settings import Settings
-from maas_client.cli._output import note
+from maas_client.cli._output import print_note
 
 _HYPERPARAMETERS: tuple[tuple[str, type, str], ...] = (
     ("epochs", int, "passes over the data"),
@@ -28,7 +28,7 @@ _HYPERPARAMETERS: tuple[tuple[str, type, str], ...] = (
 )
 
 
-def add(parser: argparse.ArgumentParser, *, model_required: bool = True) -> None:
+def add_options(parser: argparse.ArgumentParser, *, model_required: bool = True) -> None:
     """Add what a job may be told."""
     parser.add_argument(
         "--model", required=model_required, help="Phi-4-mini-instruct, Phi-3-mini, ..."
@@ -56,10 +56,10 @@ def add(parser: argparse.ArgumentParser, *, model_required: bool = True) -> None
     parser.add_argument(
         "--allow-retired", action="store_true", help="ask Azure for a retired model all the same"
     )
-    add_recipe(parser)
+    add_hyperparameters(parser)
 
 
-def add_recipe(parser: argparse.ArgumentParser) -> None:
+def add_hyperparameters(parser: argparse.ArgumentParser) -> None:
     """Add the hyperparameters."""
     recipe = parser.add_argument_group(
         "training", "what is left out is the service's default; what it cannot take is an error"
@@ -79,12 +79,12 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def options(args: argparse.Namespace) -> dict[str, Any]:
+def job_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """Return the keyword arguments of ``client.fine_tune`` and ``client.jobs.create``."""
     return {
-        "model": known_as(args.model),
+        "model": note_resolved_model(args.model),
         "validation_data": args.validation,
-        "hyperparameters": recipe(args),
+        "hyperparameters": hyperparameters(args),
         "method": args.method,
         "name": args.name,
         "compute": args.compute,
@@ -95,7 +95,7 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def recipe(args: argparse.Namespace) -> dict[str, Any]:
+def hyperparameters(args: argparse.Namespace) -> dict[str, Any]:
     """Return the hyperparameters that were given, in our names."""
     given = {
         name: getattr(args, name)
@@ -109,16 +109,16 @@ def recipe(args: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def known_as(model: str) -> str:
+def note_resolved_model(model: str) -> str:
     """Return ``model``, after saying which one a short name was taken for."""
     from pathlib import Path
 
     from maas_client import catalog
 
     override = Settings.load().catalog
-    facts = catalog.find(model, override=Path(override) if override else None)
+    facts = catalog.find_model(model, override=Path(override) if override else None)
     if facts is not None and facts.name != model and not catalog.is_asset_uri(model):
-        note(f"{model} -> {facts.name}")
+        print_note(f"{model} -> {facts.name}")
     return model
 
 

@@ -16,7 +16,7 @@ class UsageError(ConfigError):
     """A command that no verb takes."""
 
 
-Verbs = Mapping[str, tuple[str, str]]
+CommandTable = Mapping[str, tuple[str, str]]
 """Verb to the module in this package that has ``add(parser)`` and ``run(args)``, and one line of help."""
 
 
@@ -69,8 +69,12 @@ class Parser(argparse.ArgumentParser):
         flags = self._unknown_flags()
         if flags and not message.startswith("unrecognized"):
             said += f"; unrecognized arguments: {' '.join(flags)}"
-        meant = [near for flag in flags if (near := nearest(flag, self._option_string_actions))]
-        meant += [near for word in self._words if verbs and (near := nearest(word, verbs))][:1]
+        meant = [
+            near for flag in flags if (near := closest_match(flag, self._option_string_actions))
+        ]
+        meant += [near for word in self._words if verbs and (near := closest_match(word, verbs))][
+            :1
+        ]
         ask = f"Did you mean {' and '.join(meant)}? " if meant else ""
         raise UsageError(said, hint=f"{ask}Try: {self.prog} --help")
 
@@ -93,40 +97,40 @@ class Parser(argparse.ArgumentParser):
         return flags
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
+def closest_match(word: str, candidates: Iterable[str]) -> str | None:
     """Return which known word looks most like ``word``, None if none does and for a word that is known."""
     from difflib import get_close_matches
 
-    names = {name.lstrip("-"): name for name in known}
+    names = {name.lstrip("-"): name for name in candidates}
     if word.lstrip("-") in names:
         return None
     near = get_close_matches(word.lstrip("-").replace("_", "-").lower(), names, n=1, cutoff=0.65)
     return names[near[0]] if near else None
 
 
-def actions(parser: argparse.ArgumentParser) -> Any:
+def add_subcommands(parser: argparse.ArgumentParser) -> Any:
     """Return the place in ``parser`` where ``action`` adds what a noun can be told to do."""
     return parser.add_subparsers(metavar="VERB", required=True, title="verbs", parser_class=Parser)
 
 
-def mount(parser: argparse.ArgumentParser, verbs: Verbs) -> Any:
+def add_commands(parser: argparse.ArgumentParser, commands: CommandTable) -> Any:
     """Give ``parser`` its verbs, each imported only when it is chosen, and return their place."""
-    group = actions(parser)
-    for verb, (module, text) in verbs.items():
+    group = add_subcommands(parser)
+    for verb, (module, text) in commands.items():
         name = f"{__package__}.{module}"
         if find_spec(name) is not None:
             group.add_parser(verb, help=text, description=_sentence(text), module=name)
     return group
 
 
-def action(group: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
+def add_subcommand(group: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
     """Add one action of a noun (``jobs list``) to its subparsers and return its parser."""
     made: argparse.ArgumentParser = group.add_parser(name, help=text, description=_sentence(text))
     made.set_defaults(run=run)
     return made
 
 
-def count(text: str) -> int:
+def positive_int(text: str) -> int:
     """Read a number from 1 on, for argparse."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")

@@ -9,44 +9,50 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from maas_client.cli._output import note, print_json
+from maas_client.cli._output import print_json, print_note
 
 if TYPE_CHECKING:
     from maas_client.types import Job, JobEvent
 
 
-class Shown(Protocol):
+class JobObserver(Protocol):
     """What is told of a job as it goes on."""
 
-    def job(self, job: Job) -> None:
+    def on_job(self, job: Job) -> None:
         """Take the job, as soon as there is one."""
 
-    def event(self, event: JobEvent) -> None:
+    def on_event(self, event: JobEvent) -> None:
         """Take what has happened."""
 
 
 @contextmanager
-def watching(
-    args: argparse.Namespace, *, events_are_data: bool = False, again: str = "", stopped: str = ""
-) -> Iterator[Shown]:
+def follow_job(
+    args: argparse.Namespace,
+    *,
+    events_to_stdout: bool = False,
+    next_step: str = "",
+    interrupt_message: str = "",
+) -> Iterator[JobObserver]:
     """Show a job while the block runs. Interrupted, or with the wait over, say how to go on watching.
 
-    ``events_are_data`` prints the events on stdout where that is no terminal: with ``--json`` one object
-    a line. ``again`` is what the same command would still do after the job; ``stopped`` is said instead
-    where the job does not go on without this program.
+    ``events_to_stdout`` prints the events on stdout where that is no terminal: with ``--json`` one object
+    a line. ``next_step`` is what the same command would still do after the job; ``interrupt_message`` is
+    shown instead where the job does not go on without this program.
     """
-    shown: _Lines | _Live
-    if events_are_data and args.json:
-        shown = _Objects()
+    shown: _LinePrinter | _LiveDisplay
+    if events_to_stdout and args.json:
+        shown = _JsonPrinter()
     elif sys.stderr.isatty():
-        shown = _Live()
+        shown = _LiveDisplay()
     else:
-        shown = _Lines(sys.stdout) if events_are_data else _Lines(sys.stderr, quiet_s=5.0)
+        shown = (
+            _LinePrinter(sys.stdout) if events_to_stdout else _LinePrinter(sys.stderr, quiet_s=5.0)
+        )
     try:
         with shown:
             yield shown
     except KeyboardInterrupt:
-        note(stopped or _resume(shown.name, again))
+        print_note(interrupt_message or _resume(shown.name, next_step))
         raise
 
 
@@ -62,7 +68,7 @@ def _resume(name: str | None, again: str) -> str:
     )
 
 
-class _Lines:
+class _LinePrinter:
     """A line per event; training losses at most one line every ``quiet_s`` seconds, and the newest before
     anything but numbers is told. A status that was told with the job is not told again right behind it."""
 
@@ -74,18 +80,20 @@ class _Lines:
         self._held: JobEvent | None = None
         self._told: str | None = None
 
-    def __enter__(self) -> _Lines:
+    def __enter__(self) -> _LinePrinter:
         return self
 
     def __exit__(self, *_: object) -> None:
         return
 
-    def job(self, job: Job) -> None:
+    def on_job(self, job: Job) -> None:
         self.name = job.name
         self._told = job.status if self._quiet_s else None
-        note(f"job {job.name}: {job.status}" + (" (it was there already)" if job.attached else ""))
+        print_note(
+            f"job {job.name}: {job.status}" + (" (it was there already)" if job.attached else "")
+        )
 
-    def event(self, event: JobEvent) -> None:
+    def on_event(self, event: JobEvent) -> None:
         told, self._told = self._told, None
         if event.type == "status" and event.status == told:
             return
@@ -105,17 +113,17 @@ class _Lines:
         print(f"{prefix}{event.message}", file=self._stream, flush=True)
 
 
-class _Objects(_Lines):
+class _JsonPrinter(_LinePrinter):
     """A JSON object per event, one a line."""
 
     def __init__(self) -> None:
         super().__init__(sys.stdout)
 
-    def event(self, event: JobEvent) -> None:
+    def on_event(self, event: JobEvent) -> None:
         print_json(event, indent=None)
 
 
-class _Live(_Lines):
+class _LiveDisplay(_LinePrinter):
     """A display that is drawn over, on stderr."""
 
     def __init__(self) -> None:
@@ -124,16 +132,16 @@ class _Live(_Lines):
 
         self._display = _render.JobDisplay()
 
-    def __enter__(self) -> _Live:
+    def __enter__(self) -> _LiveDisplay:
         self._display.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._display.stop()
 
-    def job(self, job: Job) -> None:
+    def on_job(self, job: Job) -> None:
         self.name = job.name
-        self._display.job(job)
+        self._display.on_job(job)
 
-    def event(self, event: JobEvent) -> None:
-        self._display.event(event)
+    def on_event(self, event: JobEvent) -> None:
+        self._display.on_event(event)

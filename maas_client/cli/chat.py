@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from maas_client.cli import _connection, _spoken
-from maas_client.cli._output import for_eyes, note, print_json
+from maas_client.cli._output import print_json, print_note, strip_control_chars
 from maas_client.errors import ConfigError, MaasError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-stream", action="store_true", help="print the answer when it is whole"
     )
-    _connection.add(parser)
+    _connection.add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if message is not None and not message.strip():
         raise ConfigError("the message is empty", hint="Give it as an argument or on stdin.")
     begin: Messages = [{"role": "system", "content": args.system}] if args.system else []
-    with _connection.client(args) as client:
+    with _connection.connect(args) as client:
         if talk:
             return _talk(args, client, begin)
         return _once(args, client, [*begin, {"role": "user", "content": message}])
@@ -63,15 +63,15 @@ def _once(args: argparse.Namespace, client: Client, messages: Messages) -> int:
     if args.json:
         print_json(client.chat.complete(args.deployment, messages, **_options(args)))
         return 0
-    for piece in _pieces(args, client, messages):
-        print(_shown(piece), end="", flush=True)
+    for piece in _stream_text(args, client, messages):
+        print(_sanitize(piece), end="", flush=True)
     print()
     return 0
 
 
-def _shown(piece: str) -> str:
+def _sanitize(piece: str) -> str:
     """Return a piece of an answer: what a model makes up cannot move the cursor; a pipe gets every byte."""
-    return for_eyes(piece.replace("\r", "")) if sys.stdout.isatty() else piece
+    return strip_control_chars(piece.replace("\r", "")) if sys.stdout.isatty() else piece
 
 
 def _talk(args: argparse.Namespace, client: Client, messages: Messages) -> int:
@@ -79,7 +79,7 @@ def _talk(args: argparse.Namespace, client: Client, messages: Messages) -> int:
     client.deployments.get(
         args.deployment
     )  # a name that is not there is said before the first question
-    note("Ctrl-C ends an answer, Ctrl-D the talk.")
+    print_note("Ctrl-C ends an answer, Ctrl-D the talk.")
     while True:
         try:
             asked = input("> ")
@@ -91,7 +91,7 @@ def _talk(args: argparse.Namespace, client: Client, messages: Messages) -> int:
             continue
         if not asked.strip():
             continue
-        said = _answer(args, client, [*messages, {"role": "user", "content": asked}])
+        said = _print_answer(args, client, [*messages, {"role": "user", "content": asked}])
         if said:
             messages += [
                 {"role": "user", "content": asked},
@@ -99,22 +99,22 @@ def _talk(args: argparse.Namespace, client: Client, messages: Messages) -> int:
             ]
 
 
-def _answer(args: argparse.Namespace, client: Client, messages: Messages) -> str:
+def _print_answer(args: argparse.Namespace, client: Client, messages: Messages) -> str:
     """Print an answer and return as much of it as came."""
     said = ""
     try:
-        for piece in _pieces(args, client, messages):
+        for piece in _stream_text(args, client, messages):
             said += piece
-            print(_shown(piece), end="", flush=True)
+            print(_sanitize(piece), end="", flush=True)
     except KeyboardInterrupt:
         print(" ...", end="")
     except MaasError as error:  # the talk goes on
-        note(f"error: {_spoken.sentence(error)}")
+        print_note(f"error: {_spoken.full_error(error)}")
     print()
     return said
 
 
-def _pieces(args: argparse.Namespace, client: Client, messages: Messages) -> Iterator[str]:
+def _stream_text(args: argparse.Namespace, client: Client, messages: Messages) -> Iterator[str]:
     if args.no_stream:
         reply = client.chat.complete(args.deployment, messages, **_options(args))
         yield _text(reply.choices[0].message)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable, Iterator
 
 from maas_client._settings import Setting, Settings
-from maas_client.cli._output import aligned, print_json
+from maas_client.cli._output import align_columns, print_json
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the table; secrets show their last four characters only."""
     settings = Settings.load(backend=args.backend, url=args.url)
-    rows = list(_with_workspace(settings.table()))
+    rows = list(_with_workspace(settings.to_rows()))
     if args.json:
         print_json(
             [
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
                     "value": shown,
                     "origin": origin,
                     "variables": setting.variables,
-                    "text": setting.text,
+                    "text": setting.description,
                 }
                 for setting, shown, origin in rows
             ]
@@ -33,10 +33,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     heads = ("NAME", "VALUE", "FROM", "VARIABLE", "WHAT IT IS")
     cells = [
-        (setting.key, shown or "-", origin, " or ".join(setting.variables), setting.text)
+        (setting.key, shown or "-", origin, " or ".join(setting.variables), setting.description)
         for setting, shown, origin in rows
     ]
-    print(aligned([heads, *cells]))
+    print(align_columns([heads, *cells]))
     return 0
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 
-from maas_client.cli._output import note, print_json, telling_replaced
+from maas_client.cli._output import print_json, print_note, report_overwrites
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    from maas_client.dataset.forms import FORMS
+    from maas_client.dataset.forms import ROW_FORMATS
 
     parser.add_argument("file", metavar="FILE", help="JSON Lines, a JSON array or CSV")
     parser.add_argument("out", metavar="OUT", help="the chat file to write (.jsonl)")
-    parser.add_argument("--form", choices=tuple(FORMS), help="what the rows are (default: by keys)")
+    parser.add_argument(
+        "--form", choices=tuple(ROW_FORMATS), help="what the rows are (default: by keys)"
+    )
     parser.add_argument("--column", action="append", default=[], metavar="THEIRS=OURS", type=_pair,
                         help="read this column under another name")  # fmt: skip
     parser.add_argument("--system", metavar="TEXT", help="a system message for rows without one")
@@ -32,26 +34,26 @@ def run(args: argparse.Namespace) -> int:
     """Convert; return 0."""
     from maas_client.dataset.convert import convert
 
-    with telling_replaced(args.out):
+    with report_overwrites(args.out):
         done = convert(
             args.file,
             args.out,
-            form=args.form,
+            row_format=args.form,
             columns=args.column,
             system=args.system,
-            skip=args.skip,
+            skip_invalid=args.skip,
         )
     if args.json:
-        print_json(done.as_dict())
+        print_json(done.to_dict())
         return 0
-    forms = ", ".join(f"{count:,} {name}" for name, count in done.forms.most_common())
+    forms = ", ".join(f"{count:,} {name}" for name, count in done.row_formats.most_common())
     lines = f"{done.rows:,} chat line{'' if done.rows == 1 else 's'}"
-    print(f"{done.out}: {lines}, from {done.container} ({forms})")
-    for what, count in done.left_out.most_common():
-        note(f"not taken over: {what} ({_rows(count)})")
-    for reason, count in done.refused.most_common():
-        note(f"left out: {_rows(count)} ({reason})")
-    note(f"next: maas-client validate {done.out}")
+    print(f"{done.out}: {lines}, from {done.file_format} ({forms})")
+    for what, count in done.omitted.most_common():
+        print_note(f"not taken over: {what} ({_rows(count)})")
+    for reason, count in done.rejected.most_common():
+        print_note(f"left out: {_rows(count)} ({reason})")
+    print_note(f"next: maas-client validate {done.out}")
     return 0
 
 

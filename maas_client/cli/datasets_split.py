@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from maas_client.cli._output import note, print_json, telling_replaced
+from maas_client.cli._output import print_json, print_note, report_overwrites
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -25,34 +25,34 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Split; return 0."""
-    from maas_client.dataset.atomic import regular
-    from maas_client.dataset.split import AZURE_SHARE, azure_split, split
+    from maas_client.dataset.atomic import require_regular_file
+    from maas_client.dataset.split import AZURE_SHARE, split, split_like_azure
 
-    regular(args.file)
+    require_regular_file(args.file)
     stem = Path(args.file).with_suffix("")
     training = args.train or f"{stem}.train.jsonl"
     validation = args.validation or f"{stem}.validation.jsonl"
-    with telling_replaced(training, validation):
+    with report_overwrites(training, validation):
         if args.azure_split:
             share = AZURE_SHARE if args.share is None else args.share
-            done = azure_split(args.file, training, validation, share=share)
+            done = split_like_azure(args.file, training, validation, validation_share=share)
         else:
             done = split(
                 args.file,
                 training,
                 validation,
-                share=0.1 if args.share is None else args.share,
+                validation_share=0.1 if args.share is None else args.share,
                 seed=args.seed,
                 by=args.by,
                 shuffle=not args.no_shuffle,
             )
     if args.json:
-        print_json(done.as_dict())
+        print_json(done.to_dict())
         return 0
     print(f"{done.training}: {done.training_rows:,} rows")
     print(f"{done.validation}: {done.validation_rows:,} rows")
     if args.azure_split:
-        note("cut off at the end, unshuffled, as Azure ML does without a validation file")
+        print_note("cut off at the end, unshuffled, as Azure ML does without a validation file")
     else:
-        note(f"{done.groups:,} groups by {done.by}, none in both files; seed {done.seed}")
+        print_note(f"{done.groups:,} groups by {done.by}, none in both files; seed {done.seed}")
     return 0

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maas_client._settings import Settings
-from maas_client._shipped import example_data
-from maas_client.cli._output import note, print_json
-from maas_client.cli._training import known_as
-from maas_client.cli._watching import watching
+from maas_client._shipped import example_data_dir
+from maas_client.cli._output import print_json, print_note
+from maas_client.cli._training import note_resolved_model
+from maas_client.cli._watching import follow_job
 from maas_client.errors import JobFailedError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class _Losses:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Comparison:
     """One held-out question, what a right answer says, and both answers."""
 
     question: str
@@ -72,7 +72,7 @@ class _Asked:
     base: str
     tuned: str
 
-    def right(self, answer: str) -> bool:
+    def is_correct(self, answer: str) -> bool:
         return all(fact.lower() in answer.lower() for fact in self.expected)
 
 
@@ -90,17 +90,17 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Pull, serve, check, upload, train, deploy, ask. Prints both models' answers."""
     began = time.monotonic()
-    data = example_data()
+    data = example_data_dir()
     if args.base == "smollm2-135m":
         _pull()
     with _server(args) as server, server.client() as client:
-        note(f"1. the local server answers at {server.url}; Azure is not asked anything")
+        print_note(f"1. the local server answers at {server.url}; Azure is not asked anything")
         result, losses = _tune(args, client, data)
-        note(
+        print_note(
             "4. deploying base and tuned model, and asking both what neither was taught word for word"
         )
         asked = _ask(client, result, data / "questions.jsonl")
-        note(f"5. scoring both on {_SCORED} held-out chats")
+        print_note(f"5. scoring both on {_SCORED} held-out chats")
         scores = client.evaluate(
             "tuned", data / "validation.jsonl", baseline="base", max_tokens=_LONGEST, limit=_SCORED
         )
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(args.base, losses, asked, scores, seconds)
     if args.keep or args.state_dir:
-        note(
+        print_note(
             f"kept: maas-client serve --base {args.base} --state-dir {state}, then maas-client chat tuned"
         )
     return 0
@@ -121,10 +121,10 @@ def _pull() -> None:
     from maas_client.local import bases
 
     folder = Settings.load().cache_path()
-    if bases.SMOLLM2 not in bases.available(folder):
-        note("0. fetching the base model SmolLM2-135M-Instruct, once")
+    if bases.SMOLLM2 not in bases.list_available(folder):
+        print_note("0. fetching the base model SmolLM2-135M-Instruct, once")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        bases.pull_smollm2(folder, progress=lambda text: note(f"   {text}"))
+        bases.pull_smollm2(folder, progress=lambda text: print_note(f"   {text}"))
 
 
 def _server(args: argparse.Namespace) -> LocalServer:
@@ -137,39 +137,39 @@ def _server(args: argparse.Namespace) -> LocalServer:
 def _tune(args: argparse.Namespace, client: Client, data: Path) -> tuple[FineTuneResult, _Losses]:
     train, held_out = str(data / "train.jsonl"), str(data / "validation.jsonl")
     recipe = dict(_RECIPES[args.base]) | ({"epochs": args.epochs} if args.epochs else {})
-    note(f"2. checking and uploading {train}")
-    known_as(_MODEL)
-    note(f"3. tuning: job of {_MODEL}, for which {args.base} stands in on this machine")
+    print_note(f"2. checking and uploading {train}")
+    note_resolved_model(_MODEL)
+    print_note(f"3. tuning: job of {_MODEL}, for which {args.base} stands in on this machine")
     losses = _Losses()
     # The server is in this program and ends with it.
     stopped = "The demo's server has ended, and the job with it"
     stopped += ": the same command goes on with it." if args.state_dir else "."
-    with watching(args, stopped=stopped) as shown:
+    with follow_job(args, interrupt_message=stopped) as shown:
 
         def told(event: JobEvent) -> None:
             losses.take(event)
-            shown.event(event)
+            shown.on_event(event)
 
         try:
             result = client.fine_tune(
                 train, model=_MODEL, validation_data=held_out, hyperparameters=recipe,
-                on_job=shown.job, on_event=told,
+                on_job=shown.on_job, on_event=told,
             )  # fmt: skip
         except JobFailedError as failed:  # its log goes with the server
-            note(client.jobs.logs(failed.job)[-2000:] if failed.job else "")
+            print_note(client.jobs.logs(failed.job)[-2000:] if failed.job else "")
             raise
     return result, losses
 
 
-def _ask(client: Client, result: FineTuneResult, questions: Path) -> list[_Asked]:
+def _ask(client: Client, result: FineTuneResult, questions: Path) -> list[_Comparison]:
     """Ask both models, several questions at once: the server joins them between steps."""
     client.deployments.create("base", _MODEL)
     client.deployments.create("tuned", result.job)
     rows = [json.loads(line) for line in questions.read_text("utf-8").splitlines()]
 
-    def both(row: dict[str, Any]) -> _Asked:
+    def both(row: dict[str, Any]) -> _Comparison:
         base, tuned = (_answer(client, name, row["messages"]) for name in ("base", "tuned"))
-        return _Asked(row["messages"][-1]["content"], row.get("expect", []), base, tuned)
+        return _Comparison(row["messages"][-1]["content"], row.get("expect", []), base, tuned)
 
     with ThreadPoolExecutor(4) as several:
         return list(several.map(both, rows))
@@ -181,15 +181,15 @@ def _answer(client: Client, deployment: str, messages: Sequence[dict[str, str]])
     return "".join(char if char.isprintable() else "?" for char in said)
 
 
-def _right(asked: Sequence[_Asked], who: str) -> int:
-    return sum(one.right(getattr(one, who)) for one in asked)
+def _right(asked: Sequence[_Comparison], who: str) -> int:
+    return sum(one.is_correct(getattr(one, who)) for one in asked)
 
 
 def _as_json(
     base: str,
     result: FineTuneResult,
     losses: _Losses,
-    asked: Sequence[_Asked],
+    asked: Sequence[_Comparison],
     scores: Evaluation,
     seconds: float,
 ) -> dict[str, Any]:
@@ -206,25 +206,25 @@ def _as_json(
 
 
 def _print(
-    base: str, losses: _Losses, asked: Sequence[_Asked], scores: Evaluation, seconds: float
+    base: str, losses: _Losses, asked: Sequence[_Comparison], scores: Evaluation, seconds: float
 ) -> None:
-    from maas_client.cli.evaluate import table
+    from maas_client.cli.evaluate import format_scores
 
     _print_answers(base, asked)
     print(f"validation loss: {_loss(losses.base())} before, {_loss(losses.tuned())} after")
     right = [_right(asked, who) for who in ("base", "tuned")]
     print(f"answers with the right facts: {right[0]} of {len(asked)} before, {right[1]} after\n")
-    print(table(scores))
+    print(format_scores(scores))
     print(f"\n{base} stood in for {_MODEL}{_NOISE.get(base, '')}; {seconds:.0f} s in all")
 
 
-def _print_answers(base: str, asked: Sequence[_Asked]) -> None:
+def _print_answers(base: str, asked: Sequence[_Comparison]) -> None:
     heads = (f"{base}, as it is", f"{base}, tuned")
     if sys.stdout.isatty():
         from maas_client.cli import _render
 
         rows = [(one.question, one.base, one.tuned) for one in asked]
-        _render.side_by_side(("question", *heads), rows)
+        _render.print_side_by_side(("question", *heads), rows)
         return
     for one in asked:
         print(f"{one.question}\n  {heads[0]}: {one.base}\n  {heads[1]}: {one.tuned}\n")

@@ -6,21 +6,29 @@ import argparse
 from datetime import UTC, datetime
 
 from maas_client.cli import _connection
-from maas_client.cli._output import note, print_done, print_fields, print_json, print_table
-from maas_client.cli._training import known_as
-from maas_client.cli._verbs import action, actions
+from maas_client.cli._output import (
+    print_confirmation,
+    print_fields,
+    print_json,
+    print_note,
+    print_table,
+)
+from maas_client.cli._training import note_resolved_model
+from maas_client.cli._verbs import add_subcommand, add_subcommands
 
 _COLUMNS = ("name", "status", "model", "url", "delete_at")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the actions."""
-    group = actions(parser)
-    create = action(group, "create", "deploy a model; returns once it answers", _create)
-    listing = action(group, "list", "list the deployments", _list)
-    show = action(group, "show", "show one deployment", _show)
-    delete = action(group, "delete", "delete a deployment; on Azure it costs until then", _delete)
-    keys = action(group, "keys", "see a deployment's keys, or make new ones", _keys)
+    group = add_subcommands(parser)
+    create = add_subcommand(group, "create", "deploy a model; returns once it answers", _create)
+    listing = add_subcommand(group, "list", "list the deployments", _list)
+    show = add_subcommand(group, "show", "show one deployment", _show)
+    delete = add_subcommand(
+        group, "delete", "delete a deployment; on Azure it costs until then", _delete
+    )
+    keys = add_subcommand(group, "keys", "see a deployment's keys, or make new ones", _keys)
     for one in (create, show, keys):
         one.add_argument("name", metavar="NAME", help="the deployment's name")
     gone = delete.add_mutually_exclusive_group(required=True)
@@ -38,58 +46,62 @@ def add(parser: argparse.ArgumentParser) -> None:
     keys.add_argument("--show", action="store_true", help="print them in full")
     keys.add_argument("--regenerate", choices=("primary", "secondary"), help="make one new first")
     for one in (create, listing, show, delete, keys):
-        _connection.add(one)
+        _connection.add_options(one)
 
 
 def _create(args: argparse.Namespace) -> int:
-    with _connection.client(args) as client:
-        model = client.jobs.get(args.job) if args.job else known_as(args.model)
+    with _connection.connect(args) as client:
+        model = client.jobs.get(args.job) if args.job else note_resolved_model(args.model)
         made = client.deployments.create(
             args.name, model, allow_retired=args.allow_retired, delete_after=args.delete_after
         )
-    if made.delete_at and _connection.backend(args) != "local":
-        note(
+    if made.delete_at and _connection.resolve_backend(args) != "local":
+        print_note(
             f"to be deleted at {made.delete_at:%Y-%m-%d %H:%M}Z, but not by Azure: then run "
             "maas-client deployments delete --overdue"
         )
-    note(f"{made.name} answers: maas-client chat {made.name} 'Hello'")
+    print_note(f"{made.name} answers: maas-client chat {made.name} 'Hello'")
     print_fields(args, _fields(made), made)
     return 0
 
 
 def _list(args: argparse.Namespace) -> int:
-    with _connection.client(args) as client:
+    with _connection.connect(args) as client:
         found = list(client.deployments.list())
-    print_table(args, _COLUMNS, found, empty="there are no deployments")
+    print_table(args, _COLUMNS, found, empty_message="there are no deployments")
     now = datetime.now(UTC)
     if late := [one.name for one in found if one.delete_at and one.delete_at <= now]:
-        note(f"overdue: {', '.join(late)}. Delete them: maas-client deployments delete --overdue")
+        print_note(
+            f"overdue: {', '.join(late)}. Delete them: maas-client deployments delete --overdue"
+        )
     return 0
 
 
 def _show(args: argparse.Namespace) -> int:
-    with _connection.client(args) as client:
+    with _connection.connect(args) as client:
         held = client.deployments.get(args.name)
     print_fields(args, _fields(held), held)
     return 0
 
 
 def _delete(args: argparse.Namespace) -> int:
-    with _connection.client(args) as client:
+    with _connection.connect(args) as client:
         if not args.overdue:
             client.deployments.delete(args.name)
-            print_done(args, "deleted", args.name)
+            print_confirmation(args, "deleted", args.name)
             return 0
         gone = client.deployments.delete_overdue()
     if args.json:
         print_json({"deleted": [one.name for one in gone]})
     else:
-        note(f"deleted {', '.join(one.name for one in gone)}" if gone else "nothing is overdue")
+        print_note(
+            f"deleted {', '.join(one.name for one in gone)}" if gone else "nothing is overdue"
+        )
     return 0
 
 
 def _keys(args: argparse.Namespace) -> int:
-    with _connection.client(args) as client:
+    with _connection.connect(args) as client:
         held = client.deployments.keys(args.name, regenerate=args.regenerate)
     told = {
         name: _shown(getattr(held, name).get_secret_value(), whole=args.show)
@@ -100,7 +112,7 @@ def _keys(args: argparse.Namespace) -> int:
     else:
         print_fields(args, told)
     if not args.show:
-        note("--show prints them in full")
+        print_note("--show prints them in full")
     return 0
 
 

@@ -6,11 +6,11 @@ import argparse
 from typing import TYPE_CHECKING
 
 from maas_client.cli import _connection
-from maas_client.cli._output import aligned, note, print_json
-from maas_client.cli._verbs import count
+from maas_client.cli._output import align_columns, print_json, print_note
+from maas_client.cli._verbs import positive_int
 
 if TYPE_CHECKING:
-    from maas_client.types.evaluation import Evaluation, Labels, Scores
+    from maas_client.types.evaluation import Evaluation, LabelScores, Scores
 
 _WIDTH = 60
 
@@ -20,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("deployment", metavar="DEPLOYMENT", help="its name")
     parser.add_argument("data", metavar="FILE", help="held-out chats (JSONL), answers included")
     parser.add_argument("--baseline", metavar="DEPLOYMENT", help="ask this one too, and compare")
-    parser.add_argument("--limit", type=count, metavar="N", help="the first N rows only")
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="the first N rows only")
     parser.add_argument(
         "--max-tokens", type=int, default=512, metavar="N", help="the longest answer (default 512)"
     )
@@ -31,12 +31,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="show N answers side by side (default 5)",
     )
-    _connection.add(parser)
+    _connection.add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the scores; answers side by side after them."""
-    with _connection.client(args) as client:
+    with _connection.connect(args) as client:
         found = client.evaluate(
             args.deployment,
             args.data,
@@ -47,25 +47,25 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found)
         return 0
-    print(table(found))
+    print(format_scores(found))
     if found.scores.labels is not None:
-        print("\n" + confusion(found.scores.labels))
+        print("\n" + format_confusion(found.scores.labels))
     if args.answers and found.answers:
-        print("\n" + side_by_side(found, args.answers))
+        print("\n" + format_answers(found, args.answers))
     for line, reason in found.refused.items():
-        note(f"line {line} was refused: {reason}")
+        print_note(f"line {line} was refused: {reason}")
     if found.skipped:
-        note(f"{len(found.skipped)} rows end without an answer to compare with")
+        print_note(f"{len(found.skipped)} rows end without an answer to compare with")
     return 0
 
 
-def table(found: Evaluation) -> str:
+def format_scores(found: Evaluation) -> str:
     """Return the scores as a table, the baseline below."""
     rows = [["DEPLOYMENT", "ANSWERS", "EXACT", "TOKEN F1", "MACRO F1"]]
     rows.append(_row(found.deployment, found.scores))
     if found.baseline is not None and found.baseline_scores is not None:
         rows.append(_row(found.baseline, found.baseline_scores))
-    text = aligned(rows)
+    text = align_columns(rows)
     if found.token_f1_gain is not None:
         low, high = found.token_f1_gain
         verdict = "better" if low > 0 else "worse" if high < 0 else "no clear difference"
@@ -84,7 +84,7 @@ def _row(name: str, scores: Scores) -> list[str]:
     ]
 
 
-def confusion(labels: Labels) -> str:
+def format_confusion(labels: LabelScores) -> str:
     """Return the confusion table: a line per wanted label, a column per given one."""
     given = sorted({name for row in labels.confusion.values() for name in row})
     rows = [["WANTED \\ GIVEN", *map(_cut, given), "F1"]]
@@ -92,10 +92,10 @@ def confusion(labels: Labels) -> str:
         rows.append(
             [_cut(want), *(str(row.get(name, 0)) for name in given), f"{labels.f1[want]:.3f}"]
         )
-    return aligned(rows)
+    return align_columns(rows)
 
 
-def side_by_side(found: Evaluation, count: int) -> str:
+def format_answers(found: Evaluation, count: int) -> str:
     """Return some answers beside what was wanted: the worst first, they teach most."""
     worst = sorted(found.answers, key=lambda one: (one.token_f1, one.line))[:count]
     parts = []
@@ -103,7 +103,7 @@ def side_by_side(found: Evaluation, count: int) -> str:
         rows = [["wanted", _cut(one.want)], [found.deployment, _cut(one.got)]]
         if one.baseline is not None:
             rows.append([found.baseline or "baseline", _cut(one.baseline)])
-        parts.append(f"line {one.line}, token F1 {one.token_f1:.2f}\n{aligned(rows)}")
+        parts.append(f"line {one.line}, token F1 {one.token_f1:.2f}\n{align_columns(rows)}")
     return "\n\n".join(parts)
 
 

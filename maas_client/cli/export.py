@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from maas_client._settings import Settings
 from maas_client.cli import _connection, _training
-from maas_client.cli._output import note, print_fields, print_json
+from maas_client.cli._output import print_fields, print_json, print_note
 from maas_client.errors import ConfigError, UnsupportedError
 
 if TYPE_CHECKING:
-    from maas_client.catalog import ModelFacts
+    from maas_client.catalog import ModelInfo
 
 _MODELS = ("adapter", "merged", "onnx")
 _JOBS = ("azureml", "kaito", "cluster", "olive", "aitoolkit")
@@ -67,8 +67,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     jobs.add_argument("--compute", action="append", metavar="NAME",
                       help="azureml, kaito: your own GPUs, by name or size (may be repeated)")  # fmt: skip
-    _training.add_recipe(parser)
-    _connection.add(parser)
+    _training.add_hyperparameters(parser)
+    _connection.add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _model(args: argparse.Namespace) -> int:
-    if _connection.backend(args) != "local":
+    if _connection.resolve_backend(args) != "local":
         raise UnsupportedError(
             "the weights of a serverless job stay with Azure: there is nothing to export",
             hint="Models trained here can be exported (--backend local).",
@@ -91,25 +91,29 @@ def _model(args: argparse.Namespace) -> int:
             hint="Name a model that was trained here: maas-client models list --mine",
         )
     if folder.is_dir():
-        model = trained.read(folder, settings.cache_path(), base=args.base)
+        model = trained.load_trained_model(folder, settings.cache_path(), base=args.base)
     else:
-        model = trained.find(settings.state_path(), settings.cache_path(), args.target, args.base)
+        model = trained.find_trained_model(
+            settings.state_path(), settings.cache_path(), args.target, args.base
+        )
     out = args.out or Path(f"{model.name}-{args.to}")
-    made = exporting.export(model, args.to, out, precision=args.precision, progress=note)
-    checked = {name.replace(" ", "_"): value for name, value in made.checked.items()}
-    fields = {"folder": str(made.folder), "form": made.form, **checked}
+    made = exporting.export_model(
+        model, args.to, out, precision=args.precision, progress=print_note
+    )
+    checked = {name.replace(" ", "_"): value for name, value in made.checks.items()}
+    fields = {"folder": str(made.folder), "form": made.format, **checked}
     print_fields(args, fields)
     return 0
 
 
 def _job(args: argparse.Namespace) -> int:
-    from maas_client.platforms.forms import MAIN
+    from maas_client.platforms.forms import MAIN_FILES
 
     files = _from_file(args) if Path(args.target).is_file() else _from_job(args)
-    main = MAIN.get(args.to)
+    main = MAIN_FILES.get(args.to)
     folder = None
     if args.out or not (main or args.json):
-        folder = write(args.out or Path(f"{Path(args.target).stem}-{args.to}"), files)
+        folder = write_folder(args.out or Path(f"{Path(args.target).stem}-{args.to}"), files)
     if args.json:
         told = str(folder) if folder else None
         print_json({"form": args.to, "folder": told, "files": dict(files)})
@@ -129,25 +133,25 @@ def _from_file(args: argparse.Namespace) -> Mapping[str, str]:
         raise ConfigError(
             f"{args.target} is a data file: which model shall it train?", hint="Add --model NAME."
         )
-    _training.known_as(args.model)
-    facts = catalog.find(args.model)
+    _training.note_resolved_model(args.model)
+    facts = catalog.find_model(args.model)
     if facts is None and not catalog.is_asset_uri(args.model) and args.model.count("/") != 1:
-        facts = catalog.get(args.model)  # raises, naming the nearest
+        facts = catalog.get_model(args.model)  # raises, naming the nearest
     _check(args, facts)
-    spec = platforms.JobSpec(
+    spec = platforms.ExportSpec(
         name=args.name or f"{Path(args.target).stem}-{facts.name if facts else args.model}",
         model=facts.name if facts else args.model,
-        facts=facts,
+        model_info=facts,
         training_data=args.data or args.target,
         validation_data=None if args.no_validation else args.validation,
         method=args.method,
-        hyperparameters=Hyperparameters.model_validate(_training.recipe(args)),
+        hyperparameters=Hyperparameters.model_validate(_training.hyperparameters(args)),
         compute=tuple(args.compute or ()),
     )
-    return platforms.export(spec, args.to, _places(args))
+    return platforms.export_job(spec, args.to, _places(args))
 
 
-def _check(args: argparse.Namespace, facts: ModelFacts | None) -> None:
+def _check(args: argparse.Namespace, facts: ModelInfo | None) -> None:
     """Refuse a data file that would fail there; say that Azure has retired the model."""
     from datetime import UTC, datetime
 
@@ -163,18 +167,18 @@ def _check(args: argparse.Namespace, facts: ModelFacts | None) -> None:
     ).raise_if_invalid()
     today = datetime.now(UTC).date()
     if args.to == "azureml" and not args.compute and facts and catalog.is_retired(facts, today):
-        note(
+        print_note(
             f"{catalog.retirement_notice(facts, today)}: a serverless job of this file is refused there"
         )
 
 
 def _from_job(args: argparse.Namespace) -> Mapping[str, str]:
-    if args.model or args.validation or args.name or _training.recipe(args):
+    if args.model or args.validation or args.name or _training.hyperparameters(args):
         raise ConfigError(
             f"{args.target} is no file here, and a job has its model and its recipe already",
             hint="Name a data file to describe a new job.",
         )
-    with _connection.client(args) as client:
+    with _connection.connect(args) as client:
         return client.jobs.export(
             args.target,
             args.to,
@@ -198,7 +202,7 @@ def _places(args: argparse.Namespace) -> Any:
     return Places(processes=args.processes, **named)
 
 
-def write(folder: Path, files: Mapping[str, str]) -> Path:
+def write_folder(folder: Path, files: Mapping[str, str]) -> Path:
     """Write files into a new folder, all or none. Raises ``ConfigError`` if it exists."""
     if folder.exists():
         raise ConfigError(f"{folder} exists", hint="Name a folder that does not: --out FOLDER")

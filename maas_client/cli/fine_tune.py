@@ -7,43 +7,43 @@ from collections.abc import Mapping
 from typing import Any
 
 from maas_client.cli import _connection, _training
-from maas_client.cli._output import note, print_fields
-from maas_client.cli._watching import watching
+from maas_client.cli._output import print_fields, print_note
+from maas_client.cli._watching import follow_job
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("file", metavar="FILE", help="chats, one JSON object a line")
-    _training.add(parser)
+    _training.add_options(parser)
     parser.add_argument("--deploy", metavar="NAME", help="deploy the tuned model under this name")
     parser.add_argument("--timeout", type=float, metavar="SECONDS",
                         help="stop waiting after this long; the job goes on")  # fmt: skip
-    _connection.add(parser)
+    _connection.add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Check, upload, train, deploy. The same command again attaches to the same job."""
     again = f"deploys {args.deploy}" if args.deploy else ""
-    with _connection.client(args) as client, watching(args, again=again) as shown:
+    with _connection.connect(args) as client, follow_job(args, next_step=again) as shown:
         result = client.fine_tune(
             args.file,
             deploy=args.deploy,
             timeout=args.timeout,
-            on_job=shown.job,
-            on_event=shown.event,
-            **_training.options(args),
+            on_job=shown.on_job,
+            on_event=shown.on_event,
+            **_training.job_arguments(args),
         )
     job, deployment = result.job, result.deployment
     if deployment:
-        note(f"{deployment.name} answers: maas-client chat {deployment.name} 'Hello'")
+        print_note(f"{deployment.name} answers: maas-client chat {deployment.name} 'Hello'")
     else:
-        note(f"deploy it: maas-client deployments create NAME --job {job.name}")
+        print_note(f"deploy it: maas-client deployments create NAME --job {job.name}")
     fields = {
         "job": job.name,
         "status": job.status,
         "model": job.fine_tuned_model,
         "trained_tokens": job.trained_tokens,
-        "ran_on": ran_on(job.properties),
+        "ran_on": describe_base(job.properties),
         "deployment": deployment and deployment.name,
         "url": deployment and deployment.url,
     }
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def ran_on(properties: Mapping[str, Any]) -> str | None:
+def describe_base(properties: Mapping[str, Any]) -> str | None:
     """Return what the local server says a job ran on; None where Azure ran it."""
     base = properties.get("maas_client.base")
     if base is None:

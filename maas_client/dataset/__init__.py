@@ -53,9 +53,9 @@ def validate(
                 f"validate takes paths, not a {type(path).__name__}",
                 hint='For example validate("a.jsonl", "b.jsonl").',
             )
-    from maas_client.dataset.run import Options, run
+    from maas_client.dataset.run import ValidateOptions, validate_files
 
-    options = Options(
+    options = ValidateOptions(
         model=model,
         target=target,
         ignore=tuple(ignore),
@@ -64,4 +64,4 @@ def validate(
         content=content,
         progress=progress,
     )
-    return run(paths, validation, options)
+    return validate_files(paths, validation, options)

@@ -6,14 +6,14 @@ import json
 from functools import lru_cache
 from typing import Any
 
-from maas_client._shipped import schema_text
+from maas_client._shipped import read_schema
 
-CHAT_LINE = "chat_line.schema.json"
-REPORT = "report.schema.json"
+CHAT_LINE_SCHEMA = "chat_line.schema.json"
+REPORT_SCHEMA = "report.schema.json"
 
 
 @lru_cache(maxsize=8)
-def schema(name: str = CHAT_LINE) -> dict[str, Any]:
+def load_schema(name: str = CHAT_LINE_SCHEMA) -> dict[str, Any]:
     """Return one of the project's schemas, parsed. Raises ``FileNotFoundError``."""
-    found: dict[str, Any] = json.loads(schema_text(name))
+    found: dict[str, Any] = json.loads(read_schema(name))
     return found

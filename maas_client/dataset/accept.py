@@ -20,10 +20,10 @@ from typing import Annotated, Any, Literal, overload
 
 import msgspec
 
-from maas_client.dataset.rulebook import Rulebook
-from maas_client.dataset.rules import row_faults
-from maas_client.dataset.sieve import compiled
-from maas_client.dataset.strict import REFUSED
+from maas_client.dataset.rulebook import RuleContext
+from maas_client.dataset.rules import row_issues
+from maas_client.dataset.sieve import compile_pattern
+from maas_client.dataset.strict import PARSE_ERRORS
 
 Row = dict[str, Any]
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -59,8 +59,8 @@ _LONG = 64
 """Messages in a talk; the roles of a longer one are not remembered."""
 _REMEMBERED = 4096
 """Sequences of roles; a file with more different ones is judged anew now and then."""
-Kinds = tuple[type[_Message], ...]
-Talk = Sequence[_Message]
+MessageTypes = tuple[type[_Message], ...]
+Conversation = Sequence[_Message]
 _ROLES: dict[type[_Message], str] = {_System: "system", _User: "user", _Assistant: "assistant"}
 _ALONE: dict[type[_Message], Any] = {
     kind: msgspec.defstruct(
@@ -77,11 +77,11 @@ _ROLE_OF: dict[Any, str] = _ROLES | {_ALONE[kind]: role for kind, role in _ROLES
 _DECODER = msgspec.json.Decoder(_Row)
 
 
-class Rows(Sequence[Row]):
+class LazyRows(Sequence[Row]):
     """Accepted rows as plain JSON values, made only if somebody looks."""
 
-    def __init__(self, talks: Sequence[Talk]) -> None:
-        self.talks = talks
+    def __init__(self, talks: Sequence[Conversation]) -> None:
+        self.conversations = talks
         self._texts: list[list[str]] | None = None
 
     def texts(self) -> list[list[str]]:
@@ -91,12 +91,12 @@ class Rows(Sequence[Row]):
                 [m.content for m in talk]
                 if _ROLE_OF[type(talk[0])] == "system"  # an accepted talk is never empty
                 else ["", *[m.content for m in talk]]
-                for talk in self.talks
+                for talk in self.conversations
             ]
         return self._texts
 
     def __len__(self) -> int:
-        return len(self.talks)
+        return len(self.conversations)
 
     @overload
     def __getitem__(self, at: int) -> Row: ...
@@ -104,50 +104,50 @@ class Rows(Sequence[Row]):
     def __getitem__(self, at: slice) -> Sequence[Row]: ...
     def __getitem__(self, at: int | slice) -> Row | Sequence[Row]:
         if isinstance(at, slice):
-            return Rows(self.talks[at])
-        return _plain(self.talks[at])
+            return LazyRows(self.conversations[at])
+        return _plain(self.conversations[at])
 
     def __iter__(self) -> Iterator[Row]:
-        return map(_plain, self.talks)
+        return map(_plain, self.conversations)
 
 
-def _plain(talk: Talk) -> Row:
+def _plain(talk: Conversation) -> Row:
     return {"messages": [{"role": _ROLE_OF[type(m)], "content": m.content} for m in talk]}
 
 
-class Taken:
+class SplitResult:
     """What became of a block's lines."""
 
-    __slots__ = ("accepted", "merged", "refused", "rows")
+    __slots__ = ("accepted", "merged_system", "rows", "undecided")
 
-    def __init__(self, accepted: Sequence[int], rows: Rows, refused: list[int]) -> None:
+    def __init__(self, accepted: Sequence[int], rows: LazyRows, refused: list[int]) -> None:
         self.accepted = accepted
         """Indices into the block's lines, ascending, one for each of ``rows``."""
         self.rows = rows
-        self.refused = refused
+        self.undecided = refused
         """Indices of lines that have to be judged in full, ascending."""
-        self.merged: list[int] = []
+        self.merged_system: list[int] = []
         """Indices of accepted rows whose system message the template moves."""
 
 
-class Acceptor:
+class FastPath:
     """Accepts blocks by one rulebook."""
 
-    def __init__(self, book: Rulebook) -> None:
-        self.book = book
-        self._quotes: dict[Kinds, int] = {}
-        self._merging: set[Kinds] = set()
-        self._uniform: Kinds | None = None
+    def __init__(self, context: RuleContext) -> None:
+        self.context = context
+        self._quotes: dict[MessageTypes, int] = {}
+        self._merging: set[MessageTypes] = set()
+        self._uniform: MessageTypes | None = None
         """The sequence of roles that every row of the last block had."""
 
-    def take(self, lines: list[bytes]) -> Taken:
+    def split(self, lines: list[bytes]) -> SplitResult:
         """Sort a block's lines into those that are certainly good and those to look at."""
         if len(self._quotes) > _REMEMBERED:
             self._quotes.clear()
             self._merging.clear()
         indices: Sequence[int] = range(len(lines))
         refused: list[int] = []
-        kinds: list[Kinds] | None = None
+        kinds: list[MessageTypes] | None = None
         talks = self._alike(lines)
         if talks is None:
             talks = _together(_DECODER, lines)
@@ -164,13 +164,13 @@ class Acceptor:
             indices = [indices[at] for at in keep]
             talks = [talks[at] for at in keep]
             kinds = [kinds[at] for at in keep] if kinds else None
-        taken = Taken(indices, Rows(talks), refused)
+        taken = SplitResult(indices, LazyRows(talks), refused)
         if self._merging:
             moved = [kind in self._merging for kind in kinds or repeat(self._uniform, len(talks))]
-            taken.merged = list(compress(indices, moved))
+            taken.merged_system = list(compress(indices, moved))
         return taken
 
-    def _alike(self, lines: list[bytes]) -> Sequence[Talk] | None:
+    def _alike(self, lines: list[bytes]) -> Sequence[Conversation] | None:
         """Decode a block whose rows all have the roles of the last block's, or return None.
 
         That is the rule: most files have one sequence of roles, and decoding it is cheaper.
@@ -180,7 +180,7 @@ class Acceptor:
         return _together(_decoder(self._uniform), lines)
 
     def _miscounted(
-        self, lines: list[bytes], talks: Sequence[Talk], kinds: list[Kinds] | None
+        self, lines: list[bytes], talks: Sequence[Conversation], kinds: list[MessageTypes] | None
     ) -> set[int]:
         """Return the rows whose turns are odd, or whose quotes do not add up."""
         counted = list(map(bytes.count, lines, repeat(_QUOTE)))
@@ -197,7 +197,7 @@ class Acceptor:
         more = list(compress(range(len(lines)), map(ne, counted, wanted)))
         return _unexplained(more, list(map(sub, counted, wanted)), lines, talks)
 
-    def _expected(self, kinds: Kinds) -> int:
+    def _expected(self, kinds: MessageTypes) -> int:
         """Return how many quotes a row of these roles has, or ``_ODD``."""
         quotes = self._quotes.get(kinds)
         if quotes is None:
@@ -206,38 +206,38 @@ class Acceptor:
                 self._quotes[kinds] = quotes
         return quotes
 
-    def _judge(self, kinds: Kinds) -> int:
+    def _judge(self, kinds: MessageTypes) -> int:
         """Ask the full rules about a row made of these roles."""
         row = {"messages": [{"role": _ROLES[kind], "content": "x"} for kind in kinds]}
-        codes = {fault.code for fault in row_faults(row, self.book)}
+        codes = {fault.code for fault in row_issues(row, self.context)}
         if codes == {"CHAT_SYSTEM_MERGED"} and len(kinds) <= _LONG:
             self._merging.add(kinds)
         elif codes:
             return _ODD
         return 2 + 8 * len(kinds)
 
-    def _odd(self, talks: Sequence[Talk]) -> set[int]:
+    def _odd(self, talks: Sequence[Conversation]) -> set[int]:
         """Return the rows with blank texts or control tokens."""
         texts = [message.content for talk in talks for message in talk]
         blank = any(map(str.isspace, texts))
-        if not blank and not any(map(contains, texts, repeat(self.book.token_mark))):
+        if not blank and not any(map(contains, texts, repeat(self.context.common_substring))):
             return set()
         return {at for at, talk in enumerate(talks) if any(map(self._suspicious, talk))}
 
     def _suspicious(self, message: _Message) -> bool:
         text = message.content
-        if self.book.token_mark not in text:
+        if self.context.common_substring not in text:
             return text.isspace()
-        foreign = self.book.foreign_tokens
+        foreign = self.context.other_template_tokens
         return bool(
-            self.book.own_tokens.search(text)
+            self.context.template_tokens.search(text)
             or (foreign and foreign.search(text))
             or text.isspace()
         )
 
 
 def _unexplained(
-    more: list[int], excess: list[int], lines: list[bytes], talks: Sequence[Talk]
+    more: list[int], excess: list[int], lines: list[bytes], talks: Sequence[Conversation]
 ) -> set[int]:
     r"""Return the rows, of those with ``more`` quotes, whose texts do not account for them.
 
@@ -247,7 +247,7 @@ def _unexplained(
     """
     inside = sum([m.content.count('"') for at in more for m in talks[at]])
     said = b"".join([lines[at] for at in more]).decode()
-    if not compiled(r"\\u0022")(said) and inside == sum([excess[at] for at in more]):
+    if not compile_pattern(r"\\u0022")(said) and inside == sum([excess[at] for at in more]):
         return set()
     if len(more) == 1:
         return set(more)
@@ -257,7 +257,7 @@ def _unexplained(
     )
 
 
-def _together(decoder: Any, lines: list[bytes]) -> list[Talk] | None:
+def _together(decoder: Any, lines: list[bytes]) -> list[Conversation] | None:
     """Decode a block at once, or return None if it has lines which are no rows.
 
     One call for all lines takes a value that goes on over a line feed, and two values on a line. But
@@ -269,20 +269,20 @@ def _together(decoder: Any, lines: list[bytes]) -> list[Talk] | None:
             if len(rows) == len(lines):
                 return [row.messages for row in rows]
         return [row.messages for row in map(decoder.decode, lines)]
-    except REFUSED:
+    except PARSE_ERRORS:
         return None
 
 
-def _one_by_one(lines: list[bytes]) -> tuple[list[Talk], list[int], list[int]]:
+def _one_by_one(lines: list[bytes]) -> tuple[list[Conversation], list[int], list[int]]:
     """Decode a block that has lines which are no ordinary rows."""
-    talks: list[Talk] = []
+    talks: list[Conversation] = []
     indices: list[int] = []
     refused = []
     decode = _DECODER.decode
     for at, line in enumerate(lines):
         try:
             talks.append(decode(line).messages)
-        except REFUSED:
+        except PARSE_ERRORS:
             refused.append(at)
         else:
             indices.append(at)
@@ -290,7 +290,7 @@ def _one_by_one(lines: list[bytes]) -> tuple[list[Talk], list[int], list[int]]:
 
 
 @lru_cache(maxsize=64)
-def _decoder(kinds: Kinds) -> msgspec.json.Decoder[Any]:
+def _decoder(kinds: MessageTypes) -> msgspec.json.Decoder[Any]:
     """Return a decoder for rows of exactly these roles."""
     messages = GenericAlias(tuple, tuple(_ALONE[kind] for kind in kinds))
     row = msgspec.defstruct("Row", [("messages", messages)], forbid_unknown_fields=True, gc=False)

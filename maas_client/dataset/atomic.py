@@ -15,7 +15,7 @@ from maas_client.errors import ConfigError
 
 
 @contextmanager
-def replacing(*paths: str | PathLike[str]) -> Iterator[tuple[BinaryIO, ...]]:
+def atomic_write(*paths: str | PathLike[str]) -> Iterator[tuple[BinaryIO, ...]]:
     """Open files for writing that take the places of ``paths`` together, when the block ends well.
 
     On any error nothing is left behind, and what stood at ``paths`` stands there still. Raises
@@ -74,7 +74,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def different(source: str | PathLike[str], *targets: str | PathLike[str]) -> None:
+def require_distinct_paths(source: str | PathLike[str], *targets: str | PathLike[str]) -> None:
     """Raise ``ConfigError`` if a target is the source: nothing is changed in place by accident."""
     for target in targets:
         if os.path.realpath(source) == os.path.realpath(target):
@@ -83,7 +83,7 @@ def different(source: str | PathLike[str], *targets: str | PathLike[str]) -> Non
             )
 
 
-def regular(path: str | PathLike[str]) -> None:
+def require_regular_file(path: str | PathLike[str]) -> None:
     """Raise ``ConfigError`` for what is no file that can be read twice: standard input, a pipe, a folder."""
     name = os.fspath(path)
     try:

@@ -5,29 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from maas_client.dataset.fault import Fault
-from maas_client.dataset.read import LINE_BYTES, Line
-from maas_client.dataset.rulebook import Rulebook, rulebook
-from maas_client.dataset.rules import row_faults
-from maas_client.dataset.scan import BadJson, Document
-from maas_client.dataset.strict import read
+from maas_client.dataset.fault import Issue
+from maas_client.dataset.read import MAX_LINE_BYTES, Line
+from maas_client.dataset.rulebook import RuleContext, build_context
+from maas_client.dataset.rules import row_issues
+from maas_client.dataset.scan import JsonDocument, JsonError
+from maas_client.dataset.strict import parse_strict
 
 _SPACE = b" \t\r"
 
 
 @dataclass(slots=True)
-class Verdict:
+class LineResult:
     """What one line is. ``blank`` and ``cut`` lines have no document."""
 
     row: dict[str, Any] | None = None
     """The row; None unless it may be trained on."""
-    json_faults: list[BadJson] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
-    document: Document | None = None
-    blank: bool = False
+    json_errors: list[JsonError] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
+    document: JsonDocument | None = None
+    is_blank: bool = False
 
 
-class Checker:
+class LineValidator:
     """Judges lines by one rulebook."""
 
     def __init__(
@@ -35,31 +35,31 @@ class Checker:
         *,
         target: str | None = None,
         model: str | None = None,
-        book: Rulebook | None = None,
+        context: RuleContext | None = None,
     ) -> None:
-        self.book = book or rulebook(target, model)
+        self.context = context or build_context(target, model)
 
-    def judge(self, line: Line) -> Verdict:
+    def validate(self, line: Line) -> LineResult:
         """Return everything that is wrong with a line."""
-        if line.cut:
-            return Verdict(
-                json_faults=[BadJson("JSON_LINE_TOO_LONG", 1, f"{LINE_BYTES >> 20} MiB")]
+        if line.truncated:
+            return LineResult(
+                json_errors=[JsonError("JSON_LINE_TOO_LONG", 1, f"{MAX_LINE_BYTES >> 20} MiB")]
             )
         if not line.data.strip(_SPACE):
-            return Verdict(blank=True)
-        document = read(line.data)
-        verdict = Verdict(json_faults=document.faults, document=document)
-        if document.broken or document.ambiguous:
+            return LineResult(is_blank=True)
+        document = parse_strict(line.data)
+        verdict = LineResult(json_errors=document.errors, document=document)
+        if document.aborted or document.has_duplicate_keys:
             return verdict
-        verdict.faults = row_faults(document.value, self.book)
-        if not document.faults and not any(map(self.stops, verdict.faults)):
+        verdict.issues = row_issues(document.value, self.context)
+        if not document.errors and not any(map(self.blocks_training, verdict.issues)):
             verdict.row = document.value
         return verdict
 
-    def stops(self, fault: Fault) -> bool:
+    def blocks_training(self, fault: Issue) -> bool:
         """Return whether a fault keeps its row from being trained on here."""
-        return self.book.severity(fault.code) == "error"
+        return self.context.severity(fault.code) == "error"
 
-    def row(self, line: Line) -> dict[str, Any] | None:
+    def to_row(self, line: Line) -> dict[str, Any] | None:
         """Return a line's row if it may be trained on, else None."""
-        return self.judge(line).row
+        return self.validate(line).row

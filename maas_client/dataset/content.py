@@ -12,67 +12,71 @@ from operator import attrgetter
 from typing import Any
 
 from maas_client.dataset.codes import Severity
-from maas_client.dataset.duplicates import Duplicates
-from maas_client.dataset.explain import about_file, about_row
-from maas_client.dataset.fault import Fault, path_of
+from maas_client.dataset.duplicates import DuplicateScanner
+from maas_client.dataset.explain import file_problem, row_problems
+from maas_client.dataset.fault import Issue, from_pointer
 from maas_client.dataset.finding import Finding, Scanner
 from maas_client.dataset.index import LineIndex
-from maas_client.dataset.judge import Good
-from maas_client.dataset.near import NearDuplicates
-from maas_client.dataset.nul import Nuls
-from maas_client.dataset.order import Order
-from maas_client.dataset.pii import Pii
-from maas_client.dataset.quality import Quality
+from maas_client.dataset.judge import ValidRows
+from maas_client.dataset.near import NearDuplicateScanner
+from maas_client.dataset.nul import NulScanner
+from maas_client.dataset.order import SplitOrderScanner
+from maas_client.dataset.pii import PiiScanner
+from maas_client.dataset.quality import QualityScanner
 from maas_client.dataset.read import Line
-from maas_client.dataset.repeats import Repeats
-from maas_client.dataset.rulebook import Rulebook
-from maas_client.dataset.secrets import Secrets
-from maas_client.dataset.tally import Tally
-from maas_client.dataset.tokens import Ceiling, Tokens, tokenizer_for
+from maas_client.dataset.repeats import RepeatedLineScanner
+from maas_client.dataset.rulebook import RuleContext
+from maas_client.dataset.secrets import SecretScanner
+from maas_client.dataset.tally import ProblemCollector
+from maas_client.dataset.tokens import TokenLimits, TokenScanner, load_token_counter
 
 
-def scanners(
-    book: Rulebook,
+def make_scanners(
+    context: RuleContext,
     *,
-    everything: bool,
+    full: bool,
     epochs: float | None = None,
-    training: Sequence[Scanner] = (),
-    split: bool = False,
+    training_scanners: Sequence[Scanner] = (),
+    service_splits: bool = False,
 ) -> list[Scanner]:
     """Return fresh scanners for one file. Not ``everything``: lines that repeat, and no more.
 
     ``training`` are the scanners of the training files, finished, for a validation file; ``split``
     says that the service makes its own validation file of this one.
     """
-    if not everything:
-        return [Repeats()]
-    total = None if training else book.limits.int_of("tokens_times_epochs_max")
-    model = book.facts.name if book.facts else None
-    ceiling = Ceiling(row=book.max_tokens, total=total, epochs=epochs or 1)
-    share = book.limits.float_of("validation_split") if split else None
-    exact = Duplicates([each for each in training if isinstance(each, Duplicates)])
-    near = [each for each in training if isinstance(each, NearDuplicates)]
+    if not full:
+        return [RepeatedLineScanner()]
+    total = None if training_scanners else context.limits.get_int("tokens_times_epochs_max")
+    model = context.model.name if context.model else None
+    ceiling = TokenLimits(per_row=context.max_tokens, per_file=total, epochs=epochs or 1)
+    share = context.limits.get_float("validation_split") if service_splits else None
+    exact = DuplicateScanner(
+        [each for each in training_scanners if isinstance(each, DuplicateScanner)]
+    )
+    near = [each for each in training_scanners if isinstance(each, NearDuplicateScanner)]
     return [
         exact,
-        NearDuplicates(exact, training=near),
-        Secrets(),
-        Pii(),
-        Quality(),
-        Nuls(),
-        Tokens(tokenizer_for(model), ceiling),
-        *([Order(share)] if share else []),
+        NearDuplicateScanner(exact, training=near),
+        SecretScanner(),
+        PiiScanner(),
+        QualityScanner(),
+        NulScanner(),
+        TokenScanner(load_token_counter(model), ceiling),
+        *([SplitOrderScanner(share)] if share else []),
     ]
 
 
-class Content:
+class ContentCheck:
     """The scanners of one file, and what they found."""
 
-    def __init__(self, scanners: Sequence[Scanner], tally: Tally, index: LineIndex) -> None:
+    def __init__(
+        self, scanners: Sequence[Scanner], collector: ProblemCollector, index: LineIndex
+    ) -> None:
         self.scanners = scanners
-        self.tally = tally
+        self.collector = collector
         self.index = index
 
-    def feed(self, good: Good) -> None:
+    def feed(self, good: ValidRows) -> None:
         """Let every scanner look at some good rows."""
         if not good.numbers:
             return
@@ -92,8 +96,8 @@ class Content:
                 of_rows.setdefault(finding.line, []).append(finding)
             else:
                 self._keep_about_file(finding)
-        for line in self.index.lines(path, of_rows):
-            self._keep(of_rows[line.no], line)
+        for line in self.index.read_lines(path, of_rows):
+            self._keep(of_rows[line.number], line)
         stats: dict[str, Any] = {}
         for scanner in self.scanners:
             stats |= scanner.stats()
@@ -104,29 +108,31 @@ class Content:
         wanted = []
         asked: dict[str, int] = {}
         for finding in found:
-            if self.tally.count(finding.code):
+            if self.collector.count(finding.code):
                 more = asked.get(finding.code, 0)
-                if self.tally.room(finding.code) > more:
+                if self.collector.remaining(finding.code) > more:
                     asked[finding.code] = more + 1
                     wanted.append(finding)
         return wanted
 
-    def _place(self, found: list[Finding], good: Good) -> None:
+    def _place(self, found: list[Finding], good: ValidRows) -> None:
         for number, of_row in groupby(found, key=attrgetter("line")):
-            self._keep(list(of_row), good.line(number))
+            self._keep(list(of_row), good.get_line(number))
 
     def _keep_about_file(self, finding: Finding) -> None:
-        if severity := self.tally.shown(finding.code):
-            self.tally.keep(about_file(finding.code, severity, finding.detail))
+        if severity := self.collector.listed_severity(finding.code):
+            self.collector.add(file_problem(finding.code, severity, finding.detail))
 
     def _keep(self, found: list[Finding], line: Line) -> None:
         """Place the findings of one row, in one look at it however many they are."""
-        chosen: list[tuple[Fault, Severity]] = []
+        chosen: list[tuple[Issue, Severity]] = []
         for finding in found:
-            if severity := self.tally.shown(finding.code):
-                path = path_of(finding.pointer)
-                fault = Fault(finding.code, path, finding.detail, finding.key, finding.at)
+            if severity := self.collector.listed_severity(finding.code):
+                path = from_pointer(finding.pointer)
+                fault = Issue(
+                    finding.code, path, finding.detail, finding.in_key, finding.char_offset
+                )
                 chosen.append((fault, severity))
-        for problem in about_row(chosen, line) if chosen else ():
-            if self.tally.wanted(problem.code):
-                self.tally.keep(problem)
+        for problem in row_problems(chosen, line) if chosen else ():
+            if self.collector.has_room(problem.code):
+                self.collector.add(problem)

@@ -17,66 +17,66 @@ from os import PathLike
 from typing import Any
 
 from maas_client.dataset import repair
-from maas_client.dataset.atomic import different, regular, replacing
+from maas_client.dataset.atomic import atomic_write, require_distinct_paths, require_regular_file
 from maas_client.dataset.forms import (
-    FORMS,
-    NotThisForm,
+    ROW_FORMATS,
+    ConversionError,
     Row,
-    form_of,
-    left_out,
-    parsed,
-    renamed,
+    detect_row_format,
+    omitted_parts,
+    parse_cells,
+    rename_keys,
 )
-from maas_client.dataset.sniff import HEAD_BYTES, sniff
-from maas_client.dataset.source import Encoding, encoding_of, lines
+from maas_client.dataset.sniff import HEAD_BYTES, detect_wrong_format
+from maas_client.dataset.source import Encoding, detect_encoding, read_utf8_lines
 from maas_client.errors import ConfigError, DatasetError
 
-KEPT = 1000
+MAX_LISTED = 1000
 csv.field_size_limit(1 << 26)
 
 
 @dataclass(slots=True)
-class Converted:
+class ConversionResult:
     """What became of a file."""
 
     path: str
     out: str
-    container: str = ""
+    file_format: str = ""
     """What the file is: JSON Lines, a JSON array, CSV with commas, ..."""
     rows: int = 0
     """Chat lines written."""
-    forms: Counter[str] = field(default_factory=Counter)
+    row_formats: Counter[str] = field(default_factory=Counter)
     """How many rows had which form."""
-    left_out: Counter[str] = field(default_factory=Counter)
+    omitted: Counter[str] = field(default_factory=Counter)
     """How often something of a row was left out, by what it was."""
-    refused: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
     """How many rows could not be converted, by reason."""
-    places: list[tuple[int, str]] = field(default_factory=list)
+    rejected_rows: list[tuple[int, str]] = field(default_factory=list)
     """The first of them, with their numbers (lines, or rows of a table or array) and reasons."""
 
     @property
     def ok(self) -> bool:
         """Return whether every row was converted."""
-        return not self.refused
+        return not self.rejected
 
-    def refuse(self, number: int, reason: str) -> None:
+    def reject(self, number: int, reason: str) -> None:
         """Count a row that cannot be converted."""
-        self.refused[reason] += 1
-        if len(self.places) < KEPT:
-            self.places.append((number, reason))
+        self.rejected[reason] += 1
+        if len(self.rejected_rows) < MAX_LISTED:
+            self.rejected_rows.append((number, reason))
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return it JSON-ready."""
         return {
             "ok": self.ok,
             "path": self.path,
             "out": self.out,
-            "container": self.container,
+            "container": self.file_format,
             "rows": self.rows,
-            "forms": dict(self.forms),
-            "left_out": dict(self.left_out),
-            "refused": dict(self.refused),
-            "places": [{"row": number, "reason": why} for number, why in self.places],
+            "forms": dict(self.row_formats),
+            "left_out": dict(self.omitted),
+            "refused": dict(self.rejected),
+            "places": [{"row": number, "reason": why} for number, why in self.rejected_rows],
         }
 
 
@@ -84,11 +84,11 @@ def convert(
     path: str | PathLike[str],
     out: str | PathLike[str],
     *,
-    form: str | None = None,
+    row_format: str | None = None,
     columns: Sequence[tuple[str, str]] = (),
     system: str | None = None,
-    skip: bool = False,
-) -> Converted:
+    skip_invalid: bool = False,
+) -> ConversionResult:
     """Write a file's rows as chat lines.
 
     Args:
@@ -102,52 +102,54 @@ def convert(
     Nothing is written if this raises: ``OSError``, ``ConfigError`` for a file or form that is
     unknown, ``DatasetError`` for rows that cannot be converted (unless ``skip``).
     """
-    if form is not None and form not in FORMS:
-        raise ConfigError(f"no form named {form!r}", hint=f"Forms are {', '.join(FORMS)}.")
-    regular(path)
-    different(path, out)
-    done = Converted(os.fspath(path), os.fspath(out))
-    with replacing(out) as (file,):
+    if row_format is not None and row_format not in ROW_FORMATS:
+        raise ConfigError(
+            f"no form named {row_format!r}", hint=f"Forms are {', '.join(ROW_FORMATS)}."
+        )
+    require_regular_file(path)
+    require_distinct_paths(path, out)
+    done = ConversionResult(os.fspath(path), os.fspath(out))
+    with atomic_write(out) as (file,):
         for number, row in _rows(path, done):
-            chat = _one(number, row, done, form, columns)
+            chat = _one(number, row, done, row_format, columns)
             if chat is not None:
                 if system and chat["messages"][0].get("role") != "system":
                     chat["messages"].insert(0, {"role": "system", "content": system})
                 file.write(json.dumps(chat, ensure_ascii=False).encode() + b"\n")
                 done.rows += 1
-        _check(done, skip=skip)
+        _check(done, skip=skip_invalid)
     return done
 
 
 def _one(
     number: int,
     row: Any,
-    done: Converted,
+    done: ConversionResult,
     form: str | None,
     columns: Sequence[tuple[str, str]],
 ) -> Row | None:
     if not isinstance(row, dict):
-        done.refuse(number, "no object" if row is not _UNREADABLE else "no JSON")
+        done.reject(number, "no object" if row is not _UNREADABLE else "no JSON")
         return None
-    row = renamed(row, columns)
-    name = form or form_of(row)
+    row = rename_keys(row, columns)
+    name = form or detect_row_format(row)
     if name is None:
-        done.refuse(number, f"unknown keys: {_shown(row)}")
+        done.reject(number, f"unknown keys: {_shown(row)}")
         return None
     try:
-        chat = FORMS[name](row)
+        chat = ROW_FORMATS[name](row)
         json.dumps(chat, ensure_ascii=False).encode()
-    except NotThisForm as why:
-        done.refuse(number, f"{name}: {why}")
+    except ConversionError as why:
+        done.reject(number, f"{name}: {why}")
         return None
     except UnicodeEncodeError:
-        done.refuse(number, f"{name}: half a character (a lone surrogate)")
+        done.reject(number, f"{name}: half a character (a lone surrogate)")
         return None
     if not chat["messages"] or not isinstance(chat["messages"][0], dict):
-        done.refuse(number, f"{name}: no messages in it")
+        done.reject(number, f"{name}: no messages in it")
         return None
-    done.forms[name] += 1
-    done.left_out.update(left_out(name, row, chat))
+    done.row_formats[name] += 1
+    done.omitted.update(omitted_parts(name, row, chat))
     return chat
 
 
@@ -156,13 +158,13 @@ def _shown(row: Row) -> str:
     return ", ".join(sorted(str(key)[:30] for key in row)[:6]) or "none"
 
 
-def _check(done: Converted, *, skip: bool) -> None:
+def _check(done: ConversionResult, *, skip: bool) -> None:
     if done.rows and (done.ok or skip):
         return
-    if not done.rows and not done.refused:
+    if not done.rows and not done.rejected:
         raise ConfigError(f"{done.path} holds no rows")
-    number, reason = done.places[0]
-    count = done.refused.total()
+    number, reason = done.rejected_rows[0]
+    count = done.rejected.total()
     raise DatasetError(
         f"{done.path}: {count:,} of {count + done.rows:,} rows cannot be converted; the first is "
         f"row {number} ({reason})",
@@ -185,18 +187,18 @@ def _advice(reason: str, *, some: bool) -> str:
 _UNREADABLE = object()
 
 
-def _rows(path: str | PathLike[str], done: Converted) -> Iterator[tuple[int, Any]]:
+def _rows(path: str | PathLike[str], done: ConversionResult) -> Iterator[tuple[int, Any]]:
     """Yield a file's rows with their numbers, and note what kind of file it is."""
-    encoding = encoding_of(path)
+    encoding = detect_encoding(path)
     with open(path, "rb") as file:
-        head = file.read(HEAD_BYTES).removeprefix(encoding.mark)
+        head = file.read(HEAD_BYTES).removeprefix(encoding.bom)
     plain = head.decode(encoding.codec, "replace").encode()
-    kind = (sniff(plain, whole=os.path.getsize(path) <= HEAD_BYTES) or ("",))[0]
+    kind = (detect_wrong_format(plain, is_complete=os.path.getsize(path) <= HEAD_BYTES) or ("",))[0]
     if kind in ("FILE_JSON_ARRAY", "FILE_PRETTY_PRINTED"):
-        done.container = "a JSON array" if kind == "FILE_JSON_ARRAY" else "pretty-printed JSON"
+        done.file_format = "a JSON array" if kind == "FILE_JSON_ARRAY" else "pretty-printed JSON"
         yield from enumerate(_elements(path, encoding), 1)
     elif plain.lstrip()[:1] in (b"{", b"["):
-        done.container = "JSON Lines"
+        done.file_format = "JSON Lines"
         yield from _lines(path, encoding)
     elif plain.strip():
         yield from _table(path, encoding, plain, done)
@@ -205,12 +207,12 @@ def _rows(path: str | PathLike[str], done: Converted) -> Iterator[tuple[int, Any
 
 
 def _lines(path: str | PathLike[str], encoding: Encoding) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(lines(path, encoding), 1):
+    for number, line in enumerate(read_utf8_lines(path, encoding), 1):
         if not line.strip():
             continue
         try:
-            values, _ = repair.values(line)
-        except repair.Unrepairable:
+            values, _ = repair.parse_leniently(line)
+        except repair.UnrepairableError:
             values = [_UNREADABLE]
         for value in values:
             inner = _only_list(value) if isinstance(value, dict) else None
@@ -220,9 +222,9 @@ def _lines(path: str | PathLike[str], encoding: Encoding) -> Iterator[tuple[int,
 def _elements(path: str | PathLike[str], encoding: Encoding) -> Iterator[Any]:
     try:
         with open(path, "rb") as file:
-            text = file.read()[len(encoding.mark) :].decode(encoding.codec)
-        values = repair.several(text.strip())
-    except (repair.Unrepairable, UnicodeDecodeError) as problem:
+            text = file.read()[len(encoding.bom) :].decode(encoding.codec)
+        values = repair.parse_all_leniently(text.strip())
+    except (repair.UnrepairableError, UnicodeDecodeError) as problem:
         why = problem.reason if isinstance(problem, UnicodeDecodeError) else problem
         raise ConfigError(f"{path} cannot be read as JSON: {why}") from None
     for value in values:
@@ -241,7 +243,7 @@ def _only_list(value: Row) -> list[Any] | None:
 
 
 def _table(
-    path: str | PathLike[str], encoding: Encoding, head: bytes, done: Converted
+    path: str | PathLike[str], encoding: Encoding, head: bytes, done: ConversionResult
 ) -> Iterator[tuple[int, Row]]:
     first = head.lstrip().partition(b"\n")[0].decode("utf-8", "replace")
     mark = max((",", ";", "\t", "|"), key=first.count)
@@ -251,9 +253,9 @@ def _table(
             hint="Give JSON Lines, a JSON array, or CSV whose first line names the columns.",
         )
     names = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-    done.container = f"a table separated by {names[mark]}"
+    done.file_format = f"a table separated by {names[mark]}"
     with open(path, "rb") as file:
-        file.seek(len(encoding.mark))
+        file.seek(len(encoding.bom))
         text = io.TextIOWrapper(file, encoding=encoding.codec, newline="")
         try:
             for number, row in enumerate(csv.DictReader(text, delimiter=mark, strict=True), 1):
@@ -270,12 +272,12 @@ def _table(
             ) from None
 
 
-def _cells(number: int, row: dict[Any, Any], done: Converted) -> Any:
+def _cells(number: int, row: dict[Any, Any], done: ConversionResult) -> Any:
     """Return a row as it stands; one with more cells than columns is none."""
     if None in row:
         return _UNREADABLE
     cells = {str(key): value or "" for key, value in row.items()}
-    filled = parsed({key: value for key, value in cells.items() if value != ""})
-    if form_of(filled) is None and form_of(cells) is not None:
+    filled = parse_cells({key: value for key, value in cells.items() if value != ""})
+    if detect_row_format(filled) is None and detect_row_format(cells) is not None:
         return cells  # its columns are those of a form, so that is what is said of the empty cell
     return filled

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import msgspec
 
 from maas_client._settings import Settings
-from maas_client.catalog import find
-from maas_client.chat import TEMPLATES, Segment, Template, render
+from maas_client.catalog import find_model
+from maas_client.chat import TEMPLATES, ChatTemplate, Segment, render
 from maas_client.errors import ConfigError, DatasetError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class RowSizes:
     """Tokens of some rows, row by row."""
 
     totals: list[int]
@@ -37,7 +37,7 @@ class Sizes:
     """For a row's index: tokens before the first learned one."""
 
 
-class Counter(Protocol):
+class TokenCounter(Protocol):
     """Counts the tokens of rows."""
 
     @property
@@ -50,7 +50,7 @@ class Counter(Protocol):
         """False: the sizes are estimates; ``bounds`` of a text are certain all the same."""
         ...
 
-    def sizes(self, rows: Sequence[Row], texts: Sequence[list[str] | None]) -> Sizes:
+    def sizes(self, rows: Sequence[Row], texts: Sequence[list[str] | None]) -> RowSizes:
         """Return the sizes of rows; ``texts`` are theirs (``finding.texts_of``)."""
         ...
 
@@ -68,13 +68,13 @@ Phi-3 (32k), Phi-4 (100k) and Phi-4-mini (200k): between 2.6 and 3.8; within 2.1
 French, Russian, Chinese, Japanese, Arabic and Hindi, but up to 9 there for the 200k one."""
 
 
-def bounds(text: str) -> tuple[int, int]:
+def token_bounds(text: str) -> tuple[int, int]:
     """Return the fewest and the most tokens that a text can have, whatever the tokenizer."""
     return len(text.split()), _bytes(text) + bool(text)
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class EstimatedCounter:
     """Counts bytes. Within a quarter for most data in one of Europe's languages."""
 
     bytes_per_token: float = 3.3
@@ -85,7 +85,7 @@ class Estimate:
         """Say how it is estimated."""
         return f"estimate: {self.bytes_per_token} bytes a token"
 
-    def sizes(self, rows: Sequence[Row], texts: Sequence[list[str] | None]) -> Sizes:
+    def sizes(self, rows: Sequence[Row], texts: Sequence[list[str] | None]) -> RowSizes:
         """Return the estimated sizes of rows."""
         if None not in texts:
             plain = cast("Sequence[list[str]]", texts)
@@ -97,11 +97,11 @@ class Estimate:
             return self._of_texts(plain, _bytes, 1 / self.bytes_per_token)
         each = [self._of_row(row) for row in rows]
         totals, learned, prompts = map(list, zip(*each, strict=True))
-        return Sizes(totals, learned, prompts.__getitem__)
+        return RowSizes(totals, learned, prompts.__getitem__)
 
     def _of_texts(
         self, texts: Sequence[list[str]], size: Callable[[str], int], per: float
-    ) -> Sizes:
+    ) -> RowSizes:
         """``texts`` of a row: system (or empty), user, assistant, user, assistant, ..."""
         totals, learned = [], []
         for said in texts:
@@ -113,7 +113,7 @@ class Estimate:
                 sizes = list(map(size, said))
                 totals.append(int(sum(sizes) * per) + MESSAGE_TOKENS * len(said))
                 learned.append(int(sum(sizes[2::2]) * per) + len(said) // 2)
-        return Sizes(
+        return RowSizes(
             totals,
             learned,
             lambda at: int(sum(map(size, texts[at][:2])) * per) + 2 * MESSAGE_TOKENS,
@@ -123,7 +123,7 @@ class Estimate:
         """Return all tokens, learned ones, and those before the first learned one."""
         prompt = total = learned = 0
         for message in row["messages"]:
-            tokens = self.of_text(_said(message))
+            tokens = self.estimate_text(_said(message))
             is_learned = message.get("role") == "assistant" and message.get("weight", 1) != 0
             if is_learned and not learned:
                 prompt = total + MESSAGE_TOKENS
@@ -132,7 +132,7 @@ class Estimate:
         tools = round(_written(row["tools"]) / self.bytes_per_token) if row.get("tools") else 0
         return total + tools, learned, (prompt or total) + tools
 
-    def of_text(self, text: str) -> int:
+    def estimate_text(self, text: str) -> int:
         """Return the estimate for one text."""
         return round(_bytes(text) / self.bytes_per_token)
 
@@ -157,7 +157,7 @@ def _said(message: Row) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Exact:
+class ExactCounter:
     """Counts with a ``tokenizer.json``, over the text that the model's template makes of a row.
 
     The same counts as in training: the whole text is tokenised once, and a token is learned if it
@@ -165,17 +165,17 @@ class Exact:
     """
 
     tokenizer: Tokenizer
-    template: Template
+    template: ChatTemplate
     name: str
     is_exact: bool = True
 
-    def sizes(self, rows: Sequence[Row], texts: Sequence[list[str] | None]) -> Sizes:
+    def sizes(self, rows: Sequence[Row], texts: Sequence[list[str] | None]) -> RowSizes:
         """Return the sizes of rows; one that the template has no place for has none."""
         segments = [self._segments(row) for row in rows]
         whole = ["".join(segment.text for segment in each) for each in segments]
         encoded = self.tokenizer.encode_batch(whole, add_special_tokens=False)
         marks = [_learned(each, one.offsets) for each, one in zip(segments, encoded, strict=True)]
-        return Sizes(
+        return RowSizes(
             [len(one.ids) for one in encoded],
             [learned for learned, _ in marks],
             lambda at: marks[at][1],
@@ -206,21 +206,21 @@ def _learned_spans(segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
     start = 0
     for segment in segments:
         end = start + len(segment.text)
-        if segment.learned:
+        if segment.in_loss:
             yield start, end
         start = end
 
 
-def tokenizer_for(model: str | None, folder: str | Path | None = None) -> Counter:
+def load_token_counter(model: str | None, tokenizer_path: str | Path | None = None) -> TokenCounter:
     """Return what counts tokens for a model: its tokenizer if it is on this machine, else an estimate.
 
     Looked for in ``folder`` (a folder with ``tokenizer.json``, or the file), among pulled bases and
     in the hub's cache; nothing is downloaded. Raises ``ConfigError`` for a ``folder`` without a
     tokenizer, ``MissingExtraError`` if one is given and cannot be read for want of a package.
     """
-    facts = find(model, override=Settings.load().catalog_file()) if model else None
-    if folder is not None:
-        file = Path(folder).expanduser()
+    facts = find_model(model, override=Settings.load().catalog_file()) if model else None
+    if tokenizer_path is not None:
+        file = Path(tokenizer_path).expanduser()
         file = file / "tokenizer.json" if file.is_dir() else file
         template = TEMPLATES[facts.template] if facts else None
         return _exact(file, template or _template_beside(file))
@@ -232,11 +232,11 @@ def tokenizer_for(model: str | None, folder: str | Path | None = None) -> Counte
                 break
     size = facts.architecture.vocab_size if facts and facts.architecture else None
     if size is None:
-        return Estimate()
-    return Estimate(next(per for most, per in _BYTES_PER_TOKEN if size <= most))
+        return EstimatedCounter()
+    return EstimatedCounter(next(per for most, per in _BYTES_PER_TOKEN if size <= most))
 
 
-def _exact(file: Path, template: Template) -> Exact:
+def _exact(file: Path, template: ChatTemplate) -> ExactCounter:
     try:
         from tokenizers import Tokenizer
     except ImportError:
@@ -254,12 +254,14 @@ def _exact(file: Path, template: Template) -> Exact:
         ) from problem
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return Exact(tokenizer, template, str(file))
+    return ExactCounter(tokenizer, template, str(file))
 
 
-def _template_beside(file: Path) -> Template:
+def _template_beside(file: Path) -> ChatTemplate:
     """Return the template of a folder's model by the name of the folder."""
-    facts = find(file.parent.name.replace("--", "/")) or find(file.parent.name.split("--")[-1])
+    facts = find_model(file.parent.name.replace("--", "/")) or find_model(
+        file.parent.name.split("--")[-1]
+    )
     if facts is None and "smollm2" in file.parent.name.lower():
         return TEMPLATES["smollm2"]
     if facts is None:

@@ -14,21 +14,21 @@ from typing import Any
 
 import msgspec
 
-from maas_client.dataset.finding import Finding, Row, texts_of
-from maas_client.dataset.repeats import Hashes, repeated
+from maas_client.dataset.finding import Finding, Row, message_texts
+from maas_client.dataset.repeats import HashArray, repeated_values
 
 
-def prompt_of(row: Row, texts: list[str] | None = None) -> str | tuple[str, ...]:
+def prompt_key(row: Row, texts: list[str] | None = None) -> str | tuple[str, ...]:
     """Return what identifies a row's prompt: every message before the last, and the tools.
 
     Two rows with equal prompts differ at most in their last message.
     """
     if texts is not None:
         return tuple(texts[:-1])
-    return canonical([row["messages"][:-1], row.get("tools")])
+    return canonical_json([row["messages"][:-1], row.get("tools")])
 
 
-def canonical(value: Any) -> str:
+def canonical_json(value: Any) -> str:
     """Return a JSON value as a text that is the same for the same value, whatever its keys' order."""
     try:
         return msgspec.json.encode(value, order="sorted").decode()
@@ -36,17 +36,17 @@ def canonical(value: Any) -> str:
         return json.dumps(value, sort_keys=True)
 
 
-class Duplicates:
+class DuplicateScanner:
     """Exact duplicates, conflicting answers and leakage. Keeps 16 bytes a row.
 
     With ``training`` (the scanners of the training files, finished) it also tells which prompts of
     this file, the validation file, were trained on.
     """
 
-    def __init__(self, training: Sequence[Duplicates] = ()) -> None:
+    def __init__(self, training: Sequence[DuplicateScanner] = ()) -> None:
         self._training = training
-        self._prompts = Hashes()
-        self._rows = Hashes()
+        self._prompts = HashArray()
+        self._rows = HashArray()
         self._lines = array("I")
         """Line numbers; empty as long as every row has stood on the line of its own number."""
         self._counts = {"exact": 0, "conflicting": 0, "leaked": 0}
@@ -56,15 +56,15 @@ class Duplicates:
     ) -> tuple[Finding, ...]:
         """Remember the rows; repeats are told at the end."""
         self._note_lines(numbers)
-        talks = texts_of(rows)
+        talks = message_texts(rows)
         prompts = [
-            hash(tuple(texts[:-1])) if texts else hash(prompt_of(rows[at]))
+            hash(tuple(texts[:-1])) if texts else hash(prompt_key(rows[at]))
             for at, texts in enumerate(talks)
         ]
         self._prompts.extend(prompts)
         self._rows.extend(
             [
-                hash((prompt, texts[-1] if texts else canonical(rows[at]["messages"][-1])))
+                hash((prompt, texts[-1] if texts else canonical_json(rows[at]["messages"][-1])))
                 for at, (prompt, texts) in enumerate(zip(prompts, talks, strict=True))
             ]
         )
@@ -78,15 +78,15 @@ class Duplicates:
             self._lines.extend(range(1, seen + 1))
         self._lines.extend(numbers)
 
-    def line(self, index: int) -> int:
+    def line_number(self, index: int) -> int:
         """Return the line number of the row with this index."""
         return self._lines[index] if self._lines else index + 1
 
-    def prompt_at(self, line: int) -> int:
+    def prompt_hash(self, line: int) -> int:
         """Return the hash of the prompt on a line."""
         return self._prompts[self._index(line)]
 
-    def same_row(self, line: int, other: int) -> bool:
+    def rows_are_equal(self, line: int, other: int) -> bool:
         """Return whether two lines hold the same row."""
         return self._rows[self._index(line)] == self._rows[self._index(other)]
 
@@ -95,14 +95,14 @@ class Duplicates:
 
     def finish(self) -> Iterator[Finding]:
         """Yield duplicates, conflicts and leaks: each names the earlier line."""
-        same = repeats(self._rows)
+        same = find_repeated(self._rows)
         for first, *others in same.values():
             self._counts["exact"] += len(others)
             for index in others:
                 yield self._finding(
-                    "QUALITY_DUPLICATE", index, f"the same as line {self.line(first)}"
+                    "QUALITY_DUPLICATE", index, f"the same as line {self.line_number(first)}"
                 )
-        for group in repeats(self._prompts).values():
+        for group in find_repeated(self._prompts).values():
             yield from self._conflict(group)
         told: set[int] = set()
         for training in self._training:
@@ -116,30 +116,30 @@ class Duplicates:
             yield self._finding(
                 "QUALITY_CONFLICT",
                 index,
-                f"the prompt is that of line {self.line(first)}",
+                f"the prompt is that of line {self.line_number(first)}",
             )
 
-    def _leaks(self, training: Duplicates, told: set[int]) -> Iterator[Finding]:
+    def _leaks(self, training: DuplicateScanner, told: set[int]) -> Iterator[Finding]:
         """Yield the rows that were trained on, but for those that are told already."""
-        trained = shared(self._prompts, training._prompts)
+        trained = find_shared(self._prompts, training._prompts)
         for index, prompt in enumerate(self._prompts if trained else ()):
             if prompt in trained and index not in told:
                 told.add(index)
                 self._counts["leaked"] += 1
-                place = f"line {training.line(trained[prompt])} of the training file"
+                place = f"line {training.line_number(trained[prompt])} of the training file"
                 yield self._finding("QUALITY_LEAKAGE", index, f"the prompt is that of {place}")
 
     def _finding(self, code: str, index: int, detail: str) -> Finding:
-        return Finding(code, self.line(index), "/messages", detail=detail)
+        return Finding(code, self.line_number(index), "/messages", detail=detail)
 
     def stats(self) -> dict[str, Any]:
         """Return how many rows repeat another, conflict with another or leak."""
         return {"duplicates": {kind: n for kind, n in self._counts.items() if n}}
 
 
-def repeats(hashes: Hashes) -> dict[int, list[int]]:
+def find_repeated(hashes: HashArray) -> dict[int, list[int]]:
     """Return the hashes that occur more than once, each with its indices, in order."""
-    maybe = repeated(hashes)
+    maybe = repeated_values(hashes)
     places: dict[int, list[int]] = {}
     for index, value in enumerate(hashes if maybe else ()):
         if value in maybe:
@@ -147,7 +147,7 @@ def repeats(hashes: Hashes) -> dict[int, list[int]]:
     return {value: found for value, found in places.items() if len(found) > 1}
 
 
-def shared(these: Hashes, those: Hashes) -> dict[int, int]:
+def find_shared(these: HashArray, those: HashArray) -> dict[int, int]:
     """Return the hashes that occur in both, each with its first index in ``those``."""
     maybe = set(_met(those, these))
     places: dict[int, int] = {}
@@ -157,7 +157,7 @@ def shared(these: Hashes, those: Hashes) -> dict[int, int]:
     return places
 
 
-def _met(known: Hashes, asked: Iterable[int]) -> Iterator[int]:
+def _met(known: HashArray, asked: Iterable[int]) -> Iterator[int]:
     """Yield all of ``asked`` that ``known`` holds, and one in 16 more."""
     mask = (1 << max(10, (len(known) * 8).bit_length())) - 1
     table = bytearray(mask + 1)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from maas_client.dataset.codes import Severity, code
-from maas_client.dataset.fault import Fault, pointer
+from maas_client.dataset.codes import Severity, get_code
+from maas_client.dataset.fault import Issue, to_pointer
 from maas_client.dataset.read import Line
-from maas_client.dataset.scan import BadJson, Document, byte_of, scan
+from maas_client.dataset.scan import JsonDocument, JsonError, byte_offset, scan_json
 from maas_client.types.report import Problem
 
 
-def words(name: str, detail: str) -> str:
+def format_message(name: str, detail: str) -> str:
     """Return a problem's message: the code's own words, then what differs."""
-    message = code(name).message
+    message = get_code(name).message
     return f"{message}: {detail}" if detail else message
 
 
-def about_file(name: str, severity: Severity, detail: str = "", *, offset: int = 0) -> Problem:
+def file_problem(name: str, severity: Severity, detail: str = "", *, offset: int = 0) -> Problem:
     """Return a problem of the file as a whole."""
     return Problem(
         code=name,
@@ -26,25 +26,25 @@ def about_file(name: str, severity: Severity, detail: str = "", *, offset: int =
         column=0,
         offset=offset,
         pointer="",
-        message=words(name, detail),
-        hint=code(name).hint,
+        message=format_message(name, detail),
+        hint=get_code(name).hint,
     )
 
 
-def about_json(fault: BadJson, severity: Severity, line: Line) -> Problem:
+def json_problem(fault: JsonError, severity: Severity, line: Line) -> Problem:
     """Return a problem of a line that is not strict JSON."""
     return _placed(
-        fault.code, severity, line, fault.byte_column - 1, pointer(fault.path), fault.message
+        fault.code, severity, line, fault.byte_column - 1, to_pointer(fault.path), fault.message
     )
 
 
-def about_row(faults: Sequence[tuple[Fault, Severity]], line: Line) -> Iterator[Problem]:
+def row_problems(issues: Sequence[tuple[Issue, Severity]], line: Line) -> Iterator[Problem]:
     """Yield problems of a row that is JSON, each at the key, value or character it is about."""
-    seen = scan(line.data, [fault.path for fault, _ in faults])
-    places = [_place(fault, seen, line.data) for fault, _ in faults]
+    seen = scan_json(line.data, [fault.path for fault, _ in issues])
+    places = [_place(fault, seen, line.data) for fault, _ in issues]
     columns = _columns(line.data, places)
-    for (fault, severity), at in zip(faults, places, strict=True):
-        where = pointer(fault.path)
+    for (fault, severity), at in zip(issues, places, strict=True):
+        where = to_pointer(fault.path)
         yield _placed(fault.code, severity, line, at, where, fault.detail, columns[at])
 
 
@@ -58,20 +58,20 @@ def _columns(data: bytes, places: Sequence[int]) -> dict[int, int]:
     return found
 
 
-def about_line(name: str, severity: Severity, line: Line, detail: str = "") -> Problem:
+def line_problem(name: str, severity: Severity, line: Line, detail: str = "") -> Problem:
     """Return a problem of a line, at its beginning."""
     return _placed(name, severity, line, 0, "", detail)
 
 
-def _place(fault: Fault, document: Document, data: bytes) -> int:
+def _place(fault: Issue, document: JsonDocument, data: bytes) -> int:
     """Return the byte of the line where a fault is: of the key, else of the value or of the
     character in it, else of what holds it."""
     path = fault.path
-    if fault.key and path in document.keys:
-        begin = document.keys[path]
-        return begin if fault.at is None else byte_of(data, begin, fault.at)
-    if fault.at is not None and path in document.spans:
-        return byte_of(data, document.spans[path][0], fault.at)
+    if fault.in_key and path in document.key_offsets:
+        begin = document.key_offsets[path]
+        return begin if fault.char_offset is None else byte_offset(data, begin, fault.char_offset)
+    if fault.char_offset is not None and path in document.spans:
+        return byte_offset(data, document.spans[path][0], fault.char_offset)
     while path not in document.spans and path:
         path = path[:-1]
     return document.spans.get(path, (0, 0))[0]
@@ -89,10 +89,10 @@ def _placed(
     return Problem(
         code=name,
         severity=severity,
-        line=line.no,
+        line=line.number,
         column=column or _columns(line.data, [at])[at],
         offset=line.offset + at,
         pointer=where,
-        message=words(name, detail),
-        hint=code(name).hint,
+        message=format_message(name, detail),
+        hint=get_code(name).hint,
     )

@@ -23,9 +23,9 @@ class Finding:
     """From 1; 0 where it is the file as a whole."""
     pointer: str = ""
     """JSON pointer (RFC 6901) within the line's value."""
-    at: int | None = None
+    char_offset: int | None = None
     """How many characters into the text at ``pointer``; None where it is the value as a whole."""
-    key: bool = False
+    in_key: bool = False
     """True: it is about the member's key, not its value."""
     detail: str = ""
     """What differs from case to case; put behind the code's own message."""
@@ -49,32 +49,32 @@ class Scanner(Protocol):
         ...
 
 
-def strings(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
+def iter_strings(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
     """Yield ``(pointer, text)`` for every text within a JSON value, in order."""
     if isinstance(value, str):
         yield pointer, value
     elif isinstance(value, dict):
         for key, inner in value.items():
             name = key.replace("~", "~0").replace("/", "~1")
-            yield from strings(inner, f"{pointer}/{name}")
+            yield from iter_strings(inner, f"{pointer}/{name}")
     elif isinstance(value, list):
         for at, inner in enumerate(value):
-            yield from strings(inner, f"{pointer}/{at}")
+            yield from iter_strings(inner, f"{pointer}/{at}")
 
 
-def keys(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
+def iter_keys(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
     """Yield ``(pointer, key)`` for every member within a JSON value, in order."""
     if isinstance(value, dict):
         for key, inner in value.items():
             place = f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}"
             yield place, key
-            yield from keys(inner, place)
+            yield from iter_keys(inner, place)
     elif isinstance(value, list):
         for at, inner in enumerate(value):
-            yield from keys(inner, f"{pointer}/{at}")
+            yield from iter_keys(inner, f"{pointer}/{at}")
 
 
-def texts_in(value: Any) -> list[str]:
+def collect_strings(value: Any) -> list[str]:
     """Return every text within a JSON value: what ``strings`` yields, without places or order."""
     found: list[str] = []
     level = [value]
@@ -91,7 +91,7 @@ def texts_in(value: Any) -> list[str]:
     return found
 
 
-def texts_of(rows: Sequence[Row]) -> Sequence[list[str] | None]:
+def message_texts(rows: Sequence[Row]) -> Sequence[list[str] | None]:
     """Return each row's texts, message by message, or None for a row that is more than texts.
 
     The first text is the system message's, empty if the row has none.

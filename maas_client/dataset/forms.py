@@ -9,7 +9,7 @@ from typing import Any
 Row = dict[str, Any]
 
 
-class NotThisForm(ValueError):  # noqa: N818 - an outcome, not a mistake
+class ConversionError(ValueError):
     """Why a row cannot be converted, in words that hold none of its text."""
 
 
@@ -27,7 +27,7 @@ def _text(value: Any, what: str) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value.strip():
-        raise NotThisForm(f"{what} is missing or empty")
+        raise ConversionError(f"{what} is missing or empty")
     return value
 
 
@@ -78,7 +78,7 @@ def alpaca(row: Row) -> Row:
     )
     for past in reversed(_pick(row, "history") or []):
         if not isinstance(past, list) or len(past) != 2:
-            raise NotThisForm("history is no list of pairs")
+            raise ConversionError("history is no list of pairs")
         turn = _chat(past[0], past[1], ("history", "history"))["messages"]
         at = 1 if chat["messages"][0]["role"] == "system" else 0
         chat["messages"][at:at] = turn
@@ -108,14 +108,14 @@ def sharegpt(row: Row) -> Row:
     """``conversations`` of turns with ``from`` and ``value`` (or role and content)."""
     turns = _pick(row, "conversations", "conversation", "messages")
     if not isinstance(turns, list):
-        raise NotThisForm("conversations is no list")
+        raise ConversionError("conversations is no list")
     messages = []
     for turn in turns:
         if not isinstance(turn, dict):
-            raise NotThisForm("a turn is no object")
+            raise ConversionError("a turn is no object")
         speaker = _speaker(turn)
         if speaker is None:
-            raise NotThisForm("a speaker that has no role in a chat")
+            raise ConversionError("a speaker that has no role in a chat")
         text = _text(_pick(turn, "value", "content", "text"), "value")
         messages.append({"role": speaker, "content": text})
     system = _pick(row, "system")
@@ -124,7 +124,7 @@ def sharegpt(row: Row) -> Row:
     while messages and messages[-1]["role"] != "assistant":
         messages.pop()  # turns after the last answer teach nothing
     if not messages:
-        raise NotThisForm("no answer in it")
+        raise ConversionError("no answer in it")
     return {"messages": messages}
 
 
@@ -141,7 +141,7 @@ def classification(row: Row) -> Row:
     """A text and the word for its class; a bare number says nothing to a language model."""
     label = _pick(row, "label_text", "label", "class", "category")
     if not isinstance(label, str) or label.strip().lstrip("-").isdigit():
-        raise NotThisForm("the label is a number: give the word that the model is to answer")
+        raise ConversionError("the label is a number: give the word that the model is to answer")
     text = _pick(row, "text", "sentence", "content")
     return _chat(text, label, ("text", "label"), _pick(row, "system"))
 
@@ -151,7 +151,7 @@ def dpo(row: Row) -> Row:
     given, chosen = _pick(row, "input"), _pick(row, "preferred_output", "chosen")
     if isinstance(given, dict) and isinstance(given.get("messages"), list):
         if not isinstance(chosen, list):
-            raise NotThisForm("preferred_output is no list of messages")
+            raise ConversionError("preferred_output is no list of messages")
         return {"messages": [*given["messages"], *chosen], **_tools(given)}
     prompt = _pick(row, "prompt", "question", "instruction")
     if isinstance(chosen, list):
@@ -171,7 +171,7 @@ def batch(row: Row) -> Row:
         choices = answer.get("choices") if isinstance(answer, dict) else None
         answer = choices[0].get("message") if choices else None
     if not isinstance(body, dict) or not isinstance(answer, dict):
-        raise NotThisForm("a request without its answer: there is nothing to learn from")
+        raise ConversionError("a request without its answer: there is nothing to learn from")
     return {"messages": [*body.get("messages", ()), answer], **_tools(body)}
 
 
@@ -179,7 +179,7 @@ def messages(row: Row) -> Row:
     """A chat row: what is not part of one is left out, functions become tools."""
     given = _pick(row, "messages")
     if not isinstance(given, list):
-        raise NotThisForm("messages is no list")
+        raise ConversionError("messages is no list")
     if given and all(isinstance(m, dict) and "from" in m and "role" not in m for m in given):
         return sharegpt(row)
     turned = _functions_to_tools([dict(m) if isinstance(m, dict) else m for m in given])
@@ -210,13 +210,13 @@ def _functions_to_tools(turns: list[Any]) -> list[Any]:
                 turn.pop("content", None)
         elif turn.get("role") == "function":
             if not waiting:
-                raise NotThisForm("a function's result that no call asked for")
+                raise ConversionError("a function's result that no call asked for")
             turn["role"], turn["tool_call_id"] = "tool", waiting.pop(0)
             turn.pop("name", None)
     return turns
 
 
-FORMS: dict[str, Callable[[Row], Row]] = {
+ROW_FORMATS: dict[str, Callable[[Row], Row]] = {
     "messages": messages,
     "prompt-completion": prompt_completion,
     "text-ground-truth": text_ground_truth,
@@ -229,7 +229,7 @@ FORMS: dict[str, Callable[[Row], Row]] = {
 }
 
 
-def left_out(name: str, row: Row, chat: Row) -> Iterator[str]:
+def omitted_parts(name: str, row: Row, chat: Row) -> Iterator[str]:
     """Yield what of a row is not in the chat row it became."""
     turns = _pick(row, "conversations", "conversation") if name == "sharegpt" else None
     spoken = sum(message["role"] != "system" for message in chat["messages"])
@@ -242,24 +242,24 @@ def left_out(name: str, row: Row, chat: Row) -> Iterator[str]:
         yield from (f"key {key[:30]}" for key in row if key not in known)
 
 
-def form_of(row: Row) -> str | None:
+def detect_row_format(row: Row) -> str | None:
     """Return the form of a row by its keys, or None."""
-    from maas_client.dataset.shapes import shape_of
+    from maas_client.dataset.shapes import detect_format
 
     if _pick(row, "messages") is not None:
         return "messages"
-    shape = shape_of(row)
+    shape = detect_format(row)
     name = shape.lower().replace("_", "-") if shape else ""
-    return name if name in FORMS else None
+    return name if name in ROW_FORMATS else None
 
 
-def renamed(row: Row, names: Sequence[tuple[str, str]]) -> Row:
+def rename_keys(row: Row, names: Sequence[tuple[str, str]]) -> Row:
     """Return a row whose members are renamed ``(theirs, ours)``."""
     by_name = dict(names)
     return {by_name.get(key, key): value for key, value in row.items()}
 
 
-def parsed(row: Row) -> Row:
+def parse_cells(row: Row) -> Row:
     """Return a CSV row with cells that hold JSON lists and objects read as such."""
     read: Row = {}
     for key, cell in row.items():

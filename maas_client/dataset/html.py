@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from maas_client.dataset.service import prediction
-from maas_client.dataset.tally import first_of_each
+from maas_client.dataset.service import describe_prediction
+from maas_client.dataset.tally import first_per_code
 from maas_client.types.report import FileReport, ValidationReport
 
 _STYLE = """
@@ -42,7 +42,7 @@ svg text { font: 11px system-ui, sans-serif; fill: var(--soft) } details { margi
 """
 
 
-def render(report: ValidationReport, *, title: str = "Data set report") -> str:
+def render_html(report: ValidationReport, *, title: str = "Data set report") -> str:
     """Return the report as an HTML page in UTF-8."""
     verdict = (
         '<span class="good">valid</span>' if report.ok else '<span class="error">invalid</span>'
@@ -143,7 +143,7 @@ def _service(file: FileReport) -> str:
     service: Mapping[str, Any] = file.stats.get("service") or {}
     if not service:
         return ""
-    said = f"<p>{escape(prediction(file))}.</p>"
+    said = f"<p>{escape(describe_prediction(file))}.</p>"
     skipped, dropped = service.get("rows_skipped", 0), service.get("rows_dropped", 0)
     if skipped or dropped:
         said += f"<p>It would skip {skipped:,} lines and drop {dropped:,}, without a word.</p>"
@@ -271,7 +271,7 @@ def _content(stats: Mapping[str, Any]) -> str:
 def _problems(file: FileReport) -> str:
     if not file.problems:
         return ""
-    few = first_of_each(file.problems)
+    few = first_per_code(file.problems)
     rows = [
         (
             f"{problem.line:,}" if problem.line else "",

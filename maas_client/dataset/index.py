@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from io import FileIO
 
-from maas_client.dataset.read import BLOCK_BYTES, LINE_BYTES, Line, blocks, lines_of
+from maas_client.dataset.read import BLOCK_BYTES, MAX_LINE_BYTES, Line, iter_lines, read_blocks
 
 
 class LineIndex:
@@ -22,20 +22,20 @@ class LineIndex:
         self._numbers.append(no)
         self._offsets.append(offset)
 
-    def lines(self, path: str, wanted: Iterable[int]) -> Iterator[Line]:
+    def read_lines(self, path: str, numbers: Iterable[int]) -> Iterator[Line]:
         """Read some lines again, in ascending order. Raises ``OSError``."""
         with open(path, "rb", buffering=0) as file:
-            for no in sorted(set(wanted)):
+            for no in sorted(set(numbers)):
                 at = bisect_right(self._numbers, no) - 1
                 file.seek(self._offsets[at])
                 yield from _one(file, no, self._numbers[at], self._offsets[at])
 
 
 def _one(file: FileIO, no: int, first: int, offset: int) -> Iterator[Line]:
-    for block in blocks(file, limit_bytes=LINE_BYTES, block_bytes=BLOCK_BYTES):
-        block.no += first - 1
+    for block in read_blocks(file, max_line_bytes=MAX_LINE_BYTES, block_bytes=BLOCK_BYTES):
+        block.first_line += first - 1
         block.offset += offset
-        for line in lines_of(block):
-            if line.no == no:
+        for line in iter_lines(block):
+            if line.number == no:
                 yield line
                 return

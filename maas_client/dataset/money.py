@@ -20,7 +20,7 @@ HOURS_PER_MONTH = 730
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class TokenRange:
     """A number of tokens, and between which bounds it surely is."""
 
     likely: int
@@ -28,7 +28,7 @@ class Tokens:
     at_most: int
 
     @classmethod
-    def of(cls, stats: dict[str, Any]) -> Tokens:
+    def from_stats(cls, stats: dict[str, Any]) -> TokenRange:
         """Return them from ``FileReport.stats``. Raises ``ConfigError`` if none were counted."""
         counted = stats.get("tokens")
         if not counted:
@@ -37,23 +37,25 @@ class Tokens:
             )
         return cls(counted["total"], counted["at_least"], counted["at_most"])
 
-    def times(self, epochs: float) -> Tokens:
+    def for_epochs(self, epochs: float) -> TokenRange:
         """Return what is billed for so many epochs."""
-        return Tokens(*(round(n * epochs) for n in (self.likely, self.at_least, self.at_most)))
+        return TokenRange(*(round(n * epochs) for n in (self.likely, self.at_least, self.at_most)))
 
-    def __add__(self, other: Tokens) -> Tokens:
-        return Tokens(
+    def __add__(self, other: TokenRange) -> TokenRange:
+        return TokenRange(
             self.likely + other.likely,
             self.at_least + other.at_least,
             self.at_most + other.at_most,
         )
 
 
-def billed_tokens(train: Tokens, validation: Tokens | None = None, epochs: float = 1) -> Tokens:
+def billed_tokens(
+    train: TokenRange, validation: TokenRange | None = None, epochs: float = 1
+) -> TokenRange:
     """Return the tokens that a job is billed for: (training + validation) x epochs."""
     if epochs <= 0:
         raise ConfigError(f"epochs must be more than 0, not {epochs}")
-    return (train + validation if validation else train).times(epochs)
+    return (train + validation if validation else train).for_epochs(epochs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Prices:
             if name != "currency" and value is not None:
                 _decimal(name, value)
 
-    def of(self, name: str) -> Decimal | None:
+    def as_decimal(self, name: str) -> Decimal | None:
         """Return a price as an exact number."""
         value = getattr(self, name)
         return None if value is None else _decimal(name, value)
@@ -98,7 +100,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class CostItem:
     """One line of a forecast, in the prices' currency."""
 
     what: str
@@ -110,11 +112,11 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class CostForecast:
     """What is to be paid, line by line. ``missing`` names the prices that were not given."""
 
     currency: str
-    costs: tuple[Cost, ...]
+    costs: tuple[CostItem, ...]
     missing: tuple[str, ...] = ()
 
     @property
@@ -122,7 +124,7 @@ class Forecast:
         """Return the likely sum of what has a price."""
         return sum((cost.amount for cost in self.costs), Decimal(0))
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return it JSON-ready; amounts are texts, so that no cent is lost."""
         return {
             "currency": self.currency,
@@ -138,11 +140,11 @@ class Forecast:
 _AMOUNTS = ("amount", "at_least", "at_most")
 
 
-def forecast(billed: Tokens, prices: Prices, usage: Usage | None = None) -> Forecast:
+def forecast_cost(billed: TokenRange, prices: Prices, usage: Usage | None = None) -> CostForecast:
     """Return what a job with these billed tokens and then its deployment cost."""
     use = usage or Usage()
-    exact = Tokens(use.input_tokens, use.input_tokens, use.input_tokens)
-    said = Tokens(use.output_tokens, use.output_tokens, use.output_tokens)
+    exact = TokenRange(use.input_tokens, use.input_tokens, use.input_tokens)
+    said = TokenRange(use.output_tokens, use.output_tokens, use.output_tokens)
     asked = (
         ("training", "training_per_million_tokens", billed),
         ("input", "input_per_million_tokens", exact),
@@ -150,28 +152,28 @@ def forecast(billed: Tokens, prices: Prices, usage: Usage | None = None) -> Fore
     )
     costs, missing = [], []
     for what, name, tokens in asked:
-        price = prices.of(name)
+        price = prices.as_decimal(name)
         if price is None and tokens.at_most:
             missing.append(name)
         elif price is not None and tokens.at_most:
             costs.append(_for_tokens(what, tokens, price))
-    hourly = prices.of("hosting_per_hour")
+    hourly = prices.as_decimal("hosting_per_hour")
     if hourly is None and use.hosting_hours:
         missing.append("hosting_per_hour")
     elif hourly is not None and use.hosting_hours:
         amount = _cents(Decimal(str(use.hosting_hours)) * hourly)
         how = f"{use.hosting_hours:,g} hours x {hourly}"
-        costs.append(Cost("hosting", amount, amount, amount, how))
-    return Forecast(prices.currency, tuple(costs), tuple(missing))
+        costs.append(CostItem("hosting", amount, amount, amount, how))
+    return CostForecast(prices.currency, tuple(costs), tuple(missing))
 
 
-def _for_tokens(what: str, tokens: Tokens, price: Decimal) -> Cost:
+def _for_tokens(what: str, tokens: TokenRange, price: Decimal) -> CostItem:
     amounts = [
         _cents(Decimal(n) * price / _MILLION)
         for n in (tokens.likely, tokens.at_least, tokens.at_most)
     ]
     how = f"{tokens.likely:,} tokens x {price} a million"
-    return Cost(what, amounts[0], amounts[1], amounts[2], how)
+    return CostItem(what, amounts[0], amounts[1], amounts[2], how)
 
 
 def _cents(amount: Decimal) -> Decimal:

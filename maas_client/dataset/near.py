@@ -14,18 +14,18 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
 from typing import Any
 
-from maas_client.dataset.duplicates import Duplicates
-from maas_client.dataset.finding import Finding, Row, strings, texts_of
+from maas_client.dataset.duplicates import DuplicateScanner
+from maas_client.dataset.finding import Finding, Row, iter_strings, message_texts
 
-KEYS = 4
+SKETCH_SIZE = 4
 """Pieces in a sketch."""
-MIN_BYTES = 24
+MIN_SHARED_BYTES = 24
 """A row nearly repeats an earlier one that holds half of its pieces, and so much text in them."""
-COMMON = 32
+TEMPLATE_REPEATS = 32
 """A piece that was met again this often is part of a template, and no longer looked at."""
-ROWS = 1 << 16
+MAX_ROWS = 1 << 16
 """Rows compared with each other: all of a file of some fifty megabytes, at some 30 MB of memory."""
-TAIL = 320
+TAIL_CHARS = 320
 """Characters of the last question and of its answer that are looked at: their ends, as prompts made
 from one template begin alike."""
 _LINE = (1 << 40) - 1
@@ -43,7 +43,7 @@ def _cutter(letters: bytes, every: int) -> bytes:
 
 
 _CUTTER, _LONG_CUTTER = _cutter(b"bfgkpvwy", 8), _cutter(b"b", 32)
-LONG = 400
+LONG_TEXT_BYTES = 400
 """Bytes of text from which on the second cutter is used, so that most texts have ten pieces."""
 _AROUND = range(384, 416)
 """Texts of about this length are also looked up among those beyond the limit."""
@@ -52,8 +52,8 @@ _AROUND = range(384, 416)
 def _spoken(row: Row) -> list[str]:
     """Return the last messages but one, and the last, of a row that is more than texts."""
     *before, last = row["messages"]
-    asked = [text for message in before[-3:] for _, text in strings(message)]
-    return ["\n".join(asked), "\n".join(text for _, text in strings(last))]
+    asked = [text for message in before[-3:] for _, text in iter_strings(message)]
+    return ["\n".join(asked), "\n".join(text for _, text in iter_strings(last))]
 
 
 def _cut(text: bytes, long: bool) -> list[bytes]:
@@ -63,7 +63,7 @@ def _cut(text: bytes, long: bool) -> list[bytes]:
     return pieces
 
 
-class NearDuplicates:
+class NearDuplicateScanner:
     """Finds rows that nearly repeat an earlier one, among the first ``rows`` of a file.
 
     Memory is bounded, and so is time: a row costs as much as all other checks together.
@@ -71,15 +71,15 @@ class NearDuplicates:
 
     def __init__(
         self,
-        exact: Duplicates,
-        rows: int = ROWS,
+        exact: DuplicateScanner,
+        max_rows: int = MAX_ROWS,
         *,
-        training: Sequence[NearDuplicates] = (),
+        training: Sequence[NearDuplicateScanner] = (),
     ) -> None:
         """Look at rows that ``exact`` has been fed just before: what is the same text by text is told
         there. ``training``: for a validation file, the scanners of the training files, finished."""
         self._exact = exact
-        self._limit = rows
+        self._limit = max_rows
         self._training = training
         self._found = self._compared = self._skipped = 0
         self._lines: dict[int, int] = {}
@@ -93,13 +93,18 @@ class NearDuplicates:
             self._skipped += len(rows)
             return []
         self._compared += len(rows)
-        talks = [texts or _spoken(rows[at]) for at, texts in enumerate(texts_of(rows))]
-        bodies = [f"{texts[-2][-TAIL:]}\n{texts[-1][-TAIL:]}".encode() for texts in talks]
-        keys = [list(map(hash, _cut(text, len(text) >= LONG)[-KEYS:])) for text in bodies]
+        talks = [texts or _spoken(rows[at]) for at, texts in enumerate(message_texts(rows))]
+        bodies = [
+            f"{texts[-2][-TAIL_CHARS:]}\n{texts[-1][-TAIL_CHARS:]}".encode() for texts in talks
+        ]
+        keys = [
+            list(map(hash, _cut(text, len(text) >= LONG_TEXT_BYTES)[-SKETCH_SIZE:]))
+            for text in bodies
+        ]
         found = self._compare(numbers, bodies, keys)
         self._found += len(found)
         for other in self._training:
-            found += other.leaks(numbers, bodies, keys, self._exact)
+            found += other.find_leaks(numbers, bodies, keys, self._exact)
         return found
 
     def _compare(
@@ -121,27 +126,27 @@ class NearDuplicates:
         for at in sorted({*again, *around}) if around else again:
             text, twin = bodies[at], 0
             if at in again:
-                twin = self._meet(_cut(text, len(text) >= LONG), numbers[at])
+                twin = self._meet(_cut(text, len(text) >= LONG_TEXT_BYTES), numbers[at])
             if not twin and at in around:
-                twin = self._cut_otherwise(_cut(text, len(text) < LONG))
-            if twin and not self._exact.same_row(twin, numbers[at]):
+                twin = self._cut_otherwise(_cut(text, len(text) < LONG_TEXT_BYTES))
+            if twin and not self._exact.rows_are_equal(twin, numbers[at]):
                 found.append(_finding(numbers[at], twin))
         self._lines.update(fresh)
         return found
 
-    def leaks(
+    def find_leaks(
         self,
         numbers: Sequence[int],
         bodies: Sequence[bytes],
         keys: Sequence[list[int]],
-        exact: Duplicates,
+        exact: DuplicateScanner,
     ) -> Iterator[Finding]:
         """Yield a finding for each row of a validation file that nearly repeats one of this file."""
         for at, text in enumerate(bodies):
             if self._lines.keys().isdisjoint(keys[at]):
                 continue
-            line = self._twin(self._uncommon(_cut(text, len(text) >= LONG)))
-            if line and self._exact.prompt_at(line) != exact.prompt_at(numbers[at]):
+            line = self._twin(self._uncommon(_cut(text, len(text) >= LONG_TEXT_BYTES)))
+            if line and self._exact.prompt_hash(line) != exact.prompt_hash(numbers[at]):
                 detail = f"nearly the same as line {line} of the training file"
                 yield Finding("QUALITY_LEAKAGE", numbers[at], "/messages", detail=detail)
 
@@ -161,7 +166,7 @@ class NearDuplicates:
         """
         sketch = self._uncommon(pieces)
         twin = self._twin(sketch)
-        for piece in pieces[-8 * KEYS :] if twin else sketch:
+        for piece in pieces[-8 * SKETCH_SIZE :] if twin else sketch:
             known = self._lines.get(hash(piece))
             times = 0 if known is None else (known >> 40) + 1
             self._lines[hash(piece)] = times << 40 | number
@@ -169,17 +174,17 @@ class NearDuplicates:
 
     def _cut_otherwise(self, pieces: list[bytes]) -> int:
         """Return the twin's line of a row of which another cutter makes these pieces, or 0."""
-        if self._lines.keys().isdisjoint(map(hash, pieces[-8 * KEYS :])):
+        if self._lines.keys().isdisjoint(map(hash, pieces[-8 * SKETCH_SIZE :])):
             return 0
         return self._twin(self._uncommon(pieces))
 
     def _uncommon(self, pieces: list[bytes]) -> list[bytes]:
         """Return the longest pieces that are not part of a template; ``pieces`` ascend in length."""
         chosen: list[bytes] = []
-        for piece in reversed(pieces[-8 * KEYS :]):
-            if self._lines.get(hash(piece), 0) >> 40 < COMMON:
+        for piece in reversed(pieces[-8 * SKETCH_SIZE :]):
+            if self._lines.get(hash(piece), 0) >> 40 < TEMPLATE_REPEATS:
                 chosen.append(piece)
-                if len(chosen) == KEYS:
+                if len(chosen) == SKETCH_SIZE:
                     break
         return chosen
 
@@ -191,7 +196,9 @@ class NearDuplicates:
             if line:
                 shared.setdefault(line, []).append(len(piece))
         twin = max(shared, key=lambda line: sum(shared[line]), default=0)
-        enough = twin and 2 * len(shared[twin]) >= len(sketch) and sum(shared[twin]) >= MIN_BYTES
+        enough = (
+            twin and 2 * len(shared[twin]) >= len(sketch) and sum(shared[twin]) >= MIN_SHARED_BYTES
+        )
         return twin if enough else 0
 
 

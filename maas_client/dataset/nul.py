@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from maas_client.dataset.finding import Finding, Row, strings
-from maas_client.dataset.sieve import Sieve
+from maas_client.dataset.finding import Finding, Row, iter_strings
+from maas_client.dataset.sieve import Prefilter
 
 
-class Nuls:
+class NulScanner:
     """Finds rows with U+0000 in a text. Flat memory."""
 
     def __init__(self) -> None:
-        self._sieve = Sieve(rare={"u0000": r"\\u0000"})
+        self._sieve = Prefilter(by_literal={"u0000": r"\\u0000"})
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
     ) -> Iterator[Finding]:
         """Yield a finding for each text that holds one."""
         for at in sorted(self._sieve(lines)):
-            for pointer, text in strings(rows[at]):
+            for pointer, text in iter_strings(rows[at]):
                 if "\0" in text:
                     yield Finding("QUALITY_NUL", numbers[at], pointer)
 

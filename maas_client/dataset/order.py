@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from maas_client.dataset.finding import Finding, Row, texts_of
+from maas_client.dataset.finding import Finding, Row, message_texts
 
 _RUNS = 10_000
 """Runs of rows of one kind that are remembered; with more, rows are surely mixed."""
@@ -23,7 +23,7 @@ _ROWS_A_KIND = 4
 """On average, at least: else nearly every row is of a kind of its own, which tells nothing."""
 
 
-class Order:
+class SplitOrderScanner:
     """Remembers runs of rows with one system message, and looks at the last rows in the end."""
 
     def __init__(self, share: float) -> None:
@@ -38,7 +38,7 @@ class Order:
         self._rows += len(rows)
         if len(self._runs) > _RUNS:
             return ()
-        kinds = [hash(texts[0]) if texts else 0 for texts in texts_of(rows)]
+        kinds = [hash(texts[0]) if texts else 0 for texts in message_texts(rows)]
         self._runs += [(kind, sum(1 for _ in run)) for kind, run in groupby(kinds)]
         return ()
 

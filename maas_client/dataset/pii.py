@@ -14,8 +14,8 @@ from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import Any
 
-from maas_client.dataset.finding import Finding, Row, strings, texts_in, texts_of
-from maas_client.dataset.sieve import Holds, Sieve, compiled
+from maas_client.dataset.finding import Finding, Row, collect_strings, iter_strings, message_texts
+from maas_client.dataset.sieve import Matcher, Prefilter, compile_pattern
 
 _EMAIL = re.compile(r"@(?:[^\W_](?:[^\W_]|-){0,62}\.){1,8}[^\W\d_]{2,24}(?![^\W_])")
 _ABROAD = re.compile(
@@ -92,13 +92,13 @@ _CARD_START = re.compile(
 )
 
 
-def luhn(digits: str) -> bool:
+def is_luhn_valid(digits: str) -> bool:
     """Check a card number's last digit (ISO/IEC 7812-1, annex B)."""
     doubled = [int(d) * 2 for d in digits[-2::-2]]
     return (sum(map(int, digits[-1::-2])) + sum(d - 9 if d > 9 else d for d in doubled)) % 10 == 0
 
 
-def mod97(iban: str) -> bool:
+def is_iban_valid(iban: str) -> bool:
     """Check an IBAN's length and its two check digits (ISO 13616, ISO/IEC 7064)."""
     if _IBAN_LENGTHS.get(iban[:2]) != len(iban):
         return False
@@ -138,7 +138,7 @@ def _first(pattern: re.Pattern[str], text: str) -> int | None:
 def _card(text: str) -> int | None:
     for match in _CARD.finditer(text):
         digits = match[0].replace(match[1], "") if match[1] else match[0]
-        if _CARD_START.match(digits) and luhn(digits) and len(set(digits)) > 2:
+        if _CARD_START.match(digits) and is_luhn_valid(digits) and len(set(digits)) > 2:
             return match.start()
     return None
 
@@ -147,7 +147,7 @@ def _iban(text: str) -> int | None:
     for match in _IBAN.finditer(text):
         compact = match[0].replace(" ", "")
         whole = not text[max(0, match.start() - 1) : match.start()].isalnum()
-        if whole and mod97(compact[: _IBAN_LENGTHS.get(compact[:2], 0)]):
+        if whole and is_iban_valid(compact[: _IBAN_LENGTHS.get(compact[:2], 0)]):
             return match.start()
     return None
 
@@ -176,7 +176,7 @@ _LOOKED_FOR: tuple[tuple[str, str, Callable[[str], int | None]], ...] = (
 CODES = tuple(dict.fromkeys(code for code, _, _ in _LOOKED_FOR))
 
 
-def kinds(text: str, known: Collection[str] = ()) -> dict[str, int]:
+def find_pii(text: str, known: Collection[str] = ()) -> dict[str, int]:
     """Return the code of every kind of personal data in a text, but for those that are ``known``.
 
     Each with the character at which the first one begins.
@@ -189,11 +189,11 @@ def kinds(text: str, known: Collection[str] = ()) -> dict[str, int]:
 
 
 @lru_cache(maxsize=1)
-def _compiled() -> list[tuple[str, Holds, Callable[[str], int | None]]]:
-    return [(code, compiled(rough), exact) for code, rough, exact in _LOOKED_FOR]
+def _compiled() -> list[tuple[str, Matcher, Callable[[str], int | None]]]:
+    return [(code, compile_pattern(rough), exact) for code, rough, exact in _LOOKED_FOR]
 
 
-class Pii:
+class PiiScanner:
     """Counts the rows with each kind of personal data, and remembers the first. Flat memory."""
 
     def __init__(self) -> None:
@@ -205,12 +205,12 @@ class Pii:
     ) -> tuple[Finding, ...]:
         """Count; what was found is told at the end."""
         suspects = _suspects(lines)
-        texts = texts_of(rows) if suspects else ()
+        texts = message_texts(rows) if suspects else ()
         for index in suspects:
             plain = texts[index]
             seen: set[str] = set()
-            for text in plain if plain is not None else texts_in(rows[index]):
-                seen.update(kinds(text, seen))
+            for text in plain if plain is not None else collect_strings(rows[index]):
+                seen.update(find_pii(text, seen))
             for code in seen:
                 if code not in self._rows:
                     self._first[code] = _place(code, numbers[index], rows[index])
@@ -230,9 +230,9 @@ class Pii:
 
 def _place(code: str, number: int, row: Row) -> Finding:
     """Return where in a row the first personal data of a kind stands."""
-    for pointer, text in strings(row):
-        if (at := kinds(text).get(code)) is not None:
-            return Finding(code, number, pointer, at=at)
+    for pointer, text in iter_strings(row):
+        if (at := find_pii(text).get(code)) is not None:
+            return Finding(code, number, pointer, char_offset=at)
     return Finding(code, number)
 
 
@@ -250,12 +250,12 @@ end of an escaped plus sign."""
 
 
 @lru_cache(maxsize=1)
-def _sieve() -> Sieve:
+def _sieve() -> Prefilter:
     """Return what finds lines that may hold personal data."""
-    return Sieve(
+    return Prefilter(
         r"[A-Za-z0-9_%+\x80-\x{10ffff}-]@[^\s]",
         r"\+[0-9]{1,3}[ .\-/(]{1,2}[0-9(]|\+[0-9]{8}",
-        numbers=_AFTER_A_DIGIT,
+        after_digit=_AFTER_A_DIGIT,
     )
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 """Called with bytes read and bytes in all."""
 _EVERY_S = 0.2
 
 
-class Meter:
+class ProgressThrottle:
     """Calls ``progress`` at most five times a second, and once at the end."""
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
+    def __init__(self, progress: ProgressCallback | None, total: int) -> None:
         self.progress = progress
         self.total = total
         self._next = time.monotonic() + _EVERY_S

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from maas_client.dataset.finding import Finding, Row, strings, texts_of
-from maas_client.dataset.sieve import Sieve, compiled, joined
+from maas_client.dataset.finding import Finding, Row, iter_strings, message_texts
+from maas_client.dataset.sieve import Prefilter, compile_pattern, join_lines
 
 _HANGING = re.compile(
     r"an?|the|and|as|at|because|but|by|for|from|if|into?|is|of|on|or|our|so|than|that|their|then|to|"
@@ -22,7 +22,7 @@ _HANGING = re.compile(
 """An English sentence that ends in one of these was cut."""
 _CUT_MARKS = ",;([{–—/&+="
 _ENDS = frozenset('.!?。！？…।۔؟"”’»)]}`*_>|')
-ENOUGH_ROWS, ENOUGH_SHARE = 8, 0.8
+MIN_COMPLETE_ANSWERS, MIN_COMPLETE_SHARE = 8, 0.8
 """Answers without an end are told if so many, and of all so large a share, have one."""
 _KEPT = 10_000
 _PLAIN_ENDS = _ENDS - frozenset("`}")
@@ -75,29 +75,29 @@ _MOJIBAKE = re.compile(
 )
 
 
-def mojibake(text: str) -> bool:
+def has_mojibake(text: str) -> bool:
     """Tell UTF-8 that was read as Latin-1 or Windows-1252, and lost characters."""
     if text.isascii() or not any(mark in text for mark in _MOJIBAKE_MARKS):
         return False
     return _MOJIBAKE.search(text) is not None
 
 
-def refusal(answer: str) -> bool:
+def is_refusal(answer: str) -> bool:
     """Tell the phrases with which assistants decline; only the beginning is looked at."""
     if answer[:1] not in _REFUSAL_STARTS:
         return False
     head = answer[:160]
-    return compiled(_REFUSAL_WORDS)(head) and _REFUSAL.search(head.lower()) is not None
+    return compile_pattern(_REFUSAL_WORDS)(head) and _REFUSAL.search(head.lower()) is not None
 
 
-def placeholder(answer: str) -> bool:
+def has_placeholder(answer: str) -> bool:
     """Tell a gap that was never filled, or an answer that is nothing but a stand-in."""
     if len(answer) < _STAND_IN and _EMPTY.fullmatch(answer.strip()):
         return True
     return any(mark in answer and gap.search(answer) for mark, gap in _GAPS)
 
 
-def ending(answer: str) -> str:
+def classify_ending(answer: str) -> str:
     """Say how an answer ends: ``ended``, ``cut`` (surely), ``open`` (in a letter) or ``other``.
 
     ``open`` and ``cut`` are said of prose alone: some words in a row, no list and no code at the end.
@@ -117,7 +117,7 @@ def ending(answer: str) -> str:
     return "open" if text.count(" ") >= 5 else "other"
 
 
-class Quality:
+class QualityScanner:
     """Looks at each row's last answer, and at all texts for broken characters. Flat memory.
 
     A block's texts are searched together; row by row only those that have to be.
@@ -135,12 +135,12 @@ class Quality:
         """Return what one row shows by itself; open endings are told at the end."""
         answers = [
             texts[-1] if texts is not None else _answer(rows[at])
-            for at, texts in enumerate(texts_of(rows))
+            for at, texts in enumerate(message_texts(rows))
         ]
         found = [
             Finding("QUALITY_REFUSAL", numbers[at], _last(rows[at]))
             for at, answer in enumerate(answers)
-            if answer[:1] in _REFUSAL_STARTS and refusal(answer)
+            if answer[:1] in _REFUSAL_STARTS and is_refusal(answer)
         ]
         for at in _suspects(lines, answers):
             found += _look(rows[at], numbers[at], answers[at])
@@ -148,7 +148,7 @@ class Quality:
         self._ended += sum(ended)
         for at, is_ended in enumerate(ended) if False in ended else ():
             if not is_ended and not answers[at][-1:].isdigit():
-                self._end(ending(answers[at]), numbers[at], rows, at, found)
+                self._end(classify_ending(answers[at]), numbers[at], rows, at, found)
         self._counts.update([finding.code for finding in found])
         return found
 
@@ -165,8 +165,8 @@ class Quality:
 
     def finish(self) -> Iterator[Finding]:
         """Yield the answers that end in a word, in a file whose answers end in a full stop."""
-        enough = self._ended >= ENOUGH_SHARE * (self._ended + self._opened)
-        if self._ended >= ENOUGH_ROWS and enough:
+        enough = self._ended >= MIN_COMPLETE_SHARE * (self._ended + self._opened)
+        if self._ended >= MIN_COMPLETE_ANSWERS and enough:
             self._counts["QUALITY_CUT_OFF"] += self._opened
             for number, pointer in self._open:
                 yield Finding("QUALITY_CUT_OFF", number, pointer)
@@ -186,26 +186,26 @@ def _last(row: Row) -> str:
 
 
 @lru_cache(maxsize=1)
-def _sieves() -> tuple[Sieve, Sieve]:
+def _sieves() -> tuple[Prefilter, Prefilter]:
     """Return what finds lines that may hold a gap or mojibake, and more for lines beyond ASCII.
 
     In the first mojibake is written as JSON escapes: all in lower case, or all in upper case.
     """
-    ascii_alone = Sieve(
+    ascii_alone = Prefilter(
         r"\[\s*(?i:insert|enter|your|todo|placeh|name |date |add|fill|compan|custom|link|url)",
         r"<\s*(?i:insert|your|placeh|todo|enter|fill)",
         r"\{\{",
-        rare={text: text for text in ("orem ipsum", "TODO", "fffd", "FFFD")},
-        numbers=(r"0(?:[cC][2-5]|[dD][01]|[eE]2|[eE][fF]|[fF]0)",),
+        by_literal={text: text for text in ("orem ipsum", "TODO", "fffd", "FFFD")},
+        after_digit=(r"0(?:[cC][2-5]|[dD][01]|[eE]2|[eE][fF]|[fF]0)",),
     )
-    return ascii_alone, Sieve("[\N{REPLACEMENT CHARACTER}ïâÃÂÄÅÐÑð]")
+    return ascii_alone, Prefilter("[\N{REPLACEMENT CHARACTER}ïâÃÂÄÅÐÑð]")
 
 
 def _suspects(lines: Sequence[bytes], answers: list[str]) -> list[int]:
     """Return the indices of the rows to look at one by one."""
     ascii_alone, beyond = _sieves()
     some = ascii_alone(lines)
-    if not joined(lines).isascii():
+    if not join_lines(lines).isascii():
         some |= beyond(lines)
     if min(map(len, answers), default=_STAND_IN) < _STAND_IN:
         some.update(at for at, answer in enumerate(answers) if len(answer) < _STAND_IN)
@@ -214,8 +214,8 @@ def _suspects(lines: Sequence[bytes], answers: list[str]) -> list[int]:
 
 def _look(row: Row, number: int, answer: str) -> Iterator[Finding]:
     """Yield gaps and broken characters of a row."""
-    if placeholder(answer):
+    if has_placeholder(answer):
         yield Finding("QUALITY_PLACEHOLDER", number, _last(row))
-    for pointer, text in strings(row["messages"], "/messages"):
-        if mojibake(text):
+    for pointer, text in iter_strings(row["messages"], "/messages"):
+        if has_mojibake(text):
             yield Finding("QUALITY_MOJIBAKE", number, pointer)

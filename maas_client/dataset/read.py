@@ -12,22 +12,22 @@ from io import BytesIO, FileIO
 from os import PathLike
 from typing import Any, BinaryIO
 
-from maas_client.dataset.scan import BadJson
+from maas_client.dataset.scan import JsonError
 
 __all__ = [
     "BLOCK_BYTES",
     "BOM",
-    "LINE_BYTES",
-    "BadJson",
+    "MAX_LINE_BYTES",
     "Block",
+    "JsonError",
     "Line",
-    "blocks",
-    "lines",
-    "parse",
-    "rows",
+    "parse_json",
+    "read_blocks",
+    "read_lines",
+    "read_rows",
 ]
 
-LINE_BYTES = 16 * 1024 * 1024
+MAX_LINE_BYTES = 16 * 1024 * 1024
 """The longest line that is read; a longer one is reported and skipped."""
 BLOCK_BYTES = 192 * 1024
 """Small enough to stay in a core's cache between hashing, splitting and decoding, large enough for
@@ -39,12 +39,12 @@ BOM = b"\xef\xbb\xbf"
 class Line:
     """One line. ``data`` has no line feed, no carriage return at its end and no BOM in front."""
 
-    no: int
+    number: int
     """From 1."""
     offset: int
     """Of ``data``'s first byte, from the start of the file."""
     data: bytes
-    cut: bool = False
+    truncated: bool = False
     """True: the line is longer than the limit, and ``data`` is only its beginning."""
 
 
@@ -52,7 +52,7 @@ class Line:
 class Block:
     """Some whole lines, as they were read together."""
 
-    no: int
+    first_line: int
     """Number of the first line, from 1."""
     offset: int
     """Of the first line's first byte."""
@@ -60,17 +60,17 @@ class Block:
     """As they stand in the file, line feeds and all, but for a BOM in front of the first."""
     raw: bytes
     """The bytes read from the file for this block: for hashing, not the same as the lines."""
-    cut: bool = False
+    truncated: bool = False
     """True: this block is one line, longer than the limit, cut short at the limit."""
 
 
-def blocks(
-    file: BinaryIO | FileIO, *, limit_bytes: int = LINE_BYTES, block_bytes: int = BLOCK_BYTES
+def read_blocks(
+    file: BinaryIO | FileIO, *, max_line_bytes: int = MAX_LINE_BYTES, block_bytes: int = BLOCK_BYTES
 ) -> Iterator[Block]:
     """Read a file to its end. Every byte is in exactly one ``raw``; a block may have no lines."""
     no, offset = 1, 0
-    begun = _Begun(limit_bytes)
-    while chunk := file.read(min(block_bytes, limit_bytes)):
+    begun = _Begun(max_line_bytes)
+    while chunk := file.read(min(block_bytes, max_line_bytes)):
         raw = chunk
         whole = BytesIO(chunk).readlines()  # a fifth of the time that split(b"\n") takes
         rest = b"" if whole[-1].endswith(b"\n") else whole.pop()
@@ -79,7 +79,7 @@ def blocks(
             if no == 1 and first.startswith(BOM):
                 first, size, offset = first[len(BOM) :], size - len(BOM), len(BOM)
             if cut:
-                yield Block(no, offset, [first], raw, cut=True)
+                yield Block(no, offset, [first], raw, truncated=True)
                 no, offset, raw = no + 1, offset + size, b""
                 del whole[0]
             else:
@@ -93,7 +93,7 @@ def blocks(
         last, _, cut = begun.finish(b"")
         if no == 1 and last.startswith(BOM):
             last, offset = last[len(BOM) :], len(BOM)
-        yield Block(no, offset, [last], b"", cut=cut)
+        yield Block(no, offset, [last], b"", truncated=cut)
 
 
 class _Begun:
@@ -120,51 +120,53 @@ class _Begun:
         return line, size, False
 
 
-def lines(path: str | PathLike[str], *, limit_bytes: int = LINE_BYTES) -> Iterator[Line]:
+def read_lines(
+    path: str | PathLike[str], *, max_line_bytes: int = MAX_LINE_BYTES
+) -> Iterator[Line]:
     """Yield every line of a file, blank ones too. Raises ``OSError`` for a file that is not there."""
     with open(path, "rb", buffering=0) as file:
-        for block in blocks(file, limit_bytes=limit_bytes):
-            yield from lines_of(block)
+        for block in read_blocks(file, max_line_bytes=max_line_bytes):
+            yield from iter_lines(block)
 
 
-def lines_of(block: Block) -> Iterator[Line]:
+def iter_lines(block: Block) -> Iterator[Line]:
     """Yield a block's lines with their numbers and places."""
     offset = block.offset
-    for no, data in enumerate(block.lines, block.no):
-        yield line_of(no, offset, data, cut=block.cut)
+    for no, data in enumerate(block.lines, block.first_line):
+        yield make_line(no, offset, data, truncated=block.truncated)
         offset += len(data)
 
 
-def line_of(no: int, offset: int, data: bytes, *, cut: bool = False) -> Line:
+def make_line(number: int, offset: int, data: bytes, *, truncated: bool = False) -> Line:
     """Return one line as its readers want it, without its end (LF or CRLF)."""
     if data.endswith(b"\n"):
         data = data[:-1]
     if data.endswith(b"\r"):
         data = data[:-1]
-    return Line(no, offset, data, cut)
+    return Line(number, offset, data, truncated)
 
 
-def parse(data: bytes) -> Any:
+def parse_json(data: bytes) -> Any:
     """Return the one JSON value that ``data`` holds, strictly.
 
-    Raises ``BadJson`` for what any two readers might read differently: bytes that are not UTF-8,
+    Raises ``JsonError`` for what any two readers might read differently: bytes that are not UTF-8,
     duplicate keys, NaN, lone surrogates, numbers no double holds, nesting beyond 64 levels.
     """
-    from maas_client.dataset.strict import read
+    from maas_client.dataset.strict import parse_strict
 
-    document = read(data)
-    if document.faults:
-        raise document.faults[0]
+    document = parse_strict(data)
+    if document.errors:
+        raise document.errors[0]
     return document.value
 
 
-def rows(
+def read_rows(
     path: str | PathLike[str], *, model: str | None = None
 ) -> Iterator[tuple[Line, dict[str, Any]]]:
     """Yield the rows of a chat file: exactly those that ``validate(target="local")`` accepts.
 
     Blank lines and refused lines are passed over; ``validate`` names them. Raises ``OSError``.
     """
-    from maas_client.dataset.judge import good_rows
+    from maas_client.dataset.judge import valid_rows
 
-    yield from good_rows(path, target="local", model=model)
+    yield from valid_rows(path, target="local", model=model)

@@ -8,36 +8,36 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from maas_client.dataset.scan import scan
-from maas_client.dataset.source import western
+from maas_client.dataset.scan import scan_json
+from maas_client.dataset.source import decode_cp1252
 
 Row = dict[str, Any]
-WESTERN = "Windows-1252 written as UTF-8"
+CP1252_REPAIR = "Windows-1252 written as UTF-8"
 _PADDING = "\x00\x0b\x0c \t\r\n\x85\xa0\u2028\u2029\ufeff"
 _COMMA = re.compile(r",(\s*[}\]])")
 _DECODER = json.JSONDecoder(strict=False)
 
 
-class Unrepairable(ValueError):  # noqa: N818 - an outcome, not a mistake
+class UnrepairableError(ValueError):
     """A line that cannot be mended without guessing."""
 
 
-def values(line: bytes) -> tuple[list[Any], list[str]]:
+def parse_leniently(line: bytes) -> tuple[list[Any], list[str]]:
     """Return the JSON values that a line holds and what had to be mended to read them.
 
-    Raises ``Unrepairable``. Two equal keys are one if their values are equal, and else beyond repair.
+    Raises ``UnrepairableError``. Two equal keys are one if their values are equal, and else beyond repair.
     """
     done = []
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
-        western_text = western(line)
+        western_text = decode_cp1252(line)
         if western_text is None:
-            raise Unrepairable("bytes that are not UTF-8") from None
+            raise UnrepairableError("bytes that are not UTF-8") from None
         text, line = western_text, western_text.encode()
-        done.append(WESTERN)
-    document = scan(line)
-    if not document.faults:
+        done.append(CP1252_REPAIR)
+    document = scan_json(line)
+    if not document.errors:
         return [document.value], done
     stripped = text.strip(_PADDING)
     done += ["stray characters around the object"] if stripped != text.strip(" \t\r\n") else []
@@ -47,7 +47,7 @@ def values(line: bytes) -> tuple[list[Any], list[str]]:
         found, more = _mended(stripped)
         done += more
     else:
-        done += _named(document.faults, len(found))
+        done += _named(document.errors, len(found))
         if stripped.endswith(","):
             done.append("commas behind the object taken out")
     for value in found:
@@ -55,8 +55,8 @@ def values(line: bytes) -> tuple[list[Any], list[str]]:
     return [_plain(value) for value in found], done or ["written anew"]
 
 
-def several(text: str) -> list[Any]:
-    """Return the values of a text, one behind the other over any lines. Raises ``Unrepairable``."""
+def parse_all_leniently(text: str) -> list[Any]:
+    """Return the values of a text, one behind the other over any lines. Raises ``UnrepairableError``."""
     try:
         found = _several(text)
     except ValueError:
@@ -95,11 +95,11 @@ def _read(text: str, at: int) -> tuple[Any, int]:
     try:
         return decoder.raw_decode(text, at)
     except RecursionError:
-        raise Unrepairable("nested too deeply") from None
+        raise UnrepairableError("nested too deeply") from None
 
 
 def _refuse(name: str) -> Any:
-    raise Unrepairable(f"{name} is not JSON")
+    raise UnrepairableError(f"{name} is not JSON")
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -111,7 +111,7 @@ def _check(value: Any) -> None:
         seen: dict[str, Any] = {}
         for key, inner in value:
             if key in seen and _plain(seen[key]) != _plain(inner):
-                raise Unrepairable("equal keys with different values")
+                raise UnrepairableError("equal keys with different values")
             seen[key] = inner
             _check(inner)
     elif isinstance(value, list):
@@ -139,7 +139,7 @@ def _mended(text: str) -> tuple[list[Any], list[str]]:
             return [json.loads(json.dumps(value, allow_nan=False))], ["Python written as JSON"]
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             pass
-    raise Unrepairable("no JSON")
+    raise UnrepairableError("no JSON")
 
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -162,7 +162,7 @@ _KEYS = ("messages", "tools", "role", "content", "name", "weight", "tool_calls",
 _ROLES = ("system", "user", "assistant", "tool")
 
 
-def row(value: Row) -> tuple[Row, list[str]]:
+def repair_row(value: Row) -> tuple[Row, list[str]]:
     """Return a row with the repairs that do not change what it says, and their names."""
     done: list[str] = []
     mended = _keys(value, done)

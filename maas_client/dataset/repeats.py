@@ -14,7 +14,7 @@ _AT_ONCE = 1 << _AT_ONCE_BITS
 """Hashes that are compared as one set, which takes some six megabytes."""
 
 
-class Hashes:
+class HashArray:
     """Many 64-bit numbers, in parts of one size: an array that grows for ever is copied again and again,
     and leaves holes of its former sizes (measured: twelve bytes more a line)."""
 
@@ -41,11 +41,11 @@ class Hashes:
             self._parts.append(last)
 
 
-class Repeats:
-    """The cheap half of ``Duplicates``: it looks at lines, not at rows."""
+class RepeatedLineScanner:
+    """The cheap half of ``DuplicateScanner``: it looks at lines, not at rows."""
 
     def __init__(self) -> None:
-        self._hashes = Hashes()
+        self._hashes = HashArray()
         self._numbers = array("q")
         """Line numbers; empty as long as every row has stood on the line of its own number."""
         self._found = 0
@@ -68,7 +68,7 @@ class Repeats:
     def finish(self) -> Iterator[Finding]:
         """Yield every line that repeats an earlier one."""
         first: dict[int, int] = {}
-        maybe = repeated(self._hashes)
+        maybe = repeated_values(self._hashes)
         for at, value in enumerate(self._hashes if maybe else ()):
             if value in maybe:
                 if value in first:
@@ -86,7 +86,7 @@ class Repeats:
         return {"duplicates": {"exact": self._found}} if self._found else {}
 
 
-def repeated(hashes: Hashes | array[int]) -> set[int]:
+def repeated_values(hashes: HashArray | array[int]) -> set[int]:
     """Return the values that occur more than once. Takes two bytes more a value, and no more.
 
     Values are dealt into piles by their last bits, so that a pile is small enough for a set; a quarter
@@ -105,7 +105,7 @@ def repeated(hashes: Hashes | array[int]) -> set[int]:
     return more
 
 
-def _twice(pile: Hashes | array[int]) -> set[int]:
+def _twice(pile: HashArray | array[int]) -> set[int]:
     once = set(pile)
     if len(once) == len(pile):
         return set()

@@ -9,52 +9,52 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maas_client._settings import Settings
-from maas_client.catalog import find, get, is_asset_uri, limits
-from maas_client.chat import TEMPLATES, Template, template_for
-from maas_client.dataset.codes import Severity, Target, code
+from maas_client.catalog import find_model, get_model, is_asset_uri, load_limits
+from maas_client.chat import TEMPLATES, ChatTemplate, get_template
+from maas_client.dataset.codes import Severity, Target, get_code
 from maas_client.errors import ConfigError, UnsupportedError
 
 if TYPE_CHECKING:
-    from maas_client.catalog import Limits, ModelFacts
+    from maas_client.catalog import Limits, ModelInfo
 
 TARGETS: tuple[Target, ...] = ("azureml", "foundry", "local")
 
 
 @dataclass(frozen=True)
-class Rulebook:
+class RuleContext:
     """Made once per check by ``rulebook``; the same for every row."""
 
     target: Target
-    facts: ModelFacts | None
-    template: Template | None
+    model: ModelInfo | None
+    template: ChatTemplate | None
     """None: no model was given, or one that only Azure knows."""
     limits: Limits
-    own_tokens: re.Pattern[str]
+    template_tokens: re.Pattern[str]
     """Control tokens of the model's template; without a model, those of all templates that nobody
     writes by chance (``<|...|>``)."""
-    foreign_tokens: re.Pattern[str] | None
+    other_template_tokens: re.Pattern[str] | None
     """Control tokens of the other templates, where a model is given."""
-    token_mark: str
+    common_substring: str
     """A text that every token holds; empty if they have none in common."""
 
     def severity(self, name: str) -> Severity | None:
         """Return how bad a code is here; None where it is not reported."""
-        return code(name).severity(self.target)
+        return get_code(name).severity_for(self.target)
 
     @property
     def merges_system(self) -> bool:
         """Whether the template has no system message, so that it goes into the user's first."""
-        return self.template is not None and self.template.system == "merged"
+        return self.template is not None and self.template.system_handling == "merged"
 
     @property
     def max_tokens(self) -> int | None:
         """Tokens after which a row is cut off; None where nobody says."""
-        return (self.facts.train_length or self.facts.context_length) if self.facts else None
+        return (self.model.train_length or self.model.context_length) if self.model else None
 
 
-def rulebook(
+def build_context(
     target: str | None = None, model: str | None = None, *, override: Path | None = None
-) -> Rulebook:
+) -> RuleContext:
     """Return what to judge by: the catalog with ``override`` (or the file that MAAS_CATALOG names) on top.
 
     Raises ``ConfigError`` for an unknown target or model, or an override that is none.
@@ -77,29 +77,29 @@ def _changed_at(file: Path | None) -> int:
 @lru_cache(maxsize=32)
 def _rulebook(
     target: Target, model: str | None, override: Path | None, changed_at: int
-) -> Rulebook:
+) -> RuleContext:
     facts = None
     if model:
-        facts = find(model, override=override)
+        facts = find_model(model, override=override)
         if facts is None and not is_asset_uri(model):
-            facts = get(model, override=override)
+            facts = get_model(model, override=override)
     template = _template(facts)
-    spread = {t for each in TEMPLATES.values() for t in each.control_tokens if t[:2] == "<|"}
-    own = set(template.control_tokens) if template else spread
-    return Rulebook(
+    spread = {t for each in TEMPLATES.values() for t in each.special_tokens if t[:2] == "<|"}
+    own = set(template.special_tokens) if template else spread
+    return RuleContext(
         target=target,
-        facts=facts,
+        model=facts,
         template=template,
-        limits=limits(target, override=override),
-        own_tokens=_any_of(own),
-        foreign_tokens=_any_of(spread - own) if template else None,
-        token_mark=next((mark for mark in "|<" if all(mark in t for t in own | spread)), ""),
+        limits=load_limits(target, override=override),
+        template_tokens=_any_of(own),
+        other_template_tokens=_any_of(spread - own) if template else None,
+        common_substring=next((mark for mark in "|<" if all(mark in t for t in own | spread)), ""),
     )
 
 
-def _template(facts: ModelFacts | None) -> Template | None:
+def _template(facts: ModelInfo | None) -> ChatTemplate | None:
     try:
-        return template_for(facts.template) if facts else None
+        return get_template(facts.template) if facts else None
     except UnsupportedError:
         return None
 

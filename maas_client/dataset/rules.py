@@ -12,17 +12,22 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from maas_client.chat import misfits
-from maas_client.dataset.fault import Fault, Path, kind_of, path_of, shown
-from maas_client.dataset.rulebook import Rulebook
-from maas_client.dataset.shapes import is_sharegpt_turn, without_messages
-from maas_client.dataset.tools import call_faults, definition_faults, result_faults
+from maas_client.chat import find_mismatches
+from maas_client.dataset.fault import Issue, KeyPath, from_pointer, json_type, quote_if_safe
+from maas_client.dataset.rulebook import RuleContext
+from maas_client.dataset.shapes import is_sharegpt_turn, missing_messages_issue
+from maas_client.dataset.tools import call_issues, definition_issues, result_issues
 
 ROLES = ("system", "user", "assistant", "tool")
-KEYS = frozenset(
+MESSAGE_KEYS = frozenset(
     ("role", "content", "name", "weight", "tool_calls", "tool_call_id", "refusal", "function_call")
 )
-PARTS = {"image_url": "an image", "input_audio": "a sound", "file": "a file", "audio": "a sound"}
+UNSUPPORTED_PARTS = {
+    "image_url": "an image",
+    "input_audio": "a sound",
+    "file": "a file",
+    "audio": "a sound",
+}
 _WORD_CHARS = 40
 """Of a role or key that is no known one, as far as it is looked at."""
 _MEANT = {
@@ -38,26 +43,26 @@ _MEANT = {
 }
 
 
-def row_faults(row: Any, book: Rulebook) -> list[Fault]:
+def row_issues(row: Any, context: RuleContext) -> list[Issue]:
     """Return every fault of a row. Codes that the target does not report are among them."""
     if not isinstance(row, dict):
-        return [Fault("CHAT_NOT_OBJECT", (), kind_of(row))]
+        return [Issue("CHAT_NOT_OBJECT", (), json_type(row))]
     if "messages" not in row:
-        return [without_messages(row)]
+        return [missing_messages_issue(row)]
     messages = row["messages"]
     if not isinstance(messages, list):
-        return [Fault("CHAT_MESSAGES_TYPE", ("messages",), kind_of(messages))]
+        return [Issue("CHAT_MESSAGES_TYPE", ("messages",), json_type(messages))]
     if not messages:
-        return [Fault("CHAT_MESSAGES_EMPTY", ("messages",))]
+        return [Issue("CHAT_MESSAGES_EMPTY", ("messages",))]
     if isinstance(messages[0], dict) and is_sharegpt_turn(messages[0]):
-        return [Fault("CHAT_SHAPE_SHAREGPT", ("messages", 0))]
-    faults = [f for at, message in enumerate(messages) for f in _message(at, message, book)]
-    faults += definition_faults(row)
+        return [Issue("CHAT_SHAPE_SHAREGPT", ("messages", 0))]
+    faults = [f for at, message in enumerate(messages) for f in _message(at, message, context)]
+    faults += definition_issues(row)
     if not any(f.code in _NO_ORDER for f in faults):
         faults += _order(messages)
-        faults += result_faults(messages)
-    if not faults and book.template is not None:
-        faults += _template(messages, row.get("tools"), book)
+        faults += result_issues(messages)
+    if not faults and context.template is not None:
+        faults += _template(messages, row.get("tools"), context)
     return faults
 
 
@@ -73,27 +78,27 @@ _NO_ORDER = frozenset(
 """Who speaks is not known, so nothing is said about turns."""
 
 
-def _message(at: int, message: Any, book: Rulebook) -> Iterator[Fault]:
-    here: Path = ("messages", at)
+def _message(at: int, message: Any, book: RuleContext) -> Iterator[Issue]:
+    here: KeyPath = ("messages", at)
     if not isinstance(message, dict):
-        yield Fault("CHAT_MESSAGE_TYPE", here, kind_of(message))
+        yield Issue("CHAT_MESSAGE_TYPE", here, json_type(message))
         return
     yield from _role(message, here)
     yield from _keys(message, here)
     yield from _content(message, here, book)
-    yield from call_faults(message, here)
+    yield from call_issues(message, here)
 
 
-def _role(message: dict[str, Any], here: Path) -> Iterator[Fault]:
+def _role(message: dict[str, Any], here: KeyPath) -> Iterator[Issue]:
     if "role" not in message:
         near = _near(message, "role")
-        yield Fault("CHAT_ROLE_MISSING", here if near is None else (*here, near), key=bool(near))
+        yield Issue("CHAT_ROLE_MISSING", here if near is None else (*here, near), in_key=bool(near))
     elif not isinstance(role := message["role"], str):
-        yield Fault("CHAT_ROLE_TYPE", (*here, "role"), kind_of(role))
+        yield Issue("CHAT_ROLE_TYPE", (*here, "role"), json_type(role))
     elif role == "function":
-        yield Fault("TOOL_FUNCTIONS_DEPRECATED", (*here, "role"))
+        yield Issue("TOOL_FUNCTIONS_DEPRECATED", (*here, "role"))
     elif role not in ROLES:
-        yield Fault("CHAT_ROLE_UNKNOWN", (*here, "role"), _meant_role(role[:_WORD_CHARS]))
+        yield Issue("CHAT_ROLE_UNKNOWN", (*here, "role"), _meant_role(role[:_WORD_CHARS]))
 
 
 @lru_cache(maxsize=256)
@@ -101,38 +106,40 @@ def _meant_role(role: str) -> str:
     plain = role.strip().casefold()
     close = difflib.get_close_matches(plain, ROLES, n=1, cutoff=0.7)
     meant = plain if plain in ROLES else _MEANT.get(plain) or next(iter(close), None)
-    return (shown(role) + (f" (is {meant} meant?)" if meant else "")).strip()
+    return (quote_if_safe(role) + (f" (is {meant} meant?)" if meant else "")).strip()
 
 
 @lru_cache(maxsize=256)
 def _meant_key(key: str) -> str:
-    close = difflib.get_close_matches(key.casefold(), KEYS, n=1, cutoff=0.75)
-    return (shown(key) + (f" (is {close[0]} meant?)" if close else "")).strip()
+    close = difflib.get_close_matches(key.casefold(), MESSAGE_KEYS, n=1, cutoff=0.75)
+    return (quote_if_safe(key) + (f" (is {close[0]} meant?)" if close else "")).strip()
 
 
 def _near(message: dict[str, Any], wanted: str) -> str | None:
     """Return a key that is most likely a misspelt ``wanted``."""
-    unknown = [key[:_WORD_CHARS] for key in message if key not in KEYS]
+    unknown = [key[:_WORD_CHARS] for key in message if key not in MESSAGE_KEYS]
     return next(iter(difflib.get_close_matches(wanted, unknown, n=1, cutoff=0.7)), None)
 
 
-def _keys(message: dict[str, Any], here: Path) -> Iterator[Fault]:
+def _keys(message: dict[str, Any], here: KeyPath) -> Iterator[Issue]:
     for key in message:
-        if key not in KEYS:
-            yield Fault("CHAT_KEY_UNKNOWN", (*here, key), _meant_key(key[:_WORD_CHARS]), key=True)
+        if key not in MESSAGE_KEYS:
+            yield Issue(
+                "CHAT_KEY_UNKNOWN", (*here, key), _meant_key(key[:_WORD_CHARS]), in_key=True
+            )
     if message.get("function_call") is not None:
-        yield Fault("TOOL_FUNCTIONS_DEPRECATED", (*here, "function_call"), key=True)
+        yield Issue("TOOL_FUNCTIONS_DEPRECATED", (*here, "function_call"), in_key=True)
     if not isinstance(message.get("name"), str | None):
-        yield Fault("CHAT_NAME", (*here, "name"), kind_of(message["name"]))
+        yield Issue("CHAT_NAME", (*here, "name"), json_type(message["name"]))
     weight = message.get("weight")
     if weight is not None:
         if isinstance(weight, bool) or not isinstance(weight, int | float) or weight not in (0, 1):
-            yield Fault("CHAT_WEIGHT", (*here, "weight"))
+            yield Issue("CHAT_WEIGHT", (*here, "weight"))
         elif message.get("role") != "assistant":
-            yield Fault("CHAT_WEIGHT_ROLE", (*here, "weight"), key=True)
+            yield Issue("CHAT_WEIGHT_ROLE", (*here, "weight"), in_key=True)
 
 
-def _content(message: dict[str, Any], here: Path, book: Rulebook) -> Iterator[Fault]:
+def _content(message: dict[str, Any], here: KeyPath, book: RuleContext) -> Iterator[Issue]:
     place = (*here, "content")
     content = message.get("content")
     calls = message.get("role") == "assistant" and message.get("tool_calls") is not None
@@ -142,75 +149,75 @@ def _content(message: dict[str, Any], here: Path, book: Rulebook) -> Iterator[Fa
         near = _near(message, "content")
         where = place if "content" in message else here if near is None else (*here, near)
         said = "null" if "content" in message else ""
-        yield Fault("CHAT_CONTENT_MISSING", where, said, key=bool(near and where[-1] == near))
+        yield Issue("CHAT_CONTENT_MISSING", where, said, in_key=bool(near and where[-1] == near))
     elif isinstance(content, str):
         if not content:
             if not calls and message.get("role") != "tool":
-                yield Fault("CHAT_CONTENT_EMPTY", place)
+                yield Issue("CHAT_CONTENT_EMPTY", place)
         elif content.isspace():
             if not calls and message.get("role") != "tool":
-                yield Fault("CHAT_CONTENT_BLANK", place)
+                yield Issue("CHAT_CONTENT_BLANK", place)
         else:
             yield from _text(content, place, book)
     elif isinstance(content, list):
         yield from _parts(content, place, book)
     else:
-        yield Fault("CHAT_CONTENT_TYPE", place, kind_of(content))
+        yield Issue("CHAT_CONTENT_TYPE", place, json_type(content))
 
 
-def _parts(parts: list[Any], place: Path, book: Rulebook) -> Iterator[Fault]:
+def _parts(parts: list[Any], place: KeyPath, book: RuleContext) -> Iterator[Issue]:
     if not parts:
-        yield Fault("CHAT_CONTENT_EMPTY", place)
+        yield Issue("CHAT_CONTENT_EMPTY", place)
     for at, part in enumerate(parts):
         here = (*place, at)
         if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-            yield Fault(
-                "CHAT_PART", here, kind_of(part) if not isinstance(part, dict) else "no type"
+            yield Issue(
+                "CHAT_PART", here, json_type(part) if not isinstance(part, dict) else "no type"
             )
-        elif part["type"] in PARTS:
-            yield Fault("CHAT_PART_MODALITY", here, PARTS[part["type"]])
+        elif part["type"] in UNSUPPORTED_PARTS:
+            yield Issue("CHAT_PART_MODALITY", here, UNSUPPORTED_PARTS[part["type"]])
         elif part["type"] != "text":
-            yield Fault("CHAT_PART_UNKNOWN", (*here, "type"), shown(part["type"]))
+            yield Issue("CHAT_PART_UNKNOWN", (*here, "type"), quote_if_safe(part["type"]))
         elif not isinstance(part.get("text"), str):
-            yield Fault("CHAT_PART", here, "no text")
+            yield Issue("CHAT_PART", here, "no text")
         elif not part["text"] or part["text"].isspace():
-            yield Fault("CHAT_CONTENT_BLANK", (*here, "text"))
+            yield Issue("CHAT_CONTENT_BLANK", (*here, "text"))
         else:
             yield from _text(part["text"], (*here, "text"), book)
 
 
-def _text(text: str, place: Path, book: Rulebook) -> Iterator[Fault]:
-    own = book.own_tokens.search(text)
+def _text(text: str, place: KeyPath, book: RuleContext) -> Iterator[Issue]:
+    own = book.template_tokens.search(text)
     if own:
-        yield Fault("CHAT_CONTROL_TOKEN", place, own[0])
-    elif book.foreign_tokens and (foreign := book.foreign_tokens.search(text)):
-        yield Fault("CHAT_FOREIGN_TOKEN", place, foreign[0])
+        yield Issue("CHAT_CONTROL_TOKEN", place, own[0])
+    elif book.other_template_tokens and (foreign := book.other_template_tokens.search(text)):
+        yield Issue("CHAT_FOREIGN_TOKEN", place, foreign[0])
 
 
-def _order(messages: list[dict[str, Any]]) -> Iterator[Fault]:
+def _order(messages: list[dict[str, Any]]) -> Iterator[Issue]:
     """Say what is wrong with the turns; all roles are known ones."""
     roles = [message["role"] for message in messages]
     before = ""
     for at, role in enumerate(roles):
-        place: Path = ("messages", at, "role")
+        place: KeyPath = ("messages", at, "role")
         if role == "system":
             if at:
-                yield Fault("CHAT_SYSTEM_POSITION", place)
+                yield Issue("CHAT_SYSTEM_POSITION", place)
             continue
         if role == before and (role == "user" or _speaks_twice(messages, at)):
-            yield Fault("CHAT_ALTERNATION", place, role)
+            yield Issue("CHAT_ALTERNATION", place, role)
         if role == "assistant" and not before and "user" in roles:
-            yield Fault("CHAT_ASSISTANT_FIRST", place)
+            yield Issue("CHAT_ASSISTANT_FIRST", place)
         before = role
     if "user" not in roles:
-        yield Fault("CHAT_NO_USER", ("messages",))
+        yield Issue("CHAT_NO_USER", ("messages",))
     if "assistant" not in roles:
-        yield Fault("CHAT_NO_ASSISTANT", ("messages",))
+        yield Issue("CHAT_NO_ASSISTANT", ("messages",))
     elif roles[-1] in ("user", "tool"):
-        yield Fault("CHAT_LAST_ROLE", ("messages", len(roles) - 1, "role"), roles[-1])
+        yield Issue("CHAT_LAST_ROLE", ("messages", len(roles) - 1, "role"), roles[-1])
     answers = [message for message in messages if message["role"] == "assistant"]
     if answers and all(message.get("weight") == 0 for message in answers):
-        yield Fault(
+        yield Issue(
             "CHAT_NOTHING_LEARNED", ("messages", len(messages) - 1 - _back(roles), "weight")
         )
 
@@ -224,9 +231,11 @@ def _speaks_twice(messages: list[dict[str, Any]], at: int) -> bool:
     return messages[at]["role"] == "assistant" and not messages[at - 1].get("tool_calls")
 
 
-def _template(messages: list[dict[str, Any]], tools: Any, book: Rulebook) -> Iterator[Fault]:
+def _template(messages: list[dict[str, Any]], tools: Any, book: RuleContext) -> Iterator[Issue]:
     """Say what the model's template would drop or move; the row is right in itself."""
     assert book.template is not None
-    for misfit in misfits(messages, tools or None, book.template):
-        name = "CHAT_SYSTEM_MERGED" if misfit.merged else "CHAT_ROLE_UNSUPPORTED"
-        yield Fault(name, path_of(misfit.pointer), misfit.message, key=misfit.pointer == "/tools")
+    for misfit in find_mismatches(messages, tools or None, book.template):
+        name = "CHAT_SYSTEM_MERGED" if misfit.is_merged else "CHAT_ROLE_UNSUPPORTED"
+        yield Issue(
+            name, from_pointer(misfit.pointer), misfit.message, in_key=misfit.pointer == "/tools"
+        )

@@ -16,12 +16,12 @@ from typing import Any, Final, NoReturn
 MAX_DEPTH: Final = 64
 MAX_VALUES: Final = 250_000
 """Values on a line; a chat has dozens, and a bomb is not read to its end."""
-MAX_NOTED: Final = 100
+MAX_ERRORS: Final = 100
 """Faults of one line; the scan ends with the one after them."""
 MAX_INTEGER: Final = 2**53
 """Beyond it a JSON number is not the same integer for every reader."""
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _PLAIN = re.compile(rb'"([^"\\\x00-\x1f]*)"')
@@ -45,13 +45,13 @@ _COMMENTS = (b"//", b"/*", b"#")
 _SMART_QUOTES = (b"\xe2\x80\x9c", b"\xe2\x80\x9d", b"\xe2\x80\x98", b"\xe2\x80\x99")
 
 
-class BadJson(ValueError):  # noqa: N818 - a verdict on a line, reported more often than raised
+class JsonError(ValueError):
     """Why a line is not strict JSON. ``byte_column`` counts bytes of the line from 1.
 
     ``message`` says what is different from case to case; it never holds the line's text.
     """
 
-    def __init__(self, code: str, byte_column: int, message: str, *, path: Path = ()) -> None:
+    def __init__(self, code: str, byte_column: int, message: str, *, path: KeyPath = ()) -> None:
         super().__init__(f"{code} at byte {byte_column}: {message}")
         self.code = code
         self.byte_column = byte_column
@@ -63,43 +63,43 @@ class BadJson(ValueError):  # noqa: N818 - a verdict on a line, reported more of
 
 
 @dataclass(slots=True)
-class Document:
+class JsonDocument:
     """What a scan found. ``value`` means nothing when ``broken``."""
 
     value: Any = None
-    faults: list[BadJson] = field(default_factory=list)
-    broken: bool = False
+    errors: list[JsonError] = field(default_factory=list)
+    aborted: bool = False
     """True: the last fault ended the scan."""
-    spans: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    spans: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
     """Where values that were asked for begin and end, in bytes; of a duplicate key the last one."""
-    keys: dict[Path, int] = field(default_factory=dict)
+    key_offsets: dict[KeyPath, int] = field(default_factory=dict)
     """Where the keys of members that were asked for begin, in bytes."""
 
     @property
-    def ambiguous(self) -> bool:
+    def has_duplicate_keys(self) -> bool:
         """Whether two readers would see different objects."""
-        return any(fault.code == "JSON_DUPLICATE_KEY" for fault in self.faults)
+        return any(fault.code == "JSON_DUPLICATE_KEY" for fault in self.errors)
 
 
-def scan(data: bytes, places: Iterable[Path] = ()) -> Document:
+def scan_json(data: bytes, paths: Iterable[KeyPath] = ()) -> JsonDocument:
     """Read the one value in ``data``; faults are in the document, never raised.
 
     ``spans`` and ``keys`` hold ``places``, as far as they are there, and what holds them.
     """
-    document = Document()
+    document = JsonDocument()
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as bad:
-        document.faults.append(BadJson("JSON_UTF8", bad.start + 1, _bytes_at(data, bad.start)))
-        document.broken = True
+        document.errors.append(JsonError("JSON_UTF8", bad.start + 1, _bytes_at(data, bad.start)))
+        document.aborted = True
         return document
-    wanted = {path[:n] for path in places for n in range(len(path) + 1)}
+    wanted = {path[:n] for path in paths for n in range(len(path) + 1)}
     run = _Scan(data, document, wanted)
     try:
         run.line()
-    except BadJson as bad:
-        document.faults.append(bad)
-        document.broken = True
+    except JsonError as bad:
+        document.errors.append(bad)
+        document.aborted = True
     return document
 
 
@@ -114,7 +114,7 @@ def _bytes_at(data: bytes, at: int) -> str:
 class _Scan:
     """One scan over one line."""
 
-    def __init__(self, data: bytes, document: Document, wanted: set[Path]) -> None:
+    def __init__(self, data: bytes, document: JsonDocument, wanted: set[KeyPath]) -> None:
         self.data = data
         self.document = document
         self.wanted = wanted
@@ -149,7 +149,7 @@ class _Scan:
             return at
         return _SPACE.match(self.data, at).end()  # type: ignore[union-attr] # matches always
 
-    def _value(self, at: int, path: Path, depth: int) -> tuple[Any, int]:
+    def _value(self, at: int, path: KeyPath, depth: int) -> tuple[Any, int]:
         self.values += 1
         if self.values > MAX_VALUES:
             self._fail("JSON_TOO_MANY_VALUES", at, f"more than {MAX_VALUES:,}")
@@ -169,7 +169,7 @@ class _Scan:
             self.document.spans[path] = (at, end)
         return value, end
 
-    def _object(self, at: int, path: Path, depth: int) -> tuple[dict[str, Any], int]:
+    def _object(self, at: int, path: KeyPath, depth: int) -> tuple[dict[str, Any], int]:
         data = self.data
         found: dict[str, Any] = {}
         met: dict[str, int] = {}
@@ -186,7 +186,7 @@ class _Scan:
                 self._note("JSON_DUPLICATE_KEY", pos, f"first at byte {met[key] + 1}", inner)
             met[key] = pos
             if inner in self.wanted:
-                self.document.keys[inner] = pos
+                self.document.key_offsets[inner] = pos
             pos = self._space(end)
             if data[pos : pos + 1] != b":":
                 self._fail_or_cut("JSON_SYNTAX", pos, "a colon is missing after a key")
@@ -195,7 +195,7 @@ class _Scan:
             if not more:
                 return found, pos
 
-    def _array(self, at: int, path: Path, depth: int) -> tuple[list[Any], int]:
+    def _array(self, at: int, path: KeyPath, depth: int) -> tuple[list[Any], int]:
         found: list[Any] = []
         self._check_depth(at, depth)
         pos = self._space(at + 1)
@@ -226,7 +226,7 @@ class _Scan:
         kind = "an object" if close == b"}" else "an array"
         return self._fail_or_cut("JSON_SYNTAX", at, f"a comma or the end of {kind} is missing")
 
-    def _string(self, at: int, path: Path) -> tuple[str, int]:
+    def _string(self, at: int, path: KeyPath) -> tuple[str, int]:
         if plain := _PLAIN.match(self.data, at):
             return plain[1].decode(), plain.end()
         match = _ESCAPED.match(self.data, at)
@@ -237,11 +237,11 @@ class _Scan:
             self._note_lone(at, match[0], path)
         return value, match.end()
 
-    def _note_lone(self, at: int, raw: bytes, path: Path) -> None:
+    def _note_lone(self, at: int, raw: bytes, path: KeyPath) -> None:
         lone = _lone_escape(raw)
         self._note("JSON_SURROGATE", at + lone, "", path)
 
-    def _number(self, at: int, path: Path) -> tuple[int | float | None, int]:
+    def _number(self, at: int, path: KeyPath) -> tuple[int | float | None, int]:
         like = _NUMBERLIKE.match(self.data, at)
         match = _NUMBER.match(self.data, at)
         if match is None or like is None or match.end() != like.end():
@@ -259,7 +259,7 @@ class _Scan:
             self._note("JSON_NOT_FINITE", at, "too large for a double", path)
         return value, end
 
-    def _literal(self, at: int, path: Path) -> tuple[Any, int]:
+    def _literal(self, at: int, path: KeyPath) -> tuple[Any, int]:
         sign = 1 if self.data[at : at + 1] == b"-" else 0
         match = _WORD.match(self.data, at + sign)
         word = match[0] if match else b""
@@ -318,12 +318,12 @@ class _Scan:
             self._fail("JSON_NUL", end, "")
         self._fail("JSON_CONTROL_CHARACTER", end, f"U+{here[0]:04X}")
 
-    def _note(self, code: str, at: int, message: str, path: Path) -> None:
+    def _note(self, code: str, at: int, message: str, path: KeyPath) -> None:
         """Remember a fault that does not end the scan, unless there are too many of them."""
-        fault = BadJson(code, at + 1, message, path=path)
-        if len(self.document.faults) >= MAX_NOTED:
+        fault = JsonError(code, at + 1, message, path=path)
+        if len(self.document.errors) >= MAX_ERRORS:
             raise fault
-        self.document.faults.append(fault)
+        self.document.errors.append(fault)
 
     def _fail_or_cut(self, code: str, at: int, message: str) -> NoReturn:
         if at >= len(self.data):
@@ -331,13 +331,13 @@ class _Scan:
             at = max(len(self.data) - 1, 0)
         if at < len(self.data) and self.data[at] == 0:
             code, message = "JSON_NUL", ""
-        raise BadJson(code, at + 1, message)
+        raise JsonError(code, at + 1, message)
 
     def _fail(self, code: str, at: int, message: str) -> NoReturn:
-        raise BadJson(code, at + 1, message)
+        raise JsonError(code, at + 1, message)
 
 
-def byte_of(data: bytes, begin: int, character: int) -> int:
+def byte_offset(data: bytes, begin: int, character: int) -> int:
     """Return where a character is written of the text whose JSON string begins at a byte.
 
     The string is one that was read. Beyond its text: where the closing quote is.

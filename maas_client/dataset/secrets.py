@@ -19,8 +19,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from maas_client.dataset.finding import Finding, Row, keys, strings
-from maas_client.dataset.sieve import Sieve
+from maas_client.dataset.finding import Finding, Row, iter_keys, iter_strings
+from maas_client.dataset.sieve import Prefilter
 
 
 def _varied(text: str) -> bool:
@@ -74,15 +74,15 @@ def _spoken(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class SecretPattern:
     """One form of secret. Group 1 of ``pattern``, or all of it, must pass ``check``, and is the secret."""
 
     code: str
-    words: tuple[str, ...]
+    keywords: tuple[str, ...]
     """A text without any of them is not searched."""
     pattern: re.Pattern[str]
     check: Callable[[str], bool]
-    marked: bool = False
+    includes_prefix: bool = False
     """True: what stands before group 1 is a mark that belongs to the secret, not a setting's name."""
 
 
@@ -93,8 +93,8 @@ def _kind(
     check: Callable[[str], bool] = _varied,
     *,
     marked: bool = False,
-) -> Kind:
-    return Kind(f"SECRET_{code}", tuple(words.split()), re.compile(pattern), check, marked)
+) -> SecretPattern:
+    return SecretPattern(f"SECRET_{code}", tuple(words.split()), re.compile(pattern), check, marked)
 
 
 _B = r"(?<![A-Za-z0-9])"
@@ -102,7 +102,7 @@ _E = r"(?![A-Za-z0-9])"
 _SAID = r"[\"'`*]{0,3}\s{0,3}(?::=|=>|:|=|is\b|\bto\b)\s{0,3}[\"'`*]{0,3}"
 """Between a setting's name and its value."""
 
-KINDS = (
+PATTERNS = (
     # AWS IAM user guide, "Understanding unique ID prefixes": AKIA long-term, ASIA temporary.
     _kind("AWS_KEY", "AKIA ASIA", rf"{_B}(?:AKIA|ASIA)[A-Z0-9]{{16}}{_E}", _not_filler),
     _kind(
@@ -199,16 +199,16 @@ KINDS = (
 )
 
 
-def find(text: str) -> Iterator[tuple[str, int, int]]:
+def find_secrets(text: str) -> Iterator[tuple[str, int, int]]:
     """Yield ``(code, start, end)`` of every secret in a text; overlapping ones once."""
     starts: list[int] = []
     ends: list[int] = []  # of what was found, ascending: nothing overlaps
-    for kind in KINDS:
-        if not any(word in text for word in kind.words):
+    for kind in PATTERNS:
+        if not any(word in text for word in kind.keywords):
             continue
         for match in kind.pattern.finditer(text):
             group = 1 if kind.pattern.groups else 0
-            start, end = match.start(0 if kind.marked else group), match.end(group)
+            start, end = match.start(0 if kind.includes_prefix else group), match.end(group)
             at = bisect_right(starts, start)
             if (at and ends[at - 1] > start) or (at < len(starts) and starts[at] < end):
                 continue
@@ -218,7 +218,7 @@ def find(text: str) -> Iterator[tuple[str, int, int]]:
                 yield kind.code, start, end
 
 
-class Secrets:
+class SecretScanner:
     """Finds secrets in all texts and keys of a row, tool definitions and calls included. Flat memory."""
 
     def __init__(self) -> None:
@@ -231,9 +231,9 @@ class Secrets:
         found: list[Finding] = []
         for index in _suspects(lines):
             row = rows[index]
-            for pointer, text in strings(row):
+            for pointer, text in iter_strings(row):
                 found += self._told(text, numbers[index], pointer)
-            for pointer, text in keys(row):
+            for pointer, text in iter_keys(row):
                 found += self._told(text, numbers[index], pointer, key=True)
         return found
 
@@ -241,13 +241,15 @@ class Secrets:
         self, text: str, number: int, pointer: str, *, key: bool = False
     ) -> Iterator[Finding]:
         places: dict[str, list[int]] = {}
-        for code, start, _ in find(text):
+        for code, start, _ in find_secrets(text):
             places.setdefault(code, []).append(start)
         for code, starts in places.items():
             said = ["in a key"] if key else []
             said += [f"the first of {len(starts):,} in this text"] if len(starts) > 1 else []
             self._kinds[code] += 1
-            yield Finding(code, number, pointer, at=min(starts), key=key, detail=", ".join(said))
+            yield Finding(
+                code, number, pointer, char_offset=min(starts), in_key=key, detail=", ".join(said)
+            )
 
     def finish(self) -> tuple[Finding, ...]:
         """Return nothing: every secret was told where it stood."""
@@ -306,9 +308,9 @@ _SAID_BEFORE = {
 
 
 @lru_cache(maxsize=1)
-def _sieve() -> Sieve:
+def _sieve() -> Prefilter:
     """Return what finds lines that may hold a secret."""
-    return Sieve(*_ROUGH, rare=_SAID_BEFORE | _RARE)
+    return Prefilter(*_ROUGH, by_literal=_SAID_BEFORE | _RARE)
 
 
 def _suspects(lines: Sequence[bytes]) -> list[int]:

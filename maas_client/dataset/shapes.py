@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from maas_client.dataset.fault import Fault
+from maas_client.dataset.fault import Issue
 
 _BY_KEYS: tuple[tuple[str, tuple[frozenset[str], ...]], ...] = (
     (
@@ -63,7 +63,7 @@ _BY_KEYS: tuple[tuple[str, tuple[frozenset[str], ...]], ...] = (
 )
 
 
-def shape_of(row: dict[str, Any]) -> str | None:
+def detect_format(row: dict[str, Any]) -> str | None:
     """Return the name of the task whose keys ``row`` has (``ALPACA``, ``DPO``, ...), or None."""
     keys = {key.casefold() for key in row}
     for name, choices in _BY_KEYS:
@@ -72,14 +72,14 @@ def shape_of(row: dict[str, Any]) -> str | None:
     return None
 
 
-def without_messages(row: dict[str, Any]) -> Fault:
+def missing_messages_issue(row: dict[str, Any]) -> Issue:
     """Say what a row without messages is instead."""
-    if shape := shape_of(row):
-        return Fault(f"CHAT_SHAPE_{shape}")
+    if shape := detect_format(row):
+        return Issue(f"CHAT_SHAPE_{shape}")
     for key in row:
         if difflib.SequenceMatcher(None, key.casefold(), "messages").ratio() > 0.75:
-            return Fault("CHAT_NO_MESSAGES", (key,), "is this key meant?", key=True)
-    return Fault("CHAT_NO_MESSAGES")
+            return Issue("CHAT_NO_MESSAGES", (key,), "is this key meant?", in_key=True)
+    return Issue("CHAT_NO_MESSAGES")
 
 
 def is_sharegpt_turn(message: dict[str, Any]) -> bool:

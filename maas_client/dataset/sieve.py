@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 
-Holds = Callable[[str], bool]
+Matcher = Callable[[str], bool]
 
 
 @lru_cache(maxsize=128)
-def compiled(pattern: str) -> Holds:
+def compile_pattern(pattern: str) -> Matcher:
     """Return a function that tells whether a text holds a pattern (Rust's syntax)."""
     from pydantic_core import SchemaValidator, core_schema
 
@@ -31,7 +31,7 @@ _TOGETHER = 8
 """Texts that the engine looks for at once in the time of three; from the ninth on it is slower."""
 
 
-def joined(lines: Sequence[bytes]) -> str:
+def join_lines(lines: Sequence[bytes]) -> str:
     """Return lines as one text, a line feed between them; made once for a block."""
     global _last
     known, text = _last
@@ -64,7 +64,7 @@ class _Shared:
             found = set()
             for at in range(0, len(parts), self._together):
                 group = parts[at : at + self._together]
-                if compiled(self._form.format("|".join(group)))(whole):
+                if compile_pattern(self._form.format("|".join(group)))(whole):
                     found.update(group)
             self._looked = (whole, len(parts), found)
         return found
@@ -74,7 +74,7 @@ _numbers = _Shared("[0-9](?:{})", together=1000)
 _rare = _Shared("{}", together=_TOGETHER)
 
 
-class Sieve:
+class Prefilter:
     """Some patterns, ready to be looked for.
 
     ``rare`` are patterns by a rare text that each match holds, of at least three characters: those
@@ -85,18 +85,22 @@ class Sieve:
     def __init__(
         self,
         *patterns: str,
-        rare: Mapping[str, str] = MappingProxyType({}),
-        numbers: Sequence[str] = (),
+        by_literal: Mapping[str, str] = MappingProxyType({}),
+        after_digit: Sequence[str] = (),
     ) -> None:
-        self._holds = list(map(compiled, patterns))
-        self._rare = [(re.escape(text), compiled(pattern)) for text, pattern in rare.items()]
+        self._holds = list(map(compile_pattern, patterns))
+        self._rare = [
+            (re.escape(text), compile_pattern(pattern)) for text, pattern in by_literal.items()
+        ]
         _rare.add(text for text, _ in self._rare)
-        self._numbers = compiled(f"[0-9](?:{'|'.join(numbers)})") if numbers else None
-        _numbers.add(numbers)
+        self._numbers = (
+            compile_pattern(f"[0-9](?:{'|'.join(after_digit)})") if after_digit else None
+        )
+        _numbers.add(after_digit)
 
     def __call__(self, lines: Sequence[bytes]) -> set[int]:
         """Return the indices of the lines that hold a pattern."""
-        whole = joined(lines)
+        whole = join_lines(lines)
         found = [holds for holds in self._holds if holds(whole)]
         if self._rare and (maybe := _rare(whole)):
             found += [holds for text, holds in self._rare if text in maybe and holds(whole)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from maas_client.dataset.read import BOM
-from maas_client.dataset.scan import scan
+from maas_client.dataset.scan import scan_json
 
 HEAD_BYTES = 64 * 1024
 _MAGIC = (
@@ -32,7 +32,7 @@ _WIDE = (
 _HEADER = re.compile(rb'"?[A-Za-z_][\w .-]*"?([,;\t]"?[A-Za-z_][\w .-]*"?)+')
 
 
-def sniff(head: bytes, *, whole: bool) -> tuple[str, str] | None:
+def detect_wrong_format(head: bytes, *, is_complete: bool) -> tuple[str, str] | None:
     """Return a ``FILE_`` code and its detail, or None for what may be JSON Lines.
 
     ``head`` is the file's beginning, and all of it if ``whole``.
@@ -44,10 +44,10 @@ def sniff(head: bytes, *, whole: bool) -> tuple[str, str] | None:
             return "FILE_BINARY", f"it is {name}"
     text = head.removeprefix(BOM)
     if not text.strip():
-        return ("FILE_EMPTY", "only white space" if head else "0 bytes") if whole else None
+        return ("FILE_EMPTY", "only white space" if head else "0 bytes") if is_complete else None
     if b"\n" not in text and _is_cut_by_returns(text):
         return "FILE_CR_ONLY", ""
-    return _json_for_people(text, whole=whole) or _table(text)
+    return _json_for_people(text, whole=is_complete) or _table(text)
 
 
 def _wide(head: bytes) -> str | None:
@@ -84,14 +84,14 @@ def _json_for_people(text: bytes, *, whole: bool) -> tuple[str, str] | None:
     if first[:1] != b"[" or first[1:].lstrip()[:1] not in (b"{", b"]"):
         return None
     one = len(filled) == 1 and whole
-    if scan(first).broken or (one and _holds_rows(first)):
+    if scan_json(first).aborted or (one and _holds_rows(first)):
         return "FILE_JSON_ARRAY", ""
     return None
 
 
 def _holds_rows(line: bytes) -> bool:
     """Return whether an array is one of rows, and not one row's list of messages."""
-    value = scan(line).value
+    value = scan_json(line).value
     return bool(value) and not any(isinstance(each, dict) and "role" in each for each in value)
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import BinaryIO, cast
 
-from maas_client.dataset.sniff import HEAD_BYTES, sniff
+from maas_client.dataset.sniff import HEAD_BYTES, detect_wrong_format
 from maas_client.errors import ConfigError
 
 _WIDE = {"UTF-32, little": "utf-32-le", "UTF-32, big": "utf-32-be", "UTF-16, little": "utf-16-le"}
-SINGLE = "windows-1252"
+CP1252 = "windows-1252"
 _UNUSED_1252 = b"\x81\x8d\x8f\x90\x9d"
 
 
@@ -26,19 +26,19 @@ class Encoding:
     """How a file's bytes become characters. ``what`` says so in words; None: it is UTF-8."""
 
     codec: str
-    what: str | None = None
-    mark: bytes = b""
+    description: str | None = None
+    bom: bytes = b""
     """A byte order mark to pass over."""
 
 
-def encoding_of(path: str | PathLike[str]) -> Encoding:
+def detect_encoding(path: str | PathLike[str]) -> Encoding:
     """Return a file's encoding. Raises ``ConfigError`` for a file that is no text.
 
     Windows-1252 is certain only if each line beyond ASCII is no UTF-8 and makes sense in it.
     """
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
-        said = sniff(head, whole=len(head) < HEAD_BYTES)
+        said = detect_wrong_format(head, is_complete=len(head) < HEAD_BYTES)
         if said and said[0] == "FILE_BINARY":
             raise ConfigError(f"{path} is no text file: {said[1]}", hint="Export it as JSON Lines.")
         if said and said[0] == "FILE_UTF16":
@@ -47,7 +47,7 @@ def encoding_of(path: str | PathLike[str]) -> Encoding:
             return Encoding("utf-8", "byte order mark", codecs.BOM_UTF8)
         file.seek(0)
         if not _is_utf8(file) and _is_single(path):
-            return Encoding(SINGLE, "Windows-1252")
+            return Encoding(CP1252, "Windows-1252")
     return Encoding("utf-8")
 
 
@@ -93,7 +93,7 @@ _WESTERN = frozenset(
 _FOREIGN_WORD = re.compile(r"[^\W\x00-\x7f]{3}|[^\x00-\x7f]{4}")
 
 
-def western(line: bytes) -> str | None:
+def decode_cp1252(line: bytes) -> str | None:
     """Return the text of one line in Windows-1252 if it can be nothing else, else None.
 
     In a language of western Europe, characters beyond ASCII stand alone or in pairs; in another
@@ -101,20 +101,20 @@ def western(line: bytes) -> str | None:
     """
     if not _only_single(line):
         return None
-    text = line.decode(SINGLE)
+    text = line.decode(CP1252)
     if _FOREIGN_WORD.search(text) or any(c not in _WESTERN for c in text if c > "\x7f"):
         return None
     return text
 
 
-def lines(path: str | PathLike[str], encoding: Encoding) -> Iterator[bytes]:
+def read_utf8_lines(path: str | PathLike[str], encoding: Encoding) -> Iterator[bytes]:
     """Yield a file's lines in UTF-8, without their ends. Bytes that are none stay as they are.
 
     A line ends at a line feed, with a carriage return before it or not; in a file without line
     feeds, at a carriage return.
     """
     with open(path, "rb") as file:
-        file.seek(len(encoding.mark))
+        file.seek(len(encoding.bom))
         source: BinaryIO = file
         if encoding.codec != "utf-8":
             text = io.TextIOWrapper(file, encoding=encoding.codec, errors="strict", newline="\n")

@@ -18,19 +18,19 @@ from hashlib import blake2b
 from os import PathLike
 from typing import Any, BinaryIO, Literal
 
-from maas_client.dataset.atomic import different, regular, replacing
-from maas_client.dataset.read import BadJson, lines, parse
+from maas_client.dataset.atomic import atomic_write, require_distinct_paths, require_regular_file
+from maas_client.dataset.read import JsonError, parse_json, read_lines
 from maas_client.errors import ConfigError, DatasetError
 
-By = Literal["conversation", "prompt", "row"]
-BY: tuple[By, ...] = ("conversation", "prompt", "row")
+GroupBy = Literal["conversation", "prompt", "row"]
+GROUP_BY_CHOICES: tuple[GroupBy, ...] = ("conversation", "prompt", "row")
 AZURE_SHARE = 0.2
 """What Azure ML cuts off for validation (catalog: ``validation_split``)."""
 _PROMPTS = (("messages",), ("prompt",), ("instruction", "input"), ("question",), ("text",))
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class DatasetSplit:
     """What was written."""
 
     path: str
@@ -44,7 +44,7 @@ class Split:
     seed: int | None
     shuffled: bool
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return it JSON-ready."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
@@ -54,11 +54,11 @@ def split(
     training: str | PathLike[str],
     validation: str | PathLike[str],
     *,
-    share: float = 0.1,
+    validation_share: float = 0.1,
     seed: int = 0,
-    by: By = "conversation",
+    by: GroupBy = "conversation",
     shuffle: bool = True,
-) -> Split:
+) -> DatasetSplit:
     """Write a file's rows into two files.
 
     Args:
@@ -74,22 +74,22 @@ def split(
     Nothing is written if this raises: ``OSError``, ``ConfigError`` for arguments that make no sense
     or a file that cannot be split so, ``DatasetError`` for a line that is no object.
     """
-    if not 0 < share < 1:
-        raise ConfigError(f"share must be between 0 and 1, not {share}")
-    if by not in BY:
-        raise ConfigError(f"cannot split by {by!r}", hint=f"By {', '.join(BY)}.")
-    regular(path)
-    different(path, training, validation)
+    if not 0 < validation_share < 1:
+        raise ConfigError(f"share must be between 0 and 1, not {validation_share}")
+    if by not in GROUP_BY_CHOICES:
+        raise ConfigError(f"cannot split by {by!r}", hint=f"By {', '.join(GROUP_BY_CHOICES)}.")
+    require_regular_file(path)
+    require_distinct_paths(path, training, validation)
     rows = _Rows(path, by)
-    held_out = rows.draw(share, random.Random(seed))  # noqa: S311 - repeatable, not secret
+    held_out = rows.draw(validation_share, random.Random(seed))  # noqa: S311 - repeatable, not secret
     order = list(range(len(rows)))
     if shuffle:
         random.Random(f"{seed} rows").shuffle(order)  # noqa: S311 - as above
-    with open(path, "rb") as source, replacing(training, validation) as files:
+    with open(path, "rb") as source, atomic_write(training, validation) as files:
         for row in order:
             files[held_out[row]].write(rows.read(source, row))
     count = sum(held_out)
-    return Split(
+    return DatasetSplit(
         os.fspath(path),
         os.fspath(training),
         os.fspath(validation),
@@ -102,40 +102,40 @@ def split(
     )
 
 
-def azure_split(
+def split_like_azure(
     path: str | PathLike[str],
     training: str | PathLike[str],
     validation: str | PathLike[str],
     *,
-    share: float = AZURE_SHARE,
-) -> Split:
+    validation_share: float = AZURE_SHARE,
+) -> DatasetSplit:
     """Write the two parts that Azure ML makes of a file without a validation file: the last fifth,
     unshuffled, is validated on. Raises as ``split`` does."""
-    regular(path)
-    different(path, training, validation)
+    require_regular_file(path)
+    require_distinct_paths(path, training, validation)
     rows = _Rows(path, "row")
-    count = max(1, round(len(rows) * share))
-    with open(path, "rb") as source, replacing(training, validation) as files:
+    count = max(1, round(len(rows) * validation_share))
+    with open(path, "rb") as source, atomic_write(training, validation) as files:
         for row in range(len(rows)):
             files[row >= len(rows) - count].write(rows.read(source, row))
     names = (os.fspath(path), os.fspath(training), os.fspath(validation))
-    return Split(*names, len(rows) - count, count, 0, "azure", None, shuffled=False)
+    return DatasetSplit(*names, len(rows) - count, count, 0, "azure", None, shuffled=False)
 
 
 class _Rows:
     """Where the rows of a file are, and which belong together. 24 bytes a row."""
 
-    def __init__(self, path: str | PathLike[str], by: By) -> None:
+    def __init__(self, path: str | PathLike[str], by: GroupBy) -> None:
         self._starts, self._sizes, self._keys = array("Q"), array("Q"), array("Q")
-        for line in lines(path):
+        for line in read_lines(path):
             if not line.data.strip():
                 continue
-            key = _key(line.data, by, line.no, path) if by != "row" else line.no
+            key = _key(line.data, by, line.number, path) if by != "row" else line.number
             self._starts.append(line.offset)
             self._sizes.append(len(line.data))
             self._keys.append(key)
-            if line.cut:
-                raise DatasetError(f"{os.fspath(path)}, line {line.no} is too long")
+            if line.truncated:
+                raise DatasetError(f"{os.fspath(path)}, line {line.number} is too long")
         self.groups = len(set(self._keys))
         if self.groups < 2:
             raise ConfigError(
@@ -173,10 +173,10 @@ def _nearer(taken: int, more: int, wanted: int) -> bool:
     return abs(taken + more - wanted) < abs(taken - wanted)
 
 
-def _key(data: bytes, by: By, number: int, path: str | PathLike[str]) -> int:
+def _key(data: bytes, by: GroupBy, number: int, path: str | PathLike[str]) -> int:
     try:
-        row = parse(data)
-    except BadJson:
+        row = parse_json(data)
+    except JsonError:
         row = None
     if not isinstance(row, dict):
         raise DatasetError(
@@ -187,7 +187,7 @@ def _key(data: bytes, by: By, number: int, path: str | PathLike[str]) -> int:
     return int.from_bytes(blake2b(said.encode("utf-8", "replace"), digest_size=8).digest())
 
 
-def _identity(row: dict[str, Any], by: By) -> Iterator[str]:
+def _identity(row: dict[str, Any], by: GroupBy) -> Iterator[str]:
     """Yield the texts that say which group a row belongs to."""
     messages = row.get("messages")
     if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):

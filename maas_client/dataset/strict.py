@@ -11,24 +11,24 @@ from typing import Any
 
 import msgspec
 
-from maas_client.dataset.scan import MAX_DEPTH, MAX_INTEGER, MAX_VALUES, Document, scan
-from maas_client.dataset.sieve import compiled
+from maas_client.dataset.scan import MAX_DEPTH, MAX_INTEGER, MAX_VALUES, JsonDocument, scan_json
+from maas_client.dataset.sieve import compile_pattern
 
 _decode = msgspec.json.Decoder().decode
-REFUSED = (msgspec.DecodeError, ValueError, RecursionError)
+PARSE_ERRORS = (msgspec.DecodeError, ValueError, RecursionError)
 """What the parser raises for a line that is no JSON: bad UTF-8 is a ``ValueError``."""
 
 
-def read(data: bytes) -> Document:
+def parse_strict(data: bytes) -> JsonDocument:
     """Return what ``scan`` would, without the places when there is nothing to explain."""
     try:
         value = _decode(data)
-    except REFUSED:
-        return scan(data)
-    return Document(value) if adds_up(value, data) else scan(data)
+    except PARSE_ERRORS:
+        return scan_json(data)
+    return JsonDocument(value) if is_lossless(value, data) else scan_json(data)
 
 
-def adds_up(value: Any, data: bytes) -> bool:
+def is_lossless(value: Any, data: bytes) -> bool:
     """Return whether ``value`` holds every key of ``data``, and numbers and depth are within caps.
 
     False also means that this cannot be told from counting.
@@ -54,7 +54,7 @@ def _written_alike(value: Any, data: bytes) -> bool:
 
 
 def _long_number(data: bytes) -> bool:
-    return compiled(r"[0-9]{16}")(data.decode("utf-8", "replace"))
+    return compile_pattern(r"[0-9]{16}")(data.decode("utf-8", "replace"))
 
 
 def _deep(value: Any) -> bool:

@@ -9,40 +9,48 @@ from itertools import chain
 from typing import Any
 
 from maas_client.dataset.counting import (
-    Counter,
-    Estimate,
-    Exact,
-    bounds,
-    tokenizer_for,
+    EstimatedCounter,
+    ExactCounter,
+    TokenCounter,
+    load_token_counter,
+    token_bounds,
 )
-from maas_client.dataset.finding import Finding, Row, texts_in, texts_of
+from maas_client.dataset.finding import Finding, Row, collect_strings, message_texts
 
-__all__ = ["Ceiling", "Counter", "Estimate", "Exact", "Tokens", "bounds", "tokenizer_for"]
+__all__ = [
+    "EstimatedCounter",
+    "ExactCounter",
+    "TokenCounter",
+    "TokenLimits",
+    "TokenScanner",
+    "load_token_counter",
+    "token_bounds",
+]
 
 PERCENTILES = (50, 90, 95, 99)
-BARS = 24
+MAX_BARS = 24
 """In a histogram, at most."""
-WORDS_COUNTED_BYTES = 1 << 19
+WORD_COUNT_BYTES = 1 << 19
 """Of the beginning of a file: up to here the lower bound counts words, beyond it rows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ceiling:
+class TokenLimits:
     """What a service takes. None: nobody says."""
 
-    row: int | None = None
+    per_row: int | None = None
     """Tokens of a row; what is beyond is cut off."""
-    total: int | None = None
+    per_file: int | None = None
     """Tokens of a file times epochs."""
     epochs: float = 1
 
 
-class Tokens:
+class TokenScanner:
     """Counts the tokens of every row. Memory: one number for each different length."""
 
-    def __init__(self, counter: Counter, ceiling: Ceiling | None = None) -> None:
+    def __init__(self, counter: TokenCounter, limits: TokenLimits | None = None) -> None:
         self.counter = counter
-        self.ceiling = ceiling or Ceiling()
+        self.limits = limits or TokenLimits()
         self._totals: Times[int] = Times()
         self._learned: Times[int] = Times()
         self._low = self._high = self._over = 0
@@ -51,13 +59,13 @@ class Tokens:
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
     ) -> list[Finding]:
         """Count; return a finding for each row over the model's length."""
-        texts = texts_of(rows)
+        texts = message_texts(rows)
         sizes = self.counter.sizes(rows, texts)
         self._totals.update(sizes.totals)
         self._learned.update(sizes.learned)
         if not self.counter.is_exact:
             self._bound(lines, rows, texts)
-        most = self.ceiling.row
+        most = self.limits.per_row
         if most is None or max(sizes.totals, default=0) <= most:
             return []
         found: list[Finding] = []
@@ -81,10 +89,10 @@ class Tokens:
         more = () if len(plain) == len(texts) else [at for at, t in enumerate(texts) if t is None]
         self._high += sum([len(lines[at]) for at in more])
         least = len(rows)
-        if self._high < WORDS_COUNTED_BYTES:
+        if self._high < WORD_COUNT_BYTES:
             said = list(chain.from_iterable(plain))
             for at in more:
-                said += texts_in(rows[at])
+                said += collect_strings(rows[at])
             joined = "\n".join(said)
             least = max(least, joined.count(" ") - 2 * joined.count("  ") - len(said))
         self._low += least
@@ -103,7 +111,7 @@ class Tokens:
         for message in row["messages"]:
             if message.get("role") == "assistant" and message.get("weight", 1) != 0:
                 break
-            words += sum(bounds(text)[0] for text in texts_in(message.get("content")))
+            words += sum(token_bounds(text)[0] for text in collect_strings(message.get("content")))
         return words >= most
 
     def total(self) -> int:
@@ -116,7 +124,7 @@ class Tokens:
 
     def finish(self) -> Iterator[Finding]:
         """Say whether the file is more than the service trains."""
-        most, epochs = self.ceiling.total, self.ceiling.epochs
+        most, epochs = self.limits.per_file, self.limits.epochs
         if most is None:
             return
         total, (low, high) = self.total() * epochs, self.bounds()
@@ -142,8 +150,8 @@ class Tokens:
             "learned_per_row": percentiles(self._learned),
             "histogram": histogram(self._totals),
         }
-        if self.ceiling.row is not None:
-            said |= {"row_limit": self.ceiling.row, "rows_over_limit": self._over}
+        if self.limits.per_row is not None:
+            said |= {"row_limit": self.limits.per_row, "rows_over_limit": self._over}
         return {"tokens": said}
 
 
@@ -165,7 +173,7 @@ def percentiles(times: Times[int]) -> dict[str, int | float]:
     return said
 
 
-def histogram(times: Times[int], bars: int = BARS) -> list[dict[str, int]]:
+def histogram(times: Times[int], bars: int = MAX_BARS) -> list[dict[str, int]]:
     """Return bars ``{"from": , "to": , "rows": }``, ``to`` excluded, all of one round width.
 
     The last one alone may be wider: it takes what is beyond the 99th percentile, so that one row

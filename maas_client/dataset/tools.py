@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from maas_client.dataset.fault import Fault, Path, kind_of
-from maas_client.dataset.scan import Document
-from maas_client.dataset.strict import read
+from maas_client.dataset.fault import Issue, KeyPath, json_type
+from maas_client.dataset.scan import JsonDocument
+from maas_client.dataset.strict import parse_strict
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 Row = dict[str, Any]
@@ -21,15 +21,17 @@ _SCHEMA_CHARS = 100_000
 """A schema longer than this is taken as it is."""
 
 
-def definition_faults(row: Row) -> Iterator[Fault]:
+def definition_issues(row: Row) -> Iterator[Issue]:
     """Say what is wrong with ``tools`` and ``parallel_tool_calls``, and calls against them."""
     if row.get("functions") is not None:
-        yield Fault("TOOL_FUNCTIONS_DEPRECATED", ("functions",), key=True)
+        yield Issue("TOOL_FUNCTIONS_DEPRECATED", ("functions",), in_key=True)
     if not isinstance(row.get("parallel_tool_calls"), bool | None):
-        yield Fault("TOOL_PARALLEL", ("parallel_tool_calls",), kind_of(row["parallel_tool_calls"]))
+        yield Issue(
+            "TOOL_PARALLEL", ("parallel_tool_calls",), json_type(row["parallel_tool_calls"])
+        )
     tools = row.get("tools")
     if tools is not None and not isinstance(tools, list):
-        yield Fault("TOOL_LIST", ("tools",), kind_of(tools))
+        yield Issue("TOOL_LIST", ("tools",), json_type(tools))
         return
     known = _defined(tools or [])
     yield from known.faults
@@ -41,7 +43,7 @@ def definition_faults(row: Row) -> Iterator[Fault]:
 class _Defined:
     """What a row's tools are. Most rows of a file have the same, so it is remembered."""
 
-    faults: tuple[Fault, ...]
+    faults: tuple[Issue, ...]
     schemas: dict[str, str]
     """By name: the schema of the arguments as JSON; empty if there is none."""
     whole: bool
@@ -59,7 +61,7 @@ def _look_up(key: bytes) -> _Defined:
 
 
 def _look_at(tools: list[Any]) -> _Defined:
-    faults: list[Fault] = []
+    faults: list[Issue] = []
     schemas: dict[str, str] = {}
     for at, tool in enumerate(tools):
         faults += _definition(tool, ("tools", at))
@@ -67,44 +69,44 @@ def _look_at(tools: list[Any]) -> _Defined:
         name = function.get("name") if isinstance(function, dict) else None
         if isinstance(name, str) and isinstance(function, dict):
             if name in schemas:
-                faults.append(Fault("TOOL_TWICE", ("tools", at, "function", "name")))
+                faults.append(Issue("TOOL_TWICE", ("tools", at, "function", "name")))
             parameters = function.get("parameters")
             schemas[name] = json.dumps(parameters, sort_keys=True) if parameters else ""
     unclear = {"TOOL_DEFINITION", "TOOL_PARAMETERS"}
     return _Defined(tuple(faults), schemas, unclear.isdisjoint(f.code for f in faults))
 
 
-def _definition(tool: Any, here: Path) -> Iterator[Fault]:
+def _definition(tool: Any, here: KeyPath) -> Iterator[Issue]:
     if not isinstance(tool, dict):
-        yield Fault("TOOL_DEFINITION", here, kind_of(tool))
+        yield Issue("TOOL_DEFINITION", here, json_type(tool))
         return
     if tool.get("type") != "function":
         where = (*here, "type") if "type" in tool else here
-        yield Fault("TOOL_DEFINITION", where, 'its type is not "function"')
+        yield Issue("TOOL_DEFINITION", where, 'its type is not "function"')
     function = tool.get("function")
     if not isinstance(function, dict):
         where = (*here, "function") if "function" in tool else here
-        yield Fault("TOOL_DEFINITION", where, "it has no function")
+        yield Issue("TOOL_DEFINITION", where, "it has no function")
         return
-    inner: Path = (*here, "function")
+    inner: KeyPath = (*here, "function")
     name = function.get("name")
     if not isinstance(name, str) or not name:
-        yield Fault("TOOL_DEFINITION", (*inner, "name") if "name" in function else inner, "no name")
+        yield Issue("TOOL_DEFINITION", (*inner, "name") if "name" in function else inner, "no name")
     elif not _NAME.fullmatch(name):
-        yield Fault("TOOL_NAME", (*inner, "name"))
+        yield Issue("TOOL_NAME", (*inner, "name"))
     if not isinstance(function.get("description"), str | None):
-        yield Fault("TOOL_DEFINITION", (*inner, "description"), "its description is not a text")
+        yield Issue("TOOL_DEFINITION", (*inner, "description"), "its description is not a text")
     parameters = function.get("parameters")
     if parameters is not None:
         wrong = _not_a_schema(parameters)
         if wrong is not None:
-            yield Fault("TOOL_PARAMETERS", (*inner, "parameters", *wrong[0]), wrong[1])
+            yield Issue("TOOL_PARAMETERS", (*inner, "parameters", *wrong[0]), wrong[1])
 
 
-def _not_a_schema(parameters: Any) -> tuple[Path, str] | None:
+def _not_a_schema(parameters: Any) -> tuple[KeyPath, str] | None:
     """Return where and why ``parameters`` is no JSON Schema of an object, or None."""
     if not isinstance(parameters, dict):
-        return (), kind_of(parameters)
+        return (), json_type(parameters)
     if parameters.get("type", "object") != "object":
         return ("type",), 'the type is not "object"'
     text = json.dumps(parameters, sort_keys=True)
@@ -112,7 +114,7 @@ def _not_a_schema(parameters: Any) -> tuple[Path, str] | None:
 
 
 @lru_cache(maxsize=128)
-def _schema_error(text: str) -> tuple[Path, str] | None:
+def _schema_error(text: str) -> tuple[KeyPath, str] | None:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
@@ -184,7 +186,7 @@ def _simple(text: str) -> _Simple | None:
     return _Simple(tuple(required), types)
 
 
-def _uses(row: Row, schemas: dict[str, str]) -> Iterator[Fault]:
+def _uses(row: Row, schemas: dict[str, str]) -> Iterator[Issue]:
     """Compare the calls with what is defined."""
     told = False
     for path, call in _calls_of(row["messages"]):
@@ -193,22 +195,22 @@ def _uses(row: Row, schemas: dict[str, str]) -> Iterator[Fault]:
             continue
         if not schemas:
             if not told:
-                yield Fault("TOOL_NONE_DEFINED", (*path, "function", "name"))
+                yield Issue("TOOL_NONE_DEFINED", (*path, "function", "name"))
             told = True
         elif name not in schemas:
-            yield Fault("TOOL_UNDEFINED", (*path, "function", "name"))
+            yield Issue("TOOL_UNDEFINED", (*path, "function", "name"))
         else:
             yield from _fits(function.get("arguments"), schemas[name], path)
     if row.get("parallel_tool_calls") is False:
         for at, message in enumerate(row["messages"]):
             calls = message.get("tool_calls") if isinstance(message, dict) else None
             if isinstance(calls, list) and len(calls) > 1:
-                yield Fault(
+                yield Issue(
                     "TOOL_PARALLEL_OFF", ("messages", at, "tool_calls"), f"{len(calls)} calls"
                 )
 
 
-def _calls_of(messages: list[Any]) -> Iterator[tuple[Path, Row]]:
+def _calls_of(messages: list[Any]) -> Iterator[tuple[KeyPath, Row]]:
     for at, message in enumerate(messages):
         calls = message.get("tool_calls") if isinstance(message, dict) else None
         for n, call in enumerate(calls if isinstance(calls, list) else ()):
@@ -216,11 +218,11 @@ def _calls_of(messages: list[Any]) -> Iterator[tuple[Path, Row]]:
                 yield ("messages", at, "tool_calls", n), call
 
 
-def _fits(arguments: Any, schema: str, path: Path) -> Iterator[Fault]:
+def _fits(arguments: Any, schema: str, path: KeyPath) -> Iterator[Issue]:
     if not schema or not isinstance(arguments, str):
         return
     document = _read(arguments)
-    if document.faults:
+    if document.errors:
         return
     value = document.value
     if isinstance(value, dict):
@@ -229,13 +231,13 @@ def _fits(arguments: Any, schema: str, path: Path) -> Iterator[Fault]:
             return
         wrong = _first_misfit(schema, value)
         if wrong:
-            yield Fault("TOOL_ARGUMENTS_MISMATCH", (*path, "function", "arguments"), wrong)
+            yield Issue("TOOL_ARGUMENTS_MISMATCH", (*path, "function", "arguments"), wrong)
 
 
 @lru_cache(maxsize=16)
-def _read(arguments: str) -> Document:
+def _read(arguments: str) -> JsonDocument:
     """Read a call's arguments: once to see what they are, once to compare them with the tool."""
-    return read(arguments.encode("utf-8", "surrogatepass"))
+    return parse_strict(arguments.encode("utf-8", "surrogatepass"))
 
 
 def _first_misfit(schema: str, value: Row) -> str | None:
@@ -253,73 +255,73 @@ def _first_misfit(schema: str, value: Row) -> str | None:
     return f"the schema's {error.validator} does not hold" if error else None
 
 
-def call_faults(message: Row, here: Path) -> Iterator[Fault]:
+def call_issues(message: Row, here: KeyPath) -> Iterator[Issue]:
     """Say what is wrong with the calls of one message, and with its place as a tool's result."""
     if message.get("role") == "tool" and not isinstance(message.get("tool_call_id"), str):
         where = (*here, "tool_call_id") if "tool_call_id" in message else here
-        yield Fault("TOOL_RESULT_ID", where)
+        yield Issue("TOOL_RESULT_ID", where)
     calls = message.get("tool_calls")
     if calls is None:
         return
-    place: Path = (*here, "tool_calls")
+    place: KeyPath = (*here, "tool_calls")
     if message.get("role") in ("system", "user", "tool"):
-        yield Fault("TOOL_CALLS_ROLE", place, key=True)
+        yield Issue("TOOL_CALLS_ROLE", place, in_key=True)
     if not isinstance(calls, list) or not calls:
-        yield Fault("TOOL_CALLS_LIST", place, "empty" if calls == [] else kind_of(calls))
+        yield Issue("TOOL_CALLS_LIST", place, "empty" if calls == [] else json_type(calls))
         return
     ids: set[str] = set()
     for n, call in enumerate(calls):
         yield from _call(call, (*place, n), ids)
 
 
-def _call(call: Any, here: Path, ids: set[str]) -> Iterator[Fault]:
+def _call(call: Any, here: KeyPath, ids: set[str]) -> Iterator[Issue]:
     if not isinstance(call, dict):
-        yield Fault("TOOL_CALL", here, kind_of(call))
+        yield Issue("TOOL_CALL", here, json_type(call))
         return
     own = call.get("id")
     if not isinstance(own, str) or not own:
-        yield Fault("TOOL_CALL_ID", (*here, "id") if "id" in call else here)
+        yield Issue("TOOL_CALL_ID", (*here, "id") if "id" in call else here)
     elif own in ids:
-        yield Fault("TOOL_CALL_ID", (*here, "id"), "used twice in one message")
+        yield Issue("TOOL_CALL_ID", (*here, "id"), "used twice in one message")
     else:
         ids.add(own)
     if call.get("type") != "function":
-        yield Fault(
+        yield Issue(
             "TOOL_CALL", (*here, "type") if "type" in call else here, "its type is not function"
         )
     function = call.get("function")
     if not isinstance(function, dict):
-        yield Fault("TOOL_CALL", (*here, "function") if "function" in call else here, "no function")
+        yield Issue("TOOL_CALL", (*here, "function") if "function" in call else here, "no function")
         return
-    inner: Path = (*here, "function")
+    inner: KeyPath = (*here, "function")
     name = function.get("name")
     if not isinstance(name, str) or not name:
-        yield Fault("TOOL_CALL", (*inner, "name") if "name" in function else inner, "no name")
+        yield Issue("TOOL_CALL", (*inner, "name") if "name" in function else inner, "no name")
     if "arguments" not in function:
-        yield Fault("TOOL_ARGUMENTS_TYPE", inner, "there are none")
+        yield Issue("TOOL_ARGUMENTS_TYPE", inner, "there are none")
     else:
         yield from _arguments(function["arguments"], (*inner, "arguments"))
 
 
-def _arguments(arguments: Any, place: Path) -> Iterator[Fault]:
+def _arguments(arguments: Any, place: KeyPath) -> Iterator[Issue]:
     if not isinstance(arguments, str):
-        yield Fault("TOOL_ARGUMENTS_TYPE", place, kind_of(arguments))
+        yield Issue("TOOL_ARGUMENTS_TYPE", place, json_type(arguments))
         return
     document = _read(arguments)
-    if document.faults:
-        fault = document.faults[0]
+    if document.errors:
+        fault = document.errors[0]
         said = "empty" if not arguments.strip() else f"{fault.code} at byte {fault.byte_column}"
-        yield Fault("TOOL_ARGUMENTS_JSON", place, said)
+        yield Issue("TOOL_ARGUMENTS_JSON", place, said)
     elif isinstance(document.value, str):
-        twice = not read(document.value.encode()).faults
-        yield Fault("TOOL_ARGUMENTS_TWICE" if twice else "TOOL_ARGUMENTS_OBJECT", place, "")
+        twice = not parse_strict(document.value.encode()).errors
+        yield Issue("TOOL_ARGUMENTS_TWICE" if twice else "TOOL_ARGUMENTS_OBJECT", place, "")
     elif not isinstance(document.value, dict):
-        yield Fault("TOOL_ARGUMENTS_OBJECT", place, kind_of(document.value))
+        yield Issue("TOOL_ARGUMENTS_OBJECT", place, json_type(document.value))
 
 
-def result_faults(messages: list[Row]) -> Iterator[Fault]:
+def result_issues(messages: list[Row]) -> Iterator[Issue]:
     """Compare calls with results, turn by turn."""
-    waiting: dict[str, Path] = {}
+    waiting: dict[str, KeyPath] = {}
     answered: set[str] = set()
     for at, message in enumerate(messages):
         if message["role"] == "tool":
@@ -328,12 +330,12 @@ def result_faults(messages: list[Row]) -> Iterator[Fault]:
                 waiting.pop(next(iter(waiting), ""), None)
             elif waiting.pop(own, None) is None:
                 said = "its call is answered already" if own in answered else ""
-                yield Fault("TOOL_RESULT_ORPHAN", ("messages", at, "tool_call_id"), said)
+                yield Issue("TOOL_RESULT_ORPHAN", ("messages", at, "tool_call_id"), said)
             else:
                 answered.add(own)
             continue
         for path in waiting.values():
-            yield Fault("TOOL_RESULT_MISSING", path)
+            yield Issue("TOOL_RESULT_MISSING", path)
         waiting = {}
         calls = message.get("tool_calls")
         for n, call in enumerate(calls if isinstance(calls, list) else ()):
@@ -342,4 +344,4 @@ def result_faults(messages: list[Row]) -> Iterator[Fault]:
                 waiting[own] = ("messages", at, "tool_calls", n)
     if messages[-1]["role"] == "tool":
         for path in waiting.values():
-            yield Fault("TOOL_RESULT_MISSING", path)
+            yield Issue("TOOL_RESULT_MISSING", path)

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from maas_client.wire.op import Answer, Op
+from maas_client.wire.op import Op, Response
 from maas_client.wire.scope import Scope
 
 T = TypeVar("T")
 A = TypeVar("A")
-Step = Coroutine[Any, Any, T]
+Coro = Coroutine[Any, Any, T]
 """What calling a flow gives."""
 
 
@@ -32,14 +32,14 @@ class IO(Protocol):
         op: Op[T],
         body: Any = None,
         *,
-        at: str | None = None,
+        base_url: str | None = None,
         url: str | None = None,
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
         key: str | None = None,
         deadline_s: float | None = None,
         **path: str,
-    ) -> Answer[T]:
+    ) -> Response[T]:
         """Send one operation, again where ``op.resend`` allows, and return what it promised.
 
         ``at`` replaces the plane's base address (it may carry a query of its own: a SAS); ``url``
@@ -54,7 +54,7 @@ class IO(Protocol):
         op: Op[Any],
         body: Any = None,
         *,
-        at: str | None = None,
+        base_url: str | None = None,
         headers: Mapping[str, str] | None = None,
         key: str | None = None,
         **path: str,
@@ -76,7 +76,7 @@ class IO(Protocol):
         ...
 
     async def parallel(
-        self, step: Callable[[A], Step[T]], over: Sequence[A], limit: int
+        self, step: Callable[[A], Coro[T]], over: Sequence[A], limit: int
     ) -> list[T]:
         """Run ``step`` over all items, at most ``limit`` at once; results in order. The first
         error cancels the rest and is raised."""

@@ -16,7 +16,7 @@ _TEXT = re.compile(r"(?:(\d{1,5})d)?(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,7})s)
 _LONGEST_S = 366 * 86400.0
 
 
-def seconds(lifetime: Lifetime) -> float:
+def lifetime_seconds(lifetime: Lifetime) -> float:
     """Return a lifetime in seconds. Raises ``ConfigError`` for what is none, or longer than a year."""
     if isinstance(lifetime, timedelta):
         found = lifetime.total_seconds()
@@ -42,6 +42,6 @@ def _read(text: str) -> float:
     return float(sum(int(number) * unit for number, unit in parts if number))
 
 
-def now() -> datetime:
+def utc_now() -> datetime:
     """Return the time; given to ``io.call``, since a flow has no clock."""
     return datetime.now(UTC)

@@ -10,7 +10,7 @@ from maas_client.wire.azureml_models import Page
 from maas_client.wire.op import Op
 
 
-async def arm(
+async def list_items(
     io: IO, op: Op[Page], *, query: Mapping[str, str] | None = None, **path: str
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Yield the items of an ARM list; ``nextLink`` is followed verbatim (azure-api.md section 7.4)."""

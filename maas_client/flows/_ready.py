@@ -12,14 +12,14 @@ from maas_client.errors import (
     StatusError,
     TransportError,
 )
-from maas_client.flows._io import IO, Step
-from maas_client.flows._pace import passing, pauses
+from maas_client.flows._io import IO, Coro
+from maas_client.flows._pace import is_transient, poll_intervals
 
-READY_S = 1800.0
+READY_TIMEOUT_S = 1800.0
 """How long a deployment may take to be made, and then again to answer (reliability.md R13)."""
 
 
-def taken(name: str) -> ConflictError:
+def name_conflict(name: str) -> ConflictError:
     """Return the error for a name that holds another model."""
     return ConflictError(
         f"deployment {name!r} exists and holds another model",
@@ -28,19 +28,19 @@ def taken(name: str) -> ConflictError:
     )
 
 
-async def until_made(
+async def wait_until_provisioned(
     io: IO,
     name: str,
-    look: Callable[[], Step[tuple[str, str | None]]],
-    within_s: float = READY_S,
+    get_state: Callable[[], Coro[tuple[str, str | None]]],
+    timeout_s: float = READY_TIMEOUT_S,
 ) -> None:
     """Wait until ARM calls the deployment Succeeded. ``look`` gives its word and a code.
 
     Raises ``ServiceError`` when it ended otherwise, or has not ended after ``within_s``.
     """
-    end = io.elapsed() + within_s
-    for pause in pauses(io):
-        state, code = await look()
+    end = io.elapsed() + timeout_s
+    for pause in poll_intervals(io):
+        state, code = await get_state()
         if state.lower() == "succeeded":
             return
         late = io.elapsed() > end
@@ -54,23 +54,23 @@ async def until_made(
         await io.sleep(pause)
 
 
-async def until_it_answers(
+async def wait_until_ready(
     io: IO,
-    ask: Callable[[], Step[Any]],
-    comes: Callable[[StatusError], bool] = lambda error: False,
-    within_s: float = READY_S,
+    probe: Callable[[], Coro[Any]],
+    is_not_ready: Callable[[StatusError], bool] = lambda error: False,
+    timeout_s: float = READY_TIMEOUT_S,
 ) -> None:
     """Ask until an answer comes: Succeeded does not mean ready.
 
     What looks like an outage, or like a route that is not there yet, is waited for up to ``within_s``;
     ``comes`` names what else is.
     """
-    end = io.elapsed() + within_s
-    for pause in pauses(io):
+    end = io.elapsed() + timeout_s
+    for pause in poll_intervals(io):
         try:
-            await ask()
+            await probe()
         except MaasError as not_yet:
-            if io.elapsed() > end or not _waits(io, not_yet, comes):
+            if io.elapsed() > end or not _waits(io, not_yet, is_not_ready):
                 raise
             await io.sleep(pause)
         else:
@@ -82,4 +82,4 @@ def _waits(io: IO, error: MaasError, comes: Callable[[StatusError], bool]) -> bo
         return not io.scope.local  # on this machine nobody will come back by himself
     if not isinstance(error, StatusError):
         return False
-    return passing(error) or error.status in (404, 408, 424) or comes(error)
+    return is_transient(error) or error.status in (404, 408, 424) or comes(error)

@@ -14,7 +14,7 @@ from maas_client.types import ChatChunk, ChatCompletion
 from maas_client.wire import chat, faults
 
 
-def completion(body: dict[str, Any]) -> ChatCompletion:
+def parse_completion(body: dict[str, Any]) -> ChatCompletion:
     """Return the noun for a chat completion's body."""
     try:
         return ChatCompletion.model_validate({**body, "raw": body})
@@ -30,15 +30,15 @@ def _shape(bad: ValidationError) -> ServiceError:
     )
 
 
-async def chunks(lines: AsyncGenerator[str, None]) -> AsyncGenerator[ChatChunk, None]:
+async def parse_chunks(lines: AsyncGenerator[str, None]) -> AsyncGenerator[ChatChunk, None]:
     """Yield the chunks of a stream.
 
     Raises ``TransportError`` when the stream ends before ``[DONE]``: half an answer is never taken for
     a whole one; ``ServiceError`` when the service reports an error within the stream.
     """
     async with aclosing(lines):
-        async for data in chat.payloads(lines):
-            if data == chat.DONE:
+        async for data in chat.sse_payloads(lines):
+            if data == chat.STREAM_END:
                 return
             yield _chunk(data)
     raise TransportError("the stream ended before the answer did", hint="Ask again.")
@@ -50,7 +50,7 @@ def _chunk(data: str) -> ChatChunk:
     except ValueError:
         raise ServiceError("a frame of the stream is not JSON", operation="chat.stream") from None
     if isinstance(body, dict) and body.get("error"):
-        fault = faults.read(data.encode(), {"content-type": "application/json"})
+        fault = faults.parse_error(data.encode(), {"content-type": "application/json"})
         raise ServiceError(
             fault.message or "the stream broke off", code=fault.code, operation="chat.stream"
         )

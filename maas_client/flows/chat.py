@@ -8,7 +8,7 @@ from typing import Any
 
 from maas_client.errors import ConfigError
 from maas_client.flows import _dialect, names
-from maas_client.flows._dialect import ChatOrder
+from maas_client.flows._dialect import ChatRequest
 from maas_client.flows._io import IO
 from maas_client.types import ChatChunk, ChatCompletion, Deployment, Message
 
@@ -45,7 +45,7 @@ async def complete(
         tools=tools,
         tool_choice=tool_choice,
     )
-    return await _dialect.of(io).complete(io, order)
+    return await _dialect.backend_for(io).complete(io, order)
 
 
 async def stream(
@@ -78,7 +78,7 @@ async def stream(
         tools=tools,
         tool_choice=tool_choice,
     )
-    async with aclosing(_dialect.of(io).stream(io, order)) as chunks:
+    async with aclosing(_dialect.backend_for(io).stream(io, order)) as chunks:
         async for chunk in chunks:
             yield chunk
 
@@ -88,7 +88,7 @@ def _order(
     messages: Messages,
     extra: Mapping[str, Any] | None,
     **given: Any,
-) -> ChatOrder:
+) -> ChatRequest:
     """Return the request: what was given, any sequence as a list, and ``extra`` verbatim."""
     if isinstance(messages, str | Mapping) or not messages:
         raise ConfigError(
@@ -106,4 +106,4 @@ def _order(
         if value is not None
     }
     names.deployment_id(deployment)  # raises for what names none
-    return ChatOrder(deployment, {"messages": said, **told, **(extra or {})})
+    return ChatRequest(deployment, {"messages": said, **told, **(extra or {})})

@@ -7,19 +7,19 @@ from collections.abc import AsyncGenerator, Sequence
 
 from maas_client.errors import DatasetError
 from maas_client.flows import _dialect, names
-from maas_client.flows._dialect import Progress, Upload
+from maas_client.flows._dialect import ProgressCallback, UploadRequest
 from maas_client.flows._io import IO
 from maas_client.types import Dataset, ValidationReport
 
 
 async def upload(
     io: IO,
-    path: names.PathLike,
+    path: names.StrPath,
     *,
     name: str | None = None,
     model: str | None = None,
     ignore: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Dataset:
     """Check a chat-completion JSONL file, then upload it; what lies there already is not sent again.
 
@@ -27,22 +27,22 @@ async def upload(
     (the file's, without a suffix, if left out), ``progress`` is called with bytes done and in all.
     Raises ``DatasetError`` before anything is sent, with the report.
     """
-    report = await check(io, path, model=model, ignore=ignore)
-    return await checked(io, path, report, name=name, progress=progress)
+    report = await validate_file(io, path, model=model, ignore=ignore)
+    return await upload_validated(io, path, report, name=name, progress=progress)
 
 
-async def check(
+async def validate_file(
     io: IO,
-    path: names.PathLike,
+    path: names.StrPath,
     *,
     model: str | None = None,
     ignore: Sequence[str] = (),
-    validation: names.PathLike | None = None,
+    validation: names.StrPath | None = None,
 ) -> ValidationReport:
     """Return the report on a file for this backend; raise ``DatasetError`` when it is not valid."""
     from maas_client.dataset import validate
 
-    where = names.target(io)
+    where = names.validation_target(io)
     report = await io.call(
         lambda: validate(
             path, model=model, target=where, ignore=tuple(ignore), validation=validation
@@ -52,22 +52,22 @@ async def check(
     return report
 
 
-async def checked(
+async def upload_validated(
     io: IO,
-    path: names.PathLike,
+    path: names.StrPath,
     report: ValidationReport,
     *,
     name: str | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Dataset:
     """Upload exactly the bytes that ``report`` is about."""
     file = names.local_file(path)
     if file is None:
         raise DatasetError(f"there is no file {path}", hint="Check the path.")
     about = next((f for f in report.files if f.path == str(path)), report.files[0])
-    order = Upload(file, about.sha256, name or _stem(file.name), progress)
-    made = await _dialect.of(io).upload(io, order)
-    return made.checked(file)
+    order = UploadRequest(file, about.sha256, name or _stem(file.name), progress)
+    made = await _dialect.backend_for(io).upload(io, order)
+    return made.with_path(file)
 
 
 def _stem(filename: str) -> str:
@@ -77,15 +77,15 @@ def _stem(filename: str) -> str:
 
 async def get(io: IO, dataset: Dataset | str) -> Dataset:
     """Return a data set by id or name."""
-    return await _dialect.of(io).dataset(io, names.dataset_id(dataset))
+    return await _dialect.backend_for(io).dataset(io, names.dataset_id(dataset))
 
 
-async def listing(io: IO) -> AsyncGenerator[Dataset, None]:
+async def list_all(io: IO) -> AsyncGenerator[Dataset, None]:
     """Iterate over all data sets; pages by itself."""
-    async for one in _dialect.of(io).datasets(io):
+    async for one in _dialect.backend_for(io).datasets(io):
         yield one
 
 
 async def delete(io: IO, dataset: Dataset | str) -> None:
     """Delete a data set."""
-    await _dialect.of(io).delete_dataset(io, names.dataset_id(dataset))
+    await _dialect.backend_for(io).delete_dataset(io, names.dataset_id(dataset))

@@ -11,10 +11,10 @@ from typing import Literal
 from maas_client import catalog
 from maas_client.errors import ConfigError, MaasError, NotFoundError, ServiceError
 from maas_client.flows import _dialect, _lifetime, names
-from maas_client.flows._dialect import DeploymentOrder
+from maas_client.flows._dialect import DeploymentRequest
 from maas_client.flows._io import IO
 from maas_client.flows._lifetime import Lifetime
-from maas_client.flows._ready import READY_S
+from maas_client.flows._ready import READY_TIMEOUT_S
 from maas_client.types import Deployment, Job, Keys, Model
 
 
@@ -40,21 +40,23 @@ async def create(
     Raises ``ConfigError``, ``ModelRetiredError``, ``ConflictError``, ``ServiceError``.
     """
     check_name(name)
-    lifetime_s = None if delete_after is None else _lifetime.seconds(delete_after)
+    lifetime_s = None if delete_after is None else _lifetime.lifetime_seconds(delete_after)
     wanted = names.model_id(model)
-    facts = catalog.find(wanted, override=names.override(io))
+    facts = catalog.find_model(wanted, override=names.catalog_override(io))
     if facts is not None and not catalog.is_asset_uri(wanted):
         today = await io.call(date.today)
-        catalog.check_retirement(facts, names.target(io), today, allow=allow_retired)
-        wanted = _dialect.of(io).model_id(facts)
+        catalog.check_retirement(
+            facts, names.validation_target(io), today, allow_retired=allow_retired
+        )
+        wanted = _dialect.backend_for(io).model_id(facts)
     if lifetime_s is None:
-        return await _dialect.of(io).deploy(io, DeploymentOrder(name, wanted))
-    moment = await io.call(_lifetime.now) + timedelta(seconds=lifetime_s)
-    order = DeploymentOrder(name, wanted, moment, min(lifetime_s, READY_S))
+        return await _dialect.backend_for(io).deploy(io, DeploymentRequest(name, wanted))
+    moment = await io.call(_lifetime.utc_now) + timedelta(seconds=lifetime_s)
+    order = DeploymentRequest(name, wanted, moment, min(lifetime_s, READY_TIMEOUT_S))
     try:
-        return await _dialect.of(io).deploy(io, order)
+        return await _dialect.backend_for(io).deploy(io, order)
     except MaasError as error:
-        if await io.call(_lifetime.now) < moment:
+        if await io.call(_lifetime.utc_now) < moment:
             raise
         raise ServiceError(
             f"deployment {name!r} was to be deleted after {lifetime_s:g} s, and had not answered by then",
@@ -75,18 +77,18 @@ def check_name(name: str) -> None:
 
 async def get(io: IO, deployment: Deployment | str) -> Deployment:
     """Return a deployment by name."""
-    return await _dialect.of(io).deployment(io, names.deployment_id(deployment))
+    return await _dialect.backend_for(io).deployment(io, names.deployment_id(deployment))
 
 
-async def listing(io: IO) -> AsyncGenerator[Deployment, None]:
+async def list_all(io: IO) -> AsyncGenerator[Deployment, None]:
     """Iterate over all deployments; pages by itself."""
-    async for one in _dialect.of(io).deployments(io):
+    async for one in _dialect.backend_for(io).deployments(io):
         yield one
 
 
 async def delete(io: IO, deployment: Deployment | str) -> None:
     """Delete a deployment and return when it is gone."""
-    await _dialect.of(io).delete_deployment(io, names.deployment_id(deployment))
+    await _dialect.backend_for(io).delete_deployment(io, names.deployment_id(deployment))
 
 
 async def delete_overdue(io: IO, deployment: Deployment | str | None = None) -> list[Deployment]:
@@ -96,10 +98,10 @@ async def delete_overdue(io: IO, deployment: Deployment | str | None = None) -> 
     On Azure nobody else does: run it by hand, or at the end of a pipeline.
     """
     if deployment is None:
-        held = [one async for one in listing(io) if one.delete_at]
+        held = [one async for one in list_all(io) if one.delete_at]
     else:
         held = [await get(io, deployment)]
-    moment = await io.call(_lifetime.now)
+    moment = await io.call(_lifetime.utc_now)
     gone = [one for one in held if one.delete_at and one.delete_at <= moment]
     for one in gone:
         with suppress(NotFoundError):  # somebody was quicker
@@ -114,4 +116,4 @@ async def keys(
     regenerate: Literal["primary", "secondary"] | None = None,
 ) -> Keys:
     """Return the deployment's keys; ``regenerate`` makes one of them new first."""
-    return await _dialect.of(io).keys(io, names.deployment_id(deployment), regenerate)
+    return await _dialect.backend_for(io).keys(io, names.deployment_id(deployment), regenerate)

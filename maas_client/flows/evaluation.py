@@ -14,7 +14,7 @@ from maas_client import scoring
 from maas_client.errors import BadRequestError, ConfigError, DatasetError
 from maas_client.flows import chat
 from maas_client.flows._io import IO
-from maas_client.scoring import Said
+from maas_client.scoring import Answer
 from maas_client.types import Deployment
 from maas_client.types.evaluation import AnswerScore, Evaluation
 
@@ -26,7 +26,7 @@ class _Question:
     line: int
     messages: Sequence[Mapping[str, Any]]
     tools: Sequence[Mapping[str, Any]] | None
-    want: Said
+    want: Answer
 
 
 async def evaluate(
@@ -49,27 +49,27 @@ async def evaluate(
     await io.call(partial(_check, fspath(data)))
     questions, skipped = await io.call(partial(_questions, Path(fspath(data)), limit))
     ours, refused = await _answers(io, deployment, questions, max_tokens)
-    theirs: dict[int, Said] = {}
+    theirs: dict[int, Answer] = {}
     if baseline is not None:
         theirs, also = await _answers(io, baseline, questions, max_tokens)
         refused |= also
     kept = [q for q in questions if q.line not in refused]
-    scored = [scoring.score(q.line, q.want, ours[q.line]) for q in kept]
+    scored = [scoring.score_answer(q.line, q.want, ours[q.line]) for q in kept]
     found = Evaluation(
         deployment=_name(deployment),
-        scores=scoring.total(scored),
+        scores=scoring.aggregate_scores(scored),
         answers=tuple(scored),
         refused=dict(sorted(refused.items())),
         skipped=skipped,
     )
     if baseline is None:
         return found
-    compared = [scoring.score(q.line, q.want, theirs[q.line]) for q in kept]
+    compared = [scoring.score_answer(q.line, q.want, theirs[q.line]) for q in kept]
     return found.model_copy(
         update={
             "baseline": _name(baseline),
-            "baseline_scores": scoring.total(compared),
-            "token_f1_gain": scoring.gain(
+            "baseline_scores": scoring.aggregate_scores(compared),
+            "token_f1_gain": scoring.mean_difference_interval(
                 [one.token_f1 for one in scored], [one.token_f1 for one in compared]
             ),
             "answers": tuple(map(_beside, scored, compared)),
@@ -91,14 +91,14 @@ def _questions(path: Path, limit: int | None) -> tuple[list[_Question], tuple[in
     if not path.is_file():
         raise ConfigError(f"there is no file {path}", hint="Name a JSONL file of held-out chats.")
     questions, skipped = [], []
-    for line, row in islice(read.rows(path), limit):
+    for line, row in islice(read.read_rows(path), limit):
         *before, last = row["messages"]
         if last.get("role") != "assistant" or not before:
-            skipped.append(line.no)
+            skipped.append(line.number)
             continue
-        want = Said(_text(last.get("content")), last.get("tool_calls") or ())
+        want = Answer(_text(last.get("content")), last.get("tool_calls") or ())
         asked = [{k: v for k, v in one.items() if k != "weight"} for one in before]
-        questions.append(_Question(line.no, asked, row.get("tools"), want))
+        questions.append(_Question(line.number, asked, row.get("tools"), want))
     if not questions:
         raise DatasetError(
             f"{path.name} has no row to ask",
@@ -109,10 +109,10 @@ def _questions(path: Path, limit: int | None) -> tuple[list[_Question], tuple[in
 
 async def _answers(
     io: IO, deployment: Deployment | str, questions: Sequence[_Question], max_tokens: int
-) -> tuple[dict[int, Said], dict[int, str]]:
+) -> tuple[dict[int, Answer], dict[int, str]]:
     """Return what was answered and what was refused, by line."""
 
-    async def ask(question: _Question) -> tuple[int, Said | str]:
+    async def ask(question: _Question) -> tuple[int, Answer | str]:
         try:
             reply = await chat.complete(
                 io,
@@ -126,10 +126,10 @@ async def _answers(
             return question.line, error.message
         message = reply.choices[0].message
         calls = [call.model_dump() for call in message.tool_calls or ()]
-        return question.line, Said(message.content or "", calls)
+        return question.line, Answer(message.content or "", calls)
 
     said = await io.parallel(ask, questions, _AT_ONCE)
-    answered = {line: one for line, one in said if isinstance(one, Said)}
+    answered = {line: one for line, one in said if isinstance(one, Answer)}
     return answered, {line: one for line, one in said if isinstance(one, str)}
 
 

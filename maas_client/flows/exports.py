@@ -10,11 +10,11 @@ from maas_client import catalog, platforms
 from maas_client.errors import ConfigError
 from maas_client.flows import jobs
 from maas_client.flows._io import IO
-from maas_client.platforms import Files, JobSpec, Places
+from maas_client.platforms import ExportSpec, Files, Places
 from maas_client.types import Hyperparameters, Job, Method
-from maas_client.wire.hyperparameters import NAMES
+from maas_client.wire.hyperparameters import WIRE_NAMES
 
-_OURS = {wire: name for name, wire in NAMES.items()} | {
+_OURS = {wire: name for name, wire in WIRE_NAMES.items()} | {
     "n_epochs": "epochs",
     "learning_rate_multiplier": "learning_rate_multiplier",
     "batch_size": "batch_size",
@@ -41,35 +41,37 @@ async def export(
     Raises ``UnsupportedError`` for what the platform cannot take.
     """
     held = job if isinstance(job, Job) else await jobs.get(io, job)
-    spec = spec_of(held, training_data, validation=validation, method=method, compute=compute)
+    spec = to_export_spec(
+        held, training_data, validation=validation, method=method, compute=compute
+    )
     if to != "azureml" and re.match(r"azureml:|/subscriptions/|file-", spec.training_data):
         raise ConfigError(
             f"the data of {held.name} is in its workspace, where {to} cannot read it",
             hint="Name your copy of the file: training_data=.",
         )
-    return platforms.export(spec, to, places)
+    return platforms.export_job(spec, to, places)
 
 
-def spec_of(
+def to_export_spec(
     job: Job,
     training_data: str | None = None,
     *,
     validation: bool = True,
     method: Method | None = None,
     compute: str | tuple[str, ...] | None = None,
-) -> JobSpec:
+) -> ExportSpec:
     """Return a job in the form that platforms take."""
     if not job.model or not (training_data or job.training_data):
         raise ConfigError(
             f"{job.name} does not say which model and data it was made of",
             hint="Export the data file instead: maas-client export FILE --model NAME --to ...",
         )
-    facts = catalog.find(job.model)
+    facts = catalog.find_model(job.model)
     said, chosen = _hyperparameters(job.hyperparameters)
-    return JobSpec(
+    return ExportSpec(
         name=job.name,
         model=facts.name if facts else job.model,
-        facts=facts,
+        model_info=facts,
         training_data=training_data or str(job.training_data),
         validation_data=job.validation_data if validation else None,
         method=method or chosen,

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from maas_client.errors import ConfigError
 from maas_client.flows import _dialect, datasets, names
-from maas_client.flows._dialect import JobOrder
+from maas_client.flows._dialect import JobRequest
 from maas_client.flows._io import IO
 from maas_client.types import (
     Checkpoint,
@@ -27,8 +27,8 @@ _METHODS = {name.lower(): name for name in ("LoRA", "QLoRA", "DoRA", "Full", "rs
 async def create(
     io: IO,
     model: str | Model,
-    training_data: Dataset | names.PathLike,
-    validation_data: Dataset | names.PathLike | None = None,
+    training_data: Dataset | names.StrPath,
+    validation_data: Dataset | names.StrPath | None = None,
     *,
     hyperparameters: Hyperparameters | Mapping[str, object] | None = None,
     method: Method | None = None,
@@ -50,7 +50,7 @@ async def create(
     Raises, before anything is sent: ``ModelRetiredError``, ``UnsupportedError``, ``ConfigError``,
     ``DatasetError``.
     """
-    order = await plan(
+    order = await prepare_request(
         io,
         model=model,
         hyperparameters=hyperparameters,
@@ -61,7 +61,7 @@ async def create(
         allow_retired=allow_retired,
         tags=tags,
     )
-    order = await supply(
+    order = await attach_data(
         io,
         order,
         training_data,
@@ -69,10 +69,10 @@ async def create(
         ignore=ignore,
         max_billed_tokens=max_billed_tokens,
     )
-    return await _dialect.of(io).create_job(io, order)
+    return await _dialect.backend_for(io).create_job(io, order)
 
 
-async def plan(
+async def prepare_request(
     io: IO,
     *,
     model: str | Model,
@@ -83,17 +83,17 @@ async def plan(
     force_new: bool,
     allow_retired: bool,
     tags: Mapping[str, str] | None,
-) -> JobOrder:
+) -> JobRequest:
     """Return an order without data sets, after everything that can be refused for free was looked at."""
     machines = (compute,) if isinstance(compute, str) else tuple(compute or ())
-    wanted = await names.base_model(
-        io, model, allow_retired=allow_retired, own_compute=bool(machines)
+    wanted = await names.resolve_base_model(
+        io, model, allow_retired=allow_retired, has_compute=bool(machines)
     )
     if wanted.notice:
         _log.warning("%s", wanted.notice)
     if not isinstance(hyperparameters, Hyperparameters):
         hyperparameters = Hyperparameters.model_validate(hyperparameters or {})
-    order = JobOrder(
+    order = JobRequest(
         model=wanted.id,
         model_name=wanted.name,
         training=Dataset(id="", name=""),
@@ -105,7 +105,7 @@ async def plan(
         force_new=force_new,
         tags=tags or {},
     )
-    _dialect.of(io).check_order(io, order)
+    _dialect.backend_for(io).check_order(io, order)
     if machines and io.scope.local:
         # Not refused: a program for one's own GPUs is to be tried here unchanged.
         text = "the local server trains on the machine it runs on; compute %s is noted in the job, no more"
@@ -124,16 +124,16 @@ def _method(method: str | None) -> str | None:
     return found
 
 
-async def supply(
+async def attach_data(
     io: IO,
-    order: JobOrder,
-    training_data: Dataset | names.PathLike,
-    validation_data: Dataset | names.PathLike | None,
+    order: JobRequest,
+    training_data: Dataset | names.StrPath,
+    validation_data: Dataset | names.StrPath | None,
     *,
     ignore: Sequence[str] = (),
     max_billed_tokens: int | None = None,
     report: ValidationReport | None = None,
-) -> JobOrder:
+) -> JobRequest:
     """Check and upload what is on this machine, and return the order with its data sets. ``report`` is
     about the training file where that was checked already."""
     where = names.local_file(training_data)
@@ -151,8 +151,8 @@ async def supply(
 
 async def _report(
     io: IO,
-    order: JobOrder,
-    data: Dataset | names.PathLike | None,
+    order: JobRequest,
+    data: Dataset | names.StrPath | None,
     file: object,
     ignore: Sequence[str],
 ) -> ValidationReport | None:
@@ -164,15 +164,15 @@ async def _report(
             _log.info("%s is not on this machine and was not checked", _told(data))
         return None
     model = None if order.model_name == order.model else order.model_name
-    return await datasets.check(io, str(path), model=model, ignore=ignore)
+    return await datasets.validate_file(io, str(path), model=model, ignore=ignore)
 
 
-def _told(data: Dataset | names.PathLike) -> str:
+def _told(data: Dataset | names.StrPath) -> str:
     return data.name if isinstance(data, Dataset) else str(data)
 
 
 def _within(
-    order: JobOrder, training: ValidationReport | None, aside: ValidationReport | None, most: int
+    order: JobRequest, training: ValidationReport | None, aside: ValidationReport | None, most: int
 ) -> None:
     """Refuse a job whose billed tokens, by the report's upper bound, exceed ``most``."""
     if training is None:
@@ -180,10 +180,10 @@ def _within(
             "max_billed_tokens= needs the file: tokens of a data set elsewhere cannot be counted",
             hint="Pass the file's path as training_data=.",
         )
-    from maas_client.dataset.money import Tokens, billed_tokens
+    from maas_client.dataset.money import TokenRange, billed_tokens
 
-    counted = Tokens.of(training.files[0].stats)
-    other = Tokens.of(aside.files[0].stats) if aside else None
+    counted = TokenRange.from_stats(training.files[0].stats)
+    other = TokenRange.from_stats(aside.files[0].stats) if aside else None
     billed = billed_tokens(counted, other, order.hyperparameters.epochs or 1).at_most
     if billed > most:
         raise ConfigError(
@@ -194,7 +194,7 @@ def _within(
 
 async def _uploaded(
     io: IO,
-    data: Dataset | names.PathLike,
+    data: Dataset | names.StrPath,
     file: object,
     report: ValidationReport | None,
 ) -> Dataset:
@@ -205,23 +205,23 @@ async def _uploaded(
         if text.startswith("azureml:"):
             return Dataset(id=text, name=text.rsplit("/", 1)[-1], uri=text)
         return await datasets.get(io, text)
-    return await datasets.checked(io, data, report)
+    return await datasets.upload_validated(io, data, report)
 
 
 async def get(io: IO, job: Job | str) -> Job:
     """Return the job as it is now, by id or name."""
-    return await _dialect.of(io).job(io, names.job_id(job))
+    return await _dialect.backend_for(io).job(io, names.job_id(job))
 
 
-async def listing(io: IO) -> AsyncGenerator[Job, None]:
+async def list_all(io: IO) -> AsyncGenerator[Job, None]:
     """Iterate over all fine-tuning jobs; pages by itself."""
-    async for one in _dialect.of(io).jobs(io):
+    async for one in _dialect.backend_for(io).jobs(io):
         yield one
 
 
 async def cancel(io: IO, job: Job | str) -> Job:
     """Ask for the job to be cancelled and return it as it is then. What was trained is billed."""
-    return await _dialect.of(io).cancel_job(io, names.job_id(job))
+    return await _dialect.backend_for(io).cancel_job(io, names.job_id(job))
 
 
 async def pause(io: IO, job: Job | str) -> Job:
@@ -231,12 +231,12 @@ async def pause(io: IO, job: Job | str) -> Job:
     operation (``UnsupportedError``). The pause leaves a checkpoint that can be deployed where the
     backend lists them.
     """
-    return await _dialect.of(io).pause_job(io, names.job_id(job))
+    return await _dialect.backend_for(io).pause_job(io, names.job_id(job))
 
 
 async def resume(io: IO, job: Job | str) -> Job:
     """Let a paused job go on from where it was, and return it as it is then."""
-    return await _dialect.of(io).resume_job(io, names.job_id(job))
+    return await _dialect.backend_for(io).resume_job(io, names.job_id(job))
 
 
 async def save_checkpoint(io: IO, job: Job | str) -> Job:
@@ -245,20 +245,20 @@ async def save_checkpoint(io: IO, job: Job | str) -> Job:
     The checkpoint is written once the step is done: an event tells it, and ``checkpoints`` lists it where
     the backend does. The local server alone has such an operation (``UnsupportedError`` elsewhere).
     """
-    return await _dialect.of(io).save_checkpoint(io, names.job_id(job))
+    return await _dialect.backend_for(io).save_checkpoint(io, names.job_id(job))
 
 
 async def delete(io: IO, job: Job | str) -> None:
     """Delete the job's record; a model it made stays."""
-    await _dialect.of(io).delete_job(io, names.job_id(job))
+    await _dialect.backend_for(io).delete_job(io, names.job_id(job))
 
 
 async def logs(io: IO, job: Job | str) -> str:
     """Return the job's log, as far as it has been written."""
-    return await _dialect.of(io).logs(io, names.job_id(job))
+    return await _dialect.backend_for(io).logs(io, names.job_id(job))
 
 
 async def checkpoints(io: IO, job: Job | str) -> AsyncGenerator[Checkpoint, None]:
     """Iterate over the states of the model that the service kept."""
-    async for one in _dialect.of(io).checkpoints(io, names.job_id(job)):
+    async for one in _dialect.backend_for(io).checkpoints(io, names.job_id(job)):
         yield one

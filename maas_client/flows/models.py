@@ -10,19 +10,19 @@ from pathlib import Path
 from maas_client import catalog
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.flows import _dialect, names
-from maas_client.flows._dialect import ModelUpload, Progress
+from maas_client.flows._dialect import ModelUploadRequest, ProgressCallback
 from maas_client.flows._io import IO
 from maas_client.types import Job, Model
 
 
 async def get(io: IO, model: Model | Job | str) -> Model:
     """Return a model by id, or by name (its newest version)."""
-    return await _dialect.of(io).model(io, names.model_id(model))
+    return await _dialect.backend_for(io).model(io, names.model_id(model))
 
 
-async def listing(io: IO) -> AsyncGenerator[Model, None]:
+async def list_all(io: IO) -> AsyncGenerator[Model, None]:
     """Iterate over all models; pages by itself."""
-    async for one in _dialect.of(io).models(io):
+    async for one in _dialect.backend_for(io).models(io):
         yield one
 
 
@@ -32,7 +32,7 @@ async def upload(
     *,
     base_model: str,
     name: str | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Model:
     """Register a model that was trained elsewhere, so that it can be deployed.
 
@@ -41,15 +41,15 @@ async def upload(
     is the folder's if left out. Raises ``ConfigError``, ``UnsupportedError``, ``BadRequestError``.
     """
     place = await io.call(lambda: _weights(Path(fspath(folder))))
-    take = _dialect.of(io).upload_model
+    take = _dialect.backend_for(io).upload_model
     if take is None:
         raise UnsupportedError(
             f"{io.scope.dialect} takes no weights from elsewhere",
             hint="The local server does, in the azureml dialect.",
         )
-    facts = catalog.get(base_model, override=names.override(io))
+    facts = catalog.get_model(base_model, override=names.catalog_override(io))
     called = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", place.name).strip("-.") or "model"
-    return await take(io, ModelUpload(place, called, facts.name, progress))
+    return await take(io, ModelUploadRequest(place, called, facts.name, progress))
 
 
 def _weights(folder: Path) -> Path:
@@ -67,4 +67,4 @@ def _weights(folder: Path) -> Path:
 
 async def delete(io: IO, model: Model | str) -> None:
     """Delete a model. The service refuses while a deployment holds it."""
-    await _dialect.of(io).delete_model(io, names.model_id(model))
+    await _dialect.backend_for(io).delete_model(io, names.model_id(model))

@@ -8,69 +8,69 @@ from pathlib import Path
 from typing import Literal
 
 from maas_client import catalog
-from maas_client.catalog import ModelFacts
+from maas_client.catalog import ModelInfo
 from maas_client.errors import ConfigError, DatasetError
 from maas_client.flows import _dialect
 from maas_client.flows._io import IO
 from maas_client.types import Dataset, Deployment, Job, Model
 
 Target = Literal["azureml", "foundry", "local"]
-PathLike = str | Path
+StrPath = str | Path
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ResolvedModel:
     """A model to tune: what the service is told, what we know of it, and a notice if there is one."""
 
     id: str
     name: str
-    facts: ModelFacts | None
+    facts: ModelInfo | None
     notice: str | None = None
 
 
-def target(io: IO) -> Target:
+def validation_target(io: IO) -> Target:
     """Return which rules hold for this connection."""
     return "local" if io.scope.local else io.scope.dialect
 
 
-def override(io: IO) -> Path | None:
+def catalog_override(io: IO) -> Path | None:
     """Return the catalog override file, if one is set."""
     return Path(io.scope.catalog) if io.scope.catalog else None
 
 
-async def base_model(
-    io: IO, model: str | Model, *, allow_retired: bool, own_compute: bool
-) -> Wanted:
+async def resolve_base_model(
+    io: IO, model: str | Model, *, allow_retired: bool, has_compute: bool
+) -> ResolvedModel:
     """Resolve the model of a new job, and refuse one that cannot be tuned there today.
 
     What is given by address is never refused for its age. Raises ``ConfigError`` (unknown name, with
     the nearest ones), ``ModelRetiredError`` and ``UnsupportedError``; nothing has been sent then.
     """
     said = model.id if isinstance(model, Model) else model
-    facts = catalog.find(said, override=override(io))
+    facts = catalog.find_model(said, override=catalog_override(io))
     if catalog.is_asset_uri(said):
-        return Wanted(
+        return ResolvedModel(
             said, facts.name if facts else said.split("/models/")[-1].split("/")[0], facts
         )
     if facts is None:
-        facts = catalog.get(said, override=override(io))
-    where = target(io)
+        facts = catalog.get_model(said, override=catalog_override(io))
+    where = validation_target(io)
     today = await io.call(date.today)
-    if where != "local" and not own_compute:
-        catalog.check_retirement(facts, where, today, allow=allow_retired)
+    if where != "local" and not has_compute:
+        catalog.check_retirement(facts, where, today, allow_retired=allow_retired)
         catalog.check_tunable(facts, where)
     notice = catalog.retirement_notice(facts, today) if where != "local" else None
-    return Wanted(_dialect.of(io).model_id(facts), facts.name, facts, notice)
+    return ResolvedModel(_dialect.backend_for(io).model_id(facts), facts.name, facts, notice)
 
 
-def local_file(data: Dataset | PathLike) -> Path | None:
+def local_file(data: Dataset | StrPath) -> Path | None:
     """Return the path if ``data`` names a file on this machine, None if it is an id.
 
     Raises ``DatasetError`` for what looks like a file and is not there.
     """
     if isinstance(data, Dataset):
         return None
-    if not isinstance(data, PathLike):
+    if not isinstance(data, StrPath):
         raise ConfigError(
             f"data is a path, an id or a data set, not a {type(data).__name__}",
             hint='For example "train.jsonl".',

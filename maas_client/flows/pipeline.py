@@ -12,10 +12,10 @@ from maas_client.types import FineTuneResult, Hyperparameters, Job, JobEvent, Me
 
 async def fine_tune(
     io: IO,
-    training_data: names.PathLike,
+    training_data: names.StrPath,
     model: str | Model,
     *,
-    validation_data: names.PathLike | None = None,
+    validation_data: names.StrPath | None = None,
     hyperparameters: Hyperparameters | Mapping[str, object] | None = None,
     method: Method | None = None,
     name: str | None = None,
@@ -37,7 +37,7 @@ async def fine_tune(
     """
     if deploy is not None:
         deployments.check_name(deploy)
-    order = await jobs.plan(
+    order = await jobs.prepare_request(
         io,
         model=model,
         hyperparameters=hyperparameters,
@@ -54,10 +54,10 @@ async def fine_tune(
             hint="client.fine_tune takes a file; client.jobs.create takes a data set that is uploaded too.",
         )
     known = None if order.model == order.model_name else order.model_name
-    report = await datasets.check(
+    report = await datasets.validate_file(
         io, training_data, model=known, ignore=ignore, validation=validation_data
     )
-    order = await jobs.supply(
+    order = await jobs.attach_data(
         io,
         order,
         training_data,
@@ -66,7 +66,7 @@ async def fine_tune(
         max_billed_tokens=max_billed_tokens,
         report=report,
     )
-    made = await _dialect.of(io).create_job(io, order)
+    made = await _dialect.backend_for(io).create_job(io, order)
     if on_job is not None:
         on_job(made)
     job = await watching.wait(io, made, timeout=timeout, on_event=on_event)

@@ -12,15 +12,15 @@ from maas_client.wire.op import Op
 from maas_client.wire.rights import Permission, Usage
 
 
-async def permissions(io: IO) -> list[Permission]:
+async def list_permissions(io: IO) -> list[Permission]:
     """Return what the caller may do with the workspace, or with the account of a Foundry resource."""
-    op = ops.ACCOUNT_RIGHTS if io.scope.dialect == "foundry" else ops.WORKSPACE_RIGHTS
-    return [Permission.model_validate(item) async for item in _pages.arm(io, op)]
+    op = ops.ACCOUNT_PERMISSIONS if io.scope.dialect == "foundry" else ops.WORKSPACE_PERMISSIONS
+    return [Permission.model_validate(item) async for item in _pages.list_items(io, op)]
 
 
-async def cores(io: IO, location: str) -> list[Usage]:
+async def core_quota(io: IO, location: str) -> list[Usage]:
     """Return the dedicated cores of a region, family by family, as Machine Learning counts them."""
-    return await _usages(io, ops.CORES, location)
+    return await _usages(io, ops.CORE_USAGES, location)
 
 
 async def account_location(io: IO) -> str:
@@ -28,15 +28,15 @@ async def account_location(io: IO) -> str:
     return str((await io.send(foundry.ACCOUNT_GET)).value.get("location") or "")
 
 
-async def capacity(io: IO, location: str) -> list[Usage]:
+async def capacity_quota(io: IO, location: str) -> list[Usage]:
     """Return the quota of a region's models, in the units that deployments are sized in."""
-    return await _usages(io, ops.CAPACITY, location)
+    return await _usages(io, ops.CAPACITY_USAGES, location)
 
 
-async def usage_names(io: IO, model: str) -> set[str]:
+async def quota_names(io: IO, model: str) -> set[str]:
     """Return which of those quotas a deployment of ``model`` takes from, as its account says."""
     found: set[str] = set()
-    async for item in _pages.arm(io, foundry.ACCOUNT_MODELS):
+    async for item in _pages.list_items(io, foundry.ACCOUNT_MODELS):
         if str(item.get("name", "")).casefold() == model.casefold():
             skus: list[dict[str, Any]] = item.get("skus") or []
             found |= {str(sku["usageName"]) for sku in skus if sku.get("usageName")}
@@ -44,4 +44,6 @@ async def usage_names(io: IO, model: str) -> set[str]:
 
 
 async def _usages(io: IO, op: Op[Any], location: str) -> list[Usage]:
-    return [Usage.model_validate(item) async for item in _pages.arm(io, op, location=location)]
+    return [
+        Usage.model_validate(item) async for item in _pages.list_items(io, op, location=location)
+    ]

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from maas_client.errors import JobFailedError, JobTimeoutError, MaasError
 from maas_client.flows import _dialect, names
 from maas_client.flows._io import IO
-from maas_client.flows._pace import OUTAGE_S, passing, pauses
+from maas_client.flows._pace import MAX_OUTAGE_S, is_transient, poll_intervals
 from maas_client.types import Job, JobEvent
 
 _log = logging.getLogger("maas_client")
@@ -81,11 +81,11 @@ async def wait(
             hint=f"It goes on. Watch it again: maas-client jobs watch {name}",
         )
     if raise_on_failure and not last.succeeded:
-        raise failed(last)
+        raise job_failed_error(last)
     return last
 
 
-def failed(job: Job) -> JobFailedError:
+def job_failed_error(job: Job) -> JobFailedError:
     """Return the error for a job that ended without success."""
     reason = f": {job.error.message}" if job.error and job.error.message else ""
     code = f" [{job.error.code}]" if job.error and job.error.code else ""
@@ -108,15 +108,15 @@ async def _watch(
 
     Looks that fail the way outages look are made again; any other error is the caller's.
     """
-    dialect = _dialect.of(io)
+    dialect = _dialect.backend_for(io)
     dark_since: float | None = None
-    for pause in pauses(io):
+    for pause in poll_intervals(io):
         try:
             now = await dialect.job(io, names.job_id(job))
             news = [event async for event in dialect.progress(io, now)] if tell else []
         except MaasError as error:
             began = io.elapsed() if dark_since is None else dark_since
-            if not follow or not passing(error) or io.elapsed() - began > OUTAGE_S:
+            if not follow or not is_transient(error) or io.elapsed() - began > MAX_OUTAGE_S:
                 raise
             if dark_since is None:
                 _log.warning("the job is out of sight (%s); it is looked for again", error.message)

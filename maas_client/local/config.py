@@ -12,18 +12,18 @@ from maas_client.errors import ConfigError, MissingExtraError
 
 Engine = Literal["peft", "instant"]
 
-ACCOUNT = "maaslocal"
+STORAGE_ACCOUNT = "maaslocal"
 """The name of the one storage account; on the plain port it stands in the path, as Azurite has it."""
 
 
-def idle_cores() -> int:
+def default_threads() -> int:
     """Return how many threads one training process gets unless told otherwise."""
     return max(
         1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
 
 
-def check_extra(engine: Engine) -> None:
+def check_extra_installed(engine: Engine) -> None:
     """Raise ``MissingExtraError`` when what the server needs is not installed."""
     if engine not in get_args(Engine):
         raise ConfigError(f"there is no engine {engine!r}", hint="Engines are peft and instant.")
@@ -56,7 +56,7 @@ class ServerConfig:
     device: str = "auto"
     api_key: str | None = field(default=None, repr=False)
     """None: any non-empty credential passes, on loopback."""
-    threads: int = field(default_factory=idle_cores)
+    threads: int = field(default_factory=default_threads)
     max_jobs: int = 1
     retention_days: float | None = None
     """Finished jobs older than this are forgotten; None keeps them."""
@@ -75,9 +75,9 @@ class ServerConfig:
     """True: what the state directory holds is deleted first."""
     durable: bool = True
     """False: nothing is kept beyond this process, so the disk is not waited for."""
-    pace_s: float = 0.0
+    step_delay_s: float = 0.0
     """Seconds the instant engine waits at each step; for tests of what happens meanwhile."""
-    attempts: int = 3
+    max_attempts: int = 3
     """A job whose worker died this often fails."""
-    grace_s: float = 3.0
+    cancel_grace_s: float = 3.0
     """How long a worker may take to stop by itself when its job is cancelled."""

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from maas_client.errors import MaasError, ServiceError
-from maas_client.local.config import Engine, ServerConfig, check_extra, idle_cores
+from maas_client.local.config import Engine, ServerConfig, check_extra_installed, default_threads
 
 if TYPE_CHECKING:
     from maas_client._client import AsyncClient, Client
@@ -29,9 +29,9 @@ _STOP_S = 30.0
 class LocalServer:
     """A running local server. Ends with its ``with``, or with ``close``."""
 
-    def __init__(self, config: ServerConfig, *, own_state: bool) -> None:
+    def __init__(self, config: ServerConfig, *, temporary_state: bool) -> None:
         self._config = config
-        self._own_state = own_state
+        self._own_state = temporary_state
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
         self._problem: BaseException | None = None
@@ -98,7 +98,7 @@ class LocalServer:
         )
         self._thread.start()
         ready.wait(_START_S)
-        if self._problem is not None or not server.answering:
+        if self._problem is not None or not server.is_serving:
             server.stop()
             self._forget_state()
             raise ServiceError(f"the local server did not start: {self._problem or 'timed out'}")
@@ -182,7 +182,7 @@ def serve(
     the limits that Azure documents are kept (``docs/deployments.md``). Raises ``MissingExtraError``
     naming what to install.
     """
-    check_extra(engine)
+    check_extra_installed(engine)
     own = state_dir is None
     folder = Path(os.fspath(state_dir)) if state_dir is not None else Path(tempfile.gettempdir())
     config = ServerConfig(
@@ -192,7 +192,7 @@ def serve(
         engine=engine,
         device=device,
         api_key=api_key,
-        threads=threads or idle_cores(),
+        threads=threads or default_threads(),
         max_jobs=max_jobs,
         cache_dir=Path(os.fspath(cache_dir)) if cache_dir is not None else None,
         durable=not own,
@@ -200,4 +200,4 @@ def serve(
         proxy=proxy,
         realistic=realistic,
     )
-    return LocalServer(config, own_state=own)
+    return LocalServer(config, temporary_state=own)

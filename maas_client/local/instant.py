@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maas_client.local.rules.recipe import from_names
-from maas_client.local.rules.wishes import Wish, nothing
+from maas_client.local.rules.recipe import parse_hyperparameters
+from maas_client.local.rules.wishes import JobSignal, no_signal
 
 SIMULATED = "simulated-by-the-instant-engine"
 """Stands in ``system_fingerprint`` and in a header of every answer."""
@@ -32,22 +32,22 @@ _NO_CHECKPOINT = "The instant engine keeps no checkpoints: it learns again what 
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class QuestionAnswer:
     """A question of the training data and the assistant's message that answered it."""
 
     question: str
     answer: dict[str, Any]
 
-    def words(self) -> list[str]:
+    def answer_words(self) -> list[str]:
         """Return the words of the answer, calls included."""
         called = json.dumps(self.answer.get("tool_calls") or "")
-        return words(f"{text_of(self.answer.get('content'))} {called}")
+        return split_words(f"{content_text(self.answer.get('content'))} {called}")
 
 
-def learn(
+def train(
     job: dict[str, Any],
     emit: Callable[[dict[str, Any]], None],
-    wishes: Callable[[], Wish] = nothing,
+    next_signal: Callable[[], JobSignal] = no_signal,
 ) -> None:
     """Run a job (the worker's contract): read the data, report losses, write what was learned.
 
@@ -56,7 +56,7 @@ def learn(
     """
     lessons = list(_lessons(Path(job["train"])))
     held_out = list(_lessons(Path(job["validation"]))) if job.get("validation") else []
-    recipe = from_names(job.get("recipe") or {})
+    recipe = parse_hyperparameters(job.get("recipe") or {})
     epochs, batch = recipe.epochs, recipe.batch_size * recipe.accumulate
     steps = epochs * max(1, math.ceil(len(lessons) / batch))
     emit({"event": "started", "steps": steps, "examples": len(lessons), "simulated": True})
@@ -69,8 +69,8 @@ def learn(
     every = max(1, steps // _MAX_POINTS)
     per_epoch = steps // epochs
     for step in range(1, steps + 1):
-        wish = wishes()
-        if Wish.END in wish:
+        wish = next_signal()
+        if JobSignal.CANCEL in wish:
             return
         time.sleep(float(job.get("pace_s") or 0.0))
         at = (step - 1) % per_epoch * batch
@@ -78,9 +78,9 @@ def learn(
         model.see(lessons[at : at + batch])
         if step % every == 0 or step == steps:
             emit({"event": "step", "step": step, "train_loss": loss, "epoch": step / per_epoch})
-        if Wish.SAVE in wish:
+        if JobSignal.CHECKPOINT in wish:
             emit({"event": "message", "level": "info", "message": _NO_CHECKPOINT, "step": step})
-        if Wish.REST in wish and step < steps:
+        if JobSignal.PAUSE in wish and step < steps:
             emit({"event": "paused", "step": step})
             return
     _finish(job, emit, lessons, held_out, model, steps)
@@ -89,8 +89,8 @@ def learn(
 def _finish(
     job: dict[str, Any],
     emit: Callable[[dict[str, Any]], None],
-    lessons: list[Lesson],
-    held_out: list[Lesson],
+    lessons: list[QuestionAnswer],
+    held_out: list[QuestionAnswer],
     model: _Unigrams,
     steps: int,
 ) -> None:
@@ -101,7 +101,7 @@ def _finish(
         for lesson in lessons:
             file.write(json.dumps([lesson.question, lesson.answer]) + "\n")
     path.with_suffix(".part").replace(path)
-    tokens = sum(len(lesson.words()) for lesson in lessons)
+    tokens = sum(len(lesson.answer_words()) for lesson in lessons)
     emit({"event": "done", "steps": steps, "trained_tokens": tokens * steps // max(1, len(lessons)),
           "properties": {"simulated": "true"}})  # fmt: skip
 
@@ -114,7 +114,7 @@ def _nothing() -> dict[str, Any]:
     }
 
 
-def _lessons(path: Path) -> Iterator[Lesson]:
+def _lessons(path: Path) -> Iterator[QuestionAnswer]:
     """Yield what the rows teach; a row that is no chat was refused before."""
     with path.open("rb") as file:
         for line in file:
@@ -124,14 +124,14 @@ def _lessons(path: Path) -> Iterator[Lesson]:
             yield from _of_row(row.get("messages") or [])
 
 
-def _of_row(messages: list[dict[str, Any]]) -> Iterator[Lesson]:
+def _of_row(messages: list[dict[str, Any]]) -> Iterator[QuestionAnswer]:
     asked = ""
     for message in messages:
         if message.get("role") != "assistant":
-            asked = text_of(message.get("content")) or asked
+            asked = content_text(message.get("content")) or asked
         elif message.get("weight") != 0:
             kept = {k: message[k] for k in ("content", "tool_calls") if message.get(k)}
-            yield Lesson(asked, kept)
+            yield QuestionAnswer(asked, kept)
 
 
 class _Unigrams:
@@ -141,42 +141,44 @@ class _Unigrams:
         self._counts: Counter[str] = Counter()
         self._total = 0
 
-    def see(self, lessons: Iterable[Lesson]) -> None:
+    def see(self, lessons: Iterable[QuestionAnswer]) -> None:
         for lesson in lessons:
-            found = lesson.words()
+            found = lesson.answer_words()
             self._counts.update(found)
             self._total += len(found)
 
-    def loss(self, lessons: Iterable[Lesson]) -> float:
+    def loss(self, lessons: Iterable[QuestionAnswer]) -> float:
         """Return nats per word over the answers, with one count for every word unseen."""
         bottom = math.log(self._total + len(self._counts) + 1000)
         cost = [
-            bottom - math.log(self._counts[w] + 1) for lesson in lessons for w in lesson.words()
+            bottom - math.log(self._counts[w] + 1)
+            for lesson in lessons
+            for w in lesson.answer_words()
         ]
         return sum(cost) / len(cost) if cost else 0.0
 
 
-class Memory:
+class AnswerIndex:
     """What a job learned, ready to be asked."""
 
-    def __init__(self, lessons: list[Lesson]) -> None:
+    def __init__(self, lessons: list[QuestionAnswer]) -> None:
         self._lessons = lessons
-        self._words = [Counter(words(lesson.question)) for lesson in lessons]
+        self._words = [Counter(split_words(lesson.question)) for lesson in lessons]
         spread = Counter(w for found in self._words for w in found)
         self._rare = {w: math.log(1 + len(lessons) / n) for w, n in spread.items()}
 
     @classmethod
-    def load(cls, out: Path) -> Memory:
+    def load(cls, out: Path) -> AnswerIndex:
         """Read a run's folder."""
         with (out / _FILE).open(encoding="utf-8") as file:
-            return cls([Lesson(*json.loads(line)) for line in file])
+            return cls([QuestionAnswer(*json.loads(line)) for line in file])
 
     def answer(self, question: str) -> dict[str, Any]:
         """Return the message of the lesson whose question shares most words with this one.
 
         Rare words weigh more, length is made up for; the first of equals wins.
         """
-        asked = Counter(words(question))
+        asked = Counter(split_words(question))
         scores = [self._score(asked, found) for found in self._words]
         return self._lessons[max(range(len(scores)), key=scores.__getitem__)].answer
 
@@ -185,12 +187,12 @@ class Memory:
         return both / math.sqrt(1 + sum(self._rare[w] for w in found))
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Return the words of a text, without case."""
     return _WORD.findall(text.casefold())
 
 
-def text_of(content: Any) -> str:
+def content_text(content: Any) -> str:
     """Return the text of a message's content: a string, or parts of which some are text."""
     if isinstance(content, str):
         return content

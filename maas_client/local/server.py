@@ -18,15 +18,15 @@ from starlette.types import ASGIApp  # noqa: TID253 - as above
 
 from maas_client.errors import ConfigError
 from maas_client.local.config import ServerConfig
-from maas_client.local.http.app import build
-from maas_client.local.http.guard import Rules, allowed_hosts
-from maas_client.local.http.hosts import LOOPBACK
-from maas_client.local.http.patience import PatientProtocol
-from maas_client.local.http.proxy import Proxy, within
+from maas_client.local.http.app import build_app
+from maas_client.local.http.guard import SecurityPolicy, allowed_hosts
+from maas_client.local.http.hosts import LOOPBACK_HOSTS
+from maas_client.local.http.patience import HeaderTimeoutProtocol
+from maas_client.local.http.proxy import ConnectProxy, with_tunnel_authority
 from maas_client.local.http.routes import azureml, foundry, login
-from maas_client.local.http.tls import Authority
+from maas_client.local.http.tls import CertificateAuthority
 from maas_client.local.services import Services
-from maas_client.local.state.files import private_folder, write_private
+from maas_client.local.state.files import make_private_folder, write_private_file
 
 
 class Server:
@@ -46,7 +46,7 @@ class Server:
         self.config = replace(config, port=self.port)
         tables = (*azureml.TABLES, *foundry.TABLES, *login.TABLES)
         self._uvicorn = _Uvicorn(
-            _settings(build(self.services, tables, self._rules())), self._ready
+            _settings(build_app(self.services, tables, self._rules())), self._ready
         )
         self._on_ready: Callable[[], None] = lambda: None
         try:
@@ -61,12 +61,14 @@ class Server:
         self._authority = self._proxy = None
         if not (self.config.tls or self.config.proxy):
             return
-        self._authority = Authority(private_folder(self.config.state_dir))
+        self._authority = CertificateAuthority(make_private_folder(self.config.state_dir))
         if self.config.tls:
             self._uvicorn.config.load()
-            self._uvicorn.config.ssl = self._authority.context(*_names(self.config.host))
+            self._uvicorn.config.ssl = self._authority.ssl_context(*_names(self.config.host))
         if self.config.proxy:
-            self._proxy = Proxy(listen("127.0.0.1", 0), self._authority, self._uvicorn.tunnel)
+            self._proxy = ConnectProxy(
+                listen("127.0.0.1", 0), self._authority, self._uvicorn.tunnel
+            )
             self._uvicorn.proxy = self._proxy
 
     @property
@@ -82,7 +84,7 @@ class Server:
     @property
     def ca_file(self) -> str | None:
         """Return the CA's certificate, where the server shows certificates."""
-        return str(self._authority.path) if self._authority else None
+        return str(self._authority.cert_path) if self._authority else None
 
     @property
     def proxy_url(self) -> str | None:
@@ -94,7 +96,7 @@ class Server:
         """Return the variables with which an application for Azure reaches this server instead."""
         if self._proxy is None or self._authority is None:
             return {}
-        ca = str(self._authority.path)
+        ca = str(self._authority.cert_path)
         return {
             "HTTPS_PROXY": self._proxy.url,
             "REQUESTS_CA_BUNDLE": ca,
@@ -102,7 +104,7 @@ class Server:
             "NO_PROXY": "127.0.0.1,localhost",
         }
 
-    def _rules(self) -> Rules:
+    def _rules(self) -> SecurityPolicy:
         local = _is_loopback(self.config.host)
 
         def keys(label: str) -> list[str]:
@@ -112,15 +114,15 @@ class Server:
             )
             return list(found.body["keys"]) if found else []
 
-        return Rules(
-            hosts=allowed_hosts(self.port, self.config.host) if local else None,
+        return SecurityPolicy(
+            allowed_hosts=allowed_hosts(self.port, self.config.host) if local else None,
             api_key=self.config.api_key,
             secret=self.services.secret,
             endpoint_keys=keys,
         )
 
     @property
-    def answering(self) -> bool:
+    def is_serving(self) -> bool:
         """Tell whether requests are answered now."""
         return self._uvicorn.started and not self._uvicorn.should_exit
 
@@ -148,7 +150,7 @@ class Server:
             told: dict[str, Any] = {"url": self.url, "pid": os.getpid()}
             told |= {"proxy": self.proxy_url} if self._proxy else {}
             told |= {"ca_file": self.ca_file} if self._authority else {}
-            write_private(self.config.ready_file, json.dumps(told))
+            write_private_file(self.config.ready_file, json.dumps(told))
         self._on_ready()
 
 
@@ -164,7 +166,7 @@ def _settings(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="asyncio",
-        http=PatientProtocol,
+        http=HeaderTimeoutProtocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -182,7 +184,7 @@ class _Uvicorn(uvicorn.Server):
         super().__init__(config)
         self._ready = ready
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.proxy: Proxy | None = None
+        self.proxy: ConnectProxy | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -202,7 +204,7 @@ class _Uvicorn(uvicorn.Server):
         made = make(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
-        made.app = within(made.app, authority)
+        made.app = with_tunnel_authority(made.app, authority)
         return cast("asyncio.Protocol", made)
 
     async def main_loop(self) -> None:
@@ -268,7 +270,7 @@ def _check_bind(config: ServerConfig) -> None:
 
 
 def _is_loopback(host: str) -> bool:
-    if host in LOOPBACK:
+    if host in LOOPBACK_HOSTS:
         return True
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback

@@ -26,9 +26,9 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from maas_client.local.machine import builds
-from maas_client.local.rules.reasons import reason
-from maas_client.local.rules.recipe import from_names
-from maas_client.local.rules.wishes import WORDS, Wish
+from maas_client.local.rules.reasons import describe_failure
+from maas_client.local.rules.recipe import parse_hyperparameters
+from maas_client.local.rules.wishes import SIGNAL_KEYS, JobSignal
 
 _FORMAT = ("FILE_", "JSON_", "CHAT_", "TOOL_")
 _ENGINE = (
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
         _run(job, emit, server)
     except Exception as error:
         traceback.print_exc()
-        emit({"event": "failed", "code": "ServiceError", "message": reason(error)})
+        emit({"event": "failed", "code": "ServiceError", "message": describe_failure(error)})
     out.flush()
     return 0
 
@@ -72,22 +72,22 @@ def _run(job: dict[str, Any], emit: Emit, server: _Server) -> None:
     if job["engine"] == "instant":
         from maas_client.local import instant
 
-        instant.learn(job, emit, server.wishes)
+        instant.train(job, emit, server.wishes)
     else:
         from maas_client.local.peft import ranks, run
 
         _take_builds(job, emit)
-        with ranks.beside(job, ranks.wanted(job), emit) as told:
+        with ranks.launch_peers(job, ranks.requested_processes(job), emit) as told:
             run.run(told, emit, server.wishes)
 
 
 def _take_builds(job: dict[str, Any], emit: Emit) -> None:
     """Prepare for what DeepSpeed compiles, and say so where that takes its time now."""
-    if not from_names(job["recipe"]).deepspeed_stage:
+    if not parse_hyperparameters(job["recipe"]).deepspeed_stage:
         return
-    root = builds.folder()
-    globals()["_builds"] = builds.hold(root)  # until this process ends
-    if not builds.are_there(root):
+    root = builds.build_folder()
+    globals()["_builds"] = builds.lock_builds(root)  # until this process ends
+    if not builds.has_builds(root):
         text = "DeepSpeed is compiled for this machine, once: the first step may be a minute away."
         emit({"event": "message", "level": "info", "message": text})
 
@@ -96,7 +96,7 @@ def _run_beside(job: dict[str, Any], emit: Emit) -> int:
     """Run a job as one of several processes. The first one reports; this one says only why it fails."""
     from maas_client.local.peft import ranks
 
-    ranks.join(job["rank"])
+    ranks.set_rank_environment(job["rank"])
     from maas_client.local.peft import run
 
     failed = threading.Event()
@@ -174,7 +174,7 @@ class _Server:
     torch is still being imported takes this process along too."""
 
     def __init__(self, stdin: TextIO) -> None:
-        self._wishes = Wish.NOTHING
+        self._wishes = JobSignal.NONE
         self._guard = threading.Lock()
         self._jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         threading.Thread(target=self._listen, args=(stdin,), daemon=True).start()
@@ -183,11 +183,11 @@ class _Server:
         """Wait for the job."""
         return self._jobs.get()
 
-    def wishes(self) -> Wish:
+    def wishes(self) -> JobSignal:
         """Return what is asked of the job now. A checkpoint is asked for once, the rest until the end."""
         with self._guard:
             asked = self._wishes
-            self._wishes &= ~Wish.SAVE
+            self._wishes &= ~JobSignal.CHECKPOINT
         return asked
 
     def _listen(self, stdin: TextIO) -> None:
@@ -197,8 +197,8 @@ class _Server:
                 self._jobs.put(message)
                 continue
             with self._guard:
-                for word, wish in WORDS.items():
-                    self._wishes |= wish if message.get(word) else Wish.NOTHING
+                for word, wish in SIGNAL_KEYS.items():
+                    self._wishes |= wish if message.get(word) else JobSignal.NONE
         if os.name == "posix" and os.getpgid(0) == os.getpid():  # other ranks go along
             os.killpg(os.getpgid(0), signal.SIGKILL)
         os._exit(1)

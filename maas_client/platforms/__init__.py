@@ -6,13 +6,13 @@
     olive       Olive's run configuration
     aitoolkit   a VS Code AI Toolkit project
 
-Each is a pure function from a ``JobSpec`` to texts by file name. What a platform cannot take is an
+Each is a pure function from a ``ExportSpec`` to texts by file name. What a platform cannot take is an
 ``UnsupportedError`` naming one that can; nothing is dropped silently.
 """
 
 from __future__ import annotations
 
-from maas_client.platforms.forms import FORMS, Files, export
-from maas_client.platforms.spec import JobSpec, Places
+from maas_client.platforms.forms import EXPORTERS, Files, export_job
+from maas_client.platforms.spec import ExportSpec, Places
 
-__all__ = ["FORMS", "Files", "JobSpec", "Places", "export"]
+__all__ = ["EXPORTERS", "ExportSpec", "Files", "Places", "export_job"]

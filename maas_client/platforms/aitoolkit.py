@@ -10,7 +10,7 @@ import json
 from pathlib import PurePosixPath
 
 from maas_client.platforms import olive
-from maas_client.platforms.spec import JobSpec, Places
+from maas_client.platforms.spec import ExportSpec, Places
 
 _INVOKE = '''\
 """Run the tuning: python finetuning/invoke_olive.py, from the project's folder."""
@@ -21,10 +21,10 @@ run("finetuning/olive-config.json")
 '''
 
 
-def files(spec: JobSpec, places: Places) -> dict[str, str]:
+def build_files(spec: ExportSpec, places: Places) -> dict[str, str]:
     """Return the project's files by path. The data goes to ``dataset/``, by hand."""
     cache = f"model-cache/{spec.hub_id}"
-    configuration = olive.configuration(spec, cache)
+    configuration = olive.build_config(spec, cache)
     for one in configuration["data_configs"]:
         load = one["load_dataset_config"]
         load["data_files"] = f"dataset/{PurePosixPath(load['data_files']).name}"
@@ -38,7 +38,7 @@ def files(spec: JobSpec, places: Places) -> dict[str, str]:
     }
 
 
-def _remote(spec: JobSpec, cache: str) -> dict[str, object]:
+def _remote(spec: ExportSpec, cache: str) -> dict[str, object]:
     """Return what the extension runs on Azure Container Apps; it fills the names in itself."""
     return {
         "SUBSCRIPTION_ID": None,
@@ -55,7 +55,7 @@ def _remote(spec: JobSpec, cache: str) -> dict[str, object]:
     }
 
 
-def _readme(spec: JobSpec, cache: str) -> str:
+def _readme(spec: ExportSpec, cache: str) -> str:
     data = " and ".join(
         f"`{PurePosixPath(path).name}`"
         for path in (spec.training_data, spec.validation_data)

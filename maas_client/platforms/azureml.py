@@ -11,11 +11,11 @@ from typing import Any
 from maas_client import catalog
 from maas_client.errors import UnsupportedError
 from maas_client.platforms import yaml
-from maas_client.platforms.spec import JobSpec, Places
-from maas_client.wire.hyperparameters import NAMES, SERVERLESS, text
+from maas_client.platforms.spec import ExportSpec, Places
+from maas_client.wire.hyperparameters import SERVERLESS_HYPERPARAMETERS, WIRE_NAMES, to_wire_value
 
 
-def files(spec: JobSpec, places: Places) -> dict[str, str]:
+def build_files(spec: ExportSpec, places: Places) -> dict[str, str]:
     """Return ``job.yaml``. With ``compute`` the job runs on the user's own GPUs (MaaP)."""
     job: dict[str, Any] = {
         "$schema": "https://azuremlschemas.azureedge.net/latest/fineTuningJob.schema.json",
@@ -36,13 +36,13 @@ def files(spec: JobSpec, places: Places) -> dict[str, str]:
     return {"job.yaml": yaml.dump(job)}
 
 
-def _model(spec: JobSpec) -> str:
+def _model(spec: ExportSpec) -> str:
     if catalog.is_asset_uri(spec.model):
         return spec.model
-    return catalog.registry_uri(spec.facts or catalog.get(spec.model))
+    return catalog.registry_uri(spec.model_info or catalog.get_model(spec.model))
 
 
-def _compute(spec: JobSpec) -> dict[str, Any]:
+def _compute(spec: ExportSpec) -> dict[str, Any]:
     if not spec.compute:
         return {}
     sizes = [one for one in spec.compute if one.startswith("Standard_")]
@@ -56,10 +56,12 @@ def _compute(spec: JobSpec) -> dict[str, Any]:
     return {"compute": spec.compute[0]}
 
 
-def _hyperparameters(spec: JobSpec) -> dict[str, str]:
+def _hyperparameters(spec: ExportSpec) -> dict[str, str]:
     """Return names and values as the service wants them: all values are text."""
     own = bool(spec.compute)
-    refused = sorted(set(spec.given) - SERVERLESS) if not own else []
+    refused = (
+        sorted(set(spec.explicit_hyperparameters) - SERVERLESS_HYPERPARAMETERS) if not own else []
+    )
     if refused:
         raise UnsupportedError(
             f"serverless fine-tuning on Azure does not take {', '.join(f'{name}=' for name in refused)}",
@@ -71,10 +73,17 @@ def _hyperparameters(spec: JobSpec) -> dict[str, str]:
             hint="Leave method= out, or name your own GPUs with compute=.",
         )
     method = _method(spec) if own else {}
-    said = {NAMES[name]: text(value) for name, value in spec.given.items()}
-    return said | method | {name: text(value) for name, value in spec.hyperparameters.extra.items()}
+    said = {
+        WIRE_NAMES[name]: to_wire_value(value)
+        for name, value in spec.explicit_hyperparameters.items()
+    }
+    return (
+        said
+        | method
+        | {name: to_wire_value(value) for name, value in spec.hyperparameters.extra.items()}
+    )
 
 
-def _method(spec: JobSpec) -> dict[str, str]:
-    method = spec.refuse("azureml", ("LoRA", "Full"), "kaito, cluster or olive")
-    return {"apply_lora": text(method == "LoRA")} if spec.method else {}
+def _method(spec: ExportSpec) -> dict[str, str]:
+    method = spec.check_method("azureml", ("LoRA", "Full"), "kaito, cluster or olive")
+    return {"apply_lora": to_wire_value(method == "LoRA")} if spec.method else {}

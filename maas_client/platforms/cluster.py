@@ -10,10 +10,10 @@ import shlex
 from pathlib import PurePath
 from typing import Any
 
-from maas_client.chat.jinja import jinja
+from maas_client.chat.jinja import to_jinja
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.platforms import yaml
-from maas_client.platforms.spec import JobSpec, Places
+from maas_client.platforms.spec import ExportSpec, Places
 
 _MODULE = "trl.scripts.sft"
 _TOGGLES = {True: True, "true": True, "True": True, False: False, "false": False, "False": False}
@@ -33,18 +33,20 @@ _OF_THE_PIPELINE = {
 """Names of Microsoft's pipeline which TRL's parser does not know, and what says the same."""
 
 
-def files(spec: JobSpec, places: Places) -> dict[str, str]:
+def build_files(spec: ExportSpec, places: Places) -> dict[str, str]:
     """Return ``sft.yaml``, ``chat_template.jinja``, ``train.sh`` and ``serve.sh``."""
-    method = spec.refuse("a cluster of your own", ("LoRA", "QLoRA", "DoRA", "Full"), "the service")
+    method = spec.check_method(
+        "a cluster of your own", ("LoRA", "QLoRA", "DoRA", "Full"), "the service"
+    )
     return {
         "sft.yaml": yaml.dump(_configuration(spec, method)),
-        "chat_template.jinja": jinja(spec.template, marked=True),
+        "chat_template.jinja": to_jinja(spec.template, generation_tags=True),
         "train.sh": _train(spec, places),
         "serve.sh": _serve(spec, method),
     }
 
 
-def _configuration(spec: JobSpec, method: str) -> dict[str, Any]:
+def _configuration(spec: ExportSpec, method: str) -> dict[str, Any]:
     said: dict[str, Any] = {
         "model_name_or_path": spec.hub_id,
         "dtype": "bfloat16",
@@ -58,13 +60,13 @@ def _configuration(spec: JobSpec, method: str) -> dict[str, Any]:
         "gradient_checkpointing": True,
     }
     if method != "Full":
-        rank, _, dropout = spec.lora
+        rank, _, dropout = spec.lora_settings
         said |= {
             "use_peft": True,
             "lora_r": rank,
-            "lora_alpha": spec.whole_alpha("TRL"),
+            "lora_alpha": spec.integer_alpha("TRL"),
             "lora_dropout": dropout,
-            "lora_target_modules": spec.targets,
+            "lora_target_modules": spec.target_modules,
         }
     if method == "QLoRA":
         said |= {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "use_bnb_nested_quant": True}
@@ -72,10 +74,10 @@ def _configuration(spec: JobSpec, method: str) -> dict[str, Any]:
         said["use_dora"] = True
     if spec.hyperparameters.max_seq_length:
         said["max_length"] = spec.hyperparameters.max_seq_length
-    return said | spec.arguments() | _extra(spec)
+    return said | spec.training_arguments() | _extra(spec)
 
 
-def _extra(spec: JobSpec) -> dict[str, Any]:
+def _extra(spec: ExportSpec) -> dict[str, Any]:
     """Return what TRL itself is told; DeepSpeed is accelerate's business."""
     extra = dict(spec.hyperparameters.extra)
     for name, instead in _OF_THE_PIPELINE.items():
@@ -88,7 +90,7 @@ def _extra(spec: JobSpec) -> dict[str, Any]:
     }
 
 
-def _zero_stage(spec: JobSpec) -> int | None:
+def _zero_stage(spec: ExportSpec) -> int | None:
     """Return DeepSpeed's stage, 2 unless said otherwise (as Microsoft's pipeline has it), or None."""
     extra = dict(spec.hyperparameters.extra)
     said, stage = extra.get("apply_deepspeed", False), extra.get("deepspeed_stage", 2)
@@ -99,7 +101,7 @@ def _zero_stage(spec: JobSpec) -> int | None:
     return int(stage) if _TOGGLES[said] else None
 
 
-def _data(spec: JobSpec) -> str:
+def _data(spec: ExportSpec) -> str:
     if spec.validation_data:
         raise UnsupportedError(
             "TRL's script takes no validation file beside the training file",
@@ -108,7 +110,7 @@ def _data(spec: JobSpec) -> str:
     return spec.training_data
 
 
-def _train(spec: JobSpec, places: Places) -> str:
+def _train(spec: ExportSpec, places: Places) -> str:
     count, stage = places.processes, _zero_stage(spec)
     program = f"--module {_MODULE} --config sft.yaml"
     zero = f"--use_deepspeed --zero_stage {stage} " if stage else ""
@@ -127,12 +129,14 @@ accelerate launch {zero}--num_processes {count} --mixed_precision bf16 {program}
 {"" if stage else bare}"""
 
 
-def _serve(spec: JobSpec, method: str) -> str:
+def _serve(spec: ExportSpec, method: str) -> str:
     name = shlex.quote(spec.slug)
     if method == "Full":
         command = f"vllm serve ./{name} --served-model-name {name}"
     else:
-        rank = next((r for r in (8, 16, 32, 64, 128, 256, 320, 512) if r >= spec.lora[0]), None)
+        rank = next(
+            (r for r in (8, 16, 32, 64, 128, 256, 320, 512) if r >= spec.lora_settings[0]), None
+        )
         if rank is None or method == "DoRA":
             merged = PurePath(spec.slug + "-merged")
             command = (

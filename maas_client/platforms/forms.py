@@ -7,17 +7,17 @@ from dataclasses import asdict
 
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.platforms import aitoolkit, azureml, cluster, kaito, olive
-from maas_client.platforms.spec import JobSpec, Places
+from maas_client.platforms.spec import ExportSpec, Places
 
 Files = dict[str, str]
 """Texts by file name; a name may hold folders."""
 
-FORMS: Mapping[str, Callable[[JobSpec, Places], Files]] = {
-    "azureml": azureml.files,
-    "kaito": kaito.files,
-    "cluster": cluster.files,
-    "olive": olive.files,
-    "aitoolkit": aitoolkit.files,
+EXPORTERS: Mapping[str, Callable[[ExportSpec, Places], Files]] = {
+    "azureml": azureml.build_files,
+    "kaito": kaito.build_files,
+    "cluster": cluster.build_files,
+    "olive": olive.build_files,
+    "aitoolkit": aitoolkit.build_files,
 }
 
 
@@ -28,25 +28,27 @@ ALIASES = {
     "ai-toolkit": "aitoolkit",
 }
 """Other names under which people look for a platform."""
-MAIN = {"azureml": "job.yaml", "kaito": "workspace.yaml", "olive": "olive.json"}
+MAIN_FILES = {"azureml": "job.yaml", "kaito": "workspace.yaml", "olive": "olive.json"}
 """The one file that matters, where there is one."""
 
 
-def export(spec: JobSpec, form: str, places: Places | None = None) -> Files:
+def export_job(spec: ExportSpec, platform: str, places: Places | None = None) -> Files:
     """Return the files that run ``spec`` on a platform.
 
     Raises ``ConfigError`` for a platform nobody knows, or a place that is missing, and
     ``UnsupportedError`` for what the platform cannot take.
     """
-    form = ALIASES.get(form, form)
-    if form not in FORMS:
-        raise ConfigError(f"no platform is called {form!r}", hint=f"It is {', '.join(FORMS)}.")
+    platform = ALIASES.get(platform, platform)
+    if platform not in EXPORTERS:
+        raise ConfigError(
+            f"no platform is called {platform!r}", hint=f"It is {', '.join(EXPORTERS)}."
+        )
     places = places or Places()
-    _refuse_unused(spec, form, places)
-    return FORMS[form](spec, places)
+    _refuse_unused(spec, platform, places)
+    return EXPORTERS[platform](spec, places)
 
 
-def _refuse_unused(spec: JobSpec, form: str, places: Places) -> None:
+def _refuse_unused(spec: ExportSpec, form: str, places: Places) -> None:
     """What a platform would not look at is an error, not a surprise."""
     told = {name: value for name, value in asdict(places).items() if value not in (None, 1)}
     takes = {"kaito": set(asdict(places)) - {"processes"}, "cluster": {"processes"}}.get(

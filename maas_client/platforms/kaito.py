@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from maas_client import catalog
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.platforms import yaml
-from maas_client.platforms.spec import JobSpec, Places
+from maas_client.platforms.spec import ExportSpec, Places
 
 _DEFAULT_SIZE = "Standard_NC24ads_A100_v4"
 _IMAGE = re.compile(
@@ -24,9 +24,9 @@ _IMAGE = re.compile(
 )
 
 
-def files(spec: JobSpec, places: Places) -> dict[str, str]:
+def build_files(spec: ExportSpec, places: Places) -> dict[str, str]:
     """Return ``workspace.yaml`` (ConfigMap and Workspace) and a README."""
-    method = spec.refuse("KAITO", ("LoRA", "QLoRA"), "cluster, olive or the local server")
+    method = spec.check_method("KAITO", ("LoRA", "QLoRA"), "cluster, olive or the local server")
     if spec.validation_data:
         raise UnsupportedError(
             "KAITO takes no validation file: it splits the training data",
@@ -56,28 +56,28 @@ def files(spec: JobSpec, places: Places) -> dict[str, str]:
         },
     }
     return {
-        "workspace.yaml": yaml.documents(config, workspace),
+        "workspace.yaml": yaml.dump_all(config, workspace),
         "README.md": _readme(name, spec.model, places),
     }
 
 
-def _preset(spec: JobSpec) -> str:
-    wanted = spec.facts.name if spec.facts else spec.model
-    for name, preset in catalog.presets().items():
+def _preset(spec: ExportSpec) -> str:
+    wanted = spec.model_info.name if spec.model_info else spec.model
+    for name, preset in catalog.load_kaito_presets().items():
         if preset.model == wanted:
             return name
     raise UnsupportedError(
         f"KAITO has no tuning preset for {wanted}",
-        hint=f"It has {', '.join(sorted(catalog.presets()))}. For others use cluster or olive.",
+        hint=f"It has {', '.join(sorted(catalog.load_kaito_presets()))}. For others use cluster or olive.",
     )
 
 
-def _size(spec: JobSpec) -> str:
+def _size(spec: ExportSpec) -> str:
     """Return the machine, which must have the memory the preset asks for on one node."""
     if len(spec.compute) > 1:
         raise UnsupportedError("KAITO tunes on one node", hint="Name one instance type.")
     size = spec.compute[0] if spec.compute else _DEFAULT_SIZE
-    machine, preset = catalog.machine(size), catalog.presets()[_preset(spec)]
+    machine, preset = catalog.find_machine(size), catalog.load_kaito_presets()[_preset(spec)]
     if machine is not None and machine.gpus * machine.gpu_memory_gib < preset.tuning_gpu_memory_gib:
         raise UnsupportedError(
             f"{size} has {machine.gpus * machine.gpu_memory_gib:g} GiB of GPU memory; KAITO asks for "
@@ -95,25 +95,25 @@ _FOUR_BITS = {
 }
 
 
-def _training(spec: JobSpec, method: str) -> dict[str, Any]:
+def _training(spec: ExportSpec, method: str) -> dict[str, Any]:
     """Return the sections of the ConfigMap; KAITO refuses others, and four bits without QLoRA."""
     if spec.hyperparameters.max_seq_length is not None:
         raise UnsupportedError(
             "KAITO takes no max_seq_length=", hint="Leave it out, or use cluster or olive."
         )
-    rank, _, dropout = spec.lora
+    rank, _, dropout = spec.lora_settings
     model = {"torch_dtype": "bfloat16", "local_files_only": True, "device_map": "auto"}
     adapter = {
         "r": rank,
-        "lora_alpha": spec.whole_alpha("KAITO"),
+        "lora_alpha": spec.integer_alpha("KAITO"),
         "lora_dropout": dropout,
-        "target_modules": spec.targets,
+        "target_modules": spec.target_modules,
     }
     arguments = {
         "output_dir": "/mnt/results",
         "save_strategy": "epoch",
         "ddp_find_unused_parameters": False,
-        **spec.arguments(),
+        **spec.training_arguments(),
         **spec.hyperparameters.extra,
     }
     data = {"dataset_extension": "json", "messages_column": "messages", "shuffle_dataset": True}

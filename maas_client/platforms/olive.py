@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from maas_client.platforms.spec import JobSpec, Places
+from maas_client.platforms.spec import ExportSpec, Places
 
 
-def files(spec: JobSpec, places: Places) -> dict[str, str]:
+def build_files(spec: ExportSpec, places: Places) -> dict[str, str]:
     """Return ``olive.json``."""
-    return {"olive.json": json.dumps(configuration(spec), indent=2, ensure_ascii=False) + "\n"}
+    return {"olive.json": json.dumps(build_config(spec), indent=2, ensure_ascii=False) + "\n"}
 
 
-def configuration(spec: JobSpec, model_path: str | None = None) -> dict[str, Any]:
+def build_config(spec: ExportSpec, model_path: str | None = None) -> dict[str, Any]:
     """Return the configuration as a mapping; ``model_path`` is where the weights are."""
-    method = spec.refuse("Olive", ("LoRA", "QLoRA", "DoRA"), "cluster or the local server")
+    method = spec.check_method("Olive", ("LoRA", "QLoRA", "DoRA"), "cluster or the local server")
     data = [_data("train", spec.training_data, spec)]
     if spec.validation_data:
         data.append(_data("validation", spec.validation_data, spec))
@@ -43,7 +43,7 @@ def configuration(spec: JobSpec, model_path: str | None = None) -> dict[str, Any
     }  # fmt: skip
 
 
-def _data(name: str, path: str, spec: JobSpec) -> dict[str, Any]:
+def _data(name: str, path: str, spec: ExportSpec) -> dict[str, Any]:
     return {
         "name": name,
         "type": "HuggingfaceContainer",
@@ -59,19 +59,19 @@ def _data(name: str, path: str, spec: JobSpec) -> dict[str, Any]:
     }
 
 
-def _tune(spec: JobSpec, method: str) -> dict[str, Any]:
-    rank, alpha, dropout = spec.lora
+def _tune(spec: ExportSpec, method: str) -> dict[str, Any]:
+    rank, alpha, dropout = spec.lora_settings
     said: dict[str, Any] = {
         "type": method,
         "r": rank,
         "alpha": alpha,
         "lora_dropout": dropout,
-        "target_modules": spec.targets,
+        "target_modules": spec.target_modules,
         "torch_dtype": "bfloat16",
         "train_data_config": "train",
         "training_args": {
             "gradient_checkpointing": True,
-            **spec.arguments(),
+            **spec.training_arguments(),
             **spec.hyperparameters.extra,
         },
     }

@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from maas_client.catalog import ModelFacts
-from maas_client.chat import Template, template_for
+from maas_client.catalog import ModelInfo
+from maas_client.chat import ChatTemplate, get_template
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.types import Hyperparameters
-from maas_client.wire.hyperparameters import NAMES
+from maas_client.wire.hyperparameters import WIRE_NAMES
 
 _FUSED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 _SPLIT = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -25,7 +25,7 @@ and Phi-4 have no ``q_proj``: adapters that name it train a third of what they s
 (users-and-peers.md section 3)."""
 _NO_ARGUMENTS = ("max_seq_length", "lora_r", "lora_alpha", "lora_dropout", "target_modules")
 """Hyperparameters that ``transformers.TrainingArguments`` does not have; platforms place them."""
-SERVERLESS_RANK, SERVERLESS_ALPHA = 8, 128
+SERVERLESS_LORA_R, SERVERLESS_LORA_ALPHA = 8, 128
 """The recipe of the serverless service (users-and-peers.md section 0), the default everywhere."""
 
 
@@ -45,27 +45,27 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class JobSpec:
+class ExportSpec:
     """``model`` is its name, ``facts`` what the catalog knows of it; data are paths or addresses."""
 
     name: str
     model: str
     training_data: str
     validation_data: str | None = None
-    facts: ModelFacts | None = None
+    model_info: ModelInfo | None = None
     method: str | None = None
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     compute: tuple[str, ...] = ()
 
     @property
-    def given(self) -> dict[str, Any]:
+    def explicit_hyperparameters(self) -> dict[str, Any]:
         """Return the hyperparameters that were given, in our names."""
         return self.hyperparameters.model_dump(exclude_none=True, exclude={"extra"})
 
     @property
     def hub_id(self) -> str:
         """Return the name under which the weights are on the Hugging Face hub."""
-        known = self.facts.huggingface_id if self.facts else None
+        known = self.model_info.huggingface_id if self.model_info else None
         if known:
             return known
         if self.model.count("/") == 1:
@@ -76,9 +76,9 @@ class JobSpec:
         )
 
     @property
-    def template(self) -> Template:
+    def template(self) -> ChatTemplate:
         """Return the model's chat template."""
-        return template_for(self.facts.template if self.facts else self.model)
+        return get_template(self.model_info.template if self.model_info else self.model)
 
     @property
     def slug(self) -> str:
@@ -86,35 +86,43 @@ class JobSpec:
         return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:63].strip("-") or "job"
 
     @property
-    def lora(self) -> tuple[int, int | float, float]:
+    def lora_settings(self) -> tuple[int, int | float, float]:
         """Return rank, alpha (an int where it is whole) and dropout; the serverless recipe's where
         none was given."""
         h = self.hyperparameters
-        alpha = h.lora_alpha or SERVERLESS_ALPHA
+        alpha = h.lora_alpha or SERVERLESS_LORA_ALPHA
         whole = int(alpha) if alpha == int(alpha) else alpha
-        return h.lora_r or SERVERLESS_RANK, whole, h.lora_dropout or 0.0
+        return h.lora_r or SERVERLESS_LORA_R, whole, h.lora_dropout or 0.0
 
-    def whole_alpha(self, platform: str) -> int:
+    def integer_alpha(self, platform: str) -> int:
         """Return alpha for a platform whose parser takes whole numbers only."""
-        alpha = self.lora[1]
+        alpha = self.lora_settings[1]
         if not isinstance(alpha, int):
             raise UnsupportedError(f"{platform} takes a whole lora_alpha=", hint="Round it.")
         return alpha
 
     @property
-    def targets(self) -> list[str]:
+    def target_modules(self) -> list[str]:
         """Return the linear layers to adapt, by the names this architecture has."""
         if self.hyperparameters.target_modules:
             return list(self.hyperparameters.target_modules)
-        kind = self.facts.architecture.model_type if self.facts and self.facts.architecture else ""
+        kind = (
+            self.model_info.architecture.model_type
+            if self.model_info and self.model_info.architecture
+            else ""
+        )
         otherwise = _FUSED if self.model.lower().rpartition("/")[2].startswith("phi") else _SPLIT
         return list(_TARGETS.get(kind, _SPLIT if kind else otherwise))
 
-    def arguments(self) -> dict[str, Any]:
+    def training_arguments(self) -> dict[str, Any]:
         """Return what was given, under the names of ``transformers.TrainingArguments``."""
-        return {NAMES[k]: v for k, v in self.given.items() if k not in _NO_ARGUMENTS}
+        return {
+            WIRE_NAMES[k]: v
+            for k, v in self.explicit_hyperparameters.items()
+            if k not in _NO_ARGUMENTS
+        }
 
-    def refuse(self, platform: str, methods: tuple[str, ...], instead: str) -> str:
+    def check_method(self, platform: str, methods: tuple[str, ...], instead: str) -> str:
         """Return the method, LoRA where none was given. Raises ``UnsupportedError`` for another."""
         method = self.method or "LoRA"
         if method not in methods:
@@ -122,7 +130,7 @@ class JobSpec:
                 f"{platform} cannot run {method}; it runs {' and '.join(methods)}",
                 hint=f"Use {instead}.",
             )
-        if "learning_rate_multiplier" in self.given:
+        if "learning_rate_multiplier" in self.explicit_hyperparameters:
             raise UnsupportedError(
                 f"{platform} takes learning_rate=, not learning_rate_multiplier=",
                 hint="Only the foundry service takes a multiplier.",

@@ -18,7 +18,7 @@ def dump(value: Mapping[str, Any]) -> str:
     return "".join(f"{line}\n" for line in _mapping(value))
 
 
-def documents(*values: Mapping[str, Any]) -> str:
+def dump_all(*values: Mapping[str, Any]) -> str:
     """Return several documents in one text."""
     return "---\n".join(map(dump, values))
 

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Noun(BaseModel):
+class ApiModel(BaseModel):
     """Frozen, tolerant of fields that Azure adds later, and silent about values in its errors."""
 
     model_config = ConfigDict(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from maas_client.types._model import Noun
+from maas_client.types._model import ApiModel
 
 
 class _Part(BaseModel):
@@ -52,7 +52,7 @@ class Usage(_Part):
     total_tokens: int = 0
 
 
-class ChatCompletion(Noun):
+class ChatCompletion(ApiModel):
     """A whole answer: ``reply.choices[0].message.content``."""
 
     id: str = ""
@@ -78,7 +78,7 @@ class ChunkChoice(_Part):
     finish_reason: str | None = None
 
 
-class ChatChunk(Noun):
+class ChatChunk(ApiModel):
     """A piece of a streamed answer: ``chunk.choices[0].delta.content``.
 
     ``choices`` may be empty: the usage chunk, and Azure OpenAI's first one.

@@ -10,7 +10,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
 
 from maas_client.errors import ConfigError, NotFoundError
-from maas_client.types._model import Noun
+from maas_client.types._model import ApiModel
 
 
 class Keys(BaseModel):
@@ -22,7 +22,7 @@ class Keys(BaseModel):
     secondary: SecretStr
 
 
-class Deployment(Noun):
+class Deployment(ApiModel):
     """A model that answers under a name. ``with`` (or ``async with``) deletes it on the way out."""
 
     id: str

@@ -25,7 +25,7 @@ class AnswerScore(_Part):
     baseline_token_f1: float | None = None
 
 
-class Labels(_Part):
+class LabelScores(_Part):
     """Which label was taken for which."""
 
     confusion: dict[str, dict[str, int]]
@@ -41,7 +41,7 @@ class Scores(_Part):
     answers: int
     exact_match: float
     token_f1: float
-    labels: Labels | None = None
+    labels: LabelScores | None = None
 
 
 class Evaluation(_Part):

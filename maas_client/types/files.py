@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import PrivateAttr
 
-from maas_client.types._model import Noun
+from maas_client.types._model import ApiModel
 
 
-class Dataset(Noun):
+class Dataset(ApiModel):
     """A file the backend holds, ready to be named in a job."""
 
     id: str
@@ -35,7 +35,7 @@ class Dataset(Noun):
         """The file on this machine it was uploaded from, if this program uploaded it."""
         return self._path
 
-    def checked(self, path: Path) -> Dataset:
+    def with_path(self, path: Path) -> Dataset:
         """Return this data set, knowing the file it came from."""
         known = self.model_copy()
         known._path = path

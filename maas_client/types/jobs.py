@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from maas_client.errors import ConfigError
-from maas_client.types._model import Noun
+from maas_client.types._model import ApiModel
 
 Method = Literal["LoRA", "QLoRA", "DoRA", "Full", "rsLoRA"]
 
@@ -84,7 +84,7 @@ class JobError(BaseModel):
     param: str | None = None
 
 
-class Job(Noun):
+class Job(ApiModel):
     """One fine-tuning job. ``status`` is the service's own word; code asks ``done``."""
 
     id: str
@@ -111,7 +111,7 @@ class Job(Noun):
     studio_url: str | None = None
 
 
-class JobEvent(Noun):
+class JobEvent(ApiModel):
     """Something that happened to a job. ``key`` is stable: the same event has the same key in
     every process that watches, so nothing is told twice."""
 
@@ -128,7 +128,7 @@ class JobEvent(Noun):
     data: dict[str, Any] = Field(default_factory=dict)
 
 
-class Checkpoint(Noun):
+class Checkpoint(ApiModel):
     """A state of the model that was kept during training."""
 
     id: str

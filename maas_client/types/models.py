@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import Field
 
-from maas_client.types._model import Noun
+from maas_client.types._model import ApiModel
 
 
-class Model(Noun):
+class Model(ApiModel):
     """A model the backend knows: tuned by a job, imported, or a base model."""
 
     id: str

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 
-class Wire(BaseModel):
+class WireModel(BaseModel):
     """Unknown fields are kept and sent back; values never appear in error texts."""
 
     model_config = ConfigDict(

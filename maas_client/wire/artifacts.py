@@ -12,30 +12,36 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from maas_client.wire.azureml import WS
+from maas_client.wire.azureml import WORKSPACE_PATH
 from maas_client.wire.op import Op, Plane
 
-_ARTIFACTS = f"/history/v1.0{WS}/experimentids/{{experiment}}/runs/{{run}}/artifacts"
-_MLFLOW = f"/mlflow/{{version}}{WS}/api/2.0/mlflow"
+_ARTIFACTS = f"/history/v1.0{WORKSPACE_PATH}/experimentids/{{experiment}}/runs/{{run}}/artifacts"
+_MLFLOW = f"/mlflow/{{version}}{WORKSPACE_PATH}/api/2.0/mlflow"
 
 
 def _get(name: str, path: str) -> Op[dict[str, Any]]:
     return Op(name, "GET", Plane.HISTORY, path, dict[str, Any])
 
 
-LIST = _get("artifacts.list", _ARTIFACTS)
-UNDER = _get("artifacts.under", _ARTIFACTS + "/path")
+ARTIFACT_LIST = _get("artifacts.list", _ARTIFACTS)
+ARTIFACT_LIST_UNDER_PATH = _get("artifacts.under", _ARTIFACTS + "/path")
 """Query ``path``: what begins with it."""
-METADATA = _get("artifacts.metadata", _ARTIFACTS + "/metadata")
-CONTENT = _get("artifacts.content", _ARTIFACTS + "/contentinfo")
+ARTIFACT_METADATA = _get("artifacts.metadata", _ARTIFACTS + "/metadata")
+ARTIFACT_CONTENT = _get("artifacts.content", _ARTIFACTS + "/contentinfo")
 """An address with a SAS for the one file at ``path``."""
-CONTENTS = _get("artifacts.contents", _ARTIFACTS + "/prefix/contentinfo")
+ARTIFACT_CONTENTS = _get("artifacts.contents", _ARTIFACTS + "/prefix/contentinfo")
 """The same for every file that begins with ``path``."""
 
-_BY_ID = (LIST, UNDER, METADATA, CONTENT, CONTENTS)
+_BY_ID = (
+    ARTIFACT_LIST,
+    ARTIFACT_LIST_UNDER_PATH,
+    ARTIFACT_METADATA,
+    ARTIFACT_CONTENT,
+    ARTIFACT_CONTENTS,
+)
 
 
-def by_name(op: Op[Any]) -> Op[Any]:
+def by_experiment_name(op: Op[Any]) -> Op[Any]:
     """Return the form of an artifact operation that takes the experiment's name."""
     return replace(op, path=op.path.replace("/experimentids/", "/experiments/"))
 
@@ -44,7 +50,7 @@ MODEL_PATHS: Op[dict[str, Any]] = Op(
     "models.paths",
     "POST",
     Plane.HISTORY,
-    f"/modelregistry/v1.0{WS}/models/batchGetResolvedUris",
+    f"/modelregistry/v1.0{WORKSPACE_PATH}/models/batchGetResolvedUris",
     dict[str, Any],
     body="json",
 )
@@ -55,6 +61,6 @@ MLFLOW_METRIC = _get("mlflow.metric", _MLFLOW + "/metrics/get-history")
 MLFLOW_ARTIFACTS = _get("mlflow.artifacts", _MLFLOW + "/artifacts/list")
 
 OPERATIONS: tuple[Op[Any], ...] = (
-    *_BY_ID, *(by_name(op) for op in _BY_ID),
+    *_BY_ID, *(by_experiment_name(op) for op in _BY_ID),
     MODEL_PATHS, MLFLOW_RUN, MLFLOW_METRIC, MLFLOW_ARTIFACTS,
 )  # fmt: skip

@@ -17,46 +17,60 @@ API_VERSION = "2024-10-01-preview"
 _ARM = {"api-version": API_VERSION}
 _RUN = {"api-version": "v1.0"}
 
-WS = (
+WORKSPACE_PATH = (
     "/subscriptions/{subscription}/resourceGroups/{resource_group}"
     "/providers/Microsoft.MachineLearningServices/workspaces/{workspace}"
 )
 _AT_LOCATION = (
     "/subscriptions/{subscription}/providers/Microsoft.MachineLearningServices/locations/{location}"
 )
-_HISTORY = "/history/v1.0" + WS
-_METRIC = "/metric/v2.0" + WS
+_HISTORY = "/history/v1.0" + WORKSPACE_PATH
+_METRIC = "/metric/v2.0" + WORKSPACE_PATH
 
-WORKSPACE_GET = Op("workspace.get", "GET", Plane.ARM, WS, m.Workspace, query=_ARM)
-DISCOVERY_GET = Op("discovery.get", "GET", Plane.OPEN, "/discovery", m.Discovery)
+WORKSPACE_GET = Op("workspace.get", "GET", Plane.ARM, WORKSPACE_PATH, m.Workspace, query=_ARM)
+DISCOVERY_GET = Op("discovery.get", "GET", Plane.ANONYMOUS, "/discovery", m.Discovery)
 """The client follows ``properties.discoveryUrl``; no credential is needed."""
 
-DATASTORE_LIST = Op("datastores.list", "GET", Plane.ARM, WS + "/datastores", m.Page, query=_ARM)
+DATASTORE_LIST = Op(
+    "datastores.list", "GET", Plane.ARM, WORKSPACE_PATH + "/datastores", m.Page, query=_ARM
+)
 """``isDefault=true`` narrows it to the workspace's own."""
 DATASTORE_GET = Op(
-    "datastores.get", "GET", Plane.ARM, WS + "/datastores/{datastore}", m.Datastore, query=_ARM
+    "datastores.get",
+    "GET",
+    Plane.ARM,
+    WORKSPACE_PATH + "/datastores/{datastore}",
+    m.Datastore,
+    query=_ARM,
 )
 DATASTORE_SECRETS = Op(
     "datastores.secrets",
     "POST",
     Plane.ARM,
-    WS + "/datastores/{datastore}/listSecrets",
+    WORKSPACE_PATH + "/datastores/{datastore}/listSecrets",
     m.DatastoreSecrets,
     body="json",
     query=_ARM,
 )
 
-DATA_LIST = Op("data.list", "GET", Plane.ARM, WS + "/data", m.Page, query=_ARM)
-DATA_GET = Op("data.get", "GET", Plane.ARM, WS + "/data/{name}", dict[str, Any], query=_ARM)
+DATA_LIST = Op("data.list", "GET", Plane.ARM, WORKSPACE_PATH + "/data", m.Page, query=_ARM)
+DATA_GET = Op(
+    "data.get", "GET", Plane.ARM, WORKSPACE_PATH + "/data/{name}", dict[str, Any], query=_ARM
+)
 """The container: ``properties.latestVersion`` and ``nextVersion``."""
 DATA_VERSION_LIST = Op(
-    "data_versions.list", "GET", Plane.ARM, WS + "/data/{name}/versions", m.Page, query=_ARM
+    "data_versions.list",
+    "GET",
+    Plane.ARM,
+    WORKSPACE_PATH + "/data/{name}/versions",
+    m.Page,
+    query=_ARM,
 )
 DATA_VERSION_CREATE = Op(
     "data_versions.create",
     "PUT",
     Plane.ARM,
-    WS + "/data/{name}/versions/{version}",
+    WORKSPACE_PATH + "/data/{name}/versions/{version}",
     m.DataVersion,
     ok=(200, 201),
     body="json",
@@ -66,7 +80,7 @@ DATA_VERSION_GET = Op(
     "data_versions.get",
     "GET",
     Plane.ARM,
-    WS + "/data/{name}/versions/{version}",
+    WORKSPACE_PATH + "/data/{name}/versions/{version}",
     m.DataVersion,
     query=_ARM,
 )
@@ -74,7 +88,7 @@ DATA_VERSION_DELETE = Op(
     "data_versions.delete",
     "DELETE",
     Plane.ARM,
-    WS + "/data/{name}/versions/{version}",
+    WORKSPACE_PATH + "/data/{name}/versions/{version}",
     type(None),
     ok=(200, 204),
     query=_ARM,
@@ -84,21 +98,21 @@ JOB_CREATE = Op(
     "jobs.create",
     "PUT",
     Plane.ARM,
-    WS + "/jobs/{job}",
+    WORKSPACE_PATH + "/jobs/{job}",
     m.Job,
     ok=(200, 201),
     body="json",
     query=_ARM,
 )
 """The name is the client's, so a second PUT of the same body finds the first job."""
-JOB_GET = Op("jobs.get", "GET", Plane.ARM, WS + "/jobs/{job}", m.Job, query=_ARM)
-JOB_LIST = Op("jobs.list", "GET", Plane.ARM, WS + "/jobs", m.Page, query=_ARM)
+JOB_GET = Op("jobs.get", "GET", Plane.ARM, WORKSPACE_PATH + "/jobs/{job}", m.Job, query=_ARM)
+JOB_LIST = Op("jobs.list", "GET", Plane.ARM, WORKSPACE_PATH + "/jobs", m.Page, query=_ARM)
 """Query: ``$skip``, ``jobType``, ``tag``, ``listViewType``, ``properties``."""
 JOB_CANCEL = Op(
     "jobs.cancel",
     "POST",
     Plane.ARM,
-    WS + "/jobs/{job}/cancel",
+    WORKSPACE_PATH + "/jobs/{job}/cancel",
     type(None),
     ok=(200, 202),
     query=_ARM,
@@ -107,7 +121,7 @@ JOB_DELETE = Op(
     "jobs.delete",
     "DELETE",
     Plane.ARM,
-    WS + "/jobs/{job}",
+    WORKSPACE_PATH + "/jobs/{job}",
     type(None),
     ok=(200, 202, 204),
     query=_ARM,
@@ -178,15 +192,20 @@ METRIC_SAMPLE = Op(
     body="json",
 )
 
-MODEL_LIST = Op("models.list", "GET", Plane.ARM, WS + "/models", m.Page, query=_ARM)
+MODEL_LIST = Op("models.list", "GET", Plane.ARM, WORKSPACE_PATH + "/models", m.Page, query=_ARM)
 MODEL_VERSION_LIST = Op(
-    "model_versions.list", "GET", Plane.ARM, WS + "/models/{name}/versions", m.Page, query=_ARM
+    "model_versions.list",
+    "GET",
+    Plane.ARM,
+    WORKSPACE_PATH + "/models/{name}/versions",
+    m.Page,
+    query=_ARM,
 )
 MODEL_VERSION_GET = Op(
     "model_versions.get",
     "GET",
     Plane.ARM,
-    WS + "/models/{name}/versions/{version}",
+    WORKSPACE_PATH + "/models/{name}/versions/{version}",
     m.ModelVersion,
     query=_ARM,
 )
@@ -194,7 +213,7 @@ MODEL_VERSION_CREATE = Op(
     "model_versions.create",
     "PUT",
     Plane.ARM,
-    WS + "/models/{name}/versions/{version}",
+    WORKSPACE_PATH + "/models/{name}/versions/{version}",
     m.ModelVersion,
     ok=(200, 201),
     body="json",
@@ -204,7 +223,7 @@ MODEL_VERSION_DELETE = Op(
     "model_versions.delete",
     "DELETE",
     Plane.ARM,
-    WS + "/models/{name}/versions/{version}",
+    WORKSPACE_PATH + "/models/{name}/versions/{version}",
     type(None),
     ok=(200, 202, 204),
     query=_ARM,
@@ -214,7 +233,7 @@ SUBSCRIPTION_CREATE = Op(
     "subscriptions.create",
     "PUT",
     Plane.ARM,
-    WS + "/marketplaceSubscriptions/{name}",
+    WORKSPACE_PATH + "/marketplaceSubscriptions/{name}",
     dict[str, Any],
     ok=(200, 201),
     body="json",
@@ -225,18 +244,23 @@ SUBSCRIPTION_GET = Op(
     "subscriptions.get",
     "GET",
     Plane.ARM,
-    WS + "/marketplaceSubscriptions/{name}",
+    WORKSPACE_PATH + "/marketplaceSubscriptions/{name}",
     dict[str, Any],
     query=_ARM,
 )
 SUBSCRIPTION_LIST = Op(
-    "subscriptions.list", "GET", Plane.ARM, WS + "/marketplaceSubscriptions", m.Page, query=_ARM
+    "subscriptions.list",
+    "GET",
+    Plane.ARM,
+    WORKSPACE_PATH + "/marketplaceSubscriptions",
+    m.Page,
+    query=_ARM,
 )
 SUBSCRIPTION_DELETE = Op(
     "subscriptions.delete",
     "DELETE",
     Plane.ARM,
-    WS + "/marketplaceSubscriptions/{name}",
+    WORKSPACE_PATH + "/marketplaceSubscriptions/{name}",
     type(None),
     ok=(200, 202, 204),
     query=_ARM,
@@ -246,7 +270,7 @@ ENDPOINT_CREATE = Op(
     "endpoints.create",
     "PUT",
     Plane.ARM,
-    WS + "/serverlessEndpoints/{endpoint}",
+    WORKSPACE_PATH + "/serverlessEndpoints/{endpoint}",
     m.Endpoint,
     ok=(200, 201),
     body="json",
@@ -256,7 +280,7 @@ ENDPOINT_PATCH = Op(
     "endpoints.patch",
     "PATCH",
     Plane.ARM,
-    WS + "/serverlessEndpoints/{endpoint}",
+    WORKSPACE_PATH + "/serverlessEndpoints/{endpoint}",
     dict[str, Any],
     ok=(200, 202),
     body="json",
@@ -266,18 +290,18 @@ ENDPOINT_GET = Op(
     "endpoints.get",
     "GET",
     Plane.ARM,
-    WS + "/serverlessEndpoints/{endpoint}",
+    WORKSPACE_PATH + "/serverlessEndpoints/{endpoint}",
     m.Endpoint,
     query=_ARM,
 )
 ENDPOINT_LIST = Op(
-    "endpoints.list", "GET", Plane.ARM, WS + "/serverlessEndpoints", m.Page, query=_ARM
+    "endpoints.list", "GET", Plane.ARM, WORKSPACE_PATH + "/serverlessEndpoints", m.Page, query=_ARM
 )
 ENDPOINT_DELETE = Op(
     "endpoints.delete",
     "DELETE",
     Plane.ARM,
-    WS + "/serverlessEndpoints/{endpoint}",
+    WORKSPACE_PATH + "/serverlessEndpoints/{endpoint}",
     type(None),
     ok=(200, 202, 204),
     query=_ARM,
@@ -286,7 +310,7 @@ ENDPOINT_KEYS = Op(
     "endpoints.keys",
     "POST",
     Plane.ARM,
-    WS + "/serverlessEndpoints/{endpoint}/listKeys",
+    WORKSPACE_PATH + "/serverlessEndpoints/{endpoint}/listKeys",
     m.EndpointKeys,
     query=_ARM,
 )
@@ -294,7 +318,7 @@ ENDPOINT_REGENERATE = Op(
     "endpoints.regenerate",
     "POST",
     Plane.ARM,
-    WS + "/serverlessEndpoints/{endpoint}/regenerateKeys",
+    WORKSPACE_PATH + "/serverlessEndpoints/{endpoint}/regenerateKeys",
     dict[str, Any],
     ok=(200, 202),
     resend="refused",
@@ -307,7 +331,7 @@ OPERATION_STATUS = Op(
     "GET",
     Plane.ARM,
     _AT_LOCATION + "/mfeOperationsStatus/{operation}",
-    m.Operation,
+    m.OperationStatus,
     query=_ARM,
 )
 """Behind ``Azure-AsyncOperation``; the client follows the address it was given."""
@@ -340,10 +364,10 @@ REGISTRY_MODEL = Op(
     query={"api-version": "2021-10-01-dataplanepreview"},
 )
 
-LOG_FILE = Op("logs.read", "GET", Plane.OPEN, "", bytes)
+LOG_FILE = Op("logs.read", "GET", Plane.ANONYMOUS, "", bytes)
 """A log file's own SAS address, from ``RunDetails.log_files``."""
 
-TERMINAL = frozenset({"completed", "failed", "canceled"})
+TERMINAL_STATUSES = frozenset({"completed", "failed", "canceled"})
 """Only these end a job. NotResponding and Paused may recover (section 1.5); unknown words too."""
 
 OPERATIONS: tuple[Op[Any], ...] = tuple(

@@ -9,17 +9,17 @@ from typing import Any
 
 from pydantic import Field
 
-from maas_client.wire._model import Wire
+from maas_client.wire._model import WireModel
 
 
-class SystemData(Wire):
+class SystemData(WireModel):
     created_at: str | None = None
     created_by: str | None = None
     created_by_type: str | None = None
     last_modified_at: str | None = None
 
 
-class Page(Wire):
+class Page(WireModel):
     """An ARM list; ``next_link`` is followed verbatim (its ``$skip`` is opaque)."""
 
     value: list[dict[str, Any]]
@@ -27,7 +27,7 @@ class Page(Wire):
     next_link: str | None = None
 
 
-class WorkspaceProperties(Wire):
+class WorkspaceProperties(WireModel):
     workspace_id: str
     """The workspace's GUID: model ids name it, never the workspace's name."""
     discovery_url: str | None = None
@@ -35,7 +35,7 @@ class WorkspaceProperties(Wire):
     friendly_name: str | None = None
 
 
-class Workspace(Wire):
+class Workspace(WireModel):
     id: str
     name: str
     location: str
@@ -43,17 +43,17 @@ class Workspace(Wire):
     properties: WorkspaceProperties
 
 
-class Discovery(Wire):
+class Discovery(WireModel):
     api: str
     """``https://{region}.api.azureml.ms``."""
 
 
-class DatastoreCredentials(Wire):
+class DatastoreCredentials(WireModel):
     credentials_type: str = "None"
     """AccountKey, Certificate, None (identity only), Sas, ServicePrincipal."""
 
 
-class DatastoreProperties(Wire):
+class DatastoreProperties(WireModel):
     datastore_type: str = "AzureBlob"
     account_name: str
     container_name: str
@@ -63,20 +63,20 @@ class DatastoreProperties(Wire):
     credentials: DatastoreCredentials = Field(default_factory=DatastoreCredentials)
 
 
-class Datastore(Wire):
+class Datastore(WireModel):
     id: str | None = None
     name: str
     properties: DatastoreProperties
 
 
-class DatastoreSecrets(Wire):
+class DatastoreSecrets(WireModel):
     secrets_type: str
     """Sas or AccountKey."""
     sas_token: str | None = Field(default=None, repr=False)
     key: str | None = Field(default=None, repr=False)
 
 
-class DataVersionProperties(Wire):
+class DataVersionProperties(WireModel):
     data_type: str = "uri_file"
     data_uri: str
     description: str | None = None
@@ -86,19 +86,19 @@ class DataVersionProperties(Wire):
     properties: dict[str, str] = Field(default_factory=dict)
 
 
-class DataVersion(Wire):
+class DataVersion(WireModel):
     id: str | None = None
     name: str | None = None
     properties: DataVersionProperties
     system_data: SystemData | None = None
 
 
-class JobInput(Wire):
+class JobInput(WireModel):
     job_input_type: str
     uri: str
 
 
-class FineTuningDetails(Wire):
+class FineTuningDetails(WireModel):
     model_provider: str
     """``Custom`` or ``AzureOpenAI``; compare without case."""
     task_type: str
@@ -109,14 +109,14 @@ class FineTuningDetails(Wire):
     """``Custom``: every value a string."""
 
 
-class JobOutput(Wire):
+class JobOutput(WireModel):
     job_output_type: str
     asset_name: str | None = None
     uri: str | None = None
     """Null while the job runs (section 1.5); what Azure says afterwards is not known."""
 
 
-class JobProperties(Wire):
+class JobProperties(WireModel):
     job_type: str
     status: str | None = None
     display_name: str | None = None
@@ -132,7 +132,7 @@ class JobProperties(Wire):
     services: dict[str, Any] = Field(default_factory=dict)
 
 
-class Job(Wire):
+class Job(WireModel):
     id: str | None = None
     name: str | None = None
     type: str | None = None
@@ -140,13 +140,13 @@ class Job(Wire):
     system_data: SystemData | None = None
 
 
-class RunError(Wire):
+class RunError(WireModel):
     """``{"error": {"code", "message", ...}, "correlation": ...}`` in run details."""
 
     error: dict[str, Any] = Field(default_factory=dict)
 
 
-class RunDetails(Wire):
+class RunDetails(WireModel):
     run_id: str
     status: str
     start_time_utc: str | None = None
@@ -158,12 +158,12 @@ class RunDetails(Wire):
     properties: dict[str, Any] = Field(default_factory=dict)
 
 
-class RunData(Wire):
+class RunData(WireModel):
     run_metadata: dict[str, Any] = Field(default_factory=dict)
     """``outputs.registered_model.assetId`` names the registered model."""
 
 
-class ModelVersionProperties(Wire):
+class ModelVersionProperties(WireModel):
     model_type: str | None = None
     model_uri: str | None = None
     job_name: str | None = None
@@ -173,14 +173,14 @@ class ModelVersionProperties(Wire):
     properties: dict[str, Any] = Field(default_factory=dict)
 
 
-class ModelVersion(Wire):
+class ModelVersion(WireModel):
     id: str
     name: str
     properties: ModelVersionProperties
     system_data: SystemData | None = None
 
 
-class EndpointProperties(Wire):
+class EndpointProperties(WireModel):
     model_settings: dict[str, str] = Field(default_factory=dict)
     auth_mode: str | None = None
     content_safety: dict[str, str] | None = None
@@ -190,7 +190,7 @@ class EndpointProperties(Wire):
     """``{"uri": ..., "headers": {...}}``: where it answers, and what a caller must send along."""
 
 
-class Endpoint(Wire):
+class Endpoint(WireModel):
     id: str | None = None
     name: str | None = None
     location: str
@@ -200,26 +200,26 @@ class Endpoint(Wire):
     system_data: SystemData | None = None
 
 
-class EndpointKeys(Wire):
+class EndpointKeys(WireModel):
     primary_key: str = Field(repr=False)
     secondary_key: str = Field(repr=False)
 
 
-class Operation(Wire):
+class OperationStatus(WireModel):
     """The body behind ``Azure-AsyncOperation``."""
 
     status: str
     error: dict[str, Any] | None = None
 
 
-class MetricNames(Wire):
+class MetricNames(WireModel):
     """``POST .../list``: which metrics a run has."""
 
     value: list[dict[str, Any]] = Field(default_factory=list)
     continuation_token: str | None = None
 
 
-class MetricValues(Wire):
+class MetricValues(WireModel):
     """``POST .../full``: ``value[].data`` maps the metric's name to a number, ``step`` counts."""
 
     name: str | None = None

@@ -18,10 +18,10 @@ from urllib.parse import urlencode
 from maas_client.wire.azureml_models import DatastoreProperties
 from maas_client.wire.op import Op, Plane
 
-VERSION = "2024-11-04"
+BLOB_API_VERSION = "2024-11-04"
 """Sent as ``x-ms-version``; any well-formed date is accepted by our server."""
 
-UPLOAD_STATUS = "x-ms-meta-upload_status"
+UPLOAD_STATUS_HEADER = "x-ms-meta-upload_status"
 """``completed`` on a blob that azure-ai-ml, or this client, has finished."""
 
 BLOB_PUT = Op("blobs.put", "PUT", Plane.BLOB, "/{blob:path}", type(None), ok=(201,), body="bytes")
@@ -94,13 +94,13 @@ def block_id(index: int, digest: bytes) -> str:
     return base64.b64encode(f"{index:016d}{digest.hex()[:32]}".encode()).decode()
 
 
-def block_list(ids: list[str]) -> bytes:
+def block_list_xml(ids: list[str]) -> bytes:
     """Return the body of Put Block List, in the order of the content."""
     rows = "".join(f"<Latest>{escape(i)}</Latest>" for i in ids)
     return f'<?xml version="1.0" encoding="utf-8"?><BlockList>{rows}</BlockList>'.encode()
 
 
-def sign(store: DatastoreProperties, key: str, *, hours: float = 1.0) -> str:
+def create_sas(store: DatastoreProperties, key: str, *, hours: float = 1.0) -> str:
     """Return a container SAS made with an account key: read, create, write and list, https unless the
     store itself is plain. Layout of the signed string: Azure Storage, service SAS, version 2020-12-06.
     """

@@ -28,7 +28,7 @@ CHAT_INFERENCE = Op(
     query={"api-version": "2024-05-01-preview"},
 )
 """Azure AI Model Inference: header ``extra-parameters`` error|drop|pass-through."""
-INFO = Op(
+CHAT_INFO = Op(
     "chat.info",
     "GET",
     Plane.INFERENCE,
@@ -36,20 +36,20 @@ INFO = Op(
     dict[str, Any],
     query={"api-version": "2024-05-01-preview"},
 )
-MODELS = Op("chat.models", "GET", Plane.INFERENCE, "/v1/models", dict[str, Any])
+CHAT_MODELS = Op("chat.models", "GET", Plane.INFERENCE, "/v1/models", dict[str, Any])
 
-OPERATIONS: tuple[Op[Any], ...] = (CHAT_COMPLETE, CHAT_INFERENCE, INFO, MODELS)
+OPERATIONS: tuple[Op[Any], ...] = (CHAT_COMPLETE, CHAT_INFERENCE, CHAT_INFO, CHAT_MODELS)
 
-DONE = "[DONE]"
+STREAM_END = "[DONE]"
 
 
-def frame(data: str) -> bytes:
+def sse_frame(data: str) -> bytes:
     """Return one server-sent event. Only ``data:`` lines and blank ones, ``\\n`` alone: Azure's own
     client raises on anything else."""
     return f"data: {data}\n\n".encode()
 
 
-async def payloads(lines: AsyncIterable[str]) -> AsyncGenerator[str, None]:
+async def sse_payloads(lines: AsyncIterable[str]) -> AsyncGenerator[str, None]:
     """Yield the ``data`` of each event up to ``[DONE]``; comments and other fields are skipped.
 
     Ends without ``[DONE]`` only when the stream did; the caller decides what that means.

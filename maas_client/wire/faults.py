@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ErrorBody:
     """A refusal, whatever plane it came from."""
 
     code: str | None
@@ -19,7 +19,7 @@ class Fault:
     details: tuple[Any, ...] = ()
 
 
-def read(body: bytes, headers: Mapping[str, str]) -> Fault:
+def parse_error(body: bytes, headers: Mapping[str, str]) -> ErrorBody:
     """Read a refusal. Never raises; a page of HTML or an empty body gives its first words or none."""
     code = headers.get("x-ms-error-code")
     kind = headers.get("content-type", "")
@@ -33,19 +33,19 @@ def read(body: bytes, headers: Mapping[str, str]) -> Fault:
         if isinstance(value, dict):
             return _json(value, code)
     text = re.sub(r"<[^>]*>|\s+", " ", body[:2000].decode("utf-8", "replace")).strip()
-    return Fault(code, text[:200])
+    return ErrorBody(code, text[:200])
 
 
-def _json(value: dict[str, Any], code: str | None) -> Fault:
+def _json(value: dict[str, Any], code: str | None) -> ErrorBody:
     said: Any = value.get("error", value)
     if isinstance(said, str):
-        return Fault(code or said, str(value.get("message") or said))
+        return ErrorBody(code or said, str(value.get("message") or said))
     if not isinstance(said, dict):
         said = value
     details = said.get("details") or said.get("detail") or ()
     inner = said.get("innererror") or said.get("innerError")
     deeper = inner.get("code") if isinstance(inner, dict) else None
-    return Fault(
+    return ErrorBody(
         str(said.get("code") or deeper or code or "") or None,
         str(said.get("message") or ""),
         said.get("target") or said.get("param"),
@@ -53,7 +53,7 @@ def _json(value: dict[str, Any], code: str | None) -> Fault:
     )
 
 
-def _xml(body: bytes, code: str | None) -> Fault:
+def _xml(body: bytes, code: str | None) -> ErrorBody:
     """Blob's ``<Error><Code>..</Code><Message>..</Message></Error>``, without an XML parser: no
     entity of a hostile answer is ever expanded."""
 
@@ -61,10 +61,12 @@ def _xml(body: bytes, code: str | None) -> Fault:
         found = re.search(rf"<{name}>(.*?)</{name}>", body.decode("utf-8", "replace"), re.S)
         return found.group(1).strip() if found else ""
 
-    return Fault(part("Code") or code, part("Message").splitlines()[0] if part("Message") else "")
+    return ErrorBody(
+        part("Code") or code, part("Message").splitlines()[0] if part("Message") else ""
+    )
 
 
-def arm(code: str, message: str, *, target: str | None = None) -> dict[str, Any]:
+def arm_error(code: str, message: str, *, target: str | None = None) -> dict[str, Any]:
     """Return ARM's error body as the Azure ML front end writes it."""
     return {
         "error": {
@@ -77,14 +79,18 @@ def arm(code: str, message: str, *, target: str | None = None) -> dict[str, Any]
     }
 
 
-def openai(
-    code: str | None, message: str, *, param: str | None = None, kind: str = "invalid_request_error"
+def openai_error(
+    code: str | None,
+    message: str,
+    *,
+    param: str | None = None,
+    error_type: str = "invalid_request_error",
 ) -> dict[str, Any]:
     """Return the OpenAI-shaped error body."""
-    return {"error": {"code": code, "message": message, "param": param, "type": kind}}
+    return {"error": {"code": code, "message": message, "param": param, "type": error_type}}
 
 
-def blob(code: str, message: str) -> bytes:
+def blob_error(code: str, message: str) -> bytes:
     """Return blob storage's XML error body (the code also goes into ``x-ms-error-code``)."""
     text = message.replace("&", "&amp;").replace("<", "&lt;")
     return (

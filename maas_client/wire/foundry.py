@@ -15,16 +15,16 @@ from maas_client.wire import foundry_models as m
 from maas_client.wire.azureml_models import Page
 from maas_client.wire.op import Op, Plane
 
-DATED = "2025-04-01-preview"
+DATED_API_VERSION = "2025-04-01-preview"
 """The dated api-version whose docs know ``trainingType`` and uploads."""
-ARM_VERSION = "2025-09-01"
+ARM_API_VERSION = "2025-09-01"
 """What azure-mgmt-cognitiveservices 14.1 sends (section 4.6)."""
-_DATED = {"api-version": DATED}
-_ARM = {"api-version": ARM_VERSION}
+_DATED = {"api-version": DATED_API_VERSION}
+_ARM = {"api-version": ARM_API_VERSION}
 _CREATED = (200, 201)
 """v1 answers 200, the dated versions 201 and a Location."""
 
-ACCT = (
+ACCOUNT_PATH = (
     "/subscriptions/{subscription}/resourceGroups/{resource_group}"
     "/providers/Microsoft.CognitiveServices/accounts/{account}"
 )
@@ -40,7 +40,7 @@ def _op(name: str, method: Any, path: str, returns: Any, **rest: Any) -> Op[Any]
 FILE_CREATE: Op[m.File] = _op(
     "files.create", "POST", "/v1/files", m.File, ok=_CREATED, resend="refused", body="multipart"
 )
-FILE_LIST: Op[m.Listing] = _op("files.list", "GET", "/v1/files", m.Listing)
+FILE_LIST: Op[m.ListPage] = _op("files.list", "GET", "/v1/files", m.ListPage)
 """Query: ``purpose``, ``limit`` (to 10000), ``after``, ``order``."""
 FILE_GET: Op[m.File] = _op("files.get", "GET", "/v1/files/{file}", m.File)
 FILE_CONTENT: Op[bytes] = _op("files.content", "GET", "/v1/files/{file}/content", bytes)
@@ -57,7 +57,7 @@ JOB_CREATE: Op[m.Job] = _op(
     resend="refused",
     body="json",
 )
-JOB_LIST: Op[m.Listing] = _op("fine_tuning.list", "GET", "/v1/fine_tuning/jobs", m.Listing)
+JOB_LIST: Op[m.ListPage] = _op("fine_tuning.list", "GET", "/v1/fine_tuning/jobs", m.ListPage)
 JOB_GET: Op[m.Job] = _op("fine_tuning.get", "GET", "/v1/fine_tuning/jobs/{job}", m.Job)
 JOB_CANCEL: Op[m.Job] = _op(
     "fine_tuning.cancel", "POST", "/v1/fine_tuning/jobs/{job}/cancel", m.Job
@@ -66,12 +66,12 @@ JOB_PAUSE: Op[m.Job] = _op("fine_tuning.pause", "POST", "/v1/fine_tuning/jobs/{j
 JOB_RESUME: Op[m.Job] = _op(
     "fine_tuning.resume", "POST", "/v1/fine_tuning/jobs/{job}/resume", m.Job
 )
-JOB_EVENTS: Op[m.Listing] = _op(
-    "fine_tuning.events", "GET", "/v1/fine_tuning/jobs/{job}/events", m.Listing
+JOB_EVENTS: Op[m.ListPage] = _op(
+    "fine_tuning.events", "GET", "/v1/fine_tuning/jobs/{job}/events", m.ListPage
 )
 """Newest first. The docs' POST is wrong (section 4.2)."""
-JOB_CHECKPOINTS: Op[m.Listing] = _op(
-    "fine_tuning.checkpoints", "GET", "/v1/fine_tuning/jobs/{job}/checkpoints", m.Listing
+JOB_CHECKPOINTS: Op[m.ListPage] = _op(
+    "fine_tuning.checkpoints", "GET", "/v1/fine_tuning/jobs/{job}/checkpoints", m.ListPage
 )
 CHECKPOINT_COPY: Op[dict[str, Any]] = _op(
     "fine_tuning.copy",
@@ -88,7 +88,7 @@ CHECKPOINT_COPY_STATUS: Op[dict[str, Any]] = _op(
     dict[str, Any],
 )
 
-MODEL_LIST: Op[m.Listing] = _op("foundry_models.list", "GET", "/v1/models", m.Listing)
+MODEL_LIST: Op[m.ListPage] = _op("foundry_models.list", "GET", "/v1/models", m.ListPage)
 MODEL_GET: Op[m.Model] = _op("foundry_models.get", "GET", "/v1/models/{model}", m.Model)
 
 CHAT: Op[dict[str, Any]] = _op(
@@ -163,13 +163,13 @@ CHAT_DEPLOYMENT: Op[dict[str, Any]] = _op(
     query=_DATED,
 )
 
-DATED_ONLY: tuple[Op[Any], ...] = (
+DATED_OPERATIONS: tuple[Op[Any], ...] = (
     UPLOAD_CREATE, UPLOAD_PART, UPLOAD_COMPLETE, UPLOAD_CANCEL, FILE_IMPORT, JOB_DELETE,
     CHAT_DEPLOYMENT,
 )  # fmt: skip
 
 
-def dated(op: Op[Any]) -> Op[Any]:
+def to_dated(op: Op[Any]) -> Op[Any]:
     """Return the dated form of a v1 operation: no ``/v1``, an api-version."""
     return replace(op, path=op.path.removeprefix("/v1"), query={**op.query, **_DATED})
 
@@ -191,20 +191,20 @@ INFERENCE_INFO: Op[dict[str, Any]] = _op(
     dict[str, Any],
     query={"api-version": "2024-05-01-preview"},
 )
-INFERENCE: tuple[Op[Any], ...] = (INFERENCE_CHAT, INFERENCE_INFO)
+INFERENCE_OPERATIONS: tuple[Op[Any], ...] = (INFERENCE_CHAT, INFERENCE_INFO)
 
 ACCOUNT_GET: Op[dict[str, Any]] = Op(
-    "accounts.get", "GET", Plane.ARM, ACCT, dict[str, Any], query=_ARM
+    "accounts.get", "GET", Plane.ARM, ACCOUNT_PATH, dict[str, Any], query=_ARM
 )
 ACCOUNT_KEYS: Op[m.AccountKeys] = Op(
-    "accounts.keys", "POST", Plane.ARM, ACCT + "/listKeys", m.AccountKeys, query=_ARM
+    "accounts.keys", "POST", Plane.ARM, ACCOUNT_PATH + "/listKeys", m.AccountKeys, query=_ARM
 )
-ACCOUNT_MODELS = Op("accounts.models", "GET", Plane.ARM, ACCT + "/models", Page, query=_ARM)
+ACCOUNT_MODELS = Op("accounts.models", "GET", Plane.ARM, ACCOUNT_PATH + "/models", Page, query=_ARM)
 DEPLOYMENT_CREATE: Op[m.Deployment] = Op(
     "deployments.create",
     "PUT",
     Plane.ARM,
-    ACCT + "/deployments/{deployment}",
+    ACCOUNT_PATH + "/deployments/{deployment}",
     m.Deployment,
     ok=_CREATED,
     body="json",
@@ -214,7 +214,7 @@ DEPLOYMENT_PATCH: Op[dict[str, Any]] = Op(
     "deployments.patch",
     "PATCH",
     Plane.ARM,
-    ACCT + "/deployments/{deployment}",
+    ACCOUNT_PATH + "/deployments/{deployment}",
     dict[str, Any],
     ok=(200, 202),
     body="json",
@@ -224,16 +224,18 @@ DEPLOYMENT_GET: Op[m.Deployment] = Op(
     "deployments.get",
     "GET",
     Plane.ARM,
-    ACCT + "/deployments/{deployment}",
+    ACCOUNT_PATH + "/deployments/{deployment}",
     m.Deployment,
     query=_ARM,
 )
-DEPLOYMENT_LIST = Op("deployments.list", "GET", Plane.ARM, ACCT + "/deployments", Page, query=_ARM)
+DEPLOYMENT_LIST = Op(
+    "deployments.list", "GET", Plane.ARM, ACCOUNT_PATH + "/deployments", Page, query=_ARM
+)
 DEPLOYMENT_SKUS: Op[dict[str, Any]] = Op(
     "deployments.skus",
     "GET",
     Plane.ARM,
-    ACCT + "/deployments/{deployment}/skus",
+    ACCOUNT_PATH + "/deployments/{deployment}/skus",
     dict[str, Any],
     query=_ARM,
 )
@@ -241,7 +243,7 @@ DEPLOYMENT_DELETE: Op[None] = Op(
     "deployments.delete",
     "DELETE",
     Plane.ARM,
-    ACCT + "/deployments/{deployment}",
+    ACCOUNT_PATH + "/deployments/{deployment}",
     type(None),
     ok=(200, 202, 204),
     query=_ARM,
@@ -257,10 +259,10 @@ OPERATION_RESULT: Op[dict[str, Any]] = Op(
 )
 """Behind ``Azure-AsyncOperation`` and ``Location`` alike; the client follows the address it was given."""
 
-ARM: tuple[Op[Any], ...] = (
+ARM_OPERATIONS: tuple[Op[Any], ...] = (
     ACCOUNT_GET, ACCOUNT_KEYS, ACCOUNT_MODELS, DEPLOYMENT_CREATE, DEPLOYMENT_PATCH, DEPLOYMENT_GET,
     DEPLOYMENT_LIST, DEPLOYMENT_SKUS, DEPLOYMENT_DELETE, OPERATION_RESULT,
 )  # fmt: skip
 
-TERMINAL = frozenset({"succeeded", "failed", "cancelled", "canceled"})
+TERMINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled", "canceled"})
 """Only these end a job (section 4.5)."""

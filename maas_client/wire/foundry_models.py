@@ -10,14 +10,14 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from maas_client.wire._model import Wire
+from maas_client.wire._model import WireModel
 
 
-class Snake(Wire):
+class SnakeCaseModel(WireModel):
     model_config = ConfigDict(alias_generator=None)
 
 
-class Listing(Snake):
+class ListPage(SnakeCaseModel):
     """A page. The dated api-versions know no ``has_more``."""
 
     data: list[dict[str, Any]]
@@ -26,7 +26,7 @@ class Listing(Snake):
     last_id: str | None = None
 
 
-class File(Snake):
+class File(SnakeCaseModel):
     id: str
     bytes: int | None = None
     created_at: int | None = None
@@ -37,7 +37,7 @@ class File(Snake):
     status_details: str | None = None
 
 
-class Upload(Snake):
+class Upload(SnakeCaseModel):
     id: str
     status: str = ""
     expires_at: int | None = None
@@ -45,17 +45,17 @@ class Upload(Snake):
     file: File | None = None
 
 
-class UploadPart(Snake):
+class UploadPart(SnakeCaseModel):
     id: str
 
 
-class JobError(Snake):
+class JobError(SnakeCaseModel):
     code: str | None = None
     message: str | None = None
     param: str | None = None
 
 
-class Job(Snake):
+class Job(SnakeCaseModel):
     id: str
     model: str | None = None
     status: str = ""
@@ -75,7 +75,7 @@ class Job(Snake):
     error: JobError | None = None
 
 
-class JobEvent(Snake):
+class JobEvent(SnakeCaseModel):
     id: str
     created_at: int | None = None
     level: str = "info"
@@ -84,7 +84,7 @@ class JobEvent(Snake):
     data: dict[str, Any] | None = None
 
 
-class Checkpoint(Snake):
+class Checkpoint(SnakeCaseModel):
     id: str
     created_at: int | None = None
     step_number: int = 0
@@ -92,7 +92,7 @@ class Checkpoint(Snake):
     metrics: dict[str, Any] = Field(default_factory=dict)
 
 
-class Model(Snake):
+class Model(SnakeCaseModel):
     id: str
     created: int | None = None
     created_at: int | None = None
@@ -101,19 +101,19 @@ class Model(Snake):
     fine_tune: str | None = None
 
 
-class DeployedModel(Wire):
+class DeployedModel(WireModel):
     format: str | None = None
     name: str = ""
     version: str | None = None
     source: str | None = None
 
 
-class DeploymentProperties(Wire):
+class DeploymentProperties(WireModel):
     model: DeployedModel = Field(default_factory=DeployedModel)
     provisioning_state: str | None = None
 
 
-class Deployment(Wire):
+class Deployment(WireModel):
     id: str | None = None
     name: str | None = None
     sku: dict[str, Any] = Field(default_factory=dict)
@@ -121,16 +121,16 @@ class Deployment(Wire):
     properties: DeploymentProperties = Field(default_factory=DeploymentProperties)
 
 
-class AccountKeys(Wire):
+class AccountKeys(WireModel):
     key1: str
     key2: str
 
 
-STRICT_JOB = frozenset(
+JOB_FIELDS = frozenset(
     {
         "model", "training_file", "validation_file", "hyperparameters", "method", "suffix", "seed",
         "integrations", "metadata", "trainingType", "prompt_loss_weight",
     }
 )  # fmt: skip
 """What a job's body may hold (section 4.4): OpenAI's fields and Azure's two."""
-STRICT_SUPERVISED = frozenset({"n_epochs", "batch_size", "learning_rate_multiplier"})
+SUPERVISED_FIELDS = frozenset({"n_epochs", "batch_size", "learning_rate_multiplier"})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-NAMES = {
+WIRE_NAMES = {
     "epochs": "num_train_epochs",
     "batch_size": "per_device_train_batch_size",
     "learning_rate": "learning_rate",
@@ -26,11 +26,11 @@ NAMES = {
     "target_modules": "target_modules",
 }
 """Our names to the service's."""
-SERVERLESS = frozenset({"epochs", "batch_size", "learning_rate"})
+SERVERLESS_HYPERPARAMETERS = frozenset({"epochs", "batch_size", "learning_rate"})
 """What every Microsoft sample of the serverless service sends (azure-api.md section 1.4)."""
 
 
-def text(value: Any) -> str:
+def to_wire_value(value: Any) -> str:
     """Return a value as the service wants it: all are text, numbers without an exponent."""
     if isinstance(value, bool):
         return str(value).lower()

@@ -11,17 +11,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-TAG = "maas-client-delete-at"
+DELETE_AT_TAG = "maas-client-delete-at"
 
 
-def write(moment: datetime) -> str:
+def format_delete_at(moment: datetime) -> str:
     """Return the tag's value: UTC, to the millisecond."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def read(tags: Any) -> datetime | None:
+def read_delete_at(tags: Any) -> datetime | None:
     """Return the moment, or None: there is none, or somebody wrote something else there."""
-    said = tags.get(TAG) if isinstance(tags, Mapping) else None
+    said = tags.get(DELETE_AT_TAG) if isinstance(tags, Mapping) else None
     try:
         moment = datetime.fromisoformat(str(said))
     except ValueError:

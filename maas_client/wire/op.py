@@ -31,11 +31,11 @@ class Plane(Enum):
     """A serverless endpoint, with its own key."""
     FOUNDRY = "foundry"
     """A Foundry resource: OpenAI-shaped files, jobs and chat."""
-    OPEN = "open"
+    ANONYMOUS = "open"
     """No credential of ours: discovery documents and SAS addresses."""
 
 
-Resend = Literal["safe", "refused", "never"]
+ResendPolicy = Literal["safe", "refused", "never"]
 """What may be sent again without asking first. ``safe``: the outcome of two is the outcome of one.
 ``refused``: only when the service said that it did nothing (429, 503 with Retry-After, a connection
 that was never made). ``never``: not even then."""
@@ -54,13 +54,13 @@ class Op(Generic[T_co]):
     path: str
     returns: type[T_co]
     ok: tuple[int, ...] = (200,)
-    resend: Resend = "safe"
+    resend: ResendPolicy = "safe"
     body: Body = "none"
     query: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[T_co]):
+class Response(Generic[T_co]):
     """What came back: the value the row promised, and the parts of HTTP a flow may ask for."""
 
     value: T_co
@@ -73,7 +73,7 @@ _FIELD = re.compile(r"\{(\w+)(:path)?\}")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def expand(template: str, values: Mapping[str, str]) -> str:
+def expand_path(template: str, values: Mapping[str, str]) -> str:
     """Fill a path template; each value is checked and percent-encoded.
 
     Raises ``ConfigError`` for a missing value, or one that would change the path's shape
@@ -96,14 +96,14 @@ def expand(template: str, values: Mapping[str, str]) -> str:
     return _FIELD.sub(fill, template)
 
 
-def address(
+def build_url(
     op: Op[Any],
-    at: str,
+    base_url: str,
     values: Mapping[str, str],
     query: Mapping[str, str] | None = None,
 ) -> str:
     """Return the full URL of ``op`` at a base address (which may carry a query of its own: a SAS)."""
-    base, _, held = at.partition("?")
+    base, _, held = base_url.partition("?")
     said = urlencode({**op.query, **(query or {})}, quote_via=quote, safe="")
     joined = "&".join(part for part in (said, held) if part)
-    return base.rstrip("/") + expand(op.path, values) + (f"?{joined}" if joined else "")
+    return base.rstrip("/") + expand_path(op.path, values) + (f"?{joined}" if joined else "")

@@ -19,12 +19,12 @@ from typing import Any
 from pydantic import Field
 
 from maas_client.wire import azureml, foundry
-from maas_client.wire._model import Wire
+from maas_client.wire._model import WireModel
 from maas_client.wire.azureml_models import Page
 from maas_client.wire.op import Op, Plane
 
 
-class Permission(Wire):
+class Permission(WireModel):
     """One role's share: what it allows, without what it takes out again. The shares add up."""
 
     actions: list[str] = Field(default_factory=list)
@@ -33,7 +33,7 @@ class Permission(Wire):
     not_data_actions: list[str] = Field(default_factory=list)
 
 
-class Usage(Wire):
+class Usage(WireModel):
     """One limit and how much of it is used. ``name`` is ``{"value", "localizedValue"}``."""
 
     name: dict[str, Any] = Field(default_factory=dict)
@@ -42,7 +42,7 @@ class Usage(Wire):
     unit: str | None = None
 
     @property
-    def free(self) -> float:
+    def available(self) -> float:
         """Return what is left."""
         return self.limit - self.current_value
 
@@ -50,18 +50,23 @@ class Usage(Wire):
 _PERMISSIONS = "/providers/Microsoft.Authorization/permissions"
 _AUTHORIZATION = {"api-version": "2022-04-01"}
 
-WORKSPACE_RIGHTS = Op(
+WORKSPACE_PERMISSIONS = Op(
     "rights.workspace",
     "GET",
     Plane.ARM,
-    azureml.WS + _PERMISSIONS,
+    azureml.WORKSPACE_PATH + _PERMISSIONS,
     Page,
     query=_AUTHORIZATION,
 )
-ACCOUNT_RIGHTS = Op(
-    "rights.account", "GET", Plane.ARM, foundry.ACCT + _PERMISSIONS, Page, query=_AUTHORIZATION
+ACCOUNT_PERMISSIONS = Op(
+    "rights.account",
+    "GET",
+    Plane.ARM,
+    foundry.ACCOUNT_PATH + _PERMISSIONS,
+    Page,
+    query=_AUTHORIZATION,
 )
-CORES = Op(
+CORE_USAGES = Op(
     "quota.cores",
     "GET",
     Plane.ARM,
@@ -69,20 +74,20 @@ CORES = Op(
     Page,
     query={"api-version": "2025-12-01"},
 )
-CAPACITY = Op(
+CAPACITY_USAGES = Op(
     "quota.capacity",
     "GET",
     Plane.ARM,
     "/subscriptions/{subscription}/providers/Microsoft.CognitiveServices/locations/{location}/usages",
     Page,
-    query={"api-version": foundry.ARM_VERSION},
+    query={"api-version": foundry.ARM_API_VERSION},
 )
 
-OF_WORKSPACE: tuple[Op[Any], ...] = (WORKSPACE_RIGHTS, CORES)
-OF_ACCOUNT: tuple[Op[Any], ...] = (ACCOUNT_RIGHTS, CAPACITY)
+WORKSPACE_OPERATIONS: tuple[Op[Any], ...] = (WORKSPACE_PERMISSIONS, CORE_USAGES)
+ACCOUNT_OPERATIONS: tuple[Op[Any], ...] = (ACCOUNT_PERMISSIONS, CAPACITY_USAGES)
 
 _ML = "Microsoft.MachineLearningServices/workspaces/"
-WORKSPACE_NEEDS = {
+WORKSPACE_ACTIONS = {
     "upload training data": _ML + "data/versions/write",
     "start jobs": _ML + "jobs/write",
     "deploy": _ML + "serverlessEndpoints/write",
@@ -90,21 +95,23 @@ WORKSPACE_NEEDS = {
 }
 """What the verbs do, to the action that ARM asks for: a resource type and ``write`` (or the POST's name and
 ``action``), learn.microsoft.com ``role-based-access-control/permissions/ai-machine-learning``."""
-ACCOUNT_NEEDS = {"deploy": "Microsoft.CognitiveServices/accounts/deployments/write"}
+ACCOUNT_ACTIONS = {"deploy": "Microsoft.CognitiveServices/accounts/deployments/write"}
 """azure-api.md section 6."""
-ACCOUNT_DATA_NEEDS = {"start jobs": "Microsoft.CognitiveServices/accounts/OpenAI/fine-tunes/write"}
+ACCOUNT_DATA_ACTIONS = {
+    "start jobs": "Microsoft.CognitiveServices/accounts/OpenAI/fine-tunes/write"
+}
 """Needed by an identity; a resource's key may do it always."""
 
 
-def lacking(
-    held: Iterable[Permission], needs: dict[str, str], *, data: bool = False
+def missing_actions(
+    permissions: Iterable[Permission], required: dict[str, str], *, data_actions: bool = False
 ) -> dict[str, str]:
     """Return those of ``needs`` that no role allows. ``data``: they are data actions."""
-    roles = list(held)
+    roles = list(permissions)
     return {
         what: action
-        for what, action in needs.items()
-        if not any(_allows(role, action, data=data) for role in roles)
+        for what, action in required.items()
+        if not any(_allows(role, action, data=data_actions) for role in roles)
     }
 
 

@@ -18,10 +18,10 @@ class Scope:
     """True when the address is our own server on loopback: nothing is retired there, polls are quick."""
     values: Mapping[str, str]
     """Path values that every operation of the dialect needs (subscription, workspace, ...)."""
-    bases: Mapping[str, str]
+    base_urls: Mapping[str, str]
     """Base address by ``Plane.value``, for planes whose address is not discovered."""
     cloud: str = "public"
     catalog: str | None = None
     """Path of the catalog override file, if there is one."""
-    found: dict[str, Any] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict)
     """What flows have looked up and may keep: the workspace, the data plane's address, keys."""

@@ -11,13 +11,13 @@ import time
 from collections import Counter
 from typing import Any
 
-from maas_client.dataset._schemas import schema
-from maas_client.dataset.accept import Acceptor
-from maas_client.dataset.check import Checker
-from maas_client.dataset.codes import code
-from maas_client.dataset.fault import Fault
-from maas_client.dataset.read import line_of
-from maas_client.dataset.rulebook import rulebook
+from maas_client.dataset._schemas import load_schema
+from maas_client.dataset.accept import FastPath
+from maas_client.dataset.check import LineValidator
+from maas_client.dataset.codes import get_code
+from maas_client.dataset.fault import Issue
+from maas_client.dataset.read import make_line
+from maas_client.dataset.rulebook import build_context
 from tests.fuzz import mutate
 
 _TALK = (
@@ -38,39 +38,39 @@ class Judges:
     def __init__(self, target: str = "azureml", model: str | None = None) -> None:
         from jsonschema import Draft202012Validator
 
-        book = rulebook(target, model)
-        self.acceptor = Acceptor(book)
-        self.checker = Checker(book=book)
-        self.schema = Draft202012Validator(schema())
+        book = build_context(target, model)
+        self.acceptor = FastPath(book)
+        self.checker = LineValidator(context=book)
+        self.schema = Draft202012Validator(load_schema())
         self.seen: Counter[str] = Counter()
         self.rng = random.Random(0)
 
     def compare(self, data: bytes) -> None:
         """Raise ``Disagreement`` if the three do not agree about a line."""
-        verdict = self.checker.judge(line_of(1, 0, data))
-        self.acceptor.take([self.rng.choice(PRIMERS)])  # so that a shape is expected
-        taken = self.acceptor.take([data])
+        verdict = self.checker.validate(make_line(1, 0, data))
+        self.acceptor.split([self.rng.choice(PRIMERS)])  # so that a shape is expected
+        taken = self.acceptor.split([data])
         if list(taken.accepted):
             self.seen["accepted fast"] += 1
-            told = [fault.code for fault in verdict.faults if fault.code != "CHAT_SYSTEM_MERGED"]
-            if verdict.row is None or told or verdict.json_faults:
-                raise Disagreement(f"accepted, but {told or verdict.json_faults}: {data!r}")
+            told = [fault.code for fault in verdict.issues if fault.code != "CHAT_SYSTEM_MERGED"]
+            if verdict.row is None or told or verdict.json_errors:
+                raise Disagreement(f"accepted, but {told or verdict.json_errors}: {data!r}")
             if list(taken.rows) != [verdict.row]:
                 raise Disagreement(f"accepted as another row: {data!r}")
         document = verdict.document
-        if document is None or document.faults:
+        if document is None or document.errors:
             self.seen["not JSON"] += 1
             return
         lawful = self.schema.is_valid(document.value)
-        broken = [fault.code for fault in verdict.faults if is_law(fault)]
+        broken = [fault.code for fault in verdict.issues if is_law(fault)]
         self.seen["lawful" if lawful else "unlawful"] += 1
         if lawful == bool(broken):
             raise Disagreement(f"the schema says {lawful}, the rules {broken}: {data!r}")
 
 
-def is_law(fault: Fault) -> bool:
+def is_law(fault: Issue) -> bool:
     """Return whether a schema can say this."""
-    return not (code(fault.code).beyond_schema or fault.detail.startswith("used twice"))
+    return not (get_code(fault.code).not_in_schema or fault.detail.startswith("used twice"))
 
 
 def run(count: int, seed: int, target: str = "azureml", model: str | None = None) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from maas_client.wire.op import Op
 TABLES: dict[str, tuple[Op[Any], ...]] = {
     "": (
         *azureml.OPERATIONS,
-        *foundry.ARM,
-        *foundry.INFERENCE,
-        *rights.OF_WORKSPACE,
-        *rights.OF_ACCOUNT,
+        *foundry.ARM_OPERATIONS,
+        *foundry.INFERENCE_OPERATIONS,
+        *rights.WORKSPACE_OPERATIONS,
+        *rights.ACCOUNT_OPERATIONS,
     ),
-    "/openai": (*foundry.OPERATIONS, *foundry.DATED_ONLY),
+    "/openai": (*foundry.OPERATIONS, *foundry.DATED_OPERATIONS),
     "/serverless/{endpoint}": chat.OPERATIONS,
     "/maaslocal/{container}": blob.OPERATIONS,
 }

@@ -204,7 +204,7 @@ AZURES_OWN = {"files.import", "fine_tuning.copy", "fine_tuning.copy_status", "fi
 
 def test_paths_are_openais() -> None:
     paths = {_plain(path): set(rows) for path, rows in openai_document()["paths"].items()}
-    for op in (*foundry.OPERATIONS, *foundry.DATED_ONLY):
+    for op in (*foundry.OPERATIONS, *foundry.DATED_OPERATIONS):
         known = paths.get(_plain(op.path.removeprefix("/v1")), set())
         assert op.method.lower() in known or op.name in AZURES_OWN, op.name
 
@@ -269,7 +269,7 @@ def test_recorded_requests_of_official_clients_find_a_route(name: str) -> None:
         if not match or "/operationsStatus/" in line or "/x/poll1" in line:
             continue  # addresses that the recording's own fake made up
         method, _, host, path, query = match.groups()
-        lead = hosts.prefix(host)
+        lead = hosts.path_prefix(host)
         assert lead is not None, host
         lead = "/maaslocal" if ".blob." in host else lead
         said = dict(pair.partition("=")[::2] for pair in (query or "").split("&"))

@@ -29,5 +29,5 @@ def test_every_operation_is_on_the_page_and_no_other() -> None:
 def test_what_is_not_done_is_said_to_be_501() -> None:
     page = told()
     assert set(page.values()) == set(STATES)
-    not_done = {name for table in TABLES for name in table.unserved}
+    not_done = {name for table in TABLES for name in table.not_implemented}
     assert {name for name, state in page.items() if state == "501"} == not_done

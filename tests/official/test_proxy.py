@@ -19,7 +19,7 @@ from maas_client import Client
 from maas_client.errors import ConfigError
 from maas_client.local import serve
 from maas_client.local.embed import LocalServer
-from maas_client.local.http.tls import Authority
+from maas_client.local.http.tls import CertificateAuthority
 from tests.official.conftest import own_environment, rows
 
 ARM = "https://management.azure.com"
@@ -149,8 +149,8 @@ def test_many_tunnels_at_once(server: LocalServer) -> None:
 
 
 def test_the_authority_outlives_a_restart_and_keeps_its_key(tmp_path: Path) -> None:
-    first = Authority(tmp_path).path.read_bytes()
-    assert Authority(tmp_path).path.read_bytes() == first
+    first = CertificateAuthority(tmp_path).cert_path.read_bytes()
+    assert CertificateAuthority(tmp_path).cert_path.read_bytes() == first
     assert stat.S_IMODE((tmp_path / "ca-key.pem").stat().st_mode) == 0o600
 
 

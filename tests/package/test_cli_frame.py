@@ -138,7 +138,7 @@ def test_an_error_without_a_plan_is_one_sentence_too(
 
 def test_a_name_that_is_not_there_says_what_lists_the_names() -> None:
     missing = NotFoundError("no endpoint x.", status=404, operation="endpoints.get")
-    assert cli._sentence(missing) == (
+    assert cli._format_error(missing) == (
         "no endpoint x (endpoints.get 404). See what there is: maas-client deployments list"
     )
 

@@ -16,7 +16,7 @@ import pytest
 import maas_client as maas
 from maas_client import cli
 from maas_client.cli import _spoken, serve
-from maas_client.cli._verbs import Parser, mount
+from maas_client.cli._verbs import Parser, add_commands
 from maas_client.errors import ConfigError
 
 PACKAGE = Path(maas.__file__).parent
@@ -51,7 +51,7 @@ NOT_BY_COMMAND = ("httpx.Client", "async with", "with client.deployments", "is o
     ],
 )  # fmt: skip
 def test_arguments_are_flags_and_calls_are_commands(said: str, told: str) -> None:
-    assert _spoken.in_flags(said) == told
+    assert _spoken.to_cli_terms(said) == told
 
 
 def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -69,7 +69,7 @@ def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser
 @pytest.fixture
 def root() -> Parser:
     parser = Parser(prog="maas-client")
-    mount(parser, cli.VERBS)
+    add_commands(parser, cli.COMMANDS)
     return parser
 
 
@@ -129,7 +129,9 @@ def test_no_message_keeps_a_name_of_python() -> None:
     left = re.compile(
         r"(?<![\w?&{<])[a-z_]{3,}=(?=[\s,.;:)]|$)|\b[Cc]lient\.[a-z]|=True\b|=False\b"
     )
-    bad = {place: told for place, text in messages() if left.search(told := _spoken.in_flags(text))}
+    bad = {
+        place: told for place, text in messages() if left.search(told := _spoken.to_cli_terms(text))
+    }
     assert bad == {}
 
 
@@ -145,7 +147,7 @@ def test_no_message_names_an_argument_without_its_sign() -> None:
 
 
 def test_a_warning_is_said_in_the_same_words(capsys: pytest.CaptureFixture[str]) -> None:
-    cli._hear_warnings(debug=False)
+    cli._configure_logging(debug=False)
     logging.getLogger("maas_client").warning("Leave %s out", "compute=")
     assert capsys.readouterr().err == "WARNING: Leave --compute out\n"
 
@@ -153,7 +155,7 @@ def test_a_warning_is_said_in_the_same_words(capsys: pytest.CaptureFixture[str])
 def test_an_error_keeps_pythons_names_for_python(capsys: pytest.CaptureFixture[str]) -> None:
     error = ConfigError("max_billed_tokens= needs the file", hint="Pass it as training_data=.")
     assert str(error) == "max_billed_tokens= needs the file. Pass it as training_data=."
-    cli._told(error, as_json=False)
+    cli._print_error(error, as_json=False)
     assert (
         capsys.readouterr().err == "error: --max-billed-tokens needs the file. Pass it as DATA.\n"
     )

@@ -94,8 +94,8 @@ def test_ctrl_c_ends_the_answer_and_not_the_talk(
         yield "Chirp! "
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(chat, "_pieces", interrupted)
-    assert chat._answer(argparse.Namespace(), None, []) == "Chirp! "  # type: ignore[arg-type]
+    monkeypatch.setattr(chat, "_stream_text", interrupted)
+    assert chat._print_answer(argparse.Namespace(), None, []) == "Chirp! "  # type: ignore[arg-type]
     assert capsys.readouterr().out == "Chirp!  ...\n"
 
 
@@ -117,11 +117,11 @@ def test_the_time_that_is_left_is_told_by_the_services_clock() -> None:
     from maas_client.cli._render import JobDisplay
 
     shown = JobDisplay()
-    shown.job(Job(id="a", name="a", status="Running", done=False, succeeded=False,
+    shown.on_job(Job(id="a", name="a", status="Running", done=False, succeeded=False,
                   hyperparameters={"num_train_epochs": "4"}))  # fmt: skip
-    assert shown._left(4) == ""
+    assert shown._remaining_time(4) == ""
     for second, epoch in ((0, 0.5), (30, 1.0)):  # both come at once: the job was running before
-        shown.event(
+        shown.on_event(
             JobEvent(
                 key=str(epoch),
                 type="metrics",
@@ -131,7 +131,7 @@ def test_the_time_that_is_left_is_told_by_the_services_clock() -> None:
                 created_at=datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC),
             )
         )
-    assert shown._left(4) == "3:00 left"
+    assert shown._remaining_time(4) == "3:00 left"
 
 
 def test_a_line_of_the_display_fits_a_terminal_of_eighty_columns(
@@ -144,10 +144,10 @@ def test_a_line_of_the_display_fits_a_terminal_of_eighty_columns(
 
     monkeypatch.setenv("COLUMNS", "80")
     shown = JobDisplay()
-    shown.job(Job(id="a", name="a", status="Running", done=False, succeeded=False,
+    shown.on_job(Job(id="a", name="a", status="Running", done=False, succeeded=False,
                   hyperparameters={"num_train_epochs": "300"}))  # fmt: skip
     for second, epoch in ((0, 100.0), (40, 126.64)):
-        shown.event(
+        shown.on_event(
             JobEvent(
                 key=str(epoch),
                 type="metrics",
@@ -157,6 +157,6 @@ def test_a_line_of_the_display_fits_a_terminal_of_eighty_columns(
                 created_at=datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC),
             )
         )
-    shown._console.print(shown._drawn())
+    shown._console.print(shown._build_renderable())
     said = capsys.readouterr().err
     assert "epoch 126.6 of 300, step 81865 12,397 tokens/s 4:20 left" in said

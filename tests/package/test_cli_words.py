@@ -42,7 +42,7 @@ def test_with_json_an_error_is_one_object(
 
 
 def test_the_parts_of_a_refusal_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    cli._told(
+    cli._print_error(
         NotFoundError("no such job", status=404, code="NotFound", operation="jobs.get"),
         as_json=True,
     )
@@ -92,7 +92,7 @@ def test_misuse_names_the_verbs_own_help_and_what_may_have_been_meant(
      ("one\r\ntwo\r\n", "one\ntwo\n")],
 )  # fmt: skip
 def test_what_is_shown_moves_no_cursor(raw: str, shown: str) -> None:
-    assert _output.for_eyes(raw) == shown
+    assert _output.strip_control_chars(raw) == shown
 
 
 class _Terminal(io.StringIO):
@@ -105,9 +105,9 @@ def test_a_pipe_gets_every_byte_and_a_terminal_none_that_moves(
 ) -> None:
     from maas_client.cli import chat
 
-    assert chat._shown("a\x1b[2Jb") == "a\x1b[2Jb"
+    assert chat._sanitize("a\x1b[2Jb") == "a\x1b[2Jb"
     monkeypatch.setattr(sys, "stdout", _Terminal())
-    assert chat._shown("a\x1b[2Jb") == "ab"
+    assert chat._sanitize("a\x1b[2Jb") == "ab"
 
 
 def test_an_interrupted_fine_tune_says_what_the_same_command_still_does(
@@ -117,8 +117,8 @@ def test_an_interrupted_fine_tune_says_what_the_same_command_still_does(
     job = Job(id="j", name="mine", status="Running", done=False, succeeded=False)
 
     def interrupted() -> None:
-        with _watching.watching(args, again="deploys perch") as shown:
-            shown.job(job)
+        with _watching.follow_job(args, next_step="deploys perch") as shown:
+            shown.on_job(job)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -139,13 +139,13 @@ def test_lines_end_with_the_newest_loss_and_repeat_no_status(
         return JobEvent(key=word, type="status", message=word, status=word)
 
     job = Job(id="j", name="mine", status="Running", done=False, succeeded=False)
-    shown = _watching._Lines(sys.stderr, quiet_s=3600)
-    shown.job(job)
+    shown = _watching._LinePrinter(sys.stderr, quiet_s=3600)
+    shown.on_job(job)
     for event in (
         status("Running"), *(metric(n) for n in range(1, 5)), metric(5, valid_loss=2.0), metric(6),
         metric(7), JobEvent(key="m", type="message", message="the end"), metric(8), status("Completed"),
     ):  # fmt: skip
-        shown.event(event)
+        shown.on_event(event)
     said = capsys.readouterr().err.splitlines()
     assert said == [
         "job mine: Running",
@@ -156,16 +156,16 @@ def test_lines_end_with_the_newest_loss_and_repeat_no_status(
         "step 8",
         "Completed",
     ]
-    shown = _watching._Lines(sys.stderr, quiet_s=3600)
-    shown.job(job.model_copy(update={"status": "Completed"}))
+    shown = _watching._LinePrinter(sys.stderr, quiet_s=3600)
+    shown.on_job(job.model_copy(update={"status": "Completed"}))
     for event in (metric(1), status("Completed")):
-        shown.event(event)
+        shown.on_event(event)
     assert capsys.readouterr().err.splitlines()[-2:] == ["step 1", "Completed"]
 
 
 def test_an_editable_install_is_told_its_own_folder() -> None:
     text = "Install it: pip install 'maas-client[local]'. Or not."
-    said = _output.installable(text)
+    said = _output.adapt_install_command(text)
     assert said == text or re.fullmatch(
         r"Install it: pip install -e '/.+\[local\]'\. Or not\.", said
     )
@@ -258,22 +258,22 @@ def test_what_does_not_measure_without_torch_says_what_to_do(
 
 
 def test_the_cause_of_a_failed_sign_in_is_told() -> None:
-    from maas_client._transport.auth import _cause
+    from maas_client._transport.auth import _describe_failure
 
     text = """DefaultAzureCredential failed to retrieve a token from the included credentials.
 Attempted credentials:
 \tEnvironmentCredential: Authentication failed: HTTPSConnection: Failed to resolve 'login.microsoftonline.com'
 \tAzureCliCredential: Azure CLI not found on path"""
-    said = _cause(RuntimeError(text))
+    said = _describe_failure(RuntimeError(text))
     assert said.startswith("DefaultAzureCredential failed")
     assert "Failed to resolve" in said
     assert "not found on path" not in said
-    assert _cause(RuntimeError()) == "RuntimeError"
+    assert _describe_failure(RuntimeError()) == "RuntimeError"
 
 
 def test_a_stage_that_there_is_not_is_told_its_bounds() -> None:
     from maas_client.errors import ConfigError
-    from maas_client.local.rules.recipe import from_names
+    from maas_client.local.rules.recipe import parse_hyperparameters
 
     with pytest.raises(ConfigError, match="at least 1, at most 3"):
-        from_names({"apply_deepspeed": True, "deepspeed_stage": 4})
+        parse_hyperparameters({"apply_deepspeed": True, "deepspeed_stage": 4})

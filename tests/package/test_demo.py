@@ -75,6 +75,6 @@ def test_an_interrupt_stops_the_server_and_leaves_nothing(room: Path) -> None:
 
 
 def test_an_answer_is_right_when_every_fact_is_in_it() -> None:
-    asked = demo._Asked("?", ["Radio link", "60 metres"], "", "")
-    assert asked.right("It is the radio link: within 60 METRES.")
-    assert not asked.right("It is the radio link.")
+    asked = demo._Comparison("?", ["Radio link", "60 metres"], "", "")
+    assert asked.is_correct("It is the radio link: within 60 METRES.")
+    assert not asked.is_correct("It is the radio link.")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from maas_client.wire.op import Answer, Op
+from maas_client.wire.op import Op, Response
 from maas_client.wire.scope import Dialect, Scope
 
 T = TypeVar("T")
@@ -68,30 +68,32 @@ class FakePort:
         op: Op[T],
         body: Any = None,
         *,
-        at: str | None = None,
+        base_url: str | None = None,
         url: str | None = None,
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
         key: str | None = None,
         deadline_s: float | None = None,
         **path: str,
-    ) -> Answer[T]:
-        value = self._next(Sent(op.name, body, path, at, url, headers or {}, query or {}, key))
-        if isinstance(value, Answer):
-            return Answer(_typed(op, value.value), value.status, value.headers)
-        return Answer(_typed(op, value), op.ok[0])
+    ) -> Response[T]:
+        value = self._next(
+            Sent(op.name, body, path, base_url, url, headers or {}, query or {}, key)
+        )
+        if isinstance(value, Response):
+            return Response(_typed(op, value.value), value.status, value.headers)
+        return Response(_typed(op, value), op.ok[0])
 
     async def lines(
         self,
         op: Op[Any],
         body: Any = None,
         *,
-        at: str | None = None,
+        base_url: str | None = None,
         headers: Mapping[str, str] | None = None,
         key: str | None = None,
         **path: str,
     ) -> AsyncGenerator[str, None]:
-        for line in self._next(Sent(op.name, body, path, at, None, headers or {}, {}, key)):
+        for line in self._next(Sent(op.name, body, path, base_url, None, headers or {}, {}, key)):
             yield line
 
     async def sleep(self, seconds: float) -> None:

@@ -52,7 +52,7 @@ def test_where_it_happened() -> None:
     ],
 )
 def test_status_to_class(status: int, kind: type[errors.StatusError]) -> None:
-    assert errors.for_status(status) is kind
+    assert errors.error_class_for_status(status) is kind
 
 
 def test_field_words() -> None:

@@ -12,10 +12,18 @@ import difflib
 from collections.abc import Iterable
 from functools import lru_cache
 
-from maas_client.dataset.codes._code import Code, Level, Severity, Target
+from maas_client.dataset.codes._code import Code, Severity, SeverityByTarget, Target
 from maas_client.errors import ConfigError
 
-__all__ = ["Code", "Level", "Severity", "Target", "all_codes", "check_known", "code"]
+__all__ = [
+    "Code",
+    "Severity",
+    "SeverityByTarget",
+    "Target",
+    "all_codes",
+    "get_code",
+    "resolve_codes",
+]
 
 
 @lru_cache(maxsize=1)
@@ -27,12 +35,12 @@ def all_codes() -> dict[str, Code]:
     return {code.name: code for table in tables for code in table.CODES}
 
 
-def code(name: str) -> Code:
+def get_code(name: str) -> Code:
     """Return a code. Raises ``KeyError``: a name that is not in the table is a mistake of ours."""
     return all_codes()[name]
 
 
-def check_known(names: Iterable[str]) -> frozenset[str]:
+def resolve_codes(names: Iterable[str]) -> frozenset[str]:
     """Return the names as a set; a name that ends in ``*`` or ``_`` means all that begin so.
 
     Raises ``ConfigError`` for one that is not a code, naming the nearest.

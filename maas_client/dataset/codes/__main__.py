@@ -6,15 +6,15 @@ import sys
 from pathlib import Path
 
 from maas_client.dataset.codes import all_codes
-from maas_client.dataset.codes._pages import index, page
+from maas_client.dataset.codes._pages import index_to_markdown, to_markdown
 
 
 def main(folder: str) -> None:
     """Write all pages, and take away those of codes that are no more."""
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    pages = {f"{code.name}.md": page(code) for code in all_codes().values()}
-    pages["README.md"] = index(all_codes().values())
+    pages = {f"{code.name}.md": to_markdown(code) for code in all_codes().values()}
+    pages["README.md"] = index_to_markdown(all_codes().values())
     for old in place.glob("*.md"):
         if old.name not in pages:
             old.unlink()

@@ -1,6 +1,6 @@
 """A row that is not a conversation: its shape, its roles and their order."""
 
-from maas_client.dataset.codes._code import ERROR, WARNING, Code, Level
+from maas_client.dataset.codes._code import ERROR, WARNING, Code, SeverityByTarget
 
 _GOOD = (
     '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}'
@@ -151,7 +151,7 @@ CODES = (
         "The model's chat template would drop the message or the tools without a word, so the model "
         "would learn from something else than this row says.",
         '{"messages": [..., {"role": "tool", ...}]}  for Phi-3-mini-4k-instruct',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "CHAT_SYSTEM_MERGED",
@@ -161,7 +161,7 @@ CODES = (
         "Early Phi-3-mini and Phi-3-medium drop system messages. The service and the local trainer put "
         "the text in front of the first user message, with a blank line; do the same when you ask.",
         '{"messages": [{"role": "system", ...}, {"role": "user", ...}, ...]}  for Phi-3-medium',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "CHAT_NO_USER",
@@ -190,7 +190,7 @@ CODES = (
         "What stands behind the last answer is never learned, and most often an answer is missing.",
         '{"messages": [..., {"role": "assistant", ...}, {"role": "user", "content": "Thanks"}]}',
         '{"messages": [..., {"role": "assistant", ...}]}',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "CHAT_SYSTEM_POSITION",
@@ -204,7 +204,7 @@ CODES = (
     ),
     Code(
         "CHAT_ALTERNATION",
-        Level("error", "error", "warning"),
+        SeverityByTarget("error", "error", "warning"),
         "the same role speaks twice in a row",
         "Join the two messages into one, or add what was said between them.",
         "After the system message user and assistant take turns (tool results come between a call and "
@@ -212,7 +212,7 @@ CODES = (
         "can train on such a row, so there it is a warning.",
         '[{"role": "user", ...}, {"role": "user", ...}, {"role": "assistant", ...}]',
         '[{"role": "user", ...}, {"role": "assistant", ...}]',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "CHAT_ASSISTANT_FIRST",
@@ -222,18 +222,18 @@ CODES = (
         "The first message after the system message is the assistant's. It is learned as an answer to "
         "nothing.",
         '[{"role": "assistant", "content": "Hello!"}, {"role": "user", ...}, ...]',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "CHAT_KEY_UNKNOWN",
-        Level("warning", "error", "warning"),
+        SeverityByTarget("warning", "error", "warning"),
         "a message has a key that chat messages do not have",
         "Take it out. Known are role, content, name, weight, tool_calls and tool_call_id.",
         "Foundry refuses unknown keys inside a message; Azure ML and the local trainer ignore them, so "
         "what they say is lost.",
         '{"role": "user", "content": "Hi", "mood": "happy"}',
         '{"role": "user", "content": "Hi"}',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "CHAT_NAME",
@@ -262,7 +262,7 @@ CODES = (
         "Only the assistant's messages are learned, with or without a weight on the others.",
         '{"role": "user", "content": "Hi", "weight": 1}',
         '{"role": "user", "content": "Hi"}',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "CHAT_NOTHING_LEARNED",

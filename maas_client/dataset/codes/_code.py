@@ -9,11 +9,11 @@ from maas_client.catalog.facts import Target
 
 Severity = Literal["error", "warning"]
 
-__all__ = ["ERROR", "WARNING", "Code", "Level", "Severity", "Target"]
+__all__ = ["ERROR", "WARNING", "Code", "Severity", "SeverityByTarget", "Target"]
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class SeverityByTarget:
     """The severity per target; None: it is no problem there and is not reported."""
 
     azureml: Severity | None
@@ -21,8 +21,8 @@ class Level:
     local: Severity | None
 
 
-ERROR = Level("error", "error", "error")
-WARNING = Level("warning", "warning", "warning")
+ERROR = SeverityByTarget("error", "error", "error")
+WARNING = SeverityByTarget("warning", "warning", "warning")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +30,24 @@ class Code:
     """One code. The words of a problem are ``message``, then what differs from case to case."""
 
     name: str
-    level: Level
+    severities: SeverityByTarget
     message: str
     """What is wrong, in lower case and without a full stop."""
     hint: str
     """What to do next, a sentence."""
-    about: str
+    explanation: str
     """For the code's page: what it means and why it matters, with what the services do."""
     example: str
     """For the code's page: something that is refused."""
-    mend: str = ""
+    fixed_example: str = ""
     """For the code's page: the same, mended."""
-    beyond_schema: bool = False
+    not_in_schema: bool = False
     """True: schemas/chat_line.schema.json cannot say it."""
-    policy: bool = False
+    is_policy: bool = False
     """True: stops the client before it pays, but says nothing about the format. The local trainer
     trains such a row."""
 
-    def severity(self, target: Target) -> Severity | None:
+    def severity_for(self, target: Target) -> Severity | None:
         """Return how bad it is for a target; None where it is not reported."""
-        severity: Severity | None = getattr(self.level, target)
+        severity: Severity | None = getattr(self.severities, target)
         return severity

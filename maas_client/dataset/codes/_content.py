@@ -50,7 +50,7 @@ CODES = (
         "attack. Tokens of other models' templates are found as well when no model is given.",
         '{"role": "assistant", "content": "Hello.<|end|>"}',
         '{"role": "assistant", "content": "Hello."}',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "CHAT_FOREIGN_TOKEN",
@@ -60,7 +60,7 @@ CODES = (
         "To this model it is plain text, and it will learn to write it.",
         '{"role": "assistant", "content": "Hello.<|im_end|>"}  for Phi-3-mini-4k-instruct',
         '{"role": "assistant", "content": "Hello."}',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "CHAT_PART",

@@ -1,6 +1,6 @@
 """The file as a whole."""
 
-from maas_client.dataset.codes._code import ERROR, Code, Level
+from maas_client.dataset.codes._code import ERROR, Code, SeverityByTarget
 
 CODES = (
     Code(
@@ -55,7 +55,7 @@ CODES = (
     ),
     Code(
         "FILE_EXTENSION",
-        Level("error", "error", None),
+        SeverityByTarget("error", "error", None),
         "the file's name does not end in .jsonl",
         "Rename it to NAME.jsonl; convert it first if it holds anything but JSON Lines "
         "(maas-client datasets convert).",

@@ -19,25 +19,25 @@ _GROUPS = {
 }
 
 
-def page(code: Code) -> str:
+def to_markdown(code: Code) -> str:
     """Return a code's own page."""
     severities = ", ".join(
-        f"{target}: {code.severity(target) or 'not told'}" for target in _TARGETS
+        f"{target}: {code.severity_for(target) or 'not told'}" for target in _TARGETS
     )
     parts = [
         f"# {code.name}",
         f"{code.message[0].upper()}{code.message[1:]}.",
         severities,
-        code.about,
+        code.explanation,
         f"**To do.** {code.hint}",
         f"For example:\n\n{_block(code.example)}",
     ]
-    if code.mend:
-        parts.append(f"Mended:\n\n{_block(code.mend)}")
-    if code.policy:
+    if code.fixed_example:
+        parts.append(f"Mended:\n\n{_block(code.fixed_example)}")
+    if code.is_policy:
         parts.append("A matter of policy, not of format: the local trainer trains such a row.")
     elif code.name.startswith(("CHAT", "TOOL")):
-        where = "only the full rules say this" if code.beyond_schema else "the schema says this too"
+        where = "only the full rules say this" if code.not_in_schema else "the schema says this too"
         parts.append(f"`schemas/chat_line.schema.json`: {where}.")
     parts.append(
         f"A false alarm? `--ignore {code.name}` passes over it, `--warn {code.name}` makes it a "
@@ -50,7 +50,7 @@ def _block(text: str) -> str:
     return f"```\n{text}\n```"
 
 
-def index(codes: Iterable[Code]) -> str:
+def index_to_markdown(codes: Iterable[Code]) -> str:
     """Return the list of all codes, group by group."""
     lines = [
         "# The codes of `maas-client validate`",
@@ -64,6 +64,6 @@ def index(codes: Iterable[Code]) -> str:
             group = prefix
             lines += ["", f"## {_GROUPS[group]}", "", "| code | azureml | foundry | local | |"]
             lines.append("|---|---|---|---|---|")
-        levels = " | ".join(code.severity(target) or "-" for target in _TARGETS)
+        levels = " | ".join(code.severity_for(target) or "-" for target in _TARGETS)
         lines.append(f"| [{code.name}]({code.name}.md) | {levels} | {code.message} |")
     return "\n".join(lines) + "\n"

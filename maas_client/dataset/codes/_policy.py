@@ -1,7 +1,7 @@
 """What is in the rows: quality, secrets, personal data. None of it is a matter of format, so none
 of it stops the local trainer."""
 
-from maas_client.dataset.codes._code import ERROR, Code, Level, Severity
+from maas_client.dataset.codes._code import ERROR, Code, Severity, SeverityByTarget
 
 _TAKE_OUT = (
     "Take it out and revoke it: what is in training data can be read by everyone who may use the "
@@ -18,12 +18,12 @@ def _secret(name: str, what: str, form: str) -> Code:
         f"Found by its form: {form}. A model repeats what it was trained on, so a key in the data is a "
         "key given away. The secret itself is never printed.",
         f"({form})",
-        policy=True,
+        is_policy=True,
     )
 
 
 def _quality(name: str, message: str, hint: str, about: str, example: str) -> Code:
-    return Code(f"QUALITY_{name}", _WARN, message, hint, about, example, policy=True)
+    return Code(f"QUALITY_{name}", _WARN, message, hint, about, example, is_policy=True)
 
 
 def _pii(name: str, what: str, form: str) -> Code:
@@ -35,12 +35,12 @@ def _pii(name: str, what: str, form: str) -> Code:
         f"{form}. Personal data in training data can come out in answers; Azure screens for it before a "
         "model is deployed. Nothing of it is printed.",
         f"({form})",
-        policy=True,
+        is_policy=True,
     )
 
 
 _WARNS: Severity = "warning"
-_WARN = Level(_WARNS, _WARNS, _WARNS)
+_WARN = SeverityByTarget(_WARNS, _WARNS, _WARNS)
 
 CODES = (
     _quality(

@@ -1,6 +1,6 @@
 """Tools: their definitions, the calls, the results."""
 
-from maas_client.dataset.codes._code import ERROR, WARNING, Code, Level
+from maas_client.dataset.codes._code import ERROR, WARNING, Code, SeverityByTarget
 
 _CALL = (
     '{"id": "call_1", "type": "function", "function": {"name": "weather", '
@@ -32,14 +32,14 @@ CODES = (
     ),
     Code(
         "TOOL_NAME",
-        Level("warning", "error", "warning"),
+        SeverityByTarget("warning", "error", "warning"),
         "a function's name that no service takes",
         "Use letters, digits, _ and -, at most 64.",
         "Names are what the model writes when it calls; the services take a-z, A-Z, 0-9, _ and -, up to "
         "64 characters.",
         '"name": "get weather!"',
         '"name": "get_weather"',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "TOOL_TWICE",
@@ -48,7 +48,7 @@ CODES = (
         "Keep one of them.",
         "A call could mean either.",
         '"tools": [{... "weather" ...}, {... "weather" ...}]',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "TOOL_PARAMETERS",
@@ -75,7 +75,7 @@ CODES = (
         "Split them into turns, or take parallel_tool_calls out.",
         "The row teaches what it forbids.",
         '{"parallel_tool_calls": false, "messages": [... two calls in one message ...]}',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "TOOL_FUNCTIONS_DEPRECATED",
@@ -140,7 +140,7 @@ CODES = (
         "The text in arguments cannot be read as JSON: the model would learn to write calls that fail.",
         '"arguments": "{city: Ulm}"',
         '"arguments": "{\\"city\\": \\"Ulm\\"}"',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "TOOL_ARGUMENTS_TWICE",
@@ -150,7 +150,7 @@ CODES = (
         "Within the text there is another text that holds the JSON.",
         '"arguments": "\\"{\\\\\\"city\\\\\\": \\\\\\"Ulm\\\\\\"}\\""',
         '"arguments": "{\\"city\\": \\"Ulm\\"}"',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "TOOL_ARGUMENTS_OBJECT",
@@ -160,7 +160,7 @@ CODES = (
         "A function is called with named arguments, so the JSON in the text is an object.",
         '"arguments": "[\\"Ulm\\"]"',
         '"arguments": "{\\"city\\": \\"Ulm\\"}"',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "TOOL_ARGUMENTS_MISMATCH",
@@ -171,7 +171,7 @@ CODES = (
         "missing, or one has another type.",
         '"arguments": "{\\"town\\": \\"Ulm\\"}" for a tool that requires city',
         '"arguments": "{\\"city\\": \\"Ulm\\"}"',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "TOOL_UNDEFINED",
@@ -180,7 +180,7 @@ CODES = (
         "Add the tool to tools, or correct the name.",
         "The model would learn to call functions it has not been told of.",
         '"tools": [... "weather" ...], "tool_calls": [... "wether" ...]',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "TOOL_NONE_DEFINED",
@@ -191,7 +191,7 @@ CODES = (
         "learns to call without being told.",
         '{"messages": [... "tool_calls": [...] ...]}',
         '{"messages": [... "tool_calls": [...] ...], "tools": [...]}',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "TOOL_RESULT_ID",
@@ -210,7 +210,7 @@ CODES = (
         "No call in the assistant's message before it has this id, or it was answered already.",
         '{"role": "tool", "tool_call_id": "call_9", "content": "21 C"}',
         '{"role": "tool", "tool_call_id": "call_1", "content": "21 C"}',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
     Code(
         "TOOL_RESULT_MISSING",
@@ -221,6 +221,6 @@ CODES = (
         "when it is sent as a prompt.",
         '[..., {"role": "assistant", "tool_calls": [...]}, {"role": "user", ...}]',
         '[..., {"role": "assistant", "tool_calls": [...]}, {"role": "tool", ...}, ...]',
-        beyond_schema=True,
+        not_in_schema=True,
     ),
 )

@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 from maas_client import catalog
-from maas_client.flows._dialect import Dialect
+from maas_client.flows._dialect import Backend
 from maas_client.flows.azureml import chat, datasets, deployments, jobs, models, runs
 
-DIALECT = Dialect(
+BACKEND = Backend(
     name="azureml",
     model_id=catalog.registry_uri,
     upload=datasets.upload,
     dataset=datasets.get,
-    datasets=datasets.listing,
+    datasets=datasets.list_all,
     delete_dataset=datasets.delete,
-    check_order=jobs.check,
+    check_order=jobs.check_request,
     create_job=jobs.create,
     job=jobs.get,
-    jobs=jobs.listing,
+    jobs=jobs.list_all,
     cancel_job=jobs.cancel,
     delete_job=jobs.delete,
     pause_job=jobs.pause,
     save_checkpoint=jobs.save_checkpoint,
     resume_job=jobs.resume,
-    progress=runs.progress,
+    progress=runs.list_events,
     checkpoints=runs.checkpoints,
     logs=runs.logs,
     model=models.get,
-    models=models.listing,
+    models=models.list_all,
     delete_model=models.delete,
     deploy=deployments.create,
     deployment=deployments.get,
-    deployments=deployments.listing,
+    deployments=deployments.list_all,
     delete_deployment=deployments.delete,
     keys=deployments.keys,
-    complete=chat.complete,
-    stream=chat.stream,
+    complete=chat.complete_chat,
+    stream=chat.stream_chat,
     upload_model=models.upload,
 )

@@ -8,10 +8,10 @@ from typing import Any
 
 from maas_client.errors import NotFoundError
 from maas_client.flows import _pages
-from maas_client.flows._dialect import Upload
+from maas_client.flows._dialect import UploadRequest
 from maas_client.flows._io import IO
 from maas_client.flows.azureml import upload as blobs
-from maas_client.flows.azureml.workspace import datastore
+from maas_client.flows.azureml.workspace import get_datastore
 from maas_client.types import Dataset
 from maas_client.wire import azureml as ops
 from maas_client.wire.azureml_models import DataVersion
@@ -22,14 +22,14 @@ _BYTES = "bytes"
 _ARM_ID = re.compile(r"(?i)/data/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?$")
 
 
-async def upload(io: IO, order: Upload) -> Dataset:
+async def upload(io: IO, order: UploadRequest) -> Dataset:
     """Upload the bytes and register a version named after their hash: a stale one is never met.
 
     A data version tells neither hash nor size, so both are noted among its own properties.
     """
     size = order.path.stat().st_size
-    path, already = await blobs.send(io, order)
-    store = await datastore(io)
+    path, already = await blobs.upload_file(io, order)
+    store = await get_datastore(io)
     uri = f"azureml://datastores/{store.name}/paths/{path}"
     body = {
         "properties": {
@@ -44,7 +44,7 @@ async def upload(io: IO, order: Upload) -> Dataset:
     }
     version = order.sha256[:16]
     answer = await io.send(ops.DATA_VERSION_CREATE, body, name=order.name, version=version)
-    made = noun(answer.value, order.name, version)
+    made = to_dataset(answer.value, order.name, version)
     return made.model_copy(
         update={
             "sha256": order.sha256,
@@ -64,23 +64,23 @@ async def get(io: IO, dataset: str) -> Dataset:
         if not version:
             version = await _newest(io, name)
     value = (await io.send(ops.DATA_VERSION_GET, name=name, version=version)).value
-    return noun(value, name, version)
+    return to_dataset(value, name, version)
 
 
 async def _newest(io: IO, name: str) -> str:
-    found = [v async for v in _pages.arm(io, ops.DATA_VERSION_LIST, name=name)]
+    found = [v async for v in _pages.list_items(io, ops.DATA_VERSION_LIST, name=name)]
     if not found:
         raise NotFoundError(f"data set {name!r} has no version", status=404, operation="data.get")
     found.sort(key=lambda v: str((v.get("systemData") or {}).get("createdAt") or ""))
     return str(found[-1]["name"])
 
 
-async def listing(io: IO) -> AsyncGenerator[Dataset, None]:
+async def list_all(io: IO) -> AsyncGenerator[Dataset, None]:
     """Yield every version of every data set of the workspace."""
-    async for held in _pages.arm(io, ops.DATA_LIST):
+    async for held in _pages.list_items(io, ops.DATA_LIST):
         name = str(held.get("name"))
-        async for value in _pages.arm(io, ops.DATA_VERSION_LIST, name=name):
-            yield noun(DataVersion.model_validate(value), name, str(value.get("name")))
+        async for value in _pages.list_items(io, ops.DATA_VERSION_LIST, name=name):
+            yield to_dataset(DataVersion.model_validate(value), name, str(value.get("name")))
 
 
 async def delete(io: IO, dataset: str) -> None:
@@ -91,7 +91,9 @@ async def delete(io: IO, dataset: str) -> None:
         await io.send(ops.DATA_VERSION_GET, name=name, version=version)
         await io.send(ops.DATA_VERSION_DELETE, name=name, version=version)
         return
-    versions = [str(v["name"]) async for v in _pages.arm(io, ops.DATA_VERSION_LIST, name=name)]
+    versions = [
+        str(v["name"]) async for v in _pages.list_items(io, ops.DATA_VERSION_LIST, name=name)
+    ]
     if not versions:
         raise NotFoundError(f"there is no data set {name!r}", status=404, operation="data.delete")
     for one in versions:
@@ -106,7 +108,7 @@ def _parts(dataset: str) -> tuple[str, str | None]:
     return name, version or None
 
 
-def noun(value: DataVersion, name: str, version: str) -> Dataset:
+def to_dataset(value: DataVersion, name: str, version: str) -> Dataset:
     """Return the public noun for a data version."""
     raw: dict[str, Any] = value.dump()
     size = value.properties.properties.get(_BYTES, "")

@@ -10,23 +10,23 @@ from pydantic import SecretStr
 
 from maas_client.errors import NotFoundError, ServiceError
 from maas_client.flows import _pages, _ready, names
-from maas_client.flows._dialect import DeploymentOrder
+from maas_client.flows._dialect import DeploymentRequest
 from maas_client.flows._io import IO
-from maas_client.flows._pace import settle
+from maas_client.flows._pace import wait_for_operation
 from maas_client.flows.azureml import models
-from maas_client.flows.azureml.workspace import workspace
+from maas_client.flows.azureml.workspace import get_workspace
 from maas_client.types import Deployment, Keys
 from maas_client.wire import azureml as ops
 from maas_client.wire import chat, lifetime
 from maas_client.wire.azureml_models import Endpoint
 
 
-async def create(io: IO, order: DeploymentOrder) -> Deployment:
+async def create(io: IO, order: DeploymentRequest) -> Deployment:
     """Create the endpoint and return it once it has answered a request.
 
     An endpoint of this name with this model is returned as it is; with another, ``ConflictError``.
     """
-    here, name = await workspace(io), order.name
+    here, name = await get_workspace(io), order.name
     wanted = await _model_id(io, order.model)
     try:
         there = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value
@@ -40,12 +40,12 @@ async def create(io: IO, order: DeploymentOrder) -> Deployment:
             **order.tags,
         }
         answer = await io.send(ops.ENDPOINT_CREATE, body, endpoint=name)
-        await settle(io, answer, what="deployments.create")
+        await wait_for_operation(io, answer, operation="deployments.create")
     elif there.properties.model_settings.get("modelId") != wanted:
-        raise _ready.taken(name)
+        raise _ready.name_conflict(name)
     elif order.delete_at:
         await _delete_at(io, name, order.delete_at)
-    await _settled(io, name, order.ready_s)
+    await _settled(io, name, order.ready_timeout_s)
     return (await get(io, name)).model_copy(update={"ready": True})
 
 
@@ -67,27 +67,27 @@ async def _settled(io: IO, name: str, within_s: float) -> None:
         return held.provisioning_state or "Unknown", held.endpoint_state
 
     async def ask() -> None:
-        url, key = await address(io, name)
+        url, key = await endpoint_address(io, name)
         body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
-        await io.send(chat.CHAT_COMPLETE, body, at=url, key=key, deadline_s=300)
+        await io.send(chat.CHAT_COMPLETE, body, base_url=url, key=key, deadline_s=300)
 
-    await _ready.until_made(io, name, look, within_s)
-    await _ready.until_it_answers(io, ask, within_s=within_s)
+    await _ready.wait_until_provisioned(io, name, look, within_s)
+    await _ready.wait_until_ready(io, ask, timeout_s=within_s)
 
 
 async def _delete_at(io: IO, name: str, moment: datetime) -> None:
     """Write on an endpoint when it is to go; its other tags stay."""
     tags = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value.tags
-    body = {"tags": {**tags, lifetime.TAG: lifetime.write(moment)}}
+    body = {"tags": {**tags, lifetime.DELETE_AT_TAG: lifetime.format_delete_at(moment)}}
     answer = await io.send(ops.ENDPOINT_PATCH, body, endpoint=name)
-    await settle(io, answer, what="deployments.create")
+    await wait_for_operation(io, answer, operation="deployments.create")
 
 
-async def address(io: IO, name: str, *, renew: bool = False) -> tuple[str, str]:
+async def endpoint_address(io: IO, name: str, *, refresh: bool = False) -> tuple[str, str]:
     """Return where the deployment answers, and its key; looked up once per client."""
     slot = f"endpoint:{name}"
-    held = io.scope.found.get(slot)
-    if isinstance(held, tuple) and not renew:
+    held = io.scope.cache.get(slot)
+    if isinstance(held, tuple) and not refresh:
         return held
     value = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value
     url = (value.properties.inference_endpoint or {}).get("uri")
@@ -97,7 +97,7 @@ async def address(io: IO, name: str, *, renew: bool = False) -> tuple[str, str]:
             operation="deployments.get",
         )
     key = (await io.send(ops.ENDPOINT_KEYS, endpoint=name)).value.primary_key
-    io.scope.found[slot] = (str(url), key)
+    io.scope.cache[slot] = (str(url), key)
     return str(url), key
 
 
@@ -107,20 +107,20 @@ async def get(io: IO, deployment: str) -> Deployment:
     return _noun((await io.send(ops.ENDPOINT_GET, endpoint=name)).value, name)
 
 
-async def listing(io: IO) -> AsyncGenerator[Deployment, None]:
+async def list_all(io: IO) -> AsyncGenerator[Deployment, None]:
     """Yield the workspace's serverless endpoints."""
-    async for item in _pages.arm(io, ops.ENDPOINT_LIST):
+    async for item in _pages.list_items(io, ops.ENDPOINT_LIST):
         yield _noun(Endpoint.model_validate(item), str(item.get("name")))
 
 
 async def delete(io: IO, deployment: str) -> None:
     """Delete the deployment and wait until it is gone: its name is free and it costs nothing more."""
     name = names.arm_name(deployment)
-    io.scope.found.pop(f"endpoint:{name}", None)
+    io.scope.cache.pop(f"endpoint:{name}", None)
     # ARM answers 204 for what was never there: a mistyped name must not read as deleted.
     await io.send(ops.ENDPOINT_GET, endpoint=name)
     answer = await io.send(ops.ENDPOINT_DELETE, endpoint=name)
-    await settle(io, answer, what="deployments.delete", timeout_s=1800)
+    await wait_for_operation(io, answer, operation="deployments.delete", timeout_s=1800)
 
 
 async def keys(io: IO, deployment: str, regenerate: str | None) -> Keys:
@@ -129,8 +129,8 @@ async def keys(io: IO, deployment: str, regenerate: str | None) -> Keys:
     if regenerate is not None:
         body = {"keyType": regenerate.capitalize()}
         answer = await io.send(ops.ENDPOINT_REGENERATE, body, endpoint=name)
-        await settle(io, answer, what="deployments.keys", timeout_s=600)
-        io.scope.found.pop(f"endpoint:{name}", None)
+        await wait_for_operation(io, answer, operation="deployments.keys", timeout_s=600)
+        io.scope.cache.pop(f"endpoint:{name}", None)
     value = (await io.send(ops.ENDPOINT_KEYS, endpoint=name)).value
     return Keys(primary=SecretStr(value.primary_key), secondary=SecretStr(value.secondary_key))
 
@@ -146,7 +146,7 @@ def _noun(value: Endpoint, name: str) -> Deployment:
         status=state,
         ready=state.lower() == "succeeded" and (held.endpoint_state or "").lower() == "online",
         url=url,
-        delete_at=lifetime.read(value.tags),
+        delete_at=lifetime.read_delete_at(value.tags),
         properties=dict(value.tags),
         raw=value.dump(),
     )

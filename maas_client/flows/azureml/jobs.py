@@ -21,22 +21,22 @@ from maas_client.errors import (
     UnsupportedError,
 )
 from maas_client.flows import _pages
-from maas_client.flows._dialect import JobOrder
+from maas_client.flows._dialect import JobRequest
 from maas_client.flows._io import IO
-from maas_client.flows._pace import settle
+from maas_client.flows._pace import wait_for_operation
 from maas_client.flows.azureml import runs
 from maas_client.flows.names import arm_name
 from maas_client.types import Job
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
 from maas_client.wire import local as own
-from maas_client.wire.hyperparameters import NAMES, SERVERLESS, text
+from maas_client.wire.hyperparameters import SERVERLESS_HYPERPARAMETERS, WIRE_NAMES, to_wire_value
 from maas_client.wire.op import Op
 
-FINGERPRINT = "maas_client.fingerprint"
+FINGERPRINT_PROPERTY = "maas_client.fingerprint"
 
 
-def hyperparameters(io: IO, order: JobOrder) -> dict[str, str]:
+def to_wire_hyperparameters(io: IO, order: JobRequest) -> dict[str, str]:
     """Return the service's own names with string values, as the Custom provider wants them.
 
     Raises ``UnsupportedError`` for what the serverless service does not take.
@@ -47,7 +47,7 @@ def hyperparameters(io: IO, order: JobOrder) -> dict[str, str]:
             "azureml takes learning_rate=, not learning_rate_multiplier=", hint="foundry takes it."
         )
     free = io.scope.local or bool(order.compute)
-    refused = sorted(set(given) - SERVERLESS) if not free else []
+    refused = sorted(set(given) - SERVERLESS_HYPERPARAMETERS) if not free else []
     if refused:
         raise UnsupportedError(
             f"serverless fine-tuning on Azure does not take {', '.join(f'{name}=' for name in refused)}",
@@ -59,15 +59,18 @@ def hyperparameters(io: IO, order: JobOrder) -> dict[str, str]:
             f"serverless fine-tuning on Azure runs its own LoRA recipe and lets nobody choose {order.method}",
             hint="Leave method= out, or use compute= or the local server.",
         )
-    said = {NAMES[key]: text(value) for key, value in given.items()}
+    said = {WIRE_NAMES[key]: to_wire_value(value) for key, value in given.items()}
     if order.method is not None:
         said["method"] = order.method
-    return {**said, **{key: text(value) for key, value in order.hyperparameters.extra.items()}}
+    return {
+        **said,
+        **{key: to_wire_value(value) for key, value in order.hyperparameters.extra.items()},
+    }
 
 
-def check(io: IO, order: JobOrder) -> None:
+def check_request(io: IO, order: JobRequest) -> None:
     """Refuse what this backend cannot take; nothing has been sent."""
-    hyperparameters(io, order)
+    to_wire_hyperparameters(io, order)
     _compute(io, order.compute)
     if order.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", order.name):
         raise ConfigError(
@@ -76,7 +79,7 @@ def check(io: IO, order: JobOrder) -> None:
         )
 
 
-def fingerprint(order: JobOrder) -> str:
+def fingerprint(order: JobRequest) -> str:
     """Return what decides the job's result, hashed: model, both data sets, method, hyperparameters."""
     said = {
         "model": order.model,
@@ -89,7 +92,7 @@ def fingerprint(order: JobOrder) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-async def create(io: IO, order: JobOrder) -> Job:
+async def create(io: IO, order: JobRequest) -> Job:
     """Create the job, or return the live or completed one with the same inputs."""
     mark = fingerprint(order)
     body = _body(io, order, mark)
@@ -101,8 +104,8 @@ async def create(io: IO, order: JobOrder) -> Job:
         except NotFoundError:
             body["properties"]["outputs"]["registered_model"]["assetName"] = f"{name}-model"
             made = (await io.send(ops.JOB_CREATE, body, job=name)).value
-            return await noun(io, made, name)
-        ours = there.properties.properties.get(FINGERPRINT) == mark
+            return await to_job(io, made, name)
+        ours = there.properties.properties.get(FINGERPRINT_PROPERTY) == mark
         if not ours and order.name is not None:
             raise ConflictError(
                 f"job {name!r} exists with other inputs",
@@ -111,7 +114,7 @@ async def create(io: IO, order: JobOrder) -> Job:
             )
         over = (there.properties.status or "").lower() in ("failed", "canceled")
         if ours and not over and not order.force_new:
-            return (await noun(io, there, name)).model_copy(update={"attached": True})
+            return (await to_job(io, there, name)).model_copy(update={"attached": True})
     raise ConflictError(f"a thousand jobs are called {stem!r}", operation="jobs.create")
 
 
@@ -119,13 +122,13 @@ def _slug(model: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")[:40] or "job"
 
 
-def _body(io: IO, order: JobOrder, mark: str) -> dict[str, Any]:
+def _body(io: IO, order: JobRequest, mark: str) -> dict[str, Any]:
     details: dict[str, Any] = {
         "modelProvider": "Custom",
         "taskType": "ChatCompletion",
         "model": {"jobInputType": "mlflow_model", "uri": order.model},
         "trainingData": {"jobInputType": "uri_file", "uri": order.training.id},
-        "hyperParameters": hyperparameters(io, order),
+        "hyperParameters": to_wire_hyperparameters(io, order),
     }
     if order.validation is not None:
         details["validationData"] = {"jobInputType": "uri_file", "uri": order.validation.id}
@@ -135,7 +138,7 @@ def _body(io: IO, order: JobOrder, mark: str) -> dict[str, Any]:
         "experimentName": "maas-client",
         "isArchived": False,
         "tags": dict(order.tags),
-        "properties": {FINGERPRINT: mark},
+        "properties": {FINGERPRINT_PROPERTY: mark},
         "fineTuningDetails": details,
         "outputs": {"registered_model": {"jobOutputType": "mlflow_model"}},
         **_compute(io, order.compute),
@@ -153,7 +156,7 @@ def _compute(io: IO, compute: tuple[str, ...]) -> dict[str, Any]:
         raise UnsupportedError("a job runs on one compute, or on a list of instance types")
     if compute[0].startswith("/"):
         return {"computeId": compute[0]}
-    here = ops.WS.format(**io.scope.values)
+    here = ops.WORKSPACE_PATH.format(**io.scope.values)
     return {"computeId": f"{here}/computes/{compute[0]}"}
 
 
@@ -165,13 +168,13 @@ def job_name(job: str) -> str:
 async def get(io: IO, job: str) -> Job:
     """Return the job as it is now; when it has ended, with its model or its reason."""
     name = job_name(job)
-    return await noun(io, (await io.send(ops.JOB_GET, job=name)).value, name)
+    return await to_job(io, (await io.send(ops.JOB_GET, job=name)).value, name)
 
 
-async def listing(io: IO) -> AsyncGenerator[Job, None]:
+async def list_all(io: IO) -> AsyncGenerator[Job, None]:
     """Yield the workspace's fine-tuning jobs, newest first as the service lists them."""
     query = {"jobType": "FineTuning", "listViewType": "ActiveOnly"}
-    async for item in _pages.arm(io, ops.JOB_LIST, query=query):
+    async for item in _pages.list_items(io, ops.JOB_LIST, query=query):
         if str(item.get("properties", {}).get("jobType", "")).lower() == "finetuning":
             yield _noun(m.Job.model_validate(item), str(item.get("name")))
 
@@ -180,7 +183,7 @@ async def cancel(io: IO, job: str) -> Job:
     """Ask the service to cancel, wait until it has taken note, and return the job as it is then."""
     name = job_name(job)
     answer = await io.send(ops.JOB_CANCEL, job=name)
-    await settle(io, answer, what="jobs.cancel", timeout_s=600)
+    await wait_for_operation(io, answer, operation="jobs.cancel", timeout_s=600)
     return await get(io, name)
 
 
@@ -196,7 +199,7 @@ async def resume(io: IO, job: str) -> Job:
 
 async def save_checkpoint(io: IO, job: str) -> Job:
     """Ask the local server for a checkpoint; Azure Machine Learning documents no such operation."""
-    return await _own(io, own.JOB_SAVE, job)
+    return await _own(io, own.JOB_SAVE_CHECKPOINT, job)
 
 
 async def _own(io: IO, op: Op[None], job: str) -> Job:
@@ -214,20 +217,22 @@ async def delete(io: IO, job: str) -> None:
     # ARM answers 204 for what was never there: a mistyped name must not read as deleted.
     await io.send(ops.JOB_GET, job=job_name(job))
     answer = await io.send(ops.JOB_DELETE, job=job_name(job))
-    await settle(io, answer, what="jobs.delete", timeout_s=600)
+    await wait_for_operation(io, answer, operation="jobs.delete", timeout_s=600)
 
 
-async def noun(io: IO, value: m.Job, name: str) -> Job:
+async def to_job(io: IO, value: m.Job, name: str) -> Job:
     """Return the public noun, with what only run history knows about a job that has ended."""
     job = _noun(value, name)
     if not job.done:
         return job
     try:
-        ended = await runs.details(io, name)
-        job = job.model_copy(update={"finished_at": runs.moment(ended.end_time_utc)})
+        ended = await runs.run_details(io, name)
+        job = job.model_copy(update={"finished_at": runs.parse_time(ended.end_time_utc)})
         if job.succeeded:
-            return job.model_copy(update={"fine_tuned_model": await runs.registered(io, name)})
-        return job.model_copy(update={"error": runs.error(ended)})
+            return job.model_copy(
+                update={"fine_tuned_model": await runs.registered_model(io, name)}
+            )
+        return job.model_copy(update={"error": runs.to_job_error(ended)})
     except StatusError as hidden:
         if hidden.status not in (401, 403, 404):
             raise
@@ -243,7 +248,7 @@ def _noun(value: m.Job, name: str) -> Job:
         id=value.id or name,
         name=value.name or name,
         status=status,
-        done=status.lower() in ops.TERMINAL,
+        done=status.lower() in ops.TERMINAL_STATUSES,
         succeeded=status.lower() == "completed",
         model=details.model.uri,
         properties=dict(held.properties),

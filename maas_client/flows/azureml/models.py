@@ -9,10 +9,10 @@ from pathlib import Path
 
 from maas_client.errors import ConfigError, NotFoundError, UnsupportedError
 from maas_client.flows import _pages
-from maas_client.flows._dialect import ModelUpload, Upload
+from maas_client.flows._dialect import ModelUploadRequest, UploadRequest
 from maas_client.flows._io import IO
 from maas_client.flows.azureml import upload as blobs
-from maas_client.flows.azureml.workspace import datastore, workspace
+from maas_client.flows.azureml.workspace import get_datastore, get_workspace
 from maas_client.types import Model
 from maas_client.wire import azureml as ops
 from maas_client.wire.azureml_models import ModelVersion
@@ -22,7 +22,7 @@ _LOAD_S = 900.0
 _ID = re.compile(r"(?i)/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?$")
 
 
-def parts(model: str) -> tuple[str, str | None]:
+def split_model_id(model: str) -> tuple[str, str | None]:
     """Return name and version in a name, ``name:version``, an ARM id or an asset id."""
     found = _ID.search(model)
     if found:
@@ -33,7 +33,7 @@ def parts(model: str) -> tuple[str, str | None]:
 
 async def asset_id(io: IO, name: str, version: str) -> str:
     """Return what an endpoint names: region, the workspace's GUID, name and version (section 3.2)."""
-    here = await workspace(io)
+    here = await get_workspace(io)
     return (
         f"azureml://locations/{here.location}/workspaces/{here.properties.workspace_id}"
         f"/models/{name}/versions/{version}"
@@ -42,9 +42,9 @@ async def asset_id(io: IO, name: str, version: str) -> str:
 
 async def get(io: IO, model: str) -> Model:
     """Return one model; without a version, the newest."""
-    name, version = parts(model)
+    name, version = split_model_id(model)
     if version is None:
-        found = [v async for v in _pages.arm(io, ops.MODEL_VERSION_LIST, name=name)]
+        found = [v async for v in _pages.list_items(io, ops.MODEL_VERSION_LIST, name=name)]
         if not found:
             raise NotFoundError(f"there is no model {name!r}", status=404, operation="models.get")
         found.sort(key=lambda v: str((v.get("systemData") or {}).get("createdAt") or ""))
@@ -53,17 +53,17 @@ async def get(io: IO, model: str) -> Model:
     return await _noun(io, value, name)
 
 
-async def listing(io: IO) -> AsyncGenerator[Model, None]:
+async def list_all(io: IO) -> AsyncGenerator[Model, None]:
     """Yield every version of every model registered in the workspace."""
-    async for held in _pages.arm(io, ops.MODEL_LIST):
+    async for held in _pages.list_items(io, ops.MODEL_LIST):
         name = str(held.get("name"))
-        async for value in _pages.arm(io, ops.MODEL_VERSION_LIST, name=name):
+        async for value in _pages.list_items(io, ops.MODEL_VERSION_LIST, name=name):
             yield await _noun(io, ModelVersion.model_validate(value), name)
 
 
 async def delete(io: IO, model: str) -> None:
     """Delete one version (the newest when none is named). Refused while it is deployed."""
-    name, version = parts(model)
+    name, version = split_model_id(model)
     if version is None:
         version = (await get(io, name)).version or "1"
     # ARM answers 204 for what was never there: a mistyped name must not read as deleted.
@@ -71,7 +71,7 @@ async def delete(io: IO, model: str) -> None:
     await io.send(ops.MODEL_VERSION_DELETE, name=name, version=version)
 
 
-async def upload(io: IO, order: ModelUpload) -> Model:
+async def upload(io: IO, order: ModelUploadRequest) -> Model:
     """Upload a folder of weights and register it; the same files again are the same version."""
     if not io.scope.local:
         raise UnsupportedError(
@@ -82,9 +82,9 @@ async def upload(io: IO, order: ModelUpload) -> Model:
     mark = hashlib.sha256("".join(f"{n}\0{h}\n" for n, h in held.items()).encode()).hexdigest()
     home = f"LocalUpload/{mark}/{order.name}"
     for name, sha256 in held.items():
-        one = Upload(order.folder / name, sha256, order.name, order.progress)
-        await blobs.send(io, one, to=f"{home}/{name}")
-    store = await datastore(io)
+        one = UploadRequest(order.folder / name, sha256, order.name, order.progress)
+        await blobs.upload_file(io, one, blob_path=f"{home}/{name}")
+    store = await get_datastore(io)
     body = {
         "properties": {
             "modelType": "custom_model",
@@ -93,7 +93,7 @@ async def upload(io: IO, order: ModelUpload) -> Model:
             "isAnonymous": False,
             "isArchived": False,
             "tags": {},
-            "properties": {"baseModelId": order.base},
+            "properties": {"baseModelId": order.base_model},
         }
     }
     answer = await io.send(

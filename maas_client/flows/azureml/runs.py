@@ -10,7 +10,7 @@ from typing import Any
 
 from maas_client.errors import StatusError, UnsupportedError
 from maas_client.flows._io import IO
-from maas_client.flows.azureml.workspace import data_plane
+from maas_client.flows.azureml.workspace import data_plane_url
 from maas_client.flows.names import arm_name
 from maas_client.types import Checkpoint, Job, JobError, JobEvent
 from maas_client.wire import azureml as ops
@@ -26,7 +26,7 @@ _OURS = {
 the trainer's usual ones, everything else keeps its own name."""
 
 
-async def registered(io: IO, run: str) -> str | None:
+async def registered_model(io: IO, run: str) -> str | None:
     """Return the asset id of the model the job registered. Read back, never computed (section 1.7)."""
     body = {
         "runId": run,
@@ -34,19 +34,19 @@ async def registered(io: IO, run: str) -> str | None:
         "selectRunDefinition": True,
         "selectJobSpecification": True,
     }
-    answer = await io.send(ops.RUN_DATA, body, at=await data_plane(io))
+    answer = await io.send(ops.RUN_DATA, body, base_url=await data_plane_url(io))
     outputs = answer.value.run_metadata.get("outputs") or {}
     held = outputs.get("registered_model") or {}
     asset = held.get("assetId") if isinstance(held, dict) else None
     return str(asset) if asset else None
 
 
-async def details(io: IO, run: str) -> RunDetails:
+async def run_details(io: IO, run: str) -> RunDetails:
     """Return the run's details: status, error, warnings, log files."""
-    return (await io.send(ops.RUN_DETAILS, at=await data_plane(io), run=run)).value
+    return (await io.send(ops.RUN_DETAILS, base_url=await data_plane_url(io), run=run)).value
 
 
-def error(ended: RunDetails) -> JobError | None:
+def to_job_error(ended: RunDetails) -> JobError | None:
     """Return why the run failed; the job's own body does not say (section 1.5)."""
     held = ended.error
     if held is None or not held.error:
@@ -58,7 +58,7 @@ def error(ended: RunDetails) -> JobError | None:
     )
 
 
-def moment(text: str | None) -> datetime | None:
+def parse_time(text: str | None) -> datetime | None:
     """Return a time of run history (UTC where it names no zone), or None for none and for what is no time."""
     try:
         read = datetime.fromisoformat(text) if text else None
@@ -67,13 +67,13 @@ def moment(text: str | None) -> datetime | None:
     return read.replace(tzinfo=UTC) if read and read.tzinfo is None else read
 
 
-async def progress(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
+async def list_events(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
     """Yield messages and metric points so far in the order they happened; each has the same key every time."""
     messages: list[JobEvent] = []
     steps: list[JobEvent] = []
     try:
-        at = await data_plane(io)
-        seen = await details(io, job.name)
+        at = await data_plane_url(io)
+        seen = await run_details(io, job.name)
         messages = [_message(index, warning) for index, warning in enumerate(seen.warnings)]
         steps = await _metrics(io, at, job.name, whole=job.done, told_since=_newest(messages))
     except StatusError as refused:
@@ -109,7 +109,7 @@ def _message(index: int, warning: dict[str, Any]) -> JobEvent:
         type="message",
         message=str(warning.get("message") or ""),
         level="info" if source.endswith(":info") else "warning",
-        created_at=moment(warning.get("createdUtc")),
+        created_at=parse_time(warning.get("createdUtc")),
         raw=warning,
     )
 
@@ -132,7 +132,7 @@ class _Known:
         number = (value.get("data") or {}).get(name)
         if isinstance(number, int | float):
             self.points.setdefault(step, {})[_OURS.get(name, name)] = float(number)
-            if (read := moment(created)) is not None:
+            if (read := parse_time(created)) is not None:
                 self.when[step] = max(read, self.when.get(step, read))
 
     def ended(self, told_since: datetime) -> list[int]:
@@ -153,10 +153,13 @@ async def _metrics(
     A running job's points are read from the newest known one on; ``whole`` reads all of them again.
     """
     slot = f"metrics:{run}"
-    known: _Known = _Known() if whole else io.scope.found.setdefault(slot, _Known())
+    known: _Known = _Known() if whole else io.scope.cache.setdefault(slot, _Known())
     names = (
         await io.send(
-            ops.METRIC_LIST, {"metricNamespace": None, "continuationToken": None}, at=at, run=run
+            ops.METRIC_LIST,
+            {"metricNamespace": None, "continuationToken": None},
+            base_url=at,
+            run=run,
         )
     ).value
     for item in names.value:
@@ -165,7 +168,7 @@ async def _metrics(
             async for value in _points(io, at, run, name, known.newest.get(name)):
                 known.take(name, value)
     if whole:
-        io.scope.found.pop(slot, None)
+        io.scope.cache.pop(slot, None)
     events = []
     for step in sorted(known.points) if whole else known.ended(told_since):
         held = known.points[step]
@@ -197,7 +200,7 @@ async def _points(
         body: dict[str, Any] = {"metricName": name, "continuationToken": token}
         if since:
             body["startTime"] = since
-        page = (await io.send(ops.METRIC_VALUES, body, at=at, run=run)).value
+        page = (await io.send(ops.METRIC_VALUES, body, base_url=at, run=run)).value
         for value in page.value:
             yield value
         token = page.continuation_token
@@ -207,7 +210,7 @@ async def _points(
 
 async def logs(io: IO, run: str) -> str:
     """Return the text of the run's user logs, file after file."""
-    seen = await details(io, arm_name(run))
+    seen = await run_details(io, arm_name(run))
     texts = []
     for name in sorted(seen.log_files):
         body = (await io.send(ops.LOG_FILE, url=seen.log_files[name])).value

@@ -16,22 +16,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from maas_client.errors import AuthError, ConflictError, DatasetError, NotFoundError, StatusError
-from maas_client.flows._dialect import Upload
+from maas_client.flows._dialect import UploadRequest
 from maas_client.flows._io import IO
-from maas_client.flows.azureml.workspace import container
+from maas_client.flows.azureml.workspace import authorized_container_url
 from maas_client.wire import blob
 from maas_client.wire.op import Op
 
 BLOCK_BYTES = 8 * 2**20
-PARALLEL = 4
-SHA256 = "x-ms-meta-sha256"
+MAX_PARALLEL = 4
+SHA256_HEADER = "x-ms-meta-sha256"
 """Of the whole file: what makes a blob at its path the one that was meant."""
 
 
 class _Source:
     """The file, read block by block in order whoever asks, hashing on the way what is sent."""
 
-    def __init__(self, order: Upload) -> None:
+    def __init__(self, order: UploadRequest) -> None:
         self.path = order.path
         self.size = order.path.stat().st_size
         self._sha256 = hashlib.sha256()
@@ -68,13 +68,15 @@ class _Source:
             raise _changed(self.path)
 
 
-async def send(io: IO, order: Upload, *, to: str | None = None) -> tuple[str, bool]:
+async def upload_file(
+    io: IO, order: UploadRequest, *, blob_path: str | None = None
+) -> tuple[str, bool]:
     """Upload the file and return its path in the container, and whether it lay there already.
 
     ``to`` is the path, where it is not the file's own content that names it.
     """
     source = _Source(order)
-    path = to or f"LocalUpload/{order.sha256}/{_safe_name(order.path)}"
+    path = blob_path or f"LocalUpload/{order.sha256}/{_safe_name(order.path)}"
     found = await _head(io, path)
     if found is not None and _is_whole(found, order):
         return path, True
@@ -82,10 +84,10 @@ async def send(io: IO, order: Upload, *, to: str | None = None) -> tuple[str, bo
     headers = {
         **condition,
         "x-ms-blob-content-type": "application/octet-stream",
-        blob.UPLOAD_STATUS: "completed",
+        blob.UPLOAD_STATUS_HEADER: "completed",
         "x-ms-meta-name": order.name,
         "x-ms-meta-version": "1",
-        SHA256: order.sha256,
+        SHA256_HEADER: order.sha256,
     }
     put = _put_whole if source.size <= BLOCK_BYTES else _put_blocks
     try:
@@ -116,13 +118,13 @@ def _safe_name(path: Path) -> str:
 async def _opened(io: IO, op: Op[None], path: str, **rest: object) -> Mapping[str, str]:
     """Send one blob operation; a SAS that has ended is renewed once."""
     try:
-        at = await container(io)
-        return (await io.send(op, at=at, blob=path, **rest)).headers  # type: ignore[arg-type]  # passed on
+        at = await authorized_container_url(io)
+        return (await io.send(op, base_url=at, blob=path, **rest)).headers  # type: ignore[arg-type]  # passed on
     except StatusError as refused:
         if not isinstance(refused, AuthError) and refused.status != 403:
             raise
-        at = await container(io, renew=True)
-        return (await io.send(op, at=at, blob=path, **rest)).headers  # type: ignore[arg-type]  # passed on
+        at = await authorized_container_url(io, refresh=True)
+        return (await io.send(op, base_url=at, blob=path, **rest)).headers  # type: ignore[arg-type]  # passed on
 
 
 async def _head(io: IO, path: str) -> Mapping[str, str] | None:
@@ -132,9 +134,9 @@ async def _head(io: IO, path: str) -> Mapping[str, str] | None:
         return None
 
 
-def _is_whole(headers: Mapping[str, str], order: Upload) -> bool:
-    done = headers.get(blob.UPLOAD_STATUS, "").lower() == "completed"
-    return done and headers.get(SHA256) == order.sha256
+def _is_whole(headers: Mapping[str, str], order: UploadRequest) -> bool:
+    done = headers.get(blob.UPLOAD_STATUS_HEADER, "").lower() == "completed"
+    return done and headers.get(SHA256_HEADER) == order.sha256
 
 
 def _md5(data: bytes) -> bytes:
@@ -146,7 +148,7 @@ def _base64(digest: bytes) -> str:
 
 
 async def _put_whole(
-    io: IO, order: Upload, source: _Source, path: str, headers: Mapping[str, str]
+    io: IO, order: UploadRequest, source: _Source, path: str, headers: Mapping[str, str]
 ) -> None:
     data = await io.call(lambda: source.take(0)) if source.size else b""
     source.verify(order.sha256)
@@ -156,7 +158,7 @@ async def _put_whole(
 
 
 async def _put_blocks(
-    io: IO, order: Upload, source: _Source, path: str, headers: Mapping[str, str]
+    io: IO, order: UploadRequest, source: _Source, path: str, headers: Mapping[str, str]
 ) -> None:
     there = await _uncommitted(io, path)
     ids = [""] * len(source.blocks())
@@ -182,9 +184,9 @@ async def _put_blocks(
         sent[0] += len(data)
         _tell(order, sent[0], source.size)
 
-    await io.parallel(put, source.blocks(), PARALLEL)
+    await io.parallel(put, source.blocks(), MAX_PARALLEL)
     source.verify(order.sha256)
-    listed = blob.block_list(ids)
+    listed = blob.block_list_xml(ids)
     md5 = _base64(_md5(listed))
     await _opened(
         io, blob.BLOCK_LIST_PUT, path, body=listed, headers={**headers, "content-md5": md5}
@@ -194,7 +196,9 @@ async def _put_blocks(
 async def _uncommitted(io: IO, path: str) -> set[str]:
     """Return the ids of blocks that an earlier, broken run has left: they need not be sent again."""
     try:
-        answer = await io.send(blob.BLOCK_LIST_GET, at=await container(io), blob=path)
+        answer = await io.send(
+            blob.BLOCK_LIST_GET, base_url=await authorized_container_url(io), blob=path
+        )
     except NotFoundError:
         return set()
     except StatusError as refused:
@@ -211,6 +215,6 @@ def _deadline(size: int) -> float:
     return 60.0 + size / 100_000
 
 
-def _tell(order: Upload, done: int, of: int) -> None:
+def _tell(order: UploadRequest, done: int, of: int) -> None:
     if order.progress is not None:
         order.progress(done, of)

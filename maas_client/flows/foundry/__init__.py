@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-from maas_client.flows._dialect import Dialect
+from maas_client.flows._dialect import Backend
 from maas_client.flows.foundry import chat, deployments, files, jobs, models, runs
 
-DIALECT = Dialect(
+BACKEND = Backend(
     name="foundry",
-    model_id=models.name_of,
+    model_id=models.foundry_name,
     upload=files.upload,
     dataset=files.get,
-    datasets=files.listing,
+    datasets=files.list_all,
     delete_dataset=files.delete,
-    check_order=jobs.check,
+    check_order=jobs.check_request,
     create_job=jobs.create,
     job=jobs.get,
-    jobs=jobs.listing,
+    jobs=jobs.list_all,
     cancel_job=jobs.cancel,
     delete_job=jobs.delete,
     pause_job=jobs.pause,
     save_checkpoint=jobs.save_checkpoint,
     resume_job=jobs.resume,
-    progress=runs.progress,
+    progress=runs.list_events,
     checkpoints=runs.checkpoints,
     logs=runs.logs,
     model=models.get,
-    models=models.listing,
+    models=models.list_all,
     delete_model=models.delete,
     deploy=deployments.create,
     deployment=deployments.get,
-    deployments=deployments.listing,
+    deployments=deployments.list_all,
     delete_deployment=deployments.delete,
     keys=deployments.keys,
-    complete=chat.complete,
-    stream=chat.stream,
+    complete=chat.complete_chat,
+    stream=chat.stream_chat,
 )

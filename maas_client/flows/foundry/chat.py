@@ -6,29 +6,29 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from maas_client.flows import _replies
-from maas_client.flows._dialect import ChatOrder
+from maas_client.flows._dialect import ChatRequest
 from maas_client.flows._io import IO
 from maas_client.types import ChatChunk, ChatCompletion
 from maas_client.wire import foundry as ops
 
-ANSWER_S = 600.0
+CHAT_TIMEOUT_S = 600.0
 """Deadline of a whole answer: a small machine writes slowly."""
 
 
-def _body(order: ChatOrder) -> dict[str, Any]:
+def _chat_body(order: ChatRequest) -> dict[str, Any]:
     held = order.deployment
     name = held.rsplit("/", 1)[-1] if isinstance(held, str) else held.name
     return {"model": name, **order.body}
 
 
-async def complete(io: IO, order: ChatOrder) -> ChatCompletion:
+async def complete_chat(io: IO, order: ChatRequest) -> ChatCompletion:
     """Return the whole answer."""
-    answer = await io.send(ops.CHAT, _body(order), deadline_s=ANSWER_S)
-    return _replies.completion(answer.value)
+    answer = await io.send(ops.CHAT, _chat_body(order), deadline_s=CHAT_TIMEOUT_S)
+    return _replies.parse_completion(answer.value)
 
 
-async def stream(io: IO, order: ChatOrder) -> AsyncGenerator[ChatChunk, None]:
+async def stream_chat(io: IO, order: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
     """Yield the answer as it is written."""
-    body = {**_body(order), "stream": True}
-    async for chunk in _replies.chunks(io.lines(ops.CHAT, body)):
+    body = {**_chat_body(order), "stream": True}
+    async for chunk in _replies.parse_chunks(io.lines(ops.CHAT, body)):
         yield chunk

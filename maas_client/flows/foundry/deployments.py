@@ -16,10 +16,10 @@ from maas_client.errors import (
     UnsupportedError,
 )
 from maas_client.flows import _pages, _ready, names
-from maas_client.flows._dialect import DeploymentOrder
+from maas_client.flows._dialect import DeploymentRequest
 from maas_client.flows._io import IO
-from maas_client.flows._pace import settle
-from maas_client.flows.foundry.models import base_of
+from maas_client.flows._pace import wait_for_operation
+from maas_client.flows.foundry.models import base_model_name
 from maas_client.types import Deployment, Keys
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
@@ -38,7 +38,7 @@ def _account(io: IO) -> None:
         )
 
 
-async def create(io: IO, order: DeploymentOrder) -> Deployment:
+async def create(io: IO, order: DeploymentRequest) -> Deployment:
     """Create the deployment and return it once it has answered a request.
 
     A deployment of this name with this model is returned as it is; with another, ``ConflictError``.
@@ -50,34 +50,34 @@ async def create(io: IO, order: DeploymentOrder) -> Deployment:
         there = (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value
     except NotFoundError:
         answer = await io.send(ops.DEPLOYMENT_CREATE, body, deployment=name)
-        await settle(io, answer, what="deployments.create")
+        await wait_for_operation(io, answer, operation="deployments.create")
     else:
         if there.properties.model.name != order.model:
-            raise _ready.taken(name)
+            raise _ready.name_conflict(name)
         if order.delete_at:
             await _delete_at(io, name, order.delete_at)
-    await _settled(io, name, order.ready_s)
+    await _settled(io, name, order.ready_timeout_s)
     return (await get(io, name)).model_copy(update={"ready": True})
 
 
 def _body(io: IO, model: str) -> dict[str, Any]:
     """Return what ARM wants to know. The format is each provider's own word, case and all; a wrong one
     is answered with a 500 that says nothing."""
-    facts = catalog.find(base_of(model), override=names.override(io))
-    limits = catalog.limits("foundry", override=names.override(io))
+    facts = catalog.find_model(base_model_name(model), override=names.catalog_override(io))
+    limits = catalog.load_limits("foundry", override=names.catalog_override(io))
     form = facts.deployment_format if facts else None
     if form is None and facts is not None and facts.publisher == "Microsoft":
         form = "Microsoft"
-    if form is None and base_of(model).startswith(("gpt-", "o1", "o3", "o4")):
+    if form is None and base_model_name(model).startswith(("gpt-", "o1", "o3", "o4")):
         form = "OpenAI"
     if form is None:
         raise ConfigError(
-            f"the deployment format of {base_of(model)} is not known",
+            f"the deployment format of {base_model_name(model)} is not known",
             hint="Name it in a catalog override file (MAAS_CATALOG): deployment_format.",
         )
     sku = (facts.deployment_sku if facts else None) or "GlobalStandard"
     return {
-        "sku": {"name": sku, "capacity": limits.int_of("deployment_capacity_advised") or 100},
+        "sku": {"name": sku, "capacity": limits.get_int("deployment_capacity_advised") or 100},
         "properties": {
             "model": {"format": form, "name": model, "version": "1"},
             "versionUpgradeOption": "NoAutoUpgrade",
@@ -96,16 +96,16 @@ async def _settled(io: IO, name: str, within_s: float) -> None:
         body = {"model": name, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
         await io.send(ops.CHAT, body, deadline_s=300)
 
-    await _ready.until_made(io, name, look, within_s)
-    await _ready.until_it_answers(io, ask, _comes, within_s)
+    await _ready.wait_until_provisioned(io, name, look, within_s)
+    await _ready.wait_until_ready(io, ask, _comes, within_s)
 
 
 async def _delete_at(io: IO, name: str, moment: datetime) -> None:
     """Write on a deployment when it is to go; its other tags stay."""
     tags = (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value.tags or {}
-    body = {"tags": {**tags, lifetime.TAG: lifetime.write(moment)}}
+    body = {"tags": {**tags, lifetime.DELETE_AT_TAG: lifetime.format_delete_at(moment)}}
     answer = await io.send(ops.DEPLOYMENT_PATCH, body, deployment=name)
-    await settle(io, answer, what="deployments.create")
+    await wait_for_operation(io, answer, operation="deployments.create")
 
 
 def _comes(error: StatusError) -> bool:
@@ -120,10 +120,10 @@ async def get(io: IO, deployment: str) -> Deployment:
     return _noun(io, (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value, name)
 
 
-async def listing(io: IO) -> AsyncGenerator[Deployment, None]:
+async def list_all(io: IO) -> AsyncGenerator[Deployment, None]:
     """Yield the account's deployments."""
     _account(io)
-    async for item in _pages.arm(io, ops.DEPLOYMENT_LIST):
+    async for item in _pages.list_items(io, ops.DEPLOYMENT_LIST):
         yield _noun(io, m.Deployment.model_validate(item), str(item.get("name")))
 
 
@@ -134,7 +134,7 @@ async def delete(io: IO, deployment: str) -> None:
     # ARM answers 204 for what was never there: a mistyped name must not read as deleted.
     await io.send(ops.DEPLOYMENT_GET, deployment=name)
     answer = await io.send(ops.DEPLOYMENT_DELETE, deployment=name)
-    await settle(io, answer, what="deployments.delete", timeout_s=1800)
+    await wait_for_operation(io, answer, operation="deployments.delete", timeout_s=1800)
 
 
 async def keys(io: IO, deployment: str, regenerate: str | None) -> Keys:
@@ -159,8 +159,8 @@ def _noun(io: IO, value: m.Deployment, name: str) -> Deployment:
         model=value.properties.model.name or None,
         status=state,
         ready=state.lower() == "succeeded",
-        url=f"{io.scope.bases[Plane.FOUNDRY.value]}/v1",
-        delete_at=lifetime.read(value.tags),
+        url=f"{io.scope.base_urls[Plane.FOUNDRY.value]}/v1",
+        delete_at=lifetime.read_delete_at(value.tags),
         properties={"sku": dict(value.sku), "format": value.properties.model.format},
         raw=value.dump(),
     )

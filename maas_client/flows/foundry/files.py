@@ -9,41 +9,41 @@ from pathlib import Path
 from maas_client import catalog
 from maas_client.errors import DatasetError, NotFoundError, ServiceError
 from maas_client.flows import names
-from maas_client.flows._dialect import Upload
+from maas_client.flows._dialect import UploadRequest
 from maas_client.flows._io import IO
-from maas_client.flows._pace import pauses
+from maas_client.flows._pace import poll_intervals
 from maas_client.flows.foundry import marks, parts, place
 from maas_client.types import Dataset
 from maas_client.wire import foundry as ops
 from maas_client.wire.foundry_models import File
 
 PURPOSE = "fine-tune"
-CHECKED_S = 3600.0
+PROCESSING_TIMEOUT_S = 3600.0
 """How long the service may take to look through a file."""
 _LOST = frozenset({"error", "deleted", "deleting"})
 
 
-async def upload(io: IO, order: Upload) -> Dataset:
+async def upload(io: IO, order: UploadRequest) -> Dataset:
     """Upload the bytes unless they lie there, wait until the service has looked them through.
 
     Raises ``DatasetError`` with the service's own text when it refuses the file.
     """
     size = order.path.stat().st_size
-    kept_as = marks.filename(order)
+    kept_as = marks.fingerprinted_filename(order)
 
     async def look() -> File | None:
         return await _held(io, kept_as, size)
 
     async def send() -> File:
-        if size >= (limits.int_of("upload_threshold_bytes") or 100 * 2**20):
-            return await parts.send(io, order, kept_as, size)
+        if size >= (limits.get_int("upload_threshold_bytes") or 100 * 2**20):
+            return await parts.upload_in_parts(io, order, kept_as, size)
         return await _post(io, order, kept_as)
 
-    limits = catalog.limits("foundry", override=names.override(io))
-    _fits(order.path, size, limits.int_of("upload_bytes_max"))
+    limits = catalog.load_limits("foundry", override=names.catalog_override(io))
+    _fits(order.path, size, limits.get_int("upload_bytes_max"))
     found = await look()
-    there = found if found is not None else await place.once(io, send, look)
-    return noun(await processed(io, there)).model_copy(
+    there = found if found is not None else await place.create_once(io, send, look)
+    return to_dataset(await wait_until_processed(io, there)).model_copy(
         update={
             "name": order.name,
             "sha256": order.sha256,
@@ -63,31 +63,31 @@ def _fits(path: Path, size: int, most: int | None) -> None:
 
 async def _held(io: IO, name: str, size: int) -> File | None:
     """Return the file with our mark and size, if the resource holds one that was not refused."""
-    mark = marks.in_filename(name)
-    async for item in place.items(io, ops.FILE_LIST, query={"purpose": PURPOSE}):
+    mark = marks.filename_fingerprint(name)
+    async for item in place.list_items(io, ops.FILE_LIST, query={"purpose": PURPOSE}):
         file = File.model_validate(item)
-        known = file.bytes in (None, 0, size) and marks.in_filename(file.filename) == mark
+        known = file.bytes in (None, 0, size) and marks.filename_fingerprint(file.filename) == mark
         if known and file.status not in _LOST:
             return file
     return None
 
 
-async def _post(io: IO, order: Upload, name: str) -> File:
+async def _post(io: IO, order: UploadRequest, name: str) -> File:
     data = await io.call(order.path.read_bytes)
     if hashlib.sha256(data).hexdigest() != order.sha256:
-        raise parts.changed(order.path)
+        raise parts.file_changed_error(order.path)
     form = [("purpose", (None, PURPOSE)), ("file", (name, data, "application/jsonl"))]
-    deadline_s = parts.deadline_s(len(data))
+    deadline_s = parts.upload_timeout_s(len(data))
     made = (await io.send(ops.FILE_CREATE, form, deadline_s=deadline_s)).value
     if order.progress is not None:
         order.progress(len(data), len(data))
     return made
 
 
-async def processed(io: IO, file: File) -> File:
+async def wait_until_processed(io: IO, file: File) -> File:
     """Wait until the service has looked the file through (azure-api.md section 4.5)."""
-    end = io.elapsed() + CHECKED_S
-    for pause in pauses(io):
+    end = io.elapsed() + PROCESSING_TIMEOUT_S
+    for pause in poll_intervals(io):
         status = (file.status or "processed").lower()
         if status in ("processed", "uploaded"):
             return file
@@ -100,7 +100,7 @@ async def processed(io: IO, file: File) -> File:
             raise NotFoundError(f"{file.filename} was deleted meanwhile", operation="files.get")
         if io.elapsed() > end:
             raise ServiceError(
-                f"{file.filename} is still {file.status} after {CHECKED_S / 60:.0f} minutes",
+                f"{file.filename} is still {file.status} after {PROCESSING_TIMEOUT_S / 60:.0f} minutes",
                 operation="files.get",
             )
         await io.sleep(pause)
@@ -110,7 +110,7 @@ async def processed(io: IO, file: File) -> File:
 
 async def get(io: IO, dataset: str) -> Dataset:
     """Return one file by id, or by name: the newest with it."""
-    return noun(await _find(io, dataset))
+    return to_dataset(await _find(io, dataset))
 
 
 async def _find(io: IO, dataset: str) -> File:
@@ -123,16 +123,16 @@ async def _find(io: IO, dataset: str) -> File:
 
 
 async def _files(io: IO) -> AsyncGenerator[File, None]:
-    async for item in place.items(io, ops.FILE_LIST, query={"purpose": PURPOSE}):
+    async for item in place.list_items(io, ops.FILE_LIST, query={"purpose": PURPOSE}):
         file = File.model_validate(item)
         if file.status not in ("deleted", "deleting"):
             yield file
 
 
-async def listing(io: IO) -> AsyncGenerator[Dataset, None]:
+async def list_all(io: IO) -> AsyncGenerator[Dataset, None]:
     """Yield the resource's training files."""
     async for file in _files(io):
-        yield noun(file)
+        yield to_dataset(file)
 
 
 async def delete(io: IO, dataset: str) -> None:
@@ -143,13 +143,13 @@ async def delete(io: IO, dataset: str) -> None:
 def _name(file: File) -> str:
     """Return the name a file was given: without the mark."""
     stem = file.filename.removesuffix(".jsonl")
-    mark = marks.in_filename(file.filename)
+    mark = marks.filename_fingerprint(file.filename)
     return stem.removesuffix(f"-{mark}") if mark else stem
 
 
-def noun(file: File) -> Dataset:
+def to_dataset(file: File) -> Dataset:
     """Return the public noun for a file."""
-    born = place.moment(file.created_at)
+    born = place.to_datetime(file.created_at)
     return Dataset(
         id=file.id,
         name=_name(file) or file.id,

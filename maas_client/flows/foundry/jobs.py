@@ -9,16 +9,16 @@ from typing import Any
 from maas_client import catalog
 from maas_client.errors import NotFoundError, StatusError, UnsupportedError
 from maas_client.flows import names
-from maas_client.flows._dialect import JobOrder
+from maas_client.flows._dialect import JobRequest
 from maas_client.flows._io import IO
 from maas_client.flows.foundry import marks, place
-from maas_client.flows.foundry.place import dated_base
+from maas_client.flows.foundry.place import dated_base_url
 from maas_client.types import Job, JobError
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
 from maas_client.wire import local as own
 
-SERVERLESS = frozenset({"epochs", "batch_size", "learning_rate_multiplier", "seed"})
+SUPPORTED_HYPERPARAMETERS = frozenset({"epochs", "batch_size", "learning_rate_multiplier", "seed"})
 
 _NAMES = {
     "epochs": "n_epochs",
@@ -28,11 +28,11 @@ _NAMES = {
 """Our names to the service's (azure-api.md section 4.4)."""
 
 _OVER = frozenset({"failed", "cancelled", "canceled"})
-TRAINING_TYPE = "trainingType"
+TRAINING_TYPE_FIELD = "trainingType"
 """May be given in ``Hyperparameters(extra={"trainingType": "developerTier"})``."""
 
 
-def check(io: IO, order: JobOrder) -> None:
+def check_request(io: IO, order: JobRequest) -> None:
     """Refuse what this backend cannot take; nothing has been sent."""
     if catalog.is_asset_uri(order.model):
         raise UnsupportedError(
@@ -55,9 +55,9 @@ def check(io: IO, order: JobOrder) -> None:
     _hyperparameters(order)
 
 
-def _hyperparameters(order: JobOrder) -> dict[str, Any]:
+def _hyperparameters(order: JobRequest) -> dict[str, Any]:
     given = order.hyperparameters.model_dump(exclude_none=True, exclude={"extra", "seed"})
-    refused = sorted(set(given) - SERVERLESS)
+    refused = sorted(set(given) - SUPPORTED_HYPERPARAMETERS)
     if refused == ["learning_rate"]:
         raise UnsupportedError(
             "foundry takes learning_rate_multiplier=, a factor on its own rate, and no learning_rate=",
@@ -69,18 +69,18 @@ def _hyperparameters(order: JobOrder) -> dict[str, Any]:
             hint="It takes epochs=, batch_size=, learning_rate_multiplier= and seed=; the local server and "
             "azureml with compute= (dialect azureml) take the others.",
         )
-    extra = {k: v for k, v in order.hyperparameters.extra.items() if k != TRAINING_TYPE}
+    extra = {k: v for k, v in order.hyperparameters.extra.items() if k != TRAINING_TYPE_FIELD}
     return {**{_NAMES[key]: value for key, value in given.items()}, **extra}
 
 
-def _body(io: IO, order: JobOrder, mark: str) -> dict[str, Any]:
+def _body(io: IO, order: JobRequest, mark: str) -> dict[str, Any]:
     supervised = {"hyperparameters": _hyperparameters(order)}
     body: dict[str, Any] = {
         "model": order.model,
         "training_file": order.training.id,
-        "suffix": marks.suffix(order, mark),
+        "suffix": marks.job_suffix(order, mark),
         "method": {"type": "supervised", "supervised": supervised},
-        TRAINING_TYPE: _training_type(io, order),
+        TRAINING_TYPE_FIELD: _training_type(io, order),
     }
     if order.validation is not None:
         body["validation_file"] = order.validation.id
@@ -89,26 +89,26 @@ def _body(io: IO, order: JobOrder, mark: str) -> dict[str, Any]:
     return body
 
 
-def _training_type(io: IO, order: JobOrder) -> str:
+def _training_type(io: IO, order: JobRequest) -> str:
     """Return the tier: as asked for, or the first that the catalog knows for the model.
 
     Every open model needs it; left out, the service complains about the model (section 4.4).
     """
-    said = order.hyperparameters.extra.get(TRAINING_TYPE)
+    said = order.hyperparameters.extra.get(TRAINING_TYPE_FIELD)
     if said:
         return str(said)
-    facts = catalog.find(order.model_name, override=names.override(io))
+    facts = catalog.find_model(order.model_name, override=names.catalog_override(io))
     known = facts.training_types[0] if facts and facts.training_types else "globalStandard"
     return known[:1].lower() + known[1:]
 
 
-async def create(io: IO, order: JobOrder) -> Job:
+async def create(io: IO, order: JobRequest) -> Job:
     """Create the job, or return the live or succeeded one with the same inputs."""
-    mark = marks.of_job(order)
+    mark = marks.job_fingerprint(order)
     there = await _marked(io, mark)
     alive = [job for job in there if job.status.lower() not in _OVER]
     if alive and not order.force_new:
-        return noun(alive[-1]).model_copy(update={"attached": True})
+        return to_job(alive[-1]).model_copy(update={"attached": True})
     known = {job.id for job in there}
 
     async def look() -> m.Job | None:
@@ -118,8 +118,8 @@ async def create(io: IO, order: JobOrder) -> Job:
     async def send() -> m.Job:
         return (await io.send(ops.JOB_CREATE, _body(io, order, mark))).value
 
-    made = await place.once(io, send, look)
-    return noun(made) if order.force_new else await _first(io, made, mark, known)
+    made = await place.create_once(io, send, look)
+    return to_job(made) if order.force_new else await _first(io, made, mark, known)
 
 
 async def _first(io: IO, made: m.Job, mark: str, known: set[str]) -> Job:
@@ -131,17 +131,20 @@ async def _first(io: IO, made: m.Job, mark: str, known: set[str]) -> Job:
         if job.id not in known and job.status.lower() not in _OVER
     ]
     if not twins or twins[0].id == made.id or made.id not in {job.id for job in twins}:
-        return noun(made)
+        return to_job(made)
     await cancel(io, made.id)
-    return noun(twins[0]).model_copy(update={"attached": True})
+    return to_job(twins[0]).model_copy(update={"attached": True})
 
 
 async def _marked(io: IO, mark: str) -> list[m.Job]:
     """Return the jobs that carry the mark, oldest first."""
     found = []
-    async for item in place.items(io, ops.JOB_LIST, query={"limit": "100"}):
+    async for item in place.list_items(io, ops.JOB_LIST, query={"limit": "100"}):
         job = m.Job.model_validate(item)
-        if mark in (marks.in_suffix(job.suffix), marks.in_suffix(job.fine_tuned_model)):
+        if mark in (
+            marks.suffix_fingerprint(job.suffix),
+            marks.suffix_fingerprint(job.fine_tuned_model),
+        ):
             found.append(job)
     # The list is newest first; times are whole seconds, and within one only the list knows the order.
     found.reverse()
@@ -150,30 +153,30 @@ async def _marked(io: IO, mark: str) -> list[m.Job]:
 
 async def get(io: IO, job: str) -> Job:
     """Return the job as it is now, by id or by name (its newest bearer)."""
-    return noun((await io.send(ops.JOB_GET, job=await job_id(io, job))).value)
+    return to_job((await io.send(ops.JOB_GET, job=await resolve_job_id(io, job))).value)
 
 
-async def job_id(io: IO, job: str) -> str:
+async def resolve_job_id(io: IO, job: str) -> str:
     """Return the id of a job given by id or name."""
-    if re.match(r"(?i)ftjob[-_]", job) or marks.in_suffix(job) is None:
+    if re.match(r"(?i)ftjob[-_]", job) or marks.suffix_fingerprint(job) is None:
         return job
-    async for item in place.items(io, ops.JOB_LIST, query={"limit": "100"}):
+    async for item in place.list_items(io, ops.JOB_LIST, query={"limit": "100"}):
         if item.get("suffix") == job:
             return str(item.get("id"))
     raise NotFoundError(f"there is no job {job!r}", status=404, operation="fine_tuning.list")
 
 
-async def listing(io: IO) -> AsyncGenerator[Job, None]:
+async def list_all(io: IO) -> AsyncGenerator[Job, None]:
     """Yield the resource's fine-tuning jobs, newest first as the service lists them."""
-    async for item in place.items(io, ops.JOB_LIST, query={"limit": "100"}):
-        yield noun(m.Job.model_validate(item))
+    async for item in place.list_items(io, ops.JOB_LIST, query={"limit": "100"}):
+        yield to_job(m.Job.model_validate(item))
 
 
 async def cancel(io: IO, job: str) -> Job:
     """Ask the service to cancel; a job that has ended already is returned as it is."""
-    name = await job_id(io, job)
+    name = await resolve_job_id(io, job)
     try:
-        return noun((await io.send(ops.JOB_CANCEL, job=name)).value)
+        return to_job((await io.send(ops.JOB_CANCEL, job=name)).value)
     except StatusError as refused:
         if refused.status not in (400, 409):
             raise
@@ -185,12 +188,12 @@ async def cancel(io: IO, job: str) -> Job:
 
 async def pause(io: IO, job: str) -> Job:
     """Ask the service to pause. It does so for OpenAI's own models, once a step is done (section 4.2)."""
-    return noun((await io.send(ops.JOB_PAUSE, job=await job_id(io, job))).value)
+    return to_job((await io.send(ops.JOB_PAUSE, job=await resolve_job_id(io, job))).value)
 
 
 async def resume(io: IO, job: str) -> Job:
     """Ask the service to go on with a paused job."""
-    return noun((await io.send(ops.JOB_RESUME, job=await job_id(io, job))).value)
+    return to_job((await io.send(ops.JOB_RESUME, job=await resolve_job_id(io, job))).value)
 
 
 async def save_checkpoint(io: IO, job: str) -> Job:
@@ -200,25 +203,27 @@ async def save_checkpoint(io: IO, job: str) -> Job:
             "foundry documents no way to ask a job for a checkpoint",
             hint="It keeps one at the end of an epoch, and one when a job is paused.",
         )
-    return noun((await io.send(own.TUNING_SAVE, job=await job_id(io, job))).value)
+    return to_job(
+        (await io.send(own.FOUNDRY_JOB_SAVE_CHECKPOINT, job=await resolve_job_id(io, job))).value
+    )
 
 
 async def delete(io: IO, job: str) -> None:
     """Delete the job's record, on the dated base: v1 has no such operation."""
-    await io.send(ops.JOB_DELETE, at=dated_base(io), job=await job_id(io, job))
+    await io.send(ops.JOB_DELETE, base_url=dated_base_url(io), job=await resolve_job_id(io, job))
 
 
-def noun(value: m.Job) -> Job:
+def to_job(value: m.Job) -> Job:
     """Return the public noun. Its name is the suffix this library gave, or the service's id."""
     status = value.status or "unknown"
-    marked = value.suffix if marks.in_suffix(value.suffix) else None
+    marked = value.suffix if marks.suffix_fingerprint(value.suffix) else None
     held = ((value.method or {}).get("supervised") or {}).get("hyperparameters")
     error = value.error if value.error and (value.error.message or value.error.code) else None
     return Job(
         id=value.id,
         name=marked or value.id,
         status=status,
-        done=status.lower() in ops.TERMINAL,
+        done=status.lower() in ops.TERMINAL_STATUSES,
         succeeded=status.lower() == "succeeded",
         model=value.model,
         fine_tuned_model=value.fine_tuned_model or None,
@@ -233,8 +238,8 @@ def noun(value: m.Job) -> Job:
         hyperparameters=dict(held or value.hyperparameters or {}),
         training_data=value.training_file,
         validation_data=value.validation_file,
-        created_at=place.moment(value.created_at),
-        finished_at=place.moment(value.finished_at),
+        created_at=place.to_datetime(value.created_at),
+        finished_at=place.to_datetime(value.finished_at),
         trained_tokens=value.trained_tokens,
         raw=value.dump(),
     )

@@ -10,33 +10,33 @@ import hashlib
 import json
 import re
 
-from maas_client.flows._dialect import JobOrder, Upload
+from maas_client.flows._dialect import JobRequest, UploadRequest
 from maas_client.types import Dataset
 
-SUFFIX_CHARACTERS = 18
+MAX_SUFFIX_LENGTH = 18
 _FILE = re.compile(r"-([0-9a-f]{8})\.jsonl$")
 _SUFFIX = re.compile(r"(?:^|-)([0-9a-f]{8})$")
 
 
-def filename(order: Upload) -> str:
+def fingerprinted_filename(order: UploadRequest) -> str:
     """Return the name under which the file is kept: it ends in the start of its hash."""
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", order.name)[:80].strip("-") or "data"
     return f"{stem}-{order.sha256[:8]}.jsonl"
 
 
-def in_filename(name: str) -> str | None:
+def filename_fingerprint(name: str) -> str | None:
     """Return the mark in a file's name, if it has one."""
     found = _FILE.search(name)
     return found.group(1) if found else None
 
 
-def in_suffix(suffix: str | None) -> str | None:
+def suffix_fingerprint(suffix: str | None) -> str | None:
     """Return the mark at the end of a job's suffix, if it has one."""
     found = _SUFFIX.search(suffix or "")
     return found.group(1) if found else None
 
 
-def of_job(order: JobOrder) -> str:
+def job_fingerprint(order: JobRequest) -> str:
     """Return the mark of a job: what decides its result, hashed, and the name it was given."""
     said = {
         "model": order.model,
@@ -52,12 +52,12 @@ def _data(held: Dataset) -> str:
     """Name the data by its content, whether this program uploaded it or another run of it did."""
     if held.sha256:
         return held.sha256[:8]
-    return in_filename(held.filename or "") or held.id
+    return filename_fingerprint(held.filename or "") or held.id
 
 
-def suffix(order: JobOrder, mark: str) -> str:
+def job_suffix(order: JobRequest, fingerprint: str) -> str:
     """Return the job's suffix: the start of its name, and the mark."""
     said = order.name or order.display_name or order.model_name
-    room = SUFFIX_CHARACTERS - len(mark) - 1
+    room = MAX_SUFFIX_LENGTH - len(fingerprint) - 1
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", said)[:room].strip("-_")
-    return f"{stem}-{mark}" if stem else mark
+    return f"{stem}-{fingerprint}" if stem else fingerprint

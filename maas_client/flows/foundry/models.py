@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator
 
-from maas_client.catalog import ModelFacts
+from maas_client.catalog import ModelInfo
 from maas_client.errors import UnsupportedError
 from maas_client.flows._io import IO
 from maas_client.flows.foundry import place
@@ -17,12 +17,12 @@ _TUNED = re.compile(r"(?P<base>.+?)\.ft-[0-9a-f]+")
 """``base-model.ft-{job}``, with a suffix or a checkpoint behind it (azure-api.md section 4.5)."""
 
 
-def name_of(facts: ModelFacts) -> str:
+def foundry_name(facts: ModelInfo) -> str:
     """Return the name under which foundry knows a catalog model."""
     return facts.name
 
 
-def base_of(model: str) -> str:
+def base_model_name(model: str) -> str:
     """Return the base model's name within a tuned model's; any other name as it is."""
     found = _TUNED.match(model)
     return found["base"] if found else model
@@ -33,11 +33,11 @@ async def get(io: IO, model: str) -> Model:
     return _noun((await io.send(ops.MODEL_GET, model=model)).value)
 
 
-async def listing(io: IO) -> AsyncGenerator[Model, None]:
+async def list_all(io: IO) -> AsyncGenerator[Model, None]:
     """Yield the tuned models that the resource holds; base models are the catalog's matter."""
-    async for item in place.items(io, ops.MODEL_LIST):
+    async for item in place.list_items(io, ops.MODEL_LIST):
         value = m.Model.model_validate(item)
-        if value.model or base_of(value.id) != value.id:
+        if value.model or base_model_name(value.id) != value.id:
             yield _noun(value)
 
 
@@ -50,8 +50,8 @@ async def delete(io: IO, model: str) -> None:
 
 
 def _noun(value: m.Model) -> Model:
-    born = place.moment(value.created_at or value.created)
-    base = value.model or base_of(value.id)
+    born = place.to_datetime(value.created_at or value.created)
+    base = value.model or base_model_name(value.id)
     return Model(
         id=value.id,
         name=value.id,

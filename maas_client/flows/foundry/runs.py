@@ -8,15 +8,15 @@ from typing import Any
 
 from maas_client.flows._io import IO
 from maas_client.flows.foundry import place
-from maas_client.flows.foundry.jobs import job_id
+from maas_client.flows.foundry.jobs import resolve_job_id
 from maas_client.types import Checkpoint, Job, JobEvent
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
 
-PAGE = "100"
+PAGE_SIZE = "100"
 
 
-async def progress(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
+async def list_events(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
     """Yield the service's own events, oldest first; their ids are the keys."""
     for event in await _events(io, job.id, whole=job.done):
         measured = _numbers(event.data or {})
@@ -28,7 +28,7 @@ async def progress(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
             level="warning" if event.level == "warn" else event.level,
             step=int(step) if isinstance(step, int | float) else None,
             metrics=measured,
-            created_at=place.moment(event.created_at),
+            created_at=place.to_datetime(event.created_at),
             data=dict(event.data or {}),
             raw=event.dump(),
         )
@@ -41,18 +41,20 @@ async def _events(io: IO, job: str, *, whole: bool) -> list[m.JobEvent]:
     job of ten thousand steps is one request, not a hundred. ``whole`` reads to the end.
     """
     slot = f"events:{job}"
-    known: dict[str, m.JobEvent] = {} if whole else io.scope.found.get(slot, {})
+    known: dict[str, m.JobEvent] = {} if whole else io.scope.cache.get(slot, {})
     fresh: dict[str, m.JobEvent] = {}
     met = 0
-    async with aclosing(place.items(io, ops.JOB_EVENTS, query={"limit": PAGE}, job=job)) as listed:
+    async with aclosing(
+        place.list_items(io, ops.JOB_EVENTS, query={"limit": PAGE_SIZE}, job=job)
+    ) as listed:
         async for item in listed:
             event = m.JobEvent.model_validate(item)
             met = met + 1 if event.id in known else 0
             fresh[event.id] = event
-            if met == int(PAGE):
+            if met == int(PAGE_SIZE):
                 break
     held = {**fresh, **{key: event for key, event in known.items() if key not in fresh}}
-    io.scope.found[slot] = {} if whole else held
+    io.scope.cache[slot] = {} if whole else held
     # Before a stable sort: within one second the order of the list is all there is.
     return sorted(reversed(list(held.values())), key=lambda event: event.created_at or 0)  # noqa: C414 - as said
 
@@ -89,25 +91,25 @@ def _measured(data: Mapping[str, Any]) -> dict[str, float]:
 
 async def checkpoints(io: IO, job: str) -> AsyncGenerator[Checkpoint, None]:
     """Yield the checkpoints that the service kept, newest first."""
-    name = await job_id(io, job)
-    async for item in place.items(io, ops.JOB_CHECKPOINTS, job=name):
+    name = await resolve_job_id(io, job)
+    async for item in place.list_items(io, ops.JOB_CHECKPOINTS, job=name):
         held = m.Checkpoint.model_validate(item)
         yield Checkpoint(
             id=held.id,
             step=held.step_number,
             fine_tuned_model=held.fine_tuned_model_checkpoint,
             metrics=_numbers(held.metrics),
-            created_at=place.moment(held.created_at),
+            created_at=place.to_datetime(held.created_at),
             raw=held.dump(),
         )
 
 
 async def logs(io: IO, job: str) -> str:
     """Return the job's events as lines, and its result files. foundry keeps no other log."""
-    name = await job_id(io, job)
+    name = await resolve_job_id(io, job)
     lines = []
     for event in await _events(io, name, whole=True):
-        born = place.moment(event.created_at)
+        born = place.to_datetime(event.created_at)
         lines.append(f"{born.isoformat() if born else '-'} {event.level} {event.message}")
     held = (await io.send(ops.JOB_GET, job=name)).value
     for file in held.result_files or []:

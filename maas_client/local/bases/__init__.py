@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from maas_client._settings import Settings
-from maas_client.catalog import ModelFacts
-from maas_client.catalog.names import find
-from maas_client.chat import TEMPLATES, Template, template_for
+from maas_client.catalog import ModelInfo
+from maas_client.catalog.names import find_model
+from maas_client.chat import TEMPLATES, ChatTemplate, get_template
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.local.bases import smollm2, tiny
 from maas_client.local.state import durable
@@ -32,7 +32,7 @@ _CODE = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class BaseWeights:
     """Weights on disk. ``as_dict`` is what a job keeps and its worker is told."""
 
     name: str
@@ -47,7 +47,7 @@ class Base:
     """The name that was asked for."""
 
     @property
-    def conversation(self) -> Template:
+    def chat_template(self) -> ChatTemplate:
         """Return the template itself."""
         return TEMPLATES[self.template]
 
@@ -55,14 +55,14 @@ class Base:
         """Return the fields, JSON-ready."""
         return asdict(self)
 
-    def sentence(self) -> str:
+    def describe(self) -> str:
         """Return what a user must know about what ran."""
         if self.is_stand_in:
             return f"{self.model} is not on this machine: {self.name} stands in for it."
         return f"{self.model} runs on its own weights ({self.name})."
 
 
-def resolve(model: str, base: str, folder: Path) -> Base:
+def resolve_base(model: str, base: str, folder: Path) -> BaseWeights:
     """Return the weights that ``model`` runs on; ``folder`` is where bases lie.
 
     ``base`` is ``auto``, ``tiny``, ``smollm2-135m``, the path of a folder, or a hub id. Raises
@@ -94,7 +94,7 @@ def pull_smollm2(
     folder: Path,
     from_file: Path | None = None,
     progress: smollm2.Progress = lambda _: None,
-) -> Base:
+) -> BaseWeights:
     """Fetch and convert smollm2-135m into ``folder`` unless it is there (``smollm2.pull``)."""
     smollm2.pull(folder / SMOLLM2, from_file, progress)
     return _smollm2(SMOLLM2, folder)
@@ -106,20 +106,20 @@ def check_loadable(kind: str) -> None:
         raise UnsupportedError(f"{_REFUSED[kind]}.", hint="Use --base smollm2-135m or tiny.")
 
 
-def available(folder: Path) -> list[str]:
+def list_available(folder: Path) -> list[str]:
     """Return the names of the bases that can be had without a download."""
     pulled = [SMOLLM2] if durable.is_complete(folder / SMOLLM2, hashes=False) else []
     others = (place.name.replace("--", "/", 1) for place in sorted(folder.glob("*--*")))
     return [TINY, *pulled, *others]
 
 
-def known(model: str) -> ModelFacts | None:
+def find_model_facts(model: str) -> ModelInfo | None:
     """Return what the catalog, and the user's own on top of it, says of a model."""
-    return find(model, override=Settings.load().catalog_file())
+    return find_model(model, override=Settings.load().catalog_file())
 
 
-def _auto(model: str, folder: Path) -> Base:
-    facts = known(model)
+def _auto(model: str, folder: Path) -> BaseWeights:
+    facts = find_model_facts(model)
     for place in _places(facts.huggingface_id, folder) if facts and facts.huggingface_id else ():
         if _architecture(place) not in _REFUSED:
             return _real(model, place, str(facts and facts.huggingface_id))
@@ -128,25 +128,25 @@ def _auto(model: str, folder: Path) -> Base:
     return _tiny(model, folder)
 
 
-def _tiny(model: str, folder: Path) -> Base:
+def _tiny(model: str, folder: Path) -> BaseWeights:
     place = folder / f"tiny-{tiny.REVISION}"
     if not durable.is_complete(place):
-        durable.write_folder(place, tiny.fill)
+        durable.write_folder(place, tiny.write_model)
     asked = TEMPLATES["phi3"] if model == TINY else _template(model)
-    return Base(TINY, str(place), asked.name, model != TINY, "none needed (random)", model)
+    return BaseWeights(TINY, str(place), asked.name, model != TINY, "none needed (random)", model)
 
 
-def _smollm2(model: str, folder: Path) -> Base:
+def _smollm2(model: str, folder: Path) -> BaseWeights:
     place = folder / SMOLLM2
     if not durable.is_complete(place, hashes=False):
         raise ConfigError(
             "smollm2-135m has not been pulled", hint="Pull it: maas-client models pull smollm2-135m"
         )
     own = "smollm2-135m" in model.lower()
-    return Base(SMOLLM2, str(place), "smollm2", not own, "Apache-2.0", model)
+    return BaseWeights(SMOLLM2, str(place), "smollm2", not own, "Apache-2.0", model)
 
 
-def _real(model: str, place: Path, name: str) -> Base:
+def _real(model: str, place: Path, name: str) -> BaseWeights:
     kind = _architecture(place)
     check_loadable(kind)
     if not any(place.glob("*.safetensors")):
@@ -157,21 +157,21 @@ def _real(model: str, place: Path, name: str) -> Base:
             hint="Convert it with save_pretrained(), which writes safetensors.",
         )
     _check_whole(place)
-    facts, named = known(model), known(name)
+    facts, named = find_model_facts(model), find_model_facts(name)
     template = _template_here(model, name)
     own = (facts is not None and facts == named) or (
         kind in _PHI and facts is not None and facts.family.startswith("phi")
     )
     licence = named.licence if named and named.licence else "see the folder"
-    return Base(name, str(place), template.name, not own, licence, model)
+    return BaseWeights(name, str(place), template.name, not own, licence, model)
 
 
-def _template(model: str) -> Template:
-    facts = known(model)
-    return TEMPLATES[facts.template] if facts else template_for(model)
+def _template(model: str) -> ChatTemplate:
+    facts = find_model_facts(model)
+    return TEMPLATES[facts.template] if facts else get_template(model)
 
 
-def _template_here(model: str, name: str) -> Template:
+def _template_here(model: str, name: str) -> ChatTemplate:
     """Return the template of the weights themselves, or of the model asked for."""
     try:
         return _template(name)

@@ -22,14 +22,23 @@ from maas_client.errors import (
 )
 from maas_client.local.state import durable
 
-PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "LICENSE*", "NOTICE*", "*.md")
+DOWNLOAD_PATTERNS = (
+    "*.safetensors",
+    "*.json",
+    "*.model",
+    "*.txt",
+    "*.jinja",
+    "LICENSE*",
+    "NOTICE*",
+    "*.md",
+)
 """What is fetched. No Python, no pickle: nothing that could run."""
 _SPARE = 1.05
 """Of the download's size must be free on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class HubModel:
     """What a pull would fetch."""
 
     hub_id: str
@@ -40,12 +49,14 @@ class Offer:
     size_bytes: int
 
 
-def offer(hub_id: str, endpoint: str | None = None) -> Offer:
+def inspect_model(hub_id: str, endpoint: str | None = None) -> HubModel:
     """Ask the hub what there is. Raises ``UnsupportedError`` for a model without safetensors, and
     ``ConfigError`` or ``TransportError`` when it cannot be asked."""
     with _translated(hub_id):
         info: Any = _api(endpoint).model_info(hub_id, files_metadata=True)
-    kept = [s for s in info.siblings or () if any(Path(s.rfilename).match(p) for p in PATTERNS)]
+    kept = [
+        s for s in info.siblings or () if any(Path(s.rfilename).match(p) for p in DOWNLOAD_PATTERNS)
+    ]
     kept = [s for s in kept if "/" not in s.rfilename]
     if not any(s.rfilename.endswith(".safetensors") for s in kept):
         raise UnsupportedError(
@@ -56,7 +67,7 @@ def offer(hub_id: str, endpoint: str | None = None) -> Offer:
     licence = card.get("license") or next(
         (t.partition(":")[2] for t in info.tags or () if t.startswith("license:")), "not stated"
     )
-    return Offer(
+    return HubModel(
         hub_id,
         str(info.sha),
         str(licence),
@@ -66,39 +77,40 @@ def offer(hub_id: str, endpoint: str | None = None) -> Offer:
 
 
 def pull(
-    what: Offer, folder: Path, progress: Callable[[str], None], endpoint: str | None = None
+    model: HubModel, folder: Path, progress: Callable[[str], None], endpoint: str | None = None
 ) -> Path:
     """Fetch what was offered into ``folder`` unless it is there, and return its own folder.
 
     Raises ``ConfigError`` when the disk is too small; an interrupted pull goes on next time.
     """
-    target = folder / what.hub_id.replace("/", "--")
+    target = folder / model.hub_id.replace("/", "--")
     if durable.is_complete(target, hashes=False):
         return target
-    draft = folder / f".{target.name}.{what.revision[:12]}.part"
+    draft = folder / f".{target.name}.{model.revision[:12]}.part"
     draft.mkdir(mode=0o700, parents=True, exist_ok=True)
     here = sum(p.stat().st_size for p in draft.rglob("*") if p.is_file())
     free = shutil.disk_usage(folder).free
-    if free < (what.size_bytes - here) * _SPARE:
+    if free < (model.size_bytes - here) * _SPARE:
         raise ConfigError(
-            f"{what.hub_id} needs {gib(what.size_bytes - here)} more, and {gib(free)} are free in {folder}",
+            f"{model.hub_id} needs {format_size(model.size_bytes - here)} more, and {format_size(free)} "
+            f"are free in {folder}",
             hint="Make room, or set MAAS_CACHE_DIR to another disk.",
         )
-    for name in what.files:
+    for name in model.files:
         progress(f"fetching {name}")
-        with _translated(what.hub_id):
+        with _translated(model.hub_id):
             _api(endpoint).hf_hub_download(
-                what.hub_id, name, revision=what.revision, local_dir=draft
+                model.hub_id, name, revision=model.revision, local_dir=draft
             )
     shutil.rmtree(draft / ".cache", ignore_errors=True)
-    durable.seal(draft)
+    durable.write_manifest(draft)
     if target.exists():
         shutil.rmtree(target)  # half of an older one
     draft.rename(target)
     return target
 
 
-def gib(size: float) -> str:
+def format_size(size: float) -> str:
     """Return bytes for people."""
     return f"{size / 2**30:.1f} GiB" if size > 2**29 else f"{size / 2**20:.1f} MiB"
 

@@ -19,8 +19,15 @@ from maas_client.chat.templates import TEMPLATES
 
 REVISION = 1
 """Raised whenever one byte of the result changes."""
-VOCABULARY = 384
-HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, CONTEXT = 128, 384, 2, 4, 2, 4096
+VOCAB_SIZE = 384
+HIDDEN_SIZE, INTERMEDIATE_SIZE, NUM_LAYERS, NUM_HEADS, NUM_KV_HEADS, CONTEXT_LENGTH = (
+    128,
+    384,
+    2,
+    4,
+    2,
+    4096,
+)
 _SPARE = ("<|pad|>", "<unk>", "<s>", "</s>")
 
 LICENCE = """\
@@ -29,7 +36,7 @@ The folder imitates the architecture, and none of the weights, of Microsoft's Ph
 """
 
 
-def fill(folder: Path) -> None:
+def write_model(folder: Path) -> None:
     """Write the model, its tokenizer and its licence into an empty folder."""
     tokens = control_tokens()
     files: dict[str, Any] = {
@@ -42,7 +49,7 @@ def fill(folder: Path) -> None:
             "eos_token": "<|endoftext|>",
             "unk_token": "<unk>",
             "pad_token": "<|pad|>",
-            "model_max_length": CONTEXT,
+            "model_max_length": CONTEXT_LENGTH,
             "clean_up_tokenization_spaces": False,
         },
     }
@@ -55,7 +62,7 @@ def fill(folder: Path) -> None:
 
 def control_tokens() -> dict[str, int]:
     """Return every control token with its id: after the 256 bytes, in the templates' order."""
-    every = [*_SPARE, *(text for one in TEMPLATES.values() for text in one.control_tokens)]
+    every = [*_SPARE, *(text for one in TEMPLATES.values() for text in one.special_tokens)]
     return {text: 256 + at for at, text in enumerate(dict.fromkeys(every))}
 
 
@@ -68,14 +75,14 @@ def _config(tokens: dict[str, int]) -> dict[str, Any]:
     return {
         "architectures": ["Phi3ForCausalLM"],
         "model_type": "phi3",
-        "vocab_size": VOCABULARY,
-        "hidden_size": HIDDEN,
-        "intermediate_size": INNER,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": KV_HEADS,
-        "max_position_embeddings": CONTEXT,
-        "original_max_position_embeddings": CONTEXT,
+        "vocab_size": VOCAB_SIZE,
+        "hidden_size": HIDDEN_SIZE,
+        "intermediate_size": INTERMEDIATE_SIZE,
+        "num_hidden_layers": NUM_LAYERS,
+        "num_attention_heads": NUM_HEADS,
+        "num_key_value_heads": NUM_KV_HEADS,
+        "max_position_embeddings": CONTEXT_LENGTH,
+        "original_max_position_embeddings": CONTEXT_LENGTH,
         "rope_theta": 10000.0,
         "rms_norm_eps": 1e-05,
         "hidden_act": "silu",
@@ -139,19 +146,22 @@ def _tokenizer(tokens: dict[str, int]) -> dict[str, Any]:
 
 
 def _shapes() -> dict[str, tuple[int, ...]]:
-    queries_keys_values = HIDDEN + 2 * HIDDEN * KV_HEADS // HEADS
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCABULARY, HIDDEN)}
-    for layer in range(LAYERS):
+    queries_keys_values = HIDDEN_SIZE + 2 * HIDDEN_SIZE * NUM_KV_HEADS // NUM_HEADS
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCAB_SIZE, HIDDEN_SIZE)}
+    for layer in range(NUM_LAYERS):
         at = f"model.layers.{layer}"
         shapes |= {
-            f"{at}.input_layernorm.weight": (HIDDEN,),
-            f"{at}.self_attn.qkv_proj.weight": (queries_keys_values, HIDDEN),
-            f"{at}.self_attn.o_proj.weight": (HIDDEN, HIDDEN),
-            f"{at}.post_attention_layernorm.weight": (HIDDEN,),
-            f"{at}.mlp.gate_up_proj.weight": (2 * INNER, HIDDEN),
-            f"{at}.mlp.down_proj.weight": (HIDDEN, INNER),
+            f"{at}.input_layernorm.weight": (HIDDEN_SIZE,),
+            f"{at}.self_attn.qkv_proj.weight": (queries_keys_values, HIDDEN_SIZE),
+            f"{at}.self_attn.o_proj.weight": (HIDDEN_SIZE, HIDDEN_SIZE),
+            f"{at}.post_attention_layernorm.weight": (HIDDEN_SIZE,),
+            f"{at}.mlp.gate_up_proj.weight": (2 * INTERMEDIATE_SIZE, HIDDEN_SIZE),
+            f"{at}.mlp.down_proj.weight": (HIDDEN_SIZE, INTERMEDIATE_SIZE),
         }
-    return shapes | {"model.norm.weight": (HIDDEN,), "lm_head.weight": (VOCABULARY, HIDDEN)}
+    return shapes | {
+        "model.norm.weight": (HIDDEN_SIZE,),
+        "lm_head.weight": (VOCAB_SIZE, HIDDEN_SIZE),
+    }
 
 
 def _weights() -> bytes:

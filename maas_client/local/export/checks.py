@@ -14,12 +14,12 @@ from typing import Any
 import torch  # noqa: TID253 - this module is imported when something was exported
 from safetensors import safe_open  # noqa: TID253 - as above
 
-from maas_client.chat import prompt
+from maas_client.chat import render_prompt
 from maas_client.errors import MaasError
-from maas_client.local.export.trained import Trained
-from maas_client.local.generate.cache import KeyValues
-from maas_client.local.generate.model import Model
-from maas_client.local.generate.protocol import Base
+from maas_client.local.export.trained import TrainedModel
+from maas_client.local.generate.cache import KeyValueCache
+from maas_client.local.generate.model import InferenceModel
+from maas_client.local.generate.protocol import BaseWeights
 
 _QUESTION = [{"role": "user", "content": "Tell me, in a few words, what you can do."}]
 _FAR = 1e-3
@@ -28,28 +28,28 @@ precision costs about 1e-5 (float32 1e-9)."""
 _TOKENS = 32
 
 
-def scores_here(trained: Trained) -> tuple[list[int], torch.Tensor]:
+def local_logits(trained: TrainedModel) -> tuple[list[int], torch.Tensor]:
     """Return a probe's tokens, and the scores (vocabulary,) of what this machine answers next."""
     whole = str(trained.base if trained.is_adapter else trained.folder)
-    model = Model(Base(whole, trained.template.name))
+    model = InferenceModel(BaseWeights(whole, trained.template.name))
     folder = str(trained.folder) if trained.is_adapter else None
     if folder:
-        model.hold(folder)
-    model.settle(None)  # beside the weights: merging is what is being checked
+        model.load_adapter(folder)
+    model.set_merged_adapter(None)  # beside the weights: merging is what is being checked
     ids = _probe(trained, Path(whole))
-    return ids, model.forward([ids], [list(range(len(ids)))], KeyValues(), [folder])[0].float()
+    return ids, model.forward([ids], [list(range(len(ids)))], KeyValueCache(), [folder])[0].float()
 
 
-def _probe(trained: Trained, folder: Path) -> list[int]:
+def _probe(trained: TrainedModel, folder: Path) -> list[int]:
     from tokenizers import Tokenizer
 
-    text = prompt(_QUESTION, None, trained.template)
+    text = render_prompt(_QUESTION, None, trained.template)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
     return ids
 
 
-def adapter(trained: Trained, out: Path) -> dict[str, Any]:
+def check_adapter(trained: TrainedModel, out: Path) -> dict[str, Any]:
     """Load the exported adapter with plain PEFT and compare."""
     with _hushed():
         from peft import PeftModel
@@ -70,7 +70,7 @@ def _hushed() -> Iterator[None]:
             logging.disable(logging.NOTSET)
 
 
-def merged(trained: Trained, out: Path) -> dict[str, Any]:
+def check_merged(trained: TrainedModel, out: Path) -> dict[str, Any]:
     """Load the merged model with plain transformers and compare."""
     return _compare(trained, _load(out)) | {"loaded by": "transformers"}
 
@@ -89,8 +89,8 @@ def _load(folder: Path) -> Any:
     ).eval()
 
 
-def _compare(trained: Trained, theirs: Any) -> dict[str, Any]:
-    ids, ours = scores_here(trained)
+def _compare(trained: TrainedModel, theirs: Any) -> dict[str, Any]:
+    ids, ours = local_logits(trained)
     with torch.inference_mode():
         other = theirs(input_ids=torch.tensor([ids])).logits[0, -1].float()
     divergence = _divergence(ours, other)
@@ -107,7 +107,7 @@ def _divergence(ours: torch.Tensor, other: torch.Tensor) -> float:
     return float((mine.exp() * (mine - yours)).sum())
 
 
-def _fits_vllm(trained: Trained, out: Path) -> int:
+def _fits_vllm(trained: TrainedModel, out: Path) -> int:
     """Count the adapted layers; each must be a layer of the base under its own (fused) name, which
     is what vLLM looks for."""
     with safe_open(out / "adapter_model.safetensors", framework="pt") as file:
@@ -127,7 +127,9 @@ def _names(folder: Path) -> set[str]:
         return set(file.keys())
 
 
-def onnx(trained: Trained, merged_folder: Path, out: Path, *, exact: bool) -> dict[str, Any]:
+def check_onnx(
+    trained: TrainedModel, merged_folder: Path, out: Path, *, exact: bool
+) -> dict[str, Any]:
     """Generate with onnxruntime-genai and compare with transformers: how many tokens agree before
     the first that differs, and both speeds. ``exact`` (fp32) must agree on the next token's scores."""
     import onnxruntime_genai as og

@@ -14,10 +14,10 @@ from typing import Any, Literal, get_args
 
 from maas_client.errors import ConfigError, MaasError, MissingExtraError
 from maas_client.local.export import papers
-from maas_client.local.export.trained import CARD, Trained
+from maas_client.local.export.trained import CARD, TrainedModel
 from maas_client.local.state import durable
 
-Form = Literal["adapter", "merged", "onnx"]
+ExportFormat = Literal["adapter", "merged", "onnx"]
 Precision = Literal["fp32", "int8", "int4"]
 Progress = Callable[[str], None]
 _WIDTHS: Mapping[str, tuple[str, ...]] = {
@@ -28,26 +28,26 @@ _WIDTHS: Mapping[str, tuple[str, ...]] = {
     "int4": ("--extra_options", "algo_config=k_quant_mixed"),
 }
 """How weights are narrowed: arguments of the builder."""
-FORMS: tuple[str, ...] = get_args(Form)
+EXPORT_FORMATS: tuple[str, ...] = get_args(ExportFormat)
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportResult:
     """A folder that was written, and what its check found."""
 
     folder: Path
-    form: Form
-    checked: Mapping[str, Any]
+    format: ExportFormat
+    checks: Mapping[str, Any]
 
 
-def export(
-    trained: Trained,
-    form: Form,
+def export_model(
+    trained: TrainedModel,
+    format: ExportFormat,
     out: Path,
     *,
     precision: Precision = "int4",
     progress: Progress = lambda _: None,
-) -> Exported:
+) -> ExportResult:
     """Write ``trained`` into the folder ``out``, which must not exist.
 
     Raises ``ConfigError`` for a form that the model cannot take, ``MissingExtraError`` without the
@@ -57,24 +57,24 @@ def export(
     out = out.expanduser()
     if out.exists():
         raise ConfigError(f"{out} exists", hint="Name a folder that does not: --out FOLDER")
-    if form == "adapter" and not trained.is_adapter:
+    if format == "adapter" and not trained.is_adapter:
         raise ConfigError(
             f"{trained.name} was trained whole (method Full): it has no adapter",
             hint="Use --to merged or --to onnx.",
         )
-    _need(form)
+    _need(format)
     checked: dict[str, Any] = {}
 
     def fill(draft: Path) -> None:
-        checked.update(_FILL[form](trained, draft, precision, progress))
-        papers.write_licence(trained, draft)
-        papers.write_card(trained, draft, form, checked)
+        checked.update(_FILL[format](trained, draft, precision, progress))
+        papers.write_licence_files(trained, draft)
+        papers.write_model_card(trained, draft, format, checked)
 
     durable.write_folder(out, fill)
-    return Exported(out, form, checked)
+    return ExportResult(out, format, checked)
 
 
-def _adapter(trained: Trained, draft: Path, _: str, progress: Progress) -> dict[str, Any]:
+def _adapter(trained: TrainedModel, draft: Path, _: str, progress: Progress) -> dict[str, Any]:
     from maas_client.local.export import checks
 
     for name in ("adapter_model.safetensors", "adapter_config.json", CARD):
@@ -82,23 +82,23 @@ def _adapter(trained: Trained, draft: Path, _: str, progress: Progress) -> dict[
             shutil.copyfile(trained.folder / name, draft / name)
     papers.write_tokenizer(trained, draft)
     progress("loading it with PEFT and comparing")
-    return checks.adapter(trained, draft)
+    return checks.check_adapter(trained, draft)
 
 
-def _merged(trained: Trained, draft: Path, _: str, progress: Progress) -> dict[str, Any]:
+def _merged(trained: TrainedModel, draft: Path, _: str, progress: Progress) -> dict[str, Any]:
     from maas_client.local.export import checks, merging
 
     progress("merging")
-    merging.write_weights(trained, draft)
+    merging.write_merged_weights(trained, draft)
     papers.write_tokenizer(trained, draft)
-    ends = papers.write_generation(trained, draft)
-    if not papers.template_agrees(draft, trained.template):
+    ends = papers.write_generation_config(trained, draft)
+    if not papers.template_matches(draft, trained.template):
         raise MaasError("the chat template that was written does not print what was trained")
     progress("loading it with transformers and comparing")
-    return checks.merged(trained, draft) | {"ends at": ends}
+    return checks.check_merged(trained, draft) | {"ends at": ends}
 
 
-def _onnx(trained: Trained, draft: Path, precision: str, progress: Progress) -> dict[str, Any]:
+def _onnx(trained: TrainedModel, draft: Path, precision: str, progress: Progress) -> dict[str, Any]:
     from maas_client.local.export import checks
 
     with tempfile.TemporaryDirectory(prefix="maas-onnx-", dir=draft.parent) as room:
@@ -108,10 +108,10 @@ def _onnx(trained: Trained, draft: Path, precision: str, progress: Progress) -> 
         progress(f"building the ONNX model ({precision})")
         _build(merged, draft, precision, Path(room) / "cache")
         progress("generating with onnxruntime-genai and comparing")
-        return checks.onnx(trained, merged, draft, exact=precision == "fp32")
+        return checks.check_onnx(trained, merged, draft, exact=precision == "fp32")
 
 
-_FILL: Mapping[str, Callable[[Trained, Path, str, Progress], dict[str, Any]]] = {
+_FILL: Mapping[str, Callable[[TrainedModel, Path, str, Progress], dict[str, Any]]] = {
     "adapter": _adapter,
     "merged": _merged,
     "onnx": _onnx,
@@ -120,14 +120,16 @@ _FILL: Mapping[str, Callable[[Trained, Path, str, Progress], dict[str, Any]]] = 
 
 def _build(merged: Path, draft: Path, precision: str, cache: Path) -> None:
     """Run onnxruntime-genai's builder in a process of its own: it prints, and it keeps memory."""
-    from maas_client.local.machine.compute import environment
+    from maas_client.local.machine.compute import worker_environment
 
     command = [
         sys.executable, "-P", "-m", "maas_client.local.export.onnx_builder",
         "-i", str(merged), "-o", str(draft), "-p", precision, "-e", "cpu", "-c", str(cache),
         *_WIDTHS[precision],
     ]  # fmt: skip
-    made = subprocess.run(command, env=environment(2), capture_output=True, text=True, check=False)
+    made = subprocess.run(
+        command, env=worker_environment(2), capture_output=True, text=True, check=False
+    )
     if made.returncode != 0 or not (draft / "genai_config.json").exists():
         said = (made.stderr.strip() or made.stdout.strip() or "no reason given").splitlines()[-1]
         raise ConfigError(

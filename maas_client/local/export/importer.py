@@ -25,11 +25,13 @@ def main() -> int:
 
 def _taken(order: dict[str, Any]) -> dict[str, Any]:
     from maas_client.errors import MaasError
-    from maas_client.local.bases import Base
+    from maas_client.local.bases import BaseWeights
     from maas_client.local.export.importing import import_folder
 
     try:
-        done = import_folder(Path(order["source"]), Path(order["target"]), Base(**order["base"]))
+        done = import_folder(
+            Path(order["source"]), Path(order["target"]), BaseWeights(**order["base"])
+        )
     except MaasError as error:
         return {"error": str(error).replace(order["source"], "the folder")}
     except OSError as error:

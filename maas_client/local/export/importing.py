@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from maas_client.chat import Template, template_for
+from maas_client.chat import ChatTemplate, get_template
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.local import bases
 from maas_client.local.export.trained import CARD
-from maas_client.local.generate.protocol import AnswerError, Base
+from maas_client.local.generate.protocol import BaseWeights, GenerationError
 from maas_client.local.state import durable
 
 _CODE = frozenset({
@@ -31,17 +31,17 @@ _RUNS_CODE = ("auto_map", "custom_pipelines", "auto_mapping")
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportResult:
     """A folder that was taken in. ``base`` is what answers under it, or it itself."""
 
     kind: Literal["adapter", "model"]
     folder: Path
-    base: bases.Base
+    base: bases.BaseWeights
     hashes_checked: bool
     """False: the folder had no manifest, so nothing said what its files should be."""
 
 
-def import_folder(source: Path, target: Path, base: bases.Base) -> Imported:
+def import_folder(source: Path, target: Path, base: bases.BaseWeights) -> ImportResult:
     """Check ``source`` and copy it to ``target``, whole or not at all.
 
     ``base`` is what it was trained on; a folder with a whole model is a base of its own and takes
@@ -69,7 +69,7 @@ def import_folder(source: Path, target: Path, base: bases.Base) -> Imported:
     if target.exists():
         raise ConfigError(f"{target} exists", hint="Delete it, or choose another name.")
     durable.write_folder(target, fill)
-    return Imported(kind, target, base, hashed)
+    return ImportResult(kind, target, base, hashed)
 
 
 def _files(source: Path) -> Iterator[Path]:
@@ -148,16 +148,16 @@ def _kind(source: Path) -> Literal["adapter", "model"]:
     return "adapter" if "adapter" in needed[0] else "model"
 
 
-def _template(source: Path, base: bases.Base) -> Template:
+def _template(source: Path, base: bases.BaseWeights) -> ChatTemplate:
     """Return the template that the folder's card names, or the base's."""
     try:
         said = json.loads((source / CARD).read_bytes())
-        return template_for(str(said["base"]["template"]))
+        return get_template(str(said["base"]["template"]))
     except (OSError, ValueError, KeyError, TypeError, UnsupportedError):
-        return base.conversation
+        return base.chat_template
 
 
-def _write_card(draft: Path, base: bases.Base, template: Template) -> None:
+def _write_card(draft: Path, base: bases.BaseWeights, template: ChatTemplate) -> None:
     """Say in the card what the folder runs on here."""
     path = draft / CARD
     card: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
@@ -166,16 +166,16 @@ def _write_card(draft: Path, base: bases.Base, template: Template) -> None:
     path.write_text(json.dumps(card | {"base": told}, indent=2, sort_keys=True) + "\n")
 
 
-def _try(draft: Path, base: bases.Base, template: Template, kind: str) -> None:
+def _try(draft: Path, base: bases.BaseWeights, template: ChatTemplate, kind: str) -> None:
     """Load it as the answering process will. Raises ``ConfigError``."""
-    from maas_client.local.generate.model import Model
+    from maas_client.local.generate.model import InferenceModel
 
     try:
         if kind == "adapter":
-            Model(Base(base.folder, template.name)).hold(str(draft))
+            InferenceModel(BaseWeights(base.folder, template.name)).load_adapter(str(draft))
         else:
-            Model(Base(str(draft), template.name)).settle(None)
-    except AnswerError as error:
+            InferenceModel(BaseWeights(str(draft), template.name)).set_merged_adapter(None)
+    except GenerationError as error:
         raise ConfigError(
             error.message.replace(draft.name, "this folder"),
             hint="Nothing was imported.",

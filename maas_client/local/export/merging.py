@@ -12,14 +12,14 @@ from safetensors import safe_open  # noqa: TID253 - as above
 from safetensors.torch import save_file  # noqa: TID253 - as above
 
 from maas_client.errors import ConfigError
-from maas_client.local.export.trained import Trained
+from maas_client.local.export.trained import TrainedModel
 from maas_client.local.generate import adapter
-from maas_client.local.generate.protocol import AnswerError
+from maas_client.local.generate.protocol import GenerationError
 
 _INDEX = "model.safetensors.index.json"
 
 
-def write_weights(trained: Trained, out: Path) -> None:
+def write_merged_weights(trained: TrainedModel, out: Path) -> None:
     """Write config and weights of the merged model. Raises ``ConfigError`` for an adapter that does
     not fit its base."""
     source = trained.base if trained.is_adapter else trained.folder
@@ -44,10 +44,10 @@ def _write_config(source: Path, out: Path) -> None:
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
-def _merge(trained: Trained, source: Path, out: Path, names: list[str]) -> None:
+def _merge(trained: TrainedModel, source: Path, out: Path, names: list[str]) -> None:
     try:
-        changes = adapter.read(str(trained.folder))
-    except AnswerError as error:
+        changes = adapter.load_adapter(str(trained.folder))
+    except GenerationError as error:
         raise ConfigError(error.message) from None
     left = set(changes)
     for name in names:
@@ -68,14 +68,14 @@ def _merge(trained: Trained, source: Path, out: Path, names: list[str]) -> None:
         )
 
 
-def _changed(module: str, weight: torch.Tensor, change: adapter.Change) -> torch.Tensor:
+def _changed(module: str, weight: torch.Tensor, change: adapter.LoraDelta) -> torch.Tensor:
     """Merge in float32 and round once: sums in half precision change answers."""
     if weight.shape != (change.b.shape[0], change.a.shape[1]):
         raise ConfigError(
             f"the adapter is for another base: {module} has another shape",
             hint="Export it with the base that it was trained on.",
         )
-    return change.merged(weight.float()).to(weight.dtype).contiguous()
+    return change.apply_to(weight.float()).to(weight.dtype).contiguous()
 
 
 def _files(source: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """onnxruntime-genai's builder, with its arguments: ``python -m maas_client.local.export.onnx_builder``.
 
-The builder takes every linear layer with ``vocab_size`` outputs for the head (``Model.has_lm_head``,
+The builder takes every linear layer with ``vocab_size`` outputs for the head (``InferenceModel.has_lm_head``,
 0.18), and writes a wrong model where a fused layer is as wide as the vocabulary, as in ``tiny``. It is
 told here which one is the head; without such a method it runs as it is, and the check that follows an
 export finds a wrong model.

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from maas_client.chat import Template, prompt
-from maas_client.chat.jinja import jinja
-from maas_client.local.export.trained import Trained
+from maas_client.chat import ChatTemplate, render_prompt
+from maas_client.chat.jinja import to_jinja
+from maas_client.local.export.trained import TrainedModel
 
 _NOTICES = ("LICENSE*", "LICENCE*", "NOTICE*")
 _TOKENIZER = (
@@ -28,7 +28,7 @@ _PROBES: tuple[list[dict[str, str]], ...] = (
 )
 
 
-def write_licence(trained: Trained, out: Path) -> list[str]:
+def write_licence_files(trained: TrainedModel, out: Path) -> list[str]:
     """Copy the licence and notice texts of base and adapter; return their names."""
     names = []
     for source in (trained.base, trained.folder):
@@ -38,17 +38,17 @@ def write_licence(trained: Trained, out: Path) -> list[str]:
     return sorted(set(names))
 
 
-def write_tokenizer(trained: Trained, out: Path) -> None:
+def write_tokenizer(trained: TrainedModel, out: Path) -> None:
     """Copy the tokenizer, with a chat template that prints what the model was trained on."""
     own = trained.folder if (trained.folder / "tokenizer.json").exists() else trained.base
     for name in _TOKENIZER:
         if (own / name).exists():
             shutil.copyfile(own / name, out / name)
-    if not template_agrees(out, trained.template):
-        (out / "chat_template.jinja").write_text(jinja(trained.template), encoding="utf-8")
+    if not template_matches(out, trained.template):
+        (out / "chat_template.jinja").write_text(to_jinja(trained.template), encoding="utf-8")
 
 
-def template_agrees(folder: Path, template: Template) -> bool:
+def template_matches(folder: Path, template: ChatTemplate) -> bool:
     """Tell whether a folder's own chat template prints the prompts that ``template`` does."""
     from transformers import AutoTokenizer
 
@@ -59,12 +59,12 @@ def template_agrees(folder: Path, template: Template) -> bool:
         return False
     return all(
         tokenizer.apply_chat_template(probe, tokenize=False, add_generation_prompt=True)
-        == prompt(probe, None, template)
+        == render_prompt(probe, None, template)
         for probe in _PROBES
     )
 
 
-def write_generation(trained: Trained, out: Path) -> list[int]:
+def write_generation_config(trained: TrainedModel, out: Path) -> list[int]:
     """Write ``generation_config.json`` whose answers end where the trained ones do; return the ids.
 
     Base folders often name the wrong end token, and a merged model then never stops.
@@ -74,7 +74,7 @@ def write_generation(trained: Trained, out: Path) -> list[int]:
     path = trained.base / "generation_config.json"
     said: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
-    found = (tokenizer.token_to_id(text) for text in trained.template.stop)
+    found = (tokenizer.token_to_id(text) for text in trained.template.stop_strings)
     ends = list(dict.fromkeys([*(e for e in found if e is not None), *_ids(said)]))
     said["eos_token_id"] = ends
     (out / "generation_config.json").write_text(json.dumps(said, indent=2) + "\n")
@@ -86,7 +86,9 @@ def _ids(said: Mapping[str, Any]) -> Iterable[int]:
     return [e for e in (ends if isinstance(ends, list) else [ends]) if isinstance(e, int)]
 
 
-def write_card(trained: Trained, out: Path, form: str, checked: Mapping[str, Any]) -> None:
+def write_model_card(
+    trained: TrainedModel, out: Path, format: str, checks: Mapping[str, Any]
+) -> None:
     """Write ``README.md``: where the model comes from, how it was trained, what was checked."""
     card = trained.card
     recipe = {k: v for k, v in (card.get("recipe") or {}).items() if v is not None}
@@ -94,17 +96,17 @@ def write_card(trained: Trained, out: Path, form: str, checked: Mapping[str, Any
         "license": "other",
         "license_name": trained.licence,
         "base_model": trained.base_name,
-        "library_name": "peft" if form == "adapter" else "transformers",
+        "library_name": "peft" if format == "adapter" else "transformers",
         "pipeline_tag": "text-generation",
     }
     parts = [
         "---\n" + "".join(f"{k}: {json.dumps(v)}\n" for k, v in front.items()) + "---",
         f"# {trained.name}",
-        f"{trained.base_name}, fine-tuned with maas_client; exported as `{form}`.",
+        f"{trained.base_name}, fine-tuned with maas_client; exported as `{format}`.",
         _table("Data", {"rows": card.get("rows"), **(card.get("data") or {})}),
         _table("Recipe", {"chat template": trained.template.name, **recipe}),
         _table("Result", {"step": card.get("step"), **(card.get("metrics") or {})}),
-        _table("Checked after writing", checked),
+        _table("Checked after writing", checks),
         f"Licence of the base: {trained.licence}. Its texts are in this folder.",
     ]
     (out / "README.md").write_text("\n\n".join(part for part in parts if part) + "\n", "utf-8")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from maas_client.chat import TEMPLATES, Template
+from maas_client.chat import TEMPLATES, ChatTemplate
 from maas_client.errors import ConfigError, MaasError, NotFoundError
 from maas_client.local import bases
 
@@ -16,14 +16,14 @@ CARD = "training.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainedModel:
     """A fine-tuned model. ``base`` is where its base lies, ``template`` what it was trained with."""
 
     name: str
     folder: Path
     base: Path
     base_name: str
-    template: Template
+    template: ChatTemplate
     licence: str = "see the folder"
     card: dict[str, Any] = field(default_factory=dict)
 
@@ -33,7 +33,9 @@ class Trained:
         return (self.folder / "adapter_config.json").exists()
 
 
-def read(folder: Path, cache: Path, name: str | None = None, base: Path | None = None) -> Trained:
+def load_trained_model(
+    folder: Path, bases_dir: Path, name: str | None = None, base: Path | None = None
+) -> TrainedModel:
     """Return what a folder holds. Its card names the base, which lies in ``cache`` (the folder of
     bases) or where ``base`` says.
 
@@ -47,7 +49,7 @@ def read(folder: Path, cache: Path, name: str | None = None, base: Path | None =
         )
     card = _card(folder)
     said = card.get("base") or {}
-    place = base or _base(said, cache)
+    place = base or _base(said, bases_dir)
     if place is None or not (place / "config.json").exists():
         raise ConfigError(
             f"the base of {folder.name} is not on this machine"
@@ -60,7 +62,7 @@ def read(folder: Path, cache: Path, name: str | None = None, base: Path | None =
             f"{folder.name} does not say which chat template it was trained with",
             hint="Models of other tools are brought in first: maas-client models import FOLDER --base MODEL.",
         )
-    return Trained(
+    return TrainedModel(
         name=name or folder.name,
         folder=folder,
         base=place,
@@ -74,20 +76,22 @@ def read(folder: Path, cache: Path, name: str | None = None, base: Path | None =
 def _base(said: dict[str, Any], cache: Path) -> Path | None:
     """Return where the base that a card names lies; a card never holds a path of this machine."""
     try:
-        return Path(bases.resolve(str(said["model"]), str(said["name"]), cache).folder)
+        return Path(bases.resolve_base(str(said["model"]), str(said["name"]), cache).folder)
     except (KeyError, MaasError):
         return None
 
 
-def find(state: Path, cache: Path, model: str, base: Path | None = None) -> Trained:
+def find_trained_model(
+    state_dir: Path, bases_dir: Path, model: str, base: Path | None = None
+) -> TrainedModel:
     """Return a model that the local server of this state directory holds, by name, ``name:version``, id or
     its job's name; the newest one of that name. Raises ``NotFoundError``."""
     from maas_client.local.state.store import Store
 
     name, version = _name_and_version(model)
-    if not (state / "facts.db").exists():
-        raise _unknown(model, state)
-    store = Store(state / "facts.db")
+    if not (state_dir / "facts.db").exists():
+        raise _unknown(model, state_dir)
+    store = Store(state_dir / "facts.db")
     try:
         held = [
             fact.body
@@ -99,16 +103,18 @@ def find(state: Path, cache: Path, model: str, base: Path | None = None) -> Trai
     finally:
         store.close()
     if not held:
-        raise _unknown(model, state)
+        raise _unknown(model, state_dir)
     body = max(held, key=lambda one: str(one["created"]))
-    folder = state / "runs" / body["folder"] / "out" / "adapter"
+    folder = state_dir / "runs" / body["folder"] / "out" / "adapter"
     if not folder.is_dir():
         raise ConfigError(
             f"{body['name']} was made by the instant engine: it has no weights to export",
             hint="Train it with the engine that trains: maas-client serve --engine peft",
         )
     known = (body.get("base") or {}).get("folder")
-    return read(folder, cache, str(body["name"]), base or (Path(known) if known else None))
+    return load_trained_model(
+        folder, bases_dir, str(body["name"]), base or (Path(known) if known else None)
+    )
 
 
 def _name_and_version(model: str) -> tuple[str, str | None]:

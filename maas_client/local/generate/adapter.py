@@ -16,7 +16,7 @@ from typing import Any
 
 import torch  # noqa: TID253 - this room lives in the answering process, where torch is loaded
 
-from maas_client.local.generate.protocol import AnswerError
+from maas_client.local.generate.protocol import GenerationError
 
 _WEIGHTS = "adapter_model.safetensors"
 _KEY = re.compile(
@@ -26,7 +26,7 @@ _KEY = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class LoraDelta:
     """What an adapter does to one linear layer of weight (out, in)."""
 
     a: torch.Tensor
@@ -36,24 +36,24 @@ class Change:
     magnitude: torch.Tensor | None = None
     """(out,), DoRA's: the norm that every row of the changed weight is given"""
 
-    def merged(self, weight: torch.Tensor) -> torch.Tensor:
+    def apply_to(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the weight that answers like layer and adapter together."""
         changed: torch.Tensor = torch.addmm(
             weight, self.b.to(weight.dtype), self.a.to(weight.dtype)
         )
-        return changed if self.magnitude is None else changed * self.gain(changed)[:, None]
+        return changed if self.magnitude is None else changed * self.dora_scale(changed)[:, None]
 
-    def gain(self, changed: torch.Tensor) -> torch.Tensor:
+    def dora_scale(self, changed: torch.Tensor) -> torch.Tensor:
         """Return DoRA's factor per output (out,), given the changed weight before it."""
         assert self.magnitude is not None
         norm: torch.Tensor = changed.float().norm(dim=1)
         return (self.magnitude / norm).to(changed.dtype)
 
 
-def read(folder: str) -> dict[str, Change]:
+def load_adapter(folder: str) -> dict[str, LoraDelta]:
     """Return the changes by module name (``model.layers.0.self_attn.q_proj``).
 
-    Raises ``AnswerError`` (``model_unusable``) with one sentence for a folder that is not a whole LoRA
+    Raises ``GenerationError`` (``model_unusable``) with one sentence for a folder that is not a whole LoRA
     or DoRA adapter in safetensors.
     """
     config = _config(Path(folder))
@@ -68,7 +68,7 @@ def read(folder: str) -> dict[str, Change]:
         if bool(config.get("use_dora")) != ("lora_magnitude_vector" in found):
             raise _unusable(folder, f"{module} and use_dora in adapter_config.json disagree")
         scale = _scale(config, module, a.shape[0])
-        changes[module] = Change(a, b * scale, found.get("lora_magnitude_vector"))
+        changes[module] = LoraDelta(a, b * scale, found.get("lora_magnitude_vector"))
     return changes
 
 
@@ -130,7 +130,7 @@ def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def _unusable(folder: Path | str, why: str) -> AnswerError:
-    return AnswerError(
+def _unusable(folder: Path | str, why: str) -> GenerationError:
+    return GenerationError(
         "model_unusable", f"the adapter in {Path(folder).name} cannot be used: {why}"
     )

@@ -16,13 +16,13 @@ _ROOM = 128
 """Columns by which room grows at least."""
 
 
-class KeyValues:
+class KeyValueCache:
     """Per layer: keys and values (rows, heads, room, width), of which ``length`` columns are used."""
 
     def __init__(self) -> None:
         self._layers: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.length = 0
-        self.pads: list[int] = []
+        self.padding: list[int] = []
         """Columns of padding before each row's first token."""
 
     def update(
@@ -32,7 +32,7 @@ class KeyValues:
         end = self.length + keys.shape[2]
         if layer == len(self._layers):
             self._layers.append((_room(keys, end), _room(values, end)))
-            self.pads = self.pads or [0] * keys.shape[0]
+            self.padding = self.padding or [0] * keys.shape[0]
         held = self._layers[layer]
         if end > held[0].shape[2]:
             grown = _grow(held[0], self.length, end), _grow(held[1], self.length, end)
@@ -45,10 +45,10 @@ class KeyValues:
         """Count the columns that every layer has just written."""
         self.length += columns
 
-    def join(self, other: KeyValues) -> None:
+    def append_rows(self, other: KeyValueCache) -> None:
         """Take over the rows of ``other``, after our own."""
         if not self._layers:
-            self._layers, self.length, self.pads = other._layers, other.length, other.pads
+            self._layers, self.length, self.padding = other._layers, other.length, other.padding
             return
         length = max(self.length, other.length)
         self._layers = [
@@ -56,39 +56,41 @@ class KeyValues:
              _stack(ours[1], theirs[1], self, other, length))
             for ours, theirs in zip(self._layers, other._layers, strict=True)
         ]  # fmt: skip
-        self.pads = [pad + length - self.length for pad in self.pads] + [
-            pad + length - other.length for pad in other.pads
+        self.padding = [pad + length - self.length for pad in self.padding] + [
+            pad + length - other.length for pad in other.padding
         ]
         self.length = length
 
-    def keep(self, rows: Sequence[int]) -> None:
+    def keep_rows(self, rows: Sequence[int]) -> None:
         """Drop all rows but these, and the padding that all of these share."""
         if not rows:
             self.__init__()  # type: ignore[misc]  # empty again, as it began
             return
-        pads = [self.pads[row] for row in rows]
+        pads = [self.padding[row] for row in rows]
         spare = min(pads)
         chosen = torch.tensor(rows, device=self._layers[0][0].device)
         self._layers = [
             (_chosen(keys, chosen, spare, self.length), _chosen(values, chosen, spare, self.length))
             for keys, values in self._layers
         ]
-        self.pads = [pad - spare for pad in pads]
+        self.padding = [pad - spare for pad in pads]
         self.length -= spare
 
-    def mask(self, columns: int, window: int | None, like: torch.Tensor) -> torch.Tensor | None:
+    def attention_mask(
+        self, columns: int, window: int | None, like: torch.Tensor
+    ) -> torch.Tensor | None:
         """Return what the next ``columns`` tokens may not see, to be added to the scores:
         (rows, 1, columns, length + columns) of 0 and -inf; None if plain causal attention does."""
         end = self.length + columns
         whole = columns == 1 or self.length == 0
-        if whole and not any(self.pads) and (window is None or end <= window):
+        if whole and not any(self.padding) and (window is None or end <= window):
             return None
         key = torch.arange(end, device=like.device)
         query = torch.arange(self.length, end, device=like.device)[:, None]
         seen = key <= query
         if window is not None:
             seen = seen & (key > query - window)
-        pads = torch.tensor(self.pads or [0], device=like.device)[:, None, None]
+        pads = torch.tensor(self.padding or [0], device=like.device)[:, None, None]
         own = key == query  # padding sees itself: of nothing at all softmax makes NaN
         hidden = ~(seen[None] & ((key >= pads) | own))
         return torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(
@@ -108,7 +110,7 @@ def _grow(held: torch.Tensor, used: int, columns: int) -> torch.Tensor:
 
 
 def _stack(
-    ours: torch.Tensor, theirs: torch.Tensor, a: KeyValues, b: KeyValues, length: int
+    ours: torch.Tensor, theirs: torch.Tensor, a: KeyValueCache, b: KeyValueCache, length: int
 ) -> torch.Tensor:
     rows, heads, _, width = ours.shape
     both = ours.new_zeros(rows + theirs.shape[0], heads, length + _ROOM, width)

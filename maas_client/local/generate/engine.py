@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from maas_client.local.generate import protocol
-from maas_client.local.generate.host import Host, Said
-from maas_client.local.generate.protocol import AnswerError, Base
+from maas_client.local.generate.host import BatchScheduler, Reply
+from maas_client.local.generate.protocol import BaseWeights, GenerationError
 
 
-class Engine:
+class InferenceEngine:
     """The bases in memory. ``idle_s``: what nobody asked for so long is dropped; ``max_rows``: how
     many answers one base writes at once, the others wait."""
 
     def __init__(
         self, idle_s: float, max_rows: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._hosts: dict[Base, Host] = {}
+        self._hosts: dict[BaseWeights, BatchScheduler] = {}
         self._idle_s = idle_s
         self._max_rows = max_rows
         self._clock = clock
@@ -32,24 +32,24 @@ class Engine:
         """Tell whether ``step`` has something to do."""
         return any(host.busy for host in self._hosts.values())
 
-    def take(self, message: Mapping[str, Any]) -> Iterator[Said]:
+    def handle(self, message: Mapping[str, Any]) -> Iterator[Reply]:
         """Do what a line says and yield the answers that are there at once."""
         name = message.get("id")
         try:
             yield from self._take(message)
-        except AnswerError as refused:
+        except GenerationError as refused:
             yield {"id": name, "error": {"code": refused.code, "message": refused.message}}
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
             text = f"Answering failed ({type(error).__name__}): see the log."
             yield {"id": name, "error": {"code": "internal_error", "message": text}}
 
-    def _take(self, message: Mapping[str, Any]) -> Iterator[Said]:
+    def _take(self, message: Mapping[str, Any]) -> Iterator[Reply]:
         match message:
             case {"op": "chat", "id": str()}:
-                chat = protocol.chat_of(message)
+                chat = protocol.parse_chat(message)
                 base, adapter = _where(message)
-                self._host(base).ask(replace(chat, base=base, adapter=adapter))
+                self._host(base).submit(replace(chat, base=base, adapter=adapter))
             case {"op": "cancel", "id": str(name)}:
                 for host in self._hosts.values():
                     host.cancel(name)
@@ -57,46 +57,48 @@ class Engine:
                 started = self._clock()
                 base, adapter = _where(message)
                 host = self._host(base)
-                host.prepare(adapter)
+                host.load_adapter(adapter)
                 yield {
                     "id": message.get("id"),
                     "loaded": True,
                     "seconds": round(self._clock() - started, 3),
-                    "merged": adapter is not None and host.model.merged == adapter,
+                    "merged": adapter is not None and host.model.merged_adapter == adapter,
                 }
             case {"op": "unload"}:
                 self._unload(*_where(message))
             case _:
-                raise AnswerError("invalid_request", "the line is no chat, cancel, load or unload")
+                raise GenerationError(
+                    "invalid_request", "the line is no chat, cancel, load or unload"
+                )
 
-    def _host(self, base: Base) -> Host:
+    def _host(self, base: BaseWeights) -> BatchScheduler:
         if base not in self._hosts:
-            self._hosts[base] = Host(base, self._max_rows, self._clock)
+            self._hosts[base] = BatchScheduler(base, self._max_rows, self._clock)
         return self._hosts[base]
 
-    def _unload(self, base: Base, adapter: str | None) -> None:
+    def _unload(self, base: BaseWeights, adapter: str | None) -> None:
         host = self._hosts.get(base)
         if host is not None:
-            host.forget(adapter)
-            if host.forget_idle(float("inf")):
+            host.unload_adapter(adapter)
+            if host.unload_idle(float("inf")):
                 del self._hosts[base]
 
-    def step(self) -> Iterator[Said]:
+    def step(self) -> Iterator[Reply]:
         """Work a little for every base and yield what there is to say."""
         for host in list(self._hosts.values()):
             yield from host.step()
 
-    def forget_idle(self) -> None:
+    def unload_idle(self) -> None:
         """Give memory back: adapters first, a base with its last one."""
         for base, host in list(self._hosts.items()):
-            if host.forget_idle(self._idle_s):
+            if host.unload_idle(self._idle_s):
                 del self._hosts[base]
 
 
-def _where(message: Mapping[str, Any]) -> tuple[Base, str | None]:
+def _where(message: Mapping[str, Any]) -> tuple[BaseWeights, str | None]:
     """Return the base and the adapter meant. A folder with a whole model in it (method Full) is a
     base of its own."""
-    base, adapter = protocol.base_of(message.get("base")), protocol.adapter_of(message)
+    base, adapter = protocol.parse_base(message.get("base")), protocol.parse_adapter(message)
     if adapter is not None:
         folder = Path(adapter)
         if (folder / "config.json").exists() and not (folder / "adapter_config.json").exists():

@@ -9,31 +9,31 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from maas_client.chat import parse_answer
-from maas_client.local.generate.batch import CHUNK, Batch, Reading, Row, pick
-from maas_client.local.generate.model import Model
-from maas_client.local.generate.protocol import AnswerError, Base, Chat
+from maas_client.chat import parse_completion
+from maas_client.local.generate.batch import PREFILL_CHUNK, DecodeBatch, Prefill, Row, next_tokens
+from maas_client.local.generate.model import InferenceModel
+from maas_client.local.generate.protocol import BaseWeights, GenerationError, GenerationRequest
 from maas_client.local.generate.sampling import Sampler
 
-Said = dict[str, Any]
+Reply = dict[str, Any]
 _CACHE_PART = 4
 """The cache may take a quarter of the memory."""
 _AHEAD = 256
 """Tokens a row is expected to write, when it is asked whether there is room for it."""
 
 
-class Host:
+class BatchScheduler:
     """``step`` does a bounded piece of work: a chunk of one prompt, and one token of every row."""
 
     def __init__(
-        self, base: Base, max_rows: int, clock: Callable[[], float] = time.monotonic
+        self, base: BaseWeights, max_rows: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.model = Model(base)
+        self.model = InferenceModel(base)
         self._max_rows = max_rows
         self._clock = clock
         self._waiting: deque[Row] = deque()
-        self._reading: Reading | None = None
-        self._short, self._long = Batch(), Batch()
+        self._reading: Prefill | None = None
+        self._short, self._long = DecodeBatch(), DecodeBatch()
         self._used: dict[str | None, float] = {}
 
     @property
@@ -41,60 +41,60 @@ class Host:
         """Tell whether there is a row that waits, is read or writes."""
         return bool(self._waiting or self._reading or self._short.rows or self._long.rows)
 
-    def prepare(self, adapter: str | None) -> None:
-        """Hold an adapter (None: the base itself) and mark it as used now. Raises ``AnswerError``."""
+    def load_adapter(self, adapter: str | None) -> None:
+        """Hold an adapter (None: the base itself) and mark it as used now. Raises ``GenerationError``."""
         if adapter is not None:
-            self.model.hold(adapter)
+            self.model.load_adapter(adapter)
         if adapter not in self._used:
             self._used[adapter] = self._clock()
             self._settle()
         self._used[adapter] = self._clock()
 
-    def forget(self, adapter: str | None) -> None:
+    def unload_adapter(self, adapter: str | None) -> None:
         """Drop an adapter; the rows it answers go on as long as there are any."""
-        if any(row.chat.adapter == adapter for row in self._rows()):
+        if any(row.request.adapter == adapter for row in self._rows()):
             return
         self._used.pop(adapter, None)
         if adapter is not None:
-            self.model.drop(adapter)
+            self.model.unload_adapter(adapter)
         self._settle()
 
-    def forget_idle(self, seconds: float) -> bool:
+    def unload_idle(self, seconds: float) -> bool:
         """Drop what was not asked for so long; return True if nothing is left."""
         latest = self._clock() - seconds
         for adapter in [name for name, used in self._used.items() if used < latest]:
-            self.forget(adapter)
+            self.unload_adapter(adapter)
         return not self._used and not self.busy
 
     def _settle(self) -> None:
         """An adapter that is alone is merged; two, or one and the base itself, stand side by side."""
         names = list(self._used)
-        self.model.settle(names[0] if len(names) == 1 else None)
+        self.model.set_merged_adapter(names[0] if len(names) == 1 else None)
 
-    def ask(self, chat: Chat) -> None:
-        """Take a question. Raises ``AnswerError`` if it cannot be answered."""
-        self.prepare(chat.adapter)
-        prompt = self.model.spelling.prompt(chat)
-        room = self.model.context - len(prompt)
+    def submit(self, chat: GenerationRequest) -> None:
+        """Take a question. Raises ``GenerationError`` if it cannot be answered."""
+        self.load_adapter(chat.adapter)
+        prompt = self.model.tokenizer.encode_prompt(chat)
+        room = self.model.context_length - len(prompt)
         wanted = chat.params.max_tokens
         if room < (wanted or 1):
-            raise AnswerError(
-                "context_length_exceeded", _too_long(self.model.context, prompt, wanted)
+            raise GenerationError(
+                "context_length_exceeded", _too_long(self.model.context_length, prompt, wanted)
             )
         self._waiting.append(
             Row(
-                chat=chat,
+                request=chat,
                 tokens=prompt,
-                asked=len(prompt),
-                limit=wanted or room,
+                prompt_length=len(prompt),
+                max_new_tokens=wanted or room,
                 sampler=Sampler(chat.params),
-                stream=self.model.spelling.answer(chat),
+                stream=self.model.tokenizer.new_stream(chat),
             )
         )
 
     def cancel(self, name: str) -> None:
         """Stop answering a question; an unknown one has ended already."""
-        self._remove([row for row in self._rows() if row.chat.id == name])
+        self._remove([row for row in self._rows() if row.request.id == name])
 
     def _rows(self) -> list[Row]:
         reading = self._reading.rows if self._reading else []
@@ -105,10 +105,10 @@ class Host:
         self._waiting = deque(row for row in self._waiting if id(row) not in gone)
         if self._reading and id(self._reading.rows[0]) in gone:  # the only one, between steps
             self._reading = None
-        self._short.leave(rows)
-        self._long.leave(rows)
+        self._short.remove_rows(rows)
+        self._long.remove_rows(rows)
 
-    def step(self) -> Iterator[Said]:
+    def step(self) -> Iterator[Reply]:
         """Work a little and yield what there is to say. What goes wrong ends the answers that were
         being worked on, each with an error; those that wait go on."""
         try:
@@ -119,16 +119,16 @@ class Host:
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
             rows = self._rows()[len(self._waiting) :]
-            self._reading, self._short, self._long = None, Batch(), Batch()
+            self._reading, self._short, self._long = None, DecodeBatch(), DecodeBatch()
             for row in rows:
-                yield {"id": row.chat.id, "error": _fault(error)}
+                yield {"id": row.request.id, "error": _fault(error)}
 
-    def _read(self) -> Iterator[Said]:
+    def _read(self) -> Iterator[Reply]:
         """Read a chunk of the oldest prompt, or several short ones; after its last one a row joins
         those who write."""
         if self._reading is None and self._waiting and self._has_room([self._waiting[0]]):
             rows = self._next()
-            self._reading = Reading(rows, whole=self._is_long(rows[0]))
+            self._reading = Prefill(rows, single_chunk=self._is_long(rows[0]))
         if self._reading is None:
             return
         reading = self._reading
@@ -137,7 +137,7 @@ class Host:
             return
         self._reading = None
         going = []
-        for at, token in enumerate(pick(reading.rows, scores)):
+        for at, token in enumerate(next_tokens(reading.rows, scores)):
             ended, said = self._take(reading.rows[at], token)
             yield from said
             if not ended:
@@ -156,7 +156,7 @@ class Host:
         rows = [*rows, row]
         lengths = [len(one.tokens) for one in rows]
         padded = max(lengths) * len(lengths)
-        fits = padded <= CHUNK and padded * 3 // 4 <= sum(lengths)
+        fits = padded <= PREFILL_CHUNK and padded * 3 // 4 <= sum(lengths)
         return fits and not any(map(self._is_long, rows)) and self._has_room(rows)
 
     def _has_room(self, more: list[Row]) -> bool:
@@ -166,24 +166,24 @@ class Host:
         if len(rows) == 1 or len(rows) > self._max_rows:
             return len(rows) == 1
         longest = max(len(one.tokens) for one in rows) + _AHEAD
-        needed = len(rows) * longest * self.model.token_bytes
+        needed = len(rows) * longest * self.model.cache_bytes_per_token
         return needed <= self.model.memory_bytes // _CACHE_PART
 
-    def _place(self, reading: Reading, going: list[int]) -> None:
+    def _place(self, reading: Prefill, going: list[int]) -> None:
         """Let rows write. One that has just outgrown the short position encoding is read again."""
         rows, cache = [reading.rows[at] for at in going], reading.cache
         outgrown = [row for row in rows if self._is_long(row)]
-        if outgrown and cache.length > (self.model.long_from or 0):
-            self._long.join(rows, cache)
+        if outgrown and cache.length > (self.model.longrope_threshold or 0):
+            self._long.add_rows(rows, cache)
             return
         self._waiting.extendleft(reversed(outgrown))
         stay = [at for at in going if reading.rows[at] not in outgrown]
         if stay:
             if len(stay) < len(reading.rows):
-                cache.keep(stay)
-            self._short.join([reading.rows[at] for at in stay], cache)
+                cache.keep_rows(stay)
+            self._short.add_rows([reading.rows[at] for at in stay], cache)
 
-    def _write(self, batch: Batch) -> Iterator[Said]:
+    def _write(self, batch: DecodeBatch) -> Iterator[Reply]:
         gone = []
         for row, token in batch.step(self.model):
             ended, said = self._take(row, token)
@@ -193,44 +193,47 @@ class Host:
             elif batch is self._short and self._is_long(row):
                 gone.append(row)
                 self._waiting.appendleft(row)
-        batch.leave(gone)
+        batch.remove_rows(gone)
 
     def _is_long(self, row: Row) -> bool:
-        return self.model.long_from is not None and len(row.tokens) > self.model.long_from
+        return (
+            self.model.longrope_threshold is not None
+            and len(row.tokens) > self.model.longrope_threshold
+        )
 
-    def _take(self, row: Row, token: int) -> tuple[bool, list[Said]]:
+    def _take(self, row: Row, token: int) -> tuple[bool, list[Reply]]:
         """Give a row its next token; return whether it has ended, and what there is to say."""
         row.tokens.append(token)
-        self._used[row.chat.adapter] = self._clock()
-        ended = token in self.model.spelling.ends
+        self._used[row.request.adapter] = self._clock()
+        ended = token in self.model.tokenizer.end_token_ids
         piece = "" if ended else row.stream.feed(token)
-        said: list[Said] = [{"id": row.chat.id, "delta": piece}] if piece else []
+        said: list[Reply] = [{"id": row.request.id, "delta": piece}] if piece else []
         if ended or row.stream.stopped:
             return True, said + self._finish(row, "stop")
-        if row.written >= row.limit:
+        if row.completion_length >= row.max_new_tokens:
             return True, said + self._finish(row, "length")
         return False, said
 
-    def _finish(self, row: Row, reason: str) -> list[Said]:
+    def _finish(self, row: Row, reason: str) -> list[Reply]:
         rest = row.stream.finish()
-        calls: list[Said] = []
-        if row.chat.tools:
-            _, calls = parse_answer(row.stream.text, self.model.template)
-        said: list[Said] = [{"id": row.chat.id, "delta": rest}] if rest and not calls else []
-        done: Said = {
-            "id": row.chat.id,
+        calls: list[Reply] = []
+        if row.request.tools:
+            _, calls = parse_completion(row.stream.text, self.model.template)
+        said: list[Reply] = [{"id": row.request.id, "delta": rest}] if rest and not calls else []
+        done: Reply = {
+            "id": row.request.id,
             "done": True,
             "finish_reason": "tool_calls" if calls else reason,
             "usage": {
-                "prompt_tokens": row.asked,
-                "completion_tokens": row.written,
-                "total_tokens": row.asked + row.written,
+                "prompt_tokens": row.prompt_length,
+                "completion_tokens": row.completion_length,
+                "total_tokens": row.prompt_length + row.completion_length,
             },
         }
         return [*said, done | {"tool_calls": calls} if calls else done]
 
 
-def _fault(error: Exception) -> Said:
+def _fault(error: Exception) -> Reply:
     if isinstance(error, MemoryError) or "memory" in str(error).lower():
         text = "Memory ran out while answering. Ask for fewer tokens, or fewer at once."
         return {"code": "out_of_memory", "message": text}

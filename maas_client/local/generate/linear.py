@@ -12,12 +12,12 @@ import torch  # noqa: TID253 - this room lives in the answering process, where t
 from torch import nn  # noqa: TID253 - as above
 from torch.nn import functional as f  # noqa: TID253 - as above
 
-from maas_client.local.generate.adapter import Change
-from maas_client.local.machine.onednn import Matmul, packed
+from maas_client.local.generate.adapter import LoraDelta
+from maas_client.local.machine.onednn import Matmul, prepacked_linear
 
 
 @dataclass(slots=True)
-class Rows:
+class AdapterRows:
     """Which rows of the current step go through which adapter; one object for all layers."""
 
     groups: list[tuple[str, torch.Tensor | None]] = field(default_factory=list)
@@ -26,7 +26,7 @@ class Rows:
 
 @dataclass(slots=True)
 class _Side:
-    change: Change
+    change: LoraDelta
     gain: torch.Tensor | None
 
     def apply(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -34,11 +34,11 @@ class _Side:
         return y if self.gain is None else y * self.gain
 
 
-class AdaptedLinear(nn.Module):
+class MultiAdapterLinear(nn.Module):
     """``y = x Wᵀ + bias``, with per-row adapters. ``source`` reads the base's weight from disk."""
 
     def __init__(
-        self, source: Callable[[], torch.Tensor], bias: torch.Tensor | None, rows: Rows
+        self, source: Callable[[], torch.Tensor], bias: torch.Tensor | None, rows: AdapterRows
     ) -> None:
         super().__init__()
         self._source = source
@@ -48,37 +48,37 @@ class AdaptedLinear(nn.Module):
         self.shape: tuple[int, ...] = tuple(source().shape)
         self._matmul: Matmul | None = None
 
-    def fits(self, change: Change) -> bool:
+    def fits(self, change: LoraDelta) -> bool:
         """Tell whether an adapter was made for a layer of this shape."""
         return (change.b.shape[0], change.a.shape[1]) == self.shape
 
-    def add(self, name: str, change: Change) -> None:
+    def add_adapter(self, name: str, change: LoraDelta) -> None:
         """Hold an adapter beside the weight; once is enough."""
         if name in self._sides:
             return
         weight = self._source()
         gain = None
         if change.magnitude is not None:
-            gain = change.gain(torch.addmm(weight.float(), change.b, change.a)).to(weight)
-        held = Change(change.a.to(weight), change.b.to(weight))
+            gain = change.dora_scale(torch.addmm(weight.float(), change.b, change.a)).to(weight)
+        held = LoraDelta(change.a.to(weight), change.b.to(weight))
         self._sides[name] = _Side(held, gain)
 
-    def remove(self, name: str) -> None:
+    def remove_adapter(self, name: str) -> None:
         """Let go of an adapter; unknown ones are no error."""
         self._sides.pop(name, None)
 
     @property
-    def ready(self) -> bool:
+    def is_loaded(self) -> bool:
         """Tell whether ``merge`` has been called: before that there is no weight in memory."""
         return self._matmul is not None
 
-    def merge(self, change: Change | None) -> None:
+    def load_weight(self, change: LoraDelta | None) -> None:
         """Take the base's weight from disk and put an adapter into it, or none."""
         weight = self._source()
         if change is not None:
-            on = Change(change.a.to(weight.device), change.b.to(weight.device), change.magnitude)
-            weight = on.merged(weight.float()).to(weight.dtype)
-        self._matmul = packed(weight)
+            on = LoraDelta(change.a.to(weight.device), change.b.to(weight.device), change.magnitude)
+            weight = on.apply_to(weight.float()).to(weight.dtype)
+        self._matmul = prepacked_linear(weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (rows, positions, out) for (rows, positions, in)."""

@@ -22,19 +22,19 @@ def main(argv: list[str] | None = None) -> int:
     inbox: Inbox = queue.SimpleQueue()
     threading.Thread(target=_read, args=(sys.stdin.buffer, inbox), daemon=True).start()
 
-    from maas_client.local.generate.engine import Engine
+    from maas_client.local.generate.engine import InferenceEngine
     from maas_client.local.generate.weights import import_architectures
 
     import_architectures()
-    engine = Engine(idle_s=options.idle_s, max_rows=options.max_rows)
+    engine = InferenceEngine(idle_s=options.idle_s, max_rows=options.max_rows)
     _write(out, [{"ready": True}])
     while True:
         for message in _messages(inbox, wait=not engine.busy):
-            _write(out, engine.take(message))
+            _write(out, engine.handle(message))
         if engine.busy:
             _write(out, list(engine.step()))
         else:
-            engine.forget_idle()
+            engine.unload_idle()
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:

@@ -36,7 +36,7 @@ Message = dict[str, Any]
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 
 
-class AnswerError(Exception):
+class GenerationError(Exception):
     """A request that gets an error line. ``code`` is one of the module's docstring."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -46,7 +46,7 @@ class AnswerError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class BaseWeights:
     """Which weights, and in which form they are held. ``dtype`` None: float32 on a CPU, the
     file's own elsewhere."""
 
@@ -57,7 +57,7 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True)
-class Params:
+class SamplingParams:
     """How one answer is drawn. Temperature 0 takes the likeliest token, always."""
 
     temperature: float = 1.0
@@ -70,71 +70,73 @@ class Params:
 
 
 @dataclass(frozen=True, slots=True)
-class Chat:
+class GenerationRequest:
     """One question."""
 
     id: str
-    base: Base
+    base: BaseWeights
     adapter: str | None
     messages: list[Message]
     tools: list[Message] | None
-    params: Params = field(default_factory=Params)
+    params: SamplingParams = field(default_factory=SamplingParams)
 
 
-def base_of(said: Any) -> Base:
-    """Return the base a message names. Raises ``AnswerError``."""
-    match said:
+def parse_base(value: Any) -> BaseWeights:
+    """Return the base a message names. Raises ``GenerationError``."""
+    match value:
         case {"folder": str(folder), "template": str(template)} if folder:
-            dtype, device = said.get("dtype"), said.get("device")
+            dtype, device = value.get("dtype"), value.get("device")
             if not isinstance(dtype, str | None):
-                raise AnswerError("invalid_request", "'dtype' must be a number format's name")
+                raise GenerationError("invalid_request", "'dtype' must be a number format's name")
             if device is not None and not _DEVICE.fullmatch(str(device)):
-                raise AnswerError("invalid_request", "'device' must be cpu, cuda, cuda:N or mps")
-            return Base(folder, template, dtype, device)
-    raise AnswerError("invalid_request", "'base' must name a folder and a template")
+                raise GenerationError(
+                    "invalid_request", "'device' must be cpu, cuda, cuda:N or mps"
+                )
+            return BaseWeights(folder, template, dtype, device)
+    raise GenerationError("invalid_request", "'base' must name a folder and a template")
 
 
-def adapter_of(message: Mapping[str, Any]) -> str | None:
-    """Return the adapter's folder, or None for the base itself. Raises ``AnswerError``."""
+def parse_adapter(message: Mapping[str, Any]) -> str | None:
+    """Return the adapter's folder, or None for the base itself. Raises ``GenerationError``."""
     adapter = message.get("adapter")
     if adapter is None or isinstance(adapter, str):
         return adapter or None
-    raise AnswerError("invalid_request", "'adapter' must be a folder or null")
+    raise GenerationError("invalid_request", "'adapter' must be a folder or null")
 
 
-def chat_of(message: Mapping[str, Any]) -> Chat:
-    """Return the question a ``chat`` line asks. Raises ``AnswerError``."""
+def parse_chat(message: Mapping[str, Any]) -> GenerationRequest:
+    """Return the question a ``chat`` line asks. Raises ``GenerationError``."""
     messages, tools = message.get("messages"), message.get("tools")
     if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
-        raise AnswerError("invalid_request", "'messages' must be a list of messages")
+        raise GenerationError("invalid_request", "'messages' must be a list of messages")
     if not messages:
-        raise AnswerError("invalid_request", "'messages' is empty: there is nothing to answer")
+        raise GenerationError("invalid_request", "'messages' is empty: there is nothing to answer")
     if tools is not None and not isinstance(tools, list):
-        raise AnswerError("invalid_request", "'tools' must be a list of functions")
-    return Chat(
+        raise GenerationError("invalid_request", "'tools' must be a list of functions")
+    return GenerationRequest(
         id=str(message.get("id")),
-        base=base_of(message.get("base")),
-        adapter=adapter_of(message),
+        base=parse_base(message.get("base")),
+        adapter=parse_adapter(message),
         messages=messages,
         tools=tools or None,
-        params=params_of(message.get("params")),
+        params=parse_params(message.get("params")),
     )
 
 
-def params_of(said: Any) -> Params:
+def parse_params(params: Any) -> SamplingParams:
     """Return the parameters with their bounds checked; null is the same as absent."""
-    said = {} if said is None else said
-    if not isinstance(said, dict):
-        raise AnswerError("invalid_request", "'params' must be an object")
-    given = {name: value for name, value in said.items() if value is not None}
-    unknown = sorted(set(given) - set(Params.__dataclass_fields__))
+    params = {} if params is None else params
+    if not isinstance(params, dict):
+        raise GenerationError("invalid_request", "'params' must be an object")
+    given = {name: value for name, value in params.items() if value is not None}
+    unknown = sorted(set(given) - set(SamplingParams.__dataclass_fields__))
     if unknown:
-        raise AnswerError("invalid_request", f"unknown parameter {unknown[0]!r}")
+        raise GenerationError("invalid_request", f"unknown parameter {unknown[0]!r}")
     stop = given.get("stop", ())
     stop = (stop,) if isinstance(stop, str) else stop
     if not isinstance(stop, list | tuple) or not all(isinstance(text, str) for text in stop):
-        raise AnswerError("invalid_request", "'stop' must be a string or a list of strings")
-    return Params(
+        raise GenerationError("invalid_request", "'stop' must be a string or a list of strings")
+    return SamplingParams(
         temperature=_number(given, "temperature", 1.0, 0, 2),
         top_p=_number(given, "top_p", 1.0, 0, 1),
         max_tokens=_whole(given, "max_tokens", 1),
@@ -149,7 +151,7 @@ def _number(given: Mapping[str, Any], name: str, otherwise: float, low: int, hig
     value = given.get(name, otherwise)
     fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not fits or not low <= value <= high:
-        raise AnswerError("invalid_request", f"{name!r} must be a number from {low} to {high}")
+        raise GenerationError("invalid_request", f"{name!r} must be a number from {low} to {high}")
     return float(value)
 
 
@@ -159,5 +161,5 @@ def _whole(given: Mapping[str, Any], name: str, low: int | None) -> int | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or (low is not None and value < low):
         least = f" of at least {low}" if low is not None else ""
-        raise AnswerError("invalid_request", f"{name!r} must be a whole number{least}")
+        raise GenerationError("invalid_request", f"{name!r} must be a whole number{least}")
     return value

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch  # noqa: TID253 - this room lives in the answering process, where torch is loaded
 
-from maas_client.local.generate.protocol import Params
+from maas_client.local.generate.protocol import SamplingParams
 
 _TOP = 256
 """Candidates looked at first; almost every nucleus lies within them."""
@@ -21,20 +21,20 @@ _TOP = 256
 class Sampler:
     """Draws one answer's tokens, and remembers which it has drawn."""
 
-    def __init__(self, params: Params) -> None:
+    def __init__(self, params: SamplingParams) -> None:
         self._params = params
         self._uniform: Callable[[], float] = random.Random(params.seed).random  # noqa: S311 - no secret
         self._counts: Counter[int] = Counter()
 
     @property
-    def greedy(self) -> bool:
+    def is_greedy(self) -> bool:
         """True when the likeliest token is taken, and nothing changes the scores before."""
         p = self._params
         return p.temperature == 0 and not (p.frequency_penalty or p.presence_penalty)
 
-    def pick(self, scores: torch.Tensor) -> int:
+    def sample(self, scores: torch.Tensor) -> int:
         """Return the next token for ``scores`` (vocabulary,), before softmax."""
-        if self.greedy:
+        if self.is_greedy:
             return int(scores.argmax())
         scores = self._penalised(scores.float())
         token = self._draw(scores) if self._params.temperature > 0 else int(scores.argmax())

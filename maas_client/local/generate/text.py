@@ -22,11 +22,11 @@ class TextStream:
         self,
         decode: Callable[[list[int]], str],
         stop: Sequence[str] = (),
-        hold: Sequence[str] = (),
+        hold_back: Sequence[str] = (),
     ) -> None:
         self._decode = decode
         self._stop = tuple(stop)
-        self._hold = tuple(hold)
+        self._hold = tuple(hold_back)
         self._tokens: list[int] = []
         self._start = 0  # decoding begins here: a little before the first token not yet text
         self._read = 0  # tokens up to here are text

@@ -15,8 +15,8 @@ import torch  # noqa: TID253 - this room lives in the answering process, where t
 from torch import nn  # noqa: TID253 - as above
 from torch.nn import functional as f  # noqa: TID253 - as above
 
-from maas_client.local.generate.linear import AdaptedLinear, Rows
-from maas_client.local.generate.protocol import AnswerError
+from maas_client.local.generate.linear import AdapterRows, MultiAdapterLinear
+from maas_client.local.generate.protocol import GenerationError
 
 ARCHITECTURES = ("llama", "mistral", "phi3", "qwen2", "qwen3")
 """Decoders with one kind of causal attention in all layers, each tested or of a tested one's make."""
@@ -24,7 +24,7 @@ _ROPES = ("default", "linear", "llama3", "longrope", "yarn")
 _ATTENTION = "maas_answering"
 
 
-class Weights:
+class SafetensorsReader:
     """The tensors of a folder, read one at a time and shared with the page cache."""
 
     def __init__(self, folder: Path) -> None:
@@ -36,12 +36,12 @@ class Weights:
             if index.exists():
                 names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
             if any(Path(name).name != name for name in names):
-                raise unusable(folder, "its index names files outside of it")
+                raise unusable_base(folder, "its index names files outside of it")
             files: list[Any] = [safe_open(folder / name, framework="pt") for name in names]
         except FileNotFoundError:
-            raise unusable(folder, "model.safetensors is missing") from None
+            raise unusable_base(folder, "model.safetensors is missing") from None
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise unusable(folder, f"its weights cannot be read: {error}") from None
+            raise unusable_base(folder, f"its weights cannot be read: {error}") from None
         self._folder = folder
         self._files = {name: file for file in files for name in file.keys()}  # noqa: SIM118 - no dict
 
@@ -49,45 +49,45 @@ class Weights:
         return name in self._files
 
     def read(self, name: str) -> torch.Tensor:
-        """Return one tensor. Raises ``AnswerError`` if there is none of that name."""
+        """Return one tensor. Raises ``GenerationError`` if there is none of that name."""
         if name not in self._files:
-            raise unusable(self._folder, f"it has no weights for {name}")
+            raise unusable_base(self._folder, f"it has no weights for {name}")
         tensor: torch.Tensor = self._files[name].get_tensor(name)
         return tensor
 
 
-def configuration(folder: Path) -> Any:
-    """Return the folder's transformers configuration. Raises ``AnswerError``."""
+def load_config(folder: Path) -> Any:
+    """Return the folder's transformers configuration. Raises ``GenerationError``."""
     from transformers import AutoConfig
 
     try:
         said = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError):
-        raise unusable(folder, "config.json is missing or no JSON") from None
+        raise unusable_base(folder, "config.json is missing or no JSON") from None
     kind = said.get("model_type")
     if kind not in ARCHITECTURES or "auto_map" in said:
         known = ", ".join(ARCHITECTURES)
-        raise unusable(
+        raise unusable_base(
             folder, f"its architecture {kind!r} is none of {known}, or brings its own code"
         )
     if said.get("quantization_config"):
-        raise unusable(folder, "its weights are quantised; give the unquantised base")
+        raise unusable_base(folder, "its weights are quantised; give the unquantised base")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # each class of configuration raises its own
         why = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
-        raise unusable(folder, f"transformers refuses its config.json: {why}") from None
+        raise unusable_base(folder, f"transformers refuses its config.json: {why}") from None
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if len(kinds) > 1:
-        raise unusable(folder, "its layers attend in different ways")
+        raise unusable_base(folder, "its layers attend in different ways")
     if (config.rope_parameters or {}).get("rope_type", "default") not in _ROPES:
-        raise unusable(folder, f"its position encoding is none of {', '.join(_ROPES)}")
+        raise unusable_base(folder, f"its position encoding is none of {', '.join(_ROPES)}")
     return config
 
 
-def build(
-    folder: Path, config: Any, rows: Rows, dtype: torch.dtype, device: str
-) -> tuple[Any, dict[str, AdaptedLinear]]:
+def build_network(
+    folder: Path, config: Any, rows: AdapterRows, dtype: torch.dtype, device: str
+) -> tuple[Any, dict[str, MultiAdapterLinear]]:
     """Return the network, ready to answer, and its linear layers by name."""
     from transformers import AutoModelForCausalLM
 
@@ -100,7 +100,7 @@ def build(
     for name, module in list(net.named_modules()):
         if isinstance(module, nn.Linear):
             bias = None if module.bias is None else read.later(f"{name}.bias")()
-            linears[name] = AdaptedLinear(read.later(f"{name}.weight"), bias, rows)
+            linears[name] = MultiAdapterLinear(read.later(f"{name}.weight"), bias, rows)
             _check_shape(folder, name, linears[name].shape, module.weight.shape)
             net.set_submodule(name, linears[name])
     for name, empty in list(net.named_parameters()):
@@ -118,7 +118,7 @@ class _Reader:
     """Weights in the format and on the device they are held in; a tied head is the embedding."""
 
     def __init__(self, folder: Path, config: Any, dtype: torch.dtype, device: str) -> None:
-        self._weights = Weights(folder)
+        self._weights = SafetensorsReader(folder)
         self._tied = bool(config.tie_word_embeddings)
         self._dtype, self._device = dtype, device
 
@@ -131,10 +131,10 @@ class _Reader:
 
 def _check_shape(folder: Path, name: str, held: tuple[int, ...], wanted: tuple[int, ...]) -> None:
     if tuple(held) != tuple(wanted):
-        raise unusable(folder, f"{name} has the shape {tuple(held)}, not {tuple(wanted)}")
+        raise unusable_base(folder, f"{name} has the shape {tuple(held)}, not {tuple(wanted)}")
 
 
-def attention(
+def cached_attention(
     module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -171,9 +171,9 @@ def import_architectures() -> None:
     from transformers import AutoModelForCausalLM  # noqa: F401 - resolved lazily, and slowly
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    ALL_ATTENTION_FUNCTIONS.register(_ATTENTION, attention)
+    ALL_ATTENTION_FUNCTIONS.register(_ATTENTION, cached_attention)
 
 
-def unusable(folder: Path, why: str) -> AnswerError:
+def unusable_base(folder: Path, why: str) -> GenerationError:
     """Return the refusal of a base folder."""
-    return AnswerError("model_unusable", f"the base in {folder.name} cannot be used: {why}")
+    return GenerationError("model_unusable", f"the base in {folder.name} cannot be used: {why}")

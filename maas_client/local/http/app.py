@@ -25,64 +25,64 @@ from starlette.routing import BaseRoute, Match, Router, compile_path  # noqa: TI
 from starlette.types import ASGIApp, Receive, Scope, Send  # noqa: TID253 - as above
 
 from maas_client.local.http import versions
-from maas_client.local.http.faults import answer
-from maas_client.local.http.guard import Guard, Rules
-from maas_client.local.http.hosts import TUNNEL, Addresses
+from maas_client.local.http.faults import error_response
+from maas_client.local.http.guard import SecurityMiddleware, SecurityPolicy
+from maas_client.local.http.hosts import TUNNEL_AUTHORITY, UrlBuilder
 from maas_client.local.rules.assets import Workspace
-from maas_client.local.rules.refusal import Refusal, user_error
+from maas_client.local.rules.refusal import ApiError, user_error
 from maas_client.local.services import Services
-from maas_client.local.state.reserve import is_full
+from maas_client.local.state.reserve import is_disk_full
 from maas_client.wire.op import Op
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Call:
+class RequestContext:
     """One request on its way to a handler."""
 
     op: Op[Any]
-    path: Mapping[str, str]
+    path_params: Mapping[str, str]
     request: Request
     services: Services
-    at: Addresses
+    urls: UrlBuilder
     json: dict[str, Any] = field(default_factory=dict)
     """The body, where the operation's row says that there is a JSON one."""
 
     @property
-    def query(self) -> QueryParams:
+    def query_params(self) -> QueryParams:
         """Return the query."""
         return self.request.query_params
 
     @property
     def workspace(self) -> Workspace:
         """Return the workspace in the path."""
-        at = self.path
+        at = self.path_params
         return Workspace(at["subscription"], at["resource_group"], at["workspace"])
 
     def url(self, **changes: str) -> str:
         """Return this request's own address with query parameters replaced."""
         query = self.request.url.include_query_params(**changes).query
-        return f"{self.at.arm}{self.request.url.path}?{query}"
+        return f"{self.urls.arm}{self.request.url.path}?{query}"
 
 
-Handler = Callable[[Call], Any]
-"""Takes a ``Call``; returns a ``Response`` or a JSON-ready value (200). Plain functions of operations
+Handler = Callable[[RequestContext], Any]
+"""Takes a ``RequestContext``; returns a ``Response`` or a JSON-ready value (200). Plain functions of operations
 that change something run in a thread, since they wait for the disk."""
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class RouteTable:
     """The operations of a plane, where they hang, and who serves them."""
 
     prefix: str
     operations: Sequence[Op[Any]]
     handlers: Mapping[Op[Any], Handler]
-    unserved: frozenset[str] = frozenset()
+    not_implemented: frozenset[str] = frozenset()
     """Names of operations that are answered 501, because nobody needs them here."""
 
 
-def build(services: Services, tables: Iterable[Table], rules: Rules) -> ASGIApp:
+def build_app(services: Services, tables: Iterable[RouteTable], policy: SecurityPolicy) -> ASGIApp:
     """Return the whole ASGI app. Raises ``RuntimeError`` for a row that nobody serves."""
 
     @asynccontextmanager
@@ -95,31 +95,31 @@ def build(services: Services, tables: Iterable[Table], rules: Rules) -> ASGIApp:
 
     routes = [route for table in tables for route in _routes(table, services)]
     router = Router(routes, redirect_slashes=False, default=_nowhere, lifespan=lifespan)
-    return Guard(_Faults(router), rules)
+    return SecurityMiddleware(_Faults(router), policy)
 
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
-    raise Refusal(404, "InvalidResourceType", "The local server knows no such path.")
+    raise ApiError(404, "InvalidResourceType", "The local server knows no such path.")
 
 
-def _routes(table: Table, services: Services) -> list[_Row]:
+def _routes(table: RouteTable, services: Services) -> list[OperationRoute]:
     rows: dict[str, list[tuple[Op[Any], Handler]]] = {}
     for op in table.operations:
-        if op.name in table.unserved:
+        if op.name in table.not_implemented:
             handler: Handler | None = _not_implemented
         else:
             handler = table.handlers.get(op)
         if handler is None:
             raise RuntimeError(f"no handler serves {op.name} ({op.method} {table.prefix}{op.path})")
         rows.setdefault(table.prefix + op.path, []).append((op, handler))
-    return [_Row(path, served, services) for path, served in rows.items()]
+    return [OperationRoute(path, served, services) for path, served in rows.items()]
 
 
-def _not_implemented(call: Call) -> Response:
-    raise Refusal(501, "NotImplemented", f"The local server does not do {call.op.name}.")
+def _not_implemented(call: RequestContext) -> Response:
+    raise ApiError(501, "NotImplemented", f"The local server does not do {call.op.name}.")
 
 
-class _Row(BaseRoute):
+class OperationRoute(BaseRoute):
     """All operations of one path. Paths do not differ by case, as in ARM; values keep theirs."""
 
     def __init__(
@@ -140,10 +140,14 @@ class _Row(BaseRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         op, handler = self._choose(request)
-        warning = versions.check(op, request.query_params)
+        warning = versions.check_api_version(op, request.query_params)
         subscription = scope["path_params"].get("subscription")
-        said = self._services.limits.arm(subscription, op.method) if subscription else {}
-        call = Call(
+        said = (
+            self._services.rate_limiter.admit_arm_request(subscription, op.method)
+            if subscription
+            else {}
+        )
+        call = RequestContext(
             op, scope["path_params"], request, self._services, _addresses(request, self._services)
         )
         if op.body == "json":
@@ -163,10 +167,10 @@ class _Row(BaseRoute):
             ):
                 return op, handler
         if request.method in methods:
-            raise Refusal(
+            raise ApiError(
                 400, "InvalidQueryParameterValue", "The query parameters do not go together."
             )
-        raise Refusal(
+        raise ApiError(
             405, "MethodNotAllowed", f"{request.method} is not allowed here.",
             headers={"Allow": ", ".join(methods)},
         )  # fmt: skip
@@ -177,12 +181,12 @@ def _wanted(op: Op[Any]) -> dict[str, str]:
     return {k: v for k, v in op.query.items() if k in ("comp", "restype")}
 
 
-def _addresses(request: Request, services: Services) -> Addresses:
+def _addresses(request: Request, services: Services) -> UrlBuilder:
     scope = request.scope
-    tunnel = TUNNEL in scope
+    tunnel = TUNNEL_AUTHORITY in scope
     host = request.headers.get("host", "")
     region = services.config.region
-    return Addresses("https" if tunnel else scope["scheme"], host, tunnel, region, services.secret)
+    return UrlBuilder("https" if tunnel else scope["scheme"], host, tunnel, region, services.secret)
 
 
 async def _json(request: Request) -> dict[str, Any]:
@@ -200,7 +204,7 @@ def _no_constant(name: str) -> float:
     raise ValueError(name)
 
 
-async def _answer(handler: Handler, call: Call) -> Response:
+async def _answer(handler: Handler, call: RequestContext) -> Response:
     if inspect.iscoroutinefunction(handler):
         value = await handler(call)
     elif call.op.method in ("GET", "HEAD"):
@@ -235,21 +239,23 @@ class _Faults:
             if started:
                 raise
             refusal = _refusal(error, scope)
-            await answer(refusal, scope["path"], scope["maas.request_id"])(scope, receive, send)
+            await error_response(refusal, scope["path"], scope["maas.request_id"])(
+                scope, receive, send
+            )
 
 
-def _refusal(error: Exception, scope: Scope) -> Refusal:
-    if isinstance(error, Refusal):
+def _refusal(error: Exception, scope: Scope) -> ApiError:
+    if isinstance(error, ApiError):
         return error
     if isinstance(error, ValidationError):
-        return user_error(describe(error))
-    if is_full(error):
-        return Refusal(507, "InsufficientStorage", "The disk of the local server is full.")
+        return user_error(describe_validation_error(error))
+    if is_disk_full(error):
+        return ApiError(507, "InsufficientStorage", "The disk of the local server is full.")
     _LOG.error("request %s failed", scope["maas.request_id"], exc_info=error)
-    return Refusal(500, "InternalServerError", "The local server failed; its log has the details.")
+    return ApiError(500, "InternalServerError", "The local server failed; its log has the details.")
 
 
-def describe(error: ValidationError) -> str:
+def describe_validation_error(error: ValidationError) -> str:
     """Return what is wrong with a body: fields and reasons, never the values."""
     found = error.errors(include_input=False, include_url=False, include_context=False)
     parts = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in found[:5]]

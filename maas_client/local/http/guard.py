@@ -25,21 +25,21 @@ from starlette.types import (  # noqa: TID253 - only the server imports this mod
     Send,
 )
 
-from maas_client.local.config import ACCOUNT
+from maas_client.local.config import STORAGE_ACCOUNT
 from maas_client.local.http import hosts
-from maas_client.local.http.faults import answer, is_openai
-from maas_client.local.http.tokens import is_ours
-from maas_client.local.rules.foundry.files import FILE_BYTES, PART_BYTES
-from maas_client.local.rules.refusal import Refusal
+from maas_client.local.http.faults import error_response, is_openai_path
+from maas_client.local.http.tokens import is_valid
+from maas_client.local.rules.foundry.files import MAX_FILE_BYTES, MAX_PART_BYTES
+from maas_client.local.rules.refusal import ApiError
 
-OPEN_PATHS = frozenset({"/discovery", "/metadata/endpoints"})
-OPEN_LOGIN = re.compile(
+PUBLIC_PATHS = frozenset({"/discovery", "/metadata/endpoints"})
+PUBLIC_LOGIN_PATHS = re.compile(
     r"/[^/]+/(oauth2/v2\.0/token|discovery/(instance|v2\.0/keys)|(v2\.0/)?\.well-known/openid-configuration)"
 )
 """What Azure itself serves without a credential."""
 
-JSON_BYTES = 8 << 20
-BLOB_BYTES = 5 << 30
+MAX_JSON_BYTES = 8 << 20
+MAX_BLOB_BYTES = 5 << 30
 _FORM_BYTES = 1 << 20
 """What a multipart form may add to its file."""
 _SILENCE_S = 60.0
@@ -49,10 +49,10 @@ _JSON_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class SecurityPolicy:
     """What the guard lets in."""
 
-    hosts: frozenset[str] | None
+    allowed_hosts: frozenset[str] | None
     """``name:port`` in lower case; None: any host (a wide bind behind a key)."""
     api_key: str | None
     secret: bytes
@@ -61,10 +61,10 @@ class Rules:
     """The keys of the endpoint with a label."""
 
 
-class Guard:
+class SecurityMiddleware:
     """An ASGI app around the app."""
 
-    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+    def __init__(self, app: ASGIApp, rules: SecurityPolicy) -> None:
         self._app = app
         self._rules = rules
 
@@ -80,45 +80,45 @@ class Guard:
         stamped = _stamped(send, request_id, headers, scope["path"])
         try:
             self._check_host(scope, headers)
-            hosts.into_paths(scope)
+            hosts.rewrite_tunnel_path(scope)
             _check_origin(scope, headers)
             self._check_credential(scope, headers)
             cap = _cap(scope["path"])
             _check_length(headers, cap)
-        except Refusal as refusal:
-            await answer(refusal, scope["path"], request_id)(scope, receive, stamped)
+        except ApiError as refusal:
+            await error_response(refusal, scope["path"], request_id)(scope, receive, stamped)
             return
         await self._app(scope, _capped(receive, cap), stamped)
 
     def _check_host(self, scope: Scope, headers: Mapping[str, list[str]]) -> None:
         found = [value.lower() for value in headers.get("host", [])]
-        authority = scope.get(hosts.TUNNEL)
+        authority = scope.get(hosts.TUNNEL_AUTHORITY)
         if authority is not None:
             allowed = {authority.lower(), authority.lower().removesuffix(":443")}
-        elif self._rules.hosts is None:
+        elif self._rules.allowed_hosts is None:
             return
         else:
-            allowed = set(self._rules.hosts)
+            allowed = set(self._rules.allowed_hosts)
         if len(found) != 1 or found[0] not in allowed:
-            raise Refusal(421, "MisdirectedRequest", "This server does not answer for that host.")
+            raise ApiError(421, "MisdirectedRequest", "This server does not answer for that host.")
 
     def _check_credential(self, scope: Scope, headers: Mapping[str, list[str]]) -> None:
         path = scope["path"]
-        if path.lower() in OPEN_PATHS or OPEN_LOGIN.fullmatch(path):
+        if path.lower() in PUBLIC_PATHS or PUBLIC_LOGIN_PATHS.fullmatch(path):
             return
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
-        if path.startswith(f"/{ACCOUNT}/") and "sig" in query:
+        if path.startswith(f"/{STORAGE_ACCOUNT}/") and "sig" in query:
             container = path.split("/")[2]
             ours = self._rules.api_key is not None
-            problem = hosts.sas_problem(self._rules.secret, container, query, ours=ours)
+            problem = hosts.sas_problem(self._rules.secret, container, query, verify_signature=ours)
             if problem:
-                raise Refusal(
+                raise ApiError(
                     403, "AuthenticationFailed", f"Server failed to authenticate: {problem}."
                 )
             return
         shown = _shown(headers)
         if not shown:
-            raise Refusal(
+            raise ApiError(
                 401, "AuthenticationFailed",
                 "The request carries no credential: send Authorization, api-key or a SAS.",
                 headers={"WWW-Authenticate": "Bearer"},
@@ -130,8 +130,8 @@ class Guard:
             good += self._rules.endpoint_keys(match[1])
         if any(hmac.compare_digest(s.encode(), g.encode()) for s in shown for g in good):
             return
-        if not any(is_ours(self._rules.secret, s) for s in shown):
-            raise Refusal(
+        if not any(is_valid(self._rules.secret, s) for s in shown):
+            raise ApiError(
                 401, "InvalidAuthenticationToken", "The credential is not this server's key.",
                 headers={"WWW-Authenticate": "Bearer"},
             )  # fmt: skip
@@ -147,11 +147,11 @@ def _headers(scope: Scope) -> dict[str, list[str]]:
 def _check_origin(scope: Scope, headers: Mapping[str, list[str]]) -> None:
     site = headers.get("sec-fetch-site", ["none"])
     if any(value.lower() not in ("same-origin", "none") for value in site):
-        raise Refusal(403, "CrossOriginRequest", "Requests of other web pages are refused.")
-    scheme = "https" if hosts.TUNNEL in scope else scope.get("scheme", "http")
+        raise ApiError(403, "CrossOriginRequest", "Requests of other web pages are refused.")
+    scheme = "https" if hosts.TUNNEL_AUTHORITY in scope else scope.get("scheme", "http")
     own = f"{scheme}://{headers.get('host', [''])[0]}".lower()
     if any(value.lower() != own for value in headers.get("origin", [])):
-        raise Refusal(403, "CrossOriginRequest", "Requests of other web pages are refused.")
+        raise ApiError(403, "CrossOriginRequest", "Requests of other web pages are refused.")
 
 
 def _shown(headers: Mapping[str, list[str]]) -> list[str]:
@@ -164,32 +164,32 @@ def _shown(headers: Mapping[str, list[str]]) -> list[str]:
 
 
 def _cap(path: str) -> int:
-    if path.startswith(f"/{ACCOUNT}/"):
-        return BLOB_BYTES
-    if is_openai(path):
+    if path.startswith(f"/{STORAGE_ACCOUNT}/"):
+        return MAX_BLOB_BYTES
+    if is_openai_path(path):
         if path.endswith("/files"):
-            return FILE_BYTES + _FORM_BYTES
+            return MAX_FILE_BYTES + _FORM_BYTES
         if path.endswith("/parts"):
-            return PART_BYTES + _FORM_BYTES
-    return JSON_BYTES
+            return MAX_PART_BYTES + _FORM_BYTES
+    return MAX_JSON_BYTES
 
 
 def _check_length(headers: Mapping[str, list[str]], cap: int) -> None:
     for value in headers.get("content-length", []):
         if not value.isascii() or not value.isdigit():
-            raise Refusal(400, "InvalidHeaderValue", "Content-Length is not a number.")
+            raise ApiError(400, "InvalidHeaderValue", "Content-Length is not a number.")
         if int(value) > cap:
             raise _too_large(cap)
 
 
-def _too_large(cap: int) -> Refusal:
-    return Refusal(413, "RequestBodyTooLarge", f"The request body is larger than {cap} bytes.")
+def _too_large(cap: int) -> ApiError:
+    return ApiError(413, "RequestBodyTooLarge", f"The request body is larger than {cap} bytes.")
 
 
 def _capped(receive: Receive, cap: int) -> Receive:
     taken = 0
     over = False
-    end = time.monotonic() + (_JSON_S if cap <= JSON_BYTES else float("inf"))
+    end = time.monotonic() + (_JSON_S if cap <= MAX_JSON_BYTES else float("inf"))
 
     async def capped() -> Message:
         nonlocal taken, over
@@ -199,7 +199,7 @@ def _capped(receive: Receive, cap: int) -> Receive:
             async with asyncio.timeout(min(_SILENCE_S, end - time.monotonic())):
                 message = await receive()
         except TimeoutError:
-            raise Refusal(408, "OperationTimedOut", "The request's body stopped coming.") from None
+            raise ApiError(408, "OperationTimedOut", "The request's body stopped coming.") from None
         over = not message.get("more_body", False)
         taken += len(message.get("body", b""))
         if taken > cap:
@@ -215,7 +215,7 @@ def _stamped(send: Send, request_id: str, asked: Mapping[str, list[str]], path: 
         "x-ms-correlation-request-id": request_id,
         "x-content-type-options": "nosniff",
     }
-    if is_openai(path):
+    if is_openai_path(path):
         extra |= {"apim-request-id": request_id, "x-request-id": request_id}
     for name in asked.get("x-ms-client-request-id", [])[:1]:
         extra["x-ms-client-request-id"] = name[:128]
@@ -239,6 +239,6 @@ def _stamped(send: Send, request_id: str, asked: Mapping[str, list[str]], path: 
 def allowed_hosts(port: int, host: str) -> frozenset[str]:
     """Return the Host values of the plain port: loopback names, and the one it listens on."""
     own = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    names = hosts.LOOPBACK | {own.lower()}
+    names = hosts.LOOPBACK_HOSTS | {own.lower()}
     bare = names if port in (80, 443) else frozenset()
     return frozenset(f"{name}:{port}" for name in names) | bare

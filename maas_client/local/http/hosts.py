@@ -3,7 +3,7 @@
 On the plain port everything has a path of its own: ARM, run history and registries at the root, blobs
 under ``/{account}/{container}`` (as Azurite has it), endpoints under ``/serverless/{label}``. Inside a
 tunnel of the proxy the caller speaks to Azure's own host names; ``prefix`` maps those to these paths,
-and ``Addresses`` writes absolute URLs in whatever form the caller used.
+and ``UrlBuilder`` writes absolute URLs in whatever form the caller used.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from maas_client.local.config import ACCOUNT
+from maas_client.local.config import STORAGE_ACCOUNT
 
-TUNNEL = "maas.authority"
+TUNNEL_AUTHORITY = "maas.authority"
 """In an ASGI scope: the authority a CONNECT was made for. Absent on the plain port."""
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _ENDPOINT = re.compile(r"([a-z0-9-]+)\.([a-z0-9]+)\.models\.ai\.azure\.com")
 _BLOB = re.compile(r"([a-z0-9]+)\.blob\.core\.windows\.net")
 _RESOURCE = re.compile(
@@ -32,7 +32,7 @@ _RESOURCE = re.compile(
 _LOGIN = frozenset({"login.microsoftonline.com", "login.microsoft.com", "sts.windows.net"})
 
 
-def prefix(host: str) -> str | None:
+def path_prefix(host: str) -> str | None:
     """Return the path prefix that an Azure host name stands for; None: it is not ours."""
     name = host.lower()
     if name == "management.azure.com" or name.endswith(".api.azureml.ms"):
@@ -44,67 +44,73 @@ def prefix(host: str) -> str | None:
     return "" if _RESOURCE.fullmatch(name) or name in _LOGIN else None
 
 
-def into_paths(scope: MutableMapping[str, Any]) -> None:
+def rewrite_tunnel_path(scope: MutableMapping[str, Any]) -> None:
     """Rewrite a tunnelled request's path to the plain port's; the authority stays in the scope."""
-    authority = scope.get(TUNNEL)
+    authority = scope.get(TUNNEL_AUTHORITY)
     if authority is None:
         return
-    lead = prefix(str(authority).rsplit(":", 1)[0]) or ""
+    lead = path_prefix(str(authority).rsplit(":", 1)[0]) or ""
     scope["path"] = lead + scope["path"]
     scope["raw_path"] = lead.encode() + scope.get("raw_path", b"")
 
 
 @dataclass(frozen=True, slots=True)
-class Addresses:
+class UrlBuilder:
     """Absolute URLs for one request's answer."""
 
     scheme: str
     host: str
     """As the caller wrote it, with the port."""
-    tunnel: bool
+    is_tunnel: bool
     region: str
     secret: bytes
 
     @property
     def arm(self) -> str:
         """Return the base of ARM."""
-        return "https://management.azure.com" if self.tunnel else f"{self.scheme}://{self.host}"
+        return "https://management.azure.com" if self.is_tunnel else f"{self.scheme}://{self.host}"
 
     @property
     def data_plane(self) -> str:
         """Return the base of run history, metrics and registries."""
-        return f"https://{self.region}.api.azureml.ms" if self.tunnel else self.arm
+        return f"https://{self.region}.api.azureml.ms" if self.is_tunnel else self.arm
 
     @property
-    def storage(self) -> dict[str, str]:
+    def storage_account(self) -> dict[str, str]:
         """Return what a datastore says about its account."""
-        if self.tunnel:
-            return {"endpoint": "core.windows.net", "protocol": "https", "accountName": ACCOUNT}
-        return {"endpoint": self.host, "protocol": self.scheme, "accountName": ACCOUNT}
+        if self.is_tunnel:
+            return {
+                "endpoint": "core.windows.net",
+                "protocol": "https",
+                "accountName": STORAGE_ACCOUNT,
+            }
+        return {"endpoint": self.host, "protocol": self.scheme, "accountName": STORAGE_ACCOUNT}
 
     def endpoint(self, label: str) -> str:
         """Return where an endpoint answers."""
-        if self.tunnel:
+        if self.is_tunnel:
             return f"https://{label}.{self.region}.models.ai.azure.com"
         return f"{self.arm}/serverless/{label}"
 
     def blob(self, container: str, name: str, hours: float = 4) -> str:
         """Return a blob's address with a SAS to read it."""
         base = (
-            f"https://{ACCOUNT}.blob.core.windows.net" if self.tunnel else f"{self.arm}/{ACCOUNT}"
+            f"https://{STORAGE_ACCOUNT}.blob.core.windows.net"
+            if self.is_tunnel
+            else f"{self.arm}/{STORAGE_ACCOUNT}"
         )
-        return f"{base}/{container}/{quote(name)}?{sas(self.secret, container, hours, 'r')}"
+        return f"{base}/{container}/{quote(name)}?{make_sas(self.secret, container, hours, 'r')}"
 
 
-def sas(secret: bytes, container: str, hours: float, rights: str = "racwdl") -> str:
+def make_sas(secret: bytes, container: str, hours: float, permissions: str = "racwdl") -> str:
     """Return a SAS for a container: signed by this server, ended after ``hours``."""
     ends = (datetime.now(UTC) + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    said = {"sv": "2024-11-04", "sr": "c", "sp": rights, "se": ends}
+    said = {"sv": "2024-11-04", "sr": "c", "sp": permissions, "se": ends}
     return urlencode({**said, "sig": _signature(secret, container, said)})
 
 
 def sas_problem(
-    secret: bytes, container: str, query: Mapping[str, str], *, ours: bool
+    secret: bytes, container: str, query: Mapping[str, str], *, verify_signature: bool
 ) -> str | None:
     """Return what is wrong with a SAS, or None. ``ours``: only this server's own are good."""
     if not query.get("sig"):
@@ -113,7 +119,9 @@ def sas_problem(
     if ends and (when := _when(ends)) is not None and when < datetime.now(UTC):
         return "Signature not valid in the specified time frame"
     said = {k: query.get(k, "") for k in ("sv", "sr", "sp", "se")}
-    if ours and not hmac.compare_digest(query["sig"], _signature(secret, container, said)):
+    if verify_signature and not hmac.compare_digest(
+        query["sig"], _signature(secret, container, said)
+    ):
         return "Signature did not match"
     return None
 

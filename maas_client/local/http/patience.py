@@ -13,11 +13,11 @@ from uvicorn.protocols.http.h11_impl import (  # noqa: TID253 - only the server 
     H11Protocol,
 )
 
-HEAD_S = 30.0
+HEADER_TIMEOUT_S = 30.0
 """How long the head of a request may take, from the connection or its first byte."""
 
 
-class PatientProtocol(H11Protocol):
+class HeaderTimeoutProtocol(H11Protocol):
     """HTTP/1.1 with a deadline on each request's head."""
 
     _deadline: asyncio.TimerHandle | None = None
@@ -41,7 +41,7 @@ class PatientProtocol(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._calm()
         elif self._deadline is None:
-            self._deadline = self.loop.call_later(HEAD_S, self._give_up)
+            self._deadline = self.loop.call_later(HEADER_TIMEOUT_S, self._give_up)
 
     def _calm(self) -> None:
         if self._deadline is not None:

@@ -16,22 +16,24 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send  # noqa: TID253 - only the server imports this
 
-from maas_client.local.http.hosts import TUNNEL, prefix
-from maas_client.local.http.tls import Authority
+from maas_client.local.http.hosts import TUNNEL_AUTHORITY, path_prefix
+from maas_client.local.http.tls import CertificateAuthority
 
 _LOG = logging.getLogger(__name__)
 _HEAD_BYTES = 16 << 10
 _HEAD_S = 20.0
 _CONNECT = re.compile(rb"CONNECT ([A-Za-z0-9.-]{1,253}):(\d{1,5}) HTTP/1\.[01]\r\n")
 
-Accept = Callable[[str], asyncio.Protocol]
+ProtocolFactory = Callable[[str], asyncio.Protocol]
 """Makes the protocol that serves HTTP within a tunnel to an authority (``host:port``)."""
 
 
-class Proxy:
+class ConnectProxy:
     """A proxy on a bound socket. Always on loopback: it shows certificates for names of others."""
 
-    def __init__(self, sock: socket.socket, authority: Authority, accept: Accept) -> None:
+    def __init__(
+        self, sock: socket.socket, authority: CertificateAuthority, accept: ProtocolFactory
+    ) -> None:
         self._authority = authority
         self._accept = accept
         self._socket = sock
@@ -56,7 +58,7 @@ class Proxy:
         for task in list(self._tasks):
             task.cancel()
 
-    def answer(self, transport: asyncio.Transport, head: bytes) -> None:
+    def handle_connect(self, transport: asyncio.Transport, head: bytes) -> None:
         """Open a tunnel to one of Azure's hosts, or refuse."""
         host = _ours(head)
         if host is None:
@@ -70,7 +72,7 @@ class Proxy:
         """Put TLS and then HTTP on the connection; from here on it is the server's."""
         loop = asyncio.get_running_loop()
         try:
-            context = await asyncio.to_thread(self._authority.context, host)
+            context = await asyncio.to_thread(self._authority.ssl_context, host)
             inner = _Waiting(self._accept(f"{host}:443"))
             transport.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             secure = await loop.start_tls(
@@ -87,7 +89,7 @@ class Proxy:
 class _Asked(asyncio.Protocol):
     """A connection whose first lines are awaited."""
 
-    def __init__(self, proxy: Proxy) -> None:
+    def __init__(self, proxy: ConnectProxy) -> None:
         self._proxy = proxy
         self._head = b""
 
@@ -101,7 +103,7 @@ class _Asked(asyncio.Protocol):
         if b"\r\n\r\n" in self._head or len(self._head) > _HEAD_BYTES:
             self._late.cancel()
             self._transport.pause_reading()  # what follows belongs to TLS
-            self._proxy.answer(self._transport, self._head)
+            self._proxy.handle_connect(self._transport, self._head)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._late.cancel()
@@ -136,7 +138,7 @@ def _ours(head: bytes) -> str | None:
     if match is None or match[2] != b"443":
         return None
     host = match[1].decode("ascii").lower()
-    return host if prefix(host) is not None else None
+    return host if path_prefix(host) is not None else None
 
 
 def _refuse(transport: asyncio.Transport, head: bytes) -> None:
@@ -155,12 +157,12 @@ def _refuse(transport: asyncio.Transport, head: bytes) -> None:
     transport.close()
 
 
-def within(app: ASGIApp, authority: str) -> ASGIApp:
+def with_tunnel_authority(app: ASGIApp, authority: str) -> ASGIApp:
     """Return the app as it is met inside a tunnel to ``authority``."""
 
     async def tunnelled(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope[TUNNEL] = authority
+            scope[TUNNEL_AUTHORITY] = authority
         await app(scope, receive, send)
 
     return tunnelled

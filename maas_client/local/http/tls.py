@@ -11,13 +11,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from maas_client.errors import ConfigError, MissingExtraError
-from maas_client.local.state.files import write_private
+from maas_client.local.state.files import write_private_file
 
 _MOST = 256
 """Host names whose certificates are kept ready."""
 
 
-class Authority:
+class CertificateAuthority:
     """The CA of a state directory."""
 
     def __init__(self, folder: Path) -> None:
@@ -29,21 +29,21 @@ class Authority:
                 extra="server",
                 hint="Install it: pip install 'maas-client[server]'",
             ) from missing
-        self.path = folder / "ca.pem"
+        self.cert_path = folder / "ca.pem"
         key = folder / "ca-key.pem"
-        if self.path.is_file() and key.is_file():
+        if self.cert_path.is_file() and key.is_file():
             try:
-                self._ca = trustme.CA.from_pem(self.path.read_bytes(), key.read_bytes())
+                self._ca = trustme.CA.from_pem(self.cert_path.read_bytes(), key.read_bytes())
             except ValueError as bad:
                 raise ConfigError(
-                    f"{self.path} and {key} are no certificate and its key",
+                    f"{self.cert_path} and {key} are no certificate and its key",
                     hint="Delete both: new ones are made.",
                 ) from bad
         else:
             self._ca = trustme.CA(organization_name="maas-client local server")
-            write_private(key, self._ca.private_key_pem.bytes().decode())
-            write_private(self.path, self._ca.cert_pem.bytes().decode())
-        self.context = lru_cache(maxsize=_MOST)(self._context)
+            write_private_file(key, self._ca.private_key_pem.bytes().decode())
+            write_private_file(self.cert_path, self._ca.cert_pem.bytes().decode())
+        self.ssl_context = lru_cache(maxsize=_MOST)(self._context)
         """The server's side of TLS for some host names, as one host presents it."""
 
     def _context(self, *names: str) -> ssl.SSLContext:

@@ -10,23 +10,23 @@ import time
 import uuid
 from typing import Any
 
-LIFETIME_S = 3599
+TOKEN_LIFETIME_S = 3599
 _HOME = uuid.UUID("0f4a6c9e-1d7b-4a3f-8f43-5a0c3c2f9b11")
 
 
-def issue(secret: bytes, tenant: str, client: str, audience: str) -> str:
-    """Return a token for ``audience`` that ends after ``LIFETIME_S``."""
+def issue(secret: bytes, tenant: str, client_id: str, audience: str) -> str:
+    """Return a token for ``audience`` that ends after ``TOKEN_LIFETIME_S``."""
     now = int(time.time())
     claims = {
         "aud": audience,
         "iss": f"https://sts.windows.net/{tenant}/",
         "iat": now,
         "nbf": now,
-        "exp": now + LIFETIME_S,
-        "appid": client,
+        "exp": now + TOKEN_LIFETIME_S,
+        "appid": client_id,
         "tid": tenant,
-        "oid": str(uuid.uuid5(_HOME, client)),
-        "sub": str(uuid.uuid5(_HOME, client)),
+        "oid": str(uuid.uuid5(_HOME, client_id)),
+        "sub": str(uuid.uuid5(_HOME, client_id)),
         "ver": "1.0",
     }
     head = _part({"typ": "JWT", "alg": "HS256"})
@@ -34,7 +34,7 @@ def issue(secret: bytes, tenant: str, client: str, audience: str) -> str:
     return f"{body}.{_signature(secret, body)}"
 
 
-def is_ours(secret: bytes, token: str) -> bool:
+def is_valid(secret: bytes, token: str) -> bool:
     """Tell whether this server signed the token and it has not ended."""
     body, _, signature = token.rpartition(".")
     if not body or not hmac.compare_digest(signature.encode(), _signature(secret, body).encode()):

@@ -16,22 +16,22 @@ from pathlib import Path
 from maas_client._settings import Settings
 
 
-def folder() -> Path:
+def build_folder() -> Path:
     """Return where this Python's and this torch's builds lie (``TORCH_EXTENSIONS_DIR``)."""
     try:
         torch = metadata.version("torch")
     except metadata.PackageNotFoundError:
         torch = "none"
     own = f"py{sys.version_info.major}{sys.version_info.minor}-torch{torch}"
-    return Settings.load().built_path() / own
+    return Settings.load().build_path() / own
 
 
-def are_there(root: Path) -> bool:
+def has_builds(root: Path) -> bool:
     """Tell whether anything was built to its end, so that a job need not wait for it."""
     return any(root.glob("*/*.so"))
 
 
-def hold(root: Path) -> int | None:
+def lock_builds(root: Path) -> int | None:
     """Tell others that this process uses the builds, until it ends; drop those of killed processes.
 
     A build that was cut short is dropped only when nobody else is here, who might be at it. Return the

@@ -26,7 +26,7 @@ _LINE = 16 << 20
 """The longest line a child may write, in bytes."""
 
 
-def environment(threads: int, *, device: str = "auto") -> dict[str, str]:
+def worker_environment(threads: int, *, device: str = "auto") -> dict[str, str]:
     """Return a child's environment: no secrets, no network, threads that sleep when idle."""
     cuda = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
     settings = Settings.load()
@@ -47,7 +47,7 @@ def environment(threads: int, *, device: str = "auto") -> dict[str, str]:
             # every pack and every prompt has another size.
             "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
             "LRU_CACHE_CAPACITY": "32",
-            "TORCH_EXTENSIONS_DIR": str(builds.folder()),
+            "TORCH_EXTENSIONS_DIR": str(builds.build_folder()),
             "PYTHONPATH": str(Path(maas_client.__file__).parent.parent),
             **({"HF_HOME": home} if home else {}),
             **({"MAAS_CATALOG": str(catalog.absolute())} if catalog else {}),
@@ -56,14 +56,14 @@ def environment(threads: int, *, device: str = "auto") -> dict[str, str]:
     )
 
 
-class Child:
+class ChildProcess:
     """A running child process."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     @classmethod
-    async def start(cls, module: str, *args: str, env: dict[str, str], log: Path) -> Child:
+    async def start(cls, module: str, *args: str, env: dict[str, str], log: Path) -> ChildProcess:
         """Start ``python -m module args``; its stderr is appended to ``log`` (mode 0600)."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
         descriptor = os.open(log, flags, 0o600)
@@ -91,7 +91,7 @@ class Child:
         return self._process.pid
 
     @property
-    def alive(self) -> bool:
+    def is_running(self) -> bool:
         """Tell whether it still runs."""
         return self._process.returncode is None
 
@@ -102,7 +102,7 @@ class Child:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             await self._process.stdin.drain()
 
-    async def event(self) -> dict[str, Any] | None:
+    async def read_event(self) -> dict[str, Any] | None:
         """Return its next event, or None when it has closed its stdout. Lines that are no JSON
         object are left out: what they say is in the log."""
         assert self._process.stdout is not None
@@ -115,10 +115,10 @@ class Child:
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         """Yield events until it closes its stdout."""
-        while (event := await self.event()) is not None:
+        while (event := await self.read_event()) is not None:
             yield event
 
-    async def ended(self) -> str | None:
+    async def wait(self) -> str | None:
         """Wait for its end; return None after a clean one, else how it died."""
         code = await self._process.wait()
         if code == 0:
@@ -155,40 +155,42 @@ def _memory_note(number: int) -> str:
     return ", which is also what the kernel does when memory runs out"
 
 
-class Compute:
+class ProcessPool:
     """Hands out worker processes and keeps one warm: torch takes seconds to import."""
 
     def __init__(self, root: Path, threads: int, device: str, *, warm: bool) -> None:
         self._root = root
-        self._env = environment(threads, device=device)
+        self._env = worker_environment(threads, device=device)
         self._warm = warm
-        self._spare: Child | None = None
+        self._spare: ChildProcess | None = None
         self._warming = asyncio.Lock()
-        self._children: set[Child] = set()
+        self._children: set[ChildProcess] = set()
 
-    async def worker(self) -> Child:
+    async def take_worker(self) -> ChildProcess:
         """Return a worker process that waits for a job, warm if there is one."""
         spare, self._spare = self._spare, None
-        if spare is not None and spare.alive:
+        if spare is not None and spare.is_running:
             return spare
         return await self._start()
 
     async def warm_up(self) -> None:
         """Start the spare worker, if this server keeps one and has none."""
         async with self._warming:
-            if self._warm and (self._spare is None or not self._spare.alive):
+            if self._warm and (self._spare is None or not self._spare.is_running):
                 self._spare = await self._start("--warm")
 
-    async def answering(self, *args: str) -> Child:
+    async def start_generator(self, *args: str) -> ChildProcess:
         """Start the answering process."""
         return await self._launch("maas_client.local.generate", *args)
 
-    async def _start(self, *args: str) -> Child:
+    async def _start(self, *args: str) -> ChildProcess:
         return await self._launch("maas_client.local.worker", *args)
 
-    async def _launch(self, module: str, *args: str) -> Child:
-        child = await Child.start(module, *args, env=self._env, log=self._root / "children.log")
-        self._children = {c for c in self._children if c.alive} | {child}
+    async def _launch(self, module: str, *args: str) -> ChildProcess:
+        child = await ChildProcess.start(
+            module, *args, env=self._env, log=self._root / "children.log"
+        )
+        self._children = {c for c in self._children if c.is_running} | {child}
         return child
 
     async def close(self, grace_s: float = 2.0) -> None:

@@ -25,27 +25,28 @@ class Hardware:
     here: bool
 
 
-def this_machine() -> Hardware:
+def detect_hardware() -> Hardware:
     """Return this machine: its first NVIDIA GPU if there is one, else its processor."""
     gpus = _gpus()
     if gpus:
         name, memory = gpus[0]
         return Hardware(f"this machine ({name})", "gpu", memory, len(gpus), here=True)
-    return Hardware("this machine (CPU)", "cpu", _memory(), cores(), here=True)
+    return Hardware("this machine (CPU)", "cpu", _memory(), usable_cores(), here=True)
 
 
-def cores() -> int:
+def usable_cores() -> int:
     """Return how many cores this process may use."""
     allowed = getattr(os, "sched_getaffinity", None)  # Linux alone has it
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
-def named(name: str) -> Hardware:
+def azure_hardware(name: str) -> Hardware:
     """Return an Azure GPU size of the catalog. Raises ``ConfigError`` naming those that are known."""
-    found = catalog.machine(name)
+    found = catalog.find_machine(name)
     if found is None:
         raise ConfigError(
-            f"no machine is called {name!r}", hint=f"Known are {', '.join(catalog.machines())}."
+            f"no machine is called {name!r}",
+            hint=f"Known are {', '.join(catalog.load_machines())}.",
         )
     size = int(found.gpu_memory_gib * 2**30)
     return Hardware(

@@ -17,7 +17,7 @@ _EVERY_S = 0.2
 
 
 @contextmanager
-def given_back() -> Iterator[None]:
+def trim_heap() -> Iterator[None]:
     """Give freed memory back while the block runs, and once at its end. glibc can; others need it less."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if hasattr(ctypes, "CDLL") else None
     if trim is None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from maas_client.catalog import Architecture
 from maas_client.local.machine import shape as shapes
 
-NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+NF4_BYTES_PER_WEIGHT = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Of one number in bitsandbytes' nf4 with double quantisation: four bits, a byte-sized constant per
 block of 64, a float32 per 256 of those."""
 LOGITS_BYTES = 2 * (1 << 26)
@@ -21,7 +21,7 @@ RUNTIME_BYTES = {"cpu": 420 * 2**20, "gpu": 900 * 2**20}
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class MemoryEstimate:
     """Bytes at the peak of a run."""
 
     weights: int
@@ -42,7 +42,7 @@ class Memory:
         return {**asdict(self), "total": self.total}
 
 
-def activation_numbers(shape: Architecture) -> int:
+def activation_values_per_token(shape: Architecture) -> int:
     """Return how many numbers one block keeps for one token until backward.
 
     Two norms keep input and result; attention keeps queries, keys, values and its result; the gated MLP
@@ -52,7 +52,7 @@ def activation_numbers(shape: Architecture) -> int:
     return 4 * shape.hidden_size + 2 * query + 2 * key + 4 * int(shape.intermediate_size or 0)
 
 
-def estimate(
+def estimate_memory(
     shape: Architecture,
     method: str,
     *,
@@ -60,23 +60,23 @@ def estimate(
     r: int = 8,
     device: str = "cpu",
     checkpoint_activations: bool = False,
-) -> Memory:
+) -> MemoryEstimate:
     """Return the bytes of a run with packs of ``tokens`` tokens. Raises ``ConfigError``."""
-    numbers = shapes.count(shape)
+    numbers = shapes.count_parameters(shape)
     wide = 4 if device == "cpu" or method == "Full" else 2  # as ``loading.dtype_for`` holds them
-    plain = numbers.embedding + numbers.other
-    each = NF4_BYTES if method == "QLoRA" else wide
+    plain = numbers.embedding + numbers.norm
+    each = NF4_BYTES_PER_WEIGHT if method == "QLoRA" else wide
     weights = plain * wide + int(numbers.linear * each)
     trained = numbers.adapter_per_rank * r + (numbers.magnitudes if method == "DoRA" else 0)
     if method == "Full":
         trained = numbers.total
     blocks = 1 if checkpoint_activations else shape.layers
-    kept = blocks * activation_numbers(shape) * wide * tokens
+    kept = blocks * activation_values_per_token(shape) * wide * tokens
     if checkpoint_activations:
         kept += shape.layers * shape.hidden_size * wide * tokens
-    biggest = max(i * o for i, o in shapes.linears(shape))
+    biggest = max(i * o for i, o in shapes.linear_layer_sizes(shape))
     extra = biggest * wide if method in ("QLoRA", "DoRA") else 0  # one layer's weights, whole again
-    return Memory(
+    return MemoryEstimate(
         weights=weights,
         adapters=0 if method == "Full" else trained * 4,
         gradients=trained * 4,

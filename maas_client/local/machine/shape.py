@@ -12,14 +12,14 @@ from maas_client.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class ParameterCounts:
     """Parameters by what happens to them."""
 
     embedding: int
     """Both ends; once where they are tied."""
     linear: int
     """Linear layers of all blocks: what adapters go on and QLoRA holds in four bits."""
-    other: int
+    norm: int
     """Norms."""
     adapter_per_rank: int
     """Trainable numbers of LoRA on every linear layer, for r = 1."""
@@ -29,7 +29,7 @@ class Counts:
     @property
     def total(self) -> int:
         """All of the base."""
-        return self.embedding + self.linear + self.other
+        return self.embedding + self.linear + self.norm
 
 
 def is_dense(shape: Architecture) -> bool:
@@ -37,7 +37,7 @@ def is_dense(shape: Architecture) -> bool:
     return shape.experts == 1 and None not in (shape.intermediate_size, shape.vocab_size)
 
 
-def linears(shape: Architecture) -> list[tuple[int, int]]:
+def linear_layer_sizes(shape: Architecture) -> list[tuple[int, int]]:
     """Return (inputs, outputs) of each linear layer of one block; Phi's are fused."""
     hidden, wide = shape.hidden_size, int(shape.intermediate_size or 0)
     query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
@@ -49,23 +49,23 @@ def linears(shape: Architecture) -> list[tuple[int, int]]:
     ]
 
 
-def count(shape: Architecture) -> Counts:
+def count_parameters(shape: Architecture) -> ParameterCounts:
     """Return the parameters. Raises ``ConfigError`` for a shape with experts or unknown numbers."""
     if not is_dense(shape):
         raise ConfigError(
             f"a {shape.model_type} model with experts, or with sizes nobody publishes, cannot be planned"
         )
-    layers, ends = linears(shape), 1 if shape.tied_embeddings else 2
-    return Counts(
+    layers, ends = linear_layer_sizes(shape), 1 if shape.tied_embeddings else 2
+    return ParameterCounts(
         embedding=ends * int(shape.vocab_size or 0) * shape.hidden_size,
         linear=shape.layers * sum(i * o for i, o in layers),
-        other=(2 * shape.layers + 1) * shape.hidden_size,
+        norm=(2 * shape.layers + 1) * shape.hidden_size,
         adapter_per_rank=shape.layers * sum(i + o for i, o in layers),
         magnitudes=shape.layers * sum(o for _, o in layers),
     )
 
 
-def of_folder(folder: Path) -> Architecture:
+def read_shape(folder: Path) -> Architecture:
     """Read the shape from a base's ``config.json``. Raises ``ConfigError``."""
     try:
         held: dict[str, Any] = json.loads((folder / "config.json").read_bytes())

@@ -15,7 +15,7 @@ import torch  # noqa: TID253 - this module is imported by the training process o
 from torch import nn  # noqa: TID253 - see above
 
 from maas_client.errors import ConfigError
-from maas_client.local.rules.recipe import Recipe
+from maas_client.local.rules.recipe import TrainingConfig
 
 _FUSED = {
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),
@@ -38,7 +38,7 @@ class Coverage:
         """Return the report, JSON-ready."""
         return asdict(self)
 
-    def sentence(self) -> str:
+    def describe(self) -> str:
         """Return the report for people."""
         layers = ", ".join(f"{count} × {name}" for name, count in self.covered.items())
         share = 100 * self.trainable / max(1, self.total)
@@ -46,22 +46,22 @@ class Coverage:
         return f"{self.trainable:,} of {self.total:,} numbers ({share:.2f} %) in {layers}{rest}"
 
 
-def attach(model: nn.Module, recipe: Recipe) -> tuple[nn.Module, Coverage]:
+def make_trainable(model: nn.Module, config: TrainingConfig) -> tuple[nn.Module, Coverage]:
     """Return the model with what the recipe trains, and what that covers.
 
     The adapter's first values follow from the seed. Raises ``ConfigError`` for names that match no
     layer, or only some of what they name.
     """
     layers = linear_layers(model)
-    if recipe.method == "Full":
-        if recipe.targets:
+    if config.method == "Full":
+        if config.targets:
             raise ConfigError(
                 "target_modules has no meaning for method Full", hint="Leave it out, or use LoRA."
             )
         return model.requires_grad_(True), _coverage(model, layers, layers)
-    chosen = choose(layers, recipe.targets, model)
-    torch.manual_seed(recipe.seed)
-    adapted = _adapted(model, recipe, sorted({name.rsplit(".", 1)[-1] for name in chosen}), chosen)
+    chosen = select_layers(layers, config.targets, model)
+    torch.manual_seed(config.seed)
+    adapted = _adapted(model, config, sorted({name.rsplit(".", 1)[-1] for name in chosen}), chosen)
     got = [name for name in chosen if _has_adapter(model, name)]
     if missing := sorted(set(chosen) - set(got)):
         raise ConfigError(f"no adapter was put on {missing[0]} ({len(missing)} layers in all)")
@@ -89,7 +89,9 @@ def _blocks(model: nn.Module) -> list[str]:
     return [max(lists)[1]] if lists else []
 
 
-def choose(layers: list[str], targets: tuple[str, ...] | None, model: nn.Module) -> list[str]:
+def select_layers(
+    layers: list[str], targets: tuple[str, ...] | None, model: nn.Module
+) -> list[str]:
     """Return the layers that ``targets`` name; all of them for None."""
     if targets is None:
         return layers
@@ -116,10 +118,12 @@ def _no_match(missing: list[str], layers: list[str], model: nn.Module) -> Config
     return ConfigError(said, hint=f"Its linear layers are {', '.join(names)}.")
 
 
-def _adapted(model: nn.Module, recipe: Recipe, names: list[str], chosen: list[str]) -> nn.Module:
+def _adapted(
+    model: nn.Module, recipe: TrainingConfig, names: list[str], chosen: list[str]
+) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
-    from maas_client.local.peft.linear import custom_layers
+    from maas_client.local.peft.linear import lora_layer_classes
 
     same = {one for one in linear_layers(model) if one.rsplit(".", 1)[-1] in names}
     config = LoraConfig(
@@ -133,7 +137,7 @@ def _adapted(model: nn.Module, recipe: Recipe, names: list[str], chosen: list[st
         bias="none",
     )
     # PEFT's own (experimental) way to have a layer class of ours used for a kind of layer
-    config._register_custom_module(custom_layers(four_bits=recipe.method == "QLoRA"))
+    config._register_custom_module(lora_layer_classes(quantized=recipe.method == "QLoRA"))
     adapted: nn.Module = get_peft_model(model, config)
     return adapted
 

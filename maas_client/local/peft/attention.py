@@ -20,7 +20,7 @@ NAME = "maas_documents"
 
 
 @contextmanager
-def usual(model: Any) -> Iterator[None]:
+def standard_attention(model: Any) -> Iterator[None]:
     """Let a model attend as transformers has it: to generate, one sequence with a cache."""
     model.set_attn_implementation("sdpa")
     try:
@@ -33,11 +33,11 @@ def register() -> str:
     """Make the function known to transformers and return its name."""
     from transformers import AttentionInterface
 
-    AttentionInterface.register(NAME, documents)
+    AttentionInterface.register(NAME, packed_attention)
     return NAME
 
 
-def documents(
+def packed_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,

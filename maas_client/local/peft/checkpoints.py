@@ -19,13 +19,13 @@ from typing import Any
 import torch  # noqa: TID253 - this module is imported by the training process only
 from safetensors.torch import load_file, save_file  # noqa: TID253 - see above
 
-from maas_client.local.peft.engines import State
+from maas_client.local.peft.engines import TrainingState
 from maas_client.local.state import durable
 
 _STATE, _FACTS = "state.safetensors", "facts.json"
 
 
-def fingerprint(parts: Any) -> str:
+def compute_fingerprint(parts: Any) -> str:
     """Return what makes two runs the same run, as a hash of JSON-ready ``parts``."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -37,18 +37,20 @@ class Checkpoint:
     path: Path
     step: int
     """Steps that were done."""
-    state: State
-    notes: Mapping[str, Any]
+    state: TrainingState
+    extra: Mapping[str, Any]
     """What the caller of ``save`` gave."""
 
 
-def save(folder: Path, step: int, state: State, mark: str, keep: int, notes: Any) -> Path:
+def save_checkpoint(
+    folder: Path, step: int, state: TrainingState, fingerprint: str, keep: int, extra: Any
+) -> Path:
     """Write the checkpoint of ``step``, just done, and drop all but the newest ``keep``.
 
     ``notes`` is kept as it is (JSON-ready) and given back by ``newest``.
     """
     tensors, numbers = _flat(state)
-    facts = {"mark": mark, "step": step, "numbers": numbers, "notes": notes}
+    facts = {"mark": fingerprint, "step": step, "numbers": numbers, "notes": extra}
 
     def fill(draft: Path) -> None:
         save_file(tensors, draft / _STATE)
@@ -60,26 +62,26 @@ def save(folder: Path, step: int, state: State, mark: str, keep: int, notes: Any
     return path
 
 
-def newest(folder: Path, mark: str) -> Checkpoint | None:
+def load_newest(folder: Path, fingerprint: str) -> Checkpoint | None:
     """Return the newest whole checkpoint of the run ``mark``; nothing is changed."""
     for path in sorted(folder.glob("step-*"), reverse=True):
         facts = json.loads((path / _FACTS).read_bytes()) if durable.is_complete(path) else {}
-        if facts.get("mark") == mark:
+        if facts.get("mark") == fingerprint:
             state = _state(load_file(path / _STATE), facts["numbers"])
             return Checkpoint(path, facts["step"], state, facts["notes"])
     return None
 
 
-def drop_after(folder: Path, kept: Checkpoint | None) -> None:
+def remove_stale(folder: Path, current: Checkpoint | None) -> None:
     """Remove what ``newest`` passed over: checkpoints of another run, and ones cut short."""
     for path in folder.glob("step-*"):
-        if kept is None or path.name > kept.path.name:
+        if current is None or path.name > current.path.name:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _flat(state: State) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+def _flat(state: TrainingState) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     """Return a state's tensors and its numbers, under ``<kind>/<weight>/<key>``."""
-    named: dict[str, torch.Tensor | float] = {"random": state.random}
+    named: dict[str, torch.Tensor | float] = {"random": state.rng_states}
     named |= {f"weight/{name}": value for name, value in state.weights.items()}
     for name, moments in state.optimizer.items():
         named |= {f"optimizer/{name}/{key}": value for key, value in moments.items()}
@@ -87,7 +89,7 @@ def _flat(state: State) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     return tensors, {n: v for n, v in named.items() if not isinstance(v, torch.Tensor)}
 
 
-def _state(tensors: dict[str, torch.Tensor], numbers: dict[str, float]) -> State:
+def _state(tensors: dict[str, torch.Tensor], numbers: dict[str, float]) -> TrainingState:
     weights: dict[str, torch.Tensor] = {}
     optimizer: dict[str, dict[str, torch.Tensor | float]] = {}
     both: dict[str, Any] = {**tensors, **numbers}
@@ -98,4 +100,4 @@ def _state(tensors: dict[str, torch.Tensor], numbers: dict[str, float]) -> State
         elif kind == "optimizer":
             name, key = rest.rsplit("/", 1)
             optimizer.setdefault(name, {})[key] = value
-    return State(weights, optimizer, tensors["random"])
+    return TrainingState(weights, optimizer, tensors["random"])

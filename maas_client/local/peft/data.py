@@ -7,50 +7,54 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maas_client.chat import Template
+from maas_client.chat import ChatTemplate
 from maas_client.dataset import read
 from maas_client.errors import DatasetError
-from maas_client.local.peft.examples import Example, Tally, encode
-from maas_client.local.peft.samples import Sample, choose
+from maas_client.local.peft.examples import Example, RowCounts, tokenize_rows
+from maas_client.local.peft.samples import Sample, choose_samples
 from maas_client.local.state import durable
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
+class TrainingData:
     """The examples of a job, and what became of the other rows."""
 
     examples: list[Example]
-    held_out: list[Example]
-    tally: Tally
-    held_tally: Tally
+    validation_examples: list[Example]
+    row_counts: RowCounts
+    validation_row_counts: RowCounts
     samples: list[Sample]
     hashes: dict[str, str]
     """sha256 of each file: ``train_sha256``, ``validation_sha256``."""
 
     @classmethod
-    def read(
-        cls, spec: Mapping[str, Any], tokenizer: Any, template: Template, longest: int
-    ) -> Data:
+    def load(
+        cls, spec: Mapping[str, Any], tokenizer: Any, template: ChatTemplate, max_length: int
+    ) -> TrainingData:
         """Read a job's files; rows are cut at ``longest`` tokens.
 
         Raises ``DatasetError`` for a row that the template has no place for, and when nothing is
         left to learn.
         """
         train, held, model = spec["train"], spec.get("validation"), spec.get("model")
-        examples, tally = _encoded(train, model, tokenizer, template, longest)
+        examples, tally = _encoded(train, model, tokenizer, template, max_length)
         if not examples:
             raise DatasetError(
                 "No assistant tokens found after preprocessing: the training file has nothing to "
                 "learn from."
             )
-        judged = _encoded(held, model, tokenizer, template, longest) if held else ([], Tally())
+        judged = (
+            _encoded(held, model, tokenizer, template, max_length) if held else ([], RowCounts())
+        )
         return cls(
             examples=examples,
-            held_out=judged[0],
-            tally=tally,
-            held_tally=judged[1],
+            validation_examples=judged[0],
+            row_counts=tally,
+            validation_row_counts=judged[1],
             samples=(
-                choose((row for _, row in read.rows(held, model=model)), template) if held else []
+                choose_samples((row for _, row in read.read_rows(held, model=model)), template)
+                if held
+                else []
             ),
             hashes={
                 f"{name}_sha256": durable.sha256_of(Path(path))
@@ -60,14 +64,14 @@ class Data:
         )
 
     @property
-    def longest(self) -> int:
+    def longest_example(self) -> int:
         """Return the tokens of the longest training example."""
-        return max(len(example.ids) for example in self.examples)
+        return max(len(example.input_ids) for example in self.examples)
 
 
 def _encoded(
-    path: str, model: str | None, tokenizer: Any, template: Template, longest: int
-) -> tuple[list[Example], Tally]:
+    path: str, model: str | None, tokenizer: Any, template: ChatTemplate, longest: int
+) -> tuple[list[Example], RowCounts]:
     """Read the rows that ``validate`` finds good for this model: it was asked before the job began."""
-    rows = ((line.no, row) for line, row in read.rows(path, model=model))
-    return encode(rows, tokenizer, template, longest)
+    rows = ((line.number, row) for line, row in read.read_rows(path, model=model))
+    return tokenize_rows(rows, tokenizer, template, longest)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from maas_client.chat import Segment, Template, misfits, render
+from maas_client.chat import ChatTemplate, Segment, find_mismatches, render
 from maas_client.errors import DatasetError
 
 _AT_ONCE = 256
@@ -24,8 +24,8 @@ Offsets = Sequence[tuple[int, int]]
 class Example:
     """One conversation as the model sees it."""
 
-    ids: list[int]
-    learned: list[bool]
+    input_ids: list[int]
+    loss_mask: list[bool]
     """Of each token: does the model learn to write it. The first never counts: nothing precedes."""
     line: int
     """In the data file, from 1."""
@@ -33,17 +33,17 @@ class Example:
     @property
     def learned_tokens(self) -> int:
         """Return how many tokens are learned."""
-        return sum(self.learned[1:])
+        return sum(self.loss_mask[1:])
 
 
 @dataclass(slots=True)
-class Tally:
+class RowCounts:
     """What happened to the rows of a file."""
 
     rows: int = 0
     tokens: int = 0
     learned_tokens: int = 0
-    cut: list[int] = field(default_factory=list)
+    truncated: list[int] = field(default_factory=list)
     """Lines longer than the limit, cut at their end."""
     dropped: list[int] = field(default_factory=list)
     """Lines with nothing left to learn."""
@@ -51,19 +51,19 @@ class Tally:
     """Lines whose system message went into the first user message."""
 
 
-def encode(
+def tokenize_rows(
     rows: Iterable[tuple[int, Mapping[str, Any]]],
     tokenizer: Any,
-    template: Template,
+    template: ChatTemplate,
     max_length: int,
-) -> tuple[list[Example], Tally]:
+) -> tuple[list[Example], RowCounts]:
     """Return the examples of ``(line, row)`` pairs, and what happened to the others.
 
     Raises ``DatasetError`` naming the line for a row that the template has no place for.
     """
     if not tokenizer.is_fast:
         raise DatasetError("this tokenizer cannot say where its tokens stand in the text")
-    examples, tally = [], Tally()
+    examples, tally = [], RowCounts()
     source = iter(rows)
     while part := list(islice(source, _AT_ONCE)):
         texts = [_segments(line, row, template, tally) for line, row in part]
@@ -75,11 +75,11 @@ def encode(
         )
         each = zip(part, texts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
         for (line, _), segments, ids, offsets in each:
-            learned = mask(segments, offsets)
+            learned = loss_mask(segments, offsets)
             if _straddles(segments, offsets):
                 ids, learned = _apart(segments, ids, learned, tokenizer)
             if len(ids) > max_length:
-                tally.cut.append(line)
+                tally.truncated.append(line)
                 ids, learned = ids[:max_length], learned[:max_length]
             example = Example(ids, learned, line)
             tally.rows += 1
@@ -92,7 +92,7 @@ def encode(
     return examples, tally
 
 
-def mask(segments: Sequence[Segment], offsets: Offsets) -> list[bool]:
+def loss_mask(segments: Sequence[Segment], offsets: Offsets) -> list[bool]:
     """Return for each token whether it begins inside a learned segment."""
     spans = _learned_spans(segments)
     span = next(spans, None)
@@ -123,24 +123,26 @@ def _apart(
     joined = [number for piece in pieces for number in piece]
     if tokenizer.decode(joined) != tokenizer.decode(ids):
         return ids, learned
-    marks = [[one.learned] * len(piece) for one, piece in zip(segments, pieces, strict=True)]
+    marks = [[one.in_loss] * len(piece) for one, piece in zip(segments, pieces, strict=True)]
     return joined, [mark for piece in marks for mark in piece]
 
 
 def _learned_spans(segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
     at = 0
     for segment in segments:
-        if segment.learned:
+        if segment.in_loss:
             yield at, at + len(segment.text)
         at += len(segment.text)
 
 
-def _segments(line: int, row: Mapping[str, Any], template: Template, tally: Tally) -> list[Segment]:
+def _segments(
+    line: int, row: Mapping[str, Any], template: ChatTemplate, tally: RowCounts
+) -> list[Segment]:
     messages, tools = row["messages"], row.get("tools")
     try:
         segments = render(messages, tools, template)
     except DatasetError as error:
         raise DatasetError(f"line {line}: {error.message}", hint=error.hint) from None
-    if template.system == "merged" and misfits(messages, tools, template):
+    if template.system_handling == "merged" and find_mismatches(messages, tools, template):
         tally.merged.append(line)
     return segments

@@ -8,23 +8,23 @@ import torch  # noqa: TID253 - this module is imported by the training process o
 from peft.tuners.lora.bnb import Linear4bit  # noqa: TID253 - see above
 from torch import nn  # noqa: TID253 - see above
 
-from maas_client.local.peft.linear import _Fast, _Frozen
+from maas_client.local.peft.linear import FastLoraMixin, FrozenLayer
 
 
-class Adapted4bit(_Fast, Linear4bit):  # type: ignore[misc]  # peft ships no types
+class Lora4bitLinear(FastLoraMixin, Linear4bit):  # type: ignore[misc]  # peft ships no types
     """PEFT's LoRA layer over a 4-bit weight, which is unpacked for each product and let go."""
 
     def _dtype(self) -> torch.dtype:
         kind: torch.dtype = self.base_layer.weight.quant_state.dtype
         return kind
 
-    def _frozen(self, name: str) -> _Frozen:
+    def _frozen(self, name: str) -> FrozenLayer:
         from bitsandbytes.functional import dequantize_4bit
 
         packed = self.base_layer.weight
-        return _Frozen(
+        return FrozenLayer(
             lambda: dequantize_4bit(packed.data, packed.quant_state),
-            self._squares,
+            self._row_squares,
             self.base_layer.bias,
             self.scaling[name],
         )
@@ -34,10 +34,10 @@ def layer_classes() -> dict[type[nn.Module], type[nn.Module]]:
     """Return the 4-bit layer and our class over it."""
     from bitsandbytes.nn import Linear4bit as Packed
 
-    return {Packed: Adapted4bit}
+    return {Packed: Lora4bitLinear}
 
 
-def keep_layout(model: nn.Module) -> None:
+def keep_trainable_layout(model: nn.Module) -> None:
     """Keep bitsandbytes from packing weights for inference for good.
 
     On a CPU with bfloat16 instructions its layer does so at the first evaluation without gradients;

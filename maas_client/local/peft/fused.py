@@ -12,13 +12,13 @@ from typing import Any
 import torch  # noqa: TID253 - this module is imported by the training process only
 from torch import nn  # noqa: TID253 - see above
 
-from maas_client.local.machine.onednn import linear, product
+from maas_client.local.machine.onednn import linear, matmul
 from maas_client.local.peft import attention
 
 _BLOCKS = ("Llama", "Phi3", "Mistral")
 
 
-def fuse(model: nn.Module) -> nn.Module:
+def fuse_modules(model: nn.Module) -> nn.Module:
     """Give the modules of ``model`` that have a lighter form here that form; return the model."""
     for module in model.modules():
         name = type(module).__name__
@@ -66,8 +66,8 @@ class _Linear(torch.autograd.Function):
         grad = grads[0].flatten(0, -2)
         of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
-            product(grad, weight).view(x.shape) if of_x else None,
-            product(grad.T, x.flatten(0, -2)) if of_weight else None,
+            matmul(grad, weight).view(x.shape) if of_x else None,
+            matmul(grad.T, x.flatten(0, -2)) if of_weight else None,
             grad.sum(0) if of_bias else None,
         )
 
@@ -107,7 +107,7 @@ class _Norm(torch.autograd.Function):
         return grad.mul_(inverse).addcmul_(x, along), grad_weight, None
 
 
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+def apply_rotary(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Return ``x`` (tokens, heads, width) turned by ``cos`` and ``sin`` (tokens, rotary width).
 
     What exceeds the rotary width is left as it is.
@@ -172,10 +172,10 @@ class _AttentionForm(nn.Module):
             return own
         cos, sin = (side[0] for side in position_embeddings)
         query, key, value = self._heads(hidden_states[0])
-        out, _ = attention.documents(
+        out, _ = attention.packed_attention(
             self,
-            rotate(query, cos, sin).transpose(0, 1)[None],
-            rotate(key, cos, sin).transpose(0, 1)[None],
+            apply_rotary(query, cos, sin).transpose(0, 1)[None],
+            apply_rotary(key, cos, sin).transpose(0, 1)[None],
             value.transpose(0, 1)[None],
             None,
             scaling=self.scaling,

@@ -17,7 +17,7 @@ from maas_client.errors import UnsupportedError
 from maas_client.local.peft.loss import summed_loss
 
 
-class Learner(nn.Module):
+class ModelWithLoss(nn.Module):
     """A causal model that answers a pack with the summed loss of its learned positions."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -38,10 +38,10 @@ class Learner(nn.Module):
 
     def forward(
         self,
-        ids_T: torch.Tensor,
-        positions_T: torch.Tensor,
-        bounds: torch.Tensor,
-        learned_N: torch.Tensor,
+        input_ids_T: torch.Tensor,
+        position_ids_T: torch.Tensor,
+        cu_seqlens: torch.Tensor,
+        loss_positions_N: torch.Tensor,
         targets_N: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the summed loss and the number of likeliest targets.
@@ -51,10 +51,10 @@ class Learner(nn.Module):
         """
         causal = self._causal()
         out = causal.get_decoder()(
-            input_ids=ids_T[None],
-            position_ids=positions_T[None],
-            cu_seq_lens_q=bounds,
+            input_ids=input_ids_T[None],
+            position_ids=position_ids_T[None],
+            cu_seq_lens_q=cu_seqlens,
             use_cache=False,
         )
-        hidden_NH = out.last_hidden_state[0].index_select(0, learned_N)
+        hidden_NH = out.last_hidden_state[0].index_select(0, loss_positions_N)
         return summed_loss(hidden_NH, causal.get_output_embeddings().weight, targets_N)

@@ -15,10 +15,10 @@ import torch  # noqa: TID253 - this module is imported by the training process o
 from peft.tuners.lora.layer import Linear  # noqa: TID253 - see above
 from peft.tuners.lora.variants import DoraLinearVariant  # noqa: TID253 - see above
 
-from maas_client.local.machine.onednn import linear, product
+from maas_client.local.machine.onednn import linear, matmul
 
 
-class _Frozen(NamedTuple):
+class FrozenLayer(NamedTuple):
     """What a layer adds to a call that is not trained."""
 
     dense: Callable[[], torch.Tensor]
@@ -43,10 +43,10 @@ class _Adapted(torch.autograd.Function):
         a: torch.Tensor,
         b: torch.Tensor,
         magnitude: torch.Tensor | None,
-        frozen: _Frozen,
+        frozen: FrozenLayer,
     ) -> torch.Tensor:
         flat, weight = x.reshape(-1, x.shape[-1]), frozen.dense()
-        low = product(a, flat.T)
+        low = matmul(a, flat.T)
         out = linear(flat, weight, frozen.bias)
         out.addmm_(low.T, b.T, alpha=frozen.scale)
         turn = None
@@ -67,26 +67,26 @@ class _Adapted(torch.autograd.Function):
             grad_magnitude = (grad * out).sum(0).div_(magnitude).nan_to_num_(0.0)
             grad = grad * turn
         scale = ctx.frozen.scale
-        grad_low = product(b.T, grad.T).mul_(scale)
+        grad_low = matmul(b.T, grad.T).mul_(scale)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = product(grad, ctx.frozen.dense()).addmm_(grad_low.T, a).view(ctx.shape)
-        grad_a, grad_b = product(grad_low, flat), product(low, grad).mul_(scale).T
+            grad_x = matmul(grad, ctx.frozen.dense()).addmm_(grad_low.T, a).view(ctx.shape)
+        grad_a, grad_b = matmul(grad_low, flat), matmul(low, grad).mul_(scale).T
         return grad_x, grad_a, grad_b, grad_magnitude, None
 
 
 def _row_norms(
-    weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, frozen: _Frozen
+    weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, frozen: FrozenLayer
 ) -> torch.Tensor:
     """Return ``|W + s B A|`` of each row without making ``B A``: the square, multiplied out."""
     scale = frozen.scale
-    mixed = (b * product(weight, a.T)).sum(1)
+    mixed = (b * matmul(weight, a.T)).sum(1)
     own = ((b @ (a @ a.T)) * b).sum(1)
     squares = frozen.squares(weight) + 2 * scale * mixed + scale * scale * own
     return squares.clamp_(min=0).sqrt_()
 
 
-class _Fast:
+class FastLoraMixin:
     """The shorter way of a PEFT layer with one plain or DoRA adapter over a frozen weight."""
 
     active_adapters: list[str]
@@ -111,7 +111,7 @@ class _Fast:
         magnitude = self.lora_magnitude_vector[name].weight if name in self.lora_variant else None
         a, b = self.lora_A[name].weight, self.lora_B[name].weight
         apply: Callable[..., torch.Tensor] = _Adapted.apply
-        return apply(x, a, b, magnitude, self._frozen(name))
+        return apply(x, a, b, magnitude, self._frozen_layer(name))
 
     def _is_plain(self, name: str, x: torch.Tensor) -> bool:
         a, base = self.lora_A[name].weight, self.base_layer
@@ -120,22 +120,25 @@ class _Fast:
         return (
             not (self.disable_adapters or self.merged or drops)
             and (variant is None or (isinstance(variant, DoraLinearVariant) and base.bias is None))
-            and x.dtype == a.dtype == self._dtype()
+            and x.dtype == a.dtype == self._weight_dtype()
             and base.weight.ndim == a.ndim == 2  # a sharded weight is flat
             and not base.weight.requires_grad
             and self.lora_B[name].bias is None
         )
 
-    def _dtype(self) -> torch.dtype:
+    def _weight_dtype(self) -> torch.dtype:
         kind: torch.dtype = self.base_layer.weight.dtype
         return kind
 
-    def _frozen(self, name: str) -> _Frozen:
-        return _Frozen(
-            lambda: self.base_layer.weight, self._squares, self.base_layer.bias, self.scaling[name]
+    def _frozen_layer(self, name: str) -> FrozenLayer:
+        return FrozenLayer(
+            lambda: self.base_layer.weight,
+            self._row_squares,
+            self.base_layer.bias,
+            self.scaling[name],
         )
 
-    def _squares(self, weight: torch.Tensor) -> torch.Tensor:
+    def _row_squares(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the sums of squares of the frozen weight's rows, taken once."""
         mark = (self.base_layer.weight.data_ptr(), self.base_layer.weight._version)
         held: tuple[Any, torch.Tensor] | None = getattr(self, "_squares_held", None)
@@ -145,15 +148,15 @@ class _Fast:
         return held[1]
 
 
-class AdaptedLinear(_Fast, Linear):  # type: ignore[misc]  # peft ships no types
+class LoraLinear(FastLoraMixin, Linear):  # type: ignore[misc]  # peft ships no types
     """PEFT's LoRA layer over ``nn.Linear``."""
 
 
-def custom_layers(*, four_bits: bool) -> dict[type[torch.nn.Module], type[torch.nn.Module]]:
+def lora_layer_classes(*, quantized: bool) -> dict[type[torch.nn.Module], type[torch.nn.Module]]:
     """Return which class of ours PEFT is to use for which kind of layer; the first match counts."""
     layers: dict[type[torch.nn.Module], type[torch.nn.Module]] = {}
-    if four_bits:
+    if quantized:
         from maas_client.local.peft.four_bits import layer_classes
 
         layers |= layer_classes()
-    return layers | {torch.nn.Linear: AdaptedLinear}
+    return layers | {torch.nn.Linear: LoraLinear}

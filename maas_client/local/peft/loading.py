@@ -7,12 +7,12 @@ from typing import Any
 import torch  # noqa: TID253 - this module is imported by the training process only
 from torch import nn  # noqa: TID253 - see above
 
-from maas_client.chat import TEMPLATES, Template, prompt, render
+from maas_client.chat import TEMPLATES, ChatTemplate, render, render_prompt
 from maas_client.errors import ConfigError, MissingExtraError
 from maas_client.local.machine import heap
 from maas_client.local.peft import attention
-from maas_client.local.peft.fused import fuse
-from maas_client.local.rules.recipe import Recipe
+from maas_client.local.peft.fused import fuse_modules
+from maas_client.local.rules.recipe import TrainingConfig
 
 _SAFE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _PROBE = (
@@ -22,20 +22,20 @@ _PROBE = (
 )
 
 
-def device_for(wish: str) -> str:
+def resolve_device(device: str) -> str:
     """Return ``cpu``, ``cuda`` or ``mps`` for a wish that may be ``auto``."""
-    if wish != "auto":
-        return wish
+    if device != "auto":
+        return device
     if torch.cuda.is_available():
         return "cuda"
     return "cpu"
 
 
-def take_gpu(rank: int, processes: int) -> None:
+def select_gpu(rank: int, process_count: int) -> None:
     """Make a GPU of its own this process's ``cuda``. Raises ``ConfigError`` where there are too few."""
-    if (found := torch.cuda.device_count()) < processes:
+    if (found := torch.cuda.device_count()) < process_count:
         raise ConfigError(
-            f"{processes} processes were asked for, and this machine has {found} GPUs for them",
+            f"{process_count} processes were asked for, and this machine has {found} GPUs for them",
             hint=f"Use processes={found}, or start the server with --device cpu.",
         )
     torch.cuda.set_device(rank)
@@ -48,20 +48,20 @@ def load_tokenizer(folder: str) -> Any:
     return AutoTokenizer.from_pretrained(folder, **_SAFE)
 
 
-def load_model(folder: str, recipe: Recipe, device: str) -> nn.Module:
+def load_model(folder: str, config: TrainingConfig, device: str) -> nn.Module:
     """Return the base in evaluation mode, frozen, with attention per document."""
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # a job's log is read as text
-    dtype = dtype_for(recipe, device)
-    if device == "cuda" and dtype == torch.float32 and recipe.precision != "32":
+    dtype = weight_dtype(config, device)
+    if device == "cuda" and dtype == torch.float32 and config.precision != "32":
         torch.set_float32_matmul_precision("high")  # TF32
     extra: dict[str, Any] = {}
-    if recipe.method == "QLoRA":
+    if config.method == "QLoRA":
         extra["quantization_config"] = _four_bits(dtype)
         extra["device_map"] = {"": device}
-    with heap.given_back():
+    with heap.trim_heap():
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
@@ -71,12 +71,12 @@ def load_model(folder: str, recipe: Recipe, device: str) -> nn.Module:
             **extra,
         )
     model.requires_grad_(False)
-    fuse(model)
-    if recipe.method == "QLoRA":
-        from maas_client.local.peft.four_bits import keep_layout
+    fuse_modules(model)
+    if config.method == "QLoRA":
+        from maas_client.local.peft.four_bits import keep_trainable_layout
 
-        keep_layout(model)
-    loaded: nn.Module = model if recipe.method == "QLoRA" else model.to(device)
+        keep_trainable_layout(model)
+    loaded: nn.Module = model if config.method == "QLoRA" else model.to(device)
     return loaded
 
 
@@ -86,7 +86,7 @@ def context_length(model: nn.Module) -> int:
     return int(getattr(config, "max_position_embeddings", 0) or 1 << 20)
 
 
-def long_from(model: nn.Module) -> int | None:
+def longrope_threshold(model: nn.Module) -> int | None:
     """Return the length from which the base uses its other rotary frequencies, if it has two sets."""
     config: Any = model.config
     kind = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
@@ -96,9 +96,9 @@ def long_from(model: nn.Module) -> int | None:
     return int(own or config.original_max_position_embeddings)
 
 
-def save_memory(model: nn.Module, recipe: Recipe) -> None:
+def enable_activation_checkpointing(model: nn.Module, config: TrainingConfig) -> None:
     """Let the blocks forget their activations and compute them again, where that was asked for."""
-    if not recipe.checkpoint_activations:
+    if not config.checkpoint_activations:
         return
     anything: Any = model
     # transformers 5.20 or so gave it another name, and warns of this one.
@@ -108,15 +108,15 @@ def save_memory(model: nn.Module, recipe: Recipe) -> None:
     anything.enable_input_require_grads()
 
 
-def dtype_for(recipe: Recipe, device: str) -> torch.dtype:
+def weight_dtype(config: TrainingConfig, device: str) -> torch.dtype:
     """Return what the base's weights are held in.
 
     bfloat16 has 8 bits: a weight of 0.02 does not change by a step of 2e-5. So weights that are trained
     themselves stay in float32, whose products a GPU may make in TF32; DeepSpeed keeps its own beside.
     """
-    if recipe.precision == "32" or device == "cpu":
+    if config.precision == "32" or device == "cpu":
         return torch.float32
-    if recipe.method == "Full" and not recipe.deepspeed_stage:
+    if config.method == "Full" and not config.deepspeed_stage:
         return torch.float32
     return torch.bfloat16
 
@@ -140,22 +140,22 @@ def _four_bits(dtype: torch.dtype) -> Any:
     )
 
 
-def own_template(tokenizer: Any, wanted: Template) -> tuple[Template, str]:
+def detect_template(tokenizer: Any, expected: ChatTemplate) -> tuple[ChatTemplate, str]:
     """Return the template that the weights were made with, and a warning or an empty string.
 
     The tokenizer's own chat template is printed for a short talk; if ``wanted`` prints something
     else, the known template that prints the same is taken. A tokenizer without one says nothing.
     """
     if not getattr(tokenizer, "chat_template", None):
-        return wanted, ""
+        return expected, ""
     said = (_own(tokenizer, answer_wanted=False), _own(tokenizer, answer_wanted=True))
-    for template in (wanted, *TEMPLATES.values()):
+    for template in (expected, *TEMPLATES.values()):
         if said == _ours(template):
-            other = f"These weights talk in the template {template.name}, not {wanted.name}."
-            return template, "" if template is wanted else other
+            other = f"These weights talk in the template {template.name}, not {expected.name}."
+            return template, "" if template is expected else other
     raise ConfigError(
         "these weights have a chat template that is not known here",
-        hint=f"Expected was {wanted.name}: {wanted.revision}.",
+        hint=f"Expected was {expected.name}: {expected.revision}.",
     )
 
 
@@ -167,6 +167,6 @@ def _own(tokenizer: Any, *, answer_wanted: bool) -> str:
     return text
 
 
-def _ours(template: Template) -> tuple[str, str]:
+def _ours(template: ChatTemplate) -> tuple[str, str]:
     whole = "".join(segment.text for segment in render(_PROBE[:2], None, template))
-    return whole, prompt(_PROBE, None, template)
+    return whole, render_prompt(_PROBE, None, template)

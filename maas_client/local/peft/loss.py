@@ -14,7 +14,7 @@ from typing import Any
 
 import torch  # noqa: TID253 - this module is imported by the training process only
 
-from maas_client.local.machine.onednn import linear, product
+from maas_client.local.machine.onednn import linear, matmul
 
 _CHUNK_NUMBERS = 1 << 24
 """Logits that exist at a time: 64 MB in float32."""
@@ -60,9 +60,9 @@ class _HeadLoss(torch.autograd.Function):
             shares.div_(total).scatter_add_(1, targets, shares.new_full(targets.shape, -1.0))
             shares = shares.to(hidden_NH.dtype)
             if grad_hidden is not None:
-                grad_hidden[part] = product(shares, weight_VH)
+                grad_hidden[part] = matmul(shares, weight_VH)
             if grad_weight is not None:
-                grad_weight += product(shares.T, hidden_NH[part])
+                grad_weight += matmul(shares.T, hidden_NH[part])
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.mark_non_differentiable(correct)
         return loss, correct

@@ -15,27 +15,27 @@ from typing import NamedTuple
 import torch  # noqa: TID253 - this module is imported by the training process only
 
 from maas_client.local.peft.examples import Example
-from maas_client.local.rules.recipe import Recipe
+from maas_client.local.rules.recipe import TrainingConfig
 
 
 class Pack(NamedTuple):
-    """What ``Learner`` takes: T tokens of several documents, of which N are to be learned."""
+    """What ``ModelWithLoss`` takes: T tokens of several documents, of which N are to be learned."""
 
-    ids: torch.Tensor
-    positions: torch.Tensor
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
     """Of each token in its own document."""
-    bounds: torch.Tensor
+    cu_seqlens: torch.Tensor
     """Where documents begin, and the end; stays on the CPU."""
-    learned: torch.Tensor
+    loss_positions: torch.Tensor
     """Places whose next token is learned."""
     targets: torch.Tensor
     """Those tokens."""
 
     def to(self, device: torch.device) -> Pack:
         """Return the pack on a device."""
-        move = (self.ids, self.positions, self.learned, self.targets)
+        move = (self.input_ids, self.position_ids, self.loss_positions, self.targets)
         ids, positions, learned, targets = (side.to(device) for side in move)
-        return Pack(ids, positions, self.bounds, learned, targets)
+        return Pack(ids, positions, self.cu_seqlens, learned, targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Batch:
     packs: list[Pack]
     tokens: int
     """Of this process."""
-    learned: int
+    learned_tokens: int
     """Of all processes: what the summed losses are divided by."""
     epoch: float
     """How many passes over the data are done after this step."""
@@ -54,93 +54,95 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PackLimits:
     """What a pack may hold."""
 
-    tokens: int = 2048
+    max_tokens: int = 2048
     """An example longer than this is alone in its pack."""
-    long_from: int | None = None
+    longrope_threshold: int | None = None
     """Documents longer than this are never packed with shorter ones: models with two sets of
     rotary frequencies choose by the longest position of the whole sequence."""
 
 
-def total_steps(count: int, recipe: Recipe) -> int:
+def total_steps(count: int, config: TrainingConfig) -> int:
     """Return how many optimiser steps a run over ``count`` examples has."""
-    return recipe.max_steps or recipe.epochs * steps_per_epoch(count, recipe)
+    return config.max_steps or config.epochs * steps_per_epoch(count, config)
 
 
-def steps_per_epoch(count: int, recipe: Recipe) -> int:
+def steps_per_epoch(count: int, config: TrainingConfig) -> int:
     """Return how many optimiser steps one pass over ``count`` examples has."""
-    return max(1, math.ceil(count / (recipe.batch_size * recipe.accumulate * recipe.processes)))
+    return max(1, math.ceil(count / (config.batch_size * config.accumulate * config.processes)))
 
 
-def order(count: int, seed: int, epoch: int) -> list[int]:
+def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
     """Return the order in which an epoch visits ``count`` examples."""
     places = list(range(count))
     random.Random(f"{seed}:{epoch}").shuffle(places)  # noqa: S311 - an order, no secret
     return places
 
 
-def batches(
+def training_batches(
     examples: Sequence[Example],
-    recipe: Recipe,
+    config: TrainingConfig,
     *,
-    limits: Limits,
-    after: int = 0,
+    limits: PackLimits,
+    start_step: int = 0,
     rank: int = 0,
 ) -> Iterator[Batch]:
     """Yield the steps of a run, those after step ``after``, as process ``rank`` sees them."""
-    size = recipe.batch_size * recipe.accumulate * recipe.processes
-    per_epoch, total = steps_per_epoch(len(examples), recipe), total_steps(len(examples), recipe)
+    size = config.batch_size * config.accumulate * config.processes
+    per_epoch, total = steps_per_epoch(len(examples), config), total_steps(len(examples), config)
     places: list[int] = []
-    for step in range(after, total):
+    for step in range(start_step, total):
         epoch, at = divmod(step, per_epoch)
         if at == 0 or not places:
-            places = order(len(examples), recipe.seed, epoch)
+            places = epoch_order(len(examples), config.seed, epoch)
         chosen = [examples[place] for place in places[at * size : (at + 1) * size]]
-        yield _batch(chosen, recipe, limits, rank, (step + 1) / per_epoch)
+        yield _batch(chosen, config, limits, rank, (step + 1) / per_epoch)
 
 
 def _batch(
-    chosen: Sequence[Example], recipe: Recipe, limits: Limits, rank: int, epoch: float
+    chosen: Sequence[Example], recipe: TrainingConfig, limits: PackLimits, rank: int, epoch: float
 ) -> Batch:
     own = chosen[rank :: recipe.processes]
-    packs = [pack(documents) for documents in _parts(own, recipe, limits)]
+    packs = [pack_examples(documents) for documents in _parts(own, recipe, limits)]
     least = 1
-    if recipe.meets_in_every_pack:
+    if recipe.syncs_every_pack:
         others = (chosen[other :: recipe.processes] for other in range(recipe.processes))
         least = max(len(_parts(other, recipe, limits)) for other in others)
-    packs += [pack(chosen[:1], learned=False)] * (least - len(packs))
+    packs += [pack_examples(chosen[:1], with_loss=False)] * (least - len(packs))
     return Batch(
         packs=packs,
-        tokens=sum(len(example.ids) for example in own),
-        learned=sum(example.learned_tokens for example in chosen),
+        tokens=sum(len(example.input_ids) for example in own),
+        learned_tokens=sum(example.learned_tokens for example in chosen),
         epoch=epoch,
         lines=tuple(example.line for example in chosen),
     )
 
 
-def _parts(own: Sequence[Example], recipe: Recipe, limits: Limits) -> list[list[Example]]:
+def _parts(
+    own: Sequence[Example], recipe: TrainingConfig, limits: PackLimits
+) -> list[list[Example]]:
     return [
         documents
         for at in range(0, len(own), recipe.batch_size)
-        for documents in split(own[at : at + recipe.batch_size], limits)
+        for documents in group_examples(own[at : at + recipe.batch_size], limits)
     ]
 
 
-def batches_in_order(examples: Sequence[Example], limits: Limits) -> Iterator[Batch]:
+def evaluation_batches(examples: Sequence[Example], limits: PackLimits) -> Iterator[Batch]:
     """Yield all examples once, in order, packed as full as they may be: for evaluation."""
-    for documents in split(examples, limits):
+    for documents in group_examples(examples, limits):
         yield Batch(
-            packs=[pack(documents)],
-            tokens=sum(len(one.ids) for one in documents),
-            learned=sum(one.learned_tokens for one in documents),
+            packs=[pack_examples(documents)],
+            tokens=sum(len(one.input_ids) for one in documents),
+            learned_tokens=sum(one.learned_tokens for one in documents),
             epoch=0.0,
             lines=tuple(one.line for one in documents),
         )
 
 
-def split(examples: Sequence[Example], limits: Limits) -> Iterator[list[Example]]:
+def group_examples(examples: Sequence[Example], limits: PackLimits) -> Iterator[list[Example]]:
     """Yield groups of examples that may share a pack, in order."""
     group: list[Example] = []
     for example in examples:
@@ -152,26 +154,28 @@ def split(examples: Sequence[Example], limits: Limits) -> Iterator[list[Example]
         yield group
 
 
-def _fits(group: Sequence[Example], example: Example, limits: Limits) -> bool:
-    if sum(len(one.ids) for one in group) + len(example.ids) > limits.tokens:
+def _fits(group: Sequence[Example], example: Example, limits: PackLimits) -> bool:
+    if sum(len(one.input_ids) for one in group) + len(example.input_ids) > limits.max_tokens:
         return False
-    edge = limits.long_from
-    return edge is None or (len(group[0].ids) > edge) == (len(example.ids) > edge)
+    edge = limits.longrope_threshold
+    return edge is None or (len(group[0].input_ids) > edge) == (len(example.input_ids) > edge)
 
 
-def pack(examples: Sequence[Example], *, learned: bool = True) -> Pack:
+def pack_examples(examples: Sequence[Example], *, with_loss: bool = True) -> Pack:
     """Put documents one after the other; ``learned=False`` marks nothing as learned."""
     ids: list[int] = []
     positions: list[int] = []
     bounds, places, targets = [0], [], []
     for example in examples:
         start = len(ids)
-        marked = (at for at in range(1, len(example.ids)) if learned and example.learned[at])
+        marked = (
+            at for at in range(1, len(example.input_ids)) if with_loss and example.loss_mask[at]
+        )
         for at in marked:
             places.append(start + at - 1)
-            targets.append(example.ids[at])
-        ids += example.ids
-        positions += range(len(example.ids))
+            targets.append(example.input_ids[at])
+        ids += example.input_ids
+        positions += range(len(example.input_ids))
         bounds.append(len(ids))
     return Pack(
         torch.tensor(ids),

@@ -18,35 +18,35 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from maas_client.local.rules.recipe import from_names
+from maas_client.local.rules.recipe import parse_hyperparameters
 
 _GRACE_S = 5.0
 """How long the error of a peer's death may come before the death itself is seen, in seconds."""
 
 
-def wanted(job: dict[str, Any]) -> int:
+def requested_processes(job: dict[str, Any]) -> int:
     """Return how many processes a job's recipe asks for. Raises ``ConfigError`` for a bad recipe."""
-    return 1 if job["engine"] == "instant" else from_names(job["recipe"]).processes
+    return 1 if job["engine"] == "instant" else parse_hyperparameters(job["recipe"]).processes
 
 
-def join(rank: dict[str, str]) -> None:
+def set_rank_environment(variables: dict[str, str]) -> None:
     """Make this process one of several: Accelerate reads these variables when it starts."""
-    os.environ.update(rank)  # noqa: TID251 - set for Accelerate, in a process that is ours alone
+    os.environ.update(variables)  # noqa: TID251 - set for Accelerate, in a process that is ours alone
 
 
-def own() -> int:
+def process_rank() -> int:
     """Return this process's number."""
     return int(os.environ.get("RANK", "0"))  # noqa: TID251 - set by ``join``
 
 
-def count() -> int:
+def world_size() -> int:
     """Return how many processes run one job."""
     return int(os.environ.get("WORLD_SIZE", "1"))  # noqa: TID251 - set by ``join``
 
 
 @contextmanager
-def beside(
-    job: dict[str, Any], count: int, emit: Callable[[dict[str, Any]], None]
+def launch_peers(
+    job: dict[str, Any], process_count: int, emit: Callable[[dict[str, Any]], None]
 ) -> Iterator[dict[str, Any]]:
     """Run ranks 1 to ``count`` - 1 beside this process, and yield the job as every rank gets it.
 
@@ -54,22 +54,22 @@ def beside(
     if it has one to ``emit``. At the end, however it comes, they are killed.
     """
     asked = _engine_variables(job)
-    if count == 1 and not asked:
+    if process_count == 1 and not asked:
         yield job
         return
-    share = max(1, int(job["threads"]) // count)
+    share = max(1, int(job["threads"]) // process_count)
     told = {**job, "threads": share, "base": dict(job["base"])}
     common = {
-        "WORLD_SIZE": str(count),
-        "LOCAL_WORLD_SIZE": str(count),
+        "WORLD_SIZE": str(process_count),
+        "LOCAL_WORLD_SIZE": str(process_count),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
         **asked,
     }
-    join({**common, "RANK": "0", "LOCAL_RANK": "0"})
+    set_rank_environment({**common, "RANK": "0", "LOCAL_RANK": "0"})
     children = [
         _start({**told, "rank": {**common, "RANK": str(n), "LOCAL_RANK": str(n)}})
-        for n in range(1, count)
+        for n in range(1, process_count)
     ]
     over = threading.Event()
     minders = [
@@ -93,11 +93,11 @@ def beside(
 
 def _engine_variables(job: dict[str, Any]) -> dict[str, str]:
     """Return what DeepSpeed reads when it is imported; nothing for a job without it."""
-    if job["engine"] == "instant" or not from_names(job["recipe"]).deepspeed_stage:
+    if job["engine"] == "instant" or not parse_hyperparameters(job["recipe"]).deepspeed_stage:
         return {}
-    from maas_client.local.peft.loading import device_for
+    from maas_client.local.peft.loading import resolve_device
 
-    device = device_for(str(job.get("device") or "auto"))
+    device = resolve_device(str(job.get("device") or "auto"))
     return {"DS_ACCELERATOR": "cpu" if device == "cpu" else device}
 
 

@@ -27,7 +27,7 @@ def save_adapter(
     weights: Mapping[str, torch.Tensor],
     folder: Path,
     base: Mapping[str, Any],
-    card: Mapping[str, Any],
+    training_card: Mapping[str, Any],
 ) -> Path:
     """Write the adapter into ``folder``, with the base's licence and what it was trained on.
 
@@ -35,9 +35,9 @@ def save_adapter(
     """
 
     def fill(draft: Path) -> None:
-        save_file(adapter_state(model, weights), draft / WEIGHTS, metadata={"format": "pt"})
+        save_file(adapter_state_dict(model, weights), draft / WEIGHTS, metadata={"format": "pt"})
         (draft / CONFIG).write_text(_json(_config(model, base)))
-        _beside(draft, base, card)
+        _beside(draft, base, training_card)
 
     return durable.write_folder(folder, fill)
 
@@ -48,7 +48,7 @@ def save_model(
     end_of_turn: str,
     folder: Path,
     base: Mapping[str, Any],
-    card: Mapping[str, Any],
+    training_card: Mapping[str, Any],
 ) -> Path:
     """Write a whole model (method Full, or a merged one) with its tokenizer.
 
@@ -62,7 +62,7 @@ def save_model(
         settings.eos_token_id = _ends(settings.eos_token_id, tokenizer, end_of_turn)
         anything.save_pretrained(draft, safe_serialization=True)
         tokenizer.save_pretrained(draft)
-        _beside(draft, base, card)
+        _beside(draft, base, training_card)
 
     return durable.write_folder(folder, fill)
 
@@ -79,7 +79,7 @@ def load_adapter(model: nn.Module, folder: Path) -> None:
     set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
 
 
-def keep_best(weights: Mapping[str, torch.Tensor], folder: Path, step: int) -> None:
+def save_best_weights(weights: Mapping[str, torch.Tensor], folder: Path, step: int) -> None:
     """Write down a whole model's trained weights as the best of a run, in place of those before."""
 
     def fill(draft: Path) -> None:
@@ -90,20 +90,22 @@ def keep_best(weights: Mapping[str, torch.Tensor], folder: Path, step: int) -> N
     kept = durable.write_folder(folder / f"step-{step:08d}", fill)
     for old in folder.glob("step-*"):
         if old != kept:
-            remove(old)
+            remove_folder(old)
 
 
-def load_best(folder: Path, step: int) -> dict[str, torch.Tensor]:
+def load_best_weights(folder: Path, step: int) -> dict[str, torch.Tensor]:
     """Return what ``keep_best`` wrote at ``step``."""
     return load_file(folder / f"step-{step:08d}" / WEIGHTS)
 
 
-def remove(folder: Path) -> None:
+def remove_folder(folder: Path) -> None:
     """Drop an adapter that is no longer kept."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def adapter_state(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def adapter_state_dict(
+    model: nn.Module, weights: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
     """Return the adapter's weights under PEFT's names, on the CPU."""
     from peft import get_peft_model_state_dict
 

@@ -7,55 +7,58 @@ from typing import Any
 
 import torch  # noqa: TID253 - this module is imported by the training process only
 
-from maas_client.local.bases import Base
+from maas_client.local.bases import BaseWeights
 from maas_client.local.peft import samples
 from maas_client.local.peft.checkpoints import Checkpoint
-from maas_client.local.peft.examples import Tally
-from maas_client.local.peft.job import Job
+from maas_client.local.peft.examples import RowCounts
+from maas_client.local.peft.job import TrainingSetup
 
 Emit = Callable[[dict[str, Any]], None]
 
 
-def tell(emit: Emit, text: str, level: str = "info") -> None:
+def emit_message(emit: Emit, text: str, level: str = "info") -> None:
     """Say a sentence."""
     emit({"event": "message", "level": level, "message": text})
 
 
-def beginning(job: Job, found: Checkpoint | None, emit: Emit) -> None:
+def emit_start(job: TrainingSetup, found: Checkpoint | None, emit: Emit) -> None:
     """Say what is about to run, and from where."""
-    emit({"event": "started", **job.facts(), "resumed_from": found.step if found else None})
-    for told in found.notes["recent"] if found else ():
+    emit({"event": "started", **job.describe(), "resumed_from": found.step if found else None})
+    for told in found.extra["recent"] if found else ():
         emit(told)  # a server that was killed may not have written them down
-    for name, tally in (("training", job.data.tally), ("validation", job.data.held_tally)):
+    for name, tally in (
+        ("training", job.data.row_counts),
+        ("validation", job.data.validation_row_counts),
+    ):
         for text in _tallies(name, tally):
-            tell(emit, text, "warning")
+            emit_message(emit, text, "warning")
     for text in job.warnings:
-        tell(emit, text, "warning")
-    tell(emit, Base(**job.base).sentence())
-    tell(emit, f"Trained: {job.coverage.sentence()}.")
-    if job.recipe.processes > 1 or job.recipe.deepspeed_stage:
-        tell(emit, f"Runs in {job.placement}.")
+        emit_message(emit, text, "warning")
+    emit_message(emit, BaseWeights(**job.base).describe())
+    emit_message(emit, f"Trained: {job.coverage.describe()}.")
+    if job.config.processes > 1 or job.config.deepspeed_stage:
+        emit_message(emit, f"Runs in {job.placement}.")
     if found is not None:
-        said = f"Resumed after step {found.step} of {job.run.total}."
-        if found.notes["threads"] != torch.get_num_threads():
+        said = f"Resumed after step {found.step} of {job.progress.total_steps}."
+        if found.extra["threads"] != torch.get_num_threads():
             said += " The number of threads has changed, so the last bits may differ."
-        tell(emit, said)
+        emit_message(emit, said)
 
 
-def answers(job: Job, who: str) -> Iterator[dict[str, Any]]:
+def answer_events(job: TrainingSetup, who: str) -> Iterator[dict[str, Any]]:
     """Yield what the model answers to held-out questions now, as events."""
-    told = samples.answers(job.model, job.tokenizer, job.template, job.data.samples)
+    told = samples.generate_answers(job.model, job.tokenizer, job.template, job.data.samples)
     for sample, answer in told:
         yield {
             "event": "message",
             "level": "info",
             "message": f"{who} answers {_short(sample.question)} with {_short(answer)}",
-            "step": job.run.step,
+            "step": job.progress.step,
             "sample": {"answer": answer, **sample._asdict()},
         }
 
 
-def lines(numbers: list[int]) -> str:
+def format_lines(numbers: list[int]) -> str:
     """Return line numbers for people: the first five."""
     return ", ".join(map(str, numbers[:5])) + (", …" if len(numbers) > 5 else "")
 
@@ -65,14 +68,16 @@ def _short(text: str) -> str:
     return f"“{line[:80]}…”" if len(line) > 80 else f"“{line}”"
 
 
-def _tallies(name: str, tally: Tally) -> list[str]:
+def _tallies(name: str, tally: RowCounts) -> list[str]:
     said = []
-    if tally.cut:
-        said.append((f"{len(tally.cut)} {name} rows were cut at the base's limit", tally.cut))
+    if tally.truncated:
+        said.append(
+            (f"{len(tally.truncated)} {name} rows were cut at the base's limit", tally.truncated)
+        )
     if tally.dropped:
         text = f"{len(tally.dropped)} {name} rows have nothing left to learn and were dropped"
         said.append((text, tally.dropped))
     if tally.merged:
         text = f"{len(tally.merged)} {name} rows had their system message merged into the first"
         said.append((f"{text} user message, as the service does", tally.merged))
-    return [f"{text} (line {lines(numbers)})." for text, numbers in said]
+    return [f"{text} (line {format_lines(numbers)})." for text, numbers in said]

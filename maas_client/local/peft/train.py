@@ -12,11 +12,11 @@ from torch import nn  # noqa: TID253 - see above
 
 from maas_client.local.peft.engines import Engine
 from maas_client.local.peft.packs import Batch
-from maas_client.local.rules.recipe import Recipe
+from maas_client.local.rules.recipe import TrainingConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepResult:
     """What one optimiser step did."""
 
     step: int
@@ -28,60 +28,64 @@ class Step:
     grad_norm: float
     """Before clipping."""
     tokens: int
-    learned: int
+    learned_tokens: int
     lines: tuple[int, ...]
 
     @property
-    def is_sound(self) -> bool:
+    def is_finite(self) -> bool:
         """Tell whether loss and gradients are numbers."""
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
 
 @dataclass(slots=True)
-class Run:
+class RunProgress:
     """What lives through a run and is kept in a checkpoint."""
 
-    total: int
+    total_steps: int
     """Steps of the whole run."""
     step: int = 0
     """Steps done."""
 
 
 def train(
-    learner: nn.Module, batches: Iterable[Batch], recipe: Recipe, run: Run, engine: Engine
-) -> Iterator[Step]:
+    model: nn.Module,
+    batches: Iterable[Batch],
+    config: TrainingConfig,
+    progress: RunProgress,
+    engine: Engine,
+) -> Iterator[StepResult]:
     """Train ``learner`` on ``batches``, one optimiser step each; the caller stops by not asking.
 
     ``engine`` holds the optimiser and has prepared both for the processes at work.
     """
-    learner.train()
+    model.train()
     for batch in batches:
         # 1. The rate of this step: a function of its number alone.
-        rate = recipe.learning_rate * schedule(recipe)(run.step, run.total)
+        rate = config.learning_rate * lr_schedule(config)(progress.step, progress.total_steps)
         for group in engine.optimizer.param_groups:
             group["lr"] = rate
         # 2. Gradients: summed losses, divided once by all tokens learned in this step. Engines
         #    take the mean over processes, so each multiplies by their number.
         summed = torch.zeros((), device=engine.device)
         for last, pack in _with_last(batch.packs):
-            with engine.accumulate_until(last):
-                loss, _ = learner(*pack.to(engine.device))
-                engine.backward(loss * (recipe.processes / batch.learned))
+            with engine.accumulate(last):
+                loss, _ = model(*pack.to(engine.device))
+                engine.backward(loss * (config.processes / batch.learned_tokens))
             summed += loss.detach()
         # 3. Clip, step, forget.
-        norm = engine.clip_grad_norm_(recipe.max_grad_norm)
+        norm = engine.clip_grad_norm_(config.max_grad_norm)
         engine.optimizer.step()
         engine.optimizer.zero_grad()
         # 4. Tell.
-        run.step += 1
-        yield Step(
-            step=run.step,
+        progress.step += 1
+        yield StepResult(
+            step=progress.step,
             epoch=batch.epoch,
-            loss=engine.reduce(summed) / batch.learned,
+            loss=engine.reduce(summed) / batch.learned_tokens,
             learning_rate=rate,
             grad_norm=norm,
             tokens=batch.tokens,
-            learned=batch.learned,
+            learned_tokens=batch.learned_tokens,
             lines=batch.lines,
         )
 
@@ -92,66 +96,66 @@ def _with_last(packs: list[Any]) -> Iterator[tuple[bool, Any]]:
 
 
 @torch.no_grad()
-def evaluate(learner: nn.Module, batches: Iterable[Batch], device: Any) -> tuple[float, float]:
+def evaluate(model: nn.Module, batches: Iterable[Batch], device: Any) -> tuple[float, float]:
     """Return mean loss and accuracy over the learned tokens of ``batches``."""
-    learner.eval()
+    model.eval()
     summed, right, count = 0.0, 0, 0
     for batch in batches:
         for pack in batch.packs:
-            loss, correct = learner(*pack.to(device))
+            loss, correct = model(*pack.to(device))
             summed, right = summed + float(loss), right + int(correct)
             count += len(pack.targets)
-    learner.train()
+    model.train()
     return summed / max(1, count), right / max(1, count)
 
 
-def schedule(recipe: Recipe) -> Callable[[int, int], float]:
+def lr_schedule(config: TrainingConfig) -> Callable[[int, int], float]:
     """Return the factor on the learning rate at a step (from 0) of a number of steps.
 
     The same numbers as ``transformers.get_scheduler`` gives.
     """
 
     def factor(step: int, total: int) -> float:
-        warmup = recipe.warmup_steps or math.ceil(recipe.warmup_ratio * total)
-        if recipe.schedule != "constant" and step < warmup:
+        warmup = config.warmup_steps or math.ceil(config.warmup_ratio * total)
+        if config.schedule != "constant" and step < warmup:
             return step / max(1, warmup)
         done = (step - warmup) / max(1, total - warmup)
-        if recipe.schedule in ("constant", "constant_with_warmup"):
+        if config.schedule in ("constant", "constant_with_warmup"):
             return 1.0
-        if recipe.schedule in ("cosine", "cosine_with_restarts"):
+        if config.schedule in ("cosine", "cosine_with_restarts"):
             return 0.0 if done >= 1.0 else 0.5 * (1.0 + math.cos(math.pi * done))
-        if recipe.schedule == "polynomial":
-            end = 1e-7 / recipe.learning_rate
+        if config.schedule == "polynomial":
+            end = 1e-7 / config.learning_rate
             return (1.0 - end) * (1.0 - done) + end
         return max(0.0, 1.0 - done)
 
     return factor
 
 
-def optimizer_for(learner: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def create_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """Return the optimiser over all trainable weights; norms and biases are not decayed."""
-    named = [(n, w) for n, w in learner.named_parameters() if w.requires_grad]
+    named = [(n, w) for n, w in model.named_parameters() if w.requires_grad]
     plain = [w for n, w in named if n.endswith("bias") or "norm" in n.lower()]
     spared = {id(weight) for weight in plain}
     groups = [
         {
             "params": [w for _, w in named if id(w) not in spared],
-            "weight_decay": recipe.weight_decay,
+            "weight_decay": config.weight_decay,
         },
         {"params": plain, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    if recipe.optimizer == "adafactor":
+    if config.optimizer == "adafactor":
         from transformers import Adafactor
 
         own: torch.optim.Optimizer = Adafactor(
-            groups, lr=recipe.learning_rate, scale_parameter=False, relative_step=False
+            groups, lr=config.learning_rate, scale_parameter=False, relative_step=False
         )
         return own
     return torch.optim.AdamW(
         groups,
-        lr=recipe.learning_rate,
-        betas=(recipe.beta1, recipe.beta2),
-        eps=recipe.epsilon,
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        eps=config.epsilon,
         fused=True,
     )

@@ -13,7 +13,7 @@ from typing import Any
 from maas_client.catalog import Architecture
 from maas_client.errors import MissingExtraError, ServiceError
 from maas_client.local.machine import shape as shapes
-from maas_client.local.machine.compute import environment
+from maas_client.local.machine.compute import worker_environment
 
 _WORK = 4e11
 """Floating-point operations that a probe's step may take: seconds on two cores."""
@@ -21,7 +21,7 @@ _LIMIT_S = 600
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
+class RowStats:
     """The rows of a job, as far as a plan needs them. Lengths are in tokens."""
 
     rows: int
@@ -35,7 +35,7 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measurement:
     """What the probes say of the whole model."""
 
     step_s: float
@@ -43,8 +43,8 @@ class Measured:
 
 
 def measure(
-    shape: Architecture, method: str, data: Data, *, batch_size: int, r: int, threads: int
-) -> Measured:
+    shape: Architecture, method: str, data: RowStats, *, batch_size: int, r: int, threads: int
+) -> Measurement:
     """Run two probes in processes of their own and extend them to all blocks.
 
     Large shapes are probed with fewer tokens: time and activations grow with tokens, weights do not.
@@ -70,16 +70,16 @@ def measure(
     fixed = _fixed_bytes(shape, method, r)
     block_bytes = fixed + max(0.0, block_bytes - fixed) * scale
     rest_bytes = one["peak_bytes"] - few * (two["peak_bytes"] - one["peak_bytes"]) / (many - few)
-    return Measured(
+    return Measurement(
         step_s=(shape.layers * block_s + rest_s) * scale,
         peak_bytes=round(rest_bytes + shape.layers * block_bytes),
     )
 
 
-def _lengths(shape: Architecture, data: Data, batch_size: int, blocks: int) -> list[int]:
+def _lengths(shape: Architecture, data: RowStats, batch_size: int, blocks: int) -> list[int]:
     """Return the documents of the probe's pack: a job's own, as far as the work allows."""
     length = max(2, round(data.mean_length))
-    each = sum(i * o for i, o in shapes.linears(shape)) * blocks
+    each = sum(i * o for i, o in shapes.linear_layer_sizes(shape)) * blocks
     each += int((shape.vocab_size or 0) * shape.hidden_size * data.learned_share)
     most = max(32, int(_WORK / (6 * each)))
     if length >= most:
@@ -89,13 +89,13 @@ def _lengths(shape: Architecture, data: Data, batch_size: int, blocks: int) -> l
 
 def _fixed_bytes(shape: Architecture, method: str, r: int) -> float:
     """Return the bytes of one block that do not grow with tokens: weights and what trains them."""
-    from maas_client.local.machine.memory import NF4_BYTES
+    from maas_client.local.machine.memory import NF4_BYTES_PER_WEIGHT
 
-    layers = shapes.linears(shape)
+    layers = shapes.linear_layer_sizes(shape)
     numbers = sum(i * o for i, o in layers)
     if method == "Full":
         return 16.0 * numbers
-    held = numbers * (NF4_BYTES if method == "QLoRA" else 4)
+    held = numbers * (NF4_BYTES_PER_WEIGHT if method == "QLoRA" else 4)
     return held + 16.0 * r * sum(i + o for i, o in layers)
 
 
@@ -115,7 +115,7 @@ def _probe(asked: dict[str, Any]) -> dict[str, Any]:
             text=True,
             timeout=_LIMIT_S,
             check=True,
-            env=environment(int(asked["threads"]), device="cpu"),
+            env=worker_environment(int(asked["threads"]), device="cpu"),
         )
         found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
     except (subprocess.SubprocessError, ValueError, IndexError, OSError) as bad:

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from maas_client.catalog import Architecture
-from maas_client.local.machine.hardware import Hardware, cores
-from maas_client.local.machine.memory import Memory, estimate
-from maas_client.local.machine.shape import count
-from maas_client.local.planning.measure import Data, Measured, measure
+from maas_client.local.machine.hardware import Hardware, usable_cores
+from maas_client.local.machine.memory import MemoryEstimate, estimate_memory
+from maas_client.local.machine.shape import count_parameters
+from maas_client.local.planning.measure import Measurement, RowStats, measure
 
 METHODS = {
     "LoRA": "small matrices beside frozen weights; the serverless service's own method",
@@ -19,18 +19,18 @@ METHODS = {
     "Full": "every weight is trained; the most memory, for large data sets",
     "rsLoRA": "LoRA with a scale for high ranks; it costs what LoRA costs",
 }
-COMPARED = tuple(method for method in METHODS if method != "rsLoRA")
-ROOM = 0.9
+COMPARED_METHODS = tuple(method for method in METHODS if method != "rsLoRA")
+USABLE_MEMORY = 0.9
 """Of a machine's memory: the rest is the system's."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MethodEstimate:
     """One method on one machine."""
 
     method: str
     fits: bool
-    memory: Memory
+    memory: MemoryEstimate
     """By formula, part by part."""
     peak_bytes: int
     """Measured where ``measured`` is true, else the formula's total."""
@@ -52,9 +52,9 @@ class Plan:
     model: str
     parameters: int
     hardware: Hardware
-    data: Data
+    data: RowStats
     batch_size: int
-    rows: tuple[Row, ...]
+    estimates: tuple[MethodEstimate, ...]
     choice: str | None
     """The method to take; None where none fits."""
     advice: str
@@ -67,7 +67,7 @@ class Plan:
             "machine": asdict(self.hardware),
             "data": {**asdict(self.data), "tokens": self.data.tokens},
             "batch_size": self.batch_size,
-            "methods": [row.as_dict() for row in self.rows],
+            "methods": [row.as_dict() for row in self.estimates],
             "choice": self.choice,
             "advice": self.advice,
         }
@@ -76,12 +76,12 @@ class Plan:
 def plan(
     model: str,
     shape: Architecture,
-    data: Data,
+    data: RowStats,
     hardware: Hardware,
     *,
     batch_size: int = 1,
     r: int = 8,
-    methods: tuple[str, ...] = COMPARED,
+    methods: tuple[str, ...] = COMPARED_METHODS,
     probe: bool = True,
 ) -> Plan:
     """Return what each method needs. ``probe`` measures a few blocks where the machine is this one, has
@@ -94,11 +94,11 @@ def plan(
     choice = next((row.method for row in rows if row.fits), None)
     return Plan(
         model=model,
-        parameters=count(shape).total,
+        parameters=count_parameters(shape).total,
         hardware=hardware,
         data=data,
         batch_size=batch_size,
-        rows=rows,
+        estimates=rows,
         choice=choice,
         advice=_advice(model, rows, choice, hardware),
     )
@@ -107,17 +107,17 @@ def plan(
 def _row(
     shape: Architecture,
     method: str,
-    data: Data,
+    data: RowStats,
     hardware: Hardware,
     batch_size: int,
     r: int,
     *,
     probe: bool,
-) -> Row:
+) -> MethodEstimate:
     tokens = max(8, round(batch_size * data.mean_length))
-    room = int(hardware.memory_bytes * ROOM)
+    room = int(hardware.memory_bytes * USABLE_MEMORY)
     memory, forgets = _estimated(shape, method, tokens, r, hardware.device, room)
-    found: Measured | None = None
+    found: Measurement | None = None
     if (
         probe
         and hardware.here
@@ -125,11 +125,11 @@ def _row(
         and memory.total <= room
         and not forgets
     ):
-        found = measure(shape, method, data, batch_size=batch_size, r=r, threads=cores())
+        found = measure(shape, method, data, batch_size=batch_size, r=r, threads=usable_cores())
     peak = found.peak_bytes if found else memory.total
     fits = peak <= room
     steps = math.ceil(data.rows / batch_size)
-    return Row(
+    return MethodEstimate(
         method=method,
         fits=fits,
         memory=memory,
@@ -143,26 +143,35 @@ def _row(
 
 def _estimated(
     shape: Architecture, method: str, tokens: int, r: int, device: str, room: int
-) -> tuple[Memory, bool]:
+) -> tuple[MemoryEstimate, bool]:
     """Return the formula's memory; activations are forgotten and computed again where only that fits."""
-    memory = estimate(shape, method, tokens=tokens, r=r, device=device)
+    memory = estimate_memory(shape, method, tokens=tokens, r=r, device=device)
     if memory.total <= room:
         return memory, False
-    less = estimate(shape, method, tokens=tokens, r=r, device=device, checkpoint_activations=True)
+    less = estimate_memory(
+        shape, method, tokens=tokens, r=r, device=device, checkpoint_activations=True
+    )
     return (less, True) if less.total <= room else (memory, False)
 
 
-def _why(method: str, memory: Memory, peak: int, room: int, *, fits: bool, forgets: bool) -> str:
+def _why(
+    method: str, memory: MemoryEstimate, peak: int, room: int, *, fits: bool, forgets: bool
+) -> str:
     if fits:
         extra = ", with activations computed twice" if forgets else ""
         return f"{METHODS[method]}{extra}"
     parts = memory.as_dict()
     parts.pop("total")
     name = max(parts, key=lambda part: parts[part])
-    return f"needs {gib(peak)} of the {gib(room)} that may be used; {gib(parts[name])} of it are {name}"
+    return (
+        f"needs {format_bytes(peak)} of the {format_bytes(room)} that may be used; "
+        f"{format_bytes(parts[name])} of it are {name}"
+    )
 
 
-def _advice(model: str, rows: tuple[Row, ...], choice: str | None, hardware: Hardware) -> str:
+def _advice(
+    model: str, rows: tuple[MethodEstimate, ...], choice: str | None, hardware: Hardware
+) -> str:
     if choice is not None:
         refused = [row.method for row in rows if not row.fits]
         other = f"; {', '.join(refused)} would not fit" if refused else ""
@@ -174,11 +183,12 @@ def _advice(model: str, rows: tuple[Row, ...], choice: str | None, hardware: Har
         "(--base smollm2-135m) tries the road out here."
     )
     return (
-        f"{model} does not fit on {hardware.name}: even {lowest.method} needs {gib(lowest.peak_bytes)}."
+        f"{model} does not fit on {hardware.name}: "
+        f"even {lowest.method} needs {format_bytes(lowest.peak_bytes)}."
         f"{tried} {more}"
     )
 
 
-def gib(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Return bytes for people."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.0f} MiB"

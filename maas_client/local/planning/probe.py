@@ -20,11 +20,11 @@ import torch  # noqa: TID253 - this module is a process of its own
 from maas_client.local.machine import heap
 from maas_client.local.peft import adapters, attention, engines
 from maas_client.local.peft.examples import Example
-from maas_client.local.peft.fused import fuse
-from maas_client.local.peft.learner import Learner
-from maas_client.local.peft.packs import Batch, pack
-from maas_client.local.peft.train import Run, optimizer_for, train
-from maas_client.local.rules.recipe import Recipe, from_names
+from maas_client.local.peft.fused import fuse_modules
+from maas_client.local.peft.learner import ModelWithLoss
+from maas_client.local.peft.packs import Batch, pack_examples
+from maas_client.local.peft.train import RunProgress, create_optimizer, train
+from maas_client.local.rules.recipe import TrainingConfig, parse_hyperparameters
 
 
 def main() -> None:
@@ -33,18 +33,18 @@ def main() -> None:
     torch.set_num_threads(int(asked["threads"]))
     torch.manual_seed(0)
     runtime = peak_bytes()
-    recipe = from_names({"method": asked["method"], "lora_r": asked["r"]})
-    model = build(asked["shape"], int(asked["blocks"]), recipe)
-    adapted, _ = adapters.attach(model, recipe)
-    learner = Learner(adapted)
-    engine = engines.start(learner, optimizer_for(learner, recipe), "cpu", recipe)
-    batch = sample(
+    recipe = parse_hyperparameters({"method": asked["method"], "lora_r": asked["r"]})
+    model = build_model(asked["shape"], int(asked["blocks"]), recipe)
+    adapted, _ = adapters.make_trainable(model, recipe)
+    learner = ModelWithLoss(adapted)
+    engine = engines.prepare_engine(learner, create_optimizer(learner, recipe), "cpu", recipe)
+    batch = random_batch(
         asked["lengths"], float(asked["learned_share"]), int(asked["shape"]["vocab_size"])
     )
     steps = int(asked["steps"])
     took = []
     start = time.perf_counter()
-    for _ in train(engine.learner, [batch] * steps, recipe, Run(total=steps), engine):
+    for _ in train(engine.model, [batch] * steps, recipe, RunProgress(total_steps=steps), engine):
         now = time.perf_counter()
         took.append(now - start)
         start = now
@@ -59,7 +59,7 @@ def main() -> None:
     )
 
 
-def build(shape: dict[str, Any], blocks: int, recipe: Recipe) -> Any:
+def build_model(shape: dict[str, Any], blocks: int, training_config: TrainingConfig) -> Any:
     """Return a model of this shape with ``blocks`` blocks and random weights.
 
     As where a job loads one, no weight is ever there twice, and few of QLoRA's layers in full width.
@@ -84,12 +84,12 @@ def build(shape: dict[str, Any], blocks: int, recipe: Recipe) -> Any:
         model: Any = AutoModelForCausalLM.from_config(
             config, attn_implementation=attention.register()
         )
-    with heap.given_back():
-        if recipe.method == "QLoRA":
+    with heap.trim_heap():
+        if training_config.method == "QLoRA":
             _narrow(model)
         _fill(model, config)
     model.eval().requires_grad_(False)
-    fuse(model)
+    fuse_modules(model)
     return model
 
 
@@ -138,7 +138,7 @@ def _random(like: torch.Tensor) -> torch.Tensor:
     return torch.empty(like.shape, device="cpu").normal_(std=0.02)
 
 
-def sample(lengths: list[int], learned_share: float, vocabulary: int) -> Batch:
+def random_batch(lengths: list[int], learned_share: float, vocabulary: int) -> Batch:
     """Return a batch of random documents; the last part of each is learned, as an answer is."""
     examples = []
     for line, length in enumerate(lengths, 1):
@@ -146,7 +146,9 @@ def sample(lengths: list[int], learned_share: float, vocabulary: int) -> Batch:
         prompt = length - max(1, round(length * learned_share))
         examples.append(Example(ids, [False] * prompt + [True] * (length - prompt), line))
     learned = sum(one.learned_tokens for one in examples)
-    return Batch([pack(examples)], sum(lengths), learned, 0.0, tuple(range(1, len(lengths) + 1)))
+    return Batch(
+        [pack_examples(examples)], sum(lengths), learned, 0.0, tuple(range(1, len(lengths) + 1))
+    )
 
 
 def peak_bytes() -> int:

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from maas_client.local.rules.refusal import not_found
-from maas_client.local.state.files import Files
-from maas_client.local.state.store import Fact
+from maas_client.local.state.files import FileStore
+from maas_client.local.state.store import Record
 
-LOG = "user_logs/std_log.txt"
-STORE = "workspaceartifactstore"
+LOG_PATH = "user_logs/std_log.txt"
+ARTIFACT_DATASTORE = "workspaceartifactstore"
 """The datastore in which azure-ai-ml's ``jobs.download`` looks for a run's files."""
 _CONTAINER = re.compile(r"azureml-artifactstore-([0-9a-f-]{36})")
 
@@ -32,27 +32,27 @@ class Artifact:
         return f'"{int(self.modified.timestamp() * 1e6):x}-{self.size:x}"'
 
 
-def container(guid: str) -> str:
+def artifact_container(guid: str) -> str:
     """Return the blob container in which a workspace's runs seem to lie."""
     return f"azureml-artifactstore-{guid}"
 
 
-def workspace_of(name: str) -> str | None:
+def parse_artifact_container(name: str) -> str | None:
     """Return the workspace whose container this is; None: it is another."""
     match = _CONTAINER.fullmatch(name)
     return match[1] if match else None
 
 
-def blob(job: Fact, path: str = "") -> str:
+def artifact_blob_name(job: Record, path: str = "") -> str:
     """Return a file's name in that container: azure-ai-ml makes the same of a job's name."""
     return f"ExperimentRun/dcid.{job.body['name']}/{path}"
 
 
-def of(files: Files, job: Fact) -> list[Artifact]:
+def list_artifacts(files: FileStore, job: Record) -> list[Artifact]:
     """Return a run's files by name. Checkpoints are not among them, nor what a running job writes."""
     own = job.body["id"]
-    found = {LOG: files.log(own)}
-    out = files.run(own) / "out"
+    found = {LOG_PATH: files.log_path(own)}
+    out = files.run_folder(own) / "out"
     if job.state == "Completed":
         for file in (*out.glob("*"), *(out / "adapter").rglob("*")):
             found[f"outputs/{file.relative_to(out).as_posix()}"] = file
@@ -68,9 +68,9 @@ def _artifact(path: str, file: Path) -> Artifact:
     return Artifact(path, file, facts.st_size, datetime.fromtimestamp(facts.st_mtime, UTC))
 
 
-def one(files: Files, job: Fact, path: str) -> Artifact:
+def get_artifact(files: FileStore, job: Record, path: str) -> Artifact:
     """Return the file at ``path``, or refuse: there is none."""
-    for found in of(files, job):
+    for found in list_artifacts(files, job):
         if found.path == path:
             return found
     raise not_found(f"Artifact {path[:120]} of run {job.body['name']}")

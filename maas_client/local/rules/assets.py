@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from maas_client.local.rules.refusal import Refusal, not_found, user_error
-from maas_client.local.state.files import folder_of
-from maas_client.local.state.store import Fact, Reader, Store, Writer
+from maas_client.local.rules.refusal import ApiError, not_found, user_error
+from maas_client.local.state.files import run_reference
+from maas_client.local.state.store import Reader, Record, Store, Writer
 
 _HOME = uuid.UUID("5d1c0c80-6d0b-4c5c-9a53-0f6d61d3f0d1")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
@@ -36,12 +36,12 @@ _DATASTORE = re.compile(
 _SHORT = re.compile(r"azureml:([^/:@]+)(?::([^/:@]+)|@latest)")
 
 
-def now() -> str:
+def utc_now() -> str:
     """Return the time in UTC as Azure writes it."""
-    return stamp(datetime.now(UTC))
+    return format_time(datetime.now(UTC))
 
 
-def stamp(when: datetime) -> str:
+def format_time(when: datetime) -> str:
     """Return a moment in UTC as Azure writes it; later ones sort behind earlier ones."""
     text = when.astimezone(UTC).isoformat(timespec="microseconds")
     return text.replace("+00:00", "Z")
@@ -108,14 +108,14 @@ class Assets:
 
     def put_data(
         self, ws: Workspace, name: str, version: str, properties: dict[str, Any]
-    ) -> tuple[Fact, bool]:
+    ) -> tuple[Record, bool]:
         """Create a data version or edit its description; return it and whether it is new.
 
         Refuses another uri in words that azure-ai-ml looks for.
         """
         check_name(name, "data asset")
         check_name(version, "version")
-        self.parse_uri(properties["dataUri"], ws)
+        self.resolve_uri(properties["dataUri"], ws)
         key = version_key(name, version)
         with self._store.write() as facts:
             old = facts.get("data", ws.guid, key)
@@ -124,20 +124,20 @@ class Assets:
             body = {
                 "name": name,
                 "version": version,
-                "created": old.body["created"] if old else now(),
+                "created": old.body["created"] if old else utc_now(),
                 "properties": properties,
             }
             facts.put("data", ws.guid, key, body)
             return _must(facts.get("data", ws.guid, key)), old is None
 
-    def get(self, kind: str, ws: Workspace, name: str, version: str) -> Fact:
+    def get(self, kind: str, ws: Workspace, name: str, version: str) -> Record:
         """Return one version of a data asset (``data``) or model (``model``)."""
         found = self._store.read.get(kind, ws.guid, version_key(name, version))
         if not found:
             raise not_found(f"{kind.capitalize()} {name} version {version}")
         return found
 
-    def versions(self, kind: str, ws: Workspace, name: str | None = None) -> list[Fact]:
+    def versions(self, kind: str, ws: Workspace, name: str | None = None) -> list[Record]:
         """Return the versions of one name, or of all, newest first."""
         found = self._store.read.newest(kind, ws.guid)
         if name is None:
@@ -156,23 +156,23 @@ class Assets:
                 return None
             if kind == "model":
                 _refuse_deployed(facts, self.asset_id("models", ws.guid, name, version))
-            facts.drop(kind, ws.guid, key)
-            return facts.release(f"{kind}:{ws.guid}/{key}")
+            facts.delete(kind, ws.guid, key)
+            return facts.remove_references(f"{kind}:{ws.guid}/{key}")
 
     # -- marketplace ---------------------------------------------------------------------------
 
-    def subscribe(self, ws: Workspace, name: str, body: dict[str, Any]) -> tuple[Fact, bool]:
+    def subscribe(self, ws: Workspace, name: str, body: dict[str, Any]) -> tuple[Record, bool]:
         """Note a marketplace subscription; True when it is new."""
         check_name(name, "subscription")
         with self._store.write() as facts:
             old = facts.get("subscription", ws.guid, name.casefold())
             if old and old.body["modelId"] != body["modelId"]:
                 raise user_error("The subscription exists for another model.", status=409)
-            created = old.body["created"] if old else now()
+            created = old.body["created"] if old else utc_now()
             facts.put("subscription", ws.guid, name.casefold(), {**body, "created": created})
             return _must(facts.get("subscription", ws.guid, name.casefold())), old is None
 
-    def subscription(self, ws: Workspace, name: str) -> Fact:
+    def subscription(self, ws: Workspace, name: str) -> Record:
         """Return a marketplace subscription."""
         found = self._store.read.get("subscription", ws.guid, name.casefold())
         if not found:
@@ -182,11 +182,11 @@ class Assets:
     def unsubscribe(self, ws: Workspace, name: str) -> bool:
         """Delete a marketplace subscription; False when there is none."""
         with self._store.write() as facts:
-            return facts.drop("subscription", ws.guid, name.casefold())
+            return facts.delete("subscription", ws.guid, name.casefold())
 
     # -- uris ---------------------------------------------------------------------------------
 
-    def parse_uri(self, uri: str, ws: Workspace) -> tuple[str, str]:
+    def resolve_uri(self, uri: str, ws: Workspace) -> tuple[str, str]:
         """Return (container, blob) of an ``azureml:`` uri or data id.
 
         Nothing is fetched from anywhere: only our own datastore and assets resolve.
@@ -207,9 +207,9 @@ class Assets:
                 " from elsewhere.",
                 target="uri",
             )
-        return self.parse_uri(found.body["properties"]["dataUri"], ws)
+        return self.resolve_uri(found.body["properties"]["dataUri"], ws)
 
-    def _data_by_id(self, uri: str, ws: Workspace) -> Fact | None:
+    def _data_by_id(self, uri: str, ws: Workspace) -> Record | None:
         if match := _DATA_ARM.fullmatch(uri):
             return self._expect(ws.guid, match[2], match[3])
         if (match := _ASSET.fullmatch(uri)) and match[2].lower() == "data":
@@ -223,20 +223,20 @@ class Assets:
             return newest[0]
         return None
 
-    def _expect(self, guid: str, name: str, version: str) -> Fact:
+    def _expect(self, guid: str, name: str, version: str) -> Record:
         found = self._store.read.get("data", guid, version_key(name, version))
         if not found:
             raise user_error(f"Data asset {name} version {version} does not exist.", target="uri")
         return found
 
-    def tuned(self, model_id: str) -> Fact | None:
+    def find_tuned_model(self, model_id: str) -> Record | None:
         """Return the registered model that an asset id names; None when it is no such id."""
         match = _ASSET.fullmatch(model_id)
         if not match or match[2].lower() != "models":
             return None
         found = self._store.read.get("model", match[1].lower(), version_key(match[3], match[4]))
         if not found:
-            raise Refusal(
+            raise ApiError(
                 400,
                 "UserError",
                 f"Model {match[3]} version {match[4]} does not exist.",
@@ -245,7 +245,7 @@ class Assets:
         return found
 
 
-def registry_model(uri: str) -> tuple[str, str, str | None] | None:
+def parse_registry_uri(uri: str) -> tuple[str, str, str | None] | None:
     """Return (registry, name, version or None) of a registry's model uri; None for other uris."""
     match = _REGISTRY.fullmatch(uri)
     return (match[1], match[2], match[3]) if match else None
@@ -267,22 +267,22 @@ def register_model(
     """Add a model's next version, holding the run's folder; return its body."""
     version = next_version(facts, guid, name)
     key = version_key(name, version)
-    full = {**body, "name": name, "version": version, "folder": folder, "created": now()}
+    full = {**body, "name": name, "version": version, "folder": folder, "created": utc_now()}
     facts.put("model", guid, key, full)
-    facts.hold(folder_of(folder), f"model:{guid}/{key}")
+    facts.add_reference(run_reference(folder), f"model:{guid}/{key}")
     return full
 
 
 def _refuse_deployed(facts: Reader, model_id: str) -> None:
     users = [f.body["name"] for f in facts.all("endpoint") if f.body["model_id"] == model_id]
     if users:
-        raise Refusal(
+        raise ApiError(
             409,
             "UserError",
             f"The model is deployed as {', '.join(users)}. Delete the deployment first.",
         )
 
 
-def _must(fact: Fact | None) -> Fact:
+def _must(fact: Record | None) -> Record:
     assert fact is not None
     return fact

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from maas_client.local.rules.assets import now
-from maas_client.local.rules.refusal import Refusal
-from maas_client.local.state.files import Draft, Files
-from maas_client.local.state.store import Fact, Store, Writer
+from maas_client.local.rules.assets import utc_now
+from maas_client.local.rules.refusal import ApiError
+from maas_client.local.state.files import Draft, FileStore
+from maas_client.local.state.store import Record, Store, Writer
 
 _MAX_BLOCKS = 50_000
 _CHUNK = 1 << 20
@@ -31,26 +31,26 @@ class Conditions:
     if_match: tuple[str, ...] | None = None
     if_none_match: tuple[str, ...] | None = None
 
-    def judge_write(self, old: Fact | None) -> None:
+    def check_write(self, old: Record | None) -> None:
         """Refuse a write whose conditions do not hold."""
         etag = old.body["etag"] if old else None
         if self.if_none_match is not None and _names(self.if_none_match, etag):
             if self.if_none_match == ("*",):
-                raise Refusal(409, "BlobAlreadyExists", "The specified blob already exists.")
+                raise ApiError(409, "BlobAlreadyExists", "The specified blob already exists.")
             raise _not_met()
         if self.if_match is not None and not _names(self.if_match, etag):
             raise _not_met()
 
-    def judge_read(self, blob: Fact) -> None:
+    def check_read(self, blob: Record) -> None:
         """Refuse a read whose conditions do not hold: 304 or 412."""
         etag = blob.body["etag"]
         if self.if_match is not None and not _names(self.if_match, etag):
             raise _not_met()
         if self.if_none_match is not None and _names(self.if_none_match, etag):
-            raise Refusal(304, "ConditionNotMet", "", headers={"ETag": etag})
+            raise ApiError(304, "ConditionNotMet", "", headers={"ETag": etag})
 
 
-def etags(header: str | None) -> tuple[str, ...] | None:
+def parse_etags(header: str | None) -> tuple[str, ...] | None:
     """Read an If-Match or If-None-Match header; quotes may be missing, weak marks are dropped."""
     if header is None:
         return None
@@ -65,8 +65,8 @@ def _names(asked: tuple[str, ...], etag: str | None) -> bool:
     return etag is not None and ("*" in asked or etag in asked)
 
 
-def _not_met() -> Refusal:
-    return Refusal(
+def _not_met() -> ApiError:
+    return ApiError(
         412,
         "ConditionNotMet",
         "The condition specified using HTTP conditional header(s) is not met.",
@@ -74,7 +74,7 @@ def _not_met() -> Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class BlobProperties:
     """What a write says about a blob beside its bytes."""
 
     headers: dict[str, str] = field(default_factory=dict)
@@ -82,10 +82,10 @@ class Settings:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-class Blobs:
+class BlobStore:
     """All blobs of all workspaces' containers."""
 
-    def __init__(self, store: Store, files: Files, *, durable: bool) -> None:
+    def __init__(self, store: Store, files: FileStore, *, durable: bool) -> None:
         self._store = store
         self._files = files
         self._durable = durable
@@ -94,23 +94,23 @@ class Blobs:
         """Start receiving bytes."""
         return self._files.draft()
 
-    def get(self, container: str, name: str) -> Fact:
+    def get(self, container: str, name: str) -> Record:
         """Return a committed blob, or refuse."""
         blob = self._store.read.get("blob", container, name)
         if not blob:
-            raise Refusal(404, "BlobNotFound", "The specified blob does not exist.")
+            raise ApiError(404, "BlobNotFound", "The specified blob does not exist.")
         return blob
 
-    def content(self, container: str, name: str) -> str | None:
+    def content_id(self, container: str, name: str) -> str | None:
         """Return the id of a blob's bytes, or None."""
         blob = self._store.read.get("blob", container, name)
         return blob.body["content"] if blob else None
 
     def put(
-        self, container: str, name: str, draft: Draft, settings: Settings, when: Conditions
-    ) -> Fact:
+        self, container: str, name: str, draft: Draft, settings: BlobProperties, when: Conditions
+    ) -> Record:
         """Make received bytes a blob, whole or not at all."""
-        content = draft.keep(durable=self._durable)
+        content = draft.commit(durable=self._durable)
         md5 = base64.b64encode(draft.md5.digest()).decode()
         return self._commit(container, name, content, draft.size, md5, settings, when, [])
 
@@ -121,13 +121,13 @@ class Blobs:
         with self._store.write() as facts:
             other = facts.newest("block", scope, limit=1)
             if other and len(other[0].key) != len(block):
-                raise Refusal(
+                raise ApiError(
                     400, "InvalidBlobOrBlock", "All block ids of a blob must have the same length."
                 )
-            content = draft.keep(durable=False)
-            free = facts.release(f"block:{scope}#{block}")
+            content = draft.commit(durable=False)
+            free = facts.remove_references(f"block:{scope}#{block}")
             facts.put("block", scope, block, {"content": content, "size": draft.size})
-            facts.hold(content, f"block:{scope}#{block}")
+            facts.add_reference(content, f"block:{scope}#{block}")
         self._files.remove(free)
 
     def commit_blocks(
@@ -135,32 +135,34 @@ class Blobs:
         container: str,
         name: str,
         listed: list[tuple[str, str]],
-        settings: Settings,
+        settings: BlobProperties,
         when: Conditions,
-    ) -> Fact:
+    ) -> Record:
         """Make a blob of blocks, in the order of ``listed``: (``Latest``, ``Committed`` or
         ``Uncommitted``, id)."""
         if len(listed) > _MAX_BLOCKS:
-            raise Refusal(400, "BlockCountExceedsLimit", "The block list is too long.")
+            raise ApiError(400, "BlockCountExceedsLimit", "The block list is too long.")
         old = self._store.read.get("blob", container, name)
-        when.judge_write(old)
+        when.check_write(old)
         with self._files.draft() as draft:
             blocks = []
             for kind, block in listed:
                 size = self._copy_block(f"{container}/{name}", old, kind, block, draft)
                 blocks.append([block, size])
-            content = draft.keep(durable=self._durable)
+            content = draft.commit(durable=self._durable)
         return self._commit(container, name, content, draft.size, None, settings, when, blocks)
 
-    def _copy_block(self, scope: str, old: Fact | None, kind: str, block: str, draft: Draft) -> int:
+    def _copy_block(
+        self, scope: str, old: Record | None, kind: str, block: str, draft: Draft
+    ) -> int:
         waiting = self._store.read.get("block", scope, block) if kind != "Committed" else None
         if waiting:
             source, start, size = waiting.body["content"], 0, waiting.body["size"]
         elif old and kind != "Uncommitted" and (found := _committed(old, block)):
             source, (start, size) = old.body["content"], found
         else:
-            raise Refusal(400, "InvalidBlockList", "The specified block list is invalid.")
-        with self._files.path(source).open("rb") as file:
+            raise ApiError(400, "InvalidBlockList", "The specified block list is invalid.")
+        with self._files.content_path(source).open("rb") as file:
             file.seek(start)
             left = size
             while left and (data := file.read(min(_CHUNK, left))):
@@ -175,19 +177,19 @@ class Blobs:
         content: str,
         size: int,
         md5: str | None,
-        settings: Settings,
+        settings: BlobProperties,
         when: Conditions,
         blocks: list[list[Any]],
-    ) -> Fact:
+    ) -> Record:
         free: list[str] = [content]
         try:
             with self._store.write() as facts:
                 old = facts.get("blob", container, name)
-                when.judge_write(old)
+                when.check_write(old)
                 headers = {"content-type": "application/octet-stream", **settings.headers}
                 if md5:
                     headers.setdefault("content-md5", md5)
-                stamp = now()
+                stamp = utc_now()
                 body = {
                     "content": content, "size": size, "headers": headers,
                     "metadata": settings.metadata, "etag": _etag(), "modified": stamp,
@@ -203,20 +205,20 @@ class Blobs:
     ) -> list[str]:
         """Put or drop a blob with what it holds; return the contents that are free now."""
         owner, scope = f"blob:{container}/{name}", f"{container}/{name}"
-        free = facts.release(owner)
+        free = facts.remove_references(owner)
         for block in facts.newest("block", scope):
-            free += facts.release(f"block:{scope}#{block.key}")
-            facts.drop("block", scope, block.key)
+            free += facts.remove_references(f"block:{scope}#{block.key}")
+            facts.delete("block", scope, block.key)
         if body is None:
-            facts.drop("blob", container, name)
+            facts.delete("blob", container, name)
         else:
             facts.put("blob", container, name, body)
-            facts.hold(body["content"], owner)
+            facts.add_reference(body["content"], owner)
         return free
 
     def set_metadata(
         self, container: str, name: str, metadata: dict[str, str], when: Conditions
-    ) -> Fact:
+    ) -> Record:
         """Replace a blob's metadata; its etag changes."""
 
         def change(body: dict[str, Any]) -> None:
@@ -226,7 +228,7 @@ class Blobs:
 
     def set_headers(
         self, container: str, name: str, headers: dict[str, str], when: Conditions
-    ) -> Fact:
+    ) -> Record:
         """Replace a blob's content headers; its etag changes."""
 
         def change(body: dict[str, Any]) -> None:
@@ -236,14 +238,14 @@ class Blobs:
 
     def _edit(
         self, container: str, name: str, when: Conditions, change: Callable[[dict[str, Any]], None]
-    ) -> Fact:
+    ) -> Record:
         with self._store.write() as facts:
             blob = facts.get("blob", container, name)
             if not blob:
-                raise Refusal(404, "BlobNotFound", "The specified blob does not exist.")
-            when.judge_write(blob)
+                raise ApiError(404, "BlobNotFound", "The specified blob does not exist.")
+            when.check_write(blob)
             change(blob.body)
-            blob.body.update(etag=_etag(), modified=now())
+            blob.body.update(etag=_etag(), modified=utc_now())
             facts.put("blob", container, name, blob.body)
             return blob
 
@@ -252,17 +254,17 @@ class Blobs:
         with self._store.write() as facts:
             blob = facts.get("blob", container, name)
             if not blob:
-                raise Refusal(404, "BlobNotFound", "The specified blob does not exist.")
-            when.judge_write(blob)
+                raise ApiError(404, "BlobNotFound", "The specified blob does not exist.")
+            when.check_write(blob)
             free = self._replace(facts, container, name, None)
         self._files.remove(free)
 
-    def names(self, container: str, prefix: str) -> list[Fact]:
+    def list_blobs(self, container: str, prefix: str) -> list[Record]:
         """Return the committed blobs whose name starts with ``prefix``, by name."""
         found = self._store.read.newest("blob", container)
         return sorted((b for b in found if b.key.startswith(prefix)), key=lambda b: b.key)
 
-    def waiting_blocks(self, container: str, name: str) -> list[Fact]:
+    def uncommitted_blocks(self, container: str, name: str) -> list[Record]:
         """Return the uncommitted blocks of a blob, oldest first."""
         return self._store.read.newest("block", f"{container}/{name}")[::-1]
 
@@ -276,9 +278,9 @@ def check_md5(header: str | None, draft: Draft) -> None:
     except binascii.Error:
         wanted = b""
     if len(wanted) != hashlib.md5(usedforsecurity=False).digest_size:
-        raise Refusal(400, "InvalidMd5", "The MD5 value specified in the request is invalid.")
+        raise ApiError(400, "InvalidMd5", "The MD5 value specified in the request is invalid.")
     if wanted != draft.md5.digest():
-        raise Refusal(
+        raise ApiError(
             400,
             "Md5Mismatch",
             "The MD5 value specified in the request did not match with the MD5 value calculated"
@@ -286,7 +288,7 @@ def check_md5(header: str | None, draft: Draft) -> None:
         )
 
 
-def _committed(blob: Fact, block: str) -> tuple[int, int] | None:
+def _committed(blob: Record, block: str) -> tuple[int, int] | None:
     start = 0
     for found, size in blob.body["blocks"]:
         if found == block:
@@ -301,7 +303,7 @@ def _check_block_id(block: str) -> None:
     except binascii.Error:
         raw = b""
     if not 1 <= len(raw) <= 64:
-        raise Refusal(
+        raise ApiError(
             400, "InvalidQueryParameterValue", "blockid must be base64 of 1 to 64 bytes.",
             target="blockid",
         )  # fmt: skip

@@ -23,7 +23,7 @@ def base_for(model: str, config: ServerConfig) -> dict[str, Any]:
             return {"name": "instant", "model": model, "is_stand_in": True, "simulated": True}
         folder = config.cache_dir or Settings.load().cache_path()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return bases.resolve(model, config.base, folder).as_dict()
+        return bases.resolve_base(model, config.base, folder).as_dict()
     except MaasError as error:
         raise user_error(str(error), target="model") from error
 
@@ -34,18 +34,18 @@ def check_base(config: ServerConfig) -> None:
 
     if config.base not in ("auto", bases.TINY):
         folder = config.cache_dir or Settings.load().cache_path()
-        bases.resolve("Phi-4-mini-instruct", config.base, folder)
+        bases.resolve_base("Phi-4-mini-instruct", config.base, folder)
 
 
 def _known(model: str) -> None:
-    from maas_client.chat import template_for
-    from maas_client.local.bases import known
+    from maas_client.chat import get_template
+    from maas_client.local.bases import find_model_facts
 
-    if known(model) is None:
-        template_for(model)  # raises what says which models there are
+    if find_model_facts(model) is None:
+        get_template(model)  # raises what says which models there are
 
 
-def told(base: dict[str, Any]) -> dict[str, str]:
+def base_properties(base: dict[str, Any]) -> dict[str, str]:
     """Return what a job's properties say about its base, so that nobody takes it for the model."""
     if base.get("simulated"):
         return {"maas_client.base": "instant", "maas_client.engine": "instant", "simulated": "true"}

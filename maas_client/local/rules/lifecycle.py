@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-TERMINAL = frozenset({"Completed", "Failed", "Canceled"})
+TERMINAL_STATES = frozenset({"Completed", "Failed", "Canceled"})
 
-NEXT: dict[str, frozenset[str]] = {
+TRANSITIONS: dict[str, frozenset[str]] = {
     "NotStarted": frozenset({"Queued", "Starting", "Failed", "Canceled"}),
     "Queued": frozenset({"Starting", "Failed", "Canceled"}),
     "Starting": frozenset({"Preparing", "Queued", "Failed", "CancelRequested"}),
@@ -21,19 +21,19 @@ NEXT: dict[str, frozenset[str]] = {
 """From each state to those that may follow. Back to ``Queued``: the worker died, or the server did,
 and the job is run again, or it was paused and is to go on."""
 
-WAITING = ("NotStarted", "Queued")
-IDLE = (*WAITING, "Paused")
+QUEUED_STATES = ("NotStarted", "Queued")
+STATES_WITHOUT_WORKER = (*QUEUED_STATES, "Paused")
 """Without a worker: ended at once when asked."""
-ALIVE = tuple(state for state, after in NEXT.items() if after)
+ACTIVE_STATES = tuple(state for state, after in TRANSITIONS.items() if after)
 
 _SHOWN = {"PauseRequested": "Running"}
 
 
-def shown(state: str) -> str:
+def visible_state(state: str) -> str:
     """Return a state in a word of Azure's: a job that is to be paused still runs."""
     return _SHOWN.get(state, state)
 
 
-def may(before: str, after: str) -> bool:
+def can_transition(old: str, new: str) -> bool:
     """Tell whether a job may go from one state to another."""
-    return after in NEXT[before]
+    return new in TRANSITIONS[old]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 
-class Ref(NamedTuple):
+class JobRef(NamedTuple):
     """Where a job stands in the store."""
 
     scope: str
@@ -27,7 +27,7 @@ class JobSpec:
     """The name to register the model under."""
 
 
-class Data(NamedTuple):
+class DataRef(NamedTuple):
     """The bytes behind a data uri: ``content`` is None when there are none."""
 
     uri: str
@@ -40,10 +40,10 @@ class NewJob:
 
     name: str
     request: dict[str, Any]
-    fixed: dict[str, Any]
+    immutable: dict[str, Any]
     spec: JobSpec
-    train: Data
-    validation: Data | None
+    train: DataRef
+    validation: DataRef | None
     workspace: dict[str, str]
     base: dict[str, Any]
     """What the model's name runs on here (``local/bases``)."""

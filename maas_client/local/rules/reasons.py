@@ -6,7 +6,7 @@ import errno
 import re
 
 from maas_client.errors import MaasError
-from maas_client.local.state.reserve import is_full
+from maas_client.local.state.reserve import is_disk_full
 
 _FULL = "The disk is full: free some space, or give another --state-dir."
 _NO_ROOM = {
@@ -18,7 +18,7 @@ _SHORT = ("out of memory", "not enough memory", "can't allocate", "cannot alloca
 """How libraries say that there is no memory left, in lower case."""
 
 
-def known(error: BaseException) -> str | None:
+def failure_message(error: BaseException) -> str | None:
     """Return the sentence for a failure that a user can do something about, or None."""
     if isinstance(error, MaasError):
         return str(error)
@@ -27,12 +27,12 @@ def known(error: BaseException) -> str | None:
             "Memory ran out. Give a smaller batch_size or max_seq_length, "
             "gradient_checkpointing=true, or method QLoRA."
         )
-    return _FULL if is_full(error) else _NO_ROOM.get(_system_error(error))
+    return _FULL if is_disk_full(error) else _NO_ROOM.get(_system_error(error))
 
 
-def reason(error: BaseException) -> str:
+def describe_failure(error: BaseException) -> str:
     """Return a sentence for any failure."""
-    if told := known(error):
+    if told := failure_message(error):
         return told
     if isinstance(error, OSError):
         return f"{type(error).__name__}: {error.strerror or error}"

@@ -23,7 +23,7 @@ Schedule = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class TrainingConfig:
     """One training run. The defaults are the recipe that Azure's serverless service fixes."""
 
     method: Method = "LoRA"
@@ -80,22 +80,22 @@ class Recipe:
     its backward. None: not divided."""
 
     @property
-    def meets_in_every_pack(self) -> bool:
+    def syncs_every_pack(self) -> bool:
         """Tell whether processes wait for each other in every pack, not only at the end of a step."""
         return bool(self.deepspeed_stage or self.fsdp)
 
 
-def from_names(asked: Mapping[str, Any]) -> Recipe:
+def parse_hyperparameters(hyperparameters: Mapping[str, Any]) -> TrainingConfig:
     """Return the recipe that ``asked`` describes; values may be the service's strings.
 
     Raises ``ConfigError`` for an unknown name, a value out of bounds, two names for one thing that
     disagree, or a combination that cannot be.
     """
     said: dict[str, Any] = {}
-    for name, value in asked.items():
-        if value is None or value == "auto" or name in _WITHOUT_EFFECT | _JUDGED:
+    for name, value in hyperparameters.items():
+        if value is None or value == "auto" or name in _IGNORED_NAMES | _CHECKED_NAMES:
             continue
-        reading = _NAMES.get(name)
+        reading = _PARSERS.get(name)
         if reading is None:
             raise _unknown(name)
         field, read = reading
@@ -103,21 +103,23 @@ def from_names(asked: Mapping[str, Any]) -> Recipe:
         if field in said and said[field] != meant:
             raise ConfigError(f"{name} contradicts what was already said about {field}")
         said[field] = meant
-    _reject(asked, said)
+    _reject(hyperparameters, said)
     return _settle(said)
 
 
-def without_effect(asked: Mapping[str, Any]) -> list[str]:
+def describe_ignored(hyperparameters: Mapping[str, Any]) -> list[str]:
     """Return, in sentences, what was asked for and means nothing beside the rest."""
-    if asked.get("deepspeed_stage") and not _truth(asked.get("apply_deepspeed", False)):
+    if hyperparameters.get("deepspeed_stage") and not _truth(
+        hyperparameters.get("apply_deepspeed", False)
+    ):
         return ["deepspeed_stage means something with apply_deepspeed=true only: it runs without."]
     return []
 
 
-def check_installed(recipe: Recipe) -> None:
+def check_installed(config: TrainingConfig) -> None:
     """Raise ``MissingExtraError`` for what this recipe takes and this machine lacks. Nothing is imported."""
-    needs = {"bitsandbytes": ("qlora", "method QLoRA", recipe.method == "QLoRA"),
-             "deepspeed": ("deepspeed", "apply_deepspeed", recipe.deepspeed_stage is not None)}  # fmt: skip
+    needs = {"bitsandbytes": ("qlora", "method QLoRA", config.method == "QLoRA"),
+             "deepspeed": ("deepspeed", "apply_deepspeed", config.deepspeed_stage is not None)}  # fmt: skip
     for package, (extra, what, asked) in needs.items():
         if asked and find_spec(package) is None:
             raise MissingExtraError(
@@ -127,7 +129,7 @@ def check_installed(recipe: Recipe) -> None:
             )
 
 
-def _settle(said: dict[str, Any]) -> Recipe:
+def _settle(said: dict[str, Any]) -> TrainingConfig:
     """Turn switches that are not fields into fields."""
     lora = said.pop("apply_lora", None)
     if lora is not None and "method" not in said:
@@ -135,7 +137,7 @@ def _settle(said: dict[str, Any]) -> Recipe:
     factor = said.pop("learning_rate_multiplier", None)
     stage, deepspeed = said.pop("deepspeed_stage", None), said.pop("apply_deepspeed", False)
     nodes = said.pop("nodes", 1)
-    recipe = Recipe(**said)
+    recipe = TrainingConfig(**said)
     if factor is not None:
         recipe = replace(recipe, learning_rate=recipe.learning_rate * factor)
     if deepspeed:
@@ -145,7 +147,7 @@ def _settle(said: dict[str, Any]) -> Recipe:
     return recipe
 
 
-def _check_division(recipe: Recipe) -> None:
+def _check_division(recipe: TrainingConfig) -> None:
     """Refuse what cannot be divided over processes."""
     fsdp, stage = recipe.fsdp, recipe.deepspeed_stage
     if fsdp and stage:
@@ -156,7 +158,7 @@ def _check_division(recipe: Recipe) -> None:
             hint="Add processes=2 (or more), or leave out fsdp.",
         )
     name, setting = ("FSDP", "fsdp") if fsdp else ("DeepSpeed", "apply_deepspeed")
-    if recipe.meets_in_every_pack and recipe.optimizer != "adamw_torch":
+    if recipe.syncs_every_pack and recipe.optimizer != "adamw_torch":
         raise ConfigError(
             f"{name} cannot run the optimizer {recipe.optimizer}, which needs whole matrices",
             hint=f"Use optim=adamw_torch, or leave out {setting}.",
@@ -193,7 +195,7 @@ def _reject(asked: Mapping[str, Any], said: Mapping[str, Any]) -> None:
 
 
 def _unknown(name: str) -> ConfigError:
-    near = difflib.get_close_matches(name, [*_NAMES, *_WITHOUT_EFFECT], n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, [*_PARSERS, *_IGNORED_NAMES], n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(sorted(_OURS))}."
     return ConfigError(f"no hyperparameter is named {name!r}", hint=hint)
 
@@ -318,12 +320,12 @@ _PIPELINE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "early_stopping_threshold": ("threshold", _number(0.0, 1e6)),
     "gradient_checkpointing": ("checkpoint_activations", _truth),
 }
-_NAMES = _OURS | _PIPELINE
-_JUDGED = frozenset({"deepspeed", "metric_for_best_model"})
+_PARSERS = _OURS | _PIPELINE
+_CHECKED_NAMES = frozenset({"deepspeed", "metric_for_best_model"})
 """Names that ``_reject`` alone looks at."""
 # Understood and without a meaning here: rows are packed, so nothing is padded; packs are cut to fit
 # the memory; one loader feeds one process; the base is chosen by the model's name.
-_WITHOUT_EFFECT = frozenset(
+_IGNORED_NAMES = frozenset(
     {
         *(
             "apply_ort",
@@ -345,9 +347,9 @@ _WITHOUT_EFFECT = frozenset(
 )
 
 
-def as_names(recipe: Recipe) -> dict[str, Any]:
+def as_names(recipe: TrainingConfig) -> dict[str, Any]:
     """Return what differs from the default recipe, by field, JSON-ready (for the model card)."""
-    plain = Recipe()
+    plain = TrainingConfig()
     return {
         field.name: value
         for field in fields(recipe)

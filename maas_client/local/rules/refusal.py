@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not a fault of ours
+class ApiError(Exception):
     """A request that the service turns down.
 
     ``status`` is the HTTP status, ``code`` the service's own word (``UserError``,
@@ -27,11 +27,11 @@ class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not a fault of
         self.headers = headers or {}
 
 
-def user_error(message: str, *, status: int = 400, target: str | None = None) -> Refusal:
+def user_error(message: str, *, status: int = 400, target: str | None = None) -> ApiError:
     """Return the Azure ML front end's word for a request that is wrong: ``UserError``."""
-    return Refusal(status, "UserError", message, target=target)
+    return ApiError(status, "UserError", message, target=target)
 
 
-def not_found(what: str) -> Refusal:
+def not_found(what: str) -> ApiError:
     """Return a 404 in ARM's words; ``what`` names the thing."""
-    return Refusal(404, "ResourceNotFound", f"{what} was not found.")
+    return ApiError(404, "ResourceNotFound", f"{what} was not found.")

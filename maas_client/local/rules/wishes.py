@@ -5,22 +5,22 @@ from __future__ import annotations
 import enum
 
 
-class Wish(enum.IntFlag):
+class JobSignal(enum.IntFlag):
     """What is asked of a running job, to be done between two steps."""
 
-    NOTHING = 0
-    END = 1
+    NONE = 0
+    CANCEL = 1
     """Cancelled: nothing is written any more."""
-    REST = 2
+    PAUSE = 2
     """Paused: a checkpoint, and then its end until it is resumed."""
-    SAVE = 4
+    CHECKPOINT = 4
     """A checkpoint now."""
 
 
-WORDS = {"cancel": Wish.END, "pause": Wish.REST, "save": Wish.SAVE}
+SIGNAL_KEYS = {"cancel": JobSignal.CANCEL, "pause": JobSignal.PAUSE, "save": JobSignal.CHECKPOINT}
 """How a worker is told: ``{"cancel": true}``."""
 
 
-def nothing() -> Wish:
+def no_signal() -> JobSignal:
     """Ask for nothing."""
-    return Wish.NOTHING
+    return JobSignal.NONE

@@ -12,19 +12,19 @@ from typing import Any
 
 from maas_client.errors import ConfigError
 from maas_client.local.config import ServerConfig
-from maas_client.local.machine.compute import Compute
+from maas_client.local.machine.compute import ProcessPool
 from maas_client.local.rules.assets import Assets
-from maas_client.local.rules.blobs import Blobs
-from maas_client.local.rules.endpoints import Endpoints, target_of
+from maas_client.local.rules.blobs import BlobStore
+from maas_client.local.rules.endpoints import ServerlessEndpoints, served_model
 from maas_client.local.rules.jobs import Jobs
-from maas_client.local.rules.realism import Realism
-from maas_client.local.rules.refusal import Refusal
-from maas_client.local.services.answers import Answers, ChildAnswers, InstantAnswers
-from maas_client.local.services.lifetimes import Lifetimes
-from maas_client.local.services.limits import Limits
+from maas_client.local.rules.realism import AzureLimits
+from maas_client.local.rules.refusal import ApiError
+from maas_client.local.services.answers import ChatEngine, InstantChatEngine, ProcessChatEngine
+from maas_client.local.services.lifetimes import AutoDelete
+from maas_client.local.services.limits import RateLimiter
 from maas_client.local.services.scheduler import Scheduler
-from maas_client.local.state.files import Files, private_folder, wipe
-from maas_client.local.state.store import Store, claim
+from maas_client.local.state.files import FileStore, make_private_folder, reset_state
+from maas_client.local.state.store import Store, lock_state_dir
 
 _LOG = logging.getLogger(__name__)
 _HOUR_S = 3600.0
@@ -34,27 +34,29 @@ class Services:
     """The rooms of one server. ``start`` and ``stop`` run on its event loop."""
 
     def __init__(self, config: ServerConfig) -> None:
-        root = private_folder(config.state_dir)
+        root = make_private_folder(config.state_dir)
         self.config = config
-        self._claim = claim(root)
+        self._claim = lock_state_dir(root)
         if config.reset:
-            wipe(root)
-        self.files = Files(root)
+            reset_state(root)
+        self.files = FileStore(root)
         self.store = self._store(root)
         self.secret = _secret(self.store)
         self.assets = Assets(self.store, config.region)
-        self.blobs = Blobs(self.store, self.files, durable=config.durable)
+        self.blobs = BlobStore(self.store, self.files, durable=config.durable)
         self.jobs = Jobs(self.store, self.files)
-        self.realism = Realism(on=config.realistic)
-        self.limits = Limits(self.realism)
-        self.endpoints = Endpoints(self.store, self.assets, self.base_for, self.realism)
-        real = config.engine == "peft"
-        self.compute = Compute(root, config.threads, config.device, warm=real)
-        self.scheduler = Scheduler(self.jobs, self.compute, self.files, config)
-        self.answers: Answers = (
-            ChildAnswers(self.compute, self.files) if real else InstantAnswers(self.files)
+        self.azure_limits = AzureLimits(enabled=config.realistic)
+        self.rate_limiter = RateLimiter(self.azure_limits)
+        self.endpoints = ServerlessEndpoints(
+            self.store, self.assets, self.base_for, self.azure_limits
         )
-        self.lifetimes = Lifetimes(self.endpoints, self.release)
+        real = config.engine == "peft"
+        self.compute = ProcessPool(root, config.threads, config.device, warm=real)
+        self.scheduler = Scheduler(self.jobs, self.compute, self.files, config)
+        self.chat_engine: ChatEngine = (
+            ProcessChatEngine(self.compute, self.files) if real else InstantChatEngine(self.files)
+        )
+        self.auto_delete = AutoDelete(self.endpoints, self.unload_unused)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -63,7 +65,7 @@ class Services:
         try:
             return Store(root / "facts.db", durable=self.config.durable)
         except ConfigError:
-            if not self.files.reserve.spend():
+            if not self.files.reserve.release():
                 raise
         return Store(root / "facts.db", durable=self.config.durable)
 
@@ -81,36 +83,38 @@ class Services:
     async def start(self) -> None:
         """Take up the work that the last server left."""
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(lambda: self.files.sweep(self.store.read.held()))
+        await asyncio.to_thread(
+            lambda: self.files.collect_garbage(self.store.read.referenced_contents())
+        )
         await self.scheduler.start()
-        self._spawn(self.answers.warm_up())
-        self._spawn(self.lifetimes.run())
-        for scope, key in await asyncio.to_thread(self.endpoints.creating):
+        self._spawn(self.chat_engine.warm_up())
+        self._spawn(self.auto_delete.run())
+        for scope, key in await asyncio.to_thread(self.endpoints.list_creating):
             self.provision(scope, key)
         if self.config.retention_days is not None:
             self._spawn(self._expire(self.config.retention_days))
 
     async def _expire(self, days: float) -> None:
         while True:
-            gone = await asyncio.to_thread(self.jobs.expire, days)
+            gone = await asyncio.to_thread(self.jobs.delete_expired, days)
             if gone:
                 _LOG.info("forgot %d jobs that ended more than %g days ago", gone, days)
             await asyncio.sleep(_HOUR_S)
 
     def provision(self, scope: str, key: str) -> None:
         """Make an endpoint answer, in the background. Any thread."""
-        self.lifetimes.look()
+        self.auto_delete.check_now()
         assert self._loop is not None
         self._loop.call_soon_threadsafe(lambda: self._spawn(self._provision(scope, key)))
 
-    def release(self, endpoint: Any) -> None:
+    def unload_unused(self, endpoint: Any) -> None:
         """Let the engine drop what only a deleted endpoint needed. Any thread."""
         assert self._loop is not None
         left = self.store.read.all("endpoint")
         if any(other.body["target"] == endpoint.body["target"] for other in left):
             return
-        step = self.answers.unload
-        self._loop.call_soon_threadsafe(lambda: self._spawn(step(target_of(endpoint))))
+        step = self.chat_engine.unload
+        self._loop.call_soon_threadsafe(lambda: self._spawn(step(served_model(endpoint))))
 
     async def _provision(self, scope: str, key: str) -> None:
         found = self.store.read.get("endpoint", scope, key)
@@ -118,13 +122,13 @@ class Services:
             return
         problem = None
         try:
-            await self.answers.load(target_of(found))
-        except Refusal as refusal:
+            await self.chat_engine.load(served_model(found))
+        except ApiError as refusal:
             problem = refusal.message
         except Exception:
             _LOG.exception("endpoint %s", key)
             problem = "The model could not be loaded; see the server's log."
-        await asyncio.to_thread(self.endpoints.provisioned, scope, key, problem)
+        await asyncio.to_thread(self.endpoints.finish_provisioning, scope, key, problem)
 
     def _spawn(self, step: Any) -> None:
         task = asyncio.ensure_future(step)
@@ -138,7 +142,7 @@ class Services:
             with suppress(asyncio.CancelledError, Exception):
                 await task
         await self.scheduler.close()
-        await self.answers.close()
+        await self.chat_engine.close()
         await self.compute.close()
 
     def close(self) -> None:

@@ -13,14 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from maas_client.local.instant import SIMULATED, Memory, text_of, words
-from maas_client.local.machine.compute import Child, Compute
-from maas_client.local.rules.endpoints import Target
-from maas_client.local.rules.refusal import Refusal
-from maas_client.local.state.files import Files, new_id
+from maas_client.local.instant import SIMULATED, AnswerIndex, content_text, split_words
+from maas_client.local.machine.compute import ChildProcess, ProcessPool
+from maas_client.local.rules.endpoints import ServedModel
+from maas_client.local.rules.refusal import ApiError
+from maas_client.local.state.files import FileStore, new_id
 
 _LOG = logging.getLogger(__name__)
-_MAX_WAITING = 64
+_MAX_PENDING_CHATS = 64
 """Chats in flight; one more is told to come back (429)."""
 
 
@@ -34,7 +34,7 @@ class ChatRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ChatChunk:
     """A part of an answer; the last one has a ``finish_reason``."""
 
     text: str = ""
@@ -43,25 +43,25 @@ class Piece:
     usage: dict[str, int] | None = None
 
 
-class Answers(Protocol):
+class ChatEngine(Protocol):
     """What the server needs of an engine to answer."""
 
-    fingerprint: str | None
+    system_fingerprint: str | None
     """Stands in ``system_fingerprint``; says so when answers are simulated."""
 
     async def warm_up(self) -> None:
         """Start what takes long to start, before anyone asks."""
         ...
 
-    def stream(self, target: Target, chat: ChatRequest) -> AsyncGenerator[Piece, None]:
+    def stream(self, target: ServedModel, chat: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
         """Yield the answer's pieces; closing the generator ends the work."""
         ...
 
-    async def load(self, target: Target) -> None:
-        """Get ready to answer. Raises ``Refusal`` when that cannot be."""
+    async def load(self, target: ServedModel) -> None:
+        """Get ready to answer. Raises ``ApiError`` when that cannot be."""
         ...
 
-    async def unload(self, target: Target) -> None:
+    async def unload(self, target: ServedModel) -> None:
         """Let go of what only this target needs."""
         ...
 
@@ -70,62 +70,68 @@ class Answers(Protocol):
         ...
 
 
-class InstantAnswers:
+class InstantChatEngine:
     """Answers from what the instant engine learned by heart. Every answer says ``simulated``."""
 
-    fingerprint: str | None = SIMULATED
+    system_fingerprint: str | None = SIMULATED
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: FileStore) -> None:
         self._files = files
-        self._memories: dict[str, Memory] = {}
+        self._memories: dict[str, AnswerIndex] = {}
 
     async def warm_up(self) -> None:
         """Nothing takes long."""
 
-    async def load(self, target: Target) -> None:
+    async def load(self, target: ServedModel) -> None:
         """Read what the run learned."""
         if target.folder and target.folder not in self._memories:
-            out = self._files.run(target.folder) / "out"
+            out = self._files.run_folder(target.folder) / "out"
             try:
-                memory = await asyncio.to_thread(Memory.load, out)
+                memory = await asyncio.to_thread(AnswerIndex.load, out)
             except (OSError, ValueError, TypeError) as error:
-                raise Refusal(
+                raise ApiError(
                     500, "ServiceError",
                     f"The model {target.model} was not made by the instant engine; start the server"
                     " with the engine that trained it.",
                 ) from error  # fmt: skip
             self._memories[target.folder] = memory
 
-    async def unload(self, target: Target) -> None:
+    async def unload(self, target: ServedModel) -> None:
         """Forget it."""
         self._memories.pop(target.folder or "", None)
 
     async def close(self) -> None:
         """Nothing runs."""
 
-    async def stream(self, target: Target, chat: ChatRequest) -> AsyncGenerator[Piece, None]:
+    async def stream(
+        self, target: ServedModel, chat: ChatRequest
+    ) -> AsyncGenerator[ChatChunk, None]:
         """Yield the remembered answer word by word."""
         await self.load(target)
         message = self._answer(target, chat)
         limit = chat.params.get("max_tokens")
-        tokens = _pieces(text_of(message.get("content")))
+        tokens = _pieces(content_text(message.get("content")))
         cut = _stopped(tokens, chat.params.get("stop"))
         shown = cut if limit is None else cut[:limit]
         for token in shown:
-            yield Piece(text=token)
+            yield ChatChunk(text=token)
         calls = message.get("tool_calls") if chat.tools else None
         reason = "tool_calls" if calls else "length" if len(shown) < len(cut) else "stop"
-        asked = sum(len(words(text_of(m.get("content")))) for m in chat.messages)
+        asked = sum(len(split_words(content_text(m.get("content")))) for m in chat.messages)
         usage = {
             "prompt_tokens": asked,
             "completion_tokens": len(shown),
             "total_tokens": asked + len(shown),
         }
-        yield Piece(tool_calls=_with_ids(calls), finish_reason=reason, usage=usage)
+        yield ChatChunk(tool_calls=_with_ids(calls), finish_reason=reason, usage=usage)
 
-    def _answer(self, target: Target, chat: ChatRequest) -> dict[str, Any]:
+    def _answer(self, target: ServedModel, chat: ChatRequest) -> dict[str, Any]:
         asked = next(
-            (text_of(m.get("content")) for m in reversed(chat.messages) if m.get("role") == "user"),
+            (
+                content_text(m.get("content"))
+                for m in reversed(chat.messages)
+                if m.get("role") == "user"
+            ),
             "",
         )
         if target.folder:
@@ -154,29 +160,29 @@ def _with_ids(calls: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None
     )
 
 
-class ChildAnswers:
+class ProcessChatEngine:
     """Answers from the process ``python -m maas_client.local.generate``, started when first needed.
 
     Its protocol: ``generate/protocol.py``. A process that dies ends its chats with an error, and
     the next chat starts another.
     """
 
-    fingerprint: str | None = None
+    system_fingerprint: str | None = None
 
-    def __init__(self, compute: Compute, files: Files) -> None:
+    def __init__(self, compute: ProcessPool, files: FileStore) -> None:
         self._compute = compute
         self._files = files
-        self._child: Child | None = None
+        self._child: ChildProcess | None = None
         self._starting = asyncio.Lock()
         self._waiting: dict[str, asyncio.Queue[dict[str, Any]]] = {}
         self._reading: asyncio.Task[None] | None = None
 
     async def warm_up(self) -> None:
         """Start the process; a failure is told to whoever asks first."""
-        with suppress(Refusal):
+        with suppress(ApiError):
             await self._running()
 
-    async def load(self, target: Target) -> None:
+    async def load(self, target: ServedModel) -> None:
         """Have the process load base and adapter."""
         events = self._ask("load", target)
         async for event in events:
@@ -184,28 +190,30 @@ class ChildAnswers:
                 break
         await events.aclose()
 
-    async def unload(self, target: Target) -> None:
+    async def unload(self, target: ServedModel) -> None:
         """Have the process drop the adapter, if it runs."""
-        if self._child is not None and self._child.alive:
+        if self._child is not None and self._child.is_running:
             await self._child.send({"op": "unload", **self._where(target)})
 
     async def close(self) -> None:
-        """Stop reading; the process itself belongs to ``Compute``."""
+        """Stop reading; the process itself belongs to ``ProcessPool``."""
         if self._reading is not None:
             self._reading.cancel()
             with suppress(asyncio.CancelledError):
                 await self._reading
 
-    async def stream(self, target: Target, chat: ChatRequest) -> AsyncGenerator[Piece, None]:
+    async def stream(
+        self, target: ServedModel, chat: ChatRequest
+    ) -> AsyncGenerator[ChatChunk, None]:
         """Yield pieces as they are generated; closing the generator cancels the work."""
         params = dict(chat.params)
         params.setdefault("seed", random.getrandbits(31))
         order = {"messages": chat.messages, "tools": chat.tools, "params": params}
         async for event in self._ask("chat", target, **order):
             if "delta" in event:
-                yield Piece(text=event["delta"])
+                yield ChatChunk(text=event["delta"])
             elif event.get("done"):
-                yield Piece(
+                yield ChatChunk(
                     tool_calls=event.get("tool_calls") or None,
                     finish_reason=event.get("finish_reason", "stop"),
                     usage=event.get("usage"),
@@ -213,10 +221,10 @@ class ChildAnswers:
                 return
 
     async def _ask(
-        self, op: str, target: Target, **order: Any
+        self, op: str, target: ServedModel, **order: Any
     ) -> AsyncGenerator[dict[str, Any], None]:
-        if len(self._waiting) >= _MAX_WAITING:
-            raise Refusal(
+        if len(self._waiting) >= _MAX_PENDING_CHATS:
+            raise ApiError(
                 429, "TooManyRequests", "Too many chats at once.", headers={"Retry-After": "1"}
             )
         own = new_id()
@@ -236,29 +244,29 @@ class ChildAnswers:
             if not over:
                 await child.send({"op": "cancel", "id": own})
 
-    def _where(self, target: Target) -> dict[str, Any]:
-        out = self._files.run(target.folder) / "out" if target.folder else None
+    def _where(self, target: ServedModel) -> dict[str, Any]:
+        out = self._files.run_folder(target.folder) / "out" if target.folder else None
         return {"base": target.base, "adapter": str(out / target.part) if out else None}
 
-    async def _running(self) -> Child:
+    async def _running(self) -> ChildProcess:
         async with self._starting:
-            if self._child is not None and self._child.alive:
+            if self._child is not None and self._child.is_running:
                 return self._child
-            child = await self._compute.answering()
-            ready = await child.event()
+            child = await self._compute.start_generator()
+            ready = await child.read_event()
             if ready is None or not ready.get("ready"):
-                reason = await child.ended() or "it said nothing"
-                raise Refusal(500, "ServiceError", f"The answering process ended: {reason}")
+                reason = await child.wait() or "it said nothing"
+                raise ApiError(500, "ServiceError", f"The answering process ended: {reason}")
             self._child = child
             self._reading = asyncio.create_task(self._read(child))
             return child
 
-    async def _read(self, child: Child) -> None:
+    async def _read(self, child: ChildProcess) -> None:
         async for event in child.events():
             queue = self._waiting.get(str(event.get("id")))
             if queue is not None:
                 queue.put_nowait(event)
-        reason = await child.ended() or "it ended"
+        reason = await child.wait() or "it ended"
         _LOG.warning("the answering process ended: %s", reason)
         gone = {
             "error": {"code": "internal_error", "message": f"the answering process died: {reason}"}
@@ -267,7 +275,7 @@ class ChildAnswers:
             queue.put_nowait(gone)
 
 
-def _refused(error: dict[str, Any]) -> Refusal:
+def _refused(error: dict[str, Any]) -> ApiError:
     code, message = str(error.get("code")), str(error.get("message"))
     status = {"invalid_request": 400, "context_length_exceeded": 400, "out_of_memory": 507}
-    return Refusal(status.get(code, 500), code, message)
+    return ApiError(status.get(code, 500), code, message)

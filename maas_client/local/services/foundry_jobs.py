@@ -7,19 +7,19 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from maas_client.catalog import ModelFacts
+from maas_client.catalog import ModelInfo
 from maas_client.errors import MaasError
-from maas_client.local.bases import known
-from maas_client.local.rules.choice import told
-from maas_client.local.rules.foundry import SCOPE
-from maas_client.local.rules.foundry.files import TrainingFiles, wrong
-from maas_client.local.rules.orders import Data, JobSpec, NewJob, Ref
-from maas_client.local.rules.recipe import from_names
-from maas_client.local.rules.refusal import Refusal
+from maas_client.local.bases import find_model_facts
+from maas_client.local.rules.choice import base_properties
+from maas_client.local.rules.foundry import FOUNDRY_SCOPE
+from maas_client.local.rules.foundry.files import FoundryFiles, invalid_payload
+from maas_client.local.rules.orders import DataRef, JobRef, JobSpec, NewJob
+from maas_client.local.rules.recipe import parse_hyperparameters
+from maas_client.local.rules.refusal import ApiError
 from maas_client.local.services import Services
 from maas_client.local.state.files import new_id
-from maas_client.local.state.store import Fact
-from maas_client.wire.foundry_models import STRICT_JOB, STRICT_SUPERVISED
+from maas_client.local.state.store import Record
+from maas_client.wire.foundry_models import JOB_FIELDS, SUPERVISED_FIELDS
 
 _TIERS = {
     "standard": "Standard",
@@ -36,24 +36,24 @@ _RECIPE_RANGES = {"n_epochs": (1, 50), "batch_size": (1, 256)}
 """OpenAI's bounds."""
 
 
-def ref(key: str) -> Ref:
+def job_ref(key: str) -> JobRef:
     """Return where a job stands."""
-    return Ref(SCOPE, key.casefold())
+    return JobRef(FOUNDRY_SCOPE, key.casefold())
 
 
-def read_job(services: Services, training: TrainingFiles, body: dict[str, Any]) -> NewJob:
-    """Return the job that a POST asks for. Raises ``Refusal`` for one that cannot be."""
+def read_job(services: Services, files: FoundryFiles, body: dict[str, Any]) -> NewJob:
+    """Return the job that a POST asks for. Raises ``ApiError`` for one that cannot be."""
     _refuse_unknown(body)
     model = _text(body, "model")
-    facts = known(model)
+    facts = find_model_facts(model)
     base = services.base_for(model)
-    _tier(body.get("trainingType"), facts)
+    _check_training_type(body.get("trainingType"), facts)
     asked, seed = _hyperparameters(body), _seed(body)
     own = new_id()
     name = facts.name if facts else model
     suffix = _suffix(body)
-    train = _data(training, body, "training_file")
-    validation = _data(training, body, "validation_file") if body.get("validation_file") else None
+    train = _data(files, body, "training_file")
+    validation = _data(files, body, "validation_file") if body.get("validation_file") else None
     spec = JobSpec(
         model=name,
         train=train.uri,
@@ -64,40 +64,44 @@ def read_job(services: Services, training: TrainingFiles, body: dict[str, Any]) 
     return NewJob(
         name=f"ftjob-{own}",
         request={**body, "model": name, "seed": seed, "suffix": suffix},
-        fixed={},
+        immutable={},
         spec=spec,
         train=train,
         validation=validation,
-        workspace={"subscription": "", "resource_group": "", "name": SCOPE},
+        workspace={"subscription": "", "resource_group": "", "name": FOUNDRY_SCOPE},
         base=base,
         dialect="foundry",
-        properties=told(base),
+        properties=base_properties(base),
     )
 
 
 def _refuse_unknown(body: Mapping[str, Any]) -> None:
-    for name in sorted(set(body) - STRICT_JOB)[:1]:
-        raise wrong(f"Unrecognized request argument supplied: {name[:60]}", param=name[:60])
+    for name in sorted(set(body) - JOB_FIELDS)[:1]:
+        raise invalid_payload(
+            f"Unrecognized request argument supplied: {name[:60]}", param=name[:60]
+        )
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not value:
-        raise wrong(f"{name} is required: a string.", param=name)
+        raise invalid_payload(f"{name} is required: a string.", param=name)
     return value
 
 
-def _tier(said: Any, facts: ModelFacts | None) -> None:
+def _check_training_type(said: Any, facts: ModelInfo | None) -> None:
     """Refuse a tier the model is not trained in; left out, in the service's own misleading words."""
     if said is None:
-        raise wrong("The specified base model does not support fine-tuning.", param="model")
+        raise invalid_payload(
+            "The specified base model does not support fine-tuning.", param="model"
+        )
     tier = _TIERS.get(str(said).casefold())
     if tier is None:
         known = "standard, globalStandard, datazoneStandard, developerTier"
-        raise wrong(f"trainingType must be one of {known}.", param="trainingType")
+        raise invalid_payload(f"trainingType must be one of {known}.", param="trainingType")
     known_tiers = facts.training_types if facts and facts.training_types else _OPEN_TIERS
     if tier not in known_tiers:
-        raise wrong(
+        raise invalid_payload(
             f"The model does not support fine-tuning with {tier} TrainingType.",
             param="trainingType",
         )
@@ -106,7 +110,7 @@ def _tier(said: Any, facts: ModelFacts | None) -> None:
 def _suffix(body: Mapping[str, Any]) -> str | None:
     said = body.get("suffix")
     if said is not None and not (isinstance(said, str) and _SUFFIX.fullmatch(said)):
-        raise wrong("suffix takes 1 to 40 letters, digits, '-' and '_'.", param="suffix")
+        raise invalid_payload("suffix takes 1 to 40 letters, digits, '-' and '_'.", param="suffix")
     return said
 
 
@@ -115,30 +119,32 @@ def _seed(body: Mapping[str, Any]) -> int:
     if said is None:
         return secrets.randbelow(2**31)
     if isinstance(said, bool) or not isinstance(said, int) or not 0 <= said < 2**31:
-        raise wrong("seed must be a whole number from 0 to 2147483647.", param="seed")
+        raise invalid_payload("seed must be a whole number from 0 to 2147483647.", param="seed")
     return said
 
 
 def _hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return what was asked for, by the service's names; ``auto`` and -1 leave it to the recipe."""
     asked = {**_object(body, "hyperparameters"), **_supervised(body)}
-    unknown = sorted(set(asked) - STRICT_SUPERVISED)
+    unknown = sorted(set(asked) - SUPERVISED_FIELDS)
     if unknown:
-        raise wrong(
+        raise invalid_payload(
             f"Unrecognized hyperparameter supplied: {unknown[0][:60]}", param="hyperparameters"
         )
     for name in ("integrations", "prompt_loss_weight"):
         if body.get(name):
-            raise wrong(f"{name} is not supported for this model.", param=name)
+            raise invalid_payload(f"{name} is not supported for this model.", param=name)
     given = {k: v for k, v in asked.items() if v not in (None, "auto", -1)}
     for name, (low, high) in _RECIPE_RANGES.items():
         value = given.get(name, low)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise wrong(f"{name} must be a whole number from {low} to {high}.", param=name)
+            raise invalid_payload(
+                f"{name} must be a whole number from {low} to {high}.", param=name
+            )
     try:
-        from_names(given)
+        parse_hyperparameters(given)
     except MaasError as error:
-        raise wrong(str(error), param="hyperparameters") from error
+        raise invalid_payload(str(error), param="hyperparameters") from error
     return given
 
 
@@ -146,17 +152,17 @@ def _supervised(body: Mapping[str, Any]) -> dict[str, Any]:
     method = _object(body, "method")
     kind = method.get("type", "supervised")
     if kind != "supervised":
-        raise wrong(
+        raise invalid_payload(
             f"This model is tuned by the supervised method, not {kind!r:.40}.", param="method"
         )
     unknown = sorted(set(method) - {"type", "supervised"})
     if unknown:
-        raise wrong(
+        raise invalid_payload(
             f"Unrecognized request argument supplied: method.{unknown[0][:60]}", param="method"
         )
     held = _object(method, "supervised")
     if set(held) - {"hyperparameters"}:
-        raise wrong("method.supervised takes hyperparameters.", param="method")
+        raise invalid_payload("method.supervised takes hyperparameters.", param="method")
     return _object(held, "hyperparameters")
 
 
@@ -165,22 +171,22 @@ def _object(body: Mapping[str, Any], name: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise wrong(f"{name} must be an object.", param=name)
+        raise invalid_payload(f"{name} must be an object.", param=name)
     return value
 
 
-def _data(training: TrainingFiles, body: Mapping[str, Any], name: str) -> Data:
+def _data(training: FoundryFiles, body: Mapping[str, Any], name: str) -> DataRef:
     key = _text(body, name)
     try:
         fact = training.get(key)
-    except Refusal:
-        raise wrong(f"{name} {key[:60]!r} does not exist.", param=name) from None
+    except ApiError:
+        raise invalid_payload(f"{name} {key[:60]!r} does not exist.", param=name) from None
     if fact.state != "processed":
-        raise wrong(f"{name} {key} is not usable: {fact.body['problem']}", param=name)
-    return Data(key, str(fact.body["content"]))
+        raise invalid_payload(f"{name} {key} is not usable: {fact.body['problem']}", param=name)
+    return DataRef(key, str(fact.body["content"]))
 
 
-WORDS = {
+STATUS_BY_STATE = {
     "NotStarted": "pending",
     "Queued": "pending",
     "Starting": "pending",
@@ -198,7 +204,7 @@ WORDS = {
 end, so it is called cancelled at once, as there. ``paused`` is Azure's word, ``pausing`` is OpenAI's."""
 
 
-def tuned_model(job: Fact) -> str | None:
+def fine_tuned_model(job: Record) -> str | None:
     """Return the name of the model that a job made."""
     made = job.body.get("model")
     return str(made["name"]) if made else None

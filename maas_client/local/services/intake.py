@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from maas_client.errors import MaasError
-from maas_client.local.rules.assets import Assets, Workspace, registry_model
-from maas_client.local.rules.blobs import Blobs
-from maas_client.local.rules.choice import told
-from maas_client.local.rules.orders import Data, JobSpec, NewJob
-from maas_client.local.rules.recipe import check_installed, from_names
+from maas_client.local.rules.assets import Assets, Workspace, parse_registry_uri
+from maas_client.local.rules.blobs import BlobStore
+from maas_client.local.rules.choice import base_properties
+from maas_client.local.rules.orders import DataRef, JobSpec, NewJob
+from maas_client.local.rules.recipe import check_installed, parse_hyperparameters
 from maas_client.local.rules.refusal import user_error
 from maas_client.local.services import Services
 from maas_client.wire import azureml_models as m
@@ -26,7 +26,7 @@ _STABLE = re.compile(r"\d{4}-\d{2}-\d{2}")
 def read_job(
     services: Services, ws: Workspace, name: str, request: dict[str, Any], api_version: str
 ) -> NewJob:
-    """Return the job that a PUT asks for. Raises ``Refusal`` for one that cannot be."""
+    """Return the job that a PUT asks for. Raises ``ApiError`` for one that cannot be."""
     properties = request.get("properties")
     if not isinstance(properties, dict):
         raise user_error("properties: Field required", target="properties")
@@ -74,7 +74,7 @@ def _new_job(
     return NewJob(
         name=name,
         request=request,
-        fixed={k: request["properties"].get(k) for k in _FIXED},
+        immutable={k: request["properties"].get(k) for k in _FIXED},
         spec=spec,
         train=_data(services.assets, services.blobs, ws, spec.train),
         validation=_data(services.assets, services.blobs, ws, spec.validation)
@@ -84,12 +84,12 @@ def _new_job(
             "subscription": ws.subscription, "resource_group": ws.resource_group, "name": ws.name,
         },
         base=base,
-        properties=told(base),
+        properties=base_properties(base),
     )  # fmt: skip
 
 
 def _model_name(uri: str) -> str:
-    found = registry_model(uri)
+    found = parse_registry_uri(uri)
     if found:
         return found[1]
     if ":" not in uri and "/" not in uri:
@@ -100,9 +100,9 @@ def _model_name(uri: str) -> str:
     )
 
 
-def _data(assets: Assets, blobs: Blobs, ws: Workspace, uri: str) -> Data:
-    container, blob = assets.parse_uri(uri, ws)
-    return Data(uri, blobs.content(container, blob))
+def _data(assets: Assets, blobs: BlobStore, ws: Workspace, uri: str) -> DataRef:
+    container, blob = assets.resolve_uri(uri, ws)
+    return DataRef(uri, blobs.content_id(container, blob))
 
 
 def _hyperparameters(said: Mapping[str, Any], *, trained: bool) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _hyperparameters(said: Mapping[str, Any], *, trained: bool) -> dict[str, Any
     if not all(isinstance(value, str | int | float) for value in said.values()):
         raise user_error("hyperParameters must map names to strings.", target="hyperParameters")
     try:
-        recipe = from_names(said)
+        recipe = parse_hyperparameters(said)
         if trained:
             check_installed(recipe)
     except MaasError as error:

@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maas_client.local.machine.compute import environment
-from maas_client.local.rules.assets import Workspace, check_name, now, version_key
+from maas_client.local.machine.compute import worker_environment
+from maas_client.local.rules.assets import Workspace, check_name, utc_now, version_key
 from maas_client.local.rules.refusal import user_error
-from maas_client.local.state.files import folder_of, new_id
-from maas_client.local.state.store import Fact
+from maas_client.local.state.files import new_id, run_reference
+from maas_client.local.state.store import Record
 
 if TYPE_CHECKING:
     from maas_client.local.services import Services
@@ -28,9 +28,9 @@ _MOST_FILES = 200
 _LOAD_S = 900.0
 
 
-def put_model(
+def import_model(
     services: Services, ws: Workspace, name: str, version: str, properties: dict[str, Any]
-) -> tuple[Fact, bool]:
+) -> tuple[Record, bool]:
     """Register a version made of the files below ``modelUri``; True when it is new.
 
     ``properties.baseModelId`` names the model they belong to. Refuses what may hold code, what is not
@@ -50,7 +50,7 @@ def put_model(
         raise user_error("The instant engine has no weights: start the server with --engine peft.")
     base_model = _base_model(properties)
     own = new_id()
-    run = services.files.run(own)
+    run = services.files.run_folder(own)
     try:
         base = services.base_for(base_model)
         kind = _take(run, base, _collect(services, ws, uri, run / "source"))
@@ -77,9 +77,9 @@ def _base_model(properties: dict[str, Any]) -> str:
 
 def _collect(services: Services, ws: Workspace, uri: str, folder: Path) -> Path:
     """Copy the blobs below ``uri`` into ``folder`` under their own names."""
-    container, path = services.assets.parse_uri(uri, ws)
+    container, path = services.assets.resolve_uri(uri, ws)
     prefix = path.rstrip("/") + "/"
-    held = services.blobs.names(container, prefix)
+    held = services.blobs.list_blobs(container, prefix)
     if not held or len(held) > _MOST_FILES:
         raise user_error(
             f"There are {len(held)} files below modelUri; it takes 1 to {_MOST_FILES}."
@@ -92,7 +92,7 @@ def _collect(services: Services, ws: Workspace, uri: str, folder: Path) -> Path:
             )
         place = folder / name
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.copyfile(services.files.path(blob.body["content"]), place)
+        shutil.copyfile(services.files.content_path(blob.body["content"]), place)
     return folder
 
 
@@ -104,7 +104,7 @@ def _take(run: Path, base: dict[str, Any], source: Path) -> str:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "maas_client.local.export.importer"],
             input=json.dumps(order), capture_output=True, text=True, timeout=_LOAD_S, check=False,
-            env=environment(1),
+            env=worker_environment(1),
         )  # fmt: skip
         answer: dict[str, Any] = json.loads(done.stdout or "{}")
     except (subprocess.TimeoutExpired, ValueError):
@@ -119,16 +119,16 @@ def _take(run: Path, base: dict[str, Any], source: Path) -> str:
 
 def _register(
     services: Services, ws: Workspace, name: str, version: str, own: str, body: dict[str, Any]
-) -> Fact:
+) -> Record:
     key = version_key(name, version)
     with services.store.write() as facts:
         if facts.get("model", ws.guid, key):
             raise user_error(
                 f"Model {name} version {version} exists.", status=409, target="version"
             )
-        full = {**body, "name": name, "version": version, "folder": own, "created": now()}
+        full = {**body, "name": name, "version": version, "folder": own, "created": utc_now()}
         facts.put("model", ws.guid, key, full)
-        facts.hold(folder_of(own), f"model:{ws.guid}/{key}")
+        facts.add_reference(run_reference(own), f"model:{ws.guid}/{key}")
         made = facts.get("model", ws.guid, key)
     assert made is not None
     return made

@@ -11,24 +11,24 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from maas_client.local.rules.endpoints import Endpoints
-from maas_client.local.state.store import Fact
+from maas_client.local.rules.endpoints import ServerlessEndpoints
+from maas_client.local.state.store import Record
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_S = 60.0
 """One sleep: the clock may be set, and a laptop may be closed."""
 
 
-class Lifetimes:
+class AutoDelete:
     """``run`` on the server's loop; ``look`` from any thread, when tags may have changed."""
 
-    def __init__(self, endpoints: Endpoints, release: Callable[[Fact], None]) -> None:
+    def __init__(self, endpoints: ServerlessEndpoints, release: Callable[[Record], None]) -> None:
         self._endpoints = endpoints
         self._release = release
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
 
-    def look(self) -> None:
+    def check_now(self) -> None:
         """Look again at once. Any thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._changed.set)
@@ -50,7 +50,7 @@ class Lifetimes:
     async def _delete(self) -> float | None:
         """Delete what is overdue; return how long to wait for the next, None: there is none."""
         moment = datetime.now(UTC)
-        gone, following = await asyncio.to_thread(self._endpoints.expire, moment)
+        gone, following = await asyncio.to_thread(self._endpoints.delete_expired, moment)
         for fact in gone:
             _LOG.info("deleted the deployment %s: its time has come", fact.body["name"])
             self._release(fact)

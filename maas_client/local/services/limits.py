@@ -9,62 +9,64 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
-from maas_client.local.rules.foundry import SCOPE
-from maas_client.local.rules.realism import Bucket, Rate, Realism
-from maas_client.local.rules.refusal import Refusal
-from maas_client.local.services.answers import Piece
-from maas_client.local.state.store import Fact
+from maas_client.local.rules.foundry import FOUNDRY_SCOPE
+from maas_client.local.rules.realism import AzureLimits, RateLimit, RequestBucket
+from maas_client.local.rules.refusal import ApiError
+from maas_client.local.services.answers import ChatChunk
+from maas_client.local.state.store import Record
 
 _MINUTE_S = 60.0
 
 
 @dataclass(slots=True)
-class _Asked:
+class _RequestEntry:
     when: float
     tokens: int = 0
 
 
 @dataclass(slots=True)
-class Ticket:
+class Admission:
     """One chat that was let in; ``headers`` go with its answer."""
 
     headers: dict[str, str] = field(default_factory=dict)
-    asked: _Asked | None = None
+    entry: _RequestEntry | None = None
 
-    async def counting(self, pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
+    async def count_tokens(
+        self, pieces: AsyncGenerator[ChatChunk, None]
+    ) -> AsyncGenerator[ChatChunk, None]:
         """Yield an answer's pieces and count its tokens when it ends."""
         try:
             async for piece in pieces:
-                if self.asked is not None and piece.usage:
-                    self.asked.tokens = piece.usage["total_tokens"]
+                if self.entry is not None and piece.usage:
+                    self.entry.tokens = piece.usage["total_tokens"]
                 yield piece
         finally:
             await pieces.aclose()
 
 
-class Limits:
+class RateLimiter:
     """Lets requests in, or refuses them with 429. Used on the server's loop alone."""
 
-    def __init__(self, realism: Realism, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, realism: AzureLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self._realism = realism
         self._clock = clock
-        self._asked: dict[str, deque[_Asked]] = {}
+        self._asked: dict[str, deque[_RequestEntry]] = {}
         self._cold: set[str] = set()
         self._buckets: dict[tuple[str, str], tuple[float, float]] = {}
 
-    def enter(self, endpoint: Fact) -> Ticket:
-        """Let a chat in. Raises ``Refusal``: 429 with ``Retry-After``."""
-        rate = self._realism.rate(endpoint)
+    def admit(self, endpoint: Record) -> Admission:
+        """Let a chat in. Raises ``ApiError``: 429 with ``Retry-After``."""
+        rate = self._realism.rate_limit(endpoint)
         if rate is None:
-            return Ticket()
+            return Admission()
         now, asked = self._clock(), self._of(endpoint)
         while asked and asked[0].when <= now - _MINUTE_S:
             asked.popleft()
-        foundry = endpoint.body["scope"] == SCOPE
+        foundry = endpoint.body["scope"] == FOUNDRY_SCOPE
         wait_s = _wait_s(asked, rate, now)
         if wait_s > 0:
             raise _too_many(rate, wait_s, foundry=foundry)
-        asked.append(_Asked(now))
+        asked.append(_RequestEntry(now))
         headers = {
             "x-maas-realistic": f"{rate.requests} requests, {rate.tokens} tokens a minute ({rate.source})"
         }
@@ -72,30 +74,30 @@ class Limits:
             used = sum(one.tokens for one in asked)
             headers["x-ratelimit-remaining-requests"] = str(rate.requests - len(asked))
             headers["x-ratelimit-remaining-tokens"] = str(max(rate.tokens - used, 0))
-        return Ticket(headers, asked[-1])
+        return Admission(headers, asked[-1])
 
-    def _of(self, endpoint: Fact) -> deque[_Asked]:
+    def _of(self, endpoint: Record) -> deque[_RequestEntry]:
         return self._asked.setdefault(str(endpoint.body["operation"]), deque())
 
-    def warm(self, endpoint: Fact) -> bool:
+    def is_ready(self, endpoint: Record) -> bool:
         """Tell whether a Foundry deployment that ARM calls Succeeded answers; the first to ask is told
         that it does not. How long that lasts on Azure is not documented ("for minutes")."""
         own = str(endpoint.body["operation"])
-        if not self._realism.on or own in self._cold:
+        if not self._realism.enabled or own in self._cold:
             return True
         self._cold.add(own)
         return False
 
-    def arm(self, subscription: str, method: str) -> dict[str, str]:
+    def admit_arm_request(self, subscription: str, method: str) -> dict[str, str]:
         """Take a request to ARM from its bucket and return what the answer says of it. Raises
-        ``Refusal``: 429 with ``Retry-After``."""
-        bucket = self._realism.arm(method)
+        ``ApiError``: 429 with ``Retry-After``."""
+        bucket = self._realism.arm_bucket(method)
         if bucket is None:
             return {}
         left = self._filled(subscription, bucket) - 1
         if left < 0:
             wait_s = math.ceil(-left / bucket.per_second)
-            raise Refusal(
+            raise ApiError(
                 429, "TooManyRequests",
                 f"A subscription may make {bucket.size} {bucket.kind} at once and {bucket.per_second} a "
                 "second. This server is --realistic.", headers={"Retry-After": str(wait_s)},
@@ -103,12 +105,12 @@ class Limits:
         self._buckets[subscription, bucket.kind] = left, self._clock()
         return {f"x-ms-ratelimit-remaining-subscription-{bucket.kind}": str(int(left))}
 
-    def _filled(self, subscription: str, bucket: Bucket) -> float:
+    def _filled(self, subscription: str, bucket: RequestBucket) -> float:
         held, since = self._buckets.get((subscription, bucket.kind), (bucket.size, self._clock()))
         return min(bucket.size, held + (self._clock() - since) * bucket.per_second)
 
 
-def _wait_s(asked: deque[_Asked], rate: Rate, now: float) -> float:
+def _wait_s(asked: deque[_RequestEntry], rate: RateLimit, now: float) -> float:
     """Return how long until there is room for one more request: 0 is now."""
     requests, tokens, wait_s = len(asked), sum(one.tokens for one in asked), 0.0
     for oldest in asked:
@@ -119,11 +121,11 @@ def _wait_s(asked: deque[_Asked], rate: Rate, now: float) -> float:
     return wait_s
 
 
-def _too_many(rate: Rate, wait_s: float, *, foundry: bool) -> Refusal:
+def _too_many(rate: RateLimit, wait_s: float, *, foundry: bool) -> ApiError:
     headers = {"Retry-After": str(math.ceil(wait_s))}
     if foundry:
         headers["retry-after-ms"] = str(math.ceil(wait_s * 1000))
-    return Refusal(
+    return ApiError(
         429, "TooManyRequests",
         f"This deployment takes {rate.requests} requests and {rate.tokens} tokens a minute "
         f"({rate.source}; this server is --realistic). Try again in {math.ceil(wait_s)} s.",

@@ -12,15 +12,15 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from maas_client.local.config import ServerConfig, idle_cores
-from maas_client.local.machine.compute import Child, Compute
-from maas_client.local.rules.assets import now
+from maas_client.local.config import ServerConfig, default_threads
+from maas_client.local.machine.compute import ChildProcess, ProcessPool
+from maas_client.local.rules.assets import utc_now
 from maas_client.local.rules.jobs import Jobs
-from maas_client.local.rules.orders import Ref
-from maas_client.local.rules.reasons import known
-from maas_client.local.state.files import Files
-from maas_client.local.state.reserve import is_full
-from maas_client.local.state.store import Fact, Point
+from maas_client.local.rules.orders import JobRef
+from maas_client.local.rules.reasons import failure_message
+from maas_client.local.state.files import FileStore
+from maas_client.local.state.reserve import is_disk_full
+from maas_client.local.state.store import MetricPoint, Record
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -36,13 +36,15 @@ _NOT_METRICS = frozenset({"step", "steps"})
 class Scheduler:
     """Runs on the server's event loop; its changes to the store run in threads."""
 
-    def __init__(self, jobs: Jobs, compute: Compute, files: Files, config: ServerConfig) -> None:
+    def __init__(
+        self, jobs: Jobs, compute: ProcessPool, files: FileStore, config: ServerConfig
+    ) -> None:
         self._jobs = jobs
         self._compute = compute
         self._files = files
         self._config = config
-        self._running: dict[Ref, asyncio.Task[None]] = {}
-        self._children: dict[Ref, Child] = {}
+        self._running: dict[JobRef, asyncio.Task[None]] = {}
+        self._children: dict[JobRef, ChildProcess] = {}
         self._pumping = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -52,13 +54,13 @@ class Scheduler:
     async def start(self) -> None:
         """Take up what the last server left, then keep the queue moving."""
         self._loop = asyncio.get_running_loop()
-        self._jobs.wake = self._wake
-        self._recovered = asyncio.ensure_future(self._last_word(self._jobs.recover))
+        self._jobs.on_job_queued = self._wake
+        self._recovered = asyncio.ensure_future(self._write_with_reserve(self._jobs.recover))
         done, _ = await asyncio.wait({self._recovered}, timeout=_PATIENCE_S)
         for one in done:
             one.result()
         await self._compute.warm_up()
-        self._spawn(self._pump())
+        self._spawn(self._start_queued())
 
     async def close(self) -> None:
         """Stop following; the children end with their stdin. Jobs stay as they are: the next start
@@ -70,52 +72,52 @@ class Scheduler:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def cancel(self, ref: Ref) -> None:
+    def cancel(self, ref: JobRef) -> None:
         """End a running job's worker: it is asked, and after a grace it is killed. Any thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(lambda: self._spawn(self._end(ref)))
 
-    def pause(self, ref: Ref) -> None:
+    def pause(self, ref: JobRef) -> None:
         """Have a running job's worker write a checkpoint after its step, and end. Any thread."""
         self._ask(ref, "pause")
 
-    def save(self, ref: Ref) -> None:
+    def save_checkpoint(self, ref: JobRef) -> None:
         """Have a running job's worker write a checkpoint after its step, and go on. Any thread."""
         self._ask(ref, "save")
 
-    def _ask(self, ref: Ref, word: str) -> None:
+    def _ask(self, ref: JobRef, word: str) -> None:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(lambda: self._spawn(self._send(ref, word)))
 
-    async def _send(self, ref: Ref, word: str) -> None:
+    async def _send(self, ref: JobRef, word: str) -> None:
         child = self._children.get(ref)
         if child is not None:
             await child.send({word: True})
 
-    async def _end(self, ref: Ref) -> None:
+    async def _end(self, ref: JobRef) -> None:
         child = self._children.get(ref)
         if child is None:
             return
         await child.send({"cancel": True})
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._config.grace_s):
-                await child.ended()
+            async with asyncio.timeout(self._config.cancel_grace_s):
+                await child.wait()
         child.kill()
 
     def _wake(self) -> None:
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(lambda: self._spawn(self._pump()))
+            self._loop.call_soon_threadsafe(lambda: self._spawn(self._start_queued()))
 
     def _spawn(self, step: Any) -> None:
         task = asyncio.ensure_future(step)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _pump(self) -> None:
+    async def _start_queued(self) -> None:
         if self._recovered:
             await asyncio.shield(self._recovered)
         async with self._pumping:
-            for ref in await asyncio.to_thread(self._jobs.waiting):
+            for ref in await asyncio.to_thread(self._jobs.list_queued):
                 if ref in self._running:
                     continue
                 if len(self._running) < self._config.max_jobs:
@@ -123,36 +125,36 @@ class Scheduler:
                     self._running[ref] = task
                     task.add_done_callback(partial(self._over, ref))
                 else:
-                    await asyncio.to_thread(self._jobs.queue, ref)
+                    await asyncio.to_thread(self._jobs.mark_queued, ref)
 
     def _renew_spare(self) -> None:
         """Have another warm worker made, where it takes nothing from a job that trains."""
         busy = self.cores_in_use()
-        if busy < idle_cores():
+        if busy < default_threads():
             self._spawn(self._compute.warm_up())
 
     def cores_in_use(self) -> int:
         """Return the threads that the running jobs may use together."""
         return sum(self._threads(ref) for ref in list(self._running))
 
-    def _threads(self, ref: Ref) -> int:
+    def _threads(self, ref: JobRef) -> int:
         """Return how many cores a job keeps busy. Half a million parameters: more threads than one
         would only wait for each other."""
         tiny = self._jobs.get(ref).body["base"]["name"] == "tiny"
         return 1 if tiny else self._config.threads
 
-    def _over(self, ref: Ref, _: asyncio.Task[None]) -> None:
+    def _over(self, ref: JobRef, _: asyncio.Task[None]) -> None:
         self._running.pop(ref, None)
         self._children.pop(ref, None)
         if self._loop is not None:
-            self._spawn(self._pump())
+            self._spawn(self._start_queued())
             self._renew_spare()
 
-    async def _run(self, ref: Ref) -> None:
-        job = await self._written(partial(self._jobs.began, ref))
+    async def _run(self, ref: JobRef) -> None:
+        job = await self._write_when_possible(partial(self._jobs.start_attempt, ref))
         if job is None:
             return
-        await asyncio.to_thread(self._files.reserve.renew)
+        await asyncio.to_thread(self._files.reserve.allocate)
         try:
             await self._attempt(ref, job)
         except Exception as error:
@@ -160,30 +162,32 @@ class Scheduler:
             if child := self._children.get(ref):
                 child.kill()
             said = f"{type(error).__name__} while the job was followed; see the server's log"
-            end = partial(self._jobs.fail, ref, "ServiceError", known(error) or said)
-            await self._last_word(end)
+            end = partial(self._jobs.fail, ref, "ServiceError", failure_message(error) or said)
+            await self._write_with_reserve(end)
 
-    async def _last_word(self, change: Callable[[], _T]) -> _T:
+    async def _write_with_reserve(self, change: Callable[[], _T]) -> _T:
         """Make a change of the store that must not be lost, with the room that is kept if need be."""
-        return await self._written(change, last_word=True)
+        return await self._write_when_possible(change, last_word=True)
 
-    async def _written(self, change: Callable[[], _T], *, last_word: bool = False) -> _T:
+    async def _write_when_possible(
+        self, change: Callable[[], _T], *, last_word: bool = False
+    ) -> _T:
         """Make a change of the store, once the disk has room for it."""
         told = False
         while True:
             try:
                 return await asyncio.to_thread(change)
             except (OSError, sqlite3.OperationalError) as error:
-                if not is_full(error):
+                if not is_disk_full(error):
                     raise
-                if last_word and await asyncio.to_thread(self._files.reserve.spend):
+                if last_word and await asyncio.to_thread(self._files.reserve.release):
                     continue
                 if not told:
                     _LOG.error("The disk is full: a job's state is written once there is room.")
                 told = True
             await asyncio.sleep(_AGAIN_S)
 
-    async def _attempt(self, ref: Ref, job: Fact) -> None:
+    async def _attempt(self, ref: JobRef, job: Record) -> None:
         missing = next(
             (d for d in (job.body["train"], job.body["validation"]) if d and not d["content"]), None
         )
@@ -191,27 +195,29 @@ class Scheduler:
             text = f"The data was not found: {missing['uri']}"
             await asyncio.to_thread(self._jobs.fail, ref, "UserError", text)
             return
-        child = self._children[ref] = await self._compute.worker()
+        child = self._children[ref] = await self._compute.take_worker()
         await child.send(self._order(job))
         if not await asyncio.to_thread(self._jobs.advance, ref, "Preparing"):
             self.cancel(ref)
-        follower = _Follower(self._jobs, ref, job.body["id"], self._renew_spare, self._last_word)
+        follower = _Follower(
+            self._jobs, ref, job.body["id"], self._renew_spare, self._write_with_reserve
+        )
         ended = await follower.follow(child)
         if ended:
             return
-        reason = await child.ended() or "it ended without a result"
+        reason = await child.wait() or "it ended without a result"
         tail = await asyncio.to_thread(self._tail, job.body["id"])
-        await self._last_word(
-            partial(self._jobs.crashed, ref, reason + tail, self._config.attempts)
+        await self._write_with_reserve(
+            partial(self._jobs.record_crash, ref, reason + tail, self._config.max_attempts)
         )
 
-    def _order(self, job: Fact) -> dict[str, Any]:
+    def _order(self, job: Record) -> dict[str, Any]:
         """Return what the worker is told: the job's spec, with files of ours for its data."""
         body = job.body
-        run = self._files.run(body["id"])
+        run = self._files.run_folder(body["id"])
         (run / "out").mkdir(mode=0o700, exist_ok=True)
         data = {
-            k: body[k] and str(self._files.path(body[k]["content"]))
+            k: body[k] and str(self._files.content_path(body[k]["content"]))
             for k in ("train", "validation")
         }
         return {
@@ -222,17 +228,17 @@ class Scheduler:
             "recipe": body["spec"]["hyperparameters"],
             **data,
             "out": str(run / "out"),
-            "threads": self._threads(Ref(body["scope"], job.key)),
+            "threads": self._threads(JobRef(body["scope"], job.key)),
             "device": self._config.device,
-            "log": str(self._files.log(body["id"])),
+            "log": str(self._files.log_path(body["id"])),
             "lock": str(run / "lock"),
-            "pace_s": self._config.pace_s,
+            "pace_s": self._config.step_delay_s,
         }
 
     def _tail(self, own: str) -> str:
         """Return the last lines of a job's log, for the error of a job that crashed."""
         try:
-            lines = self._files.log(own).read_text("utf-8", "replace").splitlines()[-5:]
+            lines = self._files.log_path(own).read_text("utf-8", "replace").splitlines()[-5:]
         except OSError:
             return ""
         return "; its last words: " + " | ".join(line[:200] for line in lines) if lines else ""
@@ -244,7 +250,7 @@ class _Follower:
     def __init__(
         self,
         jobs: Jobs,
-        ref: Ref,
+        ref: JobRef,
         own: str,
         on_start: Callable[[], None],
         last_word: Callable[[Callable[[], Any]], Awaitable[Any]],
@@ -254,16 +260,16 @@ class _Follower:
         self._on_start = on_start
         self._ref = ref
         self._own = own
-        self._points: list[Point] = []
+        self._points: list[MetricPoint] = []
         self._events: list[dict[str, Any]] = []
         self._since = time.monotonic()
 
-    async def follow(self, child: Child) -> bool:
+    async def follow(self, child: ChildProcess) -> bool:
         """Return True when the worker told how the job ended, False when it just went."""
         while True:
             try:
                 async with asyncio.timeout(_FLUSH_S if self._points or self._events else None):
-                    event = await child.event()
+                    event = await child.read_event()
             except TimeoutError:
                 await self._flush()
                 continue
@@ -278,13 +284,13 @@ class _Follower:
     async def _take(self, event: dict[str, Any]) -> bool:
         kind = event.get("event")
         if kind == "started":
-            await asyncio.to_thread(self._jobs.advance, self._ref, "Running", started=now())
+            await asyncio.to_thread(self._jobs.advance, self._ref, "Running", started=utc_now())
             self._on_start()
         elif kind in ("step", "eval"):
             self._points += _points(event)
         if kind in ("started", "eval", "message", "checkpoint"):
             rest = {k: v for k, v in event.items() if k != "event"}
-            self._events.append({"at": now(), "kind": kind, **rest})
+            self._events.append({"at": utc_now(), "kind": kind, **rest})
         end = {"done": self._done, "failed": self._failed, "paused": self._paused}.get(str(kind))
         if end is None:
             return False
@@ -301,7 +307,7 @@ class _Follower:
             await self._last_word(partial(self._jobs.fail, self._ref, "Canceled", said))
 
     async def _paused(self, _: dict[str, Any]) -> None:
-        await self._last_word(partial(self._jobs.rest, self._ref))
+        await self._last_word(partial(self._jobs.mark_stopped, self._ref))
 
     async def _failed(self, event: dict[str, Any]) -> None:
         end = partial(
@@ -323,14 +329,14 @@ class _Follower:
         events, self._events = self._events, []
         if not points and not events:
             return lambda: None
-        return partial(self._jobs.record, self._own, points, events)
+        return partial(self._jobs.record_progress, self._own, points, events)
 
 
-def _points(event: dict[str, Any]) -> list[Point]:
+def _points(event: dict[str, Any]) -> list[MetricPoint]:
     """Return an event's numbers as metric points of its step."""
-    at, step = now(), int(event.get("step", 0))
+    at, step = utc_now(), int(event.get("step", 0))
     return [
-        Point(name, step, at, float(value))
+        MetricPoint(name, step, at, float(value))
         for name, value in event.items()
         if isinstance(value, int | float)
         and math.isfinite(value)

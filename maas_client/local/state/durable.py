@@ -39,18 +39,18 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> Path:
     leaves nothing behind under ``target``; what a kill leaves, a later call sweeps up.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    sweep(target.parent, older_than_s=_ABANDONED_S, name=target.name)
+    remove_drafts(target.parent, older_than_s=_ABANDONED_S, name=target.name)
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_DRAFT, dir=target.parent))
     try:
         fill(draft)
-        seal(draft)
+        write_manifest(draft)
         _move(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return target
 
 
-def sweep(folder: Path, *, older_than_s: float = 0.0, name: str = "") -> None:
+def remove_drafts(folder: Path, *, older_than_s: float = 0.0, name: str = "") -> None:
     """Remove drafts that a killed process left in ``folder`` (of the target ``name`` alone)."""
     now = time.time()
     for draft in folder.glob(f".{name or '*'}.*{_DRAFT}"):
@@ -59,7 +59,7 @@ def sweep(folder: Path, *, older_than_s: float = 0.0, name: str = "") -> None:
                 shutil.rmtree(draft, ignore_errors=True)
 
 
-def seal(folder: Path) -> None:
+def write_manifest(folder: Path) -> None:
     """Flush every file of ``folder`` and write its manifest."""
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from maas_client.errors import ConfigError
-from maas_client.local.state.reserve import Reserve
+from maas_client.local.state.reserve import DiskReserve
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -44,7 +44,7 @@ class Draft:
         while view:
             view = view[self._file.write(view) :]
 
-    def keep(self, *, durable: bool) -> str:
+    def commit(self, *, durable: bool) -> str:
         """Make it a content and return its id; ``durable`` waits for the disk."""
         if durable:
             os.fsync(self._file.fileno())
@@ -68,12 +68,12 @@ class Draft:
             self._temp.unlink(missing_ok=True)
 
 
-def folder_of(own: str) -> str:
+def run_reference(own: str) -> str:
     """Return the name under which a run's folder is held (contents are held under their id)."""
     return f"run:{own}"
 
 
-class Files:
+class FileStore:
     """Contents, each written once and never changed; and one folder per run (job), for its
     checkpoints, its log and what it learned."""
 
@@ -82,19 +82,19 @@ class Files:
         self._runs = root / "runs"
         for home in (self._home, self._runs):
             home.mkdir(mode=0o700, exist_ok=True)
-        self.reserve = Reserve(root)
+        self.reserve = DiskReserve(root)
 
     def draft(self) -> Draft:
         """Start a new content."""
         return Draft(self._home)
 
-    def path(self, content: str) -> Path:
+    def content_path(self, content: str) -> Path:
         """Return where a content lies. Raises ``ValueError`` for anything but an id of ours."""
         if not _ID.fullmatch(content):
             raise ValueError("not a content id")
         return self._home / content
 
-    def run(self, own: str) -> Path:
+    def run_folder(self, own: str) -> Path:
         """Return the folder of a run; ``own`` is an id of ours."""
         if not _ID.fullmatch(own):
             raise ValueError("not a run id")
@@ -102,30 +102,30 @@ class Files:
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
-    def log(self, own: str) -> Path:
+    def log_path(self, own: str) -> Path:
         """Return the log file of a run; it need not exist."""
-        return self.run(own) / "log.txt"
+        return self.run_folder(own) / "log.txt"
 
     def remove(self, names: Iterable[str]) -> None:
         """Delete contents and run folders that nobody holds, by the names they were held under."""
         for name in names:
             if name.startswith("run:"):
-                shutil.rmtree(self.run(name.removeprefix("run:")), ignore_errors=True)
+                shutil.rmtree(self.run_folder(name.removeprefix("run:")), ignore_errors=True)
             else:
-                self.path(name).unlink(missing_ok=True)
+                self.content_path(name).unlink(missing_ok=True)
 
-    def sweep(self, held: set[str]) -> int:
+    def collect_garbage(self, held: set[str]) -> int:
         """Delete what nobody holds, drafts of a killed server included; return how many."""
         contents = [entry for entry in self._home.iterdir() if entry.name not in held]
         for entry in contents:
             entry.unlink(missing_ok=True)
-        runs = [entry for entry in self._runs.iterdir() if folder_of(entry.name) not in held]
+        runs = [entry for entry in self._runs.iterdir() if run_reference(entry.name) not in held]
         for entry in runs:
             shutil.rmtree(entry, ignore_errors=True)
         return len(contents) + len(runs)
 
 
-def private_folder(folder: Path) -> Path:
+def make_private_folder(folder: Path) -> Path:
     """Make ``folder`` (and its parents) with mode 0700 and return it resolved.
 
     Raises ``ConfigError`` when it is not ours, or when others may write into it.
@@ -146,7 +146,7 @@ def private_folder(folder: Path) -> Path:
     return folder
 
 
-def wipe(root: Path) -> None:
+def reset_state(root: Path) -> None:
     """Delete what a server keeps in its state directory, and nothing else that lies there."""
     for name in ("contents", "runs"):
         shutil.rmtree(root / name, ignore_errors=True)
@@ -155,7 +155,7 @@ def wipe(root: Path) -> None:
             path.unlink()
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private_file(path: Path, text: str) -> None:
     """Write a small file with mode 0600 in one step: a reader sees all of it or none."""
     temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)

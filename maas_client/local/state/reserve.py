@@ -13,20 +13,20 @@ _BYTES = 1 << 20
 """Some transactions of SQLite, each of a few pages."""
 
 
-def is_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Tell whether the disk has no room: for bytes, or for SQLite."""
     if isinstance(error, sqlite3.OperationalError):
         return error.sqlite_errorcode == sqlite3.SQLITE_FULL
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-class Reserve:
+class DiskReserve:
     """A file whose room is given back when a last word finds none."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "reserve"
 
-    def renew(self) -> None:
+    def allocate(self) -> None:
         """Take the room, if it is not taken; a disk that has none is left as it is."""
         try:
             if not self._path.exists() or self._path.stat().st_size < _BYTES:
@@ -36,7 +36,7 @@ class Reserve:
             self._path.unlink(missing_ok=True)
             _LOG.warning("no room is kept for last words: %s", error.strerror)
 
-    def spend(self) -> bool:
+    def release(self) -> bool:
         """Give the room back; False when there was none."""
         there = self._path.exists()
         self._path.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from maas_client.errors import ConfigError
 
-VERSION = 1
+SCHEMA_VERSION = 1
 _TABLES = """
 CREATE TABLE facts (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -40,7 +40,7 @@ CREATE INDEX holds_by_owner ON holds (owner);
 """
 
 
-class Fact(NamedTuple):
+class Record(NamedTuple):
     """One row: ``seq`` grows with age and is the paging token."""
 
     seq: int
@@ -49,7 +49,7 @@ class Fact(NamedTuple):
     body: dict[str, Any]
 
 
-class Point(NamedTuple):
+class MetricPoint(NamedTuple):
     """One metric value. ``at`` is ISO time in UTC."""
 
     name: str
@@ -58,8 +58,8 @@ class Point(NamedTuple):
     value: float
 
 
-def _fact(row: tuple[int, str, str | None, str]) -> Fact:
-    return Fact(row[0], row[1], row[2], json.loads(row[3]))
+def _fact(row: tuple[int, str, str | None, str]) -> Record:
+    return Record(row[0], row[1], row[2], json.loads(row[3]))
 
 
 class Reader:
@@ -73,7 +73,7 @@ class Reader:
         with self._lock:
             return self._db.execute(sql, values).fetchall()
 
-    def get(self, kind: str, scope: str, key: str) -> Fact | None:
+    def get(self, kind: str, scope: str, key: str) -> Record | None:
         """Return one fact, or None."""
         rows = self._ask(
             "SELECT seq, key, state, body FROM facts WHERE kind=? AND scope=? AND key=?",
@@ -85,7 +85,7 @@ class Reader:
 
     def newest(
         self, kind: str, scope: str, *, before: int | None = None, limit: int = -1
-    ) -> list[Fact]:
+    ) -> list[Record]:
         """Return the facts of a scope, newest first, those older than ``before`` only."""
         rows = self._ask(
             "SELECT seq, key, state, body FROM facts WHERE kind=? AND scope=? AND seq<?"
@@ -97,7 +97,7 @@ class Reader:
         )
         return [_fact(row) for row in rows]
 
-    def in_states(self, kind: str, states: Sequence[str]) -> list[Fact]:
+    def in_states(self, kind: str, states: Sequence[str]) -> list[Record]:
         """Return the facts of any scope in one of ``states``, oldest first."""
         marks = ",".join("?" * len(states))
         rows = self._ask(
@@ -108,7 +108,7 @@ class Reader:
         )
         return [_fact(row) for row in rows]
 
-    def all(self, kind: str) -> list[Fact]:
+    def all(self, kind: str) -> list[Record]:
         """Return every fact of a kind, oldest first."""
         rows = self._ask("SELECT seq, key, state, body FROM facts WHERE kind=? ORDER BY seq", kind)
         return [_fact(row) for row in rows]
@@ -123,12 +123,12 @@ class Reader:
         )
         return [{**json.loads(body), "seq": seq} for seq, body in rows]
 
-    def points(self, owner: str) -> list[Point]:
+    def points(self, owner: str) -> list[MetricPoint]:
         """Return all of an owner's metric points, by name and step."""
         rows = self._ask(
             "SELECT name, step, at, value FROM points WHERE owner=? ORDER BY name, step", owner
         )
-        return [Point(*row) for row in rows]
+        return [MetricPoint(*row) for row in rows]
 
     def point_names(self, owner: str) -> list[str]:
         """Return which metrics an owner has."""
@@ -136,7 +136,7 @@ class Reader:
 
     def series(
         self, owner: str, name: str, *, after: int = -1, since: str = "", limit: int = -1
-    ) -> list[Point]:
+    ) -> list[MetricPoint]:
         """Return the points of one metric behind step ``after`` and not told before ``since`` (ISO
         time in UTC, as points have it), at most ``limit``, by step."""
         rows = self._ask(
@@ -148,9 +148,9 @@ class Reader:
             since,
             limit,
         )
-        return [Point(*row) for row in rows]
+        return [MetricPoint(*row) for row in rows]
 
-    def held(self) -> set[str]:
+    def referenced_contents(self) -> set[str]:
         """Return the ids of all contents that somebody holds."""
         return {content for (content,) in self._ask("SELECT DISTINCT content FROM holds")}
 
@@ -168,7 +168,7 @@ class Writer(Reader):
             (kind, scope, key, state, json.dumps(body, separators=(",", ":"))),
         )
 
-    def drop(self, kind: str, scope: str, key: str) -> bool:
+    def delete(self, kind: str, scope: str, key: str) -> bool:
         """Delete a fact; False when there was none."""
         done = self._db.execute(
             "DELETE FROM facts WHERE kind=? AND scope=? AND key=?", (kind, scope, key)
@@ -183,7 +183,7 @@ class Writer(Reader):
             (owner, owner, json.dumps(body, separators=(",", ":"))),
         )
 
-    def add_points(self, owner: str, points: Iterable[Point]) -> None:
+    def add_points(self, owner: str, points: Iterable[MetricPoint]) -> None:
         """Insert points; one of a step that was run again replaces the first, and one that is only told
         again (a resumed worker repeats its last) keeps its moment."""
         self._db.executemany(
@@ -192,16 +192,16 @@ class Writer(Reader):
             [(owner, *point) for point in points],
         )
 
-    def forget(self, owner: str) -> None:
+    def delete_history(self, owner: str) -> None:
         """Delete an owner's events and points."""
         self._db.execute("DELETE FROM events WHERE owner=?", (owner,))
         self._db.execute("DELETE FROM points WHERE owner=?", (owner,))
 
-    def hold(self, content: str, owner: str) -> None:
+    def add_reference(self, content: str, owner: str) -> None:
         """Note that ``owner`` needs the bytes of ``content``."""
         self._db.execute("INSERT OR IGNORE INTO holds VALUES (?,?)", (content, owner))
 
-    def release(self, owner: str) -> list[str]:
+    def remove_references(self, owner: str) -> list[str]:
         """Let go of all that ``owner`` held; return the contents that nobody holds any more."""
         mine = [c for (c,) in self._db.execute("SELECT content FROM holds WHERE owner=?", (owner,))]
         self._db.execute("DELETE FROM holds WHERE owner=?", (owner,))
@@ -244,14 +244,14 @@ class Store:
 
     def _migrate(self, path: Path) -> None:
         (found,) = self._db.execute("PRAGMA user_version").fetchone()
-        if found > VERSION:
+        if found > SCHEMA_VERSION:
             self._db.close()
             raise ConfigError(
-                f"{path} was written by a newer maas-client (format {found}, this one reads {VERSION})",
+                f"{path} was written by a newer maas-client (format {found}, this one reads {SCHEMA_VERSION})",
                 hint="Update maas-client, or choose another --state-dir.",
             )
         if found == 0:
-            self._db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version={VERSION};COMMIT;")
+            self._db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
 
     @contextmanager
     def write(self) -> Iterator[Writer]:
@@ -273,7 +273,7 @@ class Store:
             self._db.close()
 
 
-def claim(folder: Path) -> int:
+def lock_state_dir(folder: Path) -> int:
     """Take the state directory for this process and return the descriptor that holds it.
 
     The lock goes with the process, kill -9 included. Raises ``ConfigError`` when another server

@@ -9,7 +9,7 @@ import pytest
 
 import maas_client as maas
 from maas_client.local.embed import LocalServer
-from maas_client.local.state.store import Point
+from maas_client.local.state.store import MetricPoint
 
 
 async def listed(series: Any) -> list[Any]:
@@ -89,9 +89,9 @@ async def test_a_finished_jobs_story_is_told_in_order(
     services = server._server.services
     (own,) = [f.body["id"] for f in services.store.read.all("job") if f.body["name"] == job.name]
     at = [f"2100-01-01T00:00:00.{n:06}Z" for n in range(5)]
-    points = [Point("train_loss", step, at[step - 70], 1.5) for step in (70, 72, 74)]
+    points = [MetricPoint("train_loss", step, at[step - 70], 1.5) for step in (70, 72, 74)]
     told = [{"kind": "message", "message": m, "at": t} for m, t in (("b", at[1]), ("d", at[3]))]
-    services.jobs.record(own, points, told)
+    services.jobs.record_progress(own, points, told)
     events = await listed(client.jobs.events(job))
     seen = [e.step or e.message for e in events if e.message in ("b", "d") or (e.step or 0) >= 70]
     assert seen == [70, "b", 72, "d", 74]

@@ -156,7 +156,7 @@ def azure(server: LocalServer) -> Iterator[Azure]:
 def slow_azure() -> Iterator[Azure]:
     """A server of its own whose instant engine takes 50 ms a step: time to interfere."""
     held = serve(engine="instant")
-    held._config = replace(held._config, pace_s=0.05, grace_s=0.5)
+    held._config = replace(held._config, step_delay_s=0.05, cancel_grace_s=0.5)
     with held as server:
         azure = Azure(server.url)
         yield azure

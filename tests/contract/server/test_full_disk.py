@@ -13,8 +13,8 @@ import pytest
 import maas_client as maas
 from maas_client.local.embed import LocalServer, serve
 from maas_client.local.rules.jobs import Jobs
-from maas_client.local.rules.orders import Ref
-from maas_client.local.state.reserve import Reserve
+from maas_client.local.rules.orders import JobRef
+from maas_client.local.state.reserve import DiskReserve
 from maas_client.local.state.store import Store
 from tests.contract.server.conftest import chats
 
@@ -77,13 +77,13 @@ def test_a_job_ends_with_the_room_that_was_kept(
 ) -> None:
     spent = []
 
-    def spend(self: Reserve) -> bool:
+    def spend(self: DiskReserve) -> bool:
         spent.append(real(self))
         make_room(store)
         return spent[-1]
 
-    real = Reserve.spend
-    monkeypatch.setattr(Reserve, "spend", spend)
+    real = DiskReserve.release
+    monkeypatch.setattr(DiskReserve, "spend", spend)
     with server.client() as client:
         job = started(client, data, store, "fills")
         with pytest.raises(maas.JobFailedError, match=REASON):
@@ -97,7 +97,7 @@ def test_without_such_room_a_job_ends_once_there_is_some(
     server: LocalServer, store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr(Reserve, "spend", lambda self: asked.append(self))
+    monkeypatch.setattr(DiskReserve, "spend", lambda self: asked.append(self))
     with server.client() as client:
         job = started(client, data, store, "waits")
         end = time.monotonic() + 60
@@ -113,20 +113,20 @@ def test_without_such_room_a_job_ends_once_there_is_some(
 def test_what_was_trained_is_kept_when_the_disk_fills_at_its_end(
     server: LocalServer, store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spent, completed = Reserve.spend, Jobs.complete
+    spent, completed = DiskReserve.release, Jobs.complete
 
-    def spend(self: Reserve) -> bool:
+    def spend(self: DiskReserve) -> bool:
         make_room(store)
         return spent(self)
 
-    def complete(self: Jobs, ref: Ref, result: dict[str, Any]) -> None:
+    def complete(self: Jobs, ref: JobRef, result: dict[str, Any]) -> None:
         if not full:
             full.append(ref)
             fill(store)
         completed(self, ref, result)
 
-    full: list[Ref] = []
-    monkeypatch.setattr(Reserve, "spend", spend)
+    full: list[JobRef] = []
+    monkeypatch.setattr(DiskReserve, "spend", spend)
     monkeypatch.setattr(Jobs, "complete", complete)
     with server.client() as client:
         job = client.jobs.create(model="Phi-3-mini", training_data=data)
@@ -135,10 +135,10 @@ def test_what_was_trained_is_kept_when_the_disk_fills_at_its_end(
 
 
 def test_the_room_is_taken_and_given_back(tmp_path: Path) -> None:
-    reserve = Reserve(tmp_path)
-    assert not reserve.spend()
-    reserve.renew()
+    reserve = DiskReserve(tmp_path)
+    assert not reserve.release()
+    reserve.allocate()
     (file,) = tmp_path.iterdir()
     assert file.stat().st_size == 1 << 20
-    assert reserve.spend()
+    assert reserve.release()
     assert list(tmp_path.iterdir()) == []

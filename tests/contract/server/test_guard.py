@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from maas_client.local.embed import serve
-from maas_client.local.http.hosts import prefix
+from maas_client.local.http.hosts import path_prefix
 from maas_client.local.http.routes.azureml import TABLES
-from maas_client.wire.op import expand
+from maas_client.wire.op import expand_path
 from tests.contract.server.conftest import WS, Azure, chats
 
 VALUES = {
@@ -20,7 +20,7 @@ VALUES = {
     "operation": "o", "location": "eastus2", "registry": "azureml", "container": "c", "blob": "b/c",
 }  # fmt: skip
 ROUTES = sorted(
-    {(op.method, expand(t.prefix + op.path, VALUES)) for t in TABLES for op in t.operations}
+    {(op.method, expand_path(t.prefix + op.path, VALUES)) for t in TABLES for op in t.operations}
 )
 OPEN = "/discovery"
 
@@ -227,18 +227,18 @@ def test_no_answer_holds_a_secret(azure: Azure):
      ("blob.core.windows.net.evil.com", None), ("x.management.azure.com", None)],
 )  # fmt: skip
 def test_azures_names_lead_here(host, lead):
-    assert prefix(host) == lead
+    assert path_prefix(host) == lead
 
 
 def test_a_table_with_an_unserved_row_stops_the_start(server):
     from dataclasses import replace
 
-    from maas_client.local.http.app import build
+    from maas_client.local.http.app import build_app
 
     table = TABLES[0]
     broken = replace(table, handlers=dict(list(table.handlers.items())[1:]))
     with pytest.raises(RuntimeError, match="no handler serves"):
-        build(server._server.services, [broken], None)
+        build_app(server._server.services, [broken], None)
 
 
 def test_error_bodies_by_plane(azure: Azure):

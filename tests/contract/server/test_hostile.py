@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from maas_client.local.embed import serve
 from maas_client.local.http import patience
-from maas_client.local.services.answers import Piece
+from maas_client.local.services.answers import ChatChunk
 from maas_client.wire import azureml
-from maas_client.wire.op import expand
+from maas_client.wire.op import expand_path
 from tests.contract.server.conftest import WS, Azure, chats
 from tests.contract.server.test_guard import ROUTES, VALUES
 
@@ -44,7 +44,7 @@ shaped = st.recursive(
 @pytest.fixture(scope="module")
 def furnished(server) -> Azure:
     """The workspace that ROUTES name, with a job, a model, an endpoint, data and blobs in it."""
-    azure = Azure(server.url, expand(azureml.WS, VALUES))
+    azure = Azure(server.url, expand_path(azureml.WORKSPACE_PATH, VALUES))
     azure.job("j")
     uri = azure.upload(chats(), "b/c")
     for name in ("n", "j"):
@@ -95,7 +95,7 @@ def test_no_request_makes_the_server_fail(furnished: Azure, route, body, query, 
 
 @pytest.mark.parametrize("head", [b"", b"GET /discovery HTTP/1.1\r\nHost: x\r\nA: "])
 def test_a_head_that_never_comes_ends_the_connection(monkeypatch, head):
-    monkeypatch.setattr(patience, "HEAD_S", 0.3)
+    monkeypatch.setattr(patience, "HEADER_TIMEOUT_S", 0.3)
     with serve(engine="instant") as server:
         port = int(server.url.rsplit(":", 1)[1])
         with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
@@ -156,7 +156,7 @@ class Endless:
         try:
             while True:
                 await asyncio.sleep(0.01)
-                yield Piece(text="on and on ")
+                yield ChatChunk(text="on and on ")
         finally:
             self.running -= 1
 
@@ -171,7 +171,7 @@ def test_a_client_that_goes_away_ends_the_work(stream):
     with serve(engine="instant") as server:
         azure = Azure(server.url)
         uri = azure.deploy("e", "azureml://registries/azureml/models/Phi-4")
-        engine = server._server.services.answers = Endless()
+        engine = server._server.services.chat_engine = Endless()
         path = uri.removeprefix(server.url) + "/v1/chat/completions"
         port = int(server.url.rsplit(":", 1)[1])
         body = json.dumps(

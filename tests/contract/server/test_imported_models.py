@@ -72,7 +72,7 @@ def test_a_whole_model_answers_as_itself(client: Client, tmp_path: Path) -> None
     from maas_client._settings import Settings
     from maas_client.local import bases
 
-    tiny = Path(bases.resolve("tiny", "tiny", Settings.load().cache_path()).folder)
+    tiny = Path(bases.resolve_base("tiny", "tiny", Settings.load().cache_path()).folder)
     whole = shutil.copytree(tiny, tmp_path / "whole")
     model = client.models.upload(whole, base_model="Phi-3-mini", name="whole")
     with (
@@ -114,15 +114,19 @@ def test_a_changed_file_is_found_by_its_hash(client: Client, trained: Path, tmp_
 
 def test_a_name_that_no_file_of_a_model_has_is_refused(client: Client, trained: Path) -> None:
     """What our own client never sends: the server judges names by itself."""
-    from maas_client._transport import run
-    from maas_client.flows._dialect import Upload
+    from maas_client._transport import run_sync
+    from maas_client.flows._dialect import UploadRequest
     from maas_client.flows.azureml import upload
     from maas_client.wire import azureml as ops
 
     file = trained / "adapter_config.json"
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     for name in (".hidden/x.json", "a b.json"):
-        run(upload.send(client._io, Upload(file, sha256, "x"), to=f"LocalUpload/evil/{name}"))
+        run_sync(
+            upload.upload_file(
+                client._io, UploadRequest(file, sha256, "x"), blob_path=f"LocalUpload/evil/{name}"
+            )
+        )
         body = {
             "properties": {
                 "modelUri": "azureml://datastores/workspaceblobstore/paths/LocalUpload/evil",
@@ -130,7 +134,7 @@ def test_a_name_that_no_file_of_a_model_has_is_refused(client: Client, trained: 
             }
         }
         with pytest.raises(BadRequestError):
-            run(client._io.send(ops.MODEL_VERSION_CREATE, body, name="evil", version="1"))
+            run_sync(client._io.send(ops.MODEL_VERSION_CREATE, body, name="evil", version="1"))
 
 
 def test_a_folder_without_weights_is_refused_before_anything_is_sent(

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from maas_client.local.rules.assets import Workspace
-from maas_client.local.state.store import Point
+from maas_client.local.state.store import MetricPoint
 from tests.contract.server.conftest import WS, Azure, chats
 
 WS_PARTS = ("00000000-0000-0000-0000-00000000000a", "rg1", "proj1")
@@ -324,7 +324,9 @@ def test_metrics(azure: Azure):
 def test_many_points_come_in_pages(azure: Azure, server):
     azure.job("pages", chats(1))
     own = server._server.services.store.read.newest("job", Workspace(*WS_PARTS).guid)[0].body["id"]
-    points = [Point("grad_norm", step, "2026-01-01T00:00:00Z", float(step)) for step in range(2500)]
+    points = [
+        MetricPoint("grad_norm", step, "2026-01-01T00:00:00Z", float(step)) for step in range(2500)
+    ]
     server._server.services.jobs.record(own, points, [])
     steps, token = [], None
     for _ in range(3):
@@ -335,7 +337,7 @@ def test_many_points_come_in_pages(azure: Azure, server):
     assert [len(s) for s in steps] == [1000, 1000, 500]
     assert [step for page in steps for step in page] == list(range(2500))
     assert token is None
-    newer = [Point("grad_norm", 9000, "2026-01-02T00:00:00.500000Z", 1.0)]
+    newer = [MetricPoint("grad_norm", 9000, "2026-01-02T00:00:00.500000Z", 1.0)]
     server._server.services.jobs.record(own, newer, [])
     for since in ("2026-01-02T00:00:00Z", "2026-01-02T01:00:00.5+01:00"):
         body = {"metricName": "grad_norm", "startTime": since}

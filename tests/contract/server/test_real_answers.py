@@ -85,7 +85,7 @@ def test_many_at_once(azure: Azure, uri):
 def test_more_than_can_wait_are_told_to_come_back(azure: Azure, uri, monkeypatch):
     from maas_client.local.services import answers
 
-    monkeypatch.setattr(answers, "_MAX_WAITING", 0)
+    monkeypatch.setattr(answers, "_MAX_PENDING_CHATS", 0)
     refused = azure.chat(uri, "hello")
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
 

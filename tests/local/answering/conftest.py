@@ -13,8 +13,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maas_client.local.bases import tiny  # noqa: E402 - after the skip
-from maas_client.local.generate.host import Host  # noqa: E402
-from maas_client.local.generate.protocol import Base, Chat, Params  # noqa: E402
+from maas_client.local.generate.host import BatchScheduler  # noqa: E402
+from maas_client.local.generate.protocol import BaseWeights, GenerationRequest, SamplingParams  # noqa: E402
 
 QUIET = ["ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:peft"]
 LLAMA = {
@@ -55,35 +55,41 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.base = Base(str(folder), "phi3")
+        self.base = BaseWeights(str(folder), "phi3")
         self._counter = 0
         self._models: dict[Path | None, Any] = {}
 
-    def host(self, max_rows: int = 16, clock: Callable[[], float] | None = None) -> Host:
-        return Host(self.base, max_rows, clock) if clock else Host(self.base, max_rows)
+    def host(self, max_rows: int = 16, clock: Callable[[], float] | None = None) -> BatchScheduler:
+        return (
+            BatchScheduler(self.base, max_rows, clock)
+            if clock
+            else BatchScheduler(self.base, max_rows)
+        )
 
-    def chat(self, text: str, adapter: Path | None = None, **params: Any) -> Chat:
+    def chat(self, text: str, adapter: Path | None = None, **params: Any) -> GenerationRequest:
         self._counter += 1
-        return Chat(
+        return GenerationRequest(
             id=str(self._counter),
             base=self.base,
             adapter=str(adapter) if adapter else None,
             messages=[{"role": "user", "content": text}],
             tools=None,
-            params=Params(**{"temperature": 0.0, "max_tokens": 24, **params}),
+            params=SamplingParams(**{"temperature": 0.0, "max_tokens": 24, **params}),
         )
 
-    def reference(self, host: Host, chat: Chat, adapter: Path | None = None) -> list[int]:
+    def reference(
+        self, host: BatchScheduler, chat: GenerationRequest, adapter: Path | None = None
+    ) -> list[int]:
         """Return what ``transformers.generate`` writes, greedily, with PEFT if there is an adapter."""
         model = self._theirs(adapter)
-        prompt = host.model.spelling.prompt(chat)
+        prompt = host.model.tokenizer.encode_prompt(chat)
         with torch.inference_mode():
             out = model.generate(
                 input_ids=torch.tensor([prompt]),
                 attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
                 max_new_tokens=chat.params.max_tokens,
                 do_sample=False,
-                eos_token_id=sorted(host.model.spelling.ends),
+                eos_token_id=sorted(host.model.tokenizer.end_token_ids),
                 pad_token_id=0,
             )
         return out[0, len(prompt) :].tolist()
@@ -101,25 +107,25 @@ class Bench:
         return self._models[adapter]
 
 
-def drain(host: Host) -> dict[str, dict[str, Any]]:
+def drain(host: BatchScheduler) -> dict[str, dict[str, Any]]:
     """Step until all is answered; return per id its text, tokens, reason, usage or error."""
-    rows = {row.chat.id: row for row in host._rows()}
+    rows = {row.request.id: row for row in host._rows()}
     got: dict[str, dict[str, Any]] = {}
     while host.busy:
-        rows |= {row.chat.id: row for row in host._rows()}
+        rows |= {row.request.id: row for row in host._rows()}
         for said in host.step():
             one = got.setdefault(said["id"], {"text": ""})
             one["text"] += said.get("delta", "")
             one |= {k: v for k, v in said.items() if k not in {"id", "delta"}}
     for name, one in got.items():
-        one["tokens"] = rows[name].tokens[rows[name].asked :]
+        one["tokens"] = rows[name].tokens[rows[name].prompt_length :]
     return got
 
 
 def make_base(folder: Path, **changes: Any) -> Path:
     """Write ``tiny``, or with ``changes`` to its configuration another architecture."""
     folder.mkdir()
-    tiny.fill(folder)
+    tiny.write_model(folder)
     if changes:
         from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -6,19 +6,19 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maas_client.local.generate.cache import KeyValues  # noqa: E402 - after the skip
+from maas_client.local.generate.cache import KeyValueCache  # noqa: E402 - after the skip
 
 
-def filled(rows: int, columns: int, value: float) -> KeyValues:
-    cache = KeyValues()
+def filled(rows: int, columns: int, value: float) -> KeyValueCache:
+    cache = KeyValueCache()
     block = torch.full((rows, 2, columns, 4), value)
     cache.update(block, -block, 0)
     cache.advance(columns)
     return cache
 
 
-def column(cache: KeyValues, value: float) -> torch.Tensor:
-    rows = len(cache.pads)
+def column(cache: KeyValueCache, value: float) -> torch.Tensor:
+    rows = len(cache.padding)
     block = torch.full((rows, 2, 1, 4), value)
     keys, values = cache.update(block, -block, 0)
     cache.advance(1)
@@ -28,9 +28,9 @@ def column(cache: KeyValues, value: float) -> torch.Tensor:
 
 def test_rows_stand_side_by_side_on_the_right() -> None:
     cache = filled(1, 3, 1.0)
-    cache.join(filled(1, 5, 2.0))
-    cache.join(filled(2, 2, 3.0))
-    assert cache.pads == [2, 0, 3, 3]
+    cache.append_rows(filled(1, 5, 2.0))
+    cache.append_rows(filled(2, 2, 3.0))
+    assert cache.padding == [2, 0, 3, 3]
     assert column(cache, 9.0).tolist() == [
         [0, 0, 1, 1, 1, 9],
         [2, 2, 2, 2, 2, 9],
@@ -41,13 +41,13 @@ def test_rows_stand_side_by_side_on_the_right() -> None:
 
 def test_what_leaves_takes_its_padding_along() -> None:
     cache = filled(1, 3, 1.0)
-    cache.join(filled(1, 5, 2.0))
-    cache.join(filled(1, 2, 3.0))
-    cache.keep([2, 0])
-    assert (cache.pads, cache.length) == ([1, 0], 3)
+    cache.append_rows(filled(1, 5, 2.0))
+    cache.append_rows(filled(1, 2, 3.0))
+    cache.keep_rows([2, 0])
+    assert (cache.padding, cache.length) == ([1, 0], 3)
     assert column(cache, 9.0).tolist() == [[0, 3, 3, 9], [1, 1, 1, 9]]
-    cache.keep([])
-    cache.join(filled(1, 1, 4.0))
+    cache.keep_rows([])
+    cache.append_rows(filled(1, 1, 4.0))
     assert column(cache, 9.0).tolist() == [[4, 9]]
 
 
@@ -60,9 +60,9 @@ def test_room_grows_without_losing_anything() -> None:
 
 @pytest.mark.parametrize("window", [None, 2])
 def test_every_column_sees_something_and_nothing_it_must_not(window: int | None) -> None:
-    cache = KeyValues()
-    cache.pads = [2, 0]
-    mask = cache.mask(4, window, torch.zeros(0))
+    cache = KeyValueCache()
+    cache.padding = [2, 0]
+    mask = cache.attention_mask(4, window, torch.zeros(0))
     assert mask is not None
     seen = mask[:, 0] == 0
     assert seen.any(-1).all(), "softmax over nothing is NaN"
@@ -72,7 +72,7 @@ def test_every_column_sees_something_and_nothing_it_must_not(window: int | None)
 
 
 def test_plain_causal_attention_needs_no_mask() -> None:
-    assert KeyValues().mask(4, None, torch.zeros(0)) is None
-    assert filled(1, 3, 1.0).mask(1, None, torch.zeros(0)) is None
-    assert filled(1, 3, 1.0).mask(2, None, torch.zeros(0)) is not None
-    assert filled(1, 3, 1.0).mask(1, 3, torch.zeros(0)) is not None
+    assert KeyValueCache().attention_mask(4, None, torch.zeros(0)) is None
+    assert filled(1, 3, 1.0).attention_mask(1, None, torch.zeros(0)) is None
+    assert filled(1, 3, 1.0).attention_mask(2, None, torch.zeros(0)) is not None
+    assert filled(1, 3, 1.0).attention_mask(1, 3, torch.zeros(0)) is not None

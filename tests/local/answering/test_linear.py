@@ -8,22 +8,22 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maas_client.local.generate.linear import AdaptedLinear, Rows  # noqa: E402 - after the skip
+from maas_client.local.generate.linear import AdapterRows, MultiAdapterLinear  # noqa: E402 - after the skip
 from maas_client.local.machine import onednn  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
-    onednn.works.cache_clear()
+    onednn.is_supported.cache_clear()
     yield
-    onednn.works.cache_clear()
+    onednn.is_supported.cache_clear()
 
 
 def product(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     weight, bias, x = torch.randn(40, 24), torch.randn(40), torch.randn(rows, 1, 24)
-    layer = AdaptedLinear(lambda: weight, bias, Rows())
-    layer.merge(None)
+    layer = MultiAdapterLinear(lambda: weight, bias, AdapterRows())
+    layer.load_weight(None)
     with torch.inference_mode():
         return layer(x), torch.nn.functional.linear(x, weight, bias)
 
@@ -36,8 +36,8 @@ def test_the_product_is_torchs(rows: int) -> None:
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="a torch without oneDNN")
 def test_weights_are_packed_here() -> None:
-    assert onednn.works(torch.float32)
-    assert not onednn.works(torch.float64)
+    assert onednn.is_supported(torch.float32)
+    assert not onednn.is_supported(torch.float64)
 
 
 @pytest.mark.parametrize("broken", ["raises", "is wrong"])

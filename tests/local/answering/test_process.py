@@ -93,7 +93,7 @@ def test_eight_questions_at_once_are_answered_as_one_by_one(
     host = phi.host()
     for n, name in enumerate(names):
         chat = phi.chat("x" * n, adapters[0], max_tokens=12 + n)
-        host.ask(chat)
+        host.submit(chat)
         want = drain(host)[chat.id]
         assert got[name]["text"] == want["text"]
         assert got[name]["usage"] == want["usage"]

@@ -16,8 +16,8 @@ from hypothesis import given, settings  # noqa: E402 - after the skip
 from hypothesis import strategies as st  # noqa: E402
 
 from maas_client.local.generate import protocol  # noqa: E402 - after the skip
-from maas_client.local.generate.engine import Engine  # noqa: E402
-from maas_client.local.generate.protocol import AnswerError, Params  # noqa: E402
+from maas_client.local.generate.engine import InferenceEngine  # noqa: E402
+from maas_client.local.generate.protocol import GenerationError, SamplingParams  # noqa: E402
 from tests.local.answering.conftest import Bench, drain, make_adapter  # noqa: E402
 
 Copy = Callable[[Path], Path]
@@ -28,8 +28,8 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 def refusal(bench: Bench, adapter: Path) -> str:
-    with pytest.raises(AnswerError) as caught:
-        bench.host().prepare(str(adapter))
+    with pytest.raises(GenerationError) as caught:
+        bench.host().load_adapter(str(adapter))
     assert caught.value.code == "model_unusable"
     return caught.value.message
 
@@ -102,17 +102,17 @@ def test_a_base_that_cannot_be_answered_from(
 ) -> None:
     folder = copied(phi.folder)
     edit(folder / "config.json", **change)
-    with pytest.raises(AnswerError, match=word):
+    with pytest.raises(GenerationError, match=word):
         Bench(folder).host()
 
 
 def test_a_prompt_that_is_too_long_names_the_numbers(phi: Bench) -> None:
     host = phi.host()
-    with pytest.raises(AnswerError, match="maximum context length is 4096 tokens") as caught:
-        host.ask(phi.chat("x" * 4090, max_tokens=30))
+    with pytest.raises(GenerationError, match="maximum context length is 4096 tokens") as caught:
+        host.submit(phi.chat("x" * 4090, max_tokens=30))
     assert caught.value.code == "context_length_exceeded"
     assert "30 in the completion" in caught.value.message
-    host.ask(phi.chat("x" * 4000, max_tokens=None))
+    host.submit(phi.chat("x" * 4000, max_tokens=None))
     host.cancel("2")
 
 
@@ -124,8 +124,8 @@ def test_a_prompt_that_is_too_long_names_the_numbers(phi: Bench) -> None:
     ],
 )  # fmt: skip
 def test_parameters_out_of_bounds(params: dict[str, Any]) -> None:
-    with pytest.raises(AnswerError) as caught:
-        protocol.params_of(params)
+    with pytest.raises(GenerationError) as caught:
+        protocol.parse_params(params)
     assert next(iter(params)) in caught.value.message
 
 
@@ -138,7 +138,7 @@ def test_parameters_out_of_bounds(params: dict[str, Any]) -> None:
     ],
 )  # fmt: skip
 def test_a_line_that_makes_no_sense_is_answered_with_an_error(line: dict[str, Any]) -> None:
-    (said,) = Engine(idle_s=1, max_rows=1).take(line)
+    (said,) = InferenceEngine(idle_s=1, max_rows=1).handle(line)
     assert said["id"] == line.get("id")
     assert set(said["error"]) == {"code", "message"}
     assert said["error"]["code"] != "internal_error"
@@ -161,14 +161,14 @@ JUNK = {
     "adapter": VALUES,
     "messages": VALUES | st.lists(MESSAGE | VALUES, min_size=1, max_size=3),
     "tools": VALUES | st.lists(VALUES, min_size=1, max_size=2),
-    "params": VALUES | st.dictionaries(st.sampled_from([*Params.__slots__, "n"]), VALUES),
+    "params": VALUES | st.dictionaries(st.sampled_from([*SamplingParams.__slots__, "n"]), VALUES),
 }
 
 
 @given(data=st.data())
 @settings(max_examples=300, deadline=None)
 def test_no_line_whatever_breaks_the_process(phi: Bench, data: st.DataObject) -> None:
-    engine = Engine(idle_s=1, max_rows=1)
+    engine = InferenceEngine(idle_s=1, max_rows=1)
     line: dict[str, Any] = {
         "op": "chat",
         "id": "1",
@@ -180,7 +180,7 @@ def test_no_line_whatever_breaks_the_process(phi: Bench, data: st.DataObject) ->
     }
     for name in data.draw(st.sets(st.sampled_from(sorted(JUNK)), min_size=1, max_size=2)):
         line[name] = data.draw(JUNK[name], label=name)
-    for said in engine.take(line):
+    for said in engine.handle(line):
         assert said["error"]["code"] != "internal_error", (line, said)
 
 
@@ -189,9 +189,9 @@ def test_a_failure_ends_the_answers_it_hit_and_no_others(
 ) -> None:
     host = phi.host(max_rows=1)
     hit, spared = phi.chat("one"), phi.chat("two")
-    host.ask(hit)
+    host.submit(hit)
     list(host.step())
-    host.ask(spared)
+    host.submit(spared)
     with monkeypatch.context() as broken:
 
         def fail(*_: Any) -> None:

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from maas_client._settings import Settings  # noqa: E402 - after the skip
 from maas_client.local import bases  # noqa: E402
-from maas_client.local.generate.protocol import Base  # noqa: E402
+from maas_client.local.generate.protocol import BaseWeights  # noqa: E402
 from tests.local.answering.conftest import Bench, drain  # noqa: E402
 
 GSM8K = Path("/work/shared/data/gsm8k_chat.jsonl")
@@ -22,11 +22,11 @@ QUESTIONS = ("What is the capital of France?", "Write one sentence about foxes."
 @pytest.fixture(scope="module")
 def smollm2() -> Bench:
     place = Settings.load().cache_path()
-    if bases.SMOLLM2 not in bases.available(place):
+    if bases.SMOLLM2 not in bases.list_available(place):
         pytest.skip("smollm2-135m has not been pulled")
-    found = bases.resolve(bases.SMOLLM2, bases.SMOLLM2, place)
+    found = bases.resolve_base(bases.SMOLLM2, bases.SMOLLM2, place)
     bench = Bench(Path(found.folder))
-    bench.base = Base(found.folder, found.template)
+    bench.base = BaseWeights(found.folder, found.template)
     return bench
 
 
@@ -43,7 +43,7 @@ def test_eight_answers_together_are_transformers_one_by_one(smollm2: Bench) -> N
     host = smollm2.host()
     chats = [smollm2.chat(text, max_tokens=20) for text in questions()]
     for chat in chats:
-        host.ask(chat)
+        host.submit(chat)
     got = drain(host)
     for chat in chats:
         assert got[chat.id]["tokens"] == smollm2.reference(host, chat), chat.messages

@@ -45,7 +45,7 @@ def test_eight_users_stream_at_once_and_each_gets_the_answer_they_get_alone(
     host = endless.host()
     for n, (text, reason, pieces) in enumerate(got):
         chat = endless.chat(texts[n], max_tokens=20 + n)
-        host.ask(chat)
+        host.submit(chat)
         want = drain(host)[chat.id]
         assert (text, reason) == (want["text"], "length")
         assert pieces > 3, "it comes in pieces"

@@ -89,7 +89,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_size_and_licence_are_known_first_and_no_code_is_fetched(
     endpoint: str, tmp_path: Path
 ) -> None:
-    what = hub.offer("o/m", endpoint)
+    what = hub.inspect_model("o/m", endpoint)
     assert what.licence == "mit"
     assert what.size_bytes == sum(
         len(FILES[n]) for n in ("config.json", "model.safetensors", "LICENSE")
@@ -112,7 +112,7 @@ def test_size_and_licence_are_known_first_and_no_code_is_fetched(
 def test_a_pull_that_broke_off_leaves_nothing_that_counts_and_goes_on(
     endpoint: str, tmp_path: Path
 ) -> None:
-    what = hub.offer("o/m", endpoint)
+    what = hub.inspect_model("o/m", endpoint)
     Hub.broken = 100
     with pytest.raises(TransportError, match="could not be fetched"):
         hub.pull(what, tmp_path, lambda _: None, endpoint)
@@ -126,12 +126,12 @@ def test_what_cannot_be_had_is_said(
     endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigError, match="no o/other"):
-        hub.offer("o/other", endpoint)
+        hub.inspect_model("o/other", endpoint)
     Hub.files = {"pytorch_model.bin": b"x", "config.json": b"{}"}
     with pytest.raises(UnsupportedError, match="no safetensors"):
-        hub.offer("o/m", endpoint)
+        hub.inspect_model("o/m", endpoint)
     Hub.files = FILES
-    what = hub.offer("o/m", endpoint)
+    what = hub.inspect_model("o/m", endpoint)
     usage = type("Usage", (), {"free": 10})
     monkeypatch.setattr(hub.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ConfigError, match="MAAS_CACHE_DIR"):
@@ -140,4 +140,4 @@ def test_what_cannot_be_had_is_said(
 
 def test_no_hub_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(TransportError, match="could not be fetched"):
-        hub.offer("o/m", "http://127.0.0.1:9")
+        hub.inspect_model("o/m", "http://127.0.0.1:9")

@@ -33,11 +33,11 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> bases.Base:
-    return bases.resolve("Phi-3-mini-4k-instruct", "tiny", tmp_path_factory.mktemp("bases"))
+def base(tmp_path_factory: pytest.TempPathFactory) -> bases.BaseWeights:
+    return bases.resolve_base("Phi-3-mini-4k-instruct", "tiny", tmp_path_factory.mktemp("bases"))
 
 
-def tune(base: bases.Base, folder: Path) -> trained.Trained:
+def tune(base: bases.BaseWeights, folder: Path) -> trained.TrainedModel:
     """Leave an adapter in ``folder`` with a card as the training process writes it."""
     make_adapter(Path(base.folder), folder, 1, use_dora=True)
     (folder / "README.md").unlink()
@@ -51,16 +51,22 @@ def tune(base: bases.Base, folder: Path) -> trained.Trained:
         "metrics": {"train_loss": 1.25},
     }
     (folder / "training.json").write_text(json.dumps(card))
-    return trained.read(folder, Path(base.folder).parent, "tickets", Path(base.folder))
+    return trained.load_trained_model(
+        folder, Path(base.folder).parent, "tickets", Path(base.folder)
+    )
 
 
 @pytest.fixture(scope="session")
-def tuned(base: bases.Base, tmp_path_factory: pytest.TempPathFactory) -> trained.Trained:
+def tuned(
+    base: bases.BaseWeights, tmp_path_factory: pytest.TempPathFactory
+) -> trained.TrainedModel:
     return tune(base, tmp_path_factory.mktemp("runs") / "adapter")
 
 
 @pytest.fixture(scope="session")
-def narrow(base: bases.Base, tmp_path_factory: pytest.TempPathFactory) -> trained.Trained:
+def narrow(
+    base: bases.BaseWeights, tmp_path_factory: pytest.TempPathFactory
+) -> trained.TrainedModel:
     """Over a base none of whose layers is as wide as the vocabulary."""
     room = tmp_path_factory.mktemp("narrow")
     folder = make_base(room / "base", intermediate_size=320)

@@ -16,12 +16,12 @@ torch = pytest.importorskip("torch")
 from maas_client.errors import ConfigError, MaasError, UnsupportedError  # noqa: E402 - after the skip
 from maas_client.local import bases  # noqa: E402
 from maas_client.local.export.importing import import_folder  # noqa: E402
-from maas_client.local.export.trained import Trained  # noqa: E402
+from maas_client.local.export.trained import TrainedModel  # noqa: E402
 from maas_client.local.state import durable  # noqa: E402
 
 
 @pytest.fixture
-def folder(tuned: Trained, tmp_path: Path) -> Path:
+def folder(tuned: TrainedModel, tmp_path: Path) -> Path:
     """What plain PEFT would leave: no manifest, no card of ours."""
     place = Path(shutil.copytree(tuned.folder, tmp_path / "theirs"))
     (place / "training.json").unlink()
@@ -36,7 +36,9 @@ class Touch:
         return (Path.touch, (self.path,))
 
 
-def test_a_plain_peft_folder_is_taken(folder: Path, tmp_path: Path, base: bases.Base) -> None:
+def test_a_plain_peft_folder_is_taken(
+    folder: Path, tmp_path: Path, base: bases.BaseWeights
+) -> None:
     taken = import_folder(folder, tmp_path / "in", base)
     assert taken.kind == "adapter"
     assert not taken.hashes_checked
@@ -48,7 +50,7 @@ def test_a_plain_peft_folder_is_taken(folder: Path, tmp_path: Path, base: bases.
     ["adapter_model.bin", "modeling.py", "sub/x.pkl", "weights.pt.safetensors", "native.so"],
 )
 def test_files_that_may_hold_code_are_refused_by_name(
-    folder: Path, tmp_path: Path, base: bases.Base, name: str
+    folder: Path, tmp_path: Path, base: bases.BaseWeights, name: str
 ) -> None:
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_bytes(pickle.dumps(Touch(tmp_path / "boom")))
@@ -94,7 +96,7 @@ def _edit(folder: Path, **changes: Any) -> None:
 
 @pytest.mark.parametrize("how", sorted(BREAKS))
 def test_what_is_wrong_is_said_in_one_sentence_and_nothing_is_taken(
-    folder: Path, tmp_path: Path, base: bases.Base, how: str
+    folder: Path, tmp_path: Path, base: bases.BaseWeights, how: str
 ) -> None:
     breaks, words = BREAKS[how]
     breaks(folder)
@@ -114,9 +116,9 @@ def test_what_is_wrong_is_said_in_one_sentence_and_nothing_is_taken(
     ],
 )
 def test_hashes_that_travelled_along_are_checked(
-    folder: Path, tmp_path: Path, base: bases.Base, change: Callable[[Path], Any], words: str
+    folder: Path, tmp_path: Path, base: bases.BaseWeights, change: Callable[[Path], Any], words: str
 ) -> None:
-    durable.seal(folder)
+    durable.write_manifest(folder)
     change(folder)
     with pytest.raises(ConfigError, match=words):
         import_folder(folder, tmp_path / "in", base)

@@ -54,7 +54,7 @@ def test_train_export_and_answer(
     bench = Bench(Path(said["folder"]))
     host = bench.host()
     chat = bench.chat("What is 0?", max_tokens=9)
-    host.ask(chat)
+    host.submit(chat)
     assert drain(host)[chat.id]["text"] == reply.choices[0].message.content
     # the job's name is what fine-tune printed: it finds the same model
     out = str(tmp_path / "adapter")

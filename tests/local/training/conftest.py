@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from maas_client.chat import TEMPLATES  # noqa: E402 - after the skip
 from maas_client.local import bases  # noqa: E402
 from maas_client.local.peft import loading  # noqa: E402
-from maas_client.local.peft.examples import Example, encode  # noqa: E402
+from maas_client.local.peft.examples import Example, tokenize_rows  # noqa: E402
 from tests.local.training.rows import talk  # noqa: E402
 
 # What others print on import or use of their own deprecated names is not ours to mend.
@@ -44,18 +44,18 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> bases.Base:
-    return bases.resolve("Phi-3-mini-4k-instruct", "tiny", tmp_path_factory.mktemp("bases"))
+def base(tmp_path_factory: pytest.TempPathFactory) -> bases.BaseWeights:
+    return bases.resolve_base("Phi-3-mini-4k-instruct", "tiny", tmp_path_factory.mktemp("bases"))
 
 
 @pytest.fixture(scope="session")
-def tokenizer(base: bases.Base) -> Any:
+def tokenizer(base: bases.BaseWeights) -> Any:
     return loading.load_tokenizer(base.folder)
 
 
 @pytest.fixture(scope="session")
 def examples(tokenizer: Any) -> list[Example]:
-    found, tally = encode(enumerate(talk(12), 1), tokenizer, TEMPLATES["phi3"], 4096)
+    found, tally = tokenize_rows(enumerate(talk(12), 1), tokenizer, TEMPLATES["phi3"], 4096)
     assert len(found) == 12
     assert not tally.dropped
     return found

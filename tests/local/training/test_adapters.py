@@ -7,18 +7,18 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maas_client.errors import ConfigError  # noqa: E402 - after the skip
-from maas_client.local.bases import Base  # noqa: E402
+from maas_client.local.bases import BaseWeights  # noqa: E402
 from maas_client.local.peft import adapters, loading  # noqa: E402
-from maas_client.local.rules.recipe import Recipe  # noqa: E402
+from maas_client.local.rules.recipe import TrainingConfig  # noqa: E402
 
 
-def attach(base: Base, recipe: Recipe) -> adapters.Coverage:
-    return adapters.attach(loading.load_model(base.folder, recipe, "cpu"), recipe)[1]
+def attach(base: BaseWeights, recipe: TrainingConfig) -> adapters.Coverage:
+    return adapters.make_trainable(loading.load_model(base.folder, recipe, "cpu"), recipe)[1]
 
 
 @pytest.mark.parametrize("method", ["LoRA", "DoRA", "rsLoRA", "QLoRA"])
-def test_every_linear_layer_of_a_block_is_covered(method: str, base: Base) -> None:
-    coverage = attach(base, Recipe(method=method))  # type: ignore[arg-type]
+def test_every_linear_layer_of_a_block_is_covered(method: str, base: BaseWeights) -> None:
+    coverage = attach(base, TrainingConfig(method=method))  # type: ignore[arg-type]
     assert coverage.covered == {"down_proj": 2, "gate_up_proj": 2, "o_proj": 2, "qkv_proj": 2}
     assert coverage.left_out == {}
     dora = 2 * (256 + 128 + 768 + 128) if method == "DoRA" else 0
@@ -26,16 +26,16 @@ def test_every_linear_layer_of_a_block_is_covered(method: str, base: Base) -> No
     assert coverage.total == 492_160 + coverage.trainable
 
 
-def test_full_trains_everything(base: Base) -> None:
-    coverage = attach(base, Recipe(method="Full"))
+def test_full_trains_everything(base: BaseWeights) -> None:
+    coverage = attach(base, TrainingConfig(method="Full"))
     assert coverage.trainable == coverage.total == 492_160
 
 
-def test_what_is_left_out_is_said(base: Base) -> None:
-    coverage = attach(base, Recipe(targets=("qkv_proj", "layers.0.mlp.down_proj")))
+def test_what_is_left_out_is_said(base: BaseWeights) -> None:
+    coverage = attach(base, TrainingConfig(targets=("qkv_proj", "layers.0.mlp.down_proj")))
     assert coverage.covered == {"down_proj": 1, "qkv_proj": 2}
     assert coverage.left_out == {"down_proj": 1, "gate_up_proj": 2, "o_proj": 2}
-    assert "left out: down_proj, gate_up_proj, o_proj" in coverage.sentence()
+    assert "left out: down_proj, gate_up_proj, o_proj" in coverage.describe()
 
 
 @pytest.mark.parametrize(
@@ -49,23 +49,23 @@ def test_what_is_left_out_is_said(base: Base) -> None:
     ],
 )
 def test_a_name_that_matches_nothing_is_refused(
-    targets: tuple[str, ...], message: str, base: Base
+    targets: tuple[str, ...], message: str, base: BaseWeights
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        attach(base, Recipe(targets=targets))
+        attach(base, TrainingConfig(targets=targets))
     assert message in str(caught.value)
     assert "down_proj, gate_up_proj, o_proj, qkv_proj" in str(caught.value)
 
 
-def test_targets_have_no_meaning_for_a_whole_model(base: Base) -> None:
+def test_targets_have_no_meaning_for_a_whole_model(base: BaseWeights) -> None:
     with pytest.raises(ConfigError, match="no meaning for method Full"):
-        attach(base, Recipe(method="Full", targets=("o_proj",)))
+        attach(base, TrainingConfig(method="Full", targets=("o_proj",)))
 
 
-def test_the_first_adapter_follows_from_the_seed(base: Base) -> None:
+def test_the_first_adapter_follows_from_the_seed(base: BaseWeights) -> None:
     def first(seed: int) -> torch.Tensor:
-        recipe = Recipe(seed=seed)
-        model, _ = adapters.attach(loading.load_model(base.folder, recipe, "cpu"), recipe)
+        recipe = TrainingConfig(seed=seed)
+        model, _ = adapters.make_trainable(loading.load_model(base.folder, recipe, "cpu"), recipe)
         return next(w for name, w in model.named_parameters() if "lora_A" in name).detach()
 
     assert torch.equal(first(1), first(1))

@@ -15,7 +15,7 @@ from maas_client.local.state import durable
 
 
 def test_tiny_is_the_same_bytes_everywhere(tmp_path: Path) -> None:
-    base = bases.resolve("Phi-3-mini-4k-instruct", "tiny", tmp_path)
+    base = bases.resolve_base("Phi-3-mini-4k-instruct", "tiny", tmp_path)
     names = ("model.safetensors", "tokenizer.json", "config.json")
     assert [durable.sha256_of(Path(base.folder) / name)[:16] for name in names] == [
         "e6af0b86cc66a5ed",
@@ -32,17 +32,17 @@ def test_tiny_is_the_same_bytes_everywhere(tmp_path: Path) -> None:
 def test_tiny_speaks_as_the_model_it_stands_in_for(
     model: str, template: str, tmp_path: Path
 ) -> None:
-    base = bases.resolve(model, "auto", tmp_path)
+    base = bases.resolve_base(model, "auto", tmp_path)
     assert (base.name, base.template, base.is_stand_in) == ("tiny", template, True)
-    assert "tiny stands in for it" in base.sentence()
+    assert "tiny stands in for it" in base.describe()
 
 
 def test_a_folder_cut_short_is_made_again(tmp_path: Path) -> None:
-    folder = Path(bases.resolve("Phi-4", "tiny", tmp_path).folder)
+    folder = Path(bases.resolve_base("Phi-4", "tiny", tmp_path).folder)
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[:-4])
     assert not durable.is_complete(folder)
-    bases.resolve("Phi-4", "tiny", tmp_path)
+    bases.resolve_base("Phi-4", "tiny", tmp_path)
     assert (folder / "model.safetensors").read_bytes() == whole
 
 
@@ -58,7 +58,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
 
 def test_smollm2_must_be_pulled(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="models pull smollm2-135m"):
-        bases.resolve("Phi-4", "smollm2-135m", tmp_path)
+        bases.resolve_base("Phi-4", "smollm2-135m", tmp_path)
 
 
 def test_a_file_that_is_not_the_pinned_one_is_refused(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def _folder(tmp_path: Path, kind: str, *files: str) -> str:
 
 
 def test_real_weights_in_a_folder(tmp_path: Path) -> None:
-    base = bases.resolve(
+    base = bases.resolve_base(
         "Phi-4-mini-instruct", _folder(tmp_path, "phi3", "m.safetensors"), tmp_path
     )
     assert (base.name, base.template, base.is_stand_in) == ("weights", "phi4-mini", False)
@@ -89,12 +89,12 @@ def test_real_weights_in_a_folder(tmp_path: Path) -> None:
 
 def test_weights_that_may_hold_code_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match=r"pytorch_model\.bin may hold code"):
-        bases.resolve("Phi-4", _folder(tmp_path, "phi3", "pytorch_model.bin"), tmp_path)
+        bases.resolve_base("Phi-4", _folder(tmp_path, "phi3", "pytorch_model.bin"), tmp_path)
 
 
 def test_phi3_smalls_own_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="remote code"):
-        bases.resolve("Phi-3-small", _folder(tmp_path, "phi3small", "m.safetensors"), tmp_path)
+        bases.resolve_base("Phi-3-small", _folder(tmp_path, "phi3small", "m.safetensors"), tmp_path)
 
 
 def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
@@ -102,10 +102,10 @@ def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
     index = {"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}
     (Path(folder) / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ConfigError, match=r"b\.safetensors is missing"):
-        bases.resolve("Phi-4", folder, tmp_path)
+        bases.resolve_base("Phi-4", folder, tmp_path)
 
 
 @pytest.mark.parametrize("base", ["no-such", "microsoft/Phi-99", "./nowhere"])
 def test_a_base_that_is_not_here(base: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no base|not on this machine"):
-        bases.resolve("Phi-4", base, tmp_path)
+        bases.resolve_base("Phi-4", base, tmp_path)

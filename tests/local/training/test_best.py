@@ -13,12 +13,12 @@ transformers = pytest.importorskip("transformers")
 
 from safetensors.torch import load_file  # noqa: E402, TID253
 
-from maas_client.local.bases import Base  # noqa: E402
+from maas_client.local.bases import BaseWeights  # noqa: E402
 from tests.local.training.rows import talk  # noqa: E402
 from tests.local.training.test_run import Data, bytes_of, go, of, spec  # noqa: E402
 
 
-def test_early_stopping_keeps_the_best(base: Base, data: Data, tmp_path: Path) -> None:
+def test_early_stopping_keeps_the_best(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     held = data(talk(6, seed=9), "valid.jsonl")
     recipe = {
         "epochs": 20,
@@ -38,7 +38,7 @@ def test_early_stopping_keeps_the_best(base: Base, data: Data, tmp_path: Path) -
 
 
 def test_early_stopping_keeps_the_best_of_a_whole_model(
-    base: Base, data: Data, tmp_path: Path
+    base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     recipe = {
         "method": "Full",

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 from maas_client.chat import TEMPLATES
-from maas_client.local.peft.data import Data
+from maas_client.local.peft.data import TrainingData
 from tests.local.training.rows import talk
 
 
@@ -27,4 +27,4 @@ def test_the_rows_are_those_that_the_check_found_good_for_the_model(
     rows = [*talk(3), {"messages": messages}]
     path.write_text("".join(json.dumps(each) + "\n" for each in rows))
     spec = {"train": str(path), "model": "Phi-3-mini-4k-instruct"}
-    assert len(Data.read(spec, tokenizer, TEMPLATES["phi3"], 4096).examples) == 4
+    assert len(TrainingData.load(spec, tokenizer, TEMPLATES["phi3"], 4096).examples) == 4

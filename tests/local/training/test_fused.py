@@ -12,10 +12,10 @@ transformers = pytest.importorskip("transformers")
 
 from maas_client.local.peft import attention  # noqa: E402 - after the skips
 from maas_client.local.peft.examples import Example  # noqa: E402
-from maas_client.local.peft.fused import fuse  # noqa: E402
-from maas_client.local.peft.learner import Learner  # noqa: E402
-from maas_client.local.peft.loading import long_from  # noqa: E402
-from maas_client.local.peft.packs import Limits, pack, split  # noqa: E402
+from maas_client.local.peft.fused import fuse_modules  # noqa: E402
+from maas_client.local.peft.learner import ModelWithLoss  # noqa: E402
+from maas_client.local.peft.loading import longrope_threshold  # noqa: E402
+from maas_client.local.peft.packs import PackLimits, group_examples, pack_examples  # noqa: E402
 
 SIZES: dict[str, Any] = {
     "vocab_size": 61,
@@ -71,7 +71,7 @@ def models(name: str) -> tuple[Any, Any]:
         copy.deepcopy(config), attn_implementation=attention.register()
     )
     ours.load_state_dict(theirs.state_dict())
-    return theirs, fuse(ours)
+    return theirs, fuse_modules(ours)
 
 
 def documents() -> list[Example]:
@@ -90,17 +90,17 @@ def documents() -> list[Example]:
 def test_packs_give_the_loss_and_gradients_of_single_documents(name: str) -> None:
     theirs, ours = models(name)
     found = documents()
-    learner = Learner(ours)
-    limits = Limits(long_from=long_from(ours))
+    learner = ModelWithLoss(ours)
+    limits = PackLimits(longrope_threshold=longrope_threshold(ours))
     total = torch.zeros(())
-    for group in split(found, limits):
-        loss, _ = learner(*pack(group))
+    for group in group_examples(found, limits):
+        loss, _ = learner(*pack_examples(group))
         total = total + loss
     total.backward()
     single = torch.zeros(())
     for one in found:
-        logits = theirs(input_ids=torch.tensor([one.ids])).logits[0, :-1]
-        kept, targets = torch.tensor(one.learned)[1:], torch.tensor(one.ids)[1:]
+        logits = theirs(input_ids=torch.tensor([one.input_ids])).logits[0, :-1]
+        kept, targets = torch.tensor(one.loss_mask)[1:], torch.tensor(one.input_ids)[1:]
         single = single + torch.nn.functional.cross_entropy(
             logits[kept], targets[kept], reduction="sum"
         )
@@ -119,10 +119,10 @@ def test_generation_is_transformers_own(name: str) -> None:
     ids = torch.tensor([[5, 9, 11, 40, 7, 8, 23, 31, 12]])
     mask = torch.ones_like(ids)
     wanted = theirs.eval().generate(ids, attention_mask=mask, max_new_tokens=6, do_sample=False)
-    with attention.usual(ours):
+    with attention.standard_attention(ours):
         got = ours.eval().generate(ids, attention_mask=mask, max_new_tokens=6, do_sample=False)
     assert got.tolist() == wanted.tolist()
-    loss, _ = Learner(ours)(*pack(documents()))
+    loss, _ = ModelWithLoss(ours)(*pack_examples(documents()))
     assert loss.isfinite()
 
 
@@ -130,9 +130,9 @@ def test_bfloat16_goes_the_way_of_the_class_it_came_from() -> None:
     theirs, ours = models("llama")
     theirs, ours = theirs.bfloat16(), ours.bfloat16()
     (one, *_) = documents()
-    loss, _ = Learner(ours)(*pack([one]))
-    logits = theirs(input_ids=torch.tensor([one.ids])).logits[0, :-1].float()
-    kept, targets = torch.tensor(one.learned)[1:], torch.tensor(one.ids)[1:]
+    loss, _ = ModelWithLoss(ours)(*pack_examples([one]))
+    logits = theirs(input_ids=torch.tensor([one.input_ids])).logits[0, :-1].float()
+    kept, targets = torch.tensor(one.loss_mask)[1:], torch.tensor(one.input_ids)[1:]
     wanted = torch.nn.functional.cross_entropy(logits[kept], targets[kept], reduction="sum")
     assert loss.item() == pytest.approx(wanted.item(), rel=2e-2)
 
@@ -153,14 +153,14 @@ def test_the_head_never_makes_all_logits(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(losses, "linear", spy)
     found = documents()
-    loss, correct = Learner(ours)(*pack(found))
+    loss, correct = ModelWithLoss(ours)(*pack_examples(found))
     monkeypatch.undo()
     assert 0 < max(seen) <= 61 * 16
     single, right = 0.0, 0
     for one in found:
         with torch.no_grad():
-            logits = theirs(input_ids=torch.tensor([one.ids])).logits[0, :-1]
-        kept, targets = torch.tensor(one.learned)[1:], torch.tensor(one.ids)[1:]
+            logits = theirs(input_ids=torch.tensor([one.input_ids])).logits[0, :-1]
+        kept, targets = torch.tensor(one.loss_mask)[1:], torch.tensor(one.input_ids)[1:]
         single += float(
             torch.nn.functional.cross_entropy(logits[kept], targets[kept], reduction="sum")
         )

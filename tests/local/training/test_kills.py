@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maas_client.local.bases import Base  # noqa: E402 - after the skip
+from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skip
 from maas_client.local.peft.run import run  # noqa: E402
 from tests.local.training.rows import talk  # noqa: E402
 from tests.local.training.test_run import Data, bytes_of, spec  # noqa: E402
@@ -49,7 +49,7 @@ def run_in_child(asked: dict[str, Any], kill_at: int) -> int:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_killed_inside_every_write_it_ends_in_the_same_bytes(
-    base: Base, data: Data, tmp_path: Path
+    base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     def asked(out: Path) -> dict[str, Any]:
         return spec(base, data, out, RECIPE, train=data(talk(12)))

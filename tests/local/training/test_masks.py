@@ -14,7 +14,7 @@ from maas_client._settings import Settings  # noqa: E402 - after the skip
 from maas_client.chat import TEMPLATES, Segment, render  # noqa: E402
 from maas_client.errors import DatasetError  # noqa: E402
 from maas_client.local.peft import loading  # noqa: E402
-from maas_client.local.peft.examples import Example, encode, mask  # noqa: E402
+from maas_client.local.peft.examples import Example, loss_mask, tokenize_rows  # noqa: E402
 from tests.local.training.rows import talk  # noqa: E402
 
 TOOL_ROW = {
@@ -40,7 +40,7 @@ def _smollm2() -> Any:
 
 
 def learned_text(example: Example, tokenizer: Any) -> str:
-    kept = [i for i, learned in zip(example.ids, example.learned, strict=True) if learned]
+    kept = [i for i, learned in zip(example.input_ids, example.loss_mask, strict=True) if learned]
     return str(tokenizer.decode(kept))
 
 
@@ -48,25 +48,25 @@ def learned_text(example: Example, tokenizer: Any) -> str:
 def test_the_mask_decodes_to_the_answers(name: str, tokenizer: Any) -> None:
     template = TEMPLATES[name]
     rows: list[dict[str, Any]] = talk(24) + ([TOOL_ROW] if template.tools else [])
-    found, _ = encode(enumerate(rows, 1), tokenizer, template, 4096)
+    found, _ = tokenize_rows(enumerate(rows, 1), tokenizer, template, 4096)
     by_line = {example.line: example for example in found}
     for line, row in enumerate(rows, 1):
         segments = render(row["messages"], row.get("tools"), template)
-        said = "".join(segment.text for segment in segments if segment.learned)
+        said = "".join(segment.text for segment in segments if segment.in_loss)
         assert learned_text(by_line[line], tokenizer) == said
         assert said.endswith(template.end_of_turn)
         whole = "".join(segment.text for segment in segments)
-        assert tokenizer.decode(by_line[line].ids) == whole
+        assert tokenizer.decode(by_line[line].input_ids) == whole
 
 
 def test_the_mask_decodes_to_the_answers_with_a_real_vocabulary() -> None:
     tokenizer = _smollm2()
     template = TEMPLATES["smollm2"]
     rows = [*talk(24), TOOL_ROW]
-    found, _ = encode(enumerate(rows, 1), tokenizer, template, 4096)
+    found, _ = tokenize_rows(enumerate(rows, 1), tokenizer, template, 4096)
     for row, example in zip(rows, found, strict=True):
         segments = render(row["messages"], row.get("tools"), template)
-        said = "".join(segment.text for segment in segments if segment.learned)
+        said = "".join(segment.text for segment in segments if segment.in_loss)
         assert learned_text(example, tokenizer) == said
 
 
@@ -75,17 +75,17 @@ def test_microsofts_tool_sample_is_learned_exactly(tokenizer: Any) -> None:
     if not path.exists():
         pytest.skip("the shared data is not here")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    found, tally = encode(enumerate(rows, 1), tokenizer, TEMPLATES["phi4-mini"], 1 << 20)
-    assert (tally.rows, tally.dropped, tally.cut) == (86, [], [])
+    found, tally = tokenize_rows(enumerate(rows, 1), tokenizer, TEMPLATES["phi4-mini"], 1 << 20)
+    assert (tally.rows, tally.dropped, tally.truncated) == (86, [], [])
     for row, example in zip(rows, found, strict=True):
         segments = render(row["messages"], row["tools"], TEMPLATES["phi4-mini"])
-        said = "".join(segment.text for segment in segments if segment.learned)
+        said = "".join(segment.text for segment in segments if segment.in_loss)
         assert learned_text(example, tokenizer) == said
 
 
 def test_a_token_that_begins_before_the_answer_is_not_learned() -> None:
-    segments = [Segment("ab", learned=False), Segment("cd", learned=True), Segment("e", False)]
-    assert mask(segments, [(0, 1), (1, 3), (3, 4), (4, 5)]) == [False, False, True, False]
+    segments = [Segment("ab", in_loss=False), Segment("cd", in_loss=True), Segment("e", False)]
+    assert loss_mask(segments, [(0, 1), (1, 3), (3, 4), (4, 5)]) == [False, False, True, False]
 
 
 def test_rows_that_are_cut_or_left_with_nothing_are_counted(tokenizer: Any) -> None:
@@ -98,18 +98,18 @@ def test_rows_that_are_cut_or_left_with_nothing_are_counted(tokenizer: Any) -> N
         }
 
     rows = [row("q", "a" * 10), row("q", "a" * 100), row("q" * 100, "a")]
-    found, tally = encode(enumerate(rows, 1), tokenizer, TEMPLATES["phi3"], 40)
+    found, tally = tokenize_rows(enumerate(rows, 1), tokenizer, TEMPLATES["phi3"], 40)
     assert [example.line for example in found] == [1, 2]
-    assert (tally.rows, tally.cut, tally.dropped) == (3, [2, 3], [3])
-    assert len(found[1].ids) == 40
+    assert (tally.rows, tally.truncated, tally.dropped) == (3, [2, 3], [3])
+    assert len(found[1].input_ids) == 40
     assert tally.learned_tokens == sum(example.learned_tokens for example in found)
 
 
 def test_a_merged_system_message_is_counted(tokenizer: Any) -> None:
-    _, tally = encode(enumerate(talk(6), 1), tokenizer, TEMPLATES["phi3-medium"], 4096)
+    _, tally = tokenize_rows(enumerate(talk(6), 1), tokenizer, TEMPLATES["phi3-medium"], 4096)
     assert tally.merged == [1, 4]
 
 
 def test_a_row_that_does_not_fit_the_template_names_its_line(tokenizer: Any) -> None:
     with pytest.raises(DatasetError, match=r"line 7: phi3's template has no place for tools"):
-        encode([(7, TOOL_ROW)], tokenizer, TEMPLATES["phi3"], 4096)
+        tokenize_rows([(7, TOOL_ROW)], tokenizer, TEMPLATES["phi3"], 4096)

@@ -14,7 +14,7 @@ pytest.importorskip("peft")
 pytest.importorskip("resource")
 from safetensors import SafetensorError  # noqa: TID253
 
-from maas_client.local.bases import Base
+from maas_client.local.bases import BaseWeights
 from maas_client.local.rules import reasons
 from tests.local.training.test_run import Data, spec
 
@@ -26,7 +26,7 @@ runpy.run_module("maas_client.local.worker", run_name="__main__")
 """
 
 
-def test_a_file_that_may_not_grow_is_told(base: Base, data: Data, tmp_path: Path) -> None:
+def test_a_file_that_may_not_grow_is_told(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     job = {
         "engine": "peft",
         "log": str(tmp_path / "log.txt"),
@@ -57,4 +57,4 @@ def test_a_file_that_may_not_grow_is_told(base: Base, data: Data, tmp_path: Path
     ],
 )
 def test_a_full_disk_is_told(error: Exception) -> None:
-    assert reasons.reason(error).startswith("The disk is full: free some space")
+    assert reasons.describe_failure(error).startswith("The disk is full: free some space")

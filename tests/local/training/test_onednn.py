@@ -13,9 +13,9 @@ from maas_client.local.machine import onednn  # noqa: E402 - after the skip
 
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
-    onednn.works.cache_clear()
+    onednn.is_supported.cache_clear()
     yield
-    onednn.works.cache_clear()
+    onednn.is_supported.cache_clear()
 
 
 def matrix(rows: int, columns: int) -> torch.Tensor:
@@ -38,14 +38,14 @@ FORMS: dict[str, Callable[[int, int], torch.Tensor]] = {
 def test_a_product_is_torchs(left: str, right: str, size: tuple[int, int, int]) -> None:
     rows, inner, columns = size
     one, other = FORMS[left](rows, inner), FORMS[right](inner, columns)
-    torch.testing.assert_close(onednn.product(one, other), one @ other, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(onednn.matmul(one, other), one @ other, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(0, 8, 16), (8, 0, 16), (8, 16, 0)])
 def test_nothing_is_multiplied_too(size: tuple[int, int, int]) -> None:
     rows, inner, columns = size
     one, other = matrix(rows, inner), matrix(inner, columns)
-    assert torch.equal(onednn.product(one, other), one @ other)
+    assert torch.equal(onednn.matmul(one, other), one @ other)
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -58,15 +58,15 @@ def test_a_layer_is_torchs(bias: bool) -> None:
 
 def test_formats_that_onednn_lacks_go_torchs_way() -> None:
     one, other = matrix(3, 4).double(), matrix(4, 5).double()
-    assert torch.equal(onednn.product(one, other), one @ other)
+    assert torch.equal(onednn.matmul(one, other), one @ other)
 
 
 def test_a_product_repeats_to_the_bit() -> None:
     one, other = matrix(300, 576), matrix(576, 192)
-    first = onednn.product(one, other)
+    first = onednn.matmul(one, other)
     for _ in range(3):
         shifted = torch.empty(one.numel() + 3)[3:].view_as(one).copy_(one)  # another alignment
-        assert torch.equal(onednn.product(shifted, other), first)
+        assert torch.equal(onednn.matmul(shifted, other), first)
 
 
 @pytest.mark.parametrize("broken", ["raises", "is wrong"])
@@ -80,4 +80,4 @@ def test_without_the_operation_the_product_is_the_same(
 
     monkeypatch.setattr(onednn, "_linear", multiply)
     one, other = matrix(3, 4), matrix(4, 5)
-    torch.testing.assert_close(onednn.product(one, other), one @ other)
+    torch.testing.assert_close(onednn.matmul(one, other), one @ other)

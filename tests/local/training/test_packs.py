@@ -9,8 +9,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maas_client.local.peft.examples import Example  # noqa: E402 - after the skip
-from maas_client.local.peft.packs import Limits, batches, batches_in_order, pack, split, total_steps  # noqa: E402
-from maas_client.local.rules.recipe import Recipe  # noqa: E402
+from maas_client.local.peft.packs import (  # noqa: E402
+    PackLimits,
+    evaluation_batches,
+    group_examples,
+    pack_examples,
+    total_steps,
+    training_batches,
+)
+from maas_client.local.rules.recipe import TrainingConfig  # noqa: E402
 
 
 def example(line: int, length: int, learned: int = 2) -> Example:
@@ -19,23 +26,23 @@ def example(line: int, length: int, learned: int = 2) -> Example:
 
 
 def test_a_pack_has_no_padding_and_its_own_positions() -> None:
-    made = pack([example(1, 4), example(2, 3)])
-    assert made.ids.tolist() == [100, 101, 102, 103, 200, 201, 202]
-    assert made.positions.tolist() == [0, 1, 2, 3, 0, 1, 2]
-    assert made.bounds.tolist() == [0, 4, 7]
-    assert made.learned.tolist() == [1, 2, 4, 5]
+    made = pack_examples([example(1, 4), example(2, 3)])
+    assert made.input_ids.tolist() == [100, 101, 102, 103, 200, 201, 202]
+    assert made.position_ids.tolist() == [0, 1, 2, 3, 0, 1, 2]
+    assert made.cu_seqlens.tolist() == [0, 4, 7]
+    assert made.loss_positions.tolist() == [1, 2, 4, 5]
     assert made.targets.tolist() == [102, 103, 201, 202]
 
 
 def test_a_first_token_is_never_learned_from_the_document_before() -> None:
-    made = pack([example(1, 3), example(2, 2, learned=2)])
-    assert made.learned.tolist() == [0, 1, 3]
+    made = pack_examples([example(1, 3), example(2, 2, learned=2)])
+    assert made.loss_positions.tolist() == [0, 1, 3]
 
 
 def test_each_epoch_sees_every_example_once_in_its_own_order() -> None:
     examples = [example(line, 5) for line in range(10)]
-    recipe = Recipe(epochs=2, batch_size=3)
-    steps = list(batches(examples, recipe, limits=Limits()))
+    recipe = TrainingConfig(epochs=2, batch_size=3)
+    steps = list(training_batches(examples, recipe, limits=PackLimits()))
     assert len(steps) == total_steps(10, recipe) == 8
     first = [line for step in steps[:4] for line in step.lines]
     second = [line for step in steps[4:] for line in step.lines]
@@ -47,23 +54,30 @@ def test_each_epoch_sees_every_example_once_in_its_own_order() -> None:
 @pytest.mark.parametrize("after", [0, 1, 4, 7])
 def test_a_run_goes_on_with_the_same_steps(after: int) -> None:
     examples = [example(line, 5) for line in range(10)]
-    recipe = Recipe(epochs=2, batch_size=3)
-    whole = [step.lines for step in batches(examples, recipe, limits=Limits())]
-    rest = [step.lines for step in batches(examples, recipe, limits=Limits(), after=after)]
+    recipe = TrainingConfig(epochs=2, batch_size=3)
+    whole = [step.lines for step in training_batches(examples, recipe, limits=PackLimits())]
+    rest = [
+        step.lines
+        for step in training_batches(examples, recipe, limits=PackLimits(), start_step=after)
+    ]
     assert rest == whole[after:]
 
 
 def test_max_steps_goes_round_the_data() -> None:
     examples = [example(line, 5) for line in range(3)]
-    steps = list(batches(examples, Recipe(max_steps=5, batch_size=2), limits=Limits()))
+    steps = list(
+        training_batches(examples, TrainingConfig(max_steps=5, batch_size=2), limits=PackLimits())
+    )
     assert [len(step.lines) for step in steps] == [2, 1, 2, 1, 2]
 
 
 @pytest.mark.parametrize("count", [8, 9])
 def test_processes_share_a_step_and_know_its_sum(count: int) -> None:
     examples = [example(line, 5, learned=1 + line % 3) for line in range(count)]
-    recipe = Recipe(batch_size=2, accumulate=2, processes=2)
-    ranks = [list(batches(examples, recipe, limits=Limits(), rank=rank)) for rank in (0, 1)]
+    recipe = TrainingConfig(batch_size=2, accumulate=2, processes=2)
+    ranks = [
+        list(training_batches(examples, recipe, limits=PackLimits(), rank=rank)) for rank in (0, 1)
+    ]
     assert len(ranks[0]) == len(ranks[1])
     for one, other in zip(*ranks, strict=True):
         assert one.learned == other.learned
@@ -75,18 +89,23 @@ def test_processes_share_a_step_and_know_its_sum(count: int) -> None:
 
 
 def test_packs_hold_no_more_than_they_may() -> None:
-    groups = list(split([example(n, size) for n, size in enumerate([5, 4, 20, 3])], Limits(9)))
-    assert [[len(one.ids) for one in group] for group in groups] == [[5, 4], [20], [3]]
+    groups = list(
+        group_examples([example(n, size) for n, size in enumerate([5, 4, 20, 3])], PackLimits(9))
+    )
+    assert [[len(one.input_ids) for one in group] for group in groups] == [[5, 4], [20], [3]]
 
 
 def test_long_documents_are_never_packed_with_short_ones() -> None:
-    groups = split(
-        [example(n, size) for n, size in enumerate([5, 9, 9, 4])], Limits(100, long_from=8)
+    groups = group_examples(
+        [example(n, size) for n, size in enumerate([5, 9, 9, 4])],
+        PackLimits(100, longrope_threshold=8),
     )
-    assert [[len(one.ids) for one in group] for group in groups] == [[5], [9, 9], [4]]
+    assert [[len(one.input_ids) for one in group] for group in groups] == [[5], [9, 9], [4]]
 
 
 def test_evaluation_sees_everything_once() -> None:
     examples = [example(line, 7) for line in range(9)]
-    seen = Counter(line for batch in batches_in_order(examples, Limits(20)) for line in batch.lines)
+    seen = Counter(
+        line for batch in evaluation_batches(examples, PackLimits(20)) for line in batch.lines
+    )
     assert seen == Counter(range(9))

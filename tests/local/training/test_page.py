@@ -17,20 +17,20 @@ def named(text: str) -> set[str]:
 def test_every_setting_is_in_the_table_and_no_other() -> None:
     table = PAGE.split("| setting |")[1].split("\n\n")[0]
     assert named("\n".join(row.split("|")[1] for row in table.splitlines()[2:])) == set(
-        recipe._NAMES
+        recipe._PARSERS
     )
 
 
 def test_what_has_no_effect_or_is_refused_is_said() -> None:
     said = named(PAGE.split("without a meaning here:")[1].split("##")[0])
     steps = {
-        name for name in recipe._WITHOUT_EFFECT if name.startswith(("instance_type_", "compute_"))
+        name for name in recipe._IGNORED_NAMES if name.startswith(("instance_type_", "compute_"))
     }
-    assert said == (recipe._WITHOUT_EFFECT | recipe._JUDGED) - steps
+    assert said == (recipe._IGNORED_NAMES | recipe._CHECKED_NAMES) - steps
 
 
 def test_the_defaults_are_the_recipes() -> None:
-    plain = recipe.Recipe()
+    plain = recipe.TrainingConfig()
     rows = (
         row.split("|") for row in PAGE.split("| setting |")[1].split("\n\n")[0].splitlines()[2:]
     )

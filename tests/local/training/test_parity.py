@@ -15,24 +15,24 @@ peft = pytest.importorskip("peft")
 
 transformers = pytest.importorskip("transformers")
 
-from maas_client.local.bases import Base  # noqa: E402 - after the skips
+from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skips
 from maas_client.local.peft import (  # noqa: E402
     adapters,
     engines,
     loading,
 )
 from maas_client.local.peft.examples import Example  # noqa: E402
-from maas_client.local.peft.learner import Learner  # noqa: E402
-from maas_client.local.peft.packs import Limits, batches, total_steps  # noqa: E402
-from maas_client.local.peft.train import Run, optimizer_for, train  # noqa: E402
-from maas_client.local.rules.recipe import Recipe  # noqa: E402
+from maas_client.local.peft.learner import ModelWithLoss  # noqa: E402
+from maas_client.local.peft.packs import PackLimits, total_steps, training_batches  # noqa: E402
+from maas_client.local.peft.train import RunProgress, create_optimizer, train  # noqa: E402
+from maas_client.local.rules.recipe import TrainingConfig  # noqa: E402
 
 METHODS = ["LoRA", "rsLoRA", "DoRA", "QLoRA", "Full"]
 NEAR = 1e-4
 
 
-def recipe_for(method: str, **more: Any) -> Recipe:
-    return Recipe(
+def recipe_for(method: str, **more: Any) -> TrainingConfig:
+    return TrainingConfig(
         method=method,  # type: ignore[arg-type]
         learning_rate=1e-3,
         batch_size=more.pop("batch_size", 4),
@@ -41,7 +41,7 @@ def recipe_for(method: str, **more: Any) -> Recipe:
     )
 
 
-def plain_model(base: Base, recipe: Recipe) -> torch.nn.Module:
+def plain_model(base: BaseWeights, recipe: TrainingConfig) -> torch.nn.Module:
     extra: dict[str, Any] = {}
     if recipe.method == "QLoRA":
         extra["quantization_config"] = transformers.BitsAndBytesConfig(
@@ -69,7 +69,7 @@ def plain_model(base: Base, recipe: Recipe) -> torch.nn.Module:
 
 
 def plain_steps(
-    base: Base, recipe: Recipe, examples: list[Example]
+    base: BaseWeights, recipe: TrainingConfig, examples: list[Example]
 ) -> list[tuple[float, dict[str, torch.Tensor]]]:
     """Losses and gradients, one example per forward."""
     model = plain_model(base, recipe)
@@ -78,31 +78,31 @@ def plain_steps(
     optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
     by_line = {example.line: example for example in examples}
     told = []
-    todo = list(batches(examples, recipe, limits=Limits()))
+    todo = list(training_batches(examples, recipe, limits=PackLimits()))
     for batch in todo:
         total = 0.0
         for line in batch.lines:
             example = by_line[line]
-            logits = model(input_ids=torch.tensor([example.ids])).logits[0, :-1]
-            targets = torch.tensor(example.ids)[1:]
-            kept = torch.tensor(example.learned)[1:]
+            logits = model(input_ids=torch.tensor([example.input_ids])).logits[0, :-1]
+            targets = torch.tensor(example.input_ids)[1:]
+            kept = torch.tensor(example.loss_mask)[1:]
             loss = torch.nn.functional.cross_entropy(logits[kept], targets[kept], reduction="sum")
-            (loss / batch.learned).backward()
+            (loss / batch.learned_tokens).backward()
             total += loss.item()
         grads = {name: w.grad.clone() for name, w in model.named_parameters() if w.grad is not None}
-        told.append((total / batch.learned, grads))
+        told.append((total / batch.learned_tokens, grads))
         optimizer.step()
         optimizer.zero_grad()
     return told
 
 
 def our_steps(
-    base: Base, recipe: Recipe, examples: list[Example], limits: Limits
+    base: BaseWeights, recipe: TrainingConfig, examples: list[Example], limits: PackLimits
 ) -> list[tuple[float, dict[str, torch.Tensor]]]:
-    model, _ = adapters.attach(loading.load_model(base.folder, recipe, "cpu"), recipe)
-    loading.save_memory(model, recipe)
-    learner = Learner(model)
-    engine = engines.start(learner, optimizer_for(learner, recipe), "cpu", recipe)
+    model, _ = adapters.make_trainable(loading.load_model(base.folder, recipe, "cpu"), recipe)
+    loading.enable_activation_checkpointing(model, recipe)
+    learner = ModelWithLoss(model)
+    engine = engines.prepare_engine(learner, create_optimizer(learner, recipe), "cpu", recipe)
     kept: list[dict[str, torch.Tensor]] = []
     step_of = engine.optimizer.step
 
@@ -117,9 +117,9 @@ def our_steps(
         return step_of(*args, **kwargs)
 
     engine.optimizer.step = spy
-    run = Run(total=total_steps(len(examples), recipe))
-    todo = batches(examples, recipe, limits=limits)
-    losses = [step.loss for step in train(engine.learner, todo, recipe, run, engine)]
+    run = RunProgress(total_steps=total_steps(len(examples), recipe))
+    todo = training_batches(examples, recipe, limits=limits)
+    losses = [step.loss for step in train(engine.model, todo, recipe, run, engine)]
     return list(zip(losses, kept, strict=True))
 
 
@@ -135,23 +135,31 @@ def assert_same(ours: list[Any], plain: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_packed_is_one_at_a_time(method: str, base: Base, examples: list[Example]) -> None:
+def test_packed_is_one_at_a_time(method: str, base: BaseWeights, examples: list[Example]) -> None:
     recipe = recipe_for(method, schedule="constant", weight_decay=0.0)
-    assert_same(our_steps(base, recipe, examples, Limits()), plain_steps(base, recipe, examples))
+    assert_same(
+        our_steps(base, recipe, examples, PackLimits()), plain_steps(base, recipe, examples)
+    )
 
 
 @pytest.mark.parametrize("method", ["LoRA", "DoRA"])
-def test_accumulated_is_one_at_a_time(method: str, base: Base, examples: list[Example]) -> None:
+def test_accumulated_is_one_at_a_time(
+    method: str, base: BaseWeights, examples: list[Example]
+) -> None:
     recipe = recipe_for(method, batch_size=2, accumulate=3, schedule="constant", weight_decay=0.0)
-    assert_same(our_steps(base, recipe, examples, Limits()), plain_steps(base, recipe, examples))
+    assert_same(
+        our_steps(base, recipe, examples, PackLimits()), plain_steps(base, recipe, examples)
+    )
 
 
-def test_small_packs_are_one_at_a_time(base: Base, examples: list[Example]) -> None:
+def test_small_packs_are_one_at_a_time(base: BaseWeights, examples: list[Example]) -> None:
     recipe = recipe_for("LoRA", batch_size=6, schedule="constant", weight_decay=0.0)
-    ours = our_steps(base, recipe, examples, Limits(tokens=150))
+    ours = our_steps(base, recipe, examples, PackLimits(max_tokens=150))
     assert_same(ours, plain_steps(base, recipe, examples))
 
 
-def test_forgotten_activations_change_nothing(base: Base, examples: list[Example]) -> None:
+def test_forgotten_activations_change_nothing(base: BaseWeights, examples: list[Example]) -> None:
     recipe = recipe_for("LoRA", checkpoint_activations=True, schedule="constant", weight_decay=0.0)
-    assert_same(our_steps(base, recipe, examples, Limits()), plain_steps(base, recipe, examples))
+    assert_same(
+        our_steps(base, recipe, examples, PackLimits()), plain_steps(base, recipe, examples)
+    )

@@ -10,41 +10,41 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maas_client.errors import ConfigError  # noqa: E402 - after the skip
-from maas_client.local.bases import Base  # noqa: E402
-from maas_client.local.machine.memory import estimate  # noqa: E402
-from maas_client.local.machine.shape import of_folder  # noqa: E402
+from maas_client.local.bases import BaseWeights  # noqa: E402
+from maas_client.local.machine.memory import estimate_memory  # noqa: E402
+from maas_client.local.machine.shape import read_shape  # noqa: E402
 from maas_client.local.peft import loading  # noqa: E402
-from maas_client.local.peft.loading import dtype_for  # noqa: E402
-from maas_client.local.rules.recipe import Recipe  # noqa: E402
+from maas_client.local.peft.loading import weight_dtype  # noqa: E402
+from maas_client.local.rules.recipe import TrainingConfig  # noqa: E402
 from tests.local.training.test_run import Data, go, of, spec  # noqa: E402
 
 
 @pytest.mark.parametrize(
     ("recipe", "device", "wanted"),
     [
-        (Recipe(), "cpu", torch.float32),
-        (Recipe(precision="16"), "cpu", torch.float32),
-        (Recipe(), "cuda", torch.bfloat16),
-        (Recipe(precision="32"), "cuda", torch.float32),
-        (Recipe(method="Full"), "cuda", torch.float32),
-        (Recipe(method="Full", deepspeed_stage=2), "cuda", torch.bfloat16),
+        (TrainingConfig(), "cpu", torch.float32),
+        (TrainingConfig(precision="16"), "cpu", torch.float32),
+        (TrainingConfig(), "cuda", torch.bfloat16),
+        (TrainingConfig(precision="32"), "cuda", torch.float32),
+        (TrainingConfig(method="Full"), "cuda", torch.float32),
+        (TrainingConfig(method="Full", deepspeed_stage=2), "cuda", torch.bfloat16),
     ],
 )
-def test_what_weights_are_held_in(recipe: Recipe, device: str, wanted: Any) -> None:
-    assert dtype_for(recipe, device) is wanted
+def test_what_weights_are_held_in(recipe: TrainingConfig, device: str, wanted: Any) -> None:
+    assert weight_dtype(recipe, device) is wanted
 
 
 def test_a_step_is_lost_in_bfloat16_and_not_in_what_full_training_takes() -> None:
-    for wanted in (torch.bfloat16, dtype_for(Recipe(method="Full"), "cuda")):
+    for wanted in (torch.bfloat16, weight_dtype(TrainingConfig(method="Full"), "cuda")):
         weight = torch.full((1,), 0.02, dtype=wanted)
         moved = bool(weight - 2e-5 != weight)
         assert moved is (wanted is torch.float32)
 
 
-def test_the_estimate_counts_what_is_held(base: Base) -> None:
-    shape = of_folder(Path(base.folder))
+def test_the_estimate_counts_what_is_held(base: BaseWeights) -> None:
+    shape = read_shape(Path(base.folder))
     weights = {
-        method: estimate(shape, method, tokens=64, device="gpu").weights
+        method: estimate_memory(shape, method, tokens=64, device="gpu").weights
         for method in ("LoRA", "Full")
     }
     assert weights["Full"] == 2 * weights["LoRA"]
@@ -57,17 +57,17 @@ def test_each_process_takes_a_gpu_of_its_own_or_says_how_many_there_are(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     for rank in (0, 1):
-        loading.take_gpu(rank, 2)
+        loading.select_gpu(rank, 2)
     assert taken == [0, 1]
     with pytest.raises(ConfigError, match="this machine has 2 GPUs") as caught:
-        loading.take_gpu(0, 3)
+        loading.select_gpu(0, 3)
     assert "processes=2" in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("method", ["LoRA", "DoRA", "QLoRA"])
 def test_bfloat16_learns_what_float32_learns(
-    method: str, base: Base, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, base: BaseWeights, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if method == "QLoRA":
         pytest.importorskip("bitsandbytes")
@@ -75,7 +75,7 @@ def test_bfloat16_learns_what_float32_learns(
     recipe = {"method": method, "epochs": 2, "batch_size": 4, "learning_rate": 1e-3}
     losses = []
     for wanted in held:
-        monkeypatch.setattr(loading, "dtype_for", lambda recipe, device, held=wanted: held)
+        monkeypatch.setattr(loading, "weight_dtype", lambda config, device, dtype=wanted: dtype)
         events = go(spec(base, data, tmp_path / str(wanted), recipe))
         assert of("done", events), events[-1]
         losses.append([event["train_loss"] for event in of("step", events)])

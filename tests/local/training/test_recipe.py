@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from maas_client.errors import ConfigError
-from maas_client.local.rules.recipe import Recipe, from_names
+from maas_client.local.rules.recipe import TrainingConfig, parse_hyperparameters
 
 
 def test_the_default_is_the_services_own_recipe() -> None:
-    recipe = from_names({})
+    recipe = parse_hyperparameters({})
     assert (recipe.method, recipe.r, recipe.alpha, recipe.dropout) == ("LoRA", 8, 128.0, 0.0)
     assert (recipe.schedule, recipe.weight_decay, recipe.seed) == ("cosine", 0.1, 42)
     assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (1, 1, 2e-5)
@@ -52,7 +52,7 @@ def test_the_default_is_the_services_own_recipe() -> None:
     ],
 )
 def test_a_name_and_its_meaning(asked: dict[str, Any], field: str, value: Any) -> None:
-    assert getattr(from_names(asked), field) == value
+    assert getattr(parse_hyperparameters(asked), field) == value
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_a_name_and_its_meaning(asked: dict[str, Any], field: str, value: Any) -
 )
 def test_what_cannot_be_is_refused(asked: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        from_names(asked)
+        parse_hyperparameters(asked)
     assert message in str(caught.value)
 
 
 def test_two_names_for_one_thing_may_agree() -> None:
-    assert from_names({"epochs": 2, "num_train_epochs": "2"}) == Recipe(epochs=2)
+    assert parse_hyperparameters({"epochs": 2, "num_train_epochs": "2"}) == TrainingConfig(epochs=2)

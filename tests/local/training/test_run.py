@@ -17,13 +17,13 @@ torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
-from maas_client.local.bases import Base  # noqa: E402
+from maas_client.local.bases import BaseWeights  # noqa: E402
 from maas_client.local.machine.hardware import Hardware  # noqa: E402
 from maas_client.local.peft import checkpoints  # noqa: E402
 from maas_client.local.peft import job as preparing  # noqa: E402
 from maas_client.local.peft import run as running  # noqa: E402
 from maas_client.local.peft.run import run  # noqa: E402
-from maas_client.local.rules.wishes import Wish  # noqa: E402
+from maas_client.local.rules.wishes import JobSignal  # noqa: E402
 from maas_client.local.state import durable  # noqa: E402 - after the skips
 from tests.local.training.rows import talk  # noqa: E402
 
@@ -35,7 +35,9 @@ class KilledError(Exception):
     """Stands in for a kill, between two events."""
 
 
-def spec(base: Base, data: Data, out: Path, recipe: dict[str, Any], **more: Any) -> dict[str, Any]:
+def spec(
+    base: BaseWeights, data: Data, out: Path, recipe: dict[str, Any], **more: Any
+) -> dict[str, Any]:
     return {
         "job": "job-1",
         "model": "Phi-3-mini-4k-instruct",
@@ -70,7 +72,7 @@ def of(kind: str, events: list[Any]) -> list[dict[str, Any]]:
     return [event for event in events if event["event"] == kind]
 
 
-def test_a_job_tells_its_whole_story(base: Base, data: Data, tmp_path: Path) -> None:
+def test_a_job_tells_its_whole_story(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     held = data(talk(6, seed=9), "valid.jsonl")
     asked = spec(base, data, tmp_path / "out", {"epochs": 2}, validation=held)
     events = go(asked)
@@ -97,7 +99,7 @@ def test_a_job_tells_its_whole_story(base: Base, data: Data, tmp_path: Path) -> 
     assert len([text for text in messages if text.startswith("The tuned model answers")]) == 2
 
 
-def test_the_adapter_loads_in_plain_peft(base: Base, data: Data, tmp_path: Path) -> None:
+def test_the_adapter_loads_in_plain_peft(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     held = data(talk(6, seed=9), "valid.jsonl")
     events = go(spec(base, data, tmp_path / "out", {}, validation=held))
     (done,) = of("done", events)
@@ -117,7 +119,7 @@ def test_the_adapter_loads_in_plain_peft(base: Base, data: Data, tmp_path: Path)
     ]
 
 
-def test_full_leaves_a_whole_model(base: Base, data: Data, tmp_path: Path) -> None:
+def test_full_leaves_a_whole_model(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     (done,) = of("done", go(spec(base, data, tmp_path / "out", {"method": "Full"})))
     model = transformers.AutoModelForCausalLM.from_pretrained(done["adapter"])
     assert model.config.model_type == "phi3"
@@ -126,7 +128,9 @@ def test_full_leaves_a_whole_model(base: Base, data: Data, tmp_path: Path) -> No
     assert (Path(done["adapter"]) / "tokenizer.json").exists()
 
 
-def test_a_merged_model_is_written_when_asked(base: Base, data: Data, tmp_path: Path) -> None:
+def test_a_merged_model_is_written_when_asked(
+    base: BaseWeights, data: Data, tmp_path: Path
+) -> None:
     go(spec(base, data, tmp_path / "out", {"merge_lora_weights": "true"}))
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "merged")
     assert "lora" not in " ".join(name for name, _ in model.named_parameters())
@@ -141,7 +145,7 @@ STEADY = {"epochs": 2, "save_steps": 1, "lora_dropout": 0.1, "gradient_accumulat
 
 @pytest.mark.parametrize("method", ["LoRA", "DoRA"])
 def test_a_run_killed_at_every_step_ends_in_the_same_bytes(
-    method: str, base: Base, data: Data, tmp_path: Path
+    method: str, base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     recipe = STEADY | {"method": method}
     go(spec(base, data, tmp_path / "whole", recipe))
@@ -155,10 +159,10 @@ def test_a_run_killed_at_every_step_ends_in_the_same_bytes(
 
 
 def test_a_kill_inside_a_checkpoint_loses_that_checkpoint_only(
-    base: Base, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: BaseWeights, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go(spec(base, data, tmp_path / "whole", STEADY))
-    out, seal = tmp_path / "killed", durable.seal
+    out, seal = tmp_path / "killed", durable.write_manifest
     seen = []
 
     def cut(folder: Path) -> None:
@@ -167,7 +171,7 @@ def test_a_kill_inside_a_checkpoint_loses_that_checkpoint_only(
             raise KilledError
         seal(folder)
 
-    monkeypatch.setattr(durable, "seal", cut)
+    monkeypatch.setattr(durable, "write_manifest", cut)
     with pytest.raises(KilledError):
         run(spec(base, data, out, STEADY), lambda _: None)
     monkeypatch.undo()
@@ -176,7 +180,9 @@ def test_a_kill_inside_a_checkpoint_loses_that_checkpoint_only(
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
-def test_a_checkpoint_that_lies_is_passed_over(base: Base, data: Data, tmp_path: Path) -> None:
+def test_a_checkpoint_that_lies_is_passed_over(
+    base: BaseWeights, data: Data, tmp_path: Path
+) -> None:
     go(spec(base, data, tmp_path / "whole", STEADY))
     out = tmp_path / "killed"
     go(spec(base, data, out, STEADY), lambda event: event.get("step") == 3)
@@ -188,7 +194,7 @@ def test_a_checkpoint_that_lies_is_passed_over(base: Base, data: Data, tmp_path:
 
 
 def test_another_recipe_does_not_go_on_from_these_checkpoints(
-    base: Base, data: Data, tmp_path: Path
+    base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     go(spec(base, data, out, STEADY), lambda event: event.get("step") == 3)
@@ -196,7 +202,7 @@ def test_another_recipe_does_not_go_on_from_these_checkpoints(
     assert of("started", events)[0]["resumed_from"] is None
 
 
-def test_old_checkpoints_go(base: Base, data: Data, tmp_path: Path) -> None:
+def test_old_checkpoints_go(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     recipe = {"epochs": 3, "save_steps": 1, "save_total_limit": 2}
     go(spec(base, data, tmp_path / "out", recipe))
     kept = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())
@@ -205,7 +211,7 @@ def test_old_checkpoints_go(base: Base, data: Data, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_process_killed_for_real_ends_in_the_same_bytes(
-    base: Base, data: Data, tmp_path: Path
+    base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     go(spec(base, data, tmp_path / "whole", STEADY))
     asked = spec(base, data, tmp_path / "killed", STEADY)
@@ -226,7 +232,7 @@ def test_a_process_killed_for_real_ends_in_the_same_bytes(
     assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole")
 
 
-def test_the_rate_counts_every_step(base: Base, data: Data, tmp_path: Path) -> None:
+def test_the_rate_counts_every_step(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     recipe = {"logging_steps": 2, "epochs": 2}
     events = of("step", go(spec(base, data, tmp_path / "out", recipe)))
     every = of("step", go(spec(base, data, tmp_path / "every", {"epochs": 2})))
@@ -237,7 +243,7 @@ def test_the_rate_counts_every_step(base: Base, data: Data, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("method", ["LoRA", "Full"])
 def test_a_run_that_rests_goes_on_to_the_same_bytes(
-    method: str, base: Base, data: Data, tmp_path: Path
+    method: str, base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     recipe = {"epochs": 2, "lora_dropout": 0.1, "method": method}
     held = data(talk(4, seed=9), "valid.jsonl")
@@ -245,7 +251,7 @@ def test_a_run_that_rests_goes_on_to_the_same_bytes(
     out, done_at = tmp_path / "rests", []
     for _ in range(6):
         events: list[dict[str, Any]] = []
-        run(spec(base, data, out, recipe, validation=held), events.append, lambda: Wish.REST)
+        run(spec(base, data, out, recipe, validation=held), events.append, lambda: JobSignal.PAUSE)
         if events[-1]["event"] == "done":
             break
         assert events[-1] == {"event": "paused", "step": len(done_at) + 1}
@@ -260,13 +266,13 @@ def test_a_run_that_rests_goes_on_to_the_same_bytes(
 
 
 def test_a_checkpoint_on_request_is_written_at_once_and_changes_nothing(
-    base: Base, data: Data, tmp_path: Path
+    base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     recipe = {"epochs": 2, "lora_dropout": 0.1, "save_steps": 1000}
     go(spec(base, data, tmp_path / "whole", recipe))
     out, events = tmp_path / "asked", []
-    asked_at = iter([Wish.NOTHING, Wish.SAVE])
-    run(spec(base, data, out, recipe), events.append, lambda: next(asked_at, Wish.NOTHING))
+    asked_at = iter([JobSignal.NONE, JobSignal.CHECKPOINT])
+    run(spec(base, data, out, recipe), events.append, lambda: next(asked_at, JobSignal.NONE))
     assert of("checkpoint", events)[0]["step"] == 2
     kept = out / "adapters" / "step-00000002" / "adapter_model.safetensors"
     assert kept.exists(), "one that can be deployed"
@@ -277,7 +283,7 @@ def test_a_checkpoint_on_request_is_written_at_once_and_changes_nothing(
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
-def test_what_means_nothing_is_said(base: Base, data: Data, tmp_path: Path) -> None:
+def test_what_means_nothing_is_said(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     recipe = {"apply_early_stopping": True, "deepspeed_stage": 3}
     events = go(spec(base, data, tmp_path / "out", recipe))
     said = [event["message"] for event in of("message", events) if event["level"] == "warning"]
@@ -285,16 +291,16 @@ def test_what_means_nothing_is_said(base: Base, data: Data, tmp_path: Path) -> N
     assert any("apply_deepspeed=true only" in text for text in said)
 
 
-def test_a_cancelled_job_stops_at_once(base: Base, data: Data, tmp_path: Path) -> None:
+def test_a_cancelled_job_stops_at_once(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     asked = spec(base, data, tmp_path / "out", {"epochs": 5})
-    run(asked, events.append, lambda: Wish.END if of("step", events) else Wish.NOTHING)
+    run(asked, events.append, lambda: JobSignal.CANCEL if of("step", events) else JobSignal.NONE)
     assert len(of("step", events)) == 1
     assert not of("done", events)
     assert not (tmp_path / "out" / "adapter").exists()
 
 
-def test_a_run_that_diverges_says_where(base: Base, data: Data, tmp_path: Path) -> None:
+def test_a_run_that_diverges_says_where(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     recipe = {"epochs": 9, "learning_rate": 0.9, "max_grad_norm": 0, "lora_alpha": 1e6}
     events = go(spec(base, data, tmp_path / "out", recipe))
     assert events[-1]["event"] == "failed"
@@ -312,14 +318,14 @@ def test_a_run_that_diverges_says_where(base: Base, data: Data, tmp_path: Path) 
     ],
 )
 def test_what_cannot_be_trained_fails_before_it_begins(
-    recipe: dict[str, Any], message: str, base: Base, data: Data, tmp_path: Path
+    recipe: dict[str, Any], message: str, base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     (failed,) = go(spec(base, data, tmp_path / "out", recipe))
     assert failed["event"] == "failed"
     assert message in failed["message"]
 
 
-def test_nothing_to_learn_is_a_failure(base: Base, data: Data, tmp_path: Path) -> None:
+def test_nothing_to_learn_is_a_failure(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     rows = [
         {
             "messages": [
@@ -335,7 +341,7 @@ def test_nothing_to_learn_is_a_failure(base: Base, data: Data, tmp_path: Path) -
 
 
 def test_a_full_disk_is_told(
-    base: Base, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: BaseWeights, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -352,10 +358,14 @@ def test_a_full_disk_is_told(
 
 @pytest.mark.parametrize("given", [None, False])
 def test_activations_are_forgotten_when_memory_is_tight(
-    given: bool | None, base: Base, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: bool | None,
+    base: BaseWeights,
+    data: Data,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     small = Hardware("small", "cpu", 400 * 2**20, 1, here=True)
-    monkeypatch.setattr(preparing, "this_machine", lambda: small)
+    monkeypatch.setattr(preparing, "detect_hardware", lambda: small)
     recipe = {} if given is None else {"gradient_checkpointing": given}
     events = go(spec(base, data, tmp_path / "out", recipe))
     said = [event["message"] for event in of("message", events)]
@@ -364,7 +374,7 @@ def test_activations_are_forgotten_when_memory_is_tight(
 
 
 def test_a_fault_of_ours_is_not_called_a_lack_of_memory(
-    base: Base, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: BaseWeights, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("unsupported memory format option")
@@ -375,7 +385,7 @@ def test_a_fault_of_ours_is_not_called_a_lack_of_memory(
 
 
 def test_memory_that_runs_out_is_told(
-    base: Base, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: BaseWeights, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def short(*_: Any, **__: Any) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory")

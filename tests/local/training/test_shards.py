@@ -16,7 +16,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maas_client.local.bases import Base  # noqa: E402 - after the skip
+from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skip
 from tests.local.training.rows import talk  # noqa: E402
 from tests.local.training.test_run import of, spec  # noqa: E402
 
@@ -30,7 +30,7 @@ job = json.loads(sys.stdin.readline())
 ranks.join(job["rank"])
 from maas_client.local.peft import run
 from maas_client.local.peft.engines import zero
-from maas_client.local.rules.wishes import Wish
+from maas_client.local.rules.wishes import JobSignal
 zero._KEPT_WHOLE = 0  # the tiny base has no weight that stage 3 would divide by itself
 wish = Wish(job.get("wish", 0) if ranks.own() == 0 else 0)
 run.run(job, lambda event: print("EVENT" + json.dumps(event), flush=True), lambda: wish)
@@ -99,7 +99,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def alone(
-    base: Base, rows: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    base: BaseWeights, rows: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], list[Any]]:
     """The events of one process, by method, that divides nothing and takes four rows a step."""
 
@@ -110,7 +110,9 @@ def alone(
     return events
 
 
-def asked(base: Base, rows: dict[str, str], folder: Path, more: dict[str, Any]) -> dict[str, Any]:
+def asked(
+    base: BaseWeights, rows: dict[str, str], folder: Path, more: dict[str, Any]
+) -> dict[str, Any]:
     return spec(base, lambda _: rows["train"], folder / "out", RECIPE | more, **rows)
 
 
@@ -142,7 +144,7 @@ def zero_stage(stage: int, **more: Any) -> dict[str, Any]:
     ],
 )
 def test_processes_give_the_losses_and_the_adapter_of_one(
-    base: Base,
+    base: BaseWeights,
     alone: Callable[[str], list[Any]],
     rows: dict[str, str],
     tmp_path: Path,

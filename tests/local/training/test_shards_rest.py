@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maas_client.local.bases import Base  # noqa: E402 - after the skip
-from maas_client.local.rules.wishes import Wish  # noqa: E402
+from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skip
+from maas_client.local.rules.wishes import JobSignal  # noqa: E402
 from tests.local.training.test_run import of  # noqa: E402
 from tests.local.training.test_shards import (  # noqa: E402
     FSDP,
@@ -38,7 +38,7 @@ MORE = {"batch_size": 1, "gradient_accumulation_steps": 2, "processes": 2, "lora
     ],
 )
 def test_a_run_that_rests_ends_in_the_same_bytes(
-    base: Base, rows: dict[str, str], tmp_path: Path, more: dict[str, Any]
+    base: BaseWeights, rows: dict[str, str], tmp_path: Path, more: dict[str, Any]
 ) -> None:
     recipe = {**MORE, "lora_r": 3, **more}
     if recipe.get("method") == "Full":
@@ -48,7 +48,7 @@ def test_a_run_that_rests_ends_in_the_same_bytes(
     whole = asked(base, rows, tmp_path / "whole", recipe)
     assert of("done", ran(whole, 2))
     rests = asked(base, rows, tmp_path / "rests", recipe)
-    events = ran({**rests, "wish": Wish.REST}, 2)
+    events = ran({**rests, "wish": JobSignal.PAUSE}, 2)
     assert [event["step"] for event in of("paused", events)] == [1], events
     events = ran(rests, 2)
     (started,) = of("started", events)

@@ -13,22 +13,22 @@ peft = pytest.importorskip("peft")
 datasets = pytest.importorskip("datasets")
 transformers = pytest.importorskip("transformers")
 
-from maas_client.local.bases import Base  # noqa: E402 - after the skips
+from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skips
 from maas_client.local.peft import (  # noqa: E402
     adapters,
     engines,
     loading,
 )
 from maas_client.local.peft.examples import Example  # noqa: E402
-from maas_client.local.peft.learner import Learner  # noqa: E402
-from maas_client.local.peft.packs import Limits, batches, total_steps  # noqa: E402
-from maas_client.local.peft.train import Run, optimizer_for, train  # noqa: E402
-from maas_client.local.rules.recipe import Recipe  # noqa: E402
+from maas_client.local.peft.learner import ModelWithLoss  # noqa: E402
+from maas_client.local.peft.packs import PackLimits, total_steps, training_batches  # noqa: E402
+from maas_client.local.peft.train import RunProgress, create_optimizer, train  # noqa: E402
+from maas_client.local.rules.recipe import TrainingConfig  # noqa: E402
 
-RECIPE = Recipe(batch_size=4, epochs=2, learning_rate=1e-3, warmup_steps=2)
+RECIPE = TrainingConfig(batch_size=4, epochs=2, learning_rate=1e-3, warmup_steps=2)
 
 
-def their_losses(base: Base, ordered: list[Example], room: Path) -> list[float]:
+def their_losses(base: BaseWeights, ordered: list[Example], room: Path) -> list[float]:
     model = transformers.AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(base.folder)
     torch.manual_seed(RECIPE.seed)
@@ -40,9 +40,12 @@ def their_losses(base: Base, ordered: list[Example], room: Path) -> list[float]:
         task_type="CAUSAL_LM",
     )
     labels = [
-        [i if marked else -100 for i, marked in zip(e.ids, e.learned, strict=True)] for e in ordered
+        [i if marked else -100 for i, marked in zip(e.input_ids, e.loss_mask, strict=True)]
+        for e in ordered
     ]
-    data = datasets.Dataset.from_dict({"input_ids": [e.ids for e in ordered], "labels": labels})
+    data = datasets.Dataset.from_dict(
+        {"input_ids": [e.input_ids for e in ordered], "labels": labels}
+    )
     losses: list[float] = []
 
     class Watch(transformers.TrainerCallback):  # type: ignore[misc]  # no types there
@@ -84,15 +87,15 @@ def their_losses(base: Base, ordered: list[Example], room: Path) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_the_losses_are_trls(base: Base, examples: list[Example], tmp_path: Path) -> None:
-    todo = list(batches(examples, RECIPE, limits=Limits()))
+def test_the_losses_are_trls(base: BaseWeights, examples: list[Example], tmp_path: Path) -> None:
+    todo = list(training_batches(examples, RECIPE, limits=PackLimits()))
     by_line = {example.line: example for example in examples}
     ordered = [by_line[line] for batch in todo for line in batch.lines]
-    model, _ = adapters.attach(loading.load_model(base.folder, RECIPE, "cpu"), RECIPE)
-    learner = Learner(model)
-    engine = engines.start(learner, optimizer_for(learner, RECIPE), "cpu", RECIPE)
-    run = Run(total=total_steps(len(examples), RECIPE))
-    ours = [step.loss for step in train(engine.learner, todo, RECIPE, run, engine)]
+    model, _ = adapters.make_trainable(loading.load_model(base.folder, RECIPE, "cpu"), RECIPE)
+    learner = ModelWithLoss(model)
+    engine = engines.prepare_engine(learner, create_optimizer(learner, RECIPE), "cpu", RECIPE)
+    run = RunProgress(total_steps=total_steps(len(examples), RECIPE))
+    ours = [step.loss for step in train(engine.model, todo, RECIPE, run, engine)]
     assert len(ours) == 6
     assert ours == pytest.approx(their_losses(base, ordered, tmp_path), abs=2e-4)
     assert ours[-1] < ours[0] - 0.3

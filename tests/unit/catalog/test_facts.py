@@ -17,7 +17,7 @@ def test_the_catalog_says_what_the_registry_says(path: Path) -> None:
     yaml = pytest.importorskip("yaml")
     spec = yaml.safe_load(path.read_text(encoding="utf-8"))
     about, tags = spec["system_metadata"], spec["tags"]["model_specific_defaults"]
-    facts = catalog.get(spec["name"])
+    facts = catalog.get_model(spec["name"])
     assert facts.version == str(spec["version"])
     assert facts.max_output == about["maxOutputTokens"]
     if facts.name != "Phi-3-small-8k-instruct":  # whose file says 131072, an evident mistake
@@ -35,7 +35,7 @@ def test_the_catalog_says_what_the_registry_says(path: Path) -> None:
 
 
 def test_the_names_the_services_give_to_hyperparameters() -> None:
-    for facts in catalog.models().values():
+    for facts in catalog.load_models().values():
         wires = {ours: bound.wire for ours, bound in facts.hyperparameters.items()}
         if "foundry" in facts.tunable_on:
             assert wires == {
@@ -54,7 +54,7 @@ def test_the_names_the_services_give_to_hyperparameters() -> None:
 def test_architecture_counts_to_the_published_parameters() -> None:
     """Weights of a dense model, counted from its numbers, against what is published."""
     counted = 0
-    for facts in catalog.models().values():
+    for facts in catalog.load_models().values():
         shape = facts.architecture
         if shape is None or shape.experts > 1 or shape.tied_embeddings is None:
             continue
@@ -70,19 +70,19 @@ def test_architecture_counts_to_the_published_parameters() -> None:
 
 
 def test_tiny_is_what_the_server_makes() -> None:
-    shape = catalog.get("tiny").architecture
+    shape = catalog.get_model("tiny").architecture
     assert shape is not None
     assert (shape.hidden_size, shape.layers, shape.heads, shape.kv_heads) == (
-        tiny.HIDDEN, tiny.LAYERS, tiny.HEADS, tiny.KV_HEADS,
+        tiny.HIDDEN_SIZE, tiny.NUM_LAYERS, tiny.NUM_HEADS, tiny.NUM_KV_HEADS,
     )  # fmt: skip
-    assert (shape.intermediate_size, shape.vocab_size) == (tiny.INNER, tiny.VOCABULARY)
-    assert catalog.get("tiny").context_length == tiny.CONTEXT
+    assert (shape.intermediate_size, shape.vocab_size) == (tiny.INTERMEDIATE_SIZE, tiny.VOCAB_SIZE)
+    assert catalog.get_model("tiny").context_length == tiny.CONTEXT_LENGTH
 
 
 def test_foundry_models_know_how_they_are_deployed() -> None:
     said = {
         facts.name: (facts.deployment_format, facts.deployment_sku)
-        for facts in catalog.models().values()
+        for facts in catalog.load_models().values()
         if facts.deployment_format
     }
     assert said == {
@@ -94,48 +94,48 @@ def test_foundry_models_know_how_they_are_deployed() -> None:
 
 
 def test_a_region_is_equal_or_it_is_not() -> None:
-    mini = catalog.get("Phi-3-mini")
+    mini = catalog.get_model("Phi-3-mini")
     assert mini.train_regions == {"eastus2"}
     assert catalog.is_offered_in(mini, "East US 2") is True
     assert catalog.is_offered_in(mini, "eastus") is False
-    assert catalog.is_offered_in(catalog.get("Phi-3-small"), "eastus") is None
-    assert catalog.same_region("West US 3", "westus3")
-    assert not catalog.same_region("eastus", "eastus2")
+    assert catalog.is_offered_in(catalog.get_model("Phi-3-small"), "eastus") is None
+    assert catalog.is_same_region("West US 3", "westus3")
+    assert not catalog.is_same_region("eastus", "eastus2")
     with pytest.raises(UnsupportedError, match=r"eastus as of .*eastus2"):
         catalog.check_region(mini, "eastus")
-    catalog.check_region(catalog.get("Phi-4-mini"), "Sweden Central", "deploy")
+    catalog.check_region(catalog.get_model("Phi-4-mini"), "Sweden Central", "deploy")
     with pytest.raises(UnsupportedError, match="swedencentral"):
-        catalog.check_region(catalog.get("Phi-4-mini"), "Sweden Central")
-    assert catalog.get("Llama-3.3-70B").train_regions == {"westus3"}
+        catalog.check_region(catalog.get_model("Phi-4-mini"), "Sweden Central")
+    assert catalog.get_model("Llama-3.3-70B").train_regions == {"westus3"}
     with pytest.raises(UnsupportedError, match="usgovvirginia"):
-        catalog.check_region(catalog.get("Phi-4-mini"), "usgovvirginia")
+        catalog.check_region(catalog.get_model("Phi-4-mini"), "usgovvirginia")
 
 
 def test_limits_by_target() -> None:
-    azureml, foundry = catalog.limits("azureml"), catalog.limits("foundry")
-    assert azureml.int_of("file_bytes_max") == foundry.int_of("file_bytes_max") == 512 * 2**20
-    assert azureml.int_of("rows_min") == foundry.int_of("rows_min") == 10
-    assert azureml.int_of("tokens_times_epochs_max") == 2_000_000_000
-    assert azureml.float_of("validation_split") == 0.2
+    azureml, foundry = catalog.load_limits("azureml"), catalog.load_limits("foundry")
+    assert azureml.get_int("file_bytes_max") == foundry.get_int("file_bytes_max") == 512 * 2**20
+    assert azureml.get_int("rows_min") == foundry.get_int("rows_min") == 10
+    assert azureml.get_int("tokens_times_epochs_max") == 2_000_000_000
+    assert azureml.get_float("validation_split") == 0.2
     assert azureml["row_keys_kept"].value == ("messages", "tools")
-    assert azureml.int_of("deployment_idle_days") == 15
-    assert foundry.int_of("upload_threshold_bytes") == 100 * 2**20
-    assert foundry.int_of("silent_failure_bytes") == 150 * 2**20
-    assert foundry.int_of("resource_bytes_max") == 2**30
-    assert catalog.limits("local").int_of("file_bytes_max") is None
+    assert azureml.get_int("deployment_idle_days") == 15
+    assert foundry.get_int("upload_threshold_bytes") == 100 * 2**20
+    assert foundry.get_int("silent_failure_bytes") == 150 * 2**20
+    assert foundry.get_int("resource_bytes_max") == 2**30
+    assert catalog.load_limits("local").get_int("file_bytes_max") is None
     with pytest.raises(TypeError, match="row_keys_kept"):
-        azureml.int_of("row_keys_kept")
+        azureml.get_int("row_keys_kept")
     with pytest.raises(ConfigError, match="azureml, foundry, local"):
-        catalog.limits("azure")  # type: ignore[arg-type] # the mistake under test
+        catalog.load_limits("azure")  # type: ignore[arg-type] # the mistake under test
 
 
 def test_machines_and_presets() -> None:
-    a100 = catalog.machine("standard_nc96ads_a100_v4")
+    a100 = catalog.find_machine("standard_nc96ads_a100_v4")
     assert a100 is not None
     assert (a100.gpus, a100.gpu_memory_gib, a100.memory_gib) == (4, 80, 880)
-    assert catalog.machine("Standard_Nothing") is None
-    for preset in catalog.presets().values():
-        assert catalog.get(preset.model).architecture is not None
-    for facts in catalog.models().values():
+    assert catalog.find_machine("Standard_Nothing") is None
+    for preset in catalog.load_kaito_presets().values():
+        assert catalog.get_model(preset.model).architecture is not None
+    for facts in catalog.load_models().values():
         for size in facts.compute_sizes:
-            assert catalog.machine(size), size
+            assert catalog.find_machine(size), size

@@ -9,11 +9,11 @@ from maas_client.errors import ModelRetiredError, UnsupportedError
 
 DAY = date(2025, 8, 30)
 TODAY = date(2026, 11, 24)
-PHI_3 = [f for f in catalog.models().values() if f.family in ("phi-3", "phi-3.5")]
+PHI_3 = [f for f in catalog.load_models().values() if f.family in ("phi-3", "phi-3.5")]
 
 
 @pytest.mark.parametrize("facts", PHI_3, ids=lambda f: f.name)
-def test_every_phi_3_is_retired_from_the_day_on(facts: catalog.ModelFacts) -> None:
+def test_every_phi_3_is_retired_from_the_day_on(facts: catalog.ModelInfo) -> None:
     assert catalog.is_retired(facts, DAY)
     assert not catalog.is_retired(facts, date(2025, 8, 29))
     with pytest.raises(ModelRetiredError) as caught:
@@ -25,7 +25,7 @@ def test_every_phi_3_is_retired_from_the_day_on(facts: catalog.ModelFacts) -> No
 
 def test_the_message_says_what_when_and_what_to_do() -> None:
     with pytest.raises(ModelRetiredError) as caught:
-        catalog.check_retirement(catalog.get("Phi-3-mini"), "azureml", TODAY)
+        catalog.check_retirement(catalog.get_model("Phi-3-mini"), "azureml", TODAY)
     said = str(caught.value)
     for part in (
         "Phi-3-mini-4k-instruct", "2025-08-30", "Phi-4-mini-instruct", "Client.local()",
@@ -35,20 +35,20 @@ def test_the_message_says_what_when_and_what_to_do() -> None:
 
 
 def test_nothing_is_refused_locally_or_when_allowed_or_before_the_day() -> None:
-    facts = catalog.get("Phi-3-mini")
+    facts = catalog.get_model("Phi-3-mini")
     catalog.check_retirement(facts, "local", TODAY)
-    catalog.check_retirement(facts, "azureml", TODAY, allow=True)
+    catalog.check_retirement(facts, "azureml", TODAY, allow_retired=True)
     catalog.check_retirement(facts, "azureml", date(2025, 8, 29))
-    catalog.check_retirement(catalog.get("Phi-4-mini"), "azureml", TODAY)
+    catalog.check_retirement(catalog.get_model("Phi-4-mini"), "azureml", TODAY)
 
 
 def test_a_notice_for_those_who_only_warn() -> None:
-    facts = catalog.get("Phi-3-mini")
+    facts = catalog.get_model("Phi-3-mini")
     assert "will be retired by Azure on 2025-08-30" in str(
         catalog.retirement_notice(facts, date(2025, 1, 1))
     )
     assert "was retired by Azure on 2025-08-30" in str(catalog.retirement_notice(facts, TODAY))
-    assert catalog.retirement_notice(catalog.get("Phi-4"), TODAY) is None
+    assert catalog.retirement_notice(catalog.get_model("Phi-4"), TODAY) is None
 
 
 @pytest.mark.parametrize(
@@ -71,38 +71,38 @@ def test_a_notice_for_those_who_only_warn() -> None:
     ],
 )
 def test_where_a_model_was_ever_offered(name: str, targets: set[str]) -> None:
-    assert catalog.get(name).tunable_on == targets
+    assert catalog.get_model(name).tunable_on == targets
 
 
 def test_the_wrong_door_is_answered_with_the_right_one() -> None:
     with pytest.raises(UnsupportedError, match=r"Client\.azureml .*hub-based") as caught:
-        catalog.check_tunable(catalog.get("Phi-4-mini"), "foundry")
+        catalog.check_tunable(catalog.get_model("Phi-4-mini"), "foundry")
     assert "foundry" in caught.value.message
     with pytest.raises(UnsupportedError, match="No backend"):
-        catalog.check_tunable(catalog.get("Phi-4-reasoning"), "azureml")
-    catalog.check_tunable(catalog.get("Ministral-3B"), "foundry")
+        catalog.check_tunable(catalog.get_model("Phi-4-reasoning"), "azureml")
+    catalog.check_tunable(catalog.get_model("Ministral-3B"), "foundry")
 
 
 def test_no_phi_is_tuned_on_foundry() -> None:
-    for facts in catalog.models().values():
+    for facts in catalog.load_models().values():
         assert ("foundry" in facts.tunable_on) == (
             not facts.family.startswith(("phi", "smol", "tiny"))
         )
 
 
 def test_the_history_of_the_offers() -> None:
-    mini = catalog.get("Phi-3-mini").offers[0]
-    assert (mini.target, mini.began, mini.ended) == (
+    mini = catalog.get_model("Phi-3-mini").offers[0]
+    assert (mini.target, mini.start_date, mini.end_date) == (
         "azureml", date(2024, 7, 24), date(2025, 6, 10),
     )  # fmt: skip
-    assert catalog.get("Phi-3.5-mini").offers[0].began == date(2024, 10, 31)
-    assert catalog.get("Phi-3-small").offers == ()
-    assert catalog.get("Phi-4-mini").offers[0].ended is None
-    said = {offer.target: offer.source.id for offer in catalog.get("Ministral-3B").offers}
+    assert catalog.get_model("Phi-3.5-mini").offers[0].start_date == date(2024, 10, 31)
+    assert catalog.get_model("Phi-3-small").offers == ()
+    assert catalog.get_model("Phi-4-mini").offers[0].end_date is None
+    said = {offer.target: offer.source.id for offer in catalog.get_model("Ministral-3B").offers}
     assert said == {"foundry": "docs-foundry-tuning", "azureml": "docs-regions"}
 
 
 def test_replacements_exist_and_are_not_retired_themselves() -> None:
-    for facts in catalog.models().values():
+    for facts in catalog.load_models().values():
         if facts.replacement:
-            assert not catalog.is_retired(catalog.get(facts.replacement), TODAY)
+            assert not catalog.is_retired(catalog.get_model(facts.replacement), TODAY)

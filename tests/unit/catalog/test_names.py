@@ -35,17 +35,17 @@ REGISTRY = "azureml://registries/azureml/models"
     ],
 )
 def test_a_typed_name_means_a_model(typed: str, meant: str) -> None:
-    facts = catalog.find(typed)
+    facts = catalog.find_model(typed)
     assert facts is not None
     assert facts.name == meant
 
 
 def test_every_name_and_alias_is_found_and_no_two_models_share_one() -> None:
     seen: dict[str, str] = {}
-    for facts in catalog.models().values():
+    for facts in catalog.load_models().values():
         for name in {facts.name, facts.huggingface_id or facts.name, *facts.aliases}:
-            assert catalog.get(name) is facts
-            assert catalog.get(name.upper()) is facts
+            assert catalog.get_model(name) is facts
+            assert catalog.get_model(name.upper()) is facts
             assert seen.setdefault(name.casefold(), facts.name) == facts.name
 
 
@@ -63,26 +63,26 @@ def test_every_name_and_alias_is_found_and_no_two_models_share_one() -> None:
     ],
 )
 def test_what_is_not_known_is_none(typed: str) -> None:
-    assert catalog.find(typed) is None
+    assert catalog.find_model(typed) is None
 
 
 def test_an_address_keeps_its_version() -> None:
     address = f"{REGISTRY}/Phi-3-mini-4k-instruct/versions/14"
-    facts = catalog.find(address)
+    facts = catalog.find_model(address)
     assert facts is not None
     assert (facts.version, facts.uri) == ("14", address)
-    assert catalog.get("Phi-3-mini").version == "15"
+    assert catalog.get_model("Phi-3-mini").version == "15"
 
 
 def test_an_unknown_name_is_answered_with_near_ones() -> None:
     with pytest.raises(ConfigError, match=r"Phi-4-mini-instruct") as caught:
-        catalog.get("Phi-4-minni-instruct")
+        catalog.get_model("Phi-4-minni-instruct")
     assert "'Phi-4-minni-instruct'" in str(caught.value)
 
 
 def test_a_name_near_nothing_still_says_what_to_do() -> None:
     with pytest.raises(ConfigError, match="models list") as caught:
-        catalog.get("zzz")
+        catalog.get_model("zzz")
     assert "Did you mean" not in str(caught.value)
 
 
@@ -91,11 +91,11 @@ def test_addresses_and_names() -> None:
     assert catalog.is_asset_uri("AZUREML://registries/azureml/models/Phi-4")
     assert catalog.is_asset_uri("/subscriptions/0/resourceGroups/rg/models/m/versions/1")
     assert not catalog.is_asset_uri("microsoft/Phi-4")
-    assert catalog.registry_uri(catalog.get("Phi-4")) == f"{REGISTRY}/Phi-4/versions/8"
+    assert catalog.registry_uri(catalog.get_model("Phi-4")) == f"{REGISTRY}/Phi-4/versions/8"
     with pytest.raises(ConfigError, match="gpt-oss-20b"):
-        catalog.registry_uri(catalog.get("gpt-oss-20b"))
+        catalog.registry_uri(catalog.get_model("gpt-oss-20b"))
 
 
 def test_every_model_renders_with_a_template_that_exists() -> None:
-    for facts in catalog.models().values():
+    for facts in catalog.load_models().values():
         assert facts.template in chat.TEMPLATES, facts.name

@@ -31,33 +31,33 @@ def test_a_fact_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
             },
         },
     )
-    facts = catalog.get("Phi-3-mini", override=path)
+    facts = catalog.get_model("Phi-3-mini", override=path)
     catalog.check_retirement(facts, "azureml", date(2026, 12, 2))
     rate = facts.hyperparameters["learning_rate"]
     assert (rate.wire, rate.minimum, rate.maximum) == ("learning_rate", 5e-7, 1e-3)
-    source = facts.source_of("retired_on")
+    source = facts.get_source("retired_on")
     assert source is not None
     assert (source.title, source.as_of) == ("our Azure contact", "2026-12-01")
     assert facts.context_length == 4096
-    assert catalog.get("Phi-3-mini").retired_on == date(2025, 8, 30)
+    assert catalog.get_model("Phi-3-mini").retired_on == date(2025, 8, 30)
 
 
 def test_a_model_of_ones_own_is_added(tmp_path: Path) -> None:
     mine = {"registry": "contoso", "version": "2", "context_length": 8192, "aliases": ["ours"]}
     path = written(tmp_path, {"models": {"contoso-7b": mine}})
-    facts = catalog.get("ours", override=path)
+    facts = catalog.get_model("ours", override=path)
     assert facts.uri == "azureml://registries/contoso/models/contoso-7b/versions/2"
     assert facts.tunable_on == {"local"}
     assert (facts.family, facts.template) == ("contoso-7b", "chatml")
-    assert catalog.find("contoso-7b") is None
+    assert catalog.find_model("contoso-7b") is None
 
 
 def test_limits_are_laid_over_too(tmp_path: Path) -> None:
     path = written(tmp_path, {"limits": {"azureml": {"rows_min": 1, "new_limit": 7}}})
-    held = catalog.limits("azureml", override=path)
-    assert (held.int_of("rows_min"), held.int_of("new_limit")) == (1, 7)
+    held = catalog.load_limits("azureml", override=path)
+    assert (held.get_int("rows_min"), held.get_int("new_limit")) == (1, 7)
     assert held["rows_min"].unit == "rows"
-    assert catalog.limits("azureml").int_of("rows_min") == 10
+    assert catalog.load_limits("azureml").get_int("rows_min") == 10
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,11 @@ def test_limits_are_laid_over_too(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, said: Any, place: str) -> None:
     path = written(tmp_path, said)
     with pytest.raises(ConfigError) as caught:
-        catalog.find("Phi-4", override=path)
+        catalog.find_model("Phi-4", override=path)
     assert place in str(caught.value)
     assert str(path) in str(caught.value)
 
 
 def test_a_missing_file_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="MAAS_CATALOG"):
-        catalog.limits("azureml", override=tmp_path / "none.json")
+        catalog.load_limits("azureml", override=tmp_path / "none.json")

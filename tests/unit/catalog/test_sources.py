@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from maas_client import catalog
-from maas_client.catalog import ModelFacts
+from maas_client.catalog import ModelInfo
 
 DATED = re.compile(r"\d{4}-(0[1-9]|1[0-2])(-([0-2]\d|3[01]))?")
 DERIVED_OR_NAME = {"name", "sources"}
@@ -52,8 +52,8 @@ def test_every_source_has_a_title_and_an_address_and_is_used(name: str) -> None:
         assert key in used, f"{key} is cited nowhere"
 
 
-@pytest.mark.parametrize("facts", catalog.models().values(), ids=lambda f: f.name)
-def test_every_fact_a_model_exposes_has_a_source(facts: ModelFacts) -> None:
+@pytest.mark.parametrize("facts", catalog.load_models().values(), ids=lambda f: f.name)
+def test_every_fact_a_model_exposes_has_a_source(facts: ModelInfo) -> None:
     for field in fields(facts):
         if field.name in DERIVED_OR_NAME or getattr(facts, field.name) in (
             None,
@@ -62,7 +62,7 @@ def test_every_fact_a_model_exposes_has_a_source(facts: ModelFacts) -> None:
             {},
         ):
             continue
-        source = facts.source_of(field.name)
+        source = facts.get_source(field.name)
         assert source is not None, f"nobody says {field.name}"
         assert source.title
         assert DATED.fullmatch(source.as_of)
@@ -76,7 +76,7 @@ def test_a_model_is_said_the_same_thing_once() -> None:
 
 
 def test_only_known_facts_are_stated() -> None:
-    known = {field.name for field in fields(ModelFacts)} | {"local"}
+    known = {field.name for field in fields(ModelInfo)} | {"local"}
     for model, said in shelf("models.json")["models"].items():
         for statement in said:
             assert set(statement["says"]) <= known, model
@@ -84,12 +84,12 @@ def test_only_known_facts_are_stated() -> None:
 
 @pytest.mark.parametrize("target", ["azureml", "foundry", "local"])
 def test_every_limit_has_a_unit_and_a_source(target: Any) -> None:
-    for name, limit in catalog.limits(target).items():
+    for name, limit in catalog.load_limits(target).items():
         assert limit.name == name
         assert limit.unit
         assert limit.source.title
 
 
 def test_every_machine_and_preset_has_a_source() -> None:
-    for thing in (*catalog.machines().values(), *catalog.presets().values()):
+    for thing in (*catalog.load_machines().values(), *catalog.load_kaito_presets().values()):
         assert thing.source.title

@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maas_client.chat import TEMPLATES, parse_answer, render
+from maas_client.chat import TEMPLATES, parse_completion, render
 
 PHI4_MINI = TEMPLATES["phi4-mini"]
 
 
 def test_plain_text_stays_as_it_is() -> None:
-    assert parse_answer("  Hello\n", PHI4_MINI) == ("  Hello\n", [])
+    assert parse_completion("  Hello\n", PHI4_MINI) == ("  Hello\n", [])
 
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
 def test_an_answer_ends_at_the_end_of_turn(name: str) -> None:
     template = TEMPLATES[name]
-    assert parse_answer(f"Hi{template.end_of_turn} and more", template) == ("Hi", [])
+    assert parse_completion(f"Hi{template.end_of_turn} and more", template) == ("Hi", [])
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_an_answer_ends_at_the_end_of_turn(name: str) -> None:
     ],
 )
 def test_the_forms_of_a_call(text: str) -> None:
-    content, calls = parse_answer(text, PHI4_MINI)
+    content, calls = parse_completion(text, PHI4_MINI)
     assert content == ""
     assert [call["function"] for call in calls] == [{"name": "f", "arguments": '{"a": 1}'}]
 
@@ -45,12 +45,12 @@ def test_the_forms_of_a_call(text: str) -> None:
     ["<|tool_call|>[{broken<|/tool_call|>", "<|tool_call|>[]<|/tool_call|>", "functools[1]"],
 )
 def test_what_only_looks_like_a_call_stays_text(text: str) -> None:
-    assert parse_answer(text, PHI4_MINI) == (text, [])
+    assert parse_completion(text, PHI4_MINI) == (text, [])
 
 
 def test_templates_without_tools_find_no_calls() -> None:
     text = '<tool_call>{"name": "f"}</tool_call>'
-    assert parse_answer(text, TEMPLATES["phi3"]) == (text, [])
+    assert parse_completion(text, TEMPLATES["phi3"]) == (text, [])
 
 
 _arguments = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=9), max_size=3)
@@ -70,8 +70,8 @@ def test_what_is_rendered_is_parsed_back(
         {"role": "user", "content": "?"},
         {"role": "assistant", "content": content, "tool_calls": calls},
     ]
-    text = "".join(part.text for part in render(row, None, template) if part.learned)
-    got, parsed = parse_answer(text, template)
+    text = "".join(part.text for part in render(row, None, template) if part.in_loss)
+    got, parsed = parse_completion(text, template)
     assert got == content
     assert [call["function"]["name"] for call in parsed] == [
         call["function"]["name"] for call in calls

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maas_client.chat import TEMPLATES, Segment, misfits, prompt, render, template_for
+from maas_client.chat import (
+    TEMPLATES,
+    Segment,
+    find_mismatches,
+    get_template,
+    render,
+    render_prompt,
+)
 from maas_client.errors import DatasetError, UnsupportedError
 
 jinja2 = pytest.importorskip("jinja2.sandbox")
@@ -99,7 +106,7 @@ def text_of(segments: list[Segment]) -> str:
 
 
 def learned_of(segments: list[Segment]) -> str:
-    return "".join(segment.text for segment in segments if segment.learned)
+    return "".join(segment.text for segment in segments if segment.in_loss)
 
 
 def test_every_template_has_its_original() -> None:
@@ -120,10 +127,10 @@ _talk = st.lists(
 @given(talk=_talk, system=st.none() | _content)
 def test_text_is_the_models_own(name: str, talk: list[dict[str, str]], system: str | None) -> None:
     template = TEMPLATES[name]
-    if system is not None and template.system != "merged":
+    if system is not None and template.system_handling != "merged":
         talk = [{"role": "system", "content": system}, *talk]
     assert text_of(render(talk, None, template)) == original(name, talk, answer_wanted=False)
-    assert prompt(talk, None, template) == original(name, talk, answer_wanted=True)
+    assert render_prompt(talk, None, template) == original(name, talk, answer_wanted=True)
 
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
@@ -152,8 +159,8 @@ def test_a_dropped_system_message_goes_into_the_first_user_turn(name: str) -> No
     ]
     merged = [{"role": "user", "content": "Be brief.\n\nHi"}, talk[2]]
     assert text_of(render(talk, None, template)) == original(name, merged, answer_wanted=False)
-    (misfit,) = misfits(talk, None, template)
-    assert (misfit.pointer, misfit.merged) == ("/messages/0/role", True)
+    (misfit,) = find_mismatches(talk, None, template)
+    assert (misfit.pointer, misfit.is_merged) == ("/messages/0/role", True)
 
 
 def test_a_late_system_message_is_refused_where_it_would_be_lost() -> None:
@@ -173,7 +180,9 @@ def test_what_a_template_has_no_place_for_is_refused(name: str) -> None:
         {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]},
         {"role": "tool", "content": "3"},
     ]
-    found = [misfit.pointer for misfit in misfits(talk, [{"function": {}}], TEMPLATES[name])]
+    found = [
+        misfit.pointer for misfit in find_mismatches(talk, [{"function": {}}], TEMPLATES[name])
+    ]
     assert found == ["/tools", "/messages/1/tool_calls", "/messages/2/role"]
     with pytest.raises(DatasetError, match="no place for tools"):
         render(talk, [{"function": {}}], TEMPLATES[name])
@@ -221,7 +230,7 @@ def test_arguments_that_are_not_json_are_refused() -> None:
 
 def test_text_parts_are_one_text() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    assert "<|user|>\na\nb<|end|>" in prompt(
+    assert "<|user|>\na\nb<|end|>" in render_prompt(
         [{"role": "user", "content": parts}], None, TEMPLATES["phi3"]
     )
 
@@ -247,13 +256,13 @@ def test_text_parts_are_one_text() -> None:
     ],
 )
 def test_a_models_template(model: str, name: str) -> None:
-    assert template_for(model).name == name
+    assert get_template(model).name == name
 
 
 @pytest.mark.parametrize("model", ["Phi-4-reasoning", "Phi-3-vision-128k-instruct", "bert", ""])
 def test_an_unknown_model_is_refused(model: str) -> None:
     with pytest.raises(UnsupportedError, match="no chat template"):
-        template_for(model)
+        get_template(model)
 
 
 def test_microsofts_tool_sample_renders() -> None:
@@ -264,4 +273,4 @@ def test_microsofts_tool_sample_renders() -> None:
         row = json.loads(line)
         for name in ("phi4-mini", "smollm2"):
             rendered = render(row["messages"], row.get("tools"), TEMPLATES[name])
-            assert any(segment.learned for segment in rendered)
+            assert any(segment.in_loss for segment in rendered)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from maas_client.dataset.read import line_of
+from maas_client.dataset.read import make_line
 from tests.fuzz import agree, mutate, survive
 from tests.unit.dataset.corpus import CONTROLS, LINE_FAULTS
 
@@ -45,9 +45,9 @@ def test_a_message_without_a_role_is_refused_in_a_block_of_one_shape() -> None:
     )
     bad = b'{"messages": [{"role": "user", "content": "\\"\\""}, {"content": "\\"\\""}]}\n'
     for _ in range(2):
-        assert list(judges.acceptor.take([good, good]).accepted) == [0, 1]
-    assert judges.acceptor.take([good, bad]).refused == [1]
-    assert judges.acceptor.take([good] * 3).rows[2] == judges.checker.row(line_of(1, 0, good))
+        assert list(judges.acceptor.split([good, good]).accepted) == [0, 1]
+    assert judges.acceptor.split([good, bad]).undecided == [1]
+    assert judges.acceptor.split([good] * 3).rows[2] == judges.checker.to_row(make_line(1, 0, good))
 
 
 _GOOD = b'{"messages": [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]}'
@@ -67,12 +67,12 @@ def test_rows_that_do_not_stand_one_on_a_line_are_not_taken_for_those_that_do(
     lines: list[bytes],
 ) -> None:
     judges = agree.Judges()
-    judges.acceptor.take([_GOOD + b"\n"] * 3)
+    judges.acceptor.split([_GOOD + b"\n"] * 3)
     for _ in range(2):
-        taken = judges.acceptor.take(lines)
+        taken = judges.acceptor.split(lines)
         for at in taken.accepted:
-            assert judges.checker.row(line_of(1, 0, lines[at])) is not None
-        judges.acceptor.take([b"{}\n"])
+            assert judges.checker.to_row(make_line(1, 0, lines[at])) is not None
+        judges.acceptor.split([b"{}\n"])
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -84,10 +84,12 @@ def test_blocks_and_single_lines_are_judged_alike(seed: int, count: int) -> None
     lines += [rng.choice(mutate.BASES) + b"\n" for _ in range(12 - count)]
     rng.shuffle(lines)
     for _ in range(2):  # the second time with a decoder for the shape of the first
-        taken = judges.acceptor.take(lines)
-        alone = [at for at, line in enumerate(lines) if list(judges.acceptor.take([line]).accepted)]
+        taken = judges.acceptor.split(lines)
+        alone = [
+            at for at, line in enumerate(lines) if list(judges.acceptor.split([line]).accepted)
+        ]
         assert list(taken.accepted) == alone
-        assert sorted([*taken.accepted, *taken.refused]) == list(range(12))
+        assert sorted([*taken.accepted, *taken.undecided]) == list(range(12))
 
 
 def test_validate_survives_noise() -> None:

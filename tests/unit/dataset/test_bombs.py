@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from maas_client.dataset import validate
-from maas_client.dataset.sniff import sniff
+from maas_client.dataset.sniff import detect_wrong_format
 from maas_client.dataset.tools import _first_misfit
 from tests.unit.dataset.corpus import (
     ANSWER,
@@ -21,8 +21,8 @@ from tests.unit.dataset.corpus import (
     calls,
     dump,
     file,
+    message,
     row,
-    said,
     talk,
     tool,
 )
@@ -40,21 +40,21 @@ BOMBS = {
     "depth of objects": b'{"a":' * MB,
     "long key": b'{"' + KEY.encode() + b'": 1, "messages": []}',
     "long key in a message": row({**USER, KEY: 1}, ANSWER),
-    "long role": row(said(KEY, "x"), ANSWER),
+    "long role": row(message(KEY, "x"), ANSWER),
     "long number": b'{"messages": ' + b"9" * MB + b"}",
     "long bad number": b'{"messages": ' + b"9" * MB + b"x}",
     "long string cut short": b'{"messages": "' + b"a" * (8 * MB),
     "backslashes": b'{"messages": "' + b"\\\\" * (4 * MB) + b'"}',
     "backslashes cut short": b'{"messages": "' + b"\\\\" * (4 * MB) + b"\\",
     "quotes": b'"' * (4 * MB),
-    "escaped quotes": dump({"messages": [USER, said("assistant", '"' * MB)]}),
+    "escaped quotes": dump({"messages": [USER, message("assistant", '"' * MB)]}),
     "hidden quotes": b'{"messages": [{"role": "user", "content": "' + rb"\u0022" * MB + b'"}]}',
     "surrogates": b'{"messages": "' + rb"\ud800" * MB + b'"}',
     "duplicate keys": b"{" + b'"a":1,' * 200_000 + b'"a":1}',
     "not a number, often": b"[" + b"NaN," * 200_000 + b"NaN]",
-    "angles": row(USER, said("assistant", "<" * (4 * MB))),
-    "half tokens": row(USER, said("assistant", "<|end" * MB)),
-    "blanks": row(USER, said("assistant", " " * (8 * MB))),
+    "angles": row(USER, message("assistant", "<" * (4 * MB))),
+    "half tokens": row(USER, message("assistant", "<|end" * MB)),
+    "blanks": row(USER, message("assistant", " " * (8 * MB))),
     "arguments": talk(calls(call(arguments="[" * MB))),
     "many calls": talk(calls(*[call(f"c{n}") for n in range(5000)])),
     "many tools": talk(ANSWER, tools=[tool(f"t{n}") for n in range(5000)]),
@@ -90,7 +90,7 @@ def test_a_bomb_is_answered_in_little_memory(tmp_path: Path, name: str) -> None:
 )
 def test_the_beginning_of_a_file_is_judged_in_linear_time(data: bytes) -> None:
     start = time.process_time()
-    sniff(data, whole=True)
+    detect_wrong_format(data, is_complete=True)
     assert time.process_time() - start < 1
 
 

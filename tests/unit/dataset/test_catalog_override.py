@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from maas_client.dataset import read, validate
-from maas_client.dataset.counting import tokenizer_for
+from maas_client.dataset.counting import load_token_counter
 from maas_client.dataset.fix import fix
-from maas_client.dataset.rulebook import rulebook
+from maas_client.dataset.rulebook import build_context
 from maas_client.errors import ConfigError
-from tests.unit.dataset.corpus import TWELVE, USER, file, row, said
+from tests.unit.dataset.corpus import TWELVE, USER, file, message, row
 
 CONTOSO = {"template": "phi3", "context_length": 2048, "registry": "contoso", "version": "1"}
-OTHER = row(USER, said("assistant", "It writes <|im_start|> first."))
-PHI3 = row(USER, said("assistant", "It writes <|end|> at the end."))
+OTHER = row(USER, message("assistant", "It writes <|im_start|> first."))
+PHI3 = row(USER, message("assistant", "It writes <|end|> at the end."))
 
 
 @pytest.fixture
@@ -40,20 +40,20 @@ def test_a_model_of_ones_own_is_judged_alike_everywhere(catalog: Path, tmp_path:
     report = validate(data, model="contoso-7b", target="local").files[0]
     assert report.counts["CHAT_CONTROL_TOKEN"] == report.counts["CHAT_FOREIGN_TOKEN"] == 1
     assert report.examples == 13
-    assert len(list(read.rows(data, model="contoso-7b"))) == 13
+    assert len(list(read.read_rows(data, model="contoso-7b"))) == 13
     mended = fix(data, tmp_path / "out.jsonl", target="local", model="contoso-7b")
-    assert [left.line for left in mended.left] == [14]
-    assert rulebook("azureml", "contoso-7b").max_tokens == 2048
-    assert tokenizer_for("contoso-7b").name == tokenizer_for(None).name
+    assert [left.line for left in mended.unfixed_lines] == [14]
+    assert build_context("azureml", "contoso-7b").max_tokens == 2048
+    assert load_token_counter("contoso-7b").name == load_token_counter(None).name
 
 
 def test_a_file_that_was_changed_is_read_again(catalog: Path) -> None:
-    assert rulebook("local", "contoso-7b").max_tokens == 2048
+    assert build_context("local", "contoso-7b").max_tokens == 2048
     catalog.write_text(json.dumps({"models": {"contoso-7b": {"context_length": 512}}}))
-    assert rulebook("local", "contoso-7b").max_tokens == 512
+    assert build_context("local", "contoso-7b").max_tokens == 512
     catalog.unlink()
     with pytest.raises(ConfigError):
-        rulebook("local", "contoso-7b")
+        build_context("local", "contoso-7b")
 
 
 @pytest.mark.parametrize("model", [None, "Phi-3-mini-4k-instruct", "Phi-4-mini-instruct"])
@@ -63,13 +63,13 @@ def test_the_trainer_reads_the_rows_that_the_check_counts(
     data = tmp_path / "train.jsonl"
     data.write_bytes(file(*TWELVE, OTHER, PHI3, b"{", row(USER)))
     report = validate(data, model=model, target="local").files[0]
-    assert len(list(read.rows(data, model=model))) == report.examples
+    assert len(list(read.read_rows(data, model=model))) == report.examples
 
 
 def test_a_child_of_the_server_is_told_of_the_file(catalog: Path) -> None:
-    from maas_client.local.machine.compute import environment
+    from maas_client.local.machine.compute import worker_environment
 
-    assert environment(1)["MAAS_CATALOG"] == str(catalog)
+    assert worker_environment(1)["MAAS_CATALOG"] == str(catalog)
 
 
 def test_a_job_of_a_model_of_ones_own_is_taken_here(catalog: Path, tmp_path: Path) -> None:

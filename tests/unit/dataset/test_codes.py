@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from maas_client.dataset import validate
-from maas_client.dataset.codes import all_codes, check_known
-from maas_client.dataset.codes._pages import index, page
+from maas_client.dataset.codes import all_codes, resolve_codes
+from maas_client.dataset.codes._pages import index_to_markdown, to_markdown
 from maas_client.errors import ConfigError
 from tests.unit.dataset.corpus import FILE_FAULTS, LINE_FAULTS, TWELVE, answer, file
 
@@ -19,8 +19,8 @@ _GIVEN = re.compile(r'"((?:FILE|JSON|CHAT|TOOL|SERVICE|QUALITY|SECRET|PII)_[A-Z0
 
 
 def test_every_page_is_the_one_the_table_makes() -> None:
-    wanted = {f"{code.name}.md": page(code) for code in all_codes().values()}
-    wanted["README.md"] = index(all_codes().values())
+    wanted = {f"{code.name}.md": to_markdown(code) for code in all_codes().values()}
+    wanted["README.md"] = index_to_markdown(all_codes().values())
     held = {path.name: path.read_text("utf-8") for path in DOCS.glob("*.md")}
     assert held == wanted, "python -m maas_client.dataset.codes docs/codes"
 
@@ -67,7 +67,7 @@ def test_words_are_whole(name: str) -> None:
     assert code.name == name
     assert code.message[-1] not in ".!"
     assert code.hint[-1] in ".)]}" or code.hint.endswith(("OUT.jsonl", "FOLDER/*.jsonl"))
-    assert code.about
+    assert code.explanation
     assert code.example
 
 
@@ -94,5 +94,5 @@ def test_an_unknown_code_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="CHAT_CONTENT_EMPTY"):
         validate("x.jsonl", ignore=["CHAT_CONTENT_EMTPY"])
     with pytest.raises(ConfigError):
-        check_known(["*"])
-    assert "SECRET_JWT" in check_known(["SECRET_*"])
+        resolve_codes(["*"])
+    assert "SECRET_JWT" in resolve_codes(["SECRET_*"])

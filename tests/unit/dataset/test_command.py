@@ -102,7 +102,7 @@ def test_a_terminal_sees_the_line_and_a_caret(
     from maas_client.dataset import validate
 
     monkeypatch.setenv("COLUMNS", "160")
-    _report.draw(validate(bad))
+    _report.print_report(validate(bad))
     lines = capsys.readouterr().out.splitlines()
     at = next(n for n, line in enumerate(lines) if "CHAT_CONTENT_EMPTY" in line)
     assert '"content": ""' in lines[at + 1]
@@ -116,5 +116,5 @@ def test_no_byte_of_a_row_can_move_the_cursor(tmp_path: Path, capsys: Output) ->
 
     path = tmp_path / "evil.jsonl"
     path.write_bytes(file(*TWELVE, answer("\x1b[2J\x1b]0;x\x07").replace(b"\\u001b", b"\x1b")))
-    _report.draw(validate(path))
+    _report.print_report(validate(path))
     assert "\x1b[2J" not in capsys.readouterr().out

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from maas_client.dataset import validate
-from maas_client.dataset.codes import code
+from maas_client.dataset.codes import get_code
 from maas_client.types.report import FileReport
 from tests.unit.dataset.corpus import (
     CONTROLS,
     FILE_FAULTS,
     LINE_FAULTS,
-    Fault,
-    FileFault,
+    BrokenFile,
+    BrokenLine,
     file,
     good,
 )
@@ -30,14 +30,14 @@ def check(tmp_path: Path, data: bytes, suffix: str = ".jsonl", **how: str | None
     return validate(path, **how).files[0]  # type: ignore[arg-type] # str for a Literal
 
 
-def among_good(fault: Fault) -> tuple[bytes, int]:
+def among_good(fault: BrokenLine) -> tuple[bytes, int]:
     """Return a file with the broken line in it, and where that line starts."""
     before = file(*[good(n) for n in range(LINE - 1)])
     return before + fault.line + b"\n" + file(*[good(n) for n in range(20, 30)]), len(before)
 
 
 @pytest.mark.parametrize("fault", LINE_FAULTS, ids=lambda fault: fault.name)
-def test_a_broken_line_is_named_with_its_place(tmp_path: Path, fault: Fault) -> None:
+def test_a_broken_line_is_named_with_its_place(tmp_path: Path, fault: BrokenLine) -> None:
     data, start = among_good(fault)
     report = check(tmp_path, data, target=fault.target, model=fault.model)
     found = [p for p in report.problems if p.code == fault.code]
@@ -56,7 +56,7 @@ def test_a_broken_line_is_named_with_its_place(tmp_path: Path, fault: Fault) -> 
 
 
 @pytest.mark.parametrize("fault", LINE_FAULTS, ids=lambda fault: fault.name)
-def test_one_fault_is_not_told_as_several(tmp_path: Path, fault: Fault) -> None:
+def test_one_fault_is_not_told_as_several(tmp_path: Path, fault: BrokenLine) -> None:
     data, _ = among_good(fault)
     report = check(tmp_path, data, target=fault.target, model=fault.model)
     errors = {p.code for p in report.problems if p.severity == "error"}
@@ -71,7 +71,7 @@ def test_there_are_at_least_a_hundred_classes() -> None:
 
 
 @pytest.mark.parametrize("fault", FILE_FAULTS, ids=lambda fault: fault.name)
-def test_a_file_wrong_as_a_whole_is_named(tmp_path: Path, fault: FileFault) -> None:
+def test_a_file_wrong_as_a_whole_is_named(tmp_path: Path, fault: BrokenFile) -> None:
     report = check(tmp_path, fault.data, fault.suffix, target=fault.target)
     found = [p for p in report.problems if p.code == fault.code]
     assert len(found) == 1, [(p.code, p.line, p.message) for p in report.problems]
@@ -93,8 +93,8 @@ def test_good_data_raises_no_alarm(tmp_path: Path, name: str, target: str) -> No
 
 def test_every_code_that_is_told_has_its_words(tmp_path: Path) -> None:
     for fault in LINE_FAULTS:
-        known = code(fault.code)
-        assert known.about, fault.code
+        known = get_code(fault.code)
+        assert known.explanation, fault.code
         assert known.example, fault.code
 
 

@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maas_client.dataset import validate
-from maas_client.dataset.read import BadJson, Line, blocks, lines, parse, rows
+from maas_client.dataset.read import JsonError, Line, parse_json, read_blocks, read_lines, read_rows
 from tests.unit.dataset.corpus import CONTROLS, LINE_FAULTS, TWELVE, answer, file
 
 
 def read(data: bytes, *, limit: int = 1000, size: int = 7) -> list[tuple[int, int, bytes, bool]]:
     found = []
-    for block in blocks(io.BytesIO(data), limit_bytes=limit, block_bytes=size):
+    for block in read_blocks(io.BytesIO(data), max_line_bytes=limit, block_bytes=size):
         at = block.offset
-        for no, line in enumerate(block.lines, block.no):
-            found.append((no, at, line, block.cut))
+        for no, line in enumerate(block.lines, block.first_line):
+            found.append((no, at, line, block.truncated))
             at += len(line)
     return found
 
@@ -35,7 +35,7 @@ def test_every_byte_is_in_one_line_at_its_place(data: bytes, size: int) -> None:
     for _, at, line, _ in found:
         assert data[at : at + len(line)] == line
         assert b"\n" not in line[:-1]
-    raw = [block.raw for block in blocks(io.BytesIO(data), block_bytes=size)]
+    raw = [block.raw for block in read_blocks(io.BytesIO(data), block_bytes=size)]
     assert b"".join(raw) == data
 
 
@@ -58,7 +58,7 @@ def test_a_line_over_the_limit_is_cut_and_the_next_is_whole(
 def test_lines_end_at_line_feeds_alone(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes("a\u2028b\x0bc\x0cd\x85e\rf\r\n\r\ng".encode())
-    assert list(lines(path)) == [
+    assert list(read_lines(path)) == [
         Line(1, 0, "a\u2028b\x0bc\x0cd\x85e\rf".encode()),
         Line(2, 16, b""),
         Line(3, 18, b"g"),
@@ -68,7 +68,7 @@ def test_lines_end_at_line_feeds_alone(tmp_path: Path) -> None:
 def test_a_mark_is_taken_off_the_first_line_alone(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n")
-    assert list(lines(path)) == [Line(1, 3, b"a"), Line(2, 5, b"\xef\xbb\xbfb")]
+    assert list(read_lines(path)) == [Line(1, 3, b"a"), Line(2, 5, b"\xef\xbb\xbfb")]
 
 
 def test_a_line_longer_than_the_limit_is_not_held(tmp_path: Path) -> None:
@@ -78,10 +78,10 @@ def test_a_line_longer_than_the_limit_is_not_held(tmp_path: Path) -> None:
             out.write(b"x" * (1 << 20))
         out.write(b"\n" + TWELVE[0] + b"\n")
     tracemalloc.start()
-    found = list(lines(path, limit_bytes=1 << 20))
+    found = list(read_lines(path, max_line_bytes=1 << 20))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert [(line.no, line.cut, len(line.data)) for line in found] == [
+    assert [(line.number, line.truncated, len(line.data)) for line in found] == [
         (1, True, 1 << 20),
         (2, False, len(TWELVE[0])),
     ]
@@ -111,16 +111,16 @@ def test_lines_are_counted_as_wc_does_and_the_last_one_too(tmp_path: Path, data:
 def test_rows_are_all_rows_of_good_files(tmp_path: Path, name: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(CONTROLS[name])
-    found = list(rows(path))
-    assert [row for _, row in found] == [json.loads(line.data) for line in lines(path)]
-    assert [line for line, _ in found] == list(lines(path))
+    found = list(read_rows(path))
+    assert [row for _, row in found] == [json.loads(line.data) for line in read_lines(path)]
+    assert [line for line, _ in found] == list(read_lines(path))
 
 
 def test_rows_are_those_that_validate_accepts_for_local(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(file(*[each for f in LINE_FAULTS for each in (f.line, TWELVE[3])]))
     report = validate(path, target="local").files[0]
-    found = [line.no for line, _ in rows(path)]
+    found = [line.number for line, _ in read_rows(path)]
     assert report.examples == len(found)
     for at, fault in enumerate(LINE_FAULTS):
         alone = tmp_path / "one.jsonl"
@@ -130,10 +130,10 @@ def test_rows_are_those_that_validate_accepts_for_local(tmp_path: Path) -> None:
 
 
 def test_parse_is_strict() -> None:
-    assert parse(b' {"a": [1, "\\u00e4", null]} ') == {"a": [1, "ä", None]}
+    assert parse_json(b' {"a": [1, "\\u00e4", null]} ') == {"a": [1, "ä", None]}
     for fault in LINE_FAULTS:
         if fault.code.startswith("JSON_") and fault.severity == "error":
-            with pytest.raises(BadJson) as caught:
-                parse(fault.line)
+            with pytest.raises(JsonError) as caught:
+                parse_json(fault.line)
             assert caught.value.code == fault.code
             assert caught.value.byte_column == fault.offset + 1

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from maas_client.dataset._schemas import schema
-from maas_client.dataset.shapes import shape_of
+from maas_client.dataset._schemas import load_schema
+from maas_client.dataset.shapes import detect_format
 from tests.unit.dataset.corpus import ANSWER, USER, call, calls
 
 NAMES = sorted(path.name for path in (Path(__file__).parents[3] / "schemas").glob("*_line.*"))
@@ -42,20 +42,20 @@ def validator(name: str) -> Any:
     from jsonschema import Draft202012Validator
     from referencing import Registry, Resource
 
-    held = [schema(each) for each in NAMES]
+    held = [load_schema(each) for each in NAMES]
     registry: Any = Registry().with_resources(
         [(each["$id"], Resource.from_contents(each)) for each in held]
     )
-    return Draft202012Validator(schema(f"{name}_line.schema.json"), registry=registry)
+    return Draft202012Validator(load_schema(f"{name}_line.schema.json"), registry=registry)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "report.schema.json"])
 def test_every_schema_is_one(name: str) -> None:
     from jsonschema import Draft202012Validator
 
-    Draft202012Validator.check_schema(schema(name))
-    assert schema(name)["description"]
-    assert schema(name)["$id"].endswith(f"/{name}")
+    Draft202012Validator.check_schema(load_schema(name))
+    assert load_schema(name)["description"]
+    assert load_schema(name)["$id"].endswith(f"/{name}")
 
 
 def test_every_shape_has_its_examples() -> None:
@@ -73,4 +73,4 @@ def test_good_rows_pass_and_bad_ones_do_not(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_shape_is_recognised_by_name(name: str) -> None:
-    assert {shape_of(row) for row in GOOD[name]} == {SHAPES[name]}
+    assert {detect_format(row) for row in GOOD[name]} == {SHAPES[name]}

@@ -14,14 +14,24 @@ import pytest
 
 from maas_client.cli import main
 from maas_client.dataset import validate
-from maas_client.dataset._schemas import REPORT, schema
+from maas_client.dataset._schemas import REPORT_SCHEMA, load_schema
 from maas_client.dataset.codes import Target
-from maas_client.dataset.repeats import repeated
-from maas_client.dataset.service import prediction
-from maas_client.dataset.tally import IN_ALL, ONCE, PER_CODE
+from maas_client.dataset.repeats import repeated_values
+from maas_client.dataset.service import describe_prediction
+from maas_client.dataset.tally import MAX_PER_CODE, MAX_PROBLEMS, ONCE_PER_FILE
 from maas_client.errors import ConfigError, DatasetError
 from tests.fuzz import mutate
-from tests.unit.dataset.corpus import ANSWER, GOOD, LINE_FAULTS, TWELVE, USER, file, good, row, said
+from tests.unit.dataset.corpus import (
+    ANSWER,
+    GOOD,
+    LINE_FAULTS,
+    TWELVE,
+    USER,
+    file,
+    good,
+    message,
+    row,
+)
 
 
 @pytest.fixture
@@ -34,7 +44,7 @@ def test_the_report_has_its_fixed_shape(path: Path) -> None:
 
     path.write_bytes(file(*[fault.line for fault in LINE_FAULTS], *TWELVE))
     report = validate(path)
-    Draft202012Validator(schema(REPORT)).validate(json.loads(report.model_dump_json()))
+    Draft202012Validator(load_schema(REPORT_SCHEMA)).validate(json.loads(report.model_dump_json()))
     assert report.files[0].sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert report.files[0].bytes == path.stat().st_size
     assert [p.line for p in report.files[0].problems] == sorted(
@@ -118,12 +128,12 @@ def test_counts_are_complete_and_problems_capped(path: Path) -> None:
     start = time.process_time()
     report = validate(path).files[0]
     assert time.process_time() - start < 10
-    assert max(report.counts.values()) > PER_CODE
+    assert max(report.counts.values()) > MAX_PER_CODE
     listed = Counter(problem.code for problem in report.problems)
     for code, count in report.counts.items():
-        assert listed[code] >= (1 if code in ONCE else min(count, PER_CODE))
+        assert listed[code] >= (1 if code in ONCE_PER_FILE else min(count, MAX_PER_CODE))
         assert report.stats["not_shown"].get(code, 0) == count - listed[code]
-    assert len(report.problems) <= IN_ALL
+    assert len(report.problems) <= MAX_PROBLEMS
     assert list(report.problems) == sorted(report.problems, key=lambda p: (p.line, p.offset))
 
 
@@ -132,7 +142,7 @@ def test_all_problems_are_listed_as_far_as_the_report_stays_under_a_megabyte(pat
     report = validate(path).files[0]
     assert sum(problem.code == "JSON_CUT_SHORT" for problem in report.problems) == 1000
     assert "not_shown" not in report.stats
-    deep = row({"role": "user", "content": "x", "k" * 90: '"' * 30}, said("bot", "\\" * 50))
+    deep = row({"role": "user", "content": "x", "k" * 90: '"' * 30}, message("bot", "\\" * 50))
     path.write_bytes(file(*[deep] * 30_000))
     several = validate(path, path, path)
     assert len(json.dumps(several.model_dump(), indent=2)) < 1_000_000
@@ -144,16 +154,16 @@ def test_people_get_short_lists(path: Path, capsys: pytest.CaptureFixture[str]) 
     path.write_bytes(file(*[b'{"messages": ['] * 1000, *TWELVE))
     assert main(["validate", str(path), "--html", str(path.with_suffix(".html"))]) == 3
     lines = capsys.readouterr().out.splitlines()
-    assert sum("JSON_CUT_SHORT" in line for line in lines) == PER_CODE + 1
+    assert sum("JSON_CUT_SHORT" in line for line in lines) == MAX_PER_CODE + 1
     assert any("and 975 more of JSON_CUT_SHORT" in line for line in lines)
     page = path.with_suffix(".html").read_text()
-    assert page.count(">JSON_CUT_SHORT<") == PER_CODE + 1
+    assert page.count(">JSON_CUT_SHORT<") == MAX_PER_CODE + 1
     assert "and 975 more" in page
 
 
 def test_the_service_counts_as_it_counts(path: Path) -> None:
     path.write_bytes(
-        file(*TWELVE[:9], b"{", b'{"id": 1}', b"", row(USER), row(USER, said("bot", "x")))
+        file(*TWELVE[:9], b"{", b'{"id": 1}', b"", row(USER), row(USER, message("bot", "x")))
     )
     said_ = validate(path).files[0].stats["service"]
     assert (said_["rows"], said_["rows_skipped"], said_["rows_dropped"]) == (10, 2, 1)
@@ -175,7 +185,11 @@ def test_rows_sorted_by_task_are_told_before_the_split(path: Path) -> None:
     def tasks(names: str) -> bytes:
         return file(
             *[
-                row(said("system", name), said("user", f"{n}?"), said("assistant", f"Yes, {n}."))
+                row(
+                    message("system", name),
+                    message("user", f"{n}?"),
+                    message("assistant", f"Yes, {n}."),
+                )
                 for n, name in enumerate(names)
             ]
         )
@@ -212,15 +226,15 @@ def test_ignored_keys_and_the_bill_stand_in_the_figures(path: Path) -> None:
     ],
 )
 def test_ceilings_by_target(target: str, size: int, code: str | None, severity: str | None) -> None:
-    from maas_client.dataset.rulebook import rulebook
-    from maas_client.dataset.service import Service
+    from maas_client.dataset.rulebook import build_context
+    from maas_client.dataset.service import ServiceRules
 
-    service = Service(rulebook(target))
-    service.accepted(1000)
+    service = ServiceRules(build_context(target))
+    service.count_valid(1000)
     said_ = [each.code for each in service.finish(size=size << 20, examples=1000)]
     assert said_ == ([code] if code else [])
     if code:
-        assert rulebook(target).severity(code) == severity
+        assert build_context(target).severity(code) == severity
     assert service.stats(size=size << 20, examples=10)["route"] == {"foundry": "uploads"}.get(
         target, "blob"
     )
@@ -259,22 +273,22 @@ def test_repeats_among_many_are_found() -> None:
 
     hashes = array("q", range(-100_000, 100_000))
     hashes.extend([5, -7, 5])
-    assert repeated(hashes) == {5, -7}
+    assert repeated_values(hashes) == {5, -7}
 
 
 @pytest.mark.parametrize("at_once", [1, 700, 1 << 16, 200_000])
 def test_numbers_in_parts_are_one_sequence(at_once: int) -> None:
-    from maas_client.dataset.repeats import Hashes
+    from maas_client.dataset.repeats import HashArray
 
     wanted = [(n * 2_654_435_761) % 150_000 - 70_000 for n in range(200_000 if at_once > 1 else 99)]
-    held = Hashes()
+    held = HashArray()
     for start in range(0, len(wanted), at_once):
         held.extend(wanted[start : start + at_once])
     assert len(held) == len(wanted)
     assert list(held) == wanted
     some = range(0, len(wanted), 97)
     assert [held[at] for at in some] == [wanted[at] for at in some]
-    assert repeated(held) == {n for n, times in Counter(wanted).items() if times > 1}
+    assert repeated_values(held) == {n for n, times in Counter(wanted).items() if times > 1}
 
 
 def test_microsofts_own_sample_and_real_chats_are_valid() -> None:
@@ -293,7 +307,7 @@ def test_microsofts_own_sample_and_real_chats_are_valid() -> None:
 
 
 def test_weighted_answers_are_examples(path: Path) -> None:
-    weighted = row(USER, said("assistant", "No.", weight=0), USER, {**ANSWER, "weight": 1})
+    weighted = row(USER, message("assistant", "No.", weight=0), USER, {**ANSWER, "weight": 1})
     path.write_bytes(file(*[weighted] * 12))
     assert validate(path).files[0].examples == 12
 
@@ -315,7 +329,7 @@ def test_the_numbers_of_a_report_add_up(path: Path, target: Target) -> None:
         assert service["rows"] + passed_over == report.lines
         assert service["rows"] - service["rows_with_errors"] == report.examples
         assert target != "local" or service["rows"] == report.examples
-        said = prediction(report)
+        said = describe_prediction(report)
         assert f"{report.examples:,}" in said
         if "tokens" in report.stats:
             assert (
@@ -330,7 +344,7 @@ def test_rows_that_only_the_service_takes_are_told_as_such(path: Path) -> None:
     [lost] = [each.message for each in report.problems if each.code == "SERVICE_ROWS_SKIPPED"]
     assert few.endswith("11, 3 of them without errors")
     assert lost.endswith("11 left, 3 of them without errors")
-    assert prediction(report).startswith(
+    assert describe_prediction(report).startswith(
         "azureml would take 11 rows as they stand: 3 without errors, 8"
     )
 

@@ -8,13 +8,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maas_client.dataset.check import Checker
+from maas_client.dataset.check import LineValidator
 from maas_client.dataset.codes import all_codes
-from maas_client.dataset.content import scanners
+from maas_client.dataset.content import make_scanners
 from maas_client.dataset.read import Line
-from maas_client.dataset.rulebook import rulebook
+from maas_client.dataset.rulebook import build_context
 
-BOOK = rulebook("local", None)
+BOOK = build_context("local", None)
 CANARY = "zq7canary"
 TEXT = st.text(max_size=40) | st.sampled_from(
     [
@@ -63,13 +63,15 @@ ROW = st.fixed_dictionaries(
 @settings(max_examples=400, deadline=None)
 @given(st.lists(ROW, min_size=1, max_size=6))
 def test_scanners_take_every_accepted_row(rows: list[dict[str, Any]]) -> None:
-    checker = Checker(book=BOOK)
+    checker = LineValidator(context=BOOK)
     lines = [json.dumps(row).encode() for row in rows]
-    good = [at for at, line in enumerate(lines) if checker.row(Line(at + 1, 0, line)) is not None]
+    good = [
+        at for at, line in enumerate(lines) if checker.to_row(Line(at + 1, 0, line)) is not None
+    ]
     if not good:
         return
     fed = ([at + 1 for at in good], [lines[at] for at in good], [rows[at] for at in good])
-    for scanner in scanners(BOOK, everything=True):
+    for scanner in make_scanners(BOOK, full=True):
         for finding in [*scanner.feed(*fed), *scanner.finish()]:
             assert finding.code in all_codes()
             assert finding.line == 0 or finding.line in fed[0]

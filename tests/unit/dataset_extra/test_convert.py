@@ -12,7 +12,7 @@ import pytest
 
 from maas_client.cli import datasets_convert
 from maas_client.dataset import validate
-from maas_client.dataset.convert import Converted, convert
+from maas_client.dataset.convert import ConversionResult, convert
 from maas_client.errors import ConfigError, DatasetError
 
 Q, A = "Wie spät ist es?", "Es ist neun."
@@ -84,8 +84,8 @@ ROWS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
 
 
 @pytest.fixture
-def turn(tmp_path: Path) -> Callable[..., tuple[Converted, list[Any]]]:
-    def run(data: bytes | str, **options: Any) -> tuple[Converted, list[Any]]:
+def turn(tmp_path: Path) -> Callable[..., tuple[ConversionResult, list[Any]]]:
+    def run(data: bytes | str, **options: Any) -> tuple[ConversionResult, list[Any]]:
         source, out = tmp_path / "in.file", tmp_path / "out.jsonl"
         source.write_bytes(data.encode() if isinstance(data, str) else data)
         done = convert(source, out, **options)
@@ -153,17 +153,17 @@ def test_columns_and_form_and_system_can_be_named(turn: Any) -> None:
         system="Kurz.",
     )
     assert [m["role"] for m in row["messages"]] == ["system", "user", "assistant"]
-    _, [row] = turn('{"text": "x", "ground_truth": "y", "label": "z"}', form="classification")
+    _, [row] = turn('{"text": "x", "ground_truth": "y", "label": "z"}', row_format="classification")
     assert row["messages"][1]["content"] == "z"
 
 
 def test_what_is_left_out_is_told(turn: Any) -> None:
     done, _ = turn(json.dumps(ROWS["sharegpt with system"][0]))
-    assert done.left_out == {"turns after the last answer": 1}
+    assert done.omitted == {"turns after the last answer": 1}
     done, _ = turn(json.dumps(ROWS["dpo"][0]))
-    assert done.left_out == {"the answer that was not chosen": 1}
+    assert done.omitted == {"the answer that was not chosen": 1}
     done, _ = turn(json.dumps(ROWS["messages with other keys"][0]))
-    assert done.left_out == {"key prompt_id": 1}
+    assert done.omitted == {"key prompt_id": 1}
 
 
 @pytest.mark.parametrize(
@@ -199,10 +199,12 @@ def test_files_that_hold_no_rows_are_refused(data: bytes, turn: Any, tmp_path: P
 
 
 def test_skip_writes_the_rest(turn: Any) -> None:
-    done, rows = turn('{"prompt": "a", "completion": "b"}\nnonsense\n{"foo": 1}\n', skip=True)
+    done, rows = turn(
+        '{"prompt": "a", "completion": "b"}\nnonsense\n{"foo": 1}\n', skip_invalid=True
+    )
     assert len(rows) == 1
-    assert done.refused.total() == 2
-    assert [number for number, _ in done.places] == [2, 3]
+    assert done.rejected.total() == 2
+    assert [number for number, _ in done.rejected_rows] == [2, 3]
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

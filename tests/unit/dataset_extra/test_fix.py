@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from maas_client.dataset import validate
-from maas_client.dataset.fix import Fixed, fix
+from maas_client.dataset.fix import FixResult, fix
 from maas_client.errors import ConfigError
 
 
@@ -92,8 +92,8 @@ CASES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.fixture
-def mend(tmp_path: Path) -> Callable[..., tuple[Fixed, Path]]:
-    def run(data: bytes, **options: Any) -> tuple[Fixed, Path]:
+def mend(tmp_path: Path) -> Callable[..., tuple[FixResult, Path]]:
+    def run(data: bytes, **options: Any) -> tuple[FixResult, Path]:
         source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
         source.write_bytes(data)
         done = fix(source, out, **options)
@@ -144,7 +144,7 @@ def test_one_line_in_windows_1252_is_mended_in_a_file_of_utf_8(mend: Any) -> Non
     bad = f"{line(row('Größe, €5?', '“Süß” – ja.'))}\n".encode("windows-1252")
     done, out = mend(good * 2 + bad + good)
     assert done.ok
-    assert done.places == [(3, "Windows-1252 written as UTF-8")]
+    assert done.repaired_lines == [(3, "Windows-1252 written as UTF-8")]
     assert out.read_bytes().splitlines(keepends=True)[0] == good
     assert json.loads(out.read_bytes().splitlines()[2]) == row("Größe, €5?", "“Süß” – ja.")
 
@@ -152,7 +152,7 @@ def test_one_line_in_windows_1252_is_mended_in_a_file_of_utf_8(mend: Any) -> Non
 def test_the_line_is_named_where_all_others_are_ascii(mend: Any) -> None:
     plain = f"{line(row('Where?', 'There.'))}\n".encode()
     done, _ = mend(plain * 6 + f"{line()}\n".encode("latin-1") + plain)
-    assert done.places == [(7, "Windows-1252 written as UTF-8")]
+    assert done.repaired_lines == [(7, "Windows-1252 written as UTF-8")]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_the_line_is_named_where_all_others_are_ascii(mend: Any) -> None:
 def test_a_line_in_some_other_encoding_is_left_and_named(bad: bytes, mend: Any) -> None:
     good = f"{line()}\n".encode()
     done, out = mend(good + bad + b"\n" + good)
-    assert [(each.line, each.codes) for each in done.left] == [(2, ("JSON_UTF8",))]
+    assert [(each.line, each.codes) for each in done.unfixed_lines] == [(2, ("JSON_UTF8",))]
     assert bad in out.read_bytes()
 
 
@@ -185,27 +185,27 @@ def test_what_needs_a_guess_is_left_as_it_is(bad: bytes, mend: Any) -> None:
     good = f"{line()}\n".encode()
     done, out = mend(good + bad + good)
     assert not done.ok
-    assert [each.line for each in done.left] == [2]
-    assert done.left[0].codes
+    assert [each.line for each in done.unfixed_lines] == [2]
+    assert done.unfixed_lines[0].codes
     assert bad in out.read_bytes()
 
 
 def test_drop_sets_it_aside(mend: Any) -> None:
     good = f"{line()}\n".encode()
     done, out = mend(good + BROKEN + good, drop=True)
-    assert (done.ok, done.rows, done.bad) == (True, 2, 1)
+    assert (done.ok, done.rows, done.unfixed_count) == (True, 2, 1)
     assert out.read_bytes() == good * 2
-    assert Path(str(done.beside)).read_bytes() == BROKEN
+    assert Path(str(done.dropped_path)).read_bytes() == BROKEN
 
 
 def test_nothing_is_not_a_good_file(mend: Any) -> None:
     done, out = mend(BROKEN, drop=True)
-    assert (done.ok, done.rows, done.bad, out.read_bytes()) == (False, 0, 1, b"")
+    assert (done.ok, done.rows, done.unfixed_count, out.read_bytes()) == (False, 0, 1, b"")
 
 
 def test_drop_with_nothing_to_drop_leaves_one_file(mend: Any) -> None:
     done, out = mend(f"{line()}\n".encode(), drop=True)
-    assert done.beside is None
+    assert done.dropped_path is None
     assert sorted(p.name for p in out.parent.iterdir()) == ["in.jsonl", "out.jsonl"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from maas_client.dataset import validate
-from maas_client.dataset.html import render
+from maas_client.dataset.html import render_html
 from maas_client.types.report import FileReport, Problem, ValidationReport
 
 VOID = {"meta", "br", "rect", "path"}
@@ -59,7 +59,7 @@ def page(tmp_path: Path) -> str:
     ]
     path = tmp_path / "<img src=x onerror=alert(1)>.jsonl"
     path.write_text("\n".join(lines), encoding="utf-8")
-    return render(validate(path, model="Phi-3-mini-4k-instruct"))
+    return render_html(validate(path, model="Phi-3-mini-4k-instruct"))
 
 
 def test_it_is_well_formed_and_says_it_all(page: str) -> None:
@@ -134,11 +134,11 @@ def test_names_and_words_are_escaped(page: str) -> None:
         problems=(problem,),
         stats=stats,
     )
-    page = render(ValidationReport(ok=False, files=(file,)), title=evil)
+    page = render_html(ValidationReport(ok=False, files=(file,)), title=evil)
     assert "<script" not in page
     assert not read(page).open
 
 
 def test_an_empty_report_is_a_page(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"")
-    assert not read(render(validate(tmp_path / "a.jsonl"))).open
+    assert not read(render_html(validate(tmp_path / "a.jsonl"))).open

@@ -58,8 +58,8 @@ def test_a_secret_that_is_a_key_is_never_printed(
     path = tmp_path / "rows.jsonl"
     path.write_bytes(file(*TWELVE, line))
     report = validate(path)
-    _report.draw(report)
-    for said in (report.model_dump_json(), *_report.plain(report), capsys.readouterr().out):
+    _report.print_report(report)
+    for said in (report.model_dump_json(), *_report.text_lines(report), capsys.readouterr().out):
         assert not any(TOKEN[at : at + 10] in said for at in range(4, len(TOKEN) - 10))
 
 
@@ -78,7 +78,7 @@ def test_a_key_cannot_move_the_terminals_cursor(
 ) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(file(*TWELVE, row({**USER, "\x1b[2J\x9b\x07": 1}, ANSWER)))
-    _report.draw(validate(path))
+    _report.print_report(validate(path))
     shown = capsys.readouterr().out
     assert "CHAT_KEY_UNKNOWN" in shown
     assert not any(c in shown for c in "\x1b\x9b\x07")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from maas_client.dataset.codes import all_codes
-from maas_client.dataset.pii import CODES, Pii, kinds, luhn, mod97
+from maas_client.dataset.pii import CODES, PiiScanner, find_pii, is_iban_valid, is_luhn_valid
 
 RNG = random.Random(7)
 
@@ -21,7 +21,7 @@ def digits(size: int) -> str:
 
 def card(start: str, size: int, group: str = "") -> str:
     body = start + digits(size - len(start) - 1)
-    number = next(body + d for d in string.digits if luhn(body + d))
+    number = next(body + d for d in string.digits if is_luhn_valid(body + d))
     if not group:
         return number
     sizes = (4, 6, 5) if size == 15 else (4, 4, 4, 4)
@@ -36,7 +36,9 @@ def iban(country: str, form: str, *, spaced: bool) -> str:
     body = "".join(
         RNG.choice(string.digits) if c == "n" else RNG.choice(string.ascii_uppercase) for c in form
     )
-    whole = next(f"{country}{n:02}{body}" for n in range(2, 99) if mod97(f"{country}{n:02}{body}"))
+    whole = next(
+        f"{country}{n:02}{body}" for n in range(2, 99) if is_iban_valid(f"{country}{n:02}{body}")
+    )
     return " ".join(whole[i : i + 4] for i in range(0, len(whole), 4)) if spaced else whole
 
 
@@ -105,7 +107,7 @@ def row(text: str) -> dict[str, object]:
 @pytest.mark.parametrize("code", PERSONAL)
 def test_recall(code: str) -> None:
     texts = [f"Write to {make()}, please." for make in PERSONAL[code] for _ in range(30)]
-    scanner = Pii()
+    scanner = PiiScanner()
     rows = [row(text) for text in texts]
     scanner.feed(range(1, len(rows) + 1), [json.dumps(r).encode() for r in rows], rows)
     assert scanner.stats()["pii_rows"][code] / len(texts) >= 0.95
@@ -113,7 +115,7 @@ def test_recall(code: str) -> None:
 
 def test_precision() -> None:
     texts = [f"It says {make()} here." for make in HARMLESS for _ in range(50)]
-    wrong = [(text, kinds(text)) for text in texts if kinds(text)]
+    wrong = [(text, find_pii(text)) for text in texts if find_pii(text)]
     assert len(wrong) <= 0.01 * len(texts), wrong[:5]
 
 
@@ -124,26 +126,26 @@ def test_one_finding_a_kind_for_the_file_with_the_count_and_never_the_text() -> 
         row("b"),
         row("mail john.roe@corp.example twice, x@y.zz"),
     ]
-    scanner = Pii()
+    scanner = PiiScanner()
     assert not list(scanner.feed(range(1, 5), [json.dumps(r).encode() for r in rows], rows))
     [finding] = scanner.finish()
     assert (finding.code, finding.line, finding.detail) == ("PII_EMAIL", 2, "in 2 rows, first here")
-    assert (finding.pointer, finding.at) == ("/messages/0/content", 5)
+    assert (finding.pointer, finding.char_offset) == ("/messages/0/content", 5)
     assert "roe" not in repr(finding)
 
 
 def test_numbers_after_escaped_characters_are_found() -> None:
     rows = [row("Zoë’s card is " + card("4", 16)), row("Отправьте на адрес: +49 30 123456")]
-    scanner = Pii()
+    scanner = PiiScanner()
     scanner.feed([1, 2], [json.dumps(r).encode() for r in rows], rows)
     assert scanner.stats()["pii_rows"] == {"PII_CARD": 1, "PII_PHONE": 1}
 
 
 def test_check_digits() -> None:
-    assert luhn("4111111111111111")
-    assert not luhn("4111111111111112")
-    assert mod97("GB82WEST12345698765432")
-    assert not mod97("GB83WEST12345698765432")
+    assert is_luhn_valid("4111111111111111")
+    assert not is_luhn_valid("4111111111111112")
+    assert is_iban_valid("GB82WEST12345698765432")
+    assert not is_iban_valid("GB83WEST12345698765432")
 
 
 def test_every_kind_has_a_code() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from maas_client.cli import _report
 from maas_client.dataset import validate
-from maas_client.dataset.scan import byte_of
+from maas_client.dataset.scan import byte_offset
 from maas_client.types.report import Problem
 from tests.unit.dataset.corpus import TWELVE, file
 
@@ -138,10 +138,10 @@ def test_what_a_setting_is_called_is_no_part_of_the_secret(tmp_path: Path) -> No
 
 
 def test_a_place_beyond_the_text_is_its_closing_quote() -> None:
-    assert byte_of(b'"a\\u00e9"', 0, 2) == 8
-    assert byte_of(b'"a\\u00e9"', 0, 9) == 8
-    assert byte_of(b'"\\ud83d\\ude00b"', 0, 1) == 13
-    assert byte_of('  "éb"'.encode(), 2, 1) == 5
+    assert byte_offset(b'"a\\u00e9"', 0, 2) == 8
+    assert byte_offset(b'"a\\u00e9"', 0, 9) == 8
+    assert byte_offset(b'"\\ud83d\\ude00b"', 0, 1) == 13
+    assert byte_offset('  "éb"'.encode(), 2, 1) == 5
 
 
 def test_the_terminal_shows_where_a_secret_is_and_not_the_secret(
@@ -162,7 +162,7 @@ def test_the_terminal_shows_where_a_secret_is_and_not_the_secret(
             ),
         )
     )
-    _report.draw(validate(path))
+    _report.print_report(validate(path))
     shown = capsys.readouterr().out
     lines = shown.splitlines()
     at = next(n for n, line in enumerate(lines) if "SECRET_GITHUB_TOKEN" in line)

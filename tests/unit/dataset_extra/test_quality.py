@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from maas_client.dataset.quality import Quality, ending, mojibake, placeholder, refusal
+from maas_client.dataset.quality import (
+    QualityScanner,
+    classify_ending,
+    has_mojibake,
+    has_placeholder,
+    is_refusal,
+)
 
 SHARED = Path("/work/shared/data")
 
@@ -27,7 +33,7 @@ SHARED = Path("/work/shared/data")
     ],
 )
 def test_refusals(answer: str) -> None:
-    assert refusal(answer)
+    assert is_refusal(answer)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +47,7 @@ def test_refusals(answer: str) -> None:
     ],
 )
 def test_no_refusals(answer: str) -> None:
-    assert not refusal(answer)
+    assert not is_refusal(answer)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +62,7 @@ def test_no_refusals(answer: str) -> None:
     ],
 )
 def test_placeholders(answer: str) -> None:
-    assert placeholder(answer)
+    assert has_placeholder(answer)
 
 
 @pytest.mark.parametrize(
@@ -64,14 +70,14 @@ def test_placeholders(answer: str) -> None:
     ["a[i] < b[j]", "[1, 2]", "none", "Your name is [sic] Ann.", "<<3+4=7>>7", "{'a': {1}}"],
 )
 def test_no_placeholders(answer: str) -> None:
-    assert not placeholder(answer)
+    assert not has_placeholder(answer)
 
 
 @pytest.mark.parametrize(
     "text", ["cafÃ©", "itâ€™s", "Â£5", "ðŸ˜€", "bad \ufffd byte", "Ð¿Ñ€Ð¸Ð²ÐµÑ‚"]
 )
 def test_mojibake(text: str) -> None:
-    assert mojibake(text)
+    assert has_mojibake(text)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +85,7 @@ def test_mojibake(text: str) -> None:
     ["café", "привет", "Ã", "GÂTEAU", "naïve", "château — “fine”", "São", "ÀÉÎÕÜ", "Đà Nẵng"],
 )
 def test_no_mojibake(text: str) -> None:
-    assert not mojibake(text)
+    assert not has_mojibake(text)
 
 
 def test_mojibake_of_every_accented_word_is_found() -> None:
@@ -96,7 +102,7 @@ def test_mojibake_of_every_accented_word_is_found() -> None:
         "日本",
     ):
         broken = word.encode().decode("cp1252", "ignore")
-        assert mojibake(broken) or word in ("Ελλάδα", "日本"), broken
+        assert has_mojibake(broken) or word in ("Ελλάδα", "日本"), broken
 
 
 @pytest.mark.parametrize(
@@ -117,7 +123,7 @@ def test_mojibake_of_every_accented_word_is_found() -> None:
     ],
 )
 def test_endings(answer: str, how: str) -> None:
-    assert ending(answer) == how
+    assert classify_ending(answer) == how
 
 
 def test_an_open_ending_is_told_only_in_a_file_that_otherwise_ends_its_sentences(
@@ -125,7 +131,7 @@ def test_an_open_ending_is_told_only_in_a_file_that_otherwise_ends_its_sentences
 ) -> None:
     full = [talk(f"q{i}?", f"This is the full answer to question {i}.") for i in range(12)]
     opened = talk("q?", "The meeting was moved to Thursday because the room is tak")
-    [finding] = scan(Quality(), [*full, opened])
+    [finding] = scan(QualityScanner(), [*full, opened])
     assert (finding.code, finding.line, finding.pointer) == (
         "QUALITY_CUT_OFF",
         13,
@@ -134,12 +140,12 @@ def test_an_open_ending_is_told_only_in_a_file_that_otherwise_ends_its_sentences
     loose = [
         talk(f"q{i}?", f"it is simply what people call number {i} around here") for i in range(12)
     ]
-    assert not scan(Quality(), [*loose, opened])
+    assert not scan(QualityScanner(), [*loose, opened])
 
 
 def test_findings_point_at_the_message(talk: Any, scan: Any) -> None:
     row = talk("cafÃ© where?", "I'm sorry, but I can't help with that.", system="Be kind.")
-    found = scan(Quality(), [row])
+    found = scan(QualityScanner(), [row])
     assert [(f.code, f.pointer) for f in found] == [
         ("QUALITY_REFUSAL", "/messages/2/content"),
         ("QUALITY_MOJIBAKE", "/messages/1/content"),
@@ -155,14 +161,14 @@ def test_tool_rows_and_parts_are_no_trouble(scan: Any) -> None:
             ]
         },
     ]
-    assert [f.pointer for f in scan(Quality(), rows)] == ["/messages/0/content/0/text"]
+    assert [f.pointer for f in scan(QualityScanner(), rows)] == ["/messages/0/content/0/text"]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared sample data is not here")
 def test_real_data_does_not_drown() -> None:
     lines = (SHARED / "gsm8k_chat.jsonl").read_bytes().splitlines()
     rows = [json.loads(line) for line in lines]
-    scanner = Quality()
+    scanner = QualityScanner()
     found = [*scanner.feed(range(1, len(rows) + 1), lines, rows), *scanner.finish()]
     assert len(found) <= 0.001 * len(rows), found[:5]
 
@@ -185,5 +191,5 @@ def test_what_one_scanner_looks_for_does_not_hide_what_another_does(write: Any) 
 
 @pytest.mark.parametrize("answer", ["\u200b", "\ufeff", " \u2060\u200b "])
 def test_an_answer_that_nobody_sees_is_a_stand_in(answer: str) -> None:
-    assert placeholder(answer)
-    assert not placeholder(f"{answer}yes")
+    assert has_placeholder(answer)
+    assert not has_placeholder(f"{answer}yes")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from maas_client.dataset import validate
-from maas_client.dataset.duplicates import Duplicates
+from maas_client.dataset.duplicates import DuplicateScanner
 from maas_client.dataset.finding import Finding
-from maas_client.dataset.near import COMMON, NearDuplicates
+from maas_client.dataset.near import TEMPLATE_REPEATS, NearDuplicateScanner
 
 SYLLABLES = [
     "ba",
@@ -39,11 +39,11 @@ SYLLABLES = [
 ]
 
 
-class Near(NearDuplicates):
+class Near(NearDuplicateScanner):
     """Near duplicates alone: fed together with the exact ones, whose findings are dropped."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(Duplicates(), **options)
+        super().__init__(DuplicateScanner(), **options)
 
     def feed(self, *args: Any) -> list[Finding]:
         self._exact.feed(*args)
@@ -60,7 +60,7 @@ def prose(rng: random.Random, size: int) -> str:
 def test_duplicates_name_the_first_line_whatever_the_order_of_keys(talk: Any, scan: Any) -> None:
     a = talk("one?", "1")
     turned = {"messages": [dict(reversed(list(m.items()))) for m in a["messages"]]}
-    found = scan(Duplicates(), [a, talk("two?", "2"), turned, a])
+    found = scan(DuplicateScanner(), [a, talk("two?", "2"), turned, a])
     assert [(f.line, f.code, f.detail) for f in found] == [
         (3, "QUALITY_DUPLICATE", "the same as line 1"),
         (4, "QUALITY_DUPLICATE", "the same as line 1"),
@@ -68,7 +68,7 @@ def test_duplicates_name_the_first_line_whatever_the_order_of_keys(talk: Any, sc
 
 
 def test_line_numbers_survive_lines_that_are_no_rows(talk: Any) -> None:
-    scanner = Duplicates()
+    scanner = DuplicateScanner()
     scanner.feed([1, 2], [b"", b""], [talk("a?", "1"), talk("b?", "2")])
     scanner.feed([5, 9], [b"", b""], [talk("c?", "3"), talk("b?", "2")])
     [finding] = scanner.finish()
@@ -82,7 +82,7 @@ def test_conflicting_answers_are_told_once_per_other_answer(talk: Any, scan: Any
         talk("why?", "dunno"),
         talk("how?", "so"),
     ]
-    found = scan(Duplicates(), rows)
+    found = scan(DuplicateScanner(), rows)
     assert [(f.line, f.code) for f in found] == [(3, "QUALITY_DUPLICATE"), (2, "QUALITY_CONFLICT")]
     assert found[1].detail == "the prompt is that of line 1"
 
@@ -92,13 +92,13 @@ def test_rows_with_other_tools_or_other_calls_are_other_prompts(talk: Any, scan:
         tool = {"type": "function", "function": {"name": name, "parameters": {}}}
         return {**talk("go", f"done {name}"), "tools": [tool]}
 
-    assert not scan(Duplicates(), [tooled("a"), tooled("b"), talk("go", "done")])
+    assert not scan(DuplicateScanner(), [tooled("a"), tooled("b"), talk("go", "done")])
 
 
 def test_leakage_names_the_line_of_the_training_file(talk: Any, scan: Any) -> None:
-    train = Duplicates()
+    train = DuplicateScanner()
     scan(train, [talk(f"q{i}?", f"{i}") for i in range(2000)])
-    held = Duplicates([train])
+    held = DuplicateScanner([train])
     found = scan(held, [talk("new?", "1"), talk("q1500?", "another answer")])
     assert [(f.line, f.code) for f in found] == [(2, "QUALITY_LEAKAGE")]
     assert "line 1501 of the training file" in found[0].detail
@@ -109,7 +109,7 @@ def test_sixteen_bytes_a_row(talk: Any) -> None:
 
     rows = [talk(f"question number {i}?", f"the answer is {i}") for i in range(20_000)]
     tracemalloc.start()
-    scanner = Duplicates()
+    scanner = DuplicateScanner()
     for start in range(0, len(rows), 100):
         scanner.feed(range(start + 1, start + 101), [b""] * 100, rows[start : start + 100])
     used, _ = tracemalloc.get_traced_memory()
@@ -163,7 +163,7 @@ def test_a_template_around_every_prompt_makes_no_flood(talk: Any, scan: Any) -> 
     rng = random.Random(2)
     template = prose(rng, 150)
     rows = [talk(f"{template}\n{prose(rng, 30)}", prose(rng, 5)) for _ in range(1000)]
-    assert len(scan(Near(), rows)) <= 2 * COMMON
+    assert len(scan(Near(), rows)) <= 2 * TEMPLATE_REPEATS
 
 
 def test_near_leakage_is_told_where_the_prompts_are_not_the_same(talk: Any, scan: Any) -> None:
@@ -188,7 +188,7 @@ def test_validate_finds_leaks_from_every_training_file(talk: Any, write: Any) ->
 
 
 def test_rows_beyond_the_limit_are_counted_not_compared(talk: Any, scan: Any) -> None:
-    scanner = Near(rows=100)
+    scanner = Near(max_rows=100)
     rng = random.Random(3)
     scan(scanner, [talk(prose(rng, 40), "ok") for _ in range(150)])
     assert scanner.stats() == {"near_duplicates_not_compared": 50}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from maas_client.dataset.codes import all_codes
-from maas_client.dataset.secrets import KINDS, Secrets, find
+from maas_client.dataset.secrets import PATTERNS, SecretScanner, find_secrets
 
 RNG = random.Random(20)
 ALNUM = string.ascii_letters + string.digits
@@ -146,7 +146,7 @@ def scan(texts: list[str], *, ascii_only: bool = True) -> tuple[set[int], list[s
         for t in texts
     ]
     lines = [json.dumps(row, ensure_ascii=ascii_only).encode() for row in rows]
-    scanner = Secrets()
+    scanner = SecretScanner()
     found = [*scanner.feed(range(1, len(rows) + 1), lines, rows), *scanner.finish()]
     return {finding.line for finding in found}, [finding.code for finding in found]
 
@@ -181,7 +181,7 @@ def test_secret_in_tool_arguments_and_beside_non_ascii_text_is_placed_by_pointer
             {"role": "assistant", "tool_calls": [call]},
         ]
     }
-    [finding] = Secrets().feed([7], [json.dumps(row).encode()], [row])
+    [finding] = SecretScanner().feed([7], [json.dumps(row).encode()], [row])
     assert (finding.line, finding.code) == (7, "SECRET_GITHUB_TOKEN")
     assert finding.pointer == "/messages/1/tool_calls/0/function/arguments"
 
@@ -190,13 +190,13 @@ def test_no_finding_holds_any_part_of_the_secret() -> None:
     for makers in SECRETS.values():
         secret = makers[0]()
         row = {"messages": [{"role": "user", "content": secret}]}
-        for finding in Secrets().feed([1], [json.dumps(row).encode()], [row]):
+        for finding in SecretScanner().feed([1], [json.dumps(row).encode()], [row]):
             assert not any(secret[i : i + 8] in repr(finding) for i in range(len(secret) - 8))
 
 
 def test_overlapping_forms_are_told_once() -> None:
     line = f"AccountKey={b64(64)}"
-    assert [code for code, _, _ in find(line)] == ["SECRET_AZURE_STORAGE_KEY"]
+    assert [code for code, _, _ in find_secrets(line)] == ["SECRET_AZURE_STORAGE_KEY"]
 
 
 def test_hostile_texts_are_answered_at_once() -> None:
@@ -215,4 +215,4 @@ def test_hostile_texts_are_answered_at_once() -> None:
 
 
 def test_every_kind_has_a_code() -> None:
-    assert {kind.code for kind in KINDS} <= set(all_codes())
+    assert {kind.code for kind in PATTERNS} <= set(all_codes())

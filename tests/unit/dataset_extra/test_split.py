@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from maas_client.cli import datasets_split
-from maas_client.dataset.split import Split, azure_split, split
+from maas_client.dataset.split import DatasetSplit, split, split_like_azure
 from maas_client.errors import ConfigError, DatasetError
 
 
@@ -23,11 +23,11 @@ def talk(*texts: str, system: str | None = None) -> dict[str, Any]:
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Callable[..., tuple[Split, list[bytes], list[bytes]]]:
-    def run(data: bytes, **options: Any) -> tuple[Split, list[bytes], list[bytes]]:
+def parts(tmp_path: Path) -> Callable[..., tuple[DatasetSplit, list[bytes], list[bytes]]]:
+    def run(data: bytes, **options: Any) -> tuple[DatasetSplit, list[bytes], list[bytes]]:
         source = tmp_path / "in.jsonl"
         source.write_bytes(data)
-        how = azure_split if options.pop("azure", False) else split
+        how = split_like_azure if options.pop("azure", False) else split
         done = how(source, tmp_path / "t.jsonl", tmp_path / "v.jsonl", **options)
         return done, *(
             (tmp_path / f"{n}.jsonl").read_bytes().splitlines(keepends=True) for n in "tv"
@@ -43,7 +43,7 @@ def lines(rows: list[dict[str, Any]]) -> bytes:
 def test_every_row_is_in_one_file_byte_for_byte(parts: Any) -> None:
     rows = [talk(f"q{i}", f"a{i}") for i in range(500)]
     data = lines(rows)
-    done, train, held = parts(data, share=0.2)
+    done, train, held = parts(data, validation_share=0.2)
     assert sorted(train + held) == sorted(data.splitlines(keepends=True))
     assert (done.training_rows, done.validation_rows) == (len(train), len(held)) == (400, 100)
     assert train != sorted(train)
@@ -54,7 +54,7 @@ def test_no_prompt_is_in_both_files(parts: Any) -> None:
     rows = [talk(f"Q {rng.randrange(80)}", f"a{i}", "more?", f"b{i}") for i in range(600)]
     rows += [talk(f"q  {rng.randrange(80)}", f"a{i}") for i in range(400)]
     for by in ("conversation", "prompt"):
-        done, train, held = parts(lines(rows), by=by, share=0.2)
+        done, train, held = parts(lines(rows), by=by, validation_share=0.2)
         firsts = [
             {json.loads(x)["messages"][0]["content"].lower().replace("  ", " ") for x in part}
             for part in (train, held)
@@ -75,7 +75,9 @@ def test_same_seed_same_files_and_another_seed_another_split(parts: Any) -> None
 
 
 def test_a_known_split_stays_the_same_on_every_machine(parts: Any) -> None:
-    _, _, held = parts(lines([talk(f"q{i}", "a") for i in range(10)]), share=0.3, shuffle=False)
+    _, _, held = parts(
+        lines([talk(f"q{i}", "a") for i in range(10)]), validation_share=0.3, shuffle=False
+    )
     assert [json.loads(x)["messages"][0]["content"] for x in held] == KNOWN
 
 
@@ -100,20 +102,20 @@ def test_azure_takes_the_last_fifth(parts: Any) -> None:
 def test_marks_blank_lines_and_crlf_go_and_the_last_line_gets_its_end(parts: Any) -> None:
     rows = [json.dumps(talk(f"q{i}", "a")).encode() for i in range(4)]
     data = b"\xef\xbb\xbf" + b"\r\n\r\n".join(rows)
-    _, train, held = parts(data, share=0.5)
+    _, train, held = parts(data, validation_share=0.5)
     assert sorted(train + held) == sorted(row + b"\n" for row in rows)
 
 
 def test_rows_of_other_tasks_are_grouped_by_their_prompt(parts: Any) -> None:
     rows = [{"prompt": f"p{i % 20}", "completion": f"c{i}"} for i in range(100)]
-    _, train, held = parts(lines(rows), share=0.3)
+    _, train, held = parts(lines(rows), validation_share=0.3)
     assert not {json.loads(x)["prompt"] for x in train} & {json.loads(x)["prompt"] for x in held}
 
 
 def test_there_is_always_something_in_both(parts: Any) -> None:
-    _, train, held = parts(lines([talk("a", "1"), talk("b", "2")]), share=0.01)
+    _, train, held = parts(lines([talk("a", "1"), talk("b", "2")]), validation_share=0.01)
     assert len(train) == len(held) == 1
-    _, train, held = parts(lines([talk("a", "1")] * 50 + [talk("b", "2")]), share=0.9)
+    _, train, held = parts(lines([talk("a", "1")] * 50 + [talk("b", "2")]), validation_share=0.9)
     assert train
     assert held
 
@@ -129,7 +131,7 @@ def test_bad_lines_and_bad_arguments(parts: Any, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="line 2"):
         parts(lines([talk("a", "1")]) + b"{]\n")
     with pytest.raises(ConfigError, match="share"):
-        parts(lines([talk("a", "1"), talk("b", "1")]), share=1.5)
+        parts(lines([talk("a", "1"), talk("b", "1")]), validation_share=1.5)
     source = tmp_path / "in.jsonl"
     with pytest.raises(ConfigError, match="is the file that is read"):
         split(source, source, tmp_path / "v.jsonl")

@@ -12,9 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maas_client.chat import TEMPLATES
-from maas_client.dataset.counting import Estimate, Exact, bounds
-from maas_client.dataset.finding import texts_of
-from maas_client.dataset.tokens import Ceiling, Tokens, histogram, percentiles, tokenizer_for
+from maas_client.dataset.counting import EstimatedCounter, ExactCounter, token_bounds
+from maas_client.dataset.finding import message_texts
+from maas_client.dataset.tokens import (
+    TokenLimits,
+    TokenScanner,
+    histogram,
+    load_token_counter,
+    percentiles,
+)
 from maas_client.errors import ConfigError
 
 SHARED = Path("/work/shared/data")
@@ -62,36 +68,36 @@ def rows_of() -> list[dict[str, Any]]:
 
 def test_exact_counts_are_those_of_the_trainer(folder: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    from maas_client.local.peft.examples import encode
+    from maas_client.local.peft.examples import tokenize_rows
 
-    counter = tokenizer_for("Phi-3-mini-4k-instruct", folder)
+    counter = load_token_counter("Phi-3-mini-4k-instruct", folder)
     assert counter.is_exact
     rows = rows_of()
     template = counter.template  # type: ignore[attr-defined]  # it is an Exact
     fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
-    examples, _ = encode(list(enumerate(rows, 1)), fast, template, 10_000)
-    sizes = counter.sizes(rows, texts_of(rows))
-    assert sizes.totals[:2] == [len(example.ids) for example in examples][:2]
+    examples, _ = tokenize_rows(list(enumerate(rows, 1)), fast, template, 10_000)
+    sizes = counter.sizes(rows, message_texts(rows))
+    assert sizes.totals[:2] == [len(example.input_ids) for example in examples][:2]
     assert sizes.learned[:2] == [example.learned_tokens for example in examples][:2]
-    assert sizes.prompt(0) == examples[0].learned.index(True)
+    assert sizes.prompt(0) == examples[0].loss_mask.index(True)
 
 
 def test_the_tokenizer_at_hand_is_found(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MAAS_CACHE_DIR", str(folder.parent))
-    assert tokenizer_for("Phi-3-mini-4k-instruct").is_exact
-    assert not tokenizer_for("Phi-4-mini-instruct").is_exact
+    assert load_token_counter("Phi-3-mini-4k-instruct").is_exact
+    assert not load_token_counter("Phi-4-mini-instruct").is_exact
     snapshot = tmp_path / "hub" / "models--microsoft--phi-4" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (snapshot / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    assert tokenizer_for("Phi-4").is_exact
+    assert load_token_counter("Phi-4").is_exact
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no tokenizer"):
-        tokenizer_for("Phi-4", tmp_path)
+        load_token_counter("Phi-4", tmp_path)
 
 
 def test_a_broken_tokenizer_in_the_cache_does_not_stop_a_check(
@@ -101,18 +107,18 @@ def test_a_broken_tokenizer_in_the_cache_does_not_stop_a_check(
     place.mkdir()
     (place / "tokenizer.json").write_text("{}")
     monkeypatch.setenv("MAAS_CACHE_DIR", str(tmp_path))
-    assert not tokenizer_for("Phi-3-mini-4k-instruct").is_exact
+    assert not load_token_counter("Phi-3-mini-4k-instruct").is_exact
 
 
 def test_no_model_is_an_estimate() -> None:
-    assert isinstance(tokenizer_for(None), Estimate)
+    assert isinstance(load_token_counter(None), EstimatedCounter)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=80) | st.sampled_from(PROSE))
 def test_bounds_hold_for_real_vocabularies(text: str) -> None:
     quicktok = pytest.importorskip("quicktok")
-    low, high = bounds(text)
+    low, high = token_bounds(text)
     for name in ("cl100k_base", "o200k_base"):
         encoding = quicktok.get_encoding(name)
         assert low <= len(encoding.encode_ordinary(text)) <= high
@@ -132,7 +138,7 @@ def test_estimates_are_within_a_quarter_on_real_data(
     for path in SHARED.glob("*.jsonl"):
         lines = path.read_bytes().splitlines()
         rows = [json.loads(line) for line in lines]
-        scanner = Tokens(tokenizer_for(model))
+        scanner = TokenScanner(load_token_counter(model))
         scanner.feed(range(1, len(rows) + 1), lines, rows)
         said = scanner.stats()["tokens"]
         real = sum(
@@ -149,8 +155,8 @@ def test_estimates_are_within_a_quarter_on_real_data(
 
 def test_plain_rows_and_dictionaries_are_estimated_alike() -> None:
     rows = rows_of()
-    estimate = Estimate()
-    fast = estimate.sizes(rows, texts_of(rows))
+    estimate = EstimatedCounter()
+    fast = estimate.sizes(rows, message_texts(rows))
     slow = [estimate._of_row(row) for row in rows]
     assert all(abs(a - b) <= 8 for a, (b, _, _) in zip(fast.totals, slow, strict=True))
     assert all(abs(a - b) <= 4 for a, (_, b, _) in zip(fast.learned, slow, strict=True))
@@ -159,7 +165,7 @@ def test_plain_rows_and_dictionaries_are_estimated_alike() -> None:
 def test_rows_over_the_length_and_rows_with_nothing_left(talk: Any, scan: Any) -> None:
     long = "word " * 1000
     rows = [talk("short", "fine"), talk("short", long), talk(long, "fine")]
-    found = scan(Tokens(Estimate(), Ceiling(row=500)), rows)
+    found = scan(TokenScanner(EstimatedCounter(), TokenLimits(per_row=500)), rows)
     assert [(f.line, f.code) for f in found] == [
         (2, "SERVICE_TRUNCATED"),
         (3, "SERVICE_TRUNCATED"),
@@ -169,17 +175,19 @@ def test_rows_over_the_length_and_rows_with_nothing_left(talk: Any, scan: Any) -
 
 
 def test_an_estimate_alone_never_says_that_nothing_is_left(talk: Any, scan: Any) -> None:
-    found = scan(Tokens(Estimate(), Ceiling(row=100)), [talk("x" * 600, "fine")])
+    found = scan(
+        TokenScanner(EstimatedCounter(), TokenLimits(per_row=100)), [talk("x" * 600, "fine")]
+    )
     assert [f.code for f in found] == ["SERVICE_TRUNCATED"]
 
 
 def test_the_service_s_ceiling_of_tokens_times_epochs(talk: Any, scan: Any) -> None:
     rows = [talk("word " * 100, "yes " * 100)] * 20
-    sure = scan(Tokens(Estimate(), Ceiling(total=3000, epochs=3)), rows)
+    sure = scan(TokenScanner(EstimatedCounter(), TokenLimits(per_file=3000, epochs=3)), rows)
     assert [f.code for f in sure] == ["SERVICE_TOO_MANY_TOKENS"]
-    perhaps = scan(Tokens(Estimate(), Ceiling(total=6500, epochs=1)), rows)
+    perhaps = scan(TokenScanner(EstimatedCounter(), TokenLimits(per_file=6500, epochs=1)), rows)
     assert [f.code for f in perhaps] == ["SERVICE_MANY_TOKENS"]
-    assert not scan(Tokens(Estimate(), Ceiling(total=10**9, epochs=3)), rows)
+    assert not scan(TokenScanner(EstimatedCounter(), TokenLimits(per_file=10**9, epochs=3)), rows)
 
 
 def test_percentiles_by_nearest_rank() -> None:
@@ -200,8 +208,8 @@ def test_histogram_has_round_bars_that_add_up_and_one_for_the_rest() -> None:
 
 
 def test_rows_without_a_place_in_the_template_are_no_trouble(folder: Path) -> None:
-    counter = Exact(
-        tokenizer_for("Phi-3-mini-4k-instruct", folder).tokenizer, TEMPLATES["phi3"], "x"
+    counter = ExactCounter(
+        load_token_counter("Phi-3-mini-4k-instruct", folder).tokenizer, TEMPLATES["phi3"], "x"
     )  # type: ignore[attr-defined]  # it is an Exact
     row = {"messages": [{"role": "tool", "content": "x"}]}
     assert counter.sizes([row], [None]).totals == [0]

@@ -8,23 +8,23 @@ from typing import Any
 import pytest
 
 from maas_client import catalog
-from maas_client.platforms import JobSpec
+from maas_client.platforms import ExportSpec
 from maas_client.types import Hyperparameters
 
-Make = Callable[..., JobSpec]
+Make = Callable[..., ExportSpec]
 
 
 @pytest.fixture
 def job() -> Make:
-    def make(model: str = "Phi-4-mini-instruct", **changes: Any) -> JobSpec:
+    def make(model: str = "Phi-4-mini-instruct", **changes: Any) -> ExportSpec:
         recipe = changes.pop("recipe", {"epochs": 3, "learning_rate": 2e-5})
         said = {
             "name": "Tickets v2",
             "model": model,
             "training_data": "train.jsonl",
-            "facts": catalog.find(model),
+            "model_info": catalog.find_model(model),
             "hyperparameters": Hyperparameters(**recipe),
         }
-        return JobSpec(**{**said, **changes})
+        return ExportSpec(**{**said, **changes})
 
     return make

@@ -9,20 +9,20 @@ import pytest
 import yaml as pyyaml
 
 from maas_client.errors import UnsupportedError
-from maas_client.platforms import JobSpec, export
+from maas_client.platforms import ExportSpec, export_job
 from tests.unit.export.conftest import Make
 
 MaaP = {"compute": ("gpu-cluster",)}
 EXAMPLE = Path("/work/shared/specs/azureml-examples/chat-completion-finetuning.yaml")
 
 
-def load(spec: JobSpec, folder: Path) -> Any:
+def load(spec: ExportSpec, folder: Path) -> Any:
     azure = pytest.importorskip("azure.ai.ml")
     for name in (spec.training_data, spec.validation_data):
         if name:
             (folder / name).write_text("{}\n")
     path = folder / "job.yaml"
-    path.write_text(export(spec, "azureml")["job.yaml"])
+    path.write_text(export_job(spec, "azureml")["job.yaml"])
     return azure.load_job(path)
 
 
@@ -68,13 +68,13 @@ def test_what_the_service_does_not_take_is_refused(
     job: Make, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UnsupportedError, match=words):
-        export(job(**changes), "azureml")
+        export_job(job(**changes), "azureml")
 
 
 @pytest.mark.skipif(not EXAMPLE.exists(), reason="needs Microsoft's example")
 def test_it_has_the_form_of_microsofts_example(job: Make) -> None:
     theirs = pyyaml.safe_load(EXAMPLE.read_text())
-    ours = pyyaml.safe_load(export(job(validation_data="v.jsonl"), "azureml")["job.yaml"])
+    ours = pyyaml.safe_load(export_job(job(validation_data="v.jsonl"), "azureml")["job.yaml"])
     assert set(ours) - {"$schema"} <= set(theirs)
     assert set(theirs) - set(ours) == {"properties", "tags"}
     for key in ("type", "task", "model_provider"):
@@ -85,5 +85,5 @@ def test_it_has_the_form_of_microsofts_example(job: Make) -> None:
 
 def test_exact_addresses_go_in_as_they_are(job: Make) -> None:
     uri = "azureml://registries/azureml/models/Phi-4-mini-instruct/versions/7"
-    text = export(job(uri, facts=None), "azureml")["job.yaml"]
+    text = export_job(job(uri, facts=None), "azureml")["job.yaml"]
     assert pyyaml.safe_load(text)["model"]["path"] == uri

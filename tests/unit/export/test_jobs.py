@@ -11,7 +11,7 @@ import yaml as pyyaml
 
 from maas_client.cli import main
 from maas_client.errors import ConfigError
-from maas_client.flows.exports import export, spec_of
+from maas_client.flows.exports import export, to_export_spec
 from maas_client.platforms import Places
 from maas_client.types import Job
 from tests.unit.fake_port import FakePort
@@ -35,7 +35,7 @@ def held(**changes: Any) -> Job:
 
 
 def test_the_services_names_become_ours() -> None:
-    spec = spec_of(held())
+    spec = to_export_spec(held())
     assert spec.model == "Phi-4-mini-instruct"
     assert spec.method == "QLoRA"
     given = spec.hyperparameters

@@ -11,7 +11,7 @@ import yaml as pyyaml
 
 from maas_client import catalog
 from maas_client.errors import ConfigError, MaasError, UnsupportedError
-from maas_client.platforms import JobSpec, Places, export
+from maas_client.platforms import ExportSpec, Places, export_job
 from tests.unit.export.conftest import Make
 
 URL = Places(
@@ -25,8 +25,8 @@ SECTIONS = {
 }  # fmt: skip
 
 
-def read(spec: JobSpec, places: Places = URL) -> tuple[dict[str, Any], dict[str, Any]]:
-    config, workspace = pyyaml.safe_load_all(export(spec, "kaito", places)["workspace.yaml"])
+def read(spec: ExportSpec, places: Places = URL) -> tuple[dict[str, Any], dict[str, Any]]:
+    config, workspace = pyyaml.safe_load_all(export_job(spec, "kaito", places)["workspace.yaml"])
     return pyyaml.safe_load(config["data"]["training_config.yaml"])["training_config"], workspace
 
 
@@ -37,7 +37,7 @@ def broken_rules(config: dict[str, Any], workspace: dict[str, Any]) -> list[str]
     found += [] if re.fullmatch(label, workspace["metadata"]["name"]) else ["name"]
     found += [] if workspace["resource"]["instanceType"] else ["instanceType"]
     found += [] if workspace["resource"]["labelSelector"]["matchLabels"] else ["labelSelector"]
-    found += [] if tuning["preset"]["name"] in catalog.presets() else ["preset"]
+    found += [] if tuning["preset"]["name"] in catalog.load_kaito_presets() else ["preset"]
     found += [] if tuning["method"] in ("lora", "qlora") else ["method"]
     given = tuning["input"].keys() & {"urls", "image", "volumeSource"}
     found += [] if len(given) == 1 else ["input"]
@@ -57,7 +57,7 @@ def broken_rules(config: dict[str, Any], workspace: dict[str, Any]) -> list[str]
 
 
 @pytest.mark.parametrize("method", [None, "LoRA", "QLoRA"])
-@pytest.mark.parametrize("model", sorted(p.model for p in catalog.presets().values()))
+@pytest.mark.parametrize("model", sorted(p.model for p in catalog.load_kaito_presets().values()))
 def test_every_preset_and_method_keeps_the_rules(job: Make, model: str, method: str | None) -> None:
     config, workspace = read(job(model, method=method))
     assert broken_rules(config, workspace) == []
@@ -94,7 +94,7 @@ def test_the_ways_in_and_out(job: Make) -> None:
 )
 def test_places_that_kaito_refuses(job: Make, places: Places, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        export(job(), "kaito", places)
+        export_job(job(), "kaito", places)
 
 
 @pytest.mark.parametrize(
@@ -111,18 +111,18 @@ def test_places_that_kaito_refuses(job: Make, places: Places, words: str) -> Non
 )
 def test_what_kaito_cannot_take_is_refused(job: Make, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UnsupportedError, match=words):
-        export(job(**changes), "kaito", URL)
+        export_job(job(**changes), "kaito", URL)
 
 
 def test_a_model_without_a_preset_is_refused(job: Make) -> None:
     with pytest.raises(MaasError, match="no tuning preset"):
-        export(job("Phi-3-small-8k-instruct"), "kaito", URL)
+        export_job(job("Phi-3-small-8k-instruct"), "kaito", URL)
 
 
 def test_without_a_secret_the_readme_says_how_to_make_one(job: Make) -> None:
     places = Places(input_pvc="data", output_image="registry.azurecr.io/tickets:v1")
     assert broken_rules(*read(job(), places)) == []
-    files = export(job(), "kaito", places)
+    files = export_job(job(), "kaito", places)
     assert "imagePushSecret: tickets-v2-push" in files["workspace.yaml"]
     assert "kubectl create secret docker-registry tickets-v2-push" in files["README.md"]
 
@@ -133,6 +133,6 @@ def test_whole_numbers_are_written_whole(job: Make) -> None:
 
 
 def test_the_readme_fetches_the_adapter_and_imports_it(job: Make) -> None:
-    text = export(job(), "kaito", URL)["README.md"]
+    text = export_job(job(), "kaito", URL)["README.md"]
     assert "docker cp adapter:/data" in text
     assert "maas-client models import ./adapter --base Phi-4-mini-instruct" in text

@@ -13,7 +13,7 @@ import pytest
 import yaml as pyyaml
 
 from maas_client.errors import ConfigError, MaasError, UnsupportedError
-from maas_client.platforms import FORMS, JobSpec, Places, export
+from maas_client.platforms import EXPORTERS, ExportSpec, Places, export_job
 from tests.unit.export.conftest import Make
 
 
@@ -38,7 +38,7 @@ def test_trl_reads_the_cluster_configuration(
         "lora_alpha": 32.0,
         "max_seq_length": 512,
     }
-    files = export(job(method=method, recipe=recipe), "cluster")
+    files = export_job(job(method=method, recipe=recipe), "cluster")
     monkeypatch.chdir(write(files, tmp_path))
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     said = pyyaml.safe_load(files["sft.yaml"])
@@ -68,7 +68,7 @@ def test_accelerate_reads_what_deepspeed_was_asked_for(
 ) -> None:
     launch = pytest.importorskip("accelerate.commands.launch")
     asked = {"apply_deepspeed": "true"} | ({"deepspeed_stage": stage} if stage else {})
-    files = export(job(recipe={"extra": asked}), "cluster", Places(processes=4))
+    files = export_job(job(recipe={"extra": asked}), "cluster", Places(processes=4))
     write(files, tmp_path)
     subprocess.run(["sh", "-n", str(tmp_path / "train.sh")], check=True)
     (line,) = [one for one in files["train.sh"].splitlines() if one.startswith("accelerate launch")]
@@ -80,7 +80,7 @@ def test_accelerate_reads_what_deepspeed_was_asked_for(
 
 
 def test_deepspeed_that_was_not_asked_for_is_not_launched(job: Make) -> None:
-    files = export(
+    files = export_job(
         job(recipe={"extra": {"apply_deepspeed": "false", "deepspeed_stage": 3}}), "cluster"
     )
     assert "deepspeed" not in files["train.sh"] + files["sft.yaml"]
@@ -99,11 +99,11 @@ def test_what_trl_does_not_know_is_refused_by_name(
     job: Make, recipe: dict[str, object], said: str
 ) -> None:
     with pytest.raises(MaasError, match=said):
-        export(job(recipe={"extra": recipe}), "cluster")
+        export_job(job(recipe={"extra": recipe}), "cluster")
 
 
 def test_the_scripts_are_shell_and_name_vllms_rank(job: Make, tmp_path: Path) -> None:
-    files = export(job(recipe={"lora_r": 12}), "cluster", Places(processes=4))
+    files = export_job(job(recipe={"lora_r": 12}), "cluster", Places(processes=4))
     write(files, tmp_path)
     for name in ("train.sh", "serve.sh"):
         subprocess.run(["sh", "-n", str(tmp_path / name)], check=True)
@@ -111,13 +111,13 @@ def test_the_scripts_are_shell_and_name_vllms_rank(job: Make, tmp_path: Path) ->
     assert "torchrun --nproc_per_node 4" in files["train.sh"]
     assert "--max-lora-rank 16" in files["serve.sh"]
     assert "--lora-modules tickets-v2=./tickets-v2" in files["serve.sh"]
-    assert "--to merged" in export(job(method="DoRA"), "cluster")["serve.sh"]
+    assert "--to merged" in export_job(job(method="DoRA"), "cluster")["serve.sh"]
 
 
 @pytest.mark.parametrize("method", ["LoRA", "QLoRA", "DoRA"])
 def test_olive_reads_its_configuration(job: Make, tmp_path: Path, method: str) -> None:
     spec = job(method=method, validation_data="valid.jsonl")
-    said = json.loads(export(spec, "olive")["olive.json"])
+    said = json.loads(export_job(spec, "olive")["olive.json"])
     assert said["passes"]["tune"]["type"] == method
     assert said["passes"]["tune"]["eval_data_config"] == "validation"
     assert said["passes"]["tune"]["training_args"]["num_train_epochs"] == 3
@@ -126,7 +126,7 @@ def test_olive_reads_its_configuration(job: Make, tmp_path: Path, method: str) -
 
 
 def test_an_ai_toolkit_project_is_whole(job: Make, tmp_path: Path) -> None:
-    files = export(job(training_data="data/train.jsonl", method="QLoRA"), "aitoolkit")
+    files = export_job(job(training_data="data/train.jsonl", method="QLoRA"), "aitoolkit")
     said = json.loads(files["finetuning/olive-config.json"])
     load = said["data_configs"][0]["load_dataset_config"]
     assert load["data_files"] == "dataset/train.jsonl"
@@ -149,7 +149,7 @@ def test_what_a_platform_cannot_take_names_one_that_can(
     job: Make, form: str, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UnsupportedError, match=words) as caught:
-        export(job(**changes), form)
+        export_job(job(**changes), form)
     assert caught.value.hint
 
 
@@ -167,13 +167,13 @@ def test_what_a_platform_would_not_look_at_is_refused(
     job: Make, form: str, changes: dict[str, Any], places: Places, words: str
 ) -> None:
     with pytest.raises(UnsupportedError, match=words):
-        export(job(**changes), form, places)
+        export_job(job(**changes), form, places)
 
 
 def test_an_unknown_platform_lists_the_known_ones(job: Make) -> None:
     with pytest.raises(ConfigError, match="no platform") as caught:
-        export(job(), "slurm")
-    assert all(form in str(caught.value) for form in FORMS)
+        export_job(job(), "slurm")
+    assert all(form in str(caught.value) for form in EXPORTERS)
 
 
 @pytest.mark.parametrize(
@@ -187,5 +187,5 @@ def test_an_unknown_platform_lists_the_known_ones(job: Make) -> None:
     ],
 )
 def test_adapters_go_where_the_architecture_has_layers(job: Make, model: str, first: str) -> None:
-    spec: JobSpec = job(model)
-    assert spec.targets[0] == first
+    spec: ExportSpec = job(model)
+    assert spec.target_modules[0] == first

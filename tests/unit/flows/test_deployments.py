@@ -18,7 +18,7 @@ from maas_client.errors import (
 )
 from maas_client.flows import chat, deployments
 from maas_client.types import Job
-from maas_client.wire.op import Answer
+from maas_client.wire.op import Response
 from tests.unit.fake_port import FakePort, Sent, collect
 from tests.unit.flows.world import WS_ID, workspace
 
@@ -50,7 +50,7 @@ def port() -> FakePort:
     port.on("endpoints.keys", {"primaryKey": "K1", "secondaryKey": "K2"})
     port.on(
         "endpoints.create",
-        Answer(
+        Response(
             endpoint("Creating"), 201, {"azure-asyncoperation": "https://management.azure.com/op"}
         ),
     )
@@ -118,8 +118,8 @@ async def test_a_job_without_a_model_is_refused(port: FakePort) -> None:
 
 async def test_delete_waits_until_it_is_gone(port: FakePort) -> None:
     port.on("endpoints.get", endpoint())
-    port.on("endpoints.delete", Answer(None, 202, {"location": "https://management.azure.com/r"}))
-    port.on("operations.result", Answer({}, 202), Answer({}, 202), Answer({}, 204))
+    port.on("endpoints.delete", Response(None, 202, {"location": "https://management.azure.com/r"}))
+    port.on("operations.result", Response({}, 202), Response({}, 202), Response({}, 204))
     await deployments.delete(port, "tickets")
     assert len(port.asked("operations.result")) == 3
 
@@ -186,7 +186,7 @@ async def test_messages_that_are_none_are_refused(port: FakePort, messages: Any)
 
 async def test_a_mistyped_name_is_not_read_as_deleted(port: FakePort) -> None:
     port.on("endpoints.get", NotFoundError("no", status=404))
-    port.on("endpoints.delete", Answer(None, 204))
+    port.on("endpoints.delete", Response(None, 204))
     with pytest.raises(NotFoundError):
         await deployments.delete(port, "tickest")
     assert port.asked("endpoints.delete") == []

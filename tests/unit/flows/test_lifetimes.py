@@ -14,7 +14,7 @@ from maas_client._lifetimes import AsyncWatch, BlockingWatch
 from maas_client.errors import ConfigError, NotFoundError, ServiceError, TransportError
 from maas_client.flows import _lifetime, deployments
 from maas_client.wire import lifetime
-from maas_client.wire.op import Answer
+from maas_client.wire.op import Response
 from tests.unit.fake_port import FakePort, Sent
 from tests.unit.flows.test_deployments import MODEL, endpoint, reply
 from tests.unit.flows.world import workspace
@@ -42,14 +42,14 @@ class Workspace(FakePort):
             raise NotFoundError("none", status=404)
         return self.endpoints[sent.path["endpoint"]]
 
-    def put(self, sent: Sent) -> Answer[Any]:
+    def put(self, sent: Sent) -> Response[Any]:
         name = sent.path["endpoint"]
         self.endpoints[name] = tagged(name, "") | {"tags": sent.body.get("tags", {})}
-        return Answer(self.endpoints[name], 200)
+        return Response(self.endpoints[name], 200)
 
 
 def tagged(name: str, moment: str) -> dict[str, Any]:
-    tags = {"team": "support"} | ({lifetime.TAG: moment} if moment else {})
+    tags = {"team": "support"} | ({lifetime.DELETE_AT_TAG: moment} if moment else {})
     return endpoint() | {"name": name, "tags": tags}
 
 
@@ -59,7 +59,7 @@ def tagged(name: str, moment: str) -> dict[str, Any]:
      (0.5, 0.5), (timedelta(hours=1), 3600)],
 )  # fmt: skip
 def test_a_lifetime_is_said_in_three_ways(said: Any, wanted: float) -> None:
-    assert _lifetime.seconds(said) == wanted
+    assert _lifetime.lifetime_seconds(said) == wanted
 
 
 @pytest.mark.parametrize(
@@ -68,19 +68,24 @@ def test_a_lifetime_is_said_in_three_ways(said: Any, wanted: float) -> None:
 )  # fmt: skip
 def test_what_is_no_lifetime_is_refused(said: Any) -> None:
     with pytest.raises(ConfigError, match="delete_after"):
-        _lifetime.seconds(said)
+        _lifetime.lifetime_seconds(said)
 
 
 @pytest.mark.parametrize(
-    "tags", [None, {}, {lifetime.TAG: "soon"}, {lifetime.TAG: "2026-01-01"}, ["x"], {lifetime.TAG: 5}]
+    "tags",
+    [None, {}, {lifetime.DELETE_AT_TAG: "soon"},
+     {lifetime.DELETE_AT_TAG: "2026-01-01"}, ["x"], {lifetime.DELETE_AT_TAG: 5}]
 )  # fmt: skip
 def test_a_tag_that_says_no_moment_is_none(tags: Any) -> None:
-    assert lifetime.read(tags) is None
+    assert lifetime.read_delete_at(tags) is None
 
 
 def test_a_moment_comes_back_as_it_was_written() -> None:
     moment = datetime(2026, 11, 24, 10, 0, 0, 250_000, tzinfo=UTC)
-    assert lifetime.read({lifetime.TAG: lifetime.write(moment)}) == moment
+    assert (
+        lifetime.read_delete_at({lifetime.DELETE_AT_TAG: lifetime.format_delete_at(moment)})
+        == moment
+    )
 
 
 async def test_the_moment_is_written_on_the_deployment() -> None:
@@ -90,7 +95,7 @@ async def test_the_moment_is_written_on_the_deployment() -> None:
     assert made.delete_at is not None
     assert timedelta(0) <= made.delete_at - before - timedelta(hours=2) < timedelta(minutes=1)
     sent = port.asked("endpoints.create")[0].body
-    assert lifetime.read(sent["tags"]) == made.delete_at
+    assert lifetime.read_delete_at(sent["tags"]) == made.delete_at
     await deployments.create(port, "bare", MODEL)
     assert "tags" not in port.asked("endpoints.create")[1].body
 

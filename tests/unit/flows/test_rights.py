@@ -9,11 +9,11 @@ import pytest
 from maas_client.cli import _rights
 from maas_client.errors import PermissionDeniedError, TransportError
 from maas_client.wire.rights import (
-    ACCOUNT_DATA_NEEDS,
-    ACCOUNT_NEEDS,
-    WORKSPACE_NEEDS,
+    ACCOUNT_ACTIONS,
+    ACCOUNT_DATA_ACTIONS,
+    WORKSPACE_ACTIONS,
     Permission,
-    lacking,
+    missing_actions,
 )
 from tests.unit.fake_port import FakePort
 
@@ -39,10 +39,10 @@ def roles(*held: dict[str, Any]) -> list[Permission]:
 
 
 def test_a_developer_may_all_and_a_reader_nothing() -> None:
-    assert not lacking(roles(DEVELOPER), WORKSPACE_NEEDS)
-    assert lacking(roles(READER), WORKSPACE_NEEDS) == WORKSPACE_NEEDS
-    assert not lacking(roles(READER, DEVELOPER), WORKSPACE_NEEDS)
-    assert lacking([], WORKSPACE_NEEDS) == WORKSPACE_NEEDS
+    assert not missing_actions(roles(DEVELOPER), WORKSPACE_ACTIONS)
+    assert missing_actions(roles(READER), WORKSPACE_ACTIONS) == WORKSPACE_ACTIONS
+    assert not missing_actions(roles(READER, DEVELOPER), WORKSPACE_ACTIONS)
+    assert missing_actions([], WORKSPACE_ACTIONS) == WORKSPACE_ACTIONS
 
 
 def test_what_one_role_takes_out_another_may_give() -> None:
@@ -50,17 +50,17 @@ def test_what_one_role_takes_out_another_may_give() -> None:
         "actions": ["*"],
         "notActions": ["microsoft.machinelearningservices/WORKSPACES/jobs/*"],
     }
-    assert set(lacking(roles(no_jobs), WORKSPACE_NEEDS)) == {"start jobs"}
-    assert not lacking(roles(no_jobs, DEVELOPER), WORKSPACE_NEEDS)
+    assert set(missing_actions(roles(no_jobs), WORKSPACE_ACTIONS)) == {"start jobs"}
+    assert not missing_actions(roles(no_jobs, DEVELOPER), WORKSPACE_ACTIONS)
 
 
 def test_data_actions_are_not_actions() -> None:
     owner = roles({"actions": ["*"]})
     user = roles({"actions": [], "dataActions": ["Microsoft.CognitiveServices/*"]})
-    assert lacking(owner, ACCOUNT_DATA_NEEDS, data=True)
-    assert not lacking(owner, ACCOUNT_NEEDS)
-    assert lacking(user, ACCOUNT_NEEDS)
-    assert not lacking(user, ACCOUNT_DATA_NEEDS, data=True)
+    assert missing_actions(owner, ACCOUNT_DATA_ACTIONS, data_actions=True)
+    assert not missing_actions(owner, ACCOUNT_ACTIONS)
+    assert missing_actions(user, ACCOUNT_ACTIONS)
+    assert not missing_actions(user, ACCOUNT_DATA_ACTIONS, data_actions=True)
 
 
 def usage(name: str, used: float, limit: float) -> dict[str, Any]:
@@ -70,14 +70,14 @@ def usage(name: str, used: float, limit: float) -> dict[str, Any]:
 def test_doctor_says_what_a_workspace_refuses() -> None:
     port = FakePort()
     port.on("rights.workspace", {"value": [READER]})
-    (found,) = _rights.workspace_roles(port)
+    (found,) = _rights.check_workspace_roles(port)
     assert found.state == "missing"
-    assert "start jobs (Microsoft.MachineLearningServices/workspaces/jobs/write)" in found.said
-    assert "Azure AI Developer" in found.mend
+    assert "start jobs (Microsoft.MachineLearningServices/workspaces/jobs/write)" in found.message
+    assert "Azure AI Developer" in found.hint
     port.on("rights.workspace", {"value": [READER], "nextLink": "https://management.azure.com/next"},
             {"value": [DEVELOPER]})  # fmt: skip
-    (found,) = _rights.workspace_roles(port)
-    assert (found.state, found.said.partition(" ")[0]) == ("ok", "may")
+    (found,) = _rights.check_workspace_roles(port)
+    assert (found.state, found.message.partition(" ")[0]) == ("ok", "may")
     assert port.sent[-1].url == "https://management.azure.com/next"
 
 
@@ -86,24 +86,24 @@ def test_a_refused_look_is_a_warning_with_the_reason(error: Exception) -> None:
     port = FakePort()
     port.on("rights.workspace", error)
     port.on("quota.cores", error)
-    (role,) = _rights.workspace_roles(port)
-    (quota,) = _rights.workspace_quota(port, "eastus2")
+    (role,) = _rights.check_workspace_roles(port)
+    (quota,) = _rights.check_workspace_quota(port, "eastus2")
     for found in (role, quota):
         assert found.state == "warning"
-        assert found.said.startswith("not looked up, because ")
-    assert "Azure AI Developer" in role.said
-    assert "AuthorizationFailed" in role.said or error is not REFUSED
+        assert found.message.startswith("not looked up, because ")
+    assert "Azure AI Developer" in role.message
+    assert "AuthorizationFailed" in role.message or error is not REFUSED
 
 
 def test_cores_are_for_compute_only() -> None:
     port = FakePort()
     port.on("quota.cores", {"value": [usage("NCADS", 24, 48), usage("none", 0, 0)]})
-    (found,) = _rights.workspace_quota(port, "eastus2")
+    (found,) = _rights.check_workspace_quota(port, "eastus2")
     assert found.state == "ok"
-    assert "NCADS 24 of 48" in found.said
-    assert "none" not in found.said
+    assert "NCADS 24 of 48" in found.message
+    assert "none" not in found.message
     port.on("quota.cores", {"value": [usage("none", 0, 0)]})
-    (found,) = _rights.workspace_quota(port, "eastus2")
+    (found,) = _rights.check_workspace_quota(port, "eastus2")
     assert found.state == "warning"
     assert port.asked("quota.cores")[-1].path == {"location": "eastus2"}
 
@@ -129,20 +129,20 @@ def test_capacity_is_told_for_the_model(
     model: str | None, used: float, state: str, told: str
 ) -> None:
     port = account(FakePort("foundry"), used)
-    (found,) = _rights.account_quota(port, model)
-    assert (found.state, told in found.said) == (state, True), found
+    (found,) = _rights.check_account_quota(port, model)
+    assert (found.state, told in found.message) == (state, True), found
     assert port.asked("quota.capacity")[-1].path == {"location": "swedencentral"}
 
 
 def test_a_key_needs_no_data_actions() -> None:
     port = FakePort("foundry")
     port.on("rights.account", {"value": [{"actions": ["Microsoft.CognitiveServices/*"]}]})
-    (with_key,) = _rights.account_roles(port, by_key=True)
-    (without,) = _rights.account_roles(port, by_key=False)
+    (with_key,) = _rights.check_account_roles(port, by_key=True)
+    (without,) = _rights.check_account_roles(port, by_key=False)
     assert with_key.state == "ok"
     assert without.state == "missing"
-    assert "fine-tunes/write" in without.said
+    assert "fine-tunes/write" in without.message
     port.on("rights.account", REFUSED)
-    (refused,) = _rights.account_roles(port, by_key=False)
+    (refused,) = _rights.check_account_roles(port, by_key=False)
     assert refused.state == "warning"
-    assert "Azure AI Owner" in refused.said
+    assert "Azure AI Owner" in refused.message

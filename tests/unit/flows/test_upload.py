@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from maas_client.errors import AuthError, ConflictError, DatasetError, PermissionDeniedError
-from maas_client.flows._dialect import Upload
+from maas_client.flows._dialect import UploadRequest
 from maas_client.flows.azureml import upload as uploads
 from tests.unit.fake_port import FakePort, Sent
 from tests.unit.flows.world import Blobs, workspace
@@ -19,15 +19,15 @@ def port() -> FakePort:
     return workspace(FakePort())
 
 
-def order(path: Path, data: bytes) -> Upload:
+def order(path: Path, data: bytes) -> UploadRequest:
     path.write_bytes(data)
-    return Upload(path, hashlib.sha256(data).hexdigest(), "train")
+    return UploadRequest(path, hashlib.sha256(data).hexdigest(), "train")
 
 
 async def test_the_path_is_named_by_the_content(port: FakePort, tmp_path: Path) -> None:
     blobs = Blobs(port)
     data = b'{"messages": []}\n'
-    path, already = await uploads.send(port, order(tmp_path / "train.jsonl", data))
+    path, already = await uploads.upload_file(port, order(tmp_path / "train.jsonl", data))
     assert path == f"LocalUpload/{hashlib.sha256(data).hexdigest()}/train.jsonl"
     assert not already
     held, meta = blobs.held[path]
@@ -42,8 +42,8 @@ async def test_the_path_is_named_by_the_content(port: FakePort, tmp_path: Path) 
 async def test_what_lies_there_is_not_sent_again(port: FakePort, tmp_path: Path) -> None:
     Blobs(port)
     one = order(tmp_path / "t.jsonl", b"x" * 100)
-    await uploads.send(port, one)
-    _, already = await uploads.send(port, one)
+    await uploads.upload_file(port, one)
+    _, already = await uploads.upload_file(port, one)
     assert already
     assert len(port.asked("blobs.put")) == 1
 
@@ -51,9 +51,9 @@ async def test_what_lies_there_is_not_sent_again(port: FakePort, tmp_path: Path)
 async def test_half_of_an_upload_is_overwritten(port: FakePort, tmp_path: Path) -> None:
     blobs = Blobs(port)
     one = order(tmp_path / "t.jsonl", b"x" * 100)
-    path, _ = await uploads.send(port, one)
+    path, _ = await uploads.upload_file(port, one)
     blobs.held[path] = (b"half", {})
-    await uploads.send(port, one)
+    await uploads.upload_file(port, one)
     assert blobs.held[path][0] == b"x" * 100
     assert "if-none-match" not in port.asked("blobs.put")[1].headers
 
@@ -75,10 +75,10 @@ async def test_blocks_that_an_earlier_run_left_are_not_sent_again(
 
     port.on("blocks.put", broken)
     with pytest.raises(PermissionDeniedError):
-        await uploads.send(port, one)
+        await uploads.upload_file(port, one)
     port.on("blocks.put", blobs.block)
     before = len(port.asked("blocks.put"))
-    path, _ = await uploads.send(port, one)
+    path, _ = await uploads.upload_file(port, one)
     assert len(port.asked("blocks.put")) - before == 6 - 3
     assert blobs.held[path][0] == bytes(range(256)) * 20
     ids = [s.query["blockid"] for s in port.asked("blocks.put")]
@@ -102,7 +102,7 @@ async def test_a_file_that_changes_is_never_committed(
     else:
         port.on("blocks.put", change)
     with pytest.raises(DatasetError, match="changed"):
-        await uploads.send(port, one)
+        await uploads.upload_file(port, one)
     assert port.asked("blocks.commit") == []
     assert blobs.held == {}
 
@@ -115,7 +115,7 @@ async def test_a_lost_commit_answer_is_no_conflict(port: FakePort, tmp_path: Pat
         return ConflictError("BlobAlreadyExists", status=409)
 
     port.on("blobs.put", lost)
-    path, _ = await uploads.send(port, order(tmp_path / "t.jsonl", b"abc"))
+    path, _ = await uploads.upload_file(port, order(tmp_path / "t.jsonl", b"abc"))
     assert blobs.held[path][0] == b"abc"
 
 
@@ -133,7 +133,7 @@ async def test_a_sas_that_ends_is_renewed(port: FakePort, tmp_path: Path) -> Non
         return blobs.put(sent)
 
     port.on("blobs.put", picky)
-    await uploads.send(port, order(tmp_path / "t.jsonl", b"abc"))
+    await uploads.upload_file(port, order(tmp_path / "t.jsonl", b"abc"))
     assert [s.at and s.at[-3:] for s in port.asked("blobs.put")] == ["OLD", "NEW"]
 
 
@@ -150,7 +150,7 @@ async def test_an_identity_based_datastore_needs_no_secret(port: FakePort, tmp_p
             },
         },
     )
-    await uploads.send(port, order(tmp_path / "t.jsonl", b"abc"))
+    await uploads.upload_file(port, order(tmp_path / "t.jsonl", b"abc"))
     assert port.asked("datastores.secrets") == []
     assert port.asked("blobs.put")[0].at == "https://st1.blob.core.windows.net/c1"
 
@@ -160,8 +160,8 @@ async def test_what_lies_there_under_our_name_but_is_not_ours_is_replaced(
 ) -> None:
     blobs = Blobs(port)
     one = order(tmp_path / "t.jsonl", b"x" * 100)
-    path, _ = await uploads.send(port, one)
+    path, _ = await uploads.upload_file(port, one)
     blobs.held[path] = (b"y" * 100, {"x-ms-meta-upload_status": "completed"})
-    _, already = await uploads.send(port, one)
+    _, already = await uploads.upload_file(port, one)
     assert not already
     assert blobs.held[path][0] == b"x" * 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from maas_client.errors import NotFoundError
-from maas_client.wire.op import Answer
+from maas_client.wire.op import Response
 from tests.unit.fake_port import FakePort, Sent
 
 WS_ID = (
@@ -61,7 +61,7 @@ class Blobs:
         if sent.path["blob"] not in self.held:
             return NotFoundError("no blob", status=404, code="BlobNotFound")
         data, meta = self.held[sent.path["blob"]]
-        return Answer(None, 200, {"content-length": str(len(data)), **meta})
+        return Response(None, 200, {"content-length": str(len(data)), **meta})
 
     def _meta(self, sent: Sent) -> dict[str, str]:
         return {k: v for k, v in sent.headers.items() if k.startswith("x-ms-meta-")}
@@ -106,7 +106,7 @@ class JobBook:
         body = {"id": f"{WS_ID}/jobs/{name}", "name": name, **sent.body}
         body["properties"] = {**body["properties"], "status": "NotStarted"}
         self.held[name] = body
-        return Answer(body, 201)
+        return Response(body, 201)
 
     def status(self, name: str, word: str) -> None:
         self.held[name]["properties"]["status"] = word

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maas_client.errors import NotFoundError
-from maas_client.flows._dialect import JobOrder, Upload
+from maas_client.flows._dialect import JobRequest, UploadRequest
 from maas_client.types import Dataset, Hyperparameters
 from tests.unit.fake_port import FakePort, Sent
 
@@ -68,11 +68,11 @@ def _by_id(held: list[dict[str, Any]], name: str) -> dict[str, Any]:
     raise NotFoundError("no such thing", status=404, code="notFound")
 
 
-def file_order(path: Path, sha256: str, **rest: Any) -> Upload:
-    return Upload(path, sha256, "tickets", **rest)
+def file_order(path: Path, sha256: str, **rest: Any) -> UploadRequest:
+    return UploadRequest(path, sha256, "tickets", **rest)
 
 
-def job_order(**changes: Any) -> JobOrder:
+def job_order(**changes: Any) -> JobRequest:
     given: dict[str, Any] = {
         "model": "Ministral-3B",
         "model_name": "Ministral-3B",
@@ -85,4 +85,4 @@ def job_order(**changes: Any) -> JobOrder:
         "force_new": False,
         **changes,
     }
-    return JobOrder(**given)
+    return JobRequest(**given)

@@ -14,10 +14,10 @@ from maas_client.errors import (
     ServiceError,
     UnsupportedError,
 )
-from maas_client.flows._dialect import ChatOrder, DeploymentOrder
+from maas_client.flows._dialect import ChatRequest, DeploymentRequest
 from maas_client.flows.foundry import chat, deployments, models
 from maas_client.types import Deployment
-from maas_client.wire.op import Answer
+from maas_client.wire.op import Response
 from tests.unit.fake_port import FakePort, collect
 from tests.unit.flows_foundry.resource import Resource
 
@@ -39,7 +39,7 @@ def shown(model: str = TUNED, state: str = "Succeeded") -> dict[str, Any]:
 def ready_for(io: FakePort, model: str = TUNED) -> None:
     io.on("deployments.get", NotFoundError("none", status=404), shown(model))
     began = {"azure-asyncoperation": "https://management.azure.com/op"}
-    io.on("deployments.create", Answer(shown(model, "Creating"), 201, began))
+    io.on("deployments.create", Response(shown(model, "Creating"), 201, began))
     io.on("operations.status", {"status": "InProgress"}, {"status": "Succeeded"})
     io.on("foundry_chat.complete", {"choices": []})
 
@@ -57,7 +57,7 @@ def ready_for(io: FakePort, model: str = TUNED) -> None:
 async def test_the_format_is_the_providers_own(model: str, form: str, sku: str) -> None:
     io = Resource()
     ready_for(io, model)
-    made = await deployments.create(io, DeploymentOrder("tickets", model))
+    made = await deployments.create(io, DeploymentRequest("tickets", model))
     body = io.asked("deployments.create")[0].body
     assert body["properties"]["model"] == {"format": form, "name": model, "version": "1"}
     assert body["sku"] == {"name": sku, "capacity": 100}
@@ -66,7 +66,7 @@ async def test_the_format_is_the_providers_own(model: str, form: str, sku: str) 
 
 async def test_a_model_of_nobody_is_refused_before_it_costs() -> None:
     with pytest.raises(ConfigError, match="deployment_format"):
-        await deployments.create(Resource(), DeploymentOrder("tickets", "whatever.ft-00aa"))
+        await deployments.create(Resource(), DeploymentRequest("tickets", "whatever.ft-00aa"))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ async def test_succeeded_is_not_ready(lag: Exception) -> None:
     io = Resource()
     ready_for(io)
     io.on("foundry_chat.complete", lag, lag, {"choices": []})
-    assert (await deployments.create(io, DeploymentOrder("tickets", TUNED))).ready
+    assert (await deployments.create(io, DeploymentRequest("tickets", TUNED))).ready
     assert len(io.asked("foundry_chat.complete")) == 3
 
 
@@ -90,17 +90,17 @@ async def test_a_refusal_that_will_not_pass_is_told() -> None:
     ready_for(io)
     io.on("foundry_chat.complete", BadRequestError("no such parameter", status=400))
     with pytest.raises(BadRequestError, match="parameter"):
-        await deployments.create(io, DeploymentOrder("tickets", TUNED))
+        await deployments.create(io, DeploymentRequest("tickets", TUNED))
 
 
 async def test_the_same_deployment_is_returned_and_another_is_a_conflict() -> None:
     io = Resource()
     io.on("deployments.get", shown())
     io.on("foundry_chat.complete", {"choices": []})
-    assert (await deployments.create(io, DeploymentOrder("tickets", TUNED))).name == "tickets"
+    assert (await deployments.create(io, DeploymentRequest("tickets", TUNED))).name == "tickets"
     assert not io.asked("deployments.create")
     with pytest.raises(ConflictError, match="another model"):
-        await deployments.create(io, DeploymentOrder("tickets", "Ministral-3B.ft-ffff"))
+        await deployments.create(io, DeploymentRequest("tickets", "Ministral-3B.ft-ffff"))
 
 
 async def test_a_failed_one_says_so() -> None:
@@ -108,7 +108,7 @@ async def test_a_failed_one_says_so() -> None:
     ready_for(io)
     io.on("deployments.get", NotFoundError("none", status=404), shown(state="Failed"))
     with pytest.raises(ServiceError, match="Failed"):
-        await deployments.create(io, DeploymentOrder("tickets", TUNED))
+        await deployments.create(io, DeploymentRequest("tickets", TUNED))
 
 
 @pytest.mark.parametrize("verb", ["create", "get", "delete", "keys"])
@@ -116,7 +116,7 @@ async def test_without_an_account_nothing_is_sent(verb: str) -> None:
     io = Resource()
     io.scope.values = {}
     steps = {
-        "create": lambda: deployments.create(io, DeploymentOrder("tickets", TUNED)),
+        "create": lambda: deployments.create(io, DeploymentRequest("tickets", TUNED)),
         "get": lambda: deployments.get(io, "tickets"),
         "delete": lambda: deployments.delete(io, "tickets"),
         "keys": lambda: deployments.keys(io, "tickets", None),
@@ -139,8 +139,10 @@ async def test_keys_are_the_accounts_and_never_regenerated() -> None:
 async def test_deleting_waits_until_it_is_gone() -> None:
     io = Resource()
     io.on("deployments.get", shown())
-    io.on("deployments.delete", Answer(None, 202, {"location": "https://management.azure.com/op"}))
-    io.on("operations.result", Answer({}, 202, {}), Answer({}, 204, {}))
+    io.on(
+        "deployments.delete", Response(None, 202, {"location": "https://management.azure.com/op"})
+    )
+    io.on("operations.result", Response({}, 202, {}), Response({}, 204, {}))
     await deployments.delete(io, "tickets")
     assert len(io.asked("operations.result")) == 2
 
@@ -148,7 +150,7 @@ async def test_deleting_waits_until_it_is_gone() -> None:
 async def test_only_tuned_models_are_listed() -> None:
     io = Resource()
     io.on("foundry_models.list", {"data": [{"id": "Ministral-3B"}, {"id": TUNED}]})
-    (one,) = await collect(models.listing(io))
+    (one,) = await collect(models.list_all(io))
     assert (one.id, one.base_model) == (TUNED, "Ministral-3B")
     with pytest.raises(UnsupportedError, match="azureml"):
         await models.delete(io, TUNED)
@@ -166,8 +168,8 @@ async def test_chat_names_the_deployment(held: Deployment | str) -> None:
     io = Resource()
     answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi."}}]}
     io.on("foundry_chat.complete", answer)
-    order = ChatOrder(held, {"messages": [{"role": "user", "content": "hi"}]})
-    reply = await chat.complete(io, order)
+    order = ChatRequest(held, {"messages": [{"role": "user", "content": "hi"}]})
+    reply = await chat.complete_chat(io, order)
     assert reply.choices[0].message.content == "Hi."
     assert io.asked("foundry_chat.complete")[0].body["model"] == "tickets"
 
@@ -179,7 +181,7 @@ async def test_a_stream_begins_with_a_chunk_without_choices() -> None:
         'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}', "", "data: [DONE]", "",
     ]  # fmt: skip
     io.on("foundry_chat.complete", lines)
-    order = ChatOrder("tickets", {"messages": []})
-    said = await collect(chat.stream(io, order))
+    order = ChatRequest("tickets", {"messages": []})
+    said = await collect(chat.stream_chat(io, order))
     assert [c.choices[0].delta.content for c in said if c.choices] == ["Hi"]
     assert io.asked("foundry_chat.complete")[0].body["stream"] is True

@@ -9,7 +9,7 @@ import pytest
 
 from maas_client.errors import DatasetError, NotFoundError, ServiceError, TransportError
 from maas_client.flows.foundry import files, parts
-from maas_client.flows.foundry.place import dated_base
+from maas_client.flows.foundry.place import dated_base_url
 from tests.unit.fake_port import FakePort, Sent, collect
 from tests.unit.flows_foundry.resource import Resource, file_order
 
@@ -124,7 +124,7 @@ async def test_a_large_file_goes_in_parts(path: Path, monkeypatch: pytest.Monkey
     )
     told: list[tuple[int, int]] = []
     order = file_order(path, sha, progress=lambda done, of: told.append((done, of)))
-    made = await parts.send(io, order, "tickets-x.jsonl", len(data))
+    made = await parts.upload_in_parts(io, order, "tickets-x.jsonl", len(data))
     assert made.id == "file-7"
     assert b"".join(took) == data
     complete = io.asked("uploads.complete")[0].body
@@ -144,7 +144,7 @@ async def test_from_a_hundred_megabytes_on_it_is_the_uploads_api(
         roads.append(size)
         raise ServiceError("enough", status=400)
 
-    monkeypatch.setattr(parts, "send", in_parts)
+    monkeypatch.setattr(parts, "upload_in_parts", in_parts)
     limit = 100 * 2**20
     with path.open("wb") as file:
         file.truncate(limit)
@@ -163,7 +163,7 @@ async def test_a_broken_upload_is_taken_back(path: Path) -> None:
     io.on("uploads.part", ServiceError("no", status=400))
     io.on("uploads.cancel", {"id": "upload-1", "status": "cancelled"})
     with pytest.raises(ServiceError, match="no"):
-        await parts.send(io, file_order(path, SHA), "t.jsonl", len(TEXT))
+        await parts.upload_in_parts(io, file_order(path, SHA), "t.jsonl", len(TEXT))
     assert len(io.asked("uploads.cancel")) == 1
 
 
@@ -181,8 +181,8 @@ async def test_a_broken_upload_is_taken_back(path: Path) -> None:
 )
 def test_uploads_go_to_the_dated_base(base: str, dated: str) -> None:
     io = FakePort("foundry")
-    io.scope.bases = {"foundry": base}
-    assert dated_base(io) == dated
+    io.scope.base_urls = {"foundry": base}
+    assert dated_base_url(io) == dated
 
 
 async def test_lists_page_by_themselves() -> None:
@@ -192,7 +192,7 @@ async def test_lists_page_by_themselves() -> None:
         {"data": [{"id": "file-2", "filename": "b.jsonl"}], "has_more": False},
     ]
     io.on("files.list", *pages)
-    assert [d.id for d in await collect(files.listing(io))] == ["file-1", "file-2"]
+    assert [d.id for d in await collect(files.list_all(io))] == ["file-1", "file-2"]
     assert [s.query.get("after") for s in io.asked("files.list")] == [None, "file-1"]
 
 

@@ -38,7 +38,7 @@ async def test_the_body_is_the_documented_one() -> None:
     }
     assert suffix.startswith("tickets-")
     assert len(suffix) <= 18
-    assert marks.in_suffix(suffix) == marks.of_job(order)
+    assert marks.suffix_fingerprint(suffix) == marks.job_fingerprint(order)
 
 
 async def test_the_tier_can_be_chosen_and_other_extras_pass_verbatim() -> None:
@@ -63,7 +63,7 @@ async def test_the_tier_can_be_chosen_and_other_extras_pass_verbatim() -> None:
 )
 def test_what_foundry_cannot_take_names_who_can(changes: dict[str, object], told: str) -> None:
     with pytest.raises(UnsupportedError, match=told):
-        jobs.check(Resource(), job_order(**changes))
+        jobs.check_request(Resource(), job_order(**changes))
 
 
 @pytest.mark.parametrize("status", ["pending", "running", "succeeded", "paused", "notRunning"])
@@ -150,10 +150,10 @@ async def test_of_two_started_at_once_the_older_stays() -> None:
 
 
 def test_the_mark_tells_inputs_apart_and_nothing_else() -> None:
-    mark = marks.of_job(job_order())
-    assert mark == marks.of_job(job_order(force_new=True))
+    mark = marks.job_fingerprint(job_order())
+    assert mark == marks.job_fingerprint(job_order(force_new=True))
     by_name = Dataset(id="file-9", name="x", filename=f"tickets-{'ab' * 4}.jsonl")
-    assert mark == marks.of_job(job_order(training=by_name))
+    assert mark == marks.job_fingerprint(job_order(training=by_name))
     others = [
         job_order(model="Qwen-32B"),
         job_order(training=Dataset(id="file-9", name="tickets")),
@@ -161,7 +161,7 @@ def test_the_mark_tells_inputs_apart_and_nothing_else() -> None:
         job_order(hyperparameters=Hyperparameters(epochs=2, seed=1)),
         job_order(name="other"),
     ]
-    assert len({mark, *(marks.of_job(o) for o in others)}) == 6
+    assert len({mark, *(marks.job_fingerprint(o) for o in others)}) == 6
 
 
 async def test_a_job_is_found_by_its_name() -> None:
@@ -225,7 +225,7 @@ async def test_events_come_oldest_first_and_minus_one_is_nothing() -> None:
         {"id": "e1", "created_at": 5, "message": "Job enqueued.", "level": "info"},
     ]  # fmt: skip
     io.on("fine_tuning.events", {"data": newest_first, "has_more": False})
-    told = await collect(runs.progress(io, job))
+    told = await collect(runs.list_events(io, job))
     assert [e.key for e in told] == ["e1", "e2", "e3"]
     assert (told[2].type, told[2].step, told[2].metrics) == ("metrics", 1, {"train_loss": 2.5})
 
@@ -247,7 +247,7 @@ async def test_a_long_story_is_not_read_again_from_its_beginning() -> None:
     async def look(status: str = "running") -> tuple[list[str], int]:
         before = len(io.asked("fine_tuning.events"))
         now = job.model_copy(update={"done": status == "succeeded"})
-        told = [e.key for e in await collect(runs.progress(io, now))]
+        told = [e.key for e in await collect(runs.list_events(io, now))]
         return told, len(io.asked("fine_tuning.events")) - before
 
     def known() -> list[str]:
@@ -274,7 +274,7 @@ async def test_metrics_have_our_names(said: dict[str, float], ours: dict[str, fl
     job = await jobs.create(io, job_order())
     event = {"id": "e1", "type": "metrics", "data": {"step": 1, **said}}
     io.on("fine_tuning.events", {"data": [event]})
-    (told,) = await collect(runs.progress(io, job))
+    (told,) = await collect(runs.list_events(io, job))
     assert told.metrics == ours
 
 

@@ -8,9 +8,15 @@ import threading
 
 import pytest
 
-from maas_client.local.rules.blobs import Blobs, Conditions, Settings, check_md5, etags
-from maas_client.local.rules.refusal import Refusal
-from maas_client.local.state.files import Files
+from maas_client.local.rules.blobs import (
+    BlobProperties,
+    BlobStore,
+    Conditions,
+    check_md5,
+    parse_etags,
+)
+from maas_client.local.rules.refusal import ApiError
+from maas_client.local.state.files import FileStore
 from maas_client.local.state.store import Store
 
 ANY = Conditions()
@@ -20,14 +26,14 @@ NEW = Conditions(if_none_match=("*",))
 @pytest.fixture
 def blobs(tmp_path):
     store = Store(tmp_path / "facts.db", durable=False)
-    yield Blobs(store, Files(tmp_path), durable=False)
+    yield BlobStore(store, FileStore(tmp_path), durable=False)
     store.close()
 
 
 def put(blobs, name, data, when=ANY, settings=None):
     with blobs.draft() as draft:
         draft.write(data)
-        return blobs.put("c", name, draft, settings or Settings(), when)
+        return blobs.put("c", name, draft, settings or BlobProperties(), when)
 
 
 def block(blobs, name, n, data):
@@ -41,7 +47,7 @@ def bid(n):
 
 
 def read(blobs, name):
-    return blobs._files.path(blobs.get("c", name).body["content"]).read_bytes()
+    return blobs._files.content_path(blobs.get("c", name).body["content"]).read_bytes()
 
 
 def contents(blobs):
@@ -49,7 +55,9 @@ def contents(blobs):
 
 
 def test_put_and_read(blobs):
-    fact = put(blobs, "a/../b", b"hello", settings=Settings({"content-type": "x/y"}, {"k": "v"}))
+    fact = put(
+        blobs, "a/../b", b"hello", settings=BlobProperties({"content-type": "x/y"}, {"k": "v"})
+    )
     assert read(blobs, "a/../b") == b"hello"
     assert fact.body["headers"]["content-type"] == "x/y"
     assert fact.body["metadata"] == {"k": "v"}
@@ -59,7 +67,7 @@ def test_put_and_read(blobs):
 
 def test_if_none_match_star_refuses_an_existing_blob_and_drops_the_bytes(blobs):
     put(blobs, "a", b"one", NEW)
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         put(blobs, "a", b"two", NEW)
     assert (refused.value.status, refused.value.code) == (409, "BlobAlreadyExists")
     assert read(blobs, "a") == b"one"
@@ -70,11 +78,11 @@ def test_if_match_is_kept(blobs):
     first = put(blobs, "a", b"one").body["etag"]
     second = put(blobs, "a", b"two", Conditions(if_match=(first,))).body["etag"]
     assert first != second
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         put(blobs, "a", b"three", Conditions(if_match=(first,)))
     assert (refused.value.status, refused.value.code) == (412, "ConditionNotMet")
     assert read(blobs, "a") == b"two"
-    with pytest.raises(Refusal):
+    with pytest.raises(ApiError):
         put(blobs, "missing", b"x", Conditions(if_match=("*",)))
 
 
@@ -85,7 +93,7 @@ def test_of_many_conditional_puts_one_wins(blobs):
         try:
             put(blobs, "race", str(n).encode(), NEW)
             won.append(n)
-        except Refusal:
+        except ApiError:
             lost.append(n)
 
     threads = [threading.Thread(target=go, args=(n,)) for n in range(16)]
@@ -100,19 +108,19 @@ def test_of_many_conditional_puts_one_wins(blobs):
 
 def test_uncommitted_blocks_are_invisible(blobs):
     block(blobs, "big", 0, b"aaa")
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         blobs.get("c", "big")
     assert refused.value.code == "BlobNotFound"
-    assert blobs.names("c", "") == []
-    assert [b.key for b in blobs.waiting_blocks("c", "big")] == [bid(0)]
+    assert blobs.list_blobs("c", "") == []
+    assert [b.key for b in blobs.uncommitted_blocks("c", "big")] == [bid(0)]
 
 
 def test_the_list_decides_the_content(blobs):
     for n, data in enumerate((b"aaa", b"bb", b"c")):
         block(blobs, "big", n, data)
-    blobs.commit_blocks("c", "big", [("Latest", bid(2)), ("Latest", bid(0))], Settings(), ANY)
+    blobs.commit_blocks("c", "big", [("Latest", bid(2)), ("Latest", bid(0))], BlobProperties(), ANY)
     assert read(blobs, "big") == b"caaa"
-    assert blobs.waiting_blocks("c", "big") == []  # what was not listed is dropped
+    assert blobs.uncommitted_blocks("c", "big") == []  # what was not listed is dropped
     assert contents(blobs) == 1
 
 
@@ -120,10 +128,10 @@ def test_a_subset_of_committed_blocks_is_committed_again(blobs):
     for n, data in enumerate((b"aaa", b"bb", b"c")):
         block(blobs, "big", n, data)
     every = [("Latest", bid(n)) for n in range(3)]
-    blobs.commit_blocks("c", "big", every, Settings(), ANY)
+    blobs.commit_blocks("c", "big", every, BlobProperties(), ANY)
     block(blobs, "big", 9, b"new")
     blobs.commit_blocks(
-        "c", "big", [("Committed", bid(1)), ("Uncommitted", bid(9))], Settings(), ANY
+        "c", "big", [("Committed", bid(1)), ("Uncommitted", bid(9))], BlobProperties(), ANY
     )
     assert read(blobs, "big") == b"bbnew"
 
@@ -131,8 +139,8 @@ def test_a_subset_of_committed_blocks_is_committed_again(blobs):
 @pytest.mark.parametrize("kind", ["Latest", "Committed", "Uncommitted"])
 def test_a_list_of_unknown_blocks_changes_nothing(blobs, kind):
     put(blobs, "big", b"before")
-    with pytest.raises(Refusal) as refused:
-        blobs.commit_blocks("c", "big", [(kind, bid(5))], Settings(), ANY)
+    with pytest.raises(ApiError) as refused:
+        blobs.commit_blocks("c", "big", [(kind, bid(5))], BlobProperties(), ANY)
     assert refused.value.code == "InvalidBlockList"
     assert read(blobs, "big") == b"before"
     assert contents(blobs) == 1
@@ -140,9 +148,9 @@ def test_a_list_of_unknown_blocks_changes_nothing(blobs, kind):
 
 def test_blocks_of_one_blob_have_ids_of_one_length(blobs):
     block(blobs, "big", 0, b"a")
-    with blobs.draft() as draft, pytest.raises(Refusal):
+    with blobs.draft() as draft, pytest.raises(ApiError):
         blobs.put_block("c", "big", base64.b64encode(b"x").decode(), draft)
-    with blobs.draft() as draft, pytest.raises(Refusal):
+    with blobs.draft() as draft, pytest.raises(ApiError):
         blobs.put_block("c", "big", "no base64!", draft)
 
 
@@ -150,17 +158,17 @@ def test_a_block_sent_twice_is_the_last_one(blobs):
     block(blobs, "big", 0, b"first")
     block(blobs, "big", 0, b"second")
     assert contents(blobs) == 1
-    blobs.commit_blocks("c", "big", [("Latest", bid(0))], Settings(), ANY)
+    blobs.commit_blocks("c", "big", [("Latest", bid(0))], BlobProperties(), ANY)
     assert read(blobs, "big") == b"second"
 
 
 def test_an_overwritten_blob_leaves_its_bytes_to_a_job_that_holds_them(blobs):
     content = put(blobs, "a", b"one").body["content"]
     with blobs._store.write() as facts:
-        facts.hold(content, "job:1")
+        facts.add_reference(content, "job:1")
     put(blobs, "a", b"two")
     blobs.delete("c", "a", ANY)
-    assert blobs._files.path(content).read_bytes() == b"one"
+    assert blobs._files.content_path(content).read_bytes() == b"one"
     assert contents(blobs) == 1
 
 
@@ -173,7 +181,7 @@ def test_metadata_changes_the_etag_only(blobs):
 
 def test_names_are_case_sensitive(blobs):
     put(blobs, "a", b"one")
-    with pytest.raises(Refusal):
+    with pytest.raises(ApiError):
         blobs.get("c", "A")
 
 
@@ -190,7 +198,7 @@ def test_names_are_case_sensitive(blobs):
     ],
 )
 def test_etag_headers(header, found):
-    assert etags(header) == found
+    assert parse_etags(header) == found
 
 
 def test_md5(blobs):
@@ -198,9 +206,9 @@ def test_md5(blobs):
         draft.write(b"abc")
         check_md5(None, draft)
         check_md5(base64.b64encode(hashlib.md5(b"abc").digest()).decode(), draft)
-        with pytest.raises(Refusal, match="did not match"):
+        with pytest.raises(ApiError, match="did not match"):
             check_md5(base64.b64encode(hashlib.md5(b"abd").digest()).decode(), draft)
         for bad in ("", "zz", "not base64", base64.b64encode(b"short").decode()):
-            with pytest.raises(Refusal) as refused:
+            with pytest.raises(ApiError) as refused:
                 check_md5(bad, draft)
             assert refused.value.code == "InvalidMd5"

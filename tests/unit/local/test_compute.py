@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from maas_client.local.machine.compute import Child, Compute, environment
+from maas_client.local.machine.compute import ChildProcess, ProcessPool, worker_environment
 
 posix = pytest.mark.skipif(os.name != "posix", reason="process groups are posix")
 
@@ -27,13 +27,13 @@ def test_no_secret_and_no_setting_is_inherited(monkeypatch):
         "AWS_SECRET_ACCESS_KEY",
     ):
         monkeypatch.setenv(name, "canary-secret")
-    env = environment(2)
+    env = worker_environment(2)
     assert "canary-secret" not in env.values()
     assert env["OMP_WAIT_POLICY"] == "PASSIVE"
     assert env["OMP_NUM_THREADS"] == "2"
     assert env["HF_HUB_OFFLINE"] == "1"
     assert "CUDA_VISIBLE_DEVICES" not in env or env["CUDA_VISIBLE_DEVICES"] != ""
-    assert environment(2, device="cpu")["CUDA_VISIBLE_DEVICES"] == ""
+    assert worker_environment(2, device="cpu")["CUDA_VISIBLE_DEVICES"] == ""
 
 
 async def test_events_come_as_they_are_written(tmp_path):
@@ -46,13 +46,13 @@ async def test_events_come_as_they_are_written(tmp_path):
         "    print(json.dumps({'got': json.loads(line)}), flush=True)\n"
         "print('said on stderr', file=sys.stderr)\n"
     )
-    env = {**environment(1), "PYTHONPATH": str(tmp_path)}
-    child = await Child.start("talker", env=env, log=tmp_path / "log")
+    env = {**worker_environment(1), "PYTHONPATH": str(tmp_path)}
+    child = await ChildProcess.start("talker", env=env, log=tmp_path / "log")
     await child.send({"a": "é"})
-    assert await child.event() == {"got": {"a": "é"}}
+    assert await child.read_event() == {"got": {"a": "é"}}
     await child.stop(10)
-    assert await child.ended() is None
-    assert await child.event() is None
+    assert await child.wait() is None
+    assert await child.read_event() is None
     await child.send({"late": 1})  # nobody reads it, and that is no error
     assert "said on stderr" in (tmp_path / "log").read_text()
 
@@ -73,13 +73,13 @@ async def test_one_that_does_not_listen_is_killed_with_what_it_started(tmp_path)
         "print('{\"kid\": %d}' % kid.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
-    env = {**environment(1), "PYTHONPATH": str(tmp_path)}
-    child = await Child.start("deaf", env=env, log=tmp_path / "log")
-    kid = (await child.event())["kid"]
+    env = {**worker_environment(1), "PYTHONPATH": str(tmp_path)}
+    child = await ChildProcess.start("deaf", env=env, log=tmp_path / "log")
+    kid = (await child.read_event())["kid"]
     begin = time.monotonic()
     await child.stop(0.2)
     assert time.monotonic() - begin < 5
-    reason = await child.ended()
+    reason = await child.wait()
     assert reason.startswith("signal SIGKILL")
     assert "memory" in reason
     end = time.monotonic() + 5
@@ -90,14 +90,14 @@ async def test_one_that_does_not_listen_is_killed_with_what_it_started(tmp_path)
 
 @posix
 async def test_close_leaves_no_child(tmp_path):
-    compute = Compute(tmp_path, 1, "cpu", warm=False)
-    children = [await compute.worker() for _ in range(3)]
+    compute = ProcessPool(tmp_path, 1, "cpu", warm=False)
+    children = [await compute.take_worker() for _ in range(3)]
     await compute.close()
-    assert not any(child.alive for child in children)
+    assert not any(child.is_running for child in children)
 
 
 async def test_two_warm_ups_make_one_spare(tmp_path):
-    compute = Compute(tmp_path, 1, "cpu", warm=True)
+    compute = ProcessPool(tmp_path, 1, "cpu", warm=True)
     await asyncio.gather(compute.warm_up(), compute.warm_up())
     assert len(compute._children) == 1
     await compute.close()

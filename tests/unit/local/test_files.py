@@ -8,7 +8,13 @@ import stat
 import pytest
 
 from maas_client.errors import ConfigError
-from maas_client.local.state.files import Files, folder_of, private_folder, wipe, write_private
+from maas_client.local.state.files import (
+    FileStore,
+    make_private_folder,
+    reset_state,
+    run_reference,
+    write_private_file,
+)
 
 posix = pytest.mark.skipif(os.name != "posix", reason="modes are posix")
 
@@ -18,18 +24,18 @@ def _names(folder):
 
 
 def test_a_draft_is_invisible_until_it_is_kept(tmp_path):
-    files = Files(tmp_path)
+    files = FileStore(tmp_path)
     with files.draft() as draft:
         draft.write(b"abc")
         draft.write(memoryview(b"def"))
-        assert not files.path(draft.id).exists()
-        content = draft.keep(durable=True)
-    assert files.path(content).read_bytes() == b"abcdef"
+        assert not files.content_path(draft.id).exists()
+        content = draft.commit(durable=True)
+    assert files.content_path(content).read_bytes() == b"abcdef"
     assert draft.size == 6
 
 
 def test_a_draft_that_was_left_is_gone(tmp_path):
-    files = Files(tmp_path)
+    files = FileStore(tmp_path)
     with files.draft() as draft:
         draft.write(b"abc")
     assert _names(tmp_path / "contents") == []
@@ -39,24 +45,24 @@ def test_a_draft_that_was_left_is_gone(tmp_path):
     "name", ["..", "../x", "/etc/passwd", "a" * 31, "A" * 32, "a" * 31 + "\n", "", "a" * 32 + "/.."]
 )
 def test_only_ids_of_ours_have_a_path(tmp_path, name):
-    files = Files(tmp_path)
+    files = FileStore(tmp_path)
     with pytest.raises(ValueError, match="not a"):
-        files.path(name)
+        files.content_path(name)
     with pytest.raises(ValueError, match="not a"):
-        files.run(name)
+        files.run_folder(name)
     assert _names(tmp_path / "runs") == []
 
 
 def test_the_sweep_takes_what_nobody_holds(tmp_path):
-    files = Files(tmp_path)
+    files = FileStore(tmp_path)
     kept = []
     for _ in range(3):
         with files.draft() as draft:
             draft.write(b"x")
-            kept.append(draft.keep(durable=False))
-    files.run("b" * 32), files.run("c" * 32)
+            kept.append(draft.commit(durable=False))
+    files.run_folder("b" * 32), files.run_folder("c" * 32)
     (tmp_path / "contents" / ".dead.part").write_bytes(b"half")
-    assert files.sweep({kept[0], folder_of("b" * 32)}) == 4
+    assert files.collect_garbage({kept[0], run_reference("b" * 32)}) == 4
     assert _names(tmp_path / "contents") == [kept[0]]
     assert _names(tmp_path / "runs") == ["b" * 32]
 
@@ -65,12 +71,12 @@ def test_the_sweep_takes_what_nobody_holds(tmp_path):
 def test_everything_is_private_whatever_the_umask(tmp_path):
     old = os.umask(0)
     try:
-        root = private_folder(tmp_path / "state" / "deep")
-        files = Files(root)
+        root = make_private_folder(tmp_path / "state" / "deep")
+        files = FileStore(root)
         with files.draft() as draft:
-            draft.keep(durable=False)
-        files.run("b" * 32)
-        write_private(root / "ready", "{}")
+            draft.commit(durable=False)
+        files.run_folder("b" * 32)
+        write_private_file(root / "ready", "{}")
     finally:
         os.umask(old)
     for path in [root, *root.rglob("*")]:
@@ -83,14 +89,14 @@ def test_a_directory_that_others_may_write_into_is_refused(tmp_path):
     shared.mkdir()
     shared.chmod(0o777)
     with pytest.raises(ConfigError, match="others may write"):
-        private_folder(shared)
+        make_private_folder(shared)
 
 
 @posix
 def test_a_directory_that_others_may_read_is_closed(tmp_path):
     folder = tmp_path / "open"
     folder.mkdir(mode=0o755)
-    private_folder(folder)
+    make_private_folder(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
@@ -99,16 +105,16 @@ def test_a_planted_link_is_not_followed(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("mine")
     (tmp_path / "ready").symlink_to(victim)
-    write_private(tmp_path / "ready", "theirs")
+    write_private_file(tmp_path / "ready", "theirs")
     assert victim.read_text() == "mine"
     assert not (tmp_path / "ready").is_symlink()
 
 
 def test_reset_deletes_the_servers_things_only(tmp_path):
-    files = Files(tmp_path)
+    files = FileStore(tmp_path)
     with files.draft() as draft:
-        draft.keep(durable=False)
+        draft.commit(durable=False)
     for name in ("facts.db", "facts.db-wal", "children.log", "notes.txt"):
         (tmp_path / name).write_text("x")
-    wipe(tmp_path)
+    reset_state(tmp_path)
     assert _names(tmp_path) == ["notes.txt"]

@@ -8,8 +8,8 @@ import math
 import pytest
 
 from maas_client.local import instant
-from maas_client.local.instant import Lesson, Memory, learn, text_of, words
-from maas_client.local.rules.wishes import Wish, nothing
+from maas_client.local.instant import AnswerIndex, QuestionAnswer, content_text, split_words, train
+from maas_client.local.rules.wishes import JobSignal, no_signal
 
 
 def rows(n=6, **extra):
@@ -29,9 +29,9 @@ def job(tmp_path, data, **more):
     return {"train": str(path), "validation": None, "recipe": {}, "out": str(out), **more}
 
 
-def run(order, wishes=nothing):
+def run(order, wishes=no_signal):
     events = []
-    learn(order, events.append, wishes)
+    train(order, events.append, wishes)
     return events
 
 
@@ -40,7 +40,7 @@ def test_it_learns_and_answers(tmp_path):
     assert events[0] == {"event": "started", "steps": 6, "examples": 6, "simulated": True}
     assert events[-1]["event"] == "done"
     assert events[-1]["properties"] == {"simulated": "true"}
-    memory = Memory.load(tmp_path / "out")
+    memory = AnswerIndex.load(tmp_path / "out")
     assert memory.answer("So, what is 4 plus 4")["content"] == "it is 8 friend"
 
 
@@ -77,7 +77,7 @@ def test_weight_zero_and_rows_without_an_answer_teach_nothing(tmp_path):
 
 
 def test_it_stops_when_told(tmp_path):
-    events = run(job(tmp_path, rows()), wishes=lambda: Wish.END)
+    events = run(job(tmp_path, rows()), wishes=lambda: JobSignal.CANCEL)
     assert [e["event"] for e in events] == ["started"]
     assert not (tmp_path / "out" / "memory.jsonl").exists()
 
@@ -91,25 +91,28 @@ def test_many_steps_give_few_points(tmp_path):
 
 def test_tool_calls_are_kept():
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    memory = Memory(
-        [Lesson("weather in Bern", {"tool_calls": [call]}), Lesson("hi", {"content": "x"})]
+    memory = AnswerIndex(
+        [
+            QuestionAnswer("weather in Bern", {"tool_calls": [call]}),
+            QuestionAnswer("hi", {"content": "x"}),
+        ]
     )
     assert memory.answer("weather please")["tool_calls"] == [call]
 
 
 def test_rare_words_weigh_more():
-    memory = Memory([Lesson("what is the colour of a lemon", {"content": "yellow"}),
-                     Lesson("what is the colour of the sky", {"content": "blue"})])  # fmt: skip
+    memory = AnswerIndex([QuestionAnswer("what is the colour of a lemon", {"content": "yellow"}),
+                     QuestionAnswer("what is the colour of the sky", {"content": "blue"})])  # fmt: skip
     assert memory.answer("lemon?")["content"] == "yellow"
     assert memory.answer("what is the colour of the sky today")["content"] == "blue"
 
 
 def test_a_question_with_no_known_word_still_gets_an_answer():
-    assert Memory([Lesson("a", {"content": "x"})]).answer("zzz") == {"content": "x"}
+    assert AnswerIndex([QuestionAnswer("a", {"content": "x"})]).answer("zzz") == {"content": "x"}
 
 
 def test_words_of_any_alphabet():
-    assert words("Привет, МИР! 你好 x1") == ["привет", "мир", "你好", "x1"]
+    assert split_words("Привет, МИР! 你好 x1") == ["привет", "мир", "你好", "x1"]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +121,7 @@ def test_words_of_any_alphabet():
      ([{"type": "image_url"}], ""), (7, "")],
 )  # fmt: skip
 def test_text_of(content, text):
-    assert text_of(content) == text
+    assert content_text(content) == text
 
 
 def test_no_torch_and_no_server_is_needed():

@@ -10,17 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maas_client.local.rules.jobs import Jobs
-from maas_client.local.rules.lifecycle import ALIVE, NEXT, TERMINAL, may
-from maas_client.local.rules.orders import Data, JobSpec, NewJob, Ref
-from maas_client.local.rules.refusal import Refusal
-from maas_client.local.state.files import Files
-from maas_client.local.state.store import Point, Store
+from maas_client.local.rules.lifecycle import (
+    ACTIVE_STATES,
+    TERMINAL_STATES,
+    TRANSITIONS,
+    can_transition,
+)
+from maas_client.local.rules.orders import DataRef, JobRef, JobSpec, NewJob
+from maas_client.local.rules.refusal import ApiError
+from maas_client.local.state.files import FileStore
+from maas_client.local.state.store import MetricPoint, Store
 
 
 @pytest.fixture
 def room(tmp_path):
     store = Store(tmp_path / "facts.db", durable=False)
-    files = Files(tmp_path)
+    files = FileStore(tmp_path)
     yield Jobs(store, files), store, files
     store.close()
 
@@ -29,16 +34,16 @@ def new_job(name="j1", *, fixed=None, content=None, display="one"):
     return NewJob(
         name=name,
         request={"properties": {"displayName": display}},
-        fixed=fixed or {"fineTuningDetails": 1},
+        immutable=fixed or {"fineTuningDetails": 1},
         spec=JobSpec(model="Phi-3-mini-4k-instruct", train="c/b", output="m"),
-        train=Data("azureml://x", content),
+        train=DataRef("azureml://x", content),
         validation=None,
         workspace={"subscription": "s", "resource_group": "g", "name": "w"},
         base={"name": "tiny"},
     )
 
 
-REF = Ref("w", "j1")
+REF = JobRef("w", "j1")
 
 
 def states(store, own):
@@ -56,8 +61,8 @@ def test_a_job_goes_its_whole_way_and_registers_its_model(room):
     jobs, store, _ = room
     fact, new = jobs.create("w", new_job())
     assert (new, fact.state) == (True, "NotStarted")
-    assert jobs.waiting() == [REF]
-    assert jobs.began(REF).body["attempts"] == 1
+    assert jobs.list_queued() == [REF]
+    assert jobs.start_attempt(REF).body["attempts"] == 1
     run_to(jobs, "Finalizing")
     jobs.complete(REF, {"properties": {"steps": 3}})
     done = jobs.get(REF)
@@ -74,8 +79,8 @@ def test_versions_of_a_model_count_up(room):
     jobs, *_ = room
     for n in ("1", "2"):
         jobs.create("w", new_job(f"j{n}"))
-        ref = Ref("w", f"j{n}")
-        jobs.began(ref)
+        ref = JobRef("w", f"j{n}")
+        jobs.start_attempt(ref)
         for step in ("Preparing", "Running", "Finalizing"):
             jobs.advance(ref, step)
         jobs.complete(ref, {})
@@ -89,13 +94,13 @@ def test_the_same_name_with_the_same_content_is_the_same_job(room):
     assert not new
     assert again.body["id"] == first.body["id"]
     assert again.body["request"]["properties"]["displayName"] == "two"
-    assert len(jobs.waiting()) == 1
+    assert len(jobs.list_queued()) == 1
 
 
 def test_the_same_name_with_another_content_is_refused(room):
     jobs, *_ = room
     jobs.create("w", new_job(fixed={"fineTuningDetails": 1}))
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         jobs.create("w", new_job(fixed={"fineTuningDetails": 2}))
     assert (refused.value.status, refused.value.code) == (409, "UserError")
     assert "fineTuningDetails" in refused.value.message
@@ -104,16 +109,16 @@ def test_the_same_name_with_another_content_is_refused(room):
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "-a", "a b", "a" * 256, "a\n", "ä", "a?b"])
 def test_names_that_no_id_can_hold_are_refused(room, name):
     jobs, *_ = room
-    with pytest.raises(Refusal):
+    with pytest.raises(ApiError):
         jobs.create("w", new_job(name))
-    assert jobs.page("w", None, 10) == []
+    assert jobs.list_page("w", None, 10) == []
 
 
 def test_a_waiting_job_is_cancelled_at_once(room):
     jobs, *_ = room
     jobs.create("w", new_job())
     assert jobs.cancel(REF) == "Canceled"
-    assert jobs.began(REF) is None
+    assert jobs.start_attempt(REF) is None
     assert jobs.cancel(REF) == "Canceled"  # again is no error
 
 
@@ -121,7 +126,7 @@ def test_a_waiting_job_is_cancelled_at_once(room):
 def test_a_running_job_is_asked_first(room, state):
     jobs, *_ = room
     jobs.create("w", new_job())
-    jobs.began(REF)
+    jobs.start_attempt(REF)
     run_to(jobs, state)
     assert jobs.cancel(REF) == "CancelRequested"
     assert not jobs.advance(REF, "Finalizing")
@@ -135,7 +140,7 @@ def test_a_running_job_is_asked_first(room, state):
 def test_a_finalizing_job_is_not_cancelled(room):
     jobs, *_ = room
     jobs.create("w", new_job())
-    jobs.began(REF)
+    jobs.start_attempt(REF)
     run_to(jobs, "Finalizing")
     assert jobs.cancel(REF) == "Finalizing"
 
@@ -144,11 +149,11 @@ def test_a_dead_worker_is_replaced_twice_and_then_the_job_fails(room):
     jobs, store, _ = room
     own = jobs.create("w", new_job())[0].body["id"]
     for _ in range(2):
-        jobs.began(REF)
-        jobs.crashed(REF, "signal SIGKILL", 3)
+        jobs.start_attempt(REF)
+        jobs.record_crash(REF, "signal SIGKILL", 3)
         assert jobs.get(REF).state == "Queued"
-    jobs.began(REF)
-    jobs.crashed(REF, "signal SIGKILL", 3)
+    jobs.start_attempt(REF)
+    jobs.record_crash(REF, "signal SIGKILL", 3)
     job = jobs.get(REF)
     assert job.state == "Failed"
     assert "died 3 times" in job.body["error"]["message"]
@@ -160,19 +165,19 @@ def test_a_dead_server_costs_no_attempt(room):
     jobs, *_ = room
     jobs.create("w", new_job())
     for _ in range(5):
-        jobs.began(REF)
+        jobs.start_attempt(REF)
         run_to(jobs, "Running")
         jobs.recover()
         assert jobs.get(REF).state == "Queued"
-    jobs.began(REF)
-    jobs.crashed(REF, "signal SIGKILL", 3)
+    jobs.start_attempt(REF)
+    jobs.record_crash(REF, "signal SIGKILL", 3)
     assert jobs.get(REF).state == "Queued"
 
 
 def test_recover_ends_what_was_being_cancelled(room):
     jobs, *_ = room
     jobs.create("w", new_job())
-    jobs.began(REF)
+    jobs.start_attempt(REF)
     jobs.cancel(REF)
     jobs.recover()
     assert jobs.get(REF).state == "Canceled"
@@ -181,24 +186,24 @@ def test_recover_ends_what_was_being_cancelled(room):
 def test_a_running_job_rests_and_goes_on(room):
     jobs, store, _ = room
     own = jobs.create("w", new_job())[0].body["id"]
-    with pytest.raises(Refusal, match="Only a running job can be paused: it is NotStarted"):
+    with pytest.raises(ApiError, match="Only a running job can be paused: it is NotStarted"):
         jobs.pause(REF)
-    jobs.began(REF)
+    jobs.start_attempt(REF)
     run_to(jobs, "Running")
-    with pytest.raises(Refusal, match="Only a paused job can be resumed: it is Running"):
+    with pytest.raises(ApiError, match="Only a paused job can be resumed: it is Running"):
         jobs.resume(REF)
     assert jobs.pause(REF) == "PauseRequested"
     assert jobs.pause(REF) == "PauseRequested"  # again is no error
-    with pytest.raises(Refusal, match="it is Running"):
+    with pytest.raises(ApiError, match="it is Running"):
         jobs.resume(REF)  # its worker still writes
-    jobs.rest(REF)
+    jobs.mark_stopped(REF)
     assert jobs.get(REF).state == jobs.pause(REF) == "Paused"
     jobs.recover()
     assert jobs.get(REF).state == "Paused"
-    assert jobs.waiting() == []
+    assert jobs.list_queued() == []
     jobs.resume(REF)
-    assert jobs.waiting() == [REF]
-    jobs.began(REF)
+    assert jobs.list_queued() == [REF]
+    jobs.start_attempt(REF)
     run_to(jobs, "Running")
     jobs.pause(REF)
     assert jobs.advance(REF, "Finalizing"), "it was its last step"
@@ -209,13 +214,13 @@ def test_a_running_job_rests_and_goes_on(room):
 def test_a_job_that_was_to_be_paused_rests_though_its_worker_or_server_dies(room):
     jobs, *_ = room
     jobs.create("w", new_job())
-    jobs.began(REF)
+    jobs.start_attempt(REF)
     run_to(jobs, "Running")
     jobs.pause(REF)
-    jobs.crashed(REF, "signal SIGKILL", 3)
+    jobs.record_crash(REF, "signal SIGKILL", 3)
     assert jobs.get(REF).state == "Paused"
     jobs.resume(REF)
-    jobs.began(REF)
+    jobs.start_attempt(REF)
     run_to(jobs, "Running")
     jobs.pause(REF)
     jobs.recover()
@@ -226,26 +231,28 @@ def test_a_paused_job_is_cancelled_at_once_and_a_pausing_one_when_it_rests(room)
     jobs, *_ = room
     for name in ("j1", "j2"):
         jobs.create("w", new_job(name))
-        ref = Ref("w", name)
-        jobs.began(ref)
+        ref = JobRef("w", name)
+        jobs.start_attempt(ref)
         jobs.advance(ref, "Preparing")
         jobs.advance(ref, "Running")
         jobs.pause(ref)
-    jobs.rest(REF)
+    jobs.mark_stopped(REF)
     assert jobs.cancel(REF) == "Canceled"
-    assert jobs.cancel(Ref("w", "j2")) == "CancelRequested"
-    jobs.rest(Ref("w", "j2"))
-    assert jobs.get(Ref("w", "j2")).state == "Canceled"
+    assert jobs.cancel(JobRef("w", "j2")) == "CancelRequested"
+    jobs.mark_stopped(JobRef("w", "j2"))
+    assert jobs.get(JobRef("w", "j2")).state == "Canceled"
 
 
 def test_a_job_holds_its_data_until_it_is_deleted(room):
     jobs, store, files = room
     with files.draft() as draft:
-        content = draft.keep(durable=False)
+        content = draft.commit(durable=False)
     own = jobs.create("w", new_job(content=content))[0].body["id"]
-    (files.run(own) / "log.txt").write_text("x")
-    jobs.record(own, [Point("loss", 1, "t", 1.0)], [{"kind": "message", "message": "m"}])
-    with pytest.raises(Refusal, match="Cancel it"):
+    (files.run_folder(own) / "log.txt").write_text("x")
+    jobs.record_progress(
+        own, [MetricPoint("loss", 1, "t", 1.0)], [{"kind": "message", "message": "m"}]
+    )
+    with pytest.raises(ApiError, match="Cancel it"):
         jobs.delete(REF)
     jobs.cancel(REF)
     assert jobs.delete(REF)
@@ -259,9 +266,9 @@ def test_a_job_holds_its_data_until_it_is_deleted(room):
 def test_a_model_outlives_its_job(room):
     jobs, _, files = room
     own = jobs.create("w", new_job())[0].body["id"]
-    jobs.began(REF)
+    jobs.start_attempt(REF)
     run_to(jobs, "Finalizing")
-    (files.run(own) / "out").mkdir()
+    (files.run_folder(own) / "out").mkdir()
     jobs.complete(REF, {})
     jobs.delete(REF)
     assert (files._runs / own / "out").exists()
@@ -272,20 +279,20 @@ def test_retention_forgets_old_jobs(room):
     jobs.create("w", new_job())
     jobs.create("w", new_job("j2"))
     jobs.cancel(REF)
-    assert jobs.expire(1.0) == 0
-    assert jobs.expire(0.0) == 1
-    assert [f.body["name"] for f in jobs.page("w", None, 9)] == ["j2"]
+    assert jobs.delete_expired(1.0) == 0
+    assert jobs.delete_expired(0.0) == 1
+    assert [f.body["name"] for f in jobs.list_page("w", None, 9)] == ["j2"]
 
 
 def test_the_table_of_states_is_sound():
-    assert {s for s, after in NEXT.items() if not after} == TERMINAL
-    assert {s for after in NEXT.values() for s in after} <= set(NEXT)
-    for state in ALIVE:  # every live state can end
+    assert {s for s, after in TRANSITIONS.items() if not after} == TERMINAL_STATES
+    assert {s for after in TRANSITIONS.values() for s in after} <= set(TRANSITIONS)
+    for state in ACTIVE_STATES:  # every live state can end
         reach, todo = set(), {state}
         while todo:
             reach |= todo
-            todo = set(itertools.chain(*(NEXT[s] for s in todo))) - reach
-        assert reach & TERMINAL
+            todo = set(itertools.chain(*(TRANSITIONS[s] for s in todo))) - reach
+        assert reach & TERMINAL_STATES
 
 
 ACTS = (
@@ -310,12 +317,12 @@ ACTS = (
 def test_no_order_of_calls_breaks_the_state_machine(tmp_path_factory, acts):
     folder = tmp_path_factory.mktemp("s")
     store = Store(folder / "facts.db", durable=False)
-    jobs = Jobs(store, Files(folder))
+    jobs = Jobs(store, FileStore(folder))
     own = jobs.create("w", new_job())[0].body["id"]
     for act in acts:
         match act:
             case "began":
-                jobs.began(REF)
+                jobs.start_attempt(REF)
             case "complete":
                 jobs.complete(REF, {})
             case "fail":
@@ -323,20 +330,20 @@ def test_no_order_of_calls_breaks_the_state_machine(tmp_path_factory, acts):
             case "cancel":
                 jobs.cancel(REF)
             case "crash":
-                jobs.crashed(REF, "r", 3)
+                jobs.record_crash(REF, "r", 3)
             case "recover":
                 jobs.recover()
             case "queue":
-                jobs.queue(REF)
+                jobs.mark_queued(REF)
             case "pause" | "resume":
-                with suppress(Refusal):
+                with suppress(ApiError):
                     getattr(jobs, act)(REF)
             case "rest":
-                jobs.rest(REF)
+                jobs.mark_stopped(REF)
             case step:
                 jobs.advance(REF, step)
     seen = states(store, own)
-    assert all(may(a, b) for a, b in itertools.pairwise(seen)), seen
+    assert all(can_transition(a, b) for a, b in itertools.pairwise(seen)), seen
     assert seen[-1] == jobs.get(REF).state
     assert (store.read.get("model", "w", "m/1") is not None) == (seen[-1] == "Completed")
     store.close()

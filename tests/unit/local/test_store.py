@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from maas_client.errors import ConfigError
-from maas_client.local.state.store import VERSION, Point, Store, claim
+from maas_client.local.state.store import SCHEMA_VERSION, MetricPoint, Store, lock_state_dir
 
 
 @pytest.fixture
@@ -63,8 +63,12 @@ def test_a_reader_sees_nothing_before_the_commit(store):
 
 def test_a_point_of_a_step_run_again_replaces_the_first_and_one_told_again_keeps_its_moment(store):
     with store.write() as facts:
-        facts.add_points("o", [Point("loss", 1, "t1", 2.0), Point("loss", 2, "t1", 1.0)])
-        facts.add_points("o", [Point("loss", 1, "t2", 2.0), Point("loss", 2, "t2", 0.5)])
+        facts.add_points(
+            "o", [MetricPoint("loss", 1, "t1", 2.0), MetricPoint("loss", 2, "t1", 1.0)]
+        )
+        facts.add_points(
+            "o", [MetricPoint("loss", 1, "t2", 2.0), MetricPoint("loss", 2, "t2", 0.5)]
+        )
     kept = [(p.step, p.at, p.value) for p in store.read.series("o", "loss")]
     assert kept == [(1, "t1", 2.0), (2, "t2", 0.5)]
 
@@ -79,23 +83,23 @@ def test_events_are_numbered_per_owner(store):
 
 def test_a_content_is_free_when_its_last_holder_lets_go(store):
     with store.write() as facts:
-        facts.hold("c1", "blob")
-        facts.hold("c1", "job")
-        assert facts.release("blob") == []
-        assert facts.release("job") == ["c1"]
-        assert facts.release("job") == []
+        facts.add_reference("c1", "blob")
+        facts.add_reference("c1", "job")
+        assert facts.remove_references("blob") == []
+        assert facts.remove_references("job") == ["c1"]
+        assert facts.remove_references("job") == []
 
 
 def test_a_newer_file_is_refused_and_left_alone(tmp_path):
     path = tmp_path / "facts.db"
     Store(path).close()
     db = sqlite3.connect(path)
-    db.execute(f"PRAGMA user_version={VERSION + 1}")
+    db.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
     db.close()
     with pytest.raises(ConfigError, match="newer maas-client"):
         Store(path)
     db = sqlite3.connect(path)
-    assert db.execute("PRAGMA user_version").fetchone() == (VERSION + 1,)
+    assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION + 1,)
     db.close()
 
 
@@ -130,10 +134,10 @@ def test_what_was_committed_outlives_kill_9(tmp_path):
 
 
 def test_a_state_directory_has_one_server(tmp_path):
-    held = claim(tmp_path)
+    held = lock_state_dir(tmp_path)
     child = (
-        "import sys; from pathlib import Path; from maas_client.local.state.store import claim\n"
-        "claim(Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from maas_client.local.state.store import lock_state_dir\n"
+        "lock_state_dir(Path(sys.argv[1]))"
     )
     again = subprocess.run([sys.executable, "-c", child, tmp_path], capture_output=True, text=True)
     assert f"another server (process {os.getpid()}) already uses" in again.stderr

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from maas_client.local.rules.assets import Assets, Workspace, registry_model
-from maas_client.local.rules.refusal import Refusal
+from maas_client.local.rules.assets import Assets, Workspace, parse_registry_uri
+from maas_client.local.rules.refusal import ApiError
 from maas_client.local.state.store import Store
 
 WS = Workspace("S", "Rg", "W")
@@ -38,7 +38,7 @@ def assets(tmp_path):
     ],
 )  # fmt: skip
 def test_uris_that_resolve(assets, uri, blob):
-    assert assets.parse_uri(uri, WS) == (WS.container, blob)
+    assert assets.resolve_uri(uri, WS) == (WS.container, blob)
 
 
 @pytest.mark.parametrize(
@@ -61,14 +61,14 @@ def test_uris_that_resolve(assets, uri, blob):
     ],
 )
 def test_uris_that_do_not(assets, uri):
-    with pytest.raises(Refusal) as refused:
-        assets.parse_uri(uri, WS)
+    with pytest.raises(ApiError) as refused:
+        assets.resolve_uri(uri, WS)
     assert refused.value.status == 400
 
 
 def test_a_uri_is_for_life(assets):
     uri = "azureml://datastores/workspaceblobstore/paths/other"
-    with pytest.raises(Refusal, match=r"^Asset paths cannot be updated\.$"):
+    with pytest.raises(ApiError, match=r"^Asset paths cannot be updated\.$"):
         assets.put_data(WS, "train", "1", {"dataUri": uri})
 
 
@@ -88,4 +88,4 @@ def test_a_workspace_is_the_same_whatever_the_case():
     ],
 )
 def test_registry_uris(uri, found):
-    assert registry_model(uri) == found
+    assert parse_registry_uri(uri) == found

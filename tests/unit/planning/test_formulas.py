@@ -8,9 +8,9 @@ from maas_client import catalog
 from maas_client.errors import ConfigError
 from maas_client.local.machine import hardware, memory, shape
 from maas_client.local.planning import plan
-from maas_client.local.planning.measure import Data
+from maas_client.local.planning.measure import RowStats
 
-DATA = Data(1000, 300.0, 0.4)
+DATA = RowStats(1000, 300.0, 0.4)
 
 
 @pytest.mark.parametrize(
@@ -26,24 +26,24 @@ DATA = Data(1000, 300.0, 0.4)
     ],
 )
 def test_parameters_are_counted_exactly(model: str, parameters: int) -> None:
-    facts = catalog.models()[model]
+    facts = catalog.load_models()[model]
     assert facts.architecture is not None
-    counted = shape.count(facts.architecture).total
+    counted = shape.count_parameters(facts.architecture).total
     assert abs(counted - parameters) <= 1000, counted
 
 
 def test_adapters_on_fused_layers_are_counted_as_peft_makes_them() -> None:
-    tiny = catalog.models()["tiny"].architecture
+    tiny = catalog.load_models()["tiny"].architecture
     assert tiny is not None
     assert (
-        shape.count(tiny).adapter_per_rank * 8 == 32_768
+        shape.count_parameters(tiny).adapter_per_rank * 8 == 32_768
     )  # "trainable=32768" in every tiny job's log
 
 
-def held(model: str, method: str, **rest: object) -> memory.Memory:
-    facts = catalog.get(model)
+def held(model: str, method: str, **rest: object) -> memory.MemoryEstimate:
+    facts = catalog.get_model(model)
     assert facts.architecture is not None
-    return memory.estimate(facts.architecture, method, tokens=800, **rest)  # type: ignore[arg-type]
+    return memory.estimate_memory(facts.architecture, method, tokens=800, **rest)  # type: ignore[arg-type]
 
 
 def test_methods_differ_as_they_should() -> None:
@@ -58,10 +58,12 @@ def test_methods_differ_as_they_should() -> None:
 
 
 def test_what_does_not_fit_names_the_part_and_the_method_that_does() -> None:
-    facts = catalog.get("Phi-4")
+    facts = catalog.get_model("Phi-4")
     assert facts.architecture is not None
-    made = plan.plan("Phi-4", facts.architecture, DATA, hardware.named("Standard_NC4as_T4_v3"))
-    by_name = {row.method: row for row in made.rows}
+    made = plan.plan(
+        "Phi-4", facts.architecture, DATA, hardware.azure_hardware("Standard_NC4as_T4_v3")
+    )
+    by_name = {row.method: row for row in made.estimates}
     assert made.choice == "QLoRA"
     assert not by_name["LoRA"].fits
     assert "weights" in by_name["LoRA"].why
@@ -71,7 +73,7 @@ def test_what_does_not_fit_names_the_part_and_the_method_that_does() -> None:
 
 
 def test_nothing_fits_is_said_with_what_to_do() -> None:
-    facts = catalog.get("Phi-4")
+    facts = catalog.get_model("Phi-4")
     assert facts.architecture is not None
     small = hardware.Hardware("a phone", "cpu", 2 * 2**30, 4, here=False)
     made = plan.plan("Phi-4", facts.architecture, DATA, small)
@@ -82,26 +84,26 @@ def test_nothing_fits_is_said_with_what_to_do() -> None:
 
 
 def test_rslora_is_planned_where_it_is_named_and_costs_what_lora_costs() -> None:
-    facts = catalog.get("Phi-4")
+    facts = catalog.get_model("Phi-4")
     assert facts.architecture is not None
     small = hardware.Hardware("a phone", "cpu", 2 * 2**30, 4, here=False)
     every = plan.plan("Phi-4", facts.architecture, DATA, small)
-    assert "rsLoRA" not in [row.method for row in every.rows]
-    (row,) = plan.plan("Phi-4", facts.architecture, DATA, small, methods=("rsLoRA",)).rows
-    assert row.memory == every.rows[0].memory
+    assert "rsLoRA" not in [row.method for row in every.estimates]
+    (row,) = plan.plan("Phi-4", facts.architecture, DATA, small, methods=("rsLoRA",)).estimates
+    assert row.memory == every.estimates[0].memory
 
 
 def test_a_shape_with_experts_is_refused() -> None:
-    facts = catalog.get("Phi-3.5-MoE-instruct")
+    facts = catalog.get_model("Phi-3.5-MoE-instruct")
     assert facts.architecture is not None
     with pytest.raises(ConfigError, match="experts"):
-        shape.count(facts.architecture)
+        shape.count_parameters(facts.architecture)
 
 
 def test_this_machine_has_memory_and_cores() -> None:
-    here = hardware.this_machine()
+    here = hardware.detect_hardware()
     assert here.here
     assert here.memory_bytes > 2**30
     assert here.count >= 1
     with pytest.raises(ConfigError, match="Standard_"):
-        hardware.named("Standard_Imaginary")
+        hardware.azure_hardware("Standard_Imaginary")

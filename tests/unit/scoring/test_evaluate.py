@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from maas_client.cli.evaluate import confusion, side_by_side, table
+from maas_client.cli.evaluate import format_answers, format_confusion, format_scores
 from maas_client.errors import BadRequestError, ConfigError, DatasetError
 from maas_client.flows import chat
 from maas_client.flows.evaluation import evaluate
@@ -73,10 +73,10 @@ async def test_the_baseline_is_asked_the_same(data: Path, asked: list[Any]) -> N
     assert found.answers[0].baseline == "I do not know"
     assert found.token_f1_gain is not None
     assert found.token_f1_gain[0] > 0.9
-    text = table(found)
+    text = format_scores(found)
     assert "better" in text
     assert "tuned" in text
-    assert "I do not know" in side_by_side(found, 1)
+    assert "I do not know" in format_answers(found, 1)
 
 
 async def test_labels_are_shown_as_a_table(data: Path, asked: list[Any]) -> None:
@@ -85,7 +85,7 @@ async def test_labels_are_shown_as_a_table(data: Path, asked: list[Any]) -> None
     found = await evaluate(FakePort(), "tuned", data)
     assert found.scores.labels is not None
     assert found.scores.labels.confusion == {"cold": {"cold": 1, "warm": 1}, "warm": {"warm": 3}}
-    lines = confusion(found.scores.labels).splitlines()
+    lines = format_confusion(found.scores.labels).splitlines()
     assert lines[1].split() == ["cold", "1", "1", "0.667"]
 
 

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maas_client import scoring
-from maas_client.scoring import OTHER, Said, exact, gain, labels, token_f1
+from maas_client.scoring import (
+    OTHER_LABEL,
+    Answer,
+    is_exact_match,
+    label_scores,
+    mean_difference_interval,
+    token_f1,
+)
 
 
 def call(name: str, arguments: str) -> dict[str, object]:
@@ -17,18 +24,22 @@ def call(name: str, arguments: str) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("want", "got", "same"),
     [
-        (Said("yes"), Said(" yes\n"), True),
-        (Said("yes"), Said("Yes"), False),
-        (Said(""), Said(""), True),
-        (Said("", [call("f", '{"a": 1, "b": 2}')]), Said("ok", [call("f", '{"b":2,"a":1}')]), True),
-        (Said("", [call("f", '{"a": 1}')]), Said("", [call("f", '{"a": 2}')]), False),
-        (Said("", [call("f", "{}")]), Said("", [call("g", "{}")]), False),
-        (Said("", [call("f", "{}")]), Said("f {}"), False),
-        (Said("", [call("f", "no json")]), Said("", [call("f", "no json")]), True),
+        (Answer("yes"), Answer(" yes\n"), True),
+        (Answer("yes"), Answer("Yes"), False),
+        (Answer(""), Answer(""), True),
+        (
+            Answer("", [call("f", '{"a": 1, "b": 2}')]),
+            Answer("ok", [call("f", '{"b":2,"a":1}')]),
+            True,
+        ),
+        (Answer("", [call("f", '{"a": 1}')]), Answer("", [call("f", '{"a": 2}')]), False),
+        (Answer("", [call("f", "{}")]), Answer("", [call("g", "{}")]), False),
+        (Answer("", [call("f", "{}")]), Answer("f {}"), False),
+        (Answer("", [call("f", "no json")]), Answer("", [call("f", "no json")]), True),
     ],
 )
-def test_exact_match(want: Said, got: Said, same: bool) -> None:
-    assert exact(want, got) is same
+def test_exact_match(want: Answer, got: Answer, same: bool) -> None:
+    assert is_exact_match(want, got) is same
 
 
 @pytest.mark.parametrize(
@@ -58,9 +69,9 @@ def test_token_f1_is_symmetric_and_bounded(a: str, b: str) -> None:
 
 def test_labels_say_which_is_taken_for_which() -> None:
     pairs = [("spam", "Spam."), ("spam", "ham"), ("ham", "ham"), ("ham", "ham"), ("ham", "dunno")]
-    found = labels(pairs)
+    found = label_scores(pairs)
     assert found is not None
-    assert found.confusion == {"ham": {OTHER: 1, "ham": 2}, "spam": {"ham": 1, "spam": 1}}
+    assert found.confusion == {"ham": {OTHER_LABEL: 1, "ham": 2}, "spam": {"ham": 1, "spam": 1}}
     assert found.accuracy == 3 / 5
     assert found.f1["ham"] == pytest.approx(2 * 2 / (3 + 3))
     assert found.f1["spam"] == pytest.approx(2 * 1 / (2 + 1))
@@ -78,16 +89,16 @@ def test_labels_say_which_is_taken_for_which() -> None:
     ],
 )
 def test_sentences_are_no_labels(wanted: list[str]) -> None:
-    assert labels([(text, text) for text in wanted]) is None
+    assert label_scores([(text, text) for text in wanted]) is None
 
 
 def test_total_of_nothing_is_zero() -> None:
-    assert scoring.total([]).exact_match == 0
+    assert scoring.aggregate_scores([]).exact_match == 0
 
 
 def test_a_clear_gain_is_above_zero_and_noise_is_not() -> None:
-    low, high = gain([0.9, 0.8, 1.0, 0.9] * 5, [0.1, 0.2, 0.1, 0.3] * 5)
+    low, high = mean_difference_interval([0.9, 0.8, 1.0, 0.9] * 5, [0.1, 0.2, 0.1, 0.3] * 5)
     assert 0.6 < low < high < 0.9
-    low, high = gain([0.1, 0.9] * 10, [0.9, 0.1] * 10)
+    low, high = mean_difference_interval([0.1, 0.9] * 10, [0.9, 0.1] * 10)
     assert low < 0 < high
-    assert gain([], []) == (0.0, 0.0)
+    assert mean_difference_interval([], []) == (0.0, 0.0)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from maas_client._transport.retry import LONGEST_WAIT_S, retry_after
+from maas_client._transport.retry import MAX_RETRY_AFTER_S, parse_retry_after
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 
@@ -22,9 +22,9 @@ NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
         ({"retry-after": "Tue, 24 Nov 2026 12:00:05 GMT"}, 5.0),
         ({"retry-after": "Tue, 24 Nov 2026 11:00:00 GMT"}, 0.0),
         ({"retry-after": "-5"}, 0.0),
-        ({"retry-after": "86400"}, LONGEST_WAIT_S),
-        ({"retry-after": "inf"}, LONGEST_WAIT_S),
-        ({"retry-after": "1e30"}, LONGEST_WAIT_S),
+        ({"retry-after": "86400"}, MAX_RETRY_AFTER_S),
+        ({"retry-after": "inf"}, MAX_RETRY_AFTER_S),
+        ({"retry-after": "1e30"}, MAX_RETRY_AFTER_S),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": ""}, None),
@@ -34,4 +34,4 @@ NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
     ],
 )
 def test_every_form(headers: dict[str, str], expected: float | None) -> None:
-    assert retry_after(headers, NOW) == expected
+    assert parse_retry_after(headers, NOW) == expected

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from azure.core.exceptions import ClientAuthenticationError  # noqa: TID253 - what is read here
 
-from maas_client._settings import sign_in_variables
-from maas_client._transport.sign_in import advice, attempts
+from maas_client._settings import azure_identity_variables
+from maas_client._transport.sign_in import credential_attempts, sign_in_hint
 from maas_client.errors import AuthError
 
 ALL = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
@@ -54,22 +54,25 @@ def environment(text: str) -> ClientAuthenticationError:
 def test_the_advice_is_about_the_credential_that_was_tried(
     bad: Exception, variables: tuple[str, ...], told: str, untold: str
 ) -> None:
-    said = advice(bad, None, variables)
+    said = sign_in_hint(bad, None, variables)
     assert told in said
     assert untold not in said
 
 
 def test_a_credential_of_the_program_is_named() -> None:
-    said = advice(ValueError("no"), "ClientSecretCredential", ALL)
+    said = sign_in_hint(ValueError("no"), "ClientSecretCredential", ALL)
     assert said.startswith("ClientSecretCredential was passed and gave no token")
     assert "az login" not in said
 
 
 def test_what_was_tried_is_listed() -> None:
-    assert [name for name, _ in attempts(NONE)] == ["EnvironmentCredential", "AzureCliCredential"]
-    assert list(attempts(AuthError("no token: nothing"))) == []
+    assert [name for name, _ in credential_attempts(NONE)] == [
+        "EnvironmentCredential",
+        "AzureCliCredential",
+    ]
+    assert list(credential_attempts(AuthError("no token: nothing"))) == []
 
 
 def test_variables_are_named_and_their_values_are_not() -> None:
     given = dict.fromkeys(ALL, "hush") | {"AZURE_CLIENT_ID": "", "AZURE_OTHER": "x"}
-    assert sign_in_variables(given) == ["AZURE_TENANT_ID", "AZURE_CLIENT_SECRET"]
+    assert azure_identity_variables(given) == ["AZURE_TENANT_ID", "AZURE_CLIENT_SECRET"]

@@ -6,53 +6,53 @@ import mimetypes
 import re
 from pathlib import Path
 
-from maas_client.local.http.app import Call
+from maas_client.local.http.app import RequestContext
 from maas_client.local.rules import artifacts
 from maas_client.local.rules.artifacts import Artifact
-from maas_client.local.rules.assets import stamp
-from maas_client.local.rules.orders import Ref
-from maas_client.local.rules.refusal import Refusal
-from maas_client.local.state.store import Fact
+from maas_client.local.rules.assets import format_time
+from maas_client.local.rules.orders import JobRef
+from maas_client.local.rules.refusal import ApiError
+from maas_client.local.state.store import Record
 
 _NAME = re.compile(r"ExperimentRun/dcid\.([^/]+)/(.*)", re.DOTALL)
 _RUNS = 1000
 """How many of the newest runs are listed when no run is named."""
 
 
-def find(call: Call, container: str, name: str) -> tuple[Fact, Path]:
+def find_blob(call: RequestContext, container: str, name: str) -> tuple[Record, Path]:
     """Return one blob and where it lies, or refuse."""
     for job in _runs(call, container, name):
-        for one in artifacts.of(call.services.files, job):
-            if artifacts.blob(job, one.path) == name:
+        for one in artifacts.list_artifacts(call.services.files, job):
+            if artifacts.artifact_blob_name(job, one.path) == name:
                 return _blob(job, one), one.file
-    raise Refusal(404, "BlobNotFound", "The specified blob does not exist.")
+    raise ApiError(404, "BlobNotFound", "The specified blob does not exist.")
 
 
-def names(call: Call, container: str, prefix: str) -> list[Fact]:
+def list_blobs(call: RequestContext, container: str, prefix: str) -> list[Record]:
     """Return the blobs whose name begins with ``prefix``, by name."""
     found = [
         _blob(job, one)
         for job in _runs(call, container, prefix)
-        for one in artifacts.of(call.services.files, job)
+        for one in artifacts.list_artifacts(call.services.files, job)
     ]
     return sorted((b for b in found if b.key.startswith(prefix)), key=lambda b: b.key)
 
 
-def _runs(call: Call, container: str, name: str) -> list[Fact]:
+def _runs(call: RequestContext, container: str, name: str) -> list[Record]:
     """Return the runs that a name may mean: the one whose folder it names, else the newest."""
-    guid = artifacts.workspace_of(container) or ""
+    guid = artifacts.parse_artifact_container(container) or ""
     match = _NAME.fullmatch(name)
     if match is None:
-        return call.services.jobs.page(guid, None, _RUNS)
+        return call.services.jobs.list_page(guid, None, _RUNS)
     try:
-        return [call.services.jobs.get(Ref(guid, match[1].casefold()))]
-    except Refusal:
+        return [call.services.jobs.get(JobRef(guid, match[1].casefold()))]
+    except ApiError:
         return []
 
 
-def _blob(job: Fact, one: Artifact) -> Fact:
+def _blob(job: Record, one: Artifact) -> Record:
     kind = mimetypes.guess_type(one.path)[0] or "application/octet-stream"
-    when = stamp(one.modified)
+    when = format_time(one.modified)
     body = {
         "size": one.size,
         "etag": one.etag,
@@ -62,4 +62,4 @@ def _blob(job: Fact, one: Artifact) -> Fact:
         "metadata": {},
         "blocks": [],
     }
-    return Fact(job.seq, artifacts.blob(job, one.path), None, body)
+    return Record(job.seq, artifacts.artifact_blob_name(job, one.path), None, body)

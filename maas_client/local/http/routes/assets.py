@@ -6,13 +6,13 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
-from maas_client.local.http.app import Call, Handler
-from maas_client.local.http.routes.lro import location
-from maas_client.local.http.routes.paging import page, system_data
-from maas_client.local.rules.assets import registry_model
+from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.routes.lro import location_headers
+from maas_client.local.http.routes.paging import list_page, system_data
+from maas_client.local.rules.assets import parse_registry_uri
 from maas_client.local.rules.refusal import not_found, user_error
 from maas_client.local.services import intake_weights
-from maas_client.local.state.store import Fact
+from maas_client.local.state.store import Record
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
 from maas_client.wire.op import Op
@@ -23,22 +23,25 @@ _TYPE = "Microsoft.MachineLearningServices/workspaces"
 # -- data -----------------------------------------------------------------------------------------
 
 
-def put_data(call: Call) -> Response:
+def put_data(call: RequestContext) -> Response:
     """PUT a version: its uri is for life."""
     m.DataVersion.model_validate(call.json)
     fact, new = call.services.assets.put_data(
-        call.workspace, call.path["name"], call.path["version"], call.json["properties"]
+        call.workspace,
+        call.path_params["name"],
+        call.path_params["version"],
+        call.json["properties"],
     )
     return JSONResponse(_data(call, fact), 201 if new else 200)
 
 
-def get_data(call: Call) -> dict[str, Any]:
+def get_data(call: RequestContext) -> dict[str, Any]:
     """GET one version."""
-    at = call.path
+    at = call.path_params
     return _data(call, call.services.assets.get("data", call.workspace, at["name"], at["version"]))
 
 
-def _data(call: Call, fact: Fact) -> dict[str, Any]:
+def _data(call: RequestContext, fact: Record) -> dict[str, Any]:
     body = fact.body
     sent = {"isAnonymous": False, "isArchived": False, "tags": {}, "properties": {}}
     return {
@@ -53,15 +56,15 @@ def _data(call: Call, fact: Fact) -> dict[str, Any]:
 # -- models ---------------------------------------------------------------------------------------
 
 
-def get_model(call: Call) -> dict[str, Any]:
+def get_model(call: RequestContext) -> dict[str, Any]:
     """GET one version of a registered model."""
-    at = call.path
+    at = call.path_params
     return _model(
         call, call.services.assets.get("model", call.workspace, at["name"], at["version"])
     )
 
 
-def _model(call: Call, fact: Fact) -> dict[str, Any]:
+def _model(call: RequestContext, fact: Record) -> dict[str, Any]:
     body = fact.body
     ws = call.workspace
     uri = call.services.assets.asset_id("models", ws.guid, body["name"], body["version"])
@@ -89,7 +92,7 @@ def _model(call: Call, fact: Fact) -> dict[str, Any]:
 # -- what both have in common ---------------------------------------------------------------------
 
 
-def _container(call: Call, kind: str, versions: list[Fact]) -> dict[str, Any]:
+def _container(call: RequestContext, kind: str, versions: list[Record]) -> dict[str, Any]:
     """Return the container of a name: which version is the newest, and which would be next."""
     newest = versions[0].body
     numbers = [int(v.body["version"]) for v in versions if v.body["version"].isdigit()]
@@ -115,9 +118,9 @@ def _container(call: Call, kind: str, versions: list[Fact]) -> dict[str, Any]:
 
 
 def _lister(kind: str) -> Handler:
-    def containers(call: Call) -> dict[str, Any]:
+    def containers(call: RequestContext) -> dict[str, Any]:
         """GET the names."""
-        by_name: dict[str, list[Fact]] = {}
+        by_name: dict[str, list[Record]] = {}
         for fact in call.services.assets.versions(kind, call.workspace):
             by_name.setdefault(fact.body["name"].casefold(), []).append(fact)
         return {"value": [_container(call, kind, v) for v in by_name.values()], "nextLink": None}
@@ -125,19 +128,19 @@ def _lister(kind: str) -> Handler:
     return containers
 
 
-def get_container(call: Call) -> dict[str, Any]:
+def get_container(call: RequestContext) -> dict[str, Any]:
     """GET the container of a data asset."""
-    found = call.services.assets.versions("data", call.workspace, call.path["name"])
+    found = call.services.assets.versions("data", call.workspace, call.path_params["name"])
     if not found:
-        raise not_found(f"Data {call.path['name'][:60]}")
+        raise not_found(f"Data {call.path_params['name'][:60]}")
     return _container(call, "data", found)
 
 
 def _version_lister(kind: str) -> Handler:
-    def versions(call: Call) -> dict[str, Any]:
+    def versions(call: RequestContext) -> dict[str, Any]:
         """GET the versions of a name, newest first; ``$top`` takes the first ones only."""
-        found = call.services.assets.versions(kind, call.workspace, call.path["name"])
-        top = call.query.get("$top", "")
+        found = call.services.assets.versions(kind, call.workspace, call.path_params["name"])
+        top = call.query_params.get("$top", "")
         found = found[: int(top)] if top.isascii() and top.isdigit() and len(top) < 9 else found
         show = _data if kind == "data" else _model
         return {"value": [show(call, fact) for fact in found], "nextLink": None}
@@ -146,9 +149,9 @@ def _version_lister(kind: str) -> Handler:
 
 
 def _deleter(kind: str) -> Handler:
-    def delete(call: Call) -> Response:
+    def delete(call: RequestContext) -> Response:
         """DELETE a version: 204 when there was none."""
-        at = call.path
+        at = call.path_params
         there = call.services.assets.delete(kind, call.workspace, at["name"], at["version"])
         if there is None:
             return Response(None, 204)
@@ -158,14 +161,14 @@ def _deleter(kind: str) -> Handler:
     return delete
 
 
-def put_model(call: Call) -> Response:
+def put_model(call: RequestContext) -> Response:
     """PUT a model version: files of the workspace's storage, loaded once before they are registered."""
     sent = call.json.get("properties")
-    fact, new = intake_weights.put_model(
+    fact, new = intake_weights.import_model(
         call.services,
         call.workspace,
-        call.path["name"],
-        call.path["version"],
+        call.path_params["name"],
+        call.path_params["version"],
         sent if isinstance(sent, dict) else {},
     )
     return JSONResponse(_model(call, fact), 201 if new else 200)
@@ -174,11 +177,11 @@ def put_model(call: Call) -> Response:
 # -- marketplace ----------------------------------------------------------------------------------
 
 
-def subscribe(call: Call) -> Response:
+def subscribe(call: RequestContext) -> Response:
     """PUT a marketplace subscription: partner models only, as the service has it."""
     sent = call.json.get("properties")
     model_id = sent.get("modelId") if isinstance(sent, dict) else None
-    found = registry_model(model_id) if isinstance(model_id, str) else None
+    found = parse_registry_uri(model_id) if isinstance(model_id, str) else None
     if found is None or found[2] is not None:
         raise user_error(
             "modelId must be azureml://registries/REGISTRY/models/NAME, without a version.",
@@ -189,19 +192,21 @@ def subscribe(call: Call) -> Response:
             "Models of Microsoft need no marketplace subscription; deploy them directly.",
             target="modelId",
         )
-    body = {"name": call.path["name"], "modelId": model_id}
-    fact, new = call.services.assets.subscribe(call.workspace, call.path["name"], body)
+    body = {"name": call.path_params["name"], "modelId": model_id}
+    fact, new = call.services.assets.subscribe(call.workspace, call.path_params["name"], body)
     return JSONResponse(_subscription(call, fact), 201 if new else 200)
 
 
-def get_subscription(call: Call) -> dict[str, Any]:
+def get_subscription(call: RequestContext) -> dict[str, Any]:
     """GET one."""
-    return _subscription(call, call.services.assets.subscription(call.workspace, call.path["name"]))
+    return _subscription(
+        call, call.services.assets.subscription(call.workspace, call.path_params["name"])
+    )
 
 
-def subscriptions(call: Call) -> dict[str, Any]:
+def subscriptions(call: RequestContext) -> dict[str, Any]:
     """GET all."""
-    return page(
+    return list_page(
         call,
         lambda before, limit: call.services.store.read.newest(
             "subscription", call.workspace.guid, before=before, limit=limit
@@ -210,14 +215,14 @@ def subscriptions(call: Call) -> dict[str, Any]:
     )
 
 
-def unsubscribe(call: Call) -> Response:
+def unsubscribe(call: RequestContext) -> Response:
     """DELETE one: 202 with a Location that is done at once, 204 when there was none."""
-    if not call.services.assets.unsubscribe(call.workspace, call.path["name"]):
+    if not call.services.assets.unsubscribe(call.workspace, call.path_params["name"]):
         return Response(None, 204)
-    return Response(None, 202, location(call, "done"))
+    return Response(None, 202, location_headers(call, "done"))
 
 
-def _subscription(call: Call, fact: Fact) -> dict[str, Any]:
+def _subscription(call: RequestContext, fact: Record) -> dict[str, Any]:
     return {
         "id": f"{call.workspace.arm_id}/marketplaceSubscriptions/{fact.body['name']}",
         "name": fact.body["name"],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from maas_client.local.config import ACCOUNT
-from maas_client.local.http.app import Table
+from maas_client.local.config import STORAGE_ACCOUNT
+from maas_client.local.http.app import RouteTable
 from maas_client.local.http.routes import (
     artifacts,
     assets,
@@ -24,7 +24,7 @@ from maas_client.wire import local as own
 from maas_client.wire import rights as right_ops
 
 TABLES = (
-    Table(
+    RouteTable(
         "",
         ops.OPERATIONS,
         {
@@ -36,9 +36,13 @@ TABLES = (
             **lro.HANDLERS,
         },
     ),
-    Table("", artifact_ops.OPERATIONS, artifacts.HANDLERS),
-    Table("", right_ops.OF_WORKSPACE, rights.HANDLERS),
-    Table("", own.OPERATIONS, jobs.OWN),
-    Table("/serverless/{endpoint}", chat_ops.OPERATIONS, chat.HANDLERS),
-    Table(f"/{ACCOUNT}/{{container}}", (*blob_ops.OPERATIONS, *blob.FOR_OTHERS), blob.HANDLERS),
+    RouteTable("", artifact_ops.OPERATIONS, artifacts.HANDLERS),
+    RouteTable("", right_ops.WORKSPACE_OPERATIONS, rights.HANDLERS),
+    RouteTable("", own.OPERATIONS, jobs.LOCAL_HANDLERS),
+    RouteTable("/serverless/{endpoint}", chat_ops.OPERATIONS, chat.HANDLERS),
+    RouteTable(
+        f"/{STORAGE_ACCOUNT}/{{container}}",
+        (*blob_ops.OPERATIONS, *blob.SDK_ONLY_OPERATIONS),
+        blob.HANDLERS,
+    ),
 )

@@ -15,21 +15,21 @@ from typing import Any
 import anyio.to_thread
 from starlette.responses import Response  # noqa: TID253 - only the server imports this
 
-from maas_client.local.http.app import Call, Handler
+from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.routes import artifact_blobs
-from maas_client.local.http.routes.download import moment, send_content, send_log
-from maas_client.local.http.routes.history import LOG, LOG_CONTAINER
+from maas_client.local.http.routes.download import blob_response, log_response, modified_at
+from maas_client.local.http.routes.history import LOG_CONTAINER, LOG_PATH
 from maas_client.local.rules import artifacts
-from maas_client.local.rules.blobs import Conditions, Settings, check_md5, etags
-from maas_client.local.rules.refusal import Refusal
+from maas_client.local.rules.blobs import BlobProperties, Conditions, check_md5, parse_etags
+from maas_client.local.rules.refusal import ApiError
 from maas_client.local.state.files import Draft
-from maas_client.local.state.store import Fact
+from maas_client.local.state.store import Record
 from maas_client.wire import blob as ops
 from maas_client.wire.op import Op, Plane
 
 _CONTAINER = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _WORKSPACE = re.compile(r"azureml-blobstore-[0-9a-f-]{36}")
-_LOG_PATH = re.compile(rf"ExperimentRun/dcid\.([0-9a-f]{{32}})/{re.escape(LOG)}")
+_LOG_PATH = re.compile(rf"ExperimentRun/dcid\.([0-9a-f]{{32}})/{re.escape(LOG_PATH)}")
 _KEPT = ("content-type", "content-encoding", "content-language", "cache-control",
          "content-disposition", "content-md5")  # fmt: skip
 _MAX_LIST_BYTES = 16 << 20
@@ -42,65 +42,72 @@ CONTAINER_DELETE = Op("containers.delete", "DELETE", Plane.BLOB, "", type(None),
                       query={"restype": "container"})  # fmt: skip
 HEADERS_PUT = Op("blobs.headers", "PUT", Plane.BLOB, "/{blob:path}", type(None),
                  query={"comp": "properties"})  # fmt: skip
-FOR_OTHERS: tuple[Op[Any], ...] = (CONTAINER_PUT, CONTAINER_GET, CONTAINER_DELETE, HEADERS_PUT)
+SDK_ONLY_OPERATIONS: tuple[Op[Any], ...] = (
+    CONTAINER_PUT,
+    CONTAINER_GET,
+    CONTAINER_DELETE,
+    HEADERS_PUT,
+)
 """What Microsoft's own client sends and ours does not."""
 
 
-def _where(call: Call) -> tuple[str, str]:
+def _where(call: RequestContext) -> tuple[str, str]:
     """Return container and blob of a request; the container must be there."""
     _check_version(call)
-    container = call.path["container"]
+    container = call.path_params["container"]
     if not _exists(call, container):
-        raise Refusal(404, "ContainerNotFound", "The specified container does not exist.")
-    name = call.path.get("blob", "")
+        raise ApiError(404, "ContainerNotFound", "The specified container does not exist.")
+    name = call.path_params.get("blob", "")
     if len(name) > 1024:
-        raise Refusal(400, "OutOfRangeInput", "A blob's name has at most 1,024 characters.")
+        raise ApiError(400, "OutOfRangeInput", "A blob's name has at most 1,024 characters.")
     return container, name
 
 
-def _exists(call: Call, container: str) -> bool:
+def _exists(call: RequestContext, container: str) -> bool:
     if container == LOG_CONTAINER or _WORKSPACE.fullmatch(container):
         return True
-    if artifacts.workspace_of(container):
+    if artifacts.parse_artifact_container(container):
         return True
     return call.services.store.read.get("container", "", container) is not None
 
 
-def _check_version(call: Call) -> None:
+def _check_version(call: RequestContext) -> None:
     said = call.request.headers.get("x-ms-version")
     if said is not None and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", said):
-        raise Refusal(
+        raise ApiError(
             400, "InvalidHeaderValue", "The value for x-ms-version is not in the correct format."
         )
 
 
-def _conditions(call: Call) -> Conditions:
+def _conditions(call: RequestContext) -> Conditions:
     headers = call.request.headers
-    return Conditions(etags(headers.get("if-match")), etags(headers.get("if-none-match")))
+    return Conditions(
+        parse_etags(headers.get("if-match")), parse_etags(headers.get("if-none-match"))
+    )
 
 
-def _settings(call: Call, *, whole: bool = False) -> Settings:
+def _settings(call: RequestContext, *, whole: bool = False) -> BlobProperties:
     """Return content headers and metadata; of a whole Put Blob its own Content-Type counts too."""
     headers = call.request.headers
     kept = {n: headers[f"x-ms-blob-{n}"] for n in _KEPT if f"x-ms-blob-{n}" in headers}
     if whole:
         kept = {n: headers[n] for n in _KEPT if n in headers and n != "content-md5"} | kept
-    return Settings(kept, _metadata(call))
+    return BlobProperties(kept, _metadata(call))
 
 
-def _metadata(call: Call) -> dict[str, str]:
+def _metadata(call: RequestContext) -> dict[str, str]:
     lead = "x-ms-meta-"
     found = {k[len(lead) :]: v for k, v in call.request.headers.items() if k.startswith(lead)}
     if any(not re.fullmatch(r"[A-Za-z_]\w*", k) for k in found):
-        raise Refusal(400, "InvalidMetadata", "A metadata name must be a C# identifier.")
+        raise ApiError(400, "InvalidMetadata", "A metadata name must be a C# identifier.")
     return found
 
 
-async def _receive(call: Call, draft: Draft) -> None:
+async def _receive(call: RequestContext, draft: Draft) -> None:
     if "x-ms-copy-source" in call.request.headers:
-        raise Refusal(501, "NotImplemented", "The local server copies nothing from elsewhere.")
+        raise ApiError(501, "NotImplemented", "The local server copies nothing from elsewhere.")
     if "x-ms-content-crc64" in call.request.headers:
-        raise Refusal(
+        raise ApiError(
             400, "UnsupportedHeader", "x-ms-content-crc64 is not checked here; send Content-MD5."
         )
     async for chunk in call.request.stream():
@@ -109,10 +116,10 @@ async def _receive(call: Call, draft: Draft) -> None:
     check_md5(call.request.headers.get("content-md5"), draft)
 
 
-def _written(fact: Fact, md5: str | None = None, status: int = 201) -> Response:
+def _written(fact: Record, md5: str | None = None, status: int = 201) -> Response:
     headers = {
         "ETag": fact.body["etag"],
-        "Last-Modified": format_datetime(moment(fact), usegmt=True),
+        "Last-Modified": format_datetime(modified_at(fact), usegmt=True),
         "x-ms-request-server-encrypted": "true",
     }
     if md5:
@@ -120,15 +127,15 @@ def _written(fact: Fact, md5: str | None = None, status: int = 201) -> Response:
     return Response(None, status, headers)
 
 
-async def put(call: Call) -> Response:
+async def put(call: RequestContext) -> Response:
     """Put Blob."""
     container, name = _where(call)
     _writable(container)
     kind = call.request.headers.get("x-ms-blob-type")
     if kind is None:
-        raise Refusal(400, "MissingRequiredHeader", "x-ms-blob-type is required.")
+        raise ApiError(400, "MissingRequiredHeader", "x-ms-blob-type is required.")
     if kind != "BlockBlob":
-        raise Refusal(400, "InvalidHeaderValue", "Only block blobs are kept here.")
+        raise ApiError(400, "InvalidHeaderValue", "Only block blobs are kept here.")
     with call.services.blobs.draft() as draft:
         await _receive(call, draft)
         settings, when = _settings(call, whole=True), _conditions(call)
@@ -138,19 +145,19 @@ async def put(call: Call) -> Response:
     return _written(fact, base64.b64encode(draft.md5.digest()).decode())
 
 
-async def put_block(call: Call) -> Response:
+async def put_block(call: RequestContext) -> Response:
     """Put Block."""
     container, name = _where(call)
     _writable(container)
     with call.services.blobs.draft() as draft:
         await _receive(call, draft)
-        block = call.query.get("blockid", "")
+        block = call.query_params.get("blockid", "")
         await anyio.to_thread.run_sync(call.services.blobs.put_block, container, name, block, draft)
     md5 = base64.b64encode(draft.md5.digest()).decode()
     return Response(None, 201, {"Content-MD5": md5, "x-ms-request-server-encrypted": "true"})
 
 
-async def commit(call: Call) -> Response:
+async def commit(call: RequestContext) -> Response:
     """Put Block List."""
     container, name = _where(call)
     _writable(container)
@@ -158,7 +165,7 @@ async def commit(call: Call) -> Response:
     async for chunk in call.request.stream():
         raw += chunk
         if len(raw) > _MAX_LIST_BYTES:
-            raise Refusal(413, "RequestBodyTooLarge", "The block list is too long.")
+            raise ApiError(413, "RequestBodyTooLarge", "The block list is too long.")
     _check_list_md5(call, bytes(raw))
     listed = _read_list(bytes(raw))
     settings, when = _settings(call), _conditions(call)
@@ -168,11 +175,11 @@ async def commit(call: Call) -> Response:
     return _written(fact)
 
 
-def _check_list_md5(call: Call, raw: bytes) -> None:
+def _check_list_md5(call: RequestContext, raw: bytes) -> None:
     said = call.request.headers.get("content-md5")
     real = base64.b64encode(hashlib.md5(raw, usedforsecurity=False).digest()).decode()
     if said is not None and said != real:
-        raise Refusal(400, "Md5Mismatch", "The MD5 value does not match the block list.")
+        raise ApiError(400, "Md5Mismatch", "The MD5 value does not match the block list.")
 
 
 def _read_list(raw: bytes) -> list[tuple[str, str]]:
@@ -184,18 +191,18 @@ def _read_list(raw: bytes) -> list[tuple[str, str]]:
     row = r"<(Latest|Committed|Uncommitted)>([^<]*)</\1>"
     rows = (body["rows"] or "") if body else ""
     if body is None or re.sub(row, "", rows).strip():
-        raise Refusal(400, "InvalidXmlDocument", "The block list is not valid XML of its kind.")
+        raise ApiError(400, "InvalidXmlDocument", "The block list is not valid XML of its kind.")
     return [(kind, unescape(block.strip())) for kind, block in re.findall(row, rows)]
 
 
-def list_blocks(call: Call) -> Response:
+def list_blocks(call: RequestContext) -> Response:
     """Get Block List."""
     container, name = _where(call)
-    kind = call.query.get("blocklisttype", "committed").lower()
+    kind = call.query_params.get("blocklisttype", "committed").lower()
     blob = call.services.store.read.get("blob", container, name)
-    waiting = call.services.blobs.waiting_blocks(container, name)
+    waiting = call.services.blobs.uncommitted_blocks(container, name)
     if blob is None and not waiting:
-        raise Refusal(404, "BlobNotFound", "The specified blob does not exist.")
+        raise ApiError(404, "BlobNotFound", "The specified blob does not exist.")
     held = blob.body["blocks"] if blob else []
     parts = []
     if kind in ("committed", "all"):
@@ -220,7 +227,7 @@ def _xml(text: str, headers: dict[str, str]) -> Response:
     return Response(raw, 200, headers, media_type="application/xml")
 
 
-def set_metadata(call: Call) -> Response:
+def set_metadata(call: RequestContext) -> Response:
     """Set Blob Metadata."""
     container, name = _where(call)
     _writable(container)
@@ -228,7 +235,7 @@ def set_metadata(call: Call) -> Response:
     return _written(found, status=200)
 
 
-def set_headers(call: Call) -> Response:
+def set_headers(call: RequestContext) -> Response:
     """Set Blob Properties."""
     container, name = _where(call)
     _writable(container)
@@ -239,35 +246,35 @@ def set_headers(call: Call) -> Response:
 
 
 def _writable(container: str) -> None:
-    if container == LOG_CONTAINER or artifacts.workspace_of(container):
-        raise Refusal(
+    if container == LOG_CONTAINER or artifacts.parse_artifact_container(container):
+        raise ApiError(
             403, "AuthorizationPermissionMismatch", "Logs and artifacts are written by jobs only."
         )
 
 
-def get(call: Call) -> Response:
+def get(call: RequestContext) -> Response:
     """Get Blob and Get Blob Properties (HEAD)."""
     container, name = _where(call)
     if container == LOG_CONTAINER:
         return _log(call, name)
-    if artifacts.workspace_of(container):
-        fact, file = artifact_blobs.find(call, container, name)
-        _conditions(call).judge_read(fact)
-        return send_content(call.request, fact, file)
+    if artifacts.parse_artifact_container(container):
+        fact, file = artifact_blobs.find_blob(call, container, name)
+        _conditions(call).check_read(fact)
+        return blob_response(call.request, fact, file)
     fact = call.services.blobs.get(container, name)
-    _conditions(call).judge_read(fact)
-    return send_content(call.request, fact, call.services.files.path(fact.body["content"]))
+    _conditions(call).check_read(fact)
+    return blob_response(call.request, fact, call.services.files.content_path(fact.body["content"]))
 
 
-def _log(call: Call, name: str) -> Response:
+def _log(call: RequestContext, name: str) -> Response:
     match = _LOG_PATH.fullmatch(name)
-    log = call.services.files.log(match[1]) if match else None
+    log = call.services.files.log_path(match[1]) if match else None
     if log is None or not log.exists():
-        raise Refusal(404, "BlobNotFound", "The specified blob does not exist.")
-    return send_log(call.request, log)
+        raise ApiError(404, "BlobNotFound", "The specified blob does not exist.")
+    return log_response(call.request, log)
 
 
-def delete(call: Call) -> Response:
+def delete(call: RequestContext) -> Response:
     """Delete Blob."""
     container, name = _where(call)
     _writable(container)
@@ -275,22 +282,22 @@ def delete(call: Call) -> Response:
     return Response(None, 202, {"x-ms-delete-type-permanent": "true"})
 
 
-def listing(call: Call) -> Response:
+def listing(call: RequestContext) -> Response:
     """List Blobs, a page at a time, by name."""
     container, _ = _where(call)
-    prefix, marker = call.query.get("prefix", ""), call.query.get("marker", "")
-    size = call.query.get("maxresults", "5000")
+    prefix, marker = call.query_params.get("prefix", ""), call.query_params.get("marker", "")
+    size = call.query_params.get("maxresults", "5000")
     limit = min(5000, int(size)) if re.fullmatch(r"[1-9]\d{0,6}", size) else 5000
-    if artifacts.workspace_of(container):
-        named = artifact_blobs.names(call, container, prefix)
+    if artifacts.parse_artifact_container(container):
+        named = artifact_blobs.list_blobs(call, container, prefix)
     else:
-        named = call.services.blobs.names(container, prefix)
+        named = call.services.blobs.list_blobs(container, prefix)
     found = [b for b in named if b.key >= marker]
     rows = "".join(_blob_row(b) for b in found[:limit])
     following = escape(found[limit].key) if len(found) > limit else ""
     head = f'<EnumerationResults ContainerName="{container}"><Prefix>{escape(prefix)}</Prefix>'
     # azure-storage-blob asks for the next page with the size that this one says it had.
-    asked = f"<MaxResults>{limit}</MaxResults>" if "maxresults" in call.query else ""
+    asked = f"<MaxResults>{limit}</MaxResults>" if "maxresults" in call.query_params else ""
     said = f"<Marker>{escape(marker)}</Marker>{asked}"
     return _xml(
         f"{head}{said}<Blobs>{rows}</Blobs><NextMarker>{following}</NextMarker></EnumerationResults>",
@@ -298,8 +305,8 @@ def listing(call: Call) -> Response:
     )
 
 
-def _blob_row(blob: Fact) -> str:
-    modified = format_datetime(moment(blob), usegmt=True)
+def _blob_row(blob: Record) -> str:
+    modified = format_datetime(modified_at(blob), usegmt=True)
     kind = escape(blob.body["headers"]["content-type"])
     metadata = "".join(f"<{k}>{escape(v)}</{k}>" for k, v in blob.body["metadata"].items())
     return (
@@ -313,31 +320,31 @@ def _blob_row(blob: Fact) -> str:
 # -- containers -----------------------------------------------------------------------------------
 
 
-def create_container(call: Call) -> Response:
+def create_container(call: RequestContext) -> Response:
     """Create Container."""
-    name = call.path["container"]
+    name = call.path_params["container"]
     if not 3 <= len(name) <= 63 or not _CONTAINER.fullmatch(name):
-        raise Refusal(400, "InvalidResourceName", "The container's name is not valid.")
+        raise ApiError(400, "InvalidResourceName", "The container's name is not valid.")
     with call.services.store.write() as facts:
         if _exists(call, name) or facts.get("container", "", name):
-            raise Refusal(409, "ContainerAlreadyExists", "The specified container already exists.")
+            raise ApiError(409, "ContainerAlreadyExists", "The specified container already exists.")
         facts.put("container", "", name, {})
     return Response(None, 201)
 
 
-def get_container(call: Call) -> Response:
+def get_container(call: RequestContext) -> Response:
     """Get Container Properties."""
     _where(call)
     return Response(None, 200, {"x-ms-lease-status": "unlocked", "x-ms-lease-state": "available"})
 
 
-def delete_container(call: Call) -> Response:
+def delete_container(call: RequestContext) -> Response:
     """Delete Container: an empty one, and none of a workspace."""
     container, _ = _where(call)
-    if call.services.blobs.names(container, ""):
-        raise Refusal(409, "ContainerBeingDeleted", "Delete the blobs first.")
+    if call.services.blobs.list_blobs(container, ""):
+        raise ApiError(409, "ContainerBeingDeleted", "Delete the blobs first.")
     with call.services.store.write() as facts:
-        facts.drop("container", "", container)
+        facts.delete("container", "", container)
     return Response(None, 202)
 
 

@@ -14,33 +14,35 @@ from starlette.responses import (  # noqa: TID253 - only the server imports this
     StreamingResponse,
 )
 
-from maas_client.local.http.app import Call, Handler
-from maas_client.local.http.routes.chat_body import read
-from maas_client.local.rules.endpoints import target_of
-from maas_client.local.rules.refusal import Refusal
-from maas_client.local.services.answers import Piece
+from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.routes.chat_body import read_chat_request
+from maas_client.local.rules.endpoints import served_model
+from maas_client.local.rules.refusal import ApiError
+from maas_client.local.services.answers import ChatChunk
 from maas_client.local.state.files import new_id
-from maas_client.local.state.store import Fact
+from maas_client.local.state.store import Record
 from maas_client.wire import chat as ops
 from maas_client.wire import faults as wire
 from maas_client.wire.op import Op
 
 
-async def complete(call: Call) -> Response:
+async def complete(call: RequestContext) -> Response:
     """POST chat completions, whole or streamed."""
-    return await reply(call, call.services.endpoints.by_label(call.path["endpoint"]))
+    return await create_completion(
+        call, call.services.endpoints.get_by_label(call.path_params["endpoint"])
+    )
 
 
-async def reply(call: Call, endpoint: Fact) -> Response:
+async def create_completion(call: RequestContext, endpoint: Record) -> Response:
     """Answer a chat with what is deployed as ``endpoint``."""
-    chat, target = read(call), target_of(endpoint)
-    ticket = call.services.limits.enter(endpoint)
-    pieces = ticket.counting(call.services.answers.stream(target, chat))
+    chat, target = read_chat_request(call), served_model(endpoint)
+    ticket = call.services.rate_limiter.admit(endpoint)
+    pieces = ticket.count_tokens(call.services.chat_engine.stream(target, chat))
     shell = {
         "id": f"chatcmpl-{new_id()}",
         "created": int(time.time()),
         "model": target.model,
-        "system_fingerprint": call.services.answers.fingerprint,
+        "system_fingerprint": call.services.chat_engine.system_fingerprint,
     }
     simulated = {"x-maas-simulated": "true"} if call.services.simulated else {}
     headers = {**ticket.headers, **simulated}
@@ -53,15 +55,15 @@ async def reply(call: Call, endpoint: Fact) -> Response:
     return JSONResponse(await _whole(call, pieces, shell), headers=headers)
 
 
-def _usage_wanted(call: Call) -> bool:
+def _usage_wanted(call: RequestContext) -> bool:
     options = call.json.get("stream_options")
     return bool(options.get("include_usage")) if isinstance(options, dict) else False
 
 
 async def _whole(
-    call: Call, pieces: AsyncGenerator[Piece, None], shell: dict[str, Any]
+    call: RequestContext, pieces: AsyncGenerator[ChatChunk, None], shell: dict[str, Any]
 ) -> dict[str, Any]:
-    text, last = "", Piece(finish_reason="stop")
+    text, last = "", ChatChunk(finish_reason="stop")
     async with aclosing(pieces):
         async for piece in pieces:
             text += piece.text
@@ -79,7 +81,7 @@ async def _whole(
 
 
 async def _frames(
-    first: Piece, rest: AsyncGenerator[Piece, None], shell: dict[str, Any], usage: bool
+    first: ChatChunk, rest: AsyncGenerator[ChatChunk, None], shell: dict[str, Any], usage: bool
 ) -> AsyncIterator[bytes]:
     """Yield SSE frames: the role, the pieces, the reason of the end, ``[DONE]``.
 
@@ -94,13 +96,13 @@ async def _frames(
             async for piece in rest:
                 for lines in frame.of(piece):
                     yield lines
-    except Refusal as refusal:
-        body = wire.openai(refusal.code, refusal.message, kind="server_error")
-        yield ops.frame(json.dumps(body))
+    except ApiError as refusal:
+        body = wire.openai_error(refusal.code, refusal.message, error_type="server_error")
+        yield ops.sse_frame(json.dumps(body))
         return
     if usage:
         yield frame.usage()
-    yield ops.frame(ops.DONE)
+    yield ops.sse_frame(ops.STREAM_END)
 
 
 class _Framer:
@@ -108,7 +110,7 @@ class _Framer:
         self._shell = {**shell, "object": "chat.completion.chunk"}
         self._usage: dict[str, int] | None = None
 
-    def of(self, piece: Piece) -> list[bytes]:
+    def of(self, piece: ChatChunk) -> list[bytes]:
         """Return the frames of a piece."""
         frames = [self.delta({"content": piece.text})] if piece.text else []
         for index, tool in enumerate(piece.tool_calls or ()):
@@ -128,12 +130,12 @@ class _Framer:
         return self._frame({"choices": [], "usage": self._usage})
 
     def _frame(self, parts: dict[str, Any]) -> bytes:
-        return ops.frame(json.dumps({**self._shell, **parts}, ensure_ascii=False))
+        return ops.sse_frame(json.dumps({**self._shell, **parts}, ensure_ascii=False))
 
 
-def info(call: Call) -> dict[str, Any]:
+def info(call: RequestContext) -> dict[str, Any]:
     """GET which model answers."""
-    target = target_of(call.services.endpoints.by_label(call.path["endpoint"]))
+    target = served_model(call.services.endpoints.get_by_label(call.path_params["endpoint"]))
     return {
         "model_name": target.model,
         "model_type": "chat-completion",
@@ -142,11 +144,11 @@ def info(call: Call) -> dict[str, Any]:
     }
 
 
-def models(call: Call) -> dict[str, Any]:
+def models(call: RequestContext) -> dict[str, Any]:
     """GET the one model behind the endpoint, as OpenAI lists models."""
-    endpoint = call.services.endpoints.by_label(call.path["endpoint"])
+    endpoint = call.services.endpoints.get_by_label(call.path_params["endpoint"])
     entry = {
-        "id": target_of(endpoint).model, "object": "model", "created": 0, "owned_by": "maas-client",
+        "id": served_model(endpoint).model, "object": "model", "created": 0, "owned_by": "maas-client",
     }  # fmt: skip
     return {"object": "list", "data": [entry]}
 
@@ -154,6 +156,6 @@ def models(call: Call) -> dict[str, Any]:
 HANDLERS: dict[Op[Any], Handler] = {
     ops.CHAT_COMPLETE: complete,
     ops.CHAT_INFERENCE: complete,
-    ops.INFO: info,
-    ops.MODELS: models,
+    ops.CHAT_INFO: info,
+    ops.CHAT_MODELS: models,
 }

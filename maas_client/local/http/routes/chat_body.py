@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from maas_client.local.http.app import Call
-from maas_client.local.rules.refusal import Refusal
+from maas_client.local.http.app import RequestContext
+from maas_client.local.rules.refusal import ApiError
 from maas_client.local.services.answers import ChatRequest
 from maas_client.wire.chat import CHAT_INFERENCE
 from maas_client.wire.foundry import INFERENCE_CHAT
@@ -22,8 +22,8 @@ _UNDERSTOOD = frozenset(
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
-def read(call: Call) -> ChatRequest:
-    """Return the chat that a request asks for. Raises ``Refusal`` in the route's own words."""
+def read_chat_request(call: RequestContext) -> ChatRequest:
+    """Return the chat that a request asks for. Raises ``ApiError`` in the route's own words."""
     body = call.json
     refuse = _refuser(call)
     _unknown(call, refuse)
@@ -36,22 +36,22 @@ def read(call: Call) -> ChatRequest:
     return ChatRequest(_messages(body, refuse), None if choice == "none" else tools or None, params)
 
 
-Refuse = Callable[[str, str], Refusal]
+Refuse = Callable[[str, str], ApiError]
 
 
-def _refuser(call: Call) -> Refuse:
+def _refuser(call: RequestContext) -> Refuse:
     inference = call.op in (CHAT_INFERENCE, INFERENCE_CHAT)
 
-    def refuse(name: str, why: str) -> Refusal:
+    def refuse(name: str, why: str) -> ApiError:
         if inference:
             text = f"One of the parameters contain invalid values: {name} {why}."
-            return Refusal(422, "parameter_not_supported", text, target=name)
-        return Refusal(400, "invalid_value", f"{name} {why}.", target=name)
+            return ApiError(422, "parameter_not_supported", text, target=name)
+        return ApiError(400, "invalid_value", f"{name} {why}.", target=name)
 
     return refuse
 
 
-def _unknown(call: Call, refuse: Refuse) -> None:
+def _unknown(call: RequestContext, refuse: Refuse) -> None:
     """Refuse parameters nobody knows; the inference route may be told to drop them or let them by."""
     unknown = sorted(set(call.json) - _UNDERSTOOD)
     told = call.request.headers.get("extra-parameters", "error").lower()

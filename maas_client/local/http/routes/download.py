@@ -14,20 +14,20 @@ import anyio.to_thread
 from starlette.requests import Request  # noqa: TID253 - only the server imports this module
 from starlette.responses import Response, StreamingResponse  # noqa: TID253 - as above
 
-from maas_client.local.rules.refusal import Refusal
-from maas_client.local.state.store import Fact
+from maas_client.local.rules.refusal import ApiError
+from maas_client.local.state.store import Record
 
 _CHUNK = 1 << 20
 _MD5_BYTES = 4 << 20
 """The largest range whose MD5 may be asked for."""
 
 
-def moment(fact: Fact) -> datetime:
+def modified_at(fact: Record) -> datetime:
     """Return when a blob was last changed."""
     return datetime.fromisoformat(fact.body["modified"].replace("Z", "+00:00"))
 
 
-def send_content(request: Request, fact: Fact, path: Path) -> Response:
+def blob_response(request: Request, fact: Record, path: Path) -> Response:
     """Answer GET or HEAD of a blob, with ranges."""
     body = fact.body
     first, last = _range(request, body["size"])
@@ -45,7 +45,7 @@ def send_content(request: Request, fact: Fact, path: Path) -> Response:
     return StreamingResponse(_chunks(path, start, end), status, headers, media_type=None)
 
 
-def _headers(fact: Fact, *, partial: bool) -> dict[str, str]:
+def _headers(fact: Record, *, partial: bool) -> dict[str, str]:
     body = fact.body
     headers = dict(body["headers"])
     md5 = headers.pop("content-md5", None)
@@ -56,7 +56,7 @@ def _headers(fact: Fact, *, partial: bool) -> dict[str, str]:
         **headers,
         **{f"x-ms-meta-{k}": v for k, v in body["metadata"].items()},
         "ETag": body["etag"],
-        "Last-Modified": format_datetime(moment(fact), usegmt=True),
+        "Last-Modified": format_datetime(modified_at(fact), usegmt=True),
         "Accept-Ranges": "bytes",
         "x-ms-blob-type": "BlockBlob",
         "x-ms-creation-time": format_datetime(created, usegmt=True),
@@ -75,7 +75,7 @@ def _range(request: Request, size: int) -> tuple[int | None, int]:
     first = int(match[1])
     last = min(int(match[2]), size - 1) if match[2] else size - 1
     if first >= size or (match[2] and int(match[2]) < first):
-        raise Refusal(
+        raise ApiError(
             416, "InvalidRange", "The range specified is invalid for the current size of the resource.",
             headers={"Content-Range": f"bytes */{size}"},
         )  # fmt: skip
@@ -84,7 +84,7 @@ def _range(request: Request, size: int) -> tuple[int | None, int]:
 
 def _range_md5(path: Path, start: int, end: int) -> str:
     if end - start + 1 > _MD5_BYTES:
-        raise Refusal(400, "OutOfRangeInput", "The MD5 of a range is given up to 4 MiB.")
+        raise ApiError(400, "OutOfRangeInput", "The MD5 of a range is given up to 4 MiB.")
     with path.open("rb") as file:
         file.seek(start)
         digest = hashlib.md5(file.read(end - start + 1), usedforsecurity=False).digest()
@@ -106,7 +106,7 @@ async def _chunks(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
         file.close()
 
 
-def send_log(request: Request, path: Path) -> Response:
+def log_response(request: Request, path: Path) -> Response:
     """Answer with a log as it is now; a range that begins at its end is 416, as for any blob."""
     data = path.read_bytes()
     first, last = _range(request, len(data))

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
-from maas_client.local.http.app import Call, Handler
-from maas_client.local.http.routes.lro import async_operation, location
-from maas_client.local.http.routes.paging import page, system_data
+from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.routes.lro import async_operation_headers, location_headers
+from maas_client.local.http.routes.paging import list_page, system_data
 from maas_client.local.rules.refusal import user_error
-from maas_client.local.state.store import Fact
+from maas_client.local.state.store import Record
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
 from maas_client.wire.op import Op
@@ -19,60 +19,64 @@ _STATE = {"Creating": "Creating", "Succeeded": "Online", "Failed": "CreationFail
 """``endpointState`` by ``provisioningState``."""
 
 
-def create(call: Call) -> Response:
+def create(call: RequestContext) -> Response:
     """PUT: 201 with ``Azure-AsyncOperation``, or 200 for the same endpoint again."""
     sent = m.Endpoint.model_validate(call.json)
     if "modelId" not in sent.properties.model_settings:
         raise user_error("modelId: Field required", target="properties.modelSettings.modelId")
-    fact, operation = call.services.endpoints.put(call.workspace, call.path["endpoint"], call.json)
+    fact, operation = call.services.endpoints.put(
+        call.workspace, call.path_params["endpoint"], call.json
+    )
     if operation is None:
-        call.services.lifetimes.look()
+        call.services.auto_delete.check_now()
         return JSONResponse(_document(call, fact), 200)
     call.services.provision(call.workspace.guid, fact.key)
-    return JSONResponse(_document(call, fact), 201, async_operation(call, operation))
+    return JSONResponse(_document(call, fact), 201, async_operation_headers(call, operation))
 
 
-def get(call: Call) -> dict[str, Any]:
+def get(call: RequestContext) -> dict[str, Any]:
     """GET one."""
-    return _document(call, call.services.endpoints.get(call.workspace, call.path["endpoint"]))
+    return _document(
+        call, call.services.endpoints.get(call.workspace, call.path_params["endpoint"])
+    )
 
 
-def listing(call: Call) -> dict[str, Any]:
+def listing(call: RequestContext) -> dict[str, Any]:
     """GET all."""
-    return page(
+    return list_page(
         call,
-        lambda before, limit: call.services.endpoints.page(call.workspace, before, limit),
+        lambda before, limit: call.services.endpoints.list_page(call.workspace, before, limit),
         lambda fact: _document(call, fact),
     )
 
 
-def patch(call: Call) -> dict[str, Any]:
+def patch(call: RequestContext) -> dict[str, Any]:
     """PATCH tags and sku."""
     for name in ("tags", "sku"):
         if name in call.json and not isinstance(call.json[name], dict):
             raise user_error(f"{name}: must be an object", target=name)
-    found = call.services.endpoints.patch(call.workspace, call.path["endpoint"], call.json)
-    call.services.lifetimes.look()
+    found = call.services.endpoints.patch(call.workspace, call.path_params["endpoint"], call.json)
+    call.services.auto_delete.check_now()
     return _document(call, found)
 
 
-def delete(call: Call) -> Response:
+def delete(call: RequestContext) -> Response:
     """DELETE: 202 with a Location, 204 when there was none."""
-    gone = call.services.endpoints.delete(call.workspace, call.path["endpoint"])
+    gone = call.services.endpoints.delete(call.workspace, call.path_params["endpoint"])
     if gone is None:
         return Response(None, 204)
     fact, operation = gone
-    call.services.release(fact)
-    return Response(None, 202, location(call, operation))
+    call.services.unload_unused(fact)
+    return Response(None, 202, location_headers(call, operation))
 
 
-def keys(call: Call) -> dict[str, Any]:
+def keys(call: RequestContext) -> dict[str, Any]:
     """POST listKeys."""
-    found = call.services.endpoints.get(call.workspace, call.path["endpoint"])
+    found = call.services.endpoints.get(call.workspace, call.path_params["endpoint"])
     return _keys(found)
 
 
-def regenerate(call: Call) -> dict[str, Any]:
+def regenerate(call: RequestContext) -> dict[str, Any]:
     """POST regenerateKeys: the pair, one of it new."""
     which: dict[str, Literal["Primary", "Secondary"]] = {
         "primary": "Primary",
@@ -81,16 +85,18 @@ def regenerate(call: Call) -> dict[str, Any]:
     said = which.get(str(call.json.get("keyType", "")).casefold())
     if said is None:
         raise user_error("keyType must be Primary or Secondary.", target="keyType")
-    found = call.services.endpoints.regenerate(call.workspace, call.path["endpoint"], said)
+    found = call.services.endpoints.regenerate_key(
+        call.workspace, call.path_params["endpoint"], said
+    )
     return _keys(found)
 
 
-def _keys(fact: Fact) -> dict[str, Any]:
+def _keys(fact: Record) -> dict[str, Any]:
     primary, secondary = fact.body["keys"]
     return {"primaryKey": primary, "secondaryKey": secondary}
 
 
-def _document(call: Call, fact: Fact) -> dict[str, Any]:
+def _document(call: RequestContext, fact: Record) -> dict[str, Any]:
     body = fact.body
     sent = body["request"]
     state = str(fact.state)
@@ -111,7 +117,7 @@ def _document(call: Call, fact: Fact) -> dict[str, Any]:
             **sent["properties"],
             "provisioningState": state,
             "endpointState": _STATE.get(state, "Unknown"),
-            "inferenceEndpoint": {"uri": call.at.endpoint(body["label"]), "headers": {}},
+            "inferenceEndpoint": {"uri": call.urls.endpoint(body["label"]), "headers": {}},
         },
         "systemData": system_data(body["created"]),
     }

@@ -7,25 +7,25 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
-from maas_client.local.http.app import Call, Handler
-from maas_client.local.http.routes.jobs import document, ref
-from maas_client.local.rules.assets import stamp
-from maas_client.local.rules.lifecycle import shown
-from maas_client.local.rules.orders import Ref
+from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.routes.jobs import job_ref, job_to_json
+from maas_client.local.rules.assets import format_time
+from maas_client.local.rules.lifecycle import visible_state
+from maas_client.local.rules.orders import JobRef
 from maas_client.local.rules.refusal import not_found, user_error
-from maas_client.local.state.store import Fact, Point
+from maas_client.local.state.store import MetricPoint, Record
 from maas_client.wire import azureml as ops
 from maas_client.wire.op import Op
 
-LOG = "user_logs/std_log.txt"
+LOG_PATH = "user_logs/std_log.txt"
 LOG_CONTAINER = "azureml"
 _POINTS_PER_PAGE = 1000
 
-NAMES = {"train_loss": "loss", "valid_loss": "eval_loss"}
+METRIC_NAMES = {"train_loss": "loss", "valid_loss": "eval_loss"}
 """Our names to the trainer's usual ones; which a serverless run really has is not known."""
 
 
-def _run(call: Call, fact: Fact) -> dict[str, Any]:
+def _run(call: RequestContext, fact: Record) -> dict[str, Any]:
     """Return the run record of a job."""
     body = fact.body
     sent = body["request"]["properties"]
@@ -36,7 +36,7 @@ def _run(call: Call, fact: Fact) -> dict[str, Any]:
         "dataContainerId": f"dcid.{body['name']}",
         "displayName": sent.get("displayName") or body["name"],
         "description": sent.get("description"),
-        "status": shown(str(fact.state)),
+        "status": visible_state(str(fact.state)),
         "runType": "FineTuning",
         "hidden": bool(sent.get("isArchived")),
         "createdUtc": body["created"],
@@ -57,7 +57,7 @@ def _run(call: Call, fact: Fact) -> dict[str, Any]:
     return record
 
 
-def _warnings(call: Call, fact: Fact) -> list[dict[str, Any]]:
+def _warnings(call: RequestContext, fact: Record) -> list[dict[str, Any]]:
     """Return a job's messages; those that warn of nothing say so in their source. Azure's warnings have no
     time, so its SDK drops ours; this library's client orders a job's story by it."""
     return [
@@ -94,42 +94,44 @@ def _error(error: dict[str, Any], when: str) -> dict[str, Any]:
     }
 
 
-def get_run(call: Call) -> dict[str, Any]:
+def get_run(call: RequestContext) -> dict[str, Any]:
     """GET the record."""
-    return _run(call, call.services.jobs.get(ref(call)))
+    return _run(call, call.services.jobs.get(job_ref(call)))
 
 
-def details(call: Call) -> dict[str, Any]:
+def details(call: RequestContext) -> dict[str, Any]:
     """GET status, error, warnings and the log file's address."""
-    fact = call.services.jobs.get(ref(call))
+    fact = call.services.jobs.get(job_ref(call))
     body = fact.body
     logs = {}
-    if call.services.files.log(body["id"]).exists():
-        logs[LOG] = call.at.blob(LOG_CONTAINER, f"ExperimentRun/dcid.{body['id']}/{LOG}")
+    if call.services.files.log_path(body["id"]).exists():
+        logs[LOG_PATH] = call.urls.blob(
+            LOG_CONTAINER, f"ExperimentRun/dcid.{body['id']}/{LOG_PATH}"
+        )
     return {**_run(call, fact), "logFiles": logs, "createdTimeUtc": body["created"]}
 
 
-def children(call: Call) -> dict[str, Any]:
+def children(call: RequestContext) -> dict[str, Any]:
     """GET the runs below: there are none."""
-    call.services.jobs.get(ref(call))
+    call.services.jobs.get(job_ref(call))
     return {"value": [], "continuationToken": None, "nextLink": None}
 
 
-def run_data(call: Call) -> dict[str, Any]:
+def run_data(call: RequestContext) -> dict[str, Any]:
     """POST: a read of the record and of what the job was sent as."""
     name = call.json.get("runId")
     if not isinstance(name, str) or not name:
         raise user_error("runId: Field required", target="runId")
-    fact = call.services.jobs.get(Ref(call.workspace.guid, name.casefold()))
+    fact = call.services.jobs.get(JobRef(call.workspace.guid, name.casefold()))
     answer: dict[str, Any] = {"runMetadata": _run(call, fact)}
     if call.json.get("selectJobSpecification"):
-        answer["jobSpecification"] = document(call, fact)
+        answer["jobSpecification"] = job_to_json(call, fact)
     if call.json.get("selectRunDefinition"):
         answer["runDefinition"] = None
     return answer
 
 
-def patch(call: Call) -> dict[str, Any]:
+def patch(call: RequestContext) -> dict[str, Any]:
     """PATCH what may change: the name shown, description, tags, properties, hidden."""
     sent = call.json
     for name in ("tags", "properties"):
@@ -145,12 +147,12 @@ def patch(call: Call) -> dict[str, Any]:
         if "hidden" in sent:
             held["isArchived"] = bool(sent["hidden"])
 
-    return _run(call, call.services.jobs.patch(ref(call), change))
+    return _run(call, call.services.jobs.patch(job_ref(call), change))
 
 
-def cancel(call: Call) -> Response:
+def cancel(call: RequestContext) -> Response:
     """POST cancel on the data plane."""
-    where = ref(call)
+    where = job_ref(call)
     if call.services.jobs.cancel(where) == "CancelRequested":
         call.services.scheduler.cancel(where)
     return JSONResponse(_run(call, call.services.jobs.get(where)))
@@ -159,14 +161,14 @@ def cancel(call: Call) -> Response:
 # -- metrics --------------------------------------------------------------------------------------
 
 
-def metric_list(call: Call) -> dict[str, Any]:
+def metric_list(call: RequestContext) -> dict[str, Any]:
     """POST list: which metrics there are."""
-    fact = call.services.jobs.get(ref(call))
-    names = sorted(NAMES.get(n, n) for n in call.services.jobs.metrics(fact.body["id"]))
+    fact = call.services.jobs.get(job_ref(call))
+    names = sorted(METRIC_NAMES.get(n, n) for n in call.services.jobs.metric_names(fact.body["id"]))
     return {"value": [_definition(fact, name) for name in names], "continuationToken": None}
 
 
-def _definition(fact: Fact, name: str) -> dict[str, Any]:
+def _definition(fact: Record, name: str) -> dict[str, Any]:
     return {
         "metricKey": {
             "dataContainerId": f"dcid.{fact.body['name']}",
@@ -178,7 +180,7 @@ def _definition(fact: Fact, name: str) -> dict[str, Any]:
     }
 
 
-def metric_values(call: Call) -> dict[str, Any]:
+def metric_values(call: RequestContext) -> dict[str, Any]:
     """POST full: every point of one metric, or those since ``startTime``, a page at a time."""
     after = _after(call.json.get("continuationToken"))
     fact, name, points = _asked(call, after, _POINTS_PER_PAGE + 1)
@@ -187,7 +189,7 @@ def metric_values(call: Call) -> dict[str, Any]:
     return _series(fact, name, page, token)
 
 
-def metric_sample(call: Call) -> dict[str, Any]:
+def metric_sample(call: RequestContext) -> dict[str, Any]:
     """POST sample: at most a thousand points, evenly spread, the last one among them."""
     fact, name, points = _asked(call, -1, -1)
     every = max(1, -(-len(points) // _POINTS_PER_PAGE))
@@ -195,11 +197,11 @@ def metric_sample(call: Call) -> dict[str, Any]:
     return _series(fact, name, kept, None)
 
 
-def _asked(call: Call, after: int, limit: int) -> tuple[Fact, str, list[Point]]:
-    fact = call.services.jobs.get(ref(call))
+def _asked(call: RequestContext, after: int, limit: int) -> tuple[Record, str, list[MetricPoint]]:
+    fact = call.services.jobs.get(job_ref(call))
     name = call.json.get("metricName")
-    ours = next((k for k, v in NAMES.items() if v == name), name)
-    if not isinstance(name, str) or ours not in call.services.jobs.metrics(fact.body["id"]):
+    ours = next((k for k, v in METRIC_NAMES.items() if v == name), name)
+    if not isinstance(name, str) or ours not in call.services.jobs.metric_names(fact.body["id"]):
         raise not_found(f"Metric {str(name)[:60]}")
     points = call.services.jobs.series(
         fact.body["id"],
@@ -219,7 +221,7 @@ def _since(said: Any) -> str:
         when = datetime.fromisoformat(str(said))
     except ValueError:
         raise user_error("startTime is not an ISO time.", target="startTime") from None
-    return stamp(when if when.tzinfo else when.replace(tzinfo=UTC))
+    return format_time(when if when.tzinfo else when.replace(tzinfo=UTC))
 
 
 def _after(token: Any) -> int:
@@ -231,7 +233,9 @@ def _after(token: Any) -> int:
     return int(token)
 
 
-def _series(fact: Fact, name: str, points: list[Point], token: str | None) -> dict[str, Any]:
+def _series(
+    fact: Record, name: str, points: list[MetricPoint], token: str | None
+) -> dict[str, Any]:
     return {
         "dataContainerId": f"dcid.{fact.body['name']}",
         "name": name,

@@ -6,60 +6,60 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
-from maas_client.local.http.app import Call, Handler
-from maas_client.local.http.routes.lro import DONE, location
-from maas_client.local.http.routes.paging import page, system_data
+from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.routes.lro import COMPLETED_TOKEN, location_headers
+from maas_client.local.http.routes.paging import list_page, system_data
 from maas_client.local.rules.assets import Workspace
-from maas_client.local.rules.lifecycle import shown
-from maas_client.local.rules.orders import Ref
+from maas_client.local.rules.lifecycle import visible_state
+from maas_client.local.rules.orders import JobRef
 from maas_client.local.services.intake import read_job
-from maas_client.local.state.store import Fact
+from maas_client.local.state.store import Record
 from maas_client.wire import azureml as ops
 from maas_client.wire import local as own
 from maas_client.wire.op import Op
 
 
-def ref(call: Call) -> Ref:
+def job_ref(call: RequestContext) -> JobRef:
     """Return where the job in the path stands; a run has its job's name."""
-    name = call.path.get("job") or call.path.get("run") or ""
-    return Ref(call.workspace.guid, name.casefold())
+    name = call.path_params.get("job") or call.path_params.get("run") or ""
+    return JobRef(call.workspace.guid, name.casefold())
 
 
-def create(call: Call) -> Response:
+def create(call: RequestContext) -> Response:
     """PUT: 201 for a new job, 200 for the same one again."""
-    version = call.query.get("api-version", "")
-    job = read_job(call.services, call.workspace, call.path["job"], call.json, version)
+    version = call.query_params.get("api-version", "")
+    job = read_job(call.services, call.workspace, call.path_params["job"], call.json, version)
     fact, new = call.services.jobs.create(call.workspace.guid, job)
-    return JSONResponse(document(call, fact), 201 if new else 200)
+    return JSONResponse(job_to_json(call, fact), 201 if new else 200)
 
 
-def get(call: Call) -> dict[str, Any]:
+def get(call: RequestContext) -> dict[str, Any]:
     """GET one."""
-    return document(call, call.services.jobs.get(ref(call)))
+    return job_to_json(call, call.services.jobs.get(job_ref(call)))
 
 
-def listing(call: Call) -> dict[str, Any]:
+def listing(call: RequestContext) -> dict[str, Any]:
     """GET all, newest first, with ARM's filters."""
     scope = call.workspace.guid
-    return page(
+    return list_page(
         call,
-        lambda before, limit: call.services.jobs.page(scope, before, limit),
-        lambda fact: document(call, fact),
+        lambda before, limit: call.services.jobs.list_page(scope, before, limit),
+        lambda fact: job_to_json(call, fact),
         lambda fact: _wanted(call, fact),
     )
 
 
-def _wanted(call: Call, fact: Fact) -> bool:
+def _wanted(call: RequestContext, fact: Record) -> bool:
     held = fact.body["request"]["properties"]
-    kind = call.query.get("jobType")
+    kind = call.query_params.get("jobType")
     if kind and kind.casefold() != "finetuning":
         return False
-    view = call.query.get("listViewType", "ActiveOnly").casefold()
+    view = call.query_params.get("listViewType", "ActiveOnly").casefold()
     archived = bool(held.get("isArchived"))
     if view != "all" and archived != (view == "archivedonly"):
         return False
     return all(
-        _has(held.get(field) or {}, call.query.get(name))
+        _has(held.get(field) or {}, call.query_params.get(name))
         for name, field in (("tag", "tags"), ("properties", "properties"))
     )
 
@@ -73,46 +73,48 @@ def _has(held: dict[str, Any], wanted: str | None) -> bool:
     return True
 
 
-def cancel(call: Call) -> Response:
+def cancel(call: RequestContext) -> Response:
     """POST cancel: 202 while the worker ends, 200 when there is nothing left to end."""
-    where = ref(call)
+    where = job_ref(call)
     state = call.services.jobs.cancel(where)
     if state != "CancelRequested":
         return Response(None, 200)
     call.services.scheduler.cancel(where)
-    return Response(None, 202, location(call, f"cancel.{call.services.jobs.get(where).body['id']}"))
+    return Response(
+        None, 202, location_headers(call, f"cancel.{call.services.jobs.get(where).body['id']}")
+    )
 
 
-def pause(call: Call) -> Response:
+def pause(call: RequestContext) -> Response:
     """POST pause, this server's own: the job rests after its step."""
-    where = ref(call)
+    where = job_ref(call)
     if call.services.jobs.pause(where) == "PauseRequested":
         call.services.scheduler.pause(where)
     return Response(None, 200)
 
 
-def resume(call: Call) -> Response:
+def resume(call: RequestContext) -> Response:
     """POST resume, this server's own."""
-    call.services.jobs.resume(ref(call))
+    call.services.jobs.resume(job_ref(call))
     return Response(None, 200)
 
 
-def save(call: Call) -> Response:
+def save(call: RequestContext) -> Response:
     """POST checkpoints, this server's own: a running job writes one after its step and goes on."""
-    where = ref(call)
+    where = job_ref(call)
     call.services.jobs.check_running(where)
-    call.services.scheduler.save(where)
+    call.services.scheduler.save_checkpoint(where)
     return Response(None, 200)
 
 
-def delete(call: Call) -> Response:
+def delete(call: RequestContext) -> Response:
     """DELETE: 202 with a Location that is done at once, 204 when there was none."""
-    if not call.services.jobs.delete(ref(call)):
+    if not call.services.jobs.delete(job_ref(call)):
         return Response(None, 204)
-    return Response(None, 202, location(call, DONE))
+    return Response(None, 202, location_headers(call, COMPLETED_TOKEN))
 
 
-def document(call: Call, fact: Fact) -> dict[str, Any]:
+def job_to_json(call: RequestContext, fact: Record) -> dict[str, Any]:
     """Return a job as ARM shows it: what was sent, and what became of it."""
     body = fact.body
     ws = Workspace(**body["workspace"])
@@ -129,7 +131,7 @@ def document(call: Call, fact: Fact) -> dict[str, Any]:
             "isArchived": False,
             "tags": {},
             **sent,
-            "status": shown(str(fact.state)),
+            "status": visible_state(str(fact.state)),
             "outputs": _outputs(call, fact),
             "properties": {
                 **(sent.get("properties") or {}),
@@ -149,7 +151,7 @@ def _learned(body: dict[str, Any]) -> dict[str, str]:
     return {f"maas_client.{k}": str(v) for k, v in kept.items() if v is not None}
 
 
-def _outputs(call: Call, fact: Fact) -> dict[str, Any]:
+def _outputs(call: RequestContext, fact: Record) -> dict[str, Any]:
     sent = fact.body["request"]["properties"].get("outputs") or {}
     made = fact.body.get("model")
     uri = None
@@ -166,8 +168,8 @@ def _outputs(call: Call, fact: Fact) -> dict[str, Any]:
     }
 
 
-def _services(call: Call, ws: Workspace, name: str) -> dict[str, Any]:
-    plane = call.at.data_plane.split("://", 1)[1]
+def _services(call: RequestContext, ws: Workspace, name: str) -> dict[str, Any]:
+    plane = call.urls.data_plane.split("://", 1)[1]
     return {
         "Tracking": {
             "jobServiceType": "Tracking",
@@ -187,8 +189,8 @@ HANDLERS: dict[Op[Any], Handler] = {
     ops.JOB_CANCEL: cancel,
     ops.JOB_DELETE: delete,
 }
-OWN: dict[Op[Any], Handler] = {
+LOCAL_HANDLERS: dict[Op[Any], Handler] = {
     own.JOB_PAUSE: pause,
     own.JOB_RESUME: resume,
-    own.JOB_SAVE: save,
+    own.JOB_SAVE_CHECKPOINT: save,
 }

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http import tokens
-from maas_client.local.http.app import Call, Handler, Table
+from maas_client.local.http.app import Handler, RequestContext, RouteTable
 from maas_client.wire.op import Op, Plane
 
 _HOSTS = [
@@ -24,7 +24,7 @@ _HOSTS = [
 
 
 def _get(name: str, path: str) -> Op[dict[str, Any]]:
-    return Op(name, "GET", Plane.OPEN, path, dict[str, Any])
+    return Op(name, "GET", Plane.ANONYMOUS, path, dict[str, Any])
 
 
 OPENID = _get("login.openid", "/{tenant}/v2.0/.well-known/openid-configuration")
@@ -32,19 +32,19 @@ OPENID_V1 = _get("login.openid_v1", "/{tenant}/.well-known/openid-configuration"
 INSTANCE = _get("login.instance", "/{tenant}/discovery/instance")
 KEYS = _get("login.keys", "/{tenant}/discovery/v2.0/keys")
 TOKEN: Op[dict[str, Any]] = Op(
-    "login.token", "POST", Plane.OPEN, "/{tenant}/oauth2/v2.0/token", dict[str, Any]
+    "login.token", "POST", Plane.ANONYMOUS, "/{tenant}/oauth2/v2.0/token", dict[str, Any]
 )
 METADATA = _get("clouds.metadata", "/metadata/endpoints")
 
 
-def _authority(call: Call) -> str:
+def _authority(call: RequestContext) -> str:
     """Return where this login answers, as the caller reached it."""
-    return f"https://{call.at.host}" if call.at.tunnel else call.at.arm
+    return f"https://{call.urls.host}" if call.urls.is_tunnel else call.urls.arm
 
 
-def openid(call: Call) -> dict[str, Any]:
+def openid(call: RequestContext) -> dict[str, Any]:
     """GET the discovery document."""
-    at, tenant = _authority(call), call.path["tenant"]
+    at, tenant = _authority(call), call.path_params["tenant"]
     return {
         "token_endpoint": f"{at}/{tenant}/oauth2/v2.0/token",
         "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
@@ -62,11 +62,11 @@ def openid(call: Call) -> dict[str, Any]:
     }
 
 
-def instance(call: Call) -> dict[str, Any]:
+def instance(call: RequestContext) -> dict[str, Any]:
     """GET which login hosts are one cloud."""
-    aliases = _HOSTS if call.at.tunnel else [call.at.host]
+    aliases = _HOSTS if call.urls.is_tunnel else [call.urls.host]
     return {
-        "tenant_discovery_endpoint": f"{_authority(call)}/{call.path['tenant']}"
+        "tenant_discovery_endpoint": f"{_authority(call)}/{call.path_params['tenant']}"
         "/v2.0/.well-known/openid-configuration",
         "api-version": "1.1",
         "metadata": [
@@ -75,12 +75,12 @@ def instance(call: Call) -> dict[str, Any]:
     }
 
 
-def keys(call: Call) -> dict[str, Any]:
+def keys(call: RequestContext) -> dict[str, Any]:
     """GET the signing keys: tokens are signed with a secret that only this server has."""
     return {"keys": []}
 
 
-async def token(call: Call) -> Response:
+async def token(call: RequestContext) -> Response:
     """POST: the client-credentials grant, with a secret or an assertion."""
     raw = (await call.request.body()).decode("utf-8", "replace")
     said = {name: values[0] for name, values in parse_qs(raw).items()}
@@ -96,8 +96,8 @@ async def token(call: Call) -> Response:
     if not secret or (key is not None and not hmac.compare_digest(secret.encode(), key.encode())):
         return _refused("invalid_client", "AADSTS7000215: Invalid client secret provided.", 401)
     audience = said.get("scope", "").removesuffix("/.default") or client
-    made = tokens.issue(call.services.secret, call.path["tenant"], client, audience)
-    lifetime = tokens.LIFETIME_S
+    made = tokens.issue(call.services.secret, call.path_params["tenant"], client, audience)
+    lifetime = tokens.TOKEN_LIFETIME_S
     return JSONResponse(
         {
             "token_type": "Bearer",
@@ -113,15 +113,15 @@ def _refused(error: str, text: str, status: int = 400) -> Response:
     return JSONResponse({"error": error, "error_description": text, "error_codes": []}, status)
 
 
-def metadata(call: Call) -> dict[str, Any]:
+def metadata(call: RequestContext) -> dict[str, Any]:
     """GET the cloud metadata document (``ARM_CLOUD_METADATA_URL``)."""
-    tunnel = call.at.tunnel
-    host = "management.azure.com" if tunnel else call.at.host
-    login = "https://login.microsoftonline.com/" if tunnel else f"{call.at.arm}/"
+    tunnel = call.urls.is_tunnel
+    host = "management.azure.com" if tunnel else call.urls.host
+    login = "https://login.microsoftonline.com/" if tunnel else f"{call.urls.arm}/"
     return {
         "name": "AzureCloud" if tunnel else "MaasClientLocal",
         "portal": "https://portal.azure.com",
-        "resourceManager": f"{call.at.arm}/",
+        "resourceManager": f"{call.urls.arm}/",
         "authentication": {
             "loginEndpoint": login,
             "audiences": [f"https://{host}", f"https://{host}/"],
@@ -144,4 +144,4 @@ HANDLERS: dict[Op[Any], Handler] = {
     TOKEN: token,
     METADATA: metadata,
 }
-TABLES = (Table("", tuple(HANDLERS), HANDLERS),)
+TABLES = (RouteTable("", tuple(HANDLERS), HANDLERS),)

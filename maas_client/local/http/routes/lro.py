@@ -7,28 +7,28 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
-from maas_client.local.http.app import Call, Handler
+from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.rules.refusal import not_found
 from maas_client.wire import azureml as ops
-from maas_client.wire.op import Op, expand
+from maas_client.wire.op import Op, expand_path
 
 _RETRY_S = "1"
 _SOON = {"Retry-After": _RETRY_S}
 """Without it azure-core waits 30 s between two looks."""
-DONE = "done"
+COMPLETED_TOKEN = "done"  # noqa: S105 - names an operation
 """Stands for an operation that was over when it was answered."""
 
 
-def _url(call: Call, op: Op[Any], token: str) -> str:
+def _url(call: RequestContext, op: Op[Any], token: str) -> str:
     values = {
-        "subscription": call.path["subscription"],
+        "subscription": call.path_params["subscription"],
         "location": call.services.config.region,
         "operation": token,
     }
-    return f"{call.at.arm}{expand(op.path, values)}?api-version={ops.API_VERSION}"
+    return f"{call.urls.arm}{expand_path(op.path, values)}?api-version={ops.API_VERSION}"
 
 
-def location(call: Call, token: str) -> dict[str, str]:
+def location_headers(call: RequestContext, token: str) -> dict[str, str]:
     """Return the headers of an answer whose end is found behind ``Location``."""
     return {
         "Location": _url(call, ops.OPERATION_RESULT, token),
@@ -37,7 +37,7 @@ def location(call: Call, token: str) -> dict[str, str]:
     }
 
 
-def async_operation(call: Call, operation: str) -> dict[str, str]:
+def async_operation_headers(call: RequestContext, operation: str) -> dict[str, str]:
     """Return the headers of an answer whose end is found behind ``Azure-AsyncOperation``."""
     return {
         "Azure-AsyncOperation": _url(call, ops.OPERATION_STATUS, operation),
@@ -46,9 +46,9 @@ def async_operation(call: Call, operation: str) -> dict[str, str]:
     }
 
 
-def status(call: Call) -> Response:
+def status(call: RequestContext) -> Response:
     """GET behind ``Azure-AsyncOperation``."""
-    found = call.services.endpoints.operation(call.path["operation"])
+    found = call.services.endpoints.get_operation(call.path_params["operation"])
     body = {
         "id": call.request.url.path,
         "name": found.key,
@@ -62,20 +62,20 @@ def status(call: Call) -> Response:
     return JSONResponse(body, headers=_SOON if found.state == "InProgress" else {})
 
 
-def result(call: Call) -> Response:
+def result(call: RequestContext) -> Response:
     """GET behind ``Location``: 202 until it is over."""
-    token = call.path["operation"]
-    if token == DONE:
+    token = call.path_params["operation"]
+    if token == COMPLETED_TOKEN:
         return Response(None, 200)
     if match := re.fullmatch(r"cancel\.([0-9a-f]{32})", token):
-        over = call.services.jobs.state_of(match[1]) is None
+        over = call.services.jobs.active_state(match[1]) is None
     elif re.fullmatch(r"[0-9a-f]{32}", token):
-        over = call.services.endpoints.operation(token).state != "InProgress"
+        over = call.services.endpoints.get_operation(token).state != "InProgress"
     else:
         raise not_found("The operation")
     if over:
         return JSONResponse({}, 200)
-    return Response(None, 202, location(call, token))
+    return Response(None, 202, location_headers(call, token))
 
 
 HANDLERS: dict[Op[Any], Handler] = {

@@ -5,37 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from maas_client.local.http.app import Call
+from maas_client.local.http.app import RequestContext
 from maas_client.local.rules.refusal import user_error
-from maas_client.local.state.store import Fact
+from maas_client.local.state.store import Record
 
-PAGE = 100
+PAGE_SIZE = 100
 _READ = 200
 
 
-def page(
-    call: Call,
-    read: Callable[[int | None, int], list[Fact]],
-    show: Callable[[Fact], dict[str, Any]],
-    keep: Callable[[Fact], bool] = lambda fact: True,
+def list_page(
+    call: RequestContext,
+    read_page: Callable[[int | None, int], list[Record]],
+    to_json: Callable[[Record], dict[str, Any]],
+    include: Callable[[Record], bool] = lambda fact: True,
 ) -> dict[str, Any]:
     """Return one page of what ``read(before, limit)`` gives, newest first."""
     before = _token(call)
     shown: list[dict[str, Any]] = []
-    while facts := read(before, _READ):
+    while facts := read_page(before, _READ):
         for fact in facts:
             before = fact.seq
-            if keep(fact):
-                shown.append(show(fact))
-            if len(shown) == PAGE:
-                more = bool(read(before, 1))
+            if include(fact):
+                shown.append(to_json(fact))
+            if len(shown) == PAGE_SIZE:
+                more = bool(read_page(before, 1))
                 link = call.url(**{"$skip": f"s{before}"}) if more else None
                 return {"value": shown, "nextLink": link}
     return {"value": shown, "nextLink": None}
 
 
-def _token(call: Call) -> int | None:
-    said = call.query.get("$skip")
+def _token(call: RequestContext) -> int | None:
+    said = call.query_params.get("$skip")
     if not said:
         return None
     digits = said.removeprefix("s")

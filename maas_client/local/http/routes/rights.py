@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from maas_client.catalog import models as catalog_models
-from maas_client.local.http.app import Call, Handler
-from maas_client.local.rules.foundry.deployments import MOST_CAPACITY, Deployments, usage_name
+from maas_client.catalog import load_models as catalog_models
+from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.rules.foundry.deployments import MAX_CAPACITY, FoundryDeployments, quota_name
 from maas_client.wire import rights as ops
 from maas_client.wire.op import Op
 
 _READ = 200
 
 
-def permissions(call: Call) -> dict[str, Any]:
+def permissions(call: RequestContext) -> dict[str, Any]:
     """GET what the caller may do: whoever is let in may do all."""
     everything = {"actions": ["*"], "notActions": [], "dataActions": ["*"], "notDataActions": []}
     return {"value": [everything], "nextLink": None}
 
 
-def cores(call: Call) -> dict[str, Any]:
+def cores(call: RequestContext) -> dict[str, Any]:
     """GET the cores: those that this server may use, and how many its running job uses."""
     services = call.services
     mine = services.config.threads
     used = min(mine, services.scheduler.cores_in_use())
-    where = call.path["location"]
+    where = call.path_params["location"]
     return {
         "value": [
             {
@@ -42,12 +42,12 @@ def cores(call: Call) -> dict[str, Any]:
     }
 
 
-def capacity(call: Call) -> dict[str, Any]:
+def capacity(call: RequestContext) -> dict[str, Any]:
     """GET what deployments of each model take, of what they may."""
-    deployments = Deployments(call.services.store, call.services.base_for)
+    deployments = FoundryDeployments(call.services.store, call.services.base_for)
     taken: Counter[str] = Counter()
     before: int | None = None
-    while facts := deployments.page(before, _READ):
+    while facts := deployments.list_page(before, _READ):
         before = facts[-1].seq
         for fact in facts:
             request = fact.body["request"]
@@ -58,18 +58,18 @@ def capacity(call: Call) -> dict[str, Any]:
 
 
 def _usage(model: str, used: int) -> dict[str, Any]:
-    name = usage_name(model)
+    name = quota_name(model)
     return {
         "name": {"value": name, "localizedValue": name},
         "currentValue": used,
-        "limit": MOST_CAPACITY,
+        "limit": MAX_CAPACITY,
         "unit": "Count",
     }
 
 
 HANDLERS: dict[Op[Any], Handler] = {
-    ops.WORKSPACE_RIGHTS: permissions,
-    ops.ACCOUNT_RIGHTS: permissions,
-    ops.CORES: cores,
-    ops.CAPACITY: capacity,
+    ops.WORKSPACE_PERMISSIONS: permissions,
+    ops.ACCOUNT_PERMISSIONS: permissions,
+    ops.CORE_USAGES: cores,
+    ops.CAPACITY_USAGES: capacity,
 }

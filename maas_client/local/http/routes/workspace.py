@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from maas_client.local.config import ACCOUNT
+from maas_client.local.config import STORAGE_ACCOUNT
 from maas_client.local.http import hosts
-from maas_client.local.http.app import Call, Handler
+from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.routes.paging import system_data
 from maas_client.local.rules import artifacts
 from maas_client.local.rules.assets import Workspace
@@ -15,23 +15,23 @@ from maas_client.local.rules.refusal import not_found, user_error
 from maas_client.wire import azureml as ops
 from maas_client.wire.op import Op
 
-STORE = "workspaceblobstore"
+DEFAULT_DATASTORE = "workspaceblobstore"
 _STORES: dict[str, Callable[[Workspace], str]] = {
-    STORE: lambda ws: ws.container,
-    artifacts.STORE: lambda ws: artifacts.container(ws.guid),
+    DEFAULT_DATASTORE: lambda ws: ws.container,
+    artifacts.ARTIFACT_DATASTORE: lambda ws: artifacts.artifact_container(ws.guid),
 }
 """Datastores to the container of each in a workspace."""
 _EPOCH = "2026-01-01T00:00:00Z"
 
 
-def get(call: Call) -> dict[str, Any]:
+def get(call: RequestContext) -> dict[str, Any]:
     """GET: any workspace exists."""
     ws = call.workspace
     return {
         "id": ws.arm_id,
         "name": ws.name,
         "type": "Microsoft.MachineLearningServices/workspaces",
-        "location": call.at.region,
+        "location": call.urls.region,
         "kind": "Project",
         "tags": {},
         "sku": {"name": "Basic", "tier": "Basic"},
@@ -40,11 +40,11 @@ def get(call: Call) -> dict[str, Any]:
             "workspaceId": ws.guid,
             "friendlyName": ws.name,
             "description": "A workspace of the maas-client local server.",
-            "discoveryUrl": f"{call.at.data_plane}/discovery",
+            "discoveryUrl": f"{call.urls.data_plane}/discovery",
             "provisioningState": "Succeeded",
             "storageAccount": f"/subscriptions/{ws.subscription}/resourceGroups/{ws.resource_group}"
-            f"/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}",
-            "mlFlowTrackingUri": f"azureml://{call.at.data_plane.split('://', 1)[1]}"
+            f"/providers/Microsoft.Storage/storageAccounts/{STORAGE_ACCOUNT}",
+            "mlFlowTrackingUri": f"azureml://{call.urls.data_plane.split('://', 1)[1]}"
             f"/mlflow/v1.0{ws.arm_id}",
             "publicNetworkAccess": "Disabled",
         },
@@ -52,26 +52,28 @@ def get(call: Call) -> dict[str, Any]:
     }
 
 
-def discovery(call: Call) -> dict[str, Any]:
+def discovery(call: RequestContext) -> dict[str, Any]:
     """GET the data plane's addresses; needs no credential."""
-    base = call.at.data_plane
+    base = call.urls.data_plane
     names = ("api", "history", "metric", "modelmanagement", "experimentation", "cert")
     return dict.fromkeys(names, base)
 
 
-def datastores(call: Call) -> dict[str, Any]:
+def datastores(call: RequestContext) -> dict[str, Any]:
     """GET all: the default for data, and the one that runs write to; ``isDefault`` narrows it."""
-    only = call.query.get("isDefault", "").casefold()
-    names = [name for name in _STORES if not only or (name == STORE) == (only == "true")]
+    only = call.query_params.get("isDefault", "").casefold()
+    names = [
+        name for name in _STORES if not only or (name == DEFAULT_DATASTORE) == (only == "true")
+    ]
     return {"value": [_datastore(call, name) for name in names], "nextLink": None}
 
 
-def datastore(call: Call) -> dict[str, Any]:
+def datastore(call: RequestContext) -> dict[str, Any]:
     """GET one."""
     return _datastore(call, _expect_store(call))
 
 
-def _datastore(call: Call, name: str) -> dict[str, Any]:
+def _datastore(call: RequestContext, name: str) -> dict[str, Any]:
     ws = call.workspace
     return {
         "id": f"{ws.arm_id}/datastores/{name}",
@@ -79,9 +81,9 @@ def _datastore(call: Call, name: str) -> dict[str, Any]:
         "type": "Microsoft.MachineLearningServices/workspaces/datastores",
         "properties": {
             "datastoreType": "AzureBlob",
-            "isDefault": name == STORE,
+            "isDefault": name == DEFAULT_DATASTORE,
             "containerName": _STORES[name](ws),
-            **call.at.storage,
+            **call.urls.storage_account,
             "credentials": {"credentialsType": "Sas"},
             "serviceDataAccessAuthIdentity": "None",
             "subscriptionId": ws.subscription,
@@ -93,43 +95,43 @@ def _datastore(call: Call, name: str) -> dict[str, Any]:
     }
 
 
-def secrets(call: Call) -> dict[str, Any]:
+def secrets(call: RequestContext) -> dict[str, Any]:
     """POST listSecrets: a SAS for the datastore's container; for the runs' own one that only reads."""
     name = _expect_store(call)
     hours = call.json.get("expireAfterHours", 24)
     if not isinstance(hours, int | float) or not 0 < hours <= 168:
         raise user_error("expireAfterHours must be from 1 to 168.", target="expireAfterHours")
-    rights = "racwdl" if name == STORE else "rl"
-    token = hosts.sas(call.services.secret, _STORES[name](call.workspace), hours, rights)
+    rights = "racwdl" if name == DEFAULT_DATASTORE else "rl"
+    token = hosts.make_sas(call.services.secret, _STORES[name](call.workspace), hours, rights)
     return {"secretsType": "Sas", "sasToken": token}
 
 
-def _expect_store(call: Call) -> str:
-    name = call.path["datastore"].casefold()
+def _expect_store(call: RequestContext) -> str:
+    name = call.path_params["datastore"].casefold()
     if name not in _STORES:
-        raise not_found(f"Datastore {call.path['datastore'][:60]}")
+        raise not_found(f"Datastore {call.path_params['datastore'][:60]}")
     return name
 
 
-def registry_discovery(call: Call) -> dict[str, Any]:
+def registry_discovery(call: RequestContext) -> dict[str, Any]:
     """GET where a system registry is: here."""
-    name = call.path["registry"]
+    name = call.path_params["registry"]
     return {
         "registryName": name,
-        "primaryRegion": call.at.region,
-        "primaryRegionResourceProviderUri": f"{call.at.data_plane}/",
+        "primaryRegion": call.urls.region,
+        "primaryRegionResourceProviderUri": f"{call.urls.data_plane}/",
         "subscriptionId": "00000000-0000-0000-0000-000000000000",
         "resourceGroup": "system-registries",
-        "regions": [call.at.region],
+        "regions": [call.urls.region],
     }
 
 
-def registry_model(call: Call) -> dict[str, Any]:
+def registry_model(call: RequestContext) -> dict[str, Any]:
     """GET a base model, if the catalog knows it."""
-    from maas_client.local.bases import known
+    from maas_client.local.bases import find_model_facts
 
-    at = call.path
-    facts = known(at["name"])
+    at = call.path_params
+    facts = find_model_facts(at["name"])
     if facts is None:
         raise not_found(f"Model {at['name'][:60]}")
     # azure-ai-ml reads a registry model's id by this form and by no other (_arm_id_utils.py).

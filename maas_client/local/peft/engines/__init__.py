@@ -9,36 +9,36 @@ from typing import Any
 
 from torch import nn  # noqa: TID253 - this module is imported by the training process only
 
-from maas_client.local.peft.engines.fsdp import Fsdp
-from maas_client.local.peft.engines.plain import Engine, State
-from maas_client.local.peft.engines.zero import Zero
-from maas_client.local.rules.recipe import Recipe
+from maas_client.local.peft.engines.fsdp import FsdpEngine
+from maas_client.local.peft.engines.plain import Engine, TrainingState
+from maas_client.local.peft.engines.zero import ZeroEngine
+from maas_client.local.rules.recipe import TrainingConfig
 
-__all__ = ["Engine", "State", "forget", "name", "start"]
+__all__ = ["Engine", "TrainingState", "prepare_engine", "sharding_label", "unset_deepspeed"]
 
 
-def name(recipe: Recipe) -> str:
+def sharding_label(config: TrainingConfig) -> str:
     """Return what divides the run, for people: nothing, `` (DDP)``, `` (DeepSpeed ZeRO-2)``, ..."""
-    if recipe.deepspeed_stage:
-        return f" (DeepSpeed ZeRO-{recipe.deepspeed_stage})"
-    if recipe.fsdp:
-        return f" (FSDP {recipe.fsdp})"
-    return " (DDP)" if recipe.processes > 1 else ""
+    if config.deepspeed_stage:
+        return f" (DeepSpeed ZeRO-{config.deepspeed_stage})"
+    if config.fsdp:
+        return f" (FSDP {config.fsdp})"
+    return " (DDP)" if config.processes > 1 else ""
 
 
-def start(learner: nn.Module, optimizer: Any, device: str, recipe: Recipe) -> Engine:
+def prepare_engine(model: nn.Module, optimizer: Any, device: str, config: TrainingConfig) -> Engine:
     """Prepare a run in this process and in those that were launched beside it."""
-    return _kind(recipe).start(learner, optimizer, device, recipe)
+    return _kind(config).prepare(model, optimizer, device, config)
 
 
-def forget() -> None:
+def unset_deepspeed() -> None:
     """Let models be loaded whole again: DeepSpeed's stage 3 has transformers divide what it loads."""
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     unset_hf_deepspeed_config()
 
 
-def _kind(recipe: Recipe) -> type[Engine]:
+def _kind(recipe: TrainingConfig) -> type[Engine]:
     if recipe.deepspeed_stage:
-        return Zero
-    return Fsdp if recipe.fsdp else Engine
+        return ZeroEngine
+    return FsdpEngine if recipe.fsdp else Engine

@@ -13,24 +13,24 @@ from torch import nn  # noqa: TID253 - see above
 
 from maas_client.errors import UnsupportedError
 from maas_client.local.peft.engines.plain import Engine, Moments
-from maas_client.local.rules.recipe import Recipe
+from maas_client.local.rules.recipe import TrainingConfig
 
 
-class Fsdp(Engine):
+class FsdpEngine(Engine):
     """A run whose processes hold a part of each weight."""
 
     divides_weights = True
 
     @classmethod
-    def start(cls, learner: nn.Module, optimizer: Any, device: str, recipe: Recipe) -> Engine:
+    def start(cls, model: nn.Module, optimizer: Any, device: str, config: TrainingConfig) -> Engine:
         """Prepare a run; the processes beside this one are found by the usual variables."""
         from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
 
         plugin = FullyShardedDataParallelPlugin(
             fsdp_version=2,
-            reshard_after_forward=recipe.fsdp == "full_shard",
+            reshard_after_forward=config.fsdp == "full_shard",
             auto_wrap_policy="transformer_based_wrap",
-            transformer_cls_names_to_wrap=_blocks(learner),
+            transformer_cls_names_to_wrap=_blocks(model),
             cpu_ram_efficient_loading=False,
         )
         accelerator = Accelerator(cpu=device == "cpu", fsdp_plugin=plugin)
@@ -38,7 +38,7 @@ class Fsdp(Engine):
             # Accelerate 1.15 turns FSDP on for GPUs only and without a word; PyTorch's own runs on gloo.
             accelerator.state.distributed_type = DistributedType.FSDP
             accelerator.state.fsdp_plugin = plugin
-        engine = cls(accelerator, learner, optimizer)
+        engine = cls(accelerator, model, optimizer)
         if not all(_is_divided(weight) for weight in engine.weights.values()):
             raise UnsupportedError(
                 "FSDP did not start here, and the run is not made without it",
@@ -67,7 +67,7 @@ class Fsdp(Engine):
             for key, value in moments.items()
             if isinstance(value, torch.Tensor) and value.shape == weight.shape
         }
-        super()._remember(weight, {**moments, **parts})
+        super()._restore_moments(weight, {**moments, **parts})
 
 
 def _is_divided(weight: torch.Tensor) -> bool:

@@ -16,8 +16,8 @@ import torch  # noqa: TID253 - this module is imported by the training process o
 from torch import nn  # noqa: TID253 - see above
 
 from maas_client.errors import UnsupportedError
-from maas_client.local.peft.engines.plain import Engine, Moments, State
-from maas_client.local.rules.recipe import Recipe
+from maas_client.local.peft.engines.plain import Engine, Moments, TrainingState
+from maas_client.local.rules.recipe import TrainingConfig
 
 _KEPT_WHOLE = 100_000
 """Stage 3 leaves weights of fewer numbers than this in one piece (DeepSpeed's own default)."""
@@ -31,7 +31,7 @@ _GROUPS = (
 """What DeepSpeed's optimisers call their weights and this process's flat part of them."""
 
 
-class Zero(Engine):
+class ZeroEngine(Engine):
     """A run whose processes divide what DeepSpeed's stage says."""
 
     def __init__(self, accelerator: Any, learner: nn.Module, optimizer: Any, stage: int) -> None:
@@ -40,24 +40,24 @@ class Zero(Engine):
         self.divides_weights = stage == 3
 
     @classmethod
-    def start(cls, learner: nn.Module, optimizer: Any, device: str, recipe: Recipe) -> Engine:
+    def start(cls, model: nn.Module, optimizer: Any, device: str, config: TrainingConfig) -> Engine:
         """Prepare a run; the processes beside this one are found by the usual variables."""
         import deepspeed
         from accelerate import Accelerator
 
-        half = any(weight.dtype == torch.bfloat16 for weight in learner.parameters())
-        accelerator = Accelerator(**_settings(recipe, device, bf16=half))
-        engine = cls(accelerator, learner, optimizer, recipe.deepspeed_stage or 0)
-        if not isinstance(engine.learner, deepspeed.DeepSpeedEngine):
+        half = any(weight.dtype == torch.bfloat16 for weight in model.parameters())
+        accelerator = Accelerator(**_settings(config, device, bf16=half))
+        engine = cls(accelerator, model, optimizer, config.deepspeed_stage or 0)
+        if not isinstance(engine.model, deepspeed.DeepSpeedEngine):
             raise UnsupportedError(
                 "DeepSpeed did not start here, and the run is not made without it",
                 hint="Leave out apply_deepspeed.",
             )
         return engine
 
-    def accumulate_until(self, last: bool) -> AbstractContextManager[None]:
+    def accumulate_until(self, is_last: bool) -> AbstractContextManager[None]:
         """Put off the exchange of gradients until the ``last`` part of a step."""
-        self._accelerator.sync_gradients = last
+        self._accelerator.sync_gradients = is_last
         return nullcontext()
 
     def clip_grad_norm_(self, limit: float) -> float:
@@ -67,7 +67,7 @@ class Zero(Engine):
             return 0.0
         return math.nan if float(norm) < 0 else float(norm)  # DeepSpeed: -1 for no number
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: TrainingState) -> None:
         """Put back what ``state`` has beyond the weights, which the learner had before ``start``."""
         from deepspeed.utils import lazy_init_hp_params_optimizer_state
 
@@ -80,7 +80,7 @@ class Zero(Engine):
             }
             if self._stage < 3:
                 lazy_init_hp_params_optimizer_state(weights, flat, own.state)
-        super().restore(state)
+        super().restore_state(state)
 
     def _whole(self, weight: torch.Tensor) -> torch.Tensor:
         from deepspeed.utils import safe_get_full_fp32_param
@@ -109,7 +109,9 @@ class Zero(Engine):
     def _part(self, weight: Any, whole: torch.Tensor) -> torch.Tensor:
         """Return this process's part, as stage 3 cuts it: all are as long, the last is filled up."""
         length = weight.ds_tensor.numel()
-        filled = nn.functional.pad(whole.flatten(), (0, length * self.processes - whole.numel()))
+        filled = nn.functional.pad(
+            whole.flatten(), (0, length * self.process_count - whole.numel())
+        )
         return filled.narrow(0, length * self.rank, length).to(weight.ds_tensor.device)
 
     def _groups(self) -> Iterator[tuple[list[Any], torch.Tensor]]:
@@ -125,7 +127,7 @@ class Zero(Engine):
         )
 
 
-def _settings(recipe: Recipe, device: str, *, bf16: bool) -> dict[str, Any]:
+def _settings(recipe: TrainingConfig, device: str, *, bf16: bool) -> dict[str, Any]:
     """Return how Accelerate is asked for DeepSpeed; nothing is offloaded."""
     from accelerate import DeepSpeedPlugin
     from accelerate.utils import InitProcessGroupKwargs

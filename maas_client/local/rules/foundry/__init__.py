@@ -3,5 +3,5 @@
 Every account name is the same one resource here: an OpenAI-shaped request on the plain port names none.
 """
 
-SCOPE = "foundry"
+FOUNDRY_SCOPE = "foundry"
 """Where its facts stand in the store."""

@@ -6,7 +6,7 @@ uploads, import and the deletion of a job (azure-api.md section 4.2).
 
 from __future__ import annotations
 
-from maas_client.local.http.app import Table
+from maas_client.local.http.app import RouteTable
 from maas_client.local.http.routes import rights
 from maas_client.local.http.routes.foundry import arm as foundry_arm
 from maas_client.local.http.routes.foundry import chat as foundry_chat
@@ -19,18 +19,18 @@ from maas_client.wire import rights as right_ops
 _HANDLERS = {**foundry_files.HANDLERS, **foundry_jobs.HANDLERS, **foundry_chat.HANDLERS}
 _COPY = frozenset({ops.CHECKPOINT_COPY.name, ops.CHECKPOINT_COPY_STATUS.name})
 """Copying a checkpoint to another resource: there is only one here."""
-_V1 = (*ops.OPERATIONS, own.TUNING_SAVE)
+_V1 = (*ops.OPERATIONS, own.FOUNDRY_JOB_SAVE_CHECKPOINT)
 
 TABLES = (
-    Table("/openai", _V1, _HANDLERS, unserved=_COPY),
-    Table("/api/projects/{project}/openai", _V1, _HANDLERS, unserved=_COPY),
-    Table(
+    RouteTable("/openai", _V1, _HANDLERS, not_implemented=_COPY),
+    RouteTable("/api/projects/{project}/openai", _V1, _HANDLERS, not_implemented=_COPY),
+    RouteTable(
         "/openai",
-        (*ops.DATED_ONLY, *(ops.dated(op) for op in ops.OPERATIONS if op is not ops.CHAT)),
-        {**_HANDLERS, **{ops.dated(op): handler for op, handler in _HANDLERS.items()}},
-        unserved=_COPY,
+        (*ops.DATED_OPERATIONS, *(ops.to_dated(op) for op in ops.OPERATIONS if op is not ops.CHAT)),
+        {**_HANDLERS, **{ops.to_dated(op): handler for op, handler in _HANDLERS.items()}},
+        not_implemented=_COPY,
     ),
-    Table("", ops.INFERENCE, _HANDLERS),
-    Table("", ops.ARM, foundry_arm.HANDLERS),
-    Table("", right_ops.OF_ACCOUNT, rights.HANDLERS),
+    RouteTable("", ops.INFERENCE_OPERATIONS, _HANDLERS),
+    RouteTable("", ops.ARM_OPERATIONS, foundry_arm.HANDLERS),
+    RouteTable("", right_ops.ACCOUNT_OPERATIONS, rights.HANDLERS),
 )

@@ -8,44 +8,44 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
-from maas_client.catalog import models as catalog_models
-from maas_client.local.http.app import Call, Handler
-from maas_client.local.http.routes.foundry.chat import deployments
-from maas_client.local.http.routes.paging import page, system_data
-from maas_client.local.rules.foundry import SCOPE
+from maas_client.catalog import load_models as catalog_models
+from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.routes.foundry.chat import deployment_store
+from maas_client.local.http.routes.paging import list_page, system_data
+from maas_client.local.rules.foundry import FOUNDRY_SCOPE
 from maas_client.local.rules.foundry.deployments import (
-    MOST_CAPACITY,
+    MAX_CAPACITY,
     SKUS,
     check_request,
-    format_of,
-    usage_name,
+    provider_format,
+    quota_name,
 )
-from maas_client.local.state.store import Fact
+from maas_client.local.state.store import Record
 from maas_client.wire import foundry as ops
-from maas_client.wire.op import Op, expand
+from maas_client.wire.op import Op, expand_path
 
 _TYPE = "Microsoft.CognitiveServices/accounts"
 _EPOCH = "2026-01-01T00:00:00Z"
 
 
-def _account_id(call: Call) -> str:
-    at = call.path
+def _account_id(call: RequestContext) -> str:
+    at = call.path_params
     return (
         f"/subscriptions/{at['subscription']}/resourceGroups/{at['resource_group']}"
         f"/providers/{_TYPE}/{at['account']}"
     )
 
 
-def account(call: Call) -> dict[str, Any]:
+def account(call: RequestContext) -> dict[str, Any]:
     """GET the account."""
-    name = call.path["account"]
-    base = f"https://{name}.openai.azure.com/" if call.at.tunnel else f"{call.at.arm}/"
+    name = call.path_params["account"]
+    base = f"https://{name}.openai.azure.com/" if call.urls.is_tunnel else f"{call.urls.arm}/"
     return {
         "id": _account_id(call),
         "name": name,
         "type": _TYPE,
         "kind": "AIServices",
-        "location": call.at.region,
+        "location": call.urls.region,
         "sku": {"name": "S0"},
         "tags": {},
         "properties": {
@@ -58,27 +58,27 @@ def account(call: Call) -> dict[str, Any]:
     }
 
 
-def keys(call: Call) -> dict[str, Any]:
+def keys(call: RequestContext) -> dict[str, Any]:
     """POST listKeys: keys that this server takes."""
     given = call.services.config.api_key
     return {f"key{n}": given or _key(call, n) for n in (1, 2)}
 
 
-def _key(call: Call, number: int) -> str:
-    said = f"{call.path['account'].casefold()}/key{number}".encode()
+def _key(call: RequestContext, number: int) -> str:
+    said = f"{call.path_params['account'].casefold()}/key{number}".encode()
     return hmac.new(call.services.secret, said, hashlib.sha256).hexdigest()
 
 
-def models(call: Call) -> dict[str, Any]:
+def models(call: RequestContext) -> dict[str, Any]:
     """GET the models that the account could deploy."""
     return {"value": [_model(name) for name in catalog_models()], "nextLink": None}
 
 
 def _model(name: str) -> dict[str, Any]:
-    sku = {"name": "GlobalStandard", "usageName": usage_name(name),
-           "capacity": {"minimum": 1, "maximum": MOST_CAPACITY, "default": 100}}  # fmt: skip
+    sku = {"name": "GlobalStandard", "usageName": quota_name(name),
+           "capacity": {"minimum": 1, "maximum": MAX_CAPACITY, "default": 100}}  # fmt: skip
     return {
-        "format": format_of(name),
+        "format": provider_format(name),
         "name": name,
         "version": "1",
         "lifecycleStatus": "GenerallyAvailable",
@@ -89,14 +89,14 @@ def _model(name: str) -> dict[str, Any]:
     }
 
 
-def put(call: Call) -> Response:
+def put(call: RequestContext) -> Response:
     """PUT: 201 with ``Azure-AsyncOperation``, or 200 for the same deployment again."""
     check_request(call.json)
-    fact, operation = deployments(call).put(call.path["deployment"], call.json)
+    fact, operation = deployment_store(call).put(call.path_params["deployment"], call.json)
     if operation is None:
-        call.services.lifetimes.look()
+        call.services.auto_delete.check_now()
         return JSONResponse(_document(call, fact), 200)
-    call.services.provision(SCOPE, fact.key)
+    call.services.provision(FOUNDRY_SCOPE, fact.key)
     shown = _document(call, fact)
     shown["properties"]["provisioningState"] = "Creating"
     return JSONResponse(
@@ -104,52 +104,52 @@ def put(call: Call) -> Response:
     )
 
 
-def _operation(call: Call, own: str) -> str:
+def _operation(call: RequestContext, own: str) -> str:
     values = {
-        "subscription": call.path["subscription"],
+        "subscription": call.path_params["subscription"],
         "location": call.services.config.region,
         "operation": own,
     }
-    path = expand(ops.OPERATION_RESULT.path, values)
-    return f"{call.at.arm}{path}?api-version={call.query.get('api-version', ops.ARM_VERSION)}"
+    path = expand_path(ops.OPERATION_RESULT.path, values)
+    return f"{call.urls.arm}{path}?api-version={call.query_params.get('api-version', ops.ARM_API_VERSION)}"
 
 
-def get(call: Call) -> dict[str, Any]:
+def get(call: RequestContext) -> dict[str, Any]:
     """GET one."""
-    return _document(call, deployments(call).get(call.path["deployment"]))
+    return _document(call, deployment_store(call).get(call.path_params["deployment"]))
 
 
-def listing(call: Call) -> dict[str, Any]:
+def listing(call: RequestContext) -> dict[str, Any]:
     """GET all."""
-    return page(call, deployments(call).page, lambda fact: _document(call, fact))
+    return list_page(call, deployment_store(call).list_page, lambda fact: _document(call, fact))
 
 
-def patch(call: Call) -> dict[str, Any]:
+def patch(call: RequestContext) -> dict[str, Any]:
     """PATCH tags and sku."""
     for name in ("tags", "sku"):
         if name in call.json and not isinstance(call.json[name], dict):
             from maas_client.local.rules.refusal import user_error
 
             raise user_error(f"{name}: must be an object", target=name)
-    found = deployments(call).patch(call.path["deployment"], call.json)
-    call.services.lifetimes.look()
+    found = deployment_store(call).patch(call.path_params["deployment"], call.json)
+    call.services.auto_delete.check_now()
     return _document(call, found)
 
 
-def delete(call: Call) -> Response:
+def delete(call: RequestContext) -> Response:
     """DELETE: 202 with a Location, 204 when there was none."""
-    gone = deployments(call).delete(call.path["deployment"])
+    gone = deployment_store(call).delete(call.path_params["deployment"])
     if gone is None:
         return Response(None, 204)
     fact, operation = gone
-    call.services.release(fact)
+    call.services.unload_unused(fact)
     return Response(None, 202, {"Location": _operation(call, operation), "Retry-After": "1"})
 
 
-def skus(call: Call) -> dict[str, Any]:
+def skus(call: RequestContext) -> dict[str, Any]:
     """GET what a deployment may be scaled to."""
-    deployments(call).get(call.path["deployment"])
-    room = {"minimum": 1, "maximum": MOST_CAPACITY, "step": 1, "default": 100}
+    deployment_store(call).get(call.path_params["deployment"])
+    room = {"minimum": 1, "maximum": MAX_CAPACITY, "step": 1, "default": 100}
     return {
         "value": [
             {"resourceType": f"{_TYPE}/deployments", "sku": {"name": name}, "capacity": room}
@@ -159,12 +159,12 @@ def skus(call: Call) -> dict[str, Any]:
     }
 
 
-def operation(call: Call) -> dict[str, Any]:
+def operation(call: RequestContext) -> dict[str, Any]:
     """GET behind ``Azure-AsyncOperation`` and ``Location``.
 
     ARM calls a deployment made before its model is loaded: chat then says DeploymentNotReady.
     """
-    found = call.services.endpoints.operation(call.path["operation"])
+    found = call.services.endpoints.get_operation(call.path_params["operation"])
     shown = {
         "id": call.request.url.path,
         "name": found.key,
@@ -174,7 +174,7 @@ def operation(call: Call) -> dict[str, Any]:
     return shown | ({"error": found.body["error"]} if "error" in found.body else {})
 
 
-def _document(call: Call, fact: Fact) -> dict[str, Any]:
+def _document(call: RequestContext, fact: Record) -> dict[str, Any]:
     body = fact.body
     sent = body["request"]
     tags = dict(sent.get("tags") or {})

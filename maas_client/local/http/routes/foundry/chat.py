@@ -11,35 +11,35 @@ from starlette.responses import (  # noqa: TID253 - only the server imports this
     StreamingResponse,
 )
 
-from maas_client.catalog import models as catalog_models
-from maas_client.local.http.app import Call, Handler
-from maas_client.local.http.routes.chat import reply
-from maas_client.local.http.routes.foundry.lists import seconds
+from maas_client.catalog import load_models as catalog_models
+from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.routes.chat import create_completion
+from maas_client.local.http.routes.foundry.lists import to_unix_seconds
 from maas_client.local.rules.assets import version_key
-from maas_client.local.rules.foundry import SCOPE
-from maas_client.local.rules.foundry.deployments import Deployments, not_ready
-from maas_client.local.rules.foundry.files import absent, wrong
-from maas_client.local.state.store import Fact
+from maas_client.local.rules.foundry import FOUNDRY_SCOPE
+from maas_client.local.rules.foundry.deployments import FoundryDeployments, not_ready_error
+from maas_client.local.rules.foundry.files import foundry_not_found, invalid_payload
+from maas_client.local.state.store import Record
 from maas_client.wire import chat as frames
 from maas_client.wire import foundry as ops
 from maas_client.wire.op import Op
 
 
-def deployments(call: Call) -> Deployments:
+def deployment_store(call: RequestContext) -> FoundryDeployments:
     """Return the resource's deployments."""
     services = call.services
-    return Deployments(services.store, services.base_for, services.realism)
+    return FoundryDeployments(services.store, services.base_for, services.azure_limits)
 
 
-async def complete(call: Call) -> Response:
+async def complete(call: RequestContext) -> Response:
     """POST chat: ``model`` names the deployment, or the path does."""
-    said = call.path.get("deployment") or call.json.get("model")
+    said = call.path_params.get("deployment") or call.json.get("model")
     if not isinstance(said, str) or not said:
-        raise wrong("model is required: the deployment's name.", param="model")
-    fact = deployments(call).answering(said)
-    if not call.services.limits.warm(fact):
-        raise not_ready(said)
-    answer = await reply(call, fact)
+        raise invalid_payload("model is required: the deployment's name.", param="model")
+    fact = deployment_store(call).get_ready(said)
+    if not call.services.rate_limiter.is_ready(fact):
+        raise not_ready_error(said)
+    answer = await create_completion(call, fact)
     if isinstance(answer, StreamingResponse) and call.op.path != ops.INFERENCE_CHAT.path:
         answer.body_iterator = _with_filter(answer.body_iterator)
     return answer
@@ -50,38 +50,38 @@ async def _with_filter(rest: Any) -> AsyncIterator[bytes]:
     first = {"id": "", "object": "", "created": 0, "model": "", "choices": [],
              "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": {}}]}  # fmt: skip
     try:
-        yield frames.frame(json.dumps(first))
+        yield frames.sse_frame(json.dumps(first))
         async for piece in rest:
             yield piece
     finally:
         await rest.aclose()
 
 
-def info(call: Call) -> dict[str, Any]:
+def info(call: RequestContext) -> dict[str, Any]:
     """GET /models/info: a resource has many models, and no information of this kind."""
-    raise absent("operation")
+    raise foundry_not_found("operation")
 
 
-def models(call: Call) -> dict[str, Any]:
+def models(call: RequestContext) -> dict[str, Any]:
     """GET the models: those of the catalog, and those that were tuned here."""
-    tuned = [_tuned(fact) for fact in call.services.store.read.newest("model", SCOPE)]
+    tuned = [_tuned(fact) for fact in call.services.store.read.newest("model", FOUNDRY_SCOPE)]
     return {"object": "list", "data": [*tuned, *(_base(name) for name in catalog_models())]}
 
 
-def model(call: Call) -> dict[str, Any]:
+def model(call: RequestContext) -> dict[str, Any]:
     """GET one."""
-    name = call.path["model"]
-    found = call.services.store.read.get("model", SCOPE, version_key(name, "1"))
+    name = call.path_params["model"]
+    found = call.services.store.read.get("model", FOUNDRY_SCOPE, version_key(name, "1"))
     if found:
         return _tuned(found)
     if name in catalog_models():
         return _base(name)
-    raise absent("model")
+    raise foundry_not_found("model")
 
 
-def _tuned(fact: Fact) -> dict[str, Any]:
+def _tuned(fact: Record) -> dict[str, Any]:
     body = fact.body
-    born = seconds(body["created"])
+    born = to_unix_seconds(body["created"])
     return _shown(body["name"], born, model=body["base_model"], fine_tune=body["job"])
 
 

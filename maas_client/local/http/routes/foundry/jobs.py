@@ -7,116 +7,132 @@ from typing import Any
 
 from starlette.responses import Response  # noqa: TID253 - only the server imports this
 
-from maas_client.local.http.app import Call, Handler
+from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.routes.foundry import results
-from maas_client.local.http.routes.foundry.lists import created, listed, seconds, training_files
-from maas_client.local.http.routes.foundry.story import shown, story
-from maas_client.local.rules.foundry import SCOPE
-from maas_client.local.rules.foundry.deployments import checkpoints as kept_checkpoints
-from maas_client.local.rules.foundry.files import absent, wrong
-from maas_client.local.rules.refusal import Refusal
-from maas_client.local.services.foundry_jobs import WORDS, read_job, ref, tuned_model
-from maas_client.local.state.store import Fact
+from maas_client.local.http.routes.foundry.lists import (
+    created_response,
+    file_store,
+    list_response,
+    to_unix_seconds,
+)
+from maas_client.local.http.routes.foundry.story import event_to_json, list_events
+from maas_client.local.rules.foundry import FOUNDRY_SCOPE
+from maas_client.local.rules.foundry.deployments import deployable_checkpoints as kept_checkpoints
+from maas_client.local.rules.foundry.files import foundry_not_found, invalid_payload
+from maas_client.local.rules.refusal import ApiError
+from maas_client.local.services.foundry_jobs import (
+    STATUS_BY_STATE,
+    fine_tuned_model,
+    job_ref,
+    read_job,
+)
+from maas_client.local.state.store import Record
 from maas_client.wire import foundry as ops
 from maas_client.wire import local as own
 from maas_client.wire.op import Op
 
 
-def create(call: Call) -> Response:
+def create(call: RequestContext) -> Response:
     """POST a job."""
-    job = read_job(call.services, training_files(call), call.json)
-    fact, _ = call.services.jobs.create(SCOPE, job)
-    return created(call, document(fact))
+    job = read_job(call.services, file_store(call), call.json)
+    fact, _ = call.services.jobs.create(FOUNDRY_SCOPE, job)
+    return created_response(call, job_to_json(fact))
 
 
-def _fact(call: Call) -> Fact:
+def _fact(call: RequestContext) -> Record:
     try:
-        return call.services.jobs.get(ref(call.path["job"]))
-    except Refusal:
-        raise absent("fine-tuning job") from None
+        return call.services.jobs.get(job_ref(call.path_params["job"]))
+    except ApiError:
+        raise foundry_not_found("fine-tuning job") from None
 
 
-def get(call: Call) -> dict[str, Any]:
+def get(call: RequestContext) -> dict[str, Any]:
     """GET one."""
-    return document(_fact(call))
+    return job_to_json(_fact(call))
 
 
-def listing(call: Call) -> dict[str, Any]:
+def listing(call: RequestContext) -> dict[str, Any]:
     """GET all, newest first."""
-    jobs = call.services.jobs.page(SCOPE, None, -1)
-    return listed(call, jobs, lambda f: str(f.body["name"]), document, limit=20)
+    jobs = call.services.jobs.list_page(FOUNDRY_SCOPE, None, -1)
+    return list_response(call, jobs, lambda f: str(f.body["name"]), job_to_json, default_limit=20)
 
 
-def cancel(call: Call) -> dict[str, Any]:
+def cancel(call: RequestContext) -> dict[str, Any]:
     """POST cancel: what runs is called cancelled at once, what has ended is refused."""
     fact = _fact(call)
-    if WORDS[str(fact.state)] in ops.TERMINAL:
-        raise wrong(f"The job has ended: it is {WORDS[str(fact.state)]}.", status=400)
-    where = ref(call.path["job"])
+    if STATUS_BY_STATE[str(fact.state)] in ops.TERMINAL_STATUSES:
+        raise invalid_payload(
+            f"The job has ended: it is {STATUS_BY_STATE[str(fact.state)]}.", status=400
+        )
+    where = job_ref(call.path_params["job"])
     if call.services.jobs.cancel(where) == "CancelRequested":
         call.services.scheduler.cancel(where)
-    return document(_fact(call))
+    return job_to_json(_fact(call))
 
 
-def delete(call: Call) -> Response:
+def delete(call: RequestContext) -> Response:
     """DELETE: 204; on the dated versions only."""
     _fact(call)
-    call.services.jobs.delete(ref(call.path["job"]))
+    call.services.jobs.delete(job_ref(call.path_params["job"]))
     return Response(None, 204)
 
 
-def pause(call: Call) -> dict[str, Any]:
+def pause(call: RequestContext) -> dict[str, Any]:
     """POST pause: as there, of a running job; unlike there, whatever its model."""
-    fact, where = _fact(call), ref(call.path["job"])
+    fact, where = _fact(call), job_ref(call.path_params["job"])
     try:
         if call.services.jobs.pause(where) == "PauseRequested":
             call.services.scheduler.pause(where)
-    except Refusal:
-        raise wrong(f"Only a running job can be paused: it is {WORDS[str(fact.state)]}.") from None
-    return document(_fact(call))
+    except ApiError:
+        raise invalid_payload(
+            f"Only a running job can be paused: it is {STATUS_BY_STATE[str(fact.state)]}."
+        ) from None
+    return job_to_json(_fact(call))
 
 
-def resume(call: Call) -> dict[str, Any]:
+def resume(call: RequestContext) -> dict[str, Any]:
     """POST resume: the job goes on from the checkpoint that pausing has written."""
     fact = _fact(call)
     try:
-        call.services.jobs.resume(ref(call.path["job"]))
-    except Refusal:
-        raise wrong(f"Only a paused job can be resumed: it is {WORDS[str(fact.state)]}.") from None
-    return document(_fact(call))
+        call.services.jobs.resume(job_ref(call.path_params["job"]))
+    except ApiError:
+        raise invalid_payload(
+            f"Only a paused job can be resumed: it is {STATUS_BY_STATE[str(fact.state)]}."
+        ) from None
+    return job_to_json(_fact(call))
 
 
-def save(call: Call) -> dict[str, Any]:
+def save(call: RequestContext) -> dict[str, Any]:
     """POST checkpoints, this server's own: a running job writes one after its step and goes on."""
-    fact, where = _fact(call), ref(call.path["job"])
+    fact, where = _fact(call), job_ref(call.path_params["job"])
     try:
         call.services.jobs.check_running(where)
-    except Refusal:
-        said = f"Only a running job writes a checkpoint: it is {WORDS[str(fact.state)]}."
-        raise wrong(said) from None
-    call.services.scheduler.save(where)
-    return document(fact)
+    except ApiError:
+        said = f"Only a running job writes a checkpoint: it is {STATUS_BY_STATE[str(fact.state)]}."
+        raise invalid_payload(said) from None
+    call.services.scheduler.save_checkpoint(where)
+    return job_to_json(fact)
 
 
-def events(call: Call) -> dict[str, Any]:
+def events(call: RequestContext) -> dict[str, Any]:
     """GET what happened, newest first."""
-    told = story(call, _fact(call))
-    return listed(call, told, lambda event: event.id, shown, limit=20)
+    told = list_events(call, _fact(call))
+    return list_response(call, told, lambda event: event.id, event_to_json, default_limit=20)
 
 
-def checkpoints(call: Call) -> dict[str, Any]:
+def checkpoints(call: RequestContext) -> dict[str, Any]:
     """GET the checkpoints that are kept, newest first; each can be deployed."""
     job = _fact(call)
     steps = sorted(kept_checkpoints(call.services.store, job), reverse=True)
     kept = [_checkpoint(call, job, step) for step in steps]
-    return listed(call, kept, lambda c: str(c["id"]), lambda c: c, limit=10)
+    return list_response(call, kept, lambda c: str(c["id"]), lambda c: c, default_limit=10)
 
 
-def _checkpoint(call: Call, job: Fact, step: int) -> dict[str, Any]:
+def _checkpoint(call: RequestContext, job: Record, step: int) -> dict[str, Any]:
     at = {p.name: p.value for p in call.services.jobs.points(job.body["id"]) if p.step == step}
     measured = {
         wire: at[ours]
-        for wire, ours in results.COLUMNS.items()
+        for wire, ours in results.CSV_COLUMNS.items()
         if ours in at and not wire.startswith("validation_")
     }
     if "valid_token_accuracy" in at:
@@ -124,7 +140,7 @@ def _checkpoint(call: Call, job: Fact, step: int) -> dict[str, Any]:
     return {
         "object": "fine_tuning.job.checkpoint",
         "id": f"ftchkpt-{job.body['id']}{step:08d}",
-        "created_at": seconds(job.body.get("ended") or job.body["created"]),
+        "created_at": to_unix_seconds(job.body.get("ended") or job.body["created"]),
         "fine_tuned_model_checkpoint": f"{job.body['spec']['output']}:ckpt-step-{step}",
         "fine_tuning_job_id": job.body["name"],
         "step_number": step,
@@ -132,7 +148,7 @@ def _checkpoint(call: Call, job: Fact, step: int) -> dict[str, Any]:
     }
 
 
-def document(fact: Fact) -> dict[str, Any]:
+def job_to_json(fact: Record) -> dict[str, Any]:
     """Return a job as the service shows it."""
     body, sent = fact.body, fact.body["request"]
     state = str(fact.state)
@@ -144,10 +160,10 @@ def document(fact: Fact) -> dict[str, Any]:
         "object": "fine_tuning.job",
         "id": body["name"],
         "model": sent["model"],
-        "status": WORDS[state],
-        "created_at": seconds(body["created"]),
-        "finished_at": seconds(body.get("ended")),
-        "fine_tuned_model": tuned_model(fact),
+        "status": STATUS_BY_STATE[state],
+        "created_at": to_unix_seconds(body["created"]),
+        "finished_at": to_unix_seconds(body.get("ended")),
+        "fine_tuned_model": fine_tuned_model(fact),
         "training_file": sent["training_file"],
         "validation_file": sent.get("validation_file"),
         "result_files": [results.file_id(fact)] if done else None,
@@ -187,5 +203,5 @@ HANDLERS: dict[Op[Any], Handler] = {
     ops.JOB_RESUME: resume,
     ops.JOB_EVENTS: events,
     ops.JOB_CHECKPOINTS: checkpoints,
-    own.TUNING_SAVE: save,
+    own.FOUNDRY_JOB_SAVE_CHECKPOINT: save,
 }

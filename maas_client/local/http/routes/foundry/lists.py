@@ -8,70 +8,70 @@ from typing import Any, TypeVar
 
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
-from maas_client.local.http.app import Call
-from maas_client.local.rules.foundry.files import TrainingFiles, wrong
+from maas_client.local.http.app import RequestContext
+from maas_client.local.rules.foundry.files import FoundryFiles, invalid_payload
 
 T = TypeVar("T")
 
 
-def training_files(call: Call) -> TrainingFiles:
+def file_store(call: RequestContext) -> FoundryFiles:
     """Return the resource's files."""
     services = call.services
-    return TrainingFiles(services.store, services.files, durable=services.config.durable)
+    return FoundryFiles(services.store, services.files, durable=services.config.durable)
 
 
-def listed(
-    call: Call,
+def list_response(
+    call: RequestContext,
     items: Sequence[T],
     key: Callable[[T], str],
-    show: Callable[[T], dict[str, Any]],
+    to_json: Callable[[T], dict[str, Any]],
     *,
-    limit: int,
-    most: int = 100,
+    default_limit: int,
+    max_limit: int = 100,
 ) -> dict[str, Any]:
     """Return the page of ``items`` that the query asks for; ``limit`` is the default."""
-    if call.query.get("order", "desc") == "asc":
+    if call.query_params.get("order", "desc") == "asc":
         items = list(reversed(items))
-    elif call.query.get("order", "desc") != "desc":
-        raise wrong("order must be asc or desc.", param="order")
-    limit = _limit(call, limit, most)
-    after = call.query.get("after")
+    elif call.query_params.get("order", "desc") != "desc":
+        raise invalid_payload("order must be asc or desc.", param="order")
+    default_limit = _limit(call, default_limit, max_limit)
+    after = call.query_params.get("after")
     if after:
         keys = [key(item) for item in items]
         if after not in keys:
-            raise wrong("after must be the id of an item of this list.", param="after")
+            raise invalid_payload("after must be the id of an item of this list.", param="after")
         items = items[keys.index(after) + 1 :]
-    data = [show(item) for item in items[:limit]]
+    data = [to_json(item) for item in items[:default_limit]]
     return {
         "object": "list",
         "data": data,
         "first_id": data[0]["id"] if data else None,
         "last_id": data[-1]["id"] if data else None,
-        "has_more": len(items) > limit,
+        "has_more": len(items) > default_limit,
     }
 
 
-def _limit(call: Call, default: int, most: int) -> int:
-    said = call.query.get("limit")
+def _limit(call: RequestContext, default: int, most: int) -> int:
+    said = call.query_params.get("limit")
     if not said:
         return default
     if not (said.isascii() and said.isdigit() and 1 <= int(said[:9]) <= most):
-        raise wrong(f"limit must be a whole number from 1 to {most}.", param="limit")
+        raise invalid_payload(f"limit must be a whole number from 1 to {most}.", param="limit")
     return int(said)
 
 
-def created(call: Call, document: dict[str, Any]) -> Response:
+def created_response(call: RequestContext, document: dict[str, Any]) -> Response:
     """Return what was created: v1 answers 200, the dated versions 201 with a Location (section 4.2)."""
     if call.op.path.startswith("/v1/"):
         return JSONResponse(document, 200)
-    at = f"{call.at.scheme}://{call.at.host}{call.request.url.path}/{document['id']}"
-    version = call.query.get("api-version")
+    at = f"{call.urls.scheme}://{call.urls.host}{call.request.url.path}/{document['id']}"
+    version = call.query_params.get("api-version")
     return JSONResponse(
         document, 201, {"Location": f"{at}?api-version={version}" if version else at}
     )
 
 
-def seconds(stamp: str | None) -> int | None:
+def to_unix_seconds(stamp: str | None) -> int | None:
     """Return a time of ours as seconds since 1970."""
     if stamp is None:
         return None

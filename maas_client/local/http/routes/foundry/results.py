@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from maas_client.local.http.app import Call
-from maas_client.local.http.routes.foundry.lists import seconds
-from maas_client.local.rules.foundry import SCOPE
-from maas_client.local.state.store import Fact
+from maas_client.local.http.app import RequestContext
+from maas_client.local.http.routes.foundry.lists import to_unix_seconds
+from maas_client.local.rules.foundry import FOUNDRY_SCOPE
+from maas_client.local.state.store import Record
 
-PURPOSE = "fine-tune-results"
-COLUMNS = {
+RESULTS_PURPOSE = "fine-tune-results"
+CSV_COLUMNS = {
     "train_loss": "train_loss",
     "train_mean_token_accuracy": "train_token_accuracy",
     "valid_loss": "valid_loss",
@@ -27,45 +27,45 @@ COLUMNS = {
 _ID = re.compile(r"file-results-([0-9a-f]{32})")
 
 
-def file_id(job: Fact) -> str:
+def file_id(job: Record) -> str:
     """Return the id of a job's result file."""
     return f"file-results-{job.key.removeprefix('ftjob-')}"
 
 
-def find(call: Call, file: str) -> Fact | None:
+def find_job(call: RequestContext, file: str) -> Record | None:
     """Return the job whose results a file id names; None when it names none."""
     match = _ID.fullmatch(file)
-    found = match and call.services.store.read.get("job", SCOPE, f"ftjob-{match[1]}")
+    found = match and call.services.store.read.get("job", FOUNDRY_SCOPE, f"ftjob-{match[1]}")
     return found if found and found.state == "Completed" else None
 
 
-def table(call: Call, job: Fact) -> str:
+def to_csv(call: RequestContext, job: Record) -> str:
     """Return the CSV."""
     steps: dict[int, dict[str, float]] = {}
     for point in call.services.jobs.points(job.body["id"]):
         steps.setdefault(point.step, {})[point.name] = point.value
-    lines = [",".join(["step", *COLUMNS])]
+    lines = [",".join(["step", *CSV_COLUMNS])]
     for step in sorted(steps):
-        values = [steps[step].get(ours, -1) for ours in COLUMNS.values()]
+        values = [steps[step].get(ours, -1) for ours in CSV_COLUMNS.values()]
         lines.append(",".join([str(step), *(f"{value:.6g}" for value in values)]))
     return "\n".join(lines) + "\n"
 
 
-def document(call: Call, job: Fact) -> dict[str, Any]:
+def to_json(call: RequestContext, job: Record) -> dict[str, Any]:
     """Return the result file as the service shows it."""
     return {
         "object": "file",
         "id": file_id(job),
-        "bytes": len(table(call, job).encode()),
-        "created_at": seconds(job.body["ended"]),
+        "bytes": len(to_csv(call, job).encode()),
+        "created_at": to_unix_seconds(job.body["ended"]),
         "filename": "results.csv",
-        "purpose": PURPOSE,
+        "purpose": RESULTS_PURPOSE,
         "status": "processed",
         "status_details": None,
     }
 
 
-def documents(call: Call) -> list[dict[str, Any]]:
+def list_all(call: RequestContext) -> list[dict[str, Any]]:
     """Return all result files."""
-    jobs = call.services.jobs.page(SCOPE, None, -1)
-    return [document(call, job) for job in jobs if job.state == "Completed"]
+    jobs = call.services.jobs.list_page(FOUNDRY_SCOPE, None, -1)
+    return [to_json(call, job) for job in jobs if job.state == "Completed"]

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from maas_client.local.http.app import Call
-from maas_client.local.http.routes.foundry.lists import seconds
-from maas_client.local.state.store import Fact
+from maas_client.local.http.app import RequestContext
+from maas_client.local.http.routes.foundry.lists import to_unix_seconds
+from maas_client.local.state.store import Record
 
 _STATUS = {
     "NotStarted": "Job enqueued. Waiting for jobs ahead to complete.",
@@ -34,29 +34,29 @@ _OWN = {
 _TRAINING = ("train_loss", "train_token_accuracy", "learning_rate")
 
 
-class Told(NamedTuple):
+class Event(NamedTuple):
     """An event before it is written out: a page shows twenty of what may be thousands."""
 
-    at: str
+    timestamp: str
     """To the microsecond; events are told in whole seconds."""
     id: str
     message: str
     level: str = "info"
-    data: Mapping[str, Any] | None = None
+    metrics: Mapping[str, Any] | None = None
     """What was measured, by our names."""
     step: int = 0
 
 
-def story(call: Call, job: Fact) -> list[Told]:
+def list_events(call: RequestContext, job: Record) -> list[Event]:
     """Return all events of a job, newest first."""
     own = job.body["id"]
     told = (_event(job, event) for event in call.services.jobs.events(own))
     found = [event for event in told if event] + _steps(call, own)
-    found.sort(key=lambda event: (event.at, event.id), reverse=True)
+    found.sort(key=lambda event: (event.timestamp, event.id), reverse=True)
     return found
 
 
-def _event(job: Fact, event: dict[str, Any]) -> Told | None:
+def _event(job: Record, event: dict[str, Any]) -> Event | None:
     own, at = f"ftevent-{job.body['id']}{event['seq']:08d}", str(event["at"])
     kind, level = event.get("kind"), "info"
     message = ""
@@ -70,11 +70,11 @@ def _event(job: Fact, event: dict[str, Any]) -> Told | None:
     elif kind == "checkpoint":
         message = f"Checkpoint created at step {event['step']}."
     elif kind == "eval":
-        return Told(at, own, "", data=event, step=int(event["step"]))
-    return Told(at, own, message, level) if message else None
+        return Event(at, own, "", metrics=event, step=int(event["step"]))
+    return Event(at, own, message, level) if message else None
 
 
-def _steps(call: Call, own: str) -> list[Told]:
+def _steps(call: RequestContext, own: str) -> list[Event]:
     """Return one event per step that training reported."""
     steps: dict[int, dict[str, float]] = {}
     when: dict[int, str] = {}
@@ -83,18 +83,18 @@ def _steps(call: Call, own: str) -> list[Told]:
             steps.setdefault(point.step, {})[point.name] = point.value
             when[point.step] = point.at
     return [
-        Told(when[step], f"ftevent-{own}m{step:08d}", "", data=values, step=step)
+        Event(when[step], f"ftevent-{own}m{step:08d}", "", metrics=values, step=step)
         for step, values in steps.items()
     ]
 
 
-def shown(told: Told) -> dict[str, Any]:
+def event_to_json(told: Event) -> dict[str, Any]:
     """Return an event as the service shows it."""
-    data = None if told.data is None else _data(told.step, told.data)
+    data = None if told.metrics is None else _data(told.step, told.metrics)
     return {
         "object": "fine_tuning.job.event",
         "id": told.id,
-        "created_at": seconds(told.at),
+        "created_at": to_unix_seconds(told.timestamp),
         "level": told.level,
         "type": "metrics" if data else "message",
         "message": told.message if data is None else f"Step {told.step}: {_words(data)}",
