@@ -21,7 +21,7 @@ from _table import Row, main
 
 from maas_client._settings import Settings
 from maas_client.local import bases
-from maas_client.local.machine.compute import worker_environment
+from maas_client.local.machine.child_processes import worker_environment
 
 QUESTION = "Write a long story about a fox who learns to cook, in many small chapters. {n}"
 FIRST_TOKEN_PROMPT = 200

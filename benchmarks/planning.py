@@ -17,13 +17,13 @@ from _table import Row, main
 
 from maas_client._settings import Settings
 from maas_client.local import bases
-from maas_client.local.machine import hardware, shape
-from maas_client.local.machine.compute import worker_environment
+from maas_client.local.machine import hardware, model_shape
+from maas_client.local.machine.child_processes import worker_environment
 from maas_client.local.planning import measure
 
 CHILD = """
 import json, sys, threading, time
-from maas_client.local.peft.run import run
+from maas_client.local.training.run import run
 spec = json.load(sys.stdin)
 def held(kind):
     lines = open("/proc/self/status").read().splitlines()
@@ -135,7 +135,7 @@ def measure_all(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
                     real["rows"], real["tokens"] / real["rows"], real["learned"] / real["tokens"]
                 )
                 said = measure.measure(
-                    shape.read_shape(Path(base.folder)),
+                    model_shape.read_shape(Path(base.folder)),
                     method,
                     known,
                     batch_size=args.batch_size,

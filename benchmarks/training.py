@@ -27,7 +27,7 @@ from _table import Row, main
 from maas_client._settings import Settings
 from maas_client.chat import TEMPLATES
 from maas_client.local import bases
-from maas_client.local.machine.compute import worker_environment
+from maas_client.local.machine.child_processes import worker_environment
 
 SHARED = Path("/work/shared/data/gsm8k_chat.jsonl")
 BATCH, RATE, PACKED = 4, 2e-4, 1024
@@ -118,9 +118,10 @@ def _child(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _examples(task: dict[str, Any]) -> Any:
-    from maas_client.local.peft import examples, loading
+    from maas_client.local.training import data as examples
+    from maas_client.local.training import load_base
 
-    tokenizer = loading.load_tokenizer(task["folder"])
+    tokenizer = load_base.load_tokenizer(task["folder"])
     count = BATCH * (task["steps"] + 1)
     with open(task["data"], encoding="utf-8") as file:
         rows = [json.loads(line) for _, line in zip(range(count), file, strict=False)]
@@ -130,17 +131,17 @@ def _examples(task: dict[str, Any]) -> Any:
 
 def _ours(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
     """Yield loss and tokens of each step, as the worker takes them."""
-    from maas_client.local.peft import adapters, engines, loading
-    from maas_client.local.peft.learner import ModelWithLoss
-    from maas_client.local.peft.packs import PackLimits
-    from maas_client.local.peft.train import RunProgress, create_optimizer, train
-    from maas_client.local.rules.recipe import TrainingConfig
+    from maas_client.local.resources.training_config import TrainingConfig
+    from maas_client.local.training import adapters, engines, load_base
+    from maas_client.local.training.model_loss import ModelWithLoss
+    from maas_client.local.training.packing import PackLimits
+    from maas_client.local.training.train import RunProgress, create_optimizer, train
 
     recipe = TrainingConfig(
         method=task["method"], batch_size=BATCH, learning_rate=RATE, schedule="constant"
     )
     _, found = _examples(task)
-    model, _ = adapters.make_trainable(loading.load_model(task["folder"], recipe, "cpu"), recipe)
+    model, _ = adapters.make_trainable(load_base.load_model(task["folder"], recipe, "cpu"), recipe)
     learner = ModelWithLoss(model)
     engine = engines.prepare_engine(learner, create_optimizer(learner, recipe), "cpu", recipe)
     todo = _in_order(found, recipe, PackLimits())
@@ -152,7 +153,7 @@ def _ours(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
 
 def _in_order(found: Any, recipe: Any, limits: Any) -> Iterator[Any]:
     """Yield batches in the file's order, which the peers follow too."""
-    from maas_client.local.peft.packs import Batch, group_examples, pack_examples
+    from maas_client.local.training.packing import Batch, group_examples, pack_examples
 
     for at in range(0, len(found), BATCH):
         own = found[at : at + BATCH]
@@ -259,15 +260,15 @@ def _exact(task: dict[str, Any]) -> dict[str, float]:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from maas_client.local.peft import adapters, loading
-    from maas_client.local.peft.learner import ModelWithLoss
-    from maas_client.local.peft.packs import PackLimits
-    from maas_client.local.rules.recipe import TrainingConfig
+    from maas_client.local.resources.training_config import TrainingConfig
+    from maas_client.local.training import adapters, load_base
+    from maas_client.local.training.model_loss import ModelWithLoss
+    from maas_client.local.training.packing import PackLimits
 
     recipe = TrainingConfig(batch_size=BATCH)
     _, found = _examples(task)
     (batch, *_) = _in_order(found, recipe, PackLimits())
-    ours, _ = adapters.make_trainable(loading.load_model(task["folder"], recipe, "cpu"), recipe)
+    ours, _ = adapters.make_trainable(load_base.load_model(task["folder"], recipe, "cpu"), recipe)
     learner = ModelWithLoss(ours).train()
     total = 0.0
     for pack in batch.packs:

@@ -15,8 +15,8 @@ from typing import Any
 from _table import Row, main
 
 from maas_client._transport import run_sync
-from maas_client.flows._dialect import UploadRequest
-from maas_client.flows.azureml import upload
+from maas_client.flows._backend import UploadRequest
+from maas_client.flows.azureml import blob_upload
 from maas_client.flows.azureml.workspace import authorized_container_url
 from maas_client.local import serve
 
@@ -27,7 +27,7 @@ def ours(client: Any, path: Path) -> float:
     """Return seconds for one upload: hashing, comparing, sending, committing, as the client does it."""
     sha = hashlib.sha256(path.read_bytes()).hexdigest()  # the check before an upload has it already
     start = time.perf_counter()
-    run_sync(upload.upload_file(client._io, UploadRequest(path, sha, "bench")))
+    run_sync(blob_upload.upload_file(client._io, UploadRequest(path, sha, "bench")))
     return time.perf_counter() - start
 
 

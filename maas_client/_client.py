@@ -13,18 +13,22 @@ from contextlib import aclosing
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast
 
 from maas_client import _connect
-from maas_client._lifetimes import AsyncWatch, BlockingWatch
+from maas_client._auto_delete import AsyncWatch, BlockingWatch
 from maas_client._transport import AsyncHttpClient, SyncHttpClient, Transport, run_sync
 from maas_client.flows import (
     chat,
     datasets,
     deployments,
     evaluation,
-    exports,
+    job_events,
     jobs,
     models,
-    pipeline,
-    watching,
+)
+from maas_client.flows import (
+    export as exports,
+)
+from maas_client.flows import (
+    fine_tune as pipeline,
 )
 from maas_client.flows._io import IO
 from maas_client.types import Deployment, FineTuneResult
@@ -163,8 +167,8 @@ class Jobs(Resource):
     create = sync_method(jobs.create)
     get = sync_method(jobs.get)
     list = sync_iterator(jobs.list_all)
-    events = sync_iterator(watching.events)
-    wait = sync_method(watching.wait)
+    events = sync_iterator(job_events.events)
+    wait = sync_method(job_events.wait)
     cancel = sync_method(jobs.cancel)
     pause = sync_method(jobs.pause)
     resume = sync_method(jobs.resume)
@@ -221,8 +225,8 @@ class AsyncJobs(Resource):
     create = async_method(jobs.create)
     get = async_method(jobs.get)
     list = async_iterator(jobs.list_all)
-    events = async_iterator(watching.events)
-    wait = async_method(watching.wait)
+    events = async_iterator(job_events.events)
+    wait = async_method(job_events.wait)
     cancel = async_method(jobs.cancel)
     pause = async_method(jobs.pause)
     resume = async_method(jobs.resume)

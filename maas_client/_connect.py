@@ -78,7 +78,7 @@ def _cloud(plan: ConnectionOptions) -> Cloud:
     url = plan.settings.cloud_metadata_url
     if plan.local_origin is not None or not url:
         return get_cloud(plan.cloud_name)
-    from maas_client._transport.metadata import fetch_cloud
+    from maas_client._transport.cloud_metadata import fetch_cloud
 
     return fetch_cloud(url, plan.ca_file)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, Generic, TypeVar
 
-from maas_client._transport import answer, retry
+from maas_client._transport import response, retry
 from maas_client._transport.auth import TokenCache, parse_claims
 from maas_client._transport.clouds import Cloud, check_host, is_loopback
 from maas_client._transport.http import (
@@ -154,7 +154,7 @@ class Transport(Generic[W]):
                 raise TransportError(f"{without_query(target)}: the stream has no head")
             if first.status not in op.ok:
                 text = b"".join([p async for p in pieces if isinstance(p, bytes)])
-                raise answer.status_error(
+                raise response.status_error(
                     op, first.status, first.headers, text[:MAX_RESPONSE_BYTES]
                 )
             async for piece in pieces:
@@ -198,10 +198,10 @@ class Transport(Generic[W]):
             ask = await self._ask(op, target, body, headers, key, end, claims)
             reply = await self.http.send(ask)
         if reply.status == 401 and self._connection.local_origin is not None and not key:
-            error = answer.status_error(op, reply.status, reply.headers, reply.body)
+            error = response.status_error(op, reply.status, reply.headers, reply.body)
             error.hint = "Pass the server's key as api_key= or MAAS_API_KEY (serve --api-key)."
             raise error
-        return answer.parse(op, reply.status, reply.headers, reply.body)
+        return response.parse(op, reply.status, reply.headers, reply.body)
 
     async def _ask(
         self,

@@ -4,7 +4,17 @@ Nothing is read before it is asked for. ``models.json``, ``limits.json`` and ``m
 written statement by statement (who says it, as of when); docs/catalog.md explains them.
 """
 
-from maas_client.catalog.facts import (
+from maas_client.catalog.lifecycle import (
+    check_retirement,
+    check_tunable,
+    is_retired,
+    retirement_notice,
+)
+from maas_client.catalog.limits import Limits, load_limits
+from maas_client.catalog.load import load_models
+from maas_client.catalog.lookup import find_model, get_model, is_asset_uri, registry_uri
+from maas_client.catalog.machines import find_machine, load_kaito_presets, load_machines
+from maas_client.catalog.model_info import (
     Architecture,
     HyperparameterRange,
     KaitoPreset,
@@ -15,22 +25,12 @@ from maas_client.catalog.facts import (
     Source,
     Target,
 )
-from maas_client.catalog.lifecycle import (
-    check_retirement,
-    check_tunable,
-    is_retired,
-    retirement_notice,
-)
-from maas_client.catalog.limits import Limits, load_limits
-from maas_client.catalog.machines import find_machine, load_kaito_presets, load_machines
-from maas_client.catalog.names import find_model, get_model, is_asset_uri, registry_uri
 from maas_client.catalog.regions import (
     check_region,
     is_offered_in,
     is_same_region,
     normalize_region,
 )
-from maas_client.catalog.shelf import load_models
 
 __all__ = [
     "Architecture",

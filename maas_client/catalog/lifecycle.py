@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from maas_client.catalog.facts import ModelInfo, Target
+from maas_client.catalog.model_info import ModelInfo, Target
 from maas_client.errors import ModelRetiredError, UnsupportedError
 
 _DOORS = {

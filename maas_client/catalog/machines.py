@@ -7,8 +7,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from maas_client.catalog.facts import KaitoPreset, Machine, Source
-from maas_client.catalog.shelf import get_source, read_json
+from maas_client.catalog.load import get_source, read_json
+from maas_client.catalog.model_info import KaitoPreset, Machine, Source
 
 
 @lru_cache(maxsize=1)

@@ -9,8 +9,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from maas_client._shipped import read_schema
-from maas_client.catalog.facts import Source
+from maas_client._package_data import read_schema
+from maas_client.catalog.model_info import Source
 from maas_client.errors import ConfigError
 
 SCHEMA = "catalog_override.schema.json"

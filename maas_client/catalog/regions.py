@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from maas_client.catalog.facts import ModelInfo
+from maas_client.catalog.model_info import ModelInfo
 from maas_client.errors import UnsupportedError
 
 

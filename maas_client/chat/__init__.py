@@ -6,7 +6,7 @@ tokenizer, torch or a third-party package.
 
 from __future__ import annotations
 
-from maas_client.chat.answers import parse_completion
+from maas_client.chat.parsing import parse_completion
 from maas_client.chat.rendering import (
     Segment,
     TemplateMismatch,

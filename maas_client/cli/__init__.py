@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from maas_client._version import __version__
-from maas_client.cli._verbs import CommandTable, UsageError, add_commands
+from maas_client.cli._parser import CommandTable, UsageError, add_commands
 from maas_client.errors import DatasetError, JobFailedError, MaasError, NotFoundError
 
 OK, ERROR, USAGE, DATASET_INVALID, JOB_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    from maas_client.cli._verbs import Parser
+    from maas_client.cli._parser import Parser
 
     parser = Parser(
         prog="maas-client",
@@ -103,7 +103,7 @@ def _print_error(error: Exception, *, as_json: bool) -> None:
         return
     import json
 
-    from maas_client.cli import _spoken
+    from maas_client.cli import _messages
     from maas_client.cli._output import adapt_install_command
 
     parts = {
@@ -114,8 +114,8 @@ def _print_error(error: Exception, *, as_json: bool) -> None:
     message, hint = _format_error(error), ""
     if isinstance(error, MaasError):
         message, hint = (
-            _spoken.error_message(error),
-            f"{_spoken.error_hint(error)}{_more(error)}".lstrip(". "),
+            _messages.error_message(error),
+            f"{_messages.error_hint(error)}{_more(error)}".lstrip(". "),
         )
     job = getattr(getattr(error, "job", None), "name", None)
     said = {
@@ -136,10 +136,12 @@ def _public(error: Exception) -> str:
 
 def _format_error(error: Exception) -> str:
     if isinstance(error, MaasError):
-        from maas_client.cli import _spoken
+        from maas_client.cli import _messages
         from maas_client.cli._output import adapt_install_command
 
-        return adapt_install_command(" ".join(f"{_spoken.full_error(error)}{_more(error)}".split()))
+        return adapt_install_command(
+            " ".join(f"{_messages.full_error(error)}{_more(error)}".split())
+        )
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}"
@@ -184,9 +186,9 @@ def _configure_logging(debug: bool) -> None:
         """The library's warnings, in the command line's words."""
 
         def format(self, record: logging.LogRecord) -> str:
-            from maas_client.cli import _spoken
+            from maas_client.cli import _messages
 
-            return _spoken.to_cli_terms(super().format(record))
+            return _messages.to_cli_terms(super().format(record))
 
     log = logging.getLogger("maas_client")
     log.handlers = [one for one in log.handlers if one.get_name() != "command line"]

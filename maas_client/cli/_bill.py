@@ -26,7 +26,7 @@ def add_cost_options(parser: argparse.ArgumentParser) -> None:
 
 def forecast_cost(args: argparse.Namespace, report: ValidationReport) -> dict[str, Any] | None:
     """Return the forecast, JSON-ready, or None if no price was given."""
-    from maas_client.dataset import money
+    from maas_client.dataset import cost as money
 
     given = {field: getattr(args, name) for name, (field, _) in _PRICES.items()}
     if not any(given.values()):

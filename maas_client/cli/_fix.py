@@ -26,8 +26,8 @@ def add_fix_options(parser: argparse.ArgumentParser) -> None:
 
 def fix_file(args: argparse.Namespace) -> dict[str, Any]:
     """Mend the one file named; from then on ``args.files`` names the mended one."""
-    from maas_client.dataset.atomic import require_regular_file
-    from maas_client.dataset.fix import dropped_path_for, fix
+    from maas_client.dataset.edit.atomic_write import require_regular_file
+    from maas_client.dataset.edit.fix import dropped_path_for, fix
 
     if len(args.files) != 1:
         raise ConfigError("--fix mends one file at a time", hint="Name one file.")

@@ -24,7 +24,7 @@ def print_mask(args: argparse.Namespace, names: Mapping[str, str]) -> int:
     from maas_client._settings import Settings
     from maas_client.catalog import find_model
     from maas_client.chat import get_template
-    from maas_client.dataset.atomic import require_regular_file
+    from maas_client.dataset.edit.atomic_write import require_regular_file
 
     for file in args.files:
         require_regular_file(file)
@@ -49,7 +49,7 @@ def print_mask(args: argparse.Namespace, names: Mapping[str, str]) -> int:
 
 def _rows(path: str, template: ChatTemplate, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from maas_client.chat import render
-    from maas_client.dataset.read import read_rows
+    from maas_client.dataset.parsing.lines import read_rows
 
     for line, row in islice(read_rows(path, model=args.model), max(0, args.rows)):
         segments = render(row["messages"], row.get("tools"), template)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from maas_client.cli import _connection, _spoken
+from maas_client.cli import _connection, _messages
 from maas_client.cli._output import print_json, print_note, strip_control_chars
 from maas_client.errors import ConfigError, MaasError
 
@@ -109,7 +109,7 @@ def _print_answer(args: argparse.Namespace, client: Client, messages: Messages) 
     except KeyboardInterrupt:
         print(" ...", end="")
     except MaasError as error:  # the talk goes on
-        print_note(f"error: {_spoken.full_error(error)}")
+        print_note(f"error: {_messages.full_error(error)}")
     print()
     return said
 

@@ -7,7 +7,7 @@ import sys
 
 from maas_client.cli import _connection
 from maas_client.cli._output import print_confirmation, print_fields, print_note, print_table
-from maas_client.cli._verbs import CommandTable, add_commands, add_subcommand
+from maas_client.cli._parser import CommandTable, add_commands, add_subcommand
 
 _FILES: CommandTable = {
     "convert": ("datasets_convert", "turn CSV, Alpaca, ShareGPT, ... into chat lines"),

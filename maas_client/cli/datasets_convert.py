@@ -9,7 +9,7 @@ from maas_client.cli._output import print_json, print_note, report_overwrites
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    from maas_client.dataset.forms import ROW_FORMATS
+    from maas_client.dataset.edit.formats import ROW_FORMATS
 
     parser.add_argument("file", metavar="FILE", help="JSON Lines, a JSON array or CSV")
     parser.add_argument("out", metavar="OUT", help="the chat file to write (.jsonl)")
@@ -32,7 +32,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 def run(args: argparse.Namespace) -> int:
     """Convert; return 0."""
-    from maas_client.dataset.convert import convert
+    from maas_client.dataset.edit.convert import convert
 
     with report_overwrites(args.out):
         done = convert(

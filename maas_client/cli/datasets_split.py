@@ -25,8 +25,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Split; return 0."""
-    from maas_client.dataset.atomic import require_regular_file
-    from maas_client.dataset.split import AZURE_SHARE, split, split_like_azure
+    from maas_client.dataset.edit.atomic_write import require_regular_file
+    from maas_client.dataset.edit.split import AZURE_SHARE, split, split_like_azure
 
     require_regular_file(args.file)
     stem = Path(args.file).with_suffix("")

@@ -18,11 +18,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maas_client._package_data import example_data_dir
 from maas_client._settings import Settings
-from maas_client._shipped import example_data_dir
+from maas_client.cli._follow import follow_job
+from maas_client.cli._job_options import note_resolved_model
 from maas_client.cli._output import print_json, print_note
-from maas_client.cli._training import note_resolved_model
-from maas_client.cli._watching import follow_job
 from maas_client.errors import JobFailedError
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import argparse
 from datetime import UTC, datetime
 
 from maas_client.cli import _connection
+from maas_client.cli._job_options import note_resolved_model
 from maas_client.cli._output import (
     print_confirmation,
     print_fields,
@@ -13,8 +14,7 @@ from maas_client.cli._output import (
     print_note,
     print_table,
 )
-from maas_client.cli._training import note_resolved_model
-from maas_client.cli._verbs import add_subcommand, add_subcommands
+from maas_client.cli._parser import add_subcommand, add_subcommands
 
 _COLUMNS = ("name", "status", "model", "url", "delete_at")
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from maas_client._settings import Settings
-from maas_client.cli import _connection, _rights
-from maas_client.cli._machine import CheckResult, check_machine, failure, ok, warning
+from maas_client.cli import _connection, _doctor_access
+from maas_client.cli._doctor_machine import CheckResult, check_machine, failure, ok, warning
+from maas_client.cli._messages import error_hint, error_message, error_summary
 from maas_client.cli._output import align_columns, print_json, print_note
-from maas_client.cli._spoken import error_hint, error_message, error_summary
 from maas_client.errors import MaasError, TransportError
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def _azureml(args: argparse.Namespace) -> Iterator[CheckResult]:
             return
         yield ok("workspace", f"{here.name} ({here.kind or 'Default'}) in {here.location}")
         yield from _storage(client)
-        yield from _rights.check_workspace_roles(client._io)
-        yield from _rights.check_workspace_quota(client._io, here.location)
+        yield from _doctor_access.check_workspace_roles(client._io)
+        yield from _doctor_access.check_workspace_quota(client._io, here.location)
         yield from _model(args, "azureml", here.location)
 
 
@@ -171,8 +171,8 @@ def _account(args: argparse.Namespace, client: Client) -> Iterator[CheckResult]:
         if who[0].state == "missing":
             return
     by_key = client._io._to.api_key is not None
-    yield from _rights.check_account_roles(client._io, by_key=by_key)
-    yield from _rights.check_account_quota(client._io, args.model)
+    yield from _doctor_access.check_account_roles(client._io, by_key=by_key)
+    yield from _doctor_access.check_account_quota(client._io, args.model)
 
 
 def _model(args: argparse.Namespace, where: str, region: str | None) -> Iterator[CheckResult]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from maas_client.cli import _connection
 from maas_client.cli._output import align_columns, print_json, print_note
-from maas_client.cli._verbs import positive_int
+from maas_client.cli._parser import positive_int
 
 if TYPE_CHECKING:
     from maas_client.types.evaluation import Evaluation, LabelScores, Scores

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maas_client._settings import Settings
-from maas_client.cli import _connection, _training
+from maas_client.cli import _connection, _job_options
 from maas_client.cli._output import print_fields, print_json, print_note
 from maas_client.errors import ConfigError, UnsupportedError
 
@@ -67,7 +67,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     jobs.add_argument("--compute", action="append", metavar="NAME",
                       help="azureml, kaito: your own GPUs, by name or size (may be repeated)")  # fmt: skip
-    _training.add_hyperparameters(parser)
+    _job_options.add_hyperparameters(parser)
     _connection.add_options(parser)
 
 
@@ -82,7 +82,7 @@ def _model(args: argparse.Namespace) -> int:
             "the weights of a serverless job stay with Azure: there is nothing to export",
             hint="Models trained here can be exported (--backend local).",
         )
-    from maas_client.local.export import exporting, trained
+    from maas_client.local.export import export_model, trained_model
 
     settings, folder = Settings.load(), Path(args.target).expanduser()
     if folder.is_file():
@@ -91,13 +91,13 @@ def _model(args: argparse.Namespace) -> int:
             hint="Name a model that was trained here: maas-client models list --mine",
         )
     if folder.is_dir():
-        model = trained.load_trained_model(folder, settings.cache_path(), base=args.base)
+        model = trained_model.load_trained_model(folder, settings.cache_path(), base=args.base)
     else:
-        model = trained.find_trained_model(
+        model = trained_model.find_trained_model(
             settings.state_path(), settings.cache_path(), args.target, args.base
         )
     out = args.out or Path(f"{model.name}-{args.to}")
-    made = exporting.export_model(
+    made = export_model.export_model(
         model, args.to, out, precision=args.precision, progress=print_note
     )
     checked = {name.replace(" ", "_"): value for name, value in made.checks.items()}
@@ -107,7 +107,7 @@ def _model(args: argparse.Namespace) -> int:
 
 
 def _job(args: argparse.Namespace) -> int:
-    from maas_client.platforms.forms import MAIN_FILES
+    from maas_client.platforms.exporters import MAIN_FILES
 
     files = _from_file(args) if Path(args.target).is_file() else _from_job(args)
     main = MAIN_FILES.get(args.to)
@@ -133,7 +133,7 @@ def _from_file(args: argparse.Namespace) -> Mapping[str, str]:
         raise ConfigError(
             f"{args.target} is a data file: which model shall it train?", hint="Add --model NAME."
         )
-    _training.note_resolved_model(args.model)
+    _job_options.note_resolved_model(args.model)
     facts = catalog.find_model(args.model)
     if facts is None and not catalog.is_asset_uri(args.model) and args.model.count("/") != 1:
         facts = catalog.get_model(args.model)  # raises, naming the nearest
@@ -145,7 +145,7 @@ def _from_file(args: argparse.Namespace) -> Mapping[str, str]:
         training_data=args.data or args.target,
         validation_data=None if args.no_validation else args.validation,
         method=args.method,
-        hyperparameters=Hyperparameters.model_validate(_training.hyperparameters(args)),
+        hyperparameters=Hyperparameters.model_validate(_job_options.hyperparameters(args)),
         compute=tuple(args.compute or ()),
     )
     return platforms.export_job(spec, args.to, _places(args))
@@ -173,7 +173,7 @@ def _check(args: argparse.Namespace, facts: ModelInfo | None) -> None:
 
 
 def _from_job(args: argparse.Namespace) -> Mapping[str, str]:
-    if args.model or args.validation or args.name or _training.hyperparameters(args):
+    if args.model or args.validation or args.name or _job_options.hyperparameters(args):
         raise ConfigError(
             f"{args.target} is no file here, and a job has its model and its recipe already",
             hint="Name a data file to describe a new job.",

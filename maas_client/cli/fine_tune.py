@@ -6,15 +6,15 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from maas_client.cli import _connection, _training
+from maas_client.cli import _connection, _job_options
+from maas_client.cli._follow import follow_job
 from maas_client.cli._output import print_fields, print_note
-from maas_client.cli._watching import follow_job
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("file", metavar="FILE", help="chats, one JSON object a line")
-    _training.add_options(parser)
+    _job_options.add_options(parser)
     parser.add_argument("--deploy", metavar="NAME", help="deploy the tuned model under this name")
     parser.add_argument("--timeout", type=float, metavar="SECONDS",
                         help="stop waiting after this long; the job goes on")  # fmt: skip
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
             timeout=args.timeout,
             on_job=shown.on_job,
             on_event=shown.on_event,
-            **_training.job_arguments(args),
+            **_job_options.job_arguments(args),
         )
     job, deployment = result.job, result.deployment
     if deployment:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from maas_client.cli import _connection, _training
+from maas_client.cli import _connection, _job_options
+from maas_client.cli._follow import follow_job
 from maas_client.cli._output import (
     print_confirmation,
     print_fields,
@@ -17,8 +18,7 @@ from maas_client.cli._output import (
     print_table,
     strip_control_chars,
 )
-from maas_client.cli._verbs import add_subcommand, add_subcommands, positive_int
-from maas_client.cli._watching import follow_job
+from maas_client.cli._parser import add_subcommand, add_subcommands, positive_int
 
 if TYPE_CHECKING:
     from maas_client import Client
@@ -33,7 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     group = add_subcommands(parser)
     create = add_subcommand(group, "create", "start a job and return at once", _create)
     create.add_argument("data", metavar="DATA", help="a file, or a data set's name or id")
-    _training.add_options(create)
+    _job_options.add_options(create)
     listing = add_subcommand(
         group, "list", "list the jobs, newest first where the service does so", _list
     )
@@ -66,7 +66,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def _create(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client:
-        job = client.jobs.create(training_data=args.data, **_training.job_arguments(args))
+        job = client.jobs.create(training_data=args.data, **_job_options.job_arguments(args))
     if job.attached:
         print_note(f"the same job exists already and is {job.status}; --force-new starts another")
     print_note(f"watch it: maas-client jobs watch {job.name}")

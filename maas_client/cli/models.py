@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from maas_client._settings import Settings
 from maas_client.cli import _connection
+from maas_client.cli._job_options import note_resolved_model
 from maas_client.cli._output import (
     align_columns,
     print_confirmation,
@@ -17,8 +18,7 @@ from maas_client.cli._output import (
     print_note,
     print_table,
 )
-from maas_client.cli._training import note_resolved_model
-from maas_client.cli._verbs import add_subcommand, add_subcommands
+from maas_client.cli._parser import add_subcommand, add_subcommands
 from maas_client.errors import ConfigError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -224,12 +224,12 @@ def _pull_from_hub(name: str, folder: Path) -> Any:
 
 def _check_it_fits(facts: ModelInfo | None) -> None:
     """Raise unless some method trains the model on this machine."""
-    from maas_client.local.machine import hardware, shape
+    from maas_client.local.machine import hardware, model_shape
     from maas_client.local.planning import plan
     from maas_client.local.planning.measure import RowStats
 
     held = facts.architecture if facts else None
-    if facts is None or held is None or not shape.is_dense(held):
+    if facts is None or held is None or not model_shape.is_dense(held):
         return
     here = hardware.detect_hardware()
     made = plan.plan(facts.name, held, RowStats(1, 512.0, 0.5), here, probe=False)

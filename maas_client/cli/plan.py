@@ -79,11 +79,11 @@ def run(args: argparse.Namespace) -> int:
 def _shape(model: str) -> Architecture:
     """Return the model's shape: a folder's, or the catalog's."""
     from maas_client import catalog
-    from maas_client.local.machine import shape
+    from maas_client.local.machine import model_shape
 
     folder = Path(model).expanduser()
     if folder.is_dir():
-        return shape.read_shape(folder)
+        return model_shape.read_shape(folder)
     override = Settings.load().catalog
     facts = catalog.get_model(model, override=Path(override) if override else None)
     if facts.architecture is None:

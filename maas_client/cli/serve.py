@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if args.print_env and not args.proxy:
         raise ConfigError("--print-env prints a proxy's variables", hint="Add --proxy.")
     check_extra_installed(args.engine)
-    from maas_client.local.rules.choice import check_base
+    from maas_client.local.resources.base_choice import check_base
     from maas_client.local.server import Server
 
     config = _config(args)

@@ -12,8 +12,8 @@ from typing import Any
 
 from maas_client.cli import _bill, _fix, _report
 from maas_client.cli._output import print_json, print_note, report_overwrites
+from maas_client.cli._parser import positive_int
 from maas_client.cli._stdin import spool_streams
-from maas_client.cli._verbs import positive_int
 from maas_client.errors import ConfigError
 from maas_client.types.report import ValidationReport
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     if args.in_place and not args.fix:
         raise ConfigError("--in-place belongs to --fix", hint="Add --fix FILE, the file itself.")
     if args.html:
-        from maas_client.dataset.atomic import require_distinct_paths
+        from maas_client.dataset.edit.atomic_write import require_distinct_paths
 
         for file in (*args.files, *filter(None, (args.validation, args.fix))):
             require_distinct_paths(file, args.html)
@@ -121,8 +121,8 @@ def _tell_of_retirement(args: argparse.Namespace) -> None:
 
 
 def _write_page(path: str, report: ValidationReport) -> None:
-    from maas_client.dataset.atomic import atomic_write
-    from maas_client.dataset.html import render_html
+    from maas_client.dataset.edit.atomic_write import atomic_write
+    from maas_client.dataset.html_report import render_html
 
     with report_overwrites(path), atomic_write(path) as (file,):
         file.write(render_html(report).encode("utf-8", "replace"))

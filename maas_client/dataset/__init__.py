@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from maas_client.errors import ConfigError
 
 if TYPE_CHECKING:
-    from maas_client.catalog.facts import Target
+    from maas_client.catalog.model_info import Target
     from maas_client.types.report import ValidationReport
 
 __all__ = ["validate"]
@@ -53,7 +53,7 @@ def validate(
                 f"validate takes paths, not a {type(path).__name__}",
                 hint='For example validate("a.jsonl", "b.jsonl").',
             )
-    from maas_client.dataset.run import ValidateOptions, validate_files
+    from maas_client.dataset.file_check import ValidateOptions, validate_files
 
     options = ValidateOptions(
         model=model,

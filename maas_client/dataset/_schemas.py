@@ -6,7 +6,7 @@ import json
 from functools import lru_cache
 from typing import Any
 
-from maas_client._shipped import read_schema
+from maas_client._package_data import read_schema
 
 CHAT_LINE_SCHEMA = "chat_line.schema.json"
 REPORT_SCHEMA = "report.schema.json"

@@ -7,7 +7,13 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from io import FileIO
 
-from maas_client.dataset.read import BLOCK_BYTES, MAX_LINE_BYTES, Line, iter_lines, read_blocks
+from maas_client.dataset.parsing.lines import (
+    BLOCK_BYTES,
+    MAX_LINE_BYTES,
+    Line,
+    iter_lines,
+    read_blocks,
+)
 
 
 class LineIndex:

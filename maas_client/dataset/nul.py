@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from maas_client.dataset.finding import Finding, Row, iter_strings
-from maas_client.dataset.sieve import Prefilter
+from maas_client.dataset.parsing.prefilter import Prefilter
+from maas_client.dataset.scanners.scanner import Finding, Row, iter_strings
 
 
 class NulScanner:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from maas_client.dataset.finding import Finding, Row
+from maas_client.dataset.scanners.scanner import Finding, Row
 
 _AT_ONCE_BITS = 16
 _AT_ONCE = 1 << _AT_ONCE_BITS

@@ -12,8 +12,8 @@ from maas_client.errors import (
     StatusError,
     TransportError,
 )
+from maas_client.flows._arm import is_transient, poll_intervals
 from maas_client.flows._io import IO, Coro
-from maas_client.flows._pace import is_transient, poll_intervals
 
 READY_TIMEOUT_S = 1800.0
 """How long a deployment may take to be made, and then again to answer (reliability.md R13)."""

@@ -7,8 +7,8 @@ from contextlib import aclosing
 from typing import Any
 
 from maas_client.errors import ConfigError
-from maas_client.flows import _dialect, names
-from maas_client.flows._dialect import ChatRequest
+from maas_client.flows import _backend, identifiers
+from maas_client.flows._backend import ChatRequest
 from maas_client.flows._io import IO
 from maas_client.types import ChatChunk, ChatCompletion, Deployment, Message
 
@@ -45,7 +45,7 @@ async def complete(
         tools=tools,
         tool_choice=tool_choice,
     )
-    return await _dialect.backend_for(io).complete(io, order)
+    return await _backend.backend_for(io).complete(io, order)
 
 
 async def stream(
@@ -78,7 +78,7 @@ async def stream(
         tools=tools,
         tool_choice=tool_choice,
     )
-    async with aclosing(_dialect.backend_for(io).stream(io, order)) as chunks:
+    async with aclosing(_backend.backend_for(io).stream(io, order)) as chunks:
         async for chunk in chunks:
             yield chunk
 
@@ -105,5 +105,5 @@ def _order(
         for name, value in given.items()
         if value is not None
     }
-    names.deployment_id(deployment)  # raises for what names none
+    identifiers.deployment_id(deployment)  # raises for what names none
     return ChatRequest(deployment, {"messages": said, **told, **(extra or {})})

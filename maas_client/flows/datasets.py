@@ -6,15 +6,15 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 
 from maas_client.errors import DatasetError
-from maas_client.flows import _dialect, names
-from maas_client.flows._dialect import ProgressCallback, UploadRequest
+from maas_client.flows import _backend, identifiers
+from maas_client.flows._backend import ProgressCallback, UploadRequest
 from maas_client.flows._io import IO
 from maas_client.types import Dataset, ValidationReport
 
 
 async def upload(
     io: IO,
-    path: names.StrPath,
+    path: identifiers.StrPath,
     *,
     name: str | None = None,
     model: str | None = None,
@@ -33,16 +33,16 @@ async def upload(
 
 async def validate_file(
     io: IO,
-    path: names.StrPath,
+    path: identifiers.StrPath,
     *,
     model: str | None = None,
     ignore: Sequence[str] = (),
-    validation: names.StrPath | None = None,
+    validation: identifiers.StrPath | None = None,
 ) -> ValidationReport:
     """Return the report on a file for this backend; raise ``DatasetError`` when it is not valid."""
     from maas_client.dataset import validate
 
-    where = names.validation_target(io)
+    where = identifiers.validation_target(io)
     report = await io.call(
         lambda: validate(
             path, model=model, target=where, ignore=tuple(ignore), validation=validation
@@ -54,19 +54,19 @@ async def validate_file(
 
 async def upload_validated(
     io: IO,
-    path: names.StrPath,
+    path: identifiers.StrPath,
     report: ValidationReport,
     *,
     name: str | None = None,
     progress: ProgressCallback | None = None,
 ) -> Dataset:
     """Upload exactly the bytes that ``report`` is about."""
-    file = names.local_file(path)
+    file = identifiers.local_file(path)
     if file is None:
         raise DatasetError(f"there is no file {path}", hint="Check the path.")
     about = next((f for f in report.files if f.path == str(path)), report.files[0])
     order = UploadRequest(file, about.sha256, name or _stem(file.name), progress)
-    made = await _dialect.backend_for(io).upload(io, order)
+    made = await _backend.backend_for(io).upload(io, order)
     return made.with_path(file)
 
 
@@ -77,15 +77,15 @@ def _stem(filename: str) -> str:
 
 async def get(io: IO, dataset: Dataset | str) -> Dataset:
     """Return a data set by id or name."""
-    return await _dialect.backend_for(io).dataset(io, names.dataset_id(dataset))
+    return await _backend.backend_for(io).dataset(io, identifiers.dataset_id(dataset))
 
 
 async def list_all(io: IO) -> AsyncGenerator[Dataset, None]:
     """Iterate over all data sets; pages by itself."""
-    async for one in _dialect.backend_for(io).datasets(io):
+    async for one in _backend.backend_for(io).datasets(io):
         yield one
 
 
 async def delete(io: IO, dataset: Dataset | str) -> None:
     """Delete a data set."""
-    await _dialect.backend_for(io).delete_dataset(io, names.dataset_id(dataset))
+    await _backend.backend_for(io).delete_dataset(io, identifiers.dataset_id(dataset))

@@ -10,8 +10,8 @@ from typing import Literal
 
 from maas_client import catalog
 from maas_client.errors import ConfigError, MaasError, NotFoundError, ServiceError
-from maas_client.flows import _dialect, _lifetime, names
-from maas_client.flows._dialect import DeploymentRequest
+from maas_client.flows import _backend, _lifetime, identifiers
+from maas_client.flows._backend import DeploymentRequest
 from maas_client.flows._io import IO
 from maas_client.flows._lifetime import Lifetime
 from maas_client.flows._ready import READY_TIMEOUT_S
@@ -41,20 +41,20 @@ async def create(
     """
     check_name(name)
     lifetime_s = None if delete_after is None else _lifetime.lifetime_seconds(delete_after)
-    wanted = names.model_id(model)
-    facts = catalog.find_model(wanted, override=names.catalog_override(io))
+    wanted = identifiers.model_id(model)
+    facts = catalog.find_model(wanted, override=identifiers.catalog_override(io))
     if facts is not None and not catalog.is_asset_uri(wanted):
         today = await io.call(date.today)
         catalog.check_retirement(
-            facts, names.validation_target(io), today, allow_retired=allow_retired
+            facts, identifiers.validation_target(io), today, allow_retired=allow_retired
         )
-        wanted = _dialect.backend_for(io).model_id(facts)
+        wanted = _backend.backend_for(io).model_id(facts)
     if lifetime_s is None:
-        return await _dialect.backend_for(io).deploy(io, DeploymentRequest(name, wanted))
+        return await _backend.backend_for(io).deploy(io, DeploymentRequest(name, wanted))
     moment = await io.call(_lifetime.utc_now) + timedelta(seconds=lifetime_s)
     order = DeploymentRequest(name, wanted, moment, min(lifetime_s, READY_TIMEOUT_S))
     try:
-        return await _dialect.backend_for(io).deploy(io, order)
+        return await _backend.backend_for(io).deploy(io, order)
     except MaasError as error:
         if await io.call(_lifetime.utc_now) < moment:
             raise
@@ -77,18 +77,18 @@ def check_name(name: str) -> None:
 
 async def get(io: IO, deployment: Deployment | str) -> Deployment:
     """Return a deployment by name."""
-    return await _dialect.backend_for(io).deployment(io, names.deployment_id(deployment))
+    return await _backend.backend_for(io).deployment(io, identifiers.deployment_id(deployment))
 
 
 async def list_all(io: IO) -> AsyncGenerator[Deployment, None]:
     """Iterate over all deployments; pages by itself."""
-    async for one in _dialect.backend_for(io).deployments(io):
+    async for one in _backend.backend_for(io).deployments(io):
         yield one
 
 
 async def delete(io: IO, deployment: Deployment | str) -> None:
     """Delete a deployment and return when it is gone."""
-    await _dialect.backend_for(io).delete_deployment(io, names.deployment_id(deployment))
+    await _backend.backend_for(io).delete_deployment(io, identifiers.deployment_id(deployment))
 
 
 async def delete_overdue(io: IO, deployment: Deployment | str | None = None) -> list[Deployment]:
@@ -116,4 +116,6 @@ async def keys(
     regenerate: Literal["primary", "secondary"] | None = None,
 ) -> Keys:
     """Return the deployment's keys; ``regenerate`` makes one of them new first."""
-    return await _dialect.backend_for(io).keys(io, names.deployment_id(deployment), regenerate)
+    return await _backend.backend_for(io).keys(
+        io, identifiers.deployment_id(deployment), regenerate
+    )

@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 
 from maas_client.errors import ConfigError
-from maas_client.flows import _dialect, datasets, names
-from maas_client.flows._dialect import JobRequest
+from maas_client.flows import _backend, datasets, identifiers
+from maas_client.flows._backend import JobRequest
 from maas_client.flows._io import IO
 from maas_client.types import (
     Checkpoint,
@@ -27,8 +27,8 @@ _METHODS = {name.lower(): name for name in ("LoRA", "QLoRA", "DoRA", "Full", "rs
 async def create(
     io: IO,
     model: str | Model,
-    training_data: Dataset | names.StrPath,
-    validation_data: Dataset | names.StrPath | None = None,
+    training_data: Dataset | identifiers.StrPath,
+    validation_data: Dataset | identifiers.StrPath | None = None,
     *,
     hyperparameters: Hyperparameters | Mapping[str, object] | None = None,
     method: Method | None = None,
@@ -69,7 +69,7 @@ async def create(
         ignore=ignore,
         max_billed_tokens=max_billed_tokens,
     )
-    return await _dialect.backend_for(io).create_job(io, order)
+    return await _backend.backend_for(io).create_job(io, order)
 
 
 async def prepare_request(
@@ -86,7 +86,7 @@ async def prepare_request(
 ) -> JobRequest:
     """Return an order without data sets, after everything that can be refused for free was looked at."""
     machines = (compute,) if isinstance(compute, str) else tuple(compute or ())
-    wanted = await names.resolve_base_model(
+    wanted = await identifiers.resolve_base_model(
         io, model, allow_retired=allow_retired, has_compute=bool(machines)
     )
     if wanted.notice:
@@ -105,7 +105,7 @@ async def prepare_request(
         force_new=force_new,
         tags=tags or {},
     )
-    _dialect.backend_for(io).check_order(io, order)
+    _backend.backend_for(io).check_order(io, order)
     if machines and io.scope.local:
         # Not refused: a program for one's own GPUs is to be tried here unchanged.
         text = "the local server trains on the machine it runs on; compute %s is noted in the job, no more"
@@ -127,8 +127,8 @@ def _method(method: str | None) -> str | None:
 async def attach_data(
     io: IO,
     order: JobRequest,
-    training_data: Dataset | names.StrPath,
-    validation_data: Dataset | names.StrPath | None,
+    training_data: Dataset | identifiers.StrPath,
+    validation_data: Dataset | identifiers.StrPath | None,
     *,
     ignore: Sequence[str] = (),
     max_billed_tokens: int | None = None,
@@ -136,9 +136,9 @@ async def attach_data(
 ) -> JobRequest:
     """Check and upload what is on this machine, and return the order with its data sets. ``report`` is
     about the training file where that was checked already."""
-    where = names.local_file(training_data)
+    where = identifiers.local_file(training_data)
     report = report or await _report(io, order, training_data, where, ignore)
-    other = names.local_file(validation_data) if validation_data is not None else None
+    other = identifiers.local_file(validation_data) if validation_data is not None else None
     aside = await _report(io, order, validation_data, other, ignore)
     if max_billed_tokens is not None:
         _within(order, report, aside, max_billed_tokens)
@@ -152,7 +152,7 @@ async def attach_data(
 async def _report(
     io: IO,
     order: JobRequest,
-    data: Dataset | names.StrPath | None,
+    data: Dataset | identifiers.StrPath | None,
     file: object,
     ignore: Sequence[str],
 ) -> ValidationReport | None:
@@ -167,7 +167,7 @@ async def _report(
     return await datasets.validate_file(io, str(path), model=model, ignore=ignore)
 
 
-def _told(data: Dataset | names.StrPath) -> str:
+def _told(data: Dataset | identifiers.StrPath) -> str:
     return data.name if isinstance(data, Dataset) else str(data)
 
 
@@ -180,7 +180,7 @@ def _within(
             "max_billed_tokens= needs the file: tokens of a data set elsewhere cannot be counted",
             hint="Pass the file's path as training_data=.",
         )
-    from maas_client.dataset.money import TokenRange, billed_tokens
+    from maas_client.dataset.cost import TokenRange, billed_tokens
 
     counted = TokenRange.from_stats(training.files[0].stats)
     other = TokenRange.from_stats(aside.files[0].stats) if aside else None
@@ -194,7 +194,7 @@ def _within(
 
 async def _uploaded(
     io: IO,
-    data: Dataset | names.StrPath,
+    data: Dataset | identifiers.StrPath,
     file: object,
     report: ValidationReport | None,
 ) -> Dataset:
@@ -210,18 +210,18 @@ async def _uploaded(
 
 async def get(io: IO, job: Job | str) -> Job:
     """Return the job as it is now, by id or name."""
-    return await _dialect.backend_for(io).job(io, names.job_id(job))
+    return await _backend.backend_for(io).job(io, identifiers.job_id(job))
 
 
 async def list_all(io: IO) -> AsyncGenerator[Job, None]:
     """Iterate over all fine-tuning jobs; pages by itself."""
-    async for one in _dialect.backend_for(io).jobs(io):
+    async for one in _backend.backend_for(io).jobs(io):
         yield one
 
 
 async def cancel(io: IO, job: Job | str) -> Job:
     """Ask for the job to be cancelled and return it as it is then. What was trained is billed."""
-    return await _dialect.backend_for(io).cancel_job(io, names.job_id(job))
+    return await _backend.backend_for(io).cancel_job(io, identifiers.job_id(job))
 
 
 async def pause(io: IO, job: Job | str) -> Job:
@@ -231,12 +231,12 @@ async def pause(io: IO, job: Job | str) -> Job:
     operation (``UnsupportedError``). The pause leaves a checkpoint that can be deployed where the
     backend lists them.
     """
-    return await _dialect.backend_for(io).pause_job(io, names.job_id(job))
+    return await _backend.backend_for(io).pause_job(io, identifiers.job_id(job))
 
 
 async def resume(io: IO, job: Job | str) -> Job:
     """Let a paused job go on from where it was, and return it as it is then."""
-    return await _dialect.backend_for(io).resume_job(io, names.job_id(job))
+    return await _backend.backend_for(io).resume_job(io, identifiers.job_id(job))
 
 
 async def save_checkpoint(io: IO, job: Job | str) -> Job:
@@ -245,20 +245,20 @@ async def save_checkpoint(io: IO, job: Job | str) -> Job:
     The checkpoint is written once the step is done: an event tells it, and ``checkpoints`` lists it where
     the backend does. The local server alone has such an operation (``UnsupportedError`` elsewhere).
     """
-    return await _dialect.backend_for(io).save_checkpoint(io, names.job_id(job))
+    return await _backend.backend_for(io).save_checkpoint(io, identifiers.job_id(job))
 
 
 async def delete(io: IO, job: Job | str) -> None:
     """Delete the job's record; a model it made stays."""
-    await _dialect.backend_for(io).delete_job(io, names.job_id(job))
+    await _backend.backend_for(io).delete_job(io, identifiers.job_id(job))
 
 
 async def logs(io: IO, job: Job | str) -> str:
     """Return the job's log, as far as it has been written."""
-    return await _dialect.backend_for(io).logs(io, names.job_id(job))
+    return await _backend.backend_for(io).logs(io, identifiers.job_id(job))
 
 
 async def checkpoints(io: IO, job: Job | str) -> AsyncGenerator[Checkpoint, None]:
     """Iterate over the states of the model that the service kept."""
-    async for one in _dialect.backend_for(io).checkpoints(io, names.job_id(job)):
+    async for one in _backend.backend_for(io).checkpoints(io, identifiers.job_id(job)):
         yield one

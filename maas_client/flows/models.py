@@ -9,20 +9,20 @@ from pathlib import Path
 
 from maas_client import catalog
 from maas_client.errors import ConfigError, UnsupportedError
-from maas_client.flows import _dialect, names
-from maas_client.flows._dialect import ModelUploadRequest, ProgressCallback
+from maas_client.flows import _backend, identifiers
+from maas_client.flows._backend import ModelUploadRequest, ProgressCallback
 from maas_client.flows._io import IO
 from maas_client.types import Job, Model
 
 
 async def get(io: IO, model: Model | Job | str) -> Model:
     """Return a model by id, or by name (its newest version)."""
-    return await _dialect.backend_for(io).model(io, names.model_id(model))
+    return await _backend.backend_for(io).model(io, identifiers.model_id(model))
 
 
 async def list_all(io: IO) -> AsyncGenerator[Model, None]:
     """Iterate over all models; pages by itself."""
-    async for one in _dialect.backend_for(io).models(io):
+    async for one in _backend.backend_for(io).models(io):
         yield one
 
 
@@ -41,13 +41,13 @@ async def upload(
     is the folder's if left out. Raises ``ConfigError``, ``UnsupportedError``, ``BadRequestError``.
     """
     place = await io.call(lambda: _weights(Path(fspath(folder))))
-    take = _dialect.backend_for(io).upload_model
+    take = _backend.backend_for(io).upload_model
     if take is None:
         raise UnsupportedError(
             f"{io.scope.dialect} takes no weights from elsewhere",
             hint="The local server does, in the azureml dialect.",
         )
-    facts = catalog.get_model(base_model, override=names.catalog_override(io))
+    facts = catalog.get_model(base_model, override=identifiers.catalog_override(io))
     called = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", place.name).strip("-.") or "model"
     return await take(io, ModelUploadRequest(place, called, facts.name, progress))
 
@@ -67,4 +67,4 @@ def _weights(folder: Path) -> Path:
 
 async def delete(io: IO, model: Model | str) -> None:
     """Delete a model. The service refuses while a deployment holds it."""
-    await _dialect.backend_for(io).delete_model(io, names.model_id(model))
+    await _backend.backend_for(io).delete_model(io, identifiers.model_id(model))

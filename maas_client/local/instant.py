@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maas_client.local.rules.recipe import parse_hyperparameters
-from maas_client.local.rules.wishes import JobSignal, no_signal
+from maas_client.local.resources.job_signals import JobSignal, no_signal
+from maas_client.local.resources.training_config import parse_hyperparameters
 
 SIMULATED = "simulated-by-the-instant-engine"
 """Stands in ``system_fingerprint`` and in a header of every answer."""

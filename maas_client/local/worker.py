@@ -25,15 +25,15 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from maas_client.local.machine import builds
-from maas_client.local.rules.reasons import describe_failure
-from maas_client.local.rules.recipe import parse_hyperparameters
-from maas_client.local.rules.wishes import SIGNAL_KEYS, JobSignal
+from maas_client.local.machine import torch_extensions
+from maas_client.local.resources.failure_reasons import describe_failure
+from maas_client.local.resources.job_signals import SIGNAL_KEYS, JobSignal
+from maas_client.local.resources.training_config import parse_hyperparameters
 
 _FORMAT = ("FILE_", "JSON_", "CHAT_", "TOOL_")
 _ENGINE = (
-    "maas_client.local.peft.run",
-    "maas_client.dataset.run",
+    "maas_client.local.training.run",
+    "maas_client.dataset.file_check",
     "peft",
     "accelerate",
     "transformers.models.phi3.modeling_phi3",
@@ -74,10 +74,10 @@ def _run(job: dict[str, Any], emit: Emit, server: _Server) -> None:
 
         instant.train(job, emit, server.wishes)
     else:
-        from maas_client.local.peft import ranks, run
+        from maas_client.local.training import processes, run
 
         _take_builds(job, emit)
-        with ranks.launch_peers(job, ranks.requested_processes(job), emit) as told:
+        with processes.launch_peers(job, processes.requested_processes(job), emit) as told:
             run.run(told, emit, server.wishes)
 
 
@@ -85,19 +85,19 @@ def _take_builds(job: dict[str, Any], emit: Emit) -> None:
     """Prepare for what DeepSpeed compiles, and say so where that takes its time now."""
     if not parse_hyperparameters(job["recipe"]).deepspeed_stage:
         return
-    root = builds.build_folder()
-    globals()["_builds"] = builds.lock_builds(root)  # until this process ends
-    if not builds.has_builds(root):
+    root = torch_extensions.build_folder()
+    globals()["_builds"] = torch_extensions.lock_builds(root)  # until this process ends
+    if not torch_extensions.has_builds(root):
         text = "DeepSpeed is compiled for this machine, once: the first step may be a minute away."
         emit({"event": "message", "level": "info", "message": text})
 
 
 def _run_beside(job: dict[str, Any], emit: Emit) -> int:
     """Run a job as one of several processes. The first one reports; this one says only why it fails."""
-    from maas_client.local.peft import ranks
+    from maas_client.local.training import processes
 
-    ranks.set_rank_environment(job["rank"])
-    from maas_client.local.peft import run
+    processes.set_rank_environment(job["rank"])
+    from maas_client.local.training import run
 
     failed = threading.Event()
 

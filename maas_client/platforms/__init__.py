@@ -12,7 +12,7 @@ Each is a pure function from a ``ExportSpec`` to texts by file name. What a plat
 
 from __future__ import annotations
 
-from maas_client.platforms.forms import EXPORTERS, Files, export_job
+from maas_client.platforms.exporters import EXPORTERS, Files, export_job
 from maas_client.platforms.spec import ExportSpec, Places
 
 __all__ = ["EXPORTERS", "ExportSpec", "Files", "Places", "export_job"]

@@ -1,9 +1,9 @@
 """The public nouns: pydantic models without behaviour and without HTTP."""
 
 from maas_client.types.chat import ChatChunk, ChatCompletion, Message, ToolCall, Usage
+from maas_client.types.datasets import Dataset
 from maas_client.types.deployments import Deployment, Keys
 from maas_client.types.evaluation import Evaluation
-from maas_client.types.files import Dataset
 from maas_client.types.jobs import Checkpoint, Hyperparameters, Job, JobError, JobEvent, Method
 from maas_client.types.models import Model
 from maas_client.types.report import FileReport, Problem, Severity, ValidationReport

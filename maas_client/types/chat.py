@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from maas_client.types._model import ApiModel
+from maas_client.types._api_model import ApiModel
 
 
 class _Part(BaseModel):

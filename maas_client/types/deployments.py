@@ -10,7 +10,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
 
 from maas_client.errors import ConfigError, NotFoundError
-from maas_client.types._model import ApiModel
+from maas_client.types._api_model import ApiModel
 
 
 class Keys(BaseModel):

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from maas_client.errors import ConfigError
-from maas_client.types._model import ApiModel
+from maas_client.types._api_model import ApiModel
 
 Method = Literal["LoRA", "QLoRA", "DoRA", "Full", "rsLoRA"]
 

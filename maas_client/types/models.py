@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from maas_client.types._model import ApiModel
+from maas_client.types._api_model import ApiModel
 
 
 class Model(ApiModel):

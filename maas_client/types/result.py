@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from maas_client.types.datasets import Dataset
 from maas_client.types.deployments import Deployment
-from maas_client.types.files import Dataset
 from maas_client.types.jobs import Job
 from maas_client.types.report import ValidationReport
 

@@ -111,9 +111,9 @@ async def test_two_at_once_end_with_one(server: LocalServer, data: Path) -> None
 def test_a_large_file_goes_in_parts_and_comes_back(
     server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from maas_client.flows.foundry import parts
+    from maas_client.flows.foundry import multipart_upload
 
-    monkeypatch.setattr(parts, "PART_BYTES", 1 << 20)
+    monkeypatch.setattr(multipart_upload, "PART_BYTES", 1 << 20)
     rows = [{"role": "user", "content": "x" * 2000}, {"role": "assistant", "content": "y"}]
     path = tmp_path / "large.jsonl"
     path.write_text((json.dumps({"messages": rows}) + "\n") * 2000, "utf-8")

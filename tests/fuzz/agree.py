@@ -12,12 +12,12 @@ from collections import Counter
 from typing import Any
 
 from maas_client.dataset._schemas import load_schema
-from maas_client.dataset.accept import FastPath
-from maas_client.dataset.check import LineValidator
 from maas_client.dataset.codes import get_code
-from maas_client.dataset.fault import Issue
-from maas_client.dataset.read import make_line
-from maas_client.dataset.rulebook import build_context
+from maas_client.dataset.issues import Issue
+from maas_client.dataset.parsing.lines import make_line
+from maas_client.dataset.rules.context import build_context
+from maas_client.dataset.rules.fast_path import FastPath
+from maas_client.dataset.rules.line_check import LineValidator
 from tests.fuzz import mutate
 
 _TALK = (

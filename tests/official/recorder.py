@@ -10,7 +10,7 @@ from typing import Any, Literal
 import httpx
 
 from maas_client.local.embed import LocalServer
-from maas_client.wire import azureml, blob, chat, foundry, rights
+from maas_client.wire import azureml, blob, chat, foundry, permissions
 from maas_client.wire.op import Op
 
 TABLES: dict[str, tuple[Op[Any], ...]] = {
@@ -18,8 +18,8 @@ TABLES: dict[str, tuple[Op[Any], ...]] = {
         *azureml.OPERATIONS,
         *foundry.ARM_OPERATIONS,
         *foundry.INFERENCE_OPERATIONS,
-        *rights.WORKSPACE_OPERATIONS,
-        *rights.ACCOUNT_OPERATIONS,
+        *permissions.WORKSPACE_OPERATIONS,
+        *permissions.ACCOUNT_OPERATIONS,
     ),
     "/openai": (*foundry.OPERATIONS, *foundry.DATED_OPERATIONS),
     "/serverless/{endpoint}": chat.OPERATIONS,

@@ -19,7 +19,7 @@ from maas_client import Client
 from maas_client.errors import ConfigError
 from maas_client.local import serve
 from maas_client.local.embed import LocalServer
-from maas_client.local.http.tls import CertificateAuthority
+from maas_client.local.http.connections import CertificateAuthority
 from tests.official.conftest import own_environment, rows
 
 ARM = "https://management.azure.com"

@@ -15,8 +15,8 @@ import pytest
 
 import maas_client as maas
 from maas_client import cli
-from maas_client.cli import _spoken, serve
-from maas_client.cli._verbs import Parser, add_commands
+from maas_client.cli import _messages, serve
+from maas_client.cli._parser import Parser, add_commands
 from maas_client.errors import ConfigError
 
 PACKAGE = Path(maas.__file__).parent
@@ -51,7 +51,7 @@ NOT_BY_COMMAND = ("httpx.Client", "async with", "with client.deployments", "is o
     ],
 )  # fmt: skip
 def test_arguments_are_flags_and_calls_are_commands(said: str, told: str) -> None:
-    assert _spoken.to_cli_terms(said) == told
+    assert _messages.to_cli_terms(said) == told
 
 
 def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -95,7 +95,7 @@ def test_a_server_elsewhere_says_how_commands_find_it(
 
 def test_every_flag_that_is_named_exists(root: Parser) -> None:
     there = {flag for one in parsers(root) for flag in one._option_string_actions}
-    named = {flag.split()[0] for flag in _spoken.FLAGS.values() if flag.startswith("--")}
+    named = {flag.split()[0] for flag in _messages.FLAGS.values() if flag.startswith("--")}
     assert named - there == set()
     assert {"--no-validation", "--format-only", "--data", "--dialect"} <= there
 
@@ -130,7 +130,9 @@ def test_no_message_keeps_a_name_of_python() -> None:
         r"(?<![\w?&{<])[a-z_]{3,}=(?=[\s,.;:)]|$)|\b[Cc]lient\.[a-z]|=True\b|=False\b"
     )
     bad = {
-        place: told for place, text in messages() if left.search(told := _spoken.to_cli_terms(text))
+        place: told
+        for place, text in messages()
+        if left.search(told := _messages.to_cli_terms(text))
     }
     assert bad == {}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from maas_client import cli
-from maas_client.cli import _output, _watching
+from maas_client.cli import _follow, _output
 from maas_client.errors import NotFoundError
 from maas_client.types import Job, JobEvent
 
@@ -117,7 +117,7 @@ def test_an_interrupted_fine_tune_says_what_the_same_command_still_does(
     job = Job(id="j", name="mine", status="Running", done=False, succeeded=False)
 
     def interrupted() -> None:
-        with _watching.follow_job(args, next_step="deploys perch") as shown:
+        with _follow.follow_job(args, next_step="deploys perch") as shown:
             shown.on_job(job)
             raise KeyboardInterrupt
 
@@ -139,7 +139,7 @@ def test_lines_end_with_the_newest_loss_and_repeat_no_status(
         return JobEvent(key=word, type="status", message=word, status=word)
 
     job = Job(id="j", name="mine", status="Running", done=False, succeeded=False)
-    shown = _watching._LinePrinter(sys.stderr, quiet_s=3600)
+    shown = _follow._LinePrinter(sys.stderr, quiet_s=3600)
     shown.on_job(job)
     for event in (
         status("Running"), *(metric(n) for n in range(1, 5)), metric(5, valid_loss=2.0), metric(6),
@@ -156,7 +156,7 @@ def test_lines_end_with_the_newest_loss_and_repeat_no_status(
         "step 8",
         "Completed",
     ]
-    shown = _watching._LinePrinter(sys.stderr, quiet_s=3600)
+    shown = _follow._LinePrinter(sys.stderr, quiet_s=3600)
     shown.on_job(job.model_copy(update={"status": "Completed"}))
     for event in (metric(1), status("Completed")):
         shown.on_event(event)
@@ -273,7 +273,7 @@ Attempted credentials:
 
 def test_a_stage_that_there_is_not_is_told_its_bounds() -> None:
     from maas_client.errors import ConfigError
-    from maas_client.local.rules.recipe import parse_hyperparameters
+    from maas_client.local.resources.training_config import parse_hyperparameters
 
     with pytest.raises(ConfigError, match="at least 1, at most 3"):
         parse_hyperparameters({"apply_deepspeed": True, "deepspeed_stage": 4})

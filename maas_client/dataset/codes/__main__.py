@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from maas_client.dataset.codes import all_codes
-from maas_client.dataset.codes._pages import index_to_markdown, to_markdown
+from maas_client.dataset.codes.markdown import index_to_markdown, to_markdown
 
 
 def main(folder: str) -> None:

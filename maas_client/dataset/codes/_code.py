@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from maas_client.catalog.facts import Target
+from maas_client.catalog.model_info import Target
 
 Severity = Literal["error", "warning"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from maas_client import catalog
-from maas_client.flows._dialect import Backend
+from maas_client.flows._backend import Backend
 from maas_client.flows.azureml import chat, datasets, deployments, jobs, models, runs
 
 BACKEND = Backend(

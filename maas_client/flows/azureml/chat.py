@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from maas_client.errors import AuthError
-from maas_client.flows import _replies
-from maas_client.flows._dialect import ChatRequest
+from maas_client.flows import _chat_responses
+from maas_client.flows._backend import ChatRequest
 from maas_client.flows._io import IO
 from maas_client.flows.azureml.deployments import endpoint_address
-from maas_client.flows.names import arm_name
+from maas_client.flows.identifiers import arm_name
 from maas_client.types import ChatChunk, ChatCompletion
 from maas_client.wire import chat
 
@@ -36,14 +36,14 @@ async def complete_chat(io: IO, order: ChatRequest) -> ChatCompletion:
         answer = await io.send(
             chat.CHAT_COMPLETE, order.body, base_url=url, key=key, deadline_s=CHAT_TIMEOUT_S
         )
-    return _replies.parse_completion(answer.value)
+    return _chat_responses.parse_completion(answer.value)
 
 
 async def stream_chat(io: IO, order: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
     """Yield the answer as it is written."""
     url, key = await endpoint_address(io, _name(order))
     body: dict[str, Any] = {**order.body, "stream": True}
-    async for chunk in _replies.parse_chunks(
+    async for chunk in _chat_responses.parse_chunks(
         io.lines(chat.CHAT_COMPLETE, body, base_url=url, key=key)
     ):
         yield chunk

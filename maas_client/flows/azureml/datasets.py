@@ -8,9 +8,9 @@ from typing import Any
 
 from maas_client.errors import NotFoundError
 from maas_client.flows import _pages
-from maas_client.flows._dialect import UploadRequest
+from maas_client.flows._backend import UploadRequest
 from maas_client.flows._io import IO
-from maas_client.flows.azureml import upload as blobs
+from maas_client.flows.azureml import blob_upload as blobs
 from maas_client.flows.azureml.workspace import get_datastore
 from maas_client.types import Dataset
 from maas_client.wire import azureml as ops

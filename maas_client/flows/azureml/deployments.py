@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import SecretStr
 
 from maas_client.errors import NotFoundError, ServiceError
-from maas_client.flows import _pages, _ready, names
-from maas_client.flows._dialect import DeploymentRequest
+from maas_client.flows import _pages, _ready, identifiers
+from maas_client.flows._arm import wait_for_operation
+from maas_client.flows._backend import DeploymentRequest
 from maas_client.flows._io import IO
-from maas_client.flows._pace import wait_for_operation
 from maas_client.flows.azureml import models
 from maas_client.flows.azureml.workspace import get_workspace
 from maas_client.types import Deployment, Keys
@@ -103,7 +103,7 @@ async def endpoint_address(io: IO, name: str, *, refresh: bool = False) -> tuple
 
 async def get(io: IO, deployment: str) -> Deployment:
     """Return the deployment by name or ARM id."""
-    name = names.arm_name(deployment)
+    name = identifiers.arm_name(deployment)
     return _noun((await io.send(ops.ENDPOINT_GET, endpoint=name)).value, name)
 
 
@@ -115,7 +115,7 @@ async def list_all(io: IO) -> AsyncGenerator[Deployment, None]:
 
 async def delete(io: IO, deployment: str) -> None:
     """Delete the deployment and wait until it is gone: its name is free and it costs nothing more."""
-    name = names.arm_name(deployment)
+    name = identifiers.arm_name(deployment)
     io.scope.cache.pop(f"endpoint:{name}", None)
     # ARM answers 204 for what was never there: a mistyped name must not read as deleted.
     await io.send(ops.ENDPOINT_GET, endpoint=name)
@@ -125,7 +125,7 @@ async def delete(io: IO, deployment: str) -> None:
 
 async def keys(io: IO, deployment: str, regenerate: str | None) -> Keys:
     """Return both keys; ``regenerate`` (primary or secondary) makes that one new first."""
-    name = names.arm_name(deployment)
+    name = identifiers.arm_name(deployment)
     if regenerate is not None:
         body = {"keyType": regenerate.capitalize()}
         answer = await io.send(ops.ENDPOINT_REGENERATE, body, endpoint=name)

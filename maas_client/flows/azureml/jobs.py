@@ -21,15 +21,15 @@ from maas_client.errors import (
     UnsupportedError,
 )
 from maas_client.flows import _pages
-from maas_client.flows._dialect import JobRequest
+from maas_client.flows._arm import wait_for_operation
+from maas_client.flows._backend import JobRequest
 from maas_client.flows._io import IO
-from maas_client.flows._pace import wait_for_operation
 from maas_client.flows.azureml import runs
-from maas_client.flows.names import arm_name
+from maas_client.flows.identifiers import arm_name
 from maas_client.types import Job
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
-from maas_client.wire import local as own
+from maas_client.wire import local_extensions as own
 from maas_client.wire.hyperparameters import SERVERLESS_HYPERPARAMETERS, WIRE_NAMES, to_wire_value
 from maas_client.wire.op import Op
 

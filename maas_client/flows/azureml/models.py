@@ -9,9 +9,9 @@ from pathlib import Path
 
 from maas_client.errors import ConfigError, NotFoundError, UnsupportedError
 from maas_client.flows import _pages
-from maas_client.flows._dialect import ModelUploadRequest, UploadRequest
+from maas_client.flows._backend import ModelUploadRequest, UploadRequest
 from maas_client.flows._io import IO
-from maas_client.flows.azureml import upload as blobs
+from maas_client.flows.azureml import blob_upload as blobs
 from maas_client.flows.azureml.workspace import get_datastore, get_workspace
 from maas_client.types import Model
 from maas_client.wire import azureml as ops

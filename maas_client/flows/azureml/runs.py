@@ -11,7 +11,7 @@ from typing import Any
 from maas_client.errors import StatusError, UnsupportedError
 from maas_client.flows._io import IO
 from maas_client.flows.azureml.workspace import data_plane_url
-from maas_client.flows.names import arm_name
+from maas_client.flows.identifiers import arm_name
 from maas_client.types import Checkpoint, Job, JobError, JobEvent
 from maas_client.wire import azureml as ops
 from maas_client.wire.azureml_models import RunDetails

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maas_client.flows._dialect import Backend
+from maas_client.flows._backend import Backend
 from maas_client.flows.foundry import chat, deployments, files, jobs, models, runs
 
 BACKEND = Backend(

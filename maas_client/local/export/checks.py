@@ -16,7 +16,7 @@ from safetensors import safe_open  # noqa: TID253 - as above
 
 from maas_client.chat import render_prompt
 from maas_client.errors import MaasError
-from maas_client.local.export.trained import TrainedModel
+from maas_client.local.export.trained_model import TrainedModel
 from maas_client.local.generate.cache import KeyValueCache
 from maas_client.local.generate.model import InferenceModel
 from maas_client.local.generate.protocol import BaseWeights

@@ -11,7 +11,7 @@ from maas_client.local.generate.cache import KeyValueCache
 from maas_client.local.generate.model import InferenceModel
 from maas_client.local.generate.protocol import GenerationRequest
 from maas_client.local.generate.sampling import Sampler
-from maas_client.local.generate.text import TextStream
+from maas_client.local.generate.text_stream import TextStream
 
 PREFILL_CHUNK = 512
 """Prompt tokens read in one step, so that a long prompt does not silence the others."""

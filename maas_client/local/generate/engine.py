@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from maas_client.local.generate import protocol
-from maas_client.local.generate.host import BatchScheduler, Reply
 from maas_client.local.generate.protocol import BaseWeights, GenerationError
+from maas_client.local.generate.scheduler import BatchScheduler, Reply
 
 
 class InferenceEngine:

@@ -12,10 +12,10 @@ import torch  # noqa: TID253 - this room lives in the answering process, where t
 from maas_client.chat import TEMPLATES, ChatTemplate, render_prompt
 from maas_client.errors import MaasError
 from maas_client.local.generate import adapter, weights
+from maas_client.local.generate.adapter_linear import AdapterRows
 from maas_client.local.generate.cache import KeyValueCache
-from maas_client.local.generate.linear import AdapterRows
 from maas_client.local.generate.protocol import BaseWeights, GenerationError, GenerationRequest
-from maas_client.local.generate.text import TextStream
+from maas_client.local.generate.text_stream import TextStream
 from maas_client.local.machine.hardware import detect_hardware
 
 

@@ -15,7 +15,7 @@ import torch  # noqa: TID253 - this room lives in the answering process, where t
 from torch import nn  # noqa: TID253 - as above
 from torch.nn import functional as f  # noqa: TID253 - as above
 
-from maas_client.local.generate.linear import AdapterRows, MultiAdapterLinear
+from maas_client.local.generate.adapter_linear import AdapterRows, MultiAdapterLinear
 from maas_client.local.generate.protocol import GenerationError
 
 ARCHITECTURES = ("llama", "mistral", "phi3", "qwen2", "qwen3")

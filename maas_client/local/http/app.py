@@ -24,12 +24,12 @@ from starlette.responses import JSONResponse, Response  # noqa: TID253 - as abov
 from starlette.routing import BaseRoute, Match, Router, compile_path  # noqa: TID253 - as above
 from starlette.types import ASGIApp, Receive, Scope, Send  # noqa: TID253 - as above
 
-from maas_client.local.http import versions
-from maas_client.local.http.faults import error_response
-from maas_client.local.http.guard import SecurityMiddleware, SecurityPolicy
+from maas_client.local.http import api_versions
+from maas_client.local.http.error_responses import error_response
 from maas_client.local.http.hosts import TUNNEL_AUTHORITY, UrlBuilder
-from maas_client.local.rules.assets import Workspace
-from maas_client.local.rules.refusal import ApiError, user_error
+from maas_client.local.http.security import SecurityMiddleware, SecurityPolicy
+from maas_client.local.resources.assets import Workspace
+from maas_client.local.resources.errors import ApiError, user_error
 from maas_client.local.services import Services
 from maas_client.local.state.reserve import is_disk_full
 from maas_client.wire.op import Op
@@ -140,7 +140,7 @@ class OperationRoute(BaseRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         op, handler = self._choose(request)
-        warning = versions.check_api_version(op, request.query_params)
+        warning = api_versions.check_api_version(op, request.query_params)
         subscription = scope["path_params"].get("subscription")
         said = (
             self._services.rate_limiter.admit_arm_request(subscription, op.method)

@@ -16,8 +16,8 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send  # noqa: TID253 - only the server imports this
 
+from maas_client.local.http.connections import CertificateAuthority
 from maas_client.local.http.hosts import TUNNEL_AUTHORITY, path_prefix
-from maas_client.local.http.tls import CertificateAuthority
 
 _LOG = logging.getLogger(__name__)
 _HEAD_BYTES = 16 << 10

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from maas_client.catalog import Architecture
-from maas_client.local.machine import shape as shapes
+from maas_client.local.machine import model_shape as shapes
 
 NF4_BYTES_PER_WEIGHT = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Of one number in bitsandbytes' nf4 with double quantisation: four bits, a byte-sized constant per
 block of 64, a float32 per 256 of those."""
 LOGITS_BYTES = 2 * (1 << 26)
-"""A chunk of logits and its gradient (``local/peft/loss.py``)."""
+"""A chunk of logits and its gradient (``local/training/loss.py``)."""
 RUNTIME_BYTES = {"cpu": 420 * 2**20, "gpu": 900 * 2**20}
 """The interpreter with torch, transformers and PEFT; on a GPU its context and allocator's slack."""
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from maas_client.catalog import Architecture
 from maas_client.errors import MissingExtraError, ServiceError
-from maas_client.local.machine import shape as shapes
-from maas_client.local.machine.compute import worker_environment
+from maas_client.local.machine import model_shape as shapes
+from maas_client.local.machine.child_processes import worker_environment
 
 _WORK = 4e11
 """Floating-point operations that a probe's step may take: seconds on two cores."""

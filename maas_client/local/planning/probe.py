@@ -18,13 +18,13 @@ from typing import Any
 import torch  # noqa: TID253 - this module is a process of its own
 
 from maas_client.local.machine import heap
-from maas_client.local.peft import adapters, attention, engines
-from maas_client.local.peft.examples import Example
-from maas_client.local.peft.fused import fuse_modules
-from maas_client.local.peft.learner import ModelWithLoss
-from maas_client.local.peft.packs import Batch, pack_examples
-from maas_client.local.peft.train import RunProgress, create_optimizer, train
-from maas_client.local.rules.recipe import TrainingConfig, parse_hyperparameters
+from maas_client.local.resources.training_config import TrainingConfig, parse_hyperparameters
+from maas_client.local.training import adapters, attention, engines
+from maas_client.local.training.data import Example
+from maas_client.local.training.fused_modules import fuse_modules
+from maas_client.local.training.model_loss import ModelWithLoss
+from maas_client.local.training.packing import Batch, pack_examples
+from maas_client.local.training.train import RunProgress, create_optimizer, train
 
 
 def main() -> None:

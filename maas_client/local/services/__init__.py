@@ -12,16 +12,20 @@ from typing import Any
 
 from maas_client.errors import ConfigError
 from maas_client.local.config import ServerConfig
-from maas_client.local.machine.compute import ProcessPool
-from maas_client.local.rules.assets import Assets
-from maas_client.local.rules.blobs import BlobStore
-from maas_client.local.rules.endpoints import ServerlessEndpoints, served_model
-from maas_client.local.rules.jobs import Jobs
-from maas_client.local.rules.realism import AzureLimits
-from maas_client.local.rules.refusal import ApiError
-from maas_client.local.services.answers import ChatEngine, InstantChatEngine, ProcessChatEngine
-from maas_client.local.services.lifetimes import AutoDelete
-from maas_client.local.services.limits import RateLimiter
+from maas_client.local.machine.child_processes import ProcessPool
+from maas_client.local.resources.assets import Assets
+from maas_client.local.resources.azure_limits import AzureLimits
+from maas_client.local.resources.blobs import BlobStore
+from maas_client.local.resources.deployments import ServerlessEndpoints, served_model
+from maas_client.local.resources.errors import ApiError
+from maas_client.local.resources.jobs import Jobs
+from maas_client.local.services.auto_delete import AutoDelete
+from maas_client.local.services.chat_engines import (
+    ChatEngine,
+    InstantChatEngine,
+    ProcessChatEngine,
+)
+from maas_client.local.services.rate_limiter import RateLimiter
 from maas_client.local.services.scheduler import Scheduler
 from maas_client.local.state.files import FileStore, make_private_folder, reset_state
 from maas_client.local.state.store import Store, lock_state_dir
@@ -76,7 +80,7 @@ class Services:
 
     def base_for(self, model: str) -> dict[str, Any]:
         """Return what a model's name runs on here, or refuse a name nobody knows."""
-        from maas_client.local.rules.choice import base_for
+        from maas_client.local.resources.base_choice import base_for
 
         return base_for(model, self.config)
 

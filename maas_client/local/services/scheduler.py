@@ -13,11 +13,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from maas_client.local.config import ServerConfig, default_threads
-from maas_client.local.machine.compute import ChildProcess, ProcessPool
-from maas_client.local.rules.assets import utc_now
-from maas_client.local.rules.jobs import Jobs
-from maas_client.local.rules.orders import JobRef
-from maas_client.local.rules.reasons import failure_message
+from maas_client.local.machine.child_processes import ChildProcess, ProcessPool
+from maas_client.local.resources.assets import utc_now
+from maas_client.local.resources.failure_reasons import failure_message
+from maas_client.local.resources.job_spec import JobRef
+from maas_client.local.resources.jobs import Jobs
 from maas_client.local.state.files import FileStore
 from maas_client.local.state.reserve import is_disk_full
 from maas_client.local.state.store import MetricPoint, Record

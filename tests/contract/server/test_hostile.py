@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from maas_client.local.embed import serve
 from maas_client.local.http import patience
-from maas_client.local.services.answers import ChatChunk
+from maas_client.local.services.chat_engines import ChatChunk
 from maas_client.wire import azureml
 from maas_client.wire.op import expand_path
 from tests.contract.server.conftest import WS, Azure, chats

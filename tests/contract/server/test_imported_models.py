@@ -115,15 +115,15 @@ def test_a_changed_file_is_found_by_its_hash(client: Client, trained: Path, tmp_
 def test_a_name_that_no_file_of_a_model_has_is_refused(client: Client, trained: Path) -> None:
     """What our own client never sends: the server judges names by itself."""
     from maas_client._transport import run_sync
-    from maas_client.flows._dialect import UploadRequest
-    from maas_client.flows.azureml import upload
+    from maas_client.flows._backend import UploadRequest
+    from maas_client.flows.azureml import blob_upload
     from maas_client.wire import azureml as ops
 
     file = trained / "adapter_config.json"
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     for name in (".hidden/x.json", "a b.json"):
         run_sync(
-            upload.upload_file(
+            blob_upload.upload_file(
                 client._io, UploadRequest(file, sha256, "x"), blob_path=f"LocalUpload/evil/{name}"
             )
         )

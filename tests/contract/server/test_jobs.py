@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from maas_client.local.rules.assets import Workspace
+from maas_client.local.resources.assets import Workspace
 from maas_client.local.state.store import MetricPoint
 from tests.contract.server.conftest import WS, Azure, chats
 

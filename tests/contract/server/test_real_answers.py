@@ -83,9 +83,9 @@ def test_many_at_once(azure: Azure, uri):
 
 
 def test_more_than_can_wait_are_told_to_come_back(azure: Azure, uri, monkeypatch):
-    from maas_client.local.services import answers
+    from maas_client.local.services import chat_engines
 
-    monkeypatch.setattr(answers, "_MAX_PENDING_CHATS", 0)
+    monkeypatch.setattr(chat_engines, "_MAX_PENDING_CHATS", 0)
     refused = azure.chat(uri, "hello")
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
 

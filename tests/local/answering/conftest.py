@@ -13,8 +13,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maas_client.local.bases import tiny  # noqa: E402 - after the skip
-from maas_client.local.generate.host import BatchScheduler  # noqa: E402
 from maas_client.local.generate.protocol import BaseWeights, GenerationRequest, SamplingParams  # noqa: E402
+from maas_client.local.generate.scheduler import BatchScheduler  # noqa: E402
 
 QUIET = ["ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:peft"]
 LLAMA = {

@@ -10,8 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maas_client.local.generate.engine import InferenceEngine  # noqa: E402 - after the skip
-from maas_client.local.generate.host import BatchScheduler  # noqa: E402
 from maas_client.local.generate.protocol import BaseWeights, GenerationRequest, SamplingParams  # noqa: E402
+from maas_client.local.generate.scheduler import BatchScheduler  # noqa: E402
 from tests.local.answering.conftest import Bench, drain  # noqa: E402
 
 

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maas_client.local.generate.linear import AdapterRows, MultiAdapterLinear  # noqa: E402 - after the skip
+from maas_client.local.generate.adapter_linear import AdapterRows, MultiAdapterLinear  # noqa: E402 - after the skip
 from maas_client.local.machine import onednn  # noqa: E402
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from maas_client.local.generate.text import TextStream
+from maas_client.local.generate.text_stream import TextStream
 
 
 def as_bytes(tokens: list[int]) -> str:

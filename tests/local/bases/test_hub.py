@@ -16,7 +16,7 @@ pytest.importorskip("huggingface_hub")
 
 from maas_client.errors import ConfigError, TransportError, UnsupportedError
 from maas_client.local.bases import hub
-from maas_client.local.state import durable
+from maas_client.local.state import atomic_folder
 
 COMMIT = "a" * 40
 FILES = {
@@ -96,7 +96,7 @@ def test_size_and_licence_are_known_first_and_no_code_is_fetched(
     )
     assert [a for a in Hub.asked if "resolve" in a[1]] == []
     folder = hub.pull(what, tmp_path, lambda _: None, endpoint)
-    assert durable.is_complete(folder)
+    assert atomic_folder.is_complete(folder)
     assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
     assert {p.name for p in folder.iterdir()} == {
         "config.json",
@@ -116,7 +116,7 @@ def test_a_pull_that_broke_off_leaves_nothing_that_counts_and_goes_on(
     Hub.broken = 100
     with pytest.raises(TransportError, match="could not be fetched"):
         hub.pull(what, tmp_path, lambda _: None, endpoint)
-    assert not durable.is_complete(tmp_path / "o--m")
+    assert not atomic_folder.is_complete(tmp_path / "o--m")
     Hub.broken = 0
     folder = hub.pull(what, tmp_path, lambda _: None, endpoint)
     assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]

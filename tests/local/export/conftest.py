@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maas_client.local import bases  # noqa: E402 - after the skip
-from maas_client.local.export import trained  # noqa: E402
+from maas_client.local.export import trained_model  # noqa: E402
 from tests.local.answering.conftest import QUIET, make_adapter, make_base  # noqa: E402
 
 
@@ -37,7 +37,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> bases.BaseWeights:
     return bases.resolve_base("Phi-3-mini-4k-instruct", "tiny", tmp_path_factory.mktemp("bases"))
 
 
-def tune(base: bases.BaseWeights, folder: Path) -> trained.TrainedModel:
+def tune(base: bases.BaseWeights, folder: Path) -> trained_model.TrainedModel:
     """Leave an adapter in ``folder`` with a card as the training process writes it."""
     make_adapter(Path(base.folder), folder, 1, use_dora=True)
     (folder / "README.md").unlink()
@@ -51,7 +51,7 @@ def tune(base: bases.BaseWeights, folder: Path) -> trained.TrainedModel:
         "metrics": {"train_loss": 1.25},
     }
     (folder / "training.json").write_text(json.dumps(card))
-    return trained.load_trained_model(
+    return trained_model.load_trained_model(
         folder, Path(base.folder).parent, "tickets", Path(base.folder)
     )
 
@@ -59,14 +59,14 @@ def tune(base: bases.BaseWeights, folder: Path) -> trained.TrainedModel:
 @pytest.fixture(scope="session")
 def tuned(
     base: bases.BaseWeights, tmp_path_factory: pytest.TempPathFactory
-) -> trained.TrainedModel:
+) -> trained_model.TrainedModel:
     return tune(base, tmp_path_factory.mktemp("runs") / "adapter")
 
 
 @pytest.fixture(scope="session")
 def narrow(
     base: bases.BaseWeights, tmp_path_factory: pytest.TempPathFactory
-) -> trained.TrainedModel:
+) -> trained_model.TrainedModel:
     """Over a base none of whose layers is as wide as the vocabulary."""
     room = tmp_path_factory.mktemp("narrow")
     folder = make_base(room / "base", intermediate_size=320)

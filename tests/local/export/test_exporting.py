@@ -13,11 +13,11 @@ torch = pytest.importorskip("torch")
 from maas_client.chat import render_prompt  # noqa: E402 - after the skip
 from maas_client.errors import ConfigError, MaasError  # noqa: E402
 from maas_client.local import bases  # noqa: E402
-from maas_client.local.export import checks, merging  # noqa: E402
-from maas_client.local.export.exporting import export_model  # noqa: E402
-from maas_client.local.export.importing import import_folder  # noqa: E402
-from maas_client.local.export.trained import TrainedModel, load_trained_model  # noqa: E402
-from maas_client.local.state import durable  # noqa: E402
+from maas_client.local.export import checks, merge  # noqa: E402
+from maas_client.local.export.export_model import export_model  # noqa: E402
+from maas_client.local.export.import_model import import_folder  # noqa: E402
+from maas_client.local.export.trained_model import TrainedModel, load_trained_model  # noqa: E402
+from maas_client.local.state import atomic_folder  # noqa: E402
 from tests.local.answering.conftest import Bench, drain, make_adapter  # noqa: E402
 
 
@@ -34,7 +34,7 @@ def test_an_adapter_loads_in_peft_and_is_whole(tuned: TrainedModel, tmp_path: Pa
     made = export_model(tuned, "adapter", tmp_path / "out")
     assert made.checks["loaded by"] == "peft"
     assert made.checks["layers"] == 8
-    assert durable.is_complete(made.folder)
+    assert atomic_folder.is_complete(made.folder)
     names = {path.name for path in made.folder.iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json", "LICENSE", "README.md"} <= names
     card = (made.folder / "README.md").read_text()
@@ -87,7 +87,7 @@ def test_a_layer_as_wide_as_the_vocabulary_is_not_taken_for_the_head(
 def test_a_model_that_answers_differently_is_not_kept(
     tuned: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(merging, "_changed", lambda _name, weight, _change: weight.clone())
+    monkeypatch.setattr(merge, "_changed", lambda _name, weight, _change: weight.clone())
     with pytest.raises(MaasError, match="answers differently"):
         export_model(tuned, "merged", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -15,9 +15,9 @@ torch = pytest.importorskip("torch")
 
 from maas_client.errors import ConfigError, MaasError, UnsupportedError  # noqa: E402 - after the skip
 from maas_client.local import bases  # noqa: E402
-from maas_client.local.export.importing import import_folder  # noqa: E402
-from maas_client.local.export.trained import TrainedModel  # noqa: E402
-from maas_client.local.state import durable  # noqa: E402
+from maas_client.local.export.import_model import import_folder  # noqa: E402
+from maas_client.local.export.trained_model import TrainedModel  # noqa: E402
+from maas_client.local.state import atomic_folder  # noqa: E402
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_plain_peft_folder_is_taken(
     taken = import_folder(folder, tmp_path / "in", base)
     assert taken.kind == "adapter"
     assert not taken.hashes_checked
-    assert durable.is_complete(taken.folder)
+    assert atomic_folder.is_complete(taken.folder)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_what_is_wrong_is_said_in_one_sentence_and_nothing_is_taken(
 def test_hashes_that_travelled_along_are_checked(
     folder: Path, tmp_path: Path, base: bases.BaseWeights, change: Callable[[Path], Any], words: str
 ) -> None:
-    durable.write_manifest(folder)
+    atomic_folder.write_manifest(folder)
     change(folder)
     with pytest.raises(ConfigError, match=words):
         import_folder(folder, tmp_path / "in", base)

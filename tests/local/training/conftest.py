@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 
 from maas_client.chat import TEMPLATES  # noqa: E402 - after the skip
 from maas_client.local import bases  # noqa: E402
-from maas_client.local.peft import loading  # noqa: E402
-from maas_client.local.peft.examples import Example, tokenize_rows  # noqa: E402
+from maas_client.local.training import load_base  # noqa: E402
+from maas_client.local.training.data import Example, tokenize_rows  # noqa: E402
 from tests.local.training.rows import talk  # noqa: E402
 
 # What others print on import or use of their own deprecated names is not ours to mend.
@@ -50,7 +50,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> bases.BaseWeights:
 
 @pytest.fixture(scope="session")
 def tokenizer(base: bases.BaseWeights) -> Any:
-    return loading.load_tokenizer(base.folder)
+    return load_base.load_tokenizer(base.folder)
 
 
 @pytest.fixture(scope="session")

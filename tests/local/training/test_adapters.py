@@ -8,12 +8,12 @@ torch = pytest.importorskip("torch")
 
 from maas_client.errors import ConfigError  # noqa: E402 - after the skip
 from maas_client.local.bases import BaseWeights  # noqa: E402
-from maas_client.local.peft import adapters, loading  # noqa: E402
-from maas_client.local.rules.recipe import TrainingConfig  # noqa: E402
+from maas_client.local.resources.training_config import TrainingConfig  # noqa: E402
+from maas_client.local.training import adapters, load_base  # noqa: E402
 
 
 def attach(base: BaseWeights, recipe: TrainingConfig) -> adapters.Coverage:
-    return adapters.make_trainable(loading.load_model(base.folder, recipe, "cpu"), recipe)[1]
+    return adapters.make_trainable(load_base.load_model(base.folder, recipe, "cpu"), recipe)[1]
 
 
 @pytest.mark.parametrize("method", ["LoRA", "DoRA", "rsLoRA", "QLoRA"])
@@ -65,7 +65,7 @@ def test_targets_have_no_meaning_for_a_whole_model(base: BaseWeights) -> None:
 def test_the_first_adapter_follows_from_the_seed(base: BaseWeights) -> None:
     def first(seed: int) -> torch.Tensor:
         recipe = TrainingConfig(seed=seed)
-        model, _ = adapters.make_trainable(loading.load_model(base.folder, recipe, "cpu"), recipe)
+        model, _ = adapters.make_trainable(load_base.load_model(base.folder, recipe, "cpu"), recipe)
         return next(w for name, w in model.named_parameters() if "lora_A" in name).detach()
 
     assert torch.equal(first(1), first(1))

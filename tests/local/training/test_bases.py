@@ -11,13 +11,13 @@ import pytest
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.local import bases
 from maas_client.local.bases import smollm2, tiny
-from maas_client.local.state import durable
+from maas_client.local.state import atomic_folder
 
 
 def test_tiny_is_the_same_bytes_everywhere(tmp_path: Path) -> None:
     base = bases.resolve_base("Phi-3-mini-4k-instruct", "tiny", tmp_path)
     names = ("model.safetensors", "tokenizer.json", "config.json")
-    assert [durable.sha256_of(Path(base.folder) / name)[:16] for name in names] == [
+    assert [atomic_folder.sha256_of(Path(base.folder) / name)[:16] for name in names] == [
         "e6af0b86cc66a5ed",
         "29433240605d3d5c",
         "3c53cde8eb6370c1",
@@ -41,7 +41,7 @@ def test_a_folder_cut_short_is_made_again(tmp_path: Path) -> None:
     folder = Path(bases.resolve_base("Phi-4", "tiny", tmp_path).folder)
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[:-4])
-    assert not durable.is_complete(folder)
+    assert not atomic_folder.is_complete(folder)
     bases.resolve_base("Phi-4", "tiny", tmp_path)
     assert (folder / "model.safetensors").read_bytes() == whole
 
@@ -52,7 +52,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        durable.write_folder(tmp_path / "base", fill)
+        atomic_folder.write_folder(tmp_path / "base", fill)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,12 +10,12 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from maas_client.local.peft import attention  # noqa: E402 - after the skips
-from maas_client.local.peft.examples import Example  # noqa: E402
-from maas_client.local.peft.fused import fuse_modules  # noqa: E402
-from maas_client.local.peft.learner import ModelWithLoss  # noqa: E402
-from maas_client.local.peft.loading import longrope_threshold  # noqa: E402
-from maas_client.local.peft.packs import PackLimits, group_examples, pack_examples  # noqa: E402
+from maas_client.local.training import attention  # noqa: E402 - after the skips
+from maas_client.local.training.data import Example  # noqa: E402
+from maas_client.local.training.fused_modules import fuse_modules  # noqa: E402
+from maas_client.local.training.load_base import longrope_threshold  # noqa: E402
+from maas_client.local.training.model_loss import ModelWithLoss  # noqa: E402
+from maas_client.local.training.packing import PackLimits, group_examples, pack_examples  # noqa: E402
 
 SIZES: dict[str, Any] = {
     "vocab_size": 61,
@@ -138,7 +138,7 @@ def test_bfloat16_goes_the_way_of_the_class_it_came_from() -> None:
 
 
 def test_the_head_never_makes_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    from maas_client.local.peft import loss as losses
+    from maas_client.local.training import loss as losses
 
     monkeypatch.setattr(losses, "_CHUNK_NUMBERS", 61 * 16)
     theirs, ours = models("llama")

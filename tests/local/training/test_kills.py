@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skip
-from maas_client.local.peft.run import run  # noqa: E402
+from maas_client.local.training.run import run  # noqa: E402
 from tests.local.training.rows import talk  # noqa: E402
 from tests.local.training.test_run import Data, bytes_of, spec  # noqa: E402
 

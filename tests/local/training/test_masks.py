@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 from maas_client._settings import Settings  # noqa: E402 - after the skip
 from maas_client.chat import TEMPLATES, Segment, render  # noqa: E402
 from maas_client.errors import DatasetError  # noqa: E402
-from maas_client.local.peft import loading  # noqa: E402
-from maas_client.local.peft.examples import Example, loss_mask, tokenize_rows  # noqa: E402
+from maas_client.local.training import load_base  # noqa: E402
+from maas_client.local.training.data import Example, loss_mask, tokenize_rows  # noqa: E402
 from tests.local.training.rows import talk  # noqa: E402
 
 TOOL_ROW = {
@@ -36,7 +36,7 @@ def _smollm2() -> Any:
     folder = Settings.load().cache_path() / "smollm2-135m"
     if not (folder / "manifest.json").exists():
         pytest.skip("smollm2-135m has not been pulled")
-    return loading.load_tokenizer(str(folder))
+    return load_base.load_tokenizer(str(folder))
 
 
 def learned_text(example: Example, tokenizer: Any) -> str:

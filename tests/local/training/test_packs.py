@@ -8,8 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maas_client.local.peft.examples import Example  # noqa: E402 - after the skip
-from maas_client.local.peft.packs import (  # noqa: E402
+from maas_client.local.resources.training_config import TrainingConfig  # noqa: E402
+from maas_client.local.training.data import Example  # noqa: E402 - after the skip
+from maas_client.local.training.packing import (  # noqa: E402
     PackLimits,
     evaluation_batches,
     group_examples,
@@ -17,7 +18,6 @@ from maas_client.local.peft.packs import (  # noqa: E402
     total_steps,
     training_batches,
 )
-from maas_client.local.rules.recipe import TrainingConfig  # noqa: E402
 
 
 def example(line: int, length: int, learned: int = 2) -> Example:

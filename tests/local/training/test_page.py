@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from maas_client.local.rules import recipe
+from maas_client.local.resources import training_config
 
 PAGE = (Path(__file__).parents[3] / "docs" / "training.md").read_text("utf-8")
 
@@ -17,20 +17,22 @@ def named(text: str) -> set[str]:
 def test_every_setting_is_in_the_table_and_no_other() -> None:
     table = PAGE.split("| setting |")[1].split("\n\n")[0]
     assert named("\n".join(row.split("|")[1] for row in table.splitlines()[2:])) == set(
-        recipe._PARSERS
+        training_config._PARSERS
     )
 
 
 def test_what_has_no_effect_or_is_refused_is_said() -> None:
     said = named(PAGE.split("without a meaning here:")[1].split("##")[0])
     steps = {
-        name for name in recipe._IGNORED_NAMES if name.startswith(("instance_type_", "compute_"))
+        name
+        for name in training_config._IGNORED_NAMES
+        if name.startswith(("instance_type_", "compute_"))
     }
-    assert said == (recipe._IGNORED_NAMES | recipe._CHECKED_NAMES) - steps
+    assert said == (training_config._IGNORED_NAMES | training_config._CHECKED_NAMES) - steps
 
 
 def test_the_defaults_are_the_recipes() -> None:
-    plain = recipe.TrainingConfig()
+    plain = training_config.TrainingConfig()
     rows = (
         row.split("|") for row in PAGE.split("| setting |")[1].split("\n\n")[0].splitlines()[2:]
     )

@@ -16,16 +16,12 @@ peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
 from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skips
-from maas_client.local.peft import (  # noqa: E402
-    adapters,
-    engines,
-    loading,
-)
-from maas_client.local.peft.examples import Example  # noqa: E402
-from maas_client.local.peft.learner import ModelWithLoss  # noqa: E402
-from maas_client.local.peft.packs import PackLimits, total_steps, training_batches  # noqa: E402
-from maas_client.local.peft.train import RunProgress, create_optimizer, train  # noqa: E402
-from maas_client.local.rules.recipe import TrainingConfig  # noqa: E402
+from maas_client.local.resources.training_config import TrainingConfig  # noqa: E402
+from maas_client.local.training import adapters, engines, load_base  # noqa: E402
+from maas_client.local.training.data import Example  # noqa: E402
+from maas_client.local.training.model_loss import ModelWithLoss  # noqa: E402
+from maas_client.local.training.packing import PackLimits, total_steps, training_batches  # noqa: E402
+from maas_client.local.training.train import RunProgress, create_optimizer, train  # noqa: E402
 
 METHODS = ["LoRA", "rsLoRA", "DoRA", "QLoRA", "Full"]
 NEAR = 1e-4
@@ -99,8 +95,8 @@ def plain_steps(
 def our_steps(
     base: BaseWeights, recipe: TrainingConfig, examples: list[Example], limits: PackLimits
 ) -> list[tuple[float, dict[str, torch.Tensor]]]:
-    model, _ = adapters.make_trainable(loading.load_model(base.folder, recipe, "cpu"), recipe)
-    loading.enable_activation_checkpointing(model, recipe)
+    model, _ = adapters.make_trainable(load_base.load_model(base.folder, recipe, "cpu"), recipe)
+    load_base.enable_activation_checkpointing(model, recipe)
     learner = ModelWithLoss(model)
     engine = engines.prepare_engine(learner, create_optimizer(learner, recipe), "cpu", recipe)
     kept: list[dict[str, torch.Tensor]] = []

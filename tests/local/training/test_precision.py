@@ -12,10 +12,10 @@ torch = pytest.importorskip("torch")
 from maas_client.errors import ConfigError  # noqa: E402 - after the skip
 from maas_client.local.bases import BaseWeights  # noqa: E402
 from maas_client.local.machine.memory import estimate_memory  # noqa: E402
-from maas_client.local.machine.shape import read_shape  # noqa: E402
-from maas_client.local.peft import loading  # noqa: E402
-from maas_client.local.peft.loading import weight_dtype  # noqa: E402
-from maas_client.local.rules.recipe import TrainingConfig  # noqa: E402
+from maas_client.local.machine.model_shape import read_shape  # noqa: E402
+from maas_client.local.resources.training_config import TrainingConfig  # noqa: E402
+from maas_client.local.training import load_base  # noqa: E402
+from maas_client.local.training.load_base import weight_dtype  # noqa: E402
 from tests.local.training.test_run import Data, go, of, spec  # noqa: E402
 
 
@@ -57,10 +57,10 @@ def test_each_process_takes_a_gpu_of_its_own_or_says_how_many_there_are(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     for rank in (0, 1):
-        loading.select_gpu(rank, 2)
+        load_base.select_gpu(rank, 2)
     assert taken == [0, 1]
     with pytest.raises(ConfigError, match="this machine has 2 GPUs") as caught:
-        loading.select_gpu(0, 3)
+        load_base.select_gpu(0, 3)
     assert "processes=2" in str(caught.value)
 
 
@@ -75,7 +75,7 @@ def test_bfloat16_learns_what_float32_learns(
     recipe = {"method": method, "epochs": 2, "batch_size": 4, "learning_rate": 1e-3}
     losses = []
     for wanted in held:
-        monkeypatch.setattr(loading, "weight_dtype", lambda config, device, dtype=wanted: dtype)
+        monkeypatch.setattr(load_base, "weight_dtype", lambda config, device, dtype=wanted: dtype)
         events = go(spec(base, data, tmp_path / str(wanted), recipe))
         assert of("done", events), events[-1]
         losses.append([event["train_loss"] for event in of("step", events)])

@@ -14,7 +14,7 @@ import pytest
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="a shell plays the other process")
 FIRST = """
 import json, sys, time
-from maas_client.local.peft import ranks
+from maas_client.local.training import ranks
 sys.executable = sys.argv[1]
 job = {"engine": "peft", "recipe": {"processes": 2}, "threads": 2, "base": {}}
 with ranks.beside(job, ranks.wanted(job), lambda event: print(json.dumps(event), flush=True)):

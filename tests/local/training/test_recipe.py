@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from maas_client.errors import ConfigError
-from maas_client.local.rules.recipe import TrainingConfig, parse_hyperparameters
+from maas_client.local.resources.training_config import TrainingConfig, parse_hyperparameters
 
 
 def test_the_default_is_the_services_own_recipe() -> None:

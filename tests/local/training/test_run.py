@@ -19,12 +19,12 @@ transformers = pytest.importorskip("transformers")
 
 from maas_client.local.bases import BaseWeights  # noqa: E402
 from maas_client.local.machine.hardware import Hardware  # noqa: E402
-from maas_client.local.peft import checkpoints  # noqa: E402
-from maas_client.local.peft import job as preparing  # noqa: E402
-from maas_client.local.peft import run as running  # noqa: E402
-from maas_client.local.peft.run import run  # noqa: E402
-from maas_client.local.rules.wishes import JobSignal  # noqa: E402
-from maas_client.local.state import durable  # noqa: E402 - after the skips
+from maas_client.local.resources.job_signals import JobSignal  # noqa: E402
+from maas_client.local.state import atomic_folder  # noqa: E402 - after the skips
+from maas_client.local.training import checkpoints  # noqa: E402
+from maas_client.local.training import run as running  # noqa: E402
+from maas_client.local.training import setup as preparing  # noqa: E402
+from maas_client.local.training.run import run  # noqa: E402
 from tests.local.training.rows import talk  # noqa: E402
 
 Data = Callable[..., str]
@@ -104,7 +104,7 @@ def test_the_adapter_loads_in_plain_peft(base: BaseWeights, data: Data, tmp_path
     events = go(spec(base, data, tmp_path / "out", {}, validation=held))
     (done,) = of("done", events)
     folder = Path(done["adapter"])
-    assert durable.is_complete(folder)
+    assert atomic_folder.is_complete(folder)
     assert (folder / "LICENSE").exists()
     plain = transformers.AutoModelForCausalLM.from_pretrained(base.folder)
     model = peft.PeftModel.from_pretrained(plain, folder)
@@ -162,7 +162,7 @@ def test_a_kill_inside_a_checkpoint_loses_that_checkpoint_only(
     base: BaseWeights, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go(spec(base, data, tmp_path / "whole", STEADY))
-    out, seal = tmp_path / "killed", durable.write_manifest
+    out, seal = tmp_path / "killed", atomic_folder.write_manifest
     seen = []
 
     def cut(folder: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_kill_inside_a_checkpoint_loses_that_checkpoint_only(
             raise KilledError
         seal(folder)
 
-    monkeypatch.setattr(durable, "write_manifest", cut)
+    monkeypatch.setattr(atomic_folder, "write_manifest", cut)
     with pytest.raises(KilledError):
         run(spec(base, data, out, STEADY), lambda _: None)
     monkeypatch.undo()
@@ -217,7 +217,7 @@ def test_a_process_killed_for_real_ends_in_the_same_bytes(
     asked = spec(base, data, tmp_path / "killed", STEADY)
     program = (
         "import json, os, signal, sys\n"
-        "from maas_client.local.peft.run import run\n"
+        "from maas_client.local.training.run import run\n"
         "def emit(event):\n"
         "    if event.get('event') == 'step' and event['step'] == 3:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"

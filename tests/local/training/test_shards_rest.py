@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skip
-from maas_client.local.rules.wishes import JobSignal  # noqa: E402
+from maas_client.local.resources.job_signals import JobSignal  # noqa: E402
 from tests.local.training.test_run import of  # noqa: E402
 from tests.local.training.test_shards import (  # noqa: E402
     FSDP,

@@ -14,16 +14,12 @@ datasets = pytest.importorskip("datasets")
 transformers = pytest.importorskip("transformers")
 
 from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skips
-from maas_client.local.peft import (  # noqa: E402
-    adapters,
-    engines,
-    loading,
-)
-from maas_client.local.peft.examples import Example  # noqa: E402
-from maas_client.local.peft.learner import ModelWithLoss  # noqa: E402
-from maas_client.local.peft.packs import PackLimits, total_steps, training_batches  # noqa: E402
-from maas_client.local.peft.train import RunProgress, create_optimizer, train  # noqa: E402
-from maas_client.local.rules.recipe import TrainingConfig  # noqa: E402
+from maas_client.local.resources.training_config import TrainingConfig  # noqa: E402
+from maas_client.local.training import adapters, engines, load_base  # noqa: E402
+from maas_client.local.training.data import Example  # noqa: E402
+from maas_client.local.training.model_loss import ModelWithLoss  # noqa: E402
+from maas_client.local.training.packing import PackLimits, total_steps, training_batches  # noqa: E402
+from maas_client.local.training.train import RunProgress, create_optimizer, train  # noqa: E402
 
 RECIPE = TrainingConfig(batch_size=4, epochs=2, learning_rate=1e-3, warmup_steps=2)
 
@@ -91,7 +87,7 @@ def test_the_losses_are_trls(base: BaseWeights, examples: list[Example], tmp_pat
     todo = list(training_batches(examples, RECIPE, limits=PackLimits()))
     by_line = {example.line: example for example in examples}
     ordered = [by_line[line] for batch in todo for line in batch.lines]
-    model, _ = adapters.make_trainable(loading.load_model(base.folder, RECIPE, "cpu"), RECIPE)
+    model, _ = adapters.make_trainable(load_base.load_model(base.folder, RECIPE, "cpu"), RECIPE)
     learner = ModelWithLoss(model)
     engine = engines.prepare_engine(learner, create_optimizer(learner, RECIPE), "cpu", RECIPE)
     run = RunProgress(total_steps=total_steps(len(examples), RECIPE))

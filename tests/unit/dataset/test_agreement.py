@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from maas_client.dataset.read import make_line
+from maas_client.dataset.parsing.lines import make_line
 from tests.fuzz import agree, mutate, survive
 from tests.unit.dataset.corpus import CONTROLS, LINE_FAULTS
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from maas_client.dataset import validate
-from maas_client.dataset.sniff import detect_wrong_format
-from maas_client.dataset.tools import _first_misfit
+from maas_client.dataset.parsing.file_type import detect_wrong_format
+from maas_client.dataset.rules.tools import _first_misfit
 from tests.unit.dataset.corpus import (
     ANSWER,
     GOOD,

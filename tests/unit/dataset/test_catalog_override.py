@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from maas_client.dataset import read, validate
-from maas_client.dataset.counting import load_token_counter
-from maas_client.dataset.fix import fix
-from maas_client.dataset.rulebook import build_context
+from maas_client.dataset import validate
+from maas_client.dataset.edit.fix import fix
+from maas_client.dataset.parsing import lines
+from maas_client.dataset.rules.context import build_context
+from maas_client.dataset.scanners.token_counting import load_token_counter
 from maas_client.errors import ConfigError
 from tests.unit.dataset.corpus import TWELVE, USER, file, message, row
 
@@ -40,7 +41,7 @@ def test_a_model_of_ones_own_is_judged_alike_everywhere(catalog: Path, tmp_path:
     report = validate(data, model="contoso-7b", target="local").files[0]
     assert report.counts["CHAT_CONTROL_TOKEN"] == report.counts["CHAT_FOREIGN_TOKEN"] == 1
     assert report.examples == 13
-    assert len(list(read.read_rows(data, model="contoso-7b"))) == 13
+    assert len(list(lines.read_rows(data, model="contoso-7b"))) == 13
     mended = fix(data, tmp_path / "out.jsonl", target="local", model="contoso-7b")
     assert [left.line for left in mended.unfixed_lines] == [14]
     assert build_context("azureml", "contoso-7b").max_tokens == 2048
@@ -63,11 +64,11 @@ def test_the_trainer_reads_the_rows_that_the_check_counts(
     data = tmp_path / "train.jsonl"
     data.write_bytes(file(*TWELVE, OTHER, PHI3, b"{", row(USER)))
     report = validate(data, model=model, target="local").files[0]
-    assert len(list(read.read_rows(data, model=model))) == report.examples
+    assert len(list(lines.read_rows(data, model=model))) == report.examples
 
 
 def test_a_child_of_the_server_is_told_of_the_file(catalog: Path) -> None:
-    from maas_client.local.machine.compute import worker_environment
+    from maas_client.local.machine.child_processes import worker_environment
 
     assert worker_environment(1)["MAAS_CATALOG"] == str(catalog)
 

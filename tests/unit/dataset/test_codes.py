@@ -9,7 +9,7 @@ import pytest
 
 from maas_client.dataset import validate
 from maas_client.dataset.codes import all_codes, resolve_codes
-from maas_client.dataset.codes._pages import index_to_markdown, to_markdown
+from maas_client.dataset.codes.markdown import index_to_markdown, to_markdown
 from maas_client.errors import ConfigError
 from tests.unit.dataset.corpus import FILE_FAULTS, LINE_FAULTS, TWELVE, answer, file
 

@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maas_client.dataset import validate
-from maas_client.dataset.read import JsonError, Line, parse_json, read_blocks, read_lines, read_rows
+from maas_client.dataset.parsing.lines import (
+    JsonError,
+    Line,
+    parse_json,
+    read_blocks,
+    read_lines,
+    read_rows,
+)
 from tests.unit.dataset.corpus import CONTROLS, LINE_FAULTS, TWELVE, answer, file
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from maas_client.dataset._schemas import load_schema
-from maas_client.dataset.shapes import detect_format
+from maas_client.dataset.rules.other_formats import detect_format
 from tests.unit.dataset.corpus import ANSWER, USER, call, calls
 
 NAMES = sorted(path.name for path in (Path(__file__).parents[3] / "schemas").glob("*_line.*"))

@@ -17,8 +17,8 @@ from maas_client.dataset import validate
 from maas_client.dataset._schemas import REPORT_SCHEMA, load_schema
 from maas_client.dataset.codes import Target
 from maas_client.dataset.repeats import repeated_values
-from maas_client.dataset.service import describe_prediction
-from maas_client.dataset.tally import MAX_PER_CODE, MAX_PROBLEMS, ONCE_PER_FILE
+from maas_client.dataset.report.collector import MAX_PER_CODE, MAX_PROBLEMS, ONCE_PER_FILE
+from maas_client.dataset.rules.service import describe_prediction
 from maas_client.errors import ConfigError, DatasetError
 from tests.fuzz import mutate
 from tests.unit.dataset.corpus import (
@@ -90,17 +90,17 @@ def test_a_file_without_permission_is_a_problem(path: Path) -> None:
 
 
 def test_a_file_that_grows_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from maas_client.dataset import run
+    from maas_client.dataset import file_check
 
     path.write_bytes(file(*TWELVE))
-    look = run.FileCheck._look
+    look = file_check.FileCheck._look
 
-    def look_and_grow(check: run.FileCheck, opened: object, size: int) -> None:
+    def look_and_grow(check: file_check.FileCheck, opened: object, size: int) -> None:
         look(check, opened, size)  # type: ignore[arg-type] # as it came
         with path.open("ab") as more:
             more.write(file(GOOD))
 
-    monkeypatch.setattr(run.FileCheck, "_look", look_and_grow)
+    monkeypatch.setattr(file_check.FileCheck, "_look", look_and_grow)
     report = validate(path)
     assert report.files[0].counts["FILE_CHANGED"] == 1
     assert not report.ok
@@ -226,8 +226,8 @@ def test_ignored_keys_and_the_bill_stand_in_the_figures(path: Path) -> None:
     ],
 )
 def test_ceilings_by_target(target: str, size: int, code: str | None, severity: str | None) -> None:
-    from maas_client.dataset.rulebook import build_context
-    from maas_client.dataset.service import ServiceRules
+    from maas_client.dataset.rules.context import build_context
+    from maas_client.dataset.rules.service import ServiceRules
 
     service = ServiceRules(build_context(target))
     service.count_valid(1000)

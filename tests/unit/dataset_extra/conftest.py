@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from maas_client.dataset.finding import Finding, Scanner
+from maas_client.dataset.scanners.scanner import Finding, Scanner
 
 Row = dict[str, Any]
 Talk = Callable[..., Row]

@@ -8,11 +8,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maas_client.dataset.check import LineValidator
 from maas_client.dataset.codes import all_codes
-from maas_client.dataset.content import make_scanners
-from maas_client.dataset.read import Line
-from maas_client.dataset.rulebook import build_context
+from maas_client.dataset.content_check import make_scanners
+from maas_client.dataset.parsing.lines import Line
+from maas_client.dataset.rules.context import build_context
+from maas_client.dataset.rules.line_check import LineValidator
 
 BOOK = build_context("local", None)
 CANARY = "zq7canary"

@@ -12,7 +12,7 @@ import pytest
 
 from maas_client.cli import datasets_convert
 from maas_client.dataset import validate
-from maas_client.dataset.convert import ConversionResult, convert
+from maas_client.dataset.edit.convert import ConversionResult, convert
 from maas_client.errors import ConfigError, DatasetError
 
 Q, A = "Wie spät ist es?", "Es ist neun."

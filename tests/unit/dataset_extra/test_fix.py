@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from maas_client.dataset import validate
-from maas_client.dataset.fix import FixResult, fix
+from maas_client.dataset.edit.fix import FixResult, fix
 from maas_client.errors import ConfigError
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from maas_client.dataset import validate
-from maas_client.dataset.html import render_html
+from maas_client.dataset.html_report import render_html
 from maas_client.types.report import FileReport, Problem, ValidationReport
 
 VOID = {"meta", "br", "rect", "path"}

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from maas_client.dataset.money import (
+from maas_client.dataset.cost import (
     HOURS_PER_MONTH,
     Prices,
     TokenRange,

@@ -10,7 +10,13 @@ from collections.abc import Callable
 import pytest
 
 from maas_client.dataset.codes import all_codes
-from maas_client.dataset.pii import CODES, PiiScanner, find_pii, is_iban_valid, is_luhn_valid
+from maas_client.dataset.scanners.pii import (
+    CODES,
+    PiiScanner,
+    find_pii,
+    is_iban_valid,
+    is_luhn_valid,
+)
 
 RNG = random.Random(7)
 

@@ -9,7 +9,7 @@ import pytest
 
 from maas_client.cli import _report
 from maas_client.dataset import validate
-from maas_client.dataset.scan import byte_offset
+from maas_client.dataset.parsing.json_scan import byte_offset
 from maas_client.types.report import Problem
 from tests.unit.dataset.corpus import TWELVE, file
 

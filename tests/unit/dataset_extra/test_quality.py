@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from maas_client.dataset.quality import (
+from maas_client.dataset.scanners.quality import (
     QualityScanner,
     classify_ending,
     has_mojibake,

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from maas_client.dataset import validate
-from maas_client.dataset.duplicates import DuplicateScanner
-from maas_client.dataset.finding import Finding
-from maas_client.dataset.near import TEMPLATE_REPEATS, NearDuplicateScanner
+from maas_client.dataset.scanners.duplicates import DuplicateScanner
+from maas_client.dataset.scanners.near_duplicates import TEMPLATE_REPEATS, NearDuplicateScanner
+from maas_client.dataset.scanners.scanner import Finding
 
 SYLLABLES = [
     "ba",

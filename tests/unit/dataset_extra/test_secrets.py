@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from maas_client.dataset.codes import all_codes
-from maas_client.dataset.secrets import PATTERNS, SecretScanner, find_secrets
+from maas_client.dataset.scanners.secrets import PATTERNS, SecretScanner, find_secrets
 
 RNG = random.Random(20)
 ALNUM = string.ascii_letters + string.digits

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from maas_client.cli import datasets_split
-from maas_client.dataset.split import DatasetSplit, split, split_like_azure
+from maas_client.dataset.edit.split import DatasetSplit, split, split_like_azure
 from maas_client.errors import ConfigError, DatasetError
 
 

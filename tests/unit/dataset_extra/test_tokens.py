@@ -12,9 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maas_client.chat import TEMPLATES
-from maas_client.dataset.counting import EstimatedCounter, ExactCounter, token_bounds
-from maas_client.dataset.finding import message_texts
-from maas_client.dataset.tokens import (
+from maas_client.dataset.scanners.scanner import message_texts
+from maas_client.dataset.scanners.token_counting import (
+    EstimatedCounter,
+    ExactCounter,
+    token_bounds,
+)
+from maas_client.dataset.scanners.tokens import (
     TokenLimits,
     TokenScanner,
     histogram,
@@ -68,7 +72,7 @@ def rows_of() -> list[dict[str, Any]]:
 
 def test_exact_counts_are_those_of_the_trainer(folder: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    from maas_client.local.peft.examples import tokenize_rows
+    from maas_client.local.training.data import tokenize_rows
 
     counter = load_token_counter("Phi-3-mini-4k-instruct", folder)
     assert counter.is_exact

@@ -11,7 +11,7 @@ import yaml as pyyaml
 
 from maas_client.cli import main
 from maas_client.errors import ConfigError
-from maas_client.flows.exports import export, to_export_spec
+from maas_client.flows.export import export, to_export_spec
 from maas_client.platforms import Places
 from maas_client.types import Job
 from tests.unit.fake_port import FakePort

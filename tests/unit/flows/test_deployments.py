@@ -195,8 +195,8 @@ async def test_a_mistyped_name_is_not_read_as_deleted(port: FakePort) -> None:
 async def test_a_bad_deployment_name_is_refused_before_the_training(
     port: FakePort, tmp_path: Any
 ) -> None:
-    from maas_client.flows import pipeline
+    from maas_client.flows import fine_tune
 
     with pytest.raises(ConfigError, match="letters, digits"):
-        await pipeline.fine_tune(port, tmp_path / "x.jsonl", "Phi-4-mini-instruct", deploy="a b")
+        await fine_tune.fine_tune(port, tmp_path / "x.jsonl", "Phi-4-mini-instruct", deploy="a b")
     assert port.sent == []

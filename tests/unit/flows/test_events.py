@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from maas_client.flows import jobs, watching
+from maas_client.flows import job_events, jobs
 from maas_client.flows.azureml import runs
 from tests.unit.fake_port import FakePort, collect
 from tests.unit.flows.test_jobs import DATA, MODEL
@@ -43,7 +43,7 @@ async def test_messages_and_points_come_in_the_order_they_happened(
     story = ["begin", "step 0", "base", "step 1", "step 2", "tuned", "untimed"]
     for status, first in (("Running", True), ("Paused", False), ("Completed", False)):
         book.status(job.name, status)
-        told = [e.message for e in await collect(watching.events(port, job, follow=False))]
+        told = [e.message for e in await collect(job_events.events(port, job, follow=False))]
         assert told.pop(0 if first else -1) == status
         assert [message.partition(":")[0] for message in told] == story
 
@@ -63,7 +63,7 @@ async def test_a_step_is_held_back_until_something_later_is_told(
     port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})
     port.on("metrics.values", _points)
     port.on("runs.details", _said(("early", "2026-11-24T00:00:05Z"), ("untimed", None)))
-    told = await collect(watching.events(port, job, follow=False))
+    told = await collect(job_events.events(port, job, follow=False))
     assert [e.step for e in told if e.metrics] == [0, 1]
 
 
@@ -75,7 +75,7 @@ async def test_messages_of_a_service_that_tells_no_times_come_first(
     port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})
     port.on("metrics.values", _points)
     port.on("runs.details", _said(("a", None), ("b", "no time")))
-    told = await collect(watching.events(port, job))
+    told = await collect(job_events.events(port, job))
     assert [e.type for e in told] == ["message"] * 2 + ["metrics"] * 3 + ["status"]
 
 
@@ -98,5 +98,5 @@ async def test_a_new_process_goes_on_behind_the_last_key(
     port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})
     port.on("metrics.values", _points)
     port.on("runs.details", _said(("base", "2026-11-24T00:00:05Z")))
-    found = await collect(watching.events(port, job.name, after=after))
+    found = await collect(job_events.events(port, job.name, after=after))
     assert [e.key for e in found] == told

@@ -18,7 +18,7 @@ from maas_client.errors import (
     TransportError,
     UnsupportedError,
 )
-from maas_client.flows import jobs, watching
+from maas_client.flows import job_events, jobs
 from maas_client.types import Dataset, Hyperparameters
 from tests.unit.fake_port import FakePort, collect
 from tests.unit.flows.world import Blobs, JobBook, workspace
@@ -182,7 +182,7 @@ async def test_wait_survives_an_outage_and_unknown_words(
         state("Completed"),
     )
     seen: list[str] = []
-    done = await watching.wait(port, job, on_event=lambda e: seen.append(e.key))
+    done = await job_events.wait(port, job, on_event=lambda e: seen.append(e.key))
     assert done.succeeded
     assert done.fine_tuned_model == "azureml://m/versions/1"
     assert seen == [
@@ -200,14 +200,14 @@ async def test_wait_ends_when_the_service_is_gone_for_good(port: FakePort, book:
     job = await jobs.create(port, MODEL, DATA)
     port.on("jobs.get", TransportError("gone"))
     with pytest.raises(TransportError):
-        await watching.wait(port, job)
+        await job_events.wait(port, job)
     assert sum(port.slept) > 1700
 
 
 async def test_wait_times_out_and_the_job_goes_on(port: FakePort, book: JobBook) -> None:
     job = await jobs.create(port, MODEL, DATA)
     with pytest.raises(JobTimeoutError) as caught:
-        await watching.wait(port, job, timeout=20)
+        await job_events.wait(port, job, timeout=20)
     assert isinstance(caught.value, TimeoutError)
     assert 20 <= caught.value.waited < 21
     assert caught.value.job is not None
@@ -226,7 +226,7 @@ async def test_a_failure_carries_the_services_reason(port: FakePort, book: JobBo
         },
     )
     with pytest.raises(JobFailedError, match=r"line 3 is bad \[UserError\]") as caught:
-        await watching.wait(port, job)
+        await job_events.wait(port, job)
     assert caught.value.job is not None
     assert caught.value.job.error is not None
 
@@ -246,14 +246,14 @@ async def test_events_are_neither_lost_nor_told_twice(port: FakePort, book: JobB
         return {"value": [{"step": 2, "data": {name: 1.0}}], "continuationToken": None}
 
     port.on("metrics.values", values)
-    all_of_them = await collect(watching.events(port, job))
+    all_of_them = await collect(job_events.events(port, job))
     assert [e.key for e in all_of_them] == [
         "metrics:1:train_loss,valid_loss",
         "metrics:2:train_loss,valid_loss",
         "status:Completed",
     ]
     assert all_of_them[0].metrics == {"train_loss": 2.0, "valid_loss": 2.0}
-    rest = await collect(watching.events(port, job.name, after="metrics:1:train_loss,valid_loss"))
+    rest = await collect(job_events.events(port, job.name, after="metrics:1:train_loss,valid_loss"))
     assert [e.key for e in rest] == ["metrics:2:train_loss,valid_loss", "status:Completed"]
 
 
@@ -297,11 +297,11 @@ async def test_a_step_is_told_when_it_is_whole(port: FakePort, book: JobBook) ->
             ]
         },
     )
-    running = await collect(watching.events(port, job, follow=False))
+    running = await collect(job_events.events(port, job, follow=False))
     assert [e.step for e in running if e.type == "metrics"] == [1, 2]
     assert all(set(e.metrics) == {"train_loss", "learning_rate"} for e in running if e.metrics)
     book.status(job.name, "Completed")
-    ended = await collect(watching.events(port, job, follow=False))
+    ended = await collect(job_events.events(port, job, follow=False))
     assert [e.step for e in ended if e.type == "metrics"] == [1, 2, 3]
 
 
@@ -320,13 +320,13 @@ async def test_a_running_jobs_points_are_read_once(port: FakePort, book: JobBook
         return {"value": [v for v in written[:reach] if str(v["createdUtc"]) >= since]}
 
     port.on("metrics.values", values)
-    first = await collect(watching.events(port, job, follow=False))
+    first = await collect(job_events.events(port, job, follow=False))
     reach = 8
-    second = await collect(watching.events(port, job, follow=False))
+    second = await collect(job_events.events(port, job, follow=False))
     assert [e.step for e in first if e.metrics] == [1, 2]
     assert [e.step for e in second if e.metrics] == [1, 2, 3, 4, 5, 6, 7]
     assert port.asked("metrics.values")[1].body["startTime"] == "2026-11-24T00:00:03Z"
     book.status(job.name, "Completed")
-    last = await collect(watching.events(port, job))
+    last = await collect(job_events.events(port, job))
     assert [e.step for e in last if e.metrics] == list(range(1, 9))
     assert "startTime" not in port.asked("metrics.values")[-1].body, "at the end everything is read"

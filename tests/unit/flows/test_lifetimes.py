@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from maas_client._auto_delete import AsyncWatch, BlockingWatch
 from maas_client._client import AsyncDeployments, Deployments
-from maas_client._lifetimes import AsyncWatch, BlockingWatch
 from maas_client.errors import ConfigError, NotFoundError, ServiceError, TransportError
 from maas_client.flows import _lifetime, deployments
 from maas_client.wire import lifetime

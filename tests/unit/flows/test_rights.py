@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from maas_client.cli import _rights
+from maas_client.cli import _doctor_access
 from maas_client.errors import PermissionDeniedError, TransportError
-from maas_client.wire.rights import (
+from maas_client.wire.permissions import (
     ACCOUNT_ACTIONS,
     ACCOUNT_DATA_ACTIONS,
     WORKSPACE_ACTIONS,
@@ -70,13 +70,13 @@ def usage(name: str, used: float, limit: float) -> dict[str, Any]:
 def test_doctor_says_what_a_workspace_refuses() -> None:
     port = FakePort()
     port.on("rights.workspace", {"value": [READER]})
-    (found,) = _rights.check_workspace_roles(port)
+    (found,) = _doctor_access.check_workspace_roles(port)
     assert found.state == "missing"
     assert "start jobs (Microsoft.MachineLearningServices/workspaces/jobs/write)" in found.message
     assert "Azure AI Developer" in found.hint
     port.on("rights.workspace", {"value": [READER], "nextLink": "https://management.azure.com/next"},
             {"value": [DEVELOPER]})  # fmt: skip
-    (found,) = _rights.check_workspace_roles(port)
+    (found,) = _doctor_access.check_workspace_roles(port)
     assert (found.state, found.message.partition(" ")[0]) == ("ok", "may")
     assert port.sent[-1].url == "https://management.azure.com/next"
 
@@ -86,8 +86,8 @@ def test_a_refused_look_is_a_warning_with_the_reason(error: Exception) -> None:
     port = FakePort()
     port.on("rights.workspace", error)
     port.on("quota.cores", error)
-    (role,) = _rights.check_workspace_roles(port)
-    (quota,) = _rights.check_workspace_quota(port, "eastus2")
+    (role,) = _doctor_access.check_workspace_roles(port)
+    (quota,) = _doctor_access.check_workspace_quota(port, "eastus2")
     for found in (role, quota):
         assert found.state == "warning"
         assert found.message.startswith("not looked up, because ")
@@ -98,12 +98,12 @@ def test_a_refused_look_is_a_warning_with_the_reason(error: Exception) -> None:
 def test_cores_are_for_compute_only() -> None:
     port = FakePort()
     port.on("quota.cores", {"value": [usage("NCADS", 24, 48), usage("none", 0, 0)]})
-    (found,) = _rights.check_workspace_quota(port, "eastus2")
+    (found,) = _doctor_access.check_workspace_quota(port, "eastus2")
     assert found.state == "ok"
     assert "NCADS 24 of 48" in found.message
     assert "none" not in found.message
     port.on("quota.cores", {"value": [usage("none", 0, 0)]})
-    (found,) = _rights.check_workspace_quota(port, "eastus2")
+    (found,) = _doctor_access.check_workspace_quota(port, "eastus2")
     assert found.state == "warning"
     assert port.asked("quota.cores")[-1].path == {"location": "eastus2"}
 
@@ -129,7 +129,7 @@ def test_capacity_is_told_for_the_model(
     model: str | None, used: float, state: str, told: str
 ) -> None:
     port = account(FakePort("foundry"), used)
-    (found,) = _rights.check_account_quota(port, model)
+    (found,) = _doctor_access.check_account_quota(port, model)
     assert (found.state, told in found.message) == (state, True), found
     assert port.asked("quota.capacity")[-1].path == {"location": "swedencentral"}
 
@@ -137,12 +137,12 @@ def test_capacity_is_told_for_the_model(
 def test_a_key_needs_no_data_actions() -> None:
     port = FakePort("foundry")
     port.on("rights.account", {"value": [{"actions": ["Microsoft.CognitiveServices/*"]}]})
-    (with_key,) = _rights.check_account_roles(port, by_key=True)
-    (without,) = _rights.check_account_roles(port, by_key=False)
+    (with_key,) = _doctor_access.check_account_roles(port, by_key=True)
+    (without,) = _doctor_access.check_account_roles(port, by_key=False)
     assert with_key.state == "ok"
     assert without.state == "missing"
     assert "fine-tunes/write" in without.message
     port.on("rights.account", REFUSED)
-    (refused,) = _rights.check_account_roles(port, by_key=False)
+    (refused,) = _doctor_access.check_account_roles(port, by_key=False)
     assert refused.state == "warning"
     assert "Azure AI Owner" in refused.message

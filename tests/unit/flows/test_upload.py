@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from maas_client.errors import AuthError, ConflictError, DatasetError, PermissionDeniedError
-from maas_client.flows._dialect import UploadRequest
-from maas_client.flows.azureml import upload as uploads
+from maas_client.flows._backend import UploadRequest
+from maas_client.flows.azureml import blob_upload as uploads
 from tests.unit.fake_port import FakePort, Sent
 from tests.unit.flows.world import Blobs, workspace
 

@@ -14,7 +14,7 @@ from maas_client.errors import (
     ServiceError,
     UnsupportedError,
 )
-from maas_client.flows._dialect import ChatRequest, DeploymentRequest
+from maas_client.flows._backend import ChatRequest, DeploymentRequest
 from maas_client.flows.foundry import chat, deployments, models
 from maas_client.types import Deployment
 from maas_client.wire.op import Response

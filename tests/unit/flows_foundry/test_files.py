@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from maas_client.errors import DatasetError, NotFoundError, ServiceError, TransportError
-from maas_client.flows.foundry import files, parts
-from maas_client.flows.foundry.place import dated_base_url
+from maas_client.flows.foundry import files, multipart_upload
+from maas_client.flows.foundry.create_once import dated_base_url
 from tests.unit.fake_port import FakePort, Sent, collect
 from tests.unit.flows_foundry.resource import Resource, file_order
 
@@ -108,7 +108,7 @@ async def test_the_services_own_text_is_told_when_it_refuses(path: Path) -> None
 async def test_a_large_file_goes_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = bytes(range(256)) * 40
     sha = write(path, data)
-    monkeypatch.setattr(parts, "PART_BYTES", 4096)
+    monkeypatch.setattr(multipart_upload, "PART_BYTES", 4096)
     io = Resource()
     took: list[bytes] = []
 
@@ -124,7 +124,7 @@ async def test_a_large_file_goes_in_parts(path: Path, monkeypatch: pytest.Monkey
     )
     told: list[tuple[int, int]] = []
     order = file_order(path, sha, progress=lambda done, of: told.append((done, of)))
-    made = await parts.upload_in_parts(io, order, "tickets-x.jsonl", len(data))
+    made = await multipart_upload.upload_in_parts(io, order, "tickets-x.jsonl", len(data))
     assert made.id == "file-7"
     assert b"".join(took) == data
     complete = io.asked("uploads.complete")[0].body
@@ -144,7 +144,7 @@ async def test_from_a_hundred_megabytes_on_it_is_the_uploads_api(
         roads.append(size)
         raise ServiceError("enough", status=400)
 
-    monkeypatch.setattr(parts, "upload_in_parts", in_parts)
+    monkeypatch.setattr(multipart_upload, "upload_in_parts", in_parts)
     limit = 100 * 2**20
     with path.open("wb") as file:
         file.truncate(limit)
@@ -163,7 +163,7 @@ async def test_a_broken_upload_is_taken_back(path: Path) -> None:
     io.on("uploads.part", ServiceError("no", status=400))
     io.on("uploads.cancel", {"id": "upload-1", "status": "cancelled"})
     with pytest.raises(ServiceError, match="no"):
-        await parts.upload_in_parts(io, file_order(path, SHA), "t.jsonl", len(TEXT))
+        await multipart_upload.upload_in_parts(io, file_order(path, SHA), "t.jsonl", len(TEXT))
     assert len(io.asked("uploads.cancel")) == 1
 
 

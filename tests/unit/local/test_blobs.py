@@ -8,14 +8,14 @@ import threading
 
 import pytest
 
-from maas_client.local.rules.blobs import (
+from maas_client.local.resources.blobs import (
     BlobProperties,
     BlobStore,
     Conditions,
     check_md5,
     parse_etags,
 )
-from maas_client.local.rules.refusal import ApiError
+from maas_client.local.resources.errors import ApiError
 from maas_client.local.state.files import FileStore
 from maas_client.local.state.store import Store
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from maas_client.local.machine import builds
-from maas_client.local.machine.compute import worker_environment
+from maas_client.local.machine import torch_extensions
+from maas_client.local.machine.child_processes import worker_environment
 
 pytest.importorskip("fcntl")
 
@@ -34,12 +34,12 @@ def half_built(tmp_path: Path) -> Path:
 
 
 def test_what_a_killed_process_left_is_dropped(half_built: Path) -> None:
-    kept = builds.lock_builds(half_built)
+    kept = torch_extensions.lock_builds(half_built)
     assert kept is not None
     os.close(kept)
     assert not (half_built / "cut").exists()
     assert (half_built / "whole" / "whole.so").exists()
-    assert builds.has_builds(half_built)
+    assert torch_extensions.has_builds(half_built)
 
 
 def test_a_build_is_left_alone_while_another_job_runs(half_built: Path) -> None:
@@ -54,18 +54,18 @@ def test_a_build_is_left_alone_while_another_job_runs(half_built: Path) -> None:
         (half_built / "cut").mkdir()
         (half_built / "cut" / "lock").touch()
         for _ in range(2):  # both hold it at once, and neither waits
-            kept = builds.lock_builds(half_built)
+            kept = torch_extensions.lock_builds(half_built)
             assert kept is not None
             os.close(kept)
             assert (half_built / "cut" / "lock").exists()
     finally:
         other.kill()
         other.communicate()
-    kept = builds.lock_builds(half_built)
+    kept = torch_extensions.lock_builds(half_built)
     assert kept is not None
     os.close(kept)
     assert not (half_built / "cut").exists()
 
 
 def test_children_build_where_they_are_looked_after() -> None:
-    assert worker_environment(1)["TORCH_EXTENSIONS_DIR"] == str(builds.build_folder())
+    assert worker_environment(1)["TORCH_EXTENSIONS_DIR"] == str(torch_extensions.build_folder())

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from maas_client.local.machine.compute import ChildProcess, ProcessPool, worker_environment
+from maas_client.local.machine.child_processes import ChildProcess, ProcessPool, worker_environment
 
 posix = pytest.mark.skipif(os.name != "posix", reason="process groups are posix")
 

@@ -10,11 +10,11 @@ import pytest
 
 from maas_client.catalog import find_model
 from maas_client.local.http import tokens
-from maas_client.local.rules.foundry.deployments import check_request, provider_format
-from maas_client.local.rules.foundry.files import FoundryFiles, FoundryUploads
-from maas_client.local.rules.lifecycle import TRANSITIONS
-from maas_client.local.rules.refusal import ApiError
-from maas_client.local.services.foundry_jobs import STATUS_BY_STATE, _check_training_type
+from maas_client.local.requests.foundry_job import STATUS_BY_STATE, _check_training_type
+from maas_client.local.resources.errors import ApiError
+from maas_client.local.resources.foundry_deployments import check_request, provider_format
+from maas_client.local.resources.foundry_files import FoundryFiles, FoundryUploads
+from maas_client.local.resources.job_states import TRANSITIONS
 from maas_client.local.state.files import FileStore
 from maas_client.local.state.store import Store
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from maas_client.catalog import load_limits
-from maas_client.local.rules.foundry import FOUNDRY_SCOPE
-from maas_client.local.rules.realism import AzureLimits
-from maas_client.local.rules.refusal import ApiError
-from maas_client.local.services.answers import ChatChunk
-from maas_client.local.services.limits import Admission, RateLimiter
+from maas_client.local.resources.azure_limits import AzureLimits
+from maas_client.local.resources.errors import ApiError
+from maas_client.local.resources.foundry_scope import FOUNDRY_SCOPE
+from maas_client.local.services.chat_engines import ChatChunk
+from maas_client.local.services.rate_limiter import Admission, RateLimiter
 from maas_client.local.state.store import Record
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from maas_client.local.rules.assets import Assets, Workspace, parse_registry_uri
-from maas_client.local.rules.refusal import ApiError
+from maas_client.local.resources.assets import Assets, Workspace, parse_registry_uri
+from maas_client.local.resources.errors import ApiError
 from maas_client.local.state.store import Store
 
 WS = Workspace("S", "Rg", "W")

@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 
 from maas_client.local.http.app import RequestContext
-from maas_client.local.rules import artifacts
-from maas_client.local.rules.artifacts import Artifact
-from maas_client.local.rules.assets import format_time
-from maas_client.local.rules.orders import JobRef
-from maas_client.local.rules.refusal import ApiError
+from maas_client.local.resources import artifacts
+from maas_client.local.resources.artifacts import Artifact
+from maas_client.local.resources.assets import format_time
+from maas_client.local.resources.errors import ApiError
+from maas_client.local.resources.job_spec import JobRef
 from maas_client.local.state.store import Record
 
 _NAME = re.compile(r"ExperimentRun/dcid\.([^/]+)/(.*)", re.DOTALL)

@@ -6,13 +6,13 @@ from datetime import datetime
 from typing import Any
 
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.routes.history import METRIC_NAMES
 from maas_client.local.http.routes.jobs import job_ref
-from maas_client.local.rules import artifacts
-from maas_client.local.rules.artifacts import Artifact
-from maas_client.local.rules.assets import format_time
-from maas_client.local.rules.orders import JobRef
-from maas_client.local.rules.refusal import ApiError, not_found, user_error
+from maas_client.local.http.routes.run_history import METRIC_NAMES
+from maas_client.local.resources import artifacts
+from maas_client.local.resources.artifacts import Artifact
+from maas_client.local.resources.assets import format_time
+from maas_client.local.resources.errors import ApiError, not_found, user_error
+from maas_client.local.resources.job_spec import JobRef
 from maas_client.local.state.store import MetricPoint, Record
 from maas_client.wire import artifacts as ops
 from maas_client.wire.op import Op

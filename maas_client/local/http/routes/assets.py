@@ -7,11 +7,11 @@ from typing import Any
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.routes.lro import location_headers
+from maas_client.local.http.routes.arm import location_headers
 from maas_client.local.http.routes.paging import list_page, system_data
-from maas_client.local.rules.assets import parse_registry_uri
-from maas_client.local.rules.refusal import not_found, user_error
-from maas_client.local.services import intake_weights
+from maas_client.local.requests import model_import
+from maas_client.local.resources.assets import parse_registry_uri
+from maas_client.local.resources.errors import not_found, user_error
 from maas_client.local.state.store import Record
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
@@ -164,7 +164,7 @@ def _deleter(kind: str) -> Handler:
 def put_model(call: RequestContext) -> Response:
     """PUT a model version: files of the workspace's storage, loaded once before they are registered."""
     sent = call.json.get("properties")
-    fact, new = intake_weights.import_model(
+    fact, new = model_import.import_model(
         call.services,
         call.workspace,
         call.path_params["name"],

@@ -5,23 +5,23 @@ from __future__ import annotations
 from maas_client.local.config import STORAGE_ACCOUNT
 from maas_client.local.http.app import RouteTable
 from maas_client.local.http.routes import (
+    arm,
     artifacts,
     assets,
     blob,
     chat,
     endpoints,
-    history,
     jobs,
-    lro,
-    rights,
+    permissions,
+    run_history,
     workspace,
 )
 from maas_client.wire import artifacts as artifact_ops
 from maas_client.wire import azureml as ops
 from maas_client.wire import blob as blob_ops
 from maas_client.wire import chat as chat_ops
-from maas_client.wire import local as own
-from maas_client.wire import rights as right_ops
+from maas_client.wire import local_extensions as own
+from maas_client.wire import permissions as right_ops
 
 TABLES = (
     RouteTable(
@@ -31,13 +31,13 @@ TABLES = (
             **workspace.HANDLERS,
             **assets.HANDLERS,
             **jobs.HANDLERS,
-            **history.HANDLERS,
+            **run_history.HANDLERS,
             **endpoints.HANDLERS,
-            **lro.HANDLERS,
+            **arm.HANDLERS,
         },
     ),
     RouteTable("", artifact_ops.OPERATIONS, artifacts.HANDLERS),
-    RouteTable("", right_ops.WORKSPACE_OPERATIONS, rights.HANDLERS),
+    RouteTable("", right_ops.WORKSPACE_OPERATIONS, permissions.HANDLERS),
     RouteTable("", own.OPERATIONS, jobs.LOCAL_HANDLERS),
     RouteTable("/serverless/{endpoint}", chat_ops.OPERATIONS, chat.HANDLERS),
     RouteTable(

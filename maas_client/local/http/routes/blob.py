@@ -18,10 +18,10 @@ from starlette.responses import Response  # noqa: TID253 - only the server impor
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.routes import artifact_blobs
 from maas_client.local.http.routes.download import blob_response, log_response, modified_at
-from maas_client.local.http.routes.history import LOG_CONTAINER, LOG_PATH
-from maas_client.local.rules import artifacts
-from maas_client.local.rules.blobs import BlobProperties, Conditions, check_md5, parse_etags
-from maas_client.local.rules.refusal import ApiError
+from maas_client.local.http.routes.run_history import LOG_CONTAINER, LOG_PATH
+from maas_client.local.resources import artifacts
+from maas_client.local.resources.blobs import BlobProperties, Conditions, check_md5, parse_etags
+from maas_client.local.resources.errors import ApiError
 from maas_client.local.state.files import Draft
 from maas_client.local.state.store import Record
 from maas_client.wire import blob as ops

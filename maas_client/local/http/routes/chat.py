@@ -15,14 +15,14 @@ from starlette.responses import (  # noqa: TID253 - only the server imports this
 )
 
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.routes.chat_body import read_chat_request
-from maas_client.local.rules.endpoints import served_model
-from maas_client.local.rules.refusal import ApiError
-from maas_client.local.services.answers import ChatChunk
+from maas_client.local.http.routes.chat_request import read_chat_request
+from maas_client.local.resources.deployments import served_model
+from maas_client.local.resources.errors import ApiError
+from maas_client.local.services.chat_engines import ChatChunk
 from maas_client.local.state.files import new_id
 from maas_client.local.state.store import Record
 from maas_client.wire import chat as ops
-from maas_client.wire import faults as wire
+from maas_client.wire import error_bodies as wire
 from maas_client.wire.op import Op
 
 

@@ -14,7 +14,7 @@ import anyio.to_thread
 from starlette.requests import Request  # noqa: TID253 - only the server imports this module
 from starlette.responses import Response, StreamingResponse  # noqa: TID253 - as above
 
-from maas_client.local.rules.refusal import ApiError
+from maas_client.local.resources.errors import ApiError
 from maas_client.local.state.store import Record
 
 _CHUNK = 1 << 20

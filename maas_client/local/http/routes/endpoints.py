@@ -7,9 +7,9 @@ from typing import Any, Literal
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.routes.lro import async_operation_headers, location_headers
+from maas_client.local.http.routes.arm import async_operation_headers, location_headers
 from maas_client.local.http.routes.paging import list_page, system_data
-from maas_client.local.rules.refusal import user_error
+from maas_client.local.resources.errors import user_error
 from maas_client.local.state.store import Record
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m

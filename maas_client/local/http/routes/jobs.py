@@ -7,15 +7,15 @@ from typing import Any
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.routes.lro import COMPLETED_TOKEN, location_headers
+from maas_client.local.http.routes.arm import COMPLETED_TOKEN, location_headers
 from maas_client.local.http.routes.paging import list_page, system_data
-from maas_client.local.rules.assets import Workspace
-from maas_client.local.rules.lifecycle import visible_state
-from maas_client.local.rules.orders import JobRef
-from maas_client.local.services.intake import read_job
+from maas_client.local.requests.azureml_job import read_job
+from maas_client.local.resources.assets import Workspace
+from maas_client.local.resources.job_spec import JobRef
+from maas_client.local.resources.job_states import visible_state
 from maas_client.local.state.store import Record
 from maas_client.wire import azureml as ops
-from maas_client.wire import local as own
+from maas_client.wire import local_extensions as own
 from maas_client.wire.op import Op
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from maas_client.local.http.app import RequestContext
-from maas_client.local.rules.refusal import user_error
+from maas_client.local.resources.errors import user_error
 from maas_client.local.state.store import Record
 
 PAGE_SIZE = 100

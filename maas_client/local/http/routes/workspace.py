@@ -9,9 +9,9 @@ from maas_client.local.config import STORAGE_ACCOUNT
 from maas_client.local.http import hosts
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.routes.paging import system_data
-from maas_client.local.rules import artifacts
-from maas_client.local.rules.assets import Workspace
-from maas_client.local.rules.refusal import not_found, user_error
+from maas_client.local.resources import artifacts
+from maas_client.local.resources.assets import Workspace
+from maas_client.local.resources.errors import not_found, user_error
 from maas_client.wire import azureml as ops
 from maas_client.wire.op import Op
 

@@ -7,14 +7,14 @@ uploads, import and the deletion of a job (azure-api.md section 4.2).
 from __future__ import annotations
 
 from maas_client.local.http.app import RouteTable
-from maas_client.local.http.routes import rights
-from maas_client.local.http.routes.foundry import arm as foundry_arm
+from maas_client.local.http.routes import permissions
+from maas_client.local.http.routes.foundry import account as foundry_arm
 from maas_client.local.http.routes.foundry import chat as foundry_chat
 from maas_client.local.http.routes.foundry import files as foundry_files
 from maas_client.local.http.routes.foundry import jobs as foundry_jobs
 from maas_client.wire import foundry as ops
-from maas_client.wire import local as own
-from maas_client.wire import rights as right_ops
+from maas_client.wire import local_extensions as own
+from maas_client.wire import permissions as right_ops
 
 _HANDLERS = {**foundry_files.HANDLERS, **foundry_jobs.HANDLERS, **foundry_chat.HANDLERS}
 _COPY = frozenset({ops.CHECKPOINT_COPY.name, ops.CHECKPOINT_COPY_STATUS.name})
@@ -32,5 +32,5 @@ TABLES = (
     ),
     RouteTable("", ops.INFERENCE_OPERATIONS, _HANDLERS),
     RouteTable("", ops.ARM_OPERATIONS, foundry_arm.HANDLERS),
-    RouteTable("", right_ops.ACCOUNT_OPERATIONS, rights.HANDLERS),
+    RouteTable("", right_ops.ACCOUNT_OPERATIONS, permissions.HANDLERS),
 )

@@ -14,11 +14,11 @@ from starlette.responses import (  # noqa: TID253 - only the server imports this
 from maas_client.catalog import load_models as catalog_models
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.routes.chat import create_completion
-from maas_client.local.http.routes.foundry.lists import to_unix_seconds
-from maas_client.local.rules.assets import version_key
-from maas_client.local.rules.foundry import FOUNDRY_SCOPE
-from maas_client.local.rules.foundry.deployments import FoundryDeployments, not_ready_error
-from maas_client.local.rules.foundry.files import foundry_not_found, invalid_payload
+from maas_client.local.http.routes.foundry.responses import to_unix_seconds
+from maas_client.local.resources.assets import version_key
+from maas_client.local.resources.foundry_deployments import FoundryDeployments, not_ready_error
+from maas_client.local.resources.foundry_files import foundry_not_found, invalid_payload
+from maas_client.local.resources.foundry_scope import FOUNDRY_SCOPE
 from maas_client.local.state.store import Record
 from maas_client.wire import chat as frames
 from maas_client.wire import foundry as ops

@@ -13,14 +13,18 @@ from starlette.responses import FileResponse, JSONResponse, Response  # noqa: TI
 
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.routes.foundry import results
-from maas_client.local.http.routes.foundry.lists import created_response, file_store, list_response
-from maas_client.local.rules.foundry.files import (
+from maas_client.local.http.routes.foundry.responses import (
+    created_response,
+    file_store,
+    list_response,
+)
+from maas_client.local.resources.errors import ApiError
+from maas_client.local.resources.foundry_files import (
     MAX_PART_BYTES,
     PURPOSE,
     FoundryUploads,
     invalid_payload,
 )
-from maas_client.local.rules.refusal import ApiError
 from maas_client.local.state.files import Draft
 from maas_client.local.state.store import Record
 from maas_client.wire import foundry as ops

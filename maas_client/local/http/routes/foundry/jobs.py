@@ -9,26 +9,28 @@ from starlette.responses import Response  # noqa: TID253 - only the server impor
 
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.routes.foundry import results
-from maas_client.local.http.routes.foundry.lists import (
+from maas_client.local.http.routes.foundry.events import event_to_json, list_events
+from maas_client.local.http.routes.foundry.responses import (
     created_response,
     file_store,
     list_response,
     to_unix_seconds,
 )
-from maas_client.local.http.routes.foundry.story import event_to_json, list_events
-from maas_client.local.rules.foundry import FOUNDRY_SCOPE
-from maas_client.local.rules.foundry.deployments import deployable_checkpoints as kept_checkpoints
-from maas_client.local.rules.foundry.files import foundry_not_found, invalid_payload
-from maas_client.local.rules.refusal import ApiError
-from maas_client.local.services.foundry_jobs import (
+from maas_client.local.requests.foundry_job import (
     STATUS_BY_STATE,
     fine_tuned_model,
     job_ref,
     read_job,
 )
+from maas_client.local.resources.errors import ApiError
+from maas_client.local.resources.foundry_deployments import (
+    deployable_checkpoints as kept_checkpoints,
+)
+from maas_client.local.resources.foundry_files import foundry_not_found, invalid_payload
+from maas_client.local.resources.foundry_scope import FOUNDRY_SCOPE
 from maas_client.local.state.store import Record
 from maas_client.wire import foundry as ops
-from maas_client.wire import local as own
+from maas_client.wire import local_extensions as own
 from maas_client.wire.op import Op
 
 

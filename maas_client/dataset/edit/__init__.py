@@ -1,0 +1,1 @@
+"""Change data files: repair, convert, split."""

@@ -1,0 +1,290 @@
+"""A report as one HTML page that can be sent to a colleague: no scripts, nothing from elsewhere.
+
+All that stems from a file or its name is escaped. Charts are inline SVG; colours follow the
+reader's light or dark setting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from maas_client.dataset.report.collector import first_per_code
+from maas_client.dataset.rules.service import describe_prediction
+from maas_client.types.report import FileReport, ValidationReport
+
+_STYLE = """
+:root { color-scheme: light dark; --text: #1c2024; --soft: #60646c; --page: #ffffff;
+  --card: #f6f7f9; --line: #dfe2e6; --bar: #3b6fd4; --learn: #2f9e6e; --bad: #c62a2f;
+  --warn: #9a5b00; --good: #1f7a4d; }
+@media (prefers-color-scheme: dark) { :root { --text: #eceef2; --soft: #a2a8b3;
+  --page: #15171a; --card: #1e2125; --line: #353a41; --bar: #7ba4f4; --learn: #5fc79a;
+  --bad: #ff8a8d; --warn: #f1b25f; --good: #6fd3a0; } }
+* { box-sizing: border-box }
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 62rem; background: var(--page);
+  color: var(--text); font: 15px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem;
+  overflow-wrap: anywhere } h3 { font-size: 1rem; margin: 1.5rem 0 .5rem }
+p { margin: .3rem 0 } .soft { color: var(--soft) } .good { color: var(--good) }
+.error { color: var(--bad) } .warning { color: var(--warn) } strong { font-weight: 650 }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .6rem;
+  margin: .8rem 0 } .tile { background: var(--card); border-radius: .5rem; padding: .6rem .8rem }
+.tile b { display: block; font-size: 1.2rem; font-variant-numeric: tabular-nums }
+table { border-collapse: collapse; width: 100%; margin: .5rem 0; font-size: .92em }
+th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0;
+  border-bottom: 1px solid var(--line) } th { color: var(--soft); font-weight: 500 }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
+code { font: .92em ui-monospace, monospace; overflow-wrap: anywhere }
+td > code:only-child { white-space: nowrap }
+.wide { overflow-x: auto } svg { display: block; width: 100%; height: auto; max-width: 46rem }
+svg text { font: 11px system-ui, sans-serif; fill: var(--soft) } details { margin: .5rem 0 }
+"""
+
+
+def render_html(report: ValidationReport, *, title: str = "Data set report") -> str:
+    """Return the report as an HTML page in UTF-8."""
+    verdict = (
+        '<span class="good">valid</span>' if report.ok else '<span class="error">invalid</span>'
+    )
+    files = "".join(map(_file, report.files))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>"
+        f"<h1>{escape(title)}: {verdict}</h1>{files}"
+        '<p class="soft">Written by maas-client validate. No text of the rows is in this page.</p>'
+        "</body></html>\n"
+    )
+
+
+def _file(file: FileReport) -> str:
+    verdict = '<span class="good">valid</span>' if file.ok else '<span class="error">invalid</span>'
+    parts = (
+        f"<h2><code>{escape(file.path)}</code> {verdict}</h2>",
+        _tiles(_figures(file)),
+        _counts(file),
+        _service(file),
+        _tokens(file.stats.get("tokens") or {}),
+        _content(file.stats),
+        _problems(file),
+        f'<p class="soft">sha256 <code>{escape(file.sha256)}</code></p>',
+    )
+    return "<section>" + "\n".join(part for part in parts if part) + "</section>"
+
+
+def _figures(file: FileReport) -> Iterator[tuple[str, str]]:
+    yield "rows to train on", f"{file.examples:,}"
+    yield "lines", f"{file.lines:,}"
+    yield "size", _size(file.bytes)
+    tokens = file.stats.get("tokens")
+    if tokens:
+        about = "" if tokens.get("exact") else "≈ "
+        yield "tokens", f"{about}{tokens['total']:,}"
+        yield "of these learned", f"{about}{tokens['learned']:,}"
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "KB", "MB"):
+        if count < 1024:
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
+        count /= 1024
+    return f"{count:,.2f} GB"
+
+
+def _tiles(figures: Iterable[tuple[str, str]]) -> str:
+    tiles = (
+        f'<div class="tile"><b>{escape(value)}</b><span class="soft">{escape(name)}</span></div>'
+        for name, value in figures
+    )
+    return f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def _counts(file: FileReport) -> str:
+    """Return the codes with their counts, drawn as bars."""
+    if not file.counts:
+        return '<p class="good">No problem was found.</p>'
+    severity = {problem.code: problem.severity for problem in file.problems}
+    most = max(file.counts.values())
+    rows = []
+    for code, count in sorted(file.counts.items(), key=lambda item: (-item[1], item[0])):
+        kind = severity.get(code, "warning")
+        share = 100 * count / most
+        bar = (
+            '<svg viewBox="0 0 100 8" preserveAspectRatio="none" height="8" aria-hidden="true">'
+            f'<rect width="{share:.1f}" height="8" rx="1" fill="var(--{_COLOUR[kind]})"/></svg>'
+        )
+        rows.append((f'<code class="{kind}">{escape(code)}</code>', kind, f"{count:,}", bar))
+    return "<h3>Problems by code</h3>" + _table(("code", "severity", "#count", ""), rows)
+
+
+_COLOUR = {"error": "bad", "warning": "warn"}
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; cells are HTML. A head that begins with # is a column of numbers."""
+    numbers = [head.startswith("#") for head in heads]
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        inner = "".join(
+            f'<{tag} class="number">{cell}</{tag}>' if number else f"<{tag}>{cell}</{tag}>"
+            for cell, number in zip(cells, numbers, strict=True)
+        )
+        return f"<tr>{inner}</tr>"
+
+    head = line("th", [escape(name.lstrip("#")) for name in heads])
+    body = "".join(line("td", cells) for cells in rows)
+    return f'<div class="wide"><table>{head}{body}</table></div>'
+
+
+def _service(file: FileReport) -> str:
+    service: Mapping[str, Any] = file.stats.get("service") or {}
+    if not service:
+        return ""
+    said = f"<p>{escape(describe_prediction(file))}.</p>"
+    skipped, dropped = service.get("rows_skipped", 0), service.get("rows_dropped", 0)
+    if skipped or dropped:
+        said += f"<p>It would skip {skipped:,} lines and drop {dropped:,}, without a word.</p>"
+    split = service.get("validation_split")
+    if split:
+        order = "shuffled" if split.get("shuffled") else "unshuffled"
+        said += (
+            f"<p>Without a validation file the last {split['rows']:,} rows (from row "
+            f"{split['first_row']:,}, {order}) are cut off for validation.</p>"
+        )
+    limits = [
+        (
+            escape(str(limit.get("name", ""))),
+            f"{_number(limit.get('value'))} {escape(str(limit.get('unit', '')))}",
+            escape(f"{limit.get('source', '')}, {limit.get('as_of', '')}"),
+        )
+        for limit in service.get("limits", ())
+    ]
+    table = _table(("limit", "value", "source"), limits) if limits else ""
+    more = f"<details><summary>Limits and their sources</summary>{table}</details>" if table else ""
+    return f"<h3>What the service does</h3>{said}{more}"
+
+
+def _number(value: Any) -> str:
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return f"{value:,}" if plain else escape(str(value))
+
+
+def _tokens(tokens: Mapping[str, Any]) -> str:
+    if not tokens:
+        return ""
+    exact = tokens.get("exact")
+    how = "Counted with" if exact else "Estimated at"
+    name = str(tokens["counted_by"]).removeprefix("estimate: ")
+    bounds = (
+        ""
+        if exact
+        else f"; surely between {tokens['at_least']:,} and {tokens['at_most']:,} in the file"
+    )
+    said = f'<p class="soft">{how} {escape(name)}{bounds}.</p>'
+    names = ("min", "p50", "mean", "p90", "p95", "p99", "max")
+    rows = [
+        (title, *(_number(tokens[key].get(name, "")) for name in names))
+        for title, key in (("a row", "per_row"), ("learned of it", "learned_per_row"))
+        if key in tokens
+    ]
+    over = ""
+    if tokens.get("row_limit"):
+        kind = "warning" if tokens.get("rows_over_limit") else "soft"
+        over = (
+            f'<p class="{kind}">Rows longer than {tokens["row_limit"]:,} tokens, which would be '
+            f"cut: {tokens.get('rows_over_limit', 0):,}.</p>"
+        )
+    chart = _histogram(tokens.get("histogram") or (), tokens.get("row_limit"))
+    table = _table(("tokens in", *(f"#{name}" for name in names)), rows)
+    return f"<h3>Tokens per row</h3>{said}{chart}{table}{over}"
+
+
+_WIDTH, _HEIGHT, _LEFT, _FOOT, _TOP = 720, 220, 52, 26, 10
+
+
+def _histogram(bars: Sequence[Mapping[str, int]], limit: int | None) -> str:
+    """Draw how many rows have how many tokens, with a line where rows are cut."""
+    if not bars:
+        return ""
+    first, last = bars[0]["from"], bars[-1]["to"]
+    most = max(bar["rows"] for bar in bars) or 1
+    floor, wide = _HEIGHT - _FOOT, (_WIDTH - _LEFT) / len(bars)
+    parts = [
+        _label(_LEFT - 6, _TOP + 4, f"{most:,}", "end"),
+        _label(_LEFT - 6, floor, "0", "end"),
+        f'<path d="M{_LEFT} {floor}H{_WIDTH}" stroke="var(--line)"/>',
+    ]
+    every = max(1, round(len(bars) / 6))
+    for at, bar in enumerate(bars):
+        left = _LEFT + at * wide
+        height = (floor - _TOP) * bar["rows"] / most
+        said = f"{bar['rows']:,} rows with {bar['from']:,} to {bar['to'] - 1:,} tokens"
+        parts.append(
+            f'<rect x="{left:.1f}" y="{floor - height:.1f}" width="{wide - 1:.1f}" '
+            f'height="{height:.1f}" fill="var(--bar)"><title>{said}</title></rect>'
+        )
+        if at % every == 0 and at < len(bars) - every / 2:
+            parts.append(_label(left, _HEIGHT - 8, f"{bar['from']:,}", "middle"))
+        if limit is not None and bar["from"] < limit < bar["to"]:
+            cut = left + wide * (limit - bar["from"]) / (bar["to"] - bar["from"])
+            parts.append(
+                f'<path d="M{cut:.1f} {_TOP}V{floor}" stroke="var(--bad)" stroke-dasharray="4 3"/>'
+            )
+            parts.append(_label(cut - 4, _TOP + 10, "cut here", "end"))
+    parts.append(_label(_WIDTH, _HEIGHT - 8, f"{last:,}", "end"))
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="Rows by tokens, {first:,} to {last:,}">{"".join(parts)}</svg>'
+    )
+
+
+def _label(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+_CONTENT = {
+    "duplicates": "Repeats",
+    "quality": "Answers",
+    "secrets": "Secrets",
+    "pii_rows": "Rows with personal data",
+    "suppressed": "Passed over (--ignore)",
+    "lowered": "Warnings by wish (--warn)",
+}
+
+
+def _content(stats: Mapping[str, Any]) -> str:
+    rows = [
+        (escape(title), escape(str(what)), _number(count))
+        for key, title in _CONTENT.items()
+        for what, count in (stats.get(key) or {}).items()
+    ]
+    if stats.get("near_duplicates"):
+        rows.append(("Repeats", "nearly the same", _number(stats["near_duplicates"])))
+    table = _table(("what", "", "#rows"), rows) if rows else ""
+    notes = "".join(f"<p>{escape(str(note))}</p>" for note in stats.get("notes", ()))
+    return (f"<h3>What is in the rows</h3>{table}" if table else "") + notes
+
+
+def _problems(file: FileReport) -> str:
+    if not file.problems:
+        return ""
+    few = first_per_code(file.problems)
+    rows = [
+        (
+            f"{problem.line:,}" if problem.line else "",
+            f"{problem.column:,}" if problem.column else "",
+            f'<code class="{problem.severity}">{escape(problem.code)}</code>',
+            escape(problem.message)
+            + (f" <code>{escape(problem.pointer)}</code>" if problem.pointer else "")
+            + f'<br><span class="soft">{escape(problem.hint)}</span>',
+        )
+        for problem in few
+    ]
+    more = sum(file.counts.values()) - len(few)
+    rest = f'<p class="soft">and {more:,} more of the same codes</p>' if more else ""
+    return (
+        "<h3>Where</h3>" + _table(("#line", "#column", "code", "what, and what to do"), rows) + rest
+    )

@@ -1,0 +1,1 @@
+"""Read lines and strict JSON from files."""

@@ -1,0 +1,1 @@
+"""Collect problems and locate them in the file."""

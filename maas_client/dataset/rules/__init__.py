@@ -1,0 +1,1 @@
+"""Judge rows by the chat format and by what the training service does with them."""

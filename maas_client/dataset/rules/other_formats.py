@@ -1,0 +1,87 @@
+"""Rows of other tasks, known by their keys. ``datasets convert`` turns them into chats."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from maas_client.dataset.issues import Issue
+
+_BY_KEYS: tuple[tuple[str, tuple[frozenset[str], ...]], ...] = (
+    (
+        "BATCH",
+        (frozenset({"custom_id", "body"}), frozenset({"training_file", "model"})),
+    ),
+    (
+        "DPO",
+        (
+            frozenset({"preferred_output", "non_preferred_output"}),
+            frozenset({"chosen", "rejected"}),
+        ),
+    ),
+    ("SHAREGPT", (frozenset({"conversations"}), frozenset({"conversation"}))),
+    (
+        "TEXT_GROUND_TRUTH",
+        (
+            frozenset({"text", "ground_truth"}),
+            frozenset({"text", "summary"}),
+            frozenset({"document", "summary"}),
+        ),
+    ),
+    (
+        "PROMPT_COMPLETION",
+        (
+            frozenset({"prompt", "completion"}),
+            frozenset({"prompt", "response"}),
+            frozenset({"context", "completion"}),
+            frozenset({"input_text", "output_text"}),
+        ),
+    ),
+    (
+        "ALPACA",
+        (
+            frozenset({"instruction", "output"}),
+            frozenset({"instruction", "response"}),
+            frozenset({"input", "output"}),
+        ),
+    ),
+    (
+        "QUESTION_ANSWER",
+        (frozenset({"question", "answer"}), frozenset({"question", "answers"})),
+    ),
+    (
+        "CLASSIFICATION",
+        (
+            frozenset({"text", "label"}),
+            frozenset({"sentence", "label"}),
+            frozenset({"text", "label_text"}),
+            frozenset({"sentence1", "sentence2"}),
+            frozenset({"premise", "hypothesis"}),
+        ),
+    ),
+    ("TEXT", (frozenset({"text"}), frozenset({"content"}))),
+)
+
+
+def detect_format(row: dict[str, Any]) -> str | None:
+    """Return the name of the task whose keys ``row`` has (``ALPACA``, ``DPO``, ...), or None."""
+    keys = {key.casefold() for key in row}
+    for name, choices in _BY_KEYS:
+        if any(choice <= keys for choice in choices):
+            return name
+    return None
+
+
+def missing_messages_issue(row: dict[str, Any]) -> Issue:
+    """Say what a row without messages is instead."""
+    if shape := detect_format(row):
+        return Issue(f"CHAT_SHAPE_{shape}")
+    for key in row:
+        if difflib.SequenceMatcher(None, key.casefold(), "messages").ratio() > 0.75:
+            return Issue("CHAT_NO_MESSAGES", (key,), "is this key meant?", in_key=True)
+    return Issue("CHAT_NO_MESSAGES")
+
+
+def is_sharegpt_turn(message: dict[str, Any]) -> bool:
+    """Return whether a message is one of ShareGPT's, with ``from`` and ``value``."""
+    return "from" in message and "value" in message and "role" not in message

@@ -1,0 +1,56 @@
+"""api-version: rubbish is refused, one that is newer than we know is taken with a warning."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from maas_client.local.resources.errors import ApiError
+from maas_client.wire.op import Op, Plane
+
+NEWEST_VERSION = "2026-07-01"
+"""The newest api-version seen when this was written (azure-api.md sections 1.1 and 4.6)."""
+
+_DATED = re.compile(r"(\d{4}-\d{2}-\d{2})(-[a-z]{2,24})?", re.IGNORECASE)
+_NAMED = re.compile(r"v\d+(\.\d+)?|preview|latest", re.IGNORECASE)
+
+
+def check_api_version(op: Op[Any], query: Mapping[str, str]) -> str | None:
+    """Return a warning, or None. Raises ``ApiError`` for a version that cannot be one.
+
+    ARM demands a version; the other planes take a request without. The login counts its own: msal asks
+    for 1.1 before it tells why a secret was refused.
+    """
+    if op.plane is Plane.ANONYMOUS:
+        return None
+    if "api-version" not in query:
+        if op.plane is Plane.ARM:
+            raise ApiError(
+                400,
+                "MissingApiVersionParameter",
+                "The api-version query parameter (?api-version=) is required for all requests.",
+            )
+        return None
+    said = query["api-version"]
+    found = _DATED.fullmatch(said)
+    if not found:
+        if _NAMED.fullmatch(said) and op.plane is not Plane.ARM:
+            return None
+        raise _invalid()
+    try:
+        date.fromisoformat(found[1])
+    except ValueError:
+        raise _invalid() from None
+    if found[1] > NEWEST_VERSION:
+        return f"api-version {said} is newer than this server knows ({NEWEST_VERSION}); answered as the newest"
+    return None
+
+
+def _invalid() -> ApiError:
+    return ApiError(
+        400,
+        "InvalidApiVersionParameter",
+        "The api-version is invalid. It is a date, YYYY-MM-DD, with -preview behind it for a preview.",
+    )

@@ -1,0 +1,114 @@
+"""A job's events as the OpenAI-shaped API tells them: status changes, messages and metric points.
+
+Each has an id that never changes, so that a client which has seen it is never told it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from maas_client.local.http.app import RequestContext
+from maas_client.local.http.routes.foundry.responses import to_unix_seconds
+from maas_client.local.state.store import Record
+
+_STATUS = {
+    "NotStarted": "Job enqueued. Waiting for jobs ahead to complete.",
+    "Running": "Job started.",
+    "PauseRequested": "Job pause was requested.",
+    "Paused": "Job paused.",
+    "Completed": "Job succeeded.",
+    "CancelRequested": "Job cancellation was requested.",
+    "Canceled": "Job cancelled.",
+    "Failed": "Job failed.",
+}
+"""Words of the dated spec's example where it has them (azure-api.md section 4.5)."""
+
+_OWN = {
+    "train_token_accuracy": "train_mean_token_accuracy",
+    "valid_token_accuracy": "full_valid_mean_token_accuracy",
+    "valid_loss": "full_valid_loss",
+}
+"""Our metric names to the service's."""
+
+_TRAINING = ("train_loss", "train_token_accuracy", "learning_rate")
+
+
+class Event(NamedTuple):
+    """An event before it is written out: a page shows twenty of what may be thousands."""
+
+    timestamp: str
+    """To the microsecond; events are told in whole seconds."""
+    id: str
+    message: str
+    level: str = "info"
+    metrics: Mapping[str, Any] | None = None
+    """What was measured, by our names."""
+    step: int = 0
+
+
+def list_events(call: RequestContext, job: Record) -> list[Event]:
+    """Return all events of a job, newest first."""
+    own = job.body["id"]
+    told = (_event(job, event) for event in call.services.jobs.events(own))
+    found = [event for event in told if event] + _steps(call, own)
+    found.sort(key=lambda event: (event.timestamp, event.id), reverse=True)
+    return found
+
+
+def _event(job: Record, event: dict[str, Any]) -> Event | None:
+    own, at = f"ftevent-{job.body['id']}{event['seq']:08d}", str(event["at"])
+    kind, level = event.get("kind"), "info"
+    message = ""
+    if kind == "status":
+        message = _STATUS.get(str(event.get("state")), "")
+        if event.get("state") == "Failed":
+            level = "error"
+            message = f"Job failed: {(job.body.get('error') or {}).get('message', '')}"
+    elif kind == "message":
+        message, level = str(event.get("message")), str(event.get("level", "info"))
+    elif kind == "checkpoint":
+        message = f"Checkpoint created at step {event['step']}."
+    elif kind == "eval":
+        return Event(at, own, "", metrics=event, step=int(event["step"]))
+    return Event(at, own, message, level) if message else None
+
+
+def _steps(call: RequestContext, own: str) -> list[Event]:
+    """Return one event per step that training reported."""
+    steps: dict[int, dict[str, float]] = {}
+    when: dict[int, str] = {}
+    for point in call.services.jobs.points(own):
+        if point.name in _TRAINING:
+            steps.setdefault(point.step, {})[point.name] = point.value
+            when[point.step] = point.at
+    return [
+        Event(when[step], f"ftevent-{own}m{step:08d}", "", metrics=values, step=step)
+        for step, values in steps.items()
+    ]
+
+
+def event_to_json(told: Event) -> dict[str, Any]:
+    """Return an event as the service shows it."""
+    data = None if told.metrics is None else _data(told.step, told.metrics)
+    return {
+        "object": "fine_tuning.job.event",
+        "id": told.id,
+        "created_at": to_unix_seconds(told.timestamp),
+        "level": told.level,
+        "type": "metrics" if data else "message",
+        "message": told.message if data is None else f"Step {told.step}: {_words(data)}",
+        "data": data,
+    }
+
+
+def _data(step: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"step": step} | {
+        _OWN.get(name, name): value
+        for name, value in values.items()
+        if name in (*_TRAINING, *_OWN) and isinstance(value, int | float)
+    }
+
+
+def _words(data: dict[str, Any]) -> str:
+    return ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in data.items() if k != "step")

@@ -1,0 +1,78 @@
+"""What the OpenAI-shaped routes share: lists with ``after`` and ``limit``, and how a creation answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
+
+from maas_client.local.http.app import RequestContext
+from maas_client.local.resources.foundry_files import FoundryFiles, invalid_payload
+
+T = TypeVar("T")
+
+
+def file_store(call: RequestContext) -> FoundryFiles:
+    """Return the resource's files."""
+    services = call.services
+    return FoundryFiles(services.store, services.files, durable=services.config.durable)
+
+
+def list_response(
+    call: RequestContext,
+    items: Sequence[T],
+    key: Callable[[T], str],
+    to_json: Callable[[T], dict[str, Any]],
+    *,
+    default_limit: int,
+    max_limit: int = 100,
+) -> dict[str, Any]:
+    """Return the page of ``items`` that the query asks for; ``limit`` is the default."""
+    if call.query_params.get("order", "desc") == "asc":
+        items = list(reversed(items))
+    elif call.query_params.get("order", "desc") != "desc":
+        raise invalid_payload("order must be asc or desc.", param="order")
+    default_limit = _limit(call, default_limit, max_limit)
+    after = call.query_params.get("after")
+    if after:
+        keys = [key(item) for item in items]
+        if after not in keys:
+            raise invalid_payload("after must be the id of an item of this list.", param="after")
+        items = items[keys.index(after) + 1 :]
+    data = [to_json(item) for item in items[:default_limit]]
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": len(items) > default_limit,
+    }
+
+
+def _limit(call: RequestContext, default: int, most: int) -> int:
+    said = call.query_params.get("limit")
+    if not said:
+        return default
+    if not (said.isascii() and said.isdigit() and 1 <= int(said[:9]) <= most):
+        raise invalid_payload(f"limit must be a whole number from 1 to {most}.", param="limit")
+    return int(said)
+
+
+def created_response(call: RequestContext, document: dict[str, Any]) -> Response:
+    """Return what was created: v1 answers 200, the dated versions 201 with a Location (section 4.2)."""
+    if call.op.path.startswith("/v1/"):
+        return JSONResponse(document, 200)
+    at = f"{call.urls.scheme}://{call.urls.host}{call.request.url.path}/{document['id']}"
+    version = call.query_params.get("api-version")
+    return JSONResponse(
+        document, 201, {"Location": f"{at}?api-version={version}" if version else at}
+    )
+
+
+def to_unix_seconds(stamp: str | None) -> int | None:
+    """Return a time of ours as seconds since 1970."""
+    if stamp is None:
+        return None
+    return int(datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp())

@@ -1,0 +1,1 @@
+"""Job and model import requests of each dialect, read into the local server's own types."""

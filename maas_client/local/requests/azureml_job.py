@@ -1,0 +1,137 @@
+"""A fine-tuning job as ARM writes it, read into what the rules work with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from maas_client.errors import MaasError
+from maas_client.local.resources.assets import Assets, Workspace, parse_registry_uri
+from maas_client.local.resources.base_choice import base_properties
+from maas_client.local.resources.blobs import BlobStore
+from maas_client.local.resources.errors import user_error
+from maas_client.local.resources.job_spec import DataRef, JobSpec, NewJob
+from maas_client.local.resources.training_config import check_installed, parse_hyperparameters
+from maas_client.local.services import Services
+from maas_client.wire import azureml_models as m
+
+_FIXED = (
+    "jobType", "fineTuningDetails", "outputs", "resources", "computeId", "experimentName",
+)  # fmt: skip
+"""What a second PUT may not change; names shown, tags and properties it may."""
+_STABLE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+def read_job(
+    services: Services, ws: Workspace, name: str, request: dict[str, Any], api_version: str
+) -> NewJob:
+    """Return the job that a PUT asks for. Raises ``ApiError`` for one that cannot be."""
+    properties = request.get("properties")
+    if not isinstance(properties, dict):
+        raise user_error("properties: Field required", target="properties")
+    kind = str(properties.get("jobType", ""))
+    if kind.casefold() != "finetuning":
+        raise user_error(f"This server runs FineTuning jobs, not {kind[:40]!r}.", target="jobType")
+    if _STABLE.fullmatch(api_version):
+        raise user_error(
+            "jobType FineTuning exists in preview api-versions only, e.g. 2024-10-01-preview.",
+            target="jobType",
+        )
+    details = m.Job.model_validate(request).properties.fine_tuning_details
+    if details.model_provider.casefold() != "custom":
+        raise user_error(
+            "modelProvider must be Custom here: AzureOpenAI models are not tuned locally.",
+            target="modelProvider",
+        )
+    if details.task_type.casefold() != "chatcompletion":
+        raise user_error(
+            f"taskType {details.task_type[:40]!r} is not run here; ChatCompletion is.",
+            target="taskType",
+        )
+    return _new_job(services, ws, name, request, details)
+
+
+def _new_job(
+    services: Services,
+    ws: Workspace,
+    name: str,
+    request: dict[str, Any],
+    details: m.FineTuningDetails,
+) -> NewJob:
+    model = _model_name(details.model.uri)
+    base = services.base_for(model)
+    spec = JobSpec(
+        model=model,
+        train=details.training_data.uri,
+        validation=details.validation_data.uri if details.validation_data else None,
+        hyperparameters=_hyperparameters(
+            {**_instances(request["properties"]), **(details.hyper_parameters or {})},
+            trained=not services.simulated,
+        ),
+        output=_output_name(request["properties"]),
+    )
+    return NewJob(
+        name=name,
+        request=request,
+        immutable={k: request["properties"].get(k) for k in _FIXED},
+        spec=spec,
+        train=_data(services.assets, services.blobs, ws, spec.train),
+        validation=_data(services.assets, services.blobs, ws, spec.validation)
+        if spec.validation
+        else None,
+        workspace={
+            "subscription": ws.subscription, "resource_group": ws.resource_group, "name": ws.name,
+        },
+        base=base,
+        properties=base_properties(base),
+    )  # fmt: skip
+
+
+def _model_name(uri: str) -> str:
+    found = parse_registry_uri(uri)
+    if found:
+        return found[1]
+    if ":" not in uri and "/" not in uri:
+        return uri
+    raise user_error(
+        "model.uri must name a registry's model: azureml://registries/azureml/models/NAME/versions/N.",
+        target="model",
+    )
+
+
+def _data(assets: Assets, blobs: BlobStore, ws: Workspace, uri: str) -> DataRef:
+    container, blob = assets.resolve_uri(uri, ws)
+    return DataRef(uri, blobs.content_id(container, blob))
+
+
+def _hyperparameters(said: Mapping[str, Any], *, trained: bool) -> dict[str, Any]:
+    """Return them as they were sent, once every name and value is one that training knows, and what they
+    take is installed where they are ``trained`` with."""
+    if not all(isinstance(value, str | int | float) for value in said.values()):
+        raise user_error("hyperParameters must map names to strings.", target="hyperParameters")
+    try:
+        recipe = parse_hyperparameters(said)
+        if trained:
+            check_installed(recipe)
+    except MaasError as error:
+        raise user_error(str(error), target="hyperParameters") from error
+    return dict(said)
+
+
+def _instances(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``resources.instanceCount`` means here: so many processes."""
+    resources = properties.get("resources")
+    count = resources.get("instanceCount") if isinstance(resources, dict) else None
+    return {"num_nodes_finetune": count} if count not in (None, 1) else {}
+
+
+def _output_name(properties: Mapping[str, Any]) -> str:
+    outputs = properties.get("outputs") or {}
+    wanted = (outputs.get("registered_model") or {}).get("assetName") or ""
+    if wanted and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", wanted):
+        raise user_error(
+            "assetName takes 1 to 255 letters, digits, '-', '_' and '.'.",
+            target="outputs.registered_model.assetName",
+        )
+    return str(wanted)

@@ -1,0 +1,210 @@
+"""A fine-tuning job as the OpenAI-shaped API writes it, read into what the rules work with (section 4.4)."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from maas_client.catalog import ModelInfo
+from maas_client.errors import MaasError
+from maas_client.local.bases import find_model_facts
+from maas_client.local.resources.base_choice import base_properties
+from maas_client.local.resources.errors import ApiError
+from maas_client.local.resources.foundry_files import FoundryFiles, invalid_payload
+from maas_client.local.resources.foundry_scope import FOUNDRY_SCOPE
+from maas_client.local.resources.job_spec import DataRef, JobRef, JobSpec, NewJob
+from maas_client.local.resources.training_config import parse_hyperparameters
+from maas_client.local.services import Services
+from maas_client.local.state.files import new_id
+from maas_client.local.state.store import Record
+from maas_client.wire.foundry_models import JOB_FIELDS, SUPERVISED_FIELDS
+
+_TIERS = {
+    "standard": "Standard",
+    "globalstandard": "GlobalStandard",
+    "datazonestandard": "DataZoneStandard",
+    "developertier": "DeveloperTier",
+    "developer": "DeveloperTier",
+    "1": "GlobalStandard",
+}
+"""``trainingType``: written in any case, and as 1 by one client of others."""
+_OPEN_TIERS = ("GlobalStandard", "DataZoneStandard")
+_SUFFIX = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_RECIPE_RANGES = {"n_epochs": (1, 50), "batch_size": (1, 256)}
+"""OpenAI's bounds."""
+
+
+def job_ref(key: str) -> JobRef:
+    """Return where a job stands."""
+    return JobRef(FOUNDRY_SCOPE, key.casefold())
+
+
+def read_job(services: Services, files: FoundryFiles, body: dict[str, Any]) -> NewJob:
+    """Return the job that a POST asks for. Raises ``ApiError`` for one that cannot be."""
+    _refuse_unknown(body)
+    model = _text(body, "model")
+    facts = find_model_facts(model)
+    base = services.base_for(model)
+    _check_training_type(body.get("trainingType"), facts)
+    asked, seed = _hyperparameters(body), _seed(body)
+    own = new_id()
+    name = facts.name if facts else model
+    suffix = _suffix(body)
+    train = _data(files, body, "training_file")
+    validation = _data(files, body, "validation_file") if body.get("validation_file") else None
+    spec = JobSpec(
+        model=name,
+        train=train.uri,
+        validation=validation.uri if validation else None,
+        hyperparameters={**asked, "seed": seed},
+        output=f"{name}.ft-{own}" + (f"-{suffix}" if suffix else ""),
+    )
+    return NewJob(
+        name=f"ftjob-{own}",
+        request={**body, "model": name, "seed": seed, "suffix": suffix},
+        immutable={},
+        spec=spec,
+        train=train,
+        validation=validation,
+        workspace={"subscription": "", "resource_group": "", "name": FOUNDRY_SCOPE},
+        base=base,
+        dialect="foundry",
+        properties=base_properties(base),
+    )
+
+
+def _refuse_unknown(body: Mapping[str, Any]) -> None:
+    for name in sorted(set(body) - JOB_FIELDS)[:1]:
+        raise invalid_payload(
+            f"Unrecognized request argument supplied: {name[:60]}", param=name[:60]
+        )
+
+
+def _text(body: Mapping[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value:
+        raise invalid_payload(f"{name} is required: a string.", param=name)
+    return value
+
+
+def _check_training_type(said: Any, facts: ModelInfo | None) -> None:
+    """Refuse a tier the model is not trained in; left out, in the service's own misleading words."""
+    if said is None:
+        raise invalid_payload(
+            "The specified base model does not support fine-tuning.", param="model"
+        )
+    tier = _TIERS.get(str(said).casefold())
+    if tier is None:
+        known = "standard, globalStandard, datazoneStandard, developerTier"
+        raise invalid_payload(f"trainingType must be one of {known}.", param="trainingType")
+    known_tiers = facts.training_types if facts and facts.training_types else _OPEN_TIERS
+    if tier not in known_tiers:
+        raise invalid_payload(
+            f"The model does not support fine-tuning with {tier} TrainingType.",
+            param="trainingType",
+        )
+
+
+def _suffix(body: Mapping[str, Any]) -> str | None:
+    said = body.get("suffix")
+    if said is not None and not (isinstance(said, str) and _SUFFIX.fullmatch(said)):
+        raise invalid_payload("suffix takes 1 to 40 letters, digits, '-' and '_'.", param="suffix")
+    return said
+
+
+def _seed(body: Mapping[str, Any]) -> int:
+    said = body.get("seed")
+    if said is None:
+        return secrets.randbelow(2**31)
+    if isinstance(said, bool) or not isinstance(said, int) or not 0 <= said < 2**31:
+        raise invalid_payload("seed must be a whole number from 0 to 2147483647.", param="seed")
+    return said
+
+
+def _hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was asked for, by the service's names; ``auto`` and -1 leave it to the recipe."""
+    asked = {**_object(body, "hyperparameters"), **_supervised(body)}
+    unknown = sorted(set(asked) - SUPERVISED_FIELDS)
+    if unknown:
+        raise invalid_payload(
+            f"Unrecognized hyperparameter supplied: {unknown[0][:60]}", param="hyperparameters"
+        )
+    for name in ("integrations", "prompt_loss_weight"):
+        if body.get(name):
+            raise invalid_payload(f"{name} is not supported for this model.", param=name)
+    given = {k: v for k, v in asked.items() if v not in (None, "auto", -1)}
+    for name, (low, high) in _RECIPE_RANGES.items():
+        value = given.get(name, low)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise invalid_payload(
+                f"{name} must be a whole number from {low} to {high}.", param=name
+            )
+    try:
+        parse_hyperparameters(given)
+    except MaasError as error:
+        raise invalid_payload(str(error), param="hyperparameters") from error
+    return given
+
+
+def _supervised(body: Mapping[str, Any]) -> dict[str, Any]:
+    method = _object(body, "method")
+    kind = method.get("type", "supervised")
+    if kind != "supervised":
+        raise invalid_payload(
+            f"This model is tuned by the supervised method, not {kind!r:.40}.", param="method"
+        )
+    unknown = sorted(set(method) - {"type", "supervised"})
+    if unknown:
+        raise invalid_payload(
+            f"Unrecognized request argument supplied: method.{unknown[0][:60]}", param="method"
+        )
+    held = _object(method, "supervised")
+    if set(held) - {"hyperparameters"}:
+        raise invalid_payload("method.supervised takes hyperparameters.", param="method")
+    return _object(held, "hyperparameters")
+
+
+def _object(body: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = body.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise invalid_payload(f"{name} must be an object.", param=name)
+    return value
+
+
+def _data(training: FoundryFiles, body: Mapping[str, Any], name: str) -> DataRef:
+    key = _text(body, name)
+    try:
+        fact = training.get(key)
+    except ApiError:
+        raise invalid_payload(f"{name} {key[:60]!r} does not exist.", param=name) from None
+    if fact.state != "processed":
+        raise invalid_payload(f"{name} {key} is not usable: {fact.body['problem']}", param=name)
+    return DataRef(key, str(fact.body["content"]))
+
+
+STATUS_BY_STATE = {
+    "NotStarted": "pending",
+    "Queued": "pending",
+    "Starting": "pending",
+    "Preparing": "pending",
+    "Running": "running",
+    "PauseRequested": "pausing",
+    "Paused": "paused",
+    "Finalizing": "running",
+    "Completed": "succeeded",
+    "Failed": "failed",
+    "CancelRequested": "cancelled",
+    "Canceled": "cancelled",
+}
+"""The state machine's words as the service writes them (section 4.5). What was asked to end can only
+end, so it is called cancelled at once, as there. ``paused`` is Azure's word, ``pausing`` is OpenAI's."""
+
+
+def fine_tuned_model(job: Record) -> str | None:
+    """Return the name of the model that a job made."""
+    made = job.body.get("model")
+    return str(made["name"]) if made else None

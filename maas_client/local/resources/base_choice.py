@@ -1,0 +1,56 @@
+"""What a model's name runs on in this server: weights (``local/bases``), or the instant engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from maas_client._settings import Settings
+from maas_client.errors import MaasError
+from maas_client.local.config import ServerConfig
+from maas_client.local.resources.errors import user_error
+
+
+def base_for(model: str, config: ServerConfig) -> dict[str, Any]:
+    """Return the base as a job keeps it: ``name``, ``folder``, ``template``, ``is_stand_in``, ...
+
+    Refuses a model that nobody knows, and weights that are not here or are never loaded.
+    """
+    from maas_client.local import bases
+
+    try:
+        _known(model)
+        if config.engine == "instant":
+            return {"name": "instant", "model": model, "is_stand_in": True, "simulated": True}
+        folder = config.cache_dir or Settings.load().cache_path()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return bases.resolve_base(model, config.base, folder).as_dict()
+    except MaasError as error:
+        raise user_error(str(error), target="model") from error
+
+
+def check_base(config: ServerConfig) -> None:
+    """Raise ``MaasError`` at the start for a base that no job could run on."""
+    from maas_client.local import bases
+
+    if config.base not in ("auto", bases.TINY):
+        folder = config.cache_dir or Settings.load().cache_path()
+        bases.resolve_base("Phi-4-mini-instruct", config.base, folder)
+
+
+def _known(model: str) -> None:
+    from maas_client.chat import get_template
+    from maas_client.local.bases import find_model_facts
+
+    if find_model_facts(model) is None:
+        get_template(model)  # raises what says which models there are
+
+
+def base_properties(base: dict[str, Any]) -> dict[str, str]:
+    """Return what a job's properties say about its base, so that nobody takes it for the model."""
+    if base.get("simulated"):
+        return {"maas_client.base": "instant", "maas_client.engine": "instant", "simulated": "true"}
+    return {
+        "maas_client.base": str(base["name"]),
+        "maas_client.engine": "peft",
+        "maas_client.stand_in": str(bool(base["is_stand_in"])).lower(),
+    }

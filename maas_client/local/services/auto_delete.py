@@ -1,0 +1,57 @@
+"""Deployments that go by themselves: ``delete_after``, held by the server.
+
+A deadline is a tag of the deployment, so it outlives the server and whoever wrote it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from maas_client.local.resources.deployments import ServerlessEndpoints
+from maas_client.local.state.store import Record
+
+_LOG = logging.getLogger(__name__)
+_LONGEST_S = 60.0
+"""One sleep: the clock may be set, and a laptop may be closed."""
+
+
+class AutoDelete:
+    """``run`` on the server's loop; ``look`` from any thread, when tags may have changed."""
+
+    def __init__(self, endpoints: ServerlessEndpoints, release: Callable[[Record], None]) -> None:
+        self._endpoints = endpoints
+        self._release = release
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changed = asyncio.Event()
+
+    def check_now(self) -> None:
+        """Look again at once. Any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._changed.set)
+
+    async def run(self) -> None:
+        """Delete what is overdue, for ever."""
+        self._loop = asyncio.get_running_loop()
+        while True:
+            self._changed.clear()
+            try:
+                wait_s = await self._delete()
+            except Exception:
+                _LOG.exception("deployments that are overdue")
+                wait_s = _LONGEST_S
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._changed.wait()
+
+    async def _delete(self) -> float | None:
+        """Delete what is overdue; return how long to wait for the next, None: there is none."""
+        moment = datetime.now(UTC)
+        gone, following = await asyncio.to_thread(self._endpoints.delete_expired, moment)
+        for fact in gone:
+            _LOG.info("deleted the deployment %s: its time has come", fact.body["name"])
+            self._release(fact)
+        return min((following - moment).total_seconds(), _LONGEST_S) if following else None
