@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from maas_client.local import bases  # noqa: E402 - after the skip
 from maas_client.local.export import trained_model  # noqa: E402
-from tests.local.answering.conftest import QUIET, make_adapter, make_base  # noqa: E402
+from tests.local.generate.conftest import QUIET, make_adapter, make_base  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

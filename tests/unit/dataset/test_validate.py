@@ -20,7 +20,7 @@ from maas_client.dataset.repeats import repeated_values
 from maas_client.dataset.report.collector import MAX_PER_CODE, MAX_PROBLEMS, ONCE_PER_FILE
 from maas_client.dataset.rules.service import describe_prediction
 from maas_client.errors import ConfigError, DatasetError
-from tests.fuzz import mutate
+from tests.fuzz import mutations
 from tests.unit.dataset.corpus import (
     ANSWER,
     GOOD,
@@ -316,7 +316,7 @@ def test_weighted_answers_are_examples(path: Path) -> None:
 def test_the_numbers_of_a_report_add_up(path: Path, target: Target) -> None:
     rng = random.Random(target)
     for _ in range(60):
-        lines = [mutate.line(rng) for _ in range(rng.choice((0, 3, 20)))]
+        lines = [mutations.line(rng) for _ in range(rng.choice((0, 3, 20)))]
         lines += TWELVE[: rng.choice((0, 9, 12))] + [b""] * rng.choice((0, 2))
         rng.shuffle(lines)
         path.write_bytes(file(*lines))

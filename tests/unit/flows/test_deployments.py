@@ -20,7 +20,7 @@ from maas_client.flows import chat, deployments
 from maas_client.types import Job
 from maas_client.wire.op import Response
 from tests.unit.fake_port import FakePort, Sent, collect
-from tests.unit.flows.world import WS_ID, workspace
+from tests.unit.flows.fake_workspace import WS_ID, workspace
 
 MODEL = "azureml://locations/eastus2/workspaces/guid/models/tickets/versions/1"
 HI = [{"role": "user", "content": "hi"}]

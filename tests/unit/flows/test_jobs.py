@@ -21,7 +21,7 @@ from maas_client.errors import (
 from maas_client.flows import job_events, jobs
 from maas_client.types import Dataset, Hyperparameters
 from tests.unit.fake_port import FakePort, collect
-from tests.unit.flows.world import Blobs, JobBook, workspace
+from tests.unit.flows.fake_workspace import Blobs, JobBook, workspace
 
 DATA = Dataset(id="/subscriptions/x/data/train/versions/1", name="train", sha256="a" * 64)
 MODEL = "Phi-4-mini-instruct"

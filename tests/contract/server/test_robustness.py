@@ -1,0 +1,232 @@
+"""Traffic that nobody sends by mistake: random, slow, broken off, too much."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+import time
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from maas_client.local.embed import serve
+from maas_client.local.http import patience
+from maas_client.local.services.chat_engines import ChatChunk
+from maas_client.wire import azureml
+from maas_client.wire.op import expand_path
+from tests.contract.server.conftest import WS, Azure, chats
+from tests.contract.server.test_security import ROUTES, VALUES
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+KEYS = ("properties", "jobType", "fineTuningDetails", "trainingData", "uri", "outputs", "registered_model",
+        "assetName", "modelSettings", "modelId", "dataUri", "tags", "messages", "role", "content", "stop",
+        "runId", "metricName", "continuationToken", "keyType", "hidden", "expireAfterHours", "location",
+        "hyperParameters", "model", "taskType", "modelProvider", "sku", "tools", "stream_options")  # fmt: skip
+shaped = st.recursive(
+    values | st.sampled_from(["FineTuning", "Custom", "chatCompletion", "azureml://x", "Primary"]),
+    lambda inner: (
+        st.dictionaries(st.sampled_from(KEYS), inner, max_size=5) | st.lists(inner, max_size=2)
+    ),
+    max_leaves=12,
+)
+
+
+@pytest.fixture(scope="module")
+def furnished(server) -> Azure:
+    """The workspace that ROUTES name, with a job, a model, an endpoint, data and blobs in it."""
+    azure = Azure(server.url, expand_path(azureml.WORKSPACE_PATH, VALUES))
+    azure.job("j")
+    uri = azure.upload(chats(), "b/c")
+    for name in ("n", "j"):
+        azure.arm("PUT", f"/data/{name}/versions/1", json={"properties": {"dataUri": uri}})
+    azure.deploy("e1", azure.model_id("j"))
+    azure.http.put("/maaslocal/c1?restype=container")
+    azure.http.put("/maaslocal/c1/b/c", content=b"x", headers={"x-ms-blob-type": "BlockBlob"})
+    yield azure
+    azure.http.close()
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    route=st.sampled_from(ROUTES),
+    body=shaped | st.binary(max_size=60),
+    query=st.dictionaries(
+        st.sampled_from(["api-version", "$skip", "comp", "restype", "blockid", "maxresults", "marker",
+                         "$top", "tag"]),
+        st.sampled_from(["2024-10-01-preview", "list", "block", "blocklist", "metadata", "1", "-1", "s9",
+                         "é\x00"])
+        | st.text(max_size=8), max_size=3),
+    headers=st.dictionaries(
+        st.sampled_from(["If-Match", "If-None-Match", "x-ms-range", "x-ms-blob-type", "Content-MD5",
+                         "x-ms-version", "x-ms-meta-a", "extra-parameters", "x-ms-client-request-id"]),
+        st.sampled_from(["*", '"a"', "bytes=0-", "BlockBlob", "drop", "x", "bytes=5-2", "2024-11-04"])
+        | st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=8), max_size=3),
+)  # fmt: skip
+def test_no_request_makes_the_server_fail(furnished: Azure, route, body, query, headers):
+    method, path = route
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    sent = {k: v.strip().encode("latin-1") for k, v in headers.items()}
+    answer = furnished.http.request(
+        method,
+        path.replace("/maaslocal/c/", "/maaslocal/c1/"),
+        params={"api-version": "2024-10-01-preview", **query},
+        content=raw,
+        headers=sent,
+    )
+    assert answer.status_code < 500 or answer.status_code == 501, (
+        route,
+        body,
+        query,
+        headers,
+        answer.text,
+    )
+    assert answer.headers["x-ms-request-id"]
+
+
+@pytest.mark.parametrize("head", [b"", b"GET /discovery HTTP/1.1\r\nHost: x\r\nA: "])
+def test_a_head_that_never_comes_ends_the_connection(monkeypatch, head):
+    monkeypatch.setattr(patience, "HEADER_TIMEOUT_S", 0.3)
+    with serve(engine="instant") as server:
+        port = int(server.url.rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+            sock.sendall(head)
+            begin = time.monotonic()
+            assert sock.recv(100) == b""
+            assert 0.2 < time.monotonic() - begin < 5
+        keep = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        keep.request("GET", "/discovery")
+        assert keep.getresponse().read()
+        keep.sock.sendall(b"GET /disc")  # nor does the second request's
+        begin = time.monotonic()
+        assert keep.sock.recv(100) == b""
+        assert time.monotonic() - begin < 5
+        keep.close()
+
+
+def test_others_are_served_beside_slow_ones(server):
+    port = int(server.url.rsplit(":", 1)[1])
+    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(300)]
+    try:
+        for sock in idle:
+            sock.sendall(b"GET /x HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
+        begin = time.monotonic()
+        assert httpx.get(f"{server.url}/discovery", trust_env=False).status_code == 200
+        assert time.monotonic() - begin < 2
+    finally:
+        for sock in idle:
+            sock.close()
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(azure: Azure, server):
+    base, sas = azure.container()
+    path = f"{base.removeprefix(server.url)}/broken?{sas}"
+    port = int(server.url.rsplit(":", 1)[1])
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            head = f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nx-ms-blob-type: BlockBlob\r\n"
+            sock.sendall(head.encode() + b"Content-Length: 5000000\r\n\r\n" + b"x" * 100_000)
+    end = time.monotonic() + 10
+    contents = server.state_dir / "contents"
+    while [p for p in contents.iterdir() if p.name.startswith(".")]:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert azure.blob("HEAD", "broken").status_code == 404
+
+
+class Endless:
+    """An engine that writes for ever and notes when it is stopped."""
+
+    fingerprint = "endless"
+
+    def __init__(self) -> None:
+        self.running = 0
+
+    async def stream(self, target, chat):
+        self.running += 1
+        try:
+            while True:
+                await asyncio.sleep(0.01)
+                yield ChatChunk(text="on and on ")
+        finally:
+            self.running -= 1
+
+    async def load(self, target) -> None: ...
+    async def unload(self, target) -> None: ...
+    async def warm_up(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_goes_away_ends_the_work(stream):
+    with serve(engine="instant") as server:
+        azure = Azure(server.url)
+        uri = azure.deploy("e", "azureml://registries/azureml/models/Phi-4")
+        engine = server._server.services.chat_engine = Endless()
+        path = uri.removeprefix(server.url) + "/v1/chat/completions"
+        port = int(server.url.rsplit(":", 1)[1])
+        body = json.dumps(
+            {"messages": [{"role": "user", "content": "x"}], "stream": stream}
+        ).encode()
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+            head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: t\r\n"
+            sock.sendall(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            if stream:
+                assert b"200" in sock.recv(4096)
+            end = time.monotonic() + 10
+            while not engine.running:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+        while engine.running:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        azure.http.close()
+
+
+def test_a_full_disk_is_507_and_the_server_lives(azure: Azure, server, monkeypatch):
+    from maas_client.local.state import files
+
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.Draft, "write", full)
+        answer = azure.blob("PUT", "full", content=b"x", headers={"x-ms-blob-type": "BlockBlob"})
+        assert (answer.status_code, answer.headers["x-ms-error-code"]) == (
+            507,
+            "InsufficientStorage",
+        )
+    assert (
+        azure.blob("PUT", "full", content=b"x", headers={"x-ms-blob-type": "BlockBlob"}).status_code
+        == 201
+    )
+
+
+def test_rows_and_keys_are_in_no_file_but_their_own(server):
+    """After a whole job, the state directory holds rows in data files only."""
+    canary = "canary-7f3a-of-the-rows"
+    azure = Azure(server.url, WS.replace("proj1", "canary"))
+    azure.job("canary", chats().replace(b"dear friend", canary.encode()))
+    uri = azure.deploy("canary", azure.model_id("canary"))
+    azure.chat(uri, "secret question zebra")
+    found = [
+        path.relative_to(server.state_dir).as_posix()
+        for path in server.state_dir.rglob("*")
+        if path.is_file() and canary.encode() in path.read_bytes()
+    ]
+    assert all(
+        name.startswith("contents/") or name.endswith("out/memory.jsonl") for name in found
+    ), found
+    assert not any(
+        b"zebra" in path.read_bytes() for path in server.state_dir.rglob("*") if path.is_file()
+    )
+    azure.http.close()

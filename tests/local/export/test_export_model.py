@@ -1,0 +1,139 @@
+"""Each form is read back by somebody else's code before it gets its name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from maas_client.chat import render_prompt  # noqa: E402 - after the skip
+from maas_client.errors import ConfigError, MaasError  # noqa: E402
+from maas_client.local import bases  # noqa: E402
+from maas_client.local.export import checks, merge  # noqa: E402
+from maas_client.local.export.export_model import export_model  # noqa: E402
+from maas_client.local.export.import_model import import_folder  # noqa: E402
+from maas_client.local.export.trained_model import TrainedModel, load_trained_model  # noqa: E402
+from maas_client.local.state import atomic_folder  # noqa: E402
+from tests.local.generate.conftest import Bench, drain, make_adapter  # noqa: E402
+
+
+def answer(folder: Path, text: str, adapter: Path | None = None) -> list[int]:
+    bench = Bench(folder)
+    host = bench.host()
+    chat = bench.chat(text, adapter)
+    host.submit(chat)
+    tokens: list[int] = drain(host)[chat.id]["tokens"]
+    return tokens
+
+
+def test_an_adapter_loads_in_peft_and_is_whole(tuned: TrainedModel, tmp_path: Path) -> None:
+    made = export_model(tuned, "adapter", tmp_path / "out")
+    assert made.checks["loaded by"] == "peft"
+    assert made.checks["layers"] == 8
+    assert atomic_folder.is_complete(made.folder)
+    names = {path.name for path in made.folder.iterdir()}
+    assert {"adapter_model.safetensors", "adapter_config.json", "LICENSE", "README.md"} <= names
+    card = (made.folder / "README.md").read_text()
+    for fact in ("tickets", "tiny", "ab" * 32, "DoRA", "1.25", "divergence_nats"):
+        assert fact in card
+
+
+def test_a_merged_model_answers_as_base_and_adapter_do(tuned: TrainedModel, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    made = export_model(tuned, "merged", tmp_path / "out")
+    assert answer(made.folder, "hello") == answer(tuned.base, "hello", tuned.folder)
+    assert answer(made.folder, "hello") != answer(tuned.base, "hello")
+    tokenizer = AutoTokenizer.from_pretrained(made.folder)
+    messages = [{"role": "user", "content": "hi"}]
+    said = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert said == render_prompt(messages, None, tuned.template)
+    ends = json.loads((made.folder / "generation_config.json").read_text())["eos_token_id"]
+    assert tokenizer.convert_tokens_to_ids("<|end|>") in ends
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+def test_an_onnx_model_generates(narrow: TrainedModel, tmp_path: Path, precision: str) -> None:
+    pytest.importorskip("onnxruntime_genai")
+    made = export_model(narrow, "onnx", tmp_path / "out", precision=precision)  # type: ignore[arg-type]  # one of two
+    assert made.checks["loaded by"] == "onnxruntime-genai"
+    assert made.checks["tokens_s"] > 0
+    if precision == "fp32":
+        agree, _, of = made.checks["tokens_that_agree"].partition(" of ")
+        assert agree == of
+    assert _bits(made.folder) == {"fp32": set(), "int8": {8}, "int4": {4, 8}}[precision]
+
+
+def _bits(folder: Path) -> set[int]:
+    """Return the widths of the weights that were narrowed."""
+    import onnx
+
+    nodes = onnx.load(folder / "model.onnx", load_external_data=False).graph.node
+    return {a.i for node in nodes for a in node.attribute if a.name == "bits"}
+
+
+def test_a_layer_as_wide_as_the_vocabulary_is_not_taken_for_the_head(
+    tuned: TrainedModel, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime_genai")
+    made = export_model(tuned, "onnx", tmp_path / "out", precision="fp32")
+    assert made.checks["divergence_nats"] < 1e-6
+
+
+def test_a_model_that_answers_differently_is_not_kept(
+    tuned: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merge, "_changed", lambda _name, weight, _change: weight.clone())
+    with pytest.raises(MaasError, match="answers differently"):
+        export_model(tuned, "merged", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_adapter_for_another_base_is_not_exported(
+    tuned: TrainedModel, tmp_path: Path, base: bases.BaseWeights
+) -> None:
+    from tests.local.generate.conftest import LLAMA, make_base
+
+    other = make_base(tmp_path / "llama", **LLAMA)
+    strange = make_adapter(other, tmp_path / "strange", 1)
+    with pytest.raises(ConfigError, match="another base"):
+        export_model(replace(tuned, folder=strange), "merged", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_exists_is_not_touched(tuned: TrainedModel, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ConfigError, match="exists"):
+        export_model(tuned, "merged", tmp_path / "out")
+
+
+def test_a_whole_model_has_no_adapter(tuned: TrainedModel, tmp_path: Path) -> None:
+    whole = export_model(tuned, "merged", tmp_path / "merged").folder
+    model = replace(tuned, folder=whole)
+    with pytest.raises(ConfigError, match="no adapter"):
+        export_model(model, "adapter", tmp_path / "out")
+    made = export_model(model, "merged", tmp_path / "copy")
+    assert answer(made.folder, "hello") == answer(whole, "hello")
+
+
+def test_an_export_comes_back_in_and_answers_the_same(
+    tuned: TrainedModel, tmp_path: Path, base: bases.BaseWeights
+) -> None:
+    made = export_model(tuned, "adapter", tmp_path / "out")
+    back = import_folder(made.folder, tmp_path / "in", base)
+    assert back.kind == "adapter"
+    assert back.hashes_checked
+    assert answer(tuned.base, "hi", back.folder) == answer(tuned.base, "hi", tuned.folder)
+    again = load_trained_model(back.folder, tuned.base.parent)
+    assert (again.template, again.base) == (tuned.template, tuned.base)
+    assert str(tuned.base) not in (back.folder / "training.json").read_text()
+
+
+def test_the_check_itself_sees_a_wrong_adapter(tuned: TrainedModel, tmp_path: Path) -> None:
+    wrong = make_adapter(tuned.base, tmp_path / "wrong", 5, use_dora=True)
+    with pytest.raises(MaasError, match="answers differently"):
+        checks.check_adapter(tuned, wrong)

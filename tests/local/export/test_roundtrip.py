@@ -1,0 +1,70 @@
+"""From a job that trained for real to a folder that answers, over the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from maas_client.cli import main  # noqa: E402 - after the skip
+from maas_client.local.embed import serve  # noqa: E402
+from tests.local.generate.conftest import Bench, drain  # noqa: E402
+
+
+@pytest.mark.slow
+def test_train_export_and_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MAAS_CACHE_DIR", str(tmp_path / "bases"))
+    monkeypatch.setenv("MAAS_STATE_DIR", str(tmp_path / "state"))
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"What is {n}?"},
+                {"role": "assistant", "content": f"A number, {n}."},
+            ]
+        }
+        for n in range(12)
+    ]
+    data = tmp_path / "train.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with serve(base="tiny", state_dir=tmp_path / "state") as server, server.client() as client:
+        done = client.fine_tune(data, "Phi-3-mini-4k-instruct", deploy="numbers")
+        reply = client.chat.complete(
+            "numbers", rows[0]["messages"][:1], temperature=0, max_tokens=9
+        )
+        found = client.evaluate("numbers", data, max_tokens=9, limit=3)
+        asked = ["evaluate", "numbers", str(data), "--limit", "2", "--max-tokens", "9"]
+        assert main([*asked, "--url", server.url, "--baseline", "numbers"]) == 0
+        files = client.jobs.export(done.job, "cluster", training_data="train.jsonl")
+    said = capsys.readouterr().out
+    assert "TOKEN F1" in said
+    assert "no clear difference" in said
+    assert found.scores.answers == 3
+    assert "qkv_proj" in files["sft.yaml"]
+    model = done.job.fine_tuned_model
+    assert model
+    assert (
+        main(["export", model, "--to", "merged", "--out", str(tmp_path / "merged"), "--json"]) == 0
+    )
+    said = json.loads(capsys.readouterr().out)
+    bench = Bench(Path(said["folder"]))
+    host = bench.host()
+    chat = bench.chat("What is 0?", max_tokens=9)
+    host.submit(chat)
+    assert drain(host)[chat.id]["text"] == reply.choices[0].message.content
+    # the job's name is what fine-tune printed: it finds the same model
+    out = str(tmp_path / "adapter")
+    assert main(["export", done.job.name, "--to", "adapter", "--out", out, "--json"]) == 0
+    assert {"folder": out, "loaded_by": "peft"}.items() <= json.loads(
+        capsys.readouterr().out
+    ).items()
+    assert main(["export", str(data), "--to", "adapter"]) == 1
+    assert "is a file, and adapter is made of a model" in capsys.readouterr().err
+    assert main(["export", "nothing", "--to", "adapter"]) == 1
+    said = capsys.readouterr().err
+    assert "no model 'nothing'" in said
+    assert "MAAS_STATE_DIR" in said

@@ -1,0 +1,51 @@
+"""Eight users at once, with the official openai client, streaming, over the server's own socket."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+openai = pytest.importorskip("openai")
+
+from maas_client.local.embed import serve  # noqa: E402 - after the skips
+from tests.local.generate.conftest import Bench, drain  # noqa: E402
+
+USERS = 8
+
+
+def stream(client: Any, text: str, tokens: int) -> tuple[str, str, int]:
+    """Return an answer put together from its pieces, its finish reason, and how many pieces."""
+    pieces, reason = [], ""
+    for chunk in client.chat.completions.create(
+        model="any", messages=[{"role": "user", "content": text}], max_tokens=tokens,
+        temperature=0, stream=True,
+    ):  # fmt: skip
+        for choice in chunk.choices:
+            pieces.append(choice.delta.content or "")
+            reason = choice.finish_reason or reason
+    return "".join(pieces), reason, len(pieces)
+
+
+@pytest.mark.slow
+def test_eight_users_stream_at_once_and_each_gets_the_answer_they_get_alone(
+    endless: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAAS_CACHE_DIR", str(tmp_path))
+    texts = ["x" * (3 * n) for n in range(USERS)]
+    with serve(base=str(endless.folder)) as server, server.client() as client:
+        made = client.deployments.create("base", model="Phi-3-mini-4k-instruct")
+        keys = client.deployments.keys(made)
+        users = openai.OpenAI(base_url=f"{made.url}/v1", api_key=keys.primary.get_secret_value())
+        with users, ThreadPoolExecutor(USERS) as pool:
+            got = list(pool.map(lambda n: stream(users, texts[n], 20 + n), range(USERS)))
+    host = endless.host()
+    for n, (text, reason, pieces) in enumerate(got):
+        chat = endless.chat(texts[n], max_tokens=20 + n)
+        host.submit(chat)
+        want = drain(host)[chat.id]
+        assert (text, reason) == (want["text"], "length")
+        assert pieces > 3, "it comes in pieces"

@@ -1,0 +1,204 @@
+"""What cannot be answered is refused in one sentence, and nothing of a folder is ever run."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hypothesis import given, settings  # noqa: E402 - after the skip
+from hypothesis import strategies as st  # noqa: E402
+
+from maas_client.local.generate import protocol  # noqa: E402 - after the skip
+from maas_client.local.generate.engine import InferenceEngine  # noqa: E402
+from maas_client.local.generate.protocol import GenerationError, SamplingParams  # noqa: E402
+from tests.local.generate.conftest import Bench, drain, make_adapter  # noqa: E402
+
+Copy = Callable[[Path], Path]
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def refusal(bench: Bench, adapter: Path) -> str:
+    with pytest.raises(GenerationError) as caught:
+        bench.host().load_adapter(str(adapter))
+    assert caught.value.code == "model_unusable"
+    return caught.value.message
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path("/tmp/ans/boom").touch, ())
+
+
+def test_pickled_adapters_are_not_read(phi: Bench, adapters: list[Path], copied: Copy) -> None:
+    folder = copied(adapters[0])
+    (folder / "adapter_model.safetensors").unlink()
+    (folder / "adapter_model.bin").write_bytes(pickle.dumps(Bomb()))
+    assert "pickled weights are refused" in refusal(phi, folder)
+
+
+def test_an_adapter_for_another_base_names_the_layer(
+    phi: Bench, llama: Bench, tmp_path: Path
+) -> None:
+    other = make_adapter(llama.folder, tmp_path / "other", 1)
+    text = refusal(phi, other)
+    assert "is for another base" in text
+    assert "model.layers.0" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"peft_type": "PREFIX_TUNING"}, "only LoRA"),
+        ({"bias": "all"}, "bias"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"use_dora": True}, "use_dora"),
+    ],
+)
+def test_what_is_not_applied_exactly_is_refused(
+    phi: Bench, adapters: list[Path], copied: Copy, change: dict[str, Any], word: str
+) -> None:
+    folder = copied(adapters[0])
+    edit(folder / "adapter_config.json", **change)
+    assert word in refusal(phi, folder)
+
+
+@pytest.mark.parametrize("cut", [4, 200, -50])
+def test_weights_that_were_cut_short(
+    phi: Bench, adapters: list[Path], copied: Copy, cut: int
+) -> None:
+    folder = copied(adapters[0])
+    weights = folder / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:cut])
+    assert "cannot be read" in refusal(phi, folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"model_type": "mamba"}, "architecture"),
+        ({"auto_map": {"AutoModelForCausalLM": "evil.Model"}}, "brings its own code"),
+        ({"quantization_config": {"bits": 4}}, "quantised"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "refuses its config"),
+        (
+            {"model_type": "llama", "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
+            "position encoding",
+        ),
+        ({"intermediate_size": 96}, "shape"),
+        ({"num_hidden_layers": 3}, "no weights for"),
+    ],
+)
+def test_a_base_that_cannot_be_answered_from(
+    phi: Bench, copied: Copy, change: dict[str, Any], word: str
+) -> None:
+    folder = copied(phi.folder)
+    edit(folder / "config.json", **change)
+    with pytest.raises(GenerationError, match=word):
+        Bench(folder).host()
+
+
+def test_a_prompt_that_is_too_long_names_the_numbers(phi: Bench) -> None:
+    host = phi.host()
+    with pytest.raises(GenerationError, match="maximum context length is 4096 tokens") as caught:
+        host.submit(phi.chat("x" * 4090, max_tokens=30))
+    assert caught.value.code == "context_length_exceeded"
+    assert "30 in the completion" in caught.value.message
+    host.submit(phi.chat("x" * 4000, max_tokens=None))
+    host.cancel("2")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"temperature": 3}, {"temperature": float("nan")}, {"top_p": -0.1}, {"max_tokens": 0},
+        {"max_tokens": 1.5}, {"stop": [1]}, {"seed": "x"}, {"temperature": True}, {"best_of": 2},
+    ],
+)  # fmt: skip
+def test_parameters_out_of_bounds(params: dict[str, Any]) -> None:
+    with pytest.raises(GenerationError) as caught:
+        protocol.parse_params(params)
+    assert next(iter(params)) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {}, {"op": "chat"}, {"op": "dance", "id": "1"}, {"op": "chat", "id": "1"},
+        {"op": "load", "id": "1", "base": {"folder": "/nowhere", "template": "phi3"}},
+        {"op": "load", "id": "1", "base": {"folder": "/nowhere", "template": "latin"}},
+    ],
+)  # fmt: skip
+def test_a_line_that_makes_no_sense_is_answered_with_an_error(line: dict[str, Any]) -> None:
+    (said,) = InferenceEngine(idle_s=1, max_rows=1).handle(line)
+    assert said["id"] == line.get("id")
+    assert set(said["error"]) == {"code", "message"}
+    assert said["error"]["code"] != "internal_error"
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+ROLES = st.sampled_from(["user", "assistant", "system", "tool", "", 5, None])
+MESSAGE = st.fixed_dictionaries(
+    {"role": ROLES, "content": VALUES | st.text()},
+    optional={"tool_calls": VALUES, "weight": VALUES},
+)
+JUNK = {
+    "base": VALUES,
+    "adapter": VALUES,
+    "messages": VALUES | st.lists(MESSAGE | VALUES, min_size=1, max_size=3),
+    "tools": VALUES | st.lists(VALUES, min_size=1, max_size=2),
+    "params": VALUES | st.dictionaries(st.sampled_from([*SamplingParams.__slots__, "n"]), VALUES),
+}
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_no_line_whatever_breaks_the_process(phi: Bench, data: st.DataObject) -> None:
+    engine = InferenceEngine(idle_s=1, max_rows=1)
+    line: dict[str, Any] = {
+        "op": "chat",
+        "id": "1",
+        "base": {
+            "folder": str(phi.folder),
+            "template": data.draw(st.sampled_from(["phi3", "phi4-mini"])),
+        },
+        "messages": [{"role": "user", "content": "hi"}],
+    }
+    for name in data.draw(st.sets(st.sampled_from(sorted(JUNK)), min_size=1, max_size=2)):
+        line[name] = data.draw(JUNK[name], label=name)
+    for said in engine.handle(line):
+        assert said["error"]["code"] != "internal_error", (line, said)
+
+
+def test_a_failure_ends_the_answers_it_hit_and_no_others(
+    phi: Bench, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    host = phi.host(max_rows=1)
+    hit, spared = phi.chat("one"), phi.chat("two")
+    host.submit(hit)
+    list(host.step())
+    host.submit(spared)
+    with monkeypatch.context() as broken:
+
+        def fail(*_: Any) -> None:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+        broken.setattr(host.model, "forward", fail)
+        (said,) = host.step()
+    assert said["id"] == hit.id
+    assert said["error"]["code"] == "out_of_memory"
+    assert drain(host)[spared.id]["finish_reason"] in {"stop", "length"}

@@ -1,0 +1,187 @@
+"""Deployments: each provider's own word, readiness after Succeeded, and what foundry cannot do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from maas_client.errors import (
+    BadRequestError,
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    ServiceError,
+    UnsupportedError,
+)
+from maas_client.flows._backend import ChatRequest, DeploymentRequest
+from maas_client.flows.foundry import chat, deployments, models
+from maas_client.types import Deployment
+from maas_client.wire.op import Response
+from tests.unit.fake_port import FakePort, collect
+from tests.unit.flows.foundry.fake_resource import Resource
+
+TUNED = "Ministral-3B.ft-0123456789abcdef-tickets-1a2b3c4d"
+
+
+def shown(model: str = TUNED, state: str = "Succeeded") -> dict[str, Any]:
+    return {
+        "id": "/subscriptions/sub/x/deployments/tickets",
+        "name": "tickets",
+        "sku": {"name": "GlobalStandard", "capacity": 100},
+        "properties": {
+            "model": {"format": "Mistral AI", "name": model, "version": "1"},
+            "provisioningState": state,
+        },
+    }
+
+
+def ready_for(io: FakePort, model: str = TUNED) -> None:
+    io.on("deployments.get", NotFoundError("none", status=404), shown(model))
+    began = {"azure-asyncoperation": "https://management.azure.com/op"}
+    io.on("deployments.create", Response(shown(model, "Creating"), 201, began))
+    io.on("operations.status", {"status": "InProgress"}, {"status": "Succeeded"})
+    io.on("foundry_chat.complete", {"choices": []})
+
+
+@pytest.mark.parametrize(
+    ("model", "form", "sku"),
+    [
+        (TUNED, "Mistral AI", "GlobalStandard"),
+        ("gpt-oss-20b.ft-00aa", "Microsoft", "GlobalStandard"),
+        ("Llama-3.3-70B-Instruct.ft-00aa", "Meta", "GlobalStandard"),
+        ("Qwen-32B.ft-00aa:ckpt-step-10", "Alibaba", "GlobalStandard"),
+        ("Phi-4-mini-instruct", "Microsoft", "GlobalStandard"),
+    ],
+)
+async def test_the_format_is_the_providers_own(model: str, form: str, sku: str) -> None:
+    io = Resource()
+    ready_for(io, model)
+    made = await deployments.create(io, DeploymentRequest("tickets", model))
+    body = io.asked("deployments.create")[0].body
+    assert body["properties"]["model"] == {"format": form, "name": model, "version": "1"}
+    assert body["sku"] == {"name": sku, "capacity": 100}
+    assert made.ready
+
+
+async def test_a_model_of_nobody_is_refused_before_it_costs() -> None:
+    with pytest.raises(ConfigError, match="deployment_format"):
+        await deployments.create(Resource(), DeploymentRequest("tickets", "whatever.ft-00aa"))
+
+
+@pytest.mark.parametrize(
+    "lag",
+    [
+        NotFoundError("no", status=404, code="DeploymentNotFound"),
+        BadRequestError("not yet", status=409, code="DeploymentNotReady"),
+        ServiceError("Failed to load LoRA", status=500),
+    ],
+)
+async def test_succeeded_is_not_ready(lag: Exception) -> None:
+    io = Resource()
+    ready_for(io)
+    io.on("foundry_chat.complete", lag, lag, {"choices": []})
+    assert (await deployments.create(io, DeploymentRequest("tickets", TUNED))).ready
+    assert len(io.asked("foundry_chat.complete")) == 3
+
+
+async def test_a_refusal_that_will_not_pass_is_told() -> None:
+    io = Resource()
+    ready_for(io)
+    io.on("foundry_chat.complete", BadRequestError("no such parameter", status=400))
+    with pytest.raises(BadRequestError, match="parameter"):
+        await deployments.create(io, DeploymentRequest("tickets", TUNED))
+
+
+async def test_the_same_deployment_is_returned_and_another_is_a_conflict() -> None:
+    io = Resource()
+    io.on("deployments.get", shown())
+    io.on("foundry_chat.complete", {"choices": []})
+    assert (await deployments.create(io, DeploymentRequest("tickets", TUNED))).name == "tickets"
+    assert not io.asked("deployments.create")
+    with pytest.raises(ConflictError, match="another model"):
+        await deployments.create(io, DeploymentRequest("tickets", "Ministral-3B.ft-ffff"))
+
+
+async def test_a_failed_one_says_so() -> None:
+    io = Resource()
+    ready_for(io)
+    io.on("deployments.get", NotFoundError("none", status=404), shown(state="Failed"))
+    with pytest.raises(ServiceError, match="Failed"):
+        await deployments.create(io, DeploymentRequest("tickets", TUNED))
+
+
+@pytest.mark.parametrize("verb", ["create", "get", "delete", "keys"])
+async def test_without_an_account_nothing_is_sent(verb: str) -> None:
+    io = Resource()
+    io.scope.values = {}
+    steps = {
+        "create": lambda: deployments.create(io, DeploymentRequest("tickets", TUNED)),
+        "get": lambda: deployments.get(io, "tickets"),
+        "delete": lambda: deployments.delete(io, "tickets"),
+        "keys": lambda: deployments.keys(io, "tickets", None),
+    }
+    with pytest.raises(ConfigError, match="account_id"):
+        await steps[verb]()
+    assert not io.sent
+
+
+async def test_keys_are_the_accounts_and_never_regenerated() -> None:
+    io = Resource()
+    io.on("deployments.get", shown())
+    io.on("accounts.keys", {"key1": "a", "key2": "b"})
+    held = await deployments.keys(io, "tickets", None)
+    assert (held.primary.get_secret_value(), held.secondary.get_secret_value()) == ("a", "b")
+    with pytest.raises(UnsupportedError, match="azureml"):
+        await deployments.keys(io, "tickets", "primary")
+
+
+async def test_deleting_waits_until_it_is_gone() -> None:
+    io = Resource()
+    io.on("deployments.get", shown())
+    io.on(
+        "deployments.delete", Response(None, 202, {"location": "https://management.azure.com/op"})
+    )
+    io.on("operations.result", Response({}, 202, {}), Response({}, 204, {}))
+    await deployments.delete(io, "tickets")
+    assert len(io.asked("operations.result")) == 2
+
+
+async def test_only_tuned_models_are_listed() -> None:
+    io = Resource()
+    io.on("foundry_models.list", {"data": [{"id": "Ministral-3B"}, {"id": TUNED}]})
+    (one,) = await collect(models.list_all(io))
+    assert (one.id, one.base_model) == (TUNED, "Ministral-3B")
+    with pytest.raises(UnsupportedError, match="azureml"):
+        await models.delete(io, TUNED)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        "tickets",
+        "/subscriptions/s/deployments/tickets",
+        Deployment(id="x", name="tickets", status="Succeeded"),
+    ],
+)
+async def test_chat_names_the_deployment(held: Deployment | str) -> None:
+    io = Resource()
+    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi."}}]}
+    io.on("foundry_chat.complete", answer)
+    order = ChatRequest(held, {"messages": [{"role": "user", "content": "hi"}]})
+    reply = await chat.complete_chat(io, order)
+    assert reply.choices[0].message.content == "Hi."
+    assert io.asked("foundry_chat.complete")[0].body["model"] == "tickets"
+
+
+async def test_a_stream_begins_with_a_chunk_without_choices() -> None:
+    io = Resource()
+    lines = [
+        'data: {"choices": [], "prompt_filter_results": []}', "",
+        'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}', "", "data: [DONE]", "",
+    ]  # fmt: skip
+    io.on("foundry_chat.complete", lines)
+    order = ChatRequest("tickets", {"messages": []})
+    said = await collect(chat.stream_chat(io, order))
+    assert [c.choices[0].delta.content for c in said if c.choices] == ["Hi"]
+    assert io.asked("foundry_chat.complete")[0].body["stream"] is True

@@ -1,0 +1,207 @@
+"""Files: never twice, by size on the right road, waited for, and never other bytes than were checked."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from maas_client.errors import DatasetError, NotFoundError, ServiceError, TransportError
+from maas_client.flows.foundry import files, multipart_upload
+from maas_client.flows.foundry.create_once import dated_base_url
+from tests.unit.fake_port import FakePort, Sent, collect
+from tests.unit.flows.foundry.fake_resource import Resource, file_order
+
+TEXT = b'{"messages":[]}\n'
+SHA = hashlib.sha256(TEXT).hexdigest()
+
+
+def write(path: Path, data: bytes) -> str:
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "tickets.jsonl"
+    file.write_bytes(TEXT)
+    return file
+
+
+async def test_the_name_carries_the_start_of_the_hash(path: Path) -> None:
+    io = Resource()
+    made = await files.upload(io, file_order(path, SHA))
+    assert io.files[0]["filename"] == f"tickets-{SHA[:8]}.jsonl"
+    assert io.files[0]["purpose"] == "fine-tune"
+    assert (made.id, made.name, made.sha256, made.already_there) == (
+        "file-0",
+        "tickets",
+        SHA,
+        False,
+    )
+
+
+async def test_the_same_bytes_are_not_sent_again(path: Path) -> None:
+    io = Resource()
+    await files.upload(io, file_order(path, SHA))
+    again = await files.upload(io, file_order(path, SHA))
+    assert again.already_there
+    assert len(io.asked("files.create")) == 1
+
+
+async def test_a_refused_file_is_not_taken_for_ours(path: Path) -> None:
+    io = Resource()
+    await files.upload(io, file_order(path, SHA))
+    io.files[0]["status"] = "error"
+    assert not (await files.upload(io, file_order(path, SHA))).already_there
+
+
+@pytest.mark.parametrize(
+    "lost", [TransportError("gone"), ServiceError("bad gateway", status=502)], ids=["cut", "502"]
+)
+async def test_a_lost_answer_is_looked_for_before_it_is_sent_again(
+    path: Path, lost: Exception
+) -> None:
+    io = Resource()
+
+    def keep_and_lose(sent: Sent) -> Exception:
+        io.take_file(sent)
+        return lost
+
+    io.on("files.create", keep_and_lose)
+    made = await files.upload(io, file_order(path, SHA))
+    assert made.id == "file-0"
+    assert len(io.asked("files.create")) == 1
+
+
+async def test_what_was_never_made_is_sent_again(path: Path) -> None:
+    io = Resource()
+    io.on("files.create", TransportError("gone"), io.take_file)
+    await files.upload(io, file_order(path, SHA))
+    assert len(io.files) == 1
+    assert [one.op for one in io.sent].count("files.list") > 2
+
+
+async def test_other_bytes_are_never_sent(path: Path) -> None:
+    io = Resource()
+    write(path, TEXT + b"{}\n")
+    with pytest.raises(DatasetError, match="changed"):
+        await files.upload(io, file_order(path, SHA))
+    assert not io.asked("files.create")
+
+
+async def test_the_services_own_text_is_told_when_it_refuses(path: Path) -> None:
+    io = Resource()
+    pending = {"id": "file-9", "filename": "t.jsonl", "status": "pending"}
+    io.on("files.create", pending)
+    io.on(
+        "files.get",
+        {**pending, "status": "running"},
+        {**pending, "status": "error", "status_details": "Line 3 is no chat."},
+    )
+    with pytest.raises(DatasetError, match="Line 3 is no chat"):
+        await files.upload(io, file_order(path, SHA))
+    assert len(io.slept) == 2
+
+
+async def test_a_large_file_goes_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytes(range(256)) * 40
+    sha = write(path, data)
+    monkeypatch.setattr(multipart_upload, "PART_BYTES", 4096)
+    io = Resource()
+    took: list[bytes] = []
+
+    def part(sent: Sent) -> dict[str, str]:
+        took.append(dict(sent.body)["data"][1])
+        return {"id": f"part-{len(took)}"}
+
+    io.on("uploads.create", {"id": "upload-1", "status": "pending"})
+    io.on("uploads.part", part)
+    io.on(
+        "uploads.complete",
+        {"id": "upload-1", "status": "completed", "file": {"id": "file-7", "status": "processed"}},
+    )
+    told: list[tuple[int, int]] = []
+    order = file_order(path, sha, progress=lambda done, of: told.append((done, of)))
+    made = await multipart_upload.upload_in_parts(io, order, "tickets-x.jsonl", len(data))
+    assert made.id == "file-7"
+    assert b"".join(took) == data
+    complete = io.asked("uploads.complete")[0].body
+    assert complete == {
+        "part_ids": ["part-1", "part-2", "part-3"],
+        "md5": hashlib.md5(data).hexdigest(),
+    }
+    assert told[-1] == (len(data), len(data))
+
+
+async def test_from_a_hundred_megabytes_on_it_is_the_uploads_api(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roads = []
+
+    async def in_parts(io: FakePort, order: object, name: str, size: int) -> object:
+        roads.append(size)
+        raise ServiceError("enough", status=400)
+
+    monkeypatch.setattr(multipart_upload, "upload_in_parts", in_parts)
+    limit = 100 * 2**20
+    with path.open("wb") as file:
+        file.truncate(limit)
+    with pytest.raises(ServiceError, match="enough"):
+        await files.upload(Resource(), file_order(path, SHA))
+    with path.open("wb") as file:
+        file.truncate(limit - 1)
+    with pytest.raises(DatasetError, match="changed"):  # one request: it hashes other bytes
+        await files.upload(Resource(), file_order(path, SHA))
+    assert roads == [limit]
+
+
+async def test_a_broken_upload_is_taken_back(path: Path) -> None:
+    io = Resource()
+    io.on("uploads.create", {"id": "upload-1"})
+    io.on("uploads.part", ServiceError("no", status=400))
+    io.on("uploads.cancel", {"id": "upload-1", "status": "cancelled"})
+    with pytest.raises(ServiceError, match="no"):
+        await multipart_upload.upload_in_parts(io, file_order(path, SHA), "t.jsonl", len(TEXT))
+    assert len(io.asked("uploads.cancel")) == 1
+
+
+@pytest.mark.parametrize(
+    ("base", "dated"),
+    [
+        ("https://r.openai.azure.com/openai", "https://r.openai.azure.com/openai"),
+        ("https://r.services.ai.azure.com/openai", "https://r.openai.azure.com/openai"),
+        (
+            "https://r.services.ai.azure.com/api/projects/p1/openai",
+            "https://r.openai.azure.com/openai",
+        ),
+        ("http://127.0.0.1:8765/openai", "http://127.0.0.1:8765/openai"),
+    ],
+)
+def test_uploads_go_to_the_dated_base(base: str, dated: str) -> None:
+    io = FakePort("foundry")
+    io.scope.base_urls = {"foundry": base}
+    assert dated_base_url(io) == dated
+
+
+async def test_lists_page_by_themselves() -> None:
+    io = Resource()
+    pages = [
+        {"data": [{"id": "file-1", "filename": "a.jsonl"}], "has_more": True, "last_id": "file-1"},
+        {"data": [{"id": "file-2", "filename": "b.jsonl"}], "has_more": False},
+    ]
+    io.on("files.list", *pages)
+    assert [d.id for d in await collect(files.list_all(io))] == ["file-1", "file-2"]
+    assert [s.query.get("after") for s in io.asked("files.list")] == [None, "file-1"]
+
+
+async def test_a_file_is_found_by_its_name_and_deleted(path: Path) -> None:
+    io = Resource()
+    await files.upload(io, file_order(path, SHA))
+    assert (await files.get(io, "tickets")).id == "file-0"
+    io.on("files.delete", {"deleted": True})
+    await files.delete(io, "tickets")
+    assert io.asked("files.delete")[0].path == {"file": "file-0"}
+    with pytest.raises(NotFoundError):
+        await files.get(io, "nothing")

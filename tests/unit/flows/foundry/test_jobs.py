@@ -1,0 +1,309 @@
+"""Jobs: what is sent, what is refused for free, and that no job is ever created twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from maas_client.errors import BadRequestError, NotFoundError, TransportError, UnsupportedError
+from maas_client.flows.foundry import jobs, marks, runs
+from maas_client.types import Dataset, Hyperparameters
+from tests.unit.fake_port import Sent, collect
+from tests.unit.flows.foundry.fake_resource import Resource, job_order
+
+
+async def test_the_body_is_the_documented_one() -> None:
+    io = Resource()
+    order = job_order(
+        validation=Dataset(id="file-1", name="v", sha256="cd" * 32),
+        hyperparameters=Hyperparameters(
+            epochs=2, batch_size=4, learning_rate_multiplier=0.5, seed=105
+        ),
+        name="tickets",
+    )
+    await jobs.create(io, order)
+    body = io.asked("fine_tuning.create")[0].body
+    suffix = body.pop("suffix")
+    assert body == {
+        "model": "Ministral-3B",
+        "training_file": "file-0",
+        "validation_file": "file-1",
+        "seed": 105,
+        "method": {
+            "type": "supervised",
+            "supervised": {
+                "hyperparameters": {"n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": 0.5}
+            },
+        },
+        "trainingType": "globalStandard",
+    }
+    assert suffix.startswith("tickets-")
+    assert len(suffix) <= 18
+    assert marks.suffix_fingerprint(suffix) == marks.job_fingerprint(order)
+
+
+async def test_the_tier_can_be_chosen_and_other_extras_pass_verbatim() -> None:
+    io = Resource()
+    extra = {"trainingType": "developerTier", "beta": 0.1}
+    await jobs.create(io, job_order(hyperparameters=Hyperparameters(extra=extra)))
+    body = io.asked("fine_tuning.create")[0].body
+    assert body["trainingType"] == "developerTier"
+    assert body["method"]["supervised"]["hyperparameters"] == {"beta": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"hyperparameters": Hyperparameters(learning_rate=1e-4)}, "azureml"),
+        ({"hyperparameters": Hyperparameters(lora_r=8)}, "azureml"),
+        ({"method": "DoRA"}, "azureml"),
+        ({"compute": ("gpu",)}, "azureml"),
+        ({"tags": {"a": "b"}}, "azureml"),
+        ({"model": "azureml://registries/azureml/models/Phi-4"}, "azureml"),
+    ],
+)
+def test_what_foundry_cannot_take_names_who_can(changes: dict[str, object], told: str) -> None:
+    with pytest.raises(UnsupportedError, match=told):
+        jobs.check_request(Resource(), job_order(**changes))
+
+
+@pytest.mark.parametrize("status", ["pending", "running", "succeeded", "paused", "notRunning"])
+async def test_the_same_call_attaches_to_what_lives_or_succeeded(status: str) -> None:
+    io = Resource()
+    first = await jobs.create(io, job_order())
+    io.jobs[0]["status"] = status
+    again = await jobs.create(io, job_order())
+    assert (again.id, again.attached, first.attached) == (first.id, True, False)
+    assert len(io.jobs) == 1
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+async def test_after_a_failure_a_new_one_is_started(status: str) -> None:
+    io = Resource()
+    await jobs.create(io, job_order())
+    io.jobs[0]["status"] = status
+    again = await jobs.create(io, job_order())
+    assert (again.id, again.attached) == ("ftjob-1", False)
+
+
+async def test_force_new_always_starts_one() -> None:
+    io = Resource()
+    await jobs.create(io, job_order())
+    again = await jobs.create(io, job_order(force_new=True))
+    assert (again.id, len(io.jobs), io.jobs[0]["status"]) == ("ftjob-1", 2, "pending")
+
+
+@pytest.mark.parametrize("force", [False, True])
+async def test_a_lost_answer_never_makes_a_second_job(force: bool) -> None:
+    io = Resource()
+    if force:
+        await jobs.create(io, job_order())
+    before = len(io.jobs)
+
+    def keep_and_lose(sent: Sent) -> Exception:
+        io.take_job(sent)
+        return TransportError("gone")
+
+    io.on("fine_tuning.create", keep_and_lose)
+    made = await jobs.create(io, job_order(force_new=force))
+    assert (made.id, made.attached, len(io.jobs)) == (f"ftjob-{before}", False, before + 1)
+
+
+async def test_a_job_that_shows_late_is_waited_for() -> None:
+    io = Resource()
+    hidden: list[dict[str, object]] = []
+
+    def keep_and_lose(sent: Sent) -> Exception:
+        hidden.append(io.take_job(sent))
+        io.jobs.clear()
+        return TransportError("gone")
+
+    def listed(sent: Sent) -> dict[str, object]:
+        late = hidden if len(io.slept) >= 2 else []
+        return {"data": list(late)}
+
+    io.on("fine_tuning.create", keep_and_lose)
+    io.on("fine_tuning.list", listed)
+    assert (await jobs.create(io, job_order())).id == "ftjob-0"
+    assert len(io.asked("fine_tuning.create")) == 1
+
+
+async def test_a_job_that_was_never_made_is_sent_again_after_looking() -> None:
+    io = Resource()
+    io.on("fine_tuning.create", TransportError("gone"), io.take_job)
+    assert (await jobs.create(io, job_order())).id == "ftjob-0"
+    between = [one.op for one in io.sent]
+    first = between.index("fine_tuning.create")
+    assert "fine_tuning.list" in between[first + 1 : between.index("fine_tuning.create", first + 1)]
+
+
+async def test_of_two_started_at_once_the_older_stays() -> None:
+    io = Resource()
+
+    def another_was_quicker(sent: Sent) -> dict[str, object]:
+        io.take_job(sent)
+        return io.take_job(sent)
+
+    io.on("fine_tuning.create", another_was_quicker)
+    made = await jobs.create(io, job_order())
+    assert (made.id, made.attached) == ("ftjob-0", True)
+    assert [j["status"] for j in io.jobs] == ["pending", "cancelled"]
+
+
+def test_the_mark_tells_inputs_apart_and_nothing_else() -> None:
+    mark = marks.job_fingerprint(job_order())
+    assert mark == marks.job_fingerprint(job_order(force_new=True))
+    by_name = Dataset(id="file-9", name="x", filename=f"tickets-{'ab' * 4}.jsonl")
+    assert mark == marks.job_fingerprint(job_order(training=by_name))
+    others = [
+        job_order(model="Qwen-32B"),
+        job_order(training=Dataset(id="file-9", name="tickets")),
+        job_order(validation=Dataset(id="file-9", name="v")),
+        job_order(hyperparameters=Hyperparameters(epochs=2, seed=1)),
+        job_order(name="other"),
+    ]
+    assert len({mark, *(marks.job_fingerprint(o) for o in others)}) == 6
+
+
+async def test_a_job_is_found_by_its_name() -> None:
+    io = Resource()
+    made = await jobs.create(io, job_order(name="tickets"))
+    assert made.name.startswith("tickets-")
+    assert (await jobs.get(io, made.name)).id == made.id
+    with pytest.raises(NotFoundError):
+        await jobs.get(io, "tickets-00000000")
+
+
+async def test_words_of_the_service_are_kept_and_only_endings_end() -> None:
+    io = Resource()
+    await jobs.create(io, job_order())
+    for status, done, good in [
+        ("pending", False, False),
+        ("somethingNew", False, False),
+        ("succeeded", True, True),
+        ("cancelled", True, False),
+        ("failed", True, False),
+    ]:
+        io.jobs[0]["status"] = status
+        now = await jobs.get(io, "ftjob-0")
+        assert (now.status, now.done, now.succeeded) == (status, done, good)
+
+
+async def test_why_it_failed() -> None:
+    io = Resource()
+    await jobs.create(io, job_order())
+    io.jobs[0] |= {
+        "status": "failed",
+        "error": {"code": "invalidPayload", "message": "bad row", "param": "training_file"},
+    }
+    error = (await jobs.get(io, "ftjob-0")).error
+    assert error is not None
+    assert (error.code, error.message, error.param) == (
+        "invalidPayload",
+        "bad row",
+        "training_file",
+    )
+
+
+async def test_cancelling_what_has_ended_returns_it() -> None:
+    io = Resource()
+    await jobs.create(io, job_order())
+    io.jobs[0]["status"] = "succeeded"
+    io.on("fine_tuning.cancel", BadRequestError("it has ended", status=400))
+    assert (await jobs.cancel(io, "ftjob-0")).status == "succeeded"
+    io.jobs[0]["status"] = "running"
+    with pytest.raises(BadRequestError):
+        await jobs.cancel(io, "ftjob-0")
+
+
+async def test_events_come_oldest_first_and_minus_one_is_nothing() -> None:
+    io = Resource()
+    job = await jobs.create(io, job_order())
+    newest_first = [
+        {"id": "e3", "created_at": 7, "message": "Step 1", "type": "metrics",
+         "data": {"step": 1, "train_loss": 2.5, "valid_loss": -1}},
+        {"id": "e2", "created_at": 5, "message": "Job started."},
+        {"id": "e1", "created_at": 5, "message": "Job enqueued.", "level": "info"},
+    ]  # fmt: skip
+    io.on("fine_tuning.events", {"data": newest_first, "has_more": False})
+    told = await collect(runs.list_events(io, job))
+    assert [e.key for e in told] == ["e1", "e2", "e3"]
+    assert (told[2].type, told[2].step, told[2].metrics) == ("metrics", 1, {"train_loss": 2.5})
+
+
+async def test_a_long_story_is_not_read_again_from_its_beginning() -> None:
+    io = Resource()
+    job = await jobs.create(io, job_order())
+    story = [{"id": f"e{n}", "created_at": n, "message": "."} for n in range(450)]
+
+    def page(sent: Sent) -> dict[str, object]:
+        newest = list(reversed(story))
+        after = sent.query.get("after")
+        start = 1 + [e["id"] for e in newest].index(after) if after else 0
+        part = newest[start : start + 100]
+        return {"data": part, "has_more": start + 100 < len(newest)}
+
+    io.on("fine_tuning.events", page)
+
+    async def look(status: str = "running") -> tuple[list[str], int]:
+        before = len(io.asked("fine_tuning.events"))
+        now = job.model_copy(update={"done": status == "succeeded"})
+        told = [e.key for e in await collect(runs.list_events(io, now))]
+        return told, len(io.asked("fine_tuning.events")) - before
+
+    def known() -> list[str]:
+        return [f"e{n}" for n in range(len(story))]
+
+    assert await look() == (known(), 5)
+    story += [{"id": f"e{n}", "created_at": n, "message": "."} for n in range(450, 470)]
+    assert await look() == (known(), 2)
+    assert await look() == (known(), 1)
+    assert await look("succeeded") == (known(), 5)
+
+
+@pytest.mark.parametrize(
+    ("said", "ours"),
+    [
+        ({"full_valid_loss": 2, "full_valid_mean_token_accuracy": 0.5},
+         {"valid_loss": 2, "valid_token_accuracy": 0.5}),
+        ({"valid_loss": 3, "full_valid_loss": 2}, {"valid_loss": 3, "full_valid_loss": 2}),
+        ({"train_mean_token_accuracy": 0.5, "train_loss": -1}, {"train_token_accuracy": 0.5}),
+    ],
+)  # fmt: skip
+async def test_metrics_have_our_names(said: dict[str, float], ours: dict[str, float]) -> None:
+    io = Resource()
+    job = await jobs.create(io, job_order())
+    event = {"id": "e1", "type": "metrics", "data": {"step": 1, **said}}
+    io.on("fine_tuning.events", {"data": [event]})
+    (told,) = await collect(runs.list_events(io, job))
+    assert told.metrics == ours
+
+
+async def test_metadata_is_among_the_properties() -> None:
+    io = Resource()
+    await jobs.create(io, job_order())
+    io.jobs[0]["metadata"] = {"maas_client.base": "tiny"}
+    assert (await jobs.get(io, "ftjob-0")).properties["maas_client.base"] == "tiny"
+
+
+async def test_checkpoints_and_logs() -> None:
+    io = Resource()
+    job = await jobs.create(io, job_order())
+    io.jobs[0]["result_files"] = ["file-r"]
+    io.on(
+        "fine_tuning.checkpoints",
+        {"data": [{"id": "ftchkpt-1", "step_number": 10, "metrics": {"step": 10, "train_loss": 1},
+                   "fine_tuned_model_checkpoint": "m.ft-1:ckpt-step-10"}]},
+    )  # fmt: skip
+    io.on(
+        "fine_tuning.events", {"data": [{"id": "e1", "created_at": 0, "message": "Job started."}]}
+    )
+    io.on("files.content", b"step,train_loss\n1,2.5\n")
+    (kept,) = await collect(runs.checkpoints(io, job.id))
+    assert (kept.step, kept.fine_tuned_model, kept.metrics) == (
+        10,
+        "m.ft-1:ckpt-step-10",
+        {"train_loss": 1.0},
+    )
+    text = await runs.logs(io, job.id)
+    assert "Job started." in text
+    assert "1,2.5" in text

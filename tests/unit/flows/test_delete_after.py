@@ -1,0 +1,216 @@
+"""``delete_after``: what is sent, what is deleted, and who deletes it where the service does not."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from maas_client._auto_delete import AsyncWatch, BlockingWatch
+from maas_client._client import AsyncDeployments, Deployments
+from maas_client.errors import ConfigError, NotFoundError, ServiceError, TransportError
+from maas_client.flows import _lifetime, deployments
+from maas_client.wire import lifetime
+from maas_client.wire.op import Response
+from tests.unit.fake_port import FakePort, Sent
+from tests.unit.flows.fake_workspace import workspace
+from tests.unit.flows.test_deployments import MODEL, endpoint, reply
+
+PAST, FUTURE = "2020-01-01T00:00:00Z", "2999-01-01T00:00:00Z"
+
+
+class Workspace(FakePort):
+    """Endpoints in a dict."""
+
+    def __init__(self, **held: str) -> None:
+        super().__init__()
+        workspace(self)
+        self.endpoints = {name: tagged(name, moment) for name, moment in held.items()}
+        self.on("endpoints.keys", {"primaryKey": "K1", "secondaryKey": "K2"})
+        self.on("endpoints.get", lambda sent: self.find(sent))
+        self.on("endpoints.list", lambda sent: {"value": list(self.endpoints.values())})
+        self.on("endpoints.create", lambda sent: self.put(sent))
+        self.on("endpoints.patch", lambda sent: self.find(sent).update(sent.body))
+        self.on("endpoints.delete", lambda sent: self.endpoints.pop(sent.path["endpoint"], None))
+        self.on("chat.complete", reply())
+
+    def find(self, sent: Sent) -> dict[str, Any]:
+        if sent.path["endpoint"] not in self.endpoints:
+            raise NotFoundError("none", status=404)
+        return self.endpoints[sent.path["endpoint"]]
+
+    def put(self, sent: Sent) -> Response[Any]:
+        name = sent.path["endpoint"]
+        self.endpoints[name] = tagged(name, "") | {"tags": sent.body.get("tags", {})}
+        return Response(self.endpoints[name], 200)
+
+
+def tagged(name: str, moment: str) -> dict[str, Any]:
+    tags = {"team": "support"} | ({lifetime.DELETE_AT_TAG: moment} if moment else {})
+    return endpoint() | {"name": name, "tags": tags}
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [("2h", 7200), ("90m", 5400), ("1d12h", 129600), ("1h30m5s", 5405), (" 45S ", 45), (60, 60),
+     (0.5, 0.5), (timedelta(hours=1), 3600)],
+)  # fmt: skip
+def test_a_lifetime_is_said_in_three_ways(said: Any, wanted: float) -> None:
+    assert _lifetime.lifetime_seconds(said) == wanted
+
+
+@pytest.mark.parametrize(
+    "said", ["", "2", "h", "2h later", "-1h", "1.5h", "0s", "367d", 0, -5, float("nan"),
+             float("inf"), timedelta(0), True, None, [60]],
+)  # fmt: skip
+def test_what_is_no_lifetime_is_refused(said: Any) -> None:
+    with pytest.raises(ConfigError, match="delete_after"):
+        _lifetime.lifetime_seconds(said)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [None, {}, {lifetime.DELETE_AT_TAG: "soon"},
+     {lifetime.DELETE_AT_TAG: "2026-01-01"}, ["x"], {lifetime.DELETE_AT_TAG: 5}]
+)  # fmt: skip
+def test_a_tag_that_says_no_moment_is_none(tags: Any) -> None:
+    assert lifetime.read_delete_at(tags) is None
+
+
+def test_a_moment_comes_back_as_it_was_written() -> None:
+    moment = datetime(2026, 11, 24, 10, 0, 0, 250_000, tzinfo=UTC)
+    assert (
+        lifetime.read_delete_at({lifetime.DELETE_AT_TAG: lifetime.format_delete_at(moment)})
+        == moment
+    )
+
+
+async def test_the_moment_is_written_on_the_deployment() -> None:
+    port = Workspace()
+    before = datetime.now(UTC).replace(microsecond=0)
+    made = await deployments.create(port, "tickets", MODEL, delete_after="2h")
+    assert made.delete_at is not None
+    assert timedelta(0) <= made.delete_at - before - timedelta(hours=2) < timedelta(minutes=1)
+    sent = port.asked("endpoints.create")[0].body
+    assert lifetime.read_delete_at(sent["tags"]) == made.delete_at
+    await deployments.create(port, "bare", MODEL)
+    assert "tags" not in port.asked("endpoints.create")[1].body
+
+
+async def test_one_that_exists_gets_the_new_moment_and_keeps_its_tags() -> None:
+    port = Workspace(tickets=PAST)
+    made = await deployments.create(port, "tickets", MODEL, delete_after=60)
+    assert made.delete_at is not None
+    assert made.delete_at > datetime.now(UTC)
+    assert made.properties["team"] == "support"
+    assert port.asked("endpoints.create") == []
+
+
+async def test_what_cannot_be_a_lifetime_sends_nothing() -> None:
+    port = Workspace()
+    with pytest.raises(ConfigError):
+        await deployments.create(port, "tickets", MODEL, delete_after="soon")
+    assert port.sent == []
+
+
+async def test_a_life_too_short_to_answer_ends_the_wait_and_says_so() -> None:
+    port = Workspace()
+    port.on("chat.complete", NotFoundError("there is no such endpoint", status=404))
+    port.elapsed = lambda: datetime.now(UTC).timestamp()  # type: ignore[method-assign]  # real time
+    with pytest.raises(ServiceError, match=r"deleted after 0\.2 s, and had not answered"):
+        await deployments.create(port, "tickets", MODEL, delete_after=0.2)
+
+
+async def test_only_what_is_overdue_is_deleted() -> None:
+    port = Workspace(old=PAST, young=FUTURE, plain="", odd="soon")
+    gone = await deployments.delete_overdue(port)
+    assert [one.name for one in gone] == ["old"]
+    assert sorted(port.endpoints) == ["odd", "plain", "young"]
+    assert await deployments.delete_overdue(port, "young") == []
+    assert await deployments.delete_overdue(port) == []
+
+
+async def test_somebody_was_quicker() -> None:
+    port = Workspace(old=PAST)
+    port.on("endpoints.delete", NotFoundError("gone", status=404))
+    assert len(await deployments.delete_overdue(port)) == 1
+
+
+def test_an_open_client_deletes_in_time_and_a_closed_one_does_not() -> None:
+    port = Workspace()
+    gone = threading.Event()
+    port.on(
+        "endpoints.delete", lambda sent: (port.endpoints.pop(sent.path["endpoint"]), gone.set())
+    )
+    noun = Deployments(port)
+    noun.create("tickets", MODEL, delete_after=0.3)
+    assert gone.wait(30), "nobody deleted it"
+    noun.create("later", MODEL, delete_after=0.3)
+    noun._watch.close()
+    thread = noun._watch._thread
+    assert thread is not None
+    thread.join(30)
+    assert "later" in port.endpoints
+
+
+async def test_an_open_async_client_deletes_in_time() -> None:
+    port = Workspace()
+    gone = asyncio.Event()
+    port.on(
+        "endpoints.delete", lambda sent: (port.endpoints.pop(sent.path["endpoint"]), gone.set())
+    )
+    noun = AsyncDeployments(port)
+    await noun.create("tickets", MODEL, delete_after=0.3)
+    async with asyncio.timeout(30):
+        await gone.wait()
+    await noun.create("later", MODEL, delete_after=3600)
+    noun._watch.close()
+
+
+def test_our_own_server_needs_no_watch() -> None:
+    port = Workspace()
+    port.scope.local = True
+    noun = Deployments(port)
+    noun.create("tickets", MODEL, delete_after=3600)
+    assert noun._watch._thread is None
+
+
+def test_a_failed_deletion_is_tried_again_and_a_missing_one_is_not() -> None:
+    asked: list[str] = []
+    twice = threading.Event()
+
+    def expire(name: str) -> None:
+        asked.append(name)
+        if name == "none":
+            raise NotFoundError("gone", status=404)
+        if asked.count("busy") == 2:
+            twice.set()
+            return
+        raise TransportError("no answer")
+
+    watch = BlockingWatch(expire)
+    watch._again = lambda name: watch._due.setdefault(name, datetime.now(UTC))  # type: ignore[method-assign]  # at once
+    now = datetime.now(UTC)
+    watch.add("none", now)
+    watch.add("busy", now)
+    assert twice.wait(30)
+    watch.close()
+    assert asked.count("none") == 1
+
+
+async def test_a_second_moment_replaces_the_first() -> None:
+    asked: list[str] = []
+
+    async def expire(name: str) -> None:
+        asked.append(name)
+
+    watch = AsyncWatch(expire)
+    watch.add("a", datetime.now(UTC))
+    watch.add("a", datetime.now(UTC) + timedelta(hours=1))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert asked == []
+    watch.close()

@@ -1,0 +1,102 @@
+"""A job's story: in the order it happened, each event once, and found again by a key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from maas_client.flows import job_events, jobs
+from maas_client.flows.azureml import runs
+from tests.unit.fake_port import FakePort, collect
+from tests.unit.flows.fake_workspace import JobBook
+from tests.unit.flows.test_jobs import DATA, MODEL
+from tests.unit.flows.test_jobs import book as book  # the fixture
+from tests.unit.flows.test_jobs import port as port  # the fixture
+
+
+def _points(sent: Any) -> dict[str, Any]:
+    name = sent.body["metricName"]
+    return {
+        "value": [
+            {"step": n, "createdUtc": f"2026-11-24T00:00:{n * 10:02}Z", "data": {name: 1.0}}
+            for n in range(3)
+        ]
+    }
+
+
+def _said(*messages: tuple[str, str | None]) -> dict[str, Any]:
+    told = [{"source": "maas-client:info", "message": m, "createdUtc": at} for m, at in messages]
+    return {"runId": "r", "status": "x", "warnings": told}
+
+
+async def test_messages_and_points_come_in_the_order_they_happened(
+    port: FakePort, book: JobBook
+) -> None:
+    job = await jobs.create(port, MODEL, DATA)
+    port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})
+    port.on("metrics.values", _points)
+    begin = ("begin", "2026-11-24T00:00:00.000000Z")
+    tuned = ("tuned", "2026-11-24T00:00:20.000001Z")
+    said = _said(begin, ("base", "2026-11-24T00:00:00.500000"), tuned, ("untimed", None))
+    port.on("runs.details", said)
+    story = ["begin", "step 0", "base", "step 1", "step 2", "tuned", "untimed"]
+    for status, first in (("Running", True), ("Paused", False), ("Completed", False)):
+        book.status(job.name, status)
+        told = [e.message for e in await collect(job_events.events(port, job, follow=False))]
+        assert told.pop(0 if first else -1) == status
+        assert [message.partition(":")[0] for message in told] == story
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(10213.4, "10213"), (9830.25, "9830"), (1.3e-8, "1.3e-08"), (5.0, "5")]
+)
+def test_a_number_is_told_in_four_digits_or_whole(value: float, told: str) -> None:
+    assert runs._figure(value) == told
+
+
+async def test_a_step_is_held_back_until_something_later_is_told(
+    port: FakePort, book: JobBook
+) -> None:
+    job = await jobs.create(port, MODEL, DATA)
+    book.status(job.name, "Running")
+    port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})
+    port.on("metrics.values", _points)
+    port.on("runs.details", _said(("early", "2026-11-24T00:00:05Z"), ("untimed", None)))
+    told = await collect(job_events.events(port, job, follow=False))
+    assert [e.step for e in told if e.metrics] == [0, 1]
+
+
+async def test_messages_of_a_service_that_tells_no_times_come_first(
+    port: FakePort, book: JobBook
+) -> None:
+    job = await jobs.create(port, MODEL, DATA)
+    book.status(job.name, "Completed")
+    port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})
+    port.on("metrics.values", _points)
+    port.on("runs.details", _said(("a", None), ("b", "no time")))
+    told = await collect(job_events.events(port, job))
+    assert [e.type for e in told] == ["message"] * 2 + ["metrics"] * 3 + ["status"]
+
+
+@pytest.mark.parametrize(
+    ("after", "told"),
+    [
+        ("message:0", ["metrics:1:train_loss", "metrics:2:train_loss", "status:Completed"]),
+        ("metrics:1:train_loss", ["metrics:2:train_loss", "status:Completed"]),
+        ("metrics:1:epoch", ["metrics:1:train_loss", "metrics:2:train_loss", "status:Completed"]),
+        ("status:Completed", []),
+        ("status:Running", ["metrics:0:train_loss", "message:0", "metrics:1:train_loss",
+                            "metrics:2:train_loss", "status:Completed"]),
+    ],
+)  # fmt: skip
+async def test_a_new_process_goes_on_behind_the_last_key(
+    port: FakePort, book: JobBook, after: str, told: list[str]
+) -> None:
+    job = await jobs.create(port, MODEL, DATA)
+    book.status(job.name, "Completed")
+    port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})
+    port.on("metrics.values", _points)
+    port.on("runs.details", _said(("base", "2026-11-24T00:00:05Z")))
+    found = await collect(job_events.events(port, job.name, after=after))
+    assert [e.key for e in found] == told

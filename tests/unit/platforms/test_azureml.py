@@ -1,0 +1,89 @@
+"""The YAML of ``az ml job create``, read by azure-ai-ml's own loader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml as pyyaml
+
+from maas_client.errors import UnsupportedError
+from maas_client.platforms import ExportSpec, export_job
+from tests.unit.platforms.conftest import Make
+
+MaaP = {"compute": ("gpu-cluster",)}
+EXAMPLE = Path("/work/shared/specs/azureml-examples/chat-completion-finetuning.yaml")
+
+
+def load(spec: ExportSpec, folder: Path) -> Any:
+    azure = pytest.importorskip("azure.ai.ml")
+    for name in (spec.training_data, spec.validation_data):
+        if name:
+            (folder / name).write_text("{}\n")
+    path = folder / "job.yaml"
+    path.write_text(export_job(spec, "azureml")["job.yaml"])
+    return azure.load_job(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_serverless_job_loads_and_says_what_it_was_told(job: Make, tmp_path: Path) -> None:
+    loaded = load(job(validation_data="valid.jsonl"), tmp_path)
+    assert loaded.type == "finetuning"
+    assert loaded.task.casefold() == "chatcompletion"
+    assert loaded.model_provider.casefold() == "custom"
+    assert loaded.model.path.endswith("/models/Phi-4-mini-instruct/versions/1")
+    assert loaded.training_data.path.endswith("train.jsonl")
+    assert loaded.validation_data.path.endswith("valid.jsonl")
+    assert loaded.hyperparameters == {"num_train_epochs": "3", "learning_rate": "0.00002"}
+    assert loaded.outputs["registered_model"].name == "tickets-v2-model"
+    assert loaded.compute is None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_own_compute_and_instance_types_load(job: Make, tmp_path: Path) -> None:
+    recipe = {"epochs": 1, "lora_r": 16, "lr_scheduler": "cosine"}
+    loaded = load(job(**MaaP, recipe=recipe, method="LoRA"), tmp_path)
+    assert loaded.compute == "gpu-cluster"
+    assert loaded.hyperparameters["lora_r"] == "16"
+    assert loaded.hyperparameters["lr_scheduler_type"] == "cosine"
+    assert loaded.hyperparameters["apply_lora"] == "true"
+    sizes = ("Standard_NC24ads_A100_v4", "Standard_NC96ads_A100_v4")
+    loaded = load(job(compute=sizes), tmp_path)
+    assert tuple(loaded.resources.instance_types) == sizes
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"recipe": {"lora_r": 8}}, "lora_r"),
+        ({"method": "DoRA"}, "DoRA"),
+        ({"method": "DoRA", **MaaP}, "DoRA"),
+        ({"compute": ("a", "b")}, "one compute"),
+        ({"recipe": {"learning_rate_multiplier": 2}}, "learning_rate_multiplier"),
+        ({"recipe": {"learning_rate_multiplier": 2}, **MaaP}, "learning_rate_multiplier"),
+    ],
+)
+def test_what_the_service_does_not_take_is_refused(
+    job: Make, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UnsupportedError, match=words):
+        export_job(job(**changes), "azureml")
+
+
+@pytest.mark.skipif(not EXAMPLE.exists(), reason="needs Microsoft's example")
+def test_it_has_the_form_of_microsofts_example(job: Make) -> None:
+    theirs = pyyaml.safe_load(EXAMPLE.read_text())
+    ours = pyyaml.safe_load(export_job(job(validation_data="v.jsonl"), "azureml")["job.yaml"])
+    assert set(ours) - {"$schema"} <= set(theirs)
+    assert set(theirs) - set(ours) == {"properties", "tags"}
+    for key in ("type", "task", "model_provider"):
+        assert ours[key] == theirs[key]
+    assert set(ours["model"]) == set(theirs["model"])
+    assert set(ours["outputs"]["registered_model"]) == set(theirs["outputs"]["registered_model"])
+
+
+def test_exact_addresses_go_in_as_they_are(job: Make) -> None:
+    uri = "azureml://registries/azureml/models/Phi-4-mini-instruct/versions/7"
+    text = export_job(job(uri, facts=None), "azureml")["job.yaml"]
+    assert pyyaml.safe_load(text)["model"]["path"] == uri

@@ -1,0 +1,138 @@
+"""KAITO: the rules of its admission webhook, written down once more from its text and held against
+what is exported."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml as pyyaml
+
+from maas_client import catalog
+from maas_client.errors import ConfigError, MaasError, UnsupportedError
+from maas_client.platforms import ExportSpec, Places, export_job
+from tests.unit.platforms.conftest import Make
+
+URL = Places(
+    input_url="https://example.com/train.jsonl",
+    output_image="registry.azurecr.io/tickets:v1",
+    push_secret="registry-secret",
+)
+SECTIONS = {
+    "ModelConfig", "QuantizationConfig", "LoraConfig", "TrainingArguments", "DatasetConfig",
+    "DataCollator",
+}  # fmt: skip
+
+
+def read(spec: ExportSpec, places: Places = URL) -> tuple[dict[str, Any], dict[str, Any]]:
+    config, workspace = pyyaml.safe_load_all(export_job(spec, "kaito", places)["workspace.yaml"])
+    return pyyaml.safe_load(config["data"]["training_config.yaml"])["training_config"], workspace
+
+
+def broken_rules(config: dict[str, Any], workspace: dict[str, Any]) -> list[str]:
+    """Return which of KAITO's rules a pair breaks (workspace_validation.go, tuning_config_validation.go)."""
+    tuning, found = workspace["tuning"], []
+    label = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+    found += [] if re.fullmatch(label, workspace["metadata"]["name"]) else ["name"]
+    found += [] if workspace["resource"]["instanceType"] else ["instanceType"]
+    found += [] if workspace["resource"]["labelSelector"]["matchLabels"] else ["labelSelector"]
+    found += [] if tuning["preset"]["name"] in catalog.load_kaito_presets() else ["preset"]
+    found += [] if tuning["method"] in ("lora", "qlora") else ["method"]
+    given = tuning["input"].keys() & {"urls", "image", "volumeSource"}
+    found += [] if len(given) == 1 else ["input"]
+    given = tuning["output"].keys() & {"image", "volumeSource"}
+    found += [] if len(given) == 1 else ["output"]
+    if "image" in tuning["output"] and not tuning["output"].get("imagePushSecret"):
+        found.append("imagePushSecret")
+    found += [f"section {name}" for name in config.keys() - SECTIONS]
+    quantised = [
+        name
+        for name in ("load_in_4bit", "load_in_8bit")
+        if config.get("QuantizationConfig", {}).get(name) is True
+    ]
+    found += [] if len(quantised) == (tuning["method"] == "qlora") else ["quantisation"]
+    found += [] if config["TrainingArguments"]["output_dir"].startswith("/mnt/") else ["output_dir"]
+    return found
+
+
+@pytest.mark.parametrize("method", [None, "LoRA", "QLoRA"])
+@pytest.mark.parametrize("model", sorted(p.model for p in catalog.load_kaito_presets().values()))
+def test_every_preset_and_method_keeps_the_rules(job: Make, model: str, method: str | None) -> None:
+    config, workspace = read(job(model, method=method))
+    assert broken_rules(config, workspace) == []
+    assert config["LoraConfig"]["target_modules"] == [
+        "qkv_proj", "o_proj", "gate_up_proj", "down_proj",
+    ]  # fmt: skip
+    assert config["TrainingArguments"]["num_train_epochs"] == 3
+    assert config["TrainingArguments"]["learning_rate"] == 2e-5
+
+
+def test_the_ways_in_and_out(job: Make) -> None:
+    places = Places(input_pvc="data", output_pvc="results")
+    config, workspace = read(job(), places)
+    assert broken_rules(config, workspace) == []
+    claim = workspace["tuning"]["input"]["volumeSource"]["persistentVolumeClaim"]["claimName"]
+    assert claim == "data"
+    places = Places(input_image="docker.io/me/data:1", output_pvc="results")
+    assert broken_rules(*read(job(), places)) == []
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        (Places(), "exactly one place"),
+        (Places(input_url="https://x.com/a", input_pvc="b", output_pvc="c"), "exactly one place"),
+        (Places(input_pvc="a"), "writes the adapter to exactly one"),
+        (Places(input_pvc="a", output_pvc="b", output_image="x.io/y"), "exactly one"),
+        (Places(input_url="http://localhost/a", output_pvc="b"), "does not fetch"),
+        (Places(input_url="http://10.0.0.1/a", output_pvc="b"), "does not fetch"),
+        (Places(input_url="http://169.254.169.254/a", output_pvc="b"), "does not fetch"),
+        (Places(input_url="file:///etc/passwd", output_pvc="b"), "no URL"),
+        (Places(input_image="Not An Image", output_pvc="b"), "no image"),
+    ],
+)
+def test_places_that_kaito_refuses(job: Make, places: Places, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        export_job(job(), "kaito", places)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"method": "DoRA"}, "cannot run DoRA"),
+        ({"method": "Full"}, "cannot run Full"),
+        ({"validation_data": "v.jsonl"}, "no validation file"),
+        ({"compute": ("Standard_NC4as_T4_v3",)}, "16 GiB"),
+        ({"compute": ("a", "b")}, "one node"),
+        ({"recipe": {"max_seq_length": 512}}, "max_seq_length"),
+        ({"recipe": {"lora_alpha": 16.5}}, "whole lora_alpha"),
+    ],
+)
+def test_what_kaito_cannot_take_is_refused(job: Make, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UnsupportedError, match=words):
+        export_job(job(**changes), "kaito", URL)
+
+
+def test_a_model_without_a_preset_is_refused(job: Make) -> None:
+    with pytest.raises(MaasError, match="no tuning preset"):
+        export_job(job("Phi-3-small-8k-instruct"), "kaito", URL)
+
+
+def test_without_a_secret_the_readme_says_how_to_make_one(job: Make) -> None:
+    places = Places(input_pvc="data", output_image="registry.azurecr.io/tickets:v1")
+    assert broken_rules(*read(job(), places)) == []
+    files = export_job(job(), "kaito", places)
+    assert "imagePushSecret: tickets-v2-push" in files["workspace.yaml"]
+    assert "kubectl create secret docker-registry tickets-v2-push" in files["README.md"]
+
+
+def test_whole_numbers_are_written_whole(job: Make) -> None:
+    config, _ = read(job(recipe={"lora_alpha": 32.0, "lora_r": 16}))
+    assert repr(config["LoraConfig"]["lora_alpha"]) == "32"
+
+
+def test_the_readme_fetches_the_adapter_and_imports_it(job: Make) -> None:
+    text = export_job(job(), "kaito", URL)["README.md"]
+    assert "docker cp adapter:/data" in text
+    assert "maas-client models import ./adapter --base Phi-4-mini-instruct" in text
