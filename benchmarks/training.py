@@ -159,7 +159,7 @@ def _in_order(found: Any, recipe: Any, limits: Any) -> Iterator[Any]:
         own = found[at : at + BATCH]
         packs = [pack_examples(documents) for documents in group_examples(own, limits)]
         learned = sum(one.learned_tokens for one in own)
-        yield Batch(packs, sum(len(one.ids) for one in own), learned, 1.0, ())
+        yield Batch(packs, sum(len(one.input_ids) for one in own), learned, 1.0, ())
 
 
 def _trl(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
@@ -172,8 +172,10 @@ def _trl(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
 
     tokenizer, found = _examples(task)
     packed, quantised = task["side"] == "trl_packed", task["method"] == "QLoRA"
-    marked = [[i if m else -100 for i, m in zip(e.ids, e.learned, strict=True)] for e in found]
-    data = Dataset.from_dict({"input_ids": [e.ids for e in found], "labels": marked})
+    marked = [
+        [i if m else -100 for i, m in zip(e.input_ids, e.loss_mask, strict=True)] for e in found
+    ]
+    data = Dataset.from_dict({"input_ids": [e.input_ids for e in found], "labels": marked})
     four = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.float32,
@@ -282,9 +284,9 @@ def _exact(task: dict[str, Any]) -> dict[str, float]:
     )
     single = 0.0
     for one in found[:BATCH]:
-        logits = plain(input_ids=torch.tensor([one.ids])).logits[0, :-1]
+        logits = plain(input_ids=torch.tensor([one.input_ids])).logits[0, :-1]
         kept = torch.tensor(one.learned)[1:]
-        targets = torch.tensor(one.ids)[1:]
+        targets = torch.tensor(one.input_ids)[1:]
         loss = torch.nn.functional.cross_entropy(logits[kept], targets[kept], reduction="sum")
         (loss / batch.learned).backward()
         single += loss.item()
@@ -308,7 +310,7 @@ def _work(task: dict[str, Any]) -> dict[str, Any]:
         learned = sum(one.learned_tokens for one in found)
         got |= {
             **_gflops(),
-            "learned_share": learned / sum(len(one.ids) for one in found),
+            "learned_share": learned / sum(len(one.input_ids) for one in found),
         }
     return got
 

@@ -246,9 +246,7 @@ class Transport(Generic[W]):
 
     def _scope_of(self, op: Op[Any]) -> str:
         if op.plane is Plane.FOUNDRY and op.query.get("api-version", "v1") != "v1":
-            return (
-                "https://cognitiveservices.azure.com/.default"  # the dated base (azure-api.md 4.1)
-            )
+            return "https://cognitiveservices.azure.com/.default"  # the dated base (docs/azure-http.md 4.1)
         return self._connection.cloud.scopes[op.plane]
 
     async def _credential(

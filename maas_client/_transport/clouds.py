@@ -1,6 +1,6 @@
 """Azure's clouds, and which hosts may be handed a credential.
 
-Hosts and scopes: azure-api.md section 6 (azure-ai-ml ``_azure_environments.py``). A token goes to ARM and
+Hosts and scopes: docs/azure-http.md section 6 (azure-ai-ml ``_azure_environments.py``). A token goes to ARM and
 to hosts under the cloud's own suffixes; azure-core sends it to any host an answer names
 (reliability.md finding 5), which is why this file exists.
 """

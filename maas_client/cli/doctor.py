@@ -90,7 +90,7 @@ def _identity(client: Client) -> Iterator[CheckResult]:
     from maas_client._transport.sign_in import credential_attempts
     from maas_client.wire.op import Plane
 
-    to = client._io._to
+    to = client._io._connection
     try:
         token = drive(to.tokens.get(to.cloud.scopes[Plane.ARM], client._io.call))
     except MaasError as error:
@@ -165,12 +165,12 @@ def _foundry(args: argparse.Namespace) -> Iterator[CheckResult]:
 
 def _account(args: argparse.Namespace, client: Client) -> Iterator[CheckResult]:
     """Say what the identity may do on ARM, where deployments are made: a resource's key is nothing there."""
-    if client._io._to.tokens is not None:
+    if client._io._connection.tokens is not None:
         who = list(_identity(client))
         yield from who
         if who[0].state == "missing":
             return
-    by_key = client._io._to.api_key is not None
+    by_key = client._io._connection.api_key is not None
     yield from _doctor_access.check_account_roles(client._io, by_key=by_key)
     yield from _doctor_access.check_account_quota(client._io, args.model)
 

@@ -46,7 +46,7 @@ def retry_after_s(answer: Response[Any]) -> float | None:
 async def wait_for_operation(
     io: IO, answer: Response[Any], *, operation: str, timeout_s: float = 3600.0
 ) -> None:
-    """Wait until the long-running operation behind ``answer`` has ended (azure-api.md section 7.3).
+    """Wait until the long-running operation behind ``answer`` has ended (docs/azure-http.md section 7.3).
 
     ``Azure-AsyncOperation`` is looked at first, then ``Location``; without either there is nothing to
     wait for. Raises ``ServiceError`` with the service's reason when the operation failed, and when it

@@ -13,7 +13,7 @@ from maas_client.wire.op import Op
 async def list_items(
     io: IO, op: Op[Page], *, query: Mapping[str, str] | None = None, **path: str
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """Yield the items of an ARM list; ``nextLink`` is followed verbatim (azure-api.md section 7.4)."""
+    """Yield the items of an ARM list; ``nextLink`` is followed verbatim (docs/azure-http.md section 7.4)."""
     page = (await io.send(op, query=query, **path)).value  # type: ignore[arg-type]  # a str, never a deadline
     while True:
         for item in page.value:

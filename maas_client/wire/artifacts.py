@@ -1,6 +1,6 @@
 """What others read of a run: its files, and its metrics as MLflow asks for them. Our own client reads neither.
 
-Artifacts of run history: azure-api.md section 1.6, with bodies as azure-ai-ml 1.35.2 has them
+Artifacts of run history: docs/azure-http.md section 1.6, with bodies as azure-ai-ml 1.35.2 has them
 (``_restclient/runhistory``: ``RunArtifacts``, ``Artifact``, ``ArtifactContentInformation``); each hangs on the
 experiment's id and on its name. Paths of a model's files: ``_restclient/model_dataplane``.
 MLflow's REST: section 1.6 for the address, mlflow.org ``rest-api`` for the bodies; ``v1.0`` for MLflow 1 and

@@ -1,6 +1,6 @@
 """The azureml dialect: Azure Machine Learning over ARM and its run history.
 
-Paths, methods, success codes and headers: azure-api.md sections 1-3, which cites
+Paths, methods, success codes and headers: docs/azure-http.md sections 1-3, which cites
 ``specs/azureml-arm-operations.extract.json`` (azure-ai-ml 1.35.2). One api-version is sent,
 ``2024-10-01-preview``: FineTuning jobs exist in previews only, and it is the one the newest official
 SDK pins (section 1.1).

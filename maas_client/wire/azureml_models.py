@@ -1,4 +1,4 @@
-"""Bodies of the azureml dialect (azure-api.md sections 1-3).
+"""Bodies of the azureml dialect (docs/azure-http.md sections 1-3).
 
 Only what one of the houses reads is named; everything else is kept in the extra fields.
 """

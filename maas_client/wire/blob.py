@@ -1,4 +1,4 @@
-"""The blob REST API, as far as training files need it (azure-api.md section 2.1).
+"""The blob REST API, as far as training files need it (docs/azure-http.md section 2.1).
 
 The base address is the container's (``https://{account}.blob.core.windows.net/{container}``) with its
 SAS behind it. On loopback the account stands in the path, as Azurite has it.

@@ -1,4 +1,4 @@
-"""Chat completions on a serverless endpoint (azure-api.md section 5), and the frames of a stream."""
+"""Chat completions on a serverless endpoint (docs/azure-http.md section 5), and the frames of a stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each plane says no (azure-api.md section 7.1), read and written."""
+"""How each plane says no (docs/azure-http.md section 7.1), read and written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies of the foundry dialect (azure-api.md section 4.5 and 4.6).
+"""Bodies of the foundry dialect (docs/azure-http.md section 4.5 and 4.6).
 
 The OpenAI-shaped ones are written in snake case, ARM's in camel case. Azure's nulls and its own status
 words are part of the shape: nothing here is an enum.

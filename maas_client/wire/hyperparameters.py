@@ -27,7 +27,7 @@ WIRE_NAMES = {
 }
 """Our names to the service's."""
 SERVERLESS_HYPERPARAMETERS = frozenset({"epochs", "batch_size", "learning_rate"})
-"""What every Microsoft sample of the serverless service sends (azure-api.md section 1.4)."""
+"""What every Microsoft sample of the serverless service sends (docs/azure-http.md section 1.4)."""
 
 
 def to_wire_value(value: Any) -> str:

@@ -1,6 +1,6 @@
 """What the local server does and Azure documents no way to ask for.
 
-Azure Machine Learning's ``JobStatus`` has the word ``Paused`` (azure-api.md section 1.5), and no operation
+Azure Machine Learning's ``JobStatus`` has the word ``Paused`` (docs/azure-http.md section 1.5), and no operation
 that leads to it.
 The client sends these rows to a local server only.
 """

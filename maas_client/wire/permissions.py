@@ -96,7 +96,7 @@ WORKSPACE_ACTIONS = {
 """What the verbs do, to the action that ARM asks for: a resource type and ``write`` (or the POST's name and
 ``action``), learn.microsoft.com ``role-based-access-control/permissions/ai-machine-learning``."""
 ACCOUNT_ACTIONS = {"deploy": "Microsoft.CognitiveServices/accounts/deployments/write"}
-"""azure-api.md section 6."""
+"""docs/azure-http.md section 6."""
 ACCOUNT_DATA_ACTIONS = {
     "start jobs": "Microsoft.CognitiveServices/accounts/OpenAI/fine-tunes/write"
 }

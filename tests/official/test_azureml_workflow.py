@@ -12,4 +12,4 @@ from tests.official.conftest import Served
 @pytest.mark.slow
 def test_official_clients_from_file_to_chat(served: Served, train: Path) -> None:
     data = [str(train), str(served.folder / "val.jsonl"), str(served.folder / "bad.jsonl")]
-    assert served.run("azureml_road.py", *data).endswith("answered\n")
+    assert served.run("azureml_workflow.py", *data).endswith("answered\n")

@@ -141,7 +141,7 @@ AZURE_SAYS = {
     "/first_id: None",
     "/last_id: None",
 }
-"""Where Azure itself leaves OpenAI's schema (azure-api.md section 4.5), and we with it."""
+"""Where Azure itself leaves OpenAI's schema (docs/azure-http.md section 4.5), and we with it."""
 
 SHAPES = {
     "files.create": "OpenAIFile",
@@ -173,7 +173,7 @@ def _same(problem: str, known: str) -> bool:
 
 
 NO_REFUSAL = "/choices/0/message: 'refusal' is a required property"
-"""Model Inference knows no such field (azure-api.md section 5.2)."""
+"""Model Inference knows no such field (docs/azure-http.md section 5.2)."""
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_job_bodies_are_openais_with_azures_tier(roads: dict[str, Recorder]) -> 
 
 AZURES_OWN = {"files.import", "fine_tuning.copy", "fine_tuning.copy_status", "fine_tuning.delete",
               "foundry_chat.deployment"}  # fmt: skip
-"""Operations that OpenAI does not have (azure-api.md section 4.2)."""
+"""Operations that OpenAI does not have (docs/azure-http.md section 4.2)."""
 
 
 def test_paths_are_openais() -> None:

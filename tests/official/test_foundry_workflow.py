@@ -11,9 +11,9 @@ from tests.official.conftest import Served
 
 @pytest.mark.slow
 def test_official_clients_from_file_to_chat(served: Served, train: Path) -> None:
-    assert served.run("foundry_road.py", str(train)).endswith("answered\n")
+    assert served.run("foundry_workflow.py", str(train)).endswith("answered\n")
 
 
 @pytest.mark.slow
 def test_our_client_on_both_roads(served: Served, train: Path) -> None:
-    assert served.run("ours.py", str(train)).endswith("answered\n")
+    assert served.run("maas_client_workflow.py", str(train)).endswith("answered\n")

@@ -212,7 +212,7 @@ def test_tls_on_the_port_and_the_metadata_document(tmp_path: Path) -> None:
 def test_clients_by_address(tmp_path: Path) -> None:
     data = tmp_path / "train.jsonl"
     data.write_bytes(rows())
-    script = Path(__file__).parent / "scripts" / "by_address.py"
+    script = Path(__file__).parent / "scripts" / "without_proxy.py"
     with serve(engine="instant", tls=True) as server:
         ca = str(server.state_dir / "ca.pem")
         document = f"{server.url}/metadata/endpoints?api-version=2022-09-01"

@@ -51,7 +51,7 @@ async def create(io: IO, order: DeploymentRequest) -> Deployment:
 
 async def _model_id(io: IO, model: str) -> str:
     """Return the id as an endpoint wants it: a workspace asset with its version, a registry model
-    without one ("always the latest", azure-api.md section 3.2)."""
+    without one ("always the latest", docs/azure-http.md section 3.2)."""
     if model.lower().startswith("azureml://registries/"):
         return model.split("/versions/")[0].split("/labels/")[0]
     if model.lower().startswith("azureml://"):

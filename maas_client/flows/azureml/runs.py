@@ -22,7 +22,7 @@ _OURS = {
     "validation_loss": "valid_loss",
     "lr": "learning_rate",
 }
-"""Which metric names a serverless run really produces is not known (azure-api.md section 1.6); these are
+"""Which metric names a serverless run really produces is not known (docs/azure-http.md section 1.6); these are
 the trainer's usual ones, everything else keeps its own name."""
 
 

@@ -23,7 +23,7 @@ LOOKUPS_PER_ATTEMPT = 4
 
 def dated_base_url(io: IO) -> str:
     """Return the base of the dated api-versions: the resource's own, never a project's, which answers
-    404 for uploads (azure-api.md section 4.2)."""
+    404 for uploads (docs/azure-http.md section 4.2)."""
     base = re.sub(r"/api/projects/[^/]+(?=/openai$)", "", io.scope.base_urls[Plane.FOUNDRY.value])
     return base.replace(".services.ai.azure.com/", ".openai.azure.com/")
 

@@ -85,7 +85,7 @@ async def _post(io: IO, order: UploadRequest, name: str) -> File:
 
 
 async def wait_until_processed(io: IO, file: File) -> File:
-    """Wait until the service has looked the file through (azure-api.md section 4.5)."""
+    """Wait until the service has looked the file through (docs/azure-http.md section 4.5)."""
     end = io.elapsed() + PROCESSING_TIMEOUT_S
     for pause in poll_intervals(io):
         status = (file.status or "processed").lower()

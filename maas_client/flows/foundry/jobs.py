@@ -25,7 +25,7 @@ _NAMES = {
     "batch_size": "batch_size",
     "learning_rate_multiplier": "learning_rate_multiplier",
 }
-"""Our names to the service's (azure-api.md section 4.4)."""
+"""Our names to the service's (docs/azure-http.md section 4.4)."""
 
 _OVER = frozenset({"failed", "cancelled", "canceled"})
 TRAINING_TYPE_FIELD = "trainingType"

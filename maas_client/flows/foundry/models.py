@@ -14,7 +14,7 @@ from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
 
 _TUNED = re.compile(r"(?P<base>.+?)\.ft-[0-9a-f]+")
-"""``base-model.ft-{job}``, with a suffix or a checkpoint behind it (azure-api.md section 4.5)."""
+"""``base-model.ft-{job}``, with a suffix or a checkpoint behind it (docs/azure-http.md section 4.5)."""
 
 
 def foundry_name(facts: ModelInfo) -> str:

@@ -1,4 +1,4 @@
-"""Large files through the uploads API, in parts (azure-api.md section 4.2).
+"""Large files through the uploads API, in parts (docs/azure-http.md section 4.2).
 
 Below 100 MB one request is right; a single request of more than some 150 MB is accepted and fails the job
 later (reliability.md U10). Each part is compared with the bytes that were checked before it is sent, and

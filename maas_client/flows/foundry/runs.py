@@ -70,7 +70,7 @@ whole file, which then keeps its own name."""
 
 
 def _numbers(data: Mapping[str, Any]) -> dict[str, float]:
-    """Return what was measured: -1 stands for nothing at this step (azure-api.md section 4.5)."""
+    """Return what was measured: -1 stands for nothing at this step (docs/azure-http.md section 4.5)."""
     found = _measured(data)
     for theirs, ours in _OURS.items():
         if theirs in found and ours not in found:

@@ -11,7 +11,7 @@ from maas_client.local.resources.errors import ApiError
 from maas_client.wire.op import Op, Plane
 
 NEWEST_VERSION = "2026-07-01"
-"""The newest api-version seen when this was written (azure-api.md sections 1.1 and 4.6)."""
+"""The newest api-version seen when this was written (docs/azure-http.md sections 1.1 and 4.6)."""
 
 _DATED = re.compile(r"(\d{4}-\d{2}-\d{2})(-[a-z]{2,24})?", re.IGNORECASE)
 _NAMED = re.compile(r"v\d+(\.\d+)?|preview|latest", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""Refusals as each plane of Azure writes them (azure-api.md section 7.1)."""
+"""Refusals as each plane of Azure writes them (docs/azure-http.md section 7.1)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OPENAI_CODES = {
     "InvalidAuthenticationToken": "401",
     "MethodNotAllowed": "405",
 }
-"""Codes of the rules to those of the OpenAI-shaped planes (azure-api.md section 7.1)."""
+"""Codes of the rules to those of the OpenAI-shaped planes (docs/azure-http.md section 7.1)."""
 
 
 def is_openai_path(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""Training files of the resource, and uploads in parts (azure-api.md sections 4.2 and 4.5)."""
+"""Training files of the resource, and uploads in parts (docs/azure-http.md sections 4.2 and 4.5)."""
 
 from __future__ import annotations
 

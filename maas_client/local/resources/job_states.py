@@ -1,4 +1,4 @@
-"""A job's states, as data (words: azure-api.md section 1.5)."""
+"""A job's states, as data (words: docs/azure-http.md section 1.5)."""
 
 from __future__ import annotations
 

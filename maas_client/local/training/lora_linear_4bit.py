@@ -14,11 +14,11 @@ from maas_client.local.training.lora_linear import FastLoraMixin, FrozenLayer
 class Lora4bitLinear(FastLoraMixin, Linear4bit):  # type: ignore[misc]  # peft ships no types
     """PEFT's LoRA layer over a 4-bit weight, which is unpacked for each product and let go."""
 
-    def _dtype(self) -> torch.dtype:
+    def _weight_dtype(self) -> torch.dtype:
         kind: torch.dtype = self.base_layer.weight.quant_state.dtype
         return kind
 
-    def _frozen(self, name: str) -> FrozenLayer:
+    def _frozen_layer(self, name: str) -> FrozenLayer:
         from bitsandbytes.functional import dequantize_4bit
 
         packed = self.base_layer.weight

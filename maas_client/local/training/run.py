@@ -57,7 +57,7 @@ def _run(job: TrainingSetup, emit: Emit, wishes: Callable[[], JobSignal]) -> Non
     progress = _begin(job, emit)
     saved, steps = time.monotonic(), _steps(job)
     for step in steps:
-        if not step.is_sound:
+        if not step.is_finite:
             raise _diverged(step)
         job.seen_tokens += step.tokens
         if step.step % job.config.log_steps == 0 or step.step == job.progress.total_steps:

@@ -91,18 +91,18 @@ def test_more_than_can_wait_are_told_to_come_back(azure: Azure, uri, monkeypatch
 
 
 def test_the_answering_process_dies_and_another_answers(azure: Azure, uri, real):
-    child = real._server.services.answers._child
+    child = real._server.services.chat_engine._child
     os.kill(child.pid, signal.SIGKILL)
     end = time.monotonic() + 60
     while child.alive:
         assert time.monotonic() < end
         time.sleep(0.02)
     assert azure.chat(uri, "hello", max_tokens=4).status_code == 200
-    assert real._server.services.answers._child is not child
+    assert real._server.services.chat_engine._child is not child
 
 
 def test_a_chat_in_flight_hears_of_the_death(azure: Azure, uri, real):
-    child = real._server.services.answers._child
+    child = real._server.services.chat_engine._child
     with azure.http.stream(
         "POST",
         f"{uri}/v1/chat/completions",

@@ -1,4 +1,4 @@
-"""The files of a run and MLflow's questions, asked in plain HTTP (azure-api.md section 1.6)."""
+"""The files of a run and MLflow's questions, asked in plain HTTP (docs/azure-http.md section 1.6)."""
 
 from __future__ import annotations
 

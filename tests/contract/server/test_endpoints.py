@@ -1,4 +1,4 @@
-"""Serverless endpoints, models, data versions and marketplace over HTTP (azure-api.md 1.7, 2.2, 3)."""
+"""Serverless endpoints, models, data versions and marketplace over HTTP (docs/azure-http.md 1.7, 2.2, 3)."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_the_registry_of_base_models(azure: Azure):
 
 def test_what_another_endpoint_needs_is_not_dropped(azure: Azure, server, monkeypatch):
     dropped = []
-    answers = server._server.services.answers
+    answers = server._server.services.chat_engine
 
     async def unload(target):
         dropped.append(target.folder)

@@ -83,7 +83,7 @@ def test_a_job_ends_with_the_room_that_was_kept(
         return spent[-1]
 
     real = DiskReserve.release
-    monkeypatch.setattr(DiskReserve, "spend", spend)
+    monkeypatch.setattr(DiskReserve, "release", spend)
     with server.client() as client:
         job = started(client, data, store, "fills")
         with pytest.raises(maas.JobFailedError, match=REASON):
@@ -97,7 +97,7 @@ def test_without_such_room_a_job_ends_once_there_is_some(
     server: LocalServer, store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr(DiskReserve, "spend", lambda self: asked.append(self))
+    monkeypatch.setattr(DiskReserve, "release", lambda self: asked.append(self))
     with server.client() as client:
         job = started(client, data, store, "waits")
         end = time.monotonic() + 60
@@ -126,7 +126,7 @@ def test_what_was_trained_is_kept_when_the_disk_fills_at_its_end(
         completed(self, ref, result)
 
     full: list[JobRef] = []
-    monkeypatch.setattr(DiskReserve, "spend", spend)
+    monkeypatch.setattr(DiskReserve, "release", spend)
     monkeypatch.setattr(Jobs, "complete", complete)
     with server.client() as client:
         job = client.jobs.create(model="Phi-3-mini", training_data=data)

@@ -1,4 +1,4 @@
-"""Jobs, run history and metrics over HTTP, as azure-api.md sections 1.2 to 1.7 have them."""
+"""Jobs, run history and metrics over HTTP, as docs/azure-http.md sections 1.2 to 1.7 have them."""
 
 from __future__ import annotations
 
@@ -327,7 +327,7 @@ def test_many_points_come_in_pages(azure: Azure, server):
     points = [
         MetricPoint("grad_norm", step, "2026-01-01T00:00:00Z", float(step)) for step in range(2500)
     ]
-    server._server.services.jobs.record(own, points, [])
+    server._server.services.jobs.record_progress(own, points, [])
     steps, token = [], None
     for _ in range(3):
         body = {"metricName": "grad_norm", "continuationToken": token}
@@ -338,7 +338,7 @@ def test_many_points_come_in_pages(azure: Azure, server):
     assert [step for page in steps for step in page] == list(range(2500))
     assert token is None
     newer = [MetricPoint("grad_norm", 9000, "2026-01-02T00:00:00.500000Z", 1.0)]
-    server._server.services.jobs.record(own, newer, [])
+    server._server.services.jobs.record_progress(own, newer, [])
     for since in ("2026-01-02T00:00:00Z", "2026-01-02T01:00:00.5+01:00"):
         body = {"metricName": "grad_norm", "startTime": since}
         page = azure.metric("pages", "full", body).json()

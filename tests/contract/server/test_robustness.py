@@ -146,7 +146,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(azure: Azure, server):
 class Endless:
     """An engine that writes for ever and notes when it is stopped."""
 
-    fingerprint = "endless"
+    system_fingerprint = "endless"
 
     def __init__(self) -> None:
         self.running = 0

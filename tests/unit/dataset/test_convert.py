@@ -135,7 +135,7 @@ def test_functions_become_tools(turn: Any, tmp_path: Path) -> None:
 )
 def test_containers_are_told_by_content(data: str, container: str, turn: Any) -> None:
     done, rows = turn(data)
-    assert done.container == container
+    assert done.file_format == container
     assert [[m["content"] for m in row["messages"]] for row in rows] == [["a", "b"], ["c", "d"]]
 
 

@@ -1,4 +1,4 @@
-"""Long-running operations: the addresses that clients poll (azure-api.md section 7.3)."""
+"""Long-running operations: the addresses that clients poll (docs/azure-http.md section 7.3)."""
 
 from __future__ import annotations
 

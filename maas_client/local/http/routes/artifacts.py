@@ -1,4 +1,4 @@
-"""The files of a run, as run history, the blob API and MLflow show them (azure-api.md section 1.6)."""
+"""The files of a run, as run history, the blob API and MLflow show them (docs/azure-http.md section 1.6)."""
 
 from __future__ import annotations
 

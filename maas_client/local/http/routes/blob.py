@@ -1,4 +1,4 @@
-"""The blob REST API (azure-api.md sections 2.1 and 7): bytes in, bytes out, conditions kept.
+"""The blob REST API (docs/azure-http.md sections 2.1 and 7): bytes in, bytes out, conditions kept.
 
 Bodies are hashed and written as they arrive; nothing of a request's name reaches the disk.
 """

@@ -1,4 +1,4 @@
-"""Serverless endpoints on ARM (azure-api.md section 3)."""
+"""Serverless endpoints on ARM (docs/azure-http.md section 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs on ARM (azure-api.md sections 1.2 to 1.5)."""
+"""Jobs on ARM (docs/azure-http.md sections 1.2 to 1.5)."""
 
 from __future__ import annotations
 

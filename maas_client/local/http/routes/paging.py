@@ -1,4 +1,4 @@
-"""ARM lists: ``value`` and a ``nextLink`` whose ``$skip`` is an opaque token (azure-api.md 7.4)."""
+"""ARM lists: ``value`` and a ``nextLink`` whose ``$skip`` is an opaque token (docs/azure-http.md 7.4)."""
 
 from __future__ import annotations
 

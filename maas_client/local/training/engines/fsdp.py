@@ -19,10 +19,12 @@ from maas_client.local.training.engines.ddp import Engine, Moments
 class FsdpEngine(Engine):
     """A run whose processes hold a part of each weight."""
 
-    divides_weights = True
+    shards_weights = True
 
     @classmethod
-    def start(cls, model: nn.Module, optimizer: Any, device: str, config: TrainingConfig) -> Engine:
+    def prepare(
+        cls, model: nn.Module, optimizer: Any, device: str, config: TrainingConfig
+    ) -> Engine:
         """Prepare a run; the processes beside this one are found by the usual variables."""
         from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
 
@@ -51,14 +53,14 @@ class FsdpEngine(Engine):
         norm: Any = self._accelerator.clip_grad_norm_(
             list(self.weights.values()), limit or torch.inf
         )
-        return float(self._whole(norm))
+        return float(self._full_tensor(norm))
 
-    def _whole(self, weight: torch.Tensor) -> torch.Tensor:
+    def _full_tensor(self, weight: torch.Tensor) -> torch.Tensor:
         anything: Any = weight.detach()
         whole: torch.Tensor = anything.full_tensor() if _is_divided(weight) else anything
         return whole
 
-    def _remember(self, weight: nn.Parameter, moments: Moments) -> None:
+    def _restore_moments(self, weight: nn.Parameter, moments: Moments) -> None:
         from torch.distributed.tensor import distribute_tensor
 
         like: Any = weight

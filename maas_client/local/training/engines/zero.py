@@ -37,10 +37,12 @@ class ZeroEngine(Engine):
     def __init__(self, accelerator: Any, learner: nn.Module, optimizer: Any, stage: int) -> None:
         super().__init__(accelerator, learner, optimizer)
         self._stage = stage
-        self.divides_weights = stage == 3
+        self.shards_weights = stage == 3
 
     @classmethod
-    def start(cls, model: nn.Module, optimizer: Any, device: str, config: TrainingConfig) -> Engine:
+    def prepare(
+        cls, model: nn.Module, optimizer: Any, device: str, config: TrainingConfig
+    ) -> Engine:
         """Prepare a run; the processes beside this one are found by the usual variables."""
         import deepspeed
         from accelerate import Accelerator
@@ -55,7 +57,7 @@ class ZeroEngine(Engine):
             )
         return engine
 
-    def accumulate_until(self, is_last: bool) -> AbstractContextManager[None]:
+    def accumulate(self, is_last: bool) -> AbstractContextManager[None]:
         """Put off the exchange of gradients until the ``last`` part of a step."""
         self._accelerator.sync_gradients = is_last
         return nullcontext()
@@ -67,7 +69,7 @@ class ZeroEngine(Engine):
             return 0.0
         return math.nan if float(norm) < 0 else float(norm)  # DeepSpeed: -1 for no number
 
-    def restore(self, state: TrainingState) -> None:
+    def restore_state(self, state: TrainingState) -> None:
         """Put back what ``state`` has beyond the weights, which the learner had before ``start``."""
         from deepspeed.utils import lazy_init_hp_params_optimizer_state
 
@@ -82,20 +84,20 @@ class ZeroEngine(Engine):
                 lazy_init_hp_params_optimizer_state(weights, flat, own.state)
         super().restore_state(state)
 
-    def _whole(self, weight: torch.Tensor) -> torch.Tensor:
+    def _full_tensor(self, weight: torch.Tensor) -> torch.Tensor:
         from deepspeed.utils import safe_get_full_fp32_param
 
         whole: torch.Tensor = safe_get_full_fp32_param(weight)
         return whole.detach()
 
-    def _moments(self, weight: nn.Parameter) -> Moments:
+    def _full_moments(self, weight: nn.Parameter) -> Moments:
         from deepspeed.utils import safe_get_full_optimizer_state
 
         whole = {key: safe_get_full_optimizer_state(weight, key).detach() for key in _MOMENTS}
         steps = self.optimizer.optimizer.optimizer.state.values()
         return {"step": next(iter(steps))["step"].clone(), **whole}
 
-    def _remember(self, weight: nn.Parameter, moments: Moments) -> None:
+    def _restore_moments(self, weight: nn.Parameter, moments: Moments) -> None:
         from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
         for key in _MOMENTS:

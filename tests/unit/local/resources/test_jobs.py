@@ -256,7 +256,7 @@ def test_a_job_holds_its_data_until_it_is_deleted(room):
         jobs.delete(REF)
     jobs.cancel(REF)
     assert jobs.delete(REF)
-    assert not files.path(content).exists()
+    assert not files.content_path(content).exists()
     assert not (files._runs / own).exists()
     assert store.read.points(own) == store.read.events(own) == []
     assert not jobs.delete(REF)

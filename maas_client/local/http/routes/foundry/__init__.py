@@ -1,7 +1,7 @@
 """The foundry dialect: its tables, and who serves them.
 
 The same operations hang on three bases: v1, a project's v1, and the dated api-versions, which alone know
-uploads, import and the deletion of a job (azure-api.md section 4.2).
+uploads, import and the deletion of a job (docs/azure-http.md section 4.2).
 """
 
 from __future__ import annotations

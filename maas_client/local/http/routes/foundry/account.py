@@ -1,4 +1,4 @@
-"""The account and its deployments on ARM (azure-api.md section 4.6). Any account name exists."""
+"""The account and its deployments on ARM (docs/azure-http.md section 4.6). Any account name exists."""
 
 from __future__ import annotations
 

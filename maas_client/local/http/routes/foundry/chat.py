@@ -1,4 +1,4 @@
-"""Chat and models of a Foundry resource (azure-api.md sections 4.2, 5.1 and 5.3)."""
+"""Chat and models of a Foundry resource (docs/azure-http.md sections 4.2, 5.1 and 5.3)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _STATUS = {
     "Canceled": "Job cancelled.",
     "Failed": "Job failed.",
 }
-"""Words of the dated spec's example where it has them (azure-api.md section 4.5)."""
+"""Words of the dated spec's example where it has them (docs/azure-http.md section 4.5)."""
 
 _OWN = {
     "train_token_accuracy": "train_mean_token_accuracy",

@@ -1,4 +1,4 @@
-"""Files and uploads of a Foundry resource (azure-api.md section 4.2)."""
+"""Files and uploads of a Foundry resource (docs/azure-http.md section 4.2)."""
 
 from __future__ import annotations
 

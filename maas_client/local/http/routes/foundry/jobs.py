@@ -1,4 +1,4 @@
-"""Fine-tuning jobs of a Foundry resource (azure-api.md sections 4.2 to 4.5), Azure's oddities included:
+"""Fine-tuning jobs of a Foundry resource (docs/azure-http.md sections 4.2 to 4.5), Azure's oddities included:
 ``pending``, null ``organization_id``, 201 on the dated versions."""
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The result file of a job: ``results.csv`` with Azure's columns, written from its metric points.
 
-Columns: azure-api.md section 4.5 (azureml-assets ``finetune_submit.py``); -1 means "none at this step".
+Columns: docs/azure-http.md section 4.5 (azureml-assets ``finetune_submit.py``); -1 means "none at this step".
 """
 
 from __future__ import annotations
