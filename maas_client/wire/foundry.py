@@ -1,9 +1,9 @@
 """The foundry dialect: OpenAI-shaped files and jobs of a Foundry resource, deployments over ARM.
 
-Paths, codes and versions: docs/azure-http.md section 4, which cites the v1 spec (``azure-v1-v1-generated.json``),
-the dated authoring spec (2024-10-21) and azure-skills. Paths stand after the base address, which ends in
-``/openai``. What v1 documents goes to v1; uploads, import and the deletion of a job exist on the dated
-base only (a v1 base answers 404 for uploads).
+Paths, codes and versions: docs/azure-http.md section 4, which cites the v1 spec
+(``azure-v1-v1-generated.json``), the dated authoring spec (2024-10-21) and azure-skills. Paths stand after
+the base address, which ends in ``/openai``. What v1 documents goes to v1; uploads, import and the deletion
+of a job exist on the dated base only (a v1 base answers 404 for uploads).
 """
 
 from __future__ import annotations

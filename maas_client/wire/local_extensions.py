@@ -1,7 +1,7 @@
 """What the local server does and Azure documents no way to ask for.
 
-Azure Machine Learning's ``JobStatus`` has the word ``Paused`` (docs/azure-http.md section 1.5), and no operation
-that leads to it.
+Azure Machine Learning's ``JobStatus`` has the word ``Paused`` (docs/azure-http.md section 1.5), and no
+operation that leads to it.
 The client sends these rows to a local server only.
 """
 

@@ -1,4 +1,4 @@
-"""Deployments of a Foundry account: over ARM, and ready later than ARM says (docs/azure-http.md section 4.6)."""
+"""Deployments of a Foundry account over ARM (docs/azure-http.md section 4.6); ready later than ARM says."""
 
 from __future__ import annotations
 

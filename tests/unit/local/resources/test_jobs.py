@@ -260,7 +260,7 @@ def test_a_job_holds_its_data_until_it_is_deleted(room):
     assert not (files._runs / own).exists()
     assert store.read.points(own) == store.read.events(own) == []
     assert not jobs.delete(REF)
-    assert store.read.held() == set()
+    assert store.read.referenced_contents() == set()
 
 
 def test_a_model_outlives_its_job(room):
