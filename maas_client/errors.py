@@ -1,24 +1,24 @@
-"""Everything a public call may raise.
+"""The exceptions of this library: everything that a public call may raise.
 
-    MaasError                    .hint: what to do next
-    |- DatasetError              .report: which lines, where and why
-    |- ConfigError               a setting, an argument or a name is missing or makes no sense
+    MaasError                    .message, .hint: what happened, and what to do next
+    |- DatasetError              .report: the problems, each with file, line and column
+    |- ConfigError               a missing or invalid setting, argument or name
     |- UnsupportedError          this backend cannot do it; the message names one that can
-    |- ModelRetiredError         .model .retired .replacement
+    |- ModelRetiredError         .model, .retired, .replacement
     |- MissingExtraError         also an ImportError: pip install 'maas-client[...]'
-    |- TransportError            no answer, or half of one: the outcome is unknown
-    |- StatusError               .status .code .request_id .operation .target .details
-    |  |- BadRequestError        400, 405, 412, 413, 415, 416, 422, 501 and other refusals of the request itself
-    |  |- AuthError              401, and a credential that cannot be had
+    |- TransportError            no response, or an incomplete one: the outcome is unknown
+    |- StatusError               .status, .code, .request_id, .operation, .target, .details, .retry_after
+    |  |- BadRequestError        400, 405, 412, 413, 415, 416, 422, 501 and every other 4xx
+    |  |- AuthError              401, or no token could be obtained
     |  |- PermissionDeniedError  403
     |  |- NotFoundError          404, 410
     |  |- ConflictError          409
-    |  |- RateLimitError         429, .retry_after in seconds
-    |  `- ServiceError           5xx, and an answer in a shape nobody documented
-    |- JobFailedError            .job: terminal and not succeeded
-    `- JobTimeoutError           also a TimeoutError, .job and .waited in seconds; the job itself goes on
+    |  |- RateLimitError         429
+    |  `- ServiceError           5xx, or a response with an unexpected body
+    |- JobFailedError            .job: the job ended without success
+    `- JobTimeoutError           also a TimeoutError; .job, .waited: the job itself continues
 
-An error never holds a key, a token, a SAS or the text of a data row. Each survives pickling.
+No error contains a key, a token, a SAS signature or the text of a dataset row. Every error can be pickled.
 """
 
 from __future__ import annotations
@@ -26,13 +26,54 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from maas_client._text import Text
+
 if TYPE_CHECKING:
     from maas_client.types.jobs import Job
     from maas_client.types.report import ValidationReport
 
+__all__ = [
+    "AuthError",
+    "BadRequestError",
+    "ConfigError",
+    "ConflictError",
+    "DatasetError",
+    "JobFailedError",
+    "JobTimeoutError",
+    "MaasError",
+    "MissingExtraError",
+    "ModelRetiredError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "ServiceError",
+    "StatusError",
+    "TransportError",
+    "UnsupportedError",
+]
+
 
 class MaasError(Exception):
-    """The root. ``str()`` gives what happened, where, and what to do next, on one line."""
+    """The base class of all errors of this library.
+
+    ``str(error)`` is one line: what happened, where, and what to do next.
+
+    Args:
+        message: What happened.
+        hint: What to do next.
+
+    Attributes:
+        message: What happened, without the place and the hint.
+        hint: What to do next, as one or two sentences; None if there is no advice.
+
+    Example:
+        >>> try:
+        ...     client.jobs.get("no-such-job")
+        ... except maas.NotFoundError as error:
+        ...     print(error.message, error.hint)
+        ... except maas.MaasError as error:
+        ...     print(error)
+    """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -40,22 +81,49 @@ class MaasError(Exception):
         self.hint = hint
 
     def where(self) -> str:
-        """Return where it happened (status, service code, request id), or an empty string."""
+        """Return where the error happened.
+
+        Returns:
+            The operation, HTTP status, service code and request id of a ``StatusError``; an empty string
+            for every other error.
+        """
         return ""
 
-    def __str__(self) -> str:
+    def to_text(self) -> Text:
+        """Return ``str(error)`` as a text that knows which of its parts are arguments and calls.
+
+        Returns:
+            What happened, where, and what to do next.
+        """
         where = self.where()
-        text = f"{self.message.rstrip('.')} ({where})" if where else self.message
+        text = Text(self.message)
+        if where:
+            text = text.rstrip(".") + f" ({where})"
+        if not self.hint:
+            return text
         end = "" if text.endswith(("?", "!")) else "."
-        return f"{text.rstrip('.')}{end} {self.hint}" if self.hint else text
+        return text.rstrip(".") + f"{end} " + self.hint
+
+    def __str__(self) -> str:
+        return str(self.to_text())
 
 
 class DatasetError(MaasError):
-    """A data set that must not be sent. ``report`` lists every problem with its place."""
+    """A dataset is not valid, so it was not sent.
+
+    Args:
+        message: The first problem and the number of others.
+        report: The complete report.
+        hint: How to fix the first problem.
+
+    Attributes:
+        report: The ``ValidationReport`` with every problem and its place; None if a single row was refused
+            outside of a validation.
+    """
 
     def __init__(
         self,
-        message: str = "the data set is not valid",
+        message: str = "the dataset is not valid",
         *,
         report: ValidationReport | None = None,
         hint: str | None = None,
@@ -65,15 +133,28 @@ class DatasetError(MaasError):
 
 
 class ConfigError(MaasError):
-    """A setting, an argument or a name that is missing or makes no sense."""
+    """A setting, an argument or a name is missing or invalid."""
 
 
 class UnsupportedError(MaasError):
-    """The backend at hand cannot do this; the message names one that can."""
+    """The backend in use cannot do this. The message or the hint names a backend that can."""
 
 
 class ModelRetiredError(MaasError):
-    """A retired model was asked for. Nothing was uploaded and nothing was paid."""
+    """The requested model is retired. Nothing was uploaded and nothing was charged.
+
+    Args:
+        message: Which model, since when, and what replaces it.
+        model: The model's name in the catalog.
+        retired: The day of its retirement.
+        replacement: The model to use instead.
+        hint: What to do next.
+
+    Attributes:
+        model: The model's name in the catalog.
+        retired: The day of its retirement as ``YYYY-MM-DD``; None if it is not known.
+        replacement: The name of the model that Azure recommends instead; None if there is none.
+    """
 
     def __init__(
         self,
@@ -91,7 +172,16 @@ class ModelRetiredError(MaasError):
 
 
 class MissingExtraError(MaasError, ImportError):
-    """An optional dependency is not installed; the message holds the pip command."""
+    """An optional dependency is not installed. The message contains the pip command.
+
+    Args:
+        message: What is missing and how to install it.
+        extra: The name of the extra.
+        hint: What to do next.
+
+    Attributes:
+        extra: The name of the extra to install, such as ``local`` in ``maas-client[local]``.
+    """
 
     def __init__(self, message: str, *, extra: str = "", hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -99,7 +189,16 @@ class MissingExtraError(MaasError, ImportError):
 
 
 class TransportError(MaasError):
-    """No answer, or half of one. Whether the service acted is unknown."""
+    """No response arrived, or only part of one. Whether the service acted is unknown.
+
+    Args:
+        message: What happened.
+        url: The address of the request.
+        hint: What to do next.
+
+    Attributes:
+        url: The address of the request without its query; None if no request was built.
+    """
 
     def __init__(self, message: str, *, url: str | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -107,7 +206,28 @@ class TransportError(MaasError):
 
 
 class StatusError(MaasError):
-    """The service answered with a refusal. ``retry_after``: the wait it asked for, in seconds."""
+    """The service answered with an error status.
+
+    Args:
+        message: The service's message.
+        status: The HTTP status.
+        code: The service's error code.
+        request_id: The service's id of the request.
+        operation: The name of the operation.
+        target: The part of the request that the service complains about.
+        details: Further error objects from the service.
+        retry_after: The wait that the service asked for, in seconds.
+        hint: What to do next.
+
+    Attributes:
+        status: The HTTP status; None if there was no response (``AuthError`` without a token).
+        code: The service's error code, such as ``ResourceNotFound``; None if it sent none.
+        request_id: The id to quote in a support request; None if the service sent none.
+        operation: The operation, such as ``jobs.create``.
+        target: The field or resource that the service names; None if it names none.
+        details: Further error objects from the service, as it sent them; often empty.
+        retry_after: The wait that the service asked for, in seconds (at most 120); None if it named none.
+    """
 
     def __init__(
         self,
@@ -132,41 +252,53 @@ class StatusError(MaasError):
         self.details = tuple(details)
 
     def where(self) -> str:
-        said = " ".join(str(part) for part in (self.operation, self.status, self.code) if part)
-        asked = f"request {self.request_id}" if self.request_id else ""
-        return ", ".join(part for part in (said, asked) if part)
+        """Return the operation, status, code and request id, as far as they are known."""
+        status_line = " ".join(
+            str(part) for part in (self.operation, self.status, self.code) if part
+        )
+        request = f"request {self.request_id}" if self.request_id else ""
+        return ", ".join(part for part in (status_line, request) if part)
 
 
 class BadRequestError(StatusError):
-    """The request itself was refused: an argument, a size, a precondition."""
+    """The service refused the request itself: an argument, a size, a precondition."""
 
 
 class AuthError(StatusError):
-    """No credential, or one that was refused."""
+    """There is no credential, no token could be obtained, or the service refused the credential."""
 
 
 class PermissionDeniedError(StatusError):
-    """The credential is known but may not do this."""
+    """The service knows the identity, but the identity lacks a role for this operation."""
 
 
 class NotFoundError(StatusError):
-    """There is no such thing, or it is no longer there."""
+    """The resource does not exist, or no longer exists."""
 
 
 class ConflictError(StatusError):
-    """The thing exists already in another form, or is in use."""
+    """A resource of this name exists with other properties, or the resource is in use."""
 
 
 class RateLimitError(StatusError):
-    """Too many requests. ``retry_after`` is the service's wish in seconds, if it named one."""
+    """Too many requests, or a quota is used up. ``retry_after`` is the wait in seconds, if one was named."""
 
 
 class ServiceError(StatusError):
-    """The service failed, or answered in a shape nobody documented."""
+    """The service failed, or its response has an unexpected body."""
 
 
 class JobFailedError(MaasError):
-    """The job ended without success. ``job.error`` holds the service's reason."""
+    """The job ended without success.
+
+    Args:
+        message: The job's name, status and error.
+        job: The job.
+        hint: What to do next.
+
+    Attributes:
+        job: The job in its final state. ``job.error`` is the service's reason.
+    """
 
     def __init__(self, message: str, *, job: Job | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -174,7 +306,18 @@ class JobFailedError(MaasError):
 
 
 class JobTimeoutError(MaasError, TimeoutError):
-    """We stopped waiting after ``waited`` seconds; the job itself goes on."""
+    """The timeout of a wait has passed. The job itself continues.
+
+    Args:
+        message: What was waited for.
+        job: The job.
+        waited: The time waited, in seconds.
+        hint: What to do next.
+
+    Attributes:
+        job: The job as it was when last requested.
+        waited: The time waited, in seconds.
+    """
 
     def __init__(
         self,
@@ -189,7 +332,7 @@ class JobTimeoutError(MaasError, TimeoutError):
         self.waited = waited
 
 
-_BY_STATUS: dict[int, type[StatusError]] = {
+_CLASSES_BY_STATUS: dict[int, type[StatusError]] = {
     401: AuthError,
     403: PermissionDeniedError,
     404: NotFoundError,
@@ -200,7 +343,15 @@ _BY_STATUS: dict[int, type[StatusError]] = {
 
 
 def error_class_for_status(status: int) -> type[StatusError]:
-    """Return the class for an HTTP status: 4xx are the caller's, everything else the service's."""
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
+    """Return the error class for an HTTP status.
+
+    Args:
+        status: The HTTP status of a response that is not a success.
+
+    Returns:
+        The class listed at the top of this module; ``BadRequestError`` for other 4xx and 501,
+        ``ServiceError`` for everything else.
+    """
+    if status in _CLASSES_BY_STATUS:
+        return _CLASSES_BY_STATUS[status]
     return BadRequestError if 400 <= status < 500 or status == 501 else ServiceError

@@ -1,4 +1,4 @@
-"""Every error prints, says what to do, and survives pickling."""
+"""Errors: their text, their hints, pickling."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import pytest
 
 from maas_client import errors
 
-EVERY = [
-    kind
-    for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, errors.MaasError)
+ERROR_CLASSES = [
+    error_class
+    for error_class in vars(errors).values()
+    if isinstance(error_class, type) and issubclass(error_class, errors.MaasError)
 ]
 
 
-@pytest.mark.parametrize("kind", EVERY, ids=lambda k: k.__name__)
-def test_prints_and_pickles(kind: type[errors.MaasError]) -> None:
-    error = kind("it broke", hint="Mend it.")
-    assert str(error) == "it broke. Mend it."
-    again = pickle.loads(pickle.dumps(error))
-    assert type(again) is kind
-    assert str(again) == str(error)
+@pytest.mark.parametrize("error_class", ERROR_CLASSES, ids=lambda k: k.__name__)
+def test_str_and_pickle(error_class: type[errors.MaasError]) -> None:
+    error = error_class("it broke", hint="Fix it.")
+    assert str(error) == "it broke. Fix it."
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is error_class
+    assert str(copy) == str(error)
     assert isinstance(error, errors.MaasError)
 
 
-def test_where_it_happened() -> None:
+def test_str_has_the_place() -> None:
     error = errors.BadRequestError(
         'line 17 has no "messages"',
         status=400,
@@ -38,7 +38,7 @@ def test_where_it_happened() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"),
+    ("status", "error_class"),
     [
         (400, errors.BadRequestError),
         (401, errors.AuthError),
@@ -51,10 +51,10 @@ def test_where_it_happened() -> None:
         (302, errors.ServiceError),
     ],
 )
-def test_status_to_class(status: int, kind: type[errors.StatusError]) -> None:
-    assert errors.error_class_for_status(status) is kind
+def test_error_class_for_status(status: int, error_class: type[errors.StatusError]) -> None:
+    assert errors.error_class_for_status(status) is error_class
 
 
-def test_field_words() -> None:
+def test_builtin_base_classes() -> None:
     assert issubclass(errors.JobTimeoutError, TimeoutError)
     assert issubclass(errors.MissingExtraError, ImportError)
