@@ -1,7 +1,7 @@
-"""Files that travel with the package: the schemas and the example data.
+"""Data files that are part of the package: JSON schemas and example data.
 
-A wheel holds them inside the package (``_schemas/``, ``_examples/``); in a checkout, and in an editable
-install, they lie beside it.
+In a wheel they are inside the package (``_schemas/``, ``_examples/``); in a checkout and an editable install
+they are next to it (``schemas/``, ``examples/``).
 """
 
 from __future__ import annotations
@@ -12,17 +12,28 @@ PACKAGE = Path(__file__).parent
 
 
 def read_schema(name: str) -> str:
-    """Return one of the project's JSON Schemas. Raises ``FileNotFoundError``."""
-    return _place(Path("_schemas") / name, Path("schemas") / name).read_text("utf-8")
+    """Return the text of one of the project's JSON schemas.
+
+    Args:
+        name: The file's name in ``schemas/``.
+
+    Raises:
+        FileNotFoundError: There is no such schema.
+    """
+    return _find(Path("_schemas") / name, Path("schemas") / name).read_text("utf-8")
 
 
 def example_data_dir() -> Path:
-    """Return the folder of the example data. Raises ``FileNotFoundError``."""
-    return _place(Path("_examples", "data"), Path("examples", "data"))
+    """Return the folder of the example data.
+
+    Raises:
+        FileNotFoundError: The installation has no example data.
+    """
+    return _find(Path("_examples", "data"), Path("examples", "data"))
 
 
-def _place(packed: Path, beside: Path) -> Path:
-    for place in (PACKAGE / packed, PACKAGE.parent / beside):
-        if place.exists():
-            return place
-    raise FileNotFoundError(f"{beside} is neither in the package nor beside it")
+def _find(in_wheel: Path, in_checkout: Path) -> Path:
+    for path in (PACKAGE / in_wheel, PACKAGE.parent / in_checkout):
+        if path.exists():
+            return path
+    raise FileNotFoundError(f"{in_checkout} is neither in the package nor next to it")

@@ -1,7 +1,8 @@
-"""The only reader of the environment. An argument beats it, it beats a default.
+"""The settings of the client, and the only module that reads the environment.
 
-``SETTINGS`` is the whole list; ``maas-client config`` prints each value with its origin, secrets as
-their last four characters. Nothing is read at import: ``BlobProperties.load()`` reads when it is called.
+An argument overrides an environment variable, and a variable overrides the default. ``SETTINGS`` lists them
+all; ``maas-client config`` prints each value and its origin, secrets shortened to their last four characters.
+Nothing is read at import: ``Settings.load()`` reads the environment when it is called.
 """
 
 from __future__ import annotations
@@ -12,12 +13,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from maas_client._text import Argument, Text
 from maas_client.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One variable: where it is read, what holds without it, and what it means."""
+    """One setting.
+
+    Attributes:
+        key: The setting's name, also as an argument.
+        variables: The environment variables it is read from; the first one that is set counts.
+        default: The value if neither an argument nor a variable sets it.
+        description: What the setting means.
+        secret: True if the value must not be printed.
+    """
 
     key: str
     variables: tuple[str, ...]
@@ -29,8 +39,13 @@ class Setting:
 SETTINGS: tuple[Setting, ...] = (
     Setting("backend", ("MAAS_BACKEND",), "local", "local, azureml or foundry"),
     Setting("url", ("MAAS_URL",), "http://127.0.0.1:8765", "the local server's address"),
-    Setting("dialect", ("MAAS_DIALECT",), "azureml", "what to speak to it: azureml or foundry"),
-    Setting("api_key", ("MAAS_API_KEY",), None, "the local server's key, if it wants one", True),
+    Setting(
+        "dialect",
+        ("MAAS_DIALECT",),
+        "azureml",
+        "the API to use on the local server: azureml or foundry",
+    ),
+    Setting("api_key", ("MAAS_API_KEY",), None, "the local server's key, if it requires one", True),
     Setting(
         "subscription_id",
         ("MAAS_SUBSCRIPTION_ID", "AZURE_SUBSCRIPTION_ID"),
@@ -44,7 +59,7 @@ SETTINGS: tuple[Setting, ...] = (
         "azureml: the resource group",
     ),
     Setting("workspace", ("MAAS_WORKSPACE",), None, "azureml: the workspace or hub project"),
-    Setting("resource_id", ("MAAS_RESOURCE_ID",), None, "azureml: the workspace's whole ARM id"),
+    Setting("resource_id", ("MAAS_RESOURCE_ID",), None, "azureml: the workspace's full ARM id"),
     Setting(
         "foundry_endpoint",
         ("MAAS_FOUNDRY_ENDPOINT", "AZURE_OPENAI_ENDPOINT"),
@@ -55,7 +70,7 @@ SETTINGS: tuple[Setting, ...] = (
         "foundry_api_key",
         ("MAAS_FOUNDRY_API_KEY", "AZURE_OPENAI_API_KEY"),
         None,
-        "foundry: the resource's key; without it azure-identity is used",
+        "foundry: the resource's key; if not set, azure-identity signs in",
         True,
     ),
     Setting(
@@ -73,21 +88,21 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("offline", ("MAAS_OFFLINE",), None, "1: refuse every request that leaves this machine"),
     Setting("catalog", ("MAAS_CATALOG",), None, "a catalog override file (JSON)"),
-    Setting("state_dir", ("MAAS_STATE_DIR",), None, "where the local server keeps its state"),
-    Setting("cache_dir", ("MAAS_CACHE_DIR",), None, "where pulled base weights lie"),
+    Setting("state_dir", ("MAAS_STATE_DIR",), None, "the folder of the local server's state"),
+    Setting("cache_dir", ("MAAS_CACHE_DIR",), None, "the folder of downloaded base weights"),
     Setting("debug", ("MAAS_DEBUG",), None, "1: show tracebacks"),
     Setting(
         "ca_file",
         ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"),
         None,
-        "certificate authorities to trust instead of the usual ones",
+        "a file of certificate authorities to trust instead of the default ones",
     ),
-    Setting("hf_home", ("HF_HOME",), None, "the Hugging Face cache that is looked into"),
+    Setting("hf_home", ("HF_HOME",), None, "the Hugging Face cache to look for weights in"),
     Setting("github_actions", ("GITHUB_ACTIONS",), None, "true: print annotations for GitHub"),
 )
 
 
-_SIGN_IN = (
+_AZURE_IDENTITY_VARIABLES = (
     "AZURE_TENANT_ID",
     "AZURE_CLIENT_ID",
     "AZURE_CLIENT_SECRET",
@@ -95,42 +110,47 @@ _SIGN_IN = (
     "AZURE_FEDERATED_TOKEN_FILE",
     "AZURE_TOKEN_CREDENTIALS",
 )
-"""Variables by which azure-identity signs in (its README, "Environment variables")."""
+"""The variables that azure-identity reads (its README, "Environment variables")."""
 
 
 def azure_identity_variables(environ: Mapping[str, str] | None = None) -> list[str]:
-    """Return the names of azure-identity's variables that are set, and no value of any."""
-    env: Mapping[str, str] = os.environ if environ is None else environ  # noqa: TID251 - here
-    return [name for name in _SIGN_IN if env.get(name)]
+    """Return the names of azure-identity's variables that are set, without their values."""
+    env: Mapping[str, str] = os.environ if environ is None else environ  # noqa: TID251 - the one place
+    return [name for name in _AZURE_IDENTITY_VARIABLES if env.get(name)]
 
 
 @dataclass(frozen=True, slots=True)
 class SettingValue:
-    """A setting's value and where it came from: ``argument``, a variable's name, or ``default``."""
+    """A setting's value and its origin: ``argument``, a variable's name, or ``default``."""
 
     value: str | None
     origin: str
 
 
 class Settings:
-    """The settings of one call. ``settings.url`` is the value, ``settings.origin("url")`` its source."""
+    """The settings in effect. ``settings.url`` is a value, ``settings.origin("url")`` its origin."""
 
     def __init__(self, values: Mapping[str, SettingValue]) -> None:
         self._values = dict(values)
 
     @classmethod
-    def load(cls, environ: Mapping[str, str] | None = None, **given: str | None) -> Settings:
-        """Read the settings; a keyword that is not None beats the environment."""
-        env: Mapping[str, str] = os.environ if environ is None else environ  # noqa: TID251 - here
+    def load(cls, environ: Mapping[str, str] | None = None, **arguments: str | None) -> Settings:
+        """Read the settings.
+
+        Args:
+            environ: The variables to read instead of the environment.
+            **arguments: Values by setting key; one that is not None overrides the environment.
+        """
+        env: Mapping[str, str] = os.environ if environ is None else environ  # noqa: TID251 - the one place
         values = {}
         for setting in SETTINGS:
-            if given.get(setting.key) is not None:
-                values[setting.key] = SettingValue(given[setting.key], "argument")
+            if arguments.get(setting.key) is not None:
+                values[setting.key] = SettingValue(arguments[setting.key], "argument")
                 continue
-            found = next((v for v in setting.variables if env.get(v)), None)
+            variable = next((name for name in setting.variables if env.get(name)), None)
             values[setting.key] = (
-                SettingValue(env[found], found)
-                if found
+                SettingValue(env[variable], variable)
+                if variable
                 else SettingValue(setting.default, "default")
             )
         return cls(values)
@@ -141,61 +161,75 @@ class Settings:
         return self._values[key].value
 
     def origin(self, key: str) -> str:
-        """Return where the value came from."""
+        """Return where a value came from: ``argument``, a variable's name, or ``default``."""
         return self._values[key].origin
 
     def require(self, key: str) -> str:
-        """Return a value that must be there, or raise ``ConfigError`` saying what to set."""
+        """Return a value that must be set.
+
+        Raises:
+            ConfigError: It is not set; the hint names the argument and the variable.
+        """
         value = self._values[key].value
         if not value:
             setting = next(s for s in SETTINGS if s.key == key)
             raise ConfigError(
-                f"no {key.replace('_', ' ')} is given",
-                hint=f"Pass {key.removeprefix('foundry_')}=, or set {setting.variables[0]} "
-                f"({setting.description}).",
+                f"no {key.replace('_', ' ')} was given",
+                hint=Text.format(
+                    "Pass {}, or set {} ({}).",
+                    Argument(key.removeprefix("foundry_")),
+                    setting.variables[0],
+                    setting.description,
+                ),
             )
         return value
 
     def is_enabled(self, key: str) -> bool:
-        """Return whether a switch is on: 1, true, yes, on."""
+        """Return whether a switch is on: ``1``, ``true``, ``yes`` or ``on``."""
         return (self._values[key].value or "").strip().lower() in {"1", "true", "yes", "on"}
 
     def state_path(self) -> Path:
-        """Return the local server's state directory; it need not exist."""
+        """Return the local server's state directory; it may not exist yet."""
         if self._values["state_dir"].value:
             return Path(str(self._values["state_dir"].value)).expanduser()
         return _data_home() / "state"
 
     def cache_path(self) -> Path:
-        """Return the directory of pulled base weights; it need not exist."""
+        """Return the directory of downloaded base weights; it may not exist yet."""
         if self._values["cache_dir"].value:
             return Path(str(self._values["cache_dir"].value)).expanduser()
         return _data_home() / "bases"
 
     def build_path(self) -> Path:
-        """Return the directory of what is compiled for this machine; it need not exist."""
+        """Return the directory of code compiled for this machine; it may not exist yet."""
         return _data_home() / "built"
 
     def catalog_file(self) -> Path | None:
         """Return the user's catalog override file, if one is set."""
-        said = self._values["catalog"].value
-        return Path(said).expanduser() if said else None
+        path = self._values["catalog"].value
+        return Path(path).expanduser() if path else None
 
     def to_rows(self) -> list[tuple[Setting, str | None, str]]:
-        """Return every setting with its value, secrets shortened, and its origin."""
+        """Return every setting with its value (secrets shortened) and its origin."""
         rows = []
         for setting in SETTINGS:
-            held = self._values[setting.key]
-            shown = f"...{held.value[-4:]}" if setting.secret and held.value else held.value
-            rows.append((setting, shown, held.origin))
+            value, origin = self._values[setting.key].value, self._values[setting.key].origin
+            if setting.secret and value:
+                value = f"...{value[-4:]}"
+            rows.append((setting, value, origin))
         return rows
 
 
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for a child process of the local server: what Python and the loader
-    need, no variable that holds a credential, and ``extra`` on top."""
-    keep = {"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "USERPROFILE"}
-    begin = (
+    """Return the environment for a child process of the local server.
+
+    It contains what Python and the dynamic loader need, and no variable that could hold a credential.
+
+    Args:
+        extra: Variables to add.
+    """
+    names = {"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "USERPROFILE"}
+    prefixes = (
         "PYTHON",
         "LD_",
         "DYLD_",
@@ -208,8 +242,8 @@ def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
     )
     env = {
         name: value
-        for name, value in os.environ.items()  # noqa: TID251 - this file is the reader
-        if name in keep or name.startswith(begin)
+        for name, value in os.environ.items()  # noqa: TID251 - the one place
+        if name in names or name.startswith(prefixes)
     }
     return {**env, **extra}
 

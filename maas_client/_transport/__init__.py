@@ -1,6 +1,7 @@
-"""The port of ``flows/_io.py``, implemented: retries, auth per plane, deadlines, redaction.
+"""Send the operations that flows ask for: retries, credentials, deadlines, redaction.
 
-``Transport`` thinks once for both clients; ``http.BlockingWire`` and ``http.AsyncWire`` only do.
+``Transport`` implements the ``IO`` protocol of ``flows/_io.py`` for both clients; ``http.SyncHttpClient`` and
+``http.AsyncHttpClient`` send its requests.
 """
 
 from __future__ import annotations
@@ -39,41 +40,55 @@ A = TypeVar("A")
 W = TypeVar("W", bound=HttpClient)
 
 MAX_RESPONSE_BYTES = 64 * 2**20
-"""The largest answer read into memory, in bytes, after decoding (reliability.md R16)."""
+"""The largest response that is read into memory, after decoding: 298 KB of gzip can be 300 MB of text."""
+_STREAM_TIMEOUT_S = 600.0
 
 
 @dataclass(slots=True)
 class Connection:
-    """Everything that is settled when a client is made."""
+    """The options of a client that do not change.
+
+    Attributes:
+        scope: The backend and its base addresses.
+        cloud: The Azure cloud, which decides the trusted hosts.
+        tokens: The access tokens; None on the local server, and on foundry with a key.
+        api_key: The key of the local server or of the Foundry resource.
+        local_origin: The origin of the local server, the only host that requests are sent to; None for Azure.
+        timeout_s: The deadline of one operation in seconds: connecting, sending, retrying and reading.
+        max_retries: How often a failed operation is sent again.
+        offline: Refuse every request that leaves this machine.
+    """
 
     scope: Scope
     cloud: Cloud
     tokens: TokenCache | None
-    """None on the local server, and on foundry with a key."""
     api_key: str | None = field(default=None, repr=False)
     local_origin: str | None = None
-    """The local server's origin; nothing ever goes elsewhere then."""
     timeout_s: float = 60.0
-    """Deadline of one operation: connecting, sending, waiting for a retry and reading together."""
     max_retries: int = 4
     offline: bool = False
 
 
 class Transport(Generic[W]):
-    """Implements ``IO``. ``wire`` is the blocking or the async half."""
+    """Sends operations; implements ``IO``.
+
+    Args:
+        connection: The options of the client.
+        http: The client that sends the requests, synchronous or asynchronous.
+    """
 
     def __init__(self, connection: Connection, http: W) -> None:
         self._connection = connection
         self.http = http
-        self._born = (time.monotonic(), time.time())
-        self._draw = random.Random()  # noqa: S311 - jitter, not a secret
+        self._started = (time.monotonic(), time.time())
+        self._rng = random.Random()  # noqa: S311 - jitter, not a secret
 
     @property
     def scope(self) -> Scope:
         return self._connection.scope
 
     def elapsed(self) -> float:
-        return max(time.monotonic() - self._born[0], time.time() - self._born[1])
+        return max(time.monotonic() - self._started[0], time.time() - self._started[1])
 
     async def sleep(self, seconds: float) -> None:
         await self.http.sleep(seconds)
@@ -106,30 +121,30 @@ class Transport(Generic[W]):
             stop_before_delay,
         )
 
-        target = url or self._address(op, base_url, query, path)
-        allowed_s = deadline_s or self._connection.timeout_s
-        end = time.monotonic() + allowed_s
-        again = AsyncRetrying(
-            retry=retry_if_exception(lambda e: self._again(e, op)),
+        target = url or self._build_url(op, base_url, query, path)
+        timeout_s = deadline_s or self._connection.timeout_s
+        deadline = time.monotonic() + timeout_s
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda error: self._can_retry(error, op)),
             stop=stop_after_attempt(self._connection.max_retries + 1)
-            | stop_before_delay(allowed_s),
+            | stop_before_delay(timeout_s),
             wait=lambda state: retry.retry_delay(
                 state.attempt_number,
                 (state.outcome and state.outcome.exception()) or RuntimeError(),
-                self._draw,
+                self._rng,
             ),
             sleep=self.http.sleep,
             reraise=True,
         )
         try:
-            return await again(self._once, op, target, body, headers or {}, key, end)
+            return await retrying(self._send_once, op, target, body, headers or {}, key, deadline)
         except MaasError as error:
-            # Without tenacity's frames: what a user reads is the flow and the reason.
+            # Without tenacity's frames: a traceback shows the flow and the cause only.
             raise error.with_traceback(None) from error.__cause__
 
-    def _again(self, error: BaseException, op: Op[Any]) -> bool:
+    def _can_retry(self, error: BaseException, op: Op[Any]) -> bool:
         if self._connection.local_origin is not None and isinstance(error, retry.NotSentError):
-            return False  # nothing listens on this machine: saying so at once is kinder
+            return False  # nothing listens on this machine, so waiting would only delay the error
         return retry.can_retry(error, op.resend)
 
     async def lines(
@@ -142,133 +157,136 @@ class Transport(Generic[W]):
         key: str | None = None,
         **path: str,
     ) -> AsyncGenerator[str, None]:
-        target = self._address(op, base_url, None, path)
-        end = time.monotonic() + max(self._connection.timeout_s, 600.0)
-        ask = await self._ask(op, target, body, headers or {}, key, end, None)
-        decode = codecs.getincrementaldecoder("utf-8")("replace")
-        pieces = self.http.stream(ask)
-        held = ""
+        target = self._build_url(op, base_url, None, path)
+        deadline = time.monotonic() + max(self._connection.timeout_s, _STREAM_TIMEOUT_S)
+        request = await self._build_request(op, target, body, headers or {}, key, deadline, None)
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        pieces = self.http.stream(request)
+        rest = ""
         try:
-            first = await anext(pieces)
-            if isinstance(first, bytes):
+            head = await anext(pieces)
+            if isinstance(head, bytes):
                 raise TransportError(f"{without_query(target)}: the stream has no head")
-            if first.status not in op.ok:
-                text = b"".join([p async for p in pieces if isinstance(p, bytes)])
+            if head.status not in op.ok:
+                text = b"".join([piece async for piece in pieces if isinstance(piece, bytes)])
                 raise response.status_error(
-                    op, first.status, first.headers, text[:MAX_RESPONSE_BYTES]
+                    op, head.status, head.headers, text[:MAX_RESPONSE_BYTES]
                 )
             async for piece in pieces:
-                *whole, held = (held + decode.decode(bytes(piece))).split("\n")  # type: ignore[arg-type]  # only bytes follow the head
-                for line in whole:
+                *complete, rest = (rest + decoder.decode(bytes(piece))).split("\n")  # type: ignore[arg-type]  # only bytes follow the head
+                for line in complete:
                     yield line.removesuffix("\r")
-            if held:
-                yield held
+            if rest:
+                yield rest
         finally:
             await pieces.aclose()
 
-    def _address(
+    def _build_url(
         self,
         op: Op[Any],
-        at: str | None,
+        base_url: str | None,
         query: Mapping[str, str] | None,
         path: Mapping[str, str],
     ) -> str:
-        base = at or self._connection.scope.base_urls[op.plane.value]
-        return build_url(op, base, {**self._connection.scope.values, **path}, query)
+        scope = self._connection.scope
+        base_url = base_url or scope.base_urls[op.plane.value]
+        return build_url(op, base_url, {**scope.values, **path}, query)
 
-    async def _once(
+    async def _send_once(
         self,
         op: Op[T],
         target: str,
         body: Any,
         headers: Mapping[str, str],
         key: str | None,
-        end: float,
+        deadline: float,
     ) -> Response[T]:
-        ask = await self._ask(op, target, body, headers, key, end, None)
-        reply = await self.http.send(ask)
-        if (
-            reply.status == 401
-            and self._connection.tokens
-            and not key
-            and "authorization" in ask.headers
-        ):
-            self._connection.tokens.discard(self._scope_of(op))
+        tokens = self._connection.tokens
+        request = await self._build_request(op, target, body, headers, key, deadline, None)
+        reply = await self.http.send(request)
+        if reply.status == 401 and tokens and not key and "authorization" in request.headers:
+            tokens.discard(self._token_scope(op))
             claims = parse_claims(reply.headers.get("www-authenticate", ""))
-            ask = await self._ask(op, target, body, headers, key, end, claims)
-            reply = await self.http.send(ask)
+            request = await self._build_request(op, target, body, headers, key, deadline, claims)
+            reply = await self.http.send(request)
         if reply.status == 401 and self._connection.local_origin is not None and not key:
             error = response.status_error(op, reply.status, reply.headers, reply.body)
-            error.hint = "Pass the server's key as api_key= or MAAS_API_KEY (serve --api-key)."
+            error.hint = (
+                "Pass the server's key as api_key= or MAAS_API_KEY (see `serve --api-key`)."
+            )
             raise error
         return response.parse(op, reply.status, reply.headers, reply.body)
 
-    async def _ask(
+    async def _build_request(
         self,
         op: Op[Any],
         target: str,
         body: Any,
         headers: Mapping[str, str],
         key: str | None,
-        end: float,
+        deadline: float,
         claims: str | None,
     ) -> HttpRequest:
         if self._connection.offline and not is_loopback(target):
             raise retry.BlockedRequestError(
                 f"{without_query(target)} is not on this machine, and MAAS_OFFLINE is set",
-                hint="Unset MAAS_OFFLINE to reach it.",
+                hint="Unset MAAS_OFFLINE to allow the request.",
             )
-        said = {
+        all_headers = {
             "user-agent": f"maas-client/{__version__}",
             "accept": "application/json" if op.returns is not bytes else "*/*",
             "accept-encoding": "identity",
             "x-ms-client-request-id": str(uuid.uuid4()),
             **headers,
-            **await self._credential(op, target, key, claims),
+            **await self._credential_headers(op, target, key, claims),
         }
         content, files = None, None
         if op.body == "json":
             content = json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
-            said["content-type"] = "application/json"
+            all_headers["content-type"] = "application/json"
         elif op.body == "multipart":
             files = body
         elif body is not None:
             content = body
-            said.setdefault(
+            all_headers.setdefault(
                 "content-type",
                 "application/xml" if op.body == "xml" else "application/octet-stream",
             )
         elif op.method in ("PUT", "POST", "PATCH"):
             content = b""
         if op.plane is Plane.BLOB:
-            said |= {"x-ms-version": BLOB_API_VERSION, "x-ms-date": formatdate(usegmt=True)}
-        return HttpRequest(op.method, target, said, content, files, end, MAX_RESPONSE_BYTES)
+            all_headers |= {"x-ms-version": BLOB_API_VERSION, "x-ms-date": formatdate(usegmt=True)}
+        return HttpRequest(
+            op.method, target, all_headers, content, files, deadline, MAX_RESPONSE_BYTES
+        )
 
-    def _scope_of(self, op: Op[Any]) -> str:
+    def _token_scope(self, op: Op[Any]) -> str:
         if op.plane is Plane.FOUNDRY and op.query.get("api-version", "v1") != "v1":
-            return "https://cognitiveservices.azure.com/.default"  # the dated base (docs/azure-http.md 4.1)
+            # The dated API takes tokens of Cognitive Services (docs/azure-http.md 4.1).
+            return "https://cognitiveservices.azure.com/.default"
         return self._connection.cloud.scopes[op.plane]
 
-    async def _credential(
+    async def _credential_headers(
         self, op: Op[Any], target: str, key: str | None, claims: str | None
     ) -> dict[str, str]:
-        """Return the headers that say who we are; none where the address itself does (a SAS)."""
+        """Return the authentication headers; none if the address itself contains a SAS."""
         if op.plane is Plane.ANONYMOUS or (op.plane is Plane.BLOB and "sig=" in target):
             return {}
+        connection = self._connection
         check_host(
-            self._connection.cloud,
+            connection.cloud,
             op.plane,
             target,
-            local_origin=self._connection.local_origin,
+            local_origin=connection.local_origin,
             has_key=key is not None,
         )
         if key is not None:
             return {"authorization": f"Bearer {key}", "api-key": key}
-        if self._connection.local_origin is not None:
-            return {"authorization": f"Bearer {self._connection.api_key or 'local'}"}
-        if op.plane is Plane.FOUNDRY and self._connection.api_key:
-            return {"api-key": self._connection.api_key}
-        if self._connection.tokens is None:
+        if connection.local_origin is not None:
+            return {"authorization": f"Bearer {connection.api_key or 'local'}"}
+        if op.plane is Plane.FOUNDRY and connection.api_key:
+            return {"api-key": connection.api_key}
+        if connection.tokens is None:
             return {}
-        token = await self._connection.tokens.get(self._scope_of(op), self.http.call, claims)
+        token = await connection.tokens.get(self._token_scope(op), self.http.call, claims)
         return {"authorization": f"Bearer {token}"}

@@ -1,4 +1,4 @@
-"""Who we are: a key, or a credential's tokens, one scope per plane, renewed before they end."""
+"""Get access tokens from a credential, one per scope, and renew them before they expire."""
 
 from __future__ import annotations
 
@@ -8,48 +8,42 @@ import inspect
 import re
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from maas_client._settings import azure_identity_variables
-from maas_client._transport import sign_in
 from maas_client.errors import AuthError
 
 REFRESH_BEFORE_EXPIRY_S = 300
-"""A token that ends within this many seconds is replaced; a poll that lasts hours never meets a 401."""
+"""A token that expires within this many seconds is renewed, so that a poll of hours never meets a 401."""
 
 
 class TokenCredential(Protocol):
-    """What azure-identity's credentials have in common; the method may also be a coroutine."""
+    """What the credentials of azure-identity have in common. ``get_token`` may also be a coroutine."""
 
     def get_token(self, *scopes: str, **kwargs: Any) -> Any:
         """Return an object with ``token`` and ``expires_on`` (seconds since 1970)."""
         ...
 
 
-def _describe_failure(bad: Exception) -> str:
-    """Return what azure-identity says first and, of the credentials it names, the one that did fail.
-
-    Its text goes over many lines, most about what is not set up here; no secret is in it.
-    """
-    lines = [line.strip() for line in str(bad).splitlines() if line.strip()]
-    failed = sign_in.failed_attempt(bad)
-    told = (lines[0] if lines else type(bad).__name__, ": ".join(failed) if failed else "")
-    return " ".join(one[:300] for one in told if one)
-
-
 class TokenCache:
-    """Tokens by scope. ``offload`` runs a blocking credential without stopping other coroutines."""
+    """The access tokens of one connection, by scope.
+
+    Args:
+        credential: The credential to ask; None to create a ``DefaultAzureCredential`` when one is needed.
+        authority: The sign-in host for that ``DefaultAzureCredential``.
+    """
 
     def __init__(self, credential: TokenCredential | None, authority: str) -> None:
-        self._given = credential
-        self._passed = type(credential).__name__ if credential else None
+        self._credential = credential
+        self._credential_type = type(credential).__name__ if credential else None
         self._authority = authority
-        self._held: dict[str, tuple[str, float]] = {}
+        self._tokens: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"Tokens({type(self._given).__name__ if self._given else 'DefaultAzureCredential'})"
+        name = type(self._credential).__name__ if self._credential else "DefaultAzureCredential"
+        return f"TokenCache({name})"
 
     async def get(
         self,
@@ -57,48 +51,160 @@ class TokenCache:
         offload: Callable[[Callable[[], Any]], Awaitable[Any]],
         claims: str | None = None,
     ) -> str:
-        """Return a token for ``scope``. ``claims`` (from a 401) asks past every cache.
+        """Return a token.
 
-        Raises ``AuthError`` that says what to do about the credential that was tried.
+        Args:
+            scope: The scope to request.
+            offload: Runs a blocking credential without blocking other coroutines.
+            claims: The claims that a 401 response asked for; a new token is requested with them.
+
+        Raises:
+            AuthError: No token could be obtained. The hint is about the credential that failed.
         """
-        held = self._held.get(scope)
-        if held and claims is None and held[1] - time.time() > REFRESH_BEFORE_EXPIRY_S:
-            return held[0]
-        extra = {"claims": claims} if claims else {}
+        cached = self._tokens.get(scope)
+        if cached and claims is None and cached[1] - time.time() > REFRESH_BEFORE_EXPIRY_S:
+            return cached[0]
+        options = {"claims": claims} if claims else {}
         try:
-            credential = self._credential()
+            credential = self._get_credential()
             if inspect.iscoroutinefunction(credential.get_token):
-                got = await credential.get_token(scope, **extra)
+                token = await credential.get_token(scope, **options)
             else:
-                got = await offload(lambda: credential.get_token(scope, **extra))
-        except Exception as bad:
+                token = await offload(lambda: credential.get_token(scope, **options))
+        except Exception as error:
             raise AuthError(
-                f"no token for {scope.removesuffix('/.default')}: {_describe_failure(bad)}",
-                hint=sign_in.sign_in_hint(bad, self._passed, azure_identity_variables()),
-            ) from bad
-        self._held[scope] = (got.token, float(got.expires_on))
-        return str(got.token)
+                f"no token for {scope.removesuffix('/.default')}: {_describe_failure(error)}",
+                hint=sign_in_hint(error, self._credential_type, azure_identity_variables()),
+            ) from error
+        self._tokens[scope] = (token.token, float(token.expires_on))
+        return str(token.token)
 
     def discard(self, scope: str) -> None:
-        """Forget a token that was refused."""
-        self._held.pop(scope, None)
+        """Forget the token of a scope, because the service refused it."""
+        self._tokens.pop(scope, None)
 
-    def _credential(self) -> TokenCredential:
+    def _get_credential(self) -> TokenCredential:
         with self._lock:
-            if self._given is None:
+            if self._credential is None:
                 from azure.identity import DefaultAzureCredential
 
-                self._given = DefaultAzureCredential(authority=self._authority)
-            return self._given
+                self._credential = DefaultAzureCredential(authority=self._authority)
+            return self._credential
 
 
 def parse_claims(challenge: str) -> str | None:
-    """Return the claims a ``WWW-Authenticate`` header asks for (Continuous Access Evaluation)."""
-    found = re.search(r'claims="([^"]+)"', challenge)
-    if not found:
+    """Return the claims that a ``WWW-Authenticate`` header asks for (Continuous Access Evaluation)."""
+    match = re.search(r'claims="([^"]+)"', challenge)
+    if not match:
         return None
     try:
-        text = found.group(1)
+        text = match.group(1)
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_").decode()
     except (binascii.Error, ValueError):
         return None
+
+
+# Failed sign-ins: azure-identity's error has many lines, most of them about credentials that are not set up.
+# The functions below find the credential that was set up and failed, and what to do about it. The error
+# contains no secret, and none is read here.
+
+_ENVIRONMENT = "EnvironmentCredential"
+_CLIENT_SECRET_VARIABLES = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
+_CREDENTIAL_SELECTION = "AZURE_TOKEN_CREDENTIALS"
+
+_ENTRA_ERRORS = {
+    "AADSTS90002": "the tenant does not exist: correct AZURE_TENANT_ID",
+    "AADSTS700016": "the tenant has no such application: correct AZURE_CLIENT_ID, or AZURE_TENANT_ID",
+    "AADSTS7000215": "the secret is wrong: correct AZURE_CLIENT_SECRET (its value, not its id)",
+    "AADSTS7000222": "the secret has expired: create a new one and set AZURE_CLIENT_SECRET",
+}
+"""Entra ID's codes that point to one of the variables: learn.microsoft.com, "Microsoft Entra authentication and
+authorization error codes"."""
+
+_CREDENTIAL_HINTS = {
+    "WorkloadIdentityCredential": "Check the federated credential of the identity that AZURE_CLIENT_ID names.",
+    "ManagedIdentityCredential": "Check that this machine has a managed identity; AZURE_CLIENT_ID selects one.",
+    "AzureCliCredential": "Sign in again: az login",
+    "AzurePowerShellCredential": "Sign in again: Connect-AzAccount",
+    "AzureDeveloperCliCredential": "Sign in again: azd auth login",
+}
+_UNREACHABLE = re.compile(
+    r"HTTPS?Connection|Failed to resolve|Max retries|timed out|Connection (?:refused|aborted|reset)"
+    r"|Cannot connect|getaddrinfo|CERTIFICATE_VERIFY_FAILED",
+    re.I,
+)
+
+
+def credential_attempts(error: BaseException) -> Iterator[tuple[str, str]]:
+    """Yield each credential that was tried and its message, on one line."""
+    for line in str(error).splitlines():
+        name, colon, message = line.strip().partition(": ")
+        if colon and re.fullmatch(r"\w+Credential", name):
+            yield name, " ".join(message.split())
+
+
+def failed_attempt(error: BaseException) -> tuple[str, str] | None:
+    """Return the credential that was set up and failed, and its message; None if none was set up."""
+    failures = (
+        (name, message)
+        for name, message in credential_attempts(error)
+        if "authentication failed" in message.lower()
+    )
+    return next(failures, None)
+
+
+def sign_in_hint(
+    error: BaseException, credential_type: str | None, variables: Sequence[str]
+) -> str:
+    """Return what to do about a failed sign-in.
+
+    Args:
+        error: The error of the credential.
+        credential_type: The class name of a credential that the program passed; None if it passed none.
+        variables: The names of azure-identity's variables that are set.
+    """
+    name, message = failed_attempt(error) or (credential_type, str(error))
+    if name and _UNREACHABLE.search(message):
+        reason = "the sign-in host could not be reached: check the network and HTTPS_PROXY"
+        return f"{name} was tried, and {reason}."
+    if name == _ENVIRONMENT:
+        return _environment_hint(message, variables)
+    if name in _CREDENTIAL_HINTS:
+        return f"{name} was tried. {_CREDENTIAL_HINTS[name]}"
+    if credential_type:
+        return f"{credential_type} was passed and gave no token: correct it, or pass another as credential=."
+    present = [name for name in _CLIENT_SECRET_VARIABLES if name in variables]
+    missing = [name for name in _CLIENT_SECRET_VARIABLES if name not in variables]
+    if "AZURE_CLIENT_SECRET" in present and missing:
+        advice = "set all three, or none to sign in with `az login`"
+        return f"{_join(present)} {_is_or_are(present)} set, but not {_join(missing)}: {advice}."
+    if _CREDENTIAL_SELECTION in variables:
+        advice = "set up one of those, or unset it and sign in with `az login`"
+        return f"{_CREDENTIAL_SELECTION} limits which credentials are tried: {advice}."
+    wanted = f"{_join(missing)} too" if present and missing else _join(_CLIENT_SECRET_VARIABLES)
+    return f"Sign in with `az login`, or set {wanted}."
+
+
+def _environment_hint(message: str, variables: Sequence[str]) -> str:
+    """Return what to do about a failed sign-in with environment variables."""
+    used = [name for name in variables if name != _CREDENTIAL_SELECTION]
+    code = re.search(r"AADSTS\d+", message)
+    reason = _ENTRA_ERRORS.get(code[0]) if code else None
+    subject = f"{_join(used) or 'AZURE_* variables'} {_is_or_are(used)} set"
+    return f"{subject} and tried: {reason or 'correct them'}, or unset them to sign in another way."
+
+
+def _describe_failure(error: Exception) -> str:
+    """Return azure-identity's first line and, if it names several credentials, the one that failed."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    failed = failed_attempt(error)
+    parts = (lines[0] if lines else type(error).__name__, ": ".join(failed) if failed else "")
+    return " ".join(part[:300] for part in parts if part)
+
+
+def _is_or_are(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _join(names: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)

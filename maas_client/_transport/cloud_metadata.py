@@ -1,4 +1,4 @@
-"""The cloud metadata document: hosts of a cloud we do not know by name."""
+"""Read a cloud's hosts from its metadata document (``ARM_CLOUD_METADATA_URL``)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,25 @@ from maas_client.errors import ConfigError
 
 
 def fetch_cloud(url: str, ca_file: str | None) -> Cloud:
-    """Read the document behind ``ARM_CLOUD_METADATA_URL``. Raises ``ConfigError``."""
+    """Download a metadata document and return the cloud it describes.
+
+    Args:
+        url: The document's address.
+        ca_file: A file of certificate authorities to trust; None for the default ones.
+
+    Raises:
+        ConfigError: The document cannot be downloaded, or lacks a required entry.
+    """
     from maas_client._transport.http import client_options
 
     try:
         with httpx.Client(**client_options(ca_file), timeout=20) as client:
-            answer = client.get(url)
-            answer.raise_for_status()
-            document = answer.json()
-    except (httpx.HTTPError, ValueError) as bad:
+            response = client.get(url)
+            response.raise_for_status()
+            document = response.json()
+    except (httpx.HTTPError, ValueError) as error:
         raise ConfigError(
-            f"the cloud metadata document cannot be read ({type(bad).__name__})",
+            f"cannot read the cloud metadata document ({type(error).__name__})",
             hint="Check ARM_CLOUD_METADATA_URL.",
-        ) from bad
+        ) from error
     return from_metadata(document)

@@ -1,8 +1,8 @@
-"""Azure's clouds, and which hosts may be handed a credential.
+"""The Azure clouds, and which hosts may receive a credential.
 
-Hosts and scopes: docs/azure-http.md section 6 (azure-ai-ml ``_azure_environments.py``). A token goes to ARM and
-to hosts under the cloud's own suffixes; azure-core sends it to any host an answer names
-(reliability.md finding 5), which is why this file exists.
+Hosts and scopes: docs/azure-http.md 6. A token is sent to ARM and to hosts under the cloud's own
+suffixes only. azure-core 1.41 sends it to any host that a response names (``Operation-Location``); the check
+here prevents that.
 """
 
 from __future__ import annotations
@@ -20,17 +20,24 @@ from maas_client.wire.op import Plane
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """One cloud: ARM's address, and per plane the token scope and the trusted host suffixes."""
+    """An Azure cloud.
+
+    Attributes:
+        name: ``public``, ``usgov``, ``china`` or ``custom``.
+        arm: The address of Azure Resource Manager.
+        authority: The sign-in host, for azure-identity.
+        scopes: The token scope of each plane.
+        suffixes: The host names (or suffixes, with a leading dot) that each plane trusts.
+    """
 
     name: str
     arm: str
     authority: str
-    """The login host, for azure-identity."""
     scopes: Mapping[Plane, str]
     suffixes: Mapping[Plane, tuple[str, ...]]
 
 
-def _cloud(
+def _make_cloud(
     name: str, arm: str, login: str, azureml: str, ml: str, storage: str, ai: str, openai: str
 ) -> Cloud:
     return Cloud(
@@ -61,7 +68,7 @@ def _cloud(
 CLOUDS: dict[str, Cloud] = {
     cloud.name: cloud
     for cloud in (
-        _cloud(
+        _make_cloud(
             "public",
             "management.azure.com",
             "login.microsoftonline.com",
@@ -71,7 +78,7 @@ CLOUDS: dict[str, Cloud] = {
             "https://ai.azure.com",
             "openai.azure.com",
         ),
-        _cloud(
+        _make_cloud(
             "usgov",
             "management.usgovcloudapi.net",
             "login.microsoftonline.us",
@@ -81,7 +88,7 @@ CLOUDS: dict[str, Cloud] = {
             "https://cognitiveservices.azure.us",
             "openai.azure.us",
         ),
-        _cloud(
+        _make_cloud(
             "china",
             "management.chinacloudapi.cn",
             "login.chinacloudapi.cn",
@@ -96,24 +103,39 @@ CLOUDS: dict[str, Cloud] = {
 
 
 def get_cloud(name: str) -> Cloud:
-    """Return a cloud by name, or raise ``ConfigError``."""
-    found = CLOUDS.get(name.lower())
-    if found is None:
-        raise ConfigError(f"no cloud is called {name!r}", hint="It is public, usgov or china.")
-    return found
+    """Return a cloud by name.
+
+    Args:
+        name: ``public``, ``usgov`` or ``china``, in any case.
+
+    Raises:
+        ConfigError: There is no such cloud.
+    """
+    cloud = CLOUDS.get(name.lower())
+    if cloud is None:
+        raise ConfigError(f"there is no cloud {name!r}", hint="Use public, usgov or china.")
+    return cloud
 
 
 def from_metadata(document: Any, name: str = "custom") -> Cloud:
-    """Build a cloud from the document behind ``ARM_CLOUD_METADATA_URL`` (one entry, or a list)."""
+    """Return the cloud that a metadata document describes.
+
+    Args:
+        document: The parsed document: one entry, or a list whose first entry is used.
+        name: The name to give to the cloud.
+
+    Raises:
+        ConfigError: The document lacks a required entry.
+    """
     entry = document[0] if isinstance(document, list) and document else document
     try:
         arm = urlsplit(entry["resourceManager"])
         login = urlsplit(entry["authentication"]["loginEndpoint"])
         suffixes = entry.get("suffixes", {})
-    except (KeyError, TypeError, AttributeError) as bad:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             "the cloud metadata document has no resourceManager or loginEndpoint"
-        ) from bad
+        ) from error
     public = CLOUDS["public"]
     arm_host = arm.netloc
     storage = suffixes.get("storage", "core.windows.net")
@@ -136,7 +158,7 @@ def from_metadata(document: Any, name: str = "custom") -> Cloud:
 
 
 def is_loopback(url: str) -> bool:
-    """True for 127.0.0.0/8, ``[::1]`` and ``localhost``, whatever the port."""
+    """Return whether an address is on this machine: 127.0.0.0/8, ``[::1]`` or ``localhost``."""
     host = (urlsplit(url).hostname or "").rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -149,17 +171,24 @@ def is_loopback(url: str) -> bool:
 def check_host(
     cloud: Cloud, plane: Plane, url: str, *, local_origin: str | None, has_key: bool = False
 ) -> None:
-    """Refuse to hand a credential to a host that has no business with it.
+    """Refuse to send a credential to a host that is not trusted.
 
-    ``home`` is the one origin of a local connection: everything must stay there. A deployment's own
-    key (``keyed``) goes where ARM said that the deployment answers, but never in clear text.
-    Raises ``BlockedRequestError``; nothing was sent.
+    Args:
+        cloud: The cloud of the connection.
+        plane: The plane of the operation, which decides the trusted hosts.
+        url: The address of the request.
+        local_origin: The origin of the local server, for a local connection: nothing else is trusted then.
+        has_key: The credential is a deployment's own key. It may go to any host that ARM named for the
+            deployment, but only over HTTPS.
+
+    Raises:
+        BlockedRequestError: The host is not trusted; nothing was sent.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
     netloc = parts.netloc.lower()
     if parts.username or parts.password:
-        raise BlockedRequestError(f"{host}: an address with a user name in it is not used")
+        raise BlockedRequestError(f"{host}: the address contains a user name, which is not allowed")
     if local_origin is not None:
         if f"{parts.scheme}://{netloc}" != local_origin.rstrip("/").lower():
             raise BlockedRequestError(
@@ -172,9 +201,9 @@ def check_host(
         return
     trusted = cloud.suffixes.get(plane, ())
     if not any(
-        netloc == s or host == s or (s.startswith(".") and host.endswith(s)) for s in trusted
+        name in (netloc, host) or (name.startswith(".") and host.endswith(name)) for name in trusted
     ):
         raise BlockedRequestError(
             f"{host} is not a host of the {cloud.name} cloud for {plane.value}; no token is sent there",
-            hint="Private link and sovereign hosts need cloud= or ARM_CLOUD_METADATA_URL.",
+            hint="For private link and sovereign hosts, set cloud= or ARM_CLOUD_METADATA_URL.",
         )

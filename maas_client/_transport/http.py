@@ -1,7 +1,7 @@
-"""The wire itself, twice: httpx blocking and httpx async. httpx is named in this room alone.
+"""Send HTTP requests with httpx, synchronously and asynchronously. Only this package imports httpx.
 
-Both have the same five coroutine methods. The blocking one's never suspend, so ``run`` can drive any
-coroutine over it to its end without a loop and without a thread; it also works inside a running loop.
+Both clients have the same coroutine methods. The methods of ``SyncHttpClient`` never suspend, so ``run_sync``
+can run any coroutine that uses them without an event loop or a thread, even inside a running loop.
 """
 
 from __future__ import annotations
@@ -30,12 +30,22 @@ C = TypeVar("C")
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
-"""No byte for this long ends a request, whatever its deadline."""
+"""A request ends after this long without a byte, whatever its deadline."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """One HTTP request, ready to send. ``end`` is a moment of ``time.monotonic()``."""
+    """An HTTP request, ready to send.
+
+    Attributes:
+        method: The HTTP method.
+        url: The full address.
+        headers: The headers.
+        content: The body; None if there is none, or if ``files`` is set.
+        files: The parts of a multipart body, as httpx takes them; None if there are none.
+        deadline: When the request must have ended, on the clock of ``time.monotonic()``.
+        max_bytes: The largest response body that is read into memory.
+    """
 
     method: str
     url: str
@@ -44,12 +54,11 @@ class HttpRequest:
     files: Sequence[tuple[str, Any]] | None
     deadline: float
     max_bytes: int
-    """The most bytes of answer that are read into memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """What came back, whole. Header names are in lower case."""
+    """A complete HTTP response. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -57,7 +66,7 @@ class HttpResponse:
 
 
 class HttpClient(Protocol):
-    """What ``Transport`` needs of either client."""
+    """What ``Transport`` needs from either client."""
 
     async def send(self, request: HttpRequest) -> HttpResponse: ...
     def stream(self, request: HttpRequest) -> AsyncGenerator[HttpResponse | bytes, None]: ...
@@ -69,126 +78,139 @@ class HttpClient(Protocol):
 
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Drive a coroutine that never suspends to its end."""
+    """Run a coroutine that never suspends, and return its result."""
     try:
         coroutine.send(None)
-    except StopIteration as end:
-        value: T = end.value
+    except StopIteration as stop:
+        value: T = stop.value
         return value
     coroutine.close()
-    raise RuntimeError("a blocking flow suspended")  # a bug of ours, never a user's
+    raise RuntimeError("a synchronous flow suspended")  # a bug of this library, never the user's
 
 
 def client_options(ca_file: str | None) -> dict[str, Any]:
-    """Loopback never goes through a proxy; everything else as the environment says."""
+    """Return the arguments for an httpx client.
+
+    Requests to loopback never go through a proxy. For all other hosts the environment's proxy settings apply.
+
+    Args:
+        ca_file: A file of certificate authorities to trust; None for the default ones.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
     install_log_filter()
     verify: Any = True
     if ca_file:
         try:
             verify = ssl.create_default_context(cafile=ca_file)
-        except (OSError, ssl.SSLError) as bad:
-            raise ConfigError(f"{ca_file}: no certificate authorities can be read there") from bad
-    direct = ("all://127.0.0.1", "all://localhost", "all://[::1]")
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"cannot read certificate authorities from {ca_file}") from error
+    without_proxy = ("all://127.0.0.1", "all://localhost", "all://[::1]")
     return {
         "verify": verify,
-        "mounts": dict.fromkeys(direct),
+        "mounts": dict.fromkeys(without_proxy),
         "follow_redirects": False,
         "limits": httpx.Limits(max_connections=64, max_keepalive_connections=16),
     }
 
 
-def _opened(kind: Callable[..., C], ca_file: str | None, *, direct: bool) -> C:
-    """Return an httpx client. A proxy of the environment that httpx cannot use is told as ``ConfigError``, or
-    passed over where every address is on this machine (``direct``)."""
-    held = client_options(ca_file)
+def _make_client(httpx_class: Callable[..., C], ca_file: str | None, *, loopback_only: bool) -> C:
+    """Return an httpx client.
+
+    A proxy in the environment that httpx cannot use is a ``ConfigError``; with ``loopback_only`` it is ignored.
+    """
+    options = client_options(ca_file)
     try:
-        return kind(**held)
-    except (ImportError, ValueError, httpx.InvalidURL) as bad:
-        if direct:
-            return kind(**held, trust_env=False)
-        socks = isinstance(bad, ImportError)
+        return httpx_class(**options)
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        if loopback_only:
+            return httpx_class(**options, trust_env=False)
+        is_socks = isinstance(error, ImportError)
         raise ConfigError(
-            "the environment names a proxy that cannot be used: "
-            + ("SOCKS needs the package socksio" if socks else str(bad)),
-            hint=("Install it: pip install 'httpx[socks]'. Or unset" if socks else "Mend or unset")
+            "cannot use the proxy that the environment names: "
+            + ("SOCKS needs the package socksio" if is_socks else str(error)),
+            hint=(
+                "Install it: pip install 'httpx[socks]'. Or unset" if is_socks else "Fix or unset"
+            )
             + " ALL_PROXY, HTTPS_PROXY and HTTP_PROXY.",
-        ) from bad
+        ) from error
 
 
 @contextmanager
-def _translated(ask: HttpRequest) -> Iterator[None]:
-    """Turn httpx's exceptions into ours, with what to do next."""
-    place = without_query(ask.url)
+def _translate_errors(request: HttpRequest) -> Iterator[None]:
+    """Turn httpx's exceptions into errors of this library."""
+    url = without_query(request.url)
     try:
         yield
-    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as bad:
-        origin = without_query(urljoin(ask.url, "/")).rstrip("/")
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        origin = without_query(urljoin(request.url, "/")).rstrip("/")
         raise NotSentError(
-            f"no connection to {origin}: {bad}", url=place, hint=_advice(ask, bad)
-        ) from bad
-    except httpx.TimeoutException as bad:
-        if time.monotonic() >= ask.deadline:
-            raise _late(ask) from bad
+            f"cannot connect to {origin} ({error})", url=url, hint=_connect_hint(request, error)
+        ) from error
+    except httpx.TimeoutException as error:
+        if time.monotonic() >= request.deadline:
+            raise _deadline_error(request) from error
         raise TransportError(
-            f"{place} did not answer in time", url=place, hint="Whether it acted is unknown."
-        ) from bad
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as bad:
-        raise ConfigError(f"{place!r} is not an address that can be used: {bad}") from bad
-    except httpx.HTTPError as bad:
+            f"{url} did not answer in time", url=url, hint="Whether the service acted is unknown."
+        ) from error
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
+        raise ConfigError(f"{url!r} is not a valid address: {error}") from error
+    except httpx.HTTPError as error:
         raise TransportError(
-            f"{place}: the answer broke off ({type(bad).__name__})",
-            url=place,
-            hint="Is a maas-client server there? Check url= or MAAS_URL."
-            if is_loopback(ask.url)
+            f"{url}: the connection broke during the response ({type(error).__name__})",
+            url=url,
+            hint="Check url= or MAAS_URL: is a maas-client server running there?"
+            if is_loopback(request.url)
             else "Whether the service acted is unknown.",
-        ) from bad
-    except RuntimeError as bad:
-        if "closed" not in str(bad):
+        ) from error
+    except RuntimeError as error:
+        if "closed" not in str(error):
             raise
         raise ConfigError(
-            "this client is closed", hint="Make a new one, or use it in its `with`."
-        ) from bad
+            "this client is closed", hint="Create a new one, or use it inside its `with` block."
+        ) from error
 
 
-def _advice(ask: HttpRequest, bad: Exception) -> str:
-    if is_loopback(ask.url):
-        return "No server is there. Start one: maas-client serve"
-    if "CERTIFICATE" in str(bad).upper():
-        return "Give the authority's certificate with ca_file= or REQUESTS_CA_BUNDLE."
-    return "Check the name, the network and HTTPS_PROXY."
+def _connect_hint(request: HttpRequest, error: Exception) -> str:
+    if is_loopback(request.url):
+        return "Start the local server with: maas-client serve"
+    if "CERTIFICATE" in str(error).upper():
+        return "Pass the certificate of the authority as ca_file= or REQUESTS_CA_BUNDLE."
+    return "Check the host name, the network and HTTPS_PROXY."
 
 
-def _timeout(ask: HttpRequest) -> httpx.Timeout:
-    left = max(ask.deadline - time.monotonic(), 0.01)
-    return httpx.Timeout(min(READ_TIMEOUT_S, left), connect=min(CONNECT_TIMEOUT_S, left))
+def _timeout(request: HttpRequest) -> httpx.Timeout:
+    time_left = max(request.deadline - time.monotonic(), 0.01)
+    return httpx.Timeout(min(READ_TIMEOUT_S, time_left), connect=min(CONNECT_TIMEOUT_S, time_left))
 
 
-def _late(ask: HttpRequest) -> TransportError:
+def _deadline_error(request: HttpRequest) -> TransportError:
+    url = without_query(request.url)
     return TransportError(
-        f"{without_query(ask.url)}: no whole answer before the deadline",
-        url=without_query(ask.url),
+        f"{url}: no complete response before the deadline",
+        url=url,
         hint="Whether the service acted is unknown. A longer deadline, in seconds: timeout=.",
     )
 
 
-def _take(body: bytearray, piece: bytes, ask: HttpRequest) -> None:
+def _append(body: bytearray, piece: bytes, request: HttpRequest) -> None:
     body += piece
-    if len(body) > ask.max_bytes:
-        raise TransportError(
-            f"{without_query(ask.url)}: the answer is larger than {ask.max_bytes:,} bytes"
-        )
-    if time.monotonic() > ask.deadline:
-        raise _late(ask)
+    if len(body) > request.max_bytes:
+        url = without_query(request.url)
+        raise TransportError(f"{url}: the response is larger than {request.max_bytes:,} bytes")
+    if time.monotonic() > request.deadline:
+        raise _deadline_error(request)
 
 
-def _request(client: httpx.Client | httpx.AsyncClient, ask: HttpRequest) -> httpx.Request:
+def _httpx_request(client: httpx.Client | httpx.AsyncClient, request: HttpRequest) -> httpx.Request:
     return client.build_request(
-        ask.method,
-        ask.url,
-        headers=dict(ask.headers),
-        content=ask.content,
-        files=ask.files,
-        timeout=_timeout(ask),
+        request.method,
+        request.url,
+        headers=dict(request.headers),
+        content=request.content,
+        files=request.files,
+        timeout=_timeout(request),
     )
 
 
@@ -197,7 +219,13 @@ def _headers(response: httpx.Response) -> dict[str, str]:
 
 
 class SyncHttpClient:
-    """Over ``httpx.Client``. ``parallel`` is a few threads, each driving one flow."""
+    """Sends requests with an ``httpx.Client``. ``parallel`` uses threads, each running one flow.
+
+    Args:
+        http: The ``httpx.Client`` to use, which the caller closes; None to create one.
+        ca_file: A file of certificate authorities to trust; None for the default ones.
+        loopback_only: All addresses are on this machine, so an unusable proxy does not matter.
+    """
 
     def __init__(
         self, http: Any = None, ca_file: str | None = None, *, loopback_only: bool = False
@@ -206,40 +234,43 @@ class SyncHttpClient:
             raise ConfigError(
                 "http= takes an httpx.Client here; AsyncClient takes an httpx.AsyncClient"
             )
-        self._own = http is None
-        self._client: httpx.Client = http or _opened(httpx.Client, ca_file, direct=loopback_only)
-        if self._own:
+        self._is_owner = http is None
+        self._client: httpx.Client = http or _make_client(
+            httpx.Client, ca_file, loopback_only=loopback_only
+        )
+        if self._is_owner:
             deadline.enforce(self._client)
 
     def close(self) -> None:
-        if self._own:
+        """Close the connections, unless the caller passed the ``httpx.Client``."""
+        if self._is_owner:
             self._client.close()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        with _translated(request), deadline.until(request.deadline):
-            response = self._client.send(_request(self._client, request), stream=True)
+        with _translate_errors(request), deadline.until(request.deadline):
+            response = self._client.send(_httpx_request(self._client, request), stream=True)
             try:
                 body = bytearray()
                 for piece in response.iter_bytes():
-                    _take(body, piece, request)
+                    _append(body, piece, request)
             finally:
                 response.close()
         return HttpResponse(response.status_code, _headers(response), bytes(body))
 
     async def stream(self, request: HttpRequest) -> AsyncGenerator[HttpResponse | bytes, None]:
-        with _translated(request):
-            response = self._client.send(_request(self._client, request), stream=True)
+        with _translate_errors(request):
+            response = self._client.send(_httpx_request(self._client, request), stream=True)
             try:
                 yield HttpResponse(response.status_code, _headers(response), b"")
                 for piece in response.iter_bytes():
                     yield piece
                     if time.monotonic() > request.deadline:
-                        raise _late(request)
+                        raise _deadline_error(request)
             finally:
                 response.close()
 
     async def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)  # noqa: ASYNC251 - the blocking half: no loop is stopped
+        time.sleep(seconds)  # noqa: ASYNC251 - no event loop runs in the synchronous client
 
     async def call(self, fn: Callable[[], T]) -> T:
         return fn()
@@ -250,58 +281,67 @@ class SyncHttpClient:
         if len(over) < 2 or limit < 2:
             return [await step(item) for item in over]
         with ThreadPoolExecutor(min(limit, len(over)), "maas-client") as pool:
-            waiting = [pool.submit(lambda item=item: run_sync(step(item))) for item in over]  # type: ignore[misc]  # bound early
+            futures = [pool.submit(lambda item=item: run_sync(step(item))) for item in over]  # type: ignore[misc]  # bound early
             try:
-                return [one.result() for one in waiting]
+                return [future.result() for future in futures]
             except BaseException:
-                for one in waiting:
-                    one.cancel()
+                for future in futures:
+                    future.cancel()
                 raise
 
 
 class AsyncHttpClient:
-    """Over ``httpx.AsyncClient`` and asyncio."""
+    """Sends requests with an ``httpx.AsyncClient``.
+
+    Args:
+        http: The ``httpx.AsyncClient`` to use, which the caller closes; None to create one.
+        ca_file: A file of certificate authorities to trust; None for the default ones.
+        loopback_only: All addresses are on this machine, so an unusable proxy does not matter.
+    """
 
     def __init__(
         self, http: Any = None, ca_file: str | None = None, *, loopback_only: bool = False
     ) -> None:
         if http is not None and not isinstance(http, httpx.AsyncClient):
             raise ConfigError("http= takes an httpx.AsyncClient here; Client takes an httpx.Client")
-        self._own = http is None
-        self._client: httpx.AsyncClient = http or _opened(
-            httpx.AsyncClient, ca_file, direct=loopback_only
+        self._is_owner = http is None
+        self._client: httpx.AsyncClient = http or _make_client(
+            httpx.AsyncClient, ca_file, loopback_only=loopback_only
         )
 
     async def aclose(self) -> None:
-        if self._own:
+        """Close the connections, unless the caller passed the ``httpx.AsyncClient``."""
+        if self._is_owner:
             await self._client.aclose()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         try:
-            with _translated(request):
+            with _translate_errors(request):
                 async with asyncio.timeout(max(request.deadline - time.monotonic(), 0.01)):
-                    response = await self._client.send(_request(self._client, request), stream=True)
+                    response = await self._client.send(
+                        _httpx_request(self._client, request), stream=True
+                    )
                     try:
                         body = bytearray()
                         async for piece in response.aiter_bytes():
-                            _take(body, piece, request)
+                            _append(body, piece, request)
                     finally:
                         await response.aclose()
-        except TimeoutError as bad:
-            if isinstance(bad, MaasError):
+        except TimeoutError as error:
+            if isinstance(error, MaasError):
                 raise
-            raise _late(request) from bad
+            raise _deadline_error(request) from error
         return HttpResponse(response.status_code, _headers(response), bytes(body))
 
     async def stream(self, request: HttpRequest) -> AsyncGenerator[HttpResponse | bytes, None]:
-        with _translated(request):
-            response = await self._client.send(_request(self._client, request), stream=True)
+        with _translate_errors(request):
+            response = await self._client.send(_httpx_request(self._client, request), stream=True)
             try:
                 yield HttpResponse(response.status_code, _headers(response), b"")
                 async for piece in response.aiter_bytes():
                     yield piece
                     if time.monotonic() > request.deadline:
-                        raise _late(request)
+                        raise _deadline_error(request)
             finally:
                 await response.aclose()
 
@@ -314,15 +354,15 @@ class AsyncHttpClient:
     async def parallel(
         self, step: Callable[[A], Coroutine[Any, Any, T]], over: Sequence[A], limit: int
     ) -> list[T]:
-        gate = asyncio.Semaphore(limit)
+        semaphore = asyncio.Semaphore(limit)
 
-        async def one(item: A) -> T:
-            async with gate:
+        async def run_step(item: A) -> T:
+            async with semaphore:
                 return await step(item)
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(item)) for item in over]
-        except* MaasError as many:
-            raise many.exceptions[0] from None
+                tasks = [group.create_task(run_step(item)) for item in over]
+        except* MaasError as errors:
+            raise errors.exceptions[0] from None
         return [task.result() for task in tasks]

@@ -1,4 +1,4 @@
-"""From bytes to what an operation promised, or to the error that says why not."""
+"""Turn an HTTP response into an operation's typed value, or into the error for its status."""
 
 from __future__ import annotations
 
@@ -16,82 +16,96 @@ from maas_client.wire.op import Op, Response
 
 T = TypeVar("T")
 
-_REQUEST_IDS = ("x-ms-request-id", "apim-request-id", "x-request-id", "x-ms-correlation-request-id")
+_REQUEST_ID_HEADERS = (
+    "x-ms-request-id",
+    "apim-request-id",
+    "x-request-id",
+    "x-ms-correlation-request-id",
+)
 
 _HINTS = {
     401: "Check the key, or the sign-in: `maas-client doctor` shows which identity was used.",
-    403: "The identity is known but lacks a role; `maas-client doctor` names the one that is missing.",
-    429: "The service is busy or a quota is used up; try again later or ask for less at once.",
+    403: "The identity is known but lacks a role: `maas-client doctor` names the missing one.",
+    429: "The service is busy or a quota is used up. Try again later, or request less at once.",
     **dict.fromkeys(
         (500, 502, 503, 504),
-        "The service failed; try again later. What was begun is found again by the same call.",
+        "The service failed. Try again later: the same call finds what was already started.",
     ),
     501: "The local server does not implement this operation.",
 }
-_REDIRECTED = "Check the address: a sign-in page or a gateway may stand before the service."
+_REDIRECT_HINT = "Check the address: a sign-in page or a gateway may be in front of the service."
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """Return the service's id of this request, whatever plane it came from."""
-    return next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
+    """Return the service's id of the request, from whichever header it used."""
+    return next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
 
 
 def parse(op: Op[T], status: int, headers: Mapping[str, str], body: bytes) -> Response[T]:
-    """Return the typed answer. Raises a ``StatusError`` for a refusal or an undocumented shape."""
+    """Return the typed response of an operation.
+
+    Args:
+        op: The operation that was sent.
+        status: The HTTP status.
+        headers: The response headers, names in lower case.
+        body: The complete body.
+
+    Raises:
+        StatusError: The status is an error, or the body is not what the operation returns.
+    """
     if status not in op.ok:
         raise status_error(op, status, headers, body)
-    return Response(_value(op, status, headers, body), status, headers)
+    return Response(_parse_body(op, status, headers, body), status, headers)
 
 
 def status_error(
     op: Op[Any], status: int, headers: Mapping[str, str], body: bytes
 ) -> errors.StatusError:
-    """Return the error for an answer that is not one of the operation's success codes."""
-    fault = error_bodies.parse_error(body, headers)
-    kind = errors.error_class_for_status(status)
-    known: dict[str, Any] = {
+    """Return the error for a response whose status is not one of the operation's success codes."""
+    details = error_bodies.parse_error(body, headers)
+    attributes: dict[str, Any] = {
         "status": status,
-        "code": fault.code,
+        "code": details.code,
         "request_id": request_id(headers),
         "operation": op.name,
-        "target": fault.target,
-        "details": fault.details,
+        "target": details.target,
+        "details": details.details,
         "retry_after": parse_retry_after(headers),
-        "hint": _REDIRECTED if 300 <= status < 400 else _HINTS.get(status),
+        "hint": _REDIRECT_HINT if 300 <= status < 400 else _HINTS.get(status),
     }
     if 300 <= status < 400:
-        text = "the service redirects, and a request with a credential is never redirected"
+        message = "the service redirects, and requests with a credential do not follow redirects"
     else:
-        text = fault.message or f"the service answered {status} without a reason"
-    return kind(text, **known)
+        message = details.message or f"the service answered {status} without a message"
+    return errors.error_class_for_status(status)(message, **attributes)
 
 
-def _value(op: Op[T], status: int, headers: Mapping[str, str], body: bytes) -> T:
-    kind: Any = op.returns
-    if kind is type(None):
+def _parse_body(op: Op[T], status: int, headers: Mapping[str, str], body: bytes) -> T:
+    returns: Any = op.returns
+    if returns is type(None):
         return None  # type: ignore[return-value]  # T is None here
-    if kind is bytes:
+    if returns is bytes:
         return body  # type: ignore[return-value]  # T is bytes here
-    if not body and kind == dict[str, Any]:
+    if not body and returns == dict[str, Any]:
         return {}  # type: ignore[return-value]  # 202 and 204 have no body
     try:
-        value: T = _adapter(kind).validate_python(json.loads(body))
-    except (ValueError, ValidationError, RecursionError) as bad:
-        raise _shape(op, status, headers, bad) from None
+        value: T = _adapter(returns).validate_python(json.loads(body))
+    except (ValueError, ValidationError, RecursionError) as error:
+        raise _unexpected_body(op, status, headers, error) from None
     return value
 
 
-def _shape(
-    op: Op[Any], status: int, headers: Mapping[str, str], bad: Exception
+def _unexpected_body(
+    op: Op[Any], status: int, headers: Mapping[str, str], error: Exception
 ) -> errors.ServiceError:
-    kind = headers.get("content-type", "no content type").split(";")[0]
-    if isinstance(bad, ValidationError):
-        first = bad.errors(include_input=False, include_url=False)[0]
-        what = f"{'.'.join(str(p) for p in first['loc']) or 'the body'}: {first['msg']}"
+    content_type = headers.get("content-type", "no content type").split(";")[0]
+    if isinstance(error, ValidationError):
+        first = error.errors(include_input=False, include_url=False)[0]
+        reason = f"{'.'.join(str(part) for part in first['loc']) or 'body'}: {first['msg']}"
     else:
-        what = "not JSON" if isinstance(bad, json.JSONDecodeError) else "not readable"
+        reason = "not JSON" if isinstance(error, json.JSONDecodeError) else "not readable"
     return errors.ServiceError(
-        f"{op.name}: the answer is not what this operation gives ({kind}; {what})",
+        f"{op.name}: the response has an unexpected body ({content_type}; {reason})",
         status=status,
         operation=op.name,
         request_id=request_id(headers),
@@ -100,5 +114,5 @@ def _shape(
 
 
 @lru_cache(maxsize=64)
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+def _adapter(returns: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(returns)

@@ -1,7 +1,8 @@
-"""What is sent again, and after how long. The one retry policy of the library.
+"""The retry policy: which operations are sent again, and after what delay.
 
-reliability.md R1-R10: a create whose outcome is unknown is never re-sent blind; a Retry-After is obeyed up
-to a cap and never raises; delays carry full jitter, so that a thousand clients do not return at once.
+A create whose outcome is unknown is never sent again blindly, because that could start a second, paid job.
+A ``Retry-After`` header is obeyed up to a limit, whatever it contains. Delays are randomized, so that many
+clients do not retry at the same moment.
 """
 
 from __future__ import annotations
@@ -16,21 +17,26 @@ from maas_client.errors import MaasError, RateLimitError, StatusError, Transport
 from maas_client.wire.op import ResendPolicy
 
 MAX_RETRY_AFTER_S = 120.0
-"""A longer Retry-After is cut to this; the deadline of the operation may end it sooner."""
+"""A longer Retry-After is reduced to this. The operation's deadline may end the wait earlier."""
 
-_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+_RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class NotSentError(TransportError):
-    """The connection was never made: the service cannot have acted."""
+    """No connection was made, so the service cannot have acted."""
 
 
 class BlockedRequestError(TransportError):
-    """We ourselves would not send it: the host is not trusted with a credential, or offline is set."""
+    """This library refused to send the request: the host is not trusted, or MAAS_OFFLINE is set."""
 
 
 def can_retry(error: BaseException, resend: ResendPolicy) -> bool:
-    """Say whether the operation may be sent again after ``error`` without asking first."""
+    """Return whether an operation may be sent again after ``error``.
+
+    Args:
+        error: The error of the last attempt.
+        resend: The operation's policy.
+    """
     if resend == "never" or not isinstance(error, MaasError):
         return False
     if isinstance(error, BlockedRequestError):
@@ -39,7 +45,7 @@ def can_retry(error: BaseException, resend: ResendPolicy) -> bool:
         return True
     if isinstance(error, TransportError):
         return resend == "safe"
-    if not isinstance(error, StatusError) or error.status not in _TRANSIENT:
+    if not isinstance(error, StatusError) or error.status not in _RETRYABLE_STATUSES:
         return False
     if resend == "safe":
         return True
@@ -47,19 +53,32 @@ def can_retry(error: BaseException, resend: ResendPolicy) -> bool:
 
 
 def retry_delay(attempt: int, error: BaseException, rng: random.Random) -> float:
-    """Return the wait in seconds before attempt ``attempt + 1`` (the first attempt is 1)."""
-    asked = error.retry_after if isinstance(error, StatusError) else None
-    if asked is not None:
-        return asked + rng.uniform(0, 0.25)
-    ceiling = min(8.0, 0.4 * 2.0 ** (attempt - 1))
-    return rng.uniform(0.05, ceiling) if not isinstance(error, RateLimitError) else ceiling
+    """Return the delay before the next attempt, in seconds.
+
+    Args:
+        attempt: The number of the attempt that failed, from 1.
+        error: Its error. A ``retry_after`` of the service takes precedence over the backoff.
+        rng: The source of the jitter.
+    """
+    retry_after = error.retry_after if isinstance(error, StatusError) else None
+    if retry_after is not None:
+        return retry_after + rng.uniform(0, 0.25)
+    backoff = min(8.0, 0.4 * 2.0 ** (attempt - 1))
+    return rng.uniform(0.05, backoff) if not isinstance(error, RateLimitError) else backoff
 
 
 def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Read a Retry-After in seconds from any of the four forms in use; None for none or nonsense.
+    """Return the wait that a response asks for, in seconds; None if it names none or it is invalid.
 
-    ``retry-after-ms`` and ``x-ms-retry-after-ms`` first (milliseconds), then ``retry-after`` in
-    seconds or as a date (reliability.md R5, R6). Never negative, never above ``MAX_RETRY_AFTER_S``.
+    Azure uses four forms: ``retry-after-ms`` and ``x-ms-retry-after-ms`` in milliseconds, which take
+    precedence, and ``retry-after`` in seconds or as a date.
+
+    Args:
+        headers: The response headers, names in lower case.
+        now: The current time, for a date; default: now.
+
+    Returns:
+        A number from 0 to ``MAX_RETRY_AFTER_S``, or None.
     """
     for name, factor in (
         ("retry-after-ms", 0.001),
@@ -72,7 +91,7 @@ def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -
         try:
             seconds = float(text) * factor
         except ValueError:
-            seconds = _until(text, now) if name == "retry-after" else math.nan
+            seconds = _seconds_until(text, now) if name == "retry-after" else math.nan
         if math.isfinite(seconds):
             return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
         if seconds == math.inf:
@@ -80,9 +99,9 @@ def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -
     return None
 
 
-def _until(text: str, now: datetime | None) -> float:
+def _seconds_until(http_date: str, now: datetime | None) -> float:
     try:
-        moment = parsedate_to_datetime(text)
+        moment = parsedate_to_datetime(http_date)
     except (ValueError, TypeError, IndexError, OverflowError):
         return math.nan
     if moment.tzinfo is None:

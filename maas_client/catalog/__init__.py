@@ -1,7 +1,7 @@
-"""Dated facts about models, limits and machines, each with its source, and pure look-ups over them.
+"""Dated facts about models, service limits and machines, each with its source, and lookups over them.
 
-Nothing is read before it is asked for. ``models.json``, ``limits.json`` and ``machines.json`` are
-written statement by statement (who says it, as of when); docs/catalog.md explains them.
+Nothing is read until it is needed. ``models.json``, ``limits.json`` and ``machines.json`` record each fact with
+its source and date; docs/catalog.md explains them.
 """
 
 from maas_client.catalog.lifecycle import (

@@ -1,4 +1,4 @@
-"""Numbers of the services: sizes, minima, quotas, the fixed recipe."""
+"""The limits of the services: sizes, minima, quotas."""
 
 from __future__ import annotations
 
@@ -14,29 +14,33 @@ from maas_client.errors import ConfigError
 
 
 class Limits(Mapping[str, Limit]):
-    """The limits of one target by name. ``int_of`` and ``float_of`` give a number's value."""
+    """The limits of one target, by name."""
 
-    def __init__(self, target: Target, held: Mapping[str, Limit]) -> None:
+    def __init__(self, target: Target, limits: Mapping[str, Limit]) -> None:
         self.target = target
-        self._held = MappingProxyType(dict(held))
+        self._limits = MappingProxyType(dict(limits))
 
     def __getitem__(self, name: str) -> Limit:
-        return self._held[name]
+        return self._limits[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._held)
+        return iter(self._limits)
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._limits)
 
     def get_int(self, name: str) -> int | None:
-        """Return a whole number, or None where the target knows no such limit."""
+        """Return a limit as a whole number, or None if the target has no such limit."""
         value = self.get_float(name)
         return None if value is None else int(value)
 
     def get_float(self, name: str) -> float | None:
-        """Return a number, or None where the target knows no such limit."""
-        limit = self._held.get(name)
+        """Return a limit as a number, or None if the target has no such limit.
+
+        Raises:
+            TypeError: The limit is not a number.
+        """
+        limit = self._limits.get(name)
         if limit is None:
             return None
         if not isinstance(limit.value, int | float):
@@ -45,29 +49,36 @@ class Limits(Mapping[str, Limit]):
 
 
 def load_limits(target: Target, *, override: Path | None = None) -> Limits:
-    """Return what is known about a target's limits, with the override file's on top.
+    """Return the limits of a target.
 
-    Raises ``ConfigError`` for an unknown target.
+    Args:
+        target: The backend.
+        override: A catalog override file, whose limits take precedence.
+
+    Raises:
+        ConfigError: The target is unknown, or the override file is invalid.
     """
     data = read_json("limits.json")
     if target not in data["limits"]:
         raise ConfigError(
-            f"no target named {target!r}", hint=f"Targets are {', '.join(data['limits'])}."
+            f"there is no target {target!r}", hint=f"Use one of {', '.join(data['limits'])}."
         )
-    over = read_override(override) if override else Override()
-    held = {name: _limit(data, name, said) for name, said in data["limits"][target].items()}
-    for name, value in over.limits.get(target, {}).items():
-        old = held.get(name)
-        held[name] = Limit(name, value, old.unit if old else "", over.source)
-    return Limits(target, held)
+    overrides = read_override(override) if override else Override()
+    limits = {
+        name: _to_limit(data, name, record) for name, record in data["limits"][target].items()
+    }
+    for name, value in overrides.limits.get(target, {}).items():
+        replaced = limits.get(name)
+        limits[name] = Limit(name, value, replaced.unit if replaced else "", overrides.source)
+    return Limits(target, limits)
 
 
-def _limit(data: Mapping[str, Any], name: str, said: Mapping[str, Any]) -> Limit:
-    value = said["value"]
+def _to_limit(data: Mapping[str, Any], name: str, record: Mapping[str, Any]) -> Limit:
+    value = record["value"]
     return Limit(
         name=name,
         value=tuple(value) if isinstance(value, list) else value,
-        unit=said["unit"],
-        source=get_source(data, said["source"], said["as_of"]),
-        note=said.get("note", ""),
+        unit=record["unit"],
+        source=get_source(data, record["source"], record["as_of"]),
+        note=record.get("note", ""),
     )

@@ -1,4 +1,4 @@
-"""Reading the catalog's files: once, when first asked, and with a user's override on top."""
+"""Load the catalog's files, once, and apply a user's override file."""
 
 from __future__ import annotations
 
@@ -21,115 +21,128 @@ from maas_client.catalog.model_info import (
 )
 from maas_client.catalog.override import Override, read_override
 
-_OWN_FIELDS = frozenset(f.name for f in fields(ModelInfo)) - {
-    "name",
-    "uri",
-    "tunable_on",
-    "sources",
-}
+_DERIVED_FIELDS = frozenset({"name", "uri", "tunable_on", "sources"})
+_STATED_FIELDS = frozenset(field.name for field in fields(ModelInfo)) - _DERIVED_FIELDS
+"""The fields that are read from statements in models.json."""
 
 
 @lru_cache(maxsize=8)
 def read_json(name: str) -> dict[str, Any]:
-    """Return one of the catalog's own files, parsed."""
+    """Return one of the catalog's files, parsed."""
     text = files(__package__).joinpath(name).read_text(encoding="utf-8")
     data: dict[str, Any] = json.loads(text)
     return data
 
 
 def get_source(data: Mapping[str, Any], source: str, as_of: str) -> Source:
-    """Return the source ``source`` of a catalog file, as of a date."""
-    said = data["sources"][source]
-    return Source(id=source, title=said["title"], url=said["url"], as_of=as_of)
+    """Return a source of a catalog file.
+
+    Args:
+        data: The parsed file.
+        source: The source's key.
+        as_of: The date of the statement that cites it.
+    """
+    record = data["sources"][source]
+    return Source(id=source, title=record["title"], url=record["url"], as_of=as_of)
 
 
 def load_models(override: Path | None = None) -> Mapping[str, ModelInfo]:
-    """Return all models by their names, with the override file's facts on top.
+    """Return all models by name.
 
-    Raises ``ConfigError`` for an override that is missing, not JSON or not of its schema.
+    Args:
+        override: A catalog override file, whose facts take precedence.
+
+    Raises:
+        ConfigError: The override file is missing or invalid.
     """
     if override is None:
-        return _own_models()
-    return _models(read_override(override))
+        return _default_models()
+    return _build_models(read_override(override))
 
 
 @lru_cache(maxsize=1)
-def _own_models() -> Mapping[str, ModelInfo]:
-    return _models(Override())
+def _default_models() -> Mapping[str, ModelInfo]:
+    return _build_models(Override())
 
 
-def _models(over: Override) -> Mapping[str, ModelInfo]:
+def _build_models(override: Override) -> Mapping[str, ModelInfo]:
     data = read_json("models.json")
-    found: dict[str, ModelInfo] = {}
-    for name in [*data["models"], *(n for n in over.models if n not in data["models"])]:
-        facts, said_by = _collect(data, name)
-        for fact, value in over.models.get(name, {}).items():
-            facts[fact] = _merge(facts.get(fact), value)
-            said_by[fact] = over.source
-            if fact == "offers":
-                facts[fact] = [{**offer, "source": over.source} for offer in value]
-        found[name] = _build(name, facts, said_by)
-    return MappingProxyType(found)
+    models: dict[str, ModelInfo] = {}
+    added = [name for name in override.models if name not in data["models"]]
+    for name in [*data["models"], *added]:
+        values, sources = _collect_statements(data, name)
+        for field, value in override.models.get(name, {}).items():
+            values[field] = _merge(values.get(field), value)
+            sources[field] = override.source
+            if field == "offers":
+                values[field] = [{**offer, "source": override.source} for offer in value]
+        models[name] = _build_model(name, values, sources)
+    return MappingProxyType(models)
 
 
-def _collect(data: Mapping[str, Any], name: str) -> tuple[dict[str, Any], dict[str, Source]]:
-    facts: dict[str, Any] = {}
-    said_by: dict[str, Source] = {}
+def _collect_statements(
+    data: Mapping[str, Any], name: str
+) -> tuple[dict[str, Any], dict[str, Source]]:
+    """Return the values that the statements about a model give, and the source of each."""
+    values: dict[str, Any] = {}
+    sources: dict[str, Source] = {}
     for statement in data["models"].get(name, ()):
         source = get_source(data, statement["source"], statement["as_of"])
-        for fact, value in statement["says"].items():
-            said_by[fact] = source
-            if fact == "offers":  # the one fact that several sources add to
-                value = [*facts.get(fact, ()), *({**offer, "source": source} for offer in value)]
-            facts[fact] = value
-    return facts, said_by
+        for field, value in statement["says"].items():
+            sources[field] = source
+            if field == "offers":  # the one field that several sources add to
+                value = [*values.get(field, ()), *({**offer, "source": source} for offer in value)]
+            values[field] = value
+    return values, sources
 
 
 def _merge(old: Any, new: Any) -> Any:
-    """Objects merge by key, everything else is replaced."""
+    """Merge objects key by key; replace everything else."""
     if isinstance(old, dict) and isinstance(new, dict):
         return {**old, **{k: _merge(old.get(k), v) for k, v in new.items()}}
     return new
 
 
-def _build(name: str, facts: Mapping[str, Any], said_by: Mapping[str, Source]) -> ModelInfo:
-    said = {fact: _shape(fact, facts.get(fact)) for fact in _OWN_FIELDS}
+def _build_model(name: str, values: Mapping[str, Any], sources: Mapping[str, Source]) -> ModelInfo:
+    stated = {field: _convert(field, values.get(field)) for field in _STATED_FIELDS}
     uri = None
-    if said["registry"]:
-        uri = f"azureml://registries/{said['registry']}/models/{name}"
-        uri += f"/versions/{said['version']}" if said["version"] else "/labels/latest"
-    said_by = dict(said_by)
+    if stated["registry"]:
+        uri = f"azureml://registries/{stated['registry']}/models/{name}"
+        uri += f"/versions/{stated['version']}" if stated["version"] else "/labels/latest"
+    sources = dict(sources)
     for derived, origin in (("uri", "registry"), ("tunable_on", "offers")):
-        if origin in said_by:
-            said_by[derived] = said_by[origin]
-    tunable = {offer.target for offer in said["offers"]}
-    tunable |= {"local"} if facts.get("local", True) else set()
+        if origin in sources:
+            sources[derived] = sources[origin]
+    tunable_on = {offer.target for offer in stated["offers"]}
+    tunable_on |= {"local"} if values.get("local", True) else set()
+    stated["family"] = stated["family"] or name
+    stated["template"] = stated["template"] or "chatml"
     return ModelInfo(
         name=name,
         uri=uri,
-        tunable_on=frozenset(tunable),
-        sources=MappingProxyType(said_by),
-        **{**said, "family": said["family"] or name, "template": said["template"] or "chatml"},
+        tunable_on=frozenset(tunable_on),
+        sources=MappingProxyType(sources),
+        **stated,
     )
 
 
-def _shape(fact: str, value: Any) -> Any:
-    """Turn a fact's JSON into what its field holds."""
-    if fact in ("legacy_on", "deprecated_on", "retired_on"):
+def _convert(field: str, value: Any) -> Any:
+    """Convert a JSON value to the type of its field."""
+    if field in ("legacy_on", "deprecated_on", "retired_on"):
         return date.fromisoformat(value) if value else None
-    if fact in ("train_regions", "deploy_regions"):
+    if field in ("train_regions", "deploy_regions"):
         return frozenset(value or ())
-    if fact in ("modalities", "compute_sizes", "training_types", "aliases"):
+    if field in ("modalities", "compute_sizes", "training_types", "aliases"):
         return tuple(value or ())
-    if fact == "offers":
-        return tuple(_offer(said) for said in value or ())
-    if fact == "hyperparameters":
+    if field == "offers":
+        return tuple(_to_offer(record) for record in value or ())
+    if field == "hyperparameters":
         return MappingProxyType({k: HyperparameterRange(**v) for k, v in (value or {}).items()})
-    if fact == "architecture":
+    if field == "architecture":
         return Architecture(**value) if value else None
     return value
 
 
-def _offer(said: Mapping[str, Any]) -> Offer:
-    began, ended = (date.fromisoformat(said[k]) if said.get(k) else None for k in ("from", "to"))
-    return Offer(target=said["target"], start_date=began, end_date=ended, source=said["source"])
+def _to_offer(record: Mapping[str, Any]) -> Offer:
+    start, end = (date.fromisoformat(record[k]) if record.get(k) else None for k in ("from", "to"))
+    return Offer(target=record["target"], start_date=start, end_date=end, source=record["source"])

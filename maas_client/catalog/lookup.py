@@ -1,4 +1,4 @@
-"""Names as people type them, and what they mean."""
+"""Find a model by any of the names that people use for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from maas_client.catalog.load import load_models
 from maas_client.catalog.model_info import ModelInfo
 from maas_client.errors import ConfigError
 
-_REGISTRY = re.compile(
+_REGISTRY_URI = re.compile(
     r"azureml://registries/(?P<registry>[^/]+)/models/(?P<model>[^/]+)"
     r"(?:/(?:versions/(?P<version>[^/]+)|labels/[^/]+))?/?",
     re.IGNORECASE,
@@ -21,53 +21,66 @@ _REGISTRY = re.compile(
 
 
 def is_asset_uri(name: str) -> bool:
-    """Return whether ``name`` is an address of Azure (of a registry's model or of one's own)
-    rather than a name. What is given by address is never refused for its age."""
+    """Return whether ``name`` is an Azure address (``azureml:...`` or an ARM id) and not a model name.
+
+    A model that is given by its address is never refused because of its age.
+    """
     return name.lower().startswith(("azureml:", "/subscriptions/"))
 
 
 def find_model(name: str, *, override: Path | None = None) -> ModelInfo | None:
-    """Return what is known about a model, or None.
+    """Return what the catalog knows about a model, or None.
 
-    ``name`` may be the registry's name in any case, a short one (``Phi-3-mini``, ``phi4-mini``),
-    a Hugging Face id, or a registry address; an address with a version keeps that version.
+    Args:
+        name: The registry's name in any case, a short name (``Phi-3-mini``, ``phi4-mini``), a Hugging Face
+            id, or a registry URI. The version of a URI is kept.
+        override: A catalog override file.
+
+    Raises:
+        ConfigError: The override file is invalid.
     """
-    known = _known(override)
-    if match := _REGISTRY.fullmatch(name.strip()):
-        facts = known.get(_plain(match["model"]))
-        if facts is None or (facts.registry or "").lower() != match["registry"].lower():
+    index = _load_index(override)
+    if match := _REGISTRY_URI.fullmatch(name.strip()):
+        model = index.get(_fold(match["model"]))
+        if model is None or (model.registry or "").lower() != match["registry"].lower():
             return None
         return (
-            replace(facts, version=match["version"], uri=name.strip())
+            replace(model, version=match["version"], uri=name.strip())
             if match["version"]
-            else facts
+            else model
         )
-    return None if is_asset_uri(name) else known.get(_plain(name))
+    return None if is_asset_uri(name) else index.get(_fold(name))
 
 
 def get_model(name: str, *, override: Path | None = None) -> ModelInfo:
-    """Return what is known about a model.
+    """Return what the catalog knows about a model.
 
-    Raises ``ConfigError`` naming the nearest known names.
+    Args:
+        name: Any of its names, as for ``find_model``.
+        override: A catalog override file.
+
+    Raises:
+        ConfigError: The model is unknown; the hint names the closest matches.
     """
-    facts = find_model(name, override=override)
-    if facts is not None:
-        return facts
-    known = _known(override)
-    close = difflib.get_close_matches(_plain(name), known, n=6, cutoff=0.6)
-    near = list(dict.fromkeys(known[key].name for key in close))[:3]
+    model = find_model(name, override=override)
+    if model is not None:
+        return model
+    index = _load_index(override)
+    matches = difflib.get_close_matches(_fold(name), index, n=6, cutoff=0.6)
+    suggestions = list(dict.fromkeys(index[match].name for match in matches))[:3]
     raise ConfigError(
-        f"no model named {name!r} is known",
-        hint=(f"Did you mean {' or '.join(near)}? " if near else "")
-        + "`maas-client models list` shows all; a model of your own is given by its address "
-        "(azureml://...), and a catalog override file (MAAS_CATALOG) adds one.",
+        f"there is no model {name!r} in the catalog",
+        hint=(f"Did you mean {' or '.join(suggestions)}? " if suggestions else "")
+        + "`maas-client models list` shows all models. Give a model of your own by its address "
+        "(azureml://...), or add it with a catalog override file (MAAS_CATALOG).",
     )
 
 
 def registry_uri(model: ModelInfo) -> str:
-    """Return the address that a job on azureml names.
+    """Return the URI that a job on azureml names.
 
-    Raises ``ConfigError`` for a model whose registry no source names.
+    Raises:
+        ConfigError: No source names the registry that holds the model.
     """
     if model.uri is None:
         raise ConfigError(
@@ -77,25 +90,25 @@ def registry_uri(model: ModelInfo) -> str:
     return model.uri
 
 
-def _plain(name: str) -> str:
-    """Fold a name: case, an organisation in front, ``_`` and blanks, ``phi3`` for ``phi-3``."""
+def _fold(name: str) -> str:
+    """Normalize a name: lower case, no organization, ``-`` for ``_`` and blanks, ``phi-3`` for ``phi3``."""
     folded = re.sub(r"[\s_]+", "-", name.strip().casefold().rpartition("/")[2])
     return re.sub(r"^phi(?=\d)", "phi-", folded)
 
 
-def _known(override: Path | None) -> Mapping[str, ModelInfo]:
-    return _own_index() if override is None else _index(load_models(override))
+def _load_index(override: Path | None) -> Mapping[str, ModelInfo]:
+    return _default_index() if override is None else _build_index(load_models(override))
 
 
 @lru_cache(maxsize=1)
-def _own_index() -> Mapping[str, ModelInfo]:
-    return _index(load_models())
+def _default_index() -> Mapping[str, ModelInfo]:
+    return _build_index(load_models())
 
 
-def _index(shelf: Mapping[str, ModelInfo]) -> dict[str, ModelInfo]:
-    """Every folded name that means a model. A model's own name wins over another's alias."""
-    found: dict[str, ModelInfo] = {}
-    for facts in shelf.values():
-        for alias in (*facts.aliases, facts.huggingface_id or facts.name):
-            found.setdefault(_plain(alias), facts)
-    return found | {_plain(name): facts for name, facts in shelf.items()}
+def _build_index(models: Mapping[str, ModelInfo]) -> dict[str, ModelInfo]:
+    """Return models by every folded name and alias. A name takes precedence over another model's alias."""
+    by_alias: dict[str, ModelInfo] = {}
+    for model in models.values():
+        for alias in (*model.aliases, model.huggingface_id or model.name):
+            by_alias.setdefault(_fold(alias), model)
+    return by_alias | {_fold(name): model for name, model in models.items()}

@@ -1,4 +1,4 @@
-"""Azure GPU sizes and KAITO's presets, for planning."""
+"""Azure VM sizes with GPUs, and KAITO's presets."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from maas_client.catalog.model_info import KaitoPreset, Machine, Source
 
 @lru_cache(maxsize=1)
 def load_machines() -> Mapping[str, Machine]:
-    """Return the GPU sizes by their Azure names."""
-    found = {}
-    for name, source, said in _entries("machines"):
-        said.setdefault("vcpus", None)
-        said.setdefault("memory_gib", None)
-        found[name] = Machine(name=name, source=source, **said)
-    return MappingProxyType(found)
+    """Return the GPU machines by their Azure names."""
+    machines = {}
+    for name, source, values in _read_entries("machines"):
+        values.setdefault("vcpus", None)
+        values.setdefault("memory_gib", None)
+        machines[name] = Machine(name=name, source=source, **values)
+    return MappingProxyType(machines)
 
 
 def find_machine(name: str) -> Machine | None:
-    """Return an Azure GPU size by name, in any case, or None."""
+    """Return a GPU machine by its Azure name, in any case, or None."""
     folded = name.strip().casefold()
     return next((m for m in load_machines().values() if m.name.casefold() == folded), None)
 
 
 @lru_cache(maxsize=1)
 def load_kaito_presets() -> Mapping[str, KaitoPreset]:
-    """Return KAITO's presets of models in this catalog, by KAITO's names."""
+    """Return KAITO's presets for models of this catalog, by KAITO's names."""
     return MappingProxyType(
         {
-            name: KaitoPreset(name=name, source=source, **said)
-            for name, source, said in _entries("presets")
+            name: KaitoPreset(name=name, source=source, **values)
+            for name, source, values in _read_entries("presets")
         }
     )
 
 
-def _entries(shelf: str) -> list[tuple[str, Source, dict[str, Any]]]:
-    """Each entry with its first source and everything its statements say."""
+def _read_entries(section: str) -> list[tuple[str, Source, dict[str, Any]]]:
+    """Return each entry's name, its first source and the values of all its statements."""
     data = read_json("machines.json")
-    found = []
-    for name, statements in data[shelf].items():
-        said: dict[str, Any] = {}
+    entries = []
+    for name, statements in data[section].items():
+        values: dict[str, Any] = {}
         for statement in statements:
-            said |= statement["says"]
+            values |= statement["says"]
         first = statements[0]
-        found.append((name, get_source(data, first["source"], first["as_of"]), said))
-    return found
+        entries.append((name, get_source(data, first["source"], first["as_of"]), values))
+    return entries

@@ -1,4 +1,4 @@
-"""The shapes of what the catalog knows. Frozen, without behaviour beyond reading themselves."""
+"""The records of the catalog: models, offers, hyperparameter ranges, limits, machines."""
 
 from __future__ import annotations
 
@@ -8,25 +8,36 @@ from datetime import date
 from typing import Literal
 
 Target = Literal["azureml", "foundry", "local"]
-"""Where a job may run. Public names of the same three things as ``validate(target=...)``."""
+"""Where a job can run, as in ``validate(target=...)``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Who says it, and as of when: the date of the source, or the day an undated one was read."""
+    """Where a fact comes from.
+
+    Attributes:
+        id: The source's key in the catalog file.
+        title: Its title.
+        url: Its address.
+        as_of: The date of the source, or the day it was read if it has no date: ``YYYY-MM-DD``, or
+            ``YYYY-MM`` if the source is no more precise.
+    """
 
     id: str
     title: str
     url: str
     as_of: str
-    """``YYYY-MM-DD``, or ``YYYY-MM`` where the source itself says no more."""
 
 
 @dataclass(frozen=True, slots=True)
 class HyperparameterRange:
-    """One hyperparameter: the service's own name for it, its default and its bounds.
+    """The values that a service takes for one hyperparameter. None means that nobody publishes the value.
 
-    None means that nobody has published it; a bound is inclusive.
+    Attributes:
+        wire: The service's own name of the hyperparameter.
+        default: The service's default.
+        minimum: The smallest value allowed.
+        maximum: The largest value allowed.
     """
 
     wire: str
@@ -37,8 +48,14 @@ class HyperparameterRange:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A serverless fine-tuning offer. ``began`` or ``ended`` is None where no source dates it;
-    an offer without an end is open as of its source."""
+    """A serverless fine-tuning offer of a model.
+
+    Attributes:
+        target: The backend that offers it.
+        start_date: The first day; None if no source gives it.
+        end_date: The last day; None if the offer is open or no source gives it.
+        source: The source of the offer.
+    """
 
     target: Target
     start_date: date | None
@@ -48,7 +65,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """The numbers that memory plans are made of; a None is not known from any source."""
+    """The dimensions of a model, from which memory estimates are computed. None: not known from any source."""
 
     model_type: str
     hidden_size: int
@@ -65,75 +82,105 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Everything known about one model. ``source_of(field)`` says who says so."""
+    """Everything the catalog knows about a model. None and empty values mean: not known.
+
+    Attributes:
+        name: The name in the registry.
+        registry: The registry that holds the model.
+        version: The newest registry version that a source names.
+        uri: The ``azureml://registries/.../models/...`` URI that a job on azureml names.
+        publisher: Who published the model.
+        family: The model family, such as ``phi-4``.
+        template: The name of its chat template in ``maas_client.chat``.
+        modalities: What it reads and writes, such as ``text``.
+        parameters: The published number of parameters (3.8 B is 3_800_000_000).
+        active_parameters: Parameters used per token, for mixture-of-experts models.
+        context_length: Tokens of prompt and answer together.
+        max_output: The longest answer of the serverless endpoint, in tokens.
+        train_length: The length at which fine-tuning truncates rows, in tokens; None if only
+            ``context_length`` applies.
+        system_role_supported: False if Azure moves the system message into the first user message, for
+            answers and for training.
+        tool_calling: Whether Azure's endpoint offers tool calling for it.
+        huggingface_id: The repository on the Hugging Face Hub.
+        licence: The licence.
+        status: The lifecycle status, in the source's word.
+        legacy_on: The day it becomes legacy.
+        deprecated_on: The day it is deprecated.
+        retired_on: The day from which Azure answers 404 for it and starts no job of it.
+        replacement: The model that Azure recommends instead.
+        offers: The fine-tuning offers, past and present.
+        tunable_on: The backends with an offer, past or present (``retired_on`` ends them).
+        train_regions: The workspace regions with fine-tuning (azureml).
+        deploy_regions: The regions with deployments.
+        compute_sizes: The Azure VM sizes on which fine-tuning with ``compute=`` is supported.
+        hyperparameters: What the serverless offer takes, by this library's names: ``epochs``,
+            ``batch_size``, ``learning_rate`` or ``learning_rate_multiplier``.
+        architecture: The model's dimensions.
+        deployment_format: foundry: ``properties.model.format`` of a deployment, case-sensitive.
+        deployment_sku: foundry: the SKU of a deployment.
+        training_types: foundry: the ``trainingType`` values the model can be trained with.
+        local_note: What differs when the local server runs it.
+        aliases: Other names that people use for it.
+        sources: The source of each attribute.
+    """
 
     name: str
-    """As the registry spells it."""
     registry: str | None
     version: str | None
-    """Newest registry version that a source names; None where none does."""
     uri: str | None
-    """``azureml://registries/.../models/...``: what a job names on azureml."""
     publisher: str | None
     family: str
     template: str
-    """The name of its chat template in ``maas_client.chat``."""
     modalities: tuple[str, ...]
     parameters: int | None
-    """As published (3.8 B is 3_800_000_000), not counted."""
     active_parameters: int | None
-    """Per token, where experts make it fewer."""
     context_length: int | None
-    """Tokens, prompt and answer together."""
     max_output: int | None
-    """Tokens the serverless endpoint answers with at most."""
     train_length: int | None
-    """Tokens after which fine-tuning cuts a row off; None where only ``context_length`` holds."""
     system_role_supported: bool | None
-    """False: Azure's endpoint and its fine-tuning put the system message into the first user
-    message. None: not known."""
     tool_calling: bool | None
-    """Whether Azure's endpoint offers tool calling for it; None: not known."""
     huggingface_id: str | None
     licence: str | None
     status: str | None
-    """Lifecycle, in the source's word."""
     legacy_on: date | None
     deprecated_on: date | None
     retired_on: date | None
-    """From this day Azure answers 404 for it, and starts no job of it."""
     replacement: str | None
     offers: tuple[Offer, ...]
     tunable_on: frozenset[Target]
-    """Targets with a fine-tuning offer, past or present; ``retired_on`` says what is past."""
     train_regions: frozenset[str]
-    """Of a workspace (the azureml target). Empty: not known."""
     deploy_regions: frozenset[str]
     compute_sizes: tuple[str, ...]
-    """Azure VM sizes on which fine-tuning with ``compute=`` is supported."""
     hyperparameters: Mapping[str, HyperparameterRange]
-    """By our names: ``epochs``, ``batch_size``, ``learning_rate`` or
-    ``learning_rate_multiplier``. What the serverless offer takes, and nothing else."""
     architecture: Architecture | None
     deployment_format: str | None
-    """foundry: ``properties.model.format`` of a deployment, case and all."""
     deployment_sku: str | None
     training_types: tuple[str, ...]
-    """foundry: ``trainingType`` values the model can be trained with."""
     local_note: str | None
-    """What is different when the local server runs it."""
     aliases: tuple[str, ...]
-    """Other names under which people ask for it."""
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
 
     def get_source(self, field: str) -> Source | None:
-        """Return who says ``fact`` (a field's name), or None where nobody does."""
+        """Return the source of an attribute, or None if it has none.
+
+        Args:
+            field: The attribute's name, such as ``retired_on``.
+        """
         return self.sources.get(field)
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One number of a service, with its unit and its source."""
+    """A limit of a service.
+
+    Attributes:
+        name: The limit's name, such as ``rows_min``.
+        value: Its value.
+        unit: Its unit, such as ``bytes``.
+        source: Its source.
+        note: A remark.
+    """
 
     name: str
     value: float | int | bool | str | tuple[str, ...]
@@ -144,13 +191,22 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """An Azure GPU size."""
+    """An Azure VM size with GPUs.
+
+    Attributes:
+        name: The name of the size, such as ``Standard_NC24ads_A100_v4``.
+        gpu: The GPU's name.
+        gpus: The number of GPUs.
+        gpu_memory_gib: The memory of one GPU, in GiB.
+        vcpus: The number of virtual CPUs.
+        memory_gib: The main memory, in GiB.
+        source: The source of these numbers.
+    """
 
     name: str
     gpu: str
     gpus: int
     gpu_memory_gib: float
-    """Of one GPU."""
     vcpus: int | None
     memory_gib: float | None
     source: Source
@@ -158,11 +214,20 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class KaitoPreset:
-    """A KAITO preset: what its operator asks of a machine before it starts a tuning job."""
+    """A preset of KAITO: what its operator requires of a machine.
+
+    Attributes:
+        name: KAITO's name of the preset.
+        model: The model's name in this catalog.
+        tuning_gpus: The number of GPUs for tuning.
+        tuning_gpu_memory_gib: The GPU memory for tuning, in GiB, over all GPUs of the machine.
+        inference_gpu_memory_gib: The GPU memory for inference, in GiB.
+        disk_gib: The disk space, in GiB.
+        source: The source of these numbers.
+    """
 
     name: str
     model: str
-    """Its name in this catalog."""
     tuning_gpus: int
     tuning_gpu_memory_gib: float
     inference_gpu_memory_gib: float

@@ -1,4 +1,4 @@
-"""A user's own facts, laid over the catalog: a JSON file of schemas/catalog_override.schema.json."""
+"""Read a catalog override file, in which users correct or add facts (schemas/catalog_override.schema.json)."""
 
 from __future__ import annotations
 
@@ -14,86 +14,94 @@ from maas_client.catalog.model_info import Source
 from maas_client.errors import ConfigError
 
 SCHEMA = "catalog_override.schema.json"
-_NOBODY = Source(id="override", title="", url="", as_of="")
+_NO_SOURCE = Source(id="override", title="", url="", as_of="")
+_MAX_PROBLEMS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """What the file says: facts by model, numbers by target."""
+    """The content of an override file.
+
+    Attributes:
+        models: Facts by model.
+        limits: Values by target and limit.
+        source: The source that is shown for them.
+    """
 
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     limits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    source: Source = _NOBODY
+    source: Source = _NO_SOURCE
 
 
 def read_override(path: Path) -> Override:
     """Read and check an override file.
 
-    Raises ``ConfigError`` that names the file and every place in it that is wrong.
+    Raises:
+        ConfigError: The file cannot be read or is invalid; the message names the places.
     """
-    said = _parse(path)
-    wrong = _complaints(said)
-    if wrong:
+    content = _parse(path)
+    problems = _find_problems(content)
+    if problems:
         raise ConfigError(
-            f"the catalog override {path} is not valid: {'; '.join(wrong)}",
-            hint=f"schemas/{SCHEMA} says what it may hold.",
+            f"the catalog override {path} is not valid: {'; '.join(problems)}",
+            hint=f"See schemas/{SCHEMA} for its format.",
         )
     source = Source(
         id="override",
-        title=said.get("source", f"catalog override {path.name}"),
+        title=content.get("source", f"catalog override {path.name}"),
         url=str(path),
-        as_of=said.get("as_of", ""),
+        as_of=content.get("as_of", ""),
     )
-    return Override(said.get("models", {}), said.get("limits", {}), source)
+    return Override(content.get("models", {}), content.get("limits", {}), source)
 
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        said = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as problem:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
         raise ConfigError(
-            f"the catalog override {path} cannot be read: {problem.strerror or problem}",
-            hint="MAAS_CATALOG names it; correct the path or unset it.",
-        ) from problem
-    except ValueError as problem:
+            f"cannot read the catalog override {path}: {error.strerror or error}",
+            hint="Correct the path in MAAS_CATALOG, or unset it.",
+        ) from error
+    except ValueError as error:
         raise ConfigError(
-            f"the catalog override {path} is not JSON: {problem}",
-            hint=f"schemas/{SCHEMA} says what it may hold.",
-        ) from problem
-    if not isinstance(said, dict):
+            f"the catalog override {path} is not JSON: {error}",
+            hint=f"See schemas/{SCHEMA} for its format.",
+        ) from error
+    if not isinstance(content, dict):
         raise ConfigError(
-            f"the catalog override {path} holds no JSON object",
+            f"the catalog override {path} is not a JSON object",
             hint='It looks like {"models": {"Phi-4": {"version": "9"}}}.',
         )
-    return said
+    return content
 
 
-def _complaints(said: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong, place by place; at most five."""
+def _find_problems(content: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong, with the place of each problem."""
     from jsonschema import Draft202012Validator
 
-    checker = Draft202012Validator(json.loads(read_schema(SCHEMA)))
+    validator = Draft202012Validator(json.loads(read_schema(SCHEMA)))
     errors = sorted(
-        checker.iter_errors(said), key=lambda e: [str(part) for part in e.absolute_path]
+        validator.iter_errors(content), key=lambda e: [str(part) for part in e.absolute_path]
     )
-    wrong = [f"{_place(error.absolute_path)}: {error.message}" for error in errors[:5]]
-    return wrong or _impossible_dates(said)
+    problems = [f"{_pointer(e.absolute_path)}: {e.message}" for e in errors[:_MAX_PROBLEMS]]
+    return problems or _find_impossible_dates(content)
 
 
-def _impossible_dates(said: Mapping[str, Any]) -> list[str]:
-    """The schema knows the form of a date; the calendar knows whether there is such a day."""
-    wrong = []
-    for name, facts in said.get("models", {}).items():
-        days = {k: v for k, v in facts.items() if k.endswith("_on") and v}
+def _find_impossible_dates(content: Mapping[str, Any]) -> list[str]:
+    """Return dates that have the right form but do not exist, such as 2026-02-30."""
+    problems = []
+    for name, facts in content.get("models", {}).items():
+        dates = {k: v for k, v in facts.items() if k.endswith("_on") and v}
         for n, offer in enumerate(facts.get("offers", ())):
-            days |= {f"offers/{n}/{k}": offer[k] for k in ("from", "to") if offer.get(k)}
-        for where, day in days.items():
+            dates |= {f"offers/{n}/{k}": offer[k] for k in ("from", "to") if offer.get(k)}
+        for path, text in dates.items():
             try:
-                date.fromisoformat(day)
-            except ValueError as problem:
-                wrong.append(f"/models/{name}/{where}: {day!r}: {problem}")
-    return wrong
+                date.fromisoformat(text)
+            except ValueError as error:
+                problems.append(f"/models/{name}/{path}: {text!r}: {error}")
+    return problems
 
 
-def _place(path: Any) -> str:
+def _pointer(path: Any) -> str:
     return "/" + "/".join(str(part) for part in path)

@@ -1,4 +1,4 @@
-"""Azure regions. A region is equal to another or it is not: ``eastus`` is not ``eastus2``."""
+"""Azure regions. They are compared exactly: ``eastus`` is not ``eastus2``."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from maas_client.errors import UnsupportedError
 
 
 def normalize_region(region: str) -> str:
-    """Return a region's name for programs: ``East US 2`` is ``eastus2``."""
+    """Return a region's short name: ``eastus2`` for ``East US 2``."""
     return re.sub(r"[\s_-]+", "", region).lower()
 
 
-def is_same_region(one: str, other: str) -> bool:
+def is_same_region(a: str, b: str) -> bool:
     """Return whether two spellings mean the same region."""
-    return normalize_region(one) == normalize_region(other)
+    return normalize_region(a) == normalize_region(b)
 
 
 def is_offered_in(
     model: ModelInfo, region: str, purpose: Literal["train", "deploy"] = "train"
 ) -> bool | None:
-    """Return whether the model is offered in a region; None where no source lists regions."""
+    """Return whether a model is offered in a region; None if no source lists its regions."""
     regions = model.train_regions if purpose == "train" else model.deploy_regions
     return normalize_region(region) in regions if regions else None
 
@@ -32,16 +32,22 @@ def check_region(
 ) -> None:
     """Refuse a region in which the model is known not to be offered.
 
-    Raises ``UnsupportedError`` with the regions that are.
+    Args:
+        model: The model.
+        region: The region, in any spelling.
+        purpose: Fine-tuning or deployment.
+
+    Raises:
+        UnsupportedError: The model is not offered there; the hint lists the regions.
     """
     if is_offered_in(model, region, purpose) is not False:
         return
     regions = model.train_regions if purpose == "train" else model.deploy_regions
     source = model.get_source(f"{purpose}_regions")
-    known = f" as of {source.as_of}" if source else ""
+    as_of = f" as of {source.as_of}" if source else ""
     raise UnsupportedError(
         f"{model.name} is not offered for {'fine-tuning' if purpose == 'train' else 'deployment'} "
-        f"in {normalize_region(region)}{known}",
-        hint=f"Use a workspace in {', '.join(sorted(regions))}; if the list is out of date, "
-        f"a catalog override file (MAAS_CATALOG) can say so ({purpose}_regions).",
+        f"in {normalize_region(region)}{as_of}",
+        hint=f"Use a workspace in {', '.join(sorted(regions))}. If this list is out of date, "
+        f"correct {purpose}_regions in a catalog override file (MAAS_CATALOG).",
     )

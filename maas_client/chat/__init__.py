@@ -1,7 +1,7 @@
-"""How a conversation becomes the text a model reads, and which part of it is learned.
+"""Chat templates: how a conversation becomes the text a model reads, and which of it counts in the loss.
 
-Validation, training, answering and export all read the same templates. Nothing here knows a
-tokenizer, torch or a third-party package.
+Validation, training, answering and export all use these templates. Nothing here needs a tokenizer, torch or
+another third-party package.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ from maas_client.chat.rendering import (
     render,
     render_prompt,
 )
-from maas_client.chat.templates import TEMPLATES, ChatTemplate, ToolFormat, TurnFormat, get_template
+from maas_client.chat.templates import (
+    TEMPLATES,
+    ChatTemplate,
+    ToolFormat,
+    TurnFormat,
+    get_template,
+)
 
 __all__ = [
     "TEMPLATES",

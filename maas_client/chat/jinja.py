@@ -1,4 +1,4 @@
-"""A template in the language that transformers, vLLM, TRL and others read."""
+"""Write a chat template in Jinja, which transformers, vLLM, TRL and others read."""
 
 from __future__ import annotations
 
@@ -6,44 +6,46 @@ from maas_client.chat.templates import ChatTemplate, TurnFormat
 
 
 def to_jinja(template: ChatTemplate, *, generation_tags: bool = False) -> str:
-    """Return a template in Jinja, for messages of text (no tools).
+    """Return a chat template in Jinja, for messages of text (no tools).
 
-    ``marked`` puts what the assistant says, its end token included, between ``{% generation %}`` and
-    ``{% endgeneration %}``, from which transformers makes the mask of what is learned.
+    Args:
+        template: The template.
+        generation_tags: Put the assistant's text, with its end token, between ``{% generation %}`` and
+            ``{% endgeneration %}``, from which transformers builds the assistant mask.
     """
-    first = "messages[0]['role'] == 'system'"
-    lines = [f"{{{{ {_quoted(template.bos)} }}}}{{% set merged = namespace(text='') %}}"]
+    has_system = "messages[0]['role'] == 'system'"
+    lines = [f"{{{{ {_quote(template.bos)} }}}}{{% set merged = namespace(text='') %}}"]
     if template.default_system_message is not None:
         turn = template.turns["system"]
         text = turn.before + template.default_system_message + turn.after
-        lines.append(f"{{% if not ({first}) %}}{{{{ {_quoted(text)} }}}}{{% endif %}}")
+        lines.append(f"{{% if not ({has_system}) %}}{{{{ {_quote(text)} }}}}{{% endif %}}")
     lines.append("{% for message in messages %}")
-    word = "if"
+    keyword = "if"
     for role, turn in template.turns.items():
-        body = _turn(template, role, turn, marked=generation_tags)
-        lines.append(f"{{% {word} message['role'] == '{role}' %}}{body}")
-        word = "elif"
+        body = _turn(template, role, turn, generation_tags=generation_tags)
+        lines.append(f"{{% {keyword} message['role'] == '{role}' %}}{body}")
+        keyword = "elif"
     if template.system_handling == "merged":
         lines.append("{% elif message['role'] == 'system' and message['content'] %}")
         lines.append("{% set merged.text = message['content'] + '\\n\\n' %}")
     lines.append("{% endif %}{% endfor %}")
-    tail = f"{{{{ {_quoted(template.generation_prompt)} }}}}"
-    rest = f"{{{{ {_quoted(template.eos)} }}}}"
-    lines.append(f"{{% if add_generation_prompt %}}{tail}{{% else %}}{rest}{{% endif %}}")
+    prompt_end = f"{{{{ {_quote(template.generation_prompt)} }}}}"
+    eos = f"{{{{ {_quote(template.eos)} }}}}"
+    lines.append(f"{{% if add_generation_prompt %}}{prompt_end}{{% else %}}{eos}{{% endif %}}")
     return "".join(lines)
 
 
-def _turn(template: ChatTemplate, role: str, turn: TurnFormat, *, marked: bool) -> str:
+def _turn(template: ChatTemplate, role: str, turn: TurnFormat, *, generation_tags: bool) -> str:
     content = "message['content']"
     if role == "user" and template.system_handling == "merged":
         content = "merged.text + message['content']"
-    end = len(template.end_of_turn) if marked and role == "assistant" else 0
+    end = len(template.end_of_turn) if generation_tags and role == "assistant" else 0
     if end:
-        said = f"{{{{ {content} + {_quoted(turn.after[:end])} }}}}"
-        said = f"{{% generation %}}{said}{{% endgeneration %}}"
-        body = f"{{{{ {_quoted(turn.before)} }}}}{said}{{{{ {_quoted(turn.after[end:])} }}}}"
+        answer = f"{{{{ {content} + {_quote(turn.after[:end])} }}}}"
+        answer = f"{{% generation %}}{answer}{{% endgeneration %}}"
+        body = f"{{{{ {_quote(turn.before)} }}}}{answer}{{{{ {_quote(turn.after[end:])} }}}}"
     else:
-        body = f"{{{{ {_quoted(turn.before)} + {content} + {_quoted(turn.after)} }}}}"
+        body = f"{{{{ {_quote(turn.before)} + {content} + {_quote(turn.after)} }}}}"
     if role == "user" and template.system_handling == "merged":
         body += "{% set merged.text = '' %}"
     if role == "system" and template.system_handling == "kept unless empty":
@@ -51,5 +53,5 @@ def _turn(template: ChatTemplate, role: str, turn: TurnFormat, *, marked: bool) 
     return body
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"

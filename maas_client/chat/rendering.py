@@ -1,7 +1,7 @@
-"""Messages to text: for training with what is learned marked, for answering as a prompt.
+"""Render messages to text: for training as segments with their loss mask, for answering as a prompt.
 
-What a template would drop is never dropped silently: a leading system message is merged into the
-first user turn (as Azure does for models without a system role), anything else is refused.
+Nothing that a template would drop is dropped silently. A leading system message is merged into the first user
+message if the template has no system role (as Azure does); everything else is an error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ Tools = Sequence[Mapping[str, Any]] | None
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of the text, and whether the model learns to write it."""
+    """A piece of the rendered text.
+
+    Attributes:
+        text: The text.
+        in_loss: True if its tokens count in the loss: the model learns to write them.
+    """
 
     text: str
     in_loss: bool
@@ -28,161 +33,183 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class TemplateMismatch:
-    """A place where a template has no room for what a row says."""
+    """A part of a row that a template cannot express.
+
+    Attributes:
+        pointer: A JSON pointer into the row, such as ``/messages/0/role`` or ``/tools``.
+        message: What does not fit.
+        is_merged: True if nothing is lost, because the text is moved; False if the row cannot be rendered.
+    """
 
     pointer: str
-    """JSON pointer into the row: ``/messages/0/role``, ``/tools``."""
     message: str
     is_merged: bool
-    """True: nothing is lost, the text goes elsewhere. False: the row cannot be rendered."""
 
 
 def find_mismatches(
     messages: Messages, tools: Tools, template: ChatTemplate
 ) -> list[TemplateMismatch]:
-    """Return what ``template`` would drop or move of this row, in order; empty if it all fits."""
-    found = [
-        TemplateMismatch(
-            "/tools", f"{template.name}'s template has no place for tools", is_merged=False
-        )
-        for _ in range(bool(tools) and template.tools is None)
-    ]
-    for at, message in enumerate(messages):
-        found += _misfits_of(at, message, messages, template)
-    return found
+    """Return what a template would drop or move of a row, in the row's order.
+
+    Args:
+        messages: The row's messages.
+        tools: The row's tool definitions.
+        template: The model's chat template.
+    """
+    mismatches = []
+    if tools and template.tools is None:
+        text = f"{template.name}'s template does not support tools"
+        mismatches.append(TemplateMismatch("/tools", text, is_merged=False))
+    for index, message in enumerate(messages):
+        mismatches += _message_mismatches(index, message, messages, template)
+    return mismatches
 
 
-def _misfits_of(
-    at: int, message: Mapping[str, Any], messages: Messages, template: ChatTemplate
+def _message_mismatches(
+    index: int, message: Mapping[str, Any], messages: Messages, template: ChatTemplate
 ) -> Iterator[TemplateMismatch]:
-    role, place = message.get("role"), f"/messages/{at}"
+    role, pointer = message.get("role"), f"/messages/{index}"
     if role == "system" and template.system_handling == "merged":
         if not _text(message.get("content")):
             return
-        if at == 0 and any(other.get("role") == "user" for other in messages):
-            text = f"{template.name}'s template drops system messages: merged into the first user"
-            yield TemplateMismatch(
-                f"{place}/role", f"{text} message, as the service does", is_merged=True
-            )
+        text = f"{template.name}'s template has no system role"
+        if index == 0 and any(m.get("role") == "user" for m in messages):
+            text += ": the message is merged into the first user message, as the service does"
+            yield TemplateMismatch(f"{pointer}/role", text, is_merged=True)
         else:
-            text = f"{template.name}'s template drops system messages, and only a first one with a"
-            yield TemplateMismatch(
-                f"{place}/role", f"{text} user message after it is merged", is_merged=False
-            )
+            text += ": only a first message, with a user message after it, can be merged"
+            yield TemplateMismatch(f"{pointer}/role", text, is_merged=False)
     elif role not in template.roles:
         known = ", ".join(template.roles)
-        text = f"{template.name}'s template has no place for role {role!r} (it knows {known})"
-        yield TemplateMismatch(f"{place}/role", text, is_merged=False)
+        text = f"{template.name}'s template does not support role {role!r} (supported: {known})"
+        yield TemplateMismatch(f"{pointer}/role", text, is_merged=False)
     if message.get("tool_calls"):
         if template.tools is None:
-            text = f"{template.name}'s template has no place for tool calls"
-            yield TemplateMismatch(f"{place}/tool_calls", text, is_merged=False)
+            text = f"{template.name}'s template does not support tool calls"
+            yield TemplateMismatch(f"{pointer}/tool_calls", text, is_merged=False)
         elif role != "assistant":
-            yield TemplateMismatch(
-                f"{place}/tool_calls", "only assistants call tools", is_merged=False
-            )
+            text = "only assistant messages can call tools"
+            yield TemplateMismatch(f"{pointer}/tool_calls", text, is_merged=False)
 
 
 def render(messages: Messages, tools: Tools, template: ChatTemplate) -> list[Segment]:
-    """Return the whole conversation for training; its text is the model's own template's.
+    """Render a conversation for training, exactly as the model's own template would.
 
-    Learned are the assistant's content and the end-of-turn token after it, unless the message
-    says ``"weight": 0``. Raises ``DatasetError`` for what the template has no place for.
+    The assistant's content and the end-of-turn token after it count in the loss, unless the message has
+    ``"weight": 0``.
+
+    Args:
+        messages: The row's messages.
+        tools: The row's tool definitions.
+        template: The model's chat template.
+
+    Returns:
+        The text as segments, alternating between outside and inside the loss.
+
+    Raises:
+        DatasetError: The template cannot express a part of the row.
     """
-    merged: list[Segment] = []
+    segments: list[Segment] = []
     for segment in _segments(messages, tools, template, template.eos):
-        if merged and merged[-1].in_loss == segment.in_loss:
-            merged[-1] = Segment(merged[-1].text + segment.text, segment.in_loss)
+        if segments and segments[-1].in_loss == segment.in_loss:
+            segments[-1] = Segment(segments[-1].text + segment.text, segment.in_loss)
         elif segment.text:
-            merged.append(segment)
-    return merged
+            segments.append(segment)
+    return segments
 
 
 def render_prompt(messages: Messages, tools: Tools, template: ChatTemplate) -> str:
-    """Return the conversation as a prompt: the next thing the model writes is its answer."""
-    pieces = _segments(messages, tools, template, template.generation_prompt)
-    return "".join(segment.text for segment in pieces)
+    """Render a conversation as a prompt, after which the model writes its answer.
+
+    Args:
+        messages: The messages.
+        tools: The tool definitions.
+        template: The model's chat template.
+
+    Raises:
+        DatasetError: The template cannot express a part of the conversation.
+    """
+    segments = _segments(messages, tools, template, template.generation_prompt)
+    return "".join(segment.text for segment in segments)
 
 
 def _segments(
-    messages: Messages, tools: Tools, template: ChatTemplate, tail: str
+    messages: Messages, tools: Tools, template: ChatTemplate, end: str
 ) -> Iterator[Segment]:
-    for misfit in find_mismatches(messages, tools, template):
-        if not misfit.is_merged:
+    for mismatch in find_mismatches(messages, tools, template):
+        if not mismatch.is_merged:
             raise DatasetError(
-                f"{misfit.message} (at {misfit.pointer})",
-                hint="Take it out, or choose a model whose template has a place for it.",
+                f"{mismatch.message} (at {mismatch.pointer})",
+                hint="Remove it, or choose a model whose template supports it.",
             )
     yield Segment(template.bos, in_loss=False)
-    for role, content, learned in _turns(messages, tools, template):
-        turn, end = template.turns[role], len(template.end_of_turn) if learned else 0
+    for role, content, in_loss in _turns(messages, tools, template):
+        turn = template.turns[role]
+        end_of_turn = len(template.end_of_turn) if in_loss else 0
         yield Segment(turn.before, in_loss=False)
-        yield Segment(content + turn.after[:end], learned)
-        yield Segment(turn.after[end:], in_loss=False)
-    yield Segment(tail, in_loss=False)
+        yield Segment(content + turn.after[:end_of_turn], in_loss)
+        yield Segment(turn.after[end_of_turn:], in_loss=False)
+    yield Segment(end, in_loss=False)
 
 
 def _turns(
     messages: Messages, tools: Tools, template: ChatTemplate
 ) -> Iterator[tuple[str, str, bool]]:
-    """Yield ``(role, content, learned)`` as the template writes them."""
-    defined = _definitions(tools, template.tools) if tools and template.tools else ""
-    first = messages[0].get("role") if messages else None
-    if first != "system" and (template.default_system_message is not None or defined):
-        yield "system", (template.default_system_message or "") + defined, False
-    waiting = ""
-    for at, message in enumerate(messages):
+    """Yield ``(role, content, in_loss)`` for every turn that the template writes."""
+    definitions = _render_definitions(tools, template.tools) if tools and template.tools else ""
+    first_role = messages[0].get("role") if messages else None
+    if first_role != "system" and (template.default_system_message is not None or definitions):
+        yield "system", (template.default_system_message or "") + definitions, False
+    merged = ""
+    for index, message in enumerate(messages):
         role, content = str(message["role"]), _text(message.get("content"))
         if role == "system" and template.system_handling == "merged":
-            waiting = f"{content}\n\n" if content else ""
+            merged = f"{content}\n\n" if content else ""
         elif role == "system":
-            content += defined if at == 0 else ""
+            content += definitions if index == 0 else ""
             if content or template.system_handling == "kept":
                 yield role, content, False
         elif role == "user":
-            yield role, waiting + content, False
-            waiting = ""
+            yield role, merged + content, False
+            merged = ""
         elif role == "tool" and template.tools:
             yield template.tools.result_role, content, False
         else:
             calls = message.get("tool_calls")
-            called = _calls(calls, template.tools, at) if calls and template.tools else ""
-            yield role, content + called, message.get("weight", 1) != 0
+            text = _render_calls(calls, template.tools, index) if calls and template.tools else ""
+            yield role, content + text, message.get("weight", 1) != 0
 
 
 def _text(content: Any) -> str:
-    """Return a message's content as text; the text parts of a list are joined by line ends."""
+    """Return a message's content as text; the text parts of a list are joined by newlines."""
     if isinstance(content, str):
         return content
     if isinstance(content, Sequence):
-        parts = (part.get("text") for part in content if isinstance(part, Mapping))
-        return "\n".join(part for part in parts if isinstance(part, str))
+        texts = (part.get("text") for part in content if isinstance(part, Mapping))
+        return "\n".join(text for text in texts if isinstance(text, str))
     return ""
 
 
-def _json(value: Any) -> str:
+def _to_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _definitions(tools: Sequence[Mapping[str, Any]], form: ToolFormat) -> str:
-    return (
-        form.definitions_before
-        + _json([tool.get("function", tool) for tool in tools])
-        + form.definitions_after
-    )
+def _render_definitions(tools: Sequence[Mapping[str, Any]], tool_format: ToolFormat) -> str:
+    functions = _to_json([tool.get("function", tool) for tool in tools])
+    return tool_format.definitions_before + functions + tool_format.definitions_after
 
 
-def _calls(calls: Sequence[Mapping[str, Any]], form: ToolFormat, at: int) -> str:
-    said = []
+def _render_calls(calls: Sequence[Mapping[str, Any]], tool_format: ToolFormat, index: int) -> str:
+    rendered = []
     for number, call in enumerate(calls):
         function = call.get("function", {})
         try:
             arguments = json.loads(function.get("arguments") or "{}")
         except (TypeError, ValueError):
-            place = f"/messages/{at}/tool_calls/{number}/function/arguments"
+            pointer = f"/messages/{index}/tool_calls/{number}/function/arguments"
             raise DatasetError(
-                f"the arguments of a tool call are not JSON (at {place})",
-                hint="Write them as the text of one JSON object.",
+                f"the arguments of a tool call are not valid JSON (at {pointer})",
+                hint="Write them as a string that contains one JSON object.",
             ) from None
-        said.append({"name": function.get("name"), "arguments": arguments})
-    return form.call_before + _json(said) + form.call_after
+        rendered.append({"name": function.get("name"), "arguments": arguments})
+    return tool_format.call_before + _to_json(rendered) + tool_format.call_after

@@ -1,8 +1,8 @@
-"""The chat templates, as data, each pinned to a revision; and which model uses which.
+"""The chat templates as data, each pinned to a revision, and which model uses which.
 
-A template is what the model's own ``chat_template`` (Jinja, in ``tokenizer_config.json``) prints,
-written down as the text before and after each role's content. ``tests/unit/chat`` holds every one
-of them to the Jinja original, byte for byte.
+A template describes what the model's own ``chat_template`` (Jinja, in ``tokenizer_config.json``) prints, as the
+text before and after each role's content. ``tests/unit/chat`` compares each of them with the Jinja original,
+byte for byte.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ from maas_client.errors import UnsupportedError
 
 @dataclass(frozen=True, slots=True)
 class TurnFormat:
-    """The text around one message's content. ``after`` begins with the end-of-turn token."""
+    """The text around the content of one role's messages.
+
+    Attributes:
+        before: The text before the content.
+        after: The text after the content; it begins with the end-of-turn token.
+    """
 
     before: str
     after: str
@@ -25,54 +30,69 @@ class TurnFormat:
 
 @dataclass(frozen=True, slots=True)
 class ToolFormat:
-    """How tool definitions, calls and results are written inside a conversation."""
+    """How tool definitions, calls and results are written in a conversation.
+
+    Attributes:
+        definitions_before: The text between the system message's content and the JSON list of functions.
+        definitions_after: The text after that list.
+        call_before: The text before the calls of an answer, a JSON list of
+            ``{"name": …, "arguments": {…}}``.
+        call_after: The text after the calls.
+        result_role: The role under which a ``tool`` message is written.
+    """
 
     definitions_before: str
-    """Stands between the system message's content and the JSON list of functions."""
     definitions_after: str
     call_before: str
-    """An answer's calls: a JSON list of ``{"name": …, "arguments": {…}}`` between these two."""
     call_after: str
     result_role: str
-    """The role under which a ``tool`` message is written."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatTemplate:
-    """One model family's conversation format."""
+    """The conversation format of a model family.
+
+    Attributes:
+        name: The template's name.
+        revision: Where the original is, and its date.
+        turns: The format of each role. The model's own template drops messages of other roles.
+        end_of_turn: The token that ends a turn.
+        generation_prompt: The text after a conversation for which an answer is wanted.
+        special_tokens: Strings that the model's tokenizer turns into special tokens, wherever they are.
+        stop_strings: A completion ends before any of these.
+        bos: The text at the beginning.
+        eos: The text after a complete conversation (the original's ``eos_token``).
+        system_handling: What happens to system messages. ``merged``: the original drops them, so a first one
+            is merged into the first user message, as Azure does.
+        default_system_message: The system message of conversations that have none.
+        tools: How tools are written; None if the template does not support them.
+        notes: Remarks.
+    """
 
     name: str
     revision: str
-    """Where the original stands and of when it is."""
     turns: Mapping[str, TurnFormat]
-    """By role; a role that is missing would be dropped by the model's template."""
     end_of_turn: str
     generation_prompt: str
-    """What follows the conversation when an answer is wanted."""
     special_tokens: tuple[str, ...]
-    """Text that the model's tokenizer turns into control tokens, wherever it stands."""
     stop_strings: tuple[str, ...]
-    """An answer ends before any of these."""
     bos: str = ""
     eos: str = ""
-    """What follows a conversation that is complete (the template's ``eos_token``)."""
     system_handling: Literal["kept", "kept unless empty", "merged"] = "kept"
-    """``merged``: the template drops it, so it goes into the first user turn, as Azure does."""
     default_system_message: str | None = None
-    """Put first when a conversation has no system message."""
     tools: ToolFormat | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """Roles a message may have here (``system`` also where it is merged)."""
-        merged = ("system",) if self.system_handling == "merged" else ()
-        result = ("tool",) if self.tools else ()
-        own = (role for role in self.turns if not (self.tools and role == self.tools.result_role))
-        return (*merged, *own, *result)
+        """The roles that messages may have (``system`` also if it is merged)."""
+        system = ("system",) if self.system_handling == "merged" else ()
+        tool = ("tool",) if self.tools else ()
+        result_role = self.tools.result_role if self.tools else None
+        return (*system, *(role for role in self.turns if role != result_role), *tool)
 
 
-def _lined(*roles: str) -> dict[str, TurnFormat]:
+def _turns_with_newlines(*roles: str) -> dict[str, TurnFormat]:
     return {role: TurnFormat(f"<|{role}|>\n", "<|end|>\n") for role in roles}
 
 
@@ -92,7 +112,7 @@ _HUB = "https://huggingface.co/microsoft"
 PHI3 = ChatTemplate(
     name="phi3",
     revision=f"{_HUB}/Phi-3-mini-4k-instruct tokenizer_config.json, since July 2024 (keeps system)",
-    turns=_lined("system", "user", "assistant"),
+    turns=_turns_with_newlines("system", "user", "assistant"),
     end_of_turn="<|end|>",
     generation_prompt="<|assistant|>\n",
     eos="<|endoftext|>",
@@ -123,7 +143,7 @@ PHI3_MEDIUM = ChatTemplate(
 PHI3_SMALL = ChatTemplate(
     name="phi3-small",
     revision=f"{_HUB}/Phi-3-small-8k-instruct tokenizer_config.json, since May 2024",
-    turns=_lined("system", "user", "assistant"),
+    turns=_turns_with_newlines("system", "user", "assistant"),
     end_of_turn="<|end|>",
     generation_prompt="<|assistant|>\n",
     bos="<|endoftext|>",
@@ -134,7 +154,7 @@ PHI3_SMALL = ChatTemplate(
 PHI35 = ChatTemplate(
     name="phi3.5",
     revision=f"{_HUB}/Phi-3.5-mini-instruct tokenizer_config.json, since August 2024",
-    turns=_lined("system", "user", "assistant"),
+    turns=_turns_with_newlines("system", "user", "assistant"),
     end_of_turn="<|end|>",
     generation_prompt="<|assistant|>\n",
     eos="<|endoftext|>",
@@ -221,11 +241,11 @@ SMOLLM2 = ChatTemplate(
     stop_strings=("<|im_end|>", "<|im_start|>", "<|endoftext|>"),
     default_system_message="You are a helpful AI assistant named SmolLM, trained by Hugging Face",
     tools=_CHATML_TOOLS,
-    notes=("tools in a form of our own: the model was taught none",),
+    notes=("tools in a form of this library: the model was not trained on any",),
 )  # fmt: skip
 CHATML = ChatTemplate(
     name="chatml",
-    revision="plain ChatML, the local stand-in for open models whose template is not pinned here",
+    revision="plain ChatML, used locally for open models whose template is not pinned here",
     turns=_CHATML_TURNS,
     end_of_turn="<|im_end|>",
     generation_prompt="<|im_start|>assistant\n",
@@ -242,7 +262,7 @@ TEMPLATES: Mapping[str, ChatTemplate] = {
     )
 }  # fmt: skip
 
-_FAMILIES: tuple[tuple[re.Pattern[str], ChatTemplate | None], ...] = tuple(
+_TEMPLATES_BY_PATTERN: tuple[tuple[re.Pattern[str], ChatTemplate | None], ...] = tuple(
     (re.compile(pattern), template)
     for pattern, template in (
         (r"phi-?(3|3\.5|4).*(vision|reasoning|onnx-web)", None),
@@ -262,21 +282,25 @@ _REGISTRY = re.compile(r"/models/(?P<name>[^/]+)(/versions/.*)?$")
 
 
 def get_template(model_name: str) -> ChatTemplate:
-    """Return the template of a model, named as people name it, or of a template's own name.
+    """Return the chat template of a model.
 
-    Raises ``UnsupportedError`` for a model whose template is not known here.
+    Args:
+        model_name: A model's name in any spelling, its registry URI, or the name of a template.
+
+    Raises:
+        UnsupportedError: No template is known for the model.
     """
     if model_name in TEMPLATES:
         return TEMPLATES[model_name]
     asset = _REGISTRY.search(model_name)
     name = (asset["name"] if asset else model_name.rsplit("/", 1)[-1]).lower().replace("_", "-")
-    for pattern, template in _FAMILIES:
+    for pattern, template in _TEMPLATES_BY_PATTERN:
         if pattern.search(name):
             if template is None:
                 break
             return template
     raise UnsupportedError(
         f"no chat template is known for {model_name!r}",
-        hint="Known are Phi-3 mini, small and medium, Phi-3.5, Phi-4, Phi-4-mini, "
+        hint="Templates are known for Phi-3 mini, small and medium, Phi-3.5, Phi-4, Phi-4-mini, "
         "Phi-4-multimodal (text) and SmolLM2.",
     )

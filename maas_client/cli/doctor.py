@@ -87,7 +87,7 @@ def _azureml(args: argparse.Namespace) -> Iterator[CheckResult]:
 def _identity(client: Client) -> Iterator[CheckResult]:
     """Say who the token is for; never the token."""
     from maas_client._transport import run_sync as drive
-    from maas_client._transport.sign_in import credential_attempts
+    from maas_client._transport.auth import credential_attempts
     from maas_client.wire.op import Plane
 
     to = client._io._connection

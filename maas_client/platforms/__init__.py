@@ -1,13 +1,13 @@
-"""One job, every platform: the files that start the same fine-tuning elsewhere.
+"""Export a fine-tuning job as the files that run it on another platform.
 
-    azureml     the YAML of ``az ml job create``: serverless (MaaS), or with compute on own GPUs (MaaP)
+    azureml     the YAML of ``az ml job create``: serverless (MaaS), or with compute on your own GPUs (MaaP)
     kaito       a Kubernetes Workspace with its ConfigMap
-    cluster     accelerate, torchrun and vLLM commands over TRL's configuration
+    cluster     accelerate, torchrun and vLLM commands, with TRL's configuration
     olive       Olive's run configuration
     aitoolkit   a VS Code AI Toolkit project
 
-Each is a pure function from a ``ExportSpec`` to texts by file name. What a platform cannot take is an
-``UnsupportedError`` naming one that can; nothing is dropped silently.
+Each exporter is a pure function from an ``ExportSpec`` to file contents by name. What a platform does not
+support is an ``UnsupportedError`` that names a platform that does; nothing is dropped silently.
 """
 
 from __future__ import annotations

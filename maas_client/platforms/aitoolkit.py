@@ -1,7 +1,7 @@
-"""A project for the VS Code AI Toolkit: the folder its template makes, filled in.
+"""Export a job as a project for the VS Code AI Toolkit.
 
-Layout: microsoft/windows-ai-studio-templates configs/Phi-3-mini-4k-instruct @ 6ac0e13f. Checked as
-text, and the Olive configuration in it with Olive's own loader.
+Layout: microsoft/windows-ai-studio-templates configs/Phi-3-mini-4k-instruct @ 6ac0e13f. The files are
+compared as text; the Olive configuration is tested with Olive's own loader.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from maas_client.platforms import olive
 from maas_client.platforms.spec import ExportSpec, Places
 
 _INVOKE = '''\
-"""Run the tuning: python finetuning/invoke_olive.py, from the project's folder."""
+"""Run the fine-tuning from the project's folder: python finetuning/invoke_olive.py"""
 
 from olive.workflows import run
 
@@ -22,24 +22,24 @@ run("finetuning/olive-config.json")
 
 
 def build_files(spec: ExportSpec, places: Places) -> dict[str, str]:
-    """Return the project's files by path. The data goes to ``dataset/``, by hand."""
+    """Return the project's files by path. The user copies the data to ``dataset/``."""
     cache = f"model-cache/{spec.hub_id}"
-    configuration = olive.build_config(spec, cache)
-    for one in configuration["data_configs"]:
-        load = one["load_dataset_config"]
-        load["data_files"] = f"dataset/{PurePosixPath(load['data_files']).name}"
+    config = olive.build_config(spec, cache)
+    for data_config in config["data_configs"]:
+        loading = data_config["load_dataset_config"]
+        loading["data_files"] = f"dataset/{PurePosixPath(loading['data_files']).name}"
     return {
-        "finetuning/olive-config.json": _json(configuration),
+        "finetuning/olive-config.json": _to_json(config),
         "finetuning/invoke_olive.py": _INVOKE,
-        "infra/finetuning.config.json": _json(_remote(spec, cache)),
+        "infra/finetuning.config.json": _to_json(_remote_config(spec, cache)),
         "setup/requirements.txt": "olive-ai[gpu]>=0.13\npeft\naccelerate\nbitsandbytes\nonnxruntime-genai\n",
-        ".vscode/project.code-workspace": _json({"folders": [{"path": ".."}], "settings": {}}),
+        ".vscode/project.code-workspace": _to_json({"folders": [{"path": ".."}], "settings": {}}),
         "README.md": _readme(spec, cache),
     }
 
 
-def _remote(spec: ExportSpec, cache: str) -> dict[str, object]:
-    """Return what the extension runs on Azure Container Apps; it fills the names in itself."""
+def _remote_config(spec: ExportSpec, cache: str) -> dict[str, object]:
+    """Return what the extension runs on Azure Container Apps. The extension fills in the names."""
     return {
         "SUBSCRIPTION_ID": None,
         "RESOURCE_GROUP_NAME": None,
@@ -68,10 +68,10 @@ def _readme(spec: ExportSpec, cache: str) -> str:
 3. `hf download {spec.hub_id} --local-dir {cache}`
 4. `python finetuning/invoke_olive.py`, or "Run fine-tuning" in the AI Toolkit.
 
-The adapter is in `models/{spec.slug}`. Bring it in again with
+The adapter is in `models/{spec.slug}`. Import it with
 `maas-client models import FOLDER --base {spec.model}`.
 """
 
 
-def _json(value: object) -> str:
+def _to_json(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

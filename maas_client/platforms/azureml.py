@@ -1,7 +1,7 @@
-"""The job of ``az ml job create --file job.yaml`` (schema FineTuningJob).
+"""Export a job as the YAML of ``az ml job create --file job.yaml`` (schema FineTuningJob).
 
-Form and field names: Azure/azureml-examples cli/jobs/finetuning/standalone @ 085cd6ea, one file per
-case. Tested with azure-ai-ml's own loader.
+Structure and field names: Azure/azureml-examples cli/jobs/finetuning/standalone @ 085cd6ea, one file per case.
+Tested with azure-ai-ml's own loader.
 """
 
 from __future__ import annotations
@@ -9,10 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 from maas_client import catalog
+from maas_client._text import Argument, Text
 from maas_client.errors import UnsupportedError
 from maas_client.platforms import yaml
 from maas_client.platforms.spec import ExportSpec, Places
-from maas_client.wire.hyperparameters import SERVERLESS_HYPERPARAMETERS, WIRE_NAMES, to_wire_value
+from maas_client.wire.hyperparameters import (
+    SERVERLESS_HYPERPARAMETERS,
+    WIRE_NAMES,
+    to_wire_value,
+)
 
 
 def build_files(spec: ExportSpec, places: Places) -> dict[str, str]:
@@ -25,7 +30,7 @@ def build_files(spec: ExportSpec, places: Places) -> dict[str, str]:
         "display_name": spec.name,
         "task": "chat_completion",
         "model_provider": "custom",
-        "model": {"path": _model(spec), "type": "mlflow_model"},
+        "model": {"path": _model_uri(spec), "type": "mlflow_model"},
     }
     job |= _compute(spec)
     job["training_data"] = {"path": spec.training_data, "type": "uri_file"}
@@ -36,7 +41,7 @@ def build_files(spec: ExportSpec, places: Places) -> dict[str, str]:
     return {"job.yaml": yaml.dump(job)}
 
 
-def _model(spec: ExportSpec) -> str:
+def _model_uri(spec: ExportSpec) -> str:
     if catalog.is_asset_uri(spec.model):
         return spec.model
     return catalog.registry_uri(spec.model_info or catalog.get_model(spec.model))
@@ -45,7 +50,7 @@ def _model(spec: ExportSpec) -> str:
 def _compute(spec: ExportSpec) -> dict[str, Any]:
     if not spec.compute:
         return {}
-    sizes = [one for one in spec.compute if one.startswith("Standard_")]
+    sizes = [name for name in spec.compute if name.startswith("Standard_")]
     if sizes and len(sizes) == len(spec.compute):
         return {"resources": {"instance_types": sizes}}
     if len(spec.compute) > 1:
@@ -57,31 +62,34 @@ def _compute(spec: ExportSpec) -> dict[str, Any]:
 
 
 def _hyperparameters(spec: ExportSpec) -> dict[str, str]:
-    """Return names and values as the service wants them: all values are text."""
-    own = bool(spec.compute)
-    refused = (
-        sorted(set(spec.explicit_hyperparameters) - SERVERLESS_HYPERPARAMETERS) if not own else []
-    )
-    if refused:
+    """Return names and values as the service takes them: all values are strings."""
+    is_serverless = not spec.compute
+    unsupported = sorted(set(spec.explicit_hyperparameters) - SERVERLESS_HYPERPARAMETERS)
+    if is_serverless and unsupported:
+        names = Text(", ").join(Argument(name) for name in unsupported)
         raise UnsupportedError(
-            f"serverless fine-tuning on Azure does not take {', '.join(f'{name}=' for name in refused)}",
-            hint="It takes epochs=, batch_size= and learning_rate=; with compute= it takes all.",
+            Text.format("serverless fine-tuning on Azure does not take {}", names),
+            hint=Text.format(
+                "It takes {}, {} and {}; with {} it takes all.",
+                *map(Argument, ("epochs", "batch_size", "learning_rate", "compute")),
+            ),
         )
-    if spec.method and not own:
+    if is_serverless and spec.method:
         raise UnsupportedError(
-            f"serverless fine-tuning on Azure lets nobody choose {spec.method}",
-            hint="Leave method= out, or name your own GPUs with compute=.",
+            f"serverless fine-tuning on Azure does not let you choose {spec.method}",
+            hint=Text.format(
+                "Leave {} out, or name your own GPUs with {}.",
+                Argument("method"),
+                Argument("compute"),
+            ),
         )
-    method = _method(spec) if own else {}
-    said = {
+    method = {} if is_serverless else _method(spec)
+    values = {
         WIRE_NAMES[name]: to_wire_value(value)
         for name, value in spec.explicit_hyperparameters.items()
     }
-    return (
-        said
-        | method
-        | {name: to_wire_value(value) for name, value in spec.hyperparameters.extra.items()}
-    )
+    extra = {name: to_wire_value(value) for name, value in spec.hyperparameters.extra.items()}
+    return values | method | extra
 
 
 def _method(spec: ExportSpec) -> dict[str, str]:

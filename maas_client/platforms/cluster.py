@@ -1,7 +1,7 @@
-"""One's own GPUs: TRL's configuration, launched by accelerate or torchrun, served by vLLM.
+"""Export a job for your own GPUs: TRL's configuration, accelerate or torchrun to run it, vLLM to serve it.
 
-Tested with TRL's own argument parser. The chat template marks what the assistant says, so that only
-that is learned.
+Tested with TRL's own argument parser. The chat template marks the assistant's text, so that only that text
+counts in the loss.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import shlex
 from pathlib import PurePath
 from typing import Any
 
+from maas_client._text import Argument, Text
 from maas_client.chat.jinja import to_jinja
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.platforms import yaml
 from maas_client.platforms.spec import ExportSpec, Places
 
-_MODULE = "trl.scripts.sft"
-_TOGGLES = {True: True, "true": True, "True": True, False: False, "false": False, "False": False}
-_OF_THE_PIPELINE = {
+_TRL_MODULE = "trl.scripts.sft"
+_BOOLEANS = {True: True, "true": True, "True": True, False: False, "false": False, "False": False}
+_PIPELINE_ALTERNATIVES = {
     "apply_lora": "method",
     "precision": "bf16",
     "merge_lora_weights": "maas-client export MODEL --to merged, afterwards",
@@ -30,27 +31,25 @@ _OF_THE_PIPELINE = {
     "early_stopping_patience": "maas-client evaluate, afterwards",
     "early_stopping_threshold": "maas-client evaluate, afterwards",
 }
-"""Names of Microsoft's pipeline which TRL's parser does not know, and what says the same."""
+"""Names of Microsoft's pipeline that TRL's parser does not know, and what to use instead."""
 
 
 def build_files(spec: ExportSpec, places: Places) -> dict[str, str]:
     """Return ``sft.yaml``, ``chat_template.jinja``, ``train.sh`` and ``serve.sh``."""
-    method = spec.check_method(
-        "a cluster of your own", ("LoRA", "QLoRA", "DoRA", "Full"), "the service"
-    )
+    method = spec.check_method("a cluster", ("LoRA", "QLoRA", "DoRA", "Full"), "the service")
     return {
-        "sft.yaml": yaml.dump(_configuration(spec, method)),
+        "sft.yaml": yaml.dump(_config(spec, method)),
         "chat_template.jinja": to_jinja(spec.template, generation_tags=True),
-        "train.sh": _train(spec, places),
-        "serve.sh": _serve(spec, method),
+        "train.sh": _train_script(spec, places),
+        "serve.sh": _serve_script(spec, method),
     }
 
 
-def _configuration(spec: ExportSpec, method: str) -> dict[str, Any]:
-    said: dict[str, Any] = {
+def _config(spec: ExportSpec, method: str) -> dict[str, Any]:
+    config: dict[str, Any] = {
         "model_name_or_path": spec.hub_id,
         "dtype": "bfloat16",
-        "datasets": [{"path": "json", "data_files": _data(spec), "split": "train"}],
+        "datasets": [{"path": "json", "data_files": _data_file(spec), "split": "train"}],
         "chat_template_path": "chat_template.jinja",
         "assistant_only_loss": True,
         "output_dir": f"./{spec.slug}",
@@ -61,7 +60,7 @@ def _configuration(spec: ExportSpec, method: str) -> dict[str, Any]:
     }
     if method != "Full":
         rank, _, dropout = spec.lora_settings
-        said |= {
+        config |= {
             "use_peft": True,
             "lora_r": rank,
             "lora_alpha": spec.integer_alpha("TRL"),
@@ -69,21 +68,21 @@ def _configuration(spec: ExportSpec, method: str) -> dict[str, Any]:
             "lora_target_modules": spec.target_modules,
         }
     if method == "QLoRA":
-        said |= {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "use_bnb_nested_quant": True}
+        config |= {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "use_bnb_nested_quant": True}
     if method == "DoRA":
-        said["use_dora"] = True
+        config["use_dora"] = True
     if spec.hyperparameters.max_seq_length:
-        said["max_length"] = spec.hyperparameters.max_seq_length
-    return said | spec.training_arguments() | _extra(spec)
+        config["max_length"] = spec.hyperparameters.max_seq_length
+    return config | spec.training_arguments() | _extra(spec)
 
 
 def _extra(spec: ExportSpec) -> dict[str, Any]:
-    """Return what TRL itself is told; DeepSpeed is accelerate's business."""
+    """Return the extra hyperparameters for TRL. DeepSpeed is configured through accelerate."""
     extra = dict(spec.hyperparameters.extra)
-    for name, instead in _OF_THE_PIPELINE.items():
+    for name, alternative in _PIPELINE_ALTERNATIVES.items():
         if name in extra:
             raise UnsupportedError(
-                f"TRL's script has no {name}", hint=f"Leave it out; the same is: {instead}"
+                f"TRL's script has no {name}", hint=f"Use this instead: {alternative}"
             )
     return {
         name: extra[name] for name in extra if name not in ("apply_deepspeed", "deepspeed_stage")
@@ -91,30 +90,33 @@ def _extra(spec: ExportSpec) -> dict[str, Any]:
 
 
 def _zero_stage(spec: ExportSpec) -> int | None:
-    """Return DeepSpeed's stage, 2 unless said otherwise (as Microsoft's pipeline has it), or None."""
+    """Return DeepSpeed's ZeRO stage (default 2, as in Microsoft's pipeline), or None without DeepSpeed."""
     extra = dict(spec.hyperparameters.extra)
-    said, stage = extra.get("apply_deepspeed", False), extra.get("deepspeed_stage", 2)
-    if said not in _TOGGLES:
-        raise ConfigError(f"apply_deepspeed is true or false, not {said!r}")
+    enabled, stage = extra.get("apply_deepspeed", False), extra.get("deepspeed_stage", 2)
+    if enabled not in _BOOLEANS:
+        raise ConfigError(f"apply_deepspeed must be true or false, not {enabled!r}")
     if str(stage) not in ("1", "2", "3"):
-        raise ConfigError(f"deepspeed_stage is 1, 2 or 3, not {stage!r}")
-    return int(stage) if _TOGGLES[said] else None
+        raise ConfigError(f"deepspeed_stage must be 1, 2 or 3, not {stage!r}")
+    return int(stage) if _BOOLEANS[enabled] else None
 
 
-def _data(spec: ExportSpec) -> str:
+def _data_file(spec: ExportSpec) -> str:
     if spec.validation_data:
         raise UnsupportedError(
-            "TRL's script takes no validation file beside the training file",
-            hint="Leave it out (validation=False), and evaluate afterwards: maas-client evaluate",
+            "TRL's script takes no validation file next to the training file",
+            hint=Text.format(
+                "Leave it out ({}), and evaluate afterwards: maas-client evaluate",
+                Argument("validation", False),
+            ),
         )
     return spec.training_data
 
 
-def _train(spec: ExportSpec, places: Places) -> str:
+def _train_script(spec: ExportSpec, places: Places) -> str:
     count, stage = places.processes, _zero_stage(spec)
-    program = f"--module {_MODULE} --config sft.yaml"
+    program = f"--module {_TRL_MODULE} --config sft.yaml"
     zero = f"--use_deepspeed --zero_stage {stage} " if stage else ""
-    bare = f"""
+    torchrun = f"""
 # The same without accelerate:
 #   torchrun --nproc_per_node {count} {program}
 """
@@ -126,10 +128,10 @@ export TOKENIZERS_PARALLELISM=false
 
 # One machine. For several, `accelerate config` asks for their addresses.
 accelerate launch {zero}--num_processes {count} --mixed_precision bf16 {program}
-{"" if stage else bare}"""
+{"" if stage else torchrun}"""
 
 
-def _serve(spec: ExportSpec, method: str) -> str:
+def _serve_script(spec: ExportSpec, method: str) -> str:
     name = shlex.quote(spec.slug)
     if method == "Full":
         command = f"vllm serve ./{name} --served-model-name {name}"
@@ -141,7 +143,7 @@ def _serve(spec: ExportSpec, method: str) -> str:
             merged = PurePath(spec.slug + "-merged")
             command = (
                 f"maas-client export ./{name} --to merged --base MODEL-FOLDER --out {merged}\n"
-                f"vllm serve ./{merged} --served-model-name {name}  # vLLM runs no such adapter itself"
+                f"vllm serve ./{merged} --served-model-name {name}  # vLLM cannot serve such an adapter"
             )
         else:
             command = (

@@ -1,16 +1,17 @@
-"""The platforms by name."""
+"""The exporters by platform name, and the checks that all of them share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
+from maas_client._text import Argument, Text
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.platforms import aitoolkit, azureml, cluster, kaito, olive
 from maas_client.platforms.spec import ExportSpec, Places
 
 Files = dict[str, str]
-"""Texts by file name; a name may hold folders."""
+"""File contents by name; a name may contain folders."""
 
 EXPORTERS: Mapping[str, Callable[[ExportSpec, Places], Files]] = {
     "azureml": azureml.build_files,
@@ -27,40 +28,49 @@ ALIASES = {
     "vllm": "cluster",
     "ai-toolkit": "aitoolkit",
 }
-"""Other names under which people look for a platform."""
+"""Other names of a platform."""
 MAIN_FILES = {"azureml": "job.yaml", "kaito": "workspace.yaml", "olive": "olive.json"}
-"""The one file that matters, where there is one."""
+"""The one file that matters, for platforms that have one."""
 
 
 def export_job(spec: ExportSpec, platform: str, places: Places | None = None) -> Files:
-    """Return the files that run ``spec`` on a platform.
+    """Return the files that run a job on a platform.
 
-    Raises ``ConfigError`` for a platform nobody knows, or a place that is missing, and
-    ``UnsupportedError`` for what the platform cannot take.
+    Args:
+        spec: The job.
+        platform: A key of ``EXPORTERS`` or ``ALIASES``.
+        places: Where the platform reads the data and writes the result.
+
+    Raises:
+        ConfigError: The platform is unknown, or a required place is missing.
+        UnsupportedError: The platform does not support a part of the job.
     """
     platform = ALIASES.get(platform, platform)
     if platform not in EXPORTERS:
         raise ConfigError(
-            f"no platform is called {platform!r}", hint=f"It is {', '.join(EXPORTERS)}."
+            f"there is no platform {platform!r}", hint=f"Use one of {', '.join(EXPORTERS)}."
         )
     places = places or Places()
     _refuse_unused(spec, platform, places)
     return EXPORTERS[platform](spec, places)
 
 
-def _refuse_unused(spec: ExportSpec, form: str, places: Places) -> None:
-    """What a platform would not look at is an error, not a surprise."""
-    told = {name: value for name, value in asdict(places).items() if value not in (None, 1)}
-    takes = {"kaito": set(asdict(places)) - {"processes"}, "cluster": {"processes"}}.get(
-        form, set()
+def _refuse_unused(spec: ExportSpec, platform: str, places: Places) -> None:
+    """Refuse options that the platform would ignore."""
+    fields = asdict(places)
+    supported = {"kaito": set(fields) - {"processes"}, "cluster": {"processes"}}.get(
+        platform, set()
     )
-    if unused := sorted(told.keys() - takes):
-        other = "cluster" if unused == ["processes"] else "kaito"
+    given = {name for name, value in fields.items() if value not in (None, 1)}
+    if unused := sorted(given - supported):
+        supporting = "cluster" if unused == ["processes"] else "kaito"
         raise UnsupportedError(
-            f"{form} takes no {unused[0].replace('_', ' ')}", hint=f"Only {other} does."
+            f"{platform} takes no {unused[0].replace('_', ' ')}", hint=f"Only {supporting} does."
         )
-    if spec.compute and form not in ("azureml", "kaito"):
+    if spec.compute and platform not in ("azureml", "kaito"):
         raise UnsupportedError(
-            f"{form} takes no compute=: it runs where you start it",
+            Text.format(
+                "{} takes no {}: it runs where you start it", platform, Argument("compute")
+            ),
             hint="azureml and kaito take one.",
         )

@@ -1,8 +1,8 @@
-"""A KAITO ``Workspace`` (kaito.sh/v1beta1) that tunes, with its ConfigMap.
+"""Export a job as a KAITO ``Workspace`` (kaito.sh/v1beta1) for fine-tuning, with its ConfigMap.
 
-Rules: kaito-project/kaito api/v1beta1/workspace_validation.go and tuning_config_validation.go; section
-names: presets/workspace/tuning/text-generation/cli.py (read 2026-11-24). Its own sample for Phi-3
-targets q_proj, k_proj and v_proj, which Phi-3 does not have.
+Rules: kaito-project/kaito api/v1beta1/workspace_validation.go and tuning_config_validation.go; section names:
+presets/workspace/tuning/text-generation/cli.py (read 2026-11-24). KAITO's own sample for Phi-3 targets q_proj,
+k_proj and v_proj, which Phi-3 does not have.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from maas_client import catalog
+from maas_client._text import Argument, Text
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.platforms import yaml
 from maas_client.platforms.spec import ExportSpec, Places
 
-_DEFAULT_SIZE = "Standard_NC24ads_A100_v4"
+_DEFAULT_MACHINE = "Standard_NC24ads_A100_v4"
 _IMAGE = re.compile(
     r"(?:[a-z0-9]+(?:[.-][a-z0-9]+)*(?::\d+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*"
     r"(?::[\w][\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
@@ -30,21 +31,23 @@ def build_files(spec: ExportSpec, places: Places) -> dict[str, str]:
     if spec.validation_data:
         raise UnsupportedError(
             "KAITO takes no validation file: it splits the training data",
-            hint="Leave the validation file out (validation=False).",
+            hint=Text.format("Leave the validation file out ({}).", Argument("validation", False)),
         )
     name = spec.slug
     config = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": f"{name}-config"[:63]},
-        "data": {"training_config.yaml": yaml.dump({"training_config": _training(spec, method)})},
+        "data": {
+            "training_config.yaml": yaml.dump({"training_config": _training_config(spec, method)})
+        },
     }
     workspace = {
         "apiVersion": "kaito.sh/v1beta1",
         "kind": "Workspace",
         "metadata": {"name": name},
         "resource": {
-            "instanceType": _size(spec),
+            "instanceType": _instance_type(spec),
             "labelSelector": {"matchLabels": {"app": name}},
         },
         "tuning": {
@@ -62,32 +65,33 @@ def build_files(spec: ExportSpec, places: Places) -> dict[str, str]:
 
 
 def _preset(spec: ExportSpec) -> str:
-    wanted = spec.model_info.name if spec.model_info else spec.model
+    model = spec.model_info.name if spec.model_info else spec.model
     for name, preset in catalog.load_kaito_presets().items():
-        if preset.model == wanted:
+        if preset.model == model:
             return name
+    presets = ", ".join(sorted(catalog.load_kaito_presets()))
     raise UnsupportedError(
-        f"KAITO has no tuning preset for {wanted}",
-        hint=f"It has {', '.join(sorted(catalog.load_kaito_presets()))}. For others use cluster or olive.",
+        f"KAITO has no tuning preset for {model}",
+        hint=f"It has {presets}. For other models use cluster or olive.",
     )
 
 
-def _size(spec: ExportSpec) -> str:
-    """Return the machine, which must have the memory the preset asks for on one node."""
+def _instance_type(spec: ExportSpec) -> str:
+    """Return the instance type, after a check that one node has the memory that the preset requires."""
     if len(spec.compute) > 1:
-        raise UnsupportedError("KAITO tunes on one node", hint="Name one instance type.")
-    size = spec.compute[0] if spec.compute else _DEFAULT_SIZE
+        raise UnsupportedError("KAITO fine-tunes on one node", hint="Name one instance type.")
+    size = spec.compute[0] if spec.compute else _DEFAULT_MACHINE
     machine, preset = catalog.find_machine(size), catalog.load_kaito_presets()[_preset(spec)]
     if machine is not None and machine.gpus * machine.gpu_memory_gib < preset.tuning_gpu_memory_gib:
         raise UnsupportedError(
-            f"{size} has {machine.gpus * machine.gpu_memory_gib:g} GiB of GPU memory; KAITO asks for "
-            f"{preset.tuning_gpu_memory_gib:g} to tune {preset.model}",
-            hint=f"{_DEFAULT_SIZE} has enough.",
+            f"{size} has {machine.gpus * machine.gpu_memory_gib:g} GiB of GPU memory; KAITO requires "
+            f"{preset.tuning_gpu_memory_gib:g} to fine-tune {preset.model}",
+            hint=f"{_DEFAULT_MACHINE} has enough.",
         )
     return size
 
 
-_FOUR_BITS = {
+_4BIT_CONFIG = {
     "load_in_4bit": True,
     "bnb_4bit_quant_type": "nf4",
     "bnb_4bit_compute_dtype": "bfloat16",
@@ -95,11 +99,12 @@ _FOUR_BITS = {
 }
 
 
-def _training(spec: ExportSpec, method: str) -> dict[str, Any]:
-    """Return the sections of the ConfigMap; KAITO refuses others, and four bits without QLoRA."""
+def _training_config(spec: ExportSpec, method: str) -> dict[str, Any]:
+    """Return the sections of the ConfigMap. KAITO refuses other sections, and 4-bit weights without QLoRA."""
     if spec.hyperparameters.max_seq_length is not None:
         raise UnsupportedError(
-            "KAITO takes no max_seq_length=", hint="Leave it out, or use cluster or olive."
+            Text.format("KAITO takes no {}", Argument("max_seq_length")),
+            hint="Leave it out, or use cluster or olive.",
         )
     rank, _, dropout = spec.lora_settings
     model = {"torch_dtype": "bfloat16", "local_files_only": True, "device_map": "auto"}
@@ -119,7 +124,7 @@ def _training(spec: ExportSpec, method: str) -> dict[str, Any]:
     data = {"dataset_extension": "json", "messages_column": "messages", "shuffle_dataset": True}
     return {
         "ModelConfig": model,
-        **({"QuantizationConfig": _FOUR_BITS} if method == "QLoRA" else {}),
+        **({"QuantizationConfig": _4BIT_CONFIG} if method == "QLoRA" else {}),
         "LoraConfig": adapter,
         "TrainingArguments": arguments,
         "DataCollator": {"mlm": False},
@@ -128,63 +133,74 @@ def _training(spec: ExportSpec, method: str) -> dict[str, Any]:
 
 
 def _input(places: Places) -> dict[str, Any]:
-    given = [
-        {"urls": [_public(places.input_url)]} if places.input_url else None,
-        _claim(places.input_pvc),
-        {"image": _image(places.input_image)} if places.input_image else None,
+    sources = [
+        {"urls": [_public_url(places.input_url)]} if places.input_url else None,
+        _volume_claim(places.input_pvc),
+        {"image": _image_name(places.input_image)} if places.input_image else None,
     ]
-    found = [one for one in given if one]
-    if len(found) != 1:
+    configured = [source for source in sources if source]
+    if len(configured) != 1:
         raise ConfigError(
             "KAITO reads its data from exactly one place",
-            hint="Give one of input_url=, input_pvc= and input_image=.",
+            hint=Text.format(
+                "Pass one of {}, {} and {}.",
+                *map(Argument, ("input_url", "input_pvc", "input_image")),
+            ),
         )
-    return found[0]
+    return configured[0]
 
 
 def _output(name: str, places: Places) -> dict[str, Any]:
-    image, claim = places.output_image, _claim(places.output_pvc)
+    image, claim = places.output_image, _volume_claim(places.output_pvc)
     if bool(image) == bool(claim):
         raise ConfigError(
             "KAITO writes the adapter to exactly one place",
-            hint="Give one of output_image= and output_pvc=.",
+            hint=Text.format(
+                "Pass one of {} and {}.", Argument("output_image"), Argument("output_pvc")
+            ),
         )
     if claim:
         return claim
-    return {"image": _image(str(image)), "imagePushSecret": _secret(name, places)}
+    return {"image": _image_name(str(image)), "imagePushSecret": _push_secret(name, places)}
 
 
-def _secret(name: str, places: Places) -> str:
-    """KAITO pushes an image only with a secret of the registry; the README says how to make it."""
+def _push_secret(name: str, places: Places) -> str:
+    """Return the secret for pushing the image, which KAITO requires; the README says how to create it."""
     return places.push_secret or f"{name}-push"[:63]
 
 
-def _claim(name: str | None) -> dict[str, Any] | None:
+def _volume_claim(name: str | None) -> dict[str, Any] | None:
     return {"volumeSource": {"persistentVolumeClaim": {"claimName": name}}} if name else None
 
 
-def _image(text: str) -> str:
+def _image_name(text: str) -> str:
     if not _IMAGE.fullmatch(text):
         raise ConfigError(
-            f"{text!r} is no image", hint="It looks like registry.azurecr.io/name:tag."
+            f"{text!r} is not an image name", hint="It looks like registry.azurecr.io/name:tag."
         )
     return text
 
 
-def _public(url: str) -> str:
-    """Return an address that KAITO fetches from: it refuses what is not public."""
+def _public_url(url: str) -> str:
+    """Return an address after a check that it is public, as KAITO requires."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    local = host == "localhost" or host.endswith(".localhost") or not _is_public(host)
-    if parts.scheme not in ("http", "https") or not host or local:
+    is_local = host == "localhost" or host.endswith(".localhost") or not _is_public_ip(host)
+    if parts.scheme not in ("http", "https") or not host or is_local:
         raise ConfigError(
-            f"KAITO does not fetch from {parts.scheme}://{host}" if host else f"{url!r} is no URL",
-            hint="It takes a public http(s) address; for others use input_pvc= or input_image=.",
+            f"KAITO does not download from {parts.scheme}://{host}"
+            if host
+            else f"{url!r} is not a URL",
+            hint=Text.format(
+                "Pass a public http(s) address, or use {} or {}.",
+                Argument("input_pvc"),
+                Argument("input_image"),
+            ),
         )
     return url
 
 
-def _is_public(host: str) -> bool:
+def _is_public_ip(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -200,26 +216,26 @@ def _readme(name: str, model: str, places: Places) -> str:
             "docker cp adapter:/data ./adapter && docker rm adapter"
         )
         secret = (
-            f"kubectl create secret docker-registry {_secret(name, places)} \\\n"
+            f"kubectl create secret docker-registry {_push_secret(name, places)} \\\n"
             "    --docker-server=REGISTRY --docker-username=USER --docker-password=PASSWORD\n"
         )
     else:
         fetch = f"kubectl cp POD-THAT-MOUNTS-{places.output_pvc}:/mnt/results ./adapter"
     return f"""# {name} on KAITO
 
-The file in `messages` form (JSON Lines) must be the only data file at the place it is read from.
+The training file (JSON Lines with `messages`) must be the only data file at the place it is read from.
 
 ```sh
-{secret}kubectl apply -f workspace.yaml          # on nodes of your own: first take instanceType out
+{secret}kubectl apply -f workspace.yaml          # on your own nodes: remove instanceType first
 kubectl get workspace {name} -w          # until WorkspaceSucceeded
 ```
 
-Fetch the adapter, and bring it in again:
+Copy the adapter to this machine and import it:
 
 ```sh
 {fetch}
 maas-client models import ./adapter --base {model}
 ```
 
-Checked against the rules of KAITO's admission webhook as text; no cluster was asked.
+These files were checked against the rules of KAITO's admission webhook, not on a cluster.
 """

@@ -1,7 +1,7 @@
-"""Olive's run configuration: tune, and with ``ModelBuilder`` straight on to ONNX Runtime.
+"""Export a job as Olive's run configuration: fine-tune, then convert to ONNX Runtime with ``ModelBuilder``.
 
-Checked with ``RunConfig`` of olive-ai 0.13. Olive reads chat rows by itself (``chat_template``), so the
-data file goes in as it is.
+Tested with ``RunConfig`` of olive-ai 0.13. Olive reads chat rows itself (``chat_template``), so the data file
+is used as it is.
 """
 
 from __future__ import annotations
@@ -18,11 +18,16 @@ def build_files(spec: ExportSpec, places: Places) -> dict[str, str]:
 
 
 def build_config(spec: ExportSpec, model_path: str | None = None) -> dict[str, Any]:
-    """Return the configuration as a mapping; ``model_path`` is where the weights are."""
+    """Return the configuration.
+
+    Args:
+        spec: The job.
+        model_path: The folder of the weights; None to load them from the Hugging Face Hub.
+    """
     method = spec.check_method("Olive", ("LoRA", "QLoRA", "DoRA"), "cluster or the local server")
-    data = [_data("train", spec.training_data, spec)]
+    data = [_data_config("train", spec.training_data, spec)]
     if spec.validation_data:
-        data.append(_data("validation", spec.validation_data, spec))
+        data.append(_data_config("validation", spec.validation_data, spec))
     return {
         "workflow_id": spec.slug,
         "input_model": {"type": "HfModel", "model_path": model_path or spec.hub_id},
@@ -35,7 +40,7 @@ def build_config(spec: ExportSpec, model_path: str | None = None) -> dict[str, A
             }
         },
         "data_configs": data,
-        "passes": {"tune": _tune(spec, method), "onnx": {"type": "ModelBuilder", "precision": "int4"}},
+        "passes": {"tune": _tuning_pass(spec, method), "onnx": {"type": "ModelBuilder", "precision": "int4"}},
         "host": "gpu",
         "target": "gpu",
         "evaluate_input_model": False,
@@ -43,7 +48,7 @@ def build_config(spec: ExportSpec, model_path: str | None = None) -> dict[str, A
     }  # fmt: skip
 
 
-def _data(name: str, path: str, spec: ExportSpec) -> dict[str, Any]:
+def _data_config(name: str, path: str, spec: ExportSpec) -> dict[str, Any]:
     return {
         "name": name,
         "type": "HuggingfaceContainer",
@@ -59,9 +64,9 @@ def _data(name: str, path: str, spec: ExportSpec) -> dict[str, Any]:
     }
 
 
-def _tune(spec: ExportSpec, method: str) -> dict[str, Any]:
+def _tuning_pass(spec: ExportSpec, method: str) -> dict[str, Any]:
     rank, alpha, dropout = spec.lora_settings
-    said: dict[str, Any] = {
+    config: dict[str, Any] = {
         "type": method,
         "r": rank,
         "alpha": alpha,
@@ -76,7 +81,7 @@ def _tune(spec: ExportSpec, method: str) -> dict[str, Any]:
         },
     }
     if spec.validation_data:
-        said["eval_data_config"] = "validation"
+        config["eval_data_config"] = "validation"
     if method == "QLoRA":
-        said |= {"quant_type": "nf4", "double_quant": True, "compute_dtype": "bfloat16"}
-    return said
+        config |= {"quant_type": "nf4", "double_quant": True, "compute_dtype": "bfloat16"}
+    return config

@@ -1,4 +1,4 @@
-"""YAML that every reader reads alike: block style, and quotes wherever YAML 1.1 and 1.2 differ."""
+"""Write YAML that all parsers read alike: block style, and quotes wherever YAML 1.1 and 1.2 differ."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
-_WORDS = frozenset(["y", "n", "yes", "no", "true", "false", "on", "off", "null", "none"])
-"""Plain words that one reader or another takes for something else than text."""
-_UNSEEN = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_PLAIN_SCALAR = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
+_AMBIGUOUS_WORDS = frozenset(["y", "n", "yes", "no", "true", "false", "on", "off", "null", "none"])
+"""Words that some parsers read as booleans or null."""
+_NON_PRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 def dump(value: Mapping[str, Any]) -> str:
-    """Return a mapping of JSON-ready values as a YAML document that ends with a newline."""
+    """Return a mapping of JSON values as a YAML document that ends with a newline."""
     return "".join(f"{line}\n" for line in _mapping(value))
 
 
 def dump_all(*values: Mapping[str, Any]) -> str:
-    """Return several documents in one text."""
+    """Return several documents as one text."""
     return "---\n".join(map(dump, values))
 
 
 def _lines(value: Any) -> Iterator[str]:
-    """Yield the lines of a value that does not fit behind its key."""
+    """Yield the lines of a value that is written below its key."""
     if isinstance(value, Mapping):
         yield from _mapping(value)
         return
@@ -37,7 +37,7 @@ def _lines(value: Any) -> Iterator[str]:
 def _mapping(value: Mapping[str, Any]) -> Iterator[str]:
     for key, inner in value.items():
         name = _scalar(key)
-        if isinstance(inner, str) and _is_paragraph(inner):
+        if isinstance(inner, str) and _is_literal_block(inner):
             yield f"{name}: |"
             yield from (f"  {line}" if line else "" for line in inner[:-1].split("\n"))
         elif _is_block(inner):
@@ -51,8 +51,8 @@ def _is_block(value: Any) -> bool:
     return isinstance(value, Mapping | Sequence) and not isinstance(value, str) and bool(value)
 
 
-def _is_paragraph(text: str) -> bool:
-    """Tell whether a text is safe as a literal block: lines, ended by exactly one newline."""
+def _is_literal_block(text: str) -> bool:
+    """Return whether a text can be a literal block: printable lines that end with exactly one newline."""
     lines = text.split("\n")
     return (
         len(lines) > 2
@@ -65,8 +65,8 @@ def _is_paragraph(text: str) -> bool:
 
 def _scalar(value: Any) -> str:
     if isinstance(value, str):
-        plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
-        return value if plain else _quoted(value)
+        plain = _PLAIN_SCALAR.fullmatch(value) and value.lower() not in _AMBIGUOUS_WORDS
+        return value if plain else _quote(value)
     if isinstance(value, float) and value == value and abs(value) != float("inf"):
         text = repr(value)
         mantissa, e, exponent = text.partition("e")
@@ -78,5 +78,5 @@ def _scalar(value: Any) -> str:
     return json.dumps(value, allow_nan=False)
 
 
-def _quoted(text: str) -> str:
-    return _UNSEEN.sub(lambda m: f"\\u{ord(m[0]):04x}", json.dumps(text, ensure_ascii=False))
+def _quote(text: str) -> str:
+    return _NON_PRINTABLE.sub(lambda m: f"\\u{ord(m[0]):04x}", json.dumps(text, ensure_ascii=False))

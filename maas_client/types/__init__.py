@@ -1,4 +1,4 @@
-"""The public nouns: pydantic models without behaviour and without HTTP."""
+"""The public types: pydantic models without HTTP."""
 
 from maas_client.types.chat import ChatChunk, ChatCompletion, Message, ToolCall, Usage
 from maas_client.types.datasets import Dataset

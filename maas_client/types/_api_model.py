@@ -1,18 +1,77 @@
-"""The one base of the public nouns."""
+"""The base classes of the public types."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from html import escape
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+_PYDANTIC_V1_METHODS = frozenset(
+    {
+        "construct",
+        "copy",
+        "dict",
+        "from_orm",
+        "json",
+        "parse_file",
+        "parse_obj",
+        "parse_raw",
+        "schema",
+        "schema_json",
+        "update_forward_refs",
+        "validate",
+    }
+)
+"""Deprecated methods of ``BaseModel``, which ``dir()`` and completion do not list."""
 
-class ApiModel(BaseModel):
-    """Frozen, tolerant of fields that Azure adds later, and silent about values in its errors."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="allow", hide_input_in_errors=True, protected_namespaces=()
-    )
+class FrozenModel(BaseModel):
+    """An immutable value with a short ``repr``. Its validation errors never show input values."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, protected_namespaces=())
+
+    _REPR_FIELDS: ClassVar[tuple[str, ...]] = ()
+    """The fields that ``repr`` shows, unless they are None; all fields if empty."""
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        if not self._REPR_FIELDS:
+            yield from super().__repr_args__()
+            return
+        for name in self._REPR_FIELDS:
+            value = getattr(self, name)
+            if value is not None:
+                yield name, value
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in _PYDANTIC_V1_METHODS]
+
+
+class ApiModel(FrozenModel):
+    """A resource or response of the service. Fields that Azure adds later are kept.
+
+    Attributes:
+        raw: The service's response, unchanged, with everything that has no field here.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     raw: dict[str, Any] = Field(default_factory=dict, repr=False)
-    """The service's own answer, verbatim; the place for what this library does not name."""
+
+
+def html_table(rows: Iterable[tuple[str, object]], caption: str = "") -> str:
+    """Return an HTML table of names and values for notebooks.
+
+    Args:
+        rows: Names and values. Rows whose value is None or empty text are left out.
+        caption: A title above the table.
+    """
+    cells = "".join(
+        f"<tr><th style='text-align:left'>{escape(name)}</th>"
+        f"<td style='text-align:left'>{escape(str(value))}</td></tr>"
+        for name, value in rows
+        if value is not None and value != ""
+    )
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f"<table>{title}{cells}</table>"

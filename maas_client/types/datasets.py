@@ -1,42 +1,62 @@
-"""Data sets as a backend knows them."""
+"""Datasets: training and validation files that a backend stores."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import PrivateAttr
 
 from maas_client.types._api_model import ApiModel
 
+__all__ = ["Dataset"]
+
 
 class Dataset(ApiModel):
-    """A file the backend holds, ready to be named in a job."""
+    """A file that a backend stores, ready to be used in a job.
+
+    Attributes:
+        id: What ``jobs.create(training_data=...)`` takes: an ARM id or ``azureml:`` URI on azureml, a
+            ``file-...`` id on foundry.
+        name: The dataset's name; on foundry the file's name.
+        version: The version of a data asset; None on foundry.
+        uri: Where the file is stored (``azureml://datastores/...``); None on foundry.
+        filename: The name of the file.
+        bytes: The size of the file in bytes; None if the service does not report it.
+        sha256: The SHA-256 of the file in hexadecimal; None if it was not uploaded by this library.
+        status: The service's own status (``processed`` on foundry); None on azureml.
+        created_at: When it was created; None if the service does not report it.
+        already_there: True if ``upload`` found the same file on the service and sent nothing.
+        raw: The service's response, unchanged.
+    """
+
+    _REPR_FIELDS: ClassVar = ("name", "version", "id", "bytes", "status")
 
     id: str
-    """What a job names: an ARM id or ``azureml:`` uri on azureml, ``file-...`` on foundry."""
     name: str
     version: str | None = None
     uri: str | None = None
-    """Where the bytes lie (``azureml://datastores/...``); None on foundry."""
     filename: str | None = None
     bytes: int | None = None
     sha256: str | None = None
-    """Of the bytes that were sent, where this client sent them."""
     status: str | None = None
-    """The service's own word, where it has one (``processed`` on foundry)."""
-    created_at: str | None = None
+    created_at: datetime | None = None
     already_there: bool = False
-    """True when the same bytes lay there before and nothing was sent."""
 
     _path: Path | None = PrivateAttr(default=None)
 
     @property
     def path(self) -> Path | None:
-        """The file on this machine it was uploaded from, if this program uploaded it."""
+        """The local file this dataset was uploaded from; None unless this program uploaded it."""
         return self._path
 
     def with_path(self, path: Path) -> Dataset:
-        """Return this data set, knowing the file it came from."""
-        known = self.model_copy()
-        known._path = path
-        return known
+        """Return a copy that knows the local file it was uploaded from.
+
+        Args:
+            path: The uploaded file.
+        """
+        copy = self.model_copy()
+        copy._path = path
+        return copy

@@ -1,52 +1,77 @@
-"""Deployments: a model that answers."""
+"""Deployments: models that answer chat requests."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
+from pydantic import Field, PrivateAttr, SecretStr
 
 from maas_client.errors import ConfigError, NotFoundError
-from maas_client.types._api_model import ApiModel
+from maas_client.types._api_model import ApiModel, FrozenModel
+
+__all__ = ["Deployment", "Keys"]
 
 
-class Keys(BaseModel):
-    """The two keys of a deployment; ``get_secret_value()`` shows one."""
+class Keys(FrozenModel):
+    """The two keys of a deployment. Their values are hidden until ``get_secret_value()`` is called.
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+    Attributes:
+        primary: The first key.
+        secondary: The second key; it stays valid while the first one is replaced.
+
+    Example:
+        >>> client.deployments.keys("tickets").primary.get_secret_value()
+    """
 
     primary: SecretStr
     secondary: SecretStr
 
 
 class Deployment(ApiModel):
-    """A model that answers under a name. ``with`` (or ``async with``) deletes it on the way out."""
+    """A model that answers chat requests under a name.
+
+    As a context manager (``with``, or ``async with`` for one of an ``AsyncClient``) it is deleted on exit.
+
+    Attributes:
+        id: The ARM id, or the name where there is none.
+        name: The deployment's name, which ``client.chat`` takes.
+        model: The deployed model as the service names it.
+        status: The service's own provisioning state, such as ``Succeeded``.
+        ready: True once a chat request has been answered, which can be later than ``Succeeded``.
+        url: The address of the endpoint; None until the service reports it.
+        delete_at: When it is due to be deleted (see ``delete_after``); None if no time is set. The time is
+            stored on the service as a tag.
+        properties: The service's own properties and tags.
+        raw: The service's response, unchanged.
+
+    Example:
+        >>> with client.deployments.create(name="tickets", model=job.fine_tuned_model) as deployment:
+        ...     client.chat.complete(deployment, messages)
+    """
+
+    _REPR_FIELDS: ClassVar = ("name", "status", "ready", "model", "url", "delete_at")
 
     id: str
     name: str
     model: str | None = None
-    """The model as the service names it; not the deployment's name."""
     status: str
-    """The service's own provisioning word, verbatim."""
     ready: bool = False
-    """A chat request has been answered, not merely ``Succeeded``."""
     url: str | None = None
-    """Where it answers, as the service gave it."""
     delete_at: datetime | None = None
-    """When ``delete_after`` wanted it gone; it is written on the deployment itself, as a tag."""
     properties: dict[str, Any] = Field(default_factory=dict)
 
     _delete: Callable[[], Any] | None = PrivateAttr(default=None)
     _adelete: Callable[[], Awaitable[Any]] | None = PrivateAttr(default=None)
 
     def __enter__(self) -> Self:
-        if self._delete is None:  # or it would stay, and cost, unsaid
+        if self._delete is None:  # it would stay, and cost money, without anyone noticing
             raise ConfigError(
-                f"deployment {self.name!r} is of no Client, so leaving the block would not delete it",
-                hint="Of an AsyncClient it takes `async with`; else: with client.deployments.get(NAME).",
+                f"deployment {self.name!r} has no Client, so leaving the block would not delete it",
+                hint="Use `async with` for a deployment of an AsyncClient; otherwise get it first: "
+                "with client.deployments.get(NAME).",
             )
         return self
 
@@ -58,8 +83,9 @@ class Deployment(ApiModel):
     async def __aenter__(self) -> Self:
         if self._adelete is None:
             raise ConfigError(
-                f"deployment {self.name!r} is of no AsyncClient, so leaving the block would not delete it",
-                hint="Of a Client it takes `with`; else: async with await client.deployments.get(NAME).",
+                f"deployment {self.name!r} has no AsyncClient, so leaving the block would not delete it",
+                hint="Use `with` for a deployment of a Client; otherwise get it first: "
+                "async with await client.deployments.get(NAME).",
             )
         return self
 

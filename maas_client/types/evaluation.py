@@ -1,42 +1,70 @@
-"""What ``client.evaluate`` found."""
+"""The result of ``client.evaluate``."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import ClassVar
+
+from pydantic import Field
+
+from maas_client.types._api_model import FrozenModel, html_table
+
+__all__ = ["AnswerScore", "Evaluation", "LabelScores", "Scores"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+class AnswerScore(FrozenModel):
+    """The score of one test row.
 
-
-class AnswerScore(_Part):
-    """One held-out row: what was wanted, what was answered, how near it comes."""
+    Attributes:
+        line: The row's line in the file, from 1.
+        want: The expected answer: the row's last assistant message.
+        got: The deployment's answer.
+        exact: True if both are equal, apart from white space at the ends. Tool calls are compared by name and
+            arguments.
+        token_f1: The F1 score of the words of both (as in SQuAD), from 0 to 1, without case and
+            punctuation.
+        baseline: The baseline's answer; None without a baseline.
+        baseline_exact: ``exact`` of the baseline's answer.
+        baseline_token_f1: ``token_f1`` of the baseline's answer.
+    """
 
     line: int
-    """In the file, from 1."""
     want: str
     got: str
     exact: bool
     token_f1: float
-    """From 0 to 1."""
     baseline: str | None = None
-    """What the baseline answered, if there was one."""
     baseline_exact: bool | None = None
     baseline_token_f1: float | None = None
 
 
-class LabelScores(_Part):
-    """Which label was taken for which."""
+class LabelScores(FrozenModel):
+    """Classification scores, for datasets whose answers are labels.
+
+    Attributes:
+        confusion: How often each expected label was answered with each label:
+            ``confusion[expected][answered]``. ``(other)`` counts answers that are no label.
+        f1: The F1 score of each label, from 0 to 1.
+        macro_f1: The mean of ``f1`` over the labels.
+        accuracy: The share of correct answers, from 0 to 1.
+    """
 
     confusion: dict[str, dict[str, int]]
-    """Wanted label to given label to how often; ``(other)`` is an answer that is no label."""
     f1: dict[str, float]
     macro_f1: float
     accuracy: float
 
 
-class Scores(_Part):
-    """Means over the answers of one deployment."""
+class Scores(FrozenModel):
+    """The mean scores of one deployment.
+
+    Attributes:
+        answers: The number of answers that were scored.
+        exact_match: The share of exact answers, from 0 to 1.
+        token_f1: The mean of ``AnswerScore.token_f1``, from 0 to 1.
+        labels: Classification scores; None if the answers are not labels.
+    """
+
+    _REPR_FIELDS: ClassVar = ("answers", "exact_match", "token_f1")
 
     answers: int
     exact_match: float
@@ -44,17 +72,50 @@ class Scores(_Part):
     labels: LabelScores | None = None
 
 
-class Evaluation(_Part):
-    """A deployment on held-out rows, beside a baseline if one was asked for."""
+class Evaluation(FrozenModel):
+    """The scores of a deployment on test rows, next to a baseline if one was given.
+
+    Attributes:
+        deployment: The name of the deployment.
+        scores: The mean scores of the deployment.
+        baseline: The name of the baseline deployment; None if none was given.
+        baseline_scores: The mean scores of the baseline.
+        token_f1_gain: The 95 % confidence interval of the difference in ``token_f1`` (deployment minus
+            baseline). If both ends are above zero, the deployment is better.
+        answers: The score of every row.
+        refused: Rows that the service refused to answer: line to reason. They do not count in the scores.
+        skipped: Lines whose last message is not the assistant's, so that there is no expected answer.
+    """
+
+    _REPR_FIELDS: ClassVar = (
+        "deployment",
+        "scores",
+        "baseline",
+        "baseline_scores",
+        "token_f1_gain",
+    )
 
     deployment: str
     scores: Scores
     baseline: str | None = None
     baseline_scores: Scores | None = None
     token_f1_gain: tuple[float, float] | None = None
-    """The 95 % interval of the difference to the baseline; above zero throughout is a gain."""
     answers: tuple[AnswerScore, ...]
-    refused: dict[int, str] = {}
-    """Line to reason: rows the service would not answer. They count in neither score."""
+    refused: dict[int, str] = Field(default_factory=dict)
     skipped: tuple[int, ...] = ()
-    """Lines without an answer to compare with (their last message is not the assistant's)."""
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, object]] = []
+        for name, scores in (
+            (self.deployment, self.scores),
+            (self.baseline, self.baseline_scores),
+        ):
+            if scores is not None:
+                text = f"exact match {scores.exact_match:.1%}, token F1 {scores.token_f1:.3f}"
+                rows.append((f"{name}", f"{text} ({scores.answers:,} answers)"))
+        if self.token_f1_gain is not None:
+            low, high = self.token_f1_gain
+            rows.append(("token F1 gain (95 %)", f"{low:+.3f} to {high:+.3f}"))
+        rows.append(("refused", len(self.refused) or None))
+        rows.append(("skipped", len(self.skipped) or None))
+        return html_table(rows, "Evaluation")

@@ -24,8 +24,9 @@ SPEAKING = ("_connect.py", "_client.py", "_settings.py", "_lifetimes.py", "_tran
             "platforms", "types", "errors.py")  # fmt: skip
 """Where errors that a command can meet are worded. ``dataset/`` names no argument with ``=``."""
 
-NOT_BY_COMMAND = ("httpx.Client", "async with", "with client.deployments", "is of no ", "<Client",
-                  "<AsyncClient", "AsyncClient Client", "httpx.AsyncClient")  # fmt: skip
+NOT_BY_COMMAND = ("httpx.Client", "async with", "with client.deployments", "has no Client",
+                  "has no AsyncClient", "<Client", "<AsyncClient", "AsyncClient Client",
+                  "httpx.AsyncClient")  # fmt: skip
 """Parts of messages that no command can lead to: of objects, not of verbs."""
 
 

@@ -84,7 +84,7 @@ def test_no_server_is_one_sentence_that_says_how_to_start_one() -> None:
     done = command("jobs", "list", "--url", NOBODY)
     assert done.returncode == 1
     assert not done.stdout
-    assert "Start one: maas-client serve" in done.stderr
+    assert "Start the local server with: maas-client serve" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -111,5 +111,5 @@ def test_a_merged_system_message_is_counted(tokenizer: Any) -> None:
 
 
 def test_a_row_that_does_not_fit_the_template_names_its_line(tokenizer: Any) -> None:
-    with pytest.raises(DatasetError, match=r"line 7: phi3's template has no place for tools"):
+    with pytest.raises(DatasetError, match=r"line 7: phi3's template does not support tools"):
         tokenize_rows([(7, TOOL_ROW)], tokenizer, TEMPLATES["phi3"], 4096)

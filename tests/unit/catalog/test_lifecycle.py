@@ -13,28 +13,28 @@ PHI_3 = [f for f in catalog.load_models().values() if f.family in ("phi-3", "phi
 
 
 @pytest.mark.parametrize("facts", PHI_3, ids=lambda f: f.name)
-def test_every_phi_3_is_retired_from_the_day_on(facts: catalog.ModelInfo) -> None:
+def test_every_phi_3_is_retired_on_its_date(facts: catalog.ModelInfo) -> None:
     assert catalog.is_retired(facts, DAY)
     assert not catalog.is_retired(facts, date(2025, 8, 29))
     with pytest.raises(ModelRetiredError) as caught:
         catalog.check_retirement(facts, "azureml", TODAY)
-    wanted = "Phi-4" if "medium" in facts.name else "Phi-4-mini-instruct"
+    replacement = "Phi-4" if "medium" in facts.name else "Phi-4-mini-instruct"
     assert (caught.value.model, caught.value.retired) == (facts.name, "2025-08-30")
-    assert caught.value.replacement == wanted
+    assert caught.value.replacement == replacement
 
 
-def test_the_message_says_what_when_and_what_to_do() -> None:
+def test_retirement_message_has_date_replacement_and_advice() -> None:
     with pytest.raises(ModelRetiredError) as caught:
         catalog.check_retirement(catalog.get_model("Phi-3-mini"), "azureml", TODAY)
-    said = str(caught.value)
+    message = str(caught.value)
     for part in (
         "Phi-3-mini-4k-instruct", "2025-08-30", "Phi-4-mini-instruct", "Client.local()",
         "allow_retired=True", "--allow-retired", "MAAS_CATALOG",
     ):  # fmt: skip
-        assert part in said
+        assert part in message
 
 
-def test_nothing_is_refused_locally_or_when_allowed_or_before_the_day() -> None:
+def test_retired_model_is_allowed_locally_with_permission_or_before_its_date() -> None:
     facts = catalog.get_model("Phi-3-mini")
     catalog.check_retirement(facts, "local", TODAY)
     catalog.check_retirement(facts, "azureml", TODAY, allow_retired=True)
@@ -42,7 +42,7 @@ def test_nothing_is_refused_locally_or_when_allowed_or_before_the_day() -> None:
     catalog.check_retirement(catalog.get_model("Phi-4-mini"), "azureml", TODAY)
 
 
-def test_a_notice_for_those_who_only_warn() -> None:
+def test_retirement_notice() -> None:
     facts = catalog.get_model("Phi-3-mini")
     assert "will be retired by Azure on 2025-08-30" in str(
         catalog.retirement_notice(facts, date(2025, 1, 1))
@@ -70,11 +70,11 @@ def test_a_notice_for_those_who_only_warn() -> None:
         ("tiny", {"local"}),
     ],
 )
-def test_where_a_model_was_ever_offered(name: str, targets: set[str]) -> None:
+def test_tunable_on(name: str, targets: set[str]) -> None:
     assert catalog.get_model(name).tunable_on == targets
 
 
-def test_the_wrong_door_is_answered_with_the_right_one() -> None:
+def test_wrong_backend_error_names_the_right_one() -> None:
     with pytest.raises(UnsupportedError, match=r"Client\.azureml .*hub-based") as caught:
         catalog.check_tunable(catalog.get_model("Phi-4-mini"), "foundry")
     assert "foundry" in caught.value.message
@@ -83,14 +83,14 @@ def test_the_wrong_door_is_answered_with_the_right_one() -> None:
     catalog.check_tunable(catalog.get_model("Ministral-3B"), "foundry")
 
 
-def test_no_phi_is_tuned_on_foundry() -> None:
+def test_no_phi_is_offered_on_foundry() -> None:
     for facts in catalog.load_models().values():
         assert ("foundry" in facts.tunable_on) == (
             not facts.family.startswith(("phi", "smol", "tiny"))
         )
 
 
-def test_the_history_of_the_offers() -> None:
+def test_offer_dates_and_sources() -> None:
     mini = catalog.get_model("Phi-3-mini").offers[0]
     assert (mini.target, mini.start_date, mini.end_date) == (
         "azureml", date(2024, 7, 24), date(2025, 6, 10),
@@ -98,11 +98,11 @@ def test_the_history_of_the_offers() -> None:
     assert catalog.get_model("Phi-3.5-mini").offers[0].start_date == date(2024, 10, 31)
     assert catalog.get_model("Phi-3-small").offers == ()
     assert catalog.get_model("Phi-4-mini").offers[0].end_date is None
-    said = {offer.target: offer.source.id for offer in catalog.get_model("Ministral-3B").offers}
-    assert said == {"foundry": "docs-foundry-tuning", "azureml": "docs-regions"}
+    sources = {offer.target: offer.source.id for offer in catalog.get_model("Ministral-3B").offers}
+    assert sources == {"foundry": "docs-foundry-tuning", "azureml": "docs-regions"}
 
 
-def test_replacements_exist_and_are_not_retired_themselves() -> None:
+def test_replacements_exist_and_are_not_retired() -> None:
     for facts in catalog.load_models().values():
         if facts.replacement:
             assert not catalog.is_retired(catalog.get_model(facts.replacement), TODAY)

@@ -1,4 +1,4 @@
-"""Names as people type them."""
+"""Find models by the names that people use."""
 
 import pytest
 
@@ -9,7 +9,7 @@ REGISTRY = "azureml://registries/azureml/models"
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
+    ("name", "expected"),
     [
         ("Phi-3-mini", "Phi-3-mini-4k-instruct"),
         ("Phi-3-medium", "Phi-3-medium-4k-instruct"),
@@ -34,13 +34,13 @@ REGISTRY = "azureml://registries/azureml/models"
         (f"{REGISTRY}/phi-4-MINI-instruct/versions/1", "Phi-4-mini-instruct"),
     ],
 )
-def test_a_typed_name_means_a_model(typed: str, meant: str) -> None:
-    facts = catalog.find_model(typed)
+def test_find_model_accepts_every_spelling(name: str, expected: str) -> None:
+    facts = catalog.find_model(name)
     assert facts is not None
-    assert facts.name == meant
+    assert facts.name == expected
 
 
-def test_every_name_and_alias_is_found_and_no_two_models_share_one() -> None:
+def test_names_and_aliases_are_unique() -> None:
     seen: dict[str, str] = {}
     for facts in catalog.load_models().values():
         for name in {facts.name, facts.huggingface_id or facts.name, *facts.aliases}:
@@ -50,7 +50,7 @@ def test_every_name_and_alias_is_found_and_no_two_models_share_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "typed",
+    "name",
     [
         "Phi-5",
         "",
@@ -62,11 +62,11 @@ def test_every_name_and_alias_is_found_and_no_two_models_share_one() -> None:
         f"{REGISTRY}/Phi-4/versions/",
     ],
 )
-def test_what_is_not_known_is_none(typed: str) -> None:
-    assert catalog.find_model(typed) is None
+def test_unknown_model_is_none(name: str) -> None:
+    assert catalog.find_model(name) is None
 
 
-def test_an_address_keeps_its_version() -> None:
+def test_registry_uri_keeps_its_version() -> None:
     address = f"{REGISTRY}/Phi-3-mini-4k-instruct/versions/14"
     facts = catalog.find_model(address)
     assert facts is not None
@@ -74,19 +74,19 @@ def test_an_address_keeps_its_version() -> None:
     assert catalog.get_model("Phi-3-mini").version == "15"
 
 
-def test_an_unknown_name_is_answered_with_near_ones() -> None:
+def test_unknown_name_error_suggests_similar_names() -> None:
     with pytest.raises(ConfigError, match=r"Phi-4-mini-instruct") as caught:
         catalog.get_model("Phi-4-minni-instruct")
     assert "'Phi-4-minni-instruct'" in str(caught.value)
 
 
-def test_a_name_near_nothing_still_says_what_to_do() -> None:
+def test_unknown_name_error_without_similar_names() -> None:
     with pytest.raises(ConfigError, match="models list") as caught:
         catalog.get_model("zzz")
     assert "Did you mean" not in str(caught.value)
 
 
-def test_addresses_and_names() -> None:
+def test_asset_uris_and_registry_uris() -> None:
     assert catalog.is_asset_uri("azureml:my-model:1")
     assert catalog.is_asset_uri("AZUREML://registries/azureml/models/Phi-4")
     assert catalog.is_asset_uri("/subscriptions/0/resourceGroups/rg/models/m/versions/1")
@@ -96,6 +96,6 @@ def test_addresses_and_names() -> None:
         catalog.registry_uri(catalog.get_model("gpt-oss-20b"))
 
 
-def test_every_model_renders_with_a_template_that_exists() -> None:
+def test_every_model_has_a_known_template() -> None:
     for facts in catalog.load_models().values():
         assert facts.template in chat.TEMPLATES, facts.name

@@ -1,4 +1,4 @@
-"""Facts against the files they were taken from, regions, limits, machines."""
+"""The catalog's models compared with their sources; regions, limits and machines."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ SPECS = Path("/work/shared/specs/azureml-assets-phi")
 
 @pytest.mark.skipif(not SPECS.is_dir(), reason="Microsoft's catalog files are not here")
 @pytest.mark.parametrize("path", sorted(SPECS.glob("*hi-*.spec.yaml")), ids=lambda p: p.name)
-def test_the_catalog_says_what_the_registry_says(path: Path) -> None:
+def test_models_match_the_registry_files(path: Path) -> None:
     yaml = pytest.importorskip("yaml")
     spec = yaml.safe_load(path.read_text(encoding="utf-8"))
     about, tags = spec["system_metadata"], spec["tags"]["model_specific_defaults"]
@@ -24,19 +24,19 @@ def test_the_catalog_says_what_the_registry_says(path: Path) -> None:
         assert facts.context_length == about["textContextWindow"]
     assert facts.train_length == tags.get("max_seq_length")
     assert sorted(facts.compute_sizes) == sorted(about["supportedComputes"]["finetuneComputes"])
-    ours = facts.hyperparameters
-    assert ours["epochs"].default == tags["num_train_epochs"]
-    assert ours["batch_size"].default == tags["per_device_train_batch_size"]
-    rate = ours["learning_rate"]
-    wanted = [tags.get(f"learning_rate{end}") for end in ("", "_min", "_max")]
-    assert [rate.default, rate.minimum, rate.maximum] == [w and float(w) for w in wanted]
+    ranges = facts.hyperparameters
+    assert ranges["epochs"].default == tags["num_train_epochs"]
+    assert ranges["batch_size"].default == tags["per_device_train_batch_size"]
+    rate = ranges["learning_rate"]
+    expected = [tags.get(f"learning_rate{end}") for end in ("", "_min", "_max")]
+    assert [rate.default, rate.minimum, rate.maximum] == [w and float(w) for w in expected]
     ends = about.get("deprecation", {}).get("finetuneRetirementDate")
     assert (facts.retired_on and facts.retired_on.isoformat()) == (ends and ends[:10])
 
 
-def test_the_names_the_services_give_to_hyperparameters() -> None:
+def test_hyperparameter_wire_names() -> None:
     for facts in catalog.load_models().values():
-        wires = {ours: bound.wire for ours, bound in facts.hyperparameters.items()}
+        wires = {name: values.wire for name, values in facts.hyperparameters.items()}
         if "foundry" in facts.tunable_on:
             assert wires == {
                 "epochs": "n_epochs",
@@ -51,7 +51,7 @@ def test_the_names_the_services_give_to_hyperparameters() -> None:
             }
 
 
-def test_architecture_counts_to_the_published_parameters() -> None:
+def test_architecture_matches_published_parameters() -> None:
     """Weights of a dense model, counted from its numbers, against what is published."""
     counted = 0
     for facts in catalog.load_models().values():
@@ -69,7 +69,7 @@ def test_architecture_counts_to_the_published_parameters() -> None:
     assert counted >= 12
 
 
-def test_tiny_is_what_the_server_makes() -> None:
+def test_tiny_architecture_matches_the_local_server() -> None:
     shape = catalog.get_model("tiny").architecture
     assert shape is not None
     assert (shape.hidden_size, shape.layers, shape.heads, shape.kv_heads) == (
@@ -79,13 +79,13 @@ def test_tiny_is_what_the_server_makes() -> None:
     assert catalog.get_model("tiny").context_length == tiny.CONTEXT_LENGTH
 
 
-def test_foundry_models_know_how_they_are_deployed() -> None:
-    said = {
+def test_foundry_deployment_formats_and_skus() -> None:
+    deployments = {
         facts.name: (facts.deployment_format, facts.deployment_sku)
         for facts in catalog.load_models().values()
         if facts.deployment_format
     }
-    assert said == {
+    assert deployments == {
         "Ministral-3B": ("Mistral AI", "GlobalStandard"),
         "Qwen-32B": ("Alibaba", "GlobalStandard"),
         "Llama-3.3-70B-Instruct": ("Meta", "GlobalStandard"),
@@ -93,7 +93,7 @@ def test_foundry_models_know_how_they_are_deployed() -> None:
     }
 
 
-def test_a_region_is_equal_or_it_is_not() -> None:
+def test_regions_are_compared_exactly() -> None:
     mini = catalog.get_model("Phi-3-mini")
     assert mini.train_regions == {"eastus2"}
     assert catalog.is_offered_in(mini, "East US 2") is True
@@ -129,7 +129,7 @@ def test_limits_by_target() -> None:
         catalog.load_limits("azure")  # type: ignore[arg-type] # the mistake under test
 
 
-def test_machines_and_presets() -> None:
+def test_machines_and_kaito_presets() -> None:
     a100 = catalog.find_machine("standard_nc96ads_a100_v4")
     assert a100 is not None
     assert (a100.gpus, a100.gpu_memory_gib, a100.memory_gib) == (4, 80, 880)

@@ -1,4 +1,4 @@
-"""A user's own facts."""
+"""Catalog override files."""
 
 import json
 from datetime import date
@@ -11,14 +11,14 @@ from maas_client import catalog
 from maas_client.errors import ConfigError
 
 
-def written(tmp_path: Path, said: Any) -> Path:
+def write_override(tmp_path: Path, content: Any) -> Path:
     path = tmp_path / "mine.json"
-    path.write_text(said if isinstance(said, str) else json.dumps(said), encoding="utf-8")
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return path
 
 
-def test_a_fact_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
-    path = written(
+def test_override_replaces_single_facts(tmp_path: Path) -> None:
+    path = write_override(
         tmp_path,
         {
             "source": "our Azure contact",
@@ -42,9 +42,9 @@ def test_a_fact_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
     assert catalog.get_model("Phi-3-mini").retired_on == date(2025, 8, 30)
 
 
-def test_a_model_of_ones_own_is_added(tmp_path: Path) -> None:
-    mine = {"registry": "contoso", "version": "2", "context_length": 8192, "aliases": ["ours"]}
-    path = written(tmp_path, {"models": {"contoso-7b": mine}})
+def test_override_adds_a_model(tmp_path: Path) -> None:
+    model = {"registry": "contoso", "version": "2", "context_length": 8192, "aliases": ["ours"]}
+    path = write_override(tmp_path, {"models": {"contoso-7b": model}})
     facts = catalog.get_model("ours", override=path)
     assert facts.uri == "azureml://registries/contoso/models/contoso-7b/versions/2"
     assert facts.tunable_on == {"local"}
@@ -52,16 +52,16 @@ def test_a_model_of_ones_own_is_added(tmp_path: Path) -> None:
     assert catalog.find_model("contoso-7b") is None
 
 
-def test_limits_are_laid_over_too(tmp_path: Path) -> None:
-    path = written(tmp_path, {"limits": {"azureml": {"rows_min": 1, "new_limit": 7}}})
-    held = catalog.load_limits("azureml", override=path)
-    assert (held.get_int("rows_min"), held.get_int("new_limit")) == (1, 7)
-    assert held["rows_min"].unit == "rows"
+def test_override_replaces_limits(tmp_path: Path) -> None:
+    path = write_override(tmp_path, {"limits": {"azureml": {"rows_min": 1, "new_limit": 7}}})
+    limits = catalog.load_limits("azureml", override=path)
+    assert (limits.get_int("rows_min"), limits.get_int("new_limit")) == (1, 7)
+    assert limits["rows_min"].unit == "rows"
     assert catalog.load_limits("azureml").get_int("rows_min") == 10
 
 
 @pytest.mark.parametrize(
-    ("said", "place"),
+    ("content", "place"),
     [
         ({"modells": {}}, "modells"),
         ({}, "mine.json"),
@@ -76,14 +76,14 @@ def test_limits_are_laid_over_too(tmp_path: Path) -> None:
         ("{", "not JSON"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, said: Any, place: str) -> None:
-    path = written(tmp_path, said)
+def test_invalid_override_error_has_the_place(tmp_path: Path, content: Any, place: str) -> None:
+    path = write_override(tmp_path, content)
     with pytest.raises(ConfigError) as caught:
         catalog.find_model("Phi-4", override=path)
     assert place in str(caught.value)
     assert str(path) in str(caught.value)
 
 
-def test_a_missing_file_names_the_setting(tmp_path: Path) -> None:
+def test_missing_override_error_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="MAAS_CATALOG"):
         catalog.load_limits("azureml", override=tmp_path / "none.json")

@@ -35,7 +35,7 @@ FILES = ("models.json", "limits.json", "machines.json")
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_statement_names_a_known_source_and_a_date(name: str) -> None:
+def test_every_statement_has_a_known_source_and_a_date(name: str) -> None:
     sources = shelf(name)["sources"]
     for thing, said in statements(name):
         assert said["source"] in sources, thing
@@ -43,7 +43,7 @@ def test_every_statement_names_a_known_source_and_a_date(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_source_has_a_title_and_an_address_and_is_used(name: str) -> None:
+def test_every_source_is_complete_and_used(name: str) -> None:
     data = shelf(name)
     used = {said["source"] for _, said in statements(name)}
     for key, source in data["sources"].items():
@@ -53,7 +53,7 @@ def test_every_source_has_a_title_and_an_address_and_is_used(name: str) -> None:
 
 
 @pytest.mark.parametrize("facts", catalog.load_models().values(), ids=lambda f: f.name)
-def test_every_fact_a_model_exposes_has_a_source(facts: ModelInfo) -> None:
+def test_every_model_field_has_a_source(facts: ModelInfo) -> None:
     for field in fields(facts):
         if field.name in DERIVED_OR_NAME or getattr(facts, field.name) in (
             None,
@@ -68,14 +68,14 @@ def test_every_fact_a_model_exposes_has_a_source(facts: ModelInfo) -> None:
         assert DATED.fullmatch(source.as_of)
 
 
-def test_a_model_is_said_the_same_thing_once() -> None:
+def test_each_fact_is_stated_once() -> None:
     """Two statements about one fact would hide which of them holds."""
     for model, said in shelf("models.json")["models"].items():
         facts = [fact for one in said for fact in one["says"] if fact != "offers"]
         assert len(facts) == len(set(facts)), f"{model}: {sorted(facts)}"
 
 
-def test_only_known_facts_are_stated() -> None:
+def test_statements_use_known_fields_only() -> None:
     known = {field.name for field in fields(ModelInfo)} | {"local"}
     for model, said in shelf("models.json")["models"].items():
         for statement in said:

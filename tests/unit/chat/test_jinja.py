@@ -1,4 +1,4 @@
-"""Templates for others: the same text, and a mask that marks exactly what is learned."""
+"""Templates in Jinja: the same text, and the same loss mask."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TALKS = (
 
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
-def test_the_text_is_the_same(name: str) -> None:
+def test_jinja_renders_the_same_text(name: str) -> None:
     template = TEMPLATES[name]
     env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     written = env.from_string(to_jinja(template))
@@ -36,7 +36,7 @@ def test_the_text_is_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
-def test_the_marks_are_the_mask(name: str, tmp_path: Path) -> None:
+def test_generation_tags_match_the_loss_mask(name: str, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     from maas_client.local.bases import tiny
 

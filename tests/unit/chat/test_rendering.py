@@ -47,7 +47,7 @@ _PHI4 = "{% for message in messages %}" + "".join(
     "message['content'] + '<|im_end|>'}}"
     for word, role in (("if", "system"), ("elif", "user"), ("elif", "assistant"))
 )
-ORIGINALS = {  # name: (chat_template, bos_token, eos_token)
+REFERENCES = {  # name: (chat_template, bos_token, eos_token)
     "phi3": (_LINED.format(also=""), "<s>", "<|endoftext|>"),
     "phi3-2024-04": ("{{ bos_token }}" + _ANSWER_IN_USER_TURN, "<s>", "<|endoftext|>"),
     "phi3-medium": (_ANSWER_IN_USER_TURN, "<s>", "<|endoftext|>"),
@@ -92,11 +92,11 @@ ORIGINALS = {  # name: (chat_template, bos_token, eos_token)
 }
 
 
-def original(name: str, messages: list[dict[str, str]], *, answer_wanted: bool) -> str:
-    source, bos, eos = ORIGINALS[name]
+def render_reference(name: str, messages: list[dict[str, str]], *, answer_wanted: bool) -> str:
+    source, bos, eos = REFERENCES[name]
     # transformers compiles every chat template in exactly this environment
-    room = jinja2.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    return room.from_string(source).render(
+    environment = jinja2.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(source).render(
         messages=messages, bos_token=bos, eos_token=eos, add_generation_prompt=answer_wanted
     )
 
@@ -105,12 +105,12 @@ def text_of(segments: list[Segment]) -> str:
     return "".join(segment.text for segment in segments)
 
 
-def learned_of(segments: list[Segment]) -> str:
+def loss_text(segments: list[Segment]) -> str:
     return "".join(segment.text for segment in segments if segment.in_loss)
 
 
-def test_every_template_has_its_original() -> None:
-    assert set(ORIGINALS) == set(TEMPLATES)
+def test_every_template_has_a_reference() -> None:
+    assert set(REFERENCES) == set(TEMPLATES)
 
 
 _roles = st.sampled_from(["user", "assistant"])
@@ -124,19 +124,25 @@ _talk = st.lists(
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
 @settings(max_examples=60, deadline=None)
-@given(talk=_talk, system=st.none() | _content)
-def test_text_is_the_models_own(name: str, talk: list[dict[str, str]], system: str | None) -> None:
+@given(messages=_talk, system=st.none() | _content)
+def test_text_matches_the_reference_template(
+    name: str, messages: list[dict[str, str]], system: str | None
+) -> None:
     template = TEMPLATES[name]
     if system is not None and template.system_handling != "merged":
-        talk = [{"role": "system", "content": system}, *talk]
-    assert text_of(render(talk, None, template)) == original(name, talk, answer_wanted=False)
-    assert render_prompt(talk, None, template) == original(name, talk, answer_wanted=True)
+        messages = [{"role": "system", "content": system}, *messages]
+    assert text_of(render(messages, None, template)) == render_reference(
+        name, messages, answer_wanted=False
+    )
+    assert render_prompt(messages, None, template) == render_reference(
+        name, messages, answer_wanted=True
+    )
 
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
-def test_learned_are_the_answers_and_their_end(name: str) -> None:
+def test_answers_and_end_of_turn_are_in_the_loss(name: str) -> None:
     template = TEMPLATES[name]
-    talk = [
+    messages = [
         {"role": "system", "content": "S"},
         {"role": "user", "content": "U"},
         {"role": "assistant", "content": "not this", "weight": 0},
@@ -146,46 +152,49 @@ def test_learned_are_the_answers_and_their_end(name: str) -> None:
         {"role": "assistant", "content": "and this"},
     ]
     end = template.end_of_turn
-    assert learned_of(render(talk, None, template)) == f"this{end}and this{end}"
+    assert loss_text(render(messages, None, template)) == f"this{end}and this{end}"
 
 
 @pytest.mark.parametrize("name", ["phi3-medium", "phi3-2024-04"])
-def test_a_dropped_system_message_goes_into_the_first_user_turn(name: str) -> None:
+def test_system_message_is_merged_into_the_first_user_message(name: str) -> None:
     template = TEMPLATES[name]
-    talk = [
+    messages = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Yo"},
     ]
-    merged = [{"role": "user", "content": "Be brief.\n\nHi"}, talk[2]]
-    assert text_of(render(talk, None, template)) == original(name, merged, answer_wanted=False)
-    (misfit,) = find_mismatches(talk, None, template)
-    assert (misfit.pointer, misfit.is_merged) == ("/messages/0/role", True)
+    merged = [{"role": "user", "content": "Be brief.\n\nHi"}, messages[2]]
+    assert text_of(render(messages, None, template)) == render_reference(
+        name, merged, answer_wanted=False
+    )
+    (mismatch,) = find_mismatches(messages, None, template)
+    assert (mismatch.pointer, mismatch.is_merged) == ("/messages/0/role", True)
 
 
-def test_a_late_system_message_is_refused_where_it_would_be_lost() -> None:
-    talk = [
+def test_late_system_message_is_refused_without_system_role() -> None:
+    messages = [
         {"role": "user", "content": "Hi"},
         {"role": "system", "content": "Be brief."},
         {"role": "assistant", "content": "Yo"},
     ]
     with pytest.raises(DatasetError, match="/messages/1/role"):
-        render(talk, None, TEMPLATES["phi3-medium"])
+        render(messages, None, TEMPLATES["phi3-medium"])
 
 
 @pytest.mark.parametrize("name", ["phi3", "phi3-medium", "phi3-small", "phi3.5", "phi4"])
-def test_what_a_template_has_no_place_for_is_refused(name: str) -> None:
-    talk = [
+def test_unsupported_roles_and_tools_are_refused(name: str) -> None:
+    messages = [
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]},
         {"role": "tool", "content": "3"},
     ]
-    found = [
-        misfit.pointer for misfit in find_mismatches(talk, [{"function": {}}], TEMPLATES[name])
+    pointers = [
+        mismatch.pointer
+        for mismatch in find_mismatches(messages, [{"function": {}}], TEMPLATES[name])
     ]
-    assert found == ["/tools", "/messages/1/tool_calls", "/messages/2/role"]
-    with pytest.raises(DatasetError, match="no place for tools"):
-        render(talk, [{"function": {}}], TEMPLATES[name])
+    assert pointers == ["/tools", "/messages/1/tool_calls", "/messages/2/role"]
+    with pytest.raises(DatasetError, match="does not support tools"):
+        render(messages, [{"function": {}}], TEMPLATES[name])
     with pytest.raises(DatasetError, match="'developer'"):
         render([{"role": "developer", "content": "x"}], None, TEMPLATES[name])
 
@@ -200,35 +209,35 @@ CALLS = [{"id": "1", "function": {"name": "weather", "arguments": '{"city": "Kö
 
 
 @pytest.mark.parametrize("system", [None, "Help."])
-def test_phi4_mini_tools_are_its_templates_own(system: str | None) -> None:
-    talk = [{"role": "system", "content": system}] if system else []
-    talk += [
+def test_phi4_mini_tools_match_the_reference_template(system: str | None) -> None:
+    messages = [{"role": "system", "content": system}] if system else []
+    messages += [
         {"role": "user", "content": "Köln?"},
         {"role": "assistant", "content": None, "tool_calls": CALLS},
         {"role": "tool", "tool_call_id": "1", "content": "3°"},
         {"role": "assistant", "content": "3 degrees."},
     ]
-    said = '<|tool_call|>[{"name": "weather", "arguments": {"city": "Köln"}}]<|/tool_call|>'
-    defined = json.dumps([TOOLS[0]["function"]], ensure_ascii=False)
+    call_text = '<|tool_call|>[{"name": "weather", "arguments": {"city": "Köln"}}]<|/tool_call|>'
+    definitions = json.dumps([TOOLS[0]["function"]], ensure_ascii=False)
     as_text = [
-        {"role": "system", "content": system or "", "tools": defined},
+        {"role": "system", "content": system or "", "tools": definitions},
         {"role": "user", "content": "Köln?"},
-        {"role": "assistant", "content": said},
+        {"role": "assistant", "content": call_text},
         {"role": "tool_response", "content": "3°"},
         {"role": "assistant", "content": "3 degrees."},
     ]
-    rendered = render(talk, TOOLS, TEMPLATES["phi4-mini"])
-    assert text_of(rendered) == original("phi4-mini", as_text, answer_wanted=False)
-    assert learned_of(rendered) == f"{said}<|end|>3 degrees.<|end|>"
+    rendered = render(messages, TOOLS, TEMPLATES["phi4-mini"])
+    assert text_of(rendered) == render_reference("phi4-mini", as_text, answer_wanted=False)
+    assert loss_text(rendered) == f"{call_text}<|end|>3 degrees.<|end|>"
 
 
-def test_arguments_that_are_not_json_are_refused() -> None:
+def test_tool_arguments_that_are_not_json_are_refused() -> None:
     calls = [{"function": {"name": "f", "arguments": "{city"}}]
     with pytest.raises(DatasetError, match="/messages/0/tool_calls/0/function/arguments"):
         render([{"role": "assistant", "tool_calls": calls}], None, TEMPLATES["phi4-mini"])
 
 
-def test_text_parts_are_one_text() -> None:
+def test_text_parts_are_joined() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     assert "<|user|>\na\nb<|end|>" in render_prompt(
         [{"role": "user", "content": parts}], None, TEMPLATES["phi3"]
@@ -255,17 +264,17 @@ def test_text_parts_are_one_text() -> None:
         ("tiny", "phi3"),
     ],
 )
-def test_a_models_template(model: str, name: str) -> None:
+def test_get_template(model: str, name: str) -> None:
     assert get_template(model).name == name
 
 
 @pytest.mark.parametrize("model", ["Phi-4-reasoning", "Phi-3-vision-128k-instruct", "bert", ""])
-def test_an_unknown_model_is_refused(model: str) -> None:
+def test_get_template_of_unknown_model(model: str) -> None:
     with pytest.raises(UnsupportedError, match="no chat template"):
         get_template(model)
 
 
-def test_microsofts_tool_sample_renders() -> None:
+def test_microsoft_tool_sample_renders() -> None:
     path = Path("/work/shared/data/foundry_stock_toolcall_train.jsonl")
     if not path.exists():
         pytest.skip("the shared data is not here")

@@ -27,7 +27,7 @@ def load(spec: ExportSpec, folder: Path) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_serverless_job_loads_and_says_what_it_was_told(job: Make, tmp_path: Path) -> None:
+def test_serverless_job_loads_with_its_values(job: Make, tmp_path: Path) -> None:
     loaded = load(job(validation_data="valid.jsonl"), tmp_path)
     assert loaded.type == "finetuning"
     assert loaded.task.casefold() == "chatcompletion"
@@ -41,7 +41,7 @@ def test_a_serverless_job_loads_and_says_what_it_was_told(job: Make, tmp_path: P
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_own_compute_and_instance_types_load(job: Make, tmp_path: Path) -> None:
+def test_compute_and_instance_types_load(job: Make, tmp_path: Path) -> None:
     recipe = {"epochs": 1, "lora_r": 16, "lr_scheduler": "cosine"}
     loaded = load(job(**MaaP, recipe=recipe, method="LoRA"), tmp_path)
     assert loaded.compute == "gpu-cluster"
@@ -64,15 +64,13 @@ def test_own_compute_and_instance_types_load(job: Make, tmp_path: Path) -> None:
         ({"recipe": {"learning_rate_multiplier": 2}, **MaaP}, "learning_rate_multiplier"),
     ],
 )
-def test_what_the_service_does_not_take_is_refused(
-    job: Make, changes: dict[str, Any], words: str
-) -> None:
+def test_unsupported_options_are_refused(job: Make, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UnsupportedError, match=words):
         export_job(job(**changes), "azureml")
 
 
 @pytest.mark.skipif(not EXAMPLE.exists(), reason="needs Microsoft's example")
-def test_it_has_the_form_of_microsofts_example(job: Make) -> None:
+def test_structure_matches_microsofts_example(job: Make) -> None:
     theirs = pyyaml.safe_load(EXAMPLE.read_text())
     ours = pyyaml.safe_load(export_job(job(validation_data="v.jsonl"), "azureml")["job.yaml"])
     assert set(ours) - {"$schema"} <= set(theirs)
@@ -83,7 +81,7 @@ def test_it_has_the_form_of_microsofts_example(job: Make) -> None:
     assert set(ours["outputs"]["registered_model"]) == set(theirs["outputs"]["registered_model"])
 
 
-def test_exact_addresses_go_in_as_they_are(job: Make) -> None:
+def test_asset_uris_are_used_unchanged(job: Make) -> None:
     uri = "azureml://registries/azureml/models/Phi-4-mini-instruct/versions/7"
-    text = export_job(job(uri, facts=None), "azureml")["job.yaml"]
+    text = export_job(job(uri, model_info=None), "azureml")["job.yaml"]
     assert pyyaml.safe_load(text)["model"]["path"] == uri

@@ -27,7 +27,7 @@ def write(files: dict[str, str], folder: Path) -> Path:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("method", ["LoRA", "QLoRA", "DoRA", "Full"])
-def test_trl_reads_the_cluster_configuration(
+def test_trl_parses_the_configuration(
     job: Make, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trl = pytest.importorskip("trl")
@@ -63,7 +63,7 @@ def test_trl_reads_the_cluster_configuration(
 
 
 @pytest.mark.parametrize("stage", ["1", "2", "3", None])
-def test_accelerate_reads_what_deepspeed_was_asked_for(
+def test_accelerate_parses_the_deepspeed_options(
     job: Make, tmp_path: Path, stage: str | None
 ) -> None:
     launch = pytest.importorskip("accelerate.commands.launch")
@@ -79,7 +79,7 @@ def test_accelerate_reads_what_deepspeed_was_asked_for(
     assert "torchrun" not in files["train.sh"]
 
 
-def test_deepspeed_that_was_not_asked_for_is_not_launched(job: Make) -> None:
+def test_deepspeed_is_off_by_default(job: Make) -> None:
     files = export_job(
         job(recipe={"extra": {"apply_deepspeed": "false", "deepspeed_stage": 3}}), "cluster"
     )
@@ -95,14 +95,12 @@ def test_deepspeed_that_was_not_asked_for_is_not_launched(job: Make) -> None:
         ({"precision": "16"}, "no precision"),
     ],
 )
-def test_what_trl_does_not_know_is_refused_by_name(
-    job: Make, recipe: dict[str, object], said: str
-) -> None:
+def test_names_unknown_to_trl_are_refused(job: Make, recipe: dict[str, object], said: str) -> None:
     with pytest.raises(MaasError, match=said):
         export_job(job(recipe={"extra": recipe}), "cluster")
 
 
-def test_the_scripts_are_shell_and_name_vllms_rank(job: Make, tmp_path: Path) -> None:
+def test_scripts_are_valid_shell_with_vllms_rank(job: Make, tmp_path: Path) -> None:
     files = export_job(job(recipe={"lora_r": 12}), "cluster", Places(processes=4))
     write(files, tmp_path)
     for name in ("train.sh", "serve.sh"):
@@ -115,7 +113,7 @@ def test_the_scripts_are_shell_and_name_vllms_rank(job: Make, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("method", ["LoRA", "QLoRA", "DoRA"])
-def test_olive_reads_its_configuration(job: Make, tmp_path: Path, method: str) -> None:
+def test_olive_parses_its_configuration(job: Make, tmp_path: Path, method: str) -> None:
     spec = job(method=method, validation_data="valid.jsonl")
     said = json.loads(export_job(spec, "olive")["olive.json"])
     assert said["passes"]["tune"]["type"] == method
@@ -125,7 +123,7 @@ def test_olive_reads_its_configuration(job: Make, tmp_path: Path, method: str) -
     config.RunConfig.model_validate(said)
 
 
-def test_an_ai_toolkit_project_is_whole(job: Make, tmp_path: Path) -> None:
+def test_ai_toolkit_project_is_complete(job: Make, tmp_path: Path) -> None:
     files = export_job(job(training_data="data/train.jsonl", method="QLoRA"), "aitoolkit")
     said = json.loads(files["finetuning/olive-config.json"])
     load = said["data_configs"][0]["load_dataset_config"]
@@ -145,7 +143,7 @@ def test_an_ai_toolkit_project_is_whole(job: Make, tmp_path: Path) -> None:
         ("olive", {"recipe": {"learning_rate_multiplier": 1}}, "multiplier"),
     ],
 )
-def test_what_a_platform_cannot_take_names_one_that_can(
+def test_unsupported_option_error_names_another_platform(
     job: Make, form: str, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UnsupportedError, match=words) as caught:
@@ -163,14 +161,14 @@ def test_what_a_platform_cannot_take_names_one_that_can(
         ("cluster", {}, Places(push_secret="s"), "no push secret"),
     ],
 )
-def test_what_a_platform_would_not_look_at_is_refused(
+def test_ignored_options_are_refused(
     job: Make, form: str, changes: dict[str, Any], places: Places, words: str
 ) -> None:
     with pytest.raises(UnsupportedError, match=words):
         export_job(job(**changes), form, places)
 
 
-def test_an_unknown_platform_lists_the_known_ones(job: Make) -> None:
+def test_unknown_platform_error_lists_the_platforms(job: Make) -> None:
     with pytest.raises(ConfigError, match="no platform") as caught:
         export_job(job(), "slurm")
     assert all(form in str(caught.value) for form in EXPORTERS)
@@ -186,6 +184,6 @@ def test_an_unknown_platform_lists_the_known_ones(job: Make) -> None:
         ("smollm2-135m", "q_proj"),
     ],
 )
-def test_adapters_go_where_the_architecture_has_layers(job: Make, model: str, first: str) -> None:
+def test_target_modules_match_the_architecture(job: Make, model: str, first: str) -> None:
     spec: ExportSpec = job(model)
     assert spec.target_modules[0] == first

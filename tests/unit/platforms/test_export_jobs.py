@@ -34,7 +34,7 @@ def held(**changes: Any) -> Job:
     return Job(**{**said, **changes})
 
 
-def test_the_services_names_become_ours() -> None:
+def test_wire_names_become_hyperparameters() -> None:
     spec = to_export_spec(held())
     assert spec.model == "Phi-4-mini-instruct"
     assert spec.method == "QLoRA"
@@ -44,7 +44,7 @@ def test_the_services_names_become_ours() -> None:
     assert given.extra == {"some_new_name": "7"}
 
 
-async def test_a_job_goes_to_kaito_with_its_recipe() -> None:
+async def test_job_exports_to_kaito_with_its_hyperparameters() -> None:
     places = Places(input_url="https://example.com/t.jsonl", output_pvc="out")
     files = await export(FakePort(), held(), "kaito", training_data="t.jsonl", places=places)
     config, workspace = pyyaml.safe_load_all(files["workspace.yaml"])
@@ -54,7 +54,7 @@ async def test_a_job_goes_to_kaito_with_its_recipe() -> None:
     assert training["TrainingArguments"]["num_train_epochs"] == 2
 
 
-async def test_a_workspaces_address_means_nothing_elsewhere() -> None:
+async def test_workspace_uri_is_refused_on_other_platforms() -> None:
     with pytest.raises(ConfigError, match="in its workspace"):
         await export(FakePort(), held(), "olive")
     plain = held(hyperparameters={"num_train_epochs": "2"})
@@ -76,7 +76,7 @@ CHATS = "".join(
 )
 
 
-def test_a_damaged_file_is_not_exported_and_a_retired_model_is_named(
+def test_invalid_file_is_not_exported_and_retired_model_warns(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -92,7 +92,7 @@ def test_a_damaged_file_is_not_exported_and_a_retired_model_is_named(
     assert "2025-08-30" not in capsys.readouterr().err
 
 
-def test_a_file_is_exported_from_the_command_line(
+def test_export_file_from_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -58,7 +58,9 @@ def broken_rules(config: dict[str, Any], workspace: dict[str, Any]) -> list[str]
 
 @pytest.mark.parametrize("method", [None, "LoRA", "QLoRA"])
 @pytest.mark.parametrize("model", sorted(p.model for p in catalog.load_kaito_presets().values()))
-def test_every_preset_and_method_keeps_the_rules(job: Make, model: str, method: str | None) -> None:
+def test_every_preset_and_method_passes_kaitos_rules(
+    job: Make, model: str, method: str | None
+) -> None:
     config, workspace = read(job(model, method=method))
     assert broken_rules(config, workspace) == []
     assert config["LoraConfig"]["target_modules"] == [
@@ -68,7 +70,7 @@ def test_every_preset_and_method_keeps_the_rules(job: Make, model: str, method: 
     assert config["TrainingArguments"]["learning_rate"] == 2e-5
 
 
-def test_the_ways_in_and_out(job: Make) -> None:
+def test_inputs_and_outputs(job: Make) -> None:
     places = Places(input_pvc="data", output_pvc="results")
     config, workspace = read(job(), places)
     assert broken_rules(config, workspace) == []
@@ -85,14 +87,14 @@ def test_the_ways_in_and_out(job: Make) -> None:
         (Places(input_url="https://x.com/a", input_pvc="b", output_pvc="c"), "exactly one place"),
         (Places(input_pvc="a"), "writes the adapter to exactly one"),
         (Places(input_pvc="a", output_pvc="b", output_image="x.io/y"), "exactly one"),
-        (Places(input_url="http://localhost/a", output_pvc="b"), "does not fetch"),
-        (Places(input_url="http://10.0.0.1/a", output_pvc="b"), "does not fetch"),
-        (Places(input_url="http://169.254.169.254/a", output_pvc="b"), "does not fetch"),
-        (Places(input_url="file:///etc/passwd", output_pvc="b"), "no URL"),
-        (Places(input_image="Not An Image", output_pvc="b"), "no image"),
+        (Places(input_url="http://localhost/a", output_pvc="b"), "does not download"),
+        (Places(input_url="http://10.0.0.1/a", output_pvc="b"), "does not download"),
+        (Places(input_url="http://169.254.169.254/a", output_pvc="b"), "does not download"),
+        (Places(input_url="file:///etc/passwd", output_pvc="b"), "not a URL"),
+        (Places(input_image="Not An Image", output_pvc="b"), "not an image"),
     ],
 )
-def test_places_that_kaito_refuses(job: Make, places: Places, words: str) -> None:
+def test_invalid_places_are_refused(job: Make, places: Places, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         export_job(job(), "kaito", places)
 
@@ -109,17 +111,17 @@ def test_places_that_kaito_refuses(job: Make, places: Places, words: str) -> Non
         ({"recipe": {"lora_alpha": 16.5}}, "whole lora_alpha"),
     ],
 )
-def test_what_kaito_cannot_take_is_refused(job: Make, changes: dict[str, Any], words: str) -> None:
+def test_unsupported_options_are_refused(job: Make, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UnsupportedError, match=words):
         export_job(job(**changes), "kaito", URL)
 
 
-def test_a_model_without_a_preset_is_refused(job: Make) -> None:
+def test_model_without_preset_is_refused(job: Make) -> None:
     with pytest.raises(MaasError, match="no tuning preset"):
         export_job(job("Phi-3-small-8k-instruct"), "kaito", URL)
 
 
-def test_without_a_secret_the_readme_says_how_to_make_one(job: Make) -> None:
+def test_readme_explains_how_to_create_the_push_secret(job: Make) -> None:
     places = Places(input_pvc="data", output_image="registry.azurecr.io/tickets:v1")
     assert broken_rules(*read(job(), places)) == []
     files = export_job(job(), "kaito", places)
@@ -127,12 +129,12 @@ def test_without_a_secret_the_readme_says_how_to_make_one(job: Make) -> None:
     assert "kubectl create secret docker-registry tickets-v2-push" in files["README.md"]
 
 
-def test_whole_numbers_are_written_whole(job: Make) -> None:
+def test_whole_numbers_are_written_as_integers(job: Make) -> None:
     config, _ = read(job(recipe={"lora_alpha": 32.0, "lora_r": 16}))
     assert repr(config["LoraConfig"]["lora_alpha"]) == "32"
 
 
-def test_the_readme_fetches_the_adapter_and_imports_it(job: Make) -> None:
+def test_readme_copies_and_imports_the_adapter(job: Make) -> None:
     text = export_job(job(), "kaito", URL)["README.md"]
     assert "docker cp adapter:/data" in text
     assert "maas-client models import ./adapter --base Phi-4-mini-instruct" in text

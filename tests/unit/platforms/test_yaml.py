@@ -35,22 +35,22 @@ VALUES = st.recursive(
         st.text(st.characters(exclude_categories=("Cs",)), max_size=8), VALUES, max_size=4
     )
 )
-def test_what_is_written_reads_back(value: dict[str, Any]) -> None:
+def test_dump_round_trips(value: dict[str, Any]) -> None:
     assert pyyaml.safe_load(yaml.dump(value)) == value or not value
 
 
 @pytest.mark.parametrize("number", [1e-5, 2e-4, 1e22, 0.1, 5.0, -3e-9])
-def test_numbers_stay_numbers(number: float) -> None:
+def test_numbers_round_trip(number: float) -> None:
     read = pyyaml.safe_load(yaml.dump({"x": number}))["x"]
     assert isinstance(read, float)
     assert math.isclose(read, number)
 
 
-def test_it_looks_as_people_write_it() -> None:
+def test_dump_style() -> None:
     text = yaml.dump({"kind": "Workspace", "on": ["a", {"b": 1, "c": []}], "t": "one\n two\n"})
     assert text == 'kind: Workspace\n"on":\n  - a\n  - b: 1\n    c: []\nt: |\n  one\n   two\n'
 
 
-def test_what_json_cannot_say_is_refused() -> None:
+def test_nan_is_refused() -> None:
     with pytest.raises(ValueError, match="JSON"):
         yaml.dump({"x": float("nan")})

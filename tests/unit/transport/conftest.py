@@ -1,4 +1,4 @@
-"""A scripted HTTP server on a real socket: each answer is raw bytes, so that it can be wrong."""
+"""A scripted HTTP server on a real socket. Each response is raw bytes, so that it can be invalid."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 Script = list[bytes | Callable[[socket.socket], None]]
 
 
-class Scripted:
-    """Answers the n-th request with the n-th entry; the last one repeats. ``seen`` keeps requests."""
+class ScriptedServer:
+    """Answers the n-th request with the n-th entry; the last entry repeats. ``requests`` has what came in."""
 
     def __init__(self) -> None:
         self.script: Script = []
-        self.seen: list[bytes] = []
+        self.requests: list[bytes] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -27,21 +27,21 @@ class Scripted:
     def _serve(self) -> None:
         while True:
             try:
-                peer, _ = self._listener.accept()
+                connection, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._talk, args=(peer,), daemon=True).start()
+            threading.Thread(target=self._handle, args=(connection,), daemon=True).start()
 
-    def _talk(self, peer: socket.socket) -> None:
-        with peer:
-            peer.settimeout(5)
+    def _handle(self, connection: socket.socket) -> None:
+        with connection:
+            connection.settimeout(5)
             data = b""
             try:
                 while b"\r\n\r\n" not in data:
-                    piece = peer.recv(65536)
-                    if not piece:
+                    chunk = connection.recv(65536)
+                    if not chunk:
                         return
-                    data += piece
+                    data += chunk
                 head, _, body = data.partition(b"\r\n\r\n")
                 length = next(
                     (
@@ -52,13 +52,13 @@ class Scripted:
                     0,
                 )
                 while len(body) < length:
-                    body += peer.recv(65536)
-                self.seen.append(head + b"\r\n\r\n" + body)
-                entry = self.script[min(len(self.seen), len(self.script)) - 1]
+                    body += connection.recv(65536)
+                self.requests.append(head + b"\r\n\r\n" + body)
+                entry = self.script[min(len(self.requests), len(self.script)) - 1]
                 if callable(entry):
-                    entry(peer)
+                    entry(connection)
                 else:
-                    peer.sendall(entry)
+                    connection.sendall(entry)
             except OSError:
                 return
 
@@ -71,32 +71,34 @@ class Scripted:
         self._thread.join(5)
 
 
-def answer(status: int = 200, body: bytes = b"{}", headers: str = "") -> bytes:
+def http_response(status: int = 200, body: bytes = b"{}", headers: str = "") -> bytes:
     return (
         f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         f"Connection: close\r\n{headers}\r\n"
     ).encode() + body
 
 
-def drip(peer: socket.socket) -> None:
-    peer.sendall(b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n")
+def send_slowly(connection: socket.socket) -> None:
+    connection.sendall(
+        b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    )
     for _ in range(100):
         time.sleep(0.05)  # this is the fault itself: a byte now and then
-        peer.sendall(b" ")
+        connection.sendall(b" ")
 
 
-def drip_head(peer: socket.socket) -> None:
+def send_head_slowly(connection: socket.socket) -> None:
     for byte in b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}":
         time.sleep(0.05)  # this is the fault itself
-        peer.sendall(bytes([byte]))
+        connection.sendall(bytes([byte]))
 
 
-def hang_up(peer: socket.socket) -> None:
-    peer.shutdown(socket.SHUT_RDWR)
+def close_connection(connection: socket.socket) -> None:
+    connection.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
-def server() -> Iterator[Scripted]:
-    one = Scripted()
-    yield one
-    one.close()
+def server() -> Iterator[ScriptedServer]:
+    scripted_server = ScriptedServer()
+    yield scripted_server
+    scripted_server.close()

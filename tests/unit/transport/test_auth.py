@@ -1,4 +1,4 @@
-"""What is said of a credential that failed: which one it was, and what to do about that one."""
+"""Hints about a failed sign-in: which credential failed, and what to do."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import pytest
 from azure.core.exceptions import ClientAuthenticationError  # noqa: TID253 - what is read here
 
 from maas_client._settings import azure_identity_variables
-from maas_client._transport.sign_in import credential_attempts, sign_in_hint
+from maas_client._transport.auth import credential_attempts, sign_in_hint
 from maas_client.errors import AuthError
 
 ALL = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
 
 
-def chain(*said: tuple[str, str]) -> ClientAuthenticationError:
+def chain(*attempts: tuple[str, str]) -> ClientAuthenticationError:
     """The error of a chain, in the form that azure-identity 1.25 gives it."""
-    lines = "".join(f"\n\t{name}: {text}" for name, text in said)
+    lines = "".join(f"\n\t{name}: {text}" for name, text in attempts)
     return ClientAuthenticationError(
         "DefaultAzureCredential failed to retrieve a token from the included credentials."
         f"\nAttempted credentials:{lines}\nTo mitigate this issue, please refer to the guidelines."
@@ -32,12 +32,12 @@ def environment(text: str) -> ClientAuthenticationError:
 
 
 @pytest.mark.parametrize(
-    ("bad", "variables", "told", "untold"),
+    ("error", "variables", "expected", "absent"),
     [
         (NONE, (), "Sign in with `az login`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and", "tried"),
         (NONE, ALL[:2], "or set AZURE_CLIENT_SECRET too", "AZURE_CLIENT_ID"),
         (NONE, ALL[1:], "AZURE_CLIENT_SECRET are set, but not AZURE_TENANT_ID", "or set"),
-        (NONE, ("AZURE_TOKEN_CREDENTIALS",), "AZURE_TOKEN_CREDENTIALS says which", "AZURE_CLIENT"),
+        (NONE, ("AZURE_TOKEN_CREDENTIALS",), "AZURE_TOKEN_CREDENTIALS limits which", "AZURE_CLIENT"),
         (environment("AADSTS7000215: Invalid client secret."), ALL, "correct AZURE_CLIENT_SECRET", "az login"),
         (environment("AADSTS700016: Application not found."), ALL, "correct AZURE_CLIENT_ID", "az login"),
         (environment("AADSTS90002: Tenant not found."), ALL, "correct AZURE_TENANT_ID", "az login"),
@@ -51,21 +51,21 @@ def environment(text: str) -> ClientAuthenticationError:
          ("AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE"), "Check the federated credential", "az login"),
     ],
 )  # fmt: skip
-def test_the_advice_is_about_the_credential_that_was_tried(
-    bad: Exception, variables: tuple[str, ...], told: str, untold: str
+def test_sign_in_hint_is_about_the_credential_that_failed(
+    error: Exception, variables: tuple[str, ...], expected: str, absent: str
 ) -> None:
-    said = sign_in_hint(bad, None, variables)
-    assert told in said
-    assert untold not in said
+    hint = sign_in_hint(error, None, variables)
+    assert expected in hint
+    assert absent not in hint
 
 
-def test_a_credential_of_the_program_is_named() -> None:
-    said = sign_in_hint(ValueError("no"), "ClientSecretCredential", ALL)
-    assert said.startswith("ClientSecretCredential was passed and gave no token")
-    assert "az login" not in said
+def test_sign_in_hint_names_a_passed_credential() -> None:
+    hint = sign_in_hint(ValueError("no"), "ClientSecretCredential", ALL)
+    assert hint.startswith("ClientSecretCredential was passed and gave no token")
+    assert "az login" not in hint
 
 
-def test_what_was_tried_is_listed() -> None:
+def test_credential_attempts() -> None:
     assert [name for name, _ in credential_attempts(NONE)] == [
         "EnvironmentCredential",
         "AzureCliCredential",
@@ -73,6 +73,6 @@ def test_what_was_tried_is_listed() -> None:
     assert list(credential_attempts(AuthError("no token: nothing"))) == []
 
 
-def test_variables_are_named_and_their_values_are_not() -> None:
-    given = dict.fromkeys(ALL, "hush") | {"AZURE_CLIENT_ID": "", "AZURE_OTHER": "x"}
-    assert azure_identity_variables(given) == ["AZURE_TENANT_ID", "AZURE_CLIENT_SECRET"]
+def test_azure_identity_variables_are_names_only() -> None:
+    environ = dict.fromkeys(ALL, "hush") | {"AZURE_CLIENT_ID": "", "AZURE_OTHER": "x"}
+    assert azure_identity_variables(environ) == ["AZURE_TENANT_ID", "AZURE_CLIENT_SECRET"]

@@ -1,4 +1,4 @@
-"""Proxies of the environment that cannot be used: told for Azure, nothing to a server on this machine."""
+"""Unusable proxies in the environment: an error for Azure, ignored for a server on this machine."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import pytest
 from maas_client import AsyncClient, Client
 from maas_client.errors import ConfigError, MaasError
 
-BAD = ["socks5://127.0.0.1:9", "garbage://127.0.0.1:9"]
+UNUSABLE = ["socks5://127.0.0.1:9", "garbage://127.0.0.1:9"]
 
 
-@pytest.fixture(params=BAD)
+@pytest.fixture(params=UNUSABLE)
 def proxy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param.startswith("socks"):
         import sys
@@ -20,16 +20,18 @@ def proxy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.usefixtures("proxy")
-@pytest.mark.parametrize("kind", [Client, AsyncClient])
-def test_it_is_told_before_anything_is_sent(kind: type[Client] | type[AsyncClient]) -> None:
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+def test_unusable_proxy_is_an_error_for_azure(
+    client_class: type[Client] | type[AsyncClient],
+) -> None:
     with pytest.raises(ConfigError, match="ALL_PROXY"):
-        kind.foundry(endpoint="https://x.openai.azure.com", api_key="k")
+        client_class.foundry(endpoint="https://x.openai.azure.com", api_key="k")
 
 
 @pytest.mark.usefixtures("proxy")
-def test_a_server_on_this_machine_needs_none() -> None:
+def test_unusable_proxy_is_ignored_for_loopback() -> None:
     with (
         Client.local(url="http://127.0.0.1:1") as client,
-        pytest.raises(MaasError, match="Start one"),
+        pytest.raises(MaasError, match="maas-client serve"),
     ):
         client.jobs.get("x")

@@ -33,5 +33,5 @@ NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
         ({}, None),
     ],
 )
-def test_every_form(headers: dict[str, str], expected: float | None) -> None:
+def test_parse_retry_after(headers: dict[str, str], expected: float | None) -> None:
     assert parse_retry_after(headers, NOW) == expected
