@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maas_client.local.resources.job_signals import JobSignal, no_signal
+from maas_client.local.resources.job_states import JobSignal, no_signal
 from maas_client.local.resources.training_config import parse_hyperparameters
 
 SIMULATED = "simulated-by-the-instant-engine"

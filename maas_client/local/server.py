@@ -108,11 +108,8 @@ class Server:
         local = _is_loopback(self.config.host)
 
         def keys(label: str) -> list[str]:
-            said = self.services.store.read.get("label", "", label.casefold())
-            found = said and self.services.store.read.get(
-                "endpoint", said.body["scope"], said.body["key"]
-            )
-            return list(found.body["keys"]) if found else []
+            endpoint = self.services.deployments.find_by_label(label)
+            return list(endpoint.body["keys"]) if endpoint else []
 
         return SecurityPolicy(
             allowed_hosts=allowed_hosts(self.port, self.config.host) if local else None,

@@ -26,8 +26,8 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from maas_client.local.machine import torch_extensions
-from maas_client.local.resources.failure_reasons import describe_failure
-from maas_client.local.resources.job_signals import SIGNAL_KEYS, JobSignal
+from maas_client.local.resources.errors import describe_failure
+from maas_client.local.resources.job_states import SIGNAL_KEYS, JobSignal
 from maas_client.local.resources.training_config import parse_hyperparameters
 
 _FORMAT = ("FILE_", "JSON_", "CHAT_", "TOOL_")

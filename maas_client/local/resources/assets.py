@@ -16,6 +16,9 @@ from maas_client.local.resources.errors import ApiError, not_found, user_error
 from maas_client.local.state.files import run_reference
 from maas_client.local.state.store import Reader, Record, Store, Writer
 
+FOUNDRY_SCOPE = "foundry"
+"""The scope of a Foundry resource's records. Every account name is the same resource: OpenAI-shaped
+requests on the plain port name no account."""
 _HOME = uuid.UUID("5d1c0c80-6d0b-4c5c-9a53-0f6d61d3f0d1")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from maas_client.catalog import Limit, load_limits
+from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.resources.errors import ApiError, user_error
-from maas_client.local.resources.foundry_scope import FOUNDRY_SCOPE
 from maas_client.local.state.store import Record
 from maas_client.wire import lifetime
 

@@ -1,249 +1,283 @@
-"""Serverless endpoints: deployments with keys, provisioned in the background. No HTTP."""
+"""Deployments of both dialects: serverless endpoints and Foundry deployments, in one store.
+
+A deployment is a record under ``(DEPLOYMENT_KIND, scope, name)``. The scope is a workspace's GUID or
+``FOUNDRY_SCOPE``. What only one dialect has (how a model is named, which errors it answers) is in
+``serverless_endpoints.py`` and ``foundry_deployments.py``.
+"""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from maas_client.local.resources.assets import (
-    Assets,
-    Workspace,
-    check_name,
-    parse_registry_uri,
-    utc_now,
-)
+from maas_client.local.resources.assets import FOUNDRY_SCOPE, utc_now
 from maas_client.local.resources.azure_limits import AzureLimits
-from maas_client.local.resources.errors import ApiError, not_found, user_error
+from maas_client.local.resources.errors import ApiError, not_found
 from maas_client.local.state.files import new_id
 from maas_client.local.state.store import Record, Store, Writer
+
+DEPLOYMENT_KIND = "endpoint"
+"""The kind of every deployment record, whatever its dialect."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """What answers behind an endpoint."""
+    """The weights that answer for a deployment."""
 
     model: str
     """The name clients see: the registered model's, or the base model's."""
     base: dict[str, Any]
-    """What the base model's name runs on here (``local/bases``)."""
+    """The base that the base model's name runs on here (``local/bases``)."""
     folder: str | None
     """The run whose adapter answers; None is the base itself."""
     part: str = "adapter"
-    """Where in the run's output the adapter lies: a checkpoint's is elsewhere."""
+    """The adapter's folder in the run's output; a checkpoint has its own."""
 
 
-class ServerlessEndpoints:
-    """All serverless endpoints of all workspaces, and the operations that make them."""
+@dataclass(frozen=True, slots=True)
+class NewDeployment:
+    """A deployment to be created, read from a request of either dialect."""
+
+    scope: str
+    name: str
+    request: dict[str, Any]
+    """The request body; it is kept and echoed."""
+    model_id: str
+    """The model as the request names it. It cannot be changed later."""
+    served: ServedModel
+    has_endpoint: bool
+    """True: it gets its own host label and two keys (serverless endpoints)."""
+
+
+class Deployments:
+    """All deployments of the server, and the long-running operations that create and delete them."""
 
     def __init__(
         self,
         store: Store,
-        assets: Assets,
         base_for: Callable[[str], dict[str, Any]],
-        realism: AzureLimits | None = None,
+        limits: AzureLimits | None = None,
     ) -> None:
-        self._store = store
-        self._assets = assets
-        self._base_for = base_for
-        self._realism = realism or AzureLimits(enabled=False)
+        self.store = store
+        self.base_for = base_for
+        """Returns the base that a model's name runs on."""
+        self.limits = limits or AzureLimits(enabled=False)
 
-    # -- create, read, delete ------------------------------------------------------------------
+    # -- create, read, update, delete ------------------------------------------------------------
 
-    def put(self, ws: Workspace, name: str, request: dict[str, Any]) -> tuple[Record, str | None]:
-        """Create an endpoint, or find it; return it and the operation to poll if it is new.
+    def put(
+        self,
+        new: NewDeployment,
+        *,
+        conflict: ApiError,
+        check_limits: Callable[[list[Record]], None],
+    ) -> tuple[Record, str | None]:
+        """Create a deployment or update its request; return it, and the operation if it is new.
 
-        The model of an existing endpoint cannot be changed.
+        ``conflict`` is raised when the deployment exists with another model. ``check_limits`` gets
+        the existing deployments of the scope and may refuse one more.
         """
-        check_name(name, "serverless endpoint")
-        model_id = request["properties"]["modelSettings"]["modelId"]
-        target = self._target(model_id)
-        key = name.casefold()
-        with self._store.write() as facts:
-            old = facts.get("endpoint", ws.guid, key)
-            if old:
-                if old.body["model_id"] != model_id:
-                    raise user_error(
-                        f"The endpoint {name} exists with another model. Delete it first.",
-                        status=409,
-                        target="modelSettings.modelId",
-                    )
-                facts.put("endpoint", ws.guid, key, {**old.body, "request": request}, old.state)
-                operation = None
+        key, operation = new.name.casefold(), None
+        with self.store.write() as writer:
+            existing = writer.get(DEPLOYMENT_KIND, new.scope, key)
+            if existing:
+                if existing.body["model_id"] != new.model_id:
+                    raise conflict
+                body = {**existing.body, "request": new.request}
+                writer.put(DEPLOYMENT_KIND, new.scope, key, body, existing.state)
             else:
-                if model_id.lower().startswith("azureml://locations/"):  # a tuned one
-                    self._realism.check_model_not_deployed(
-                        model_id, facts.newest("endpoint", ws.guid)
-                    )
-                operation = _operation(facts, "endpoint", ws, key)
-                body = {
-                    "name": name, "scope": ws.guid, "label": self._label(facts, ws, key),
-                    "request": request, "model_id": model_id, "operation": operation,
-                    "target": {"model": target.model, "base": target.base, "folder": target.folder},
-                    "keys": [secrets.token_urlsafe(32), secrets.token_urlsafe(32)],
-                    "created": utc_now(),
-                }  # fmt: skip
-                facts.put("endpoint", ws.guid, key, body, "Creating")
-            found = facts.get("endpoint", ws.guid, key)
-        assert found is not None
-        return found, operation
+                check_limits(writer.newest(DEPLOYMENT_KIND, new.scope))
+                operation = _add_operation(writer, new.scope, key)
+                body = _new_body(writer, new, operation)
+                writer.put(DEPLOYMENT_KIND, new.scope, key, body, "Creating")
+            record = writer.get(DEPLOYMENT_KIND, new.scope, key)
+        assert record is not None
+        return record, operation
 
-    def _target(self, model_id: str) -> ServedModel:
-        tuned = self._assets.find_tuned_model(model_id)
-        if tuned:
-            base = tuned.body.get("base") or self._base_for(tuned.body["base_model"])
-            whole = tuned.body.get("kind") == "model"  # imported: it is its own base
-            return ServedModel(tuned.body["name"], base, None if whole else tuned.body["folder"])
-        registry = parse_registry_uri(model_id)
-        if registry is None:
-            raise user_error(
-                "modelId must be azureml://registries/.../models/NAME or"
-                " azureml://locations/.../workspaces/GUID/models/NAME/versions/N.",
-                target="modelSettings.modelId",
-            )
-        if registry[2] is not None:
-            raise user_error(
-                "A base model is deployed without a version: leave /versions/... out.",
-                target="modelSettings.modelId",
-            )
-        return ServedModel(registry[1], self._base_for(registry[1]), None)
+    def find(self, scope: str, name: str) -> Record | None:
+        """Return a deployment, or None."""
+        return self.store.read.get(DEPLOYMENT_KIND, scope, name.casefold())
 
-    @staticmethod
-    def _label(facts: Writer, ws: Workspace, key: str) -> str:
-        """Return the endpoint's host label: its name, unless another workspace has it."""
-        label = key
-        while facts.get("label", "", label):
-            label = f"{key}-{secrets.token_hex(3)}"
-        facts.put("label", "", label, {"scope": ws.guid, "key": key})
-        return label
+    def get(self, scope: str, name: str) -> Record:
+        """Return a deployment. Raises ``ApiError`` (404) when there is none."""
+        record = self.find(scope, name)
+        if not record:
+            raise _not_found(scope, name)
+        return record
 
-    def get(self, ws: Workspace, name: str) -> Record:
-        """Return an endpoint, or refuse: there is none."""
-        found = self._store.read.get("endpoint", ws.guid, name.casefold())
-        if not found:
-            raise not_found(f"Serverless endpoint {name}")
-        return found
+    def list_page(self, scope: str, before: int | None, limit: int) -> list[Record]:
+        """Return deployments of a scope, newest first."""
+        return self.store.read.newest(DEPLOYMENT_KIND, scope, before=before, limit=limit)
 
-    def list_page(self, ws: Workspace, before: int | None, limit: int) -> list[Record]:
-        """Return the endpoints of a workspace, newest first."""
-        return self._store.read.newest("endpoint", ws.guid, before=before, limit=limit)
+    def patch(self, scope: str, name: str, change: dict[str, Any]) -> Record:
+        """Change tags and sku; nothing else of a deployment can be changed."""
 
-    def patch(self, ws: Workspace, name: str, change: dict[str, Any]) -> Record:
-        """Change tags and sku; everything else is the endpoint's for life."""
-        with self._store.write() as facts:
-            found = facts.get("endpoint", ws.guid, name.casefold())
-            if not found:
-                raise not_found(f"Serverless endpoint {name}")
-            request = found.body["request"]
-            request.update({k: change[k] for k in ("tags", "sku") if k in change})
-            facts.put("endpoint", ws.guid, found.key, found.body, found.state)
-            return found
+        def update(body: dict[str, Any]) -> None:
+            body["request"].update({k: change[k] for k in ("tags", "sku") if k in change})
 
-    def delete(self, ws: Workspace, name: str) -> tuple[Record, str] | None:
-        """Delete an endpoint; return it and an operation that says so, or None: there is none."""
-        with self._store.write() as facts:
-            found = facts.get("endpoint", ws.guid, name.casefold())
-            if not found:
-                return None
-            facts.delete("endpoint", ws.guid, found.key)
-            facts.delete("label", "", found.body["label"])
-            operation = _operation(facts, "endpoint", ws, found.key)
-            _finish(facts, operation, None)
-            return found, operation
+        return self._update(scope, name, update)
 
     def regenerate_key(
-        self, ws: Workspace, name: str, which: Literal["Primary", "Secondary"]
+        self, scope: str, name: str, key_type: Literal["Primary", "Secondary"]
     ) -> Record:
         """Replace one of the two keys."""
-        with self._store.write() as facts:
-            found = facts.get("endpoint", ws.guid, name.casefold())
-            if not found:
-                raise not_found(f"Serverless endpoint {name}")
-            found.body["keys"][0 if which == "Primary" else 1] = secrets.token_urlsafe(32)
-            facts.put("endpoint", ws.guid, found.key, found.body, found.state)
-            return found
 
-    # -- what answers --------------------------------------------------------------------------
+        def update(body: dict[str, Any]) -> None:
+            body["keys"][0 if key_type == "Primary" else 1] = secrets.token_urlsafe(32)
+
+        return self._update(scope, name, update)
+
+    def _update(self, scope: str, name: str, change: Callable[[dict[str, Any]], None]) -> Record:
+        with self.store.write() as writer:
+            record = writer.get(DEPLOYMENT_KIND, scope, name.casefold())
+            if not record:
+                raise _not_found(scope, name)
+            change(record.body)
+            writer.put(DEPLOYMENT_KIND, scope, record.key, record.body, record.state)
+            return record
+
+    def delete(self, scope: str, name: str) -> tuple[Record, str] | None:
+        """Delete a deployment; return it and a finished operation, or None when there is none."""
+        with self.store.write() as writer:
+            record = writer.get(DEPLOYMENT_KIND, scope, name.casefold())
+            if not record:
+                return None
+            _delete_record(writer, record)
+            operation = _add_operation(writer, scope, record.key)
+            _finish_operation(writer, operation, None)
+            return record, operation
+
+    # -- provisioning and chat ---------------------------------------------------------------------
+
+    def find_by_label(self, label: str) -> Record | None:
+        """Return the endpoint with a host label, or None."""
+        owner = self.store.read.get("label", "", label.casefold())
+        return self.find(owner.body["scope"], owner.body["key"]) if owner else None
 
     def get_by_label(self, label: str) -> Record:
-        """Return the endpoint that answers under a host label; refuse one that is not ready."""
-        said = self._store.read.get("label", "", label.casefold())
-        found = said and self._store.read.get("endpoint", said.body["scope"], said.body["key"])
-        if not found:
+        """Return the endpoint with a host label. Raises ``ApiError`` unless it is ready to answer."""
+        record = self.find_by_label(label)
+        if not record:
             raise ApiError(404, "NotFound", f"There is no endpoint {label}.")
-        if found.state == "Failed":
-            raise ApiError(503, "DeploymentFailed", f"The endpoint {label} could not be started.")
-        if found.state != "Succeeded":
-            raise ApiError(
-                503, "DeploymentNotReady", f"The endpoint {label} is not ready yet.",
-                headers={"Retry-After": "1"},
-            )  # fmt: skip
-        return found
+        check_ready(record, f"endpoint {label}")
+        return record
 
     def list_creating(self) -> list[tuple[str, str]]:
-        """Return (scope, key) of the endpoints that are being provisioned."""
-        found = self._store.read.in_states("endpoint", ("Creating",))
-        return [(f.body["scope"], f.key) for f in found]
+        """Return (scope, key) of the deployments that are being provisioned."""
+        records = self.store.read.in_states(DEPLOYMENT_KIND, ("Creating",))
+        return [(record.body["scope"], record.key) for record in records]
 
     def finish_provisioning(self, scope: str, key: str, problem: str | None) -> None:
-        """Note that an endpoint answers, or why it never will; its operation ends with it."""
-        with self._store.write() as facts:
-            found = facts.get("endpoint", scope, key)
-            if not found or found.state != "Creating":
+        """Mark a deployment and its operation as succeeded, or as failed with ``problem``."""
+        with self.store.write() as writer:
+            record = writer.get(DEPLOYMENT_KIND, scope, key)
+            if not record or record.state != "Creating":
                 return
             state = "Failed" if problem else "Succeeded"
-            facts.put("endpoint", scope, key, {**found.body, "problem": problem}, state)
-            _finish(facts, found.body["operation"], problem)
+            writer.put(DEPLOYMENT_KIND, scope, key, {**record.body, "problem": problem}, state)
+            _finish_operation(writer, record.body["operation"], problem)
 
     def delete_expired(self, moment: datetime) -> tuple[list[Record], datetime | None]:
-        """Delete what was to be deleted by ``moment``, of both dialects (``wire/lifetime.py``); return
-        it, and when the next one is due."""
-        held = [
-            (fact, self._realism.deletion_time(fact)) for fact in self._store.read.all("endpoint")
-        ]
-        due = [(fact, when) for fact, when in held if when is not None]
-        gone = [fact for fact, when in due if when <= moment]
-        if gone:
-            with self._store.write() as facts:
-                gone = [fact for fact in gone if self._drop_if_due(facts, fact, moment)]
-        return gone, min((when for _, when in due if when > moment), default=None)
+        """Delete the deployments whose deletion time is ``moment`` or earlier (``wire/lifetime.py``).
 
-    def _drop_if_due(self, facts: Writer, fact: Record, moment: datetime) -> bool:
-        """Delete one, unless somebody has deleted it or put it off meanwhile."""
-        found = facts.get("endpoint", fact.body["scope"], fact.key)
-        when = found and self._realism.deletion_time(found)
-        if not found or when is None or when > moment:
+        Return the deleted ones, and the next deletion time.
+        """
+        scheduled = [
+            (record, deletion)
+            for record in self.store.read.all(DEPLOYMENT_KIND)
+            if (deletion := self.limits.deletion_time(record)) is not None
+        ]
+        expired = [record for record, deletion in scheduled if deletion <= moment]
+        if expired:
+            with self.store.write() as writer:
+                expired = [r for r in expired if self._delete_if_expired(writer, r, moment)]
+        return expired, min((when for _, when in scheduled if when > moment), default=None)
+
+    def _delete_if_expired(self, writer: Writer, record: Record, moment: datetime) -> bool:
+        """Delete one deployment unless it was deleted or its deletion time changed meanwhile."""
+        current = writer.get(DEPLOYMENT_KIND, record.body["scope"], record.key)
+        deletion = self.limits.deletion_time(current) if current else None
+        if current is None or deletion is None or deletion > moment:
             return False
-        facts.delete("endpoint", fact.body["scope"], fact.key)
-        facts.delete("label", "", found.body["label"])
+        _delete_record(writer, current)
         return True
 
-    def get_operation(self, own: str) -> Record:
-        """Return a long-running operation, or refuse."""
-        found = self._store.read.get("operation", "", own)
-        if not found:
-            raise not_found(f"Operation {own[:40]}")
-        return found
+    def get_operation(self, operation: str) -> Record:
+        """Return a long-running operation. Raises ``ApiError`` (404) when there is none."""
+        record = self.store.read.get("operation", "", operation)
+        if not record:
+            raise not_found(f"Operation {operation[:40]}")
+        return record
 
 
-def served_model(endpoint: Record) -> ServedModel:
-    """Return what answers behind an endpoint."""
-    return ServedModel(**endpoint.body["target"])
+def served_model(deployment: Record) -> ServedModel:
+    """Return the weights that answer for a deployment."""
+    return ServedModel(**deployment.body["target"])
 
 
-def _operation(facts: Writer, kind: str, ws: Workspace, key: str) -> str:
-    own = new_id()
-    facts.put("operation", "", own, {"kind": kind, "scope": ws.guid, "key": key, "started": utc_now()},
-              "InProgress")  # fmt: skip
-    return own
+def check_ready(deployment: Record, name: str) -> None:
+    """Raise ``ApiError`` (503) unless a deployment answers requests; ``name`` is for the message."""
+    if deployment.state == "Failed":
+        raise ApiError(503, "DeploymentFailed", f"The {name} could not be started.")
+    if deployment.state != "Succeeded":
+        raise not_ready_error(name)
 
 
-def _finish(facts: Writer, own: str, problem: str | None) -> None:
-    found = facts.get("operation", "", own)
-    if found:
-        body = {**found.body, "ended": utc_now()}
+def not_ready_error(name: str) -> ApiError:
+    """Return the answer to a chat while its deployment is not ready yet."""
+    return ApiError(
+        503, "DeploymentNotReady", f"The {name} is not ready yet.", headers={"Retry-After": "1"}
+    )
+
+
+def _not_found(scope: str, name: str) -> ApiError:
+    kind = "Deployment" if scope == FOUNDRY_SCOPE else "Serverless endpoint"
+    return not_found(f"{kind} {name}")
+
+
+def _new_body(writer: Writer, new: NewDeployment, operation: str) -> dict[str, Any]:
+    key = new.name.casefold()
+    return {
+        "name": new.name,
+        "scope": new.scope,
+        "label": _add_label(writer, new.scope, key) if new.has_endpoint else "",
+        "request": new.request,
+        "model_id": new.model_id,
+        "operation": operation,
+        "target": asdict(new.served),
+        "keys": [secrets.token_urlsafe(32) for _ in range(2)] if new.has_endpoint else [],
+        "created": utc_now(),
+    }
+
+
+def _add_label(writer: Writer, scope: str, key: str) -> str:
+    """Reserve an endpoint's host label: its name, with a suffix if another workspace uses that."""
+    label = key
+    while writer.get("label", "", label):
+        label = f"{key}-{secrets.token_hex(3)}"
+    writer.put("label", "", label, {"scope": scope, "key": key})
+    return label
+
+
+def _delete_record(writer: Writer, record: Record) -> None:
+    writer.delete(DEPLOYMENT_KIND, record.body["scope"], record.key)
+    writer.delete("label", "", record.body["label"])
+
+
+def _add_operation(writer: Writer, scope: str, key: str) -> str:
+    operation = new_id()
+    body = {"kind": DEPLOYMENT_KIND, "scope": scope, "key": key, "started": utc_now()}
+    writer.put("operation", "", operation, body, "InProgress")
+    return operation
+
+
+def _finish_operation(writer: Writer, operation: str, problem: str | None) -> None:
+    record = writer.get("operation", "", operation)
+    if record:
+        body = {**record.body, "ended": utc_now()}
         if problem:
             body["error"] = {"code": "ServiceError", "message": problem}
-        facts.put("operation", "", own, body, "Failed" if problem else "Succeeded")
+        writer.put("operation", "", operation, body, "Failed" if problem else "Succeeded")

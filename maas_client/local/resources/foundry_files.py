@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.resources.errors import ApiError
-from maas_client.local.resources.foundry_scope import FOUNDRY_SCOPE
 from maas_client.local.state.files import Draft, FileStore, new_id
 from maas_client.local.state.store import Record, Store
 

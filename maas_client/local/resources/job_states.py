@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 TERMINAL_STATES = frozenset({"Completed", "Failed", "Canceled"})
 
 TRANSITIONS: dict[str, frozenset[str]] = {
@@ -37,3 +39,24 @@ def visible_state(state: str) -> str:
 def can_transition(old: str, new: str) -> bool:
     """Tell whether a job may go from one state to another."""
     return new in TRANSITIONS[old]
+
+
+class JobSignal(enum.IntFlag):
+    """What is asked of a running job, to be done between two steps."""
+
+    NONE = 0
+    CANCEL = 1
+    """Cancelled: nothing is written any more."""
+    PAUSE = 2
+    """Paused: a checkpoint, and then its end until it is resumed."""
+    CHECKPOINT = 4
+    """A checkpoint now."""
+
+
+SIGNAL_KEYS = {"cancel": JobSignal.CANCEL, "pause": JobSignal.PAUSE, "save": JobSignal.CHECKPOINT}
+"""How a worker is told: ``{"cancel": true}``."""
+
+
+def no_signal() -> JobSignal:
+    """Ask for nothing."""
+    return JobSignal.NONE

@@ -16,7 +16,7 @@ from maas_client.local.machine.child_processes import ProcessPool
 from maas_client.local.resources.assets import Assets
 from maas_client.local.resources.azure_limits import AzureLimits
 from maas_client.local.resources.blobs import BlobStore
-from maas_client.local.resources.deployments import ServerlessEndpoints, served_model
+from maas_client.local.resources.deployments import DEPLOYMENT_KIND, Deployments, served_model
 from maas_client.local.resources.errors import ApiError
 from maas_client.local.resources.jobs import Jobs
 from maas_client.local.services.auto_delete import AutoDelete
@@ -51,16 +51,14 @@ class Services:
         self.jobs = Jobs(self.store, self.files)
         self.azure_limits = AzureLimits(enabled=config.realistic)
         self.rate_limiter = RateLimiter(self.azure_limits)
-        self.endpoints = ServerlessEndpoints(
-            self.store, self.assets, self.base_for, self.azure_limits
-        )
+        self.deployments = Deployments(self.store, self.base_for, self.azure_limits)
         real = config.engine == "peft"
         self.compute = ProcessPool(root, config.threads, config.device, warm=real)
         self.scheduler = Scheduler(self.jobs, self.compute, self.files, config)
         self.chat_engine: ChatEngine = (
             ProcessChatEngine(self.compute, self.files) if real else InstantChatEngine(self.files)
         )
-        self.auto_delete = AutoDelete(self.endpoints, self.unload_unused)
+        self.auto_delete = AutoDelete(self.deployments, self.unload_unused)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -93,7 +91,7 @@ class Services:
         await self.scheduler.start()
         self._spawn(self.chat_engine.warm_up())
         self._spawn(self.auto_delete.run())
-        for scope, key in await asyncio.to_thread(self.endpoints.list_creating):
+        for scope, key in await asyncio.to_thread(self.deployments.list_creating):
             self.provision(scope, key)
         if self.config.retention_days is not None:
             self._spawn(self._expire(self.config.retention_days))
@@ -114,14 +112,14 @@ class Services:
     def unload_unused(self, endpoint: Any) -> None:
         """Let the engine drop what only a deleted endpoint needed. Any thread."""
         assert self._loop is not None
-        left = self.store.read.all("endpoint")
-        if any(other.body["target"] == endpoint.body["target"] for other in left):
+        remaining = self.store.read.all(DEPLOYMENT_KIND)
+        if any(served_model(other) == served_model(endpoint) for other in remaining):
             return
         step = self.chat_engine.unload
         self._loop.call_soon_threadsafe(lambda: self._spawn(step(served_model(endpoint))))
 
     async def _provision(self, scope: str, key: str) -> None:
-        found = self.store.read.get("endpoint", scope, key)
+        found = self.store.read.get(DEPLOYMENT_KIND, scope, key)
         if found is None:
             return
         problem = None
@@ -132,7 +130,7 @@ class Services:
         except Exception:
             _LOG.exception("endpoint %s", key)
             problem = "The model could not be loaded; see the server's log."
-        await asyncio.to_thread(self.endpoints.finish_provisioning, scope, key, problem)
+        await asyncio.to_thread(self.deployments.finish_provisioning, scope, key, problem)
 
     def _spawn(self, step: Any) -> None:
         task = asyncio.ensure_future(step)

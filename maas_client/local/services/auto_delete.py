@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from maas_client.local.resources.deployments import ServerlessEndpoints
+from maas_client.local.resources.deployments import Deployments
 from maas_client.local.state.store import Record
 
 _LOG = logging.getLogger(__name__)
@@ -22,8 +22,8 @@ _LONGEST_S = 60.0
 class AutoDelete:
     """``run`` on the server's loop; ``look`` from any thread, when tags may have changed."""
 
-    def __init__(self, endpoints: ServerlessEndpoints, release: Callable[[Record], None]) -> None:
-        self._endpoints = endpoints
+    def __init__(self, deployments: Deployments, release: Callable[[Record], None]) -> None:
+        self._deployments = deployments
         self._release = release
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
@@ -50,7 +50,7 @@ class AutoDelete:
     async def _delete(self) -> float | None:
         """Delete what is overdue; return how long to wait for the next, None: there is none."""
         moment = datetime.now(UTC)
-        gone, following = await asyncio.to_thread(self._endpoints.delete_expired, moment)
+        gone, following = await asyncio.to_thread(self._deployments.delete_expired, moment)
         for fact in gone:
             _LOG.info("deleted the deployment %s: its time has come", fact.body["name"])
             self._release(fact)

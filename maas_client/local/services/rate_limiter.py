@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
+from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.resources.azure_limits import AzureLimits, RateLimit, RequestBucket
 from maas_client.local.resources.errors import ApiError
-from maas_client.local.resources.foundry_scope import FOUNDRY_SCOPE
 from maas_client.local.services.chat_engines import ChatChunk
 from maas_client.local.state.store import Record
 

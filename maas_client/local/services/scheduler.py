@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from maas_client.local.config import ServerConfig, default_threads
 from maas_client.local.machine.child_processes import ChildProcess, ProcessPool
 from maas_client.local.resources.assets import utc_now
-from maas_client.local.resources.failure_reasons import failure_message
+from maas_client.local.resources.errors import failure_message
 from maas_client.local.resources.job_spec import JobRef
 from maas_client.local.resources.jobs import Jobs
 from maas_client.local.state.files import FileStore

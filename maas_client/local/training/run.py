@@ -16,8 +16,8 @@ from typing import Any
 import torch  # noqa: TID253 - this module is imported by the training process only
 
 from maas_client.errors import MaasError
-from maas_client.local.resources import failure_reasons
-from maas_client.local.resources.job_signals import JobSignal, no_signal
+from maas_client.local.resources import errors
+from maas_client.local.resources.job_states import JobSignal, no_signal
 from maas_client.local.state import atomic_folder
 from maas_client.local.training import checkpoints, messages, save
 from maas_client.local.training.finishing import finish
@@ -46,7 +46,7 @@ def run(
     except MaasError as error:
         emit({"event": "failed", "code": "UserError", "message": str(error)})
     except Exception as error:
-        told = failure_reasons.failure_message(error)
+        told = errors.failure_message(error)
         if told is None:
             raise
         emit({"event": "failed", "code": "ServiceError", "message": told})

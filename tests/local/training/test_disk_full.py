@@ -15,7 +15,7 @@ pytest.importorskip("resource")
 from safetensors import SafetensorError  # noqa: TID253
 
 from maas_client.local.bases import BaseWeights
-from maas_client.local.resources import failure_reasons
+from maas_client.local.resources import errors
 from tests.local.training.test_run import Data, spec
 
 _LIMITED = """
@@ -57,4 +57,4 @@ def test_a_file_that_may_not_grow_is_told(base: BaseWeights, data: Data, tmp_pat
     ],
 )
 def test_a_full_disk_is_told(error: Exception) -> None:
-    assert failure_reasons.describe_failure(error).startswith("The disk is full: free some space")
+    assert errors.describe_failure(error).startswith("The disk is full: free some space")

@@ -30,7 +30,7 @@ job = json.loads(sys.stdin.readline())
 ranks.join(job["rank"])
 from maas_client.local.training import run
 from maas_client.local.training.engines import zero
-from maas_client.local.resources.job_signals import JobSignal
+from maas_client.local.resources.job_states import JobSignal
 zero._KEPT_WHOLE = 0  # the tiny base has no weight that stage 3 would divide by itself
 wish = Wish(job.get("wish", 0) if ranks.own() == 0 else 0)
 run.run(job, lambda event: print("EVENT" + json.dumps(event), flush=True), lambda: wish)

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skip
-from maas_client.local.resources.job_signals import JobSignal  # noqa: E402
+from maas_client.local.resources.job_states import JobSignal  # noqa: E402
 from tests.local.training.test_engines import FSDP, KEPT, asked, needs_deepspeed, ran, zero_stage  # noqa: E402
 from tests.local.training.test_engines import rows as rows  # noqa: E402 - the fixture
 from tests.local.training.test_run import of  # noqa: E402

@@ -19,7 +19,7 @@ transformers = pytest.importorskip("transformers")
 
 from maas_client.local.bases import BaseWeights  # noqa: E402
 from maas_client.local.machine.hardware import Hardware  # noqa: E402
-from maas_client.local.resources.job_signals import JobSignal  # noqa: E402
+from maas_client.local.resources.job_states import JobSignal  # noqa: E402
 from maas_client.local.state import atomic_folder  # noqa: E402 - after the skips
 from maas_client.local.training import checkpoints  # noqa: E402
 from maas_client.local.training import run as running  # noqa: E402

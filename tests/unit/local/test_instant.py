@@ -9,7 +9,7 @@ import pytest
 
 from maas_client.local import instant
 from maas_client.local.instant import AnswerIndex, QuestionAnswer, content_text, split_words, train
-from maas_client.local.resources.job_signals import JobSignal, no_signal
+from maas_client.local.resources.job_states import JobSignal, no_signal
 
 
 def rows(n=6, **extra):

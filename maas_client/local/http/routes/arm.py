@@ -48,7 +48,7 @@ def async_operation_headers(call: RequestContext, operation: str) -> dict[str, s
 
 def status(call: RequestContext) -> Response:
     """GET behind ``Azure-AsyncOperation``."""
-    found = call.services.endpoints.get_operation(call.path_params["operation"])
+    found = call.services.deployments.get_operation(call.path_params["operation"])
     body = {
         "id": call.request.url.path,
         "name": found.key,
@@ -70,7 +70,7 @@ def result(call: RequestContext) -> Response:
     if match := re.fullmatch(r"cancel\.([0-9a-f]{32})", token):
         over = call.services.jobs.active_state(match[1]) is None
     elif re.fullmatch(r"[0-9a-f]{32}", token):
-        over = call.services.endpoints.get_operation(token).state != "InProgress"
+        over = call.services.deployments.get_operation(token).state != "InProgress"
     else:
         raise not_found("The operation")
     if over:

@@ -29,7 +29,7 @@ from maas_client.wire.op import Op
 async def complete(call: RequestContext) -> Response:
     """POST chat completions, whole or streamed."""
     return await create_completion(
-        call, call.services.endpoints.get_by_label(call.path_params["endpoint"])
+        call, call.services.deployments.get_by_label(call.path_params["endpoint"])
     )
 
 
@@ -135,7 +135,7 @@ class _Framer:
 
 def info(call: RequestContext) -> dict[str, Any]:
     """GET which model answers."""
-    target = served_model(call.services.endpoints.get_by_label(call.path_params["endpoint"]))
+    target = served_model(call.services.deployments.get_by_label(call.path_params["endpoint"]))
     return {
         "model_name": target.model,
         "model_type": "chat-completion",
@@ -146,7 +146,7 @@ def info(call: RequestContext) -> dict[str, Any]:
 
 def models(call: RequestContext) -> dict[str, Any]:
     """GET the one model behind the endpoint, as OpenAI lists models."""
-    endpoint = call.services.endpoints.get_by_label(call.path_params["endpoint"])
+    endpoint = call.services.deployments.get_by_label(call.path_params["endpoint"])
     entry = {
         "id": served_model(endpoint).model, "object": "model", "created": 0, "owned_by": "maas-client",
     }  # fmt: skip

@@ -10,6 +10,7 @@ from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.routes.arm import async_operation_headers, location_headers
 from maas_client.local.http.routes.paging import list_page, system_data
 from maas_client.local.resources.errors import user_error
+from maas_client.local.resources.serverless_endpoints import put_endpoint
 from maas_client.local.state.store import Record
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
@@ -24,8 +25,12 @@ def create(call: RequestContext) -> Response:
     sent = m.Endpoint.model_validate(call.json)
     if "modelId" not in sent.properties.model_settings:
         raise user_error("modelId: Field required", target="properties.modelSettings.modelId")
-    fact, operation = call.services.endpoints.put(
-        call.workspace, call.path_params["endpoint"], call.json
+    fact, operation = put_endpoint(
+        call.services.deployments,
+        call.services.assets,
+        call.workspace,
+        call.path_params["endpoint"],
+        call.json,
     )
     if operation is None:
         call.services.auto_delete.check_now()
@@ -34,18 +39,22 @@ def create(call: RequestContext) -> Response:
     return JSONResponse(_document(call, fact), 201, async_operation_headers(call, operation))
 
 
+def _find(call: RequestContext) -> Record:
+    return call.services.deployments.get(call.workspace.guid, call.path_params["endpoint"])
+
+
 def get(call: RequestContext) -> dict[str, Any]:
     """GET one."""
-    return _document(
-        call, call.services.endpoints.get(call.workspace, call.path_params["endpoint"])
-    )
+    return _document(call, _find(call))
 
 
 def listing(call: RequestContext) -> dict[str, Any]:
     """GET all."""
     return list_page(
         call,
-        lambda before, limit: call.services.endpoints.list_page(call.workspace, before, limit),
+        lambda before, limit: call.services.deployments.list_page(
+            call.workspace.guid, before, limit
+        ),
         lambda fact: _document(call, fact),
     )
 
@@ -55,14 +64,16 @@ def patch(call: RequestContext) -> dict[str, Any]:
     for name in ("tags", "sku"):
         if name in call.json and not isinstance(call.json[name], dict):
             raise user_error(f"{name}: must be an object", target=name)
-    found = call.services.endpoints.patch(call.workspace, call.path_params["endpoint"], call.json)
+    found = call.services.deployments.patch(
+        call.workspace.guid, call.path_params["endpoint"], call.json
+    )
     call.services.auto_delete.check_now()
     return _document(call, found)
 
 
 def delete(call: RequestContext) -> Response:
     """DELETE: 202 with a Location, 204 when there was none."""
-    gone = call.services.endpoints.delete(call.workspace, call.path_params["endpoint"])
+    gone = call.services.deployments.delete(call.workspace.guid, call.path_params["endpoint"])
     if gone is None:
         return Response(None, 204)
     fact, operation = gone
@@ -72,8 +83,7 @@ def delete(call: RequestContext) -> Response:
 
 def keys(call: RequestContext) -> dict[str, Any]:
     """POST listKeys."""
-    found = call.services.endpoints.get(call.workspace, call.path_params["endpoint"])
-    return _keys(found)
+    return _keys(_find(call))
 
 
 def regenerate(call: RequestContext) -> dict[str, Any]:
@@ -85,8 +95,8 @@ def regenerate(call: RequestContext) -> dict[str, Any]:
     said = which.get(str(call.json.get("keyType", "")).casefold())
     if said is None:
         raise user_error("keyType must be Primary or Secondary.", target="keyType")
-    found = call.services.endpoints.regenerate_key(
-        call.workspace, call.path_params["endpoint"], said
+    found = call.services.deployments.regenerate_key(
+        call.workspace.guid, call.path_params["endpoint"], said
     )
     return _keys(found)
 

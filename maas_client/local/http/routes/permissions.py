@@ -7,9 +7,9 @@ from typing import Any
 
 from maas_client.catalog import load_models as catalog_models
 from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.resources.foundry_deployments import (
     MAX_CAPACITY,
-    FoundryDeployments,
     quota_name,
 )
 from maas_client.wire import permissions as ops
@@ -48,10 +48,9 @@ def cores(call: RequestContext) -> dict[str, Any]:
 
 def capacity(call: RequestContext) -> dict[str, Any]:
     """GET what deployments of each model take, of what they may."""
-    deployments = FoundryDeployments(call.services.store, call.services.base_for)
     taken: Counter[str] = Counter()
     before: int | None = None
-    while facts := deployments.list_page(before, _READ):
+    while facts := call.services.deployments.list_page(FOUNDRY_SCOPE, before, _READ):
         before = facts[-1].seq
         for fact in facts:
             request = fact.body["request"]

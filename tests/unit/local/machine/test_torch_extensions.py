@@ -17,8 +17,8 @@ pytest.importorskip("fcntl")
 _HOLDER = """
 import sys
 from pathlib import Path
-from maas_client.local.machine import builds
-kept = builds.lock_builds(Path(sys.argv[1]))
+from maas_client.local.machine import torch_extensions
+kept = torch_extensions.lock_builds(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
 """

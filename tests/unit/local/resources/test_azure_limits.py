@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from maas_client.catalog import load_limits
+from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.resources.azure_limits import AzureLimits
 from maas_client.local.resources.errors import ApiError
-from maas_client.local.resources.foundry_scope import FOUNDRY_SCOPE
 from maas_client.local.services.chat_engines import ChatChunk
 from maas_client.local.services.rate_limiter import Admission, RateLimiter
 from maas_client.local.state.store import Record

@@ -10,16 +10,16 @@ from starlette.responses import JSONResponse, Response  # noqa: TID253 - only th
 
 from maas_client.catalog import load_models as catalog_models
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.routes.foundry.chat import deployment_store
 from maas_client.local.http.routes.paging import list_page, system_data
+from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.resources.foundry_deployments import (
     MAX_CAPACITY,
     SKUS,
     check_request,
     provider_format,
+    put_deployment,
     quota_name,
 )
-from maas_client.local.resources.foundry_scope import FOUNDRY_SCOPE
 from maas_client.local.state.store import Record
 from maas_client.wire import foundry as ops
 from maas_client.wire.op import Op, expand_path
@@ -92,7 +92,9 @@ def _model(name: str) -> dict[str, Any]:
 def put(call: RequestContext) -> Response:
     """PUT: 201 with ``Azure-AsyncOperation``, or 200 for the same deployment again."""
     check_request(call.json)
-    fact, operation = deployment_store(call).put(call.path_params["deployment"], call.json)
+    fact, operation = put_deployment(
+        call.services.deployments, call.path_params["deployment"], call.json
+    )
     if operation is None:
         call.services.auto_delete.check_now()
         return JSONResponse(_document(call, fact), 200)
@@ -114,14 +116,22 @@ def _operation(call: RequestContext, own: str) -> str:
     return f"{call.urls.arm}{path}?api-version={call.query_params.get('api-version', ops.ARM_API_VERSION)}"
 
 
+def _find(call: RequestContext) -> Record:
+    return call.services.deployments.get(FOUNDRY_SCOPE, call.path_params["deployment"])
+
+
 def get(call: RequestContext) -> dict[str, Any]:
     """GET one."""
-    return _document(call, deployment_store(call).get(call.path_params["deployment"]))
+    return _document(call, _find(call))
 
 
 def listing(call: RequestContext) -> dict[str, Any]:
     """GET all."""
-    return list_page(call, deployment_store(call).list_page, lambda fact: _document(call, fact))
+    return list_page(
+        call,
+        lambda before, limit: call.services.deployments.list_page(FOUNDRY_SCOPE, before, limit),
+        lambda fact: _document(call, fact),
+    )
 
 
 def patch(call: RequestContext) -> dict[str, Any]:
@@ -131,14 +141,16 @@ def patch(call: RequestContext) -> dict[str, Any]:
             from maas_client.local.resources.errors import user_error
 
             raise user_error(f"{name}: must be an object", target=name)
-    found = deployment_store(call).patch(call.path_params["deployment"], call.json)
+    found = call.services.deployments.patch(
+        FOUNDRY_SCOPE, call.path_params["deployment"], call.json
+    )
     call.services.auto_delete.check_now()
     return _document(call, found)
 
 
 def delete(call: RequestContext) -> Response:
     """DELETE: 202 with a Location, 204 when there was none."""
-    gone = deployment_store(call).delete(call.path_params["deployment"])
+    gone = call.services.deployments.delete(FOUNDRY_SCOPE, call.path_params["deployment"])
     if gone is None:
         return Response(None, 204)
     fact, operation = gone
@@ -148,7 +160,7 @@ def delete(call: RequestContext) -> Response:
 
 def skus(call: RequestContext) -> dict[str, Any]:
     """GET what a deployment may be scaled to."""
-    deployment_store(call).get(call.path_params["deployment"])
+    _find(call)
     room = {"minimum": 1, "maximum": MAX_CAPACITY, "step": 1, "default": 100}
     return {
         "value": [
@@ -164,7 +176,7 @@ def operation(call: RequestContext) -> dict[str, Any]:
 
     ARM calls a deployment made before its model is loaded: chat then says DeploymentNotReady.
     """
-    found = call.services.endpoints.get_operation(call.path_params["operation"])
+    found = call.services.deployments.get_operation(call.path_params["operation"])
     shown = {
         "id": call.request.url.path,
         "name": found.key,

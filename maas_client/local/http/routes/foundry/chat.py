@@ -15,20 +15,14 @@ from maas_client.catalog import load_models as catalog_models
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.routes.chat import create_completion
 from maas_client.local.http.routes.foundry.responses import to_unix_seconds
-from maas_client.local.resources.assets import version_key
-from maas_client.local.resources.foundry_deployments import FoundryDeployments, not_ready_error
+from maas_client.local.resources.assets import FOUNDRY_SCOPE, version_key
+from maas_client.local.resources.deployments import not_ready_error
+from maas_client.local.resources.foundry_deployments import get_ready
 from maas_client.local.resources.foundry_files import foundry_not_found, invalid_payload
-from maas_client.local.resources.foundry_scope import FOUNDRY_SCOPE
 from maas_client.local.state.store import Record
 from maas_client.wire import chat as frames
 from maas_client.wire import foundry as ops
 from maas_client.wire.op import Op
-
-
-def deployment_store(call: RequestContext) -> FoundryDeployments:
-    """Return the resource's deployments."""
-    services = call.services
-    return FoundryDeployments(services.store, services.base_for, services.azure_limits)
 
 
 async def complete(call: RequestContext) -> Response:
@@ -36,9 +30,9 @@ async def complete(call: RequestContext) -> Response:
     said = call.path_params.get("deployment") or call.json.get("model")
     if not isinstance(said, str) or not said:
         raise invalid_payload("model is required: the deployment's name.", param="model")
-    fact = deployment_store(call).get_ready(said)
+    fact = get_ready(call.services.deployments, said)
     if not call.services.rate_limiter.is_ready(fact):
-        raise not_ready_error(said)
+        raise not_ready_error(f"deployment {said}")
     answer = await create_completion(call, fact)
     if isinstance(answer, StreamingResponse) and call.op.path != ops.INFERENCE_CHAT.path:
         answer.body_iterator = _with_filter(answer.body_iterator)

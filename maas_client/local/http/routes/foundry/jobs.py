@@ -22,12 +22,12 @@ from maas_client.local.requests.foundry_job import (
     job_ref,
     read_job,
 )
+from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.resources.errors import ApiError
 from maas_client.local.resources.foundry_deployments import (
     deployable_checkpoints as kept_checkpoints,
 )
 from maas_client.local.resources.foundry_files import foundry_not_found, invalid_payload
-from maas_client.local.resources.foundry_scope import FOUNDRY_SCOPE
 from maas_client.local.state.store import Record
 from maas_client.wire import foundry as ops
 from maas_client.wire import local_extensions as own

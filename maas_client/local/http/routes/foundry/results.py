@@ -10,7 +10,7 @@ from typing import Any
 
 from maas_client.local.http.app import RequestContext
 from maas_client.local.http.routes.foundry.responses import to_unix_seconds
-from maas_client.local.resources.foundry_scope import FOUNDRY_SCOPE
+from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.state.store import Record
 
 RESULTS_PURPOSE = "fine-tune-results"
