@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, Generic, TypeVar
 
+from maas_client._text import AnyOf, Argument, Text
 from maas_client._transport import response, retry
 from maas_client._transport.auth import TokenCache, parse_claims
 from maas_client._transport.clouds import Cloud, check_host, is_loopback
@@ -211,8 +212,9 @@ class Transport(Generic[W]):
             reply = await self.http.send(request)
         if reply.status == 401 and self._connection.local_origin is not None and not key:
             error = response.status_error(op, reply.status, reply.headers, reply.body)
-            error.hint = (
-                "Pass the server's key as api_key= or MAAS_API_KEY (see `serve --api-key`)."
+            error.hint = Text.format(
+                "Pass the server's key as {} (see `serve --api-key`).",
+                AnyOf(Argument("api_key"), "MAAS_API_KEY"),
             )
             raise error
         return response.parse(op, reply.status, reply.headers, reply.body)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from maas_client._settings import azure_identity_variables
+from maas_client._text import Argument, PythonOnly, Text
 from maas_client.errors import AuthError
 
 REFRESH_BEFORE_EXPIRY_S = 300
@@ -172,7 +173,13 @@ def sign_in_hint(
     if name in _CREDENTIAL_HINTS:
         return f"{name} was tried. {_CREDENTIAL_HINTS[name]}"
     if credential_type:
-        return f"{credential_type} was passed and gave no token: correct it, or pass another as credential=."
+        return Text(
+            PythonOnly(
+                f"{credential_type} was passed and gave no token: correct it, or pass another as ",
+                Argument("credential"),
+                ".",
+            )
+        )
     present = [name for name in _CLIENT_SECRET_VARIABLES if name in variables]
     missing = [name for name in _CLIENT_SECRET_VARIABLES if name not in variables]
     if "AZURE_CLIENT_SECRET" in present and missing:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from maas_client._text import AnyOf, Argument, Text
 from maas_client._transport.retry import BlockedRequestError
 from maas_client.errors import ConfigError
 from maas_client.wire.op import Plane
@@ -205,5 +206,8 @@ def check_host(
     ):
         raise BlockedRequestError(
             f"{host} is not a host of the {cloud.name} cloud for {plane.value}; no token is sent there",
-            hint="For private link and sovereign hosts, set cloud= or ARM_CLOUD_METADATA_URL.",
+            hint=Text.format(
+                "For private link and sovereign hosts, set {}.",
+                AnyOf(Argument("cloud"), "ARM_CLOUD_METADATA_URL"),
+            ),
         )

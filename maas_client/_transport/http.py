@@ -18,6 +18,7 @@ from urllib.parse import urljoin
 
 import httpx
 
+from maas_client._text import AnyOf, Argument, PythonOnly, Text
 from maas_client._transport import deadline
 from maas_client._transport.clouds import is_loopback
 from maas_client._transport.redact import install_log_filter, without_query
@@ -160,7 +161,10 @@ def _translate_errors(request: HttpRequest) -> Iterator[None]:
         raise TransportError(
             f"{url}: the connection broke during the response ({type(error).__name__})",
             url=url,
-            hint="Check url= or MAAS_URL: is a maas-client server running there?"
+            hint=Text.format(
+                "Check {}: is a maas-client server running there?",
+                AnyOf(Argument("url"), "MAAS_URL"),
+            )
             if is_loopback(request.url)
             else "Whether the service acted is unknown.",
         ) from error
@@ -176,7 +180,10 @@ def _connect_hint(request: HttpRequest, error: Exception) -> str:
     if is_loopback(request.url):
         return "Start the local server with: maas-client serve"
     if "CERTIFICATE" in str(error).upper():
-        return "Pass the certificate of the authority as ca_file= or REQUESTS_CA_BUNDLE."
+        return Text.format(
+            "Pass the certificate of the authority as {}.",
+            AnyOf(Argument("ca_file"), "REQUESTS_CA_BUNDLE"),
+        )
     return "Check the host name, the network and HTTPS_PROXY."
 
 
@@ -190,7 +197,10 @@ def _deadline_error(request: HttpRequest) -> TransportError:
     return TransportError(
         f"{url}: no complete response before the deadline",
         url=url,
-        hint="Whether the service acted is unknown. A longer deadline, in seconds: timeout=.",
+        hint=Text(
+            "Whether the service acted is unknown. ",
+            PythonOnly("A longer deadline, in seconds: ", Argument("timeout"), "."),
+        ),
     )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import date
 
+from maas_client._text import Argument, Constructor, Text
 from maas_client.catalog.model_info import ModelInfo, Target
 from maas_client.errors import ModelRetiredError, UnsupportedError
 
 _BACKENDS = {
-    "azureml": "Client.azureml (an Azure ML workspace or a hub-based Foundry project)",
-    "foundry": "Client.foundry (a Foundry resource)",
-    "local": "Client.local (this machine)",
+    "azureml": Text(
+        Constructor("azureml"), " (an Azure ML workspace or a hub-based Foundry project)"
+    ),
+    "foundry": Text(Constructor("foundry"), " (a Foundry resource)"),
+    "local": Text(Constructor("local"), " (this machine)"),
 }
 
 
@@ -57,9 +60,14 @@ def check_retirement(
         model=model.name,
         retired=model.retired_on.isoformat() if model.retired_on else None,
         replacement=model.replacement,
-        hint=f"{advice} run {model.name} on this machine with Client.local(). If Azure still "
-        "serves it to you, pass allow_retired=True (--allow-retired) or a catalog override file "
-        "(MAAS_CATALOG).",
+        hint=Text.format(
+            "{} run {} on this machine with {}. If Azure still serves it to you, pass {} or correct "
+            "the date in a catalog override file (MAAS_CATALOG).",
+            advice,
+            model.name,
+            Constructor("local"),
+            Argument("allow_retired", True),
+        ),
     )
 
 
@@ -78,7 +86,7 @@ def check_tunable(model: ModelInfo, target: Target) -> None:
     backends = [text for name, text in _BACKENDS.items() if name in model.tunable_on]
     raise UnsupportedError(
         f"{model.name} is not offered for fine-tuning on {target}",
-        hint=f"Fine-tune it with {' or '.join(backends)}."
+        hint=Text.format("Fine-tune it with {}.", Text(" or ").join(backends))
         if backends
         else f"No backend can fine-tune it{f': {model.local_note}' if model.local_note else ''}.",
     )

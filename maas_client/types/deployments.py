@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr, SecretStr
 
+from maas_client._text import PythonOnly, Text
 from maas_client.errors import ConfigError, NotFoundError
 from maas_client.types._api_model import ApiModel, FrozenModel
 
@@ -70,8 +71,12 @@ class Deployment(ApiModel):
         if self._delete is None:  # it would stay, and cost money, without anyone noticing
             raise ConfigError(
                 f"deployment {self.name!r} has no Client, so leaving the block would not delete it",
-                hint="Use `async with` for a deployment of an AsyncClient; otherwise get it first: "
-                "with client.deployments.get(NAME).",
+                hint=Text(
+                    PythonOnly(
+                        "Use `async with` for a deployment of an AsyncClient; otherwise get it first: "
+                        "with client.deployments.get(NAME)."
+                    )
+                ),
             )
         return self
 
@@ -84,8 +89,12 @@ class Deployment(ApiModel):
         if self._adelete is None:
             raise ConfigError(
                 f"deployment {self.name!r} has no AsyncClient, so leaving the block would not delete it",
-                hint="Use `with` for a deployment of a Client; otherwise get it first: "
-                "async with await client.deployments.get(NAME).",
+                hint=Text(
+                    PythonOnly(
+                        "Use `with` for a deployment of a Client; otherwise get it first: "
+                        "async with await client.deployments.get(NAME)."
+                    )
+                ),
             )
         return self
 

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from maas_client._text import Argument, Text
 from maas_client.errors import ConfigError
 from maas_client.types._api_model import ApiModel, FrozenModel, html_table
 
@@ -97,15 +98,21 @@ class Hyperparameters(FrozenModel):
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             name, *path = first["loc"] or ("hyperparameters",)
-            argument = f"{name}=" + "".join(f", item {part}" for part in path)
-            known = ", ".join(f"{field}=" for field in cls.model_fields if field != "extra")
+            name = str(name)
+            known = [Argument(field) for field in cls.model_fields if field != "extra"]
             if first["type"] == "extra_forbidden":
                 raise ConfigError(
                     f"there is no hyperparameter {name!r}",
-                    hint=f"Use one of {known}; or pass the service's own name in "
-                    f'extra={{"{name}": ...}}.',
+                    hint=Text.format(
+                        "Use one of {}; or pass the service's own name in {}.",
+                        Text(", ").join(known),
+                        Argument("extra", code=f'{{"{name}": ...}}'),
+                    ),
                 ) from None
-            raise ConfigError(f"hyperparameter {argument}: {first['msg']}") from None
+            items = "".join(f", item {part}" for part in path)
+            raise ConfigError(
+                Text.format("hyperparameter {}{}: {}", Argument(name), items, first["msg"])
+            ) from None
 
 
 class JobError(FrozenModel):
