@@ -29,7 +29,7 @@ from maas_client.chat import TEMPLATES
 from maas_client.local import bases
 from maas_client.local.machine.child_processes import worker_environment
 
-SHARED = Path("/work/shared/data/gsm8k_chat.jsonl")
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "gsm8k_chat.jsonl"
 BATCH, RATE, PACKED = 4, 2e-4, 1024
 BODY, HEAD = 106.2e6, 28.3e6
 """Weights multiplied for every token, and for every learned one."""
@@ -39,7 +39,9 @@ PEERS = ("trl", "trl_packed")
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add this bench's own flags."""
-    parser.add_argument("--data", type=Path, default=SHARED, help="a chat file")
+    parser.add_argument(
+        "--data", type=Path, default=DATA, help="a chat file; GSM8K as chats by default"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=6, help="timed steps, after one warm-up")
     parser.add_argument("--rounds", type=int, default=2)

@@ -1,10 +1,17 @@
-"""Shared by all rings: no test reads the developer's own settings."""
+"""Shared by all tests: none reads the developer's own settings or depends on the machine's speed."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from maas_client._settings import SETTINGS
+
+# A slow machine is not a fault of the code: no deadline and no check of how fast inputs are drawn.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

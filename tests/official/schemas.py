@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-SPECS = Path("/work/shared/specs")
+from tests.shared_data import SHARED
+
+SPECS = SHARED / "specs"
 """Not part of the project; the tests that need it are skipped where it is absent."""
 
 REQUIRED, READ_ONLY, WRITE_ONLY = 1, 2, 4

@@ -17,8 +17,9 @@ from maas_client.wire import azureml, foundry
 from tests.official.conftest import rows
 from tests.official.recorder import Exchange, Recorder, name_of, road
 from tests.official.schemas import SPECS, Bicep, openai_document, openai_problems
+from tests.shared_data import needs_shared_data
 
-pytestmark = pytest.mark.skipif(not SPECS.is_dir(), reason="the specifications are not here")
+pytestmark = needs_shared_data
 
 ML = "Microsoft.MachineLearningServices/workspaces"
 AI = "Microsoft.CognitiveServices/accounts"

@@ -14,8 +14,9 @@ from maas_client._settings import Settings  # noqa: E402 - after the skip
 from maas_client.local import bases  # noqa: E402
 from maas_client.local.generate.protocol import BaseWeights  # noqa: E402
 from tests.local.generate.conftest import Bench, drain  # noqa: E402
+from tests.shared_data import SHARED  # noqa: E402
 
-GSM8K = Path("/work/shared/data/gsm8k_chat.jsonl")
+GSM8K = SHARED / "data" / "gsm8k_chat.jsonl"
 QUESTIONS = ("What is the capital of France?", "Write one sentence about foxes.", "Count to five.")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from maas_client.errors import DatasetError  # noqa: E402
 from maas_client.local.training import load_base  # noqa: E402
 from maas_client.local.training.data import Example, loss_mask, tokenize_rows  # noqa: E402
 from tests.local.training.rows import talk  # noqa: E402
+from tests.shared_data import shared_file  # noqa: E402
 
 TOOL_ROW = {
     "messages": [
@@ -71,9 +71,7 @@ def test_the_mask_decodes_to_the_answers_with_a_real_vocabulary() -> None:
 
 
 def test_microsofts_tool_sample_is_learned_exactly(tokenizer: Any) -> None:
-    path = Path("/work/shared/data/foundry_stock_toolcall_train.jsonl")
-    if not path.exists():
-        pytest.skip("the shared data is not here")
+    path = shared_file("data/foundry_stock_toolcall_train.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     found, tally = tokenize_rows(enumerate(rows, 1), tokenizer, TEMPLATES["phi4-mini"], 1 << 20)
     assert (tally.rows, tally.dropped, tally.truncated) == (86, [], [])

@@ -7,11 +7,12 @@ import pytest
 from maas_client import catalog
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.local.bases import tiny
+from tests.shared_data import SHARED, needs_shared_data
 
-SPECS = Path("/work/shared/specs/azureml-assets-phi")
+SPECS = SHARED / "specs" / "azureml-assets-phi"
 
 
-@pytest.mark.skipif(not SPECS.is_dir(), reason="Microsoft's catalog files are not here")
+@needs_shared_data
 @pytest.mark.parametrize("path", sorted(SPECS.glob("*hi-*.spec.yaml")), ids=lambda p: p.name)
 def test_models_match_the_registry_files(path: Path) -> None:
     yaml = pytest.importorskip("yaml")

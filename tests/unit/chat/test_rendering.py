@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +17,7 @@ from maas_client.chat import (
     render_prompt,
 )
 from maas_client.errors import DatasetError, UnsupportedError
+from tests.shared_data import shared_file
 
 jinja2 = pytest.importorskip("jinja2.sandbox")
 
@@ -275,9 +275,7 @@ def test_get_template_of_unknown_model(model: str) -> None:
 
 
 def test_microsoft_tool_sample_renders() -> None:
-    path = Path("/work/shared/data/foundry_stock_toolcall_train.jsonl")
-    if not path.exists():
-        pytest.skip("the shared data is not here")
+    path = shared_file("data/foundry_stock_toolcall_train.jsonl")
     for line in path.read_text().splitlines():
         row = json.loads(line)
         for name in ("phi4-mini", "smollm2"):

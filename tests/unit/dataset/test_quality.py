@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +16,7 @@ from maas_client.dataset.scanners.quality import (
     has_placeholder,
     is_refusal,
 )
-
-SHARED = Path("/work/shared/data")
+from tests.shared_data import shared_file
 
 
 @pytest.mark.parametrize(
@@ -164,9 +162,8 @@ def test_tool_rows_and_parts_are_no_trouble(scan: Any) -> None:
     assert [f.pointer for f in scan(QualityScanner(), rows)] == ["/messages/0/content/0/text"]
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared sample data is not here")
 def test_real_data_does_not_drown() -> None:
-    lines = (SHARED / "gsm8k_chat.jsonl").read_bytes().splitlines()
+    lines = shared_file("data/gsm8k_chat.jsonl").read_bytes().splitlines()
     rows = [json.loads(line) for line in lines]
     scanner = QualityScanner()
     found = [*scanner.feed(range(1, len(rows) + 1), lines, rows), *scanner.finish()]

@@ -26,8 +26,8 @@ from maas_client.dataset.scanners.tokens import (
     percentiles,
 )
 from maas_client.errors import ConfigError
+from tests.shared_data import SHARED, needs_shared_data
 
-SHARED = Path("/work/shared/data")
 PROSE = [
     "The ferry leaves at nine, so there is time for a coffee before the museum opens.",
     "Die Öffnungszeiten der Bücherei werden während der Sommerferien geändert.",
@@ -128,7 +128,7 @@ def test_bounds_hold_for_real_vocabularies(text: str) -> None:
         assert low <= len(encoding.encode_ordinary(text)) <= high
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared sample data is not here")
+@needs_shared_data
 @pytest.mark.parametrize(
     ("model", "name"), [("Phi-4", "cl100k_base"), ("Phi-4-mini-instruct", "o200k_base")]
 )
@@ -139,7 +139,7 @@ def test_estimates_are_within_a_quarter_on_real_data(
     monkeypatch.setenv("MAAS_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     encoding = quicktok.get_encoding(name)
-    for path in SHARED.glob("*.jsonl"):
+    for path in (SHARED / "data").glob("*.jsonl"):
         lines = path.read_bytes().splitlines()
         rows = [json.loads(line) for line in lines]
         scanner = TokenScanner(load_token_counter(model))

@@ -21,6 +21,7 @@ from maas_client.dataset.report.collector import MAX_PER_CODE, MAX_PROBLEMS, ONC
 from maas_client.dataset.rules.service import describe_prediction
 from maas_client.errors import ConfigError, DatasetError
 from tests.fuzz import mutations
+from tests.shared_data import shared_file
 from tests.unit.dataset.corpus import (
     ANSWER,
     GOOD,
@@ -292,10 +293,7 @@ def test_numbers_in_parts_are_one_sequence(at_once: int) -> None:
 
 
 def test_microsofts_own_sample_and_real_chats_are_valid() -> None:
-    shared = Path(__file__).parents[4] / "shared" / "data"
-    files = sorted(shared.glob("*.jsonl"))
-    if not files:
-        pytest.skip("the shared data sets are not on this machine")
+    files = sorted(shared_file("data").glob("*.jsonl"))
     for target in ("azureml", "foundry", "local"):
         for each in files:
             report = validate(each, target=target).files[0]  # type: ignore[arg-type] # a Literal

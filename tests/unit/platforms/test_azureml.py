@@ -10,10 +10,11 @@ import yaml as pyyaml
 
 from maas_client.errors import UnsupportedError
 from maas_client.platforms import ExportSpec, export_job
+from tests.shared_data import shared_file
 from tests.unit.platforms.conftest import Make
 
 MaaP = {"compute": ("gpu-cluster",)}
-EXAMPLE = Path("/work/shared/specs/azureml-examples/chat-completion-finetuning.yaml")
+EXAMPLE = "specs/azureml-examples/chat-completion-finetuning.yaml"
 
 
 def load(spec: ExportSpec, folder: Path) -> Any:
@@ -69,9 +70,8 @@ def test_unsupported_options_are_refused(job: Make, changes: dict[str, Any], wor
         export_job(job(**changes), "azureml")
 
 
-@pytest.mark.skipif(not EXAMPLE.exists(), reason="needs Microsoft's example")
 def test_structure_matches_microsofts_example(job: Make) -> None:
-    theirs = pyyaml.safe_load(EXAMPLE.read_text())
+    theirs = pyyaml.safe_load(shared_file(EXAMPLE).read_text())
     ours = pyyaml.safe_load(export_job(job(validation_data="v.jsonl"), "azureml")["job.yaml"])
     assert set(ours) - {"$schema"} <= set(theirs)
     assert set(theirs) - set(ours) == {"properties", "tags"}
