@@ -33,22 +33,25 @@ def check_api_version(op: Op[Any], query: Mapping[str, str]) -> str | None:
                 "The api-version query parameter (?api-version=) is required for all requests.",
             )
         return None
-    said = query["api-version"]
-    found = _DATED.fullmatch(said)
-    if not found:
-        if _NAMED.fullmatch(said) and op.plane is not Plane.ARM:
+    version = query["api-version"]
+    match = _DATED.fullmatch(version)
+    if not match:
+        if _NAMED.fullmatch(version) and op.plane is not Plane.ARM:
             return None
-        raise _invalid()
+        raise _invalid_version()
     try:
-        date.fromisoformat(found[1])
+        date.fromisoformat(match[1])
     except ValueError:
-        raise _invalid() from None
-    if found[1] > NEWEST_VERSION:
-        return f"api-version {said} is newer than this server knows ({NEWEST_VERSION}); answered as the newest"
+        raise _invalid_version() from None
+    if match[1] > NEWEST_VERSION:
+        return (
+            f"api-version {version} is newer than the newest this server knows ({NEWEST_VERSION}); "
+            f"the request was handled as {NEWEST_VERSION}"
+        )
     return None
 
 
-def _invalid() -> ApiError:
+def _invalid_version() -> ApiError:
     return ApiError(
         400,
         "InvalidApiVersionParameter",

@@ -57,8 +57,8 @@ class RequestContext:
     @property
     def workspace(self) -> Workspace:
         """Return the workspace in the path."""
-        at = self.path_params
-        return Workspace(at["subscription"], at["resource_group"], at["workspace"])
+        params = self.path_params
+        return Workspace(params["subscription"], params["resource_group"], params["workspace"])
 
     def url(self, **changes: str) -> str:
         """Return this request's own address with query parameters replaced."""
@@ -94,16 +94,16 @@ def build_app(services: Services, tables: Iterable[RouteTable], policy: Security
             await services.stop()
 
     routes = [route for table in tables for route in _routes(table, services)]
-    router = Router(routes, redirect_slashes=False, default=_nowhere, lifespan=lifespan)
-    return SecurityMiddleware(_Faults(router), policy)
+    router = Router(routes, redirect_slashes=False, default=_unknown_path, lifespan=lifespan)
+    return SecurityMiddleware(_ErrorMiddleware(router), policy)
 
 
-async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+async def _unknown_path(scope: Scope, receive: Receive, send: Send) -> None:
     raise ApiError(404, "InvalidResourceType", "The local server knows no such path.")
 
 
 def _routes(table: RouteTable, services: Services) -> list[OperationRoute]:
-    rows: dict[str, list[tuple[Op[Any], Handler]]] = {}
+    by_path: dict[str, list[tuple[Op[Any], Handler]]] = {}
     for op in table.operations:
         if op.name in table.not_implemented:
             handler: Handler | None = _not_implemented
@@ -111,59 +111,61 @@ def _routes(table: RouteTable, services: Services) -> list[OperationRoute]:
             handler = table.handlers.get(op)
         if handler is None:
             raise RuntimeError(f"no handler serves {op.name} ({op.method} {table.prefix}{op.path})")
-        rows.setdefault(table.prefix + op.path, []).append((op, handler))
-    return [OperationRoute(path, served, services) for path, served in rows.items()]
+        by_path.setdefault(table.prefix + op.path, []).append((op, handler))
+    return [OperationRoute(path, operations, services) for path, operations in by_path.items()]
 
 
-def _not_implemented(call: RequestContext) -> Response:
-    raise ApiError(501, "NotImplemented", f"The local server does not do {call.op.name}.")
+def _not_implemented(context: RequestContext) -> Response:
+    raise ApiError(501, "NotImplemented", f"The local server does not do {context.op.name}.")
 
 
 class OperationRoute(BaseRoute):
     """All operations of one path. Paths do not differ by case, as in ARM; values keep theirs."""
 
     def __init__(
-        self, path: str, served: list[tuple[Op[Any], Handler]], services: Services
+        self, path: str, operations: list[tuple[Op[Any], Handler]], services: Services
     ) -> None:
         pattern, _, self._convertors = compile_path(path)
         self._pattern = re.compile(pattern.pattern, re.IGNORECASE)
         self._services = services
         # Those that ask for a query come first: comp=block before the bare PUT.
-        self._served = sorted(served, key=lambda row: -len(_wanted(row[0])))
+        self._operations = sorted(
+            operations, key=lambda entry: -len(_distinguishing_query(entry[0]))
+        )
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        found = self._pattern.match(scope["path"]) if scope["type"] == "http" else None
-        if not found:
+        match = self._pattern.match(scope["path"]) if scope["type"] == "http" else None
+        if not match:
             return Match.NONE, {}
-        return Match.FULL, {"path_params": found.groupdict()}
+        return Match.FULL, {"path_params": match.groupdict()}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         op, handler = self._choose(request)
         warning = api_versions.check_api_version(op, request.query_params)
         subscription = scope["path_params"].get("subscription")
-        said = (
+        rate_limit_headers = (
             self._services.rate_limiter.admit_arm_request(subscription, op.method)
             if subscription
             else {}
         )
-        call = RequestContext(
-            op, scope["path_params"], request, self._services, _addresses(request, self._services)
+        context = RequestContext(
+            op, scope["path_params"], request, self._services, _url_builder(request, self._services)
         )
         if op.body == "json":
-            call.json = await _json(request)
-        response = await _answer(handler, call)
-        response.headers.update(said)
+            context.json = await _read_json(request)
+        response = await _run_handler(handler, context)
+        response.headers.update(rate_limit_headers)
         if warning:
             response.headers["Warning"] = f'299 - "{warning}"'
         await response(scope, receive, send)
 
     def _choose(self, request: Request) -> tuple[Op[Any], Handler]:
-        methods = sorted({op.method for op, _ in self._served})
+        methods = sorted({op.method for op, _ in self._operations})
         query = request.query_params
-        for op, handler in self._served:
+        for op, handler in self._operations:
             if op.method == request.method and all(
-                query.get(k, "").lower() == v for k, v in _wanted(op).items()
+                query.get(k, "").lower() == v for k, v in _distinguishing_query(op).items()
             ):
                 return op, handler
         if request.method in methods:
@@ -176,12 +178,12 @@ class OperationRoute(BaseRoute):
         )  # fmt: skip
 
 
-def _wanted(op: Op[Any]) -> dict[str, str]:
+def _distinguishing_query(op: Op[Any]) -> dict[str, str]:
     """Return the part of an operation's query that tells it from others on its path."""
     return {k: v for k, v in op.query.items() if k in ("comp", "restype")}
 
 
-def _addresses(request: Request, services: Services) -> UrlBuilder:
+def _url_builder(request: Request, services: Services) -> UrlBuilder:
     scope = request.scope
     tunnel = TUNNEL_AUTHORITY in scope
     host = request.headers.get("host", "")
@@ -189,10 +191,10 @@ def _addresses(request: Request, services: Services) -> UrlBuilder:
     return UrlBuilder("https" if tunnel else scope["scheme"], host, tunnel, region, services.secret)
 
 
-async def _json(request: Request) -> dict[str, Any]:
+async def _read_json(request: Request) -> dict[str, Any]:
     raw = await request.body()
     try:
-        value = json.loads(raw or b"{}", parse_constant=_no_constant)
+        value = json.loads(raw or b"{}", parse_constant=_reject_constant)
     except (ValueError, RecursionError):
         raise user_error("The request's body is not valid JSON.") from None
     if not isinstance(value, dict):
@@ -200,21 +202,21 @@ async def _json(request: Request) -> dict[str, Any]:
     return value
 
 
-def _no_constant(name: str) -> float:
+def _reject_constant(name: str) -> float:
     raise ValueError(name)
 
 
-async def _answer(handler: Handler, call: RequestContext) -> Response:
+async def _run_handler(handler: Handler, context: RequestContext) -> Response:
     if inspect.iscoroutinefunction(handler):
-        value = await handler(call)
-    elif call.op.method in ("GET", "HEAD"):
-        value = handler(call)  # one indexed read: quicker than a change of threads
+        value = await handler(context)
+    elif context.op.method in ("GET", "HEAD"):
+        value = handler(context)  # one indexed read: quicker than a change of threads
     else:
-        value = await anyio.to_thread.run_sync(handler, call)
+        value = await anyio.to_thread.run_sync(handler, context)
     return value if isinstance(value, Response) else JSONResponse(value)
 
 
-class _Faults:
+class _ErrorMiddleware:
     """Turns what a handler raised into the plane's own form of refusal."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -226,25 +228,25 @@ class _Faults:
             return
         started = False
 
-        async def watched(message: Any) -> None:
+        async def tracked_send(message: Any) -> None:
             nonlocal started
             started = started or message["type"] == "http.response.start"
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, receive, tracked_send)
         except ClientDisconnect:
             return
         except Exception as error:
             if started:
                 raise
-            refusal = _refusal(error, scope)
-            await error_response(refusal, scope["path"], scope["maas.request_id"])(
+            api_error = _to_api_error(error, scope)
+            await error_response(api_error, scope["path"], scope["maas.request_id"])(
                 scope, receive, send
             )
 
 
-def _refusal(error: Exception, scope: Scope) -> ApiError:
+def _to_api_error(error: Exception, scope: Scope) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, ValidationError):
@@ -257,6 +259,6 @@ def _refusal(error: Exception, scope: Scope) -> ApiError:
 
 def describe_validation_error(error: ValidationError) -> str:
     """Return what is wrong with a body: fields and reasons, never the values."""
-    found = error.errors(include_input=False, include_url=False, include_context=False)
-    parts = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in found[:5]]
+    details = error.errors(include_input=False, include_url=False, include_context=False)
+    parts = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in details[:5]]
     return "The request's body is invalid. " + "; ".join(parts)

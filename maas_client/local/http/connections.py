@@ -13,7 +13,7 @@ from pathlib import Path
 from maas_client.errors import ConfigError, MissingExtraError
 from maas_client.local.state.files import write_private_file
 
-_MOST = 256
+_MAX_CACHED_HOSTS = 256
 """Host names whose certificates are kept ready."""
 
 
@@ -23,30 +23,30 @@ class CertificateAuthority:
     def __init__(self, folder: Path) -> None:
         try:
             import trustme
-        except ImportError as missing:
+        except ImportError as error:
             raise MissingExtraError(
                 "certificates need trustme",
                 extra="server",
                 hint="Install it: pip install 'maas-client[server]'",
-            ) from missing
+            ) from error
         self.cert_path = folder / "ca.pem"
         key = folder / "ca-key.pem"
         if self.cert_path.is_file() and key.is_file():
             try:
                 self._ca = trustme.CA.from_pem(self.cert_path.read_bytes(), key.read_bytes())
-            except ValueError as bad:
+            except ValueError as error:
                 raise ConfigError(
                     f"{self.cert_path} and {key} are no certificate and its key",
                     hint="Delete both: new ones are made.",
-                ) from bad
+                ) from error
         else:
             self._ca = trustme.CA(organization_name="maas-client local server")
             write_private_file(key, self._ca.private_key_pem.bytes().decode())
             write_private_file(self.cert_path, self._ca.cert_pem.bytes().decode())
-        self.ssl_context = lru_cache(maxsize=_MOST)(self._context)
+        self.ssl_context = lru_cache(maxsize=_MAX_CACHED_HOSTS)(self._make_ssl_context)
         """The server's side of TLS for some host names, as one host presents it."""
 
-    def _context(self, *names: str) -> ssl.SSLContext:
+    def _make_ssl_context(self, *names: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])

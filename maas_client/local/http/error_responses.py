@@ -36,25 +36,23 @@ def error_response(error: ApiError, path: str, request_id: str) -> Response:
     """Return the refusal in the form of the plane that ``path`` belongs to."""
     headers = dict(error.headers)
     if path.startswith(f"/{STORAGE_ACCOUNT}/"):
-        return _blob(error, headers, request_id)
+        return _blob_response(error, headers, request_id)
     headers["x-ms-error-code"] = error.code
-    return JSONResponse(_body(error, path, request_id), error.status, headers)
+    return JSONResponse(_json_body(error, path, request_id), error.status, headers)
 
 
-def _body(refusal: ApiError, path: str, request_id: str) -> dict[str, Any]:
+def _json_body(error: ApiError, path: str, request_id: str) -> dict[str, Any]:
     if re.match(r"/serverless/[^/]+/chat/|/models/", path):
-        return _inference(refusal)
+        return _model_inference_body(error)
     if is_openai_path(path):
-        return _openai(refusal, path)
+        return _openai_body(error, path)
     if path.startswith("/serverless/"):
-        kind = "invalid_request_error" if refusal.status < 500 else "server_error"
-        return wire.openai_error(
-            refusal.code, refusal.message, param=refusal.target, error_type=kind
-        )
-    body = wire.arm_error(refusal.code, refusal.message, target=refusal.target)
+        kind = "invalid_request_error" if error.status < 500 else "server_error"
+        return wire.openai_error(error.code, error.message, param=error.target, error_type=kind)
+    body = wire.arm_error(error.code, error.message, target=error.target)
     if path.startswith("/mlflow/"):
-        code = "RESOURCE_DOES_NOT_EXIST" if refusal.status == 404 else refusal.code
-        return body | {"error_code": code, "message": refusal.message}
+        code = "RESOURCE_DOES_NOT_EXIST" if error.status == 404 else error.code
+        return body | {"error_code": code, "message": error.message}
     if path.startswith(("/history/", "/metric/")):
         body |= {
             "correlation": {"operation": request_id, "request": request_id},
@@ -66,37 +64,37 @@ def _body(refusal: ApiError, path: str, request_id: str) -> dict[str, Any]:
     return body
 
 
-def _openai(refusal: ApiError, path: str) -> dict[str, Any]:
+def _openai_body(error: ApiError, path: str) -> dict[str, Any]:
     """Return an OpenAI-shaped error; the dated versions name the target beside the parameter."""
-    code = "conflict" if refusal.status == 409 else refusal.code
-    kind = "invalid_request_error" if refusal.status < 500 else "server_error"
-    message = "Resource not found" if code == "InvalidResourceType" else refusal.message
+    code = "conflict" if error.status == 409 else error.code
+    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    message = "Resource not found" if code == "InvalidResourceType" else error.message
     code = _OPENAI_CODES.get(code, code)
-    body = wire.openai_error(code, message, param=refusal.target, error_type=kind)
+    body = wire.openai_error(code, message, param=error.target, error_type=kind)
     if "/openai/v1/" not in path:
-        body["error"] |= {"target": refusal.target, "details": []}
+        body["error"] |= {"target": error.target, "details": []}
     return body
 
 
-def _inference(refusal: ApiError) -> dict[str, Any]:
+def _model_inference_body(error: ApiError) -> dict[str, Any]:
     """Return a Model Inference error: nested by the spec, with the flat fields of the docs too."""
-    flat: dict[str, Any] = {"status": refusal.status, "message": refusal.message}
-    if refusal.target:
-        flat["detail"] = {"loc": ["body", refusal.target]}
+    flat: dict[str, Any] = {"status": error.status, "message": error.message}
+    if error.target:
+        flat["detail"] = {"loc": ["body", error.target]}
     nested: dict[str, Any] = {
-        "code": refusal.code,
-        "message": refusal.message,
-        "target": refusal.target,
+        "code": error.code,
+        "message": error.message,
+        "target": error.target,
         "details": [],
     }
-    return {**flat, "code": refusal.code, "error": nested}
+    return {**flat, "code": error.code, "error": nested}
 
 
-def _blob(refusal: ApiError, headers: dict[str, str], request_id: str) -> Response:
-    headers["x-ms-error-code"] = refusal.code
-    if refusal.status in (304, 204):
-        return Response(None, refusal.status, headers)
-    text = f"{refusal.message}\nRequestId:{request_id}\nTime:{utc_now()}"
+def _blob_response(error: ApiError, headers: dict[str, str], request_id: str) -> Response:
+    headers["x-ms-error-code"] = error.code
+    if error.status in (304, 204):
+        return Response(None, error.status, headers)
+    text = f"{error.message}\nRequestId:{request_id}\nTime:{utc_now()}"
     return Response(
-        wire.blob_error(refusal.code, text), refusal.status, headers, media_type="application/xml"
+        wire.blob_error(error.code, text), error.status, headers, media_type="application/xml"
     )

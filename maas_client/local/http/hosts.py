@@ -49,9 +49,9 @@ def rewrite_tunnel_path(scope: MutableMapping[str, Any]) -> None:
     authority = scope.get(TUNNEL_AUTHORITY)
     if authority is None:
         return
-    lead = path_prefix(str(authority).rsplit(":", 1)[0]) or ""
-    scope["path"] = lead + scope["path"]
-    scope["raw_path"] = lead.encode() + scope.get("raw_path", b"")
+    prefix = path_prefix(str(authority).rsplit(":", 1)[0]) or ""
+    scope["path"] = prefix + scope["path"]
+    scope["raw_path"] = prefix.encode() + scope.get("raw_path", b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +104,9 @@ class UrlBuilder:
 
 def make_sas(secret: bytes, container: str, hours: float, permissions: str = "racwdl") -> str:
     """Return a SAS for a container: signed by this server, ended after ``hours``."""
-    ends = (datetime.now(UTC) + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    said = {"sv": "2024-11-04", "sr": "c", "sp": permissions, "se": ends}
-    return urlencode({**said, "sig": _signature(secret, container, said)})
+    expires = (datetime.now(UTC) + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    fields = {"sv": "2024-11-04", "sr": "c", "sp": permissions, "se": expires}
+    return urlencode({**fields, "sig": _signature(secret, container, fields)})
 
 
 def sas_problem(
@@ -115,25 +115,29 @@ def sas_problem(
     """Return what is wrong with a SAS, or None. ``ours``: only this server's own are good."""
     if not query.get("sig"):
         return "no signature"
-    ends = query.get("se")
-    if ends and (when := _when(ends)) is not None and when < datetime.now(UTC):
+    expires = query.get("se")
+    if (
+        expires
+        and (expires_at := _parse_time(expires)) is not None
+        and expires_at < datetime.now(UTC)
+    ):
         return "Signature not valid in the specified time frame"
-    said = {k: query.get(k, "") for k in ("sv", "sr", "sp", "se")}
+    fields = {k: query.get(k, "") for k in ("sv", "sr", "sp", "se")}
     if verify_signature and not hmac.compare_digest(
-        query["sig"], _signature(secret, container, said)
+        query["sig"], _signature(secret, container, fields)
     ):
         return "Signature did not match"
     return None
 
 
-def _signature(secret: bytes, container: str, said: Mapping[str, str]) -> str:
-    text = "\n".join([container, *(said[k] for k in sorted(said))])
+def _signature(secret: bytes, container: str, fields: Mapping[str, str]) -> str:
+    text = "\n".join([container, *(fields[k] for k in sorted(fields))])
     return base64.b64encode(hmac.new(secret, text.encode(), hashlib.sha256).digest()).decode()
 
 
-def _when(text: str) -> datetime | None:
+def _parse_time(text: str) -> datetime | None:
     try:
-        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        parsed = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

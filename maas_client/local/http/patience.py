@@ -25,30 +25,30 @@ class HeaderTimeoutProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for the first request."""
         super().connection_made(transport)
-        self._watch()
+        self._update_deadline()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; the deadline ends with a whole head and begins with the next one's first byte."""
         super().data_received(data)
-        self._watch()
+        self._update_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadline."""
-        self._calm()
+        self._cancel_deadline()
         super().connection_lost(exc)
 
-    def _watch(self) -> None:
+    def _update_deadline(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            self._calm()
+            self._cancel_deadline()
         elif self._deadline is None:
-            self._deadline = self.loop.call_later(HEADER_TIMEOUT_S, self._give_up)
+            self._deadline = self.loop.call_later(HEADER_TIMEOUT_S, self._close_on_timeout)
 
-    def _calm(self) -> None:
+    def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _give_up(self) -> None:
+    def _close_on_timeout(self) -> None:
         self._deadline = None
         if not self.transport.is_closing():
             self.transport.close()

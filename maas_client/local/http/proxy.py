@@ -20,8 +20,8 @@ from maas_client.local.http.connections import CertificateAuthority
 from maas_client.local.http.hosts import TUNNEL_AUTHORITY, path_prefix
 
 _LOG = logging.getLogger(__name__)
-_HEAD_BYTES = 16 << 10
-_HEAD_S = 20.0
+_MAX_HEADER_BYTES = 16 << 10
+_HEADER_TIMEOUT_S = 20.0
 _CONNECT = re.compile(rb"CONNECT ([A-Za-z0-9.-]{1,253}):(\d{1,5}) HTTP/1\.[01]\r\n")
 
 ProtocolFactory = Callable[[str], asyncio.Protocol]
@@ -32,10 +32,13 @@ class ConnectProxy:
     """A proxy on a bound socket. Always on loopback: it shows certificates for names of others."""
 
     def __init__(
-        self, sock: socket.socket, authority: CertificateAuthority, accept: ProtocolFactory
+        self,
+        sock: socket.socket,
+        authority: CertificateAuthority,
+        protocol_factory: ProtocolFactory,
     ) -> None:
         self._authority = authority
-        self._accept = accept
+        self._protocol_factory = protocol_factory
         self._socket = sock
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -48,7 +51,9 @@ class ConnectProxy:
     async def start(self) -> None:
         """Begin to take connections on the running loop."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Asked(self), sock=self._socket)
+        self._server = await loop.create_server(
+            lambda: _ConnectRequestProtocol(self), sock=self._socket
+        )
 
     async def close(self) -> None:
         """Take no more. Tunnels that are open belong to the server behind them."""
@@ -58,93 +63,97 @@ class ConnectProxy:
         for task in list(self._tasks):
             task.cancel()
 
-    def handle_connect(self, transport: asyncio.Transport, head: bytes) -> None:
+    def handle_connect(self, transport: asyncio.Transport, header: bytes) -> None:
         """Open a tunnel to one of Azure's hosts, or refuse."""
-        host = _ours(head)
+        host = _azure_host(header)
         if host is None:
-            _refuse(transport, head)
+            _reject(transport, header)
             return
-        task = asyncio.get_running_loop().create_task(self._open(transport, host))
+        task = asyncio.get_running_loop().create_task(self._open_tunnel(transport, host))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _open(self, transport: asyncio.Transport, host: str) -> None:
+    async def _open_tunnel(self, transport: asyncio.Transport, host: str) -> None:
         """Put TLS and then HTTP on the connection; from here on it is the server's."""
         loop = asyncio.get_running_loop()
         try:
             context = await asyncio.to_thread(self._authority.ssl_context, host)
-            inner = _Waiting(self._accept(f"{host}:443"))
+            protocol = _BufferingProtocol(self._protocol_factory(f"{host}:443"))
             transport.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            secure = await loop.start_tls(
-                transport, inner, context, server_side=True, ssl_handshake_timeout=_HEAD_S
+            tls_transport = await loop.start_tls(
+                transport,
+                protocol,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=_HEADER_TIMEOUT_S,
             )
-        except OSError as gone:  # the client did not like the certificate, or went away
-            _LOG.debug("a tunnel to %s was not opened: %s", host, gone)
+        except OSError as error:  # the client did not like the certificate, or went away
+            _LOG.debug("a tunnel to %s was not opened: %s", host, error)
             transport.abort()
         else:
-            if secure is not None:
-                inner.begin(secure)
+            if tls_transport is not None:
+                protocol.start(tls_transport)
 
 
-class _Asked(asyncio.Protocol):
+class _ConnectRequestProtocol(asyncio.Protocol):
     """A connection whose first lines are awaited."""
 
     def __init__(self, proxy: ConnectProxy) -> None:
         self._proxy = proxy
-        self._head = b""
+        self._header = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._late = asyncio.get_running_loop().call_later(_HEAD_S, transport.abort)
+        self._timeout = asyncio.get_running_loop().call_later(_HEADER_TIMEOUT_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        self._head += data
-        if b"\r\n\r\n" in self._head or len(self._head) > _HEAD_BYTES:
-            self._late.cancel()
+        self._header += data
+        if b"\r\n\r\n" in self._header or len(self._header) > _MAX_HEADER_BYTES:
+            self._timeout.cancel()
             self._transport.pause_reading()  # what follows belongs to TLS
-            self._proxy.handle_connect(self._transport, self._head)
+            self._proxy.handle_connect(self._transport, self._header)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._late.cancel()
+        self._timeout.cancel()
 
 
-class _Waiting(asyncio.Protocol):
+class _BufferingProtocol(asyncio.Protocol):
     """Holds what arrives with the end of the handshake until the protocol behind it has begun."""
 
-    def __init__(self, inner: asyncio.Protocol) -> None:
-        self._inner = inner
-        self._early: list[bytes] = []
-        self._begun = False
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        self._protocol = protocol
+        self._buffered: list[bytes] = []
+        self._started = False
 
-    def begin(self, transport: asyncio.Transport) -> None:
-        self._inner.connection_made(transport)
-        self._begun = True
-        transport.set_protocol(self._inner)
-        for data in self._early:
-            self._inner.data_received(data)
+    def start(self, transport: asyncio.Transport) -> None:
+        self._protocol.connection_made(transport)
+        self._started = True
+        transport.set_protocol(self._protocol)
+        for data in self._buffered:
+            self._protocol.data_received(data)
 
     def data_received(self, data: bytes) -> None:
-        self._early.append(data)
+        self._buffered.append(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._begun:
-            self._inner.connection_lost(exc)
+        if self._started:
+            self._protocol.connection_lost(exc)
 
 
-def _ours(head: bytes) -> str | None:
+def _azure_host(header: bytes) -> str | None:
     """Return the host of a CONNECT that we answer for; None for everything else."""
-    match = _CONNECT.match(head)
+    match = _CONNECT.match(header)
     if match is None or match[2] != b"443":
         return None
     host = match[1].decode("ascii").lower()
     return host if path_prefix(host) is not None else None
 
 
-def _refuse(transport: asyncio.Transport, head: bytes) -> None:
+def _reject(transport: asyncio.Transport, header: bytes) -> None:
     """Answer 403 and say why: nothing ever leaves this machine through here."""
-    asked = head.split(b"\r\n", 1)[0][:200].decode("latin-1")
-    _LOG.info("refused: %s", asked)
+    request_line = header.split(b"\r\n", 1)[0][:200].decode("latin-1")
+    _LOG.info("refused: %s", request_line)
     text = (
         b"This proxy of maas-client serve takes HTTPS to Azure's hosts to the local server,"
         b" and nothing else anywhere.\n"

@@ -40,11 +40,11 @@ PUBLIC_LOGIN_PATHS = re.compile(
 
 MAX_JSON_BYTES = 8 << 20
 MAX_BLOB_BYTES = 5 << 30
-_FORM_BYTES = 1 << 20
+_FORM_OVERHEAD_BYTES = 1 << 20
 """What a multipart form may add to its file."""
-_SILENCE_S = 60.0
+_BODY_IDLE_TIMEOUT_S = 60.0
 """How long a body may pause."""
-_JSON_S = 120.0
+_JSON_BODY_TIMEOUT_S = 120.0
 """How long a body that is no file may take in all."""
 
 
@@ -77,21 +77,23 @@ class SecurityMiddleware:
         request_id = str(uuid.uuid4())
         scope["maas.request_id"] = request_id
         headers = _headers(scope)
-        stamped = _stamped(send, request_id, headers, scope["path"])
+        send_with_headers = _add_headers(send, request_id, headers, scope["path"])
         try:
             self._check_host(scope, headers)
             hosts.rewrite_tunnel_path(scope)
             _check_origin(scope, headers)
             self._check_credential(scope, headers)
-            cap = _cap(scope["path"])
-            _check_length(headers, cap)
-        except ApiError as refusal:
-            await error_response(refusal, scope["path"], request_id)(scope, receive, stamped)
+            max_bytes = _max_body_bytes(scope["path"])
+            _check_length(headers, max_bytes)
+        except ApiError as error:
+            await error_response(error, scope["path"], request_id)(
+                scope, receive, send_with_headers
+            )
             return
-        await self._app(scope, _capped(receive, cap), stamped)
+        await self._app(scope, _limit_body(receive, max_bytes), send_with_headers)
 
     def _check_host(self, scope: Scope, headers: Mapping[str, list[str]]) -> None:
-        found = [value.lower() for value in headers.get("host", [])]
+        host_values = [value.lower() for value in headers.get("host", [])]
         authority = scope.get(hosts.TUNNEL_AUTHORITY)
         if authority is not None:
             allowed = {authority.lower(), authority.lower().removesuffix(":443")}
@@ -99,7 +101,7 @@ class SecurityMiddleware:
             return
         else:
             allowed = set(self._rules.allowed_hosts)
-        if len(found) != 1 or found[0] not in allowed:
+        if len(host_values) != 1 or host_values[0] not in allowed:
             raise ApiError(421, "MisdirectedRequest", "This server does not answer for that host.")
 
     def _check_credential(self, scope: Scope, headers: Mapping[str, list[str]]) -> None:
@@ -109,15 +111,17 @@ class SecurityMiddleware:
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         if path.startswith(f"/{STORAGE_ACCOUNT}/") and "sig" in query:
             container = path.split("/")[2]
-            ours = self._rules.api_key is not None
-            problem = hosts.sas_problem(self._rules.secret, container, query, verify_signature=ours)
+            verify_signature = self._rules.api_key is not None
+            problem = hosts.sas_problem(
+                self._rules.secret, container, query, verify_signature=verify_signature
+            )
             if problem:
                 raise ApiError(
                     403, "AuthenticationFailed", f"Server failed to authenticate: {problem}."
                 )
             return
-        shown = _shown(headers)
-        if not shown:
+        credentials = _credentials(headers)
+        if not credentials:
             raise ApiError(
                 401, "AuthenticationFailed",
                 "The request carries no credential: send Authorization, api-key or a SAS.",
@@ -125,12 +129,14 @@ class SecurityMiddleware:
             )  # fmt: skip
         if self._rules.api_key is None:
             return
-        good = [self._rules.api_key]
+        accepted_keys = [self._rules.api_key]
         if match := re.match(r"/serverless/([^/]+)", path):
-            good += self._rules.endpoint_keys(match[1])
-        if any(hmac.compare_digest(s.encode(), g.encode()) for s in shown for g in good):
+            accepted_keys += self._rules.endpoint_keys(match[1])
+        if any(
+            hmac.compare_digest(s.encode(), g.encode()) for s in credentials for g in accepted_keys
+        ):
             return
-        if not any(is_valid(self._rules.secret, s) for s in shown):
+        if not any(is_valid(self._rules.secret, s) for s in credentials):
             raise ApiError(
                 401, "InvalidAuthenticationToken", "The credential is not this server's key.",
                 headers={"WWW-Authenticate": "Bearer"},
@@ -138,107 +144,113 @@ class SecurityMiddleware:
 
 
 def _headers(scope: Scope) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    headers: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
-        found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-    return found
+        headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return headers
 
 
 def _check_origin(scope: Scope, headers: Mapping[str, list[str]]) -> None:
-    site = headers.get("sec-fetch-site", ["none"])
-    if any(value.lower() not in ("same-origin", "none") for value in site):
+    fetch_sites = headers.get("sec-fetch-site", ["none"])
+    if any(value.lower() not in ("same-origin", "none") for value in fetch_sites):
         raise ApiError(403, "CrossOriginRequest", "Requests of other web pages are refused.")
     scheme = "https" if hosts.TUNNEL_AUTHORITY in scope else scope.get("scheme", "http")
-    own = f"{scheme}://{headers.get('host', [''])[0]}".lower()
-    if any(value.lower() != own for value in headers.get("origin", [])):
+    server_origin = f"{scheme}://{headers.get('host', [''])[0]}".lower()
+    if any(value.lower() != server_origin for value in headers.get("origin", [])):
         raise ApiError(403, "CrossOriginRequest", "Requests of other web pages are refused.")
 
 
-def _shown(headers: Mapping[str, list[str]]) -> list[str]:
+def _credentials(headers: Mapping[str, list[str]]) -> list[str]:
     """Return the credentials of a request, without the word Bearer."""
-    said = [
+    tokens = [
         re.sub(r"(?i)^(bearer|sharedkey)\s*", "", value).strip()
         for value in headers.get("authorization", [])
     ]
-    return [value for value in said + [k.strip() for k in headers.get("api-key", [])] if value]
+    return [value for value in tokens + [k.strip() for k in headers.get("api-key", [])] if value]
 
 
-def _cap(path: str) -> int:
+def _max_body_bytes(path: str) -> int:
     if path.startswith(f"/{STORAGE_ACCOUNT}/"):
         return MAX_BLOB_BYTES
     if is_openai_path(path):
         if path.endswith("/files"):
-            return MAX_FILE_BYTES + _FORM_BYTES
+            return MAX_FILE_BYTES + _FORM_OVERHEAD_BYTES
         if path.endswith("/parts"):
-            return MAX_PART_BYTES + _FORM_BYTES
+            return MAX_PART_BYTES + _FORM_OVERHEAD_BYTES
     return MAX_JSON_BYTES
 
 
-def _check_length(headers: Mapping[str, list[str]], cap: int) -> None:
+def _check_length(headers: Mapping[str, list[str]], max_bytes: int) -> None:
     for value in headers.get("content-length", []):
         if not value.isascii() or not value.isdigit():
             raise ApiError(400, "InvalidHeaderValue", "Content-Length is not a number.")
-        if int(value) > cap:
-            raise _too_large(cap)
+        if int(value) > max_bytes:
+            raise _too_large(max_bytes)
 
 
-def _too_large(cap: int) -> ApiError:
-    return ApiError(413, "RequestBodyTooLarge", f"The request body is larger than {cap} bytes.")
+def _too_large(max_bytes: int) -> ApiError:
+    return ApiError(
+        413, "RequestBodyTooLarge", f"The request body is larger than {max_bytes} bytes."
+    )
 
 
-def _capped(receive: Receive, cap: int) -> Receive:
-    taken = 0
-    over = False
-    end = time.monotonic() + (_JSON_S if cap <= MAX_JSON_BYTES else float("inf"))
+def _limit_body(receive: Receive, max_bytes: int) -> Receive:
+    received = 0
+    is_complete = False
+    deadline = time.monotonic() + (
+        _JSON_BODY_TIMEOUT_S if max_bytes <= MAX_JSON_BYTES else float("inf")
+    )
 
-    async def capped() -> Message:
-        nonlocal taken, over
-        if over:  # waits for the client to go away, which may take as long as it likes
+    async def limited_receive() -> Message:
+        nonlocal received, is_complete
+        if is_complete:  # waits for the client to go away, which may take as long as it likes
             return await receive()
         try:
-            async with asyncio.timeout(min(_SILENCE_S, end - time.monotonic())):
+            async with asyncio.timeout(min(_BODY_IDLE_TIMEOUT_S, deadline - time.monotonic())):
                 message = await receive()
         except TimeoutError:
             raise ApiError(408, "OperationTimedOut", "The request's body stopped coming.") from None
-        over = not message.get("more_body", False)
-        taken += len(message.get("body", b""))
-        if taken > cap:
-            raise _too_large(cap)
+        is_complete = not message.get("more_body", False)
+        received += len(message.get("body", b""))
+        if received > max_bytes:
+            raise _too_large(max_bytes)
         return message
 
-    return capped
+    return limited_receive
 
 
-def _stamped(send: Send, request_id: str, asked: Mapping[str, list[str]], path: str) -> Send:
-    extra = {
+def _add_headers(
+    send: Send, request_id: str, request_headers: Mapping[str, list[str]], path: str
+) -> Send:
+    extra_headers = {
         "x-ms-request-id": request_id,
         "x-ms-correlation-request-id": request_id,
         "x-content-type-options": "nosniff",
     }
     if is_openai_path(path):
-        extra |= {"apim-request-id": request_id, "x-request-id": request_id}
-    for name in asked.get("x-ms-client-request-id", [])[:1]:
-        extra["x-ms-client-request-id"] = name[:128]
+        extra_headers |= {"apim-request-id": request_id, "x-request-id": request_id}
+    for client_request_id in request_headers.get("x-ms-client-request-id", [])[:1]:
+        extra_headers["x-ms-client-request-id"] = client_request_id[:128]
 
-    async def stamped(message: Message) -> None:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            there = {name.lower() for name, _ in message["headers"]}
+            present = {name.lower() for name, _ in message["headers"]}
             message["headers"] = [
                 *message["headers"],
                 *(
                     (k.encode(), v.encode("latin-1"))
-                    for k, v in extra.items()
-                    if k.encode() not in there
+                    for k, v in extra_headers.items()
+                    if k.encode() not in present
                 ),
             ]
         await send(message)
 
-    return stamped
+    return send_with_headers
 
 
 def allowed_hosts(port: int, host: str) -> frozenset[str]:
     """Return the Host values of the plain port: loopback names, and the one it listens on."""
-    own = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    names = hosts.LOOPBACK_HOSTS | {own.lower()}
-    bare = names if port in (80, 443) else frozenset()
-    return frozenset(f"{name}:{port}" for name in names) | bare
+    bind_host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    names = hosts.LOOPBACK_HOSTS | {bind_host.lower()}
+    without_port = names if port in (80, 443) else frozenset()
+    return frozenset(f"{name}:{port}" for name in names) | without_port

@@ -16,11 +16,11 @@ from maas_client.local.resources.training_config import check_installed, parse_h
 from maas_client.local.services import Services
 from maas_client.wire import azureml_models as m
 
-_FIXED = (
+_IMMUTABLE_PROPERTIES = (
     "jobType", "fineTuningDetails", "outputs", "resources", "computeId", "experimentName",
 )  # fmt: skip
 """What a second PUT may not change; names shown, tags and properties it may."""
-_STABLE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_STABLE_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def read_job(
@@ -33,7 +33,7 @@ def read_job(
     kind = str(properties.get("jobType", ""))
     if kind.casefold() != "finetuning":
         raise user_error(f"This server runs FineTuning jobs, not {kind[:40]!r}.", target="jobType")
-    if _STABLE.fullmatch(api_version):
+    if _STABLE_VERSION.fullmatch(api_version):
         raise user_error(
             "jobType FineTuning exists in preview api-versions only, e.g. 2024-10-01-preview.",
             target="jobType",
@@ -66,7 +66,7 @@ def _new_job(
         train=details.training_data.uri,
         validation=details.validation_data.uri if details.validation_data else None,
         hyperparameters=_hyperparameters(
-            {**_instances(request["properties"]), **(details.hyper_parameters or {})},
+            {**_process_count(request["properties"]), **(details.hyper_parameters or {})},
             trained=not services.simulated,
         ),
         output=_output_name(request["properties"]),
@@ -74,7 +74,7 @@ def _new_job(
     return NewJob(
         name=name,
         request=request,
-        immutable={k: request["properties"].get(k) for k in _FIXED},
+        immutable={k: request["properties"].get(k) for k in _IMMUTABLE_PROPERTIES},
         spec=spec,
         train=_data(services.assets, services.blobs, ws, spec.train),
         validation=_data(services.assets, services.blobs, ws, spec.validation)
@@ -89,9 +89,9 @@ def _new_job(
 
 
 def _model_name(uri: str) -> str:
-    found = parse_registry_uri(uri)
-    if found:
-        return found[1]
+    registry_model = parse_registry_uri(uri)
+    if registry_model:
+        return registry_model[1]
     if ":" not in uri and "/" not in uri:
         return uri
     raise user_error(
@@ -105,21 +105,21 @@ def _data(assets: Assets, blobs: BlobStore, ws: Workspace, uri: str) -> DataRef:
     return DataRef(uri, blobs.content_id(container, blob))
 
 
-def _hyperparameters(said: Mapping[str, Any], *, trained: bool) -> dict[str, Any]:
+def _hyperparameters(values: Mapping[str, Any], *, trained: bool) -> dict[str, Any]:
     """Return them as they were sent, once every name and value is one that training knows, and what they
     take is installed where they are ``trained`` with."""
-    if not all(isinstance(value, str | int | float) for value in said.values()):
+    if not all(isinstance(value, str | int | float) for value in values.values()):
         raise user_error("hyperParameters must map names to strings.", target="hyperParameters")
     try:
-        recipe = parse_hyperparameters(said)
+        recipe = parse_hyperparameters(values)
         if trained:
             check_installed(recipe)
     except MaasError as error:
         raise user_error(str(error), target="hyperParameters") from error
-    return dict(said)
+    return dict(values)
 
 
-def _instances(properties: Mapping[str, Any]) -> dict[str, Any]:
+def _process_count(properties: Mapping[str, Any]) -> dict[str, Any]:
     """Return what ``resources.instanceCount`` means here: so many processes."""
     resources = properties.get("resources")
     count = resources.get("instanceCount") if isinstance(resources, dict) else None
@@ -128,10 +128,10 @@ def _instances(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 def _output_name(properties: Mapping[str, Any]) -> str:
     outputs = properties.get("outputs") or {}
-    wanted = (outputs.get("registered_model") or {}).get("assetName") or ""
-    if wanted and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", wanted):
+    name = (outputs.get("registered_model") or {}).get("assetName") or ""
+    if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", name):
         raise user_error(
             "assetName takes 1 to 255 letters, digits, '-', '_' and '.'.",
             target="outputs.registered_model.assetName",
         )
-    return str(wanted)
+    return str(name)

@@ -21,7 +21,7 @@ from maas_client.local.state.files import new_id
 from maas_client.local.state.store import Record
 from maas_client.wire.foundry_models import JOB_FIELDS, SUPERVISED_FIELDS
 
-_TIERS = {
+_TRAINING_TYPES = {
     "standard": "Standard",
     "globalstandard": "GlobalStandard",
     "datazonestandard": "DataZoneStandard",
@@ -30,9 +30,9 @@ _TIERS = {
     "1": "GlobalStandard",
 }
 """``trainingType``: written in any case, and as 1 by one client of others."""
-_OPEN_TIERS = ("GlobalStandard", "DataZoneStandard")
+_DEFAULT_TRAINING_TYPES = ("GlobalStandard", "DataZoneStandard")
 _SUFFIX = re.compile(r"[A-Za-z0-9_-]{1,40}")
-_RECIPE_RANGES = {"n_epochs": (1, 50), "batch_size": (1, 256)}
+_HYPERPARAMETER_RANGES = {"n_epochs": (1, 50), "batch_size": (1, 256)}
 """OpenAI's bounds."""
 
 
@@ -43,13 +43,13 @@ def job_ref(key: str) -> JobRef:
 
 def read_job(services: Services, files: FoundryFiles, body: dict[str, Any]) -> NewJob:
     """Return the job that a POST asks for. Raises ``ApiError`` for one that cannot be."""
-    _refuse_unknown(body)
-    model = _text(body, "model")
+    _check_unknown_fields(body)
+    model = _require_string(body, "model")
     facts = find_model_facts(model)
     base = services.base_for(model)
     _check_training_type(body.get("trainingType"), facts)
-    asked, seed = _hyperparameters(body), _seed(body)
-    own = new_id()
+    hyperparameters, seed = _hyperparameters(body), _seed(body)
+    job_id = new_id()
     name = facts.name if facts else model
     suffix = _suffix(body)
     train = _data(files, body, "training_file")
@@ -58,11 +58,11 @@ def read_job(services: Services, files: FoundryFiles, body: dict[str, Any]) -> N
         model=name,
         train=train.uri,
         validation=validation.uri if validation else None,
-        hyperparameters={**asked, "seed": seed},
-        output=f"{name}.ft-{own}" + (f"-{suffix}" if suffix else ""),
+        hyperparameters={**hyperparameters, "seed": seed},
+        output=f"{name}.ft-{job_id}" + (f"-{suffix}" if suffix else ""),
     )
     return NewJob(
-        name=f"ftjob-{own}",
+        name=f"ftjob-{job_id}",
         request={**body, "model": name, "seed": seed, "suffix": suffix},
         immutable={},
         spec=spec,
@@ -75,95 +75,97 @@ def read_job(services: Services, files: FoundryFiles, body: dict[str, Any]) -> N
     )
 
 
-def _refuse_unknown(body: Mapping[str, Any]) -> None:
+def _check_unknown_fields(body: Mapping[str, Any]) -> None:
     for name in sorted(set(body) - JOB_FIELDS)[:1]:
         raise invalid_payload(
             f"Unrecognized request argument supplied: {name[:60]}", param=name[:60]
         )
 
 
-def _text(body: Mapping[str, Any], name: str) -> str:
+def _require_string(body: Mapping[str, Any], name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not value:
         raise invalid_payload(f"{name} is required: a string.", param=name)
     return value
 
 
-def _check_training_type(said: Any, facts: ModelInfo | None) -> None:
+def _check_training_type(value: Any, facts: ModelInfo | None) -> None:
     """Refuse a tier the model is not trained in; left out, in the service's own misleading words."""
-    if said is None:
+    if value is None:
         raise invalid_payload(
             "The specified base model does not support fine-tuning.", param="model"
         )
-    tier = _TIERS.get(str(said).casefold())
-    if tier is None:
-        known = "standard, globalStandard, datazoneStandard, developerTier"
-        raise invalid_payload(f"trainingType must be one of {known}.", param="trainingType")
-    known_tiers = facts.training_types if facts and facts.training_types else _OPEN_TIERS
-    if tier not in known_tiers:
+    training_type = _TRAINING_TYPES.get(str(value).casefold())
+    if training_type is None:
+        allowed = "standard, globalStandard, datazoneStandard, developerTier"
+        raise invalid_payload(f"trainingType must be one of {allowed}.", param="trainingType")
+    supported = facts.training_types if facts and facts.training_types else _DEFAULT_TRAINING_TYPES
+    if training_type not in supported:
         raise invalid_payload(
-            f"The model does not support fine-tuning with {tier} TrainingType.",
+            f"The model does not support fine-tuning with {training_type} TrainingType.",
             param="trainingType",
         )
 
 
 def _suffix(body: Mapping[str, Any]) -> str | None:
-    said = body.get("suffix")
-    if said is not None and not (isinstance(said, str) and _SUFFIX.fullmatch(said)):
+    suffix = body.get("suffix")
+    if suffix is not None and not (isinstance(suffix, str) and _SUFFIX.fullmatch(suffix)):
         raise invalid_payload("suffix takes 1 to 40 letters, digits, '-' and '_'.", param="suffix")
-    return said
+    return suffix
 
 
 def _seed(body: Mapping[str, Any]) -> int:
-    said = body.get("seed")
-    if said is None:
+    seed = body.get("seed")
+    if seed is None:
         return secrets.randbelow(2**31)
-    if isinstance(said, bool) or not isinstance(said, int) or not 0 <= said < 2**31:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
         raise invalid_payload("seed must be a whole number from 0 to 2147483647.", param="seed")
-    return said
+    return seed
 
 
 def _hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return what was asked for, by the service's names; ``auto`` and -1 leave it to the recipe."""
-    asked = {**_object(body, "hyperparameters"), **_supervised(body)}
-    unknown = sorted(set(asked) - SUPERVISED_FIELDS)
-    if unknown:
+    requested = {**_object(body, "hyperparameters"), **_method_hyperparameters(body)}
+    unknown_names = sorted(set(requested) - SUPERVISED_FIELDS)
+    if unknown_names:
         raise invalid_payload(
-            f"Unrecognized hyperparameter supplied: {unknown[0][:60]}", param="hyperparameters"
+            f"Unrecognized hyperparameter supplied: {unknown_names[0][:60]}",
+            param="hyperparameters",
         )
     for name in ("integrations", "prompt_loss_weight"):
         if body.get(name):
             raise invalid_payload(f"{name} is not supported for this model.", param=name)
-    given = {k: v for k, v in asked.items() if v not in (None, "auto", -1)}
-    for name, (low, high) in _RECIPE_RANGES.items():
-        value = given.get(name, low)
+    values = {k: v for k, v in requested.items() if v not in (None, "auto", -1)}
+    for name, (low, high) in _HYPERPARAMETER_RANGES.items():
+        value = values.get(name, low)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise invalid_payload(
                 f"{name} must be a whole number from {low} to {high}.", param=name
             )
     try:
-        parse_hyperparameters(given)
+        parse_hyperparameters(values)
     except MaasError as error:
         raise invalid_payload(str(error), param="hyperparameters") from error
-    return given
+    return values
 
 
-def _supervised(body: Mapping[str, Any]) -> dict[str, Any]:
+def _method_hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
     method = _object(body, "method")
     kind = method.get("type", "supervised")
     if kind != "supervised":
         raise invalid_payload(
             f"This model is tuned by the supervised method, not {kind!r:.40}.", param="method"
         )
-    unknown = sorted(set(method) - {"type", "supervised"})
-    if unknown:
+    unknown_names = sorted(set(method) - {"type", "supervised"})
+    if unknown_names:
         raise invalid_payload(
-            f"Unrecognized request argument supplied: method.{unknown[0][:60]}", param="method"
+            f"Unrecognized request argument supplied: method.{unknown_names[0][:60]}",
+            param="method",
         )
-    held = _object(method, "supervised")
-    if set(held) - {"hyperparameters"}:
+    supervised = _object(method, "supervised")
+    if set(supervised) - {"hyperparameters"}:
         raise invalid_payload("method.supervised takes hyperparameters.", param="method")
-    return _object(held, "hyperparameters")
+    return _object(supervised, "hyperparameters")
 
 
 def _object(body: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -176,14 +178,16 @@ def _object(body: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _data(training: FoundryFiles, body: Mapping[str, Any], name: str) -> DataRef:
-    key = _text(body, name)
+    file_id = _require_string(body, name)
     try:
-        fact = training.get(key)
+        record = training.get(file_id)
     except ApiError:
-        raise invalid_payload(f"{name} {key[:60]!r} does not exist.", param=name) from None
-    if fact.state != "processed":
-        raise invalid_payload(f"{name} {key} is not usable: {fact.body['problem']}", param=name)
-    return DataRef(key, str(fact.body["content"]))
+        raise invalid_payload(f"{name} {file_id[:60]!r} does not exist.", param=name) from None
+    if record.state != "processed":
+        raise invalid_payload(
+            f"{name} {file_id} is not usable: {record.body['problem']}", param=name
+        )
+    return DataRef(file_id, str(record.body["content"]))
 
 
 STATUS_BY_STATE = {
@@ -206,5 +210,5 @@ end, so it is called cancelled at once, as there. ``paused`` is Azure's word, ``
 
 def fine_tuned_model(job: Record) -> str | None:
     """Return the name of the model that a job made."""
-    made = job.body.get("model")
-    return str(made["name"]) if made else None
+    model = job.body.get("model")
+    return str(model["name"]) if model else None

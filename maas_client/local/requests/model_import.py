@@ -23,9 +23,11 @@ from maas_client.local.state.store import Record
 if TYPE_CHECKING:
     from maas_client.local.services import Services
 
-_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(?:/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}){0,3}")
-_MOST_FILES = 200
-_LOAD_S = 900.0
+_FILE_NAME = re.compile(
+    r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(?:/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}){0,3}"
+)
+_MAX_FILES = 200
+_LOAD_TIMEOUT_S = 900.0
 
 
 def import_model(
@@ -41,94 +43,105 @@ def import_model(
     uri = properties.get("modelUri")
     if not isinstance(uri, str):
         raise user_error("properties.modelUri: Field required", target="modelUri")
-    old = services.store.read.get("model", ws.guid, version_key(name, version))
-    if old is not None:
-        if old.body.get("uri") == uri:
-            return old, False
+    existing = services.store.read.get("model", ws.guid, version_key(name, version))
+    if existing is not None:
+        if existing.body.get("uri") == uri:
+            return existing, False
         raise user_error(f"Model {name} version {version} exists.", status=409, target="version")
     if services.simulated:
         raise user_error("The instant engine has no weights: start the server with --engine peft.")
     base_model = _base_model(properties)
-    own = new_id()
-    run = services.files.run_folder(own)
+    run_id = new_id()
+    run_folder = services.files.run_folder(run_id)
     try:
         base = services.base_for(base_model)
-        kind = _take(run, base, _collect(services, ws, uri, run / "source"))
+        kind = _check_and_store(
+            run_folder, base, _collect(services, ws, uri, run_folder / "source")
+        )
         body = {"job": None, "base_model": base_model, "uri": uri, "kind": kind,
                 "properties": {"imported": "true", "kind": kind}}  # fmt: skip
         if kind == "model":
-            body["base"] = base | {"folder": str(run / "out" / "adapter"), "is_stand_in": False}
-        return _register(services, ws, name, version, own, body), True
+            body["base"] = base | {
+                "folder": str(run_folder / "out" / "adapter"),
+                "is_stand_in": False,
+            }
+        return _register(services, ws, name, version, run_id, body), True
     except BaseException:
-        shutil.rmtree(run, ignore_errors=True)
+        shutil.rmtree(run_folder, ignore_errors=True)
         raise
 
 
 def _base_model(properties: dict[str, Any]) -> str:
-    held = properties.get("properties")
-    said = held.get("baseModelId") if isinstance(held, dict) else None
-    if not isinstance(said, str) or not said:
+    model_properties = properties.get("properties")
+    base_model = model_properties.get("baseModelId") if isinstance(model_properties, dict) else None
+    if not isinstance(base_model, str) or not base_model:
         raise user_error(
             "properties.properties.baseModelId must name the model that the weights belong to.",
             target="baseModelId",
         )
-    return said.split("/models/")[-1].split("/")[0]
+    return base_model.split("/models/")[-1].split("/")[0]
 
 
 def _collect(services: Services, ws: Workspace, uri: str, folder: Path) -> Path:
     """Copy the blobs below ``uri`` into ``folder`` under their own names."""
     container, path = services.assets.resolve_uri(uri, ws)
     prefix = path.rstrip("/") + "/"
-    held = services.blobs.list_blobs(container, prefix)
-    if not held or len(held) > _MOST_FILES:
+    blobs = services.blobs.list_blobs(container, prefix)
+    if not blobs or len(blobs) > _MAX_FILES:
         raise user_error(
-            f"There are {len(held)} files below modelUri; it takes 1 to {_MOST_FILES}."
+            f"There are {len(blobs)} files below modelUri; it takes 1 to {_MAX_FILES}."
         )
-    for blob in held:
+    for blob in blobs:
         name = blob.key.removeprefix(prefix)
-        if not _FILE.fullmatch(name):
+        if not _FILE_NAME.fullmatch(name):
             raise user_error(
                 f"{name[:80]!r} cannot be the name of a model's file.", target="modelUri"
             )
-        place = folder / name
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.copyfile(services.files.content_path(blob.body["content"]), place)
+        target = folder / name
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copyfile(services.files.content_path(blob.body["content"]), target)
     return folder
 
 
-def _take(run: Path, base: dict[str, Any], source: Path) -> str:
+def _check_and_store(run_folder: Path, base: dict[str, Any], source: Path) -> str:
     """Have a child check the files and keep them; return ``adapter`` or ``model``."""
-    (run / "out").mkdir(mode=0o700)
-    order = {"source": str(source), "target": str(run / "out" / "adapter"), "base": base}
+    (run_folder / "out").mkdir(mode=0o700)
+    request = {"source": str(source), "target": str(run_folder / "out" / "adapter"), "base": base}
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-P", "-m", "maas_client.local.export.import_process"],
-            input=json.dumps(order), capture_output=True, text=True, timeout=_LOAD_S, check=False,
+            input=json.dumps(request), capture_output=True, text=True, timeout=_LOAD_TIMEOUT_S, check=False,
             env=worker_environment(1),
         )  # fmt: skip
-        answer: dict[str, Any] = json.loads(done.stdout or "{}")
+        answer: dict[str, Any] = json.loads(process.stdout or "{}")
     except (subprocess.TimeoutExpired, ValueError):
         answer = {}
     finally:
         shutil.rmtree(source, ignore_errors=True)
     if "kind" not in answer:
-        said = answer.get("error") or "The process that loads the files ended without an answer."
-        raise user_error(str(said), target="modelUri")
+        message = answer.get("error") or "The process that loads the files ended without an answer."
+        raise user_error(str(message), target="modelUri")
     return str(answer["kind"])
 
 
 def _register(
-    services: Services, ws: Workspace, name: str, version: str, own: str, body: dict[str, Any]
+    services: Services, ws: Workspace, name: str, version: str, run_id: str, body: dict[str, Any]
 ) -> Record:
     key = version_key(name, version)
-    with services.store.write() as facts:
-        if facts.get("model", ws.guid, key):
+    with services.store.write() as writer:
+        if writer.get("model", ws.guid, key):
             raise user_error(
                 f"Model {name} version {version} exists.", status=409, target="version"
             )
-        full = {**body, "name": name, "version": version, "folder": own, "created": utc_now()}
-        facts.put("model", ws.guid, key, full)
-        facts.add_reference(run_reference(own), f"model:{ws.guid}/{key}")
-        made = facts.get("model", ws.guid, key)
-    assert made is not None
-    return made
+        full_body = {
+            **body,
+            "name": name,
+            "version": version,
+            "folder": run_id,
+            "created": utc_now(),
+        }
+        writer.put("model", ws.guid, key, full_body)
+        writer.add_reference(run_reference(run_id), f"model:{ws.guid}/{key}")
+        record = writer.get("model", ws.guid, key)
+    assert record is not None
+    return record

@@ -40,23 +40,25 @@ class Services:
     def __init__(self, config: ServerConfig) -> None:
         root = make_private_folder(config.state_dir)
         self.config = config
-        self._claim = lock_state_dir(root)
+        self._lock_fd = lock_state_dir(root)
         if config.reset:
             reset_state(root)
         self.files = FileStore(root)
         self.store = self._store(root)
-        self.secret = _secret(self.store)
+        self.secret = _load_or_create_secret(self.store)
         self.assets = Assets(self.store, config.region)
         self.blobs = BlobStore(self.store, self.files, durable=config.durable)
         self.jobs = Jobs(self.store, self.files)
         self.azure_limits = AzureLimits(enabled=config.realistic)
         self.rate_limiter = RateLimiter(self.azure_limits)
         self.deployments = Deployments(self.store, self.base_for, self.azure_limits)
-        real = config.engine == "peft"
-        self.compute = ProcessPool(root, config.threads, config.device, warm=real)
+        uses_torch = config.engine == "peft"
+        self.compute = ProcessPool(root, config.threads, config.device, warm=uses_torch)
         self.scheduler = Scheduler(self.jobs, self.compute, self.files, config)
         self.chat_engine: ChatEngine = (
-            ProcessChatEngine(self.compute, self.files) if real else InstantChatEngine(self.files)
+            ProcessChatEngine(self.compute, self.files)
+            if uses_torch
+            else InstantChatEngine(self.files)
         )
         self.auto_delete = AutoDelete(self.deployments, self.unload_unused)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -98,9 +100,9 @@ class Services:
 
     async def _expire(self, days: float) -> None:
         while True:
-            gone = await asyncio.to_thread(self.jobs.delete_expired, days)
-            if gone:
-                _LOG.info("forgot %d jobs that ended more than %g days ago", gone, days)
+            deleted = await asyncio.to_thread(self.jobs.delete_expired, days)
+            if deleted:
+                _LOG.info("forgot %d jobs that ended more than %g days ago", deleted, days)
             await asyncio.sleep(_HOUR_S)
 
     def provision(self, scope: str, key: str) -> None:
@@ -113,27 +115,27 @@ class Services:
         """Let the engine drop what only a deleted endpoint needed. Any thread."""
         assert self._loop is not None
         remaining = self.store.read.all(DEPLOYMENT_KIND)
-        if any(served_model(other) == served_model(endpoint) for other in remaining):
+        if any(served_model(candidate) == served_model(endpoint) for candidate in remaining):
             return
-        step = self.chat_engine.unload
-        self._loop.call_soon_threadsafe(lambda: self._spawn(step(served_model(endpoint))))
+        unload = self.chat_engine.unload
+        self._loop.call_soon_threadsafe(lambda: self._spawn(unload(served_model(endpoint))))
 
     async def _provision(self, scope: str, key: str) -> None:
-        found = self.store.read.get(DEPLOYMENT_KIND, scope, key)
-        if found is None:
+        endpoint = self.store.read.get(DEPLOYMENT_KIND, scope, key)
+        if endpoint is None:
             return
         problem = None
         try:
-            await self.chat_engine.load(served_model(found))
-        except ApiError as refusal:
-            problem = refusal.message
+            await self.chat_engine.load(served_model(endpoint))
+        except ApiError as error:
+            problem = error.message
         except Exception:
             _LOG.exception("endpoint %s", key)
             problem = "The model could not be loaded; see the server's log."
         await asyncio.to_thread(self.deployments.finish_provisioning, scope, key, problem)
 
-    def _spawn(self, step: Any) -> None:
-        task = asyncio.ensure_future(step)
+    def _spawn(self, coroutine: Any) -> None:
+        task = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -150,15 +152,15 @@ class Services:
     def close(self) -> None:
         """Close the store and give the state directory back."""
         self.store.close()
-        os.close(self._claim)
+        os.close(self._lock_fd)
 
 
-def _secret(store: Store) -> bytes:
+def _load_or_create_secret(store: Store) -> bytes:
     """Return the key that signs SAS tokens; it outlives a restart."""
-    with store.write() as facts:
-        found = facts.get("server", "", "sas")
-        if found:
-            return bytes.fromhex(found.body["key"])
+    with store.write() as writer:
+        record = writer.get("server", "", "sas")
+        if record:
+            return bytes.fromhex(record.body["key"])
         key = secrets.token_hex(32)
-        facts.put("server", "", "sas", {"key": key})
+        writer.put("server", "", "sas", {"key": key})
         return bytes.fromhex(key)

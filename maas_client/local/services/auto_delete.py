@@ -15,7 +15,7 @@ from maas_client.local.resources.deployments import Deployments
 from maas_client.local.state.store import Record
 
 _LOG = logging.getLogger(__name__)
-_LONGEST_S = 60.0
+_MAX_WAIT_S = 60.0
 """One sleep: the clock may be set, and a laptop may be closed."""
 
 
@@ -39,19 +39,19 @@ class AutoDelete:
         while True:
             self._changed.clear()
             try:
-                wait_s = await self._delete()
+                wait_s = await self._delete_overdue()
             except Exception:
                 _LOG.exception("deployments that are overdue")
-                wait_s = _LONGEST_S
+                wait_s = _MAX_WAIT_S
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._changed.wait()
 
-    async def _delete(self) -> float | None:
+    async def _delete_overdue(self) -> float | None:
         """Delete what is overdue; return how long to wait for the next, None: there is none."""
-        moment = datetime.now(UTC)
-        gone, following = await asyncio.to_thread(self._deployments.delete_expired, moment)
-        for fact in gone:
-            _LOG.info("deleted the deployment %s: its time has come", fact.body["name"])
-            self._release(fact)
-        return min((following - moment).total_seconds(), _LONGEST_S) if following else None
+        now = datetime.now(UTC)
+        deleted, next_deadline = await asyncio.to_thread(self._deployments.delete_expired, now)
+        for record in deleted:
+            _LOG.info("deleted the deployment %s: its time has come", record.body["name"])
+            self._release(record)
+        return min((next_deadline - now).total_seconds(), _MAX_WAIT_S) if next_deadline else None

@@ -110,23 +110,25 @@ class InstantChatEngine:
         await self.load(target)
         message = self._answer(target, chat)
         limit = chat.params.get("max_tokens")
-        tokens = _pieces(content_text(message.get("content")))
-        cut = _stopped(tokens, chat.params.get("stop"))
-        shown = cut if limit is None else cut[:limit]
-        for token in shown:
+        tokens = _split_words(content_text(message.get("content")))
+        words_until_stop = _apply_stop(tokens, chat.params.get("stop"))
+        emitted = words_until_stop if limit is None else words_until_stop[:limit]
+        for token in emitted:
             yield ChatChunk(text=token)
         calls = message.get("tool_calls") if chat.tools else None
-        reason = "tool_calls" if calls else "length" if len(shown) < len(cut) else "stop"
-        asked = sum(len(split_words(content_text(m.get("content")))) for m in chat.messages)
+        reason = (
+            "tool_calls" if calls else "length" if len(emitted) < len(words_until_stop) else "stop"
+        )
+        prompt_tokens = sum(len(split_words(content_text(m.get("content")))) for m in chat.messages)
         usage = {
-            "prompt_tokens": asked,
-            "completion_tokens": len(shown),
-            "total_tokens": asked + len(shown),
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": len(emitted),
+            "total_tokens": prompt_tokens + len(emitted),
         }
         yield ChatChunk(tool_calls=_with_ids(calls), finish_reason=reason, usage=usage)
 
     def _answer(self, target: ServedModel, chat: ChatRequest) -> dict[str, Any]:
-        asked = next(
+        question = next(
             (
                 content_text(m.get("content"))
                 for m in reversed(chat.messages)
@@ -135,21 +137,25 @@ class InstantChatEngine:
             "",
         )
         if target.folder:
-            return self._memories[target.folder].answer(asked)
+            return self._memories[target.folder].answer(question)
         return {"content": f"This is a simulated answer: {target.model} has not been tuned here."}
 
 
-def _pieces(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     """Split a text into words that keep the space before them; joined they are the text."""
     parts = text.split(" ")
     return [part if i == 0 else f" {part}" for i, part in enumerate(parts)] if text else []
 
 
-def _stopped(tokens: list[str], stop: Any) -> list[str]:
-    marks = [stop] if isinstance(stop, str) else list(stop or [])
+def _apply_stop(tokens: list[str], stop: Any) -> list[str]:
+    stop_strings = [stop] if isinstance(stop, str) else list(stop or [])
     text = "".join(tokens)
-    ends = [text.index(mark) for mark in marks if mark and mark in text]
-    return _pieces(text[: min(ends)]) if ends else tokens
+    positions = [
+        text.index(stop_string)
+        for stop_string in stop_strings
+        if stop_string and stop_string in text
+    ]
+    return _split_words(text[: min(positions)]) if positions else tokens
 
 
 def _with_ids(calls: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
@@ -173,18 +179,18 @@ class ProcessChatEngine:
         self._compute = compute
         self._files = files
         self._child: ChildProcess | None = None
-        self._starting = asyncio.Lock()
-        self._waiting: dict[str, asyncio.Queue[dict[str, Any]]] = {}
-        self._reading: asyncio.Task[None] | None = None
+        self._start_lock = asyncio.Lock()
+        self._queues: dict[str, asyncio.Queue[dict[str, Any]]] = {}
+        self._reader: asyncio.Task[None] | None = None
 
     async def warm_up(self) -> None:
         """Start the process; a failure is told to whoever asks first."""
         with suppress(ApiError):
-            await self._running()
+            await self._ensure_started()
 
     async def load(self, target: ServedModel) -> None:
         """Have the process load base and adapter."""
-        events = self._ask("load", target)
+        events = self._request("load", target)
         async for event in events:
             if event.get("loaded"):
                 break
@@ -193,14 +199,14 @@ class ProcessChatEngine:
     async def unload(self, target: ServedModel) -> None:
         """Have the process drop the adapter, if it runs."""
         if self._child is not None and self._child.is_running:
-            await self._child.send({"op": "unload", **self._where(target)})
+            await self._child.send({"op": "unload", **self._model_paths(target)})
 
     async def close(self) -> None:
         """Stop reading; the process itself belongs to ``ProcessPool``."""
-        if self._reading is not None:
-            self._reading.cancel()
+        if self._reader is not None:
+            self._reader.cancel()
             with suppress(asyncio.CancelledError):
-                await self._reading
+                await self._reader
 
     async def stream(
         self, target: ServedModel, chat: ChatRequest
@@ -208,8 +214,8 @@ class ProcessChatEngine:
         """Yield pieces as they are generated; closing the generator cancels the work."""
         params = dict(chat.params)
         params.setdefault("seed", random.getrandbits(31))
-        order = {"messages": chat.messages, "tools": chat.tools, "params": params}
-        async for event in self._ask("chat", target, **order):
+        fields = {"messages": chat.messages, "tools": chat.tools, "params": params}
+        async for event in self._request("chat", target, **fields):
             if "delta" in event:
                 yield ChatChunk(text=event["delta"])
             elif event.get("done"):
@@ -220,36 +226,36 @@ class ProcessChatEngine:
                 )
                 return
 
-    async def _ask(
-        self, op: str, target: ServedModel, **order: Any
+    async def _request(
+        self, op: str, target: ServedModel, **fields: Any
     ) -> AsyncGenerator[dict[str, Any], None]:
-        if len(self._waiting) >= _MAX_PENDING_CHATS:
+        if len(self._queues) >= _MAX_PENDING_CHATS:
             raise ApiError(
                 429, "TooManyRequests", "Too many chats at once.", headers={"Retry-After": "1"}
             )
-        own = new_id()
-        child = await self._running()
-        queue = self._waiting[own] = asyncio.Queue()
-        over = False
+        request_id = new_id()
+        child = await self._ensure_started()
+        queue = self._queues[request_id] = asyncio.Queue()
+        is_finished = False
         try:
-            await child.send({"op": op, "id": own, **self._where(target), **order})
-            while not over:
+            await child.send({"op": op, "id": request_id, **self._model_paths(target), **fields})
+            while not is_finished:
                 event = await queue.get()
-                over = bool(event.get("done") or event.get("loaded") or event.get("error"))
+                is_finished = bool(event.get("done") or event.get("loaded") or event.get("error"))
                 if event.get("error"):
-                    raise _refused(event["error"])
+                    raise _to_api_error(event["error"])
                 yield event
         finally:
-            self._waiting.pop(own, None)
-            if not over:
-                await child.send({"op": "cancel", "id": own})
+            self._queues.pop(request_id, None)
+            if not is_finished:
+                await child.send({"op": "cancel", "id": request_id})
 
-    def _where(self, target: ServedModel) -> dict[str, Any]:
+    def _model_paths(self, target: ServedModel) -> dict[str, Any]:
         out = self._files.run_folder(target.folder) / "out" if target.folder else None
         return {"base": target.base, "adapter": str(out / target.part) if out else None}
 
-    async def _running(self) -> ChildProcess:
-        async with self._starting:
+    async def _ensure_started(self) -> ChildProcess:
+        async with self._start_lock:
             if self._child is not None and self._child.is_running:
                 return self._child
             child = await self._compute.start_generator()
@@ -258,24 +264,24 @@ class ProcessChatEngine:
                 reason = await child.wait() or "it said nothing"
                 raise ApiError(500, "ServiceError", f"The answering process ended: {reason}")
             self._child = child
-            self._reading = asyncio.create_task(self._read(child))
+            self._reader = asyncio.create_task(self._dispatch_events(child))
             return child
 
-    async def _read(self, child: ChildProcess) -> None:
+    async def _dispatch_events(self, child: ChildProcess) -> None:
         async for event in child.events():
-            queue = self._waiting.get(str(event.get("id")))
+            queue = self._queues.get(str(event.get("id")))
             if queue is not None:
                 queue.put_nowait(event)
         reason = await child.wait() or "it ended"
         _LOG.warning("the answering process ended: %s", reason)
-        gone = {
+        failure = {
             "error": {"code": "internal_error", "message": f"the answering process died: {reason}"}
         }
-        for queue in self._waiting.values():
-            queue.put_nowait(gone)
+        for queue in self._queues.values():
+            queue.put_nowait(failure)
 
 
-def _refused(error: dict[str, Any]) -> ApiError:
+def _to_api_error(error: dict[str, Any]) -> ApiError:
     code, message = str(error.get("code")), str(error.get("message"))
     status = {"invalid_request": 400, "context_length_exceeded": 400, "out_of_memory": 507}
     return ApiError(status.get(code, 500), code, message)

@@ -50,8 +50,8 @@ class RateLimiter:
     def __init__(self, realism: AzureLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self._realism = realism
         self._clock = clock
-        self._asked: dict[str, deque[_RequestEntry]] = {}
-        self._cold: set[str] = set()
+        self._entries: dict[str, deque[_RequestEntry]] = {}
+        self._refused_once: set[str] = set()
         self._buckets: dict[tuple[str, str], tuple[float, float]] = {}
 
     def admit(self, endpoint: Record) -> Admission:
@@ -59,33 +59,33 @@ class RateLimiter:
         rate = self._realism.rate_limit(endpoint)
         if rate is None:
             return Admission()
-        now, asked = self._clock(), self._of(endpoint)
-        while asked and asked[0].when <= now - _MINUTE_S:
-            asked.popleft()
+        now, entries = self._clock(), self._entries_for(endpoint)
+        while entries and entries[0].when <= now - _MINUTE_S:
+            entries.popleft()
         foundry = endpoint.body["scope"] == FOUNDRY_SCOPE
-        wait_s = _wait_s(asked, rate, now)
+        wait_s = _wait_s(entries, rate, now)
         if wait_s > 0:
-            raise _too_many(rate, wait_s, foundry=foundry)
-        asked.append(_RequestEntry(now))
+            raise _too_many_requests(rate, wait_s, foundry=foundry)
+        entries.append(_RequestEntry(now))
         headers = {
             "x-maas-realistic": f"{rate.requests} requests, {rate.tokens} tokens a minute ({rate.source})"
         }
         if foundry:
-            used = sum(one.tokens for one in asked)
-            headers["x-ratelimit-remaining-requests"] = str(rate.requests - len(asked))
+            used = sum(entry.tokens for entry in entries)
+            headers["x-ratelimit-remaining-requests"] = str(rate.requests - len(entries))
             headers["x-ratelimit-remaining-tokens"] = str(max(rate.tokens - used, 0))
-        return Admission(headers, asked[-1])
+        return Admission(headers, entries[-1])
 
-    def _of(self, endpoint: Record) -> deque[_RequestEntry]:
-        return self._asked.setdefault(str(endpoint.body["operation"]), deque())
+    def _entries_for(self, endpoint: Record) -> deque[_RequestEntry]:
+        return self._entries.setdefault(str(endpoint.body["operation"]), deque())
 
     def is_ready(self, endpoint: Record) -> bool:
         """Tell whether a Foundry deployment that ARM calls Succeeded answers; the first to ask is told
         that it does not. How long that lasts on Azure is not documented ("for minutes")."""
-        own = str(endpoint.body["operation"])
-        if not self._realism.enabled or own in self._cold:
+        operation_id = str(endpoint.body["operation"])
+        if not self._realism.enabled or operation_id in self._refused_once:
             return True
-        self._cold.add(own)
+        self._refused_once.add(operation_id)
         return False
 
     def admit_arm_request(self, subscription: str, method: str) -> dict[str, str]:
@@ -94,26 +94,28 @@ class RateLimiter:
         bucket = self._realism.arm_bucket(method)
         if bucket is None:
             return {}
-        left = self._filled(subscription, bucket) - 1
-        if left < 0:
-            wait_s = math.ceil(-left / bucket.per_second)
+        remaining = self._available(subscription, bucket) - 1
+        if remaining < 0:
+            wait_s = math.ceil(-remaining / bucket.per_second)
             raise ApiError(
                 429, "TooManyRequests",
                 f"A subscription may make {bucket.size} {bucket.kind} at once and {bucket.per_second} a "
                 "second. This server is --realistic.", headers={"Retry-After": str(wait_s)},
             )  # fmt: skip
-        self._buckets[subscription, bucket.kind] = left, self._clock()
-        return {f"x-ms-ratelimit-remaining-subscription-{bucket.kind}": str(int(left))}
+        self._buckets[subscription, bucket.kind] = remaining, self._clock()
+        return {f"x-ms-ratelimit-remaining-subscription-{bucket.kind}": str(int(remaining))}
 
-    def _filled(self, subscription: str, bucket: RequestBucket) -> float:
-        held, since = self._buckets.get((subscription, bucket.kind), (bucket.size, self._clock()))
-        return min(bucket.size, held + (self._clock() - since) * bucket.per_second)
+    def _available(self, subscription: str, bucket: RequestBucket) -> float:
+        level, updated = self._buckets.get(
+            (subscription, bucket.kind), (bucket.size, self._clock())
+        )
+        return min(bucket.size, level + (self._clock() - updated) * bucket.per_second)
 
 
-def _wait_s(asked: deque[_RequestEntry], rate: RateLimit, now: float) -> float:
+def _wait_s(entries: deque[_RequestEntry], rate: RateLimit, now: float) -> float:
     """Return how long until there is room for one more request: 0 is now."""
-    requests, tokens, wait_s = len(asked), sum(one.tokens for one in asked), 0.0
-    for oldest in asked:
+    requests, tokens, wait_s = len(entries), sum(entry.tokens for entry in entries), 0.0
+    for oldest in entries:
         if requests < rate.requests and tokens < rate.tokens:
             break
         requests, tokens = requests - 1, tokens - oldest.tokens
@@ -121,7 +123,7 @@ def _wait_s(asked: deque[_RequestEntry], rate: RateLimit, now: float) -> float:
     return wait_s
 
 
-def _too_many(rate: RateLimit, wait_s: float, *, foundry: bool) -> ApiError:
+def _too_many_requests(rate: RateLimit, wait_s: float, *, foundry: bool) -> ApiError:
     headers = {"Retry-After": str(math.ceil(wait_s))}
     if foundry:
         headers["retry-after-ms"] = str(math.ceil(wait_s * 1000))

@@ -12,73 +12,73 @@ from maas_client.local.resources.errors import not_found
 from maas_client.wire import azureml as ops
 from maas_client.wire.op import Op, expand_path
 
-_RETRY_S = "1"
-_SOON = {"Retry-After": _RETRY_S}
+_RETRY_AFTER_S = "1"
+_RETRY_AFTER = {"Retry-After": _RETRY_AFTER_S}
 """Without it azure-core waits 30 s between two looks."""
 COMPLETED_TOKEN = "done"  # noqa: S105 - names an operation
 """Stands for an operation that was over when it was answered."""
 
 
-def _url(call: RequestContext, op: Op[Any], token: str) -> str:
+def _url(context: RequestContext, op: Op[Any], token: str) -> str:
     values = {
-        "subscription": call.path_params["subscription"],
-        "location": call.services.config.region,
+        "subscription": context.path_params["subscription"],
+        "location": context.services.config.region,
         "operation": token,
     }
-    return f"{call.urls.arm}{expand_path(op.path, values)}?api-version={ops.API_VERSION}"
+    return f"{context.urls.arm}{expand_path(op.path, values)}?api-version={ops.API_VERSION}"
 
 
-def location_headers(call: RequestContext, token: str) -> dict[str, str]:
+def location_headers(context: RequestContext, token: str) -> dict[str, str]:
     """Return the headers of an answer whose end is found behind ``Location``."""
     return {
-        "Location": _url(call, ops.OPERATION_RESULT, token),
-        "Retry-After": _RETRY_S,
+        "Location": _url(context, ops.OPERATION_RESULT, token),
+        "Retry-After": _RETRY_AFTER_S,
         "x-ms-async-operation-timeout": "PT1H",
     }
 
 
-def async_operation_headers(call: RequestContext, operation: str) -> dict[str, str]:
+def async_operation_headers(context: RequestContext, operation: str) -> dict[str, str]:
     """Return the headers of an answer whose end is found behind ``Azure-AsyncOperation``."""
     return {
-        "Azure-AsyncOperation": _url(call, ops.OPERATION_STATUS, operation),
-        **_SOON,
+        "Azure-AsyncOperation": _url(context, ops.OPERATION_STATUS, operation),
+        **_RETRY_AFTER,
         "x-ms-async-operation-timeout": "PT1H",
     }
 
 
-def status(call: RequestContext) -> Response:
+def get_operation_status(context: RequestContext) -> Response:
     """GET behind ``Azure-AsyncOperation``."""
-    found = call.services.deployments.get_operation(call.path_params["operation"])
+    operation = context.services.deployments.get_operation(context.path_params["operation"])
     body = {
-        "id": call.request.url.path,
-        "name": found.key,
-        "status": found.state,
-        "startTime": found.body["started"],
+        "id": context.request.url.path,
+        "name": operation.key,
+        "status": operation.state,
+        "startTime": operation.body["started"],
     }
-    if "ended" in found.body:
-        body["endTime"] = found.body["ended"]
-    if "error" in found.body:
-        body["error"] = found.body["error"]
-    return JSONResponse(body, headers=_SOON if found.state == "InProgress" else {})
+    if "ended" in operation.body:
+        body["endTime"] = operation.body["ended"]
+    if "error" in operation.body:
+        body["error"] = operation.body["error"]
+    return JSONResponse(body, headers=_RETRY_AFTER if operation.state == "InProgress" else {})
 
 
-def result(call: RequestContext) -> Response:
+def get_operation_result(context: RequestContext) -> Response:
     """GET behind ``Location``: 202 until it is over."""
-    token = call.path_params["operation"]
+    token = context.path_params["operation"]
     if token == COMPLETED_TOKEN:
         return Response(None, 200)
     if match := re.fullmatch(r"cancel\.([0-9a-f]{32})", token):
-        over = call.services.jobs.active_state(match[1]) is None
+        is_done = context.services.jobs.active_state(match[1]) is None
     elif re.fullmatch(r"[0-9a-f]{32}", token):
-        over = call.services.deployments.get_operation(token).state != "InProgress"
+        is_done = context.services.deployments.get_operation(token).state != "InProgress"
     else:
         raise not_found("The operation")
-    if over:
+    if is_done:
         return JSONResponse({}, 200)
-    return Response(None, 202, location_headers(call, token))
+    return Response(None, 202, location_headers(context, token))
 
 
 HANDLERS: dict[Op[Any], Handler] = {
-    ops.OPERATION_STATUS: status,
-    ops.OPERATION_RESULT: result,
+    ops.OPERATION_STATUS: get_operation_status,
+    ops.OPERATION_RESULT: get_operation_result,
 }

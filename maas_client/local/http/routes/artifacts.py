@@ -20,104 +20,110 @@ from maas_client.wire.op import Op
 _ORIGIN = "ExperimentRun"
 
 
-def _all(call: RequestContext) -> tuple[Record, list[Artifact]]:
-    job = call.services.jobs.get(job_ref(call))
-    return job, artifacts.list_artifacts(call.services.files, job)
+def _load_artifacts(context: RequestContext) -> tuple[Record, list[Artifact]]:
+    job = context.services.jobs.get(job_ref(context))
+    return job, artifacts.list_artifacts(context.services.files, job)
 
 
-def _below(call: RequestContext) -> tuple[Record, list[Artifact]]:
+def _artifacts_under_path(context: RequestContext) -> tuple[Record, list[Artifact]]:
     """Return the files whose name begins with the path asked for, segment by segment."""
-    job, found = _all(call)
-    lead = call.query_params.get("path", "").strip("/")
-    return job, [a for a in found if not lead or a.path == lead or a.path.startswith(f"{lead}/")]
+    job, items = _load_artifacts(context)
+    folder = context.query_params.get("path", "").strip("/")
+    return job, [
+        a for a in items if not folder or a.path == folder or a.path.startswith(f"{folder}/")
+    ]
 
 
-def listing(call: RequestContext) -> dict[str, Any]:
+def list_all(context: RequestContext) -> dict[str, Any]:
     """GET every file of a run."""
-    job, found = _all(call)
-    return _list([_shown(job, one) for one in found])
+    job, items = _load_artifacts(context)
+    return _list_response([_artifact_to_json(job, item) for item in items])
 
 
-def under(call: RequestContext) -> dict[str, Any]:
+def list_under_path(context: RequestContext) -> dict[str, Any]:
     """GET the files below a path."""
-    job, found = _below(call)
-    return _list([_shown(job, one) for one in found])
+    job, items = _artifacts_under_path(context)
+    return _list_response([_artifact_to_json(job, item) for item in items])
 
 
-def metadata(call: RequestContext) -> dict[str, Any]:
+def get_metadata(context: RequestContext) -> dict[str, Any]:
     """GET one file's record."""
-    job = call.services.jobs.get(job_ref(call))
-    return _shown(job, _asked(call, job))
+    job = context.services.jobs.get(job_ref(context))
+    return _artifact_to_json(job, _requested_artifact(context, job))
 
 
-def content(call: RequestContext) -> dict[str, Any]:
+def get_content_uri(context: RequestContext) -> dict[str, Any]:
     """GET where one file is read."""
-    job = call.services.jobs.get(job_ref(call))
-    return _address(call, job, _asked(call, job))
+    job = context.services.jobs.get(job_ref(context))
+    return _content_location(context, job, _requested_artifact(context, job))
 
 
-def contents(call: RequestContext) -> dict[str, Any]:
+def list_content_uris(context: RequestContext) -> dict[str, Any]:
     """GET where each file below a path is read."""
-    job, found = _below(call)
-    return _list([_address(call, job, one) for one in found])
+    job, items = _artifacts_under_path(context)
+    return _list_response([_content_location(context, job, item) for item in items])
 
 
-def _asked(call: RequestContext, job: Record) -> Artifact:
-    path = call.query_params.get("path")
+def _requested_artifact(context: RequestContext, job: Record) -> Artifact:
+    path = context.query_params.get("path")
     if not path:
         raise user_error("path is required: the artifact's name.", target="path")
-    return artifacts.get_artifact(call.services.files, job, path)
+    return artifacts.get_artifact(context.services.files, job, path)
 
 
-def _list(items: list[dict[str, Any]]) -> dict[str, Any]:
+def _list_response(items: list[dict[str, Any]]) -> dict[str, Any]:
     return {"value": items, "continuationToken": None, "nextLink": None}
 
 
-def _shown(job: Record, one: Artifact) -> dict[str, Any]:
+def _artifact_to_json(job: Record, artifact: Artifact) -> dict[str, Any]:
     container = f"dcid.{job.body['name']}"
     return {
-        "artifactId": f"{_ORIGIN}/{container}/{one.path}",
+        "artifactId": f"{_ORIGIN}/{container}/{artifact.path}",
         "origin": _ORIGIN,
         "container": container,
-        "path": one.path,
-        "etag": one.etag,
-        "createdTime": format_time(one.modified),
+        "path": artifact.path,
+        "etag": artifact.etag,
+        "createdTime": format_time(artifact.modified),
         "dataPath": None,
         "tags": {},
     }
 
 
-def _address(call: RequestContext, job: Record, one: Artifact) -> dict[str, Any]:
-    home = artifacts.artifact_container(call.workspace.guid)
+def _content_location(context: RequestContext, job: Record, artifact: Artifact) -> dict[str, Any]:
+    storage_container = artifacts.artifact_container(context.workspace.guid)
     return {
-        "contentUri": call.urls.blob(home, artifacts.artifact_blob_name(job, one.path)),
+        "contentUri": context.urls.blob(
+            storage_container, artifacts.artifact_blob_name(job, artifact.path)
+        ),
         "origin": _ORIGIN,
         "container": f"dcid.{job.body['name']}",
-        "path": one.path,
+        "path": artifact.path,
         "tags": {},
     }
 
 
-def model_paths(call: RequestContext) -> dict[str, Any]:
+def resolve_model_uris(context: RequestContext) -> dict[str, Any]:
     """POST batchGetResolvedUris: where the files of registered models lie."""
-    asked = call.json.get("values")
-    if not isinstance(asked, list) or not all(isinstance(one, str) for one in asked):
+    model_ids = context.json.get("values")
+    if not isinstance(model_ids, list) or not all(
+        isinstance(model_id, str) for model_id in model_ids
+    ):
         raise user_error("values: must be a list of model ids", target="values")
-    return {"values": {one: _place(call, one) for one in asked}}
+    return {"values": {model_id: _resolve_model_uri(context, model_id) for model_id in model_ids}}
 
 
-def _place(call: RequestContext, model_id: str) -> dict[str, Any]:
-    found = call.services.assets.find_tuned_model(model_id)
-    name = found.body.get("job") if found else None
-    if found is None or name is None:
+def _resolve_model_uri(context: RequestContext, model_id: str) -> dict[str, Any]:
+    model = context.services.assets.find_tuned_model(model_id)
+    job_name = model.body.get("job") if model else None
+    if model is None or job_name is None:
         raise not_found(f"Files of model {model_id[:120]}")
-    job = call.services.jobs.get(JobRef(call.workspace.guid, str(name).casefold()))
-    lead = call.workspace.arm_id.replace("/providers/Microsoft.MachineLearningServices", "").lstrip(
-        "/"
-    )
+    job = context.services.jobs.get(JobRef(context.workspace.guid, str(job_name).casefold()))
+    workspace_path = context.workspace.arm_id.replace(
+        "/providers/Microsoft.MachineLearningServices", ""
+    ).lstrip("/")
     path = artifacts.artifact_blob_name(job, "outputs/")
     return {
-        "path": f"azureml://{lead}/datastores/{artifacts.ARTIFACT_DATASTORE}/paths/{path}",
+        "path": f"azureml://{workspace_path}/datastores/{artifacts.ARTIFACT_DATASTORE}/paths/{path}",
         "type": "folder",
     }
 
@@ -134,109 +140,118 @@ _MLFLOW_STATUS = {
 """MLflow's RunStatus; everything else is RUNNING."""
 
 
-def _run(call: RequestContext) -> Record:
-    name = call.query_params.get("run_id") or call.query_params.get("run_uuid")
+def _requested_run(context: RequestContext) -> Record:
+    name = context.query_params.get("run_id") or context.query_params.get("run_uuid")
     if not name:
         raise ApiError(
             400, "INVALID_PARAMETER_VALUE", "Missing value for required parameter 'run_id'."
         )
-    return call.services.jobs.get(JobRef(call.workspace.guid, name.casefold()))
+    return context.services.jobs.get(JobRef(context.workspace.guid, name.casefold()))
 
 
-def mlflow_run(call: RequestContext) -> dict[str, Any]:
+def get_mlflow_run(context: RequestContext) -> dict[str, Any]:
     """GET a run with the newest value of each metric."""
-    job = _run(call)
+    job = _requested_run(context)
     body = job.body
-    sent = body["request"]["properties"]
+    properties = body["request"]["properties"]
     name = body["name"]
     newest: dict[str, MetricPoint] = {}
-    for point in call.services.jobs.points(body["id"]):
+    for point in context.services.jobs.points(body["id"]):
         if point.name not in newest or newest[point.name].step <= point.step:
             newest[point.name] = point
-    tags = {**(sent.get("tags") or {}), "mlflow.runName": sent.get("displayName") or name}
+    tags = {
+        **(properties.get("tags") or {}),
+        "mlflow.runName": properties.get("displayName") or name,
+    }
     info = {
         "run_id": name,
         "run_uuid": name,
-        "run_name": sent.get("displayName") or name,
+        "run_name": properties.get("displayName") or name,
         "experiment_id": body["scope"],
         "user_id": "local",
         "status": _MLFLOW_STATUS.get(str(job.state), "RUNNING"),
-        "start_time": _ms(body.get("started") or body["created"]),
-        "artifact_uri": f"azureml://{call.urls.host}/mlflow/v2.0{call.workspace.arm_id}"
+        "start_time": _to_unix_ms(body.get("started") or body["created"]),
+        "artifact_uri": f"azureml://{context.urls.host}/mlflow/v2.0{context.workspace.arm_id}"
         f"/experiments/{body['scope']}/runs/{name}/artifacts",
         "lifecycle_stage": "active",
     }
     if body.get("ended"):
-        info["end_time"] = _ms(body["ended"])
+        info["end_time"] = _to_unix_ms(body["ended"])
     return {
         "run": {
             "info": info,
             "data": {
-                "metrics": [_metric(p) for p in newest.values()],
-                "params": _pairs(body["spec"]["hyperparameters"]),
-                "tags": _pairs(tags),
+                "metrics": [_metric_to_json(p) for p in newest.values()],
+                "params": _to_key_values(body["spec"]["hyperparameters"]),
+                "tags": _to_key_values(tags),
             },
             "inputs": {},
         }
     }
 
 
-def _pairs(values: dict[str, Any]) -> list[dict[str, str]]:
+def _to_key_values(values: dict[str, Any]) -> list[dict[str, str]]:
     return [{"key": str(k), "value": str(v)} for k, v in values.items()]
 
 
-def mlflow_metric(call: RequestContext) -> dict[str, Any]:
+def get_mlflow_metric(context: RequestContext) -> dict[str, Any]:
     """GET every point of one metric; one that a run does not have has none."""
-    job = _run(call)
-    key = call.query_params.get("metric_key")
+    job = _requested_run(context)
+    key = context.query_params.get("metric_key")
     if not key:
         raise ApiError(
             400, "INVALID_PARAMETER_VALUE", "Missing value for required parameter 'metric_key'."
         )
-    ours = next((own for own, told in METRIC_NAMES.items() if told == key), key)
-    points = call.services.jobs.series(job.body["id"], ours, after=-1, since="", limit=-1)
-    return {"metrics": [_metric(p) for p in points]}
+    stored_name = next(
+        (stored for stored, reported in METRIC_NAMES.items() if reported == key), key
+    )
+    points = context.services.jobs.series(job.body["id"], stored_name, after=-1, since="", limit=-1)
+    return {"metrics": [_metric_to_json(p) for p in points]}
 
 
-def _metric(point: MetricPoint) -> dict[str, Any]:
-    return {"key": METRIC_NAMES.get(point.name, point.name), "value": point.value, "timestamp": _ms(point.at),
-            "step": point.step}  # fmt: skip
+def _metric_to_json(point: MetricPoint) -> dict[str, Any]:
+    return {
+        "key": METRIC_NAMES.get(point.name, point.name),
+        "value": point.value,
+        "timestamp": _to_unix_ms(point.at),
+        "step": point.step,
+    }
 
 
-def _ms(when: str) -> int:
-    return int(datetime.fromisoformat(when.replace("Z", "+00:00")).timestamp() * 1000)
+def _to_unix_ms(time: str) -> int:
+    return int(datetime.fromisoformat(time.replace("Z", "+00:00")).timestamp() * 1000)
 
 
-def mlflow_artifacts(call: RequestContext) -> dict[str, Any]:
+def list_mlflow_artifacts(context: RequestContext) -> dict[str, Any]:
     """GET the files and folders right below a path."""
-    job = _run(call)
-    lead = call.query_params.get("path", "").strip("/")
-    inside = f"{lead}/" if lead else ""
-    rows: dict[str, dict[str, Any]] = {}
-    for one in artifacts.list_artifacts(call.services.files, job):
-        if not one.path.startswith(inside):
+    job = _requested_run(context)
+    folder = context.query_params.get("path", "").strip("/")
+    prefix = f"{folder}/" if folder else ""
+    entries: dict[str, dict[str, Any]] = {}
+    for artifact in artifacts.list_artifacts(context.services.files, job):
+        if not artifact.path.startswith(prefix):
             continue
-        head, deeper, _ = one.path[len(inside) :].partition("/")
-        path = inside + head
-        rows[path] = (
-            {"path": path, "is_dir": True} if deeper
-            else {"path": path, "is_dir": False, "file_size": one.size}
+        segment, is_folder, _ = artifact.path[len(prefix) :].partition("/")
+        path = prefix + segment
+        entries[path] = (
+            {"path": path, "is_dir": True} if is_folder
+            else {"path": path, "is_dir": False, "file_size": artifact.size}
         )  # fmt: skip
-    return {"files": list(rows.values())}
+    return {"files": list(entries.values())}
 
 
 _BY_ID: dict[Op[Any], Handler] = {
-    ops.ARTIFACT_LIST: listing,
-    ops.ARTIFACT_LIST_UNDER_PATH: under,
-    ops.ARTIFACT_METADATA: metadata,
-    ops.ARTIFACT_CONTENT: content,
-    ops.ARTIFACT_CONTENTS: contents,
+    ops.ARTIFACT_LIST: list_all,
+    ops.ARTIFACT_LIST_UNDER_PATH: list_under_path,
+    ops.ARTIFACT_METADATA: get_metadata,
+    ops.ARTIFACT_CONTENT: get_content_uri,
+    ops.ARTIFACT_CONTENTS: list_content_uris,
 }
 HANDLERS: dict[Op[Any], Handler] = {
     **_BY_ID,
     **{ops.by_experiment_name(op): handler for op, handler in _BY_ID.items()},
-    ops.MODEL_PATHS: model_paths,
-    ops.MLFLOW_RUN: mlflow_run,
-    ops.MLFLOW_METRIC: mlflow_metric,
-    ops.MLFLOW_ARTIFACTS: mlflow_artifacts,
+    ops.MODEL_PATHS: resolve_model_uris,
+    ops.MLFLOW_RUN: get_mlflow_run,
+    ops.MLFLOW_METRIC: get_mlflow_metric,
+    ops.MLFLOW_ARTIFACTS: list_mlflow_artifacts,
 }

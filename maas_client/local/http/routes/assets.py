@@ -23,32 +23,35 @@ _TYPE = "Microsoft.MachineLearningServices/workspaces"
 # -- data -----------------------------------------------------------------------------------------
 
 
-def put_data(call: RequestContext) -> Response:
+def put_data(context: RequestContext) -> Response:
     """PUT a version: its uri is for life."""
-    m.DataVersion.model_validate(call.json)
-    fact, new = call.services.assets.put_data(
-        call.workspace,
-        call.path_params["name"],
-        call.path_params["version"],
-        call.json["properties"],
+    m.DataVersion.model_validate(context.json)
+    record, is_new = context.services.assets.put_data(
+        context.workspace,
+        context.path_params["name"],
+        context.path_params["version"],
+        context.json["properties"],
     )
-    return JSONResponse(_data(call, fact), 201 if new else 200)
+    return JSONResponse(_data_to_json(context, record), 201 if is_new else 200)
 
 
-def get_data(call: RequestContext) -> dict[str, Any]:
+def get_data(context: RequestContext) -> dict[str, Any]:
     """GET one version."""
-    at = call.path_params
-    return _data(call, call.services.assets.get("data", call.workspace, at["name"], at["version"]))
+    params = context.path_params
+    return _data_to_json(
+        context,
+        context.services.assets.get("data", context.workspace, params["name"], params["version"]),
+    )
 
 
-def _data(call: RequestContext, fact: Record) -> dict[str, Any]:
-    body = fact.body
-    sent = {"isAnonymous": False, "isArchived": False, "tags": {}, "properties": {}}
+def _data_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
+    body = record.body
+    defaults = {"isAnonymous": False, "isArchived": False, "tags": {}, "properties": {}}
     return {
-        "id": f"{call.workspace.arm_id}/data/{body['name']}/versions/{body['version']}",
+        "id": f"{context.workspace.arm_id}/data/{body['name']}/versions/{body['version']}",
         "name": body["version"],
         "type": f"{_TYPE}/data/versions",
-        "properties": {**sent, **body["properties"]},
+        "properties": {**defaults, **body["properties"]},
         "systemData": system_data(body["created"]),
     }
 
@@ -56,18 +59,19 @@ def _data(call: RequestContext, fact: Record) -> dict[str, Any]:
 # -- models ---------------------------------------------------------------------------------------
 
 
-def get_model(call: RequestContext) -> dict[str, Any]:
+def get_model(context: RequestContext) -> dict[str, Any]:
     """GET one version of a registered model."""
-    at = call.path_params
-    return _model(
-        call, call.services.assets.get("model", call.workspace, at["name"], at["version"])
+    params = context.path_params
+    return _model_to_json(
+        context,
+        context.services.assets.get("model", context.workspace, params["name"], params["version"]),
     )
 
 
-def _model(call: RequestContext, fact: Record) -> dict[str, Any]:
-    body = fact.body
-    ws = call.workspace
-    uri = call.services.assets.asset_id("models", ws.guid, body["name"], body["version"])
+def _model_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
+    body = record.body
+    ws = context.workspace
+    uri = context.services.assets.asset_id("models", ws.guid, body["name"], body["version"])
     return {
         "id": f"{ws.arm_id}/models/{body['name']}/versions/{body['version']}",
         "name": body["version"],
@@ -92,13 +96,15 @@ def _model(call: RequestContext, fact: Record) -> dict[str, Any]:
 # -- what both have in common ---------------------------------------------------------------------
 
 
-def _container(call: RequestContext, kind: str, versions: list[Record]) -> dict[str, Any]:
+def _container_to_json(
+    context: RequestContext, kind: str, versions: list[Record]
+) -> dict[str, Any]:
     """Return the container of a name: which version is the newest, and which would be next."""
     newest = versions[0].body
     numbers = [int(v.body["version"]) for v in versions if v.body["version"].isdigit()]
     plural = "data" if kind == "data" else "models"
     return {
-        "id": f"{call.workspace.arm_id}/{plural}/{newest['name']}",
+        "id": f"{context.workspace.arm_id}/{plural}/{newest['name']}",
         "name": newest["name"],
         "type": f"{_TYPE}/{plural}",
         "properties": {
@@ -117,140 +123,154 @@ def _container(call: RequestContext, kind: str, versions: list[Record]) -> dict[
     }
 
 
-def _lister(kind: str) -> Handler:
-    def containers(call: RequestContext) -> dict[str, Any]:
+def _make_list_handler(kind: str) -> Handler:
+    def containers(context: RequestContext) -> dict[str, Any]:
         """GET the names."""
         by_name: dict[str, list[Record]] = {}
-        for fact in call.services.assets.versions(kind, call.workspace):
-            by_name.setdefault(fact.body["name"].casefold(), []).append(fact)
-        return {"value": [_container(call, kind, v) for v in by_name.values()], "nextLink": None}
+        for record in context.services.assets.versions(kind, context.workspace):
+            by_name.setdefault(record.body["name"].casefold(), []).append(record)
+        return {
+            "value": [_container_to_json(context, kind, v) for v in by_name.values()],
+            "nextLink": None,
+        }
 
     return containers
 
 
-def get_container(call: RequestContext) -> dict[str, Any]:
+def get_container(context: RequestContext) -> dict[str, Any]:
     """GET the container of a data asset."""
-    found = call.services.assets.versions("data", call.workspace, call.path_params["name"])
-    if not found:
-        raise not_found(f"Data {call.path_params['name'][:60]}")
-    return _container(call, "data", found)
+    versions = context.services.assets.versions(
+        "data", context.workspace, context.path_params["name"]
+    )
+    if not versions:
+        raise not_found(f"Data {context.path_params['name'][:60]}")
+    return _container_to_json(context, "data", versions)
 
 
-def _version_lister(kind: str) -> Handler:
-    def versions(call: RequestContext) -> dict[str, Any]:
+def _make_version_list_handler(kind: str) -> Handler:
+    def versions(context: RequestContext) -> dict[str, Any]:
         """GET the versions of a name, newest first; ``$top`` takes the first ones only."""
-        found = call.services.assets.versions(kind, call.workspace, call.path_params["name"])
-        top = call.query_params.get("$top", "")
-        found = found[: int(top)] if top.isascii() and top.isdigit() and len(top) < 9 else found
-        show = _data if kind == "data" else _model
-        return {"value": [show(call, fact) for fact in found], "nextLink": None}
+        records = context.services.assets.versions(
+            kind, context.workspace, context.path_params["name"]
+        )
+        top = context.query_params.get("$top", "")
+        records = (
+            records[: int(top)] if top.isascii() and top.isdigit() and len(top) < 9 else records
+        )
+        show = _data_to_json if kind == "data" else _model_to_json
+        return {"value": [show(context, record) for record in records], "nextLink": None}
 
     return versions
 
 
-def _deleter(kind: str) -> Handler:
-    def delete(call: RequestContext) -> Response:
+def _make_delete_handler(kind: str) -> Handler:
+    def delete(context: RequestContext) -> Response:
         """DELETE a version: 204 when there was none."""
-        at = call.path_params
-        there = call.services.assets.delete(kind, call.workspace, at["name"], at["version"])
-        if there is None:
+        params = context.path_params
+        unreferenced = context.services.assets.delete(
+            kind, context.workspace, params["name"], params["version"]
+        )
+        if unreferenced is None:
             return Response(None, 204)
-        call.services.files.remove(there)
+        context.services.files.remove(unreferenced)
         return Response(None, 200)
 
     return delete
 
 
-def put_model(call: RequestContext) -> Response:
+def put_model(context: RequestContext) -> Response:
     """PUT a model version: files of the workspace's storage, loaded once before they are registered."""
-    sent = call.json.get("properties")
-    fact, new = model_import.import_model(
-        call.services,
-        call.workspace,
-        call.path_params["name"],
-        call.path_params["version"],
-        sent if isinstance(sent, dict) else {},
+    properties = context.json.get("properties")
+    record, is_new = model_import.import_model(
+        context.services,
+        context.workspace,
+        context.path_params["name"],
+        context.path_params["version"],
+        properties if isinstance(properties, dict) else {},
     )
-    return JSONResponse(_model(call, fact), 201 if new else 200)
+    return JSONResponse(_model_to_json(context, record), 201 if is_new else 200)
 
 
 # -- marketplace ----------------------------------------------------------------------------------
 
 
-def subscribe(call: RequestContext) -> Response:
+def subscribe(context: RequestContext) -> Response:
     """PUT a marketplace subscription: partner models only, as the service has it."""
-    sent = call.json.get("properties")
-    model_id = sent.get("modelId") if isinstance(sent, dict) else None
-    found = parse_registry_uri(model_id) if isinstance(model_id, str) else None
-    if found is None or found[2] is not None:
+    properties = context.json.get("properties")
+    model_id = properties.get("modelId") if isinstance(properties, dict) else None
+    registry_model = parse_registry_uri(model_id) if isinstance(model_id, str) else None
+    if registry_model is None or registry_model[2] is not None:
         raise user_error(
             "modelId must be azureml://registries/REGISTRY/models/NAME, without a version.",
             target="modelId",
         )
-    if found[0].casefold() in ("azureml", "azure-openai"):
+    if registry_model[0].casefold() in ("azureml", "azure-openai"):
         raise user_error(
             "Models of Microsoft need no marketplace subscription; deploy them directly.",
             target="modelId",
         )
-    body = {"name": call.path_params["name"], "modelId": model_id}
-    fact, new = call.services.assets.subscribe(call.workspace, call.path_params["name"], body)
-    return JSONResponse(_subscription(call, fact), 201 if new else 200)
+    body = {"name": context.path_params["name"], "modelId": model_id}
+    record, is_new = context.services.assets.subscribe(
+        context.workspace, context.path_params["name"], body
+    )
+    return JSONResponse(_subscription_to_json(context, record), 201 if is_new else 200)
 
 
-def get_subscription(call: RequestContext) -> dict[str, Any]:
+def get_subscription(context: RequestContext) -> dict[str, Any]:
     """GET one."""
-    return _subscription(
-        call, call.services.assets.subscription(call.workspace, call.path_params["name"])
+    return _subscription_to_json(
+        context,
+        context.services.assets.subscription(context.workspace, context.path_params["name"]),
     )
 
 
-def subscriptions(call: RequestContext) -> dict[str, Any]:
+def list_subscriptions(context: RequestContext) -> dict[str, Any]:
     """GET all."""
     return list_page(
-        call,
-        lambda before, limit: call.services.store.read.newest(
-            "subscription", call.workspace.guid, before=before, limit=limit
+        context,
+        lambda before, limit: context.services.store.read.newest(
+            "subscription", context.workspace.guid, before=before, limit=limit
         ),
-        lambda fact: _subscription(call, fact),
+        lambda record: _subscription_to_json(context, record),
     )
 
 
-def unsubscribe(call: RequestContext) -> Response:
+def unsubscribe(context: RequestContext) -> Response:
     """DELETE one: 202 with a Location that is done at once, 204 when there was none."""
-    if not call.services.assets.unsubscribe(call.workspace, call.path_params["name"]):
+    if not context.services.assets.unsubscribe(context.workspace, context.path_params["name"]):
         return Response(None, 204)
-    return Response(None, 202, location_headers(call, "done"))
+    return Response(None, 202, location_headers(context, "done"))
 
 
-def _subscription(call: RequestContext, fact: Record) -> dict[str, Any]:
+def _subscription_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
     return {
-        "id": f"{call.workspace.arm_id}/marketplaceSubscriptions/{fact.body['name']}",
-        "name": fact.body["name"],
+        "id": f"{context.workspace.arm_id}/marketplaceSubscriptions/{record.body['name']}",
+        "name": record.body["name"],
         "type": f"{_TYPE}/marketplaceSubscriptions",
         "properties": {
-            "modelId": fact.body["modelId"],
+            "modelId": record.body["modelId"],
             "marketplaceSubscriptionStatus": "Subscribed",
             "provisioningState": "Succeeded",
             "marketplacePlan": {"publisherId": "local", "offerId": "local", "planId": "local"},
         },
-        "systemData": system_data(fact.body["created"]),
+        "systemData": system_data(record.body["created"]),
     }
 
 
 HANDLERS: dict[Op[Any], Handler] = {
-    ops.DATA_LIST: _lister("data"),
+    ops.DATA_LIST: _make_list_handler("data"),
     ops.DATA_GET: get_container,
-    ops.DATA_VERSION_LIST: _version_lister("data"),
+    ops.DATA_VERSION_LIST: _make_version_list_handler("data"),
     ops.DATA_VERSION_CREATE: put_data,
     ops.DATA_VERSION_GET: get_data,
-    ops.DATA_VERSION_DELETE: _deleter("data"),
-    ops.MODEL_LIST: _lister("model"),
-    ops.MODEL_VERSION_LIST: _version_lister("model"),
+    ops.DATA_VERSION_DELETE: _make_delete_handler("data"),
+    ops.MODEL_LIST: _make_list_handler("model"),
+    ops.MODEL_VERSION_LIST: _make_version_list_handler("model"),
     ops.MODEL_VERSION_GET: get_model,
     ops.MODEL_VERSION_CREATE: put_model,
-    ops.MODEL_VERSION_DELETE: _deleter("model"),
+    ops.MODEL_VERSION_DELETE: _make_delete_handler("model"),
     ops.SUBSCRIPTION_CREATE: subscribe,
     ops.SUBSCRIPTION_GET: get_subscription,
-    ops.SUBSCRIPTION_LIST: subscriptions,
+    ops.SUBSCRIPTION_LIST: list_subscriptions,
     ops.SUBSCRIPTION_DELETE: unsubscribe,
 }

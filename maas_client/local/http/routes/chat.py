@@ -26,49 +26,49 @@ from maas_client.wire import error_bodies as wire
 from maas_client.wire.op import Op
 
 
-async def complete(call: RequestContext) -> Response:
+async def chat_completions(context: RequestContext) -> Response:
     """POST chat completions, whole or streamed."""
     return await create_completion(
-        call, call.services.deployments.get_by_label(call.path_params["endpoint"])
+        context, context.services.deployments.get_by_label(context.path_params["endpoint"])
     )
 
 
-async def create_completion(call: RequestContext, endpoint: Record) -> Response:
+async def create_completion(context: RequestContext, endpoint: Record) -> Response:
     """Answer a chat with what is deployed as ``endpoint``."""
-    chat, target = read_chat_request(call), served_model(endpoint)
-    ticket = call.services.rate_limiter.admit(endpoint)
-    pieces = ticket.count_tokens(call.services.chat_engine.stream(target, chat))
-    shell = {
+    chat, target = read_chat_request(context), served_model(endpoint)
+    admission = context.services.rate_limiter.admit(endpoint)
+    chunks = admission.count_tokens(context.services.chat_engine.stream(target, chat))
+    envelope = {
         "id": f"chatcmpl-{new_id()}",
         "created": int(time.time()),
         "model": target.model,
-        "system_fingerprint": call.services.chat_engine.system_fingerprint,
+        "system_fingerprint": context.services.chat_engine.system_fingerprint,
     }
-    simulated = {"x-maas-simulated": "true"} if call.services.simulated else {}
-    headers = {**ticket.headers, **simulated}
-    if call.json.get("stream"):
-        first = await anext(pieces)  # what is refused is refused before a 200 is sent
-        frames = _frames(first, pieces, shell, _usage_wanted(call))
+    simulated = {"x-maas-simulated": "true"} if context.services.simulated else {}
+    headers = {**admission.headers, **simulated}
+    if context.json.get("stream"):
+        first = await anext(chunks)  # what is refused is refused before a 200 is sent
+        frames = _sse_frames(first, chunks, envelope, _wants_usage(context))
         return StreamingResponse(
             frames, 200, {"Cache-Control": "no-cache", **headers}, media_type="text/event-stream"
         )
-    return JSONResponse(await _whole(call, pieces, shell), headers=headers)
+    return JSONResponse(await _complete_response(context, chunks, envelope), headers=headers)
 
 
-def _usage_wanted(call: RequestContext) -> bool:
-    options = call.json.get("stream_options")
+def _wants_usage(context: RequestContext) -> bool:
+    options = context.json.get("stream_options")
     return bool(options.get("include_usage")) if isinstance(options, dict) else False
 
 
-async def _whole(
-    call: RequestContext, pieces: AsyncGenerator[ChatChunk, None], shell: dict[str, Any]
+async def _complete_response(
+    context: RequestContext, chunks: AsyncGenerator[ChatChunk, None], envelope: dict[str, Any]
 ) -> dict[str, Any]:
     text, last = "", ChatChunk(finish_reason="stop")
-    async with aclosing(pieces):
-        async for piece in pieces:
-            text += piece.text
-            last = piece
-            if await call.request.is_disconnected():
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            text += chunk.text
+            last = chunk
+            if await context.request.is_disconnected():
                 break
     message: dict[str, Any] = {
         "role": "assistant",
@@ -77,47 +77,47 @@ async def _whole(
     if last.tool_calls:
         message["tool_calls"] = last.tool_calls
     choice = {"index": 0, "finish_reason": last.finish_reason, "logprobs": None, "message": message}
-    return {**shell, "object": "chat.completion", "choices": [choice], "usage": last.usage}
+    return {**envelope, "object": "chat.completion", "choices": [choice], "usage": last.usage}
 
 
-async def _frames(
-    first: ChatChunk, rest: AsyncGenerator[ChatChunk, None], shell: dict[str, Any], usage: bool
+async def _sse_frames(
+    first: ChatChunk, chunks: AsyncGenerator[ChatChunk, None], envelope: dict[str, Any], usage: bool
 ) -> AsyncIterator[bytes]:
     """Yield SSE frames: the role, the pieces, the reason of the end, ``[DONE]``.
 
     What goes wrong after the first frame is told in a frame, and there is no ``[DONE]``.
     """
-    frame = _Framer(shell)
+    encoder = _FrameEncoder(envelope)
     try:
-        async with aclosing(rest):
-            yield frame.delta({"role": "assistant", "content": ""})
-            for lines in frame.of(first):
+        async with aclosing(chunks):
+            yield encoder.delta({"role": "assistant", "content": ""})
+            for lines in encoder.encode(first):
                 yield lines
-            async for piece in rest:
-                for lines in frame.of(piece):
+            async for chunk in chunks:
+                for lines in encoder.encode(chunk):
                     yield lines
     except ApiError as refusal:
         body = wire.openai_error(refusal.code, refusal.message, error_type="server_error")
         yield ops.sse_frame(json.dumps(body))
         return
     if usage:
-        yield frame.usage()
+        yield encoder.usage()
     yield ops.sse_frame(ops.STREAM_END)
 
 
-class _Framer:
-    def __init__(self, shell: dict[str, Any]) -> None:
-        self._shell = {**shell, "object": "chat.completion.chunk"}
+class _FrameEncoder:
+    def __init__(self, envelope: dict[str, Any]) -> None:
+        self._envelope = {**envelope, "object": "chat.completion.chunk"}
         self._usage: dict[str, int] | None = None
 
-    def of(self, piece: ChatChunk) -> list[bytes]:
+    def encode(self, chunk: ChatChunk) -> list[bytes]:
         """Return the frames of a piece."""
-        frames = [self.delta({"content": piece.text})] if piece.text else []
-        for index, tool in enumerate(piece.tool_calls or ()):
+        frames = [self.delta({"content": chunk.text})] if chunk.text else []
+        for index, tool in enumerate(chunk.tool_calls or ()):
             frames.append(self.delta({"tool_calls": [{"index": index, **tool}]}))
-        if piece.finish_reason:
-            self._usage = piece.usage
-            frames.append(self.delta({}, piece.finish_reason))
+        if chunk.finish_reason:
+            self._usage = chunk.usage
+            frames.append(self.delta({}, chunk.finish_reason))
         return frames
 
     def delta(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
@@ -130,23 +130,25 @@ class _Framer:
         return self._frame({"choices": [], "usage": self._usage})
 
     def _frame(self, parts: dict[str, Any]) -> bytes:
-        return ops.sse_frame(json.dumps({**self._shell, **parts}, ensure_ascii=False))
+        return ops.sse_frame(json.dumps({**self._envelope, **parts}, ensure_ascii=False))
 
 
-def info(call: RequestContext) -> dict[str, Any]:
+def get_model_info(context: RequestContext) -> dict[str, Any]:
     """GET which model answers."""
-    target = served_model(call.services.deployments.get_by_label(call.path_params["endpoint"]))
+    target = served_model(
+        context.services.deployments.get_by_label(context.path_params["endpoint"])
+    )
     return {
         "model_name": target.model,
         "model_type": "chat-completion",
         "model_provider_name": "maas-client local server"
-        + (" (simulated)" if call.services.simulated else ""),
+        + (" (simulated)" if context.services.simulated else ""),
     }
 
 
-def models(call: RequestContext) -> dict[str, Any]:
+def list_models(context: RequestContext) -> dict[str, Any]:
     """GET the one model behind the endpoint, as OpenAI lists models."""
-    endpoint = call.services.deployments.get_by_label(call.path_params["endpoint"])
+    endpoint = context.services.deployments.get_by_label(context.path_params["endpoint"])
     entry = {
         "id": served_model(endpoint).model, "object": "model", "created": 0, "owned_by": "maas-client",
     }  # fmt: skip
@@ -154,8 +156,8 @@ def models(call: RequestContext) -> dict[str, Any]:
 
 
 HANDLERS: dict[Op[Any], Handler] = {
-    ops.CHAT_COMPLETE: complete,
-    ops.CHAT_INFERENCE: complete,
-    ops.CHAT_INFO: info,
-    ops.CHAT_MODELS: models,
+    ops.CHAT_COMPLETE: chat_completions,
+    ops.CHAT_INFERENCE: chat_completions,
+    ops.CHAT_INFO: get_model_info,
+    ops.CHAT_MODELS: list_models,
 }

@@ -17,23 +17,23 @@ from starlette.responses import Response, StreamingResponse  # noqa: TID253 - as
 from maas_client.local.resources.errors import ApiError
 from maas_client.local.state.store import Record
 
-_CHUNK = 1 << 20
-_MD5_BYTES = 4 << 20
+_CHUNK_BYTES = 1 << 20
+_MAX_MD5_RANGE_BYTES = 4 << 20
 """The largest range whose MD5 may be asked for."""
 
 
-def modified_at(fact: Record) -> datetime:
+def modified_at(record: Record) -> datetime:
     """Return when a blob was last changed."""
-    return datetime.fromisoformat(fact.body["modified"].replace("Z", "+00:00"))
+    return datetime.fromisoformat(record.body["modified"].replace("Z", "+00:00"))
 
 
-def blob_response(request: Request, fact: Record, path: Path) -> Response:
+def blob_response(request: Request, record: Record, path: Path) -> Response:
     """Answer GET or HEAD of a blob, with ranges."""
-    body = fact.body
-    first, last = _range(request, body["size"])
+    body = record.body
+    first, last = _requested_range(request, body["size"])
     partial = first is not None
     start, end = (first, last) if first is not None else (0, body["size"] - 1)
-    headers = _headers(fact, partial=partial)
+    headers = _headers(record, partial=partial)
     headers["Content-Length"] = str(end - start + 1)
     if partial:
         headers["Content-Range"] = f"bytes {start}-{end}/{body['size']}"
@@ -45,8 +45,8 @@ def blob_response(request: Request, fact: Record, path: Path) -> Response:
     return StreamingResponse(_chunks(path, start, end), status, headers, media_type=None)
 
 
-def _headers(fact: Record, *, partial: bool) -> dict[str, str]:
-    body = fact.body
+def _headers(record: Record, *, partial: bool) -> dict[str, str]:
+    body = record.body
     headers = dict(body["headers"])
     md5 = headers.pop("content-md5", None)
     if md5:
@@ -56,7 +56,7 @@ def _headers(fact: Record, *, partial: bool) -> dict[str, str]:
         **headers,
         **{f"x-ms-meta-{k}": v for k, v in body["metadata"].items()},
         "ETag": body["etag"],
-        "Last-Modified": format_datetime(modified_at(fact), usegmt=True),
+        "Last-Modified": format_datetime(modified_at(record), usegmt=True),
         "Accept-Ranges": "bytes",
         "x-ms-blob-type": "BlockBlob",
         "x-ms-creation-time": format_datetime(created, usegmt=True),
@@ -66,10 +66,10 @@ def _headers(fact: Record, *, partial: bool) -> dict[str, str]:
     }
 
 
-def _range(request: Request, size: int) -> tuple[int | None, int]:
+def _requested_range(request: Request, size: int) -> tuple[int | None, int]:
     """Return first and last byte of the range asked for; None when there is no (valid) range."""
-    said = request.headers.get("x-ms-range") or request.headers.get("range")
-    match = re.fullmatch(r"bytes=(\d{1,18})-(\d{0,18})", said or "", re.ASCII)
+    header = request.headers.get("x-ms-range") or request.headers.get("range")
+    match = re.fullmatch(r"bytes=(\d{1,18})-(\d{0,18})", header or "", re.ASCII)
     if not match or request.method == "HEAD":
         return None, size - 1
     first = int(match[1])
@@ -83,7 +83,7 @@ def _range(request: Request, size: int) -> tuple[int | None, int]:
 
 
 def _range_md5(path: Path, start: int, end: int) -> str:
-    if end - start + 1 > _MD5_BYTES:
+    if end - start + 1 > _MAX_MD5_RANGE_BYTES:
         raise ApiError(400, "OutOfRangeInput", "The MD5 of a range is given up to 4 MiB.")
     with path.open("rb") as file:
         file.seek(start)
@@ -95,12 +95,12 @@ async def _chunks(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
     file = await anyio.to_thread.run_sync(path.open, "rb")
     try:
         file.seek(start)
-        left = end - start + 1
-        while left > 0:
-            data = await anyio.to_thread.run_sync(file.read, min(_CHUNK, left))
+        remaining = end - start + 1
+        while remaining > 0:
+            data = await anyio.to_thread.run_sync(file.read, min(_CHUNK_BYTES, remaining))
             if not data:
                 return
-            left -= len(data)
+            remaining -= len(data)
             yield data
     finally:
         file.close()
@@ -109,7 +109,7 @@ async def _chunks(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
 def log_response(request: Request, path: Path) -> Response:
     """Answer with a log as it is now; a range that begins at its end is 416, as for any blob."""
     data = path.read_bytes()
-    first, last = _range(request, len(data))
+    first, last = _requested_range(request, len(data))
     headers = {"x-ms-blob-type": "AppendBlob", "Accept-Ranges": "bytes"}
     if first is None:
         return Response(data, 200, headers, media_type="text/plain; charset=utf-8")

@@ -16,118 +16,122 @@ from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
 from maas_client.wire.op import Op
 
-_STATE = {"Creating": "Creating", "Succeeded": "Online", "Failed": "CreationFailed"}
+_ENDPOINT_STATES = {"Creating": "Creating", "Succeeded": "Online", "Failed": "CreationFailed"}
 """``endpointState`` by ``provisioningState``."""
 
 
-def create(call: RequestContext) -> Response:
+def create(context: RequestContext) -> Response:
     """PUT: 201 with ``Azure-AsyncOperation``, or 200 for the same endpoint again."""
-    sent = m.Endpoint.model_validate(call.json)
-    if "modelId" not in sent.properties.model_settings:
+    endpoint = m.Endpoint.model_validate(context.json)
+    if "modelId" not in endpoint.properties.model_settings:
         raise user_error("modelId: Field required", target="properties.modelSettings.modelId")
-    fact, operation = put_endpoint(
-        call.services.deployments,
-        call.services.assets,
-        call.workspace,
-        call.path_params["endpoint"],
-        call.json,
+    record, operation = put_endpoint(
+        context.services.deployments,
+        context.services.assets,
+        context.workspace,
+        context.path_params["endpoint"],
+        context.json,
     )
     if operation is None:
-        call.services.auto_delete.check_now()
-        return JSONResponse(_document(call, fact), 200)
-    call.services.provision(call.workspace.guid, fact.key)
-    return JSONResponse(_document(call, fact), 201, async_operation_headers(call, operation))
+        context.services.auto_delete.check_now()
+        return JSONResponse(_endpoint_to_json(context, record), 200)
+    context.services.provision(context.workspace.guid, record.key)
+    return JSONResponse(
+        _endpoint_to_json(context, record), 201, async_operation_headers(context, operation)
+    )
 
 
-def _find(call: RequestContext) -> Record:
-    return call.services.deployments.get(call.workspace.guid, call.path_params["endpoint"])
+def _find(context: RequestContext) -> Record:
+    return context.services.deployments.get(context.workspace.guid, context.path_params["endpoint"])
 
 
-def get(call: RequestContext) -> dict[str, Any]:
+def get(context: RequestContext) -> dict[str, Any]:
     """GET one."""
-    return _document(call, _find(call))
+    return _endpoint_to_json(context, _find(context))
 
 
-def listing(call: RequestContext) -> dict[str, Any]:
+def list_endpoints(context: RequestContext) -> dict[str, Any]:
     """GET all."""
     return list_page(
-        call,
-        lambda before, limit: call.services.deployments.list_page(
-            call.workspace.guid, before, limit
+        context,
+        lambda before, limit: context.services.deployments.list_page(
+            context.workspace.guid, before, limit
         ),
-        lambda fact: _document(call, fact),
+        lambda record: _endpoint_to_json(context, record),
     )
 
 
-def patch(call: RequestContext) -> dict[str, Any]:
+def patch(context: RequestContext) -> dict[str, Any]:
     """PATCH tags and sku."""
     for name in ("tags", "sku"):
-        if name in call.json and not isinstance(call.json[name], dict):
+        if name in context.json and not isinstance(context.json[name], dict):
             raise user_error(f"{name}: must be an object", target=name)
-    found = call.services.deployments.patch(
-        call.workspace.guid, call.path_params["endpoint"], call.json
+    record = context.services.deployments.patch(
+        context.workspace.guid, context.path_params["endpoint"], context.json
     )
-    call.services.auto_delete.check_now()
-    return _document(call, found)
+    context.services.auto_delete.check_now()
+    return _endpoint_to_json(context, record)
 
 
-def delete(call: RequestContext) -> Response:
+def delete(context: RequestContext) -> Response:
     """DELETE: 202 with a Location, 204 when there was none."""
-    gone = call.services.deployments.delete(call.workspace.guid, call.path_params["endpoint"])
-    if gone is None:
+    deleted = context.services.deployments.delete(
+        context.workspace.guid, context.path_params["endpoint"]
+    )
+    if deleted is None:
         return Response(None, 204)
-    fact, operation = gone
-    call.services.unload_unused(fact)
-    return Response(None, 202, location_headers(call, operation))
+    record, operation = deleted
+    context.services.unload_unused(record)
+    return Response(None, 202, location_headers(context, operation))
 
 
-def keys(call: RequestContext) -> dict[str, Any]:
+def list_keys(context: RequestContext) -> dict[str, Any]:
     """POST listKeys."""
-    return _keys(_find(call))
+    return _keys_to_json(_find(context))
 
 
-def regenerate(call: RequestContext) -> dict[str, Any]:
+def regenerate_keys(context: RequestContext) -> dict[str, Any]:
     """POST regenerateKeys: the pair, one of it new."""
-    which: dict[str, Literal["Primary", "Secondary"]] = {
+    key_types: dict[str, Literal["Primary", "Secondary"]] = {
         "primary": "Primary",
         "secondary": "Secondary",
     }
-    said = which.get(str(call.json.get("keyType", "")).casefold())
-    if said is None:
+    key_type = key_types.get(str(context.json.get("keyType", "")).casefold())
+    if key_type is None:
         raise user_error("keyType must be Primary or Secondary.", target="keyType")
-    found = call.services.deployments.regenerate_key(
-        call.workspace.guid, call.path_params["endpoint"], said
+    record = context.services.deployments.regenerate_key(
+        context.workspace.guid, context.path_params["endpoint"], key_type
     )
-    return _keys(found)
+    return _keys_to_json(record)
 
 
-def _keys(fact: Record) -> dict[str, Any]:
-    primary, secondary = fact.body["keys"]
+def _keys_to_json(record: Record) -> dict[str, Any]:
+    primary, secondary = record.body["keys"]
     return {"primaryKey": primary, "secondaryKey": secondary}
 
 
-def _document(call: RequestContext, fact: Record) -> dict[str, Any]:
-    body = fact.body
-    sent = body["request"]
-    state = str(fact.state)
-    tags = dict(sent.get("tags") or {})
-    if call.services.simulated:
+def _endpoint_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
+    body = record.body
+    request = body["request"]
+    state = str(record.state)
+    tags = dict(request.get("tags") or {})
+    if context.services.simulated:
         tags["simulated"] = "true"
     return {
-        **{k: v for k, v in sent.items() if k != "properties"},
-        "id": f"{call.workspace.arm_id}/serverlessEndpoints/{body['name']}",
+        **{k: v for k, v in request.items() if k != "properties"},
+        "id": f"{context.workspace.arm_id}/serverlessEndpoints/{body['name']}",
         "name": body["name"],
         "type": "Microsoft.MachineLearningServices/workspaces/serverlessEndpoints",
-        "sku": sent.get("sku") or {"name": "Consumption"},
+        "sku": request.get("sku") or {"name": "Consumption"},
         "tags": tags,
         "properties": {
             "authMode": "Key",
             "contentSafety": {"contentSafetyStatus": "Disabled"},
             "marketplaceSubscriptionId": None,
-            **sent["properties"],
+            **request["properties"],
             "provisioningState": state,
-            "endpointState": _STATE.get(state, "Unknown"),
-            "inferenceEndpoint": {"uri": call.urls.endpoint(body["label"]), "headers": {}},
+            "endpointState": _ENDPOINT_STATES.get(state, "Unknown"),
+            "inferenceEndpoint": {"uri": context.urls.endpoint(body["label"]), "headers": {}},
         },
         "systemData": system_data(body["created"]),
     }
@@ -136,9 +140,9 @@ def _document(call: RequestContext, fact: Record) -> dict[str, Any]:
 HANDLERS: dict[Op[Any], Handler] = {
     ops.ENDPOINT_CREATE: create,
     ops.ENDPOINT_GET: get,
-    ops.ENDPOINT_LIST: listing,
+    ops.ENDPOINT_LIST: list_endpoints,
     ops.ENDPOINT_PATCH: patch,
     ops.ENDPOINT_DELETE: delete,
-    ops.ENDPOINT_KEYS: keys,
-    ops.ENDPOINT_REGENERATE: regenerate,
+    ops.ENDPOINT_KEYS: list_keys,
+    ops.ENDPOINT_REGENERATE: regenerate_keys,
 }

@@ -19,107 +19,109 @@ from maas_client.wire import local_extensions as own
 from maas_client.wire.op import Op
 
 
-def job_ref(call: RequestContext) -> JobRef:
+def job_ref(context: RequestContext) -> JobRef:
     """Return where the job in the path stands; a run has its job's name."""
-    name = call.path_params.get("job") or call.path_params.get("run") or ""
-    return JobRef(call.workspace.guid, name.casefold())
+    name = context.path_params.get("job") or context.path_params.get("run") or ""
+    return JobRef(context.workspace.guid, name.casefold())
 
 
-def create(call: RequestContext) -> Response:
+def create(context: RequestContext) -> Response:
     """PUT: 201 for a new job, 200 for the same one again."""
-    version = call.query_params.get("api-version", "")
-    job = read_job(call.services, call.workspace, call.path_params["job"], call.json, version)
-    fact, new = call.services.jobs.create(call.workspace.guid, job)
-    return JSONResponse(job_to_json(call, fact), 201 if new else 200)
+    version = context.query_params.get("api-version", "")
+    job = read_job(
+        context.services, context.workspace, context.path_params["job"], context.json, version
+    )
+    record, is_new = context.services.jobs.create(context.workspace.guid, job)
+    return JSONResponse(job_to_json(context, record), 201 if is_new else 200)
 
 
-def get(call: RequestContext) -> dict[str, Any]:
+def get(context: RequestContext) -> dict[str, Any]:
     """GET one."""
-    return job_to_json(call, call.services.jobs.get(job_ref(call)))
+    return job_to_json(context, context.services.jobs.get(job_ref(context)))
 
 
-def listing(call: RequestContext) -> dict[str, Any]:
+def list_jobs(context: RequestContext) -> dict[str, Any]:
     """GET all, newest first, with ARM's filters."""
-    scope = call.workspace.guid
+    scope = context.workspace.guid
     return list_page(
-        call,
-        lambda before, limit: call.services.jobs.list_page(scope, before, limit),
-        lambda fact: job_to_json(call, fact),
-        lambda fact: _wanted(call, fact),
+        context,
+        lambda before, limit: context.services.jobs.list_page(scope, before, limit),
+        lambda record: job_to_json(context, record),
+        lambda record: _matches_filters(context, record),
     )
 
 
-def _wanted(call: RequestContext, fact: Record) -> bool:
-    held = fact.body["request"]["properties"]
-    kind = call.query_params.get("jobType")
+def _matches_filters(context: RequestContext, record: Record) -> bool:
+    properties = record.body["request"]["properties"]
+    kind = context.query_params.get("jobType")
     if kind and kind.casefold() != "finetuning":
         return False
-    view = call.query_params.get("listViewType", "ActiveOnly").casefold()
-    archived = bool(held.get("isArchived"))
+    view = context.query_params.get("listViewType", "ActiveOnly").casefold()
+    archived = bool(properties.get("isArchived"))
     if view != "all" and archived != (view == "archivedonly"):
         return False
     return all(
-        _has(held.get(field) or {}, call.query_params.get(name))
+        _contains_all(properties.get(field) or {}, context.query_params.get(name))
         for name, field in (("tag", "tags"), ("properties", "properties"))
     )
 
 
-def _has(held: dict[str, Any], wanted: str | None) -> bool:
+def _contains_all(values: dict[str, Any], condition: str | None) -> bool:
     """Tell whether ``key`` or ``key=value`` (several by comma) is among tags or properties."""
-    for part in (wanted or "").split(","):
+    for part in (condition or "").split(","):
         key, equals, value = part.partition("=")
-        if key and (key not in held or (equals and str(held[key]) != value)):
+        if key and (key not in values or (equals and str(values[key]) != value)):
             return False
     return True
 
 
-def cancel(call: RequestContext) -> Response:
+def cancel(context: RequestContext) -> Response:
     """POST cancel: 202 while the worker ends, 200 when there is nothing left to end."""
-    where = job_ref(call)
-    state = call.services.jobs.cancel(where)
+    ref = job_ref(context)
+    state = context.services.jobs.cancel(ref)
     if state != "CancelRequested":
         return Response(None, 200)
-    call.services.scheduler.cancel(where)
+    context.services.scheduler.cancel(ref)
     return Response(
-        None, 202, location_headers(call, f"cancel.{call.services.jobs.get(where).body['id']}")
+        None, 202, location_headers(context, f"cancel.{context.services.jobs.get(ref).body['id']}")
     )
 
 
-def pause(call: RequestContext) -> Response:
+def pause(context: RequestContext) -> Response:
     """POST pause, this server's own: the job rests after its step."""
-    where = job_ref(call)
-    if call.services.jobs.pause(where) == "PauseRequested":
-        call.services.scheduler.pause(where)
+    ref = job_ref(context)
+    if context.services.jobs.pause(ref) == "PauseRequested":
+        context.services.scheduler.pause(ref)
     return Response(None, 200)
 
 
-def resume(call: RequestContext) -> Response:
+def resume(context: RequestContext) -> Response:
     """POST resume, this server's own."""
-    call.services.jobs.resume(job_ref(call))
+    context.services.jobs.resume(job_ref(context))
     return Response(None, 200)
 
 
-def save(call: RequestContext) -> Response:
+def save_checkpoint(context: RequestContext) -> Response:
     """POST checkpoints, this server's own: a running job writes one after its step and goes on."""
-    where = job_ref(call)
-    call.services.jobs.check_running(where)
-    call.services.scheduler.save_checkpoint(where)
+    ref = job_ref(context)
+    context.services.jobs.check_running(ref)
+    context.services.scheduler.save_checkpoint(ref)
     return Response(None, 200)
 
 
-def delete(call: RequestContext) -> Response:
+def delete(context: RequestContext) -> Response:
     """DELETE: 202 with a Location that is done at once, 204 when there was none."""
-    if not call.services.jobs.delete(job_ref(call)):
+    if not context.services.jobs.delete(job_ref(context)):
         return Response(None, 204)
-    return Response(None, 202, location_headers(call, COMPLETED_TOKEN))
+    return Response(None, 202, location_headers(context, COMPLETED_TOKEN))
 
 
-def job_to_json(call: RequestContext, fact: Record) -> dict[str, Any]:
+def job_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
     """Return a job as ARM shows it: what was sent, and what became of it."""
-    body = fact.body
+    body = record.body
     ws = Workspace(**body["workspace"])
     arm_id = f"{ws.arm_id}/jobs/{body['name']}"
-    sent = body["request"]["properties"]
+    properties = body["request"]["properties"]
     return {
         **{k: v for k, v in body["request"].items() if k != "properties"},
         "id": arm_id,
@@ -130,46 +132,49 @@ def job_to_json(call: RequestContext, fact: Record) -> dict[str, Any]:
             "experimentName": "Default",
             "isArchived": False,
             "tags": {},
-            **sent,
-            "status": visible_state(str(fact.state)),
-            "outputs": _outputs(call, fact),
+            **properties,
+            "status": visible_state(str(record.state)),
+            "outputs": _outputs(context, record),
             "properties": {
-                **(sent.get("properties") or {}),
+                **(properties.get("properties") or {}),
                 **body["properties"],
-                **_learned(body),
+                **_result_properties(body),
             },
-            "services": _services(call, ws, body["name"]),
+            "services": _services(context, ws, body["name"]),
         },
         "systemData": system_data(body["created"]),
     }
 
 
-def _learned(body: dict[str, Any]) -> dict[str, str]:
+def _result_properties(body: dict[str, Any]) -> dict[str, str]:
     """Return what training told at its end; properties are strings."""
-    told = body.get("result") or {}
-    kept = {"trained_tokens": told.get("trained_tokens"), "steps": told.get("steps")}
-    return {f"maas_client.{k}": str(v) for k, v in kept.items() if v is not None}
+    result = body.get("result") or {}
+    values = {"trained_tokens": result.get("trained_tokens"), "steps": result.get("steps")}
+    return {f"maas_client.{k}": str(v) for k, v in values.items() if v is not None}
 
 
-def _outputs(call: RequestContext, fact: Record) -> dict[str, Any]:
-    sent = fact.body["request"]["properties"].get("outputs") or {}
-    made = fact.body.get("model")
+def _outputs(context: RequestContext, record: Record) -> dict[str, Any]:
+    requested = record.body["request"]["properties"].get("outputs") or {}
+    model = record.body.get("model")
     uri = None
-    if made:
-        assets = call.services.assets
-        uri = assets.asset_id("models", fact.body["scope"], made["name"], made["version"])
+    if model:
+        assets = context.services.assets
+        uri = assets.asset_id("models", record.body["scope"], model["name"], model["version"])
     return {
         name: {
             "mode": "ReadWriteMount",
             **(value or {}),
             "uri": uri if name == "registered_model" else None,
         }
-        for name, value in {"registered_model": {"jobOutputType": "mlflow_model"}, **sent}.items()
+        for name, value in {
+            "registered_model": {"jobOutputType": "mlflow_model"},
+            **requested,
+        }.items()
     }
 
 
-def _services(call: RequestContext, ws: Workspace, name: str) -> dict[str, Any]:
-    plane = call.urls.data_plane.split("://", 1)[1]
+def _services(context: RequestContext, ws: Workspace, name: str) -> dict[str, Any]:
+    plane = context.urls.data_plane.split("://", 1)[1]
     return {
         "Tracking": {
             "jobServiceType": "Tracking",
@@ -185,12 +190,12 @@ def _services(call: RequestContext, ws: Workspace, name: str) -> dict[str, Any]:
 HANDLERS: dict[Op[Any], Handler] = {
     ops.JOB_CREATE: create,
     ops.JOB_GET: get,
-    ops.JOB_LIST: listing,
+    ops.JOB_LIST: list_jobs,
     ops.JOB_CANCEL: cancel,
     ops.JOB_DELETE: delete,
 }
 LOCAL_HANDLERS: dict[Op[Any], Handler] = {
     own.JOB_PAUSE: pause,
     own.JOB_RESUME: resume,
-    own.JOB_SAVE_CHECKPOINT: save,
+    own.JOB_SAVE_CHECKPOINT: save_checkpoint,
 }

@@ -15,7 +15,7 @@ from maas_client.local.http import tokens
 from maas_client.local.http.app import Handler, RequestContext, RouteTable
 from maas_client.wire.op import Op, Plane
 
-_HOSTS = [
+_LOGIN_HOSTS = [
     "login.microsoftonline.com",
     "login.windows.net",
     "login.microsoft.com",
@@ -37,36 +37,36 @@ TOKEN: Op[dict[str, Any]] = Op(
 METADATA = _get("clouds.metadata", "/metadata/endpoints")
 
 
-def _authority(call: RequestContext) -> str:
+def _login_url(context: RequestContext) -> str:
     """Return where this login answers, as the caller reached it."""
-    return f"https://{call.urls.host}" if call.urls.is_tunnel else call.urls.arm
+    return f"https://{context.urls.host}" if context.urls.is_tunnel else context.urls.arm
 
 
-def openid(call: RequestContext) -> dict[str, Any]:
+def openid_configuration(context: RequestContext) -> dict[str, Any]:
     """GET the discovery document."""
-    at, tenant = _authority(call), call.path_params["tenant"]
+    base_url, tenant = _login_url(context), context.path_params["tenant"]
     return {
-        "token_endpoint": f"{at}/{tenant}/oauth2/v2.0/token",
+        "token_endpoint": f"{base_url}/{tenant}/oauth2/v2.0/token",
         "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
-        "jwks_uri": f"{at}/{tenant}/discovery/v2.0/keys",
+        "jwks_uri": f"{base_url}/{tenant}/discovery/v2.0/keys",
         "response_modes_supported": ["query", "fragment", "form_post"],
         "subject_types_supported": ["pairwise"],
         "id_token_signing_alg_values_supported": ["RS256"],
         "response_types_supported": ["code", "id_token", "code id_token", "id_token token"],
         "scopes_supported": ["openid", "profile", "email", "offline_access"],
-        "issuer": f"{at}/{tenant}/v2.0",
-        "authorization_endpoint": f"{at}/{tenant}/oauth2/v2.0/authorize",
-        "device_authorization_endpoint": f"{at}/{tenant}/oauth2/v2.0/devicecode",
+        "issuer": f"{base_url}/{tenant}/v2.0",
+        "authorization_endpoint": f"{base_url}/{tenant}/oauth2/v2.0/authorize",
+        "device_authorization_endpoint": f"{base_url}/{tenant}/oauth2/v2.0/devicecode",
         "tenant_region_scope": None,
         "cloud_instance_name": "microsoftonline.com",
     }
 
 
-def instance(call: RequestContext) -> dict[str, Any]:
+def discover_instance(context: RequestContext) -> dict[str, Any]:
     """GET which login hosts are one cloud."""
-    aliases = _HOSTS if call.urls.is_tunnel else [call.urls.host]
+    aliases = _LOGIN_HOSTS if context.urls.is_tunnel else [context.urls.host]
     return {
-        "tenant_discovery_endpoint": f"{_authority(call)}/{call.path_params['tenant']}"
+        "tenant_discovery_endpoint": f"{_login_url(context)}/{context.path_params['tenant']}"
         "/v2.0/.well-known/openid-configuration",
         "api-version": "1.1",
         "metadata": [
@@ -75,53 +75,57 @@ def instance(call: RequestContext) -> dict[str, Any]:
     }
 
 
-def keys(call: RequestContext) -> dict[str, Any]:
+def signing_keys(context: RequestContext) -> dict[str, Any]:
     """GET the signing keys: tokens are signed with a secret that only this server has."""
     return {"keys": []}
 
 
-async def token(call: RequestContext) -> Response:
+async def issue_token(context: RequestContext) -> Response:
     """POST: the client-credentials grant, with a secret or an assertion."""
-    raw = (await call.request.body()).decode("utf-8", "replace")
-    said = {name: values[0] for name, values in parse_qs(raw).items()}
-    grant = said.get("grant_type", "")
+    raw = (await context.request.body()).decode("utf-8", "replace")
+    form = {name: values[0] for name, values in parse_qs(raw).items()}
+    grant = form.get("grant_type", "")
     if grant != "client_credentials":
-        return _refused("unsupported_grant_type", f"AADSTS70003: The grant type {grant[:40]!r} is not"
+        return _oauth_error("unsupported_grant_type", f"AADSTS70003: The grant type {grant[:40]!r} is not"
                         " supported by the local server: use client_credentials.")  # fmt: skip
-    client = said.get("client_id", "")
-    secret = said.get("client_secret") or said.get("client_assertion") or ""
+    client = form.get("client_id", "")
+    secret = form.get("client_secret") or form.get("client_assertion") or ""
     if not client:
-        return _refused("invalid_request", "AADSTS900144: The request body must contain client_id.")
-    key = call.services.config.api_key
+        return _oauth_error(
+            "invalid_request", "AADSTS900144: The request body must contain client_id."
+        )
+    key = context.services.config.api_key
     if not secret or (key is not None and not hmac.compare_digest(secret.encode(), key.encode())):
-        return _refused("invalid_client", "AADSTS7000215: Invalid client secret provided.", 401)
-    audience = said.get("scope", "").removesuffix("/.default") or client
-    made = tokens.issue(call.services.secret, call.path_params["tenant"], client, audience)
+        return _oauth_error("invalid_client", "AADSTS7000215: Invalid client secret provided.", 401)
+    audience = form.get("scope", "").removesuffix("/.default") or client
+    access_token = tokens.issue(
+        context.services.secret, context.path_params["tenant"], client, audience
+    )
     lifetime = tokens.TOKEN_LIFETIME_S
     return JSONResponse(
         {
             "token_type": "Bearer",
             "expires_in": lifetime,
             "ext_expires_in": lifetime,
-            "access_token": made,
+            "access_token": access_token,
         },
         headers={"Cache-Control": "no-store"},
     )
 
 
-def _refused(error: str, text: str, status: int = 400) -> Response:
+def _oauth_error(error: str, text: str, status: int = 400) -> Response:
     return JSONResponse({"error": error, "error_description": text, "error_codes": []}, status)
 
 
-def metadata(call: RequestContext) -> dict[str, Any]:
+def cloud_metadata(context: RequestContext) -> dict[str, Any]:
     """GET the cloud metadata document (``ARM_CLOUD_METADATA_URL``)."""
-    tunnel = call.urls.is_tunnel
-    host = "management.azure.com" if tunnel else call.urls.host
-    login = "https://login.microsoftonline.com/" if tunnel else f"{call.urls.arm}/"
+    tunnel = context.urls.is_tunnel
+    host = "management.azure.com" if tunnel else context.urls.host
+    login = "https://login.microsoftonline.com/" if tunnel else f"{context.urls.arm}/"
     return {
         "name": "AzureCloud" if tunnel else "MaasClientLocal",
         "portal": "https://portal.azure.com",
-        "resourceManager": f"{call.urls.arm}/",
+        "resourceManager": f"{context.urls.arm}/",
         "authentication": {
             "loginEndpoint": login,
             "audiences": [f"https://{host}", f"https://{host}/"],
@@ -137,11 +141,11 @@ def metadata(call: RequestContext) -> dict[str, Any]:
 
 
 HANDLERS: dict[Op[Any], Handler] = {
-    OPENID: openid,
-    OPENID_V1: openid,
-    INSTANCE: instance,
-    KEYS: keys,
-    TOKEN: token,
-    METADATA: metadata,
+    OPENID: openid_configuration,
+    OPENID_V1: openid_configuration,
+    INSTANCE: discover_instance,
+    KEYS: signing_keys,
+    TOKEN: issue_token,
+    METADATA: cloud_metadata,
 }
 TABLES = (RouteTable("", tuple(HANDLERS), HANDLERS),)

@@ -10,36 +10,41 @@ from maas_client.local.resources.errors import user_error
 from maas_client.local.state.store import Record
 
 PAGE_SIZE = 100
-_READ = 200
+_BATCH_SIZE = 200
 
 
 def list_page(
-    call: RequestContext,
+    context: RequestContext,
     read_page: Callable[[int | None, int], list[Record]],
     to_json: Callable[[Record], dict[str, Any]],
-    include: Callable[[Record], bool] = lambda fact: True,
+    include: Callable[[Record], bool] = lambda record: True,
 ) -> dict[str, Any]:
     """Return one page of what ``read(before, limit)`` gives, newest first."""
-    before = _token(call)
-    shown: list[dict[str, Any]] = []
-    while facts := read_page(before, _READ):
-        for fact in facts:
-            before = fact.seq
-            if include(fact):
-                shown.append(to_json(fact))
-            if len(shown) == PAGE_SIZE:
-                more = bool(read_page(before, 1))
-                link = call.url(**{"$skip": f"s{before}"}) if more else None
-                return {"value": shown, "nextLink": link}
-    return {"value": shown, "nextLink": None}
+    before = _parse_skip_token(context)
+    items: list[dict[str, Any]] = []
+    while records := read_page(before, _BATCH_SIZE):
+        for record in records:
+            before = record.seq
+            if include(record):
+                items.append(to_json(record))
+            if len(items) == PAGE_SIZE:
+                has_more = bool(read_page(before, 1))
+                link = context.url(**{"$skip": f"s{before}"}) if has_more else None
+                return {"value": items, "nextLink": link}
+    return {"value": items, "nextLink": None}
 
 
-def _token(call: RequestContext) -> int | None:
-    said = call.query_params.get("$skip")
-    if not said:
+def _parse_skip_token(context: RequestContext) -> int | None:
+    token = context.query_params.get("$skip")
+    if not token:
         return None
-    digits = said.removeprefix("s")
-    if not said.startswith("s") or not digits.isascii() or not digits.isdigit() or len(digits) > 18:
+    digits = token.removeprefix("s")
+    if (
+        not token.startswith("s")
+        or not digits.isascii()
+        or not digits.isdigit()
+        or len(digits) > 18
+    ):
         raise user_error("$skip is not a token of this server.", target="$skip")
     return int(digits)
 

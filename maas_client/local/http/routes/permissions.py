@@ -15,30 +15,30 @@ from maas_client.local.resources.foundry_deployments import (
 from maas_client.wire import permissions as ops
 from maas_client.wire.op import Op
 
-_READ = 200
+_BATCH_SIZE = 200
 
 
-def permissions(call: RequestContext) -> dict[str, Any]:
+def list_permissions(context: RequestContext) -> dict[str, Any]:
     """GET what the caller may do: whoever is let in may do all."""
     everything = {"actions": ["*"], "notActions": [], "dataActions": ["*"], "notDataActions": []}
     return {"value": [everything], "nextLink": None}
 
 
-def cores(call: RequestContext) -> dict[str, Any]:
+def list_core_usage(context: RequestContext) -> dict[str, Any]:
     """GET the cores: those that this server may use, and how many its running job uses."""
-    services = call.services
-    mine = services.config.threads
-    used = min(mine, services.scheduler.cores_in_use())
-    where = call.path_params["location"]
+    services = context.services
+    limit = services.config.threads
+    used = min(limit, services.scheduler.cores_in_use())
+    location = context.path_params["location"]
     return {
         "value": [
             {
-                "id": f"{call.request.url.path}/localCores",
-                "amlWorkspaceLocation": where,
+                "id": f"{context.request.url.path}/localCores",
+                "amlWorkspaceLocation": location,
                 "type": "Microsoft.MachineLearningServices/usages",
                 "unit": "Count",
                 "currentValue": used,
-                "limit": mine,
+                "limit": limit,
                 "name": {"value": "localCores", "localizedValue": "Cores of this machine"},
             }
         ],
@@ -46,21 +46,21 @@ def cores(call: RequestContext) -> dict[str, Any]:
     }
 
 
-def capacity(call: RequestContext) -> dict[str, Any]:
+def list_capacity_usage(context: RequestContext) -> dict[str, Any]:
     """GET what deployments of each model take, of what they may."""
-    taken: Counter[str] = Counter()
+    used: Counter[str] = Counter()
     before: int | None = None
-    while facts := call.services.deployments.list_page(FOUNDRY_SCOPE, before, _READ):
-        before = facts[-1].seq
-        for fact in facts:
-            request = fact.body["request"]
+    while records := context.services.deployments.list_page(FOUNDRY_SCOPE, before, _BATCH_SIZE):
+        before = records[-1].seq
+        for record in records:
+            request = record.body["request"]
             base = str(request["properties"]["model"]["name"]).partition(".ft-")[0]
-            taken[base.casefold()] += int((request.get("sku") or {}).get("capacity") or 1)
-    return {"value": [_usage(name, taken[name.casefold()]) for name in catalog_models()],
+            used[base.casefold()] += int((request.get("sku") or {}).get("capacity") or 1)
+    return {"value": [_capacity_to_json(name, used[name.casefold()]) for name in catalog_models()],
             "nextLink": None}  # fmt: skip
 
 
-def _usage(model: str, used: int) -> dict[str, Any]:
+def _capacity_to_json(model: str, used: int) -> dict[str, Any]:
     name = quota_name(model)
     return {
         "name": {"value": name, "localizedValue": name},
@@ -71,8 +71,8 @@ def _usage(model: str, used: int) -> dict[str, Any]:
 
 
 HANDLERS: dict[Op[Any], Handler] = {
-    ops.WORKSPACE_PERMISSIONS: permissions,
-    ops.ACCOUNT_PERMISSIONS: permissions,
-    ops.CORE_USAGES: cores,
-    ops.CAPACITY_USAGES: capacity,
+    ops.WORKSPACE_PERMISSIONS: list_permissions,
+    ops.ACCOUNT_PERMISSIONS: list_permissions,
+    ops.CORE_USAGES: list_core_usage,
+    ops.CAPACITY_USAGES: list_capacity_usage,
 }

@@ -25,39 +25,39 @@ METRIC_NAMES = {"train_loss": "loss", "valid_loss": "eval_loss"}
 """Our names to the trainer's usual ones; which a serverless run really has is not known."""
 
 
-def _run(call: RequestContext, fact: Record) -> dict[str, Any]:
+def _run_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
     """Return the run record of a job."""
-    body = fact.body
-    sent = body["request"]["properties"]
-    record = {
+    body = record.body
+    properties = body["request"]["properties"]
+    run = {
         "runId": body["name"],
         "rootRunId": body["name"],
         "experimentId": body["scope"],
         "dataContainerId": f"dcid.{body['name']}",
-        "displayName": sent.get("displayName") or body["name"],
-        "description": sent.get("description"),
-        "status": visible_state(str(fact.state)),
+        "displayName": properties.get("displayName") or body["name"],
+        "description": properties.get("description"),
+        "status": visible_state(str(record.state)),
         "runType": "FineTuning",
-        "hidden": bool(sent.get("isArchived")),
+        "hidden": bool(properties.get("isArchived")),
         "createdUtc": body["created"],
         "startTimeUtc": body.get("started"),
         "endTimeUtc": body.get("ended"),
-        "tags": sent.get("tags") or {},
-        "properties": {**(sent.get("properties") or {}), **body["properties"]},
+        "tags": properties.get("tags") or {},
+        "properties": {**(properties.get("properties") or {}), **body["properties"]},
         "parameters": body["spec"]["hyperparameters"],
-        "warnings": _warnings(call, fact),
+        "warnings": _warnings(context, record),
     }
     if "error" in body:
-        record["error"] = _error(body["error"], body["ended"])
-    made = body.get("model")
-    if made:
-        assets = call.services.assets
-        asset = assets.asset_id("models", body["scope"], made["name"], made["version"])
-        record["outputs"] = {"registered_model": {"assetId": asset, "type": "MLFlowModel"}}
-    return record
+        run["error"] = _error_to_json(body["error"], body["ended"])
+    model = body.get("model")
+    if model:
+        assets = context.services.assets
+        asset = assets.asset_id("models", body["scope"], model["name"], model["version"])
+        run["outputs"] = {"registered_model": {"assetId": asset, "type": "MLFlowModel"}}
+    return run
 
 
-def _warnings(call: RequestContext, fact: Record) -> list[dict[str, Any]]:
+def _warnings(context: RequestContext, record: Record) -> list[dict[str, Any]]:
     """Return a job's messages; those that warn of nothing say so in their source. Azure's warnings have no
     time, so its SDK drops ours; this library's client orders a job's story by it."""
     return [
@@ -66,12 +66,12 @@ def _warnings(call: RequestContext, fact: Record) -> list[dict[str, Any]]:
             "message": str(event.get("message") or ""),
             "createdUtc": event["at"],
         }
-        for event in call.services.jobs.events(fact.body["id"])
+        for event in context.services.jobs.events(record.body["id"])
         if event["kind"] == "message"
     ]
 
 
-def _error(error: dict[str, Any], when: str) -> dict[str, Any]:
+def _error_to_json(error: dict[str, Any], time: str) -> dict[str, Any]:
     return {
         "error": {
             "code": error["code"],
@@ -89,89 +89,94 @@ def _error(error: dict[str, Any], when: str) -> dict[str, Any]:
         "correlation": {},
         "environment": "local",
         "location": "local",
-        "time": when,
+        "time": time,
         "componentName": "finetuning",
     }
 
 
-def get_run(call: RequestContext) -> dict[str, Any]:
+def get_run(context: RequestContext) -> dict[str, Any]:
     """GET the record."""
-    return _run(call, call.services.jobs.get(job_ref(call)))
+    return _run_to_json(context, context.services.jobs.get(job_ref(context)))
 
 
-def details(call: RequestContext) -> dict[str, Any]:
+def get_details(context: RequestContext) -> dict[str, Any]:
     """GET status, error, warnings and the log file's address."""
-    fact = call.services.jobs.get(job_ref(call))
-    body = fact.body
+    record = context.services.jobs.get(job_ref(context))
+    body = record.body
     logs = {}
-    if call.services.files.log_path(body["id"]).exists():
-        logs[LOG_PATH] = call.urls.blob(
+    if context.services.files.log_path(body["id"]).exists():
+        logs[LOG_PATH] = context.urls.blob(
             LOG_CONTAINER, f"ExperimentRun/dcid.{body['id']}/{LOG_PATH}"
         )
-    return {**_run(call, fact), "logFiles": logs, "createdTimeUtc": body["created"]}
+    return {**_run_to_json(context, record), "logFiles": logs, "createdTimeUtc": body["created"]}
 
 
-def children(call: RequestContext) -> dict[str, Any]:
+def list_children(context: RequestContext) -> dict[str, Any]:
     """GET the runs below: there are none."""
-    call.services.jobs.get(job_ref(call))
+    context.services.jobs.get(job_ref(context))
     return {"value": [], "continuationToken": None, "nextLink": None}
 
 
-def run_data(call: RequestContext) -> dict[str, Any]:
+def get_run_data(context: RequestContext) -> dict[str, Any]:
     """POST: a read of the record and of what the job was sent as."""
-    name = call.json.get("runId")
+    name = context.json.get("runId")
     if not isinstance(name, str) or not name:
         raise user_error("runId: Field required", target="runId")
-    fact = call.services.jobs.get(JobRef(call.workspace.guid, name.casefold()))
-    answer: dict[str, Any] = {"runMetadata": _run(call, fact)}
-    if call.json.get("selectJobSpecification"):
-        answer["jobSpecification"] = job_to_json(call, fact)
-    if call.json.get("selectRunDefinition"):
+    record = context.services.jobs.get(JobRef(context.workspace.guid, name.casefold()))
+    answer: dict[str, Any] = {"runMetadata": _run_to_json(context, record)}
+    if context.json.get("selectJobSpecification"):
+        answer["jobSpecification"] = job_to_json(context, record)
+    if context.json.get("selectRunDefinition"):
         answer["runDefinition"] = None
     return answer
 
 
-def patch(call: RequestContext) -> dict[str, Any]:
+def patch_run(context: RequestContext) -> dict[str, Any]:
     """PATCH what may change: the name shown, description, tags, properties, hidden."""
-    sent = call.json
+    changes = context.json
     for name in ("tags", "properties"):
-        if name in sent and not isinstance(sent[name], dict | None):
+        if name in changes and not isinstance(changes[name], dict | None):
             raise user_error(f"{name}: must be an object", target=name)
 
     def change(request: dict[str, Any]) -> None:
-        held = request["properties"]
-        held.update({k: sent[k] for k in ("displayName", "description") if k in sent})
+        properties = request["properties"]
+        properties.update({k: changes[k] for k in ("displayName", "description") if k in changes})
         for name in ("tags", "properties"):
-            if sent.get(name):
-                held[name] = {**(held.get(name) or {}), **sent[name]}
-        if "hidden" in sent:
-            held["isArchived"] = bool(sent["hidden"])
+            if changes.get(name):
+                properties[name] = {**(properties.get(name) or {}), **changes[name]}
+        if "hidden" in changes:
+            properties["isArchived"] = bool(changes["hidden"])
 
-    return _run(call, call.services.jobs.patch(job_ref(call), change))
+    return _run_to_json(context, context.services.jobs.patch(job_ref(context), change))
 
 
-def cancel(call: RequestContext) -> Response:
+def cancel_run(context: RequestContext) -> Response:
     """POST cancel on the data plane."""
-    where = job_ref(call)
-    if call.services.jobs.cancel(where) == "CancelRequested":
-        call.services.scheduler.cancel(where)
-    return JSONResponse(_run(call, call.services.jobs.get(where)))
+    ref = job_ref(context)
+    if context.services.jobs.cancel(ref) == "CancelRequested":
+        context.services.scheduler.cancel(ref)
+    return JSONResponse(_run_to_json(context, context.services.jobs.get(ref)))
 
 
 # -- metrics --------------------------------------------------------------------------------------
 
 
-def metric_list(call: RequestContext) -> dict[str, Any]:
+def list_metrics(context: RequestContext) -> dict[str, Any]:
     """POST list: which metrics there are."""
-    fact = call.services.jobs.get(job_ref(call))
-    names = sorted(METRIC_NAMES.get(n, n) for n in call.services.jobs.metric_names(fact.body["id"]))
-    return {"value": [_definition(fact, name) for name in names], "continuationToken": None}
+    record = context.services.jobs.get(job_ref(context))
+    names = sorted(
+        METRIC_NAMES.get(n, n) for n in context.services.jobs.metric_names(record.body["id"])
+    )
+    return {
+        "value": [_metric_definition(record, name) for name in names],
+        "continuationToken": None,
+    }
 
 
-def _definition(fact: Record, name: str) -> dict[str, Any]:
+def _metric_definition(record: Record, name: str) -> dict[str, Any]:
     return {
         "metricKey": {
-            "dataContainerId": f"dcid.{fact.body['name']}",
+            "dataContainerId": f"dcid.{record.body['name']}",
             "name": name,
             "namespace": "",
         },
@@ -180,51 +185,57 @@ def _definition(fact: Record, name: str) -> dict[str, Any]:
     }
 
 
-def metric_values(call: RequestContext) -> dict[str, Any]:
+def get_metric_values(context: RequestContext) -> dict[str, Any]:
     """POST full: every point of one metric, or those since ``startTime``, a page at a time."""
-    after = _after(call.json.get("continuationToken"))
-    fact, name, points = _asked(call, after, _POINTS_PER_PAGE + 1)
+    after = _parse_continuation_token(context.json.get("continuationToken"))
+    record, name, points = _requested_points(context, after, _POINTS_PER_PAGE + 1)
     page = points[:_POINTS_PER_PAGE]
     token = str(page[-1].step) if len(points) > len(page) else None
-    return _series(fact, name, page, token)
+    return _series(record, name, page, token)
 
 
-def metric_sample(call: RequestContext) -> dict[str, Any]:
+def sample_metric(context: RequestContext) -> dict[str, Any]:
     """POST sample: at most a thousand points, evenly spread, the last one among them."""
-    fact, name, points = _asked(call, -1, -1)
-    every = max(1, -(-len(points) // _POINTS_PER_PAGE))
-    kept = points[::-1][::every][::-1]
-    return _series(fact, name, kept, None)
+    record, name, points = _requested_points(context, -1, -1)
+    stride = max(1, -(-len(points) // _POINTS_PER_PAGE))
+    sampled = points[::-1][::stride][::-1]
+    return _series(record, name, sampled, None)
 
 
-def _asked(call: RequestContext, after: int, limit: int) -> tuple[Record, str, list[MetricPoint]]:
-    fact = call.services.jobs.get(job_ref(call))
-    name = call.json.get("metricName")
-    ours = next((k for k, v in METRIC_NAMES.items() if v == name), name)
-    if not isinstance(name, str) or ours not in call.services.jobs.metric_names(fact.body["id"]):
+def _requested_points(
+    context: RequestContext, after: int, limit: int
+) -> tuple[Record, str, list[MetricPoint]]:
+    record = context.services.jobs.get(job_ref(context))
+    name = context.json.get("metricName")
+    stored_name = next(
+        (stored for stored, reported in METRIC_NAMES.items() if reported == name), name
+    )
+    if not isinstance(name, str) or stored_name not in context.services.jobs.metric_names(
+        record.body["id"]
+    ):
         raise not_found(f"Metric {str(name)[:60]}")
-    points = call.services.jobs.series(
-        fact.body["id"],
-        str(ours),
+    points = context.services.jobs.series(
+        record.body["id"],
+        str(stored_name),
         after=after,
-        since=_since(call.json.get("startTime")),
+        since=_parse_start_time(context.json.get("startTime")),
         limit=limit,
     )
-    return fact, name, points
+    return record, name, points
 
 
-def _since(said: Any) -> str:
+def _parse_start_time(value: Any) -> str:
     """Read ``startTime``: what is older was told before. In the form that points are kept in."""
-    if said is None:
+    if value is None:
         return ""
     try:
-        when = datetime.fromisoformat(str(said))
+        time = datetime.fromisoformat(str(value))
     except ValueError:
         raise user_error("startTime is not an ISO time.", target="startTime") from None
-    return format_time(when if when.tzinfo else when.replace(tzinfo=UTC))
+    return format_time(time if time.tzinfo else time.replace(tzinfo=UTC))
 
 
-def _after(token: Any) -> int:
+def _parse_continuation_token(token: Any) -> int:
     """Read a continuation token: the last step of the page before."""
     if token is None:
         return -1
@@ -234,10 +245,10 @@ def _after(token: Any) -> int:
 
 
 def _series(
-    fact: Record, name: str, points: list[MetricPoint], token: str | None
+    record: Record, name: str, points: list[MetricPoint], token: str | None
 ) -> dict[str, Any]:
     return {
-        "dataContainerId": f"dcid.{fact.body['name']}",
+        "dataContainerId": f"dcid.{record.body['name']}",
         "name": name,
         "columns": {name: "Double"},
         "properties": {"uxMetricType": "azureml.v1.scalar"},
@@ -257,12 +268,12 @@ def _series(
 
 HANDLERS: dict[Op[Any], Handler] = {
     ops.RUN_GET: get_run,
-    ops.RUN_DETAILS: details,
-    ops.RUN_CHILDREN: children,
-    ops.RUN_DATA: run_data,
-    ops.RUN_PATCH: patch,
-    ops.RUN_CANCEL: cancel,
-    ops.METRIC_LIST: metric_list,
-    ops.METRIC_VALUES: metric_values,
-    ops.METRIC_SAMPLE: metric_sample,
+    ops.RUN_DETAILS: get_details,
+    ops.RUN_CHILDREN: list_children,
+    ops.RUN_DATA: get_run_data,
+    ops.RUN_PATCH: patch_run,
+    ops.RUN_CANCEL: cancel_run,
+    ops.METRIC_LIST: list_metrics,
+    ops.METRIC_VALUES: get_metric_values,
+    ops.METRIC_SAMPLE: sample_metric,
 }

@@ -16,22 +16,22 @@ from maas_client.wire import azureml as ops
 from maas_client.wire.op import Op
 
 DEFAULT_DATASTORE = "workspaceblobstore"
-_STORES: dict[str, Callable[[Workspace], str]] = {
+_DATASTORES: dict[str, Callable[[Workspace], str]] = {
     DEFAULT_DATASTORE: lambda ws: ws.container,
     artifacts.ARTIFACT_DATASTORE: lambda ws: artifacts.artifact_container(ws.guid),
 }
 """Datastores to the container of each in a workspace."""
-_EPOCH = "2026-01-01T00:00:00Z"
+_CREATED = "2026-01-01T00:00:00Z"
 
 
-def get(call: RequestContext) -> dict[str, Any]:
+def get_workspace(context: RequestContext) -> dict[str, Any]:
     """GET: any workspace exists."""
-    ws = call.workspace
+    ws = context.workspace
     return {
         "id": ws.arm_id,
         "name": ws.name,
         "type": "Microsoft.MachineLearningServices/workspaces",
-        "location": call.urls.region,
+        "location": context.urls.region,
         "kind": "Project",
         "tags": {},
         "sku": {"name": "Basic", "tier": "Basic"},
@@ -40,41 +40,43 @@ def get(call: RequestContext) -> dict[str, Any]:
             "workspaceId": ws.guid,
             "friendlyName": ws.name,
             "description": "A workspace of the maas-client local server.",
-            "discoveryUrl": f"{call.urls.data_plane}/discovery",
+            "discoveryUrl": f"{context.urls.data_plane}/discovery",
             "provisioningState": "Succeeded",
             "storageAccount": f"/subscriptions/{ws.subscription}/resourceGroups/{ws.resource_group}"
             f"/providers/Microsoft.Storage/storageAccounts/{STORAGE_ACCOUNT}",
-            "mlFlowTrackingUri": f"azureml://{call.urls.data_plane.split('://', 1)[1]}"
+            "mlFlowTrackingUri": f"azureml://{context.urls.data_plane.split('://', 1)[1]}"
             f"/mlflow/v1.0{ws.arm_id}",
             "publicNetworkAccess": "Disabled",
         },
-        "systemData": system_data(_EPOCH),
+        "systemData": system_data(_CREATED),
     }
 
 
-def discovery(call: RequestContext) -> dict[str, Any]:
+def get_discovery(context: RequestContext) -> dict[str, Any]:
     """GET the data plane's addresses; needs no credential."""
-    base = call.urls.data_plane
+    base = context.urls.data_plane
     names = ("api", "history", "metric", "modelmanagement", "experimentation", "cert")
     return dict.fromkeys(names, base)
 
 
-def datastores(call: RequestContext) -> dict[str, Any]:
+def list_datastores(context: RequestContext) -> dict[str, Any]:
     """GET all: the default for data, and the one that runs write to; ``isDefault`` narrows it."""
-    only = call.query_params.get("isDefault", "").casefold()
+    is_default = context.query_params.get("isDefault", "").casefold()
     names = [
-        name for name in _STORES if not only or (name == DEFAULT_DATASTORE) == (only == "true")
+        name
+        for name in _DATASTORES
+        if not is_default or (name == DEFAULT_DATASTORE) == (is_default == "true")
     ]
-    return {"value": [_datastore(call, name) for name in names], "nextLink": None}
+    return {"value": [_datastore_to_json(context, name) for name in names], "nextLink": None}
 
 
-def datastore(call: RequestContext) -> dict[str, Any]:
+def get_datastore(context: RequestContext) -> dict[str, Any]:
     """GET one."""
-    return _datastore(call, _expect_store(call))
+    return _datastore_to_json(context, _require_datastore(context))
 
 
-def _datastore(call: RequestContext, name: str) -> dict[str, Any]:
-    ws = call.workspace
+def _datastore_to_json(context: RequestContext, name: str) -> dict[str, Any]:
+    ws = context.workspace
     return {
         "id": f"{ws.arm_id}/datastores/{name}",
         "name": name,
@@ -82,8 +84,8 @@ def _datastore(call: RequestContext, name: str) -> dict[str, Any]:
         "properties": {
             "datastoreType": "AzureBlob",
             "isDefault": name == DEFAULT_DATASTORE,
-            "containerName": _STORES[name](ws),
-            **call.urls.storage_account,
+            "containerName": _DATASTORES[name](ws),
+            **context.urls.storage_account,
             "credentials": {"credentialsType": "Sas"},
             "serviceDataAccessAuthIdentity": "None",
             "subscriptionId": ws.subscription,
@@ -91,54 +93,56 @@ def _datastore(call: RequestContext, name: str) -> dict[str, Any]:
             "tags": {},
             "properties": {},
         },
-        "systemData": system_data(_EPOCH),
+        "systemData": system_data(_CREATED),
     }
 
 
-def secrets(call: RequestContext) -> dict[str, Any]:
+def list_secrets(context: RequestContext) -> dict[str, Any]:
     """POST listSecrets: a SAS for the datastore's container; for the runs' own one that only reads."""
-    name = _expect_store(call)
-    hours = call.json.get("expireAfterHours", 24)
+    name = _require_datastore(context)
+    hours = context.json.get("expireAfterHours", 24)
     if not isinstance(hours, int | float) or not 0 < hours <= 168:
         raise user_error("expireAfterHours must be from 1 to 168.", target="expireAfterHours")
-    rights = "racwdl" if name == DEFAULT_DATASTORE else "rl"
-    token = hosts.make_sas(call.services.secret, _STORES[name](call.workspace), hours, rights)
+    permissions = "racwdl" if name == DEFAULT_DATASTORE else "rl"
+    token = hosts.make_sas(
+        context.services.secret, _DATASTORES[name](context.workspace), hours, permissions
+    )
     return {"secretsType": "Sas", "sasToken": token}
 
 
-def _expect_store(call: RequestContext) -> str:
-    name = call.path_params["datastore"].casefold()
-    if name not in _STORES:
-        raise not_found(f"Datastore {call.path_params['datastore'][:60]}")
+def _require_datastore(context: RequestContext) -> str:
+    name = context.path_params["datastore"].casefold()
+    if name not in _DATASTORES:
+        raise not_found(f"Datastore {context.path_params['datastore'][:60]}")
     return name
 
 
-def registry_discovery(call: RequestContext) -> dict[str, Any]:
+def get_registry_discovery(context: RequestContext) -> dict[str, Any]:
     """GET where a system registry is: here."""
-    name = call.path_params["registry"]
+    name = context.path_params["registry"]
     return {
         "registryName": name,
-        "primaryRegion": call.urls.region,
-        "primaryRegionResourceProviderUri": f"{call.urls.data_plane}/",
+        "primaryRegion": context.urls.region,
+        "primaryRegionResourceProviderUri": f"{context.urls.data_plane}/",
         "subscriptionId": "00000000-0000-0000-0000-000000000000",
         "resourceGroup": "system-registries",
-        "regions": [call.urls.region],
+        "regions": [context.urls.region],
     }
 
 
-def registry_model(call: RequestContext) -> dict[str, Any]:
+def get_registry_model(context: RequestContext) -> dict[str, Any]:
     """GET a base model, if the catalog knows it."""
     from maas_client.local.bases import find_model_facts
 
-    at = call.path_params
-    facts = find_model_facts(at["name"])
+    params = context.path_params
+    facts = find_model_facts(params["name"])
     if facts is None:
-        raise not_found(f"Model {at['name'][:60]}")
+        raise not_found(f"Model {params['name'][:60]}")
     # azure-ai-ml reads a registry model's id by this form and by no other (_arm_id_utils.py).
-    uri = f"azureml://registries/{at['registry']}/models/{at['name']}/versions/{at['version']}"
+    uri = f"azureml://registries/{params['registry']}/models/{params['name']}/versions/{params['version']}"
     return {
         "id": uri,
-        "name": at["version"],
+        "name": params["version"],
         "type": "Microsoft.MachineLearningServices/registries/models/versions",
         "properties": {
             "modelType": "mlflow_model",
@@ -150,16 +154,16 @@ def registry_model(call: RequestContext) -> dict[str, Any]:
             "tags": {},
             "properties": {},
         },
-        "systemData": system_data(_EPOCH),
+        "systemData": system_data(_CREATED),
     }
 
 
 HANDLERS: dict[Op[Any], Handler] = {
-    ops.WORKSPACE_GET: get,
-    ops.DISCOVERY_GET: discovery,
-    ops.DATASTORE_LIST: datastores,
-    ops.DATASTORE_GET: datastore,
-    ops.DATASTORE_SECRETS: secrets,
-    ops.REGISTRY_DISCOVERY: registry_discovery,
-    ops.REGISTRY_MODEL: registry_model,
+    ops.WORKSPACE_GET: get_workspace,
+    ops.DISCOVERY_GET: get_discovery,
+    ops.DATASTORE_LIST: list_datastores,
+    ops.DATASTORE_GET: get_datastore,
+    ops.DATASTORE_SECRETS: list_secrets,
+    ops.REGISTRY_DISCOVERY: get_registry_discovery,
+    ops.REGISTRY_MODEL: get_registry_model,
 }

@@ -25,27 +25,27 @@ from maas_client.wire import foundry as ops
 from maas_client.wire.op import Op, expand_path
 
 _TYPE = "Microsoft.CognitiveServices/accounts"
-_EPOCH = "2026-01-01T00:00:00Z"
+_CREATED = "2026-01-01T00:00:00Z"
 
 
-def _account_id(call: RequestContext) -> str:
-    at = call.path_params
+def _account_id(context: RequestContext) -> str:
+    params = context.path_params
     return (
-        f"/subscriptions/{at['subscription']}/resourceGroups/{at['resource_group']}"
-        f"/providers/{_TYPE}/{at['account']}"
+        f"/subscriptions/{params['subscription']}/resourceGroups/{params['resource_group']}"
+        f"/providers/{_TYPE}/{params['account']}"
     )
 
 
-def account(call: RequestContext) -> dict[str, Any]:
+def account(context: RequestContext) -> dict[str, Any]:
     """GET the account."""
-    name = call.path_params["account"]
-    base = f"https://{name}.openai.azure.com/" if call.urls.is_tunnel else f"{call.urls.arm}/"
+    name = context.path_params["account"]
+    base = f"https://{name}.openai.azure.com/" if context.urls.is_tunnel else f"{context.urls.arm}/"
     return {
-        "id": _account_id(call),
+        "id": _account_id(context),
         "name": name,
         "type": _TYPE,
         "kind": "AIServices",
-        "location": call.urls.region,
+        "location": context.urls.region,
         "sku": {"name": "S0"},
         "tags": {},
         "properties": {
@@ -54,27 +54,27 @@ def account(call: RequestContext) -> dict[str, Any]:
             "endpoint": base,
             "endpoints": {"OpenAI Language Model Instance API": base},
         },
-        "systemData": system_data(_EPOCH),
+        "systemData": system_data(_CREATED),
     }
 
 
-def keys(call: RequestContext) -> dict[str, Any]:
+def keys(context: RequestContext) -> dict[str, Any]:
     """POST listKeys: keys that this server takes."""
-    given = call.services.config.api_key
-    return {f"key{n}": given or _key(call, n) for n in (1, 2)}
+    api_key = context.services.config.api_key
+    return {f"key{n}": api_key or _derive_key(context, n) for n in (1, 2)}
 
 
-def _key(call: RequestContext, number: int) -> str:
-    said = f"{call.path_params['account'].casefold()}/key{number}".encode()
-    return hmac.new(call.services.secret, said, hashlib.sha256).hexdigest()
+def _derive_key(context: RequestContext, number: int) -> str:
+    message = f"{context.path_params['account'].casefold()}/key{number}".encode()
+    return hmac.new(context.services.secret, message, hashlib.sha256).hexdigest()
 
 
-def models(call: RequestContext) -> dict[str, Any]:
+def models(context: RequestContext) -> dict[str, Any]:
     """GET the models that the account could deploy."""
-    return {"value": [_model(name) for name in catalog_models()], "nextLink": None}
+    return {"value": [_model_to_json(name) for name in catalog_models()], "nextLink": None}
 
 
-def _model(name: str) -> dict[str, Any]:
+def _model_to_json(name: str) -> dict[str, Any]:
     sku = {"name": "GlobalStandard", "usageName": quota_name(name),
            "capacity": {"minimum": 1, "maximum": MAX_CAPACITY, "default": 100}}  # fmt: skip
     return {
@@ -85,127 +85,130 @@ def _model(name: str) -> dict[str, Any]:
         "isDefaultVersion": True,
         "skus": [sku],
         "capabilities": {"chatCompletion": "true"},
-        "systemData": system_data(_EPOCH),
+        "systemData": system_data(_CREATED),
     }
 
 
-def put(call: RequestContext) -> Response:
+def put(context: RequestContext) -> Response:
     """PUT: 201 with ``Azure-AsyncOperation``, or 200 for the same deployment again."""
-    check_request(call.json)
-    fact, operation = put_deployment(
-        call.services.deployments, call.path_params["deployment"], call.json
+    check_request(context.json)
+    record, operation = put_deployment(
+        context.services.deployments, context.path_params["deployment"], context.json
     )
     if operation is None:
-        call.services.auto_delete.check_now()
-        return JSONResponse(_document(call, fact), 200)
-    call.services.provision(FOUNDRY_SCOPE, fact.key)
-    shown = _document(call, fact)
-    shown["properties"]["provisioningState"] = "Creating"
+        context.services.auto_delete.check_now()
+        return JSONResponse(_deployment_to_json(context, record), 200)
+    context.services.provision(FOUNDRY_SCOPE, record.key)
+    body = _deployment_to_json(context, record)
+    body["properties"]["provisioningState"] = "Creating"
     return JSONResponse(
-        shown, 201, {"Azure-AsyncOperation": _operation(call, operation), "Retry-After": "1"}
+        body, 201, {"Azure-AsyncOperation": _operation_url(context, operation), "Retry-After": "1"}
     )
 
 
-def _operation(call: RequestContext, own: str) -> str:
+def _operation_url(context: RequestContext, operation_id: str) -> str:
     values = {
-        "subscription": call.path_params["subscription"],
-        "location": call.services.config.region,
-        "operation": own,
+        "subscription": context.path_params["subscription"],
+        "location": context.services.config.region,
+        "operation": operation_id,
     }
     path = expand_path(ops.OPERATION_RESULT.path, values)
-    return f"{call.urls.arm}{path}?api-version={call.query_params.get('api-version', ops.ARM_API_VERSION)}"
+    version = context.query_params.get("api-version", ops.ARM_API_VERSION)
+    return f"{context.urls.arm}{path}?api-version={version}"
 
 
-def _find(call: RequestContext) -> Record:
-    return call.services.deployments.get(FOUNDRY_SCOPE, call.path_params["deployment"])
+def _find(context: RequestContext) -> Record:
+    return context.services.deployments.get(FOUNDRY_SCOPE, context.path_params["deployment"])
 
 
-def get(call: RequestContext) -> dict[str, Any]:
+def get(context: RequestContext) -> dict[str, Any]:
     """GET one."""
-    return _document(call, _find(call))
+    return _deployment_to_json(context, _find(context))
 
 
-def listing(call: RequestContext) -> dict[str, Any]:
+def list_deployments(context: RequestContext) -> dict[str, Any]:
     """GET all."""
     return list_page(
-        call,
-        lambda before, limit: call.services.deployments.list_page(FOUNDRY_SCOPE, before, limit),
-        lambda fact: _document(call, fact),
+        context,
+        lambda before, limit: context.services.deployments.list_page(FOUNDRY_SCOPE, before, limit),
+        lambda record: _deployment_to_json(context, record),
     )
 
 
-def patch(call: RequestContext) -> dict[str, Any]:
+def patch(context: RequestContext) -> dict[str, Any]:
     """PATCH tags and sku."""
     for name in ("tags", "sku"):
-        if name in call.json and not isinstance(call.json[name], dict):
+        if name in context.json and not isinstance(context.json[name], dict):
             from maas_client.local.resources.errors import user_error
 
             raise user_error(f"{name}: must be an object", target=name)
-    found = call.services.deployments.patch(
-        FOUNDRY_SCOPE, call.path_params["deployment"], call.json
+    record = context.services.deployments.patch(
+        FOUNDRY_SCOPE, context.path_params["deployment"], context.json
     )
-    call.services.auto_delete.check_now()
-    return _document(call, found)
+    context.services.auto_delete.check_now()
+    return _deployment_to_json(context, record)
 
 
-def delete(call: RequestContext) -> Response:
+def delete(context: RequestContext) -> Response:
     """DELETE: 202 with a Location, 204 when there was none."""
-    gone = call.services.deployments.delete(FOUNDRY_SCOPE, call.path_params["deployment"])
-    if gone is None:
+    deleted = context.services.deployments.delete(FOUNDRY_SCOPE, context.path_params["deployment"])
+    if deleted is None:
         return Response(None, 204)
-    fact, operation = gone
-    call.services.unload_unused(fact)
-    return Response(None, 202, {"Location": _operation(call, operation), "Retry-After": "1"})
+    record, operation = deleted
+    context.services.unload_unused(record)
+    return Response(None, 202, {"Location": _operation_url(context, operation), "Retry-After": "1"})
 
 
-def skus(call: RequestContext) -> dict[str, Any]:
+def skus(context: RequestContext) -> dict[str, Any]:
     """GET what a deployment may be scaled to."""
-    _find(call)
-    room = {"minimum": 1, "maximum": MAX_CAPACITY, "step": 1, "default": 100}
+    _find(context)
+    capacity = {"minimum": 1, "maximum": MAX_CAPACITY, "step": 1, "default": 100}
     return {
         "value": [
-            {"resourceType": f"{_TYPE}/deployments", "sku": {"name": name}, "capacity": room}
+            {"resourceType": f"{_TYPE}/deployments", "sku": {"name": name}, "capacity": capacity}
             for name in SKUS
         ],
         "nextLink": None,
     }
 
 
-def operation(call: RequestContext) -> dict[str, Any]:
+def operation(context: RequestContext) -> dict[str, Any]:
     """GET behind ``Azure-AsyncOperation`` and ``Location``.
 
     ARM calls a deployment made before its model is loaded: chat then says DeploymentNotReady.
     """
-    found = call.services.deployments.get_operation(call.path_params["operation"])
-    shown = {
-        "id": call.request.url.path,
-        "name": found.key,
-        "status": "Failed" if found.state == "Failed" else "Succeeded",
-        "startTime": found.body["started"],
+    operation_record = context.services.deployments.get_operation(context.path_params["operation"])
+    body = {
+        "id": context.request.url.path,
+        "name": operation_record.key,
+        "status": "Failed" if operation_record.state == "Failed" else "Succeeded",
+        "startTime": operation_record.body["started"],
     }
-    return shown | ({"error": found.body["error"]} if "error" in found.body else {})
+    return body | (
+        {"error": operation_record.body["error"]} if "error" in operation_record.body else {}
+    )
 
 
-def _document(call: RequestContext, fact: Record) -> dict[str, Any]:
-    body = fact.body
-    sent = body["request"]
-    tags = dict(sent.get("tags") or {})
-    if call.services.simulated:
+def _deployment_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
+    body = record.body
+    request = body["request"]
+    tags = dict(request.get("tags") or {})
+    if context.services.simulated:
         tags["simulated"] = "true"
     return {
-        **{k: v for k, v in sent.items() if k != "properties"},
-        "id": f"{_account_id(call)}/deployments/{body['name']}",
+        **{k: v for k, v in request.items() if k != "properties"},
+        "id": f"{_account_id(context)}/deployments/{body['name']}",
         "name": body["name"],
         "type": f"{_TYPE}/deployments",
-        "sku": sent.get("sku") or {"name": "GlobalStandard", "capacity": 1},
+        "sku": request.get("sku") or {"name": "GlobalStandard", "capacity": 1},
         "tags": tags,
         "etag": f'"{body["operation"]}"',
         "properties": {
             "raiPolicyName": "Microsoft.DefaultV2",
             "versionUpgradeOption": "OnceNewDefaultVersionAvailable",
-            **sent["properties"],
+            **request["properties"],
             "capabilities": {"chatCompletion": "true"},
-            "provisioningState": "Failed" if fact.state == "Failed" else "Succeeded",
+            "provisioningState": "Failed" if record.state == "Failed" else "Succeeded",
         },
         "systemData": system_data(body["created"]),
     }
@@ -218,7 +221,7 @@ HANDLERS: dict[Op[Any], Handler] = {
     ops.DEPLOYMENT_CREATE: put,
     ops.DEPLOYMENT_PATCH: patch,
     ops.DEPLOYMENT_GET: get,
-    ops.DEPLOYMENT_LIST: listing,
+    ops.DEPLOYMENT_LIST: list_deployments,
     ops.DEPLOYMENT_SKUS: skus,
     ops.DEPLOYMENT_DELETE: delete,
     ops.OPERATION_RESULT: operation,

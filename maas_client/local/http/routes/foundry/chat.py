@@ -25,72 +25,78 @@ from maas_client.wire import foundry as ops
 from maas_client.wire.op import Op
 
 
-async def complete(call: RequestContext) -> Response:
+async def chat_completions(context: RequestContext) -> Response:
     """POST chat: ``model`` names the deployment, or the path does."""
-    said = call.path_params.get("deployment") or call.json.get("model")
-    if not isinstance(said, str) or not said:
+    name = context.path_params.get("deployment") or context.json.get("model")
+    if not isinstance(name, str) or not name:
         raise invalid_payload("model is required: the deployment's name.", param="model")
-    fact = get_ready(call.services.deployments, said)
-    if not call.services.rate_limiter.is_ready(fact):
-        raise not_ready_error(f"deployment {said}")
-    answer = await create_completion(call, fact)
-    if isinstance(answer, StreamingResponse) and call.op.path != ops.INFERENCE_CHAT.path:
-        answer.body_iterator = _with_filter(answer.body_iterator)
-    return answer
+    record = get_ready(context.services.deployments, name)
+    if not context.services.rate_limiter.is_ready(record):
+        raise not_ready_error(f"deployment {name}")
+    response = await create_completion(context, record)
+    if isinstance(response, StreamingResponse) and context.op.path != ops.INFERENCE_CHAT.path:
+        response.body_iterator = _prepend_filter_results(response.body_iterator)
+    return response
 
 
-async def _with_filter(rest: Any) -> AsyncIterator[bytes]:
+async def _prepend_filter_results(chunks: Any) -> AsyncIterator[bytes]:
     """Begin as Azure OpenAI does: with a chunk that has no choices (section 5.2)."""
     first = {"id": "", "object": "", "created": 0, "model": "", "choices": [],
              "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": {}}]}  # fmt: skip
     try:
         yield frames.sse_frame(json.dumps(first))
-        async for piece in rest:
-            yield piece
+        async for chunk in chunks:
+            yield chunk
     finally:
-        await rest.aclose()
+        await chunks.aclose()
 
 
-def info(call: RequestContext) -> dict[str, Any]:
+def get_model_info(context: RequestContext) -> dict[str, Any]:
     """GET /models/info: a resource has many models, and no information of this kind."""
     raise foundry_not_found("operation")
 
 
-def models(call: RequestContext) -> dict[str, Any]:
+def list_models(context: RequestContext) -> dict[str, Any]:
     """GET the models: those of the catalog, and those that were tuned here."""
-    tuned = [_tuned(fact) for fact in call.services.store.read.newest("model", FOUNDRY_SCOPE)]
-    return {"object": "list", "data": [*tuned, *(_base(name) for name in catalog_models())]}
+    tuned = [
+        _tuned_model_to_json(record)
+        for record in context.services.store.read.newest("model", FOUNDRY_SCOPE)
+    ]
+    return {
+        "object": "list",
+        "data": [*tuned, *(_base_model_to_json(name) for name in catalog_models())],
+    }
 
 
-def model(call: RequestContext) -> dict[str, Any]:
+def model(context: RequestContext) -> dict[str, Any]:
     """GET one."""
-    name = call.path_params["model"]
-    found = call.services.store.read.get("model", FOUNDRY_SCOPE, version_key(name, "1"))
-    if found:
-        return _tuned(found)
+    name = context.path_params["model"]
+    record = context.services.store.read.get("model", FOUNDRY_SCOPE, version_key(name, "1"))
+    if record:
+        return _tuned_model_to_json(record)
     if name in catalog_models():
-        return _base(name)
+        return _base_model_to_json(name)
     raise foundry_not_found("model")
 
 
-def _tuned(fact: Record) -> dict[str, Any]:
-    body = fact.body
-    born = to_unix_seconds(body["created"])
-    return _shown(body["name"], born, model=body["base_model"], fine_tune=body["job"])
+def _tuned_model_to_json(record: Record) -> dict[str, Any]:
+    body = record.body
+    created = to_unix_seconds(body["created"])
+    return _model_to_json(body["name"], created, model=body["base_model"], fine_tune=body["job"])
 
 
-def _base(name: str) -> dict[str, Any]:
-    return _shown(name, 0, model=None, fine_tune=None)
+def _base_model_to_json(name: str) -> dict[str, Any]:
+    return _model_to_json(name, 0, model=None, fine_tune=None)
 
 
-def _shown(name: str, born: int | None, **rest: Any) -> dict[str, Any]:
+def _model_to_json(name: str, created: int | None, **extra_fields: Any) -> dict[str, Any]:
     """Return a model with OpenAI's fields and Azure's; ``fine_tune`` is reported false although the
     open models can be tuned, as there (section 4.2)."""
     return {
         "id": name,
         "object": "model",
-        "created": born,
-        "created_at": born,
+        "created": created,
+        "created_at": created,
         "owned_by": "maas-client",
         "status": "succeeded",
         "lifecycle_status": "generally-available",
@@ -98,15 +104,15 @@ def _shown(name: str, born: int | None, **rest: Any) -> dict[str, Any]:
             "fine_tune": False, "inference": True, "completion": False,
             "chat_completion": True, "embeddings": False,
         },
-        **rest,
+        **extra_fields,
     }  # fmt: skip
 
 
 HANDLERS: dict[Op[Any], Handler] = {
-    ops.CHAT: complete,
-    ops.CHAT_DEPLOYMENT: complete,
-    ops.INFERENCE_CHAT: complete,
-    ops.INFERENCE_INFO: info,
-    ops.MODEL_LIST: models,
+    ops.CHAT: chat_completions,
+    ops.CHAT_DEPLOYMENT: chat_completions,
+    ops.INFERENCE_CHAT: chat_completions,
+    ops.INFERENCE_INFO: get_model_info,
+    ops.MODEL_LIST: list_models,
     ops.MODEL_GET: model,
 }

@@ -12,7 +12,7 @@ from maas_client.local.http.app import RequestContext
 from maas_client.local.http.routes.foundry.responses import to_unix_seconds
 from maas_client.local.state.store import Record
 
-_STATUS = {
+_STATUS_MESSAGES = {
     "NotStarted": "Job enqueued. Waiting for jobs ahead to complete.",
     "Running": "Job started.",
     "PauseRequested": "Job pause was requested.",
@@ -24,14 +24,14 @@ _STATUS = {
 }
 """Words of the dated spec's example where it has them (docs/azure-http.md section 4.5)."""
 
-_OWN = {
+_METRIC_NAMES = {
     "train_token_accuracy": "train_mean_token_accuracy",
     "valid_token_accuracy": "full_valid_mean_token_accuracy",
     "valid_loss": "full_valid_loss",
 }
 """Our metric names to the service's."""
 
-_TRAINING = ("train_loss", "train_token_accuracy", "learning_rate")
+_TRAINING_METRICS = ("train_loss", "train_token_accuracy", "learning_rate")
 
 
 class Event(NamedTuple):
@@ -47,21 +47,21 @@ class Event(NamedTuple):
     step: int = 0
 
 
-def list_events(call: RequestContext, job: Record) -> list[Event]:
+def list_events(context: RequestContext, job: Record) -> list[Event]:
     """Return all events of a job, newest first."""
-    own = job.body["id"]
-    told = (_event(job, event) for event in call.services.jobs.events(own))
-    found = [event for event in told if event] + _steps(call, own)
-    found.sort(key=lambda event: (event.timestamp, event.id), reverse=True)
-    return found
+    job_id = job.body["id"]
+    candidates = (_to_event(job, event) for event in context.services.jobs.events(job_id))
+    events = [event for event in candidates if event] + _step_events(context, job_id)
+    events.sort(key=lambda event: (event.timestamp, event.id), reverse=True)
+    return events
 
 
-def _event(job: Record, event: dict[str, Any]) -> Event | None:
-    own, at = f"ftevent-{job.body['id']}{event['seq']:08d}", str(event["at"])
+def _to_event(job: Record, event: dict[str, Any]) -> Event | None:
+    event_id, timestamp = f"ftevent-{job.body['id']}{event['seq']:08d}", str(event["at"])
     kind, level = event.get("kind"), "info"
     message = ""
     if kind == "status":
-        message = _STATUS.get(str(event.get("state")), "")
+        message = _STATUS_MESSAGES.get(str(event.get("state")), "")
         if event.get("state") == "Failed":
             level = "error"
             message = f"Job failed: {(job.body.get('error') or {}).get('message', '')}"
@@ -70,45 +70,45 @@ def _event(job: Record, event: dict[str, Any]) -> Event | None:
     elif kind == "checkpoint":
         message = f"Checkpoint created at step {event['step']}."
     elif kind == "eval":
-        return Event(at, own, "", metrics=event, step=int(event["step"]))
-    return Event(at, own, message, level) if message else None
+        return Event(timestamp, event_id, "", metrics=event, step=int(event["step"]))
+    return Event(timestamp, event_id, message, level) if message else None
 
 
-def _steps(call: RequestContext, own: str) -> list[Event]:
+def _step_events(context: RequestContext, job_id: str) -> list[Event]:
     """Return one event per step that training reported."""
     steps: dict[int, dict[str, float]] = {}
-    when: dict[int, str] = {}
-    for point in call.services.jobs.points(own):
-        if point.name in _TRAINING:
+    times: dict[int, str] = {}
+    for point in context.services.jobs.points(job_id):
+        if point.name in _TRAINING_METRICS:
             steps.setdefault(point.step, {})[point.name] = point.value
-            when[point.step] = point.at
+            times[point.step] = point.at
     return [
-        Event(when[step], f"ftevent-{own}m{step:08d}", "", metrics=values, step=step)
+        Event(times[step], f"ftevent-{job_id}m{step:08d}", "", metrics=values, step=step)
         for step, values in steps.items()
     ]
 
 
-def event_to_json(told: Event) -> dict[str, Any]:
+def event_to_json(event: Event) -> dict[str, Any]:
     """Return an event as the service shows it."""
-    data = None if told.metrics is None else _data(told.step, told.metrics)
+    data = None if event.metrics is None else _metrics_to_json(event.step, event.metrics)
     return {
         "object": "fine_tuning.job.event",
-        "id": told.id,
-        "created_at": to_unix_seconds(told.timestamp),
-        "level": told.level,
+        "id": event.id,
+        "created_at": to_unix_seconds(event.timestamp),
+        "level": event.level,
         "type": "metrics" if data else "message",
-        "message": told.message if data is None else f"Step {told.step}: {_words(data)}",
+        "message": event.message if data is None else f"Step {event.step}: {_format_metrics(data)}",
         "data": data,
     }
 
 
-def _data(step: int, values: Mapping[str, Any]) -> dict[str, Any]:
+def _metrics_to_json(step: int, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"step": step} | {
-        _OWN.get(name, name): value
+        _METRIC_NAMES.get(name, name): value
         for name, value in values.items()
-        if name in (*_TRAINING, *_OWN) and isinstance(value, int | float)
+        if name in (*_TRAINING_METRICS, *_METRIC_NAMES) and isinstance(value, int | float)
     }
 
 
-def _words(data: dict[str, Any]) -> str:
+def _format_metrics(data: dict[str, Any]) -> str:
     return ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in data.items() if k != "step")

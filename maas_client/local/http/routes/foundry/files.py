@@ -30,69 +30,69 @@ from maas_client.local.state.store import Record
 from maas_client.wire import foundry as ops
 from maas_client.wire.op import Op
 
-_ANCHOR = ("expires_after.anchor", "expires_after[anchor]")
-_SECONDS = ("expires_after.seconds", "expires_after[seconds]")
-_CHUNK = 1 << 20
+_ANCHOR_FIELDS = ("expires_after.anchor", "expires_after[anchor]")
+_SECONDS_FIELDS = ("expires_after.seconds", "expires_after[seconds]")
+_CHUNK_BYTES = 1 << 20
 _PURPOSES = (PURPOSE, results.RESULTS_PURPOSE)
 
 
 @asynccontextmanager
-async def _received(
-    call: RequestContext, field: str, known: frozenset[str]
+async def _receive_form(
+    context: RequestContext, field: str, allowed_fields: frozenset[str]
 ) -> AsyncIterator[tuple[dict[str, str], str, Draft]]:
     """Yield a form's fields, the file's name and its bytes. Fields nobody knows are refused by name."""
     try:
-        async with call.request.form(max_files=1, max_fields=8) as form:
-            unknown = sorted(set(form) - known - {field})
+        async with context.request.form(max_files=1, max_fields=8) as form:
+            unknown = sorted(set(form) - allowed_fields - {field})
             if unknown:
                 raise invalid_payload(
                     f"Unrecognized form field supplied: {unknown[0][:60]}", param=unknown[0]
                 )
-            sent = form.get(field)
-            if not isinstance(sent, UploadFile):
+            upload = form.get(field)
+            if not isinstance(upload, UploadFile):
                 raise invalid_payload(f"{field} is required: the bytes of the file.", param=field)
-            said = {k: v for k, v in form.items() if isinstance(v, str)}
-            with file_store(call).draft() as draft:
-                await anyio.to_thread.run_sync(_copy, sent, draft)
-                yield said, _plain(sent.filename), draft
-    except MultiPartException as broken:
-        raise invalid_payload(f"The form cannot be read: {broken.message}") from None
+            fields = {k: v for k, v in form.items() if isinstance(v, str)}
+            with file_store(context).draft() as draft:
+                await anyio.to_thread.run_sync(_copy, upload, draft)
+                yield fields, _clean_filename(upload.filename), draft
+    except MultiPartException as error:
+        raise invalid_payload(f"The form cannot be read: {error.message}") from None
 
 
-def _copy(sent: UploadFile, draft: Draft) -> None:
-    while data := sent.file.read(_CHUNK):
+def _copy(upload: UploadFile, draft: Draft) -> None:
+    while data := upload.file.read(_CHUNK_BYTES):
         draft.write(data)
 
 
-def _plain(name: str | None) -> str:
+def _clean_filename(name: str | None) -> str:
     """Return a file's name as a label: it is shown, never used as a path."""
-    kept = (name or "upload").replace("\\", "/").rsplit("/", 1)[-1]
-    return "".join(c for c in kept if c.isprintable())[:255] or "upload"
+    base_name = (name or "upload").replace("\\", "/").rsplit("/", 1)[-1]
+    return "".join(c for c in base_name if c.isprintable())[:255] or "upload"
 
 
-async def create(call: RequestContext) -> Response:
+async def create(context: RequestContext) -> Response:
     """POST: multipart with purpose and file."""
-    known = frozenset({"purpose", *_ANCHOR, *_SECONDS})
-    async with _received(call, "file", known) as (said, name, draft):
-        _check_purpose(said.get("purpose"))
-        expires_s = _expiry(said)
-        fact = await anyio.to_thread.run_sync(file_store(call).add, draft, name, expires_s)
+    allowed_fields = frozenset({"purpose", *_ANCHOR_FIELDS, *_SECONDS_FIELDS})
+    async with _receive_form(context, "file", allowed_fields) as (fields, name, draft):
+        _check_purpose(fields.get("purpose"))
+        expires_s = _parse_expiry(fields)
+        record = await anyio.to_thread.run_sync(file_store(context).add, draft, name, expires_s)
     # What was just sent is shown as the service shows it: it has yet to be looked through.
     return created_response(
-        call, {**file_to_json(fact), "status": "pending", "status_details": None}
+        context, {**file_to_json(record), "status": "pending", "status_details": None}
     )
 
 
-def _check_purpose(said: Any) -> None:
-    if said != PURPOSE:
+def _check_purpose(purpose: Any) -> None:
+    if purpose != PURPOSE:
         raise invalid_payload(
             f"purpose must be {PURPOSE}: this server keeps training files.", param="purpose"
         )
 
 
-def _expiry(said: dict[str, str]) -> int | None:
-    anchor = next((said[name] for name in _ANCHOR if name in said), None)
-    seconds = next((said[name] for name in _SECONDS if name in said), None)
+def _parse_expiry(fields: dict[str, str]) -> int | None:
+    anchor = next((fields[name] for name in _ANCHOR_FIELDS if name in fields), None)
+    seconds = next((fields[name] for name in _SECONDS_FIELDS if name in fields), None)
     if anchor is None and seconds is None:
         return None
     if anchor != "created_at":
@@ -107,66 +107,71 @@ def _expiry(said: dict[str, str]) -> int | None:
     return int(seconds)
 
 
-def file_to_json(fact: Record) -> dict[str, Any]:
+def file_to_json(record: Record) -> dict[str, Any]:
     """Return a file as the service shows it."""
-    body = fact.body
-    shown = {
+    body = record.body
+    document = {
         "object": "file",
-        "id": fact.key,
+        "id": record.key,
         "bytes": body["bytes"],
         "created_at": body["created"],
         "filename": body["filename"],
         "purpose": body["purpose"],
-        "status": fact.state,
+        "status": record.state,
         "status_details": body["problem"],
     }
-    return shown | ({"expires_at": body["expires"]} if body.get("expires") else {})
+    return document | ({"expires_at": body["expires"]} if body.get("expires") else {})
 
 
-def listing(call: RequestContext) -> dict[str, Any]:
+def list_files(context: RequestContext) -> dict[str, Any]:
     """GET all, newest first."""
-    purpose = call.query_params.get("purpose")
+    purpose = context.query_params.get("purpose")
     if purpose and purpose not in _PURPOSES:
-        shown = []
+        documents = []
     else:
-        shown = (
+        documents = (
             []
             if purpose == results.RESULTS_PURPOSE
-            else [file_to_json(f) for f in file_store(call).all()]
+            else [file_to_json(f) for f in file_store(context).all()]
         )
-        shown += [] if purpose == PURPOSE else results.list_all(call)
-        shown.sort(key=lambda d: -int(d["created_at"]))
+        documents += [] if purpose == PURPOSE else results.list_all(context)
+        documents.sort(key=lambda d: -int(d["created_at"]))
     return list_response(
-        call, shown, lambda d: str(d["id"]), lambda d: d, default_limit=10_000, max_limit=10_000
+        context,
+        documents,
+        lambda d: str(d["id"]),
+        lambda d: d,
+        default_limit=10_000,
+        max_limit=10_000,
     )
 
 
-def get(call: RequestContext) -> dict[str, Any]:
+def get(context: RequestContext) -> dict[str, Any]:
     """GET one; a job's results are a file too."""
-    found = results.find_job(call, call.path_params["file"])
-    return results.to_json(call, found) if found else file_to_json(_fact(call))
+    job = results.find_job(context, context.path_params["file"])
+    return results.to_json(context, job) if job else file_to_json(_get_record(context))
 
 
-def _fact(call: RequestContext) -> Record:
-    return file_store(call).get(call.path_params["file"])
+def _get_record(context: RequestContext) -> Record:
+    return file_store(context).get(context.path_params["file"])
 
 
-def content(call: RequestContext) -> Response:
+def content(context: RequestContext) -> Response:
     """GET the bytes."""
-    found = results.find_job(call, call.path_params["file"])
-    if found:
-        return Response(results.to_csv(call, found), 200, media_type="application/octet-stream")
-    path = file_store(call).path(_fact(call))
+    job = results.find_job(context, context.path_params["file"])
+    if job:
+        return Response(results.to_csv(context, job), 200, media_type="application/octet-stream")
+    path = file_store(context).path(_get_record(context))
     return FileResponse(path, 200, media_type="application/octet-stream")
 
 
-def delete(call: RequestContext) -> dict[str, Any]:
+def delete(context: RequestContext) -> dict[str, Any]:
     """DELETE one; a job that names it goes on."""
-    file_store(call).delete(call.path_params["file"])
-    return {"object": "file", "id": call.path_params["file"], "deleted": True}
+    file_store(context).delete(context.path_params["file"])
+    return {"object": "file", "id": context.path_params["file"], "deleted": True}
 
 
-def fetch(call: RequestContext) -> Response:
+def import_file(context: RequestContext) -> Response:
     """POST import by url: refused, this server fetches nothing from elsewhere."""
     raise ApiError(
         400, "fileImportFailed",
@@ -178,13 +183,13 @@ def fetch(call: RequestContext) -> Response:
 # -- uploads --------------------------------------------------------------------------------------
 
 
-def _uploads(call: RequestContext) -> FoundryUploads:
-    return FoundryUploads(call.services.store, call.services.files, file_store(call))
+def _uploads(context: RequestContext) -> FoundryUploads:
+    return FoundryUploads(context.services.store, context.services.files, file_store(context))
 
 
-def begin(call: RequestContext) -> Response:
+def create_upload(context: RequestContext) -> Response:
     """POST: name, size and purpose of what will come in parts."""
-    body = call.json
+    body = context.json
     unknown = sorted(set(body) - {"filename", "purpose", "bytes", "mime_type", "expires_after"})
     if unknown:
         raise invalid_payload(
@@ -194,33 +199,35 @@ def begin(call: RequestContext) -> Response:
     for name, kind in (("filename", str), ("bytes", int), ("mime_type", str)):
         if not isinstance(body.get(name), kind) or isinstance(body.get(name), bool):
             raise invalid_payload(f"{name} is required.", param=name)
-    return JSONResponse(_shown(_uploads(call).create(_plain(body["filename"]), body["bytes"])))
+    return JSONResponse(
+        _upload_to_json(_uploads(context).create(_clean_filename(body["filename"]), body["bytes"]))
+    )
 
 
-async def part(call: RequestContext) -> Response:
+async def part(context: RequestContext) -> Response:
     """POST the bytes of a part."""
-    async with _received(call, "data", frozenset()) as (_, _, draft):
+    async with _receive_form(context, "data", frozenset()) as (_, _, draft):
         if draft.size > MAX_PART_BYTES:
             raise invalid_payload(
                 f"A part has at most {MAX_PART_BYTES} bytes.", param="data", status=413
             )
-        own, born = await anyio.to_thread.run_sync(
-            _uploads(call).add_part, call.path_params["upload"], draft
+        part_id, created = await anyio.to_thread.run_sync(
+            _uploads(context).add_part, context.path_params["upload"], draft
         )
     return JSONResponse(
         {
             "object": "upload.part",
-            "id": own,
-            "created_at": born,
-            "upload_id": call.path_params["upload"],
-            "azure_block_id": own.removeprefix("part_"),
+            "id": part_id,
+            "created_at": created,
+            "upload_id": context.path_params["upload"],
+            "azure_block_id": part_id.removeprefix("part_"),
         }
     )
 
 
-def complete(call: RequestContext) -> Response:
+def complete(context: RequestContext) -> Response:
     """POST: the parts in their order, and the MD5 of the whole."""
-    body = call.json
+    body = context.json
     unknown = sorted(set(body) - {"part_ids", "md5"})
     if unknown:
         raise invalid_payload(
@@ -231,39 +238,39 @@ def complete(call: RequestContext) -> Response:
         raise invalid_payload("part_ids is required: a list of ids.", param="part_ids")
     if md5 is not None and not isinstance(md5, str):
         raise invalid_payload("md5 must be a string of hex digits.", param="md5")
-    upload, file = _uploads(call).complete(call.path_params["upload"], parts, md5)
-    held = {**file_to_json(file), "status": "pending", "status_details": None}
-    return JSONResponse({**_shown(upload), "file": held})
+    upload, file = _uploads(context).complete(context.path_params["upload"], parts, md5)
+    file_document = {**file_to_json(file), "status": "pending", "status_details": None}
+    return JSONResponse({**_upload_to_json(upload), "file": file_document})
 
 
-def cancel(call: RequestContext) -> Response:
+def cancel(context: RequestContext) -> Response:
     """POST cancel."""
-    return JSONResponse(_shown(_uploads(call).cancel(call.path_params["upload"])))
+    return JSONResponse(_upload_to_json(_uploads(context).cancel(context.path_params["upload"])))
 
 
-def _shown(fact: Record) -> dict[str, Any]:
-    body = fact.body
+def _upload_to_json(record: Record) -> dict[str, Any]:
+    body = record.body
     return {
         "object": "upload",
-        "id": fact.key,
+        "id": record.key,
         "bytes": body["bytes"],
         "created_at": body["created"],
         "expires_at": body["created"] + 3600,
         "filename": body["filename"],
         "purpose": PURPOSE,
-        "status": fact.state,
+        "status": record.state,
         "file": None,
     }
 
 
 HANDLERS: dict[Op[Any], Handler] = {
     ops.FILE_CREATE: create,
-    ops.FILE_LIST: listing,
+    ops.FILE_LIST: list_files,
     ops.FILE_GET: get,
     ops.FILE_CONTENT: content,
     ops.FILE_DELETE: delete,
-    ops.FILE_IMPORT: fetch,
-    ops.UPLOAD_CREATE: begin,
+    ops.FILE_IMPORT: import_file,
+    ops.UPLOAD_CREATE: create_upload,
     ops.UPLOAD_PART: part,
     ops.UPLOAD_COMPLETE: complete,
     ops.UPLOAD_CANCEL: cancel,

@@ -34,111 +34,119 @@ from maas_client.wire import local_extensions as own
 from maas_client.wire.op import Op
 
 
-def create(call: RequestContext) -> Response:
+def create(context: RequestContext) -> Response:
     """POST a job."""
-    job = read_job(call.services, file_store(call), call.json)
-    fact, _ = call.services.jobs.create(FOUNDRY_SCOPE, job)
-    return created_response(call, job_to_json(fact))
+    job = read_job(context.services, file_store(context), context.json)
+    record, _ = context.services.jobs.create(FOUNDRY_SCOPE, job)
+    return created_response(context, job_to_json(record))
 
 
-def _fact(call: RequestContext) -> Record:
+def _get_job(context: RequestContext) -> Record:
     try:
-        return call.services.jobs.get(job_ref(call.path_params["job"]))
+        return context.services.jobs.get(job_ref(context.path_params["job"]))
     except ApiError:
         raise foundry_not_found("fine-tuning job") from None
 
 
-def get(call: RequestContext) -> dict[str, Any]:
+def get(context: RequestContext) -> dict[str, Any]:
     """GET one."""
-    return job_to_json(_fact(call))
+    return job_to_json(_get_job(context))
 
 
-def listing(call: RequestContext) -> dict[str, Any]:
+def list_jobs(context: RequestContext) -> dict[str, Any]:
     """GET all, newest first."""
-    jobs = call.services.jobs.list_page(FOUNDRY_SCOPE, None, -1)
-    return list_response(call, jobs, lambda f: str(f.body["name"]), job_to_json, default_limit=20)
+    jobs = context.services.jobs.list_page(FOUNDRY_SCOPE, None, -1)
+    return list_response(
+        context, jobs, lambda f: str(f.body["name"]), job_to_json, default_limit=20
+    )
 
 
-def cancel(call: RequestContext) -> dict[str, Any]:
+def cancel(context: RequestContext) -> dict[str, Any]:
     """POST cancel: what runs is called cancelled at once, what has ended is refused."""
-    fact = _fact(call)
-    if STATUS_BY_STATE[str(fact.state)] in ops.TERMINAL_STATUSES:
+    record = _get_job(context)
+    if STATUS_BY_STATE[str(record.state)] in ops.TERMINAL_STATUSES:
         raise invalid_payload(
-            f"The job has ended: it is {STATUS_BY_STATE[str(fact.state)]}.", status=400
+            f"The job has ended: it is {STATUS_BY_STATE[str(record.state)]}.", status=400
         )
-    where = job_ref(call.path_params["job"])
-    if call.services.jobs.cancel(where) == "CancelRequested":
-        call.services.scheduler.cancel(where)
-    return job_to_json(_fact(call))
+    ref = job_ref(context.path_params["job"])
+    if context.services.jobs.cancel(ref) == "CancelRequested":
+        context.services.scheduler.cancel(ref)
+    return job_to_json(_get_job(context))
 
 
-def delete(call: RequestContext) -> Response:
+def delete(context: RequestContext) -> Response:
     """DELETE: 204; on the dated versions only."""
-    _fact(call)
-    call.services.jobs.delete(job_ref(call.path_params["job"]))
+    _get_job(context)
+    context.services.jobs.delete(job_ref(context.path_params["job"]))
     return Response(None, 204)
 
 
-def pause(call: RequestContext) -> dict[str, Any]:
+def pause(context: RequestContext) -> dict[str, Any]:
     """POST pause: as there, of a running job; unlike there, whatever its model."""
-    fact, where = _fact(call), job_ref(call.path_params["job"])
+    record, ref = _get_job(context), job_ref(context.path_params["job"])
     try:
-        if call.services.jobs.pause(where) == "PauseRequested":
-            call.services.scheduler.pause(where)
+        if context.services.jobs.pause(ref) == "PauseRequested":
+            context.services.scheduler.pause(ref)
     except ApiError:
         raise invalid_payload(
-            f"Only a running job can be paused: it is {STATUS_BY_STATE[str(fact.state)]}."
+            f"Only a running job can be paused: it is {STATUS_BY_STATE[str(record.state)]}."
         ) from None
-    return job_to_json(_fact(call))
+    return job_to_json(_get_job(context))
 
 
-def resume(call: RequestContext) -> dict[str, Any]:
+def resume(context: RequestContext) -> dict[str, Any]:
     """POST resume: the job goes on from the checkpoint that pausing has written."""
-    fact = _fact(call)
+    record = _get_job(context)
     try:
-        call.services.jobs.resume(job_ref(call.path_params["job"]))
+        context.services.jobs.resume(job_ref(context.path_params["job"]))
     except ApiError:
         raise invalid_payload(
-            f"Only a paused job can be resumed: it is {STATUS_BY_STATE[str(fact.state)]}."
+            f"Only a paused job can be resumed: it is {STATUS_BY_STATE[str(record.state)]}."
         ) from None
-    return job_to_json(_fact(call))
+    return job_to_json(_get_job(context))
 
 
-def save(call: RequestContext) -> dict[str, Any]:
+def save_checkpoint(context: RequestContext) -> dict[str, Any]:
     """POST checkpoints, this server's own: a running job writes one after its step and goes on."""
-    fact, where = _fact(call), job_ref(call.path_params["job"])
+    record, ref = _get_job(context), job_ref(context.path_params["job"])
     try:
-        call.services.jobs.check_running(where)
+        context.services.jobs.check_running(ref)
     except ApiError:
-        said = f"Only a running job writes a checkpoint: it is {STATUS_BY_STATE[str(fact.state)]}."
-        raise invalid_payload(said) from None
-    call.services.scheduler.save_checkpoint(where)
-    return job_to_json(fact)
+        message = (
+            f"Only a running job writes a checkpoint: it is {STATUS_BY_STATE[str(record.state)]}."
+        )
+        raise invalid_payload(message) from None
+    context.services.scheduler.save_checkpoint(ref)
+    return job_to_json(record)
 
 
-def events(call: RequestContext) -> dict[str, Any]:
+def list_job_events(context: RequestContext) -> dict[str, Any]:
     """GET what happened, newest first."""
-    told = list_events(call, _fact(call))
-    return list_response(call, told, lambda event: event.id, event_to_json, default_limit=20)
+    events = list_events(context, _get_job(context))
+    return list_response(context, events, lambda event: event.id, event_to_json, default_limit=20)
 
 
-def checkpoints(call: RequestContext) -> dict[str, Any]:
+def list_checkpoints(context: RequestContext) -> dict[str, Any]:
     """GET the checkpoints that are kept, newest first; each can be deployed."""
-    job = _fact(call)
-    steps = sorted(kept_checkpoints(call.services.store, job), reverse=True)
-    kept = [_checkpoint(call, job, step) for step in steps]
-    return list_response(call, kept, lambda c: str(c["id"]), lambda c: c, default_limit=10)
+    job = _get_job(context)
+    steps = sorted(kept_checkpoints(context.services.store, job), reverse=True)
+    checkpoints = [_checkpoint(context, job, step) for step in steps]
+    return list_response(
+        context, checkpoints, lambda c: str(c["id"]), lambda c: c, default_limit=10
+    )
 
 
-def _checkpoint(call: RequestContext, job: Record, step: int) -> dict[str, Any]:
-    at = {p.name: p.value for p in call.services.jobs.points(job.body["id"]) if p.step == step}
-    measured = {
-        wire: at[ours]
-        for wire, ours in results.CSV_COLUMNS.items()
-        if ours in at and not wire.startswith("validation_")
+def _checkpoint(context: RequestContext, job: Record, step: int) -> dict[str, Any]:
+    values = {
+        p.name: p.value for p in context.services.jobs.points(job.body["id"]) if p.step == step
     }
-    if "valid_token_accuracy" in at:
-        measured["valid_mean_token_accuracy"] = at["valid_token_accuracy"]
+    metrics = {
+        column: values[metric]
+        for column, metric in results.CSV_COLUMNS.items()
+        if metric in values and not column.startswith("validation_")
+    }
+    if "valid_token_accuracy" in values:
+        metrics["valid_mean_token_accuracy"] = values["valid_token_accuracy"]
     return {
         "object": "fine_tuning.job.checkpoint",
         "id": f"ftchkpt-{job.body['id']}{step:08d}",
@@ -146,43 +154,43 @@ def _checkpoint(call: RequestContext, job: Record, step: int) -> dict[str, Any]:
         "fine_tuned_model_checkpoint": f"{job.body['spec']['output']}:ckpt-step-{step}",
         "fine_tuning_job_id": job.body["name"],
         "step_number": step,
-        "metrics": {"step": step, **measured},
+        "metrics": {"step": step, **metrics},
     }
 
 
-def job_to_json(fact: Record) -> dict[str, Any]:
+def job_to_json(record: Record) -> dict[str, Any]:
     """Return a job as the service shows it."""
-    body, sent = fact.body, fact.body["request"]
-    state = str(fact.state)
-    asked = body["spec"]["hyperparameters"]
-    recipe = {name: asked.get(name, -1) for name in ("n_epochs", "batch_size")}
-    recipe["learning_rate_multiplier"] = asked.get("learning_rate_multiplier", 1.0)
-    done = state == "Completed"
+    body, request = record.body, record.body["request"]
+    state = str(record.state)
+    requested = body["spec"]["hyperparameters"]
+    hyperparameters = {name: requested.get(name, -1) for name in ("n_epochs", "batch_size")}
+    hyperparameters["learning_rate_multiplier"] = requested.get("learning_rate_multiplier", 1.0)
+    is_completed = state == "Completed"
     return {
         "object": "fine_tuning.job",
         "id": body["name"],
-        "model": sent["model"],
+        "model": request["model"],
         "status": STATUS_BY_STATE[state],
         "created_at": to_unix_seconds(body["created"]),
         "finished_at": to_unix_seconds(body.get("ended")),
-        "fine_tuned_model": fine_tuned_model(fact),
-        "training_file": sent["training_file"],
-        "validation_file": sent.get("validation_file"),
-        "result_files": [results.file_id(fact)] if done else None,
+        "fine_tuned_model": fine_tuned_model(record),
+        "training_file": request["training_file"],
+        "validation_file": request.get("validation_file"),
+        "result_files": [results.file_id(record)] if is_completed else None,
         "organization_id": None,
-        "trained_tokens": body["result"].get("trained_tokens") if done else None,
-        "hyperparameters": recipe,
-        "method": {"type": "supervised", "supervised": {"hyperparameters": recipe}},
+        "trained_tokens": body["result"].get("trained_tokens") if is_completed else None,
+        "hyperparameters": hyperparameters,
+        "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
         "estimated_finish": None,
-        "seed": sent["seed"],
-        "suffix": sent["suffix"],
+        "seed": request["seed"],
+        "suffix": request["suffix"],
         "integrations": [],
-        "metadata": {**(sent.get("metadata") or {}), **body["properties"]},
-        "error": _error(body) if state == "Failed" else None,
+        "metadata": {**(request.get("metadata") or {}), **body["properties"]},
+        "error": _error_to_json(body) if state == "Failed" else None,
     }
 
 
-def _error(body: dict[str, Any]) -> dict[str, Any]:
+def _error_to_json(body: dict[str, Any]) -> dict[str, Any]:
     """Return why a job failed, in the service's words: data errors name the file."""
     error = body["error"]
     data_is_wrong = error["code"] == "UserError"
@@ -197,13 +205,13 @@ def _error(body: dict[str, Any]) -> dict[str, Any]:
 
 HANDLERS: dict[Op[Any], Handler] = {
     ops.JOB_CREATE: create,
-    ops.JOB_LIST: listing,
+    ops.JOB_LIST: list_jobs,
     ops.JOB_GET: get,
     ops.JOB_CANCEL: cancel,
     ops.JOB_DELETE: delete,
     ops.JOB_PAUSE: pause,
     ops.JOB_RESUME: resume,
-    ops.JOB_EVENTS: events,
-    ops.JOB_CHECKPOINTS: checkpoints,
-    own.FOUNDRY_JOB_SAVE_CHECKPOINT: save,
+    ops.JOB_EVENTS: list_job_events,
+    ops.JOB_CHECKPOINTS: list_checkpoints,
+    own.FOUNDRY_JOB_SAVE_CHECKPOINT: save_checkpoint,
 }

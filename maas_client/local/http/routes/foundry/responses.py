@@ -14,14 +14,14 @@ from maas_client.local.resources.foundry_files import FoundryFiles, invalid_payl
 T = TypeVar("T")
 
 
-def file_store(call: RequestContext) -> FoundryFiles:
+def file_store(context: RequestContext) -> FoundryFiles:
     """Return the resource's files."""
-    services = call.services
+    services = context.services
     return FoundryFiles(services.store, services.files, durable=services.config.durable)
 
 
 def list_response(
-    call: RequestContext,
+    context: RequestContext,
     items: Sequence[T],
     key: Callable[[T], str],
     to_json: Callable[[T], dict[str, Any]],
@@ -30,12 +30,12 @@ def list_response(
     max_limit: int = 100,
 ) -> dict[str, Any]:
     """Return the page of ``items`` that the query asks for; ``limit`` is the default."""
-    if call.query_params.get("order", "desc") == "asc":
+    if context.query_params.get("order", "desc") == "asc":
         items = list(reversed(items))
-    elif call.query_params.get("order", "desc") != "desc":
+    elif context.query_params.get("order", "desc") != "desc":
         raise invalid_payload("order must be asc or desc.", param="order")
-    default_limit = _limit(call, default_limit, max_limit)
-    after = call.query_params.get("after")
+    default_limit = _parse_limit(context, default_limit, max_limit)
+    after = context.query_params.get("after")
     if after:
         keys = [key(item) for item in items]
         if after not in keys:
@@ -51,23 +51,25 @@ def list_response(
     }
 
 
-def _limit(call: RequestContext, default: int, most: int) -> int:
-    said = call.query_params.get("limit")
-    if not said:
+def _parse_limit(context: RequestContext, default: int, most: int) -> int:
+    text = context.query_params.get("limit")
+    if not text:
         return default
-    if not (said.isascii() and said.isdigit() and 1 <= int(said[:9]) <= most):
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
         raise invalid_payload(f"limit must be a whole number from 1 to {most}.", param="limit")
-    return int(said)
+    return int(text)
 
 
-def created_response(call: RequestContext, document: dict[str, Any]) -> Response:
+def created_response(context: RequestContext, document: dict[str, Any]) -> Response:
     """Return what was created: v1 answers 200, the dated versions 201 with a Location (section 4.2)."""
-    if call.op.path.startswith("/v1/"):
+    if context.op.path.startswith("/v1/"):
         return JSONResponse(document, 200)
-    at = f"{call.urls.scheme}://{call.urls.host}{call.request.url.path}/{document['id']}"
-    version = call.query_params.get("api-version")
+    location = (
+        f"{context.urls.scheme}://{context.urls.host}{context.request.url.path}/{document['id']}"
+    )
+    version = context.query_params.get("api-version")
     return JSONResponse(
-        document, 201, {"Location": f"{at}?api-version={version}" if version else at}
+        document, 201, {"Location": f"{location}?api-version={version}" if version else location}
     )
 
 

@@ -24,7 +24,7 @@ CSV_COLUMNS = {
 }
 """Azure's columns, and which of our metrics stands in each. Validation here is always of the full set."""
 
-_ID = re.compile(r"file-results-([0-9a-f]{32})")
+_FILE_ID = re.compile(r"file-results-([0-9a-f]{32})")
 
 
 def file_id(job: Record) -> str:
@@ -32,31 +32,31 @@ def file_id(job: Record) -> str:
     return f"file-results-{job.key.removeprefix('ftjob-')}"
 
 
-def find_job(call: RequestContext, file: str) -> Record | None:
+def find_job(context: RequestContext, file: str) -> Record | None:
     """Return the job whose results a file id names; None when it names none."""
-    match = _ID.fullmatch(file)
-    found = match and call.services.store.read.get("job", FOUNDRY_SCOPE, f"ftjob-{match[1]}")
-    return found if found and found.state == "Completed" else None
+    match = _FILE_ID.fullmatch(file)
+    job = match and context.services.store.read.get("job", FOUNDRY_SCOPE, f"ftjob-{match[1]}")
+    return job if job and job.state == "Completed" else None
 
 
-def to_csv(call: RequestContext, job: Record) -> str:
+def to_csv(context: RequestContext, job: Record) -> str:
     """Return the CSV."""
     steps: dict[int, dict[str, float]] = {}
-    for point in call.services.jobs.points(job.body["id"]):
+    for point in context.services.jobs.points(job.body["id"]):
         steps.setdefault(point.step, {})[point.name] = point.value
     lines = [",".join(["step", *CSV_COLUMNS])]
     for step in sorted(steps):
-        values = [steps[step].get(ours, -1) for ours in CSV_COLUMNS.values()]
+        values = [steps[step].get(metric, -1) for metric in CSV_COLUMNS.values()]
         lines.append(",".join([str(step), *(f"{value:.6g}" for value in values)]))
     return "\n".join(lines) + "\n"
 
 
-def to_json(call: RequestContext, job: Record) -> dict[str, Any]:
+def to_json(context: RequestContext, job: Record) -> dict[str, Any]:
     """Return the result file as the service shows it."""
     return {
         "object": "file",
         "id": file_id(job),
-        "bytes": len(to_csv(call, job).encode()),
+        "bytes": len(to_csv(context, job).encode()),
         "created_at": to_unix_seconds(job.body["ended"]),
         "filename": "results.csv",
         "purpose": RESULTS_PURPOSE,
@@ -65,7 +65,7 @@ def to_json(call: RequestContext, job: Record) -> dict[str, Any]:
     }
 
 
-def list_all(call: RequestContext) -> list[dict[str, Any]]:
+def list_all(context: RequestContext) -> list[dict[str, Any]]:
     """Return all result files."""
-    jobs = call.services.jobs.list_page(FOUNDRY_SCOPE, None, -1)
-    return [to_json(call, job) for job in jobs if job.state == "Completed"]
+    jobs = context.services.jobs.list_page(FOUNDRY_SCOPE, None, -1)
+    return [to_json(context, job) for job in jobs if job.state == "Completed"]
