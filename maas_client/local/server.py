@@ -19,9 +19,8 @@ from starlette.types import ASGIApp  # noqa: TID253 - as above
 from maas_client.errors import ConfigError
 from maas_client.local.config import ServerConfig
 from maas_client.local.http.app import build_app
-from maas_client.local.http.connections import CertificateAuthority
+from maas_client.local.http.connections import CertificateAuthority, HeaderTimeoutProtocol
 from maas_client.local.http.hosts import LOOPBACK_HOSTS
-from maas_client.local.http.patience import HeaderTimeoutProtocol
 from maas_client.local.http.proxy import ConnectProxy, with_tunnel_authority
 from maas_client.local.http.routes import azureml, foundry, login
 from maas_client.local.http.security import SecurityPolicy, allowed_hosts

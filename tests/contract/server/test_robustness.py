@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from maas_client.local.embed import serve
-from maas_client.local.http import patience
+from maas_client.local.http import connections
 from maas_client.local.services.chat_engines import ChatChunk
 from maas_client.wire import azureml
 from maas_client.wire.op import expand_path
@@ -95,7 +95,7 @@ def test_no_request_makes_the_server_fail(furnished: Azure, route, body, query, 
 
 @pytest.mark.parametrize("head", [b"", b"GET /discovery HTTP/1.1\r\nHost: x\r\nA: "])
 def test_a_head_that_never_comes_ends_the_connection(monkeypatch, head):
-    monkeypatch.setattr(patience, "HEADER_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(connections, "HEADER_TIMEOUT_S", 0.3)
     with serve(engine="instant") as server:
         port = int(server.url.rsplit(":", 1)[1])
         with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:

@@ -7,8 +7,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.routes.arm import location_headers
-from maas_client.local.http.routes.paging import list_page, system_data
+from maas_client.local.http.routes.arm import list_page, location_headers, system_data
 from maas_client.local.requests import model_import
 from maas_client.local.resources.assets import parse_registry_uri
 from maas_client.local.resources.errors import not_found, user_error

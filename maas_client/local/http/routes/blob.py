@@ -16,7 +16,7 @@ import anyio.to_thread
 from starlette.responses import Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.routes import artifact_blobs
+from maas_client.local.http.routes import artifacts as artifact_routes
 from maas_client.local.http.routes.download import blob_response, log_response, modified_at
 from maas_client.local.http.routes.run_history import LOG_CONTAINER, LOG_PATH
 from maas_client.local.resources import artifacts
@@ -275,7 +275,7 @@ def get_blob(context: RequestContext) -> Response:
     if container == LOG_CONTAINER:
         return _log(context, name)
     if artifacts.parse_artifact_container(container):
-        record, file = artifact_blobs.find_blob(context, container, name)
+        record, file = artifact_routes.find_blob(context, container, name)
         _conditions(context).check_read(record)
         return blob_response(context.request, record, file)
     record = context.services.blobs.get(container, name)
@@ -308,7 +308,7 @@ def list_blobs(context: RequestContext) -> Response:
     size = context.query_params.get("maxresults", "5000")
     limit = min(5000, int(size)) if re.fullmatch(r"[1-9]\d{0,6}", size) else 5000
     if artifacts.parse_artifact_container(container):
-        all_blobs = artifact_blobs.list_blobs(context, container, prefix)
+        all_blobs = artifact_routes.list_blobs(context, container, prefix)
     else:
         all_blobs = context.services.blobs.list_blobs(container, prefix)
     blobs = [b for b in all_blobs if b.key >= marker]

@@ -7,8 +7,12 @@ from typing import Any, Literal
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.routes.arm import async_operation_headers, location_headers
-from maas_client.local.http.routes.paging import list_page, system_data
+from maas_client.local.http.routes.arm import (
+    async_operation_headers,
+    list_page,
+    location_headers,
+    system_data,
+)
 from maas_client.local.resources.errors import user_error
 from maas_client.local.resources.serverless_endpoints import put_endpoint
 from maas_client.local.state.store import Record

@@ -7,8 +7,12 @@ from typing import Any
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.routes.arm import COMPLETED_TOKEN, location_headers
-from maas_client.local.http.routes.paging import list_page, system_data
+from maas_client.local.http.routes.arm import (
+    COMPLETED_TOKEN,
+    list_page,
+    location_headers,
+    system_data,
+)
 from maas_client.local.requests.azureml_job import read_job
 from maas_client.local.resources.assets import Workspace
 from maas_client.local.resources.job_spec import JobRef

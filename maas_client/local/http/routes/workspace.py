@@ -8,7 +8,7 @@ from typing import Any
 from maas_client.local.config import STORAGE_ACCOUNT
 from maas_client.local.http import hosts
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.routes.paging import system_data
+from maas_client.local.http.routes.arm import system_data
 from maas_client.local.resources import artifacts
 from maas_client.local.resources.assets import Workspace
 from maas_client.local.resources.errors import not_found, user_error

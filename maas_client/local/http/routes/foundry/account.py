@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response  # noqa: TID253 - only th
 
 from maas_client.catalog import load_models as catalog_models
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.routes.paging import list_page, system_data
+from maas_client.local.http.routes.arm import list_page, system_data
 from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.resources.foundry_deployments import (
     MAX_CAPACITY,
