@@ -88,6 +88,20 @@ class Transport(Generic[W]):
     def scope(self) -> Scope:
         return self._connection.scope
 
+    @property
+    def cloud_name(self) -> str:
+        return self._connection.cloud.name
+
+    @property
+    def has_api_key(self) -> bool:
+        return self._connection.api_key is not None
+
+    async def token(self, plane: Plane) -> str | None:
+        if self._connection.tokens is None:
+            return None
+        scope = self._connection.cloud.scopes[plane]
+        return await self._connection.tokens.get(scope, self.http.call)
+
     def elapsed(self) -> float:
         return max(time.monotonic() - self._started[0], time.time() - self._started[1])
 

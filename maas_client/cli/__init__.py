@@ -1,7 +1,8 @@
-"""The command line: verbs, loaded when chosen, and what their errors look like.
+"""The ``maas-client`` command line: the commands, exit codes and error output.
 
-Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 error, 2 usage, 3 data set invalid,
-4 job failed or cancelled, 130 interrupted. An error is one sentence; ``MAAS_DEBUG=1`` adds the traceback.
+Data goes to stdout, everything else to stderr. Exit codes: 0 success, 1 error, 2 wrong usage, 3 invalid
+data set, 4 job failed or cancelled, 130 interrupted. An error is one sentence; ``MAAS_DEBUG=1`` adds the
+traceback.
 """
 
 from __future__ import annotations
@@ -12,26 +13,29 @@ import sys
 from collections.abc import Sequence
 
 from maas_client._version import __version__
-from maas_client.cli._parser import CommandTable, UsageError, add_commands
+from maas_client.cli._parser import CommandTable, Parser, UsageError, add_commands
 from maas_client.errors import DatasetError, JobFailedError, MaasError, NotFoundError
 
 OK, ERROR, USAGE, DATASET_INVALID, JOB_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 COMMANDS: CommandTable = {
-    "validate": ("validate", "check chat files: every problem, its line, and how to mend it"),
-    "fine-tune": ("fine_tune", "check, upload, train and, with --deploy, deploy"),
-    "datasets": ("datasets", "upload, list, show, delete, convert or split data sets"),
-    "jobs": ("jobs", "create, list, show, watch, cancel, delete fine-tuning jobs, read their logs"),
-    "models": ("models", "what can be tuned, where and until when; pull and import weights"),
-    "deployments": ("deployments", "create, list, show, delete deployments, see their keys"),
-    "chat": ("chat", "ask a deployment, once or in a talk"),
+    "validate": ("validate", "check chat files and report every problem with its line and a fix"),
+    "fine-tune": ("fine_tune", "validate, upload, train and, with --deploy, deploy"),
+    "datasets": ("datasets", "upload, list, show, delete, convert and split data sets"),
+    "jobs": ("jobs", "create, list, show, watch, pause, cancel and delete fine-tuning jobs"),
+    "models": ("models", "list models and where they can be tuned; pull and import weights"),
+    "deployments": ("deployments", "create, list, show and delete deployments; show their keys"),
+    "chat": ("chat", "send a message to a deployment, or chat with it"),
     "evaluate": ("evaluate", "score a deployment on held-out chats"),
-    "serve": ("serve", "run the local server: the same HTTP as Azure, on this machine"),
-    "plan": ("plan", "memory and time a job needs, and which method fits which machine"),
-    "export": ("export", "take a job or a model elsewhere: adapter, ONNX, YAML, KAITO, ..."),
-    "config": ("config", "show every setting, its value and where it comes from"),
-    "doctor": ("doctor", "look at this machine and this backend before anything is paid for"),
-    "demo": ("demo", "the whole road on this machine, base and tuned answers side by side"),
+    "serve": ("serve", "run the local server: Azure's HTTP API on this machine"),
+    "plan": ("plan", "estimate a job's memory and time, and which method fits which machine"),
+    "export": ("export", "export a model or a job: adapter, ONNX, Azure ML YAML, KAITO, ..."),
+    "config": ("config", "show every setting, its value and where the value comes from"),
+    "doctor": ("doctor", "check this machine and the backend before anything is paid for"),
+    "demo": (
+        "demo",
+        "run the complete workflow on this machine and compare base and tuned answers",
+    ),
 }
 
 
@@ -45,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         _print_error(error, as_json="--json" in (sys.argv[1:] if argv is None else argv))
         return USAGE
-    except SystemExit as end:  # argparse: help, version, a usage error
-        return end.code if isinstance(end.code, int) else USAGE
+    except SystemExit as exit_:  # argparse: help and version
+        return exit_.code if isinstance(exit_.code, int) else USAGE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -56,17 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    from maas_client.cli._parser import Parser
-
     parser = Parser(
         prog="maas-client",
-        description="Fine-tune small language models on Azure, and offline on this machine.",
-        epilog="maas-client VERB --help says more. Settings: maas-client config.",
+        description="Fine-tune small language models on Azure, or offline on this machine.",
+        epilog="Help for a command: maas-client COMMAND --help. Settings: maas-client config.",
     )
     parser.add_argument("--version", action="version", version=f"maas-client {__version__}")
     add_commands(parser, COMMANDS)
-    given = argparse.Namespace(json=False, backend=None, url=None, run=None)
-    return parser.parse_args(argv, given)
+    defaults = argparse.Namespace(json=False, backend=None, url=None, run=None)
+    return parser.parse_args(argv, defaults)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -77,7 +79,7 @@ def _run(args: argparse.Namespace) -> int:
         _configure_logging(debug)
         code: int = args.run(args)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, UsageError):
         raise
     except Exception as error:
         if debug:
@@ -90,14 +92,14 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def exit_code(error: Exception) -> int:
-    """Return the exit code that tells a script what kind of error ended the command."""
+    """Return the exit code for an error."""
     if isinstance(error, DatasetError):
         return DATASET_INVALID
     return JOB_FAILED if isinstance(error, JobFailedError) else ERROR
 
 
 def _print_error(error: Exception, *, as_json: bool) -> None:
-    """Say an error on stderr: one sentence, or with ``--json`` one object on one line."""
+    """Print an error on stderr: one sentence, or one JSON object with ``--json``."""
     if not as_json:
         print(f"error: {_format_error(error)}", file=sys.stderr)
         return
@@ -106,104 +108,103 @@ def _print_error(error: Exception, *, as_json: bool) -> None:
     from maas_client.cli import _messages
     from maas_client.cli._output import adapt_install_command
 
-    parts = {
+    details = {
         name: getattr(error, name)
         for name in ("status", "code", "request_id", "operation", "target", "retry_after")
         if getattr(error, name, None) is not None
     }
     message, hint = _format_error(error), ""
     if isinstance(error, MaasError):
-        message, hint = (
-            _messages.error_message(error),
-            f"{_messages.error_hint(error)}{_more(error)}".lstrip(". "),
-        )
-    job = getattr(getattr(error, "job", None), "name", None)
-    said = {
-        "type": _public(error),
+        message = _messages.error_message(error)
+        hint = f"{_messages.error_hint(error)}{_suggest_command(error)}".lstrip(". ")
+    job_name = getattr(getattr(error, "job", None), "name", None)
+    fields = {
+        "type": _class_name(error),
         "message": message,
         "hint": adapt_install_command(hint.strip()) or None,
-        **parts,
-        **({"job": job} if job else {}),
+        **details,
+        **({"job": job_name} if job_name else {}),
     }
-    print(json.dumps({"error": said}, default=str), file=sys.stderr)
+    print(json.dumps({"error": fields}, default=str), file=sys.stderr)
 
 
-def _public(error: Exception) -> str:
-    """Return the name of an error's class as ``maas_client.errors`` has it, where it is one of them."""
-    known = (kind for kind in type(error).__mro__ if kind.__module__ == MaasError.__module__)
-    return next(known, type(error)).__name__
+def _class_name(error: Exception) -> str:
+    """Return the name of the error's class, or of its nearest base in ``maas_client.errors``."""
+    public = (base for base in type(error).__mro__ if base.__module__ == MaasError.__module__)
+    return next(public, type(error)).__name__
 
 
 def _format_error(error: Exception) -> str:
+    """Return an error as one sentence on one line."""
     if isinstance(error, MaasError):
         from maas_client.cli import _messages
         from maas_client.cli._output import adapt_install_command
 
-        return adapt_install_command(
-            " ".join(f"{_messages.full_error(error)}{_more(error)}".split())
-        )
+        text = f"{_messages.full_error(error)}{_suggest_command(error)}"
+        return adapt_install_command(" ".join(text.split()))
     if isinstance(error, OSError) and error.strerror:
-        place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror}"
-    said = " ".join(str(error).split()) or "no more is known"
+        prefix = f"{error.filename}: " if error.filename else ""
+        return f"{prefix}{error.strerror}"
+    text = " ".join(str(error).split()) or "no message"
     return (
-        f"{type(error).__name__}: {said}. This is a bug of maas-client; MAAS_DEBUG=1 shows where."
+        f"{type(error).__name__}: {text}. This is a bug in maas-client. "
+        "Set MAAS_DEBUG=1 to see the traceback."
     )
 
 
-def _more(error: MaasError) -> str:
-    """Return which command says more: about a file's problems, or about the names that there are."""
+def _suggest_command(error: MaasError) -> str:
+    """Return the command that shows more: all problems of a file, or the existing names."""
     if isinstance(error, DatasetError) and error.report:
-        bad = [file.path for file in error.report.files if not file.ok]
-        return f" Every problem: maas-client validate {' '.join(bad)}"
+        paths = [file.path for file in error.report.files if not file.ok]
+        return f" List all problems: maas-client validate {' '.join(paths)}"
     if isinstance(error, NotFoundError) and not error.hint:
-        verb = _LISTS.get((error.operation or "").partition(".")[0])
-        return f". See what there is: maas-client {verb}" if verb else ""
+        command = _LIST_COMMANDS.get((error.operation or "").partition(".")[0])
+        return f". List the existing names: maas-client {command}" if command else ""
     return ""
 
 
-_LISTS = {
-    noun: verb
-    for verb, nouns in {
+_LIST_COMMANDS = {
+    prefix: command
+    for command, prefixes in {
         "deployments list": ("endpoints", "deployments", "foundry_chat"),
         "jobs list": ("jobs", "runs", "fine_tuning"),
         "datasets list": ("data", "data_versions", "files"),
         "models list, or models list --mine": ("models", "model_versions"),
     }.items()
-    for noun in nouns
+    for prefix in prefixes
 }
-"""What an operation's name begins with, to the command that lists such things."""
+"""The first part of an operation's name, and the command that lists such resources."""
 
 
 def _configure_logging(debug: bool) -> None:
-    """Let the library's warnings be read on stderr, and keep azure-identity's pages of them for debugging."""
+    """Print the library's warnings on stderr; hide azure-identity's long ones unless debugging."""
     import logging
 
     if not debug:
         logging.getLogger("azure").addHandler(logging.NullHandler())
 
-    class Spoken(logging.Formatter):
-        """The library's warnings, in the command line's words."""
+    class CliFormatter(logging.Formatter):
+        """Formats log records with flags and commands in place of Python names."""
 
         def format(self, record: logging.LogRecord) -> str:
             from maas_client.cli import _messages
 
             return _messages.to_cli_terms(super().format(record))
 
-    log = logging.getLogger("maas_client")
-    log.handlers = [one for one in log.handlers if one.get_name() != "command line"]
+    logger = logging.getLogger("maas_client")
+    logger.handlers = [h for h in logger.handlers if h.get_name() != "command line"]
     handler = logging.StreamHandler()
     handler.set_name("command line")
-    handler.setFormatter(Spoken("%(levelname)s: %(message)s"))
-    log.addHandler(handler)
-    log.setLevel(logging.INFO if debug else logging.WARNING)
+    handler.setFormatter(CliFormatter("%(levelname)s: %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO if debug else logging.WARNING)
 
 
 def _silence(stream: object) -> None:
-    """Point a stream whose reader has gone at nothing, so that the interpreter's last flush is quiet."""
+    """Redirect a closed pipe to the null device, so that the flush at exit does not fail."""
     try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())  # type: ignore[attr-defined]  # stdout, real or captured
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())  # type: ignore[attr-defined]  # stdout, real or captured
+        os.close(null)
     except (OSError, AttributeError, ValueError):
         return

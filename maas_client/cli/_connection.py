@@ -1,4 +1,4 @@
-"""From a command's options to a client. What is not given comes from the settings."""
+"""Connection options of a command, and the client they describe. Options left out come from the settings."""
 
 from __future__ import annotations
 
@@ -12,21 +12,26 @@ if TYPE_CHECKING:
     from maas_client import Client
 
 _OPTIONS = (
-    ("--dialect", "what to speak to the local server: azureml (default) or foundry"),
+    ("--dialect", "API to use with the local server: azureml (default) or foundry"),
     ("--subscription-id", "azureml: the subscription"),
     ("--resource-group", "azureml: the resource group"),
-    ("--workspace", "azureml: the workspace or hub project"),
+    ("--workspace", "azureml: the workspace or hub-based project"),
     ("--resource-id", "azureml: the workspace's ARM id, instead of the three above"),
     ("--endpoint", "foundry: https://NAME.openai.azure.com"),
-    ("--account-id", "foundry: the account's ARM id, for deployments"),
+    ("--account-id", "foundry: the account's ARM id, needed for deployments"),
     ("--cloud", "public, usgov or china"),
 )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where the backend is. Keys are never options: they would be seen by
-    every process of this machine; ``maas-client config`` names their variables."""
-    group = parser.add_argument_group("connection", "each has a setting, see: maas-client config")
+    """Add the connection options.
+
+    Keys are never options, because every process on the machine could read them; ``maas-client config`` lists
+    their environment variables.
+    """
+    group = parser.add_argument_group(
+        "connection", "each option has a setting, listed by: maas-client config"
+    )
     for option, text in _OPTIONS:
         if option == "--dialect":
             group.add_argument(option, help=text, choices=("azureml", "foundry"))
@@ -35,41 +40,45 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def resolve_backend(args: argparse.Namespace) -> str:
-    """Return which backend is meant: ``--backend``, else ``--url`` (which is the local server's), else
-    the settings. Raises ``ConfigError`` for both at odds, and for a name nobody knows."""
+    """Return the backend: ``--backend``, else local if ``--url`` is given, else from the settings.
+
+    Raises ``ConfigError`` if ``--url`` contradicts ``--backend``, and for an unknown backend.
+    """
     if args.url and args.backend not in (None, "local"):
         raise ConfigError(
-            f"--url is the local server's address, and --backend is {args.backend}",
+            f"--url is the URL of the local server, but --backend is {args.backend}",
             hint="Leave one of them out.",
         )
-    said = "local" if args.url else Settings.load(backend=args.backend).require("backend").lower()
-    if said not in ("local", "azureml", "foundry"):
-        raise ConfigError(f"no backend is called {said!r}", hint="It is local, azureml or foundry.")
-    return said
+    name = "local" if args.url else Settings.load(backend=args.backend).require("backend").lower()
+    if name not in ("local", "azureml", "foundry"):
+        raise ConfigError(
+            f"there is no backend {name!r}", hint="Use one of: local, azureml, foundry."
+        )
+    return name
 
 
 def connect(args: argparse.Namespace) -> Client:
-    """Return a client for the backend that is meant."""
+    """Return a client for the backend."""
     from maas_client import Client
 
-    where = resolve_backend(args)
-    if where == "local":
+    backend = resolve_backend(args)
+    if backend == "local":
         return Client.local(url=args.url, dialect=getattr(args, "dialect", None))
-    if where == "foundry":
+    if backend == "foundry":
         return Client.foundry(
-            endpoint=_given(args, "endpoint"),
-            account_id=_given(args, "account_id"),
-            cloud=_given(args, "cloud"),
+            endpoint=_option(args, "endpoint"),
+            account_id=_option(args, "account_id"),
+            cloud=_option(args, "cloud"),
         )
     return Client.azureml(
-        subscription_id=_given(args, "subscription_id"),
-        resource_group=_given(args, "resource_group"),
-        workspace=_given(args, "workspace"),
-        resource_id=_given(args, "resource_id"),
-        cloud=_given(args, "cloud"),
+        subscription_id=_option(args, "subscription_id"),
+        resource_group=_option(args, "resource_group"),
+        workspace=_option(args, "workspace"),
+        resource_id=_option(args, "resource_id"),
+        cloud=_option(args, "cloud"),
     )
 
 
-def _given(args: argparse.Namespace, name: str) -> str | None:
+def _option(args: argparse.Namespace, name: str) -> str | None:
     value: str | None = getattr(args, name, None)
     return value

@@ -1,6 +1,6 @@
-"""``doctor`` on roles and quota: what the signed-in identity may not do, and what is used up.
+"""``doctor``: role assignments and quota of the signed-in identity.
 
-A refusal here is a finding like others: who may not read their own rights may still be allowed to work.
+An error here is a warning: an identity that may not read its own permissions may still be allowed to work.
 """
 
 from __future__ import annotations
@@ -16,110 +16,111 @@ if TYPE_CHECKING:
     from maas_client.flows._io import IO
     from maas_client.wire.permissions import Usage
 
-_HUB_ROLE = "it takes Azure AI Developer on the resource group to tune and deploy"
-_ACCOUNT_ROLE = "it takes Azure AI User to tune, and Azure AI Owner to deploy"
+_HUB_ROLE = "tuning and deploying require Azure AI Developer on the resource group"
+_ACCOUNT_ROLE = "tuning requires Azure AI User, deploying requires Azure AI Owner"
+_QUOTA_ROLE = "reading the quota requires Cognitive Services Usages Reader"
+_MAX_LISTED = 4
 
 
 def check_workspace_roles(io: IO) -> Iterator[CheckResult]:
-    """Say whether the identity may upload, tune, deploy and read keys in this workspace."""
-    from maas_client._transport import run_sync as drive
+    """Check whether the identity may upload, tune, deploy and read keys in the workspace."""
+    from maas_client._transport import run_sync
     from maas_client.flows import permissions
     from maas_client.wire.permissions import WORKSPACE_ACTIONS, missing_actions
 
     try:
-        held = drive(permissions.list_permissions(io))
+        granted = run_sync(permissions.list_permissions(io))
     except MaasError as error:
         yield _unknown("roles", error, _HUB_ROLE)
         return
-    yield _roles(WORKSPACE_ACTIONS, missing_actions(held, WORKSPACE_ACTIONS), _HUB_ROLE)
+    yield _roles(WORKSPACE_ACTIONS, missing_actions(granted, WORKSPACE_ACTIONS), _HUB_ROLE)
 
 
 def check_account_roles(io: IO, *, by_key: bool) -> Iterator[CheckResult]:
-    """Say whether the identity may deploy in this account and, without a key, start jobs."""
-    from maas_client._transport import run_sync as drive
+    """Check whether the identity may deploy in the account and, without an API key, start jobs."""
+    from maas_client._transport import run_sync
     from maas_client.flows import permissions
     from maas_client.wire.permissions import ACCOUNT_ACTIONS, ACCOUNT_DATA_ACTIONS, missing_actions
 
     try:
-        held = drive(permissions.list_permissions(io))
+        granted = run_sync(permissions.list_permissions(io))
     except MaasError as error:
         yield _unknown("roles", error, _ACCOUNT_ROLE)
         return
-    data = {} if by_key else ACCOUNT_DATA_ACTIONS
-    gone = missing_actions(held, data, data_actions=True) | missing_actions(held, ACCOUNT_ACTIONS)
-    yield _roles(data | ACCOUNT_ACTIONS, gone, _ACCOUNT_ROLE)
+    data_actions = {} if by_key else ACCOUNT_DATA_ACTIONS
+    missing = missing_actions(granted, data_actions, data_actions=True)
+    missing |= missing_actions(granted, ACCOUNT_ACTIONS)
+    yield _roles(data_actions | ACCOUNT_ACTIONS, missing, _ACCOUNT_ROLE)
 
 
-def _roles(needs: Iterable[str], gone: dict[str, str], role: str) -> CheckResult:
-    if not gone:
-        return ok("roles", f"may {', '.join(needs)}")
-    told = ", ".join(f"{what} ({action})" for what, action in gone.items())
-    return failure("roles", f"may not {told}", f"Ask whoever owns the resource group: {role}.")
+def _roles(tasks: Iterable[str], missing: dict[str, str], role: str) -> CheckResult:
+    if not missing:
+        return ok("roles", f"may {', '.join(tasks)}")
+    listed = ", ".join(f"{task} ({action})" for task, action in missing.items())
+    hint = f"Ask the owner of the resource group: {role}."
+    return failure("roles", f"may not {listed}", hint)
 
 
 def check_workspace_quota(io: IO, location: str) -> Iterator[CheckResult]:
-    """Say how many dedicated cores are left in the region: only ``compute=`` takes any."""
-    from maas_client._transport import run_sync as drive
+    """Check how many dedicated cores are left in the region. Only ``--compute`` uses them."""
+    from maas_client._transport import run_sync
     from maas_client.flows import permissions
 
     try:
-        found = drive(permissions.core_quota(io, location))
+        usages = run_sync(permissions.core_quota(io, location))
     except MaasError as error:
-        yield _unknown("quota", error, "a serverless job takes no cores, --compute does")
+        yield _unknown("quota", error, "only --compute uses cores, serverless jobs do not")
         return
-    some = sorted(
-        (one for one in found if one.limit > 0), key=lambda one: one.available, reverse=True
-    )
-    if not some:
-        yield warning("quota", f"no dedicated cores in {location}: --compute cannot run; a serverless job "
-                   "takes none")  # fmt: skip
+    usages = sorted((u for u in usages if u.limit > 0), key=lambda u: u.available, reverse=True)
+    if not usages:
+        yield warning("quota", f"no dedicated cores in {location}: --compute cannot run; "
+                      "serverless jobs need none")  # fmt: skip
         return
-    told = "; ".join(_told(one) for one in some[:4])
-    more = f" and {len(some) - 4} more" if len(some) > 4 else ""
-    said = f"cores used in {location}, for --compute only: {told}{more}"
-    yield ok("quota", said) if some[0].available > 0 else warning("quota", said)
+    listed = "; ".join(_describe(usage) for usage in usages[:_MAX_LISTED])
+    rest = f" and {len(usages) - _MAX_LISTED} more" if len(usages) > _MAX_LISTED else ""
+    message = f"cores used in {location}, for --compute only: {listed}{rest}"
+    yield ok("quota", message) if usages[0].available > 0 else warning("quota", message)
 
 
 def check_account_quota(io: IO, model: str | None) -> Iterator[CheckResult]:
-    """Say whether the region has room for a deployment: of ``model``, if one is named."""
-    from maas_client._transport import run_sync as drive
+    """Check whether the region has quota left for a deployment, of ``model`` if given."""
+    from maas_client._transport import run_sync
     from maas_client.flows import permissions
 
     try:
-        where = drive(permissions.account_location(io))
-        found = drive(permissions.capacity_quota(io, where))
-        names = drive(permissions.quota_names(io, model)) if model else set()
+        location = run_sync(permissions.account_location(io))
+        usages = run_sync(permissions.capacity_quota(io, location))
+        names = run_sync(permissions.quota_names(io, model)) if model else set()
     except MaasError as error:
-        yield _unknown(
-            "quota", error, "a deployment takes Cognitive Services Usages Reader to be planned"
-        )
+        yield _unknown("quota", error, _QUOTA_ROLE)
         return
     if model is None:
-        full = [_name(one) for one in found if one.limit > 0 and one.available <= 0]
-        said = f"{len(found)} limits in {where}"
-        yield (warning("quota", f"{said}, used up: {', '.join(full[:6])}") if full
-               else ok("quota", f"{said}, none used up"))  # fmt: skip
+        exhausted = [_name(u) for u in usages if u.limit > 0 and u.available <= 0]
+        count = f"{len(usages)} limits in {location}"
+        yield (warning("quota", f"{count}, used up: {', '.join(exhausted[:6])}") if exhausted
+               else ok("quota", f"{count}, none used up"))  # fmt: skip
         return
-    own = [one for one in found if _name(one).casefold() in {n.casefold() for n in names}]
-    if not own:
-        yield warning("quota", f"ARM tells none for {model} in {where}")
+    folded = {name.casefold() for name in names}
+    usages = [usage for usage in usages if _name(usage).casefold() in folded]
+    if not usages:
+        yield warning("quota", f"ARM lists no quota for {model} in {location}")
         return
-    told = "; ".join(_told(one) for one in own)
-    if any(one.available > 0 for one in own):
-        yield ok("quota", f"used in {where}: {told}")
+    listed = "; ".join(_describe(usage) for usage in usages)
+    if any(usage.available > 0 for usage in usages):
+        yield ok("quota", f"used in {location}: {listed}")
     else:
-        yield failure("quota", f"used up in {where}: {told}",
-                  "Delete a deployment, or ask for more in the portal (Management, Quota).")  # fmt: skip
+        yield failure("quota", f"used up in {location}: {listed}",
+                      "Delete a deployment, or request more in the portal (Management, Quota).")  # fmt: skip
 
 
 def _name(usage: Usage) -> str:
     return str(usage.name.get("value") or usage.name.get("localizedValue") or "unnamed")
 
 
-def _told(usage: Usage) -> str:
-    shown = str(usage.name.get("localizedValue") or usage.name.get("value") or "unnamed")
-    return f"{shown} {usage.current_value:g} of {usage.limit:g}"
+def _describe(usage: Usage) -> str:
+    name = str(usage.name.get("localizedValue") or usage.name.get("value") or "unnamed")
+    return f"{name} {usage.current_value:g} of {usage.limit:g}"
 
 
 def _unknown(name: str, error: MaasError, rule: str) -> CheckResult:
-    return warning(name, f"not looked up, because {error_summary(error)}; {rule}")
+    return warning(name, f"unknown: {error_summary(error)}; {rule}")

@@ -1,4 +1,4 @@
-"""``validate --fix OUT``: mend a file, say what was done, and check what was written."""
+"""``validate --fix OUT``: write a fixed copy of a file and report the changes."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from maas_client.cli._output import print_note, report_overwrites
 from maas_client.errors import ConfigError
 
 MAX_LISTED = 10
-"""Places named of what was done and of what was left."""
+"""Number of lines listed for each kind of change, and for what could not be fixed."""
 
 
 def add_fix_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--fix", metavar="OUT",
-                        help="write a mended copy to OUT, then check that; 'drop' for FILE.fixed.jsonl "
-                        "without what cannot be mended")  # fmt: skip
+                        help="write a fixed copy to OUT and validate it; 'drop' writes FILE.fixed.jsonl "
+                        "without the lines that cannot be fixed")  # fmt: skip
     parser.add_argument("--drop", action="store_true",
-                        help="with --fix: leave out what cannot be mended, in OUT.dropped.jsonl")  # fmt: skip
+                        help="with --fix: move lines that cannot be fixed to OUT.dropped.jsonl")  # fmt: skip
     parser.add_argument("--in-place", action="store_true",
-                        help="with --fix: OUT may be the file itself")  # fmt: skip
+                        help="with --fix: allow OUT to be the file itself")  # fmt: skip
 
 
 def fix_file(args: argparse.Namespace) -> dict[str, Any]:
-    """Mend the one file named; from then on ``args.files`` names the mended one."""
+    """Fix the one file named in ``args.files``, and replace it there by the fixed file."""
     from maas_client.dataset.edit.atomic_write import require_regular_file
     from maas_client.dataset.edit.fix import dropped_path_for, fix
 
     if len(args.files) != 1:
-        raise ConfigError("--fix mends one file at a time", hint="Name one file.")
+        raise ConfigError("--fix takes one file at a time", hint="Pass one file.")
     [source] = args.files
     require_regular_file(source)
     drop, out = args.drop, args.fix
     if out == "drop":
         drop, out = True, str(Path(source).with_suffix(".fixed.jsonl"))
     with report_overwrites(out, *([dropped_path_for(out)] if drop else [])):
-        done = fix(
+        result = fix(
             source,
             out,
             drop=drop,
@@ -46,30 +46,31 @@ def fix_file(args: argparse.Namespace) -> dict[str, Any]:
             model=args.model,
         )
     args.files = [out]
-    for what, count in done.repairs.most_common():
-        lines = [str(line) for line, repair in done.repaired_lines if repair == what and line][
-            :MAX_LISTED
-        ]
-        more = ", ..." if count > len(lines) and lines else ""
-        where = f" (line {', '.join(lines)}{more})" if lines else ""
-        print_note(f"mended: {what}, {count:,} x{where}" if count > 1 else f"mended: {what}{where}")
-    for left in done.unfixed_lines[:MAX_LISTED]:
-        print_note(f"{'left out' if drop else 'left'}: line {left.line} ({', '.join(left.codes)})")
-    if done.unfixed_count > MAX_LISTED:
-        print_note(f"... and {done.unfixed_count - MAX_LISTED:,} more")
-    if any("JSON_UTF8" in left.codes for left in done.unfixed_lines):
+    for repair, count in result.repairs.most_common():
+        numbers = [str(line) for line, name in result.repaired_lines if name == repair and line]
+        listed = numbers[:MAX_LISTED]
+        ellipsis = ", ..." if count > len(listed) and listed else ""
+        lines = f" (line {', '.join(listed)}{ellipsis})" if listed else ""
+        times = f", {count:,} x" if count > 1 else ""
+        print_note(f"fixed: {repair}{times}{lines}")
+    for line in result.unfixed_lines[:MAX_LISTED]:
+        label = "dropped" if drop else "not fixed"
+        print_note(f"{label}: line {line.line} ({', '.join(line.codes)})")
+    if result.unfixed_count > MAX_LISTED:
+        print_note(f"... and {result.unfixed_count - MAX_LISTED:,} more")
+    if any("JSON_UTF8" in line.codes for line in result.unfixed_lines):
         print_note(
-            "what is neither UTF-8 nor surely Windows-1252 stays as it is: only its author knows what it says"
+            "Lines that are neither UTF-8 nor clearly Windows-1252 are left unchanged. "
+            "Find out their encoding and convert them."
         )
-    if any(code.startswith("CHAT_SHAPE_") for left in done.unfixed_lines for code in left.codes):
+    codes = (code for line in result.unfixed_lines for code in line.codes)
+    if any(code.startswith("CHAT_SHAPE_") for code in codes):
         print_note(
-            "rows of another form are not mended but converted: "
-            f"maas-client datasets convert {source} OUT.jsonl"
+            "--fix does not convert rows of another format. "
+            f"Convert them: maas-client datasets convert {source} OUT.jsonl"
         )
-    if not done.repairs and not done.unfixed_count:
-        print_note("nothing to mend")
-    print_note(
-        f"wrote {out}: {done.rows:,} lines"
-        + (f", and {done.dropped_path}" if done.dropped_path else "")
-    )
-    return done.to_dict()
+    if not result.repairs and not result.unfixed_count:
+        print_note("nothing to fix")
+    dropped = f", and {result.dropped_path}" if result.dropped_path else ""
+    print_note(f"wrote {out}: {result.rows:,} lines{dropped}")
+    return result.to_dict()

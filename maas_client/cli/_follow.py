@@ -1,4 +1,4 @@
-"""Following a job: plain lines anywhere, a live display on a terminal, and how to resume when stopped."""
+"""Following a job: a line per event or a live display, and how to resume after an interrupt."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class JobObserver(Protocol):
-    """What is told of a job as it goes on."""
+    """Receives a job and its events."""
 
     def on_job(self, job: Job) -> None:
-        """Take the job, as soon as there is one."""
+        """Receive the job, as soon as it exists."""
 
     def on_event(self, event: JobEvent) -> None:
-        """Take what has happened."""
+        """Receive an event."""
 
 
 @contextmanager
@@ -33,52 +33,59 @@ def follow_job(
     next_step: str = "",
     interrupt_message: str = "",
 ) -> Iterator[JobObserver]:
-    """Show a job while the block runs. Interrupted, or with the wait over, say how to go on watching.
+    """Show a job and its events while the block runs. After Ctrl-C, print how to resume.
 
-    ``events_to_stdout`` prints the events on stdout where that is no terminal: with ``--json`` one object
-    a line. ``next_step`` is what the same command would still do after the job; ``interrupt_message`` is
-    shown instead where the job does not go on without this program.
+    Args:
+        args: The parsed command line.
+        events_to_stdout: Print events on stdout; with ``--json`` one object per line.
+        next_step: What the same command does after the job, for the message after Ctrl-C.
+        interrupt_message: Replaces that message where the job does not continue without this program.
     """
-    shown: _LinePrinter | _LiveDisplay
+    observer: _LinePrinter | _LiveDisplay
     if events_to_stdout and args.json:
-        shown = _JsonPrinter()
+        observer = _JsonPrinter()
     elif sys.stderr.isatty():
-        shown = _LiveDisplay()
+        observer = _LiveDisplay()
+    elif events_to_stdout:
+        observer = _LinePrinter(sys.stdout)
     else:
-        shown = (
-            _LinePrinter(sys.stdout) if events_to_stdout else _LinePrinter(sys.stderr, quiet_s=5.0)
-        )
+        observer = _LinePrinter(sys.stderr, quiet_s=5.0)
     try:
-        with shown:
-            yield shown
+        with observer:
+            yield observer
     except KeyboardInterrupt:
-        print_note(interrupt_message or _resume(shown.name, next_step))
+        print_note(interrupt_message or _describe_resume(observer.name, next_step))
         raise
 
 
-def _resume(name: str | None, again: str) -> str:
+def _describe_resume(name: str | None, next_step: str) -> str:
     if name is None:
-        return "Nothing was started, or its start was not seen: run the same command again."
+        return "No job was started, or its start was not confirmed. Run the same command again."
     attach = (
-        f"Run the same command again: it attaches to the job and then {again}. " if again else ""
+        f"Run the same command again: it attaches to the job and then {next_step}. "
+        if next_step
+        else ""
     )
     return (
-        f"job {name} goes on. {attach}Watch it again: maas-client jobs watch {name}; "
-        f"end it: maas-client jobs cancel {name}"
+        f"job {name} continues. {attach}Watch it: maas-client jobs watch {name}. "
+        f"Cancel it: maas-client jobs cancel {name}"
     )
 
 
 class _LinePrinter:
-    """A line per event; training losses at most one line every ``quiet_s`` seconds, and the newest before
-    anything but numbers is told. A status that was told with the job is not told again right behind it."""
+    """Prints a line per event.
+
+    Training losses are limited to one line every ``quiet_s`` seconds; the newest is printed before any event of
+    another type. A status that was printed with the job is not repeated.
+    """
 
     def __init__(self, stream: TextIO, quiet_s: float = 0.0) -> None:
         self.name: str | None = None
         self._stream = stream
         self._quiet_s = quiet_s
-        self._last = -quiet_s
-        self._held: JobEvent | None = None
-        self._told: str | None = None
+        self._last_print = -quiet_s
+        self._pending: JobEvent | None = None
+        self._initial_status: str | None = None
 
     def __enter__(self) -> _LinePrinter:
         return self
@@ -88,24 +95,22 @@ class _LinePrinter:
 
     def on_job(self, job: Job) -> None:
         self.name = job.name
-        self._told = job.status if self._quiet_s else None
-        print_note(
-            f"job {job.name}: {job.status}" + (" (it was there already)" if job.attached else "")
-        )
+        self._initial_status = job.status if self._quiet_s else None
+        print_note(f"job {job.name}: {job.status}" + (" (already existed)" if job.attached else ""))
 
     def on_event(self, event: JobEvent) -> None:
-        told, self._told = self._told, None
-        if event.type == "status" and event.status == told:
+        initial_status, self._initial_status = self._initial_status, None
+        if event.type == "status" and event.status == initial_status:
             return
         if event.type == "metrics" and "valid_loss" not in event.metrics:
             now = time.monotonic()
-            if now - self._last < self._quiet_s:
-                self._held = event
+            if now - self._last_print < self._quiet_s:
+                self._pending = event
                 return
-            self._last = now
-        elif event.type != "metrics" and self._held is not None:
-            self._print(self._held)
-        self._held = None
+            self._last_print = now
+        elif event.type != "metrics" and self._pending is not None:
+            self._print(self._pending)
+        self._pending = None
         self._print(event)
 
     def _print(self, event: JobEvent) -> None:
@@ -114,7 +119,7 @@ class _LinePrinter:
 
 
 class _JsonPrinter(_LinePrinter):
-    """A JSON object per event, one a line."""
+    """Prints a JSON object per event, one per line."""
 
     def __init__(self) -> None:
         super().__init__(sys.stdout)
@@ -124,7 +129,7 @@ class _JsonPrinter(_LinePrinter):
 
 
 class _LiveDisplay(_LinePrinter):
-    """A display that is drawn over, on stderr."""
+    """Shows a live display on stderr."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)

@@ -1,4 +1,4 @@
-"""The options of a fine-tuning job, shared by ``fine-tune`` and ``jobs create``."""
+"""Options of a fine-tuning job, shared by ``fine-tune``, ``jobs create`` and ``export``."""
 
 from __future__ import annotations
 
@@ -11,71 +11,75 @@ from maas_client.cli._output import print_note
 
 _HYPERPARAMETERS: tuple[tuple[str, type, str], ...] = (
     ("epochs", int, "passes over the data"),
-    ("batch_size", int, "examples per step, of each process"),
-    ("learning_rate", float, "for example 2e-4"),
-    ("learning_rate_multiplier", float, "foundry: a factor on the service's own rate"),
-    ("seed", int, "for the order of the data and the first weights"),
-    ("max_steps", int, "end after this many steps"),
-    ("warmup_steps", int, "steps until the full learning rate"),
+    ("batch_size", int, "examples per step and process"),
+    ("learning_rate", float, "peak learning rate, for example 2e-4"),
+    ("learning_rate_multiplier", float, "foundry: factor on the service's learning rate"),
+    ("seed", int, "seed for the order of the data and the initial adapter weights"),
+    ("max_steps", int, "stop after this many steps"),
+    ("warmup_steps", int, "steps until the peak learning rate"),
     ("warmup_ratio", float, "the same as a share of all steps"),
     ("lr_scheduler", str, "cosine, linear, constant, ..."),
-    ("weight_decay", float, "for example 0.1"),
+    ("weight_decay", float, "weight decay, for example 0.1"),
     ("gradient_accumulation_steps", int, "batches per step"),
-    ("max_seq_length", int, "in tokens; longer rows are cut"),
-    ("lora_r", int, "rank of the adapters"),
-    ("lora_alpha", float, "their scale is alpha / r"),
-    ("lora_dropout", float, "between 0 and 1"),
+    ("max_seq_length", int, "longest row in tokens; longer rows are truncated"),
+    ("lora_r", int, "rank of the LoRA matrices"),
+    ("lora_alpha", float, "LoRA scale: alpha / rank"),
+    ("lora_dropout", float, "LoRA dropout, between 0 and 1"),
 )
 
 
 def add_options(parser: argparse.ArgumentParser, *, model_required: bool = True) -> None:
-    """Add what a job may be told."""
+    """Add all options of a job. ``model_required``: whether ``--model`` must be given."""
     parser.add_argument(
-        "--model", required=model_required, help="Phi-4-mini-instruct, Phi-3-mini, ..."
+        "--model", required=model_required, help="base model: Phi-4-mini-instruct, Phi-3-mini, ..."
     )
     parser.add_argument(
-        "--validation", metavar="FILE", help="held-out chats: their loss is told while it trains"
+        "--validation",
+        metavar="FILE",
+        help="held-out chats; their loss is reported during training",
     )
-    parser.add_argument("--name", help="the job's name (default: made from everything it is told)")
+    parser.add_argument("--name", help="the job's name (default: derived from its inputs)")
     parser.add_argument(
-        "--method", help="LoRA, QLoRA, DoRA, rsLoRA or Full, where the backend lets one choose"
+        "--method", help="LoRA, QLoRA, DoRA, rsLoRA or Full, where the backend has a choice"
     )
     parser.add_argument(
         "--compute",
         action="append",
         metavar="NAME",
-        help="your own GPUs: a compute's name or an instance type (may be repeated)",
+        help="run on your own GPUs: a compute name or an instance type (repeatable)",
     )
     parser.add_argument("--ignore", action="append", default=[], metavar="CODE",
-                        help="let problems of this code pass")  # fmt: skip
+                        help="skip checks with this code (repeatable)")  # fmt: skip
     parser.add_argument("--max-billed-tokens", type=int, metavar="N",
-                        help="refuse before the upload what would cost more")  # fmt: skip
+                        help="fail before the upload if the job would be billed for more tokens")  # fmt: skip
     parser.add_argument(
-        "--force-new", action="store_true", help="start another job where one like it exists"
+        "--force-new", action="store_true", help="start another job even if the same job exists"
     )
     parser.add_argument(
-        "--allow-retired", action="store_true", help="ask Azure for a retired model all the same"
+        "--allow-retired",
+        action="store_true",
+        help="send the request to Azure even if the model is retired",
     )
     add_hyperparameters(parser)
 
 
 def add_hyperparameters(parser: argparse.ArgumentParser) -> None:
     """Add the hyperparameters."""
-    recipe = parser.add_argument_group(
-        "training", "what is left out is the service's default; what it cannot take is an error"
+    group = parser.add_argument_group(
+        "training", "defaults are the service's; an option that it does not support is an error"
     )
     for name, kind, text in _HYPERPARAMETERS:
-        recipe.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text, metavar="X")
-    recipe.add_argument(
-        "--target-modules", metavar="A,B", help="linear layers to adapt (default: all of a block)"
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text, metavar="X")
+    group.add_argument(
+        "--target-modules", metavar="A,B", help="linear layers to adapt (default: all)"
     )
-    recipe.add_argument(
+    group.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
         type=_pair,
-        help="one more hyperparameter under the service's own name, passed on as it is",
+        help="another hyperparameter, sent to the service under this name (repeatable)",
     )
 
 
@@ -96,21 +100,21 @@ def job_arguments(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def hyperparameters(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the hyperparameters that were given, in our names."""
-    given = {
+    """Return the hyperparameters on the command line, by their names in ``Hyperparameters``."""
+    values = {
         name: getattr(args, name)
         for name, _, _ in _HYPERPARAMETERS
         if getattr(args, name) is not None
     }
     if args.target_modules:
-        given["target_modules"] = tuple(args.target_modules.split(","))
+        values["target_modules"] = tuple(args.target_modules.split(","))
     if args.set:
-        given["extra"] = dict(args.set)
-    return given
+        values["extra"] = dict(args.set)
+    return values
 
 
 def note_resolved_model(model: str) -> str:
-    """Return ``model``, after saying which one a short name was taken for."""
+    """Return ``model``, after printing the full name that a short name stands for."""
     from pathlib import Path
 
     from maas_client import catalog
@@ -123,7 +127,7 @@ def note_resolved_model(model: str) -> str:
 
 
 def _pair(text: str) -> tuple[str, Any]:
-    """Read ``NAME=VALUE``; the value is JSON where it is JSON, else text."""
+    """Parse ``NAME=VALUE``; the value is parsed as JSON if possible, else it is text."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")

@@ -1,4 +1,4 @@
-"""What a command prints: data on stdout (JSON, a table, or fields), words on stderr."""
+"""Output of a command: data on stdout (JSON, a table or fields), notes on stderr."""
 
 from __future__ import annotations
 
@@ -17,46 +17,51 @@ Row = Mapping[str, Any]
 
 
 def print_note(text: str) -> None:
-    """Say something to the person, on stderr."""
+    """Print a line for the user on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def report_overwrites(*paths: str | PathLike[str]) -> Iterator[None]:
-    """Say, when the block has ended well, which of the files it wrote had been there before."""
+    """Report, after a successful block, which of these files existed before and were replaced."""
     before = [os.fspath(path) for path in paths if os.path.isfile(path)]
     yield
     for path in before:
         if os.path.isfile(path):
-            print_note(f"{path} was there already and has been replaced")
+            print_note(f"{path} already existed and was replaced")
 
 
 def adapt_install_command(text: str) -> str:
-    """Return ``text`` with its ``pip install`` of this package in the form that works here: a checkout that is
-    installed editable has no such name on an index."""
+    """Return ``text`` with ``pip install 'maas-client[...]'`` adapted to an editable install.
+
+    A checkout that is installed editable is not on a package index, so its folder is named instead.
+    """
     if "pip install 'maas-client[" not in text:
         return text
     from importlib import metadata
 
     try:
-        place = json.loads(
+        origin = json.loads(
             metadata.distribution("maas-client").read_text("direct_url.json") or "{}"
         )
     except (metadata.PackageNotFoundError, ValueError):
         return text
-    if not place.get("dir_info", {}).get("editable"):
+    if not origin.get("dir_info", {}).get("editable"):
         return text
-    folder = unquote(urlsplit(str(place.get("url"))).path)
+    folder = unquote(urlsplit(str(origin.get("url"))).path)
     return re.sub(r"pip install 'maas-client\[", lambda _: f"pip install -e '{folder}[", text)
 
 
 def strip_control_chars(text: str) -> str:
-    """Return text that cannot move a terminal's cursor or change its colours: of a line that was drawn over
-    (a progress bar) the last state, and other control characters written out."""
+    """Return text that cannot move a terminal's cursor or change its colours.
+
+    Of a line that overwrites itself with carriage returns (a progress bar) the last state is kept. Escape
+    sequences are removed, other control characters are written as ``\\xNN``.
+    """
     lines = []
     for line in text.replace("\r\n", "\n").split("\n"):
-        drawn = [part for part in line.split("\r") if part]
-        lines.append(_CONTROL.sub(_escaped, drawn[-1] if drawn else ""))
+        states = [state for state in line.split("\r") if state]
+        lines.append(_CONTROL.sub(_escape, states[-1] if states else ""))
     return "\n".join(lines)
 
 
@@ -64,15 +69,14 @@ _SEQUENCE = r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
 _CONTROL = re.compile(rf"{_SEQUENCE}|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def _escaped(found: re.Match[str]) -> str:
-    """Drop a whole escape sequence; write a lone control character as ``\\xNN``."""
-    return "" if len(found[0]) > 1 else f"\\x{ord(found[0]):02x}"
+def _escape(match: re.Match[str]) -> str:
+    return "" if len(match[0]) > 1 else f"\\x{ord(match[0]):02x}"
 
 
 def to_json(value: Any, *, indent: int | None = 2) -> str:
-    """Return JSON for a noun, a list or a mapping of them. The service's own answer (``raw``) stays out."""
-    text = (sys.stdout.encoding or "").lower().startswith("utf")
-    return json.dumps(_plain(value), indent=indent, ensure_ascii=not text, default=str)
+    """Return a model, or a list or mapping of models, as JSON. The service's response (``raw``) is left out."""
+    is_utf = (sys.stdout.encoding or "").lower().startswith("utf")
+    return json.dumps(_to_plain(value), indent=indent, ensure_ascii=not is_utf, default=str)
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
@@ -85,10 +89,10 @@ def print_table(
 ) -> None:
     """Print a list: JSON with ``--json``, a table on a terminal, aligned text elsewhere.
 
-    ``columns`` are fields of the nouns, shown where any row has a value; ``empty`` is said on stderr when
-    there are none.
+    ``columns`` are fields of the items; a column without any value is left out. ``empty_message`` is printed on
+    stderr if there are no items.
     """
-    rows = [_plain(noun) for noun in items]
+    rows = [_to_plain(item) for item in items]
     if args.json:
         print_json(rows)
         return
@@ -96,28 +100,27 @@ def print_table(
         print_note(empty_message)
         return
     columns = [name for name in columns if any(_cell(row.get(name)) for row in rows)]
-    cells = [[_short(_cell(row.get(name))) for name in columns] for row in rows]
-    heads = [name.replace("_", " ").upper() for name in columns]
+    cells = [[_shorten(_cell(row.get(name))) for name in columns] for row in rows]
+    headers = [name.replace("_", " ").upper() for name in columns]
     if sys.stdout.isatty():
         from maas_client.cli import _render
 
-        _render.print_table(heads, cells)
+        _render.print_table(headers, cells)
         return
-    print(align_columns([heads, *cells]))
+    print(align_columns([headers, *cells]))
 
 
 def print_fields(args: argparse.Namespace, fields: Row, item: Any = None) -> None:
-    """Print one thing: JSON with ``--json`` (of ``noun``, if given), else a line per field that says
-    something."""
+    """Print one item: JSON with ``--json`` (of ``item``, if given), else one line per field with a value."""
     if args.json:
         print_json(fields if item is None else item)
         return
-    told = [(name.replace("_", " "), _cell(value)) for name, value in fields.items()]
-    print(align_columns([[name, value] for name, value in told if value]))
+    rows = [(name.replace("_", " "), _cell(value)) for name, value in fields.items()]
+    print(align_columns([[name, text] for name, text in rows if text]))
 
 
 def print_confirmation(args: argparse.Namespace, action: str, name: str) -> None:
-    """Say what was done to ``name``: JSON on stdout with ``--json``, words on stderr else."""
+    """Confirm an action on ``name``: JSON on stdout with ``--json``, else a note on stderr."""
     if args.json:
         print_json({action: name})
     else:
@@ -125,7 +128,7 @@ def print_confirmation(args: argparse.Namespace, action: str, name: str) -> None
 
 
 def align_columns(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as text, columns two blanks apart and wide enough for the widest cell."""
+    """Return rows as text in columns, two spaces apart and as wide as their widest cell."""
     widths = [max(_width(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
     return "\n".join(
         "  ".join(
@@ -142,7 +145,7 @@ def _width(text: str) -> int:
 
 
 def _cell(value: Any) -> str:
-    """Return a value as one line without control characters: names come from a service."""
+    """Return a value as one line. Control characters are replaced, because values come from a service."""
     if value is None or value == "":
         return ""
     if isinstance(value, bool):
@@ -156,26 +159,26 @@ def _cell(value: Any) -> str:
     return "".join(c if c.isprintable() else " " for c in str(value))
 
 
-def _short(text: str) -> str:
-    """Return an asset's address as ``NAME:VERSION``, and a moment to the second: a table is for reading."""
-    if found := re.fullmatch(r"azureml:.*/models/([^/]+)(?:/(?:versions|labels)/([^/]+))?", text):
-        return ":".join(part for part in found.groups() if part)
-    if found := re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?(Z|\+00:00)", text):
-        return f"{found[1]} {found[2]}Z"
+def _shorten(text: str) -> str:
+    """Return a model's asset URI as ``NAME:VERSION`` and a time without fractions of a second."""
+    if match := re.fullmatch(r"azureml:.*/models/([^/]+)(?:/(?:versions|labels)/([^/]+))?", text):
+        return ":".join(part for part in match.groups() if part)
+    if match := re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?(Z|\+00:00)", text):
+        return f"{match[1]} {match[2]}Z"
     return text
 
 
-def _plain(value: Any) -> Any:
-    """Return what ``json.dumps`` takes."""
+def _to_plain(value: Any) -> Any:
+    """Return a value in types that ``json.dumps`` accepts."""
     if hasattr(value, "model_dump"):
-        own = {name: getattr(value, name) for name in type(value).model_fields if name != "raw"}
-        return _plain({**own, **(value.model_extra or {})})
+        fields = {name: getattr(value, name) for name in type(value).model_fields if name != "raw"}
+        return _to_plain({**fields, **(value.model_extra or {})})
     if hasattr(value, "isoformat"):
         return value.isoformat()
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _to_plain(v) for k, v in value.items()}
     if isinstance(value, set | frozenset):
-        return sorted(_plain(v) for v in value)
+        return sorted(_to_plain(v) for v in value)
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [_to_plain(v) for v in value]
     return value

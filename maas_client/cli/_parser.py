@@ -1,4 +1,4 @@
-"""Parsers that load their verb when it is chosen, and the options that every verb takes."""
+"""Argument parsers that import a command only when it is chosen, and the options common to all commands."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from maas_client.errors import ConfigError
 
 
 class UsageError(ConfigError):
-    """A command that no verb takes."""
+    """The command line cannot be parsed."""
 
 
 CommandTable = Mapping[str, tuple[str, str]]
-"""Verb to the module in this package that has ``add(parser)`` and ``run(args)``, and one line of help."""
+"""Command to (module, help). The module of this package has ``add(parser)`` and ``run(args)``."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that takes ``--json``, ``--backend`` and ``--url``, before or after its verb.
+    """An argument parser with ``--json``, ``--backend`` and ``--url``, before or after a subcommand.
 
-    ``module`` is imported, and asked to ``add`` its arguments, when this parser's verb is chosen.
+    ``module`` is imported, and its ``add(parser)`` called, when the command is chosen.
     """
 
     def __init__(self, *args: Any, module: str | None = None, **kwargs: Any) -> None:
@@ -31,65 +31,63 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self._module = module
         self._words: list[str] = []
-        shared = self.add_argument_group("every verb takes")
-        rest: dict[str, Any] = {"default": argparse.SUPPRESS}
-        shared.add_argument("--json", action="store_true", help="print JSON on stdout", **rest)
-        shared.add_argument(
+        group = self.add_argument_group("common options")
+        shared: dict[str, Any] = {"default": argparse.SUPPRESS}
+        group.add_argument("--json", action="store_true", help="print JSON on stdout", **shared)
+        group.add_argument(
             "--backend",
             choices=("local", "azureml", "foundry"),
-            help="where (default: MAAS_BACKEND, else local)",
-            **rest,
+            help="the backend to use (default: MAAS_BACKEND, else local)",
+            **shared,
         )
-        shared.add_argument(
-            "--url", help="the local server's address (default: MAAS_URL, else port 8765)", **rest
+        group.add_argument(
+            "--url",
+            help="URL of the local server (default: MAAS_URL, else http://127.0.0.1:8765)",
+            **shared,
         )
 
     def parse_known_args(  # type: ignore[override]  # typeshed has overloads for other namespaces
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """Load the verb, then parse as always; what is left over is this verb's error, not its parent's."""
+        """Import the command, then parse. Unknown arguments are an error of this command, not of its parent."""
         if self._module:
-            verb, self._module = import_module(self._module), None
-            if hasattr(verb, "run"):
-                self.set_defaults(run=verb.run)
-            verb.add(self)
+            command, self._module = import_module(self._module), None
+            if hasattr(command, "run"):
+                self.set_defaults(run=command.run)
+            command.add(self)
         self._words = list(sys.argv[1:] if args is None else args)
-        known, left = super().parse_known_args(args, namespace)
-        if left:
-            self.error(f"unrecognized arguments: {' '.join(left)}")
-        return known, left
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
-        """Say in one line what is wrong with the command, what may have been meant, and where to read
-        more; exit code 2."""
-        said = message
-        verbs = [] if self._subparsers is None else [v for v, _ in self._verbs()]
-        if verbs and "arguments are required" in message:
-            said = f"no verb is given: {', '.join(verbs)}"
+        """Raise ``UsageError`` with suggestions for misspelled flags and commands, and the help command."""
+        commands = [] if self._subparsers is None else [name for name, _ in self._subcommands()]
+        if commands and "arguments are required" in message:
+            message = f"no command given: {', '.join(commands)}"
         flags = self._unknown_flags()
         if flags and not message.startswith("unrecognized"):
-            said += f"; unrecognized arguments: {' '.join(flags)}"
-        meant = [
-            near for flag in flags if (near := closest_match(flag, self._option_string_actions))
-        ]
-        meant += [near for word in self._words if verbs and (near := closest_match(word, verbs))][
-            :1
-        ]
-        ask = f"Did you mean {' and '.join(meant)}? " if meant else ""
-        raise UsageError(said, hint=f"{ask}Try: {self.prog} --help")
+            message += f"; unrecognized arguments: {' '.join(flags)}"
+        matches = [closest_match(flag, self._option_string_actions) for flag in flags]
+        if commands:
+            words = filter(None, (closest_match(word, commands) for word in self._words))
+            matches.append(next(words, None))
+        suggestions = " and ".join(filter(None, matches))
+        question = f"Did you mean {suggestions}? " if suggestions else ""
+        raise UsageError(message, hint=f"{question}Try: {self.prog} --help")
 
-    def _verbs(self) -> Iterator[tuple[str, Any]]:
-        for one in self._actions:
-            if isinstance(one, argparse._SubParsersAction):
-                yield from one.choices.items()
+    def _subcommands(self) -> Iterator[tuple[str, Any]]:
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                yield from action.choices.items()
 
     def _unknown_flags(self) -> list[str]:
-        """Return the flags among this parser's words that it does not have. Those behind a verb are the
-        verb's."""
+        """Return the flags that this parser does not know, up to the subcommand."""
         flags = []
-        verbs = {verb for verb, _ in self._verbs()}
+        commands = {name for name, _ in self._subcommands()}
         for word in self._words:
-            if word == "--" or word in verbs:
+            if word == "--" or word in commands:
                 break
             name = word.partition("=")[0]
             if name.startswith("--") and name not in self._option_string_actions:
@@ -98,42 +96,44 @@ class Parser(argparse.ArgumentParser):
 
 
 def closest_match(word: str, candidates: Iterable[str]) -> str | None:
-    """Return which known word looks most like ``word``, None if none does and for a word that is known."""
+    """Return the candidate most similar to ``word``; None if none is similar or ``word`` is a candidate."""
     from difflib import get_close_matches
 
     names = {name.lstrip("-"): name for name in candidates}
     if word.lstrip("-") in names:
         return None
-    near = get_close_matches(word.lstrip("-").replace("_", "-").lower(), names, n=1, cutoff=0.65)
-    return names[near[0]] if near else None
+    matches = get_close_matches(word.lstrip("-").replace("_", "-").lower(), names, n=1, cutoff=0.65)
+    return names[matches[0]] if matches else None
 
 
 def add_subcommands(parser: argparse.ArgumentParser) -> Any:
-    """Return the place in ``parser`` where ``action`` adds what a noun can be told to do."""
-    return parser.add_subparsers(metavar="VERB", required=True, title="verbs", parser_class=Parser)
+    """Add a required subcommand to ``parser`` and return the group for ``add_subcommand``."""
+    return parser.add_subparsers(
+        metavar="COMMAND", required=True, title="commands", parser_class=Parser
+    )
 
 
 def add_commands(parser: argparse.ArgumentParser, commands: CommandTable) -> Any:
-    """Give ``parser`` its verbs, each imported only when it is chosen, and return their place."""
+    """Add commands whose modules are imported only when chosen, and return their group."""
     group = add_subcommands(parser)
-    for verb, (module, text) in commands.items():
+    for command, (module, text) in commands.items():
         name = f"{__package__}.{module}"
         if find_spec(name) is not None:
-            group.add_parser(verb, help=text, description=_sentence(text), module=name)
+            group.add_parser(command, help=text, description=_sentence(text), module=name)
     return group
 
 
 def add_subcommand(group: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
-    """Add one action of a noun (``jobs list``) to its subparsers and return its parser."""
-    made: argparse.ArgumentParser = group.add_parser(name, help=text, description=_sentence(text))
-    made.set_defaults(run=run)
-    return made
+    """Add one subcommand (``list`` of ``jobs list``) and return its parser."""
+    parser: argparse.ArgumentParser = group.add_parser(name, help=text, description=_sentence(text))
+    parser.set_defaults(run=run)
+    return parser
 
 
 def positive_int(text: str) -> int:
-    """Read a number from 1 on, for argparse."""
+    """Parse a whole number of at least 1, for argparse."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 

@@ -1,48 +1,59 @@
-"""``maas-client datasets``: files the backend holds; ``convert`` and ``split`` work on files here."""
+"""``maas-client datasets``: data sets of the backend; ``convert`` and ``split`` work on local files."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from maas_client.cli import _connection
-from maas_client.cli._output import print_confirmation, print_fields, print_note, print_table
-from maas_client.cli._parser import CommandTable, add_commands, add_subcommand
+from maas_client.cli._output import (
+    print_confirmation,
+    print_fields,
+    print_json,
+    print_note,
+    print_table,
+    report_overwrites,
+)
+from maas_client.cli._parser import add_subcommand, add_subcommands
 
-_FILES: CommandTable = {
-    "convert": ("datasets_convert", "turn CSV, Alpaca, ShareGPT, ... into chat lines"),
-    "split": ("datasets_split", "split a file into training and validation, without leakage"),
-}
 _COLUMNS = ("name", "version", "status", "bytes", "created_at")
+_DEFAULT_SHARE = 0.1
+"""Share of the rows for validation."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add the actions."""
-    group = add_commands(parser, _FILES)
-    upload = add_subcommand(group, "upload", "check a file, then upload it", _upload)
-    upload.add_argument("file", metavar="FILE", help="chats, one JSON object a line")
-    upload.add_argument("--name", help="the data set's name (default: the file's)")
-    upload.add_argument("--model", help="check it for this model too")
+    """Add the subcommands."""
+    group = add_subcommands(parser)
+    _add_convert(group)
+    _add_split(group)
+    upload = add_subcommand(group, "upload", "validate a file and upload it", _upload)
+    upload.add_argument("file", metavar="FILE", help="chats, one JSON object per line")
+    upload.add_argument("--name", help="the data set's name (default: the file's name)")
+    upload.add_argument("--model", help="also validate it for this model")
     upload.add_argument("--ignore", action="append", default=[], metavar="CODE",
-                        help="let problems of this code pass")  # fmt: skip
-    listing = add_subcommand(group, "list", "list the data sets the backend holds", _list)
+                        help="skip checks with this code (repeatable)")  # fmt: skip
+    listing = add_subcommand(group, "list", "list the backend's data sets", _list)
     show = add_subcommand(group, "show", "show one data set", _show)
     delete = add_subcommand(group, "delete", "delete a data set", _delete)
-    for one in (show, delete):
-        one.add_argument("dataset", metavar="NAME", help="its name or id")
-    for one in (upload, listing, show, delete):
-        _connection.add_options(one)
+    for parser_ in (show, delete):
+        parser_.add_argument("dataset", metavar="NAME", help="name or id of the data set")
+    for parser_ in (upload, listing, show, delete):
+        _connection.add_options(parser_)
 
 
 def _upload(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client:
-        shown = _Bytes() if sys.stderr.isatty() else None
-        made = client.datasets.upload(
-            args.file, name=args.name, model=args.model, ignore=tuple(args.ignore), progress=shown
+        dataset = client.datasets.upload(
+            args.file,
+            name=args.name,
+            model=args.model,
+            ignore=tuple(args.ignore),
+            progress=_print_progress if sys.stderr.isatty() else None,
         )
-    if made.already_there:
-        print_note("these bytes lay there already; nothing was sent")
-    print_fields(args, _fields(made), made)
+    if dataset.already_there:
+        print_note("the same file was uploaded before; nothing was sent")
+    print_fields(args, _fields(dataset), dataset)
     return 0
 
 
@@ -54,8 +65,8 @@ def _list(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client:
-        held = client.datasets.get(args.dataset)
-    print_fields(args, _fields(held), held)
+        dataset = client.datasets.get(args.dataset)
+    print_fields(args, _fields(dataset), dataset)
     return 0
 
 
@@ -66,16 +77,124 @@ def _delete(args: argparse.Namespace) -> int:
     return 0
 
 
-def _fields(held: object) -> dict[str, object]:
+def _fields(dataset: object) -> dict[str, object]:
     names = ("name", "version", "id", "uri", "filename", "bytes", "sha256", "status", "created_at")
-    return {name: getattr(held, name) for name in names}
+    return {name: getattr(dataset, name) for name in names}
 
 
-class _Bytes:
-    """An upload's progress, for a terminal: one line on stderr that is written over."""
+def _print_progress(sent: int, total: int) -> None:
+    """Print an upload's progress on one line of the terminal that overwrites itself."""
+    percent = 100 * sent // max(1, total)
+    end = "\n" if sent >= total else ""
+    print(f"\rsent {sent / 2**20:,.1f} of {total / 2**20:,.1f} MB ({percent} %)", end=end,
+          file=sys.stderr, flush=True)  # fmt: skip
 
-    def __call__(self, done: int, total: int) -> None:
-        share = 100 * done // max(1, total)
-        end = "\n" if done >= total else ""
-        print(f"\rsent {done / 2**20:,.1f} of {total / 2**20:,.1f} MB ({share} %)", end=end,
-              file=sys.stderr, flush=True)  # fmt: skip
+
+def _add_convert(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from maas_client.dataset.edit.formats import ROW_FORMATS
+
+    text = "convert CSV, Alpaca, ShareGPT and other formats to chat lines"
+    parser = add_subcommand(group, "convert", text, convert)
+    parser.add_argument("file", metavar="FILE", help="JSON Lines, a JSON array or CSV")
+    parser.add_argument("out", metavar="OUT", help="the chat file to write (.jsonl)")
+    parser.add_argument("--form", choices=tuple(ROW_FORMATS),
+                        help="format of the rows (default: detected from their keys)")  # fmt: skip
+    parser.add_argument("--column", action="append", default=[], metavar="THEIRS=OURS",
+                        type=_column, help="read a column under another name")  # fmt: skip
+    parser.add_argument("--system", metavar="TEXT", help="system message for rows without one")
+    parser.add_argument("--skip", action="store_true",
+                        help="skip rows that cannot be converted")  # fmt: skip
+
+
+def _column(text: str) -> tuple[str, str]:
+    theirs, separator, ours = text.rpartition("=")
+    if not separator or not theirs or not ours:
+        raise argparse.ArgumentTypeError("write THEIRS=OURS")
+    return theirs, ours
+
+
+def convert(args: argparse.Namespace) -> int:
+    """Convert a file and return 0."""
+    from maas_client.dataset.edit.convert import convert
+
+    with report_overwrites(args.out):
+        result = convert(
+            args.file,
+            args.out,
+            row_format=args.form,
+            columns=args.column,
+            system=args.system,
+            skip_invalid=args.skip,
+        )
+    if args.json:
+        print_json(result.to_dict())
+        return 0
+    formats = ", ".join(f"{count:,} {name}" for name, count in result.row_formats.most_common())
+    lines = f"{result.rows:,} chat line{'' if result.rows == 1 else 's'}"
+    print(f"{result.out}: {lines}, from {result.file_format} ({formats})")
+    for part, count in result.omitted.most_common():
+        print_note(f"not converted: {part} ({_count_rows(count)})")
+    for reason, count in result.rejected.most_common():
+        print_note(f"skipped: {_count_rows(count)} ({reason})")
+    print_note(f"next: maas-client validate {result.out}")
+    return 0
+
+
+def _count_rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def _add_split(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "split a file into training and validation files that share no prompt"
+    parser = add_subcommand(group, "split", text, split)
+    parser.add_argument("file", metavar="FILE", help="JSON Lines")
+    parser.add_argument("--train", metavar="OUT",
+                        help="training file to write (default: FILE.train.jsonl)")  # fmt: skip
+    parser.add_argument("--validation", metavar="OUT",
+                        help="validation file to write (default: FILE.validation.jsonl)")  # fmt: skip
+    parser.add_argument("--share", type=float, default=None,
+                        help="share of the rows for validation (default 0.1)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0,
+                        help="seed of the shuffle; the same seed gives the same files (default 0)")  # fmt: skip
+    parser.add_argument("--by", choices=("conversation", "prompt", "row"), default="conversation",
+                        help="rows to keep together (default conversation)")  # fmt: skip
+    parser.add_argument("--no-shuffle", action="store_true", help="keep the order of the rows")
+    parser.add_argument("--azure-split", action="store_true",
+                        help="split as Azure ML does: the last 20 %%, unshuffled")  # fmt: skip
+
+
+def split(args: argparse.Namespace) -> int:
+    """Split a file and return 0."""
+    from maas_client.dataset.edit.atomic_write import require_regular_file
+    from maas_client.dataset.edit.split import AZURE_SHARE, split, split_like_azure
+
+    require_regular_file(args.file)
+    stem = Path(args.file).with_suffix("")
+    training = args.train or f"{stem}.train.jsonl"
+    validation = args.validation or f"{stem}.validation.jsonl"
+    with report_overwrites(training, validation):
+        if args.azure_split:
+            share = AZURE_SHARE if args.share is None else args.share
+            result = split_like_azure(args.file, training, validation, validation_share=share)
+        else:
+            result = split(
+                args.file,
+                training,
+                validation,
+                validation_share=_DEFAULT_SHARE if args.share is None else args.share,
+                seed=args.seed,
+                by=args.by,
+                shuffle=not args.no_shuffle,
+            )
+    if args.json:
+        print_json(result.to_dict())
+        return 0
+    print(f"{result.training}: {result.training_rows:,} rows")
+    print(f"{result.validation}: {result.validation_rows:,} rows")
+    if args.azure_split:
+        print_note("split at the end of the file, unshuffled, as Azure ML does by itself")
+    else:
+        print_note(
+            f"{result.groups:,} groups by {result.by}, each in one file only; seed {result.seed}"
+        )
+    return 0

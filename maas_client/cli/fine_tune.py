@@ -1,4 +1,4 @@
-"""``maas-client fine-tune``: from a file to a model, and with ``--deploy`` to answers, in one command."""
+"""``maas-client fine-tune``: validate, upload, train and deploy in one command."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from maas_client.cli._output import print_fields, print_note
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("file", metavar="FILE", help="chats, one JSON object a line")
+    parser.add_argument("file", metavar="FILE", help="chats, one JSON object per line")
     _job_options.add_options(parser)
     parser.add_argument("--deploy", metavar="NAME", help="deploy the tuned model under this name")
     parser.add_argument("--timeout", type=float, metavar="SECONDS",
-                        help="stop waiting after this long; the job goes on")  # fmt: skip
+                        help="stop waiting after this time; the job continues")  # fmt: skip
     _connection.add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check, upload, train, deploy. The same command again attaches to the same job."""
-    again = f"deploys {args.deploy}" if args.deploy else ""
-    with _connection.connect(args) as client, follow_job(args, next_step=again) as shown:
+    """Validate, upload, train and deploy. The same command attaches to the same job when run again."""
+    next_step = f"deploys {args.deploy}" if args.deploy else ""
+    with _connection.connect(args) as client, follow_job(args, next_step=next_step) as observer:
         result = client.fine_tune(
             args.file,
             deploy=args.deploy,
             timeout=args.timeout,
-            on_job=shown.on_job,
-            on_event=shown.on_event,
+            on_job=observer.on_job,
+            on_event=observer.on_event,
             **_job_options.job_arguments(args),
         )
     job, deployment = result.job, result.deployment
     if deployment:
-        print_note(f"{deployment.name} answers: maas-client chat {deployment.name} 'Hello'")
+        print_note(f"chat with it: maas-client chat {deployment.name} 'Hello'")
     else:
         print_note(f"deploy it: maas-client deployments create NAME --job {job.name}")
     fields = {
@@ -52,11 +52,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def describe_base(properties: Mapping[str, Any]) -> str | None:
-    """Return what the local server says a job ran on; None where Azure ran it."""
+    """Return the base model that a local job ran on; None for a job on Azure."""
     base = properties.get("maas_client.base")
     if base is None:
         return None
     if properties.get("simulated"):
         return f"{base} engine: simulated, nothing was trained"
-    stand_in = properties.get("maas_client.stand_in") == "true"
-    return f"{base}, standing in for the model" if stand_in else str(base)
+    is_stand_in = properties.get("maas_client.stand_in") == "true"
+    return f"{base}, a stand-in for the model" if is_stand_in else str(base)

@@ -1,4 +1,4 @@
-"""``maas-client jobs``: fine-tuning jobs."""
+"""``maas-client jobs``: create, follow and control fine-tuning jobs."""
 
 from __future__ import annotations
 
@@ -24,51 +24,46 @@ if TYPE_CHECKING:
     from maas_client import Client
     from maas_client.types import Job
 
-_KEPT = ("id", "step", "fine_tuned_model", "metrics", "created_at")
+_CHECKPOINT_COLUMNS = ("id", "step", "fine_tuned_model", "metrics", "created_at")
 _COLUMNS = ("name", "status", "model", "fine_tuned_model", "created_at")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add the actions."""
+    """Add the subcommands."""
     group = add_subcommands(parser)
-    create = add_subcommand(group, "create", "start a job and return at once", _create)
-    create.add_argument("data", metavar="DATA", help="a file, or a data set's name or id")
+    create = add_subcommand(group, "create", "start a job and return immediately", _create)
+    create.add_argument("data", metavar="DATA", help="a file, or the name or id of a data set")
     _job_options.add_options(create)
-    listing = add_subcommand(
-        group, "list", "list the jobs, newest first where the service does so", _list
-    )
-    listing.add_argument("--limit", type=positive_int, metavar="N", help="no more than this many")
+    listing = add_subcommand(group, "list", "list jobs", _list)
+    listing.add_argument("--limit", type=positive_int, metavar="N", help="list at most N jobs")
     show = add_subcommand(group, "show", "show one job", _show)
-    watch = add_subcommand(
-        group,
-        "watch",
-        "follow a job to its end (with --json an event a line); exit code 4 if it fails",
-        _watch,
-    )
+    text = "follow a job until it ends (--json: one event per line); exit code 4 if it fails"
+    watch = add_subcommand(group, "watch", text, _watch)
     watch.add_argument("--timeout", type=float, metavar="SECONDS",
-                       help="stop watching after this long; the job goes on")  # fmt: skip
+                       help="stop watching after this time; the job continues")  # fmt: skip
     logs = add_subcommand(group, "logs", "print a job's log", _logs)
-    cancel = add_subcommand(
-        group, "cancel", "ask for a job's end; what was trained is billed", _cancel
-    )
-    pause = add_subcommand(group, "pause", "let a running job rest once its step is done", _pause)
-    resume = add_subcommand(group, "resume", "let a paused job go on from where it was", _resume)
-    save = add_subcommand(group, "save", "have a running job write a checkpoint and go on", _save)
-    kept = add_subcommand(
-        group, "checkpoints", "list the checkpoints of a job, newest first", _checkpoints
-    )
-    gone = add_subcommand(group, "delete", "delete a job's record; a model it made stays", _delete)
-    for one in (show, watch, logs, cancel, pause, resume, save, kept, gone):
-        one.add_argument("job", metavar="JOB", help="its name or id")
-    for one in (create, listing, show, watch, logs, cancel, pause, resume, save, kept, gone):
-        _connection.add_options(one)
+    text = "cancel a job; Azure bills for what was trained"
+    cancel = add_subcommand(group, "cancel", text, _cancel)
+    pause = add_subcommand(group, "pause", "pause a running job after its current step", _pause)
+    resume = add_subcommand(group, "resume", "resume a paused job from its checkpoint", _resume)
+    text = "write a checkpoint of a running job, which continues"
+    save = add_subcommand(group, "save", text, _save)
+    text = "list a job's checkpoints, newest first"
+    checkpoints = add_subcommand(group, "checkpoints", text, _checkpoints)
+    text = "delete a job's record, but not its model"
+    delete = add_subcommand(group, "delete", text, _delete)
+    on_one_job = (show, watch, logs, cancel, pause, resume, save, checkpoints, delete)
+    for parser_ in on_one_job:
+        parser_.add_argument("job", metavar="JOB", help="name or id of the job")
+    for parser_ in (create, listing, *on_one_job):
+        _connection.add_options(parser_)
 
 
 def _create(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client:
         job = client.jobs.create(training_data=args.data, **_job_options.job_arguments(args))
     if job.attached:
-        print_note(f"the same job exists already and is {job.status}; --force-new starts another")
+        print_note(f"the same job exists ({job.status}); use --force-new to start another")
     print_note(f"watch it: maas-client jobs watch {job.name}")
     print_fields(args, _fields(job), job)
     return 0
@@ -76,8 +71,8 @@ def _create(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client:
-        found = islice(client.jobs.list(), args.limit)
-        print_table(args, _COLUMNS, found, empty_message="there are no jobs")
+        jobs = islice(client.jobs.list(), args.limit)
+        print_table(args, _COLUMNS, jobs, empty_message="there are no jobs")
     return 0
 
 
@@ -89,9 +84,9 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _watch(args: argparse.Namespace) -> int:
-    with _connection.connect(args) as client, follow_job(args, events_to_stdout=True) as shown:
-        shown.on_job(client.jobs.get(args.job))
-        job = client.jobs.wait(args.job, timeout=args.timeout, on_event=shown.on_event)
+    with _connection.connect(args) as client, follow_job(args, events_to_stdout=True) as observer:
+        observer.on_job(client.jobs.get(args.job))
+        job = client.jobs.wait(args.job, timeout=args.timeout, on_event=observer.on_event)
     if not args.json:
         print_note(f"deploy it: maas-client deployments create NAME --job {job.name}")
     return 0
@@ -103,38 +98,38 @@ def _logs(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"job": args.job, "log": text})
     else:
-        shown = strip_control_chars(text) if sys.stdout.isatty() else text
-        print(shown, end="" if shown.endswith("\n") or not shown else "\n")
+        text = strip_control_chars(text) if sys.stdout.isatty() else text
+        print(text, end="" if text.endswith("\n") or not text else "\n")
     return 0
 
 
 def _cancel(args: argparse.Namespace) -> int:
-    return _ask(args, lambda client: client.jobs.cancel(args.job), "{name} is {status}")
+    return _change(args, lambda client: client.jobs.cancel(args.job), "{name} is {status}")
 
 
 def _pause(args: argparse.Namespace) -> int:
-    said = (
-        "{name} is {status}; a step that is under way is done first. "
-        "Go on with: maas-client jobs resume {name}"
+    message = (
+        "{name} is {status}; it pauses after its current step. "
+        "Resume it: maas-client jobs resume {name}"
     )
-    return _ask(args, lambda client: client.jobs.pause(args.job), said)
+    return _change(args, lambda client: client.jobs.pause(args.job), message)
 
 
 def _resume(args: argparse.Namespace) -> int:
-    said = "{name} is {status}; watch it: maas-client jobs watch {name}"
-    return _ask(args, lambda client: client.jobs.resume(args.job), said)
+    message = "{name} is {status}; watch it: maas-client jobs watch {name}"
+    return _change(args, lambda client: client.jobs.resume(args.job), message)
 
 
 def _save(args: argparse.Namespace) -> int:
-    said = "{name} writes a checkpoint once its step is done, and goes on"
-    return _ask(args, lambda client: client.jobs.save_checkpoint(args.job), said)
+    message = "{name} writes a checkpoint after its current step and continues"
+    return _change(args, lambda client: client.jobs.save_checkpoint(args.job), message)
 
 
 def _checkpoints(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client:
-        print_table(
-            args, _KEPT, client.jobs.checkpoints(args.job), empty_message="no checkpoint is kept"
-        )
+        checkpoints = client.jobs.checkpoints(args.job)
+        empty = "the job has no checkpoints"
+        print_table(args, _CHECKPOINT_COLUMNS, checkpoints, empty_message=empty)
     return 0
 
 
@@ -145,11 +140,11 @@ def _delete(args: argparse.Namespace) -> int:
     return 0
 
 
-def _ask(args: argparse.Namespace, what: Callable[[Client], Job], said: str) -> int:
-    """Ask the service for a change of a job, and say how it is then."""
+def _change(args: argparse.Namespace, request: Callable[[Client], Job], message: str) -> int:
+    """Send a request that changes a job, and print the job's new state."""
     with _connection.connect(args) as client:
-        job = what(client)
-    print_note(said.format(name=job.name, status=job.status))
+        job = request(client)
+    print_note(message.format(name=job.name, status=job.status))
     if args.json:
         print_json(job)
     return 0

@@ -1,6 +1,6 @@
-"""``maas-client validate``: check chat files, say every problem and how to mend it.
+"""``maas-client validate``: check chat files and report every problem and how to fix it.
 
-The report is the data of this command and goes to stdout; progress and advice go to stderr.
+The report goes to stdout, progress and notes go to stderr.
 """
 
 from __future__ import annotations
@@ -8,57 +8,79 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import Any
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
-from maas_client.cli import _bill, _fix, _report
+from maas_client.cli import _fix, _report
 from maas_client.cli._output import print_json, print_note, report_overwrites
 from maas_client.cli._parser import positive_int
 from maas_client.cli._stdin import spool_streams
 from maas_client.errors import ConfigError
 from maas_client.types.report import ValidationReport
 
+if TYPE_CHECKING:
+    from maas_client.chat import ChatTemplate
+
 INVALID = 3
+_DEFAULT_MASK_MODEL = "Phi-4-mini-instruct"
+_PRICES = {
+    "price_training": ("training_per_million_tokens", "one million training tokens"),
+    "price_hosting": ("hosting_per_hour", "one hour of hosting"),
+}
+"""Option to (field of ``Prices``, what the price is for)."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="chat files, JSON Lines; - is standard input"
+        "files", nargs="*", metavar="FILE", help="chat files, JSON Lines; - is standard input"
     )
-    parser.add_argument("--model", help="check for this model: its template, its length")
+    parser.add_argument("--explain", metavar="CODE",
+                        help="explain a problem code and exit")  # fmt: skip
+    parser.add_argument("--model", help="validate for this model: its template and its limits")
     parser.add_argument(
         "--target",
         choices=("azureml", "foundry", "local"),
-        help="check for this service (default: --backend, else azureml)",
+        help="validate for this service (default: --backend, else azureml)",
     )
-    parser.add_argument("--validation", metavar="FILE", help="a validation file, checked as well")
-    parser.add_argument("--epochs", type=float, help="for the ceiling on tokens times epochs")
+    parser.add_argument("--validation", metavar="FILE", help="validation file to check as well")
+    parser.add_argument("--epochs", type=float,
+                        help="epochs for the limit on billed tokens and for the cost")  # fmt: skip
     parser.add_argument("--ignore", action="append", default=[], metavar="CODE",
-                        help="pass over this code; QUALITY_* means all of a group")  # fmt: skip
+                        help="skip checks with this code or group, such as QUALITY_* (repeatable)")  # fmt: skip
     parser.add_argument("--warn", action="append", default=[], metavar="CODE",
-                        help="make this code a warning")  # fmt: skip
+                        help="make this code a warning (repeatable)")  # fmt: skip
     parser.add_argument("--format-only", action="store_true",
-                        help="format and service rules alone: no secrets, duplicates, tokens")  # fmt: skip
+                        help="check format and service rules only: no secrets, duplicates, tokens")  # fmt: skip
     _fix.add_fix_options(parser)
-    _bill.add_cost_options(parser)
-    parser.add_argument("--html", metavar="FILE", help="also write the report as one HTML page")
-    parser.add_argument("--quiet", action="store_true", help="say nothing of files that are good")
+    for name, (_, unit) in _PRICES.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar="P",
+                            help=f"price of {unit}, for a cost forecast")  # fmt: skip
+    parser.add_argument("--hours", type=float, default=0, metavar="H",
+                        help="hours of hosting in the forecast (a month has 730)")  # fmt: skip
+    parser.add_argument("--currency", default="USD", help="currency of the prices (default USD)")
+    parser.add_argument("--html", metavar="FILE", help="also write the report as an HTML page")
+    parser.add_argument("--quiet", action="store_true", help="do not report valid files")
     parser.add_argument("--show-mask", action="store_true",
-                        help="print rows as the model reads them, what it learns in colour")  # fmt: skip
-    parser.add_argument(
-        "--rows", type=positive_int, default=3, metavar="N", help="rows for --show-mask (3)"
-    )
+                        help="print rows as the model reads them, with the trained text marked")  # fmt: skip
+    parser.add_argument("--rows", type=positive_int, default=3, metavar="N",
+                        help="number of rows for --show-mask (default 3)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check the files; return 0 if all are valid, else 3."""
-    if args.show_mask and not args.html:
-        from maas_client.cli import _mask
+    """Validate the files; return 0 if all are valid, else 3."""
+    if args.explain:
+        return _explain(args)
+    if not args.files:
+        from maas_client.cli._parser import UsageError
 
+        raise UsageError("no file given", hint="Try: maas-client validate --help")
+    if args.show_mask and not args.html:
         with spool_streams(args) as names:
-            return _mask.print_mask(args, names)
+            return _print_mask(args, names)
     if args.in_place and not args.fix:
-        raise ConfigError("--in-place belongs to --fix", hint="Add --fix FILE, the file itself.")
+        raise ConfigError("--in-place requires --fix", hint="Add --fix FILE with the same file.")
     if args.html:
         from maas_client.dataset.edit.atomic_write import require_distinct_paths
 
@@ -66,70 +88,59 @@ def run(args: argparse.Namespace) -> int:
             require_distinct_paths(file, args.html)
     fixed = _fix.fix_file(args) if args.fix else None
     with spool_streams(args) as names:
-        return _tell(args, names, fixed)
+        return _report_files(args, names, fixed)
 
 
-def _tell(args: argparse.Namespace, names: dict[str, str], fixed: dict[str, Any] | None) -> int:
-    """Check the files and say what was found; ``names`` are to be shown in the places of copies."""
-    report = _named(validate_files(args), names)
-    _tell_of_retirement(args)
-    bill = _bill.forecast_cost(args, report)
+def _explain(args: argparse.Namespace) -> int:
+    """Print the explanation of a code."""
+    from maas_client.dataset.codes import Target, all_codes, get_code, resolve_codes
+    from maas_client.dataset.codes.markdown import to_markdown
+
+    names = resolve_codes([args.explain])
+    codes = [get_code(name) for name in all_codes() if name in names]
+    if args.json:
+        fields = ("name", "message", "hint", "explanation", "example", "fixed_example")
+        targets: tuple[Target, ...] = ("azureml", "foundry", "local")
+        print_json(
+            [
+                {name: getattr(code, name) for name in fields}
+                | {"severity": {target: code.severity_for(target) for target in targets}}
+                for code in codes
+            ]
+        )
+    else:
+        print("\n".join(to_markdown(code) for code in codes), end="")
+    return 0
+
+
+def _report_files(
+    args: argparse.Namespace, names: Mapping[str, str], fixed: dict[str, Any] | None
+) -> int:
+    """Validate the files and print the report. ``names``: the name to show for each copied stream."""
+    report = _rename_files(validate_files(args), names)
+    _note_retired_model(args)
+    cost = _forecast_cost(args, report)
     if args.html:
-        _write_page(args.html, report)
+        _write_html(args.html, report)
     if args.show_mask:
-        from maas_client.cli import _mask
-
-        _mask.print_mask(args, names)
+        _print_mask(args, names)
     elif args.json:
-        more = {"fixed": fixed, "bill": bill}
-        print_json(report.model_dump() | {name: said for name, said in more.items() if said})
-    elif _on_github():
+        extra = {"fixed": fixed, "bill": cost}
+        print_json(report.model_dump() | {key: value for key, value in extra.items() if value})
+    elif _runs_on_github():
         print("\n".join(_report.github_annotations(report)))
     elif sys.stdout.isatty():
         copies = {name: copy for copy, name in names.items()}
         _report.print_report(report, quiet=args.quiet, copy_paths=copies)
     else:
         print("\n".join(_report.text_lines(report, quiet=args.quiet)))
-    if bill and not args.json:
-        print("\n".join(_bill.cost_lines(bill)))
+    if cost and not args.json:
+        print("\n".join(_cost_lines(cost)))
     return 0 if report.ok else INVALID
 
 
-def _named(report: ValidationReport, names: dict[str, str]) -> ValidationReport:
-    """Return a report that calls copies by the names of what they are copies of."""
-    files = [
-        file.model_copy(update={"path": names.get(file.path, file.path)}) for file in report.files
-    ]
-    return report.model_copy(update={"files": tuple(files)})
-
-
-def _tell_of_retirement(args: argparse.Namespace) -> None:
-    """Say on stderr that Azure has retired the model: no fault of the file, and it changes nothing else."""
-    if not args.model or (args.target or args.backend or "azureml") == "local":
-        return
-    from datetime import UTC, datetime
-
-    from maas_client import catalog
-    from maas_client._settings import Settings
-
-    facts = catalog.find_model(args.model, override=Settings.load().catalog_file())
-    said = facts and catalog.retirement_notice(facts, datetime.now(UTC).date())
-    if said:
-        print_note(
-            f"note: {said}. The file is judged all the same; the local server still tunes it."
-        )
-
-
-def _write_page(path: str, report: ValidationReport) -> None:
-    from maas_client.dataset.edit.atomic_write import atomic_write
-    from maas_client.dataset.html_report import render_html
-
-    with report_overwrites(path), atomic_write(path) as (file,):
-        file.write(render_html(report).encode("utf-8", "replace"))
-
-
 def validate_files(args: argparse.Namespace) -> ValidationReport:
-    """Check the files that the arguments name."""
+    """Validate the files that the arguments name, with a progress bar on a terminal."""
     from maas_client.dataset import validate
 
     sizes = sum(os.path.getsize(file) for file in args.files if os.path.isfile(file))
@@ -147,7 +158,134 @@ def validate_files(args: argparse.Namespace) -> ValidationReport:
         )
 
 
-def _on_github() -> bool:
+def _rename_files(report: ValidationReport, names: Mapping[str, str]) -> ValidationReport:
+    """Return the report with the names of streams in place of the paths of their copies."""
+    files = [
+        file.model_copy(update={"path": names.get(file.path, file.path)}) for file in report.files
+    ]
+    return report.model_copy(update={"files": tuple(files)})
+
+
+def _note_retired_model(args: argparse.Namespace) -> None:
+    """Print a note if Azure has retired the model. It does not affect the report."""
+    if not args.model or (args.target or args.backend or "azureml") == "local":
+        return
+    from datetime import UTC, datetime
+
+    from maas_client import catalog
+    from maas_client._settings import Settings
+
+    facts = catalog.find_model(args.model, override=Settings.load().catalog_file())
+    notice = facts and catalog.retirement_notice(facts, datetime.now(UTC).date())
+    if notice:
+        print_note(
+            f"note: {notice}. The report does not depend on it, and the local server still trains it."
+        )
+
+
+def _write_html(path: str, report: ValidationReport) -> None:
+    from maas_client.dataset.edit.atomic_write import atomic_write
+    from maas_client.dataset.html_report import render_html
+
+    with report_overwrites(path), atomic_write(path) as (file,):
+        file.write(render_html(report).encode("utf-8", "replace"))
+
+
+def _runs_on_github() -> bool:
     from maas_client._settings import Settings
 
     return Settings.load().is_enabled("github_actions")
+
+
+def _forecast_cost(args: argparse.Namespace, report: ValidationReport) -> dict[str, Any] | None:
+    """Return the cost forecast, ready for JSON, or None if no price was given."""
+    from maas_client.dataset import cost
+
+    prices = {field: getattr(args, name) for name, (field, _) in _PRICES.items()}
+    if not any(prices.values()):
+        return None
+    total, *others = (cost.TokenRange.from_stats(file.stats) for file in report.files)
+    for tokens in others:
+        total = total + tokens
+    billed = cost.billed_tokens(total, epochs=args.epochs or 1)
+    forecast = cost.forecast_cost(
+        billed,
+        cost.Prices(**prices, currency=args.currency),
+        cost.Usage(hosting_hours=args.hours),
+    )
+    billed_tokens = {
+        "likely": billed.likely,
+        "at_least": billed.at_least,
+        "at_most": billed.at_most,
+    }
+    return {"billed_tokens": billed_tokens, **forecast.to_dict()}
+
+
+def _cost_lines(forecast: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the cost forecast as text."""
+    currency = forecast["currency"]
+    for item in forecast["costs"]:
+        is_exact = item["at_least"] == item["at_most"]
+        bounds = "" if is_exact else f", between {item['at_least']} and {item['at_most']}"
+        yield f"{item['what']}: {currency} {item['amount']} ({item['how']}{bounds})"
+    yield f"total: {currency} {forecast['total']}, at the given prices"
+
+
+def _print_mask(args: argparse.Namespace, names: Mapping[str, str]) -> int:
+    """Print the first rows of each file as the model reads them, with the trained text marked.
+
+    Returns 0, or 3 if there is no row. ``names``: the name to show for each copied stream.
+    """
+    from maas_client._settings import Settings
+    from maas_client.catalog import find_model
+    from maas_client.chat import get_template
+    from maas_client.dataset.edit.atomic_write import require_regular_file
+
+    for file in args.files:
+        require_regular_file(file)
+    facts = find_model(args.model, override=Settings.load().catalog_file()) if args.model else None
+    template = get_template(facts.template if facts else args.model or _DEFAULT_MASK_MODEL)
+    print_note(f"template {template.name} ({template.revision})")
+    rows = [
+        row | {"path": names.get(file, file)}
+        for file in args.files
+        for row in _segmented_rows(file, template, args)
+    ]
+    if args.json:
+        print_json(rows)
+        return 0 if rows else INVALID
+    for row in rows:
+        print(f"{row['path']}, line {row['line']}:")
+        _print_segments(row["segments"])
+    mark = "green" if sys.stdout.isatty() else "between ⟦ and ⟧"
+    print_note(f"trained text is {mark}; the model reads the rest but is not trained on it")
+    return 0 if rows else INVALID
+
+
+def _segmented_rows(
+    path: str, template: ChatTemplate, args: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    from maas_client.chat import render
+    from maas_client.dataset.parsing.lines import read_rows
+
+    for line, row in islice(read_rows(path, model=args.model), max(0, args.rows)):
+        segments = render(row["messages"], row.get("tools"), template)
+        yield {
+            "path": path,
+            "line": line.number,
+            "segments": [{"text": s.text, "learned": s.in_loss} for s in segments],
+        }
+
+
+def _print_segments(segments: list[dict[str, Any]]) -> None:
+    if not sys.stdout.isatty():
+        print("".join(f"⟦{s['text']}⟧" if s["learned"] else s["text"] for s in segments))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    text = Text()
+    for segment in segments:
+        printable = "".join(c if c.isprintable() or c == "\n" else "·" for c in segment["text"])
+        text.append(printable, "green" if segment["learned"] else "dim")
+    Console(highlight=False).print(text)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from maas_client.wire.op import Op, Response
+from maas_client.wire.op import Op, Plane, Response
 from maas_client.wire.scope import Scope
 
 T = TypeVar("T")
@@ -26,6 +26,20 @@ class IO(Protocol):
 
     @property
     def scope(self) -> Scope: ...
+
+    @property
+    def cloud_name(self) -> str:
+        """The Azure cloud: ``public``, ``usgov`` or ``china``."""
+        ...
+
+    @property
+    def has_api_key(self) -> bool:
+        """Whether requests are signed with an API key."""
+        ...
+
+    async def token(self, plane: Plane) -> str | None:
+        """Return an access token for a plane; None if this client does not sign in."""
+        ...
 
     async def send(
         self,

@@ -168,7 +168,7 @@ def test_data_sets_are_uploaded_once_listed_shown_and_deleted(run: Run) -> None:
     code, out, _ = run("datasets", "upload", TRAIN, "--name", "perch", "--json")
     assert code == 0
     assert json.loads(out)["name"] == "perch"
-    assert "already" in run("datasets", "upload", TRAIN, "--name", "perch")[2]
+    assert "uploaded before" in run("datasets", "upload", TRAIN, "--name", "perch")[2]
     heads, row = run("datasets", "list")[1].splitlines()
     assert heads.split() == ["NAME", "VERSION", "BYTES", "CREATED", "AT"], (
         "no status: ARM tells none"

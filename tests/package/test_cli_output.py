@@ -49,7 +49,7 @@ def test_the_parts_of_a_refusal_are_told(capsys: pytest.CaptureFixture[str]) -> 
     said = json.loads(capsys.readouterr().err)["error"]
     assert said["status"] == 404
     assert said["code"] == "NotFound"
-    assert said["hint"] == "See what there is: maas-client jobs list"
+    assert said["hint"] == "List the existing names: maas-client jobs list"
 
 
 def test_misuse_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,8 +72,8 @@ def test_misuse_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
      ("jobs list more", "more", "Try: maas-client jobs list --help"),
      ("jobs lst", "lst", "Did you mean list? Try: maas-client jobs --help"),
      ("finetune t", "finetune", "Did you mean fine-tune? Try: maas-client --help"),
-     ("jobs", "no verb is given: create, list", "Try: maas-client jobs --help"),
-     ("jobs list --limit all", "'all' is no whole number", "Try: maas-client jobs list --help")],
+     ("jobs", "no command given: create, list", "Try: maas-client jobs --help"),
+     ("jobs list --limit all", "'all' is not a whole number", "Try: maas-client jobs list --help")],
 )  # fmt: skip
 def test_misuse_names_the_verbs_own_help_and_what_may_have_been_meant(
     asked: str, said: str, hint: str, capsys: pytest.CaptureFixture[str]
@@ -226,7 +226,7 @@ def test_a_page_is_written_beside_the_mask(
 
 def test_in_place_alone_is_not_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["validate", TRAIN, "--in-place"]) == 1
-    assert "--in-place belongs to --fix" in capsys.readouterr().err
+    assert "--in-place requires --fix" in capsys.readouterr().err
 
 
 def test_config_names_the_file_that_a_workspace_comes_from(

@@ -132,14 +132,15 @@ def test_an_error_without_a_plan_is_one_sentence_too(
     monkeypatch.setattr(config, "run", broken)
     assert cli.main(["config"]) == 1
     assert capsys.readouterr().err == (
-        "error: ZeroDivisionError: one two. This is a bug of maas-client; MAAS_DEBUG=1 shows where.\n"
+        "error: ZeroDivisionError: one two. This is a bug in maas-client. "
+        "Set MAAS_DEBUG=1 to see the traceback.\n"
     )
 
 
 def test_a_name_that_is_not_there_says_what_lists_the_names() -> None:
     missing = NotFoundError("no endpoint x.", status=404, operation="endpoints.get")
     assert cli._format_error(missing) == (
-        "no endpoint x (endpoints.get 404). See what there is: maas-client deployments list"
+        "no endpoint x (endpoints.get 404). List the existing names: maas-client deployments list"
     )
 
 

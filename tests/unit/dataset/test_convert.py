@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from maas_client.cli import datasets_convert
+from maas_client.cli import main
 from maas_client.dataset import validate
 from maas_client.dataset.edit.convert import ConversionResult, convert
 from maas_client.errors import ConfigError, DatasetError
@@ -210,13 +209,10 @@ def test_skip_writes_the_rest(turn: Any) -> None:
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "a.csv"
     source.write_text("Frage,completion\na,b\n", encoding="utf-8")
-    parser = argparse.ArgumentParser()
-    datasets_convert.add(parser)
-    args = parser.parse_args([str(source), str(tmp_path / "b.jsonl"), "--column", "Frage=prompt"])
-    args.json = False
-    assert datasets_convert.run(args) == 0
+    command = ["datasets", "convert", str(source), str(tmp_path / "b.jsonl")]
+    command += ["--column", "Frage=prompt"]
+    assert main(command) == 0
     said = capsys.readouterr()
     assert "1 chat line, from a table separated by commas (1 prompt-completion)" in said.out
-    args.json = True
-    assert datasets_convert.run(args) == 0
+    assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["forms"] == {"prompt-completion": 1}

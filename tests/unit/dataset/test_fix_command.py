@@ -39,7 +39,7 @@ def test_fix_writes_checks_and_tells(source: Path, tmp_path: Path, capsys: Any) 
     out = tmp_path / "out.jsonl"
     code, printed, said = run(capsys, "validate", source, "--fix", out)
     assert code == 0, printed
-    assert "mended: CRLF line ends" in said
+    assert "fixed: CRLF line ends" in said
     assert out.read_bytes() == b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
 
 
@@ -51,7 +51,7 @@ def test_fix_drop_takes_a_name_of_its_own(source: Path, tmp_path: Path, capsys: 
     assert report["files"][0]["path"].endswith("data.fixed.jsonl")
     assert report["fixed"]["beyond_repair"] == 1
     assert (tmp_path / "data.fixed.dropped.jsonl").read_bytes() == b'{"messages": [\n'
-    assert "left out: line 61 (JSON_CUT_SHORT)" in said
+    assert "dropped: line 61 (JSON_CUT_SHORT)" in said
 
 
 def test_fix_leaves_what_needs_a_guess_and_the_exit_code_says_so(
@@ -60,7 +60,7 @@ def test_fix_leaves_what_needs_a_guess_and_the_exit_code_says_so(
     source.write_bytes(source.read_bytes() + b"nonsense\n")
     code, _, said = run(capsys, "validate", source, "--fix", tmp_path / "out.jsonl")
     assert code == 3
-    assert "left: line 61" in said
+    assert "not fixed: line 61" in said
 
 
 def test_fix_takes_one_file_and_never_the_file_itself(source: Path, capsys: Any) -> None:
@@ -152,7 +152,7 @@ def test_what_was_replaced_is_told_and_the_source_never_is(
     ):
         for told in (False, True):
             assert main(words.split()) == 0
-            assert ("was there already and has been replaced" in capsys.readouterr().err) is told
+            assert ("already existed and was replaced" in capsys.readouterr().err) is told
     for words in (
         "validate a.jsonl --html a.jsonl",
         "validate a.dropped.jsonl --fix a.jsonl --drop",

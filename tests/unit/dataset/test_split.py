@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from maas_client.cli import datasets_split
+from maas_client.cli import main
 from maas_client.dataset.edit.split import DatasetSplit, split, split_like_azure
 from maas_client.errors import ConfigError, DatasetError
 
@@ -142,15 +141,10 @@ def test_bad_lines_and_bad_arguments(parts: Any, tmp_path: Path) -> None:
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "data.jsonl"
     source.write_bytes(lines([talk(f"q{i}", "a") for i in range(30)]))
-    parser = argparse.ArgumentParser()
-    datasets_split.add(parser)
-    args = parser.parse_args([str(source)])
-    args.json = True
-    assert datasets_split.run(args) == 0
+    assert main(["datasets", "split", str(source), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["training_rows"], said["validation_rows"]) == (27, 3)
     assert Path(said["training"]).name == "data.train.jsonl"
-    args = parser.parse_args([str(source), "--azure-split", "--train", str(tmp_path / "x.jsonl")])
-    args.json = False
-    assert datasets_split.run(args) == 0
+    out = str(tmp_path / "x.jsonl")
+    assert main(["datasets", "split", str(source), "--azure-split", "--train", out]) == 0
     assert "unshuffled" in capsys.readouterr().err

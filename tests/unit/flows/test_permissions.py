@@ -90,7 +90,7 @@ def test_a_refused_look_is_a_warning_with_the_reason(error: Exception) -> None:
     (quota,) = _doctor_access.check_workspace_quota(port, "eastus2")
     for found in (role, quota):
         assert found.state == "warning"
-        assert found.message.startswith("not looked up, because ")
+        assert found.message.startswith("unknown: ")
     assert "Azure AI Developer" in role.message
     assert "AuthorizationFailed" in role.message or error is not REFUSED
 
@@ -122,7 +122,7 @@ def account(port: FakePort, used: float) -> FakePort:
     ("model", "used", "state", "told"),
     [("ministral-3b", 20, "ok", "Ministral-3B 20 of 100"),
      ("ministral-3b", 100, "missing", "Ministral-3B 100 of 100"),
-     ("gpt-x", 0, "warning", "none for gpt-x in swedencentral"),
+     ("gpt-x", 0, "warning", "no quota for gpt-x in swedencentral"),
      (None, 0, "warning", "used up: AI.Global.other")],
 )  # fmt: skip
 def test_capacity_is_told_for_the_model(
