@@ -12,14 +12,14 @@ TODAY = date(2026, 11, 24)
 PHI_3 = [f for f in catalog.load_models().values() if f.family in ("phi-3", "phi-3.5")]
 
 
-@pytest.mark.parametrize("facts", PHI_3, ids=lambda f: f.name)
-def test_every_phi_3_is_retired_on_its_date(facts: catalog.ModelInfo) -> None:
-    assert catalog.is_retired(facts, DAY)
-    assert not catalog.is_retired(facts, date(2025, 8, 29))
+@pytest.mark.parametrize("model", PHI_3, ids=lambda f: f.name)
+def test_every_phi_3_is_retired_on_its_date(model: catalog.ModelInfo) -> None:
+    assert catalog.is_retired(model, DAY)
+    assert not catalog.is_retired(model, date(2025, 8, 29))
     with pytest.raises(ModelRetiredError) as caught:
-        catalog.check_retirement(facts, "azureml", TODAY)
-    replacement = "Phi-4" if "medium" in facts.name else "Phi-4-mini-instruct"
-    assert (caught.value.model, caught.value.retired) == (facts.name, "2025-08-30")
+        catalog.check_retirement(model, "azureml", TODAY)
+    replacement = "Phi-4" if "medium" in model.name else "Phi-4-mini-instruct"
+    assert (caught.value.model, caught.value.retired) == (model.name, "2025-08-30")
     assert caught.value.replacement == replacement
 
 
@@ -35,19 +35,19 @@ def test_retirement_message_has_date_replacement_and_advice() -> None:
 
 
 def test_retired_model_is_allowed_locally_with_permission_or_before_its_date() -> None:
-    facts = catalog.get_model("Phi-3-mini")
-    catalog.check_retirement(facts, "local", TODAY)
-    catalog.check_retirement(facts, "azureml", TODAY, allow_retired=True)
-    catalog.check_retirement(facts, "azureml", date(2025, 8, 29))
+    model = catalog.get_model("Phi-3-mini")
+    catalog.check_retirement(model, "local", TODAY)
+    catalog.check_retirement(model, "azureml", TODAY, allow_retired=True)
+    catalog.check_retirement(model, "azureml", date(2025, 8, 29))
     catalog.check_retirement(catalog.get_model("Phi-4-mini"), "azureml", TODAY)
 
 
 def test_retirement_notice() -> None:
-    facts = catalog.get_model("Phi-3-mini")
+    model = catalog.get_model("Phi-3-mini")
     assert "will be retired by Azure on 2025-08-30" in str(
-        catalog.retirement_notice(facts, date(2025, 1, 1))
+        catalog.retirement_notice(model, date(2025, 1, 1))
     )
-    assert "was retired by Azure on 2025-08-30" in str(catalog.retirement_notice(facts, TODAY))
+    assert "was retired by Azure on 2025-08-30" in str(catalog.retirement_notice(model, TODAY))
     assert catalog.retirement_notice(catalog.get_model("Phi-4"), TODAY) is None
 
 
@@ -84,9 +84,9 @@ def test_wrong_backend_error_names_the_right_one() -> None:
 
 
 def test_no_phi_is_offered_on_foundry() -> None:
-    for facts in catalog.load_models().values():
-        assert ("foundry" in facts.tunable_on) == (
-            not facts.family.startswith(("phi", "smol", "tiny"))
+    for model in catalog.load_models().values():
+        assert ("foundry" in model.tunable_on) == (
+            not model.family.startswith(("phi", "smol", "tiny"))
         )
 
 
@@ -103,6 +103,6 @@ def test_offer_dates_and_sources() -> None:
 
 
 def test_replacements_exist_and_are_not_retired() -> None:
-    for facts in catalog.load_models().values():
-        if facts.replacement:
-            assert not catalog.is_retired(catalog.get_model(facts.replacement), TODAY)
+    for model in catalog.load_models().values():
+        if model.replacement:
+            assert not catalog.is_retired(catalog.get_model(model.replacement), TODAY)

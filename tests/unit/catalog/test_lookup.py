@@ -35,18 +35,18 @@ REGISTRY = "azureml://registries/azureml/models"
     ],
 )
 def test_find_model_accepts_every_spelling(name: str, expected: str) -> None:
-    facts = catalog.find_model(name)
-    assert facts is not None
-    assert facts.name == expected
+    model = catalog.find_model(name)
+    assert model is not None
+    assert model.name == expected
 
 
 def test_names_and_aliases_are_unique() -> None:
     seen: dict[str, str] = {}
-    for facts in catalog.load_models().values():
-        for name in {facts.name, facts.huggingface_id or facts.name, *facts.aliases}:
-            assert catalog.get_model(name) is facts
-            assert catalog.get_model(name.upper()) is facts
-            assert seen.setdefault(name.casefold(), facts.name) == facts.name
+    for model in catalog.load_models().values():
+        for name in {model.name, model.huggingface_id or model.name, *model.aliases}:
+            assert catalog.get_model(name) is model
+            assert catalog.get_model(name.upper()) is model
+            assert seen.setdefault(name.casefold(), model.name) == model.name
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_unknown_model_is_none(name: str) -> None:
 
 def test_registry_uri_keeps_its_version() -> None:
     address = f"{REGISTRY}/Phi-3-mini-4k-instruct/versions/14"
-    facts = catalog.find_model(address)
-    assert facts is not None
-    assert (facts.version, facts.uri) == ("14", address)
+    model = catalog.find_model(address)
+    assert model is not None
+    assert (model.version, model.uri) == ("14", address)
     assert catalog.get_model("Phi-3-mini").version == "15"
 
 
@@ -97,5 +97,5 @@ def test_asset_uris_and_registry_uris() -> None:
 
 
 def test_every_model_has_a_known_template() -> None:
-    for facts in catalog.load_models().values():
-        assert facts.template in chat.TEMPLATES, facts.name
+    for model in catalog.load_models().values():
+        assert model.template in chat.TEMPLATES, model.name

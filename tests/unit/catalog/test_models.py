@@ -18,33 +18,33 @@ def test_models_match_the_registry_files(path: Path) -> None:
     yaml = pytest.importorskip("yaml")
     spec = yaml.safe_load(path.read_text(encoding="utf-8"))
     about, tags = spec["system_metadata"], spec["tags"]["model_specific_defaults"]
-    facts = catalog.get_model(spec["name"])
-    assert facts.version == str(spec["version"])
-    assert facts.max_output == about["maxOutputTokens"]
-    if facts.name != "Phi-3-small-8k-instruct":  # whose file says 131072, an evident mistake
-        assert facts.context_length == about["textContextWindow"]
-    assert facts.train_length == tags.get("max_seq_length")
-    assert sorted(facts.compute_sizes) == sorted(about["supportedComputes"]["finetuneComputes"])
-    ranges = facts.hyperparameters
+    model = catalog.get_model(spec["name"])
+    assert model.version == str(spec["version"])
+    assert model.max_output == about["maxOutputTokens"]
+    if model.name != "Phi-3-small-8k-instruct":  # whose file says 131072, an evident mistake
+        assert model.context_length == about["textContextWindow"]
+    assert model.train_length == tags.get("max_seq_length")
+    assert sorted(model.compute_sizes) == sorted(about["supportedComputes"]["finetuneComputes"])
+    ranges = model.hyperparameters
     assert ranges["epochs"].default == tags["num_train_epochs"]
     assert ranges["batch_size"].default == tags["per_device_train_batch_size"]
     rate = ranges["learning_rate"]
     expected = [tags.get(f"learning_rate{end}") for end in ("", "_min", "_max")]
     assert [rate.default, rate.minimum, rate.maximum] == [w and float(w) for w in expected]
     ends = about.get("deprecation", {}).get("finetuneRetirementDate")
-    assert (facts.retired_on and facts.retired_on.isoformat()) == (ends and ends[:10])
+    assert (model.retired_on and model.retired_on.isoformat()) == (ends and ends[:10])
 
 
 def test_hyperparameter_wire_names() -> None:
-    for facts in catalog.load_models().values():
-        wires = {name: values.wire for name, values in facts.hyperparameters.items()}
-        if "foundry" in facts.tunable_on:
+    for model in catalog.load_models().values():
+        wires = {name: values.wire for name, values in model.hyperparameters.items()}
+        if "foundry" in model.tunable_on:
             assert wires == {
                 "epochs": "n_epochs",
                 "batch_size": "batch_size",
                 "learning_rate_multiplier": "learning_rate_multiplier",
             }
-        elif facts.family.startswith("phi-3") or "azureml" in facts.tunable_on:
+        elif model.family.startswith("phi-3") or "azureml" in model.tunable_on:
             assert wires == {
                 "epochs": "num_train_epochs",
                 "batch_size": "per_device_train_batch_size",
@@ -55,8 +55,8 @@ def test_hyperparameter_wire_names() -> None:
 def test_architecture_matches_published_parameters() -> None:
     """Weights of a dense model, counted from its numbers, against what is published."""
     counted = 0
-    for facts in catalog.load_models().values():
-        shape = facts.architecture
+    for model in catalog.load_models().values():
+        shape = model.architecture
         if shape is None or shape.experts > 1 or shape.tied_embeddings is None:
             continue
         assert shape.intermediate_size is not None
@@ -65,7 +65,7 @@ def test_architecture_matches_published_parameters() -> None:
         block = shape.hidden_size * (attention + 3 * shape.intermediate_size)
         embeddings = shape.vocab_size * shape.hidden_size * (1 if shape.tied_embeddings else 2)
         weights = shape.layers * block + embeddings
-        assert weights == pytest.approx(facts.parameters, rel=0.06), facts.name
+        assert weights == pytest.approx(model.parameters, rel=0.06), model.name
         counted += 1
     assert counted >= 12
 
@@ -82,9 +82,9 @@ def test_tiny_architecture_matches_the_local_server() -> None:
 
 def test_foundry_deployment_formats_and_skus() -> None:
     deployments = {
-        facts.name: (facts.deployment_format, facts.deployment_sku)
-        for facts in catalog.load_models().values()
-        if facts.deployment_format
+        model.name: (model.deployment_format, model.deployment_sku)
+        for model in catalog.load_models().values()
+        if model.deployment_format
     }
     assert deployments == {
         "Ministral-3B": ("Mistral AI", "GlobalStandard"),
@@ -137,6 +137,6 @@ def test_machines_and_kaito_presets() -> None:
     assert catalog.find_machine("Standard_Nothing") is None
     for preset in catalog.load_kaito_presets().values():
         assert catalog.get_model(preset.model).architecture is not None
-    for facts in catalog.load_models().values():
-        for size in facts.compute_sizes:
+    for model in catalog.load_models().values():
+        for size in model.compute_sizes:
             assert catalog.find_machine(size), size

@@ -31,24 +31,24 @@ def test_override_replaces_single_facts(tmp_path: Path) -> None:
             },
         },
     )
-    facts = catalog.get_model("Phi-3-mini", override=path)
-    catalog.check_retirement(facts, "azureml", date(2026, 12, 2))
-    rate = facts.hyperparameters["learning_rate"]
+    info = catalog.get_model("Phi-3-mini", override=path)
+    catalog.check_retirement(info, "azureml", date(2026, 12, 2))
+    rate = info.hyperparameters["learning_rate"]
     assert (rate.wire, rate.minimum, rate.maximum) == ("learning_rate", 5e-7, 1e-3)
-    source = facts.get_source("retired_on")
+    source = info.get_source("retired_on")
     assert source is not None
     assert (source.title, source.as_of) == ("our Azure contact", "2026-12-01")
-    assert facts.context_length == 4096
+    assert info.context_length == 4096
     assert catalog.get_model("Phi-3-mini").retired_on == date(2025, 8, 30)
 
 
 def test_override_adds_a_model(tmp_path: Path) -> None:
     model = {"registry": "contoso", "version": "2", "context_length": 8192, "aliases": ["ours"]}
     path = write_override(tmp_path, {"models": {"contoso-7b": model}})
-    facts = catalog.get_model("ours", override=path)
-    assert facts.uri == "azureml://registries/contoso/models/contoso-7b/versions/2"
-    assert facts.tunable_on == {"local"}
-    assert (facts.family, facts.template) == ("contoso-7b", "chatml")
+    info = catalog.get_model("ours", override=path)
+    assert info.uri == "azureml://registries/contoso/models/contoso-7b/versions/2"
+    assert info.tunable_on == {"local"}
+    assert (info.family, info.template) == ("contoso-7b", "chatml")
     assert catalog.find_model("contoso-7b") is None
 
 

@@ -10,7 +10,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from maas_client.chat import TEMPLATES, render, render_prompt
 from maas_client.chat.jinja import to_jinja
 
-TALKS = (
+CONVERSATIONS = (
     [{"role": "user", "content": "Hello."}],
     [
         {"role": "system", "content": "Be brief."},
@@ -26,13 +26,13 @@ TALKS = (
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
 def test_jinja_renders_the_same_text(name: str) -> None:
     template = TEMPLATES[name]
-    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    written = env.from_string(to_jinja(template))
-    for talk in TALKS:
-        said = written.render(messages=talk, add_generation_prompt=True)
-        assert said == render_prompt(talk, None, template)
-        whole = "".join(segment.text for segment in render(talk, None, template))
-        assert written.render(messages=talk, add_generation_prompt=False) == whole
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    jinja_template = environment.from_string(to_jinja(template))
+    for messages in CONVERSATIONS:
+        prompt = jinja_template.render(messages=messages, add_generation_prompt=True)
+        assert prompt == render_prompt(messages, None, template)
+        text = "".join(segment.text for segment in render(messages, None, template))
+        assert jinja_template.render(messages=messages, add_generation_prompt=False) == text
 
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
@@ -42,17 +42,17 @@ def test_generation_tags_match_the_loss_mask(name: str, tmp_path: Path) -> None:
 
     tiny.write_model(tmp_path)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    template, talk = TEMPLATES[name], TALKS[1]
-    found = tokenizer.apply_chat_template(
-        talk,
+    template, messages = TEMPLATES[name], CONVERSATIONS[1]
+    encoding = tokenizer.apply_chat_template(
+        messages,
         chat_template=to_jinja(template, generation_tags=True),
         return_assistant_tokens_mask=True,
         return_dict=True,
     )
-    segments = render(talk, None, template)
+    segments = render(messages, None, template)
     text = "".join(segment.text for segment in segments)
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    learned = [flag for s in segments for flag in [s.in_loss] * len(s.text)]
-    assert found["input_ids"] == encoded["input_ids"]
-    want = [int(learned[start]) for start, _ in encoded["offset_mapping"]]
-    assert list(found["assistant_masks"]) == want
+    expected_encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    in_loss = [flag for s in segments for flag in [s.in_loss] * len(s.text)]
+    assert encoding["input_ids"] == expected_encoding["input_ids"]
+    expected = [int(in_loss[start]) for start, _ in expected_encoding["offset_mapping"]]
+    assert list(encoding["assistant_masks"]) == expected

@@ -1,4 +1,4 @@
-"""Jobs to export."""
+"""A fixture that builds jobs to export."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Make = Callable[..., ExportSpec]
 @pytest.fixture
 def job() -> Make:
     def make(model: str = "Phi-4-mini-instruct", **changes: Any) -> ExportSpec:
-        recipe = changes.pop("recipe", {"epochs": 3, "learning_rate": 2e-5})
-        said = {
+        hyperparameters = changes.pop("hyperparameters", {"epochs": 3, "learning_rate": 2e-5})
+        fields = {
             "name": "Tickets v2",
             "model": model,
             "training_data": "train.jsonl",
             "model_info": catalog.find_model(model),
-            "hyperparameters": Hyperparameters(**recipe),
+            "hyperparameters": Hyperparameters(**hyperparameters),
         }
-        return ExportSpec(**{**said, **changes})
+        return ExportSpec(**{**fields, **changes})
 
     return make

@@ -1,4 +1,4 @@
-"""The YAML of ``az ml job create``, read by azure-ai-ml's own loader."""
+"""The YAML of ``az ml job create``, loaded with azure-ai-ml."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_serverless_job_loads_with_its_values(job: Make, tmp_path: Path) -> None
 
 @pytest.mark.filterwarnings("ignore")
 def test_compute_and_instance_types_load(job: Make, tmp_path: Path) -> None:
-    recipe = {"epochs": 1, "lora_r": 16, "lr_scheduler": "cosine"}
-    loaded = load(job(**MaaP, recipe=recipe, method="LoRA"), tmp_path)
+    hyperparameters = {"epochs": 1, "lora_r": 16, "lr_scheduler": "cosine"}
+    loaded = load(job(**MaaP, hyperparameters=hyperparameters, method="LoRA"), tmp_path)
     assert loaded.compute == "gpu-cluster"
     assert loaded.hyperparameters["lora_r"] == "16"
     assert loaded.hyperparameters["lr_scheduler_type"] == "cosine"
@@ -57,12 +57,12 @@ def test_compute_and_instance_types_load(job: Make, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"recipe": {"lora_r": 8}}, "lora_r"),
+        ({"hyperparameters": {"lora_r": 8}}, "lora_r"),
         ({"method": "DoRA"}, "DoRA"),
         ({"method": "DoRA", **MaaP}, "DoRA"),
         ({"compute": ("a", "b")}, "one compute"),
-        ({"recipe": {"learning_rate_multiplier": 2}}, "learning_rate_multiplier"),
-        ({"recipe": {"learning_rate_multiplier": 2}, **MaaP}, "learning_rate_multiplier"),
+        ({"hyperparameters": {"learning_rate_multiplier": 2}}, "learning_rate_multiplier"),
+        ({"hyperparameters": {"learning_rate_multiplier": 2}, **MaaP}, "learning_rate_multiplier"),
     ],
 )
 def test_unsupported_options_are_refused(job: Make, changes: dict[str, Any], words: str) -> None:
@@ -71,14 +71,16 @@ def test_unsupported_options_are_refused(job: Make, changes: dict[str, Any], wor
 
 
 def test_structure_matches_microsofts_example(job: Make) -> None:
-    theirs = pyyaml.safe_load(shared_file(EXAMPLE).read_text())
-    ours = pyyaml.safe_load(export_job(job(validation_data="v.jsonl"), "azureml")["job.yaml"])
-    assert set(ours) - {"$schema"} <= set(theirs)
-    assert set(theirs) - set(ours) == {"properties", "tags"}
+    example = pyyaml.safe_load(shared_file(EXAMPLE).read_text())
+    exported = pyyaml.safe_load(export_job(job(validation_data="v.jsonl"), "azureml")["job.yaml"])
+    assert set(exported) - {"$schema"} <= set(example)
+    assert set(example) - set(exported) == {"properties", "tags"}
     for key in ("type", "task", "model_provider"):
-        assert ours[key] == theirs[key]
-    assert set(ours["model"]) == set(theirs["model"])
-    assert set(ours["outputs"]["registered_model"]) == set(theirs["outputs"]["registered_model"])
+        assert exported[key] == example[key]
+    assert set(exported["model"]) == set(example["model"])
+    assert set(exported["outputs"]["registered_model"]) == set(
+        example["outputs"]["registered_model"]
+    )
 
 
 def test_asset_uris_are_used_unchanged(job: Make) -> None:

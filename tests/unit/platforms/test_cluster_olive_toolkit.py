@@ -1,4 +1,4 @@
-"""Cluster, Olive and AI Toolkit: read by TRL's parser and Olive's loader where they are installed."""
+"""Exports to cluster, Olive and AI Toolkit, parsed with TRL and Olive where they are installed."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def test_trl_parses_the_configuration(
     job: Make, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trl = pytest.importorskip("trl")
-    recipe = {
+    hyperparameters = {
         "epochs": 2,
         "learning_rate": 1e-4,
         "lora_r": 16,
         "lora_alpha": 32.0,
         "max_seq_length": 512,
     }
-    files = export_job(job(method=method, recipe=recipe), "cluster")
+    files = export_job(job(method=method, hyperparameters=hyperparameters), "cluster")
     monkeypatch.chdir(write(files, tmp_path))
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    said = pyyaml.safe_load(files["sft.yaml"])
-    (tmp_path / "sft.yaml").write_text(pyyaml.safe_dump(said | {"bf16": False}))  # no GPU here
+    config = pyyaml.safe_load(files["sft.yaml"])
+    (tmp_path / "sft.yaml").write_text(pyyaml.safe_dump(config | {"bf16": False}))  # no GPU here
     from trl.scripts.utils import DatasetMixtureConfig
 
     parser = trl.TrlParser((DatasetMixtureConfig, trl.SFTConfig, trl.ModelConfig))
@@ -67,27 +67,30 @@ def test_accelerate_parses_the_deepspeed_options(
     job: Make, tmp_path: Path, stage: str | None
 ) -> None:
     launch = pytest.importorskip("accelerate.commands.launch")
-    asked = {"apply_deepspeed": "true"} | ({"deepspeed_stage": stage} if stage else {})
-    files = export_job(job(recipe={"extra": asked}), "cluster", Places(processes=4))
+    extra = {"apply_deepspeed": "true"} | ({"deepspeed_stage": stage} if stage else {})
+    files = export_job(job(hyperparameters={"extra": extra}), "cluster", Places(processes=4))
     write(files, tmp_path)
     subprocess.run(["sh", "-n", str(tmp_path / "train.sh")], check=True)
-    (line,) = [one for one in files["train.sh"].splitlines() if one.startswith("accelerate launch")]
-    said = launch.launch_command_parser().parse_args(shlex.split(line)[2:])
-    assert (said.use_deepspeed, said.zero_stage) == (True, int(stage or 2))
-    assert (said.num_processes, said.training_script) == (4, "trl.scripts.sft")
+    (line,) = [
+        line for line in files["train.sh"].splitlines() if line.startswith("accelerate launch")
+    ]
+    config = launch.launch_command_parser().parse_args(shlex.split(line)[2:])
+    assert (config.use_deepspeed, config.zero_stage) == (True, int(stage or 2))
+    assert (config.num_processes, config.training_script) == (4, "trl.scripts.sft")
     assert "deepspeed" not in files["sft.yaml"]
     assert "torchrun" not in files["train.sh"]
 
 
 def test_deepspeed_is_off_by_default(job: Make) -> None:
     files = export_job(
-        job(recipe={"extra": {"apply_deepspeed": "false", "deepspeed_stage": 3}}), "cluster"
+        job(hyperparameters={"extra": {"apply_deepspeed": "false", "deepspeed_stage": 3}}),
+        "cluster",
     )
     assert "deepspeed" not in files["train.sh"] + files["sft.yaml"]
 
 
 @pytest.mark.parametrize(
-    ("recipe", "said"),
+    ("extra", "words"),
     [
         ({"apply_deepspeed": "perhaps"}, "true or false"),
         ({"apply_deepspeed": True, "deepspeed_stage": 4}, "1, 2 or 3"),
@@ -95,13 +98,13 @@ def test_deepspeed_is_off_by_default(job: Make) -> None:
         ({"precision": "16"}, "no precision"),
     ],
 )
-def test_names_unknown_to_trl_are_refused(job: Make, recipe: dict[str, object], said: str) -> None:
-    with pytest.raises(MaasError, match=said):
-        export_job(job(recipe={"extra": recipe}), "cluster")
+def test_names_unknown_to_trl_are_refused(job: Make, extra: dict[str, object], words: str) -> None:
+    with pytest.raises(MaasError, match=words):
+        export_job(job(hyperparameters={"extra": extra}), "cluster")
 
 
 def test_scripts_are_valid_shell_with_vllms_rank(job: Make, tmp_path: Path) -> None:
-    files = export_job(job(recipe={"lora_r": 12}), "cluster", Places(processes=4))
+    files = export_job(job(hyperparameters={"lora_r": 12}), "cluster", Places(processes=4))
     write(files, tmp_path)
     for name in ("train.sh", "serve.sh"):
         subprocess.run(["sh", "-n", str(tmp_path / name)], check=True)
@@ -115,44 +118,44 @@ def test_scripts_are_valid_shell_with_vllms_rank(job: Make, tmp_path: Path) -> N
 @pytest.mark.parametrize("method", ["LoRA", "QLoRA", "DoRA"])
 def test_olive_parses_its_configuration(job: Make, tmp_path: Path, method: str) -> None:
     spec = job(method=method, validation_data="valid.jsonl")
-    said = json.loads(export_job(spec, "olive")["olive.json"])
-    assert said["passes"]["tune"]["type"] == method
-    assert said["passes"]["tune"]["eval_data_config"] == "validation"
-    assert said["passes"]["tune"]["training_args"]["num_train_epochs"] == 3
-    config = pytest.importorskip("olive.workflows.run.config")
-    config.RunConfig.model_validate(said)
+    config = json.loads(export_job(spec, "olive")["olive.json"])
+    assert config["passes"]["tune"]["type"] == method
+    assert config["passes"]["tune"]["eval_data_config"] == "validation"
+    assert config["passes"]["tune"]["training_args"]["num_train_epochs"] == 3
+    olive_config = pytest.importorskip("olive.workflows.run.config")
+    olive_config.RunConfig.model_validate(config)
 
 
 def test_ai_toolkit_project_is_complete(job: Make, tmp_path: Path) -> None:
     files = export_job(job(training_data="data/train.jsonl", method="QLoRA"), "aitoolkit")
-    said = json.loads(files["finetuning/olive-config.json"])
-    load = said["data_configs"][0]["load_dataset_config"]
-    assert load["data_files"] == "dataset/train.jsonl"
-    assert said["input_model"]["model_path"] == "model-cache/microsoft/Phi-4-mini-instruct"
+    config = json.loads(files["finetuning/olive-config.json"])
+    loading = config["data_configs"][0]["load_dataset_config"]
+    assert loading["data_files"] == "dataset/train.jsonl"
+    assert config["input_model"]["model_path"] == "model-cache/microsoft/Phi-4-mini-instruct"
     ast.parse(files["finetuning/invoke_olive.py"])
     commands = json.loads(files["infra/finetuning.config.json"])["COMMANDS"]
     assert any("microsoft/Phi-4-mini-instruct" in command for command in commands)
 
 
 @pytest.mark.parametrize(
-    ("form", "changes", "words"),
+    ("platform", "changes", "words"),
     [
         ("olive", {"method": "Full"}, "cannot run Full"),
         ("aitoolkit", {"method": "Full"}, "cannot run Full"),
         ("cluster", {"validation_data": "v.jsonl"}, "no validation file"),
-        ("olive", {"recipe": {"learning_rate_multiplier": 1}}, "multiplier"),
+        ("olive", {"hyperparameters": {"learning_rate_multiplier": 1}}, "multiplier"),
     ],
 )
 def test_unsupported_option_error_names_another_platform(
-    job: Make, form: str, changes: dict[str, Any], words: str
+    job: Make, platform: str, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UnsupportedError, match=words) as caught:
-        export_job(job(**changes), form)
+        export_job(job(**changes), platform)
     assert caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("form", "changes", "places", "words"),
+    ("platform", "changes", "places", "words"),
     [
         ("olive", {"compute": ("gpu",)}, Places(), "no compute"),
         ("azureml", {}, Places(input_url="https://x.com/a"), "no input url"),
@@ -162,16 +165,16 @@ def test_unsupported_option_error_names_another_platform(
     ],
 )
 def test_ignored_options_are_refused(
-    job: Make, form: str, changes: dict[str, Any], places: Places, words: str
+    job: Make, platform: str, changes: dict[str, Any], places: Places, words: str
 ) -> None:
     with pytest.raises(UnsupportedError, match=words):
-        export_job(job(**changes), form, places)
+        export_job(job(**changes), platform, places)
 
 
 def test_unknown_platform_error_lists_the_platforms(job: Make) -> None:
     with pytest.raises(ConfigError, match="no platform") as caught:
         export_job(job(), "slurm")
-    assert all(form in str(caught.value) for form in EXPORTERS)
+    assert all(platform in str(caught.value) for platform in EXPORTERS)
 
 
 @pytest.mark.parametrize(

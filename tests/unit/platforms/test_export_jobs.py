@@ -1,4 +1,4 @@
-"""A job that exists, on its way to a platform; and the command line for files."""
+"""Export existing jobs, and files from the command line."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from maas_client.types import Job
 from tests.unit.fake_port import FakePort
 
 
-def held(**changes: Any) -> Job:
-    said: dict[str, Any] = {
+def make_job(**changes: Any) -> Job:
+    fields: dict[str, Any] = {
         "id": "/subscriptions/s/jobs/tickets",
         "name": "tickets",
         "status": "Completed",
@@ -31,22 +31,26 @@ def held(**changes: Any) -> Job:
             "target_modules": "qkv_proj,o_proj", "some_new_name": "7",
         },
     }  # fmt: skip
-    return Job(**{**said, **changes})
+    return Job(**{**fields, **changes})
 
 
 def test_wire_names_become_hyperparameters() -> None:
-    spec = to_export_spec(held())
+    spec = to_export_spec(make_job())
     assert spec.model == "Phi-4-mini-instruct"
     assert spec.method == "QLoRA"
-    given = spec.hyperparameters
-    assert (given.epochs, given.learning_rate, given.lora_r) == (2, 2e-5, 16)
-    assert given.target_modules == ("qkv_proj", "o_proj")
-    assert given.extra == {"some_new_name": "7"}
+    hyperparameters = spec.hyperparameters
+    assert (hyperparameters.epochs, hyperparameters.learning_rate, hyperparameters.lora_r) == (
+        2,
+        2e-5,
+        16,
+    )
+    assert hyperparameters.target_modules == ("qkv_proj", "o_proj")
+    assert hyperparameters.extra == {"some_new_name": "7"}
 
 
 async def test_job_exports_to_kaito_with_its_hyperparameters() -> None:
     places = Places(input_url="https://example.com/t.jsonl", output_pvc="out")
-    files = await export(FakePort(), held(), "kaito", training_data="t.jsonl", places=places)
+    files = await export(FakePort(), make_job(), "kaito", training_data="t.jsonl", places=places)
     config, workspace = pyyaml.safe_load_all(files["workspace.yaml"])
     training = pyyaml.safe_load(config["data"]["training_config.yaml"])["training_config"]
     assert workspace["tuning"]["method"] == "qlora"
@@ -56,10 +60,10 @@ async def test_job_exports_to_kaito_with_its_hyperparameters() -> None:
 
 async def test_workspace_uri_is_refused_on_other_platforms() -> None:
     with pytest.raises(ConfigError, match="in its workspace"):
-        await export(FakePort(), held(), "olive")
-    plain = held(hyperparameters={"num_train_epochs": "2"})
-    text = (await export(FakePort(), plain, "azureml"))["job.yaml"]
-    assert pyyaml.safe_load(text)["training_data"]["path"] == plain.training_data
+        await export(FakePort(), make_job(), "olive")
+    job = make_job(hyperparameters={"num_train_epochs": "2"})
+    text = (await export(FakePort(), job, "azureml"))["job.yaml"]
+    assert pyyaml.safe_load(text)["training_data"]["path"] == job.training_data
 
 
 CHATS = "".join(
@@ -87,8 +91,8 @@ def test_invalid_file_is_not_exported_and_retired_model_warns(
     Path("good.jsonl").write_text(CHATS)
     assert main(["export", "good.jsonl", "--model", "Phi-3-mini", "--to", "azureml"]) == 0
     assert "2025-08-30" in capsys.readouterr().err
-    own = ["--compute", "gpu-cluster"]
-    assert main(["export", "good.jsonl", "--model", "Phi-3-mini", "--to", "azureml", *own]) == 0
+    compute = ["--compute", "gpu-cluster"]
+    assert main(["export", "good.jsonl", "--model", "Phi-3-mini", "--to", "azureml", *compute]) == 0
     assert "2025-08-30" not in capsys.readouterr().err
 
 
@@ -97,24 +101,24 @@ def test_export_file_from_the_command_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("train.jsonl").write_text(CHATS)
-    asked = ["export", "train.jsonl", "--model", "phi-4-mini", "--epochs", "2"]
-    assert main([*asked, "--to", "azureml"]) == 0
+    command = ["export", "train.jsonl", "--model", "phi-4-mini", "--epochs", "2"]
+    assert main([*command, "--to", "azureml"]) == 0
     assert pyyaml.safe_load(capsys.readouterr().out)["hyperparameters"] == {"num_train_epochs": "2"}
-    assert main([*asked, "--to", "accelerate", "--out", "go", "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert sorted(said["files"]) == sorted(path.name for path in Path("go").iterdir())
-    assert main([*asked, "--to", "kaito", "--input-pvc", "a", "--output-pvc", "b"]) == 0
+    assert main([*command, "--to", "accelerate", "--out", "go", "--json"]) == 0
+    fields = json.loads(capsys.readouterr().out)
+    assert sorted(fields["files"]) == sorted(path.name for path in Path("go").iterdir())
+    assert main([*command, "--to", "kaito", "--input-pvc", "a", "--output-pvc", "b"]) == 0
     assert len(list(pyyaml.safe_load_all(capsys.readouterr().out))) == 2
-    assert main([*asked, "--to", "cluster", "--json"]) == 0
+    assert main([*command, "--to", "cluster", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["folder"] is None
     assert Path("go/train.sh").stat().st_mode & 0o111
-    assert main([*asked, "--to", "cluster", "--out", "go"]) == 1
+    assert main([*command, "--to", "cluster", "--out", "go"]) == 1
     assert "exists" in capsys.readouterr().err
-    assert main([*asked, "--to", "kaito"]) == 1
+    assert main([*command, "--to", "kaito"]) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["go", "train.jsonl"]
     assert main(["export", "train.jsonl", "--to", "olive"]) == 1
     assert "--model" in capsys.readouterr().err
     assert main(["export", "some-job", "--to", "olive", "--epochs", "2"]) == 1
     assert "has its model and its recipe already" in capsys.readouterr().err
-    assert main([*asked, "--to", "merged", "--backend", "azureml"]) == 1
+    assert main([*command, "--to", "merged", "--backend", "azureml"]) == 1
     assert "stay with Azure" in capsys.readouterr().err

@@ -1,5 +1,4 @@
-"""KAITO: the rules of its admission webhook, written down once more from its text and held against
-what is exported."""
+"""Exports to KAITO, checked against the rules of its admission webhook, which are repeated here."""
 
 from __future__ import annotations
 
@@ -25,35 +24,37 @@ SECTIONS = {
 }  # fmt: skip
 
 
-def read(spec: ExportSpec, places: Places = URL) -> tuple[dict[str, Any], dict[str, Any]]:
+def export(spec: ExportSpec, places: Places = URL) -> tuple[dict[str, Any], dict[str, Any]]:
     config, workspace = pyyaml.safe_load_all(export_job(spec, "kaito", places)["workspace.yaml"])
     return pyyaml.safe_load(config["data"]["training_config.yaml"])["training_config"], workspace
 
 
 def broken_rules(config: dict[str, Any], workspace: dict[str, Any]) -> list[str]:
-    """Return which of KAITO's rules a pair breaks (workspace_validation.go, tuning_config_validation.go)."""
-    tuning, found = workspace["tuning"], []
+    """Return the rules that an export breaks (workspace_validation.go, tuning_config_validation.go)."""
+    tuning, broken = workspace["tuning"], []
     label = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-    found += [] if re.fullmatch(label, workspace["metadata"]["name"]) else ["name"]
-    found += [] if workspace["resource"]["instanceType"] else ["instanceType"]
-    found += [] if workspace["resource"]["labelSelector"]["matchLabels"] else ["labelSelector"]
-    found += [] if tuning["preset"]["name"] in catalog.load_kaito_presets() else ["preset"]
-    found += [] if tuning["method"] in ("lora", "qlora") else ["method"]
-    given = tuning["input"].keys() & {"urls", "image", "volumeSource"}
-    found += [] if len(given) == 1 else ["input"]
-    given = tuning["output"].keys() & {"image", "volumeSource"}
-    found += [] if len(given) == 1 else ["output"]
+    broken += [] if re.fullmatch(label, workspace["metadata"]["name"]) else ["name"]
+    broken += [] if workspace["resource"]["instanceType"] else ["instanceType"]
+    broken += [] if workspace["resource"]["labelSelector"]["matchLabels"] else ["labelSelector"]
+    broken += [] if tuning["preset"]["name"] in catalog.load_kaito_presets() else ["preset"]
+    broken += [] if tuning["method"] in ("lora", "qlora") else ["method"]
+    keys = tuning["input"].keys() & {"urls", "image", "volumeSource"}
+    broken += [] if len(keys) == 1 else ["input"]
+    keys = tuning["output"].keys() & {"image", "volumeSource"}
+    broken += [] if len(keys) == 1 else ["output"]
     if "image" in tuning["output"] and not tuning["output"].get("imagePushSecret"):
-        found.append("imagePushSecret")
-    found += [f"section {name}" for name in config.keys() - SECTIONS]
-    quantised = [
+        broken.append("imagePushSecret")
+    broken += [f"section {name}" for name in config.keys() - SECTIONS]
+    quantizations = [
         name
         for name in ("load_in_4bit", "load_in_8bit")
         if config.get("QuantizationConfig", {}).get(name) is True
     ]
-    found += [] if len(quantised) == (tuning["method"] == "qlora") else ["quantisation"]
-    found += [] if config["TrainingArguments"]["output_dir"].startswith("/mnt/") else ["output_dir"]
-    return found
+    broken += [] if len(quantizations) == (tuning["method"] == "qlora") else ["quantization"]
+    broken += (
+        [] if config["TrainingArguments"]["output_dir"].startswith("/mnt/") else ["output_dir"]
+    )
+    return broken
 
 
 @pytest.mark.parametrize("method", [None, "LoRA", "QLoRA"])
@@ -61,7 +62,7 @@ def broken_rules(config: dict[str, Any], workspace: dict[str, Any]) -> list[str]
 def test_every_preset_and_method_passes_kaitos_rules(
     job: Make, model: str, method: str | None
 ) -> None:
-    config, workspace = read(job(model, method=method))
+    config, workspace = export(job(model, method=method))
     assert broken_rules(config, workspace) == []
     assert config["LoraConfig"]["target_modules"] == [
         "qkv_proj", "o_proj", "gate_up_proj", "down_proj",
@@ -72,12 +73,12 @@ def test_every_preset_and_method_passes_kaitos_rules(
 
 def test_inputs_and_outputs(job: Make) -> None:
     places = Places(input_pvc="data", output_pvc="results")
-    config, workspace = read(job(), places)
+    config, workspace = export(job(), places)
     assert broken_rules(config, workspace) == []
-    claim = workspace["tuning"]["input"]["volumeSource"]["persistentVolumeClaim"]["claimName"]
-    assert claim == "data"
+    claim_name = workspace["tuning"]["input"]["volumeSource"]["persistentVolumeClaim"]["claimName"]
+    assert claim_name == "data"
     places = Places(input_image="docker.io/me/data:1", output_pvc="results")
-    assert broken_rules(*read(job(), places)) == []
+    assert broken_rules(*export(job(), places)) == []
 
 
 @pytest.mark.parametrize(
@@ -107,8 +108,8 @@ def test_invalid_places_are_refused(job: Make, places: Places, words: str) -> No
         ({"validation_data": "v.jsonl"}, "no validation file"),
         ({"compute": ("Standard_NC4as_T4_v3",)}, "16 GiB"),
         ({"compute": ("a", "b")}, "one node"),
-        ({"recipe": {"max_seq_length": 512}}, "max_seq_length"),
-        ({"recipe": {"lora_alpha": 16.5}}, "whole lora_alpha"),
+        ({"hyperparameters": {"max_seq_length": 512}}, "max_seq_length"),
+        ({"hyperparameters": {"lora_alpha": 16.5}}, "whole lora_alpha"),
     ],
 )
 def test_unsupported_options_are_refused(job: Make, changes: dict[str, Any], words: str) -> None:
@@ -123,14 +124,14 @@ def test_model_without_preset_is_refused(job: Make) -> None:
 
 def test_readme_explains_how_to_create_the_push_secret(job: Make) -> None:
     places = Places(input_pvc="data", output_image="registry.azurecr.io/tickets:v1")
-    assert broken_rules(*read(job(), places)) == []
+    assert broken_rules(*export(job(), places)) == []
     files = export_job(job(), "kaito", places)
     assert "imagePushSecret: tickets-v2-push" in files["workspace.yaml"]
     assert "kubectl create secret docker-registry tickets-v2-push" in files["README.md"]
 
 
 def test_whole_numbers_are_written_as_integers(job: Make) -> None:
-    config, _ = read(job(recipe={"lora_alpha": 32.0, "lora_r": 16}))
+    config, _ = export(job(hyperparameters={"lora_alpha": 32.0, "lora_r": 16}))
     assert repr(config["LoraConfig"]["lora_alpha"]) == "32"
 
 

@@ -1,4 +1,4 @@
-"""Whatever is written reads back as it was, in PyYAML (YAML 1.1) and as the plainest YAML there is."""
+"""YAML round trips through PyYAML (YAML 1.1)."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def test_dump_round_trips(value: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("number", [1e-5, 2e-4, 1e22, 0.1, 5.0, -3e-9])
 def test_numbers_round_trip(number: float) -> None:
-    read = pyyaml.safe_load(yaml.dump({"x": number}))["x"]
-    assert isinstance(read, float)
-    assert math.isclose(read, number)
+    number_read = pyyaml.safe_load(yaml.dump({"x": number}))["x"]
+    assert isinstance(number_read, float)
+    assert math.isclose(number_read, number)
 
 
 def test_dump_style() -> None:

@@ -1,4 +1,4 @@
-"""All forms of Retry-After, the hostile ones too (reliability.md R5, R6)."""
+"""All forms of Retry-After, invalid and extreme values too."""
 
 from __future__ import annotations
 
