@@ -37,7 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "files", nargs="*", metavar="FILE", help="chat files, JSON Lines; - is standard input"
     )
     parser.add_argument("--explain", metavar="CODE",
-                        help="explain a problem code and exit")  # fmt: skip
+                        help="explain a problem code and exit; all or JSON_* lists codes")  # fmt: skip
     parser.add_argument("--model", help="validate for this model: its template and its limits")
     parser.add_argument(
         "--target",
@@ -92,24 +92,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    """Print the explanation of a code."""
-    from maas_client.dataset.codes import Target, all_codes, get_code, resolve_codes
-    from maas_client.dataset.codes.markdown import to_markdown
+    """Print the page of the code ``args.explain``, or an index for ``all`` or a group such as ``JSON_*``."""
+    from maas_client.dataset.codes import all_codes, resolve_codes
+    from maas_client.dataset.codes.markdown import index_to_markdown, to_markdown
 
-    names = resolve_codes([args.explain])
-    codes = [get_code(name) for name in all_codes() if name in names]
+    is_index = args.explain.strip().lower() == "all"
+    names = frozenset(all_codes()) if is_index else resolve_codes([args.explain])
+    codes = [code for name, code in all_codes().items() if name in names]
     if args.json:
-        fields = ("name", "message", "hint", "explanation", "example", "fixed_example")
-        targets: tuple[Target, ...] = ("azureml", "foundry", "local")
-        print_json(
-            [
-                {name: getattr(code, name) for name in fields}
-                | {"severity": {target: code.severity_for(target) for target in targets}}
-                for code in codes
-            ]
-        )
+        print_json([code.to_dict() for code in codes])
+    elif len(codes) == 1:
+        print(to_markdown(codes[0]), end="")
     else:
-        print("\n".join(to_markdown(code) for code in codes), end="")
+        print(index_to_markdown(codes, link=False), end="")
     return 0
 
 

@@ -15,16 +15,14 @@ from maas_client.dataset.block_check import ValidRows
 from maas_client.dataset.codes import Severity
 from maas_client.dataset.index import LineIndex
 from maas_client.dataset.issues import Issue, from_pointer
-from maas_client.dataset.nul import NulScanner
 from maas_client.dataset.parsing.lines import Line
-from maas_client.dataset.repeats import RepeatedLineScanner
 from maas_client.dataset.report.collector import ProblemCollector
 from maas_client.dataset.report.locate import file_problem, row_problems
 from maas_client.dataset.rules.context import RuleContext
-from maas_client.dataset.scanners.duplicates import DuplicateScanner
+from maas_client.dataset.scanners.duplicates import DuplicateScanner, RepeatedLineScanner
 from maas_client.dataset.scanners.near_duplicates import NearDuplicateScanner
 from maas_client.dataset.scanners.pii import PiiScanner
-from maas_client.dataset.scanners.quality import QualityScanner
+from maas_client.dataset.scanners.quality import NulScanner, QualityScanner
 from maas_client.dataset.scanners.scanner import Finding, Scanner
 from maas_client.dataset.scanners.secrets import SecretScanner
 from maas_client.dataset.scanners.split_order import SplitOrderScanner

@@ -1,8 +1,8 @@
-"""What a job and its model will cost, from prices that the user gives; none are built in.
+"""Forecast the cost of a job and its deployment from prices that the user gives.
 
-Billed are the tokens of training and validation data, each once per epoch (azureml counts so in
-the job's property ``__azureml_ft_training_tokens``), and every hour a deployment exists, idle or
-not. Prices are facts of a contract and a day, so they are never guessed here.
+The tokens of training and validation data are billed once per epoch (Azure ML reports them in the
+job's property ``__azureml_ft_training_tokens``), and a deployment is billed for every hour that it exists,
+even when idle. No prices are built in: they depend on the contract and change over time.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from maas_client.errors import ConfigError
 Price = float | int | str | Decimal
 _MILLION = 1_000_000
 HOURS_PER_MONTH = 730
-"""As Azure's price lists count."""
+"""Hours in a month, as Azure's price lists count them."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRange:
-    """A number of tokens, and between which bounds it surely is."""
+    """An estimated number of tokens with its lower and upper bound."""
 
     likely: int
     at_least: int
@@ -29,7 +29,7 @@ class TokenRange:
 
     @classmethod
     def from_stats(cls, stats: dict[str, Any]) -> TokenRange:
-        """Return them from ``FileReport.stats``. Raises ``ConfigError`` if none were counted."""
+        """Return the tokens from ``FileReport.stats``. Raises ``ConfigError`` if none were counted."""
         counted = stats.get("tokens")
         if not counted:
             raise ConfigError(
@@ -38,7 +38,7 @@ class TokenRange:
         return cls(counted["total"], counted["at_least"], counted["at_most"])
 
     def for_epochs(self, epochs: float) -> TokenRange:
-        """Return what is billed for so many epochs."""
+        """Return the tokens that are billed for a number of epochs."""
         return TokenRange(*(round(n * epochs) for n in (self.likely, self.at_least, self.at_most)))
 
     def __add__(self, other: TokenRange) -> TokenRange:
@@ -60,7 +60,7 @@ def billed_tokens(
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """From the user's own price list, in one currency. None: not given, and so not in the sum."""
+    """The user's prices, in one currency. A price of None is unknown and left out of the sum."""
 
     training_per_million_tokens: Price | None = None
     hosting_per_hour: Price | None = None
@@ -74,7 +74,7 @@ class Prices:
                 _decimal(name, value)
 
     def as_decimal(self, name: str) -> Decimal | None:
-        """Return a price as an exact number."""
+        """Return a price as an exact number, or None if it is unknown."""
         value = getattr(self, name)
         return None if value is None else _decimal(name, value)
 
@@ -91,10 +91,10 @@ def _decimal(name: str, value: Price) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the deployment will do in the time that is forecast."""
+    """The expected use of the deployment."""
 
     hosting_hours: float = 0
-    """Hours that the deployment exists: 730 for a month. It costs while idle too."""
+    """Hours that the deployment exists: 730 for a month. Idle hours are billed too."""
     input_tokens: int = 0
     output_tokens: int = 0
 
@@ -108,12 +108,12 @@ class CostItem:
     at_least: Decimal
     at_most: Decimal
     how: str
-    """The sum, as one would write it down."""
+    """The calculation in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class CostForecast:
-    """What is to be paid, line by line. ``missing`` names the prices that were not given."""
+    """The cost of a job and its deployment, item by item. ``missing`` names the prices that were not given."""
 
     currency: str
     costs: tuple[CostItem, ...]
@@ -121,11 +121,11 @@ class CostForecast:
 
     @property
     def total(self) -> Decimal:
-        """Return the likely sum of what has a price."""
+        """Return the estimated sum of the items."""
         return sum((cost.amount for cost in self.costs), Decimal(0))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it JSON-ready; amounts are texts, so that no cent is lost."""
+        """Return the forecast, ready for JSON; amounts are strings, so that no digit is lost."""
         return {
             "currency": self.currency,
             "total": str(self.total),
@@ -141,40 +141,40 @@ _AMOUNTS = ("amount", "at_least", "at_most")
 
 
 def forecast_cost(billed: TokenRange, prices: Prices, usage: Usage | None = None) -> CostForecast:
-    """Return what a job with these billed tokens and then its deployment cost."""
+    """Return the cost of a job with these billed tokens and of its deployment."""
     use = usage or Usage()
-    exact = TokenRange(use.input_tokens, use.input_tokens, use.input_tokens)
-    said = TokenRange(use.output_tokens, use.output_tokens, use.output_tokens)
-    asked = (
+    input_tokens = TokenRange(use.input_tokens, use.input_tokens, use.input_tokens)
+    output_tokens = TokenRange(use.output_tokens, use.output_tokens, use.output_tokens)
+    billed_items = (
         ("training", "training_per_million_tokens", billed),
-        ("input", "input_per_million_tokens", exact),
-        ("output", "output_per_million_tokens", said),
+        ("input", "input_per_million_tokens", input_tokens),
+        ("output", "output_per_million_tokens", output_tokens),
     )
     costs, missing = [], []
-    for what, name, tokens in asked:
-        price = prices.as_decimal(name)
+    for item, price_name, tokens in billed_items:
+        price = prices.as_decimal(price_name)
         if price is None and tokens.at_most:
-            missing.append(name)
+            missing.append(price_name)
         elif price is not None and tokens.at_most:
-            costs.append(_for_tokens(what, tokens, price))
+            costs.append(_token_cost(item, tokens, price))
     hourly = prices.as_decimal("hosting_per_hour")
     if hourly is None and use.hosting_hours:
         missing.append("hosting_per_hour")
     elif hourly is not None and use.hosting_hours:
-        amount = _cents(Decimal(str(use.hosting_hours)) * hourly)
+        amount = _round_to_cents(Decimal(str(use.hosting_hours)) * hourly)
         how = f"{use.hosting_hours:,g} hours x {hourly}"
         costs.append(CostItem("hosting", amount, amount, amount, how))
     return CostForecast(prices.currency, tuple(costs), tuple(missing))
 
 
-def _for_tokens(what: str, tokens: TokenRange, price: Decimal) -> CostItem:
+def _token_cost(item: str, tokens: TokenRange, price: Decimal) -> CostItem:
     amounts = [
-        _cents(Decimal(n) * price / _MILLION)
-        for n in (tokens.likely, tokens.at_least, tokens.at_most)
+        _round_to_cents(Decimal(count) * price / _MILLION)
+        for count in (tokens.likely, tokens.at_least, tokens.at_most)
     ]
-    how = f"{tokens.likely:,} tokens x {price} a million"
-    return CostItem(what, amounts[0], amounts[1], amounts[2], how)
+    how = f"{tokens.likely:,} tokens x {price} per million"
+    return CostItem(item, amounts[0], amounts[1], amounts[2], how)
 
 
-def _cents(amount: Decimal) -> Decimal:
+def _round_to_cents(amount: Decimal) -> Decimal:
     return amount.quantize(Decimal("0.01"), ROUND_HALF_UP)

@@ -1,7 +1,7 @@
-"""A report as one HTML page that can be sent to a colleague: no scripts, nothing from elsewhere.
+"""Render a validation report as one self-contained HTML page, without scripts or external resources.
 
-All that stems from a file or its name is escaped. Charts are inline SVG; colours follow the
-reader's light or dark setting.
+All text that comes from a file or its name is escaped. Charts are inline SVG; colours follow the
+browser's light or dark setting.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ svg text { font: 11px system-ui, sans-serif; fill: var(--soft) } details { margi
 
 
 def render_html(report: ValidationReport, *, title: str = "Data set report") -> str:
-    """Return the report as an HTML page in UTF-8."""
+    """Return the report as an HTML page."""
     verdict = (
         '<span class="good">valid</span>' if report.ok else '<span class="error">invalid</span>'
     )
@@ -55,7 +55,7 @@ def render_html(report: ValidationReport, *, title: str = "Data set report") -> 
         "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>"
         f"<h1>{escape(title)}: {verdict}</h1>{files}"
-        '<p class="soft">Written by maas-client validate. No text of the rows is in this page.</p>'
+        '<p class="soft">Written by maas-client validate. This page contains no text of the rows.</p>'
         "</body></html>\n"
     )
 
@@ -64,7 +64,7 @@ def _file(file: FileReport) -> str:
     verdict = '<span class="good">valid</span>' if file.ok else '<span class="error">invalid</span>'
     parts = (
         f"<h2><code>{escape(file.path)}</code> {verdict}</h2>",
-        _tiles(_figures(file)),
+        _tiles(_summary(file)),
         _counts(file),
         _service(file),
         _tokens(file.stats.get("tokens") or {}),
@@ -75,15 +75,15 @@ def _file(file: FileReport) -> str:
     return "<section>" + "\n".join(part for part in parts if part) + "</section>"
 
 
-def _figures(file: FileReport) -> Iterator[tuple[str, str]]:
+def _summary(file: FileReport) -> Iterator[tuple[str, str]]:
     yield "rows to train on", f"{file.examples:,}"
     yield "lines", f"{file.lines:,}"
     yield "size", _size(file.bytes)
     tokens = file.stats.get("tokens")
     if tokens:
-        about = "" if tokens.get("exact") else "≈ "
-        yield "tokens", f"{about}{tokens['total']:,}"
-        yield "of these learned", f"{about}{tokens['learned']:,}"
+        prefix = "" if tokens.get("exact") else "≈ "
+        yield "tokens", f"{prefix}{tokens['total']:,}"
+        yield "of these trained on", f"{prefix}{tokens['learned']:,}"
 
 
 def _size(count: float) -> str:
@@ -94,24 +94,24 @@ def _size(count: float) -> str:
     return f"{count:,.2f} GB"
 
 
-def _tiles(figures: Iterable[tuple[str, str]]) -> str:
+def _tiles(values: Iterable[tuple[str, str]]) -> str:
     tiles = (
         f'<div class="tile"><b>{escape(value)}</b><span class="soft">{escape(name)}</span></div>'
-        for name, value in figures
+        for name, value in values
     )
     return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
 def _counts(file: FileReport) -> str:
-    """Return the codes with their counts, drawn as bars."""
+    """Return a table of the codes with their counts as numbers and bars."""
     if not file.counts:
-        return '<p class="good">No problem was found.</p>'
+        return '<p class="good">No problems found.</p>'
     severity = {problem.code: problem.severity for problem in file.problems}
-    most = max(file.counts.values())
+    highest = max(file.counts.values())
     rows = []
     for code, count in sorted(file.counts.items(), key=lambda item: (-item[1], item[0])):
         kind = severity.get(code, "warning")
-        share = 100 * count / most
+        share = 100 * count / highest
         bar = (
             '<svg viewBox="0 0 100 8" preserveAspectRatio="none" height="8" aria-hidden="true">'
             f'<rect width="{share:.1f}" height="8" rx="1" fill="var(--{_COLOUR[kind]})"/></svg>'
@@ -124,7 +124,7 @@ _COLOUR = {"error": "bad", "warning": "warn"}
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; cells are HTML. A head that begins with # is a column of numbers."""
+    """Return a table; cells are HTML. A head that starts with # marks a column of numbers."""
     numbers = [head.startswith("#") for head in heads]
 
     def line(tag: str, cells: Sequence[str]) -> str:
@@ -143,16 +143,16 @@ def _service(file: FileReport) -> str:
     service: Mapping[str, Any] = file.stats.get("service") or {}
     if not service:
         return ""
-    said = f"<p>{escape(describe_prediction(file))}.</p>"
+    html = f"<p>{escape(describe_prediction(file))}.</p>"
     skipped, dropped = service.get("rows_skipped", 0), service.get("rows_dropped", 0)
     if skipped or dropped:
-        said += f"<p>It would skip {skipped:,} lines and drop {dropped:,}, without a word.</p>"
+        html += f"<p>It would silently skip {skipped:,} lines and drop {dropped:,}.</p>"
     split = service.get("validation_split")
     if split:
         order = "shuffled" if split.get("shuffled") else "unshuffled"
-        said += (
+        html += (
             f"<p>Without a validation file the last {split['rows']:,} rows (from row "
-            f"{split['first_row']:,}, {order}) are cut off for validation.</p>"
+            f"{split['first_row']:,}, {order}) are used for validation.</p>"
         )
     limits = [
         (
@@ -163,77 +163,77 @@ def _service(file: FileReport) -> str:
         for limit in service.get("limits", ())
     ]
     table = _table(("limit", "value", "source"), limits) if limits else ""
-    more = f"<details><summary>Limits and their sources</summary>{table}</details>" if table else ""
-    return f"<h3>What the service does</h3>{said}{more}"
+    details = (
+        f"<details><summary>Limits and their sources</summary>{table}</details>" if table else ""
+    )
+    return f"<h3>What the service does</h3>{html}{details}"
 
 
 def _number(value: Any) -> str:
-    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return f"{value:,}" if plain else escape(str(value))
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return f"{value:,}" if is_number else escape(str(value))
 
 
 def _tokens(tokens: Mapping[str, Any]) -> str:
     if not tokens:
         return ""
     exact = tokens.get("exact")
-    how = "Counted with" if exact else "Estimated at"
+    method = "Counted with" if exact else "Estimated at"
     name = str(tokens["counted_by"]).removeprefix("estimate: ")
     bounds = (
-        ""
-        if exact
-        else f"; surely between {tokens['at_least']:,} and {tokens['at_most']:,} in the file"
+        "" if exact else f"; between {tokens['at_least']:,} and {tokens['at_most']:,} in the file"
     )
-    said = f'<p class="soft">{how} {escape(name)}{bounds}.</p>'
+    source = f'<p class="soft">{method} {escape(name)}{bounds}.</p>'
     names = ("min", "p50", "mean", "p90", "p95", "p99", "max")
     rows = [
         (title, *(_number(tokens[key].get(name, "")) for name in names))
-        for title, key in (("a row", "per_row"), ("learned of it", "learned_per_row"))
+        for title, key in (("a row", "per_row"), ("trained on", "learned_per_row"))
         if key in tokens
     ]
-    over = ""
+    over_limit = ""
     if tokens.get("row_limit"):
         kind = "warning" if tokens.get("rows_over_limit") else "soft"
-        over = (
+        over_limit = (
             f'<p class="{kind}">Rows longer than {tokens["row_limit"]:,} tokens, which would be '
-            f"cut: {tokens.get('rows_over_limit', 0):,}.</p>"
+            f"truncated: {tokens.get('rows_over_limit', 0):,}.</p>"
         )
     chart = _histogram(tokens.get("histogram") or (), tokens.get("row_limit"))
     table = _table(("tokens in", *(f"#{name}" for name in names)), rows)
-    return f"<h3>Tokens per row</h3>{said}{chart}{table}{over}"
+    return f"<h3>Tokens per row</h3>{source}{chart}{table}{over_limit}"
 
 
 _WIDTH, _HEIGHT, _LEFT, _FOOT, _TOP = 720, 220, 52, 26, 10
 
 
 def _histogram(bars: Sequence[Mapping[str, int]], limit: int | None) -> str:
-    """Draw how many rows have how many tokens, with a line where rows are cut."""
+    """Return a histogram of tokens per row as SVG, with a line at the limit."""
     if not bars:
         return ""
     first, last = bars[0]["from"], bars[-1]["to"]
-    most = max(bar["rows"] for bar in bars) or 1
-    floor, wide = _HEIGHT - _FOOT, (_WIDTH - _LEFT) / len(bars)
+    highest = max(bar["rows"] for bar in bars) or 1
+    baseline, width = _HEIGHT - _FOOT, (_WIDTH - _LEFT) / len(bars)
     parts = [
-        _label(_LEFT - 6, _TOP + 4, f"{most:,}", "end"),
-        _label(_LEFT - 6, floor, "0", "end"),
-        f'<path d="M{_LEFT} {floor}H{_WIDTH}" stroke="var(--line)"/>',
+        _label(_LEFT - 6, _TOP + 4, f"{highest:,}", "end"),
+        _label(_LEFT - 6, baseline, "0", "end"),
+        f'<path d="M{_LEFT} {baseline}H{_WIDTH}" stroke="var(--line)"/>',
     ]
-    every = max(1, round(len(bars) / 6))
+    label_step = max(1, round(len(bars) / 6))
     for at, bar in enumerate(bars):
-        left = _LEFT + at * wide
-        height = (floor - _TOP) * bar["rows"] / most
-        said = f"{bar['rows']:,} rows with {bar['from']:,} to {bar['to'] - 1:,} tokens"
+        left = _LEFT + at * width
+        height = (baseline - _TOP) * bar["rows"] / highest
+        title = f"{bar['rows']:,} rows with {bar['from']:,} to {bar['to'] - 1:,} tokens"
         parts.append(
-            f'<rect x="{left:.1f}" y="{floor - height:.1f}" width="{wide - 1:.1f}" '
-            f'height="{height:.1f}" fill="var(--bar)"><title>{said}</title></rect>'
+            f'<rect x="{left:.1f}" y="{baseline - height:.1f}" width="{width - 1:.1f}" '
+            f'height="{height:.1f}" fill="var(--bar)"><title>{title}</title></rect>'
         )
-        if at % every == 0 and at < len(bars) - every / 2:
+        if at % label_step == 0 and at < len(bars) - label_step / 2:
             parts.append(_label(left, _HEIGHT - 8, f"{bar['from']:,}", "middle"))
         if limit is not None and bar["from"] < limit < bar["to"]:
-            cut = left + wide * (limit - bar["from"]) / (bar["to"] - bar["from"])
+            x = left + width * (limit - bar["from"]) / (bar["to"] - bar["from"])
             parts.append(
-                f'<path d="M{cut:.1f} {_TOP}V{floor}" stroke="var(--bad)" stroke-dasharray="4 3"/>'
+                f'<path d="M{x:.1f} {_TOP}V{baseline}" stroke="var(--bad)" stroke-dasharray="4 3"/>'
             )
-            parts.append(_label(cut - 4, _TOP + 10, "cut here", "end"))
+            parts.append(_label(x - 4, _TOP + 10, "limit", "end"))
     parts.append(_label(_WIDTH, _HEIGHT - 8, f"{last:,}", "end"))
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
@@ -245,33 +245,33 @@ def _label(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-_CONTENT = {
-    "duplicates": "Repeats",
+_CONTENT_TITLES = {
+    "duplicates": "Duplicates",
     "quality": "Answers",
     "secrets": "Secrets",
     "pii_rows": "Rows with personal data",
-    "suppressed": "Passed over (--ignore)",
-    "lowered": "Warnings by wish (--warn)",
+    "suppressed": "Ignored (--ignore)",
+    "lowered_to_warning": "Lowered to warnings (--warn)",
 }
 
 
 def _content(stats: Mapping[str, Any]) -> str:
     rows = [
-        (escape(title), escape(str(what)), _number(count))
-        for key, title in _CONTENT.items()
-        for what, count in (stats.get(key) or {}).items()
+        (escape(title), escape(str(kind)), _number(count))
+        for key, title in _CONTENT_TITLES.items()
+        for kind, count in (stats.get(key) or {}).items()
     ]
     if stats.get("near_duplicates"):
-        rows.append(("Repeats", "nearly the same", _number(stats["near_duplicates"])))
-    table = _table(("what", "", "#rows"), rows) if rows else ""
+        rows.append(("Duplicates", "nearly the same", _number(stats["near_duplicates"])))
+    table = _table(("finding", "", "#rows"), rows) if rows else ""
     notes = "".join(f"<p>{escape(str(note))}</p>" for note in stats.get("notes", ()))
-    return (f"<h3>What is in the rows</h3>{table}" if table else "") + notes
+    return (f"<h3>Content of the rows</h3>{table}" if table else "") + notes
 
 
 def _problems(file: FileReport) -> str:
     if not file.problems:
         return ""
-    few = first_per_code(file.problems)
+    listed = first_per_code(file.problems)
     rows = [
         (
             f"{problem.line:,}" if problem.line else "",
@@ -281,10 +281,12 @@ def _problems(file: FileReport) -> str:
             + (f" <code>{escape(problem.pointer)}</code>" if problem.pointer else "")
             + f'<br><span class="soft">{escape(problem.hint)}</span>',
         )
-        for problem in few
+        for problem in listed
     ]
-    more = sum(file.counts.values()) - len(few)
-    rest = f'<p class="soft">and {more:,} more of the same codes</p>' if more else ""
+    omitted = sum(file.counts.values()) - len(listed)
+    rest = f'<p class="soft">and {omitted:,} more of the same codes</p>' if omitted else ""
     return (
-        "<h3>Where</h3>" + _table(("#line", "#column", "code", "what, and what to do"), rows) + rest
+        "<h3>Problems by line</h3>"
+        + _table(("#line", "#column", "code", "problem and fix"), rows)
+        + rest
     )

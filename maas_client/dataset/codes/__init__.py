@@ -1,21 +1,25 @@
-"""Every code that ``validate`` can give: its severity per target, its words, its page.
+"""The table of problem codes that ``validate`` reports: severity per target, message, hint, page.
 
-The one place for all of them. A code is never renamed once released; its prefix says its kind:
-``FILE_`` the file as a whole, ``JSON_`` a line that is not strict JSON in UTF-8, ``CHAT_`` and
-``TOOL_`` a row that is not a good conversation, ``SERVICE_`` what the target does with it,
-``QUALITY_``, ``SECRET_`` and ``PII_`` what is in it.
+A code is never renamed after its release. Its prefix names its group: ``FILE_`` is about the file as a
+whole, ``JSON_`` about a line that is not strict JSON in UTF-8, ``CHAT_`` and ``TOOL_`` about a row that
+is not a valid conversation, ``SERVICE_`` about what the target does with the file, and ``QUALITY_``,
+``SECRET_`` and ``PII_`` about the text of the rows.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any, Literal
 
-from maas_client.dataset.codes._code import Code, Severity, SeverityByTarget, Target
+from maas_client.catalog.model_info import Target
 from maas_client.errors import ConfigError
 
 __all__ = [
+    "ERROR",
+    "WARNING",
     "Code",
     "Severity",
     "SeverityByTarget",
@@ -24,6 +28,62 @@ __all__ = [
     "get_code",
     "resolve_codes",
 ]
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class SeverityByTarget:
+    """The severity of a code for each target; None where the code is not reported."""
+
+    azureml: Severity | None
+    foundry: Severity | None
+    local: Severity | None
+
+
+ERROR = SeverityByTarget("error", "error", "error")
+WARNING = SeverityByTarget("warning", "warning", "warning")
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One problem code. A problem's message is ``message``, followed by the detail of the case."""
+
+    name: str
+    severities: SeverityByTarget
+    message: str
+    """What is wrong, in lower case and without a full stop."""
+    hint: str
+    """What to do about it: an imperative sentence."""
+    explanation: str
+    """For the code's page: what it means, why it matters, and what the services do."""
+    example: str
+    """For the code's page: data that gets this code."""
+    fixed_example: str = ""
+    """For the code's page: the same data, corrected."""
+    not_in_schema: bool = False
+    """True if ``schemas/chat_line.schema.json`` cannot express the rule."""
+    is_policy: bool = False
+    """True if the format is valid and the client stops only to avoid a cost or a risk. The local trainer
+    trains such a row."""
+
+    def severity_for(self, target: Target) -> Severity | None:
+        """Return the severity for a target; None if the code is not reported there."""
+        severity: Severity | None = getattr(self.severities, target)
+        return severity
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the code and its texts, ready for JSON."""
+        return {
+            "code": self.name,
+            "severity": asdict(self.severities),
+            "message": self.message,
+            "hint": self.hint,
+            "explanation": self.explanation,
+            "example": self.example,
+            "fixed_example": self.fixed_example or None,
+            "policy": self.is_policy,
+        }
 
 
 @lru_cache(maxsize=1)
@@ -36,35 +96,39 @@ def all_codes() -> dict[str, Code]:
 
 
 def get_code(name: str) -> Code:
-    """Return a code. Raises ``KeyError``: a name that is not in the table is a mistake of ours."""
+    """Return a code by its exact name. Raises ``KeyError``: an unknown name is a bug in the caller."""
     return all_codes()[name]
 
 
 def resolve_codes(names: Iterable[str]) -> frozenset[str]:
-    """Return the names as a set; a name that ends in ``*`` or ``_`` means all that begin so.
+    """Return the names of the codes that ``names`` select.
 
-    Raises ``ConfigError`` for one that is not a code, naming the nearest.
+    Args:
+        names: Code names in any case. A name that ends in ``*`` or ``_`` selects every code with that prefix.
+
+    Raises:
+        ConfigError: A name selects no code. The hint suggests the nearest names.
     """
-    known, found = all_codes(), set()
+    known, selected = all_codes(), set()
     for name in names:
-        plain = name.strip().upper()
-        group = plain.rstrip("*")
-        if plain in known:
-            found.add(plain)
-        elif group != plain or group.endswith("_"):
-            members = {other for other in known if group and other.startswith(group)}
+        upper = name.strip().upper()
+        prefix = upper.rstrip("*")
+        if upper in known:
+            selected.add(upper)
+        elif prefix != upper or prefix.endswith("_"):
+            members = {code for code in known if prefix and code.startswith(prefix)}
             if not members:
                 raise _unknown(name)
-            found |= members
+            selected |= members
         else:
             raise _unknown(name)
-    return frozenset(found)
+    return frozenset(selected)
 
 
 def _unknown(name: str) -> ConfigError:
-    close = difflib.get_close_matches(name.strip().upper(), all_codes(), n=2, cutoff=0.5)
-    near = f"Did you mean {' or '.join(close)}? " if close else ""
+    matches = difflib.get_close_matches(name.strip().upper(), all_codes(), n=2, cutoff=0.5)
+    suggestion = f"Did you mean {' or '.join(matches)}? " if matches else ""
     return ConfigError(
         f"{name!r} is not a code of validate",
-        hint=near + "docs/codes/ lists all of them.",
+        hint=f"{suggestion}List all codes with: maas-client validate --explain all",
     )

@@ -1,26 +1,27 @@
-"""Write a page per code: ``python -m maas_client.dataset.codes docs/codes``."""
+"""Write the documentation of the codes into a folder: ``python -m maas_client.dataset.codes FOLDER``."""
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from maas_client.dataset.codes import all_codes
 from maas_client.dataset.codes.markdown import index_to_markdown, to_markdown
 
 
-def main(folder: str) -> None:
-    """Write all pages, and take away those of codes that are no more."""
-    place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
+def write_pages(folder: Path) -> None:
+    """Write one page per code and an index, and delete the pages of codes that no longer exist."""
+    folder.mkdir(parents=True, exist_ok=True)
     pages = {f"{code.name}.md": to_markdown(code) for code in all_codes().values()}
     pages["README.md"] = index_to_markdown(all_codes().values())
-    for old in place.glob("*.md"):
+    for old in folder.glob("*.md"):
         if old.name not in pages:
             old.unlink()
     for name, text in pages.items():
-        (place / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "docs/codes")
+    parser = argparse.ArgumentParser(description="Write one Markdown page per code, and an index.")
+    parser.add_argument("folder", type=Path, help="the folder to write to")
+    write_pages(parser.parse_args().folder)

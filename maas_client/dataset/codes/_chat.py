@@ -1,23 +1,23 @@
-"""A row that is not a conversation: its shape, its roles and their order."""
+"""Codes for rows that are not a conversation: their format, their roles and the order of the roles."""
 
-from maas_client.dataset.codes._code import ERROR, WARNING, Code, SeverityByTarget
+from maas_client.dataset.codes import ERROR, WARNING, Code, SeverityByTarget
 
-_GOOD = (
+_VALID_ROW = (
     '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}'
 )
 _CONVERT = "Convert it: maas-client datasets convert FILE OUT.jsonl"
-_KEYLESS = "Azure ML skips a row without messages in silence."
+_SKIPS_ROW = "Azure ML silently skips a row without messages."
 
 
-def _other_task(name: str, keys: str, example: str, hint: str = _CONVERT) -> Code:
+def _other_format(name: str, keys: str, example: str, hint: str = _CONVERT) -> Code:
     return Code(
         f"CHAT_SHAPE_{name}",
         ERROR,
-        f"this is a row for another task ({keys}), not a chat",
+        f"the row is in the format of another task ({keys}), not a chat",
         hint,
-        f"The keys are those of {keys}. Chat completion wants messages with roles. {_KEYLESS}",
+        f"The keys are those of {keys}. Chat completion needs messages with roles. {_SKIPS_ROW}",
         example,
-        _GOOD,
+        _VALID_ROW,
     )
 
 
@@ -26,38 +26,38 @@ CODES = (
         "CHAT_NOT_OBJECT",
         ERROR,
         "the row is not a JSON object",
-        f"Write one chat per line: {_GOOD}",
-        f"A list, a text or a number stands where an object should. {_KEYLESS}",
+        f"Write one chat per line: {_VALID_ROW}",
+        f"The line holds a list, a string or a number instead of an object. {_SKIPS_ROW}",
         '["user", "Hi"]',
-        _GOOD,
+        _VALID_ROW,
     ),
     Code(
         "CHAT_NO_MESSAGES",
         ERROR,
         "the row has no messages",
-        f"Put the conversation under the key messages: {_GOOD}",
-        f"There is no key messages in the object. {_KEYLESS}",
+        f"Put the conversation under the key messages: {_VALID_ROW}",
+        f"The object has no key messages. {_SKIPS_ROW}",
         '{"mesages": [...]}',
-        _GOOD,
+        _VALID_ROW,
     ),
     Code(
         "CHAT_MESSAGES_TYPE",
         ERROR,
         "messages is not a list",
-        f"Make it a list of messages: {_GOOD}",
-        "messages holds null, a text or one object; it has to be a list, in the order of the talk.",
+        f"Make it a list of messages: {_VALID_ROW}",
+        "messages is null, a string or a single object. It must be a list, in the order of the conversation.",
         '{"messages": {"role": "user", "content": "Hi"}}',
-        _GOOD,
+        _VALID_ROW,
     ),
     Code(
         "CHAT_MESSAGES_EMPTY",
         ERROR,
         "messages is empty",
-        "Take the row out, or fill it.",
-        "A conversation has at least a user's message and an answer. Azure ML drops rows with fewer "
-        "than two messages in silence.",
+        "Add the messages or remove the row.",
+        "A conversation needs at least a user message and an answer. Azure ML silently drops rows with fewer "
+        "than two messages.",
         '{"messages": []}',
-        _GOOD,
+        _VALID_ROW,
     ),
     Code(
         "CHAT_MESSAGE_TYPE",
@@ -66,70 +66,71 @@ CODES = (
         'Write it as {"role": "user", "content": "..."}.',
         "Every message is an object with a role and a content.",
         '{"messages": ["Hi", "Hello."]}',
-        _GOOD,
+        _VALID_ROW,
     ),
-    _other_task(
+    _other_format(
         "PROMPT_COMPLETION",
         "prompt and completion",
         '{"prompt": "Hi", "completion": "Hello."}',
     ),
-    _other_task(
+    _other_format(
         "TEXT_GROUND_TRUTH",
         "text and ground truth",
         '{"text": "Summarise ...", "ground_truth": "..."}',
     ),
-    _other_task(
+    _other_format(
         "ALPACA",
         "Alpaca: instruction, input and output",
         '{"instruction": "Translate", "input": "Hallo", "output": "Hello"}',
     ),
-    _other_task(
+    _other_format(
         "SHAREGPT",
         "ShareGPT: conversations with from and value",
         '{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]}',
     ),
-    _other_task(
+    _other_format(
         "DPO",
         "preferences: a chosen and a rejected answer",
         '{"input": {"messages": [...]}, "preferred_output": [...], "non_preferred_output": [...]}',
     ),
-    _other_task(
+    _other_format(
         "QUESTION_ANSWER",
         "questions and answers",
         '{"question": "What is LoRA?", "answer": "..."}',
     ),
-    _other_task(
+    _other_format(
         "CLASSIFICATION",
         "classification: a text and a label",
         '{"text": "Great product", "label": "positive"}',
     ),
-    _other_task(
+    _other_format(
         "TEXT",
         "plain text",
         '{"text": "Once upon a time ..."}',
-        "Plain text has no question and no answer: write chats, or train it as text elsewhere.",
+        "Write chats instead, or train on plain text with another tool: plain text has no question and "
+        "no answer.",
     ),
-    _other_task(
+    _other_format(
         "BATCH",
         "a batch or fine-tuning request",
         '{"custom_id": "1", "method": "POST", "url": "/chat/completions", "body": {...}}',
-        "A request holds no answer to learn from: take the results that belong to it.",
+        "Use the results that belong to it: a request holds no answer to train on.",
     ),
     Code(
         "CHAT_ROLE_MISSING",
         ERROR,
         "a message has no role",
-        "Give it one of system, user, assistant, tool.",
-        "Without a role the template cannot say who speaks, and nothing of the message may be learned.",
+        "Set its role to system, user, assistant or tool.",
+        "Without a role the chat template cannot tell who wrote the message, and nothing in it is trained on.",
         '{"content": "Hi"}',
         '{"role": "user", "content": "Hi"}',
     ),
     Code(
         "CHAT_ROLE_TYPE",
         ERROR,
-        "a role is not a text",
+        "a role is not a string",
         'Write it as "system", "user", "assistant" or "tool".',
-        "A role is one of four words.",
+        "A role is one of four strings.",
         '{"role": 1, "content": "Hi"}',
         '{"role": "user", "content": "Hi"}',
     ),
@@ -137,57 +138,57 @@ CODES = (
         "CHAT_ROLE_UNKNOWN",
         ERROR,
         "an unknown role",
-        "Roles are system, user, assistant and tool, in lower case.",
-        "Azure ML does not check roles: the template drops the message or marks it wrongly, and what "
-        "was meant as an answer is not learned.",
+        "Use system, user, assistant or tool, in lower case.",
+        "Azure ML does not check roles: the chat template drops the message or labels it wrongly, and a "
+        "message that was meant as an answer is not trained on.",
         '{"role": "bot", "content": "Hello."}',
         '{"role": "assistant", "content": "Hello."}',
     ),
     Code(
         "CHAT_ROLE_UNSUPPORTED",
         ERROR,
-        "the model's template has no place for this",
-        "Take it out, or tune a model whose template has a place for it (Phi-4-mini-instruct for tools).",
-        "The model's chat template would drop the message or the tools without a word, so the model "
-        "would learn from something else than this row says.",
+        "the model's chat template does not support this",
+        "Remove it, or tune a model whose chat template supports it (Phi-4-mini-instruct for tools).",
+        "The model's chat template would silently drop the message or the tools, so the model would be "
+        "trained on something other than this row.",
         '{"messages": [..., {"role": "tool", ...}]}  for Phi-3-mini-4k-instruct',
         not_in_schema=True,
     ),
     Code(
         "CHAT_SYSTEM_MERGED",
         WARNING,
-        "the model's template has no system message",
-        "Nothing to do: it is put in front of the first user message, as the service does.",
+        "the model's chat template has no system message",
+        "No action is needed: the text is put before the first user message, as the service does.",
         "Early Phi-3-mini and Phi-3-medium drop system messages. The service and the local trainer put "
-        "the text in front of the first user message, with a blank line; do the same when you ask.",
+        "the text before the first user message, followed by a blank line. Do the same in your prompts.",
         '{"messages": [{"role": "system", ...}, {"role": "user", ...}, ...]}  for Phi-3-medium',
         not_in_schema=True,
     ),
     Code(
         "CHAT_NO_USER",
         ERROR,
-        "no user speaks",
-        "Add the message that is answered, or take the row out.",
-        "At least one message has the role user: without it there is nothing that the answer answers.",
+        "the row has no user message",
+        "Add the message that is answered, or remove the row.",
+        "At least one message must have the role user. Otherwise the answer has no question.",
         '{"messages": [{"role": "assistant", "content": "Hello."}, ...]}',
-        _GOOD,
+        _VALID_ROW,
     ),
     Code(
         "CHAT_NO_ASSISTANT",
         ERROR,
-        "no assistant speaks",
-        "Add the answer that is to be learned, or take the row out.",
-        "Only the assistant's messages are learned; this row teaches nothing. Azure ML ends with 'No "
-        "assistant tokens found after preprocessing' when every row is like this.",
+        "the row has no assistant message, so there is nothing to train on",
+        "Add an assistant message or remove the row.",
+        "Only assistant messages are trained on. Azure ML ends with 'No assistant tokens found after "
+        "preprocessing' when no row has one.",
         '{"messages": [{"role": "user", "content": "Hi"}]}',
-        _GOOD,
+        _VALID_ROW,
     ),
     Code(
         "CHAT_LAST_ROLE",
         ERROR,
-        "the last message is not the assistant's",
-        "End with the answer that is to be learned; take out what follows it.",
-        "What stands behind the last answer is never learned, and most often an answer is missing.",
+        "the last message is not from the assistant",
+        "End the row with the answer to train on; remove what follows it.",
+        "Messages after the last answer are never trained on, and usually an answer is missing.",
         '{"messages": [..., {"role": "assistant", ...}, {"role": "user", "content": "Thanks"}]}',
         '{"messages": [..., {"role": "assistant", ...}]}',
         not_in_schema=True,
@@ -196,20 +197,20 @@ CODES = (
         "CHAT_SYSTEM_POSITION",
         ERROR,
         "a system message that is not the first message",
-        "Put it first, and join several into one.",
-        "Models are made for one system message in front. Several templates drop any other, or put it "
-        "where no one expects it.",
+        "Move it to the start, and join several system messages into one.",
+        "Models expect one system message at the start. Several chat templates drop any other system "
+        "message, or put it in an unexpected position.",
         '{"messages": [{"role": "user", ...}, {"role": "system", ...}, ...]}',
         '{"messages": [{"role": "system", ...}, {"role": "user", ...}, ...]}',
     ),
     Code(
         "CHAT_ALTERNATION",
         SeverityByTarget("error", "error", "warning"),
-        "the same role speaks twice in a row",
-        "Join the two messages into one, or add what was said between them.",
-        "After the system message user and assistant take turns (tool results come between a call and "
-        "the next answer). Two in a row nearly always mean a message that was lost. The local trainer "
-        "can train on such a row, so there it is a warning.",
+        "two messages in a row have the same role",
+        "Join the two messages into one, or add the missing message between them.",
+        "After the system message, user and assistant alternate (tool results come between a call and "
+        "the next answer). Two messages of one role almost always mean that a message was lost. The local "
+        "trainer can train on such a row, so it is a warning there.",
         '[{"role": "user", ...}, {"role": "user", ...}, {"role": "assistant", ...}]',
         '[{"role": "user", ...}, {"role": "assistant", ...}]',
         not_in_schema=True,
@@ -217,20 +218,20 @@ CODES = (
     Code(
         "CHAT_ASSISTANT_FIRST",
         WARNING,
-        "the assistant speaks first",
-        "Fine if the assistant greets; otherwise add the question.",
-        "The first message after the system message is the assistant's. It is learned as an answer to "
-        "nothing.",
+        "the first message is from the assistant",
+        "Add the question, unless the message is a greeting.",
+        "The first message after the system message is from the assistant. It is trained on as an answer "
+        "without a question.",
         '[{"role": "assistant", "content": "Hello!"}, {"role": "user", ...}, ...]',
         not_in_schema=True,
     ),
     Code(
         "CHAT_KEY_UNKNOWN",
         SeverityByTarget("warning", "error", "warning"),
-        "a message has a key that chat messages do not have",
-        "Take it out. Known are role, content, name, weight, tool_calls and tool_call_id.",
-        "Foundry refuses unknown keys inside a message; Azure ML and the local trainer ignore them, so "
-        "what they say is lost.",
+        "a message has an unknown key",
+        "Remove it. Known keys are role, content, name, weight, tool_calls and tool_call_id.",
+        "Foundry rejects unknown keys in a message. Azure ML and the local trainer ignore them, so "
+        "their values are lost.",
         '{"role": "user", "content": "Hi", "mood": "happy"}',
         '{"role": "user", "content": "Hi"}',
         not_in_schema=True,
@@ -238,9 +239,9 @@ CODES = (
     Code(
         "CHAT_NAME",
         ERROR,
-        "name is not a text",
-        "Make it a text, or take it out.",
-        "A message may carry the speaker's name, as a text.",
+        "name is not a string",
+        "Make it a string or remove it.",
+        "A message may have a name: a string that identifies its author.",
         '{"role": "user", "name": 7, "content": "Hi"}',
         '{"role": "user", "name": "ann", "content": "Hi"}',
     ),
@@ -248,18 +249,18 @@ CODES = (
         "CHAT_WEIGHT",
         ERROR,
         "weight is neither 0 nor 1",
-        "Write 0 (not learned) or 1 (learned), as a number.",
-        "A message's weight says whether it is learned: 0 or 1 and nothing between, as the services "
-        "document it.",
+        "Write 0 (not trained on) or 1 (trained on), as a number.",
+        "The weight of a message says whether it is trained on. The services document 0 and 1 and nothing "
+        "between.",
         '{"role": "assistant", "content": "Hello.", "weight": 2}',
         '{"role": "assistant", "content": "Hello.", "weight": 1}',
     ),
     Code(
         "CHAT_WEIGHT_ROLE",
         WARNING,
-        "a weight on a message that is never learned",
-        "Take it out; weight belongs to the assistant's messages.",
-        "Only the assistant's messages are learned, with or without a weight on the others.",
+        "a weight on a message that is never trained on",
+        "Remove it: only assistant messages have a weight.",
+        "Only assistant messages are trained on, whether or not other messages have a weight.",
         '{"role": "user", "content": "Hi", "weight": 1}',
         '{"role": "user", "content": "Hi"}',
         not_in_schema=True,
@@ -268,8 +269,8 @@ CODES = (
         "CHAT_NOTHING_LEARNED",
         ERROR,
         "every answer has weight 0",
-        "Give one of the assistant's messages weight 1, or take the row out.",
-        "The row costs its tokens and teaches nothing.",
+        "Set the weight of an assistant message to 1, or remove the row.",
+        "The row is billed, and the model learns nothing from it.",
         '[{"role": "user", ...}, {"role": "assistant", "content": "Hello.", "weight": 0}]',
         '[{"role": "user", ...}, {"role": "assistant", "content": "Hello.", "weight": 1}]',
     ),

@@ -1,14 +1,14 @@
-"""The file as a whole."""
+"""Codes for the file as a whole."""
 
-from maas_client.dataset.codes._code import ERROR, Code, SeverityByTarget
+from maas_client.dataset.codes import ERROR, Code, SeverityByTarget
 
 CODES = (
     Code(
         "FILE_NOT_FOUND",
         ERROR,
-        "there is no such file",
-        "Check the path; a relative one starts in the folder you are in.",
-        "The path names nothing, or a link to nothing.",
+        "the file does not exist",
+        "Check the path; a relative path starts in the current folder.",
+        "The path does not exist, or it is a link to a file that does not exist.",
         "maas-client validate trian.jsonl",
         "maas-client validate train.jsonl",
     ),
@@ -18,9 +18,9 @@ CODES = (
         "this is not a file",
         "Give the data file itself; a pipe as standard input (maas-client validate - < PIPE); for a "
         "folder, list its files: maas-client validate FOLDER/*.jsonl",
-        "A folder, a pipe or a device. A data set is read twice (to check it and to send it), so it has "
-        "to be a regular file. `maas-client validate -` keeps standard input in a temporary file while it "
-        "is checked; in Python, and for what writes or uploads, write it to a file first.",
+        "The path is a folder, a pipe or a device. A data set is read twice (to check it and to upload it), "
+        "so it must be a regular file. `maas-client validate -` copies standard input to a temporary file "
+        "for the check. In Python, and before you convert, fix or upload, write it to a file first.",
         "maas-client validate data/",
         "maas-client validate data/*.jsonl",
     ),
@@ -28,8 +28,8 @@ CODES = (
         "FILE_UNREADABLE",
         ERROR,
         "the file cannot be read",
-        "Check its permissions and the disk it lies on.",
-        "The operating system refused to open or to read the file; the message holds its reason.",
+        "Check its permissions and its disk.",
+        "The operating system refused to open or to read the file. The message contains its reason.",
         "chmod 000 train.jsonl",
         "chmod 600 train.jsonl",
     ),
@@ -37,19 +37,19 @@ CODES = (
         "FILE_CHANGED",
         ERROR,
         "the file changed while it was read",
-        "Wait until whatever writes it has finished, then check again.",
-        "Its size or the time it was written was another one at the end than at the start, or another file "
-        "had taken its place, so the report describes neither.",
+        "Wait until the program that writes it has finished, then check again.",
+        "Its size or modification time changed during the check, or it was replaced by another file. The "
+        "report describes neither version.",
         "maas-client validate growing.jsonl",
     ),
     Code(
         "FILE_EMPTY",
         ERROR,
-        "there is nothing in the file",
+        "the file is empty",
         "Write one chat per line: "
         '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}',
-        "No bytes, or only blanks, line ends or a byte order mark. A job on such a file fails after "
-        "it was queued.",
+        "The file has no bytes, or only white space, line ends or a byte order mark. A job on such a file "
+        "fails after it was queued.",
         "(0 bytes)",
         '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}',
     ),
@@ -57,10 +57,9 @@ CODES = (
         "FILE_EXTENSION",
         SeverityByTarget("error", "error", None),
         "the file's name does not end in .jsonl",
-        "Rename it to NAME.jsonl; convert it first if it holds anything but JSON Lines "
+        "Rename it to NAME.jsonl; if it is not JSON Lines, convert it first "
         "(maas-client datasets convert).",
-        "Azure's fine-tuning reads files whose name ends in .jsonl and no others. The local server "
-        "does not mind.",
+        "Azure's fine-tuning accepts only files whose name ends in .jsonl. The local server accepts any name.",
         "train.json",
         "train.jsonl",
     ),
@@ -68,8 +67,8 @@ CODES = (
         "FILE_UTF16",
         ERROR,
         "the file is in UTF-16 or UTF-32, not in UTF-8",
-        "Save it as UTF-8, or: maas-client validate FILE --fix OUT.jsonl",
-        "Windows PowerShell's > and 'Unicode' in some editors write UTF-16. JSON Lines is UTF-8.",
+        "Save it as UTF-8, or run: maas-client validate FILE --fix OUT.jsonl",
+        "Windows PowerShell's > and the encoding 'Unicode' of some editors write UTF-16. JSON Lines is UTF-8.",
         "FF FE 7B 00 22 00 ...",
         "7B 22 ...",
     ),
@@ -77,8 +76,8 @@ CODES = (
         "FILE_CR_ONLY",
         ERROR,
         "the lines end in a carriage return alone",
-        "Save it with line feeds, or: maas-client validate FILE --fix OUT.jsonl",
-        "Old Macintosh line ends. For every reader of JSON Lines such a file is one single line.",
+        "Save it with line feeds, or run: maas-client validate FILE --fix OUT.jsonl",
+        "These are the line ends of old Macintosh systems. A JSON Lines reader sees such a file as one line.",
         '{"messages": ...}\\r{"messages": ...}\\r',
         '{"messages": ...}\\n{"messages": ...}\\n',
     ),
@@ -86,7 +85,7 @@ CODES = (
         "FILE_JSON_ARRAY",
         ERROR,
         "the file is one JSON array, not one object per line",
-        "Turn it into lines: maas-client datasets convert FILE OUT.jsonl",
+        "Convert it to lines: maas-client datasets convert FILE OUT.jsonl",
         "JSON Lines has no brackets around the rows and no commas between them. The services skip "
         "every line of such a file.",
         '[{"messages": [...]}, {"messages": [...]}]',
@@ -95,9 +94,9 @@ CODES = (
     Code(
         "FILE_PRETTY_PRINTED",
         ERROR,
-        "the objects are spread over several lines",
-        "Write each on a line of its own: maas-client datasets convert FILE OUT.jsonl",
-        "The file is JSON printed for people. JSON Lines wants one whole object per line; the services "
+        "the objects span several lines",
+        "Write each object on its own line: maas-client datasets convert FILE OUT.jsonl",
+        "The file is pretty-printed JSON. JSON Lines needs one complete object per line. The services "
         "skip every line of such a file.",
         '{\n  "messages": [\n    ...\n  ]\n}',
         '{"messages": [...]}',
@@ -106,8 +105,8 @@ CODES = (
         "FILE_CSV",
         ERROR,
         "the file is a table (CSV or TSV), not JSON Lines",
-        "Turn it into lines: maas-client datasets convert FILE OUT.jsonl",
-        "The first lines are column names and separated values.",
+        "Convert it to lines: maas-client datasets convert FILE OUT.jsonl",
+        "The file starts with column names and separated values.",
         "prompt,completion\nHi,Hello.",
         '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}',
     ),

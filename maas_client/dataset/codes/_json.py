@@ -1,8 +1,8 @@
-"""A line that is not one strict JSON value in UTF-8."""
+"""Codes for lines that are not one strict JSON value in UTF-8."""
 
-from maas_client.dataset.codes._code import ERROR, WARNING, Code
+from maas_client.dataset.codes import ERROR, WARNING, Code
 
-_SKIPPED = "Azure ML skips such a line without a word; the job trains on the rest."
+_SKIPPED = "Azure ML silently skips such a line, and the job trains on the rest."
 _WRITE = "Write the file with a JSON library (json.dumps in Python), one object per line."
 
 CODES = (
@@ -10,30 +10,30 @@ CODES = (
         "JSON_UTF8",
         ERROR,
         "the line is not UTF-8",
-        "Save the file as UTF-8; if this line is Windows-1252 or Latin-1, this mends it: "
+        "Save the file as UTF-8; if this line is Windows-1252 or Latin-1, run: "
         "maas-client validate FILE --fix OUT.jsonl",
-        "These bytes are no character in UTF-8: often Latin-1 or Windows-1252, a character cut in two, "
-        f"or an encoded surrogate. {_SKIPPED} "
-        "`--fix` mends a line that can only be Windows-1252 (Latin-1 is part of it) in a language of "
-        "western Europe; one that may be in another code page, or is damaged, it leaves as it is.",
+        "These bytes are not valid UTF-8. Usual causes are Latin-1 or Windows-1252, a character cut in two, "
+        f"and an encoded surrogate. {_SKIPPED} "
+        "`--fix` converts a line that can only be Windows-1252 (which includes Latin-1) in a Western European "
+        "language. It leaves a line unchanged that is damaged or may be in another code page.",
         '{"messages": [{"role": "user", "content": "caf\\xE9"}, ...]}',
         '{"messages": [{"role": "user", "content": "café"}, ...]}',
     ),
     Code(
         "JSON_BOM",
         ERROR,
-        "a byte order mark stands where none may be",
-        "Take out the three bytes EF BB BF; one at the very start of the file is fine.",
-        "Files that were joined (cat a.jsonl b.jsonl) carry the second one's mark into the middle. A "
+        "a byte order mark that is not at the start of the file",
+        "Remove the three bytes EF BB BF; one mark at the very start of the file is allowed.",
+        "When files are joined (cat a.jsonl b.jsonl), the mark of the second file ends up in the middle. A "
         "single mark at the start of the file is accepted for every target.",
-        "EF BB BF in front of a line other than the first",
+        "EF BB BF at the start of a line other than the first",
     ),
     Code(
         "JSON_BLANK_LINE",
         WARNING,
         "the line is blank",
-        "Nothing is lost; take it out to keep line numbers and row numbers the same.",
-        "Only white space. Every target passes over it.",
+        "Remove it to keep line numbers and row numbers the same; no data is lost.",
+        "The line contains only white space. Every target skips it.",
         "(an empty line between two rows)",
     ),
     Code(
@@ -41,17 +41,17 @@ CODES = (
         ERROR,
         "the line is longer than the limit",
         "Split the conversation, or check whether line feeds were lost when the file was written.",
-        "A line is read up to the limit (16 MiB) and no further. No model has a context that long; such "
-        "a line nearly always means that all rows were written without line ends.",
+        "A line is read up to the limit (16 MiB) and no further. No model has a context that long. Almost "
+        "always all rows were written without line ends.",
         "(a file of 1 GB without a line feed)",
     ),
     Code(
         "JSON_NUL",
         ERROR,
         "a NUL byte",
-        "The file was damaged or padded; write it again from its source.",
-        "A byte 00 in the text. Crashed writers and block devices leave them behind; no JSON reader "
-        "accepts one.",
+        "Write the file again from its source: it was damaged or padded.",
+        "The text contains a byte 00. Writers that crashed and block devices leave such bytes. No JSON "
+        "reader accepts one.",
         '{"messages": ...}\\x00',
     ),
     Code(
@@ -59,17 +59,17 @@ CODES = (
         ERROR,
         "a raw control character inside a string",
         f"Escape it (\\n, \\t, \\u001b). {_WRITE}",
-        f"JSON strings hold no raw tabs or other characters below U+0020. {_SKIPPED}",
+        f"JSON strings must not contain raw tabs or other characters below U+0020. {_SKIPPED}",
         '{"messages": [{"role": "user", "content": "a<TAB>b"}, ...]}',
         '{"messages": [{"role": "user", "content": "a\\tb"}, ...]}',
     ),
     Code(
         "JSON_ESCAPE",
         ERROR,
-        "a backslash that begins no JSON escape",
+        "a backslash that does not start a JSON escape",
         f'Double the backslash, or escape the quote after it as \\". {_WRITE}',
-        'JSON knows \\" \\\\ \\/ \\b \\f \\n \\r \\t and \\uXXXX. Windows paths and regular expressions '
-        f"pasted by hand are the usual cause. {_SKIPPED}",
+        'The JSON escapes are \\" \\\\ \\/ \\b \\f \\n \\r \\t and \\uXXXX. Usual causes are Windows paths and '
+        f"regular expressions that were pasted by hand. {_SKIPPED}",
         '{"content": "C:\\data"}',
         '{"content": "C:\\\\data"}',
     ),
@@ -77,8 +77,8 @@ CODES = (
         "JSON_SURROGATE",
         ERROR,
         "half of a surrogate pair",
-        "Write the whole character, or take out the half; text cut at a fixed length is the usual cause.",
-        "An escape \\uD800 to \\uDFFF without its partner is no character. Some readers accept it and "
+        "Write the whole character or remove the half. A common cause is text cut at a fixed length.",
+        "An escape \\uD800 to \\uDFFF without its partner is not a character. Some readers accept it and "
         "fail later, when the text is encoded for the model.",
         '{"content": "\\ud83d"}',
         '{"content": "\\ud83d\\ude00"}',
@@ -87,19 +87,18 @@ CODES = (
         "JSON_DUPLICATE_KEY",
         ERROR,
         "the same key twice in one object",
-        "Keep the one that is meant; readers differ in which they take.",
-        "Most JSON readers take the last silently, some the first: what you checked and what is trained "
-        "may be two data sets.",
+        "Keep the intended one: JSON readers differ in which one they use.",
+        "Most JSON readers silently use the last one, some the first. The data that is trained on may then "
+        "differ from the data that was checked.",
         '{"role": "user", "role": "assistant", "content": "Hi"}',
         '{"role": "user", "content": "Hi"}',
     ),
     Code(
         "JSON_NOT_FINITE",
         ERROR,
-        "a number that JSON does not have",
-        "Write null or leave the member out; pandas and json.dumps write NaN for a missing value.",
-        "NaN, Infinity, and numbers too large for a double such as 1e400. Readers refuse them, or turn "
-        "them into something else.",
+        "a number that JSON cannot represent",
+        "Write null or remove the member; pandas and json.dumps write NaN for a missing value.",
+        "NaN, Infinity, and numbers too large for a double, such as 1e400. Readers reject them or change them.",
         '{"messages": [...], "score": NaN}',
         '{"messages": [...], "score": null}',
     ),
@@ -108,15 +107,17 @@ CODES = (
         ERROR,
         "an integer beyond 2^53",
         "Write it as a string.",
-        "Readers that hold numbers as doubles change such an integer silently; very long ones crash some.",
+        "Readers that store numbers as doubles silently change such an integer. Very long ones crash some "
+        "readers.",
         '{"messages": [...], "id": 12345678901234567890}',
         '{"messages": [...], "id": "12345678901234567890"}',
     ),
     Code(
         "JSON_NUMBER",
         ERROR,
-        "not a number as JSON writes them",
-        "No leading zeros or plus sign, digits on both sides of the point; put it in quotes if it is text.",
+        "an invalid number",
+        "Remove leading zeros and the plus sign, write digits on both sides of the point, or quote it if it "
+        "is text.",
         "01, 1., .5, +1, 0x1F and 1_000 are not JSON.",
         '{"weight": 01}',
         '{"weight": 1}',
@@ -126,7 +127,7 @@ CODES = (
         ERROR,
         "nested too deeply",
         "Flatten the value; a chat needs five levels, a tool's parameters a few more.",
-        "Beyond 64 levels readers begin to differ, and some crash.",
+        "Beyond 64 levels JSON readers differ, and some crash.",
         "[[[[...]]]]",
     ),
     Code(
@@ -135,7 +136,7 @@ CODES = (
         "too many values on one line",
         "Check whether line feeds were lost when the file was written.",
         "A chat has some dozens of values. A line with hundreds of thousands is not read to its end: it "
-        "is many rows in one, or made to keep readers busy.",
+        "holds many rows, or it was made to slow readers down.",
         "[0, 0, 0, ...]",
     ),
     Code(
@@ -150,8 +151,8 @@ CODES = (
     Code(
         "JSON_TRAILING_DATA",
         ERROR,
-        "something follows the value",
-        "Take out what stands behind the closing brace; rows are not separated by commas.",
+        "extra characters after the value",
+        "Remove what follows the closing brace; rows are not separated by commas.",
         f"One line is one JSON value and nothing else. {_SKIPPED}",
         '{"messages": [...]},',
         '{"messages": [...]}',
@@ -160,7 +161,7 @@ CODES = (
         "JSON_TRAILING_COMMA",
         ERROR,
         "a comma before a closing bracket",
-        f"Take out the comma. {_WRITE}",
+        f"Remove the comma. {_WRITE}",
         f"Python and JavaScript allow it, JSON does not. {_SKIPPED}",
         '{"messages": [...],}',
         '{"messages": [...]}',
@@ -179,7 +180,7 @@ CODES = (
         "JSON_COMMENT",
         ERROR,
         "a comment",
-        "Take it out; JSON has no comments.",
+        "Remove it: JSON has no comments.",
         f"// and # and /* */ are not JSON. {_SKIPPED}",
         '{"messages": [...]} // the best one',
         '{"messages": [...]}',
@@ -188,8 +189,8 @@ CODES = (
         "JSON_CUT_SHORT",
         ERROR,
         "the line ends too early",
-        "Write the row again; a download or a writer stopped in the middle, or a line feed stands inside "
-        "a string where \\n should.",
+        "Write the row again. Common causes are a download or a writer that stopped early, and a raw line "
+        "feed inside a string where \\n should be.",
         f"A string, an object or an array is never closed. {_SKIPPED}",
         '{"messages": [{"role": "user", "content": "Hel',
         '{"messages": [{"role": "user", "content": "Hello"}, ...]}',
@@ -198,8 +199,8 @@ CODES = (
         "JSON_SYNTAX",
         ERROR,
         "not JSON",
-        f'Mend the place; an unescaped " inside a text is the usual cause. {_WRITE}',
-        f"Something stands where JSON does not allow it. {_SKIPPED}",
+        f'Fix the syntax here. A common cause is an unescaped " inside a string. {_WRITE}',
+        f"JSON does not allow this character here. {_SKIPPED}",
         '{"content": "she said "hello""}',
         '{"content": "she said \\"hello\\""}',
     ),

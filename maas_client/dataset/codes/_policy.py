@@ -1,142 +1,145 @@
-"""What is in the rows: quality, secrets, personal data. None of it is a matter of format, so none
-of it stops the local trainer."""
+"""Codes for what the rows contain: quality, secrets, personal data.
 
-from maas_client.dataset.codes._code import ERROR, Code, Severity, SeverityByTarget
+They are policy, not format: none of them stops the local trainer.
+"""
 
-_TAKE_OUT = (
-    "Take it out and revoke it: what is in training data can be read by everyone who may use the "
-    "model. --ignore CODE if it is no secret."
+from maas_client.dataset.codes import ERROR, WARNING, Code
+
+_REMOVE = (
+    "Remove it and revoke it: everyone who may use the model can extract what is in the training "
+    "data. If it is not a secret, ignore this code."
 )
 
 
-def _secret(name: str, what: str, form: str) -> Code:
+def _secret(name: str, message: str, pattern: str) -> Code:
     return Code(
         f"SECRET_{name}",
         ERROR,
-        what,
-        _TAKE_OUT,
-        f"Found by its form: {form}. A model repeats what it was trained on, so a key in the data is a "
-        "key given away. The secret itself is never printed.",
-        f"({form})",
+        message,
+        _REMOVE,
+        f"Detected by its pattern: {pattern}. A model repeats what it was trained on, so anyone who uses "
+        "the model may obtain a key in the data. The secret itself is never printed.",
+        f"({pattern})",
         is_policy=True,
     )
 
 
-def _quality(name: str, message: str, hint: str, about: str, example: str) -> Code:
-    return Code(f"QUALITY_{name}", _WARN, message, hint, about, example, is_policy=True)
+def _quality(name: str, message: str, hint: str, explanation: str, example: str) -> Code:
+    return Code(f"QUALITY_{name}", WARNING, message, hint, explanation, example, is_policy=True)
 
 
-def _pii(name: str, what: str, form: str) -> Code:
+def _pii(name: str, message: str, pattern: str) -> Code:
     return Code(
         f"PII_{name}",
-        _WARN,
-        what,
-        "Replace it by an invented one or a placeholder, unless you may use it.",
-        f"{form}. Personal data in training data can come out in answers; Azure screens for it before a "
-        "model is deployed. Nothing of it is printed.",
-        f"({form})",
+        WARNING,
+        message,
+        "Replace it with an invented value or a placeholder, unless you are allowed to use it.",
+        f"{pattern}. Personal data in the training data can appear in answers; Azure screens for it before "
+        "a model is deployed. The data itself is never printed.",
+        f"({pattern})",
         is_policy=True,
     )
 
-
-_WARNS: Severity = "warning"
-_WARN = SeverityByTarget(_WARNS, _WARNS, _WARNS)
 
 CODES = (
     _quality(
         "DUPLICATE",
-        "a row that is not new",
-        "Take it out, unless the row is meant to count twice.",
-        "Byte for byte the same as an earlier line (white space at the end aside). Repeated rows are "
-        "paid for and learned more strongly.",
-        "(line 17 is line 3 again)",
+        "a duplicate row",
+        "Remove it, unless the row is meant to count twice.",
+        "It is byte for byte the same as an earlier line, apart from white space at the end. Repeated rows "
+        "are billed again and learned more strongly.",
+        "(line 17 repeats line 3)",
     ),
     _quality(
         "NEAR_DUPLICATE",
-        "a row that is hardly new",
+        "a nearly duplicate row",
         "Keep the better of the two.",
-        "Most of the words are the same. Many such rows make the model recite.",
+        "Most of its words are those of an earlier row. Many such rows make the model memorize them.",
         "(two rows that differ in one word)",
     ),
     _quality(
         "CONFLICT",
-        "a question that has another answer elsewhere",
-        "Decide which answer is right.",
-        "The messages before the last answer are those of an earlier row, the answer is not. The model "
-        "learns to toss a coin.",
+        "a question that has a different answer elsewhere",
+        "Decide which answer is correct and remove the other row.",
+        "The messages before the last answer are those of an earlier row, but the answer differs. The model "
+        "learns to choose between them at random.",
         "(two rows with the same question and different answers)",
     ),
     _quality(
         "LEAKAGE",
-        "a question of the training file",
-        "Take it out of one of the files; maas-client datasets split keeps them apart.",
-        "A validation loss over rows that were trained on says nothing.",
+        "a question that is also in the training file",
+        "Remove it from one of the files; maas-client datasets split keeps them separate.",
+        "The validation loss on rows that were trained on is meaningless.",
         "(the same conversation in both files)",
     ),
     _quality(
         "CUT_OFF",
-        "the answer seems to end in the middle",
-        "Complete the answer, or take the row out.",
-        "It ends without a sentence's end, or within a code block or a list: often the mark of a token "
-        "limit where the data was made.",
+        "the answer seems to be cut off",
+        "Complete the answer, or remove the row.",
+        "The answer ends without a sentence end, or inside a code block or a list. The usual cause is a "
+        "token limit of the model that generated the data.",
         '"To install it, first open the"',
     ),
     _quality(
         "REFUSAL",
         "the answer is a refusal",
-        "Take it out, unless the model is to refuse this.",
-        "A phrase such as 'As an AI language model, I cannot': left behind by the model that wrote the "
-        "data, and learned from few examples.",
+        "Remove it, unless the model is meant to refuse this.",
+        "It contains a phrase such as 'As an AI language model, I cannot' from the model that generated the "
+        "data. A model learns to refuse from a few examples.",
         '"I\'m sorry, but as an AI language model I cannot ..."',
     ),
     _quality(
         "PLACEHOLDER",
-        "the text holds a placeholder",
-        "Fill it in, or take the row out.",
-        "A template's gap that was never filled, such as {{name}}, [INSERT DATE], lorem ipsum or TODO.",
+        "the text contains a placeholder",
+        "Replace the placeholder, or remove the row.",
+        "A template variable that was never filled in, such as {{name}}, [INSERT DATE], lorem ipsum or TODO.",
         '"Dear {{customer_name}}, ..."',
     ),
     _quality(
         "MOJIBAKE",
-        "characters that were decoded wrongly",
+        "characters that were decoded incorrectly",
         "Read the source as UTF-8 and write the file again.",
         "UTF-8 that was read as Latin-1 or Windows-1252 and written again, or a replacement character.",
         '"cafÃ©"',
     ),
     _quality(
         "NUL",
-        "a NUL character in a text",
-        "Take out \\u0000; it comes from padded database fields.",
-        "U+0000 is valid JSON, but tokenizers, databases and C programs end or drop the text there.",
+        "a NUL character in a string",
+        "Remove \\u0000. A common cause is a padded database field.",
+        "U+0000 is valid JSON, but tokenizers, databases and C programs truncate or drop the text there.",
         '"Hi\\u0000"',
     ),
-    _secret("AWS_KEY", "an AWS access key", "AKIA or ASIA and 16 letters, or the secret beside it"),
+    _secret(
+        "AWS_KEY", "an AWS access key", "AKIA or ASIA and 16 letters, or the secret next to it"
+    ),
     _secret("AZURE_STORAGE_KEY", "an Azure account key", "64 bytes in base64"),
     _secret(
         "AZURE_SAS", "an Azure shared access signature", "a URL with sig= and 32 bytes in base64"
     ),
     _secret("AZURE_CONNECTION_STRING", "an Azure connection string", "SharedAccessKey=..."),
-    _secret("AZURE_KEY", "an Azure key or client secret", "the mark of Azure's key formats"),
+    _secret("AZURE_KEY", "an Azure key or client secret", "the marker of Azure's key formats"),
     _secret("GITHUB_TOKEN", "a GitHub token", "ghp_, gho_, ghu_, ghs_, ghr_ or github_pat_"),
     _secret("ANTHROPIC_KEY", "an Anthropic key", "sk-ant-..."),
     _secret("OPENAI_KEY", "an OpenAI key", "sk-..."),
-    _secret("SLACK_TOKEN", "a Slack token", "xoxb-..., xapp-... or a webhook's address"),
+    _secret("SLACK_TOKEN", "a Slack token", "xoxb-..., xapp-... or a webhook URL"),
     _secret("GOOGLE_KEY", "a Google API key", "AIza and 35 characters"),
     _secret("HUGGINGFACE_TOKEN", "a Hugging Face token", "hf_..."),
     _secret("GITLAB_TOKEN", "a GitLab token", "glpat-..."),
-    _secret("PACKAGE_TOKEN", "a package registry's token", "npm_... or pypi-..."),
+    _secret("PACKAGE_TOKEN", "a package registry token", "npm_... or pypi-..."),
     _secret("STRIPE_KEY", "a Stripe key", "sk_live_... or rk_live_..."),
     _secret("SENDGRID_KEY", "a SendGrid key", "SG.... in three parts"),
     _secret("DATABRICKS_TOKEN", "a Databricks token", "dapi and 32 hex digits"),
-    _secret("JWT", "a signed token (JWT)", "three base64 parts, the first one a header with alg"),
-    _secret("PRIVATE_KEY", "a private key", "-----BEGIN ... PRIVATE KEY----- and what follows"),
+    _secret("JWT", "a signed token (JWT)", "three base64 parts, the first a header with alg"),
+    _secret(
+        "PRIVATE_KEY", "a private key", "-----BEGIN ... PRIVATE KEY----- and the text after it"
+    ),
     _secret(
         "CONNECTION_STRING", "a connection string with a password", "scheme://user:password@host"
     ),
     _pii("EMAIL", "an e-mail address", "name@host.tld"),
-    _pii("PHONE", "a phone number", "an international or national form"),
-    _pii("CARD", "a payment card's number", "13 to 19 digits with a valid Luhn digit"),
-    _pii("IBAN", "a bank account (IBAN)", "an IBAN whose check digits are right"),
-    _pii("SSN", "a US social security number", "three, two and four digits that can be one"),
+    _pii("PHONE", "a phone number", "An international or national format"),
+    _pii("CARD", "a payment card number", "13 to 19 digits with a valid Luhn check digit"),
+    _pii("IBAN", "a bank account number (IBAN)", "An IBAN with valid check digits"),
+    _pii("SSN", "a US social security number", "Three, two and four digits in a valid range"),
     _pii("IP", "an IP address", "IPv4 or IPv6, public or private"),
 )

@@ -1,6 +1,6 @@
-"""Tools: their definitions, the calls, the results."""
+"""Codes for tools: their definitions, their calls and their results."""
 
-from maas_client.dataset.codes._code import ERROR, WARNING, Code, SeverityByTarget
+from maas_client.dataset.codes import ERROR, WARNING, Code, SeverityByTarget
 
 _CALL = (
     '{"id": "call_1", "type": "function", "function": {"name": "weather", '
@@ -17,14 +17,14 @@ CODES = (
         ERROR,
         "tools is not a list",
         f"Make it a list of tools: [{_TOOL}]",
-        "tools stands beside messages and lists every function that may be called in this row.",
+        "tools is a key of the row, next to messages. It lists every function that may be called in this row.",
         '{"messages": [...], "tools": {"name": "weather"}}',
         f'{{"messages": [...], "tools": [{_TOOL}]}}',
     ),
     Code(
         "TOOL_DEFINITION",
         ERROR,
-        "a tool is not defined as one",
+        "an invalid tool definition",
         f"Write it as {_TOOL}",
         'A tool is an object with type "function" and a function that has a name.',
         '"tools": [{"name": "weather"}]',
@@ -33,10 +33,10 @@ CODES = (
     Code(
         "TOOL_NAME",
         SeverityByTarget("warning", "error", "warning"),
-        "a function's name that no service takes",
-        "Use letters, digits, _ and -, at most 64.",
-        "Names are what the model writes when it calls; the services take a-z, A-Z, 0-9, _ and -, up to "
-        "64 characters.",
+        "a function name that no service accepts",
+        "Use at most 64 letters, digits, _ and -.",
+        "The model writes the name when it calls the function. The services accept a-z, A-Z, 0-9, _ and -, up "
+        "to 64 characters.",
         '"name": "get weather!"',
         '"name": "get_weather"',
         not_in_schema=True,
@@ -44,7 +44,7 @@ CODES = (
     Code(
         "TOOL_TWICE",
         ERROR,
-        "two tools of the same name",
+        "two tools have the same name",
         "Keep one of them.",
         "A call could mean either.",
         '"tools": [{... "weather" ...}, {... "weather" ...}]',
@@ -55,7 +55,7 @@ CODES = (
         ERROR,
         "a function's parameters are not a JSON Schema",
         'Write them as {"type": "object", "properties": {...}}.',
-        "parameters is a JSON Schema of an object: it tells the model what it may pass.",
+        "parameters is a JSON Schema of an object. It describes the arguments that the model may pass.",
         '"parameters": {"type": "objekt"}',
         '"parameters": {"type": "object", "properties": {}}',
     ),
@@ -63,7 +63,7 @@ CODES = (
         "TOOL_PARALLEL",
         ERROR,
         "parallel_tool_calls is neither true nor false",
-        "Write true or false, or leave it out.",
+        "Write true or false, or remove it.",
         "It says whether one answer may call several tools.",
         '"parallel_tool_calls": "no"',
         '"parallel_tool_calls": false',
@@ -71,19 +71,19 @@ CODES = (
     Code(
         "TOOL_PARALLEL_OFF",
         WARNING,
-        "several calls at once though parallel_tool_calls is false",
-        "Split them into turns, or take parallel_tool_calls out.",
-        "The row teaches what it forbids.",
+        "several calls in one message although parallel_tool_calls is false",
+        "Put each call in its own message, or remove parallel_tool_calls.",
+        "The row trains the model to do what the row forbids.",
         '{"parallel_tool_calls": false, "messages": [... two calls in one message ...]}',
         not_in_schema=True,
     ),
     Code(
         "TOOL_FUNCTIONS_DEPRECATED",
         ERROR,
-        "functions and function_call are the old form of tools",
+        "functions and function_call are the deprecated form of tools",
         "Convert it: maas-client datasets convert FILE OUT.jsonl",
-        "Before tools there were functions, function_call and the role function. Templates of today's "
-        "models know nothing of them and drop them.",
+        "functions, function_call and the role function were used before tools. The chat templates of current "
+        "models do not know them and drop them.",
         '{"messages": [..., {"role": "assistant", "function_call": {...}}], "functions": [...]}',
         '{"messages": [..., {"role": "assistant", "tool_calls": [...]}], "tools": [...]}',
     ),
@@ -91,7 +91,7 @@ CODES = (
         "TOOL_CALLS_LIST",
         ERROR,
         "tool_calls is not a list of calls",
-        f"Write it as [{_CALL}], or leave it out.",
+        f"Write it as [{_CALL}], or remove it.",
         "tool_calls is a list with at least one call.",
         '"tool_calls": {}',
         f'"tool_calls": [{_CALL}]',
@@ -99,8 +99,8 @@ CODES = (
     Code(
         "TOOL_CALLS_ROLE",
         ERROR,
-        "tool_calls on a message that is not the assistant's",
-        "Move it to the assistant's message.",
+        "tool_calls in a message that is not from the assistant",
+        "Move it to the assistant message.",
         "Only the assistant calls tools.",
         '{"role": "user", "content": "...", "tool_calls": [...]}',
         '{"role": "assistant", "tool_calls": [...]}',
@@ -108,7 +108,7 @@ CODES = (
     Code(
         "TOOL_CALL",
         ERROR,
-        "a tool call that is not one",
+        "an invalid tool call",
         f"Write it as {_CALL}",
         'A call is an object with an id, type "function" and a function with name and arguments.',
         '"tool_calls": [{"name": "weather"}]',
@@ -117,18 +117,19 @@ CODES = (
     Code(
         "TOOL_CALL_ID",
         ERROR,
-        "a tool call without an id of its own",
-        "Give every call of the row another id, such as call_1.",
-        "The result names the call it answers by its id, so every call has one, and no two the same.",
+        "a tool call without a unique id",
+        "Give every call of the row a different id, such as call_1.",
+        "A result names the call it answers by the call's id, so every call needs an id, and no two may be "
+        "the same.",
         '"tool_calls": [{"type": "function", ...}]',
         f'"tool_calls": [{_CALL}]',
     ),
     Code(
         "TOOL_ARGUMENTS_TYPE",
         ERROR,
-        "arguments are not a text",
-        "Write them as JSON in a text: json.dumps(arguments).",
-        "arguments holds JSON as a text, because that is what the model writes.",
+        "arguments are not a string",
+        "Write them as JSON in a string: json.dumps(arguments).",
+        "arguments is a string that contains JSON, because that is what the model writes.",
         '"arguments": {"city": "Ulm"}',
         '"arguments": "{\\"city\\": \\"Ulm\\"}"',
     ),
@@ -137,7 +138,7 @@ CODES = (
         ERROR,
         "arguments are not JSON",
         "Write them with json.dumps.",
-        "The text in arguments cannot be read as JSON: the model would learn to write calls that fail.",
+        "The string in arguments cannot be parsed as JSON. The model would learn to write calls that fail.",
         '"arguments": "{city: Ulm}"',
         '"arguments": "{\\"city\\": \\"Ulm\\"}"',
         not_in_schema=True,
@@ -146,8 +147,8 @@ CODES = (
         "TOOL_ARGUMENTS_TWICE",
         ERROR,
         "arguments are encoded twice",
-        "Encode them once; json.dumps was called on a text that was JSON already.",
-        "Within the text there is another text that holds the JSON.",
+        "Encode them once: json.dumps was called on a string that was already JSON.",
+        "The string contains another string, which contains the JSON.",
         '"arguments": "\\"{\\\\\\"city\\\\\\": \\\\\\"Ulm\\\\\\"}\\""',
         '"arguments": "{\\"city\\": \\"Ulm\\"}"',
         not_in_schema=True,
@@ -157,7 +158,7 @@ CODES = (
         ERROR,
         "arguments are not an object",
         'Name each argument: {"city": "Ulm"}.',
-        "A function is called with named arguments, so the JSON in the text is an object.",
+        "A function is called with named arguments, so the JSON in the string must be an object.",
         '"arguments": "[\\"Ulm\\"]"',
         '"arguments": "{\\"city\\": \\"Ulm\\"}"',
         not_in_schema=True,
@@ -165,10 +166,10 @@ CODES = (
     Code(
         "TOOL_ARGUMENTS_MISMATCH",
         WARNING,
-        "arguments do not fit the tool's parameters",
-        "Correct the call or the definition, so that the model learns to call as defined.",
-        "The arguments break the JSON Schema in the tool's own parameters: one that is required is "
-        "missing, or one has another type.",
+        "arguments do not match the tool's parameters",
+        "Correct the call or the definition, so that the model learns calls that match the definition.",
+        "The arguments do not satisfy the JSON Schema in the tool's own parameters: a required argument is "
+        "missing, or an argument has the wrong type.",
         '"arguments": "{\\"town\\": \\"Ulm\\"}" for a tool that requires city',
         '"arguments": "{\\"city\\": \\"Ulm\\"}"',
         not_in_schema=True,
@@ -178,7 +179,7 @@ CODES = (
         ERROR,
         "a call of a tool that the row does not define",
         "Add the tool to tools, or correct the name.",
-        "The model would learn to call functions it has not been told of.",
+        "The model would learn to call functions that it was not given.",
         '"tools": [... "weather" ...], "tool_calls": [... "wether" ...]',
         not_in_schema=True,
     ),
@@ -186,9 +187,9 @@ CODES = (
         "TOOL_NONE_DEFINED",
         WARNING,
         "tools are called but the row has no tools",
-        "Add tools to the row, beside messages.",
-        "When it is asked later, the model is told its tools; without them in the training row it "
-        "learns to call without being told.",
+        "Add tools to the row, next to messages.",
+        "When the model is used, its prompt lists the tools. Without them in the training row it "
+        "learns to call tools that the prompt does not list.",
         '{"messages": [... "tool_calls": [...] ...]}',
         '{"messages": [... "tool_calls": [...] ...], "tools": [...]}',
         not_in_schema=True,
@@ -196,18 +197,18 @@ CODES = (
     Code(
         "TOOL_RESULT_ID",
         ERROR,
-        "a tool's result does not say which call it answers",
+        "a tool result does not say which call it answers",
         "Add tool_call_id with the id of the call.",
-        "A message of role tool carries the id of the call whose result it is, as a text.",
+        "A message of role tool has the id of the call whose result it is, as a string.",
         '{"role": "tool", "content": "21 C"}',
         '{"role": "tool", "tool_call_id": "call_1", "content": "21 C"}',
     ),
     Code(
         "TOOL_RESULT_ORPHAN",
         ERROR,
-        "a tool's result without a call",
+        "a tool result without a call",
         "Correct tool_call_id, or add the call before it.",
-        "No call in the assistant's message before it has this id, or it was answered already.",
+        "No call in the preceding assistant message has this id, or the call already has a result.",
         '{"role": "tool", "tool_call_id": "call_9", "content": "21 C"}',
         '{"role": "tool", "tool_call_id": "call_1", "content": "21 C"}',
         not_in_schema=True,
@@ -215,10 +216,10 @@ CODES = (
     Code(
         "TOOL_RESULT_MISSING",
         ERROR,
-        "a tool call that is never answered",
-        "Add the tool's result before the talk goes on; only the last message may call without one.",
-        "Before anyone speaks again every call has its result: the services refuse such a conversation "
-        "when it is sent as a prompt.",
+        "a tool call without a result",
+        "Add the tool's result before the next message; only calls in the last message may have none.",
+        "Every call needs its result before the next user or assistant message. The services reject such a "
+        "conversation when it is sent as a prompt.",
         '[..., {"role": "assistant", "tool_calls": [...]}, {"role": "user", ...}]',
         '[..., {"role": "assistant", "tool_calls": [...]}, {"role": "tool", ...}, ...]',
         not_in_schema=True,

@@ -1,69 +1,78 @@
-"""The documentation of a code, as Markdown."""
+"""The documentation of the problem codes as Markdown: one page per code, and an index."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from maas_client.dataset.codes._code import Code, Target
+from maas_client.dataset.codes import Code, Target
 
 _TARGETS: tuple[Target, ...] = ("azureml", "foundry", "local")
 _GROUPS = {
     "FILE": "The file as a whole",
-    "JSON": "A line that is not one strict JSON value in UTF-8",
-    "CHAT": "A row that is not a good conversation",
-    "TOOL": "Tools: definitions, calls, results",
+    "JSON": "Lines that are not one strict JSON value in UTF-8",
+    "CHAT": "Rows that are not a valid conversation",
+    "TOOL": "Tools: definitions, calls and results",
     "SERVICE": "What the target does with the file and its rows",
-    "QUALITY": "Rows that teach the wrong thing",
+    "QUALITY": "Rows that are likely to teach the wrong thing",
     "SECRET": "Keys, tokens and passwords",
     "PII": "Personal data",
 }
 
 
 def to_markdown(code: Code) -> str:
-    """Return a code's own page."""
+    """Return the page of one code."""
     severities = ", ".join(
-        f"{target}: {code.severity_for(target) or 'not told'}" for target in _TARGETS
+        f"{target}: {code.severity_for(target) or 'not reported'}" for target in _TARGETS
     )
     parts = [
         f"# {code.name}",
         f"{code.message[0].upper()}{code.message[1:]}.",
-        severities,
+        f"Severity: {severities}",
         code.explanation,
-        f"**To do.** {code.hint}",
-        f"For example:\n\n{_block(code.example)}",
+        f"**What to do.** {code.hint}",
+        f"Example:\n\n{_code_block(code.example)}",
     ]
     if code.fixed_example:
-        parts.append(f"Mended:\n\n{_block(code.fixed_example)}")
+        parts.append(f"Corrected:\n\n{_code_block(code.fixed_example)}")
     if code.is_policy:
-        parts.append("A matter of policy, not of format: the local trainer trains such a row.")
+        parts.append("This is a policy, not a format rule: the local trainer trains such a row.")
     elif code.name.startswith(("CHAT", "TOOL")):
-        where = "only the full rules say this" if code.not_in_schema else "the schema says this too"
-        parts.append(f"`schemas/chat_line.schema.json`: {where}.")
+        where = (
+            "cannot express this rule; only `validate` checks it"
+            if code.not_in_schema
+            else "contains this rule as well"
+        )
+        parts.append(f"`schemas/chat_line.schema.json` {where}.")
     parts.append(
-        f"A false alarm? `--ignore {code.name}` passes over it, `--warn {code.name}` makes it a "
-        "warning; in Python `validate(..., ignore=[...], warn=[...])`. What is passed over is counted."
+        f"If it is a false alarm, `--ignore {code.name}` skips it and `--warn {code.name}` makes it a "
+        "warning. In Python: `validate(..., ignore=[...], warn=[...])`. Ignored problems are counted in "
+        "the report."
     )
     return "\n\n".join(parts) + "\n"
 
 
-def _block(text: str) -> str:
+def _code_block(text: str) -> str:
     return f"```\n{text}\n```"
 
 
-def index_to_markdown(codes: Iterable[Code]) -> str:
-    """Return the list of all codes, group by group."""
+def index_to_markdown(codes: Iterable[Code], *, link: bool = True) -> str:
+    """Return the list of codes, group by group, with the severity for each target.
+
+    ``link`` makes each code a link to its page in the same folder.
+    """
     lines = [
         "# The codes of `maas-client validate`",
         "",
-        "A code is never renamed. Each has a page; the table says how bad it is for each target.",
+        "A code is never renamed. `maas-client validate --explain CODE` prints the page of a code.",
     ]
     group = ""
-    for code in sorted(codes, key=lambda each: list(_GROUPS).index(each.name.partition("_")[0])):
+    for code in sorted(codes, key=lambda code: list(_GROUPS).index(code.name.partition("_")[0])):
         prefix = code.name.partition("_")[0]
         if prefix != group:
             group = prefix
             lines += ["", f"## {_GROUPS[group]}", "", "| code | azureml | foundry | local | |"]
             lines.append("|---|---|---|---|---|")
-        levels = " | ".join(code.severity_for(target) or "-" for target in _TARGETS)
-        lines.append(f"| [{code.name}]({code.name}.md) | {levels} | {code.message} |")
+        severities = " | ".join(code.severity_for(target) or "-" for target in _TARGETS)
+        name = f"[{code.name}]({code.name}.md)" if link else code.name
+        lines.append(f"| {name} | {severities} | {code.message} |")
     return "\n".join(lines) + "\n"

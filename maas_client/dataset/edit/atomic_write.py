@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all: written beside, flushed to disk, then renamed."""
+"""Write files atomically: to a temporary file in the same folder, flushed to disk, then renamed."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ from maas_client.errors import ConfigError
 
 @contextmanager
 def atomic_write(*paths: str | PathLike[str]) -> Iterator[tuple[BinaryIO, ...]]:
-    """Open files for writing that take the places of ``paths`` together, when the block ends well.
+    """Open files for writing that replace ``paths`` together when the block ends without an error.
 
-    On any error nothing is left behind, and what stood at ``paths`` stands there still. Raises
-    ``ConfigError`` for a folder that does not exist and for the same path twice.
+    On an error the temporary files are deleted and the files at ``paths`` keep their old content.
+
+    Raises:
+        ConfigError: A folder does not exist, a path is a folder, or the same path is given twice.
     """
     targets = [Path(os.path.realpath(path)) for path in paths]
     if len(set(targets)) < len(targets):
-        raise ConfigError("the same file is to be written twice", hint="Name different files.")
+        raise ConfigError("the same file would be written twice", hint="Give different files.")
     for target in targets:
         if not target.parent.is_dir():
-            raise ConfigError(f"there is no folder {target.parent}", hint="Make it first.")
+            raise ConfigError(f"the folder {target.parent} does not exist", hint="Create it first.")
         if target.is_dir():
-            raise ConfigError(f"{target} is a folder", hint="Name a file in it.")
+            raise ConfigError(f"{target} is a folder", hint="Give the path of a file in it.")
     files: list[BinaryIO] = []
     try:
         for target in targets:
-            files.append(_beside(target))
+            files.append(_open_temporary(target))
         yield tuple(files)
         for file in files:
             file.flush()
@@ -48,7 +50,8 @@ def atomic_write(*paths: str | PathLike[str]) -> Iterator[tuple[BinaryIO, ...]]:
             Path(file.name).unlink(missing_ok=True)
 
 
-def _beside(target: Path) -> BinaryIO:
+def _open_temporary(target: Path) -> BinaryIO:
+    """Open a temporary file next to ``target``, with the permissions that ``target`` has or would get."""
     file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - it outlives this function
         dir=target.parent, prefix=f".{target.name}.", suffix=".part", delete=False
     )
@@ -64,7 +67,7 @@ def _umask() -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the renames durable, where the system lets one."""
+    """Make renames in a folder durable, on systems that can sync a folder."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -75,30 +78,31 @@ def _sync_folder(folder: Path) -> None:
 
 
 def require_distinct_paths(source: str | PathLike[str], *targets: str | PathLike[str]) -> None:
-    """Raise ``ConfigError`` if a target is the source: nothing is changed in place by accident."""
+    """Raise ``ConfigError`` if a target is the source, so that no file is overwritten by accident."""
     for target in targets:
         if os.path.realpath(source) == os.path.realpath(target):
             raise ConfigError(
-                f"{os.fspath(target)} is the file that is read", hint="Name another file to write."
+                f"{os.fspath(target)} is the file that is read",
+                hint="Give a different file to write.",
             )
 
 
 def require_regular_file(path: str | PathLike[str]) -> None:
-    """Raise ``ConfigError`` for what is no file that can be read twice: standard input, a pipe, a folder."""
+    """Raise ``ConfigError`` for a path that cannot be read twice: standard input, a pipe or a folder."""
     name = os.fspath(path)
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
         if name != "-":
-            return  # opening it will say why
+            return  # opening the file reports the reason
         raise ConfigError(
             "standard input cannot be read twice",
-            hint="Write it to a file first, and name that: ... > FILE.jsonl",
+            hint="Write it to a file first, then give that file: ... > FILE.jsonl",
         ) from None
     if stat.S_ISDIR(mode):
-        raise ConfigError(f"{name} is a folder", hint="Name a file in it.")
+        raise ConfigError(f"{name} is a folder", hint="Give the path of a file in it.")
     if not stat.S_ISREG(mode):
         raise ConfigError(
             f"{name} is a pipe or a device, which cannot be read twice",
-            hint="Write it to a file first, and name that: ... > FILE.jsonl",
+            hint="Write it to a file first, then give that file: ... > FILE.jsonl",
         )

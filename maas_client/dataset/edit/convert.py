@@ -1,7 +1,7 @@
-"""``datasets convert``: CSV, arrays and the shapes of other tasks to chat lines.
+"""``datasets convert``: convert CSV, JSON arrays and the row formats of other tasks to chat rows.
 
-What a file is, is told from its content. Every row is converted or named with the reason why not;
-a file that is mostly something else is refused.
+The type of the file is detected from its content. Every row is either converted or listed with the reason
+why it cannot be.
 """
 
 from __future__ import annotations
@@ -36,27 +36,28 @@ from maas_client.dataset.parsing.file_type import HEAD_BYTES, detect_wrong_forma
 from maas_client.errors import ConfigError, DatasetError
 
 MAX_LISTED = 1000
+"""Rejected rows that a result lists at most."""
 csv.field_size_limit(1 << 26)
 
 
 @dataclass(slots=True)
 class ConversionResult:
-    """What became of a file."""
+    """What ``convert`` did with a file."""
 
     path: str
     out: str
     file_format: str = ""
-    """What the file is: JSON Lines, a JSON array, CSV with commas, ..."""
+    """The type of the file: JSON Lines, a JSON array, a table separated by commas, ..."""
     rows: int = 0
-    """Chat lines written."""
+    """Number of chat rows written."""
     row_formats: Counter[str] = field(default_factory=Counter)
-    """How many rows had which form."""
+    """Number of converted rows by format."""
     omitted: Counter[str] = field(default_factory=Counter)
-    """How often something of a row was left out, by what it was."""
+    """How often a part of a row was omitted, by description."""
     rejected: Counter[str] = field(default_factory=Counter)
-    """How many rows could not be converted, by reason."""
+    """Number of rows that could not be converted, by reason."""
     rejected_rows: list[tuple[int, str]] = field(default_factory=list)
-    """The first of them, with their numbers (lines, or rows of a table or array) and reasons."""
+    """The first rejected rows: the number (of the line, or of the row in a table or array) and the reason."""
 
     @property
     def ok(self) -> bool:
@@ -64,13 +65,13 @@ class ConversionResult:
         return not self.rejected
 
     def reject(self, number: int, reason: str) -> None:
-        """Count a row that cannot be converted."""
+        """Count a row that cannot be converted and list it while there is room."""
         self.rejected[reason] += 1
         if len(self.rejected_rows) < MAX_LISTED:
             self.rejected_rows.append((number, reason))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it JSON-ready."""
+        """Return the result, ready for JSON."""
         return {
             "ok": self.ok,
             "path": self.path,
@@ -80,7 +81,7 @@ class ConversionResult:
             "forms": dict(self.row_formats),
             "left_out": dict(self.omitted),
             "refused": dict(self.rejected),
-            "places": [{"row": number, "reason": why} for number, why in self.rejected_rows],
+            "places": [{"row": number, "reason": reason} for number, reason in self.rejected_rows],
         }
 
 
@@ -93,195 +94,208 @@ def convert(
     system: str | None = None,
     skip_invalid: bool = False,
 ) -> ConversionResult:
-    """Write a file's rows as chat lines.
+    """Write a file's rows as chat rows.
 
     Args:
         path: JSON Lines, a JSON array, pretty-printed objects, or CSV with a header.
-        out: where the chat lines go.
-        form: what the rows are (a key of ``forms.FORMS``); told from their keys if not given.
-        columns: members to rename before, ``(theirs, ours)``: ``[("Frage", "prompt")]``.
-        system: a system message for every row that has none.
-        skip: write what can be converted though other rows cannot.
+        out: The JSON Lines file to write.
+        row_format: The format of the rows, a key of ``formats.ROW_FORMATS``. By default it is detected
+            from the keys of each row.
+        columns: Keys to rename before the conversion, as pairs ``(theirs, ours)``:
+            ``[("Frage", "prompt")]``.
+        system: A system message for every row that has none.
+        skip_invalid: Leave out rows that cannot be converted instead of raising ``DatasetError``.
 
-    Nothing is written if this raises: ``OSError``, ``ConfigError`` for a file or form that is
-    unknown, ``DatasetError`` for rows that cannot be converted (unless ``skip``).
+    Returns:
+        The number of rows by format, and what was omitted or rejected.
+
+    Raises:
+        ConfigError: The type of the file or ``row_format`` is unknown, or the file has no rows.
+        DatasetError: A row cannot be converted (without ``skip_invalid``), or none can.
+        OSError: A file cannot be read or written.
+
+    Nothing is written if an error is raised.
     """
     if row_format is not None and row_format not in ROW_FORMATS:
         raise ConfigError(
-            f"no form named {row_format!r}", hint=f"Forms are {', '.join(ROW_FORMATS)}."
+            f"unknown format {row_format!r}", hint=f"Use one of {', '.join(ROW_FORMATS)}."
         )
     require_regular_file(path)
     require_distinct_paths(path, out)
-    done = ConversionResult(os.fspath(path), os.fspath(out))
+    result = ConversionResult(os.fspath(path), os.fspath(out))
     with atomic_write(out) as (file,):
-        for number, row in _rows(path, done):
-            chat = _one(number, row, done, row_format, columns)
+        for number, row in _read_rows(path, result):
+            chat = _convert_row(number, row, result, row_format, columns)
             if chat is not None:
                 if system and chat["messages"][0].get("role") != "system":
                     chat["messages"].insert(0, {"role": "system", "content": system})
                 file.write(json.dumps(chat, ensure_ascii=False).encode() + b"\n")
-                done.rows += 1
-        _check(done, skip=skip_invalid)
-    return done
+                result.rows += 1
+        _raise_if_rejected(result, skip_invalid=skip_invalid)
+    return result
 
 
-def _one(
+def _convert_row(
     number: int,
     row: Any,
-    done: ConversionResult,
-    form: str | None,
+    result: ConversionResult,
+    row_format: str | None,
     columns: Sequence[tuple[str, str]],
 ) -> Row | None:
+    """Return the chat row, or None after the row was rejected."""
     if not isinstance(row, dict):
-        done.reject(number, "no object" if row is not _UNREADABLE else "no JSON")
+        result.reject(number, "not an object" if row is not _INVALID else "not JSON")
         return None
     row = rename_keys(row, columns)
-    name = form or detect_row_format(row)
+    name = row_format or detect_row_format(row)
     if name is None:
-        done.reject(number, f"unknown keys: {_shown(row)}")
+        result.reject(number, f"unknown keys: {_list_keys(row)}")
         return None
     try:
         chat = ROW_FORMATS[name](row)
         json.dumps(chat, ensure_ascii=False).encode()
-    except ConversionError as why:
-        done.reject(number, f"{name}: {why}")
+    except ConversionError as error:
+        result.reject(number, f"{name}: {error}")
         return None
     except UnicodeEncodeError:
-        done.reject(number, f"{name}: half a character (a lone surrogate)")
+        result.reject(number, f"{name}: half a character (a lone surrogate)")
         return None
     if not chat["messages"] or not isinstance(chat["messages"][0], dict):
-        done.reject(number, f"{name}: no messages in it")
+        result.reject(number, f"{name}: no messages")
         return None
-    done.row_formats[name] += 1
-    done.omitted.update(omitted_parts(name, row, chat))
+    result.row_formats[name] += 1
+    result.omitted.update(omitted_parts(name, row, chat))
     return chat
 
 
-def _shown(row: Row) -> str:
-    """Name a row's keys, which are a file's columns and no one's secret."""
+def _list_keys(row: Row) -> str:
+    """Return the names of a row's first keys. Keys are column names, not private data."""
     return ", ".join(sorted(str(key)[:30] for key in row)[:6]) or "none"
 
 
-def _check(done: ConversionResult, *, skip: bool) -> None:
-    if done.rows and (done.ok or skip):
+def _raise_if_rejected(result: ConversionResult, *, skip_invalid: bool) -> None:
+    if result.rows and (result.ok or skip_invalid):
         return
-    if not done.rows and not done.rejected:
-        raise ConfigError(f"{done.path} holds no rows")
-    number, reason = done.rejected_rows[0]
-    count = done.rejected.total()
+    if not result.rows and not result.rejected:
+        raise ConfigError(f"{result.path} contains no rows")
+    number, reason = result.rejected_rows[0]
+    count = result.rejected.total()
     raise DatasetError(
-        f"{done.path}: {count:,} of {count + done.rows:,} rows cannot be converted; the first is "
+        f"{result.path}: {count:,} of {count + result.rows:,} rows cannot be converted; the first is "
         f"row {number} ({reason})",
-        hint=_advice(reason, some=bool(done.rows)),
+        hint=_suggest_steps(reason, some_converted=bool(result.rows)),
     )
 
 
-def _advice(reason: str, *, some: bool) -> str:
-    skip = "leave such rows out (--skip)" if some else ""
+def _suggest_steps(reason: str, *, some_converted: bool) -> str:
+    skip = "skip such rows (--skip)" if some_converted else ""
     if reason.endswith("missing or empty"):
-        steps = ["Fill it in", "name the column it stands in (--column THEIRS=OURS)", skip]
-    elif some or "unknown keys" in reason:
-        steps = ["Name the form (--form)", "the columns (--column THEIRS=OURS)", skip]
+        steps = ["Fill it in", "name the column that has it (--column THEIRS=OURS)", skip]
+    elif some_converted or "unknown keys" in reason:
+        steps = ["Name the format (--form)", "rename the columns (--column THEIRS=OURS)", skip]
     else:
-        return "Name the form with --form, if it is another one."
-    *before, last = filter(None, steps)
-    return f"{', '.join(before)}, or {last}." if len(before) > 1 else f"{before[0]} or {last}."
+        return "Name the format with --form, if the detected one is wrong."
+    *first, last = filter(None, steps)
+    return f"{', '.join(first)}, or {last}." if len(first) > 1 else f"{first[0]} or {last}."
 
 
-_UNREADABLE = object()
+_INVALID = object()
+"""Stands for a row that cannot be read."""
 
 
-def _rows(path: str | PathLike[str], done: ConversionResult) -> Iterator[tuple[int, Any]]:
-    """Yield a file's rows with their numbers, and note what kind of file it is."""
+def _read_rows(path: str | PathLike[str], result: ConversionResult) -> Iterator[tuple[int, Any]]:
+    """Yield a file's rows with their numbers, and record the type of the file."""
     encoding = detect_encoding(path)
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES).removeprefix(encoding.bom)
-    plain = head.decode(encoding.codec, "replace").encode()
-    kind = (detect_wrong_format(plain, is_complete=os.path.getsize(path) <= HEAD_BYTES) or ("",))[0]
-    if kind in ("FILE_JSON_ARRAY", "FILE_PRETTY_PRINTED"):
-        done.file_format = "a JSON array" if kind == "FILE_JSON_ARRAY" else "pretty-printed JSON"
-        yield from enumerate(_elements(path, encoding), 1)
-    elif plain.lstrip()[:1] in (b"{", b"["):
-        done.file_format = "JSON Lines"
-        yield from _lines(path, encoding)
-    elif plain.strip():
-        yield from _table(path, encoding, plain, done)
+    text = head.decode(encoding.codec, "replace").encode()
+    is_complete = os.path.getsize(path) <= HEAD_BYTES
+    code = (detect_wrong_format(text, is_complete=is_complete) or ("",))[0]
+    if code in ("FILE_JSON_ARRAY", "FILE_PRETTY_PRINTED"):
+        result.file_format = "a JSON array" if code == "FILE_JSON_ARRAY" else "pretty-printed JSON"
+        yield from enumerate(_read_json_values(path, encoding), 1)
+    elif text.lstrip()[:1] in (b"{", b"["):
+        result.file_format = "JSON Lines"
+        yield from _read_json_lines(path, encoding)
+    elif text.strip():
+        yield from _read_table(path, encoding, text, result)
     else:
         raise ConfigError(f"{path} is empty")
 
 
-def _lines(path: str | PathLike[str], encoding: Encoding) -> Iterator[tuple[int, Any]]:
+def _read_json_lines(path: str | PathLike[str], encoding: Encoding) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(read_utf8_lines(path, encoding), 1):
         if not line.strip():
             continue
         try:
             values, _ = repair.parse_leniently(line)
         except repair.UnrepairableError:
-            values = [_UNREADABLE]
+            values = [_INVALID]
         for value in values:
-            inner = _only_list(value) if isinstance(value, dict) else None
-            yield from ((number, each) for each in ([value] if inner is None else inner))
+            nested = _nested_rows(value) if isinstance(value, dict) else None
+            yield from ((number, row) for row in ([value] if nested is None else nested))
 
 
-def _elements(path: str | PathLike[str], encoding: Encoding) -> Iterator[Any]:
+def _read_json_values(path: str | PathLike[str], encoding: Encoding) -> Iterator[Any]:
     try:
         with open(path, "rb") as file:
             text = file.read()[len(encoding.bom) :].decode(encoding.codec)
         values = repair.parse_all_leniently(text.strip())
-    except (repair.UnrepairableError, UnicodeDecodeError) as problem:
-        why = problem.reason if isinstance(problem, UnicodeDecodeError) else problem
-        raise ConfigError(f"{path} cannot be read as JSON: {why}") from None
+    except (repair.UnrepairableError, UnicodeDecodeError) as error:
+        reason = error.reason if isinstance(error, UnicodeDecodeError) else error
+        raise ConfigError(f"{path} cannot be read as JSON: {reason}") from None
     for value in values:
         if isinstance(value, list):
             yield from value
-        elif isinstance(value, dict) and isinstance(inner := _only_list(value), list):
-            yield from inner
+        elif isinstance(value, dict) and isinstance(nested := _nested_rows(value), list):
+            yield from nested
         else:
             yield value
 
 
-def _only_list(value: Row) -> list[Any] | None:
-    """Return the rows of ``{"data": [...]}``, or None for what is a row itself."""
-    found = [inner for key, inner in value.items() if key.casefold() in ("data", "rows", "train")]
-    return found[0] if len(found) == 1 and isinstance(found[0], list) else None
+def _nested_rows(value: Row) -> list[Any] | None:
+    """Return the rows of ``{"data": [...]}``, or None if the object is a row itself."""
+    lists = [inner for key, inner in value.items() if key.casefold() in ("data", "rows", "train")]
+    return lists[0] if len(lists) == 1 and isinstance(lists[0], list) else None
 
 
-def _table(
-    path: str | PathLike[str], encoding: Encoding, head: bytes, done: ConversionResult
+def _read_table(
+    path: str | PathLike[str], encoding: Encoding, head: bytes, result: ConversionResult
 ) -> Iterator[tuple[int, Row]]:
-    first = head.lstrip().partition(b"\n")[0].decode("utf-8", "replace")
-    mark = max((",", ";", "\t", "|"), key=first.count)
-    if not first.count(mark):
+    header = head.lstrip().partition(b"\n")[0].decode("utf-8", "replace")
+    separator = max((",", ";", "\t", "|"), key=header.count)
+    if not header.count(separator):
         raise ConfigError(
             f"{path} is neither JSON nor a table with a header",
-            hint="Give JSON Lines, a JSON array, or CSV whose first line names the columns.",
+            hint="Give JSON Lines, a JSON array, or CSV whose first line has the column names.",
         )
     names = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-    done.file_format = f"a table separated by {names[mark]}"
+    result.file_format = f"a table separated by {names[separator]}"
     with open(path, "rb") as file:
         file.seek(len(encoding.bom))
         text = io.TextIOWrapper(file, encoding=encoding.codec, newline="")
         try:
-            for number, row in enumerate(csv.DictReader(text, delimiter=mark, strict=True), 1):
-                yield number, _cells(number, row, done)
+            rows = csv.DictReader(text, delimiter=separator, strict=True)
+            for number, row in enumerate(rows, 1):
+                yield number, _parse_table_row(row)
         except UnicodeDecodeError:
             raise ConfigError(
-                f"{path} is in no single encoding (row {done.rows + 1} or a little further on)",
+                f"{path} changes its encoding (at row {result.rows + 1} or shortly after)",
                 hint="Save it as UTF-8.",
             ) from None
-        except csv.Error as problem:
+        except csv.Error as error:
             raise ConfigError(
-                f"{path} breaks off as a table after row {done.rows}: {problem}",
-                hint="A quote that is never closed is the usual cause.",
+                f"{path} is not a valid table after row {result.rows}: {error}",
+                hint="Look for a quote that is never closed.",
             ) from None
 
 
-def _cells(number: int, row: dict[Any, Any], done: ConversionResult) -> Any:
-    """Return a row as it stands; one with more cells than columns is none."""
+def _parse_table_row(row: dict[Any, Any]) -> Any:
+    """Return a table row without its empty cells, or ``_INVALID`` if it has more cells than columns."""
     if None in row:
-        return _UNREADABLE
+        return _INVALID
     cells = {str(key): value or "" for key, value in row.items()}
     filled = parse_cells({key: value for key, value in cells.items() if value != ""})
     if detect_row_format(filled) is None and detect_row_format(cells) is not None:
-        return cells  # its columns are those of a form, so that is what is said of the empty cell
+        return cells  # the columns are those of a format, so the error names the empty cell
     return filled

@@ -1,8 +1,8 @@
-"""``validate --fix``: a file without what can be mended, and a list of what was.
+"""``validate --fix``: write a corrected copy of a chat file and list what was repaired.
 
-Only repairs that lose nothing: encoding, line ends, an array as lines, commas too many, equal
-keys with equal values, known keys and roles in another case. What would need a guess stays as it
-is, or is taken out and written beside with ``drop``.
+Only repairs that lose no data: encoding, line ends, an array to lines, extra commas, duplicate keys
+with equal values, the case of known keys and roles. A line that would need a guess stays unchanged; with
+``drop`` it is written to a second file instead.
 """
 
 from __future__ import annotations
@@ -29,50 +29,50 @@ from maas_client.dataset.rules.line_check import LineValidator
 from maas_client.errors import ConfigError
 
 MAX_LISTED = 1000
-"""Places kept of each list."""
+"""Entries that each list of a result holds at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnfixedLine:
-    """A line that could not be mended."""
+    """A line that could not be repaired."""
 
     line: int
     codes: tuple[str, ...]
-    """What is wrong with it, as ``validate`` says."""
+    """The codes that ``validate`` reports for it."""
 
 
 @dataclass(slots=True)
 class FixResult:
-    """What was done to a file."""
+    """What ``fix`` did to a file."""
 
     path: str
     out: str
     dropped_path: str | None = None
-    """Where the lines that were taken out lie; None without ``drop`` or if there were none."""
+    """The file with the dropped lines; None without ``drop`` or if no line was dropped."""
     rows: int = 0
-    """Lines written."""
+    """Number of lines written."""
     repairs: Counter[str] = field(default_factory=Counter)
     """How often each repair was made."""
     repaired_lines: list[tuple[int, str]] = field(default_factory=list)
-    """The first repairs, each with its line in the source."""
+    """The first repairs: the line in the source (0 for the whole file) and the repair."""
     unfixed_lines: list[UnfixedLine] = field(default_factory=list)
-    """The first lines beyond repair."""
+    """The first lines that could not be repaired."""
     unfixed_count: int = 0
-    """How many lines were beyond repair."""
+    """Number of lines that could not be repaired."""
 
     @property
     def ok(self) -> bool:
-        """Return whether all that was written is well-formed, and something was."""
+        """Return whether at least one line was written and all written lines are valid."""
         return self.rows > 0 and (self.dropped_path is not None or not self.unfixed_count)
 
-    def add_repair(self, line: int, what: str) -> None:
-        """Count a repair."""
-        self.repairs[what] += 1
+    def add_repair(self, line: int, repair: str) -> None:
+        """Count a repair and list it while there is room."""
+        self.repairs[repair] += 1
         if len(self.repaired_lines) < MAX_LISTED:
-            self.repaired_lines.append((line, what))
+            self.repaired_lines.append((line, repair))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it JSON-ready."""
+        """Return the result, ready for JSON."""
         return {
             "ok": self.ok,
             "path": self.path,
@@ -80,9 +80,12 @@ class FixResult:
             "beside": self.dropped_path,
             "rows": self.rows,
             "repairs": dict(self.repairs),
-            "places": [{"line": line, "repair": what} for line, what in self.repaired_lines],
+            "places": [{"line": line, "repair": name} for line, name in self.repaired_lines],
             "beyond_repair": self.unfixed_count,
-            "left": [{"line": each.line, "codes": list(each.codes)} for each in self.unfixed_lines],
+            "left": [
+                {"line": unfixed.line, "codes": list(unfixed.codes)}
+                for unfixed in self.unfixed_lines
+            ],
         }
 
 
@@ -95,92 +98,103 @@ def fix(
     target: str | None = None,
     model: str | None = None,
 ) -> FixResult:
-    """Write a mended copy of a chat file.
+    """Write a corrected copy of a chat file.
 
     Args:
-        path: the file, in any encoding a chat file was ever seen in, lines or one array.
-        out: where the copy goes; it may be ``path`` itself only with ``in_place``.
-        drop: leave out lines that cannot be mended, and write them to ``OUT.dropped.jsonl``.
-        target, model: what the rows are judged for, see ``validate``.
+        path: The file: JSON Lines, an array or pretty-printed JSON, in UTF-8, UTF-16, UTF-32 or
+            Windows-1252.
+        out: The file to write. It may be ``path`` itself only with ``in_place``.
+        drop: Leave out lines that cannot be repaired and write them to ``OUT.dropped.jsonl``. Without
+            it they are copied unchanged.
+        in_place: Allow ``out`` to be ``path``.
+        target: The service that the rows are checked for, see ``validate``.
+        model: The model that the rows are checked for, see ``validate``.
 
-    Nothing is written if this raises: ``OSError``, or ``ConfigError`` for a file that is no JSON.
+    Returns:
+        The repairs, and the lines that could not be repaired.
+
+    Raises:
+        ConfigError: The file is not JSON, or ``out`` cannot be written.
+        OSError: A file cannot be read or written.
+
+    Nothing is written if an error is raised.
     """
     require_regular_file(path)
-    beside = dropped_path_for(out)
+    dropped = dropped_path_for(out)
     if not in_place:
         require_distinct_paths(path, out)
     if drop:
-        require_distinct_paths(path, beside)
-    checker = LineValidator(target=target, model=model)
-    done = FixResult(os.fspath(path), os.fspath(out))
-    with atomic_write(out, beside) if drop else atomic_write(out) as files:
-        _write(_lines(path, done), done, checker, files)
-    if drop and done.unfixed_count:
-        done.dropped_path = os.fspath(beside)
+        require_distinct_paths(path, dropped)
+    validator = LineValidator(target=target, model=model)
+    result = FixResult(os.fspath(path), os.fspath(out))
+    with atomic_write(out, dropped) if drop else atomic_write(out) as files:
+        _write(_read_rows(path, result), result, validator, files)
+    if drop and result.unfixed_count:
+        result.dropped_path = os.fspath(dropped)
     elif drop:
-        os.unlink(beside)
-    return done
+        os.unlink(dropped)
+    return result
 
 
 def dropped_path_for(out: str | PathLike[str]) -> Path:
-    """Return where ``drop`` puts the lines that it takes out."""
+    """Return the path of the file for dropped lines."""
     return Path(out).with_suffix(".dropped.jsonl")
 
 
 def _write(
     source: Iterator[tuple[int, bytes]],
-    done: FixResult,
-    checker: LineValidator,
+    result: FixResult,
+    validator: LineValidator,
     files: tuple[BinaryIO, ...],
 ) -> None:
-    """Mend line by line; the second file, if there is one, takes what is beyond repair."""
+    """Repair line by line. Lines that cannot be repaired go to the last file."""
     for number, line in source:
         if not line.strip():
-            done.add_repair(number, "blank line taken out")
+            result.add_repair(number, "removed a blank line")
             continue
         if not line.strip(b"\0"):
-            done.add_repair(number, "line of NUL bytes taken out")
+            result.add_repair(number, "removed a line of NUL bytes")
             continue
-        good, bad = _mend(number, line, done, checker)
-        for row in good:
+        rows, unfixed = _repair_line(number, line, result, validator)
+        for row in rows:
             files[0].write(row + b"\n")
-            done.rows += 1
-        if bad is None:
+            result.rows += 1
+        if unfixed is None:
             continue
-        done.unfixed_count += 1
-        if len(done.unfixed_lines) < MAX_LISTED:
-            done.unfixed_lines.append(bad)
+        result.unfixed_count += 1
+        if len(result.unfixed_lines) < MAX_LISTED:
+            result.unfixed_lines.append(unfixed)
         files[-1].write(line + b"\n")
-        done.rows += len(files) == 1
+        result.rows += len(files) == 1
 
 
-def _mend(
-    number: int, line: bytes, done: FixResult, checker: LineValidator
+def _repair_line(
+    number: int, line: bytes, result: FixResult, validator: LineValidator
 ) -> tuple[list[bytes], UnfixedLine | None]:
-    """Return the well-formed lines that a line becomes, or why it is beyond repair."""
-    verdict = checker.validate(Line(number, 0, line, len(line) > MAX_LINE_BYTES))
-    if verdict.row is not None:
+    """Return the valid lines that a line becomes, or why it cannot be repaired."""
+    checked = validator.validate(Line(number, 0, line, len(line) > MAX_LINE_BYTES))
+    if checked.row is not None:
         stripped = line.strip(b" \t\r")
         if stripped != line:
-            done.add_repair(number, "white space around the object taken out")
+            result.add_repair(number, "removed white space around the object")
         return [stripped], None
-    codes = [bad.code for bad in verdict.json_errors]
-    codes += [fault.code for fault in verdict.issues if checker.blocks_training(fault)]
-    left = UnfixedLine(number, tuple(dict.fromkeys(codes)))
+    codes = [error.code for error in checked.json_errors]
+    codes += [issue.code for issue in checked.issues if validator.blocks_training(issue)]
+    unfixed = UnfixedLine(number, tuple(dict.fromkeys(codes)))
     try:
-        found, said = repair.parse_leniently(line)
+        values, repairs = repair.parse_leniently(line)
     except repair.UnrepairableError:
-        return [], left
+        return [], unfixed
     rows = []
-    for value in found:
-        mended, more = repair.repair_row(value) if isinstance(value, dict) else (value, [])
-        data = _dump(mended)
-        if checker.validate(Line(number, 0, data, len(data) > MAX_LINE_BYTES)).row is None:
-            return [], left
+    for value in values:
+        row, row_repairs = repair.repair_row(value) if isinstance(value, dict) else (value, [])
+        data = _dump(row)
+        if validator.validate(Line(number, 0, data, len(data) > MAX_LINE_BYTES)).row is None:
+            return [], unfixed
         rows.append(data)
-        said += more
-    for what in said:
-        done.add_repair(number, what)
+        repairs += row_repairs
+    for name in repairs:
+        result.add_repair(number, name)
     return rows, None
 
 
@@ -188,62 +202,62 @@ def _dump(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
-def _lines(path: str | PathLike[str], done: FixResult) -> Iterator[tuple[int, bytes]]:
-    """Yield a file's rows as UTF-8 lines with their numbers, and note what that took."""
+def _read_rows(path: str | PathLike[str], result: FixResult) -> Iterator[tuple[int, bytes]]:
+    """Yield a file's rows as UTF-8 lines with their numbers, and record the repairs of the file."""
     encoding = detect_encoding(path)
     by_line = encoding.codec == CP1252
     if by_line:
-        pass  # each line says by itself whether it is
+        pass  # recorded for each line that is converted
     elif encoding.description == "byte order mark":
-        done.add_repair(1, "byte order mark taken out")
+        result.add_repair(1, "removed the byte order mark")
     elif encoding.description:
-        done.add_repair(1, f"{encoding.description} written as UTF-8")
+        result.add_repair(1, f"converted {encoding.description} to UTF-8")
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
-        plain = head.removeprefix(encoding.bom).decode(encoding.codec, "replace").encode()
-        kind = detect_wrong_format(plain, is_complete=len(head) < HEAD_BYTES)
-    name = kind[0] if kind else ""
-    if name in ("FILE_JSON_ARRAY", "FILE_PRETTY_PRINTED"):
+        text = head.removeprefix(encoding.bom).decode(encoding.codec, "replace").encode()
+        problem = detect_wrong_format(text, is_complete=len(head) < HEAD_BYTES)
+    code = problem[0] if problem else ""
+    if code in ("FILE_JSON_ARRAY", "FILE_PRETTY_PRINTED"):
         if by_line:
-            done.add_repair(0, repair.CP1252_REPAIR)
-        yield from _elements(path, encoding, done)
+            result.add_repair(0, repair.CP1252_REPAIR)
+        yield from _read_values(path, encoding, result)
         return
-    if name in ("FILE_CSV", "FILE_EMPTY"):
+    if code in ("FILE_CSV", "FILE_EMPTY"):
         raise ConfigError(
-            f"{path} holds no JSON",
-            hint="maas-client datasets convert reads CSV." if name == "FILE_CSV" else None,
+            f"{path} contains no JSON",
+            hint="Convert CSV with: maas-client datasets convert" if code == "FILE_CSV" else None,
         )
-    if name == "FILE_CR_ONLY":
-        done.add_repair(1, "carriage returns alone as line ends")
-    elif b"\r\n" in plain:
-        done.add_repair(1, "CRLF line ends")
-    if not _ends_well(path, encoding):
-        done.add_repair(0, "line feed at the end of the file")
+    if code == "FILE_CR_ONLY":
+        result.add_repair(1, "replaced carriage returns as line ends")
+    elif b"\r\n" in text:
+        result.add_repair(1, "replaced CRLF line ends")
+    if not _ends_with_line_feed(path, encoding):
+        result.add_repair(0, "added a line feed at the end of the file")
     yield from enumerate(read_utf8_lines(path, Encoding("utf-8") if by_line else encoding), 1)
 
 
-def _ends_well(path: str | PathLike[str], encoding: Encoding) -> bool:
+def _ends_with_line_feed(path: str | PathLike[str], encoding: Encoding) -> bool:
     with open(path, "rb") as file:
         end = "\n".encode(encoding.codec)
         file.seek(-min(len(end), os.path.getsize(path)), os.SEEK_END)
         return file.read() == end
 
 
-def _elements(
-    path: str | PathLike[str], encoding: Encoding, done: FixResult
+def _read_values(
+    path: str | PathLike[str], encoding: Encoding, result: FixResult
 ) -> Iterator[tuple[int, bytes]]:
     """Yield the elements of an array, or the values of a pretty-printed file, one per line."""
     with open(path, "rb") as file:
         data = file.read()[len(encoding.bom) :]
     try:
-        found = repair.parse_all_leniently(data.decode(encoding.codec, "replace").strip())
-    except repair.UnrepairableError as problem:
+        values = repair.parse_all_leniently(data.decode(encoding.codec, "replace").strip())
+    except repair.UnrepairableError as error:
         raise ConfigError(
-            f"{path} cannot be read as JSON: {problem}",
-            hint="Mend its syntax first; a JSON linter names the place.",
+            f"{path} cannot be read as JSON: {error}",
+            hint="Fix its syntax first. A JSON linter shows where it is wrong.",
         ) from None
-    rows = [each for value in found for each in (value if isinstance(value, list) else [value])]
-    what = "an array" if isinstance(found[0], list) else "objects over several lines"
-    done.add_repair(0, f"{what} written as one object per line")
+    rows = [row for value in values for row in (value if isinstance(value, list) else [value])]
+    source = "an array" if isinstance(values[0], list) else "objects that span several lines"
+    result.add_repair(0, f"wrote {source} as one object per line")
     for number, value in enumerate(rows, 1):
         yield number, _dump(value)

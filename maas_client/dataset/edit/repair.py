@@ -1,4 +1,4 @@
-"""Repairs of one line and of one row that lose nothing, each with the words that name it."""
+"""Repair one line or one row without losing data. Each repair is described in words."""
 
 from __future__ import annotations
 
@@ -12,150 +12,155 @@ from maas_client.dataset.edit.encoding import decode_cp1252
 from maas_client.dataset.parsing.json_scan import scan_json
 
 Row = dict[str, Any]
-CP1252_REPAIR = "Windows-1252 written as UTF-8"
+CP1252_REPAIR = "converted Windows-1252 to UTF-8"
 _PADDING = "\x00\x0b\x0c \t\r\n\x85\xa0\u2028\u2029\ufeff"
-_COMMA = re.compile(r",(\s*[}\]])")
-_DECODER = json.JSONDecoder(strict=False)
+_TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 
 
 class UnrepairableError(ValueError):
-    """A line that cannot be mended without guessing."""
+    """A line cannot be repaired without guessing."""
 
 
 def parse_leniently(line: bytes) -> tuple[list[Any], list[str]]:
-    """Return the JSON values that a line holds and what had to be mended to read them.
+    """Return the JSON values of a line and the repairs that were needed to read them.
 
-    Raises ``UnrepairableError``. Two equal keys are one if their values are equal, and else beyond repair.
+    Raises ``UnrepairableError``. Duplicate keys are merged if their values are equal; otherwise the line
+    cannot be repaired.
     """
-    done = []
+    repairs = []
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
-        western_text = decode_cp1252(line)
-        if western_text is None:
+        cp1252_text = decode_cp1252(line)
+        if cp1252_text is None:
             raise UnrepairableError("bytes that are not UTF-8") from None
-        text, line = western_text, western_text.encode()
-        done.append(CP1252_REPAIR)
+        text, line = cp1252_text, cp1252_text.encode()
+        repairs.append(CP1252_REPAIR)
     document = scan_json(line)
     if not document.errors:
-        return [document.value], done
+        return [document.value], repairs
     stripped = text.strip(_PADDING)
-    done += ["stray characters around the object"] if stripped != text.strip(" \t\r\n") else []
+    if stripped != text.strip(" \t\r\n"):
+        repairs.append("removed stray characters around the object")
     try:
-        found = _several(stripped)
+        values = _parse_values(stripped)
     except ValueError:
-        found, more = _mended(stripped)
-        done += more
+        values, syntax_repairs = _parse_invalid(stripped)
+        repairs += syntax_repairs
     else:
-        done += _named(document.errors, len(found))
+        repairs += _describe_errors(document.errors, len(values))
         if stripped.endswith(","):
-            done.append("commas behind the object taken out")
-    for value in found:
-        _check(value)
-    return [_plain(value) for value in found], done or ["written anew"]
+            repairs.append("removed commas after the object")
+    for value in values:
+        _check_duplicate_keys(value)
+    return [_to_plain(value) for value in values], repairs or ["rewrote the line"]
 
 
 def parse_all_leniently(text: str) -> list[Any]:
-    """Return the values of a text, one behind the other over any lines. Raises ``UnrepairableError``."""
+    """Return all values of a text, which may span lines. Raises ``UnrepairableError``."""
     try:
-        found = _several(text)
+        values = _parse_values(text)
     except ValueError:
-        found, _ = _mended(text)
-    for value in found:
-        _check(value)
-    return [_plain(value) for value in found]
+        values, _ = _parse_invalid(text)
+    for value in values:
+        _check_duplicate_keys(value)
+    return [_to_plain(value) for value in values]
 
 
-def _named(faults: list[Any], count: int) -> list[str]:
-    names = {
-        "JSON_CONTROL_CHARACTER": "raw control characters escaped",
-        "JSON_DUPLICATE_KEY": "equal keys with equal values joined",
+def _describe_errors(errors: list[Any], count: int) -> list[str]:
+    descriptions = {
+        "JSON_CONTROL_CHARACTER": "escaped raw control characters",
+        "JSON_DUPLICATE_KEY": "merged duplicate keys with equal values",
     }
-    done = [names[fault.code] for fault in faults if fault.code in names]
+    repairs = [descriptions[error.code] for error in errors if error.code in descriptions]
     if count > 1:
-        done.append("several objects on one line taken apart")
-    return list(dict.fromkeys(done))
+        repairs.append("split several objects on one line")
+    return list(dict.fromkeys(repairs))
 
 
-def _several(text: str) -> list[Any]:
-    """Read the values of a line, one behind the other, with commas or nothing between them."""
-    found, at = [], 0
+def _parse_values(text: str) -> list[Any]:
+    """Parse consecutive values, with commas or nothing between them."""
+    values, at = [], 0
     while at < len(text):
-        value, at = _read(text, at)
-        found.append(value)
+        value, at = _parse_value(text, at)
+        values.append(value)
         while at < len(text) and text[at] in " \t\r\n,":
             at += 1
-    if not found:
-        raise ValueError("nothing there")
-    return found
+    if not values:
+        raise ValueError("the text is empty")
+    return values
 
 
-def _read(text: str, at: int) -> tuple[Any, int]:
-    decoder = json.JSONDecoder(object_pairs_hook=_Pairs, strict=False, parse_constant=_refuse)
+def _parse_value(text: str, at: int) -> tuple[Any, int]:
+    decoder = json.JSONDecoder(
+        object_pairs_hook=_Pairs, strict=False, parse_constant=_reject_constant
+    )
     try:
         return decoder.raw_decode(text, at)
     except RecursionError:
         raise UnrepairableError("nested too deeply") from None
 
 
-def _refuse(name: str) -> Any:
+def _reject_constant(name: str) -> Any:
     raise UnrepairableError(f"{name} is not JSON")
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object's members in order, equal keys and all."""
+    """The members of an object in order, including duplicate keys."""
 
 
-def _check(value: Any) -> None:
+def _check_duplicate_keys(value: Any) -> None:
+    """Raise ``UnrepairableError`` for duplicate keys with different values."""
     if isinstance(value, _Pairs):
         seen: dict[str, Any] = {}
         for key, inner in value:
-            if key in seen and _plain(seen[key]) != _plain(inner):
-                raise UnrepairableError("equal keys with different values")
+            if key in seen and _to_plain(seen[key]) != _to_plain(inner):
+                raise UnrepairableError("duplicate keys with different values")
             seen[key] = inner
-            _check(inner)
+            _check_duplicate_keys(inner)
     elif isinstance(value, list):
         for inner in value:
-            _check(inner)
+            _check_duplicate_keys(inner)
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
+    """Return a value with every ``_Pairs`` converted to a dict."""
     if isinstance(value, _Pairs):
-        return {key: _plain(inner) for key, inner in value}
-    return [_plain(inner) for inner in value] if isinstance(value, list) else value
+        return {key: _to_plain(inner) for key, inner in value}
+    return [_to_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _mended(text: str) -> tuple[list[Any], list[str]]:
-    """Read what a JSON reader refuses: trailing commas, a Python dictionary."""
-    without = _outside_strings(text)
-    if without != text:
+def _parse_invalid(text: str) -> tuple[list[Any], list[str]]:
+    """Parse what a JSON reader rejects: trailing commas, or a Python dictionary."""
+    without_commas = _remove_trailing_commas(text)
+    if without_commas != text:
         try:
-            return _several(without), ["trailing commas taken out"]
+            return _parse_values(without_commas), ["removed trailing commas"]
         except ValueError:
             pass
     if len(text) < 1 << 20 and text[:1] == "{":
         try:
             value = ast.literal_eval(text)
-            return [json.loads(json.dumps(value, allow_nan=False))], ["Python written as JSON"]
+            return [json.loads(json.dumps(value, allow_nan=False))], ["converted Python to JSON"]
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             pass
-    raise UnrepairableError("no JSON")
+    raise UnrepairableError("not JSON")
 
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
-def _outside_strings(text: str) -> str:
-    """Take out commas before a closing bracket, but not those within texts."""
+def _remove_trailing_commas(text: str) -> str:
+    """Remove commas before a closing bracket, except inside strings."""
     parts, at = [], 0
     for match in _STRING.finditer(text):
         parts += [(text[at : match.start()], False), (match[0], True)]
         at = match.end()
     parts.append((text[at:], False))
     joined = "".join(part if quoted else part.replace("\x00", " ") for part, quoted in parts)
-    marks = "".join(("\x00" * len(part)) if quoted else part for part, quoted in parts)
-    drop = {match.start() for match in _COMMA.finditer(marks)}
-    return "".join(c for at, c in enumerate(joined) if at not in drop) if drop else text
+    masked = "".join(("\x00" * len(part)) if quoted else part for part, quoted in parts)
+    commas = {match.start() for match in _TRAILING_COMMA.finditer(masked)}
+    return "".join(c for at, c in enumerate(joined) if at not in commas) if commas else text
 
 
 _KEYS = ("messages", "tools", "role", "content", "name", "weight", "tool_calls", "tool_call_id")
@@ -163,63 +168,64 @@ _ROLES = ("system", "user", "assistant", "tool")
 
 
 def repair_row(value: Row) -> tuple[Row, list[str]]:
-    """Return a row with the repairs that do not change what it says, and their names."""
-    done: list[str] = []
-    mended = _keys(value, done)
-    messages = mended.get("messages")
+    """Return a row after the repairs that do not change its meaning, and their descriptions."""
+    repairs: list[str] = []
+    row = _repair_keys(value, repairs)
+    messages = row.get("messages")
     if isinstance(messages, list):
-        mended["messages"] = [
-            _message(each, done) if isinstance(each, dict) else each for each in messages
+        row["messages"] = [
+            _repair_message(message, repairs) if isinstance(message, dict) else message
+            for message in messages
         ]
-    return mended, list(dict.fromkeys(done))
+    return row, list(dict.fromkeys(repairs))
 
 
-def _keys(value: Row, done: list[str]) -> Row:
-    """Give keys that are known but for their case or spaces around them their right form."""
+def _repair_keys(value: Row, repairs: list[str]) -> Row:
+    """Correct the case of known keys and remove spaces around them."""
     renamed: Row = {}
     for key, inner in value.items():
-        plain = key.strip().lower()
-        if key not in _KEYS and plain in _KEYS and plain not in value:
-            done.append(f"key {plain} in its right form")
-            renamed[plain] = inner
+        normalized = key.strip().lower()
+        if key not in _KEYS and normalized in _KEYS and normalized not in value:
+            repairs.append(f"corrected the spelling of the key {normalized}")
+            renamed[normalized] = inner
         else:
             renamed[key] = inner
     return renamed
 
 
-def _message(value: Row, done: list[str]) -> Row:
-    message = _keys(value, done)
+def _repair_message(value: Row, repairs: list[str]) -> Row:
+    message = _repair_keys(value, repairs)
     role = message.get("role")
     if isinstance(role, str) and role not in _ROLES and role.strip().lower() in _ROLES:
-        done.append("role in its right form")
+        repairs.append("corrected the spelling of the role")
         message["role"] = role.strip().lower()
     weight = message.get("weight")
     if weight in ("0", "1", "0.0", "1.0", True, False, 0.0, 1.0) and type(weight) is not int:
-        done.append("weight as a whole number")
+        repairs.append("converted the weight to an integer")
         message["weight"] = int(float(weight))
-    for call in _calls(message):
-        _arguments(call, done)
+    for function in _called_functions(message):
+        _repair_arguments(function, repairs)
     return message
 
 
-def _calls(message: Row) -> Iterator[Row]:
+def _called_functions(message: Row) -> Iterator[Row]:
     calls = message.get("tool_calls")
     for call in calls if isinstance(calls, list) else ():
         if isinstance(call, dict) and isinstance(call.get("function"), dict):
             yield call["function"]
 
 
-def _arguments(function: Row, done: list[str]) -> None:
-    """Write a call's arguments as the text of one JSON object."""
+def _repair_arguments(function: Row, repairs: list[str]) -> None:
+    """Encode a call's arguments as a string with one JSON object."""
     arguments = function.get("arguments")
     if isinstance(arguments, dict):
-        done.append("tool arguments as text")
+        repairs.append("encoded tool arguments as a string")
         function["arguments"] = json.dumps(arguments, ensure_ascii=False)
     elif isinstance(arguments, str):
         try:
-            once = json.loads(arguments)
-            if isinstance(once, str) and isinstance(json.loads(once), dict):
-                done.append("tool arguments encoded once")
-                function["arguments"] = once
+            decoded = json.loads(arguments)
+            if isinstance(decoded, str) and isinstance(json.loads(decoded), dict):
+                repairs.append("decoded tool arguments that were encoded twice")
+                function["arguments"] = decoded
         except (ValueError, RecursionError):
             return

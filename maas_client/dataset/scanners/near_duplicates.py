@@ -1,10 +1,10 @@
-"""Rows that are nearly the same: a bottom-k sketch of content-defined pieces.
+"""Find rows that are nearly the same, with a bottom-k sketch of content-defined chunks.
 
-The end of a conversation is cut at a few rare letters, so that an edit changes only the piece
-it falls into. Its longest pieces are its sketch: an order that comes from the content, as MinHash's
-does, but costs no hash of every word. Two rows are near duplicates if most of their sketches are
-shared. Pieces that many rows share (a template around every prompt) do not count. Against any number of
-rows a new one costs four look-ups.
+The end of a conversation is split into pieces at a few rare letters, so that an edit changes only one
+piece. The longest pieces are the sketch: like MinHash, the choice depends only on the content, but it does
+not hash every word. Two rows are near duplicates if they share most of their sketches. Pieces that many
+rows share (a template around every prompt) do not count. Comparing a row with all earlier rows takes four
+look-ups.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from maas_client.dataset.scanners.scanner import Finding, Row, iter_strings, mes
 SKETCH_SIZE = 4
 """Pieces in a sketch."""
 MIN_SHARED_BYTES = 24
-"""A row nearly repeats an earlier one that holds half of its pieces, and so much text in them."""
+"""Bytes that the shared pieces of two near duplicates have at least, besides being half of the sketch."""
 TEMPLATE_REPEATS = 32
-"""A piece that was met again this often is part of a template, and no longer looked at."""
+"""A piece that was repeated this often belongs to a template and is ignored from then on."""
 MAX_ROWS = 1 << 16
-"""Rows compared with each other: all of a file of some fifty megabytes, at some 30 MB of memory."""
+"""Rows that are compared: all rows of a file of about 50 MB, with about 30 MB of memory."""
 TAIL_CHARS = 320
-"""Characters of the last question and of its answer that are looked at: their ends, as prompts made
-from one template begin alike."""
-_LINE = (1 << 40) - 1
-"""Bits of a value that are a line number; above them: how often its piece was met again."""
+"""Characters at the end of the last question and of its answer that are compared. Prompts made from one
+template start alike, so the ends tell them apart."""
+_LINE_MASK = (1 << 40) - 1
+"""Lower bits of a value: the line number. The upper bits count how often its piece was repeated."""
 
 
-def _cutter(letters: bytes, every: int) -> bytes:
-    """Make a table: lower case, and a line feed for ``letters`` and one in ``every`` high bytes."""
+def _make_split_table(letters: bytes, every: int) -> bytes:
+    """Return a translation table to lower case, with a line feed for ``letters`` and for every ``every``-th
+    high byte."""
     table = bytearray(range(256)).lower()
     for c in letters:
         table[c] = table[c - 32] = 10
@@ -42,31 +43,32 @@ def _cutter(letters: bytes, every: int) -> bytes:
     return bytes(table)
 
 
-_CUTTER, _LONG_CUTTER = _cutter(b"bfgkpvwy", 8), _cutter(b"b", 32)
+_SPLIT_TABLE = _make_split_table(b"bfgkpvwy", 8)
+_LONG_SPLIT_TABLE = _make_split_table(b"b", 32)
 LONG_TEXT_BYTES = 400
-"""Bytes of text from which on the second cutter is used, so that most texts have ten pieces."""
-_AROUND = range(384, 416)
-"""Texts of about this length are also looked up among those beyond the limit."""
+"""Texts of at least this many bytes use the second table, so that most texts have ten pieces."""
+_NEAR_LIMIT = range(384, 416)
+"""Texts of about ``LONG_TEXT_BYTES`` are looked up with both tables."""
 
 
-def _spoken(row: Row) -> list[str]:
-    """Return the last messages but one, and the last, of a row that is more than texts."""
+def _question_and_answer(row: Row) -> list[str]:
+    """Return the text of the messages before the last, and of the last, of a row with tools or parts."""
     *before, last = row["messages"]
-    asked = [text for message in before[-3:] for _, text in iter_strings(message)]
-    return ["\n".join(asked), "\n".join(text for _, text in iter_strings(last))]
+    question = [text for message in before[-3:] for _, text in iter_strings(message)]
+    return ["\n".join(question), "\n".join(text for _, text in iter_strings(last))]
 
 
-def _cut(text: bytes, long: bool) -> list[bytes]:
+def _split(text: bytes, is_long: bool) -> list[bytes]:
     """Return a text's pieces, the longest last."""
-    pieces = text.translate(_LONG_CUTTER if long else _CUTTER).split(b"\n")
+    pieces = text.translate(_LONG_SPLIT_TABLE if is_long else _SPLIT_TABLE).split(b"\n")
     pieces.sort(key=len)
     return pieces
 
 
 class NearDuplicateScanner:
-    """Finds rows that nearly repeat an earlier one, among the first ``rows`` of a file.
+    """Finds rows that nearly repeat an earlier row, among the first ``max_rows`` of a file.
 
-    Memory is bounded, and so is time: a row costs as much as all other checks together.
+    The limit bounds memory and time: a row costs as much as all other checks together.
     """
 
     def __init__(
@@ -76,63 +78,72 @@ class NearDuplicateScanner:
         *,
         training: Sequence[NearDuplicateScanner] = (),
     ) -> None:
-        """Look at rows that ``exact`` has been fed just before: what is the same text by text is told
-        there. ``training``: for a validation file, the scanners of the training files, finished."""
+        """Compare rows that ``exact``, which reports exact duplicates, was fed just before.
+
+        ``training``: for a validation file, the finished scanners of the training files.
+        """
         self._exact = exact
         self._limit = max_rows
         self._training = training
-        self._found = self._compared = self._skipped = 0
+        self._near_duplicates = self._compared = self._skipped = 0
         self._lines: dict[int, int] = {}
-        """By a piece's hash: the last line that had it, and how often it was met again."""
+        """By a piece's hash: the last line with the piece, and how often it was repeated."""
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
     ) -> list[Finding]:
-        """Return a finding for each row that nearly repeats an earlier one, naming its line."""
+        """Return a finding for each row that nearly repeats an earlier row, with that row's line."""
         if self._compared >= self._limit:
             self._skipped += len(rows)
             return []
         self._compared += len(rows)
-        talks = [texts or _spoken(rows[at]) for at, texts in enumerate(message_texts(rows))]
+        conversations = [
+            texts or _question_and_answer(rows[at]) for at, texts in enumerate(message_texts(rows))
+        ]
         bodies = [
-            f"{texts[-2][-TAIL_CHARS:]}\n{texts[-1][-TAIL_CHARS:]}".encode() for texts in talks
+            f"{texts[-2][-TAIL_CHARS:]}\n{texts[-1][-TAIL_CHARS:]}".encode()
+            for texts in conversations
         ]
         keys = [
-            list(map(hash, _cut(text, len(text) >= LONG_TEXT_BYTES)[-SKETCH_SIZE:]))
+            list(map(hash, _split(text, len(text) >= LONG_TEXT_BYTES)[-SKETCH_SIZE:]))
             for text in bodies
         ]
-        found = self._compare(numbers, bodies, keys)
-        self._found += len(found)
-        for other in self._training:
-            found += other.find_leaks(numbers, bodies, keys, self._exact)
-        return found
+        findings = self._compare(numbers, bodies, keys)
+        self._near_duplicates += len(findings)
+        for training in self._training:
+            findings += training.find_leaks(numbers, bodies, keys, self._exact)
+        return findings
 
     def _compare(
         self, numbers: Sequence[int], bodies: list[bytes], keys: list[list[int]]
     ) -> list[Finding]:
-        """Return a finding for each row with a twin among the earlier ones; remember the rows."""
-        fresh = _owners(numbers, keys)
-        met = self._lines.keys() & fresh.keys()
-        if len(fresh) < sum(map(len, keys)):
-            met |= _repeated(keys)
-            again = [at for at, some in enumerate(keys) if not met.isdisjoint(some)]
+        """Return a finding for each row that nearly repeats an earlier row, and store the rows."""
+        new_keys = _line_by_key(numbers, keys)
+        shared_keys = self._lines.keys() & new_keys.keys()
+        if len(new_keys) < sum(map(len, keys)):
+            shared_keys |= _repeated_keys(keys)
+            candidates = [
+                at for at, row_keys in enumerate(keys) if not shared_keys.isdisjoint(row_keys)
+            ]
         else:
-            again = sorted({bisect_left(numbers, fresh[key]) for key in met})
-        for key in chain.from_iterable([keys[at] for at in again]):
-            fresh.pop(key, None)
-        low, high = _AROUND[0], _AROUND[-1]
-        around = [at for at, size in enumerate(map(len, bodies)) if low <= size <= high]
-        found = []
-        for at in sorted({*again, *around}) if around else again:
-            text, twin = bodies[at], 0
-            if at in again:
-                twin = self._meet(_cut(text, len(text) >= LONG_TEXT_BYTES), numbers[at])
-            if not twin and at in around:
-                twin = self._cut_otherwise(_cut(text, len(text) < LONG_TEXT_BYTES))
-            if twin and not self._exact.rows_are_equal(twin, numbers[at]):
-                found.append(_finding(numbers[at], twin))
-        self._lines.update(fresh)
-        return found
+            candidates = sorted({bisect_left(numbers, new_keys[key]) for key in shared_keys})
+        for key in chain.from_iterable([keys[at] for at in candidates]):
+            new_keys.pop(key, None)
+        low, high = _NEAR_LIMIT[0], _NEAR_LIMIT[-1]
+        near_limit = [at for at, size in enumerate(map(len, bodies)) if low <= size <= high]
+        findings = []
+        for at in sorted({*candidates, *near_limit}) if near_limit else candidates:
+            text, match = bodies[at], 0
+            if at in candidates:
+                match = self._match_and_store(
+                    _split(text, len(text) >= LONG_TEXT_BYTES), numbers[at]
+                )
+            if not match and at in near_limit:
+                match = self._match_with_other_table(_split(text, len(text) < LONG_TEXT_BYTES))
+            if match and not self._exact.rows_are_equal(match, numbers[at]):
+                findings.append(_finding(numbers[at], match))
+        self._lines.update(new_keys)
+        return findings
 
     def find_leaks(
         self,
@@ -141,45 +152,48 @@ class NearDuplicateScanner:
         keys: Sequence[list[int]],
         exact: DuplicateScanner,
     ) -> Iterator[Finding]:
-        """Yield a finding for each row of a validation file that nearly repeats one of this file."""
+        """Yield a finding for each row of a validation file that nearly repeats a row of this file."""
         for at, text in enumerate(bodies):
             if self._lines.keys().isdisjoint(keys[at]):
                 continue
-            line = self._twin(self._uncommon(_cut(text, len(text) >= LONG_TEXT_BYTES)))
+            line = self._find_match(self._sketch(_split(text, len(text) >= LONG_TEXT_BYTES)))
             if line and self._exact.prompt_hash(line) != exact.prompt_hash(numbers[at]):
                 detail = f"nearly the same as line {line} of the training file"
                 yield Finding("QUALITY_LEAKAGE", numbers[at], "/messages", detail=detail)
 
     def finish(self) -> tuple[Finding, ...]:
-        """Return nothing: near duplicates were told where they stood."""
+        """Return nothing: ``feed`` has reported all near duplicates."""
         return ()
 
     def stats(self) -> dict[str, Any]:
-        """Return how many rows nearly repeat another, and how many rows were not compared."""
-        figures = {"near_duplicates": self._found, "near_duplicates_not_compared": self._skipped}
-        return {name: n for name, n in figures.items() if n}
+        """Return how many rows are near duplicates, and how many rows were not compared."""
+        counts = {
+            "near_duplicates": self._near_duplicates,
+            "near_duplicates_not_compared": self._skipped,
+        }
+        return {name: count for name, count in counts.items() if count}
 
-    def _meet(self, pieces: list[bytes], number: int) -> int:
-        """Remember a row of which some piece is known; return its twin's line or 0.
+    def _match_and_store(self, pieces: list[bytes], number: int) -> int:
+        """Store a row with a known piece; return the line of its near duplicate, or 0.
 
-        Of a row with a twin all pieces are remembered: those of a template soon are common.
+        If there is a near duplicate, all pieces are stored, so that those of a template soon count as common.
         """
-        sketch = self._uncommon(pieces)
-        twin = self._twin(sketch)
-        for piece in pieces[-8 * SKETCH_SIZE :] if twin else sketch:
+        sketch = self._sketch(pieces)
+        match = self._find_match(sketch)
+        for piece in pieces[-8 * SKETCH_SIZE :] if match else sketch:
             known = self._lines.get(hash(piece))
-            times = 0 if known is None else (known >> 40) + 1
-            self._lines[hash(piece)] = times << 40 | number
-        return twin
+            repeats = 0 if known is None else (known >> 40) + 1
+            self._lines[hash(piece)] = repeats << 40 | number
+        return match
 
-    def _cut_otherwise(self, pieces: list[bytes]) -> int:
-        """Return the twin's line of a row of which another cutter makes these pieces, or 0."""
+    def _match_with_other_table(self, pieces: list[bytes]) -> int:
+        """Return the line of the near duplicate for pieces made with the other split table, or 0."""
         if self._lines.keys().isdisjoint(map(hash, pieces[-8 * SKETCH_SIZE :])):
             return 0
-        return self._twin(self._uncommon(pieces))
+        return self._find_match(self._sketch(pieces))
 
-    def _uncommon(self, pieces: list[bytes]) -> list[bytes]:
-        """Return the longest pieces that are not part of a template; ``pieces`` ascend in length."""
+    def _sketch(self, pieces: list[bytes]) -> list[bytes]:
+        """Return the longest pieces that do not belong to a template; ``pieces`` ascend in length."""
         chosen: list[bytes] = []
         for piece in reversed(pieces[-8 * SKETCH_SIZE :]):
             if self._lines.get(hash(piece), 0) >> 40 < TEMPLATE_REPEATS:
@@ -188,37 +202,39 @@ class NearDuplicateScanner:
                     break
         return chosen
 
-    def _twin(self, sketch: list[bytes]) -> int:
-        """Return the line of the earlier row that holds enough of a sketch, or 0."""
+    def _find_match(self, sketch: list[bytes]) -> int:
+        """Return the line of the earlier row that shares enough of a sketch, or 0."""
         shared: dict[int, list[int]] = {}
         for piece in sketch:
-            line = self._lines.get(hash(piece), 0) & _LINE
+            line = self._lines.get(hash(piece), 0) & _LINE_MASK
             if line:
                 shared.setdefault(line, []).append(len(piece))
-        twin = max(shared, key=lambda line: sum(shared[line]), default=0)
-        enough = (
-            twin and 2 * len(shared[twin]) >= len(sketch) and sum(shared[twin]) >= MIN_SHARED_BYTES
+        match = max(shared, key=lambda line: sum(shared[line]), default=0)
+        is_similar = (
+            match
+            and 2 * len(shared[match]) >= len(sketch)
+            and sum(shared[match]) >= MIN_SHARED_BYTES
         )
-        return twin if enough else 0
+        return match if is_similar else 0
 
 
-def _owners(numbers: Sequence[int], keys: list[list[int]]) -> dict[int, int]:
-    """Return the rows' line numbers by their keys."""
+def _line_by_key(numbers: Sequence[int], keys: list[list[int]]) -> dict[int, int]:
+    """Return the line number of the last row with each key."""
     lines = chain.from_iterable(map(repeat, numbers, map(len, keys)))
     return dict(zip(chain.from_iterable(keys), lines, strict=True))
 
 
-def _repeated(keys: list[list[int]]) -> set[int]:
-    """Return the keys that come twice in a block."""
-    once: set[int] = set()
-    twice: set[int] = set()
+def _repeated_keys(keys: list[list[int]]) -> set[int]:
+    """Return the keys that occur more than once in a block."""
+    seen: set[int] = set()
+    repeated: set[int] = set()
     for key in chain.from_iterable(keys):
-        if key in once:
-            twice.add(key)
-        once.add(key)
-    return twice
+        if key in seen:
+            repeated.add(key)
+        seen.add(key)
+    return repeated
 
 
-def _finding(number: int, twin: int) -> Finding:
-    detail = f"nearly the same as line {twin}"
+def _finding(number: int, match: int) -> Finding:
+    detail = f"nearly the same as line {match}"
     return Finding("QUALITY_NEAR_DUPLICATE", number, "/messages", detail=detail)

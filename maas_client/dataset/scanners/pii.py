@@ -1,8 +1,7 @@
-"""Personal data in rows: counted by kind, never shown.
+"""Find personal data in rows. It is counted by kind and never printed.
 
-Numbers with a check digit are held to it (Luhn for cards, mod 97 for IBANs), so a count is worth
-looking at. What is left out on purpose: bare ten-digit numbers, which are as often order numbers,
-and addresses of this machine (127.0.0.1, ::1).
+Check digits are verified (Luhn for cards, mod 97 for IBANs) to avoid false alarms. Deliberately not
+reported: plain ten-digit numbers, which are often order numbers, and loopback addresses (127.0.0.1, ::1).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from maas_client.dataset.scanners.scanner import (
 )
 
 _EMAIL = re.compile(r"@(?:[^\W_](?:[^\W_]|-){0,62}\.){1,8}[^\W\d_]{2,24}(?![^\W_])")
-_ABROAD = re.compile(
+_INTERNATIONAL = re.compile(
     r"\+(?<![\w+].)[0-9]{1,3}[ .\-/]?(?:\([0-9]{1,5}\)[ .\-/]?)?[0-9]{1,5}"
     r"(?:[ .\-/]?[0-9]{2,5}){1,5}(?!\w)"
 )
@@ -43,10 +42,10 @@ _IPV4 = re.compile(r"(?<![\w.-])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![\w-]|\.\w)")
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){1,7}(?::|[0-9A-Fa-f]{1,4})[0-9A-Fa-f:]{0,34}")
 _IBAN = re.compile(r"[A-Z][A-Z][0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?")
 
-# What a text with one of these holds at least, in Rust's syntax, which cannot look around: so much
-# faster that the exact pattern is tried only where this one has matched.
+# A necessary condition for each pattern, in the syntax of Rust's regex, which has no look-around. It is so
+# much faster that the exact pattern is tried only where this one matches.
 _BEFORE, _AFTER = "(?:^|[^A-Za-z0-9_.+-])", "(?:$|[^A-Za-z0-9_-])"
-_ROUGH_ABROAD = (
+_ROUGH_INTERNATIONAL = (
     r"(?:^|[^A-Za-z0-9_+])\+[0-9]{1,3}[ ./-]?(?:\([0-9]{1,5}\)[ ./-]?)?[0-9]{1,5}"
     r"(?:[ ./-]?[0-9]{2,5}){1,5}(?:$|[^A-Za-z0-9_])"
 )
@@ -69,8 +68,8 @@ _ROUGH_IPV6 = (
     r"(?:^|[^A-Za-z0-9_:.])(?:[0-9A-Fa-f]{1,4}:){1,7}:|(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]"
 )
 
-# ISO 13616 registry: length of a whole IBAN by country.
-_COUNTRIES = {
+# ISO 13616 registry: the countries by the length of their IBANs.
+_COUNTRIES_BY_LENGTH = {
     15: "NO",
     16: "BE",
     18: "DK FI FK FO GL NL SD",
@@ -90,7 +89,11 @@ _COUNTRIES = {
     32: "LC",
     33: "RU",
 }
-_IBAN_LENGTHS = {country: size for size, group in _COUNTRIES.items() for country in group.split()}
+_IBAN_LENGTHS = {
+    country: size
+    for size, countries in _COUNTRIES_BY_LENGTH.items()
+    for country in countries.split()
+}
 # ISO/IEC 7812 ranges in use: Visa, Mastercard, Amex, Diners, Discover, JCB, UnionPay, Maestro.
 _CARD_START = re.compile(
     r"4|5[1-5]|2(?:22[1-9]|2[3-9]|[3-6]|7[01]|720)|3[47]|3(?:0[0-5]|[689])|6(?:011|4[4-9]|5)|35|62"
@@ -111,37 +114,38 @@ def is_iban_valid(iban: str) -> bool:
     return int("".join(str(int(c, 36)) for c in iban[4:] + iban[:4])) % 97 == 1
 
 
-# Each returns at which character of a text the first of its kind begins, or None.
+# Each function returns the index of the first character of its kind of data in a text, or None.
 
 
-def _email(text: str) -> int | None:
+def _find_email(text: str) -> int | None:
     for match in _EMAIL.finditer(text):
         at = match.start()
-        named = at and (text[at - 1].isalnum() or text[at - 1] in "_%+-")
-        if named and not text.endswith("git", 0, at):
-            return _name_before(text, at)
+        has_name = at and (text[at - 1].isalnum() or text[at - 1] in "_%+-")
+        if has_name and not text.endswith("git", 0, at):
+            return _name_start(text, at)
     return None
 
 
-def _name_before(text: str, at: int) -> int:
+def _name_start(text: str, at: int) -> int:
+    """Return the index at which the name that ends at ``at`` starts."""
     while at and (text[at - 1].isalnum() or text[at - 1] in "_.%+-"):
         at -= 1
     return at
 
 
-def _abroad(text: str) -> int | None:
-    for match in _ABROAD.finditer(text):
+def _find_international(text: str) -> int | None:
+    for match in _INTERNATIONAL.finditer(text):
         if 8 <= sum(c.isdigit() for c in match[0]) <= 15:
             return match.start()
     return None
 
 
-def _first(pattern: re.Pattern[str], text: str) -> int | None:
+def _find_pattern(pattern: re.Pattern[str], text: str) -> int | None:
     match = pattern.search(text)
     return match.start() if match else None
 
 
-def _card(text: str) -> int | None:
+def _find_card(text: str) -> int | None:
     for match in _CARD.finditer(text):
         digits = match[0].replace(match[1], "") if match[1] else match[0]
         if _CARD_START.match(digits) and is_luhn_valid(digits) and len(set(digits)) > 2:
@@ -149,16 +153,16 @@ def _card(text: str) -> int | None:
     return None
 
 
-def _iban(text: str) -> int | None:
+def _find_iban(text: str) -> int | None:
     for match in _IBAN.finditer(text):
         compact = match[0].replace(" ", "")
-        whole = not text[max(0, match.start() - 1) : match.start()].isalnum()
-        if whole and is_iban_valid(compact[: _IBAN_LENGTHS.get(compact[:2], 0)]):
+        starts_word = not text[max(0, match.start() - 1) : match.start()].isalnum()
+        if starts_word and is_iban_valid(compact[: _IBAN_LENGTHS.get(compact[:2], 0)]):
             return match.start()
     return None
 
 
-def _address(pattern: re.Pattern[str], text: str) -> int | None:
+def _find_address(pattern: re.Pattern[str], text: str) -> int | None:
     for match in pattern.finditer(text):
         try:
             address = ip_address(match[0] if "::" in match[0] else match[0].rstrip(":"))
@@ -169,38 +173,38 @@ def _address(pattern: re.Pattern[str], text: str) -> int | None:
     return None
 
 
-_LOOKED_FOR: tuple[tuple[str, str, Callable[[str], int | None]], ...] = (
-    ("PII_EMAIL", "@", _email),
-    ("PII_PHONE", _ROUGH_ABROAD, _abroad),
-    ("PII_PHONE", _ROUGH_PHONE, partial(_first, _PHONE)),
-    ("PII_CARD", _ROUGH_CARD, _card),
-    ("PII_SSN", _ROUGH_SSN, partial(_first, _SSN)),
-    ("PII_IP", _ROUGH_IPV4, partial(_address, _IPV4)),
-    ("PII_IP", _ROUGH_IPV6, partial(_address, _IPV6)),
-    ("PII_IBAN", _ROUGH_IBAN, _iban),
+_DETECTORS: tuple[tuple[str, str, Callable[[str], int | None]], ...] = (
+    ("PII_EMAIL", "@", _find_email),
+    ("PII_PHONE", _ROUGH_INTERNATIONAL, _find_international),
+    ("PII_PHONE", _ROUGH_PHONE, partial(_find_pattern, _PHONE)),
+    ("PII_CARD", _ROUGH_CARD, _find_card),
+    ("PII_SSN", _ROUGH_SSN, partial(_find_pattern, _SSN)),
+    ("PII_IP", _ROUGH_IPV4, partial(_find_address, _IPV4)),
+    ("PII_IP", _ROUGH_IPV6, partial(_find_address, _IPV6)),
+    ("PII_IBAN", _ROUGH_IBAN, _find_iban),
 )
-CODES = tuple(dict.fromkeys(code for code, _, _ in _LOOKED_FOR))
+CODES = tuple(dict.fromkeys(code for code, _, _ in _DETECTORS))
 
 
 def find_pii(text: str, known: Collection[str] = ()) -> dict[str, int]:
-    """Return the code of every kind of personal data in a text, but for those that are ``known``.
+    """Return the code of every kind of personal data in a text, except those in ``known``.
 
-    Each with the character at which the first one begins.
+    The value is the index of the first character of the first occurrence.
     """
-    found: dict[str, int] = {}
-    for code, may_hold, find in _compiled():
+    first_index: dict[str, int] = {}
+    for code, may_hold, find in _compile_detectors():
         if code not in known and may_hold(text) and (at := find(text)) is not None:
-            found[code] = min(at, found.get(code, at))
-    return found
+            first_index[code] = min(at, first_index.get(code, at))
+    return first_index
 
 
 @lru_cache(maxsize=1)
-def _compiled() -> list[tuple[str, Matcher, Callable[[str], int | None]]]:
-    return [(code, compile_pattern(rough), exact) for code, rough, exact in _LOOKED_FOR]
+def _compile_detectors() -> list[tuple[str, Matcher, Callable[[str], int | None]]]:
+    return [(code, compile_pattern(rough), exact) for code, rough, exact in _DETECTORS]
 
 
 class PiiScanner:
-    """Counts the rows with each kind of personal data, and remembers the first. Flat memory."""
+    """Counts the rows with each kind of personal data, and stores where the first is. Constant memory."""
 
     def __init__(self) -> None:
         self._rows: dict[str, int] = {}
@@ -209,40 +213,40 @@ class PiiScanner:
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
     ) -> tuple[Finding, ...]:
-        """Count; what was found is told at the end."""
-        suspects = _suspects(lines)
-        texts = message_texts(rows) if suspects else ()
-        for index in suspects:
-            plain = texts[index]
-            seen: set[str] = set()
-            for text in plain if plain is not None else collect_strings(rows[index]):
-                seen.update(find_pii(text, seen))
-            for code in seen:
+        """Count; findings are reported by ``finish``."""
+        candidates = _candidate_lines(lines)
+        texts = message_texts(rows) if candidates else ()
+        for index in candidates:
+            row_texts = texts[index]
+            codes: set[str] = set()
+            for text in row_texts if row_texts is not None else collect_strings(rows[index]):
+                codes.update(find_pii(text, codes))
+            for code in codes:
                 if code not in self._rows:
-                    self._first[code] = _place(code, numbers[index], rows[index])
+                    self._first[code] = _locate(code, numbers[index], rows[index])
                 self._rows[code] = self._rows.get(code, 0) + 1
         return ()
 
     def finish(self) -> Iterator[Finding]:
-        """Yield one finding per kind and file, at the place of the first."""
+        """Yield one finding per kind and file, at the first occurrence."""
         for code, count in sorted(self._rows.items()):
             first = self._first[code]
             yield replace(first, detail=f"in {count:,} rows, first here" if count > 1 else "")
 
     def stats(self) -> dict[str, Any]:
-        """Return how many rows hold each kind."""
+        """Return how many rows contain each kind."""
         return {"pii_rows": dict(sorted(self._rows.items()))} if self._rows else {}
 
 
-def _place(code: str, number: int, row: Row) -> Finding:
-    """Return where in a row the first personal data of a kind stands."""
+def _locate(code: str, number: int, row: Row) -> Finding:
+    """Return the position of the first personal data of a kind in a row."""
     for pointer, text in iter_strings(row):
         if (at := find_pii(text).get(code)) is not None:
             return Finding(code, number, pointer, char_offset=at)
     return Finding(code, number)
 
 
-_AFTER_A_DIGIT = (
+_AFTER_DIGIT = (
     r"[0-9]{2}[ .-][0-9]{4}",
     r"[0-9]-[0-9]{4}",
     r"[0-9]{9}",
@@ -251,20 +255,20 @@ _AFTER_A_DIGIT = (
     r"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]",
     r"02[bB][0-9]{2}",
 )
-"""Digits as they stand together in phone, card and account numbers and in addresses; the last is the
+"""Digit groups of phone, card and account numbers and of addresses, after their first digit. The last is the
 end of an escaped plus sign."""
 
 
 @lru_cache(maxsize=1)
-def _sieve() -> Prefilter:
-    """Return what finds lines that may hold personal data."""
+def _prefilter() -> Prefilter:
+    """Return the filter for lines that may contain personal data."""
     return Prefilter(
         r"[A-Za-z0-9_%+\x80-\x{10ffff}-]@[^\s]",
         r"\+[0-9]{1,3}[ .\-/(]{1,2}[0-9(]|\+[0-9]{8}",
-        after_digit=_AFTER_A_DIGIT,
+        after_digit=_AFTER_DIGIT,
     )
 
 
-def _suspects(lines: Sequence[bytes]) -> list[int]:
-    """Return the indices of the lines that may hold personal data."""
-    return sorted(_sieve()(lines))
+def _candidate_lines(lines: Sequence[bytes]) -> list[int]:
+    """Return the indices of the lines that may contain personal data."""
+    return sorted(_prefilter()(lines))

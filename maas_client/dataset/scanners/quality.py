@@ -1,7 +1,7 @@
-"""Answers that teach the wrong thing: cut short, refusals, placeholders, broken characters.
+"""Find text that teaches the wrong thing: cut-off answers, refusals, placeholders, mojibake, NUL characters.
 
-Only warnings, and cautious ones: real data must not drown in them. That an answer ends without a
-full stop means something only in a file whose answers otherwise end with one.
+All are warnings, tuned to be rare on real data. An answer without a full stop is reported only in a file
+whose answers otherwise end with one.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any
 from maas_client.dataset.parsing.prefilter import Prefilter, compile_pattern, join_lines
 from maas_client.dataset.scanners.scanner import Finding, Row, iter_strings, message_texts
 
-_HANGING = re.compile(
+_UNFINISHED_WORD = re.compile(
     r"an?|the|and|as|at|because|but|by|for|from|if|into?|is|of|on|or|our|so|than|that|their|then|to|"
     r"we|were|when|where|which|while|who|with|your"
 )
-"""An English sentence that ends in one of these was cut."""
-_CUT_MARKS = ",;([{–—/&+="
+"""An English sentence that ends with one of these words is cut off."""
+_CUT_OFF_CHARACTERS = ",;([{–—/&+="
 _ENDS = frozenset('.!?。！？…।۔؟"”’»)]}`*_>|')
 MIN_COMPLETE_ANSWERS, MIN_COMPLETE_SHARE = 8, 0.8
-"""Answers without an end are told if so many, and of all so large a share, have one."""
-_KEPT = 10_000
-_PLAIN_ENDS = _ENDS - frozenset("`}")
-"""After a code fence or a brace it has to be seen whether all fences are closed."""
-_STAND_IN = 13
-"""Characters: no stand-in for an answer is as long."""
+"""Answers that end in a word are reported if at least this many answers, and this share, are complete."""
+_MAX_LISTED = 10_000
+_CERTAIN_ENDS = _ENDS - frozenset("`}")
+"""After a code fence or a brace, ``classify_ending`` checks whether all fences are closed."""
+_MAX_EMPTY_CHARS = 13
+"""An answer that is nothing but a placeholder has fewer characters."""
 
 _REFUSAL = re.compile(
     r"(?i)(?:i['’]?m|i am)\s+(?:very |really |truly )?(?:sorry|afraid)\W{1,3}(?:but )?(?:as an ai\b|"
@@ -42,9 +42,9 @@ _REFUSAL = re.compile(
     r"|as an? (?:ai\b|artificial intelligence|language model|large language model|llm\b)"
 )
 _REFUSAL_WORDS = r"(?i:sorry|afraid|as an |as a l|can['’]t|cannot|unable|not able)"
-"""Without one of these there is no refusal (Rust's syntax, see ``sieve``)."""
+"""Every refusal contains one of these (syntax of Rust's regex, see ``prefilter``)."""
 _REFUSAL_STARTS = frozenset("ISUAMisuam")
-_GAPS = (
+_PLACEHOLDERS = (
     (
         "[",
         re.compile(
@@ -57,13 +57,13 @@ _GAPS = (
     ("orem ipsum", re.compile(r"orem ipsum")),
     ("TODO", re.compile(r"\bTODO\b")),
 )
-"""Each with a text that is found faster than its pattern."""
-_EMPTY = re.compile(
+"""Patterns, each with a literal that it contains and that is faster to find."""
+_PLACEHOLDER_ANSWER = re.compile(
     r"(?i)todo|tb[da]|undefined|nan|\.\.\.|…|x{2,}|placeholder|asdf|<[a-z _-]+>|\[[a-z _-]+\]"
     r"|[\xad\u200b-\u200f\u2060\ufeff\s]+"
 )
-"""The last of these are characters that nobody sees."""
-_MOJIBAKE_MARKS = ("\N{REPLACEMENT CHARACTER}", "ï", "â", "Ã", "Â", "Ä", "Å", "Ð", "Ñ", "ð")
+"""The last alternative is invisible characters."""
+_MOJIBAKE_CHARACTERS = ("\N{REPLACEMENT CHARACTER}", "ï", "â", "Ã", "Â", "Ä", "Å", "Ð", "Ñ", "ð")
 _MOJIBAKE = re.compile(
     "\N{REPLACEMENT CHARACTER}|ï¿½|ï»¿"
     "|\N{LATIN SMALL LETTER A WITH CIRCUMFLEX}(?:€[\x80-\xbf‚„…†‡ˆ‰‹Œ‘’“”•–—˜™š›œžŸ¢¦]|\x80[\x80-\xbf])"
@@ -76,14 +76,14 @@ _MOJIBAKE = re.compile(
 
 
 def has_mojibake(text: str) -> bool:
-    """Tell UTF-8 that was read as Latin-1 or Windows-1252, and lost characters."""
-    if text.isascii() or not any(mark in text for mark in _MOJIBAKE_MARKS):
+    """Return whether a text contains replacement characters, or UTF-8 read as Latin-1 or Windows-1252."""
+    if text.isascii() or not any(char in text for char in _MOJIBAKE_CHARACTERS):
         return False
     return _MOJIBAKE.search(text) is not None
 
 
 def is_refusal(answer: str) -> bool:
-    """Tell the phrases with which assistants decline; only the beginning is looked at."""
+    """Return whether an answer starts with a phrase with which assistants refuse."""
     if answer[:1] not in _REFUSAL_STARTS:
         return False
     head = answer[:160]
@@ -91,88 +91,93 @@ def is_refusal(answer: str) -> bool:
 
 
 def has_placeholder(answer: str) -> bool:
-    """Tell a gap that was never filled, or an answer that is nothing but a stand-in."""
-    if len(answer) < _STAND_IN and _EMPTY.fullmatch(answer.strip()):
+    """Return whether an answer contains a placeholder or is nothing but one."""
+    if len(answer) < _MAX_EMPTY_CHARS and _PLACEHOLDER_ANSWER.fullmatch(answer.strip()):
         return True
-    return any(mark in answer and gap.search(answer) for mark, gap in _GAPS)
+    return any(literal in answer and pattern.search(answer) for literal, pattern in _PLACEHOLDERS)
 
 
 def classify_ending(answer: str) -> str:
-    """Say how an answer ends: ``ended``, ``cut`` (surely), ``open`` (in a letter) or ``other``.
+    """Return how an answer ends: ``ended``, ``cut`` (certainly), ``open`` (with a letter) or ``other``.
 
-    ``open`` and ``cut`` are said of prose alone: some words in a row, no list and no code at the end.
+    ``open`` and ``cut`` are for prose only: several words in the last line, no list and no code at the end.
     """
     text = answer.rstrip()
     last = text[-1:]
     if last in _ENDS or not text:
         return "other" if last in "`}" and text.count("```") % 2 else "ended"
-    if not (last.isalpha() or last in _CUT_MARKS):
+    if not (last.isalpha() or last in _CUT_OFF_CHARACTERS):
         return "other"
     line = text[text.rfind("\n") + 1 :]
     words = line.count(" ") + 1
     if words < 4 or line.lstrip()[:1] in "-*#|>•0123456789`$<{[":
         return "other"
-    if text.count("```") % 2 or last in _CUT_MARKS or _HANGING.fullmatch(line.rpartition(" ")[2]):
+    if (
+        text.count("```") % 2
+        or last in _CUT_OFF_CHARACTERS
+        or _UNFINISHED_WORD.fullmatch(line.rpartition(" ")[2])
+    ):
         return "cut"
     return "open" if text.count(" ") >= 5 else "other"
 
 
 class QualityScanner:
-    """Looks at each row's last answer, and at all texts for broken characters. Flat memory.
+    """Checks the last answer of each row, and all texts for mojibake. Constant memory.
 
-    A block's texts are searched together; row by row only those that have to be.
+    The lines of a block are filtered together, and only the candidates are checked row by row.
     """
 
     def __init__(self) -> None:
-        self._ended = 0
+        self._complete = 0
         self._open: list[tuple[int, str]] = []
-        self._opened = 0
+        """The first answers that end with a letter: line number and pointer."""
+        self._open_count = 0
         self._counts: Counter[str] = Counter()
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
     ) -> list[Finding]:
-        """Return what one row shows by itself; open endings are told at the end."""
+        """Return the findings of single rows; open endings are reported by ``finish``."""
         answers = [
             texts[-1] if texts is not None else _answer(rows[at])
             for at, texts in enumerate(message_texts(rows))
         ]
-        found = [
-            Finding("QUALITY_REFUSAL", numbers[at], _last(rows[at]))
+        findings = [
+            Finding("QUALITY_REFUSAL", numbers[at], _answer_pointer(rows[at]))
             for at, answer in enumerate(answers)
             if answer[:1] in _REFUSAL_STARTS and is_refusal(answer)
         ]
-        for at in _suspects(lines, answers):
-            found += _look(rows[at], numbers[at], answers[at])
-        ended = [answer[-1:] in _PLAIN_ENDS for answer in answers]
-        self._ended += sum(ended)
+        for at in _candidate_rows(lines, answers):
+            findings += _check_row(rows[at], numbers[at], answers[at])
+        ended = [answer[-1:] in _CERTAIN_ENDS for answer in answers]
+        self._complete += sum(ended)
         for at, is_ended in enumerate(ended) if False in ended else ():
             if not is_ended and not answers[at][-1:].isdigit():
-                self._end(classify_ending(answers[at]), numbers[at], rows, at, found)
-        self._counts.update([finding.code for finding in found])
-        return found
+                self._record_ending(classify_ending(answers[at]), numbers[at], rows, at, findings)
+        self._counts.update([finding.code for finding in findings])
+        return findings
 
-    def _end(
-        self, how: str, number: int, rows: Sequence[Row], at: int, found: list[Finding]
+    def _record_ending(
+        self, ending: str, number: int, rows: Sequence[Row], at: int, findings: list[Finding]
     ) -> None:
-        self._ended += how == "ended"
-        if how == "cut":
-            found.append(Finding("QUALITY_CUT_OFF", number, _last(rows[at])))
-        elif how == "open":
-            self._opened += 1
-            if len(self._open) < _KEPT:
-                self._open.append((number, _last(rows[at])))
+        self._complete += ending == "ended"
+        if ending == "cut":
+            findings.append(Finding("QUALITY_CUT_OFF", number, _answer_pointer(rows[at])))
+        elif ending == "open":
+            self._open_count += 1
+            if len(self._open) < _MAX_LISTED:
+                self._open.append((number, _answer_pointer(rows[at])))
 
     def finish(self) -> Iterator[Finding]:
-        """Yield the answers that end in a word, in a file whose answers end in a full stop."""
-        enough = self._ended >= MIN_COMPLETE_SHARE * (self._ended + self._opened)
-        if self._ended >= MIN_COMPLETE_ANSWERS and enough:
-            self._counts["QUALITY_CUT_OFF"] += self._opened
+        """Yield the answers that end with a word, if most answers of the file end with a full stop."""
+        is_rule = self._complete >= MIN_COMPLETE_SHARE * (self._complete + self._open_count)
+        if self._complete >= MIN_COMPLETE_ANSWERS and is_rule:
+            self._counts["QUALITY_CUT_OFF"] += self._open_count
             for number, pointer in self._open:
                 yield Finding("QUALITY_CUT_OFF", number, pointer)
 
     def stats(self) -> dict[str, Any]:
-        """Return how many rows have each fault."""
+        """Return how many rows have each problem."""
         return {"quality": dict(sorted(self._counts.items()))} if self._counts else {}
 
 
@@ -181,41 +186,65 @@ def _answer(row: Row) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _last(row: Row) -> str:
+def _answer_pointer(row: Row) -> str:
     return f"/messages/{len(row['messages']) - 1}/content"
 
 
 @lru_cache(maxsize=1)
-def _sieves() -> tuple[Prefilter, Prefilter]:
-    """Return what finds lines that may hold a gap or mojibake, and more for lines beyond ASCII.
+def _prefilters() -> tuple[Prefilter, Prefilter]:
+    """Return the filter for placeholders and escaped mojibake, and one for mojibake in non-ASCII lines.
 
-    In the first mojibake is written as JSON escapes: all in lower case, or all in upper case.
+    The first finds mojibake written as JSON escapes, all in lower or all in upper case.
     """
-    ascii_alone = Prefilter(
+    ascii_filter = Prefilter(
         r"\[\s*(?i:insert|enter|your|todo|placeh|name |date |add|fill|compan|custom|link|url)",
         r"<\s*(?i:insert|your|placeh|todo|enter|fill)",
         r"\{\{",
         by_literal={text: text for text in ("orem ipsum", "TODO", "fffd", "FFFD")},
         after_digit=(r"0(?:[cC][2-5]|[dD][01]|[eE]2|[eE][fF]|[fF]0)",),
     )
-    return ascii_alone, Prefilter("[\N{REPLACEMENT CHARACTER}ïâÃÂÄÅÐÑð]")
+    return ascii_filter, Prefilter("[\N{REPLACEMENT CHARACTER}ïâÃÂÄÅÐÑð]")
 
 
-def _suspects(lines: Sequence[bytes], answers: list[str]) -> list[int]:
-    """Return the indices of the rows to look at one by one."""
-    ascii_alone, beyond = _sieves()
-    some = ascii_alone(lines)
+def _candidate_rows(lines: Sequence[bytes], answers: list[str]) -> list[int]:
+    """Return the indices of the rows to check one by one."""
+    ascii_filter, non_ascii_filter = _prefilters()
+    candidates = ascii_filter(lines)
     if not join_lines(lines).isascii():
-        some |= beyond(lines)
-    if min(map(len, answers), default=_STAND_IN) < _STAND_IN:
-        some.update(at for at, answer in enumerate(answers) if len(answer) < _STAND_IN)
-    return sorted(some)
+        candidates |= non_ascii_filter(lines)
+    if min(map(len, answers), default=_MAX_EMPTY_CHARS) < _MAX_EMPTY_CHARS:
+        candidates.update(at for at, answer in enumerate(answers) if len(answer) < _MAX_EMPTY_CHARS)
+    return sorted(candidates)
 
 
-def _look(row: Row, number: int, answer: str) -> Iterator[Finding]:
-    """Yield gaps and broken characters of a row."""
+def _check_row(row: Row, number: int, answer: str) -> Iterator[Finding]:
+    """Yield the placeholders and mojibake of a row."""
     if has_placeholder(answer):
-        yield Finding("QUALITY_PLACEHOLDER", number, _last(row))
+        yield Finding("QUALITY_PLACEHOLDER", number, _answer_pointer(row))
     for pointer, text in iter_strings(row["messages"], "/messages"):
         if has_mojibake(text):
             yield Finding("QUALITY_MOJIBAKE", number, pointer)
+
+
+class NulScanner:
+    """Finds strings with U+0000: valid JSON, but many programs end the text there. Constant memory."""
+
+    def __init__(self) -> None:
+        self._prefilter = Prefilter(by_literal={"u0000": r"\\u0000"})
+
+    def feed(
+        self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
+    ) -> Iterator[Finding]:
+        """Yield a finding for each string with a NUL character."""
+        for at in sorted(self._prefilter(lines)):
+            for pointer, text in iter_strings(rows[at]):
+                if "\0" in text:
+                    yield Finding("QUALITY_NUL", numbers[at], pointer)
+
+    def finish(self) -> tuple[Finding, ...]:
+        """Return nothing: ``feed`` has reported all NUL characters."""
+        return ()
+
+    def stats(self) -> dict[str, Any]:
+        """Return nothing: the counts of the report are enough."""
+        return {}

@@ -1,8 +1,8 @@
-"""Keys, tokens and passwords in rows: found by their form, never shown.
+"""Find keys, tokens and passwords in rows. They are detected by their patterns and never printed.
 
-Each kind has a rough form that a sieve finds in whole blocks at next to no cost, and an exact one
-for the few lines that have it, with a check of what can be checked (length, variety, base64, a
-token's header) and a look at what stands around it.
+Each kind has a rough pattern, which a prefilter finds in whole blocks at almost no cost, and an exact one
+for the few matching lines. The exact pattern includes the context, and a function checks the match
+(length, variety, base64, the header of a token).
 """
 
 from __future__ import annotations
@@ -23,36 +23,38 @@ from maas_client.dataset.parsing.prefilter import Prefilter
 from maas_client.dataset.scanners.scanner import Finding, Row, iter_keys, iter_strings
 
 
-def _varied(text: str) -> bool:
-    """Tell a key from a placeholder such as ``xxxxxxxx`` or ``your-key-goes-here``."""
-    return len(set(text)) >= 10 and (_two_cases(text) or any(c.isdigit() for c in text))
+def _is_random(text: str) -> bool:
+    """Return False for placeholders such as ``xxxxxxxx`` or ``your-key-goes-here``."""
+    return len(set(text)) >= 10 and (_has_both_cases(text) or any(c.isdigit() for c in text))
 
 
-def _two_cases(text: str) -> bool:
+def _has_both_cases(text: str) -> bool:
     return text.lower() != text != text.upper()
 
 
-def _mixed(text: str) -> bool:
-    return _two_cases(text) and any(c.isdigit() for c in text)
+def _has_cases_and_digits(text: str) -> bool:
+    return _has_both_cases(text) and any(c.isdigit() for c in text)
 
 
-def _not_filler(text: str) -> bool:
+def _is_not_filler(text: str) -> bool:
     return len(set(text)) > 6
 
 
-def _bytes_of(size: int) -> Callable[[str], bool]:
-    """Accept base64 text that holds exactly ``size`` bytes; URL-encoded text is decoded first."""
+def _is_base64_of(size: int) -> Callable[[str], bool]:
+    """Return a check for base64 of exactly ``size`` bytes; URL-encoded text is decoded first."""
 
     def check(text: str) -> bool:
         try:
-            return len(b64decode(unquote_to_bytes(text), validate=True)) == size and _varied(text)
+            return len(b64decode(unquote_to_bytes(text), validate=True)) == size and _is_random(
+                text
+            )
         except binascii.Error:
             return False
 
     return check
 
 
-def _jwt(text: str) -> bool:
+def _is_jwt(text: str) -> bool:
     head, _, rest = text.partition(".")
     try:
         header = json.loads(urlsafe_b64decode(head + "=" * (-len(head) % 4)))
@@ -61,148 +63,155 @@ def _jwt(text: str) -> bool:
     return isinstance(header, dict) and "alg" in header and not rest.endswith(".")
 
 
-_STAND_INS = re.compile(
+_PLACEHOLDERS = re.compile(
     r"(?i)[*.x#•]+|<.*|\[.*|\$?\{.*|\$\(.*|%.*%|\$[A-Z_]+|(?:your|my|the|some)[\W_].*|"
     r"(?:your|my)?[-_ ]?(?:password|passwd|pass|pwd|secret)s?|user(?:name)?|example|changeme|"
     r"placeholder|redacted|hidden|none|null|true|false|env|string|str|self|os|getenv.*|input.*"
 )
 
 
-def _spoken(text: str) -> bool:
-    """Tell a password from the words people write in its place."""
-    return not _STAND_INS.fullmatch(text.strip("'\""))
+def _is_not_placeholder(text: str) -> bool:
+    """Return False for words that are written in place of a password."""
+    return not _PLACEHOLDERS.fullmatch(text.strip("'\""))
 
 
 @dataclass(frozen=True, slots=True)
 class SecretPattern:
-    """One form of secret. Group 1 of ``pattern``, or all of it, must pass ``check``, and is the secret."""
+    """A pattern of a secret: group 1 of ``pattern``, or the whole match. The secret must pass ``check``."""
 
     code: str
     keywords: tuple[str, ...]
-    """A text without any of them is not searched."""
+    """A text is searched only if it contains one of them."""
     pattern: re.Pattern[str]
     check: Callable[[str], bool]
     includes_prefix: bool = False
-    """True: what stands before group 1 is a mark that belongs to the secret, not a setting's name."""
+    """True if the text before group 1 belongs to the secret. False if it is the name of a setting."""
 
 
-def _kind(
+def _pattern(
     code: str,
     words: str,
     pattern: str,
-    check: Callable[[str], bool] = _varied,
+    check: Callable[[str], bool] = _is_random,
     *,
     marked: bool = False,
 ) -> SecretPattern:
     return SecretPattern(f"SECRET_{code}", tuple(words.split()), re.compile(pattern), check, marked)
 
 
-_B = r"(?<![A-Za-z0-9])"
-_E = r"(?![A-Za-z0-9])"
-_SAID = r"[\"'`*]{0,3}\s{0,3}(?::=|=>|:|=|is\b|\bto\b)\s{0,3}[\"'`*]{0,3}"
-"""Between a setting's name and its value."""
+_START = r"(?<![A-Za-z0-9])"
+_END = r"(?![A-Za-z0-9])"
+_ASSIGNMENT = r"[\"'`*]{0,3}\s{0,3}(?::=|=>|:|=|is\b|\bto\b)\s{0,3}[\"'`*]{0,3}"
+"""What separates the name of a setting from its value."""
 
 PATTERNS = (
     # AWS IAM user guide, "Understanding unique ID prefixes": AKIA long-term, ASIA temporary.
-    _kind("AWS_KEY", "AKIA ASIA", rf"{_B}(?:AKIA|ASIA)[A-Z0-9]{{16}}{_E}", _not_filler),
-    _kind(
+    _pattern("AWS_KEY", "AKIA ASIA", rf"{_START}(?:AKIA|ASIA)[A-Z0-9]{{16}}{_END}", _is_not_filler),
+    _pattern(
         "AWS_KEY",
         "ecret ECRET AKIA ASIA",
-        rf"(?:(?i:secret[\w -]{{0,24}}){_SAID}|(?:AKIA|ASIA)[A-Z0-9]{{16}}\W{{1,4}})"
+        rf"(?:(?i:secret[\w -]{{0,24}}){_ASSIGNMENT}|(?:AKIA|ASIA)[A-Z0-9]{{16}}\W{{1,4}})"
         r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])",
-        _mixed,
+        _has_cases_and_digits,
     ),
-    # 64 bytes in base64; accounts' keys carry "+ASt" (storage) and the like near the end.
-    _kind(
+    # 64 bytes in base64; the keys of storage accounts have "+ASt" near the end.
+    _pattern(
         "AZURE_STORAGE_KEY",
         "==",
         r"(?<![A-Za-z0-9+/=-])([A-Za-z0-9+/]{86}==)(?![A-Za-z0-9+/=])",
-        _bytes_of(64),
+        _is_base64_of(64),
     ),
-    _kind("AZURE_STORAGE_KEY", "AccountKey", r"AccountKey=([A-Za-z0-9+/]{40,200}={0,2})", _varied),
-    _kind(
-        "AZURE_SAS", "sig=", r"(?:[?&;]|\b)sig=([A-Za-z0-9%+/]{43,75}(?:=|%3[dD])?)", _bytes_of(32)
+    _pattern(
+        "AZURE_STORAGE_KEY", "AccountKey", r"AccountKey=([A-Za-z0-9+/]{40,200}={0,2})", _is_random
     ),
-    _kind(
+    _pattern(
+        "AZURE_SAS",
+        "sig=",
+        r"(?:[?&;]|\b)sig=([A-Za-z0-9%+/]{43,75}(?:=|%3[dD])?)",
+        _is_base64_of(32),
+    ),
+    _pattern(
         "AZURE_CONNECTION_STRING",
         "SharedAccessKey",
         r"SharedAccessKey=([A-Za-z0-9+/]{43}=)",
-        _bytes_of(32),
+        _is_base64_of(32),
     ),
-    # Foundry and Azure AI services: 84 letters and digits with a fixed mark, or 32 hex digits.
-    _kind("AZURE_KEY", "JQQJ", rf"{_B}[A-Za-z0-9]{{52}}JQQJ9[A-Za-z0-9]{{27}}{_E}"),
-    _kind("AZURE_KEY", "AZDO", rf"{_B}[A-Za-z0-9]{{76}}AZDO[A-Za-z0-9]{{4}}{_E}"),
-    _kind("AZURE_KEY", "Q~", r"(?<![\w.~-])[\w.~-]{3}\dQ~[\w.~-]{31,34}(?![\w.~-])"),
-    _kind(
+    # Foundry and Azure AI services: 84 letters and digits with a fixed marker, or 32 hex digits.
+    _pattern("AZURE_KEY", "JQQJ", rf"{_START}[A-Za-z0-9]{{52}}JQQJ9[A-Za-z0-9]{{27}}{_END}"),
+    _pattern("AZURE_KEY", "AZDO", rf"{_START}[A-Za-z0-9]{{76}}AZDO[A-Za-z0-9]{{4}}{_END}"),
+    _pattern("AZURE_KEY", "Q~", r"(?<![\w.~-])[\w.~-]{3}\dQ~[\w.~-]{31,34}(?![\w.~-])"),
+    _pattern(
         "AZURE_KEY",
         "key Key KEY",
         r"(?i:\bkey[12]?|(?:api|subscription|access|account|openai|azure|search|service)[-_ ]?key[12]?)"
-        rf"{_SAID}([0-9a-f]{{32}}){_E}",
+        rf"{_ASSIGNMENT}([0-9a-f]{{32}}){_END}",
     ),
     # GitHub blog, "Behind GitHub's new authentication token formats".
-    _kind(
+    _pattern(
         "GITHUB_TOKEN",
         "ghp_ gho_ ghu_ ghs_ ghr_",
-        rf"{_B}gh[pousr]_([A-Za-z0-9]{{36,251}}){_E}",
+        rf"{_START}gh[pousr]_([A-Za-z0-9]{{36,251}}){_END}",
         marked=True,
     ),
-    _kind("GITHUB_TOKEN", "github_pat_", r"github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"),
-    _kind("ANTHROPIC_KEY", "sk-ant-", rf"{_B}sk-ant-[A-Za-z0-9_-]{{24,200}}"),
-    _kind(
+    _pattern("GITHUB_TOKEN", "github_pat_", r"github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"),
+    _pattern("ANTHROPIC_KEY", "sk-ant-", rf"{_START}sk-ant-[A-Za-z0-9_-]{{24,200}}"),
+    _pattern(
         "OPENAI_KEY",
         "sk-",
-        rf"{_B}sk-(?!ant-)(?:proj-|svcacct-|admin-|None-|or-v1-)?(?=[\w-]{{0,180}}[A-Za-z0-9]{{20}})[\w-]{{32,200}}",
+        rf"{_START}sk-(?!ant-)(?:proj-|svcacct-|admin-|None-|or-v1-)?(?=[\w-]{{0,180}}[A-Za-z0-9]{{20}})[\w-]{{32,200}}",
     ),
-    _kind("SLACK_TOKEN", "xox", rf"{_B}xox[abeoprs]-[A-Za-z0-9.-]{{20,200}}"),
-    _kind("SLACK_TOKEN", "xapp-", rf"{_B}xapp-\d-[A-Z0-9]{{1,40}}-\d{{1,40}}-[a-f0-9]{{32,200}}"),
-    _kind(
+    _pattern("SLACK_TOKEN", "xox", rf"{_START}xox[abeoprs]-[A-Za-z0-9.-]{{20,200}}"),
+    _pattern(
+        "SLACK_TOKEN", "xapp-", rf"{_START}xapp-\d-[A-Z0-9]{{1,40}}-\d{{1,40}}-[a-f0-9]{{32,200}}"
+    ),
+    _pattern(
         "SLACK_TOKEN",
         "hooks.slack.com",
         r"hooks\.slack\.com/services/T\w{1,30}/B\w{1,30}/(\w{20,60})",
     ),
-    _kind("GOOGLE_KEY", "AIza", rf"{_B}AIza[A-Za-z0-9_-]{{35}}(?![A-Za-z0-9_-])"),
-    _kind("HUGGINGFACE_TOKEN", "hf_", rf"{_B}hf_([A-Za-z0-9]{{34,40}}){_E}", marked=True),
-    _kind("GITLAB_TOKEN", "glpat-", rf"{_B}glpat-[A-Za-z0-9_-]{{20,200}}"),
-    _kind("PACKAGE_TOKEN", "npm_", rf"{_B}npm_[A-Za-z0-9]{{36}}{_E}"),
-    _kind("PACKAGE_TOKEN", "pypi-AgEIcHlwaS5vcmc", r"pypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,250}"),
-    _kind("STRIPE_KEY", "k_live_", rf"{_B}[rs]k_live_[A-Za-z0-9]{{20,200}}"),
-    _kind("SENDGRID_KEY", "SG.", rf"{_B}SG\.[A-Za-z0-9_-]{{22}}\.[A-Za-z0-9_-]{{43}}"),
-    _kind("DATABRICKS_TOKEN", "dapi", rf"{_B}dapi[0-9a-f]{{32}}{_E}"),
-    _kind(
+    _pattern("GOOGLE_KEY", "AIza", rf"{_START}AIza[A-Za-z0-9_-]{{35}}(?![A-Za-z0-9_-])"),
+    _pattern("HUGGINGFACE_TOKEN", "hf_", rf"{_START}hf_([A-Za-z0-9]{{34,40}}){_END}", marked=True),
+    _pattern("GITLAB_TOKEN", "glpat-", rf"{_START}glpat-[A-Za-z0-9_-]{{20,200}}"),
+    _pattern("PACKAGE_TOKEN", "npm_", rf"{_START}npm_[A-Za-z0-9]{{36}}{_END}"),
+    _pattern("PACKAGE_TOKEN", "pypi-AgEIcHlwaS5vcmc", r"pypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,250}"),
+    _pattern("STRIPE_KEY", "k_live_", rf"{_START}[rs]k_live_[A-Za-z0-9]{{20,200}}"),
+    _pattern("SENDGRID_KEY", "SG.", rf"{_START}SG\.[A-Za-z0-9_-]{{22}}\.[A-Za-z0-9_-]{{43}}"),
+    _pattern("DATABRICKS_TOKEN", "dapi", rf"{_START}dapi[0-9a-f]{{32}}{_END}"),
+    _pattern(
         "JWT",
         "eyJ",
-        rf"{_B}eyJ[A-Za-z0-9_-]{{10,4000}}\.[A-Za-z0-9_-]{{4,8000}}\.[A-Za-z0-9_-]{{16,4000}}",
-        _jwt,
+        rf"{_START}eyJ[A-Za-z0-9_-]{{10,4000}}\.[A-Za-z0-9_-]{{4,8000}}\.[A-Za-z0-9_-]{{16,4000}}",
+        _is_jwt,
     ),
-    _kind(
+    _pattern(
         "PRIVATE_KEY",
         "PRIVATE",
         r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
         r"(?:\s|\\[nr])*(?:[A-Z][A-Za-z-]+: ?[^\n\\]*(?:\s|\\[nr])*){0,4}([A-Za-z0-9+/=]{16,4000})",
-        _not_filler,
+        _is_not_filler,
         marked=True,
     ),
-    _kind(
+    _pattern(
         "CONNECTION_STRING",
         "://",
         r"\b(?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|amqps?|mssql|sqlserver|oracle|s?ftp|"
         r"smtps?|ldaps?|https?)(?:\+\w+)?://[^\s:/@\"'<>]{0,64}:([^\s/@\"'<>]{5,128})@[\w\[]",
-        _spoken,
+        _is_not_placeholder,
     ),
-    _kind(
+    _pattern(
         "CONNECTION_STRING",
         "assword= PASSWORD= Pwd= pwd= PWD= assword PASSWORD",
         r"(?i)\b(?:server|data source|host|addr|address|database|initial catalog|user id|uid)\s?="
         r"[^;\n]{1,200};(?:[^;\n]{0,200};){0,12}?\s*(?:password|pwd)\s?=\s?([^;\s\"']{5,128})",
-        _spoken,
+        _is_not_placeholder,
     ),
 )
 
 
 def find_secrets(text: str) -> Iterator[tuple[str, int, int]]:
-    """Yield ``(code, start, end)`` of every secret in a text; overlapping ones once."""
+    """Yield ``(code, start, end)`` for every secret in a text. Overlapping matches are reported once."""
     starts: list[int] = []
-    ends: list[int] = []  # of what was found, ascending: nothing overlaps
+    ends: list[int] = []  # both ascending: secrets do not overlap
     for kind in PATTERNS:
         if not any(word in text for word in kind.keywords):
             continue
@@ -219,48 +228,54 @@ def find_secrets(text: str) -> Iterator[tuple[str, int, int]]:
 
 
 class SecretScanner:
-    """Finds secrets in all texts and keys of a row, tool definitions and calls included. Flat memory."""
+    """Finds secrets in all strings and keys of a row, including tool definitions and calls. Constant memory."""
 
     def __init__(self) -> None:
-        self._kinds: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
     ) -> list[Finding]:
-        """Return one finding for each kind of secret in each text, at the first one's place."""
-        found: list[Finding] = []
-        for index in _suspects(lines):
+        """Return one finding for each kind of secret in each string, at its first occurrence."""
+        findings: list[Finding] = []
+        for index in _candidate_lines(lines):
             row = rows[index]
             for pointer, text in iter_strings(row):
-                found += self._told(text, numbers[index], pointer)
+                findings += self._find_in(text, numbers[index], pointer)
             for pointer, text in iter_keys(row):
-                found += self._told(text, numbers[index], pointer, key=True)
-        return found
+                findings += self._find_in(text, numbers[index], pointer, key=True)
+        return findings
 
-    def _told(
+    def _find_in(
         self, text: str, number: int, pointer: str, *, key: bool = False
     ) -> Iterator[Finding]:
-        places: dict[str, list[int]] = {}
+        starts_by_code: dict[str, list[int]] = {}
         for code, start, _ in find_secrets(text):
-            places.setdefault(code, []).append(start)
-        for code, starts in places.items():
-            said = ["in a key"] if key else []
-            said += [f"the first of {len(starts):,} in this text"] if len(starts) > 1 else []
-            self._kinds[code] += 1
+            starts_by_code.setdefault(code, []).append(start)
+        for code, starts in starts_by_code.items():
+            details = ["in a key"] if key else []
+            if len(starts) > 1:
+                details.append(f"the first of {len(starts):,} in this text")
+            self._counts[code] += 1
             yield Finding(
-                code, number, pointer, char_offset=min(starts), in_key=key, detail=", ".join(said)
+                code,
+                number,
+                pointer,
+                char_offset=min(starts),
+                in_key=key,
+                detail=", ".join(details),
             )
 
     def finish(self) -> tuple[Finding, ...]:
-        """Return nothing: every secret was told where it stood."""
+        """Return nothing: ``feed`` has reported all secrets."""
         return ()
 
     def stats(self) -> dict[str, Any]:
-        """Return how many texts hold each kind."""
-        return {"secrets": dict(sorted(self._kinds.items()))} if self._kinds else {}
+        """Return how many strings contain each kind."""
+        return {"secrets": dict(sorted(self._counts.items()))} if self._counts else {}
 
 
-_RARE = {
+_ROUGH_BY_PREFIX = {
     "AKIA": r"AKIA[A-Z0-9]{16}",
     "ASIA": r"ASIA[A-Z0-9]{16}",
     "AccountKey=": r"AccountKey=[A-Za-z0-9+/]{40}",
@@ -281,9 +296,9 @@ _RARE = {
     "dapi": r"dapi[0-9a-f]{32}",
     "eyJ": r"eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{4}",
 }
-"""By the rare text that each begins with. In Rust's syntax, over raw lines: backslashes of JSON stand
-between the lines of a text."""
-_ROUGH = (
+"""Rough patterns by the rare prefix that each starts with. In the syntax of Rust's regex, for raw JSON
+lines, where a line feed inside a string is an escape."""
+_ROUGH_WITHOUT_PREFIX = (
     r"[A-Za-z0-9+/]{86}==",
     r"sig=[A-Za-z0-9%+/]{40}",
     r"Q~[A-Za-z0-9_.~-]{31}",
@@ -293,8 +308,8 @@ _ROUGH = (
     r"SG\.[A-Za-z0-9_-]{22}\.",
     r"://[^\s/]{0,80}:[^\s/]{3,130}@",
 )
-"""Those that begin with nothing rare."""
-_SAID_BEFORE = {
+"""Rough patterns without a rare prefix."""
+_ROUGH_BY_SETTING = {
     "ecret": r"ecret[^\n]{1,40}[A-Za-z0-9/+]{40}",
     "ECRET": r"ECRET[^\n]{1,40}[A-Za-z0-9/+]{40}",
     "assword": r"assword ?=",
@@ -304,15 +319,15 @@ _SAID_BEFORE = {
     "Pwd": r"Pwd ?=",
     "PWD": r"PWD ?=",
 }
-"""By the word that says what stands behind it."""
+"""Rough patterns by the name of the setting before the secret."""
 
 
 @lru_cache(maxsize=1)
-def _sieve() -> Prefilter:
-    """Return what finds lines that may hold a secret."""
-    return Prefilter(*_ROUGH, by_literal=_SAID_BEFORE | _RARE)
+def _prefilter() -> Prefilter:
+    """Return the filter for lines that may contain a secret."""
+    return Prefilter(*_ROUGH_WITHOUT_PREFIX, by_literal=_ROUGH_BY_SETTING | _ROUGH_BY_PREFIX)
 
 
-def _suspects(lines: Sequence[bytes]) -> list[int]:
-    """Return the indices of the lines that may hold a secret."""
-    return sorted(_sieve()(lines))
+def _candidate_lines(lines: Sequence[bytes]) -> list[int]:
+    """Return the indices of the lines that may contain a secret."""
+    return sorted(_prefilter()(lines))

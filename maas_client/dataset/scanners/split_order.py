@@ -1,8 +1,8 @@
-"""Whether rows stand in an order that an unshuffled split would fall foul of.
+"""Find files whose order makes an unshuffled train/validation split misleading.
 
-Without a validation file Azure ML cuts off the last rows. That is harmless for shuffled rows, and
-makes the validation loss meaningless if the last rows are of a kind of their own. A row's kind is
-its system message here: data sets of several tasks differ in it.
+Without a validation file Azure ML validates on the last rows. That is harmless for shuffled rows, but
+the validation loss means nothing if the last rows differ from the others. Rows are compared by their system
+message here, which differs between the tasks of a mixed data set.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 
 from maas_client.dataset.scanners.scanner import Finding, Row, message_texts
 
-_RUNS = 10_000
-"""Runs of rows of one kind that are remembered; with more, rows are surely mixed."""
-_APART = 0.5
-"""Share of the last rows that are of kinds more frequent among them than before, from which on it
-is told (the total variation distance of the two)."""
-_ROWS_A_KIND = 4
-"""On average, at least: else nearly every row is of a kind of its own, which tells nothing."""
+_MAX_RUNS = 10_000
+"""Runs of rows with one system message that are stored. A file with more is certainly shuffled."""
+_MAX_DISTANCE = 0.5
+"""Total variation distance between the system messages of the last rows and of the rows before them, above
+which the order is reported."""
+_MIN_ROWS_PER_MESSAGE = 4
+"""Average number of rows per system message. With fewer, nearly every row has its own, and no order shows."""
 
 
 class SplitOrderScanner:
-    """Remembers runs of rows with one system message, and looks at the last rows in the end."""
+    """Stores runs of rows with one system message, and compares the last rows with the rest at the end."""
 
     def __init__(self, share: float) -> None:
         self._share = share
@@ -34,39 +34,44 @@ class SplitOrderScanner:
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
     ) -> tuple[Finding, ...]:
-        """Remember the kinds of some rows."""
+        """Store the system messages of some rows."""
         self._rows += len(rows)
-        if len(self._runs) > _RUNS:
+        if len(self._runs) > _MAX_RUNS:
             return ()
-        kinds = [hash(texts[0]) if texts else 0 for texts in message_texts(rows)]
-        self._runs += [(kind, sum(1 for _ in run)) for kind, run in groupby(kinds)]
+        keys = [hash(texts[0]) if texts else 0 for texts in message_texts(rows)]
+        self._runs += [(key, sum(1 for _ in run)) for key, run in groupby(keys)]
         return ()
 
     def finish(self) -> Iterator[Finding]:
-        """Say if the last rows are of other kinds than those before."""
+        """Report whether the last rows have different system messages than the rows before them."""
         last = round(self._rows * self._share)
-        if not 0 < last < self._rows or len(self._runs) > _RUNS:
+        if not 0 < last < self._rows or len(self._runs) > _MAX_RUNS:
             return
-        before, after = self._kinds(self._rows - last)
-        if len(before | after) * _ROWS_A_KIND > self._rows:
+        before, after = self._count_by_message(self._rows - last)
+        if len(before | after) * _MIN_ROWS_PER_MESSAGE > self._rows:
             return
-        more = sum(max(0, n / last - before[k] / before.total()) for k, n in after.items())
-        if more > _APART:
-            said = f"{more:.0%} of the last {last:,} rows would have to be others"
-            yield Finding("SERVICE_SPLIT", 0, detail=f"by their system messages, {said}")
+        distance = sum(
+            max(0, count / last - before[key] / before.total()) for key, count in after.items()
+        )
+        if distance > _MAX_DISTANCE:
+            detail = (
+                f"the system messages of {distance:.0%} of the last {last:,} rows differ from those of the "
+                "rows before them"
+            )
+            yield Finding("SERVICE_SPLIT", 0, detail=detail)
 
-    def _kinds(self, cut: int) -> tuple[Counter[int], Counter[int]]:
-        """Count the kinds of the first ``cut`` rows and of the others."""
+    def _count_by_message(self, boundary: int) -> tuple[Counter[int], Counter[int]]:
+        """Count the system messages of the first ``boundary`` rows and of the rows after them."""
         before: Counter[int] = Counter()
         after: Counter[int] = Counter()
-        seen = 0
-        for kind, count in self._runs:
-            early = max(0, min(count, cut - seen))
-            before[kind] += early
-            after[kind] += count - early
-            seen += count
+        position = 0
+        for key, count in self._runs:
+            early = max(0, min(count, boundary - position))
+            before[key] += early
+            after[key] += count - early
+            position += count
         return before, after
 
     def stats(self) -> dict[str, Any]:
-        """Return nothing: what would be cut off stands in the service's part."""
+        """Return nothing: the service's part of the report has the split."""
         return {}

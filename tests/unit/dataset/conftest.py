@@ -15,7 +15,7 @@ Talk = Callable[..., Row]
 
 @pytest.fixture
 def talk() -> Talk:
-    """Make a row: ``talk("question", "answer", system=None)``."""
+    """Return a function that makes a row: ``talk("question", "answer", system=None)``."""
 
     def make(*texts: str, system: str | None = None) -> Row:
         roles = ["user", "assistant"] * len(texts)
@@ -31,24 +31,24 @@ def talk() -> Talk:
 
 @pytest.fixture
 def scan() -> Callable[..., list[Finding]]:
-    """Feed rows to a scanner, some at a time, and return what it found."""
+    """Return a function that feeds rows to a scanner in blocks and returns its findings."""
 
     def run(
         scanner: Scanner, rows: Sequence[Row], *, block: int = 50, first: int = 1
     ) -> list[Finding]:
-        found: list[Finding] = []
+        findings: list[Finding] = []
         for start in range(0, len(rows), block):
-            some = rows[start : start + block]
-            lines = [json.dumps(row).encode() for row in some]
-            found += scanner.feed(range(first + start, first + start + len(some)), lines, some)
-        return found + list(scanner.finish())
+            chunk = rows[start : start + block]
+            lines = [json.dumps(row).encode() for row in chunk]
+            findings += scanner.feed(range(first + start, first + start + len(chunk)), lines, chunk)
+        return findings + list(scanner.finish())
 
     return run
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
-    """Write rows as JSON Lines and return the path."""
+    """Return a function that writes rows as JSON Lines and returns the path."""
 
     def run(rows: Sequence[Any], name: str = "data.jsonl") -> Path:
         path = tmp_path / name

@@ -1,4 +1,4 @@
-"""The table of codes: whole, consistent, documented."""
+"""The table of codes is complete, consistent and documented."""
 
 from __future__ import annotations
 
@@ -9,48 +9,59 @@ import pytest
 
 from maas_client.dataset import validate
 from maas_client.dataset.codes import all_codes, resolve_codes
+from maas_client.dataset.codes.__main__ import write_pages
 from maas_client.dataset.codes.markdown import index_to_markdown, to_markdown
 from maas_client.errors import ConfigError
 from tests.unit.dataset.corpus import FILE_FAULTS, LINE_FAULTS, TWELVE, answer, file
 
-DOCS = Path(__file__).parents[3] / "docs" / "codes"
 SOURCES = Path(__file__).parents[3] / "maas_client" / "dataset"
-_GIVEN = re.compile(r'"((?:FILE|JSON|CHAT|TOOL|SERVICE|QUALITY|SECRET|PII)_[A-Z0-9_]+)"')
+_NAME = re.compile(r'"((?:FILE|JSON|CHAT|TOOL|SERVICE|QUALITY|SECRET|PII)_[A-Z0-9_]+)"')
 
 
-def test_every_page_is_the_one_the_table_makes() -> None:
-    wanted = {f"{code.name}.md": to_markdown(code) for code in all_codes().values()}
-    wanted["README.md"] = index_to_markdown(all_codes().values())
-    held = {path.name: path.read_text("utf-8") for path in DOCS.glob("*.md")}
-    assert held == wanted, "python -m maas_client.dataset.codes docs/codes"
+def sources() -> str:
+    """Return the source of the data set package without the tables of codes."""
+    paths = [path for path in SOURCES.rglob("*.py") if path.parent.name != "codes"]
+    assert len(paths) > 20
+    return "".join(path.read_text("utf-8") for path in paths)
 
 
-def test_every_code_that_the_sources_name_is_in_the_table() -> None:
-    named = {
-        name
-        for path in SOURCES.glob("*.py")
-        for name in _GIVEN.findall(path.read_text("utf-8"))
-        if not name.endswith("_")
-    }
-    assert named - set(all_codes()) == set()
+def test_command_writes_a_page_per_code_and_removes_old_pages(tmp_path: Path) -> None:
+    (tmp_path / "CHAT_REMOVED.md").write_text("old", encoding="utf-8")
+    write_pages(tmp_path)
+    pages = {f"{code.name}.md": to_markdown(code) for code in all_codes().values()}
+    pages["README.md"] = index_to_markdown(all_codes().values())
+    assert {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()} == pages
 
 
-def test_every_code_of_the_table_is_given_somewhere() -> None:
-    sources = "".join(path.read_text("utf-8") for path in SOURCES.glob("*.py"))
-    shapes = {name for name in all_codes() if name.startswith("CHAT_SHAPE_")}
+def test_page_contains_all_texts_of_a_code() -> None:
+    code = all_codes()["CHAT_WEIGHT"]
+    page = to_markdown(code)
+    for text in (code.name, code.hint, code.explanation, code.example, code.fixed_example):
+        assert text in page
+    assert "azureml: error, foundry: error, local: error" in page
+
+
+def test_every_code_in_the_sources_is_in_the_table() -> None:
+    names = {name for name in _NAME.findall(sources()) if not name.endswith("_")}
+    assert names - set(all_codes()) == set()
+
+
+def test_every_code_of_the_table_is_used() -> None:
+    text = sources()
+    other_formats = {name for name in all_codes() if name.startswith("CHAT_SHAPE_")}
     secrets = {name for name in all_codes() if name.startswith("SECRET_")}
-    unused = {name for name in all_codes() if f'"{name}"' not in sources} - shapes - secrets
+    unused = {name for name in all_codes() if f'"{name}"' not in text} - other_formats - secrets
     assert unused == set()
-    assert all(f'"{name.removeprefix("CHAT_SHAPE_")}"' in sources for name in shapes)
-    assert all(f'"{name.removeprefix("SECRET_")}"' in sources for name in secrets)
+    assert all(f'"{name.removeprefix("CHAT_SHAPE_")}"' in text for name in other_formats)
+    assert all(f'"{name.removeprefix("SECRET_")}"' in text for name in secrets)
 
 
-def test_every_code_of_format_is_in_the_corpus() -> None:
-    shown = {fault.code for fault in (*LINE_FAULTS, *FILE_FAULTS)}
+def test_corpus_covers_every_format_code() -> None:
+    in_corpus = {fault.code for fault in (*LINE_FAULTS, *FILE_FAULTS)}
     format_codes = {
         name for name in all_codes() if name.startswith(("FILE_", "JSON_", "CHAT_", "TOOL_"))
     }
-    elsewhere = {
+    tested_elsewhere = {
         "FILE_NOT_FOUND",
         "FILE_NOT_REGULAR",
         "FILE_UNREADABLE",
@@ -58,11 +69,11 @@ def test_every_code_of_format_is_in_the_corpus() -> None:
         "JSON_LINE_TOO_LONG",
         "JSON_TOO_MANY_VALUES",
     }
-    assert format_codes - shown == elsewhere
+    assert format_codes - in_corpus == tested_elsewhere
 
 
 @pytest.mark.parametrize("name", all_codes())
-def test_words_are_whole(name: str) -> None:
+def test_texts_are_complete(name: str) -> None:
     code = all_codes()[name]
     assert code.name == name
     assert code.message[-1] not in ".!"
@@ -71,7 +82,7 @@ def test_words_are_whole(name: str) -> None:
     assert code.example
 
 
-def test_what_is_ignored_is_counted(tmp_path: Path) -> None:
+def test_ignored_problems_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     path.write_bytes(file(*TWELVE, answer("")))
     report = validate(path, ignore=["chat_content_empty", "SERVICE_*", "QUALITY_*"])
@@ -80,7 +91,7 @@ def test_what_is_ignored_is_counted(tmp_path: Path) -> None:
     assert report.files[0].stats["suppressed"] == {"CHAT_CONTENT_EMPTY": 1, "SERVICE_FEW_ROWS": 1}
 
 
-def test_what_is_lowered_is_a_warning(tmp_path: Path) -> None:
+def test_warn_lowers_an_error_to_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     path.write_bytes(file(*TWELVE, answer("")))
     report = validate(path, warn=["CHAT_CONTENT_EMPTY"])
@@ -90,7 +101,7 @@ def test_what_is_lowered_is_a_warning(tmp_path: Path) -> None:
     assert report.files[0].stats["lowered_to_warning"] == {"CHAT_CONTENT_EMPTY": 1}
 
 
-def test_an_unknown_code_is_refused_with_the_nearest() -> None:
+def test_unknown_code_is_rejected_with_a_suggestion() -> None:
     with pytest.raises(ConfigError, match="CHAT_CONTENT_EMPTY"):
         validate("x.jsonl", ignore=["CHAT_CONTENT_EMTPY"])
     with pytest.raises(ConfigError):

@@ -1,4 +1,4 @@
-"""``convert``: every shape people have becomes chat lines that validate, or is refused by name."""
+"""``convert`` turns every known row format into valid chat rows, and rejects the rest with a reason."""
 
 from __future__ import annotations
 
@@ -83,28 +83,30 @@ ROWS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
 
 
 @pytest.fixture
-def turn(tmp_path: Path) -> Callable[..., tuple[ConversionResult, list[Any]]]:
+def run_convert(tmp_path: Path) -> Callable[..., tuple[ConversionResult, list[Any]]]:
     def run(data: bytes | str, **options: Any) -> tuple[ConversionResult, list[Any]]:
         source, out = tmp_path / "in.file", tmp_path / "out.jsonl"
         source.write_bytes(data.encode() if isinstance(data, str) else data)
-        done = convert(source, out, **options)
-        return done, [json.loads(line) for line in out.read_bytes().splitlines()]
+        result = convert(source, out, **options)
+        return result, [json.loads(line) for line in out.read_bytes().splitlines()]
 
     return run
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_every_shape_is_known_by_its_keys(name: str, turn: Any, tmp_path: Path) -> None:
+def test_row_formats_are_detected_by_their_keys(
+    name: str, run_convert: Any, tmp_path: Path
+) -> None:
     row, messages = ROWS[name]
-    done, rows = turn(json.dumps(row) + "\n")
+    result, rows = run_convert(json.dumps(row) + "\n")
     assert rows == [{"messages": messages}]
-    assert done.ok
+    assert result.ok
     codes = {p.code for p in validate(tmp_path / "out.jsonl", target="local").errors}
     assert all(code.startswith("SERVICE_") for code in codes), codes
 
 
-def test_functions_become_tools(turn: Any, tmp_path: Path) -> None:
-    _, [row] = turn(json.dumps(CALLED))
+def test_functions_are_converted_to_tools(run_convert: Any, tmp_path: Path) -> None:
+    _, [row] = run_convert(json.dumps(CALLED))
     assert row["tools"] == [{"type": "function", "function": FUNCTION}]
     call = row["messages"][1]["tool_calls"][0]
     assert row["messages"][2] == {"role": "tool", "content": "9", "tool_call_id": call["id"]}
@@ -113,7 +115,7 @@ def test_functions_become_tools(turn: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "container"),
+    ("data", "file_format"),
     [
         (
             '[{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}]',
@@ -132,41 +134,45 @@ def test_functions_become_tools(turn: Any, tmp_path: Path) -> None:
         ("prompt\tcompletion\na\tb\nc\td\n", "a table separated by tabs"),
     ],
 )
-def test_containers_are_told_by_content(data: str, container: str, turn: Any) -> None:
-    done, rows = turn(data)
-    assert done.file_format == container
+def test_file_format_is_detected_from_the_content(
+    data: str, file_format: str, run_convert: Any
+) -> None:
+    result, rows = run_convert(data)
+    assert result.file_format == file_format
     assert [[m["content"] for m in row["messages"]] for row in rows] == [["a", "b"], ["c", "d"]]
 
 
-def test_cells_keep_line_feeds_quotes_and_umlauts_in_any_encoding(turn: Any) -> None:
+def test_cells_keep_line_feeds_quotes_and_non_ascii_text_in_any_encoding(run_convert: Any) -> None:
     text = 'prompt,completion\n"zwei\nZeilen, ""ja""",Größe\n'
     for codec in ("utf-8", "utf-16", "windows-1252"):
-        _, [row] = turn(text.encode(codec))
+        _, [row] = run_convert(text.encode(codec))
         assert [m["content"] for m in row["messages"]] == ['zwei\nZeilen, "ja"', "Größe"]
 
 
-def test_columns_and_form_and_system_can_be_named(turn: Any) -> None:
-    _, [row] = turn(
+def test_columns_format_and_system_message_can_be_given(run_convert: Any) -> None:
+    _, [row] = run_convert(
         "Frage,Antwort\nx,y\n",
         columns=[("Frage", "prompt"), ("Antwort", "completion")],
         system="Kurz.",
     )
     assert [m["role"] for m in row["messages"]] == ["system", "user", "assistant"]
-    _, [row] = turn('{"text": "x", "ground_truth": "y", "label": "z"}', row_format="classification")
+    _, [row] = run_convert(
+        '{"text": "x", "ground_truth": "y", "label": "z"}', row_format="classification"
+    )
     assert row["messages"][1]["content"] == "z"
 
 
-def test_what_is_left_out_is_told(turn: Any) -> None:
-    done, _ = turn(json.dumps(ROWS["sharegpt with system"][0]))
-    assert done.omitted == {"turns after the last answer": 1}
-    done, _ = turn(json.dumps(ROWS["dpo"][0]))
-    assert done.omitted == {"the answer that was not chosen": 1}
-    done, _ = turn(json.dumps(ROWS["messages with other keys"][0]))
-    assert done.omitted == {"key prompt_id": 1}
+def test_omitted_parts_are_counted(run_convert: Any) -> None:
+    result, _ = run_convert(json.dumps(ROWS["sharegpt with system"][0]))
+    assert result.omitted == {"turns after the last answer": 1}
+    result, _ = run_convert(json.dumps(ROWS["dpo"][0]))
+    assert result.omitted == {"the answer that was not chosen": 1}
+    result, _ = run_convert(json.dumps(ROWS["messages with other keys"][0]))
+    assert result.omitted == {"key prompt_id": 1}
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (
             '{"prompt": "a", "completion": "b"}\n{"prompt": "a", "completion": ""}\n',
@@ -176,43 +182,43 @@ def test_what_is_left_out_is_told(turn: Any) -> None:
         ('{"text": "a", "label": 3}\n', "label is a number"),
         ('{"conversations": [{"from": "narrator", "value": "x"}]}\n', "speaker that has no role"),
         ('{"custom_id": "1", "body": {"messages": []}}\n', "without its answer"),
-        ("prompt,completion\na,b,c\n", "no JSON|no object"),
+        ("prompt,completion\na,b,c\n", "not JSON|not an object"),
         ('{"prompt": "a", "completion": "\\ud800"}\n', "lone surrogate"),
     ],
 )
-def test_rows_that_cannot_be_converted_are_refused_with_a_reason(
-    data: str, said: str, turn: Any, tmp_path: Path
+def test_invalid_rows_are_rejected_with_a_reason(
+    data: str, message: str, run_convert: Any, tmp_path: Path
 ) -> None:
-    with pytest.raises(DatasetError, match=said.replace(" .c", " .*c")):
-        turn(data)
+    with pytest.raises(DatasetError, match=message.replace(" .c", " .*c")):
+        run_convert(data)
     assert not (tmp_path / "out.jsonl").exists()
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"hello world\n", b"PK\x03\x04", b'a,b\n"x,y\n', b"[{]", b"\xff\xfe{"]
 )
-def test_files_that_hold_no_rows_are_refused(data: bytes, turn: Any, tmp_path: Path) -> None:
+def test_files_without_rows_are_rejected(data: bytes, run_convert: Any, tmp_path: Path) -> None:
     with pytest.raises((ConfigError, DatasetError)):
-        turn(data)
+        run_convert(data)
     assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_skip_writes_the_rest(turn: Any) -> None:
-    done, rows = turn(
+def test_skip_invalid_writes_the_other_rows(run_convert: Any) -> None:
+    result, rows = run_convert(
         '{"prompt": "a", "completion": "b"}\nnonsense\n{"foo": 1}\n', skip_invalid=True
     )
     assert len(rows) == 1
-    assert done.rejected.total() == 2
-    assert [number for number, _ in done.rejected_rows] == [2, 3]
+    assert result.rejected.total() == 2
+    assert [number for number, _ in result.rejected_rows] == [2, 3]
 
 
-def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "a.csv"
     source.write_text("Frage,completion\na,b\n", encoding="utf-8")
     command = ["datasets", "convert", str(source), str(tmp_path / "b.jsonl")]
     command += ["--column", "Frage=prompt"]
     assert main(command) == 0
-    said = capsys.readouterr()
-    assert "1 chat line, from a table separated by commas (1 prompt-completion)" in said.out
+    output = capsys.readouterr()
+    assert "1 chat line, from a table separated by commas (1 prompt-completion)" in output.out
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["forms"] == {"prompt-completion": 1}

@@ -39,8 +39,8 @@ SYLLABLES = [
 ]
 
 
-class Near(NearDuplicateScanner):
-    """Near duplicates alone: fed together with the exact ones, whose findings are dropped."""
+class NearOnly(NearDuplicateScanner):
+    """Near duplicates only: feeds the exact scanner too, and drops its findings."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(DuplicateScanner(), **options)
@@ -51,13 +51,13 @@ class Near(NearDuplicateScanner):
 
 
 def prose(rng: random.Random, size: int) -> str:
-    """Make a text of so many words, of a language with some ten thousand of them."""
+    """Return a text of ``size`` words, from about ten thousand different words."""
     return " ".join(
         "".join(rng.choices(SYLLABLES, k=rng.choice([1, 2, 2, 3]))) for _ in range(size)
     )
 
 
-def test_duplicates_name_the_first_line_whatever_the_order_of_keys(talk: Any, scan: Any) -> None:
+def test_duplicates_are_found_whatever_the_order_of_keys(talk: Any, scan: Any) -> None:
     a = talk("one?", "1")
     turned = {"messages": [dict(reversed(list(m.items()))) for m in a["messages"]]}
     found = scan(DuplicateScanner(), [a, talk("two?", "2"), turned, a])
@@ -67,7 +67,7 @@ def test_duplicates_name_the_first_line_whatever_the_order_of_keys(talk: Any, sc
     ]
 
 
-def test_line_numbers_survive_lines_that_are_no_rows(talk: Any) -> None:
+def test_line_numbers_skip_lines_that_are_not_rows(talk: Any) -> None:
     scanner = DuplicateScanner()
     scanner.feed([1, 2], [b"", b""], [talk("a?", "1"), talk("b?", "2")])
     scanner.feed([5, 9], [b"", b""], [talk("c?", "3"), talk("b?", "2")])
@@ -75,7 +75,7 @@ def test_line_numbers_survive_lines_that_are_no_rows(talk: Any) -> None:
     assert (finding.line, finding.detail) == (9, "the same as line 2")
 
 
-def test_conflicting_answers_are_told_once_per_other_answer(talk: Any, scan: Any) -> None:
+def test_each_conflicting_answer_is_reported_once(talk: Any, scan: Any) -> None:
     rows = [
         talk("why?", "because"),
         talk("why?", "dunno"),
@@ -84,27 +84,29 @@ def test_conflicting_answers_are_told_once_per_other_answer(talk: Any, scan: Any
     ]
     found = scan(DuplicateScanner(), rows)
     assert [(f.line, f.code) for f in found] == [(3, "QUALITY_DUPLICATE"), (2, "QUALITY_CONFLICT")]
-    assert found[1].detail == "the prompt is that of line 1"
+    assert found[1].detail == "the same prompt as line 1"
 
 
-def test_rows_with_other_tools_or_other_calls_are_other_prompts(talk: Any, scan: Any) -> None:
-    def tooled(name: str) -> dict[str, Any]:
+def test_rows_with_different_tools_have_different_prompts(talk: Any, scan: Any) -> None:
+    def row_with_tool(name: str) -> dict[str, Any]:
         tool = {"type": "function", "function": {"name": name, "parameters": {}}}
         return {**talk("go", f"done {name}"), "tools": [tool]}
 
-    assert not scan(DuplicateScanner(), [tooled("a"), tooled("b"), talk("go", "done")])
+    assert not scan(
+        DuplicateScanner(), [row_with_tool("a"), row_with_tool("b"), talk("go", "done")]
+    )
 
 
-def test_leakage_names_the_line_of_the_training_file(talk: Any, scan: Any) -> None:
+def test_leakage_names_the_line_in_the_training_file(talk: Any, scan: Any) -> None:
     train = DuplicateScanner()
     scan(train, [talk(f"q{i}?", f"{i}") for i in range(2000)])
-    held = DuplicateScanner([train])
-    found = scan(held, [talk("new?", "1"), talk("q1500?", "another answer")])
+    validation = DuplicateScanner([train])
+    found = scan(validation, [talk("new?", "1"), talk("q1500?", "another answer")])
     assert [(f.line, f.code) for f in found] == [(2, "QUALITY_LEAKAGE")]
     assert "line 1501 of the training file" in found[0].detail
 
 
-def test_sixteen_bytes_a_row(talk: Any) -> None:
+def test_memory_is_sixteen_bytes_per_row(talk: Any) -> None:
     import tracemalloc
 
     rows = [talk(f"question number {i}?", f"the answer is {i}") for i in range(20_000)]
@@ -127,14 +129,14 @@ def test_near_duplicates_of_every_length_are_found(talk: Any, scan: Any, size: i
         part = rng.choice(texts)
         part[rng.randrange(len(part))] = "changed"
         edited.append(talk(*(" ".join(words) for words in texts)))
-    scanner = Near()
+    scanner = NearOnly()
     assert not scan(scanner, rows)
     found = scan(scanner, edited, first=301)
     right = [f for f in found if f.detail == f"nearly the same as line {f.line - 300}"]
     assert len(right) >= 0.95 * len(rows)
 
 
-def test_a_twin_in_the_same_block_is_found_and_nothing_is_its_own_twin(
+def test_near_duplicate_in_the_same_block_is_found_and_no_row_matches_itself(
     talk: Any, scan: Any
 ) -> None:
     rng = random.Random(1)
@@ -143,52 +145,52 @@ def test_a_twin_in_the_same_block_is_found_and_nothing_is_its_own_twin(
         talk(text, "It opens at nine in the morning."),
         talk(text, "It opens at ten in the morning."),
     ]
-    [finding] = scan(Near(), rows)
+    [finding] = scan(NearOnly(), rows)
     assert (finding.line, finding.detail) == (2, "nearly the same as line 1")
     for size in range(300, 520):
-        assert not scan(Near(), [talk("x" * size, "y")])
+        assert not scan(NearOnly(), [talk("x" * size, "y")])
 
 
-def test_exact_duplicates_are_not_told_again_as_near_ones(talk: Any, scan: Any) -> None:
+def test_exact_duplicates_are_not_reported_as_near_duplicates(talk: Any, scan: Any) -> None:
     rng = random.Random(9)
     rows = [talk(prose(rng, 60), prose(rng, 60)) for _ in range(40)]
-    assert not scan(Near(), rows + rows)
+    assert not scan(NearOnly(), rows + rows)
     changed = [
         {"messages": [{"role": "system", "content": "New."}, *row["messages"]]} for row in rows
     ]
-    assert len(scan(Near(), rows + changed)) == len(rows)
+    assert len(scan(NearOnly(), rows + changed)) == len(rows)
 
 
-def test_a_template_around_every_prompt_makes_no_flood(talk: Any, scan: Any) -> None:
+def test_shared_template_does_not_cause_many_findings(talk: Any, scan: Any) -> None:
     rng = random.Random(2)
     template = prose(rng, 150)
     rows = [talk(f"{template}\n{prose(rng, 30)}", prose(rng, 5)) for _ in range(1000)]
-    assert len(scan(Near(), rows)) <= 2 * TEMPLATE_REPEATS
+    assert len(scan(NearOnly(), rows)) <= 2 * TEMPLATE_REPEATS
 
 
-def test_near_leakage_is_told_where_the_prompts_are_not_the_same(talk: Any, scan: Any) -> None:
+def test_near_leakage_is_reported_for_different_prompts(talk: Any, scan: Any) -> None:
     rng = random.Random(11)
     rows = [talk(prose(rng, 50), prose(rng, 50)) for _ in range(300)]
-    train = Near()
+    train = NearOnly()
     scan(train, rows)
     question, answer = (m["content"] for m in rows[200]["messages"])
-    held = [talk(prose(rng, 50), prose(rng, 50)), talk(f"{question} please", answer), rows[7]]
-    [finding] = scan(Near(training=[train]), held)
+    validation = [talk(prose(rng, 50), prose(rng, 50)), talk(f"{question} please", answer), rows[7]]
+    [finding] = scan(NearOnly(training=[train]), validation)
     assert (finding.line, finding.code) == (2, "QUALITY_LEAKAGE")
     assert finding.detail == "nearly the same as line 201 of the training file"
 
 
-def test_validate_finds_leaks_from_every_training_file(talk: Any, write: Any) -> None:
+def test_validate_finds_leakage_from_every_training_file(talk: Any, write: Any) -> None:
     rows = [talk(f"question {i}?", f"This is answer {i}.") for i in range(30)]
     first, second = write(rows[:15], "a.jsonl"), write(rows[15:], "b.jsonl")
-    held = write([rows[3], talk("new?", "yes."), rows[20]], "v.jsonl")
-    report = validate(first, second, validation=held)
+    validation = write([rows[3], talk("new?", "yes."), rows[20]], "v.jsonl")
+    report = validate(first, second, validation=validation)
     assert report.files[2].counts["QUALITY_LEAKAGE"] == 2
     assert "QUALITY_LEAKAGE" not in report.files[1].counts
 
 
-def test_rows_beyond_the_limit_are_counted_not_compared(talk: Any, scan: Any) -> None:
-    scanner = Near(max_rows=100)
+def test_rows_beyond_the_limit_are_counted_but_not_compared(talk: Any, scan: Any) -> None:
+    scanner = NearOnly(max_rows=100)
     rng = random.Random(3)
     scan(scanner, [talk(prose(rng, 40), "ok") for _ in range(150)])
     assert scanner.stats() == {"near_duplicates_not_compared": 50}

@@ -1,4 +1,4 @@
-"""``fix``: what it writes validates, what it cannot mend is kept or set aside, nothing is lost."""
+"""``fix`` writes valid rows, keeps or drops what it cannot repair, and loses no data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def line(value: Any = None, **options: Any) -> str:
     return json.dumps(row() if value is None else value, ensure_ascii=False, **options)
 
 
-TOOLED = {
+ROW_WITH_TOOLS = {
     "messages": [
         {"role": "user", "content": "go"},
         {
@@ -43,24 +43,26 @@ TOOLED = {
         }
     ],
 }
-TWICE = json.loads(json.dumps(TOOLED))
-TWICE["messages"][1]["tool_calls"][0]["function"]["arguments"] = json.dumps(json.dumps({"a": 1}))
+ENCODED_TWICE = json.loads(json.dumps(ROW_WITH_TOOLS))
+ENCODED_TWICE["messages"][1]["tool_calls"][0]["function"]["arguments"] = json.dumps(
+    json.dumps({"a": 1})
+)
 CASES: dict[str, tuple[bytes, str]] = {
     "utf-16": (f"{line()}\n".encode("utf-16"), "UTF-16"),
-    "utf-16 without a mark": (f"{line()}\n".encode("utf-16-le"), "UTF-16"),
+    "utf-16 without a byte order mark": (f"{line()}\n".encode("utf-16-le"), "UTF-16"),
     "utf-32": (f"{line()}\n".encode("utf-32"), "UTF-32"),
     "windows-1252": (f"{line()}\n".encode("windows-1252"), "Windows-1252"),
     "bom": (f"{line()}\n".encode("utf-8-sig"), "byte order mark"),
     "crlf": (f"{line()}\r\n{line(row('a?', 'b'))}\r\n".encode(), "CRLF"),
     "cr": (f"{line()}\r{line(row('a?', 'b'))}\r".encode(), "carriage returns"),
-    "no end": (line().encode(), "line feed at the end"),
+    "no line feed at the end": (line().encode(), "line feed at the end"),
     "blank": (f"\n{line()}\n  \n".encode(), "blank line"),
     "array": (f"[{line()},\n{line(row('a?', 'b'))}]".encode(), "an array"),
     "array on one line": (f"[{line()}, {line(row('a?', 'b'))}]".encode(), "an array"),
     "pretty": (f"{line(indent=2)}\n{line(row('a?', 'b'), indent=2)}\n".encode(), "several lines"),
     "pretty array": (json.dumps([row(), row("a?", "b")], indent=2).encode(), "an array"),
-    "two on a line": (f"{line()}{line(row('a?', 'b'))}\n".encode(), "taken apart"),
-    "comma between lines": (f"{line()},\n{line(row('a?', 'b'))},\n".encode(), "commas behind"),
+    "two on a line": (f"{line()}{line(row('a?', 'b'))}\n".encode(), "split several objects"),
+    "comma between lines": (f"{line()},\n{line(row('a?', 'b'))},\n".encode(), "commas after"),
     "form feed": (line().encode() + b"\x0c\n", "stray characters"),
     "no-break space": (f"{line()}\xa0\n".encode(), "stray characters"),
     "line of NULs": (f"{line()}\n".encode() + b"\0" * 9, "NUL bytes"),
@@ -70,9 +72,9 @@ CASES: dict[str, tuple[bytes, str]] = {
         "trailing commas",
     ),
     "raw tab": (line().replace("Im Caf", "Im\tCaf").encode() + b"\n", "control characters"),
-    "equal keys": (
+    "duplicate keys": (
         line().replace('"role": "user"', '"role": "user", "role": "user"').encode() + b"\n",
-        "equal keys",
+        "duplicate keys",
     ),
     "python": (f"{row()!r}\n".encode(), "Python"),
     "nul padding": (f"{line()}".encode() + b"\0\0\n", "stray characters"),
@@ -86,30 +88,30 @@ CASES: dict[str, tuple[bytes, str]] = {
         + b"\n",
         "weight",
     ),
-    "arguments as an object": (line(TOOLED).encode() + b"\n", "arguments as text"),
-    "arguments twice": (line(TWICE).encode() + b"\n", "encoded once"),
+    "arguments as an object": (line(ROW_WITH_TOOLS).encode() + b"\n", "arguments as a string"),
+    "arguments twice": (line(ENCODED_TWICE).encode() + b"\n", "encoded twice"),
 }
 
 
 @pytest.fixture
-def mend(tmp_path: Path) -> Callable[..., tuple[FixResult, Path]]:
+def run_fix(tmp_path: Path) -> Callable[..., tuple[FixResult, Path]]:
     def run(data: bytes, **options: Any) -> tuple[FixResult, Path]:
         source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
         source.write_bytes(data)
-        done = fix(source, out, **options)
+        result = fix(source, out, **options)
         assert source.read_bytes() == data
-        return done, out
+        return result, out
 
     return run
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_mended_file_validates_and_says_what_was_done(name: str, mend: Any) -> None:
-    data, what = CASES[name]
-    done, out = mend(data)
-    assert done.ok
-    assert done.rows >= 1
-    assert any(what in said for said in done.repairs), done.repairs
+def test_fixed_file_is_valid_and_its_repairs_are_listed(name: str, run_fix: Any) -> None:
+    data, repair = CASES[name]
+    result, out = run_fix(data)
+    assert result.ok
+    assert result.rows >= 1
+    assert any(repair in text for text in result.repairs), result.repairs
     format_errors = [
         p.code
         for p in validate(out, target="local").errors
@@ -126,33 +128,33 @@ def test_a_mended_file_validates_and_says_what_was_done(name: str, mend: Any) ->
     assert not any(text and "\ufffd" in text for text in texts)
 
 
-def test_good_lines_keep_every_byte(mend: Any) -> None:
+def test_valid_lines_are_not_changed(run_fix: Any) -> None:
     data = b'{ "messages":[{"content":"\\u00e9 1.50","role":"user"},{"role":"assistant","content":"b"}] }\n'
-    done, out = mend(data)
+    result, out = run_fix(data)
     assert out.read_bytes() == data
-    assert not done.repairs
+    assert not result.repairs
 
 
-def test_text_survives_unchanged(mend: Any) -> None:
-    done, out = mend(f"{line(row('Größe, €5?', '“Süß” – ja.'))}\n".encode("windows-1252"))
+def test_text_is_not_changed(run_fix: Any) -> None:
+    result, out = run_fix(f"{line(row('Größe, €5?', '“Süß” – ja.'))}\n".encode("windows-1252"))
     assert json.loads(out.read_bytes()) == row("Größe, €5?", "“Süß” – ja.")
-    assert done.ok
+    assert result.ok
 
 
-def test_one_line_in_windows_1252_is_mended_in_a_file_of_utf_8(mend: Any) -> None:
+def test_single_windows_1252_line_in_a_utf_8_file_is_converted(run_fix: Any) -> None:
     good = f"{line(row('Où est le café ?', 'Là-bas.'))}\n".encode()
     bad = f"{line(row('Größe, €5?', '“Süß” – ja.'))}\n".encode("windows-1252")
-    done, out = mend(good * 2 + bad + good)
-    assert done.ok
-    assert done.repaired_lines == [(3, "Windows-1252 written as UTF-8")]
+    result, out = run_fix(good * 2 + bad + good)
+    assert result.ok
+    assert result.repaired_lines == [(3, "converted Windows-1252 to UTF-8")]
     assert out.read_bytes().splitlines(keepends=True)[0] == good
     assert json.loads(out.read_bytes().splitlines()[2]) == row("Größe, €5?", "“Süß” – ja.")
 
 
-def test_the_line_is_named_where_all_others_are_ascii(mend: Any) -> None:
+def test_windows_1252_line_in_an_ascii_file_is_listed_with_its_number(run_fix: Any) -> None:
     plain = f"{line(row('Where?', 'There.'))}\n".encode()
-    done, _ = mend(plain * 6 + f"{line()}\n".encode("latin-1") + plain)
-    assert done.repaired_lines == [(7, "Windows-1252 written as UTF-8")]
+    result, _ = run_fix(plain * 6 + f"{line()}\n".encode("latin-1") + plain)
+    assert result.repaired_lines == [(7, "converted Windows-1252 to UTF-8")]
 
 
 @pytest.mark.parametrize(
@@ -166,10 +168,10 @@ def test_the_line_is_named_where_all_others_are_ascii(mend: Any) -> None:
         line().replace("é", "\x81").encode("latin-1"),
     ],
 )
-def test_a_line_in_some_other_encoding_is_left_and_named(bad: bytes, mend: Any) -> None:
+def test_line_in_an_unknown_encoding_is_kept_and_listed(bad: bytes, run_fix: Any) -> None:
     good = f"{line()}\n".encode()
-    done, out = mend(good + bad + b"\n" + good)
-    assert [(each.line, each.codes) for each in done.unfixed_lines] == [(2, ("JSON_UTF8",))]
+    result, out = run_fix(good + bad + b"\n" + good)
+    assert [(each.line, each.codes) for each in result.unfixed_lines] == [(2, ("JSON_UTF8",))]
     assert bad in out.read_bytes()
 
 
@@ -181,35 +183,35 @@ NAN = _START + b"}, " + _ANSWER + b', "weight": NaN}]}\n'
 
 
 @pytest.mark.parametrize("bad", [BROKEN, CONFLICT, NAN, b"\xff\xfe\x00junk\n", b"not json\n"])
-def test_what_needs_a_guess_is_left_as_it_is(bad: bytes, mend: Any) -> None:
+def test_line_that_would_need_a_guess_is_not_changed(bad: bytes, run_fix: Any) -> None:
     good = f"{line()}\n".encode()
-    done, out = mend(good + bad + good)
-    assert not done.ok
-    assert [each.line for each in done.unfixed_lines] == [2]
-    assert done.unfixed_lines[0].codes
+    result, out = run_fix(good + bad + good)
+    assert not result.ok
+    assert [each.line for each in result.unfixed_lines] == [2]
+    assert result.unfixed_lines[0].codes
     assert bad in out.read_bytes()
 
 
-def test_drop_sets_it_aside(mend: Any) -> None:
+def test_drop_writes_unfixed_lines_to_a_second_file(run_fix: Any) -> None:
     good = f"{line()}\n".encode()
-    done, out = mend(good + BROKEN + good, drop=True)
-    assert (done.ok, done.rows, done.unfixed_count) == (True, 2, 1)
+    result, out = run_fix(good + BROKEN + good, drop=True)
+    assert (result.ok, result.rows, result.unfixed_count) == (True, 2, 1)
     assert out.read_bytes() == good * 2
-    assert Path(str(done.dropped_path)).read_bytes() == BROKEN
+    assert Path(str(result.dropped_path)).read_bytes() == BROKEN
 
 
-def test_nothing_is_not_a_good_file(mend: Any) -> None:
-    done, out = mend(BROKEN, drop=True)
-    assert (done.ok, done.rows, done.unfixed_count, out.read_bytes()) == (False, 0, 1, b"")
+def test_result_without_rows_is_not_ok(run_fix: Any) -> None:
+    result, out = run_fix(BROKEN, drop=True)
+    assert (result.ok, result.rows, result.unfixed_count, out.read_bytes()) == (False, 0, 1, b"")
 
 
-def test_drop_with_nothing_to_drop_leaves_one_file(mend: Any) -> None:
-    done, out = mend(f"{line()}\n".encode(), drop=True)
-    assert done.dropped_path is None
+def test_drop_writes_no_second_file_if_all_lines_are_fixed(run_fix: Any) -> None:
+    result, out = run_fix(f"{line()}\n".encode(), drop=True)
+    assert result.dropped_path is None
     assert sorted(p.name for p in out.parent.iterdir()) == ["in.jsonl", "out.jsonl"]
 
 
-def test_never_in_place_unless_asked(tmp_path: Path) -> None:
+def test_source_is_overwritten_only_with_in_place(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(f"{line()}\r\n".encode())
     with pytest.raises(ConfigError, match="is the file that is read"):
@@ -218,9 +220,9 @@ def test_never_in_place_unless_asked(tmp_path: Path) -> None:
     assert path.read_bytes() == f"{line()}\n".encode()
 
 
-def test_what_is_no_json_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+def test_file_without_json_is_rejected_and_nothing_is_written(tmp_path: Path) -> None:
     for data, match in (
-        (b"PK\x03\x04abc", "no text file"),
+        (b"PK\x03\x04abc", "not a text file"),
         (b"a,b\n1,2\n", "convert"),
         (b"[{1}", "syntax"),
     ):
@@ -231,7 +233,7 @@ def test_what_is_no_json_is_refused_and_nothing_is_written(tmp_path: Path) -> No
     assert [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]
 
 
-def test_hypothesis_bytes_never_raise_anything_else(tmp_path: Path) -> None:
+def test_arbitrary_bytes_raise_config_error_only(tmp_path: Path) -> None:
     from hypothesis import given, settings
     from hypothesis import strategies as st
 

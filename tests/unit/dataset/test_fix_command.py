@@ -39,7 +39,7 @@ def test_fix_writes_checks_and_tells(source: Path, tmp_path: Path, capsys: Any) 
     out = tmp_path / "out.jsonl"
     code, printed, said = run(capsys, "validate", source, "--fix", out)
     assert code == 0, printed
-    assert "fixed: CRLF line ends" in said
+    assert "fixed: replaced CRLF line ends" in said
     assert out.read_bytes() == b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
 
 

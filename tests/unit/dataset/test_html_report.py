@@ -1,4 +1,4 @@
-"""The page: one file, well-formed, nothing from elsewhere, nothing unescaped."""
+"""The HTML report is one well-formed page without external resources or unescaped text."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def read(page: str) -> _Reader:
 @pytest.fixture
 def page(tmp_path: Path) -> str:
     def row(question: str, answer: str) -> str:
-        said = [("user", question), ("assistant", answer)]
-        return json.dumps({"messages": [{"role": r, "content": c} for r, c in said]})
+        messages = [("user", question), ("assistant", answer)]
+        return json.dumps({"messages": [{"role": r, "content": c} for r, c in messages]})
 
     lines = [row(f"question {i}", f"This is answer {i}.") for i in range(60)]
     lines += [
@@ -62,10 +62,10 @@ def page(tmp_path: Path) -> str:
     return render_html(validate(path, model="Phi-3-mini-4k-instruct"))
 
 
-def test_it_is_well_formed_and_says_it_all(page: str) -> None:
+def test_page_is_well_formed_and_complete(page: str) -> None:
     reader = read(page)
     assert not reader.open
-    for said in (
+    for text in (
         "invalid",
         "JSON_CUT_SHORT",
         "QUALITY_DUPLICATE",
@@ -74,11 +74,11 @@ def test_it_is_well_formed_and_says_it_all(page: str) -> None:
         "rows to train on",
         "Tokens per row",
     ):
-        assert said in reader.text, said
+        assert text in reader.text, text
     assert any(tag == "svg" for tag, _ in reader.tags)
 
 
-def test_it_loads_nothing_and_runs_nothing(page: str) -> None:
+def test_page_has_no_scripts_or_external_resources(page: str) -> None:
     reader = read(page)
     assert not {tag for tag, _ in reader.tags} & {
         "script",
@@ -94,7 +94,7 @@ def test_it_loads_nothing_and_runs_nothing(page: str) -> None:
     assert "default-src 'none'" in page
 
 
-def test_names_and_words_are_escaped(page: str) -> None:
+def test_all_text_is_escaped(page: str) -> None:
     assert "<img" not in page
     assert "&lt;img src=x" in page
     evil = "<script>alert('1')</script>\"&"
@@ -139,6 +139,6 @@ def test_names_and_words_are_escaped(page: str) -> None:
     assert not read(page).open
 
 
-def test_an_empty_report_is_a_page(tmp_path: Path) -> None:
+def test_report_of_an_empty_file_is_a_page(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"")
     assert not read(render_html(validate(tmp_path / "a.jsonl"))).open

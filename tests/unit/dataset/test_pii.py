@@ -1,4 +1,4 @@
-"""Personal data against a corpus whose labels are known because it is made here."""
+"""The PII scanner finds generated personal data and ignores similar text."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def iban(country: str, form: str, *, spaced: bool) -> str:
     body = "".join(
         RNG.choice(string.digits) if c == "n" else RNG.choice(string.ascii_uppercase) for c in form
     )
-    whole = next(
+    number = next(
         f"{country}{n:02}{body}" for n in range(2, 99) if is_iban_valid(f"{country}{n:02}{body}")
     )
-    return " ".join(whole[i : i + 4] for i in range(0, len(whole), 4)) if spaced else whole
+    return " ".join(number[i : i + 4] for i in range(0, len(number), 4)) if spaced else number
 
 
 PERSONAL: dict[str, list[Callable[[], str]]] = {
@@ -121,11 +121,11 @@ def test_recall(code: str) -> None:
 
 def test_precision() -> None:
     texts = [f"It says {make()} here." for make in HARMLESS for _ in range(50)]
-    wrong = [(text, find_pii(text)) for text in texts if find_pii(text)]
-    assert len(wrong) <= 0.01 * len(texts), wrong[:5]
+    false_alarms = [(text, find_pii(text)) for text in texts if find_pii(text)]
+    assert len(false_alarms) <= 0.01 * len(texts), false_alarms[:5]
 
 
-def test_one_finding_a_kind_for_the_file_with_the_count_and_never_the_text() -> None:
+def test_one_finding_per_kind_has_the_count_and_no_text() -> None:
     rows = [
         row("a"),
         row("mail jane.roe@corp.example"),
@@ -147,7 +147,7 @@ def test_numbers_after_escaped_characters_are_found() -> None:
     assert scanner.stats()["pii_rows"] == {"PII_CARD": 1, "PII_PHONE": 1}
 
 
-def test_check_digits() -> None:
+def test_check_digits_are_verified() -> None:
     assert is_luhn_valid("4111111111111111")
     assert not is_luhn_valid("4111111111111112")
     assert is_iban_valid("GB82WEST12345698765432")

@@ -1,4 +1,4 @@
-"""Answers that teach the wrong thing, told cautiously."""
+"""The quality scanner finds bad answers with few false alarms."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.shared_data import shared_file
         "Unfortunately, I am not able to answer that.",
     ],
 )
-def test_refusals(answer: str) -> None:
+def test_refusals_are_detected(answer: str) -> None:
     assert is_refusal(answer)
 
 
@@ -44,7 +44,7 @@ def test_refusals(answer: str) -> None:
         "AI cannot replace teachers, the article says.",
     ],
 )
-def test_no_refusals(answer: str) -> None:
+def test_similar_answers_are_not_refusals(answer: str) -> None:
     assert not is_refusal(answer)
 
 
@@ -59,7 +59,7 @@ def test_no_refusals(answer: str) -> None:
         "<insert date here>",
     ],
 )
-def test_placeholders(answer: str) -> None:
+def test_placeholders_are_detected(answer: str) -> None:
     assert has_placeholder(answer)
 
 
@@ -67,14 +67,14 @@ def test_placeholders(answer: str) -> None:
     "answer",
     ["a[i] < b[j]", "[1, 2]", "none", "Your name is [sic] Ann.", "<<3+4=7>>7", "{'a': {1}}"],
 )
-def test_no_placeholders(answer: str) -> None:
+def test_similar_text_is_not_a_placeholder(answer: str) -> None:
     assert not has_placeholder(answer)
 
 
 @pytest.mark.parametrize(
     "text", ["cafÃ©", "itâ€™s", "Â£5", "ðŸ˜€", "bad \ufffd byte", "Ð¿Ñ€Ð¸Ð²ÐµÑ‚"]
 )
-def test_mojibake(text: str) -> None:
+def test_mojibake_is_detected(text: str) -> None:
     assert has_mojibake(text)
 
 
@@ -82,7 +82,7 @@ def test_mojibake(text: str) -> None:
     "text",
     ["café", "привет", "Ã", "GÂTEAU", "naïve", "château — “fine”", "São", "ÀÉÎÕÜ", "Đà Nẵng"],
 )
-def test_no_mojibake(text: str) -> None:
+def test_valid_text_is_not_mojibake(text: str) -> None:
     assert not has_mojibake(text)
 
 
@@ -104,7 +104,7 @@ def test_mojibake_of_every_accented_word_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "how"),
+    ("answer", "ending"),
     [
         ("To install it, first open the settings and click on the", "cut"),
         ("There are three things to consider here, namely the price,", "cut"),
@@ -120,28 +120,28 @@ def test_mojibake_of_every_accented_word_is_found() -> None:
         ("これは文です。", "ended"),
     ],
 )
-def test_endings(answer: str, how: str) -> None:
-    assert classify_ending(answer) == how
+def test_endings_are_classified(answer: str, ending: str) -> None:
+    assert classify_ending(answer) == ending
 
 
-def test_an_open_ending_is_told_only_in_a_file_that_otherwise_ends_its_sentences(
+def test_open_ending_is_reported_only_if_other_answers_end_with_a_full_stop(
     talk: Any, scan: Any
 ) -> None:
-    full = [talk(f"q{i}?", f"This is the full answer to question {i}.") for i in range(12)]
-    opened = talk("q?", "The meeting was moved to Thursday because the room is tak")
-    [finding] = scan(QualityScanner(), [*full, opened])
+    complete = [talk(f"q{i}?", f"This is the full answer to question {i}.") for i in range(12)]
+    open_ended = talk("q?", "The meeting was moved to Thursday because the room is tak")
+    [finding] = scan(QualityScanner(), [*complete, open_ended])
     assert (finding.code, finding.line, finding.pointer) == (
         "QUALITY_CUT_OFF",
         13,
         "/messages/1/content",
     )
-    loose = [
+    informal = [
         talk(f"q{i}?", f"it is simply what people call number {i} around here") for i in range(12)
     ]
-    assert not scan(QualityScanner(), [*loose, opened])
+    assert not scan(QualityScanner(), [*informal, open_ended])
 
 
-def test_findings_point_at_the_message(talk: Any, scan: Any) -> None:
+def test_findings_have_the_pointer_of_the_message(talk: Any, scan: Any) -> None:
     row = talk("cafÃ© where?", "I'm sorry, but I can't help with that.", system="Be kind.")
     found = scan(QualityScanner(), [row])
     assert [(f.code, f.pointer) for f in found] == [
@@ -150,7 +150,7 @@ def test_findings_point_at_the_message(talk: Any, scan: Any) -> None:
     ]
 
 
-def test_tool_rows_and_parts_are_no_trouble(scan: Any) -> None:
+def test_rows_with_tools_and_parts_are_checked(scan: Any) -> None:
     rows = [
         {
             "messages": [
@@ -162,7 +162,7 @@ def test_tool_rows_and_parts_are_no_trouble(scan: Any) -> None:
     assert [f.pointer for f in scan(QualityScanner(), rows)] == ["/messages/0/content/0/text"]
 
 
-def test_real_data_does_not_drown() -> None:
+def test_real_data_has_few_findings() -> None:
     lines = shared_file("data/gsm8k_chat.jsonl").read_bytes().splitlines()
     rows = [json.loads(line) for line in lines]
     scanner = QualityScanner()
@@ -170,8 +170,8 @@ def test_real_data_does_not_drown() -> None:
     assert len(found) <= 0.001 * len(rows), found[:5]
 
 
-def test_what_one_scanner_looks_for_does_not_hide_what_another_does(write: Any) -> None:
-    """Both look behind digits, in one pass over a block that the first of them begins."""
+def test_scanners_share_a_prefilter_without_hiding_findings(write: Any) -> None:
+    """PII and mojibake are both searched after digits, in one pass over a block."""
     code = (
         "import json, sys\n"
         "from maas_client.dataset import validate\n"
@@ -180,13 +180,13 @@ def test_what_one_scanner_looks_for_does_not_hide_what_another_does(write: Any) 
     broken = "Caf\u00c3\u00a9, \u00e2\u20ac\u2122 is it."
     messages = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": broken}]
     path = write([{"messages": messages}])
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
     )
-    assert json.loads(said.stdout)["QUALITY_MOJIBAKE"] == 1
+    assert json.loads(result.stdout)["QUALITY_MOJIBAKE"] == 1
 
 
 @pytest.mark.parametrize("answer", ["\u200b", "\ufeff", " \u2060\u200b "])
-def test_an_answer_that_nobody_sees_is_a_stand_in(answer: str) -> None:
+def test_invisible_answer_is_a_placeholder(answer: str) -> None:
     assert has_placeholder(answer)
     assert not has_placeholder(f"{answer}yes")

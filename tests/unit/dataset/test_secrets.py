@@ -1,4 +1,4 @@
-"""Secrets against a corpus whose labels are known because it is made here."""
+"""The secret scanner finds generated secrets and ignores similar text."""
 
 from __future__ import annotations
 
@@ -159,20 +159,20 @@ def around(secret: str) -> str:
 
 
 @pytest.mark.parametrize("code", SECRETS)
-def test_every_form_of_a_kind_is_found_in_a_row(code: str) -> None:
+def test_recall_of_every_kind(code: str) -> None:
     texts = [around(make()) for make in SECRETS[code] for _ in range(40)]
     lines, codes = scan(texts)
     assert len(lines) / len(texts) >= 0.99
     assert codes.count(code) / len(codes) >= 0.97
 
 
-def test_precision_on_rows_that_only_look_like_secrets() -> None:
+def test_precision_on_text_that_only_looks_like_secrets() -> None:
     texts = [around(make()) for make in HARMLESS for _ in range(60)]
     lines, codes = scan(texts)
     assert not lines, (codes, [texts[line - 1] for line in sorted(lines)][:3])
 
 
-def test_secret_in_tool_arguments_and_beside_non_ascii_text_is_placed_by_pointer() -> None:
+def test_secret_in_tool_arguments_is_located_by_its_pointer() -> None:
     key = "ghp_" + text(ALNUM, 36)
     call = {"id": "c", "function": {"name": "f", "arguments": json.dumps({"token": key})}}
     row = {
@@ -186,7 +186,7 @@ def test_secret_in_tool_arguments_and_beside_non_ascii_text_is_placed_by_pointer
     assert finding.pointer == "/messages/1/tool_calls/0/function/arguments"
 
 
-def test_no_finding_holds_any_part_of_the_secret() -> None:
+def test_findings_contain_no_part_of_the_secret() -> None:
     for makers in SECRETS.values():
         secret = makers[0]()
         row = {"messages": [{"role": "user", "content": secret}]}
@@ -194,12 +194,12 @@ def test_no_finding_holds_any_part_of_the_secret() -> None:
             assert not any(secret[i : i + 8] in repr(finding) for i in range(len(secret) - 8))
 
 
-def test_overlapping_forms_are_told_once() -> None:
+def test_overlapping_matches_are_reported_once() -> None:
     line = f"AccountKey={b64(64)}"
     assert [code for code, _, _ in find_secrets(line)] == ["SECRET_AZURE_STORAGE_KEY"]
 
 
-def test_hostile_texts_are_answered_at_once() -> None:
+def test_hostile_texts_are_searched_quickly() -> None:
     import time
 
     for hostile in (

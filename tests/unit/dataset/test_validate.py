@@ -16,9 +16,9 @@ from maas_client.cli import main
 from maas_client.dataset import validate
 from maas_client.dataset._schemas import REPORT_SCHEMA, load_schema
 from maas_client.dataset.codes import Target
-from maas_client.dataset.repeats import repeated_values
 from maas_client.dataset.report.collector import MAX_PER_CODE, MAX_PROBLEMS, ONCE_PER_FILE
 from maas_client.dataset.rules.service import describe_prediction
+from maas_client.dataset.scanners.duplicates import repeated_values
 from maas_client.errors import ConfigError, DatasetError
 from tests.fuzz import mutations
 from tests.shared_data import shared_file
@@ -279,7 +279,7 @@ def test_repeats_among_many_are_found() -> None:
 
 @pytest.mark.parametrize("at_once", [1, 700, 1 << 16, 200_000])
 def test_numbers_in_parts_are_one_sequence(at_once: int) -> None:
-    from maas_client.dataset.repeats import HashArray
+    from maas_client.dataset.scanners.duplicates import HashArray
 
     wanted = [(n * 2_654_435_761) % 150_000 - 70_000 for n in range(200_000 if at_once > 1 else 99)]
     held = HashArray()

@@ -56,7 +56,7 @@ def test_lines_for_a_pipe_name_the_place(bad: str, capsys: Output) -> None:
     assert main(["validate", bad]) == 3
     out = capsys.readouterr().out
     assert f"{bad}:13:" in out
-    assert "error CHAT_CONTENT_EMPTY content is empty. Fill it" in out
+    assert "error CHAT_CONTENT_EMPTY content is empty. Add text" in out
     assert "NOT VALID" in out
     assert "unendlich" not in out, "the text of a row goes to the person's own terminal alone"
 
@@ -74,14 +74,14 @@ def test_github_gets_annotations(bad: str, capsys: Output, monkeypatch: pytest.M
     lines = capsys.readouterr().out.splitlines()
     assert any(
         line.startswith(f"::error file={bad.replace(',', '%2C')},line=13,col=")
-        and ",title=CHAT_CONTENT_EMPTY::content is empty. Fill it" in line
+        and ",title=CHAT_CONTENT_EMPTY::content is empty. Add text" in line
         for line in lines
     )
 
 
 def test_a_missing_file_is_named(tmp_path: Path, capsys: Output) -> None:
     assert main(["validate", str(tmp_path / "none.jsonl")]) == 3
-    assert "FILE_NOT_FOUND there is no such file" in capsys.readouterr().out
+    assert "FILE_NOT_FOUND the file does not exist" in capsys.readouterr().out
 
 
 def test_the_mask_shows_what_is_learned(good: str, capsys: Output) -> None:
@@ -118,3 +118,31 @@ def test_no_byte_of_a_row_can_move_the_cursor(tmp_path: Path, capsys: Output) ->
     path.write_bytes(file(*TWELVE, answer("\x1b[2J\x1b]0;x\x07").replace(b"\\u001b", b"\x1b")))
     _report.print_report(validate(path))
     assert "\x1b[2J" not in capsys.readouterr().out
+
+
+def test_explain_prints_the_page_of_a_code_without_files(capsys: Output) -> None:
+    assert main(["validate", "--explain", "chat_weight"]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith("# CHAT_WEIGHT\n")
+    assert "Write 0 (not trained on) or 1 (trained on), as a number." in page
+
+
+def test_explain_prints_json_and_lists_groups(capsys: Output) -> None:
+    assert main(["validate", "--explain", "TOOL_TWICE", "--json"]) == 0
+    [code] = json.loads(capsys.readouterr().out)
+    assert code["code"] == "TOOL_TWICE"
+    assert code["severity"] == {"azureml": "error", "foundry": "error", "local": "error"}
+    assert main(["validate", "--explain", "PII_*"]) == 0
+    assert capsys.readouterr().out.count("| PII_") == 6
+    assert main(["validate", "--explain", "all", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) > 100
+
+
+def test_explain_suggests_the_nearest_code(capsys: Output) -> None:
+    assert main(["validate", "--explain", "CHAT_WIEGHT"]) == 1
+    assert "Did you mean CHAT_WEIGHT" in capsys.readouterr().err
+
+
+def test_a_file_is_required_without_explain(capsys: Output) -> None:
+    assert main(["validate"]) == 2
+    assert "no file given" in capsys.readouterr().err
