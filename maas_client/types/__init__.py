@@ -1,32 +1,52 @@
-"""The public types: pydantic models without HTTP."""
+"""The public types: pydantic models without HTTP.
 
-from maas_client.types.chat import ChatChunk, ChatCompletion, Message, ToolCall, Usage
+All of them are immutable. Results of the service keep its unchanged response in ``raw``.
+"""
+
+from maas_client.types.chat import (
+    ChatChunk,
+    ChatCompletion,
+    Choice,
+    ChunkChoice,
+    Delta,
+    FunctionCall,
+    Message,
+    ToolCall,
+    Usage,
+)
 from maas_client.types.datasets import Dataset
 from maas_client.types.deployments import Deployment, Keys
-from maas_client.types.evaluation import Evaluation
+from maas_client.types.evaluation import AnswerScore, Evaluation, LabelScores, Scores
 from maas_client.types.jobs import Checkpoint, Hyperparameters, Job, JobError, JobEvent, Method
 from maas_client.types.models import Model
 from maas_client.types.report import FileReport, Problem, Severity, ValidationReport
 from maas_client.types.result import FineTuneResult
 
 __all__ = [
+    "AnswerScore",
     "ChatChunk",
     "ChatCompletion",
     "Checkpoint",
+    "Choice",
+    "ChunkChoice",
     "Dataset",
+    "Delta",
     "Deployment",
     "Evaluation",
     "FileReport",
     "FineTuneResult",
+    "FunctionCall",
     "Hyperparameters",
     "Job",
     "JobError",
     "JobEvent",
     "Keys",
+    "LabelScores",
     "Message",
     "Method",
     "Model",
     "Problem",
+    "Scores",
     "Severity",
     "ToolCall",
     "Usage",

@@ -41,7 +41,8 @@ class Deployment(ApiModel):
         name: The deployment's name, which ``client.chat`` takes.
         model: The deployed model as the service names it.
         status: The service's own provisioning state, such as ``Succeeded``.
-        ready: True once a chat request has been answered, which can be later than ``Succeeded``.
+        ready: True if it answers chat requests. ``create`` waits for this, which can be later than
+            ``Succeeded``.
         url: The address of the endpoint; None until the service reports it.
         delete_at: When it is due to be deleted (see ``delete_after``); None if no time is set. The time is
             stored on the service as a tag.

@@ -152,7 +152,7 @@ class Job(ApiModel):
         finished_at: When the job reached its final status; None before that.
         trained_tokens: The number of tokens that were trained on (and billed); None if not reported.
         attached: True if ``create`` found this job instead of starting a new one.
-        studio_url: The job's page in Azure ML studio or Foundry; None for a local job.
+        studio_url: The job's page in Azure ML studio; None on foundry.
         raw: The service's response, unchanged.
     """
 

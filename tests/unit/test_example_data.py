@@ -1,4 +1,4 @@
-"""The data that ships with the examples: valid everywhere, held out where it says so."""
+"""The example data: valid on every target, and without overlap between training and evaluation."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def answers(name: str) -> list[str]:
         ("local", None),
     ],
 )
-def test_nothing_is_wrong_with_it_anywhere(target: Any, model: str | None) -> None:
+def test_example_data_is_valid_on_every_target(target: Any, model: str | None) -> None:
     report = maas.validate(
         DATA / "train.jsonl", model=model, target=target, validation=DATA / "validation.jsonl"
     )
@@ -42,27 +42,27 @@ def test_nothing_is_wrong_with_it_anywhere(target: Any, model: str | None) -> No
     assert [dict(file.counts) for file in report.files] == [{}, {}]
 
 
-def test_the_tool_calls_are_valid() -> None:
+def test_tool_calls_are_valid() -> None:
     report = maas.validate(DATA / "tools.jsonl", target="local", model="smollm2-135m")
     assert report.ok
     assert dict(report.files[0].counts) == {}
 
 
-def test_sizes() -> None:
+def test_files_have_enough_rows() -> None:
     assert len(rows("train.jsonl")) >= 140
     assert len(rows("validation.jsonl")) >= 24
     assert len(rows("tools.jsonl")) >= 12
 
 
-def test_what_is_held_out_is_held_out() -> None:
-    first = {name: [row["messages"][0]["content"].casefold() for row in rows(name)]
+def test_questions_do_not_overlap() -> None:
+    questions_by_file = {name: [row["messages"][0]["content"].casefold() for row in rows(name)]
              for name in ("train.jsonl", "validation.jsonl", "questions.jsonl")}  # fmt: skip
-    asked = [question for questions in first.values() for question in questions]
-    assert len(asked) == len(set(asked))
+    questions = [question for group in questions_by_file.values() for question in group]
+    assert len(questions) == len(set(questions))
     assert not set(answers("validation.jsonl")) & set(answers("train.jsonl"))
 
 
-def test_every_answer_is_in_the_voice_and_short() -> None:
+def test_answers_have_the_same_style_and_are_short() -> None:
     for name in ("train.jsonl", "validation.jsonl", "tools.jsonl"):
         for answer in answers(name):
             assert answer.startswith("Chirp! ")
@@ -70,10 +70,10 @@ def test_every_answer_is_in_the_voice_and_short() -> None:
             assert len(answer) <= 240
 
 
-def test_the_questions_expect_words_that_were_taught() -> None:
-    taught = "\n".join(answers("train.jsonl")).casefold()
+def test_expected_words_are_in_the_training_data() -> None:
+    training_text = "\n".join(answers("train.jsonl")).casefold()
     for row in rows("questions.jsonl"):
         assert [message["role"] for message in row["messages"]] == ["user"]
         assert row["expect"]
         for word in row["expect"]:
-            assert word.casefold() in taught
+            assert word.casefold() in training_text
