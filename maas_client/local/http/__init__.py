@@ -1,1 +1,1 @@
-"""HTTP and nothing else: connections, hosts, credentials, and routes built from the wire tables."""
+"""HTTP layer of the local server: connections, credentials, and routes built from the wire tables."""

@@ -1,4 +1,4 @@
-"""api-version: rubbish is refused, one that is newer than we know is taken with a warning."""
+"""Validation of ``api-version``: malformed versions are refused, unknown newer ones get a warning."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from maas_client.local.resources.errors import ApiError
 from maas_client.wire.op import Op, Plane
 
 NEWEST_VERSION = "2026-07-01"
-"""The newest api-version seen when this was written (docs/azure-http.md sections 1.1 and 4.6)."""
+"""The newest api-version known when this was written (docs/azure-http.md sections 1.1 and 4.6)."""
 
 _DATED = re.compile(r"(\d{4}-\d{2}-\d{2})(-[a-z]{2,24})?", re.IGNORECASE)
 _NAMED = re.compile(r"v\d+(\.\d+)?|preview|latest", re.IGNORECASE)
 
 
 def check_api_version(op: Op[Any], query: Mapping[str, str]) -> str | None:
-    """Return a warning, or None. Raises ``ApiError`` for a version that cannot be one.
+    """Return a warning, or None. Raises ``ApiError`` for a malformed version.
 
-    ARM demands a version; the other planes take a request without. The login counts its own: msal asks
-    for 1.1 before it tells why a secret was refused.
+    ARM requires a version; the other APIs accept requests without one. The login has version numbers of its
+    own: msal requests 1.1 before it reports why a secret was refused.
     """
     if op.plane is Plane.ANONYMOUS:
         return None
@@ -55,5 +55,5 @@ def _invalid_version() -> ApiError:
     return ApiError(
         400,
         "InvalidApiVersionParameter",
-        "The api-version is invalid. It is a date, YYYY-MM-DD, with -preview behind it for a preview.",
+        "The api-version is invalid. Use a date, YYYY-MM-DD, followed by -preview for a preview version.",
     )

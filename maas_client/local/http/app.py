@@ -1,8 +1,8 @@
-"""The HTTP of the server, built from the same tables of operations that the client sends from.
+"""ASGI application of the local server, built from the operation tables that the client uses.
 
-A row without a handler stops the start-up, so the two houses cannot drift apart; a row that this
-server does not do is listed as such and answered 501. No rule lives here: handlers read the request,
-ask the services, and write the answer.
+Start-up fails when an operation has no handler, so that client and server cannot diverge. Operations that
+this server does not implement are listed as such and answered with 501. This module contains no business
+logic: handlers read the request, call the services and write the response.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class RequestContext:
-    """One request on its way to a handler."""
+    """One request, as its handler receives it."""
 
     op: Op[Any]
     path_params: Mapping[str, str]
@@ -47,43 +47,45 @@ class RequestContext:
     services: Services
     urls: UrlBuilder
     json: dict[str, Any] = field(default_factory=dict)
-    """The body, where the operation's row says that there is a JSON one."""
+    """The parsed body, for operations that take JSON."""
 
     @property
     def query_params(self) -> QueryParams:
-        """Return the query."""
+        """Return the query parameters."""
         return self.request.query_params
 
     @property
     def workspace(self) -> Workspace:
-        """Return the workspace in the path."""
+        """Return the workspace that the path names."""
         params = self.path_params
         return Workspace(params["subscription"], params["resource_group"], params["workspace"])
 
     def url(self, **changes: str) -> str:
-        """Return this request's own address with query parameters replaced."""
+        """Return this request's own URL with query parameters replaced."""
         query = self.request.url.include_query_params(**changes).query
         return f"{self.urls.arm}{self.request.url.path}?{query}"
 
 
 Handler = Callable[[RequestContext], Any]
-"""Takes a ``RequestContext``; returns a ``Response`` or a JSON-ready value (200). Plain functions of operations
-that change something run in a thread, since they wait for the disk."""
+"""Takes a ``RequestContext``; returns a ``Response``, or a JSON-serializable value (sent with 200).
+
+Synchronous handlers of operations that change something run in a thread, because they wait for the disk.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
-    """The operations of a plane, where they hang, and who serves them."""
+    """Operations under one path prefix, with their handlers."""
 
     prefix: str
     operations: Sequence[Op[Any]]
     handlers: Mapping[Op[Any], Handler]
     not_implemented: frozenset[str] = frozenset()
-    """Names of operations that are answered 501, because nobody needs them here."""
+    """Names of operations that are answered with 501 because no client needs them here."""
 
 
 def build_app(services: Services, tables: Iterable[RouteTable], policy: SecurityPolicy) -> ASGIApp:
-    """Return the whole ASGI app. Raises ``RuntimeError`` for a row that nobody serves."""
+    """Build the ASGI application. Raises ``RuntimeError`` for an operation without a handler."""
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
@@ -99,7 +101,7 @@ def build_app(services: Services, tables: Iterable[RouteTable], policy: Security
 
 
 async def _unknown_path(scope: Scope, receive: Receive, send: Send) -> None:
-    raise ApiError(404, "InvalidResourceType", "The local server knows no such path.")
+    raise ApiError(404, "InvalidResourceType", "The local server has no such path.")
 
 
 def _routes(table: RouteTable, services: Services) -> list[OperationRoute]:
@@ -110,17 +112,19 @@ def _routes(table: RouteTable, services: Services) -> list[OperationRoute]:
         else:
             handler = table.handlers.get(op)
         if handler is None:
-            raise RuntimeError(f"no handler serves {op.name} ({op.method} {table.prefix}{op.path})")
+            raise RuntimeError(f"no handler for {op.name} ({op.method} {table.prefix}{op.path})")
         by_path.setdefault(table.prefix + op.path, []).append((op, handler))
     return [OperationRoute(path, operations, services) for path, operations in by_path.items()]
 
 
 def _not_implemented(context: RequestContext) -> Response:
-    raise ApiError(501, "NotImplemented", f"The local server does not do {context.op.name}.")
+    raise ApiError(501, "NotImplemented", f"The local server does not implement {context.op.name}.")
 
 
 class OperationRoute(BaseRoute):
-    """All operations of one path. Paths do not differ by case, as in ARM; values keep theirs."""
+    """All operations of one path. Paths match without regard to case, as in ARM; parameter values keep
+    theirs.
+    """
 
     def __init__(
         self, path: str, operations: list[tuple[Op[Any], Handler]], services: Services
@@ -128,7 +132,7 @@ class OperationRoute(BaseRoute):
         pattern, _, self._convertors = compile_path(path)
         self._pattern = re.compile(pattern.pattern, re.IGNORECASE)
         self._services = services
-        # Those that ask for a query come first: comp=block before the bare PUT.
+        # Operations that require query parameters are tried first: comp=block before the plain PUT.
         self._operations = sorted(
             operations, key=lambda entry: -len(_distinguishing_query(entry[0]))
         )
@@ -170,7 +174,9 @@ class OperationRoute(BaseRoute):
                 return op, handler
         if request.method in methods:
             raise ApiError(
-                400, "InvalidQueryParameterValue", "The query parameters do not go together."
+                400,
+                "InvalidQueryParameterValue",
+                "This combination of query parameters is not supported.",
             )
         raise ApiError(
             405, "MethodNotAllowed", f"{request.method} is not allowed here.",
@@ -179,7 +185,7 @@ class OperationRoute(BaseRoute):
 
 
 def _distinguishing_query(op: Op[Any]) -> dict[str, str]:
-    """Return the part of an operation's query that tells it from others on its path."""
+    """Return the query parameters that select an operation among those on the same path."""
     return {k: v for k, v in op.query.items() if k in ("comp", "restype")}
 
 
@@ -210,14 +216,14 @@ async def _run_handler(handler: Handler, context: RequestContext) -> Response:
     if inspect.iscoroutinefunction(handler):
         value = await handler(context)
     elif context.op.method in ("GET", "HEAD"):
-        value = handler(context)  # one indexed read: quicker than a change of threads
+        value = handler(context)  # one indexed read is faster than a switch of threads
     else:
         value = await anyio.to_thread.run_sync(handler, context)
     return value if isinstance(value, Response) else JSONResponse(value)
 
 
 class _ErrorMiddleware:
-    """Turns what a handler raised into the plane's own form of refusal."""
+    """Turns exceptions of handlers into error responses in the format of the API that was called."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -252,13 +258,17 @@ def _to_api_error(error: Exception, scope: Scope) -> ApiError:
     if isinstance(error, ValidationError):
         return user_error(describe_validation_error(error))
     if is_disk_full(error):
-        return ApiError(507, "InsufficientStorage", "The disk of the local server is full.")
+        return ApiError(
+            507,
+            "InsufficientStorage",
+            "The disk of the local server is full. Free some space and try again.",
+        )
     _LOG.error("request %s failed", scope["maas.request_id"], exc_info=error)
-    return ApiError(500, "InternalServerError", "The local server failed; its log has the details.")
+    return ApiError(500, "InternalServerError", "The local server failed. See its log for details.")
 
 
 def describe_validation_error(error: ValidationError) -> str:
-    """Return what is wrong with a body: fields and reasons, never the values."""
+    """Describe what is wrong with a body: fields and reasons, never the values."""
     details = error.errors(include_input=False, include_url=False, include_context=False)
     parts = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in details[:5]]
     return "The request's body is invalid. " + "; ".join(parts)

@@ -1,7 +1,12 @@
-"""Certificates: a CA made once per state directory, and a leaf for each host name that is asked for.
+"""Connections: TLS certificates from a local CA, and a deadline for the header of each request.
 
-The CA's certificate is public, its key is readable by this user alone. Nothing installs it anywhere: an
-application trusts it because its own environment says so (``REQUESTS_CA_BUNDLE``, ``SSL_CERT_FILE``).
+The CA is created once per state directory. Its key is readable by this user only, and it is not installed
+anywhere: an application trusts it because its environment says so (``REQUESTS_CA_BUNDLE``,
+``SSL_CERT_FILE``).
+
+uvicorn closes idle keep-alive connections, but not connections that never send a request, or that send its
+header a byte a minute. A few hundred of those would use up the file descriptors of the process; the
+deadline closes them.
 """
 
 from __future__ import annotations
@@ -20,18 +25,18 @@ from maas_client.errors import ConfigError, MissingExtraError
 from maas_client.local.state.files import write_private_file
 
 _MAX_CACHED_HOSTS = 256
-"""Host names whose certificates are kept ready."""
+"""For how many host names TLS contexts are cached."""
 
 
 class CertificateAuthority:
-    """The CA of a state directory."""
+    """The certificate authority of a state directory."""
 
     def __init__(self, folder: Path) -> None:
         try:
             import trustme
         except ImportError as error:
             raise MissingExtraError(
-                "certificates need trustme",
+                "TLS certificates need the package trustme",
                 extra="server",
                 hint="Install it: pip install 'maas-client[server]'",
             ) from error
@@ -42,15 +47,15 @@ class CertificateAuthority:
                 self._ca = trustme.CA.from_pem(self.cert_path.read_bytes(), key.read_bytes())
             except ValueError as error:
                 raise ConfigError(
-                    f"{self.cert_path} and {key} are no certificate and its key",
-                    hint="Delete both: new ones are made.",
+                    f"{self.cert_path} and {key} are not a certificate and its key",
+                    hint="Delete both files. The server then creates new ones.",
                 ) from error
         else:
             self._ca = trustme.CA(organization_name="maas-client local server")
             write_private_file(key, self._ca.private_key_pem.bytes().decode())
             write_private_file(self.cert_path, self._ca.cert_pem.bytes().decode())
         self.ssl_context = lru_cache(maxsize=_MAX_CACHED_HOSTS)(self._make_ssl_context)
-        """The server's side of TLS for some host names, as one host presents it."""
+        """Return the server-side TLS context with a certificate for the given host names."""
 
     def _make_ssl_context(self, *names: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -61,26 +66,26 @@ class CertificateAuthority:
 
 
 HEADER_TIMEOUT_S = 30.0
-"""How long the head of a request may take, from the connection or its first byte."""
+"""How long the header of a request may take, from the connection or from its first byte."""
 
 
 class HeaderTimeoutProtocol(H11Protocol):
-    """HTTP/1.1 with a deadline on each request's head."""
+    """HTTP/1.1 with a deadline for the header of each request."""
 
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for the first request."""
+        """Start the deadline for the first request."""
         super().connection_made(transport)
         self._update_deadline()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; the deadline ends with a whole head and begins with the next one's first byte."""
+        """Handle bytes; a complete header ends the deadline, the next request's first byte starts it."""
         super().data_received(data)
         self._update_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
+        """Cancel the deadline."""
         self._cancel_deadline()
         super().connection_lost(exc)
 

@@ -1,4 +1,4 @@
-"""Refusals as each plane of Azure writes them (docs/azure-http.md section 7.1)."""
+"""Error responses in the format of each Azure API (docs/azure-http.md section 7.1)."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _OPENAI_CODES = {
     "InvalidAuthenticationToken": "401",
     "MethodNotAllowed": "405",
 }
-"""Codes of the rules to those of the OpenAI-shaped planes (docs/azure-http.md section 7.1)."""
+"""Error codes of this server and their OpenAI-shaped equivalents (docs/azure-http.md section 7.1)."""
 
 
 def is_openai_path(path: str) -> bool:
-    """Tell whether a path belongs to a Foundry resource's OpenAI-shaped API."""
+    """Return whether a path belongs to the OpenAI-shaped API of a Foundry resource."""
     return _OPENAI.match(path) is not None
 
 
 def error_response(error: ApiError, path: str, request_id: str) -> Response:
-    """Return the refusal in the form of the plane that ``path`` belongs to."""
+    """Return the error in the format of the API that ``path`` belongs to."""
     headers = dict(error.headers)
     if path.startswith(f"/{STORAGE_ACCOUNT}/"):
         return _blob_response(error, headers, request_id)
@@ -65,7 +65,7 @@ def _json_body(error: ApiError, path: str, request_id: str) -> dict[str, Any]:
 
 
 def _openai_body(error: ApiError, path: str) -> dict[str, Any]:
-    """Return an OpenAI-shaped error; the dated versions name the target beside the parameter."""
+    """Return an OpenAI-shaped error; the dated api-versions add ``target`` and ``details``."""
     code = "conflict" if error.status == 409 else error.code
     kind = "invalid_request_error" if error.status < 500 else "server_error"
     message = "Resource not found" if code == "InvalidResourceType" else error.message
@@ -77,7 +77,7 @@ def _openai_body(error: ApiError, path: str) -> dict[str, Any]:
 
 
 def _model_inference_body(error: ApiError) -> dict[str, Any]:
-    """Return a Model Inference error: nested by the spec, with the flat fields of the docs too."""
+    """Return a Model Inference error: nested as in the specification, plus the documented flat fields."""
     flat: dict[str, Any] = {"status": error.status, "message": error.message}
     if error.target:
         flat["detail"] = {"loc": ["body", error.target]}

@@ -1,9 +1,9 @@
-"""Names and addresses: which host names reach us, where each leads, and the way back.
+"""Host names and URLs: which Azure hosts this server answers for, and absolute URLs in responses.
 
-On the plain port everything has a path of its own: ARM, run history and registries at the root, blobs
-under ``/{account}/{container}`` (as Azurite has it), endpoints under ``/serverless/{label}``. Inside a
-tunnel of the proxy the caller speaks to Azure's own host names; ``prefix`` maps those to these paths,
-and ``UrlBuilder`` writes absolute URLs in whatever form the caller used.
+Without the proxy, every API has its own path prefix: ARM, run history and registries are at the root, blobs
+under ``/{account}/{container}`` (as in Azurite), endpoints under ``/serverless/{label}``. Through the
+proxy, callers use Azure's own host names: ``path_prefix`` maps those to these paths, and ``UrlBuilder``
+writes absolute URLs in the form that the caller used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode
 from maas_client.local.config import STORAGE_ACCOUNT
 
 TUNNEL_AUTHORITY = "maas.authority"
-"""In an ASGI scope: the authority a CONNECT was made for. Absent on the plain port."""
+"""Key in an ASGI scope: authority (``host:port``) of the CONNECT request; absent without the proxy."""
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _ENDPOINT = re.compile(r"([a-z0-9-]+)\.([a-z0-9]+)\.models\.ai\.azure\.com")
@@ -33,7 +33,7 @@ _LOGIN = frozenset({"login.microsoftonline.com", "login.microsoft.com", "sts.win
 
 
 def path_prefix(host: str) -> str | None:
-    """Return the path prefix that an Azure host name stands for; None: it is not ours."""
+    """Return the path prefix that an Azure host maps to; None for a host that is not served here."""
     name = host.lower()
     if name == "management.azure.com" or name.endswith(".api.azureml.ms"):
         return ""
@@ -45,7 +45,7 @@ def path_prefix(host: str) -> str | None:
 
 
 def rewrite_tunnel_path(scope: MutableMapping[str, Any]) -> None:
-    """Rewrite a tunnelled request's path to the plain port's; the authority stays in the scope."""
+    """Rewrite the path of a request through the proxy to this server's path."""
     authority = scope.get(TUNNEL_AUTHORITY)
     if authority is None:
         return
@@ -56,7 +56,7 @@ def rewrite_tunnel_path(scope: MutableMapping[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class UrlBuilder:
-    """Absolute URLs for one request's answer."""
+    """Absolute URLs for the response to one request."""
 
     scheme: str
     host: str
@@ -67,17 +67,17 @@ class UrlBuilder:
 
     @property
     def arm(self) -> str:
-        """Return the base of ARM."""
+        """Return the base URL of ARM."""
         return "https://management.azure.com" if self.is_tunnel else f"{self.scheme}://{self.host}"
 
     @property
     def data_plane(self) -> str:
-        """Return the base of run history, metrics and registries."""
+        """Return the base URL of run history, metrics and registries."""
         return f"https://{self.region}.api.azureml.ms" if self.is_tunnel else self.arm
 
     @property
     def storage_account(self) -> dict[str, str]:
-        """Return what a datastore says about its account."""
+        """Return the fields of a datastore that name its storage account."""
         if self.is_tunnel:
             return {
                 "endpoint": "core.windows.net",
@@ -87,13 +87,13 @@ class UrlBuilder:
         return {"endpoint": self.host, "protocol": self.scheme, "accountName": STORAGE_ACCOUNT}
 
     def endpoint(self, label: str) -> str:
-        """Return where an endpoint answers."""
+        """Return the URL of a serverless endpoint."""
         if self.is_tunnel:
             return f"https://{label}.{self.region}.models.ai.azure.com"
         return f"{self.arm}/serverless/{label}"
 
     def blob(self, container: str, name: str, hours: float = 4) -> str:
-        """Return a blob's address with a SAS to read it."""
+        """Return the URL of a blob with a SAS that permits reading it."""
         base = (
             f"https://{STORAGE_ACCOUNT}.blob.core.windows.net"
             if self.is_tunnel
@@ -103,7 +103,7 @@ class UrlBuilder:
 
 
 def make_sas(secret: bytes, container: str, hours: float, permissions: str = "racwdl") -> str:
-    """Return a SAS for a container: signed by this server, ended after ``hours``."""
+    """Return a SAS for a container, signed by this server and valid for ``hours``."""
     expires = (datetime.now(UTC) + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
     fields = {"sv": "2024-11-04", "sr": "c", "sp": permissions, "se": expires}
     return urlencode({**fields, "sig": _signature(secret, container, fields)})
@@ -112,7 +112,7 @@ def make_sas(secret: bytes, container: str, hours: float, permissions: str = "ra
 def sas_problem(
     secret: bytes, container: str, query: Mapping[str, str], *, verify_signature: bool
 ) -> str | None:
-    """Return what is wrong with a SAS, or None. ``ours``: only this server's own are good."""
+    """Return what is wrong with a SAS, or None; ``verify_signature`` accepts this server's SAS only."""
     if not query.get("sig"):
         return "no signature"
     expires = query.get("se")

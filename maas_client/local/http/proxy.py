@@ -1,9 +1,9 @@
-"""A CONNECT proxy that takes Azure's host names to this server and refuses every other one.
+"""CONNECT proxy that directs Azure's host names to this server and refuses every other host.
 
-An application with the official SDKs runs against us without a changed line: it opens a tunnel to
-``management.azure.com``, meets a certificate of our own CA, and speaks HTTP with our app. The tunnel's
-authority goes into the ASGI scope, where it decides which host the request may name (``guard.py``) and
-what addresses an answer is built from (``hosts.py``).
+It lets applications with the official SDKs run against the local server unchanged: the application opens a
+tunnel to ``management.azure.com``, receives a certificate of this server's CA, and speaks HTTP with this
+server. The authority of the tunnel is stored in the ASGI scope, where it decides which Host is accepted
+(``security.py``) and how URLs in responses are built (``hosts.py``).
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ _HEADER_TIMEOUT_S = 20.0
 _CONNECT = re.compile(rb"CONNECT ([A-Za-z0-9.-]{1,253}):(\d{1,5}) HTTP/1\.[01]\r\n")
 
 ProtocolFactory = Callable[[str], asyncio.Protocol]
-"""Makes the protocol that serves HTTP within a tunnel to an authority (``host:port``)."""
+"""Creates the protocol that serves HTTP inside a tunnel to an authority (``host:port``)."""
 
 
 class ConnectProxy:
-    """A proxy on a bound socket. Always on loopback: it shows certificates for names of others."""
+    """A proxy on a bound socket.
+
+    It listens on loopback only, because it presents certificates for host names of others.
+    """
 
     def __init__(
         self,
@@ -45,18 +48,18 @@ class ConnectProxy:
 
     @property
     def url(self) -> str:
-        """Return what ``HTTPS_PROXY`` is set to."""
+        """Return the value for ``HTTPS_PROXY``."""
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     async def start(self) -> None:
-        """Begin to take connections on the running loop."""
+        """Accept connections on the running event loop."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             lambda: _ConnectRequestProtocol(self), sock=self._socket
         )
 
     async def close(self) -> None:
-        """Take no more. Tunnels that are open belong to the server behind them."""
+        """Stop accepting connections. Open tunnels are closed by the server behind the proxy."""
         if self._server is not None:
             self._server.close()
         self._socket.close()
@@ -64,7 +67,7 @@ class ConnectProxy:
             task.cancel()
 
     def handle_connect(self, transport: asyncio.Transport, header: bytes) -> None:
-        """Open a tunnel to one of Azure's hosts, or refuse."""
+        """Open a tunnel to one of Azure's hosts, or refuse the request."""
         host = _azure_host(header)
         if host is None:
             _reject(transport, header)
@@ -74,7 +77,7 @@ class ConnectProxy:
         task.add_done_callback(self._tasks.discard)
 
     async def _open_tunnel(self, transport: asyncio.Transport, host: str) -> None:
-        """Put TLS and then HTTP on the connection; from here on it is the server's."""
+        """Start TLS and then HTTP on the connection, and hand it to the server."""
         loop = asyncio.get_running_loop()
         try:
             context = await asyncio.to_thread(self._authority.ssl_context, host)
@@ -87,8 +90,8 @@ class ConnectProxy:
                 server_side=True,
                 ssl_handshake_timeout=_HEADER_TIMEOUT_S,
             )
-        except OSError as error:  # the client did not like the certificate, or went away
-            _LOG.debug("a tunnel to %s was not opened: %s", host, error)
+        except OSError as error:  # the client rejected the certificate or disconnected
+            _LOG.debug("could not open a tunnel to %s: %s", host, error)
             transport.abort()
         else:
             if tls_transport is not None:
@@ -96,7 +99,7 @@ class ConnectProxy:
 
 
 class _ConnectRequestProtocol(asyncio.Protocol):
-    """A connection whose first lines are awaited."""
+    """Reads the header of a CONNECT request."""
 
     def __init__(self, proxy: ConnectProxy) -> None:
         self._proxy = proxy
@@ -111,7 +114,7 @@ class _ConnectRequestProtocol(asyncio.Protocol):
         self._header += data
         if b"\r\n\r\n" in self._header or len(self._header) > _MAX_HEADER_BYTES:
             self._timeout.cancel()
-            self._transport.pause_reading()  # what follows belongs to TLS
+            self._transport.pause_reading()  # the next bytes belong to the TLS handshake
             self._proxy.handle_connect(self._transport, self._header)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -119,7 +122,7 @@ class _ConnectRequestProtocol(asyncio.Protocol):
 
 
 class _BufferingProtocol(asyncio.Protocol):
-    """Holds what arrives with the end of the handshake until the protocol behind it has begun."""
+    """Buffers what arrives with the end of the TLS handshake until the next protocol is ready."""
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
         self._protocol = protocol
@@ -142,7 +145,7 @@ class _BufferingProtocol(asyncio.Protocol):
 
 
 def _azure_host(header: bytes) -> str | None:
-    """Return the host of a CONNECT that we answer for; None for everything else."""
+    """Return the host of a CONNECT request that this server handles; None for any other request."""
     match = _CONNECT.match(header)
     if match is None or match[2] != b"443":
         return None
@@ -151,12 +154,12 @@ def _azure_host(header: bytes) -> str | None:
 
 
 def _reject(transport: asyncio.Transport, header: bytes) -> None:
-    """Answer 403 and say why: nothing ever leaves this machine through here."""
+    """Respond with 403 and the reason: nothing is ever forwarded to another machine."""
     request_line = header.split(b"\r\n", 1)[0][:200].decode("latin-1")
-    _LOG.info("refused: %s", request_line)
+    _LOG.info("proxy refused: %s", request_line)
     text = (
-        b"This proxy of maas-client serve takes HTTPS to Azure's hosts to the local server,"
-        b" and nothing else anywhere.\n"
+        b"This proxy of maas-client serve accepts HTTPS for Azure's hosts only"
+        b" and directs it to the local server.\n"
     )
     transport.write(
         b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nConnection: close\r\n"
@@ -167,7 +170,7 @@ def _reject(transport: asyncio.Transport, header: bytes) -> None:
 
 
 def with_tunnel_authority(app: ASGIApp, authority: str) -> ASGIApp:
-    """Return the app as it is met inside a tunnel to ``authority``."""
+    """Return the application as it is served inside a tunnel to ``authority``."""
 
     async def tunnelled(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

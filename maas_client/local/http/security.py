@@ -1,9 +1,9 @@
-"""The outermost layer: what every request must show before anything else looks at it.
+"""Checks that every request must pass before a handler sees it, and headers of every response.
 
-In order: the host is one of this connection's own (DNS rebinding), the request was not sent by a
-foreign web page (CSRF: there are no CORS headers at all), it carries a credential, its body is not
-larger than its path takes and does not trickle for ever. Every answer leaves with request ids.
-A rule here holds for every route, those written later included.
+In order: the Host header names a host of this connection (prevents DNS rebinding); the request was not sent
+by another web page (prevents CSRF; no CORS headers are ever sent); it carries a credential; its body is no
+larger than the path permits and does not arrive too slowly. Every response carries request ids. As
+middleware, this applies to every route, including those added later.
 """
 
 from __future__ import annotations
@@ -36,37 +36,37 @@ PUBLIC_PATHS = frozenset({"/discovery", "/metadata/endpoints"})
 PUBLIC_LOGIN_PATHS = re.compile(
     r"/[^/]+/(oauth2/v2\.0/token|discovery/(instance|v2\.0/keys)|(v2\.0/)?\.well-known/openid-configuration)"
 )
-"""What Azure itself serves without a credential."""
+"""Paths that Azure, too, serves without a credential."""
 
 MAX_JSON_BYTES = 8 << 20
 MAX_BLOB_BYTES = 5 << 30
 _FORM_OVERHEAD_BYTES = 1 << 20
 """What a multipart form may add to its file."""
 _BODY_IDLE_TIMEOUT_S = 60.0
-"""How long a body may pause."""
+"""How long the next part of a body may take to arrive."""
 _JSON_BODY_TIMEOUT_S = 120.0
-"""How long a body that is no file may take in all."""
+"""How long a body other than a file may take in total."""
 
 
 @dataclass(frozen=True, slots=True)
 class SecurityPolicy:
-    """What the guard lets in."""
+    """Which hosts and credentials are accepted."""
 
     allowed_hosts: frozenset[str] | None
-    """``name:port`` in lower case; None: any host (a wide bind behind a key)."""
+    """``name:port`` in lower case; None accepts any host (a server with a key, beyond loopback)."""
     api_key: str | None
     secret: bytes
     """Signs SAS tokens."""
     endpoint_keys: Callable[[str], list[str]] = lambda label: []
-    """The keys of the endpoint with a label."""
+    """Returns the keys of the endpoint with a label."""
 
 
 class SecurityMiddleware:
-    """An ASGI app around the app."""
+    """ASGI middleware around the application."""
 
-    def __init__(self, app: ASGIApp, rules: SecurityPolicy) -> None:
+    def __init__(self, app: ASGIApp, policy: SecurityPolicy) -> None:
         self._app = app
-        self._rules = rules
+        self._policy = policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -97,10 +97,10 @@ class SecurityMiddleware:
         authority = scope.get(hosts.TUNNEL_AUTHORITY)
         if authority is not None:
             allowed = {authority.lower(), authority.lower().removesuffix(":443")}
-        elif self._rules.allowed_hosts is None:
+        elif self._policy.allowed_hosts is None:
             return
         else:
-            allowed = set(self._rules.allowed_hosts)
+            allowed = set(self._policy.allowed_hosts)
         if len(host_values) != 1 or host_values[0] not in allowed:
             raise ApiError(421, "MisdirectedRequest", "This server does not answer for that host.")
 
@@ -111,9 +111,9 @@ class SecurityMiddleware:
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         if path.startswith(f"/{STORAGE_ACCOUNT}/") and "sig" in query:
             container = path.split("/")[2]
-            verify_signature = self._rules.api_key is not None
+            verify_signature = self._policy.api_key is not None
             problem = hosts.sas_problem(
-                self._rules.secret, container, query, verify_signature=verify_signature
+                self._policy.secret, container, query, verify_signature=verify_signature
             )
             if problem:
                 raise ApiError(
@@ -124,21 +124,23 @@ class SecurityMiddleware:
         if not credentials:
             raise ApiError(
                 401, "AuthenticationFailed",
-                "The request carries no credential: send Authorization, api-key or a SAS.",
+                "The request has no credential. Send Authorization, api-key or a SAS.",
                 headers={"WWW-Authenticate": "Bearer"},
             )  # fmt: skip
-        if self._rules.api_key is None:
+        if self._policy.api_key is None:
             return
-        accepted_keys = [self._rules.api_key]
+        accepted_keys = [self._policy.api_key]
         if match := re.match(r"/serverless/([^/]+)", path):
-            accepted_keys += self._rules.endpoint_keys(match[1])
+            accepted_keys += self._policy.endpoint_keys(match[1])
         if any(
-            hmac.compare_digest(s.encode(), g.encode()) for s in credentials for g in accepted_keys
+            hmac.compare_digest(s.encode(), key.encode())
+            for s in credentials
+            for key in accepted_keys
         ):
             return
-        if not any(is_valid(self._rules.secret, s) for s in credentials):
+        if not any(is_valid(self._policy.secret, s) for s in credentials):
             raise ApiError(
-                401, "InvalidAuthenticationToken", "The credential is not this server's key.",
+                401, "InvalidAuthenticationToken", "The credential is not the key of this server.",
                 headers={"WWW-Authenticate": "Bearer"},
             )  # fmt: skip
 
@@ -153,15 +155,15 @@ def _headers(scope: Scope) -> dict[str, list[str]]:
 def _check_origin(scope: Scope, headers: Mapping[str, list[str]]) -> None:
     fetch_sites = headers.get("sec-fetch-site", ["none"])
     if any(value.lower() not in ("same-origin", "none") for value in fetch_sites):
-        raise ApiError(403, "CrossOriginRequest", "Requests of other web pages are refused.")
+        raise ApiError(403, "CrossOriginRequest", "Requests from other web pages are not allowed.")
     scheme = "https" if hosts.TUNNEL_AUTHORITY in scope else scope.get("scheme", "http")
     server_origin = f"{scheme}://{headers.get('host', [''])[0]}".lower()
     if any(value.lower() != server_origin for value in headers.get("origin", [])):
-        raise ApiError(403, "CrossOriginRequest", "Requests of other web pages are refused.")
+        raise ApiError(403, "CrossOriginRequest", "Requests from other web pages are not allowed.")
 
 
 def _credentials(headers: Mapping[str, list[str]]) -> list[str]:
-    """Return the credentials of a request, without the word Bearer."""
+    """Return the credentials of a request, without the scheme."""
     tokens = [
         re.sub(r"(?i)^(bearer|sharedkey)\s*", "", value).strip()
         for value in headers.get("authorization", [])
@@ -203,13 +205,15 @@ def _limit_body(receive: Receive, max_bytes: int) -> Receive:
 
     async def limited_receive() -> Message:
         nonlocal received, is_complete
-        if is_complete:  # waits for the client to go away, which may take as long as it likes
+        if is_complete:  # waits for the client to disconnect, without a time limit
             return await receive()
         try:
             async with asyncio.timeout(min(_BODY_IDLE_TIMEOUT_S, deadline - time.monotonic())):
                 message = await receive()
         except TimeoutError:
-            raise ApiError(408, "OperationTimedOut", "The request's body stopped coming.") from None
+            raise ApiError(
+                408, "OperationTimedOut", "The request body did not arrive in time."
+            ) from None
         is_complete = not message.get("more_body", False)
         received += len(message.get("body", b""))
         if received > max_bytes:
@@ -249,7 +253,7 @@ def _add_headers(
 
 
 def allowed_hosts(port: int, host: str) -> frozenset[str]:
-    """Return the Host values of the plain port: loopback names, and the one it listens on."""
+    """Return the accepted values of Host without the proxy: loopback names and the bound host."""
     bind_host = f"[{host}]" if ":" in host and not host.startswith("[") else host
     names = hosts.LOOPBACK_HOSTS | {bind_host.lower()}
     without_port = names if port in (80, 443) else frozenset()

@@ -1,4 +1,4 @@
-"""Tokens of our own login: JSON Web Tokens signed by this server (HS256), as clients expect to read them."""
+"""Access tokens of the local login: JSON Web Tokens that this server signs (HS256) and clients can parse."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OBJECT_ID_NAMESPACE = uuid.UUID("0f4a6c9e-1d7b-4a3f-8f43-5a0c3c2f9b11")
 
 
 def issue(secret: bytes, tenant: str, client_id: str, audience: str) -> str:
-    """Return a token for ``audience`` that ends after ``TOKEN_LIFETIME_S``."""
+    """Return a token for ``audience`` that expires after ``TOKEN_LIFETIME_S``."""
     now = int(time.time())
     claims = {
         "aud": audience,
@@ -35,7 +35,7 @@ def issue(secret: bytes, tenant: str, client_id: str, audience: str) -> str:
 
 
 def is_valid(secret: bytes, token: str) -> bool:
-    """Tell whether this server signed the token and it has not ended."""
+    """Return whether this server signed the token and it has not expired."""
     body, _, signature = token.rpartition(".")
     if not body or not hmac.compare_digest(signature.encode(), _signature(secret, body).encode()):
         return False

@@ -1,1 +1,1 @@
-"""Job and model import requests of each dialect, read into the local server's own types."""
+"""Requests as each dialect writes them, parsed into the types of the local server."""

@@ -1,4 +1,4 @@
-"""A fine-tuning job as ARM writes it, read into what the rules work with."""
+"""Parses a fine-tuning job as ARM writes it into a ``NewJob``."""
 
 from __future__ import annotations
 
@@ -19,34 +19,36 @@ from maas_client.wire import azureml_models as m
 _IMMUTABLE_PROPERTIES = (
     "jobType", "fineTuningDetails", "outputs", "resources", "computeId", "experimentName",
 )  # fmt: skip
-"""What a second PUT may not change; names shown, tags and properties it may."""
+"""Properties that a second PUT cannot change; it can change display name, tags and properties."""
 _STABLE_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def read_job(
     services: Services, ws: Workspace, name: str, request: dict[str, Any], api_version: str
 ) -> NewJob:
-    """Return the job that a PUT asks for. Raises ``ApiError`` for one that cannot be."""
+    """Return the job that a PUT describes. Raises ``ApiError`` for an invalid one."""
     properties = request.get("properties")
     if not isinstance(properties, dict):
         raise user_error("properties: Field required", target="properties")
     kind = str(properties.get("jobType", ""))
     if kind.casefold() != "finetuning":
-        raise user_error(f"This server runs FineTuning jobs, not {kind[:40]!r}.", target="jobType")
+        raise user_error(
+            f"jobType must be FineTuning on this server, not {kind[:40]!r}.", target="jobType"
+        )
     if _STABLE_VERSION.fullmatch(api_version):
         raise user_error(
-            "jobType FineTuning exists in preview api-versions only, e.g. 2024-10-01-preview.",
+            "jobType FineTuning exists in preview api-versions only. Use for example 2024-10-01-preview.",
             target="jobType",
         )
     details = m.Job.model_validate(request).properties.fine_tuning_details
     if details.model_provider.casefold() != "custom":
         raise user_error(
-            "modelProvider must be Custom here: AzureOpenAI models are not tuned locally.",
+            "modelProvider must be Custom: AzureOpenAI models cannot be fine-tuned locally.",
             target="modelProvider",
         )
     if details.task_type.casefold() != "chatcompletion":
         raise user_error(
-            f"taskType {details.task_type[:40]!r} is not run here; ChatCompletion is.",
+            f"taskType must be ChatCompletion on this server, not {details.task_type[:40]!r}.",
             target="taskType",
         )
     return _new_job(services, ws, name, request, details)
@@ -95,7 +97,7 @@ def _model_name(uri: str) -> str:
     if ":" not in uri and "/" not in uri:
         return uri
     raise user_error(
-        "model.uri must name a registry's model: azureml://registries/azureml/models/NAME/versions/N.",
+        "model.uri must name a model of a registry: azureml://registries/azureml/models/NAME/versions/N.",
         target="model",
     )
 
@@ -106,8 +108,10 @@ def _data(assets: Assets, blobs: BlobStore, ws: Workspace, uri: str) -> DataRef:
 
 
 def _hyperparameters(values: Mapping[str, Any], *, trained: bool) -> dict[str, Any]:
-    """Return them as they were sent, once every name and value is one that training knows, and what they
-    take is installed where they are ``trained`` with."""
+    """Return the hyperparameters as sent, after checking every name and value.
+
+    With ``trained``, also checks that the packages they need are installed.
+    """
     if not all(isinstance(value, str | int | float) for value in values.values()):
         raise user_error("hyperParameters must map names to strings.", target="hyperParameters")
     try:
@@ -120,7 +124,7 @@ def _hyperparameters(values: Mapping[str, Any], *, trained: bool) -> dict[str, A
 
 
 def _process_count(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``resources.instanceCount`` means here: so many processes."""
+    """Return ``resources.instanceCount`` as the number of local processes."""
     resources = properties.get("resources")
     count = resources.get("instanceCount") if isinstance(resources, dict) else None
     return {"num_nodes_finetune": count} if count not in (None, 1) else {}
@@ -131,7 +135,7 @@ def _output_name(properties: Mapping[str, Any]) -> str:
     name = (outputs.get("registered_model") or {}).get("assetName") or ""
     if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", name):
         raise user_error(
-            "assetName takes 1 to 255 letters, digits, '-', '_' and '.'.",
+            "assetName must be 1 to 255 letters, digits, '-', '_' or '.'.",
             target="outputs.registered_model.assetName",
         )
     return str(name)

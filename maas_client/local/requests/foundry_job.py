@@ -1,4 +1,6 @@
-"""A fine-tuning job as the OpenAI-shaped API writes it, read into what the rules work with (section 4.4)."""
+"""Parses a fine-tuning job as the OpenAI-shaped API writes it into a ``NewJob`` (docs/azure-http.md section
+4.4).
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ _TRAINING_TYPES = {
     "developer": "DeveloperTier",
     "1": "GlobalStandard",
 }
-"""``trainingType``: written in any case, and as 1 by one client of others."""
+"""Accepted values of ``trainingType`` in lower case; some clients send 1."""
 _DEFAULT_TRAINING_TYPES = ("GlobalStandard", "DataZoneStandard")
 _SUFFIX = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _HYPERPARAMETER_RANGES = {"n_epochs": (1, 50), "batch_size": (1, 256)}
@@ -37,12 +39,12 @@ _HYPERPARAMETER_RANGES = {"n_epochs": (1, 50), "batch_size": (1, 256)}
 
 
 def job_ref(key: str) -> JobRef:
-    """Return where a job stands."""
+    """Return the reference of a job by its id."""
     return JobRef(FOUNDRY_SCOPE, key.casefold())
 
 
 def read_job(services: Services, files: FoundryFiles, body: dict[str, Any]) -> NewJob:
-    """Return the job that a POST asks for. Raises ``ApiError`` for one that cannot be."""
+    """Return the job that a POST describes. Raises ``ApiError`` for an invalid one."""
     _check_unknown_fields(body)
     model = _require_string(body, "model")
     facts = find_model_facts(model)
@@ -85,12 +87,15 @@ def _check_unknown_fields(body: Mapping[str, Any]) -> None:
 def _require_string(body: Mapping[str, Any], name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not value:
-        raise invalid_payload(f"{name} is required: a string.", param=name)
+        raise invalid_payload(f"{name} is required and must be a string.", param=name)
     return value
 
 
 def _check_training_type(value: Any, facts: ModelInfo | None) -> None:
-    """Refuse a tier the model is not trained in; left out, in the service's own misleading words."""
+    """Refuse a training type that the model does not support.
+
+    A missing one is refused with the message of the service, which names the model instead.
+    """
     if value is None:
         raise invalid_payload(
             "The specified base model does not support fine-tuning.", param="model"
@@ -110,7 +115,7 @@ def _check_training_type(value: Any, facts: ModelInfo | None) -> None:
 def _suffix(body: Mapping[str, Any]) -> str | None:
     suffix = body.get("suffix")
     if suffix is not None and not (isinstance(suffix, str) and _SUFFIX.fullmatch(suffix)):
-        raise invalid_payload("suffix takes 1 to 40 letters, digits, '-' and '_'.", param="suffix")
+        raise invalid_payload("suffix must be 1 to 40 letters, digits, '-' or '_'.", param="suffix")
     return suffix
 
 
@@ -124,7 +129,7 @@ def _seed(body: Mapping[str, Any]) -> int:
 
 
 def _hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was asked for, by the service's names; ``auto`` and -1 leave it to the recipe."""
+    """Return the hyperparameters by their names in the API; ``auto`` and -1 select the default."""
     requested = {**_object(body, "hyperparameters"), **_method_hyperparameters(body)}
     unknown_names = sorted(set(requested) - SUPERVISED_FIELDS)
     if unknown_names:
@@ -154,7 +159,7 @@ def _method_hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
     kind = method.get("type", "supervised")
     if kind != "supervised":
         raise invalid_payload(
-            f"This model is tuned by the supervised method, not {kind!r:.40}.", param="method"
+            f"method.type must be supervised for this model, not {kind!r:.40}.", param="method"
         )
     unknown_names = sorted(set(method) - {"type", "supervised"})
     if unknown_names:
@@ -164,7 +169,7 @@ def _method_hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
         )
     supervised = _object(method, "supervised")
     if set(supervised) - {"hyperparameters"}:
-        raise invalid_payload("method.supervised takes hyperparameters.", param="method")
+        raise invalid_payload("method.supervised accepts hyperparameters only.", param="method")
     return _object(supervised, "hyperparameters")
 
 
@@ -204,11 +209,14 @@ STATUS_BY_STATE = {
     "CancelRequested": "cancelled",
     "Canceled": "cancelled",
 }
-"""The state machine's words as the service writes them (section 4.5). What was asked to end can only
-end, so it is called cancelled at once, as there. ``paused`` is Azure's word, ``pausing`` is OpenAI's."""
+"""Status in the API for each state of a job (docs/azure-http.md section 4.5).
+
+A job whose cancellation was requested is cancelled at once in the API, as in the service. ``paused`` is
+Azure's status, ``pausing`` is OpenAI's.
+"""
 
 
 def fine_tuned_model(job: Record) -> str | None:
-    """Return the name of the model that a job made."""
+    """Return the name of the model that a job registered, or None."""
     model = job.body.get("model")
     return str(model["name"]) if model else None

@@ -1,7 +1,7 @@
-"""Models trained elsewhere: files of the workspace's own storage, checked, then registered. No HTTP.
+"""Registers models trained elsewhere from files in the workspace's storage, after loading them once.
 
-A version is registered when a process of its own has loaded the files, or not at all. The names under
-which they lie on disk are those the loaders ask for, each judged by a pattern before it is used.
+A version is registered only after a separate process has loaded the files. The names of the files on disk
+are those that the loaders expect; each is checked against a pattern before it is used.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _LOAD_TIMEOUT_S = 900.0
 def import_model(
     services: Services, ws: Workspace, name: str, version: str, properties: dict[str, Any]
 ) -> tuple[Record, bool]:
-    """Register a version made of the files below ``modelUri``; True when it is new.
+    """Register a model version from the files below ``modelUri``; return it and whether it is new.
 
-    ``properties.baseModelId`` names the model they belong to. Refuses what may hold code, what is not
-    whole, what does not load, and a version that exists with other files.
+    ``properties.baseModelId`` names the model that the files belong to. Raises ``ApiError`` for files that
+    may contain code, are incomplete or do not load, and for a version that exists with other files.
     """
     check_name(name, "model")
     check_name(version, "version")
@@ -47,9 +47,15 @@ def import_model(
     if existing is not None:
         if existing.body.get("uri") == uri:
             return existing, False
-        raise user_error(f"Model {name} version {version} exists.", status=409, target="version")
+        raise user_error(
+            f"Model {name} version {version} exists with other files. Use another version.",
+            status=409,
+            target="version",
+        )
     if services.simulated:
-        raise user_error("The instant engine has no weights: start the server with --engine peft.")
+        raise user_error(
+            "The instant engine cannot import weights. Start the server with --engine peft."
+        )
     base_model = _base_model(properties)
     run_id = new_id()
     run_folder = services.files.run_folder(run_id)
@@ -76,7 +82,7 @@ def _base_model(properties: dict[str, Any]) -> str:
     base_model = model_properties.get("baseModelId") if isinstance(model_properties, dict) else None
     if not isinstance(base_model, str) or not base_model:
         raise user_error(
-            "properties.properties.baseModelId must name the model that the weights belong to.",
+            "properties.properties.baseModelId is required: the model that the weights belong to.",
             target="baseModelId",
         )
     return base_model.split("/models/")[-1].split("/")[0]
@@ -89,13 +95,13 @@ def _collect(services: Services, ws: Workspace, uri: str, folder: Path) -> Path:
     blobs = services.blobs.list_blobs(container, prefix)
     if not blobs or len(blobs) > _MAX_FILES:
         raise user_error(
-            f"There are {len(blobs)} files below modelUri; it takes 1 to {_MAX_FILES}."
+            f"There are {len(blobs)} files below modelUri; it must contain 1 to {_MAX_FILES}."
         )
     for blob in blobs:
         name = blob.key.removeprefix(prefix)
         if not _FILE_NAME.fullmatch(name):
             raise user_error(
-                f"{name[:80]!r} cannot be the name of a model's file.", target="modelUri"
+                f"{name[:80]!r} is not a valid file name of a model.", target="modelUri"
             )
         target = folder / name
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -104,7 +110,7 @@ def _collect(services: Services, ws: Workspace, uri: str, folder: Path) -> Path:
 
 
 def _check_and_store(run_folder: Path, base: dict[str, Any], source: Path) -> str:
-    """Have a child check the files and keep them; return ``adapter`` or ``model``."""
+    """Check and store the files in a child process; return ``adapter`` or ``model``."""
     (run_folder / "out").mkdir(mode=0o700)
     request = {"source": str(source), "target": str(run_folder / "out" / "adapter"), "base": base}
     try:
@@ -119,7 +125,7 @@ def _check_and_store(run_folder: Path, base: dict[str, Any], source: Path) -> st
     finally:
         shutil.rmtree(source, ignore_errors=True)
     if "kind" not in answer:
-        message = answer.get("error") or "The process that loads the files ended without an answer."
+        message = answer.get("error") or "The process that loads the files ended without a result."
         raise user_error(str(message), target="modelUri")
     return str(answer["kind"])
 
@@ -131,7 +137,9 @@ def _register(
     with services.store.write() as writer:
         if writer.get("model", ws.guid, key):
             raise user_error(
-                f"Model {name} version {version} exists.", status=409, target="version"
+                f"Model {name} version {version} exists with other files. Use another version.",
+                status=409,
+                target="version",
             )
         full_body = {
             **body,

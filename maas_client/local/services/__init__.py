@@ -1,4 +1,4 @@
-"""Everything behind the routes, put together once."""
+"""Services of the local server: state, queue, engines and timers, created once and used by the routes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _HOUR_S = 3600.0
 
 
 class Services:
-    """The rooms of one server. ``start`` and ``stop`` run on its event loop."""
+    """All services of one server. ``start`` and ``stop`` run on its event loop."""
 
     def __init__(self, config: ServerConfig) -> None:
         root = make_private_folder(config.state_dir)
@@ -65,7 +65,7 @@ class Services:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def _store(self, root: Path) -> Store:
-        """Open the store; on a full disk with the room that is kept for last words."""
+        """Open the store; on a full disk, release the reserved disk space first."""
         try:
             return Store(root / "facts.db", durable=self.config.durable)
         except ConfigError:
@@ -75,17 +75,17 @@ class Services:
 
     @property
     def simulated(self) -> bool:
-        """Tell whether jobs and answers of this server are simulated."""
+        """Return whether jobs and answers of this server are simulated."""
         return self.config.engine == "instant"
 
     def base_for(self, model: str) -> dict[str, Any]:
-        """Return what a model's name runs on here, or refuse a name nobody knows."""
+        """Return the base that a model name runs on here; raise ``ApiError`` for an unknown model."""
         from maas_client.local.resources.base_choice import base_for
 
         return base_for(model, self.config)
 
     async def start(self) -> None:
-        """Take up the work that the last server left."""
+        """Start the queue, the engines and the timers, and resume the work of the previous server."""
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(
             lambda: self.files.collect_garbage(self.store.read.referenced_contents())
@@ -102,17 +102,17 @@ class Services:
         while True:
             deleted = await asyncio.to_thread(self.jobs.delete_expired, days)
             if deleted:
-                _LOG.info("forgot %d jobs that ended more than %g days ago", deleted, days)
+                _LOG.info("deleted %d jobs that ended more than %g days ago", deleted, days)
             await asyncio.sleep(_HOUR_S)
 
     def provision(self, scope: str, key: str) -> None:
-        """Make an endpoint answer, in the background. Any thread."""
+        """Load the model of a deployment in the background. Callable from any thread."""
         self.auto_delete.check_now()
         assert self._loop is not None
         self._loop.call_soon_threadsafe(lambda: self._spawn(self._provision(scope, key)))
 
     def unload_unused(self, endpoint: Any) -> None:
-        """Let the engine drop what only a deleted endpoint needed. Any thread."""
+        """Unload what only a deleted deployment used. Callable from any thread."""
         assert self._loop is not None
         remaining = self.store.read.all(DEPLOYMENT_KIND)
         if any(served_model(candidate) == served_model(endpoint) for candidate in remaining):
@@ -130,8 +130,8 @@ class Services:
         except ApiError as error:
             problem = error.message
         except Exception:
-            _LOG.exception("endpoint %s", key)
-            problem = "The model could not be loaded; see the server's log."
+            _LOG.exception("could not load the model of deployment %s", key)
+            problem = "The model could not be loaded. See the server's log for details."
         await asyncio.to_thread(self.deployments.finish_provisioning, scope, key, problem)
 
     def _spawn(self, coroutine: Any) -> None:
@@ -140,7 +140,7 @@ class Services:
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
-        """Leave everything as it is on disk and end every child."""
+        """Stop all tasks and child processes. State on disk stays as it is."""
         for task in list(self._tasks):
             task.cancel()
             with suppress(asyncio.CancelledError, Exception):
@@ -150,13 +150,13 @@ class Services:
         await self.compute.close()
 
     def close(self) -> None:
-        """Close the store and give the state directory back."""
+        """Close the store and release the lock of the state directory."""
         self.store.close()
         os.close(self._lock_fd)
 
 
 def _load_or_create_secret(store: Store) -> bytes:
-    """Return the key that signs SAS tokens; it outlives a restart."""
+    """Return the key that signs SAS and access tokens; it is kept across restarts."""
     with store.write() as writer:
         record = writer.get("server", "", "sas")
         if record:

@@ -1,6 +1,7 @@
-"""Deployments that go by themselves: ``delete_after``, held by the server.
+"""Timer of the server that deletes deployments when their ``delete_after`` has passed.
 
-A deadline is a tag of the deployment, so it outlives the server and whoever wrote it.
+The deadline is a tag of the deployment, so it is kept across restarts of the server and of the client that
+set it.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from maas_client.local.state.store import Record
 
 _LOG = logging.getLogger(__name__)
 _MAX_WAIT_S = 60.0
-"""One sleep: the clock may be set, and a laptop may be closed."""
+"""Longest wait between two checks: the system clock may be set, and a laptop may be suspended."""
 
 
 class AutoDelete:
-    """``run`` on the server's loop; ``look`` from any thread, when tags may have changed."""
+    """Deletes overdue deployments. ``run`` belongs on the server's event loop; ``check_now`` is callable
+    from any thread.
+    """
 
     def __init__(self, deployments: Deployments, release: Callable[[Record], None]) -> None:
         self._deployments = deployments
@@ -29,29 +32,29 @@ class AutoDelete:
         self._changed = asyncio.Event()
 
     def check_now(self) -> None:
-        """Look again at once. Any thread."""
+        """Check again at once, because tags may have changed. Callable from any thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._changed.set)
 
     async def run(self) -> None:
-        """Delete what is overdue, for ever."""
+        """Delete overdue deployments until cancelled."""
         self._loop = asyncio.get_running_loop()
         while True:
             self._changed.clear()
             try:
                 wait_s = await self._delete_overdue()
             except Exception:
-                _LOG.exception("deployments that are overdue")
+                _LOG.exception("could not delete overdue deployments")
                 wait_s = _MAX_WAIT_S
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._changed.wait()
 
     async def _delete_overdue(self) -> float | None:
-        """Delete what is overdue; return how long to wait for the next, None: there is none."""
+        """Delete overdue deployments; return the seconds until the next deadline, if any."""
         now = datetime.now(UTC)
         deleted, next_deadline = await asyncio.to_thread(self._deployments.delete_expired, now)
         for record in deleted:
-            _LOG.info("deleted the deployment %s: its time has come", record.body["name"])
+            _LOG.info("deleted the deployment %s: its delete_after has passed", record.body["name"])
             self._release(record)
         return min((next_deadline - now).total_seconds(), _MAX_WAIT_S) if next_deadline else None

@@ -1,6 +1,6 @@
-"""Who answers a chat: the instant engine in this process, or the answering process next door.
+"""Chat engines: the instant engine in this process, or a generation process with torch.
 
-Both give the same stream of pieces; routes make whole answers and SSE frames of them.
+Both yield the same stream of chunks; the routes turn it into complete responses or server-sent events.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from maas_client.local.state.files import FileStore, new_id
 
 _LOG = logging.getLogger(__name__)
 _MAX_PENDING_CHATS = 64
-"""Chats in flight; one more is told to come back (429)."""
+"""Chats in progress; further requests are refused with 429."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A chat that has passed the routes' checks. ``params`` holds what was given only."""
+    """A chat request after the checks of the routes. ``params`` contains only what the caller set."""
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None
@@ -44,34 +44,34 @@ class ChatChunk:
 
 
 class ChatEngine(Protocol):
-    """What the server needs of an engine to answer."""
+    """What the server needs from an engine to answer chats."""
 
     system_fingerprint: str | None
-    """Stands in ``system_fingerprint``; says so when answers are simulated."""
+    """Value of ``system_fingerprint``; says when answers are simulated."""
 
     async def warm_up(self) -> None:
-        """Start what takes long to start, before anyone asks."""
+        """Start what takes long to start, before the first request."""
         ...
 
     def stream(self, target: ServedModel, chat: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
-        """Yield the answer's pieces; closing the generator ends the work."""
+        """Yield the chunks of the answer; closing the generator stops the work."""
         ...
 
     async def load(self, target: ServedModel) -> None:
-        """Get ready to answer. Raises ``ApiError`` when that cannot be."""
+        """Load the model. Raises ``ApiError`` when that is not possible."""
         ...
 
     async def unload(self, target: ServedModel) -> None:
-        """Let go of what only this target needs."""
+        """Free what only this model uses."""
         ...
 
     async def close(self) -> None:
-        """Let go of everything."""
+        """Free everything."""
         ...
 
 
 class InstantChatEngine:
-    """Answers from what the instant engine learned by heart. Every answer says ``simulated``."""
+    """Answers from what the instant engine memorized. Every answer is marked as ``simulated``."""
 
     system_fingerprint: str | None = SIMULATED
 
@@ -80,10 +80,10 @@ class InstantChatEngine:
         self._memories: dict[str, AnswerIndex] = {}
 
     async def warm_up(self) -> None:
-        """Nothing takes long."""
+        """Do nothing: nothing takes long to start."""
 
     async def load(self, target: ServedModel) -> None:
-        """Read what the run learned."""
+        """Read what the training run memorized."""
         if target.folder and target.folder not in self._memories:
             out = self._files.run_folder(target.folder) / "out"
             try:
@@ -91,22 +91,22 @@ class InstantChatEngine:
             except (OSError, ValueError, TypeError) as error:
                 raise ApiError(
                     500, "ServiceError",
-                    f"The model {target.model} was not made by the instant engine; start the server"
+                    f"The model {target.model} was not trained by the instant engine. Start the server"
                     " with the engine that trained it.",
                 ) from error  # fmt: skip
             self._memories[target.folder] = memory
 
     async def unload(self, target: ServedModel) -> None:
-        """Forget it."""
+        """Drop the memorized answers of this model."""
         self._memories.pop(target.folder or "", None)
 
     async def close(self) -> None:
-        """Nothing runs."""
+        """Do nothing: there is no process to stop."""
 
     async def stream(
         self, target: ServedModel, chat: ChatRequest
     ) -> AsyncGenerator[ChatChunk, None]:
-        """Yield the remembered answer word by word."""
+        """Yield the memorized answer word by word."""
         await self.load(target)
         message = self._answer(target, chat)
         limit = chat.params.get("max_tokens")
@@ -138,11 +138,13 @@ class InstantChatEngine:
         )
         if target.folder:
             return self._memories[target.folder].answer(question)
-        return {"content": f"This is a simulated answer: {target.model} has not been tuned here."}
+        return {
+            "content": f"This is a simulated answer: {target.model} was not fine-tuned on this server."
+        }
 
 
 def _split_words(text: str) -> list[str]:
-    """Split a text into words that keep the space before them; joined they are the text."""
+    """Split a text into words with their leading space; joined they are the text."""
     parts = text.split(" ")
     return [part if i == 0 else f" {part}" for i, part in enumerate(parts)] if text else []
 
@@ -167,10 +169,10 @@ def _with_ids(calls: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None
 
 
 class ProcessChatEngine:
-    """Answers from the process ``python -m maas_client.local.generate``, started when first needed.
+    """Answers from the process ``python -m maas_client.local.generate``, which is started on first use.
 
-    Its protocol: ``generate/protocol.py``. A process that dies ends its chats with an error, and
-    the next chat starts another.
+    ``generate/protocol.py`` describes its protocol. When the process dies, its chats end with an error and
+    the next chat starts a new process.
     """
 
     system_fingerprint: str | None = None
@@ -184,12 +186,12 @@ class ProcessChatEngine:
         self._reader: asyncio.Task[None] | None = None
 
     async def warm_up(self) -> None:
-        """Start the process; a failure is told to whoever asks first."""
+        """Start the process; a failure is reported by the next request."""
         with suppress(ApiError):
             await self._ensure_started()
 
     async def load(self, target: ServedModel) -> None:
-        """Have the process load base and adapter."""
+        """Make the process load base and adapter."""
         events = self._request("load", target)
         async for event in events:
             if event.get("loaded"):
@@ -197,12 +199,12 @@ class ProcessChatEngine:
         await events.aclose()
 
     async def unload(self, target: ServedModel) -> None:
-        """Have the process drop the adapter, if it runs."""
+        """Make the process unload the adapter, if the process is running."""
         if self._child is not None and self._child.is_running:
             await self._child.send({"op": "unload", **self._model_paths(target)})
 
     async def close(self) -> None:
-        """Stop reading; the process itself belongs to ``ProcessPool``."""
+        """Stop reading; ``ProcessPool`` ends the process itself."""
         if self._reader is not None:
             self._reader.cancel()
             with suppress(asyncio.CancelledError):
@@ -211,7 +213,7 @@ class ProcessChatEngine:
     async def stream(
         self, target: ServedModel, chat: ChatRequest
     ) -> AsyncGenerator[ChatChunk, None]:
-        """Yield pieces as they are generated; closing the generator cancels the work."""
+        """Yield chunks as they are generated; closing the generator cancels the work."""
         params = dict(chat.params)
         params.setdefault("seed", random.getrandbits(31))
         fields = {"messages": chat.messages, "tools": chat.tools, "params": params}
@@ -231,7 +233,10 @@ class ProcessChatEngine:
     ) -> AsyncGenerator[dict[str, Any], None]:
         if len(self._queues) >= _MAX_PENDING_CHATS:
             raise ApiError(
-                429, "TooManyRequests", "Too many chats at once.", headers={"Retry-After": "1"}
+                429,
+                "TooManyRequests",
+                "Too many chats at once. Try again in 1 s.",
+                headers={"Retry-After": "1"},
             )
         request_id = new_id()
         child = await self._ensure_started()
@@ -261,8 +266,8 @@ class ProcessChatEngine:
             child = await self._compute.start_generator()
             ready = await child.read_event()
             if ready is None or not ready.get("ready"):
-                reason = await child.wait() or "it said nothing"
-                raise ApiError(500, "ServiceError", f"The answering process ended: {reason}")
+                reason = await child.wait() or "it ended without an error message"
+                raise ApiError(500, "ServiceError", f"The generation process ended: {reason}")
             self._child = child
             self._reader = asyncio.create_task(self._dispatch_events(child))
             return child
@@ -273,9 +278,9 @@ class ProcessChatEngine:
             if queue is not None:
                 queue.put_nowait(event)
         reason = await child.wait() or "it ended"
-        _LOG.warning("the answering process ended: %s", reason)
+        _LOG.warning("the generation process ended: %s", reason)
         failure = {
-            "error": {"code": "internal_error", "message": f"the answering process died: {reason}"}
+            "error": {"code": "internal_error", "message": f"the generation process died: {reason}"}
         }
         for queue in self._queues.values():
             queue.put_nowait(failure)

@@ -1,5 +1,7 @@
-"""Counting for ``serve --realistic``: how much each deployment has been asked in the last minute, and how
-often a subscription has asked ARM. What the numbers are: ``rules/realism.py``."""
+"""Rate limits of ``serve --realistic``: chats per deployment and minute, and ARM requests per subscription.
+
+The limits themselves are in ``resources/azure_limits.py``.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ class _RequestEntry:
 
 @dataclass(slots=True)
 class Admission:
-    """One chat that was let in; ``headers`` go with its answer."""
+    """A chat request that was admitted; ``headers`` are sent with its response."""
 
     headers: dict[str, str] = field(default_factory=dict)
     entry: _RequestEntry | None = None
@@ -34,7 +36,7 @@ class Admission:
     async def count_tokens(
         self, pieces: AsyncGenerator[ChatChunk, None]
     ) -> AsyncGenerator[ChatChunk, None]:
-        """Yield an answer's pieces and count its tokens when it ends."""
+        """Yield the chunks of an answer and count its tokens when it ends."""
         try:
             async for piece in pieces:
                 if self.entry is not None and piece.usage:
@@ -45,7 +47,7 @@ class Admission:
 
 
 class RateLimiter:
-    """Lets requests in, or refuses them with 429. Used on the server's loop alone."""
+    """Admits requests or refuses them with 429. Used on the server's event loop only."""
 
     def __init__(self, realism: AzureLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self._realism = realism
@@ -55,7 +57,7 @@ class RateLimiter:
         self._buckets: dict[tuple[str, str], tuple[float, float]] = {}
 
     def admit(self, endpoint: Record) -> Admission:
-        """Let a chat in. Raises ``ApiError``: 429 with ``Retry-After``."""
+        """Admit a chat request. Raises ``ApiError`` 429 with ``Retry-After`` when the limit is reached."""
         rate = self._realism.rate_limit(endpoint)
         if rate is None:
             return Admission()
@@ -80,8 +82,12 @@ class RateLimiter:
         return self._entries.setdefault(str(endpoint.body["operation"]), deque())
 
     def is_ready(self, endpoint: Record) -> bool:
-        """Tell whether a Foundry deployment that ARM calls Succeeded answers; the first to ask is told
-        that it does not. How long that lasts on Azure is not documented ("for minutes")."""
+        """Return whether a Foundry deployment answers; with ``--realistic`` the first request finds it not
+        ready.
+
+        On Azure a deployment may not answer for minutes after ARM reports Succeeded; how long is not
+        documented.
+        """
         operation_id = str(endpoint.body["operation"])
         if not self._realism.enabled or operation_id in self._refused_once:
             return True
@@ -89,8 +95,10 @@ class RateLimiter:
         return False
 
     def admit_arm_request(self, subscription: str, method: str) -> dict[str, str]:
-        """Take a request to ARM from its bucket and return what the answer says of it. Raises
-        ``ApiError``: 429 with ``Retry-After``."""
+        """Admit a request to ARM and return the rate limit headers of its response.
+
+        Raises ``ApiError`` 429 with ``Retry-After`` when the limit is reached.
+        """
         bucket = self._realism.arm_bucket(method)
         if bucket is None:
             return {}
@@ -99,8 +107,9 @@ class RateLimiter:
             wait_s = math.ceil(-remaining / bucket.per_second)
             raise ApiError(
                 429, "TooManyRequests",
-                f"A subscription may make {bucket.size} {bucket.kind} at once and {bucket.per_second} a "
-                "second. This server is --realistic.", headers={"Retry-After": str(wait_s)},
+                f"A subscription may send {bucket.size} {bucket.kind} at once and {bucket.per_second} per "
+                f"second (this server runs with --realistic). Try again in {wait_s} s.",
+                headers={"Retry-After": str(wait_s)},
             )  # fmt: skip
         self._buckets[subscription, bucket.kind] = remaining, self._clock()
         return {f"x-ms-ratelimit-remaining-subscription-{bucket.kind}": str(int(remaining))}
@@ -113,7 +122,7 @@ class RateLimiter:
 
 
 def _wait_s(entries: deque[_RequestEntry], rate: RateLimit, now: float) -> float:
-    """Return how long until there is room for one more request: 0 is now."""
+    """Return the seconds until one more request is within the limit; 0: it is now."""
     requests, tokens, wait_s = len(entries), sum(entry.tokens for entry in entries), 0.0
     for oldest in entries:
         if requests < rate.requests and tokens < rate.tokens:
@@ -129,7 +138,7 @@ def _too_many_requests(rate: RateLimit, wait_s: float, *, foundry: bool) -> ApiE
         headers["retry-after-ms"] = str(math.ceil(wait_s * 1000))
     return ApiError(
         429, "TooManyRequests",
-        f"This deployment takes {rate.requests} requests and {rate.tokens} tokens a minute "
-        f"({rate.source}; this server is --realistic). Try again in {math.ceil(wait_s)} s.",
+        f"This deployment accepts {rate.requests} requests and {rate.tokens} tokens per minute "
+        f"({rate.source}; this server runs with --realistic). Try again in {math.ceil(wait_s)} s.",
         headers=headers,
     )  # fmt: skip

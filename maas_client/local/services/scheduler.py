@@ -1,4 +1,4 @@
-"""Which job runs now: a queue, at most ``max_jobs`` workers, and what their events mean."""
+"""Job scheduler: a queue, at most ``max_jobs`` workers, and what the events of a worker change."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _T = TypeVar("_T")
 _FLUSH_INTERVAL_S = 0.2
 """How long a metric point may wait for others before it is committed."""
 _DISK_RETRY_S = 1.0
-"""How often a change is tried again that found no room on the disk."""
+"""How often a write is retried while the disk is full."""
 _RECOVERY_WAIT_S = 5.0
-"""How long a start waits for the last server's jobs to be taken up before it answers without them."""
+"""How long start-up waits for the recovery of the previous server's jobs before it continues without."""
 _NOT_METRICS = frozenset({"step", "steps"})
 
 
 class Scheduler:
-    """Runs on the server's event loop; its changes to the store run in threads."""
+    """Runs on the server's event loop; its writes to the store run in threads."""
 
     def __init__(
         self, jobs: Jobs, compute: ProcessPool, files: FileStore, config: ServerConfig
@@ -49,10 +49,10 @@ class Scheduler:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._recovered: asyncio.Future[None] | None = None
-        """Done once the jobs of the last server are taken up: none is begun before."""
+        """Done once the jobs of the previous server are recovered: no job starts before."""
 
     async def start(self) -> None:
-        """Take up what the last server left, then keep the queue moving."""
+        """Recover the jobs of the previous server, then start queued jobs."""
         self._loop = asyncio.get_running_loop()
         self._jobs.on_job_queued = self._queue_changed
         self._recovered = asyncio.ensure_future(self._write_with_reserve(self._jobs.recover))
@@ -63,8 +63,10 @@ class Scheduler:
         self._spawn(self._start_queued())
 
     async def close(self) -> None:
-        """Stop following; the children end with their stdin. Jobs stay as they are: the next start
-        runs them again from their checkpoints."""
+        """Stop all workers (they end when their stdin closes).
+
+        Jobs keep their state: the next start resumes them from their checkpoints.
+        """
         self._loop = None
         recovery = [self._recovered] if self._recovered else []
         tasks = [*self._running.values(), *self._tasks, *recovery]
@@ -73,16 +75,16 @@ class Scheduler:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def cancel(self, ref: JobRef) -> None:
-        """End a running job's worker: it is asked, and after a grace it is killed. Any thread."""
+        """End the worker of a running job: ask it, then kill it after ``grace_s``. Callable from any thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(lambda: self._spawn(self._terminate(ref)))
 
     def pause(self, ref: JobRef) -> None:
-        """Have a running job's worker write a checkpoint after its step, and end. Any thread."""
+        """Make the worker write a checkpoint after its current step and end. Callable from any thread."""
         self._signal(ref, "pause")
 
     def save_checkpoint(self, ref: JobRef) -> None:
-        """Have a running job's worker write a checkpoint after its step, and go on. Any thread."""
+        """Make the worker write a checkpoint after its current step and continue. Callable from any thread."""
         self._signal(ref, "save")
 
     def _signal(self, ref: JobRef, signal: str) -> None:
@@ -128,18 +130,21 @@ class Scheduler:
                     await asyncio.to_thread(self._jobs.mark_queued, ref)
 
     def _prepare_spare_worker(self) -> None:
-        """Have another warm worker made, where it takes nothing from a job that trains."""
+        """Start another warm worker, unless running jobs need the cores."""
         busy = self.cores_in_use()
         if busy < default_threads():
             self._spawn(self._compute.warm_up())
 
     def cores_in_use(self) -> int:
-        """Return the threads that the running jobs may use together."""
+        """Return the number of threads that the running jobs may use together."""
         return sum(self._threads(ref) for ref in list(self._running))
 
     def _threads(self, ref: JobRef) -> int:
-        """Return how many cores a job keeps busy. Half a million parameters: more threads than one
-        would only wait for each other."""
+        """Return how many cores a job uses.
+
+        The base ``tiny`` (half a million parameters) uses one: with more, threads would only wait for each
+        other.
+        """
         tiny = self._jobs.get(ref).body["base"]["name"] == "tiny"
         return 1 if tiny else self._config.threads
 
@@ -158,21 +163,21 @@ class Scheduler:
         try:
             await self._attempt(ref, job)
         except Exception as error:
-            _LOG.exception("job %s", job.body["id"])
+            _LOG.exception("could not follow job %s", job.body["id"])
             if child := self._workers.get(ref):
                 child.kill()
-            message = f"{type(error).__name__} while the job was followed; see the server's log"
+            message = f"{type(error).__name__} while the server followed the job. See its log for details."
             end = partial(self._jobs.fail, ref, "ServiceError", failure_message(error) or message)
             await self._write_with_reserve(end)
 
     async def _write_with_reserve(self, change: Callable[[], _T]) -> _T:
-        """Make a change of the store that must not be lost, with the room that is kept if need be."""
+        """Write a change that must not be lost; on a full disk, use the reserved disk space."""
         return await self._write_when_possible(change, use_reserve=True)
 
     async def _write_when_possible(
         self, change: Callable[[], _T], *, use_reserve: bool = False
     ) -> _T:
-        """Make a change of the store, once the disk has room for it."""
+        """Write a change to the store; on a full disk, wait until there is space."""
         logged = False
         while True:
             try:
@@ -183,7 +188,9 @@ class Scheduler:
                 if use_reserve and await asyncio.to_thread(self._files.reserve.release):
                     continue
                 if not logged:
-                    _LOG.error("The disk is full: a job's state is written once there is room.")
+                    _LOG.error(
+                        "The disk is full. The state of a job will be written once there is space."
+                    )
                 logged = True
             await asyncio.sleep(_DISK_RETRY_S)
 
@@ -212,7 +219,7 @@ class Scheduler:
         )
 
     def _worker_input(self, job: Record) -> dict[str, Any]:
-        """Return what the worker is told: the job's spec, with files of ours for its data."""
+        """Return the input of the worker: the job's spec with local paths for its data."""
         body = job.body
         run = self._files.run_folder(body["id"])
         (run / "out").mkdir(mode=0o700, exist_ok=True)
@@ -236,16 +243,16 @@ class Scheduler:
         }
 
     def _tail(self, job_id: str) -> str:
-        """Return the last lines of a job's log, for the error of a job that crashed."""
+        """Return the last lines of the log of a job, for the error message of a crash."""
         try:
             lines = self._files.log_path(job_id).read_text("utf-8", "replace").splitlines()[-5:]
         except OSError:
             return ""
-        return "; its last words: " + " | ".join(line[:200] for line in lines) if lines else ""
+        return "; end of its log: " + " | ".join(line[:200] for line in lines) if lines else ""
 
 
 class _WorkerEvents:
-    """Turns one worker's events into states, points and events of its job."""
+    """Turns the events of one worker into states, metric points and events of its job."""
 
     def __init__(
         self,
@@ -265,7 +272,7 @@ class _WorkerEvents:
         self._since = time.monotonic()
 
     async def follow(self, child: ChildProcess) -> bool:
-        """Return True when the worker told how the job ended, False when it just went."""
+        """Return True when the worker reported how the job ended, False when it ended without a report."""
         while True:
             try:
                 async with asyncio.timeout(
@@ -316,7 +323,7 @@ class _WorkerEvents:
             self._jobs.fail,
             self._ref,
             str(event.get("code") or "ServiceError"),
-            str(event.get("message") or "The worker gave no reason."),
+            str(event.get("message") or "The worker reported no reason."),
             event.get("details"),
         )
         await self._write(end)
@@ -325,7 +332,7 @@ class _WorkerEvents:
         await asyncio.to_thread(self._pop_changes())
 
     def _pop_changes(self) -> Callable[[], None]:
-        """Return the change that keeps what has been told since the last one."""
+        """Return the write that stores what was collected since the last one."""
         self._since = time.monotonic()
         points, self._points = self._points, []
         events, self._events = self._events, []
@@ -335,7 +342,7 @@ class _WorkerEvents:
 
 
 def _points(event: dict[str, Any]) -> list[MetricPoint]:
-    """Return an event's numbers as metric points of its step."""
+    """Return the numbers of an event as metric points."""
     timestamp, step = utc_now(), int(event.get("step", 0))
     return [
         MetricPoint(name, step, timestamp, float(value))

@@ -1,1 +1,1 @@
-"""HTTP only: reading requests, asking the services, writing answers in Azure's words."""
+"""Routes of the local server: read the request, call the services, write the response as Azure does."""

@@ -1,4 +1,6 @@
-"""Long-running operations: the addresses that clients poll (docs/azure-http.md section 7.3)."""
+"""What ARM routes share: URLs of long-running operations, and lists in pages (docs/azure-http.md sections
+7.3 and 7.4).
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,9 @@ from maas_client.wire.op import Op, expand_path
 
 _RETRY_AFTER_S = "1"
 _RETRY_AFTER = {"Retry-After": _RETRY_AFTER_S}
-"""Without it azure-core waits 30 s between two looks."""
+"""Without this header azure-core waits 30 s between two polls."""
 COMPLETED_TOKEN = "done"  # noqa: S105 - names an operation
-"""Stands for an operation that was over when it was answered."""
+"""Token of an operation that was complete when its request was answered."""
 
 
 def _url(context: RequestContext, op: Op[Any], token: str) -> str:
@@ -31,7 +33,7 @@ def _url(context: RequestContext, op: Op[Any], token: str) -> str:
 
 
 def location_headers(context: RequestContext, token: str) -> dict[str, str]:
-    """Return the headers of an answer whose end is found behind ``Location``."""
+    """Return the headers of a response whose operation is polled at ``Location``."""
     return {
         "Location": _url(context, ops.OPERATION_RESULT, token),
         "Retry-After": _RETRY_AFTER_S,
@@ -40,7 +42,7 @@ def location_headers(context: RequestContext, token: str) -> dict[str, str]:
 
 
 def async_operation_headers(context: RequestContext, operation: str) -> dict[str, str]:
-    """Return the headers of an answer whose end is found behind ``Azure-AsyncOperation``."""
+    """Return the headers of a response whose operation is polled at ``Azure-AsyncOperation``."""
     return {
         "Azure-AsyncOperation": _url(context, ops.OPERATION_STATUS, operation),
         **_RETRY_AFTER,
@@ -49,7 +51,7 @@ def async_operation_headers(context: RequestContext, operation: str) -> dict[str
 
 
 def get_operation_status(context: RequestContext) -> Response:
-    """GET behind ``Azure-AsyncOperation``."""
+    """GET the URL in ``Azure-AsyncOperation``."""
     operation = context.services.deployments.get_operation(context.path_params["operation"])
     body = {
         "id": context.request.url.path,
@@ -65,7 +67,7 @@ def get_operation_status(context: RequestContext) -> Response:
 
 
 def get_operation_result(context: RequestContext) -> Response:
-    """GET behind ``Location``: 202 until it is over."""
+    """GET the URL in ``Location``: 202 until the operation is complete."""
     token = context.path_params["operation"]
     if token == COMPLETED_TOKEN:
         return Response(None, 200)
@@ -92,7 +94,10 @@ def list_page(
     to_json: Callable[[Record], dict[str, Any]],
     include: Callable[[Record], bool] = lambda record: True,
 ) -> dict[str, Any]:
-    """Return one page of what ``read(before, limit)`` gives, newest first."""
+    """Return one page of the records that ``read_page(before, limit)`` returns, newest first.
+
+    ``nextLink`` carries an opaque ``$skip`` token.
+    """
     before = _parse_skip_token(context)
     items: list[dict[str, Any]] = []
     while records := read_page(before, _BATCH_SIZE):
@@ -118,12 +123,12 @@ def _parse_skip_token(context: RequestContext) -> int | None:
         or not digits.isdigit()
         or len(digits) > 18
     ):
-        raise user_error("$skip is not a token of this server.", target="$skip")
+        raise user_error("$skip must be a token from nextLink.", target="$skip")
     return int(digits)
 
 
 def system_data(created: str) -> dict[str, str]:
-    """Return ARM's note on who made a thing, and when."""
+    """Return ARM's ``systemData``: who created a resource, and when."""
     return {
         "createdAt": created,
         "createdBy": "maas-client local server",

@@ -1,4 +1,4 @@
-"""The files of a run, as run history, the blob API and MLflow show them (docs/azure-http.md section 1.6)."""
+"""Files of a run, through run history, MLflow and the blob API (docs/azure-http.md section 1.6)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _load_artifacts(context: RequestContext) -> tuple[Record, list[Artifact]]:
 
 
 def _artifacts_under_path(context: RequestContext) -> tuple[Record, list[Artifact]]:
-    """Return the files whose name begins with the path asked for, segment by segment."""
+    """Return the files at or below the requested path, compared by whole path segments."""
     job, items = _load_artifacts(context)
     folder = context.query_params.get("path", "").strip("/")
     return job, [
@@ -38,7 +38,7 @@ def _artifacts_under_path(context: RequestContext) -> tuple[Record, list[Artifac
 
 
 def list_all(context: RequestContext) -> dict[str, Any]:
-    """GET every file of a run."""
+    """GET all files of a run."""
     job, items = _load_artifacts(context)
     return _list_response([_artifact_to_json(job, item) for item in items])
 
@@ -50,19 +50,19 @@ def list_under_path(context: RequestContext) -> dict[str, Any]:
 
 
 def get_metadata(context: RequestContext) -> dict[str, Any]:
-    """GET one file's record."""
+    """GET the metadata of one file."""
     job = context.services.jobs.get(job_ref(context))
     return _artifact_to_json(job, _requested_artifact(context, job))
 
 
 def get_content_uri(context: RequestContext) -> dict[str, Any]:
-    """GET where one file is read."""
+    """GET the URL of one file."""
     job = context.services.jobs.get(job_ref(context))
     return _content_location(context, job, _requested_artifact(context, job))
 
 
 def list_content_uris(context: RequestContext) -> dict[str, Any]:
-    """GET where each file below a path is read."""
+    """GET the URL of every file below a path."""
     job, items = _artifacts_under_path(context)
     return _list_response([_content_location(context, job, item) for item in items])
 
@@ -70,7 +70,7 @@ def list_content_uris(context: RequestContext) -> dict[str, Any]:
 def _requested_artifact(context: RequestContext, job: Record) -> Artifact:
     path = context.query_params.get("path")
     if not path:
-        raise user_error("path is required: the artifact's name.", target="path")
+        raise user_error("path is required: the name of the artifact.", target="path")
     return artifacts.get_artifact(context.services.files, job, path)
 
 
@@ -106,12 +106,12 @@ def _content_location(context: RequestContext, job: Record, artifact: Artifact) 
 
 
 def resolve_model_uris(context: RequestContext) -> dict[str, Any]:
-    """POST batchGetResolvedUris: where the files of registered models lie."""
+    """POST batchGetResolvedUris: the storage paths of registered models."""
     model_ids = context.json.get("values")
     if not isinstance(model_ids, list) or not all(
         isinstance(model_id, str) for model_id in model_ids
     ):
-        raise user_error("values: must be a list of model ids", target="values")
+        raise user_error("values must be a list of model ids.", target="values")
     return {"values": {model_id: _resolve_model_uri(context, model_id) for model_id in model_ids}}
 
 
@@ -140,7 +140,7 @@ _MLFLOW_STATUS = {
     "NotStarted": "SCHEDULED",
     "Queued": "SCHEDULED",
 }
-"""MLflow's RunStatus; everything else is RUNNING."""
+"""MLflow's RunStatus by job state; any other state is RUNNING."""
 
 
 def _requested_run(context: RequestContext) -> Record:
@@ -198,7 +198,7 @@ def _to_key_values(values: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def get_mlflow_metric(context: RequestContext) -> dict[str, Any]:
-    """GET every point of one metric; one that a run does not have has none."""
+    """GET every point of one metric; an unknown metric has no points."""
     job = _requested_run(context)
     key = context.query_params.get("metric_key")
     if not key:
@@ -226,7 +226,7 @@ def _to_unix_ms(time: str) -> int:
 
 
 def list_mlflow_artifacts(context: RequestContext) -> dict[str, Any]:
-    """GET the files and folders right below a path."""
+    """GET the files and folders directly below a path."""
     job = _requested_run(context)
     folder = context.query_params.get("path", "").strip("/")
     prefix = f"{folder}/" if folder else ""
@@ -251,7 +251,7 @@ _MAX_LISTED_RUNS = 1000
 
 
 def find_blob(context: RequestContext, container: str, name: str) -> tuple[Record, Path]:
-    """Return one blob and where it lies, or refuse."""
+    """Return the record and the local path of a blob. Raises ``ApiError`` 404 for an unknown one."""
     for job in _matching_runs(context, container, name):
         for artifact in artifacts.list_artifacts(context.services.files, job):
             if artifacts.artifact_blob_name(job, artifact.path) == name:
@@ -260,7 +260,7 @@ def find_blob(context: RequestContext, container: str, name: str) -> tuple[Recor
 
 
 def list_blobs(context: RequestContext, container: str, prefix: str) -> list[Record]:
-    """Return the blobs whose name begins with ``prefix``, by name."""
+    """Return the blobs whose name starts with ``prefix``, sorted by name."""
     records = [
         _blob_record(job, artifact)
         for job in _matching_runs(context, container, prefix)
@@ -270,7 +270,7 @@ def list_blobs(context: RequestContext, container: str, prefix: str) -> list[Rec
 
 
 def _matching_runs(context: RequestContext, container: str, name: str) -> list[Record]:
-    """Return the runs that a name may mean: the one whose folder it names, else the newest."""
+    """Return the run whose folder a blob name names, or the newest runs when it names none."""
     guid = artifacts.parse_artifact_container(container) or ""
     match = _BLOB_NAME.fullmatch(name)
     if match is None:

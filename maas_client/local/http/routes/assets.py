@@ -1,4 +1,4 @@
-"""Data versions, registered models and marketplace subscriptions on ARM (sections 1.7, 2.2, 3.2)."""
+"""Data versions, registered models and marketplace subscriptions on ARM (docs/azure-http.md 1.7, 2.2, 3.2)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TYPE = "Microsoft.MachineLearningServices/workspaces"
 
 
 def put_data(context: RequestContext) -> Response:
-    """PUT a version: its uri is for life."""
+    """PUT a data version; its URI cannot be changed later."""
     m.DataVersion.model_validate(context.json)
     record, is_new = context.services.assets.put_data(
         context.workspace,
@@ -35,7 +35,7 @@ def put_data(context: RequestContext) -> Response:
 
 
 def get_data(context: RequestContext) -> dict[str, Any]:
-    """GET one version."""
+    """GET one data version."""
     params = context.path_params
     return _data_to_json(
         context,
@@ -92,13 +92,13 @@ def _model_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
     }
 
 
-# -- what both have in common ---------------------------------------------------------------------
+# -- shared by data and models ---------------------------------------------------------------------
 
 
 def _container_to_json(
     context: RequestContext, kind: str, versions: list[Record]
 ) -> dict[str, Any]:
-    """Return the container of a name: which version is the newest, and which would be next."""
+    """Return the container of a name, with its latest and next version."""
     newest = versions[0].body
     numbers = [int(v.body["version"]) for v in versions if v.body["version"].isdigit()]
     plural = "data" if kind == "data" else "models"
@@ -124,7 +124,7 @@ def _container_to_json(
 
 def _make_list_handler(kind: str) -> Handler:
     def containers(context: RequestContext) -> dict[str, Any]:
-        """GET the names."""
+        """GET the containers of all names."""
         by_name: dict[str, list[Record]] = {}
         for record in context.services.assets.versions(kind, context.workspace):
             by_name.setdefault(record.body["name"].casefold(), []).append(record)
@@ -148,7 +148,7 @@ def get_container(context: RequestContext) -> dict[str, Any]:
 
 def _make_version_list_handler(kind: str) -> Handler:
     def versions(context: RequestContext) -> dict[str, Any]:
-        """GET the versions of a name, newest first; ``$top`` takes the first ones only."""
+        """GET the versions of a name, newest first; ``$top`` limits them."""
         records = context.services.assets.versions(
             kind, context.workspace, context.path_params["name"]
         )
@@ -164,7 +164,7 @@ def _make_version_list_handler(kind: str) -> Handler:
 
 def _make_delete_handler(kind: str) -> Handler:
     def delete(context: RequestContext) -> Response:
-        """DELETE a version: 204 when there was none."""
+        """DELETE a version: 200, or 204 when there is none."""
         params = context.path_params
         unreferenced = context.services.assets.delete(
             kind, context.workspace, params["name"], params["version"]
@@ -178,7 +178,7 @@ def _make_delete_handler(kind: str) -> Handler:
 
 
 def put_model(context: RequestContext) -> Response:
-    """PUT a model version: files of the workspace's storage, loaded once before they are registered."""
+    """PUT a model version: files of the workspace's storage, which are loaded once before registration."""
     properties = context.json.get("properties")
     record, is_new = model_import.import_model(
         context.services,
@@ -194,7 +194,7 @@ def put_model(context: RequestContext) -> Response:
 
 
 def subscribe(context: RequestContext) -> Response:
-    """PUT a marketplace subscription: partner models only, as the service has it."""
+    """PUT a marketplace subscription: for partner models only, as in Azure."""
     properties = context.json.get("properties")
     model_id = properties.get("modelId") if isinstance(properties, dict) else None
     registry_model = parse_registry_uri(model_id) if isinstance(model_id, str) else None
@@ -205,7 +205,7 @@ def subscribe(context: RequestContext) -> Response:
         )
     if registry_model[0].casefold() in ("azureml", "azure-openai"):
         raise user_error(
-            "Models of Microsoft need no marketplace subscription; deploy them directly.",
+            "Models of Microsoft need no marketplace subscription. Deploy the model directly.",
             target="modelId",
         )
     body = {"name": context.path_params["name"], "modelId": model_id}
@@ -216,7 +216,7 @@ def subscribe(context: RequestContext) -> Response:
 
 
 def get_subscription(context: RequestContext) -> dict[str, Any]:
-    """GET one."""
+    """GET one subscription."""
     return _subscription_to_json(
         context,
         context.services.assets.subscription(context.workspace, context.path_params["name"]),
@@ -224,7 +224,7 @@ def get_subscription(context: RequestContext) -> dict[str, Any]:
 
 
 def list_subscriptions(context: RequestContext) -> dict[str, Any]:
-    """GET all."""
+    """GET all subscriptions."""
     return list_page(
         context,
         lambda before, limit: context.services.store.read.newest(
@@ -235,7 +235,7 @@ def list_subscriptions(context: RequestContext) -> dict[str, Any]:
 
 
 def unsubscribe(context: RequestContext) -> Response:
-    """DELETE one: 202 with a Location that is done at once, 204 when there was none."""
+    """DELETE a subscription: 202 with a completed operation, 204 when there is none."""
     if not context.services.assets.unsubscribe(context.workspace, context.path_params["name"]):
         return Response(None, 204)
     return Response(None, 202, location_headers(context, "done"))

@@ -1,4 +1,4 @@
-"""The azureml dialect: its tables, and who serves them."""
+"""Route tables of the azureml dialect: its operations and their handlers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The blob REST API (docs/azure-http.md sections 2.1 and 7): bytes in, bytes out, conditions kept.
+"""The blob REST API (docs/azure-http.md sections 2.1 and 7), with conditions and block lists.
 
-Bodies are hashed and written as they arrive; nothing of a request's name reaches the disk.
+Bodies are hashed and written as they arrive; names from a request are never used as paths on disk.
 """
 
 from __future__ import annotations
@@ -48,18 +48,20 @@ SDK_ONLY_OPERATIONS: tuple[Op[Any], ...] = (
     CONTAINER_DELETE,
     HEADERS_PUT,
 )
-"""What Microsoft's own client sends and ours does not."""
+"""Operations that Microsoft's SDK uses and this library's client does not."""
 
 
 def _container_and_blob(context: RequestContext) -> tuple[str, str]:
-    """Return container and blob of a request; the container must be there."""
+    """Return container and blob of a request. Raises ``ApiError`` 404 for an unknown container."""
     _check_version(context)
     container = context.path_params["container"]
     if not _container_exists(context, container):
         raise ApiError(404, "ContainerNotFound", "The specified container does not exist.")
     name = context.path_params.get("blob", "")
     if len(name) > 1024:
-        raise ApiError(400, "OutOfRangeInput", "A blob's name has at most 1,024 characters.")
+        raise ApiError(
+            400, "OutOfRangeInput", "The name of a blob can have at most 1,024 characters."
+        )
     return container, name
 
 
@@ -87,7 +89,7 @@ def _conditions(context: RequestContext) -> Conditions:
 
 
 def _properties(context: RequestContext, *, whole: bool = False) -> BlobProperties:
-    """Return content headers and metadata; of a whole Put Blob its own Content-Type counts too."""
+    """Return content headers and metadata; for Put Blob, plain content headers count too."""
     headers = context.request.headers
     stored = {
         name: headers[f"x-ms-blob-{name}"]
@@ -115,10 +117,14 @@ def _metadata(context: RequestContext) -> dict[str, str]:
 
 async def _receive_body(context: RequestContext, draft: Draft) -> None:
     if "x-ms-copy-source" in context.request.headers:
-        raise ApiError(501, "NotImplemented", "The local server copies nothing from elsewhere.")
+        raise ApiError(
+            501, "NotImplemented", "The local server does not copy from other URLs. Send the bytes."
+        )
     if "x-ms-content-crc64" in context.request.headers:
         raise ApiError(
-            400, "UnsupportedHeader", "x-ms-content-crc64 is not checked here; send Content-MD5."
+            400,
+            "UnsupportedHeader",
+            "x-ms-content-crc64 is not supported by this server. Send Content-MD5.",
         )
     async for chunk in context.request.stream():
         if chunk:
@@ -145,7 +151,7 @@ async def put_blob(context: RequestContext) -> Response:
     if kind is None:
         raise ApiError(400, "MissingRequiredHeader", "x-ms-blob-type is required.")
     if kind != "BlockBlob":
-        raise ApiError(400, "InvalidHeaderValue", "Only block blobs are kept here.")
+        raise ApiError(400, "InvalidHeaderValue", "This server supports block blobs only.")
     with context.services.blobs.draft() as draft:
         await _receive_body(context, draft)
         properties, conditions = _properties(context, whole=True), _conditions(context)
@@ -177,7 +183,11 @@ async def put_block_list(context: RequestContext) -> Response:
     async for chunk in context.request.stream():
         raw += chunk
         if len(raw) > _MAX_LIST_BYTES:
-            raise ApiError(413, "RequestBodyTooLarge", "The block list is too long.")
+            raise ApiError(
+                413,
+                "RequestBodyTooLarge",
+                f"The block list is larger than {_MAX_LIST_BYTES} bytes.",
+            )
     _check_list_md5(context, bytes(raw))
     blocks = _parse_block_list(bytes(raw))
     properties, conditions = _properties(context), _conditions(context)
@@ -195,7 +205,7 @@ def _check_list_md5(context: RequestContext, raw: bytes) -> None:
 
 
 def _parse_block_list(raw: bytes) -> list[tuple[str, str]]:
-    """Read a block list. No XML parser: nothing in a request is ever expanded or fetched."""
+    """Parse a block list without an XML parser, so that nothing in it is ever expanded or fetched."""
     text = raw.decode("utf-8", "replace").lstrip("\ufeff").strip()
     body = re.fullmatch(
         r"(?:<\?xml[^>]*\?>)?\s*<BlockList\s*(?:/>|>(?P<rows>.*)</BlockList>)", text, re.S
@@ -203,7 +213,7 @@ def _parse_block_list(raw: bytes) -> list[tuple[str, str]]:
     row = r"<(Latest|Committed|Uncommitted)>([^<]*)</\1>"
     rows = (body["rows"] or "") if body else ""
     if body is None or re.sub(row, "", rows).strip():
-        raise ApiError(400, "InvalidXmlDocument", "The block list is not valid XML of its kind.")
+        raise ApiError(400, "InvalidXmlDocument", "The XML of the block list is not valid.")
     return [(kind, unescape(block.strip())) for kind, block in re.findall(row, rows)]
 
 
@@ -265,7 +275,9 @@ def set_headers(context: RequestContext) -> Response:
 def _check_writable(container: str) -> None:
     if container == LOG_CONTAINER or artifacts.parse_artifact_container(container):
         raise ApiError(
-            403, "AuthorizationPermissionMismatch", "Logs and artifacts are written by jobs only."
+            403,
+            "AuthorizationPermissionMismatch",
+            "Logs and artifacts cannot be written: only jobs write them.",
         )
 
 
@@ -302,7 +314,7 @@ def delete_blob(context: RequestContext) -> Response:
 
 
 def list_blobs(context: RequestContext) -> Response:
-    """List Blobs, a page at a time, by name."""
+    """List Blobs, in pages, by name."""
     container, _ = _container_and_blob(context)
     prefix, marker = context.query_params.get("prefix", ""), context.query_params.get("marker", "")
     size = context.query_params.get("maxresults", "5000")
@@ -315,7 +327,7 @@ def list_blobs(context: RequestContext) -> Response:
     rows = "".join(_blob_xml(b) for b in blobs[:limit])
     next_marker = escape(blobs[limit].key) if len(blobs) > limit else ""
     head = f'<EnumerationResults ContainerName="{container}"><Prefix>{escape(prefix)}</Prefix>'
-    # azure-storage-blob asks for the next page with the size that this one says it had.
+    # azure-storage-blob requests the next page with the page size that this response reports.
     max_results = (
         f"<MaxResults>{limit}</MaxResults>" if "maxresults" in context.query_params else ""
     )
@@ -360,10 +372,12 @@ def get_container(context: RequestContext) -> Response:
 
 
 def delete_container(context: RequestContext) -> Response:
-    """Delete Container: an empty one, and none of a workspace."""
+    """Delete Container: only an empty one, and none of a workspace."""
     container, _ = _container_and_blob(context)
     if context.services.blobs.list_blobs(container, ""):
-        raise ApiError(409, "ContainerBeingDeleted", "Delete the blobs first.")
+        raise ApiError(
+            409, "ContainerBeingDeleted", "The container is not empty. Delete its blobs first."
+        )
     with context.services.store.write() as writer:
         writer.delete("container", "", container)
     return Response(None, 202)

@@ -1,4 +1,6 @@
-"""Chat on a serverless endpoint: the OpenAI-shaped route and Azure AI Model Inference (section 5)."""
+"""Chat on a serverless endpoint: the OpenAI-shaped route and Azure AI Model Inference (docs/azure-http.md
+section 5).
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,14 @@ from maas_client.wire.op import Op
 
 
 async def chat_completions(context: RequestContext) -> Response:
-    """POST chat completions, whole or streamed."""
+    """POST chat completions, complete or streamed."""
     return await create_completion(
         context, context.services.deployments.get_by_label(context.path_params["endpoint"])
     )
 
 
 async def create_completion(context: RequestContext, endpoint: Record) -> Response:
-    """Answer a chat with what is deployed as ``endpoint``."""
+    """Answer a chat with the model that ``endpoint`` serves."""
     chat, target = read_chat_request(context), served_model(endpoint)
     admission = context.services.rate_limiter.admit(endpoint)
     chunks = admission.count_tokens(context.services.chat_engine.stream(target, chat))
@@ -47,7 +49,9 @@ async def create_completion(context: RequestContext, endpoint: Record) -> Respon
     simulated = {"x-maas-simulated": "true"} if context.services.simulated else {}
     headers = {**admission.headers, **simulated}
     if context.json.get("stream"):
-        first = await anext(chunks)  # what is refused is refused before a 200 is sent
+        first = await anext(
+            chunks
+        )  # errors before the first chunk become an error response, not a 200
         frames = _sse_frames(first, chunks, envelope, _wants_usage(context))
         return StreamingResponse(
             frames, 200, {"Cache-Control": "no-cache", **headers}, media_type="text/event-stream"
@@ -83,9 +87,9 @@ async def _complete_response(
 async def _sse_frames(
     first: ChatChunk, chunks: AsyncGenerator[ChatChunk, None], envelope: dict[str, Any], usage: bool
 ) -> AsyncIterator[bytes]:
-    """Yield SSE frames: the role, the pieces, the reason of the end, ``[DONE]``.
+    """Yield server-sent events: the role, the chunks, the finish reason, ``[DONE]``.
 
-    What goes wrong after the first frame is told in a frame, and there is no ``[DONE]``.
+    An error after the first frame is sent as a frame, and ``[DONE]`` is left out.
     """
     encoder = _FrameEncoder(envelope)
     try:
@@ -111,7 +115,7 @@ class _FrameEncoder:
         self._usage: dict[str, int] | None = None
 
     def encode(self, chunk: ChatChunk) -> list[bytes]:
-        """Return the frames of a piece."""
+        """Return the frames of a chunk."""
         frames = [self.delta({"content": chunk.text})] if chunk.text else []
         for index, tool in enumerate(chunk.tool_calls or ()):
             frames.append(self.delta({"tool_calls": [{"index": index, **tool}]}))
@@ -121,12 +125,12 @@ class _FrameEncoder:
         return frames
 
     def delta(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
-        """Return one chunk."""
+        """Return the frame of one delta."""
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
         return self._frame({"choices": [choice]})
 
     def usage(self) -> bytes:
-        """Return the chunk that only counts."""
+        """Return the frame with the token counts."""
         return self._frame({"choices": [], "usage": self._usage})
 
     def _frame(self, parts: dict[str, Any]) -> bytes:
@@ -147,7 +151,7 @@ def get_model_info(context: RequestContext) -> dict[str, Any]:
 
 
 def list_models(context: RequestContext) -> dict[str, Any]:
-    """GET the one model behind the endpoint, as OpenAI lists models."""
+    """GET the one model behind the endpoint, in the format of OpenAI's list of models."""
     endpoint = context.services.deployments.get_by_label(context.path_params["endpoint"])
     entry = {
         "id": served_model(endpoint).model, "object": "model", "created": 0, "owned_by": "maas-client",

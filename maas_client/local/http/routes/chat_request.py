@@ -1,4 +1,4 @@
-"""Reading a chat request: what is understood, what is refused by name, and how each route refuses."""
+"""Validation of chat requests: parameters, messages, and errors in the format of each route."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
 def read_chat_request(context: RequestContext) -> ChatRequest:
-    """Return the chat that a request asks for. Raises ``ApiError`` in the route's own words."""
+    """Return the validated chat request. Raises ``ApiError`` in the format of the route."""
     body = context.json
     make_error = _make_error_factory(context)
     _check_unknown_parameters(context, make_error)
@@ -54,7 +54,9 @@ def _make_error_factory(context: RequestContext) -> ErrorFactory:
 
 
 def _check_unknown_parameters(context: RequestContext, make_error: ErrorFactory) -> None:
-    """Refuse parameters nobody knows; the inference route may be told to drop them or let them by."""
+    """Refuse unknown parameters, unless the inference route is asked to drop or pass them
+    (``extra-parameters``).
+    """
     unknown = sorted(set(context.json) - _KNOWN_PARAMETERS)
     extra_parameters = context.request.headers.get("extra-parameters", "error").lower()
     if not unknown or (
@@ -67,16 +69,14 @@ def _check_unknown_parameters(context: RequestContext, make_error: ErrorFactory)
 
 def _check_unsupported(body: Mapping[str, Any], make_error: ErrorFactory) -> None:
     if body.get("n", 1) not in (1, None):
-        raise make_error("n", "must be 1: one answer is given")
+        raise make_error("n", "must be 1: this server returns one choice")
     if body.get("logprobs"):
         raise make_error("logprobs", "is not supported")
     response_format = body.get("response_format")
     if response_format is not None and (
         not isinstance(response_format, dict) or response_format.get("type") != "text"
     ):
-        raise make_error(
-            "response_format", "must be of type text: no other is supported by this model"
-        )
+        raise make_error("response_format", "must be of type text: this model supports no other")
     if not isinstance(body.get("stream", False), bool | None):
         raise make_error("stream", "must be true or false")
     tool_choice = body.get("tool_choice", "auto")
@@ -87,7 +87,7 @@ def _check_unsupported(body: Mapping[str, Any], make_error: ErrorFactory) -> Non
 def _messages(body: Mapping[str, Any], make_error: ErrorFactory) -> list[dict[str, Any]]:
     messages = body.get("messages")
     if not _is_list_of_objects(messages) or not messages:
-        raise make_error("messages", "must be a list of messages, one at least")
+        raise make_error("messages", "must be a list of at least one message")
     for index, message in enumerate(messages):
         if message.get("role") not in _ROLES:
             raise make_error(
@@ -98,13 +98,13 @@ def _messages(body: Mapping[str, Any], make_error: ErrorFactory) -> list[dict[st
             raise make_error(f"messages[{index}].content", "is missing")
         if not isinstance(content, str | None) and not _is_list_of_text_parts(content):
             raise make_error(
-                f"messages[{index}].content", "must be text: this model sees no images"
+                f"messages[{index}].content", "must be text: this model does not accept images"
             )
     return [_normalize_message(message) for message in messages]
 
 
 def _normalize_message(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a message whose content is one string; a developer's word is the system's."""
+    """Return the message with its content as one string and the role ``developer`` as ``system``."""
     content = message.get("content")
     if isinstance(content, list):
         content = "".join(part["text"] for part in content)

@@ -1,4 +1,4 @@
-"""Sending bytes: whole blobs, ranges of them, and logs that still grow."""
+"""Responses with file content: blobs, byte ranges of blobs, and logs that are still being written."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from maas_client.local.state.store import Record
 
 _CHUNK_BYTES = 1 << 20
 _MAX_MD5_RANGE_BYTES = 4 << 20
-"""The largest range whose MD5 may be asked for."""
+"""The largest range for which an MD5 can be requested."""
 
 
 def modified_at(record: Record) -> datetime:
-    """Return when a blob was last changed."""
+    """Return when a blob was last modified."""
     return datetime.fromisoformat(record.body["modified"].replace("Z", "+00:00"))
 
 
 def blob_response(request: Request, record: Record, path: Path) -> Response:
-    """Answer GET or HEAD of a blob, with ranges."""
+    """Return the response to GET or HEAD of a blob, with ranges."""
     body = record.body
     first, last = _requested_range(request, body["size"])
     partial = first is not None
@@ -67,7 +67,7 @@ def _headers(record: Record, *, partial: bool) -> dict[str, str]:
 
 
 def _requested_range(request: Request, size: int) -> tuple[int | None, int]:
-    """Return first and last byte of the range asked for; None when there is no (valid) range."""
+    """Return the first and last byte of the requested range; None without a (valid) range."""
     header = request.headers.get("x-ms-range") or request.headers.get("range")
     match = re.fullmatch(r"bytes=(\d{1,18})-(\d{0,18})", header or "", re.ASCII)
     if not match or request.method == "HEAD":
@@ -84,7 +84,9 @@ def _requested_range(request: Request, size: int) -> tuple[int | None, int]:
 
 def _range_md5(path: Path, start: int, end: int) -> str:
     if end - start + 1 > _MAX_MD5_RANGE_BYTES:
-        raise ApiError(400, "OutOfRangeInput", "The MD5 of a range is given up to 4 MiB.")
+        raise ApiError(
+            400, "OutOfRangeInput", "The MD5 of a range is available for ranges of up to 4 MiB."
+        )
     with path.open("rb") as file:
         file.seek(start)
         digest = hashlib.md5(file.read(end - start + 1), usedforsecurity=False).digest()
@@ -107,7 +109,7 @@ async def _chunks(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
 
 
 def log_response(request: Request, path: Path) -> Response:
-    """Answer with a log as it is now; a range that begins at its end is 416, as for any blob."""
+    """Return a log as it is now. As for any blob, a range that starts at its end is refused with 416."""
     data = path.read_bytes()
     first, last = _requested_range(request, len(data))
     headers = {"x-ms-blob-type": "AppendBlob", "Accept-Ranges": "bytes"}

@@ -25,7 +25,7 @@ _ENDPOINT_STATES = {"Creating": "Creating", "Succeeded": "Online", "Failed": "Cr
 
 
 def create(context: RequestContext) -> Response:
-    """PUT: 201 with ``Azure-AsyncOperation``, or 200 for the same endpoint again."""
+    """PUT an endpoint: 201 with ``Azure-AsyncOperation``, or 200 when the same endpoint exists."""
     endpoint = m.Endpoint.model_validate(context.json)
     if "modelId" not in endpoint.properties.model_settings:
         raise user_error("modelId: Field required", target="properties.modelSettings.modelId")
@@ -50,12 +50,12 @@ def _find(context: RequestContext) -> Record:
 
 
 def get(context: RequestContext) -> dict[str, Any]:
-    """GET one."""
+    """GET one endpoint."""
     return _endpoint_to_json(context, _find(context))
 
 
 def list_endpoints(context: RequestContext) -> dict[str, Any]:
-    """GET all."""
+    """GET all endpoints."""
     return list_page(
         context,
         lambda before, limit: context.services.deployments.list_page(
@@ -69,7 +69,7 @@ def patch(context: RequestContext) -> dict[str, Any]:
     """PATCH tags and sku."""
     for name in ("tags", "sku"):
         if name in context.json and not isinstance(context.json[name], dict):
-            raise user_error(f"{name}: must be an object", target=name)
+            raise user_error(f"{name} must be an object.", target=name)
     record = context.services.deployments.patch(
         context.workspace.guid, context.path_params["endpoint"], context.json
     )
@@ -78,7 +78,7 @@ def patch(context: RequestContext) -> dict[str, Any]:
 
 
 def delete(context: RequestContext) -> Response:
-    """DELETE: 202 with a Location, 204 when there was none."""
+    """DELETE: 202 with a Location, 204 when there is none."""
     deleted = context.services.deployments.delete(
         context.workspace.guid, context.path_params["endpoint"]
     )
@@ -95,7 +95,7 @@ def list_keys(context: RequestContext) -> dict[str, Any]:
 
 
 def regenerate_keys(context: RequestContext) -> dict[str, Any]:
-    """POST regenerateKeys: the pair, one of it new."""
+    """POST regenerateKeys: both keys, one of them new."""
     key_types: dict[str, Literal["Primary", "Secondary"]] = {
         "primary": "Primary",
         "secondary": "Secondary",

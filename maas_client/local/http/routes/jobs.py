@@ -24,13 +24,13 @@ from maas_client.wire.op import Op
 
 
 def job_ref(context: RequestContext) -> JobRef:
-    """Return where the job in the path stands; a run has its job's name."""
+    """Return the reference of the job in the path; a run has the name of its job."""
     name = context.path_params.get("job") or context.path_params.get("run") or ""
     return JobRef(context.workspace.guid, name.casefold())
 
 
 def create(context: RequestContext) -> Response:
-    """PUT: 201 for a new job, 200 for the same one again."""
+    """PUT a job: 201 for a new one, 200 when the same job exists."""
     version = context.query_params.get("api-version", "")
     job = read_job(
         context.services, context.workspace, context.path_params["job"], context.json, version
@@ -40,12 +40,12 @@ def create(context: RequestContext) -> Response:
 
 
 def get(context: RequestContext) -> dict[str, Any]:
-    """GET one."""
+    """GET one job."""
     return job_to_json(context, context.services.jobs.get(job_ref(context)))
 
 
 def list_jobs(context: RequestContext) -> dict[str, Any]:
-    """GET all, newest first, with ARM's filters."""
+    """GET all jobs, newest first, with ARM's filters."""
     scope = context.workspace.guid
     return list_page(
         context,
@@ -71,7 +71,7 @@ def _matches_filters(context: RequestContext, record: Record) -> bool:
 
 
 def _contains_all(values: dict[str, Any], condition: str | None) -> bool:
-    """Tell whether ``key`` or ``key=value`` (several by comma) is among tags or properties."""
+    """Return whether tags or properties contain every ``key`` or ``key=value`` (separated by commas)."""
     for part in (condition or "").split(","):
         key, equals, value = part.partition("=")
         if key and (key not in values or (equals and str(values[key]) != value)):
@@ -80,7 +80,7 @@ def _contains_all(values: dict[str, Any], condition: str | None) -> bool:
 
 
 def cancel(context: RequestContext) -> Response:
-    """POST cancel: 202 while the worker ends, 200 when there is nothing left to end."""
+    """POST cancel: 202 while the worker ends, 200 when there is nothing to cancel."""
     ref = job_ref(context)
     state = context.services.jobs.cancel(ref)
     if state != "CancelRequested":
@@ -92,7 +92,7 @@ def cancel(context: RequestContext) -> Response:
 
 
 def pause(context: RequestContext) -> Response:
-    """POST pause, this server's own: the job rests after its step."""
+    """POST pause (local server only): the job stops after its current step."""
     ref = job_ref(context)
     if context.services.jobs.pause(ref) == "PauseRequested":
         context.services.scheduler.pause(ref)
@@ -100,13 +100,13 @@ def pause(context: RequestContext) -> Response:
 
 
 def resume(context: RequestContext) -> Response:
-    """POST resume, this server's own."""
+    """POST resume (local server only)."""
     context.services.jobs.resume(job_ref(context))
     return Response(None, 200)
 
 
 def save_checkpoint(context: RequestContext) -> Response:
-    """POST checkpoints, this server's own: a running job writes one after its step and goes on."""
+    """POST checkpoints (local server only): a running job writes one after its current step and continues."""
     ref = job_ref(context)
     context.services.jobs.check_running(ref)
     context.services.scheduler.save_checkpoint(ref)
@@ -114,14 +114,14 @@ def save_checkpoint(context: RequestContext) -> Response:
 
 
 def delete(context: RequestContext) -> Response:
-    """DELETE: 202 with a Location that is done at once, 204 when there was none."""
+    """DELETE a job: 202 with a completed operation, 204 when there is none."""
     if not context.services.jobs.delete(job_ref(context)):
         return Response(None, 204)
     return Response(None, 202, location_headers(context, COMPLETED_TOKEN))
 
 
 def job_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
-    """Return a job as ARM shows it: what was sent, and what became of it."""
+    """Return a job as ARM represents it: the request, and its results."""
     body = record.body
     ws = Workspace(**body["workspace"])
     arm_id = f"{ws.arm_id}/jobs/{body['name']}"
@@ -151,7 +151,7 @@ def job_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
 
 
 def _result_properties(body: dict[str, Any]) -> dict[str, str]:
-    """Return what training told at its end; properties are strings."""
+    """Return the totals of training as properties; properties are strings."""
     result = body.get("result") or {}
     values = {"trained_tokens": result.get("trained_tokens"), "steps": result.get("steps")}
     return {f"maas_client.{k}": str(v) for k, v in values.items() if v is not None}

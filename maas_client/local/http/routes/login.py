@@ -1,6 +1,7 @@
-"""Entra ID as far as azure-identity asks for it, and the cloud metadata document.
+"""The part of Entra ID that azure-identity uses, and the cloud metadata document.
 
-Any tenant and any client exist; a secret must be given and, where this server has a key, be that key.
+Any tenant and any client id exist. A secret is required and, when this server has an API key, must be that
+key.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ METADATA = _get("clouds.metadata", "/metadata/endpoints")
 
 
 def _login_url(context: RequestContext) -> str:
-    """Return where this login answers, as the caller reached it."""
+    """Return the base URL of this login, as the caller reached it."""
     return f"https://{context.urls.host}" if context.urls.is_tunnel else context.urls.arm
 
 
 def openid_configuration(context: RequestContext) -> dict[str, Any]:
-    """GET the discovery document."""
+    """GET the OpenID configuration."""
     base_url, tenant = _login_url(context), context.path_params["tenant"]
     return {
         "token_endpoint": f"{base_url}/{tenant}/oauth2/v2.0/token",
@@ -63,7 +64,7 @@ def openid_configuration(context: RequestContext) -> dict[str, Any]:
 
 
 def discover_instance(context: RequestContext) -> dict[str, Any]:
-    """GET which login hosts are one cloud."""
+    """GET the login hosts that belong to one cloud."""
     aliases = _LOGIN_HOSTS if context.urls.is_tunnel else [context.urls.host]
     return {
         "tenant_discovery_endpoint": f"{_login_url(context)}/{context.path_params['tenant']}"
@@ -76,12 +77,12 @@ def discover_instance(context: RequestContext) -> dict[str, Any]:
 
 
 def signing_keys(context: RequestContext) -> dict[str, Any]:
-    """GET the signing keys: tokens are signed with a secret that only this server has."""
+    """GET the signing keys: none, because tokens are signed with a secret of this server."""
     return {"keys": []}
 
 
 async def issue_token(context: RequestContext) -> Response:
-    """POST: the client-credentials grant, with a secret or an assertion."""
+    """POST the client credentials grant, with a secret or an assertion."""
     raw = (await context.request.body()).decode("utf-8", "replace")
     form = {name: values[0] for name, values in parse_qs(raw).items()}
     grant = form.get("grant_type", "")

@@ -1,4 +1,4 @@
-"""Rights and quota as ARM tells them: everybody may do everything here, and the machine is the quota."""
+"""Permissions and quotas on ARM: every caller may do everything, and the quota is this machine."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _BATCH_SIZE = 200
 
 
 def list_permissions(context: RequestContext) -> dict[str, Any]:
-    """GET what the caller may do: whoever is let in may do all."""
+    """GET what the caller may do: everything."""
     everything = {"actions": ["*"], "notActions": [], "dataActions": ["*"], "notDataActions": []}
     return {"value": [everything], "nextLink": None}
 
 
 def list_core_usage(context: RequestContext) -> dict[str, Any]:
-    """GET the cores: those that this server may use, and how many its running job uses."""
+    """GET the cores that this server may use, and how many its running jobs use."""
     services = context.services
     limit = services.config.threads
     used = min(limit, services.scheduler.cores_in_use())
@@ -47,7 +47,7 @@ def list_core_usage(context: RequestContext) -> dict[str, Any]:
 
 
 def list_capacity_usage(context: RequestContext) -> dict[str, Any]:
-    """GET what deployments of each model take, of what they may."""
+    """GET the capacity that deployments of each model use, and its limit."""
     used: Counter[str] = Counter()
     before: int | None = None
     while records := context.services.deployments.list_page(FOUNDRY_SCOPE, before, _BATCH_SIZE):

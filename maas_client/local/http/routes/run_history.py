@@ -1,4 +1,6 @@
-"""Run history and metrics: why a job failed, what it logged, what it registered (section 1.6)."""
+"""Run history and metrics: why a job failed, what it logged, what it registered (docs/azure-http.md section
+1.6).
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,11 @@ LOG_CONTAINER = "azureml"
 _POINTS_PER_PAGE = 1000
 
 METRIC_NAMES = {"train_loss": "loss", "valid_loss": "eval_loss"}
-"""Our names to the trainer's usual ones; which a serverless run really has is not known."""
+"""Names of our metrics as trainers usually report them; those of a serverless run are not documented."""
 
 
 def _run_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
-    """Return the run record of a job."""
+    """Return the run of a job."""
     body = record.body
     properties = body["request"]["properties"]
     run = {
@@ -58,8 +60,11 @@ def _run_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
 
 
 def _warnings(context: RequestContext, record: Record) -> list[dict[str, Any]]:
-    """Return a job's messages; those that warn of nothing say so in their source. Azure's warnings have no
-    time, so its SDK drops ours; this library's client orders a job's story by it."""
+    """Return the messages of a job; ``source`` says their level.
+
+    Warnings of Azure have no time and its SDK ignores ``createdUtc``; our client orders the events of a job
+    by it.
+    """
     return [
         {
             "source": f"maas-client:{event.get('level', 'info')}",
@@ -95,12 +100,12 @@ def _error_to_json(error: dict[str, Any], time: str) -> dict[str, Any]:
 
 
 def get_run(context: RequestContext) -> dict[str, Any]:
-    """GET the record."""
+    """GET the run."""
     return _run_to_json(context, context.services.jobs.get(job_ref(context)))
 
 
 def get_details(context: RequestContext) -> dict[str, Any]:
-    """GET status, error, warnings and the log file's address."""
+    """GET status, error, warnings and the URL of the log."""
     record = context.services.jobs.get(job_ref(context))
     body = record.body
     logs = {}
@@ -112,13 +117,13 @@ def get_details(context: RequestContext) -> dict[str, Any]:
 
 
 def list_children(context: RequestContext) -> dict[str, Any]:
-    """GET the runs below: there are none."""
+    """GET the child runs: none."""
     context.services.jobs.get(job_ref(context))
     return {"value": [], "continuationToken": None, "nextLink": None}
 
 
 def get_run_data(context: RequestContext) -> dict[str, Any]:
-    """POST: a read of the record and of what the job was sent as."""
+    """POST: read the run and the job that it belongs to."""
     name = context.json.get("runId")
     if not isinstance(name, str) or not name:
         raise user_error("runId: Field required", target="runId")
@@ -132,11 +137,11 @@ def get_run_data(context: RequestContext) -> dict[str, Any]:
 
 
 def patch_run(context: RequestContext) -> dict[str, Any]:
-    """PATCH what may change: the name shown, description, tags, properties, hidden."""
+    """PATCH display name, description, tags, properties, hidden."""
     changes = context.json
     for name in ("tags", "properties"):
         if name in changes and not isinstance(changes[name], dict | None):
-            raise user_error(f"{name}: must be an object", target=name)
+            raise user_error(f"{name} must be an object.", target=name)
 
     def change(request: dict[str, Any]) -> None:
         properties = request["properties"]
@@ -162,7 +167,7 @@ def cancel_run(context: RequestContext) -> Response:
 
 
 def list_metrics(context: RequestContext) -> dict[str, Any]:
-    """POST list: which metrics there are."""
+    """POST list: the names of the metrics."""
     record = context.services.jobs.get(job_ref(context))
     names = sorted(
         METRIC_NAMES.get(n, n) for n in context.services.jobs.metric_names(record.body["id"])
@@ -186,7 +191,7 @@ def _metric_definition(record: Record, name: str) -> dict[str, Any]:
 
 
 def get_metric_values(context: RequestContext) -> dict[str, Any]:
-    """POST full: every point of one metric, or those since ``startTime``, a page at a time."""
+    """POST full: the points of one metric, or those since ``startTime``, in pages."""
     after = _parse_continuation_token(context.json.get("continuationToken"))
     record, name, points = _requested_points(context, after, _POINTS_PER_PAGE + 1)
     page = points[:_POINTS_PER_PAGE]
@@ -195,7 +200,7 @@ def get_metric_values(context: RequestContext) -> dict[str, Any]:
 
 
 def sample_metric(context: RequestContext) -> dict[str, Any]:
-    """POST sample: at most a thousand points, evenly spread, the last one among them."""
+    """POST sample: at most a thousand evenly spread points, including the last."""
     record, name, points = _requested_points(context, -1, -1)
     stride = max(1, -(-len(points) // _POINTS_PER_PAGE))
     sampled = points[::-1][::stride][::-1]
@@ -225,22 +230,24 @@ def _requested_points(
 
 
 def _parse_start_time(value: Any) -> str:
-    """Read ``startTime``: what is older was told before. In the form that points are kept in."""
+    """Parse ``startTime`` into the format in which points store their time."""
     if value is None:
         return ""
     try:
         time = datetime.fromisoformat(str(value))
     except ValueError:
-        raise user_error("startTime is not an ISO time.", target="startTime") from None
+        raise user_error("startTime must be an ISO 8601 time.", target="startTime") from None
     return format_time(time if time.tzinfo else time.replace(tzinfo=UTC))
 
 
 def _parse_continuation_token(token: Any) -> int:
-    """Read a continuation token: the last step of the page before."""
+    """Parse a continuation token: the last step of the previous page."""
     if token is None:
         return -1
     if not isinstance(token, str) or not token.isascii() or not token.isdigit() or len(token) > 12:
-        raise user_error("continuationToken is not one of this server.", target="continuationToken")
+        raise user_error(
+            "continuationToken must be one that this server returned.", target="continuationToken"
+        )
     return int(token)
 
 

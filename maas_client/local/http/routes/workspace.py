@@ -1,4 +1,4 @@
-"""The workspace itself, its datastore, and the system registry of base models."""
+"""The workspace, its datastores, and the system registry of base models."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _DATASTORES: dict[str, Callable[[Workspace], str]] = {
     DEFAULT_DATASTORE: lambda ws: ws.container,
     artifacts.ARTIFACT_DATASTORE: lambda ws: artifacts.artifact_container(ws.guid),
 }
-"""Datastores to the container of each in a workspace."""
+"""The container of each datastore in a workspace."""
 _CREATED = "2026-01-01T00:00:00Z"
 
 
 def get_workspace(context: RequestContext) -> dict[str, Any]:
-    """GET: any workspace exists."""
+    """GET a workspace: any workspace exists."""
     ws = context.workspace
     return {
         "id": ws.arm_id,
@@ -53,14 +53,14 @@ def get_workspace(context: RequestContext) -> dict[str, Any]:
 
 
 def get_discovery(context: RequestContext) -> dict[str, Any]:
-    """GET the data plane's addresses; needs no credential."""
+    """GET the URLs of the data plane; no credential is required."""
     base = context.urls.data_plane
     names = ("api", "history", "metric", "modelmanagement", "experimentation", "cert")
     return dict.fromkeys(names, base)
 
 
 def list_datastores(context: RequestContext) -> dict[str, Any]:
-    """GET all: the default for data, and the one that runs write to; ``isDefault`` narrows it."""
+    """GET the default datastore and the one that runs write to; ``isDefault`` selects one of them."""
     is_default = context.query_params.get("isDefault", "").casefold()
     names = [
         name
@@ -71,7 +71,7 @@ def list_datastores(context: RequestContext) -> dict[str, Any]:
 
 
 def get_datastore(context: RequestContext) -> dict[str, Any]:
-    """GET one."""
+    """GET one datastore."""
     return _datastore_to_json(context, _require_datastore(context))
 
 
@@ -98,7 +98,7 @@ def _datastore_to_json(context: RequestContext, name: str) -> dict[str, Any]:
 
 
 def list_secrets(context: RequestContext) -> dict[str, Any]:
-    """POST listSecrets: a SAS for the datastore's container; for the runs' own one that only reads."""
+    """POST listSecrets: a SAS for the datastore's container, read-only for the one that runs write to."""
     name = _require_datastore(context)
     hours = context.json.get("expireAfterHours", 24)
     if not isinstance(hours, int | float) or not 0 < hours <= 168:
@@ -118,7 +118,7 @@ def _require_datastore(context: RequestContext) -> str:
 
 
 def get_registry_discovery(context: RequestContext) -> dict[str, Any]:
-    """GET where a system registry is: here."""
+    """GET the URL of a system registry: this server."""
     name = context.path_params["registry"]
     return {
         "registryName": name,
@@ -131,14 +131,14 @@ def get_registry_discovery(context: RequestContext) -> dict[str, Any]:
 
 
 def get_registry_model(context: RequestContext) -> dict[str, Any]:
-    """GET a base model, if the catalog knows it."""
+    """GET a base model of the catalog."""
     from maas_client.local.bases import find_model_facts
 
     params = context.path_params
     facts = find_model_facts(params["name"])
     if facts is None:
         raise not_found(f"Model {params['name'][:60]}")
-    # azure-ai-ml reads a registry model's id by this form and by no other (_arm_id_utils.py).
+    # azure-ai-ml parses this form of a registry model id only (_arm_id_utils.py).
     uri = f"azureml://registries/{params['registry']}/models/{params['name']}/versions/{params['version']}"
     return {
         "id": uri,
@@ -147,7 +147,7 @@ def get_registry_model(context: RequestContext) -> dict[str, Any]:
         "properties": {
             "modelType": "mlflow_model",
             "modelUri": uri,
-            "description": "A base model of the catalog, as the local server knows it.",
+            "description": "A base model of the catalog of the local server.",
             "isArchived": False,
             "isAnonymous": False,
             "flavors": {},

@@ -1,7 +1,7 @@
-"""The foundry dialect: its tables, and who serves them.
+"""Route tables of the foundry dialect: its operations and their handlers.
 
-The same operations hang on three bases: v1, a project's v1, and the dated api-versions, which alone know
-uploads, import and the deletion of a job (docs/azure-http.md section 4.2).
+The same operations are served under three prefixes: v1, v1 of a project, and the dated api-versions, which
+alone have uploads, import and deletion of a job (docs/azure-http.md section 4.2).
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def account(context: RequestContext) -> dict[str, Any]:
 
 
 def keys(context: RequestContext) -> dict[str, Any]:
-    """POST listKeys: keys that this server takes."""
+    """POST listKeys: keys that this server accepts."""
     api_key = context.services.config.api_key
     return {f"key{n}": api_key or _derive_key(context, n) for n in (1, 2)}
 
@@ -70,7 +70,7 @@ def _derive_key(context: RequestContext, number: int) -> str:
 
 
 def models(context: RequestContext) -> dict[str, Any]:
-    """GET the models that the account could deploy."""
+    """GET the models that the account can deploy."""
     return {"value": [_model_to_json(name) for name in catalog_models()], "nextLink": None}
 
 
@@ -90,7 +90,7 @@ def _model_to_json(name: str) -> dict[str, Any]:
 
 
 def put(context: RequestContext) -> Response:
-    """PUT: 201 with ``Azure-AsyncOperation``, or 200 for the same deployment again."""
+    """PUT a deployment: 201 with ``Azure-AsyncOperation``, or 200 when the same deployment exists."""
     check_request(context.json)
     record, operation = put_deployment(
         context.services.deployments, context.path_params["deployment"], context.json
@@ -122,12 +122,12 @@ def _find(context: RequestContext) -> Record:
 
 
 def get(context: RequestContext) -> dict[str, Any]:
-    """GET one."""
+    """GET one deployment."""
     return _deployment_to_json(context, _find(context))
 
 
 def list_deployments(context: RequestContext) -> dict[str, Any]:
-    """GET all."""
+    """GET all deployments."""
     return list_page(
         context,
         lambda before, limit: context.services.deployments.list_page(FOUNDRY_SCOPE, before, limit),
@@ -141,7 +141,7 @@ def patch(context: RequestContext) -> dict[str, Any]:
         if name in context.json and not isinstance(context.json[name], dict):
             from maas_client.local.resources.errors import user_error
 
-            raise user_error(f"{name}: must be an object", target=name)
+            raise user_error(f"{name} must be an object.", target=name)
     record = context.services.deployments.patch(
         FOUNDRY_SCOPE, context.path_params["deployment"], context.json
     )
@@ -150,7 +150,7 @@ def patch(context: RequestContext) -> dict[str, Any]:
 
 
 def delete(context: RequestContext) -> Response:
-    """DELETE: 202 with a Location, 204 when there was none."""
+    """DELETE: 202 with a Location, 204 when there is none."""
     deleted = context.services.deployments.delete(FOUNDRY_SCOPE, context.path_params["deployment"])
     if deleted is None:
         return Response(None, 204)
@@ -160,7 +160,7 @@ def delete(context: RequestContext) -> Response:
 
 
 def skus(context: RequestContext) -> dict[str, Any]:
-    """GET what a deployment may be scaled to."""
+    """GET the SKUs that a deployment can use."""
     _find(context)
     capacity = {"minimum": 1, "maximum": MAX_CAPACITY, "step": 1, "default": 100}
     return {
@@ -173,9 +173,10 @@ def skus(context: RequestContext) -> dict[str, Any]:
 
 
 def operation(context: RequestContext) -> dict[str, Any]:
-    """GET behind ``Azure-AsyncOperation`` and ``Location``.
+    """GET the URL in ``Azure-AsyncOperation`` or ``Location``.
 
-    ARM calls a deployment made before its model is loaded: chat then says DeploymentNotReady.
+    ARM reports a deployment as created before its model is loaded; until then chat fails with
+    DeploymentNotReady.
     """
     operation_record = context.services.deployments.get_operation(context.path_params["operation"])
     body = {

@@ -26,7 +26,7 @@ from maas_client.wire.op import Op
 
 
 async def chat_completions(context: RequestContext) -> Response:
-    """POST chat: ``model`` names the deployment, or the path does."""
+    """POST chat completions: ``model`` or the path names the deployment."""
     name = context.path_params.get("deployment") or context.json.get("model")
     if not isinstance(name, str) or not name:
         raise invalid_payload("model is required: the deployment's name.", param="model")
@@ -40,7 +40,7 @@ async def chat_completions(context: RequestContext) -> Response:
 
 
 async def _prepend_filter_results(chunks: Any) -> AsyncIterator[bytes]:
-    """Begin as Azure OpenAI does: with a chunk that has no choices (section 5.2)."""
+    """Start the stream with a chunk without choices, as Azure OpenAI does (docs/azure-http.md section 5.2)."""
     first = {"id": "", "object": "", "created": 0, "model": "", "choices": [],
              "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": {}}]}  # fmt: skip
     try:
@@ -52,12 +52,12 @@ async def _prepend_filter_results(chunks: Any) -> AsyncIterator[bytes]:
 
 
 def get_model_info(context: RequestContext) -> dict[str, Any]:
-    """GET /models/info: a resource has many models, and no information of this kind."""
+    """GET /models/info: 404, because a resource has many models."""
     raise foundry_not_found("operation")
 
 
 def list_models(context: RequestContext) -> dict[str, Any]:
-    """GET the models: those of the catalog, and those that were tuned here."""
+    """GET the models of the catalog and the fine-tuned models."""
     tuned = [
         _tuned_model_to_json(record)
         for record in context.services.store.read.newest("model", FOUNDRY_SCOPE)
@@ -69,7 +69,7 @@ def list_models(context: RequestContext) -> dict[str, Any]:
 
 
 def model(context: RequestContext) -> dict[str, Any]:
-    """GET one."""
+    """GET one model."""
     name = context.path_params["model"]
     record = context.services.store.read.get("model", FOUNDRY_SCOPE, version_key(name, "1"))
     if record:
@@ -90,8 +90,11 @@ def _base_model_to_json(name: str) -> dict[str, Any]:
 
 
 def _model_to_json(name: str, created: int | None, **extra_fields: Any) -> dict[str, Any]:
-    """Return a model with OpenAI's fields and Azure's; ``fine_tune`` is reported false although the
-    open models can be tuned, as there (section 4.2)."""
+    """Return a model with the fields of OpenAI and of Azure.
+
+    ``fine_tune`` is false although the open models can be fine-tuned, as in Azure (docs/azure-http.md
+    section 4.2).
+    """
     return {
         "id": name,
         "object": "model",

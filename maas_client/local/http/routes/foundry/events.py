@@ -1,6 +1,6 @@
-"""A job's events as the OpenAI-shaped API tells them: status changes, messages and metric points.
+"""Events of a job in the OpenAI-shaped API: status changes, messages and metric points.
 
-Each has an id that never changes, so that a client which has seen it is never told it again.
+The id of an event never changes, so that a client can recognize the events it already has.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ _STATUS_MESSAGES = {
     "Canceled": "Job cancelled.",
     "Failed": "Job failed.",
 }
-"""Words of the dated spec's example where it has them (docs/azure-http.md section 4.5)."""
+"""Messages as in the example of the dated specification (docs/azure-http.md section 4.5), where it has them."""
 
 _METRIC_NAMES = {
     "train_token_accuracy": "train_mean_token_accuracy",
     "valid_token_accuracy": "full_valid_mean_token_accuracy",
     "valid_loss": "full_valid_loss",
 }
-"""Our metric names to the service's."""
+"""Our metric names and those of the API."""
 
 _TRAINING_METRICS = ("train_loss", "train_token_accuracy", "learning_rate")
 
 
 class Event(NamedTuple):
-    """An event before it is written out: a page shows twenty of what may be thousands."""
+    """An event before serialization: a page contains twenty of possibly thousands."""
 
     timestamp: str
-    """To the microsecond; events are told in whole seconds."""
+    """Precise to the microsecond; the API reports whole seconds."""
     id: str
     message: str
     level: str = "info"
     metrics: Mapping[str, Any] | None = None
-    """What was measured, by our names."""
+    """Values by our metric names."""
     step: int = 0
 
 
@@ -75,7 +75,7 @@ def _to_event(job: Record, event: dict[str, Any]) -> Event | None:
 
 
 def _step_events(context: RequestContext, job_id: str) -> list[Event]:
-    """Return one event per step that training reported."""
+    """Return one event for every step with metrics."""
     steps: dict[int, dict[str, float]] = {}
     times: dict[int, str] = {}
     for point in context.services.jobs.points(job_id):
@@ -89,7 +89,7 @@ def _step_events(context: RequestContext, job_id: str) -> list[Event]:
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
-    """Return an event as the service shows it."""
+    """Return an event as the API represents it."""
     data = None if event.metrics is None else _metrics_to_json(event.step, event.metrics)
     return {
         "object": "fine_tuning.job.event",

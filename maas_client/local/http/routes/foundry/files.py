@@ -40,7 +40,7 @@ _PURPOSES = (PURPOSE, results.RESULTS_PURPOSE)
 async def _receive_form(
     context: RequestContext, field: str, allowed_fields: frozenset[str]
 ) -> AsyncIterator[tuple[dict[str, str], str, Draft]]:
-    """Yield a form's fields, the file's name and its bytes. Fields nobody knows are refused by name."""
+    """Yield the fields of a form, the name of its file and its bytes. Refuses unknown fields."""
     try:
         async with context.request.form(max_files=1, max_fields=8) as form:
             unknown = sorted(set(form) - allowed_fields - {field})
@@ -50,13 +50,13 @@ async def _receive_form(
                 )
             upload = form.get(field)
             if not isinstance(upload, UploadFile):
-                raise invalid_payload(f"{field} is required: the bytes of the file.", param=field)
+                raise invalid_payload(f"{field} is required: the content of the file.", param=field)
             fields = {k: v for k, v in form.items() if isinstance(v, str)}
             with file_store(context).draft() as draft:
                 await anyio.to_thread.run_sync(_copy, upload, draft)
                 yield fields, _clean_filename(upload.filename), draft
     except MultiPartException as error:
-        raise invalid_payload(f"The form cannot be read: {error.message}") from None
+        raise invalid_payload(f"The form is not valid: {error.message}") from None
 
 
 def _copy(upload: UploadFile, draft: Draft) -> None:
@@ -65,19 +65,19 @@ def _copy(upload: UploadFile, draft: Draft) -> None:
 
 
 def _clean_filename(name: str | None) -> str:
-    """Return a file's name as a label: it is shown, never used as a path."""
+    """Return the name of a file for display; it is never used as a path."""
     base_name = (name or "upload").replace("\\", "/").rsplit("/", 1)[-1]
     return "".join(c for c in base_name if c.isprintable())[:255] or "upload"
 
 
 async def create(context: RequestContext) -> Response:
-    """POST: multipart with purpose and file."""
+    """POST a file: multipart with purpose and file."""
     allowed_fields = frozenset({"purpose", *_ANCHOR_FIELDS, *_SECONDS_FIELDS})
     async with _receive_form(context, "file", allowed_fields) as (fields, name, draft):
         _check_purpose(fields.get("purpose"))
         expires_s = _parse_expiry(fields)
         record = await anyio.to_thread.run_sync(file_store(context).add, draft, name, expires_s)
-    # What was just sent is shown as the service shows it: it has yet to be looked through.
+    # As in the service, a new file is reported as pending: its validation follows.
     return created_response(
         context, {**file_to_json(record), "status": "pending", "status_details": None}
     )
@@ -86,7 +86,7 @@ async def create(context: RequestContext) -> Response:
 def _check_purpose(purpose: Any) -> None:
     if purpose != PURPOSE:
         raise invalid_payload(
-            f"purpose must be {PURPOSE}: this server keeps training files.", param="purpose"
+            f"purpose must be {PURPOSE}: this server accepts training files only.", param="purpose"
         )
 
 
@@ -108,7 +108,7 @@ def _parse_expiry(fields: dict[str, str]) -> int | None:
 
 
 def file_to_json(record: Record) -> dict[str, Any]:
-    """Return a file as the service shows it."""
+    """Return a file as the API represents it."""
     body = record.body
     document = {
         "object": "file",
@@ -124,7 +124,7 @@ def file_to_json(record: Record) -> dict[str, Any]:
 
 
 def list_files(context: RequestContext) -> dict[str, Any]:
-    """GET all, newest first."""
+    """GET all files, newest first."""
     purpose = context.query_params.get("purpose")
     if purpose and purpose not in _PURPOSES:
         documents = []
@@ -147,7 +147,7 @@ def list_files(context: RequestContext) -> dict[str, Any]:
 
 
 def get(context: RequestContext) -> dict[str, Any]:
-    """GET one; a job's results are a file too."""
+    """GET one file; the results of a job are a file too."""
     job = results.find_job(context, context.path_params["file"])
     return results.to_json(context, job) if job else file_to_json(_get_record(context))
 
@@ -157,7 +157,7 @@ def _get_record(context: RequestContext) -> Record:
 
 
 def content(context: RequestContext) -> Response:
-    """GET the bytes."""
+    """GET the content of a file."""
     job = results.find_job(context, context.path_params["file"])
     if job:
         return Response(results.to_csv(context, job), 200, media_type="application/octet-stream")
@@ -166,16 +166,16 @@ def content(context: RequestContext) -> Response:
 
 
 def delete(context: RequestContext) -> dict[str, Any]:
-    """DELETE one; a job that names it goes on."""
+    """DELETE a file; jobs that use it are not affected."""
     file_store(context).delete(context.path_params["file"])
     return {"object": "file", "id": context.path_params["file"], "deleted": True}
 
 
 def import_file(context: RequestContext) -> Response:
-    """POST import by url: refused, this server fetches nothing from elsewhere."""
+    """POST import by URL: refused, because this server fetches nothing from other hosts."""
     raise ApiError(
         400, "fileImportFailed",
-        "This server fetches nothing from other places: send the file's bytes to /files.",
+        "This server does not fetch files from URLs. Send the content of the file to /files.",
         target="content_url",
     )  # fmt: skip
 
@@ -188,7 +188,7 @@ def _uploads(context: RequestContext) -> FoundryUploads:
 
 
 def create_upload(context: RequestContext) -> Response:
-    """POST: name, size and purpose of what will come in parts."""
+    """POST an upload: name, size and purpose of a file that is sent in parts."""
     body = context.json
     unknown = sorted(set(body) - {"filename", "purpose", "bytes", "mime_type", "expires_after"})
     if unknown:
@@ -209,7 +209,7 @@ async def part(context: RequestContext) -> Response:
     async with _receive_form(context, "data", frozenset()) as (_, _, draft):
         if draft.size > MAX_PART_BYTES:
             raise invalid_payload(
-                f"A part has at most {MAX_PART_BYTES} bytes.", param="data", status=413
+                f"A part can have at most {MAX_PART_BYTES} bytes.", param="data", status=413
             )
         part_id, created = await anyio.to_thread.run_sync(
             _uploads(context).add_part, context.path_params["upload"], draft
@@ -226,7 +226,7 @@ async def part(context: RequestContext) -> Response:
 
 
 def complete(context: RequestContext) -> Response:
-    """POST: the parts in their order, and the MD5 of the whole."""
+    """POST complete: the order of the parts, and the MD5 of the file."""
     body = context.json
     unknown = sorted(set(body) - {"part_ids", "md5"})
     if unknown:
@@ -235,7 +235,7 @@ def complete(context: RequestContext) -> Response:
         )
     parts, md5 = body.get("part_ids"), body.get("md5")
     if not isinstance(parts, list) or not all(isinstance(p, str) for p in parts):
-        raise invalid_payload("part_ids is required: a list of ids.", param="part_ids")
+        raise invalid_payload("part_ids is required and must be a list of ids.", param="part_ids")
     if md5 is not None and not isinstance(md5, str):
         raise invalid_payload("md5 must be a string of hex digits.", param="md5")
     upload, file = _uploads(context).complete(context.path_params["upload"], parts, md5)
@@ -244,7 +244,7 @@ def complete(context: RequestContext) -> Response:
 
 
 def cancel(context: RequestContext) -> Response:
-    """POST cancel."""
+    """POST cancel of an upload."""
     return JSONResponse(_upload_to_json(_uploads(context).cancel(context.path_params["upload"])))
 
 

@@ -1,5 +1,8 @@
-"""Fine-tuning jobs of a Foundry resource (docs/azure-http.md sections 4.2 to 4.5), Azure's oddities included:
-``pending``, null ``organization_id``, 201 on the dated versions."""
+"""Fine-tuning jobs of a Foundry resource (docs/azure-http.md sections 4.2 to 4.5).
+
+Includes where Azure differs from OpenAI: ``pending``, null ``organization_id``, 201 on the dated
+api-versions.
+"""
 
 from __future__ import annotations
 
@@ -49,12 +52,12 @@ def _get_job(context: RequestContext) -> Record:
 
 
 def get(context: RequestContext) -> dict[str, Any]:
-    """GET one."""
+    """GET one job."""
     return job_to_json(_get_job(context))
 
 
 def list_jobs(context: RequestContext) -> dict[str, Any]:
-    """GET all, newest first."""
+    """GET all jobs, newest first."""
     jobs = context.services.jobs.list_page(FOUNDRY_SCOPE, None, -1)
     return list_response(
         context, jobs, lambda f: str(f.body["name"]), job_to_json, default_limit=20
@@ -62,11 +65,12 @@ def list_jobs(context: RequestContext) -> dict[str, Any]:
 
 
 def cancel(context: RequestContext) -> dict[str, Any]:
-    """POST cancel: what runs is called cancelled at once, what has ended is refused."""
+    """POST cancel: a running job is reported as cancelled at once; a finished one is refused."""
     record = _get_job(context)
     if STATUS_BY_STATE[str(record.state)] in ops.TERMINAL_STATUSES:
         raise invalid_payload(
-            f"The job has ended: it is {STATUS_BY_STATE[str(record.state)]}.", status=400
+            f"The job has already ended: its status is {STATUS_BY_STATE[str(record.state)]}.",
+            status=400,
         )
     ref = job_ref(context.path_params["job"])
     if context.services.jobs.cancel(ref) == "CancelRequested":
@@ -75,14 +79,14 @@ def cancel(context: RequestContext) -> dict[str, Any]:
 
 
 def delete(context: RequestContext) -> Response:
-    """DELETE: 204; on the dated versions only."""
+    """DELETE a job: 204; on the dated api-versions only."""
     _get_job(context)
     context.services.jobs.delete(job_ref(context.path_params["job"]))
     return Response(None, 204)
 
 
 def pause(context: RequestContext) -> dict[str, Any]:
-    """POST pause: as there, of a running job; unlike there, whatever its model."""
+    """POST pause of a running job; unlike Azure, for any model."""
     record, ref = _get_job(context), job_ref(context.path_params["job"])
     try:
         if context.services.jobs.pause(ref) == "PauseRequested":
@@ -95,7 +99,7 @@ def pause(context: RequestContext) -> dict[str, Any]:
 
 
 def resume(context: RequestContext) -> dict[str, Any]:
-    """POST resume: the job goes on from the checkpoint that pausing has written."""
+    """POST resume: the job continues from the checkpoint that pausing wrote."""
     record = _get_job(context)
     try:
         context.services.jobs.resume(job_ref(context.path_params["job"]))
@@ -107,7 +111,7 @@ def resume(context: RequestContext) -> dict[str, Any]:
 
 
 def save_checkpoint(context: RequestContext) -> dict[str, Any]:
-    """POST checkpoints, this server's own: a running job writes one after its step and goes on."""
+    """POST checkpoints (local server only): a running job writes one after its current step and continues."""
     record, ref = _get_job(context), job_ref(context.path_params["job"])
     try:
         context.services.jobs.check_running(ref)
@@ -121,13 +125,13 @@ def save_checkpoint(context: RequestContext) -> dict[str, Any]:
 
 
 def list_job_events(context: RequestContext) -> dict[str, Any]:
-    """GET what happened, newest first."""
+    """GET the events of a job, newest first."""
     events = list_events(context, _get_job(context))
     return list_response(context, events, lambda event: event.id, event_to_json, default_limit=20)
 
 
 def list_checkpoints(context: RequestContext) -> dict[str, Any]:
-    """GET the checkpoints that are kept, newest first; each can be deployed."""
+    """GET the stored checkpoints, newest first; each can be deployed."""
     job = _get_job(context)
     steps = sorted(kept_checkpoints(context.services.store, job), reverse=True)
     checkpoints = [_checkpoint(context, job, step) for step in steps]
@@ -159,7 +163,7 @@ def _checkpoint(context: RequestContext, job: Record, step: int) -> dict[str, An
 
 
 def job_to_json(record: Record) -> dict[str, Any]:
-    """Return a job as the service shows it."""
+    """Return a job as the API represents it."""
     body, request = record.body, record.body["request"]
     state = str(record.state)
     requested = body["spec"]["hyperparameters"]
@@ -191,7 +195,7 @@ def job_to_json(record: Record) -> dict[str, Any]:
 
 
 def _error_to_json(body: dict[str, Any]) -> dict[str, Any]:
-    """Return why a job failed, in the service's words: data errors name the file."""
+    """Return the error of a job as the API represents it; data errors name the file."""
     error = body["error"]
     data_is_wrong = error["code"] == "UserError"
     first = (error.get("details") or [{}])[0].get("message", "")

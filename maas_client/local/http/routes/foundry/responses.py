@@ -1,4 +1,4 @@
-"""What the OpenAI-shaped routes share: lists with ``after`` and ``limit``, and how a creation answers."""
+"""What the OpenAI-shaped routes share: lists with ``after`` and ``limit``, and responses to a creation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def file_store(context: RequestContext) -> FoundryFiles:
-    """Return the resource's files."""
+    """Return the files of the resource."""
     services = context.services
     return FoundryFiles(services.store, services.files, durable=services.config.durable)
 
@@ -29,7 +29,7 @@ def list_response(
     default_limit: int,
     max_limit: int = 100,
 ) -> dict[str, Any]:
-    """Return the page of ``items`` that the query asks for; ``limit`` is the default."""
+    """Return the page of ``items`` that the query selects."""
     if context.query_params.get("order", "desc") == "asc":
         items = list(reversed(items))
     elif context.query_params.get("order", "desc") != "desc":
@@ -39,7 +39,7 @@ def list_response(
     if after:
         keys = [key(item) for item in items]
         if after not in keys:
-            raise invalid_payload("after must be the id of an item of this list.", param="after")
+            raise invalid_payload("after must be the id of an item in this list.", param="after")
         items = items[keys.index(after) + 1 :]
     data = [to_json(item) for item in items[:default_limit]]
     return {
@@ -61,7 +61,10 @@ def _parse_limit(context: RequestContext, default: int, most: int) -> int:
 
 
 def created_response(context: RequestContext, document: dict[str, Any]) -> Response:
-    """Return what was created: v1 answers 200, the dated versions 201 with a Location (section 4.2)."""
+    """Return the response to a creation: 200 on v1, 201 with a Location on the dated api-versions.
+
+    See docs/azure-http.md section 4.2.
+    """
     if context.op.path.startswith("/v1/"):
         return JSONResponse(document, 200)
     location = (
@@ -74,7 +77,7 @@ def created_response(context: RequestContext, document: dict[str, Any]) -> Respo
 
 
 def to_unix_seconds(stamp: str | None) -> int | None:
-    """Return a time of ours as seconds since 1970."""
+    """Return an ISO time as seconds since 1970."""
     if stamp is None:
         return None
     return int(datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp())

@@ -1,6 +1,7 @@
-"""The result file of a job: ``results.csv`` with Azure's columns, written from its metric points.
+"""The result file of a job: ``results.csv`` with Azure's columns, generated from the metric points.
 
-Columns: docs/azure-http.md section 4.5 (azureml-assets ``finetune_submit.py``); -1 means "none at this step".
+Columns: docs/azure-http.md section 4.5 (azureml-assets ``finetune_submit.py``); -1 means "no value at this
+step".
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ CSV_COLUMNS = {
     "full_valid_loss": "valid_loss",
     "full_valid_mean_token_accuracy": "valid_token_accuracy",
 }
-"""Azure's columns, and which of our metrics stands in each. Validation here is always of the full set."""
+"""Azure's columns, and our metric for each. Validation always uses the full validation file."""
 
 _FILE_ID = re.compile(r"file-results-([0-9a-f]{32})")
 
 
 def file_id(job: Record) -> str:
-    """Return the id of a job's result file."""
+    """Return the id of the result file of a job."""
     return f"file-results-{job.key.removeprefix('ftjob-')}"
 
 
 def find_job(context: RequestContext, file: str) -> Record | None:
-    """Return the job whose results a file id names; None when it names none."""
+    """Return the job whose results a file id names, or None."""
     match = _FILE_ID.fullmatch(file)
     job = match and context.services.store.read.get("job", FOUNDRY_SCOPE, f"ftjob-{match[1]}")
     return job if job and job.state == "Completed" else None
@@ -52,7 +53,7 @@ def to_csv(context: RequestContext, job: Record) -> str:
 
 
 def to_json(context: RequestContext, job: Record) -> dict[str, Any]:
-    """Return the result file as the service shows it."""
+    """Return the result file as the API represents it."""
     return {
         "object": "file",
         "id": file_id(job),
