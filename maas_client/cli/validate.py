@@ -261,7 +261,7 @@ def _segmented_rows(
     path: str, template: ChatTemplate, args: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
     from maas_client.chat import render
-    from maas_client.dataset.parsing.lines import read_rows
+    from maas_client.dataset.rows import read_rows
 
     for line, row in islice(read_rows(path, model=args.model), max(0, args.rows)):
         segments = render(row["messages"], row.get("tools"), template)

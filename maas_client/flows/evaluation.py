@@ -86,12 +86,12 @@ def _check(path: str) -> None:
 
 
 def _questions(path: Path, limit: int | None) -> tuple[list[_Question], tuple[int, ...]]:
-    from maas_client.dataset.parsing import lines
+    from maas_client.dataset.rows import read_rows
 
     if not path.is_file():
         raise ConfigError(f"there is no file {path}", hint="Name a JSONL file of held-out chats.")
     questions, skipped = [], []
-    for line, row in islice(lines.read_rows(path), limit):
+    for line, row in islice(read_rows(path), limit):
         *before, last = row["messages"]
         if last.get("role") != "assistant" or not before:
             skipped.append(line.number)

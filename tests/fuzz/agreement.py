@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from typing import Any
 
-from maas_client.dataset._schemas import load_schema
 from maas_client.dataset.codes import get_code
 from maas_client.dataset.issues import Issue
 from maas_client.dataset.parsing.lines import make_line
@@ -19,6 +18,7 @@ from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.rules.fast_path import FastPath
 from maas_client.dataset.rules.line_check import LineValidator
 from tests.fuzz import mutations
+from tests.unit.dataset.corpus import load_schema
 
 _TALK = (
     b'{"role": "system", "content": "a"}, {"role": "user", "content": "b"}, '
@@ -40,8 +40,8 @@ class Judges:
 
         book = build_context(target, model)
         self.acceptor = FastPath(book)
-        self.checker = LineValidator(context=book)
-        self.schema = Draft202012Validator(load_schema())
+        self.checker = LineValidator(book)
+        self.schema = Draft202012Validator(load_schema("chat_line"))
         self.seen: Counter[str] = Counter()
         self.rng = random.Random(0)
 

@@ -210,7 +210,8 @@ def _read_rows(path: str | PathLike[str], result: ConversionResult) -> Iterator[
         head = file.read(HEAD_BYTES).removeprefix(encoding.bom)
     text = head.decode(encoding.codec, "replace").encode()
     is_complete = os.path.getsize(path) <= HEAD_BYTES
-    code = (detect_wrong_format(text, is_complete=is_complete) or ("",))[0]
+    problem = detect_wrong_format(text, is_complete=is_complete)
+    code = problem.code if problem else ""
     if code in ("FILE_JSON_ARRAY", "FILE_PRETTY_PRINTED"):
         result.file_format = "a JSON array" if code == "FILE_JSON_ARRAY" else "pretty-printed JSON"
         yield from enumerate(_read_json_values(path, encoding), 1)

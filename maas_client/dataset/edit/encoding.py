@@ -41,12 +41,12 @@ def detect_encoding(path: str | PathLike[str]) -> Encoding:
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
         problem = detect_wrong_format(head, is_complete=len(head) < HEAD_BYTES)
-        if problem and problem[0] == "FILE_BINARY":
+        if problem and problem.code == "FILE_BINARY":
             raise ConfigError(
-                f"{path} is not a text file: {problem[1]}", hint="Export it as JSON Lines."
+                f"{path} is not a text file: {problem.detail}", hint="Export it as JSON Lines."
             )
-        if problem and problem[0] == "FILE_UTF16":
-            return _wide_encoding(head, problem[1])
+        if problem and problem.code == "FILE_UTF16":
+            return _wide_encoding(head, problem.detail)
         if head.startswith(codecs.BOM_UTF8):
             return Encoding("utf-8", "byte order mark", codecs.BOM_UTF8)
         file.seek(0)

@@ -25,6 +25,7 @@ from maas_client.dataset.edit.atomic_write import (
 from maas_client.dataset.edit.encoding import CP1252, Encoding, detect_encoding, read_utf8_lines
 from maas_client.dataset.parsing.file_type import HEAD_BYTES, detect_wrong_format
 from maas_client.dataset.parsing.lines import MAX_LINE_BYTES, Line
+from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.rules.line_check import LineValidator
 from maas_client.errors import ConfigError
 
@@ -125,7 +126,7 @@ def fix(
         require_distinct_paths(path, out)
     if drop:
         require_distinct_paths(path, dropped)
-    validator = LineValidator(target=target, model=model)
+    validator = LineValidator(build_context(target, model))
     result = FixResult(os.fspath(path), os.fspath(out))
     with atomic_write(out, dropped) if drop else atomic_write(out) as files:
         _write(_read_rows(path, result), result, validator, files)
@@ -216,7 +217,7 @@ def _read_rows(path: str | PathLike[str], result: FixResult) -> Iterator[tuple[i
         head = file.read(HEAD_BYTES)
         text = head.removeprefix(encoding.bom).decode(encoding.codec, "replace").encode()
         problem = detect_wrong_format(text, is_complete=len(head) < HEAD_BYTES)
-    code = problem[0] if problem else ""
+    code = problem.code if problem else ""
     if code in ("FILE_JSON_ARRAY", "FILE_PRETTY_PRINTED"):
         if by_line:
             result.add_repair(0, repair.CP1252_REPAIR)

@@ -23,7 +23,9 @@ from maas_client.dataset.edit.atomic_write import (
     require_distinct_paths,
     require_regular_file,
 )
-from maas_client.dataset.parsing.lines import JsonError, parse_json, read_lines
+from maas_client.dataset.parsing.json_scan import JsonError
+from maas_client.dataset.parsing.lines import read_lines
+from maas_client.dataset.parsing.strict_json import parse_json
 from maas_client.errors import ConfigError, DatasetError
 
 GroupBy = Literal["conversation", "prompt", "row"]

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
+from maas_client.dataset.issues import KeyPath
+
 MAX_DEPTH: Final = 64
 MAX_VALUES: Final = 250_000
 """Values on a line; a chat has dozens, and a bomb is not read to its end."""
@@ -20,8 +22,6 @@ MAX_ERRORS: Final = 100
 """Faults of one line; the scan ends with the one after them."""
 MAX_INTEGER: Final = 2**53
 """Beyond it a JSON number is not the same integer for every reader."""
-
-KeyPath = tuple[str | int, ...]
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _PLAIN = re.compile(rb'"([^"\\\x00-\x1f]*)"')

@@ -1,43 +1,30 @@
-"""Bytes to lines, lines to strict JSON. Constant memory; knows nothing of chats.
+"""Read the lines of a file in blocks, with their numbers and offsets. Uses constant memory.
 
-The line feed alone ends a line, so numbers agree with ``wc -l``. ``validate``, the upload and the
-trainer all read with this module, so they see the same rows.
+Only a line feed ends a line, so the numbers agree with ``wc -l``. ``validate``, the upload and the
+trainer all read with this module, so they see the same lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO, FileIO
 from os import PathLike
-from typing import Any, BinaryIO
-
-from maas_client.dataset.parsing.json_scan import JsonError
-
-__all__ = [
-    "BLOCK_BYTES",
-    "BOM",
-    "MAX_LINE_BYTES",
-    "Block",
-    "JsonError",
-    "Line",
-    "parse_json",
-    "read_blocks",
-    "read_lines",
-    "read_rows",
-]
+from typing import BinaryIO
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """The longest line that is read; a longer one is reported and skipped."""
 BLOCK_BYTES = 192 * 1024
-"""Small enough to stay in a core's cache between hashing, splitting and decoding, large enough for
-what is done once a block."""
+"""Small enough to stay in a core's cache between hashing, splitting and decoding, and large enough
+for the work that is done once a block."""
 BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line. ``data`` has no line feed, no carriage return at its end and no BOM in front."""
+    """One line. ``data`` has no line feed, no carriage return at its end and no leading BOM."""
 
     number: int
     """From 1."""
@@ -50,95 +37,95 @@ class Line:
 
 @dataclass(slots=True)
 class Block:
-    """Some whole lines, as they were read together."""
+    """Some whole lines that were read together."""
 
     first_line: int
     """Number of the first line, from 1."""
     offset: int
-    """Of the first line's first byte."""
+    """Of the first line's first byte, from the start of the file."""
     lines: list[bytes]
-    """As they stand in the file, line feeds and all, but for a BOM in front of the first."""
+    """As in the file, with their line feeds; only a BOM before the first line is removed."""
     raw: bytes
     """The bytes read from the file for this block: for hashing, not the same as the lines."""
     truncated: bool = False
-    """True: this block is one line, longer than the limit, cut short at the limit."""
+    """True: this block is one line, longer than the limit and cut there."""
 
 
 def read_blocks(
     file: BinaryIO | FileIO, *, max_line_bytes: int = MAX_LINE_BYTES, block_bytes: int = BLOCK_BYTES
 ) -> Iterator[Block]:
-    """Read a file to its end. Every byte is in exactly one ``raw``; a block may have no lines."""
-    no, offset = 1, 0
-    begun = _Begun(max_line_bytes)
+    """Read a file to its end. Every byte is in exactly one ``raw``; a block can have no lines."""
+    number, offset = 1, 0
+    unfinished = _UnfinishedLine(max_line_bytes)
     while chunk := file.read(min(block_bytes, max_line_bytes)):
         raw = chunk
-        whole = BytesIO(chunk).readlines()  # a fifth of the time that split(b"\n") takes
-        rest = b"" if whole[-1].endswith(b"\n") else whole.pop()
-        if whole and (begun.size or no == 1):
-            first, size, cut = begun.finish(whole[0])
-            if no == 1 and first.startswith(BOM):
+        lines = BytesIO(chunk).readlines()  # takes a fifth of the time of split(b"\n")
+        rest = b"" if lines[-1].endswith(b"\n") else lines.pop()
+        if lines and (unfinished.size or number == 1):
+            first, size, truncated = unfinished.finish(lines[0])
+            if number == 1 and first.startswith(BOM):
                 first, size, offset = first[len(BOM) :], size - len(BOM), len(BOM)
-            if cut:
-                yield Block(no, offset, [first], raw, truncated=True)
-                no, offset, raw = no + 1, offset + size, b""
-                del whole[0]
+            if truncated:
+                yield Block(number, offset, [first], raw, truncated=True)
+                number, offset, raw = number + 1, offset + size, b""
+                del lines[0]
             else:
-                whole[0] = first
-        if whole or raw:
-            yield Block(no, offset, whole, raw)
-        no += len(whole)
-        offset += sum(map(len, whole))
-        begun.add(rest)
-    if begun.size:
-        last, _, cut = begun.finish(b"")
-        if no == 1 and last.startswith(BOM):
+                lines[0] = first
+        if lines or raw:
+            yield Block(number, offset, lines, raw)
+        number += len(lines)
+        offset += sum(map(len, lines))
+        unfinished.add(rest)
+    if unfinished.size:
+        last, _, truncated = unfinished.finish(b"")
+        if number == 1 and last.startswith(BOM):
             last, offset = last[len(BOM) :], len(BOM)
-        yield Block(no, offset, [last], b"", truncated=cut)
+        yield Block(number, offset, [last], b"", truncated=truncated)
 
 
-class _Begun:
-    """A line whose end has not been read yet; what is over the limit is counted and let go."""
+class _UnfinishedLine:
+    """A line whose end has not been read yet; bytes beyond the limit are counted and dropped."""
 
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
         self.pieces: list[bytes] = []
         self.size = 0
 
     def add(self, piece: bytes) -> None:
-        room = self.limit_bytes - self.size
-        if piece and room >= 0:
-            self.pieces.append(piece[: room + 1])
+        remaining = self.max_bytes - self.size
+        if piece and remaining >= 0:
+            self.pieces.append(piece[: remaining + 1])
         self.size += len(piece)
 
     def finish(self, rest: bytes) -> tuple[bytes, int, bool]:
-        """Return the line, its full size in bytes, and whether the limit cut it."""
+        """Return the line, its full size in bytes, and whether it was truncated."""
         self.add(rest)
         line, size = b"".join(self.pieces), self.size
         self.pieces, self.size = [], 0
-        if size - rest.endswith(b"\n") > self.limit_bytes:
-            return line[: self.limit_bytes], size, True
+        if size - rest.endswith(b"\n") > self.max_bytes:
+            return line[: self.max_bytes], size, True
         return line, size, False
 
 
 def read_lines(
     path: str | PathLike[str], *, max_line_bytes: int = MAX_LINE_BYTES
 ) -> Iterator[Line]:
-    """Yield every line of a file, blank ones too. Raises ``OSError`` for a file that is not there."""
+    """Yield every line of a file, including blank ones. Raises ``OSError`` if it cannot be read."""
     with open(path, "rb", buffering=0) as file:
         for block in read_blocks(file, max_line_bytes=max_line_bytes):
             yield from iter_lines(block)
 
 
 def iter_lines(block: Block) -> Iterator[Line]:
-    """Yield a block's lines with their numbers and places."""
+    """Yield a block's lines with their numbers and offsets."""
     offset = block.offset
-    for no, data in enumerate(block.lines, block.first_line):
-        yield make_line(no, offset, data, truncated=block.truncated)
+    for number, data in enumerate(block.lines, block.first_line):
+        yield make_line(number, offset, data, truncated=block.truncated)
         offset += len(data)
 
 
 def make_line(number: int, offset: int, data: bytes, *, truncated: bool = False) -> Line:
-    """Return one line as its readers want it, without its end (LF or CRLF)."""
+    """Return a line without its line end (LF or CRLF)."""
     if data.endswith(b"\n"):
         data = data[:-1]
     if data.endswith(b"\r"):
@@ -146,27 +133,34 @@ def make_line(number: int, offset: int, data: bytes, *, truncated: bool = False)
     return Line(number, offset, data, truncated)
 
 
-def parse_json(data: bytes) -> Any:
-    """Return the one JSON value that ``data`` holds, strictly.
+class LineIndex:
+    """The offset of every block, so that any line can be read again: 16 bytes per 192 KB of file."""
 
-    Raises ``JsonError`` for what any two readers might read differently: bytes that are not UTF-8,
-    duplicate keys, NaN, lone surrogates, numbers no double holds, nesting beyond 64 levels.
-    """
-    from maas_client.dataset.parsing.strict_json import parse_strict
+    def __init__(self) -> None:
+        self._numbers = array("Q")
+        self._offsets = array("Q")
 
-    document = parse_strict(data)
-    if document.errors:
-        raise document.errors[0]
-    return document.value
+    def add(self, number: int, offset: int) -> None:
+        """Record where a block's first line begins; called in ascending order."""
+        self._numbers.append(number)
+        self._offsets.append(offset)
+
+    def read_lines(self, path: str, numbers: Iterable[int]) -> Iterator[Line]:
+        """Read some lines again, in ascending order. Raises ``OSError``."""
+        with open(path, "rb", buffering=0) as file:
+            for number in sorted(set(numbers)):
+                block_index = bisect_right(self._numbers, number) - 1
+                offset = self._offsets[block_index]
+                file.seek(offset)
+                for line in _lines_from(file, self._numbers[block_index], offset):
+                    if line.number == number:
+                        yield line
+                        break
 
 
-def read_rows(
-    path: str | PathLike[str], *, model: str | None = None
-) -> Iterator[tuple[Line, dict[str, Any]]]:
-    """Yield the rows of a chat file: exactly those that ``validate(target="local")`` accepts.
-
-    Blank lines and refused lines are passed over; ``validate`` names them. Raises ``OSError``.
-    """
-    from maas_client.dataset.block_check import valid_rows
-
-    yield from valid_rows(path, target="local", model=model)
+def _lines_from(file: FileIO, first_line: int, offset: int) -> Iterator[Line]:
+    """Yield the lines from the file's current position on, which has a line number and an offset."""
+    for block in read_blocks(file):
+        block.first_line += first_line - 1
+        block.offset += offset
+        yield from iter_lines(block)

@@ -1,8 +1,8 @@
-"""One line's JSON value, strictly and fast: a compiled parser, and proof that it kept every key.
+"""Parse one line as strict JSON, fast: a compiled parser, and a check that it kept every key.
 
-A parser that takes the last of two equal keys silently cannot hide it from a count: each key and
-each text that it returns has two quotes in the line, and what else the line may hold of quotes are
-those inside its texts. A line that does not add up is read again by ``scan``, which names the place.
+The parser silently keeps the last of two equal keys. Counting quotes shows that: every key and every
+string that it returns has two quotes in the line, and all other quotes of the line are inside its
+strings. A line whose quotes do not add up is read again by ``scan_json``, which locates the error.
 """
 
 from __future__ import annotations
@@ -22,11 +22,24 @@ from maas_client.dataset.parsing.prefilter import compile_pattern
 
 _decode = msgspec.json.Decoder().decode
 PARSE_ERRORS = (msgspec.DecodeError, ValueError, RecursionError)
-"""What the parser raises for a line that is no JSON: bad UTF-8 is a ``ValueError``."""
+"""What the parser raises for a line that is not JSON: invalid UTF-8 is a ``ValueError``."""
+
+
+def parse_json(data: bytes) -> Any:
+    """Return the one JSON value in ``data``.
+
+    Raises ``JsonError`` for everything that two readers could read differently: bytes that are not
+    UTF-8, duplicate keys, NaN, lone surrogates, numbers that no double represents, nesting beyond 64
+    levels.
+    """
+    document = parse_strict(data)
+    if document.errors:
+        raise document.errors[0]
+    return document.value
 
 
 def parse_strict(data: bytes) -> JsonDocument:
-    """Return what ``scan`` would, without the places when there is nothing to explain."""
+    """Return what ``scan_json`` returns, faster, without positions if there is no error."""
     try:
         value = _decode(data)
     except PARSE_ERRORS:
@@ -35,36 +48,36 @@ def parse_strict(data: bytes) -> JsonDocument:
 
 
 def is_lossless(value: Any, data: bytes) -> bool:
-    """Return whether ``value`` holds every key of ``data``, and numbers and depth are within caps.
+    """Return whether ``value`` has every key of ``data``, and numbers and depth are within limits.
 
-    False also means that this cannot be told from counting.
+    False also means that counting quotes does not decide it.
     """
-    return _written_alike(value, data) or _counted(value, data)
+    return _same_quotes_when_encoded(value, data) or _same_quotes_when_counted(value, data)
 
 
-def _written_alike(value: Any, data: bytes) -> bool:
-    r"""Return whether ``value`` is surely all that ``data`` says, by writing it out again.
+def _same_quotes_when_encoded(value: Any, data: bytes) -> bool:
+    r"""Return whether encoding ``value`` again proves that it is all of ``data``.
 
-    Written again it has as many quotes as before, if no key came twice: a quote within a text is
-    escaped with one quote both times, unless the line says ``\\u0022``.
+    The encoded value has as many quotes as the line if no key was repeated: a quote inside a string
+    is escaped with one quote in both, unless the line writes it as ``\\u0022``.
     """
-    if len(data) > MAX_VALUES or _long_number(data) or rb"\u0022" in data:
+    if len(data) > MAX_VALUES or _has_long_number(data) or rb"\u0022" in data:
         return False
     try:
-        again = msgspec.json.encode(value)
+        encoded = msgspec.json.encode(value)
     except (ValueError, OverflowError, TypeError, RecursionError):
         return False
-    return again.count(b'"') == data.count(b'"') and (
-        again.count(b"[") + again.count(b"{") <= MAX_DEPTH or not _deep(value)
+    return encoded.count(b'"') == data.count(b'"') and (
+        encoded.count(b"[") + encoded.count(b"{") <= MAX_DEPTH or not _is_too_deep(value)
     )
 
 
-def _long_number(data: bytes) -> bool:
+def _has_long_number(data: bytes) -> bool:
     return compile_pattern(r"[0-9]{16}")(data.decode("utf-8", "replace"))
 
 
-def _deep(value: Any) -> bool:
-    """Return whether lists and objects are nested beyond the cap."""
+def _is_too_deep(value: Any) -> bool:
+    """Return whether arrays and objects are nested beyond the limit."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [
@@ -78,37 +91,37 @@ def _deep(value: Any) -> bool:
     return True
 
 
-def _counted(value: Any, data: bytes) -> bool:
-    """Return the same from all keys and texts one by one."""
-    texts: list[str] = []
+def _same_quotes_when_counted(value: Any, data: bytes) -> bool:
+    """Return the same as ``_same_quotes_when_encoded``, by counting all keys and strings."""
+    strings: list[str] = []
     objects: list[dict[str, Any]] = []
-    level, seen = [value], 0
+    level, value_count = [value], 0
     for _ in range(MAX_DEPTH):
-        below: list[Any] = []
-        seen += len(level)
-        if seen > MAX_VALUES:
+        next_level: list[Any] = []
+        value_count += len(level)
+        if value_count > MAX_VALUES:
             return False
         for item in level:
             kind = type(item)
             if kind is str:
-                texts.append(item)
+                strings.append(item)
             elif kind is dict:
                 objects.append(item)
-                below += item.values()
+                next_level += item.values()
             elif kind is list:
-                below += item
+                next_level += item
             elif kind is int and not -MAX_INTEGER <= item <= MAX_INTEGER:
                 return False
-        level = below
+        level = next_level
         if not level:
-            return _quotes_add_up(texts, objects, data)
+            return _quotes_add_up(strings, objects, data)
     return False
 
 
-def _quotes_add_up(texts: list[str], objects: list[dict[str, Any]], data: bytes) -> bool:
-    more = data.count(b'"') - 2 * (len(texts) + sum(map(len, objects)))
-    if more == 0:
+def _quotes_add_up(strings: list[str], objects: list[dict[str, Any]], data: bytes) -> bool:
+    excess = data.count(b'"') - 2 * (len(strings) + sum(map(len, objects)))
+    if excess == 0:
         return True
-    inside = sum([text.count('"') for text in texts])
-    plain = not any('"' in key for each in objects for key in each)
-    return plain and more == inside and rb"\u0022" not in data
+    inside = sum([string.count('"') for string in strings])
+    keys_have_quotes = any('"' in key for item in objects for key in item)
+    return not keys_have_quotes and excess == inside and rb"\u0022" not in data

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from maas_client.chat import find_mismatches
-from maas_client.dataset.issues import Issue, KeyPath, from_pointer, json_type, quote_if_safe
+from maas_client.dataset.issues import Issue, KeyPath, json_type, quote_if_safe
 from maas_client.dataset.rules.context import RuleContext
 from maas_client.dataset.rules.other_formats import is_sharegpt_turn, missing_messages_issue
 from maas_client.dataset.rules.tools import call_issues, definition_issues, result_issues
@@ -237,5 +237,12 @@ def _template(messages: list[dict[str, Any]], tools: Any, book: RuleContext) -> 
     for misfit in find_mismatches(messages, tools or None, book.template):
         name = "CHAT_SYSTEM_MERGED" if misfit.is_merged else "CHAT_ROLE_UNSUPPORTED"
         yield Issue(
-            name, from_pointer(misfit.pointer), misfit.message, in_key=misfit.pointer == "/tools"
+            name, _from_pointer(misfit.pointer), misfit.message, in_key=misfit.pointer == "/tools"
         )
+
+
+def _from_pointer(text: str) -> KeyPath:
+    """Return a JSON pointer as a path; steps that are digits become indices."""
+    steps = text.split("/")[1:]
+    plain = (step.replace("~1", "/").replace("~0", "~") for step in steps)
+    return tuple(int(step) if step.isascii() and step.isdigit() else step for step in plain)

@@ -16,7 +16,8 @@ from typing import Any
 
 import msgspec
 
-from maas_client.dataset.scanners.scanner import Finding, Row, message_texts
+from maas_client.dataset.issues import Issue
+from maas_client.dataset.scanners.scanner import Row, message_texts
 
 _CHUNK_BITS = 16
 _CHUNK = 1 << _CHUNK_BITS
@@ -64,7 +65,7 @@ class RepeatedLineScanner:
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
-    ) -> tuple[Finding, ...]:
+    ) -> tuple[Issue, ...]:
         """Store the lines; repeats are reported by ``finish``."""
         count = len(self._hashes)
         if self._numbers or numbers[0] != count + 1 or numbers[-1] != count + len(numbers):
@@ -77,7 +78,7 @@ class RepeatedLineScanner:
         self._hashes.extend(hashes)
         return ()
 
-    def finish(self) -> Iterator[Finding]:
+    def finish(self) -> Iterator[Issue]:
         """Yield every line that repeats an earlier line."""
         first_index: dict[int, int] = {}
         repeated = repeated_values(self._hashes)
@@ -86,7 +87,7 @@ class RepeatedLineScanner:
                 if value in first_index:
                     self._repeats += 1
                     detail = f"the same as line {self._line_number(first_index[value])}"
-                    yield Finding("QUALITY_DUPLICATE", self._line_number(index), detail=detail)
+                    yield Issue("QUALITY_DUPLICATE", detail=detail, line=self._line_number(index))
                 else:
                     first_index[value] = index
 
@@ -165,8 +166,8 @@ class DuplicateScanner:
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
-    ) -> tuple[Finding, ...]:
-        """Store the hashes of the rows; findings are reported by ``finish``."""
+    ) -> tuple[Issue, ...]:
+        """Store the hashes of the rows; issues are reported by ``finish``."""
         self._store_line_numbers(numbers)
         conversations = message_texts(rows)
         prompts = [
@@ -205,12 +206,12 @@ class DuplicateScanner:
     def _index(self, line: int) -> int:
         return bisect_left(self._lines, line) if self._lines else line - 1
 
-    def finish(self) -> Iterator[Finding]:
+    def finish(self) -> Iterator[Issue]:
         """Yield duplicates, conflicts and leaks. Each names the earlier line."""
         for first, *repeats in find_repeated(self._rows).values():
             self._counts["exact"] += len(repeats)
             for index in repeats:
-                yield self._finding(
+                yield self._issue(
                     "QUALITY_DUPLICATE", index, f"the same as line {self.line_number(first)}"
                 )
         for group in find_repeated(self._prompts).values():
@@ -219,19 +220,19 @@ class DuplicateScanner:
         for training in self._training:
             yield from self._find_leaks(training, reported)
 
-    def _find_conflicts(self, group: list[int]) -> Iterator[Finding]:
-        """Yield a finding for each different answer in a group of rows with the same prompt."""
+    def _find_conflicts(self, group: list[int]) -> Iterator[Issue]:
+        """Yield an issue for each different answer in a group of rows with the same prompt."""
         index_by_row = {self._rows[index]: index for index in reversed(group)}
         first, *conflicting = sorted(index_by_row.values())
         self._counts["conflicting"] += len(conflicting)
         for index in conflicting:
-            yield self._finding(
+            yield self._issue(
                 "QUALITY_CONFLICT",
                 index,
                 f"the same prompt as line {self.line_number(first)}",
             )
 
-    def _find_leaks(self, training: DuplicateScanner, reported: set[int]) -> Iterator[Finding]:
+    def _find_leaks(self, training: DuplicateScanner, reported: set[int]) -> Iterator[Issue]:
         """Yield the rows whose prompt is in a training file, except those already in ``reported``."""
         trained = find_shared(self._prompts, training._prompts)
         for index, prompt in enumerate(self._prompts if trained else ()):
@@ -239,14 +240,14 @@ class DuplicateScanner:
                 reported.add(index)
                 self._counts["leaked"] += 1
                 line = training.line_number(trained[prompt])
-                yield self._finding(
+                yield self._issue(
                     "QUALITY_LEAKAGE",
                     index,
                     f"the same prompt as line {line} of the training file",
                 )
 
-    def _finding(self, code: str, index: int, detail: str) -> Finding:
-        return Finding(code, self.line_number(index), "/messages", detail=detail)
+    def _issue(self, code: str, index: int, detail: str) -> Issue:
+        return Issue(code, ("messages",), detail, line=self.line_number(index))
 
     def stats(self) -> dict[str, Any]:
         """Return how many rows are duplicates, conflicts or leaks."""

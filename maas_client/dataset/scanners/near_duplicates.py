@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
 from typing import Any
 
+from maas_client.dataset.issues import Issue
 from maas_client.dataset.scanners.duplicates import DuplicateScanner
-from maas_client.dataset.scanners.scanner import Finding, Row, iter_strings, message_texts
+from maas_client.dataset.scanners.scanner import Row, iter_strings, message_texts
 
 SKETCH_SIZE = 4
 """Pieces in a sketch."""
@@ -91,8 +92,8 @@ class NearDuplicateScanner:
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
-    ) -> list[Finding]:
-        """Return a finding for each row that nearly repeats an earlier row, with that row's line."""
+    ) -> list[Issue]:
+        """Return an issue for each row that nearly repeats an earlier row, with that row's line."""
         if self._compared >= self._limit:
             self._skipped += len(rows)
             return []
@@ -108,16 +109,16 @@ class NearDuplicateScanner:
             list(map(hash, _split(text, len(text) >= LONG_TEXT_BYTES)[-SKETCH_SIZE:]))
             for text in bodies
         ]
-        findings = self._compare(numbers, bodies, keys)
-        self._near_duplicates += len(findings)
+        issues = self._compare(numbers, bodies, keys)
+        self._near_duplicates += len(issues)
         for training in self._training:
-            findings += training.find_leaks(numbers, bodies, keys, self._exact)
-        return findings
+            issues += training.find_leaks(numbers, bodies, keys, self._exact)
+        return issues
 
     def _compare(
         self, numbers: Sequence[int], bodies: list[bytes], keys: list[list[int]]
-    ) -> list[Finding]:
-        """Return a finding for each row that nearly repeats an earlier row, and store the rows."""
+    ) -> list[Issue]:
+        """Return an issue for each row that nearly repeats an earlier row, and store the rows."""
         new_keys = _line_by_key(numbers, keys)
         shared_keys = self._lines.keys() & new_keys.keys()
         if len(new_keys) < sum(map(len, keys)):
@@ -131,7 +132,7 @@ class NearDuplicateScanner:
             new_keys.pop(key, None)
         low, high = _NEAR_LIMIT[0], _NEAR_LIMIT[-1]
         near_limit = [at for at, size in enumerate(map(len, bodies)) if low <= size <= high]
-        findings = []
+        issues = []
         for at in sorted({*candidates, *near_limit}) if near_limit else candidates:
             text, match = bodies[at], 0
             if at in candidates:
@@ -141,9 +142,9 @@ class NearDuplicateScanner:
             if not match and at in near_limit:
                 match = self._match_with_other_table(_split(text, len(text) < LONG_TEXT_BYTES))
             if match and not self._exact.rows_are_equal(match, numbers[at]):
-                findings.append(_finding(numbers[at], match))
+                issues.append(_issue(numbers[at], match))
         self._lines.update(new_keys)
-        return findings
+        return issues
 
     def find_leaks(
         self,
@@ -151,17 +152,17 @@ class NearDuplicateScanner:
         bodies: Sequence[bytes],
         keys: Sequence[list[int]],
         exact: DuplicateScanner,
-    ) -> Iterator[Finding]:
-        """Yield a finding for each row of a validation file that nearly repeats a row of this file."""
+    ) -> Iterator[Issue]:
+        """Yield an issue for each row of a validation file that nearly repeats a row of this file."""
         for at, text in enumerate(bodies):
             if self._lines.keys().isdisjoint(keys[at]):
                 continue
             line = self._find_match(self._sketch(_split(text, len(text) >= LONG_TEXT_BYTES)))
             if line and self._exact.prompt_hash(line) != exact.prompt_hash(numbers[at]):
                 detail = f"nearly the same as line {line} of the training file"
-                yield Finding("QUALITY_LEAKAGE", numbers[at], "/messages", detail=detail)
+                yield Issue("QUALITY_LEAKAGE", ("messages",), detail, line=numbers[at])
 
-    def finish(self) -> tuple[Finding, ...]:
+    def finish(self) -> tuple[Issue, ...]:
         """Return nothing: ``feed`` has reported all near duplicates."""
         return ()
 
@@ -235,6 +236,6 @@ def _repeated_keys(keys: list[list[int]]) -> set[int]:
     return repeated
 
 
-def _finding(number: int, match: int) -> Finding:
+def _issue(number: int, match: int) -> Issue:
     detail = f"nearly the same as line {match}"
-    return Finding("QUALITY_NEAR_DUPLICATE", number, "/messages", detail=detail)
+    return Issue("QUALITY_NEAR_DUPLICATE", ("messages",), detail, line=number)

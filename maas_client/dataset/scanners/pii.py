@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import Any
 
+from maas_client.dataset.issues import Issue
 from maas_client.dataset.parsing.prefilter import Matcher, Prefilter, compile_pattern
 from maas_client.dataset.scanners.scanner import (
-    Finding,
     Row,
     collect_strings,
     iter_strings,
@@ -208,12 +207,12 @@ class PiiScanner:
 
     def __init__(self) -> None:
         self._rows: dict[str, int] = {}
-        self._first: dict[str, Finding] = {}
+        self._first: dict[str, Issue] = {}
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
-    ) -> tuple[Finding, ...]:
-        """Count; findings are reported by ``finish``."""
+    ) -> tuple[Issue, ...]:
+        """Count; issues are reported by ``finish``."""
         candidates = _candidate_lines(lines)
         texts = message_texts(rows) if candidates else ()
         for index in candidates:
@@ -227,23 +226,23 @@ class PiiScanner:
                 self._rows[code] = self._rows.get(code, 0) + 1
         return ()
 
-    def finish(self) -> Iterator[Finding]:
-        """Yield one finding per kind and file, at the first occurrence."""
+    def finish(self) -> Iterator[Issue]:
+        """Yield one issue per kind and file, at the first occurrence."""
         for code, count in sorted(self._rows.items()):
             first = self._first[code]
-            yield replace(first, detail=f"in {count:,} rows, first here" if count > 1 else "")
+            yield first._replace(detail=f"in {count:,} rows, first here" if count > 1 else "")
 
     def stats(self) -> dict[str, Any]:
         """Return how many rows contain each kind."""
         return {"pii_rows": dict(sorted(self._rows.items()))} if self._rows else {}
 
 
-def _locate(code: str, number: int, row: Row) -> Finding:
+def _locate(code: str, number: int, row: Row) -> Issue:
     """Return the position of the first personal data of a kind in a row."""
-    for pointer, text in iter_strings(row):
+    for path, text in iter_strings(row):
         if (at := find_pii(text).get(code)) is not None:
-            return Finding(code, number, pointer, char_offset=at)
-    return Finding(code, number)
+            return Issue(code, path, char_offset=at, line=number)
+    return Issue(code, line=number)
 
 
 _AFTER_DIGIT = (

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
+from maas_client.dataset.issues import Issue, KeyPath
 from maas_client.dataset.parsing.prefilter import Prefilter, compile_pattern, join_lines
-from maas_client.dataset.scanners.scanner import Finding, Row, iter_strings, message_texts
+from maas_client.dataset.scanners.scanner import Row, iter_strings, message_texts
 
 _UNFINISHED_WORD = re.compile(
     r"an?|the|and|as|at|because|but|by|for|from|if|into?|is|of|on|or|our|so|than|that|their|then|to|"
@@ -129,52 +130,52 @@ class QualityScanner:
 
     def __init__(self) -> None:
         self._complete = 0
-        self._open: list[tuple[int, str]] = []
-        """The first answers that end with a letter: line number and pointer."""
+        self._open: list[tuple[int, KeyPath]] = []
+        """The first answers that end with a letter: line number and path."""
         self._open_count = 0
         self._counts: Counter[str] = Counter()
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
-    ) -> list[Finding]:
-        """Return the findings of single rows; open endings are reported by ``finish``."""
+    ) -> list[Issue]:
+        """Return the issues of single rows; open endings are reported by ``finish``."""
         answers = [
             texts[-1] if texts is not None else _answer(rows[at])
             for at, texts in enumerate(message_texts(rows))
         ]
-        findings = [
-            Finding("QUALITY_REFUSAL", numbers[at], _answer_pointer(rows[at]))
+        issues = [
+            Issue("QUALITY_REFUSAL", _answer_path(rows[at]), line=numbers[at])
             for at, answer in enumerate(answers)
             if answer[:1] in _REFUSAL_STARTS and is_refusal(answer)
         ]
         for at in _candidate_rows(lines, answers):
-            findings += _check_row(rows[at], numbers[at], answers[at])
+            issues += _check_row(rows[at], numbers[at], answers[at])
         ended = [answer[-1:] in _CERTAIN_ENDS for answer in answers]
         self._complete += sum(ended)
         for at, is_ended in enumerate(ended) if False in ended else ():
             if not is_ended and not answers[at][-1:].isdigit():
-                self._record_ending(classify_ending(answers[at]), numbers[at], rows, at, findings)
-        self._counts.update([finding.code for finding in findings])
-        return findings
+                self._record_ending(classify_ending(answers[at]), numbers[at], rows, at, issues)
+        self._counts.update([issue.code for issue in issues])
+        return issues
 
     def _record_ending(
-        self, ending: str, number: int, rows: Sequence[Row], at: int, findings: list[Finding]
+        self, ending: str, number: int, rows: Sequence[Row], at: int, issues: list[Issue]
     ) -> None:
         self._complete += ending == "ended"
         if ending == "cut":
-            findings.append(Finding("QUALITY_CUT_OFF", number, _answer_pointer(rows[at])))
+            issues.append(Issue("QUALITY_CUT_OFF", _answer_path(rows[at]), line=number))
         elif ending == "open":
             self._open_count += 1
             if len(self._open) < _MAX_LISTED:
-                self._open.append((number, _answer_pointer(rows[at])))
+                self._open.append((number, _answer_path(rows[at])))
 
-    def finish(self) -> Iterator[Finding]:
+    def finish(self) -> Iterator[Issue]:
         """Yield the answers that end with a word, if most answers of the file end with a full stop."""
         is_rule = self._complete >= MIN_COMPLETE_SHARE * (self._complete + self._open_count)
         if self._complete >= MIN_COMPLETE_ANSWERS and is_rule:
             self._counts["QUALITY_CUT_OFF"] += self._open_count
-            for number, pointer in self._open:
-                yield Finding("QUALITY_CUT_OFF", number, pointer)
+            for number, path in self._open:
+                yield Issue("QUALITY_CUT_OFF", path, line=number)
 
     def stats(self) -> dict[str, Any]:
         """Return how many rows have each problem."""
@@ -186,8 +187,8 @@ def _answer(row: Row) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _answer_pointer(row: Row) -> str:
-    return f"/messages/{len(row['messages']) - 1}/content"
+def _answer_path(row: Row) -> KeyPath:
+    return "messages", len(row["messages"]) - 1, "content"
 
 
 @lru_cache(maxsize=1)
@@ -217,13 +218,13 @@ def _candidate_rows(lines: Sequence[bytes], answers: list[str]) -> list[int]:
     return sorted(candidates)
 
 
-def _check_row(row: Row, number: int, answer: str) -> Iterator[Finding]:
+def _check_row(row: Row, number: int, answer: str) -> Iterator[Issue]:
     """Yield the placeholders and mojibake of a row."""
     if has_placeholder(answer):
-        yield Finding("QUALITY_PLACEHOLDER", number, _answer_pointer(row))
-    for pointer, text in iter_strings(row["messages"], "/messages"):
+        yield Issue("QUALITY_PLACEHOLDER", _answer_path(row), line=number)
+    for path, text in iter_strings(row["messages"], ("messages",)):
         if has_mojibake(text):
-            yield Finding("QUALITY_MOJIBAKE", number, pointer)
+            yield Issue("QUALITY_MOJIBAKE", path, line=number)
 
 
 class NulScanner:
@@ -234,14 +235,14 @@ class NulScanner:
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
-    ) -> Iterator[Finding]:
-        """Yield a finding for each string with a NUL character."""
+    ) -> Iterator[Issue]:
+        """Yield an issue for each string with a NUL character."""
         for at in sorted(self._prefilter(lines)):
-            for pointer, text in iter_strings(rows[at]):
+            for path, text in iter_strings(rows[at]):
                 if "\0" in text:
-                    yield Finding("QUALITY_NUL", numbers[at], pointer)
+                    yield Issue("QUALITY_NUL", path, line=numbers[at])
 
-    def finish(self) -> tuple[Finding, ...]:
+    def finish(self) -> tuple[Issue, ...]:
         """Return nothing: ``feed`` has reported all NUL characters."""
         return ()
 

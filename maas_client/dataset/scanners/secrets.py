@@ -19,8 +19,9 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from maas_client.dataset.issues import Issue, KeyPath
 from maas_client.dataset.parsing.prefilter import Prefilter
-from maas_client.dataset.scanners.scanner import Finding, Row, iter_keys, iter_strings
+from maas_client.dataset.scanners.scanner import Row, iter_keys, iter_strings
 
 
 def _is_random(text: str) -> bool:
@@ -235,38 +236,31 @@ class SecretScanner:
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
-    ) -> list[Finding]:
-        """Return one finding for each kind of secret in each string, at its first occurrence."""
-        findings: list[Finding] = []
+    ) -> list[Issue]:
+        """Return one issue for each kind of secret in each string, at its first occurrence."""
+        issues: list[Issue] = []
         for index in _candidate_lines(lines):
             row = rows[index]
-            for pointer, text in iter_strings(row):
-                findings += self._find_in(text, numbers[index], pointer)
-            for pointer, text in iter_keys(row):
-                findings += self._find_in(text, numbers[index], pointer, key=True)
-        return findings
+            for path, text in iter_strings(row):
+                issues += self._find_in(text, numbers[index], path)
+            for path, key in iter_keys(row):
+                issues += self._find_in(key, numbers[index], path, in_key=True)
+        return issues
 
     def _find_in(
-        self, text: str, number: int, pointer: str, *, key: bool = False
-    ) -> Iterator[Finding]:
+        self, text: str, number: int, path: KeyPath, *, in_key: bool = False
+    ) -> Iterator[Issue]:
         starts_by_code: dict[str, list[int]] = {}
         for code, start, _ in find_secrets(text):
             starts_by_code.setdefault(code, []).append(start)
         for code, starts in starts_by_code.items():
-            details = ["in a key"] if key else []
+            details = ["in a key"] if in_key else []
             if len(starts) > 1:
                 details.append(f"the first of {len(starts):,} in this text")
             self._counts[code] += 1
-            yield Finding(
-                code,
-                number,
-                pointer,
-                char_offset=min(starts),
-                in_key=key,
-                detail=", ".join(details),
-            )
+            yield Issue(code, path, ", ".join(details), in_key, min(starts), line=number)
 
-    def finish(self) -> tuple[Finding, ...]:
+    def finish(self) -> tuple[Issue, ...]:
         """Return nothing: ``feed`` has reported all secrets."""
         return ()
 
@@ -331,3 +325,12 @@ def _prefilter() -> Prefilter:
 def _candidate_lines(lines: Sequence[bytes]) -> list[int]:
     """Return the indices of the lines that may contain a secret."""
     return sorted(_prefilter()(lines))
+
+
+def mask_secrets(text: str) -> str:
+    """Return a text with a bullet in place of every character of a secret."""
+    pieces, position = [], 0
+    for start, end in sorted((start, end) for _, start, end in find_secrets(text)):
+        pieces += [text[position:start], "•" * (end - start)]
+        position = end
+    return "".join(pieces) + text[position:]

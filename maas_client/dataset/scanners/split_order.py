@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from maas_client.dataset.scanners.scanner import Finding, Row, message_texts
+from maas_client.dataset.issues import Issue
+from maas_client.dataset.scanners.scanner import Row, message_texts
 
 _MAX_RUNS = 10_000
 """Runs of rows with one system message that are stored. A file with more is certainly shuffled."""
@@ -33,7 +34,7 @@ class SplitOrderScanner:
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
-    ) -> tuple[Finding, ...]:
+    ) -> tuple[Issue, ...]:
         """Store the system messages of some rows."""
         self._rows += len(rows)
         if len(self._runs) > _MAX_RUNS:
@@ -42,7 +43,7 @@ class SplitOrderScanner:
         self._runs += [(key, sum(1 for _ in run)) for key, run in groupby(keys)]
         return ()
 
-    def finish(self) -> Iterator[Finding]:
+    def finish(self) -> Iterator[Issue]:
         """Report whether the last rows have different system messages than the rows before them."""
         last = round(self._rows * self._share)
         if not 0 < last < self._rows or len(self._runs) > _MAX_RUNS:
@@ -58,7 +59,7 @@ class SplitOrderScanner:
                 f"the system messages of {distance:.0%} of the last {last:,} rows differ from those of the "
                 "rows before them"
             )
-            yield Finding("SERVICE_SPLIT", 0, detail=detail)
+            yield Issue("SERVICE_SPLIT", detail=detail)
 
     def _count_by_message(self, boundary: int) -> tuple[Counter[int], Counter[int]]:
         """Count the system messages of the first ``boundary`` rows and of the rows after them."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from maas_client.dataset.scanners.scanner import Finding, Row, collect_strings, message_texts
+from maas_client.dataset.issues import Issue
+from maas_client.dataset.scanners.scanner import Row, collect_strings, message_texts
 from maas_client.dataset.scanners.token_counting import (
     EstimatedCounter,
     ExactCounter,
@@ -57,7 +58,7 @@ class TokenScanner:
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
-    ) -> list[Finding]:
+    ) -> list[Issue]:
         """Count; return a finding for each row over the model's length."""
         texts = message_texts(rows)
         sizes = self.counter.sizes(rows, texts)
@@ -68,12 +69,12 @@ class TokenScanner:
         most = self.limits.per_row
         if most is None or max(sizes.totals, default=0) <= most:
             return []
-        found: list[Finding] = []
+        found: list[Issue] = []
         for at, total in enumerate(sizes.totals):
             if total > most:
                 found += self._too_long(numbers[at], total, most)
                 if sizes.prompt(at) >= most and self._surely(rows[at], most):
-                    found.append(Finding("SERVICE_NOTHING_LEFT", numbers[at], "/messages"))
+                    found.append(Issue("SERVICE_NOTHING_LEFT", ("messages",), line=numbers[at]))
         return found
 
     def _bound(
@@ -97,11 +98,11 @@ class TokenScanner:
             least = max(least, joined.count(" ") - 2 * joined.count("  ") - len(said))
         self._low += least
 
-    def _too_long(self, number: int, total: int, most: int) -> Iterator[Finding]:
+    def _too_long(self, number: int, total: int, most: int) -> Iterator[Issue]:
         self._over += 1
         about = "" if self.counter.is_exact else "about "
         detail = f"{about}{total:,} tokens, the model is trained on {most:,}"
-        yield Finding("SERVICE_TRUNCATED", number, "/messages", detail=detail)
+        yield Issue("SERVICE_TRUNCATED", ("messages",), detail, line=number)
 
     def _surely(self, row: Row, most: int) -> bool:
         """Return whether nothing learned can be within the length, even if this is an estimate."""
@@ -122,7 +123,7 @@ class TokenScanner:
         """Return the fewest and the most tokens the file can have."""
         return (self.total(), self.total()) if self.counter.is_exact else (self._low, self._high)
 
-    def finish(self) -> Iterator[Finding]:
+    def finish(self) -> Iterator[Issue]:
         """Say whether the file is more than the service trains."""
         most, epochs = self.limits.per_file, self.limits.epochs
         if most is None:
@@ -130,9 +131,9 @@ class TokenScanner:
         total, (low, high) = self.total() * epochs, self.bounds()
         detail = f"{total:,.0f}, at most {most:,}"
         if total > most and low * epochs > most:
-            yield Finding("SERVICE_TOO_MANY_TOKENS", 0, detail=detail)
+            yield Issue("SERVICE_TOO_MANY_TOKENS", detail=detail)
         elif high * epochs > most and total * 1.5 > most:
-            yield Finding("SERVICE_MANY_TOKENS", 0, detail=detail)
+            yield Issue("SERVICE_MANY_TOKENS", detail=detail)
 
     def stats(self) -> dict[str, Any]:
         """Return totals with their bounds, percentiles and a histogram."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from maas_client.chat import ChatTemplate
-from maas_client.dataset.parsing import lines
+from maas_client.dataset.rows import read_rows
 from maas_client.errors import DatasetError
 from maas_client.local.state import atomic_folder
 from maas_client.local.training.data import Example, RowCounts, tokenize_rows
@@ -52,7 +52,7 @@ class TrainingData:
             row_counts=tally,
             validation_row_counts=judged[1],
             samples=(
-                choose_samples((row for _, row in lines.read_rows(held, model=model)), template)
+                choose_samples((row for _, row in read_rows(held, model=model)), template)
                 if held
                 else []
             ),
@@ -73,5 +73,5 @@ def _encoded(
     path: str, model: str | None, tokenizer: Any, template: ChatTemplate, longest: int
 ) -> tuple[list[Example], RowCounts]:
     """Read the rows that ``validate`` finds good for this model: it was asked before the job began."""
-    rows = ((line.number, row) for line, row in lines.read_rows(path, model=model))
+    rows = ((line.number, row) for line, row in read_rows(path, model=model))
     return tokenize_rows(rows, tokenizer, template, longest)

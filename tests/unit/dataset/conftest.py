@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from maas_client.dataset.scanners.scanner import Finding, Scanner
+from maas_client.dataset.issues import Issue
+from maas_client.dataset.scanners.scanner import Scanner
 
 Row = dict[str, Any]
 Talk = Callable[..., Row]
@@ -30,18 +31,18 @@ def talk() -> Talk:
 
 
 @pytest.fixture
-def scan() -> Callable[..., list[Finding]]:
-    """Return a function that feeds rows to a scanner in blocks and returns its findings."""
+def scan() -> Callable[..., list[Issue]]:
+    """Return a function that feeds rows to a scanner in blocks and returns its issues."""
 
     def run(
         scanner: Scanner, rows: Sequence[Row], *, block: int = 50, first: int = 1
-    ) -> list[Finding]:
-        findings: list[Finding] = []
+    ) -> list[Issue]:
+        issues: list[Issue] = []
         for start in range(0, len(rows), block):
             chunk = rows[start : start + block]
             lines = [json.dumps(row).encode() for row in chunk]
-            findings += scanner.feed(range(first + start, first + start + len(chunk)), lines, chunk)
-        return findings + list(scanner.finish())
+            issues += scanner.feed(range(first + start, first + start + len(chunk)), lines, chunk)
+        return issues + list(scanner.finish())
 
     return run
 

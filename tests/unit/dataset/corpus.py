@@ -11,7 +11,15 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from maas_client._package_data import read_schema
+
 Json = dict[str, Any]
+
+
+def load_schema(name: str) -> Json:
+    """Return one of the project's JSON Schemas, parsed."""
+    schema: Json = json.loads(read_schema(f"{name}.schema.json"))
+    return schema
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 
 from maas_client.dataset import validate
 from maas_client.dataset.edit.fix import fix
-from maas_client.dataset.parsing import lines
+from maas_client.dataset.rows import read_rows
 from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.scanners.token_counting import load_token_counter
 from maas_client.errors import ConfigError
@@ -41,7 +41,7 @@ def test_a_model_of_ones_own_is_judged_alike_everywhere(catalog: Path, tmp_path:
     report = validate(data, model="contoso-7b", target="local").files[0]
     assert report.counts["CHAT_CONTROL_TOKEN"] == report.counts["CHAT_FOREIGN_TOKEN"] == 1
     assert report.examples == 13
-    assert len(list(lines.read_rows(data, model="contoso-7b"))) == 13
+    assert len(list(read_rows(data, model="contoso-7b"))) == 13
     mended = fix(data, tmp_path / "out.jsonl", target="local", model="contoso-7b")
     assert [left.line for left in mended.unfixed_lines] == [14]
     assert build_context("azureml", "contoso-7b").max_tokens == 2048
@@ -64,7 +64,7 @@ def test_the_trainer_reads_the_rows_that_the_check_counts(
     data = tmp_path / "train.jsonl"
     data.write_bytes(file(*TWELVE, OTHER, PHI3, b"{", row(USER)))
     report = validate(data, model=model, target="local").files[0]
-    assert len(list(lines.read_rows(data, model=model))) == report.examples
+    assert len(list(read_rows(data, model=model))) == report.examples
 
 
 def test_a_child_of_the_server_is_told_of_the_file(catalog: Path) -> None:

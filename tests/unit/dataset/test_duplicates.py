@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from maas_client.dataset import validate
+from maas_client.dataset.issues import Issue
 from maas_client.dataset.scanners.duplicates import DuplicateScanner
 from maas_client.dataset.scanners.near_duplicates import TEMPLATE_REPEATS, NearDuplicateScanner
-from maas_client.dataset.scanners.scanner import Finding
 
 SYLLABLES = [
     "ba",
@@ -45,7 +45,7 @@ class NearOnly(NearDuplicateScanner):
     def __init__(self, **options: Any) -> None:
         super().__init__(DuplicateScanner(), **options)
 
-    def feed(self, *args: Any) -> list[Finding]:
+    def feed(self, *args: Any) -> list[Issue]:
         self._exact.feed(*args)
         return super().feed(*args)
 

@@ -125,7 +125,7 @@ def test_a_file_that_changes_during_the_check_is_told(
 
 def test_an_address_is_told_from_a_wrong_path() -> None:
     problem = only(validate("https://example.com/rows.jsonl").files[0], "FILE_NOT_FOUND")
-    assert "an address, not a path" in problem.message
+    assert "a URL, not a path" in problem.message
 
 
 @pytest.mark.parametrize(

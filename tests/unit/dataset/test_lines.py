@@ -12,14 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maas_client.dataset import validate
-from maas_client.dataset.parsing.lines import (
-    JsonError,
-    Line,
-    parse_json,
-    read_blocks,
-    read_lines,
-    read_rows,
-)
+from maas_client.dataset.parsing.json_scan import JsonError
+from maas_client.dataset.parsing.lines import Line, read_blocks, read_lines
+from maas_client.dataset.parsing.strict_json import parse_json
+from maas_client.dataset.rows import read_rows
 from tests.unit.dataset.corpus import CONTROLS, LINE_FAULTS, TWELVE, answer, file
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from maas_client.dataset.codes import all_codes
+from maas_client.dataset.report.locate import to_pointer
 from maas_client.dataset.scanners.pii import (
     CODES,
     PiiScanner,
@@ -136,7 +137,7 @@ def test_one_finding_per_kind_has_the_count_and_no_text() -> None:
     assert not list(scanner.feed(range(1, 5), [json.dumps(r).encode() for r in rows], rows))
     [finding] = scanner.finish()
     assert (finding.code, finding.line, finding.detail) == ("PII_EMAIL", 2, "in 2 rows, first here")
-    assert (finding.pointer, finding.char_offset) == ("/messages/0/content", 5)
+    assert (to_pointer(finding.path), finding.char_offset) == ("/messages/0/content", 5)
     assert "roe" not in repr(finding)
 
 

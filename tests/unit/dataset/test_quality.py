@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from maas_client.dataset.report.locate import to_pointer
 from maas_client.dataset.scanners.quality import (
     QualityScanner,
     classify_ending,
@@ -130,7 +131,7 @@ def test_open_ending_is_reported_only_if_other_answers_end_with_a_full_stop(
     complete = [talk(f"q{i}?", f"This is the full answer to question {i}.") for i in range(12)]
     open_ended = talk("q?", "The meeting was moved to Thursday because the room is tak")
     [finding] = scan(QualityScanner(), [*complete, open_ended])
-    assert (finding.code, finding.line, finding.pointer) == (
+    assert (finding.code, finding.line, to_pointer(finding.path)) == (
         "QUALITY_CUT_OFF",
         13,
         "/messages/1/content",
@@ -144,7 +145,7 @@ def test_open_ending_is_reported_only_if_other_answers_end_with_a_full_stop(
 def test_findings_have_the_pointer_of_the_message(talk: Any, scan: Any) -> None:
     row = talk("cafÃ© where?", "I'm sorry, but I can't help with that.", system="Be kind.")
     found = scan(QualityScanner(), [row])
-    assert [(f.code, f.pointer) for f in found] == [
+    assert [(f.code, to_pointer(f.path)) for f in found] == [
         ("QUALITY_REFUSAL", "/messages/2/content"),
         ("QUALITY_MOJIBAKE", "/messages/1/content"),
     ]
@@ -159,7 +160,9 @@ def test_rows_with_tools_and_parts_are_checked(scan: Any) -> None:
             ]
         },
     ]
-    assert [f.pointer for f in scan(QualityScanner(), rows)] == ["/messages/0/content/0/text"]
+    assert [to_pointer(f.path) for f in scan(QualityScanner(), rows)] == [
+        "/messages/0/content/0/text"
+    ]
 
 
 def test_real_data_has_few_findings() -> None:

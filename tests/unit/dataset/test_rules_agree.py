@@ -47,7 +47,10 @@ def test_a_message_without_a_role_is_refused_in_a_block_of_one_shape() -> None:
     for _ in range(2):
         assert list(judges.acceptor.split([good, good]).accepted) == [0, 1]
     assert judges.acceptor.split([good, bad]).undecided == [1]
-    assert judges.acceptor.split([good] * 3).rows[2] == judges.checker.to_row(make_line(1, 0, good))
+    assert (
+        judges.acceptor.split([good] * 3).rows[2]
+        == judges.checker.validate(make_line(1, 0, good)).row
+    )
 
 
 _GOOD = b'{"messages": [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]}'
@@ -71,7 +74,7 @@ def test_rows_that_do_not_stand_one_on_a_line_are_not_taken_for_those_that_do(
     for _ in range(2):
         taken = judges.acceptor.split(lines)
         for at in taken.accepted:
-            assert judges.checker.to_row(make_line(1, 0, lines[at])) is not None
+            assert judges.checker.validate(make_line(1, 0, lines[at])).row is not None
         judges.acceptor.split([b"{}\n"])
 
 

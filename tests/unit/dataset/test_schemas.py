@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from maas_client.dataset._schemas import load_schema
 from maas_client.dataset.rules.other_formats import detect_format
-from tests.unit.dataset.corpus import ANSWER, USER, call, calls
+from tests.unit.dataset.corpus import ANSWER, USER, call, calls, load_schema
 
-NAMES = sorted(path.name for path in (Path(__file__).parents[3] / "schemas").glob("*_line.*"))
+NAMES = sorted(
+    path.name.removesuffix(".schema.json")
+    for path in (Path(__file__).parents[3] / "schemas").glob("*_line.*")
+)
 CHOSEN = {"input": {"messages": [USER]}, "preferred_output": [ANSWER]}
 GOOD: dict[str, list[Any]] = {
     "prompt_completion": [{"prompt": "Hi", "completion": "Hello."}],
@@ -42,24 +44,24 @@ def validator(name: str) -> Any:
     from jsonschema import Draft202012Validator
     from referencing import Registry, Resource
 
-    held = [load_schema(each) for each in NAMES]
+    schemas = [load_schema(name) for name in NAMES]
     registry: Any = Registry().with_resources(
-        [(each["$id"], Resource.from_contents(each)) for each in held]
+        [(each["$id"], Resource.from_contents(each)) for each in schemas]
     )
-    return Draft202012Validator(load_schema(f"{name}_line.schema.json"), registry=registry)
+    return Draft202012Validator(load_schema(f"{name}_line"), registry=registry)
 
 
-@pytest.mark.parametrize("name", [*NAMES, "report.schema.json"])
+@pytest.mark.parametrize("name", [*NAMES, "report"])
 def test_every_schema_is_one(name: str) -> None:
     from jsonschema import Draft202012Validator
 
     Draft202012Validator.check_schema(load_schema(name))
     assert load_schema(name)["description"]
-    assert load_schema(name)["$id"].endswith(f"/{name}")
+    assert load_schema(name)["$id"].endswith(f"/{name}.schema.json")
 
 
 def test_every_shape_has_its_examples() -> None:
-    assert {f"{name}_line.schema.json" for name in GOOD} == set(NAMES)
+    assert {f"{name}_line" for name in GOOD} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", GOOD)

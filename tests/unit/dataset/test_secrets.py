@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from maas_client.dataset.codes import all_codes
+from maas_client.dataset.report.locate import to_pointer
 from maas_client.dataset.scanners.secrets import PATTERNS, SecretScanner, find_secrets
 
 RNG = random.Random(20)
@@ -183,7 +184,7 @@ def test_secret_in_tool_arguments_is_located_by_its_pointer() -> None:
     }
     [finding] = SecretScanner().feed([7], [json.dumps(row).encode()], [row])
     assert (finding.line, finding.code) == (7, "SECRET_GITHUB_TOKEN")
-    assert finding.pointer == "/messages/1/tool_calls/0/function/arguments"
+    assert to_pointer(finding.path) == "/messages/1/tool_calls/0/function/arguments"
 
 
 def test_findings_contain_no_part_of_the_secret() -> None:

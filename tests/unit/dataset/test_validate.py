@@ -14,7 +14,6 @@ import pytest
 
 from maas_client.cli import main
 from maas_client.dataset import validate
-from maas_client.dataset._schemas import REPORT_SCHEMA, load_schema
 from maas_client.dataset.codes import Target
 from maas_client.dataset.report.collector import MAX_PER_CODE, MAX_PROBLEMS, ONCE_PER_FILE
 from maas_client.dataset.rules.service import describe_prediction
@@ -30,6 +29,7 @@ from tests.unit.dataset.corpus import (
     USER,
     file,
     good,
+    load_schema,
     message,
     row,
 )
@@ -45,7 +45,7 @@ def test_the_report_has_its_fixed_shape(path: Path) -> None:
 
     path.write_bytes(file(*[fault.line for fault in LINE_FAULTS], *TWELVE))
     report = validate(path)
-    Draft202012Validator(load_schema(REPORT_SCHEMA)).validate(json.loads(report.model_dump_json()))
+    Draft202012Validator(load_schema("report")).validate(json.loads(report.model_dump_json()))
     assert report.files[0].sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert report.files[0].bytes == path.stat().st_size
     assert [p.line for p in report.files[0].problems] == sorted(
@@ -94,14 +94,14 @@ def test_a_file_that_grows_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) 
     from maas_client.dataset import file_check
 
     path.write_bytes(file(*TWELVE))
-    look = file_check.FileCheck._look
+    look = file_check.FileCheck._check_head
 
     def look_and_grow(check: file_check.FileCheck, opened: object, size: int) -> None:
         look(check, opened, size)  # type: ignore[arg-type] # as it came
         with path.open("ab") as more:
             more.write(file(GOOD))
 
-    monkeypatch.setattr(file_check.FileCheck, "_look", look_and_grow)
+    monkeypatch.setattr(file_check.FileCheck, "_check_head", look_and_grow)
     report = validate(path)
     assert report.files[0].counts["FILE_CHANGED"] == 1
     assert not report.ok
@@ -343,7 +343,7 @@ def test_rows_that_only_the_service_takes_are_told_as_such(path: Path) -> None:
     assert few.endswith("11, 3 of them without errors")
     assert lost.endswith("11 left, 3 of them without errors")
     assert describe_prediction(report).startswith(
-        "azureml would take 11 rows as they stand: 3 without errors, 8"
+        "azureml would take 11 rows as they are: 3 without errors, 8"
     )
 
 
