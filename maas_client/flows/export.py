@@ -12,14 +12,7 @@ from maas_client.flows import jobs
 from maas_client.flows._io import IO
 from maas_client.platforms import ExportSpec, Files, Places
 from maas_client.types import Hyperparameters, Job, Method
-from maas_client.wire.hyperparameters import WIRE_NAMES
-
-_OURS = {wire: name for name, wire in WIRE_NAMES.items()} | {
-    "n_epochs": "epochs",
-    "learning_rate_multiplier": "learning_rate_multiplier",
-    "batch_size": "batch_size",
-}
-"""The services' names of hyperparameters to ours."""
+from maas_client.wire.hyperparameters import NAMES_BY_WIRE_NAME
 
 
 async def export(
@@ -88,9 +81,9 @@ def _hyperparameters(held: Mapping[str, Any]) -> tuple[Hyperparameters, str | No
     for name, value in held.items():
         if name == "method":
             method = str(value)
-        elif name in _OURS and value not in (None, "auto"):
-            known[_OURS[name]] = value
-        elif name not in _OURS:
+        elif name in NAMES_BY_WIRE_NAME and value not in (None, "auto"):
+            known[NAMES_BY_WIRE_NAME[name]] = value
+        elif name not in NAMES_BY_WIRE_NAME:
             extra[name] = value
     modules = known.get("target_modules")
     if isinstance(modules, str):

@@ -17,7 +17,8 @@ from maas_client.types.chat import (
 from maas_client.types.datasets import Dataset
 from maas_client.types.deployments import Deployment, Keys
 from maas_client.types.evaluation import AnswerScore, Evaluation, LabelScores, Scores
-from maas_client.types.jobs import Checkpoint, Hyperparameters, Job, JobError, JobEvent, Method
+from maas_client.types.hyperparameters import Hyperparameters
+from maas_client.types.jobs import Checkpoint, Job, JobError, JobEvent, Method
 from maas_client.types.models import Model
 from maas_client.types.report import FileReport, Problem, Severity, ValidationReport
 from maas_client.types.result import FineTuneResult

@@ -1,118 +1,22 @@
-"""Fine-tuning jobs: their hyperparameters, state, events and checkpoints."""
+"""Fine-tuning jobs: their state, events and checkpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     ConfigDict,
     Field,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    model_validator,
 )
 
-from maas_client._text import Argument, Text
-from maas_client.errors import ConfigError
 from maas_client.types._api_model import ApiModel, FrozenModel, html_table
 
-__all__ = ["Checkpoint", "Hyperparameters", "Job", "JobError", "JobEvent", "Method"]
+__all__ = ["Checkpoint", "Job", "JobError", "JobEvent", "Method"]
 
 Method = Literal["LoRA", "QLoRA", "DoRA", "Full", "rsLoRA"]
 """How the weights are trained. Serverless Azure always runs its own LoRA; the local server and ``compute=``
 let you choose."""
-
-
-class Hyperparameters(FrozenModel):
-    """The hyperparameters of a job, under this library's names.
-
-    A hyperparameter that is left out (None) is not sent, and the service uses its own default. The defaults
-    given below are those of the local server, which follow Azure's serverless recipe. Serverless Azure takes
-    ``epochs``, ``batch_size`` and ``learning_rate`` only (foundry: ``learning_rate_multiplier`` instead of
-    ``learning_rate``). A hyperparameter that the backend does not take raises ``UnsupportedError``.
-
-    Args:
-        epochs: Passes over the training data, 1 to 1000. Default: 1.
-        batch_size: Examples per micro-batch and process (device), 1 to 4096. Default: 1.
-        learning_rate: The highest learning rate, above 0 and below 1. Default: 2e-5.
-        learning_rate_multiplier: foundry only: a factor on the service's own learning rate, above 0 and at
-            most 10.
-        seed: The seed of all random choices, 0 to 2**31 - 1. Default: 42.
-        max_steps: Stop after this many optimizer steps, whatever ``epochs`` says. Default: no limit.
-        warmup_steps: Optimizer steps until the learning rate reaches its highest value. Default: 0.
-        warmup_ratio: The same as a share of all steps, 0 to 1. Default: 0.
-        lr_scheduler: ``linear``, ``cosine``, ``cosine_with_restarts``, ``polynomial``, ``constant`` or
-            ``constant_with_warmup``. Default: ``cosine``.
-        weight_decay: The weight decay of AdamW, 0 to 1. Default: 0.1.
-        gradient_accumulation_steps: Micro-batches per optimizer step. Default: 1.
-        max_seq_length: The length at which rows are truncated, in tokens, at least 8. Default: the model's
-            limit.
-        lora_r: The rank of the adapter, 1 to 1024. Default: 8.
-        lora_alpha: The scale of the adapter: it is multiplied by ``lora_alpha / lora_r``. Default: 128.
-        lora_dropout: The dropout before the adapter, 0 to below 1. Default: 0.
-        target_modules: The names of the linear layers that get an adapter. Default: every linear layer of
-            each transformer block.
-        extra: Further hyperparameters under the service's own names; sent unchanged.
-
-    Example:
-        >>> client.jobs.create(
-        ...     model="Phi-4-mini-instruct",
-        ...     training_data="train.jsonl",
-        ...     hyperparameters=maas.Hyperparameters(epochs=3, learning_rate=1e-4),
-        ... )
-    """
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    epochs: int | None = Field(default=None, ge=1, le=1000)
-    batch_size: int | None = Field(default=None, ge=1, le=4096)
-    learning_rate: float | None = Field(default=None, gt=0, lt=1)
-    learning_rate_multiplier: float | None = Field(default=None, gt=0, le=10)
-    seed: int | None = Field(default=None, ge=0, lt=2**31)
-    max_steps: int | None = Field(default=None, ge=1)
-    warmup_steps: int | None = Field(default=None, ge=0)
-    warmup_ratio: float | None = Field(default=None, ge=0, le=1)
-    lr_scheduler: str | None = None
-    weight_decay: float | None = Field(default=None, ge=0, le=1)
-    gradient_accumulation_steps: int | None = Field(default=None, ge=1)
-    max_seq_length: int | None = Field(default=None, ge=8)
-    lora_r: int | None = Field(default=None, ge=1, le=1024)
-    lora_alpha: float | None = Field(default=None, gt=0)
-    lora_dropout: float | None = Field(default=None, ge=0, lt=1)
-    target_modules: tuple[str, ...] | None = None
-    extra: dict[str, Any] = Field(default_factory=dict)
-
-    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        for name, value in super().__repr_args__():
-            if value is not None and value != {}:
-                yield name, value
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _raise_config_error(cls, values: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
-        """Turn pydantic's error into a ``ConfigError`` that lists the valid names."""
-        try:
-            return validate(values)
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            name, *path = first["loc"] or ("hyperparameters",)
-            name = str(name)
-            known = [Argument(field) for field in cls.model_fields if field != "extra"]
-            if first["type"] == "extra_forbidden":
-                raise ConfigError(
-                    f"there is no hyperparameter {name!r}",
-                    hint=Text.format(
-                        "Use one of {}; or pass the service's own name in {}.",
-                        Text(", ").join(known),
-                        Argument("extra", code=f'{{"{name}": ...}}'),
-                    ),
-                ) from None
-            items = "".join(f", item {part}" for part in path)
-            raise ConfigError(
-                Text.format("hyperparameter {}{}: {}", Argument(name), items, first["msg"])
-            ) from None
 
 
 class JobError(FrozenModel):

@@ -133,4 +133,3 @@ JOB_FIELDS = frozenset(
     }
 )  # fmt: skip
 """What a job's body may hold (section 4.4): OpenAI's fields and Azure's two."""
-SUPERVISED_FIELDS = frozenset({"n_epochs", "batch_size", "learning_rate_multiplier"})

@@ -1,41 +1,49 @@
-"""Hyperparameters on the wire: the names and the texts of Microsoft's ``chat_completion_pipeline``.
+"""The names and values of hyperparameters on the wire, derived from the table of hyperparameters.
 
-Names: azureml-assets ``chat_completion_pipeline`` spec; those of ``transformers.TrainingArguments``
-wherever it has the same.
+Azure ML takes the names of Microsoft's ``chat_completion_pipeline`` (azureml-assets), which are those of
+``transformers.TrainingArguments`` where both have the parameter. Foundry takes OpenAI's names.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from maas_client.types.hyperparameters import HYPERPARAMETERS
+
 WIRE_NAMES = {
-    "epochs": "num_train_epochs",
-    "batch_size": "per_device_train_batch_size",
-    "learning_rate": "learning_rate",
-    "seed": "seed",
-    "max_steps": "max_steps",
-    "warmup_steps": "warmup_steps",
-    "warmup_ratio": "warmup_ratio",
-    "lr_scheduler": "lr_scheduler_type",
-    "weight_decay": "weight_decay",
-    "gradient_accumulation_steps": "gradient_accumulation_steps",
-    "max_seq_length": "max_seq_length",
-    "lora_r": "lora_r",
-    "lora_alpha": "lora_alpha",
-    "lora_dropout": "lora_dropout",
-    "target_modules": "target_modules",
+    spec.name: spec.azureml_name for spec in HYPERPARAMETERS.values() if spec.azureml_name
 }
-"""Our names to the service's."""
-SERVERLESS_HYPERPARAMETERS = frozenset({"epochs", "batch_size", "learning_rate"})
-"""What every Microsoft sample of the serverless service sends (docs/azure-http.md section 1.4)."""
+"""Azure ML's names by this library's."""
+SERVERLESS_HYPERPARAMETERS = frozenset(
+    spec.name for spec in HYPERPARAMETERS.values() if spec.is_serverless
+)
+"""What serverless fine-tuning takes: what every Microsoft sample sends (docs/azure-http.md section 1.4)."""
+FOUNDRY_WIRE_NAMES = {
+    spec.name: spec.foundry_name for spec in HYPERPARAMETERS.values() if spec.foundry_name
+}
+"""Foundry's names by this library's (docs/azure-http.md section 4.4). The seed is a field of the job itself."""
+FOUNDRY_SUPERVISED_FIELDS = frozenset(FOUNDRY_WIRE_NAMES.values()) - {"seed"}
+"""The fields of ``method.supervised.hyperparameters``."""
+FOUNDRY_RANGES = {
+    spec.foundry_name: spec.foundry_range
+    for spec in HYPERPARAMETERS.values()
+    if spec.foundry_name and spec.foundry_range
+}
+"""OpenAI's ranges of integers, by Foundry's names."""
+NAMES_BY_WIRE_NAME = {
+    wire_name: name
+    for names in (WIRE_NAMES, FOUNDRY_WIRE_NAMES)
+    for name, wire_name in names.items()
+}
+"""This library's names by the names of either service."""
 
 
 def to_wire_value(value: Any) -> str:
-    """Return a value as the service wants it: all are text, numbers without an exponent."""
+    """Return a value as a string, as Azure ML takes it: numbers without an exponent, lists with commas."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         return format(value, ".10f").rstrip("0").rstrip(".") if value >= 1e-9 else repr(value)
     if isinstance(value, list | tuple):
-        return ",".join(str(v) for v in value)
+        return ",".join(str(item) for item in value)
     return str(value)

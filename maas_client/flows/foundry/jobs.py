@@ -17,15 +17,7 @@ from maas_client.types import Job, JobError
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
 from maas_client.wire import local_extensions as own
-
-SUPPORTED_HYPERPARAMETERS = frozenset({"epochs", "batch_size", "learning_rate_multiplier", "seed"})
-
-_NAMES = {
-    "epochs": "n_epochs",
-    "batch_size": "batch_size",
-    "learning_rate_multiplier": "learning_rate_multiplier",
-}
-"""Our names to the service's (docs/azure-http.md section 4.4)."""
+from maas_client.wire.hyperparameters import FOUNDRY_WIRE_NAMES
 
 _OVER = frozenset({"failed", "cancelled", "canceled"})
 TRAINING_TYPE_FIELD = "trainingType"
@@ -57,7 +49,7 @@ def check_request(io: IO, order: JobRequest) -> None:
 
 def _hyperparameters(order: JobRequest) -> dict[str, Any]:
     given = order.hyperparameters.model_dump(exclude_none=True, exclude={"extra", "seed"})
-    refused = sorted(set(given) - SUPPORTED_HYPERPARAMETERS)
+    refused = sorted(set(given) - FOUNDRY_WIRE_NAMES.keys())
     if refused == ["learning_rate"]:
         raise UnsupportedError(
             "foundry takes learning_rate_multiplier=, a factor on its own rate, and no learning_rate=",
@@ -70,7 +62,7 @@ def _hyperparameters(order: JobRequest) -> dict[str, Any]:
             "azureml with compute= (dialect azureml) take the others.",
         )
     extra = {k: v for k, v in order.hyperparameters.extra.items() if k != TRAINING_TYPE_FIELD}
-    return {**{_NAMES[key]: value for key, value in given.items()}, **extra}
+    return {**{FOUNDRY_WIRE_NAMES[key]: value for key, value in given.items()}, **extra}
 
 
 def _body(io: IO, order: JobRequest, mark: str) -> dict[str, Any]:

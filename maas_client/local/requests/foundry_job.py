@@ -21,7 +21,8 @@ from maas_client.local.resources.training_config import parse_hyperparameters
 from maas_client.local.services import Services
 from maas_client.local.state.files import new_id
 from maas_client.local.state.store import Record
-from maas_client.wire.foundry_models import JOB_FIELDS, SUPERVISED_FIELDS
+from maas_client.wire.foundry_models import JOB_FIELDS
+from maas_client.wire.hyperparameters import FOUNDRY_RANGES, FOUNDRY_SUPERVISED_FIELDS
 
 _TRAINING_TYPES = {
     "standard": "Standard",
@@ -34,8 +35,6 @@ _TRAINING_TYPES = {
 """Accepted values of ``trainingType`` in lower case; some clients send 1."""
 _DEFAULT_TRAINING_TYPES = ("GlobalStandard", "DataZoneStandard")
 _SUFFIX = re.compile(r"[A-Za-z0-9_-]{1,40}")
-_HYPERPARAMETER_RANGES = {"n_epochs": (1, 50), "batch_size": (1, 256)}
-"""OpenAI's bounds."""
 
 
 def job_ref(key: str) -> JobRef:
@@ -131,7 +130,7 @@ def _seed(body: Mapping[str, Any]) -> int:
 def _hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the hyperparameters by their names in the API; ``auto`` and -1 select the default."""
     requested = {**_object(body, "hyperparameters"), **_method_hyperparameters(body)}
-    unknown_names = sorted(set(requested) - SUPERVISED_FIELDS)
+    unknown_names = sorted(set(requested) - FOUNDRY_SUPERVISED_FIELDS)
     if unknown_names:
         raise invalid_payload(
             f"Unrecognized hyperparameter supplied: {unknown_names[0][:60]}",
@@ -141,7 +140,7 @@ def _hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
         if body.get(name):
             raise invalid_payload(f"{name} is not supported for this model.", param=name)
     values = {k: v for k, v in requested.items() if v not in (None, "auto", -1)}
-    for name, (low, high) in _HYPERPARAMETER_RANGES.items():
+    for name, (low, high) in FOUNDRY_RANGES.items():
         value = values.get(name, low)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise invalid_payload(
