@@ -206,7 +206,7 @@ async def test_leaving_with_deletes_wherever_the_deployment_came_from(
             with blocking.deployments.get(way) if way == "got" else again:
                 pass
             assert way not in [one.name for one in blocking.deployments.list()]
-        with pytest.raises(maas.ConfigError, match="of no AsyncClient"):
+        with pytest.raises(maas.ConfigError, match="has no AsyncClient"):
             async with made:
                 pass
     async with server.async_client() as awaiting:
@@ -214,7 +214,7 @@ async def test_leaving_with_deletes_wherever_the_deployment_came_from(
         async with result.deployment as made:
             assert made.ready
         assert "tuned" not in [one.name async for one in awaiting.deployments.list()]
-        with pytest.raises(maas.ConfigError, match="of no Client"), made:
+        with pytest.raises(maas.ConfigError, match="has no Client"), made:
             pass
 
 
