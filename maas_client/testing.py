@@ -1,14 +1,18 @@
-"""A pytest plugin (installed with maas-client): the local server as a fixture.
+"""A pytest plugin with the local server as a fixture. It is active when maas-client is installed.
+
+Example::
 
     def test_my_application(maas_server):
-        my_application.main()                       # uses maas.Client.from_env()
-        assert maas_server.client().jobs.list()
+        my_application.main()  # uses maas.Client.from_env()
+        assert list(maas_server.client().jobs.list())
 
-``maas_server`` starts a server of its own for each test: instant engine (no torch, simulated answers),
-own port, own state. While the test runs, ``MAAS_BACKEND``, ``MAAS_URL`` and ``MAAS_OFFLINE`` point
-``Client.from_env()`` at it and keep every other request of this library on this machine.
-``@pytest.mark.maas_training`` trains for real on the ``tiny`` base; the mark takes what
-``maas_client.local.serve`` takes, e.g. ``@pytest.mark.maas_training(base="smollm2-135m")``.
+Each test that uses ``maas_server`` gets its own server with its own port and state. By default it uses the
+instant engine: no torch, and simulated training and answers. During the test, ``MAAS_BACKEND``,
+``MAAS_DIALECT``, ``MAAS_URL`` and ``MAAS_OFFLINE`` make ``Client.from_env()`` connect to it and stop this
+library from reaching any other host.
+
+``@pytest.mark.maas_training`` trains for real on the ``tiny`` base. The mark takes the options of
+``maas_client.local.serve``, for example ``@pytest.mark.maas_training(base="smollm2-135m")``.
 """
 
 from __future__ import annotations
@@ -21,12 +25,18 @@ import pytest
 if TYPE_CHECKING:
     from maas_client.local.embed import LocalServer
 
+__all__ = ["maas_server", "pytest_configure"]
+
 _UNSET = ("MAAS_API_KEY", "MAAS_CATALOG", "MAAS_STATE_DIR")
-"""What a developer's own shell may hold and a test must not see."""
+"""Variables of the developer's shell that a test must not see."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the mark known."""
+    """Register the ``maas_training`` mark.
+
+    Args:
+        config: The pytest configuration.
+    """
     config.addinivalue_line(
         "markers",
         "maas_training(**options): the maas_server fixture trains for real (needs maas-client[local])",
@@ -37,7 +47,25 @@ def pytest_configure(config: pytest.Config) -> None:
 def maas_server(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[LocalServer]:
-    """Yield a running local server; ``.url``, ``.client()`` and ``.async_client()`` reach it."""
+    """Provide a running local server, a new one for each test.
+
+    Args:
+        request: The pytest request. A ``maas_training`` mark on the test sets the server's options.
+        monkeypatch: Sets the ``MAAS_*`` variables for the duration of the test.
+
+    Yields:
+        A ``LocalServer``: ``.url``, ``.client()`` and ``.async_client()`` connect to it.
+
+    Raises:
+        MissingExtraError: A package is missing. The message says what to install.
+
+    Example:
+        ::
+
+            def test_upload(maas_server):
+                dataset = maas_server.client().datasets.upload("train.jsonl")
+                assert dataset.id
+    """
     from maas_client.local.embed import serve
 
     with serve(**_options(request)) as server:

@@ -1,12 +1,17 @@
-"""The local server: Azure's HTTP on this machine, with real training behind it.
+"""The local server: Azure's fine-tuning HTTP APIs on this machine, with real training.
+
+Example::
 
     with maas_client.local.serve(base="tiny") as server:
         client = server.client()
 
-Needs ``pip install 'maas-client[server]'``, for training ``[local]``. Nothing is imported here.
+Install it with ``pip install 'maas-client[server]'``; training also needs the ``[local]`` extra.
+Importing this package imports none of that.
 """
 
 from typing import TYPE_CHECKING
+
+__all__ = ["LocalServer", "serve"]
 
 if TYPE_CHECKING:
     from maas_client.local.embed import LocalServer as LocalServer
@@ -14,7 +19,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name):
-        if name in {"serve", "LocalServer"}:
+        if name in __all__:
             from maas_client.local import embed
 
             return getattr(embed, name)

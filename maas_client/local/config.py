@@ -1,4 +1,4 @@
-"""What a local server is told when it starts."""
+"""The local server's configuration."""
 
 from __future__ import annotations
 
@@ -13,71 +13,72 @@ from maas_client.errors import ConfigError, MissingExtraError
 Engine = Literal["peft", "instant"]
 
 STORAGE_ACCOUNT = "maaslocal"
-"""The name of the one storage account; on the plain port it stands in the path, as Azurite has it."""
+"""The only storage account. On the plain port its name is the first part of the path, as with Azurite."""
 
 
 def default_threads() -> int:
-    """Return how many threads one training process gets unless told otherwise."""
+    """Return the default number of threads of a training process: the cores this process may use."""
     return max(
         1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
 
 
 def check_extra_installed(engine: Engine) -> None:
-    """Raise ``MissingExtraError`` when what the server needs is not installed."""
+    """Raise ``MissingExtraError`` if a package that the engine needs is not installed."""
     if engine not in get_args(Engine):
-        raise ConfigError(f"there is no engine {engine!r}", hint="Engines are peft and instant.")
+        raise ConfigError(f"there is no engine {engine!r}", hint="Use one of: peft, instant.")
     for name in ("starlette", "uvicorn"):
         if find_spec(name) is None:
             raise MissingExtraError(
-                f"the local server needs {name}",
+                f"the local server needs the package {name}",
                 extra="server",
-                hint="Install it: pip install 'maas-client[server]'",
+                hint="Install it with: pip install 'maas-client[server]'",
             )
     if engine == "peft" and (find_spec("torch") is None or find_spec("peft") is None):
         raise MissingExtraError(
-            "training needs torch and peft",
+            "training needs the packages torch and peft",
             extra="local",
-            hint="Install them: pip install 'maas-client[local]'. Or simulate: engine instant.",
+            hint="Install them with: pip install 'maas-client[local]'. To simulate training without them, "
+            "use the engine instant.",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Everything that decides how the server behaves. Paths are absolute."""
+    """All settings of a local server. Paths are absolute."""
 
     state_dir: Path
     host: str = "127.0.0.1"
     port: int = 0
-    """0 picks one."""
+    """0 picks a free port."""
     base: str = "auto"
-    """``auto``, ``tiny``, ``smollm2-135m``, a folder or a hub id: what a model name runs on."""
+    """``auto``, ``tiny``, ``smollm2-135m``, a folder or a hub id: the weights that model names run on."""
     engine: Engine = "peft"
     device: str = "auto"
     api_key: str | None = field(default=None, repr=False)
-    """None: any non-empty credential passes, on loopback."""
+    """None: every non-empty credential is accepted (loopback only)."""
     threads: int = field(default_factory=default_threads)
     max_jobs: int = 1
     retention_days: float | None = None
-    """Finished jobs older than this are forgotten; None keeps them."""
+    """Jobs that ended longer ago are deleted; None keeps them."""
     ready_file: Path | None = None
     region: str = "eastus2"
-    """The Azure region whose names it answers under: a real one, so that region checks pass."""
+    """The Azure region that the server reports: a real one, so that region checks pass."""
     cache_dir: Path | None = None
-    """Where pulled base weights lie; None is the user's usual place."""
+    """The folder with pulled base weights; None is the user's cache folder."""
     tls: bool = False
-    """True: HTTPS on the port, under a certificate of the state directory's own CA."""
+    """True: serve HTTPS with a certificate of the state directory's own CA."""
     proxy: bool = False
-    """True: a CONNECT proxy beside it that takes Azure's host names to this server."""
+    """True: also run a CONNECT proxy that directs Azure's host names to this server."""
     realistic: bool = False
-    """True: the limits and lags that Azure documents are kept (``rules/realism.py``)."""
+    """True: enforce the limits and delays that Azure documents (``resources/azure_limits.py``)."""
     reset: bool = False
-    """True: what the state directory holds is deleted first."""
+    """True: delete the contents of the state directory first."""
     durable: bool = True
-    """False: nothing is kept beyond this process, so the disk is not waited for."""
+    """False: the state is temporary, so writes do not wait for the disk."""
     step_delay_s: float = 0.0
-    """Seconds the instant engine waits at each step; for tests of what happens meanwhile."""
+    """Seconds the instant engine sleeps in each step, so that tests can act during a job."""
     max_attempts: int = 3
-    """A job whose worker died this often fails."""
+    """A job fails after this many crashes of its worker."""
     cancel_grace_s: float = 3.0
-    """How long a worker may take to stop by itself when its job is cancelled."""
+    """Seconds a worker gets to stop after its job was cancelled; then it is killed."""

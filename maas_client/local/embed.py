@@ -1,7 +1,7 @@
-"""A server in this program: for tests, notebooks and scripts that want no second process.
+"""Run the local server inside this program: for tests, notebooks and scripts.
 
-The HTTP runs in a thread of this process; torch never does: training and answering are child processes
-here as everywhere. Own port and, unless told otherwise, own state directory, gone at the end.
+The HTTP server runs in a thread of this process. Training and text generation run in child processes, so
+torch is never loaded here.
 """
 
 from __future__ import annotations
@@ -26,15 +26,35 @@ _START_S = 30.0
 _STOP_S = 30.0
 
 
+__all__ = ["LocalServer", "serve"]
+
+
 class LocalServer:
-    """A running local server. Ends with its ``with``, or with ``close``."""
+    """A local server in this program, created by ``maas_client.local.serve``.
+
+    It runs between entering and leaving its ``with`` (or ``async with``) block, or between ``start()`` and
+    ``close()``.
+
+    Attributes:
+        url: The server's address, for example ``http://127.0.0.1:40123``.
+        environment: Environment variables for an application that uses Azure's own SDKs. Empty without
+            ``proxy=True``.
+        state_dir: The folder with jobs, models and logs.
+
+    Example:
+        ::
+
+            with maas_client.local.serve(base="tiny") as server:
+                client = server.client()
+                job = client.jobs.create(model="Phi-3-mini-4k-instruct", training_data="train.jsonl")
+    """
 
     def __init__(self, config: ServerConfig, *, temporary_state: bool) -> None:
         self._config = config
-        self._own_state = temporary_state
+        self._is_temporary = temporary_state
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
-        self._problem: BaseException | None = None
+        self._error: BaseException | None = None
         self._temporary: Path | None = None
         self._clients: list[Client] = []
 
@@ -43,54 +63,108 @@ class LocalServer:
 
     @property
     def url(self) -> str:
-        """Return the address it answers at."""
+        """The address of the running server, for example ``http://127.0.0.1:40123``.
+
+        Raises:
+            MaasError: The server is not running.
+        """
         return self._running().url
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the variables with which an application for Azure reaches it (``proxy=True``)."""
+        """The environment variables that direct an application written for Azure to this server.
+
+        ``HTTPS_PROXY``, ``REQUESTS_CA_BUNDLE``, ``SSL_CERT_FILE`` and ``NO_PROXY``. Empty unless the server
+        was created with ``proxy=True``.
+
+        Raises:
+            MaasError: The server is not running.
+        """
         return self._running().environment
 
     @property
     def state_dir(self) -> Path:
-        """Return where it keeps its state; a temporary one exists while it runs."""
+        """The folder with the server's state. A temporary one exists only while the server runs."""
         return self._config.state_dir
 
-    def client(self, *, dialect: Literal["azureml", "foundry"] = "azureml", **rest: Any) -> Client:
-        """Return a client to it, closed with the server at the latest; what ``Client.local`` takes may be
-        given."""
+    def client(
+        self, *, dialect: Literal["azureml", "foundry"] = "azureml", **options: Any
+    ) -> Client:
+        """Return a client that is connected to this server.
+
+        Args:
+            dialect: The API to use: ``"azureml"`` (default) or ``"foundry"``.
+            **options: Other options of ``Client.local``, such as ``timeout`` or ``max_retries``.
+
+        Returns:
+            A ``Client``. It is closed when the server stops, if not before.
+
+        Raises:
+            MaasError: The server is not running.
+
+        Example:
+            ::
+
+                with maas_client.local.serve() as server:
+                    print(list(server.client().jobs.list()))
+        """
         from maas_client._client import Client
 
-        made = Client.local(url=self.url, dialect=dialect, **self._key(), **rest)
-        self._clients.append(made)
-        return made
+        client = Client.local(url=self.url, dialect=dialect, **self._connection(), **options)
+        self._clients.append(client)
+        return client
 
     def async_client(
-        self, *, dialect: Literal["azureml", "foundry"] = "azureml", **rest: Any
+        self, *, dialect: Literal["azureml", "foundry"] = "azureml", **options: Any
     ) -> AsyncClient:
-        """Return an async client to it."""
+        """Return an async client that is connected to this server. Close it yourself.
+
+        Args:
+            dialect: The API to use: ``"azureml"`` (default) or ``"foundry"``.
+            **options: Other options of ``AsyncClient.local``, such as ``timeout`` or ``max_retries``.
+
+        Returns:
+            An ``AsyncClient``.
+
+        Raises:
+            MaasError: The server is not running.
+
+        Example:
+            ::
+
+                async with maas_client.local.serve() as server, server.async_client() as client:
+                    jobs = [job async for job in client.jobs.list()]
+        """
         from maas_client._client import AsyncClient
 
-        return AsyncClient.local(url=self.url, dialect=dialect, **self._key(), **rest)
+        return AsyncClient.local(url=self.url, dialect=dialect, **self._connection(), **options)
 
-    def _key(self) -> dict[str, Any]:
-        known = {"api_key": self._config.api_key, "ca_file": self._running().ca_file}
-        return {name: value for name, value in known.items() if value}
+    def _connection(self) -> dict[str, Any]:
+        options = {"api_key": self._config.api_key, "ca_file": self._running().ca_file}
+        return {name: value for name, value in options.items() if value}
 
     def start(self) -> Self:
-        """Start it and return when it answers. Raises ``MaasError`` when it cannot."""
+        """Start the server and wait until it answers requests. Entering a ``with`` block does the same.
+
+        Returns:
+            This server.
+
+        Raises:
+            ConfigError: The port or the state directory cannot be used.
+            ServiceError: The server did not answer within 30 seconds.
+        """
         from maas_client.local.server import Server
 
         if self._server is not None:
             return self
-        if self._own_state:
+        if self._is_temporary:
             self._temporary = Path(tempfile.mkdtemp(prefix="maas-local-")).resolve()
             self._config = replace(self._config, state_dir=self._temporary)
-        self._problem = None
+        self._error = None
         try:
             server = Server(self._config)
         except BaseException:
-            self._forget_state()
+            self._delete_temporary_state()
             raise
         ready = threading.Event()
         self._thread = threading.Thread(
@@ -98,23 +172,26 @@ class LocalServer:
         )
         self._thread.start()
         ready.wait(_START_S)
-        if self._problem is not None or not server.is_serving:
+        if self._error is not None or not server.is_serving:
             server.stop()
-            self._forget_state()
-            raise ServiceError(f"the local server did not start: {self._problem or 'timed out'}")
+            self._delete_temporary_state()
+            raise ServiceError(f"the local server did not start: {self._error or 'timed out'}")
         self._server = server
         return self
 
     def _serve(self, server: Server, ready: threading.Event) -> None:
         try:
             server.run(ready.set)
-        except BaseException as problem:
-            self._problem = problem
+        except BaseException as error:
+            self._error = error
         finally:
             ready.set()
 
     def close(self) -> None:
-        """Stop it, end its children, and delete the state directory that was its own."""
+        """Stop the server and its child processes, and delete the state directory if it is temporary.
+
+        Leaving a ``with`` block does the same. Closing a server that is not running does nothing.
+        """
         server, self._server = self._server, None
         if server is None:
             return
@@ -123,16 +200,19 @@ class LocalServer:
         server.stop()
         assert self._thread is not None
         self._thread.join(_STOP_S)
-        self._forget_state()
+        self._delete_temporary_state()
 
-    def _forget_state(self) -> None:
+    def _delete_temporary_state(self) -> None:
         folder, self._temporary = self._temporary, None
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _running(self) -> Server:
         if self._server is None:
-            raise MaasError("this local server is not running", hint="Use it inside its `with`.")
+            raise MaasError(
+                "this local server is not running",
+                hint="Use it inside its `with` block, or call start().",
+            )
         return self._server
 
     def __enter__(self) -> Self:
@@ -172,18 +252,45 @@ def serve(
     proxy: bool = False,
     realistic: bool = False,
 ) -> LocalServer:
-    """Return a local server to be used in a ``with`` (or ``async with``).
+    """Return a local server to use in a ``with`` (or ``async with``) block.
 
-    ``base`` is what a model's name runs on (``tiny``: half a million random parameters; a real test
-    of the road, not of answers). ``engine="instant"`` needs no torch and simulates. ``state_dir`` is
-    kept when given, otherwise a temporary one is deleted at the end. ``threads`` for each training
-    process: all cores unless given. ``proxy``: ``environment`` takes applications written for Azure
-    here; ``tls``: HTTPS under a certificate of its own CA. ``realistic``:
-    the limits that Azure documents are kept (``docs/deployments.md``). Raises ``MissingExtraError``
-    naming what to install.
+    Args:
+        base: The weights that model names run on: ``"auto"`` (the model's own weights if they are on this
+            machine, else a stand-in), ``"tiny"`` (default: half a million random parameters, which run the
+            complete workflow in seconds but learn nothing useful), ``"smollm2-135m"``, a folder with
+            safetensors, or a Hugging Face id that was pulled before.
+        engine: ``"peft"`` (default) trains with torch. ``"instant"`` needs no torch and simulates training
+            and answers.
+        device: ``"auto"`` (default: a GPU if there is one), ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        port: The port on 127.0.0.1. 0 (default) picks a free one.
+        state_dir: The folder for jobs, models and logs, which is kept. None (default): a temporary folder
+            that is deleted when the server stops.
+        api_key: The key that requests must carry. None (default): every non-empty credential is accepted.
+        threads: CPU threads of each training process. None (default): all cores.
+        max_jobs: Jobs that run at the same time. Others wait in a queue.
+        cache_dir: The folder with pulled base weights. None (default): the user's cache folder.
+        tls: True: serve HTTPS with a certificate of the state directory's own CA.
+        proxy: True: also run an HTTPS proxy that directs Azure's host names to this server. Set the
+            variables of ``LocalServer.environment`` for an application that uses Azure's SDKs.
+        realistic: True: enforce the rate limits and delays that Azure documents (docs/deployments.md).
+
+    Returns:
+        A ``LocalServer`` that is not running yet. Its ``with`` block starts and stops it.
+
+    Raises:
+        MissingExtraError: A package is missing. The message says what to install.
+        ConfigError: There is no such engine.
+
+    Example:
+        ::
+
+            with maas_client.local.serve(engine="instant") as server:
+                result = server.client().fine_tune(
+                    "train.jsonl", model="Phi-3-mini-4k-instruct", deploy="tickets"
+                )
     """
     check_extra_installed(engine)
-    own = state_dir is None
+    is_temporary = state_dir is None
     folder = Path(os.fspath(state_dir)) if state_dir is not None else Path(tempfile.gettempdir())
     config = ServerConfig(
         state_dir=folder.expanduser().resolve(),
@@ -195,9 +302,9 @@ def serve(
         threads=threads or default_threads(),
         max_jobs=max_jobs,
         cache_dir=Path(os.fspath(cache_dir)) if cache_dir is not None else None,
-        durable=not own,
+        durable=not is_temporary,
         tls=tls,
         proxy=proxy,
         realistic=realistic,
     )
-    return LocalServer(config, temporary_state=own)
+    return LocalServer(config, temporary_state=is_temporary)
