@@ -1,1 +1,1 @@
-"""What may be asked, and what follows from it. No HTTP, no processes, no torch."""
+"""The server's resources (jobs, data, models, blobs, deployments): records and state machines."""

@@ -1,4 +1,4 @@
-"""The files of a run that others may read: its log, and what it learned once it has completed. No HTTP."""
+"""The files of a job that clients can read: its log and, once it has completed, its outputs."""
 
 from __future__ import annotations
 
@@ -13,64 +13,66 @@ from maas_client.local.state.store import Record
 
 LOG_PATH = "user_logs/std_log.txt"
 ARTIFACT_DATASTORE = "workspaceartifactstore"
-"""The datastore in which azure-ai-ml's ``jobs.download`` looks for a run's files."""
+"""The datastore in which azure-ai-ml's ``jobs.download`` looks for a job's files."""
 _CONTAINER = re.compile(r"azureml-artifactstore-([0-9a-f-]{36})")
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One file of a run. ``path`` is its name there, ``file`` where it lies."""
+    """One file of a job."""
 
     path: str
+    """The name that clients see, such as ``outputs/adapter_config.json``."""
     file: Path
+    """The file on disk."""
     size: int
     modified: datetime
 
     @property
     def etag(self) -> str:
-        """Return a word that changes with the file."""
+        """Return a tag that changes with the file."""
         return f'"{int(self.modified.timestamp() * 1e6):x}-{self.size:x}"'
 
 
 def artifact_container(guid: str) -> str:
-    """Return the blob container in which a workspace's runs seem to lie."""
+    """Return the blob container under which clients find a workspace's job files."""
     return f"azureml-artifactstore-{guid}"
 
 
 def parse_artifact_container(name: str) -> str | None:
-    """Return the workspace whose container this is; None: it is another."""
+    """Return the GUID of the workspace that an artifact container belongs to; None for other names."""
     match = _CONTAINER.fullmatch(name)
     return match[1] if match else None
 
 
 def artifact_blob_name(job: Record, path: str = "") -> str:
-    """Return a file's name in that container: azure-ai-ml makes the same of a job's name."""
+    """Return a file's blob name in the artifact container, as azure-ai-ml derives it from the job."""
     return f"ExperimentRun/dcid.{job.body['name']}/{path}"
 
 
 def list_artifacts(files: FileStore, job: Record) -> list[Artifact]:
-    """Return a run's files by name. Checkpoints are not among them, nor what a running job writes."""
-    own = job.body["id"]
-    found = {LOG_PATH: files.log_path(own)}
-    out = files.run_folder(own) / "out"
+    """Return a job's files by name, without checkpoints and without outputs of an unfinished job."""
+    job_id = job.body["id"]
+    by_path = {LOG_PATH: files.log_path(job_id)}
+    outputs = files.run_folder(job_id) / "out"
     if job.state == "Completed":
-        for file in (*out.glob("*"), *(out / "adapter").rglob("*")):
-            found[f"outputs/{file.relative_to(out).as_posix()}"] = file
+        for file in (*outputs.glob("*"), *(outputs / "adapter").rglob("*")):
+            by_path[f"outputs/{file.relative_to(outputs).as_posix()}"] = file
     return [
         _artifact(path, file)
-        for path, file in sorted(found.items())
+        for path, file in sorted(by_path.items())
         if file.is_file() and not file.is_symlink() and not file.name.startswith(".")
     ]
 
 
 def _artifact(path: str, file: Path) -> Artifact:
-    facts = file.stat()
-    return Artifact(path, file, facts.st_size, datetime.fromtimestamp(facts.st_mtime, UTC))
+    status = file.stat()
+    return Artifact(path, file, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
 
 def get_artifact(files: FileStore, job: Record, path: str) -> Artifact:
-    """Return the file at ``path``, or refuse: there is none."""
-    for found in list_artifacts(files, job):
-        if found.path == path:
-            return found
+    """Return the file at ``path``. Raises ``ApiError`` (404) when there is none."""
+    for artifact in list_artifacts(files, job):
+        if artifact.path == path:
+            return artifact
     raise not_found(f"Artifact {path[:120]} of run {job.body['name']}")

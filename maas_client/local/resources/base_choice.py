@@ -1,4 +1,4 @@
-"""What a model's name runs on in this server: weights (``local/bases``), or the instant engine."""
+"""The base weights that a model's name runs on in this server."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from maas_client.local.resources.errors import user_error
 
 
 def base_for(model: str, config: ServerConfig) -> dict[str, Any]:
-    """Return the base as a job keeps it: ``name``, ``folder``, ``template``, ``is_stand_in``, ...
+    """Return a model's base as a job record stores it: ``name``, ``folder``, ``template``, ...
 
-    Refuses a model that nobody knows, and weights that are not here or are never loaded.
+    Raises ``ApiError`` for an unknown model and for weights that are missing or cannot be loaded.
     """
     from maas_client.local import bases
 
     try:
-        _known(model)
+        _check_known(model)
         if config.engine == "instant":
             return {"name": "instant", "model": model, "is_stand_in": True, "simulated": True}
         folder = config.cache_dir or Settings.load().cache_path()
@@ -29,7 +29,7 @@ def base_for(model: str, config: ServerConfig) -> dict[str, Any]:
 
 
 def check_base(config: ServerConfig) -> None:
-    """Raise ``MaasError`` at the start for a base that no job could run on."""
+    """Raise ``MaasError`` for a ``--base`` that no job could run on. Called when the server starts."""
     from maas_client.local import bases
 
     if config.base not in ("auto", bases.TINY):
@@ -37,16 +37,16 @@ def check_base(config: ServerConfig) -> None:
         bases.resolve_base("Phi-4-mini-instruct", config.base, folder)
 
 
-def _known(model: str) -> None:
+def _check_known(model: str) -> None:
     from maas_client.chat import get_template
     from maas_client.local.bases import find_model_facts
 
     if find_model_facts(model) is None:
-        get_template(model)  # raises what says which models there are
+        get_template(model)  # raises an error that lists the known models
 
 
 def base_properties(base: dict[str, Any]) -> dict[str, str]:
-    """Return what a job's properties say about its base, so that nobody takes it for the model."""
+    """Return a job's properties about its base, so that a stand-in is not mistaken for the model."""
     if base.get("simulated"):
         return {"maas_client.base": "instant", "maas_client.engine": "instant", "simulated": "true"}
     return {

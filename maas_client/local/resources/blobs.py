@@ -1,7 +1,7 @@
-"""Blob storage as far as training data needs it: facts in the store, bytes in files. No HTTP.
+"""Blob storage for training data: records in the store, bytes in files.
 
-What emulators get wrong is conditions and uncommitted blocks (reliability.md section 6): conditions are
-judged in the transaction that acts on them, and a block is invisible until its list is committed.
+Conditional headers are checked in the transaction that makes the change, and a block is invisible until its
+block list is committed. Storage emulators often get these two wrong.
 """
 
 from __future__ import annotations
@@ -26,46 +26,46 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The conditional headers of a request; each is None or a list of etags (``*`` is any)."""
+    """The conditional headers of a request: each is None or a list of etags (``*`` matches any)."""
 
     if_match: tuple[str, ...] | None = None
     if_none_match: tuple[str, ...] | None = None
 
-    def check_write(self, old: Record | None) -> None:
-        """Refuse a write whose conditions do not hold."""
-        etag = old.body["etag"] if old else None
-        if self.if_none_match is not None and _names(self.if_none_match, etag):
+    def check_write(self, existing: Record | None) -> None:
+        """Raise ``ApiError`` (409 or 412) if a write does not meet the conditions."""
+        etag = existing.body["etag"] if existing else None
+        if self.if_none_match is not None and _matches(self.if_none_match, etag):
             if self.if_none_match == ("*",):
                 raise ApiError(409, "BlobAlreadyExists", "The specified blob already exists.")
-            raise _not_met()
-        if self.if_match is not None and not _names(self.if_match, etag):
-            raise _not_met()
+            raise _condition_not_met()
+        if self.if_match is not None and not _matches(self.if_match, etag):
+            raise _condition_not_met()
 
     def check_read(self, blob: Record) -> None:
-        """Refuse a read whose conditions do not hold: 304 or 412."""
+        """Raise ``ApiError`` (304 or 412) if a read does not meet the conditions."""
         etag = blob.body["etag"]
-        if self.if_match is not None and not _names(self.if_match, etag):
-            raise _not_met()
-        if self.if_none_match is not None and _names(self.if_none_match, etag):
+        if self.if_match is not None and not _matches(self.if_match, etag):
+            raise _condition_not_met()
+        if self.if_none_match is not None and _matches(self.if_none_match, etag):
             raise ApiError(304, "ConditionNotMet", "", headers={"ETag": etag})
 
 
 def parse_etags(header: str | None) -> tuple[str, ...] | None:
-    """Read an If-Match or If-None-Match header; quotes may be missing, weak marks are dropped."""
+    """Parse an If-Match or If-None-Match header. Quotes may be missing; weak etags lose their ``W/``."""
     if header is None:
         return None
-    found = re.findall(r'(?:W/)?"([^"]*)"|([^\s,"]+)', header)
+    tags = re.findall(r'(?:W/)?"([^"]*)"|([^\s,"]+)', header)
     return tuple(
         (quoted or bare) if (quoted or bare) == "*" else f'"{quoted or bare}"'
-        for quoted, bare in found
+        for quoted, bare in tags
     )
 
 
-def _names(asked: tuple[str, ...], etag: str | None) -> bool:
-    return etag is not None and ("*" in asked or etag in asked)
+def _matches(etags: tuple[str, ...], etag: str | None) -> bool:
+    return etag is not None and ("*" in etags or etag in etags)
 
 
-def _not_met() -> ApiError:
+def _condition_not_met() -> ApiError:
     return ApiError(
         412,
         "ConditionNotMet",
@@ -75,15 +75,15 @@ def _not_met() -> ApiError:
 
 @dataclass(frozen=True, slots=True)
 class BlobProperties:
-    """What a write says about a blob beside its bytes."""
+    """The properties of a blob that a write sets besides its bytes."""
 
     headers: dict[str, str] = field(default_factory=dict)
-    """``content-type``, ``content-encoding``, ``cache-control``, ...: given back on reads."""
+    """``content-type``, ``content-encoding``, ``cache-control``, ...: returned by reads."""
     metadata: dict[str, str] = field(default_factory=dict)
 
 
 class BlobStore:
-    """All blobs of all workspaces' containers."""
+    """The blobs in all workspaces' containers."""
 
     def __init__(self, store: Store, files: FileStore, *, durable: bool) -> None:
         self._store = store
@@ -91,83 +91,92 @@ class BlobStore:
         self._durable = durable
 
     def draft(self) -> Draft:
-        """Start receiving bytes."""
+        """Start a new content, to which received bytes are written."""
         return self._files.draft()
 
     def get(self, container: str, name: str) -> Record:
-        """Return a committed blob, or refuse."""
+        """Return a committed blob. Raises ``ApiError`` (404) when there is none."""
         blob = self._store.read.get("blob", container, name)
         if not blob:
             raise ApiError(404, "BlobNotFound", "The specified blob does not exist.")
         return blob
 
     def content_id(self, container: str, name: str) -> str | None:
-        """Return the id of a blob's bytes, or None."""
+        """Return the id of a blob's content, or None."""
         blob = self._store.read.get("blob", container, name)
         return blob.body["content"] if blob else None
 
     def put(
-        self, container: str, name: str, draft: Draft, settings: BlobProperties, when: Conditions
+        self,
+        container: str,
+        name: str,
+        draft: Draft,
+        settings: BlobProperties,
+        conditions: Conditions,
     ) -> Record:
-        """Make received bytes a blob, whole or not at all."""
+        """Create or replace a blob with received bytes, atomically."""
         content = draft.commit(durable=self._durable)
         md5 = base64.b64encode(draft.md5.digest()).decode()
-        return self._commit(container, name, content, draft.size, md5, settings, when, [])
+        return self._commit(container, name, content, draft.size, md5, settings, conditions, [])
 
     def put_block(self, container: str, name: str, block: str, draft: Draft) -> None:
-        """Keep a block until its list is committed."""
+        """Store a block until its block list is committed."""
         _check_block_id(block)
         scope = f"{container}/{name}"
-        with self._store.write() as facts:
-            other = facts.newest("block", scope, limit=1)
-            if other and len(other[0].key) != len(block):
+        with self._store.write() as writer:
+            blocks = writer.newest("block", scope, limit=1)
+            if blocks and len(blocks[0].key) != len(block):
                 raise ApiError(
                     400, "InvalidBlobOrBlock", "All block ids of a blob must have the same length."
                 )
             content = draft.commit(durable=False)
-            free = facts.remove_references(f"block:{scope}#{block}")
-            facts.put("block", scope, block, {"content": content, "size": draft.size})
-            facts.add_reference(content, f"block:{scope}#{block}")
-        self._files.remove(free)
+            unreferenced = writer.remove_references(f"block:{scope}#{block}")
+            writer.put("block", scope, block, {"content": content, "size": draft.size})
+            writer.add_reference(content, f"block:{scope}#{block}")
+        self._files.remove(unreferenced)
 
     def commit_blocks(
         self,
         container: str,
         name: str,
-        listed: list[tuple[str, str]],
+        block_list: list[tuple[str, str]],
         settings: BlobProperties,
-        when: Conditions,
+        conditions: Conditions,
     ) -> Record:
-        """Make a blob of blocks, in the order of ``listed``: (``Latest``, ``Committed`` or
-        ``Uncommitted``, id)."""
-        if len(listed) > _MAX_BLOCKS:
+        """Create or replace a blob from blocks in the order of ``block_list``.
+
+        An entry is (``Latest``, ``Committed`` or ``Uncommitted``, block id).
+        """
+        if len(block_list) > _MAX_BLOCKS:
             raise ApiError(400, "BlockCountExceedsLimit", "The block list is too long.")
-        old = self._store.read.get("blob", container, name)
-        when.check_write(old)
+        existing = self._store.read.get("blob", container, name)
+        conditions.check_write(existing)
         with self._files.draft() as draft:
             blocks = []
-            for kind, block in listed:
-                size = self._copy_block(f"{container}/{name}", old, kind, block, draft)
+            for kind, block in block_list:
+                size = self._copy_block(f"{container}/{name}", existing, kind, block, draft)
                 blocks.append([block, size])
             content = draft.commit(durable=self._durable)
-        return self._commit(container, name, content, draft.size, None, settings, when, blocks)
+        return self._commit(
+            container, name, content, draft.size, None, settings, conditions, blocks
+        )
 
     def _copy_block(
-        self, scope: str, old: Record | None, kind: str, block: str, draft: Draft
+        self, scope: str, existing: Record | None, kind: str, block: str, draft: Draft
     ) -> int:
-        waiting = self._store.read.get("block", scope, block) if kind != "Committed" else None
-        if waiting:
-            source, start, size = waiting.body["content"], 0, waiting.body["size"]
-        elif old and kind != "Uncommitted" and (found := _committed(old, block)):
-            source, (start, size) = old.body["content"], found
+        uncommitted = self._store.read.get("block", scope, block) if kind != "Committed" else None
+        if uncommitted:
+            source, start, size = uncommitted.body["content"], 0, uncommitted.body["size"]
+        elif existing and kind != "Uncommitted" and (location := _committed(existing, block)):
+            source, (start, size) = existing.body["content"], location
         else:
             raise ApiError(400, "InvalidBlockList", "The specified block list is invalid.")
         with self._files.content_path(source).open("rb") as file:
             file.seek(start)
-            left = size
-            while left and (data := file.read(min(_CHUNK, left))):
+            remaining = size
+            while remaining and (data := file.read(min(_CHUNK, remaining))):
                 draft.write(data)
-                left -= len(data)
+                remaining -= len(data)
         return int(size)
 
     def _commit(
@@ -178,91 +187,95 @@ class BlobStore:
         size: int,
         md5: str | None,
         settings: BlobProperties,
-        when: Conditions,
+        conditions: Conditions,
         blocks: list[list[Any]],
     ) -> Record:
-        free: list[str] = [content]
+        unreferenced: list[str] = [content]
         try:
-            with self._store.write() as facts:
-                old = facts.get("blob", container, name)
-                when.check_write(old)
+            with self._store.write() as writer:
+                existing = writer.get("blob", container, name)
+                conditions.check_write(existing)
                 headers = {"content-type": "application/octet-stream", **settings.headers}
                 if md5:
                     headers.setdefault("content-md5", md5)
-                stamp = utc_now()
+                modified = utc_now()
                 body = {
                     "content": content, "size": size, "headers": headers,
-                    "metadata": settings.metadata, "etag": _etag(), "modified": stamp,
-                    "created": old.body["created"] if old else stamp, "blocks": blocks,
+                    "metadata": settings.metadata, "etag": _etag(), "modified": modified,
+                    "created": existing.body["created"] if existing else modified, "blocks": blocks,
                 }  # fmt: skip
-                free = self._replace(facts, container, name, body)
+                unreferenced = self._replace(writer, container, name, body)
         finally:
-            self._files.remove(free)
+            self._files.remove(unreferenced)
         return self.get(container, name)
 
     def _replace(
-        self, facts: Writer, container: str, name: str, body: dict[str, Any] | None
+        self, writer: Writer, container: str, name: str, body: dict[str, Any] | None
     ) -> list[str]:
-        """Put or drop a blob with what it holds; return the contents that are free now."""
+        """Put a blob, or delete it with ``body=None``; return the contents that are no longer referenced."""
         owner, scope = f"blob:{container}/{name}", f"{container}/{name}"
-        free = facts.remove_references(owner)
-        for block in facts.newest("block", scope):
-            free += facts.remove_references(f"block:{scope}#{block.key}")
-            facts.delete("block", scope, block.key)
+        unreferenced = writer.remove_references(owner)
+        for block in writer.newest("block", scope):
+            unreferenced += writer.remove_references(f"block:{scope}#{block.key}")
+            writer.delete("block", scope, block.key)
         if body is None:
-            facts.delete("blob", container, name)
+            writer.delete("blob", container, name)
         else:
-            facts.put("blob", container, name, body)
-            facts.add_reference(body["content"], owner)
-        return free
+            writer.put("blob", container, name, body)
+            writer.add_reference(body["content"], owner)
+        return unreferenced
 
     def set_metadata(
-        self, container: str, name: str, metadata: dict[str, str], when: Conditions
+        self, container: str, name: str, metadata: dict[str, str], conditions: Conditions
     ) -> Record:
         """Replace a blob's metadata; its etag changes."""
 
         def change(body: dict[str, Any]) -> None:
             body["metadata"] = metadata
 
-        return self._edit(container, name, when, change)
+        return self._edit(container, name, conditions, change)
 
     def set_headers(
-        self, container: str, name: str, headers: dict[str, str], when: Conditions
+        self, container: str, name: str, headers: dict[str, str], conditions: Conditions
     ) -> Record:
         """Replace a blob's content headers; its etag changes."""
 
         def change(body: dict[str, Any]) -> None:
             body["headers"] = {"content-type": "application/octet-stream", **headers}
 
-        return self._edit(container, name, when, change)
+        return self._edit(container, name, conditions, change)
 
     def _edit(
-        self, container: str, name: str, when: Conditions, change: Callable[[dict[str, Any]], None]
+        self,
+        container: str,
+        name: str,
+        conditions: Conditions,
+        change: Callable[[dict[str, Any]], None],
     ) -> Record:
-        with self._store.write() as facts:
-            blob = facts.get("blob", container, name)
+        with self._store.write() as writer:
+            blob = writer.get("blob", container, name)
             if not blob:
                 raise ApiError(404, "BlobNotFound", "The specified blob does not exist.")
-            when.check_write(blob)
+            conditions.check_write(blob)
             change(blob.body)
             blob.body.update(etag=_etag(), modified=utc_now())
-            facts.put("blob", container, name, blob.body)
+            writer.put("blob", container, name, blob.body)
             return blob
 
-    def delete(self, container: str, name: str, when: Conditions) -> None:
-        """Delete a blob; its bytes go unless a job needs them."""
-        with self._store.write() as facts:
-            blob = facts.get("blob", container, name)
+    def delete(self, container: str, name: str, conditions: Conditions) -> None:
+        """Delete a blob, and its bytes unless a job references them."""
+        with self._store.write() as writer:
+            blob = writer.get("blob", container, name)
             if not blob:
                 raise ApiError(404, "BlobNotFound", "The specified blob does not exist.")
-            when.check_write(blob)
-            free = self._replace(facts, container, name, None)
-        self._files.remove(free)
+            conditions.check_write(blob)
+            unreferenced = self._replace(writer, container, name, None)
+        self._files.remove(unreferenced)
 
     def list_blobs(self, container: str, prefix: str) -> list[Record]:
         """Return the committed blobs whose name starts with ``prefix``, by name."""
-        found = self._store.read.newest("blob", container)
-        return sorted((b for b in found if b.key.startswith(prefix)), key=lambda b: b.key)
+        blobs = self._store.read.newest("blob", container)
+        return sorted((b for b in blobs if b.key.startswith(prefix)), key=lambda b: b.key)
 
     def uncommitted_blocks(self, container: str, name: str) -> list[Record]:
         """Return the uncommitted blocks of a blob, oldest first."""
@@ -270,16 +283,16 @@ class BlobStore:
 
 
 def check_md5(header: str | None, draft: Draft) -> None:
-    """Refuse bytes that are not those the client meant to send."""
+    """Raise ``ApiError`` (400) if the received bytes do not have the MD5 of the header."""
     if header is None:
         return
     try:
-        wanted = base64.b64decode(header, validate=True)
+        expected = base64.b64decode(header, validate=True)
     except binascii.Error:
-        wanted = b""
-    if len(wanted) != hashlib.md5(usedforsecurity=False).digest_size:
+        expected = b""
+    if len(expected) != hashlib.md5(usedforsecurity=False).digest_size:
         raise ApiError(400, "InvalidMd5", "The MD5 value specified in the request is invalid.")
-    if wanted != draft.md5.digest():
+    if expected != draft.md5.digest():
         raise ApiError(
             400,
             "Md5Mismatch",
@@ -290,8 +303,8 @@ def check_md5(header: str | None, draft: Draft) -> None:
 
 def _committed(blob: Record, block: str) -> tuple[int, int] | None:
     start = 0
-    for found, size in blob.body["blocks"]:
-        if found == block:
+    for block_id, size in blob.body["blocks"]:
+        if block_id == block:
             return start, size
         start += size
     return None

@@ -1,4 +1,4 @@
-"""How the rules say no: one exception, whatever dialect and plane the answer is written in."""
+"""Errors that the local server answers with, and messages for jobs that fail."""
 
 from __future__ import annotations
 
@@ -8,12 +8,25 @@ import re
 from maas_client.errors import MaasError
 from maas_client.local.state.reserve import is_disk_full
 
+_DISK_FULL = "The disk is full: free some space, or give another --state-dir."
+_FILE_ERRORS = {
+    errno.ENOSPC: _DISK_FULL,
+    errno.EFBIG: "A file grew beyond the system's limit (ulimit -f). Raise that limit.",
+}
+"""Messages for files that cannot be written, by error number."""
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate", "cannot allocate")
+"""The words with which libraries report that memory ran out, in lower case."""
+
 
 class ApiError(Exception):
-    """A request that the service turns down.
+    """A request that the server refuses, in any dialect.
 
-    ``status`` is the HTTP status, ``code`` the service's own word (``UserError``,
-    ``BlobNotFound``), ``target`` the field or parameter meant. Routes write it in their plane's form.
+    Args:
+        status: The HTTP status.
+        code: The service's error code, such as ``UserError`` or ``BlobNotFound``.
+        message: The message of the response body.
+        target: The field or parameter that is wrong.
+        headers: Headers to add to the response.
     """
 
     def __init__(
@@ -34,49 +47,41 @@ class ApiError(Exception):
 
 
 def user_error(message: str, *, status: int = 400, target: str | None = None) -> ApiError:
-    """Return the Azure ML front end's word for a request that is wrong: ``UserError``."""
+    """Return the error ``UserError``, which Azure ML answers for a wrong request."""
     return ApiError(status, "UserError", message, target=target)
 
 
-def not_found(what: str) -> ApiError:
-    """Return a 404 in ARM's words; ``what`` names the thing."""
-    return ApiError(404, "ResourceNotFound", f"{what} was not found.")
-
-
-_FULL = "The disk is full: free some space, or give another --state-dir."
-_NO_ROOM = {
-    errno.ENOSPC: _FULL,
-    errno.EFBIG: "A file grew over what this system allows (ulimit -f): raise that limit.",
-}
-"""What is said when files cannot be written, by the system's number."""
-_SHORT = ("out of memory", "not enough memory", "can't allocate", "cannot allocate")
-"""How libraries say that there is no memory left, in lower case."""
+def not_found(resource: str) -> ApiError:
+    """Return ARM's 404; ``resource`` is the resource's kind and name."""
+    return ApiError(404, "ResourceNotFound", f"{resource} was not found.")
 
 
 def failure_message(error: BaseException) -> str | None:
-    """Return the sentence for a failure that a user can do something about, or None."""
+    """Return the message for a failure that a user can do something about, else None."""
     if isinstance(error, MaasError):
         return str(error)
-    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _SHORT):
+    if isinstance(error, MemoryError) or any(
+        words in str(error).lower() for words in _OUT_OF_MEMORY
+    ):
         return (
-            "Memory ran out. Give a smaller batch_size or max_seq_length, "
+            "Memory ran out. Use a smaller batch_size or max_seq_length, "
             "gradient_checkpointing=true, or method QLoRA."
         )
-    return _FULL if is_disk_full(error) else _NO_ROOM.get(_system_error(error))
+    return _DISK_FULL if is_disk_full(error) else _FILE_ERRORS.get(_error_number(error))
 
 
 def describe_failure(error: BaseException) -> str:
-    """Return a sentence for any failure."""
-    if told := failure_message(error):
-        return told
+    """Return a sentence for any failure of a job. It never contains the text of a data row."""
+    if message := failure_message(error):
+        return message
     if isinstance(error, OSError):
         return f"{type(error).__name__}: {error.strerror or error}"
-    return f"{type(error).__name__} in the training process; the log has the details."
+    return f"{type(error).__name__} in the training process. See the job's log."
 
 
-def _system_error(error: BaseException) -> int:
-    """Return the system's number behind an error, 0 where there is none."""
+def _error_number(error: BaseException) -> int:
+    """Return the system's error number, or 0."""
     if isinstance(error, OSError):
         return error.errno or 0
-    found = re.search(r"\(os error (\d+)\)", str(error))  # safetensors says it as Rust does
-    return int(found[1]) if found else 0
+    match = re.search(r"\(os error (\d+)\)", str(error))  # safetensors reports errors as Rust does
+    return int(match[1]) if match else 0

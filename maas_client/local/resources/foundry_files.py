@@ -1,4 +1,4 @@
-"""Training files of the resource, and uploads in parts (docs/azure-http.md sections 4.2 and 4.5)."""
+"""Training files of a Foundry resource, and uploads in parts (docs/azure-http.md 4.2 and 4.5)."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from maas_client.local.state.store import Record, Store
 
 PURPOSE = "fine-tune"
 MAX_FILE_BYTES = 512 << 20
-"""The largest file of one request."""
+"""The largest file in one request."""
 MAX_PART_BYTES = 64 << 20
 MAX_UPLOAD_BYTES = 8 << 30
 UPLOAD_LIFETIME_S = 3600
-"""An upload that is not complete after this ends by itself."""
+"""An upload that is not completed within this time expires."""
 _CHUNK = 1 << 20
-_FORMAT = ("FILE_", "JSON_")
+_FORMAT_CODES = ("FILE_", "JSON_")
 
 
 def invalid_payload(message: str, *, param: str | None = None, status: int = 400) -> ApiError:
-    """Return the service's word for a request that makes no sense."""
+    """Return the error ``invalidPayload``, which the service answers for a wrong request."""
     return ApiError(status, "invalidPayload", message, target=param)
 
 
-def foundry_not_found(what: str) -> ApiError:
-    """Return a 404 in the service's words."""
-    return ApiError(404, "notFound", f"No such {what} was found in this resource.")
+def foundry_not_found(resource: str) -> ApiError:
+    """Return the service's 404; ``resource`` is the resource's kind."""
+    return ApiError(404, "notFound", f"No such {resource} was found in this resource.")
 
 
 class FoundryFiles:
-    """All files; each is looked through before it is named ``processed``."""
+    """All training files. A file is checked before its status is ``processed``."""
 
     def __init__(self, store: Store, files: FileStore, *, durable: bool) -> None:
         self._store = store
@@ -42,83 +42,83 @@ class FoundryFiles:
         self._durable = durable
 
     def draft(self) -> Draft:
-        """Start receiving bytes."""
+        """Start a new content, to which received bytes are written."""
         return self._files.draft()
 
     def add(self, draft: Draft, filename: str, expires_s: int | None = None) -> Record:
-        """Keep received bytes as a file, and note whether they are JSON Lines at all."""
+        """Add received bytes as a file, and check that they are JSON Lines."""
         if not draft.size:
             raise invalid_payload("The file is empty.", param="file")
         content = draft.commit(durable=self._durable)
         problem = _problem(self._files.content_path(content))
         key = f"file-{new_id()}"
-        born = int(time.time())
+        created = int(time.time())
         body = {
             "content": content,
             "bytes": draft.size,
             "filename": filename,
             "purpose": PURPOSE,
-            "created": born,
+            "created": created,
             "problem": problem,
-            "expires": born + expires_s if expires_s else None,
+            "expires": created + expires_s if expires_s else None,
         }
-        with self._store.write() as facts:
-            facts.put("file", FOUNDRY_SCOPE, key, body, "error" if problem else "processed")
-            facts.add_reference(content, f"file:{key}")
-            found = facts.get("file", FOUNDRY_SCOPE, key)
-        assert found is not None
-        return found
+        with self._store.write() as writer:
+            writer.put("file", FOUNDRY_SCOPE, key, body, "error" if problem else "processed")
+            writer.add_reference(content, f"file:{key}")
+            record = writer.get("file", FOUNDRY_SCOPE, key)
+        assert record is not None
+        return record
 
     def get(self, key: str) -> Record:
-        """Return a file, or refuse: there is none."""
-        found = self._store.read.get("file", FOUNDRY_SCOPE, key)
-        if not found or _over(found):
+        """Return a file. Raises ``ApiError`` (404) when there is none or it has expired."""
+        record = self._store.read.get("file", FOUNDRY_SCOPE, key)
+        if not record or _is_expired(record):
             raise foundry_not_found("file")
-        return found
+        return record
 
     def all(self) -> list[Record]:
         """Return the files, newest first."""
-        return [f for f in self._store.read.newest("file", FOUNDRY_SCOPE) if not _over(f)]
+        return [f for f in self._store.read.newest("file", FOUNDRY_SCOPE) if not _is_expired(f)]
 
-    def path(self, fact: Record) -> Path:
-        """Return where a file's bytes lie."""
-        return self._files.content_path(fact.body["content"])
+    def path(self, record: Record) -> Path:
+        """Return the path of a file's bytes."""
+        return self._files.content_path(record.body["content"])
 
     def delete(self, key: str) -> None:
-        """Delete a file; a job that was made from it keeps the bytes."""
+        """Delete a file. A job that was created from it keeps the bytes."""
         self.get(key)
-        with self._store.write() as facts:
-            facts.delete("file", FOUNDRY_SCOPE, key)
-            free = facts.remove_references(f"file:{key}")
-        self._files.remove(free)
+        with self._store.write() as writer:
+            writer.delete("file", FOUNDRY_SCOPE, key)
+            unreferenced = writer.remove_references(f"file:{key}")
+        self._files.remove(unreferenced)
 
 
-def _over(fact: Record) -> bool:
-    ends = fact.body.get("expires")
-    return ends is not None and ends < time.time()
+def _is_expired(record: Record) -> bool:
+    expires = record.body.get("expires")
+    return expires is not None and expires < time.time()
 
 
-def _late(upload: Record) -> bool:
+def _is_overdue(upload: Record) -> bool:
     return bool(upload.body["created"] + UPLOAD_LIFETIME_S < time.time())
 
 
 def _problem(path: Path) -> str | None:
-    """Return why the bytes are no JSON Lines, in the words the service has for it; None if they are.
+    """Return why a file is not JSON Lines, in the service's words; None if it is.
 
-    What is wrong with the chats in it fails the job later, as it does there.
+    As with the service, problems of the chats in it make the job fail later.
     """
     from maas_client.dataset import validate
 
     report = validate(path, target="local", content=False).files[0]
     for problem in report.problems:
-        if problem.severity == "error" and problem.code.startswith(_FORMAT):
-            place = f"line {problem.line}: " if problem.line else ""
-            return f"Validation of jsonl file failed: {place}{problem.message}"
+        if problem.severity == "error" and problem.code.startswith(_FORMAT_CODES):
+            location = f"line {problem.line}: " if problem.line else ""
+            return f"Validation of jsonl file failed: {location}{problem.message}"
     return None
 
 
 class FoundryUploads:
-    """Files that come in parts."""
+    """Uploads of files in parts."""
 
     def __init__(self, store: Store, files: FileStore, training: FoundryFiles) -> None:
         self._store = store
@@ -126,85 +126,85 @@ class FoundryUploads:
         self._training = training
 
     def create(self, filename: str, size: int) -> Record:
-        """Begin an upload of ``size`` bytes; those that were left behind end now, at the latest."""
-        for old in self._store.read.in_states("upload", ("pending",)):
-            if _late(old):
-                self._end(old, "expired")
+        """Start an upload of ``size`` bytes, and expire abandoned uploads."""
+        for pending in self._store.read.in_states("upload", ("pending",)):
+            if _is_overdue(pending):
+                self._end(pending, "expired")
         if not 0 < size <= MAX_UPLOAD_BYTES:
             raise invalid_payload(f"bytes must be from 1 to {MAX_UPLOAD_BYTES}.", param="bytes")
         key = f"upload_{new_id()}"
         body = {"filename": filename, "bytes": size, "created": int(time.time()), "file": None}
-        with self._store.write() as facts:
-            facts.put("upload", FOUNDRY_SCOPE, key, body, "pending")
+        with self._store.write() as writer:
+            writer.put("upload", FOUNDRY_SCOPE, key, body, "pending")
         return self.get(key)
 
     def get(self, key: str) -> Record:
-        """Return an upload, or refuse: there is none."""
-        found = self._store.read.get("upload", FOUNDRY_SCOPE, key)
-        if not found:
+        """Return an upload. Raises ``ApiError`` (404) when there is none."""
+        record = self._store.read.get("upload", FOUNDRY_SCOPE, key)
+        if not record:
             raise foundry_not_found("upload")
-        return found
+        return record
 
     def add_part(self, key: str, draft: Draft) -> tuple[str, int]:
-        """Keep a part and return its id and when it came."""
-        self._open(key)
+        """Add a part; return its id and creation time (Unix seconds)."""
+        self._get_pending(key)
         if not draft.size:
             raise invalid_payload("The part is empty.", param="data")
         content = draft.commit(durable=False)
-        own, born = f"part_{new_id()}", int(time.time())
-        with self._store.write() as facts:
-            facts.put("part", key, own, {"content": content, "bytes": draft.size})
-            facts.add_reference(content, f"upload:{key}")
-        return own, born
+        part_id, created = f"part_{new_id()}", int(time.time())
+        with self._store.write() as writer:
+            writer.put("part", key, part_id, {"content": content, "bytes": draft.size})
+            writer.add_reference(content, f"upload:{key}")
+        return part_id, created
 
-    def _open(self, key: str) -> Record:
-        found = self.get(key)
-        if found.state == "pending" and _late(found):
-            self._end(found, "expired")
-            found = self.get(key)
-        if found.state != "pending":
-            raise invalid_payload(f"The upload is {found.state}.", status=409)
-        return found
+    def _get_pending(self, key: str) -> Record:
+        record = self.get(key)
+        if record.state == "pending" and _is_overdue(record):
+            self._end(record, "expired")
+            record = self.get(key)
+        if record.state != "pending":
+            raise invalid_payload(f"The upload is {record.state}.", status=409)
+        return record
 
     def complete(self, key: str, parts: list[str], md5: str | None) -> tuple[Record, Record]:
-        """Make a file of the parts, in their order; return the upload and the file."""
-        upload = self._open(key)
-        held = {f.key: f.body for f in self._store.read.newest("part", key)}
-        unknown = [part for part in parts if part not in held]
+        """Create a file from parts in the given order; return the upload and the file."""
+        upload = self._get_pending(key)
+        contents = {f.key: f.body for f in self._store.read.newest("part", key)}
+        unknown = [part for part in parts if part not in contents]
         if unknown or not parts or len(set(parts)) != len(parts):
             raise invalid_payload(
                 "part_ids must name each part of this upload once.", param="part_ids"
             )
-        if sum(held[part]["bytes"] for part in parts) != upload.body["bytes"]:
+        if sum(contents[part]["bytes"] for part in parts) != upload.body["bytes"]:
             raise invalid_payload(
-                "The parts do not add up to the bytes that were announced.", param="bytes"
+                "The parts do not have the size that the upload was created with.", param="bytes"
             )
         with self._files.draft() as draft:
-            digest = self._join([held[part]["content"] for part in parts], draft)
-            if md5 and md5.lower() != digest:
-                raise invalid_payload("The md5 of the bytes received is another.", param="md5")
+            md5_digest = self._join([contents[part]["content"] for part in parts], draft)
+            if md5 and md5.lower() != md5_digest:
+                raise invalid_payload("The received bytes do not have this md5.", param="md5")
             file = self._training.add(draft, upload.body["filename"])
         self._end(upload, "completed", file=file.key)
         return self.get(key), file
 
     def _join(self, contents: list[str], draft: Draft) -> str:
-        whole = hashlib.md5(usedforsecurity=False)
+        digest = hashlib.md5(usedforsecurity=False)
         for content in contents:
             with self._files.content_path(content).open("rb") as source:
                 while data := source.read(_CHUNK):
-                    whole.update(data)
+                    digest.update(data)
                     draft.write(data)
-        return whole.hexdigest()
+        return digest.hexdigest()
 
     def cancel(self, key: str) -> Record:
-        """Give an upload up."""
-        self._end(self._open(key), "cancelled")
+        """Cancel an upload."""
+        self._end(self._get_pending(key), "cancelled")
         return self.get(key)
 
     def _end(self, upload: Record, state: str, **changes: Any) -> None:
-        with self._store.write() as facts:
-            facts.put("upload", FOUNDRY_SCOPE, upload.key, {**upload.body, **changes}, state)
-            for part in facts.newest("part", upload.key):
-                facts.delete("part", upload.key, part.key)
-            free = facts.remove_references(f"upload:{upload.key}")
-        self._files.remove(free)
+        with self._store.write() as writer:
+            writer.put("upload", FOUNDRY_SCOPE, upload.key, {**upload.body, **changes}, state)
+            for part in writer.newest("part", upload.key):
+                writer.delete("part", upload.key, part.key)
+            unreferenced = writer.remove_references(f"upload:{upload.key}")
+        self._files.remove(unreferenced)

@@ -1,4 +1,4 @@
-"""What a job is asked for with, whatever dialect it was asked in."""
+"""A job request of either dialect, in the server's own types."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class JobRef(NamedTuple):
-    """Where a job stands in the store."""
+    """A job's key in the store."""
 
     scope: str
     key: str
@@ -15,12 +15,12 @@ class JobRef(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """What a job asks for, whatever dialect it was asked in."""
+    """The model, data and hyperparameters of a job."""
 
     model: str
     """The base model's name, as in the catalog."""
     train: str
-    """``container/blob``: resolved to its bytes when the job is created."""
+    """The training data: ``container/blob``, read when the job is created."""
     validation: str | None = None
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     output: str = ""
@@ -28,25 +28,28 @@ class JobSpec:
 
 
 class DataRef(NamedTuple):
-    """The bytes behind a data uri: ``content`` is None when there are none."""
+    """The data that a URI refers to."""
 
     uri: str
     content: str | None
+    """The id of its bytes; None if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be created: ``request`` is kept and echoed; ``fixed`` is what may not change."""
+    """A job to be created."""
 
     name: str
     request: dict[str, Any]
+    """The request body; it is kept and echoed."""
     immutable: dict[str, Any]
+    """The parts of the request that a second PUT must not change."""
     spec: JobSpec
     train: DataRef
     validation: DataRef | None
     workspace: dict[str, str]
     base: dict[str, Any]
-    """What the model's name runs on here (``local/bases``)."""
+    """The base that the model's name runs on here (``local/bases``)."""
     dialect: str = "azureml"
     properties: dict[str, str] = field(default_factory=dict)
-    """Facts of ours about the job: which base it runs on, whether it is simulated."""
+    """Properties that the server adds: the base that ran, whether the job is simulated."""

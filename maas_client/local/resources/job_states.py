@@ -1,4 +1,4 @@
-"""A job's states, as data (words: docs/azure-http.md section 1.5)."""
+"""The states of a job and the signals to a running one (words: docs/azure-http.md 1.5)."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "Failed": frozenset(),
     "Canceled": frozenset(),
 }
-"""From each state to those that may follow. Back to ``Queued``: the worker died, or the server did,
-and the job is run again, or it was paused and is to go on."""
+"""The states that may follow each state. A job goes back to ``Queued`` when its worker or the server
+crashed, or when it is resumed after a pause."""
 
 QUEUED_STATES = ("NotStarted", "Queued")
 STATES_WITHOUT_WORKER = (*QUEUED_STATES, "Paused")
-"""Without a worker: ended at once when asked."""
-ACTIVE_STATES = tuple(state for state, after in TRANSITIONS.items() if after)
+"""In these states a job is cancelled at once."""
+ACTIVE_STATES = tuple(state for state, following in TRANSITIONS.items() if following)
 
-_SHOWN = {"PauseRequested": "Running"}
-
-
-def visible_state(state: str) -> str:
-    """Return a state in a word of Azure's: a job that is to be paused still runs."""
-    return _SHOWN.get(state, state)
-
-
-def can_transition(old: str, new: str) -> bool:
-    """Tell whether a job may go from one state to another."""
-    return new in TRANSITIONS[old]
+_VISIBLE_STATES = {"PauseRequested": "Running"}
 
 
 class JobSignal(enum.IntFlag):
-    """What is asked of a running job, to be done between two steps."""
+    """A request to a running job, which it handles between two steps."""
 
     NONE = 0
     CANCEL = 1
-    """Cancelled: nothing is written any more."""
+    """End without writing anything."""
     PAUSE = 2
-    """Paused: a checkpoint, and then its end until it is resumed."""
+    """Write a checkpoint and end until the job is resumed."""
     CHECKPOINT = 4
-    """A checkpoint now."""
+    """Write a checkpoint and go on."""
 
 
 SIGNAL_KEYS = {"cancel": JobSignal.CANCEL, "pause": JobSignal.PAUSE, "save": JobSignal.CHECKPOINT}
-"""How a worker is told: ``{"cancel": true}``."""
+"""The keys of the messages to a worker, such as ``{"cancel": true}``."""
+
+
+def visible_state(state: str) -> str:
+    """Return the state as clients see it, in Azure's words: a job that is about to pause is running."""
+    return _VISIBLE_STATES.get(state, state)
+
+
+def can_transition(old: str, new: str) -> bool:
+    """Return whether a job may go from one state to another."""
+    return new in TRANSITIONS[old]
 
 
 def no_signal() -> JobSignal:
-    """Ask for nothing."""
+    """Return that nothing is requested."""
     return JobSignal.NONE
