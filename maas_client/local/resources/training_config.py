@@ -1,8 +1,8 @@
-"""What a training run is told, in every vocabulary that reaches this server; torch-free.
+"""The settings of a training run, read from hyperparameters under any of their names. Torch-free.
 
-Our own names, the names of Azure's serverless jobs, those of the OpenAI-shaped jobs, and those of
-Microsoft's ``chat_completion_pipeline`` (component 0.0.82) mean the same fields. A name nobody
-knows is an error that names the nearest; a combination that Microsoft rejects is rejected.
+Four sets of names are understood: the client's own, those of Azure's serverless jobs, those of the
+OpenAI-shaped jobs, and those of Microsoft's ``chat_completion_pipeline`` (component 0.0.82). An unknown name
+is an error that names the closest known one. Combinations that Microsoft rejects are rejected.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
@@ -24,16 +24,16 @@ Schedule = Literal[
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """One training run. The defaults are the recipe that Azure's serverless service fixes."""
+    """The settings of one training run. The defaults are those of Azure's serverless service."""
 
     method: Method = "LoRA"
     epochs: int = 1
     max_steps: int | None = None
-    """Instead of whole epochs."""
+    """Optimizer steps, instead of whole epochs."""
     batch_size: int = 1
     """Examples per micro-batch and process."""
     accumulate: int = 1
-    """Micro-batches per optimiser step."""
+    """Micro-batches per optimizer step (gradient accumulation)."""
     learning_rate: float = 2e-5
     schedule: Schedule = "cosine"
     warmup_steps: int = 0
@@ -43,231 +43,241 @@ class TrainingConfig:
     beta2: float = 0.999
     epsilon: float = 1e-8
     max_grad_norm: float = 1.0
-    """0 leaves gradients as they are."""
+    """0: gradients are not clipped."""
     optimizer: Literal["adamw_torch", "adafactor"] = "adamw_torch"
     seed: int = 42
     max_length: int | None = None
-    """Tokens at which a row is cut; None: the model's own limit."""
+    """Rows are truncated to this many tokens; None: the model's context length."""
     precision: Literal["auto", "32", "16"] = "auto"
-    """``auto``: float32 on CPUs; bfloat16 on GPUs, but for weights that are trained themselves
-    (method Full): float32, with TF32 products."""
+    """``auto``: float32 on CPUs; on GPUs bfloat16, except with method Full: float32 weights with TF32
+    matrix products."""
     r: int = 8
     alpha: float = 128.0
     dropout: float = 0.0
     targets: tuple[str, ...] | None = None
-    """Names of linear layers; None: every one of a block."""
+    """Names of the linear layers that get adapters; None: all of a block."""
     checkpoint_activations: bool | None = None
-    """None: chosen from the memory at hand."""
+    """Gradient checkpointing; None: used if memory is short."""
     evaluate: Literal["epoch", "steps", "disable"] = "epoch"
     evaluate_steps: int = 500
     evaluate_fraction: float = 0.0
-    """Of an epoch; overrides ``evaluate_steps`` when not 0."""
+    """A fraction of an epoch between evaluations; replaces ``evaluate_steps`` unless 0."""
     eval_batch_size: int = 1
     log_steps: int = 1
     save_steps: int = 0
-    """Steps between checkpoints; 0: by time (``run.py``)."""
+    """Steps between checkpoints; 0: checkpoints are written by time (``training/run.py``)."""
     keep: int = 2
-    """Checkpoints that are kept."""
+    """The number of newest checkpoints to keep."""
     early_stopping: bool = False
     patience: int = 1
     threshold: float = 0.0
     merge: bool = False
-    """Write the merged model too."""
+    """Also write the model with the adapter merged into it."""
     processes: int = 1
     deepspeed_stage: int | None = None
     fsdp: Literal["full_shard", "shard_grad_op"] | None = None
-    """PyTorch's FSDP: a block's weights are gathered for each use, or stay whole from a forward to
-    its backward. None: not divided."""
+    """PyTorch's FSDP: ``full_shard`` gathers a block's weights for each use, ``shard_grad_op`` keeps them
+    from the forward to the backward pass. None: the model is not sharded."""
 
     @property
     def syncs_every_pack(self) -> bool:
-        """Tell whether processes wait for each other in every pack, not only at the end of a step."""
+        """Return whether processes wait for each other in every pack, not only at the end of a step."""
         return bool(self.deepspeed_stage or self.fsdp)
 
 
 def parse_hyperparameters(hyperparameters: Mapping[str, Any]) -> TrainingConfig:
-    """Return the recipe that ``asked`` describes; values may be the service's strings.
+    """Return the settings that hyperparameters describe. Values may be strings, as the services send them.
 
-    Raises ``ConfigError`` for an unknown name, a value out of bounds, two names for one thing that
-    disagree, or a combination that cannot be.
+    Raises ``ConfigError`` for an unknown name, a value out of bounds, two names of one setting with different
+    values, or an invalid combination.
     """
-    said: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in hyperparameters.items():
         if value is None or value == "auto" or name in _IGNORED_NAMES | _CHECKED_NAMES:
             continue
-        reading = _PARSERS.get(name)
-        if reading is None:
-            raise _unknown(name)
-        field, read = reading
-        meant = _read(name, value, read)
-        if field in said and said[field] != meant:
-            raise ConfigError(f"{name} contradicts what was already said about {field}")
-        said[field] = meant
-    _reject(hyperparameters, said)
-    return _settle(said)
+        parser = _PARSERS.get(name)
+        if parser is None:
+            raise _unknown_name(name)
+        field, parse = parser
+        parsed = _parse(name, value, parse)
+        if field in values and values[field] != parsed:
+            raise ConfigError(f"{name} contradicts another value for {field}")
+        values[field] = parsed
+    _check_combinations(hyperparameters, values)
+    return _to_config(values)
 
 
 def describe_ignored(hyperparameters: Mapping[str, Any]) -> list[str]:
-    """Return, in sentences, what was asked for and means nothing beside the rest."""
-    if hyperparameters.get("deepspeed_stage") and not _truth(
-        hyperparameters.get("apply_deepspeed", False)
-    ):
-        return ["deepspeed_stage means something with apply_deepspeed=true only: it runs without."]
+    """Return a sentence for each setting that has no effect beside the others."""
+    uses_deepspeed = _parse_bool(hyperparameters.get("apply_deepspeed", False))
+    if hyperparameters.get("deepspeed_stage") and not uses_deepspeed:
+        return [
+            "deepspeed_stage has no effect without apply_deepspeed=true: the job runs without DeepSpeed."
+        ]
     return []
 
 
 def check_installed(config: TrainingConfig) -> None:
-    """Raise ``MissingExtraError`` for what this recipe takes and this machine lacks. Nothing is imported."""
-    needs = {"bitsandbytes": ("qlora", "method QLoRA", config.method == "QLoRA"),
-             "deepspeed": ("deepspeed", "apply_deepspeed", config.deepspeed_stage is not None)}  # fmt: skip
-    for package, (extra, what, asked) in needs.items():
-        if asked and find_spec(package) is None:
+    """Raise ``MissingExtraError`` if a package that the settings need is missing. Nothing is imported."""
+    requirements = (
+        ("bitsandbytes", "qlora", "method QLoRA", config.method == "QLoRA"),
+        ("deepspeed", "deepspeed", "apply_deepspeed", config.deepspeed_stage is not None),
+    )
+    for package, extra, setting, is_used in requirements:
+        if is_used and find_spec(package) is None:
             raise MissingExtraError(
-                f"{what} needs {package}, which is not installed where the local server runs",
+                f"{setting} needs {package}, which is not installed where the local server runs",
                 extra=extra,
-                hint=f"Install it: pip install 'maas-client[{extra}]', then start the server again.",
+                hint=f"Install it with: pip install 'maas-client[{extra}]'. Then start the server again.",
             )
 
 
-def _settle(said: dict[str, Any]) -> TrainingConfig:
-    """Turn switches that are not fields into fields."""
-    lora = said.pop("apply_lora", None)
-    if lora is not None and "method" not in said:
-        said["method"] = "LoRA" if lora else "Full"
-    factor = said.pop("learning_rate_multiplier", None)
-    stage, deepspeed = said.pop("deepspeed_stage", None), said.pop("apply_deepspeed", False)
-    nodes = said.pop("nodes", 1)
-    recipe = TrainingConfig(**said)
+def _to_config(values: dict[str, Any]) -> TrainingConfig:
+    """Build the configuration; settings without a field of their own change other fields."""
+    lora = values.pop("apply_lora", None)
+    if lora is not None and "method" not in values:
+        values["method"] = "LoRA" if lora else "Full"
+    factor = values.pop("learning_rate_multiplier", None)
+    stage, deepspeed = values.pop("deepspeed_stage", None), values.pop("apply_deepspeed", False)
+    nodes = values.pop("nodes", 1)
+    config = TrainingConfig(**values)
     if factor is not None:
-        recipe = replace(recipe, learning_rate=recipe.learning_rate * factor)
+        config = replace(config, learning_rate=config.learning_rate * factor)
     if deepspeed:
-        recipe = replace(recipe, deepspeed_stage=stage or 2)
-    recipe = replace(recipe, processes=recipe.processes * nodes)
-    _check_division(recipe)
-    return recipe
+        config = replace(config, deepspeed_stage=stage or 2)
+    config = replace(config, processes=config.processes * nodes)
+    _check_sharding(config)
+    return config
 
 
-def _check_division(recipe: TrainingConfig) -> None:
-    """Refuse what cannot be divided over processes."""
-    fsdp, stage = recipe.fsdp, recipe.deepspeed_stage
+def _check_sharding(config: TrainingConfig) -> None:
+    """Raise ``ConfigError`` for a model that cannot be sharded over the processes."""
+    fsdp, stage = config.fsdp, config.deepspeed_stage
     if fsdp and stage:
-        raise ConfigError("fsdp and apply_deepspeed cannot be combined: each divides the model")
-    if fsdp and recipe.processes == 1:
+        raise ConfigError("fsdp and apply_deepspeed cannot be combined: each shards the model")
+    if fsdp and config.processes == 1:
         raise ConfigError(
-            "fsdp divides a model over several processes, and one is asked for",
+            "fsdp shards a model over several processes, but the job has one",
             hint="Add processes=2 (or more), or leave out fsdp.",
         )
     name, setting = ("FSDP", "fsdp") if fsdp else ("DeepSpeed", "apply_deepspeed")
-    if recipe.syncs_every_pack and recipe.optimizer != "adamw_torch":
+    if config.syncs_every_pack and config.optimizer != "adamw_torch":
         raise ConfigError(
-            f"{name} cannot run the optimizer {recipe.optimizer}, which needs whole matrices",
+            f"{name} cannot run the optimizer {config.optimizer}, which needs unsharded matrices",
             hint=f"Use optim=adamw_torch, or leave out {setting}.",
         )
-    if recipe.method == "QLoRA" and (fsdp or stage == 3):
-        instead = "or leave out fsdp" if fsdp else "or deepspeed_stage=2"
+    if config.method == "QLoRA" and (fsdp or stage == 3):
+        alternative = "or leave out fsdp" if fsdp else "or deepspeed_stage=2"
         raise ConfigError(
-            f"{name} cannot divide the 4-bit weights of QLoRA here",
-            hint=f"Use method LoRA, {instead}: the processes then hold 4-bit weights each.",
+            f"{name} cannot shard the 4-bit weights of QLoRA",
+            hint=f"Use method LoRA, {alternative}, with which each process holds all 4-bit weights.",
         )
 
 
-def _reject(asked: Mapping[str, Any], said: Mapping[str, Any]) -> None:
-    """Refuse what Microsoft's pipeline refuses, and what contradicts itself."""
-    deepspeed = said.get("apply_deepspeed", False)
-    if deepspeed and _truth(asked.get("apply_ort", False)) and said.get("deepspeed_stage") == 3:
+def _check_combinations(hyperparameters: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Raise ``ConfigError`` for contradictions, and for what Microsoft's pipeline rejects."""
+    deepspeed = values.get("apply_deepspeed", False)
+    if (
+        deepspeed
+        and _parse_bool(hyperparameters.get("apply_ort", False))
+        and values.get("deepspeed_stage") == 3
+    ):
         raise ConfigError("deepspeed_stage 3 and apply_ort cannot be combined")
-    if deepspeed and _truth(asked.get("auto_find_batch_size", False)):
+    if deepspeed and _parse_bool(hyperparameters.get("auto_find_batch_size", False)):
         raise ConfigError("apply_deepspeed and auto_find_batch_size cannot be combined")
-    if said.get("apply_lora") is False and said.get("method", "Full") != "Full":
-        raise ConfigError(f"apply_lora is false, but the method is {said['method']}")
-    if said.get("apply_lora") and said.get("method") == "Full":
+    if values.get("apply_lora") is False and values.get("method", "Full") != "Full":
+        raise ConfigError(f"apply_lora is false, but the method is {values['method']}")
+    if values.get("apply_lora") and values.get("method") == "Full":
         raise ConfigError("apply_lora is true, but the method is Full")
-    if said.get("learning_rate") and said.get("learning_rate_multiplier"):
+    if values.get("learning_rate") and values.get("learning_rate_multiplier"):
         raise ConfigError("learning_rate and learning_rate_multiplier cannot both be given")
-    if _truth(asked.get("trust_remote_code", False)):
-        raise ConfigError("trust_remote_code is never honoured here: no code of a model is run")
-    if asked.get("deepspeed"):
-        raise ConfigError("a deepspeed file cannot be given here: use deepspeed_stage")
-    if str(asked.get("metric_for_best_model", "loss")) != "loss":
-        raise ConfigError("metric_for_best_model is loss here: the others are not measured")
-    if _truth(asked.get("apply_ort", False)):
-        raise ConfigError("apply_ort is not available here: leave it out")
+    if _parse_bool(hyperparameters.get("trust_remote_code", False)):
+        raise ConfigError("trust_remote_code is not supported: no code of a model is run")
+    if hyperparameters.get("deepspeed"):
+        raise ConfigError("a deepspeed configuration file is not supported: use deepspeed_stage")
+    if str(hyperparameters.get("metric_for_best_model", "loss")) != "loss":
+        raise ConfigError("metric_for_best_model is loss here: other metrics are not measured")
+    if _parse_bool(hyperparameters.get("apply_ort", False)):
+        raise ConfigError("apply_ort is not available here: remove it")
 
 
-def _unknown(name: str) -> ConfigError:
-    near = difflib.get_close_matches(name, [*_PARSERS, *_IGNORED_NAMES], n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(sorted(_OURS))}."
-    return ConfigError(f"no hyperparameter is named {name!r}", hint=hint)
+def _unknown_name(name: str) -> ConfigError:
+    matches = difflib.get_close_matches(name, [*_PARSERS, *_IGNORED_NAMES], n=1, cutoff=0.5)
+    names = ", ".join(sorted(_CLIENT_NAMES))
+    hint = f"Did you mean {matches[0]}?" if matches else f"The names are {names}."
+    return ConfigError(f"there is no hyperparameter {name!r}", hint=hint)
 
 
-def _read(name: str, value: Any, read: Callable[[Any], Any]) -> Any:
+def _parse(name: str, value: Any, parse: Callable[[Any], Any]) -> Any:
     try:
-        return read(value)
+        return parse(value)
     except ConfigError:
         raise
     except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"{name} cannot be {value!r}: {error}") from None
 
 
-def _truth(value: Any) -> bool:
+def _parse_bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     if str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
-    raise ValueError("it is true or false")
+    raise ValueError("it must be true or false")
 
 
-def _fsdp(value: Any) -> str | None:
-    said = _one_of("full_shard", "shard_grad_op", "true", "false")(value)
-    return {"true": "full_shard", "false": None}.get(said, said)
+def _parse_fsdp(value: Any) -> str | None:
+    mode = _one_of("full_shard", "shard_grad_op", "true", "false")(value)
+    return {"true": "full_shard", "false": None}.get(mode, mode)
 
 
-def _whole(low: int, high: int = 1 << 31) -> Callable[[Any], int]:
-    def read(value: Any) -> int:
+def _integer(low: int, high: int = 1 << 31) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
         number = float(value)
         if isinstance(value, bool) or not number.is_integer() or not low <= number < high:
-            most = "" if high == 1 << 31 else f", at most {high - 1}"
-            raise ValueError(f"it is a whole number, at least {low}{most}")
+            maximum = "" if high == 1 << 31 else f", at most {high - 1}"
+            raise ValueError(f"it must be a whole number, at least {low}{maximum}")
         return int(number)
 
-    return read
+    return parse
 
 
 def _number(low: float, high: float, *, above: bool = False) -> Callable[[Any], float]:
-    def read(value: Any) -> float:
+    def parse(value: Any) -> float:
         number = float(value)
         if not math.isfinite(number) or not low <= number <= high or (above and number == low):
-            raise ValueError(f"it is {'above' if above else 'at least'} {low:g}, at most {high:g}")
+            raise ValueError(
+                f"it must be {'above' if above else 'at least'} {low:g}, at most {high:g}"
+            )
         return number
 
-    return read
+    return parse
 
 
-def _unless(none: int, read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Read a number where the pipeline's own way to say "not given" is ``none``."""
-    return lambda value: None if str(value) == str(none) else read(value)
+def _none_if(none: int, parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a parser for a number that the pipeline writes as ``none`` if it is not set."""
+    return lambda value: None if str(value) == str(none) else parse(value)
 
 
 def _one_of(*choices: str) -> Callable[[Any], str]:
     by_lower = {choice.lower(): choice for choice in choices}
 
-    def read(value: Any) -> str:
+    def parse(value: Any) -> str:
         if str(value).lower() not in by_lower:
-            raise ValueError(f"it is one of {', '.join(choices)}")
+            raise ValueError(f"it must be one of {', '.join(choices)}")
         return by_lower[str(value).lower()]
 
-    return read
+    return parse
 
 
-def _names(value: Any) -> tuple[str, ...] | None:
+def _parse_layer_names(value: Any) -> tuple[str, ...] | None:
     parts = value.split(",") if isinstance(value, str) else list(value)
     names = tuple(part.strip() for part in parts if part.strip())
     return None if names in ((), ("all-linear",)) else names
 
 
-_EPOCHS, _BATCH, _RATE = _whole(1, 1001), _whole(1, 4097), _number(0.0, 1.0, above=True)
-_SHARE, _COUNT = _number(0.0, 1.0), _whole(0)
-_OURS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+_EPOCHS, _BATCH, _RATE = _integer(1, 1001), _integer(1, 4097), _number(0.0, 1.0, above=True)
+_FRACTION, _COUNT = _number(0.0, 1.0), _integer(0)
+_CLIENT_NAMES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "method": ("method", _one_of(*get_args(Method))),
     "epochs": ("epochs", _EPOCHS),
     "batch_size": ("batch_size", _BATCH),
@@ -276,55 +286,55 @@ _OURS: dict[str, tuple[str, Callable[[Any], Any]]] = {
         "learning_rate_multiplier",
         _number(0.0, 10.0, above=True),
     ),
-    "seed": ("seed", _whole(0)),
-    "max_steps": ("max_steps", _unless(-1, _whole(1))),
+    "seed": ("seed", _integer(0)),
+    "max_steps": ("max_steps", _none_if(-1, _integer(1))),
     "warmup_steps": ("warmup_steps", _COUNT),
-    "warmup_ratio": ("warmup_ratio", _SHARE),
+    "warmup_ratio": ("warmup_ratio", _FRACTION),
     "lr_scheduler": ("schedule", _one_of(*get_args(Schedule))),
-    "weight_decay": ("weight_decay", _SHARE),
-    "gradient_accumulation_steps": ("accumulate", _whole(1, 4097)),
-    "max_seq_length": ("max_length", _unless(-1, _whole(8))),
-    "lora_r": ("r", _whole(1, 1025)),
+    "weight_decay": ("weight_decay", _FRACTION),
+    "gradient_accumulation_steps": ("accumulate", _integer(1, 4097)),
+    "max_seq_length": ("max_length", _none_if(-1, _integer(8))),
+    "lora_r": ("r", _integer(1, 1025)),
     "lora_alpha": ("alpha", _number(0.0, 1e6, above=True)),
     "lora_dropout": ("dropout", _number(0.0, 0.999)),
-    "target_modules": ("targets", _names),
+    "target_modules": ("targets", _parse_layer_names),
 }
-_PIPELINE: dict[str, tuple[str, Callable[[Any], Any]]] = {
+_SERVICE_NAMES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "num_train_epochs": ("epochs", _EPOCHS),
     "n_epochs": ("epochs", _EPOCHS),
     "per_device_train_batch_size": ("batch_size", _BATCH),
     "per_device_eval_batch_size": ("eval_batch_size", _BATCH),
     "lr_scheduler_type": ("schedule", _one_of(*get_args(Schedule))),
     "optim": ("optimizer", _one_of("adamw_torch", "adafactor")),
-    "adam_beta1": ("beta1", _SHARE),
-    "adam_beta2": ("beta2", _SHARE),
+    "adam_beta1": ("beta1", _FRACTION),
+    "adam_beta2": ("beta2", _FRACTION),
     "adam_epsilon": ("epsilon", _number(0.0, 1.0, above=True)),
     "max_grad_norm": ("max_grad_norm", _number(0.0, 1e6)),
     "precision": ("precision", _one_of("32", "16", "auto")),
-    "apply_lora": ("apply_lora", _truth),
-    "merge_lora_weights": ("merge", _truth),
-    "apply_deepspeed": ("apply_deepspeed", _truth),
-    "deepspeed_stage": ("deepspeed_stage", _whole(1, 4)),
-    "fsdp": ("fsdp", _fsdp),
-    "num_nodes_finetune": ("nodes", _whole(1, 65)),
-    "number_of_gpu_to_use_finetuning": ("processes", _whole(1, 65)),
-    "processes": ("processes", _whole(1, 65)),
+    "apply_lora": ("apply_lora", _parse_bool),
+    "merge_lora_weights": ("merge", _parse_bool),
+    "apply_deepspeed": ("apply_deepspeed", _parse_bool),
+    "deepspeed_stage": ("deepspeed_stage", _integer(1, 4)),
+    "fsdp": ("fsdp", _parse_fsdp),
+    "num_nodes_finetune": ("nodes", _integer(1, 65)),
+    "number_of_gpu_to_use_finetuning": ("processes", _integer(1, 65)),
+    "processes": ("processes", _integer(1, 65)),
     "evaluation_strategy": ("evaluate", _one_of("epoch", "steps", "disable")),
-    "eval_steps": ("evaluate_steps", _whole(1)),
-    "evaluation_steps_interval": ("evaluate_fraction", _SHARE),
-    "logging_steps": ("log_steps", _whole(1)),
+    "eval_steps": ("evaluate_steps", _integer(1)),
+    "evaluation_steps_interval": ("evaluate_fraction", _FRACTION),
+    "logging_steps": ("log_steps", _integer(1)),
     "save_steps": ("save_steps", _COUNT),
-    "save_total_limit": ("keep", lambda value: _unless(-1, _whole(1))(value) or 1 << 30),
-    "apply_early_stopping": ("early_stopping", _truth),
-    "early_stopping_patience": ("patience", _whole(1)),
+    "save_total_limit": ("keep", lambda value: _none_if(-1, _integer(1))(value) or 1 << 30),
+    "apply_early_stopping": ("early_stopping", _parse_bool),
+    "early_stopping_patience": ("patience", _integer(1)),
     "early_stopping_threshold": ("threshold", _number(0.0, 1e6)),
-    "gradient_checkpointing": ("checkpoint_activations", _truth),
+    "gradient_checkpointing": ("checkpoint_activations", _parse_bool),
 }
-_PARSERS = _OURS | _PIPELINE
+_PARSERS = _CLIENT_NAMES | _SERVICE_NAMES
 _CHECKED_NAMES = frozenset({"deepspeed", "metric_for_best_model"})
-"""Names that ``_reject`` alone looks at."""
-# Understood and without a meaning here: rows are packed, so nothing is padded; packs are cut to fit
-# the memory; one loader feeds one process; the base is chosen by the model's name.
+"""Names that only ``_check_combinations`` looks at."""
+# Accepted and without effect here: rows are packed, so nothing is padded; packs are sized to fit the memory;
+# one data loader serves one process; the model's name selects the base.
 _IGNORED_NAMES = frozenset(
     {
         *(
@@ -345,13 +355,3 @@ _IGNORED_NAMES = frozenset(
         ),
     }
 )
-
-
-def as_names(recipe: TrainingConfig) -> dict[str, Any]:
-    """Return what differs from the default recipe, by field, JSON-ready (for the model card)."""
-    plain = TrainingConfig()
-    return {
-        field.name: value
-        for field in fields(recipe)
-        if (value := getattr(recipe, field.name)) != getattr(plain, field.name)
-    }

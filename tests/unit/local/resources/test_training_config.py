@@ -1,4 +1,4 @@
-"""Every vocabulary means the same recipe; what nobody knows is an error that helps."""
+"""Hyperparameters under each of their names, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from maas_client.errors import ConfigError
 from maas_client.local.resources.training_config import TrainingConfig, parse_hyperparameters
 
 
-def test_the_default_is_the_services_own_recipe() -> None:
-    recipe = parse_hyperparameters({})
-    assert (recipe.method, recipe.r, recipe.alpha, recipe.dropout) == ("LoRA", 8, 128.0, 0.0)
-    assert (recipe.schedule, recipe.weight_decay, recipe.seed) == ("cosine", 0.1, 42)
-    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (1, 1, 2e-5)
+def test_defaults_are_those_of_the_service() -> None:
+    config = parse_hyperparameters({})
+    assert (config.method, config.r, config.alpha, config.dropout) == ("LoRA", 8, 128.0, 0.0)
+    assert (config.schedule, config.weight_decay, config.seed) == ("cosine", 0.1, 42)
+    assert (config.epochs, config.batch_size, config.learning_rate) == (1, 1, 2e-5)
 
 
 @pytest.mark.parametrize(
-    ("asked", "field", "value"),
+    ("hyperparameters", "field", "value"),
     [
         ({"epochs": 3}, "epochs", 3),
         ({"num_train_epochs": "3"}, "epochs", 3),
@@ -51,16 +51,16 @@ def test_the_default_is_the_services_own_recipe() -> None:
         ({"pad_to_max_length": "true", "compute_finetune": "gpu"}, "epochs", 1),
     ],
 )
-def test_a_name_and_its_meaning(asked: dict[str, Any], field: str, value: Any) -> None:
-    assert getattr(parse_hyperparameters(asked), field) == value
+def test_hyperparameter_sets_field(hyperparameters: dict[str, Any], field: str, value: Any) -> None:
+    assert getattr(parse_hyperparameters(hyperparameters), field) == value
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("hyperparameters", "message"),
     [
         ({"learning_rat": 1e-3}, "Did you mean learning_rate"),
         ({"num_epochs": 3}, "Did you mean"),
-        ({"zzz": 1}, "no hyperparameter is named 'zzz'"),
+        ({"zzz": 1}, "there is no hyperparameter 'zzz'"),
         ({"epochs": 0}, "at least 1"),
         ({"epochs": 1.5}, "whole number"),
         ({"epochs": True}, "whole number"),
@@ -88,16 +88,16 @@ def test_a_name_and_its_meaning(asked: dict[str, Any], field: str, value: Any) -
             {"apply_deepspeed": "true", "deepspeed_stage": 3, "method": "QLoRA"},
             "or deepspeed_stage=2",
         ),
-        ({"fsdp": "true", "processes": 2, "apply_deepspeed": "true"}, "each divides the model"),
-        ({"metric_for_best_model": "f1"}, "metric_for_best_model is loss"),
+        ({"fsdp": "true", "processes": 2, "apply_deepspeed": "true"}, "each shards the model"),
+        ({"metric_for_best_model": "f1"}, "metric_for_best_model is loss here"),
         ({"learning_rate": 1e-3, "learning_rate_multiplier": 2}, "cannot both be given"),
     ],
 )
-def test_what_cannot_be_is_refused(asked: dict[str, Any], message: str) -> None:
+def test_invalid_hyperparameters_are_refused(hyperparameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse_hyperparameters(asked)
+        parse_hyperparameters(hyperparameters)
     assert message in str(caught.value)
 
 
-def test_two_names_for_one_thing_may_agree() -> None:
+def test_two_names_of_one_setting_may_agree() -> None:
     assert parse_hyperparameters({"epochs": 2, "num_train_epochs": "2"}) == TrainingConfig(epochs=2)
