@@ -108,7 +108,7 @@ def test_a_job_survives_the_server(state, start):
     assert second.azure.wait("long") == "Completed"
     assert second.azure.wait("waits") == "Completed"
     details = second.azure.history("GET", "/runs/long/details").json()
-    assert any("The server went" in w["message"] for w in details["warnings"])
+    assert any("The server ended while this job ran" in w["message"] for w in details["warnings"])
     steps = second.azure.metric("long", "full", {"metricName": "loss"}).json()["value"]
     assert [v["step"] for v in steps] == list(range(1, 31))  # run again, told once
     uri = second.azure.deploy("e", second.azure.model_id("long"))
@@ -179,7 +179,7 @@ def test_a_worker_that_dies(state, start, times):
         return
     assert server.azure.wait("poison") == "Failed"
     message = server.azure.error("poison")["message"]
-    for part in ("died 3 times", "SIGKILL", "train_loss"):  # the last: from its last words
+    for part in ("crashed 3 times", "SIGKILL", "train_loss"):  # the last: from its last words
         assert part in message
 
 

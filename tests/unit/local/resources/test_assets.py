@@ -1,4 +1,4 @@
-"""What a data uri may name: our own datastore and assets, nothing else anywhere."""
+"""Data URIs: only this server's datastore and data assets can be resolved."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ WS = Workspace("S", "Rg", "W")
 @pytest.fixture
 def assets(tmp_path):
     store = Store(tmp_path / "facts.db", durable=False)
-    held = Assets(store, "eastus2")
+    assets = Assets(store, "eastus2")
     uri = "azureml://datastores/workspaceblobstore/paths/LocalUpload/h/train.jsonl"
-    held.put_data(WS, "train", "1", {"dataUri": uri, "dataType": "uri_file"})
-    held.put_data(WS, "train", "2", {"dataUri": uri + ".2", "dataType": "uri_file"})
-    yield held
+    assets.put_data(WS, "train", "1", {"dataUri": uri, "dataType": "uri_file"})
+    assets.put_data(WS, "train", "2", {"dataUri": uri + ".2", "dataType": "uri_file"})
+    yield assets
     store.close()
 
 
@@ -37,7 +37,7 @@ def assets(tmp_path):
         ("azureml:train@latest", "LocalUpload/h/train.jsonl.2"),
     ],
 )  # fmt: skip
-def test_uris_that_resolve(assets, uri, blob):
+def test_uri_is_resolved(assets, uri, blob):
     assert assets.resolve_uri(uri, WS) == (WS.container, blob)
 
 
@@ -60,25 +60,25 @@ def test_uris_that_resolve(assets, uri, blob):
         "gopher://x",
     ],
 )
-def test_uris_that_do_not(assets, uri):
+def test_foreign_or_unknown_uri_is_refused(assets, uri):
     with pytest.raises(ApiError) as refused:
         assets.resolve_uri(uri, WS)
     assert refused.value.status == 400
 
 
-def test_a_uri_is_for_life(assets):
+def test_uri_of_a_version_cannot_be_changed(assets):
     uri = "azureml://datastores/workspaceblobstore/paths/other"
     with pytest.raises(ApiError, match=r"^Asset paths cannot be updated\.$"):
         assets.put_data(WS, "train", "1", {"dataUri": uri})
 
 
-def test_a_workspace_is_the_same_whatever_the_case():
+def test_workspace_names_are_case_insensitive():
     assert WS.guid == Workspace("s", "RG", "w").guid
     assert WS.guid != Workspace("s", "rg", "w2").guid
 
 
 @pytest.mark.parametrize(
-    ("uri", "found"),
+    ("uri", "parts"),
     [
         ("azureml://registries/azureml/models/Phi-4/versions/7", ("azureml", "Phi-4", "7")),
         ("azureml://registries/azureml/models/Phi-4", ("azureml", "Phi-4", None)),
@@ -87,5 +87,5 @@ def test_a_workspace_is_the_same_whatever_the_case():
         ("Phi-4", None),
     ],
 )
-def test_registry_uris(uri, found):
-    assert parse_registry_uri(uri) == found
+def test_parse_registry_uri(uri, parts):
+    assert parse_registry_uri(uri) == parts

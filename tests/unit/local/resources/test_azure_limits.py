@@ -1,4 +1,4 @@
-"""``serve --realistic``: the numbers are the catalog's, and the minute is counted to the second."""
+"""``serve --realistic``: the catalog's numbers, and a window of exactly one minute."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def foundry(capacity: Any, sku: str = "GlobalStandard") -> Record:
     return endpoint(FOUNDRY_SCOPE, sku={"name": sku, "capacity": capacity})
 
 
-async def used(ticket: Admission, tokens: int) -> None:
+async def finish_answer(ticket: Admission, tokens: int) -> None:
     async def answer() -> AsyncGenerator[ChatChunk, None]:
         yield ChatChunk("a")
         yield ChatChunk(finish_reason="stop", usage={"total_tokens": tokens})
@@ -42,97 +42,97 @@ async def used(ticket: Admission, tokens: int) -> None:
     assert [piece.text async for piece in ticket.count_tokens(answer())] == ["a", ""]
 
 
-def refused(held: RateLimiter, one: Record) -> ApiError:
+def check_refused(limiter: RateLimiter, deployment: Record) -> ApiError:
     with pytest.raises(ApiError) as caught:
-        held.admit(one)
+        limiter.admit(deployment)
     assert caught.value.status == 429
     return caught.value
 
 
-def test_it_is_off_by_default() -> None:
-    held = RateLimiter(AzureLimits(enabled=False))
-    assert all(held.admit(endpoint()).headers == {} for _ in range(2000))
-    assert held.admit_arm_request("sub", "GET") == {}
-    assert held.is_ready(foundry(1))
+def test_nothing_is_limited_by_default() -> None:
+    limiter = RateLimiter(AzureLimits(enabled=False))
+    assert all(limiter.admit(endpoint()).headers == {} for _ in range(2000))
+    assert limiter.admit_arm_request("sub", "GET") == {}
+    assert limiter.is_ready(foundry(1))
 
 
-def test_the_numbers_are_the_catalogs() -> None:
-    real, known = AzureLimits(enabled=True), load_limits("azureml")
-    rate = real.rate_limit(endpoint())
+def test_limits_come_from_the_catalog() -> None:
+    azure, catalog = AzureLimits(enabled=True), load_limits("azureml")
+    rate = azure.rate_limit(endpoint())
     assert rate is not None
-    assert rate.requests == known.get_int("deployment_requests_per_minute") == 1000
-    assert rate.tokens == known.get_int("deployment_tokens_per_minute") == 200_000
+    assert rate.requests == catalog.get_int("deployment_requests_per_minute") == 1000
+    assert rate.tokens == catalog.get_int("deployment_tokens_per_minute") == 200_000
     assert "2026-01" in rate.source
-    small = real.rate_limit(foundry(3))
+    small = azure.rate_limit(foundry(3))
     assert small is not None
     assert (small.requests, small.tokens) == (3, 3000)
-    for odd in (None, 0, "many", True):
-        unit = real.rate_limit(foundry(odd))
+    for capacity in (None, 0, "many", True):
+        unit = azure.rate_limit(foundry(capacity))
         assert unit is not None
         assert unit.tokens == 1000
-    assert real.rate_limit(foundry(50, "ProvisionedManaged")) is None
+    assert azure.rate_limit(foundry(50, "ProvisionedManaged")) is None
 
 
-def test_a_thousand_requests_a_minute_and_not_one_more() -> None:
+def test_request_over_the_limit_per_minute_is_refused() -> None:
     clock = Clock()
-    held = RateLimiter(AzureLimits(enabled=True), clock)
+    limiter = RateLimiter(AzureLimits(enabled=True), clock)
     for _ in range(1000):
-        said = held.admit(endpoint()).headers
+        headers = limiter.admit(endpoint()).headers
         clock.now += 1 / 32
-    assert "1000 requests" in said["x-maas-realistic"]
-    assert "x-ratelimit-remaining-requests" not in said
-    refusal = refused(held, endpoint())
+    assert "1000 requests" in headers["x-maas-realistic"]
+    assert "x-ratelimit-remaining-requests" not in headers
+    refusal = check_refused(limiter, endpoint())
     assert refusal.headers == {"Retry-After": "29"}
     assert "2026-01" in refusal.message
     clock.now += 28.75
-    held.admit(endpoint())
-    refused(held, endpoint())
+    limiter.admit(endpoint())
+    check_refused(limiter, endpoint())
 
 
 async def test_tokens_count_when_an_answer_has_ended() -> None:
     clock = Clock()
-    held = RateLimiter(AzureLimits(enabled=True), clock)
-    first, second = held.admit(foundry(5)), held.admit(foundry(5))
+    limiter = RateLimiter(AzureLimits(enabled=True), clock)
+    first, second = limiter.admit(foundry(5)), limiter.admit(foundry(5))
     assert second.headers["x-ratelimit-remaining-requests"] == "3"
     assert second.headers["x-ratelimit-remaining-tokens"] == "5000"
-    await used(first, 4000)
+    await finish_answer(first, 4000)
     clock.now += 20
-    third = held.admit(foundry(5))
+    third = limiter.admit(foundry(5))
     assert third.headers["x-ratelimit-remaining-tokens"] == "1000"
-    await used(third, 1000)
-    refusal = refused(held, foundry(5))
+    await finish_answer(third, 1000)
+    refusal = check_refused(limiter, foundry(5))
     assert refusal.headers == {"Retry-After": "40", "retry-after-ms": "40000"}
     clock.now += 40
-    held.admit(foundry(5))
+    limiter.admit(foundry(5))
 
 
-def test_the_first_to_ask_a_foundry_deployment_is_told_to_wait() -> None:
-    held = RateLimiter(AzureLimits(enabled=True))
-    assert [held.is_ready(foundry(1)) for _ in range(3)] == [False, True, True]
+def test_first_request_to_a_foundry_deployment_is_not_ready() -> None:
+    limiter = RateLimiter(AzureLimits(enabled=True))
+    assert [limiter.is_ready(foundry(1)) for _ in range(3)] == [False, True, True]
 
 
-def test_arm_takes_a_burst_and_then_so_many_a_second() -> None:
+def test_arm_accepts_a_burst_and_then_a_rate_per_second() -> None:
     clock = Clock()
-    held = RateLimiter(AzureLimits(enabled=True), clock)
+    limiter = RateLimiter(AzureLimits(enabled=True), clock)
     for _ in range(200):
-        said = held.admit_arm_request("sub", "PUT")
-    assert said == {"x-ms-ratelimit-remaining-subscription-writes": "0"}
+        headers = limiter.admit_arm_request("sub", "PUT")
+    assert headers == {"x-ms-ratelimit-remaining-subscription-writes": "0"}
     with pytest.raises(ApiError) as caught:
-        held.admit_arm_request("sub", "POST")
+        limiter.admit_arm_request("sub", "POST")
     assert caught.value.status == 429
     assert caught.value.headers == {"Retry-After": "1"}
-    held.admit_arm_request("other", "PUT")
-    held.admit_arm_request("sub", "GET")
+    limiter.admit_arm_request("other", "PUT")
+    limiter.admit_arm_request("sub", "GET")
     clock.now += 1
     for _ in range(10):
-        held.admit_arm_request("sub", "PATCH")
+        limiter.admit_arm_request("sub", "PATCH")
     with pytest.raises(ApiError):
-        held.admit_arm_request("sub", "PATCH")
+        limiter.admit_arm_request("sub", "PATCH")
 
 
-def test_the_developer_tier_ends_after_a_day() -> None:
-    one = foundry(1, "DeveloperTier")
-    born = datetime.fromisoformat(one.body["created"])
-    assert AzureLimits(enabled=True).deletion_time(one) == born + timedelta(hours=24)
-    assert AzureLimits(enabled=False).deletion_time(one) is None
+def test_developer_tier_is_deleted_after_a_day() -> None:
+    deployment = foundry(1, "DeveloperTier")
+    created = datetime.fromisoformat(deployment.body["created"])
+    assert AzureLimits(enabled=True).deletion_time(deployment) == created + timedelta(hours=24)
+    assert AzureLimits(enabled=False).deletion_time(deployment) is None
     assert AzureLimits(enabled=True).deletion_time(foundry(1)) is None

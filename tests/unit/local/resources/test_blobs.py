@@ -1,4 +1,4 @@
-"""Blobs against what emulators are known to get wrong: conditions, uncommitted blocks, checksums."""
+"""Blobs: conditional requests, uncommitted blocks, checksums."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def blobs(tmp_path):
     store.close()
 
 
-def put(blobs, name, data, when=ANY, settings=None):
+def put(blobs, name, data, conditions=ANY, properties=None):
     with blobs.draft() as draft:
         draft.write(data)
-        return blobs.put("c", name, draft, settings or BlobProperties(), when)
+        return blobs.put("c", name, draft, properties or BlobProperties(), conditions)
 
 
 def block(blobs, name, n, data):
@@ -55,17 +55,17 @@ def contents(blobs):
 
 
 def test_put_and_read(blobs):
-    fact = put(
-        blobs, "a/../b", b"hello", settings=BlobProperties({"content-type": "x/y"}, {"k": "v"})
+    blob = put(
+        blobs, "a/../b", b"hello", properties=BlobProperties({"content-type": "x/y"}, {"k": "v"})
     )
     assert read(blobs, "a/../b") == b"hello"
-    assert fact.body["headers"]["content-type"] == "x/y"
-    assert fact.body["metadata"] == {"k": "v"}
+    assert blob.body["headers"]["content-type"] == "x/y"
+    assert blob.body["metadata"] == {"k": "v"}
     md5 = base64.b64encode(hashlib.md5(b"hello").digest()).decode()
-    assert fact.body["headers"]["content-md5"] == md5
+    assert blob.body["headers"]["content-md5"] == md5
 
 
-def test_if_none_match_star_refuses_an_existing_blob_and_drops_the_bytes(blobs):
+def test_if_none_match_star_refuses_an_existing_blob_and_deletes_the_bytes(blobs):
     put(blobs, "a", b"one", NEW)
     with pytest.raises(ApiError) as refused:
         put(blobs, "a", b"two", NEW)
@@ -74,7 +74,7 @@ def test_if_none_match_star_refuses_an_existing_blob_and_drops_the_bytes(blobs):
     assert contents(blobs) == 1
 
 
-def test_if_match_is_kept(blobs):
+def test_if_match_is_checked(blobs):
     first = put(blobs, "a", b"one").body["etag"]
     second = put(blobs, "a", b"two", Conditions(if_match=(first,))).body["etag"]
     assert first != second
@@ -86,24 +86,24 @@ def test_if_match_is_kept(blobs):
         put(blobs, "missing", b"x", Conditions(if_match=("*",)))
 
 
-def test_of_many_conditional_puts_one_wins(blobs):
-    won, lost = [], []
+def test_one_of_many_conditional_puts_succeeds(blobs):
+    stored, refused = [], []
 
-    def go(n):
+    def try_put(n):
         try:
             put(blobs, "race", str(n).encode(), NEW)
-            won.append(n)
+            stored.append(n)
         except ApiError:
-            lost.append(n)
+            refused.append(n)
 
-    threads = [threading.Thread(target=go, args=(n,)) for n in range(16)]
+    threads = [threading.Thread(target=try_put, args=(n,)) for n in range(16)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
-    assert len(won) == 1
-    assert len(lost) == 15
-    assert read(blobs, "race") == str(won[0]).encode()
+    assert len(stored) == 1
+    assert len(refused) == 15
+    assert read(blobs, "race") == str(stored[0]).encode()
 
 
 def test_uncommitted_blocks_are_invisible(blobs):
@@ -115,20 +115,20 @@ def test_uncommitted_blocks_are_invisible(blobs):
     assert [b.key for b in blobs.uncommitted_blocks("c", "big")] == [bid(0)]
 
 
-def test_the_list_decides_the_content(blobs):
+def test_block_list_defines_the_content(blobs):
     for n, data in enumerate((b"aaa", b"bb", b"c")):
         block(blobs, "big", n, data)
     blobs.commit_blocks("c", "big", [("Latest", bid(2)), ("Latest", bid(0))], BlobProperties(), ANY)
     assert read(blobs, "big") == b"caaa"
-    assert blobs.uncommitted_blocks("c", "big") == []  # what was not listed is dropped
+    assert blobs.uncommitted_blocks("c", "big") == []  # blocks outside the list are deleted
     assert contents(blobs) == 1
 
 
-def test_a_subset_of_committed_blocks_is_committed_again(blobs):
+def test_subset_of_committed_blocks_can_be_committed_again(blobs):
     for n, data in enumerate((b"aaa", b"bb", b"c")):
         block(blobs, "big", n, data)
-    every = [("Latest", bid(n)) for n in range(3)]
-    blobs.commit_blocks("c", "big", every, BlobProperties(), ANY)
+    block_list = [("Latest", bid(n)) for n in range(3)]
+    blobs.commit_blocks("c", "big", block_list, BlobProperties(), ANY)
     block(blobs, "big", 9, b"new")
     blobs.commit_blocks(
         "c", "big", [("Committed", bid(1)), ("Uncommitted", bid(9))], BlobProperties(), ANY
@@ -137,7 +137,7 @@ def test_a_subset_of_committed_blocks_is_committed_again(blobs):
 
 
 @pytest.mark.parametrize("kind", ["Latest", "Committed", "Uncommitted"])
-def test_a_list_of_unknown_blocks_changes_nothing(blobs, kind):
+def test_list_with_unknown_blocks_changes_nothing(blobs, kind):
     put(blobs, "big", b"before")
     with pytest.raises(ApiError) as refused:
         blobs.commit_blocks("c", "big", [(kind, bid(5))], BlobProperties(), ANY)
@@ -146,7 +146,7 @@ def test_a_list_of_unknown_blocks_changes_nothing(blobs, kind):
     assert contents(blobs) == 1
 
 
-def test_blocks_of_one_blob_have_ids_of_one_length(blobs):
+def test_block_ids_of_a_blob_have_the_same_length(blobs):
     block(blobs, "big", 0, b"a")
     with blobs.draft() as draft, pytest.raises(ApiError):
         blobs.put_block("c", "big", base64.b64encode(b"x").decode(), draft)
@@ -154,7 +154,7 @@ def test_blocks_of_one_blob_have_ids_of_one_length(blobs):
         blobs.put_block("c", "big", "no base64!", draft)
 
 
-def test_a_block_sent_twice_is_the_last_one(blobs):
+def test_block_sent_twice_is_replaced(blobs):
     block(blobs, "big", 0, b"first")
     block(blobs, "big", 0, b"second")
     assert contents(blobs) == 1
@@ -162,17 +162,17 @@ def test_a_block_sent_twice_is_the_last_one(blobs):
     assert read(blobs, "big") == b"second"
 
 
-def test_an_overwritten_blob_leaves_its_bytes_to_a_job_that_holds_them(blobs):
+def test_bytes_of_an_overwritten_blob_stay_while_a_job_references_them(blobs):
     content = put(blobs, "a", b"one").body["content"]
-    with blobs._store.write() as facts:
-        facts.add_reference(content, "job:1")
+    with blobs._store.write() as writer:
+        writer.add_reference(content, "job:1")
     put(blobs, "a", b"two")
     blobs.delete("c", "a", ANY)
     assert blobs._files.content_path(content).read_bytes() == b"one"
     assert contents(blobs) == 1
 
 
-def test_metadata_changes_the_etag_only(blobs):
+def test_metadata_changes_the_etag_and_not_the_content(blobs):
     before = put(blobs, "a", b"one")
     after = blobs.set_metadata("c", "a", {"x": "1"}, ANY)
     assert after.body["etag"] != before.body["etag"]
@@ -186,7 +186,7 @@ def test_names_are_case_sensitive(blobs):
 
 
 @pytest.mark.parametrize(
-    ("header", "found"),
+    ("header", "etags"),
     [
         (None, None),
         ("*", ("*",)),
@@ -197,11 +197,11 @@ def test_names_are_case_sensitive(blobs):
         ("", ()),
     ],
 )
-def test_etag_headers(header, found):
-    assert parse_etags(header) == found
+def test_parse_etags(header, etags):
+    assert parse_etags(header) == etags
 
 
-def test_md5(blobs):
+def test_md5_of_received_bytes_is_checked(blobs):
     with blobs.draft() as draft:
         draft.write(b"abc")
         check_md5(None, draft)

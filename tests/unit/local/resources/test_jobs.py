@@ -1,4 +1,4 @@
-"""The rules for jobs: states, names, crashes, deletion. No HTTP, no process."""
+"""Jobs: states, names, crashes, deletion. Without HTTP and processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from maas_client.local.state.store import MetricPoint, Store
 
 
 @pytest.fixture
-def room(tmp_path):
+def setup(tmp_path):
     store = Store(tmp_path / "facts.db", durable=False)
     files = FileStore(tmp_path)
     yield Jobs(store, files), store, files
@@ -46,8 +46,8 @@ def new_job(name="j1", *, fixed=None, content=None, display="one"):
 REF = JobRef("w", "j1")
 
 
-def states(store, own):
-    return [e["state"] for e in store.read.events(own) if e["kind"] == "status"]
+def states(store, job_id):
+    return [e["state"] for e in store.read.events(job_id) if e["kind"] == "status"]
 
 
 def run_to(jobs, state):
@@ -57,10 +57,10 @@ def run_to(jobs, state):
         assert jobs.advance(REF, step)
 
 
-def test_a_job_goes_its_whole_way_and_registers_its_model(room):
-    jobs, store, _ = room
-    fact, new = jobs.create("w", new_job())
-    assert (new, fact.state) == (True, "NotStarted")
+def test_completed_job_registers_its_model(setup):
+    jobs, store, _ = setup
+    record, new = jobs.create("w", new_job())
+    assert (new, record.state) == (True, "NotStarted")
     assert jobs.list_queued() == [REF]
     assert jobs.start_attempt(REF).body["attempts"] == 1
     run_to(jobs, "Finalizing")
@@ -75,8 +75,8 @@ def test_a_job_goes_its_whole_way_and_registers_its_model(room):
     ]  # fmt: skip
 
 
-def test_versions_of_a_model_count_up(room):
-    jobs, *_ = room
+def test_model_versions_count_up(setup):
+    jobs, *_ = setup
     for n in ("1", "2"):
         jobs.create("w", new_job(f"j{n}"))
         ref = JobRef("w", f"j{n}")
@@ -87,8 +87,8 @@ def test_versions_of_a_model_count_up(room):
         assert jobs.get(ref).body["model"]["version"] == n
 
 
-def test_the_same_name_with_the_same_content_is_the_same_job(room):
-    jobs, *_ = room
+def test_same_name_and_content_returns_the_existing_job(setup):
+    jobs, *_ = setup
     first, _ = jobs.create("w", new_job(display="one"))
     again, new = jobs.create("w", new_job("J1", display="two"))
     assert not new
@@ -97,8 +97,8 @@ def test_the_same_name_with_the_same_content_is_the_same_job(room):
     assert len(jobs.list_queued()) == 1
 
 
-def test_the_same_name_with_another_content_is_refused(room):
-    jobs, *_ = room
+def test_same_name_with_other_content_is_refused(setup):
+    jobs, *_ = setup
     jobs.create("w", new_job(fixed={"fineTuningDetails": 1}))
     with pytest.raises(ApiError) as refused:
         jobs.create("w", new_job(fixed={"fineTuningDetails": 2}))
@@ -107,15 +107,15 @@ def test_the_same_name_with_another_content_is_refused(room):
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "-a", "a b", "a" * 256, "a\n", "ä", "a?b"])
-def test_names_that_no_id_can_hold_are_refused(room, name):
-    jobs, *_ = room
+def test_invalid_names_are_refused(setup, name):
+    jobs, *_ = setup
     with pytest.raises(ApiError):
         jobs.create("w", new_job(name))
     assert jobs.list_page("w", None, 10) == []
 
 
-def test_a_waiting_job_is_cancelled_at_once(room):
-    jobs, *_ = room
+def test_queued_job_is_cancelled_at_once(setup):
+    jobs, *_ = setup
     jobs.create("w", new_job())
     assert jobs.cancel(REF) == "Canceled"
     assert jobs.start_attempt(REF) is None
@@ -123,8 +123,8 @@ def test_a_waiting_job_is_cancelled_at_once(room):
 
 
 @pytest.mark.parametrize("state", ["Preparing", "Running"])
-def test_a_running_job_is_asked_first(room, state):
-    jobs, *_ = room
+def test_running_job_goes_through_cancel_requested(setup, state):
+    jobs, *_ = setup
     jobs.create("w", new_job())
     jobs.start_attempt(REF)
     run_to(jobs, state)
@@ -137,17 +137,17 @@ def test_a_running_job_is_asked_first(room, state):
     assert "error" not in jobs.get(REF).body
 
 
-def test_a_finalizing_job_is_not_cancelled(room):
-    jobs, *_ = room
+def test_finalizing_job_is_not_cancelled(setup):
+    jobs, *_ = setup
     jobs.create("w", new_job())
     jobs.start_attempt(REF)
     run_to(jobs, "Finalizing")
     assert jobs.cancel(REF) == "Finalizing"
 
 
-def test_a_dead_worker_is_replaced_twice_and_then_the_job_fails(room):
-    jobs, store, _ = room
-    own = jobs.create("w", new_job())[0].body["id"]
+def test_job_fails_after_the_third_crash_of_its_worker(setup):
+    jobs, store, _ = setup
+    job_id = jobs.create("w", new_job())[0].body["id"]
     for _ in range(2):
         jobs.start_attempt(REF)
         jobs.record_crash(REF, "signal SIGKILL", 3)
@@ -156,13 +156,15 @@ def test_a_dead_worker_is_replaced_twice_and_then_the_job_fails(room):
     jobs.record_crash(REF, "signal SIGKILL", 3)
     job = jobs.get(REF)
     assert job.state == "Failed"
-    assert "died 3 times" in job.body["error"]["message"]
+    assert "crashed 3 times" in job.body["error"]["message"]
     assert "SIGKILL" in job.body["error"]["message"]
-    assert [e["level"] for e in store.read.events(own) if e["kind"] == "message"] == ["warning"] * 2
+    assert [e["level"] for e in store.read.events(job_id) if e["kind"] == "message"] == [
+        "warning"
+    ] * 2
 
 
-def test_a_dead_server_costs_no_attempt(room):
-    jobs, *_ = room
+def test_server_restart_does_not_count_as_a_crash(setup):
+    jobs, *_ = setup
     jobs.create("w", new_job())
     for _ in range(5):
         jobs.start_attempt(REF)
@@ -174,8 +176,8 @@ def test_a_dead_server_costs_no_attempt(room):
     assert jobs.get(REF).state == "Queued"
 
 
-def test_recover_ends_what_was_being_cancelled(room):
-    jobs, *_ = room
+def test_recover_cancels_a_job_that_was_being_cancelled(setup):
+    jobs, *_ = setup
     jobs.create("w", new_job())
     jobs.start_attempt(REF)
     jobs.cancel(REF)
@@ -183,9 +185,9 @@ def test_recover_ends_what_was_being_cancelled(room):
     assert jobs.get(REF).state == "Canceled"
 
 
-def test_a_running_job_rests_and_goes_on(room):
-    jobs, store, _ = room
-    own = jobs.create("w", new_job())[0].body["id"]
+def test_job_pauses_and_resumes(setup):
+    jobs, store, _ = setup
+    job_id = jobs.create("w", new_job())[0].body["id"]
     with pytest.raises(ApiError, match="Only a running job can be paused: it is NotStarted"):
         jobs.pause(REF)
     jobs.start_attempt(REF)
@@ -208,11 +210,11 @@ def test_a_running_job_rests_and_goes_on(room):
     jobs.pause(REF)
     assert jobs.advance(REF, "Finalizing"), "it was its last step"
     jobs.complete(REF, {})
-    assert states(store, own)[-1] == "Completed"
+    assert states(store, job_id)[-1] == "Completed"
 
 
-def test_a_job_that_was_to_be_paused_rests_though_its_worker_or_server_dies(room):
-    jobs, *_ = room
+def test_pausing_job_is_paused_when_its_worker_or_server_crashes(setup):
+    jobs, *_ = setup
     jobs.create("w", new_job())
     jobs.start_attempt(REF)
     run_to(jobs, "Running")
@@ -227,8 +229,8 @@ def test_a_job_that_was_to_be_paused_rests_though_its_worker_or_server_dies(room
     assert jobs.get(REF).state == "Paused"
 
 
-def test_a_paused_job_is_cancelled_at_once_and_a_pausing_one_when_it_rests(room):
-    jobs, *_ = room
+def test_paused_job_is_cancelled_at_once_and_a_pausing_job_when_its_worker_stops(setup):
+    jobs, *_ = setup
     for name in ("j1", "j2"):
         jobs.create("w", new_job(name))
         ref = JobRef("w", name)
@@ -243,39 +245,39 @@ def test_a_paused_job_is_cancelled_at_once_and_a_pausing_one_when_it_rests(room)
     assert jobs.get(JobRef("w", "j2")).state == "Canceled"
 
 
-def test_a_job_holds_its_data_until_it_is_deleted(room):
-    jobs, store, files = room
+def test_data_is_referenced_until_the_job_is_deleted(setup):
+    jobs, store, files = setup
     with files.draft() as draft:
         content = draft.commit(durable=False)
-    own = jobs.create("w", new_job(content=content))[0].body["id"]
-    (files.run_folder(own) / "log.txt").write_text("x")
+    job_id = jobs.create("w", new_job(content=content))[0].body["id"]
+    (files.run_folder(job_id) / "log.txt").write_text("x")
     jobs.record_progress(
-        own, [MetricPoint("loss", 1, "t", 1.0)], [{"kind": "message", "message": "m"}]
+        job_id, [MetricPoint("loss", 1, "t", 1.0)], [{"kind": "message", "message": "m"}]
     )
     with pytest.raises(ApiError, match="Cancel it"):
         jobs.delete(REF)
     jobs.cancel(REF)
     assert jobs.delete(REF)
     assert not files.content_path(content).exists()
-    assert not (files._runs / own).exists()
-    assert store.read.points(own) == store.read.events(own) == []
+    assert not (files._runs / job_id).exists()
+    assert store.read.points(job_id) == store.read.events(job_id) == []
     assert not jobs.delete(REF)
     assert store.read.referenced_contents() == set()
 
 
-def test_a_model_outlives_its_job(room):
-    jobs, _, files = room
-    own = jobs.create("w", new_job())[0].body["id"]
+def test_model_stays_when_its_job_is_deleted(setup):
+    jobs, _, files = setup
+    job_id = jobs.create("w", new_job())[0].body["id"]
     jobs.start_attempt(REF)
     run_to(jobs, "Finalizing")
-    (files.run_folder(own) / "out").mkdir()
+    (files.run_folder(job_id) / "out").mkdir()
     jobs.complete(REF, {})
     jobs.delete(REF)
-    assert (files._runs / own / "out").exists()
+    assert (files._runs / job_id / "out").exists()
 
 
-def test_retention_forgets_old_jobs(room):
-    jobs, *_ = room
+def test_retention_deletes_old_jobs(setup):
+    jobs, *_ = setup
     jobs.create("w", new_job())
     jobs.create("w", new_job("j2"))
     jobs.cancel(REF)
@@ -284,19 +286,19 @@ def test_retention_forgets_old_jobs(room):
     assert [f.body["name"] for f in jobs.list_page("w", None, 9)] == ["j2"]
 
 
-def test_the_table_of_states_is_sound():
-    assert {s for s, after in TRANSITIONS.items() if not after} == TERMINAL_STATES
-    assert {s for after in TRANSITIONS.values() for s in after} <= set(TRANSITIONS)
-    for state in ACTIVE_STATES:  # every live state can end
-        reach, todo = set(), {state}
-        while todo:
-            reach |= todo
-            todo = set(itertools.chain(*(TRANSITIONS[s] for s in todo))) - reach
-        assert reach & TERMINAL_STATES
+def test_every_active_state_leads_to_a_terminal_one():
+    assert {s for s, following in TRANSITIONS.items() if not following} == TERMINAL_STATES
+    assert {s for following in TRANSITIONS.values() for s in following} <= set(TRANSITIONS)
+    for state in ACTIVE_STATES:  # every active state can end
+        reachable, new = set(), {state}
+        while new:
+            reachable |= new
+            new = set(itertools.chain(*(TRANSITIONS[s] for s in new))) - reachable
+        assert reachable & TERMINAL_STATES
 
 
-ACTS = (
-    "began",
+ACTIONS = (
+    "start",
     "Preparing",
     "Running",
     "Finalizing",
@@ -307,21 +309,21 @@ ACTS = (
     "recover",
     "queue",
     "pause",
-    "rest",
+    "stop",
     "resume",
 )
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.sampled_from(ACTS), max_size=14))
-def test_no_order_of_calls_breaks_the_state_machine(tmp_path_factory, acts):
+@given(st.lists(st.sampled_from(ACTIONS), max_size=14))
+def test_any_order_of_calls_keeps_the_state_machine_valid(tmp_path_factory, actions):
     folder = tmp_path_factory.mktemp("s")
     store = Store(folder / "facts.db", durable=False)
     jobs = Jobs(store, FileStore(folder))
-    own = jobs.create("w", new_job())[0].body["id"]
-    for act in acts:
-        match act:
-            case "began":
+    job_id = jobs.create("w", new_job())[0].body["id"]
+    for action in actions:
+        match action:
+            case "start":
                 jobs.start_attempt(REF)
             case "complete":
                 jobs.complete(REF, {})
@@ -337,13 +339,13 @@ def test_no_order_of_calls_breaks_the_state_machine(tmp_path_factory, acts):
                 jobs.mark_queued(REF)
             case "pause" | "resume":
                 with suppress(ApiError):
-                    getattr(jobs, act)(REF)
-            case "rest":
+                    getattr(jobs, action)(REF)
+            case "stop":
                 jobs.mark_stopped(REF)
             case step:
                 jobs.advance(REF, step)
-    seen = states(store, own)
-    assert all(can_transition(a, b) for a, b in itertools.pairwise(seen)), seen
-    assert seen[-1] == jobs.get(REF).state
-    assert (store.read.get("model", "w", "m/1") is not None) == (seen[-1] == "Completed")
+    visited = states(store, job_id)
+    assert all(can_transition(a, b) for a, b in itertools.pairwise(visited)), visited
+    assert visited[-1] == jobs.get(REF).state
+    assert (store.read.get("model", "w", "m/1") is not None) == (visited[-1] == "Completed")
     store.close()
