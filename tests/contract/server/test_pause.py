@@ -121,7 +121,9 @@ def test_a_simulated_job_says_that_it_keeps_no_checkpoint(
         assert next(told)
         client.jobs.cancel(job)
         until(client, job.id, is_("canceled", "cancelled"))
-        with pytest.raises(maas.MaasError, match="Only a running job can write a checkpoint: it is"):
+        with pytest.raises(
+            maas.MaasError, match="Only a running job can write a checkpoint: it is"
+        ):
             client.jobs.save_checkpoint(job)
     server.stop()
 
