@@ -19,7 +19,7 @@ from maas_client.errors import MaasError
 from maas_client.local.export.trained_model import TrainedModel
 from maas_client.local.generate.cache import KeyValueCache
 from maas_client.local.generate.model import InferenceModel
-from maas_client.local.generate.protocol import BaseWeights
+from maas_client.local.generate.protocol import BaseSpec
 
 _QUESTION = [{"role": "user", "content": "Tell me, in a few words, what you can do."}]
 _FAR = 1e-3
@@ -31,7 +31,7 @@ _TOKENS = 32
 def local_logits(trained: TrainedModel) -> tuple[list[int], torch.Tensor]:
     """Return a probe's tokens, and the scores (vocabulary,) of what this machine answers next."""
     whole = str(trained.base if trained.is_adapter else trained.folder)
-    model = InferenceModel(BaseWeights(whole, trained.template.name))
+    model = InferenceModel(BaseSpec(whole, trained.template.name))
     folder = str(trained.folder) if trained.is_adapter else None
     if folder:
         model.load_adapter(folder)

@@ -17,7 +17,7 @@ from maas_client.chat import ChatTemplate, get_template
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.local import bases
 from maas_client.local.export.trained_model import CARD
-from maas_client.local.generate.protocol import BaseWeights, GenerationError
+from maas_client.local.generate.protocol import BaseSpec, GenerationError
 from maas_client.local.state import atomic_folder
 
 _CODE = frozenset({
@@ -172,9 +172,9 @@ def _try(draft: Path, base: bases.BaseWeights, template: ChatTemplate, kind: str
 
     try:
         if kind == "adapter":
-            InferenceModel(BaseWeights(base.folder, template.name)).load_adapter(str(draft))
+            InferenceModel(BaseSpec(base.folder, template.name)).load_adapter(str(draft))
         else:
-            InferenceModel(BaseWeights(str(draft), template.name)).set_merged_adapter(None)
+            InferenceModel(BaseSpec(str(draft), template.name)).set_merged_adapter(None)
     except GenerationError as error:
         raise ConfigError(
             error.message.replace(draft.name, "this folder"),

@@ -1,14 +1,17 @@
-"""Answering: one process, the base loaded once, many adapters over it, all streams in one batch.
+"""The answering process: loads a base once, serves many adapters on it, and batches all streams.
 
-``python -m maas_client.local.generate`` speaks JSON lines (``protocol``). Its way, top to bottom:
+``python -m maas_client.local.generate`` reads and writes JSON lines (``protocol``). Its modules, from the top:
 
-    process    stdin and stdout; the loop that joins requests between steps
-    engine     bases and adapters in memory, who waits, who is in the batch, who has gone idle
-    batch      rows that are decoded together, one token each per step
-    cache      their keys and values, padded on the left
-    weights    a base from safetensors; linear layers packed for this CPU, adapters over them
-    sampling   the next token of one row
-    text       tokens to text that can be sent: whole characters, nothing of a stop string
+    process         stdin and stdout; the main loop
+    engine          handles each request line; bases in memory
+    scheduler       requests for one base: waiting, prefill, decoding
+    batch           rows decoded together, one token each per step
+    model           a base with its tokenizer and adapters
+    cache           keys and values of a batch, padded on the left
+    weights         a base from safetensors
+    adapter_linear  linear layers packed for this CPU, with an adapter per row
+    sampling        the next token of one row
+    text_stream     tokens to text: whole characters, without stop strings
 
-Only this room and ``local/peft`` import torch. Importing the package itself loads none of it.
+Importing the package does not load torch.
 """

@@ -1,6 +1,6 @@
-"""A linear layer that answers for several adapters at once.
+"""A linear layer that applies a different adapter to each row of a batch.
 
-The weight is kept as oneDNN has it where that is faster (``machine/onednn.py``), else as it is.
+The weight is stored in oneDNN's packed format where that is faster (``machine/onednn.py``).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch  # noqa: TID253 - this room lives in the answering process, where torch is loaded
+import torch  # noqa: TID253 - runs in the answering process, which loads torch
 from torch import nn  # noqa: TID253 - as above
 from torch.nn import functional as f  # noqa: TID253 - as above
 
@@ -18,66 +18,68 @@ from maas_client.local.machine.onednn import Matmul, prepacked_linear
 
 @dataclass(slots=True)
 class AdapterRows:
-    """Which rows of the current step go through which adapter; one object for all layers."""
+    """The adapter of each row in the current step; shared by all layers."""
 
     groups: list[tuple[str, torch.Tensor | None]] = field(default_factory=list)
-    """(adapter, row numbers); None is every row. Rows in no group are the base's or merged."""
+    """(adapter, row numbers); None means all rows. Other rows use the base or the merged adapter."""
 
 
 @dataclass(slots=True)
-class _Side:
-    change: LoraDelta
-    gain: torch.Tensor | None
+class _SideAdapter:
+    delta: LoraDelta
+    dora_scale: torch.Tensor | None
 
     def apply(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        y = y + f.linear(f.linear(x, self.change.a), self.change.b)
-        return y if self.gain is None else y * self.gain
+        y = y + f.linear(f.linear(x, self.delta.a), self.delta.b)
+        return y if self.dora_scale is None else y * self.dora_scale
 
 
 class MultiAdapterLinear(nn.Module):
-    """``y = x Wᵀ + bias``, with per-row adapters. ``source`` reads the base's weight from disk."""
+    """``y = x Wᵀ + bias`` with per-row adapters. ``read_weight`` reads the base's weight from disk."""
 
     def __init__(
-        self, source: Callable[[], torch.Tensor], bias: torch.Tensor | None, rows: AdapterRows
+        self, read_weight: Callable[[], torch.Tensor], bias: torch.Tensor | None, rows: AdapterRows
     ) -> None:
         super().__init__()
-        self._source = source
+        self._read_weight = read_weight
         self._bias = bias
         self._rows = rows
-        self._sides: dict[str, _Side] = {}
-        self.shape: tuple[int, ...] = tuple(source().shape)
+        self._adapters: dict[str, _SideAdapter] = {}
+        self.shape: tuple[int, ...] = tuple(read_weight().shape)
         self._matmul: Matmul | None = None
 
-    def fits(self, change: LoraDelta) -> bool:
-        """Tell whether an adapter was made for a layer of this shape."""
-        return (change.b.shape[0], change.a.shape[1]) == self.shape
+    def fits(self, delta: LoraDelta) -> bool:
+        """Return whether the delta has the shape of this layer."""
+        return (delta.b.shape[0], delta.a.shape[1]) == self.shape
 
-    def add_adapter(self, name: str, change: LoraDelta) -> None:
-        """Hold an adapter beside the weight; once is enough."""
-        if name in self._sides:
+    def add_adapter(self, name: str, delta: LoraDelta) -> None:
+        """Add an adapter that is applied beside the weight; do nothing if it is already there."""
+        if name in self._adapters:
             return
-        weight = self._source()
-        gain = None
-        if change.magnitude is not None:
-            gain = change.dora_scale(torch.addmm(weight.float(), change.b, change.a)).to(weight)
-        held = LoraDelta(change.a.to(weight), change.b.to(weight))
-        self._sides[name] = _Side(held, gain)
+        weight = self._read_weight()
+        dora_scale = None
+        if delta.magnitude is not None:
+            dora_scale = delta.dora_scale(torch.addmm(weight.float(), delta.b, delta.a)).to(weight)
+        device_delta = LoraDelta(delta.a.to(weight), delta.b.to(weight))
+        self._adapters[name] = _SideAdapter(device_delta, dora_scale)
 
     def remove_adapter(self, name: str) -> None:
-        """Let go of an adapter; unknown ones are no error."""
-        self._sides.pop(name, None)
+        """Remove an adapter; ignore unknown names."""
+        self._adapters.pop(name, None)
 
     @property
     def is_loaded(self) -> bool:
-        """Tell whether ``merge`` has been called: before that there is no weight in memory."""
+        """Return whether ``load_weight`` has been called: before that no weight is in memory."""
         return self._matmul is not None
 
-    def load_weight(self, change: LoraDelta | None) -> None:
-        """Take the base's weight from disk and put an adapter into it, or none."""
-        weight = self._source()
-        if change is not None:
-            on = LoraDelta(change.a.to(weight.device), change.b.to(weight.device), change.magnitude)
-            weight = on.apply_to(weight.float()).to(weight.dtype)
+    def load_weight(self, delta: LoraDelta | None) -> None:
+        """Read the base's weight from disk and merge a delta into it, if one is given."""
+        weight = self._read_weight()
+        if delta is not None:
+            device_delta = LoraDelta(
+                delta.a.to(weight.device), delta.b.to(weight.device), delta.magnitude
+            )
+            weight = device_delta.apply_to(weight.float()).to(weight.dtype)
         self._matmul = prepacked_linear(weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -87,11 +89,11 @@ class MultiAdapterLinear(nn.Module):
             return self._matmul(x, self._bias)
         y = self._matmul(x, None)
         for name, rows in self._rows.groups:
-            side = self._sides.get(name)
-            if side is None:  # this adapter leaves this layer alone
+            adapter = self._adapters.get(name)
+            if adapter is None:  # this adapter does not change this layer
                 continue
             if rows is None:
-                y = side.apply(x, y)
+                y = adapter.apply(x, y)
             else:
-                y[rows] = side.apply(x[rows], y[rows])
+                y[rows] = adapter.apply(x[rows], y[rows])
         return y if self._bias is None else y + self._bias

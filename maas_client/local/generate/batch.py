@@ -1,11 +1,11 @@
-"""Rows that are decoded together: one token each per step, joining and leaving between steps."""
+"""Continuous batching: rows decoded together, one token each per step, added and removed between steps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch  # noqa: TID253 - this room lives in the answering process, where torch is loaded
+import torch  # noqa: TID253 - runs in the answering process, which loads torch
 
 from maas_client.local.generate.cache import KeyValueCache
 from maas_client.local.generate.model import InferenceModel
@@ -14,31 +14,31 @@ from maas_client.local.generate.sampling import Sampler
 from maas_client.local.generate.text_stream import TextStream
 
 PREFILL_CHUNK = 512
-"""Prompt tokens read in one step, so that a long prompt does not silence the others."""
+"""Prompt tokens processed in one step, so that a long prompt does not block other streams."""
 
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """One answer in the making."""
+    """One answer being generated."""
 
     request: GenerationRequest
     tokens: list[int]
-    """The prompt and what has been written; the last one has not been read yet."""
+    """Prompt and completion. The last token is not in the cache yet."""
     prompt_length: int
-    """How many of them are the prompt."""
+    """Number of prompt tokens."""
     max_new_tokens: int
-    """How many may be written."""
+    """Maximum number of completion tokens."""
     sampler: Sampler
     stream: TextStream
 
     @property
     def completion_length(self) -> int:
-        """Return how many tokens the answer has, its end token included."""
+        """Return the number of completion tokens, end token included."""
         return len(self.tokens) - self.prompt_length
 
 
 class Prefill:
-    """Rows whose prompts are being read: one in chunks, or several short ones in one go."""
+    """Prefill: one prompt in chunks, or several short prompts at once."""
 
     def __init__(self, rows: list[Row], *, single_chunk: bool) -> None:
         self.rows = rows
@@ -48,57 +48,57 @@ class Prefill:
         self.cache.padding = [self._width - len(row.tokens) for row in rows]
 
     def step(self, model: InferenceModel) -> torch.Tensor | None:
-        """Read one chunk; return the scores (rows, vocabulary) after the last one, None before."""
+        """Process one chunk; return the logits (rows, vocabulary) after the last chunk, None before."""
         start = self.cache.length
         end = min(start + self._chunk, self._width)
-        padded = [
+        padded_rows = [
             ([0] * pad + row.tokens, [0] * pad + list(range(len(row.tokens))))
             for row, pad in zip(self.rows, self.cache.padding, strict=True)
         ]
-        scores = model.forward(
-            [tokens[start:end] for tokens, _ in padded],
-            [positions[start:end] for _, positions in padded],
+        logits = model.forward(
+            [tokens[start:end] for tokens, _ in padded_rows],
+            [positions[start:end] for _, positions in padded_rows],
             self.cache,
             [row.request.adapter for row in self.rows],
         )
-        return scores if end == self._width else None
+        return logits if end == self._width else None
 
 
 class DecodeBatch:
-    """The rows that write."""
+    """The rows being decoded."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self._cache = KeyValueCache()
 
     def add_rows(self, rows: list[Row], cache: KeyValueCache) -> None:
-        """Add rows whose tokens have all been read but the last one each."""
+        """Add rows whose tokens are all in ``cache``, except the last of each."""
         self.rows += rows
         self._cache.append_rows(cache)
 
     def remove_rows(self, finished: Iterable[Row]) -> None:
-        """Take rows out, if they are in."""
-        out = set(map(id, finished))
-        kept = [at for at, row in enumerate(self.rows) if id(row) not in out]
+        """Remove rows that are in the batch; ignore others."""
+        removed_ids = set(map(id, finished))
+        kept = [index for index, row in enumerate(self.rows) if id(row) not in removed_ids]
         if len(kept) < len(self.rows):
             self._cache.keep_rows(kept)
-            self.rows = [self.rows[at] for at in kept]
+            self.rows = [self.rows[index] for index in kept]
 
     def step(self, model: InferenceModel) -> list[tuple[Row, int]]:
-        """Read each row's last token and return each row's next one, which is not added yet."""
-        scores = model.forward(
+        """Process each row's last token; return each row with its next token, which the caller appends."""
+        logits = model.forward(
             [row.tokens[-1:] for row in self.rows],
             [[len(row.tokens) - 1] for row in self.rows],
             self._cache,
             [row.request.adapter for row in self.rows],
         )
-        return list(zip(self.rows, next_tokens(self.rows, scores), strict=True))
+        return list(zip(self.rows, next_tokens(self.rows, logits), strict=True))
 
 
-def next_tokens(rows: list[Row], scores: torch.Tensor) -> list[int]:
-    """Return each row's next token, given scores (rows, vocabulary)."""
-    likeliest: list[int] = scores.argmax(-1).tolist()
+def next_tokens(rows: list[Row], logits: torch.Tensor) -> list[int]:
+    """Return each row's next token, given logits (rows, vocabulary)."""
+    greedy_tokens: list[int] = logits.argmax(-1).tolist()
     return [
-        likeliest[at] if row.sampler.is_greedy else row.sampler.sample(scores[at])
-        for at, row in enumerate(rows)
+        greedy_tokens[index] if row.sampler.is_greedy else row.sampler.sample(logits[index])
+        for index, row in enumerate(rows)
     ]

@@ -1,8 +1,8 @@
-"""Keys and values of the rows of a batch, aligned on the right: every row's newest token is in the
-same column, and what a shorter row lacks is padding on its left.
+"""Key-value cache of a batch, right-aligned: every row's newest token is in the same column, and shorter rows
+are padded on the left.
 
-Rows join and leave between steps. ``transformers`` sees an object with ``update``; its own caches
-copy everything for each new token, this one writes into room that is there already.
+Rows are added and removed between steps. transformers calls ``update``. Its own caches copy everything for
+each new token; this one writes into preallocated columns.
 """
 
 from __future__ import annotations
@@ -10,51 +10,51 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch  # noqa: TID253 - this room lives in the answering process, where torch is loaded
+import torch  # noqa: TID253 - runs in the answering process, which loads torch
 
-_ROOM = 128
-"""Columns by which room grows at least."""
+_SPARE_COLUMNS = 128
+"""Minimum number of columns to preallocate."""
 
 
 class KeyValueCache:
-    """Per layer: keys and values (rows, heads, room, width), of which ``length`` columns are used."""
+    """Per layer: keys and values (rows, heads, capacity, width), of which ``length`` columns are used."""
 
     def __init__(self) -> None:
         self._layers: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.length = 0
         self.padding: list[int] = []
-        """Columns of padding before each row's first token."""
+        """Padding columns before each row's first token."""
 
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write one layer's new columns and return all of its columns. Called by the model."""
+        """Store one layer's new columns and return all its columns. Called by the model."""
         end = self.length + keys.shape[2]
         if layer == len(self._layers):
-            self._layers.append((_room(keys, end), _room(values, end)))
+            self._layers.append((_allocate(keys, end), _allocate(values, end)))
             self.padding = self.padding or [0] * keys.shape[0]
-        held = self._layers[layer]
-        if end > held[0].shape[2]:
-            grown = _grow(held[0], self.length, end), _grow(held[1], self.length, end)
-            self._layers[layer] = held = grown
-        held[0][:, :, self.length : end] = keys
-        held[1][:, :, self.length : end] = values
-        return held[0][:, :, :end], held[1][:, :, :end]
+        stored = self._layers[layer]
+        if end > stored[0].shape[2]:
+            grown = _grow(stored[0], self.length, end), _grow(stored[1], self.length, end)
+            self._layers[layer] = stored = grown
+        stored[0][:, :, self.length : end] = keys
+        stored[1][:, :, self.length : end] = values
+        return stored[0][:, :, :end], stored[1][:, :, :end]
 
     def advance(self, columns: int) -> None:
-        """Count the columns that every layer has just written."""
+        """Advance by the columns that every layer has just stored."""
         self.length += columns
 
     def append_rows(self, other: KeyValueCache) -> None:
-        """Take over the rows of ``other``, after our own."""
+        """Append the rows of ``other``."""
         if not self._layers:
             self._layers, self.length, self.padding = other._layers, other.length, other.padding
             return
         length = max(self.length, other.length)
         self._layers = [
-            (_stack(ours[0], theirs[0], self, other, length),
-             _stack(ours[1], theirs[1], self, other, length))
-            for ours, theirs in zip(self._layers, other._layers, strict=True)
+            (_stack(first[0], second[0], self, other, length),
+             _stack(first[1], second[1], self, other, length))
+            for first, second in zip(self._layers, other._layers, strict=True)
         ]  # fmt: skip
         self.padding = [pad + length - self.length for pad in self.padding] + [
             pad + length - other.length for pad in other.padding
@@ -62,64 +62,73 @@ class KeyValueCache:
         self.length = length
 
     def keep_rows(self, rows: Sequence[int]) -> None:
-        """Drop all rows but these, and the padding that all of these share."""
+        """Keep only these rows, without the padding they all share."""
         if not rows:
-            self.__init__()  # type: ignore[misc]  # empty again, as it began
+            self.__init__()  # type: ignore[misc]  # reset to the empty state
             return
         pads = [self.padding[row] for row in rows]
-        spare = min(pads)
-        chosen = torch.tensor(rows, device=self._layers[0][0].device)
+        shared_padding = min(pads)
+        row_indices = torch.tensor(rows, device=self._layers[0][0].device)
         self._layers = [
-            (_chosen(keys, chosen, spare, self.length), _chosen(values, chosen, spare, self.length))
+            (
+                _select_rows(keys, row_indices, shared_padding, self.length),
+                _select_rows(values, row_indices, shared_padding, self.length),
+            )
             for keys, values in self._layers
         ]
-        self.padding = [pad - spare for pad in pads]
-        self.length -= spare
+        self.padding = [pad - shared_padding for pad in pads]
+        self.length -= shared_padding
 
     def attention_mask(
         self, columns: int, window: int | None, like: torch.Tensor
     ) -> torch.Tensor | None:
-        """Return what the next ``columns`` tokens may not see, to be added to the scores:
-        (rows, 1, columns, length + columns) of 0 and -inf; None if plain causal attention does."""
+        """Return the additive attention mask of the next ``columns`` tokens, 0 and -inf, of shape
+        (rows, 1, columns, length + columns); None if plain causal attention is enough."""
         end = self.length + columns
-        whole = columns == 1 or self.length == 0
-        if whole and not any(self.padding) and (window is None or end <= window):
+        is_first_or_single = columns == 1 or self.length == 0
+        if is_first_or_single and not any(self.padding) and (window is None or end <= window):
             return None
         key = torch.arange(end, device=like.device)
         query = torch.arange(self.length, end, device=like.device)[:, None]
-        seen = key <= query
+        visible = key <= query
         if window is not None:
-            seen = seen & (key > query - window)
+            visible = visible & (key > query - window)
         pads = torch.tensor(self.padding or [0], device=like.device)[:, None, None]
-        own = key == query  # padding sees itself: of nothing at all softmax makes NaN
-        hidden = ~(seen[None] & ((key >= pads) | own))
-        return torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(
-            hidden, float("-inf")
+        is_self = key == query  # padding attends to itself: softmax over nothing gives NaN
+        masked = ~(visible[None] & ((key >= pads) | is_self))
+        return torch.zeros(masked.shape, dtype=like.dtype, device=like.device).masked_fill_(
+            masked, float("-inf")
         )[:, None]
 
 
-def _room(like: torch.Tensor, columns: int) -> torch.Tensor:
+def _allocate(like: torch.Tensor, columns: int) -> torch.Tensor:
     rows, heads, _, width = like.shape
-    return like.new_empty(rows, heads, columns + max(_ROOM, columns // 4), width)
+    return like.new_empty(rows, heads, columns + max(_SPARE_COLUMNS, columns // 4), width)
 
 
-def _grow(held: torch.Tensor, used: int, columns: int) -> torch.Tensor:
-    grown = _room(held, columns)
-    grown[:, :, :used] = held[:, :, :used]
+def _grow(stored: torch.Tensor, used: int, columns: int) -> torch.Tensor:
+    grown = _allocate(stored, columns)
+    grown[:, :, :used] = stored[:, :, :used]
     return grown
 
 
 def _stack(
-    ours: torch.Tensor, theirs: torch.Tensor, a: KeyValueCache, b: KeyValueCache, length: int
+    first: torch.Tensor, second: torch.Tensor, a: KeyValueCache, b: KeyValueCache, length: int
 ) -> torch.Tensor:
-    rows, heads, _, width = ours.shape
-    both = ours.new_zeros(rows + theirs.shape[0], heads, length + _ROOM, width)
-    both[:rows, :, length - a.length : length] = ours[:, :, : a.length]
-    both[rows:, :, length - b.length : length] = theirs[:, :, : b.length]
-    return both
+    rows, heads, _, width = first.shape
+    stacked = first.new_zeros(rows + second.shape[0], heads, length + _SPARE_COLUMNS, width)
+    stacked[:rows, :, length - a.length : length] = first[:, :, : a.length]
+    stacked[rows:, :, length - b.length : length] = second[:, :, : b.length]
+    return stacked
 
 
-def _chosen(held: torch.Tensor, rows: torch.Tensor, spare: int, used: int) -> torch.Tensor:
-    left = held.new_zeros(len(rows), held.shape[1], used - spare + _ROOM, held.shape[3])
-    left[:, :, : used - spare] = held[:, :, spare:used].index_select(0, rows)
-    return left
+def _select_rows(
+    stored: torch.Tensor, rows: torch.Tensor, shared_padding: int, used: int
+) -> torch.Tensor:
+    selected = stored.new_zeros(
+        len(rows), stored.shape[1], used - shared_padding + _SPARE_COLUMNS, stored.shape[3]
+    )
+    selected[:, :, : used - shared_padding] = stored[:, :, shared_padding:used].index_select(
+        0, rows
+    )
+    return selected

@@ -1,4 +1,4 @@
-"""A base in memory, its tokenizer and template, and the adapters that are held over it."""
+"""A base in memory with its tokenizer, chat template and adapters."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch  # noqa: TID253 - this room lives in the answering process, where torch is loaded
+import torch  # noqa: TID253 - runs in the answering process, which loads torch
 
 from maas_client.chat import TEMPLATES, ChatTemplate, render_prompt
 from maas_client.errors import MaasError
 from maas_client.local.generate import adapter, weights
 from maas_client.local.generate.adapter_linear import AdapterRows
 from maas_client.local.generate.cache import KeyValueCache
-from maas_client.local.generate.protocol import BaseWeights, GenerationError, GenerationRequest
+from maas_client.local.generate.protocol import BaseSpec, GenerationError, GenerationRequest
 from maas_client.local.generate.text_stream import TextStream
 from maas_client.local.machine.hardware import detect_hardware
 
 
 class InferenceModel:
-    """Loads on construction; raises ``GenerationError`` for a folder that cannot be answered from."""
+    """A base with its adapters. The constructor loads it; it raises ``GenerationError`` if it cannot."""
 
-    def __init__(self, base: BaseWeights) -> None:
+    def __init__(self, base: BaseSpec) -> None:
         folder = Path(base.folder)
         if base.template not in TEMPLATES:
             raise GenerationError(
-                "invalid_request", f"no chat template is called {base.template!r}"
+                "invalid_request", f"There is no chat template {base.template!r}."
             )
         self.template: ChatTemplate = TEMPLATES[base.template]
         self._config = weights.load_config(folder)
@@ -47,8 +47,8 @@ class InferenceModel:
 
     @property
     def longrope_threshold(self) -> int | None:
-        """Above this many tokens another position encoding holds (LongRoPE): what is cached
-        before is of no use after. None where there is only one."""
+        """Return the token count above which LongRoPE switches its position encoding, which invalidates
+        cached keys; None for models with one encoding."""
         rope = self._config.rope_parameters or {}
         if rope.get("rope_type") != "longrope":
             return None
@@ -56,7 +56,7 @@ class InferenceModel:
 
     @property
     def cache_bytes_per_token(self) -> int:
-        """Return what one token of one row takes in the cache."""
+        """Return the bytes that one token of one row takes in the cache."""
         config = self._config
         width = getattr(config, "head_dim", None)
         width = width or config.hidden_size // config.num_attention_heads
@@ -65,26 +65,26 @@ class InferenceModel:
 
     @property
     def adapters(self) -> tuple[str, ...]:
-        """The adapters held, by folder."""
+        """Return the folders of the loaded adapters."""
         return tuple(self._adapters)
 
     def load_adapter(self, folder: str) -> None:
-        """Read an adapter and hold it; it costs nothing if it is held already."""
+        """Load an adapter, unless it is already loaded."""
         if folder in self._adapters:
             return
-        changes = adapter.load_adapter(folder)
-        for name, change in changes.items():
+        deltas = adapter.load_adapter(folder)
+        for name, delta in deltas.items():
             layer = self._linears.get(name)
-            if layer is None or not layer.fits(change):
+            if layer is None or not layer.fits(delta):
                 raise GenerationError(
                     "model_unusable",
-                    f"the adapter in {Path(folder).name} is for another base: this one has "
-                    f"{'no layer' if layer is None else 'another shape of'} {name}",
+                    f"The adapter in {Path(folder).name} is for another base: this one has "
+                    f"{'no layer' if layer is None else 'another shape of'} {name}.",
                 )
-        self._adapters[folder] = changes
+        self._adapters[folder] = deltas
 
     def unload_adapter(self, folder: str) -> None:
-        """Forget an adapter."""
+        """Unload an adapter."""
         if self.merged_adapter == folder:
             self.set_merged_adapter(None)
         self._adapters.pop(folder, None)
@@ -92,22 +92,22 @@ class InferenceModel:
             layer.remove_adapter(folder)
 
     def set_merged_adapter(self, merged_folder: str | None) -> None:
-        """Merge ``alone`` into the weights, where it costs nothing per token; None: merge none,
-        and hold every adapter beside the base's own weights."""
-        before = self._adapters.get(self.merged_adapter or "", {})
-        after = self._adapters.get(merged_folder or "", {})
+        """Merge this adapter into the weights, where it costs nothing per token. None merges none: every
+        adapter is applied per row."""
+        old_deltas = self._adapters.get(self.merged_adapter or "", {})
+        new_deltas = self._adapters.get(merged_folder or "", {})
         for name, layer in self._linears.items():
             if not layer.is_loaded or (
-                self.merged_adapter != merged_folder and (name in before or name in after)
+                self.merged_adapter != merged_folder and (name in old_deltas or name in new_deltas)
             ):
-                layer.load_weight(after.get(name))
+                layer.load_weight(new_deltas.get(name))
         self.merged_adapter = merged_folder
-        for folder, changes in self._adapters.items():
-            for name, change in changes.items():
+        for folder, deltas in self._adapters.items():
+            for name, delta in deltas.items():
                 if folder == merged_folder:
                     self._linears[name].remove_adapter(folder)
                 else:
-                    self._linears[name].add_adapter(folder, change)
+                    self._linears[name].add_adapter(folder, delta)
 
     @torch.inference_mode()
     def forward(
@@ -117,8 +117,8 @@ class InferenceModel:
         cache: KeyValueCache,
         adapters: Sequence[str | None],
     ) -> torch.Tensor:
-        """Read ``tokens`` (rows, columns) at ``positions`` and return the scores (rows,
-        vocabulary) of what follows the last column. ``adapters`` names each row's."""
+        """Process ``tokens`` (rows, columns) at ``positions`` and return the logits (rows, vocabulary) after
+        the last column. ``adapters`` names each row's adapter."""
         columns = len(tokens[0])
         self._rows.groups = self._groups(adapters)
         hidden = self._net.model(
@@ -129,48 +129,48 @@ class InferenceModel:
             use_cache=True,
         ).last_hidden_state
         cache.advance(columns)
-        scores: torch.Tensor = self._net.lm_head(hidden[:, -1:])[:, 0]
-        return scores
+        logits: torch.Tensor = self._net.lm_head(hidden[:, -1:])[:, 0]
+        return logits
 
     def _groups(self, adapters: Sequence[str | None]) -> list[tuple[str, torch.Tensor | None]]:
-        found: dict[str, list[int]] = {}
+        rows_by_adapter: dict[str, list[int]] = {}
         for row, name in enumerate(adapters):
             if name is not None and name != self.merged_adapter:
-                found.setdefault(name, []).append(row)
-        every = len(adapters)
+                rows_by_adapter.setdefault(name, []).append(row)
+        row_count = len(adapters)
         return [
-            (name, None if len(rows) == every else torch.tensor(rows, device=self._device))
-            for name, rows in found.items()
+            (name, None if len(rows) == row_count else torch.tensor(rows, device=self._device))
+            for name, rows in rows_by_adapter.items()
         ]
 
 
 class ChatTokenizer:
-    """Text to tokens and back, and where an answer ends."""
+    """Converts conversations to tokens and tokens to text, and knows the end tokens."""
 
     def __init__(self, folder: Path, template: ChatTemplate) -> None:
         from tokenizers import Tokenizer
 
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # tokenizers raises bare Exception
+        except Exception as error:  # tokenizers raises plain Exception
             raise weights.unusable_base(folder, f"tokenizer.json cannot be read: {error}") from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._template = template
         added = self._tokenizer.get_added_tokens_decoder()
-        self._special = {number for number, token in added.items() if token.special}
-        self._tool_marks = set(self._numbers(_tool_marks(template)))
-        self._stop_texts = [text for text in template.stop_strings if not self._numbers([text])]
+        self._special_tokens = {token_id for token_id, token in added.items() if token.special}
+        self._tool_markers = set(self._token_ids(_tool_markers(template)))
+        self._stop_strings = [text for text in template.stop_strings if not self._token_ids([text])]
         self.end_token_ids = frozenset(
-            {*self._numbers(template.stop_strings), *_generation_ends(folder)}
+            {*self._token_ids(template.stop_strings), *_generation_config_end_ids(folder)}
         )
 
-    def _numbers(self, texts: Iterable[str]) -> list[int]:
-        found = (self._tokenizer.token_to_id(text) for text in texts)
-        return [number for number in found if number is not None]
+    def _token_ids(self, texts: Iterable[str]) -> list[int]:
+        token_ids = (self._tokenizer.token_to_id(text) for text in texts)
+        return [token_id for token_id in token_ids if token_id is not None]
 
     def encode_prompt(self, chat: GenerationRequest) -> list[int]:
-        """Return the tokens of a conversation up to where its answer begins. Raises ``GenerationError``."""
+        """Return the prompt tokens of a request. Raises ``GenerationError``."""
         try:
             text = render_prompt(chat.messages, chat.tools, self._template)
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -181,42 +181,44 @@ class ChatTokenizer:
         return ids
 
     def new_stream(self, chat: GenerationRequest) -> TextStream:
-        """Return the empty answer to a conversation."""
-        shown = self._tool_marks if chat.tools else set()
-        hidden = self._special - shown
+        """Return a new text stream for the answer to a request."""
+        visible = self._tool_markers if chat.tools else set()
+        hidden_tokens = self._special_tokens - visible
 
         def decode(tokens: list[int]) -> str:
-            seen = [token for token in tokens if token not in hidden]
-            text: str = self._tokenizer.decode(seen, skip_special_tokens=False)
+            visible_tokens = [token for token in tokens if token not in hidden_tokens]
+            text: str = self._tokenizer.decode(visible_tokens, skip_special_tokens=False)
             return text
 
-        hold = [*_tool_marks(self._template)[:1], "functools["] if chat.tools else []
-        return TextStream(decode, (*chat.params.stop, *self._stop_texts), hold)
+        hold_back = [*_tool_markers(self._template)[:1], "functools["] if chat.tools else []
+        return TextStream(decode, (*chat.params.stop, *self._stop_strings), hold_back)
 
 
-def _tool_marks(template: ChatTemplate) -> list[str]:
+def _tool_markers(template: ChatTemplate) -> list[str]:
     if template.tools is None:
         return []
     return [template.tools.call_before, template.tools.call_after]
 
 
-def _generation_ends(folder: Path) -> list[int]:
+def _generation_config_end_ids(folder: Path) -> list[int]:
     try:
-        said: Any = json.loads((folder / "generation_config.json").read_bytes()).get("eos_token_id")
+        end_ids: Any = json.loads((folder / "generation_config.json").read_bytes()).get(
+            "eos_token_id"
+        )
     except (OSError, ValueError, AttributeError):
         return []
-    ends = said if isinstance(said, list) else [said]
-    return [end for end in ends if isinstance(end, int)]
+    end_ids = end_ids if isinstance(end_ids, list) else [end_ids]
+    return [end_id for end_id in end_ids if isinstance(end_id, int)]
 
 
-def _dtype(base: BaseWeights, config: Any, device: str, memory_bytes: int) -> torch.dtype:
-    """Return the format asked for; else float32 on a CPU that has the room, the file's own elsewhere."""
-    own = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+def _dtype(base: BaseSpec, config: Any, device: str, memory_bytes: int) -> torch.dtype:
+    """Return the requested dtype; by default float32 on a CPU with enough memory, otherwise the file's."""
+    config_dtype = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
     if base.dtype is None:
-        held = sum(path.stat().st_size for path in Path(base.folder).glob("*.safetensors"))
-        fits = held * 4 // own.itemsize < memory_bytes * 2 // 3
-        return torch.float32 if device == "cpu" and fits else own
-    named = getattr(torch, base.dtype, None)
-    if not isinstance(named, torch.dtype) or not named.is_floating_point:
-        raise GenerationError("invalid_request", f"no number format is called {base.dtype!r}")
-    return named
+        file_bytes = sum(path.stat().st_size for path in Path(base.folder).glob("*.safetensors"))
+        fits = file_bytes * 4 // config_dtype.itemsize < memory_bytes * 2 // 3
+        return torch.float32 if device == "cpu" and fits else config_dtype
+    dtype = getattr(torch, base.dtype, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise GenerationError("invalid_request", f"There is no dtype {base.dtype!r}.")
+    return dtype

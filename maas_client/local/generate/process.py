@@ -1,4 +1,4 @@
-"""The answering process: JSON lines in and out, and a loop that joins requests between steps."""
+"""Main loop of the answering process: reads JSON lines, steps the engine, writes JSON lines."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 Inbox = queue.SimpleQueue[dict[str, Any]]
-_IDLE_LOOK_S = 5.0
+_IDLE_CHECK_S = 5.0
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Answer until stdin ends."""
+    """Answer requests until stdin closes."""
     options = _options(argv)
-    out = _take_stdout()
+    output = _redirect_stdout()
     inbox: Inbox = queue.SimpleQueue()
     threading.Thread(target=_read, args=(sys.stdin.buffer, inbox), daemon=True).start()
 
@@ -27,12 +27,12 @@ def main(argv: list[str] | None = None) -> int:
 
     import_architectures()
     engine = InferenceEngine(idle_s=options.idle_s, max_rows=options.max_rows)
-    _write(out, [{"ready": True}])
+    _write(output, [{"ready": True}])
     while True:
         for message in _messages(inbox, wait=not engine.busy):
-            _write(out, engine.handle(message))
+            _write(output, engine.handle(message))
         if engine.busy:
-            _write(out, list(engine.step()))
+            _write(output, list(engine.step()))
         else:
             engine.unload_idle()
 
@@ -44,11 +44,11 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _take_stdout() -> TextIO:
-    """Keep the real stdout for ourselves; what libraries print goes to stderr."""
-    own = os.dup(1)
+def _redirect_stdout() -> TextIO:
+    """Return the real stdout, and send what libraries print to stderr."""
+    stdout_copy = os.dup(1)
     os.dup2(2, 1)
-    return os.fdopen(own, "w", encoding="utf-8")
+    return os.fdopen(stdout_copy, "w", encoding="utf-8")
 
 
 def _read(lines: Iterable[bytes], inbox: Inbox) -> None:
@@ -58,21 +58,21 @@ def _read(lines: Iterable[bytes], inbox: Inbox) -> None:
         except ValueError:
             message = {}
         inbox.put(message if isinstance(message, dict) else {})
-    os._exit(0)  # the server is gone: nobody reads what is half done
+    os._exit(0)  # the server has ended, so nobody reads unfinished answers
 
 
 def _messages(inbox: Inbox, *, wait: bool) -> Iterable[dict[str, Any]]:
-    """Yield what has come in; ``wait`` a while for the first one."""
+    """Yield the received messages; ``wait`` up to some seconds for the first."""
     try:
-        yield inbox.get(block=wait, timeout=_IDLE_LOOK_S if wait else None)
+        yield inbox.get(block=wait, timeout=_IDLE_CHECK_S if wait else None)
         while True:
             yield inbox.get_nowait()
     except queue.Empty:
         return
 
 
-def _write(out: TextIO, lines: Iterable[dict[str, Any]]) -> None:
+def _write(output: TextIO, lines: Iterable[dict[str, Any]]) -> None:
     text = "".join(json.dumps(line) + "\n" for line in lines)
     if text:
-        out.write(text)
-        out.flush()
+        output.write(text)
+        output.flush()

@@ -1,4 +1,4 @@
-"""What the server and the answering process say to each other, one JSON object a line.
+"""Protocol between the server and the answering process: one JSON object per line.
 
 To the process:
 
@@ -6,22 +6,21 @@ To the process:
      "tools": [...] or null, "params": {"temperature", "top_p", "max_tokens", "stop", "seed",
      "frequency_penalty", "presence_penalty"}}
     {"op": "cancel", "id"}
-    {"op": "load", "id", "base", "adapter"}       get ready for a deployment before it is asked
-    {"op": "unload", "base", "adapter"}           drop it (the base goes with its last adapter)
+    {"op": "load", "id", "base", "adapter"}       load a deployment before its first request
+    {"op": "unload", "base", "adapter"}           unload it (and the base with its last adapter)
 
 From the process:
 
-    {"ready": true}                               torch is imported, requests are read
+    {"ready": true}                               ready for requests
     {"id", "loaded": true, "seconds", "merged"}
     {"id", "delta": text}
     {"id", "done": true, "finish_reason": "stop" | "length" | "tool_calls",
      "usage": {"prompt_tokens", "completion_tokens", "total_tokens"}, "tool_calls": [...]}
     {"id", "error": {"code", "message"}}
 
-``adapter`` null asks the base itself. ``base`` may name a ``dtype`` and a ``device``. The end of
-stdin means that the server is gone, and this process goes too. Error codes: ``invalid_request``,
-``context_length_exceeded``, ``model_unusable`` (a folder that cannot be answered from),
-``out_of_memory`` and ``internal_error``.
+``adapter`` null means the base itself. ``base`` may have a ``dtype`` and a ``device``. When stdin closes, the
+server has ended and this process exits. Error codes: ``invalid_request``, ``context_length_exceeded``,
+``model_unusable`` (the folder cannot be loaded), ``out_of_memory`` and ``internal_error``.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 
 
 class GenerationError(Exception):
-    """A request that gets an error line. ``code`` is one of the module's docstring."""
+    """A request that is answered with an error line. The module's docstring lists the codes."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -46,9 +45,8 @@ class GenerationError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class BaseWeights:
-    """Which weights, and in which form they are held. ``dtype`` None: float32 on a CPU, the
-    file's own elsewhere."""
+class BaseSpec:
+    """The weights to load, their dtype and device. ``dtype`` None: float32 on a CPU, otherwise the file's."""
 
     folder: str
     template: str
@@ -58,7 +56,7 @@ class BaseWeights:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How one answer is drawn. Temperature 0 takes the likeliest token, always."""
+    """Sampling parameters of one answer. Temperature 0 is greedy."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -71,28 +69,28 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One question."""
+    """One chat request."""
 
     id: str
-    base: BaseWeights
+    base: BaseSpec
     adapter: str | None
     messages: list[Message]
     tools: list[Message] | None
     params: SamplingParams = field(default_factory=SamplingParams)
 
 
-def parse_base(value: Any) -> BaseWeights:
-    """Return the base a message names. Raises ``GenerationError``."""
+def parse_base(value: Any) -> BaseSpec:
+    """Return the base of a message. Raises ``GenerationError``."""
     match value:
         case {"folder": str(folder), "template": str(template)} if folder:
             dtype, device = value.get("dtype"), value.get("device")
             if not isinstance(dtype, str | None):
-                raise GenerationError("invalid_request", "'dtype' must be a number format's name")
+                raise GenerationError("invalid_request", "'dtype' must be the name of a dtype")
             if device is not None and not _DEVICE.fullmatch(str(device)):
                 raise GenerationError(
                     "invalid_request", "'device' must be cpu, cuda, cuda:N or mps"
                 )
-            return BaseWeights(folder, template, dtype, device)
+            return BaseSpec(folder, template, dtype, device)
     raise GenerationError("invalid_request", "'base' must name a folder and a template")
 
 
@@ -105,12 +103,12 @@ def parse_adapter(message: Mapping[str, Any]) -> str | None:
 
 
 def parse_chat(message: Mapping[str, Any]) -> GenerationRequest:
-    """Return the question a ``chat`` line asks. Raises ``GenerationError``."""
+    """Return the request of a ``chat`` line. Raises ``GenerationError``."""
     messages, tools = message.get("messages"), message.get("tools")
-    if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
+    if not isinstance(messages, list) or not all(isinstance(item, dict) for item in messages):
         raise GenerationError("invalid_request", "'messages' must be a list of messages")
     if not messages:
-        raise GenerationError("invalid_request", "'messages' is empty: there is nothing to answer")
+        raise GenerationError("invalid_request", "'messages' is empty")
     if tools is not None and not isinstance(tools, list):
         raise GenerationError("invalid_request", "'tools' must be a list of functions")
     return GenerationRequest(
@@ -124,7 +122,7 @@ def parse_chat(message: Mapping[str, Any]) -> GenerationRequest:
 
 
 def parse_params(params: Any) -> SamplingParams:
-    """Return the parameters with their bounds checked; null is the same as absent."""
+    """Return the sampling parameters after checking their bounds; null means absent."""
     params = {} if params is None else params
     if not isinstance(params, dict):
         raise GenerationError("invalid_request", "'params' must be an object")
@@ -139,27 +137,27 @@ def parse_params(params: Any) -> SamplingParams:
     return SamplingParams(
         temperature=_number(given, "temperature", 1.0, 0, 2),
         top_p=_number(given, "top_p", 1.0, 0, 1),
-        max_tokens=_whole(given, "max_tokens", 1),
+        max_tokens=_integer(given, "max_tokens", 1),
         stop=tuple(text for text in stop if text),
-        seed=_whole(given, "seed", None),
+        seed=_integer(given, "seed", None),
         frequency_penalty=_number(given, "frequency_penalty", 0.0, -2, 2),
         presence_penalty=_number(given, "presence_penalty", 0.0, -2, 2),
     )
 
 
-def _number(given: Mapping[str, Any], name: str, otherwise: float, low: int, high: int) -> float:
-    value = given.get(name, otherwise)
+def _number(given: Mapping[str, Any], name: str, default: float, low: int, high: int) -> float:
+    value = given.get(name, default)
     fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not fits or not low <= value <= high:
         raise GenerationError("invalid_request", f"{name!r} must be a number from {low} to {high}")
     return float(value)
 
 
-def _whole(given: Mapping[str, Any], name: str, low: int | None) -> int | None:
+def _integer(given: Mapping[str, Any], name: str, low: int | None) -> int | None:
     value = given.get(name)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or (low is not None and value < low):
-        least = f" of at least {low}" if low is not None else ""
-        raise GenerationError("invalid_request", f"{name!r} must be a whole number{least}")
+        bound = f" of at least {low}" if low is not None else ""
+        raise GenerationError("invalid_request", f"{name!r} must be a whole number{bound}")
     return value

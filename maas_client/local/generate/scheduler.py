@@ -1,4 +1,4 @@
-"""One base, and everyone who is being answered from it."""
+"""Schedule the requests for one base: queue, prefill, decode, finish."""
 
 from __future__ import annotations
 
@@ -12,188 +12,188 @@ from typing import Any
 from maas_client.chat import parse_completion
 from maas_client.local.generate.batch import PREFILL_CHUNK, DecodeBatch, Prefill, Row, next_tokens
 from maas_client.local.generate.model import InferenceModel
-from maas_client.local.generate.protocol import BaseWeights, GenerationError, GenerationRequest
+from maas_client.local.generate.protocol import BaseSpec, GenerationError, GenerationRequest
 from maas_client.local.generate.sampling import Sampler
 
 Reply = dict[str, Any]
-_CACHE_PART = 4
-"""The cache may take a quarter of the memory."""
-_AHEAD = 256
-"""Tokens a row is expected to write, when it is asked whether there is room for it."""
+_CACHE_FRACTION = 4
+"""The cache may use a quarter of the memory (1 / this)."""
+_EXPECTED_TOKENS = 256
+"""Completion tokens assumed per row when checking cache memory."""
 
 
 class BatchScheduler:
-    """``step`` does a bounded piece of work: a chunk of one prompt, and one token of every row."""
+    """Continuous batching for one base. ``step`` does bounded work: one prefill chunk and one token per row."""
 
     def __init__(
-        self, base: BaseWeights, max_rows: int, clock: Callable[[], float] = time.monotonic
+        self, base: BaseSpec, max_rows: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.model = InferenceModel(base)
         self._max_rows = max_rows
         self._clock = clock
         self._waiting: deque[Row] = deque()
-        self._reading: Prefill | None = None
+        self._prefill: Prefill | None = None
         self._short, self._long = DecodeBatch(), DecodeBatch()
-        self._used: dict[str | None, float] = {}
+        self._last_used: dict[str | None, float] = {}
 
     @property
     def busy(self) -> bool:
-        """Tell whether there is a row that waits, is read or writes."""
-        return bool(self._waiting or self._reading or self._short.rows or self._long.rows)
+        """Return whether any row is waiting or active."""
+        return bool(self._waiting or self._prefill or self._short.rows or self._long.rows)
 
     def load_adapter(self, adapter: str | None) -> None:
-        """Hold an adapter (None: the base itself) and mark it as used now. Raises ``GenerationError``."""
+        """Load an adapter (None: the base itself) and mark it as used. Raises ``GenerationError``."""
         if adapter is not None:
             self.model.load_adapter(adapter)
-        if adapter not in self._used:
-            self._used[adapter] = self._clock()
-            self._settle()
-        self._used[adapter] = self._clock()
+        if adapter not in self._last_used:
+            self._last_used[adapter] = self._clock()
+            self._update_merge()
+        self._last_used[adapter] = self._clock()
 
     def unload_adapter(self, adapter: str | None) -> None:
-        """Drop an adapter; the rows it answers go on as long as there are any."""
+        """Unload an adapter, unless rows still use it."""
         if any(row.request.adapter == adapter for row in self._rows()):
             return
-        self._used.pop(adapter, None)
+        self._last_used.pop(adapter, None)
         if adapter is not None:
             self.model.unload_adapter(adapter)
-        self._settle()
+        self._update_merge()
 
     def unload_idle(self, seconds: float) -> bool:
-        """Drop what was not asked for so long; return True if nothing is left."""
-        latest = self._clock() - seconds
-        for adapter in [name for name, used in self._used.items() if used < latest]:
+        """Unload what was not used for ``seconds``; return True if nothing is left."""
+        threshold = self._clock() - seconds
+        for adapter in [adapter for adapter, used in self._last_used.items() if used < threshold]:
             self.unload_adapter(adapter)
-        return not self._used and not self.busy
+        return not self._last_used and not self.busy
 
-    def _settle(self) -> None:
-        """An adapter that is alone is merged; two, or one and the base itself, stand side by side."""
-        names = list(self._used)
+    def _update_merge(self) -> None:
+        """Merge a single adapter into the weights; otherwise apply adapters per row."""
+        names = list(self._last_used)
         self.model.set_merged_adapter(names[0] if len(names) == 1 else None)
 
-    def submit(self, chat: GenerationRequest) -> None:
-        """Take a question. Raises ``GenerationError`` if it cannot be answered."""
-        self.load_adapter(chat.adapter)
-        prompt = self.model.tokenizer.encode_prompt(chat)
-        room = self.model.context_length - len(prompt)
-        wanted = chat.params.max_tokens
-        if room < (wanted or 1):
+    def submit(self, request: GenerationRequest) -> None:
+        """Queue a request. Raises ``GenerationError`` if it cannot be answered."""
+        self.load_adapter(request.adapter)
+        prompt = self.model.tokenizer.encode_prompt(request)
+        available = self.model.context_length - len(prompt)
+        max_tokens = request.params.max_tokens
+        if available < (max_tokens or 1):
             raise GenerationError(
-                "context_length_exceeded", _too_long(self.model.context_length, prompt, wanted)
+                "context_length_exceeded", _too_long(self.model.context_length, prompt, max_tokens)
             )
         self._waiting.append(
             Row(
-                request=chat,
+                request=request,
                 tokens=prompt,
                 prompt_length=len(prompt),
-                max_new_tokens=wanted or room,
-                sampler=Sampler(chat.params),
-                stream=self.model.tokenizer.new_stream(chat),
+                max_new_tokens=max_tokens or available,
+                sampler=Sampler(request.params),
+                stream=self.model.tokenizer.new_stream(request),
             )
         )
 
-    def cancel(self, name: str) -> None:
-        """Stop answering a question; an unknown one has ended already."""
-        self._remove([row for row in self._rows() if row.request.id == name])
+    def cancel(self, request_id: str) -> None:
+        """Cancel a request; ignore unknown ids."""
+        self._remove([row for row in self._rows() if row.request.id == request_id])
 
     def _rows(self) -> list[Row]:
-        reading = self._reading.rows if self._reading else []
-        return [*self._waiting, *reading, *self._short.rows, *self._long.rows]
+        prefill = self._prefill.rows if self._prefill else []
+        return [*self._waiting, *prefill, *self._short.rows, *self._long.rows]
 
     def _remove(self, rows: list[Row]) -> None:
-        gone = set(map(id, rows))
-        self._waiting = deque(row for row in self._waiting if id(row) not in gone)
-        if self._reading and id(self._reading.rows[0]) in gone:  # the only one, between steps
-            self._reading = None
+        removed_ids = set(map(id, rows))
+        self._waiting = deque(row for row in self._waiting if id(row) not in removed_ids)
+        # between steps, a prefill in progress has one row
+        if self._prefill and id(self._prefill.rows[0]) in removed_ids:
+            self._prefill = None
         self._short.remove_rows(rows)
         self._long.remove_rows(rows)
 
     def step(self) -> Iterator[Reply]:
-        """Work a little and yield what there is to say. What goes wrong ends the answers that were
-        being worked on, each with an error; those that wait go on."""
+        """Do one step of work and yield its replies. An exception ends all active rows, each with an error;
+        waiting rows stay queued."""
         try:
-            yield from self._read()
+            yield from self._run_prefill()
             for batch in (self._short, self._long):
                 if batch.rows:
-                    yield from self._write(batch)
+                    yield from self._decode(batch)
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
             rows = self._rows()[len(self._waiting) :]
-            self._reading, self._short, self._long = None, DecodeBatch(), DecodeBatch()
+            self._prefill, self._short, self._long = None, DecodeBatch(), DecodeBatch()
             for row in rows:
-                yield {"id": row.request.id, "error": _fault(error)}
+                yield {"id": row.request.id, "error": _error_reply(error)}
 
-    def _read(self) -> Iterator[Reply]:
-        """Read a chunk of the oldest prompt, or several short ones; after its last one a row joins
-        those who write."""
-        if self._reading is None and self._waiting and self._has_room([self._waiting[0]]):
-            rows = self._next()
-            self._reading = Prefill(rows, single_chunk=self._is_long(rows[0]))
-        if self._reading is None:
+    def _run_prefill(self) -> Iterator[Reply]:
+        """Process a chunk of the oldest prompt, or several short prompts; start decoding when complete."""
+        if self._prefill is None and self._waiting and self._has_room([self._waiting[0]]):
+            rows = self._take_prefill_rows()
+            self._prefill = Prefill(rows, single_chunk=self._is_long(rows[0]))
+        if self._prefill is None:
             return
-        reading = self._reading
-        scores = reading.step(self.model)
-        if scores is None:
+        prefill = self._prefill
+        logits = prefill.step(self.model)
+        if logits is None:
             return
-        self._reading = None
-        going = []
-        for at, token in enumerate(next_tokens(reading.rows, scores)):
-            ended, said = self._take(reading.rows[at], token)
-            yield from said
-            if not ended:
-                going.append(at)
-        self._place(reading, going)
+        self._prefill = None
+        active = []
+        for index, token in enumerate(next_tokens(prefill.rows, logits)):
+            is_finished, replies = self._append_token(prefill.rows[index], token)
+            yield from replies
+            if not is_finished:
+                active.append(index)
+        self._start_decoding(prefill, active)
 
-    def _next(self) -> list[Row]:
-        """Take the oldest waiting row, and those after it that can be read along with it."""
+    def _take_prefill_rows(self) -> list[Row]:
+        """Remove from the queue the oldest row, and following rows that fit into the same prefill."""
         rows = [self._waiting.popleft()]
-        while self._waiting and self._goes_along(rows, self._waiting[0]):
+        while self._waiting and self._fits_with(rows, self._waiting[0]):
             rows.append(self._waiting.popleft())
         return rows
 
-    def _goes_along(self, rows: list[Row], row: Row) -> bool:
-        """Tell whether one more prompt fits into one reading without much padding."""
+    def _fits_with(self, rows: list[Row], row: Row) -> bool:
+        """Return whether one more prompt fits into the prefill without much padding."""
         rows = [*rows, row]
-        lengths = [len(one.tokens) for one in rows]
+        lengths = [len(row.tokens) for row in rows]
         padded = max(lengths) * len(lengths)
         fits = padded <= PREFILL_CHUNK and padded * 3 // 4 <= sum(lengths)
         return fits and not any(map(self._is_long, rows)) and self._has_room(rows)
 
-    def _has_room(self, more: list[Row]) -> bool:
-        """Tell whether these rows may write too. In the cache every row is as wide as the longest; a
-        row that is alone may always write."""
-        rows = [*self._short.rows, *self._long.rows, *more]
+    def _has_room(self, new_rows: list[Row]) -> bool:
+        """Return whether the cache has memory for these rows too. Every row takes the width of the longest; a
+        single row is always admitted."""
+        rows = [*self._short.rows, *self._long.rows, *new_rows]
         if len(rows) == 1 or len(rows) > self._max_rows:
             return len(rows) == 1
-        longest = max(len(one.tokens) for one in rows) + _AHEAD
-        needed = len(rows) * longest * self.model.cache_bytes_per_token
-        return needed <= self.model.memory_bytes // _CACHE_PART
+        longest = max(len(row.tokens) for row in rows) + _EXPECTED_TOKENS
+        needed_bytes = len(rows) * longest * self.model.cache_bytes_per_token
+        return needed_bytes <= self.model.memory_bytes // _CACHE_FRACTION
 
-    def _place(self, reading: Prefill, going: list[int]) -> None:
-        """Let rows write. One that has just outgrown the short position encoding is read again."""
-        rows, cache = [reading.rows[at] for at in going], reading.cache
+    def _start_decoding(self, prefill: Prefill, active: list[int]) -> None:
+        """Move rows to decoding. Rows that outgrew the short position encoding are queued for a new prefill."""
+        rows, cache = [prefill.rows[index] for index in active], prefill.cache
         outgrown = [row for row in rows if self._is_long(row)]
         if outgrown and cache.length > (self.model.longrope_threshold or 0):
             self._long.add_rows(rows, cache)
             return
         self._waiting.extendleft(reversed(outgrown))
-        stay = [at for at in going if reading.rows[at] not in outgrown]
-        if stay:
-            if len(stay) < len(reading.rows):
-                cache.keep_rows(stay)
-            self._short.add_rows([reading.rows[at] for at in stay], cache)
+        staying = [index for index in active if prefill.rows[index] not in outgrown]
+        if staying:
+            if len(staying) < len(prefill.rows):
+                cache.keep_rows(staying)
+            self._short.add_rows([prefill.rows[index] for index in staying], cache)
 
-    def _write(self, batch: DecodeBatch) -> Iterator[Reply]:
-        gone = []
+    def _decode(self, batch: DecodeBatch) -> Iterator[Reply]:
+        finished = []
         for row, token in batch.step(self.model):
-            ended, said = self._take(row, token)
-            yield from said
-            if ended:
-                gone.append(row)
+            is_finished, replies = self._append_token(row, token)
+            yield from replies
+            if is_finished:
+                finished.append(row)
             elif batch is self._short and self._is_long(row):
-                gone.append(row)
+                finished.append(row)
                 self._waiting.appendleft(row)
-        batch.remove_rows(gone)
+        batch.remove_rows(finished)
 
     def _is_long(self, row: Row) -> bool:
         return (
@@ -201,26 +201,30 @@ class BatchScheduler:
             and len(row.tokens) > self.model.longrope_threshold
         )
 
-    def _take(self, row: Row, token: int) -> tuple[bool, list[Reply]]:
-        """Give a row its next token; return whether it has ended, and what there is to say."""
+    def _append_token(self, row: Row, token: int) -> tuple[bool, list[Reply]]:
+        """Append a token to a row; return whether the row is finished, and its replies."""
         row.tokens.append(token)
-        self._used[row.request.adapter] = self._clock()
-        ended = token in self.model.tokenizer.end_token_ids
-        piece = "" if ended else row.stream.feed(token)
-        said: list[Reply] = [{"id": row.request.id, "delta": piece}] if piece else []
-        if ended or row.stream.stopped:
-            return True, said + self._finish(row, "stop")
+        self._last_used[row.request.adapter] = self._clock()
+        is_finished = token in self.model.tokenizer.end_token_ids
+        text = "" if is_finished else row.stream.feed(token)
+        replies: list[Reply] = [{"id": row.request.id, "delta": text}] if text else []
+        if is_finished or row.stream.stopped:
+            return True, replies + self._finish(row, "stop")
         if row.completion_length >= row.max_new_tokens:
-            return True, said + self._finish(row, "length")
-        return False, said
+            return True, replies + self._finish(row, "length")
+        return False, replies
 
     def _finish(self, row: Row, reason: str) -> list[Reply]:
-        rest = row.stream.finish()
+        remaining_text = row.stream.finish()
         calls: list[Reply] = []
         if row.request.tools:
             _, calls = parse_completion(row.stream.text, self.model.template)
-        said: list[Reply] = [{"id": row.request.id, "delta": rest}] if rest and not calls else []
-        done: Reply = {
+        replies: list[Reply] = (
+            [{"id": row.request.id, "delta": remaining_text}]
+            if remaining_text and not calls
+            else []
+        )
+        final_reply: Reply = {
             "id": row.request.id,
             "done": True,
             "finish_reason": "tool_calls" if calls else reason,
@@ -230,23 +234,25 @@ class BatchScheduler:
                 "total_tokens": row.prompt_length + row.completion_length,
             },
         }
-        return [*said, done | {"tool_calls": calls} if calls else done]
+        return [*replies, final_reply | {"tool_calls": calls} if calls else final_reply]
 
 
-def _fault(error: Exception) -> Reply:
+def _error_reply(error: Exception) -> Reply:
     if isinstance(error, MemoryError) or "memory" in str(error).lower():
-        text = "Memory ran out while answering. Ask for fewer tokens, or fewer at once."
+        text = (
+            "Memory ran out while answering. Request fewer tokens, or send fewer requests at once."
+        )
         return {"code": "out_of_memory", "message": text}
-    text = f"Answering failed ({type(error).__name__}): see the log."
+    text = f"Answering failed ({type(error).__name__}). See the log."
     return {"code": "internal_error", "message": text}
 
 
-def _too_long(context: int, prompt: list[int], wanted: int | None) -> str:
-    asked = f"{len(prompt)} in the messages"
-    if wanted is not None:
-        asked += f", {wanted} in the completion"
+def _too_long(context: int, prompt: list[int], max_tokens: int | None) -> str:
+    details = f"{len(prompt)} in the messages"
+    if max_tokens is not None:
+        details += f", {max_tokens} in the completion"
     return (
         f"This model's maximum context length is {context} tokens. However, you requested "
-        f"{len(prompt) + (wanted or 1)} tokens ({asked}). Please reduce the length of the "
+        f"{len(prompt) + (max_tokens or 1)} tokens ({details}). Please reduce the length of the "
         "messages or completion."
     )

@@ -1,21 +1,21 @@
-"""From tokens to text that can be sent: whole characters only, and nothing of a stop string."""
+"""Decode tokens to text that can be sent: whole characters, and nothing of a stop string."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-_HALF = "�"
-"""What a decoder writes for bytes that are no character, or not yet."""
-_LONGEST = 8
-"""Tokens one character may take; bytes that are still none after that never will be."""
+_REPLACEMENT = "�"
+"""The decoder's output for invalid or incomplete UTF-8."""
+_MAX_TOKENS_PER_CHARACTER = 8
+"""Bytes that are not a character after this many tokens are invalid."""
 
 
 class TextStream:
-    """The text of one growing answer.
+    """The text of one answer while it is generated.
 
-    ``decode`` turns a list of tokens into text. ``stop`` strings end the answer and are no part of
-    it; from a ``hold`` string on (the beginning of a tool call) text is kept back until ``finish``,
-    when the caller can tell what it was. Both are found across token boundaries.
+    ``decode`` converts a list of tokens to text. ``stop`` strings end the answer and are not part of it. Text
+    from a ``hold_back`` string on (the beginning of a tool call) is held back until ``finish``. Both are found
+    across token boundaries.
     """
 
     def __init__(
@@ -26,55 +26,55 @@ class TextStream:
     ) -> None:
         self._decode = decode
         self._stop = tuple(stop)
-        self._hold = tuple(hold_back)
+        self._hold_back = tuple(hold_back)
         self._tokens: list[int] = []
-        self._start = 0  # decoding begins here: a little before the first token not yet text
-        self._read = 0  # tokens up to here are text
+        self._start = 0  # decode from here: one piece before the first undecoded token
+        self._decoded = 0  # tokens up to here are decoded
         self.text = ""
         self._sent = 0
         self.stopped = False
 
     def feed(self, token: int) -> str:
-        """Take one token and return what can be sent now, often nothing."""
+        """Add one token and return the text that can be sent now, often empty."""
         if self.stopped:
             return ""
         self._tokens.append(token)
-        self._take(flush=len(self._tokens) - self._read >= _LONGEST)
-        return self._send(self._safe())
+        self._decode_new(flush=len(self._tokens) - self._decoded >= _MAX_TOKENS_PER_CHARACTER)
+        return self._send(self._sendable_length())
 
     def finish(self) -> str:
-        """Return what was kept back. Nothing is fed after this."""
+        """Return the text held back. Call it once, at the end."""
         if not self.stopped:
-            self._take(flush=True)
+            self._decode_new(flush=True)
         return self._send(len(self.text))
 
-    def _take(self, *, flush: bool) -> None:
-        """Decode with the tokens before, since a token's text depends on its neighbour's."""
-        known = self._decode(self._tokens[self._start : self._read])
-        whole = self._decode(self._tokens[self._start :])
-        if len(whole) <= len(known) or (whole.endswith(_HALF) and not flush):
+    def _decode_new(self, *, flush: bool) -> None:
+        """Decode new tokens together with the previous ones, as a token's text depends on its neighbours."""
+        old_text = self._decode(self._tokens[self._start : self._decoded])
+        new_text = self._decode(self._tokens[self._start :])
+        if len(new_text) <= len(old_text) or (new_text.endswith(_REPLACEMENT) and not flush):
             return
-        before = len(self.text)
-        self.text += whole[len(known) :]
-        self._start, self._read = self._read, len(self._tokens)
+        old_length = len(self.text)
+        self.text += new_text[len(old_text) :]
+        self._start, self._decoded = self._decoded, len(self._tokens)
         longest = max(map(len, self._stop), default=0)
-        found = [self.text.find(text, max(0, before - longest)) for text in self._stop]
-        ends = [at for at in found if at >= 0]
-        if ends:
-            self.text, self.stopped = self.text[: min(ends)], True
+        stop_positions = [self.text.find(text, max(0, old_length - longest)) for text in self._stop]
+        stop_ends = [position for position in stop_positions if position >= 0]
+        if stop_ends:
+            self.text, self.stopped = self.text[: min(stop_ends)], True
 
-    def _safe(self) -> int:
-        """Return how much of the text cannot turn out to be a stop string or held."""
+    def _sendable_length(self) -> int:
+        """Return the length of the text that cannot become part of a stop or hold-back string."""
         end = len(self.text)
-        for mark in self._hold:
-            at = self.text.find(mark)
-            end = min(end, at) if at >= 0 else end
+        for marker in self._hold_back:
+            position = self.text.find(marker)
+            end = min(end, position) if position >= 0 else end
         if self.stopped:
             return end
-        for mark in (*self._stop, *self._hold):
-            sizes = range(min(len(mark) - 1, len(self.text)), 0, -1)
-            begun = next((n for n in sizes if self.text.endswith(mark[:n])), 0)
-            end = min(end, len(self.text) - begun)
+        for marker in (*self._stop, *self._hold_back):
+            sizes = range(min(len(marker) - 1, len(self.text)), 0, -1)
+            partial_length = next((n for n in sizes if self.text.endswith(marker[:n])), 0)
+            end = min(end, len(self.text) - partial_length)
         return end
 
     def _send(self, end: int) -> str:

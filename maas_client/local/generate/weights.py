@@ -1,7 +1,7 @@
-"""A base from a folder: configuration checked, weights from safetensors only, no code of it run.
+"""Load a base from a folder: checks its configuration, reads safetensors only, runs none of its code.
 
-The network is transformers' own class for the architecture, made without memory; its linear layers
-are replaced by ``AdaptedLinear`` and its attention by one that needs no copies of keys and values.
+The network is transformers' class for the architecture, created on the meta device. Its linear layers are
+replaced by ``MultiAdapterLinear``, and its attention by one that does not copy keys and values.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch  # noqa: TID253 - this room lives in the answering process, where torch is loaded
+import torch  # noqa: TID253 - runs in the answering process, which loads torch
 from torch import nn  # noqa: TID253 - as above
 from torch.nn import functional as f  # noqa: TID253 - as above
 
@@ -19,13 +19,13 @@ from maas_client.local.generate.adapter_linear import AdapterRows, MultiAdapterL
 from maas_client.local.generate.protocol import GenerationError
 
 ARCHITECTURES = ("llama", "mistral", "phi3", "qwen2", "qwen3")
-"""Decoders with one kind of causal attention in all layers, each tested or of a tested one's make."""
-_ROPES = ("default", "linear", "llama3", "longrope", "yarn")
-_ATTENTION = "maas_answering"
+"""Decoders with the same causal attention in all layers, tested or built like a tested one."""
+_ROPE_TYPES = ("default", "linear", "llama3", "longrope", "yarn")
+_ATTENTION_NAME = "maas_answering"
 
 
 class SafetensorsReader:
-    """The tensors of a folder, read one at a time and shared with the page cache."""
+    """The tensors of a folder, memory-mapped and read one at a time."""
 
     def __init__(self, folder: Path) -> None:
         from safetensors import SafetensorError, safe_open
@@ -36,14 +36,14 @@ class SafetensorsReader:
             if index.exists():
                 names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
             if any(Path(name).name != name for name in names):
-                raise unusable_base(folder, "its index names files outside of it")
+                raise unusable_base(folder, "its index names files outside the folder")
             files: list[Any] = [safe_open(folder / name, framework="pt") for name in names]
         except FileNotFoundError:
             raise unusable_base(folder, "model.safetensors is missing") from None
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise unusable_base(folder, f"its weights cannot be read: {error}") from None
         self._folder = folder
-        self._files = {name: file for file in files for name in file.keys()}  # noqa: SIM118 - no dict
+        self._files = {name: file for file in files for name in file.keys()}  # noqa: SIM118 - not a dict
 
     def __contains__(self, name: str) -> bool:
         return name in self._files
@@ -61,77 +61,82 @@ def load_config(folder: Path) -> Any:
     from transformers import AutoConfig
 
     try:
-        said = json.loads((folder / "config.json").read_bytes())
+        config_json = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError):
-        raise unusable_base(folder, "config.json is missing or no JSON") from None
-    kind = said.get("model_type")
-    if kind not in ARCHITECTURES or "auto_map" in said:
-        known = ", ".join(ARCHITECTURES)
+        raise unusable_base(folder, "config.json is missing or is not valid JSON") from None
+    model_type = config_json.get("model_type")
+    if model_type not in ARCHITECTURES or "auto_map" in config_json:
+        supported = ", ".join(ARCHITECTURES)
         raise unusable_base(
-            folder, f"its architecture {kind!r} is none of {known}, or brings its own code"
+            folder,
+            f"its architecture {model_type!r} is not one of {supported}, or needs its own code",
         )
-    if said.get("quantization_config"):
-        raise unusable_base(folder, "its weights are quantised; give the unquantised base")
+    if config_json.get("quantization_config"):
+        raise unusable_base(folder, "its weights are quantised. Use the unquantised base")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # each class of configuration raises its own
-        why = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
-        raise unusable_base(folder, f"transformers refuses its config.json: {why}") from None
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if len(kinds) > 1:
-        raise unusable_base(folder, "its layers attend in different ways")
-    if (config.rope_parameters or {}).get("rope_type", "default") not in _ROPES:
-        raise unusable_base(folder, f"its position encoding is none of {', '.join(_ROPES)}")
+    except Exception as error:  # each configuration class raises its own exceptions
+        reason = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
+        raise unusable_base(folder, f"transformers rejects its config.json: {reason}") from None
+    layer_types = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if len(layer_types) > 1:
+        raise unusable_base(folder, "its layers use different kinds of attention")
+    if (config.rope_parameters or {}).get("rope_type", "default") not in _ROPE_TYPES:
+        raise unusable_base(folder, f"its position encoding is not one of {', '.join(_ROPE_TYPES)}")
     return config
 
 
 def build_network(
     folder: Path, config: Any, rows: AdapterRows, dtype: torch.dtype, device: str
 ) -> tuple[Any, dict[str, MultiAdapterLinear]]:
-    """Return the network, ready to answer, and its linear layers by name."""
+    """Return the network, ready for inference, and its linear layers by name."""
     from transformers import AutoModelForCausalLM
 
-    read = _Reader(folder, config, dtype, device)
+    reader = _WeightReader(folder, config, dtype, device)
     with torch.device("meta"):
-        net = AutoModelForCausalLM.from_config(
-            config, attn_implementation=_ATTENTION, dtype=dtype, trust_remote_code=False
+        network = AutoModelForCausalLM.from_config(
+            config, attn_implementation=_ATTENTION_NAME, dtype=dtype, trust_remote_code=False
         ).eval()
-    linears = {}
-    for name, module in list(net.named_modules()):
+    linear_layers = {}
+    for name, module in list(network.named_modules()):
         if isinstance(module, nn.Linear):
-            bias = None if module.bias is None else read.later(f"{name}.bias")()
-            linears[name] = MultiAdapterLinear(read.later(f"{name}.weight"), bias, rows)
-            _check_shape(folder, name, linears[name].shape, module.weight.shape)
-            net.set_submodule(name, linears[name])
-    for name, empty in list(net.named_parameters()):
-        owner, _, leaf = name.rpartition(".")
-        value = read.later(name)().clone()
-        _check_shape(folder, name, value.shape, empty.shape)
-        setattr(net.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
-    rotary = net.model.rotary_emb
+            bias = None if module.bias is None else reader.lazy_read(f"{name}.bias")()
+            linear_layers[name] = MultiAdapterLinear(reader.lazy_read(f"{name}.weight"), bias, rows)
+            _check_shape(folder, name, linear_layers[name].shape, module.weight.shape)
+            network.set_submodule(name, linear_layers[name])
+    for name, parameter in list(network.named_parameters()):
+        parent, _, leaf = name.rpartition(".")
+        value = reader.lazy_read(name)().clone()
+        _check_shape(folder, name, value.shape, parameter.shape)
+        setattr(network.get_submodule(parent), leaf, nn.Parameter(value, requires_grad=False))
+    rotary = network.model.rotary_emb
     with torch.device(device):
-        net.model.rotary_emb = type(rotary)(config=config)
-    return net, linears
+        network.model.rotary_emb = type(rotary)(config=config)
+    return network, linear_layers
 
 
-class _Reader:
-    """Weights in the format and on the device they are held in; a tied head is the embedding."""
+class _WeightReader:
+    """Reads weights with a dtype and device. A tied output layer reads the embedding."""
 
     def __init__(self, folder: Path, config: Any, dtype: torch.dtype, device: str) -> None:
         self._weights = SafetensorsReader(folder)
         self._tied = bool(config.tie_word_embeddings)
         self._dtype, self._device = dtype, device
 
-    def later(self, name: str) -> Callable[[], torch.Tensor]:
-        """Return what reads one tensor when it is called."""
+    def lazy_read(self, name: str) -> Callable[[], torch.Tensor]:
+        """Return a function that reads one tensor."""
         if name == "lm_head.weight" and (self._tied or name not in self._weights):
             name = "model.embed_tokens.weight"
         return lambda: self._weights.read(name).to(device=self._device, dtype=self._dtype)
 
 
-def _check_shape(folder: Path, name: str, held: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    if tuple(held) != tuple(wanted):
-        raise unusable_base(folder, f"{name} has the shape {tuple(held)}, not {tuple(wanted)}")
+def _check_shape(
+    folder: Path, name: str, actual: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    if tuple(actual) != tuple(expected):
+        raise unusable_base(
+            folder, f"{name} has the shape {tuple(actual)} instead of {tuple(expected)}"
+        )
 
 
 def cached_attention(
@@ -143,37 +148,36 @@ def cached_attention(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend: query (rows, heads, columns, width), key and value (rows, shared heads, all, width).
+    """Compute attention: query (rows, heads, columns, width), key and value (rows, KV heads, all, width).
 
-    For a single column the heads that share a key stand where columns would, so nothing is
-    repeated. Registered with transformers under a name of our own.
+    For a single column, the heads that share a key take the place of columns, so keys are not repeated.
     """
     rows, heads, columns, width = query.shape
-    shared = key.shape[1]
+    kv_heads = key.shape[1]
     if columns == 1:
-        query = query.view(rows, shared, heads // shared, width)
-        out = f.scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling)
-        return out.reshape(rows, 1, heads, width), None
-    out = f.scaled_dot_product_attention(
+        query = query.view(rows, kv_heads, heads // kv_heads, width)
+        output = f.scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling)
+        return output.reshape(rows, 1, heads, width), None
+    output = f.scaled_dot_product_attention(
         query,
-        key.repeat_interleave(heads // shared, dim=1),
-        value.repeat_interleave(heads // shared, dim=1),
+        key.repeat_interleave(heads // kv_heads, dim=1),
+        value.repeat_interleave(heads // kv_heads, dim=1),
         attention_mask,
         is_causal=attention_mask is None,
         scale=scaling,
     )
-    return out.transpose(1, 2), None
+    return output.transpose(1, 2), None
 
 
 def import_architectures() -> None:
-    """Import what every base needs (seconds) and make the attention above known to transformers,
-    under a name that has no mask of transformers' own."""
-    from transformers import AutoModelForCausalLM  # noqa: F401 - resolved lazily, and slowly
+    """Import what every base needs (takes seconds) and register ``cached_attention`` with transformers, under
+    a name for which transformers creates no mask."""
+    from transformers import AutoModelForCausalLM  # noqa: F401 - a slow lazy import
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    ALL_ATTENTION_FUNCTIONS.register(_ATTENTION, cached_attention)
+    ALL_ATTENTION_FUNCTIONS.register(_ATTENTION_NAME, cached_attention)
 
 
-def unusable_base(folder: Path, why: str) -> GenerationError:
-    """Return the refusal of a base folder."""
-    return GenerationError("model_unusable", f"the base in {folder.name} cannot be used: {why}")
+def unusable_base(folder: Path, reason: str) -> GenerationError:
+    """Return the error for a base folder that cannot be used."""
+    return GenerationError("model_unusable", f"The base in {folder.name} cannot be used: {reason}.")

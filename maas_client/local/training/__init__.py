@@ -1,4 +1,4 @@
-"""Training with torch: segments to ids, to packed batches, through ``train``, to an adapter.
+"""Local training with torch: rows to token ids, to packed batches, to an adapter.
 
-Nothing is imported here. The modules of this room import torch and run in a worker process only.
+Its modules import torch and run in worker processes only. Importing the package loads none of them.
 """

@@ -1,6 +1,6 @@
-"""Attention inside each document of a packed sequence, and no work between documents.
+"""Attention within each document of a packed sequence, computed document by document.
 
-Registered under ``NAME`` with transformers; the documents' bounds travel as the keyword
+Registered with transformers under ``NAME``. The document boundaries are passed as the keyword
 ``cu_seq_lens_q`` through PEFT, the layers and gradient checkpointing.
 """
 
@@ -21,7 +21,7 @@ NAME = "maas_documents"
 
 @contextmanager
 def standard_attention(model: Any) -> Iterator[None]:
-    """Let a model attend as transformers has it: to generate, one sequence with a cache."""
+    """Use the standard attention of transformers inside the block, to generate with a cache."""
     model.set_attn_implementation("sdpa")
     try:
         yield
@@ -30,7 +30,7 @@ def standard_attention(model: Any) -> Iterator[None]:
 
 
 def register() -> str:
-    """Make the function known to transformers and return its name."""
+    """Register ``packed_attention`` with transformers and return its name."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, packed_attention)
@@ -50,36 +50,42 @@ def packed_attention(
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Return ``(1, tokens, heads, width)`` of causal attention within each document.
+    """Return causal attention within each document, shape ``(1, tokens, heads, width)``.
 
-    ``query`` is ``(1, heads, tokens, width)``, ``key`` and ``value`` may have fewer heads.
-    ``cu_seq_lens_q`` (on the CPU) holds where documents begin, and the end: ``[0, 12, 30]``.
+    ``query`` is ``(1, heads, tokens, width)``; ``key`` and ``value`` may have fewer heads.
+    ``cu_seq_lens_q`` (on the CPU) holds the start of each document, then the total length: ``[0, 12, 30]``.
     """
-    tokens, repeats = query.shape[2], query.shape[1] // key.shape[1]
-    bounds = cu_seq_lens_q.tolist()
-    lengths = [end - start for start, end in pairwise(bounds)]
-    # query heads that share a key head become a batch, so that keys need no copy
-    query = query[0].view(key.shape[1], repeats, tokens, -1).transpose(0, 1)
-    key, value = (side.expand(repeats, -1, -1, -1) for side in (key, value))
-    pieces = [
+    tokens, group_size = query.shape[2], query.shape[1] // key.shape[1]
+    boundaries = cu_seq_lens_q.tolist()
+    lengths = [end - start for start, end in pairwise(boundaries)]
+    # query heads that share a key head become a batch, so keys are not copied
+    query = query[0].view(key.shape[1], group_size, tokens, -1).transpose(0, 1)
+    key, value = (tensor.expand(group_size, -1, -1, -1) for tensor in (key, value))
+    outputs = [
         scaled_dot_product_attention(
-            q, k, v, _window(q, sliding_window), dropout, _causal(q, sliding_window), scale=scaling
+            q,
+            k,
+            v,
+            _window_mask(q, sliding_window),
+            dropout,
+            _is_causal(q, sliding_window),
+            scale=scaling,
         ).permute(2, 1, 0, 3)
         for q, k, v in zip(
-            *(torch.split(side, lengths, dim=2) for side in (query, key, value)), strict=True
+            *(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), strict=True
         )
     ]
-    return torch.cat(pieces).flatten(1, 2).unsqueeze(0), None
+    return torch.cat(outputs).flatten(1, 2).unsqueeze(0), None
 
 
-def _causal(query: torch.Tensor, window: int | None) -> bool:
+def _is_causal(query: torch.Tensor, window: int | None) -> bool:
     return window is None or query.shape[2] <= window
 
 
-def _window(query: torch.Tensor, window: int | None) -> torch.Tensor | None:
-    """Return the mask of a document longer than the model's sliding window (Phi-3-mini-4k: 2047)."""
+def _window_mask(query: torch.Tensor, window: int | None) -> torch.Tensor | None:
+    """Return the mask for a document longer than the model's sliding window (Phi-3-mini-4k: 2047)."""
     if window is None or query.shape[2] <= window:
         return None
-    at = torch.arange(query.shape[2], device=query.device)
-    back = at[:, None] - at[None, :]
-    return (back >= 0) & (back < window)
+    position = torch.arange(query.shape[2], device=query.device)
+    distance = position[:, None] - position[None, :]
+    return (distance >= 0) & (distance < window)

@@ -1,9 +1,8 @@
-"""A run that was killed goes on from its newest whole checkpoint, to the same last byte.
+"""Checkpoints: a run that was killed resumes from its newest complete one, with byte-identical results.
 
-A checkpoint is a folder of safetensors and JSON: the trained weights, the optimiser's state, the
-random generators, and the number of the step; whole, however many processes hold them in parts. No
-pickle is written or read. It counts only when its manifest holds, and only for the same run: base, data
-and recipe.
+A checkpoint is a folder of safetensors and JSON with the trained weights, the optimiser's state, the states
+of the random generators, and the step; unsharded, however many processes trained. Nothing is pickled. A
+checkpoint is used only if its manifest matches, and only for the same run: base, data and configuration.
 """
 
 from __future__ import annotations
@@ -22,82 +21,84 @@ from safetensors.torch import load_file, save_file  # noqa: TID253 - see above
 from maas_client.local.state import atomic_folder
 from maas_client.local.training.engines import TrainingState
 
-_STATE, _FACTS = "state.safetensors", "facts.json"
+_STATE_FILE, _INFO_FILE = "state.safetensors", "facts.json"
 
 
 def compute_fingerprint(parts: Any) -> str:
-    """Return what makes two runs the same run, as a hash of JSON-ready ``parts``."""
+    """Return a hash of JSON-ready ``parts`` that identifies a run."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A whole checkpoint of this run."""
+    """A complete checkpoint of this run."""
 
     path: Path
     step: int
-    """Steps that were done."""
+    """Completed steps."""
     state: TrainingState
     extra: Mapping[str, Any]
-    """What the caller of ``save`` gave."""
+    """Data that the caller of ``save_checkpoint`` stored."""
 
 
 def save_checkpoint(
     folder: Path, step: int, state: TrainingState, fingerprint: str, keep: int, extra: Any
 ) -> Path:
-    """Write the checkpoint of ``step``, just done, and drop all but the newest ``keep``.
+    """Write the checkpoint after ``step`` and delete all but the newest ``keep``.
 
-    ``notes`` is kept as it is (JSON-ready) and given back by ``newest``.
+    ``extra`` is JSON-ready data; ``load_newest`` returns it unchanged.
     """
-    tensors, numbers = _flat(state)
-    facts = {"mark": fingerprint, "step": step, "numbers": numbers, "notes": extra}
+    tensors, scalars = _flatten_state(state)
+    info = {"mark": fingerprint, "step": step, "numbers": scalars, "notes": extra}
 
     def fill(draft: Path) -> None:
-        save_file(tensors, draft / _STATE)
-        (draft / _FACTS).write_text(json.dumps(facts, sort_keys=True))
+        save_file(tensors, draft / _STATE_FILE)
+        (draft / _INFO_FILE).write_text(json.dumps(info, sort_keys=True))
 
     path = atomic_folder.write_folder(folder / f"step-{step:08d}", fill)
-    for old in sorted(folder.glob("step-*"))[: -max(1, keep)]:
-        shutil.rmtree(old, ignore_errors=True)
+    for old_folder in sorted(folder.glob("step-*"))[: -max(1, keep)]:
+        shutil.rmtree(old_folder, ignore_errors=True)
     return path
 
 
 def load_newest(folder: Path, fingerprint: str) -> Checkpoint | None:
-    """Return the newest whole checkpoint of the run ``mark``; nothing is changed."""
+    """Return the newest complete checkpoint of the run with this fingerprint. Deletes nothing."""
     for path in sorted(folder.glob("step-*"), reverse=True):
-        facts = json.loads((path / _FACTS).read_bytes()) if atomic_folder.is_complete(path) else {}
-        if facts.get("mark") == fingerprint:
-            state = _state(load_file(path / _STATE), facts["numbers"])
-            return Checkpoint(path, facts["step"], state, facts["notes"])
+        info = (
+            json.loads((path / _INFO_FILE).read_bytes()) if atomic_folder.is_complete(path) else {}
+        )
+        if info.get("mark") == fingerprint:
+            state = _restore_state(load_file(path / _STATE_FILE), info["numbers"])
+            return Checkpoint(path, info["step"], state, info["notes"])
     return None
 
 
 def remove_stale(folder: Path, current: Checkpoint | None) -> None:
-    """Remove what ``newest`` passed over: checkpoints of another run, and ones cut short."""
+    """Delete checkpoints newer than ``current``: those of another run, and incomplete ones."""
     for path in folder.glob("step-*"):
         if current is None or path.name > current.path.name:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _flat(state: TrainingState) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-    """Return a state's tensors and its numbers, under ``<kind>/<weight>/<key>``."""
-    named: dict[str, torch.Tensor | float] = {"random": state.rng_states}
-    named |= {f"weight/{name}": value for name, value in state.weights.items()}
+def _flatten_state(state: TrainingState) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """Return a state's tensors and scalars, named ``<kind>/<weight>/<key>``."""
+    entries: dict[str, torch.Tensor | float] = {"random": state.rng_states}
+    entries |= {f"weight/{name}": value for name, value in state.weights.items()}
     for name, moments in state.optimizer.items():
-        named |= {f"optimizer/{name}/{key}": value for key, value in moments.items()}
-    tensors = {n: v.cpu().contiguous() for n, v in named.items() if isinstance(v, torch.Tensor)}
-    return tensors, {n: v for n, v in named.items() if not isinstance(v, torch.Tensor)}
+        entries |= {f"optimizer/{name}/{key}": value for key, value in moments.items()}
+    tensors = {n: v.cpu().contiguous() for n, v in entries.items() if isinstance(v, torch.Tensor)}
+    return tensors, {n: v for n, v in entries.items() if not isinstance(v, torch.Tensor)}
 
 
-def _state(tensors: dict[str, torch.Tensor], numbers: dict[str, float]) -> TrainingState:
+def _restore_state(tensors: dict[str, torch.Tensor], scalars: dict[str, float]) -> TrainingState:
     weights: dict[str, torch.Tensor] = {}
     optimizer: dict[str, dict[str, torch.Tensor | float]] = {}
-    both: dict[str, Any] = {**tensors, **numbers}
-    for full, value in both.items():
-        kind, _, rest = full.partition("/")
+    entries: dict[str, Any] = {**tensors, **scalars}
+    for full_name, value in entries.items():
+        kind, _, name_and_key = full_name.partition("/")
         if kind == "weight":
-            weights[rest] = tensors[full]
+            weights[name_and_key] = tensors[full_name]
         elif kind == "optimizer":
-            name, key = rest.rsplit("/", 1)
+            name, key = name_and_key.rsplit("/", 1)
             optimizer.setdefault(name, {})[key] = value
     return TrainingState(weights, optimizer, tensors["random"])

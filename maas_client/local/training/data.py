@@ -1,9 +1,9 @@
-"""Rows to token ids, each with whether the model learns to write it. Needs a tokenizer, no torch.
+"""Training data: rows of the checked files as token ids with a loss mask, and sample questions.
 
-The whole text is tokenised once, exactly as it will be read, and the mask follows from where each
-token stands in the text: never from a search for some token. Where a token would reach from the
-prompt into an answer (an answer that begins with white space), prompt and answer are tokenised
-apart, as they are when the model answers.
+The whole text of a row is tokenised once, as the model reads it, and the loss mask follows from the
+position of each token in the text, never from a search for special tokens. If a token would span the
+prompt and an answer (an answer that begins with white space), prompt and answer are tokenised apart,
+as they are at inference.
 """
 
 from __future__ import annotations
@@ -11,44 +11,130 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from maas_client.chat import ChatTemplate, Segment, find_mismatches, render
+import torch  # noqa: TID253 - this module is imported by the training process only
+from torch import nn  # noqa: TID253 - see above
+
+from maas_client.chat import (
+    ChatTemplate,
+    Segment,
+    find_mismatches,
+    parse_completion,
+    render,
+    render_prompt,
+)
+from maas_client.dataset.rows import read_rows
 from maas_client.errors import DatasetError
+from maas_client.local.state import atomic_folder
+from maas_client.local.training import attention
 
-_AT_ONCE = 256
+_ROWS_PER_CALL = 256
+"""Rows tokenised in one call of the tokenizer."""
+_SAMPLE_COUNT, _SAMPLE_TOKENS = 2, 32
 Offsets = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One conversation as the model sees it."""
+    """One conversation as token ids."""
 
     input_ids: list[int]
     loss_mask: list[bool]
-    """Of each token: does the model learn to write it. The first never counts: nothing precedes."""
+    """For each token: does it carry loss. The first never counts, as no token precedes it."""
     line: int
-    """In the data file, from 1."""
+    """Line of the data file, from 1."""
 
     @property
     def learned_tokens(self) -> int:
-        """Return how many tokens are learned."""
+        """Return the number of tokens that carry loss."""
         return sum(self.loss_mask[1:])
 
 
 @dataclass(slots=True)
 class RowCounts:
-    """What happened to the rows of a file."""
+    """Rows and tokens of a file, and the lines that were changed or dropped."""
 
     rows: int = 0
     tokens: int = 0
     learned_tokens: int = 0
     truncated: list[int] = field(default_factory=list)
-    """Lines longer than the limit, cut at their end."""
+    """Lines longer than the limit, truncated at their end."""
     dropped: list[int] = field(default_factory=list)
-    """Lines with nothing left to learn."""
+    """Lines without any token that carries loss."""
     merged: list[int] = field(default_factory=list)
-    """Lines whose system message went into the first user message."""
+    """Lines whose system message was merged into the first user message."""
+
+
+class Sample(NamedTuple):
+    """A question of the validation data, answered before and after training."""
+
+    question: str
+    """The last user message."""
+    expected: str
+    text: str
+    """The whole prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """The examples of a job, with counts and sample questions."""
+
+    examples: list[Example]
+    validation_examples: list[Example]
+    row_counts: RowCounts
+    validation_row_counts: RowCounts
+    samples: list[Sample]
+    hashes: dict[str, str]
+    """sha256 of each file: ``train_sha256``, ``validation_sha256``."""
+
+    @classmethod
+    def load(
+        cls, spec: Mapping[str, Any], tokenizer: Any, template: ChatTemplate, max_length: int
+    ) -> TrainingData:
+        """Read a job's files; rows are truncated at ``max_length`` tokens.
+
+        Raises ``DatasetError`` for a row that the template cannot render, and if no token carries loss.
+        """
+        train, validation, model = spec["train"], spec.get("validation"), spec.get("model")
+        examples, counts = _tokenize_file(train, model, tokenizer, template, max_length)
+        if not examples:
+            raise DatasetError(
+                "No assistant tokens found after preprocessing: the training file has nothing to "
+                "learn from."
+            )
+        validation_examples, validation_counts = (
+            _tokenize_file(validation, model, tokenizer, template, max_length)
+            if validation
+            else ([], RowCounts())
+        )
+        validation_rows = read_rows(validation, model=model) if validation else ()
+        return cls(
+            examples=examples,
+            validation_examples=validation_examples,
+            row_counts=counts,
+            validation_row_counts=validation_counts,
+            samples=choose_samples((row for _, row in validation_rows), template),
+            hashes={
+                f"{name}_sha256": atomic_folder.sha256_of(Path(path))
+                for name, path in (("train", train), ("validation", validation))
+                if path
+            },
+        )
+
+    @property
+    def longest_example(self) -> int:
+        """Return the number of tokens of the longest training example."""
+        return max(len(example.input_ids) for example in self.examples)
+
+
+def _tokenize_file(
+    path: str, model: str | None, tokenizer: Any, template: ChatTemplate, max_length: int
+) -> tuple[list[Example], RowCounts]:
+    """Tokenise the rows of a file that ``validate`` accepts for this model."""
+    rows = ((line.number, row) for line, row in read_rows(path, model=model))
+    return tokenize_rows(rows, tokenizer, template, max_length)
 
 
 def tokenize_rows(
@@ -57,86 +143,92 @@ def tokenize_rows(
     template: ChatTemplate,
     max_length: int,
 ) -> tuple[list[Example], RowCounts]:
-    """Return the examples of ``(line, row)`` pairs, and what happened to the others.
+    """Return the examples of ``(line, row)`` pairs, and the counts of the file.
 
-    Raises ``DatasetError`` naming the line for a row that the template has no place for.
+    Raises ``DatasetError`` with the line of a row that the template cannot render.
     """
     if not tokenizer.is_fast:
-        raise DatasetError("this tokenizer cannot say where its tokens stand in the text")
-    examples, tally = [], RowCounts()
+        raise DatasetError("This tokenizer does not report the character offsets of its tokens.")
+    examples, counts = [], RowCounts()
     source = iter(rows)
-    while part := list(islice(source, _AT_ONCE)):
-        texts = [_segments(line, row, template, tally) for line, row in part]
+    while part := list(islice(source, _ROWS_PER_CALL)):
+        rendered = [_render_row(line, row, template, counts) for line, row in part]
         encoded = tokenizer(
-            ["".join(segment.text for segment in segments) for segments in texts],
+            ["".join(segment.text for segment in segments) for segments in rendered],
             add_special_tokens=False,
             return_offsets_mapping=True,
             return_attention_mask=False,
         )
-        each = zip(part, texts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        for (line, _), segments, ids, offsets in each:
-            learned = loss_mask(segments, offsets)
-            if _straddles(segments, offsets):
-                ids, learned = _apart(segments, ids, learned, tokenizer)
+        encodings = zip(
+            part, rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True
+        )
+        for (line, _), segments, ids, offsets in encodings:
+            mask = loss_mask(segments, offsets)
+            if _has_spanning_token(segments, offsets):
+                ids, mask = _tokenize_segments(segments, ids, mask, tokenizer)
             if len(ids) > max_length:
-                tally.truncated.append(line)
-                ids, learned = ids[:max_length], learned[:max_length]
-            example = Example(ids, learned, line)
-            tally.rows += 1
+                counts.truncated.append(line)
+                ids, mask = ids[:max_length], mask[:max_length]
+            example = Example(ids, mask, line)
+            counts.rows += 1
             if not example.learned_tokens:
-                tally.dropped.append(line)
+                counts.dropped.append(line)
                 continue
-            tally.tokens += len(ids)
-            tally.learned_tokens += example.learned_tokens
+            counts.tokens += len(ids)
+            counts.learned_tokens += example.learned_tokens
             examples.append(example)
-    return examples, tally
+    return examples, counts
 
 
 def loss_mask(segments: Sequence[Segment], offsets: Offsets) -> list[bool]:
-    """Return for each token whether it begins inside a learned segment."""
-    spans = _learned_spans(segments)
+    """Return for each token whether it begins inside a segment that carries loss."""
+    spans = _loss_spans(segments)
     span = next(spans, None)
-    learned = []
+    mask = []
     for start, _ in offsets:
         while span is not None and start >= span[1]:
             span = next(spans, None)
-        learned.append(span is not None and span[0] <= start)
-    return learned
+        mask.append(span is not None and span[0] <= start)
+    return mask
 
 
-def _straddles(segments: Sequence[Segment], offsets: Offsets) -> bool:
-    """Tell whether some token begins before an answer and ends inside it."""
-    starts = {start for start, _ in _learned_spans(segments)}
-    begun = {start for start, _ in offsets}
-    return not starts <= begun
+def _has_spanning_token(segments: Sequence[Segment], offsets: Offsets) -> bool:
+    """Return whether some token begins before an answer and ends inside it."""
+    answer_starts = {start for start, _ in _loss_spans(segments)}
+    token_starts = {start for start, _ in offsets}
+    return not answer_starts <= token_starts
 
 
-def _apart(
-    segments: Sequence[Segment], ids: list[int], learned: list[bool], tokenizer: Any
+def _tokenize_segments(
+    segments: Sequence[Segment], ids: list[int], mask: list[bool], tokenizer: Any
 ) -> tuple[list[int], list[bool]]:
-    """Return ids and mask of segments tokenised one by one, if that reads the same.
+    """Return ids and mask of segments tokenised one by one, if they decode to the same text.
 
-    It does not with tokenisers that put a space before whatever they are given: then the token
-    that straddles stays, and is not learned.
+    They do not with tokenizers that put a space before every input: then the spanning token stays and
+    carries no loss.
     """
-    pieces = [tokenizer(one.text, add_special_tokens=False)["input_ids"] for one in segments]
-    joined = [number for piece in pieces for number in piece]
+    pieces = [
+        tokenizer(segment.text, add_special_tokens=False)["input_ids"] for segment in segments
+    ]
+    joined = [token for piece in pieces for token in piece]
     if tokenizer.decode(joined) != tokenizer.decode(ids):
-        return ids, learned
-    marks = [[one.in_loss] * len(piece) for one, piece in zip(segments, pieces, strict=True)]
-    return joined, [mark for piece in marks for mark in piece]
+        return ids, mask
+    masks = [
+        [segment.in_loss] * len(piece) for segment, piece in zip(segments, pieces, strict=True)
+    ]
+    return joined, [carries_loss for piece in masks for carries_loss in piece]
 
 
-def _learned_spans(segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
-    at = 0
+def _loss_spans(segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
+    start = 0
     for segment in segments:
         if segment.in_loss:
-            yield at, at + len(segment.text)
-        at += len(segment.text)
+            yield start, start + len(segment.text)
+        start += len(segment.text)
 
 
-def _segments(
-    line: int, row: Mapping[str, Any], template: ChatTemplate, tally: RowCounts
+def _render_row(
+    line: int, row: Mapping[str, Any], template: ChatTemplate, counts: RowCounts
 ) -> list[Segment]:
     messages, tools = row["messages"], row.get("tools")
     try:
@@ -144,5 +236,51 @@ def _segments(
     except DatasetError as error:
         raise DatasetError(f"line {line}: {error.message}", hint=error.hint) from None
     if template.system_handling == "merged" and find_mismatches(messages, tools, template):
-        tally.merged.append(line)
+        counts.merged.append(line)
     return segments
+
+
+def choose_samples(rows: Iterable[Mapping[str, Any]], template: ChatTemplate) -> list[Sample]:
+    """Return the first few rows whose last message is an answer in text."""
+    samples: list[Sample] = []
+    for row in rows:
+        *before, last = row["messages"]
+        questions = [
+            message["content"]
+            for message in before
+            if message["role"] == "user" and isinstance(message.get("content"), str)
+        ]
+        if questions and last["role"] == "assistant" and isinstance(last.get("content"), str):
+            text = render_prompt(before, row.get("tools"), template)
+            samples.append(Sample(questions[-1], last["content"], text))
+        if len(samples) == _SAMPLE_COUNT:
+            break
+    return samples
+
+
+@torch.no_grad()
+def generate_answers(
+    model: nn.Module, tokenizer: Any, template: ChatTemplate, samples: list[Sample]
+) -> Iterator[tuple[Sample, str]]:
+    """Yield each sample with the beginning of the model's greedy answer."""
+    model.eval()
+    end_ids = [tokenizer.convert_tokens_to_ids(text) for text in template.stop_strings]
+    end_ids = [token for token in end_ids if token not in (None, tokenizer.unk_token_id)]
+    peft_model: Any = model
+    causal = peft_model.get_base_model() if hasattr(model, "get_base_model") else model
+    for sample in samples:
+        ids = tokenizer(sample.text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        ids = ids.to(next(model.parameters()).device)
+        with attention.standard_attention(causal):
+            output = peft_model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=_SAMPLE_TOKENS,
+                do_sample=False,
+                synced_gpus=False,  # one process generates; with ZeRO-3 transformers would wait for all
+                eos_token_id=end_ids or None,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        text, _ = parse_completion(tokenizer.decode(output[0, ids.shape[1] :]), template)
+        yield sample, text
+    model.train()

@@ -1,8 +1,8 @@
-"""Norms, rotary positions, attention and plain layers of the known blocks with less work.
+"""Faster norms, rotary embeddings, attention and linear layers for Llama, Mistral and Phi-3 blocks.
 
-The same numbers as transformers' own modules to float32 rounding. A module becomes a subclass of
-its own class, so that PEFT, saving and merging notice nothing, and whatever is unusual (another
-dtype, generation with a cache) goes the way of the class it came from.
+Results equal those of transformers' modules up to float32 rounding. The class of each module is replaced by
+a subclass, so PEFT, saving and merging work unchanged, and unusual calls (another dtype, generation with a
+cache) use the original implementation.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ _BLOCKS = ("Llama", "Phi3", "Mistral")
 
 
 def fuse_modules(model: nn.Module) -> nn.Module:
-    """Give the modules of ``model`` that have a lighter form here that form; return the model."""
+    """Replace the classes of supported modules by their fused subclasses; return the model."""
     for module in model.modules():
         name = type(module).__name__
         if name in {f"{block}RMSNorm" for block in _BLOCKS}:
-            module.__class__ = _with(_NormForm, type(module))
+            module.__class__ = _subclass(_FusedNorm, type(module))
         elif name in {f"{block}Attention" for block in _BLOCKS}:
-            module.__class__ = _with(_AttentionForm, type(module))
+            module.__class__ = _subclass(_FusedAttention, type(module))
         elif type(module) is nn.Linear:
-            module.__class__ = _with(_LinearForm, nn.Linear)
+            module.__class__ = _subclass(_FusedLinear, nn.Linear)
     return model
 
 
-def _with(form: type, own: type) -> type:
-    return type(f"Fused{own.__name__}", (form, own), {})
+def _subclass(mixin: type, original: type) -> type:
+    return type(f"Fused{original.__name__}", (mixin, original), {})
 
 
-class _LinearForm(nn.Module):
-    """``x Wᵀ + bias``, with the products that the machine does fastest."""
+class _FusedLinear(nn.Module):
+    """``x Wᵀ + bias``, computed with the fastest matrix product of this machine."""
 
     weight: nn.Parameter
     bias: nn.Parameter | None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the product along the last axis."""
+        """Apply the layer to the last axis."""
         weight = self.weight
         if x.device.type != "cpu" or x.dtype != weight.dtype or weight.ndim != 2:
-            own: torch.Tensor = super().forward(x)  # a sharded weight is flat
-            return own
+            original: torch.Tensor = super().forward(x)  # a sharded weight is flat
+            return original
         apply: Any = _Linear.apply
-        out: torch.Tensor = apply(x, weight, self.bias)
-        return out
+        output: torch.Tensor = apply(x, weight, self.bias)
+        return output
 
 
 class _Linear(torch.autograd.Function):
@@ -64,35 +64,35 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         grad = grads[0].flatten(0, -2)
-        of_x, of_weight, of_bias = ctx.needs_input_grad
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         return (
-            matmul(grad, weight).view(x.shape) if of_x else None,
-            matmul(grad.T, x.flatten(0, -2)) if of_weight else None,
-            grad.sum(0) if of_bias else None,
+            matmul(grad, weight).view(x.shape) if needs_x else None,
+            matmul(grad.T, x.flatten(0, -2)) if needs_weight else None,
+            grad.sum(0) if needs_bias else None,
         )
 
 
-class _NormForm(nn.Module):
+class _FusedNorm(nn.Module):
     """``x / sqrt(mean x² + eps) · weight``."""
 
     weight: nn.Parameter
     variance_epsilon: float
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Return the norm over the last axis."""
+        """Normalise over the last axis."""
         if hidden_states.dtype != torch.float32:
-            own: torch.Tensor = super().forward(hidden_states)
-            return own
+            original: torch.Tensor = super().forward(hidden_states)
+            return original
         apply: Any = _Norm.apply
-        out: torch.Tensor = apply(hidden_states, self.weight, self.variance_epsilon)
-        return out
+        output: torch.Tensor = apply(hidden_states, self.weight, self.variance_epsilon)
+        return output
 
 
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        inverse: torch.Tensor = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        inverse: torch.Tensor = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, inverse)
         return (x * inverse).mul_(weight)
 
@@ -103,48 +103,50 @@ class _Norm(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             grad_weight = (grads[0] * x).mul_(inverse).flatten(0, -2).sum(0)
         grad = grads[0] * weight
-        along = (grad * x).sum(-1, keepdim=True).mul_(inverse.pow(3)).div_(-x.shape[-1])
-        return grad.mul_(inverse).addcmul_(x, along), grad_weight, None
+        projection = (grad * x).sum(-1, keepdim=True).mul_(inverse.pow(3)).div_(-x.shape[-1])
+        return grad.mul_(inverse).addcmul_(x, projection), grad_weight, None
 
 
 def apply_rotary(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Return ``x`` (tokens, heads, width) turned by ``cos`` and ``sin`` (tokens, rotary width).
+    """Rotate ``x`` (tokens, heads, width) by ``cos`` and ``sin`` (tokens, rotary width).
 
-    What exceeds the rotary width is left as it is.
+    Components beyond the rotary width stay unchanged.
     """
     apply: Any = _Rotate.apply
-    out: torch.Tensor = apply(x, cos, sin)
-    return out
+    output: torch.Tensor = apply(x, cos, sin)
+    return output
 
 
 class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(cos, sin)
-        return _turned(x, cos, sin, 1.0)
+        return _rotate_pairs(x, cos, sin, 1.0)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         cos, sin = ctx.saved_tensors
-        return _turned(grads[0], cos, sin, -1.0), None, None
+        return _rotate_pairs(grads[0], cos, sin, -1.0), None, None
 
 
-def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, way: float) -> torch.Tensor:
-    """Turn the pairs ``(x[i], x[i + half])`` by an angle whose cosine and sine are given."""
+def _rotate_pairs(
+    x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, sign: float
+) -> torch.Tensor:
+    """Rotate the pairs ``(x[i], x[i + half])``; ``sign`` -1.0 rotates back."""
     width = cos.shape[-1]
     half = width // 2
     cos, sin = cos[:, None, :], sin[:, None, :half]
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    torch.mul(x[..., :width], cos, out=out[..., :width])
-    out[..., :half].addcmul_(x[..., half:width], sin, value=-way)
-    out[..., half:width].addcmul_(x[..., :half], sin, value=way)
+    output = torch.empty_like(x, memory_format=torch.contiguous_format)
+    torch.mul(x[..., :width], cos, out=output[..., :width])
+    output[..., :half].addcmul_(x[..., half:width], sin, value=-sign)
+    output[..., half:width].addcmul_(x[..., :half], sin, value=sign)
     if width < x.shape[-1]:
-        out[..., width:] = x[..., width:]
-    return out
+        output[..., width:] = x[..., width:]
+    return output
 
 
-class _AttentionForm(nn.Module):
-    """Self attention with ``q_proj, k_proj, v_proj``, or Phi's one ``qkv_proj``."""
+class _FusedAttention(nn.Module):
+    """Self attention with ``q_proj``, ``k_proj``, ``v_proj``, or Phi's fused ``qkv_proj``."""
 
     config: Any
     head_dim: int
@@ -157,22 +159,26 @@ class _AttentionForm(nn.Module):
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
         past_key_values: Any = None,
-        **rest: Any,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, Any]:
-        """Return the attended states of a pack, ``(1, tokens, width)``."""
-        bounds = rest.get("cu_seq_lens_q")
-        if bounds is None or past_key_values is not None or hidden_states.dtype != torch.float32:
-            own: tuple[torch.Tensor, Any] = super().forward(
+        """Return the attention output of a pack, ``(1, tokens, width)``."""
+        cu_seqlens = kwargs.get("cu_seq_lens_q")
+        if (
+            cu_seqlens is None
+            or past_key_values is not None
+            or hidden_states.dtype != torch.float32
+        ):
+            original: tuple[torch.Tensor, Any] = super().forward(
                 hidden_states,
                 position_embeddings=position_embeddings,
                 attention_mask=attention_mask,
                 past_key_values=past_key_values,
-                **rest,
+                **kwargs,
             )
-            return own
-        cos, sin = (side[0] for side in position_embeddings)
-        query, key, value = self._heads(hidden_states[0])
-        out, _ = attention.packed_attention(
+            return original
+        cos, sin = (tensor[0] for tensor in position_embeddings)
+        query, key, value = self._project_heads(hidden_states[0])
+        output, _ = attention.packed_attention(
             self,
             apply_rotary(query, cos, sin).transpose(0, 1)[None],
             apply_rotary(key, cos, sin).transpose(0, 1)[None],
@@ -180,21 +186,21 @@ class _AttentionForm(nn.Module):
             None,
             scaling=self.scaling,
             dropout=self.attention_dropout if self.training else 0.0,
-            cu_seq_lens_q=bounds,
+            cu_seq_lens_q=cu_seqlens,
             sliding_window=getattr(self.config, "sliding_window", None),
         )
         project: Any = self.o_proj
-        return project(out.flatten(2)), None
+        return project(output.flatten(2)), None
 
-    def _heads(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _project_heads(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return query, key and value as ``(tokens, heads, width)``."""
-        heads, keys = self.config.num_attention_heads, self.config.num_key_value_heads
-        anything: Any = self
+        heads, kv_heads = self.config.num_attention_heads, self.config.num_key_value_heads
+        module: Any = self
         if hasattr(self, "qkv_proj"):
-            sizes = [heads * self.head_dim, keys * self.head_dim, keys * self.head_dim]
-            sides = torch.split(anything.qkv_proj(hidden), sizes, dim=-1)
+            sizes = [heads * self.head_dim, kv_heads * self.head_dim, kv_heads * self.head_dim]
+            tensors = torch.split(module.qkv_proj(hidden), sizes, dim=-1)
         else:
-            sides = tuple(
-                project(hidden) for project in (anything.q_proj, anything.k_proj, anything.v_proj)
+            tensors = tuple(
+                project(hidden) for project in (module.q_proj, module.k_proj, module.v_proj)
             )
-        return tuple(side.view(side.shape[0], -1, self.head_dim) for side in sides)
+        return tuple(tensor.view(tensor.shape[0], -1, self.head_dim) for tensor in tensors)

@@ -1,4 +1,4 @@
-"""A base from disk: safetensors only, no remote code, nothing fetched."""
+"""Load a base from disk: safetensors only, no remote code, no download."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PROBE = (
 
 
 def resolve_device(device: str) -> str:
-    """Return ``cpu``, ``cuda`` or ``mps`` for a wish that may be ``auto``."""
+    """Return ``cpu``, ``cuda`` or ``mps``; ``auto`` selects a GPU if there is one."""
     if device != "auto":
         return device
     if torch.cuda.is_available():
@@ -32,11 +32,11 @@ def resolve_device(device: str) -> str:
 
 
 def select_gpu(rank: int, process_count: int) -> None:
-    """Make a GPU of its own this process's ``cuda``. Raises ``ConfigError`` where there are too few."""
-    if (found := torch.cuda.device_count()) < process_count:
+    """Make GPU number ``rank`` this process's ``cuda``. Raises ``ConfigError`` if there are too few GPUs."""
+    if (gpu_count := torch.cuda.device_count()) < process_count:
         raise ConfigError(
-            f"{process_count} processes were asked for, and this machine has {found} GPUs for them",
-            hint=f"Use processes={found}, or start the server with --device cpu.",
+            f"The job asks for {process_count} processes, but this machine has {gpu_count} GPUs.",
+            hint=f"Use processes={gpu_count}, or start the server with --device cpu.",
         )
     torch.cuda.set_device(rank)
 
@@ -53,14 +53,14 @@ def load_model(folder: str, config: TrainingConfig, device: str) -> nn.Module:
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # a job's log is read as text
+    disable_progress_bar()  # a progress bar clutters the job's log
     dtype = weight_dtype(config, device)
     if device == "cuda" and dtype == torch.float32 and config.precision != "32":
         torch.set_float32_matmul_precision("high")  # TF32
-    extra: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if config.method == "QLoRA":
-        extra["quantization_config"] = _four_bits(dtype)
-        extra["device_map"] = {"": device}
+        options["quantization_config"] = _quantization_config(dtype)
+        options["device_map"] = {"": device}
     with heap.trim_heap():
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -68,7 +68,7 @@ def load_model(folder: str, config: TrainingConfig, device: str) -> nn.Module:
             use_safetensors=True,
             attn_implementation=attention.register(),
             **_SAFE,
-            **extra,
+            **options,
         )
     model.requires_grad_(False)
     fuse_modules(model)
@@ -81,38 +81,38 @@ def load_model(folder: str, config: TrainingConfig, device: str) -> nn.Module:
 
 
 def context_length(model: nn.Module) -> int:
-    """Return how many tokens the base can read."""
+    """Return the maximum number of tokens of the base."""
     config: Any = model.config
     return int(getattr(config, "max_position_embeddings", 0) or 1 << 20)
 
 
 def longrope_threshold(model: nn.Module) -> int | None:
-    """Return the length from which the base uses its other rotary frequencies, if it has two sets."""
+    """Return the length above which the base uses its second set of rotary frequencies (LongRoPE), or None."""
     config: Any = model.config
-    kind = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
-    if kind != "longrope":
+    rope_type = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
+    if rope_type != "longrope":
         return None
-    own = config.rope_parameters.get("original_max_position_embeddings")
-    return int(own or config.original_max_position_embeddings)
+    original_length = config.rope_parameters.get("original_max_position_embeddings")
+    return int(original_length or config.original_max_position_embeddings)
 
 
 def enable_activation_checkpointing(model: nn.Module, config: TrainingConfig) -> None:
-    """Let the blocks forget their activations and compute them again, where that was asked for."""
+    """Turn on gradient checkpointing (activations are recomputed) if configured."""
     if not config.checkpoint_activations:
         return
-    anything: Any = model
-    # transformers 5.20 or so gave it another name, and warns of this one.
+    peft_model: Any = model
+    # transformers renamed the method around 5.20, and warns about the old name.
     name = "activation_checkpointing_enable"
-    enable = getattr(anything, name, None) or anything.gradient_checkpointing_enable
+    enable = getattr(peft_model, name, None) or peft_model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
-    anything.enable_input_require_grads()
+    peft_model.enable_input_require_grads()
 
 
 def weight_dtype(config: TrainingConfig, device: str) -> torch.dtype:
-    """Return what the base's weights are held in.
+    """Return the dtype of the base's weights.
 
-    bfloat16 has 8 bits: a weight of 0.02 does not change by a step of 2e-5. So weights that are trained
-    themselves stay in float32, whose products a GPU may make in TF32; DeepSpeed keeps its own beside.
+    bfloat16 has 8 bits of precision: a step of 2e-5 does not change a weight of 0.02. So weights that are
+    trained directly stay in float32 (multiplied in TF32 on a GPU), unless DeepSpeed keeps a float32 copy.
     """
     if config.precision == "32" or device == "cpu":
         return torch.float32
@@ -121,12 +121,12 @@ def weight_dtype(config: TrainingConfig, device: str) -> torch.dtype:
     return torch.bfloat16
 
 
-def _four_bits(dtype: torch.dtype) -> Any:
+def _quantization_config(dtype: torch.dtype) -> Any:
     try:
-        import bitsandbytes  # noqa: F401 - transformers' own message names no extra of ours
+        import bitsandbytes  # noqa: F401 - our error names the extra to install
     except ImportError:
         raise MissingExtraError(
-            "QLoRA needs bitsandbytes",
+            "QLoRA needs the package bitsandbytes.",
             extra="qlora",
             hint="Install it: pip install 'maas-client[qlora]'",
         ) from None
@@ -141,32 +141,35 @@ def _four_bits(dtype: torch.dtype) -> Any:
 
 
 def detect_template(tokenizer: Any, expected: ChatTemplate) -> tuple[ChatTemplate, str]:
-    """Return the template that the weights were made with, and a warning or an empty string.
+    """Return the template the weights were trained with, and a warning or an empty string.
 
-    The tokenizer's own chat template is printed for a short talk; if ``wanted`` prints something
-    else, the known template that prints the same is taken. A tokenizer without one says nothing.
+    The tokenizer's own chat template renders a short conversation. If ``expected`` renders something else, the
+    known template with the same output is used. Without a chat template in the tokenizer, ``expected`` is used.
     """
     if not getattr(tokenizer, "chat_template", None):
         return expected, ""
-    said = (_own(tokenizer, answer_wanted=False), _own(tokenizer, answer_wanted=True))
+    tokenizer_output = tuple(
+        _render_with_tokenizer(tokenizer, add_generation_prompt=with_prompt)
+        for with_prompt in (False, True)
+    )
     for template in (expected, *TEMPLATES.values()):
-        if said == _ours(template):
-            other = f"These weights talk in the template {template.name}, not {expected.name}."
-            return template, "" if template is expected else other
+        if tokenizer_output == _render_with_template(template):
+            warning = f"These weights use the chat template {template.name}, not {expected.name}."
+            return template, "" if template is expected else warning
     raise ConfigError(
-        "these weights have a chat template that is not known here",
-        hint=f"Expected was {expected.name}: {expected.revision}.",
+        "The chat template of these weights is not supported.",
+        hint=f"Use weights with the template {expected.name} ({expected.revision}).",
     )
 
 
-def _own(tokenizer: Any, *, answer_wanted: bool) -> str:
-    talk = list(_PROBE) if answer_wanted else list(_PROBE[:2])
+def _render_with_tokenizer(tokenizer: Any, *, add_generation_prompt: bool) -> str:
+    messages = list(_PROBE) if add_generation_prompt else list(_PROBE[:2])
     text: str = tokenizer.apply_chat_template(
-        talk, tokenize=False, add_generation_prompt=answer_wanted
+        messages, tokenize=False, add_generation_prompt=add_generation_prompt
     )
     return text
 
 
-def _ours(template: ChatTemplate) -> tuple[str, str]:
-    whole = "".join(segment.text for segment in render(_PROBE[:2], None, template))
-    return whole, render_prompt(_PROBE, None, template)
+def _render_with_template(template: ChatTemplate) -> tuple[str, str]:
+    conversation = "".join(segment.text for segment in render(_PROBE[:2], None, template))
+    return conversation, render_prompt(_PROBE, None, template)

@@ -1,4 +1,7 @@
-"""QLoRA: adapters over bitsandbytes' 4-bit weights, on a CPU too. Needs the extra ``qlora``."""
+"""QLoRA: LoRA layers over bitsandbytes' 4-bit weights, on CPUs too. Needs the extra ``qlora``.
+
+A module of its own: importing it fails without bitsandbytes.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,18 @@ from maas_client.local.training.lora_linear import FastLoraMixin, FrozenLayer
 
 
 class Lora4bitLinear(FastLoraMixin, Linear4bit):  # type: ignore[misc]  # peft ships no types
-    """PEFT's LoRA layer over a 4-bit weight, which is unpacked for each product and let go."""
+    """PEFT's LoRA layer over a 4-bit weight, which is dequantised for each product and not kept."""
 
     def _weight_dtype(self) -> torch.dtype:
-        kind: torch.dtype = self.base_layer.weight.quant_state.dtype
-        return kind
+        dtype: torch.dtype = self.base_layer.weight.quant_state.dtype
+        return dtype
 
     def _frozen_layer(self, name: str) -> FrozenLayer:
         from bitsandbytes.functional import dequantize_4bit
 
-        packed = self.base_layer.weight
+        quantized = self.base_layer.weight
         return FrozenLayer(
-            lambda: dequantize_4bit(packed.data, packed.quant_state),
+            lambda: dequantize_4bit(quantized.data, quantized.quant_state),
             self._row_squares,
             self.base_layer.bias,
             self.scaling[name],
@@ -31,19 +34,19 @@ class Lora4bitLinear(FastLoraMixin, Linear4bit):  # type: ignore[misc]  # peft s
 
 
 def layer_classes() -> dict[type[nn.Module], type[nn.Module]]:
-    """Return the 4-bit layer and our class over it."""
-    from bitsandbytes.nn import Linear4bit as Packed
+    """Map the 4-bit layer class to its LoRA class."""
+    from bitsandbytes.nn import Linear4bit as QuantizedLinear
 
-    return {Packed: Lora4bitLinear}
+    return {QuantizedLinear: Lora4bitLinear}
 
 
 def keep_trainable_layout(model: nn.Module) -> None:
-    """Keep bitsandbytes from packing weights for inference for good.
+    """Prevent bitsandbytes from repacking weights for inference.
 
-    On a CPU with bfloat16 instructions its layer does so at the first evaluation without gradients;
-    after that it gives no gradient any more.
+    On a CPU with bfloat16 instructions its layer does so permanently at the first evaluation without
+    gradients, and computes no gradients after that.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            anything: Any = module
-            anything.support_avx512bf16_for_cpu = False
+            quantized_layer: Any = module
+            quantized_layer.support_avx512bf16_for_cpu = False

@@ -1,7 +1,7 @@
-"""Examples to packs: several documents in one sequence, without padding.
+"""Packing: several documents in one sequence, without padding, grouped into optimiser steps.
 
-Which examples make which step depends on the seed and the epoch alone, so that every process of a
-run, and a run that goes on after a kill, sees the same steps.
+Which examples form which step depends on the seed and the epoch only, so every process of a run, and a
+run that resumes from a checkpoint, uses the same steps.
 """
 
 from __future__ import annotations
@@ -19,66 +19,66 @@ from maas_client.local.training.data import Example
 
 
 class Pack(NamedTuple):
-    """What ``ModelWithLoss`` takes: T tokens of several documents, of which N are to be learned."""
+    """Input of ``ModelWithLoss``: T tokens of several documents, N of which carry loss."""
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
-    """Of each token in its own document."""
+    """Position of each token within its document."""
     cu_seqlens: torch.Tensor
-    """Where documents begin, and the end; stays on the CPU."""
+    """Start of each document, then the total length: ``[0, 12, 30]``. Stays on the CPU."""
     loss_positions: torch.Tensor
-    """Places whose next token is learned."""
+    """Positions whose next token is a target."""
     targets: torch.Tensor
-    """Those tokens."""
+    """The target tokens."""
 
     def to(self, device: torch.device) -> Pack:
-        """Return the pack on a device."""
-        move = (self.input_ids, self.position_ids, self.loss_positions, self.targets)
-        ids, positions, learned, targets = (side.to(device) for side in move)
-        return Pack(ids, positions, self.cu_seqlens, learned, targets)
+        """Return a copy of the pack on ``device``."""
+        tensors = (self.input_ids, self.position_ids, self.loss_positions, self.targets)
+        input_ids, position_ids, loss_positions, targets = (tensor.to(device) for tensor in tensors)
+        return Pack(input_ids, position_ids, self.cu_seqlens, loss_positions, targets)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One optimiser step of one process."""
+    """The packs of one optimiser step in one process."""
 
     packs: list[Pack]
     tokens: int
-    """Of this process."""
+    """Tokens of this process."""
     learned_tokens: int
-    """Of all processes: what the summed losses are divided by."""
+    """Loss-carrying tokens of all processes; the summed losses are divided by it."""
     epoch: float
-    """How many passes over the data are done after this step."""
+    """Passes over the data after this step."""
     lines: tuple[int, ...]
-    """Of the data file, for a message that must name them."""
+    """Lines of the training file, for messages that name them."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackLimits:
-    """What a pack may hold."""
+    """Limits on what may share a pack."""
 
     max_tokens: int = 2048
-    """An example longer than this is alone in its pack."""
+    """Tokens of a pack; a longer example gets a pack of its own."""
     longrope_threshold: int | None = None
-    """Documents longer than this are never packed with shorter ones: models with two sets of
-    rotary frequencies choose by the longest position of the whole sequence."""
+    """Documents longer than this are never packed with shorter ones: models with two sets of rotary
+    frequencies (LongRoPE) choose the set by the longest position of the whole sequence."""
 
 
 def total_steps(count: int, config: TrainingConfig) -> int:
-    """Return how many optimiser steps a run over ``count`` examples has."""
+    """Return the number of optimiser steps of a run over ``count`` examples."""
     return config.max_steps or config.epochs * steps_per_epoch(count, config)
 
 
 def steps_per_epoch(count: int, config: TrainingConfig) -> int:
-    """Return how many optimiser steps one pass over ``count`` examples has."""
+    """Return the number of optimiser steps of one pass over ``count`` examples."""
     return max(1, math.ceil(count / (config.batch_size * config.accumulate * config.processes)))
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
     """Return the order in which an epoch visits ``count`` examples."""
-    places = list(range(count))
-    random.Random(f"{seed}:{epoch}").shuffle(places)  # noqa: S311 - an order, no secret
-    return places
+    order = list(range(count))
+    random.Random(f"{seed}:{epoch}").shuffle(order)  # noqa: S311 - not used for security
+    return order
 
 
 def training_batches(
@@ -89,56 +89,63 @@ def training_batches(
     start_step: int = 0,
     rank: int = 0,
 ) -> Iterator[Batch]:
-    """Yield the steps of a run, those after step ``after``, as process ``rank`` sees them."""
+    """Yield the steps of a run after the first ``start_step``, with the examples of process ``rank``."""
     size = config.batch_size * config.accumulate * config.processes
     per_epoch, total = steps_per_epoch(len(examples), config), total_steps(len(examples), config)
-    places: list[int] = []
+    order: list[int] = []
     for step in range(start_step, total):
-        epoch, at = divmod(step, per_epoch)
-        if at == 0 or not places:
-            places = epoch_order(len(examples), config.seed, epoch)
-        chosen = [examples[place] for place in places[at * size : (at + 1) * size]]
-        yield _batch(chosen, config, limits, rank, (step + 1) / per_epoch)
+        epoch, start = divmod(step, per_epoch)
+        if start == 0 or not order:
+            order = epoch_order(len(examples), config.seed, epoch)
+        step_examples = [examples[index] for index in order[start * size : (start + 1) * size]]
+        yield _batch(step_examples, config, limits, rank, (step + 1) / per_epoch)
 
 
 def _batch(
-    chosen: Sequence[Example], recipe: TrainingConfig, limits: PackLimits, rank: int, epoch: float
+    step_examples: Sequence[Example],
+    config: TrainingConfig,
+    limits: PackLimits,
+    rank: int,
+    epoch: float,
 ) -> Batch:
-    own = chosen[rank :: recipe.processes]
-    packs = [pack_examples(documents) for documents in _parts(own, recipe, limits)]
-    least = 1
-    if recipe.syncs_every_pack:
-        others = (chosen[other :: recipe.processes] for other in range(recipe.processes))
-        least = max(len(_parts(other, recipe, limits)) for other in others)
-    packs += [pack_examples(chosen[:1], with_loss=False)] * (least - len(packs))
+    rank_examples = step_examples[rank :: config.processes]
+    packs = [
+        pack_examples(documents)
+        for documents in _group_micro_batches(rank_examples, config, limits)
+    ]
+    pack_count = 1
+    if config.syncs_every_pack:
+        per_rank = (step_examples[number :: config.processes] for number in range(config.processes))
+        pack_count = max(len(_group_micro_batches(part, config, limits)) for part in per_rank)
+    packs += [pack_examples(step_examples[:1], with_loss=False)] * (pack_count - len(packs))
     return Batch(
         packs=packs,
-        tokens=sum(len(example.input_ids) for example in own),
-        learned_tokens=sum(example.learned_tokens for example in chosen),
+        tokens=sum(len(example.input_ids) for example in rank_examples),
+        learned_tokens=sum(example.learned_tokens for example in step_examples),
         epoch=epoch,
-        lines=tuple(example.line for example in chosen),
+        lines=tuple(example.line for example in step_examples),
     )
 
 
-def _parts(
-    own: Sequence[Example], recipe: TrainingConfig, limits: PackLimits
+def _group_micro_batches(
+    rank_examples: Sequence[Example], config: TrainingConfig, limits: PackLimits
 ) -> list[list[Example]]:
     return [
         documents
-        for at in range(0, len(own), recipe.batch_size)
-        for documents in group_examples(own[at : at + recipe.batch_size], limits)
+        for start in range(0, len(rank_examples), config.batch_size)
+        for documents in group_examples(rank_examples[start : start + config.batch_size], limits)
     ]
 
 
 def evaluation_batches(examples: Sequence[Example], limits: PackLimits) -> Iterator[Batch]:
-    """Yield all examples once, in order, packed as full as they may be: for evaluation."""
+    """Yield all examples once, in order, in packs as full as the limits allow."""
     for documents in group_examples(examples, limits):
         yield Batch(
             packs=[pack_examples(documents)],
-            tokens=sum(len(one.input_ids) for one in documents),
-            learned_tokens=sum(one.learned_tokens for one in documents),
+            tokens=sum(len(example.input_ids) for example in documents),
+            learned_tokens=sum(example.learned_tokens for example in documents),
             epoch=0.0,
-            lines=tuple(one.line for one in documents),
+            lines=tuple(example.line for example in documents),
         )
 
 
@@ -155,32 +162,33 @@ def group_examples(examples: Sequence[Example], limits: PackLimits) -> Iterator[
 
 
 def _fits(group: Sequence[Example], example: Example, limits: PackLimits) -> bool:
-    if sum(len(one.input_ids) for one in group) + len(example.input_ids) > limits.max_tokens:
+    group_tokens = sum(len(member.input_ids) for member in group)
+    if group_tokens + len(example.input_ids) > limits.max_tokens:
         return False
-    edge = limits.longrope_threshold
-    return edge is None or (len(group[0].input_ids) > edge) == (len(example.input_ids) > edge)
+    threshold = limits.longrope_threshold
+    return threshold is None or (len(group[0].input_ids) > threshold) == (
+        len(example.input_ids) > threshold
+    )
 
 
 def pack_examples(examples: Sequence[Example], *, with_loss: bool = True) -> Pack:
-    """Put documents one after the other; ``learned=False`` marks nothing as learned."""
-    ids: list[int] = []
-    positions: list[int] = []
-    bounds, places, targets = [0], [], []
+    """Concatenate documents into one pack; with ``with_loss=False`` no token carries loss."""
+    input_ids: list[int] = []
+    position_ids: list[int] = []
+    cu_seqlens, loss_positions, targets = [0], [], []
     for example in examples:
-        start = len(ids)
-        marked = (
-            at for at in range(1, len(example.input_ids)) if with_loss and example.loss_mask[at]
-        )
-        for at in marked:
-            places.append(start + at - 1)
-            targets.append(example.input_ids[at])
-        ids += example.input_ids
-        positions += range(len(example.input_ids))
-        bounds.append(len(ids))
+        start = len(input_ids)
+        for index in range(1, len(example.input_ids)):
+            if with_loss and example.loss_mask[index]:
+                loss_positions.append(start + index - 1)
+                targets.append(example.input_ids[index])
+        input_ids += example.input_ids
+        position_ids += range(len(example.input_ids))
+        cu_seqlens.append(len(input_ids))
     return Pack(
-        torch.tensor(ids),
-        torch.tensor(positions),
-        torch.tensor(bounds, dtype=torch.int32),
-        torch.tensor(places, dtype=torch.long),
+        torch.tensor(input_ids),
+        torch.tensor(position_ids),
+        torch.tensor(cu_seqlens, dtype=torch.int32),
+        torch.tensor(loss_positions, dtype=torch.long),
         torch.tensor(targets, dtype=torch.long),
     )

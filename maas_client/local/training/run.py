@@ -1,10 +1,10 @@
-"""One job, from its files to its adapter: what the worker process calls.
+"""Run one training job, from its files to its adapter. Called by the worker process.
 
-``run(spec, emit, wishes)``. ``spec``: ``job``, ``model``, ``base`` (``bases.Base.as_dict``),
-``train``, ``validation`` or None, ``recipe`` (hyperparameters in any vocabulary), ``out`` (a folder),
-``threads``, ``device``. Events are dicts whose ``event`` is ``started``, ``step``, ``eval``,
-``message``, ``checkpoint``, ``paused``, ``done`` or ``failed``. ``wishes`` is asked after each step what
-the run is to do. Cancelled, it returns without a last word.
+``spec`` has the keys ``job``, ``model``, ``base`` (``BaseWeights.as_dict``), ``train``, ``validation``
+(or None), ``recipe`` (hyperparameters in any vocabulary), ``out`` (a folder), ``threads`` and ``device``.
+Events are dicts whose ``event`` is ``started``, ``step``, ``eval``, ``message``, ``checkpoint``, ``paused``,
+``done`` or ``failed``. ``next_signal`` is called after each step. A cancelled run returns without a final
+event.
 """
 
 from __future__ import annotations
@@ -14,116 +14,121 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch  # noqa: TID253 - this module is imported by the training process only
+from torch import nn  # noqa: TID253 - see above
 
 from maas_client.errors import MaasError
 from maas_client.local.resources import errors
 from maas_client.local.resources.job_states import JobSignal, no_signal
 from maas_client.local.state import atomic_folder
 from maas_client.local.training import checkpoints, messages, save
-from maas_client.local.training.finishing import finish
-from maas_client.local.training.messages import Emit
+from maas_client.local.training.messages import Emit, emit_message
+from maas_client.local.training.model_loss import ModelWithLoss
 from maas_client.local.training.packing import training_batches
 from maas_client.local.training.setup import TrainingSetup, ValidationProgress
 from maas_client.local.training.train import StepResult, evaluate, train
 
 CHECKPOINT_INTERVAL_S = 30.0
 """Seconds of training that a killed worker may lose, unless ``save_steps`` says otherwise."""
-_ADAPTERS = 3
-"""Adapters of past epochs that are kept, beside the best."""
+_ADAPTERS_KEPT = 3
+"""Adapters of past epochs that are kept, besides the best."""
 
 
 class DivergedError(MaasError):
-    """The loss or a gradient is no number any more."""
+    """The loss or a gradient is not a finite number."""
 
 
 def run(
     spec: Mapping[str, Any], emit: Emit, next_signal: Callable[[], JobSignal] = no_signal
 ) -> None:
-    """Train what ``spec`` asks for and tell how it goes; see the module's docstring."""
+    """Train as ``spec`` says and report through ``emit``; see the module's docstring."""
     try:
         torch.set_num_threads(int(spec.get("threads") or torch.get_num_threads()))
         _run(TrainingSetup.from_spec(spec), emit, next_signal)
     except MaasError as error:
         emit({"event": "failed", "code": "UserError", "message": str(error)})
     except Exception as error:
-        told = errors.failure_message(error)
-        if told is None:
+        message = errors.failure_message(error)
+        if message is None:
             raise
-        emit({"event": "failed", "code": "ServiceError", "message": told})
+        emit({"event": "failed", "code": "ServiceError", "message": message})
 
 
-def _run(job: TrainingSetup, emit: Emit, wishes: Callable[[], JobSignal]) -> None:
-    begun = time.monotonic()
-    progress = _begin(job, emit)
-    saved, steps = time.monotonic(), _steps(job)
+def _run(job: TrainingSetup, emit: Emit, next_signal: Callable[[], JobSignal]) -> None:
+    started_at = time.monotonic()
+    validation = _start(job, emit)
+    saved_at, steps = time.monotonic(), _steps(job)
     for step in steps:
         if not step.is_finite:
             raise _diverged(step)
         job.seen_tokens += step.tokens
         if step.step % job.config.log_steps == 0 or step.step == job.progress.total_steps:
-            told = _step_event(job, step, time.monotonic() - begun)
-            job.recent_events.append(told)
-            emit(told)
-        # The first process is told what is asked, and says it to all.
-        wish = JobSignal(job.engine.broadcast(_wish(job, step, wishes())))
-        if JobSignal.CANCEL in wish:
+            event = _step_event(job, step, time.monotonic() - started_at)
+            job.recent_events.append(event)
+            emit(event)
+        # Only the first process receives signals; it broadcasts them to the others.
+        signal = JobSignal(job.engine.broadcast(_effective_signal(job, step, next_signal())))
+        if JobSignal.CANCEL in signal:
             return
-        stop = _after(job, step, progress, emit, keep=wish != JobSignal.NONE)
+        stop = _evaluate_and_keep(job, step, validation, emit, keep=signal != JobSignal.NONE)
         if stop:
             break
-        if wish or job.engine.broadcast(_is_due(job, step, saved)):
-            _checkpoint(job, progress)
-            saved = time.monotonic()
-        if JobSignal.PAUSE in wish:
+        if signal or job.engine.broadcast(_is_due(job, step, saved_at)):
+            _checkpoint(job, validation)
+            saved_at = time.monotonic()
+        if JobSignal.PAUSE in signal:
             emit({"event": "paused", "step": step.step})
             return
-    finish(job, progress, emit)
+    finish(job, validation, emit)
 
 
-def _wish(job: TrainingSetup, step: StepResult, wish: JobSignal) -> JobSignal:
-    """Return what is to be done after ``step``: at the end of a run there is nothing left to keep."""
-    return wish & JobSignal.CANCEL if step.step == job.progress.total_steps else wish
+def _effective_signal(job: TrainingSetup, step: StepResult, signal: JobSignal) -> JobSignal:
+    """Return the signal to obey after ``step``; after the last step only a cancellation counts."""
+    return signal & JobSignal.CANCEL if step.step == job.progress.total_steps else signal
 
 
-def _is_due(job: TrainingSetup, step: StepResult, saved: float) -> bool:
-    """Tell whether it is time for a checkpoint that nobody asked for."""
+def _is_due(job: TrainingSetup, step: StepResult, saved_at: float) -> bool:
+    """Return whether a periodic checkpoint is due."""
     if step.step == job.progress.total_steps:
         return False
     if job.config.save_steps:
         return step.step % job.config.save_steps == 0
-    return time.monotonic() - saved >= CHECKPOINT_INTERVAL_S
+    return time.monotonic() - saved_at >= CHECKPOINT_INTERVAL_S
 
 
-def _begin(job: TrainingSetup, emit: Emit) -> ValidationProgress:
-    """Resume or measure the base model; tell what is about to run."""
-    found = checkpoints.load_newest(job.checkpoints_dir, job.fingerprint)
-    messages.emit_start(job, found, emit)
-    # One process alone cannot ask a model that is divided: it is asked before.
-    asked = [] if found or job.rank else list(messages.answer_events(job, "The base model"))
-    job.start_engine(found.state if found else None)
-    if job.rank == 0:  # all have chosen by now: they have met
-        checkpoints.remove_stale(job.checkpoints_dir, found)
+def _start(job: TrainingSetup, emit: Emit) -> ValidationProgress:
+    """Report the start, resume from a checkpoint, or else evaluate the base model."""
+    checkpoint = checkpoints.load_newest(job.checkpoints_dir, job.fingerprint)
+    messages.emit_start(job, checkpoint, emit)
+    # A single process cannot generate with a sharded model, so generate before sharding.
+    base_answers = (
+        [] if checkpoint or job.rank else list(messages.answer_events(job, "The base model"))
+    )
+    job.start_engine(checkpoint.state if checkpoint else None)
+    if (
+        job.rank == 0
+    ):  # start_engine has synchronised the processes: all have chosen their checkpoint
+        checkpoints.remove_stale(job.checkpoints_dir, checkpoint)
         for folder in (job.output_dir, job.checkpoints_dir, job.adapters_dir, job.best_weights_dir):
             atomic_folder.remove_drafts(folder)
-    if found is not None:
-        job.progress.step = found.step
-        return ValidationProgress(**found.extra["validation"])
-    progress = ValidationProgress()
-    _evaluate(job, progress, emit)
-    for told in asked:
-        emit(told)
-    return progress
+    if checkpoint is not None:
+        job.progress.step = checkpoint.step
+        return ValidationProgress(**checkpoint.extra["validation"])
+    validation = ValidationProgress()
+    _evaluate(job, validation, emit)
+    for event in base_answers:
+        emit(event)
+    return validation
 
 
 def _steps(job: TrainingSetup) -> Any:
-    todo = training_batches(
+    batches = training_batches(
         job.data.examples,
         job.config,
         limits=job.pack_limits,
         start_step=job.progress.step,
         rank=job.rank,
     )
-    return train(job.engine.model, todo, job.config, job.progress, job.engine)
+    return train(job.engine.model, batches, job.config, job.progress, job.engine)
 
 
 def _step_event(job: TrainingSetup, step: StepResult, seconds: float) -> dict[str, Any]:
@@ -140,29 +145,33 @@ def _step_event(job: TrainingSetup, step: StepResult, seconds: float) -> dict[st
     }
 
 
-def _after(
-    job: TrainingSetup, step: StepResult, progress: ValidationProgress, emit: Emit, *, keep: bool
+def _evaluate_and_keep(
+    job: TrainingSetup, step: StepResult, validation: ValidationProgress, emit: Emit, *, keep: bool
 ) -> bool:
-    """Evaluate, and keep an adapter, where one is due; True when the run should stop early."""
-    ended = step.step % job.steps_per_epoch == 0
-    due = {
-        "epoch": ended,
+    """Evaluate and save an adapter where due; return True to stop early."""
+    epoch_ended = step.step % job.steps_per_epoch == 0
+    is_due = {
+        "epoch": epoch_ended,
         "steps": step.step % job.evaluation_interval == 0,
         "disable": False,
     }[job.config.evaluate]
-    last = step.step == job.progress.total_steps
-    if due or (last and job.config.evaluate != "disable"):
-        _evaluate(job, progress, emit)
-    if (ended and not last and job.config.epochs > 1) or progress.best_step == step.step or keep:
-        _keep_adapter(job, progress, emit)
-    return job.config.early_stopping and progress.worse_for >= job.config.patience
+    is_last_step = step.step == job.progress.total_steps
+    if is_due or (is_last_step and job.config.evaluate != "disable"):
+        _evaluate(job, validation, emit)
+    if (
+        (epoch_ended and not is_last_step and job.config.epochs > 1)
+        or validation.best_step == step.step
+        or keep
+    ):
+        _keep_adapter(job, validation, emit)
+    return job.config.early_stopping and validation.worse_for >= job.config.patience
 
 
-def _evaluate(job: TrainingSetup, progress: ValidationProgress, emit: Emit) -> None:
+def _evaluate(job: TrainingSetup, validation: ValidationProgress, emit: Emit) -> None:
     if not job.validation_batches or job.config.evaluate == "disable":
         return
     loss, accuracy = evaluate(job.engine.model, job.validation_batches, job.engine.device)
-    progress.record(job.progress.step, loss, accuracy, job.config.threshold)
+    validation.record(job.progress.step, loss, accuracy, job.config.threshold)
     emit(
         {
             "event": "eval",
@@ -173,52 +182,127 @@ def _evaluate(job: TrainingSetup, progress: ValidationProgress, emit: Emit) -> N
     )
 
 
-def _keep_adapter(job: TrainingSetup, progress: ValidationProgress, emit: Emit) -> None:
-    """Save the adapter as it is now; the newest few and the best stay. Every process takes part."""
-    full = job.config.method == "Full"
-    if full and not (job.config.early_stopping and progress.best_step == job.progress.step):
+def _keep_adapter(job: TrainingSetup, validation: ValidationProgress, emit: Emit) -> None:
+    """Save the current adapter; keep the newest few and the best. Every process must call this."""
+    is_full = job.config.method == "Full"
+    if is_full and not (job.config.early_stopping and validation.best_step == job.progress.step):
         return
     folder = job.adapters_dir / f"step-{job.progress.step:08d}"
     weights = job.engine.gather_weights()
     if job.rank:
         return
-    if full:  # of a whole model the best alone is kept, and that to end with it
+    if is_full:  # of a whole model only the best weights are kept, to restore them at the end
         save.save_best_weights(weights, job.best_weights_dir, job.progress.step)
         return
-    save.save_adapter(job.model, weights, folder, job.base, job.training_card(progress))
-    best = job.adapters_dir / f"step-{progress.best_step or 0:08d}"
-    kept = [path for path in sorted(job.adapters_dir.glob("step-*")) if path != best]
-    for old in kept[:-_ADAPTERS]:
-        save.remove_folder(old)
+    save.save_adapter(job.model, weights, folder, job.base, job.training_card(validation))
+    best = job.adapters_dir / f"step-{validation.best_step or 0:08d}"
+    old_folders = [path for path in sorted(job.adapters_dir.glob("step-*")) if path != best]
+    for old_folder in old_folders[:-_ADAPTERS_KEPT]:
+        save.remove_folder(old_folder)
     emit(
         {
             "event": "checkpoint",
             "step": job.progress.step,
             "adapter": str(folder),
-            "metrics": progress.metrics(),
+            "metrics": validation.metrics(),
         }
     )
 
 
-def _checkpoint(job: TrainingSetup, progress: ValidationProgress) -> None:
-    """Write down all that is known. Every process has to take part."""
+def _checkpoint(job: TrainingSetup, validation: ValidationProgress) -> None:
+    """Write a checkpoint. Every process must call this."""
     state = job.engine.gather_state()
     if job.rank:
         return
-    notes = {
+    extra = {
         "threads": torch.get_num_threads(),
-        "validation": progress.as_dict(),
+        "validation": validation.as_dict(),
         "recent": list(job.recent_events),
     }
     checkpoints.save_checkpoint(
-        job.checkpoints_dir, job.progress.step, state, job.fingerprint, job.config.keep, notes
+        job.checkpoints_dir, job.progress.step, state, job.fingerprint, job.config.keep, extra
     )
 
 
 def _diverged(step: StepResult) -> DivergedError:
-    what = "loss" if step.loss != step.loss else "gradient"
+    quantity = "loss" if step.loss != step.loss else "gradient"
     lines = messages.format_lines(list(step.lines))
     return DivergedError(
-        f"the {what} is no number any more at step {step.step} (training file, line {lines})",
-        hint=f"Lower learning_rate (it was {step.learning_rate:g}) or look at these rows.",
+        f"The {quantity} is not a finite number at step {step.step} (training file, line {lines}).",
+        hint=f"Lower learning_rate (it was {step.learning_rate:g}), or check these rows.",
     )
+
+
+def finish(job: TrainingSetup, validation: ValidationProgress, emit: Emit) -> None:
+    """Save the result, check the merge, and report the end. Every process must call this."""
+    weights = job.engine.gather_weights() if job.engine.shards_weights else None
+    if job.rank:
+        return
+    if weights is not None:
+        job.reload_unsharded(weights)
+    best = validation.best_step
+    if job.config.early_stopping and best is not None and best != job.progress.step:
+        _restore_best(job, best, emit)
+    for event in messages.answer_events(job, "The tuned model"):
+        emit(event)
+    folder = job.output_dir / "adapter"
+    if job.config.method == "Full":
+        _save_model(job, job.model, folder, validation)
+    else:
+        trained = {n: w for n, w in job.model_with_loss.named_parameters() if w.requires_grad}
+        save.save_adapter(job.model, trained, folder, job.base, job.training_card(validation))
+    metrics = validation.metrics() | _merge_guard(job, validation, emit)
+    emit(
+        {
+            "event": "done",
+            "adapter": str(folder),
+            "steps": job.progress.step,
+            "trained_tokens": job.trained_tokens(),
+            "metrics": metrics,
+        }
+    )
+
+
+def _restore_best(job: TrainingSetup, step: int, emit: Emit) -> None:
+    """Replace the last weights by those of the best validation loss."""
+    if job.config.method == "Full":
+        job.load_weights(save.load_best_weights(job.best_weights_dir, step))
+        kept = "those weights are"
+    else:
+        save.load_adapter(job.model, job.adapters_dir / f"step-{step:08d}")
+        kept = "that adapter is"
+    emit_message(emit, f"The best validation loss was at step {step}: {kept} kept.")
+
+
+def _save_model(
+    job: TrainingSetup, model: nn.Module, folder: Any, validation: ValidationProgress
+) -> None:
+    end_of_turn = job.template.end_of_turn
+    save.save_model(
+        model, job.tokenizer, end_of_turn, folder, job.base, job.training_card(validation)
+    )
+
+
+def _merge_guard(
+    job: TrainingSetup, validation: ValidationProgress, emit: Emit
+) -> dict[str, float]:
+    """Return the difference in loss between the merged model and the adapter, on one batch.
+
+    Skipped for 4-bit weights, which a merge would round again (export merges them in full precision), and
+    for method Full.
+    """
+    if job.config.method in ("Full", "QLoRA"):
+        return {}
+    batches = (job.validation_batches or job.probe_batches)[:1]
+    loss_before, _ = evaluate(job.model_with_loss, batches, job.engine.device)
+    peft_model: Any = job.model
+    merged = peft_model.merge_and_unload()
+    loss_after, _ = evaluate(ModelWithLoss(merged), batches, job.engine.device)
+    if abs(loss_after - loss_before) > 1e-3 * max(1.0, loss_before):
+        warning = (
+            f"Merging changes the loss from {loss_before:.4f} to {loss_after:.4f}: use the adapter."
+        )
+        emit_message(emit, warning, "warning")
+    if job.config.merge:
+        _save_model(job, merged, job.output_dir / "merged", validation)
+    return {"merge_difference": abs(loss_after - loss_before)}

@@ -1,4 +1,4 @@
-"""Everything a run needs, made ready from its spec: data, model, adapters, optimiser."""
+"""Set up a training run from its spec: configuration, data, model, adapters, optimiser."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from maas_client.local.resources.training_config import TrainingConfig
 from maas_client.local.training import adapters, engines, load_base, processes
 from maas_client.local.training.adapters import Coverage
 from maas_client.local.training.checkpoints import compute_fingerprint
+from maas_client.local.training.data import TrainingData
 from maas_client.local.training.engines import Engine, TrainingState
 from maas_client.local.training.model_loss import ModelWithLoss
 from maas_client.local.training.packing import (
@@ -31,12 +32,11 @@ from maas_client.local.training.packing import (
     total_steps,
 )
 from maas_client.local.training.train import RunProgress, create_optimizer
-from maas_client.local.training.training_data import TrainingData
 
 
 @dataclass(slots=True)
 class ValidationProgress:
-    """Validation so far: the base model's, the last, the best."""
+    """Validation results: of the base model, the latest, and the best."""
 
     base_loss: float | None = None
     loss: float | None = None
@@ -44,10 +44,10 @@ class ValidationProgress:
     best_loss: float | None = None
     best_step: int | None = None
     worse_for: int = 0
-    """Evaluations in a row that did not improve on the best."""
+    """Consecutive evaluations without improvement on the best."""
 
     def record(self, step: int, loss: float, accuracy: float, threshold: float) -> None:
-        """Note one evaluation; step 0 is the base model's and never the best."""
+        """Record one evaluation; step 0 is the base model and never the best."""
         self.loss, self.accuracy = loss, accuracy
         if step == 0:
             self.base_loss = loss
@@ -57,14 +57,14 @@ class ValidationProgress:
             self.worse_for += 1
 
     def metrics(self) -> dict[str, float]:
-        """Return what is known, under this library's names."""
-        named = {
+        """Return the available metrics under this library's names."""
+        metrics = {
             "base_valid_loss": self.base_loss,
             "valid_loss": self.loss,
             "valid_token_accuracy": self.accuracy,
             "best_valid_loss": self.best_loss,
         }
-        return {name: value for name, value in named.items() if value is not None}
+        return {name: value for name, value in metrics.items() if value is not None}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields, JSON-ready."""
@@ -73,7 +73,7 @@ class ValidationProgress:
 
 @dataclass(slots=True)
 class TrainingSetup:
-    """A run, ready to begin."""
+    """A training run, ready to start."""
 
     spec: Mapping[str, Any]
     config: TrainingConfig
@@ -91,20 +91,20 @@ class TrainingSetup:
     progress: RunProgress
     fingerprint: str
     engine: Engine = field(init=False)
-    """From ``start`` on."""
+    """Set by ``start_engine``."""
     warnings: list[str] = field(default_factory=list)
     seen_tokens: int = 0
     recent_events: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=256))
-    """The newest step events; a checkpoint keeps them, to be told again after a kill."""
+    """The latest step events. Checkpoints store them, so that they can be emitted again after a crash."""
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> TrainingSetup:
-        """Read the data, load the base, put on what is trained. Raises ``MaasError``s."""
-        asked, base = training_config.parse_hyperparameters(spec.get("recipe") or {}), spec["base"]
-        training_config.check_installed(asked)
-        if asked.processes != processes.world_size():
+        """Read the data, load the base and make it trainable. Raises ``MaasError``."""
+        config, base = training_config.parse_hyperparameters(spec.get("recipe") or {}), spec["base"]
+        training_config.check_installed(config)
+        if config.processes != processes.world_size():
             raise ConfigError(
-                f"the recipe wants {asked.processes} processes, and {processes.world_size()} run here",
+                f"The job asks for {config.processes} processes, but {processes.world_size()} are running.",
                 hint="Leave out processes, num_nodes_finetune and number_of_gpu_to_use_finetuning.",
             )
         device = load_base.resolve_device(str(spec.get("device") or "auto"))
@@ -112,46 +112,46 @@ class TrainingSetup:
             load_base.select_gpu(processes.process_rank(), processes.world_size())
         tokenizer = load_base.load_tokenizer(base["folder"])
         template, warning = load_base.detect_template(tokenizer, TEMPLATES[base["template"]])
-        model = load_base.load_model(base["folder"], asked, device)
-        longest = min(asked.max_length or 1 << 30, load_base.context_length(model))
-        data = TrainingData.load(spec, tokenizer, template, longest)
-        mark = compute_fingerprint(
-            {"recipe": asdict(asked), "base": base["name"], "data": data.hashes}
+        model = load_base.load_model(base["folder"], config, device)
+        max_length = min(config.max_length or 1 << 30, load_base.context_length(model))
+        data = TrainingData.load(spec, tokenizer, template, max_length)
+        fingerprint = compute_fingerprint(
+            {"recipe": asdict(config), "base": base["name"], "data": data.hashes}
         )
-        limits = PackLimits(longrope_threshold=load_base.longrope_threshold(model))
-        asked, unmet = _settled(asked, base, data, limits, device)
-        adapted, coverage = adapters.make_trainable(model, asked)
-        load_base.enable_activation_checkpointing(adapted, asked)
-        learner = ModelWithLoss(adapted)
+        pack_limits = PackLimits(longrope_threshold=load_base.longrope_threshold(model))
+        config, ineffective = _resolve_config(config, base, data, pack_limits, device)
+        adapted, coverage = adapters.make_trainable(model, config)
+        load_base.enable_activation_checkpointing(adapted, config)
+        model_with_loss = ModelWithLoss(adapted)
         return cls(
             spec=spec,
-            config=asked,
+            config=config,
             base=base,
             output_dir=Path(spec["out"]),
             tokenizer=tokenizer,
             template=template,
             data=data,
-            validation_batches=list(evaluation_batches(data.validation_examples, limits)),
-            pack_limits=limits,
+            validation_batches=list(evaluation_batches(data.validation_examples, pack_limits)),
+            pack_limits=pack_limits,
             model=adapted,
-            model_with_loss=learner,
+            model_with_loss=model_with_loss,
             coverage=coverage,
             device=device,
-            progress=RunProgress(total_steps=total_steps(len(data.examples), asked)),
-            fingerprint=mark,
+            progress=RunProgress(total_steps=total_steps(len(data.examples), config)),
+            fingerprint=fingerprint,
             warnings=[
-                text
-                for text in (
+                warning_text
+                for warning_text in (
                     warning,
                     *training_config.describe_ignored(spec.get("recipe") or {}),
-                    *unmet,
+                    *ineffective,
                 )
-                if text
+                if warning_text
             ],
         )
 
     def start_engine(self, state: TrainingState | None) -> None:
-        """Place the run where its recipe says, from ``state`` on where there is one."""
+        """Create the engine, and restore ``state`` if there is one."""
         if state is not None:
             self.load_weights(state.weights)
         optimizer = create_optimizer(self.model_with_loss, self.config)
@@ -162,9 +162,9 @@ class TrainingSetup:
             self.engine.restore_state(state)
 
     def reload_unsharded(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Put the base in the place of a divided model, with the ``weights`` that were trained.
+        """Replace a sharded model by a newly loaded base with the trained ``weights``.
 
-        What engines hang on a model to divide it does not come off again.
+        A sharded model cannot be turned back into a whole one.
         """
         engines.unset_deepspeed()
         model = load_base.load_model(self.base["folder"], self.config, self.device)
@@ -173,34 +173,34 @@ class TrainingSetup:
         self.load_weights(weights)
 
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Give the learner ``weights`` of what it trains, under its own names."""
-        said = self.model_with_loss.load_state_dict(weights, strict=False)
-        assert not said.unexpected_keys, said.unexpected_keys[:3]
+        """Load trained ``weights``, by parameter name, into the model."""
+        result = self.model_with_loss.load_state_dict(weights, strict=False)
+        assert not result.unexpected_keys, result.unexpected_keys[:3]
 
     @property
     def rank(self) -> int:
-        """Return this process's number; 0 writes and reports."""
+        """Return the rank of this process. Rank 0 writes and reports."""
         return processes.process_rank()
 
     @property
     def placement(self) -> str:
-        """Return where the run is, for people."""
-        many = f"{self.config.processes} processes" if self.config.processes > 1 else "one process"
-        return f"{many}{engines.sharding_label(self.config)}"
+        """Describe the processes of the run."""
+        count = f"{self.config.processes} processes" if self.config.processes > 1 else "one process"
+        return f"{count}{engines.sharding_label(self.config)}"
 
     @property
     def checkpoints_dir(self) -> Path:
-        """Return where a killed run finds itself again."""
+        """Return the folder of checkpoints, from which a run resumes."""
         return self.output_dir / "checkpoints"
 
     @property
     def adapters_dir(self) -> Path:
-        """Return where adapters of past epochs lie."""
+        """Return the folder of adapters of past epochs."""
         return self.output_dir / "adapters"
 
     @property
     def best_weights_dir(self) -> Path:
-        """Return where a whole model's best weights lie until an early end."""
+        """Return the folder of a whole model's best weights, used by early stopping."""
         return self.output_dir / "best"
 
     @property
@@ -211,12 +211,16 @@ class TrainingSetup:
     @property
     def evaluation_interval(self) -> int:
         """Return the steps between evaluations, for ``evaluation_strategy=steps``."""
-        share = self.config.evaluate_fraction
-        return max(1, round(share * self.steps_per_epoch)) if share else self.config.evaluate_steps
+        fraction = self.config.evaluate_fraction
+        return (
+            max(1, round(fraction * self.steps_per_epoch))
+            if fraction
+            else self.config.evaluate_steps
+        )
 
     @property
     def probe_batches(self) -> list[Batch]:
-        """Return a batch to compare two models on when nothing is held out."""
+        """Return a batch to compare two models on if there is no validation data."""
         return list(evaluation_batches(self.data.examples[:4], self.pack_limits))
 
     def trained_tokens(self) -> int:
@@ -227,7 +231,7 @@ class TrainingSetup:
         )
 
     def describe(self) -> dict[str, Any]:
-        """Return what the job says about itself when it begins."""
+        """Return the fields of the ``started`` event."""
         return {
             "base": dict(self.base),
             "template": {"name": self.template.name, "revision": self.template.revision},
@@ -243,7 +247,7 @@ class TrainingSetup:
         }
 
     def training_card(self, progress: ValidationProgress) -> dict[str, Any]:
-        """Return what is written beside the weights: where they come from and how they do."""
+        """Return the content of ``training.json``, stored with the weights: origin, settings, metrics."""
         return {
             "model": self.spec.get("model"),
             "template": self.template.name,
@@ -256,45 +260,49 @@ class TrainingSetup:
         }
 
 
-def _settled(
-    asked: TrainingConfig,
+def _resolve_config(
+    config: TrainingConfig,
     base: Mapping[str, Any],
     data: TrainingData,
-    limits: PackLimits,
+    pack_limits: PackLimits,
     device: str,
 ) -> tuple[TrainingConfig, list[str]]:
-    """Return the recipe with what it left open decided, and what of it means nothing here."""
-    said = []
-    if asked.precision == "16" and device == "cpu":
-        said.append("Precision 16 is for GPUs: on this CPU the run computes in float32.")
-    if asked.early_stopping and not data.validation_examples:
-        said.append("Early stopping looks at the validation loss, and there is no validation data.")
-    if asked.checkpoint_activations is None:
-        tight = _is_tight(asked, base, data, limits, device)
-        asked = replace(asked, checkpoint_activations=tight)
-        said += [_FORGETS] if tight else []
-    return asked, said
+    """Return the configuration with automatic choices made, and warnings about settings without effect."""
+    warnings = []
+    if config.precision == "16" and device == "cpu":
+        warnings.append("Precision 16 is for GPUs: on this CPU the run computes in float32.")
+    if config.early_stopping and not data.validation_examples:
+        warnings.append(
+            "Early stopping has no effect: it needs validation data, and there is none."
+        )
+    if config.checkpoint_activations is None:
+        is_tight = _is_tight(config, base, data, pack_limits, device)
+        config = replace(config, checkpoint_activations=is_tight)
+        warnings += [_MEMORY_WARNING] if is_tight else []
+    return config, warnings
 
 
-_FORGETS = (
-    "Memory is tight, so blocks forget their activations and compute them twice "
-    "(gradient_checkpointing=false keeps them)."
+_MEMORY_WARNING = (
+    "Memory is tight, so gradient checkpointing is on: activations are computed twice "
+    "(turn it off with gradient_checkpointing=false)."
 )
 
 
 def _is_tight(
-    asked: TrainingConfig,
+    config: TrainingConfig,
     base: Mapping[str, Any],
     data: TrainingData,
-    limits: PackLimits,
+    pack_limits: PackLimits,
     device: str,
 ) -> bool:
-    """Tell whether a pack's activations would not fit beside the rest (the estimate of ``plan``)."""
+    """Return whether activations of a full pack would not fit into memory, by the estimate of ``plan``."""
     try:
         shape = read_shape(Path(base["folder"]))
-        tokens = min(max(limits.max_tokens, data.longest_example), data.row_counts.tokens)
-        kind = "cpu" if device == "cpu" else "gpu"
-        needed = estimate_memory(shape, asked.method, tokens=tokens, r=asked.r, device=kind).total
+        tokens = min(max(pack_limits.max_tokens, data.longest_example), data.row_counts.tokens)
+        device_kind = "cpu" if device == "cpu" else "gpu"
+        needed_bytes = estimate_memory(
+            shape, config.method, tokens=tokens, r=config.r, device=device_kind
+        ).total
     except ConfigError:
-        return False  # a shape that plan does not know: the user may still ask for it
-    return needed > 0.9 * detect_hardware().memory_bytes
+        return False  # plan does not know this architecture; the user can still turn it on
+    return needed_bytes > 0.9 * detect_hardware().memory_bytes

@@ -1,4 +1,4 @@
-"""The training loop. Progress, events, checkpoints and cancelling belong to its caller."""
+"""The training loop, one optimiser step at a time. Events, checkpoints and cancelling are up to its caller."""
 
 from __future__ import annotations
 
@@ -17,34 +17,36 @@ from maas_client.local.training.packing import Batch
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one optimiser step did."""
+    """The result of one optimiser step."""
 
     step: int
-    """From 1."""
+    """Number of the step, from 1."""
     epoch: float
+    """Passes over the data after this step."""
     loss: float
-    """Mean over the learned tokens of the step."""
+    """Mean over the tokens of the step that carry loss."""
     learning_rate: float
     grad_norm: float
-    """Before clipping."""
+    """Norm of the gradients before clipping."""
     tokens: int
     learned_tokens: int
     lines: tuple[int, ...]
+    """Lines of the training file in this step."""
 
     @property
     def is_finite(self) -> bool:
-        """Tell whether loss and gradients are numbers."""
+        """Return whether loss and gradient norm are finite numbers."""
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
 
 @dataclass(slots=True)
 class RunProgress:
-    """What lives through a run and is kept in a checkpoint."""
+    """Position in a run. Checkpoints store it."""
 
     total_steps: int
-    """Steps of the whole run."""
+    """Optimiser steps of the whole run."""
     step: int = 0
-    """Steps done."""
+    """Completed steps."""
 
 
 def train(
@@ -54,104 +56,106 @@ def train(
     progress: RunProgress,
     engine: Engine,
 ) -> Iterator[StepResult]:
-    """Train ``learner`` on ``batches``, one optimiser step each; the caller stops by not asking.
+    """Train ``model`` on ``batches`` and yield after each optimiser step. To stop, stop iterating.
 
-    ``engine`` holds the optimiser and has prepared both for the processes at work.
+    ``engine`` holds the optimiser, and has prepared model and optimiser for all processes of the run.
     """
     model.train()
     for batch in batches:
-        # 1. The rate of this step: a function of its number alone.
-        rate = config.learning_rate * lr_schedule(config)(progress.step, progress.total_steps)
+        # 1. Learning rate: depends on the step number only.
+        learning_rate = config.learning_rate * lr_schedule(config)(
+            progress.step, progress.total_steps
+        )
         for group in engine.optimizer.param_groups:
-            group["lr"] = rate
-        # 2. Gradients: summed losses, divided once by all tokens learned in this step. Engines
-        #    take the mean over processes, so each multiplies by their number.
-        summed = torch.zeros((), device=engine.device)
-        for last, pack in _with_last(batch.packs):
-            with engine.accumulate(last):
+            group["lr"] = learning_rate
+        # 2. Gradients: summed losses, divided once by all loss-carrying tokens of this step. Engines
+        #    average over processes, so multiply by the number of processes.
+        loss_sum = torch.zeros((), device=engine.device)
+        for is_last, pack in _flag_last(batch.packs):
+            with engine.accumulate(is_last):
                 loss, _ = model(*pack.to(engine.device))
                 engine.backward(loss * (config.processes / batch.learned_tokens))
-            summed += loss.detach()
-        # 3. Clip, step, forget.
-        norm = engine.clip_grad_norm_(config.max_grad_norm)
+            loss_sum += loss.detach()
+        # 3. Clip, update the weights, clear the gradients.
+        grad_norm = engine.clip_grad_norm_(config.max_grad_norm)
         engine.optimizer.step()
         engine.optimizer.zero_grad()
-        # 4. Tell.
+        # 4. Report.
         progress.step += 1
         yield StepResult(
             step=progress.step,
             epoch=batch.epoch,
-            loss=engine.reduce(summed) / batch.learned_tokens,
-            learning_rate=rate,
-            grad_norm=norm,
+            loss=engine.reduce(loss_sum) / batch.learned_tokens,
+            learning_rate=learning_rate,
+            grad_norm=grad_norm,
             tokens=batch.tokens,
             learned_tokens=batch.learned_tokens,
             lines=batch.lines,
         )
 
 
-def _with_last(packs: list[Any]) -> Iterator[tuple[bool, Any]]:
-    for at, pack in enumerate(packs):
-        yield at == len(packs) - 1, pack
+def _flag_last(packs: list[Any]) -> Iterator[tuple[bool, Any]]:
+    for index, pack in enumerate(packs):
+        yield index == len(packs) - 1, pack
 
 
 @torch.no_grad()
 def evaluate(model: nn.Module, batches: Iterable[Batch], device: Any) -> tuple[float, float]:
-    """Return mean loss and accuracy over the learned tokens of ``batches``."""
+    """Return mean loss and accuracy over the loss-carrying tokens of ``batches``."""
     model.eval()
-    summed, right, count = 0.0, 0, 0
+    loss_sum, correct_count, token_count = 0.0, 0, 0
     for batch in batches:
         for pack in batch.packs:
             loss, correct = model(*pack.to(device))
-            summed, right = summed + float(loss), right + int(correct)
-            count += len(pack.targets)
+            loss_sum, correct_count = loss_sum + float(loss), correct_count + int(correct)
+            token_count += len(pack.targets)
     model.train()
-    return summed / max(1, count), right / max(1, count)
+    return loss_sum / max(1, token_count), correct_count / max(1, token_count)
 
 
 def lr_schedule(config: TrainingConfig) -> Callable[[int, int], float]:
-    """Return the factor on the learning rate at a step (from 0) of a number of steps.
+    """Return a function from step (from 0) and total steps to the factor on the learning rate.
 
-    The same numbers as ``transformers.get_scheduler`` gives.
+    The factors equal those of ``transformers.get_scheduler``.
     """
 
     def factor(step: int, total: int) -> float:
         warmup = config.warmup_steps or math.ceil(config.warmup_ratio * total)
         if config.schedule != "constant" and step < warmup:
             return step / max(1, warmup)
-        done = (step - warmup) / max(1, total - warmup)
+        fraction = (step - warmup) / max(1, total - warmup)
         if config.schedule in ("constant", "constant_with_warmup"):
             return 1.0
         if config.schedule in ("cosine", "cosine_with_restarts"):
-            return 0.0 if done >= 1.0 else 0.5 * (1.0 + math.cos(math.pi * done))
+            return 0.0 if fraction >= 1.0 else 0.5 * (1.0 + math.cos(math.pi * fraction))
         if config.schedule == "polynomial":
-            end = 1e-7 / config.learning_rate
-            return (1.0 - end) * (1.0 - done) + end
-        return max(0.0, 1.0 - done)
+            final_factor = 1e-7 / config.learning_rate
+            return (1.0 - final_factor) * (1.0 - fraction) + final_factor
+        return max(0.0, 1.0 - fraction)
 
     return factor
 
 
 def create_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Return the optimiser over all trainable weights; norms and biases are not decayed."""
-    named = [(n, w) for n, w in model.named_parameters() if w.requires_grad]
-    plain = [w for n, w in named if n.endswith("bias") or "norm" in n.lower()]
-    spared = {id(weight) for weight in plain}
+    """Return the optimiser for all trainable weights, without weight decay on norms and biases."""
+    trainable = [(n, w) for n, w in model.named_parameters() if w.requires_grad]
+    no_decay = [w for n, w in trainable if n.endswith("bias") or "norm" in n.lower()]
+    no_decay_ids = {id(weight) for weight in no_decay}
     groups = [
         {
-            "params": [w for _, w in named if id(w) not in spared],
+            "params": [w for _, w in trainable if id(w) not in no_decay_ids],
             "weight_decay": config.weight_decay,
         },
-        {"params": plain, "weight_decay": 0.0},
+        {"params": no_decay, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "adafactor":
         from transformers import Adafactor
 
-        own: torch.optim.Optimizer = Adafactor(
+        adafactor: torch.optim.Optimizer = Adafactor(
             groups, lr=config.learning_rate, scale_parameter=False, relative_step=False
         )
-        return own
+        return adafactor
     return torch.optim.AdamW(
         groups,
         lr=config.learning_rate,

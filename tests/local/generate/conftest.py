@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maas_client.local.bases import tiny  # noqa: E402 - after the skip
-from maas_client.local.generate.protocol import BaseWeights, GenerationRequest, SamplingParams  # noqa: E402
+from maas_client.local.generate.protocol import BaseSpec, GenerationRequest, SamplingParams  # noqa: E402
 from maas_client.local.generate.scheduler import BatchScheduler  # noqa: E402
 
 QUIET = ["ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:peft"]
@@ -55,7 +55,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.base = BaseWeights(str(folder), "phi3")
+        self.base = BaseSpec(str(folder), "phi3")
         self._counter = 0
         self._models: dict[Path | None, Any] = {}
 

@@ -86,9 +86,9 @@ def test_weights_that_were_cut_short(
     ("change", "word"),
     [
         ({"model_type": "mamba"}, "architecture"),
-        ({"auto_map": {"AutoModelForCausalLM": "evil.Model"}}, "brings its own code"),
+        ({"auto_map": {"AutoModelForCausalLM": "evil.Model"}}, "needs its own code"),
         ({"quantization_config": {"bits": 4}}, "quantised"),
-        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "refuses its config"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "rejects its config"),
         (
             {"model_type": "llama", "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
             "position encoding",

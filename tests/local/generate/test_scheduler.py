@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maas_client.local.generate.engine import InferenceEngine  # noqa: E402 - after the skip
-from maas_client.local.generate.protocol import BaseWeights, GenerationRequest, SamplingParams  # noqa: E402
+from maas_client.local.generate.protocol import BaseSpec, GenerationRequest, SamplingParams  # noqa: E402
 from maas_client.local.generate.scheduler import BatchScheduler  # noqa: E402
 from tests.local.generate.conftest import Bench, drain  # noqa: E402
 
@@ -109,9 +109,9 @@ class Scripted:
 
 
 def write(bench: Bench, template: str, text: str, tools: list[Any] | None, **params: Any) -> Any:
-    host = BatchScheduler(BaseWeights(str(bench.folder), template), 4)
+    host = BatchScheduler(BaseSpec(str(bench.folder), template), 4)
     chat = GenerationRequest(
-        "1", host_base := BaseWeights(str(bench.folder), template), None,
+        "1", host_base := BaseSpec(str(bench.folder), template), None,
         [{"role": "user", "content": "hi"}], tools, SamplingParams(max_tokens=200, **params),
     )  # fmt: skip
     host.submit(chat)

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from maas_client._settings import Settings  # noqa: E402 - after the skip
 from maas_client.local import bases  # noqa: E402
-from maas_client.local.generate.protocol import BaseWeights  # noqa: E402
+from maas_client.local.generate.protocol import BaseSpec  # noqa: E402
 from tests.local.generate.conftest import Bench, drain  # noqa: E402
 from tests.shared_data import SHARED  # noqa: E402
 
@@ -27,7 +27,7 @@ def smollm2() -> Bench:
         pytest.skip("smollm2-135m has not been pulled")
     found = bases.resolve_base(bases.SMOLLM2, bases.SMOLLM2, place)
     bench = Bench(Path(found.folder))
-    bench.base = BaseWeights(found.folder, found.template)
+    bench.base = BaseSpec(found.folder, found.template)
     return bench
 
 

@@ -58,7 +58,7 @@ def test_a_name_that_matches_nothing_is_refused(
 
 
 def test_targets_have_no_meaning_for_a_whole_model(base: BaseWeights) -> None:
-    with pytest.raises(ConfigError, match="no meaning for method Full"):
+    with pytest.raises(ConfigError, match="no effect with method Full"):
         attach(base, TrainingConfig(method="Full", targets=("o_proj",)))
 
 

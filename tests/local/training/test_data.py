@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 from maas_client.chat import TEMPLATES
-from maas_client.local.training.training_data import TrainingData
+from maas_client.local.training.data import TrainingData
 from tests.local.training.rows import talk
 
 

@@ -25,15 +25,15 @@ needs_deepspeed = pytest.mark.skipif(
 )
 ONE_RANK = """
 import json, os, sys
-from maas_client.local.training import ranks
+from maas_client.local.training import processes
 job = json.loads(sys.stdin.readline())
-ranks.join(job["rank"])
+processes.set_rank_environment(job["rank"])
 from maas_client.local.training import run
 from maas_client.local.training.engines import zero
 from maas_client.local.resources.job_states import JobSignal
-zero._KEPT_WHOLE = 0  # the tiny base has no weight that stage 3 would divide by itself
-wish = Wish(job.get("wish", 0) if ranks.own() == 0 else 0)
-run.run(job, lambda event: print("EVENT" + json.dumps(event), flush=True), lambda: wish)
+zero._PERSISTENCE_THRESHOLD = 0  # the tiny base has no weight above DeepSpeed's default
+signal = JobSignal(job.get("signal", 0) if processes.process_rank() == 0 else 0)
+run.run(job, lambda event: print("EVENT" + json.dumps(event), flush=True), lambda: signal)
 sys.stdout.flush()
 os._exit(0)  # as the worker does
 """

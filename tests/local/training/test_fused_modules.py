@@ -138,12 +138,12 @@ def test_bfloat16_goes_the_way_of_the_class_it_came_from() -> None:
 
 
 def test_the_head_never_makes_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    from maas_client.local.training import loss as losses
+    from maas_client.local.training import model_loss
 
-    monkeypatch.setattr(losses, "_CHUNK_NUMBERS", 61 * 16)
+    monkeypatch.setattr(model_loss, "_CHUNK_LOGITS", 61 * 16)
     theirs, ours = models("llama")
     seen: list[int] = []
-    linear = losses.linear
+    linear = model_loss.linear
 
     def spy(x: Any, weight: Any) -> Any:
         out = linear(x, weight)
@@ -151,7 +151,7 @@ def test_the_head_never_makes_all_logits(monkeypatch: pytest.MonkeyPatch) -> Non
         seen.append(out.numel())
         return out
 
-    monkeypatch.setattr(losses, "linear", spy)
+    monkeypatch.setattr(model_loss, "linear", spy)
     found = documents()
     loss, correct = ModelWithLoss(ours)(*pack_examples(found))
     monkeypatch.undo()

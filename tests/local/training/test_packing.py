@@ -80,12 +80,12 @@ def test_processes_share_a_step_and_know_its_sum(count: int) -> None:
     ]
     assert len(ranks[0]) == len(ranks[1])
     for one, other in zip(*ranks, strict=True):
-        assert one.learned == other.learned
+        assert one.learned_tokens == other.learned_tokens
         assert one.lines == other.lines
         assert one.packs
         assert other.packs
         learned = sum(len(made.targets) for made in (*one.packs, *other.packs))
-        assert learned == one.learned
+        assert learned == one.learned_tokens
 
 
 def test_packs_hold_no_more_than_they_may() -> None:

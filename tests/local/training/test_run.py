@@ -304,7 +304,7 @@ def test_a_run_that_diverges_says_where(base: BaseWeights, data: Data, tmp_path:
     recipe = {"epochs": 9, "learning_rate": 0.9, "max_grad_norm": 0, "lora_alpha": 1e6}
     events = go(spec(base, data, tmp_path / "out", recipe))
     assert events[-1]["event"] == "failed"
-    assert "no number any more at step" in events[-1]["message"]
+    assert "is not a finite number at step" in events[-1]["message"]
     assert "Lower learning_rate" in events[-1]["message"]
     assert not (tmp_path / "out" / "adapter").exists()
 
@@ -314,7 +314,7 @@ def test_a_run_that_diverges_says_where(base: BaseWeights, data: Data, tmp_path:
     [
         ({"epochs": 0}, "epochs cannot be 0"),
         ({"target_modules": "q_proj"}, "one layer, qkv_proj"),
-        ({"number_of_gpu_to_use_finetuning": 2}, "wants 2 processes"),
+        ({"number_of_gpu_to_use_finetuning": 2}, "asks for 2 processes"),
     ],
 )
 def test_what_cannot_be_trained_fails_before_it_begins(

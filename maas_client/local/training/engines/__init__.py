@@ -1,6 +1,6 @@
-"""Where the loop runs: one process, several that hold everything each, or several that divide it.
+"""Engines: run the training loop in one process, in several with DDP, or sharded with FSDP or DeepSpeed.
 
-Accelerate places the loop; Accelerate, PyTorch's FSDP and DeepSpeed are configured here, not imitated.
+All are configured through Accelerate.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Engine", "TrainingState", "prepare_engine", "sharding_label", "unset
 
 
 def sharding_label(config: TrainingConfig) -> str:
-    """Return what divides the run, for people: nothing, `` (DDP)``, `` (DeepSpeed ZeRO-2)``, ..."""
+    """Return the kind of parallelism as text: nothing, `` (DDP)``, `` (DeepSpeed ZeRO-2)``, ..."""
     if config.deepspeed_stage:
         return f" (DeepSpeed ZeRO-{config.deepspeed_stage})"
     if config.fsdp:
@@ -27,18 +27,18 @@ def sharding_label(config: TrainingConfig) -> str:
 
 
 def prepare_engine(model: nn.Module, optimizer: Any, device: str, config: TrainingConfig) -> Engine:
-    """Prepare a run in this process and in those that were launched beside it."""
-    return _kind(config).prepare(model, optimizer, device, config)
+    """Create the engine for this process and its peers."""
+    return _engine_class(config).prepare(model, optimizer, device, config)
 
 
 def unset_deepspeed() -> None:
-    """Let models be loaded whole again: DeepSpeed's stage 3 has transformers divide what it loads."""
+    """Let transformers load models unsharded again: with DeepSpeed's stage 3 it shards them."""
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     unset_hf_deepspeed_config()
 
 
-def _kind(recipe: TrainingConfig) -> type[Engine]:
-    if recipe.deepspeed_stage:
+def _engine_class(config: TrainingConfig) -> type[Engine]:
+    if config.deepspeed_stage:
         return ZeroEngine
-    return FsdpEngine if recipe.fsdp else Engine
+    return FsdpEngine if config.fsdp else Engine
