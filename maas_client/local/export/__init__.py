@@ -1,6 +1,5 @@
-"""Models that travel: out as an adapter, merged, or for ONNX Runtime; in from a folder.
+"""Export trained models as an adapter, merged, or for ONNX Runtime; import models from a folder.
 
-Everything written is read back and compared before it appears under its name, with a manifest of
-hashes, a model card, and the base's licence. Torch is imported by the modules that need it, when they
-are used; importing the package loads none of it.
+Each export is loaded and compared with the original before it appears under its name, with a manifest of
+hashes, a model card and the base's licence. Importing the package does not load torch.
 """

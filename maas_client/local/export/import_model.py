@@ -1,7 +1,7 @@
-"""The way in: a folder that was trained elsewhere, checked before anything of it is used.
+"""Import a model trained elsewhere from a folder, after checking all its files.
 
-Safetensors only. No code of the folder is run, no archive unpacked, no link followed; names of files
-that could hold code are refused rather than left out, so that nobody believes they were needed.
+Safetensors only. No code of the folder is run, no archive unpacked, no link followed. Files that could contain
+code are refused instead of skipped, so that a model never silently lacks them.
 """
 
 from __future__ import annotations
@@ -20,94 +20,95 @@ from maas_client.local.export.trained_model import CARD
 from maas_client.local.generate.protocol import BaseSpec, GenerationError
 from maas_client.local.state import atomic_folder
 
-_CODE = frozenset({
+_CODE_SUFFIXES = frozenset({
     ".py", ".pyc", ".so", ".dll", ".dylib", ".sh", ".exe", ".bin", ".pt", ".pth", ".pkl", ".pickle",
     ".ckpt", ".h5", ".msgpack", ".joblib", ".npy", ".npz", ".zip", ".tar", ".gz", ".7z",
 })  # fmt: skip
-_LOADED_FROM = (
+_CONFIG_FILES = (
     "config.json", "adapter_config.json", "tokenizer_config.json", "generation_config.json",
 )  # fmt: skip
-_RUNS_CODE = ("auto_map", "custom_pipelines", "auto_mapping")
+_CODE_KEYS = ("auto_map", "custom_pipelines", "auto_mapping")
 
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """A folder that was taken in. ``base`` is what answers under it, or it itself."""
+    """An imported folder. ``base`` is the base of an adapter, or describes the model itself."""
 
     kind: Literal["adapter", "model"]
     folder: Path
     base: bases.BaseWeights
     hashes_checked: bool
-    """False: the folder had no manifest, so nothing said what its files should be."""
+    """False if the folder had no manifest to check its files against."""
 
 
 def import_folder(source: Path, target: Path, base: bases.BaseWeights) -> ImportResult:
-    """Check ``source`` and copy it to ``target``, whole or not at all.
+    """Check ``source`` and copy it to ``target`` atomically.
 
-    ``base`` is what it was trained on; a folder with a whole model is a base of its own and takes
-    only the template from it. Raises ``UnsupportedError`` for files that could hold code, and
-    ``ConfigError`` for anything else that is wrong, each in one sentence.
+    ``base`` is the base it was trained on; a whole model takes only the chat template from it. Raises
+    ``UnsupportedError`` for files that could contain code, and ``ConfigError`` for other problems.
     """
     source = source.expanduser()
     if not source.is_dir():
-        raise ConfigError(f"{source} is no folder", hint="Name the folder that holds the files.")
+        raise ConfigError(
+            f"{source} is not a folder.", hint="Name the folder that contains the files."
+        )
     files = list(_files(source))
-    hashed = _check_manifest(source, files)
-    for name in _LOADED_FROM:
+    hashes_checked = _check_manifest(source, files)
+    for name in _CONFIG_FILES:
         _check_json(source, name)
     kind = _kind(source)
     template = _template(source, base)
 
     def fill(draft: Path) -> None:
         for path in files:
-            place = draft / path.relative_to(source)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place)
+            target_path = draft / path.relative_to(source)
+            target_path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target_path)
         _write_card(draft, base, template)
-        _try(draft, base, template, kind)
+        _check_loads(draft, base, template, kind)
 
     if target.exists():
-        raise ConfigError(f"{target} exists", hint="Delete it, or choose another name.")
+        raise ConfigError(f"{target} exists.", hint="Delete it, or choose another name.")
     atomic_folder.write_folder(target, fill)
-    return ImportResult(kind, target, base, hashed)
+    return ImportResult(kind, target, base, hashes_checked)
 
 
 def _files(source: Path) -> Iterator[Path]:
-    """Yield the files to take; raise for what is never taken."""
+    """Yield the files to copy; raise for links and files that could contain code."""
     for path in sorted(source.rglob("*")):
         name = path.relative_to(source).as_posix()
         if path.is_symlink():
-            raise UnsupportedError(f"{name} is a link", hint="Copy the files themselves.")
+            raise UnsupportedError(f"{name} is a link.", hint="Copy the files themselves.")
         if path.is_dir():
             continue
-        if set(path.suffixes) & _CODE or not path.is_file():
+        if set(path.suffixes) & _CODE_SUFFIXES or not path.is_file():
             raise UnsupportedError(
-                f"{name} may hold code, and no code of a model's folder is ever run",
-                hint="Save the weights as safetensors, and take the file out of the folder.",
+                f"{name} may contain code, and code of a model's folder is never run.",
+                hint="Save the weights as safetensors, and remove the file from the folder.",
             )
         if name != atomic_folder.MANIFEST:
             yield path
 
 
 def _check_manifest(source: Path, files: list[Path]) -> bool:
-    """Compare with the hashes that travelled along; False if there are none."""
+    """Compare the files with the hashes in the folder's manifest; return False if there is none."""
     path = source / atomic_folder.MANIFEST
     if not path.exists():
         return False
     try:
-        facts = json.loads(path.read_bytes())["files"]
-        told = {str(name): str(fact["sha256"]) for name, fact in facts.items()}
+        files_info = json.loads(path.read_bytes())["files"]
+        manifest = {str(name): str(info["sha256"]) for name, info in files_info.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ConfigError(f"{path} is damaged", hint="Copy the folder again.") from None
-    held = {file.relative_to(source).as_posix(): file for file in files}
-    for name in sorted(told.keys() | held.keys()):
-        if name not in held:
-            raise ConfigError(f"{name} is missing", hint="Copy the folder again.")
-        if name not in told:
-            raise ConfigError(f"{name} is not in the manifest", hint="Take it out.")
-        if atomic_folder.sha256_of(held[name]) != told[name]:
+        raise ConfigError(f"{path} is damaged.", hint="Copy the folder again.") from None
+    present = {file.relative_to(source).as_posix(): file for file in files}
+    for name in sorted(manifest.keys() | present.keys()):
+        if name not in present:
+            raise ConfigError(f"{name} is missing.", hint="Copy the folder again.")
+        if name not in manifest:
+            raise ConfigError(f"{name} is not in the manifest.", hint="Remove it.")
+        if atomic_folder.sha256_of(present[name]) != manifest[name]:
             raise ConfigError(
-                f"{name} is not the file its manifest describes", hint="Copy the folder again."
+                f"{name} is not the file its manifest describes.", hint="Copy the folder again."
             )
     return True
 
@@ -117,57 +118,57 @@ def _check_json(source: Path, name: str) -> None:
     if not path.exists():
         return
     try:
-        said: Any = json.loads(path.read_bytes())
+        data: Any = json.loads(path.read_bytes())
     except ValueError:
-        raise ConfigError(f"{name} is no JSON", hint="Copy the folder again.") from None
-    if not isinstance(said, dict):
-        raise ConfigError(f"{name} is no JSON object", hint="Copy the folder again.")
-    for key in _RUNS_CODE:
-        if said.get(key):
+        raise ConfigError(f"{name} is not valid JSON.", hint="Copy the folder again.") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{name} is not a JSON object.", hint="Copy the folder again.")
+    for key in _CODE_KEYS:
+        if data.get(key):
             raise UnsupportedError(
-                f"{name} names code to run ({key}), and no code of a model's folder is ever run",
-                hint="Only models that transformers knows by itself can be imported.",
+                f"{name} names code to run ({key}), and code of a model's folder is never run.",
+                hint="Import only models that transformers supports without custom code.",
             )
 
 
 def _kind(source: Path) -> Literal["adapter", "model"]:
     if (source / "adapter_config.json").exists():
-        needed = ("adapter_model.safetensors",)
+        required = ("adapter_model.safetensors",)
     elif (source / "config.json").exists():
-        needed = ("tokenizer.json",)
+        required = ("tokenizer.json",)
         if not any(source.glob("*.safetensors")):
-            needed = ("model.safetensors",)
+            required = ("model.safetensors",)
     else:
         raise ConfigError(
-            f"{source} holds neither adapter_config.json nor config.json",
-            hint="It should be what PEFT's or transformers' save_pretrained() writes.",
+            f"{source} contains neither adapter_config.json nor config.json.",
+            hint="Use a folder written by save_pretrained() of PEFT or transformers.",
         )
-    for name in needed:
+    for name in required:
         if not (source / name).exists():
-            raise ConfigError(f"{name} is missing", hint="Copy the folder again.")
-    return "adapter" if "adapter" in needed[0] else "model"
+            raise ConfigError(f"{name} is missing.", hint="Copy the folder again.")
+    return "adapter" if "adapter" in required[0] else "model"
 
 
 def _template(source: Path, base: bases.BaseWeights) -> ChatTemplate:
-    """Return the template that the folder's card names, or the base's."""
+    """Return the template named in the folder's training card, or the base's."""
     try:
-        said = json.loads((source / CARD).read_bytes())
-        return get_template(str(said["base"]["template"]))
+        data = json.loads((source / CARD).read_bytes())
+        return get_template(str(data["base"]["template"]))
     except (OSError, ValueError, KeyError, TypeError, UnsupportedError):
         return base.chat_template
 
 
 def _write_card(draft: Path, base: bases.BaseWeights, template: ChatTemplate) -> None:
-    """Say in the card what the folder runs on here."""
+    """Write the local base into the training card."""
     path = draft / CARD
     card: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
-    told = base.as_dict() | {"template": template.name}
-    del told["folder"]  # where it lies on this machine is nobody else's business
-    path.write_text(json.dumps(card | {"base": told}, indent=2, sort_keys=True) + "\n")
+    manifest = base.as_dict() | {"template": template.name}
+    del manifest["folder"]  # a local path, which does not belong into a shared file
+    path.write_text(json.dumps(card | {"base": manifest}, indent=2, sort_keys=True) + "\n")
 
 
-def _try(draft: Path, base: bases.BaseWeights, template: ChatTemplate, kind: str) -> None:
-    """Load it as the answering process will. Raises ``ConfigError``."""
+def _check_loads(draft: Path, base: bases.BaseWeights, template: ChatTemplate, kind: str) -> None:
+    """Load the model as the answering process does. Raises ``ConfigError``."""
     from maas_client.local.generate.model import InferenceModel
 
     try:

@@ -1,8 +1,7 @@
-"""A process that imports one folder of weights: ``python -m maas_client.local.export.import_process``.
+"""Import a folder of weights in a child process: ``python -m maas_client.local.export.import_process``.
 
-Stdin is ``{"source", "target", "base"}`` (paths, and a base as ``local/bases`` describes one); stdout is
-``{"kind", "base"}`` or ``{"error"}``. Loading the weights is part of the check, and torch lives in
-children only.
+Stdin is ``{"source", "target", "base"}`` (paths, and a base as in ``local/bases``); stdout is ``{"kind"}`` or
+``{"error"}``. The check loads the weights, and the server process never imports torch.
 """
 
 from __future__ import annotations
@@ -15,28 +14,28 @@ from typing import Any
 
 
 def main() -> int:
-    """Take the folder in and say what it was."""
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no answer
-    order: dict[str, Any] = json.load(sys.stdin)
-    print(json.dumps(_taken(order)), file=out, flush=True)
+    """Import the folder that stdin names, and print the result."""
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # libraries print to stdout; send that to stderr
+    request: dict[str, Any] = json.load(sys.stdin)
+    print(json.dumps(_import(request)), file=output, flush=True)
     return 0
 
 
-def _taken(order: dict[str, Any]) -> dict[str, Any]:
+def _import(request: dict[str, Any]) -> dict[str, Any]:
     from maas_client.errors import MaasError
     from maas_client.local.bases import BaseWeights
     from maas_client.local.export.import_model import import_folder
 
     try:
-        done = import_folder(
-            Path(order["source"]), Path(order["target"]), BaseWeights(**order["base"])
+        result = import_folder(
+            Path(request["source"]), Path(request["target"]), BaseWeights(**request["base"])
         )
     except MaasError as error:
-        return {"error": str(error).replace(order["source"], "the folder")}
+        return {"error": str(error).replace(request["source"], "the folder")}
     except OSError as error:
         return {"error": f"The files could not be copied: {error.strerror or error}"}
-    return {"kind": done.kind}
+    return {"kind": result.kind}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""An adapter put into its base's weights, file by file, in the base's own number format."""
+"""Merge an adapter into its base's weights, file by file, in the base's dtype."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch  # noqa: TID253 - this module is imported when something is merged
+import torch  # noqa: TID253 - imported during an export only
 from safetensors import safe_open  # noqa: TID253 - as above
 from safetensors.torch import save_file  # noqa: TID253 - as above
 
@@ -20,11 +20,10 @@ _INDEX = "model.safetensors.index.json"
 
 
 def write_merged_weights(trained: TrainedModel, out: Path) -> None:
-    """Write config and weights of the merged model. Raises ``ConfigError`` for an adapter that does
-    not fit its base."""
+    """Write config and weights of the merged model. Raises ``ConfigError`` if the adapter does not fit."""
     source = trained.base if trained.is_adapter else trained.folder
     _write_config(source, out)
-    names = _files(source)
+    names = _weight_files(source)
     if not trained.is_adapter:
         for name in names:
             shutil.copyfile(source / name, out / name)
@@ -46,39 +45,39 @@ def _write_config(source: Path, out: Path) -> None:
 
 def _merge(trained: TrainedModel, source: Path, out: Path, names: list[str]) -> None:
     try:
-        changes = adapter.load_adapter(str(trained.folder))
+        deltas = adapter.load_adapter(str(trained.folder))
     except GenerationError as error:
         raise ConfigError(error.message) from None
-    left = set(changes)
+    unmerged = set(deltas)
     for name in names:
         tensors = {}
         with safe_open(source / name, framework="pt") as file:
-            opened: Any = file
-            for key in opened.keys():  # noqa: SIM118 - a file, no dict
+            source_tensors: Any = file
+            for key in source_tensors.keys():  # noqa: SIM118 - not a dict
                 module = key.removesuffix(".weight")
-                weight: torch.Tensor = opened.get_tensor(key)
-                change = changes.get(module)
-                tensors[key] = weight if change is None else _changed(module, weight, change)
-                left.discard(module)
+                weight: torch.Tensor = source_tensors.get_tensor(key)
+                delta = deltas.get(module)
+                tensors[key] = weight if delta is None else _merge_weight(module, weight, delta)
+                unmerged.discard(module)
         save_file(tensors, out / name, metadata={"format": "pt"})
-    if left:
+    if unmerged:
         raise ConfigError(
-            f"the adapter is for another base: {trained.base_name} has no layer {min(left)}",
+            f"The adapter is for another base: {trained.base_name} has no layer {min(unmerged)}.",
             hint="Export it with the base that it was trained on.",
         )
 
 
-def _changed(module: str, weight: torch.Tensor, change: adapter.LoraDelta) -> torch.Tensor:
-    """Merge in float32 and round once: sums in half precision change answers."""
-    if weight.shape != (change.b.shape[0], change.a.shape[1]):
+def _merge_weight(module: str, weight: torch.Tensor, delta: adapter.LoraDelta) -> torch.Tensor:
+    """Merge in float32 and round once, as sums in half precision would change answers."""
+    if weight.shape != (delta.b.shape[0], delta.a.shape[1]):
         raise ConfigError(
-            f"the adapter is for another base: {module} has another shape",
+            f"The adapter is for another base: {module} has another shape.",
             hint="Export it with the base that it was trained on.",
         )
-    return change.apply_to(weight.float()).to(weight.dtype).contiguous()
+    return delta.apply_to(weight.float()).to(weight.dtype).contiguous()
 
 
-def _files(source: Path) -> list[str]:
+def _weight_files(source: Path) -> list[str]:
     index = source / _INDEX
     if index.exists():
         return sorted(set(json.loads(index.read_bytes())["weight_map"].values()))

@@ -1,4 +1,4 @@
-"""What was trained: an adapter or a whole model on this machine, the base under it, and its card."""
+"""Find a trained model on this machine: an adapter or whole model, its base, and its training card."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from maas_client.errors import ConfigError, MaasError, NotFoundError
 from maas_client.local import bases
 
 CARD = "training.json"
-"""Written beside the weights by the training process (``peft/saving.py``)."""
+"""Written beside the weights by ``training/save.py``."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """A fine-tuned model. ``base`` is where its base lies, ``template`` what it was trained with."""
+    """A fine-tuned model: its folder, its base's folder, and the chat template used in training."""
 
     name: str
     folder: Path
@@ -29,7 +29,7 @@ class TrainedModel:
 
     @property
     def is_adapter(self) -> bool:
-        """False for a whole model (method Full)."""
+        """Return False for a whole model (method Full)."""
         return (self.folder / "adapter_config.json").exists()
 
 
@@ -42,41 +42,43 @@ def load_trained_model(
     Raises ``ConfigError`` for a folder that holds no trained model, or whose base is not here.
     """
     folder = folder.expanduser()
-    if not any((folder / one).exists() for one in ("adapter_config.json", "config.json")):
+    if not any((folder / name).exists() for name in ("adapter_config.json", "config.json")):
         raise ConfigError(
-            f"{folder} holds no trained model",
-            hint="It must hold adapter_config.json, or config.json and safetensors.",
+            f"{folder} contains no trained model.",
+            hint="It must contain adapter_config.json, or config.json and safetensors.",
         )
     card = _card(folder)
-    said = card.get("base") or {}
-    place = base or _base(said, bases_dir)
-    if place is None or not (place / "config.json").exists():
+    card_base = card.get("base") or {}
+    base_folder = base or _find_base(card_base, bases_dir)
+    if base_folder is None or not (base_folder / "config.json").exists():
         raise ConfigError(
-            f"the base of {folder.name} is not on this machine"
-            + (f" (it was {said['name']})" if said.get("name") else ""),
+            f"The base of {folder.name} is not on this machine"
+            + (f" (it was {card_base['name']})" if card_base.get("name") else ""),
             hint="Name its folder with --base.",
         )
-    template = TEMPLATES.get(str(said.get("template") or card.get("template")))
+    template = TEMPLATES.get(str(card_base.get("template") or card.get("template")))
     if template is None:
         raise ConfigError(
-            f"{folder.name} does not say which chat template it was trained with",
-            hint="Models of other tools are brought in first: maas-client models import FOLDER --base MODEL.",
+            f"{folder.name} does not name the chat template it was trained with.",
+            hint="Import models of other tools first: maas-client models import FOLDER --base MODEL",
         )
     return TrainedModel(
         name=name or folder.name,
         folder=folder,
-        base=place,
-        base_name=str(said.get("name") or place.name),
+        base=base_folder,
+        base_name=str(card_base.get("name") or base_folder.name),
         template=template,
-        licence=str(said.get("licence") or "see the folder"),
+        licence=str(card_base.get("licence") or "see the folder"),
         card=card,
     )
 
 
-def _base(said: dict[str, Any], cache: Path) -> Path | None:
-    """Return where the base that a card names lies; a card never holds a path of this machine."""
+def _find_base(card_base: dict[str, Any], cache: Path) -> Path | None:
+    """Return the folder of the base that a training card names. A card contains no local path."""
     try:
-        return Path(bases.resolve_base(str(said["model"]), str(said["name"]), cache).folder)
+        return Path(
+            bases.resolve_base(str(card_base["model"]), str(card_base["name"]), cache).folder
+        )
     except (KeyError, MaasError):
         return None
 
@@ -90,30 +92,30 @@ def find_trained_model(
 
     name, version = _name_and_version(model)
     if not (state_dir / "facts.db").exists():
-        raise _unknown(model, state_dir)
+        raise _not_found(model, state_dir)
     store = Store(state_dir / "facts.db")
     try:
-        held = [
-            fact.body
-            for fact in store.read.all("model")
+        candidates = [
+            record.body
+            for record in store.read.all("model")
             if name.casefold()
-            in (fact.body["name"].casefold(), str(fact.body.get("job") or "").casefold())
-            and version in (None, fact.body["version"])
+            in (record.body["name"].casefold(), str(record.body.get("job") or "").casefold())
+            and version in (None, record.body["version"])
         ]
     finally:
         store.close()
-    if not held:
-        raise _unknown(model, state_dir)
-    body = max(held, key=lambda one: str(one["created"]))
+    if not candidates:
+        raise _not_found(model, state_dir)
+    body = max(candidates, key=lambda name: str(name["created"]))
     folder = state_dir / "runs" / body["folder"] / "out" / "adapter"
     if not folder.is_dir():
         raise ConfigError(
-            f"{body['name']} was made by the instant engine: it has no weights to export",
-            hint="Train it with the engine that trains: maas-client serve --engine peft",
+            f"{body['name']} was trained by the instant engine and has no weights to export.",
+            hint="Train it with the peft engine: maas-client serve --engine peft",
         )
-    known = (body.get("base") or {}).get("folder")
+    base_path = (body.get("base") or {}).get("folder")
     return load_trained_model(
-        folder, bases_dir, str(body["name"]), base or (Path(known) if known else None)
+        folder, bases_dir, str(body["name"]), base or (Path(base_path) if base_path else None)
     )
 
 
@@ -125,19 +127,19 @@ def _name_and_version(model: str) -> tuple[str, str | None]:
     return name, version or None
 
 
-def _unknown(model: str, state: Path) -> NotFoundError:
+def _not_found(model: str, state: Path) -> NotFoundError:
     return NotFoundError(
-        f"no model {model!r} was trained here (looked in {state})",
+        f"There is no trained model {model!r} in {state}.",
         status=404,
         operation="export",
-        hint="List them: maas-client models list --mine. The folder of a server that was started with "
-        "--state-dir is named by MAAS_STATE_DIR.",
+        hint="List them: maas-client models list --mine. If the server was started with --state-dir, set "
+        "MAAS_STATE_DIR to that folder.",
     )
 
 
 def _card(folder: Path) -> dict[str, Any]:
     try:
-        said = json.loads((folder / CARD).read_bytes())
+        card_base = json.loads((folder / CARD).read_bytes())
     except (OSError, ValueError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return card_base if isinstance(card_base, dict) else {}

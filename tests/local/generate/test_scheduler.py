@@ -99,12 +99,12 @@ def test_the_answer_ends_at_max_tokens_with_the_count(phi: Bench) -> None:
 class Scripted:
     """Stands in for the sampler: writes what a test says. Everything else is the real thing."""
 
-    greedy = False
+    is_greedy = False
 
     def __init__(self, tokens: list[int]) -> None:
         self._tokens = iter(tokens)
 
-    def pick(self, scores: Any) -> int:
+    def sample(self, logits: Any) -> int:
         return next(self._tokens)
 
 
