@@ -41,7 +41,7 @@ def test_a_run_that_rests_ends_in_the_same_bytes(
     whole = asked(base, rows, tmp_path / "whole", recipe)
     assert of("done", ran(whole, 2))
     rests = asked(base, rows, tmp_path / "rests", recipe)
-    events = ran({**rests, "wish": JobSignal.PAUSE}, 2)
+    events = ran({**rests, "signal": JobSignal.PAUSE}, 2)
     assert [event["step"] for event in of("paused", events)] == [1], events
     events = ran(rests, 2)
     (started,) = of("started", events)

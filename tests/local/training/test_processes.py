@@ -14,10 +14,10 @@ import pytest
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="a shell plays the other process")
 FIRST = """
 import json, sys, time
-from maas_client.local.training import ranks
+from maas_client.local.training import processes
 sys.executable = sys.argv[1]
 job = {"engine": "peft", "recipe": {"processes": 2}, "threads": 2, "base": {}}
-with ranks.beside(job, ranks.wanted(job), lambda event: print(json.dumps(event), flush=True)):
+with processes.launch_peers(job, processes.requested_processes(job), lambda event: print(json.dumps(event), flush=True)):
     if sys.argv[2] == "waits":
         time.sleep(300)
     if sys.argv[2] == "breaks":
