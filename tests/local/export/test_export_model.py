@@ -87,7 +87,7 @@ def test_a_layer_as_wide_as_the_vocabulary_is_not_taken_for_the_head(
 def test_a_model_that_answers_differently_is_not_kept(
     tuned: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(merge, "_changed", lambda _name, weight, _change: weight.clone())
+    monkeypatch.setattr(merge, "_merge_weight", lambda _name, weight, _delta: weight.clone())
     with pytest.raises(MaasError, match="answers differently"):
         export_model(tuned, "merged", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -75,7 +75,7 @@ BREAKS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: _edit(f, auto_mapping={"base_model_class": "X", "parent_library": "os"}),
         "code",
     ),
-    "no json": (lambda f: (f / "adapter_config.json").write_text("{"), "no JSON"),
+    "no json": (lambda f: (f / "adapter_config.json").write_text("{"), "not valid JSON"),
     "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "is missing"),
     "cut short": (
         lambda f: (f / "adapter_model.safetensors").write_bytes(

@@ -66,5 +66,5 @@ def test_train_export_and_answer(
     assert "is a file, and adapter is made of a model" in capsys.readouterr().err
     assert main(["export", "nothing", "--to", "adapter"]) == 1
     said = capsys.readouterr().err
-    assert "no model 'nothing'" in said
+    assert "no trained model 'nothing'" in said
     assert "MAAS_STATE_DIR" in said

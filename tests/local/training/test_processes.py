@@ -17,7 +17,10 @@ import json, sys, time
 from maas_client.local.training import processes
 sys.executable = sys.argv[1]
 job = {"engine": "peft", "recipe": {"processes": 2}, "threads": 2, "base": {}}
-with processes.launch_peers(job, processes.requested_processes(job), lambda event: print(json.dumps(event), flush=True)):
+def emit(event):
+    print(json.dumps(event), flush=True)
+
+with processes.launch_peers(job, processes.requested_processes(job), emit):
     if sys.argv[2] == "waits":
         time.sleep(300)
     if sys.argv[2] == "breaks":
