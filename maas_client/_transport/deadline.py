@@ -24,13 +24,13 @@ _DEADLINE: ContextVar[float | None] = ContextVar("maas_client_deadline", default
 
 
 @contextmanager
-def until(end: float) -> Iterator[None]:
+def until(deadline: float) -> Iterator[None]:
     """Limit every socket operation in this context to the time left.
 
     Args:
-        end: The deadline, on the clock of ``time.monotonic()``.
+        deadline: The moment, on the clock of ``time.monotonic()``.
     """
-    token = _DEADLINE.set(end)
+    token = _DEADLINE.set(deadline)
     try:
         yield
     finally:
@@ -38,13 +38,13 @@ def until(end: float) -> Iterator[None]:
 
 
 def _time_left(timeout: float | None) -> float | None:
-    end = _DEADLINE.get()
-    if end is None:
+    deadline = _DEADLINE.get()
+    if deadline is None:
         return timeout
-    left = end - time.monotonic()
-    if left <= 0:
+    time_left = deadline - time.monotonic()
+    if time_left <= 0:
         raise httpcore.ReadTimeout("the deadline has passed")
-    return left if timeout is None else min(timeout, left)
+    return time_left if timeout is None else min(timeout, time_left)
 
 
 class _DeadlineStream(httpcore.NetworkStream):

@@ -28,7 +28,6 @@ from maas_client.catalog.model_info import (
 from maas_client.catalog.regions import (
     check_region,
     is_offered_in,
-    is_same_region,
     normalize_region,
 )
 
@@ -52,7 +51,6 @@ __all__ = [
     "is_asset_uri",
     "is_offered_in",
     "is_retired",
-    "is_same_region",
     "load_kaito_presets",
     "load_limits",
     "load_machines",

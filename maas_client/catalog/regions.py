@@ -14,11 +14,6 @@ def normalize_region(region: str) -> str:
     return re.sub(r"[\s_-]+", "", region).lower()
 
 
-def is_same_region(a: str, b: str) -> bool:
-    """Return whether two spellings mean the same region."""
-    return normalize_region(a) == normalize_region(b)
-
-
 def is_offered_in(
     model: ModelInfo, region: str, purpose: Literal["train", "deploy"] = "train"
 ) -> bool | None:
