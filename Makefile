@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint clean
 
 # The stamp is older than pyproject.toml when dependencies changed.
 .venv/.ready: pyproject.toml constraints.txt

@@ -1,4 +1,4 @@
-"""The only file that draws: tables and the live display of a job, by rich. Imported late, on terminals."""
+"""Tables and the live display of a job, with rich. The only module that uses rich at import time."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 _CHART_WIDTH = 48
 _BAR_WIDTH_MIN = 8
 _BESIDE_BAR = 60
-"""Columns that epoch, step, speed and remaining time take beside the bar."""
+"""Columns for epoch, step, speed and remaining time beside the bar."""
 
 
-def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout, folded to the terminal's width."""
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for number, head in enumerate(heads):
-        drawn.add_column(Text(head), overflow="fold", no_wrap=number == 0)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, header in enumerate(headers):
+        table.add_column(Text(header), overflow="fold", no_wrap=number == 0)
     for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    Console(file=sys.stdout).print(drawn)
+        table.add_row(*(Text(cell) for cell in row))
+    Console(file=sys.stdout).print(table)
 
 
-def print_side_by_side(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of long texts, each column an equal share of the terminal."""
-    drawn = Table(show_lines=True, header_style="bold", expand=True)
-    for head in heads:
-        drawn.add_column(Text(head), ratio=1, overflow="fold")
+def print_side_by_side(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of long texts in columns of equal width."""
+    table = Table(show_lines=True, header_style="bold", expand=True)
+    for header in headers:
+        table.add_column(Text(header), ratio=1, overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    Console(file=sys.stdout).print(drawn)
+        table.add_row(*(Text(cell) for cell in row))
+    Console(file=sys.stdout).print(table)
 
 
 def sparkline(values: Sequence[float], width: int = _CHART_WIDTH) -> str:
-    """Return a curve of ``values`` in ``width`` characters or fewer; each is the mean of its share."""
+    """Return a curve of ``values`` in at most ``width`` characters, each the mean of its part."""
     if not values:
         return ""
     cells = min(width, len(values))
@@ -57,10 +57,10 @@ def sparkline(values: Sequence[float], width: int = _CHART_WIDTH) -> str:
 
 
 class JobDisplay:
-    """Status, steps, losses and elapsed time of one job; messages stay above it as lines."""
+    """A live display of a job: status, steps, losses and elapsed time, with messages above it."""
 
     def __init__(self) -> None:
-        self._since = time.monotonic()
+        self._start = time.monotonic()
         self._name = ""
         self._status = "checking and uploading"
         self._step = 0
@@ -77,23 +77,22 @@ class JobDisplay:
         )
 
     def start(self) -> None:
-        """Begin to draw."""
+        """Start drawing."""
         self._live.start()
 
     def stop(self) -> None:
-        """Draw once more, and leave it standing."""
+        """Draw once more and stop, leaving the last state on the terminal."""
         self._live.stop()
 
     def on_job(self, job: Job) -> None:
-        """Take the job's name and how long it is meant to be."""
+        """Show the job's name and its number of epochs."""
         self._name, self._status = job.name, job.status
-        said = job.hyperparameters
         for name in ("num_train_epochs", "n_epochs", "epochs"):
-            if name in said:
-                self._epochs = _number(said[name])
+            if name in job.hyperparameters:
+                self._epochs = _parse_number(job.hyperparameters[name])
 
     def on_event(self, event: JobEvent) -> None:
-        """Take what has happened."""
+        """Show an event."""
         if event.type == "status":
             self._status = event.message
         elif event.type == "metrics":
@@ -111,17 +110,17 @@ class JobDisplay:
         if event.created_at is not None and epoch:
             self._first = self._first or (event.created_at, epoch)
             self._last = (event.created_at, epoch)
-        for name, held in (("train_loss", self._train), ("valid_loss", self._valid)):
+        for name, losses in (("train_loss", self._train), ("valid_loss", self._valid)):
             if name in event.metrics:
-                held[step] = event.metrics[name]
+                losses[step] = event.metrics[name]
 
     def _build_renderable(self) -> RenderableType:
-        spent = time.monotonic() - self._since
-        head = Text.assemble(
+        elapsed = time.monotonic() - self._start
+        header = Text.assemble(
             (self._name or "job", "bold"), "  ", (self._status, _colour(self._status)),
-            f"  {_clock(spent)}",
+            f"  {_format_time(elapsed)}",
         )  # fmt: skip
-        parts: list[RenderableType] = [head]
+        parts: list[RenderableType] = [header]
         if self._epochs and self._epoch:
             grid = Table.grid(padding=(0, 1))
             for _ in range(4):
@@ -136,29 +135,30 @@ class JobDisplay:
             parts.append(grid)
         elif self._step:
             parts.append(Text(f"step {self._step}"))
-        for name, held in (("train_loss", self._train), ("valid_loss", self._valid)):
-            if held:
-                values = [held[step] for step in sorted(held)]
+        for name, losses in (("train_loss", self._train), ("valid_loss", self._valid)):
+            if losses:
+                values = [losses[step] for step in sorted(losses)]
                 curve = f"{sparkline(values)}  {values[0]:.3f} to {values[-1]:.3f}"
                 parts.append(Text(f"{name:<11}{curve}"))
         return Group(*parts)
 
     def _remaining_time(self, epochs: float) -> str:
-        """Return the time that is left, by the service's own clock: old events may come in one burst."""
+        """Return the remaining time, from the events' own timestamps: old events may arrive all at once."""
         if self._first is None or self._last is None or self._last[1] >= epochs:
             return ""
-        (began, before), (now, done) = self._first, self._last
-        spent = (now - began).total_seconds()
-        if done <= before or spent < 1:
+        (first_time, first_epoch), (last_time, last_epoch) = self._first, self._last
+        elapsed_s = (last_time - first_time).total_seconds()
+        if last_epoch <= first_epoch or elapsed_s < 1:
             return ""
-        return f"{_clock(spent / (done - before) * (epochs - done))} left"
+        remaining_s = elapsed_s / (last_epoch - first_epoch) * (epochs - last_epoch)
+        return f"{_format_time(remaining_s)} left"
 
 
-def _clock(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def _number(text: object) -> float | None:
+def _parse_number(text: object) -> float | None:
     try:
         return float(str(text))
     except ValueError:
@@ -166,7 +166,7 @@ def _number(text: object) -> float | None:
 
 
 def _colour(status: str) -> str:
-    word = status.lower()
-    if word.startswith(("completed", "succeeded")):
+    status = status.lower()
+    if status.startswith(("completed", "succeeded")):
         return "green"
-    return "red" if word.startswith(("failed", "cancel")) else "cyan"
+    return "red" if status.startswith(("failed", "cancel")) else "cyan"

@@ -1,6 +1,6 @@
-"""A report on data sets, drawn: for a terminal, for a pipe, for GitHub.
+"""Output of a validation report: for a terminal, for a pipe, for GitHub.
 
-Only the terminal, which is the person's own, shows the line a problem is in, secrets covered.
+Only the terminal shows the line that a problem is in, with secrets masked.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from maas_client.types.report import FileReport, Problem, ValidationReport
 if TYPE_CHECKING:
     from rich.text import Text
 
-_AROUND = 36
-"""Characters shown on either side of a problem's place."""
+_EXCERPT_CHARS = 36
+"""Characters shown on either side of a problem."""
 _READ_BYTES = 8192
-"""Read on either side of it: enough to tell a secret that begins or ends out of sight."""
+"""Bytes read on either side: enough to recognize a secret that is only partly shown."""
 _ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)")
-_PAUSE = re.compile(r"""[\s"']""")
+_SEPARATOR = re.compile(r"""[\s"']""")
 _BLOCKS = " ▁▂▃▄▅▆▇█"
-_SHOWN_AFTER_S = 1.0
+_DELAY_S = 1.0
 _PER_CODE = 5
-"""Problems of one code that are drawn; a screen is for reading."""
+"""Problems shown for each code on a terminal."""
 
 
 def text_lines(report: ValidationReport, *, quiet: bool = False) -> Iterator[str]:
@@ -37,81 +37,84 @@ def text_lines(report: ValidationReport, *, quiet: bool = False) -> Iterator[str
     for file in report.files:
         problems = first_per_code(file.problems)
         for problem in problems:
-            place = f":{problem.line}:{problem.column}" if problem.line else ""
-            said = f"{problem.severity} {problem.code} {problem.message}. {problem.hint}"
-            yield f"{_name(file)}{place}: {said}"
-        yield from (f"{_name(file)}: {text}" for text in _unlisted(file, problems))
+            position = f":{problem.line}:{problem.column}" if problem.line else ""
+            text = f"{problem.severity} {problem.code} {problem.message}. {problem.hint}"
+            yield f"{_name(file)}{position}: {text}"
+        yield from (f"{_name(file)}: {text}" for text in _describe_unlisted(file, problems))
         if not (quiet and file.ok and not file.problems):
             yield f"{_name(file)}: {_verdict(file)}"
 
 
 def _name(file: FileReport) -> str:
-    """Return a file's path as text that cannot move the cursor, or begin a line of its own."""
-    return _visible(file.path)
+    """Return a file's path with control characters escaped."""
+    return _escape_unprintable(file.path)
 
 
-def _visible(text: str) -> str:
+def _escape_unprintable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _unlisted(file: FileReport, problems: Sequence[Problem]) -> Iterator[str]:
-    """Yield a sentence for each code of which fewer problems are listed than there are."""
+def _describe_unlisted(file: FileReport, problems: Sequence[Problem]) -> Iterator[str]:
+    """Yield a line for each code that has more problems than are listed."""
     listed = Counter(problem.code for problem in problems)
-    for code, number in file.counts.items():
-        if number > listed[code]:
-            yield f"... and {number - listed[code]:,} more of {code}"
+    for code, count in file.counts.items():
+        if count > listed[code]:
+            yield f"... and {count - listed[code]:,} more of {code}"
 
 
 def github_annotations(report: ValidationReport) -> Iterator[str]:
-    """Yield workflow commands by which GitHub shows each problem at its line."""
+    """Yield GitHub workflow commands, which show each problem at its line."""
     for file in report.files:
         for problem in first_per_code(file.problems):
-            place = f",line={problem.line},col={problem.column}" if problem.line else ""
-            head = f"::{problem.severity} file={_property(_name(file))}{place},title={problem.code}"
-            yield f"{head}::{_data(f'{problem.message}. {problem.hint}')}"
+            position = f",line={problem.line},col={problem.column}" if problem.line else ""
+            path = _escape_property(_name(file))
+            command = f"::{problem.severity} file={path}{position},title={problem.code}"
+            yield f"{command}::{_escape_data(f'{problem.message}. {problem.hint}')}"
         yield f"{_name(file)}: {_verdict(file)}"
 
 
-def _data(text: str) -> str:
+def _escape_data(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+def _escape_property(text: str) -> str:
+    return _escape_data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def _verdict(file: FileReport) -> str:
-    """Return one sentence on a file: how much of it there is, and what was found."""
+    """Return one line about a file: whether it is valid, its size, and its numbers of problems."""
     errors = sum(n for code, n in file.counts.items() if _is_error(file, code))
     warnings = sum(file.counts.values()) - errors
-    size = f"{file.examples:,} of {file.lines:,} lines can be trained on, {_size(file.bytes)}"
-    found = [_times(errors, "error"), _times(warnings, "warning")]
-    hidden = sum(file.stats.get("suppressed", {}).values())
-    found += [f"{hidden:,} ignored"] if hidden else []
-    return f"{'valid' if file.ok else 'NOT VALID'}; {size}; {', '.join(found)}"
+    size = (
+        f"{file.examples:,} of {file.lines:,} lines can be trained on, {_format_size(file.bytes)}"
+    )
+    counts = [_count(errors, "error"), _count(warnings, "warning")]
+    ignored = sum(file.stats.get("suppressed", {}).values())
+    counts += [f"{ignored:,} ignored"] if ignored else []
+    return f"{'valid' if file.ok else 'NOT VALID'}; {size}; {', '.join(counts)}"
 
 
 def _is_error(file: FileReport, code: str) -> bool:
     return any(p.severity == "error" for p in file.problems if p.code == code)
 
 
-def _times(count: int, what: str) -> str:
-    return f"{count or 'no':{',' if count else ''}} {what}{'' if count == 1 else 's'}"
+def _count(count: int, noun: str) -> str:
+    return f"{count or 'no':{',' if count else ''}} {noun}{'' if count == 1 else 's'}"
 
 
-def _size(count: int) -> str:
-    for unit, size in (("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
+def _format_size(size: int) -> str:
+    for unit, factor in (("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
 
 
 def print_report(
     report: ValidationReport, *, quiet: bool = False, copy_paths: Mapping[str, str] | None = None
 ) -> None:
-    """Draw a report on the terminal, with the lines the problems are in.
+    """Print a report on the terminal, with the lines that the problems are in.
 
-    ``copies``: where the bytes lie of what has no file, by its name.
+    ``copy_paths``: the path of the copy of each stream, by the stream's name.
     """
     from rich.console import Console
 
@@ -119,27 +122,27 @@ def print_report(
     for file in report.files:
         if quiet and file.ok and not file.problems:
             continue
-        drawn: set[str] = set()
+        hinted: set[str] = set()
         for problem in first_per_code(file.problems, _PER_CODE):
             excerpt = _excerpt((copy_paths or {}).get(file.path, file.path), problem)
-            console.print(_drawn(problem, excerpt, hint=problem.code not in drawn))
-            drawn.add(problem.code)
+            console.print(_format_problem(problem, excerpt, hint=problem.code not in hinted))
+            hinted.add(problem.code)
         console.print(_summary(file))
 
 
-def _drawn(problem: Problem, excerpt: tuple[str, int] | None, *, hint: bool) -> Text:
+def _format_problem(problem: Problem, excerpt: tuple[str, int] | None, *, hint: bool) -> Text:
     from rich.text import Text
 
     colour = "red" if problem.severity == "error" else "yellow"
-    place = f"line {problem.line}, column {problem.column}" if problem.line else "file"
+    position = f"line {problem.line}, column {problem.column}" if problem.line else "file"
     text = Text.assemble(
-        (f"{problem.severity}", f"bold {colour}"), f" {problem.code} ", (place, "dim")
+        (f"{problem.severity}", f"bold {colour}"), f" {problem.code} ", (position, "dim")
     )
     if problem.pointer:
-        text.append(f"  {_visible(problem.pointer)}", "dim")
+        text.append(f"  {_escape_unprintable(problem.pointer)}", "dim")
     if excerpt:
-        shown, at = excerpt
-        text.append(f"\n    {shown}\n    {' ' * at}")
+        line, column = excerpt
+        text.append(f"\n    {line}\n    {' ' * column}")
         text.append("^", f"bold {colour}")
     text.append(f"\n    {problem.message}")
     if hint:
@@ -149,7 +152,7 @@ def _drawn(problem: Problem, excerpt: tuple[str, int] | None, *, hint: bool) -> 
 
 
 def _excerpt(path: str, problem: Problem) -> tuple[str, int] | None:
-    """Return a piece of the line around the place, and how far in the place is, in cells."""
+    """Return the part of the line around a problem, and the problem's column in it, in cells."""
     from rich.cells import cell_len
 
     if not problem.line or problem.code.startswith("PII_"):
@@ -161,34 +164,36 @@ def _excerpt(path: str, problem: Problem) -> tuple[str, int] | None:
             data = file.read(problem.offset - start + _READ_BYTES)
     except OSError:
         return None
-    at = problem.offset - start
-    begin = data.rfind(b"\n", 0, at) + 1
-    end = data.find(b"\n", at)
-    before = _printable(data[begin:at])
-    after = _printable(data[at : len(data) if end < 0 else end])
-    before, after = _covered(before, after, problem)
-    cut_left = "…" if len(before) > _AROUND or begin == 0 < start else ""
-    cut_right = "…" if len(after) > _AROUND else ""
-    before = cut_left + before[-_AROUND:]
-    return before + after[:_AROUND] + cut_right, cell_len(before)
+    index = problem.offset - start
+    line_start = data.rfind(b"\n", 0, index) + 1
+    line_end = data.find(b"\n", index)
+    before = _printable(data[line_start:index])
+    after = _printable(data[index : len(data) if line_end < 0 else line_end])
+    before, after = _mask(before, after, problem)
+    left = "…" if len(before) > _EXCERPT_CHARS or line_start == 0 < start else ""
+    right = "…" if len(after) > _EXCERPT_CHARS else ""
+    before = left + before[-_EXCERPT_CHARS:]
+    return before + after[:_EXCERPT_CHARS] + right, cell_len(before)
 
 
-def _covered(before: str, after: str, problem: Problem) -> tuple[str, str]:
-    """Cover every secret in a line, whatever the problem is: screens are shared and filmed."""
-    whole = mask_secrets(before + after)
-    spaced = _ESCAPE.sub(lambda escape: " " * len(escape[0]), whole)  # the n of \n is no letter
-    whole = "".join(c if s != "•" else s for c, s in zip(whole, mask_secrets(spaced), strict=True))
-    before, after = whole[: len(before)], whole[len(before) :]
-    if problem.code.startswith("SECRET_"):  # also one that is longer than what was read
+def _mask(before: str, after: str, problem: Problem) -> tuple[str, str]:
+    """Mask every secret in a line, whatever the problem is, because screens are shared and recorded."""
+    line = mask_secrets(before + after)
+    # JSON escapes are blanked for a second pass: the n of \n is not part of a word.
+    blanked = _ESCAPE.sub(lambda escape: " " * len(escape[0]), line)
+    masked = mask_secrets(blanked)
+    line = "".join("•" if m == "•" else c for c, m in zip(line, masked, strict=True))
+    before, after = line[: len(before)], line[len(before) :]
+    if problem.code.startswith("SECRET_"):  # also a secret that is longer than what was read
         rest = after.lstrip("•")
-        stop = _PAUSE.search(rest)
-        kept = rest[stop.start() :] if stop else ""
-        after = "•" * (len(after) - len(kept)) + kept
+        separator = _SEPARATOR.search(rest)
+        tail = rest[separator.start() :] if separator else ""
+        after = "•" * (len(after) - len(tail)) + tail
     return before, after
 
 
 def _printable(data: bytes) -> str:
-    """Return bytes as text that cannot move the cursor or change a colour."""
+    """Decode bytes, with a dot for each character that is not printable."""
     text = data.decode("utf-8", "replace")
     return "".join(c if c.isprintable() else "·" for c in text)
 
@@ -200,75 +205,76 @@ def _summary(file: FileReport) -> Text:
     text.append(_name(file), "bold")
     text.append("  " + _verdict(file), "green" if file.ok else "bold red")
     for code, count in file.counts.items():
-        rest = f" ({_PER_CODE} of them above; --json has more)" if count > _PER_CODE else ""
-        text.append(f"\n    {count:>7,} {code}{rest}", "red" if _is_error(file, code) else "yellow")
-    for line in _figures(file):
+        note = f" ({_PER_CODE} shown; --json lists more)" if count > _PER_CODE else ""
+        text.append(f"\n    {count:>7,} {code}{note}", "red" if _is_error(file, code) else "yellow")
+    for line in _describe_stats(file):
         text.append(f"\n    {line}", "dim")
     return text
 
 
-def _figures(file: FileReport) -> Iterator[str]:
-    """Yield what the figures say: the service's view, tokens with their histogram, notes."""
+def _describe_stats(file: FileReport) -> Iterator[str]:
+    """Yield lines about the statistics: the service's view, tokens with a histogram, notes."""
     stats = file.stats
     if service := stats.get("service"):
         yield f"{describe_prediction(file)}; route: {service['route']}"
         if split := service.get("validation_split"):
             yield (
-                f"of these the last {split['rows']:,} would be cut off for validation "
-                "(maas-client datasets split makes a shuffled file instead)"
+                f"the service would use the last {split['rows']:,} of these rows for validation "
+                "(maas-client datasets split writes a shuffled validation file)"
             )
-    yield from _tokens(stats.get("tokens"))
+    yield from _describe_tokens(stats.get("tokens"))
     if billed := stats.get("billed_tokens"):
         epochs = f"{billed['epochs']:g} epoch{'' if billed['epochs'] == 1 else 's'}"
-        alone = ", rows without errors alone" if service and service["rows_with_errors"] else ""
-        yield f"billed would be about {billed['likely']:,} tokens ({epochs}{alone})"
-    for said in stats.get("notes", ()):
-        yield f"note: {said}"
+        scope = ", only rows without errors" if service and service["rows_with_errors"] else ""
+        yield f"about {billed['likely']:,} billed tokens ({epochs}{scope})"
+    for note in stats.get("notes", ()):
+        yield f"note: {note}"
 
 
-def _tokens(tokens: Any) -> Iterator[str]:
+def _describe_tokens(tokens: Any) -> Iterator[str]:
     if not isinstance(tokens, dict):
         return
     about = "" if tokens["exact"] else "about "
     yield (
-        f"{about}{tokens['total']:,} tokens, {tokens['learned']:,} of them learned "
+        f"{about}{tokens['total']:,} tokens, {tokens['learned']:,} of them trained on "
         f"({tokens['counted_by']})"
     )
     row = tokens["per_row"]
     yield (
-        f"tokens per row: {row['p50']:,} in the middle, {row['p95']:,} at 95 %, {row['max']:,} at most"
+        f"tokens per row: median {row['p50']:,}, 95th percentile {row['p95']:,}, maximum {row['max']:,}"
     )
     if tokens.get("rows_over_limit"):
-        yield f"{tokens['rows_over_limit']:,} rows over the model's {tokens['row_limit']:,}"
+        limit = f"the model's limit of {tokens['row_limit']:,} tokens"
+        yield f"{tokens['rows_over_limit']:,} rows longer than {limit}"
     if bars := tokens.get("histogram"):
-        most = max(bar["rows"] for bar in bars)
-        drawn = "".join(_bar_of(bar["rows"], most) for bar in bars)
-        yield f"{bars[0]['from']:,} {drawn} {bars[-1]['to']:,}"
+        highest = max(bar["rows"] for bar in bars)
+        histogram = "".join(_histogram_bar(bar["rows"], highest) for bar in bars)
+        yield f"{bars[0]['from']:,} {histogram} {bars[-1]['to']:,}"
 
 
-def _bar_of(rows: int, most: int) -> str:
-    """Return one bar; a bar with any rows is seen."""
-    return _BLOCKS[max(1, round(rows / most * (len(_BLOCKS) - 1)))] if rows else _BLOCKS[0]
+def _histogram_bar(rows: int, highest: int) -> str:
+    """Return one bar; it is visible unless it has no rows."""
+    return _BLOCKS[max(1, round(rows / highest * (len(_BLOCKS) - 1)))] if rows else _BLOCKS[0]
 
 
 class ProgressBar:
-    """A progress bar with rate and remaining time, drawn once a check lasts over a second."""
+    """A progress bar with rate and remaining time, shown after one second."""
 
     def __init__(self, *, total: int, visible: bool) -> None:
         self._total = total
-        self._since = time.monotonic()
-        self._wanted = visible
+        self._start = time.monotonic()
+        self._visible = visible
         self._bar: Any = None
 
     def __enter__(self) -> Self:
         return self
 
     def update(self, done: int, total: int) -> None:
-        """Show how many bytes of the file at hand are read."""
-        if not self._wanted or time.monotonic() - self._since < _SHOWN_AFTER_S:
+        """Show how many bytes of the current file have been read."""
+        if not self._visible or time.monotonic() - self._start < _DELAY_S:
             return
         if self._bar is None:
-            self._bar = _bar()
+            self._bar = _create_bar()
             self._task = self._bar.add_task("checking", total=total)
             self._bar.start()
         self._bar.update(self._task, completed=done, total=total)
@@ -283,7 +289,7 @@ class ProgressBar:
             self._bar.stop()
 
 
-def _bar() -> Any:
+def _create_bar() -> Any:
     from rich.console import Console
     from rich.progress import (
         BarColumn,

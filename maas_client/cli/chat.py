@@ -1,4 +1,4 @@
-"""``maas-client chat``: ask a deployment, once or in a talk."""
+"""``maas-client chat``: send one message to a deployment, or chat with it interactively."""
 
 from __future__ import annotations
 
@@ -20,98 +20,97 @@ Messages = list[dict[str, str]]
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("deployment", metavar="DEPLOYMENT", help="its name")
+    parser.add_argument("deployment", metavar="DEPLOYMENT", help="name of the deployment")
     parser.add_argument(
         "message",
         metavar="MESSAGE",
         nargs="?",
-        help="asks once; without it, a talk on a terminal, or all of stdin as the message",
+        help="message to send; without it, an interactive chat on a terminal, else standard input",
     )
-    parser.add_argument("--system", metavar="TEXT", help="what the model is told first")
-    parser.add_argument("--max-tokens", type=int, metavar="N", help="the longest answer")
-    parser.add_argument("--temperature", type=float, metavar="X", help="0: always the likeliest")
+    parser.add_argument("--system", metavar="TEXT", help="system message")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="longest answer, in tokens")
+    parser.add_argument("--temperature", type=float, metavar="X",
+                        help="sampling temperature; 0 always takes the likeliest token")  # fmt: skip
     parser.add_argument("--top-p", type=float, metavar="X",
-                        help="draw from the likeliest tokens that make up this share")  # fmt: skip
-    parser.add_argument("--seed", type=int, metavar="N", help="the same draws for the same number")
-    parser.add_argument(
-        "--stop", action="append", metavar="TEXT", help="end there (may be repeated)"
-    )
-    parser.add_argument(
-        "--no-stream", action="store_true", help="print the answer when it is whole"
-    )
+                        help="sample from the likeliest tokens with this total probability")  # fmt: skip
+    parser.add_argument("--seed", type=int, metavar="N",
+                        help="sampling seed; the same seed gives the same answer")  # fmt: skip
+    parser.add_argument("--stop", action="append", metavar="TEXT",
+                        help="end the answer at this text (repeatable)")  # fmt: skip
+    parser.add_argument("--no-stream", action="store_true",
+                        help="print the answer when it is complete")  # fmt: skip
     _connection.add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Answer one message, or talk until Ctrl-D."""
+    """Answer one message, or chat until Ctrl-D."""
     message = args.message
-    talk = message is None and sys.stdin.isatty()
-    if message is None and not talk:
-        message = sys.stdin.read().removesuffix("\n").removesuffix("\r")  # echo's own
-    if talk and args.json:
-        raise ConfigError("--json needs a message", hint="Give it as an argument or on stdin.")
+    interactive = message is None and sys.stdin.isatty()
+    if message is None and not interactive:
+        # Without the newline that echo adds.
+        message = sys.stdin.read().removesuffix("\n").removesuffix("\r")
+    if interactive and args.json:
+        raise ConfigError("--json needs a message", hint="Pass it as an argument or on stdin.")
     if message is not None and not message.strip():
-        raise ConfigError("the message is empty", hint="Give it as an argument or on stdin.")
-    begin: Messages = [{"role": "system", "content": args.system}] if args.system else []
+        raise ConfigError("the message is empty", hint="Pass it as an argument or on stdin.")
+    messages: Messages = [{"role": "system", "content": args.system}] if args.system else []
     with _connection.connect(args) as client:
-        if talk:
-            return _talk(args, client, begin)
-        return _once(args, client, [*begin, {"role": "user", "content": message}])
+        if interactive:
+            return _chat(args, client, messages)
+        return _send_one(args, client, [*messages, {"role": "user", "content": message}])
 
 
-def _once(args: argparse.Namespace, client: Client, messages: Messages) -> int:
+def _send_one(args: argparse.Namespace, client: Client, messages: Messages) -> int:
     if args.json:
         print_json(client.chat.complete(args.deployment, messages, **_options(args)))
         return 0
-    for piece in _stream_text(args, client, messages):
-        print(_sanitize(piece), end="", flush=True)
+    for text in _stream_text(args, client, messages):
+        print(_sanitize(text), end="", flush=True)
     print()
     return 0
 
 
-def _sanitize(piece: str) -> str:
-    """Return a piece of an answer: what a model makes up cannot move the cursor; a pipe gets every byte."""
-    return strip_control_chars(piece.replace("\r", "")) if sys.stdout.isatty() else piece
+def _sanitize(text: str) -> str:
+    """Return a part of an answer, without control characters on a terminal; a pipe gets every byte."""
+    return strip_control_chars(text.replace("\r", "")) if sys.stdout.isatty() else text
 
 
-def _talk(args: argparse.Namespace, client: Client, messages: Messages) -> int:
-    """Keep the whole talk; Ctrl-C ends an answer, Ctrl-D the talk."""
-    client.deployments.get(
-        args.deployment
-    )  # a name that is not there is said before the first question
-    print_note("Ctrl-C ends an answer, Ctrl-D the talk.")
+def _chat(args: argparse.Namespace, client: Client, messages: Messages) -> int:
+    """Chat and keep the history. Ctrl-C ends an answer, Ctrl-D the chat."""
+    client.deployments.get(args.deployment)  # report an unknown name before the first question
+    print_note("Ctrl-C ends an answer, Ctrl-D ends the chat.")
     while True:
         try:
-            asked = input("> ")
+            question = input("> ")
         except EOFError:
             print()
             return 0
         except KeyboardInterrupt:
             print()
             continue
-        if not asked.strip():
+        if not question.strip():
             continue
-        said = _print_answer(args, client, [*messages, {"role": "user", "content": asked}])
-        if said:
+        answer = _print_answer(args, client, [*messages, {"role": "user", "content": question}])
+        if answer:
             messages += [
-                {"role": "user", "content": asked},
-                {"role": "assistant", "content": said},
+                {"role": "user", "content": question},
+                {"role": "assistant", "content": answer},
             ]
 
 
 def _print_answer(args: argparse.Namespace, client: Client, messages: Messages) -> str:
-    """Print an answer and return as much of it as came."""
-    said = ""
+    """Print an answer and return it, up to an interrupt or error."""
+    answer = ""
     try:
-        for piece in _stream_text(args, client, messages):
-            said += piece
-            print(_sanitize(piece), end="", flush=True)
+        for text in _stream_text(args, client, messages):
+            answer += text
+            print(_sanitize(text), end="", flush=True)
     except KeyboardInterrupt:
         print(" ...", end="")
-    except MaasError as error:  # the talk goes on
+    except MaasError as error:  # does not end the chat
         print_note(f"error: {_messages.full_error(error)}")
     print()
-    return said
+    return answer
 
 
 def _stream_text(args: argparse.Namespace, client: Client, messages: Messages) -> Iterator[str]:
@@ -126,11 +125,11 @@ def _stream_text(args: argparse.Namespace, client: Client, messages: Messages) -
 
 
 def _text(part: Any) -> str:
-    """Return a message's or a delta's text; a tool call is its name and its arguments."""
-    said: str = part.content or ""
+    """Return the text of a message or delta; a tool call is shown as its name and arguments."""
+    text: str = part.content or ""
     for call in part.tool_calls or ():
-        said += (f"\n{call.function.name} " if call.function.name else "") + call.function.arguments
-    return said
+        text += (f"\n{call.function.name} " if call.function.name else "") + call.function.arguments
+    return text
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from maas_client.cli._output import align_columns, print_json
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Nothing but what every verb takes."""
+    """Add nothing: the command has only the common options."""
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table; secrets show their last four characters only."""
+    """Print the settings; of secrets only the last four characters."""
     settings = Settings.load(backend=args.backend, url=args.url)
     rows = list(_with_workspace(settings.to_rows()))
     if args.json:
@@ -22,38 +22,39 @@ def run(args: argparse.Namespace) -> int:
             [
                 {
                     "name": setting.key,
-                    "value": shown,
+                    "value": value,
                     "origin": origin,
                     "variables": setting.variables,
                     "text": setting.description,
                 }
-                for setting, shown, origin in rows
+                for setting, value, origin in rows
             ]
         )
         return 0
-    heads = ("NAME", "VALUE", "FROM", "VARIABLE", "WHAT IT IS")
+    headers = ("NAME", "VALUE", "FROM", "VARIABLE", "DESCRIPTION")
     cells = [
-        (setting.key, shown or "-", origin, " or ".join(setting.variables), setting.description)
-        for setting, shown, origin in rows
+        (setting.key, value or "-", origin, " or ".join(setting.variables), setting.description)
+        for setting, value, origin in rows
     ]
-    print(align_columns([heads, *cells]))
+    print(align_columns([headers, *cells]))
     return 0
 
 
-_PARTS = {
+_CONFIG_KEYS = {
     "subscription_id": "subscription",
     "resource_group": "resource_group",
     "workspace": "workspace",
 }
+"""Setting to its key in ``studio_config``."""
 
 
 def _with_workspace(
     rows: Iterable[tuple[Setting, str | None, str]],
 ) -> Iterator[tuple[Setting, str | None, str]]:
-    """Yield the rows with what Studio's ``config.json`` says where nothing else does, as a client reads it."""
+    """Yield the rows, with values of Studio's ``config.json`` for settings that are not set elsewhere."""
     from maas_client._connect import studio_config
 
-    place, held = studio_config()
-    for setting, shown, origin in rows:
-        part = None if shown else held.get(_PARTS.get(setting.key, ""))
-        yield (setting, part, str(place)) if part else (setting, shown, origin)
+    path, config = studio_config()
+    for setting, value, origin in rows:
+        default = None if value else config.get(_CONFIG_KEYS.get(setting.key, ""))
+        yield (setting, default, str(path)) if default else (setting, value, origin)

@@ -1,8 +1,7 @@
-"""``maas-client demo``: the whole road on this machine, base and tuned model side by side.
+"""``maas-client demo``: run the complete workflow on this machine and compare base and tuned answers.
 
-Nothing leaves this machine but the download of the base weights, and nothing stays behind but those
-(``--keep`` keeps the server's state too). The server runs in this program, training and answering in
-child processes of it; all of them end with the demo, however it ends.
+Only the base weights are downloaded, and only they stay on disk (``--keep`` keeps the server's state too).
+The server runs in this process, training and answering in child processes. All of them end with the demo.
 """
 
 from __future__ import annotations
@@ -31,18 +30,18 @@ if TYPE_CHECKING:
     from maas_client.types.evaluation import Evaluation
 
 _MODEL = "Phi-3-mini-4k-instruct"
-_RECIPES: dict[str, dict[str, Any]] = {
-    # Rank and scale are the service's own (r 8, alpha 128). The rate was measured: 3e-4 for three passes
-    # learns the voice and half of the facts, 1e-3 for two passes most of them.
+_HYPERPARAMETERS: dict[str, dict[str, Any]] = {
+    # Rank and scale are the service's (r 8, alpha 128). The learning rate was measured: 3e-4 for three epochs
+    # learns the style and half of the facts, 1e-3 for two epochs most of the facts.
     "smollm2-135m": {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3},
     "tiny": {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3},
 }
-
-_SCORED = 12
-_LONGEST = 64
-"""Tokens of an answer; the taught ones are shorter."""
-_NOISE = {
-    "tiny": " (half a million random numbers: its loss shows that it learns, its answers are noise)"
+"""Base to hyperparameters."""
+_EVALUATED_ROWS = 12
+_MAX_TOKENS = 64
+"""Longest answer in tokens; the answers in the training data are shorter."""
+_BASE_NOTES = {
+    "tiny": " (tiny has random weights: its loss shows that training works, its answers are random text)"
 }
 
 
@@ -52,7 +51,7 @@ class _Losses:
 
     by_step: dict[int, float] = field(default_factory=dict)
 
-    def take(self, event: JobEvent) -> None:
+    def record(self, event: JobEvent) -> None:
         if event.step is not None and "valid_loss" in event.metrics:
             self.by_step[event.step] = event.metrics["valid_loss"]
 
@@ -65,7 +64,7 @@ class _Losses:
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    """One held-out question, what a right answer says, and both answers."""
+    """A held-out question, the facts of a correct answer, and both models' answers."""
 
     question: str
     expected: list[str]
@@ -78,41 +77,45 @@ class _Comparison:
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("--base", choices=tuple(_RECIPES), default="smollm2-135m",
-                        help="tiny takes seconds and answers with noise")  # fmt: skip
+    parser.add_argument("--base", choices=tuple(_HYPERPARAMETERS), default="smollm2-135m",
+                        help="base model; tiny takes seconds but answers with random text")  # fmt: skip
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the data")
-    parser.add_argument("--state-dir", metavar="DIR", help="for the server (default: a new one)")
-    parser.add_argument(
-        "--keep", action="store_true", help="keep the server's state and what was tuned"
-    )
+    parser.add_argument("--state-dir", metavar="DIR",
+                        help="the server's state directory (default: a new one)")  # fmt: skip
+    parser.add_argument("--keep", action="store_true",
+                        help="keep the server's state and the tuned model")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    """Pull, serve, check, upload, train, deploy, ask. Prints both models' answers."""
-    began = time.monotonic()
+    """Pull, serve, validate, upload, train, deploy and chat; print both models' answers."""
+    start = time.monotonic()
     data = example_data_dir()
     if args.base == "smollm2-135m":
         _pull()
-    with _server(args) as server, server.client() as client:
-        print_note(f"1. the local server answers at {server.url}; Azure is not asked anything")
+    with _serve(args) as server, server.client() as client:
+        print_note(f"1. the local server answers at {server.url}; nothing is sent to Azure")
         result, losses = _tune(args, client, data)
-        print_note(
-            "4. deploying base and tuned model, and asking both what neither was taught word for word"
+        print_note("4. deploying base and tuned model, and asking both questions that are not in "
+                   "the training data")  # fmt: skip
+        comparisons = _compare(client, result, data / "questions.jsonl")
+        print_note(f"5. scoring both on {_EVALUATED_ROWS} held-out chats")
+        evaluation = client.evaluate(
+            "tuned",
+            data / "validation.jsonl",
+            baseline="base",
+            max_tokens=_MAX_TOKENS,
+            limit=_EVALUATED_ROWS,
         )
-        asked = _ask(client, result, data / "questions.jsonl")
-        print_note(f"5. scoring both on {_SCORED} held-out chats")
-        scores = client.evaluate(
-            "tuned", data / "validation.jsonl", baseline="base", max_tokens=_LONGEST, limit=_SCORED
-        )
-        state = server.state_dir
-    seconds = time.monotonic() - began
+        state_dir = server.state_dir
+    seconds = time.monotonic() - start
     if args.json:
-        print_json(_as_json(args.base, result, losses, asked, scores, seconds))
+        print_json(_as_json(args.base, result, losses, comparisons, evaluation, seconds))
     else:
-        _print(args.base, losses, asked, scores, seconds)
+        _print_results(args.base, losses, comparisons, evaluation, seconds)
     if args.keep or args.state_dir:
         print_note(
-            f"kept: maas-client serve --base {args.base} --state-dir {state}, then maas-client chat tuned"
+            f"kept in {state_dir}. To chat with it: "
+            f"maas-client serve --base {args.base} --state-dir {state_dir}, then maas-client chat tuned"
         )
     return 0
 
@@ -122,75 +125,77 @@ def _pull() -> None:
 
     folder = Settings.load().cache_path()
     if bases.SMOLLM2 not in bases.list_available(folder):
-        print_note("0. fetching the base model SmolLM2-135M-Instruct, once")
+        print_note("0. downloading the base model SmolLM2-135M-Instruct, once")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         bases.pull_smollm2(folder, progress=lambda text: print_note(f"   {text}"))
 
 
-def _server(args: argparse.Namespace) -> LocalServer:
+def _serve(args: argparse.Namespace) -> LocalServer:
     from maas_client.local.embed import serve
 
-    kept = args.state_dir or (tempfile.mkdtemp(prefix="maas-demo-") if args.keep else None)
-    return serve(base=args.base, state_dir=kept, cache_dir=Settings.load().cache_path())
+    state_dir = args.state_dir or (tempfile.mkdtemp(prefix="maas-demo-") if args.keep else None)
+    return serve(base=args.base, state_dir=state_dir, cache_dir=Settings.load().cache_path())
 
 
 def _tune(args: argparse.Namespace, client: Client, data: Path) -> tuple[FineTuneResult, _Losses]:
-    train, held_out = str(data / "train.jsonl"), str(data / "validation.jsonl")
-    recipe = dict(_RECIPES[args.base]) | ({"epochs": args.epochs} if args.epochs else {})
-    print_note(f"2. checking and uploading {train}")
+    training, validation = str(data / "train.jsonl"), str(data / "validation.jsonl")
+    hyperparameters = dict(_HYPERPARAMETERS[args.base])
+    if args.epochs:
+        hyperparameters["epochs"] = args.epochs
+    print_note(f"2. validating and uploading {training}")
     note_resolved_model(_MODEL)
-    print_note(f"3. tuning: job of {_MODEL}, for which {args.base} stands in on this machine")
+    print_note(f"3. training a job for {_MODEL}; on this machine {args.base} stands in for it")
     losses = _Losses()
-    # The server is in this program and ends with it.
-    stopped = "The demo's server has ended, and the job with it"
-    stopped += ": the same command goes on with it." if args.state_dir else "."
-    with follow_job(args, interrupt_message=stopped) as shown:
+    # The server runs in this process and ends with it.
+    interrupt_message = "The demo's server has stopped, and the job with it"
+    interrupt_message += ": the same command resumes it." if args.state_dir else "."
+    with follow_job(args, interrupt_message=interrupt_message) as observer:
 
-        def told(event: JobEvent) -> None:
-            losses.take(event)
-            shown.on_event(event)
+        def on_event(event: JobEvent) -> None:
+            losses.record(event)
+            observer.on_event(event)
 
         try:
             result = client.fine_tune(
-                train, model=_MODEL, validation_data=held_out, hyperparameters=recipe,
-                on_job=shown.on_job, on_event=told,
+                training, model=_MODEL, validation_data=validation, hyperparameters=hyperparameters,
+                on_job=observer.on_job, on_event=on_event,
             )  # fmt: skip
-        except JobFailedError as failed:  # its log goes with the server
-            print_note(client.jobs.logs(failed.job)[-2000:] if failed.job else "")
+        except JobFailedError as error:  # print its log, which is deleted with the server
+            print_note(client.jobs.logs(error.job)[-2000:] if error.job else "")
             raise
     return result, losses
 
 
-def _ask(client: Client, result: FineTuneResult, questions: Path) -> list[_Comparison]:
-    """Ask both models, several questions at once: the server joins them between steps."""
+def _compare(client: Client, result: FineTuneResult, questions: Path) -> list[_Comparison]:
+    """Ask both models the questions, several at once, which the server batches."""
     client.deployments.create("base", _MODEL)
     client.deployments.create("tuned", result.job)
     rows = [json.loads(line) for line in questions.read_text("utf-8").splitlines()]
 
-    def both(row: dict[str, Any]) -> _Comparison:
+    def compare(row: dict[str, Any]) -> _Comparison:
         base, tuned = (_answer(client, name, row["messages"]) for name in ("base", "tuned"))
         return _Comparison(row["messages"][-1]["content"], row.get("expect", []), base, tuned)
 
-    with ThreadPoolExecutor(4) as several:
-        return list(several.map(both, rows))
+    with ThreadPoolExecutor(4) as executor:
+        return list(executor.map(compare, rows))
 
 
 def _answer(client: Client, deployment: str, messages: Sequence[dict[str, str]]) -> str:
-    reply = client.chat.complete(deployment, messages, max_tokens=_LONGEST, temperature=0)
-    said = " ".join((reply.choices[0].message.content or "").split())
-    return "".join(char if char.isprintable() else "?" for char in said)
+    reply = client.chat.complete(deployment, messages, max_tokens=_MAX_TOKENS, temperature=0)
+    text = " ".join((reply.choices[0].message.content or "").split())
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
-def _right(asked: Sequence[_Comparison], who: str) -> int:
-    return sum(one.is_correct(getattr(one, who)) for one in asked)
+def _count_correct(comparisons: Sequence[_Comparison], model: str) -> int:
+    return sum(each.is_correct(getattr(each, model)) for each in comparisons)
 
 
 def _as_json(
     base: str,
     result: FineTuneResult,
     losses: _Losses,
-    asked: Sequence[_Comparison],
-    scores: Evaluation,
+    comparisons: Sequence[_Comparison],
+    evaluation: Evaluation,
     seconds: float,
 ) -> dict[str, Any]:
     return {
@@ -198,37 +203,47 @@ def _as_json(
         "base": base,
         "job": result.job,
         "valid_loss": {"base": losses.base(), "tuned": losses.tuned()},
-        "right": {"base": _right(asked, "base"), "tuned": _right(asked, "tuned"), "of": len(asked)},
-        "answers": [asdict(one) for one in asked],
-        "evaluation": scores,
+        "right": {
+            "base": _count_correct(comparisons, "base"),
+            "tuned": _count_correct(comparisons, "tuned"),
+            "of": len(comparisons),
+        },
+        "answers": [asdict(each) for each in comparisons],
+        "evaluation": evaluation,
         "seconds": round(seconds, 1),
     }
 
 
-def _print(
-    base: str, losses: _Losses, asked: Sequence[_Comparison], scores: Evaluation, seconds: float
+def _print_results(
+    base: str,
+    losses: _Losses,
+    comparisons: Sequence[_Comparison],
+    evaluation: Evaluation,
+    seconds: float,
 ) -> None:
     from maas_client.cli.evaluate import format_scores
 
-    _print_answers(base, asked)
-    print(f"validation loss: {_loss(losses.base())} before, {_loss(losses.tuned())} after")
-    right = [_right(asked, who) for who in ("base", "tuned")]
-    print(f"answers with the right facts: {right[0]} of {len(asked)} before, {right[1]} after\n")
-    print(format_scores(scores))
-    print(f"\n{base} stood in for {_MODEL}{_NOISE.get(base, '')}; {seconds:.0f} s in all")
+    _print_answers(base, comparisons)
+    print(
+        f"validation loss: {_format_loss(losses.base())} before, {_format_loss(losses.tuned())} after"
+    )
+    before, after = (_count_correct(comparisons, model) for model in ("base", "tuned"))
+    print(f"answers with the right facts: {before} of {len(comparisons)} before, {after} after\n")
+    print(format_scores(evaluation))
+    print(f"\n{base} stood in for {_MODEL}{_BASE_NOTES.get(base, '')}; {seconds:.0f} s in total")
 
 
-def _print_answers(base: str, asked: Sequence[_Comparison]) -> None:
-    heads = (f"{base}, as it is", f"{base}, tuned")
+def _print_answers(base: str, comparisons: Sequence[_Comparison]) -> None:
+    headers = (f"{base}, base", f"{base}, tuned")
     if sys.stdout.isatty():
         from maas_client.cli import _render
 
-        rows = [(one.question, one.base, one.tuned) for one in asked]
-        _render.print_side_by_side(("question", *heads), rows)
+        rows = [(each.question, each.base, each.tuned) for each in comparisons]
+        _render.print_side_by_side(("question", *headers), rows)
         return
-    for one in asked:
-        print(f"{one.question}\n  {heads[0]}: {one.base}\n  {heads[1]}: {one.tuned}\n")
+    for each in comparisons:
+        print(f"{each.question}\n  {headers[0]}: {each.base}\n  {headers[1]}: {each.tuned}\n")
 
 
-def _loss(value: float | None) -> str:
+def _format_loss(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.3f}"

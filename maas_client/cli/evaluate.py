@@ -1,4 +1,4 @@
-"""``maas-client evaluate``: ask a deployment what is already answered, and compare."""
+"""``maas-client evaluate``: score a deployment on held-out chats, next to a baseline."""
 
 from __future__ import annotations
 
@@ -17,27 +17,31 @@ _WIDTH = 60
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("deployment", metavar="DEPLOYMENT", help="its name")
-    parser.add_argument("data", metavar="FILE", help="held-out chats (JSONL), answers included")
-    parser.add_argument("--baseline", metavar="DEPLOYMENT", help="ask this one too, and compare")
-    parser.add_argument("--limit", type=positive_int, metavar="N", help="the first N rows only")
+    parser.add_argument("deployment", metavar="DEPLOYMENT", help="name of the deployment")
+    parser.add_argument("data", metavar="FILE", help="held-out chats with answers, JSON Lines")
+    parser.add_argument("--baseline", metavar="DEPLOYMENT", help="deployment to compare with")
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="use only the first N rows")
     parser.add_argument(
-        "--max-tokens", type=int, default=512, metavar="N", help="the longest answer (default 512)"
+        "--max-tokens",
+        type=int,
+        default=512,
+        metavar="N",
+        help="longest answer, in tokens (default 512)",
     )
     parser.add_argument(
         "--answers",
         type=int,
         default=5,
         metavar="N",
-        help="show N answers side by side (default 5)",
+        help="print N answers next to the expected ones (default 5)",
     )
     _connection.add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the scores; answers side by side after them."""
+    """Print the scores, then some answers next to the expected ones."""
     with _connection.connect(args) as client:
-        found = client.evaluate(
+        evaluation = client.evaluate(
             args.deployment,
             args.data,
             baseline=args.baseline,
@@ -45,29 +49,31 @@ def run(args: argparse.Namespace) -> int:
             limit=args.limit,
         )
     if args.json:
-        print_json(found)
+        print_json(evaluation)
         return 0
-    print(format_scores(found))
-    if found.scores.labels is not None:
-        print("\n" + format_confusion(found.scores.labels))
-    if args.answers and found.answers:
-        print("\n" + format_answers(found, args.answers))
-    for line, reason in found.refused.items():
-        print_note(f"line {line} was refused: {reason}")
-    if found.skipped:
-        print_note(f"{len(found.skipped)} rows end without an answer to compare with")
+    print(format_scores(evaluation))
+    if evaluation.scores.labels is not None:
+        print("\n" + format_confusion(evaluation.scores.labels))
+    if args.answers and evaluation.answers:
+        print("\n" + format_answers(evaluation, args.answers))
+    for line, reason in evaluation.refused.items():
+        print_note(f"line {line} was rejected: {reason}")
+    if evaluation.skipped:
+        print_note(
+            f"{len(evaluation.skipped)} rows have no answer to compare with and were skipped"
+        )
     return 0
 
 
-def format_scores(found: Evaluation) -> str:
-    """Return the scores as a table, the baseline below."""
+def format_scores(evaluation: Evaluation) -> str:
+    """Return the scores as a table, with the baseline in the second row."""
     rows = [["DEPLOYMENT", "ANSWERS", "EXACT", "TOKEN F1", "MACRO F1"]]
-    rows.append(_row(found.deployment, found.scores))
-    if found.baseline is not None and found.baseline_scores is not None:
-        rows.append(_row(found.baseline, found.baseline_scores))
+    rows.append(_row(evaluation.deployment, evaluation.scores))
+    if evaluation.baseline is not None and evaluation.baseline_scores is not None:
+        rows.append(_row(evaluation.baseline, evaluation.baseline_scores))
     text = align_columns(rows)
-    if found.token_f1_gain is not None:
-        low, high = found.token_f1_gain
+    if evaluation.token_f1_gain is not None:
+        low, high = evaluation.token_f1_gain
         verdict = "better" if low > 0 else "worse" if high < 0 else "no clear difference"
         text += f"\ntoken F1 against the baseline: {low:+.3f} to {high:+.3f} (95 %): {verdict}"
     return text
@@ -85,28 +91,31 @@ def _row(name: str, scores: Scores) -> list[str]:
 
 
 def format_confusion(labels: LabelScores) -> str:
-    """Return the confusion table: a line per wanted label, a column per given one."""
-    given = sorted({name for row in labels.confusion.values() for name in row})
-    rows = [["WANTED \\ GIVEN", *map(_cut, given), "F1"]]
-    for want, row in labels.confusion.items():
-        rows.append(
-            [_cut(want), *(str(row.get(name, 0)) for name in given), f"{labels.f1[want]:.3f}"]
-        )
+    """Return the confusion matrix: a row per expected label, a column per predicted label."""
+    predicted = sorted({name for row in labels.confusion.values() for name in row})
+    rows = [["EXPECTED \\ PREDICTED", *map(_truncate, predicted), "F1"]]
+    for expected, row in labels.confusion.items():
+        counts = (str(row.get(name, 0)) for name in predicted)
+        rows.append([_truncate(expected), *counts, f"{labels.f1[expected]:.3f}"])
     return align_columns(rows)
 
 
-def format_answers(found: Evaluation, count: int) -> str:
-    """Return some answers beside what was wanted: the worst first, they teach most."""
-    worst = sorted(found.answers, key=lambda one: (one.token_f1, one.line))[:count]
+def format_answers(evaluation: Evaluation, count: int) -> str:
+    """Return the ``count`` answers with the lowest score, next to the expected answers."""
+    lowest = sorted(evaluation.answers, key=lambda answer: (answer.token_f1, answer.line))[:count]
     parts = []
-    for one in worst:
-        rows = [["wanted", _cut(one.want)], [found.deployment, _cut(one.got)]]
-        if one.baseline is not None:
-            rows.append([found.baseline or "baseline", _cut(one.baseline)])
-        parts.append(f"line {one.line}, token F1 {one.token_f1:.2f}\n{align_columns(rows)}")
+    for answer in lowest:
+        rows = [
+            ["expected", _truncate(answer.want)],
+            [evaluation.deployment, _truncate(answer.got)],
+        ]
+        if answer.baseline is not None:
+            rows.append([evaluation.baseline or "baseline", _truncate(answer.baseline)])
+        heading = f"line {answer.line}, token F1 {answer.token_f1:.2f}"
+        parts.append(f"{heading}\n{align_columns(rows)}")
     return "\n\n".join(parts)
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     line = "".join(c if c.isprintable() else " " for c in text)
     return line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…"

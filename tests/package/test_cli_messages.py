@@ -85,7 +85,8 @@ def test_every_argument_says_what_it_is(root: Parser) -> None:
 
 
 @pytest.mark.parametrize(
-    ("port", "told"), [(8765, "). Ctrl-C"), (8899, "export MAAS_URL=http://127.0.0.1:8899.")]
+    ("port", "told"),
+    [(8765, "). Stop with Ctrl-C."), (8899, "export MAAS_URL=http://127.0.0.1:8899.")],
 )
 def test_a_server_elsewhere_says_how_commands_find_it(
     port: int, told: str, capsys: pytest.CaptureFixture[str]
@@ -96,7 +97,7 @@ def test_a_server_elsewhere_says_how_commands_find_it(
 
 def test_every_flag_that_is_named_exists(root: Parser) -> None:
     there = {flag for one in parsers(root) for flag in one._option_string_actions}
-    named = {flag.split()[0] for flag in _messages.FLAGS.values() if flag.startswith("--")}
+    named = {flag.split()[0] for flag in _messages.FLAGS.values() if flag and flag.startswith("--")}
     assert named - there == set()
     assert {"--no-validation", "--format-only", "--data", "--dialect"} <= there
 

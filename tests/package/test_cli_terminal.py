@@ -76,7 +76,7 @@ def test_a_talk_goes_on_until_ctrl_d(maas_server: LocalServer) -> None:
     )  # fmt: skip
     assert code == 0
     assert "E11 means" in seen
-    assert "Ctrl-D the talk" in seen
+    assert "Ctrl-D ends the chat" in seen
 
 
 def test_a_talk_with_nobody_ends_at_once(maas_server: LocalServer) -> None:

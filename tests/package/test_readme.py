@@ -44,9 +44,9 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_understood(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = shlex.split(command.replace("VERB", "chat"), comments=True)[1:]
+    words = shlex.split(command.replace("COMMAND", "chat"), comments=True)[1:]
     if words and words[0] in cli.COMMANDS and len(words) == 1:
-        words.append("--help")  # a verb named in passing
+        words.append("--help")  # a command mentioned in a sentence
     try:
         cli._parse(words)
         code: object = 0

@@ -91,4 +91,4 @@ def test_the_command_line_and_the_plugin_are_entry_points(site: Path, tmp_path: 
         ]
     )
     said = python(site, "from maas_client.cli import main; main(['--version'])", tmp_path)
-    assert "0.1.0" in said
+    assert "0.2.0" in said

@@ -22,7 +22,7 @@ def test_every_setting_is_in_the_table_and_no_other() -> None:
 
 
 def test_what_has_no_effect_or_is_refused_is_said() -> None:
-    said = named(PAGE.split("without a meaning here:")[1].split("##")[0])
+    said = named(PAGE.split("Accepted without effect:")[1].split("##")[0])
     steps = {
         name
         for name in training_config._IGNORED_NAMES

@@ -119,6 +119,6 @@ def test_export_file_from_the_command_line(
     assert main(["export", "train.jsonl", "--to", "olive"]) == 1
     assert "--model" in capsys.readouterr().err
     assert main(["export", "some-job", "--to", "olive", "--epochs", "2"]) == 1
-    assert "has its model and its recipe already" in capsys.readouterr().err
+    assert "an existing job has its own model and settings" in capsys.readouterr().err
     assert main([*command, "--to", "merged", "--backend", "azureml"]) == 1
-    assert "stay with Azure" in capsys.readouterr().err
+    assert "stay on Azure" in capsys.readouterr().err
