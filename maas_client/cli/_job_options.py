@@ -6,26 +6,9 @@ import argparse
 import json
 from typing import Any
 
+from maas_client._hyperparameter_table import HYPERPARAMETERS
 from maas_client._settings import Settings
 from maas_client.cli._output import print_note
-
-_HYPERPARAMETERS: tuple[tuple[str, type, str], ...] = (
-    ("epochs", int, "passes over the data"),
-    ("batch_size", int, "examples per step and process"),
-    ("learning_rate", float, "peak learning rate, for example 2e-4"),
-    ("learning_rate_multiplier", float, "foundry: factor on the service's learning rate"),
-    ("seed", int, "seed for the order of the data and the initial adapter weights"),
-    ("max_steps", int, "stop after this many steps"),
-    ("warmup_steps", int, "steps until the peak learning rate"),
-    ("warmup_ratio", float, "the same as a share of all steps"),
-    ("lr_scheduler", str, "cosine, linear, constant, ..."),
-    ("weight_decay", float, "weight decay, for example 0.1"),
-    ("gradient_accumulation_steps", int, "batches per step"),
-    ("max_seq_length", int, "longest row in tokens; longer rows are truncated"),
-    ("lora_r", int, "rank of the LoRA matrices"),
-    ("lora_alpha", float, "LoRA scale: alpha / rank"),
-    ("lora_dropout", float, "LoRA dropout, between 0 and 1"),
-)
 
 
 def add_options(parser: argparse.ArgumentParser, *, model_required: bool = True) -> None:
@@ -68,11 +51,14 @@ def add_hyperparameters(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "training", "defaults are the service's; an option that it does not support is an error"
     )
-    for name, kind, text in _HYPERPARAMETERS:
-        group.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text, metavar="X")
-    group.add_argument(
-        "--target-modules", metavar="A,B", help="linear layers to adapt (default: all)"
-    )
+    for spec in HYPERPARAMETERS.values():
+        is_list = spec.type is tuple
+        group.add_argument(
+            spec.flag,
+            type=_names if is_list else spec.type,
+            metavar="A,B" if is_list else "X",
+            help=spec.help,
+        )
     group.add_argument(
         "--set",
         action="append",
@@ -102,12 +88,8 @@ def job_arguments(args: argparse.Namespace) -> dict[str, Any]:
 def hyperparameters(args: argparse.Namespace) -> dict[str, Any]:
     """Return the hyperparameters on the command line, by their names in ``Hyperparameters``."""
     values = {
-        name: getattr(args, name)
-        for name, _, _ in _HYPERPARAMETERS
-        if getattr(args, name) is not None
+        name: getattr(args, name) for name in HYPERPARAMETERS if getattr(args, name) is not None
     }
-    if args.target_modules:
-        values["target_modules"] = tuple(args.target_modules.split(","))
     if args.set:
         values["extra"] = dict(args.set)
     return values
@@ -124,6 +106,11 @@ def note_resolved_model(model: str) -> str:
     if facts is not None and facts.name != model and not catalog.is_asset_uri(model):
         print_note(f"{model} -> {facts.name}")
     return model
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Parse a list of names, separated by commas."""
+    return tuple(text.split(","))
 
 
 def _pair(text: str) -> tuple[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from maas_client.types.hyperparameters import HYPERPARAMETERS
+from maas_client._hyperparameter_table import HYPERPARAMETERS
 
 WIRE_NAMES = {
     spec.name: spec.azureml_name for spec in HYPERPARAMETERS.values() if spec.azureml_name

@@ -146,7 +146,8 @@ def test_no_message_names_an_argument_without_its_sign() -> None:
     known |= {name for name in maas.Hyperparameters.model_fields if "_" in name} | {"delete_after"}
     assert {"max_billed_tokens", "training_data", "lora_alpha", "subscription_id"} <= known
     bare = re.compile(rf"(?<![\w.'\"/{{-])({'|'.join(known)})(?![\w=/'\"}}-]|\.\w)")
-    bad = {place: text for place, text in messages() if bare.search(text)}
+    code = re.compile(r"``[^`]*``")
+    bad = {place: text for place, text in messages() if bare.search(code.sub("", text))}
     assert bad == {}
 
 
