@@ -1,1 +1,1 @@
-"""The treaty: what Azure's HTTP says, as tables and wire models. No I/O."""
+"""Azure's HTTP interfaces as tables of operations and models of their bodies, without I/O."""

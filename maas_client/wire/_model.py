@@ -1,4 +1,4 @@
-"""The base of wire models: Azure's camelCase names, and room for fields it adds later."""
+"""The base class of request and response bodies: Azure's camelCase names, unknown fields kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 
 class WireModel(BaseModel):
-    """Unknown fields are kept and sent back; values never appear in error texts."""
+    """A body. Unknown fields are kept and sent back; error messages never contain values."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -20,5 +20,5 @@ class WireModel(BaseModel):
     )
 
     def dump(self) -> dict[str, Any]:
-        """Return the JSON-ready body; what was never set stays away."""
+        """Return the body, ready for JSON, without the fields that were not set."""
         return self.model_dump(by_alias=True, exclude_unset=True, mode="json")

@@ -1,10 +1,10 @@
-"""What others read of a run: its files, and its metrics as MLflow asks for them. Our own client reads neither.
+"""The operations that other clients use to read a run: its files, and its metrics in MLflow's REST API.
 
-Artifacts of run history: docs/azure-http.md section 1.6, with bodies as azure-ai-ml 1.35.2 has them
-(``_restclient/runhistory``: ``RunArtifacts``, ``Artifact``, ``ArtifactContentInformation``); each hangs on the
-experiment's id and on its name. Paths of a model's files: ``_restclient/model_dataplane``.
-MLflow's REST: section 1.6 for the address, mlflow.org ``rest-api`` for the bodies; ``v1.0`` for MLflow 1 and
-``v2.0`` for MLflow 2 and 3 (mlflow-skinny 3.17 reads runs and metrics here).
+Artifacts of run history: docs/azure-http.md section 1.6, with the bodies of azure-ai-ml 1.35.2
+(``_restclient/runhistory``: ``RunArtifacts``, ``Artifact``, ``ArtifactContentInformation``). Each path exists
+with the experiment's id and with its name. Paths of a model's files: ``_restclient/model_dataplane``.
+MLflow: docs/azure-http.md section 1.6 for the URL, mlflow.org ``rest-api`` for the bodies; ``v1.0`` for
+MLflow 1 and ``v2.0`` for MLflow 2 and 3 (mlflow-skinny 3.17 reads runs and metrics here).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def _get(name: str, path: str) -> Op[dict[str, Any]]:
 
 ARTIFACT_LIST = _get("artifacts.list", _ARTIFACTS)
 ARTIFACT_LIST_UNDER_PATH = _get("artifacts.under", _ARTIFACTS + "/path")
-"""Query ``path``: what begins with it."""
+"""The artifacts whose path starts with the query ``path``."""
 ARTIFACT_METADATA = _get("artifacts.metadata", _ARTIFACTS + "/metadata")
 ARTIFACT_CONTENT = _get("artifacts.content", _ARTIFACTS + "/contentinfo")
-"""An address with a SAS for the one file at ``path``."""
+"""A SAS URL for the file at ``path``."""
 ARTIFACT_CONTENTS = _get("artifacts.contents", _ARTIFACTS + "/prefix/contentinfo")
-"""The same for every file that begins with ``path``."""
+"""SAS URLs for all files whose path starts with ``path``."""
 
 _BY_ID = (
     ARTIFACT_LIST,
@@ -42,7 +42,7 @@ _BY_ID = (
 
 
 def by_experiment_name(op: Op[Any]) -> Op[Any]:
-    """Return the form of an artifact operation that takes the experiment's name."""
+    """Return an artifact operation with the experiment's name in its path instead of the id."""
     return replace(op, path=op.path.replace("/experimentids/", "/experiments/"))
 
 
@@ -54,7 +54,7 @@ MODEL_PATHS: Op[dict[str, Any]] = Op(
     dict[str, Any],
     body="json",
 )
-"""Body ``{"values": [model id, ...]}``: where the files of each lie."""
+"""The locations of the files of models. Body: ``{"values": [model id, ...]}``."""
 
 MLFLOW_RUN = _get("mlflow.run", _MLFLOW + "/runs/get")
 MLFLOW_METRIC = _get("mlflow.metric", _MLFLOW + "/metrics/get-history")

@@ -1,6 +1,6 @@
-"""Bodies of the azureml dialect (docs/azure-http.md sections 1-3).
+"""Bodies of Azure Machine Learning (docs/azure-http.md sections 1-3).
 
-Only what one of the houses reads is named; everything else is kept in the extra fields.
+They name the fields that the client or the local server reads. All others are kept as extra fields.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ class SystemData(WireModel):
 
 
 class Page(WireModel):
-    """An ARM list; ``next_link`` is followed verbatim (its ``$skip`` is opaque)."""
+    """A page of an ARM list. The client follows ``next_link`` unchanged (its ``$skip`` is opaque)."""
 
     value: list[dict[str, Any]]
-    """Always there, however few: a body without it is no list, and must not read as an empty one."""
+    """Required: a body without it is not a list, and must not be read as an empty one."""
     next_link: str | None = None
 
 
 class WorkspaceProperties(WireModel):
     workspace_id: str
-    """The workspace's GUID: model ids name it, never the workspace's name."""
+    """The workspace's GUID. Model ids contain it instead of the workspace's name."""
     discovery_url: str | None = None
     storage_account: str | None = None
     friendly_name: str | None = None
@@ -100,20 +100,20 @@ class JobInput(WireModel):
 
 class FineTuningDetails(WireModel):
     model_provider: str
-    """``Custom`` or ``AzureOpenAI``; compare without case."""
+    """``Custom`` or ``AzureOpenAI``, in any case."""
     task_type: str
     model: JobInput
     training_data: JobInput
     validation_data: JobInput | None = None
     hyper_parameters: dict[str, Any] | None = None
-    """``Custom``: every value a string."""
+    """For ``Custom`` every value is a string."""
 
 
 class JobOutput(WireModel):
     job_output_type: str
     asset_name: str | None = None
     uri: str | None = None
-    """Null while the job runs (section 1.5); what Azure says afterwards is not known."""
+    """Null while the job runs (docs/azure-http.md section 1.5). The value after it is not documented."""
 
 
 class JobProperties(WireModel):
@@ -141,7 +141,7 @@ class Job(WireModel):
 
 
 class RunError(WireModel):
-    """``{"error": {"code", "message", ...}, "correlation": ...}`` in run details."""
+    """The error in run details: ``{"error": {"code", "message", ...}, "correlation": ...}``."""
 
     error: dict[str, Any] = Field(default_factory=dict)
 
@@ -154,13 +154,13 @@ class RunDetails(WireModel):
     error: RunError | None = None
     warnings: list[dict[str, Any]] = Field(default_factory=list)
     log_files: dict[str, str] = Field(default_factory=dict, repr=False)
-    """Name to an address with a SAS: never logged."""
+    """SAS URLs by file name; they must not be logged."""
     properties: dict[str, Any] = Field(default_factory=dict)
 
 
 class RunData(WireModel):
     run_metadata: dict[str, Any] = Field(default_factory=dict)
-    """``outputs.registered_model.assetId`` names the registered model."""
+    """``outputs.registered_model.assetId`` is the id of the registered model."""
 
 
 class ModelVersionProperties(WireModel):
@@ -187,7 +187,7 @@ class EndpointProperties(WireModel):
     provisioning_state: str | None = None
     endpoint_state: str | None = None
     inference_endpoint: dict[str, Any] | None = None
-    """``{"uri": ..., "headers": {...}}``: where it answers, and what a caller must send along."""
+    """``{"uri": ..., "headers": {...}}``: the URL for requests, and the headers that they need."""
 
 
 class Endpoint(WireModel):
@@ -206,21 +206,21 @@ class EndpointKeys(WireModel):
 
 
 class OperationStatus(WireModel):
-    """The body behind ``Azure-AsyncOperation``."""
+    """The body at the URL in ``Azure-AsyncOperation``."""
 
     status: str
     error: dict[str, Any] | None = None
 
 
 class MetricNames(WireModel):
-    """``POST .../list``: which metrics a run has."""
+    """The names of a run's metrics (``POST .../list``)."""
 
     value: list[dict[str, Any]] = Field(default_factory=list)
     continuation_token: str | None = None
 
 
 class MetricValues(WireModel):
-    """``POST .../full``: ``value[].data`` maps the metric's name to a number, ``step`` counts."""
+    """The values of a metric (``POST .../full``): ``value[].data`` maps its name to a number, with ``step``."""
 
     name: str | None = None
     value: list[dict[str, Any]] = Field(default_factory=list)

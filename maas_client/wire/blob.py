@@ -1,7 +1,7 @@
-"""The blob REST API, as far as training files need it (docs/azure-http.md section 2.1).
+"""The operations of Azure Blob Storage that training files need (docs/azure-http.md section 2.1).
 
-The base address is the container's (``https://{account}.blob.core.windows.net/{container}``) with its
-SAS behind it. On loopback the account stands in the path, as Azurite has it.
+The base URL is that of the container (``https://{account}.blob.core.windows.net/{container}``), followed by
+its SAS. On loopback the account is part of the path, as in Azurite.
 """
 
 from __future__ import annotations
@@ -12,63 +12,44 @@ import hmac
 import re
 from datetime import UTC, datetime, timedelta
 from html import escape
-from typing import Any
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlencode
 
 from maas_client.wire.azureml_models import DatastoreProperties
-from maas_client.wire.op import Op, Plane
+from maas_client.wire.op import Body, Op, Plane
 
+T = TypeVar("T")
 BLOB_API_VERSION = "2024-11-04"
-"""Sent as ``x-ms-version``; any well-formed date is accepted by our server."""
+"""Sent as ``x-ms-version``; the local server accepts any valid date."""
 
 UPLOAD_STATUS_HEADER = "x-ms-meta-upload_status"
-"""``completed`` on a blob that azure-ai-ml, or this client, has finished."""
+"""``completed`` on a blob that azure-ai-ml or this client has uploaded completely."""
 
-BLOB_PUT = Op("blobs.put", "PUT", Plane.BLOB, "/{blob:path}", type(None), ok=(201,), body="bytes")
-BLOCK_PUT = Op(
-    "blocks.put",
-    "PUT",
-    Plane.BLOB,
-    "/{blob:path}",
-    type(None),
-    ok=(201,),
-    body="bytes",
-    query={"comp": "block"},
-)
-"""Query ``blockid``: base64, the same length for all blocks of a blob."""
-BLOCK_LIST_PUT = Op(
-    "blocks.commit",
-    "PUT",
-    Plane.BLOB,
-    "/{blob:path}",
-    type(None),
-    ok=(201,),
-    body="xml",
-    query={"comp": "blocklist"},
-)
-BLOCK_LIST_GET = Op(
-    "blocks.list",
-    "GET",
-    Plane.BLOB,
-    "/{blob:path}",
-    bytes,
-    query={"comp": "blocklist", "blocklisttype": "all"},
-)
-METADATA_PUT = Op(
-    "blobs.metadata",
-    "PUT",
-    Plane.BLOB,
-    "/{blob:path}",
-    type(None),
-    query={"comp": "metadata"},
-)
-"""200 and nothing else: a 201 makes the official SDK raise."""
-BLOB_HEAD = Op("blobs.head", "HEAD", Plane.BLOB, "/{blob:path}", type(None))
+
+def _blob(
+    name: str,
+    method: Literal["GET", "HEAD", "PUT", "DELETE"],
+    returns: type[T],
+    ok: int = 200,
+    body: Body = "none",
+    **query: str,
+) -> Op[T]:
+    """Return an operation on one blob."""
+    return Op(name, method, Plane.BLOB, "/{blob:path}", returns, ok=(ok,), body=body, query=query)
+
+
+BLOB_PUT = _blob("blobs.put", "PUT", type(None), 201, "bytes")
+BLOCK_PUT = _blob("blocks.put", "PUT", type(None), 201, "bytes", comp="block")
+"""Query ``blockid``: base64, of the same length for all blocks of a blob."""
+BLOCK_LIST_PUT = _blob("blocks.commit", "PUT", type(None), 201, "xml", comp="blocklist")
+BLOCK_LIST_GET = _blob("blocks.list", "GET", bytes, comp="blocklist", blocklisttype="all")
+METADATA_PUT = _blob("blobs.metadata", "PUT", type(None), comp="metadata")
+"""Must answer 200: the official SDK raises for 201."""
+BLOB_HEAD = _blob("blobs.head", "HEAD", type(None))
 BLOB_GET = Op("blobs.get", "GET", Plane.BLOB, "/{blob:path}", bytes, ok=(200, 206))
-BLOB_DELETE = Op("blobs.delete", "DELETE", Plane.BLOB, "/{blob:path}", type(None), ok=(202,))
-BLOB_LIST = Op(
-    "blobs.list", "GET", Plane.BLOB, "", bytes, query={"restype": "container", "comp": "list"}
-)
+BLOB_DELETE = _blob("blobs.delete", "DELETE", type(None), 202)
+_LIST_QUERY = {"restype": "container", "comp": "list"}
+BLOB_LIST = Op("blobs.list", "GET", Plane.BLOB, "", bytes, query=_LIST_QUERY)
 
 OPERATIONS: tuple[Op[Any], ...] = tuple(
     value for value in list(globals().values()) if isinstance(value, Op)
@@ -78,8 +59,11 @@ _IP_OR_LOCAL = re.compile(r"^(localhost|\d+\.\d+\.\d+\.\d+|\[[0-9a-fA-F:]+\])(:\
 
 
 def container_url(store: DatastoreProperties) -> str:
-    """Return the container's address; an endpoint that is an IP address or localhost takes the
-    account in its path (Azurite's convention), since ``account.blob.127.0.0.1`` is no host."""
+    """Return the container's URL.
+
+    If the endpoint is an IP address or localhost, the account is part of the path, as in Azurite:
+    ``account.blob.127.0.0.1`` is not a valid host.
+    """
     if _IP_OR_LOCAL.match(store.endpoint):
         return f"{store.protocol}://{store.endpoint}/{store.account_name}/{store.container_name}"
     host = f"{store.account_name}.blob.{store.endpoint}"
@@ -87,7 +71,7 @@ def container_url(store: DatastoreProperties) -> str:
 
 
 def block_id(index: int, digest: bytes) -> str:
-    """Return a block id that names place and content, so that a second run finds what is there.
+    """Return a block id from position and content, so that a resumed upload finds the blocks already sent.
 
     48 bytes before base64: 16 digits of the index and 32 of the block's digest, in hex.
     """
@@ -95,18 +79,20 @@ def block_id(index: int, digest: bytes) -> str:
 
 
 def block_list_xml(ids: list[str]) -> bytes:
-    """Return the body of Put Block List, in the order of the content."""
+    """Return the body of Put Block List, with the ids in the order of the content."""
     rows = "".join(f"<Latest>{escape(i)}</Latest>" for i in ids)
     return f'<?xml version="1.0" encoding="utf-8"?><BlockList>{rows}</BlockList>'.encode()
 
 
 def create_sas(store: DatastoreProperties, key: str, *, hours: float = 1.0) -> str:
-    """Return a container SAS made with an account key: read, create, write and list, https unless the
-    store itself is plain. Layout of the signed string: Azure Storage, service SAS, version 2020-12-06.
+    """Return a SAS for a container, signed with an account key, with read, create, write and list permission.
+
+    It allows https only, unless the store itself uses http. The layout of the signed string is that of a
+    service SAS of Azure Storage, version 2020-12-06.
     """
     start = datetime.now(UTC) - timedelta(minutes=5)
     end = start + timedelta(hours=hours, minutes=5)
-    said = {
+    fields = {
         "sp": "rcwl",
         "st": start.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "se": end.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -117,17 +103,17 @@ def create_sas(store: DatastoreProperties, key: str, *, hours: float = 1.0) -> s
     resource = f"/blob/{store.account_name}/{store.container_name}"
     lines = [
         *(
-            said["sp"],
-            said["st"],
-            said["se"],
+            fields["sp"],
+            fields["st"],
+            fields["se"],
             resource,
             "",
             "",
-            said["spr"],
-            said["sv"],
-            said["sr"],
+            fields["spr"],
+            fields["sv"],
+            fields["sr"],
         ),
         *("", "", "", "", "", "", ""),  # snapshot, encryption scope, five response headers
     ]
     digest = hmac.new(base64.b64decode(key), "\n".join(lines).encode(), hashlib.sha256).digest()
-    return urlencode({**said, "sig": base64.b64encode(digest).decode()})
+    return urlencode({**fields, "sig": base64.b64encode(digest).decode()})

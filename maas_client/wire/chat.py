@@ -1,4 +1,4 @@
-"""Chat completions on a serverless endpoint (docs/azure-http.md section 5), and the frames of a stream."""
+"""The chat operations of a serverless endpoint, and its event stream (docs/azure-http.md section 5)."""
 
 from __future__ import annotations
 
@@ -7,36 +7,19 @@ from typing import Any
 
 from maas_client.wire.op import Op, Plane
 
-CHAT_COMPLETE = Op(
-    "chat.complete",
-    "POST",
-    Plane.INFERENCE,
-    "/v1/chat/completions",
-    dict[str, Any],
-    resend="refused",
-    body="json",
-)
-"""The OpenAI-shaped route; what the fine-tuning notebook uses."""
-CHAT_INFERENCE = Op(
-    "chat.inference",
-    "POST",
-    Plane.INFERENCE,
-    "/chat/completions",
-    dict[str, Any],
-    resend="refused",
-    body="json",
-    query={"api-version": "2024-05-01-preview"},
-)
-"""Azure AI Model Inference: header ``extra-parameters`` error|drop|pass-through."""
-CHAT_INFO = Op(
-    "chat.info",
-    "GET",
-    Plane.INFERENCE,
-    "/info",
-    dict[str, Any],
-    query={"api-version": "2024-05-01-preview"},
-)
-CHAT_MODELS = Op("chat.models", "GET", Plane.INFERENCE, "/v1/models", dict[str, Any])
+JSON = dict[str, Any]
+_MODEL_INFERENCE = {"api-version": "2024-05-01-preview"}
+
+# fmt: off
+CHAT_COMPLETE = Op("chat.complete", "POST", Plane.INFERENCE, "/v1/chat/completions", JSON,
+                   resend="refused", body="json")
+"""The OpenAI-shaped route, which Microsoft's fine-tuning notebook uses."""
+CHAT_INFERENCE = Op("chat.inference", "POST", Plane.INFERENCE, "/chat/completions", JSON,
+                    resend="refused", body="json", query=_MODEL_INFERENCE)
+"""Azure AI Model Inference. The header ``extra-parameters`` is ``error``, ``drop`` or ``pass-through``."""
+CHAT_INFO = Op("chat.info", "GET", Plane.INFERENCE, "/info", JSON, query=_MODEL_INFERENCE)
+CHAT_MODELS = Op("chat.models", "GET", Plane.INFERENCE, "/v1/models", JSON)
+# fmt: on
 
 OPERATIONS: tuple[Op[Any], ...] = (CHAT_COMPLETE, CHAT_INFERENCE, CHAT_INFO, CHAT_MODELS)
 
@@ -44,15 +27,17 @@ STREAM_END = "[DONE]"
 
 
 def sse_frame(data: str) -> bytes:
-    """Return one server-sent event. Only ``data:`` lines and blank ones, ``\\n`` alone: Azure's own
-    client raises on anything else."""
+    """Return one server-sent event.
+
+    Azure's own client accepts only ``data:`` lines and blank lines that end in ``\\n``.
+    """
     return f"data: {data}\n\n".encode()
 
 
 async def sse_payloads(lines: AsyncIterable[str]) -> AsyncGenerator[str, None]:
-    """Yield the ``data`` of each event up to ``[DONE]``; comments and other fields are skipped.
+    """Yield the ``data`` of each event, ``[DONE]`` included. Comments and other fields are skipped.
 
-    Ends without ``[DONE]`` only when the stream did; the caller decides what that means.
+    A stream that was cut off ends without ``[DONE]``; the caller decides what to do.
     """
     async for line in lines:
         if line.startswith("data:"):

@@ -1,25 +1,28 @@
-"""The foundry dialect: OpenAI-shaped files and jobs of a Foundry resource, deployments over ARM.
+"""The operations of a Foundry resource: OpenAI-shaped files and jobs, and deployments over ARM.
 
-Paths, codes and versions: docs/azure-http.md section 4, which cites the v1 spec
-(``azure-v1-v1-generated.json``), the dated authoring spec (2024-10-21) and azure-skills. Paths stand after
-the base address, which ends in ``/openai``. What v1 documents goes to v1; uploads, import and the deletion
-of a job exist on the dated base only (a v1 base answers 404 for uploads).
+Paths, codes and versions: docs/azure-http.md section 4, from the v1 spec (``azure-v1-v1-generated.json``), the
+dated authoring spec (2024-10-21) and azure-skills. Paths follow the base URL, which ends in ``/openai``. What
+v1 documents is sent to v1. Uploads, import and the deletion of a job exist on the dated base URL only (the v1
+base answers 404 for uploads).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from maas_client.wire import foundry_models as m
 from maas_client.wire.azureml_models import Page
-from maas_client.wire.op import Op, Plane
+from maas_client.wire.op import Body, Op, Plane
 
+T = TypeVar("T")
+JSON = dict[str, Any]
 DATED_API_VERSION = "2025-04-01-preview"
-"""The dated api-version whose docs know ``trainingType`` and uploads."""
+"""The dated api-version that documents ``trainingType`` and uploads."""
 ARM_API_VERSION = "2025-09-01"
-"""What azure-mgmt-cognitiveservices 14.1 sends (section 4.6)."""
+"""The api-version that azure-mgmt-cognitiveservices 14.1 sends (docs/azure-http.md section 4.6)."""
 _DATED = {"api-version": DATED_API_VERSION}
+_INFERENCE = {"api-version": "2024-05-01-preview"}
 _ARM = {"api-version": ARM_API_VERSION}
 _CREATED = (200, 201)
 """v1 answers 200, the dated versions 201 and a Location."""
@@ -28,241 +31,134 @@ ACCOUNT_PATH = (
     "/subscriptions/{subscription}/resourceGroups/{resource_group}"
     "/providers/Microsoft.CognitiveServices/accounts/{account}"
 )
-_AT_LOCATION = (
+_LOCATION_PATH = (
     "/subscriptions/{subscription}/providers/Microsoft.CognitiveServices/locations/{location}"
 )
 
 
-def _op(name: str, method: Any, path: str, returns: Any, **rest: Any) -> Op[Any]:
-    return Op(name, method, Plane.FOUNDRY, path, returns, **rest)
+def _get(name: str, path: str, returns: type[T], query: dict[str, str] | None = None) -> Op[T]:
+    return Op(name, "GET", Plane.FOUNDRY, path, returns, query=query or {})
 
 
-FILE_CREATE: Op[m.File] = _op(
-    "files.create", "POST", "/v1/files", m.File, ok=_CREATED, resend="refused", body="multipart"
-)
-FILE_LIST: Op[m.ListPage] = _op("files.list", "GET", "/v1/files", m.ListPage)
+def _post(name: str, path: str, returns: type[T], query: dict[str, str] | None = None) -> Op[T]:
+    """Return a POST without a body, which may be sent again."""
+    return Op(name, "POST", Plane.FOUNDRY, path, returns, query=query or {})
+
+
+def _send(
+    name: str,
+    path: str,
+    returns: type[T],
+    body: Body = "json",
+    ok: tuple[int, ...] = (200,),
+    query: dict[str, str] | None = None,
+) -> Op[T]:
+    """Return a POST with a body, which is sent again only if the service has refused it."""
+    return Op(
+        name,
+        "POST",
+        Plane.FOUNDRY,
+        path,
+        returns,
+        ok=ok,
+        resend="refused",
+        body=body,
+        query=query or {},
+    )
+
+
+# ARM operations; ``path`` follows the account's own path.
+
+
+def _get_arm(name: str, path: str, returns: type[T]) -> Op[T]:
+    return Op(name, "GET", Plane.ARM, ACCOUNT_PATH + path, returns, query=_ARM)
+
+
+# fmt: off
+FILE_CREATE = _send("files.create", "/v1/files", m.File, "multipart", ok=_CREATED)
+FILE_LIST = _get("files.list", "/v1/files", m.ListPage)
 """Query: ``purpose``, ``limit`` (to 10000), ``after``, ``order``."""
-FILE_GET: Op[m.File] = _op("files.get", "GET", "/v1/files/{file}", m.File)
-FILE_CONTENT: Op[bytes] = _op("files.content", "GET", "/v1/files/{file}/content", bytes)
-FILE_DELETE: Op[dict[str, Any]] = _op(
-    "files.delete", "DELETE", "/v1/files/{file}", dict[str, Any], ok=(200, 204)
-)
+FILE_GET = _get("files.get", "/v1/files/{file}", m.File)
+FILE_CONTENT = _get("files.content", "/v1/files/{file}/content", bytes)
+FILE_DELETE = Op("files.delete", "DELETE", Plane.FOUNDRY, "/v1/files/{file}", JSON, ok=(200, 204))
 
-JOB_CREATE: Op[m.Job] = _op(
-    "fine_tuning.create",
-    "POST",
-    "/v1/fine_tuning/jobs",
-    m.Job,
-    ok=_CREATED,
-    resend="refused",
-    body="json",
-)
-JOB_LIST: Op[m.ListPage] = _op("fine_tuning.list", "GET", "/v1/fine_tuning/jobs", m.ListPage)
-JOB_GET: Op[m.Job] = _op("fine_tuning.get", "GET", "/v1/fine_tuning/jobs/{job}", m.Job)
-JOB_CANCEL: Op[m.Job] = _op(
-    "fine_tuning.cancel", "POST", "/v1/fine_tuning/jobs/{job}/cancel", m.Job
-)
-JOB_PAUSE: Op[m.Job] = _op("fine_tuning.pause", "POST", "/v1/fine_tuning/jobs/{job}/pause", m.Job)
-JOB_RESUME: Op[m.Job] = _op(
-    "fine_tuning.resume", "POST", "/v1/fine_tuning/jobs/{job}/resume", m.Job
-)
-JOB_EVENTS: Op[m.ListPage] = _op(
-    "fine_tuning.events", "GET", "/v1/fine_tuning/jobs/{job}/events", m.ListPage
-)
-"""Newest first. The docs' POST is wrong (section 4.2)."""
-JOB_CHECKPOINTS: Op[m.ListPage] = _op(
-    "fine_tuning.checkpoints", "GET", "/v1/fine_tuning/jobs/{job}/checkpoints", m.ListPage
-)
-CHECKPOINT_COPY: Op[dict[str, Any]] = _op(
-    "fine_tuning.copy",
-    "POST",
-    "/v1/fine_tuning/jobs/{job}/checkpoints/{checkpoint}/copy",
-    dict[str, Any],
-    resend="refused",
-    body="json",
-)
-CHECKPOINT_COPY_STATUS: Op[dict[str, Any]] = _op(
-    "fine_tuning.copy_status",
-    "GET",
-    "/v1/fine_tuning/jobs/{job}/checkpoints/{checkpoint}/copy",
-    dict[str, Any],
-)
+JOB_CREATE = _send("fine_tuning.create", "/v1/fine_tuning/jobs", m.Job, ok=_CREATED)
+JOB_LIST = _get("fine_tuning.list", "/v1/fine_tuning/jobs", m.ListPage)
+JOB_GET = _get("fine_tuning.get", "/v1/fine_tuning/jobs/{job}", m.Job)
+JOB_CANCEL = _post("fine_tuning.cancel", "/v1/fine_tuning/jobs/{job}/cancel", m.Job)
+JOB_PAUSE = _post("fine_tuning.pause", "/v1/fine_tuning/jobs/{job}/pause", m.Job)
+JOB_RESUME = _post("fine_tuning.resume", "/v1/fine_tuning/jobs/{job}/resume", m.Job)
+JOB_EVENTS = _get("fine_tuning.events", "/v1/fine_tuning/jobs/{job}/events", m.ListPage)
+"""Newest first. The documented POST does not exist (docs/azure-http.md section 4.2)."""
+JOB_CHECKPOINTS = _get("fine_tuning.checkpoints", "/v1/fine_tuning/jobs/{job}/checkpoints", m.ListPage)
+CHECKPOINT_COPY = _send("fine_tuning.copy", "/v1/fine_tuning/jobs/{job}/checkpoints/{checkpoint}/copy", JSON)
+CHECKPOINT_COPY_STATUS = _get("fine_tuning.copy_status",
+                              "/v1/fine_tuning/jobs/{job}/checkpoints/{checkpoint}/copy", JSON)
 
-MODEL_LIST: Op[m.ListPage] = _op("foundry_models.list", "GET", "/v1/models", m.ListPage)
-MODEL_GET: Op[m.Model] = _op("foundry_models.get", "GET", "/v1/models/{model}", m.Model)
+MODEL_LIST = _get("foundry_models.list", "/v1/models", m.ListPage)
+MODEL_GET = _get("foundry_models.get", "/v1/models/{model}", m.Model)
 
-CHAT: Op[dict[str, Any]] = _op(
-    "foundry_chat.complete",
-    "POST",
-    "/v1/chat/completions",
-    dict[str, Any],
-    resend="refused",
-    body="json",
-)
-"""``model`` is the deployment's name (section 5.3)."""
+CHAT = _send("foundry_chat.complete", "/v1/chat/completions", JSON)
+"""``model`` in the body is the deployment's name (docs/azure-http.md section 5.3)."""
 
 OPERATIONS: tuple[Op[Any], ...] = (
     FILE_CREATE, FILE_LIST, FILE_GET, FILE_CONTENT, FILE_DELETE,
     JOB_CREATE, JOB_LIST, JOB_GET, JOB_CANCEL, JOB_PAUSE, JOB_RESUME, JOB_EVENTS, JOB_CHECKPOINTS,
     CHECKPOINT_COPY, CHECKPOINT_COPY_STATUS, MODEL_LIST, MODEL_GET, CHAT,
-)  # fmt: skip
-"""What the v1 base serves, a project's too."""
+)
+"""The operations of the v1 base URL, of a resource or a project."""
 
-UPLOAD_CREATE: Op[m.Upload] = _op(
-    "uploads.create", "POST", "/uploads", m.Upload, ok=_CREATED, body="json", query=_DATED
-)
-"""A second one is an empty shell that ends by itself within the hour."""
-UPLOAD_PART: Op[m.UploadPart] = _op(
-    "uploads.part",
-    "POST",
-    "/uploads/{upload}/parts",
-    m.UploadPart,
-    ok=_CREATED,
-    body="multipart",
-    query=_DATED,
-)
-"""Only the parts that ``complete`` lists count, so a doubled one does no harm."""
-UPLOAD_COMPLETE: Op[m.Upload] = _op(
-    "uploads.complete",
-    "POST",
-    "/uploads/{upload}/complete",
-    m.Upload,
-    ok=_CREATED,
-    resend="refused",
-    body="json",
-    query=_DATED,
-)
-UPLOAD_CANCEL: Op[m.Upload] = _op(
-    "uploads.cancel", "POST", "/uploads/{upload}/cancel", m.Upload, query=_DATED
-)
-FILE_IMPORT: Op[m.File] = _op(
-    "files.import",
-    "POST",
-    "/files/import",
-    m.File,
-    ok=_CREATED,
-    resend="refused",
-    body="json",
-    query=_DATED,
-)
-JOB_DELETE: Op[None] = _op(
-    "fine_tuning.delete",
-    "DELETE",
-    "/fine_tuning/jobs/{job}",
-    type(None),
-    ok=(200, 204),
-    query=_DATED,
-)
-CHAT_DEPLOYMENT: Op[dict[str, Any]] = _op(
-    "foundry_chat.deployment",
-    "POST",
-    "/deployments/{deployment}/chat/completions",
-    dict[str, Any],
-    resend="refused",
-    body="json",
-    query=_DATED,
-)
+UPLOAD_CREATE = Op("uploads.create", "POST", Plane.FOUNDRY, "/uploads", m.Upload,
+                   ok=_CREATED, body="json", query=_DATED)
+"""May be sent again: a second upload stays empty and expires within the hour."""
+UPLOAD_PART = Op("uploads.part", "POST", Plane.FOUNDRY, "/uploads/{upload}/parts", m.UploadPart,
+                 ok=_CREATED, body="multipart", query=_DATED)
+"""May be sent again: only the parts that ``complete`` lists count."""
+UPLOAD_COMPLETE = _send("uploads.complete", "/uploads/{upload}/complete", m.Upload, ok=_CREATED, query=_DATED)
+UPLOAD_CANCEL = _post("uploads.cancel", "/uploads/{upload}/cancel", m.Upload, query=_DATED)
+FILE_IMPORT = _send("files.import", "/files/import", m.File, ok=_CREATED, query=_DATED)
+JOB_DELETE = Op("fine_tuning.delete", "DELETE", Plane.FOUNDRY, "/fine_tuning/jobs/{job}", type(None),
+                ok=(200, 204), query=_DATED)
+CHAT_DEPLOYMENT = _send("foundry_chat.deployment", "/deployments/{deployment}/chat/completions", JSON,
+                        query=_DATED)
 
 DATED_OPERATIONS: tuple[Op[Any], ...] = (
-    UPLOAD_CREATE, UPLOAD_PART, UPLOAD_COMPLETE, UPLOAD_CANCEL, FILE_IMPORT, JOB_DELETE,
-    CHAT_DEPLOYMENT,
-)  # fmt: skip
-
-
-def to_dated(op: Op[Any]) -> Op[Any]:
-    """Return the dated form of a v1 operation: no ``/v1``, an api-version."""
-    return replace(op, path=op.path.removeprefix("/v1"), query={**op.query, **_DATED})
-
-
-INFERENCE_CHAT: Op[dict[str, Any]] = _op(
-    "foundry_inference.complete",
-    "POST",
-    "/models/chat/completions",
-    dict[str, Any],
-    resend="refused",
-    body="json",
-    query={"api-version": "2024-05-01-preview"},
+    UPLOAD_CREATE, UPLOAD_PART, UPLOAD_COMPLETE, UPLOAD_CANCEL, FILE_IMPORT, JOB_DELETE, CHAT_DEPLOYMENT,
 )
-"""Azure AI Model Inference on a Foundry resource; stands at the host's root (section 5.1)."""
-INFERENCE_INFO: Op[dict[str, Any]] = _op(
-    "foundry_inference.info",
-    "GET",
-    "/models/info",
-    dict[str, Any],
-    query={"api-version": "2024-05-01-preview"},
-)
+"""The operations of the dated base URL only."""
+
+INFERENCE_CHAT = _send("foundry_inference.complete", "/models/chat/completions", JSON, query=_INFERENCE)
+"""Azure AI Model Inference of a Foundry resource, at the root of its host (docs/azure-http.md section 5.1)."""
+INFERENCE_INFO = _get("foundry_inference.info", "/models/info", JSON, query=_INFERENCE)
 INFERENCE_OPERATIONS: tuple[Op[Any], ...] = (INFERENCE_CHAT, INFERENCE_INFO)
 
-ACCOUNT_GET: Op[dict[str, Any]] = Op(
-    "accounts.get", "GET", Plane.ARM, ACCOUNT_PATH, dict[str, Any], query=_ARM
-)
-ACCOUNT_KEYS: Op[m.AccountKeys] = Op(
-    "accounts.keys", "POST", Plane.ARM, ACCOUNT_PATH + "/listKeys", m.AccountKeys, query=_ARM
-)
-ACCOUNT_MODELS = Op("accounts.models", "GET", Plane.ARM, ACCOUNT_PATH + "/models", Page, query=_ARM)
-DEPLOYMENT_CREATE: Op[m.Deployment] = Op(
-    "deployments.create",
-    "PUT",
-    Plane.ARM,
-    ACCOUNT_PATH + "/deployments/{deployment}",
-    m.Deployment,
-    ok=_CREATED,
-    body="json",
-    query=_ARM,
-)
-DEPLOYMENT_PATCH: Op[dict[str, Any]] = Op(
-    "deployments.patch",
-    "PATCH",
-    Plane.ARM,
-    ACCOUNT_PATH + "/deployments/{deployment}",
-    dict[str, Any],
-    ok=(200, 202),
-    body="json",
-    query=_ARM,
-)
-DEPLOYMENT_GET: Op[m.Deployment] = Op(
-    "deployments.get",
-    "GET",
-    Plane.ARM,
-    ACCOUNT_PATH + "/deployments/{deployment}",
-    m.Deployment,
-    query=_ARM,
-)
-DEPLOYMENT_LIST = Op(
-    "deployments.list", "GET", Plane.ARM, ACCOUNT_PATH + "/deployments", Page, query=_ARM
-)
-DEPLOYMENT_SKUS: Op[dict[str, Any]] = Op(
-    "deployments.skus",
-    "GET",
-    Plane.ARM,
-    ACCOUNT_PATH + "/deployments/{deployment}/skus",
-    dict[str, Any],
-    query=_ARM,
-)
-DEPLOYMENT_DELETE: Op[None] = Op(
-    "deployments.delete",
-    "DELETE",
-    Plane.ARM,
-    ACCOUNT_PATH + "/deployments/{deployment}",
-    type(None),
-    ok=(200, 202, 204),
-    query=_ARM,
-)
-OPERATION_RESULT: Op[dict[str, Any]] = Op(
-    "accounts.operation",
-    "GET",
-    Plane.ARM,
-    _AT_LOCATION + "/operationResults/{operation}",
-    dict[str, Any],
-    ok=(200, 201, 202, 204),
-    query=_ARM,
-)
-"""Behind ``Azure-AsyncOperation`` and ``Location`` alike; the client follows the address it was given."""
+ACCOUNT_GET = _get_arm("accounts.get", "", JSON)
+ACCOUNT_KEYS = Op("accounts.keys", "POST", Plane.ARM, ACCOUNT_PATH + "/listKeys", m.AccountKeys, query=_ARM)
+ACCOUNT_MODELS = _get_arm("accounts.models", "/models", Page)
+DEPLOYMENT_CREATE = Op("deployments.create", "PUT", Plane.ARM, ACCOUNT_PATH + "/deployments/{deployment}",
+                       m.Deployment, ok=_CREATED, body="json", query=_ARM)
+DEPLOYMENT_PATCH = Op("deployments.patch", "PATCH", Plane.ARM, ACCOUNT_PATH + "/deployments/{deployment}",
+                      JSON, ok=(200, 202), body="json", query=_ARM)
+DEPLOYMENT_GET = _get_arm("deployments.get", "/deployments/{deployment}", m.Deployment)
+DEPLOYMENT_LIST = _get_arm("deployments.list", "/deployments", Page)
+DEPLOYMENT_SKUS = _get_arm("deployments.skus", "/deployments/{deployment}/skus", JSON)
+DEPLOYMENT_DELETE = Op("deployments.delete", "DELETE", Plane.ARM, ACCOUNT_PATH + "/deployments/{deployment}",
+                       type(None), ok=(200, 202, 204), query=_ARM)
+OPERATION_RESULT = Op("accounts.operation", "GET", Plane.ARM, _LOCATION_PATH + "/operationResults/{operation}",
+                      JSON, ok=(200, 201, 202, 204), query=_ARM)
+"""The URL in the headers ``Azure-AsyncOperation`` and ``Location``; the client uses the URL it receives."""
 
 ARM_OPERATIONS: tuple[Op[Any], ...] = (
     ACCOUNT_GET, ACCOUNT_KEYS, ACCOUNT_MODELS, DEPLOYMENT_CREATE, DEPLOYMENT_PATCH, DEPLOYMENT_GET,
     DEPLOYMENT_LIST, DEPLOYMENT_SKUS, DEPLOYMENT_DELETE, OPERATION_RESULT,
-)  # fmt: skip
+)
+# fmt: on
+
+
+def to_dated(op: Op[Any]) -> Op[Any]:
+    """Return the dated form of a v1 operation: without ``/v1``, with an api-version."""
+    return replace(op, path=op.path.removeprefix("/v1"), query={**op.query, **_DATED})
+
 
 TERMINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled", "canceled"})
-"""Only these end a job (section 4.5)."""
+"""The final states of a job (docs/azure-http.md section 4.5)."""

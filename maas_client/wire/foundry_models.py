@@ -1,7 +1,7 @@
-"""Bodies of the foundry dialect (docs/azure-http.md section 4.5 and 4.6).
+"""Bodies of a Foundry resource (docs/azure-http.md sections 4.5 and 4.6).
 
-The OpenAI-shaped ones are written in snake case, ARM's in camel case. Azure's nulls and its own status
-words are part of the shape: nothing here is an enum.
+OpenAI-shaped bodies use snake case, ARM's use camel case. Fields may be null, and a status may be any string:
+Azure uses words that it does not document.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ class SnakeCaseModel(WireModel):
 
 
 class ListPage(SnakeCaseModel):
-    """A page. The dated api-versions know no ``has_more``."""
+    """A page of a list. The dated api-versions have no ``has_more``."""
 
     data: list[dict[str, Any]]
-    """Always there: a body without it, taken for an empty list, would let a job be made twice."""
+    """Required: a body without it must not be read as an empty list, or a job could be created twice."""
     has_more: bool | None = None
     last_id: str | None = None
 
@@ -41,7 +41,7 @@ class Upload(SnakeCaseModel):
     id: str
     status: str = ""
     expires_at: int | None = None
-    """One hour after the upload was begun."""
+    """One hour after the upload was created."""
     file: File | None = None
 
 
@@ -59,7 +59,7 @@ class Job(SnakeCaseModel):
     id: str
     model: str | None = None
     status: str = ""
-    """Azure: pending, running, succeeded, cancelled, failed; queued and others were seen."""
+    """Azure documents pending, running, succeeded, cancelled and failed. queued and others occur too."""
     created_at: int | None = None
     finished_at: int | None = None
     fine_tuned_model: str | None = None
@@ -97,7 +97,7 @@ class Model(SnakeCaseModel):
     created: int | None = None
     created_at: int | None = None
     model: str | None = None
-    """The base, for a tuned model; null for a base model."""
+    """The base model of a fine-tuned model; null for a base model."""
     fine_tune: str | None = None
 
 
@@ -132,4 +132,4 @@ JOB_FIELDS = frozenset(
         "integrations", "metadata", "trainingType", "prompt_loss_weight",
     }
 )  # fmt: skip
-"""What a job's body may hold (section 4.4): OpenAI's fields and Azure's two."""
+"""The fields of a job's body: OpenAI's, and two of Azure (docs/azure-http.md section 4.4)."""

@@ -1,8 +1,8 @@
-"""One operation of a service: a row of the treaty that both houses read.
+"""One operation of a service: method, path, body, response and success codes, without I/O.
 
-The client sends from these rows (``_transport``), the local server routes from them
-(``local/http/app.py``). A row knows no I/O. Path templates use Starlette's form: ``{name}`` is one
-segment, ``{name:path}`` may hold slashes.
+The client sends these operations (``_transport``), and the local server builds its routes from them
+(``local/http/app.py``). Path templates have Starlette's form: ``{name}`` is one segment, ``{name:path}`` may
+contain slashes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Plane(Enum):
-    """Which part of Azure answers; decides the base address and the credential."""
+    """The part of Azure that serves an operation. It determines the base URL and the credential."""
 
     ARM = "arm"
     HISTORY = "history"
@@ -32,21 +32,32 @@ class Plane(Enum):
     FOUNDRY = "foundry"
     """A Foundry resource: OpenAI-shaped files, jobs and chat."""
     ANONYMOUS = "open"
-    """No credential of ours: discovery documents and SAS addresses."""
+    """No credential is sent: discovery documents and SAS URLs."""
 
 
 ResendPolicy = Literal["safe", "refused", "never"]
-"""What may be sent again without asking first. ``safe``: the outcome of two is the outcome of one.
-``refused``: only when the service said that it did nothing (429, 503 with Retry-After, a connection
-that was never made). ``never``: not even then."""
+"""When a request may be sent again. ``safe``: always, because two requests have the effect of one.
+``refused``: only if the service did nothing (429, 503 with Retry-After, a connection that failed).
+``never``: not even then."""
 
 Body = Literal["json", "xml", "bytes", "multipart", "none"]
 
 
 @dataclass(frozen=True, slots=True)
 class Op(Generic[T_co]):
-    """``name`` is noun.verb; ``returns`` is a pydantic model, ``dict``, ``bytes``, ``str`` or
-    ``type(None)``; ``ok`` are the success codes; ``query`` is always sent."""
+    """An operation.
+
+    Attributes:
+        name: ``resource.verb``.
+        method: The HTTP method.
+        plane: The part of Azure that serves it.
+        path: The path template, after the base URL of the plane.
+        returns: The type of the response: a pydantic model, ``dict``, ``bytes``, ``str`` or ``type(None)``.
+        ok: The success codes.
+        resend: When the request may be sent again.
+        body: The format of the request body.
+        query: Query parameters that are always sent.
+    """
 
     name: str
     method: Literal["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"]
@@ -61,7 +72,7 @@ class Op(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Response(Generic[T_co]):
-    """What came back: the value the row promised, and the parts of HTTP a flow may ask for."""
+    """A response: the value of the type ``Op.returns``, the status and the headers."""
 
     value: T_co
     status: int = 200
@@ -74,24 +85,23 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def expand_path(template: str, values: Mapping[str, str]) -> str:
-    """Fill a path template; each value is checked and percent-encoded.
+    """Fill in a path template; each value is checked and percent-encoded.
 
-    Raises ``ConfigError`` for a missing value, or one that would change the path's shape
-    (``/``, ``?``, ``#``, control characters, ``.`` or ``..`` as a segment).
+    Raises ``ConfigError`` for a missing value and for a value that would add segments or is ``.`` or ``..``.
     """
 
     def fill(match: re.Match[str]) -> str:
-        name, deep = match.group(1), bool(match.group(2))
+        name, allows_slashes = match.group(1), bool(match.group(2))
         value = values.get(name)
         if not value:
             raise ConfigError(f"no value for {name!r}", hint=f"Give {name.replace('_', ' ')}.")
-        parts = value.split("/") if deep else [value]
+        parts = value.split("/") if allows_slashes else [value]
         if _UNSAFE.search(value) or any(p in (".", "..") or "/" in p for p in parts):
             raise ConfigError(
                 f"{value!r} cannot be used as {name.replace('_', ' ')}",
-                hint="Names take letters, digits, '-', '_' and '.', without slashes.",
+                hint="Use letters, digits, '-', '_' and '.', without slashes.",
             )
-        return quote(value, safe="/-_.~" if deep else "-_.~")
+        return quote(value, safe="/-_.~" if allows_slashes else "-_.~")
 
     return _FIELD.sub(fill, template)
 
@@ -102,8 +112,8 @@ def build_url(
     values: Mapping[str, str],
     query: Mapping[str, str] | None = None,
 ) -> str:
-    """Return the full URL of ``op`` at a base address (which may carry a query of its own: a SAS)."""
-    base, _, held = base_url.partition("?")
-    said = urlencode({**op.query, **(query or {})}, quote_via=quote, safe="")
-    joined = "&".join(part for part in (said, held) if part)
+    """Return the full URL of an operation. ``base_url`` may have a query of its own, such as a SAS."""
+    base, _, base_query = base_url.partition("?")
+    own_query = urlencode({**op.query, **(query or {})}, quote_via=quote, safe="")
+    joined = "&".join(part for part in (own_query, base_query) if part)
     return base.rstrip("/") + expand_path(op.path, values) + (f"?{joined}" if joined else "")

@@ -1,12 +1,12 @@
-"""What ARM tells of a caller's rights and of a region's quota: read by ``doctor`` before anything is paid for.
+"""The caller's permissions and a region's quota, which ``doctor`` checks before anything is billed.
 
 Permissions: ``GET {resource}/providers/Microsoft.Authorization/permissions``, api-version 2022-04-01, "gets
-all permissions the caller has for a resource": learn.microsoft.com, Azure.ResourceManager.Authorization,
-``GetAzurePermissionsForResources`` (``AzurePermissionsForResource_List``). Groups are counted in, and nobody
-need be allowed to read role assignments.
-Usages of Machine Learning: azure-ai-ml 1.35.2 ``arm_ml_service`` ``usages.list`` (cores by machine family; a
-serverless job takes none, and its own limit is told by no operation that was found).
-Usages of Cognitive Services: azure-mgmt-cognitiveservices 14.1 ``usages.list``, and learn.microsoft.com
+all permissions the caller has for a resource" (learn.microsoft.com, Azure.ResourceManager.Authorization,
+``AzurePermissionsForResource_List``). They include those of the caller's groups, and reading them does not need
+the permission to read role assignments.
+Usages of Machine Learning: azure-ai-ml 1.35.2, ``arm_ml_service`` ``usages.list`` (cores by machine family; a
+serverless job uses none, and no operation is known that reports its own limit).
+Usages of Cognitive Services: azure-mgmt-cognitiveservices 14.1, ``usages.list``, and learn.microsoft.com,
 ``rest/api/aiservices/accountmanagement/usages/list``.
 """
 
@@ -25,7 +25,7 @@ from maas_client.wire.op import Op, Plane
 
 
 class Permission(WireModel):
-    """One role's share: what it allows, without what it takes out again. The shares add up."""
+    """The actions that one role allows, minus those it excludes. The permissions of several roles add up."""
 
     actions: list[str] = Field(default_factory=list)
     not_actions: list[str] = Field(default_factory=list)
@@ -43,45 +43,24 @@ class Usage(WireModel):
 
     @property
     def available(self) -> float:
-        """Return what is left."""
+        """Return the unused part of the limit."""
         return self.limit - self.current_value
 
 
 _PERMISSIONS = "/providers/Microsoft.Authorization/permissions"
-_AUTHORIZATION = {"api-version": "2022-04-01"}
+_USAGES = "/subscriptions/{{subscription}}/providers/{}/locations/{{location}}/usages"
 
-WORKSPACE_PERMISSIONS = Op(
-    "rights.workspace",
-    "GET",
-    Plane.ARM,
-    azureml.WORKSPACE_PATH + _PERMISSIONS,
-    Page,
-    query=_AUTHORIZATION,
-)
-ACCOUNT_PERMISSIONS = Op(
-    "rights.account",
-    "GET",
-    Plane.ARM,
-    foundry.ACCOUNT_PATH + _PERMISSIONS,
-    Page,
-    query=_AUTHORIZATION,
-)
-CORE_USAGES = Op(
-    "quota.cores",
-    "GET",
-    Plane.ARM,
-    "/subscriptions/{subscription}/providers/Microsoft.MachineLearningServices/locations/{location}/usages",
-    Page,
-    query={"api-version": "2025-12-01"},
-)
-CAPACITY_USAGES = Op(
-    "quota.capacity",
-    "GET",
-    Plane.ARM,
-    "/subscriptions/{subscription}/providers/Microsoft.CognitiveServices/locations/{location}/usages",
-    Page,
-    query={"api-version": foundry.ARM_API_VERSION},
-)
+
+def _get(name: str, path: str, api_version: str) -> Op[Page]:
+    return Op(name, "GET", Plane.ARM, path, Page, query={"api-version": api_version})
+
+
+# fmt: off
+WORKSPACE_PERMISSIONS = _get("rights.workspace", azureml.WORKSPACE_PATH + _PERMISSIONS, "2022-04-01")
+ACCOUNT_PERMISSIONS = _get("rights.account", foundry.ACCOUNT_PATH + _PERMISSIONS, "2022-04-01")
+CORE_USAGES = _get("quota.cores", _USAGES.format("Microsoft.MachineLearningServices"), "2025-12-01")
+CAPACITY_USAGES = _get("quota.capacity", _USAGES.format("Microsoft.CognitiveServices"), foundry.ARM_API_VERSION)
+# fmt: on
 
 WORKSPACE_OPERATIONS: tuple[Op[Any], ...] = (WORKSPACE_PERMISSIONS, CORE_USAGES)
 ACCOUNT_OPERATIONS: tuple[Op[Any], ...] = (ACCOUNT_PERMISSIONS, CAPACITY_USAGES)
@@ -93,35 +72,40 @@ WORKSPACE_ACTIONS = {
     "deploy": _ML + "serverlessEndpoints/write",
     "read a deployment's keys": _ML + "serverlessEndpoints/listKeys/action",
 }
-"""What the verbs do, to the action that ARM asks for: a resource type and ``write`` (or the POST's name and
-``action``), learn.microsoft.com ``role-based-access-control/permissions/ai-machine-learning``."""
+"""The ARM action that each task needs: a resource type and ``write``, or the name of a POST and ``action``
+(learn.microsoft.com, ``role-based-access-control/permissions/ai-machine-learning``)."""
 ACCOUNT_ACTIONS = {"deploy": "Microsoft.CognitiveServices/accounts/deployments/write"}
-"""docs/azure-http.md section 6."""
+"""The ARM action that a deployment needs (docs/azure-http.md section 6)."""
 ACCOUNT_DATA_ACTIONS = {
     "start jobs": "Microsoft.CognitiveServices/accounts/OpenAI/fine-tunes/write"
 }
-"""Needed by an identity; a resource's key may do it always."""
+"""The data action that an identity needs; the resource's key needs none."""
 
 
 def missing_actions(
     permissions: Iterable[Permission], required: dict[str, str], *, data_actions: bool = False
 ) -> dict[str, str]:
-    """Return those of ``needs`` that no role allows. ``data``: they are data actions."""
+    """Return the tasks and actions of ``required`` that no role allows.
+
+    ``data_actions``: the actions are data actions.
+    """
     roles = list(permissions)
     return {
-        what: action
-        for what, action in required.items()
+        task: action
+        for task, action in required.items()
         if not any(_allows(role, action, data=data_actions) for role in roles)
     }
 
 
 def _allows(role: Permission, action: str, *, data: bool) -> bool:
-    given = role.data_actions if data else role.actions
-    taken = role.not_data_actions if data else role.not_actions
-    return any(_covers(p, action) for p in given) and not any(_covers(p, action) for p in taken)
+    allowed = role.data_actions if data else role.actions
+    excluded = role.not_data_actions if data else role.not_actions
+    return any(_matches(pattern, action) for pattern in allowed) and not any(
+        _matches(pattern, action) for pattern in excluded
+    )
 
 
-def _covers(pattern: str, action: str) -> bool:
-    """Tell whether a pattern covers an action: ``*`` stands for anything, slashes too; case is nothing."""
-    rule = ".*".join(re.escape(part) for part in pattern.split("*"))
-    return re.fullmatch(rule, action, re.IGNORECASE) is not None
+def _matches(pattern: str, action: str) -> bool:
+    """Return whether a pattern matches an action. ``*`` matches anything, slashes too; case is ignored."""
+    regex = ".*".join(re.escape(part) for part in pattern.split("*"))
+    return re.fullmatch(regex, action, re.IGNORECASE) is not None

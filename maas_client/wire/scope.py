@@ -1,4 +1,4 @@
-"""What a connection points at: the part of it that flows may know."""
+"""The part of a connection that flows use: its dialect, paths and base URLs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ Dialect = Literal["azureml", "foundry"]
 
 @dataclass(slots=True)
 class Scope:
-    """One connection, as a flow sees it."""
+    """A connection to a workspace, a Foundry resource or the local server."""
 
     dialect: Dialect
     local: bool
-    """True when the address is our own server on loopback: nothing is retired there, polls are quick."""
+    """True for the local server: no model is retired there, and polling is fast."""
     values: Mapping[str, str]
-    """Path values that every operation of the dialect needs (subscription, workspace, ...)."""
+    """The values of the path templates: subscription, workspace, ..."""
     base_urls: Mapping[str, str]
-    """Base address by ``Plane.value``, for planes whose address is not discovered."""
+    """Base URL by ``Plane.value``, for planes whose URL is not discovered."""
     cloud: str = "public"
     catalog: str | None = None
-    """Path of the catalog override file, if there is one."""
+    """The path of the user's own catalog file, if there is one."""
     cache: dict[str, Any] = field(default_factory=dict)
-    """What flows have looked up and may keep: the workspace, the data plane's address, keys."""
+    """What flows have looked up: the workspace, the URL of the data plane, keys."""
