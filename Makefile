@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test test-floors lint clean
 
 # The stamp is older than pyproject.toml when dependencies changed.
 .venv/.ready: pyproject.toml constraints.txt
@@ -23,7 +23,15 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Every dependency of the client and the server at the lowest version that pyproject.toml declares.
+test-floors: setup
+	$(BIN)/uv venv -q --clear -p $(BIN)/python .venv-floors
+	$(BIN)/uv pip install -q -p .venv-floors/bin/python --resolution lowest-direct -e '.[server]'
+	$(BIN)/uv pip install -q -p .venv-floors/bin/python pytest hypothesis
+	.venv-floors/bin/python -m pytest -q tests/package/test_import.py tests/unit/test_errors.py \
+		tests/unit/dataset/test_validate.py tests/contract/client tests/contract/plugin
 
 clean:
 	rm -rf .venv dist build .mypy_cache .ruff_cache .hypothesis
