@@ -1,16 +1,27 @@
-"""Read the valid rows of a file: the same rows for ``validate``, training and evaluation."""
+"""Read the valid rows of a file: the same rows for ``validate``, training and evaluation.
+
+``read_rows`` validates while it reads. ``check_rows`` validates once and remembers which lines are valid;
+``read_checked_rows`` reads those lines any number of times without validating them again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
 from maas_client.dataset.block_check import BlockValidator
-from maas_client.dataset.parsing.lines import Line, read_blocks
+from maas_client.dataset.file_check import FileCheck
+from maas_client.dataset.issues import Issue
+from maas_client.dataset.parsing.lines import Line, read_blocks, read_lines
 from maas_client.dataset.report.collector import ProblemCollector
 from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.rules.service import ServiceRules
+from maas_client.dataset.scanners.duplicates import RepeatedLineScanner
+from maas_client.types.report import FileReport
 
 
 def read_rows(
@@ -39,3 +50,79 @@ def read_rows(
         for block in read_blocks(file):
             valid = validator.validate(block)
             yield from zip(valid.get_lines(), valid.rows, strict=True)
+
+
+LineRange = tuple[int, int]
+"""The first and the last line number of consecutive valid lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRows:
+    """The report of a file, and which of its lines are valid rows."""
+
+    report: FileReport
+    valid_lines: tuple[LineRange, ...]
+
+
+def check_rows(
+    path: str | PathLike[str], *, target: str = "local", model: str | None = None
+) -> CheckedRows:
+    """Validate a file in one pass, without its content scanners, and note its valid lines.
+
+    Raises ``ConfigError`` for an unknown target or model; whatever the file contains, the result is a report.
+    """
+    context = build_context(target, model)
+    recorder = _ValidLineRecorder()
+    check = FileCheck(
+        os.fsdecode(path),
+        ProblemCollector(context),
+        ServiceRules(context, service_splits=True),
+        [RepeatedLineScanner(), recorder],
+    )
+    return CheckedRows(check.run(), tuple(recorder.ranges))
+
+
+def read_checked_rows(
+    path: str | PathLike[str], valid_lines: Iterable[LineRange]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield line number and row of the lines that ``check_rows`` found valid. Raises ``OSError``."""
+    ranges = iter(valid_lines)
+    first, last = next(ranges, (0, 0))
+    if not last:
+        return
+    for line in read_lines(path):
+        if line.number >= first:
+            yield line.number, json.loads(line.data)
+        if line.number == last:
+            first, last = next(ranges, (0, 0))
+            if not last:
+                return
+
+
+@dataclass(slots=True)
+class _ValidLineRecorder:
+    """A scanner that reports nothing and records the numbers of valid lines."""
+
+    ranges: list[LineRange] = field(default_factory=list)
+
+    def feed(
+        self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[dict[str, Any]]
+    ) -> Iterable[Issue]:
+        if isinstance(numbers, range):
+            self._add(numbers[0], numbers[-1])
+        else:
+            for number in numbers:
+                self._add(number, number)
+        return ()
+
+    def _add(self, first: int, last: int) -> None:
+        if self.ranges and self.ranges[-1][1] == first - 1:
+            self.ranges[-1] = (self.ranges[-1][0], last)
+        else:
+            self.ranges.append((first, last))
+
+    def finish(self) -> Iterable[Issue]:
+        return ()
+
+    def stats(self) -> dict[str, Any]:
+        return {}

@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from maas_client.local.machine import torch_extensions
+from maas_client.local.resources.checked_files import check_file
 from maas_client.local.resources.errors import describe_failure
 from maas_client.local.resources.job_states import SIGNAL_KEYS, JobSignal
 from maas_client.local.resources.training_config import parse_hyperparameters
@@ -65,9 +66,9 @@ def main(argv: list[str]) -> int:
 
 
 def _run(job: dict[str, Any], emit: Emit, server: _Server) -> None:
-    problem = _refused(job)
-    if problem:
-        emit({"event": "failed", **problem})
+    failure = _find_problems(job)
+    if failure:
+        emit({"event": "failed", **failure})
         return
     if job["engine"] == "instant":
         from maas_client.local import instant
@@ -110,30 +111,20 @@ def _run_beside(job: dict[str, Any], emit: Emit) -> int:
     return int(failed.is_set())
 
 
-def _refused(job: dict[str, Any]) -> dict[str, Any] | None:
-    """Check the files as the service does, after the upload: what cannot be trained on is refused.
+def _find_problems(job: dict[str, Any]) -> dict[str, Any] | None:
+    """Check the job's files and return the failure if they cannot be trained on; None if they can.
 
-    Policy (secrets, too few rows for Azure, quality) stops a client before the upload, not a job here.
+    This is the only pass over the files that validates them: training reads the rows that it found valid.
+    Policy rules (secrets, too few rows for Azure, quality) stop a client before the upload, not a job here.
     """
-    from maas_client.dataset import validate
-
-    data = {"training": job["train"], "validation": job.get("validation")}
-    report = validate(
-        job["train"],
-        model=job["model"],
-        target="local",
-        validation=data["validation"],
-        content=False,
-    )
-    bad = [
+    problems = [
         (name, problem)
-        for (name, _), file in zip(
-            ((n, p) for n, p in data.items() if p), report.files, strict=True
-        )
-        for problem in file.problems
+        for name, path in (("training", job["train"]), ("validation", job.get("validation")))
+        if path
+        for problem in check_file(path, job["model"], job.get("checks")).report.problems
         if problem.severity == "error" and problem.code.startswith(_FORMAT)
     ]
-    return _told(bad) if bad else None
+    return _told(problems) if problems else None
 
 
 def _told(bad: list[tuple[str, Any]]) -> dict[str, Any]:

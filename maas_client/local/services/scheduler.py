@@ -234,6 +234,7 @@ class Scheduler:
             "base": body["base"],
             "recipe": body["spec"]["hyperparameters"],
             **data,
+            "checks": str(self._files.checks_folder),
             "out": str(run / "out"),
             "threads": self._threads(JobRef(body["scope"], job.key)),
             "device": self._config.device,

@@ -80,7 +80,9 @@ class FileStore:
     def __init__(self, root: Path) -> None:
         self._home = root / "contents"
         self._runs = root / "runs"
-        for home in (self._home, self._runs):
+        self.checks_folder = root / "checks"
+        """Results of data checks, in files named ``<content id>.<key>``."""
+        for home in (self._home, self._runs, self.checks_folder):
             home.mkdir(mode=0o700, exist_ok=True)
         self.reserve = DiskReserve(root)
 
@@ -113,10 +115,15 @@ class FileStore:
                 shutil.rmtree(self.run_folder(name.removeprefix("run:")), ignore_errors=True)
             else:
                 self.content_path(name).unlink(missing_ok=True)
+                for check in self.checks_folder.glob(f"{name}.*"):
+                    check.unlink(missing_ok=True)
 
     def collect_garbage(self, held: set[str]) -> int:
         """Delete what nobody holds, drafts of a killed server included; return how many."""
         contents = [entry for entry in self._home.iterdir() if entry.name not in held]
+        for check in self.checks_folder.iterdir():
+            if check.name.partition(".")[0] not in held:
+                check.unlink(missing_ok=True)
         for entry in contents:
             entry.unlink(missing_ok=True)
         runs = [entry for entry in self._runs.iterdir() if run_reference(entry.name) not in held]
@@ -148,7 +155,7 @@ def make_private_folder(folder: Path) -> Path:
 
 def reset_state(root: Path) -> None:
     """Delete what a server keeps in its state directory, and nothing else that lies there."""
-    for name in ("contents", "runs"):
+    for name in ("contents", "runs", "checks"):
         shutil.rmtree(root / name, ignore_errors=True)
     for pattern in ("facts.db*", "children.log", "reserve"):
         for path in root.glob(pattern):

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch  # noqa: TID253 - this module is imported by the training process only
@@ -25,9 +24,8 @@ from maas_client.chat import (
     render,
     render_prompt,
 )
-from maas_client.dataset.rows import read_rows
 from maas_client.errors import DatasetError
-from maas_client.local.state import atomic_folder
+from maas_client.local.resources.checked_files import check_file, read_valid_rows
 from maas_client.local.training import attention
 
 _ROWS_PER_CALL = 256
@@ -97,19 +95,19 @@ class TrainingData:
 
         Raises ``DatasetError`` for a row that the template cannot render, and if no token carries loss.
         """
-        train, validation, model = spec["train"], spec.get("validation"), spec.get("model")
-        examples, counts = _tokenize_file(train, model, tokenizer, template, max_length)
+        train, validation = spec["train"], spec.get("validation")
+        checked_for = spec.get("model"), spec.get("checks")
+        train_rows = read_valid_rows(train, *checked_for)
+        examples, counts = tokenize_rows(train_rows, tokenizer, template, max_length)
         if not examples:
             raise DatasetError(
                 "No assistant tokens found after preprocessing: the training file has nothing to "
                 "learn from."
             )
-        validation_examples, validation_counts = (
-            _tokenize_file(validation, model, tokenizer, template, max_length)
-            if validation
-            else ([], RowCounts())
+        validation_rows = list(read_valid_rows(validation, *checked_for)) if validation else []
+        validation_examples, validation_counts = tokenize_rows(
+            validation_rows, tokenizer, template, max_length
         )
-        validation_rows = read_rows(validation, model=model) if validation else ()
         return cls(
             examples=examples,
             validation_examples=validation_examples,
@@ -117,7 +115,7 @@ class TrainingData:
             validation_row_counts=validation_counts,
             samples=choose_samples((row for _, row in validation_rows), template),
             hashes={
-                f"{name}_sha256": atomic_folder.sha256_of(Path(path))
+                f"{name}_sha256": check_file(path, *checked_for).report.sha256
                 for name, path in (("train", train), ("validation", validation))
                 if path
             },
@@ -127,14 +125,6 @@ class TrainingData:
     def longest_example(self) -> int:
         """Return the number of tokens of the longest training example."""
         return max(len(example.input_ids) for example in self.examples)
-
-
-def _tokenize_file(
-    path: str, model: str | None, tokenizer: Any, template: ChatTemplate, max_length: int
-) -> tuple[list[Example], RowCounts]:
-    """Tokenise the rows of a file that ``validate`` accepts for this model."""
-    rows = ((line.number, row) for line, row in read_rows(path, model=model))
-    return tokenize_rows(rows, tokenizer, template, max_length)
 
 
 def tokenize_rows(
