@@ -1,87 +1,186 @@
-"""What ``validate`` found. The shape of ``--json`` (schemas/report.schema.json)."""
+"""The report of ``validate``: files and problems, in the shape of ``--json`` (schemas/report.schema.json)."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from maas_client.errors import DatasetError
+from maas_client.types._api_model import FrozenModel
+
+__all__ = ["FileReport", "Problem", "Severity", "ValidationReport"]
 
 Severity = Literal["error", "warning"]
+"""``error``: the target refuses the file or the row, or training would go wrong. ``warning``: look at it."""
+_HTML_PROBLEMS = 20
+"""Problems in the table for notebooks."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+class Problem(FrozenModel):
+    """One problem of a file: what is wrong, where, and what to do.
 
+    Attributes:
+        code: A stable name such as ``CHAT_ROLE_UNKNOWN``; its prefix is the group. Codes are never renamed.
+            ``maas-client validate --explain CODE`` prints the explanation.
+        severity: ``error`` or ``warning``. A report with an error is not ok.
+        line: The line from 1; 0 if the problem is the file as a whole.
+        column: The position in characters of the line from 1; 0 if the problem is the file as a whole.
+        offset: The position in bytes from the start of the file.
+        pointer: JSON pointer (RFC 6901) to the value within the line; empty for the line or the file.
+        message: What is wrong. It never contains the text of a row.
+        hint: What to do.
+    """
 
-class Problem(_Part):
-    """One thing that is wrong, and where."""
+    _REPR_FIELDS: ClassVar = ("code", "severity", "line", "column", "message")
 
     code: str
-    """Stable, e.g. ``CHAT_ROLE_UNKNOWN``; the prefix groups it. Never renamed once released."""
     severity: Severity
     line: int
-    """From 1; 0 where the problem is the file as a whole."""
     column: int
-    """In characters of the line, from 1; 0 where there is no place within the line."""
     offset: int
-    """In bytes from the start of the file."""
     pointer: str
-    """JSON pointer (RFC 6901) within the line's value; empty for the line or the file itself."""
     message: str
     hint: str
 
 
-class FileReport(_Part):
-    """One file. ``counts`` is complete; ``problems`` stops at a cap per code and in all."""
+class FileReport(FrozenModel):
+    """The report on one file. ``counts`` is complete; ``problems`` is limited per code and in total.
+
+    Attributes:
+        path: The file as it was named.
+        bytes: The size of the file.
+        sha256: The SHA-256 of the file in lower-case hexadecimal; of nothing if it could not be read.
+        lines: The number of lines as ``wc -l`` counts, plus one for a last line without a line feed.
+        examples: The number of rows that the target would train on.
+        ok: True if no problem has severity ``error``.
+        counts: How often each code was found.
+        problems: The located problems in the order of the file: the first of every code, then up to 25 of
+            each code and about 2,000 in all. ``stats["not_shown"]`` counts the others.
+        stats: Figures by name, among them ``tokens`` (totals, percentiles, histogram), ``billed_tokens``,
+            ``service`` (what the target would do with the rows), ``duplicates``, ``suppressed`` and
+            ``notes``. Which ones there are depends on the options and on the file.
+    """
 
     path: str
     bytes: int
     sha256: str
     lines: int
-    """As ``wc -l`` counts, plus one for a last line without a line feed."""
     examples: int
-    """Rows that the target would train on."""
     ok: bool
     counts: dict[str, int] = Field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     stats: dict[str, Any] = Field(default_factory=dict)
-    """Tokens, histogram, duplicates, what was suppressed, what the service would do, ..."""
+
+    def _count(self, severity: Severity) -> int:
+        """Return how many problems have a severity, including those that are not listed.
+
+        The first problem of every code is always listed, and a code has one severity in a report.
+        """
+        codes = {problem.code for problem in self.problems if problem.severity == severity}
+        return sum(self.counts.get(code, 0) for code in codes)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        yield "path", self.path
+        yield "ok", self.ok
+        yield "examples", self.examples
+        yield "lines", self.lines
+        yield "errors", self._count("error")
+        yield "warnings", self._count("warning")
 
 
-class ValidationReport(_Part):
-    """All files of one check. ``ok`` means: no problem of severity ``error`` in any of them."""
+class ValidationReport(FrozenModel):
+    """The report of one check. In a notebook it is shown as a table of files and problems.
+
+    Attributes:
+        ok: True if no problem of any file has severity ``error``.
+        files: One report per file, in the order of the arguments; the validation file is the last.
+    """
 
     ok: bool
     files: tuple[FileReport, ...]
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """The problems of severity ``error``, file after file."""
+        """The listed problems of severity ``error``, file after file."""
         return tuple(p for f in self.files for p in f.problems if p.severity == "error")
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """The problems of severity ``warning``, file after file."""
+        """The listed problems of severity ``warning``, file after file."""
         return tuple(p for f in self.files for p in f.problems if p.severity == "warning")
 
     def raise_if_invalid(self) -> None:
-        """Raise ``DatasetError`` carrying this report, unless it is ok."""
+        """Raise an error unless the report is ok.
+
+        Raises:
+            DatasetError: A file has an error. ``error.report`` is this report.
+
+        Example:
+            >>> maas.validate("train.jsonl").raise_if_invalid()
+        """
         if self.ok:
             return
-        bad = [f for f in self.files if not f.ok]
-        wrong = [(f.path, p) for f in bad for p in f.problems if p.severity == "error"]
-        # What is said of a line says more than what is said of the file.
-        path, first = min(wrong, key=lambda found: found[1].line == 0, default=(bad[0].path, None))
-        place = path + (f", line {first.line}" if first and first.line else "")
-        said = f"{first.message} [{first.code}]" if first else "the file is not valid"
-        kinds = [{p.code for p in f.problems if p.severity == "error"} for f in bad]
-        more = (
-            sum(f.counts.get(c, 0) for f, codes in zip(bad, kinds, strict=True) for c in codes) - 1
+        invalid = [file for file in self.files if not file.ok]
+        errors = [(f.path, p) for f in invalid for p in f.problems if p.severity == "error"]
+        # A problem of a line is more specific than one of the file as a whole.
+        path, first = min(
+            errors, key=lambda item: item[1].line == 0, default=(invalid[0].path, None)
         )
+        place = path + (f", line {first.line}" if first and first.line else "")
+        message = f"{first.message} [{first.code}]" if first else "the file is not valid"
+        more = sum(file._count("error") for file in invalid) - 1
         raise DatasetError(
-            f"{place}: {said}" + (f" (and {more:,} more)" if more > 0 else ""),
+            f"{place}: {message}" + (f" (and {more:,} more)" if more > 0 else ""),
             report=self,
             hint=first.hint if first else None,
         )
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        yield "ok", self.ok
+        yield "errors", sum(file._count("error") for file in self.files)
+        yield "warnings", sum(file._count("warning") for file in self.files)
+        yield "files", [file.path for file in self.files[:2]]
+        if len(self.files) > 2:
+            yield "more_files", len(self.files) - 2
+
+    def _repr_html_(self) -> str:
+        files = [
+            (
+                file.path,
+                "ok" if file.ok else "not valid",
+                f"{file.examples:,}",
+                f"{file.lines:,}",
+                f"{file._count('error'):,}",
+                f"{file._count('warning'):,}",
+            )
+            for file in self.files
+        ]
+        problems = [
+            (file.path, str(p.line or ""), p.severity, p.code, f"{p.message}. {p.hint}")
+            for severity in ("error", "warning")
+            for file in self.files
+            for p in file.problems
+            if p.severity == severity
+        ]
+        html = _html_rows(("file", "", "examples", "lines", "errors", "warnings"), files)
+        if problems:
+            shown = problems[:_HTML_PROBLEMS]
+            html += _html_rows(("file", "line", "severity", "code", "problem"), shown)
+        if len(problems) > _HTML_PROBLEMS:
+            html += (
+                f"<p>{len(problems) - _HTML_PROBLEMS:,} more problems are listed in the report.</p>"
+            )
+        return html
+
+
+def _html_rows(names: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    style = " style='text-align:left'"
+    head = "".join(f"<th{style}>{escape(name)}</th>" for name in names)
+    body = "".join(
+        "<tr>" + "".join(f"<td{style}>{escape(value)}</td>" for value in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"

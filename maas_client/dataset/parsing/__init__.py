@@ -1,1 +1,1 @@
-"""Read lines and strict JSON from files."""
+"""Parse files: lines, strict JSON with positions, file types, and a fast filter for patterns."""

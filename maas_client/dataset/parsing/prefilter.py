@@ -1,10 +1,10 @@
-"""Which lines of a block need a closer look: many patterns, a fraction of a nanosecond per byte.
+"""Find the lines of a block that can match one of many patterns, at a fraction of a nanosecond per byte.
 
-The engine is the one that pydantic brings along for its own patterns (Rust's regex crate): it finds
-a pattern that begins with a literal or a rare character by comparing 16 or 32 bytes at once. So each
-pattern is matched by itself over a whole block, and over its lines only where the block has it. Two
-dozen such passes cost less than one pass of an automaton that looks for all of them, or one search
-of Python's for a single word. Patterns must not match a line feed, and cannot look around.
+The engine is the one that pydantic uses for its own patterns (Rust's regex crate): it finds a pattern
+that begins with a literal or a rare character by comparing 16 or 32 bytes at once. So each pattern is
+matched by itself over a whole block, and over single lines only where the block matches. Two dozen such
+passes take less time than one pass of an automaton for all of them, or than one search for a single word
+in Python. Patterns must not match a line feed, and cannot use lookaround.
 """
 
 from __future__ import annotations
@@ -19,67 +19,70 @@ Matcher = Callable[[str], bool]
 
 @lru_cache(maxsize=128)
 def compile_pattern(pattern: str) -> Matcher:
-    """Return a function that tells whether a text holds a pattern (Rust's syntax)."""
+    """Return a function that returns whether a text matches a pattern (in Rust's syntax)."""
     from pydantic_core import SchemaValidator, core_schema
 
     return SchemaValidator(core_schema.str_schema(pattern=pattern)).isinstance_python
 
 
-_last: tuple[Sequence[bytes], str] = ((), "")
-"""The block that was joined last: every scanner of a file is fed the same list in turn."""
-_TOGETHER = 8
-"""Texts that the engine looks for at once in the time of three; from the ninth on it is slower."""
+_last_block: tuple[Sequence[bytes], str] = ((), "")
+"""The block that was joined last: all scanners of a file get the same list in turn."""
+_LITERALS_PER_PASS = 8
+"""Literals that the engine finds together in the time of three; with nine it is slower."""
 
 
 def join_lines(lines: Sequence[bytes]) -> str:
-    """Return lines as one text, a line feed between them; made once for a block."""
-    global _last
-    known, text = _last
-    if known is not lines:
+    """Return lines as one text with a line feed between them; cached for the last block."""
+    global _last_block
+    last_lines, text = _last_block
+    if last_lines is not lines:
         text = b"\n".join(lines).decode("utf-8", "replace")
-        _last = (lines, text)
+        _last_block = (lines, text)
     return text
 
 
-class _Shared:
-    """What all sieves look for together: found out once for a block."""
+class _SharedSearch:
+    """One search for the parts of all prefilters, made once per block."""
 
-    def __init__(self, form: str, together: int) -> None:
-        """``form``: a pattern, with braces for the choice between ``together`` parts."""
-        self._form = form
-        self._together = together
+    def __init__(self, template: str, parts_per_pass: int) -> None:
+        """``template``: a pattern with braces for the alternatives of up to ``parts_per_pass`` parts."""
+        self._template = template
+        self._parts_per_pass = parts_per_pass
         self._parts: dict[str, None] = {}
-        self._looked: tuple[str, int, set[str]] = ("", 0, set())
-        """The text that was last looked through, for how many parts, and which it may hold."""
+        self._last: tuple[str, int, set[str]] = ("", 0, set())
+        """The last block, the number of parts searched for in it, and those that it may contain."""
 
     def add(self, parts: Iterable[str]) -> None:
-        """Look for some parts from now on."""
+        """Search for some more parts from now on."""
         self._parts.update(dict.fromkeys(parts))
 
-    def __call__(self, whole: str) -> set[str]:
-        """Return the parts that a block may hold: of those looked for at once, all or none."""
-        known, count, found = self._looked
-        if known is not whole or count != len(self._parts):
-            parts = sorted(self._parts, key=len)  # the engine compares as far as the shortest goes
-            found = set()
-            for at in range(0, len(parts), self._together):
-                group = parts[at : at + self._together]
-                if compile_pattern(self._form.format("|".join(group)))(whole):
-                    found.update(group)
-            self._looked = (whole, len(parts), found)
-        return found
+    def __call__(self, block: str) -> set[str]:
+        """Return the parts that a block may contain: all or none of those searched for together."""
+        last_block, part_count, candidates = self._last
+        if last_block is not block or part_count != len(self._parts):
+            parts = sorted(self._parts, key=len)  # the shortest limits how far the engine compares
+            candidates = set()
+            for start in range(0, len(parts), self._parts_per_pass):
+                group = parts[start : start + self._parts_per_pass]
+                if compile_pattern(self._template.format("|".join(group)))(block):
+                    candidates.update(group)
+            self._last = (block, len(parts), candidates)
+        return candidates
 
 
-_numbers = _Shared("[0-9](?:{})", together=1000)
-_rare = _Shared("{}", together=_TOGETHER)
+_digit_search = _SharedSearch("[0-9](?:{})", parts_per_pass=1000)
+_literal_search = _SharedSearch("{}", parts_per_pass=_LITERALS_PER_PASS)
 
 
 class Prefilter:
-    """Some patterns, ready to be looked for.
+    """Some patterns; call it with the lines of a block to get the indices of the lines that match.
 
-    ``rare`` are patterns by a rare text that each match holds, of at least three characters: those
-    texts are looked for several at once, for all sieves. ``numbers`` are what may stand behind a digit;
-    a pass over digits takes its time, so there is one for those of all sieves.
+    Args:
+        patterns: Patterns that are searched for one by one.
+        by_literal: Patterns by a rare literal of at least three characters that each match contains.
+            The literals of all prefilters are searched for together.
+        after_digit: Patterns for what follows a digit. A pass over all digits is slow, so there is one
+            for all prefilters.
     """
 
     def __init__(
@@ -88,25 +91,30 @@ class Prefilter:
         by_literal: Mapping[str, str] = MappingProxyType({}),
         after_digit: Sequence[str] = (),
     ) -> None:
-        self._holds = list(map(compile_pattern, patterns))
-        self._rare = [
-            (re.escape(text), compile_pattern(pattern)) for text, pattern in by_literal.items()
+        self._matchers = list(map(compile_pattern, patterns))
+        self._by_literal = [
+            (re.escape(literal), compile_pattern(pattern))
+            for literal, pattern in by_literal.items()
         ]
-        _rare.add(text for text, _ in self._rare)
-        self._numbers = (
+        _literal_search.add(literal for literal, _ in self._by_literal)
+        self._after_digit = (
             compile_pattern(f"[0-9](?:{'|'.join(after_digit)})") if after_digit else None
         )
-        _numbers.add(after_digit)
+        _digit_search.add(after_digit)
 
     def __call__(self, lines: Sequence[bytes]) -> set[int]:
-        """Return the indices of the lines that hold a pattern."""
-        whole = join_lines(lines)
-        found = [holds for holds in self._holds if holds(whole)]
-        if self._rare and (maybe := _rare(whole)):
-            found += [holds for text, holds in self._rare if text in maybe and holds(whole)]
-        if self._numbers is not None and _numbers(whole) and self._numbers(whole):
-            found.append(self._numbers)
-        if not found:
+        """Return the indices of the lines that match a pattern."""
+        block = join_lines(lines)
+        matching = [matches for matches in self._matchers if matches(block)]
+        if self._by_literal and (literals := _literal_search(block)):
+            matching += [
+                matches
+                for literal, matches in self._by_literal
+                if literal in literals and matches(block)
+            ]
+        if self._after_digit is not None and _digit_search(block) and self._after_digit(block):
+            matching.append(self._after_digit)
+        if not matching:
             return set()
         texts = [line.decode("utf-8", "replace") for line in lines]
-        return {at for holds in found for at, text in enumerate(texts) if holds(text)}
+        return {index for matches in matching for index, text in enumerate(texts) if matches(text)}

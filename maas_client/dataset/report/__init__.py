@@ -1,1 +1,1 @@
-"""Collect problems and locate them in the file."""
+"""Collect problems, and locate them in the file."""

@@ -1,4 +1,4 @@
-"""What was found in one file: counts that are complete, problems up to a cap."""
+"""Collect the problems of one file: complete counts, and as many problems as a report has room for."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from maas_client.dataset.rules.context import RuleContext
 from maas_client.types.report import Problem
 
 MAX_PER_CODE = 25
-"""Problems of one code that are listed before any code has more."""
+"""Problems of one code that are listed before any code gets more."""
 MAX_PROBLEMS = 2000
 """Problems listed of all files of a check."""
 MAX_REPORT_BYTES = 850_000
-"""What those may take, as JSON with indents: a report is less than a megabyte."""
-_AROUND_BYTES = 330
-"""Of a problem as JSON: its fields' names, numbers and indents."""
+"""Size of the listed problems as indented JSON: a whole report is smaller than a megabyte."""
+_OVERHEAD_BYTES = 330
+"""Of a problem as JSON: the names of its fields, numbers and indentation."""
 ONCE_PER_FILE = frozenset(("CHAT_SYSTEM_MERGED", "SERVICE_SPLIT"))
-"""Said once per file: it holds for row after row in the same way."""
+"""Listed once per file, because it applies to every row in the same way."""
 
 
 class ProblemCollector:
-    """Counts by code. ``wanted`` says whether a problem is still worth its words and its place."""
+    """Counts issues by code, and says whether a problem is still worth locating and listing."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class ProblemCollector:
         *,
         share: float = 1,
     ) -> None:
-        """``share``: of the room that a report has, as it may be about several files."""
+        """``share``: the part of a report's room for this file, as a check can have several."""
         self.context = context
         self.max_problems = max(MAX_PER_CODE, int(MAX_PROBLEMS * share))
         self.max_bytes = int(MAX_REPORT_BYTES * share)
@@ -43,101 +43,102 @@ class ProblemCollector:
         self.suppressed: Counter[str] = Counter()
         self.downgraded: Counter[str] = Counter()
         self.errors = 0
-        self._kept: Counter[str] = Counter()
-        self._more = 0
-        """Problems kept beyond ``MAX_PER_CODE`` of their code."""
+        self._listed: Counter[str] = Counter()
+        self._beyond_limit = 0
+        """Problems added beyond ``MAX_PER_CODE`` of their code."""
         self._problems: list[tuple[int, Problem]] = []
         """Each with its rank among those of its code."""
         self._severities: dict[str, Severity | None] = {}
 
-    def severity(self, name: str) -> Severity | None:
-        """Return how bad a code is for this check; None where it is not reported."""
-        if name not in self._severities:
-            severity = self.context.severity(name)
-            if severity and name in self.warn:
+    def severity(self, code: str) -> Severity | None:
+        """Return the severity of a code in this check; None where it is not reported."""
+        if code not in self._severities:
+            severity = self.context.severity(code)
+            if severity and code in self.warn:
                 severity = "warning"
-            self._severities[name] = severity
-        return self._severities[name]
+            self._severities[code] = severity
+        return self._severities[code]
 
-    def count(self, name: str, times: int = 1) -> Severity | None:
-        """Count a finding; return its severity, or None if it is not to be reported."""
-        severity = self.severity(name)
+    def count(self, code: str, times: int = 1) -> Severity | None:
+        """Count an issue; return its severity, or None if it is not reported."""
+        severity = self.severity(code)
         if severity is None:
             return None
-        if name in self.ignore:
-            self.suppressed[name] += times
+        if code in self.ignore:
+            self.suppressed[code] += times
             return None
-        if name in self.warn and self.context.severity(name) == "error":
-            self.downgraded[name] += times
-        self.counts[name] += times
+        if code in self.warn and self.context.severity(code) == "error":
+            self.downgraded[code] += times
+        self.counts[code] += times
         self.errors += times * (severity == "error")
         return severity
 
-    def remaining(self, name: str) -> int:
-        """Return how many more problems of this code are kept."""
-        kept = self._kept[name]
-        if name in ONCE_PER_FILE:
-            return 1 - kept
-        return max(MAX_PER_CODE - kept, self.max_problems - self._more, 0)
+    def remaining(self, code: str) -> int:
+        """Return how many more problems of this code can be added."""
+        listed = self._listed[code]
+        if code in ONCE_PER_FILE:
+            return 1 - listed
+        return max(MAX_PER_CODE - listed, self.max_problems - self._beyond_limit, 0)
 
-    def has_room(self, name: str) -> bool:
-        """Return whether another problem of this code is kept."""
-        return self.remaining(name) > 0
+    def has_room(self, code: str) -> bool:
+        """Return whether another problem of this code can be added."""
+        return self.remaining(code) > 0
 
-    def listed_severity(self, name: str) -> Severity | None:
-        """Return the severity of a code whose next problem is reported and wanted, else None."""
-        return self.severity(name) if name not in self.ignore and self.has_room(name) else None
+    def listed_severity(self, code: str) -> Severity | None:
+        """Return the severity of a code if its next problem is reported and has room, else None."""
+        return self.severity(code) if code not in self.ignore and self.has_room(code) else None
 
     def add(self, problem: Problem) -> None:
-        """Keep a problem that was counted and is wanted."""
-        rank = self._kept[problem.code]
-        self._kept[problem.code] += 1
-        self._more += rank >= MAX_PER_CODE
+        """Add a problem that was counted and has room."""
+        rank = self._listed[problem.code]
+        self._listed[problem.code] += 1
+        self._beyond_limit += rank >= MAX_PER_CODE
         self._problems.append((min(rank, MAX_PER_CODE), problem))
 
     def problems(self) -> tuple[Problem, ...]:
-        """Return what there is room for, in the order of the file.
+        """Return the problems that fit into the report, in the order of the file.
 
         The first of every code (always), the second of every code, and so on up to ``MAX_PER_CODE``;
-        then what stands first in the file.
+        then the others in the order of the file.
         """
-        chosen: list[Problem] = []
-        left = self.max_bytes
-        for rank, problem in sorted(self._problems, key=lambda kept: (kept[0], *_place(kept[1]))):
-            left -= _size(problem)
-            if rank and (left < 0 or len(chosen) >= self.max_problems):
+        fitting: list[Problem] = []
+        bytes_left = self.max_bytes
+        for rank, problem in sorted(self._problems, key=lambda item: (item[0], *_order(item[1]))):
+            bytes_left -= _json_size(problem)
+            if rank and (bytes_left < 0 or len(fitting) >= self.max_problems):
                 break
-            chosen.append(problem)
-        return tuple(sorted(chosen, key=_place))
+            fitting.append(problem)
+        return tuple(sorted(fitting, key=_order))
 
     def stats(self, problems: Iterable[Problem]) -> dict[str, Any]:
-        """Return what was counted and is not among the problems listed, by code."""
-        shown = Counter(problem.code for problem in problems)
-        more = {name: n - shown[name] for name, n in sorted(self.counts.items())}
+        """Return the counts of what is not among the listed ``problems``, by reason and code."""
+        listed = Counter(problem.code for problem in problems)
+        not_shown = {code: n - listed[code] for code, n in sorted(self.counts.items())}
         figures = {
             "suppressed": dict(sorted(self.suppressed.items())),
             "lowered_to_warning": dict(sorted(self.downgraded.items())),
-            "not_shown": {name: n for name, n in more.items() if n},
+            "not_shown": {code: n for code, n in not_shown.items() if n},
         }
-        return {name: counted for name, counted in figures.items() if counted}
+        return {name: counts for name, counts in figures.items() if counts}
 
 
 def first_per_code(problems: Iterable[Problem], limit: int = MAX_PER_CODE) -> list[Problem]:
-    """Return the first problems of each code: what a list for people shows."""
-    met: Counter[str] = Counter()
+    """Return the first ``limit`` problems of each code, for lists that people read."""
+    seen: Counter[str] = Counter()
     first = []
     for problem in problems:
-        met[problem.code] += 1
-        if met[problem.code] <= limit:
+        seen[problem.code] += 1
+        if seen[problem.code] <= limit:
             first.append(problem)
     return first
 
 
-def _place(problem: Problem) -> tuple[int, int, str]:
+def _order(problem: Problem) -> tuple[int, int, str]:
     return problem.line, problem.offset, problem.code
 
 
-def _size(problem: Problem) -> int:
+def _json_size(problem: Problem) -> int:
     """Return about how many bytes a problem takes as JSON."""
-    said = problem.message + problem.hint + problem.pointer
-    return len(said.encode("utf-8", "replace")) + said.count('"') + said.count("\\") + _AROUND_BYTES
+    text = problem.message + problem.hint + problem.pointer
+    size = len(text.encode("utf-8", "replace")) + text.count('"') + text.count("\\")
+    return size + _OVERHEAD_BYTES

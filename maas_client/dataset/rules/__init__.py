@@ -1,1 +1,1 @@
-"""Judge rows by the chat format and by what the training service does with them."""
+"""Validate rows: the chat format, tools, other formats, and what the training service does with them."""

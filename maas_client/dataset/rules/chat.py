@@ -1,8 +1,8 @@
-"""The rules for a row that is valid JSON: every fault, in the order of the row.
+"""The rules for one row: its messages, their roles, contents and order, and the model's template.
 
-``schemas/chat_line.schema.json`` says the same for any language, as far as a schema can; a test
-holds the two together. The order of roles, calls and results, and the model's template are beyond
-a schema and live here alone.
+``schemas/chat_line.schema.json`` states the same rules for any language, as far as a JSON Schema can; a
+test compares the two. The order of roles, calls and results, and the model's template cannot be expressed
+in a schema and are only here.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ MESSAGE_KEYS = frozenset(
 )
 UNSUPPORTED_PARTS = {
     "image_url": "an image",
-    "input_audio": "a sound",
+    "input_audio": "audio",
     "file": "a file",
-    "audio": "a sound",
+    "audio": "audio",
 }
-_WORD_CHARS = 40
-"""Of a role or key that is no known one, as far as it is looked at."""
-_MEANT = {
+_MAX_WORD_CHARS = 40
+"""Of an unknown role or key that are compared with the known ones."""
+_ROLE_SYNONYMS = {
     "human": "user",
     "bot": "assistant",
     "gpt": "assistant",
@@ -41,10 +41,20 @@ _MEANT = {
     "observation": "tool",
     "ipython": "tool",
 }
+_UNKNOWN_SPEAKER = frozenset(
+    (
+        "CHAT_MESSAGE_TYPE",
+        "CHAT_ROLE_MISSING",
+        "CHAT_ROLE_TYPE",
+        "CHAT_ROLE_UNKNOWN",
+        "TOOL_FUNCTIONS_DEPRECATED",
+    )
+)
+"""With one of these the role of a message is unknown, so the order of turns is not checked."""
 
 
 def row_issues(row: Any, context: RuleContext) -> list[Issue]:
-    """Return every fault of a row. Codes that the target does not report are among them."""
+    """Return every issue of a row in order, including codes that the target does not report."""
     if not isinstance(row, dict):
         return [Issue("CHAT_NOT_OBJECT", (), json_type(row))]
     if "messages" not in row:
@@ -56,193 +66,192 @@ def row_issues(row: Any, context: RuleContext) -> list[Issue]:
         return [Issue("CHAT_MESSAGES_EMPTY", ("messages",))]
     if isinstance(messages[0], dict) and is_sharegpt_turn(messages[0]):
         return [Issue("CHAT_SHAPE_SHAREGPT", ("messages", 0))]
-    faults = [f for at, message in enumerate(messages) for f in _message(at, message, context)]
-    faults += definition_issues(row)
-    if not any(f.code in _NO_ORDER for f in faults):
-        faults += _order(messages)
-        faults += result_issues(messages)
-    if not faults and context.template is not None:
-        faults += _template(messages, row.get("tools"), context)
-    return faults
+    issues = [
+        issue
+        for index, message in enumerate(messages)
+        for issue in _message_issues(index, message, context)
+    ]
+    issues += definition_issues(row)
+    if not any(issue.code in _UNKNOWN_SPEAKER for issue in issues):
+        issues += _order_issues(messages)
+        issues += result_issues(messages)
+    if not issues and context.template is not None:
+        issues += _template_issues(messages, row.get("tools"), context)
+    return issues
 
 
-_NO_ORDER = frozenset(
-    (
-        "CHAT_MESSAGE_TYPE",
-        "CHAT_ROLE_MISSING",
-        "CHAT_ROLE_TYPE",
-        "CHAT_ROLE_UNKNOWN",
-        "TOOL_FUNCTIONS_DEPRECATED",
-    )
-)
-"""Who speaks is not known, so nothing is said about turns."""
-
-
-def _message(at: int, message: Any, book: RuleContext) -> Iterator[Issue]:
-    here: KeyPath = ("messages", at)
+def _message_issues(index: int, message: Any, context: RuleContext) -> Iterator[Issue]:
+    path: KeyPath = ("messages", index)
     if not isinstance(message, dict):
-        yield Issue("CHAT_MESSAGE_TYPE", here, json_type(message))
+        yield Issue("CHAT_MESSAGE_TYPE", path, json_type(message))
         return
-    yield from _role(message, here)
-    yield from _keys(message, here)
-    yield from _content(message, here, book)
-    yield from call_issues(message, here)
+    yield from _role_issues(message, path)
+    yield from _key_issues(message, path)
+    yield from _content_issues(message, path, context)
+    yield from call_issues(message, path)
 
 
-def _role(message: dict[str, Any], here: KeyPath) -> Iterator[Issue]:
+def _role_issues(message: dict[str, Any], path: KeyPath) -> Iterator[Issue]:
     if "role" not in message:
-        near = _near(message, "role")
-        yield Issue("CHAT_ROLE_MISSING", here if near is None else (*here, near), in_key=bool(near))
+        typo = _similar_key(message, "role")
+        yield Issue("CHAT_ROLE_MISSING", path if typo is None else (*path, typo), in_key=bool(typo))
     elif not isinstance(role := message["role"], str):
-        yield Issue("CHAT_ROLE_TYPE", (*here, "role"), json_type(role))
+        yield Issue("CHAT_ROLE_TYPE", (*path, "role"), json_type(role))
     elif role == "function":
-        yield Issue("TOOL_FUNCTIONS_DEPRECATED", (*here, "role"))
+        yield Issue("TOOL_FUNCTIONS_DEPRECATED", (*path, "role"))
     elif role not in ROLES:
-        yield Issue("CHAT_ROLE_UNKNOWN", (*here, "role"), _meant_role(role[:_WORD_CHARS]))
+        yield Issue("CHAT_ROLE_UNKNOWN", (*path, "role"), _suggest_role(role[:_MAX_WORD_CHARS]))
 
 
 @lru_cache(maxsize=256)
-def _meant_role(role: str) -> str:
-    plain = role.strip().casefold()
-    close = difflib.get_close_matches(plain, ROLES, n=1, cutoff=0.7)
-    meant = plain if plain in ROLES else _MEANT.get(plain) or next(iter(close), None)
-    return (quote_if_safe(role) + (f" (is {meant} meant?)" if meant else "")).strip()
+def _suggest_role(role: str) -> str:
+    normalized = role.strip().casefold()
+    similar = difflib.get_close_matches(normalized, ROLES, n=1, cutoff=0.7)
+    if normalized in ROLES:
+        suggestion: str | None = normalized
+    else:
+        suggestion = _ROLE_SYNONYMS.get(normalized) or next(iter(similar), None)
+    return (quote_if_safe(role) + (f" (did you mean {suggestion}?)" if suggestion else "")).strip()
 
 
 @lru_cache(maxsize=256)
-def _meant_key(key: str) -> str:
-    close = difflib.get_close_matches(key.casefold(), MESSAGE_KEYS, n=1, cutoff=0.75)
-    return (quote_if_safe(key) + (f" (is {close[0]} meant?)" if close else "")).strip()
+def _suggest_key(key: str) -> str:
+    similar = difflib.get_close_matches(key.casefold(), MESSAGE_KEYS, n=1, cutoff=0.75)
+    return (quote_if_safe(key) + (f" (did you mean {similar[0]}?)" if similar else "")).strip()
 
 
-def _near(message: dict[str, Any], wanted: str) -> str | None:
-    """Return a key that is most likely a misspelt ``wanted``."""
-    unknown = [key[:_WORD_CHARS] for key in message if key not in MESSAGE_KEYS]
-    return next(iter(difflib.get_close_matches(wanted, unknown, n=1, cutoff=0.7)), None)
+def _similar_key(message: dict[str, Any], expected: str) -> str | None:
+    """Return an unknown key that is probably a misspelling of the expected one."""
+    unknown = [key[:_MAX_WORD_CHARS] for key in message if key not in MESSAGE_KEYS]
+    return next(iter(difflib.get_close_matches(expected, unknown, n=1, cutoff=0.7)), None)
 
 
-def _keys(message: dict[str, Any], here: KeyPath) -> Iterator[Issue]:
+def _key_issues(message: dict[str, Any], path: KeyPath) -> Iterator[Issue]:
     for key in message:
         if key not in MESSAGE_KEYS:
             yield Issue(
-                "CHAT_KEY_UNKNOWN", (*here, key), _meant_key(key[:_WORD_CHARS]), in_key=True
+                "CHAT_KEY_UNKNOWN", (*path, key), _suggest_key(key[:_MAX_WORD_CHARS]), in_key=True
             )
     if message.get("function_call") is not None:
-        yield Issue("TOOL_FUNCTIONS_DEPRECATED", (*here, "function_call"), in_key=True)
+        yield Issue("TOOL_FUNCTIONS_DEPRECATED", (*path, "function_call"), in_key=True)
     if not isinstance(message.get("name"), str | None):
-        yield Issue("CHAT_NAME", (*here, "name"), json_type(message["name"]))
+        yield Issue("CHAT_NAME", (*path, "name"), json_type(message["name"]))
     weight = message.get("weight")
     if weight is not None:
         if isinstance(weight, bool) or not isinstance(weight, int | float) or weight not in (0, 1):
-            yield Issue("CHAT_WEIGHT", (*here, "weight"))
+            yield Issue("CHAT_WEIGHT", (*path, "weight"))
         elif message.get("role") != "assistant":
-            yield Issue("CHAT_WEIGHT_ROLE", (*here, "weight"), in_key=True)
+            yield Issue("CHAT_WEIGHT_ROLE", (*path, "weight"), in_key=True)
 
 
-def _content(message: dict[str, Any], here: KeyPath, book: RuleContext) -> Iterator[Issue]:
-    place = (*here, "content")
+def _content_issues(
+    message: dict[str, Any], path: KeyPath, context: RuleContext
+) -> Iterator[Issue]:
+    content_path = (*path, "content")
     content = message.get("content")
-    calls = message.get("role") == "assistant" and message.get("tool_calls") is not None
+    has_calls = message.get("role") == "assistant" and message.get("tool_calls") is not None
     if content is None:
-        if calls or message.get("function_call") is not None:
-            return
-        near = _near(message, "content")
-        where = place if "content" in message else here if near is None else (*here, near)
-        said = "null" if "content" in message else ""
-        yield Issue("CHAT_CONTENT_MISSING", where, said, in_key=bool(near and where[-1] == near))
+        if not has_calls and message.get("function_call") is None:
+            yield _missing_content_issue(message, path)
     elif isinstance(content, str):
         if not content:
-            if not calls and message.get("role") != "tool":
-                yield Issue("CHAT_CONTENT_EMPTY", place)
+            if not has_calls and message.get("role") != "tool":
+                yield Issue("CHAT_CONTENT_EMPTY", content_path)
         elif content.isspace():
-            if not calls and message.get("role") != "tool":
-                yield Issue("CHAT_CONTENT_BLANK", place)
+            if not has_calls and message.get("role") != "tool":
+                yield Issue("CHAT_CONTENT_BLANK", content_path)
         else:
-            yield from _text(content, place, book)
+            yield from _token_issues(content, content_path, context)
     elif isinstance(content, list):
-        yield from _parts(content, place, book)
+        yield from _part_issues(content, content_path, context)
     else:
-        yield Issue("CHAT_CONTENT_TYPE", place, json_type(content))
+        yield Issue("CHAT_CONTENT_TYPE", content_path, json_type(content))
 
 
-def _parts(parts: list[Any], place: KeyPath, book: RuleContext) -> Iterator[Issue]:
+def _missing_content_issue(message: dict[str, Any], path: KeyPath) -> Issue:
+    if "content" in message:
+        return Issue("CHAT_CONTENT_MISSING", (*path, "content"), "null")
+    typo = _similar_key(message, "content")
+    if typo is not None:
+        return Issue("CHAT_CONTENT_MISSING", (*path, typo), in_key=True)
+    return Issue("CHAT_CONTENT_MISSING", path)
+
+
+def _part_issues(parts: list[Any], path: KeyPath, context: RuleContext) -> Iterator[Issue]:
     if not parts:
-        yield Issue("CHAT_CONTENT_EMPTY", place)
-    for at, part in enumerate(parts):
-        here = (*place, at)
-        if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-            yield Issue(
-                "CHAT_PART", here, json_type(part) if not isinstance(part, dict) else "no type"
-            )
+        yield Issue("CHAT_CONTENT_EMPTY", path)
+    for index, part in enumerate(parts):
+        part_path = (*path, index)
+        if not isinstance(part, dict):
+            yield Issue("CHAT_PART", part_path, json_type(part))
+        elif not isinstance(part.get("type"), str):
+            yield Issue("CHAT_PART", part_path, "no type")
         elif part["type"] in UNSUPPORTED_PARTS:
-            yield Issue("CHAT_PART_MODALITY", here, UNSUPPORTED_PARTS[part["type"]])
+            yield Issue("CHAT_PART_MODALITY", part_path, UNSUPPORTED_PARTS[part["type"]])
         elif part["type"] != "text":
-            yield Issue("CHAT_PART_UNKNOWN", (*here, "type"), quote_if_safe(part["type"]))
+            yield Issue("CHAT_PART_UNKNOWN", (*part_path, "type"), quote_if_safe(part["type"]))
         elif not isinstance(part.get("text"), str):
-            yield Issue("CHAT_PART", here, "no text")
+            yield Issue("CHAT_PART", part_path, "no text")
         elif not part["text"] or part["text"].isspace():
-            yield Issue("CHAT_CONTENT_BLANK", (*here, "text"))
+            yield Issue("CHAT_CONTENT_BLANK", (*part_path, "text"))
         else:
-            yield from _text(part["text"], (*here, "text"), book)
+            yield from _token_issues(part["text"], (*part_path, "text"), context)
 
 
-def _text(text: str, place: KeyPath, book: RuleContext) -> Iterator[Issue]:
-    own = book.template_tokens.search(text)
-    if own:
-        yield Issue("CHAT_CONTROL_TOKEN", place, own[0])
-    elif book.other_template_tokens and (foreign := book.other_template_tokens.search(text)):
-        yield Issue("CHAT_FOREIGN_TOKEN", place, foreign[0])
+def _token_issues(text: str, path: KeyPath, context: RuleContext) -> Iterator[Issue]:
+    if token := context.template_tokens.search(text):
+        yield Issue("CHAT_CONTROL_TOKEN", path, token[0])
+    elif context.other_template_tokens and (token := context.other_template_tokens.search(text)):
+        yield Issue("CHAT_FOREIGN_TOKEN", path, token[0])
 
 
-def _order(messages: list[dict[str, Any]]) -> Iterator[Issue]:
-    """Say what is wrong with the turns; all roles are known ones."""
+def _order_issues(messages: list[dict[str, Any]]) -> Iterator[Issue]:
+    """Check the order of turns; all roles are known ones."""
     roles = [message["role"] for message in messages]
-    before = ""
-    for at, role in enumerate(roles):
-        place: KeyPath = ("messages", at, "role")
+    previous = ""
+    for index, role in enumerate(roles):
+        path: KeyPath = ("messages", index, "role")
         if role == "system":
-            if at:
-                yield Issue("CHAT_SYSTEM_POSITION", place)
+            if index:
+                yield Issue("CHAT_SYSTEM_POSITION", path)
             continue
-        if role == before and (role == "user" or _speaks_twice(messages, at)):
-            yield Issue("CHAT_ALTERNATION", place, role)
-        if role == "assistant" and not before and "user" in roles:
-            yield Issue("CHAT_ASSISTANT_FIRST", place)
-        before = role
+        if role == previous and (role == "user" or _answers_twice(messages, index)):
+            yield Issue("CHAT_ALTERNATION", path, role)
+        if role == "assistant" and not previous and "user" in roles:
+            yield Issue("CHAT_ASSISTANT_FIRST", path)
+        previous = role
     if "user" not in roles:
         yield Issue("CHAT_NO_USER", ("messages",))
     if "assistant" not in roles:
         yield Issue("CHAT_NO_ASSISTANT", ("messages",))
     elif roles[-1] in ("user", "tool"):
         yield Issue("CHAT_LAST_ROLE", ("messages", len(roles) - 1, "role"), roles[-1])
-    answers = [message for message in messages if message["role"] == "assistant"]
-    if answers and all(message.get("weight") == 0 for message in answers):
+    answers = [index for index, role in enumerate(roles) if role == "assistant"]
+    if answers and all(messages[index].get("weight") == 0 for index in answers):
+        yield Issue("CHAT_NOTHING_LEARNED", ("messages", answers[-1], "weight"))
+
+
+def _answers_twice(messages: list[dict[str, Any]], index: int) -> bool:
+    """Return whether an assistant message follows one that called no tools."""
+    return messages[index]["role"] == "assistant" and not messages[index - 1].get("tool_calls")
+
+
+def _template_issues(
+    messages: list[dict[str, Any]], tools: Any, context: RuleContext
+) -> Iterator[Issue]:
+    """Return what the model's template would drop or move; the row itself is valid."""
+    assert context.template is not None
+    for mismatch in find_mismatches(messages, tools or None, context.template):
+        code = "CHAT_SYSTEM_MERGED" if mismatch.is_merged else "CHAT_ROLE_UNSUPPORTED"
         yield Issue(
-            "CHAT_NOTHING_LEARNED", ("messages", len(messages) - 1 - _back(roles), "weight")
+            code,
+            _parse_pointer(mismatch.pointer),
+            mismatch.message,
+            in_key=mismatch.pointer == "/tools",
         )
 
 
-def _back(roles: list[str]) -> int:
-    return roles[::-1].index("assistant")
-
-
-def _speaks_twice(messages: list[dict[str, Any]], at: int) -> bool:
-    """Return whether an assistant's message follows one that called no tools."""
-    return messages[at]["role"] == "assistant" and not messages[at - 1].get("tool_calls")
-
-
-def _template(messages: list[dict[str, Any]], tools: Any, book: RuleContext) -> Iterator[Issue]:
-    """Say what the model's template would drop or move; the row is right in itself."""
-    assert book.template is not None
-    for misfit in find_mismatches(messages, tools or None, book.template):
-        name = "CHAT_SYSTEM_MERGED" if misfit.is_merged else "CHAT_ROLE_UNSUPPORTED"
-        yield Issue(
-            name, _from_pointer(misfit.pointer), misfit.message, in_key=misfit.pointer == "/tools"
-        )
-
-
-def _from_pointer(text: str) -> KeyPath:
-    """Return a JSON pointer as a path; steps that are digits become indices."""
-    steps = text.split("/")[1:]
-    plain = (step.replace("~1", "/").replace("~0", "~") for step in steps)
-    return tuple(int(step) if step.isascii() and step.isdigit() else step for step in plain)
+def _parse_pointer(pointer: str) -> KeyPath:
+    """Return a JSON pointer as a path; steps of digits become indices."""
+    steps = (step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:])
+    return tuple(int(step) if step.isascii() and step.isdigit() else step for step in steps)

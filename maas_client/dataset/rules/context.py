@@ -1,4 +1,4 @@
-"""What one check judges by: the target, the model's facts and template, the tokens to look for."""
+"""What the rules of one check depend on: the target, the model and its template, the control tokens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TARGETS: tuple[Target, ...] = ("azureml", "foundry", "local")
 
 @dataclass(frozen=True)
 class RuleContext:
-    """Made once per check by ``rulebook``; the same for every row."""
+    """Built once per check by ``build_context``; the same for every row."""
 
     target: Target
     model: ModelInfo | None
@@ -30,44 +30,45 @@ class RuleContext:
     """None: no model was given, or one that only Azure knows."""
     limits: Limits
     template_tokens: re.Pattern[str]
-    """Control tokens of the model's template; without a model, those of all templates that nobody
-    writes by chance (``<|...|>``)."""
+    """Control tokens of the model's template; without a model, those of all templates that do not
+    occur by chance (``<|...|>``)."""
     other_template_tokens: re.Pattern[str] | None
-    """Control tokens of the other templates, where a model is given."""
+    """Control tokens of the other templates; None without a model."""
     common_substring: str
-    """A text that every token holds; empty if they have none in common."""
+    """A character that every token contains; empty if they have none in common."""
 
-    def severity(self, name: str) -> Severity | None:
-        """Return how bad a code is here; None where it is not reported."""
-        return get_code(name).severity_for(self.target)
-
-    @property
-    def merges_system(self) -> bool:
-        """Whether the template has no system message, so that it goes into the user's first."""
-        return self.template is not None and self.template.system_handling == "merged"
+    def severity(self, code: str) -> Severity | None:
+        """Return the severity of a code at this target; None where it is not reported."""
+        return get_code(code).severity_for(self.target)
 
     @property
     def max_tokens(self) -> int | None:
-        """Tokens after which a row is cut off; None where nobody says."""
+        """Tokens after which a row is truncated; None where it is unknown."""
         return (self.model.train_length or self.model.context_length) if self.model else None
 
 
 def build_context(
     target: str | None = None, model: str | None = None, *, override: Path | None = None
 ) -> RuleContext:
-    """Return what to judge by: the catalog with ``override`` (or the file that MAAS_CATALOG names) on top.
+    """Return the context for a target and a model.
 
-    Raises ``ConfigError`` for an unknown target or model, or an override that is none.
+    Args:
+        target: ``azureml`` (the default), ``foundry`` or ``local``.
+        model: A model name or an asset URI.
+        override: A catalog override file; the file that MAAS_CATALOG names if left out.
+
+    Raises:
+        ConfigError: The target or the model is unknown, or the override file is not valid.
     """
-    chosen = next((known for known in TARGETS if known == (target or "azureml")), None)
-    if chosen is None:
+    known_target = next((name for name in TARGETS if name == (target or "azureml")), None)
+    if known_target is None:
         raise ConfigError(f"no target named {target!r}", hint=f"Targets are {', '.join(TARGETS)}.")
     override = override or Settings.load().catalog_file()
-    return _rulebook(chosen, model, override, _changed_at(override))
+    return _build_context(known_target, model, override, _modified_ns(override))
 
 
-def _changed_at(file: Path | None) -> int:
-    """Return when a file was written last: a server outlives its override file's edits."""
+def _modified_ns(file: Path | None) -> int:
+    """Return when a file was modified: a server keeps running when its override file changes."""
     try:
         return file.stat().st_mtime_ns if file else 0
     except OSError:
@@ -75,38 +76,45 @@ def _changed_at(file: Path | None) -> int:
 
 
 @lru_cache(maxsize=32)
-def _rulebook(
-    target: Target, model: str | None, override: Path | None, changed_at: int
+def _build_context(
+    target: Target, model: str | None, override: Path | None, modified_ns: int
 ) -> RuleContext:
-    facts = None
+    info = None
     if model:
-        facts = find_model(model, override=override)
-        if facts is None and not is_asset_uri(model):
-            facts = get_model(model, override=override)
-    template = _template(facts)
-    spread = {t for each in TEMPLATES.values() for t in each.special_tokens if t[:2] == "<|"}
-    own = set(template.special_tokens) if template else spread
+        info = find_model(model, override=override)
+        if info is None and not is_asset_uri(model):
+            info = get_model(model, override=override)
+    template = _template(info)
+    marked = {
+        token
+        for template_ in TEMPLATES.values()
+        for token in template_.special_tokens
+        if token.startswith("<|")
+    }
+    tokens = set(template.special_tokens) if template else marked
     return RuleContext(
         target=target,
-        model=facts,
+        model=info,
         template=template,
         limits=load_limits(target, override=override),
-        template_tokens=_any_of(own),
-        other_template_tokens=_any_of(spread - own) if template else None,
-        common_substring=next((mark for mark in "|<" if all(mark in t for t in own | spread)), ""),
+        template_tokens=_any_of(tokens),
+        other_template_tokens=_any_of(marked - tokens) if template else None,
+        common_substring=next(
+            (char for char in "|<" if all(char in token for token in tokens | marked)), ""
+        ),
     )
 
 
-def _template(facts: ModelInfo | None) -> ChatTemplate | None:
+def _template(model: ModelInfo | None) -> ChatTemplate | None:
     try:
-        return get_template(facts.template) if facts else None
+        return get_template(model.template) if model else None
     except UnsupportedError:
         return None
 
 
 def _any_of(tokens: set[str]) -> re.Pattern[str]:
-    """Return a pattern for the tokens, with the ``<`` they begin with in front: that is fast."""
+    """Return a pattern for any of the tokens; their common ``<`` comes first, which is fast."""
     angled = sorted(re.escape(token[1:]) for token in tokens if token[0] == "<")
     others = sorted(re.escape(token) for token in tokens if token[0] != "<")
-    choices = ([f"<(?:{'|'.join(angled)})"] if angled else []) + others
-    return re.compile("|".join(choices) or "(?!)")
+    alternatives = ([f"<(?:{'|'.join(angled)})"] if angled else []) + others
+    return re.compile("|".join(alternatives) or "(?!)")

@@ -1,12 +1,13 @@
-"""The fast way: whole blocks of ordinary rows, accepted by a few calls into C.
+"""Accept ordinary rows a whole block at a time, with a few calls into compiled code.
 
-Sound, not complete: what is accepted here has no fault at all under the full rules (``rules.py``);
-what is refused here is judged there and may well be good. Nothing about turns is written down
-twice: a sequence of roles is accepted if the full rules find nothing in a row made of it.
+The fast path is sound but not complete: a row that it accepts has no issue under the full rules
+(``chat.py``); a row that it does not accept is validated by them and may well be valid. The order of turns
+is not implemented twice: a sequence of roles is accepted if the full rules find no issue in a row made of
+it.
 
-An ordinary row is ``{"messages": [...]}`` of system, user and assistant messages with a role and
-a text. msgspec decodes it into typed objects, refusing unknown keys; that it met no key twice is
-shown by counting quotes (see ``strict.py``).
+An ordinary row is ``{"messages": [...]}`` of system, user and assistant messages with a role and a text.
+msgspec decodes it into typed objects and refuses unknown keys; counting quotes proves that no key occurs
+twice (see ``strict_json.py``).
 """
 
 from __future__ import annotations
@@ -27,8 +28,6 @@ from maas_client.dataset.rules.context import RuleContext
 
 Row = dict[str, Any]
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
-_ODD = -(1 << 60)
-"""No row has so few quotes: a sequence of roles that the full rules have to look at."""
 
 
 class _Message(msgspec.Struct, tag_field="role", forbid_unknown_fields=True, gc=False):
@@ -36,15 +35,15 @@ class _Message(msgspec.Struct, tag_field="role", forbid_unknown_fields=True, gc=
 
 
 class _System(_Message, tag="system"):
-    """What the model is told beforehand."""
+    """A system message."""
 
 
 class _User(_Message, tag="user"):
-    """What is asked."""
+    """A user message."""
 
 
 class _Assistant(_Message, tag="assistant"):
-    """What is learned."""
+    """An assistant message."""
 
 
 class _Row(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -53,16 +52,19 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     ]  # a list is decoded in four fifths of a tuple's time
 
 
-_QUOTE = ord('"')
-_START = b'{"messages"'
-_LONG = 64
-"""Messages in a talk; the roles of a longer one are not remembered."""
-_REMEMBERED = 4096
-"""Sequences of roles; a file with more different ones is judged anew now and then."""
 MessageTypes = tuple[type[_Message], ...]
+"""The roles of a row's messages."""
 Conversation = Sequence[_Message]
+_QUOTE = ord('"')
+_ROW_START = b'{"messages"'
+_MAX_CACHED_MESSAGES = 64
+"""The roles of a longer conversation are not cached."""
+_MAX_CACHED_SEQUENCES = 4096
+"""Sequences of roles; with more of them the cache is emptied."""
+_NEEDS_FULL_RULES = -(1 << 60)
+"""In place of a quote count, which no row has: the full rules have to validate these roles."""
 _ROLES: dict[type[_Message], str] = {_System: "system", _User: "user", _Assistant: "assistant"}
-_ALONE: dict[type[_Message], Any] = {
+_SINGLE_ROLE_TYPES: dict[type[_Message], Any] = {
     kind: msgspec.defstruct(
         kind.__name__,
         [("role", Literal[role]), ("content", _Text)],
@@ -71,27 +73,29 @@ _ALONE: dict[type[_Message], Any] = {
     )
     for kind, role in _ROLES.items()
 }
-"""The same messages for a place where only one role may stand: there msgspec would let a message
-pass that has no tag, so the role is a field of its own."""
-_ROLE_OF: dict[Any, str] = _ROLES | {_ALONE[kind]: role for kind, role in _ROLES.items()}
+"""The messages for a position where only one role is allowed: there msgspec would accept a message
+without a tag, so the role is a normal field."""
+_ROLE_OF: dict[Any, str] = _ROLES | {
+    _SINGLE_ROLE_TYPES[kind]: role for kind, role in _ROLES.items()
+}
 _DECODER = msgspec.json.Decoder(_Row)
 
 
 class LazyRows(Sequence[Row]):
-    """Accepted rows as plain JSON values, made only if somebody looks."""
+    """Accepted rows as plain JSON values, built only when they are read."""
 
-    def __init__(self, talks: Sequence[Conversation]) -> None:
-        self.conversations = talks
+    def __init__(self, conversations: Sequence[Conversation]) -> None:
+        self.conversations = conversations
         self._texts: list[list[str]] | None = None
 
     def texts(self) -> list[list[str]]:
-        """Return what ``finding.texts_of`` does, without making rows; made once, for all scanners."""
+        """Return the result of ``message_texts`` without building rows; cached for all scanners."""
         if self._texts is None:
             self._texts = [
-                [m.content for m in talk]
-                if _ROLE_OF[type(talk[0])] == "system"  # an accepted talk is never empty
-                else ["", *[m.content for m in talk]]
-                for talk in self.conversations
+                [m.content for m in conversation]
+                if _ROLE_OF[type(conversation[0])] == "system"  # an accepted row has messages
+                else ["", *[m.content for m in conversation]]
+                for conversation in self.conversations
             ]
         return self._texts
 
@@ -99,172 +103,188 @@ class LazyRows(Sequence[Row]):
         return len(self.conversations)
 
     @overload
-    def __getitem__(self, at: int) -> Row: ...
+    def __getitem__(self, index: int) -> Row: ...
     @overload
-    def __getitem__(self, at: slice) -> Sequence[Row]: ...
-    def __getitem__(self, at: int | slice) -> Row | Sequence[Row]:
-        if isinstance(at, slice):
-            return LazyRows(self.conversations[at])
-        return _plain(self.conversations[at])
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+        if isinstance(index, slice):
+            return LazyRows(self.conversations[index])
+        return _to_row(self.conversations[index])
 
     def __iter__(self) -> Iterator[Row]:
-        return map(_plain, self.conversations)
+        return map(_to_row, self.conversations)
 
 
-def _plain(talk: Conversation) -> Row:
-    return {"messages": [{"role": _ROLE_OF[type(m)], "content": m.content} for m in talk]}
+def _to_row(conversation: Conversation) -> Row:
+    return {"messages": [{"role": _ROLE_OF[type(m)], "content": m.content} for m in conversation]}
 
 
 class SplitResult:
-    """What became of a block's lines."""
+    """A block's lines, split into accepted rows and lines for the full rules."""
 
     __slots__ = ("accepted", "merged_system", "rows", "undecided")
 
-    def __init__(self, accepted: Sequence[int], rows: LazyRows, refused: list[int]) -> None:
+    def __init__(self, accepted: Sequence[int], rows: LazyRows, undecided: list[int]) -> None:
         self.accepted = accepted
         """Indices into the block's lines, ascending, one for each of ``rows``."""
         self.rows = rows
-        self.undecided = refused
-        """Indices of lines that have to be judged in full, ascending."""
+        self.undecided = undecided
+        """Indices of the lines that the full rules have to validate, ascending."""
         self.merged_system: list[int] = []
-        """Indices of accepted rows whose system message the template moves."""
+        """Indices of accepted rows whose system message the template merges into the user's."""
 
 
 class FastPath:
-    """Accepts blocks by one rulebook."""
+    """Accepts ordinary rows of blocks, for one target and model."""
 
     def __init__(self, context: RuleContext) -> None:
         self.context = context
-        self._quotes: dict[MessageTypes, int] = {}
+        self._quote_counts: dict[MessageTypes, int] = {}
         self._merging: set[MessageTypes] = set()
         self._uniform: MessageTypes | None = None
         """The sequence of roles that every row of the last block had."""
 
     def split(self, lines: list[bytes]) -> SplitResult:
-        """Sort a block's lines into those that are certainly good and those to look at."""
-        if len(self._quotes) > _REMEMBERED:
-            self._quotes.clear()
+        """Split a block's lines into rows that are certainly valid and lines for the full rules."""
+        if len(self._quote_counts) > _MAX_CACHED_SEQUENCES:
+            self._quote_counts.clear()
             self._merging.clear()
         indices: Sequence[int] = range(len(lines))
-        refused: list[int] = []
-        kinds: list[MessageTypes] | None = None
-        talks = self._alike(lines)
-        if talks is None:
-            talks = _together(_DECODER, lines)
-            if talks is None:
-                talks, indices, refused = _one_by_one(lines)
-                lines = [lines[at] for at in indices]
-            kinds = [tuple(map(type, talk)) for talk in talks]
-            alike = kinds and len(kinds[0]) <= _LONG and kinds.count(kinds[0]) == len(kinds)
-            self._uniform = kinds[0] if alike else None
-        wrong = self._miscounted(lines, talks, kinds) | self._odd(talks)
-        if wrong:
-            refused = sorted(refused + [indices[at] for at in wrong])
-            keep = [at for at in range(len(lines)) if at not in wrong]
-            indices = [indices[at] for at in keep]
-            talks = [talks[at] for at in keep]
-            kinds = [kinds[at] for at in keep] if kinds else None
-        taken = SplitResult(indices, LazyRows(talks), refused)
+        undecided: list[int] = []
+        types: list[MessageTypes] | None = None
+        conversations = self._decode_uniform(lines)
+        if conversations is None:
+            conversations = _decode_block(_DECODER, lines)
+            if conversations is None:
+                conversations, indices, undecided = _decode_lines(lines)
+                lines = [lines[index] for index in indices]
+            types = [tuple(map(type, conversation)) for conversation in conversations]
+            is_uniform = (
+                types
+                and len(types[0]) <= _MAX_CACHED_MESSAGES
+                and types.count(types[0]) == len(types)
+            )
+            self._uniform = types[0] if is_uniform else None
+        suspects = self._rows_with_wrong_quotes(lines, conversations, types)
+        suspects |= self._suspect_rows(conversations)
+        if suspects:
+            undecided = sorted(undecided + [indices[index] for index in suspects])
+            keep = [index for index in range(len(lines)) if index not in suspects]
+            indices = [indices[index] for index in keep]
+            conversations = [conversations[index] for index in keep]
+            types = [types[index] for index in keep] if types else None
+        result = SplitResult(indices, LazyRows(conversations), undecided)
         if self._merging:
-            moved = [kind in self._merging for kind in kinds or repeat(self._uniform, len(talks))]
-            taken.merged_system = list(compress(indices, moved))
-        return taken
+            row_types = types or repeat(self._uniform, len(conversations))
+            merged = [row_type in self._merging for row_type in row_types]
+            result.merged_system = list(compress(indices, merged))
+        return result
 
-    def _alike(self, lines: list[bytes]) -> Sequence[Conversation] | None:
+    def _decode_uniform(self, lines: list[bytes]) -> Sequence[Conversation] | None:
         """Decode a block whose rows all have the roles of the last block's, or return None.
 
-        That is the rule: most files have one sequence of roles, and decoding it is cheaper.
+        Most files have one sequence of roles, and decoding it is faster.
         """
         if self._uniform is None:
             return None
-        return _together(_decoder(self._uniform), lines)
+        return _decode_block(_uniform_decoder(self._uniform), lines)
 
-    def _miscounted(
-        self, lines: list[bytes], talks: Sequence[Conversation], kinds: list[MessageTypes] | None
+    def _rows_with_wrong_quotes(
+        self,
+        lines: list[bytes],
+        conversations: Sequence[Conversation],
+        types: list[MessageTypes] | None,
     ) -> set[int]:
-        """Return the rows whose turns are odd, or whose quotes do not add up."""
-        counted = list(map(bytes.count, lines, repeat(_QUOTE)))
-        if kinds is None and self._uniform is not None:
-            expected = self._expected(self._uniform)
-            if counted.count(expected) == len(counted):
+        """Return the rows whose roles need the full rules, or whose quotes do not add up."""
+        counts = list(map(bytes.count, lines, repeat(_QUOTE)))
+        if types is None and self._uniform is not None:
+            uniform_count = self._expected_quotes(self._uniform)
+            if counts.count(uniform_count) == len(counts):
                 return set()
-            wanted = [expected] * len(counted)
+            expected = [uniform_count] * len(counts)
         else:
-            known = self._quotes
-            wanted = [known.get(kind) or self._expected(kind) for kind in kinds or ()]
-            if counted == wanted:
+            cached = self._quote_counts
+            expected = [cached.get(kind) or self._expected_quotes(kind) for kind in types or ()]
+            if counts == expected:
                 return set()
-        more = list(compress(range(len(lines)), map(ne, counted, wanted)))
-        return _unexplained(more, list(map(sub, counted, wanted)), lines, talks)
+        different = list(compress(range(len(lines)), map(ne, counts, expected)))
+        return _rows_with_unexplained_quotes(
+            different, list(map(sub, counts, expected)), lines, conversations
+        )
 
-    def _expected(self, kinds: MessageTypes) -> int:
-        """Return how many quotes a row of these roles has, or ``_ODD``."""
-        quotes = self._quotes.get(kinds)
-        if quotes is None:
-            quotes = self._judge(kinds)
-            if len(kinds) <= _LONG:
-                self._quotes[kinds] = quotes
-        return quotes
+    def _expected_quotes(self, types: MessageTypes) -> int:
+        """Return how many quotes a row of these roles has, or ``_NEEDS_FULL_RULES``."""
+        count = self._quote_counts.get(types)
+        if count is None:
+            count = self._validate_roles(types)
+            if len(types) <= _MAX_CACHED_MESSAGES:
+                self._quote_counts[types] = count
+        return count
 
-    def _judge(self, kinds: MessageTypes) -> int:
-        """Ask the full rules about a row made of these roles."""
-        row = {"messages": [{"role": _ROLES[kind], "content": "x"} for kind in kinds]}
-        codes = {fault.code for fault in row_issues(row, self.context)}
-        if codes == {"CHAT_SYSTEM_MERGED"} and len(kinds) <= _LONG:
-            self._merging.add(kinds)
+    def _validate_roles(self, types: MessageTypes) -> int:
+        """Apply the full rules to a row made of these roles."""
+        row = {"messages": [{"role": _ROLES[kind], "content": "x"} for kind in types]}
+        codes = {issue.code for issue in row_issues(row, self.context)}
+        if codes == {"CHAT_SYSTEM_MERGED"} and len(types) <= _MAX_CACHED_MESSAGES:
+            self._merging.add(types)
         elif codes:
-            return _ODD
-        return 2 + 8 * len(kinds)
+            return _NEEDS_FULL_RULES
+        return 2 + 8 * len(types)
 
-    def _odd(self, talks: Sequence[Conversation]) -> set[int]:
+    def _suspect_rows(self, conversations: Sequence[Conversation]) -> set[int]:
         """Return the rows with blank texts or control tokens."""
-        texts = [message.content for talk in talks for message in talk]
-        blank = any(map(str.isspace, texts))
-        if not blank and not any(map(contains, texts, repeat(self.context.common_substring))):
+        texts = [message.content for conversation in conversations for message in conversation]
+        has_blank = any(map(str.isspace, texts))
+        if not has_blank and not any(map(contains, texts, repeat(self.context.common_substring))):
             return set()
-        return {at for at, talk in enumerate(talks) if any(map(self._suspicious, talk))}
+        return {
+            index
+            for index, conversation in enumerate(conversations)
+            if any(map(self._is_suspect, conversation))
+        }
 
-    def _suspicious(self, message: _Message) -> bool:
+    def _is_suspect(self, message: _Message) -> bool:
         text = message.content
         if self.context.common_substring not in text:
             return text.isspace()
-        foreign = self.context.other_template_tokens
+        other_tokens = self.context.other_template_tokens
         return bool(
             self.context.template_tokens.search(text)
-            or (foreign and foreign.search(text))
+            or (other_tokens and other_tokens.search(text))
             or text.isspace()
         )
 
 
-def _unexplained(
-    more: list[int], excess: list[int], lines: list[bytes], talks: Sequence[Conversation]
+def _rows_with_unexplained_quotes(
+    rows: list[int], excess: list[int], lines: list[bytes], conversations: Sequence[Conversation]
 ) -> set[int]:
-    r"""Return the rows, of those with ``more`` quotes, whose texts do not account for them.
+    r"""Return those of the ``rows`` with excess quotes whose texts do not contain the excess.
 
-    A key that came twice adds quotes, and nothing takes any away but a quote that a text writes as
-    ``\\u0022``. So if there are none of those, and as many quotes in all texts as there are too
-    many in all lines, then there are as many in each.
+    A repeated key adds quotes, and only a quote that a text writes as ``\\u0022`` removes one. So if there
+    are none of those, and all texts together have as many quotes as all lines have in excess, then it is
+    true of each row.
     """
-    inside = sum([m.content.count('"') for at in more for m in talks[at]])
-    said = b"".join([lines[at] for at in more]).decode()
-    if not compile_pattern(r"\\u0022")(said) and inside == sum([excess[at] for at in more]):
+    inside = sum([m.content.count('"') for index in rows for m in conversations[index]])
+    text = b"".join([lines[index] for index in rows]).decode()
+    has_escaped_quote = compile_pattern(r"\\u0022")(text)
+    if not has_escaped_quote and inside == sum([excess[index] for index in rows]):
         return set()
-    if len(more) == 1:
-        return set(more)
-    half = len(more) // 2
-    return _unexplained(more[:half], excess, lines, talks) | _unexplained(
-        more[half:], excess, lines, talks
-    )
+    if len(rows) == 1:
+        return set(rows)
+    half = len(rows) // 2
+    return _rows_with_unexplained_quotes(
+        rows[:half], excess, lines, conversations
+    ) | _rows_with_unexplained_quotes(rows[half:], excess, lines, conversations)
 
 
-def _together(decoder: Any, lines: list[bytes]) -> list[Conversation] | None:
-    """Decode a block at once, or return None if it has lines which are no rows.
+def _decode_block(decoder: Any, lines: list[bytes]) -> list[Conversation] | None:
+    """Decode a block at once, or return None if some lines are not ordinary rows.
 
-    One call for all lines takes a value that goes on over a line feed, and two values on a line. But
-    where each line begins as a row does, which nothing within a row can, each line is one row.
+    One call for all lines also accepts a value that continues after a line feed, and two values on a line.
+    But if each line begins as a row does, which nothing inside a row can, then each line is one row.
     """
     try:
-        if all(map(bytes.startswith, lines, repeat(_START))):
+        if all(map(bytes.startswith, lines, repeat(_ROW_START))):
             rows = decoder.decode_lines(b"".join(lines))
             if len(rows) == len(lines):
                 return [row.messages for row in rows]
@@ -273,25 +293,25 @@ def _together(decoder: Any, lines: list[bytes]) -> list[Conversation] | None:
         return None
 
 
-def _one_by_one(lines: list[bytes]) -> tuple[list[Conversation], list[int], list[int]]:
-    """Decode a block that has lines which are no ordinary rows."""
-    talks: list[Conversation] = []
+def _decode_lines(lines: list[bytes]) -> tuple[list[Conversation], list[int], list[int]]:
+    """Decode line by line; return the conversations, their indices, and those of all other lines."""
+    conversations: list[Conversation] = []
     indices: list[int] = []
-    refused = []
+    undecided = []
     decode = _DECODER.decode
-    for at, line in enumerate(lines):
+    for index, line in enumerate(lines):
         try:
-            talks.append(decode(line).messages)
+            conversations.append(decode(line).messages)
         except PARSE_ERRORS:
-            refused.append(at)
+            undecided.append(index)
         else:
-            indices.append(at)
-    return talks, indices, refused
+            indices.append(index)
+    return conversations, indices, undecided
 
 
 @lru_cache(maxsize=64)
-def _decoder(kinds: MessageTypes) -> msgspec.json.Decoder[Any]:
+def _uniform_decoder(types: MessageTypes) -> msgspec.json.Decoder[Any]:
     """Return a decoder for rows of exactly these roles."""
-    messages = GenericAlias(tuple, tuple(_ALONE[kind] for kind in kinds))
+    messages = GenericAlias(tuple, tuple(_SINGLE_ROLE_TYPES[kind] for kind in types))
     row = msgspec.defstruct("Row", [("messages", messages)], forbid_unknown_fields=True, gc=False)
     return msgspec.json.Decoder(row)

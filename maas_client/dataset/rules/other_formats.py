@@ -1,4 +1,7 @@
-"""Rows of other tasks, known by their keys. ``datasets convert`` turns them into chats."""
+"""Recognise rows in other formats (Alpaca, DPO, ShareGPT, ...) by their keys.
+
+``maas-client datasets convert`` converts them to chats.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 
 from maas_client.dataset.issues import Issue
 
-_BY_KEYS: tuple[tuple[str, tuple[frozenset[str], ...]], ...] = (
+_KEYS_BY_FORMAT: tuple[tuple[str, tuple[frozenset[str], ...]], ...] = (
     (
         "BATCH",
         (frozenset({"custom_id", "body"}), frozenset({"training_file", "model"})),
@@ -64,21 +67,21 @@ _BY_KEYS: tuple[tuple[str, tuple[frozenset[str], ...]], ...] = (
 
 
 def detect_format(row: dict[str, Any]) -> str | None:
-    """Return the name of the task whose keys ``row`` has (``ALPACA``, ``DPO``, ...), or None."""
+    """Return the name of the format that has the row's keys (``ALPACA``, ``DPO``, ...), or None."""
     keys = {key.casefold() for key in row}
-    for name, choices in _BY_KEYS:
-        if any(choice <= keys for choice in choices):
+    for name, alternatives in _KEYS_BY_FORMAT:
+        if any(alternative <= keys for alternative in alternatives):
             return name
     return None
 
 
 def missing_messages_issue(row: dict[str, Any]) -> Issue:
-    """Say what a row without messages is instead."""
-    if shape := detect_format(row):
-        return Issue(f"CHAT_SHAPE_{shape}")
+    """Return the most specific issue for a row without ``messages``."""
+    if name := detect_format(row):
+        return Issue(f"CHAT_SHAPE_{name}")
     for key in row:
         if difflib.SequenceMatcher(None, key.casefold(), "messages").ratio() > 0.75:
-            return Issue("CHAT_NO_MESSAGES", (key,), "is this key meant?", in_key=True)
+            return Issue("CHAT_NO_MESSAGES", (key,), "did you mean this key?", in_key=True)
     return Issue("CHAT_NO_MESSAGES")
 
 

@@ -1,1 +1,1 @@
-"""Look for problems in the content of rows: duplicates, secrets, personal data, quality, tokens."""
+"""Scan the content of valid rows: duplicates, secrets, personal data, quality, tokens."""

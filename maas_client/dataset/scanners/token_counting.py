@@ -1,8 +1,8 @@
-"""How many tokens a row has: exactly with the model's tokenizer, else estimated between two bounds.
+"""Count the tokens of rows: exactly with the model's tokenizer, else an estimate between two bounds.
 
-The bounds hold for every tokenizer of the catalog's models, as for all whose tokens never reach
-over white space into the next word: a text has at least as many tokens as words and, as a token
-is at least a byte, at most as many as bytes and one (for the space that some put in front).
+The bounds hold for every tokenizer of the catalog's models, and for all whose tokens do not extend over
+white space into the next word: a text has at least as many tokens as words and, because a token is at least
+one byte, at most as many as bytes plus one (for the space that some tokenizers add in front).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RowSizes:
-    """Tokens of some rows, row by row."""
+    """The tokens of some rows, row by row."""
 
     totals: list[int]
     learned: list[int]
-    """Written by the assistant, with the token that ends its turn."""
+    """Tokens that are trained on: the assistant's, with the token that ends its turn."""
     prompt: Callable[[int], int]
-    """For a row's index: tokens before the first learned one."""
+    """For a row's index: the tokens before the first learned one."""
 
 
 class TokenCounter(Protocol):
@@ -42,115 +42,116 @@ class TokenCounter(Protocol):
 
     @property
     def name(self) -> str:
-        """What counts: a tokenizer's file, or how it is estimated."""
+        """The tokenizer's file, or a description of the estimate."""
         ...
 
     @property
     def is_exact(self) -> bool:
-        """False: the sizes are estimates; ``bounds`` of a text are certain all the same."""
+        """False: the sizes are estimates; ``token_bounds`` of a text are certain in any case."""
         ...
 
     def sizes(self, rows: Sequence[Row], texts: Sequence[list[str] | None]) -> RowSizes:
-        """Return the sizes of rows; ``texts`` are theirs (``finding.texts_of``)."""
+        """Return the sizes of rows; ``texts`` are the result of ``message_texts`` for them."""
         ...
 
 
-_LOOKED_AT = 3
-"""Rows of a block that say how many bytes its characters have."""
+_SAMPLE_ROWS = 3
+"""Rows of a block that are used to measure how many bytes its characters have."""
 _NEARLY_ASCII = 1.05
-"""Bytes per character up to which characters are counted for bytes."""
+"""Bytes per character up to which characters are counted instead of bytes."""
 MESSAGE_TOKENS = 4
-"""Around a message in most templates: role, its marks, the end of the turn."""
-_THREE = 3 * MESSAGE_TOKENS
+"""Around a message in most templates: the role, its markers, the end of the turn."""
 _BYTES_PER_TOKEN = ((64_000, 3.1), (131_072, 3.55), (1 << 30, 3.7))
-"""By size of the vocabulary. Measured on English prose, code, JSON and sums with the vocabularies of
-Phi-3 (32k), Phi-4 (100k) and Phi-4-mini (200k): between 2.6 and 3.8; within 2.1 and 5.5 in German,
-French, Russian, Chinese, Japanese, Arabic and Hindi, but up to 9 there for the 200k one."""
+"""By size of the vocabulary. Measured on English prose, code, JSON and arithmetic with the vocabularies of
+Phi-3 (32k), Phi-4 (100k) and Phi-4-mini (200k): between 2.6 and 3.8; between 2.1 and 5.5 in German,
+French, Russian, Chinese, Japanese, Arabic and Hindi, but up to 9 in these with the 200k one."""
 
 
 def token_bounds(text: str) -> tuple[int, int]:
-    """Return the fewest and the most tokens that a text can have, whatever the tokenizer."""
-    return len(text.split()), _bytes(text) + bool(text)
+    """Return the fewest and the most tokens that a text can have with any tokenizer."""
+    return len(text.split()), _byte_count(text) + bool(text)
 
 
 @dataclass(frozen=True, slots=True)
 class EstimatedCounter:
-    """Counts bytes. Within a quarter for most data in one of Europe's languages."""
+    """Estimates from bytes. Within 25 % for most data in European languages."""
 
     bytes_per_token: float = 3.3
     is_exact: bool = False
 
     @property
     def name(self) -> str:
-        """Say how it is estimated."""
-        return f"estimate: {self.bytes_per_token} bytes a token"
+        """Describe the estimate."""
+        return f"estimate: {self.bytes_per_token} bytes per token"
 
     def sizes(self, rows: Sequence[Row], texts: Sequence[list[str] | None]) -> RowSizes:
         """Return the estimated sizes of rows."""
         if None not in texts:
-            plain = cast("Sequence[list[str]]", texts)
-            joined = "".join(chain.from_iterable(plain[:: max(1, len(plain) // _LOOKED_AT)]))
-            wide = len(joined.encode()) / max(1, len(joined))
-            if wide < _NEARLY_ASCII:
-                per_char = wide / self.bytes_per_token
-                return self._of_texts(plain, len, per_char)
-            return self._of_texts(plain, _bytes, 1 / self.bytes_per_token)
-        each = [self._of_row(row) for row in rows]
-        totals, learned, prompts = map(list, zip(*each, strict=True))
+            row_texts = cast("Sequence[list[str]]", texts)
+            step = max(1, len(row_texts) // _SAMPLE_ROWS)
+            sample = "".join(chain.from_iterable(row_texts[::step]))
+            bytes_per_char = len(sample.encode()) / max(1, len(sample))
+            if bytes_per_char < _NEARLY_ASCII:
+                return self._estimate_texts(row_texts, len, bytes_per_char / self.bytes_per_token)
+            return self._estimate_texts(row_texts, _byte_count, 1 / self.bytes_per_token)
+        sizes = [self._estimate_row(row) for row in rows]
+        totals, learned, prompts = map(list, zip(*sizes, strict=True))
         return RowSizes(totals, learned, prompts.__getitem__)
 
-    def _of_texts(
-        self, texts: Sequence[list[str]], size: Callable[[str], int], per: float
+    def _estimate_texts(
+        self, texts: Sequence[list[str]], size: Callable[[str], int], tokens_per_unit: float
     ) -> RowSizes:
-        """``texts`` of a row: system (or empty), user, assistant, user, assistant, ..."""
+        """Estimate from the texts of rows: system (or empty), user, assistant, user, assistant, ..."""
         totals, learned = [], []
-        for said in texts:
-            if len(said) == 3:
-                answered = size(said[2])
-                totals.append(int((size(said[0]) + size(said[1]) + answered) * per) + _THREE)
-                learned.append(int(answered * per) + 1)
+        for row in texts:
+            if len(row) == 3:
+                answer = size(row[2])
+                total = (size(row[0]) + size(row[1]) + answer) * tokens_per_unit
+                totals.append(int(total) + 3 * MESSAGE_TOKENS)
+                learned.append(int(answer * tokens_per_unit) + 1)
             else:
-                sizes = list(map(size, said))
-                totals.append(int(sum(sizes) * per) + MESSAGE_TOKENS * len(said))
-                learned.append(int(sum(sizes[2::2]) * per) + len(said) // 2)
-        return RowSizes(
-            totals,
-            learned,
-            lambda at: int(sum(map(size, texts[at][:2])) * per) + 2 * MESSAGE_TOKENS,
-        )
+                sizes = list(map(size, row))
+                totals.append(int(sum(sizes) * tokens_per_unit) + MESSAGE_TOKENS * len(row))
+                learned.append(int(sum(sizes[2::2]) * tokens_per_unit) + len(row) // 2)
 
-    def _of_row(self, row: Row) -> tuple[int, int, int]:
-        """Return all tokens, learned ones, and those before the first learned one."""
+        def prompt(index: int) -> int:
+            first_texts = texts[index][:2]
+            return int(sum(map(size, first_texts)) * tokens_per_unit) + 2 * MESSAGE_TOKENS
+
+        return RowSizes(totals, learned, prompt)
+
+    def _estimate_row(self, row: Row) -> tuple[int, int, int]:
+        """Return all tokens, the learned ones, and those before the first learned one."""
         prompt = total = learned = 0
         for message in row["messages"]:
-            tokens = self.estimate_text(_said(message))
+            tokens = self.estimate_text(_message_text(message))
             is_learned = message.get("role") == "assistant" and message.get("weight", 1) != 0
             if is_learned and not learned:
                 prompt = total + MESSAGE_TOKENS
             learned += is_learned * (tokens + 1)
             total += tokens + MESSAGE_TOKENS
-        tools = round(_written(row["tools"]) / self.bytes_per_token) if row.get("tools") else 0
+        tools = round(_json_size(row["tools"]) / self.bytes_per_token) if row.get("tools") else 0
         return total + tools, learned, (prompt or total) + tools
 
     def estimate_text(self, text: str) -> int:
         """Return the estimate for one text."""
-        return round(_bytes(text) / self.bytes_per_token)
+        return round(_byte_count(text) / self.bytes_per_token)
 
 
-def _bytes(text: str) -> int:
+def _byte_count(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
 
 
-def _written(value: Any) -> int:
+def _json_size(value: Any) -> int:
     """Return how many bytes a JSON value takes with a space after each comma and colon."""
     try:
         data = msgspec.json.encode(value)
-    except (ValueError, OverflowError, TypeError):  # half characters, integers beyond 64 bits
-        return _bytes(str(value))
+    except (ValueError, OverflowError, TypeError):  # lone surrogates, integers beyond 64 bits
+        return _byte_count(str(value))
     return len(data) + data.count(b'":') + data.count(b',"') + data.count(b",{")
 
 
-def _said(message: Row) -> str:
+def _message_text(message: Row) -> str:
     content = message.get("content")
     parts = [content] if isinstance(content, str) else [str(content)] if content else []
     return " ".join(parts + [str(call) for call in message.get("tool_calls") or ()])
@@ -158,9 +159,9 @@ def _said(message: Row) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ExactCounter:
-    """Counts with a ``tokenizer.json``, over the text that the model's template makes of a row.
+    """Counts with a ``tokenizer.json`` the text that the model's template renders from a row.
 
-    The same counts as in training: the whole text is tokenised once, and a token is learned if it
+    The counts are those of training: the whole text is tokenized once, and a token is learned if it
     begins inside an answer.
     """
 
@@ -170,15 +171,18 @@ class ExactCounter:
     is_exact: bool = True
 
     def sizes(self, rows: Sequence[Row], texts: Sequence[list[str] | None]) -> RowSizes:
-        """Return the sizes of rows; one that the template has no place for has none."""
+        """Return the sizes of rows; 0 for a row that the template cannot render."""
         segments = [self._segments(row) for row in rows]
-        whole = ["".join(segment.text for segment in each) for each in segments]
-        encoded = self.tokenizer.encode_batch(whole, add_special_tokens=False)
-        marks = [_learned(each, one.offsets) for each, one in zip(segments, encoded, strict=True)]
+        texts_to_encode = ["".join(part.text for part in parts) for parts in segments]
+        encodings = self.tokenizer.encode_batch(texts_to_encode, add_special_tokens=False)
+        counts = [
+            _count_learned(parts, encoding.offsets)
+            for parts, encoding in zip(segments, encodings, strict=True)
+        ]
         return RowSizes(
-            [len(one.ids) for one in encoded],
-            [learned for learned, _ in marks],
-            lambda at: marks[at][1],
+            [len(encoding.ids) for encoding in encodings],
+            [learned for learned, _ in counts],
+            lambda index: counts[index][1],
         )
 
     def _segments(self, row: Row) -> list[Segment]:
@@ -188,8 +192,10 @@ class ExactCounter:
             return []
 
 
-def _learned(segments: Sequence[Segment], offsets: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Return how many tokens are learned, and how many stand before the first of them."""
+def _count_learned(
+    segments: Sequence[Segment], offsets: Sequence[tuple[int, int]]
+) -> tuple[int, int]:
+    """Return how many tokens are learned, and how many come before the first of them."""
     learned, first = 0, len(offsets)
     spans = list(_learned_spans(segments))
     at = 0
@@ -212,31 +218,36 @@ def _learned_spans(segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
 
 
 def load_token_counter(model: str | None, tokenizer_path: str | Path | None = None) -> TokenCounter:
-    """Return what counts tokens for a model: its tokenizer if it is on this machine, else an estimate.
+    """Return a counter for a model: with its tokenizer if it is on this machine, else an estimate.
 
-    Looked for in ``folder`` (a folder with ``tokenizer.json``, or the file), among pulled bases and
-    in the hub's cache; nothing is downloaded. Raises ``ConfigError`` for a ``folder`` without a
-    tokenizer, ``MissingExtraError`` if one is given and cannot be read for want of a package.
+    Args:
+        model: A model name or an asset URI; None: an estimate that fits no model in particular.
+        tokenizer_path: A ``tokenizer.json``, or a folder with one. If left out, pulled bases and the
+            Hugging Face cache are searched; nothing is downloaded.
+
+    Raises:
+        ConfigError: ``tokenizer_path`` has no tokenizer that can be read.
+        MissingExtraError: ``tokenizer_path`` is given and the tokenizers package is not installed.
     """
-    facts = find_model(model, override=Settings.load().catalog_file()) if model else None
+    info = find_model(model, override=Settings.load().catalog_file()) if model else None
     if tokenizer_path is not None:
         file = Path(tokenizer_path).expanduser()
         file = file / "tokenizer.json" if file.is_dir() else file
-        template = TEMPLATES[facts.template] if facts else None
-        return _exact(file, template or _template_beside(file))
-    if facts and facts.huggingface_id:
-        for file in _at_hand(facts.huggingface_id):
+        template = TEMPLATES[info.template] if info else None
+        return _load_exact(file, template or _template_of_folder(file))
+    if info and info.huggingface_id:
+        for file in _local_tokenizers(info.huggingface_id):
             try:
-                return _exact(file, TEMPLATES[facts.template])
+                return _load_exact(file, TEMPLATES[info.template])
             except (MissingExtraError, ConfigError):
                 break
-    size = facts.architecture.vocab_size if facts and facts.architecture else None
+    size = info.architecture.vocab_size if info and info.architecture else None
     if size is None:
         return EstimatedCounter()
-    return EstimatedCounter(next(per for most, per in _BYTES_PER_TOKEN if size <= most))
+    return EstimatedCounter(next(ratio for maximum, ratio in _BYTES_PER_TOKEN if size <= maximum))
 
 
-def _exact(file: Path, template: ChatTemplate) -> ExactCounter:
+def _load_exact(file: Path, template: ChatTemplate) -> ExactCounter:
     try:
         from tokenizers import Tokenizer
     except ImportError:
@@ -247,41 +258,40 @@ def _exact(file: Path, template: ChatTemplate) -> ExactCounter:
         ) from None
     try:
         tokenizer = Tokenizer.from_file(str(file))
-    except Exception as problem:  # the package raises bare Exception for whatever it cannot read
+    except Exception as error:  # the package raises bare Exception for everything it cannot read
         raise ConfigError(
-            f"{file} is no tokenizer that can be read",
-            hint="Give the model's folder, or its tokenizer.json.",
-        ) from problem
+            f"cannot read a tokenizer from {file}",
+            hint="Name the model's folder, or its tokenizer.json.",
+        ) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return ExactCounter(tokenizer, template, str(file))
 
 
-def _template_beside(file: Path) -> ChatTemplate:
-    """Return the template of a folder's model by the name of the folder."""
-    facts = find_model(file.parent.name.replace("--", "/")) or find_model(
-        file.parent.name.split("--")[-1]
-    )
-    if facts is None and "smollm2" in file.parent.name.lower():
+def _template_of_folder(file: Path) -> ChatTemplate:
+    """Return the template of the model that the tokenizer's folder is named after."""
+    folder = file.parent.name
+    info = find_model(folder.replace("--", "/")) or find_model(folder.split("--")[-1])
+    if info is None and "smollm2" in folder.lower():
         return TEMPLATES["smollm2"]
-    if facts is None:
+    if info is None:
         raise ConfigError(
-            f"which model's tokenizer {file} is cannot be told",
-            hint="Name the model too: the tokens around the messages are its template's.",
+            f"cannot tell which model the tokenizer {file} belongs to",
+            hint="Name the model too: its template adds tokens around the messages.",
         )
-    return TEMPLATES[facts.template]
+    return TEMPLATES[info.template]
 
 
-def _at_hand(hub_id: str) -> Iterator[Path]:
-    """Yield where a hub model's tokenizer lies on this machine."""
+def _local_tokenizers(hub_id: str) -> Iterator[Path]:
+    """Yield the tokenizer files of a hub model on this machine."""
     settings = Settings.load()
-    yield from _file(settings.cache_path() / hub_id.replace("/", "--"))
+    yield from _tokenizer_in(settings.cache_path() / hub_id.replace("/", "--"))
     home = Path(settings.hf_home or Path.home() / ".cache" / "huggingface").expanduser()
     snapshots = home / "hub" / f"models--{hub_id.replace('/', '--')}" / "snapshots"
     for folder in sorted(snapshots.glob("*")):
-        yield from _file(folder)
+        yield from _tokenizer_in(folder)
 
 
-def _file(folder: Path) -> Iterator[Path]:
+def _tokenizer_in(folder: Path) -> Iterator[Path]:
     if (folder / "tokenizer.json").is_file():
         yield folder / "tokenizer.json"

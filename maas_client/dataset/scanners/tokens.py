@@ -1,8 +1,8 @@
-"""Tokens of a file: how many, how many of them are learned, how long the rows are, what is cut."""
+"""Count the tokens of a file: totals, learned tokens, row lengths, and what the service would cut off."""
 
 from __future__ import annotations
 
-from collections import Counter as Times
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -10,37 +10,21 @@ from typing import Any
 
 from maas_client.dataset.issues import Issue
 from maas_client.dataset.scanners.scanner import Row, collect_strings, message_texts
-from maas_client.dataset.scanners.token_counting import (
-    EstimatedCounter,
-    ExactCounter,
-    TokenCounter,
-    load_token_counter,
-    token_bounds,
-)
-
-__all__ = [
-    "EstimatedCounter",
-    "ExactCounter",
-    "TokenCounter",
-    "TokenLimits",
-    "TokenScanner",
-    "load_token_counter",
-    "token_bounds",
-]
+from maas_client.dataset.scanners.token_counting import TokenCounter, token_bounds
 
 PERCENTILES = (50, 90, 95, 99)
 MAX_BARS = 24
-"""In a histogram, at most."""
+"""Of a histogram."""
 WORD_COUNT_BYTES = 1 << 19
-"""Of the beginning of a file: up to here the lower bound counts words, beyond it rows."""
+"""Up to this size of a file the lower bound counts words, beyond it rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLimits:
-    """What a service takes. None: nobody says."""
+    """What a service accepts. None: unknown."""
 
     per_row: int | None = None
-    """Tokens of a row; what is beyond is cut off."""
+    """Tokens of a row; the tokens beyond are cut off."""
     per_file: int | None = None
     """Tokens of a file times epochs."""
     epochs: float = 1
@@ -52,60 +36,63 @@ class TokenScanner:
     def __init__(self, counter: TokenCounter, limits: TokenLimits | None = None) -> None:
         self.counter = counter
         self.limits = limits or TokenLimits()
-        self._totals: Times[int] = Times()
-        self._learned: Times[int] = Times()
-        self._low = self._high = self._over = 0
+        self._totals: Counter[int] = Counter()
+        self._learned: Counter[int] = Counter()
+        self._low = self._high = self._rows_over_limit = 0
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
     ) -> list[Issue]:
-        """Count; return a finding for each row over the model's length."""
+        """Count; return an issue for each row beyond the model's length."""
         texts = message_texts(rows)
         sizes = self.counter.sizes(rows, texts)
         self._totals.update(sizes.totals)
         self._learned.update(sizes.learned)
         if not self.counter.is_exact:
-            self._bound(lines, rows, texts)
-        most = self.limits.per_row
-        if most is None or max(sizes.totals, default=0) <= most:
+            self._add_bounds(lines, rows, texts)
+        limit = self.limits.per_row
+        if limit is None or max(sizes.totals, default=0) <= limit:
             return []
-        found: list[Issue] = []
-        for at, total in enumerate(sizes.totals):
-            if total > most:
-                found += self._too_long(numbers[at], total, most)
-                if sizes.prompt(at) >= most and self._surely(rows[at], most):
-                    found.append(Issue("SERVICE_NOTHING_LEFT", ("messages",), line=numbers[at]))
-        return found
+        issues: list[Issue] = []
+        for index, total in enumerate(sizes.totals):
+            if total > limit:
+                issues.append(self._truncated(numbers[index], total, limit))
+                if sizes.prompt(index) >= limit and self._certainly_cut(rows[index], limit):
+                    issues.append(Issue("SERVICE_NOTHING_LEFT", ("messages",), line=numbers[index]))
+        return issues
 
-    def _bound(
+    def _add_bounds(
         self, lines: Sequence[bytes], rows: Sequence[Row], texts: Sequence[list[str] | None]
     ) -> None:
         """Add the fewest and the most tokens that these rows can have.
 
-        A row's line is longer than all its texts, and what JSON puts around a message is longer
-        than what any template does; tools may be written out with more white space.
+        A row's line is longer than all its texts, and JSON puts more around a message than any template
+        does; but tools can be rendered with more white space.
         """
         self._high += sum(map(len, lines))
-        plain = [each for each in texts if each is not None]
-        more = () if len(plain) == len(texts) else [at for at, t in enumerate(texts) if t is None]
-        self._high += sum([len(lines[at]) for at in more])
-        least = len(rows)
+        text_rows = [row_texts for row_texts in texts if row_texts is not None]
+        is_text_only = len(text_rows) == len(texts)
+        other = (
+            () if is_text_only else [i for i, row_texts in enumerate(texts) if row_texts is None]
+        )
+        self._high += sum([len(lines[index]) for index in other])
+        fewest = len(rows)
         if self._high < WORD_COUNT_BYTES:
-            said = list(chain.from_iterable(plain))
-            for at in more:
-                said += collect_strings(rows[at])
-            joined = "\n".join(said)
-            least = max(least, joined.count(" ") - 2 * joined.count("  ") - len(said))
-        self._low += least
+            strings = list(chain.from_iterable(text_rows))
+            for index in other:
+                strings += collect_strings(rows[index])
+            joined = "\n".join(strings)
+            fewest = max(fewest, joined.count(" ") - 2 * joined.count("  ") - len(strings))
+        self._low += fewest
 
-    def _too_long(self, number: int, total: int, most: int) -> Iterator[Issue]:
-        self._over += 1
+    def _truncated(self, number: int, total: int, limit: int) -> Issue:
+        self._rows_over_limit += 1
         about = "" if self.counter.is_exact else "about "
-        detail = f"{about}{total:,} tokens, the model is trained on {most:,}"
-        yield Issue("SERVICE_TRUNCATED", ("messages",), detail, line=number)
+        detail = f"{about}{total:,} tokens, the model is trained on {limit:,}"
+        return Issue("SERVICE_TRUNCATED", ("messages",), detail, line=number)
 
-    def _surely(self, row: Row, most: int) -> bool:
-        """Return whether nothing learned can be within the length, even if this is an estimate."""
+    def _certainly_cut(self, row: Row, limit: int) -> bool:
+        """Return whether all learned tokens are beyond the limit, even if the count is an estimate."""
         if self.counter.is_exact:
             return True
         words = 0
@@ -113,26 +100,26 @@ class TokenScanner:
             if message.get("role") == "assistant" and message.get("weight", 1) != 0:
                 break
             words += sum(token_bounds(text)[0] for text in collect_strings(message.get("content")))
-        return words >= most
+        return words >= limit
 
     def total(self) -> int:
         """Return the tokens of all rows."""
         return sum(size * times for size, times in self._totals.items())
 
     def bounds(self) -> tuple[int, int]:
-        """Return the fewest and the most tokens the file can have."""
+        """Return the fewest and the most tokens that the file can have."""
         return (self.total(), self.total()) if self.counter.is_exact else (self._low, self._high)
 
     def finish(self) -> Iterator[Issue]:
-        """Say whether the file is more than the service trains."""
-        most, epochs = self.limits.per_file, self.limits.epochs
-        if most is None:
+        """Return an issue if the file has more tokens than the service accepts."""
+        limit, epochs = self.limits.per_file, self.limits.epochs
+        if limit is None:
             return
         total, (low, high) = self.total() * epochs, self.bounds()
-        detail = f"{total:,.0f}, at most {most:,}"
-        if total > most and low * epochs > most:
+        detail = f"{total:,.0f}, at most {limit:,}"
+        if total > limit and low * epochs > limit:
             yield Issue("SERVICE_TOO_MANY_TOKENS", detail=detail)
-        elif high * epochs > most and total * 1.5 > most:
+        elif high * epochs > limit and total * 1.5 > limit:
             yield Issue("SERVICE_MANY_TOKENS", detail=detail)
 
     def stats(self) -> dict[str, Any]:
@@ -140,7 +127,7 @@ class TokenScanner:
         if not self._totals:
             return {}
         low, high = self.bounds()
-        said: dict[str, Any] = {
+        figures: dict[str, Any] = {
             "counted_by": self.counter.name,
             "exact": self.counter.is_exact,
             "total": self.total(),
@@ -152,50 +139,53 @@ class TokenScanner:
             "histogram": histogram(self._totals),
         }
         if self.limits.per_row is not None:
-            said |= {"row_limit": self.limits.per_row, "rows_over_limit": self._over}
-        return {"tokens": said}
+            figures |= {
+                "row_limit": self.limits.per_row,
+                "rows_over_limit": self._rows_over_limit,
+            }
+        return {"tokens": figures}
 
 
-def percentiles(times: Times[int]) -> dict[str, int | float]:
-    """Return least, mean, percentiles (nearest rank) and most of counted numbers."""
-    count = times.total()
-    ordered = sorted(times.items())
-    said: dict[str, int | float] = {
+def percentiles(counts: Counter[int]) -> dict[str, int | float]:
+    """Return minimum, mean, percentiles (nearest rank) and maximum of counted numbers."""
+    size = counts.total()
+    ordered = sorted(counts.items())
+    figures: dict[str, int | float] = {
         "min": ordered[0][0],
-        "mean": round(sum(n * t for n, t in ordered) / count, 1),
+        "mean": round(sum(number * times for number, times in ordered) / size, 1),
     }
-    waiting = [(f"p{p}", -(-count * p // 100)) for p in PERCENTILES]
-    seen = 0
-    for number, more in ordered:
-        seen += more
-        while waiting and seen >= waiting[0][1]:
-            said[waiting.pop(0)[0]] = number
-    said["max"] = ordered[-1][0]
-    return said
+    ranks = [(f"p{percent}", -(-size * percent // 100)) for percent in PERCENTILES]
+    rank = 0
+    for number, times in ordered:
+        rank += times
+        while ranks and rank >= ranks[0][1]:
+            figures[ranks.pop(0)[0]] = number
+    figures["max"] = ordered[-1][0]
+    return figures
 
 
-def histogram(times: Times[int], bars: int = MAX_BARS) -> list[dict[str, int]]:
+def histogram(counts: Counter[int], bars: int = MAX_BARS) -> list[dict[str, int]]:
     """Return bars ``{"from": , "to": , "rows": }``, ``to`` excluded, all of one round width.
 
-    The last one alone may be wider: it takes what is beyond the 99th percentile, so that one row
-    of a book's length does not press all others into one bar.
+    Only the last one can be wider: it has everything beyond the 99th percentile, so that one very long row
+    does not leave a single bar for all others.
     """
-    most = max(times)
-    usual = int(percentiles(times)["p99"])
-    steps = (base * 10**power for power in range(12) for base in (1, 2, 5))
-    width = next(step for step in steps if step * bars > usual)
-    last = usual // width
-    counted = [0] * (last + 1)
-    beyond = 0
-    for number, more in times.items():
+    maximum = max(counts)
+    p99 = int(percentiles(counts)["p99"])
+    widths = (base * 10**power for power in range(12) for base in (1, 2, 5))
+    width = next(width for width in widths if width * bars > p99)
+    last = p99 // width
+    rows = [0] * (last + 1)
+    rows_beyond = 0
+    for number, times in counts.items():
         if number // width > last:
-            beyond += more
+            rows_beyond += times
         else:
-            counted[number // width] += more
-    first = next(at for at, rows in enumerate(counted) if rows)
+            rows[number // width] += times
+    first = next(index for index, count in enumerate(rows) if count)
     drawn = [
-        {"from": at * width, "to": (at + 1) * width, "rows": counted[at]}
-        for at in range(first, last + 1)
+        {"from": index * width, "to": (index + 1) * width, "rows": rows[index]}
+        for index in range(first, last + 1)
     ]
-    rest = {"from": (last + 1) * width, "to": most + 1, "rows": beyond}
-    return [*drawn, rest] if beyond else drawn
+    beyond = {"from": (last + 1) * width, "to": maximum + 1, "rows": rows_beyond}
+    return [*drawn, beyond] if rows_beyond else drawn

@@ -133,9 +133,9 @@ def test_an_address_is_told_from_a_wrong_path() -> None:
     [
         (b'{"messages": +1}', "JSON_SYNTAX", 14, "begins with a digit or a minus"),
         (b'{"messages": .5}', "JSON_SYNTAX", 14, "begins with a digit or a minus"),
-        ("{\u00a0}".encode(), "JSON_SYNTAX", 2, "U+00A0 stands here"),
-        ("\u200b{}".encode(), "JSON_SYNTAX", 1, "U+200B stands here"),
-        (row() + b"\x0c", "JSON_TRAILING_DATA", len(row()) + 1, "U+000C stands here"),
+        ("{\u00a0}".encode(), "JSON_SYNTAX", 2, "found U+00A0"),
+        ("\u200b{}".encode(), "JSON_SYNTAX", 1, "found U+200B"),
+        (row() + b"\x0c", "JSON_TRAILING_DATA", len(row()) + 1, "found U+000C"),
         (b"x" * (17 << 20), "JSON_LINE_TOO_LONG", 1, "16 MiB"),
     ],
 )
@@ -157,13 +157,13 @@ def test_a_second_result_of_one_call_is_told_from_one_without_a_call(tmp_path: P
         "TOOL_RESULT_ORPHAN",
     )
     assert twice.pointer == "/messages/3/tool_call_id"
-    assert "answered already" in twice.message
+    assert "has a result already" in twice.message
     other = result | {"tool_call_id": "c2"}
     orphan = only(
         checked(tmp_path, row(USER, asked, result, other, ANSWER, tools=tools)),
         "TOOL_RESULT_ORPHAN",
     )
-    assert "answered already" not in orphan.message
+    assert "has a result already" not in orphan.message
 
 
 def test_a_type_that_json_schema_does_not_have_is_called_so(tmp_path: Path) -> None:

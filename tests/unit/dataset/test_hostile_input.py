@@ -11,7 +11,7 @@ import pytest
 
 from maas_client.dataset import validate
 from maas_client.dataset.parsing.file_type import detect_wrong_format
-from maas_client.dataset.rules.tools import _first_misfit
+from maas_client.dataset.rules.tools import _first_mismatch
 from tests.unit.dataset.corpus import (
     ANSWER,
     GOOD,
@@ -97,13 +97,13 @@ def test_the_beginning_of_a_file_is_judged_in_linear_time(data: bytes) -> None:
 def test_a_tools_schema_cannot_keep_us_busy() -> None:
     start = time.process_time()
     slow = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(a+)+$"}}}
-    assert _first_misfit(json.dumps(slow), {"a": "a" * 60 + "!"}) is None
+    assert _first_mismatch(json.dumps(slow), {"a": "a" * 60 + "!"}) is None
     names = {"type": "object", "patternProperties": {"(a+)+$": {}}, "additionalProperties": False}
-    assert _first_misfit(json.dumps(names), {"a" * 60 + "!": 1}) is None
+    assert _first_mismatch(json.dumps(names), {"a" * 60 + "!": 1}) is None
     chain = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
     blown = {"$defs": {**chain, "d40": {}}, "$ref": "#/$defs/d0"}
-    assert _first_misfit(json.dumps(blown), {}) is None
-    assert _first_misfit('{"$ref": "https://example.com/x"}', {}) is None
+    assert _first_mismatch(json.dumps(blown), {}) is None
+    assert _first_mismatch('{"$ref": "https://example.com/x"}', {}) is None
     assert time.process_time() - start < 2
 
 

@@ -16,13 +16,13 @@ from maas_client.dataset.scanners.scanner import message_texts
 from maas_client.dataset.scanners.token_counting import (
     EstimatedCounter,
     ExactCounter,
+    load_token_counter,
     token_bounds,
 )
 from maas_client.dataset.scanners.tokens import (
     TokenLimits,
     TokenScanner,
     histogram,
-    load_token_counter,
     percentiles,
 )
 from maas_client.errors import ConfigError
@@ -100,7 +100,7 @@ def test_the_tokenizer_at_hand_is_found(
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no tokenizer"):
+    with pytest.raises(ConfigError, match="cannot read a tokenizer"):
         load_token_counter("Phi-4", tmp_path)
 
 
@@ -161,7 +161,7 @@ def test_plain_rows_and_dictionaries_are_estimated_alike() -> None:
     rows = rows_of()
     estimate = EstimatedCounter()
     fast = estimate.sizes(rows, message_texts(rows))
-    slow = [estimate._of_row(row) for row in rows]
+    slow = [estimate._estimate_row(row) for row in rows]
     assert all(abs(a - b) <= 8 for a, (b, _, _) in zip(fast.totals, slow, strict=True))
     assert all(abs(a - b) <= 4 for a, (_, b, _) in zip(fast.learned, slow, strict=True))
 
