@@ -1,8 +1,8 @@
-"""How near answers come to the ones that were wanted: pure functions over text.
+"""Score answers against expected answers: exact match, token F1 and label metrics. Pure functions.
 
-Exact match compares trimmed text (and tool calls by name and arguments, whatever the order of keys).
-Token F1 is SQuAD's: the harmonic mean of the shares of words that both have, case and punctuation
-aside. Where all wanted answers are a few short labels, a confusion table says which is taken for which.
+Exact match compares trimmed text, and tool calls by name and arguments, whatever the order of keys.
+Token F1 is that of SQuAD: the harmonic mean of precision and recall over words, ignoring case and
+punctuation. If the expected answers are a few short labels, a confusion matrix is computed too.
 """
 
 from __future__ import annotations
@@ -19,53 +19,53 @@ from typing import Any
 from maas_client.types.evaluation import AnswerScore, LabelScores, Scores
 
 _WORD = re.compile(r"[぀-ヿ㐀-鿿豈-﫿가-힯]|[^\W_]+")
-"""A word; where a script puts no spaces between them, a character."""
-_MOST_LABELS = 24
-_LONGEST_LABEL = 48
+"""A word, or one character in scripts that do not separate words with spaces."""
+_MAX_LABELS = 24
+_MAX_LABEL_CHARS = 48
 OTHER_LABEL = "(other)"
-"""Stands in the confusion table for an answer that is none of the labels."""
+"""Stands in the confusion matrix for an answer that is not a label."""
 ToolCalls = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer: its text, and the tools it calls."""
+    """An answer: its text and its tool calls."""
 
     text: str = ""
     tool_calls: ToolCalls = ()
 
     @property
     def as_text(self) -> str:
-        """Return text and calls as one text."""
+        """Return the text and the tool calls as one string."""
         if not self.tool_calls:
             return self.text.strip()
-        calls = json.dumps(_calls(self.tool_calls), ensure_ascii=False, sort_keys=True)
+        calls = json.dumps(_parse_calls(self.tool_calls), ensure_ascii=False, sort_keys=True)
         return f"{self.text.strip()} {calls}".strip()
 
 
 def is_exact_match(expected: Answer, actual: Answer) -> bool:
-    """Tell whether an answer is the one that was wanted."""
+    """Return whether an answer is the expected one."""
     if expected.tool_calls or actual.tool_calls:
-        return _calls(expected.tool_calls) == _calls(actual.tool_calls)
+        return _parse_calls(expected.tool_calls) == _parse_calls(actual.tool_calls)
     return expected.text.strip() == actual.text.strip()
 
 
 def token_f1(expected: str, actual: str) -> float:
-    """Return the F1 of the words of two texts, from 0 to 1; two empty texts agree."""
-    wanted, given = split_words(expected), split_words(actual)
-    if not wanted or not given:
-        return float(wanted == given)
-    shared = sum((Counter(wanted) & Counter(given)).values())
-    return 2 * shared / (len(wanted) + len(given))
+    """Return the F1 score of the words of two texts, from 0 to 1; it is 1 for two empty texts."""
+    expected_words, actual_words = split_words(expected), split_words(actual)
+    if not expected_words or not actual_words:
+        return float(expected_words == actual_words)
+    shared = sum((Counter(expected_words) & Counter(actual_words)).values())
+    return 2 * shared / (len(expected_words) + len(actual_words))
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words of a text, folded."""
+    """Return the words of a text in lower case."""
     return _WORD.findall(text.casefold())
 
 
 def score_answer(line: int, expected: Answer, actual: Answer) -> AnswerScore:
-    """Return one answer beside the one that was wanted, with both measures."""
+    """Return the scores of one answer, with both texts."""
     return AnswerScore(
         line=line,
         want=expected.as_text,
@@ -76,65 +76,76 @@ def score_answer(line: int, expected: Answer, actual: Answer) -> AnswerScore:
 
 
 def aggregate_scores(answers: Sequence[AnswerScore]) -> Scores:
-    """Return the means over all answers (zeros for none), and the labels if these are labels."""
+    """Return the means over all answers (zeros if there are none), and the label scores if they apply."""
     count = len(answers)
     return Scores(
         answers=count,
-        exact_match=sum(one.exact for one in answers) / count if count else 0.0,
-        token_f1=sum(one.token_f1 for one in answers) / count if count else 0.0,
-        labels=label_scores([(one.want, one.got) for one in answers]),
+        exact_match=sum(answer.exact for answer in answers) / count if count else 0.0,
+        token_f1=sum(answer.token_f1 for answer in answers) / count if count else 0.0,
+        labels=label_scores([(answer.want, answer.got) for answer in answers]),
     )
 
 
 def label_scores(pairs: Sequence[tuple[str, str]]) -> LabelScores | None:
-    """Return which label was taken for which, from (wanted, given); None where wanted answers are
-    no labels: too many, too long, or none of them twice."""
-    known = {_label(want): want.strip() for want, _ in reversed(pairs)}
-    counts = Counter(_label(want) for want, _ in pairs)
-    if not 2 <= len(known) <= _MOST_LABELS or len(known) * 2 > len(pairs):
+    """Return the confusion matrix and F1 scores of labels.
+
+    Args:
+        pairs: The expected and the actual answer of each row.
+
+    Returns:
+        The scores, or None if the expected answers are not labels: too many, too long, or never repeated.
+    """
+    labels = {_normalize_label(expected): expected.strip() for expected, _ in reversed(pairs)}
+    counts = Counter(_normalize_label(expected) for expected, _ in pairs)
+    if not 2 <= len(labels) <= _MAX_LABELS or len(labels) * 2 > len(pairs):
         return None
-    if any(len(name) > _LONGEST_LABEL or "\n" in name for name in known.values()):
+    if any(len(label) > _MAX_LABEL_CHARS or "\n" in label for label in labels.values()):
         return None
-    table: dict[str, Counter[str]] = {known[key]: Counter() for key in sorted(known)}
-    for want, got in pairs:
-        table[known[_label(want)]][known.get(_label(got), OTHER_LABEL)] += 1
-    f1 = {name: _label_f1(table, name, counts[_label(name)]) for name in table}
+    confusion: dict[str, Counter[str]] = {labels[key]: Counter() for key in sorted(labels)}
+    for expected, actual in pairs:
+        predicted = labels.get(_normalize_label(actual), OTHER_LABEL)
+        confusion[labels[_normalize_label(expected)]][predicted] += 1
+    f1 = {
+        label: _label_f1(confusion, label, counts[_normalize_label(label)]) for label in confusion
+    }
     return LabelScores(
-        confusion={want: dict(sorted(row.items())) for want, row in table.items()},
+        confusion={label: dict(sorted(row.items())) for label, row in confusion.items()},
         f1=f1,
         macro_f1=sum(f1.values()) / len(f1),
-        accuracy=sum(row[want] for want, row in table.items()) / len(pairs),
+        accuracy=sum(row[label] for label, row in confusion.items()) / len(pairs),
     )
 
 
-def _label(text: str) -> str:
+def _normalize_label(text: str) -> str:
     return text.strip().rstrip(".").casefold()
 
 
-def _label_f1(table: Mapping[str, Counter[str]], name: str, wanted: int) -> float:
-    given = sum(row[name] for row in table.values())
-    return 2 * table[name][name] / (wanted + given) if wanted + given else 0.0
+def _label_f1(confusion: Mapping[str, Counter[str]], label: str, expected_count: int) -> float:
+    actual_count = sum(row[label] for row in confusion.values())
+    total = expected_count + actual_count
+    return 2 * confusion[label][label] / total if total else 0.0
 
 
 def mean_difference_interval(
     scores: Sequence[float], baseline_scores: Sequence[float], seed: int = 0
 ) -> tuple[float, float]:
-    """Return the 95 % interval of the mean difference of paired scores: a bootstrap, 1000 draws."""
+    """Return the 95 % confidence interval of the mean difference of paired scores (bootstrap, 1000 samples)."""
     differences = [a - b for a, b in zip(scores, baseline_scores, strict=True)]
     if not differences:
         return 0.0, 0.0
-    draw = random.Random(seed)  # noqa: S311 - statistics, no secret
+    generator = random.Random(seed)  # noqa: S311 - statistics, not security
     size = len(differences)
-    means = sorted(sum(draw.choices(differences, k=size)) / size for _ in range(1000))
+    means = sorted(sum(generator.choices(differences, k=size)) / size for _ in range(1000))
     return means[24], means[974]
 
 
-def _calls(calls: ToolCalls) -> list[tuple[str, Any]]:
-    found = []
+def _parse_calls(calls: ToolCalls) -> list[tuple[str, Any]]:
+    """Return the name and the parsed arguments of each call."""
+    parsed = []
     for call in calls:
         function = call.get("function") or {}
         arguments = function.get("arguments")
-        with suppress(ValueError):  # no JSON: compared as the text it is
+        with suppress(ValueError):  # arguments that are not JSON are compared as text
             arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
-        found.append((str(function.get("name")), arguments))
-    return found
+        parsed.append((str(function.get("name")), arguments))
+    return parsed

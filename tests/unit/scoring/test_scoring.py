@@ -1,4 +1,4 @@
-"""Exact match, token F1, labels, paired gains."""
+"""Exact match, token F1, label scores and confidence intervals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def call(name: str, arguments: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("want", "got", "same"),
+    ("expected", "actual", "is_match"),
     [
         (Answer("yes"), Answer(" yes\n"), True),
         (Answer("yes"), Answer("Yes"), False),
@@ -38,12 +38,12 @@ def call(name: str, arguments: str) -> dict[str, object]:
         (Answer("", [call("f", "no json")]), Answer("", [call("f", "no json")]), True),
     ],
 )
-def test_exact_match(want: Answer, got: Answer, same: bool) -> None:
-    assert is_exact_match(want, got) is same
+def test_exact_match(expected: Answer, actual: Answer, is_match: bool) -> None:
+    assert is_exact_match(expected, actual) is is_match
 
 
 @pytest.mark.parametrize(
-    ("want", "got", "f1"),
+    ("expected", "actual", "f1"),
     [
         ("the cat sat", "The cat sat!", 1.0),
         ("a b c d", "a b", 2 / 3),
@@ -56,8 +56,8 @@ def test_exact_match(want: Answer, got: Answer, same: bool) -> None:
         ("3.5", "3.5", 1.0),
     ],
 )
-def test_token_f1(want: str, got: str, f1: float) -> None:
-    assert token_f1(want, got) == pytest.approx(f1)
+def test_token_f1(expected: str, actual: str, f1: float) -> None:
+    assert token_f1(expected, actual) == pytest.approx(f1)
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
@@ -67,19 +67,19 @@ def test_token_f1_is_symmetric_and_bounded(a: str, b: str) -> None:
     assert token_f1(a, a) == 1
 
 
-def test_labels_say_which_is_taken_for_which() -> None:
+def test_label_scores_have_the_confusion_matrix() -> None:
     pairs = [("spam", "Spam."), ("spam", "ham"), ("ham", "ham"), ("ham", "ham"), ("ham", "dunno")]
-    found = label_scores(pairs)
-    assert found is not None
-    assert found.confusion == {"ham": {OTHER_LABEL: 1, "ham": 2}, "spam": {"ham": 1, "spam": 1}}
-    assert found.accuracy == 3 / 5
-    assert found.f1["ham"] == pytest.approx(2 * 2 / (3 + 3))
-    assert found.f1["spam"] == pytest.approx(2 * 1 / (2 + 1))
-    assert found.macro_f1 == pytest.approx((2 / 3 + 2 / 3) / 2)
+    scores = label_scores(pairs)
+    assert scores is not None
+    assert scores.confusion == {"ham": {OTHER_LABEL: 1, "ham": 2}, "spam": {"ham": 1, "spam": 1}}
+    assert scores.accuracy == 3 / 5
+    assert scores.f1["ham"] == pytest.approx(2 * 2 / (3 + 3))
+    assert scores.f1["spam"] == pytest.approx(2 * 1 / (2 + 1))
+    assert scores.macro_f1 == pytest.approx((2 / 3 + 2 / 3) / 2)
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "expected",
     [
         ["only"] * 6,
         [f"each one is different {n}" for n in range(6)],
@@ -88,15 +88,15 @@ def test_labels_say_which_is_taken_for_which() -> None:
         [],
     ],
 )
-def test_sentences_are_no_labels(wanted: list[str]) -> None:
-    assert label_scores([(text, text) for text in wanted]) is None
+def test_sentences_are_not_labels(expected: list[str]) -> None:
+    assert label_scores([(text, text) for text in expected]) is None
 
 
-def test_total_of_nothing_is_zero() -> None:
+def test_scores_of_no_answers_are_zero() -> None:
     assert scoring.aggregate_scores([]).exact_match == 0
 
 
-def test_a_clear_gain_is_above_zero_and_noise_is_not() -> None:
+def test_interval_excludes_zero_only_for_a_clear_difference() -> None:
     low, high = mean_difference_interval([0.9, 0.8, 1.0, 0.9] * 5, [0.1, 0.2, 0.1, 0.3] * 5)
     assert 0.6 < low < high < 0.9
     low, high = mean_difference_interval([0.1, 0.9] * 10, [0.9, 0.1] * 10)
