@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
+from maas_client._text import Argument, Text
 from maas_client.errors import ConfigError
 
 Price = float | int | str | Decimal
@@ -33,7 +34,10 @@ class TokenRange:
         counted = stats.get("tokens")
         if not counted:
             raise ConfigError(
-                "no tokens were counted", hint="Check the file with content=True (the default)."
+                "no tokens were counted",
+                hint=Text.format(
+                    "Validate the file with {} (the default).", Argument("content", True)
+                ),
             )
         return cls(counted["total"], counted["at_least"], counted["at_most"])
 

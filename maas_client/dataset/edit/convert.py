@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
+from maas_client._text import Argument, Text
 from maas_client.dataset.edit import repair
 from maas_client.dataset.edit.atomic_write import (
     atomic_write,
@@ -118,7 +119,10 @@ def convert(
     """
     if row_format is not None and row_format not in ROW_FORMATS:
         raise ConfigError(
-            f"unknown format {row_format!r}", hint=f"Use one of {', '.join(ROW_FORMATS)}."
+            f"unknown format {row_format!r}",
+            hint=Text.format(
+                "Set {} to one of {}.", Argument("row_format"), ", ".join(ROW_FORMATS)
+            ),
         )
     require_regular_file(path)
     require_distinct_paths(path, out)
@@ -187,16 +191,20 @@ def _raise_if_rejected(result: ConversionResult, *, skip_invalid: bool) -> None:
     )
 
 
-def _suggest_steps(reason: str, *, some_converted: bool) -> str:
-    skip = "skip such rows (--skip)" if some_converted else ""
+def _suggest_steps(reason: str, *, some_converted: bool) -> Text:
+    row_format = Argument("row_format")
+    rename = Text.format("rename the columns ({})", Argument("columns"))
     if reason.endswith("missing or empty"):
-        steps = ["Fill it in", "name the column that has it (--column THEIRS=OURS)", skip]
+        steps = [Text("Fill it in"), rename]
     elif some_converted or "unknown keys" in reason:
-        steps = ["Name the format (--form)", "rename the columns (--column THEIRS=OURS)", skip]
+        steps = [Text.format("Give the format ({})", row_format), rename]
     else:
-        return "Name the format with --form, if the detected one is wrong."
-    *first, last = filter(None, steps)
-    return f"{', '.join(first)}, or {last}." if len(first) > 1 else f"{first[0]} or {last}."
+        return Text.format("If the detected format is wrong, give it with {}.", row_format)
+    if some_converted:
+        steps.append(Text.format("skip such rows ({})", Argument("skip_invalid", True)))
+    *first, last = steps
+    separator = ", or " if len(first) > 1 else " or "
+    return Text(", ").join(first) + separator + last + "."
 
 
 _INVALID = object()

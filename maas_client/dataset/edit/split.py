@@ -18,6 +18,7 @@ from hashlib import blake2b
 from os import PathLike
 from typing import Any, BinaryIO, Literal
 
+from maas_client._text import Argument, Text
 from maas_client.dataset.edit.atomic_write import (
     atomic_write,
     require_distinct_paths,
@@ -90,10 +91,15 @@ def split(
     Nothing is written if an error is raised.
     """
     if not 0 < validation_share < 1:
-        raise ConfigError(f"share must be between 0 and 1, not {validation_share}")
+        raise ConfigError(
+            Text.format(
+                "{} must be between 0 and 1, not {}", Argument("validation_share"), validation_share
+            )
+        )
     if by not in GROUP_BY_CHOICES:
         raise ConfigError(
-            f"cannot split by {by!r}", hint=f"Split by {', '.join(GROUP_BY_CHOICES)}."
+            f"cannot split by {by!r}",
+            hint=Text.format("Set {} to one of {}.", Argument("by"), ", ".join(GROUP_BY_CHOICES)),
         )
     require_regular_file(path)
     require_distinct_paths(path, training, validation)
@@ -161,7 +167,9 @@ class _RowIndex:
             raise ConfigError(
                 f"{os.fspath(path)} has {len(self)} rows in {self.groups} groups by {by}: "
                 "too few to split",
-                hint="Split by prompt or by row (--by)." if len(self) > 1 else None,
+                hint=Text.format("Set {} to prompt or row.", Argument("by"))
+                if len(self) > 1
+                else None,
             )
 
     def __len__(self) -> int:
