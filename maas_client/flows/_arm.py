@@ -1,86 +1,173 @@
-"""How long to wait between two looks, and how to see a long-running ARM operation through."""
+"""Polling, paging and readiness: what the flows of both dialects share over ARM."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any
 
 from maas_client.errors import (
+    ConflictError,
     MaasError,
     RateLimitError,
     ServiceError,
     StatusError,
     TransportError,
 )
-from maas_client.flows._io import IO
+from maas_client.flows._io import IO, Coro
 from maas_client.wire import azureml as ops
-from maas_client.wire.op import Response
+from maas_client.wire.azureml_models import Page
+from maas_client.wire.op import Op, Response
 
 MAX_POLL_INTERVAL_S = 15.0
 MAX_OUTAGE_S = 1800.0
-"""A watched job may be out of sight for this long before watching ends: it is paid for, and goes on."""
+"""Watching a job ends after the service has been unreachable for this long; the job itself continues."""
+READY_TIMEOUT_S = 1800.0
+"""Default limit for provisioning a deployment, and then again for its first answer."""
 
 
 def poll_intervals(io: IO) -> Iterator[float]:
-    """Yield seconds to wait: 50 ms on loopback and 1 s elsewhere, times 1.6, up to 15 s."""
-    pause = 0.05 if io.scope.local else 1.0
+    """Yield seconds to wait between polls, × 1.6 each: from 50 ms to 1 s on loopback, else from 1 s to 15 s."""
+    interval, longest = (0.05, 1.0) if io.scope.local else (1.0, MAX_POLL_INTERVAL_S)
     while True:
-        yield pause
-        pause = min(pause * 1.6, MAX_POLL_INTERVAL_S if not io.scope.local else 1.0)
+        yield interval
+        interval = min(interval * 1.6, longest)
 
 
 def is_transient(error: MaasError) -> bool:
-    """True for what an outage looks like: no answer, throttling, 5xx."""
+    """Return True for errors that an outage causes: no response, throttling, 5xx."""
     if isinstance(error, TransportError | RateLimitError):
         return True
     return isinstance(error, ServiceError) and (error.status or 0) >= 500
 
 
-def retry_after_s(answer: Response[Any]) -> float | None:
-    """Return the answer's Retry-After in seconds, if it has a plain one."""
-    text = answer.headers.get("retry-after", "")
+def retry_after_s(response: Response[Any]) -> float | None:
+    """Return the response's Retry-After in seconds (at most 60), if it is a plain number."""
+    text = response.headers.get("retry-after", "")
     return min(float(text), 60.0) if re.fullmatch(r"\d{1,4}(\.\d+)?", text) else None
 
 
-async def wait_for_operation(
-    io: IO, answer: Response[Any], *, operation: str, timeout_s: float = 3600.0
-) -> None:
-    """Wait until the long-running operation behind ``answer`` has ended (docs/azure-http.md section 7.3).
+async def list_items(
+    io: IO, op: Op[Page], *, query: Mapping[str, str] | None = None, **path: str
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield the items of an ARM list; ``nextLink`` is followed verbatim (docs/azure-http.md section 7.4)."""
+    page = (await io.send(op, query=query, **path)).value  # type: ignore[arg-type]  # a str, never a deadline
+    while True:
+        for item in page.value:
+            yield item
+        if not page.next_link:
+            return
+        page = (await io.send(op, url=page.next_link)).value
 
-    ``Azure-AsyncOperation`` is looked at first, then ``Location``; without either there is nothing to
-    wait for. Raises ``ServiceError`` with the service's reason when the operation failed, and when it
-    has not ended after ``timeout_s`` seconds.
+
+async def wait_for_operation(
+    io: IO, response: Response[Any], *, operation: str, timeout_s: float = 3600.0
+) -> None:
+    """Wait for the long-running operation that ``response`` started (docs/azure-http.md section 7.3).
+
+    Polls ``Azure-AsyncOperation``, or ``Location`` without it; returns at once if there is neither.
+    Raises ``ServiceError`` with the service's reason if the operation failed, or if it has not ended
+    after ``timeout_s`` seconds.
     """
-    status_url = answer.headers.get("azure-asyncoperation")
-    result_url = answer.headers.get("location") if answer.status in (201, 202) else None
+    status_url = response.headers.get("azure-asyncoperation")
+    result_url = response.headers.get("location") if response.status in (201, 202) else None
     if not status_url and not result_url:
         return
     end = io.elapsed() + timeout_s
-    asked = retry_after_s(answer)
-    for pause in poll_intervals(io):
-        await io.sleep(pause if asked is None or io.scope.local else asked)
+    requested_s = retry_after_s(response)
+    for interval in poll_intervals(io):
+        await io.sleep(interval if requested_s is None or io.scope.local else requested_s)
         if status_url:
-            seen = await io.send(ops.OPERATION_STATUS, url=status_url)
-            asked, word = retry_after_s(seen), seen.value.status.lower()
-            if word == "succeeded":
+            poll = await io.send(ops.OPERATION_STATUS, url=status_url)
+            requested_s, status = retry_after_s(poll), poll.value.status.lower()
+            if status == "succeeded":
                 return
-            if word in ("failed", "canceled"):
-                raise _failed(operation, seen.value.error or {}, word)
+            if status in ("failed", "canceled"):
+                raise _operation_error(operation, poll.value.error or {}, status)
         else:
-            done = await io.send(ops.OPERATION_RESULT, url=result_url)
-            asked = retry_after_s(done)
-            if done.status != 202:
+            result = await io.send(ops.OPERATION_RESULT, url=result_url)
+            requested_s = retry_after_s(result)
+            if result.status != 202:
                 return
         if io.elapsed() > end:
             raise ServiceError(
-                f"{operation} had not ended after {timeout_s:.0f} s", operation=operation
+                f"{operation} did not finish within {timeout_s:.0f} s", operation=operation
             )
 
 
-def _failed(what: str, error: dict[str, Any], word: str) -> StatusError:
+def _operation_error(operation: str, error: dict[str, Any], status: str) -> StatusError:
     return ServiceError(
-        error.get("message") or f"{what} ended as {word}",
+        error.get("message") or f"{operation} ended with status {status}",
         code=error.get("code"),
-        operation=what,
+        operation=operation,
     )
+
+
+def name_conflict(name: str) -> ConflictError:
+    """Return the error for a deployment name that is in use for another model."""
+    return ConflictError(
+        f"deployment {name!r} exists with another model",
+        operation="deployments.create",
+        hint=f"Choose another name, or delete it first: maas-client deployments delete {name}",
+    )
+
+
+async def wait_until_provisioned(
+    io: IO,
+    name: str,
+    get_state: Callable[[], Coro[tuple[str, str | None]]],
+    timeout_s: float = READY_TIMEOUT_S,
+) -> None:
+    """Wait until ARM reports the deployment as Succeeded. ``get_state`` returns its state and a code.
+
+    Raises ``ServiceError`` if it ends in another state, or has not ended after ``timeout_s``.
+    """
+    end = io.elapsed() + timeout_s
+    for interval in poll_intervals(io):
+        state, code = await get_state()
+        if state.lower() == "succeeded":
+            return
+        late = io.elapsed() > end
+        if late or state.lower() in ("failed", "canceled", "disabled"):
+            raise ServiceError(
+                f"deployment {name!r} is still {state} after {timeout_s:.0f} s"
+                if late
+                else f"deployment {name!r} ended with status {state}",
+                code=code,
+                operation="deployments.create",
+                hint=f"Delete it and try again: maas-client deployments delete {name}",
+            )
+        await io.sleep(interval)
+
+
+async def wait_until_ready(
+    io: IO,
+    probe: Callable[[], Coro[Any]],
+    is_not_ready: Callable[[StatusError], bool] = lambda error: False,
+    timeout_s: float = READY_TIMEOUT_S,
+) -> None:
+    """Send ``probe`` until it succeeds: a deployment that is Succeeded may not answer yet.
+
+    Transient errors, and errors of a route that does not exist yet, are retried for up to
+    ``timeout_s``; so are those for which ``is_not_ready`` returns True. Any other error is raised.
+    """
+    end = io.elapsed() + timeout_s
+    for interval in poll_intervals(io):
+        try:
+            await probe()
+        except MaasError as error:
+            if io.elapsed() > end or not _may_become_ready(io, error, is_not_ready):
+                raise
+            await io.sleep(interval)
+        else:
+            return
+
+
+def _may_become_ready(
+    io: IO, error: MaasError, is_not_ready: Callable[[StatusError], bool]
+) -> bool:
+    if isinstance(error, TransportError):
+        return not io.scope.local  # a local server that does not respond has stopped
+    if not isinstance(error, StatusError):
+        return False
+    return is_transient(error) or error.status in (404, 408, 424) or is_not_ready(error)

@@ -1,62 +1,58 @@
-"""What a dialect must be able to do: one row of functions per backend, and how one is chosen."""
+"""What a flow hands to a backend: request objects, and which backend and rules a connection uses.
+
+Each backend is a package of modules (``flows/azureml``, ``flows/foundry``). A flow module states, as a
+Protocol next to its verbs, the functions that both must have, and picks the module for the connection.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from maas_client import catalog
 from maas_client.catalog import ModelInfo
-from maas_client.flows._io import IO, Coro
-from maas_client.flows._ready import READY_TIMEOUT_S
-from maas_client.types import (
-    ChatChunk,
-    ChatCompletion,
-    Checkpoint,
-    Dataset,
-    Deployment,
-    Hyperparameters,
-    Job,
-    JobEvent,
-    Keys,
-    Model,
-)
+from maas_client.flows._arm import READY_TIMEOUT_S
+from maas_client.flows._io import IO
+from maas_client.types import Dataset, Deployment, Hyperparameters
 from maas_client.wire import lifetime
 
 ProgressCallback = Callable[[int, int], None]
-"""Called with bytes done and bytes in all."""
+"""Called with the bytes sent so far and the total number of bytes."""
+
+Target = Literal["azureml", "foundry", "local"]
 
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
-    """A file that was checked and may be sent."""
+    """A validated file to upload."""
 
     path: Path
     sha256: str
-    """Of the bytes that were checked; other bytes are not sent."""
+    """Digest of the validated bytes; the upload fails if the file holds any others."""
     name: str
     progress: ProgressCallback | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelUploadRequest:
-    """A folder of weights trained elsewhere, and the model they belong to."""
+    """A folder of weights that were trained elsewhere, and their base model."""
 
     folder: Path
     name: str
     base_model: str
-    """As the catalog names it."""
+    """The base model's name in the catalog."""
     progress: ProgressCallback | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """Everything ``jobs.create`` was asked for, after names are known and data is uploaded."""
+    """A job to create: names are resolved and the data is uploaded."""
 
     model: str
-    """As the service names it: a registry uri, an asset id, a foundry model name."""
+    """The base model as the service names it: a registry URI, an asset id or a foundry model name."""
     model_name: str
     training: Dataset
     validation: Dataset | None
@@ -71,77 +67,45 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentRequest:
-    """What ``deployments.create`` was asked for, after the model's name is known."""
+    """A deployment to create: the model's name is resolved."""
 
     name: str
     model: str
     delete_at: datetime | None = None
     ready_timeout_s: float = READY_TIMEOUT_S
-    """How long it may take to be made, and then again to answer (reliability.md R13)."""
+    """Seconds that provisioning may take, and then again the first answer."""
 
     @property
     def tags(self) -> dict[str, dict[str, str]]:
-        """Return the part of a resource's body that says when it goes; empty where nothing is said."""
-        return (
-            {"tags": {lifetime.DELETE_AT_TAG: lifetime.format_delete_at(self.delete_at)}}
-            if self.delete_at
-            else {}
-        )
+        """Return the ``tags`` part of the request body; empty without a deletion time."""
+        if self.delete_at is None:
+            return {}
+        return {"tags": {lifetime.DELETE_AT_TAG: lifetime.format_delete_at(self.delete_at)}}
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One chat request: the deployment, and the body as this whole field writes it."""
+    """A chat request: the deployment, and the OpenAI-shaped body."""
 
     deployment: Deployment | str
     body: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """The verbs of one backend."""
-
-    name: Literal["azureml", "foundry"]
-    model_id: Callable[[ModelInfo], str]
-    """What a job of this backend names for a catalog model."""
-    upload: Callable[[IO, UploadRequest], Coro[Dataset]]
-    dataset: Callable[[IO, str], Coro[Dataset]]
-    datasets: Callable[[IO], AsyncGenerator[Dataset, None]]
-    delete_dataset: Callable[[IO, str], Coro[None]]
-    check_order: Callable[[IO, JobRequest], None]
-    """Raise for what this backend cannot take, before anything is sent."""
-    create_job: Callable[[IO, JobRequest], Coro[Job]]
-    job: Callable[[IO, str], Coro[Job]]
-    jobs: Callable[[IO], AsyncGenerator[Job, None]]
-    cancel_job: Callable[[IO, str], Coro[Job]]
-    delete_job: Callable[[IO, str], Coro[None]]
-    progress: Callable[[IO, Job], AsyncGenerator[JobEvent, None]]
-    """What has happened so far, oldest first, without the status itself."""
-    checkpoints: Callable[[IO, str], AsyncGenerator[Checkpoint, None]]
-    logs: Callable[[IO, str], Coro[str]]
-    model: Callable[[IO, str], Coro[Model]]
-    models: Callable[[IO], AsyncGenerator[Model, None]]
-    delete_model: Callable[[IO, str], Coro[None]]
-    deploy: Callable[[IO, DeploymentRequest], Coro[Deployment]]
-    deployment: Callable[[IO, str], Coro[Deployment]]
-    deployments: Callable[[IO], AsyncGenerator[Deployment, None]]
-    delete_deployment: Callable[[IO, str], Coro[None]]
-    keys: Callable[[IO, str, str | None], Coro[Keys]]
-    complete: Callable[[IO, ChatRequest], Coro[ChatCompletion]]
-    stream: Callable[[IO, ChatRequest], AsyncGenerator[ChatChunk, None]]
-    pause_job: Callable[[IO, str], Coro[Job]]
-    resume_job: Callable[[IO, str], Coro[Job]]
-    save_checkpoint: Callable[[IO, str], Coro[Job]]
-    upload_model: Callable[[IO, ModelUploadRequest], Coro[Model]] | None = None
-    """None: this backend takes no weights from elsewhere."""
+def is_foundry(io: IO) -> bool:
+    """Return True if the connection uses the foundry dialect, False for azureml."""
+    return io.scope.dialect == "foundry"
 
 
-def backend_for(io: IO) -> Backend:
-    """Return the dialect of this connection."""
-    if io.scope.dialect == "foundry":
-        from maas_client.flows.foundry import BACKEND as FOUNDRY
+def validation_target(io: IO) -> Target:
+    """Return whose rules apply to data and models on this connection."""
+    return "local" if io.scope.local else io.scope.dialect
 
-        return FOUNDRY
-    from maas_client.flows.azureml import BACKEND as AZUREML
 
-    return AZUREML
+def catalog_override(io: IO) -> Path | None:
+    """Return the catalog override file, if one is set."""
+    return Path(io.scope.catalog) if io.scope.catalog else None
+
+
+def service_model_id(io: IO, model: ModelInfo) -> str:
+    """Return how the connection's backend names a base model of the catalog."""
+    return model.name if is_foundry(io) else catalog.registry_uri(model)

@@ -1,4 +1,4 @@
-"""From chat bodies and stream frames to the public nouns, the same for every dialect."""
+"""Parse chat responses and stream frames into the public types, for both dialects."""
 
 from __future__ import annotations
 
@@ -15,48 +15,51 @@ from maas_client.wire import chat, error_bodies
 
 
 def parse_completion(body: dict[str, Any]) -> ChatCompletion:
-    """Return the noun for a chat completion's body."""
+    """Return a chat completion's body as a ``ChatCompletion``."""
     try:
         return ChatCompletion.model_validate({**body, "raw": body})
-    except ValidationError as bad:
-        raise _shape(bad) from None
+    except ValidationError as error:
+        raise _invalid_shape(error) from None
 
 
-def _shape(bad: ValidationError) -> ServiceError:
-    first = bad.errors(include_input=False, include_url=False)[0]
-    place = ".".join(str(p) for p in first["loc"])
+def _invalid_shape(error: ValidationError) -> ServiceError:
+    first = error.errors(include_input=False, include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
     return ServiceError(
-        f"the answer is not a chat completion ({place}: {first['msg']})", operation="chat.complete"
+        f"the response is not a chat completion ({field}: {first['msg']})",
+        operation="chat.complete",
     )
 
 
 async def parse_chunks(lines: AsyncGenerator[str, None]) -> AsyncGenerator[ChatChunk, None]:
     """Yield the chunks of a stream.
 
-    Raises ``TransportError`` when the stream ends before ``[DONE]``: half an answer is never taken for
-    a whole one; ``ServiceError`` when the service reports an error within the stream.
+    Raises ``TransportError`` when the stream ends before ``[DONE]``, so that half an answer is never
+    taken for a whole one, and ``ServiceError`` when the service reports an error within the stream.
     """
     async with aclosing(lines):
         async for data in chat.sse_payloads(lines):
             if data == chat.STREAM_END:
                 return
-            yield _chunk(data)
-    raise TransportError("the stream ended before the answer did", hint="Ask again.")
+            yield _parse_chunk(data)
+    raise TransportError("the stream ended before the answer was complete", hint="Ask again.")
 
 
-def _chunk(data: str) -> ChatChunk:
+def _parse_chunk(data: str) -> ChatChunk:
     try:
         body = json.loads(data)
     except ValueError:
-        raise ServiceError("a frame of the stream is not JSON", operation="chat.stream") from None
+        raise ServiceError("a stream event is not JSON", operation="chat.stream") from None
     if isinstance(body, dict) and body.get("error"):
-        fault = error_bodies.parse_error(data.encode(), {"content-type": "application/json"})
+        error = error_bodies.parse_error(data.encode(), {"content-type": "application/json"})
         raise ServiceError(
-            fault.message or "the stream broke off", code=fault.code, operation="chat.stream"
+            error.message or "the service reported an error within the stream",
+            code=error.code,
+            operation="chat.stream",
         )
     try:
         return ChatChunk.model_validate({**body, "raw": body})
-    except (ValidationError, TypeError) as bad:
-        if isinstance(bad, ValidationError):
-            raise _shape(bad) from None
-        raise ServiceError("a frame of the stream is no object", operation="chat.stream") from None
+    except ValidationError as invalid:
+        raise _invalid_shape(invalid) from None
+    except TypeError:
+        raise ServiceError("a stream event is not a JSON object", operation="chat.stream") from None

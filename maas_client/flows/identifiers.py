@@ -1,78 +1,73 @@
-"""From what a person typed to what a service is told: models, data sets, jobs, deployments."""
+"""Resolve what a caller passes (an object, a name, an id, a path) to what a service is sent."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Literal
 
 from maas_client import catalog
 from maas_client.catalog import ModelInfo
 from maas_client.errors import ConfigError, DatasetError
-from maas_client.flows import _backend
+from maas_client.flows._backend import catalog_override, service_model_id, validation_target
 from maas_client.flows._io import IO
 from maas_client.types import Dataset, Deployment, Job, Model
 
-Target = Literal["azureml", "foundry", "local"]
 StrPath = str | Path
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
-    """A model to tune: what the service is told, what we know of it, and a notice if there is one."""
+    """A base model to fine-tune."""
 
     id: str
+    """As the service names it."""
     name: str
-    facts: ModelInfo | None
+    info: ModelInfo | None
+    """The catalog's entry, if there is one."""
     notice: str | None = None
-
-
-def validation_target(io: IO) -> Target:
-    """Return which rules hold for this connection."""
-    return "local" if io.scope.local else io.scope.dialect
-
-
-def catalog_override(io: IO) -> Path | None:
-    """Return the catalog override file, if one is set."""
-    return Path(io.scope.catalog) if io.scope.catalog else None
+    """A warning about the model's retirement, if it is near."""
 
 
 async def resolve_base_model(
     io: IO, model: str | Model, *, allow_retired: bool, has_compute: bool
 ) -> ResolvedModel:
-    """Resolve the model of a new job, and refuse one that cannot be tuned there today.
+    """Return the model for a new job. Nothing is sent.
 
-    What is given by address is never refused for its age. Raises ``ConfigError`` (unknown name, with
-    the nearest ones), ``ModelRetiredError`` and ``UnsupportedError``; nothing has been sent then.
+    A model that is given by an asset URI is never refused because of its age.
+
+    Raises:
+        ConfigError: The name is unknown; the error suggests the nearest ones.
+        ModelRetiredError: The model is retired on this backend, and neither ``allow_retired`` nor
+            ``has_compute`` is set.
+        UnsupportedError: This backend cannot fine-tune the model.
     """
-    said = model.id if isinstance(model, Model) else model
-    facts = catalog.find_model(said, override=catalog_override(io))
-    if catalog.is_asset_uri(said):
-        return ResolvedModel(
-            said, facts.name if facts else said.split("/models/")[-1].split("/")[0], facts
-        )
-    if facts is None:
-        facts = catalog.get_model(said, override=catalog_override(io))
-    where = validation_target(io)
+    name = model.id if isinstance(model, Model) else model
+    info = catalog.find_model(name, override=catalog_override(io))
+    if catalog.is_asset_uri(name):
+        short_name = info.name if info else name.split("/models/")[-1].split("/")[0]
+        return ResolvedModel(name, short_name, info)
+    if info is None:
+        info = catalog.get_model(name, override=catalog_override(io))
+    target = validation_target(io)
     today = await io.call(date.today)
-    if where != "local" and not has_compute:
-        catalog.check_retirement(facts, where, today, allow_retired=allow_retired)
-        catalog.check_tunable(facts, where)
-    notice = catalog.retirement_notice(facts, today) if where != "local" else None
-    return ResolvedModel(_backend.backend_for(io).model_id(facts), facts.name, facts, notice)
+    if target != "local" and not has_compute:
+        catalog.check_retirement(info, target, today, allow_retired=allow_retired)
+        catalog.check_tunable(info, target)
+    notice = catalog.retirement_notice(info, today) if target != "local" else None
+    return ResolvedModel(service_model_id(io, info), info.name, info, notice)
 
 
 def local_file(data: Dataset | StrPath) -> Path | None:
     """Return the path if ``data`` names a file on this machine, None if it is an id.
 
-    Raises ``DatasetError`` for what looks like a file and is not there.
+    Raises ``DatasetError`` for a text that looks like a path to a file that does not exist.
     """
     if isinstance(data, Dataset):
         return None
     if not isinstance(data, StrPath):
         raise ConfigError(
-            f"data is a path, an id or a data set, not a {type(data).__name__}",
+            f"data must be a path, an id or a Dataset, not a {type(data).__name__}",
             hint='For example "train.jsonl".',
         )
     text = str(data)
@@ -82,54 +77,62 @@ def local_file(data: Dataset | StrPath) -> Path | None:
     if text.startswith(("azureml:", "/subscriptions/", "file-")) and not isinstance(data, Path):
         return None
     if isinstance(data, Path) or path.suffix or "/" in text or "\\" in text:
-        raise DatasetError(f"there is no file {text}", hint="Check the path.")
+        raise DatasetError(f"file not found: {text}", hint="Check the path.")
     return None
 
 
 def job_id(job: Job | str) -> str:
-    """Return what names the job; wherever an object goes, its id or name goes too."""
-    return job.id if isinstance(job, Job) else _named(job, "job")
+    """Return the id of a job given as an object, an id or a name."""
+    return job.id if isinstance(job, Job) else _check_text(job, "job")
 
 
 def dataset_id(dataset: Dataset | str) -> str:
-    """Return what names the data set."""
-    return dataset.id if isinstance(dataset, Dataset) else _named(dataset, "data set")
+    """Return the id of a data set given as an object, an id or a name."""
+    return dataset.id if isinstance(dataset, Dataset) else _check_text(dataset, "data set")
 
 
 def model_id(model: Model | Job | str) -> str:
-    """Return what names a model to deploy: a tuned one, a job's, or a base model.
+    """Return the id of a model to deploy: a model, a job's model, an id or a base model's name.
 
     Raises ``ConfigError`` for a job that has no model yet.
     """
     if isinstance(model, Job):
         if not model.fine_tuned_model:
             raise ConfigError(
-                f"job {model.name} has no model: it is {model.status}",
+                f"job {model.name} has no model: its status is {model.status}",
                 hint="Wait for it: client.jobs.wait(job).",
             )
         return model.fine_tuned_model
-    return model.id if isinstance(model, Model) else _named(model, "model")
+    return model.id if isinstance(model, Model) else _check_text(model, "model")
 
 
 def deployment_id(deployment: Deployment | str) -> str:
-    """Return what names the deployment."""
+    """Return the name of a deployment given as an object or a name."""
     if isinstance(deployment, Deployment):
         return deployment.name
-    return _named(deployment, "deployment")
+    return _check_text(deployment, "deployment")
 
 
-def _named(said: object, what: str) -> str:
-    """Return a name or an id. Raises ``ConfigError`` for what is neither: None is most often the
-    ``fine_tuned_model`` of a job that has none."""
-    if isinstance(said, str):
-        return said
-    hint = f"Pass the {what} itself, its name or its id."
-    if said is None and what == "model":
+def _check_text(value: object, kind: str) -> str:
+    """Return ``value`` if it is a text.
+
+    Raises ``ConfigError`` for anything else. None is most often the ``fine_tuned_model`` of a job that
+    has none.
+    """
+    if isinstance(value, str):
+        return value
+    hint = f"Pass the {kind} itself, its name or its id."
+    if value is None and kind == "model":
         hint += " A job has a model once it has succeeded: client.jobs.wait(job)."
-    kind = "None" if said is None else f"a value of type {type(said).__name__}"
-    raise ConfigError(f"{kind} names no {what}", hint=hint)
+    name = "None" if value is None else f"a value of type {type(value).__name__}"
+    raise ConfigError(f"{name} is not a {kind}", hint=hint)
 
 
-def arm_name(said: str) -> str:
-    """Return the name in an ARM id; any other text is a name as a whole, so that ``a/b`` never means ``b``."""
-    return said.rsplit("/", 1)[-1] if said.startswith(("/", "azureml:")) else said
+def arm_name(name_or_id: str) -> str:
+    """Return the last segment of an ARM id or ``azureml:`` URI.
+
+    Any other text is a name as a whole, so that ``a/b`` never means ``b``.
+    """
+    if name_or_id.startswith(("/", "azureml:")):
+        return name_or_id.rsplit("/", 1)[-1]
+    return name_or_id

@@ -1,10 +1,11 @@
-"""Looking up what one may do, and how much is left, before anything is paid for. Reads only."""
+"""Read the caller's permissions and a region's quota, before anything costs money. Nothing is changed."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from maas_client.flows import _pages
+from maas_client.flows import _arm
+from maas_client.flows._backend import is_foundry
 from maas_client.flows._io import IO
 from maas_client.wire import foundry
 from maas_client.wire import permissions as ops
@@ -14,13 +15,13 @@ from maas_client.wire.permissions import Permission, Usage
 
 async def list_permissions(io: IO) -> list[Permission]:
     """Return what the caller may do with the workspace, or with the account of a Foundry resource."""
-    op = ops.ACCOUNT_PERMISSIONS if io.scope.dialect == "foundry" else ops.WORKSPACE_PERMISSIONS
-    return [Permission.model_validate(item) async for item in _pages.list_items(io, op)]
+    op = ops.ACCOUNT_PERMISSIONS if is_foundry(io) else ops.WORKSPACE_PERMISSIONS
+    return [Permission.model_validate(item) async for item in _arm.list_items(io, op)]
 
 
 async def core_quota(io: IO, location: str) -> list[Usage]:
-    """Return the dedicated cores of a region, family by family, as Machine Learning counts them."""
-    return await _usages(io, ops.CORE_USAGES, location)
+    """Return a region's dedicated cores by machine family, as Azure Machine Learning counts them."""
+    return await _list_usages(io, ops.CORE_USAGES, location)
 
 
 async def account_location(io: IO) -> str:
@@ -29,21 +30,19 @@ async def account_location(io: IO) -> str:
 
 
 async def capacity_quota(io: IO, location: str) -> list[Usage]:
-    """Return the quota of a region's models, in the units that deployments are sized in."""
-    return await _usages(io, ops.CAPACITY_USAGES, location)
+    """Return a region's quota by model, in the units in which deployments are sized."""
+    return await _list_usages(io, ops.CAPACITY_USAGES, location)
 
 
 async def quota_names(io: IO, model: str) -> set[str]:
-    """Return which of those quotas a deployment of ``model`` takes from, as its account says."""
-    found: set[str] = set()
-    async for item in _pages.list_items(io, foundry.ACCOUNT_MODELS):
+    """Return the names of the quotas that a deployment of ``model`` uses, according to its account."""
+    names: set[str] = set()
+    async for item in _arm.list_items(io, foundry.ACCOUNT_MODELS):
         if str(item.get("name", "")).casefold() == model.casefold():
             skus: list[dict[str, Any]] = item.get("skus") or []
-            found |= {str(sku["usageName"]) for sku in skus if sku.get("usageName")}
-    return found
+            names |= {str(sku["usageName"]) for sku in skus if sku.get("usageName")}
+    return names
 
 
-async def _usages(io: IO, op: Op[Any], location: str) -> list[Usage]:
-    return [
-        Usage.model_validate(item) async for item in _pages.list_items(io, op, location=location)
-    ]
+async def _list_usages(io: IO, op: Op[Any], location: str) -> list[Usage]:
+    return [Usage.model_validate(item) async for item in _arm.list_items(io, op, location=location)]
