@@ -1,7 +1,9 @@
-"""Client and AsyncClient: nouns bound to flows.
+"""``Client`` and ``AsyncClient``: the verbs of ``flows`` as methods.
 
-Each method of a noun *is* a flow with its first argument bound: one implementation, one signature, one
-docstring. ``Client`` drives it to its end over a blocking wire, ``AsyncClient`` awaits it.
+Each method is a flow whose first argument, the connection, is filled in: one implementation, one signature
+and one docstring for both clients. ``Client`` runs the flow to its end over a blocking HTTP client,
+``AsyncClient`` awaits it. To add a verb: write it in its module in ``flows``, in both backends, and add a
+line to both classes here.
 """
 
 from __future__ import annotations
@@ -10,10 +12,10 @@ import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import aclosing
+from types import FunctionType
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast
 
 from maas_client import _connect
-from maas_client._auto_delete import AsyncWatch, BlockingWatch
 from maas_client._transport import AsyncHttpClient, SyncHttpClient, Transport, run_sync
 from maas_client.flows import (
     chat,
@@ -24,136 +26,160 @@ from maas_client.flows import (
     jobs,
     models,
 )
-from maas_client.flows import (
-    export as exports,
-)
-from maas_client.flows import (
-    fine_tune as pipeline,
-)
 from maas_client.flows._io import IO
+from maas_client.flows.export import export as export_job
+from maas_client.flows.fine_tune import fine_tune as fine_tune_flow
 from maas_client.types import Deployment, FineTuneResult
+
+__all__ = [
+    "AsyncChat",
+    "AsyncClient",
+    "AsyncDatasets",
+    "AsyncDeployments",
+    "AsyncJobs",
+    "AsyncModels",
+    "Chat",
+    "Client",
+    "Datasets",
+    "Deployments",
+    "Jobs",
+    "Models",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 M = TypeVar("M")
 Flow = Callable[Concatenate[IO, P], Coroutine[Any, Any, T]]
-Series = Callable[Concatenate[IO, P], AsyncGenerator[T, None]]
+GeneratorFlow = Callable[Concatenate[IO, P], AsyncGenerator[T, None]]
 
 
-class _Held(Protocol):
-    """What a method needs of the object it hangs on."""
+class _HasIO(Protocol):
+    """What a method needs of its object: the connection."""
 
     _io: Any
 
 
-class Resource:
-    """A group of verbs over one connection."""
+def sync_method(
+    flow: Flow[P, T], after: Callable[[Any, T], T] | None = None
+) -> Callable[Concatenate[_HasIO, P], T]:
+    """Turn a flow into a blocking method; ``after`` may change what it returns."""
+
+    def method(self: _HasIO, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        value = run_sync(flow(self._io, *args, **kwargs))
+        return value if after is None else after(self, value)
+
+    return _copy_signature(method, flow)
+
+
+def async_method(
+    flow: Flow[P, T], after: Callable[[Any, T], T] | None = None
+) -> Callable[Concatenate[_HasIO, P], Coroutine[Any, Any, T]]:
+    """Turn a flow into a coroutine method; ``after`` may change what it returns."""
+
+    async def method(self: _HasIO, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        value = await flow(self._io, *args, **kwargs)
+        return value if after is None else after(self, value)
+
+    return _copy_signature(method, flow)
+
+
+def sync_iterator(
+    flow: GeneratorFlow[P, T], after: Callable[[Any, T], T] | None = None
+) -> Callable[Concatenate[_HasIO, P], Generator[T, None, None]]:
+    """Turn a flow that yields into a generator method; ``after`` may change what it yields."""
+
+    def method(self: _HasIO, /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
+        values = flow(self._io, *args, **kwargs)
+        try:
+            while True:
+                try:
+                    value = run_sync(values.__anext__())
+                except StopAsyncIteration:
+                    return
+                yield value if after is None else after(self, value)
+        finally:
+            run_sync(values.aclose())
+
+    return _copy_signature(method, flow, is_sync_iterator=True)
+
+
+def async_iterator(
+    flow: GeneratorFlow[P, T], after: Callable[[Any, T], T] | None = None
+) -> Callable[Concatenate[_HasIO, P], AsyncGenerator[T, None]]:
+    """Turn a flow that yields into an async generator method; ``after`` may change what it yields."""
+
+    def method(self: _HasIO, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
+        values = flow(self._io, *args, **kwargs)
+        return values if after is None else _map(values, lambda value: after(self, value))
+
+    return _copy_signature(method, flow)
+
+
+async def _map(
+    values: AsyncGenerator[T, None], function: Callable[[T], T]
+) -> AsyncGenerator[T, None]:
+    async with aclosing(values):
+        async for value in values:
+            yield function(value)
+
+
+def _copy_signature(method: M, flow: Callable[..., Any], *, is_sync_iterator: bool = False) -> M:
+    """Give the method the flow's docstring and signature, with ``self`` in place of the connection."""
+    functools.update_wrapper(cast("Callable[..., Any]", method), flow)
+    signature = inspect.signature(flow)
+    _, *parameters = signature.parameters.values()
+    self_parameter = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    returns = signature.return_annotation
+    if is_sync_iterator:
+        returns = returns.replace("AsyncGenerator[", "Generator[").replace(
+            ", None]", ", None, None]"
+        )
+    function: Any = method
+    function.__signature__ = signature.replace(
+        parameters=[self_parameter, *parameters], return_annotation=returns
+    )
+    return method
+
+
+class _Methods:
+    """A class whose methods are made from flows: each gets the name it has in the class."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name, method in vars(cls).items():
+            if isinstance(method, FunctionType) and hasattr(method, "__wrapped__"):
+                method.__name__ = name
+                method.__qualname__ = f"{cls.__qualname__}.{name}"
+                method.__module__ = cls.__module__
+
+
+class Resource(_Methods):
+    """A group of verbs of a client, such as ``client.jobs``."""
 
     def __init__(self, io: IO) -> None:
         self._io: Any = io
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self._io.scope.dialect}>"
+        return f"<{type(self).__name__} of {_connect.describe(self._io.scope)}>"
 
 
-def sync_method(
-    flow: Flow[P, T], then: Callable[[Any, T], T] | None = None
-) -> Callable[Concatenate[_Held, P], T]:
-    """Turn a flow into a method that returns when it has ended; ``then`` may add to what it returns."""
-
-    def method(self: _Held, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        value = run_sync(flow(self._io, *args, **kwargs))
-        return value if then is None else then(self, value)
-
-    return _shown(method, flow)
-
-
-def async_method(
-    flow: Flow[P, T], then: Callable[[Any, T], T] | None = None
-) -> Callable[Concatenate[_Held, P], Coroutine[Any, Any, T]]:
-    """Turn a flow into a coroutine method; ``then`` may add to what it returns."""
-
-    async def method(self: _Held, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        value = await flow(self._io, *args, **kwargs)
-        return value if then is None else then(self, value)
-
-    return _shown(method, flow)
-
-
-def sync_iterator(
-    flow: Series[P, T], then: Callable[[Any, T], T] | None = None
-) -> Callable[Concatenate[_Held, P], Generator[T, None, None]]:
-    """Turn a flow that yields into a generator method; ``then`` may add to what it yields."""
-
-    def method(self: _Held, /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
-        series = flow(self._io, *args, **kwargs)
-        try:
-            while True:
-                try:
-                    value = run_sync(series.__anext__())
-                except StopAsyncIteration:
-                    return
-                yield value if then is None else then(self, value)
-        finally:
-            run_sync(series.aclose())
-
-    return _shown(method, flow)
-
-
-def async_iterator(
-    flow: Series[P, T], then: Callable[[Any, T], T] | None = None
-) -> Callable[Concatenate[_Held, P], AsyncGenerator[T, None]]:
-    """Turn a flow that yields into an async generator method; ``then`` may add to what it yields."""
-
-    def method(self: _Held, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
-        series = flow(self._io, *args, **kwargs)
-        return series if then is None else _each(series, lambda value: then(self, value))
-
-    return _shown(method, flow)
-
-
-async def _each(series: AsyncGenerator[T, None], then: Callable[[T], T]) -> AsyncGenerator[T, None]:
-    async with aclosing(series):
-        async for value in series:
-            yield then(value)
-
-
-def _shown(method: M, flow: Callable[..., Any]) -> M:
-    """Give the method the flow's name, docstring and signature, with ``self`` for the port."""
-    functools.update_wrapper(cast("Callable[..., Any]", method), flow)
-    signature = inspect.signature(flow)
-    _, *rest = signature.parameters.values()
-    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    shown: Any = method
-    shown.__signature__ = signature.replace(parameters=[itself, *rest])
-    return method
-
-
-def _bound(noun: Deployments | AsyncDeployments, one: Deployment) -> Deployment:
-    """Let leaving a ``with`` delete the deployment, wherever it came from."""
-    if isinstance(noun, Deployments):
-        one._delete = lambda: noun.delete(one)
+def _bind_delete(resource: Deployments | AsyncDeployments, deployment: Deployment) -> Deployment:
+    """Let the end of a ``with`` block delete the deployment."""
+    if isinstance(resource, Deployments):
+        deployment._delete = lambda: resource.delete(deployment)
     else:
-        one._adelete = lambda: noun.delete(one)
-    return one
+        deployment._adelete = lambda: resource.delete(deployment)
+    return deployment
 
 
-def _made(noun: Deployments | AsyncDeployments, made: Deployment) -> Deployment:
-    """Bind a new deployment, and delete it in time where the service does not: our own server does."""
-    _bound(noun, made)
-    if made.delete_at is not None and not noun._io.scope.local:
-        noun._watch.add(made.name, made.delete_at)
-    return made
-
-
-def _tuned(client: Client | AsyncClient, result: FineTuneResult) -> FineTuneResult:
+def _bind_result(client: Client | AsyncClient, result: FineTuneResult) -> FineTuneResult:
     if result.deployment is not None:
-        _made(client.deployments, result.deployment)
+        _bind_delete(client.deployments, result.deployment)
     return result
 
 
 class Datasets(Resource):
-    """Files the backend holds."""
+    """Training and validation files that the backend stores: ``client.datasets``."""
 
     upload = sync_method(datasets.upload)
     get = sync_method(datasets.get)
@@ -162,7 +188,7 @@ class Datasets(Resource):
 
 
 class Jobs(Resource):
-    """Fine-tuning jobs."""
+    """Fine-tuning jobs: ``client.jobs``."""
 
     create = sync_method(jobs.create)
     get = sync_method(jobs.get)
@@ -176,11 +202,11 @@ class Jobs(Resource):
     delete = sync_method(jobs.delete)
     checkpoints = sync_iterator(jobs.checkpoints)
     logs = sync_method(jobs.logs)
-    export = sync_method(exports.export)
+    export = sync_method(export_job)
 
 
 class Models(Resource):
-    """Models the backend holds."""
+    """Fine-tuned and uploaded models that the backend stores: ``client.models``."""
 
     upload = sync_method(models.upload)
     get = sync_method(models.get)
@@ -189,29 +215,25 @@ class Models(Resource):
 
 
 class Deployments(Resource):
-    """Models that answer."""
+    """Models that answer chat requests: ``client.deployments``."""
 
-    def __init__(self, io: IO) -> None:
-        super().__init__(io)
-        self._watch = BlockingWatch(self.delete_overdue)
-
-    create = sync_method(deployments.create, _made)
-    get = sync_method(deployments.get, _bound)
-    list = sync_iterator(deployments.list_all, _bound)
+    create = sync_method(deployments.create, _bind_delete)
+    get = sync_method(deployments.get, _bind_delete)
+    list = sync_iterator(deployments.list_all, _bind_delete)
     delete = sync_method(deployments.delete)
     delete_overdue = sync_method(deployments.delete_overdue)
     keys = sync_method(deployments.keys)
 
 
 class Chat(Resource):
-    """Questions to a deployment."""
+    """Chat requests to a deployment: ``client.chat``."""
 
     complete = sync_method(chat.complete)
     stream = sync_iterator(chat.stream)
 
 
 class AsyncDatasets(Resource):
-    """Files the backend holds."""
+    """Training and validation files that the backend stores: ``client.datasets``."""
 
     upload = async_method(datasets.upload)
     get = async_method(datasets.get)
@@ -220,7 +242,7 @@ class AsyncDatasets(Resource):
 
 
 class AsyncJobs(Resource):
-    """Fine-tuning jobs."""
+    """Fine-tuning jobs: ``client.jobs``."""
 
     create = async_method(jobs.create)
     get = async_method(jobs.get)
@@ -234,11 +256,11 @@ class AsyncJobs(Resource):
     delete = async_method(jobs.delete)
     checkpoints = async_iterator(jobs.checkpoints)
     logs = async_method(jobs.logs)
-    export = async_method(exports.export)
+    export = async_method(export_job)
 
 
 class AsyncModels(Resource):
-    """Models the backend holds."""
+    """Fine-tuned and uploaded models that the backend stores: ``client.models``."""
 
     upload = async_method(models.upload)
     get = async_method(models.get)
@@ -247,48 +269,64 @@ class AsyncModels(Resource):
 
 
 class AsyncDeployments(Resource):
-    """Models that answer."""
+    """Models that answer chat requests: ``client.deployments``."""
 
-    def __init__(self, io: IO) -> None:
-        super().__init__(io)
-        self._watch = AsyncWatch(self.delete_overdue)
-
-    create = async_method(deployments.create, _made)
-    get = async_method(deployments.get, _bound)
-    list = async_iterator(deployments.list_all, _bound)
+    create = async_method(deployments.create, _bind_delete)
+    get = async_method(deployments.get, _bind_delete)
+    list = async_iterator(deployments.list_all, _bind_delete)
     delete = async_method(deployments.delete)
     delete_overdue = async_method(deployments.delete_overdue)
     keys = async_method(deployments.keys)
 
 
 class AsyncChat(Resource):
-    """Questions to a deployment."""
+    """Chat requests to a deployment: ``client.chat``."""
 
     complete = async_method(chat.complete)
     stream = async_iterator(chat.stream)
 
 
-class Client(_connect.Constructors):
-    """The blocking client; ``Client.azureml``, ``.foundry``, ``.local`` and ``.from_env`` make one."""
+class Client(_Methods, _connect.Constructors):
+    """A blocking client for one backend.
 
-    def __init__(self, plan: _connect.ConnectionOptions) -> None:
-        self._wire = SyncHttpClient(
-            plan.http, plan.ca_file, loopback_only=plan.local_origin is not None
+    Create it with ``Client.azureml``, ``Client.foundry``, ``Client.local`` or ``Client.from_env``. Close it
+    with ``close``, or use it in a ``with`` block. It may be used by several threads at once.
+
+    Attributes:
+        datasets: Upload, list and delete training files.
+        jobs: Create, follow and control fine-tuning jobs.
+        models: List, upload and delete models.
+        deployments: Deploy models, and delete deployments.
+        chat: Send chat requests to a deployment.
+
+    Example:
+        >>> with maas.Client.local() as client:
+        ...     job = client.jobs.create(model="Phi-4-mini-instruct", training_data="train.jsonl")
+        ...     job = client.jobs.wait(job)
+    """
+
+    def __init__(self, options: _connect.ConnectionOptions) -> None:
+        """Connect with prepared options; ``Client.azureml`` and the other constructors prepare them.
+
+        Args:
+            options: What a constructor has collected.
+        """
+        self._http = SyncHttpClient(
+            options.http, options.ca_file, loopback_only=options.local_origin is not None
         )
-        self._io: Any = Transport(_connect.build_connection(plan, self._wire), self._wire)
+        self._io: Any = Transport(_connect.build_connection(options, self._http), self._http)
         self.datasets = Datasets(self._io)
         self.jobs = Jobs(self._io)
         self.models = Models(self._io)
         self.deployments = Deployments(self._io)
         self.chat = Chat(self._io)
 
-    fine_tune = sync_method(pipeline.fine_tune, _tuned)
+    fine_tune = sync_method(fine_tune_flow, _bind_result)
     evaluate = sync_method(evaluation.evaluate)
 
     def close(self) -> None:
         """Close the connections."""
-        self.deployments._watch.close()
-        self._wire.close()
+        self._http.close()
 
     def __enter__(self) -> Self:
         return self
@@ -300,27 +338,50 @@ class Client(_connect.Constructors):
         return f"<Client of {_connect.describe(self._io.scope)}>"
 
 
-class AsyncClient(_connect.Constructors):
-    """The same nouns, verbs and signatures, awaited."""
+class AsyncClient(_Methods, _connect.Constructors):
+    """An async client for one backend, with the same resources, verbs and parameters as ``Client``.
 
-    def __init__(self, plan: _connect.ConnectionOptions) -> None:
-        self._wire = AsyncHttpClient(
-            plan.http, plan.ca_file, loopback_only=plan.local_origin is not None
+    Create it with ``AsyncClient.azureml``, ``AsyncClient.foundry``, ``AsyncClient.local`` or
+    ``AsyncClient.from_env``. Close it with ``aclose``, or use it in an ``async with`` block.
+
+    Attributes:
+        datasets: Upload, list and delete training files.
+        jobs: Create, follow and control fine-tuning jobs.
+        models: List, upload and delete models.
+        deployments: Deploy models, and delete deployments.
+        chat: Send chat requests to a deployment.
+
+    Example:
+        >>> async with maas.AsyncClient.local() as client:
+        ...     job = await client.jobs.create(
+        ...         model="Phi-4-mini-instruct", training_data="train.jsonl"
+        ...     )
+        ...     async for event in client.jobs.events(job):
+        ...         print(event.message)
+    """
+
+    def __init__(self, options: _connect.ConnectionOptions) -> None:
+        """Connect with prepared options; ``AsyncClient.azureml`` and the other constructors prepare them.
+
+        Args:
+            options: What a constructor has collected.
+        """
+        self._http = AsyncHttpClient(
+            options.http, options.ca_file, loopback_only=options.local_origin is not None
         )
-        self._io: Any = Transport(_connect.build_connection(plan, self._wire), self._wire)
+        self._io: Any = Transport(_connect.build_connection(options, self._http), self._http)
         self.datasets = AsyncDatasets(self._io)
         self.jobs = AsyncJobs(self._io)
         self.models = AsyncModels(self._io)
         self.deployments = AsyncDeployments(self._io)
         self.chat = AsyncChat(self._io)
 
-    fine_tune = async_method(pipeline.fine_tune, _tuned)
+    fine_tune = async_method(fine_tune_flow, _bind_result)
     evaluate = async_method(evaluation.evaluate)
 
     async def aclose(self) -> None:
         """Close the connections."""
-        self.deployments._watch.close()
-        await self._wire.aclose()
+        await self._http.aclose()
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""The doors: how a client is made for a workspace, a Foundry resource or the local server."""
+"""The constructors of both clients: for a workspace, a Foundry resource, or the local server."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from maas_client._settings import Settings
+from maas_client._text import AnyOf, Argument, Text
 from maas_client._transport import Connection
 from maas_client._transport.auth import TokenCache, TokenCredential
 from maas_client._transport.clouds import Cloud, get_cloud, is_loopback
 from maas_client.errors import ConfigError
+from maas_client.flows._signature import expand_options
 from maas_client.wire.op import Plane
 from maas_client.wire.scope import Dialect, Scope
 
@@ -34,7 +36,22 @@ _LOCAL_WORKSPACE = {
 
 @dataclass(slots=True)
 class ConnectionOptions:
-    """What a door was told, before a wire exists."""
+    """What a constructor has collected, before anything is connected.
+
+    Args:
+        dialect: Which of the two HTTP APIs is used.
+        cloud_name: The Azure cloud: ``public``, ``usgov`` or ``china``.
+        settings: The settings of the environment, with the constructor's arguments on top.
+        values: Values for path templates, such as the subscription.
+        base_urls: Base addresses by plane, for planes whose address is not discovered.
+        local_origin: The address of the local server; None for Azure.
+        credential: An azure-identity credential.
+        api_key: A key instead of a credential.
+        timeout_s: Seconds for one operation with its retries.
+        max_retries: How often a request is sent again.
+        http: The HTTP client to use; None to create one.
+        ca_file: A file of CA certificates.
+    """
 
     dialect: Dialect
     cloud_name: str
@@ -50,22 +67,38 @@ class ConnectionOptions:
     ca_file: str | None = None
 
 
-def build_connection(options: ConnectionOptions, wire: Any) -> Connection:
-    """Settle a plan: the cloud's hosts, the tokens, the scope that flows see."""
-    here = _cloud(options)
-    bases = {Plane.ARM.value: here.arm, **options.base_urls}
-    needs_tokens = options.local_origin is None
+class CommonOptions(TypedDict, total=False):
+    """Options that every constructor takes; the docstrings of the constructors describe them."""
+
+    timeout: float
+    max_retries: int
+    http: Any
+    ca_file: str | None
+
+
+_COMMON_DEFAULTS: CommonOptions = {
+    "timeout": 60.0,
+    "max_retries": 4,
+    "http": None,
+    "ca_file": None,
+}
+
+
+def build_connection(options: ConnectionOptions, http: Any) -> Connection:
+    """Return the connection: the cloud's hosts, the tokens, and the scope that flows see."""
+    cloud = _resolve_cloud(options)
+    is_local = options.local_origin is not None
     return Connection(
         scope=Scope(
             dialect=options.dialect,
-            local=options.local_origin is not None,
+            local=is_local,
             values=options.values,
-            base_urls=bases,
-            cloud=here.name,
+            base_urls={Plane.ARM.value: cloud.arm, **options.base_urls},
+            cloud=cloud.name,
             catalog=options.settings.catalog,
         ),
-        cloud=here,
-        tokens=TokenCache(options.credential, here.authority) if needs_tokens else None,
+        cloud=cloud,
+        tokens=None if is_local else TokenCache(options.credential, cloud.authority),
         api_key=options.api_key,
         local_origin=options.local_origin,
         timeout_s=options.timeout_s,
@@ -74,28 +107,28 @@ def build_connection(options: ConnectionOptions, wire: Any) -> Connection:
     )
 
 
-def _cloud(plan: ConnectionOptions) -> Cloud:
-    url = plan.settings.cloud_metadata_url
-    if plan.local_origin is not None or not url:
-        return get_cloud(plan.cloud_name)
+def _resolve_cloud(options: ConnectionOptions) -> Cloud:
+    url = options.settings.cloud_metadata_url
+    if options.local_origin is not None or not url:
+        return get_cloud(options.cloud_name)
     from maas_client._transport.cloud_metadata import fetch_cloud
 
-    return fetch_cloud(url, plan.ca_file)
+    return fetch_cloud(url, options.ca_file)
 
 
 def describe(scope: Scope) -> str:
-    """Return what a client points at, for a repr: never a credential."""
+    """Return what a client is connected to, for its ``repr``. Contains no credential."""
     if scope.local:
         return f"the local server at {scope.base_urls[Plane.ARM.value]} ({scope.dialect})"
-    place = scope.values.get("workspace") or scope.base_urls.get(Plane.FOUNDRY.value, "")
-    return f"{scope.dialect} {place}"
+    name = scope.values.get("workspace") or scope.base_urls.get(Plane.FOUNDRY.value, "")
+    return f"{scope.dialect} {name}"
 
 
 class Constructors(ABC):
     """The constructors that ``Client`` and ``AsyncClient`` share."""
 
     @abstractmethod
-    def __init__(self, plan: ConnectionOptions) -> None: ...
+    def __init__(self, options: ConnectionOptions) -> None: ...
 
     @classmethod
     def azureml(
@@ -113,12 +146,39 @@ class Constructors(ABC):
         http: Any = None,
         ca_file: str | None = None,
     ) -> Self:
-        """Connect to an Azure ML workspace or a hub-based Foundry project.
+        """Connect to an Azure ML workspace or a hub-based Foundry project, where Phi models are tuned.
 
-        Given by its parts, by ``resource_id``, by the environment, or by Studio's ``config.json`` (this
-        folder, ``.azureml/``, or a parent). ``credential`` is anything with ``get_token``; without one,
-        ``DefaultAzureCredential``. ``timeout`` in seconds is the deadline of one operation.
-        Raises ``ConfigError`` saying what is missing.
+        The workspace is given by its three parts, by ``resource_id``, by environment variables, or by
+        the ``config.json`` that Azure ML Studio offers for download. Nothing is sent.
+
+        Args:
+            subscription_id: The subscription; default: ``MAAS_SUBSCRIPTION_ID``.
+            resource_group: The resource group; default: ``MAAS_RESOURCE_GROUP``.
+            workspace: The name of the workspace; default: ``MAAS_WORKSPACE``.
+            resource_id: The workspace's ARM id, instead of the three parts; default:
+                ``MAAS_RESOURCE_ID``.
+            config: The path of a ``config.json``; default: ``config.json`` or ``.azureml/config.json``
+                in this folder or one of its parents.
+            credential: An object with ``get_token``, as in azure-identity; default: a
+                ``DefaultAzureCredential``, created with the first request.
+            cloud: ``"public"``, ``"usgov"`` or ``"china"``; default: ``MAAS_CLOUD``, else public.
+            timeout: Seconds for one operation, with its retries.
+            max_retries: How often a request is sent again after an error that allows it.
+            http: An ``httpx.Client`` to use (``httpx.AsyncClient`` for ``AsyncClient``), which the caller
+                closes; default: one of the client's own.
+            ca_file: A PEM file with the CA certificates to trust; default: ``REQUESTS_CA_BUNDLE`` or
+                ``SSL_CERT_FILE``, else the usual ones.
+
+        Returns:
+            The client.
+
+        Raises:
+            ConfigError: A part of the workspace is missing, or a value is invalid.
+
+        Example:
+            >>> client = maas.Client.azureml(
+            ...     subscription_id="...", resource_group="ml", workspace="tickets"
+            ... )
         """
         settings = Settings.load(
             subscription_id=subscription_id,
@@ -128,13 +188,13 @@ class Constructors(ABC):
             cloud=cloud,
             ca_file=ca_file,
         )
-        explicit = any((subscription_id, resource_group, workspace))
+        has_parts = any((subscription_id, resource_group, workspace))
         return cls(
             ConnectionOptions(
                 dialect="azureml",
                 cloud_name=str(settings.cloud),
                 settings=settings,
-                values=_workspace(settings, config, explicit=explicit),
+                values=_workspace_values(settings, config, has_parts=has_parts),
                 credential=credential,
                 timeout_s=timeout,
                 max_retries=max_retries,
@@ -157,11 +217,35 @@ class Constructors(ABC):
         http: Any = None,
         ca_file: str | None = None,
     ) -> Self:
-        """Connect to a Foundry resource (``https://NAME.openai.azure.com``, ``https://NAME.services.ai.azure.com``
-        or a project's address).
+        """Connect to a Foundry resource. Phi models are not tuned there: use ``Client.azureml``.
 
-        A key or a credential, not both; ``account_id`` (the account's ARM id) is needed for deployments
-        only. Phi models are not tuned here: use ``Client.azureml``. Raises ``ConfigError``.
+        Nothing is sent.
+
+        Args:
+            endpoint: ``https://NAME.openai.azure.com``, ``https://NAME.services.ai.azure.com``, or the
+                address of a project; default: ``MAAS_FOUNDRY_ENDPOINT``.
+            api_key: A key of the resource; default: ``MAAS_FOUNDRY_API_KEY``.
+            credential: An object with ``get_token``, as in azure-identity, instead of a key; default
+                without a key: a ``DefaultAzureCredential``, created with the first request.
+            account_id: The account's ARM id, which only deployments need; default:
+                ``MAAS_FOUNDRY_ACCOUNT_ID``.
+            cloud: ``"public"``, ``"usgov"`` or ``"china"``; default: ``MAAS_CLOUD``, else public.
+            timeout: Seconds for one operation, with its retries.
+            max_retries: How often a request is sent again after an error that allows it.
+            http: An ``httpx.Client`` to use (``httpx.AsyncClient`` for ``AsyncClient``), which the caller
+                closes; default: one of the client's own.
+            ca_file: A PEM file with the CA certificates to trust; default: ``REQUESTS_CA_BUNDLE`` or
+                ``SSL_CERT_FILE``, else the usual ones.
+
+        Returns:
+            The client.
+
+        Raises:
+            ConfigError: The endpoint is missing, a value is invalid, or both ``api_key`` and
+                ``credential`` are given.
+
+        Example:
+            >>> client = maas.Client.foundry(endpoint="https://tickets.openai.azure.com", api_key="...")
         """
         settings = Settings.load(
             foundry_endpoint=endpoint,
@@ -172,16 +256,19 @@ class Constructors(ABC):
         )
         if credential is not None and api_key is not None:
             raise ConfigError(
-                "both api_key= and credential= are given", hint="Leave one of them out."
+                Text.format(
+                    "both {} and {} are given", Argument("api_key"), Argument("credential")
+                ),
+                hint="Leave out one of them.",
             )
         return cls(
             ConnectionOptions(
                 dialect="foundry",
                 cloud_name=str(settings.cloud),
                 settings=settings,
-                values=_account(settings.foundry_account_id),
+                values=_account_values(settings.foundry_account_id),
                 base_urls={
-                    Plane.FOUNDRY.value: _foundry_base(settings.require("foundry_endpoint"))
+                    Plane.FOUNDRY.value: _foundry_base_url(settings.require("foundry_endpoint"))
                 },
                 credential=credential,
                 api_key=None if credential is not None else settings.foundry_api_key,
@@ -204,34 +291,57 @@ class Constructors(ABC):
         http: Any = None,
         ca_file: str | None = None,
     ) -> Self:
-        """Connect to the local server (``maas-client serve``), speaking either dialect to it.
+        """Connect to a local server, which ``maas-client serve`` starts. Nothing is sent.
 
-        Raises ``ConfigError`` for an address that is not on this machine, unless ``api_key`` is given.
+        Args:
+            url: The server's address; default: ``MAAS_URL``, else ``http://127.0.0.1:8765``.
+            dialect: Which HTTP API to use: ``"azureml"`` or ``"foundry"``; default: ``MAAS_DIALECT``,
+                else azureml.
+            api_key: The key that the server was started with; default: ``MAAS_API_KEY``, else none.
+            timeout: Seconds for one operation, with its retries.
+            max_retries: How often a request is sent again after an error that allows it.
+            http: An ``httpx.Client`` to use (``httpx.AsyncClient`` for ``AsyncClient``), which the caller
+                closes; default: one of the client's own.
+            ca_file: A PEM file with the CA certificates to trust, for a server with TLS; default:
+                ``REQUESTS_CA_BUNDLE`` or ``SSL_CERT_FILE``, else the usual ones.
+
+        Returns:
+            The client.
+
+        Raises:
+            ConfigError: The address or dialect is invalid, or the server is on another machine and
+                there is no key.
+
+        Example:
+            >>> client = maas.Client.local()
         """
         settings = Settings.load(url=url, dialect=dialect, api_key=api_key, ca_file=ca_file)
-        home = settings.require("url").rstrip("/")
-        said = settings.require("dialect").lower()
-        if said not in ("azureml", "foundry"):
-            raise ConfigError(f"no dialect is called {said!r}", hint="It is azureml or foundry.")
-        if not re.match(r"https?://[^/?#]+$", home):
+        origin = settings.require("url").rstrip("/")
+        name = settings.require("dialect").lower()
+        if name not in ("azureml", "foundry"):
+            raise ConfigError(f"unknown dialect {name!r}", hint="Use azureml or foundry.")
+        if not re.match(r"https?://[^/?#]+$", origin):
             raise ConfigError(
-                f"{home!r} is not a server's address", hint="For example http://127.0.0.1:8765."
+                f"{origin!r} is not the address of a server",
+                hint="Use an address such as http://127.0.0.1:8765.",
             )
-        if not is_loopback(home) and not settings.api_key:
+        if not is_loopback(origin) and not settings.api_key:
             raise ConfigError(
-                f"{home} is not on this machine, and no key is given",
-                hint="Start that server with --api-key and pass the key as api_key= or MAAS_API_KEY.",
+                f"{origin} is on another machine, and no key is given",
+                hint=Text.format(
+                    "Start that server with --api-key and pass the key as {}.",
+                    AnyOf(Argument("api_key"), "MAAS_API_KEY"),
+                ),
             )
-        foundry = said == "foundry"
-        values = {**_LOCAL_WORKSPACE, **({"account": "local"} if foundry else {})}
+        is_foundry = name == "foundry"
         return cls(
             ConnectionOptions(
-                dialect="foundry" if foundry else "azureml",
+                dialect="foundry" if is_foundry else "azureml",
                 cloud_name="public",
                 settings=settings,
-                values=values,
-                base_urls={Plane.ARM.value: home, Plane.FOUNDRY.value: f"{home}/openai"},
-                local_origin=home,
+                values={**_LOCAL_WORKSPACE, **({"account": "local"} if is_foundry else {})},
+                base_urls={Plane.ARM.value: origin, Plane.FOUNDRY.value: f"{origin}/openai"},
+                local_origin=origin,
                 api_key=settings.api_key,
                 timeout_s=timeout,
                 max_retries=max_retries,
@@ -241,107 +351,135 @@ class Constructors(ABC):
         )
 
     @classmethod
-    def from_env(cls, **options: Any) -> Self:
-        """Connect as ``MAAS_BACKEND`` says: local (the default), azureml or foundry.
+    @expand_options(CommonOptions, _COMMON_DEFAULTS)
+    def from_env(cls, **options: Unpack[CommonOptions]) -> Self:
+        """Connect to the backend that environment variables select.
 
-        ``options`` are those every door takes: ``timeout``, ``max_retries``, ``http``, ``ca_file``. The
-        variables are listed by ``maas-client config``. Raises ``ConfigError``.
+        ``MAAS_BACKEND`` is ``local`` (the default), ``azureml`` or ``foundry``. ``maas-client config``
+        lists all variables. Nothing is sent.
+
+        Args:
+            timeout: Seconds for one operation, with its retries.
+            max_retries: How often a request is sent again after an error that allows it.
+            http: An ``httpx.Client`` to use (``httpx.AsyncClient`` for ``AsyncClient``), which the caller
+                closes; default: one of the client's own.
+            ca_file: A PEM file with the CA certificates to trust; default: ``REQUESTS_CA_BUNDLE`` or
+                ``SSL_CERT_FILE``, else the usual ones.
+
+        Returns:
+            The client.
+
+        Raises:
+            ConfigError: A variable is missing or invalid.
+
+        Example:
+            >>> os.environ["MAAS_BACKEND"] = "local"
+            >>> client = maas.Client.from_env(timeout=30)
         """
-        said = Settings.load().require("backend").lower()
-        if said == "local":
+        backend = Settings.load().require("backend").lower()
+        if backend == "local":
             return cls.local(**options)
-        if said == "azureml":
+        if backend == "azureml":
             return cls.azureml(**options)
-        if said == "foundry":
+        if backend == "foundry":
             return cls.foundry(**options)
-        raise ConfigError(f"no backend is called {said!r}", hint="It is local, azureml or foundry.")
+        raise ConfigError(f"unknown backend {backend!r}", hint="Use local, azureml or foundry.")
 
 
-def _workspace(settings: Settings, config: str | Path | None, *, explicit: bool) -> dict[str, str]:
-    """Return subscription, resource group and workspace from the first place that names them."""
-    if settings.resource_id and not explicit:
-        found = _WORKSPACE_ID.match(settings.resource_id)
-        if not found:
+def _workspace_values(
+    settings: Settings, config: str | Path | None, *, has_parts: bool
+) -> dict[str, str]:
+    """Return subscription, resource group and workspace: from the arguments, the environment or a file."""
+    if settings.resource_id and not has_parts:
+        match = _WORKSPACE_ID.match(settings.resource_id)
+        if not match:
             raise ConfigError(
-                "resource_id= is not a workspace's ARM id",
-                hint="It reads /subscriptions/.../resourceGroups/.../providers/"
+                Text.format("{} is not the ARM id of a workspace", Argument("resource_id")),
+                hint="It has the form /subscriptions/.../resourceGroups/.../providers/"
                 "Microsoft.MachineLearningServices/workspaces/NAME.",
             )
-        return found.groupdict()
+        return match.groupdict()
     parts = {
         "subscription": settings.subscription_id,
         "resource_group": settings.resource_group,
         "workspace": settings.workspace,
     }
     if not all(parts.values()):
-        _, held = studio_config(Path(config) if config else None)
-        parts = {name: value or held.get(name) for name, value in parts.items()}
-    missing = [name for name, value in parts.items() if not value]
+        _, file_parts = studio_config(Path(config) if config else None)
+        parts = {name: value or file_parts.get(name) for name, value in parts.items()}
+    missing = [name.replace("_", " ") for name, value in parts.items() if not value]
     if missing:
-        told = ", ".join(name.replace("_", " ") for name in missing)
         raise ConfigError(
-            f"no {told} is given",
-            hint="Pass subscription_id=, resource_group= and workspace=, or resource_id=; or put Studio's "
-            "config.json into this folder; or set MAAS_SUBSCRIPTION_ID, MAAS_RESOURCE_GROUP, MAAS_WORKSPACE.",
+            f"no {', '.join(missing)} is given",
+            hint=Text.format(
+                "Pass {}, {} and {}, or {}; or put Studio's config.json into this folder; or set "
+                "MAAS_SUBSCRIPTION_ID, MAAS_RESOURCE_GROUP and MAAS_WORKSPACE.",
+                Argument("subscription_id"),
+                Argument("resource_group"),
+                Argument("workspace"),
+                Argument("resource_id"),
+            ),
         )
     return {name: str(value) for name, value in parts.items()}
 
 
 def studio_config(path: Path | None = None) -> tuple[Path | None, dict[str, str]]:
-    """Read Studio's ``config.json``: given, or in this folder, ``.azureml/``, or a parent's.
+    """Read Studio's ``config.json``: the one given, or one in this folder, ``.azureml/``, or a parent.
 
-    Returns which file it is and its parts; None and nothing where there is none.
+    Returns the path of the file and the parts of the workspace; None and nothing if there is no file.
+    Raises ``ConfigError`` if the file that is given is not one.
     """
     here = Path.cwd()
-    places = (
+    candidates = (
         [path]
         if path
         else [
-            folder / part
+            folder / name
             for folder in (here, *here.parents)
-            for part in ("config.json", ".azureml/config.json")
+            for name in ("config.json", ".azureml/config.json")
         ]
     )
-    for place in places:
-        if not place.is_file():
+    for candidate in candidates:
+        if not candidate.is_file():
             continue
         try:
-            held = json.loads(place.read_text("utf-8"))
-            found = {
-                "subscription": held.get("subscription_id"),
-                "resource_group": held.get("resource_group"),
-                "workspace": held.get("workspace_name"),
+            content = json.loads(candidate.read_text("utf-8"))
+            parts = {
+                "subscription": content.get("subscription_id"),
+                "resource_group": content.get("resource_group"),
+                "workspace": content.get("workspace_name"),
             }
-        except (OSError, ValueError, AttributeError) as bad:
+        except (OSError, ValueError, AttributeError) as error:
             if path is None:
-                continue  # somebody else's config.json
-            raise ConfigError(f"{place} is not a workspace's config.json") from bad
-        if all(found.values()):
-            return place, {name: str(value) for name, value in found.items()}
+                continue  # another program's config.json
+            raise ConfigError(f"{candidate} is not a workspace's config.json") from error
+        if all(parts.values()):
+            return candidate, {name: str(value) for name, value in parts.items()}
     if path is not None:
         raise ConfigError(
-            f"{path} names no workspace", hint="Download config.json from Azure ML Studio."
+            f"{path} does not describe a workspace",
+            hint="Download config.json from Azure ML Studio.",
         )
     return None, {}
 
 
-def _account(account_id: str | None) -> dict[str, str]:
+def _account_values(account_id: str | None) -> dict[str, str]:
     if not account_id:
         return {}
-    found = _ACCOUNT_ID.match(account_id)
-    if not found:
+    match = _ACCOUNT_ID.match(account_id)
+    if not match:
         raise ConfigError(
-            "account_id= is not a Foundry account's ARM id",
-            hint="It reads /subscriptions/.../resourceGroups/.../providers/"
+            Text.format("{} is not the ARM id of a Foundry account", Argument("account_id")),
+            hint="It has the form /subscriptions/.../resourceGroups/.../providers/"
             "Microsoft.CognitiveServices/accounts/NAME.",
         )
-    return found.groupdict()
+    return match.groupdict()
 
 
-def _foundry_base(endpoint: str) -> str:
-    """Return the base address up to ``/openai``; ``/v1`` and what follows belong to the operations."""
+def _foundry_base_url(endpoint: str) -> str:
+    """Return the address up to ``/openai``; ``/v1`` and the rest belong to the operations."""
     text = endpoint.strip().rstrip("/")
     if not re.match(r"https?://[^/?#]+", text):
-        raise ConfigError(f"{endpoint!r} is not an address", hint="It begins with https://.")
+        raise ConfigError(f"{endpoint!r} is not an address", hint="It starts with https://.")
     text = re.sub(r"/openai(/v1)?$", "", text)
     return f"{text}/openai"

@@ -1,1 +1,1 @@
-"""What each verb does, step by step: coroutines over the port of ``_io``."""
+"""What each verb of a client does, step by step, as coroutines over the ``IO`` protocol of ``_io``."""

@@ -1,10 +1,10 @@
-"""The port: all that a flow may ask of the world.
+"""``IO``: everything that a flow may ask of the outside world.
 
-A flow is a coroutine (or an async generator) over this protocol. ``_transport`` implements it twice:
-blocking, whose methods never suspend, so that ``run`` drives a flow to its end without a loop or a
-thread; and async, where the same five methods are awaited. Tests implement it a third time, with a
-dict. Retries, auth, deadlines and redaction are behind ``send``; looking before a re-send, renewing a
-SAS and probing for readiness are steps of flows.
+A flow is a coroutine or an async generator whose first argument is an ``IO``. There are three
+implementations: in ``_transport`` a blocking one, whose methods never suspend, so that ``run_sync`` drives
+a flow to its end without an event loop or a thread, and an async one; and a scripted one in the tests.
+``send`` handles retries, authentication, deadlines and redaction. Looking up before sending again,
+renewing a SAS and probing for readiness are steps of flows.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from maas_client.wire.scope import Scope
 T = TypeVar("T")
 A = TypeVar("A")
 Coro = Coroutine[Any, Any, T]
-"""What calling a flow gives."""
+"""What a call of a flow returns."""
 
 
 class IO(Protocol):
-    """See the module's docstring. Every method may raise a ``MaasError`` and nothing else."""
+    """The outside world as flows see it. Every method may raise a ``MaasError`` and nothing else."""
 
     @property
     def scope(self) -> Scope: ...
@@ -54,12 +54,18 @@ class IO(Protocol):
         deadline_s: float | None = None,
         **path: str,
     ) -> Response[T]:
-        """Send one operation, again where ``op.resend`` allows, and return what it promised.
+        """Send one operation, again where ``op.resend`` allows it, and return the typed response.
 
-        ``at`` replaces the plane's base address (it may carry a query of its own: a SAS); ``url``
-        replaces address and path: a ``Location``, a ``nextLink``, a SAS address.
-        ``key`` is a deployment's key and replaces the plane's own credential. ``body`` is a
-        JSON-ready value, bytes, or a ``Part`` list for multipart, as ``op.body`` says.
+        Args:
+            op: The operation.
+            body: A JSON-ready value, bytes, or a list of multipart fields, as ``op.body`` says.
+            base_url: Replaces the base address of the operation's plane; may have a query, such as a SAS.
+            url: Replaces base address and path: a ``Location``, a ``nextLink`` or a SAS address.
+            headers: More request headers.
+            query: More query parameters.
+            key: A deployment's key; replaces the plane's credential.
+            deadline_s: Seconds for all attempts together; default: the client's timeout.
+            **path: Values for the path template.
         """
         ...
 
@@ -73,7 +79,7 @@ class IO(Protocol):
         key: str | None = None,
         **path: str,
     ) -> AsyncGenerator[str, None]:
-        """Yield the answer line by line as it arrives, without line ends. Never re-sent."""
+        """Yield the response line by line as it arrives, without line ends. Never sent again."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -81,17 +87,17 @@ class IO(Protocol):
         ...
 
     def elapsed(self) -> float:
-        """Seconds since some fixed moment: the larger of monotonic and wall-clock time, so that
-        a laptop's sleep counts."""
+        """Return seconds since some fixed moment: the larger of monotonic and wall-clock time, so that
+        time for which the machine sleeps counts."""
         ...
 
     async def call(self, fn: Callable[[], T]) -> T:
-        """Run something that blocks (hashing, reading a file) without stopping the others."""
+        """Call a function that blocks (hashing, reading a file) without blocking other flows."""
         ...
 
     async def parallel(
         self, step: Callable[[A], Coro[T]], over: Sequence[A], limit: int
     ) -> list[T]:
-        """Run ``step`` over all items, at most ``limit`` at once; results in order. The first
-        error cancels the rest and is raised."""
+        """Run ``step`` for all items, at most ``limit`` at once, and return the results in order. The
+        first error cancels the others and is raised."""
         ...

@@ -1,91 +1,242 @@
-"""``client.datasets``: files the backend holds."""
+"""``client.datasets``: files that the backend stores, validated before they are sent."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+from typing import Protocol
 
 from maas_client.errors import DatasetError
-from maas_client.flows import _backend, identifiers
-from maas_client.flows._backend import ProgressCallback, UploadRequest
-from maas_client.flows._io import IO
-from maas_client.types import Dataset, ValidationReport
+from maas_client.flows import identifiers
+from maas_client.flows._backend import (
+    ProgressCallback,
+    UploadRequest,
+    is_foundry,
+    validation_target,
+)
+from maas_client.flows._io import IO, Coro
+from maas_client.flows.identifiers import StrPath
+from maas_client.types import Dataset, FileReport, ValidationReport
+
+
+class DatasetBackend(Protocol):
+    """What a backend's module for datasets must have."""
+
+    def upload(self, io: IO, request: UploadRequest) -> Coro[Dataset]: ...
+    def get(self, io: IO, dataset: str) -> Coro[Dataset]: ...
+    def list_all(self, io: IO) -> AsyncGenerator[Dataset, None]: ...
+    def delete(self, io: IO, dataset: str) -> Coro[None]: ...
+
+
+def _backend(io: IO) -> DatasetBackend:
+    if is_foundry(io):
+        from maas_client.flows.foundry import files
+
+        return files
+    from maas_client.flows.azureml import datasets
+
+    return datasets
 
 
 async def upload(
     io: IO,
-    path: identifiers.StrPath,
+    path: StrPath,
     *,
     name: str | None = None,
     model: str | None = None,
     ignore: Sequence[str] = (),
     progress: ProgressCallback | None = None,
 ) -> Dataset:
-    """Check a chat-completion JSONL file, then upload it; what lies there already is not sent again.
+    """Validate a chat-completion JSONL file and upload it. Bytes that are stored already are not sent again.
 
-    ``model`` checks it for that model too, ``ignore`` lets codes pass, ``name`` is the data set's name
-    (the file's, without a suffix, if left out), ``progress`` is called with bytes done and in all.
-    Raises ``DatasetError`` before anything is sent, with the report.
+    Args:
+        path: The JSON Lines file.
+        name: The dataset's name; default: the file's name without its suffix.
+        model: Validate the file for this base model as well (its chat template and limits). Then
+            ``jobs.create`` for the same model does not read the file again.
+        ignore: Problem codes to ignore, such as ``["PII_EMAIL"]``; ``QUALITY_*`` is a whole group.
+        progress: Called as ``progress(sent, total)`` with numbers of bytes.
+
+    Returns:
+        The stored dataset. Its ``report`` is the validation report.
+
+    Raises:
+        DatasetError: The file is missing or invalid, and nothing was sent (the error carries the
+            report); or the file changed during the upload, and nothing was stored.
+        ConfigError: The model or a code is unknown.
+
+    Example:
+        >>> dataset = client.datasets.upload("train.jsonl", model="Phi-4-mini-instruct")
+        >>> dataset.report.files[0].examples
+        1200
     """
     report = await validate_file(io, path, model=model, ignore=ignore)
     return await upload_validated(io, path, report, name=name, progress=progress)
 
 
+async def get(io: IO, dataset: Dataset | str) -> Dataset:
+    """Return a dataset.
+
+    Args:
+        dataset: A dataset, its id, or its name: the newest version. On azureml also ``name:version``.
+
+    Returns:
+        The dataset as the service describes it now.
+
+    Raises:
+        NotFoundError: There is no such dataset.
+
+    Example:
+        >>> client.datasets.get("train").bytes
+        52431
+    """
+    return await _backend(io).get(io, identifiers.dataset_id(dataset))
+
+
+async def list_all(io: IO) -> AsyncGenerator[Dataset, None]:
+    """Iterate over all datasets. Further pages are requested as needed.
+
+    Yields:
+        The datasets, on azureml every version of each.
+
+    Example:
+        >>> [dataset.name for dataset in client.datasets.list()]
+        ['train', 'validation']
+    """
+    async for dataset in _backend(io).list_all(io):
+        yield dataset
+
+
+async def delete(io: IO, dataset: Dataset | str) -> None:
+    """Delete a dataset.
+
+    Args:
+        dataset: A dataset, its id or its name. On azureml a name without a version deletes all
+            versions; the file's bytes stay in the datastore.
+
+    Raises:
+        NotFoundError: There is no such dataset.
+
+    Example:
+        >>> client.datasets.delete("train")
+    """
+    await _backend(io).delete(io, identifiers.dataset_id(dataset))
+
+
 async def validate_file(
     io: IO,
-    path: identifiers.StrPath,
+    path: StrPath,
     *,
     model: str | None = None,
     ignore: Sequence[str] = (),
-    validation: identifiers.StrPath | None = None,
+    validation: StrPath | None = None,
 ) -> ValidationReport:
-    """Return the report on a file for this backend; raise ``DatasetError`` when it is not valid."""
+    """Return the report on a file for this backend.
+
+    A file whose size, modification time and inode have not changed is not parsed again for the same
+    model and codes: the client keeps its reports. Raises ``DatasetError`` if the file is invalid.
+    """
     from maas_client.dataset import validate
 
-    where = identifiers.validation_target(io)
-    report = await io.call(
-        lambda: validate(
-            path, model=model, target=where, ignore=tuple(ignore), validation=validation
+    key = _report_key(io, path, model, ignore, validation)
+    paths = [Path(path), *([] if validation is None else [Path(validation)])]
+    states = await io.call(lambda: [_file_state(each) for each in paths])
+    known_states, report = io.scope.cache.get(key, (None, None))
+    if report is None or known_states != states or None in states:
+        report = await io.call(
+            lambda: validate(
+                path,
+                model=model,
+                target=validation_target(io),
+                ignore=tuple(ignore),
+                validation=validation,
+            )
         )
-    )
-    report.raise_if_invalid()
-    return report
+        report.raise_if_invalid()
+        io.scope.cache[key] = (states, report)
+    return report  # type: ignore[no-any-return]  # the cache holds values of many types
+
+
+async def find_report(
+    io: IO, dataset: Dataset, *, model: str | None, ignore: Sequence[str]
+) -> FileReport | None:
+    """Return the report on the bytes of a dataset that this program uploaded, for a model.
+
+    The report of the upload is reused if it is for the same model. Otherwise the file is validated
+    again, unless it has changed since. Returns None if the bytes are not at hand.
+    """
+    if dataset.path is None:
+        return None
+    _, report = io.scope.cache.get(_report_key(io, dataset.path, model, ignore), (None, None))
+    if report is not None and report.files[0].sha256 == dataset.sha256:
+        return file_report(report, dataset.path)
+    digest = await io.call(lambda: _file_digest(dataset.path))
+    if digest is None or digest != dataset.sha256:
+        return None
+    report = await validate_file(io, dataset.path, model=model, ignore=ignore)
+    return file_report(report, dataset.path)
+
+
+def file_report(report: ValidationReport, path: StrPath) -> FileReport:
+    """Return the part of a report that is about one file."""
+    return next((file for file in report.files if file.path == str(path)), report.files[0])
 
 
 async def upload_validated(
     io: IO,
-    path: identifiers.StrPath,
+    path: StrPath,
     report: ValidationReport,
     *,
     name: str | None = None,
     progress: ProgressCallback | None = None,
 ) -> Dataset:
-    """Upload exactly the bytes that ``report`` is about."""
+    """Upload the bytes that ``report`` is about; the upload fails if the file holds any others."""
     file = identifiers.local_file(path)
     if file is None:
-        raise DatasetError(f"there is no file {path}", hint="Check the path.")
-    about = next((f for f in report.files if f.path == str(path)), report.files[0])
-    order = UploadRequest(file, about.sha256, name or _stem(file.name), progress)
-    made = await _backend.backend_for(io).upload(io, order)
-    return made.with_path(file)
+        raise DatasetError(f"file not found: {path}", hint="Check the path.")
+    sha256 = file_report(report, path).sha256
+    request = UploadRequest(file, sha256, name or _dataset_name(file.name), progress)
+    dataset = await _backend(io).upload(io, request)
+    return dataset.with_source(file, report)
 
 
-def _stem(filename: str) -> str:
+def _report_key(
+    io: IO,
+    path: StrPath,
+    model: str | None,
+    ignore: Sequence[str],
+    validation: StrPath | None = None,
+) -> str:
+    parts = (
+        str(path),
+        model,
+        validation_target(io),
+        sorted(ignore),
+        validation and str(validation),
+    )
+    return f"report:{parts!r}"
+
+
+def _file_state(path: Path) -> tuple[int, ...] | None:
+    """Return numbers that change when the file is written to or replaced; None if it is missing."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _file_digest(path: Path | None) -> str | None:
+    """Return the file's sha256, None if it cannot be read."""
+    try:
+        with open(path or "", "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _dataset_name(filename: str) -> str:
     stem = re.sub(r"\.[^.]*$", "", filename)
     return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")[:100] or "data"
-
-
-async def get(io: IO, dataset: Dataset | str) -> Dataset:
-    """Return a data set by id or name."""
-    return await _backend.backend_for(io).dataset(io, identifiers.dataset_id(dataset))
-
-
-async def list_all(io: IO) -> AsyncGenerator[Dataset, None]:
-    """Iterate over all data sets; pages by itself."""
-    async for one in _backend.backend_for(io).datasets(io):
-        yield one
-
-
-async def delete(io: IO, dataset: Dataset | str) -> None:
-    """Delete a data set."""
-    await _backend.backend_for(io).delete_dataset(io, identifiers.dataset_id(dataset))

@@ -1,21 +1,56 @@
-"""``client.deployments``: a model that answers under a name."""
+"""``client.deployments``: models that answer under a name, and their deletion after a set time."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from datetime import date, timedelta
-from typing import Literal
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal, Protocol
 
 from maas_client import catalog
+from maas_client._text import Argument, Text
 from maas_client.errors import ConfigError, MaasError, NotFoundError, ServiceError
-from maas_client.flows import _backend, _lifetime, identifiers
-from maas_client.flows._backend import DeploymentRequest
-from maas_client.flows._io import IO
-from maas_client.flows._lifetime import Lifetime
-from maas_client.flows._ready import READY_TIMEOUT_S
+from maas_client.flows import identifiers
+from maas_client.flows._arm import READY_TIMEOUT_S
+from maas_client.flows._backend import (
+    DeploymentRequest,
+    catalog_override,
+    is_foundry,
+    service_model_id,
+    validation_target,
+)
+from maas_client.flows._io import IO, Coro
 from maas_client.types import Deployment, Job, Keys, Model
+
+Lifetime = timedelta | float | str
+"""Seconds, a ``timedelta``, or a text such as ``2h``, ``90m`` or ``1d12h``."""
+
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_LIFETIME = re.compile(r"(?:(\d{1,5})d)?(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,7})s)?", re.ASCII)
+_MAX_LIFETIME_S = 366 * 86400.0
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,50}[A-Za-z0-9]|[A-Za-z0-9]")
+
+
+class DeploymentBackend(Protocol):
+    """What a backend's module for deployments must have."""
+
+    def create(self, io: IO, request: DeploymentRequest) -> Coro[Deployment]: ...
+    def get(self, io: IO, deployment: str) -> Coro[Deployment]: ...
+    def list_all(self, io: IO) -> AsyncGenerator[Deployment, None]: ...
+    def delete(self, io: IO, deployment: str) -> Coro[None]: ...
+    def keys(self, io: IO, deployment: str, regenerate: str | None) -> Coro[Keys]: ...
+
+
+def _backend(io: IO) -> DeploymentBackend:
+    if is_foundry(io):
+        from maas_client.flows.foundry import deployments as foundry_deployments
+
+        return foundry_deployments
+    from maas_client.flows.azureml import deployments as azureml_deployments
+
+    return azureml_deployments
 
 
 async def create(
@@ -26,87 +61,144 @@ async def create(
     allow_retired: bool = False,
     delete_after: Lifetime | None = None,
 ) -> Deployment:
-    """Deploy a model and return once it has answered a request, not merely ``Succeeded``.
+    """Deploy a model and return once it has answered a request.
 
-    ``model`` is a job that succeeded, its ``fine_tuned_model``, a model, or a base model's name. A
-    deployment of this name with this model is returned as it is. It costs by the hour on Azure, idle or
-    not: ``with client.deployments.create(...) as d:`` deletes it on the way out.
+    A deployment with this name and model is returned as it is. On Azure a deployment may cost money by
+    the hour, used or not. Use the result in a ``with`` block to delete it at the block's end.
 
-    ``delete_after`` (seconds, a ``timedelta``, or ``"2h"``, counted from this call) writes the moment on
-    the deployment, as a tag that every machine can read; on one that exists it replaces the old moment.
-    The local server then deletes it by itself, also when this program has ended. Azure knows no expiry:
-    this client deletes it there while it is open, and when the program has died nobody does, until
-    somebody runs ``deployments.delete_overdue()`` (``maas-client deployments delete --overdue``).
-    Raises ``ConfigError``, ``ModelRetiredError``, ``ConflictError``, ``ServiceError``.
+    Args:
+        name: The deployment's name: up to 52 letters, digits and hyphens.
+        model: A job that succeeded, its ``fine_tuned_model``, a ``Model``, or a base model's name.
+        allow_retired: Accept a base model that is retired on this backend.
+        delete_after: When the deployment is to be deleted, counted from this call: seconds, a
+            ``timedelta``, or a text such as ``"2h"``, ``"90m"`` or ``"1d12h"``; at most 366 days. The
+            time is stored with the deployment as a tag; it replaces an earlier one. The local server
+            deletes the deployment in time. Azure does not: run ``deployments.delete_overdue`` on a
+            schedule. Default: no deletion.
+
+    Returns:
+        The deployment, with ``ready=True``.
+
+    Raises:
+        ConfigError: The name, model or ``delete_after`` is invalid, or the job has no model yet.
+        ModelRetiredError: The base model is retired on this backend.
+        ConflictError: A deployment with this name has another model.
+        NotFoundError: There is no such model.
+        ServiceError: The deployment failed, or did not answer within 30 minutes or ``delete_after``.
+
+    Example:
+        >>> with client.deployments.create("tickets", job, delete_after="2h") as deployment:
+        ...     reply = client.chat.complete(deployment, [{"role": "user", "content": "Hello"}])
     """
     check_name(name)
-    lifetime_s = None if delete_after is None else _lifetime.lifetime_seconds(delete_after)
-    wanted = identifiers.model_id(model)
-    facts = catalog.find_model(wanted, override=identifiers.catalog_override(io))
-    if facts is not None and not catalog.is_asset_uri(wanted):
+    lifetime_s = None if delete_after is None else lifetime_seconds(delete_after)
+    model_id = identifiers.model_id(model)
+    info = catalog.find_model(model_id, override=catalog_override(io))
+    if info is not None and not catalog.is_asset_uri(model_id):
         today = await io.call(date.today)
-        catalog.check_retirement(
-            facts, identifiers.validation_target(io), today, allow_retired=allow_retired
-        )
-        wanted = _backend.backend_for(io).model_id(facts)
+        catalog.check_retirement(info, validation_target(io), today, allow_retired=allow_retired)
+        model_id = service_model_id(io, info)
     if lifetime_s is None:
-        return await _backend.backend_for(io).deploy(io, DeploymentRequest(name, wanted))
-    moment = await io.call(_lifetime.utc_now) + timedelta(seconds=lifetime_s)
-    order = DeploymentRequest(name, wanted, moment, min(lifetime_s, READY_TIMEOUT_S))
+        return await _backend(io).create(io, DeploymentRequest(name, model_id))
+    delete_at = await io.call(utc_now) + timedelta(seconds=lifetime_s)
+    request = DeploymentRequest(name, model_id, delete_at, min(lifetime_s, READY_TIMEOUT_S))
     try:
-        return await _backend.backend_for(io).deploy(io, order)
+        return await _backend(io).create(io, request)
     except MaasError as error:
-        if await io.call(_lifetime.utc_now) < moment:
+        if await io.call(utc_now) < delete_at:
             raise
         raise ServiceError(
-            f"deployment {name!r} was to be deleted after {lifetime_s:g} s, and had not answered by then",
+            f"deployment {name!r} did not answer before its deletion after {lifetime_s:g} s",
             operation="deployments.create",
-            hint="Give it longer: delete_after=.",
+            hint=Text.format("Set a longer time: {}.", Argument("delete_after")),
         ) from error
 
 
 def check_name(name: str) -> None:
-    """Raise ``ConfigError`` for what cannot be a deployment's name; nothing is sent."""
-    rule = r"[A-Za-z0-9][A-Za-z0-9-]{0,50}[A-Za-z0-9]|[A-Za-z0-9]"
-    if not isinstance(name, str) or not re.fullmatch(rule, name):
+    """Raise ``ConfigError`` for a text that cannot be a deployment's name. Nothing is sent."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigError(
-            f"{name!r} cannot be a deployment's name",
-            hint="It takes up to 52 letters, digits and hyphens, and begins and ends without one.",
+            f"{name!r} is not a valid deployment name",
+            hint="Use up to 52 letters, digits and hyphens; the first and last must not be a hyphen.",
         )
 
 
 async def get(io: IO, deployment: Deployment | str) -> Deployment:
-    """Return a deployment by name."""
-    return await _backend.backend_for(io).deployment(io, identifiers.deployment_id(deployment))
+    """Return the current state of a deployment.
+
+    Args:
+        deployment: A deployment or its name.
+
+    Returns:
+        The deployment. It can be used in a ``with`` block, which deletes it at the end.
+
+    Raises:
+        NotFoundError: There is no such deployment.
+
+    Example:
+        >>> client.deployments.get("tickets").status
+        'Succeeded'
+    """
+    return await _backend(io).get(io, identifiers.deployment_id(deployment))
 
 
 async def list_all(io: IO) -> AsyncGenerator[Deployment, None]:
-    """Iterate over all deployments; pages by itself."""
-    async for one in _backend.backend_for(io).deployments(io):
-        yield one
+    """Iterate over all deployments. Further pages are requested as needed.
+
+    Yields:
+        The deployments of the workspace or account.
+
+    Example:
+        >>> [deployment.name for deployment in client.deployments.list()]
+        ['tickets']
+    """
+    async for deployment in _backend(io).list_all(io):
+        yield deployment
 
 
 async def delete(io: IO, deployment: Deployment | str) -> None:
-    """Delete a deployment and return when it is gone."""
-    await _backend.backend_for(io).delete_deployment(io, identifiers.deployment_id(deployment))
+    """Delete a deployment and return when it is gone.
+
+    Args:
+        deployment: A deployment or its name.
+
+    Raises:
+        NotFoundError: There is no such deployment.
+
+    Example:
+        >>> client.deployments.delete("tickets")
+    """
+    await _backend(io).delete(io, identifiers.deployment_id(deployment))
 
 
 async def delete_overdue(io: IO, deployment: Deployment | str | None = None) -> list[Deployment]:
-    """Delete every deployment whose ``delete_after`` has passed and return them; with ``deployment``, that
-    one alone, and only if it is overdue.
+    """Delete deployments whose ``delete_after`` has passed.
 
-    On Azure nobody else does: run it by hand, or at the end of a pipeline.
+    Azure does not delete them by itself: run this on a schedule, or at the end of a pipeline.
+
+    Args:
+        deployment: Check only this deployment, given as an object or a name; default: all.
+
+    Returns:
+        The deployments that were deleted.
+
+    Raises:
+        NotFoundError: ``deployment`` is given and does not exist.
+
+    Example:
+        >>> [deployment.name for deployment in client.deployments.delete_overdue()]
+        ['tickets']
     """
     if deployment is None:
-        held = [one async for one in list_all(io) if one.delete_at]
+        candidates = [each async for each in list_all(io) if each.delete_at]
     else:
-        held = [await get(io, deployment)]
-    moment = await io.call(_lifetime.utc_now)
-    gone = [one for one in held if one.delete_at and one.delete_at <= moment]
-    for one in gone:
-        with suppress(NotFoundError):  # somebody was quicker
-            await delete(io, one.name)
-    return gone
+        candidates = [await get(io, deployment)]
+    now = await io.call(utc_now)
+    overdue = [each for each in candidates if each.delete_at and each.delete_at <= now]
+    for each in overdue:
+        with suppress(NotFoundError):  # deleted by another process
+            await delete(io, each.name)
+    return overdue
 
 
 async def keys(
@@ -115,7 +207,52 @@ async def keys(
     *,
     regenerate: Literal["primary", "secondary"] | None = None,
 ) -> Keys:
-    """Return the deployment's keys; ``regenerate`` makes one of them new first."""
-    return await _backend.backend_for(io).keys(
-        io, identifiers.deployment_id(deployment), regenerate
-    )
+    """Return the keys of a deployment.
+
+    Args:
+        deployment: A deployment or its name.
+        regenerate: Replace this key first: ``"primary"`` or ``"secondary"`` (azureml and the local
+            server). Default: none.
+
+    Returns:
+        Both keys. ``keys.primary.get_secret_value()`` is the text of one.
+
+    Raises:
+        NotFoundError: There is no such deployment.
+        UnsupportedError: ``regenerate`` on foundry, whose deployments share the account's keys.
+
+    Example:
+        >>> keys = client.deployments.keys("tickets", regenerate="secondary")
+    """
+    return await _backend(io).keys(io, identifiers.deployment_id(deployment), regenerate)
+
+
+def lifetime_seconds(lifetime: Lifetime) -> float:
+    """Return a lifetime in seconds. Raises ``ConfigError`` if it is invalid or longer than 366 days."""
+    if isinstance(lifetime, timedelta):
+        seconds = lifetime.total_seconds()
+    elif isinstance(lifetime, str):
+        seconds = _parse_lifetime(lifetime)
+    elif isinstance(lifetime, int | float) and not isinstance(lifetime, bool):
+        seconds = float(lifetime)
+    else:
+        seconds = math.nan
+    if not 0 < seconds <= _MAX_LIFETIME_S:
+        raise ConfigError(
+            Text.format("invalid {}: {!r}", Argument("delete_after"), lifetime),
+            hint="Use a time up to 366 days, such as 2h, 90m or 1d12h, or a number of seconds.",
+        )
+    return seconds
+
+
+def _parse_lifetime(text: str) -> float:
+    match = _LIFETIME.fullmatch(text.strip().lower())
+    if not match or not any(match.groups()):
+        return math.nan
+    parts = zip(match.groups(), _UNITS.values(), strict=True)
+    return float(sum(int(number) * unit for number, unit in parts if number))
+
+
+def utc_now() -> datetime:
+    """Return the current time. Flows call it through ``io.call``, so that tests can replace it."""
+    return datetime.now(UTC)

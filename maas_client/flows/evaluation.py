@@ -1,4 +1,4 @@
-"""``client.evaluate``: ask a deployment what is already answered, and compare."""
+"""``client.evaluate``: compare a deployment's answers with the answers in a data file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maas_client import scoring
+from maas_client._text import Argument, Text
 from maas_client.errors import BadRequestError, ConfigError, DatasetError
 from maas_client.flows import chat
 from maas_client.flows._io import IO
@@ -18,7 +19,7 @@ from maas_client.scoring import Answer
 from maas_client.types import Deployment
 from maas_client.types.evaluation import AnswerScore, Evaluation
 
-_AT_ONCE = 8
+_PARALLEL_REQUESTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class _Question:
     line: int
     messages: Sequence[Mapping[str, Any]]
     tools: Sequence[Mapping[str, Any]] | None
-    want: Answer
+    reference: Answer
 
 
 async def evaluate(
@@ -38,79 +39,105 @@ async def evaluate(
     max_tokens: int = 512,
     limit: int | None = None,
 ) -> Evaluation:
-    """Ask each row of ``data`` up to its last answer, and score what comes back against it.
+    """Ask a deployment every question in a data file and score its answers against those in the file.
 
-    Answers are drawn at temperature 0. ``baseline`` is a second deployment, asked the same (the base
-    model's, say); ``limit`` takes the first rows only. Rows the service refuses are listed, not counted.
-    Raises ``DatasetError`` for a file with a broken line, and for one with nothing to ask.
+    Each row is sent without its last message, which is the reference answer, at temperature 0. Rows
+    without a reference answer are skipped; rows that the service rejects are listed and not scored.
+
+    Args:
+        deployment: A deployment or its name.
+        data: The path of a JSON Lines file of chats that were not used for training.
+        baseline: A second deployment to ask the same questions, such as one of the base model; default:
+            none.
+        max_tokens: The largest number of tokens to generate for each answer.
+        limit: Use only the first rows; default: all.
+
+    Returns:
+        The scores, for the file and for each answer.
+
+    Raises:
+        DatasetError: The file has an invalid row, or no row with a reference answer.
+        ConfigError: The file does not exist, or ``limit`` is less than 1.
+        NotFoundError: There is no such deployment.
+
+    Example:
+        >>> result = client.evaluate("tickets", "held-out.jsonl", baseline="phi-base")
+        >>> result.scores.token_f1, result.baseline_scores.token_f1
+        (0.81, 0.42)
     """
     if limit is not None and limit < 1:
-        raise ConfigError(f"limit= is a number of rows from 1 on, not {limit}")
-    await io.call(partial(_check, fspath(data)))
-    questions, skipped = await io.call(partial(_questions, Path(fspath(data)), limit))
-    ours, refused = await _answers(io, deployment, questions, max_tokens)
-    theirs: dict[int, Answer] = {}
+        raise ConfigError(
+            Text.format("{} must be a number of rows of at least 1", Argument("limit", limit))
+        )
+    await io.call(partial(_validate, fspath(data)))
+    questions, skipped = await io.call(partial(_read_questions, Path(fspath(data)), limit))
+    answers, rejected = await _ask(io, deployment, questions, max_tokens)
+    baseline_answers: dict[int, Answer] = {}
     if baseline is not None:
-        theirs, also = await _answers(io, baseline, questions, max_tokens)
-        refused |= also
-    kept = [q for q in questions if q.line not in refused]
-    scored = [scoring.score_answer(q.line, q.want, ours[q.line]) for q in kept]
-    found = Evaluation(
+        baseline_answers, baseline_rejected = await _ask(io, baseline, questions, max_tokens)
+        rejected |= baseline_rejected
+    answered = [question for question in questions if question.line not in rejected]
+    scores = _score(answered, answers)
+    evaluation = Evaluation(
         deployment=_name(deployment),
-        scores=scoring.aggregate_scores(scored),
-        answers=tuple(scored),
-        refused=dict(sorted(refused.items())),
+        scores=scoring.aggregate_scores(scores),
+        answers=tuple(scores),
+        refused=dict(sorted(rejected.items())),
         skipped=skipped,
     )
     if baseline is None:
-        return found
-    compared = [scoring.score_answer(q.line, q.want, theirs[q.line]) for q in kept]
-    return found.model_copy(
+        return evaluation
+    baseline_scores = _score(answered, baseline_answers)
+    return evaluation.model_copy(
         update={
             "baseline": _name(baseline),
-            "baseline_scores": scoring.aggregate_scores(compared),
+            "baseline_scores": scoring.aggregate_scores(baseline_scores),
             "token_f1_gain": scoring.mean_difference_interval(
-                [one.token_f1 for one in scored], [one.token_f1 for one in compared]
+                [score.token_f1 for score in scores],
+                [score.token_f1 for score in baseline_scores],
             ),
-            "answers": tuple(map(_beside, scored, compared)),
+            "answers": tuple(map(_with_baseline, scores, baseline_scores)),
         }
     )
 
 
-def _check(path: str) -> None:
-    """Refuse a damaged file: scores of the rows that happen to be whole would mislead."""
+def _validate(path: str) -> None:
+    """Raise for a file with invalid rows: scores of the valid ones alone would mislead."""
     from maas_client.dataset import validate
 
     if Path(path).is_file():
         validate(path, target="local", content=False).raise_if_invalid()
 
 
-def _questions(path: Path, limit: int | None) -> tuple[list[_Question], tuple[int, ...]]:
+def _read_questions(path: Path, limit: int | None) -> tuple[list[_Question], tuple[int, ...]]:
+    """Return the questions, and the line numbers of rows without a reference answer."""
     from maas_client.dataset.rows import read_rows
 
     if not path.is_file():
-        raise ConfigError(f"there is no file {path}", hint="Name a JSONL file of held-out chats.")
+        raise ConfigError(f"file not found: {path}", hint="Pass a JSONL file of held-out chats.")
     questions, skipped = [], []
     for line, row in islice(read_rows(path), limit):
-        *before, last = row["messages"]
-        if last.get("role") != "assistant" or not before:
+        *prompt, last = row["messages"]
+        if last.get("role") != "assistant" or not prompt:
             skipped.append(line.number)
             continue
-        want = Answer(_text(last.get("content")), last.get("tool_calls") or ())
-        asked = [{k: v for k, v in one.items() if k != "weight"} for one in before]
-        questions.append(_Question(line.number, asked, row.get("tools"), want))
+        reference = Answer(_to_text(last.get("content")), last.get("tool_calls") or ())
+        messages = [
+            {key: value for key, value in message.items() if key != "weight"} for message in prompt
+        ]
+        questions.append(_Question(line.number, messages, row.get("tools"), reference))
     if not questions:
         raise DatasetError(
-            f"{path.name} has no row to ask",
-            hint="Each row must end with the answer to compare with. See: maas-client validate",
+            f"{path.name} has no row with a reference answer",
+            hint="Each row must end with an assistant message. Check the file: maas-client validate",
         )
     return questions, tuple(skipped)
 
 
-async def _answers(
+async def _ask(
     io: IO, deployment: Deployment | str, questions: Sequence[_Question], max_tokens: int
 ) -> tuple[dict[int, Answer], dict[int, str]]:
-    """Return what was answered and what was refused, by line."""
+    """Return the answers, and the reasons for which rows were rejected, by line number."""
 
     async def ask(question: _Question) -> tuple[int, Answer | str]:
         try:
@@ -122,28 +149,35 @@ async def _answers(
                 temperature=0,
                 max_tokens=max_tokens,
             )
-        except BadRequestError as error:  # this row's own fault: too long, filtered
+        except BadRequestError as error:  # because of this row: too long, or filtered
             return question.line, error.message
         message = reply.choices[0].message
         calls = [call.model_dump() for call in message.tool_calls or ()]
         return question.line, Answer(message.content or "", calls)
 
-    said = await io.parallel(ask, questions, _AT_ONCE)
-    answered = {line: one for line, one in said if isinstance(one, Answer)}
-    return answered, {line: one for line, one in said if isinstance(one, str)}
+    results = await io.parallel(ask, questions, _PARALLEL_REQUESTS)
+    answers = {line: result for line, result in results if isinstance(result, Answer)}
+    return answers, {line: result for line, result in results if isinstance(result, str)}
 
 
-def _beside(ours: AnswerScore, theirs: AnswerScore) -> AnswerScore:
-    return ours.model_copy(
+def _score(questions: Sequence[_Question], answers: Mapping[int, Answer]) -> list[AnswerScore]:
+    return [
+        scoring.score_answer(question.line, question.reference, answers[question.line])
+        for question in questions
+    ]
+
+
+def _with_baseline(score: AnswerScore, baseline: AnswerScore) -> AnswerScore:
+    return score.model_copy(
         update={
-            "baseline": theirs.got,
-            "baseline_exact": theirs.exact,
-            "baseline_token_f1": theirs.token_f1,
+            "baseline": baseline.got,
+            "baseline_exact": baseline.exact,
+            "baseline_token_f1": baseline.token_f1,
         }
     )
 
 
-def _text(content: Any) -> str:
+def _to_text(content: Any) -> str:
     if isinstance(content, list):
         return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""

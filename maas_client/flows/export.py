@@ -1,4 +1,4 @@
-"""``client.jobs.export``: a job that exists, as the files that run it on another platform."""
+"""``client.jobs.export``: an existing job as files that run it on another platform."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from maas_client import catalog, platforms
+from maas_client._text import Argument, Text
 from maas_client.errors import ConfigError
 from maas_client.flows import jobs
 from maas_client.flows._io import IO
@@ -26,21 +27,38 @@ async def export(
     compute: str | tuple[str, ...] | None = None,
     places: Places | None = None,
 ) -> Files:
-    """Return the files that run ``job`` on a platform (``azureml``, ``kaito``, ``cluster``, ``olive``,
-    ``aitoolkit``), by name. Nothing is written and nothing is started.
+    """Return files that run a job on another platform. Nothing is written or started.
 
-    ``training_data`` names the data as that platform sees it: a workspace's addresses mean nothing
-    elsewhere. ``validation=False`` leaves the validation file out where the platform takes none.
-    Raises ``UnsupportedError`` for what the platform cannot take.
+    Args:
+        job: A job, its id or its name.
+        to: The platform: ``azureml``, ``kaito``, ``cluster``, ``olive`` or ``aitoolkit``.
+        training_data: The training data as the platform sees it; default: the job's. Other platforms
+            cannot read the data of a workspace, so they need it.
+        validation: Include the job's validation data. False omits it for platforms that take none.
+        method: ``LoRA``, ``QLoRA``, ``DoRA``, ``Full`` or ``rsLoRA``; default: the job's.
+        compute: azureml: the name of a compute, or instance types; default: serverless.
+        places: Where the platform reads data and writes results; default: none.
+
+    Returns:
+        The contents of the files by name.
+
+    Raises:
+        UnsupportedError: The platform does not support something that the job uses.
+        ConfigError: The platform is unknown, or the job's data or model is not known.
+        NotFoundError: There is no such job.
+
+    Example:
+        >>> for name, text in client.jobs.export(job, "cluster", training_data="train.jsonl").items():
+        ...     Path(name).write_text(text)
     """
-    held = job if isinstance(job, Job) else await jobs.get(io, job)
+    source = job if isinstance(job, Job) else await jobs.get(io, job)
     spec = to_export_spec(
-        held, training_data, validation=validation, method=method, compute=compute
+        source, training_data, validation=validation, method=method, compute=compute
     )
     if to != "azureml" and re.match(r"azureml:|/subscriptions/|file-", spec.training_data):
         raise ConfigError(
-            f"the data of {held.name} is in its workspace, where {to} cannot read it",
-            hint="Name your copy of the file: training_data=.",
+            f"the data of {source.name} is in its workspace, where {to} cannot read it",
+            hint=Text.format("Pass your copy of the file: {}.", Argument("training_data")),
         )
     return platforms.export_job(spec, to, places)
 
@@ -53,32 +71,32 @@ def to_export_spec(
     method: Method | None = None,
     compute: str | tuple[str, ...] | None = None,
 ) -> ExportSpec:
-    """Return a job in the form that platforms take."""
+    """Return a job as an ``ExportSpec``. Raises ``ConfigError`` if its model or data is not known."""
     if not job.model or not (training_data or job.training_data):
         raise ConfigError(
-            f"{job.name} does not say which model and data it was made of",
+            f"job {job.name} does not say which model and data it used",
             hint="Export the data file instead: maas-client export FILE --model NAME --to ...",
         )
-    facts = catalog.find_model(job.model)
-    said, chosen = _hyperparameters(job.hyperparameters)
+    info = catalog.find_model(job.model)
+    hyperparameters, job_method = _parse_hyperparameters(job.hyperparameters)
     return ExportSpec(
         name=job.name,
-        model=facts.name if facts else job.model,
-        model_info=facts,
+        model=info.name if info else job.model,
+        model_info=info,
         training_data=training_data or str(job.training_data),
         validation_data=job.validation_data if validation else None,
-        method=method or chosen,
-        hyperparameters=said,
+        method=method or job_method,
+        hyperparameters=hyperparameters,
         compute=(compute,) if isinstance(compute, str) else compute or (),
     )
 
 
-def _hyperparameters(held: Mapping[str, Any]) -> tuple[Hyperparameters, str | None]:
-    """Return hyperparameters in our names, and the method; what we have no name for stays as it is."""
+def _parse_hyperparameters(values: Mapping[str, Any]) -> tuple[Hyperparameters, str | None]:
+    """Return a job's hyperparameters, and its method. Unknown names are kept in ``extra``."""
     known: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     method: str | None = None
-    for name, value in held.items():
+    for name, value in values.items():
         if name == "method":
             method = str(value)
         elif name in NAMES_BY_WIRE_NAME and value not in (None, "auto"):

@@ -1,77 +1,107 @@
-"""``client.fine_tune``: the whole road in one call, and the same call again after a crash."""
+"""``client.fine_tune``: validate, upload, train and deploy in one call that can be repeated after a crash."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from typing import Unpack
 
+from maas_client._text import Call, Text
 from maas_client.errors import DatasetError
-from maas_client.flows import _backend, datasets, deployments, identifiers, job_events, jobs
+from maas_client.flows import datasets, deployments, identifiers, job_events, jobs
 from maas_client.flows._io import IO
-from maas_client.types import FineTuneResult, Hyperparameters, Job, JobEvent, Method, Model
+from maas_client.flows._signature import expand_options
+from maas_client.flows.identifiers import StrPath
+from maas_client.flows.jobs import JOB_OPTION_DEFAULTS, JobOptions
+from maas_client.types import FineTuneResult, Job, JobEvent, Model
 
 
+@expand_options(JobOptions, JOB_OPTION_DEFAULTS)
 async def fine_tune(
     io: IO,
-    training_data: identifiers.StrPath,
+    training_data: StrPath,
     model: str | Model,
     *,
-    validation_data: identifiers.StrPath | None = None,
-    hyperparameters: Hyperparameters | Mapping[str, object] | None = None,
-    method: Method | None = None,
-    name: str | None = None,
-    compute: str | Sequence[str] | None = None,
+    validation_data: StrPath | None = None,
     deploy: str | None = None,
     timeout: float | None = None,
     on_job: Callable[[Job], None] | None = None,
     on_event: Callable[[JobEvent], None] | None = None,
-    force_new: bool = False,
-    allow_retired: bool = False,
-    max_billed_tokens: int | None = None,
-    ignore: Sequence[str] = (),
+    **options: Unpack[JobOptions],
 ) -> FineTuneResult:
-    """Check, upload, train, and with ``deploy`` a name: deploy.
+    """Validate a file, upload it, fine-tune a model and optionally deploy the result.
 
-    Everything that can be refused for free is refused first. Run again after a crash it finds the file,
-    the job and the deployment, and goes on; ``deploy=None`` hosts nothing. ``on_job`` is told the job as
-    soon as there is one, ``on_event`` what happens to it. Raises what each step raises.
+    Everything that can be checked without cost is checked first. The same call again, for example after
+    a crash, finds the uploaded file, the job and the deployment, and continues.
+
+    Args:
+        training_data: The path of a JSON Lines file.
+        model: The base model: a name such as ``Phi-4-mini-instruct``, an ``azureml://`` asset URI, or a
+            ``Model``.
+        validation_data: The path of a validation file; default: none, and the service may split some
+            off the training data.
+        deploy: Deploy the fine-tuned model under this name; default: no deployment.
+        timeout: Seconds to wait for the job; default: no limit.
+        on_job: Called with the job once it exists.
+        on_event: Called with each event of the job.
+        hyperparameters: ``Hyperparameters`` or a mapping with the same names; what is left out has the
+            service's default.
+        method: ``LoRA``, ``QLoRA``, ``DoRA``, ``Full`` or ``rsLoRA``; default: the backend's choice. Only
+            the local server and azureml with ``compute`` let one choose.
+        name: The job's name; default: derived from the inputs.
+        compute: Run the job on your own GPUs: the name of a compute, or one or more instance types
+            (azureml only). Default: serverless.
+        force_new: Start another job even if one with the same inputs exists.
+        allow_retired: Accept a base model that is retired on this backend.
+        max_billed_tokens: Refuse the job before the upload if it may be billed for more tokens than
+            this; default: no limit.
+        ignore: Problem codes to ignore during validation, such as ``["PII_EMAIL"]``.
+        tags: Tags to store with the job (azureml only).
+
+    Returns:
+        The validation report, the uploaded dataset, the job, and the deployment or None.
+
+    Raises:
+        DatasetError: A file is missing or invalid.
+        ModelRetiredError: The base model is retired on this backend.
+        UnsupportedError: The backend does not support the model, method, hyperparameter or option.
+        ConfigError: A name or value is invalid, or ``max_billed_tokens`` is exceeded.
+        ConflictError: ``name`` or ``deploy`` is in use with other inputs.
+        JobFailedError: The job failed or was canceled.
+        JobTimeoutError: ``timeout`` has passed. The job itself continues.
+
+    Example:
+        >>> result = client.fine_tune("train.jsonl", "Phi-4-mini-instruct", deploy="tickets")
+        >>> result.deployment.ready
+        True
     """
     if deploy is not None:
         deployments.check_name(deploy)
-    order = await jobs.prepare_request(
-        io,
-        model=model,
-        hyperparameters=hyperparameters,
-        method=method,
-        name=name,
-        compute=compute,
-        force_new=force_new,
-        allow_retired=allow_retired,
-        tags=None,
-    )
+    request = await jobs.prepare_request(io, model, options)
     if identifiers.local_file(training_data) is None:
         raise DatasetError(
             f"{training_data} is not a file on this machine",
-            hint="client.fine_tune takes a file; client.jobs.create takes a data set that is uploaded too.",
+            hint=Text.format(
+                "{} takes a file; {} also takes an uploaded dataset.",
+                Call("fine_tune"),
+                Call("jobs.create"),
+            ),
         )
-    known = None if order.model == order.model_name else order.model_name
     report = await datasets.validate_file(
-        io, training_data, model=known, ignore=ignore, validation=validation_data
-    )
-    order = await jobs.attach_data(
         io,
-        order,
         training_data,
-        validation_data,
-        ignore=ignore,
-        max_billed_tokens=max_billed_tokens,
-        report=report,
+        model=jobs.known_model(request),
+        ignore=options.get("ignore", ()),
+        validation=validation_data,
     )
-    made = await _backend.backend_for(io).create_job(io, order)
+    request = await jobs.attach_data(
+        io, request, training_data, validation_data, options, report=report
+    )
+    created = await jobs.job_backend(io).create(io, request)
     if on_job is not None:
-        on_job(made)
-    job = await job_events.wait(io, made, timeout=timeout, on_event=on_event)
-    job = job.model_copy(update={"attached": made.attached})
-    hosted = None
+        on_job(created)
+    job = await job_events.wait(io, created, timeout=timeout, on_event=on_event)
+    job = job.model_copy(update={"attached": created.attached})
+    deployment = None
     if deploy is not None:
-        hosted = await deployments.create(io, name=deploy, model=job, allow_retired=True)
-    return FineTuneResult(report=report, dataset=order.training, job=job, deployment=hosted)
+        deployment = await deployments.create(io, deploy, job, allow_retired=True)
+    return FineTuneResult(report=report, dataset=request.training, job=job, deployment=deployment)

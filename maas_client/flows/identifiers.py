@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from maas_client import catalog
+from maas_client._text import Call, Text
 from maas_client.catalog import ModelInfo
 from maas_client.errors import ConfigError, DatasetError
 from maas_client.flows._backend import catalog_override, service_model_id, validation_target
@@ -87,8 +88,8 @@ def job_id(job: Job | str) -> str:
 
 
 def dataset_id(dataset: Dataset | str) -> str:
-    """Return the id of a data set given as an object, an id or a name."""
-    return dataset.id if isinstance(dataset, Dataset) else _check_text(dataset, "data set")
+    """Return the id of a dataset given as an object, an id or a name."""
+    return dataset.id if isinstance(dataset, Dataset) else _check_text(dataset, "dataset")
 
 
 def model_id(model: Model | Job | str) -> str:
@@ -100,7 +101,7 @@ def model_id(model: Model | Job | str) -> str:
         if not model.fine_tuned_model:
             raise ConfigError(
                 f"job {model.name} has no model: its status is {model.status}",
-                hint="Wait for it: client.jobs.wait(job).",
+                hint=Text.format("Wait for it: {}.", Call("jobs.wait", "job")),
             )
         return model.fine_tuned_model
     return model.id if isinstance(model, Model) else _check_text(model, "model")
@@ -121,9 +122,11 @@ def _check_text(value: object, kind: str) -> str:
     """
     if isinstance(value, str):
         return value
-    hint = f"Pass the {kind} itself, its name or its id."
+    hint = Text(f"Pass the {kind} itself, its name or its id.")
     if value is None and kind == "model":
-        hint += " A job has a model once it has succeeded: client.jobs.wait(job)."
+        hint += Text.format(
+            " A job has a model once it has succeeded: {}.", Call("jobs.wait", "job")
+        )
     name = "None" if value is None else f"a value of type {type(value).__name__}"
     raise ConfigError(f"{name} is not a {kind}", hint=hint)
 

@@ -1,4 +1,4 @@
-"""``client.jobs.events`` and ``wait``: a job is watched for as long as it takes, through outages."""
+"""``client.jobs.events`` and ``wait``: follow a job to its end, through outages of the service."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 
 from maas_client.errors import JobFailedError, JobTimeoutError, MaasError
-from maas_client.flows import _backend, identifiers
+from maas_client.flows import identifiers
 from maas_client.flows._arm import MAX_OUTAGE_S, is_transient, poll_intervals
 from maas_client.flows._io import IO
+from maas_client.flows.jobs import job_backend, run_backend
 from maas_client.types import Job, JobEvent
 
 _log = logging.getLogger("maas_client")
@@ -17,34 +18,60 @@ _log = logging.getLogger("maas_client")
 async def events(
     io: IO, job: Job | str, *, follow: bool = True, after: str | None = None
 ) -> AsyncGenerator[JobEvent, None]:
-    """Iterate over what happens to the job: status changes, metric points, messages.
+    """Iterate over the events of a job: changes of its status, metrics and messages.
 
-    ``follow`` goes on until the job has ended. Each event has a stable ``key``: a new process that
-    passes the last key it saw as ``after`` is told neither less nor twice (after a status that has passed,
-    of which no service keeps the place, all is told again). An outage of the service shorter than half an
-    hour does not end it. The last event is the final status.
+    An outage of the service of up to 30 minutes does not end the iteration.
+
+    Args:
+        job: A job, its id or its name.
+        follow: Wait for new events until the job has ended. False ends after the events so far.
+        after: The ``key`` of an event: resume after it. If it is the key of a status that the job has
+            already left, all events are yielded again. Default: start with the first event.
+
+    Yields:
+        The events, oldest first, each once. The last is the final status. ``key`` is the same in every
+        process.
+
+    Raises:
+        NotFoundError: There is no such job.
+        TransportError: The service did not respond for more than 30 minutes.
+
+    Example:
+        >>> for event in client.jobs.events(job):
+        ...     print(event.type, event.message)
+        status Running
+        metrics step 10: train_loss 1.92
+        status Completed
     """
     seen: set[str] = set()
-    skip = after
-    async for now, news in _watch(io, job, follow=follow):
-        if skip and skip.startswith("status:") and skip != _status(now).key:
-            skip = None
-        for event in news:
+    resume_key = after
+    async for current, new_events in _watch(io, job, follow=follow):
+        if (
+            resume_key
+            and resume_key.startswith("status:")
+            and resume_key != _status_event(current).key
+        ):
+            resume_key = None
+        for event in new_events:
             if event.key in seen:
                 continue
             seen.add(event.key)
-            if skip is not None:
-                grown = event.key != skip and _place(event.key) == _place(skip)
-                skip = None if grown or event.key == skip else skip
-                if not grown:
+            if resume_key is not None:
+                # The same step with more metrics than at the time of the key is a new event.
+                has_grown = event.key != resume_key and _position(event.key) == _position(
+                    resume_key
+                )
+                if has_grown or event.key == resume_key:
+                    resume_key = None
+                if not has_grown:
                     continue
             yield event
 
 
-def _place(key: str) -> str:
-    """Return what a point's key keeps as the point grows: all but the names of its metrics."""
-    place = key.rpartition(":")[0]
-    return place if ":" in place else key
+def _position(key: str) -> str:
+    """Return the part of a metric event's key that stays the same as metrics are added: its step."""
+    position = key.rpartition(":")[0]
+    return position if ":" in position else key
 
 
 async def wait(
@@ -55,30 +82,50 @@ async def wait(
     raise_on_failure: bool = True,
     on_event: Callable[[JobEvent], None] | None = None,
 ) -> Job:
-    """Wait until the job has ended and return it; a paused job has not.
+    """Wait until a job has ended. A paused job has not.
 
-    ``timeout`` is in seconds, counted by the larger of monotonic and wall-clock time, so that a
-    laptop's sleep counts. ``on_event`` is told everything ``events`` yields. Raises ``JobFailedError``
-    (unless ``raise_on_failure`` is off) and ``JobTimeoutError``; the job itself goes on then.
+    An outage of the service of up to 30 minutes does not end the wait.
+
+    Args:
+        job: A job, its id or its name.
+        timeout: Seconds to wait; time for which this machine sleeps counts. Default: no limit.
+        raise_on_failure: Raise if the job failed or was canceled. False returns it.
+        on_event: Called with each event that ``jobs.events`` would yield.
+
+    Returns:
+        The job in its final state.
+
+    Raises:
+        JobFailedError: The job failed or was canceled.
+        JobTimeoutError: ``timeout`` has passed. The job itself continues.
+        NotFoundError: There is no such job.
+        TransportError: The service did not respond for more than 30 minutes.
+
+    Example:
+        >>> job = client.jobs.wait(job, timeout=3600)
+        >>> job.fine_tuned_model
+        'azureml://locations/eastus2/workspaces/.../models/.../versions/1'
     """
-    born = io.elapsed()
+    start = io.elapsed()
     seen: set[str] = set()
-    end = None if timeout is None else born + timeout
+    end = None if timeout is None else start + timeout
     last: Job | None = None
-    async for now, news in _watch(io, job, follow=True, end=end, tell=on_event is not None):
-        last = now
-        for event in news:
+    watch = _watch(io, job, follow=True, end=end, with_events=on_event is not None)
+    async for current, new_events in watch:
+        last = current
+        for event in new_events:
             if on_event is not None and event.key not in seen:
                 seen.add(event.key)
                 on_event(event)
     if last is None or not last.done:
-        waited = io.elapsed() - born
+        waited = io.elapsed() - start
         name = last.name if last else identifiers.job_id(job)
+        state = f"is still {last.status}" if last else "could not be reached"
         raise JobTimeoutError(
-            f"job {name} is still {last.status if last else 'unseen'} after {waited:.0f} s",
+            f"job {name} {state} after {waited:.0f} s",
             job=last,
             waited=waited,
-            hint=f"It goes on. Watch it again: maas-client jobs watch {name}",
+            hint=f"The job continues. Watch it again: maas-client jobs watch {name}",
         )
     if raise_on_failure and not last.succeeded:
         raise job_failed_error(last)
@@ -90,9 +137,9 @@ def job_failed_error(job: Job) -> JobFailedError:
     reason = f": {job.error.message}" if job.error and job.error.message else ""
     code = f" [{job.error.code}]" if job.error and job.error.code else ""
     return JobFailedError(
-        f"job {job.name} ended as {job.status}{reason}{code}",
+        f"job {job.name} ended with status {job.status}{reason}{code}",
         job=job,
-        hint=f"Its log: maas-client jobs logs {job.name}",
+        hint=f"Read its log: maas-client jobs logs {job.name}",
     )
 
 
@@ -102,39 +149,43 @@ async def _watch(
     *,
     follow: bool,
     end: float | None = None,
-    tell: bool = True,
+    with_events: bool = True,
 ) -> AsyncGenerator[tuple[Job, list[JobEvent]], None]:
-    """Yield the job and everything known of it, look after look, until it has ended.
+    """Yield the job and all its events so far, poll after poll, until it has ended.
 
-    Looks that fail the way outages look are made again; any other error is the caller's.
+    Transient errors are retried for up to ``MAX_OUTAGE_S``; other errors are raised.
     """
-    dialect = _backend.backend_for(io)
-    dark_since: float | None = None
-    for pause in poll_intervals(io):
+    outage_start: float | None = None
+    for interval in poll_intervals(io):
         try:
-            now = await dialect.job(io, identifiers.job_id(job))
-            news = [event async for event in dialect.progress(io, now)] if tell else []
+            current = await job_backend(io).get(io, identifiers.job_id(job))
+            news = (
+                [event async for event in run_backend(io).list_events(io, current)]
+                if with_events
+                else []
+            )
         except MaasError as error:
-            began = io.elapsed() if dark_since is None else dark_since
-            if not follow or not is_transient(error) or io.elapsed() - began > MAX_OUTAGE_S:
+            start = io.elapsed() if outage_start is None else outage_start
+            if not follow or not is_transient(error) or io.elapsed() - start > MAX_OUTAGE_S:
                 raise
-            if dark_since is None:
-                _log.warning("the job is out of sight (%s); it is looked for again", error.message)
-            dark_since = began
+            if outage_start is None:
+                _log.warning("lost contact with the job (%s); retrying", error.message)
+            outage_start = start
         else:
-            dark_since = None
-            # What is told of a job happens while it runs; any other status closes what came before.
-            running = now.status.lower() == "running"
-            yield now, [_status(now), *news] if running else [*news, _status(now)]
-            if now.done or not follow:
+            outage_start = None
+            # Other events happen while the job is running, so they precede any later status.
+            status = _status_event(current)
+            is_running = current.status.lower() == "running"
+            yield current, [status, *news] if is_running else [*news, status]
+            if current.done or not follow:
                 return
-        left = None if end is None else end - io.elapsed()
-        if left is not None and left <= 0:
+        remaining = None if end is None else end - io.elapsed()
+        if remaining is not None and remaining <= 0:
             return
-        await io.sleep(pause if left is None else min(pause, left))
+        await io.sleep(interval if remaining is None else min(interval, remaining))
 
 
-def _status(job: Job) -> JobEvent:
+def _status_event(job: Job) -> JobEvent:
     reason = f": {job.error.message}" if job.error and job.error.message else ""
     return JobEvent(
         key=f"status:{job.status}",

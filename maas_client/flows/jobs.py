@@ -1,20 +1,26 @@
-"""``client.jobs``: fine-tuning jobs, created once, and what can be asked of them."""
+"""``client.jobs``: create, list and control fine-tuning jobs. A job with the same inputs is created once."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol, TypedDict, Unpack
 
+from maas_client._text import Argument, Text
 from maas_client.errors import ConfigError
-from maas_client.flows import _backend, datasets, identifiers
-from maas_client.flows._backend import JobRequest
-from maas_client.flows._io import IO
+from maas_client.flows import datasets, identifiers
+from maas_client.flows._backend import JobRequest, is_foundry
+from maas_client.flows._io import IO, Coro
+from maas_client.flows._signature import expand_options
+from maas_client.flows.identifiers import StrPath
 from maas_client.types import (
     Checkpoint,
     Dataset,
+    FileReport,
     Hyperparameters,
     Job,
+    JobEvent,
     Method,
     Model,
     ValidationReport,
@@ -24,241 +30,471 @@ _log = logging.getLogger("maas_client")
 _METHODS = {name.lower(): name for name in ("LoRA", "QLoRA", "DoRA", "Full", "rsLoRA")}
 
 
+class JobBackend(Protocol):
+    """What a backend's module for jobs must have."""
+
+    def check_request(self, io: IO, request: JobRequest) -> None:
+        """Raise for what this backend does not support, before anything is sent."""
+
+    def create(self, io: IO, request: JobRequest) -> Coro[Job]: ...
+    def get(self, io: IO, job: str) -> Coro[Job]: ...
+    def list_all(self, io: IO) -> AsyncGenerator[Job, None]: ...
+    def cancel(self, io: IO, job: str) -> Coro[Job]: ...
+    def pause(self, io: IO, job: str) -> Coro[Job]: ...
+    def resume(self, io: IO, job: str) -> Coro[Job]: ...
+    def save_checkpoint(self, io: IO, job: str) -> Coro[Job]: ...
+    def delete(self, io: IO, job: str) -> Coro[None]: ...
+
+
+class RunBackend(Protocol):
+    """What a backend's module for what happened in a job must have."""
+
+    def list_events(self, io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
+        """Yield all messages and metrics so far, oldest first, without changes of the status."""
+
+    def checkpoints(self, io: IO, job: str) -> AsyncGenerator[Checkpoint, None]: ...
+    def logs(self, io: IO, job: str) -> Coro[str]: ...
+
+
+def job_backend(io: IO) -> JobBackend:
+    """Return the module for jobs of the connection's backend."""
+    if is_foundry(io):
+        from maas_client.flows.foundry import jobs as foundry_jobs
+
+        return foundry_jobs
+    from maas_client.flows.azureml import jobs as azureml_jobs
+
+    return azureml_jobs
+
+
+def run_backend(io: IO) -> RunBackend:
+    """Return the module for events, checkpoints and logs of the connection's backend."""
+    if is_foundry(io):
+        from maas_client.flows.foundry import runs as foundry_runs
+
+        return foundry_runs
+    from maas_client.flows.azureml import runs as azureml_runs
+
+    return azureml_runs
+
+
+class JobOptions(TypedDict, total=False):
+    """Options that ``jobs.create`` and ``fine_tune`` share; the docstrings of both describe them."""
+
+    hyperparameters: Hyperparameters | Mapping[str, object] | None
+    method: Method | None
+    name: str | None
+    compute: str | Sequence[str] | None
+    force_new: bool
+    allow_retired: bool
+    max_billed_tokens: int | None
+    ignore: Sequence[str]
+    tags: Mapping[str, str] | None
+
+
+JOB_OPTION_DEFAULTS: JobOptions = {
+    "hyperparameters": None,
+    "method": None,
+    "name": None,
+    "compute": None,
+    "force_new": False,
+    "allow_retired": False,
+    "max_billed_tokens": None,
+    "ignore": (),
+    "tags": None,
+}
+
+
+@expand_options(JobOptions, JOB_OPTION_DEFAULTS)
 async def create(
     io: IO,
     model: str | Model,
-    training_data: Dataset | identifiers.StrPath,
-    validation_data: Dataset | identifiers.StrPath | None = None,
-    *,
-    hyperparameters: Hyperparameters | Mapping[str, object] | None = None,
-    method: Method | None = None,
-    name: str | None = None,
-    compute: str | Sequence[str] | None = None,
-    force_new: bool = False,
-    allow_retired: bool = False,
-    max_billed_tokens: int | None = None,
-    ignore: Sequence[str] = (),
-    tags: Mapping[str, str] | None = None,
+    training_data: Dataset | StrPath,
+    validation_data: Dataset | StrPath | None = None,
+    **options: Unpack[JobOptions],
 ) -> Job:
-    """Create a fine-tuning job and return at once; the same call again returns the same job.
+    """Create a fine-tuning job and return at once. The same call again returns the same job.
 
-    ``training_data`` is a data set, its id, or a file that is checked and uploaded. ``method`` (LoRA,
-    QLoRA, DoRA, Full, rsLoRA) is given only where the backend lets one choose. ``compute`` (a compute's name or
-    instance types) runs it on your own GPUs: Model as a Platform. ``max_billed_tokens`` refuses before
-    the upload. ``force_new`` starts another job where the same call would find the first.
+    Files are validated for the model and uploaded first. A file that was validated for the same model
+    and has not changed is not read again.
 
-    Raises, before anything is sent: ``ModelRetiredError``, ``UnsupportedError``, ``ConfigError``,
-    ``DatasetError``.
+    Args:
+        model: The base model: a name such as ``Phi-4-mini-instruct``, an ``azureml://`` asset URI, or a
+            ``Model``.
+        training_data: A dataset, its id or name, or the path of a JSON Lines file.
+        validation_data: The same for validation data; default: none, and the service may split some
+            off the training data.
+        hyperparameters: ``Hyperparameters`` or a mapping with the same names; what is left out has the
+            service's default.
+        method: ``LoRA``, ``QLoRA``, ``DoRA``, ``Full`` or ``rsLoRA``; default: the backend's choice. Only
+            the local server and azureml with ``compute`` let one choose.
+        name: The job's name; default: derived from the inputs.
+        compute: Run the job on your own GPUs: the name of a compute, or one or more instance types
+            (azureml only). Default: serverless.
+        force_new: Start another job even if one with the same inputs exists.
+        allow_retired: Accept a base model that is retired on this backend.
+        max_billed_tokens: Refuse the job before the upload if it may be billed for more tokens than
+            this; default: no limit. Needs files, not datasets that are elsewhere.
+        ignore: Problem codes to ignore during validation, such as ``["PII_EMAIL"]``.
+        tags: Tags to store with the job (azureml only).
+
+    Returns:
+        The new job, or the existing one with ``attached=True``. On azureml a job with the same inputs
+        that failed or was canceled is followed by a new one, named ``NAME-2``.
+
+    Raises:
+        ModelRetiredError: The base model is retired on this backend.
+        UnsupportedError: The backend does not support the model, method, hyperparameter or option.
+        ConfigError: A name or value is invalid, or ``max_billed_tokens`` is exceeded.
+        DatasetError: A file is missing or invalid.
+        ConflictError: ``name`` is in use for a job with other inputs.
+
+    Example:
+        >>> job = client.jobs.create(
+        ...     model="Phi-4-mini-instruct",
+        ...     training_data="train.jsonl",
+        ...     hyperparameters={"epochs": 3},
+        ... )
+        >>> client.jobs.wait(job).fine_tuned_model
+        'azureml://locations/eastus2/workspaces/.../models/.../versions/1'
     """
-    order = await prepare_request(
-        io,
-        model=model,
-        hyperparameters=hyperparameters,
-        method=method,
-        name=name,
-        compute=compute,
-        force_new=force_new,
-        allow_retired=allow_retired,
-        tags=tags,
-    )
-    order = await attach_data(
-        io,
-        order,
-        training_data,
-        validation_data,
-        ignore=ignore,
-        max_billed_tokens=max_billed_tokens,
-    )
-    return await _backend.backend_for(io).create_job(io, order)
+    request = await prepare_request(io, model, options)
+    request = await attach_data(io, request, training_data, validation_data, options)
+    return await job_backend(io).create(io, request)
 
 
-async def prepare_request(
-    io: IO,
-    *,
-    model: str | Model,
-    hyperparameters: Hyperparameters | Mapping[str, object] | None,
-    method: str | None,
-    name: str | None,
-    compute: str | Sequence[str] | None,
-    force_new: bool,
-    allow_retired: bool,
-    tags: Mapping[str, str] | None,
-) -> JobRequest:
-    """Return an order without data sets, after everything that can be refused for free was looked at."""
+async def get(io: IO, job: Job | str) -> Job:
+    """Return the current state of a job.
+
+    Args:
+        job: A job, its id or its name.
+
+    Returns:
+        The job; once it has ended, with its model or its error.
+
+    Raises:
+        NotFoundError: There is no such job.
+
+    Example:
+        >>> client.jobs.get("tickets-3f2a").status
+        'Running'
+    """
+    return await job_backend(io).get(io, identifiers.job_id(job))
+
+
+async def list_all(io: IO) -> AsyncGenerator[Job, None]:
+    """Iterate over all fine-tuning jobs. Further pages are requested as needed.
+
+    Yields:
+        The jobs in the service's order, newest first.
+
+    Example:
+        >>> for job in client.jobs.list():
+        ...     print(job.name, job.status)
+    """
+    async for job in job_backend(io).list_all(io):
+        yield job
+
+
+async def cancel(io: IO, job: Job | str) -> Job:
+    """Request that a job be canceled. Azure bills what has been trained.
+
+    Args:
+        job: A job, its id or its name.
+
+    Returns:
+        The job as it is after the request; it may still be running.
+
+    Raises:
+        NotFoundError: There is no such job.
+
+    Example:
+        >>> client.jobs.cancel("tickets-3f2a").status
+        'CancelRequested'
+    """
+    return await job_backend(io).cancel(io, identifiers.job_id(job))
+
+
+async def pause(io: IO, job: Job | str) -> Job:
+    """Request that a running job be paused. It stops after its current step and keeps a checkpoint.
+
+    Args:
+        job: A job, its id or its name.
+
+    Returns:
+        The job as it is after the request.
+
+    Raises:
+        UnsupportedError: azureml documents no such operation. foundry pauses jobs of OpenAI's own models
+            only, the local server every job.
+        NotFoundError: There is no such job.
+
+    Example:
+        >>> job = client.jobs.pause(job)
+        >>> job = client.jobs.resume(job)
+    """
+    return await job_backend(io).pause(io, identifiers.job_id(job))
+
+
+async def resume(io: IO, job: Job | str) -> Job:
+    """Request that a paused job continue where it stopped.
+
+    Args:
+        job: A job, its id or its name.
+
+    Returns:
+        The job as it is after the request.
+
+    Raises:
+        UnsupportedError: azureml documents no such operation.
+        NotFoundError: There is no such job.
+
+    Example:
+        >>> job = client.jobs.resume("tickets-3f2a")
+    """
+    return await job_backend(io).resume(io, identifiers.job_id(job))
+
+
+async def save_checkpoint(io: IO, job: Job | str) -> Job:
+    """Request a checkpoint of a running job. The job continues.
+
+    The checkpoint is written after the current step. A message among the job's events reports it, and
+    ``jobs.checkpoints`` lists it where the backend lists checkpoints.
+
+    Args:
+        job: A job, its id or its name.
+
+    Returns:
+        The job as it is after the request.
+
+    Raises:
+        UnsupportedError: The backend is not the local server.
+        NotFoundError: There is no such job.
+
+    Example:
+        >>> job = client.jobs.save_checkpoint(job)
+    """
+    return await job_backend(io).save_checkpoint(io, identifiers.job_id(job))
+
+
+async def delete(io: IO, job: Job | str) -> None:
+    """Delete the record of a job. The model it produced stays.
+
+    Args:
+        job: A job, its id or its name.
+
+    Raises:
+        NotFoundError: There is no such job.
+
+    Example:
+        >>> client.jobs.delete("tickets-3f2a")
+    """
+    await job_backend(io).delete(io, identifiers.job_id(job))
+
+
+async def logs(io: IO, job: Job | str) -> str:
+    """Return the text of a job's log, as far as it has been written.
+
+    Args:
+        job: A job, its id or its name.
+
+    Returns:
+        The log; several files follow each other, each under a line with its name.
+
+    Raises:
+        NotFoundError: There is no such job.
+
+    Example:
+        >>> print(client.jobs.logs(job))
+    """
+    return await run_backend(io).logs(io, identifiers.job_id(job))
+
+
+async def checkpoints(io: IO, job: Job | str) -> AsyncGenerator[Checkpoint, None]:
+    """Iterate over the checkpoints of a job.
+
+    Args:
+        job: A job, its id or its name.
+
+    Yields:
+        The checkpoints that the service has kept, newest first. ``fine_tuned_model`` can be deployed.
+
+    Raises:
+        UnsupportedError: azureml lists no checkpoints.
+        NotFoundError: There is no such job.
+
+    Example:
+        >>> [checkpoint.step for checkpoint in client.jobs.checkpoints(job)]
+        [120, 80, 40]
+    """
+    async for checkpoint in run_backend(io).checkpoints(io, identifiers.job_id(job)):
+        yield checkpoint
+
+
+async def prepare_request(io: IO, model: str | Model, given: JobOptions) -> JobRequest:
+    """Return a request without data, after all checks that need no network. Nothing is sent."""
+    options = _with_defaults(given)
+    compute = options["compute"]
     machines = (compute,) if isinstance(compute, str) else tuple(compute or ())
-    wanted = await identifiers.resolve_base_model(
-        io, model, allow_retired=allow_retired, has_compute=bool(machines)
+    resolved = await identifiers.resolve_base_model(
+        io, model, allow_retired=options["allow_retired"], has_compute=bool(machines)
     )
-    if wanted.notice:
-        _log.warning("%s", wanted.notice)
+    if resolved.notice:
+        _log.warning("%s", resolved.notice)
+    hyperparameters = options["hyperparameters"]
     if not isinstance(hyperparameters, Hyperparameters):
         hyperparameters = Hyperparameters.model_validate(hyperparameters or {})
-    order = JobRequest(
-        model=wanted.id,
-        model_name=wanted.name,
+    request = JobRequest(
+        model=resolved.id,
+        model_name=resolved.name,
         training=Dataset(id="", name=""),
         validation=None,
         hyperparameters=hyperparameters,
-        method=_method(method),
-        name=name,
+        method=_method(options["method"]),
+        name=options["name"],
         compute=machines,
-        force_new=force_new,
-        tags=tags or {},
+        force_new=options["force_new"],
+        tags=options["tags"] or {},
     )
-    _backend.backend_for(io).check_order(io, order)
+    job_backend(io).check_request(io, request)
     if machines and io.scope.local:
-        # Not refused: a program for one's own GPUs is to be tried here unchanged.
-        text = "the local server trains on the machine it runs on; compute %s is noted in the job, no more"
-        _log.warning(text, ", ".join(machines))
-    return order
+        # Not refused, so that a program for one's own GPUs can be tried here unchanged.
+        _log.warning(
+            "the local server trains on this machine; compute %s is only recorded with the job",
+            ", ".join(machines),
+        )
+    return request
+
+
+def known_model(request: JobRequest) -> str | None:
+    """Return the name of the request's model for validation; None if only the service knows the model."""
+    return None if request.model_name == request.model else request.model_name
+
+
+async def attach_data(
+    io: IO,
+    request: JobRequest,
+    training_data: Dataset | StrPath,
+    validation_data: Dataset | StrPath | None,
+    given: JobOptions,
+    *,
+    report: ValidationReport | None = None,
+) -> JobRequest:
+    """Validate and upload local files and return the request with its datasets.
+
+    ``report`` is about both files, if the caller has validated them.
+    """
+    options = _with_defaults(given)
+    ignore, max_billed_tokens = options["ignore"], options["max_billed_tokens"]
+    reports: list[ValidationReport | FileReport | None] = [
+        report or await _validate(io, request, data, ignore)
+        for data in (training_data, validation_data)
+    ]
+    if max_billed_tokens is not None:
+        files = [
+            _file_report(each, data)
+            for each, data in zip(reports, (training_data, validation_data), strict=True)
+        ]
+        _check_token_budget(request, files[0], files[1], max_billed_tokens)
+    training = await _to_dataset(io, training_data, reports[0])
+    validation = (
+        None if validation_data is None else await _to_dataset(io, validation_data, reports[1])
+    )
+    return replace(request, training=training, validation=validation)
+
+
+async def _validate(
+    io: IO, request: JobRequest, data: Dataset | StrPath | None, ignore: Sequence[str]
+) -> ValidationReport | FileReport | None:
+    """Validate data for the request's model; return None, and log it, if the bytes are not at hand."""
+    if data is None:
+        return None
+    model = known_model(request)
+    if not isinstance(data, Dataset):
+        if path := identifiers.local_file(data):
+            return await datasets.validate_file(io, str(path), model=model, ignore=ignore)
+        _log.info("%s is not on this machine and was not validated", data)
+        return None
+    if report := await datasets.find_report(io, data, model=model, ignore=ignore):
+        return report
+    if data.path is None:
+        _log.info("%s is not on this machine and was not validated", data.name)
+    else:
+        _log.warning(
+            "%s was not validated for %s: the file %s changed after the upload",
+            data.name,
+            request.model_name,
+            data.path,
+        )
+    return None
+
+
+def _file_report(
+    report: ValidationReport | FileReport | None, data: Dataset | StrPath | None
+) -> FileReport | None:
+    if isinstance(report, ValidationReport):
+        return None if data is None else datasets.file_report(report, str(data))
+    return report
+
+
+def _check_token_budget(
+    request: JobRequest,
+    training: FileReport | None,
+    validation: FileReport | None,
+    max_billed_tokens: int,
+) -> None:
+    """Refuse a job that may be billed for more than ``max_billed_tokens``, by the report's upper bound."""
+    if training is None:
+        raise ConfigError(
+            Text.format(
+                "{} needs the training file: the tokens of a dataset elsewhere cannot be counted",
+                Argument("max_billed_tokens"),
+            ),
+            hint=Text.format("Pass the file's path as {}.", Argument("training_data")),
+        )
+    from maas_client.dataset.cost import TokenRange, billed_tokens
+
+    billed = billed_tokens(
+        TokenRange.from_stats(training.stats),
+        TokenRange.from_stats(validation.stats) if validation else None,
+        request.hyperparameters.epochs or 1,
+    ).at_most
+    if billed > max_billed_tokens:
+        raise ConfigError(
+            f"the job may be billed for {billed:,} tokens, more than the limit of "
+            f"{max_billed_tokens:,}",
+            hint=Text.format(
+                "Use fewer epochs or fewer rows, or raise {}.", Argument("max_billed_tokens")
+            ),
+        )
+
+
+async def _to_dataset(
+    io: IO, data: Dataset | StrPath, report: ValidationReport | FileReport | None
+) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    if isinstance(report, ValidationReport):
+        return await datasets.upload_validated(io, data, report)
+    text = str(data)
+    if text.startswith("azureml:"):
+        return Dataset(id=text, name=text.rsplit("/", 1)[-1], uri=text)
+    return await datasets.get(io, text)
 
 
 def _method(method: str | None) -> str | None:
     if method is None:
         return None
-    found = _METHODS.get(str(method).lower())
-    if found is None:
+    known = _METHODS.get(str(method).lower())
+    if known is None:
         raise ConfigError(
-            f"no method is called {method!r}", hint=f"It is {', '.join(_METHODS.values())}."
+            f"unknown method {method!r}", hint=f"Use one of {', '.join(_METHODS.values())}."
         )
-    return found
+    return known
 
 
-async def attach_data(
-    io: IO,
-    order: JobRequest,
-    training_data: Dataset | identifiers.StrPath,
-    validation_data: Dataset | identifiers.StrPath | None,
-    *,
-    ignore: Sequence[str] = (),
-    max_billed_tokens: int | None = None,
-    report: ValidationReport | None = None,
-) -> JobRequest:
-    """Check and upload what is on this machine, and return the order with its data sets. ``report`` is
-    about the training file where that was checked already."""
-    where = identifiers.local_file(training_data)
-    report = report or await _report(io, order, training_data, where, ignore)
-    other = identifiers.local_file(validation_data) if validation_data is not None else None
-    aside = await _report(io, order, validation_data, other, ignore)
-    if max_billed_tokens is not None:
-        _within(order, report, aside, max_billed_tokens)
-    training = await _uploaded(io, training_data, where, report)
-    validation = (
-        None if validation_data is None else await _uploaded(io, validation_data, other, aside)
-    )
-    return replace(order, training=training, validation=validation)
-
-
-async def _report(
-    io: IO,
-    order: JobRequest,
-    data: Dataset | identifiers.StrPath | None,
-    file: object,
-    ignore: Sequence[str],
-) -> ValidationReport | None:
-    """Check a file for the job's model, also one that this program uploaded before; say when the bytes
-    are not at hand."""
-    path = data.path if isinstance(data, Dataset) else file
-    if path is None:
-        if data is not None:
-            _log.info("%s is not on this machine and was not checked", _told(data))
-        return None
-    model = None if order.model_name == order.model else order.model_name
-    return await datasets.validate_file(io, str(path), model=model, ignore=ignore)
-
-
-def _told(data: Dataset | identifiers.StrPath) -> str:
-    return data.name if isinstance(data, Dataset) else str(data)
-
-
-def _within(
-    order: JobRequest, training: ValidationReport | None, aside: ValidationReport | None, most: int
-) -> None:
-    """Refuse a job whose billed tokens, by the report's upper bound, exceed ``most``."""
-    if training is None:
-        raise ConfigError(
-            "max_billed_tokens= needs the file: tokens of a data set elsewhere cannot be counted",
-            hint="Pass the file's path as training_data=.",
-        )
-    from maas_client.dataset.cost import TokenRange, billed_tokens
-
-    counted = TokenRange.from_stats(training.files[0].stats)
-    other = TokenRange.from_stats(aside.files[0].stats) if aside else None
-    billed = billed_tokens(counted, other, order.hyperparameters.epochs or 1).at_most
-    if billed > most:
-        raise ConfigError(
-            f"the job would be billed for up to {billed:,} tokens, more than the {most:,} allowed",
-            hint="Fewer epochs, fewer rows, or a higher max_billed_tokens=.",
-        )
-
-
-async def _uploaded(
-    io: IO,
-    data: Dataset | identifiers.StrPath,
-    file: object,
-    report: ValidationReport | None,
-) -> Dataset:
-    if isinstance(data, Dataset):
-        return data
-    if file is None or report is None:
-        text = str(data)
-        if text.startswith("azureml:"):
-            return Dataset(id=text, name=text.rsplit("/", 1)[-1], uri=text)
-        return await datasets.get(io, text)
-    return await datasets.upload_validated(io, data, report)
-
-
-async def get(io: IO, job: Job | str) -> Job:
-    """Return the job as it is now, by id or name."""
-    return await _backend.backend_for(io).job(io, identifiers.job_id(job))
-
-
-async def list_all(io: IO) -> AsyncGenerator[Job, None]:
-    """Iterate over all fine-tuning jobs; pages by itself."""
-    async for one in _backend.backend_for(io).jobs(io):
-        yield one
-
-
-async def cancel(io: IO, job: Job | str) -> Job:
-    """Ask for the job to be cancelled and return it as it is then. What was trained is billed."""
-    return await _backend.backend_for(io).cancel_job(io, identifiers.job_id(job))
-
-
-async def pause(io: IO, job: Job | str) -> Job:
-    """Ask for a running job to be paused and return it as it is then; it rests once its step is done.
-
-    foundry does it for OpenAI's own models, the local server for every job; azureml documents no such
-    operation (``UnsupportedError``). The pause leaves a checkpoint that can be deployed where the
-    backend lists them.
-    """
-    return await _backend.backend_for(io).pause_job(io, identifiers.job_id(job))
-
-
-async def resume(io: IO, job: Job | str) -> Job:
-    """Let a paused job go on from where it was, and return it as it is then."""
-    return await _backend.backend_for(io).resume_job(io, identifiers.job_id(job))
-
-
-async def save_checkpoint(io: IO, job: Job | str) -> Job:
-    """Ask a running job for a checkpoint now and return the job as it is then; it goes on.
-
-    The checkpoint is written once the step is done: an event tells it, and ``checkpoints`` lists it where
-    the backend does. The local server alone has such an operation (``UnsupportedError`` elsewhere).
-    """
-    return await _backend.backend_for(io).save_checkpoint(io, identifiers.job_id(job))
-
-
-async def delete(io: IO, job: Job | str) -> None:
-    """Delete the job's record; a model it made stays."""
-    await _backend.backend_for(io).delete_job(io, identifiers.job_id(job))
-
-
-async def logs(io: IO, job: Job | str) -> str:
-    """Return the job's log, as far as it has been written."""
-    return await _backend.backend_for(io).logs(io, identifiers.job_id(job))
-
-
-async def checkpoints(io: IO, job: Job | str) -> AsyncGenerator[Checkpoint, None]:
-    """Iterate over the states of the model that the service kept."""
-    async for one in _backend.backend_for(io).checkpoints(io, identifiers.job_id(job)):
-        yield one
+def _with_defaults(options: JobOptions) -> JobOptions:
+    unknown = sorted(set(options) - set(JOB_OPTION_DEFAULTS))
+    if unknown:
+        raise TypeError(f"got an unexpected keyword argument {unknown[0]!r}")
+    return {**JOB_OPTION_DEFAULTS, **options}

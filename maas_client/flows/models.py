@@ -1,4 +1,4 @@
-"""``client.models``: the models the backend holds for us."""
+"""``client.models``: fine-tuned models, and models that were trained elsewhere."""
 
 from __future__ import annotations
 
@@ -6,24 +6,75 @@ import re
 from collections.abc import AsyncGenerator
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Protocol
 
 from maas_client import catalog
-from maas_client.errors import ConfigError, UnsupportedError
-from maas_client.flows import _backend, identifiers
-from maas_client.flows._backend import ModelUploadRequest, ProgressCallback
-from maas_client.flows._io import IO
+from maas_client.errors import ConfigError
+from maas_client.flows import identifiers
+from maas_client.flows._backend import (
+    ModelUploadRequest,
+    ProgressCallback,
+    catalog_override,
+    is_foundry,
+)
+from maas_client.flows._io import IO, Coro
 from maas_client.types import Job, Model
 
 
+class ModelBackend(Protocol):
+    """What a backend's module for models must have."""
+
+    def upload(self, io: IO, request: ModelUploadRequest) -> Coro[Model]: ...
+    def get(self, io: IO, model: str) -> Coro[Model]: ...
+    def list_all(self, io: IO) -> AsyncGenerator[Model, None]: ...
+    def delete(self, io: IO, model: str) -> Coro[None]: ...
+
+
+def _backend(io: IO) -> ModelBackend:
+    if is_foundry(io):
+        from maas_client.flows.foundry import models as foundry_models
+
+        return foundry_models
+    from maas_client.flows.azureml import models as azureml_models
+
+    return azureml_models
+
+
 async def get(io: IO, model: Model | Job | str) -> Model:
-    """Return a model by id, or by name (its newest version)."""
-    return await _backend.backend_for(io).model(io, identifiers.model_id(model))
+    """Return a registered model.
+
+    Args:
+        model: A model, a job that produced one, an id, or a name (the newest version). On azureml also
+            ``name:version``.
+
+    Returns:
+        The model.
+
+    Raises:
+        NotFoundError: There is no such model.
+        ConfigError: The job has no model yet.
+
+    Example:
+        >>> client.models.get(job).name
+        'tickets-3f2a-model'
+    """
+    return await _backend(io).get(io, identifiers.model_id(model))
 
 
 async def list_all(io: IO) -> AsyncGenerator[Model, None]:
-    """Iterate over all models; pages by itself."""
-    async for one in _backend.backend_for(io).models(io):
-        yield one
+    """Iterate over all registered models. Further pages are requested as needed.
+
+    The base models that can be fine-tuned are in ``maas_client.catalog``.
+
+    Yields:
+        The models, on azureml every version of each.
+
+    Example:
+        >>> [model.name for model in client.models.list()]
+        ['tickets-3f2a-model']
+    """
+    async for model in _backend(io).list_all(io):
+        yield model
 
 
 async def upload(
@@ -34,37 +85,59 @@ async def upload(
     name: str | None = None,
     progress: ProgressCallback | None = None,
 ) -> Model:
-    """Register a model that was trained elsewhere, so that it can be deployed.
+    """Register a model that was trained elsewhere, so that it can be deployed (local server only).
 
-    ``folder`` holds what PEFT's or transformers' ``save_pretrained`` writes: an adapter of
-    ``base_model``, or a whole model of its family. Safetensors only; no code of it is ever run. ``name``
-    is the folder's if left out. Raises ``ConfigError``, ``UnsupportedError``, ``BadRequestError``.
+    Args:
+        folder: The folder that ``save_pretrained`` of PEFT or transformers writes: an adapter, or a
+            whole model. Only safetensors files are loaded, and no code in the folder is run.
+        base_model: The base model of the adapter, or a model of the same family, by its catalog name.
+        name: The model's name; default: the folder's name.
+        progress: Called as ``progress(sent, total)`` with numbers of bytes, for each file.
+
+    Returns:
+        The registered model. The same files again are the same version.
+
+    Raises:
+        ConfigError: The folder does not exist or has no ``*.safetensors``, or the base model is unknown.
+        UnsupportedError: The backend is not the local server in the azureml dialect.
+        BadRequestError: The server cannot load the weights.
+
+    Example:
+        >>> model = client.models.upload("out/adapter", base_model="Phi-4-mini-instruct")
+        >>> client.deployments.create("mine", model)
     """
-    place = await io.call(lambda: _weights(Path(fspath(folder))))
-    take = _backend.backend_for(io).upload_model
-    if take is None:
-        raise UnsupportedError(
-            f"{io.scope.dialect} takes no weights from elsewhere",
-            hint="The local server does, in the azureml dialect.",
-        )
-    facts = catalog.get_model(base_model, override=identifiers.catalog_override(io))
-    called = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", place.name).strip("-.") or "model"
-    return await take(io, ModelUploadRequest(place, called, facts.name, progress))
-
-
-def _weights(folder: Path) -> Path:
-    """Return the folder's whole path. Raises ``ConfigError`` for one without weights."""
-    place = folder.expanduser().resolve()
-    if not place.is_dir():
-        raise ConfigError(f"there is no folder {folder}", hint="Name the folder of the weights.")
-    if not any(place.glob("*.safetensors")):
-        raise ConfigError(
-            f"{folder} holds no *.safetensors",
-            hint="It is the folder that save_pretrained() of PEFT or transformers writes.",
-        )
-    return place
+    path = await io.call(lambda: _weights_folder(Path(fspath(folder))))
+    info = catalog.get_model(base_model, override=catalog_override(io))
+    model_name = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", path.name).strip("-.") or "model"
+    return await _backend(io).upload(io, ModelUploadRequest(path, model_name, info.name, progress))
 
 
 async def delete(io: IO, model: Model | str) -> None:
-    """Delete a model. The service refuses while a deployment holds it."""
-    await _backend.backend_for(io).delete_model(io, identifiers.model_id(model))
+    """Delete a registered model.
+
+    Args:
+        model: A model, its id or its name. On azureml a name without a version deletes the newest
+            version.
+
+    Raises:
+        NotFoundError: There is no such model.
+        ConflictError: A deployment uses the model.
+        UnsupportedError: foundry documents no such operation.
+
+    Example:
+        >>> client.models.delete("tickets-3f2a-model")
+    """
+    await _backend(io).delete(io, identifiers.model_id(model))
+
+
+def _weights_folder(folder: Path) -> Path:
+    """Return the folder's absolute path. Raises ``ConfigError`` for a folder without weights."""
+    path = folder.expanduser().resolve()
+    if not path.is_dir():
+        raise ConfigError(f"folder not found: {folder}", hint="Pass the folder of the weights.")
+    if not any(path.glob("*.safetensors")):
+        raise ConfigError(
+            f"{folder} has no *.safetensors files",
+            hint="Pass the folder that save_pretrained() of PEFT or transformers writes.",
+        )
+    return path

@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import PrivateAttr
 
 from maas_client.types._api_model import ApiModel
+from maas_client.types.report import ValidationReport
 
 __all__ = ["Dataset"]
 
@@ -45,18 +46,26 @@ class Dataset(ApiModel):
     already_there: bool = False
 
     _path: Path | None = PrivateAttr(default=None)
+    _report: ValidationReport | None = PrivateAttr(default=None)
 
     @property
     def path(self) -> Path | None:
         """The local file this dataset was uploaded from; None unless this program uploaded it."""
         return self._path
 
-    def with_path(self, path: Path) -> Dataset:
-        """Return a copy that knows the local file it was uploaded from.
+    @property
+    def report(self) -> ValidationReport | None:
+        """The validation that preceded the upload; None unless this program uploaded the file."""
+        return self._report
+
+    def with_source(self, path: Path, report: ValidationReport) -> Dataset:
+        """Return a copy that knows the local file it was uploaded from, and the report on it.
 
         Args:
             path: The uploaded file.
+            report: The validation report on the uploaded bytes.
         """
         copy = self.model_copy()
         copy._path = path
+        copy._report = report
         return copy

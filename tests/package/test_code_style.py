@@ -80,5 +80,6 @@ def test_both_clients_have_the_same_verbs_and_signatures(name: str) -> None:
     assert verbs == {n for n in vars(there) if not n.startswith("_")}
     for verb in verbs:
         one, other = getattr(here, verb), getattr(there, verb)
-        assert inspect.signature(one) == inspect.signature(other)
+        # What the sync one returns at once, the async one yields: only the names of the types differ.
+        assert inspect.signature(one).parameters == inspect.signature(other).parameters
         assert one.__doc__ == other.__doc__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 
@@ -42,9 +43,16 @@ def test_validating_loads_no_torch_and_no_network(tmp_path_factory: pytest.TempP
     assert not loaded & {"torch", "transformers", "httpx", "azure", "rich", "click"}
 
 
-@pytest.mark.parametrize("name", sorted(maas_client._HOME))
+@pytest.mark.parametrize("name", sorted(maas_client._MODULE_OF))
 def test_every_public_name_is_there(name: str) -> None:
-    assert getattr(maas_client, name).__name__ == name
+    value = getattr(maas_client, name)
+    if inspect.isclass(value) or inspect.isfunction(value):  # others are aliases of types
+        assert value.__name__ == name
+
+
+def test_all_lists_every_public_name() -> None:
+    modules = {"errors", "local", "types", "__version__"}
+    assert set(maas_client.__all__) == set(maas_client._MODULE_OF) | modules
 
 
 def test_what_type_checkers_see_is_what_there_is() -> None:
@@ -54,7 +62,7 @@ def test_what_type_checkers_see_is_what_there_is() -> None:
     seen = {
         line.split()[-1] for line in text.splitlines() if line.startswith("    from maas_client.")
     }
-    assert seen == set(maas_client._HOME)
+    assert seen == set(maas_client._MODULE_OF)
 
 
 def test_a_typo_is_an_attribute_error() -> None:

@@ -69,6 +69,8 @@ def test_every_public_error_is_named() -> None:
     import maas_client
 
     errors = {
-        n for n in maas_client._HOME if n.endswith("Error") and n not in ("JobError", "StatusError")
+        n
+        for n in maas_client._MODULE_OF
+        if n.endswith("Error") and n not in ("JobError", "StatusError")
     }
     assert not [name for name in errors if f"`{name}`" not in TEXT and f"maas.{name}" not in TEXT]

@@ -1,9 +1,9 @@
-"""Training files into the workspace's own container: nothing twice, nothing half, nothing changed.
+"""Upload files to the workspace's container, without sending stored bytes again or storing changed ones.
 
-The path is named by the file's sha256, which the check before an upload has computed already: the file is
-read once more, to be sent. (azure-ai-ml hashes with a salt of its own; its path would cost a pass over the
-file.) Every request carries a checksum. What is sent is hashed on the way and compared with what was
-checked: a file that changes meanwhile is never committed (reliability.md U1-U7).
+The blob's path contains the file's sha256, which the validation before the upload has computed, so the
+file is read once more, to be sent. (azure-ai-ml uses a salted hash; its path would need another pass.)
+Every request has a checksum. The bytes are hashed as they are sent and compared with the validated ones:
+a file that changes in between is never committed.
 """
 
 from __future__ import annotations
@@ -25,89 +25,91 @@ from maas_client.wire.op import Op
 BLOCK_BYTES = 8 * 2**20
 MAX_PARALLEL = 4
 SHA256_HEADER = "x-ms-meta-sha256"
-"""Of the whole file: what makes a blob at its path the one that was meant."""
+"""The digest of the whole file, which shows that the blob at a path is the expected one."""
 
 
-class _Source:
-    """The file, read block by block in order whoever asks, hashing on the way what is sent."""
+class _FileReader:
+    """Reads a file block by block in order, from several threads, and hashes what it returns."""
 
-    def __init__(self, order: UploadRequest) -> None:
-        self.path = order.path
-        self.size = order.path.stat().st_size
+    def __init__(self, request: UploadRequest) -> None:
+        self.path = request.path
+        self.size = request.path.stat().st_size
         self._sha256 = hashlib.sha256()
-        self._turn = threading.Condition()
+        self._condition = threading.Condition()
         self._next = 0
-        self._broken = False
+        self._failed = False
 
-    def blocks(self) -> range:
+    def block_indexes(self) -> range:
         return range(-(-self.size // BLOCK_BYTES))
 
-    def take(self, index: int) -> bytes:
-        """Return one block. Callers on other threads wait until the blocks before theirs are read:
-        only in order does the hash of the parts become the hash of the whole."""
-        with self._turn:
-            self._turn.wait_for(lambda: self._broken or self._next == index)
+    def read_block(self, index: int) -> bytes:
+        """Return one block. Waits until the blocks before it have been read by other threads, because
+        the hash of the whole needs them in order."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._failed or self._next == index)
             try:
                 with self.path.open("rb") as file:
                     file.seek(index * BLOCK_BYTES)
                     data = file.read(BLOCK_BYTES)
-                if self._broken or len(data) != min(BLOCK_BYTES, self.size - index * BLOCK_BYTES):
-                    raise _changed(self.path)
+                if self._failed or len(data) != min(BLOCK_BYTES, self.size - index * BLOCK_BYTES):
+                    raise _file_changed_error(self.path)
                 self._sha256.update(data)
                 self._next += 1
             except BaseException:
-                self._broken = True
+                self._failed = True
                 raise
             finally:
-                self._turn.notify_all()
+                self._condition.notify_all()
         return data
 
     def verify(self, sha256: str) -> None:
-        """Raise unless what was taken is, as a whole, what was checked."""
+        """Raise ``DatasetError`` unless the bytes that were read are the validated ones."""
         if self._sha256.hexdigest() != sha256 or self.path.stat().st_size != self.size:
-            raise _changed(self.path)
+            raise _file_changed_error(self.path)
 
 
 async def upload_file(
-    io: IO, order: UploadRequest, *, blob_path: str | None = None
+    io: IO, request: UploadRequest, *, blob_path: str | None = None
 ) -> tuple[str, bool]:
-    """Upload the file and return its path in the container, and whether it lay there already.
+    """Upload the file and return its path in the container, and whether it was stored already.
 
-    ``to`` is the path, where it is not the file's own content that names it.
+    ``blob_path`` is the path to use; default: one that contains the file's hash.
     """
-    source = _Source(order)
-    path = blob_path or f"LocalUpload/{order.sha256}/{_safe_name(order.path)}"
-    found = await _head(io, path)
-    if found is not None and _is_whole(found, order):
+    reader = _FileReader(request)
+    path = blob_path or f"LocalUpload/{request.sha256}/{_safe_name(request.path)}"
+    existing = await _head(io, path)
+    if existing is not None and _is_complete(existing, request):
         return path, True
-    condition = {"if-none-match": "*"} if found is None else {}
+    condition = {"if-none-match": "*"} if existing is None else {}
     headers = {
         **condition,
         "x-ms-blob-content-type": "application/octet-stream",
         blob.UPLOAD_STATUS_HEADER: "completed",
-        "x-ms-meta-name": order.name,
+        "x-ms-meta-name": request.name,
         "x-ms-meta-version": "1",
-        SHA256_HEADER: order.sha256,
+        SHA256_HEADER: request.sha256,
     }
-    put = _put_whole if source.size <= BLOCK_BYTES else _put_blocks
+    put = _put_blob if reader.size <= BLOCK_BYTES else _put_blocks
     try:
-        await put(io, order, source, path, headers)
-    except StatusError as lost:
-        # 409 or 412 after an answer that was lost may be our own first try: look before complaining.
-        if lost.status not in (409, 412):
+        await put(io, request, reader, path, headers)
+    except StatusError as error:
+        # A 409 or 412 may be the effect of our own first attempt, whose response was lost.
+        if error.status not in (409, 412):
             raise
-        found = await _head(io, path)
-        if found is None or not _is_whole(found, order):
+        existing = await _head(io, path)
+        if existing is None or not _is_complete(existing, request):
             raise ConflictError(
-                "another upload of the same file is under way", status=lost.status, code=lost.code
-            ) from lost
+                "another upload of the same file is in progress",
+                status=error.status,
+                code=error.code,
+            ) from error
     return path, False
 
 
-def _changed(path: Path) -> DatasetError:
+def _file_changed_error(path: Path) -> DatasetError:
     return DatasetError(
-        f"{path}: the file changed while it was being uploaded; nothing was committed",
-        hint="Wait until whatever writes it has ended, then run again.",
+        f"{path}: the file changed during the upload; nothing was stored",
+        hint="Wait until nothing writes to the file, then run again.",
     )
 
 
@@ -115,28 +117,28 @@ def _safe_name(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", path.name) or "data.jsonl"
 
 
-async def _opened(io: IO, op: Op[None], path: str, **rest: object) -> Mapping[str, str]:
-    """Send one blob operation; a SAS that has ended is renewed once."""
+async def _send_blob(io: IO, op: Op[None], path: str, **options: object) -> Mapping[str, str]:
+    """Send a blob operation and return the response headers; an expired SAS is renewed once."""
     try:
-        at = await authorized_container_url(io)
-        return (await io.send(op, base_url=at, blob=path, **rest)).headers  # type: ignore[arg-type]  # passed on
-    except StatusError as refused:
-        if not isinstance(refused, AuthError) and refused.status != 403:
+        url = await authorized_container_url(io)
+        return (await io.send(op, base_url=url, blob=path, **options)).headers  # type: ignore[arg-type]  # passed on
+    except StatusError as error:
+        if not isinstance(error, AuthError) and error.status != 403:
             raise
-        at = await authorized_container_url(io, refresh=True)
-        return (await io.send(op, base_url=at, blob=path, **rest)).headers  # type: ignore[arg-type]  # passed on
+        url = await authorized_container_url(io, refresh=True)
+        return (await io.send(op, base_url=url, blob=path, **options)).headers  # type: ignore[arg-type]  # passed on
 
 
 async def _head(io: IO, path: str) -> Mapping[str, str] | None:
     try:
-        return await _opened(io, blob.BLOB_HEAD, path)
+        return await _send_blob(io, blob.BLOB_HEAD, path)
     except NotFoundError:
         return None
 
 
-def _is_whole(headers: Mapping[str, str], order: UploadRequest) -> bool:
-    done = headers.get(blob.UPLOAD_STATUS_HEADER, "").lower() == "completed"
-    return done and headers.get(SHA256_HEADER) == order.sha256
+def _is_complete(headers: Mapping[str, str], request: UploadRequest) -> bool:
+    is_committed = headers.get(blob.UPLOAD_STATUS_HEADER, "").lower() == "completed"
+    return is_committed and headers.get(SHA256_HEADER) == request.sha256
 
 
 def _md5(data: bytes) -> bytes:
@@ -147,74 +149,82 @@ def _base64(digest: bytes) -> str:
     return base64.b64encode(digest).decode()
 
 
-async def _put_whole(
-    io: IO, order: UploadRequest, source: _Source, path: str, headers: Mapping[str, str]
+async def _put_blob(
+    io: IO, request: UploadRequest, reader: _FileReader, path: str, headers: Mapping[str, str]
 ) -> None:
-    data = await io.call(lambda: source.take(0)) if source.size else b""
-    source.verify(order.sha256)
-    said = {**headers, "x-ms-blob-type": "BlockBlob", "content-md5": _base64(_md5(data))}
-    await _opened(io, blob.BLOB_PUT, path, body=data, headers=said, deadline_s=_deadline(len(data)))
-    _tell(order, source.size, source.size)
+    """Upload a small file in one request."""
+    data = await io.call(lambda: reader.read_block(0)) if reader.size else b""
+    reader.verify(request.sha256)
+    await _send_blob(
+        io,
+        blob.BLOB_PUT,
+        path,
+        body=data,
+        headers={**headers, "x-ms-blob-type": "BlockBlob", "content-md5": _base64(_md5(data))},
+        deadline_s=_timeout_s(len(data)),
+    )
+    _report_progress(request, reader.size, reader.size)
 
 
 async def _put_blocks(
-    io: IO, order: UploadRequest, source: _Source, path: str, headers: Mapping[str, str]
+    io: IO, request: UploadRequest, reader: _FileReader, path: str, headers: Mapping[str, str]
 ) -> None:
-    there = await _uncommitted(io, path)
-    ids = [""] * len(source.blocks())
+    """Upload a large file in blocks and commit them; blocks of an interrupted upload are not sent again."""
+    stored_ids = await _uncommitted_block_ids(io, path)
+    ids = [""] * len(reader.block_indexes())
     sent = [0]
 
     def read(index: int) -> tuple[bytes, bytes]:
-        data = source.take(index)
+        data = reader.read_block(index)
         return data, _md5(data)
 
     async def put(index: int) -> None:
         data, digest = await io.call(lambda: read(index))
         ids[index] = blob.block_id(index, digest)
-        if ids[index] not in there:
-            await _opened(
+        if ids[index] not in stored_ids:
+            await _send_blob(
                 io,
                 blob.BLOCK_PUT,
                 path,
                 body=data,
                 query={"blockid": ids[index]},
                 headers={"content-md5": _base64(digest)},
-                deadline_s=_deadline(len(data)),
+                deadline_s=_timeout_s(len(data)),
             )
         sent[0] += len(data)
-        _tell(order, sent[0], source.size)
+        _report_progress(request, sent[0], reader.size)
 
-    await io.parallel(put, source.blocks(), MAX_PARALLEL)
-    source.verify(order.sha256)
-    listed = blob.block_list_xml(ids)
-    md5 = _base64(_md5(listed))
-    await _opened(
-        io, blob.BLOCK_LIST_PUT, path, body=listed, headers={**headers, "content-md5": md5}
+    await io.parallel(put, reader.block_indexes(), MAX_PARALLEL)
+    reader.verify(request.sha256)
+    body = blob.block_list_xml(ids)
+    md5 = _base64(_md5(body))
+    await _send_blob(
+        io, blob.BLOCK_LIST_PUT, path, body=body, headers={**headers, "content-md5": md5}
     )
 
 
-async def _uncommitted(io: IO, path: str) -> set[str]:
-    """Return the ids of blocks that an earlier, broken run has left: they need not be sent again."""
+async def _uncommitted_block_ids(io: IO, path: str) -> set[str]:
+    """Return the ids of blocks that an interrupted upload has left."""
     try:
-        answer = await io.send(
+        response = await io.send(
             blob.BLOCK_LIST_GET, base_url=await authorized_container_url(io), blob=path
         )
     except NotFoundError:
         return set()
-    except StatusError as refused:
-        if refused.status in (401, 403):
-            return set()  # a SAS without the right to list: everything is sent
+    except StatusError as error:
+        if error.status in (401, 403):
+            return set()  # the SAS does not allow listing, so all blocks are sent
         raise
-    listed = answer.value.decode("utf-8", "replace")
-    fresh = re.search(r"<UncommittedBlocks>(.*?)</UncommittedBlocks>", listed, re.S)
-    return set(re.findall(r"<Name>([^<]+)</Name>", fresh.group(1))) if fresh else set()
+    text = response.value.decode("utf-8", "replace")
+    blocks = re.search(r"<UncommittedBlocks>(.*?)</UncommittedBlocks>", text, re.S)
+    return set(re.findall(r"<Name>([^<]+)</Name>", blocks.group(1))) if blocks else set()
 
 
-def _deadline(size: int) -> float:
-    """Allow a slow line: one minute, and 100 kB a second."""
+def _timeout_s(size: int) -> float:
+    """Return the time to allow for a request body: a minute, plus the time at 100 kB/s."""
     return 60.0 + size / 100_000
 
 
-def _tell(order: UploadRequest, done: int, of: int) -> None:
-    if order.progress is not None:
-        order.progress(done, of)
+def _report_progress(request: UploadRequest, sent: int, total: int) -> None:
+    if request.progress is not None:
+        request.progress(sent, total)

@@ -1,4 +1,4 @@
-"""Serverless endpoints: a registered model that answers under a name, with keys of its own."""
+"""Serverless endpoints: deploy a registered model, chat with it, read its keys."""
 
 from __future__ import annotations
 
@@ -8,49 +8,53 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from maas_client.errors import NotFoundError, ServiceError
-from maas_client.flows import _pages, _ready, identifiers
-from maas_client.flows._arm import wait_for_operation
-from maas_client.flows._backend import DeploymentRequest
+from maas_client.errors import AuthError, NotFoundError, ServiceError
+from maas_client.flows import _arm, _chat_responses
+from maas_client.flows._backend import ChatRequest, DeploymentRequest
 from maas_client.flows._io import IO
 from maas_client.flows.azureml import models
 from maas_client.flows.azureml.workspace import get_workspace
-from maas_client.types import Deployment, Keys
+from maas_client.flows.identifiers import arm_name
+from maas_client.types import ChatChunk, ChatCompletion, Deployment, Keys
 from maas_client.wire import azureml as ops
 from maas_client.wire import chat, lifetime
 from maas_client.wire.azureml_models import Endpoint
 
+CHAT_TIMEOUT_S = 600.0
+"""Time for a complete answer, which takes long on a small machine."""
 
-async def create(io: IO, order: DeploymentRequest) -> Deployment:
+
+async def create(io: IO, request: DeploymentRequest) -> Deployment:
     """Create the endpoint and return it once it has answered a request.
 
-    An endpoint of this name with this model is returned as it is; with another, ``ConflictError``.
+    An endpoint with this name and model is returned as it is. Raises ``ConflictError`` if it has another
+    model.
     """
-    here, name = await get_workspace(io), order.name
-    wanted = await _model_id(io, order.model)
+    workspace, name = await get_workspace(io), request.name
+    model_id = await _endpoint_model_id(io, request.model)
     try:
-        there = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value
+        existing = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value
     except NotFoundError:
-        there = None
-    if there is None:
+        existing = None
+    if existing is None:
         body = {
-            "location": here.location,
+            "location": workspace.location,
             "sku": {"name": "Consumption"},
-            "properties": {"modelSettings": {"modelId": wanted}, "authMode": "Key"},
-            **order.tags,
+            "properties": {"modelSettings": {"modelId": model_id}, "authMode": "Key"},
+            **request.tags,
         }
-        answer = await io.send(ops.ENDPOINT_CREATE, body, endpoint=name)
-        await wait_for_operation(io, answer, operation="deployments.create")
-    elif there.properties.model_settings.get("modelId") != wanted:
-        raise _ready.name_conflict(name)
-    elif order.delete_at:
-        await _delete_at(io, name, order.delete_at)
-    await _settled(io, name, order.ready_timeout_s)
+        response = await io.send(ops.ENDPOINT_CREATE, body, endpoint=name)
+        await _arm.wait_for_operation(io, response, operation="deployments.create")
+    elif existing.properties.model_settings.get("modelId") != model_id:
+        raise _arm.name_conflict(name)
+    elif request.delete_at:
+        await _set_delete_at(io, name, request.delete_at)
+    await _wait_until_ready(io, name, request.ready_timeout_s)
     return (await get(io, name)).model_copy(update={"ready": True})
 
 
-async def _model_id(io: IO, model: str) -> str:
-    """Return the id as an endpoint wants it: a workspace asset with its version, a registry model
+async def _endpoint_model_id(io: IO, model: str) -> str:
+    """Return the id that an endpoint takes: a workspace asset with its version, a registry model
     without one ("always the latest", docs/azure-http.md section 3.2)."""
     if model.lower().startswith("azureml://registries/"):
         return model.split("/versions/")[0].split("/labels/")[0]
@@ -59,36 +63,36 @@ async def _model_id(io: IO, model: str) -> str:
     return (await models.get(io, model)).id
 
 
-async def _settled(io: IO, name: str, within_s: float) -> None:
-    """Wait until ARM has made it, and then until it has answered with a token."""
+async def _wait_until_ready(io: IO, name: str, timeout_s: float) -> None:
+    """Wait until the endpoint is provisioned, and then until it has generated a token."""
 
-    async def look() -> tuple[str, str | None]:
-        held = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value.properties
-        return held.provisioning_state or "Unknown", held.endpoint_state
+    async def get_state() -> tuple[str, str | None]:
+        properties = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value.properties
+        return properties.provisioning_state or "Unknown", properties.endpoint_state
 
-    async def ask() -> None:
+    async def probe() -> None:
         url, key = await endpoint_address(io, name)
         body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
         await io.send(chat.CHAT_COMPLETE, body, base_url=url, key=key, deadline_s=300)
 
-    await _ready.wait_until_provisioned(io, name, look, within_s)
-    await _ready.wait_until_ready(io, ask, timeout_s=within_s)
+    await _arm.wait_until_provisioned(io, name, get_state, timeout_s)
+    await _arm.wait_until_ready(io, probe, timeout_s=timeout_s)
 
 
-async def _delete_at(io: IO, name: str, moment: datetime) -> None:
-    """Write on an endpoint when it is to go; its other tags stay."""
+async def _set_delete_at(io: IO, name: str, delete_at: datetime) -> None:
+    """Store the deletion time with an endpoint; its other tags stay."""
     tags = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value.tags
-    body = {"tags": {**tags, lifetime.DELETE_AT_TAG: lifetime.format_delete_at(moment)}}
-    answer = await io.send(ops.ENDPOINT_PATCH, body, endpoint=name)
-    await wait_for_operation(io, answer, operation="deployments.create")
+    body = {"tags": {**tags, lifetime.DELETE_AT_TAG: lifetime.format_delete_at(delete_at)}}
+    response = await io.send(ops.ENDPOINT_PATCH, body, endpoint=name)
+    await _arm.wait_for_operation(io, response, operation="deployments.create")
 
 
 async def endpoint_address(io: IO, name: str, *, refresh: bool = False) -> tuple[str, str]:
-    """Return where the deployment answers, and its key; looked up once per client."""
+    """Return the endpoint's inference address and its key; requested once per client."""
     slot = f"endpoint:{name}"
-    held = io.scope.cache.get(slot)
-    if isinstance(held, tuple) and not refresh:
-        return held
+    cached = io.scope.cache.get(slot)
+    if isinstance(cached, tuple) and not refresh:
+        return cached
     value = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value
     url = (value.properties.inference_endpoint or {}).get("uri")
     if not url:
@@ -103,48 +107,81 @@ async def endpoint_address(io: IO, name: str, *, refresh: bool = False) -> tuple
 
 async def get(io: IO, deployment: str) -> Deployment:
     """Return the deployment by name or ARM id."""
-    name = identifiers.arm_name(deployment)
-    return _noun((await io.send(ops.ENDPOINT_GET, endpoint=name)).value, name)
+    name = arm_name(deployment)
+    return _to_deployment((await io.send(ops.ENDPOINT_GET, endpoint=name)).value, name)
 
 
 async def list_all(io: IO) -> AsyncGenerator[Deployment, None]:
     """Yield the workspace's serverless endpoints."""
-    async for item in _pages.list_items(io, ops.ENDPOINT_LIST):
-        yield _noun(Endpoint.model_validate(item), str(item.get("name")))
+    async for item in _arm.list_items(io, ops.ENDPOINT_LIST):
+        yield _to_deployment(Endpoint.model_validate(item), str(item.get("name")))
 
 
 async def delete(io: IO, deployment: str) -> None:
-    """Delete the deployment and wait until it is gone: its name is free and it costs nothing more."""
-    name = identifiers.arm_name(deployment)
+    """Delete the deployment and wait until it is gone, so that its name is free and it costs nothing."""
+    name = arm_name(deployment)
     io.scope.cache.pop(f"endpoint:{name}", None)
-    # ARM answers 204 for what was never there: a mistyped name must not read as deleted.
+    # ARM responds 204 for what never existed, so a mistyped name would seem deleted.
     await io.send(ops.ENDPOINT_GET, endpoint=name)
-    answer = await io.send(ops.ENDPOINT_DELETE, endpoint=name)
-    await wait_for_operation(io, answer, operation="deployments.delete", timeout_s=1800)
+    response = await io.send(ops.ENDPOINT_DELETE, endpoint=name)
+    await _arm.wait_for_operation(io, response, operation="deployments.delete", timeout_s=1800)
 
 
 async def keys(io: IO, deployment: str, regenerate: str | None) -> Keys:
-    """Return both keys; ``regenerate`` (primary or secondary) makes that one new first."""
-    name = identifiers.arm_name(deployment)
+    """Return both keys; ``regenerate`` (primary or secondary) replaces that one first."""
+    name = arm_name(deployment)
     if regenerate is not None:
         body = {"keyType": regenerate.capitalize()}
-        answer = await io.send(ops.ENDPOINT_REGENERATE, body, endpoint=name)
-        await wait_for_operation(io, answer, operation="deployments.keys", timeout_s=600)
+        response = await io.send(ops.ENDPOINT_REGENERATE, body, endpoint=name)
+        await _arm.wait_for_operation(io, response, operation="deployments.keys", timeout_s=600)
         io.scope.cache.pop(f"endpoint:{name}", None)
     value = (await io.send(ops.ENDPOINT_KEYS, endpoint=name)).value
     return Keys(primary=SecretStr(value.primary_key), secondary=SecretStr(value.secondary_key))
 
 
-def _noun(value: Endpoint, name: str) -> Deployment:
-    held = value.properties
-    url: Any = (held.inference_endpoint or {}).get("uri")
-    state = held.provisioning_state or "Unknown"
+async def complete_chat(io: IO, request: ChatRequest) -> ChatCompletion:
+    """Return the complete answer. A key that was regenerated in the meantime is requested again once."""
+    name = _name(request)
+    try:
+        body = await _send_chat(io, request, await endpoint_address(io, name))
+    except AuthError:
+        body = await _send_chat(io, request, await endpoint_address(io, name, refresh=True))
+    return _chat_responses.parse_completion(body)
+
+
+async def _send_chat(io: IO, request: ChatRequest, address: tuple[str, str]) -> dict[str, Any]:
+    url, key = address
+    response = await io.send(
+        chat.CHAT_COMPLETE, request.body, base_url=url, key=key, deadline_s=CHAT_TIMEOUT_S
+    )
+    return response.value
+
+
+async def stream_chat(io: IO, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
+    """Yield the chunks of the answer as they arrive."""
+    url, key = await endpoint_address(io, _name(request))
+    body: dict[str, Any] = {**request.body, "stream": True}
+    lines = io.lines(chat.CHAT_COMPLETE, body, base_url=url, key=key)
+    async for chunk in _chat_responses.parse_chunks(lines):
+        yield chunk
+
+
+def _name(request: ChatRequest) -> str:
+    deployment = request.deployment
+    return arm_name(deployment) if isinstance(deployment, str) else deployment.name
+
+
+def _to_deployment(value: Endpoint, name: str) -> Deployment:
+    properties = value.properties
+    url: Any = (properties.inference_endpoint or {}).get("uri")
+    state = properties.provisioning_state or "Unknown"
+    is_online = (properties.endpoint_state or "").lower() == "online"
     return Deployment(
         id=value.id or name,
         name=value.name or name,
-        model=held.model_settings.get("modelId"),
+        model=properties.model_settings.get("modelId"),
         status=state,
-        ready=state.lower() == "succeeded" and (held.endpoint_state or "").lower() == "online",
+        ready=state.lower() == "succeeded" and is_online,
         url=url,
         delete_at=lifetime.read_delete_at(value.tags),
         properties=dict(value.tags),

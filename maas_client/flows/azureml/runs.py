@@ -1,4 +1,4 @@
-"""What run history knows: the registered model, the reason of a failure, metrics, logs."""
+"""Run history of a job: its registered model, the reason of a failure, events, logs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from heapq import merge
 from typing import Any
 
+from maas_client._text import Constructor, Text
 from maas_client.errors import StatusError, UnsupportedError
 from maas_client.flows._io import IO
 from maas_client.flows.azureml.workspace import data_plane_url
@@ -16,29 +17,30 @@ from maas_client.types import Checkpoint, Job, JobError, JobEvent
 from maas_client.wire import azureml as ops
 from maas_client.wire.azureml_models import RunDetails
 
-_OURS = {
+_METRIC_NAMES = {
     "loss": "train_loss",
     "eval_loss": "valid_loss",
     "validation_loss": "valid_loss",
     "lr": "learning_rate",
 }
-"""Which metric names a serverless run really produces is not known (docs/azure-http.md section 1.6); these are
-the trainer's usual ones, everything else keeps its own name."""
+"""This library's names by the service's. Which metrics a serverless run logs is not documented
+(docs/azure-http.md section 1.6); these are the trainer's usual names, and others are kept."""
 
 
 async def registered_model(io: IO, run: str) -> str | None:
-    """Return the asset id of the model the job registered. Read back, never computed (section 1.7)."""
+    """Return the asset id of the model that the job registered, as run history reports it
+    (docs/azure-http.md section 1.7)."""
     body = {
         "runId": run,
         "selectRunMetadata": True,
         "selectRunDefinition": True,
         "selectJobSpecification": True,
     }
-    answer = await io.send(ops.RUN_DATA, body, base_url=await data_plane_url(io))
-    outputs = answer.value.run_metadata.get("outputs") or {}
-    held = outputs.get("registered_model") or {}
-    asset = held.get("assetId") if isinstance(held, dict) else None
-    return str(asset) if asset else None
+    response = await io.send(ops.RUN_DATA, body, base_url=await data_plane_url(io))
+    outputs = response.value.run_metadata.get("outputs") or {}
+    output = outputs.get("registered_model") or {}
+    asset_id = output.get("assetId") if isinstance(output, dict) else None
+    return str(asset_id) if asset_id else None
 
 
 async def run_details(io: IO, run: str) -> RunDetails:
@@ -46,63 +48,71 @@ async def run_details(io: IO, run: str) -> RunDetails:
     return (await io.send(ops.RUN_DETAILS, base_url=await data_plane_url(io), run=run)).value
 
 
-def to_job_error(ended: RunDetails) -> JobError | None:
-    """Return why the run failed; the job's own body does not say (section 1.5)."""
-    held = ended.error
-    if held is None or not held.error:
+def to_job_error(details: RunDetails) -> JobError | None:
+    """Return why the run failed, which the job's own body does not say (docs/azure-http.md section 1.5)."""
+    if details.error is None or not details.error.error:
         return None
+    error = details.error.error
     return JobError(
-        code=held.error.get("code"),
-        message=held.error.get("message") or "",
-        param=held.error.get("target"),
+        code=error.get("code"),
+        message=error.get("message") or "",
+        param=error.get("target"),
     )
 
 
 def parse_time(text: str | None) -> datetime | None:
-    """Return a time of run history (UTC where it names no zone), or None for none and for what is no time."""
+    """Parse a time of run history (UTC if it has no zone); None for no time and for an invalid one."""
     try:
-        read = datetime.fromisoformat(text) if text else None
+        time = datetime.fromisoformat(text) if text else None
     except ValueError:
         return None
-    return read.replace(tzinfo=UTC) if read and read.tzinfo is None else read
+    return time.replace(tzinfo=UTC) if time and time.tzinfo is None else time
 
 
 async def list_events(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
-    """Yield messages and metric points so far in the order they happened; each has the same key every time."""
+    """Yield messages and metrics so far in the order in which they happened. Keys never change."""
     messages: list[JobEvent] = []
-    steps: list[JobEvent] = []
+    metrics: list[JobEvent] = []
     try:
-        at = await data_plane_url(io)
-        seen = await run_details(io, job.name)
-        messages = [_message(index, warning) for index, warning in enumerate(seen.warnings)]
-        steps = await _metrics(io, at, job.name, whole=job.done, told_since=_newest(messages))
-    except StatusError as refused:
-        if refused.status not in (401, 403, 404):
-            raise  # without a role on run history there are only status changes to tell
-    for _, event in merge(_timed(messages), _timed(steps), key=lambda timed: timed[0]):
+        base_url = await data_plane_url(io)
+        details = await run_details(io, job.name)
+        messages = [_to_message(index, warning) for index, warning in enumerate(details.warnings)]
+        metrics = await _metric_events(
+            io, base_url, job.name, read_all=job.done, last_message=_latest_time(messages)
+        )
+    except StatusError as error:
+        if error.status not in (401, 403, 404):
+            raise  # otherwise the caller has no role for run history, and sees only the status
+    merged = merge(_with_times(messages), _with_times(metrics), key=lambda item: item[0])
+    for _, event in merged:
         yield event
 
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-def _timed(events: Iterable[JobEvent]) -> Iterator[tuple[datetime, JobEvent]]:
-    """Yield events with a moment that never goes back: steps stay in order though one was run again, and
-    what has no time goes with what came before it."""
+def _with_times(events: Iterable[JobEvent]) -> Iterator[tuple[datetime, JobEvent]]:
+    """Yield events with times that never decrease.
+
+    So steps stay in order even if one was repeated, and an event without a time follows the one before.
+    """
     latest = _LONG_AGO
     for event in events:
         latest = max(latest, event.created_at or _LONG_AGO)
         yield latest, event
 
 
-def _newest(messages: Iterable[JobEvent]) -> datetime:
-    """Return when the newest message was told, or long ago where no message says so."""
-    return max((one.created_at for one in messages if one.created_at), default=_LONG_AGO)
+def _latest_time(messages: Iterable[JobEvent]) -> datetime:
+    """Return when the newest message was written; long ago if no message has a time."""
+    return max((event.created_at for event in messages if event.created_at), default=_LONG_AGO)
 
 
-def _message(index: int, warning: dict[str, Any]) -> JobEvent:
-    """Return a warning of run history as an event. The service's own have a source and a message and no
-    time (azure-ai-ml's ``RunDetailsWarning``); those of the local server have one."""
+def _to_message(index: int, warning: dict[str, Any]) -> JobEvent:
+    """Convert a warning of run history to an event.
+
+    The service's warnings have a source and a message and no time (azure-ai-ml's
+    ``RunDetailsWarning``); those of the local server have a time.
+    """
     source = str(warning.get("source") or "service")
     return JobEvent(
         key=f"message:{index}",
@@ -115,92 +125,92 @@ def _message(index: int, warning: dict[str, Any]) -> JobEvent:
 
 
 @dataclass(slots=True)
-class _Known:
-    """The points of a run that earlier looks have read, so that a look reads the new ones alone."""
+class _MetricHistory:
+    """The metrics of a run that earlier polls have read, so that a poll requests only new ones."""
 
-    points: dict[int, dict[str, float]] = field(default_factory=dict)
-    when: dict[int, datetime] = field(default_factory=dict)
-    """Per step, when the last of its points was created."""
+    values: dict[int, dict[str, float]] = field(default_factory=dict)
+    """Values by metric, for each step."""
+    times: dict[int, datetime] = field(default_factory=dict)
+    """When the last value of each step was written."""
     newest: dict[str, str] = field(default_factory=dict)
-    """Per metric, when the service's last point was created."""
+    """When the last value of each metric was written, as the service reports it."""
 
-    def take(self, name: str, value: dict[str, Any]) -> None:
-        """Note one point."""
+    def add(self, name: str, value: dict[str, Any]) -> None:
+        """Add one value of a metric."""
         created, step = value.get("createdUtc"), int(value.get("step") or 0)
         if created:
             self.newest[name] = max(str(created), self.newest.get(name, ""))
         number = (value.get("data") or {}).get(name)
         if isinstance(number, int | float):
-            self.points.setdefault(step, {})[_OURS.get(name, name)] = float(number)
-            if (read := parse_time(created)) is not None:
-                self.when[step] = max(read, self.when.get(step, read))
+            self.values.setdefault(step, {})[_METRIC_NAMES.get(name, name)] = float(number)
+            if (time := parse_time(created)) is not None:
+                self.times[step] = max(time, self.times.get(step, time))
 
-    def ended(self, told_since: datetime) -> list[int]:
-        """Return the steps that are whole: those with a later one, and the newest if anything was told
-        after it."""
-        steps = sorted(self.points)
-        over = steps and self.when.get(steps[-1], told_since) < told_since
-        return steps if over else steps[:-1]
+    def complete_steps(self, last_message: datetime) -> list[int]:
+        """Return the steps that have all their metrics: all but the newest, which is complete only if a
+        message was written after it."""
+        steps = sorted(self.values)
+        is_complete = steps and self.times.get(steps[-1], last_message) < last_message
+        return steps if is_complete else steps[:-1]
 
 
-async def _metrics(
-    io: IO, at: str, run: str, *, whole: bool, told_since: datetime
+async def _metric_events(
+    io: IO, base_url: str, run: str, *, read_all: bool, last_message: datetime
 ) -> list[JobEvent]:
-    """Return a step's metrics together. Each metric is asked for by itself while the job writes on, so
-    the newest step may be half there: it is held back until a later one exists, a message was read (before
-    the points, at ``told_since`` the newest) that is later, or the job has ended.
+    """Return one event per step, with all its metrics.
 
-    A running job's points are read from the newest known one on; ``whole`` reads all of them again.
+    Each metric is a request of its own while the job writes on, so the newest step may be incomplete:
+    it is left out until a later step exists, a message (read before the metrics) is later, or the job
+    has ended. For a running job only values from the newest known one on are requested; ``read_all``
+    requests all.
     """
     slot = f"metrics:{run}"
-    known: _Known = _Known() if whole else io.scope.cache.setdefault(slot, _Known())
-    names = (
-        await io.send(
-            ops.METRIC_LIST,
-            {"metricNamespace": None, "continuationToken": None},
-            base_url=at,
-            run=run,
-        )
-    ).value
+    history: _MetricHistory = (
+        _MetricHistory() if read_all else io.scope.cache.setdefault(slot, _MetricHistory())
+    )
+    body = {"metricNamespace": None, "continuationToken": None}
+    names = (await io.send(ops.METRIC_LIST, body, base_url=base_url, run=run)).value
     for item in names.value:
         name = str((item.get("metricKey") or {}).get("name") or item.get("name") or "")
         if name:
-            async for value in _points(io, at, run, name, known.newest.get(name)):
-                known.take(name, value)
-    if whole:
+            since = history.newest.get(name)
+            async for value in _metric_values(io, base_url, run, name, since):
+                history.add(name, value)
+    if read_all:
         io.scope.cache.pop(slot, None)
-    events = []
-    for step in sorted(known.points) if whole else known.ended(told_since):
-        held = known.points[step]
-        event = JobEvent(
-            # A point that grows (a validation loss arrives after its step's training loss) is a new
-            # event: the key names the metrics it carries.
-            key=f"metrics:{step}:{','.join(sorted(held))}",
-            type="metrics",
-            message=f"step {step}: "
-            + ", ".join(f"{k} {_figure(v)}" for k, v in sorted(held.items())),
-            step=step,
-            metrics=dict(held),
-            created_at=known.when.get(step),
-        )
-        events.append(event)
-    return events
+    steps = sorted(history.values) if read_all else history.complete_steps(last_message)
+    return [_to_metric_event(step, history.values[step], history.times.get(step)) for step in steps]
 
 
-def _figure(value: float) -> str:
-    """Return four digits of a number, and a larger one whole: 10213 and not 1.021e+04."""
+def _to_metric_event(step: int, metrics: dict[str, float], time: datetime | None) -> JobEvent:
+    values = sorted(metrics.items())
+    return JobEvent(
+        # The key names the metrics: a step that gets another one later (a validation loss follows the
+        # training loss) is a new event.
+        key=f"metrics:{step}:{','.join(name for name, _ in values)}",
+        type="metrics",
+        message=f"step {step}: "
+        + ", ".join(f"{name} {_format_number(value)}" for name, value in values),
+        step=step,
+        metrics=dict(metrics),
+        created_at=time,
+    )
+
+
+def _format_number(value: float) -> str:
+    """Format with four digits, and without an exponent up to 1e9: 10213, not 1.021e+04."""
     return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
-async def _points(
-    io: IO, at: str, run: str, name: str, since: str | None
+async def _metric_values(
+    io: IO, base_url: str, run: str, name: str, since: str | None
 ) -> AsyncGenerator[dict[str, Any], None]:
     token: str | None = None
     while True:
         body: dict[str, Any] = {"metricName": name, "continuationToken": token}
         if since:
             body["startTime"] = since
-        page = (await io.send(ops.METRIC_VALUES, body, base_url=at, run=run)).value
+        page = (await io.send(ops.METRIC_VALUES, body, base_url=base_url, run=run)).value
         for value in page.value:
             yield value
         token = page.continuation_token
@@ -208,21 +218,23 @@ async def _points(
             return
 
 
-async def logs(io: IO, run: str) -> str:
+async def logs(io: IO, job: str) -> str:
     """Return the text of the run's user logs, file after file."""
-    seen = await run_details(io, arm_name(run))
+    details = await run_details(io, arm_name(job))
     texts = []
-    for name in sorted(seen.log_files):
-        body = (await io.send(ops.LOG_FILE, url=seen.log_files[name])).value
-        texts.append(
-            (f"==> {name}\n" if len(seen.log_files) > 1 else "") + body.decode("utf-8", "replace")
-        )
+    for name in sorted(details.log_files):
+        body = (await io.send(ops.LOG_FILE, url=details.log_files[name])).value
+        header = f"==> {name}\n" if len(details.log_files) > 1 else ""
+        texts.append(header + body.decode("utf-8", "replace"))
     return "\n".join(texts)
 
 
-def checkpoints(io: IO, run: str) -> AsyncGenerator[Checkpoint, None]:
-    """Raise ``UnsupportedError``: azureml keeps no checkpoints that a client could name."""
+def checkpoints(io: IO, job: str) -> AsyncGenerator[Checkpoint, None]:
+    """Raise ``UnsupportedError``: azureml lists no checkpoints."""
     raise UnsupportedError(
-        f"the checkpoints of {run!r} cannot be listed: azureml names none",
-        hint="foundry does, and the local server in that dialect: Client.local(dialect='foundry').",
+        f"azureml does not list the checkpoints of {job!r}",
+        hint=Text.format(
+            "foundry does, and so does the local server in that dialect: {}.",
+            Constructor("local", dialect="foundry"),
+        ),
     )

@@ -1,7 +1,8 @@
-"""Looking around in a workspace: where it is, where its run history and its training files live."""
+"""Look up a workspace: its region, its run history address and its default datastore."""
 
 from __future__ import annotations
 
+from maas_client._text import Argument, Text
 from maas_client.errors import StatusError, UnsupportedError
 from maas_client.flows._io import IO
 from maas_client.wire import azureml as ops
@@ -10,67 +11,72 @@ from maas_client.wire.azureml_models import Datastore, Workspace
 
 
 async def get_workspace(io: IO) -> Workspace:
-    """Return the workspace; looked up once per client."""
-    held = io.scope.cache.get("workspace")
-    if not isinstance(held, Workspace):
-        held = (await io.send(ops.WORKSPACE_GET)).value
-        io.scope.cache["workspace"] = held
-    return held
+    """Return the workspace; requested once per client."""
+    workspace = io.scope.cache.get("workspace")
+    if not isinstance(workspace, Workspace):
+        workspace = (await io.send(ops.WORKSPACE_GET)).value
+        io.scope.cache["workspace"] = workspace
+    return workspace
 
 
 async def data_plane_url(io: IO) -> str:
-    """Return the base address of run history and metrics, found through the discovery document."""
-    held = io.scope.cache.get("data_plane")
-    if not isinstance(held, str):
-        here = await get_workspace(io)
-        url = here.properties.discovery_url
-        if not url:
-            raise UnsupportedError(f"workspace {here.name} names no discovery address")
-        held = (await io.send(ops.DISCOVERY_GET, url=url)).value.api.rstrip("/")
-        io.scope.cache["data_plane"] = held
-    return held
+    """Return the base address of run history and metrics, which the discovery document names."""
+    url = io.scope.cache.get("data_plane")
+    if not isinstance(url, str):
+        workspace = await get_workspace(io)
+        discovery_url = workspace.properties.discovery_url
+        if not discovery_url:
+            raise UnsupportedError(f"workspace {workspace.name} has no discovery address")
+        url = (await io.send(ops.DISCOVERY_GET, url=discovery_url)).value.api.rstrip("/")
+        io.scope.cache["data_plane"] = url
+    return url
 
 
 async def get_datastore(io: IO) -> Datastore:
     """Return the workspace's default blob datastore."""
-    held = io.scope.cache.get("datastore")
-    if not isinstance(held, Datastore):
-        held = (await io.send(ops.DATASTORE_GET, datastore="workspaceblobstore")).value
-        io.scope.cache["datastore"] = held
-    if held.properties.datastore_type.lower() != "azureblob":
+    datastore = io.scope.cache.get("datastore")
+    if not isinstance(datastore, Datastore):
+        datastore = (await io.send(ops.DATASTORE_GET, datastore="workspaceblobstore")).value
+        io.scope.cache["datastore"] = datastore
+    if datastore.properties.datastore_type.lower() != "azureblob":
         raise UnsupportedError(
-            f"the default datastore is of type {held.properties.datastore_type}, not AzureBlob",
-            hint="Upload the file yourself and pass its azureml:// uri as training_data=.",
+            f"the default datastore is of type {datastore.properties.datastore_type}, not AzureBlob",
+            hint=Text.format(
+                "Upload the file yourself and pass its azureml:// URI as {}.",
+                Argument("training_data"),
+            ),
         )
-    return held
+    return datastore
 
 
 async def authorized_container_url(io: IO, *, refresh: bool = False) -> str:
-    """Return the container's address with what opens it: a SAS, or nothing where the caller's own
-    token does (an identity-based datastore, or one whose secrets may not be listed)."""
-    held = io.scope.cache.get("container")
-    if isinstance(held, str) and not refresh:
-        return held
-    store = await get_datastore(io)
-    url = blob.container_url(store.properties)
-    opened = url
-    if store.properties.credentials.credentials_type.lower() != "none":
-        opened = await _with_secret(io, store, url)
-    io.scope.cache["container"] = opened
-    return opened
+    """Return the container's address with a SAS.
+
+    Without a SAS if the caller's own token gives access: for an identity-based datastore, or one whose
+    secrets the caller may not list.
+    """
+    cached = io.scope.cache.get("container")
+    if isinstance(cached, str) and not refresh:
+        return cached
+    datastore = await get_datastore(io)
+    url = blob.container_url(datastore.properties)
+    if datastore.properties.credentials.credentials_type.lower() != "none":
+        url = await _add_sas(io, datastore, url)
+    io.scope.cache["container"] = url
+    return url
 
 
-async def _with_secret(io: IO, store: Datastore, url: str) -> str:
+async def _add_sas(io: IO, datastore: Datastore, url: str) -> str:
     body = {"expirableSecret": True, "expireAfterHours": 1}
     try:
-        secret = (await io.send(ops.DATASTORE_SECRETS, body, datastore=store.name)).value
-    except StatusError as refused:
-        if refused.status not in (400, 403, 409):
+        secret = (await io.send(ops.DATASTORE_SECRETS, body, datastore=datastore.name)).value
+    except StatusError as error:
+        if error.status not in (400, 403, 409):
             raise
-        return url  # as azure-ai-ml does: the caller's own token may still open it
+        return url  # as azure-ai-ml does: the caller's own token may still give access
     if secret.sas_token:
         return f"{url}?{secret.sas_token.lstrip('?')}"
     if secret.key:
-        sas = await io.call(lambda: blob.create_sas(store.properties, secret.key or ""))
+        sas = await io.call(lambda: blob.create_sas(datastore.properties, secret.key or ""))
         return f"{url}?{sas}"
     return url

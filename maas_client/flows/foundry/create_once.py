@@ -1,7 +1,14 @@
-"""Where a resource answers, how its lists page, and what to do when an answer was lost."""
+"""Create files and jobs on foundry exactly once, although the service chooses their ids.
+
+A fingerprint of 8 hex digits is put at the end of an uploaded file's name and of a job's ``suffix`` (18
+characters in all, the portal's limit). It is looked for before every POST, and after a POST whose outcome
+is unknown.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -10,7 +17,9 @@ from typing import Any, TypeVar
 
 from maas_client.errors import MaasError, ServiceError, TransportError
 from maas_client.flows._arm import poll_intervals
+from maas_client.flows._backend import JobRequest, UploadRequest
 from maas_client.flows._io import IO
+from maas_client.types import Dataset
 from maas_client.wire.foundry_models import ListPage
 from maas_client.wire.op import Op, Plane
 
@@ -19,11 +28,88 @@ T = TypeVar("T")
 MAX_ATTEMPTS = 3
 """How often a create is sent whose outcome is unknown and of which nothing is found."""
 LOOKUPS_PER_ATTEMPT = 4
+MAX_SUFFIX_LENGTH = 18
+_FILE_FINGERPRINT = re.compile(r"-([0-9a-f]{8})\.jsonl$")
+_SUFFIX_FINGERPRINT = re.compile(r"(?:^|-)([0-9a-f]{8})$")
+
+
+async def create_once(
+    io: IO, create: Callable[[], Awaitable[T]], find: Callable[[], Awaitable[T | None]]
+) -> T:
+    """Create a resource whose id the service chooses, without ever creating two.
+
+    If the outcome of ``create`` is unknown (no response, or a 5xx), ``find`` is called several times for
+    what it may have created, before ``create`` is called again.
+    """
+    for _ in range(MAX_ATTEMPTS):
+        try:
+            return await create()
+        except MaasError as create_error:
+            if not _is_outcome_unknown(create_error):
+                raise
+            error = create_error
+        for interval in islice(poll_intervals(io), LOOKUPS_PER_ATTEMPT):
+            existing = await find()
+            if existing is not None:
+                return existing
+            await io.sleep(interval)
+    raise error
+
+
+def _is_outcome_unknown(error: MaasError) -> bool:
+    if isinstance(error, TransportError):
+        return True
+    return isinstance(error, ServiceError) and (error.status or 0) >= 500
+
+
+def fingerprinted_filename(request: UploadRequest) -> str:
+    """Return the name under which the file is stored: it ends with the start of its hash."""
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", request.name)[:80].strip("-") or "data"
+    return f"{stem}-{request.sha256[:8]}.jsonl"
+
+
+def filename_fingerprint(name: str) -> str | None:
+    """Return the fingerprint in a file's name, if it has one."""
+    match = _FILE_FINGERPRINT.search(name)
+    return match.group(1) if match else None
+
+
+def suffix_fingerprint(suffix: str | None) -> str | None:
+    """Return the fingerprint at the end of a job's suffix, if it has one."""
+    match = _SUFFIX_FINGERPRINT.search(suffix or "")
+    return match.group(1) if match else None
+
+
+def job_fingerprint(request: JobRequest) -> str:
+    """Return a hash of what decides the job's result, and of its name."""
+    inputs = {
+        "model": request.model,
+        "training": _data_fingerprint(request.training),
+        "validation": request.validation and _data_fingerprint(request.validation),
+        "hyperparameters": request.hyperparameters.model_dump(mode="json", exclude_none=True),
+        "name": request.name,
+    }
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _data_fingerprint(dataset: Dataset) -> str:
+    """Identify data by its content, whether this process or an earlier one uploaded it."""
+    if dataset.sha256:
+        return dataset.sha256[:8]
+    return filename_fingerprint(dataset.filename or "") or dataset.id
+
+
+def job_suffix(request: JobRequest, fingerprint: str) -> str:
+    """Return the job's suffix: the start of its name, and the fingerprint."""
+    name = request.name or request.display_name or request.model_name
+    length = MAX_SUFFIX_LENGTH - len(fingerprint) - 1
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:length].strip("-_")
+    return f"{stem}-{fingerprint}" if stem else fingerprint
 
 
 def dated_base_url(io: IO) -> str:
-    """Return the base of the dated api-versions: the resource's own, never a project's, which answers
-    404 for uploads (docs/azure-http.md section 4.2)."""
+    """Return the base address for dated api-versions: the resource's own, because a project's responds
+    404 to uploads (docs/azure-http.md section 4.2)."""
     base = re.sub(r"/api/projects/[^/]+(?=/openai$)", "", io.scope.base_urls[Plane.FOUNDRY.value])
     return base.replace(".services.ai.azure.com/", ".openai.azure.com/")
 
@@ -35,8 +121,8 @@ async def list_items(
     path: Any = {} if job is None else {"job": job}
     after: str | None = None
     while True:
-        asked = {**(query or {}), **({"after": after} if after else {})}
-        page: ListPage = (await io.send(op, query=asked, **path)).value
+        page_query = {**(query or {}), **({"after": after} if after else {})}
+        page: ListPage = (await io.send(op, query=page_query, **path)).value
         for item in page.data:
             yield item
         last = page.last_id or (page.data[-1].get("id") if page.data else None)
@@ -45,35 +131,6 @@ async def list_items(
         after = str(last)
 
 
-async def create_once(
-    io: IO, create: Callable[[], Awaitable[T]], find: Callable[[], Awaitable[T | None]]
-) -> T:
-    """Create something that the service names itself, and never twice.
-
-    When the outcome of ``send`` is unknown (no answer, or a 5xx), ``look`` is asked for what it may
-    have made, several times, before it is sent again.
-    """
-    for _ in range(MAX_ATTEMPTS):
-        try:
-            return await create()
-        except MaasError as lost:
-            if not _unknown(lost):
-                raise
-            error = lost
-        for pause in islice(poll_intervals(io), LOOKUPS_PER_ATTEMPT):
-            found = await find()
-            if found is not None:
-                return found
-            await io.sleep(pause)
-    raise error
-
-
-def _unknown(error: MaasError) -> bool:
-    if isinstance(error, TransportError):
-        return True
-    return isinstance(error, ServiceError) and (error.status or 0) >= 500
-
-
 def to_datetime(seconds: int | None) -> datetime | None:
-    """Return a time of the service (seconds since 1970) as a moment in UTC."""
+    """Convert seconds since 1970 to a time in UTC."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,4 +1,4 @@
-"""Deployments of a Foundry account over ARM (docs/azure-http.md section 4.6); ready later than ARM says."""
+"""Deployments of a Foundry account: created over ARM, and ready later than ARM reports; chat; keys."""
 
 from __future__ import annotations
 
@@ -9,149 +9,176 @@ from typing import Any
 from pydantic import SecretStr
 
 from maas_client import catalog
-from maas_client.errors import (
-    ConfigError,
-    NotFoundError,
-    StatusError,
-    UnsupportedError,
-)
-from maas_client.flows import _pages, _ready, identifiers
-from maas_client.flows._arm import wait_for_operation
-from maas_client.flows._backend import DeploymentRequest
+from maas_client._text import AnyOf, Argument, Text
+from maas_client.errors import ConfigError, NotFoundError, StatusError, UnsupportedError
+from maas_client.flows import _arm, _chat_responses
+from maas_client.flows._backend import ChatRequest, DeploymentRequest, catalog_override
 from maas_client.flows._io import IO
 from maas_client.flows.foundry.models import base_model_name
-from maas_client.types import Deployment, Keys
+from maas_client.types import ChatChunk, ChatCompletion, Deployment, Keys
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
 from maas_client.wire import lifetime
 from maas_client.wire.op import Plane
 
-_NOT_YET = ("deploymentnotready", "deploymentnotfound", "failed to load lora")
+CHAT_TIMEOUT_S = 600.0
+"""Time for a complete answer, which takes long on a small machine."""
+_NOT_READY_ERRORS = ("deploymentnotready", "deploymentnotfound", "failed to load lora")
 
 
-def _account(io: IO) -> None:
+def _check_account(io: IO) -> None:
     if not io.scope.values.get("account"):
         raise ConfigError(
-            "deployments are made through ARM, and no account is named",
-            hint="Pass account_id= or set MAAS_FOUNDRY_ACCOUNT_ID: "
-            "/subscriptions/.../providers/Microsoft.CognitiveServices/accounts/NAME.",
+            "deployments are managed through ARM, and no account is set",
+            hint=Text.format(
+                "Set {}: /subscriptions/.../providers/Microsoft.CognitiveServices/accounts/NAME.",
+                AnyOf(Argument("account_id"), "MAAS_FOUNDRY_ACCOUNT_ID"),
+            ),
         )
 
 
-async def create(io: IO, order: DeploymentRequest) -> Deployment:
+async def create(io: IO, request: DeploymentRequest) -> Deployment:
     """Create the deployment and return it once it has answered a request.
 
-    A deployment of this name with this model is returned as it is; with another, ``ConflictError``.
+    A deployment with this name and model is returned as it is. Raises ``ConflictError`` if it has
+    another model.
     """
-    _account(io)
-    name = order.name
-    body = _body(io, order.model) | order.tags
+    _check_account(io)
+    name = request.name
+    body = _body(io, request.model) | request.tags
     try:
-        there = (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value
+        existing = (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value
     except NotFoundError:
-        answer = await io.send(ops.DEPLOYMENT_CREATE, body, deployment=name)
-        await wait_for_operation(io, answer, operation="deployments.create")
+        response = await io.send(ops.DEPLOYMENT_CREATE, body, deployment=name)
+        await _arm.wait_for_operation(io, response, operation="deployments.create")
     else:
-        if there.properties.model.name != order.model:
-            raise _ready.name_conflict(name)
-        if order.delete_at:
-            await _delete_at(io, name, order.delete_at)
-    await _settled(io, name, order.ready_timeout_s)
+        if existing.properties.model.name != request.model:
+            raise _arm.name_conflict(name)
+        if request.delete_at:
+            await _set_delete_at(io, name, request.delete_at)
+    await _wait_until_ready(io, name, request.ready_timeout_s)
     return (await get(io, name)).model_copy(update={"ready": True})
 
 
 def _body(io: IO, model: str) -> dict[str, Any]:
-    """Return what ARM wants to know. The format is each provider's own word, case and all; a wrong one
-    is answered with a 500 that says nothing."""
-    facts = catalog.find_model(base_model_name(model), override=identifiers.catalog_override(io))
-    limits = catalog.load_limits("foundry", override=identifiers.catalog_override(io))
-    form = facts.deployment_format if facts else None
-    if form is None and facts is not None and facts.publisher == "Microsoft":
-        form = "Microsoft"
-    if form is None and base_model_name(model).startswith(("gpt-", "o1", "o3", "o4")):
-        form = "OpenAI"
-    if form is None:
+    """Return the request body. ``format`` is spelled as each provider does; to a wrong one the service
+    responds with a 500 that gives no reason."""
+    base = base_model_name(model)
+    info = catalog.find_model(base, override=catalog_override(io))
+    limits = catalog.load_limits("foundry", override=catalog_override(io))
+    model_format = info.deployment_format if info else None
+    if model_format is None and info is not None and info.publisher == "Microsoft":
+        model_format = "Microsoft"
+    if model_format is None and base.startswith(("gpt-", "o1", "o3", "o4")):
+        model_format = "OpenAI"
+    if model_format is None:
         raise ConfigError(
-            f"the deployment format of {base_model_name(model)} is not known",
-            hint="Name it in a catalog override file (MAAS_CATALOG): deployment_format.",
+            f"the deployment format of {base} is not known",
+            hint="Set deployment_format in a catalog override file (MAAS_CATALOG).",
         )
-    sku = (facts.deployment_sku if facts else None) or "GlobalStandard"
+    sku = (info.deployment_sku if info else None) or "GlobalStandard"
     return {
         "sku": {"name": sku, "capacity": limits.get_int("deployment_capacity_advised") or 100},
         "properties": {
-            "model": {"format": form, "name": model, "version": "1"},
+            "model": {"format": model_format, "name": model, "version": "1"},
             "versionUpgradeOption": "NoAutoUpgrade",
         },
     }
 
 
-async def _settled(io: IO, name: str, within_s: float) -> None:
-    """Wait until ARM has made it, and then until it has answered with a token: minutes lie between."""
+async def _wait_until_ready(io: IO, name: str, timeout_s: float) -> None:
+    """Wait until ARM reports success, and then until a token was generated, which takes minutes more
+    (docs/azure-http.md section 4.6)."""
 
-    async def look() -> tuple[str, str | None]:
-        held = (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value.properties
-        return held.provisioning_state or "Unknown", None
+    async def get_state() -> tuple[str, str | None]:
+        properties = (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value.properties
+        return properties.provisioning_state or "Unknown", None
 
-    async def ask() -> None:
+    async def probe() -> None:
         body = {"model": name, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
         await io.send(ops.CHAT, body, deadline_s=300)
 
-    await _ready.wait_until_provisioned(io, name, look, within_s)
-    await _ready.wait_until_ready(io, ask, _comes, within_s)
+    await _arm.wait_until_provisioned(io, name, get_state, timeout_s)
+    await _arm.wait_until_ready(io, probe, _is_not_ready, timeout_s)
 
 
-async def _delete_at(io: IO, name: str, moment: datetime) -> None:
-    """Write on a deployment when it is to go; its other tags stay."""
+def _is_not_ready(error: StatusError) -> bool:
+    text = f"{error.code} {error.message}".lower()
+    return any(part in text for part in _NOT_READY_ERRORS)
+
+
+async def _set_delete_at(io: IO, name: str, delete_at: datetime) -> None:
+    """Store the deletion time with a deployment; its other tags stay."""
     tags = (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value.tags or {}
-    body = {"tags": {**tags, lifetime.DELETE_AT_TAG: lifetime.format_delete_at(moment)}}
-    answer = await io.send(ops.DEPLOYMENT_PATCH, body, deployment=name)
-    await wait_for_operation(io, answer, operation="deployments.create")
-
-
-def _comes(error: StatusError) -> bool:
-    said = f"{error.code} {error.message}".lower()
-    return any(word in said for word in _NOT_YET)
+    body = {"tags": {**tags, lifetime.DELETE_AT_TAG: lifetime.format_delete_at(delete_at)}}
+    response = await io.send(ops.DEPLOYMENT_PATCH, body, deployment=name)
+    await _arm.wait_for_operation(io, response, operation="deployments.create")
 
 
 async def get(io: IO, deployment: str) -> Deployment:
     """Return the deployment by name or ARM id."""
-    _account(io)
-    name = deployment.rsplit("/", 1)[-1]
-    return _noun(io, (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value, name)
+    _check_account(io)
+    name = _last_segment(deployment)
+    return _to_deployment(io, (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value, name)
 
 
 async def list_all(io: IO) -> AsyncGenerator[Deployment, None]:
     """Yield the account's deployments."""
-    _account(io)
-    async for item in _pages.list_items(io, ops.DEPLOYMENT_LIST):
-        yield _noun(io, m.Deployment.model_validate(item), str(item.get("name")))
+    _check_account(io)
+    async for item in _arm.list_items(io, ops.DEPLOYMENT_LIST):
+        yield _to_deployment(io, m.Deployment.model_validate(item), str(item.get("name")))
 
 
 async def delete(io: IO, deployment: str) -> None:
-    """Delete the deployment and wait until it is gone: its name is free and it costs nothing more."""
-    _account(io)
-    name = deployment.rsplit("/", 1)[-1]
-    # ARM answers 204 for what was never there: a mistyped name must not read as deleted.
+    """Delete the deployment and wait until it is gone, so that its name is free and it costs nothing."""
+    _check_account(io)
+    name = _last_segment(deployment)
+    # ARM responds 204 for what never existed, so a mistyped name would seem deleted.
     await io.send(ops.DEPLOYMENT_GET, deployment=name)
-    answer = await io.send(ops.DEPLOYMENT_DELETE, deployment=name)
-    await wait_for_operation(io, answer, operation="deployments.delete", timeout_s=1800)
+    response = await io.send(ops.DEPLOYMENT_DELETE, deployment=name)
+    await _arm.wait_for_operation(io, response, operation="deployments.delete", timeout_s=1800)
 
 
 async def keys(io: IO, deployment: str, regenerate: str | None) -> Keys:
     """Return the account's keys: a deployment has none of its own."""
-    _account(io)
+    _check_account(io)
     if regenerate is not None:
         raise UnsupportedError(
-            "a foundry deployment has no key of its own, and a new account key would lock out every "
-            "other user of the account",
-            hint="az cognitiveservices account keys regenerate; azureml endpoints have keys of their own.",
+            "a foundry deployment has no keys of its own, and a new account key would lock out all "
+            "other users of the account",
+            hint="Use az cognitiveservices account keys regenerate, or an azureml endpoint, which has "
+            "keys of its own.",
         )
     await get(io, deployment)
     value = (await io.send(ops.ACCOUNT_KEYS)).value
     return Keys(primary=SecretStr(value.key1), secondary=SecretStr(value.key2))
 
 
-def _noun(io: IO, value: m.Deployment, name: str) -> Deployment:
+async def complete_chat(io: IO, request: ChatRequest) -> ChatCompletion:
+    """Return the complete answer."""
+    response = await io.send(ops.CHAT, _chat_body(request), deadline_s=CHAT_TIMEOUT_S)
+    return _chat_responses.parse_completion(response.value)
+
+
+async def stream_chat(io: IO, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
+    """Yield the chunks of the answer as they arrive."""
+    body = {**_chat_body(request), "stream": True}
+    async for chunk in _chat_responses.parse_chunks(io.lines(ops.CHAT, body)):
+        yield chunk
+
+
+def _chat_body(request: ChatRequest) -> dict[str, Any]:
+    """Return the body, in which the deployment's name is the ``model``."""
+    deployment = request.deployment
+    name = _last_segment(deployment) if isinstance(deployment, str) else deployment.name
+    return {"model": name, **request.body}
+
+
+def _last_segment(name_or_id: str) -> str:
+    return name_or_id.rsplit("/", 1)[-1]
+
+
+def _to_deployment(io: IO, value: m.Deployment, name: str) -> Deployment:
     state = value.properties.provisioning_state or "Unknown"
     return Deployment(
         id=value.id or name,

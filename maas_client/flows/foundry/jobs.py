@@ -1,4 +1,4 @@
-"""Fine-tuning jobs of a Foundry resource. The id is the service's; the mark in the suffix is ours."""
+"""Fine-tuning jobs of a Foundry resource. The service chooses the id; the suffix contains our fingerprint."""
 
 from __future__ import annotations
 
@@ -7,213 +7,245 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from maas_client import catalog
+from maas_client._text import Argument, Constructor, Text
 from maas_client.errors import NotFoundError, StatusError, UnsupportedError
-from maas_client.flows import identifiers
-from maas_client.flows._backend import JobRequest
+from maas_client.flows._backend import JobRequest, catalog_override
 from maas_client.flows._io import IO
-from maas_client.flows.foundry import create_once, marks
-from maas_client.flows.foundry.create_once import dated_base_url
+from maas_client.flows.foundry import create_once
 from maas_client.types import Job, JobError
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
-from maas_client.wire import local_extensions as own
+from maas_client.wire import local_extensions
 from maas_client.wire.hyperparameters import FOUNDRY_WIRE_NAMES
 
-_OVER = frozenset({"failed", "cancelled", "canceled"})
+_FAILED = frozenset({"failed", "cancelled", "canceled"})
+_LIST_QUERY = {"limit": "100"}
 TRAINING_TYPE_FIELD = "trainingType"
-"""May be given in ``Hyperparameters(extra={"trainingType": "developerTier"})``."""
+"""May be set with ``Hyperparameters(extra={"trainingType": "developerTier"})``."""
 
 
-def check_request(io: IO, order: JobRequest) -> None:
-    """Refuse what this backend cannot take; nothing has been sent."""
-    if catalog.is_asset_uri(order.model):
+def check_request(io: IO, request: JobRequest) -> None:
+    """Raise for what this backend does not support. Nothing is sent."""
+    if catalog.is_asset_uri(request.model):
         raise UnsupportedError(
-            f"foundry takes models by name, not by address ({order.model})",
-            hint="Give the model's name, or use Client.azureml for an azureml:// address.",
+            f"foundry takes models by name, not by URI ({request.model})",
+            hint=Text.format(
+                "Pass the model's name, or use {} for an azureml:// URI.", Constructor("azureml")
+            ),
         )
-    if order.compute:
+    if request.compute:
         raise UnsupportedError(
-            "foundry trains on its own machines and takes no compute=",
-            hint="azureml takes compute=.",
+            Text.format(
+                "foundry trains on its own machines and does not support {}", Argument("compute")
+            ),
+            hint=Text.format("azureml supports {}.", Argument("compute")),
         )
-    if order.method is not None:
+    if request.method is not None:
         raise UnsupportedError(
-            f"foundry runs its own LoRA recipe and lets nobody choose {order.method}",
-            hint="Leave method= out, or use the azureml dialect: Client.local(), or Client.azureml with "
-            "compute=.",
+            f"foundry always uses LoRA with its own settings; {request.method} cannot be chosen",
+            hint=Text.format(
+                "Leave out {}, or use the azureml dialect: {}, or {} with {}.",
+                Argument("method"),
+                Constructor("local"),
+                Constructor("azureml"),
+                Argument("compute"),
+            ),
         )
-    if order.tags:
-        raise UnsupportedError("foundry keeps no tags with a job", hint="azureml does.")
-    _hyperparameters(order)
+    if request.tags:
+        raise UnsupportedError("foundry stores no tags with a job", hint="azureml does.")
+    _wire_hyperparameters(request)
 
 
-def _hyperparameters(order: JobRequest) -> dict[str, Any]:
-    given = order.hyperparameters.model_dump(exclude_none=True, exclude={"extra", "seed"})
-    refused = sorted(set(given) - FOUNDRY_WIRE_NAMES.keys())
-    if refused == ["learning_rate"]:
+def _wire_hyperparameters(request: JobRequest) -> dict[str, Any]:
+    """Return the hyperparameters with the service's names. Raises ``UnsupportedError`` for others."""
+    values = request.hyperparameters.model_dump(exclude_none=True, exclude={"extra", "seed"})
+    unsupported = sorted(set(values) - FOUNDRY_WIRE_NAMES.keys())
+    if unsupported == ["learning_rate"]:
         raise UnsupportedError(
-            "foundry takes learning_rate_multiplier=, a factor on its own rate, and no learning_rate=",
-            hint="azureml and the local server (dialect azureml) take learning_rate=.",
+            Text.format(
+                "foundry takes {}, a factor on its own rate, and no {}",
+                Argument("learning_rate_multiplier"),
+                Argument("learning_rate"),
+            ),
+            hint=Text.format(
+                "azureml and the local server (dialect azureml) take {}.",
+                Argument("learning_rate"),
+            ),
         )
-    if refused:
+    if unsupported:
         raise UnsupportedError(
-            f"foundry does not take {', '.join(f'{name}=' for name in refused)}",
-            hint="It takes epochs=, batch_size=, learning_rate_multiplier= and seed=; the local server and "
-            "azureml with compute= (dialect azureml) take the others.",
+            Text("foundry does not support ") + Text(", ").join(map(Argument, unsupported)),
+            hint=Text.format(
+                "It supports {}, {}, {} and {}; the local server and azureml with {} (dialect "
+                "azureml) support the others.",
+                Argument("epochs"),
+                Argument("batch_size"),
+                Argument("learning_rate_multiplier"),
+                Argument("seed"),
+                Argument("compute"),
+            ),
         )
-    extra = {k: v for k, v in order.hyperparameters.extra.items() if k != TRAINING_TYPE_FIELD}
-    return {**{FOUNDRY_WIRE_NAMES[key]: value for key, value in given.items()}, **extra}
-
-
-def _body(io: IO, order: JobRequest, mark: str) -> dict[str, Any]:
-    supervised = {"hyperparameters": _hyperparameters(order)}
-    body: dict[str, Any] = {
-        "model": order.model,
-        "training_file": order.training.id,
-        "suffix": marks.job_suffix(order, mark),
-        "method": {"type": "supervised", "supervised": supervised},
-        TRAINING_TYPE_FIELD: _training_type(io, order),
+    extra = {
+        name: value
+        for name, value in request.hyperparameters.extra.items()
+        if name != TRAINING_TYPE_FIELD
     }
-    if order.validation is not None:
-        body["validation_file"] = order.validation.id
-    if order.hyperparameters.seed is not None:
-        body["seed"] = order.hyperparameters.seed
+    return {**{FOUNDRY_WIRE_NAMES[name]: value for name, value in values.items()}, **extra}
+
+
+def _body(io: IO, request: JobRequest, fingerprint: str) -> dict[str, Any]:
+    supervised = {"hyperparameters": _wire_hyperparameters(request)}
+    body: dict[str, Any] = {
+        "model": request.model,
+        "training_file": request.training.id,
+        "suffix": create_once.job_suffix(request, fingerprint),
+        "method": {"type": "supervised", "supervised": supervised},
+        TRAINING_TYPE_FIELD: _training_type(io, request),
+    }
+    if request.validation is not None:
+        body["validation_file"] = request.validation.id
+    if request.hyperparameters.seed is not None:
+        body["seed"] = request.hyperparameters.seed
     return body
 
 
-def _training_type(io: IO, order: JobRequest) -> str:
-    """Return the tier: as asked for, or the first that the catalog knows for the model.
+def _training_type(io: IO, request: JobRequest) -> str:
+    """Return the training tier: as requested, else the first that the catalog lists for the model.
 
-    Every open model needs it; left out, the service complains about the model (section 4.4).
+    Every open model needs it; without it the service rejects the model (docs/azure-http.md section 4.4).
     """
-    said = order.hyperparameters.extra.get(TRAINING_TYPE_FIELD)
-    if said:
-        return str(said)
-    facts = catalog.find_model(order.model_name, override=identifiers.catalog_override(io))
-    known = facts.training_types[0] if facts and facts.training_types else "globalStandard"
-    return known[:1].lower() + known[1:]
+    requested = request.hyperparameters.extra.get(TRAINING_TYPE_FIELD)
+    if requested:
+        return str(requested)
+    info = catalog.find_model(request.model_name, override=catalog_override(io))
+    tier = info.training_types[0] if info and info.training_types else "globalStandard"
+    return tier[:1].lower() + tier[1:]
 
 
-async def create(io: IO, order: JobRequest) -> Job:
+async def create(io: IO, request: JobRequest) -> Job:
     """Create the job, or return the live or succeeded one with the same inputs."""
-    mark = marks.job_fingerprint(order)
-    there = await _marked(io, mark)
-    alive = [job for job in there if job.status.lower() not in _OVER]
-    if alive and not order.force_new:
-        return to_job(alive[-1]).model_copy(update={"attached": True})
-    known = {job.id for job in there}
+    fingerprint = create_once.job_fingerprint(request)
+    existing = await _find_jobs(io, fingerprint)
+    usable = [job for job in existing if job.status.lower() not in _FAILED]
+    if usable and not request.force_new:
+        return to_job(usable[-1]).model_copy(update={"attached": True})
+    known_ids = {job.id for job in existing}
 
-    async def look() -> m.Job | None:
-        fresh = [job for job in await _marked(io, mark) if job.id not in known]
-        return fresh[-1] if fresh else None
+    async def find() -> m.Job | None:
+        created = [job for job in await _find_jobs(io, fingerprint) if job.id not in known_ids]
+        return created[-1] if created else None
 
     async def send() -> m.Job:
-        return (await io.send(ops.JOB_CREATE, _body(io, order, mark))).value
+        return (await io.send(ops.JOB_CREATE, _body(io, request, fingerprint))).value
 
-    made = await create_once.create_once(io, send, look)
-    return to_job(made) if order.force_new else await _first(io, made, mark, known)
+    job = await create_once.create_once(io, send, find)
+    return to_job(job) if request.force_new else await _keep_oldest(io, job, fingerprint, known_ids)
 
 
-async def _first(io: IO, made: m.Job, mark: str, known: set[str]) -> Job:
-    """Two programs may have looked at the same moment and both started one: the older job stays, the
-    other is cancelled by the program that made it."""
-    twins = [
-        job
-        for job in await _marked(io, mark)
-        if job.id not in known and job.status.lower() not in _OVER
+async def _keep_oldest(io: IO, job: m.Job, fingerprint: str, known_ids: set[str]) -> Job:
+    """Return the oldest of the new jobs with the same inputs.
+
+    Two processes may have searched at the same moment and each created a job. The process with the newer
+    job cancels it.
+    """
+    duplicates = [
+        each
+        for each in await _find_jobs(io, fingerprint)
+        if each.id not in known_ids and each.status.lower() not in _FAILED
     ]
-    if not twins or twins[0].id == made.id or made.id not in {job.id for job in twins}:
-        return to_job(made)
-    await cancel(io, made.id)
-    return to_job(twins[0]).model_copy(update={"attached": True})
+    ids = [each.id for each in duplicates]
+    if job.id not in ids or ids[0] == job.id:
+        return to_job(job)
+    await cancel(io, job.id)
+    return to_job(duplicates[0]).model_copy(update={"attached": True})
 
 
-async def _marked(io: IO, mark: str) -> list[m.Job]:
-    """Return the jobs that carry the mark, oldest first."""
-    found = []
-    async for item in create_once.list_items(io, ops.JOB_LIST, query={"limit": "100"}):
+async def _find_jobs(io: IO, fingerprint: str) -> list[m.Job]:
+    """Return the jobs with the fingerprint, oldest first."""
+    jobs = []
+    async for item in create_once.list_items(io, ops.JOB_LIST, query=_LIST_QUERY):
         job = m.Job.model_validate(item)
-        if mark in (
-            marks.suffix_fingerprint(job.suffix),
-            marks.suffix_fingerprint(job.fine_tuned_model),
-        ):
-            found.append(job)
-    # The list is newest first; times are whole seconds, and within one only the list knows the order.
-    found.reverse()
-    return sorted(found, key=lambda job: job.created_at or 0)
+        names = (job.suffix, job.fine_tuned_model)
+        if fingerprint in [create_once.suffix_fingerprint(name) for name in names]:
+            jobs.append(job)
+    # The list is newest first. Times are whole seconds; within one second only the list has the order.
+    jobs.reverse()
+    return sorted(jobs, key=lambda job: job.created_at or 0)
 
 
 async def get(io: IO, job: str) -> Job:
-    """Return the job as it is now, by id or by name (its newest bearer)."""
+    """Return the job as it is now, by id, or the newest with this name."""
     return to_job((await io.send(ops.JOB_GET, job=await resolve_job_id(io, job))).value)
 
 
 async def resolve_job_id(io: IO, job: str) -> str:
     """Return the id of a job given by id or name."""
-    if re.match(r"(?i)ftjob[-_]", job) or marks.suffix_fingerprint(job) is None:
+    if re.match(r"(?i)ftjob[-_]", job) or create_once.suffix_fingerprint(job) is None:
         return job
-    async for item in create_once.list_items(io, ops.JOB_LIST, query={"limit": "100"}):
+    async for item in create_once.list_items(io, ops.JOB_LIST, query=_LIST_QUERY):
         if item.get("suffix") == job:
             return str(item.get("id"))
-    raise NotFoundError(f"there is no job {job!r}", status=404, operation="fine_tuning.list")
+    raise NotFoundError(f"job {job!r} not found", status=404, operation="fine_tuning.list")
 
 
 async def list_all(io: IO) -> AsyncGenerator[Job, None]:
     """Yield the resource's fine-tuning jobs, newest first as the service lists them."""
-    async for item in create_once.list_items(io, ops.JOB_LIST, query={"limit": "100"}):
+    async for item in create_once.list_items(io, ops.JOB_LIST, query=_LIST_QUERY):
         yield to_job(m.Job.model_validate(item))
 
 
 async def cancel(io: IO, job: str) -> Job:
-    """Ask the service to cancel; a job that has ended already is returned as it is."""
-    name = await resolve_job_id(io, job)
+    """Request cancellation. A job that has ended already is returned as it is."""
+    job_id = await resolve_job_id(io, job)
     try:
-        return to_job((await io.send(ops.JOB_CANCEL, job=name)).value)
-    except StatusError as refused:
-        if refused.status not in (400, 409):
+        return to_job((await io.send(ops.JOB_CANCEL, job=job_id)).value)
+    except StatusError as error:
+        if error.status not in (400, 409):
             raise
-        now = await get(io, name)
-        if not now.done:
+        current = await get(io, job_id)
+        if not current.done:
             raise
-        return now
+        return current
 
 
 async def pause(io: IO, job: str) -> Job:
-    """Ask the service to pause. It does so for OpenAI's own models, once a step is done (section 4.2)."""
+    """Request a pause after the current step. Azure supports it for OpenAI's own models
+    (docs/azure-http.md section 4.2)."""
     return to_job((await io.send(ops.JOB_PAUSE, job=await resolve_job_id(io, job))).value)
 
 
 async def resume(io: IO, job: str) -> Job:
-    """Ask the service to go on with a paused job."""
+    """Request that the service resume a paused job."""
     return to_job((await io.send(ops.JOB_RESUME, job=await resolve_job_id(io, job))).value)
 
 
 async def save_checkpoint(io: IO, job: str) -> Job:
-    """Ask the local server for a checkpoint; Foundry documents no such operation."""
+    """Request a checkpoint from the local server; Foundry documents no such operation."""
     if not io.scope.local:
         raise UnsupportedError(
-            "foundry documents no way to ask a job for a checkpoint",
+            "foundry documents no operation to save a checkpoint of a job",
             hint="It keeps one at the end of an epoch, and one when a job is paused.",
         )
-    return to_job(
-        (await io.send(own.FOUNDRY_JOB_SAVE_CHECKPOINT, job=await resolve_job_id(io, job))).value
-    )
+    op = local_extensions.FOUNDRY_JOB_SAVE_CHECKPOINT
+    return to_job((await io.send(op, job=await resolve_job_id(io, job))).value)
 
 
 async def delete(io: IO, job: str) -> None:
-    """Delete the job's record, on the dated base: v1 has no such operation."""
-    await io.send(ops.JOB_DELETE, base_url=dated_base_url(io), job=await resolve_job_id(io, job))
+    """Delete the job's record, on a dated api-version: v1 has no such operation."""
+    job_id = await resolve_job_id(io, job)
+    await io.send(ops.JOB_DELETE, base_url=create_once.dated_base_url(io), job=job_id)
 
 
 def to_job(value: m.Job) -> Job:
-    """Return the public noun. Its name is the suffix this library gave, or the service's id."""
+    """Convert to a ``Job``. Its name is the suffix if this library chose it, else the service's id."""
     status = value.status or "unknown"
-    marked = value.suffix if marks.suffix_fingerprint(value.suffix) else None
-    held = ((value.method or {}).get("supervised") or {}).get("hyperparameters")
+    has_fingerprint = create_once.suffix_fingerprint(value.suffix) is not None
+    name = value.suffix if has_fingerprint and value.suffix else value.id
+    supervised = (value.method or {}).get("supervised") or {}
     error = value.error if value.error and (value.error.message or value.error.code) else None
     return Job(
         id=value.id,
-        name=marked or value.id,
+        name=name,
         status=status,
         done=status.lower() in ops.TERMINAL_STATUSES,
         succeeded=status.lower() == "succeeded",
@@ -227,7 +259,7 @@ def to_job(value: m.Job) -> Job:
             "suffix": value.suffix,
             "result_files": value.result_files or [],
         },
-        hyperparameters=dict(held or value.hyperparameters or {}),
+        hyperparameters=dict(supervised.get("hyperparameters") or value.hyperparameters or {}),
         training_data=value.training_file,
         validation_data=value.validation_file,
         created_at=create_once.to_datetime(value.created_at),

@@ -1,8 +1,8 @@
-"""Large files through the uploads API, in parts (docs/azure-http.md section 4.2).
+"""Upload large files in parts (docs/azure-http.md section 4.2).
 
-Below 100 MB one request is right; a single request of more than some 150 MB is accepted and fails the job
-later (reliability.md U10). Each part is compared with the bytes that were checked before it is sent, and
-``complete`` carries the MD5 of the whole.
+Files below 100 MB are sent in one request. A single request of more than about 150 MB is accepted, and the
+job fails later. Each part is compared with the validated bytes before it is sent, and the final request
+carries the MD5 of the whole file.
 """
 
 from __future__ import annotations
@@ -20,98 +20,102 @@ from maas_client.wire import foundry as ops
 from maas_client.wire.foundry_models import File
 
 PART_BYTES = 16 * 2**20
-"""At most 64 MB are allowed; four of these are in memory at once."""
+"""The service allows 64 MB; ``MAX_PARALLEL`` parts are in memory at once."""
 MAX_PARALLEL = 4
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _Checksums:
     md5: str
+    """Of the whole file, in hexadecimal."""
     parts: tuple[bytes, ...]
-    """MD5 of each part, in order."""
+    """MD5 digests of the parts, in order."""
 
 
-async def upload_in_parts(io: IO, order: UploadRequest, name: str, size: int) -> File:
-    """Upload the file in parts and return it. Nothing is committed when its bytes have changed."""
-    at = dated_base_url(io)
-    plan = await io.call(lambda: _plan(order))
+async def upload_in_parts(io: IO, request: UploadRequest, name: str, size: int) -> File:
+    """Upload the file in parts and return it. Nothing is stored if its bytes have changed."""
+    base_url = dated_base_url(io)
+    checksums = await io.call(lambda: _compute_checksums(request))
     body = {
         "filename": name,
         "purpose": "fine-tune",
         "bytes": size,
         "mime_type": "application/jsonl",
     }
-    upload = (await io.send(ops.UPLOAD_CREATE, body, base_url=at)).value.id
+    upload = (await io.send(ops.UPLOAD_CREATE, body, base_url=base_url)).value.id
     try:
-        ids = await _parts(io, order, plan, at, upload, size)
+        part_ids = await _send_parts(io, request, checksums, base_url, upload, size)
     except MaasError:
-        with suppress(MaasError):  # it would end by itself within the hour
-            await io.send(ops.UPLOAD_CANCEL, base_url=at, upload=upload)
+        with suppress(MaasError):  # the service ends an incomplete upload within an hour
+            await io.send(ops.UPLOAD_CANCEL, base_url=base_url, upload=upload)
         raise
-    said = {"part_ids": ids, "md5": plan.md5}
-    done = await io.send(
-        ops.UPLOAD_COMPLETE, said, base_url=at, upload=upload, deadline_s=upload_timeout_s(size)
+    response = await io.send(
+        ops.UPLOAD_COMPLETE,
+        {"part_ids": part_ids, "md5": checksums.md5},
+        base_url=base_url,
+        upload=upload,
+        deadline_s=upload_timeout_s(size),
     )
-    if done.value.file is None:
+    if response.value.file is None:
         raise ServiceError(
-            f"upload {upload} is {done.value.status} and names no file",
+            f"upload {upload} is {response.value.status} and has no file",
             operation="uploads.complete",
         )
-    return done.value.file
+    return response.value.file
 
 
-async def _parts(
-    io: IO, order: UploadRequest, plan: _Plan, at: str, upload: str, size: int
+async def _send_parts(
+    io: IO, request: UploadRequest, checksums: _Checksums, base_url: str, upload: str, size: int
 ) -> list[str]:
     sent = [0]
 
-    async def put(index: int) -> str:
-        data = await io.call(lambda: _read(order.path, index))
-        if hashlib.md5(data, usedforsecurity=False).digest() != plan.parts[index]:
-            raise file_changed_error(order.path)
+    async def send(index: int) -> str:
+        data = await io.call(lambda: _read_part(request.path, index))
+        if hashlib.md5(data, usedforsecurity=False).digest() != checksums.parts[index]:
+            raise file_changed_error(request.path)
         form = [("data", ("upload", data, "application/octet-stream"))]
-        made = await io.send(
+        response = await io.send(
             ops.UPLOAD_PART,
             form,
-            base_url=at,
+            base_url=base_url,
             upload=upload,
             deadline_s=upload_timeout_s(len(data)),
         )
         sent[0] += len(data)
-        if order.progress is not None:
-            order.progress(sent[0], size)
-        return made.value.id
+        if request.progress is not None:
+            request.progress(sent[0], size)
+        return response.value.id
 
-    return await io.parallel(put, range(len(plan.parts)), MAX_PARALLEL)
-
-
-def _plan(order: UploadRequest) -> _Plan:
-    """Read the file once; refuse bytes that were not checked."""
-    checked, whole, parts = hashlib.sha256(), hashlib.md5(usedforsecurity=False), []
-    with order.path.open("rb") as file:
-        while piece := file.read(PART_BYTES):
-            checked.update(piece)
-            whole.update(piece)
-            parts.append(hashlib.md5(piece, usedforsecurity=False).digest())
-    if checked.hexdigest() != order.sha256:
-        raise file_changed_error(order.path)
-    return _Plan(whole.hexdigest(), tuple(parts))
+    return await io.parallel(send, range(len(checksums.parts)), MAX_PARALLEL)
 
 
-def _read(path: Path, index: int) -> bytes:
+def _compute_checksums(request: UploadRequest) -> _Checksums:
+    """Read the file once. Raises ``DatasetError`` if its bytes are not the validated ones."""
+    sha256, md5, parts = hashlib.sha256(), hashlib.md5(usedforsecurity=False), []
+    with request.path.open("rb") as file:
+        while part := file.read(PART_BYTES):
+            sha256.update(part)
+            md5.update(part)
+            parts.append(hashlib.md5(part, usedforsecurity=False).digest())
+    if sha256.hexdigest() != request.sha256:
+        raise file_changed_error(request.path)
+    return _Checksums(md5.hexdigest(), tuple(parts))
+
+
+def _read_part(path: Path, index: int) -> bytes:
     with path.open("rb") as file:
         file.seek(index * PART_BYTES)
         return file.read(PART_BYTES)
 
 
 def file_changed_error(path: Path) -> DatasetError:
-    """Return the error for a file that is no longer what was checked."""
+    """Return the error for a file whose bytes are no longer the validated ones."""
     return DatasetError(
-        f"{path}: the file changed while it was being uploaded; nothing was committed",
-        hint="Wait until whatever writes it has ended, then run again.",
+        f"{path}: the file changed during the upload; nothing was stored",
+        hint="Wait until nothing writes to the file, then run again.",
     )
 
 
 def upload_timeout_s(size: int) -> float:
-    """Allow a slow line: one minute, and 100 kB a second."""
+    """Return the time to allow for a request body: a minute, plus the time at 100 kB/s."""
     return 60.0 + size / 100_000

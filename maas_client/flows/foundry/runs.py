@@ -1,4 +1,4 @@
-"""What happened to a job: its events, its checkpoints, its result files."""
+"""What happened in a job: its events, its checkpoints, its result files."""
 
 from __future__ import annotations
 
@@ -18,68 +18,61 @@ PAGE_SIZE = "100"
 
 async def list_events(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
     """Yield the service's own events, oldest first; their ids are the keys."""
-    for event in await _events(io, job.id, whole=job.done):
-        measured = _numbers(event.data or {})
+    for event in await _read_events(io, job.id, read_all=job.done):
+        metrics = _metrics(event.data or {})
         step = (event.data or {}).get("step")
         yield JobEvent(
             key=event.id,
-            type="metrics" if event.type == "metrics" and measured else "message",
+            type="metrics" if event.type == "metrics" and metrics else "message",
             message=event.message,
             level="warning" if event.level == "warn" else event.level,
             step=int(step) if isinstance(step, int | float) else None,
-            metrics=measured,
+            metrics=metrics,
             created_at=create_once.to_datetime(event.created_at),
             data=dict(event.data or {}),
             raw=event.dump(),
         )
 
 
-async def _events(io: IO, job: str, *, whole: bool) -> list[m.JobEvent]:
-    """Return all events, oldest first; the service lists the newest first, a hundred at a time.
+async def _read_events(io: IO, job: str, *, read_all: bool) -> list[m.JobEvent]:
+    """Return all events, oldest first. The service lists the newest first, a hundred at a time.
 
-    While a job runs, reading ends after a page's worth of events that were read before: a look at a
-    job of ten thousand steps is one request, not a hundred. ``whole`` reads to the end.
+    While a job runs, reading ends after a page of events that an earlier poll has read, so that a poll
+    of a job with ten thousand steps is one request, not a hundred. ``read_all`` reads to the end.
     """
     slot = f"events:{job}"
-    known: dict[str, m.JobEvent] = {} if whole else io.scope.cache.get(slot, {})
-    fresh: dict[str, m.JobEvent] = {}
-    met = 0
-    async with aclosing(
-        create_once.list_items(io, ops.JOB_EVENTS, query={"limit": PAGE_SIZE}, job=job)
-    ) as listed:
-        async for item in listed:
+    known: dict[str, m.JobEvent] = {} if read_all else io.scope.cache.get(slot, {})
+    current: dict[str, m.JobEvent] = {}
+    consecutive_known = 0
+    pages = create_once.list_items(io, ops.JOB_EVENTS, query={"limit": PAGE_SIZE}, job=job)
+    async with aclosing(pages) as items:
+        async for item in items:
             event = m.JobEvent.model_validate(item)
-            met = met + 1 if event.id in known else 0
-            fresh[event.id] = event
-            if met == int(PAGE_SIZE):
+            consecutive_known = consecutive_known + 1 if event.id in known else 0
+            current[event.id] = event
+            if consecutive_known == int(PAGE_SIZE):
                 break
-    held = {**fresh, **{key: event for key, event in known.items() if key not in fresh}}
-    io.scope.cache[slot] = {} if whole else held
-    # Before a stable sort: within one second the order of the list is all there is.
-    return sorted(reversed(list(held.values())), key=lambda event: event.created_at or 0)  # noqa: C414 - as said
+    events = {**current, **{key: event for key, event in known.items() if key not in current}}
+    io.scope.cache[slot] = {} if read_all else events
+    # Times are whole seconds; within one second a stable sort keeps the (reversed) order of the list.
+    oldest_first = list(reversed(list(events.values())))
+    oldest_first.sort(key=lambda event: event.created_at or 0)
+    return oldest_first
 
 
-_OURS = {
+_METRIC_NAMES = {
     "full_valid_loss": "valid_loss",
     "valid_mean_token_accuracy": "valid_token_accuracy",
     "full_valid_mean_token_accuracy": "valid_token_accuracy",
     "train_mean_token_accuracy": "train_token_accuracy",
 }
-"""The service's names to ours, where one of ours is free: validation of a batch goes before that of the
-whole file, which then keeps its own name."""
+"""This library's names by the service's. If two have the same name, the first (validation of a batch)
+takes it, and the other (validation of the whole file) keeps the service's name."""
 
 
-def _numbers(data: Mapping[str, Any]) -> dict[str, float]:
-    """Return what was measured: -1 stands for nothing at this step (docs/azure-http.md section 4.5)."""
-    found = _measured(data)
-    for theirs, ours in _OURS.items():
-        if theirs in found and ours not in found:
-            found[ours] = found.pop(theirs)
-    return found
-
-
-def _measured(data: Mapping[str, Any]) -> dict[str, float]:
-    return {
+def _metrics(data: Mapping[str, Any]) -> dict[str, float]:
+    """Return an event's metrics. -1 means that there is no value (docs/azure-http.md section 4.5)."""
+    metrics = {
         key: float(value)
         for key, value in data.items()
         if isinstance(value, int | float)
@@ -87,32 +80,36 @@ def _measured(data: Mapping[str, Any]) -> dict[str, float]:
         and key not in ("step", "total_steps")
         and value != -1
     }
+    for service_name, name in _METRIC_NAMES.items():
+        if service_name in metrics and name not in metrics:
+            metrics[name] = metrics.pop(service_name)
+    return metrics
 
 
 async def checkpoints(io: IO, job: str) -> AsyncGenerator[Checkpoint, None]:
-    """Yield the checkpoints that the service kept, newest first."""
-    name = await resolve_job_id(io, job)
-    async for item in create_once.list_items(io, ops.JOB_CHECKPOINTS, job=name):
-        held = m.Checkpoint.model_validate(item)
+    """Yield the checkpoints that the service has kept, newest first."""
+    job_id = await resolve_job_id(io, job)
+    async for item in create_once.list_items(io, ops.JOB_CHECKPOINTS, job=job_id):
+        value = m.Checkpoint.model_validate(item)
         yield Checkpoint(
-            id=held.id,
-            step=held.step_number,
-            fine_tuned_model=held.fine_tuned_model_checkpoint,
-            metrics=_numbers(held.metrics),
-            created_at=create_once.to_datetime(held.created_at),
-            raw=held.dump(),
+            id=value.id,
+            step=value.step_number,
+            fine_tuned_model=value.fine_tuned_model_checkpoint,
+            metrics=_metrics(value.metrics),
+            created_at=create_once.to_datetime(value.created_at),
+            raw=value.dump(),
         )
 
 
 async def logs(io: IO, job: str) -> str:
-    """Return the job's events as lines, and its result files. foundry keeps no other log."""
-    name = await resolve_job_id(io, job)
+    """Return the job's events as lines, and its result files. foundry has no other log."""
+    job_id = await resolve_job_id(io, job)
     lines = []
-    for event in await _events(io, name, whole=True):
-        born = create_once.to_datetime(event.created_at)
-        lines.append(f"{born.isoformat() if born else '-'} {event.level} {event.message}")
-    held = (await io.send(ops.JOB_GET, job=name)).value
-    for file in held.result_files or []:
+    for event in await _read_events(io, job_id, read_all=True):
+        time = create_once.to_datetime(event.created_at)
+        lines.append(f"{time.isoformat() if time else '-'} {event.level} {event.message}")
+    value = (await io.send(ops.JOB_GET, job=job_id)).value
+    for file in value.result_files or []:
         body = (await io.send(ops.FILE_CONTENT, file=file)).value
         lines += [f"==> {file}", body.decode("utf-8", "replace").rstrip("\n")]
     return "\n".join(lines)

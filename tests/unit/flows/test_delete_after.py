@@ -1,4 +1,4 @@
-"""``delete_after``: what is sent, what is deleted, and who deletes it where the service does not."""
+"""``delete_after``: the tag that is sent, and what ``delete_overdue`` deletes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from maas_client._auto_delete import AsyncWatch, BlockingWatch
 from maas_client._client import AsyncDeployments, Deployments
-from maas_client.errors import ConfigError, NotFoundError, ServiceError, TransportError
-from maas_client.flows import _lifetime, deployments
+from maas_client.errors import ConfigError, NotFoundError, ServiceError
+from maas_client.flows import deployments
 from maas_client.wire import lifetime
 from maas_client.wire.op import Response
 from tests.unit.fake_port import FakePort, Sent
@@ -59,7 +58,7 @@ def tagged(name: str, moment: str) -> dict[str, Any]:
      (0.5, 0.5), (timedelta(hours=1), 3600)],
 )  # fmt: skip
 def test_a_lifetime_is_said_in_three_ways(said: Any, wanted: float) -> None:
-    assert _lifetime.lifetime_seconds(said) == wanted
+    assert deployments.lifetime_seconds(said) == wanted
 
 
 @pytest.mark.parametrize(
@@ -68,7 +67,7 @@ def test_a_lifetime_is_said_in_three_ways(said: Any, wanted: float) -> None:
 )  # fmt: skip
 def test_what_is_no_lifetime_is_refused(said: Any) -> None:
     with pytest.raises(ConfigError, match="delete_after"):
-        _lifetime.lifetime_seconds(said)
+        deployments.lifetime_seconds(said)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +119,7 @@ async def test_a_life_too_short_to_answer_ends_the_wait_and_says_so() -> None:
     port = Workspace()
     port.on("chat.complete", NotFoundError("there is no such endpoint", status=404))
     port.elapsed = lambda: datetime.now(UTC).timestamp()  # type: ignore[method-assign]  # real time
-    with pytest.raises(ServiceError, match=r"deleted after 0\.2 s, and had not answered"):
+    with pytest.raises(ServiceError, match=r"did not answer before its deletion after 0\.2 s"):
         await deployments.create(port, "tickets", MODEL, delete_after=0.2)
 
 
@@ -139,78 +138,17 @@ async def test_somebody_was_quicker() -> None:
     assert len(await deployments.delete_overdue(port)) == 1
 
 
-def test_an_open_client_deletes_in_time_and_a_closed_one_does_not() -> None:
+def test_client_starts_no_thread_for_delete_after() -> None:
     port = Workspace()
-    gone = threading.Event()
-    port.on(
-        "endpoints.delete", lambda sent: (port.endpoints.pop(sent.path["endpoint"]), gone.set())
-    )
-    noun = Deployments(port)
-    noun.create("tickets", MODEL, delete_after=0.3)
-    assert gone.wait(30), "nobody deleted it"
-    noun.create("later", MODEL, delete_after=0.3)
-    noun._watch.close()
-    thread = noun._watch._thread
-    assert thread is not None
-    thread.join(30)
-    assert "later" in port.endpoints
+    threads = threading.enumerate()
+    deployment = Deployments(port).create("tickets", MODEL, delete_after=0.3)
+    assert deployment.delete_at is not None
+    assert threading.enumerate() == threads
 
 
-async def test_an_open_async_client_deletes_in_time() -> None:
+async def test_async_client_starts_no_task_for_delete_after() -> None:
     port = Workspace()
-    gone = asyncio.Event()
-    port.on(
-        "endpoints.delete", lambda sent: (port.endpoints.pop(sent.path["endpoint"]), gone.set())
-    )
-    noun = AsyncDeployments(port)
-    await noun.create("tickets", MODEL, delete_after=0.3)
-    async with asyncio.timeout(30):
-        await gone.wait()
-    await noun.create("later", MODEL, delete_after=3600)
-    noun._watch.close()
-
-
-def test_our_own_server_needs_no_watch() -> None:
-    port = Workspace()
-    port.scope.local = True
-    noun = Deployments(port)
-    noun.create("tickets", MODEL, delete_after=3600)
-    assert noun._watch._thread is None
-
-
-def test_a_failed_deletion_is_tried_again_and_a_missing_one_is_not() -> None:
-    asked: list[str] = []
-    twice = threading.Event()
-
-    def expire(name: str) -> None:
-        asked.append(name)
-        if name == "none":
-            raise NotFoundError("gone", status=404)
-        if asked.count("busy") == 2:
-            twice.set()
-            return
-        raise TransportError("no answer")
-
-    watch = BlockingWatch(expire)
-    watch._again = lambda name: watch._due.setdefault(name, datetime.now(UTC))  # type: ignore[method-assign]  # at once
-    now = datetime.now(UTC)
-    watch.add("none", now)
-    watch.add("busy", now)
-    assert twice.wait(30)
-    watch.close()
-    assert asked.count("none") == 1
-
-
-async def test_a_second_moment_replaces_the_first() -> None:
-    asked: list[str] = []
-
-    async def expire(name: str) -> None:
-        asked.append(name)
-
-    watch = AsyncWatch(expire)
-    watch.add("a", datetime.now(UTC))
-    watch.add("a", datetime.now(UTC) + timedelta(hours=1))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert asked == []
-    watch.close()
+    tasks = asyncio.all_tasks()
+    deployment = await AsyncDeployments(port).create("tickets", MODEL, delete_after=3600)
+    assert deployment.delete_at is not None
+    assert asyncio.all_tasks() == tasks

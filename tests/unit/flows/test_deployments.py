@@ -110,7 +110,7 @@ async def test_a_base_model_goes_without_a_version_and_a_retired_one_not_at_all(
 
 async def test_a_job_without_a_model_is_refused(port: FakePort) -> None:
     job = Job(id="j", name="j", status="Running", done=False, succeeded=False)
-    with pytest.raises(ConfigError, match="it is Running"):
+    with pytest.raises(ConfigError, match="its status is Running"):
         await deployments.create(port, "tickets", job)
     with pytest.raises(ConfigError, match="letters, digits"):
         await deployments.create(port, "no spaces", MODEL)

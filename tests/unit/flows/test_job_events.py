@@ -52,7 +52,7 @@ async def test_messages_and_points_come_in_the_order_they_happened(
     ("value", "told"), [(10213.4, "10213"), (9830.25, "9830"), (1.3e-8, "1.3e-08"), (5.0, "5")]
 )
 def test_a_number_is_told_in_four_digits_or_whole(value: float, told: str) -> None:
-    assert runs._figure(value) == told
+    assert runs._format_number(value) == told
 
 
 async def test_a_step_is_held_back_until_something_later_is_told(

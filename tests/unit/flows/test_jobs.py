@@ -128,7 +128,7 @@ async def test_the_body_is_what_the_service_documents(port: FakePort, book: JobB
         ({"hyperparameters": {"epoch": 4}}, ConfigError, "epochs"),
         ({"hyperparameters": {"learning_rate": math.nan}}, ConfigError, "rate=: .*finite number$"),
         ({"hyperparameters": {"lora_r": 0}}, ConfigError, "lora_r=: .*equal to 1$"),
-        ({"method": "rsLoRA"}, UnsupportedError, "lets nobody choose rsLoRA"),
+        ({"method": "rsLoRA"}, UnsupportedError, "rsLoRA cannot be chosen"),
         ({"hyperparameters": {"learning_rate_multiplier": 1.0}}, UnsupportedError, "foundry"),
         ({"name": "a/b"}, ConfigError, "name"),
     ],
@@ -191,8 +191,8 @@ async def test_wait_survives_an_outage_and_unknown_words(
         "status:Hibernating",
         "status:Completed",
     ]
-    assert [r.getMessage() for r in caplog.records if "out of sight" in r.getMessage()] == [
-        "the job is out of sight (gone); it is looked for again"
+    assert [r.getMessage() for r in caplog.records if "lost contact" in r.getMessage()] == [
+        "lost contact with the job (gone); retrying"
     ]
 
 
@@ -262,7 +262,7 @@ async def test_a_missing_file_is_said_before_anything_is_sent(
 ) -> None:
     from maas_client.errors import DatasetError
 
-    with pytest.raises(DatasetError, match="no file"):
+    with pytest.raises(DatasetError, match="file not found"):
         await jobs.create(port, MODEL, tmp_path / "nothing.jsonl")
     assert port.sent == []
 

@@ -97,5 +97,5 @@ async def test_a_file_with_nothing_to_ask(tmp_path: Path) -> None:
     path.write_text("")
     with pytest.raises(DatasetError):
         await evaluate(FakePort(), "tuned", path)
-    with pytest.raises(ConfigError, match="no file"):
+    with pytest.raises(ConfigError, match="file not found"):
         await evaluate(FakePort(), "tuned", tmp_path / "absent.jsonl")

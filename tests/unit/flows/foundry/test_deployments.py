@@ -15,7 +15,7 @@ from maas_client.errors import (
     UnsupportedError,
 )
 from maas_client.flows._backend import ChatRequest, DeploymentRequest
-from maas_client.flows.foundry import chat, deployments, models
+from maas_client.flows.foundry import deployments, models
 from maas_client.types import Deployment
 from maas_client.wire.op import Response
 from tests.unit.fake_port import FakePort, collect
@@ -169,7 +169,7 @@ async def test_chat_names_the_deployment(held: Deployment | str) -> None:
     answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi."}}]}
     io.on("foundry_chat.complete", answer)
     order = ChatRequest(held, {"messages": [{"role": "user", "content": "hi"}]})
-    reply = await chat.complete_chat(io, order)
+    reply = await deployments.complete_chat(io, order)
     assert reply.choices[0].message.content == "Hi."
     assert io.asked("foundry_chat.complete")[0].body["model"] == "tickets"
 
@@ -182,6 +182,6 @@ async def test_a_stream_begins_with_a_chunk_without_choices() -> None:
     ]  # fmt: skip
     io.on("foundry_chat.complete", lines)
     order = ChatRequest("tickets", {"messages": []})
-    said = await collect(chat.stream_chat(io, order))
+    said = await collect(deployments.stream_chat(io, order))
     assert [c.choices[0].delta.content for c in said if c.choices] == ["Hi"]
     assert io.asked("foundry_chat.complete")[0].body["stream"] is True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from maas_client.errors import BadRequestError, NotFoundError, TransportError, UnsupportedError
-from maas_client.flows.foundry import jobs, marks, runs
+from maas_client.flows.foundry import create_once, jobs, runs
 from maas_client.types import Dataset, Hyperparameters
 from tests.unit.fake_port import Sent, collect
 from tests.unit.flows.foundry.fake_resource import Resource, job_order
@@ -38,7 +38,7 @@ async def test_the_body_is_the_documented_one() -> None:
     }
     assert suffix.startswith("tickets-")
     assert len(suffix) <= 18
-    assert marks.suffix_fingerprint(suffix) == marks.job_fingerprint(order)
+    assert create_once.suffix_fingerprint(suffix) == create_once.job_fingerprint(order)
 
 
 async def test_the_tier_can_be_chosen_and_other_extras_pass_verbatim() -> None:
@@ -150,10 +150,10 @@ async def test_of_two_started_at_once_the_older_stays() -> None:
 
 
 def test_the_mark_tells_inputs_apart_and_nothing_else() -> None:
-    mark = marks.job_fingerprint(job_order())
-    assert mark == marks.job_fingerprint(job_order(force_new=True))
+    mark = create_once.job_fingerprint(job_order())
+    assert mark == create_once.job_fingerprint(job_order(force_new=True))
     by_name = Dataset(id="file-9", name="x", filename=f"tickets-{'ab' * 4}.jsonl")
-    assert mark == marks.job_fingerprint(job_order(training=by_name))
+    assert mark == create_once.job_fingerprint(job_order(training=by_name))
     others = [
         job_order(model="Qwen-32B"),
         job_order(training=Dataset(id="file-9", name="tickets")),
@@ -161,7 +161,7 @@ def test_the_mark_tells_inputs_apart_and_nothing_else() -> None:
         job_order(hyperparameters=Hyperparameters(epochs=2, seed=1)),
         job_order(name="other"),
     ]
-    assert len({mark, *(marks.job_fingerprint(o) for o in others)}) == 6
+    assert len({mark, *(create_once.job_fingerprint(o) for o in others)}) == 6
 
 
 async def test_a_job_is_found_by_its_name() -> None:
