@@ -22,8 +22,8 @@ def every_file() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_no_file_is_longer_than_400_lines(path: Path) -> None:
-    assert len(path.read_text("utf-8").splitlines()) <= 400
+def test_no_file_is_longer_than_600_lines(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= 600
 
 
 def test_no_module_has_a_name_that_says_nothing() -> None:
