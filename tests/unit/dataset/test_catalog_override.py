@@ -1,4 +1,4 @@
-"""What the user's own catalog file says holds for all that judge rows: the check, the mender, the trainer."""
+"""The user's own catalog file applies to validation, to ``fix`` and to the trainer."""
 
 from __future__ import annotations
 
@@ -35,20 +35,22 @@ def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_a_model_of_ones_own_is_judged_alike_everywhere(catalog: Path, tmp_path: Path) -> None:
+def test_model_of_the_override_file_is_checked_alike_everywhere(
+    catalog: Path, tmp_path: Path
+) -> None:
     data = tmp_path / "train.jsonl"
     data.write_bytes(file(*TWELVE, OTHER, PHI3))
     report = validate(data, model="contoso-7b", target="local").files[0]
     assert report.counts["CHAT_CONTROL_TOKEN"] == report.counts["CHAT_FOREIGN_TOKEN"] == 1
     assert report.examples == 13
     assert len(list(read_rows(data, model="contoso-7b"))) == 13
-    mended = fix(data, tmp_path / "out.jsonl", target="local", model="contoso-7b")
-    assert [left.line for left in mended.unfixed_lines] == [14]
+    result = fix(data, tmp_path / "out.jsonl", target="local", model="contoso-7b")
+    assert [unfixed.line for unfixed in result.unfixed_lines] == [14]
     assert build_context("azureml", "contoso-7b").max_tokens == 2048
     assert load_token_counter("contoso-7b").name == load_token_counter(None).name
 
 
-def test_a_file_that_was_changed_is_read_again(catalog: Path) -> None:
+def test_changed_override_file_is_read_again(catalog: Path) -> None:
     assert build_context("local", "contoso-7b").max_tokens == 2048
     catalog.write_text(json.dumps({"models": {"contoso-7b": {"context_length": 512}}}))
     assert build_context("local", "contoso-7b").max_tokens == 512
@@ -58,22 +60,20 @@ def test_a_file_that_was_changed_is_read_again(catalog: Path) -> None:
 
 
 @pytest.mark.parametrize("model", [None, "Phi-3-mini-4k-instruct", "Phi-4-mini-instruct"])
-def test_the_trainer_reads_the_rows_that_the_check_counts(
-    tmp_path: Path, model: str | None
-) -> None:
+def test_trainer_reads_the_rows_that_validate_counts(tmp_path: Path, model: str | None) -> None:
     data = tmp_path / "train.jsonl"
     data.write_bytes(file(*TWELVE, OTHER, PHI3, b"{", row(USER)))
     report = validate(data, model=model, target="local").files[0]
     assert len(list(read_rows(data, model=model))) == report.examples
 
 
-def test_a_child_of_the_server_is_told_of_the_file(catalog: Path) -> None:
+def test_worker_process_gets_the_override_file(catalog: Path) -> None:
     from maas_client.local.machine.child_processes import worker_environment
 
     assert worker_environment(1)["MAAS_CATALOG"] == str(catalog)
 
 
-def test_a_job_of_a_model_of_ones_own_is_taken_here(catalog: Path, tmp_path: Path) -> None:
+def test_local_server_trains_a_model_of_the_override_file(catalog: Path, tmp_path: Path) -> None:
     from maas_client.local import serve
 
     data = tmp_path / "train.jsonl"

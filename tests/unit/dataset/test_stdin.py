@@ -1,4 +1,4 @@
-"""``validate -`` and ``validate <(...)``: checked like a file, and nothing of it stays."""
+"""``validate -`` and ``validate <(...)`` work like a file and leave no copy behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.dataset.corpus import TWELVE, answer, file
 
 DATA = file(*TWELVE, answer("\u00e9 " + "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dF3gH5"), b"{}")
 VALIDATE = [sys.executable, "-m", "maas_client", "validate"]
-Done = subprocess.CompletedProcess[bytes]
+Completed = subprocess.CompletedProcess[bytes]
 
 
 @pytest.fixture(autouse=True)
@@ -28,57 +28,60 @@ def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def run(*words: str, given: bytes = DATA) -> Done:
-    return subprocess.run([*VALIDATE, *words], input=given, capture_output=True, check=False)
+def run(*arguments: str, stdin: bytes = DATA) -> Completed:
+    return subprocess.run([*VALIDATE, *arguments], input=stdin, capture_output=True, check=False)
 
 
-def test_standard_input_is_checked_as_a_file_is(tmp_path: Path, spool: Path) -> None:
+def test_standard_input_gives_the_same_report_as_a_file(tmp_path: Path, spool: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(DATA)
     from_file, from_pipe = run(str(path), "--json"), run("-", "--json")
     assert (from_file.returncode, from_pipe.returncode) == (3, 3)
-    one, other = json.loads(from_file.stdout), json.loads(from_pipe.stdout)
-    assert other["files"][0].pop("path") == "<stdin>"
-    assert one["files"][0].pop("path") == str(path)
-    assert one == other
+    file_report, pipe_report = json.loads(from_file.stdout), json.loads(from_pipe.stdout)
+    assert pipe_report["files"][0].pop("path") == "<stdin>"
+    assert file_report["files"][0].pop("path") == str(path)
+    assert file_report == pipe_report
     assert not list(spool.iterdir())
 
 
-def test_lines_for_people_name_it(spool: Path) -> None:
-    done = run("-")
-    assert b"<stdin>:14:1: error CHAT_" in done.stdout
-    assert b"<stdin>: NOT VALID" in done.stdout
-    assert os.fsencode(spool) not in done.stdout + done.stderr
-    assert run("-", given=file(*TWELVE)).returncode == 0
+def test_text_report_names_standard_input(spool: Path) -> None:
+    process = run("-")
+    assert b"<stdin>:14:1: error CHAT_" in process.stdout
+    assert b"<stdin>: NOT VALID" in process.stdout
+    assert os.fsencode(spool) not in process.stdout + process.stderr
+    assert run("-", stdin=file(*TWELVE)).returncode == 0
 
 
-def test_nothing_comes_as_an_empty_file() -> None:
-    done = run("-", "--json", given=b"")
-    assert done.returncode == 3
-    assert json.loads(done.stdout)["files"][0]["counts"] == {"FILE_EMPTY": 1}
+def test_empty_standard_input_is_an_empty_file() -> None:
+    process = run("-", "--json", stdin=b"")
+    assert process.returncode == 3
+    assert json.loads(process.stdout)["files"][0]["counts"] == {"FILE_EMPTY": 1}
 
 
-def test_a_validation_file_and_the_mask_may_come_from_it(tmp_path: Path) -> None:
+def test_standard_input_works_for_validation_file_mask_and_html(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(file(*TWELVE))
-    done = run(str(path), "--validation", "-", "--json")
-    assert [each["path"] for each in json.loads(done.stdout)["files"]] == [str(path), "<stdin>"]
+    process = run(str(path), "--validation", "-", "--json")
+    assert [report["path"] for report in json.loads(process.stdout)["files"]] == [
+        str(path),
+        "<stdin>",
+    ]
     assert b"<stdin>, line 1:" in run("-", "--show-mask").stdout
     page = tmp_path / "page.html"
     run("-", "--html", str(page))
     assert "&lt;stdin&gt;" in page.read_text()
 
 
-def test_what_cannot_be_done_says_what_to_do(tmp_path: Path, spool: Path) -> None:
-    for words in (
+def test_unsupported_uses_of_standard_input_are_rejected(tmp_path: Path, spool: Path) -> None:
+    for arguments in (
         ("-", "-"),
         ("-", "--validation", "-"),
         ("-", "/dev/stdin"),
         ("-", "--fix", str(tmp_path / "out.jsonl")),
     ):
-        done = run(*words)
-        assert done.returncode == 1, words
-        assert b"Write it to a file first" in done.stderr
+        process = run(*arguments)
+        assert process.returncode == 1, arguments
+        assert b"Write it to a file first" in process.stderr
     closed = subprocess.run(
         ["sh", "-c", 'exec "$@" <&-', "sh", *VALIDATE, "-"], capture_output=True, check=False
     )
@@ -88,25 +91,25 @@ def test_what_cannot_be_done_says_what_to_do(tmp_path: Path, spool: Path) -> Non
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="a shell with <(...)")
-def test_a_shells_pipe_has_its_own_name(spool: Path) -> None:
-    words = '"$@" <(printf "%s\\n" "{}") --json'
-    done = subprocess.run(
-        ["bash", "-c", words, "bash", *VALIDATE], capture_output=True, check=False
+def test_process_substitution_is_reported_by_its_path(spool: Path) -> None:
+    command = '"$@" <(printf "%s\\n" "{}") --json'
+    process = subprocess.run(
+        ["bash", "-c", command, "bash", *VALIDATE], capture_output=True, check=False
     )
-    [report] = json.loads(done.stdout)["files"]
+    [report] = json.loads(process.stdout)["files"]
     assert report["path"].startswith("/dev/fd/")
     assert report["lines"] == 1
     assert not list(spool.iterdir())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupt_leaves_nothing(spool: Path, number: signal.Signals) -> None:
+def test_interrupt_deletes_the_copy(spool: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
         [*VALIDATE, "-"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # Under nohup a child is born deaf to SIGHUP, in a script's background to SIGINT.
+        # Under nohup a child ignores SIGHUP, in the background of a script SIGINT.
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     ) as process:
         assert process.stdin is not None
@@ -124,17 +127,21 @@ def test_an_interrupt_leaves_nothing(spool: Path, number: signal.Signals) -> Non
     assert not list(spool.iterdir())
 
 
-def test_a_full_disk_names_the_way_out(spool: Path) -> None:
+def test_full_disk_is_reported_with_a_way_out(spool: Path) -> None:
     import resource
 
-    def small() -> None:
+    def limit_file_size() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 
-    done = subprocess.run(
-        [*VALIDATE, "-"], input=DATA * 2000, capture_output=True, check=False, preexec_fn=small
+    process = subprocess.run(
+        [*VALIDATE, "-"],
+        input=DATA * 2000,
+        capture_output=True,
+        check=False,
+        preexec_fn=limit_file_size,
     )
-    assert done.returncode == 1
-    assert b"cannot copy" in done.stderr
-    assert b"TMPDIR" in done.stderr
+    assert process.returncode == 1
+    assert b"cannot copy" in process.stderr
+    assert b"TMPDIR" in process.stderr
     assert not list(spool.iterdir())

@@ -1,4 +1,4 @@
-"""Data sets that were made to be misjudged: what was wrong once, and must not be again."""
+"""Data sets that ``validate`` once reported wrongly or printed unsafely."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ USER: dict[str, object] = {"role": "user", "content": "What is it?"}
 ANSWER: dict[str, object] = {"role": "assistant", "content": "It is done."}
 
 
-def row(*messages: dict[str, object], **more: object) -> bytes:
-    return json.dumps({"messages": list(messages) or [USER, ANSWER], **more}).encode()
+def row(*messages: dict[str, object], **members: object) -> bytes:
+    return json.dumps({"messages": list(messages) or [USER, ANSWER], **members}).encode()
 
 
-def checked(tmp_path: Path, *lines: bytes) -> FileReport:
+def validate_lines(tmp_path: Path, *lines: bytes) -> FileReport:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(file(*TWELVE, *lines))
     return validate(path).files[0]
 
 
-def only(report: FileReport, code: str) -> Problem:
+def get_only(report: FileReport, code: str) -> Problem:
     [problem] = [p for p in report.problems if p.code == code]
     return problem
 
@@ -52,84 +52,84 @@ TOOL = {
         ),
     ],
 )
-def test_a_secret_that_is_a_key_is_never_printed(
+def test_secret_in_a_key_is_never_printed(
     tmp_path: Path, line: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(file(*TWELVE, line))
     report = validate(path)
     _report.print_report(report)
-    for said in (report.model_dump_json(), *_report.text_lines(report), capsys.readouterr().out):
-        assert not any(TOKEN[at : at + 10] in said for at in range(4, len(TOKEN) - 10))
+    for output in (report.model_dump_json(), *_report.text_lines(report), capsys.readouterr().out):
+        assert not any(TOKEN[at : at + 10] in output for at in range(4, len(TOKEN) - 10))
 
 
 @pytest.mark.parametrize("before", ["", "my key ", "\u00e9\n\U0001f642 "])
-def test_a_secret_that_is_a_key_is_found_at_its_place(tmp_path: Path, before: str) -> None:
-    report = checked(tmp_path, row({**USER, before + TOKEN: 1}, ANSWER))
-    secret = only(report, "SECRET_GITHUB_TOKEN")
+def test_secret_in_a_key_is_located_exactly(tmp_path: Path, before: str) -> None:
+    report = validate_lines(tmp_path, row({**USER, before + TOKEN: 1}, ANSWER))
+    secret = get_only(report, "SECRET_GITHUB_TOKEN")
     data = (tmp_path / "rows.jsonl").read_bytes()
     assert secret.offset == data.index(TOKEN.encode())
     assert "in a key" in secret.message
     assert secret.pointer == f"/messages/0/{before}{'•' * len(TOKEN)}"
 
 
-def test_a_key_cannot_move_the_terminals_cursor(
+def test_key_with_control_characters_is_printed_without_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(file(*TWELVE, row({**USER, "\x1b[2J\x9b\x07": 1}, ANSWER)))
     _report.print_report(validate(path))
-    shown = capsys.readouterr().out
-    assert "CHAT_KEY_UNKNOWN" in shown
-    assert not any(c in shown for c in "\x1b\x9b\x07")
+    output = capsys.readouterr().out
+    assert "CHAT_KEY_UNKNOWN" in output
+    assert not any(c in output for c in "\x1b\x9b\x07")
 
 
-def _overwritten(path: Path) -> None:
+def _overwrite(path: Path) -> None:
     with path.open("r+b") as data:
         data.write(b'{"bad')
-    os.utime(path, ns=(1, 1))  # as coarse as a file system's clock may be, it differs
+    os.utime(path, ns=(1, 1))  # differs even on a file system with a coarse clock
 
 
-def _exchanged(path: Path) -> None:
-    beside = path.with_name("beside")
-    beside.write_bytes(path.read_bytes())
-    os.replace(beside, path)
+def _replace(path: Path) -> None:
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    os.replace(copy, path)
 
 
-def _grown(path: Path) -> None:
+def _append(path: Path) -> None:
     with path.open("ab") as data:
         data.write(row() + b"\n")
 
 
-def _cut(path: Path) -> None:
+def _truncate(path: Path) -> None:
     os.truncate(path, 100)
 
 
-@pytest.mark.parametrize("change", [_overwritten, _exchanged, _grown, _cut])
-def test_a_file_that_changes_during_the_check_is_told(
+@pytest.mark.parametrize("change", [_overwrite, _replace, _append, _truncate])
+def test_file_that_changes_during_the_check_is_reported(
     tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(file(*TWELVE) * 300)
-    left = [change]
+    pending = [change]
 
     def on_progress(done: int, total: int) -> None:
-        if left:
-            left.pop()(path)
+        if pending:
+            pending.pop()(path)
 
     report = validate(path, progress=on_progress).files[0]
-    assert not left
+    assert not pending
     assert not report.ok
     assert report.counts["FILE_CHANGED"] == 1
 
 
-def test_an_address_is_told_from_a_wrong_path() -> None:
-    problem = only(validate("https://example.com/rows.jsonl").files[0], "FILE_NOT_FOUND")
+def test_url_is_reported_as_a_url() -> None:
+    problem = get_only(validate("https://example.com/rows.jsonl").files[0], "FILE_NOT_FOUND")
     assert "a URL, not a path" in problem.message
 
 
 @pytest.mark.parametrize(
-    ("line", "code", "column", "said"),
+    ("line", "code", "column", "message"),
     [
         (b'{"messages": +1}', "JSON_SYNTAX", 14, "begins with a digit or a minus"),
         (b'{"messages": .5}', "JSON_SYNTAX", 14, "begins with a digit or a minus"),
@@ -139,50 +139,52 @@ def test_an_address_is_told_from_a_wrong_path() -> None:
         (b"x" * (17 << 20), "JSON_LINE_TOO_LONG", 1, "16 MiB"),
     ],
 )
-def test_lines_that_are_no_json_are_told_what_stands_there(
-    tmp_path: Path, line: bytes, code: str, column: int, said: str
+def test_syntax_error_names_the_unexpected_character(
+    tmp_path: Path, line: bytes, code: str, column: int, message: str
 ) -> None:
-    problem = only(checked(tmp_path, line), code)
+    problem = get_only(validate_lines(tmp_path, line), code)
     assert (problem.line, problem.column) == (13, column)
-    assert said in problem.message
+    assert message in problem.message
 
 
-def test_a_second_result_of_one_call_is_told_from_one_without_a_call(tmp_path: Path) -> None:
+def test_second_result_of_a_call_differs_from_a_result_without_a_call(tmp_path: Path) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    asked = {"role": "assistant", "tool_calls": [call]}
+    call_message = {"role": "assistant", "tool_calls": [call]}
     result = {"role": "tool", "tool_call_id": "c1", "content": "ok"}
     tools = [{"type": "function", "function": {"name": "f"}}]
-    twice = only(
-        checked(tmp_path, row(USER, asked, result, result, ANSWER, tools=tools)),
+    repeated = get_only(
+        validate_lines(tmp_path, row(USER, call_message, result, result, ANSWER, tools=tools)),
         "TOOL_RESULT_ORPHAN",
     )
-    assert twice.pointer == "/messages/3/tool_call_id"
-    assert "has a result already" in twice.message
-    other = result | {"tool_call_id": "c2"}
-    orphan = only(
-        checked(tmp_path, row(USER, asked, result, other, ANSWER, tools=tools)),
+    assert repeated.pointer == "/messages/3/tool_call_id"
+    assert "has a result already" in repeated.message
+    unknown_result = result | {"tool_call_id": "c2"}
+    orphan = get_only(
+        validate_lines(
+            tmp_path, row(USER, call_message, result, unknown_result, ANSWER, tools=tools)
+        ),
         "TOOL_RESULT_ORPHAN",
     )
     assert "has a result already" not in orphan.message
 
 
-def test_a_type_that_json_schema_does_not_have_is_called_so(tmp_path: Path) -> None:
+def test_unknown_json_schema_type_is_reported(tmp_path: Path) -> None:
     parameters = {"properties": {"x": {"type": "strng"}}}
     tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
-    problem = only(checked(tmp_path, row(tools=[tool])), "TOOL_PARAMETERS")
+    problem = get_only(validate_lines(tmp_path, row(tools=[tool])), "TOOL_PARAMETERS")
     assert problem.pointer == "/tools/0/function/parameters/properties/x/type"
     assert "JSON Schema has no such type" in problem.message
 
 
-def test_thousands_of_faults_behind_a_long_text_are_placed_in_one_pass(tmp_path: Path) -> None:
+def test_thousands_of_problems_after_a_long_text_are_located_in_one_pass(tmp_path: Path) -> None:
     import time
 
     long = {"role": "user", "content": "\u00e9" * 4_000_000}
     messages = [long, *({"role": f"x{n}"} for n in range(3000))]
     line = json.dumps({"messages": messages}, ensure_ascii=False).encode()
-    began = time.process_time()
-    report = checked(tmp_path, line)
-    assert time.process_time() - began < 10, "each was counted from the line's start: half a minute"
+    start = time.process_time()
+    report = validate_lines(tmp_path, line)
+    assert time.process_time() - start < 10, "locating each from the start of the line takes 30 s"
     problems = [p for p in report.problems if p.code == "CHAT_ROLE_UNKNOWN"]
     assert len(problems) > 500
     text = line.decode()
