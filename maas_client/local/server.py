@@ -1,4 +1,4 @@
-"""The server as a process: sockets, signals, the ready file."""
+"""Run the local server: listening socket, uvicorn, TLS, the proxy, the ready file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from maas_client.local.state.files import make_private_folder, write_private_fil
 
 
 class Server:
-    """One server: its services, its app and its listening socket."""
+    """A local server: its services, its ASGI app and its listening socket."""
 
     def __init__(self, config: ServerConfig) -> None:
         _check_bind(config)
@@ -40,7 +40,7 @@ class Server:
         except BaseException:
             self.services.close()
             raise
-        self._unready()  # what a killed server has left is not about this one
+        self._delete_ready_file()  # a killed server may have left its ready file
         self.port: int = self.socket.getsockname()[1]
         self.config = replace(config, port=self.port)
         tables = (*azureml.TABLES, *foundry.TABLES, *login.TABLES)
@@ -49,14 +49,14 @@ class Server:
         )
         self._on_ready: Callable[[], None] = lambda: None
         try:
-            self._secure()
+            self._set_up_tls()
         except BaseException:
             self.socket.close()
             self.services.close()
             raise
 
-    def _secure(self) -> None:
-        """Put TLS on the port and a proxy beside it, where asked for."""
+    def _set_up_tls(self) -> None:
+        """Set up TLS and the proxy if they are configured."""
         self._authority = self._proxy = None
         if not (self.config.tls or self.config.proxy):
             return
@@ -72,9 +72,9 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Return where it answers, for a client on this machine."""
-        wide = self.config.host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
-        host = "127.0.0.1" if wide else self.config.host
+        """Return the server's address for a client on this machine."""
+        is_wildcard = self.config.host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
+        host = "127.0.0.1" if is_wildcard else self.config.host
         scheme = "https" if self.config.tls else "http"
         return (
             f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
@@ -82,17 +82,17 @@ class Server:
 
     @property
     def ca_file(self) -> str | None:
-        """Return the CA's certificate, where the server shows certificates."""
+        """Return the CA certificate's path, or None without TLS and proxy."""
         return str(self._authority.cert_path) if self._authority else None
 
     @property
     def proxy_url(self) -> str | None:
-        """Return the proxy's address, if there is one."""
+        """Return the proxy's address, or None."""
         return self._proxy.url if self._proxy else None
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the variables with which an application for Azure reaches this server instead."""
+        """Return the environment variables that direct an application for Azure to this server."""
         if self._proxy is None or self._authority is None:
             return {}
         ca = str(self._authority.cert_path)
@@ -119,43 +119,43 @@ class Server:
 
     @property
     def is_serving(self) -> bool:
-        """Tell whether requests are answered now."""
+        """Return whether the server answers requests now."""
         return self._uvicorn.started and not self._uvicorn.should_exit
 
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until told to stop, then leave everything whole. ``on_ready`` is called once
-        requests are answered."""
+        """Serve until ``stop`` is called or a signal arrives. ``on_ready`` is called once requests are
+        answered."""
         self._on_ready = on_ready
         try:
             asyncio.run(self._uvicorn.serve(sockets=[self.socket]))
         finally:
-            self._unready()
+            self._delete_ready_file()
             self.socket.close()
             self.services.close()
 
-    def _unready(self) -> None:
+    def _delete_ready_file(self) -> None:
         if self.config.ready_file is not None:
             self.config.ready_file.unlink(missing_ok=True)
 
     def stop(self) -> None:
-        """Ask the server to stop. Any thread."""
+        """Request that the server stops. Thread-safe."""
         self._uvicorn.stop()
 
     def _ready(self) -> None:
         if self.config.ready_file is not None:
-            told: dict[str, Any] = {"url": self.url, "pid": os.getpid()}
-            told |= {"proxy": self.proxy_url} if self._proxy else {}
-            told |= {"ca_file": self.ca_file} if self._authority else {}
-            write_private_file(self.config.ready_file, json.dumps(told))
+            content: dict[str, Any] = {"url": self.url, "pid": os.getpid()}
+            content |= {"proxy": self.proxy_url} if self._proxy else {}
+            content |= {"ca_file": self.ca_file} if self._authority else {}
+            write_private_file(self.config.ready_file, json.dumps(content))
         self._on_ready()
 
 
 def _names(host: str) -> list[str]:
-    """Return the names that the certificate of the port is for: those under which it may be asked."""
-    wide = host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
-    own = socket.gethostname() if wide else host
-    fits = re.fullmatch(r"[A-Za-z0-9.:-]{1,253}", own) is not None
-    return list(dict.fromkeys(["localhost", "127.0.0.1", "::1", *([own] if fits else [])]))
+    """Return the host names for the port's certificate."""
+    is_wildcard = host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
+    name = socket.gethostname() if is_wildcard else host
+    is_valid = re.fullmatch(r"[A-Za-z0-9.:-]{1,253}", name) is not None
+    return list(dict.fromkeys(["localhost", "127.0.0.1", "::1", *([name] if is_valid else [])]))
 
 
 def _settings(app: ASGIApp) -> uvicorn.Config:
@@ -195,16 +195,16 @@ class _Uvicorn(uvicorn.Server):
         await super().shutdown(sockets)
 
     def tunnel(self, authority: str) -> asyncio.Protocol:
-        """Return the protocol that serves HTTP inside a tunnel to ``authority``."""
-        make: Any = self.config.http_protocol_class
-        made = make(
+        """Return the protocol that serves HTTP inside a proxy tunnel to ``authority``."""
+        protocol_class: Any = self.config.http_protocol_class
+        protocol = protocol_class(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
-        made.app = with_tunnel_authority(made.app, authority)
-        return cast("asyncio.Protocol", made)
+        protocol.app = with_tunnel_authority(protocol.app, authority)
+        return cast("asyncio.Protocol", protocol)
 
     async def main_loop(self) -> None:
-        """Tick as uvicorn does, but hear of a stop at once."""
+        """Tick as uvicorn does, but react to ``stop`` at once."""
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         ticks = 0
         while not await self.on_tick(ticks):
@@ -214,16 +214,16 @@ class _Uvicorn(uvicorn.Server):
                     await self._stop.wait()
 
     def stop(self) -> None:
-        """Ask for the end. Any thread."""
+        """Request the end of the main loop. Thread-safe."""
         self.should_exit = True
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # it has ended already
+            with contextlib.suppress(RuntimeError):  # the loop has ended already
                 self._loop.call_soon_threadsafe(self._stop.set)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
-        """Take SIGINT and SIGTERM in the main thread only, and end without raising them again:
-        a stop that was asked for is no failure."""
+        """Handle SIGINT and SIGTERM in the main thread only, and do not raise them again afterwards: a
+        requested stop is not a failure."""
         with super().capture_signals():
             yield
             self._captured_signals.clear()
@@ -232,8 +232,8 @@ class _Uvicorn(uvicorn.Server):
 def listen(host: str, port: int) -> socket.socket:
     """Return a bound, listening socket.
 
-    The protocol is named: on a socket without it asyncio leaves Nagle's algorithm on, and every
-    answer waits 44 ms. Raises ``ConfigError`` when the address cannot be had.
+    The socket has an explicit protocol: without it asyncio does not switch Nagle's algorithm off, and every
+    response takes 44 ms. Raises ``ConfigError`` if the address cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -246,7 +246,7 @@ def listen(host: str, port: int) -> socket.socket:
         sock.close()
         raise ConfigError(
             f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}",
-            hint="Is a server running already? --port 0 picks a free port.",
+            hint="If a server is running already, stop it or use --port 0, which picks a free port.",
         ) from error
     sock.set_inheritable(False)
     return sock
@@ -255,13 +255,13 @@ def listen(host: str, port: int) -> socket.socket:
 def _check_bind(config: ServerConfig) -> None:
     if not _is_loopback(config.host) and not config.api_key:
         raise ConfigError(
-            f"--host {config.host} can be reached from other machines, so it needs a key",
-            hint="Add --api-key KEY, or --api-key auto for a random one.",
+            f"--host {config.host} can be reached from other machines, so a key is required",
+            hint="Add --api-key KEY, or --api-key auto for a random key.",
         )
     if not _is_loopback(config.host) and len(config.api_key or "") < 16:
         raise ConfigError(
             "a key for other machines must have at least 16 characters",
-            hint="--api-key auto makes a random one.",
+            hint="--api-key auto creates a random key.",
         )
 
 

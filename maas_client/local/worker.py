@@ -1,14 +1,14 @@
-"""One job in one process: ``python -m maas_client.local.worker [--warm]``.
+"""A worker process that runs one job: ``python -m maas_client.local.worker [--warm]``.
 
-The first line of stdin is the job (JSON). A later ``{"cancel": true}`` asks for its end,
-``{"pause": true}`` for a checkpoint and then its end, ``{"save": true}`` for a checkpoint. The end of
-stdin means that the server is gone: then this process goes too, whatever it is doing. Events are JSON
-lines on stdout; everything that libraries print goes to the job's log.
+The first line of stdin is the job (JSON). Later lines are signals: ``{"cancel": true}`` ends the job,
+``{"pause": true}`` writes a checkpoint and ends the process, ``{"save": true}`` writes a checkpoint. The end of
+stdin means that the server has ended; then this process ends at once. Events are JSON lines on stdout.
+Everything that libraries print goes to the job's log.
 
 Job: ``{"engine", "job", "model", "base", "train", "validation", "recipe", "out", "threads", "log",
-"lock", "pace_s"}``, and ``"rank"`` in the processes beside the first (``ranks.py``). Events:
+"lock", "pace_s"}``, and ``"rank"`` in the additional processes (``ranks.py``). Events:
 ``started``, ``step``, ``eval``, ``message``, ``checkpoint``, ``paused``, ``done``, ``failed`` (``code``,
-``message``); each also goes into the log as a line for people.
+``message``). Each event is also written to the log as a readable line.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ _ENGINE = (
     "transformers.models.phi3.modeling_phi3",
     "transformers.models.llama.modeling_llama",
 )
-"""What a warm worker has imported: the engine, and the architectures of the stand-ins."""
+"""The modules that a warm worker imports: the engine, and the architectures of the stand-ins."""
 Emit = Callable[[dict[str, Any]], None]
 
 
 def main(argv: list[str]) -> int:
-    """Wait for a job, run it, and return the exit code: 0 also for a job that failed cleanly."""
-    out = _take_stdout()
+    """Wait for a job, run it, and return the exit code: 0 also when the job reported that it failed."""
+    out = _redirect_stdout()
     server = _Server(sys.stdin)
     if "--warm" in argv:
         _import_engine()
     job = server.job()
     _redirect_log(job["log"])
     if "rank" in job:
-        return _run_beside(job, _emitter(out))
+        return _run_as_peer(job, _make_emit(out))
     _lock(job["lock"])
-    emit = _emitter(out)
+    emit = _make_emit(out)
     try:
         _run(job, emit, server)
     except Exception as error:
@@ -73,28 +73,30 @@ def _run(job: dict[str, Any], emit: Emit, server: _Server) -> None:
     if job["engine"] == "instant":
         from maas_client.local import instant
 
-        instant.train(job, emit, server.wishes)
+        instant.train(job, emit, server.signals)
     else:
         from maas_client.local.training import processes, run
 
-        _take_builds(job, emit)
-        with processes.launch_peers(job, processes.requested_processes(job), emit) as told:
-            run.run(told, emit, server.wishes)
+        _lock_builds(job, emit)
+        with processes.launch_peers(
+            job, processes.requested_processes(job), emit
+        ) as job_with_peers:
+            run.run(job_with_peers, emit, server.signals)
 
 
-def _take_builds(job: dict[str, Any], emit: Emit) -> None:
-    """Prepare for what DeepSpeed compiles, and say so where that takes its time now."""
+def _lock_builds(job: dict[str, Any], emit: Emit) -> None:
+    """Lock the folder of DeepSpeed's builds, and report if DeepSpeed must be compiled first."""
     if not parse_hyperparameters(job["recipe"]).deepspeed_stage:
         return
     root = torch_extensions.build_folder()
     globals()["_builds"] = torch_extensions.lock_builds(root)  # until this process ends
     if not torch_extensions.has_builds(root):
-        text = "DeepSpeed is compiled for this machine, once: the first step may be a minute away."
+        text = "DeepSpeed is compiled for this machine. This happens once; the first step may take a minute."
         emit({"event": "message", "level": "info", "message": text})
 
 
-def _run_beside(job: dict[str, Any], emit: Emit) -> int:
-    """Run a job as one of several processes. The first one reports; this one says only why it fails."""
+def _run_as_peer(job: dict[str, Any], emit: Emit) -> int:
+    """Run a job as an additional process. The first process reports; this one only reports a failure."""
     from maas_client.local.training import processes
 
     processes.set_rank_environment(job["rank"])
@@ -102,20 +104,20 @@ def _run_beside(job: dict[str, Any], emit: Emit) -> int:
 
     failed = threading.Event()
 
-    def say(event: dict[str, Any]) -> None:
+    def report_failure(event: dict[str, Any]) -> None:
         if event["event"] == "failed":
             failed.set()
             emit(event)
 
-    run.run(job, say)
+    run.run(job, report_failure)
     return int(failed.is_set())
 
 
 def _find_problems(job: dict[str, Any]) -> dict[str, Any] | None:
-    """Check the job's files and return the failure if they cannot be trained on; None if they can.
+    """Check the job's files; return the failure if they cannot be trained on, or None.
 
-    This is the only pass over the files that validates them: training reads the rows that it found valid.
-    Policy rules (secrets, too few rows for Azure, quality) stop a client before the upload, not a job here.
+    This is the only pass that validates the files: training reads the rows that it found valid. Secrets,
+    quality and Azure's minimum number of rows are checked by the client, not here.
     """
     problems = [
         (name, problem)
@@ -124,30 +126,30 @@ def _find_problems(job: dict[str, Any]) -> dict[str, Any] | None:
         for problem in check_file(path, job["model"], job.get("checks")).report.problems
         if problem.severity == "error" and problem.code.startswith(_FORMAT)
     ]
-    return _told(problems) if problems else None
+    return _invalid_data_error(problems) if problems else None
 
 
-def _told(bad: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the refusal: the first problem in the message, more of them as details."""
+def _invalid_data_error(problems: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the error of invalid data: the first problem as the message, up to 20 as details."""
     details = [
         {
             "code": problem.code,
             "message": f"{name} data, line {problem.line}: {problem.message}",
             "target": problem.pointer,
         }
-        for name, problem in bad[:20]
+        for name, problem in problems[:20]
     ]
-    more = f" ({len(bad)} problems were found)" if len(bad) > 1 else ""
+    count = f" ({len(problems)} problems were found)" if len(problems) > 1 else ""
     first = f"{details[0]['message']} [{details[0]['code']}]"
-    message = f"Validation of the data failed: {first}{more}"
+    message = f"Validation of the data failed: {first}{count}"
     return {"code": "UserError", "message": message, "details": details}
 
 
-def _take_stdout() -> TextIO:
-    """Keep the real stdout for events, and send what libraries print to the log."""
-    own = os.dup(1)
+def _redirect_stdout() -> TextIO:
+    """Keep the real stdout for events, and redirect what libraries print to the log."""
+    events = os.dup(1)
     os.dup2(2, 1)
-    return os.fdopen(own, "w", encoding="utf-8")
+    return os.fdopen(events, "w", encoding="utf-8")
 
 
 def _redirect_log(path: str) -> None:
@@ -161,11 +163,14 @@ def _redirect_log(path: str) -> None:
 
 
 class _Server:
-    """The other end of stdin. It is listened to from the first moment on: a server that goes while
-    torch is still being imported takes this process along too."""
+    """The server at the other end of stdin.
+
+    A thread reads stdin from the start, so that this process also ends with its server while torch is still
+    being imported.
+    """
 
     def __init__(self, stdin: TextIO) -> None:
-        self._wishes = JobSignal.NONE
+        self._signals = JobSignal.NONE
         self._guard = threading.Lock()
         self._jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         threading.Thread(target=self._listen, args=(stdin,), daemon=True).start()
@@ -174,12 +179,12 @@ class _Server:
         """Wait for the job."""
         return self._jobs.get()
 
-    def wishes(self) -> JobSignal:
-        """Return what is asked of the job now. A checkpoint is asked for once, the rest until the end."""
+    def signals(self) -> JobSignal:
+        """Return the current signals. A checkpoint is requested once; the others stay until the end."""
         with self._guard:
-            asked = self._wishes
-            self._wishes &= ~JobSignal.CHECKPOINT
-        return asked
+            signals = self._signals
+            self._signals &= ~JobSignal.CHECKPOINT
+        return signals
 
     def _listen(self, stdin: TextIO) -> None:
         for line in stdin:
@@ -188,15 +193,15 @@ class _Server:
                 self._jobs.put(message)
                 continue
             with self._guard:
-                for word, wish in SIGNAL_KEYS.items():
-                    self._wishes |= wish if message.get(word) else JobSignal.NONE
-        if os.name == "posix" and os.getpgid(0) == os.getpid():  # other ranks go along
+                for key, signal in SIGNAL_KEYS.items():
+                    self._signals |= signal if message.get(key) else JobSignal.NONE
+        if os.name == "posix" and os.getpgid(0) == os.getpid():  # end the other ranks too
             os.killpg(os.getpgid(0), signal.SIGKILL)
         os._exit(1)
 
 
 def _lock(path: str) -> None:
-    """Wait until no worker of a killed server still writes into this job's folder."""
+    """Wait until no worker of a killed server writes into this job's folder any more."""
     try:
         import fcntl
     except ImportError:
@@ -204,10 +209,10 @@ def _lock(path: str) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     os.set_inheritable(descriptor, False)
-    globals()["_held"] = descriptor
+    globals()["_lock_descriptor"] = descriptor
 
 
-def _emitter(out: TextIO) -> Emit:
+def _make_emit(out: TextIO) -> Emit:
     guard = threading.Lock()
 
     def emit(event: dict[str, Any]) -> None:
@@ -215,27 +220,27 @@ def _emitter(out: TextIO) -> Emit:
         with guard:
             out.write(text + "\n")
             out.flush()
-            with suppress(OSError):  # a full disk takes the log's lines first; the event is told
+            with suppress(OSError):  # on a full disk the log line is lost, not the event
                 print(_line(event), file=sys.stderr, flush=True)
 
     return emit
 
 
 def _line(event: dict[str, Any]) -> str:
-    """Return an event as a line for people."""
+    """Return an event as a readable line."""
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    told = " ".join(
+    values = " ".join(
         f"{k}={v:.6g}" if isinstance(v, float) else f"{k}={v}"
         for k, v in event.items()
         if k not in {"event", "message", "adapter"} and isinstance(v, str | int | float)
     )
     return " ".join(
-        part for part in (stamp, event["event"], event.get("message", ""), told) if part
+        part for part in (stamp, event["event"], event.get("message", ""), values) if part
     )
 
 
 def _import_engine() -> None:
-    """Import what a training job needs, so that the next one starts at once."""
+    """Import the modules of a training job, so that the next job starts at once."""
     for name in _ENGINE:
         try:
             __import__(name)
@@ -247,4 +252,4 @@ def _import_engine() -> None:
 if __name__ == "__main__":
     code = main(sys.argv[1:])
     sys.stderr.flush()
-    os._exit(code)  # torch takes most of a second to take itself apart, for nobody
+    os._exit(code)  # skip torch's cleanup, which takes most of a second

@@ -1,7 +1,7 @@
-"""Which weights a model's name runs on here: real ones, or a stand-in that says that it is one.
+"""The base weights that a model's name runs on: the model's own, or a stand-in that is marked as one.
 
-``auto`` takes the model's own weights if they are on disk (pulled, or in the hub's cache), else
-smollm2-135m if it was pulled, else tiny. Nothing is downloaded by ``resolve``.
+``auto`` uses the model's own weights if they are on disk (pulled, or in the Hugging Face cache), else
+smollm2-135m if it was pulled, else tiny. ``resolve_base`` downloads nothing.
 """
 
 from __future__ import annotations
@@ -24,146 +24,153 @@ from maas_client.local.state import atomic_folder
 TINY = "tiny"
 SMOLLM2 = smollm2.NAME
 _PHI = frozenset({"phi3", "phimoe", "phi3small", "phi4_multimodal", "phi4mm"})
-_REFUSED = {
+_UNSUPPORTED = {
     "phi3small": "Phi-3-small's own weights need a GPU (triton block-sparse attention) and remote "
-    "code, which is never run here",
+    "code, which is not supported",
 }
-_CODE = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
+_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
 
 
 @dataclass(frozen=True, slots=True)
 class BaseWeights:
-    """Weights on disk. ``as_dict`` is what a job keeps and its worker is told."""
+    """Base weights on disk. Job records and messages to workers contain ``as_dict()``."""
 
     name: str
     """``tiny``, ``smollm2-135m``, a hub id, or a folder's name."""
     folder: str
     template: str
-    """The template to train and answer with, by name."""
+    """The name of the chat template for training and answers."""
     is_stand_in: bool
-    """True: these are not the weights of the model that was asked for."""
+    """True: these are not the weights of the requested model."""
     licence: str
     model: str
-    """The name that was asked for."""
+    """The requested model's name."""
 
     @property
     def chat_template(self) -> ChatTemplate:
-        """Return the template itself."""
+        """Return the chat template."""
         return TEMPLATES[self.template]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields, JSON-ready."""
+        """Return the fields for JSON."""
         return asdict(self)
 
     def describe(self) -> str:
-        """Return what a user must know about what ran."""
+        """Return a sentence about the weights that a job runs on."""
         if self.is_stand_in:
-            return f"{self.model} is not on this machine: {self.name} stands in for it."
+            return f"{self.model} is not on this machine. {self.name} is used as a stand-in."
         return f"{self.model} runs on its own weights ({self.name})."
 
 
-def resolve_base(model: str, base: str, folder: Path) -> BaseWeights:
-    """Return the weights that ``model`` runs on; ``folder`` is where bases lie.
+def resolve_base(model: str, base: str, cache_dir: Path) -> BaseWeights:
+    """Return the weights that ``model`` runs on. ``cache_dir`` contains the pulled bases.
 
-    ``base`` is ``auto``, ``tiny``, ``smollm2-135m``, the path of a folder, or a hub id. Raises
-    ``ConfigError`` for weights that are not here, ``UnsupportedError`` for ones never loaded.
+    ``base`` is ``auto``, ``tiny``, ``smollm2-135m``, a folder's path, or a hub id. Raises ``ConfigError`` for
+    missing weights and ``UnsupportedError`` for weights that cannot be loaded.
     """
     if base == "auto":
-        return _tiny(model, folder) if model == TINY else _auto(model, folder)
+        return _tiny(model, cache_dir) if model == TINY else _auto(model, cache_dir)
     if base == TINY:
-        return _tiny(model, folder)
+        return _tiny(model, cache_dir)
     if base == SMOLLM2:
-        return _smollm2(model, folder)
+        return _smollm2(model, cache_dir)
     path = Path(base).expanduser()
     if path.is_dir():
         return _real(model, path.resolve(), path.resolve().name)
     if base.count("/") == 1 and not base.startswith((".", "/", "~")):
-        for place in _places(base, folder):
-            return _real(model, place, base)
+        for folder in _find_folders(base, cache_dir):
+            return _real(model, folder, base)
         raise ConfigError(
             f"the weights of {base} are not on this machine",
-            hint=f"Fetch them first: maas-client models pull {base}",
+            hint=f"Download them with: maas-client models pull {base}",
         )
     raise ConfigError(
         f"there is no base {base!r}",
-        hint="A base is auto, tiny, smollm2-135m, a folder with safetensors, or a hub id.",
+        hint="Use auto, tiny, smollm2-135m, a folder with safetensors, or a hub id.",
     )
 
 
 def pull_smollm2(
-    folder: Path,
+    cache_dir: Path,
     from_file: Path | None = None,
     progress: smollm2.Progress = lambda _: None,
 ) -> BaseWeights:
-    """Fetch and convert smollm2-135m into ``folder`` unless it is there (``smollm2.pull``)."""
-    smollm2.pull(folder / SMOLLM2, from_file, progress)
-    return _smollm2(SMOLLM2, folder)
+    """Download and convert smollm2-135m into ``cache_dir`` unless it is there (``smollm2.pull``)."""
+    smollm2.pull(cache_dir / SMOLLM2, from_file, progress)
+    return _smollm2(SMOLLM2, cache_dir)
 
 
 def check_loadable(kind: str) -> None:
-    """Raise ``UnsupportedError`` for an architecture whose weights are never loaded here."""
-    if kind in _REFUSED:
-        raise UnsupportedError(f"{_REFUSED[kind]}.", hint="Use --base smollm2-135m or tiny.")
+    """Raise ``UnsupportedError`` for an architecture whose weights cannot be loaded."""
+    if kind in _UNSUPPORTED:
+        raise UnsupportedError(f"{_UNSUPPORTED[kind]}.", hint="Use --base smollm2-135m or tiny.")
 
 
-def list_available(folder: Path) -> list[str]:
-    """Return the names of the bases that can be had without a download."""
-    pulled = [SMOLLM2] if atomic_folder.is_complete(folder / SMOLLM2, hashes=False) else []
-    others = (place.name.replace("--", "/", 1) for place in sorted(folder.glob("*--*")))
-    return [TINY, *pulled, *others]
+def list_available(cache_dir: Path) -> list[str]:
+    """Return the names of the bases that are available without a download."""
+    pulled = [SMOLLM2] if atomic_folder.is_complete(cache_dir / SMOLLM2, hashes=False) else []
+    hub_models = (folder.name.replace("--", "/", 1) for folder in sorted(cache_dir.glob("*--*")))
+    return [TINY, *pulled, *hub_models]
 
 
 def find_model_facts(model: str) -> ModelInfo | None:
-    """Return what the catalog, and the user's own on top of it, says of a model."""
+    """Return the facts about a model from the catalog and the user's catalog file; None: unknown."""
     return find_model(model, override=Settings.load().catalog_file())
 
 
-def _auto(model: str, folder: Path) -> BaseWeights:
+def _auto(model: str, cache_dir: Path) -> BaseWeights:
     facts = find_model_facts(model)
-    for place in _places(facts.huggingface_id, folder) if facts and facts.huggingface_id else ():
-        if _architecture(place) not in _REFUSED:
-            return _real(model, place, str(facts and facts.huggingface_id))
-    if atomic_folder.is_complete(folder / SMOLLM2, hashes=False):
-        return _smollm2(model, folder)
-    return _tiny(model, folder)
+    for folder in (
+        _find_folders(facts.huggingface_id, cache_dir) if facts and facts.huggingface_id else ()
+    ):
+        if _architecture(folder) not in _UNSUPPORTED:
+            return _real(model, folder, str(facts and facts.huggingface_id))
+    if atomic_folder.is_complete(cache_dir / SMOLLM2, hashes=False):
+        return _smollm2(model, cache_dir)
+    return _tiny(model, cache_dir)
 
 
-def _tiny(model: str, folder: Path) -> BaseWeights:
-    place = folder / f"tiny-{tiny.REVISION}"
-    if not atomic_folder.is_complete(place):
-        atomic_folder.write_folder(place, tiny.write_model)
-    asked = TEMPLATES["phi3"] if model == TINY else _template(model)
-    return BaseWeights(TINY, str(place), asked.name, model != TINY, "none needed (random)", model)
+def _tiny(model: str, cache_dir: Path) -> BaseWeights:
+    folder = cache_dir / f"tiny-{tiny.REVISION}"
+    if not atomic_folder.is_complete(folder):
+        atomic_folder.write_folder(folder, tiny.write_model)
+    template = TEMPLATES["phi3"] if model == TINY else _template(model)
+    return BaseWeights(
+        TINY, str(folder), template.name, model != TINY, "none needed (random)", model
+    )
 
 
-def _smollm2(model: str, folder: Path) -> BaseWeights:
-    place = folder / SMOLLM2
-    if not atomic_folder.is_complete(place, hashes=False):
+def _smollm2(model: str, cache_dir: Path) -> BaseWeights:
+    folder = cache_dir / SMOLLM2
+    if not atomic_folder.is_complete(folder, hashes=False):
         raise ConfigError(
-            "smollm2-135m has not been pulled", hint="Pull it: maas-client models pull smollm2-135m"
+            "smollm2-135m was not pulled",
+            hint="Download it with: maas-client models pull smollm2-135m",
         )
-    own = "smollm2-135m" in model.lower()
-    return BaseWeights(SMOLLM2, str(place), "smollm2", not own, "Apache-2.0", model)
+    is_model = "smollm2-135m" in model.lower()
+    return BaseWeights(SMOLLM2, str(folder), "smollm2", not is_model, "Apache-2.0", model)
 
 
-def _real(model: str, place: Path, name: str) -> BaseWeights:
-    kind = _architecture(place)
+def _real(model: str, folder: Path, name: str) -> BaseWeights:
+    kind = _architecture(folder)
     check_loadable(kind)
-    if not any(place.glob("*.safetensors")):
-        seen = next((p.name for p in place.iterdir() if p.suffix in _CODE), None)
+    if not any(folder.glob("*.safetensors")):
+        other_format = next(
+            (p.name for p in folder.iterdir() if p.suffix in _PICKLE_SUFFIXES), None
+        )
         raise UnsupportedError(
-            f"{place} has no safetensors"
-            + (f" ({seen} may hold code, so it is not read)" if seen else ""),
+            f"{folder} has no safetensors"
+            + (f" ({other_format} may contain code, so it is not read)" if other_format else ""),
             hint="Convert it with save_pretrained(), which writes safetensors.",
         )
-    _check_whole(place)
-    facts, named = find_model_facts(model), find_model_facts(name)
-    template = _template_here(model, name)
-    own = (facts is not None and facts == named) or (
+    _check_complete(folder)
+    facts, weights_facts = find_model_facts(model), find_model_facts(name)
+    template = _template_for_weights(model, name)
+    is_model = (facts is not None and facts == weights_facts) or (
         kind in _PHI and facts is not None and facts.family.startswith("phi")
     )
-    licence = named.licence if named and named.licence else "see the folder"
-    return BaseWeights(name, str(place), template.name, not own, licence, model)
+    licence = weights_facts.licence if weights_facts and weights_facts.licence else "see the folder"
+    return BaseWeights(name, str(folder), template.name, not is_model, licence, model)
 
 
 def _template(model: str) -> ChatTemplate:
@@ -171,44 +178,44 @@ def _template(model: str) -> ChatTemplate:
     return TEMPLATES[facts.template] if facts else get_template(model)
 
 
-def _template_here(model: str, name: str) -> ChatTemplate:
-    """Return the template of the weights themselves, or of the model asked for."""
+def _template_for_weights(model: str, name: str) -> ChatTemplate:
+    """Return the template of the weights, or of the requested model if they have none."""
     try:
         return _template(name)
     except UnsupportedError:
         return _template(model)
 
 
-def _architecture(place: Path) -> str:
+def _architecture(folder: Path) -> str:
     try:
-        return str(json.loads((place / "config.json").read_bytes())["model_type"])
+        return str(json.loads((folder / "config.json").read_bytes())["model_type"])
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(
-            f"{place} holds no model: its config.json is missing or has no model_type",
-            hint="A base folder is what save_pretrained() or the hub gives.",
+            f"{folder} contains no model: config.json is missing or has no model_type",
+            hint="Use a folder written by save_pretrained() or downloaded from the hub.",
         ) from None
 
 
-def _check_whole(place: Path) -> None:
-    index = place / "model.safetensors.index.json"
+def _check_complete(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
     if not index.exists():
         return
     needed = set(json.loads(index.read_bytes())["weight_map"].values())
-    if missing := sorted(name for name in needed if not (place / name).exists()):
+    if missing := sorted(name for name in needed if not (folder / name).exists()):
         raise ConfigError(
-            f"{place} is not whole: {missing[0]} is missing", hint="Pull the model again."
+            f"{folder} is incomplete: {missing[0]} is missing", hint="Pull the model again."
         )
 
 
-def _places(hub_id: str, folder: Path) -> Iterator[Path]:
-    """Yield folders on disk that hold this hub model: pulled ones, then the hub's own cache."""
-    pulled = folder / hub_id.replace("/", "--")
+def _find_folders(hub_id: str, cache_dir: Path) -> Iterator[Path]:
+    """Yield the folders on disk with a hub model: the pulled one, then the Hugging Face cache."""
+    pulled = cache_dir / hub_id.replace("/", "--")
     if atomic_folder.is_complete(pulled, hashes=False):
         yield pulled
     if importlib.util.find_spec("huggingface_hub") is None:
         return
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(hub_id, "config.json")
-    if isinstance(found, str) and any(Path(found).parent.glob("*.safetensors")):
-        yield Path(found).parent
+    cached = try_to_load_from_cache(hub_id, "config.json")
+    if isinstance(cached, str) and any(Path(cached).parent.glob("*.safetensors")):
+        yield Path(cached).parent

@@ -1,7 +1,7 @@
-"""Real weights from the Hugging Face hub, once: safetensors and texts, never code.
+"""Download base weights from the Hugging Face hub: safetensors and text files, never code.
 
-Size and licence are known before the first byte; what is half here goes on where it stopped, and a
-folder counts only when it is whole (``durable``).
+Size and licence are known before the download. An interrupted download is resumed, and a folder is used only
+when it is complete (``state/atomic_folder.py``).
 """
 
 from __future__ import annotations
@@ -32,35 +32,38 @@ DOWNLOAD_PATTERNS = (
     "NOTICE*",
     "*.md",
 )
-"""What is fetched. No Python, no pickle: nothing that could run."""
-_SPARE = 1.05
-"""Of the download's size must be free on the disk."""
+"""The files to download. No Python and no pickle, so nothing that could run code."""
+_SPACE_FACTOR = 1.05
+"""Free disk space that a download needs, as a multiple of its size."""
 
 
 @dataclass(frozen=True, slots=True)
 class HubModel:
-    """What a pull would fetch."""
+    """A model on the hub, as ``pull`` would download it."""
 
     hub_id: str
     revision: str
-    """The commit: what was shown is what is fetched."""
+    """The commit, so that exactly the inspected files are downloaded."""
     licence: str
     files: tuple[str, ...]
     size_bytes: int
 
 
 def inspect_model(hub_id: str, endpoint: str | None = None) -> HubModel:
-    """Ask the hub what there is. Raises ``UnsupportedError`` for a model without safetensors, and
-    ``ConfigError`` or ``TransportError`` when it cannot be asked."""
-    with _translated(hub_id):
+    """Return a hub model's files, size and licence.
+
+    Raises ``UnsupportedError`` for a model without safetensors, ``ConfigError`` for one that does not exist or
+    is gated, and ``TransportError`` if the hub cannot be reached.
+    """
+    with _translate_errors(hub_id):
         info: Any = _api(endpoint).model_info(hub_id, files_metadata=True)
-    kept = [
+    files = [
         s for s in info.siblings or () if any(Path(s.rfilename).match(p) for p in DOWNLOAD_PATTERNS)
     ]
-    kept = [s for s in kept if "/" not in s.rfilename]
-    if not any(s.rfilename.endswith(".safetensors") for s in kept):
+    files = [s for s in files if "/" not in s.rfilename]
+    if not any(s.rfilename.endswith(".safetensors") for s in files):
         raise UnsupportedError(
-            f"{hub_id} has no safetensors, and nothing else is loaded here",
+            f"{hub_id} has no safetensors, and other formats are not loaded",
             hint="Convert it with save_pretrained() and pass the folder: maas-client serve --base FOLDER",
         )
     card = info.card_data or {}
@@ -71,47 +74,47 @@ def inspect_model(hub_id: str, endpoint: str | None = None) -> HubModel:
         hub_id,
         str(info.sha),
         str(licence),
-        tuple(s.rfilename for s in kept),
-        sum(int(s.size or 0) for s in kept),
+        tuple(s.rfilename for s in files),
+        sum(int(s.size or 0) for s in files),
     )
 
 
 def pull(
     model: HubModel, folder: Path, progress: Callable[[str], None], endpoint: str | None = None
 ) -> Path:
-    """Fetch what was offered into ``folder`` unless it is there, and return its own folder.
+    """Download a model into its own folder below ``folder``, unless it is there; return that folder.
 
-    Raises ``ConfigError`` when the disk is too small; an interrupted pull goes on next time.
+    Raises ``ConfigError`` if the disk is too small. The next call resumes an interrupted download.
     """
     target = folder / model.hub_id.replace("/", "--")
     if atomic_folder.is_complete(target, hashes=False):
         return target
     draft = folder / f".{target.name}.{model.revision[:12]}.part"
     draft.mkdir(mode=0o700, parents=True, exist_ok=True)
-    here = sum(p.stat().st_size for p in draft.rglob("*") if p.is_file())
+    downloaded = sum(p.stat().st_size for p in draft.rglob("*") if p.is_file())
     free = shutil.disk_usage(folder).free
-    if free < (model.size_bytes - here) * _SPARE:
+    if free < (model.size_bytes - downloaded) * _SPACE_FACTOR:
         raise ConfigError(
-            f"{model.hub_id} needs {format_size(model.size_bytes - here)} more, and {format_size(free)} "
-            f"are free in {folder}",
-            hint="Make room, or set MAAS_CACHE_DIR to another disk.",
+            f"{model.hub_id} needs {format_size(model.size_bytes - downloaded)} more disk space, and "
+            f"{format_size(free)} are free in {folder}",
+            hint="Free some space, or set MAAS_CACHE_DIR to a folder on another disk.",
         )
     for name in model.files:
-        progress(f"fetching {name}")
-        with _translated(model.hub_id):
+        progress(f"downloading {name}")
+        with _translate_errors(model.hub_id):
             _api(endpoint).hf_hub_download(
                 model.hub_id, name, revision=model.revision, local_dir=draft
             )
     shutil.rmtree(draft / ".cache", ignore_errors=True)
     atomic_folder.write_manifest(draft)
     if target.exists():
-        shutil.rmtree(target)  # half of an older one
+        shutil.rmtree(target)  # an incomplete older one
     draft.rename(target)
     return target
 
 
 def format_size(size: float) -> str:
-    """Return bytes for people."""
+    """Return a number of bytes as text, such as ``1.5 GiB``."""
     return f"{size / 2**30:.1f} GiB" if size > 2**29 else f"{size / 2**20:.1f} MiB"
 
 
@@ -120,31 +123,33 @@ def _api(endpoint: str | None) -> Any:
         from huggingface_hub import HfApi
     except ImportError:
         raise MissingExtraError(
-            "fetching from the hub needs huggingface_hub",
+            "downloading from the hub needs the package huggingface_hub",
             extra="local",
-            hint="Install it: pip install 'maas-client[local]'",
+            hint="Install it with: pip install 'maas-client[local]'",
         ) from None
     return HfApi(endpoint=endpoint)
 
 
 @contextmanager
-def _translated(hub_id: str) -> Iterator[None]:
+def _translate_errors(hub_id: str) -> Iterator[None]:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
         yield
-    except GatedRepoError as bad:
+    except GatedRepoError as error:
         raise ConfigError(
-            f"{hub_id} is given only to those who accepted its licence",
-            hint=f"Accept it on https://huggingface.co/{hub_id}, then: hf auth login",
-        ) from bad
-    except RepositoryNotFoundError as bad:
-        raise ConfigError(f"there is no {hub_id} on the hub", hint="Check the name.") from bad
-    except Exception as bad:  # its own errors, and those of whichever HTTP library it uses
-        if isinstance(bad, MaasError):
+            f"{hub_id} can be downloaded only after accepting its licence",
+            hint=f"Accept it on https://huggingface.co/{hub_id}, then run: hf auth login",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ConfigError(
+            f"there is no model {hub_id} on the hub", hint="Check the name."
+        ) from error
+    except Exception as error:  # huggingface_hub's own errors and those of its HTTP library
+        if isinstance(error, MaasError):
             raise
-        first = str(bad).strip().splitlines()[0] if str(bad).strip() else type(bad).__name__
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise TransportError(
-            f"{hub_id} could not be fetched: {first[:200]}",
-            hint="Run it again: what is here already is kept.",
-        ) from bad
+            f"cannot download {hub_id}: {reason[:200]}",
+            hint="Run it again: the download is resumed.",
+        ) from error

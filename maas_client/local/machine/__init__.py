@@ -1,1 +1,1 @@
-"""This machine: what it has, what a training needs of it, and the child processes on it."""
+"""The machine that jobs run on: hardware, memory estimates, child processes."""

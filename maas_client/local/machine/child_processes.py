@@ -1,9 +1,10 @@
-"""The one owner of the machine: starts child processes, talks to them in JSON lines, ends them.
+"""Child processes for training and text generation: start them, exchange JSON lines, end them.
 
-A child is ``sys.executable -m maas_client.local...``: its stdin says what to do and, by closing, that
-the parent is gone; its stdout is events; its stderr is a log. Torch lives in children only. Two torch
-processes on two cores collapse unless idle OpenMP threads sleep (``OMP_WAIT_POLICY``), and a malloc
-that gives memory back costs a tenth of the training time: both are set here, once.
+A child is ``sys.executable -m maas_client.local...``. Its stdin carries messages, and its end means that the
+server has ended; its stdout carries events; its stderr is a log. Only children load torch. The environment
+of children makes idle OpenMP threads sleep (``OMP_WAIT_POLICY``; without that, two torch processes on two
+cores are many times slower), and makes malloc keep freed memory (returning it costs a tenth of the training
+time).
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ import maas_client
 from maas_client._settings import Settings, child_environment
 from maas_client.local.machine import torch_extensions
 
-_LINE = 16 << 20
+_MAX_LINE_BYTES = 16 << 20
 """The longest line a child may write, in bytes."""
 
 
 def worker_environment(threads: int, *, device: str = "auto") -> dict[str, str]:
-    """Return a child's environment: no secrets, no network, threads that sleep when idle."""
+    """Return a child's environment: no secrets, no network, idle threads sleep."""
     cuda = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
     settings = Settings.load()
-    home, catalog = settings.hf_home, settings.catalog_file()
+    hf_home, catalog = settings.hf_home, settings.catalog_file()
     return child_environment(
         {
             "OMP_WAIT_POLICY": "PASSIVE",
@@ -43,13 +44,13 @@ def worker_environment(threads: int, *, device: str = "auto") -> dict[str, str]:
             "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
             "MALLOC_MMAP_MAX_": "0",
             "MALLOC_TOP_PAD_": str(64 << 20),
-            # oneDNN keeps a program for each size of product, a megabyte or so: by its own count 1,024, and
-            # every pack and every prompt has another size.
+            # oneDNN caches a kernel of about a megabyte for each matrix size, 1,024 of them by default.
+            # Every pack and every prompt has another size.
             "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
             "LRU_CACHE_CAPACITY": "32",
             "TORCH_EXTENSIONS_DIR": str(torch_extensions.build_folder()),
             "PYTHONPATH": str(Path(maas_client.__file__).parent.parent),
-            **({"HF_HOME": home} if home else {}),
+            **({"HF_HOME": hf_home} if hf_home else {}),
             **({"MAAS_CATALOG": str(catalog.absolute())} if catalog else {}),
             **cuda,
         }
@@ -70,7 +71,7 @@ class ChildProcess:
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-P",  # no module of the folder we happen to stand in
+                "-P",  # do not import modules from the current folder
                 "-m",
                 module,
                 *args,
@@ -78,7 +79,7 @@ class ChildProcess:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=descriptor,
                 env=env,
-                limit=_LINE,
+                limit=_MAX_LINE_BYTES,
                 start_new_session=os.name == "posix",
             )
         finally:
@@ -87,24 +88,26 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """Return the process id, which is also its group's."""
+        """Return the process id, which is also the id of its process group."""
         return self._process.pid
 
     @property
     def is_running(self) -> bool:
-        """Tell whether it still runs."""
+        """Return whether the process runs."""
         return self._process.returncode is None
 
     async def send(self, message: dict[str, Any]) -> None:
-        """Write one line to it; a child that is gone is noticed elsewhere."""
+        """Send a message. Do nothing if the child has ended: ``read_event`` and ``wait`` report that."""
         assert self._process.stdin is not None
         with suppress(ConnectionError, RuntimeError):
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             await self._process.stdin.drain()
 
     async def read_event(self) -> dict[str, Any] | None:
-        """Return its next event, or None when it has closed its stdout. Lines that are no JSON
-        object are left out: what they say is in the log."""
+        """Return the next event, or None when the child has closed its stdout.
+
+        Lines that are not a JSON object are skipped.
+        """
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
             with suppress(ValueError):
@@ -114,12 +117,12 @@ class ChildProcess:
         return None
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield events until it closes its stdout."""
+        """Yield events until the child closes its stdout."""
         while (event := await self.read_event()) is not None:
             yield event
 
     async def wait(self) -> str | None:
-        """Wait for its end; return None after a clean one, else how it died."""
+        """Wait until the child ends; return None after exit code 0, else a description of how it ended."""
         code = await self._process.wait()
         if code == 0:
             return None
@@ -129,7 +132,7 @@ class ChildProcess:
         return f"exit code {code}"
 
     async def stop(self, grace_s: float) -> None:
-        """End it: close its stdin, wait ``grace_s`` seconds, then kill its whole group."""
+        """Stop the child: close its stdin, wait ``grace_s`` seconds, then kill its process group."""
         if self._process.stdin is not None:
             with suppress(ConnectionError, RuntimeError):
                 self._process.stdin.close()
@@ -141,7 +144,7 @@ class ChildProcess:
             await self._process.wait()
 
     def kill(self) -> None:
-        """Kill it and whatever it has started, at once."""
+        """Kill the child and the processes it started."""
         with suppress(ProcessLookupError, PermissionError):
             if os.name == "posix":
                 os.killpg(self.pid, signal.SIGKILL)
@@ -152,35 +155,35 @@ class ChildProcess:
 def _memory_note(number: int) -> str:
     if number != getattr(signal, "SIGKILL", 9):
         return ""
-    return ", which is also what the kernel does when memory runs out"
+    return ", which the kernel also sends when memory runs out"
 
 
 class ProcessPool:
-    """Hands out worker processes and keeps one warm: torch takes seconds to import."""
+    """Starts child processes, and keeps one warm worker ready, because torch takes seconds to import."""
 
     def __init__(self, root: Path, threads: int, device: str, *, warm: bool) -> None:
         self._root = root
         self._env = worker_environment(threads, device=device)
         self._warm = warm
-        self._spare: ChildProcess | None = None
+        self._warm_worker: ChildProcess | None = None
         self._warming = asyncio.Lock()
         self._children: set[ChildProcess] = set()
 
     async def take_worker(self) -> ChildProcess:
-        """Return a worker process that waits for a job, warm if there is one."""
-        spare, self._spare = self._spare, None
-        if spare is not None and spare.is_running:
-            return spare
+        """Return a worker process that waits for a job; the warm one if there is one."""
+        worker, self._warm_worker = self._warm_worker, None
+        if worker is not None and worker.is_running:
+            return worker
         return await self._start()
 
     async def warm_up(self) -> None:
-        """Start the spare worker, if this server keeps one and has none."""
+        """Start the warm worker, unless there is one or this server keeps none."""
         async with self._warming:
-            if self._warm and (self._spare is None or not self._spare.is_running):
-                self._spare = await self._start("--warm")
+            if self._warm and (self._warm_worker is None or not self._warm_worker.is_running):
+                self._warm_worker = await self._start("--warm")
 
     async def start_generator(self, *args: str) -> ChildProcess:
-        """Start the answering process."""
+        """Start the text generation process."""
         return await self._launch("maas_client.local.generate", *args)
 
     async def _start(self, *args: str) -> ChildProcess:
@@ -194,10 +197,10 @@ class ProcessPool:
         return child
 
     async def close(self, grace_s: float = 2.0) -> None:
-        """End every child; the spare has nothing to finish."""
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            spare.kill()
+        """Stop all children."""
+        worker, self._warm_worker = self._warm_worker, None
+        if worker is not None:
+            worker.kill()
         async with asyncio.TaskGroup() as group:
             for child in self._children:
                 group.create_task(child.stop(grace_s))

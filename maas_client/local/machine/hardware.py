@@ -1,4 +1,4 @@
-"""What this machine has: cores, memory, graphics cards. Asked of the system, torch is not loaded."""
+"""The hardware of this machine (cores, memory, GPUs) and of Azure's GPU sizes. Torch-free."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from maas_client.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """A place where a job may run. Memory is of one GPU, or the machine's where there is none."""
+    """A machine that a job can run on."""
 
     name: str
     device: str
     """``cpu`` or ``gpu``."""
     memory_bytes: int
+    """Memory of one GPU, or of the machine if it has none."""
     count: int
-    """GPUs, or cores."""
+    """GPUs, or cores if there is none."""
     here: bool
+    """True: this machine."""
 
 
 def detect_hardware() -> Hardware:
-    """Return this machine: its first NVIDIA GPU if there is one, else its processor."""
+    """Return this machine's hardware: its NVIDIA GPUs, or its CPU if there is none."""
     gpus = _gpus()
     if gpus:
         name, memory = gpus[0]
@@ -35,48 +37,53 @@ def detect_hardware() -> Hardware:
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     allowed = getattr(os, "sched_getaffinity", None)  # Linux alone has it
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def azure_hardware(name: str) -> Hardware:
-    """Return an Azure GPU size of the catalog. Raises ``ConfigError`` naming those that are known."""
-    found = catalog.find_machine(name)
-    if found is None:
+    """Return an Azure GPU size of the catalog. Raises ``ConfigError`` with the known names."""
+    machine = catalog.find_machine(name)
+    if machine is None:
         raise ConfigError(
-            f"no machine is called {name!r}",
-            hint=f"Known are {', '.join(catalog.load_machines())}.",
+            f"there is no machine {name!r}",
+            hint=f"The known sizes are {', '.join(catalog.load_machines())}.",
         )
-    size = int(found.gpu_memory_gib * 2**30)
     return Hardware(
-        f"{found.name} ({found.gpus} x {found.gpu})", "gpu", size, found.gpus, here=False
+        f"{machine.name} ({machine.gpus} x {machine.gpu})",
+        "gpu",
+        int(machine.gpu_memory_gib * 2**30),
+        machine.gpus,
+        here=False,
     )
 
 
 def _memory() -> int:
-    """Return the memory that may be used: the machine's, or a container's limit if that is less."""
+    """Return the usable memory: the machine's, or the container's limit if that is less."""
     try:
-        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
-        return 8 * 2**30  # Windows has no sysconf; a plan that says so beats none
-    for place in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        return 8 * 2**30  # Windows has no sysconf: assume 8 GiB
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
-            limit = int(Path(place).read_text("ascii"))
+            limit = int(Path(path).read_text("ascii"))
         except (OSError, ValueError):
             continue
-        whole = min(whole, limit)
-    return whole
+        total = min(total, limit)
+    return total
 
 
 def _gpus() -> list[tuple[str, int]]:
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
+    nvidia_smi = shutil.which("nvidia-smi")
+    if nvidia_smi is None:
         return []
-    ask = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    command = [nvidia_smi, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
-        said = subprocess.run(ask, capture_output=True, text=True, timeout=20, check=True).stdout
+        output = subprocess.run(
+            command, capture_output=True, text=True, timeout=20, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return []
-    rows = (line.rpartition(",") for line in said.splitlines() if line.strip())
+    rows = (line.rpartition(",") for line in output.splitlines() if line.strip())
     return [(name.strip(), int(float(size)) * 2**20) for name, _, size in rows]

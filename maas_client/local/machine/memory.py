@@ -1,7 +1,8 @@
-"""Bytes of a training run, part by part, from a model's shape. Formulas; ``probe`` measures.
+"""Estimate the memory of a training run from a model's shape.
 
-Counted as our own training holds them (``local/peft``): a frozen base, trained numbers in float32 with
-their gradient and AdamW's two moments, activations of one pack, logits in chunks.
+The formulas describe this project's own training (``local/training``): frozen base weights; trained
+parameters in float32 with a gradient and AdamW's two moments; the activations of one pack; logits in chunks.
+``planning/probe.py`` measures instead.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from maas_client.catalog import Architecture
 from maas_client.local.machine import model_shape as shapes
 
 NF4_BYTES_PER_WEIGHT = 0.5 + 1 / 64 + 4 / (64 * 256)
-"""Of one number in bitsandbytes' nf4 with double quantisation: four bits, a byte-sized constant per
-block of 64, a float32 per 256 of those."""
+"""Bytes per weight in bitsandbytes' nf4 with double quantization: four bits, a one-byte constant per block
+of 64, and a float32 per 256 of those."""
 LOGITS_BYTES = 2 * (1 << 26)
 """A chunk of logits and its gradient (``local/training/loss.py``)."""
 RUNTIME_BYTES = {"cpu": 420 * 2**20, "gpu": 900 * 2**20}
-"""The interpreter with torch, transformers and PEFT; on a GPU its context and allocator's slack."""
+"""Python with torch, transformers and PEFT; on a GPU also its context and the allocator's overhead."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """Bytes at the peak of a run."""
+    """Bytes at the peak of a run, by what they are used for."""
 
     weights: int
     adapters: int
@@ -34,19 +35,19 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Return the sum of all parts."""
         return sum(asdict(self).values())
 
     def as_dict(self) -> dict[str, int]:
-        """Return the parts and the total, JSON-ready."""
+        """Return the parts and the total for JSON."""
         return {**asdict(self), "total": self.total}
 
 
 def activation_values_per_token(shape: Architecture) -> int:
-    """Return how many numbers one block keeps for one token until backward.
+    """Return how many activation values one block stores per token for the backward pass.
 
-    Two norms keep input and result; attention keeps queries, keys, values and its result; the gated MLP
-    keeps gate, up, their product and silu(gate).
+    Two norms store their input and output; attention stores queries, keys, values and its output; the gated
+    MLP stores gate, up, their product and silu(gate).
     """
     query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     return 4 * shape.hidden_size + 2 * query + 2 * key + 4 * int(shape.intermediate_size or 0)
@@ -61,27 +62,32 @@ def estimate_memory(
     device: str = "cpu",
     checkpoint_activations: bool = False,
 ) -> MemoryEstimate:
-    """Return the bytes of a run with packs of ``tokens`` tokens. Raises ``ConfigError``."""
-    numbers = shapes.count_parameters(shape)
-    wide = 4 if device == "cpu" or method == "Full" else 2  # as ``loading.dtype_for`` holds them
-    plain = numbers.embedding + numbers.norm
-    each = NF4_BYTES_PER_WEIGHT if method == "QLoRA" else wide
-    weights = plain * wide + int(numbers.linear * each)
-    trained = numbers.adapter_per_rank * r + (numbers.magnitudes if method == "DoRA" else 0)
+    """Return the memory of a run with packs of ``tokens`` tokens.
+
+    Raises ``ConfigError`` for a model whose parameters cannot be counted (``count_parameters``).
+    """
+    counts = shapes.count_parameters(shape)
+    is_float32 = device == "cpu" or method == "Full"  # as ``load_base.dtype_for`` chooses
+    full_bytes = 4 if is_float32 else 2
+    unquantized = counts.embedding + counts.norm
+    linear_bytes = NF4_BYTES_PER_WEIGHT if method == "QLoRA" else full_bytes
+    weights = unquantized * full_bytes + int(counts.linear * linear_bytes)
+    trained = counts.adapter_per_rank * r + (counts.magnitudes if method == "DoRA" else 0)
     if method == "Full":
-        trained = numbers.total
+        trained = counts.total
     blocks = 1 if checkpoint_activations else shape.layers
-    kept = blocks * activation_values_per_token(shape) * wide * tokens
+    activations = blocks * activation_values_per_token(shape) * full_bytes * tokens
     if checkpoint_activations:
-        kept += shape.layers * shape.hidden_size * wide * tokens
-    biggest = max(i * o for i, o in shapes.linear_layer_sizes(shape))
-    extra = biggest * wide if method in ("QLoRA", "DoRA") else 0  # one layer's weights, whole again
+        activations += shape.layers * shape.hidden_size * full_bytes * tokens
+    largest = max(i * o for i, o in shapes.linear_layer_sizes(shape))
+    # one layer's weights, dequantized
+    workspace = largest * full_bytes if method in ("QLoRA", "DoRA") else 0
     return MemoryEstimate(
         weights=weights,
         adapters=0 if method == "Full" else trained * 4,
         gradients=trained * 4,
         optimizer=trained * 8,
-        activations=kept,
-        workspace=LOGITS_BYTES + extra,
+        activations=activations,
+        workspace=LOGITS_BYTES + workspace,
         runtime=RUNTIME_BYTES["cpu" if device == "cpu" else "gpu"],
     )

@@ -1,4 +1,4 @@
-"""The numbers of a model's shape, and how many parameters they make."""
+"""A model's architecture (``config.json``) and its parameter counts."""
 
 from __future__ import annotations
 
@@ -13,51 +13,56 @@ from maas_client.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class ParameterCounts:
-    """Parameters by what happens to them."""
+    """A model's parameters, by layer type."""
 
     embedding: int
-    """Both ends; once where they are tied."""
+    """Input and output embeddings; counted once if they are tied."""
     linear: int
-    """Linear layers of all blocks: what adapters go on and QLoRA holds in four bits."""
+    """The linear layers of all blocks, which adapters train and QLoRA quantizes to four bits."""
     norm: int
     """Norms."""
     adapter_per_rank: int
-    """Trainable numbers of LoRA on every linear layer, for r = 1."""
+    """Trainable parameters of LoRA on every linear layer, for r = 1."""
     magnitudes: int
-    """What DoRA adds: one number per output."""
+    """Additional parameters of DoRA: one per output."""
 
     @property
     def total(self) -> int:
-        """All of the base."""
+        """Return all parameters of the base."""
         return self.embedding + self.linear + self.norm
 
 
 def is_dense(shape: Architecture) -> bool:
-    """Tell whether the formulas hold: no experts, all numbers known."""
+    """Return whether parameters can be counted: no experts, and all sizes known."""
     return shape.experts == 1 and None not in (shape.intermediate_size, shape.vocab_size)
 
 
 def linear_layer_sizes(shape: Architecture) -> list[tuple[int, int]]:
-    """Return (inputs, outputs) of each linear layer of one block; Phi's are fused."""
-    hidden, wide = shape.hidden_size, int(shape.intermediate_size or 0)
+    """Return (inputs, outputs) of each linear layer of one block. Phi's are fused."""
+    hidden, intermediate = shape.hidden_size, int(shape.intermediate_size or 0)
     query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     if shape.model_type == "phi3":
-        return [(hidden, query + 2 * key), (query, hidden), (hidden, 2 * wide), (wide, hidden)]
+        return [
+            (hidden, query + 2 * key),
+            (query, hidden),
+            (hidden, 2 * intermediate),
+            (intermediate, hidden),
+        ]
     return [
         *((hidden, query), (hidden, key), (hidden, key), (query, hidden)),
-        *((hidden, wide), (hidden, wide), (wide, hidden)),
+        *((hidden, intermediate), (hidden, intermediate), (intermediate, hidden)),
     ]
 
 
 def count_parameters(shape: Architecture) -> ParameterCounts:
-    """Return the parameters. Raises ``ConfigError`` for a shape with experts or unknown numbers."""
+    """Return the parameter counts. Raises ``ConfigError`` for a model with experts or unknown sizes."""
     if not is_dense(shape):
         raise ConfigError(
-            f"a {shape.model_type} model with experts, or with sizes nobody publishes, cannot be planned"
+            f"cannot plan a {shape.model_type} model with experts or with unpublished sizes"
         )
-    layers, ends = linear_layer_sizes(shape), 1 if shape.tied_embeddings else 2
+    layers, embeddings = linear_layer_sizes(shape), 1 if shape.tied_embeddings else 2
     return ParameterCounts(
-        embedding=ends * int(shape.vocab_size or 0) * shape.hidden_size,
+        embedding=embeddings * int(shape.vocab_size or 0) * shape.hidden_size,
         linear=shape.layers * sum(i * o for i, o in layers),
         norm=(2 * shape.layers + 1) * shape.hidden_size,
         adapter_per_rank=shape.layers * sum(i + o for i, o in layers),
@@ -66,20 +71,20 @@ def count_parameters(shape: Architecture) -> ParameterCounts:
 
 
 def read_shape(folder: Path) -> Architecture:
-    """Read the shape from a base's ``config.json``. Raises ``ConfigError``."""
+    """Read the architecture from a base's ``config.json``. Raises ``ConfigError`` if that fails."""
     try:
-        held: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
-        heads = int(held["num_attention_heads"])
+        config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
+        heads = int(config["num_attention_heads"])
         return Architecture(
-            model_type=str(held["model_type"]),
-            hidden_size=int(held["hidden_size"]),
-            layers=int(held["num_hidden_layers"]),
+            model_type=str(config["model_type"]),
+            hidden_size=int(config["hidden_size"]),
+            layers=int(config["num_hidden_layers"]),
             heads=heads,
-            kv_heads=int(held.get("num_key_value_heads") or heads),
-            head_dim=int(held.get("head_dim") or held["hidden_size"] // heads),
-            intermediate_size=int(held["intermediate_size"]),
-            vocab_size=int(held["vocab_size"]),
-            tied_embeddings=bool(held.get("tie_word_embeddings", False)),
+            kv_heads=int(config.get("num_key_value_heads") or heads),
+            head_dim=int(config.get("head_dim") or config["hidden_size"] // heads),
+            intermediate_size=int(config["intermediate_size"]),
+            vocab_size=int(config["vocab_size"]),
+            tied_embeddings=bool(config.get("tie_word_embeddings", False)),
         )
-    except (OSError, ValueError, KeyError, TypeError) as bad:
-        raise ConfigError(f"{folder} holds no model whose shape can be read") from bad
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"cannot read a model's architecture from {folder}") from error

@@ -1,9 +1,9 @@
-"""Matrix products through oneDNN, which torch has on board and asks on an x86 CPU for few of them.
+"""Matrix products with oneDNN, which torch contains but rarely uses on x86 CPUs.
 
-torch multiplies float32 matrices with MKL. On AMD processors that is less than half of what oneDNN
-makes of the same cores (EPYC, 2 threads, 1024 × 576 × 1536: 215 against 480 GFLOP/s), elsewhere the
-two are alike. The operations are the ones Inductor compiles to; they are not part of torch's public
-interface, so they are tried once, and done without where they fail or are wrong.
+torch multiplies float32 matrices with MKL. On AMD processors oneDNN is more than twice as fast (EPYC, 2
+threads, 1024 × 576 × 1536: 480 against 215 GFLOP/s); elsewhere both are about equal. The operations are those that
+Inductor compiles to. They are not part of torch's public API, so they are tested once, and torch's own product
+is used where they fail or give wrong results.
 """
 
 from __future__ import annotations
@@ -17,42 +17,41 @@ from torch.nn import functional as f  # noqa: TID253 - see above
 Matmul = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 """``(x, bias) -> x Wᵀ + bias``."""
 _LARGE = 1 << 26
-"""Multiplications from which a product is large: some 0.3 ms."""
+"""Products with at least this many multiplications use oneDNN: about 0.3 ms."""
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """Return ``x Wᵀ + bias`` for ``weight`` as ``out × in``; gives autograd nothing to go by.
+    """Return ``x Wᵀ + bias`` for a ``weight`` of shape (out, in), without autograd.
 
-    Small products stay with torch: they gain nothing, and small models keep torch's own rounding.
+    Small products use torch: they would gain nothing, and small models keep torch's own rounding.
     """
-    if x.numel() * weight.shape[0] >= _LARGE and _takes(x) and _takes(weight):
+    if x.numel() * weight.shape[0] >= _LARGE and _can_use(x) and _can_use(weight):
         return _linear(x, weight, bias)
     return f.linear(x, weight, bias)
 
 
 def matmul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Return ``left @ right`` of two matrices; gives autograd nothing to go by."""
+    """Return ``left @ right`` of two matrices, without autograd."""
     return linear(left, right.T)
 
 
 def prepacked_linear(weight: torch.Tensor) -> Matmul:
-    """Return the product with a weight that stays as it is, in oneDNN's own order where it has one.
+    """Return a function that multiplies with a constant weight, prepacked in oneDNN's layout if possible.
 
-    Reads the weight 2 to 4 times as fast for the few rows of a decoding step (29 against 11 GB/s at
-    8 rows).
+    For the few rows of a decoding step it reads the weight 2 to 4 times as fast (29 against 11 GB/s at 8 rows).
     """
-    if not _takes(weight):
+    if not _can_use(weight):
         return lambda x, bias: f.linear(x, weight, bias)
     return _packed(weight)
 
 
-def _takes(one: torch.Tensor) -> bool:
-    """Tell whether oneDNN can read a matrix: numbers on the CPU, none of them read twice."""
+def _can_use(matrix: torch.Tensor) -> bool:
+    """Return whether oneDNN can read a matrix: on the CPU, not empty, and not broadcast (stride 0)."""
     return (
-        one.device.type == "cpu"
-        and one.numel() > 0
-        and 0 not in one.stride()
-        and is_supported(one.dtype)
+        matrix.device.type == "cpu"
+        and matrix.numel() > 0
+        and 0 not in matrix.stride()
+        and is_supported(matrix.dtype)
     )
 
 
@@ -62,21 +61,21 @@ def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) ->
 
 
 def _packed(weight: torch.Tensor) -> Matmul:
-    own = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 1)
-    return lambda x, bias: _linear(x, own, bias)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 1)
+    return lambda x, bias: _linear(x, packed, bias)
 
 
 @lru_cache
 def is_supported(dtype: torch.dtype) -> bool:
-    """Tell whether this build of torch multiplies numbers of a format this way, and rightly."""
+    """Return whether this torch build has the oneDNN operations for a dtype and they are correct."""
     if dtype not in (torch.float32, torch.bfloat16):
         return False
     weight = torch.arange(-24, 24).reshape(6, 8).to(dtype) / 16
     x, bias = torch.arange(16).reshape(2, 8).to(dtype) / 8, torch.arange(6).to(dtype)
-    turned = weight.T.contiguous().T
+    transposed = weight.T.contiguous().T
     try:
-        ways = (_packed(weight), lambda x, bias: _linear(x, turned, bias))
-        want = f.linear(x, weight, bias)
-        return all(torch.allclose(way(x, bias), want, rtol=1e-2) for way in ways)
+        functions = (_packed(weight), lambda x, bias: _linear(x, transposed, bias))
+        expected = f.linear(x, weight, bias)
+        return all(torch.allclose(function(x, bias), expected, rtol=1e-2) for function in functions)
     except (RuntimeError, AttributeError, NotImplementedError):
         return False

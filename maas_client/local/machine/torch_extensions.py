@@ -1,8 +1,8 @@
-"""What DeepSpeed compiles for this machine when it is first used, and who is at it; torch-free.
+"""The folder of compiled torch extensions, which DeepSpeed builds on first use. Torch-free.
 
-PyTorch guards such a build with a file named ``lock`` (``torch.utils.cpp_extension``, ``FileBaton``) that
-a killed process leaves behind, and then everybody waits for it for ever. So the builds of our jobs lie
-in a folder of their own, and who uses it holds a lock of the kernel's, which ends with its process.
+PyTorch guards a build with a file named ``lock`` (``torch.utils.cpp_extension``, ``FileBaton``). A killed
+process leaves it behind, and then every later process waits for it without end. So the builds of jobs have
+their own folder, and each process that uses it holds a kernel lock, which ends with the process.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from maas_client._settings import Settings
 
 
 def build_folder() -> Path:
-    """Return where this Python's and this torch's builds lie (``TORCH_EXTENSIONS_DIR``)."""
+    """Return the build folder for this Python and torch version (``TORCH_EXTENSIONS_DIR``)."""
     try:
         torch = metadata.version("torch")
     except metadata.PackageNotFoundError:
         torch = "none"
-    own = f"py{sys.version_info.major}{sys.version_info.minor}-torch{torch}"
-    return Settings.load().build_path() / own
+    name = f"py{sys.version_info.major}{sys.version_info.minor}-torch{torch}"
+    return Settings.load().build_path() / name
 
 
 def has_builds(root: Path) -> bool:
-    """Tell whether anything was built to its end, so that a job need not wait for it."""
+    """Return whether a complete build exists, so that a job does not wait for the compiler."""
     return any(root.glob("*/*.so"))
 
 
 def lock_builds(root: Path) -> int | None:
-    """Tell others that this process uses the builds, until it ends; drop those of killed processes.
+    """Lock the builds for this process until it ends, and remove the builds of killed processes.
 
-    A build that was cut short is dropped only when nobody else is here, who might be at it. Return the
-    descriptor of the lock, which is to be kept; None where there is no such lock (Windows).
+    Incomplete builds are removed only if no other process uses the folder, because it might be building.
+    Return the descriptor of the lock, which must stay open; None on Windows, which has no such lock.
     """
     try:
         import fcntl
@@ -48,7 +48,7 @@ def lock_builds(root: Path) -> int | None:
     except BlockingIOError:
         pass
     else:
-        for left in root.glob("*/lock"):
-            shutil.rmtree(left.parent, ignore_errors=True)
+        for lock in root.glob("*/lock"):
+            shutil.rmtree(lock.parent, ignore_errors=True)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     return descriptor

@@ -1,1 +1,1 @@
-"""Facts in SQLite and bytes in files, whole or absent."""
+"""The server's state on disk: records in SQLite, bytes in files."""

@@ -1,7 +1,7 @@
-"""Folders that are whole or absent: filled beside their place, hashed, flushed, then renamed.
+"""Folders that are complete or absent: written beside their final path, hashed, flushed, then renamed.
 
-A manifest is written last. A folder without one, or with one that does not match, was cut short
-(by a kill, a full disk, a copy that broke off) and counts as absent.
+A manifest is written last. A folder without a manifest, or with one that does not match, is incomplete
+(the process was killed, the disk was full, a copy was interrupted) and counts as absent.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
 _DRAFT = ".draft"
-_ABANDONED_S = 3600.0
-"""Nothing here takes this long to fill: an older draft belongs to a process that is gone."""
+_STALE_DRAFT_S = 3600.0
+"""No folder takes this long to write, so an older draft belongs to a process that has ended."""
 
 
 def sha256_of(path: Path) -> str:
@@ -33,25 +33,25 @@ def sha256_of(path: Path) -> str:
 
 
 def write_folder(target: Path, fill: Callable[[Path], None]) -> Path:
-    """Make ``target`` with what ``fill`` puts into the empty folder it is given.
+    """Create ``target`` with the files that ``fill`` writes into the empty folder it gets.
 
-    If another process was quicker, its folder stays and ours is dropped. ``OSError`` (a full disk)
-    leaves nothing behind under ``target``; what a kill leaves, a later call sweeps up.
+    If another process creates ``target`` first, its folder stays. After an ``OSError`` (a full disk) nothing
+    remains under ``target``. Drafts of a killed process are removed by a later call.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    remove_drafts(target.parent, older_than_s=_ABANDONED_S, name=target.name)
+    remove_drafts(target.parent, older_than_s=_STALE_DRAFT_S, name=target.name)
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_DRAFT, dir=target.parent))
     try:
         fill(draft)
         write_manifest(draft)
-        _move(draft, target)
+        _rename(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return target
 
 
 def remove_drafts(folder: Path, *, older_than_s: float = 0.0, name: str = "") -> None:
-    """Remove drafts that a killed process left in ``folder`` (of the target ``name`` alone)."""
+    """Remove the drafts of killed processes in ``folder``, or only those of the target ``name``."""
     now = time.time()
     for draft in folder.glob(f".{name or '*'}.*{_DRAFT}"):
         with suppress(OSError):
@@ -73,19 +73,19 @@ def write_manifest(folder: Path) -> None:
 
 
 def is_complete(folder: Path, *, hashes: bool = True) -> bool:
-    """Tell whether a folder is what its manifest says; by size alone with ``hashes=False``."""
+    """Return whether a folder matches its manifest; ``hashes=False`` compares only the sizes."""
     try:
         files = json.loads((folder / MANIFEST).read_bytes())["files"]
         return all(
-            (folder / name).stat().st_size == fact["bytes"]
-            and (not hashes or sha256_of(folder / name) == fact["sha256"])
-            for name, fact in files.items()
+            (folder / name).stat().st_size == entry["bytes"]
+            and (not hashes or sha256_of(folder / name) == entry["sha256"])
+            for name, entry in files.items()
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _move(draft: Path, target: Path) -> None:
+def _rename(draft: Path, target: Path) -> None:
     for _ in range(3):
         try:
             draft.rename(target)
@@ -98,7 +98,7 @@ def _move(draft: Path, target: Path) -> None:
         else:
             _flush(target.parent)
             return
-    raise OSError(f"cannot put {target} in place: something keeps writing there")
+    raise OSError(f"cannot create {target}: another process keeps writing there")
 
 
 def _flush(path: Path) -> None:

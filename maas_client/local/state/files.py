@@ -1,4 +1,7 @@
-"""Bytes: contents under ids of our own. No name from a request ever reaches the disk."""
+"""Files of the server: contents and run folders, under generated ids.
+
+No name from a request is ever used as a file name.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +23,19 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 
 def new_id() -> str:
-    """Return a fresh id: 32 hex digits."""
+    """Return a new id: 32 hex digits."""
     return secrets.token_hex(16)
 
 
 class Draft:
-    """A content being written: invisible until ``keep``, gone when left without it."""
+    """A content that is being written: invisible until ``commit``, deleted if its block ends without it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self.id = new_id()
         self.size = 0
         self.md5 = hashlib.md5(usedforsecurity=False)
-        self._home = home
-        self._temp = home / f".{self.id}.part"
+        self._folder = folder
+        self._temp = folder / f".{self.id}.part"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
         self._file = os.fdopen(os.open(self._temp, flags, 0o600), "wb", buffering=0)
 
@@ -45,13 +48,13 @@ class Draft:
             view = view[self._file.write(view) :]
 
     def commit(self, *, durable: bool) -> str:
-        """Make it a content and return its id; ``durable`` waits for the disk."""
+        """Store the content and return its id; ``durable`` waits until it is on the disk."""
         if durable:
             os.fsync(self._file.fileno())
         self._file.close()
-        os.rename(self._temp, self._home / self.id)
+        os.rename(self._temp, self._folder / self.id)
         if durable:
-            _sync_folder(self._home)
+            _sync_folder(self._folder)
         return self.id
 
     def __enter__(self) -> Self:
@@ -68,48 +71,47 @@ class Draft:
             self._temp.unlink(missing_ok=True)
 
 
-def run_reference(own: str) -> str:
-    """Return the name under which a run's folder is held (contents are held under their id)."""
-    return f"run:{own}"
+def run_reference(run_id: str) -> str:
+    """Return the name by which a run's folder is referenced. Contents are referenced by their id."""
+    return f"run:{run_id}"
 
 
 class FileStore:
-    """Contents, each written once and never changed; and one folder per run (job), for its
-    checkpoints, its log and what it learned."""
+    """Contents, which never change, and one folder per job for its log, checkpoints and outputs."""
 
     def __init__(self, root: Path) -> None:
-        self._home = root / "contents"
+        self._contents = root / "contents"
         self._runs = root / "runs"
         self.checks_folder = root / "checks"
         """Results of data checks, in files named ``<content id>.<key>``."""
-        for home in (self._home, self._runs, self.checks_folder):
-            home.mkdir(mode=0o700, exist_ok=True)
+        for folder in (self._contents, self._runs, self.checks_folder):
+            folder.mkdir(mode=0o700, exist_ok=True)
         self.reserve = DiskReserve(root)
 
     def draft(self) -> Draft:
-        """Start a new content."""
-        return Draft(self._home)
+        """Start a new content, to which received bytes are written."""
+        return Draft(self._contents)
 
     def content_path(self, content: str) -> Path:
-        """Return where a content lies. Raises ``ValueError`` for anything but an id of ours."""
+        """Return the path of a content. Raises ``ValueError`` for anything but a generated id."""
         if not _ID.fullmatch(content):
             raise ValueError("not a content id")
-        return self._home / content
+        return self._contents / content
 
-    def run_folder(self, own: str) -> Path:
-        """Return the folder of a run; ``own`` is an id of ours."""
-        if not _ID.fullmatch(own):
+    def run_folder(self, run_id: str) -> Path:
+        """Return the folder of a job, by its id. Raises ``ValueError`` for anything but a generated id."""
+        if not _ID.fullmatch(run_id):
             raise ValueError("not a run id")
-        folder = self._runs / own
+        folder = self._runs / run_id
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
-    def log_path(self, own: str) -> Path:
-        """Return the log file of a run; it need not exist."""
-        return self.run_folder(own) / "log.txt"
+    def log_path(self, run_id: str) -> Path:
+        """Return the path of a job's log. The file may not exist yet."""
+        return self.run_folder(run_id) / "log.txt"
 
     def remove(self, names: Iterable[str]) -> None:
-        """Delete contents and run folders that nobody holds, by the names they were held under."""
+        """Delete contents and run folders, by the names under which they were referenced."""
         for name in names:
             if name.startswith("run:"):
                 shutil.rmtree(self.run_folder(name.removeprefix("run:")), ignore_errors=True)
@@ -118,43 +120,43 @@ class FileStore:
                 for check in self.checks_folder.glob(f"{name}.*"):
                     check.unlink(missing_ok=True)
 
-    def collect_garbage(self, held: set[str]) -> int:
-        """Delete what nobody holds, drafts of a killed server included; return how many."""
-        contents = [entry for entry in self._home.iterdir() if entry.name not in held]
+    def collect_garbage(self, referenced: set[str]) -> int:
+        """Delete everything that is not referenced, including drafts of a killed server; return how many."""
+        contents = [entry for entry in self._contents.iterdir() if entry.name not in referenced]
         for check in self.checks_folder.iterdir():
-            if check.name.partition(".")[0] not in held:
+            if check.name.partition(".")[0] not in referenced:
                 check.unlink(missing_ok=True)
         for entry in contents:
             entry.unlink(missing_ok=True)
-        runs = [entry for entry in self._runs.iterdir() if run_reference(entry.name) not in held]
+        runs = [
+            entry for entry in self._runs.iterdir() if run_reference(entry.name) not in referenced
+        ]
         for entry in runs:
             shutil.rmtree(entry, ignore_errors=True)
         return len(contents) + len(runs)
 
 
 def make_private_folder(folder: Path) -> Path:
-    """Make ``folder`` (and its parents) with mode 0700 and return it resolved.
+    """Create a folder with mode 0700, and its parents; return its resolved path.
 
-    Raises ``ConfigError`` when it is not ours, or when others may write into it.
+    Raises ``ConfigError`` if it belongs to another user, or if others can write to it.
     """
     folder = folder.expanduser().resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.name != "posix":
         return folder
-    facts = folder.stat()
-    if facts.st_uid != os.geteuid():
-        raise ConfigError(
-            f"{folder} belongs to another user", hint="Choose a --state-dir of your own."
-        )
-    if stat.S_IMODE(facts.st_mode) & 0o022:
-        raise ConfigError(f"others may write into {folder}", hint=f"Run: chmod 700 {folder}")
-    if stat.S_IMODE(facts.st_mode) & 0o077:
+    status = folder.stat()
+    if status.st_uid != os.geteuid():
+        raise ConfigError(f"{folder} belongs to another user", hint="Choose another --state-dir.")
+    if stat.S_IMODE(status.st_mode) & 0o022:
+        raise ConfigError(f"other users can write to {folder}", hint=f"Run: chmod 700 {folder}")
+    if stat.S_IMODE(status.st_mode) & 0o077:
         folder.chmod(0o700)
     return folder
 
 
 def reset_state(root: Path) -> None:
-    """Delete what a server keeps in its state directory, and nothing else that lies there."""
+    """Delete the server's files in a state directory, and nothing else in it."""
     for name in ("contents", "runs", "checks"):
         shutil.rmtree(root / name, ignore_errors=True)
     for pattern in ("facts.db*", "children.log", "reserve"):
@@ -163,7 +165,7 @@ def reset_state(root: Path) -> None:
 
 
 def write_private_file(path: Path, text: str) -> None:
-    """Write a small file with mode 0600 in one step: a reader sees all of it or none."""
+    """Write a small file with mode 0600 atomically: a reader sees all of it or nothing."""
     temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     with os.fdopen(os.open(temp, flags, 0o600), "w", encoding="utf-8") as file:

@@ -1,8 +1,8 @@
-"""Facts: what the server knows, in one SQLite file.
+"""The server's records, in one SQLite file.
 
-A fact is a JSON body under ``(kind, scope, key)``; jobs and deployments also carry a ``state``. Events
-and metric points hang on an owner's id. Whatever a request was told has been committed before
-(WAL, ``synchronous=FULL``). Bytes are not kept here (``files.py``), only which owner holds which.
+A record is a JSON body under ``(kind, scope, key)``; jobs and deployments also have a ``state``. Events and
+metric points belong to an owner's id. Changes are committed before a request is answered (WAL,
+``synchronous=FULL``). Bytes are stored elsewhere (``files.py``); the store knows who references them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CREATE INDEX holds_by_owner ON holds (owner);
 
 
 class Record(NamedTuple):
-    """One row: ``seq`` grows with age and is the paging token."""
+    """One record. ``seq`` grows with each new record and is the paging token."""
 
     seq: int
     key: str
@@ -50,7 +50,7 @@ class Record(NamedTuple):
 
 
 class MetricPoint(NamedTuple):
-    """One metric value. ``at`` is ISO time in UTC."""
+    """One metric value; ``at`` is the time in UTC (ISO 8601)."""
 
     name: str
     step: int
@@ -58,36 +58,36 @@ class MetricPoint(NamedTuple):
     value: float
 
 
-def _fact(row: tuple[int, str, str | None, str]) -> Record:
+def _to_record(row: tuple[int, str, str | None, str]) -> Record:
     return Record(row[0], row[1], row[2], json.loads(row[3]))
 
 
 class Reader:
-    """Questions; each is one indexed read."""
+    """Queries; each is one indexed read."""
 
     def __init__(self, db: sqlite3.Connection, lock: threading.RLock) -> None:
         self._db = db
         self._lock = lock
 
-    def _ask(self, sql: str, *values: object) -> list[Any]:
+    def _query(self, sql: str, *values: object) -> list[Any]:
         with self._lock:
             return self._db.execute(sql, values).fetchall()
 
     def get(self, kind: str, scope: str, key: str) -> Record | None:
-        """Return one fact, or None."""
-        rows = self._ask(
+        """Return one record, or None."""
+        rows = self._query(
             "SELECT seq, key, state, body FROM facts WHERE kind=? AND scope=? AND key=?",
             kind,
             scope,
             key,
         )
-        return _fact(rows[0]) if rows else None
+        return _to_record(rows[0]) if rows else None
 
     def newest(
         self, kind: str, scope: str, *, before: int | None = None, limit: int = -1
     ) -> list[Record]:
-        """Return the facts of a scope, newest first, those older than ``before`` only."""
-        rows = self._ask(
+        """Return a scope's records, newest first, and only those older than ``before``."""
+        rows = self._query(
             "SELECT seq, key, state, body FROM facts WHERE kind=? AND scope=? AND seq<?"
             " ORDER BY seq DESC LIMIT ?",
             kind,
@@ -95,27 +95,29 @@ class Reader:
             2**62 if before is None else before,
             limit,
         )
-        return [_fact(row) for row in rows]
+        return [_to_record(row) for row in rows]
 
     def in_states(self, kind: str, states: Sequence[str]) -> list[Record]:
-        """Return the facts of any scope in one of ``states``, oldest first."""
-        marks = ",".join("?" * len(states))
-        rows = self._ask(
-            f"SELECT seq, key, state, body FROM facts WHERE kind=? AND state IN ({marks})"  # noqa: S608 - only question marks are put in
+        """Return the records of all scopes in one of ``states``, oldest first."""
+        placeholders = ",".join("?" * len(states))
+        rows = self._query(
+            f"SELECT seq, key, state, body FROM facts WHERE kind=? AND state IN ({placeholders})"  # noqa: S608 - only question marks
             " ORDER BY seq",
             kind,
             *states,
         )
-        return [_fact(row) for row in rows]
+        return [_to_record(row) for row in rows]
 
     def all(self, kind: str) -> list[Record]:
-        """Return every fact of a kind, oldest first."""
-        rows = self._ask("SELECT seq, key, state, body FROM facts WHERE kind=? ORDER BY seq", kind)
-        return [_fact(row) for row in rows]
+        """Return all records of a kind, oldest first."""
+        rows = self._query(
+            "SELECT seq, key, state, body FROM facts WHERE kind=? ORDER BY seq", kind
+        )
+        return [_to_record(row) for row in rows]
 
     def events(self, owner: str, after: int = 0, limit: int = -1) -> list[dict[str, Any]]:
-        """Return an owner's events from number ``after`` on (exclusive); each has its ``seq``."""
-        rows = self._ask(
+        """Return an owner's events after number ``after``, each with its ``seq``."""
+        rows = self._query(
             "SELECT seq, body FROM events WHERE owner=? AND seq>? ORDER BY seq LIMIT ?",
             owner,
             after,
@@ -125,21 +127,23 @@ class Reader:
 
     def points(self, owner: str) -> list[MetricPoint]:
         """Return all of an owner's metric points, by name and step."""
-        rows = self._ask(
+        rows = self._query(
             "SELECT name, step, at, value FROM points WHERE owner=? ORDER BY name, step", owner
         )
         return [MetricPoint(*row) for row in rows]
 
     def point_names(self, owner: str) -> list[str]:
-        """Return which metrics an owner has."""
-        return [n for (n,) in self._ask("SELECT DISTINCT name FROM points WHERE owner=?", owner)]
+        """Return the names of an owner's metrics."""
+        return [n for (n,) in self._query("SELECT DISTINCT name FROM points WHERE owner=?", owner)]
 
     def series(
         self, owner: str, name: str, *, after: int = -1, since: str = "", limit: int = -1
     ) -> list[MetricPoint]:
-        """Return the points of one metric behind step ``after`` and not told before ``since`` (ISO
-        time in UTC, as points have it), at most ``limit``, by step."""
-        rows = self._ask(
+        """Return the points of one metric after step ``after``, by step.
+
+        Only points at or after ``since`` (ISO 8601, UTC), and at most ``limit`` of them.
+        """
+        rows = self._query(
             "SELECT name, step, at, value FROM points WHERE owner=? AND name=? AND step>? AND at>=?"
             " ORDER BY step LIMIT ?",
             owner,
@@ -151,17 +155,17 @@ class Reader:
         return [MetricPoint(*row) for row in rows]
 
     def referenced_contents(self) -> set[str]:
-        """Return the ids of all contents that somebody holds."""
-        return {content for (content,) in self._ask("SELECT DISTINCT content FROM holds")}
+        """Return the names of everything that is referenced."""
+        return {content for (content,) in self._query("SELECT DISTINCT content FROM holds")}
 
 
 class Writer(Reader):
-    """Questions and changes within one transaction."""
+    """Queries and changes in one transaction."""
 
     def put(
         self, kind: str, scope: str, key: str, body: dict[str, Any], state: str | None = None
     ) -> None:
-        """Insert or replace a fact; its age stays."""
+        """Insert or replace a record. A replaced record keeps its ``seq``."""
         self._db.execute(
             "INSERT INTO facts (kind, scope, key, state, body) VALUES (?,?,?,?,?)"
             " ON CONFLICT (kind, scope, key) DO UPDATE SET state=excluded.state, body=excluded.body",
@@ -169,11 +173,11 @@ class Writer(Reader):
         )
 
     def delete(self, kind: str, scope: str, key: str) -> bool:
-        """Delete a fact; False when there was none."""
-        done = self._db.execute(
+        """Delete a record; return False if there was none."""
+        cursor = self._db.execute(
             "DELETE FROM facts WHERE kind=? AND scope=? AND key=?", (kind, scope, key)
         )
-        return done.rowcount > 0
+        return cursor.rowcount > 0
 
     def add_event(self, owner: str, body: dict[str, Any]) -> None:
         """Append an event; its number is one more than the owner's last."""
@@ -184,8 +188,8 @@ class Writer(Reader):
         )
 
     def add_points(self, owner: str, points: Iterable[MetricPoint]) -> None:
-        """Insert points; one of a step that was run again replaces the first, and one that is only told
-        again (a resumed worker repeats its last) keeps its moment."""
+        """Insert points. A new value for a step replaces the old one; a repeated value (a resumed worker
+        repeats its last point) keeps its time."""
         self._db.executemany(
             "INSERT INTO points (owner, name, step, at, value) VALUES (?,?,?,?,?) ON CONFLICT DO UPDATE"
             " SET at=excluded.at, value=excluded.value WHERE value IS NOT excluded.value",
@@ -198,26 +202,28 @@ class Writer(Reader):
         self._db.execute("DELETE FROM points WHERE owner=?", (owner,))
 
     def add_reference(self, content: str, owner: str) -> None:
-        """Note that ``owner`` needs the bytes of ``content``."""
+        """Record that ``owner`` references ``content``."""
         self._db.execute("INSERT OR IGNORE INTO holds VALUES (?,?)", (content, owner))
 
     def remove_references(self, owner: str) -> list[str]:
-        """Let go of all that ``owner`` held; return the contents that nobody holds any more."""
-        mine = [c for (c,) in self._db.execute("SELECT content FROM holds WHERE owner=?", (owner,))]
+        """Remove all references of ``owner``; return what is no longer referenced by anyone."""
+        contents = [
+            c for (c,) in self._db.execute("SELECT content FROM holds WHERE owner=?", (owner,))
+        ]
         self._db.execute("DELETE FROM holds WHERE owner=?", (owner,))
         return [
             c
-            for c in mine
+            for c in contents
             if not self._db.execute("SELECT 1 FROM holds WHERE content=? LIMIT 1", (c,)).fetchone()
         ]
 
 
 class Store:
-    """The file. Reads and writes go over two connections, so that a read never waits for a disk.
+    """The SQLite file. Reads and writes use two connections, so that a read never waits for the disk.
 
-    ``durable=False`` (an embedded server with a state directory of its own, gone afterwards anyway)
-    leaves the disk out. Raises ``ConfigError`` for a file of a newer version, and for one that cannot be
-    opened: on a full disk, SQLite finds no room for what it keeps beside it.
+    ``durable=False`` does not wait for the disk (for an embedded server with a temporary state directory).
+    Raises ``ConfigError`` for a file of a newer version, and for one that cannot be opened: on a full disk
+    SQLite cannot create the files it needs beside it.
     """
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
@@ -243,41 +249,41 @@ class Store:
         return db
 
     def _migrate(self, path: Path) -> None:
-        (found,) = self._db.execute("PRAGMA user_version").fetchone()
-        if found > SCHEMA_VERSION:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
             self._db.close()
             raise ConfigError(
-                f"{path} was written by a newer maas-client (format {found}, this one reads {SCHEMA_VERSION})",
+                f"{path} was written by a newer maas-client"
+                f" (format {version}, this one reads {SCHEMA_VERSION})",
                 hint="Update maas-client, or choose another --state-dir.",
             )
-        if found == 0:
+        if version == 0:
             self._db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
 
     @contextmanager
     def write(self) -> Iterator[Writer]:
-        """Run one transaction: committed at the end, undone by an exception."""
+        """Run one transaction: committed at the end, rolled back by an exception."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
                 self._db.execute("COMMIT")
             except BaseException:
-                if self._db.in_transaction:  # SQLite itself undoes what a full disk has cut short
+                if self._db.in_transaction:  # on a full disk SQLite rolls back by itself
                     self._db.execute("ROLLBACK")
                 raise
 
     def close(self) -> None:
-        """Close both connections; what was committed stays."""
+        """Close both connections."""
         with self._lock:
             self._reads.close()
             self._db.close()
 
 
 def lock_state_dir(folder: Path) -> int:
-    """Take the state directory for this process and return the descriptor that holds it.
+    """Lock a state directory for this process; return the descriptor that holds the lock.
 
-    The lock goes with the process, kill -9 included. Raises ``ConfigError`` when another server
-    has it.
+    The lock ends with the process, also after kill -9. Raises ``ConfigError`` if another server has it.
     """
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -297,7 +303,7 @@ def lock_state_dir(folder: Path) -> int:
 def _lock(descriptor: int) -> None:
     try:
         import fcntl
-    except ImportError:  # Windows: bytes beyond the text, which stays readable
+    except ImportError:  # Windows: lock bytes after the text, so that the text stays readable
         import msvcrt
 
         os.lseek(descriptor, 1 << 20, os.SEEK_SET)

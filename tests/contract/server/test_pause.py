@@ -133,7 +133,7 @@ def test_a_running_job_writes_a_checkpoint_when_asked_and_goes_on(
     state: Path, start: Callable[..., Process], tmp_path: Path
 ) -> None:
     pytest.importorskip("torch")
-    server = start(state, engine="peft", pace_s=0)
+    server = start(state, engine="peft", step_delay_s=0)
     (tmp_path / "rows.jsonl").write_bytes(chats(200))
     with client_of(server, "foundry") as client:
         job = client.jobs.create(
@@ -163,7 +163,7 @@ def test_real_training_goes_on_from_its_pause_to_the_same_bytes(
     state: Path, start: Callable[..., Process], adapters: Callable[[], Iterator[Path]]
 ) -> None:
     pytest.importorskip("torch")
-    server = start(state, engine="peft", pace_s=0)
+    server = start(state, engine="peft", step_delay_s=0)
     azure = server.azure
     train = azure.upload(chats(20), "real.jsonl")
     recipe = {"num_train_epochs": "10", "learning_rate": "0.001", "seed": "7"}
@@ -182,7 +182,7 @@ def test_real_training_goes_on_from_its_pause_to_the_same_bytes(
     assert reached < 200
     server.kill()
     assert gone(state)
-    server = start(state, engine="peft", pace_s=0)
+    server = start(state, engine="peft", step_delay_s=0)
     azure = server.azure
     assert azure.status("rests") == "Paused"
     assert azure.arm("POST", "/jobs/rests/resume").status_code == 200

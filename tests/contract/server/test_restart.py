@@ -22,18 +22,18 @@ from pathlib import Path
 from maas_client.local.config import ServerConfig
 from maas_client.local.server import Server
 Server(ServerConfig(state_dir=Path(sys.argv[1]), ready_file=Path(sys.argv[2]), engine=sys.argv[3],
-                    base="tiny", threads=1, pace_s=float(sys.argv[4]))).run()
+                    base="tiny", threads=1, step_delay_s=float(sys.argv[4]))).run()
 """
 
 
 class Process:
     """A server in a process of its own, as ``maas-client serve`` starts it, with a slower engine."""
 
-    def __init__(self, state: Path, *, engine: str = "instant", pace_s: float = 0.05) -> None:
+    def __init__(self, state: Path, *, engine: str = "instant", step_delay_s: float = 0.05) -> None:
         ready = state.with_name("ready.json")
         ready.unlink(missing_ok=True)
         self.child = subprocess.Popen(
-            [sys.executable, "-c", _SERVE, state, ready, engine, str(pace_s)]
+            [sys.executable, "-c", _SERVE, state, ready, engine, str(step_delay_s)]
         )
         end = time.monotonic() + 30
         while not ready.exists():
@@ -199,7 +199,7 @@ def test_what_was_acknowledged_is_there(state, start):
     """Jobs are created as fast as they are answered; the server is killed in the middle."""
     acknowledged: list[str] = []
     for round_ in range(3):
-        server = start(state, pace_s=1)
+        server = start(state, step_delay_s=1)
         train = server.azure.upload(chats(1), "a.jsonl")
         end = time.monotonic() + 0.5
         while time.monotonic() < end:
@@ -207,7 +207,7 @@ def test_what_was_acknowledged_is_there(state, start):
             assert server.azure.submit(name, train).status_code == 201
             acknowledged.append(name)
         server.kill()
-    server = start(state, pace_s=1)
+    server = start(state, step_delay_s=1)
     assert {server.azure.arm("GET", f"/jobs/{n}").status_code for n in acknowledged} == {200}
     server.stop()
 

@@ -51,7 +51,7 @@ def read(blobs, name):
 
 
 def contents(blobs):
-    return len(list((blobs._files._home).iterdir()))
+    return len(list(blobs._files._contents.iterdir()))
 
 
 def test_put_and_read(blobs):
