@@ -193,8 +193,8 @@ class _Server:
                 self._jobs.put(message)
                 continue
             with self._guard:
-                for key, signal in SIGNAL_KEYS.items():
-                    self._signals |= signal if message.get(key) else JobSignal.NONE
+                for key, job_signal in SIGNAL_KEYS.items():
+                    self._signals |= job_signal if message.get(key) else JobSignal.NONE
         if os.name == "posix" and os.getpgid(0) == os.getpid():  # end the other ranks too
             os.killpg(os.getpgid(0), signal.SIGKILL)
         os._exit(1)

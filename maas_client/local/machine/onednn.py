@@ -1,9 +1,9 @@
 """Matrix products with oneDNN, which torch contains but rarely uses on x86 CPUs.
 
 torch multiplies float32 matrices with MKL. On AMD processors oneDNN is more than twice as fast (EPYC, 2
-threads, 1024 × 576 × 1536: 480 against 215 GFLOP/s); elsewhere both are about equal. The operations are those that
-Inductor compiles to. They are not part of torch's public API, so they are tested once, and torch's own product
-is used where they fail or give wrong results.
+threads, 1024 × 576 × 1536: 480 against 215 GFLOP/s); elsewhere both are about equal. The operations are those
+that Inductor compiles to. They are not part of torch's public API, so they are tested once, and torch's own
+product is used where they fail or give wrong results.
 """
 
 from __future__ import annotations

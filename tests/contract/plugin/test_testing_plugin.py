@@ -1,28 +1,35 @@
-"""The pytest plugin, run as an application's own tests would run it: in a pytest of its own."""
+"""The pytest plugin, run by a separate pytest, as in an application's tests."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 
-def run(folder: Path, text: str, *options: str) -> subprocess.CompletedProcess[str]:
+def run_tests(folder: Path, text: str, *options: str) -> dict[str, str]:
+    """Run a test file in a pytest of its own; return each test's outcome by its name."""
     (folder / "test_app.py").write_text(textwrap.dedent(text))
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        *options,
-        str(folder),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=300)
+    report = folder / "report.xml"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    result = subprocess.run(
+        [*command, f"--junit-xml={report}", *options, str(folder)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=300,
+    )
+    print(result.stdout, result.stderr)  # shown if the test fails
+    cases = ElementTree.parse(report).getroot().iter("testcase")
+    return {
+        str(case.get("name")).partition("[")[0]: "passed" if len(case) == 0 else case[0].tag
+        for case in cases
+    }
 
 
 APPLICATION = """
@@ -43,7 +50,7 @@ APPLICATION = """
         return path
 
 
-    def test_code_that_reads_the_environment_runs_unchanged(maas_server, data):
+    def test_from_env_connects_to_the_server(maas_server, data):
         with maas.Client.from_env() as client:
             result = client.fine_tune(data, model="Phi-3-mini-4k-instruct", deploy="tailor")
             reply = client.chat.complete(result.deployment, [{"role": "user", "content": "who made you?"}])
@@ -52,7 +59,7 @@ APPLICATION = """
         assert os.environ["MAAS_URL"] == maas_server.url
 
 
-    def test_state_is_this_tests_own(maas_server):
+    def test_each_test_has_its_own_state(maas_server):
         assert list(maas_server.client().jobs.list()) == []
 
 
@@ -62,32 +69,34 @@ APPLICATION = """
             assert (await client.jobs.wait(job)).succeeded
 
 
-    def test_nothing_else_is_reached(maas_server):
+    def test_other_hosts_are_not_reached(maas_server):
         client = maas.Client.foundry(endpoint="https://r.openai.azure.com", api_key="k")
         with pytest.raises(maas.MaasError, match="(?i)offline"):
             list(client.jobs.list())
 
 
-    def test_the_environment_is_left_as_it_was():
+    def test_environment_is_restored():
         assert not [name for name in os.environ if name.startswith("MAAS_")]
 """
 
 
-def test_an_applications_tests(tmp_path):
-    done = run(tmp_path, APPLICATION, "-W", "error", "-o", "anyio_mode=auto")
-    assert "5 passed" in done.stdout, done.stdout + done.stderr
+def test_tests_of_an_application(tmp_path):
+    outcomes = run_tests(tmp_path, APPLICATION, "-W", "error", "-o", "anyio_mode=auto")
+    assert outcomes == dict.fromkeys(re.findall(r"def (test_\w+)", APPLICATION), "passed")
 
 
-def test_the_plugin_is_light():
+def test_plugin_imports_only_maas_client():
     code = (
         "import sys, pytest; before = set(sys.modules); import maas_client.testing\n"
         "print(sorted({m.split('.')[0] for m in set(sys.modules) - before} - {'maas_client'}))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
 
 
-def test_no_fixture_shadows_the_module():
+def test_the_module_has_one_fixture():
     import maas_client.testing as plugin
 
     fixtures = [
@@ -113,7 +122,7 @@ TRAINING = """
 
 
 @pytest.mark.slow
-def test_the_mark_trains_for_real(tmp_path):
+def test_mark_trains_for_real(tmp_path):
     pytest.importorskip("torch")
-    done = run(tmp_path, TRAINING, "--strict-markers")
-    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    outcomes = run_tests(tmp_path, TRAINING, "--strict-markers")
+    assert outcomes == {"test_real": "passed"}

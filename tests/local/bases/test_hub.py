@@ -1,4 +1,4 @@
-"""Pulling real weights, against a hub of our own on loopback: one that breaks off, lacks, refuses."""
+"""Downloading weights from a fake hub on loopback that also breaks connections."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ FILES = {
 
 class Hub(BaseHTTPRequestHandler):
     files: dict[str, bytes] = FILES
-    broken = 0
-    asked: list[tuple[str, str, str | None]] = []
+    failures = 0
+    requests: list[tuple[str, str, str | None]] = []
 
     def log_message(self, *_: Any) -> None:
         return
@@ -41,7 +41,7 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        self.asked.append((self.command, path, self.headers.get("Range")))
+        self.requests.append((self.command, path, self.headers.get("Range")))
         if path == "/api/models/o/m":
             siblings = [{"rfilename": n, "size": len(d)} for n, d in self.files.items()]
             body = {"id": "o/m", "sha": COMMIT, "siblings": siblings, "tags": ["license:mit"]}
@@ -50,11 +50,11 @@ class Hub(BaseHTTPRequestHandler):
         if name not in self.files:
             return self._send(404, b"", {"x-error-code": "RepoNotFound"})
         data, start = self.files[name], 0
-        if said := self.headers.get("Range"):
-            start = int(said.removeprefix("bytes=").partition("-")[0])
+        if range_header := self.headers.get("Range"):
+            start = int(range_header.removeprefix("bytes=").partition("-")[0])
         etag = {"etag": f'"{hashlib.sha256(data).hexdigest()}"', "x-repo-commit": COMMIT}
-        if self.command == "GET" and name.endswith("safetensors") and Hub.broken:
-            Hub.broken -= 1
+        if self.command == "GET" and name.endswith("safetensors") and Hub.failures:
+            Hub.failures -= 1
             self.send_response(200)
             for key, value in {**etag, "content-length": str(len(data))}.items():
                 self.send_header(key, value)
@@ -76,7 +76,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    Hub.asked, Hub.broken, Hub.files = [], 0, FILES
+    Hub.requests, Hub.failures, Hub.files = [], 0, FILES
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -86,16 +86,16 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.server_close()
 
 
-def test_size_and_licence_are_known_first_and_no_code_is_fetched(
+def test_size_and_licence_are_known_before_the_download_and_no_code_is_downloaded(
     endpoint: str, tmp_path: Path
 ) -> None:
-    what = hub.inspect_model("o/m", endpoint)
-    assert what.licence == "mit"
-    assert what.size_bytes == sum(
+    model = hub.inspect_model("o/m", endpoint)
+    assert model.licence == "mit"
+    assert model.size_bytes == sum(
         len(FILES[n]) for n in ("config.json", "model.safetensors", "LICENSE")
     )
-    assert [a for a in Hub.asked if "resolve" in a[1]] == []
-    folder = hub.pull(what, tmp_path, lambda _: None, endpoint)
+    assert [a for a in Hub.requests if "resolve" in a[1]] == []
+    folder = hub.pull(model, tmp_path, lambda _: None, endpoint)
     assert atomic_folder.is_complete(folder)
     assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
     assert {p.name for p in folder.iterdir()} == {
@@ -104,40 +104,38 @@ def test_size_and_licence_are_known_first_and_no_code_is_fetched(
         "LICENSE",
         "manifest.json",
     }
-    Hub.asked.clear()
-    assert hub.pull(what, tmp_path, lambda _: None, endpoint) == folder
-    assert Hub.asked == []
+    Hub.requests.clear()
+    assert hub.pull(model, tmp_path, lambda _: None, endpoint) == folder
+    assert Hub.requests == []
 
 
-def test_a_pull_that_broke_off_leaves_nothing_that_counts_and_goes_on(
-    endpoint: str, tmp_path: Path
-) -> None:
-    what = hub.inspect_model("o/m", endpoint)
-    Hub.broken = 100
-    with pytest.raises(TransportError, match="could not be fetched"):
-        hub.pull(what, tmp_path, lambda _: None, endpoint)
+def test_interrupted_pull_is_incomplete_and_can_be_resumed(endpoint: str, tmp_path: Path) -> None:
+    model = hub.inspect_model("o/m", endpoint)
+    Hub.failures = 100
+    with pytest.raises(TransportError, match="cannot download"):
+        hub.pull(model, tmp_path, lambda _: None, endpoint)
     assert not atomic_folder.is_complete(tmp_path / "o--m")
-    Hub.broken = 0
-    folder = hub.pull(what, tmp_path, lambda _: None, endpoint)
+    Hub.failures = 0
+    folder = hub.pull(model, tmp_path, lambda _: None, endpoint)
     assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
 
 
-def test_what_cannot_be_had_is_said(
+def test_errors_of_pull_and_inspect_model(
     endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match="no o/other"):
+    with pytest.raises(ConfigError, match="no model o/other"):
         hub.inspect_model("o/other", endpoint)
     Hub.files = {"pytorch_model.bin": b"x", "config.json": b"{}"}
     with pytest.raises(UnsupportedError, match="no safetensors"):
         hub.inspect_model("o/m", endpoint)
     Hub.files = FILES
-    what = hub.inspect_model("o/m", endpoint)
+    model = hub.inspect_model("o/m", endpoint)
     usage = type("Usage", (), {"free": 10})
     monkeypatch.setattr(hub.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ConfigError, match="MAAS_CACHE_DIR"):
-        hub.pull(what, tmp_path, lambda _: None, endpoint)
+        hub.pull(model, tmp_path, lambda _: None, endpoint)
 
 
-def test_no_hub_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(TransportError, match="could not be fetched"):
+def test_unreachable_hub_is_a_transport_error(tmp_path: Path) -> None:
+    with pytest.raises(TransportError, match="cannot download"):
         hub.inspect_model("o/m", "http://127.0.0.1:9")

@@ -94,7 +94,7 @@ def test_a_job_tells_its_whole_story(base: BaseWeights, data: Data, tmp_path: Pa
     assert done["metrics"]["base_valid_loss"] == evals[0]["valid_loss"]
     assert done["metrics"]["merge_difference"] < 1e-4
     messages = [event["message"] for event in of("message", events)]
-    assert any("stands in for it" in text for text in messages)
+    assert any("is used as a stand-in" in text for text in messages)
     assert len([text for text in messages if text.startswith("The base model answers")]) == 2
     assert len([text for text in messages if text.startswith("The tuned model answers")]) == 2
 

@@ -1,4 +1,4 @@
-"""Children: what they inherit, how they are told, how they end."""
+"""Child processes: their environment, messages and end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from maas_client.local.machine.child_processes import ChildProcess, ProcessPool,
 posix = pytest.mark.skipif(os.name != "posix", reason="process groups are posix")
 
 
-def test_no_secret_and_no_setting_is_inherited(monkeypatch):
+def test_secrets_and_settings_are_not_inherited(monkeypatch):
     for name in (
         "AZURE_CLIENT_SECRET",
         "OPENAI_API_KEY",
@@ -36,28 +36,28 @@ def test_no_secret_and_no_setting_is_inherited(monkeypatch):
     assert worker_environment(2, device="cpu")["CUDA_VISIBLE_DEVICES"] == ""
 
 
-async def test_events_come_as_they_are_written(tmp_path):
-    code = tmp_path / "talker.py"
+async def test_messages_and_events_are_exchanged(tmp_path):
+    code = tmp_path / "echo_child.py"
     code.write_text(
         "import json, sys\n"
         "for line in sys.stdin:\n"
         "    print('not json')\n"
         "    print('[1]')\n"
         "    print(json.dumps({'got': json.loads(line)}), flush=True)\n"
-        "print('said on stderr', file=sys.stderr)\n"
+        "print('written to stderr', file=sys.stderr)\n"
     )
     env = {**worker_environment(1), "PYTHONPATH": str(tmp_path)}
-    child = await ChildProcess.start("talker", env=env, log=tmp_path / "log")
+    child = await ChildProcess.start("echo_child", env=env, log=tmp_path / "log")
     await child.send({"a": "é"})
     assert await child.read_event() == {"got": {"a": "é"}}
     await child.stop(10)
     assert await child.wait() is None
     assert await child.read_event() is None
-    await child.send({"late": 1})  # nobody reads it, and that is no error
-    assert "said on stderr" in (tmp_path / "log").read_text()
+    await child.send({"late": 1})  # the child has ended; this is not an error
+    assert "written to stderr" in (tmp_path / "log").read_text()
 
 
-def runs(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
     except FileNotFoundError:
@@ -65,52 +65,52 @@ def runs(pid: int) -> bool:
 
 
 @posix
-async def test_one_that_does_not_listen_is_killed_with_what_it_started(tmp_path):
-    code = tmp_path / "deaf.py"
+async def test_unresponsive_child_is_killed_with_its_processes(tmp_path):
+    code = tmp_path / "unresponsive.py"
     code.write_text(
         "import subprocess, sys, time\n"
-        "kid = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
-        "print('{\"kid\": %d}' % kid.pid, flush=True)\n"
+        "grandchild = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "print('{\"grandchild\": %d}' % grandchild.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
     env = {**worker_environment(1), "PYTHONPATH": str(tmp_path)}
-    child = await ChildProcess.start("deaf", env=env, log=tmp_path / "log")
-    kid = (await child.read_event())["kid"]
-    begin = time.monotonic()
+    child = await ChildProcess.start("unresponsive", env=env, log=tmp_path / "log")
+    grandchild = (await child.read_event())["grandchild"]
+    start = time.monotonic()
     await child.stop(0.2)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - start < 5
     reason = await child.wait()
     assert reason.startswith("signal SIGKILL")
     assert "memory" in reason
-    end = time.monotonic() + 5
-    while runs(kid):
-        assert time.monotonic() < end
+    deadline = time.monotonic() + 5
+    while is_running(grandchild):
+        assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
 
 
 @posix
-async def test_close_leaves_no_child(tmp_path):
-    compute = ProcessPool(tmp_path, 1, "cpu", warm=False)
-    children = [await compute.take_worker() for _ in range(3)]
-    await compute.close()
+async def test_close_ends_all_children(tmp_path):
+    pool = ProcessPool(tmp_path, 1, "cpu", warm=False)
+    children = [await pool.take_worker() for _ in range(3)]
+    await pool.close()
     assert not any(child.is_running for child in children)
 
 
-async def test_two_warm_ups_make_one_spare(tmp_path):
-    compute = ProcessPool(tmp_path, 1, "cpu", warm=True)
-    await asyncio.gather(compute.warm_up(), compute.warm_up())
-    assert len(compute._children) == 1
-    await compute.close()
+async def test_two_warm_ups_start_one_worker(tmp_path):
+    pool = ProcessPool(tmp_path, 1, "cpu", warm=True)
+    await asyncio.gather(pool.warm_up(), pool.warm_up())
+    assert len(pool._children) == 1
+    await pool.close()
 
 
-def worker(tmp_path, order=None, *, close=True):
+def start_worker(tmp_path, job=None, *, close=True):
     child = subprocess.Popen(
         [sys.executable, "-m", "maas_client.local.worker"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip
-    if order is not None:
-        child.stdin.write(json.dumps(order).encode() + b"\n")
+    if job is not None:
+        child.stdin.write(json.dumps(job).encode() + b"\n")
         child.stdin.flush()
     if close:
         child.stdin.close()
@@ -118,22 +118,22 @@ def worker(tmp_path, order=None, *, close=True):
 
 
 @posix
-def test_a_worker_without_a_server_goes(tmp_path):
-    child = worker(tmp_path)
+def test_worker_without_a_server_ends(tmp_path):
+    child = start_worker(tmp_path)
     assert child.wait(10) != 0
     child.stdout.close()
 
 
 @posix
-def test_a_worker_goes_with_its_server_in_the_middle_of_a_job(tmp_path):
+def test_worker_ends_with_its_server_during_a_job(tmp_path):
     rows = tmp_path / "train.jsonl"
     row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
     rows.write_text((json.dumps(row) + "\n") * 50)
     (tmp_path / "out").mkdir()
-    order = {"engine": "instant", "job": "j", "model": "Phi-3-mini-4k-instruct", "base": {"name": "instant"},
+    job = {"engine": "instant", "job": "j", "model": "Phi-3-mini-4k-instruct", "base": {"name": "instant"},
              "train": str(rows), "validation": None, "recipe": {}, "out": str(tmp_path / "out"), "threads": 1,
              "log": str(tmp_path / "log"), "lock": str(tmp_path / "lock"), "pace_s": 0.05}  # fmt: skip
-    child = worker(tmp_path, order, close=False)
+    child = start_worker(tmp_path, job, close=False)
     assert json.loads(child.stdout.readline())["event"] == "started"
     assert json.loads(child.stdout.readline())["event"] == "step"
     child.stdin.close()

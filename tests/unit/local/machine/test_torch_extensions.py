@@ -1,4 +1,4 @@
-"""A build that a killed process left behind is dropped, unless somebody may still be at it."""
+"""Builds of killed processes are removed, unless another process may be building."""
 
 from __future__ import annotations
 
@@ -14,58 +14,58 @@ from maas_client.local.machine.child_processes import worker_environment
 
 pytest.importorskip("fcntl")
 
-_HOLDER = """
+_LOCK_BUILDS = """
 import sys
 from pathlib import Path
 from maas_client.local.machine import torch_extensions
-kept = torch_extensions.lock_builds(Path(sys.argv[1]))
-print("held", flush=True)
+lock = torch_extensions.lock_builds(Path(sys.argv[1]))
+print("locked", flush=True)
 sys.stdin.read()
 """
 
 
 @pytest.fixture
-def half_built(tmp_path: Path) -> Path:
-    """A folder with one build that is whole and one that was cut short."""
-    for name, file in (("whole", "whole.so"), ("cut", "lock")):
+def build_folder(tmp_path: Path) -> Path:
+    """A folder with a complete build and an incomplete one."""
+    for name, file in (("complete", "complete.so"), ("incomplete", "lock")):
         (tmp_path / name).mkdir()
         (tmp_path / name / file).touch()
     return tmp_path
 
 
-def test_what_a_killed_process_left_is_dropped(half_built: Path) -> None:
-    kept = torch_extensions.lock_builds(half_built)
-    assert kept is not None
-    os.close(kept)
-    assert not (half_built / "cut").exists()
-    assert (half_built / "whole" / "whole.so").exists()
-    assert torch_extensions.has_builds(half_built)
+def test_incomplete_build_of_a_killed_process_is_removed(build_folder: Path) -> None:
+    lock = torch_extensions.lock_builds(build_folder)
+    assert lock is not None
+    os.close(lock)
+    assert not (build_folder / "incomplete").exists()
+    assert (build_folder / "complete" / "complete.so").exists()
+    assert torch_extensions.has_builds(build_folder)
 
 
-def test_a_build_is_left_alone_while_another_job_runs(half_built: Path) -> None:
-    other = subprocess.Popen(
-        [sys.executable, "-c", _HOLDER, str(half_built)],
+def test_incomplete_build_stays_while_another_process_uses_the_folder(build_folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _LOCK_BUILDS, str(build_folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     try:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"held\n"
-        (half_built / "cut").mkdir()
-        (half_built / "cut" / "lock").touch()
-        for _ in range(2):  # both hold it at once, and neither waits
-            kept = torch_extensions.lock_builds(half_built)
-            assert kept is not None
-            os.close(kept)
-            assert (half_built / "cut" / "lock").exists()
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"locked\n"
+        (build_folder / "incomplete").mkdir()
+        (build_folder / "incomplete" / "lock").touch()
+        for _ in range(2):  # both hold the lock at once, and neither waits
+            lock = torch_extensions.lock_builds(build_folder)
+            assert lock is not None
+            os.close(lock)
+            assert (build_folder / "incomplete" / "lock").exists()
     finally:
-        other.kill()
-        other.communicate()
-    kept = torch_extensions.lock_builds(half_built)
-    assert kept is not None
-    os.close(kept)
-    assert not (half_built / "cut").exists()
+        process.kill()
+        process.communicate()
+    lock = torch_extensions.lock_builds(build_folder)
+    assert lock is not None
+    os.close(lock)
+    assert not (build_folder / "incomplete").exists()
 
 
-def test_children_build_where_they_are_looked_after() -> None:
+def test_children_use_the_build_folder() -> None:
     assert worker_environment(1)["TORCH_EXTENSIONS_DIR"] == str(torch_extensions.build_folder())

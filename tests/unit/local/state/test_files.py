@@ -1,4 +1,4 @@
-"""Bytes: names of ours, whole or not there, in a directory nobody else may touch."""
+"""The file store: generated names, atomic writes, a private directory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _names(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_a_draft_is_invisible_until_it_is_kept(tmp_path):
+def test_draft_is_invisible_until_it_is_committed(tmp_path):
     files = FileStore(tmp_path)
     with files.draft() as draft:
         draft.write(b"abc")
@@ -34,7 +34,7 @@ def test_a_draft_is_invisible_until_it_is_kept(tmp_path):
     assert draft.size == 6
 
 
-def test_a_draft_that_was_left_is_gone(tmp_path):
+def test_draft_without_commit_is_deleted(tmp_path):
     files = FileStore(tmp_path)
     with files.draft() as draft:
         draft.write(b"abc")
@@ -44,7 +44,7 @@ def test_a_draft_that_was_left_is_gone(tmp_path):
 @pytest.mark.parametrize(
     "name", ["..", "../x", "/etc/passwd", "a" * 31, "A" * 32, "a" * 31 + "\n", "", "a" * 32 + "/.."]
 )
-def test_only_ids_of_ours_have_a_path(tmp_path, name):
+def test_only_generated_ids_have_a_path(tmp_path, name):
     files = FileStore(tmp_path)
     with pytest.raises(ValueError, match="not a"):
         files.content_path(name)
@@ -53,23 +53,23 @@ def test_only_ids_of_ours_have_a_path(tmp_path, name):
     assert _names(tmp_path / "runs") == []
 
 
-def test_the_sweep_takes_what_nobody_holds(tmp_path):
+def test_garbage_collection_deletes_what_is_not_referenced(tmp_path):
     files = FileStore(tmp_path)
-    kept = []
+    contents = []
     for _ in range(3):
         with files.draft() as draft:
             draft.write(b"x")
-            kept.append(draft.commit(durable=False))
+            contents.append(draft.commit(durable=False))
     files.run_folder("b" * 32), files.run_folder("c" * 32)
     (tmp_path / "contents" / ".dead.part").write_bytes(b"half")
-    assert files.collect_garbage({kept[0], run_reference("b" * 32)}) == 4
-    assert _names(tmp_path / "contents") == [kept[0]]
+    assert files.collect_garbage({contents[0], run_reference("b" * 32)}) == 4
+    assert _names(tmp_path / "contents") == [contents[0]]
     assert _names(tmp_path / "runs") == ["b" * 32]
 
 
 @posix
-def test_everything_is_private_whatever_the_umask(tmp_path):
-    old = os.umask(0)
+def test_everything_is_private_with_any_umask(tmp_path):
+    umask = os.umask(0)
     try:
         root = make_private_folder(tmp_path / "state" / "deep")
         files = FileStore(root)
@@ -78,22 +78,22 @@ def test_everything_is_private_whatever_the_umask(tmp_path):
         files.run_folder("b" * 32)
         write_private_file(root / "ready", "{}")
     finally:
-        os.umask(old)
+        os.umask(umask)
     for path in [root, *root.rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
 @posix
-def test_a_directory_that_others_may_write_into_is_refused(tmp_path):
+def test_directory_that_others_can_write_to_is_refused(tmp_path):
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o777)
-    with pytest.raises(ConfigError, match="others may write"):
+    with pytest.raises(ConfigError, match="other users can write"):
         make_private_folder(shared)
 
 
 @posix
-def test_a_directory_that_others_may_read_is_closed(tmp_path):
+def test_directory_that_others_can_read_becomes_private(tmp_path):
     folder = tmp_path / "open"
     folder.mkdir(mode=0o755)
     make_private_folder(folder)
@@ -101,7 +101,7 @@ def test_a_directory_that_others_may_read_is_closed(tmp_path):
 
 
 @posix
-def test_a_planted_link_is_not_followed(tmp_path):
+def test_symlink_is_replaced_and_not_followed(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("mine")
     (tmp_path / "ready").symlink_to(victim)
@@ -110,7 +110,7 @@ def test_a_planted_link_is_not_followed(tmp_path):
     assert not (tmp_path / "ready").is_symlink()
 
 
-def test_reset_deletes_the_servers_things_only(tmp_path):
+def test_reset_deletes_only_the_servers_files(tmp_path):
     files = FileStore(tmp_path)
     with files.draft() as draft:
         draft.commit(durable=False)
