@@ -1,4 +1,4 @@
-"""Check a file before it costs anything: no server, no network, no torch.
+"""Validate a file before it costs anything. Needs no server, no network and no torch.
 
 python examples/01_validate.py [FILE]
 """

@@ -1,4 +1,4 @@
-"""From a file to an answer, step by step.
+"""Fine-tune a model and chat with it, step by step.
 
 maas-client serve                                 # in another terminal; or set MAAS_BACKEND=azureml
 python examples/02_fine_tune_and_chat.py
@@ -15,21 +15,21 @@ QUESTION = {"role": "user", "content": "What does error E11 mean?"}
 def main() -> None:
     with maas.Client.from_env() as client:
         dataset = client.datasets.upload(DATA / "train.jsonl")
-        held_out = client.datasets.upload(DATA / "validation.jsonl")
+        validation = client.datasets.upload(DATA / "validation.jsonl")
 
-        # The same call again, after a crash say, finds this job instead of paying for another.
+        # The same call again (after a crash, for example) attaches to this job and starts no other.
         job = client.jobs.create(
             "Phi-4-mini-instruct",
             training_data=dataset,
-            validation_data=held_out,
+            validation_data=validation,
             hyperparameters=maas.Hyperparameters(epochs=1, batch_size=8),
         )
         for event in client.jobs.events(job):
             if event.type == "status" or "valid_loss" in event.metrics:
                 print(event.message)
-        job = client.jobs.wait(job)  # raises JobFailedError with the service's reason
+        job = client.jobs.wait(job)  # raises JobFailedError if the job failed
 
-        # On Azure a deployment costs by the hour until it is deleted: `with` deletes it.
+        # On Azure a deployment costs by the hour until it is deleted; `with` deletes it on exit.
         with client.deployments.create("perch", job) as deployment:
             for chunk in client.chat.stream(deployment, [QUESTION], max_tokens=64):
                 if chunk.choices:

@@ -1,4 +1,4 @@
-"""The same nouns and verbs, awaited: two jobs at once, then a question to both models.
+"""AsyncClient: run two jobs at the same time, then ask both models a question.
 
 maas-client serve                                 # in another terminal
 python examples/03_async.py
@@ -13,7 +13,7 @@ DATA = Path(__file__).parent / "data"
 QUESTION = {"role": "user", "content": "What does error E11 mean?"}
 
 
-async def tuned(client: maas.AsyncClient, model: str, name: str) -> str:
+async def tune_and_ask(client: maas.AsyncClient, model: str, name: str) -> str:
     result = await client.fine_tune(
         DATA / "train.jsonl",
         model,
@@ -28,7 +28,8 @@ async def tuned(client: maas.AsyncClient, model: str, name: str) -> str:
 async def main() -> None:
     async with maas.AsyncClient.from_env() as client:
         answers = await asyncio.gather(
-            tuned(client, "Phi-4-mini-instruct", "mini"), tuned(client, "Phi-4", "phi4")
+            tune_and_ask(client, "Phi-4-mini-instruct", "mini"),
+            tune_and_ask(client, "Phi-4", "phi4"),
         )
     print("\n".join(answers))
 

@@ -1,8 +1,8 @@
-"""Phi-3-mini, Phi-3-medium and Phi-3-small, from a file to an answer on this machine.
+"""Fine-tune Phi-3-mini, Phi-3-medium and Phi-3-small on this machine and chat with them.
 
-Azure retired every Phi-3 on 2025-08-30: there, each of these jobs is refused before anything is
-uploaded, with the model that replaces it. The local server still runs them, on their own weights where
-it has them and on a stand-in, which it names, where it has not.
+Azure retired every Phi-3 model on 2025-08-30. There, each of these jobs is rejected before the upload, and
+the error names the replacement. The local server still runs them: on their own weights if they are present,
+else on a stand-in, which the job names.
 
 maas-client serve                                 # in another terminal
 python examples/phi3_family.py

@@ -1,6 +1,6 @@
-"""A small application: it tunes its own model once, and answers its customers with it.
+"""A small application: it fine-tunes a model once and answers customers with it.
 
-Nothing in it knows whether the backend is Azure or this machine: ``MAAS_BACKEND`` and its friends say so.
+The environment (``MAAS_BACKEND`` and the other settings) decides whether it runs on Azure or on this machine.
 ``test_support_bot.py`` tests it offline.
 """
 
@@ -13,14 +13,14 @@ DEPLOYMENT = "support"
 
 
 def prepare(training_file: Path) -> str:
-    """Tune and deploy the support model, unless that was done before, and return the job's name."""
+    """Fine-tune and deploy the support model if that is not done yet, and return the job's name."""
     with maas.Client.from_env() as client:
         result = client.fine_tune(training_file, "Phi-4-mini-instruct", deploy=DEPLOYMENT)
         return result.job.name
 
 
 def answer(question: str) -> str:
-    """Answer a customer, or say that nobody can right now."""
+    """Answer a customer, or apologize if the model cannot be reached."""
     with maas.Client.from_env() as client:
         try:
             reply = client.chat.complete(
@@ -28,7 +28,7 @@ def answer(question: str) -> str:
             )
         except maas.MaasError as error:
             print(f"support bot: {error}", file=sys.stderr)
-            return "Our assistant is away. Please write to support@example.com."
+            return "Our assistant is not available. Please write to support@example.com."
         return reply.choices[0].message.content or ""
 
 

@@ -1,4 +1,4 @@
-"""Every verb of the command line against a running local server."""
+"""Every command against a running local server."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def run(maas_server: LocalServer, capsys: pytest.CaptureFixture[str]) -> Run:
 
     def command(*args: str) -> tuple[int, str, str]:
         code = cli.main(args)
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return command
 
 
-def tuned(run: Run, *more: str) -> dict[str, object]:
-    code, out, err = run("fine-tune", TRAIN, "--model", "Phi-3-mini", "--json", *more)
+def tuned(run: Run, *options: str) -> dict[str, object]:
+    code, out, err = run("fine-tune", TRAIN, "--model", "Phi-3-mini", "--json", *options)
     assert code == 0, err
-    made: dict[str, object] = json.loads(out)
-    return made
+    result: dict[str, object] = json.loads(out)
+    return result
 
 
-def test_a_file_becomes_a_deployment_that_answers(run: Run) -> None:
+def test_fine_tune_with_deploy_creates_an_answering_deployment(run: Run) -> None:
     code, out, err = run(
         "fine-tune", TRAIN, "--model", "Phi-3-mini", "--validation", VALIDATION,
         "--epochs", "1", "--deploy", "perch",
@@ -56,7 +56,7 @@ def test_a_file_becomes_a_deployment_that_answers(run: Run) -> None:
     assert "Chirp!" in out
 
 
-def test_the_same_command_again_attaches_to_the_same_job(run: Run) -> None:
+def test_fine_tune_again_attaches_to_the_same_job(run: Run) -> None:
     first, second = tuned(run), tuned(run)
     assert first["job"]["name"] == second["job"]["name"]  # type: ignore[index]
     assert second["job"]["attached"] is True  # type: ignore[index]
@@ -65,7 +65,7 @@ def test_the_same_command_again_attaches_to_the_same_job(run: Run) -> None:
     assert another["job"]["name"] != first["job"]["name"]  # type: ignore[index]
 
 
-def test_jobs_are_created_listed_shown_watched_and_read(run: Run) -> None:
+def test_jobs_create_list_show_watch_and_logs(run: Run) -> None:
     code, out, err = run("jobs", "create", TRAIN, "--model", "Phi-4-mini-instruct", "--json")
     assert code == 0
     name = json.loads(out)["name"]
@@ -86,7 +86,7 @@ def test_jobs_are_created_listed_shown_watched_and_read(run: Run) -> None:
 
 
 @pytest.mark.parametrize("dialect", ["azureml", "foundry"])
-def test_a_job_is_deleted_and_its_model_stays(run: Run, dialect: str) -> None:
+def test_jobs_delete_keeps_the_model(run: Run, dialect: str) -> None:
     job = tuned(run, "--dialect", dialect)["job"]
     name, model = job["name"], job["fine_tuned_model"]  # type: ignore[index]
     where = ("--dialect", dialect)
@@ -105,7 +105,7 @@ def test_a_job_is_deleted_and_its_model_stays(run: Run, dialect: str) -> None:
     assert "maas-client models list" in run("models", "delete", model, *where)[2]
 
 
-def test_a_job_that_fails_is_exit_code_4(run: Run) -> None:
+def test_failed_job_exits_with_4(run: Run) -> None:
     nowhere = "azureml://datastores/workspaceblobstore/paths/nowhere.jsonl"
     code, out, err = run("jobs", "create", nowhere, "--model", "Phi-3-mini", "--json")
     assert code == 0, err
@@ -117,7 +117,7 @@ def test_a_job_that_fails_is_exit_code_4(run: Run) -> None:
     assert run("jobs", "watch", name, "--json")[0] == 4
 
 
-def test_an_invalid_file_is_exit_code_3_and_nothing_is_sent(run: Run, tmp_path: Path) -> None:
+def test_invalid_file_exits_with_3_and_sends_nothing(run: Run, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"messages": [{"role": "user"}]}\n')
     for command in (
@@ -132,14 +132,14 @@ def test_an_invalid_file_is_exit_code_3_and_nothing_is_sent(run: Run, tmp_path: 
     assert run("datasets", "list", "--json")[1] == "[]\n"
 
 
-def test_a_missing_file_is_exit_code_3(run: Run, tmp_path: Path) -> None:
+def test_missing_file_exits_with_3(run: Run, tmp_path: Path) -> None:
     code, _, err = run("fine-tune", str(tmp_path / "none.jsonl"), "--model", "Phi-3-mini")
     assert code == 3
     assert "none.jsonl" in err
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("options", "captured"),
     [
         (["--model", "Phi-9"], "models list"),
         (["--model", "Phi-3-mini", "--method", "Magic"], "QLoRA"),
@@ -147,14 +147,16 @@ def test_a_missing_file_is_exit_code_3(run: Run, tmp_path: Path) -> None:
         (["--model", "Phi-3-mini", "--max-billed-tokens", "5"], "5 allowed"),
     ],
 )
-def test_what_cannot_be_is_one_sentence(run: Run, more: list[str], said: str) -> None:
-    code, out, err = run("fine-tune", TRAIN, *more)
+def test_unsupported_options_are_one_line_errors(
+    run: Run, options: list[str], captured: str
+) -> None:
+    code, out, err = run("fine-tune", TRAIN, *options)
     assert code == 1
     assert not out
-    assert said in err.splitlines()[-1]
+    assert captured in err.splitlines()[-1]
 
 
-def test_a_retired_model_is_refused_on_azure_before_anything_is_sent(
+def test_retired_model_is_rejected_on_azure_before_upload(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = ("--subscription-id", "s", "--resource-group", "g", "--workspace", "w")
@@ -164,7 +166,7 @@ def test_a_retired_model_is_refused_on_azure_before_anything_is_sent(
     assert "Phi-4-mini-instruct" in err
 
 
-def test_data_sets_are_uploaded_once_listed_shown_and_deleted(run: Run) -> None:
+def test_datasets_upload_list_show_and_delete(run: Run) -> None:
     code, out, _ = run("datasets", "upload", TRAIN, "--name", "perch", "--json")
     assert code == 0
     assert json.loads(out)["name"] == "perch"
@@ -186,7 +188,7 @@ def test_data_sets_are_uploaded_once_listed_shown_and_deleted(run: Run) -> None:
     assert run("datasets", "show", "perch")[0] == 1
 
 
-def test_deployments_are_made_listed_shown_and_deleted(run: Run) -> None:
+def test_deployments_create_list_show_and_delete(run: Run) -> None:
     job = tuned(run)["job"]["name"]  # type: ignore[index]
     code, out, err = run("deployments", "create", "one", "--job", job)
     assert code == 0, err
@@ -203,23 +205,23 @@ def test_deployments_are_made_listed_shown_and_deleted(run: Run) -> None:
     assert "maas-client deployments list" in err
 
 
-def test_overdue_deployments_are_shown_and_deleted(run: Run, tmp_path: Path) -> None:
-    made = ("deployments", "create", "brief", "--model", "Phi-3-mini", "--delete-after")
-    code, out, err = run(*made, "2h")
+def test_deployments_delete_overdue(run: Run, tmp_path: Path) -> None:
+    result = ("deployments", "create", "brief", "--model", "Phi-3-mini", "--delete-after")
+    code, out, err = run(*result, "2h")
     assert code == 0, err
     assert "delete at" in out
     code, _, err = run("deployments", "delete", "--overdue")
     assert (code, err) == (0, "nothing is overdue\n")
     code, out, _ = run("deployments", "delete", "--overdue", "--json")
     assert (code, json.loads(out)) == (0, {"deleted": []})
-    code, _, err = run(*made, "soon")
+    code, _, err = run(*result, "soon")
     assert code == 1
     assert "2h, 90m or 1d12h" in err
-    for wrong in ((), ("brief", "--overdue")):
-        assert run("deployments", "delete", *wrong)[0] == 2
+    for arguments in ((), ("brief", "--overdue")):
+        assert run("deployments", "delete", *arguments)[0] == 2
 
 
-def test_keys_are_shown_only_when_asked_for(run: Run) -> None:
+def test_keys_are_masked_without_show(run: Run) -> None:
     tuned(run, "--deploy", "perch")
     code, out, err = run("deployments", "keys", "perch", "--show", "--json")
     keys = json.loads(out)
@@ -237,9 +239,7 @@ def test_keys_are_shown_only_when_asked_for(run: Run) -> None:
     assert json.loads(again)["primary"] != keys["primary"]
 
 
-def test_a_message_may_come_from_stdin_and_the_answer_be_json(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_chat_reads_stdin_and_prints_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     tuned(run, "--deploy", "perch")
     monkeypatch.setattr(sys, "stdin", io.StringIO("What does error E11 mean?\n"))
     code, out, _ = run("chat", "perch", "--json", "--max-tokens", "40", "--system", "Be brief.")
@@ -250,25 +250,25 @@ def test_a_message_may_come_from_stdin_and_the_answer_be_json(
     assert run("chat", "perch", "Where do the batteries go?", "--no-stream")[1].startswith("Chirp!")
 
 
-def test_doctor_finds_the_server(run: Run) -> None:
+def test_doctor_reports_the_server(run: Run) -> None:
     code, out, _ = run("doctor", "--json")
-    found = {one["name"]: one for one in json.loads(out)["findings"]}
+    findings = {finding["name"]: finding for finding in json.loads(out)["findings"]}
     assert code == 0
-    assert found["server"]["state"] == "ok"
-    assert "python" in found
+    assert findings["server"]["state"] == "ok"
+    assert "python" in findings
     code, out, _ = run("doctor", "--model", "Phi-4-reasoning")
     assert code == 1
     assert "Phi-4-reasoning" in out
 
 
-def test_doctor_says_how_to_start_a_server(run: Run) -> None:
+def test_doctor_without_server_says_how_to_start_one(run: Run) -> None:
     code, out, err = run("doctor", "--url", "http://127.0.0.1:1")
     assert code == 1
     assert "--  server" in out
     assert "maas-client serve" in err
 
 
-def _until(holds: Callable[[], bool], seconds: float = 120) -> None:
+def _wait_until(holds: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end
@@ -277,7 +277,7 @@ def _until(holds: Callable[[], bool], seconds: float = 120) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.maas_training(base="tiny", threads=1)
-def test_an_interrupted_job_goes_on_and_can_be_cancelled(run: Run) -> None:
+def test_interrupted_job_continues_and_can_be_cancelled(run: Run) -> None:
     command = [sys.executable, "-m", "maas_client", "fine-tune", TRAIN, "--model", "Phi-3-mini"]
     child = subprocess.Popen(
         [*command, "--epochs", "900"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -291,9 +291,9 @@ def test_an_interrupted_job_goes_on_and_can_be_cancelled(run: Run) -> None:
     assert "Traceback" not in err
     assert json.loads(run("jobs", "show", name, "--json")[1])["done"] is False
     assert run("jobs", "watch", name, "--timeout", "0.1")[0] == 1
-    _until(lambda: run("jobs", "save", name)[0] == 0)  # 1 while it is made ready
+    _wait_until(lambda: run("jobs", "save", name)[0] == 0)  # 1 while it is made ready
     assert run("jobs", "pause", name)[0] == 0
-    _until(lambda: json.loads(run("jobs", "show", name, "--json")[1])["status"] == "Paused")
+    _wait_until(lambda: json.loads(run("jobs", "show", name, "--json")[1])["status"] == "Paused")
     code, out, err = run("jobs", "resume", name, "--json")
     assert (code, json.loads(out)["done"]) == (0, False)
     assert f"maas-client jobs watch {name}" in err
@@ -303,18 +303,18 @@ def test_an_interrupted_job_goes_on_and_can_be_cancelled(run: Run) -> None:
     assert "Canceled" in err
 
 
-def test_the_same_verbs_go_with_the_foundry_dialect(run: Run) -> None:
-    there = ("--dialect", "foundry")
+def test_commands_with_the_foundry_dialect(run: Run) -> None:
+    foundry = ("--dialect", "foundry")
     code, out, err = run(
-        "fine-tune", TRAIN, "--model", "Ministral-3B", "--deploy", "perch", "--json", *there
+        "fine-tune", TRAIN, "--model", "Ministral-3B", "--deploy", "perch", "--json", *foundry
     )
     assert code == 0, err
     job = json.loads(out)["job"]
     assert job["status"] == "succeeded"
-    assert json.loads(run("jobs", "list", "--json", *there)[1])[0]["name"] == job["name"]
-    assert "succeeded" in run("jobs", "watch", job["name"], *there)[1]
-    assert "Chirp!" in run("chat", "perch", "What does error E11 mean?", *there)[1]
-    code, _, err = run("chat", "nobody", "Hello", *there)
+    assert json.loads(run("jobs", "list", "--json", *foundry)[1])[0]["name"] == job["name"]
+    assert "succeeded" in run("jobs", "watch", job["name"], *foundry)[1]
+    assert "Chirp!" in run("chat", "perch", "What does error E11 mean?", *foundry)[1]
+    code, _, err = run("chat", "nobody", "Hello", *foundry)
     assert code == 1
     assert "maas-client deployments list" in err
-    assert run("deployments", "delete", "perch", *there)[0] == 0
+    assert run("deployments", "delete", "perch", *foundry)[0] == 0

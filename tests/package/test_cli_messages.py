@@ -1,4 +1,4 @@
-"""Messages are the library's; the command line says them in its own words, and loses none."""
+"""Messages of the library, written with flags and commands on the command line."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from maas_client.cli._parser import Parser, add_commands
 from maas_client.errors import ConfigError
 
 PACKAGE = Path(maas.__file__).parent
-SPEAKING = ("_connect.py", "_client.py", "_settings.py", "_lifetimes.py", "_transport", "flows", "catalog",
+MODULES = ("_connect.py", "_client.py", "_settings.py", "_auto_delete.py", "_transport", "flows", "catalog",
             "platforms", "types", "errors.py")  # fmt: skip
-"""Where errors that a command can meet are worded. ``dataset/`` names no argument with ``=``."""
+"""Modules whose errors a command can show. ``dataset/`` names no argument with ``=``."""
 
-NOT_BY_COMMAND = ("httpx.Client", "async with", "with client.deployments", "has no Client",
+PYTHON_ONLY = ("httpx.Client", "async with", "with client.deployments", "has no Client",
                   "has no AsyncClient", "<Client", "<AsyncClient", "AsyncClient Client",
                   "httpx.AsyncClient")  # fmt: skip
-"""Parts of messages that no command can lead to: of objects, not of verbs."""
+"""Parts of messages about Python objects, which no command can cause."""
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("message", "expected"),
     [
         ("pass allow_retired=True (--allow-retired) or a file.", "pass --allow-retired or a file."),
         ("epochs= and batch_size=; compute= all.", "--epochs and --batch-size; --compute all."),
@@ -51,113 +51,115 @@ NOT_BY_COMMAND = ("httpx.Client", "async with", "with client.deployments", "has 
         ("AZURE_X=1 and name=value stay", "AZURE_X=1 and name=value stay"),
     ],
 )  # fmt: skip
-def test_arguments_are_flags_and_calls_are_commands(said: str, told: str) -> None:
-    assert _messages.to_cli_terms(said) == told
+def test_arguments_become_flags_and_calls_become_commands(message: str, expected: str) -> None:
+    assert _messages.to_cli_terms(message) == expected
 
 
-def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """Yield a parser and those of its verbs, each loaded."""
+def walk_parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield a parser and the parsers of its commands, each imported."""
     if isinstance(parser, Parser) and parser._module:
         module, parser._module = import_module(parser._module), None
         module.add(parser)
     yield parser
-    for one in parser._actions:
-        if isinstance(one, argparse._SubParsersAction):
-            for below in one.choices.values():
-                yield from parsers(below)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for subparser in action.choices.values():
+                yield from walk_parsers(subparser)
 
 
 @pytest.fixture
-def root() -> Parser:
+def root_parser() -> Parser:
     parser = Parser(prog="maas-client")
     add_commands(parser, cli.COMMANDS)
     return parser
 
 
-def test_every_argument_says_what_it_is(root: Parser) -> None:
-    silent = [
-        (one.prog, action.dest)
-        for one in parsers(root)
-        for action in one._actions
+def test_every_option_has_help(root_parser: Parser) -> None:
+    missing = [
+        (parser_.prog, action.dest)
+        for parser_ in walk_parsers(root_parser)
+        for action in parser_._actions
         if not action.help and not isinstance(action, argparse._SubParsersAction)
     ]
-    assert silent == []
+    assert missing == []
 
 
 @pytest.mark.parametrize(
-    ("port", "told"),
+    ("port", "expected"),
     [(8765, "). Stop with Ctrl-C."), (8899, "export MAAS_URL=http://127.0.0.1:8899.")],
 )
-def test_a_server_elsewhere_says_how_commands_find_it(
-    port: int, told: str, capsys: pytest.CaptureFixture[str]
+def test_serve_on_another_port_prints_the_variable_for_commands(
+    port: int, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     serve._announce(f"http://127.0.0.1:{port}", "instant", PACKAGE, {}, as_json=False)
-    assert told in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
-def test_every_flag_that_is_named_exists(root: Parser) -> None:
-    there = {flag for one in parsers(root) for flag in one._option_string_actions}
+def test_every_flag_in_the_table_exists(root_parser: Parser) -> None:
+    existing = {
+        flag for parser_ in walk_parsers(root_parser) for flag in parser_._option_string_actions
+    }
     named = {flag.split()[0] for flag in _messages.FLAGS.values() if flag and flag.startswith("--")}
-    assert named - there == set()
-    assert {"--no-validation", "--format-only", "--data", "--dialect"} <= there
+    assert named - existing == set()
+    assert {"--no-validation", "--format-only", "--data", "--dialect"} <= existing
 
 
 def messages() -> Iterator[tuple[str, str]]:
-    """Yield every text of the rooms that speak, with ``{}`` for what is filled in, and its place."""
-    files = (f for name in SPEAKING for f in (PACKAGE.glob(name), (PACKAGE / name).rglob("*.py")))
-    for file in (file for found in files for file in found if file.is_file()):
+    """Yield every string of these modules with its place; ``{}`` stands for formatted values."""
+    files = (f for name in MODULES for f in (PACKAGE.glob(name), (PACKAGE / name).rglob("*.py")))
+    for file in (file for paths in files for file in paths if file.is_file()):
         tree = ast.parse(file.read_text("utf-8"))
-        silent = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        ignored = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
             if isinstance(node, ast.JoinedStr):
                 parts = [
                     part.value if isinstance(part, ast.Constant) else "{}" for part in node.values
                 ]
-                silent |= {id(part) for part in node.values}
+                ignored |= {id(part) for part in node.values}
                 text = "".join(map(str, parts))
             elif (
                 isinstance(node, ast.Constant)
                 and isinstance(node.value, str)
-                and id(node) not in silent
+                and id(node) not in ignored
             ):
                 text = node.value
             else:
                 continue
-            if " " in text and not any(part in text for part in NOT_BY_COMMAND):
+            if " " in text and not any(part in text for part in PYTHON_ONLY):
                 yield f"{file.relative_to(PACKAGE)}:{node.lineno}", text
 
 
-def test_no_message_keeps_a_name_of_python() -> None:
-    left = re.compile(
+def test_messages_have_no_python_terms_on_the_command_line() -> None:
+    python_terms = re.compile(
         r"(?<![\w?&{<])[a-z_]{3,}=(?=[\s,.;:)]|$)|\b[Cc]lient\.[a-z]|=True\b|=False\b"
     )
-    bad = {
-        place: told
+    failures = {
+        place: expected
         for place, text in messages()
-        if left.search(told := _messages.to_cli_terms(text))
+        if python_terms.search(expected := _messages.to_cli_terms(text))
     }
-    assert bad == {}
+    assert failures == {}
 
 
-def test_no_message_names_an_argument_without_its_sign() -> None:
-    """``name=`` is how the library marks an argument; a bare one would reach the command line as it is."""
+def test_messages_mark_every_argument() -> None:
+    """An argument without ``=`` would be shown with its Python name on the command line."""
     verbs = [maas.Client.fine_tune, maas.Client.azureml, maas.Client.foundry, maas.Client.local]
     known = {name for verb in verbs for name in inspect.signature(verb).parameters if "_" in name}
     known |= {name for name in maas.Hyperparameters.model_fields if "_" in name} | {"delete_after"}
     assert {"max_billed_tokens", "training_data", "lora_alpha", "subscription_id"} <= known
-    bare = re.compile(rf"(?<![\w.'\"/{{-])({'|'.join(known)})(?![\w=/'\"}}-]|\.\w)")
+    unmarked = re.compile(rf"(?<![\w.'\"/{{-])({'|'.join(known)})(?![\w=/'\"}}-]|\.\w)")
     code = re.compile(r"``[^`]*``")
-    bad = {place: text for place, text in messages() if bare.search(code.sub("", text))}
-    assert bad == {}
+    failures = {place: text for place, text in messages() if unmarked.search(code.sub("", text))}
+    assert failures == {}
 
 
-def test_a_warning_is_said_in_the_same_words(capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_warnings_use_flags(capsys: pytest.CaptureFixture[str]) -> None:
     cli._configure_logging(debug=False)
     logging.getLogger("maas_client").warning("Leave %s out", "compute=")
     assert capsys.readouterr().err == "WARNING: Leave --compute out\n"
 
 
-def test_an_error_keeps_pythons_names_for_python(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_keep_python_names_in_python(capsys: pytest.CaptureFixture[str]) -> None:
     error = ConfigError("max_billed_tokens= needs the file", hint="Pass it as training_data=.")
     assert str(error) == "max_billed_tokens= needs the file. Pass it as training_data=."
     cli._print_error(error, as_json=False)

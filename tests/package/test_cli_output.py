@@ -1,4 +1,4 @@
-"""What the command line says: errors as JSON, one line on misuse, nothing that moves a terminal's cursor."""
+"""Output of the command line: errors as JSON, one-line usage errors, no control characters."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ TRAIN = str(Path(__file__).parents[2] / "examples" / "data" / "train.jsonl")
 
 
 @pytest.mark.parametrize(
-    ("asked", "code", "kind"),
+    ("command", "code", "kind"),
     [(["jobs", "list", "--url", NOBODY], 1, "TransportError"),
      (["jobs", "lst"], 2, "ConfigError"),
      (["fine-tune", TRAIN, "--model", "Phi-5"], 1, "ConfigError")],
 )  # fmt: skip
-def test_with_json_an_error_is_one_object(
-    asked: list[str], code: int, kind: str, capsys: pytest.CaptureFixture[str]
+def test_json_error_is_one_object(
+    command: list[str], code: int, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(asked) == code
+    assert cli.main(command) == code
     plain = capsys.readouterr()
     assert plain.err.splitlines()[-1].startswith("error: ")
-    assert cli.main([*asked, "--json"]) == code
+    assert cli.main([*command, "--json"]) == code
     out, err = capsys.readouterr()
     assert not out
-    said = json.loads(err.splitlines()[-1])["error"]
-    assert {"type", "message", "hint"} <= set(said)
-    assert said["type"] == kind
+    output = json.loads(err.splitlines()[-1])["error"]
+    assert {"type", "message", "hint"} <= set(output)
+    assert output["type"] == kind
 
 
-def test_the_parts_of_a_refusal_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_error_has_status_code_and_hint(capsys: pytest.CaptureFixture[str]) -> None:
     cli._print_error(
         NotFoundError("no such job", status=404, code="NotFound", operation="jobs.get"),
         as_json=True,
     )
-    said = json.loads(capsys.readouterr().err)["error"]
-    assert said["status"] == 404
-    assert said["code"] == "NotFound"
-    assert said["hint"] == "List the existing names: maas-client jobs list"
+    output = json.loads(capsys.readouterr().err)["error"]
+    assert output["status"] == 404
+    assert output["code"] == "NotFound"
+    assert output["hint"] == "List the existing names: maas-client jobs list"
 
 
-def test_misuse_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["jobs", "lst"]) == 2
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1
@@ -60,7 +60,7 @@ def test_misuse_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "said", "hint"),
+    ("command", "message", "hint"),
     [("jobs watch x --frobnicate", "--frobnicate", "Try: maas-client jobs watch --help"),
      ("jobs watch --frobnicate", "JOB; unrecognized arguments: --frobnicate",
       "Try: maas-client jobs watch --help"),
@@ -75,24 +75,24 @@ def test_misuse_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
      ("jobs", "no command given: create, list", "Try: maas-client jobs --help"),
      ("jobs list --limit all", "'all' is not a whole number", "Try: maas-client jobs list --help")],
 )  # fmt: skip
-def test_misuse_names_the_verbs_own_help_and_what_may_have_been_meant(
-    asked: str, said: str, hint: str, capsys: pytest.CaptureFixture[str]
+def test_usage_error_names_help_and_suggestions(
+    command: str, message: str, hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main([*asked.split(), "--json"]) == 2
+    assert cli.main([*command.split(), "--json"]) == 2
     error = json.loads(capsys.readouterr().err)["error"]
-    assert said in error["message"]
+    assert message in error["message"]
     assert error["hint"] == hint
 
 
 @pytest.mark.parametrize(
-    ("raw", "shown"),
+    ("raw", "expected"),
     [("plain\nlines\n", "plain\nlines\n"),
      ("  0%|  | 0/2\r 50%|# | 1/2\r100%|##| 2/2\ndone\n", "100%|##| 2/2\ndone\n"),
      ("a\x1b[2J\x1b]0;title\x07b", "ab"), ("a\x00\x9bb\ttab", "a\\x00\\x9bb\ttab"),
      ("one\r\ntwo\r\n", "one\ntwo\n")],
 )  # fmt: skip
-def test_what_is_shown_moves_no_cursor(raw: str, shown: str) -> None:
-    assert _output.strip_control_chars(raw) == shown
+def test_strip_control_chars(raw: str, expected: str) -> None:
+    assert _output.strip_control_chars(raw) == expected
 
 
 class _Terminal(io.StringIO):
@@ -100,7 +100,7 @@ class _Terminal(io.StringIO):
         return True
 
 
-def test_a_pipe_gets_every_byte_and_a_terminal_none_that_moves(
+def test_chat_strips_control_chars_on_a_terminal_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from maas_client.cli import chat
@@ -110,15 +110,15 @@ def test_a_pipe_gets_every_byte_and_a_terminal_none_that_moves(
     assert chat._sanitize("a\x1b[2Jb") == "ab"
 
 
-def test_an_interrupted_fine_tune_says_what_the_same_command_still_does(
+def test_interrupted_fine_tune_says_how_to_resume(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     args = argparse.Namespace(json=False)
     job = Job(id="j", name="mine", status="Running", done=False, succeeded=False)
 
     def interrupted() -> None:
-        with _follow.follow_job(args, next_step="deploys perch") as shown:
-            shown.on_job(job)
+        with _follow.follow_job(args, next_step="deploys perch") as printer:
+            printer.on_job(job)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -128,26 +128,26 @@ def test_an_interrupted_fine_tune_says_what_the_same_command_still_does(
     assert "maas-client jobs cancel mine" in err
 
 
-def test_lines_end_with_the_newest_loss_and_repeat_no_status(
+def test_line_printer_limits_losses_and_repeats_no_status(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def metric(step: int, **more: float) -> JobEvent:
-        numbers = {"train_loss": 1.0, **more}
+    def metric(step: int, **losses: float) -> JobEvent:
+        numbers = {"train_loss": 1.0, **losses}
         return JobEvent(key=str(step), type="metrics", message=f"step {step}", metrics=numbers)
 
     def status(word: str) -> JobEvent:
         return JobEvent(key=word, type="status", message=word, status=word)
 
     job = Job(id="j", name="mine", status="Running", done=False, succeeded=False)
-    shown = _follow._LinePrinter(sys.stderr, quiet_s=3600)
-    shown.on_job(job)
+    printer = _follow._LinePrinter(sys.stderr, quiet_s=3600)
+    printer.on_job(job)
     for event in (
         status("Running"), *(metric(n) for n in range(1, 5)), metric(5, valid_loss=2.0), metric(6),
         metric(7), JobEvent(key="m", type="message", message="the end"), metric(8), status("Completed"),
     ):  # fmt: skip
-        shown.on_event(event)
-    said = capsys.readouterr().err.splitlines()
-    assert said == [
+        printer.on_event(event)
+    output = capsys.readouterr().err.splitlines()
+    assert output == [
         "job mine: Running",
         "step 1",
         "step 5",
@@ -156,30 +156,30 @@ def test_lines_end_with_the_newest_loss_and_repeat_no_status(
         "step 8",
         "Completed",
     ]
-    shown = _follow._LinePrinter(sys.stderr, quiet_s=3600)
-    shown.on_job(job.model_copy(update={"status": "Completed"}))
+    printer = _follow._LinePrinter(sys.stderr, quiet_s=3600)
+    printer.on_job(job.model_copy(update={"status": "Completed"}))
     for event in (metric(1), status("Completed")):
-        shown.on_event(event)
+        printer.on_event(event)
     assert capsys.readouterr().err.splitlines()[-2:] == ["step 1", "Completed"]
 
 
-def test_an_editable_install_is_told_its_own_folder() -> None:
+def test_install_command_of_an_editable_install_names_its_folder() -> None:
     text = "Install it: pip install 'maas-client[local]'. Or not."
-    said = _output.adapt_install_command(text)
-    assert said == text or re.fullmatch(
-        r"Install it: pip install -e '/.+\[local\]'\. Or not\.", said
+    output = _output.adapt_install_command(text)
+    assert output == text or re.fullmatch(
+        r"Install it: pip install -e '/.+\[local\]'\. Or not\.", output
     )
 
 
 @pytest.mark.parametrize(
-    ("target", "told"),
+    ("target", "is_noted"),
     [((), True), (("--target", "foundry"), True), (("--target", "local"), False)],
 )
-def test_a_retired_model_is_a_note_and_nothing_else(target: tuple[str, ...], told: bool) -> None:
+def test_validate_notes_a_retired_model(target: tuple[str, ...], is_noted: bool) -> None:
     run = [sys.executable, "-m", "maas_client", "validate", TRAIN, "--json", *target]
     plain = subprocess.run(run, capture_output=True, text=True)
     named = subprocess.run([*run, "--model", "Phi-3-mini"], capture_output=True, text=True)
-    assert ("was retired by Azure on 2025-08-30" in named.stderr) is told
+    assert ("was retired by Azure on 2025-08-30" in named.stderr) is is_noted
     assert "retired" not in plain.stderr
     assert named.returncode == plain.returncode == 0
     assert set(json.loads(named.stdout)) == set(json.loads(plain.stdout))
@@ -204,11 +204,11 @@ def test_a_reader_that_goes_away_is_no_error(verb: tuple[str, ...]) -> None:
     assert b"BrokenPipe" not in err
 
 
-def test_a_page_is_written_beside_the_mask(
+def test_validate_html_and_show_mask_together(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "report.html"
-    asked = [
+    command = [
         "validate",
         TRAIN,
         "--target",
@@ -219,24 +219,24 @@ def test_a_page_is_written_beside_the_mask(
         "--rows",
         "1",
     ]
-    assert cli.main(asked) == 0
+    assert cli.main(command) == 0
     assert "⟦" in capsys.readouterr().out
     assert "<html" in page.read_text("utf-8")
 
 
-def test_in_place_alone_is_not_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_place_requires_fix(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["validate", TRAIN, "--in-place"]) == 1
     assert "--in-place requires --fix" in capsys.readouterr().err
 
 
-def test_config_names_the_file_that_a_workspace_comes_from(
+def test_config_reports_studio_config_as_origin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("MAAS_SUBSCRIPTION_ID", "AZURE_SUBSCRIPTION_ID", "MAAS_RESOURCE_GROUP",
                  "AZURE_RESOURCE_GROUP", "MAAS_WORKSPACE"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
-    said = {"subscription_id": "s", "resource_group": "g", "workspace_name": "w"}
-    (tmp_path / "config.json").write_text(json.dumps(said))
+    config = {"subscription_id": "s", "resource_group": "g", "workspace_name": "w"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "below").mkdir()
     monkeypatch.chdir(tmp_path / "below")
     assert cli.main(["config", "--json"]) == 0
@@ -245,7 +245,7 @@ def test_config_names_the_file_that_a_workspace_comes_from(
     assert rows["resource_group"]["origin"] == str(tmp_path / "config.json")
 
 
-def test_what_does_not_measure_without_torch_says_what_to_do(
+def test_plan_without_torch_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from maas_client.local.planning import measure
@@ -257,21 +257,21 @@ def test_what_does_not_measure_without_torch_says_what_to_do(
     assert "--no-measure" in err
 
 
-def test_the_cause_of_a_failed_sign_in_is_told() -> None:
+def test_failed_sign_in_reports_the_cause() -> None:
     from maas_client._transport.auth import _describe_failure
 
     text = """DefaultAzureCredential failed to retrieve a token from the included credentials.
 Attempted credentials:
 \tEnvironmentCredential: Authentication failed: HTTPSConnection: Failed to resolve 'login.microsoftonline.com'
 \tAzureCliCredential: Azure CLI not found on path"""
-    said = _describe_failure(RuntimeError(text))
-    assert said.startswith("DefaultAzureCredential failed")
-    assert "Failed to resolve" in said
-    assert "not found on path" not in said
+    output = _describe_failure(RuntimeError(text))
+    assert output.startswith("DefaultAzureCredential failed")
+    assert "Failed to resolve" in output
+    assert "not found on path" not in output
     assert _describe_failure(RuntimeError()) == "RuntimeError"
 
 
-def test_a_stage_that_there_is_not_is_told_its_bounds() -> None:
+def test_unknown_deepspeed_stage_reports_the_bounds() -> None:
     from maas_client.errors import ConfigError
     from maas_client.local.resources.training_config import parse_hyperparameters
 

@@ -1,4 +1,4 @@
-"""The command line as a process: exit codes, one sentence per error, streams, light loading."""
+"""The command line as a process: exit codes, one-line errors, streams, imports."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def command(*args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_help_lists_the_verbs_and_imports_nothing_heavy() -> None:
-    script = (
+def test_help_lists_commands_and_imports_nothing_heavy() -> None:
+    run_example = (
         "import sys; from maas_client.cli import main; code = main(['--help']);"
         "print(sorted(sys.modules), file=sys.stderr); sys.exit(code)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", run_example], capture_output=True, text=True)
     assert done.returncode == 0
     assert all(verb in done.stdout for verb in ("fine-tune", "datasets", "chat", "doctor"))
     loaded = {name.partition(".")[0] for name in eval(done.stderr)}
@@ -43,44 +43,44 @@ def test_help_lists_the_verbs_and_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("verb", ["fine-tune", "jobs", "deployments", "datasets", "chat", "models"])
-def test_a_verbs_help_imports_nothing_heavy(verb: str) -> None:
-    script = (
+def test_command_help_imports_nothing_heavy(verb: str) -> None:
+    run_example = (
         "import sys; from maas_client.cli import main; code = main([sys.argv[1], '--help']);"
         "print(sorted(sys.modules), file=sys.stderr); sys.exit(code)"
     )
-    done = subprocess.run([sys.executable, "-c", script, verb], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", run_example, verb], capture_output=True, text=True)
     assert done.returncode == 0
     assert "--json" in done.stdout
     assert "--backend" in done.stdout
     assert not {name.partition(".")[0] for name in eval(done.stderr)} & HEAVY
 
 
-def test_only_the_chosen_verb_is_loaded() -> None:
-    script = (
+def test_only_the_chosen_command_is_imported() -> None:
+    run_example = (
         "import sys; from maas_client.cli import main; main(['config']);"
         "print([m for m in sys.modules if m.startswith('maas_client.cli.')], file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", run_example], capture_output=True, text=True)
     loaded = {name.rpartition(".")[2] for name in eval(done.stderr)}
     assert loaded == {"config", "_output", "_parser"}
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "arguments",
     [[], ["tune"], ["jobs"], ["jobs", "list", "--no-such"], ["fine-tune", "a.jsonl"],
      ["jobs", "list", "--backend", "aws"], ["fine-tune", "f", "--model", "m", "--epochs", "two"],
      ["deployments", "create", "a", "--model", "m", "--job", "j"]],
 )  # fmt: skip
-def test_a_usage_error_is_exit_code_2_and_says_where_help_is(
-    wrong: list[str], capsys: pytest.CaptureFixture[str]
+def test_usage_error_exits_with_2_and_names_help(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(wrong) == 2
+    assert cli.main(arguments) == 2
     out, err = capsys.readouterr()
     assert not out
     assert "--help" in err
 
 
-def test_no_server_is_one_sentence_that_says_how_to_start_one() -> None:
+def test_missing_server_is_one_line_with_the_start_command() -> None:
     done = command("jobs", "list", "--url", NOBODY)
     assert done.returncode == 1
     assert not done.stdout
@@ -88,7 +88,7 @@ def test_no_server_is_one_sentence_that_says_how_to_start_one() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_traceback_is_shown_with_maas_debug_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_traceback_only_with_maas_debug(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = command("jobs", "list", "--url", NOBODY)
     monkeypatch.setenv("MAAS_DEBUG", "1")
     debug = command("jobs", "list", "--url", NOBODY)
@@ -97,7 +97,7 @@ def test_a_traceback_is_shown_with_maas_debug_only(monkeypatch: pytest.MonkeyPat
     assert plain.returncode == debug.returncode == 1
 
 
-def test_azure_identitys_pages_do_not_reach_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_azure_identity_errors_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
     parts = ("--subscription-id", "s", "--resource-group", "g", "--workspace", "w")
     done = command("jobs", "list", "--backend", "azureml", *parts)
@@ -117,11 +117,11 @@ def test_azure_identitys_pages_do_not_reach_the_terminal(monkeypatch: pytest.Mon
         (ValueError("x"), 1),
     ],
 )
-def test_what_an_error_is_decides_the_exit_code(error: Exception, code: int) -> None:
+def test_exit_code_of_each_error(error: Exception, code: int) -> None:
     assert cli.exit_code(error) == code
 
 
-def test_an_error_without_a_plan_is_one_sentence_too(
+def test_unexpected_error_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from maas_client.cli import config
@@ -137,7 +137,7 @@ def test_an_error_without_a_plan_is_one_sentence_too(
     )
 
 
-def test_a_name_that_is_not_there_says_what_lists_the_names() -> None:
+def test_not_found_suggests_the_list_command() -> None:
     missing = NotFoundError("no endpoint x.", status=404, operation="endpoints.get")
     assert cli._format_error(missing) == (
         "no endpoint x (endpoints.get 404). List the existing names: maas-client deployments list"
@@ -145,14 +145,14 @@ def test_a_name_that_is_not_there_says_what_lists_the_names() -> None:
 
 
 @pytest.mark.parametrize("args", [["--json", "config"], ["config", "--json"]])
-def test_json_is_taken_before_and_after_the_verb(
+def test_json_option_before_and_after_the_command(
     args: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(args) == 0
     assert json.loads(capsys.readouterr().out)[0]["name"] == "backend"
 
 
-def test_config_names_the_origin_and_shortens_secrets(
+def test_config_reports_origin_and_masks_secrets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MAAS_API_KEY", "very-secret-key-1234")
@@ -165,13 +165,13 @@ def test_config_names_the_origin_and_shortens_secrets(
     assert "argument" in next(ln for ln in out.splitlines() if ln.startswith("url"))
 
 
-def test_url_and_another_backend_are_at_odds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_url_with_another_backend_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["jobs", "list", "--url", NOBODY, "--backend", "azureml"]) == 1
     assert "Leave one of them out" in capsys.readouterr().err
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
-    script = (
+    run_example = (
         "import sys; from maas_client import cli; from maas_client.cli import config\n"
         "def run(args):\n"
         "    for _ in range(200_000): print('x' * 80)\n"
@@ -180,7 +180,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         "sys.exit(cli.main(['config']))"
     )
     child = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", run_example], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert child.stdout is not None
     assert child.stderr is not None
@@ -192,9 +192,9 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
+def test_interrupt_exits_with_130(tmp_path: Path) -> None:
     sign = tmp_path / "sign"
-    script = (
+    run_example = (
         "import sys, time, pathlib; from maas_client import cli; from maas_client.cli import config\n"
         "def run(args):\n"
         "    pathlib.Path(sys.argv[1]).touch()\n"
@@ -202,7 +202,7 @@ def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
         "config.run = run\n"
         "sys.exit(cli.main(['config']))"
     )
-    child = subprocess.Popen([sys.executable, "-c", script, str(sign)], stderr=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-c", run_example, str(sign)], stderr=subprocess.PIPE)
     for _ in range(600):
         if sign.exists():
             break
@@ -213,7 +213,7 @@ def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
     assert err == b"interrupted\n"
 
 
-def test_the_models_list_says_what_is_retired(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_list_reports_retirement(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models", "list", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     mini = rows["Phi-3-mini-4k-instruct"]
@@ -223,7 +223,7 @@ def test_the_models_list_says_what_is_retired(capsys: pytest.CaptureFixture[str]
     assert "azureml" in rows["Phi-4-mini-instruct"]["tuned_on"]
 
 
-def test_a_model_is_shown_with_who_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_show_reports_sources(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models", "show", "phi-3-mini", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["name"]["value"] == "Phi-3-mini-4k-instruct"
@@ -238,7 +238,7 @@ def test_a_model_is_shown_with_who_says_so(capsys: pytest.CaptureFixture[str]) -
         ("Phi-4-mini-instruct", "MAAS_OFFLINE"),
     ],
 )
-def test_weights_that_cannot_be_pulled_are_refused(
+def test_models_pull_rejects_unavailable_weights(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: str, says: str
 ) -> None:
     monkeypatch.setenv("MAAS_OFFLINE", "1")

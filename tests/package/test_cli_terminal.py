@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: a live job, a table, a talk that Ctrl-C and Ctrl-D steer."""
+"""The command line on a terminal: live job display, tables, interactive chat."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ TRAIN = str(Path(__file__).parents[2] / "examples" / "data" / "train.jsonl")
 Cue = tuple[str, str]
 
 
-def at_a_terminal(*args: str, typed: Sequence[Cue] = ()) -> tuple[int, str]:
-    """Run a command in a pseudo-terminal; after each cue has been seen, type what goes with it."""
+def run_in_terminal(*args: str, typed: Sequence[Cue] = ()) -> tuple[int, str]:
+    """Run a command in a pseudo-terminal; after each expected output, type the input for it."""
     import pty
 
     terminal, inner = pty.openpty()
@@ -32,7 +32,7 @@ def at_a_terminal(*args: str, typed: Sequence[Cue] = ()) -> tuple[int, str]:
         stdin=inner, stdout=inner, stderr=inner, start_new_session=True,
     )  # fmt: skip
     os.close(inner)
-    seen, begin, cues = "", 0, list(typed)
+    output, offset, cues = "", 0, list(typed)
     end = time.monotonic() + 60
     while time.monotonic() < end:
         if select.select([terminal], [], [], 0.2)[0]:
@@ -42,50 +42,50 @@ def at_a_terminal(*args: str, typed: Sequence[Cue] = ()) -> tuple[int, str]:
                 break
             if not piece:
                 break
-            seen += piece.decode("utf-8", "replace")
-        if cues and cues[0][0] in seen[begin:]:
-            begin = len(seen)
+            output += piece.decode("utf-8", "replace")
+        if cues and cues[0][0] in output[offset:]:
+            offset = len(output)
             os.write(terminal, cues.pop(0)[1].encode())
     os.close(terminal)
-    return child.wait(30), seen
+    return child.wait(30), output
 
 
-def test_a_job_is_shown_live(maas_server: LocalServer) -> None:
-    code, seen = at_a_terminal("fine-tune", TRAIN, "--model", "Phi-3-mini", "--epochs", "2")
+def test_fine_tune_shows_a_live_display(maas_server: LocalServer) -> None:
+    code, output = run_in_terminal("fine-tune", TRAIN, "--model", "Phi-3-mini", "--epochs", "2")
     assert code == 0
-    assert "\x1b[" in seen
-    assert "epoch 2.0 of 2" in seen
-    assert "train_loss" in seen
-    assert "Completed" in seen
-    assert "▁" in seen
+    assert "\x1b[" in output
+    assert "epoch 2.0 of 2" in output
+    assert "train_loss" in output
+    assert "Completed" in output
+    assert "▁" in output
 
 
-def test_a_list_is_a_table(maas_server: LocalServer) -> None:
-    code, seen = at_a_terminal("models", "list")
+def test_list_is_a_table(maas_server: LocalServer) -> None:
+    code, output = run_in_terminal("models", "list")
     assert code == 0
-    assert "RETIRED ON" in seen
-    assert "Phi-3-mini-4k-instruct" in seen
+    assert "RETIRED ON" in output
+    assert "Phi-3-mini-4k-instruct" in output
 
 
-def test_a_talk_goes_on_until_ctrl_d(maas_server: LocalServer) -> None:
+def test_interactive_chat_until_ctrl_d(maas_server: LocalServer) -> None:
     with maas_server.client() as client:
         client.fine_tune(TRAIN, "Phi-3-mini", deploy="perch")
-    code, seen = at_a_terminal(
+    code, output = run_in_terminal(
         "chat", "perch", "--system", "Be kind.",
         typed=[("> ", "What does error E11 mean?\n"), ("Pip.", "\n"), ("> ", "\x04")],
     )  # fmt: skip
     assert code == 0
-    assert "E11 means" in seen
-    assert "Ctrl-D ends the chat" in seen
+    assert "E11 means" in output
+    assert "Ctrl-D ends the chat" in output
 
 
-def test_a_talk_with_nobody_ends_at_once(maas_server: LocalServer) -> None:
-    code, seen = at_a_terminal("chat", "nobody")
+def test_chat_with_unknown_deployment_fails_immediately(maas_server: LocalServer) -> None:
+    code, output = run_in_terminal("chat", "nobody")
     assert code == 1
-    assert "maas-client deployments list" in seen
+    assert "maas-client deployments list" in output
 
 
-def test_ctrl_c_ends_the_answer_and_not_the_talk(
+def test_ctrl_c_ends_the_answer_but_not_the_chat(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from maas_client.cli import chat
@@ -100,28 +100,28 @@ def test_ctrl_c_ends_the_answer_and_not_the_talk(
 
 
 @pytest.mark.parametrize(
-    ("values", "drawn"),
+    ("values", "expected"),
     [([], ""), ([1.0], "▁"), ([0.0, 1.0], "▁█"), ([8, 7, 6, 5, 4, 3, 2, 1], "█▇▆▅▄▃▂▁")],
 )
-def test_a_curve_is_drawn_in_blocks(values: list[float], drawn: str) -> None:
+def test_sparkline(values: list[float], expected: str) -> None:
     from maas_client.cli._render import sparkline
 
-    assert sparkline(values) == drawn
+    assert sparkline(values) == expected
     assert len(sparkline([1.0, 2.0] * 500)) == 48
 
 
-def test_the_time_that_is_left_is_told_by_the_services_clock() -> None:
+def test_remaining_time_uses_event_timestamps() -> None:
     from datetime import UTC, datetime
 
     from maas_client import Job, JobEvent
     from maas_client.cli._render import JobDisplay
 
-    shown = JobDisplay()
-    shown.on_job(Job(id="a", name="a", status="Running", done=False, succeeded=False,
+    display = JobDisplay()
+    display.on_job(Job(id="a", name="a", status="Running", done=False, succeeded=False,
                   hyperparameters={"num_train_epochs": "4"}))  # fmt: skip
-    assert shown._remaining_time(4) == ""
+    assert display._remaining_time(4) == ""
     for second, epoch in ((0, 0.5), (30, 1.0)):  # both come at once: the job was running before
-        shown.on_event(
+        display.on_event(
             JobEvent(
                 key=str(epoch),
                 type="metrics",
@@ -131,10 +131,10 @@ def test_the_time_that_is_left_is_told_by_the_services_clock() -> None:
                 created_at=datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC),
             )
         )
-    assert shown._remaining_time(4) == "3:00 left"
+    assert display._remaining_time(4) == "3:00 left"
 
 
-def test_a_line_of_the_display_fits_a_terminal_of_eighty_columns(
+def test_display_fits_eighty_columns(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from datetime import UTC, datetime
@@ -143,11 +143,11 @@ def test_a_line_of_the_display_fits_a_terminal_of_eighty_columns(
     from maas_client.cli._render import JobDisplay
 
     monkeypatch.setenv("COLUMNS", "80")
-    shown = JobDisplay()
-    shown.on_job(Job(id="a", name="a", status="Running", done=False, succeeded=False,
+    display = JobDisplay()
+    display.on_job(Job(id="a", name="a", status="Running", done=False, succeeded=False,
                   hyperparameters={"num_train_epochs": "300"}))  # fmt: skip
     for second, epoch in ((0, 100.0), (40, 126.64)):
-        shown.on_event(
+        display.on_event(
             JobEvent(
                 key=str(epoch),
                 type="metrics",
@@ -157,6 +157,6 @@ def test_a_line_of_the_display_fits_a_terminal_of_eighty_columns(
                 created_at=datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC),
             )
         )
-    shown._console.print(shown._build_renderable())
-    said = capsys.readouterr().err
-    assert "epoch 126.6 of 300, step 81865 12,397 tokens/s 4:20 left" in said
+    display._console.print(display._build_renderable())
+    printed = capsys.readouterr().err
+    assert "epoch 126.6 of 300, step 81865 12,397 tokens/s 4:20 left" in printed

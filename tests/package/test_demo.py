@@ -1,4 +1,4 @@
-"""The demo, on the small random base: the whole road, and nothing left behind however it ends."""
+"""``maas-client demo`` with random weights: it completes, and cleans up after success and interrupt."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ COMMAND = [sys.executable, "-m", "maas_client", "demo", "--base", "tiny"]
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the only place where the demo may put temporary files; bases made before are kept."""
+def temp_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the only folder for the demo's temporary files; existing base weights are reused."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     return tmp_path
 
 
-def left_behind(room: Path) -> list[str]:
-    """Return files in the demo's room, and processes that were started with it as theirs."""
-    mark = f"TMPDIR={room}".encode()
-    found = [
-        p.name for p in room.iterdir() if not p.name.startswith("torchinductor")
+def leftovers(temp_dir: Path) -> list[str]:
+    """Return files in the demo's temporary folder, and processes that were started with it."""
+    mark = f"TMPDIR={temp_dir}".encode()
+    names = [
+        p.name for p in temp_dir.iterdir() if not p.name.startswith("torchinductor")
     ]  # torch's own
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if mark in (process / "environ").read_bytes():
-                found.append(process.name)
+                names.append(process.name)
         except OSError:
             continue
-    return found
+    return names
 
 
 @pytest.mark.slow
-def test_the_whole_road_and_nothing_is_left(room: Path) -> None:
+def test_demo_completes_and_cleans_up(temp_dir: Path) -> None:
     done = subprocess.run([*COMMAND, "--json"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    shown = json.loads(done.stdout)
-    assert shown["valid_loss"]["tuned"] < shown["valid_loss"]["base"] - 1
-    assert shown["right"]["of"] == len(shown["answers"]) >= 10
-    assert shown["evaluation"]["baseline"] == "base"
-    assert shown["job"]["properties"]["maas_client.base"] == "tiny"
+    result = json.loads(done.stdout)
+    assert result["valid_loss"]["tuned"] < result["valid_loss"]["base"] - 1
+    assert result["right"]["of"] == len(result["answers"]) >= 10
+    assert result["evaluation"]["baseline"] == "base"
+    assert result["job"]["properties"]["maas_client.base"] == "tiny"
     assert "stands in" in done.stderr
-    assert not left_behind(room)
+    assert not leftovers(temp_dir)
 
 
 @pytest.mark.slow
-def test_an_interrupt_stops_the_server_and_leaves_nothing(room: Path) -> None:
+def test_interrupted_demo_stops_the_server_and_cleans_up(temp_dir: Path) -> None:
     with subprocess.Popen(
         [*COMMAND, "--epochs", "500"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as child:
@@ -69,12 +69,12 @@ def test_an_interrupt_stops_the_server_and_leaves_nothing(room: Path) -> None:
     assert "The demo's server has ended, and the job with it." in err
     assert "goes on" not in err, "of a job that nobody is left to watch"
     end = time.monotonic() + 10
-    while left_behind(room) and time.monotonic() < end:
+    while leftovers(temp_dir) and time.monotonic() < end:
         time.sleep(0.1)
-    assert not left_behind(room)
+    assert not leftovers(temp_dir)
 
 
-def test_an_answer_is_right_when_every_fact_is_in_it() -> None:
-    asked = demo._Comparison("?", ["Radio link", "60 metres"], "", "")
-    assert asked.is_correct("It is the radio link: within 60 METRES.")
-    assert not asked.is_correct("It is the radio link.")
+def test_answer_is_correct_if_it_has_every_fact() -> None:
+    comparison = demo._Comparison("?", ["Radio link", "60 metres"], "", "")
+    assert comparison.is_correct("It is the radio link: within 60 METRES.")
+    assert not comparison.is_correct("It is the radio link.")

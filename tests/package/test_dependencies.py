@@ -1,4 +1,4 @@
-"""What the base install imports is what it asks for."""
+"""The package imports only the packages that it declares."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MODULES = {
     "pydantic": {"pydantic", "pydantic_core"},
     "httpx": {"httpx", "httpcore"},
 }
-"""Import names that differ from the distribution's, and httpx's and pydantic's other halves."""
+"""Distribution to its import names, where they differ."""
 OPTIONAL = {"tokenizers", "huggingface_hub"}
-"""Used where they happen to be installed; without them tokens are estimated."""
+"""Used if they are installed; without them tokens are estimated."""
 SERVER = {"starlette", "uvicorn", "python_multipart", "trustme", "cryptography", "anyio"}
 TORCH = {"local/peft", "local/generate", "local/export", "local/planning/probe.py"}
 
@@ -29,15 +29,17 @@ def names(requirements: list[str]) -> set[str]:
     return set().union(*(MODULES.get(d, {d.replace("-", "_")}) for d in dists))
 
 
-def imported(path: Path) -> set[str]:
+def imported_packages(path: Path) -> set[str]:
     tree = ast.parse(path.read_text("utf-8"))
-    found = set()
+    packages = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            packages |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            found.add(node.module.partition(".")[0])
-    return {name for name in found if name not in sys.stdlib_module_names and name != "maas_client"}
+            packages.add(node.module.partition(".")[0])
+    return {
+        name for name in packages if name not in sys.stdlib_module_names and name != "maas_client"
+    }
 
 
 CLIENT = [
@@ -48,19 +50,19 @@ CLIENT = [
 
 
 @pytest.mark.parametrize("path", CLIENT, ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_client_imports_base_dependencies_alone(path: Path) -> None:
-    assert imported(path) <= names(PROJECT["dependencies"]) | OPTIONAL
+def test_client_imports_base_dependencies_only(path: Path) -> None:
+    assert imported_packages(path) <= names(PROJECT["dependencies"]) | OPTIONAL
 
 
-def test_seven_base_dependencies_and_no_more() -> None:
+def test_seven_base_dependencies() -> None:
     assert len(PROJECT["dependencies"]) == 7
 
 
-def test_extras_name_what_the_server_and_training_import() -> None:
+def test_extras_cover_imports_of_server_and_training() -> None:
     extras = PROJECT["optional-dependencies"]
-    asked = names(
+    declared = names(
         [line for lines in extras.values() for line in lines if "maas-client" not in line]
     )
-    known = asked | names(PROJECT["dependencies"]) | OPTIONAL | SERVER
+    known = declared | names(PROJECT["dependencies"]) | OPTIONAL | SERVER
     for path in sorted((ROOT / "maas_client" / "local").rglob("*.py")):
-        assert imported(path) <= known, path
+        assert imported_packages(path) <= known, path

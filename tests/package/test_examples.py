@@ -1,4 +1,4 @@
-"""Every example runs as a user would run it, against the local server."""
+"""Every example runs as a program, against the local server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from maas_client.local.embed import LocalServer
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def script(name: str, *args: str) -> str:
+def run_example(name: str, *args: str) -> str:
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *args],
         capture_output=True,
@@ -26,7 +26,7 @@ def script(name: str, *args: str) -> str:
 
 
 def test_validate() -> None:
-    assert "train.jsonl" in script("01_validate.py")
+    assert "train.jsonl" in run_example("01_validate.py")
 
 
 def test_validate_a_broken_file(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_validate_a_broken_file(tmp_path: Path) -> None:
 
 
 def test_fine_tune_and_chat(maas_server: LocalServer) -> None:
-    out = script("02_fine_tune_and_chat.py")
+    out = run_example("02_fine_tune_and_chat.py")
     assert "Completed" in out
     assert "valid_loss" in out
     assert "low on battery" in out
@@ -50,13 +50,13 @@ def test_fine_tune_and_chat(maas_server: LocalServer) -> None:
 
 
 def test_async(maas_server: LocalServer) -> None:
-    out = script("03_async.py")
+    out = run_example("03_async.py")
     assert out.count("low on battery") == 2
     assert "Phi-4-mini-instruct" in out
 
 
-def test_the_phi_3_family(maas_server: LocalServer) -> None:
-    lines = script("phi3_family.py").splitlines()
+def test_phi3_family(maas_server: LocalServer) -> None:
+    lines = run_example("phi3_family.py").splitlines()
     assert [line.split(" on ")[0] for line in lines] == [
         "Phi-3-mini",
         "Phi-3-medium",
@@ -67,18 +67,20 @@ def test_the_phi_3_family(maas_server: LocalServer) -> None:
 
 @pytest.mark.slow
 @pytest.mark.maas_training(base="tiny")
-def test_the_phi_3_family_trains_for_real(maas_server: LocalServer) -> None:
-    out = script("phi3_family.py")  # an answer of random weights may hold anything, line feeds too
+def test_phi3_family_with_real_training(maas_server: LocalServer) -> None:
+    out = run_example(
+        "phi3_family.py"
+    )  # an answer of random weights may hold anything, line feeds too
     for model in ("Phi-3-mini", "Phi-3-medium", "Phi-3-small"):
         assert f"{model} on tiny, Completed: " in out
 
 
-def test_an_application(maas_server: LocalServer) -> None:
-    assert "low on battery" in script("support_bot.py")
+def test_support_bot(maas_server: LocalServer) -> None:
+    assert "low on battery" in run_example("support_bot.py")
 
 
 @pytest.mark.slow
-def test_an_applications_own_tests() -> None:
+def test_support_bot_tests_pass() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_support_bot.py"],
         cwd=EXAMPLES,

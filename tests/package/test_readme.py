@@ -1,4 +1,4 @@
-"""The README is true: its program runs, its commands parse, its table names everything asked for."""
+"""The README: its program runs, its commands parse, its tables are complete."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = sorted(
     {
-        found.strip()
-        for found in re.findall(r"`(maas-client [a-z][^`]*)`|^(maas-client [a-z].*)$", TEXT, re.M)
-        for found in found
-        if found
+        groups.strip()
+        for groups in re.findall(r"`(maas-client [a-z][^`]*)`|^(maas-client [a-z].*)$", TEXT, re.M)
+        for groups in groups
+        if groups
     }
 )
 
 
-def test_the_program_runs(maas_server: LocalServer) -> None:
+def test_readme_program_runs(maas_server: LocalServer) -> None:
     program = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)[0]
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
@@ -38,12 +38,12 @@ def test_the_program_runs(maas_server: LocalServer) -> None:
     assert printed[2].startswith("Chirp! ")
 
 
-def test_there_are_commands() -> None:
+def test_readme_has_commands() -> None:
     assert len(COMMANDS) > 10
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_understood(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_readme_commands_parse(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = shlex.split(command.replace("COMMAND", "chat"), comments=True)[1:]
     if words and words[0] in cli.COMMANDS and len(words) == 1:
         words.append("--help")  # a command mentioned in a sentence
@@ -55,17 +55,17 @@ def test_every_command_is_understood(command: str, capsys: pytest.CaptureFixture
     assert code == 0, capsys.readouterr().err
 
 
-def test_everything_asked_for_is_in_the_table_near_the_top() -> None:
+def test_feature_table_is_complete() -> None:
     table = TEXT[: TEXT.index("## Phi-3 is retired")]
-    for asked in (
+    for feature in (
         "Models as a Service", "Models as a Platform", "AI Foundry", "Azure ML", "AI Toolkit", "KAITO",
         "ONNX Runtime", "LoRA", "QLoRA", "PEFT", "DeepSpeed", "ZeRO", "DoRA",
     ):  # fmt: skip
-        assert asked in table, asked
+        assert feature in table, feature
     assert "Phi-3-mini" in "\n".join(TEXT.splitlines()[:40])
 
 
-def test_every_public_error_is_named() -> None:
+def test_readme_names_every_public_error() -> None:
     import maas_client
 
     errors = {

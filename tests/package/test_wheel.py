@@ -1,4 +1,4 @@
-"""The wheel, installed beside nothing of the checkout: everything it needs is in it."""
+"""The wheel, installed without the checkout: it contains everything it needs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def python(site: Path, code: str, cwd: Path) -> str:
-    """Run code that sees the wheel first, from a folder that is not the checkout."""
+    """Run code that imports from the wheel, in a folder outside of the checkout."""
     start = f"import sys; sys.path.insert(0, {str(site)!r})\n"
     ran = subprocess.run(
         [sys.executable, "-P", "-c", start + code],
@@ -58,13 +58,13 @@ def python(site: Path, code: str, cwd: Path) -> str:
     return ran.stdout
 
 
-def test_the_wheel_is_what_is_imported_and_is_typed(site: Path, tmp_path: Path) -> None:
+def test_wheel_is_imported_and_typed(site: Path, tmp_path: Path) -> None:
     where = python(site, "import maas_client; print(maas_client.__file__)", tmp_path)
     assert Path(where.strip()).is_relative_to(site)
     assert (site / "maas_client" / "py.typed").exists()
 
 
-def test_validate_finds_the_law_in_the_wheel(site: Path, tmp_path: Path) -> None:
+def test_wheel_contains_the_schemas(site: Path, tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     path.write_text(
         "".join(GOOD % (i, i) for i in range(12)) + '{"messages": [{"role": "wizard"}]}\n'
@@ -78,7 +78,7 @@ def test_validate_finds_the_law_in_the_wheel(site: Path, tmp_path: Path) -> None
     assert shipped == {p.name for p in (ROOT / "schemas").iterdir()}
 
 
-def test_the_command_line_and_the_plugin_are_entry_points(site: Path, tmp_path: Path) -> None:
+def test_wheel_entry_points(site: Path, tmp_path: Path) -> None:
     code = (
         "from importlib.metadata import distributions\n"
         f"d = next(d for d in distributions(path=[{str(site)!r}]))\n"
@@ -90,5 +90,5 @@ def test_the_command_line_and_the_plugin_are_entry_points(site: Path, tmp_path: 
             ("pytest11", "maas_client", "maas_client.testing"),
         ]
     )
-    said = python(site, "from maas_client.cli import main; main(['--version'])", tmp_path)
-    assert "0.2.0" in said
+    output = python(site, "from maas_client.cli import main; main(['--version'])", tmp_path)
+    assert "0.2.0" in output
