@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import difflib
 import math
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
+from maas_client._hyperparameter_table import HYPERPARAMETERS, HyperparameterSpec
 from maas_client.errors import ConfigError, MissingExtraError
 
 Method = Literal["LoRA", "QLoRA", "DoRA", "rsLoRA", "Full"]
@@ -203,7 +205,7 @@ def _check_combinations(hyperparameters: Mapping[str, Any], values: Mapping[str,
 
 def _unknown_name(name: str) -> ConfigError:
     matches = difflib.get_close_matches(name, [*_PARSERS, *_IGNORED_NAMES], n=1, cutoff=0.5)
-    names = ", ".join(sorted(_CLIENT_NAMES))
+    names = ", ".join(sorted(["method", *HYPERPARAMETERS]))
     hint = f"Did you mean {matches[0]}?" if matches else f"The names are {names}."
     return ConfigError(f"there is no hyperparameter {name!r}", hint=hint)
 
@@ -230,25 +232,33 @@ def _parse_fsdp(value: Any) -> str | None:
     return {"true": "full_shard", "false": None}.get(mode, mode)
 
 
-def _integer(low: int, high: int = 1 << 31) -> Callable[[Any], int]:
-    def parse(value: Any) -> int:
+def _number(
+    kind: type,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Callable[[Any], Any]:
+    """Return a parser for a finite ``int`` or ``float`` within bounds."""
+    bounds = [
+        ("at least", minimum, operator.ge),
+        ("at most", maximum, operator.le),
+        ("above", above, operator.gt),
+        ("below", below, operator.lt),
+    ]
+    rules = [(words, bound, holds) for words, bound, holds in bounds if bound is not None]
+    conditions = [f"{words} {bound:g}" for words, bound, _ in rules]
+    text = ", ".join(["a whole number" if kind is int else "a number", *conditions])
+
+    def parse(value: Any) -> Any:
         number = float(value)
-        if isinstance(value, bool) or not number.is_integer() or not low <= number < high:
-            maximum = "" if high == 1 << 31 else f", at most {high - 1}"
-            raise ValueError(f"it must be a whole number, at least {low}{maximum}")
-        return int(number)
-
-    return parse
-
-
-def _number(low: float, high: float, *, above: bool = False) -> Callable[[Any], float]:
-    def parse(value: Any) -> float:
-        number = float(value)
-        if not math.isfinite(number) or not low <= number <= high or (above and number == low):
-            raise ValueError(
-                f"it must be {'above' if above else 'at least'} {low:g}, at most {high:g}"
-            )
-        return number
+        is_valid = math.isfinite(number) and all(holds(number, bound) for _, bound, holds in rules)
+        if kind is int:
+            is_valid = is_valid and number.is_integer() and abs(number) < 1 << 31
+        if isinstance(value, bool) or not is_valid:
+            raise ValueError(f"it must be {text}")
+        return kind(number)
 
     return parse
 
@@ -275,59 +285,61 @@ def _parse_layer_names(value: Any) -> tuple[str, ...] | None:
     return None if names in ((), ("all-linear",)) else names
 
 
-_EPOCHS, _BATCH, _RATE = _integer(1, 1001), _integer(1, 4097), _number(0.0, 1.0, above=True)
-_FRACTION, _COUNT = _number(0.0, 1.0), _integer(0)
-_CLIENT_NAMES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+def _table_parser(spec: HyperparameterSpec) -> Callable[[Any], Any]:
+    """Return the parser for a hyperparameter of the table."""
+    if spec.choices:
+        return _one_of(*spec.choices)
+    if spec.type is tuple:
+        return _parse_layer_names
+    parse = _number(
+        spec.type,
+        minimum=spec.minimum,
+        maximum=spec.maximum,
+        above=spec.above,
+        below=spec.below,
+    )
+    return parse if spec.unset_value is None else _none_if(spec.unset_value, parse)
+
+
+_Parser = tuple[str, Callable[[Any], Any]]
+"""The field of ``TrainingConfig`` that a name sets (or a switch of ``_to_config``), and its parser."""
+_CLIENT_NAMES: dict[str, _Parser] = {
     "method": ("method", _one_of(*get_args(Method))),
-    "epochs": ("epochs", _EPOCHS),
-    "batch_size": ("batch_size", _BATCH),
-    "learning_rate": ("learning_rate", _RATE),
-    "learning_rate_multiplier": (
-        "learning_rate_multiplier",
-        _number(0.0, 10.0, above=True),
-    ),
-    "seed": ("seed", _integer(0)),
-    "max_steps": ("max_steps", _none_if(-1, _integer(1))),
-    "warmup_steps": ("warmup_steps", _COUNT),
-    "warmup_ratio": ("warmup_ratio", _FRACTION),
-    "lr_scheduler": ("schedule", _one_of(*get_args(Schedule))),
-    "weight_decay": ("weight_decay", _FRACTION),
-    "gradient_accumulation_steps": ("accumulate", _integer(1, 4097)),
-    "max_seq_length": ("max_length", _none_if(-1, _integer(8))),
-    "lora_r": ("r", _integer(1, 1025)),
-    "lora_alpha": ("alpha", _number(0.0, 1e6, above=True)),
-    "lora_dropout": ("dropout", _number(0.0, 0.999)),
-    "target_modules": ("targets", _parse_layer_names),
+    **{
+        name: (spec.config_field, _table_parser(spec))
+        for spec in HYPERPARAMETERS.values()
+        for name in (spec.name, spec.azureml_name, spec.foundry_name)
+        if name is not None
+    },
 }
-_SERVICE_NAMES: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "num_train_epochs": ("epochs", _EPOCHS),
-    "n_epochs": ("epochs", _EPOCHS),
-    "per_device_train_batch_size": ("batch_size", _BATCH),
-    "per_device_eval_batch_size": ("eval_batch_size", _BATCH),
-    "lr_scheduler_type": ("schedule", _one_of(*get_args(Schedule))),
+_FRACTION = _number(float, minimum=0, maximum=1)
+_POSITIVE = _number(int, minimum=1)
+_PROCESSES = _number(int, minimum=1, maximum=64)
+_SERVICE_NAMES: dict[str, _Parser] = {
+    "per_device_eval_batch_size": ("eval_batch_size", _number(int, minimum=1, maximum=4096)),
     "optim": ("optimizer", _one_of("adamw_torch", "adafactor")),
     "adam_beta1": ("beta1", _FRACTION),
     "adam_beta2": ("beta2", _FRACTION),
-    "adam_epsilon": ("epsilon", _number(0.0, 1.0, above=True)),
-    "max_grad_norm": ("max_grad_norm", _number(0.0, 1e6)),
+    "adam_epsilon": ("epsilon", _number(float, above=0, maximum=1)),
+    "max_grad_norm": ("max_grad_norm", _number(float, minimum=0)),
     "precision": ("precision", _one_of("32", "16", "auto")),
     "apply_lora": ("apply_lora", _parse_bool),
     "merge_lora_weights": ("merge", _parse_bool),
     "apply_deepspeed": ("apply_deepspeed", _parse_bool),
-    "deepspeed_stage": ("deepspeed_stage", _integer(1, 4)),
+    "deepspeed_stage": ("deepspeed_stage", _number(int, minimum=1, maximum=3)),
     "fsdp": ("fsdp", _parse_fsdp),
-    "num_nodes_finetune": ("nodes", _integer(1, 65)),
-    "number_of_gpu_to_use_finetuning": ("processes", _integer(1, 65)),
-    "processes": ("processes", _integer(1, 65)),
+    "num_nodes_finetune": ("nodes", _PROCESSES),
+    "number_of_gpu_to_use_finetuning": ("processes", _PROCESSES),
+    "processes": ("processes", _PROCESSES),
     "evaluation_strategy": ("evaluate", _one_of("epoch", "steps", "disable")),
-    "eval_steps": ("evaluate_steps", _integer(1)),
+    "eval_steps": ("evaluate_steps", _POSITIVE),
     "evaluation_steps_interval": ("evaluate_fraction", _FRACTION),
-    "logging_steps": ("log_steps", _integer(1)),
-    "save_steps": ("save_steps", _COUNT),
-    "save_total_limit": ("keep", lambda value: _none_if(-1, _integer(1))(value) or 1 << 30),
+    "logging_steps": ("log_steps", _POSITIVE),
+    "save_steps": ("save_steps", _number(int, minimum=0)),
+    "save_total_limit": ("keep", lambda value: _none_if(-1, _POSITIVE)(value) or 1 << 30),
     "apply_early_stopping": ("early_stopping", _parse_bool),
-    "early_stopping_patience": ("patience", _integer(1)),
-    "early_stopping_threshold": ("threshold", _number(0.0, 1e6)),
+    "early_stopping_patience": ("patience", _POSITIVE),
+    "early_stopping_threshold": ("threshold", _number(float, minimum=0)),
     "gradient_checkpointing": ("checkpoint_activations", _parse_bool),
 }
 _PARSERS = _CLIENT_NAMES | _SERVICE_NAMES
