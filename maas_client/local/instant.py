@@ -1,10 +1,9 @@
-"""An engine without torch: the whole lifecycle of a job in a fraction of a second.
+"""The instant engine: simulates training and answering without torch, in a fraction of a second.
 
-It learns by heart. Training keeps every question of the data with its answer; answering returns the
-answer of the question that shares most words with the one asked. Its losses are real numbers about
-the data, not inventions: how many nats per word an add-one unigram model, fitted on the answers seen
-so far, needs for the next ones. Nothing here resembles what the model of that name would do, so every
-job, model and answer of this engine says ``simulated``.
+Training stores each question of the data with its answer. Answering returns the answer of the stored question
+that shares most words with the request. Losses are computed from the data: nats per word of an add-one unigram
+model fitted on the answers so far. The results do not resemble those of the named model, so every job, model
+and answer of this engine is marked ``simulated``.
 """
 
 from __future__ import annotations
@@ -23,25 +22,27 @@ from maas_client.local.resources.job_states import JobSignal, no_signal
 from maas_client.local.resources.training_config import parse_hyperparameters
 
 SIMULATED = "simulated-by-the-instant-engine"
-"""Stands in ``system_fingerprint`` and in a header of every answer."""
+"""The ``system_fingerprint`` of every answer, also sent as a header."""
 
-_WORD = re.compile(r"\w+", re.UNICODE)
+_WORD_PATTERN = re.compile(r"\w+", re.UNICODE)
 _MAX_POINTS = 200
-_FILE = "memory.jsonl"
-_NO_CHECKPOINT = "The instant engine keeps no checkpoints: it learns again what it knew."
+_MEMORY_FILE = "memory.jsonl"
+_NO_CHECKPOINT_MESSAGE = (
+    "The instant engine writes no checkpoints: a restarted job trains again from the start."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionAnswer:
-    """A question of the training data and the assistant's message that answered it."""
+    """A question of the training data with the assistant's answer."""
 
     question: str
     answer: dict[str, Any]
 
     def answer_words(self) -> list[str]:
-        """Return the words of the answer, calls included."""
-        called = json.dumps(self.answer.get("tool_calls") or "")
-        return split_words(f"{content_text(self.answer.get('content'))} {called}")
+        """Return the words of the answer, including tool calls."""
+        calls_text = json.dumps(self.answer.get("tool_calls") or "")
+        return split_words(f"{content_text(self.answer.get('content'))} {calls_text}")
 
 
 def train(
@@ -49,151 +50,155 @@ def train(
     emit: Callable[[dict[str, Any]], None],
     next_signal: Callable[[], JobSignal] = no_signal,
 ) -> None:
-    """Run a job (the worker's contract): read the data, report losses, write what was learned.
+    """Run a job like ``training.run``: read the data, report losses, write the stored answers.
 
-    It keeps no checkpoint when it is paused or asked for one: learning by heart again gives the same
-    losses.
+    It writes no checkpoints: training again from the start gives the same losses.
     """
-    lessons = list(_lessons(Path(job["train"])))
-    held_out = list(_lessons(Path(job["validation"]))) if job.get("validation") else []
-    recipe = parse_hyperparameters(job.get("recipe") or {})
-    epochs, batch = recipe.epochs, recipe.batch_size * recipe.accumulate
-    steps = epochs * max(1, math.ceil(len(lessons) / batch))
-    emit({"event": "started", "steps": steps, "examples": len(lessons), "simulated": True})
-    if not lessons:
-        emit(_nothing())
+    pairs = list(_read_pairs(Path(job["train"])))
+    validation_pairs = list(_read_pairs(Path(job["validation"]))) if job.get("validation") else []
+    config = parse_hyperparameters(job.get("recipe") or {})
+    epochs, batch = config.epochs, config.batch_size * config.accumulate
+    steps = epochs * max(1, math.ceil(len(pairs) / batch))
+    emit({"event": "started", "steps": steps, "examples": len(pairs), "simulated": True})
+    if not pairs:
+        emit(_no_answers_event())
         return
     model = _Unigrams()
-    if held_out:
-        emit({"event": "eval", "step": 0, "valid_loss": model.loss(held_out)})
-    every = max(1, steps // _MAX_POINTS)
+    if validation_pairs:
+        emit({"event": "eval", "step": 0, "valid_loss": model.loss(validation_pairs)})
+    report_interval = max(1, steps // _MAX_POINTS)
     per_epoch = steps // epochs
     for step in range(1, steps + 1):
-        wish = next_signal()
-        if JobSignal.CANCEL in wish:
+        signal = next_signal()
+        if JobSignal.CANCEL in signal:
             return
         time.sleep(float(job.get("pace_s") or 0.0))
-        at = (step - 1) % per_epoch * batch
-        loss = model.loss(lessons[at : at + batch])
-        model.see(lessons[at : at + batch])
-        if step % every == 0 or step == steps:
+        start = (step - 1) % per_epoch * batch
+        loss = model.loss(pairs[start : start + batch])
+        model.update(pairs[start : start + batch])
+        if step % report_interval == 0 or step == steps:
             emit({"event": "step", "step": step, "train_loss": loss, "epoch": step / per_epoch})
-        if JobSignal.CHECKPOINT in wish:
-            emit({"event": "message", "level": "info", "message": _NO_CHECKPOINT, "step": step})
-        if JobSignal.PAUSE in wish and step < steps:
+        if JobSignal.CHECKPOINT in signal:
+            emit(
+                {
+                    "event": "message",
+                    "level": "info",
+                    "message": _NO_CHECKPOINT_MESSAGE,
+                    "step": step,
+                }
+            )
+        if JobSignal.PAUSE in signal and step < steps:
             emit({"event": "paused", "step": step})
             return
-    _finish(job, emit, lessons, held_out, model, steps)
+    _finish(job, emit, pairs, validation_pairs, model, steps)
 
 
 def _finish(
     job: dict[str, Any],
     emit: Callable[[dict[str, Any]], None],
-    lessons: list[QuestionAnswer],
-    held_out: list[QuestionAnswer],
+    pairs: list[QuestionAnswer],
+    validation_pairs: list[QuestionAnswer],
     model: _Unigrams,
     steps: int,
 ) -> None:
-    if held_out:
-        emit({"event": "eval", "step": steps, "valid_loss": model.loss(held_out)})
-    path = Path(job["out"]) / _FILE
+    if validation_pairs:
+        emit({"event": "eval", "step": steps, "valid_loss": model.loss(validation_pairs)})
+    path = Path(job["out"]) / _MEMORY_FILE
     with path.with_suffix(".part").open("w", encoding="utf-8") as file:
-        for lesson in lessons:
-            file.write(json.dumps([lesson.question, lesson.answer]) + "\n")
+        for pair in pairs:
+            file.write(json.dumps([pair.question, pair.answer]) + "\n")
     path.with_suffix(".part").replace(path)
-    tokens = sum(len(lesson.answer_words()) for lesson in lessons)
-    emit({"event": "done", "steps": steps, "trained_tokens": tokens * steps // max(1, len(lessons)),
+    tokens = sum(len(pair.answer_words()) for pair in pairs)
+    emit({"event": "done", "steps": steps, "trained_tokens": tokens * steps // max(1, len(pairs)),
           "properties": {"simulated": "true"}})  # fmt: skip
 
 
-def _nothing() -> dict[str, Any]:
+def _no_answers_event() -> dict[str, Any]:
     return {
         "event": "failed",
         "code": "UserError",
-        "message": "The training file has no assistant answer to learn from.",
+        "message": "The training file has no assistant message to train on.",
     }
 
 
-def _lessons(path: Path) -> Iterator[QuestionAnswer]:
-    """Yield what the rows teach; a row that is no chat was refused before."""
+def _read_pairs(path: Path) -> Iterator[QuestionAnswer]:
+    """Yield the questions and answers of a file. The worker has already refused files with invalid rows."""
     with path.open("rb") as file:
         for line in file:
             if not line.strip():
                 continue
             row = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
-            yield from _of_row(row.get("messages") or [])
+            yield from _row_pairs(row.get("messages") or [])
 
 
-def _of_row(messages: list[dict[str, Any]]) -> Iterator[QuestionAnswer]:
-    asked = ""
+def _row_pairs(messages: list[dict[str, Any]]) -> Iterator[QuestionAnswer]:
+    question = ""
     for message in messages:
         if message.get("role") != "assistant":
-            asked = content_text(message.get("content")) or asked
+            question = content_text(message.get("content")) or question
         elif message.get("weight") != 0:
-            kept = {k: message[k] for k in ("content", "tool_calls") if message.get(k)}
-            yield QuestionAnswer(asked, kept)
+            answer = {k: message[k] for k in ("content", "tool_calls") if message.get(k)}
+            yield QuestionAnswer(question, answer)
 
 
 class _Unigrams:
-    """Add-one word counts: a language model so small that its loss can be checked by hand."""
+    """A unigram language model with add-one smoothing."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._total = 0
 
-    def see(self, lessons: Iterable[QuestionAnswer]) -> None:
-        for lesson in lessons:
-            found = lesson.answer_words()
-            self._counts.update(found)
-            self._total += len(found)
+    def update(self, pairs: Iterable[QuestionAnswer]) -> None:
+        for pair in pairs:
+            words = pair.answer_words()
+            self._counts.update(words)
+            self._total += len(words)
 
-    def loss(self, lessons: Iterable[QuestionAnswer]) -> float:
-        """Return nats per word over the answers, with one count for every word unseen."""
-        bottom = math.log(self._total + len(self._counts) + 1000)
-        cost = [
-            bottom - math.log(self._counts[w] + 1)
-            for lesson in lessons
-            for w in lesson.answer_words()
+    def loss(self, pairs: Iterable[QuestionAnswer]) -> float:
+        """Return the loss of the answers in nats per word."""
+        log_total = math.log(self._total + len(self._counts) + 1000)
+        word_losses = [
+            log_total - math.log(self._counts[w] + 1) for pair in pairs for w in pair.answer_words()
         ]
-        return sum(cost) / len(cost) if cost else 0.0
+        return sum(word_losses) / len(word_losses) if word_losses else 0.0
 
 
 class AnswerIndex:
-    """What a job learned, ready to be asked."""
+    """The stored questions and answers of a job, searchable by question."""
 
-    def __init__(self, lessons: list[QuestionAnswer]) -> None:
-        self._lessons = lessons
-        self._words = [Counter(split_words(lesson.question)) for lesson in lessons]
-        spread = Counter(w for found in self._words for w in found)
-        self._rare = {w: math.log(1 + len(lessons) / n) for w, n in spread.items()}
+    def __init__(self, pairs: list[QuestionAnswer]) -> None:
+        self._pairs = pairs
+        self._words = [Counter(split_words(pair.question)) for pair in pairs]
+        word_counts = Counter(w for words in self._words for w in words)
+        self._word_weights = {w: math.log(1 + len(pairs) / n) for w, n in word_counts.items()}
 
     @classmethod
     def load(cls, out: Path) -> AnswerIndex:
-        """Read a run's folder."""
-        with (out / _FILE).open(encoding="utf-8") as file:
+        """Load the index from a run's output folder."""
+        with (out / _MEMORY_FILE).open(encoding="utf-8") as file:
             return cls([QuestionAnswer(*json.loads(line)) for line in file])
 
     def answer(self, question: str) -> dict[str, Any]:
-        """Return the message of the lesson whose question shares most words with this one.
+        """Return the answer of the stored question that shares most words with ``question``.
 
-        Rare words weigh more, length is made up for; the first of equals wins.
+        Rare words weigh more, and long questions are normalised. The first of equal scores wins.
         """
-        asked = Counter(split_words(question))
-        scores = [self._score(asked, found) for found in self._words]
-        return self._lessons[max(range(len(scores)), key=scores.__getitem__)].answer
+        question_words = Counter(split_words(question))
+        scores = [self._score(question_words, words) for words in self._words]
+        return self._pairs[max(range(len(scores)), key=scores.__getitem__)].answer
 
-    def _score(self, asked: Counter[str], found: Counter[str]) -> float:
-        both = sum(self._rare[w] for w in asked if w in found)
-        return both / math.sqrt(1 + sum(self._rare[w] for w in found))
+    def _score(self, question_words: Counter[str], words: Counter[str]) -> float:
+        shared_weight = sum(self._word_weights[w] for w in question_words if w in words)
+        return shared_weight / math.sqrt(1 + sum(self._word_weights[w] for w in words))
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words of a text, without case."""
-    return _WORD.findall(text.casefold())
+    """Return the case-folded words of a text."""
+    return _WORD_PATTERN.findall(text.casefold())
 
 
 def content_text(content: Any) -> str:
-    """Return the text of a message's content: a string, or parts of which some are text."""
+    """Return the text of a message's content, which is a string or a list of parts."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):

@@ -1,1 +1,1 @@
-"""What a job will need before anything is downloaded: memory, time, and which method fits."""
+"""Plan a training job before any download: memory, time, and which method fits."""

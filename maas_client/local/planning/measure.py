@@ -1,4 +1,4 @@
-"""Two probes, and from them the whole model: time of a step and memory at the peak."""
+"""Measure two small probes and extrapolate step time and peak memory of the whole model."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from maas_client.errors import MissingExtraError, ServiceError
 from maas_client.local.machine import model_shape as shapes
 from maas_client.local.machine.child_processes import worker_environment
 
-_WORK = 4e11
-"""Floating-point operations that a probe's step may take: seconds on two cores."""
-_LIMIT_S = 600
+_MAX_OPERATIONS = 4e11
+"""Floating-point operations of a probe's step: takes seconds on two cores."""
+_TIMEOUT_S = 600
 
 
 @dataclass(frozen=True, slots=True)
 class RowStats:
-    """The rows of a job, as far as a plan needs them. Lengths are in tokens."""
+    """Size of a job's data. Lengths are in tokens."""
 
     rows: int
     mean_length: float
@@ -30,13 +30,13 @@ class RowStats:
 
     @property
     def tokens(self) -> int:
-        """Of one epoch."""
+        """Return the tokens of one epoch."""
         return round(self.rows * self.mean_length)
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What the probes say of the whole model."""
+    """Step time and peak memory of the whole model, extrapolated from probes."""
 
     step_s: float
     peak_bytes: int
@@ -45,15 +45,15 @@ class Measurement:
 def measure(
     shape: Architecture, method: str, data: RowStats, *, batch_size: int, r: int, threads: int
 ) -> Measurement:
-    """Run two probes in processes of their own and extend them to all blocks.
+    """Run two probes with different numbers of blocks in child processes, and extrapolate to all blocks.
 
     Large shapes are probed with fewer tokens: time and activations grow with tokens, weights do not.
-    Raises ``ServiceError`` when a probe fails.
+    Raises ``ServiceError`` if a probe fails.
     """
-    wanted = max(8, round(batch_size * data.mean_length))
-    few, many = (1, 2) if shape.hidden_size >= 2048 else (2, 6)
-    lengths = _lengths(shape, data, batch_size, many)
-    asked = {
+    job_tokens = max(8, round(batch_size * data.mean_length))
+    small_blocks, large_blocks = (1, 2) if shape.hidden_size >= 2048 else (2, 6)
+    lengths = _lengths(shape, data, batch_size, large_blocks)
+    request = {
         "shape": asdict(shape),
         "method": method,
         "r": r,
@@ -62,66 +62,70 @@ def measure(
         "learned_share": data.learned_share,
         "steps": 4,
     }
-    one, two = (_probe({**asked, "blocks": blocks}) for blocks in (few, many))
-    scale = wanted / sum(lengths)
-    block_s = max(0.0, two["step_s"] - one["step_s"]) / (many - few)
-    rest_s = max(0.0, one["step_s"] - few * block_s)
-    block_bytes = (two["peak_bytes"] - one["peak_bytes"]) / (many - few)
-    fixed = _fixed_bytes(shape, method, r)
-    block_bytes = fixed + max(0.0, block_bytes - fixed) * scale
-    rest_bytes = one["peak_bytes"] - few * (two["peak_bytes"] - one["peak_bytes"]) / (many - few)
+    small, large = (
+        _run_probe({**request, "blocks": blocks}) for blocks in (small_blocks, large_blocks)
+    )
+    scale = job_tokens / sum(lengths)
+    block_s = max(0.0, large["step_s"] - small["step_s"]) / (large_blocks - small_blocks)
+    other_s = max(0.0, small["step_s"] - small_blocks * block_s)
+    block_bytes = (large["peak_bytes"] - small["peak_bytes"]) / (large_blocks - small_blocks)
+    fixed_bytes = _fixed_bytes(shape, method, r)
+    block_bytes = fixed_bytes + max(0.0, block_bytes - fixed_bytes) * scale
+    other_bytes = small["peak_bytes"] - small_blocks * (
+        large["peak_bytes"] - small["peak_bytes"]
+    ) / (large_blocks - small_blocks)
     return Measurement(
-        step_s=(shape.layers * block_s + rest_s) * scale,
-        peak_bytes=round(rest_bytes + shape.layers * block_bytes),
+        step_s=(shape.layers * block_s + other_s) * scale,
+        peak_bytes=round(other_bytes + shape.layers * block_bytes),
     )
 
 
 def _lengths(shape: Architecture, data: RowStats, batch_size: int, blocks: int) -> list[int]:
-    """Return the documents of the probe's pack: a job's own, as far as the work allows."""
+    """Return the document lengths of the probe's pack: those of the job, within the operation limit."""
     length = max(2, round(data.mean_length))
-    each = sum(i * o for i, o in shapes.linear_layer_sizes(shape)) * blocks
-    each += int((shape.vocab_size or 0) * shape.hidden_size * data.learned_share)
-    most = max(32, int(_WORK / (6 * each)))
-    if length >= most:
-        return [most]
-    return [length] * max(1, min(batch_size, most // length))
+    operations_per_token = sum(i * o for i, o in shapes.linear_layer_sizes(shape)) * blocks
+    operations_per_token += int((shape.vocab_size or 0) * shape.hidden_size * data.learned_share)
+    max_tokens = max(32, int(_MAX_OPERATIONS / (6 * operations_per_token)))
+    if length >= max_tokens:
+        return [max_tokens]
+    return [length] * max(1, min(batch_size, max_tokens // length))
 
 
 def _fixed_bytes(shape: Architecture, method: str, r: int) -> float:
-    """Return the bytes of one block that do not grow with tokens: weights and what trains them."""
+    """Return the bytes of one block that do not grow with tokens: weights, gradients, optimiser state."""
     from maas_client.local.machine.memory import NF4_BYTES_PER_WEIGHT
 
     layers = shapes.linear_layer_sizes(shape)
-    numbers = sum(i * o for i, o in layers)
+    parameters = sum(i * o for i, o in layers)
     if method == "Full":
-        return 16.0 * numbers
-    held = numbers * (NF4_BYTES_PER_WEIGHT if method == "QLoRA" else 4)
-    return held + 16.0 * r * sum(i + o for i, o in layers)
+        return 16.0 * parameters
+    weight_bytes = parameters * (NF4_BYTES_PER_WEIGHT if method == "QLoRA" else 4)
+    return weight_bytes + 16.0 * r * sum(i + o for i, o in layers)
 
 
-def _probe(asked: dict[str, Any]) -> dict[str, Any]:
+def _run_probe(request: dict[str, Any]) -> dict[str, Any]:
     if find_spec("torch") is None:
         raise MissingExtraError(
-            "a few blocks of the model are measured with torch, which is not installed",
+            "Measuring blocks of the model needs torch, which is not installed.",
             extra="local",
-            hint="Install it: pip install 'maas-client[local]'. Or estimate alone: --no-measure",
+            hint="Install it: pip install 'maas-client[local]'. To estimate without measuring: --no-measure",
         )
     command = [sys.executable, "-P", "-m", "maas_client.local.planning.probe"]
     try:
-        ran = subprocess.run(
+        process = subprocess.run(
             command,
-            input=json.dumps(asked),
+            input=json.dumps(request),
             capture_output=True,
             text=True,
-            timeout=_LIMIT_S,
+            timeout=_TIMEOUT_S,
             check=True,
-            env=worker_environment(int(asked["threads"]), device="cpu"),
+            env=worker_environment(int(request["threads"]), device="cpu"),
         )
-        found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
-    except (subprocess.SubprocessError, ValueError, IndexError, OSError) as bad:
-        said = getattr(bad, "stderr", None) or str(bad)
-        last = said.strip().splitlines()[-1] if said.strip() else type(bad).__name__
-        raise ServiceError(f"the model's shape could not be measured: {last[:300]}") from bad
-    if not all(math.isfinite(found[key]) for key in ("step_s", "peak_bytes")):
-        raise ServiceError("the model's shape could not be measured: no number came back")
-    return found
+        result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    except (subprocess.SubprocessError, ValueError, IndexError, OSError) as error:
+        output = getattr(error, "stderr", None) or str(error)
+        reason = output.strip().splitlines()[-1] if output.strip() else type(error).__name__
+        raise ServiceError(f"Cannot measure the model's shape: {reason[:300]}") from error
+    if not all(math.isfinite(result[key]) for key in ("step_s", "peak_bytes")):
+        raise ServiceError("Cannot measure the model's shape: the probe returned no numbers.")
+    return result

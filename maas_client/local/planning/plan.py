@@ -1,4 +1,4 @@
-"""Which method fits where, why, and how long it takes."""
+"""Plan a job: which methods fit into a machine's memory, and how long an epoch takes."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from maas_client.local.machine.model_shape import count_parameters
 from maas_client.local.planning.measure import Measurement, RowStats, measure
 
 METHODS = {
-    "LoRA": "small matrices beside frozen weights; the serverless service's own method",
-    "DoRA": "LoRA with direction and magnitude apart; a little better and slower",
-    "QLoRA": "LoRA over weights held in four bits; the least memory",
-    "Full": "every weight is trained; the most memory, for large data sets",
-    "rsLoRA": "LoRA with a scale for high ranks; it costs what LoRA costs",
+    "LoRA": "trains small matrices beside frozen weights; the method of the serverless service",
+    "DoRA": "LoRA with separate direction and magnitude; a little better and slower",
+    "QLoRA": "LoRA over 4-bit weights; needs the least memory",
+    "Full": "trains every weight; needs the most memory; for large data sets",
+    "rsLoRA": "LoRA scaled for high ranks; the same cost as LoRA",
 }
 COMPARED_METHODS = tuple(method for method in METHODS if method != "rsLoRA")
 USABLE_MEMORY = 0.9
-"""Of a machine's memory: the rest is the system's."""
+"""Fraction of a machine's memory that a job may use; the system needs the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class MethodEstimate:
-    """One method on one machine."""
+    """The estimate of one method on one machine."""
 
     method: str
     fits: bool
     memory: MemoryEstimate
-    """By formula, part by part."""
+    """Memory by formula, in parts."""
     peak_bytes: int
-    """Measured where ``measured`` is true, else the formula's total."""
+    """Measured if ``measured`` is true, otherwise the formula's total."""
     epoch_s: float | None
-    """None where it was not measured."""
+    """Seconds per epoch; None if not measured."""
     measured: bool
     checkpoint_activations: bool
     why: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the row, JSON-ready."""
+        """Return the estimate as JSON-ready data."""
         return {**asdict(self), "memory": self.memory.as_dict()}
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All methods of one model, one data set and one machine."""
+    """The estimates of all methods for one model, data set and machine."""
 
     model: str
     parameters: int
@@ -56,11 +56,11 @@ class Plan:
     batch_size: int
     estimates: tuple[MethodEstimate, ...]
     choice: str | None
-    """The method to take; None where none fits."""
+    """The recommended method; None if none fits."""
     advice: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the plan, JSON-ready."""
+        """Return the plan as JSON-ready data."""
         return {
             "model": self.model,
             "parameters": self.parameters,
@@ -84,12 +84,13 @@ def plan(
     methods: tuple[str, ...] = COMPARED_METHODS,
     probe: bool = True,
 ) -> Plan:
-    """Return what each method needs. ``probe`` measures a few blocks where the machine is this one, has
-    no GPU, and the method fits by formula; everything else is an estimate and says so.
-    Raises ``ConfigError`` for a shape that cannot be planned.
+    """Estimate each method. With ``probe``, measure a few blocks if this machine is planned, has no GPU, and the
+    method fits by formula; everything else is an estimate and marked as such.
+    Raises ``ConfigError`` for an unsupported architecture.
     """
     rows = tuple(
-        _row(shape, method, data, hardware, batch_size, r, probe=probe) for method in methods
+        _estimate_method(shape, method, data, hardware, batch_size, r, probe=probe)
+        for method in methods
     )
     choice = next((row.method for row in rows if row.fits), None)
     return Plan(
@@ -104,7 +105,7 @@ def plan(
     )
 
 
-def _row(
+def _estimate_method(
     shape: Architecture,
     method: str,
     data: RowStats,
@@ -115,56 +116,64 @@ def _row(
     probe: bool,
 ) -> MethodEstimate:
     tokens = max(8, round(batch_size * data.mean_length))
-    room = int(hardware.memory_bytes * USABLE_MEMORY)
-    memory, forgets = _estimated(shape, method, tokens, r, hardware.device, room)
-    found: Measurement | None = None
+    usable_bytes = int(hardware.memory_bytes * USABLE_MEMORY)
+    memory, recomputes = _estimated(shape, method, tokens, r, hardware.device, usable_bytes)
+    measurement: Measurement | None = None
     if (
         probe
         and hardware.here
         and hardware.device == "cpu"
-        and memory.total <= room
-        and not forgets
+        and memory.total <= usable_bytes
+        and not recomputes
     ):
-        found = measure(shape, method, data, batch_size=batch_size, r=r, threads=usable_cores())
-    peak = found.peak_bytes if found else memory.total
-    fits = peak <= room
+        measurement = measure(
+            shape, method, data, batch_size=batch_size, r=r, threads=usable_cores()
+        )
+    peak_bytes = measurement.peak_bytes if measurement else memory.total
+    fits = peak_bytes <= usable_bytes
     steps = math.ceil(data.rows / batch_size)
     return MethodEstimate(
         method=method,
         fits=fits,
         memory=memory,
-        peak_bytes=peak,
-        epoch_s=steps * found.step_s if found else None,
-        measured=found is not None,
-        checkpoint_activations=forgets,
-        why=_why(method, memory, peak, room, fits=fits, forgets=forgets),
+        peak_bytes=peak_bytes,
+        epoch_s=steps * measurement.step_s if measurement else None,
+        measured=measurement is not None,
+        checkpoint_activations=recomputes,
+        why=_why(method, memory, peak_bytes, usable_bytes, fits=fits, recomputes=recomputes),
     )
 
 
 def _estimated(
-    shape: Architecture, method: str, tokens: int, r: int, device: str, room: int
+    shape: Architecture, method: str, tokens: int, r: int, device: str, usable_bytes: int
 ) -> tuple[MemoryEstimate, bool]:
-    """Return the formula's memory; activations are forgotten and computed again where only that fits."""
+    """Return the memory by formula, and whether activations must be recomputed to fit."""
     memory = estimate_memory(shape, method, tokens=tokens, r=r, device=device)
-    if memory.total <= room:
+    if memory.total <= usable_bytes:
         return memory, False
-    less = estimate_memory(
+    reduced = estimate_memory(
         shape, method, tokens=tokens, r=r, device=device, checkpoint_activations=True
     )
-    return (less, True) if less.total <= room else (memory, False)
+    return (reduced, True) if reduced.total <= usable_bytes else (memory, False)
 
 
 def _why(
-    method: str, memory: MemoryEstimate, peak: int, room: int, *, fits: bool, forgets: bool
+    method: str,
+    memory: MemoryEstimate,
+    peak_bytes: int,
+    usable_bytes: int,
+    *,
+    fits: bool,
+    recomputes: bool,
 ) -> str:
     if fits:
-        extra = ", with activations computed twice" if forgets else ""
+        extra = ", with activations computed twice" if recomputes else ""
         return f"{METHODS[method]}{extra}"
     parts = memory.as_dict()
     parts.pop("total")
     name = max(parts, key=lambda part: parts[part])
     return (
-        f"needs {format_bytes(peak)} of the {format_bytes(room)} that may be used; "
+        f"needs {format_bytes(peak_bytes)} of the {format_bytes(usable_bytes)} that may be used; "
         f"{format_bytes(parts[name])} of it are {name}"
     )
 
@@ -174,21 +183,21 @@ def _advice(
 ) -> str:
     if choice is not None:
         refused = [row.method for row in rows if not row.fits]
-        other = f"; {', '.join(refused)} would not fit" if refused else ""
-        return f"Take {choice}{other}."
+        refused_text = f"; {', '.join(refused)} would not fit" if refused else ""
+        return f"Use {choice}{refused_text}."
     lowest = min(rows, key=lambda row: row.peak_bytes)
-    tried = "" if lowest.method == "QLoRA" else " QLoRA needs the least: ask for it."
-    more = (
-        "DeepSpeed ZeRO-3 shares it among several machines, a smaller model needs less, and a stand-in "
-        "(--base smollm2-135m) tries the road out here."
+    qlora_hint = "" if lowest.method == "QLoRA" else " QLoRA needs the least: try --method QLoRA."
+    alternatives = (
+        "Alternatives: DeepSpeed ZeRO-3 over several machines, a smaller model, or a stand-in "
+        "(--base smollm2-135m) to try the workflow here."
     )
     return (
         f"{model} does not fit on {hardware.name}: "
         f"even {lowest.method} needs {format_bytes(lowest.peak_bytes)}."
-        f"{tried} {more}"
+        f"{qlora_hint} {alternatives}"
     )
 
 
 def format_bytes(size: float) -> str:
-    """Return bytes for people."""
+    """Format a number of bytes."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.0f} MiB"

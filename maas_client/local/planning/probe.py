@@ -1,8 +1,8 @@
-"""A step of training on a few blocks of a model's shape, timed and weighed on this machine.
+"""Measure time and memory of training steps on a few blocks of a model's shape.
 
-``python -m maas_client.local.planning.probe`` reads one JSON object from stdin and writes one to stdout.
-It runs what a job runs (``local/peft``), on random weights: nothing is downloaded. Two probes with
-different numbers of blocks give what one block costs and what the rest costs.
+``python -m maas_client.local.planning.probe`` reads one JSON object from stdin and writes one to stdout. It
+runs the training code of a job on random weights, without any download. Two probes with different numbers of
+blocks give the cost of one block and of the rest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch  # noqa: TID253 - this module is a process of its own
+import torch  # noqa: TID253 - runs in a child process
 
 from maas_client.local.machine import heap
 from maas_client.local.resources.training_config import TrainingConfig, parse_hyperparameters
@@ -28,32 +28,34 @@ from maas_client.local.training.train import RunProgress, create_optimizer, trai
 
 
 def main() -> None:
-    """Measure what stdin asks for."""
-    asked = json.loads(sys.stdin.read())
-    torch.set_num_threads(int(asked["threads"]))
+    """Measure the shape that stdin describes, and print the result."""
+    request = json.loads(sys.stdin.read())
+    torch.set_num_threads(int(request["threads"]))
     torch.manual_seed(0)
-    runtime = peak_bytes()
-    recipe = parse_hyperparameters({"method": asked["method"], "lora_r": asked["r"]})
-    model = build_model(asked["shape"], int(asked["blocks"]), recipe)
-    adapted, _ = adapters.make_trainable(model, recipe)
-    learner = ModelWithLoss(adapted)
-    engine = engines.prepare_engine(learner, create_optimizer(learner, recipe), "cpu", recipe)
-    batch = random_batch(
-        asked["lengths"], float(asked["learned_share"]), int(asked["shape"]["vocab_size"])
+    runtime_bytes = peak_bytes()
+    config = parse_hyperparameters({"method": request["method"], "lora_r": request["r"]})
+    model = build_model(request["shape"], int(request["blocks"]), config)
+    adapted, _ = adapters.make_trainable(model, config)
+    model_with_loss = ModelWithLoss(adapted)
+    engine = engines.prepare_engine(
+        model_with_loss, create_optimizer(model_with_loss, config), "cpu", config
     )
-    steps = int(asked["steps"])
-    took = []
-    start = time.perf_counter()
-    for _ in train(engine.model, [batch] * steps, recipe, RunProgress(total_steps=steps), engine):
+    batch = random_batch(
+        request["lengths"], float(request["learned_share"]), int(request["shape"]["vocab_size"])
+    )
+    steps = int(request["steps"])
+    step_times = []
+    started_at = time.perf_counter()
+    for _ in train(engine.model, [batch] * steps, config, RunProgress(total_steps=steps), engine):
         now = time.perf_counter()
-        took.append(now - start)
-        start = now
+        step_times.append(now - started_at)
+        started_at = now
     print(
         json.dumps(
             {
-                "step_s": statistics.median(took[1:]),
+                "step_s": statistics.median(step_times[1:]),
                 "peak_bytes": peak_bytes(),
-                "runtime_bytes": runtime,
+                "runtime_bytes": runtime_bytes,
             }
         )
     )
@@ -62,7 +64,7 @@ def main() -> None:
 def build_model(shape: dict[str, Any], blocks: int, training_config: TrainingConfig) -> Any:
     """Return a model of this shape with ``blocks`` blocks and random weights.
 
-    As where a job loads one, no weight is ever there twice, and few of QLoRA's layers in full width.
+    As when a job loads a model, no weight exists twice, and few of QLoRA's layers exist in full precision.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -86,73 +88,78 @@ def build_model(shape: dict[str, Any], blocks: int, training_config: TrainingCon
         )
     with heap.trim_heap():
         if training_config.method == "QLoRA":
-            _narrow(model)
-        _fill(model, config)
+            _quantize_layers(model)
+        _fill_weights(model, config)
     model.eval().requires_grad_(False)
     fuse_modules(model)
     return model
 
 
-def _narrow(model: Any) -> None:
-    """Hold the blocks' linear layers in nf4, as a QLoRA job's base is held."""
-    made: dict[tuple[int, int], Any] = {}
+def _quantize_layers(model: Any) -> None:
+    """Convert the blocks' linear layers to nf4, as in the base of a QLoRA job."""
+    layers_by_size: dict[tuple[int, int], Any] = {}
     for name in adapters.linear_layers(model):
-        parent, _, own = name.rpartition(".")
-        plain = model.get_submodule(name)
-        size = (plain.in_features, plain.out_features)
-        if size not in made:
-            made[size] = _four_bits(plain)
-        setattr(model.get_submodule(parent), own, copy.deepcopy(made[size]))
+        parent, _, attribute = name.rpartition(".")
+        linear = model.get_submodule(name)
+        shape_key = (linear.in_features, linear.out_features)
+        if shape_key not in layers_by_size:
+            layers_by_size[shape_key] = _quantized_layer(linear)
+        setattr(model.get_submodule(parent), attribute, copy.deepcopy(layers_by_size[shape_key]))
 
 
-def _four_bits(plain: Any) -> Any:
+def _quantized_layer(linear: Any) -> Any:
     import bitsandbytes as bnb
 
-    four = bnb.nn.Linear4bit(
-        plain.in_features,
-        plain.out_features,
+    quantized = bnb.nn.Linear4bit(
+        linear.in_features,
+        linear.out_features,
         bias=False,
         compute_dtype=torch.float32,
         quant_type="nf4",
         device="meta",
     )
-    four.weight = bnb.nn.Params4bit(
-        _random(plain.weight), requires_grad=False, quant_type="nf4", compress_statistics=True
+    quantized.weight = bnb.nn.Params4bit(
+        _random_tensor(linear.weight),
+        requires_grad=False,
+        quant_type="nf4",
+        compress_statistics=True,
     )
-    return four.to("cpu")
+    return quantized.to("cpu")
 
 
-def _fill(model: Any, config: Any) -> None:
-    """Give weights that have no numbers random ones, tied ones the same, and rotary tables their own."""
-    known: dict[int, torch.nn.Parameter] = {}
-    for name, inner in list(model.named_modules()):
-        for own, weight in inner.named_parameters(recurse=False):
-            if weight.is_meta and id(weight) not in known:
-                known[id(weight)] = torch.nn.Parameter(_random(weight))
-            setattr(inner, own, known.get(id(weight), weight))
-        if any(table.is_meta for table in inner.buffers(recurse=False)):
-            model.set_submodule(name, type(inner)(config))
+def _fill_weights(model: Any, config: Any) -> None:
+    """Replace meta weights by random ones (tied weights stay tied), and rebuild modules with meta buffers."""
+    replacements: dict[int, torch.nn.Parameter] = {}
+    for name, module in list(model.named_modules()):
+        for attribute, weight in module.named_parameters(recurse=False):
+            if weight.is_meta and id(weight) not in replacements:
+                replacements[id(weight)] = torch.nn.Parameter(_random_tensor(weight))
+            setattr(module, attribute, replacements.get(id(weight), weight))
+        if any(buffer.is_meta for buffer in module.buffers(recurse=False)):
+            model.set_submodule(name, type(module)(config))
 
 
-def _random(like: torch.Tensor) -> torch.Tensor:
-    return torch.empty(like.shape, device="cpu").normal_(std=0.02)
+def _random_tensor(weight: torch.Tensor) -> torch.Tensor:
+    return torch.empty(weight.shape, device="cpu").normal_(std=0.02)
 
 
 def random_batch(lengths: list[int], learned_share: float, vocabulary: int) -> Batch:
-    """Return a batch of random documents; the last part of each is learned, as an answer is."""
+    """Return a batch of random documents whose last part carries loss, like an answer."""
     examples = []
     for line, length in enumerate(lengths, 1):
         ids = torch.randint(0, vocabulary, (length,)).tolist()
-        prompt = length - max(1, round(length * learned_share))
-        examples.append(Example(ids, [False] * prompt + [True] * (length - prompt), line))
-    learned = sum(one.learned_tokens for one in examples)
+        prompt_length = length - max(1, round(length * learned_share))
+        examples.append(
+            Example(ids, [False] * prompt_length + [True] * (length - prompt_length), line)
+        )
+    learned = sum(example.learned_tokens for example in examples)
     return Batch(
         [pack_examples(examples)], sum(lengths), learned, 0.0, tuple(range(1, len(lengths) + 1))
     )
 
 
 def peak_bytes() -> int:
-    """Return the most memory this process has had resident; 0 where the system does not say."""
+    """Return the peak resident memory of this process; 0 if the system does not report it."""
     try:
         lines = Path("/proc/self/status").read_text("ascii").splitlines()
     except OSError:

@@ -116,7 +116,7 @@ def test_a_simulated_job_says_that_it_keeps_no_checkpoint(
         job = running(client, dialect, data)
         assert not client.jobs.save_checkpoint(job).done
         told = (
-            event for event in client.jobs.events(job) if "keeps no checkpoints" in event.message
+            event for event in client.jobs.events(job) if "writes no checkpoints" in event.message
         )
         assert next(told)
         client.jobs.cancel(job)
