@@ -84,7 +84,7 @@ def plan(
     methods: tuple[str, ...] = COMPARED_METHODS,
     probe: bool = True,
 ) -> Plan:
-    """Estimate each method. With ``probe``, measure a few blocks if this machine is planned, has no GPU, and the
+    """Estimate each method. With ``probe``, measure a few blocks if the machine is this one, has no GPU and the
     method fits by formula; everything else is an estimate and marked as such.
     Raises ``ConfigError`` for an unsupported architecture.
     """
