@@ -1,7 +1,6 @@
-"""Faults, one at a time: what a line or a file looks like, which code it gets, and where.
+"""Broken lines and files, one problem each, with the code and the location that ``validate`` must report.
 
-``at`` is the text that the problem's offset has to point at: the place is where it stands in the
-line, after ``skip`` earlier occurrences.
+``at`` is the text in the line that the problem's offset must point at, after ``skip`` earlier occurrences.
 """
 # ruff: noqa: E501 - tables, one fault to a line
 
@@ -24,7 +23,7 @@ def load_schema(name: str) -> Json:
 
 @dataclass(frozen=True)
 class BrokenLine:
-    """One broken line among good ones."""
+    """A broken line among valid ones."""
 
     name: str
     code: str
@@ -56,16 +55,16 @@ class BrokenFile:
     target: str = "azureml"
 
 
-def message(role: str, content: Any, **more: Any) -> Json:
-    return {"role": role, "content": content, **more}
+def message(role: str, content: Any, **members: Any) -> Json:
+    return {"role": role, "content": content, **members}
 
 
 def dump(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode()
 
 
-def row(*messages: Any, **more: Any) -> bytes:
-    return dump({"messages": list(messages), **more})
+def row(*messages: Any, **members: Any) -> bytes:
+    return dump({"messages": list(messages), **members})
 
 
 SYSTEM = message("system", "Du bist freundlich. 😀")
@@ -85,16 +84,16 @@ def good(n: int) -> bytes:
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
 
-def tool(name: str = "weather", **more: Any) -> Json:
-    return {"type": "function", "function": {"name": name, "parameters": PARAMETERS, **more}}
+def tool(name: str = "weather", **members: Any) -> Json:
+    return {"type": "function", "function": {"name": name, "parameters": PARAMETERS, **members}}
 
 
 def call(id: str = "call_1", name: str = "weather", arguments: Any = '{"city": "Ulm"}') -> Json:
     return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def calls(*each: Any, **more: Any) -> Json:
-    return {"role": "assistant", "tool_calls": list(each), **more}
+def calls(*each: Any, **members: Any) -> Json:
+    return {"role": "assistant", "tool_calls": list(each), **members}
 
 
 def result(id: Any = "call_1", content: Any = "21 °C") -> Json:
@@ -104,16 +103,16 @@ def result(id: Any = "call_1", content: Any = "21 °C") -> Json:
 WEATHER = [tool()]
 
 
-def talk(*messages: Any, tools: Any = WEATHER, **more: Any) -> bytes:
-    return row(USER, *messages, tools=tools, **more)
+def talk(*messages: Any, tools: Any = WEATHER, **members: Any) -> bytes:
+    return row(USER, *messages, tools=tools, **members)
 
 
-def bare(**more: Any) -> bytes:
-    return dump(more)
+def bare(**members: Any) -> bytes:
+    return dump(members)
 
 
-def answer(content: Any, **more: Any) -> bytes:
-    return row(SYSTEM, USER, message("assistant", content, **more))
+def answer(content: Any, **members: Any) -> bytes:
+    return row(SYSTEM, USER, message("assistant", content, **members))
 
 
 def raw(text: str) -> bytes:

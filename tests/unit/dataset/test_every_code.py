@@ -1,4 +1,4 @@
-"""Every fault of the corpus gets its code, its place and a hint; nothing else is said of it."""
+"""Every broken line and file of the corpus gets its code, location and hint, and no other code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.unit.dataset.corpus import (
 )
 
 LINE = 7
-"""Where the broken line stands."""
+"""The line number of the broken line."""
 FORMAT = ("FILE_", "JSON_", "CHAT_", "TOOL_")
 
 
@@ -37,7 +37,7 @@ def among_good(fault: BrokenLine) -> tuple[bytes, int]:
 
 
 @pytest.mark.parametrize("fault", LINE_FAULTS, ids=lambda fault: fault.name)
-def test_a_broken_line_is_named_with_its_place(tmp_path: Path, fault: BrokenLine) -> None:
+def test_broken_line_gets_its_code_and_location(tmp_path: Path, fault: BrokenLine) -> None:
     data, start = among_good(fault)
     report = check(tmp_path, data, target=fault.target, model=fault.model)
     found = [p for p in report.problems if p.code == fault.code]
@@ -56,7 +56,7 @@ def test_a_broken_line_is_named_with_its_place(tmp_path: Path, fault: BrokenLine
 
 
 @pytest.mark.parametrize("fault", LINE_FAULTS, ids=lambda fault: fault.name)
-def test_one_fault_is_not_told_as_several(tmp_path: Path, fault: BrokenLine) -> None:
+def test_one_problem_is_reported_once(tmp_path: Path, fault: BrokenLine) -> None:
     data, _ = among_good(fault)
     report = check(tmp_path, data, target=fault.target, model=fault.model)
     errors = {p.code for p in report.problems if p.severity == "error"}
@@ -64,41 +64,41 @@ def test_one_fault_is_not_told_as_several(tmp_path: Path, fault: BrokenLine) -> 
     assert {p.line for p in report.problems if p.severity == "error"} <= {LINE}
 
 
-def test_there_are_at_least_a_hundred_classes() -> None:
+def test_corpus_has_at_least_a_hundred_cases() -> None:
     assert len({fault.name for fault in (*LINE_FAULTS, *FILE_FAULTS)}) >= 150
     known = {fault.code for fault in (*LINE_FAULTS, *FILE_FAULTS)}
     assert len(known) >= 75
 
 
 @pytest.mark.parametrize("fault", FILE_FAULTS, ids=lambda fault: fault.name)
-def test_a_file_wrong_as_a_whole_is_named(tmp_path: Path, fault: BrokenFile) -> None:
+def test_broken_file_gets_its_code(tmp_path: Path, fault: BrokenFile) -> None:
     report = check(tmp_path, fault.data, fault.suffix, target=fault.target)
     found = [p for p in report.problems if p.code == fault.code]
     assert len(found) == 1, [(p.code, p.line, p.message) for p in report.problems]
     assert (found[0].line, found[0].severity) == (0, fault.severity)
     assert found[0].hint
     if fault.code.startswith("FILE_"):
-        assert {told for told in report.counts if not told.startswith("SERVICE_")} == {fault.code}
+        assert {code for code in report.counts if not code.startswith("SERVICE_")} == {fault.code}
 
 
 @pytest.mark.parametrize("target", ["azureml", "foundry", "local"])
 @pytest.mark.parametrize("name", CONTROLS)
-def test_good_data_raises_no_alarm(tmp_path: Path, name: str, target: str) -> None:
+def test_valid_data_has_no_problems(tmp_path: Path, name: str, target: str) -> None:
     report = check(tmp_path, CONTROLS[name], target=target)
-    told = [p for p in report.problems if p.severity == "error" or p.code.startswith(FORMAT)]
-    assert told == []
+    problems = [p for p in report.problems if p.severity == "error" or p.code.startswith(FORMAT)]
+    assert problems == []
     assert report.ok
     assert report.examples == 12
 
 
-def test_every_code_that_is_told_has_its_words(tmp_path: Path) -> None:
+def test_every_problem_has_a_message_and_a_hint(tmp_path: Path) -> None:
     for fault in LINE_FAULTS:
         known = get_code(fault.code)
         assert known.explanation, fault.code
         assert known.example, fault.code
 
 
-def test_no_text_of_a_row_gets_into_a_report(tmp_path: Path) -> None:
+def test_report_contains_no_text_of_a_row(tmp_path: Path) -> None:
     secret = "geheimnisvoll7"
     for fault in LINE_FAULTS:
         line = fault.line.replace(b"Hi", secret.encode()).replace(b"Sehr", secret.encode())

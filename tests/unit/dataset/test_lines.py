@@ -1,4 +1,4 @@
-"""Bytes to lines: numbers as ``wc -l``, true offsets, flat memory, nothing read twice."""
+"""Reading lines: numbers as in ``wc -l``, exact offsets, constant memory, one pass."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read(data: bytes, *, limit: int = 1000, size: int = 7) -> list[tuple[int, in
 
 
 @given(st.binary(max_size=200), st.integers(1, 50))
-def test_every_byte_is_in_one_line_at_its_place(data: bytes, size: int) -> None:
+def test_every_byte_is_in_exactly_one_line(data: bytes, size: int) -> None:
     found = read(data, size=size)
     mark = 3 if data.startswith(b"\xef\xbb\xbf") else 0
     assert b"".join(line for _, _, line, _ in found) == data[mark:]
@@ -43,7 +43,7 @@ def test_every_byte_is_in_one_line_at_its_place(data: bytes, size: int) -> None:
 
 
 @given(st.lists(st.integers(0, 40), max_size=12), st.integers(1, 30), st.integers(5, 20))
-def test_a_line_over_the_limit_is_cut_and_the_next_is_whole(
+def test_line_over_the_limit_is_truncated_and_the_next_is_complete(
     sizes: list[int], size: int, limit: int
 ) -> None:
     written = [bytes([97 + n % 26]) * length for n, length in enumerate(sizes)]
@@ -58,7 +58,7 @@ def test_a_line_over_the_limit_is_cut_and_the_next_is_whole(
         at += len(whole) + 1
 
 
-def test_lines_end_at_line_feeds_alone(tmp_path: Path) -> None:
+def test_lines_end_only_at_line_feeds(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes("a\u2028b\x0bc\x0cd\x85e\rf\r\n\r\ng".encode())
     assert list(read_lines(path)) == [
@@ -68,13 +68,13 @@ def test_lines_end_at_line_feeds_alone(tmp_path: Path) -> None:
     ]
 
 
-def test_a_mark_is_taken_off_the_first_line_alone(tmp_path: Path) -> None:
+def test_byte_order_mark_is_removed_from_the_first_line_only(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n")
     assert list(read_lines(path)) == [Line(1, 3, b"a"), Line(2, 5, b"\xef\xbb\xbfb")]
 
 
-def test_a_line_longer_than_the_limit_is_not_held(tmp_path: Path) -> None:
+def test_line_over_the_limit_is_not_kept_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     with path.open("wb") as out:
         for _ in range(40):
@@ -91,7 +91,7 @@ def test_a_line_longer_than_the_limit_is_not_held(tmp_path: Path) -> None:
     assert peak < 8 << 20
 
 
-def test_a_long_line_is_told_and_the_next_is_judged(tmp_path: Path) -> None:
+def test_long_line_is_reported_and_the_next_is_validated(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     long = answer("y" * (17 << 20))
     path.write_bytes(file(*TWELVE, long, *TWELVE[:3]))
@@ -103,7 +103,7 @@ def test_a_long_line_is_told_and_the_next_is_judged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"a", b"a\n", b"a\nb", b"\n\n\n", b"a\r\n"])
-def test_lines_are_counted_as_wc_does_and_the_last_one_too(tmp_path: Path, data: bytes) -> None:
+def test_lines_are_counted_like_wc_plus_an_unterminated_line(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(data)
     wanted = data.count(b"\n") + (bool(data) and not data.endswith(b"\n"))
@@ -111,7 +111,7 @@ def test_lines_are_counted_as_wc_does_and_the_last_one_too(tmp_path: Path, data:
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_rows_are_all_rows_of_good_files(tmp_path: Path, name: str) -> None:
+def test_read_rows_returns_all_rows_of_valid_files(tmp_path: Path, name: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(CONTROLS[name])
     found = list(read_rows(path))
@@ -119,7 +119,7 @@ def test_rows_are_all_rows_of_good_files(tmp_path: Path, name: str) -> None:
     assert [line for line, _ in found] == list(read_lines(path))
 
 
-def test_rows_are_those_that_validate_accepts_for_local(tmp_path: Path) -> None:
+def test_read_rows_returns_the_rows_that_validate_accepts(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(file(*[each for f in LINE_FAULTS for each in (f.line, TWELVE[3])]))
     report = validate(path, target="local").files[0]
@@ -132,7 +132,7 @@ def test_rows_are_those_that_validate_accepts_for_local(tmp_path: Path) -> None:
         assert (2 * at + 1 in found) == accepted, fault.name
 
 
-def test_parse_is_strict() -> None:
+def test_parse_json_is_strict() -> None:
     assert parse_json(b' {"a": [1, "\\u00e4", null]} ') == {"a": [1, "ä", None]}
     for fault in LINE_FAULTS:
         if fault.code.startswith("JSON_") and fault.severity == "error":

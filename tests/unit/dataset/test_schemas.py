@@ -1,4 +1,4 @@
-"""The law, usable from any language: valid schemas, found wherever the package lies."""
+"""The JSON Schemas are valid, accept valid rows, and are found wherever the package is installed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def validator(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", [*NAMES, "report"])
-def test_every_schema_is_one(name: str) -> None:
+def test_every_schema_is_valid(name: str) -> None:
     from jsonschema import Draft202012Validator
 
     Draft202012Validator.check_schema(load_schema(name))
@@ -60,19 +60,19 @@ def test_every_schema_is_one(name: str) -> None:
     assert load_schema(name)["$id"].endswith(f"/{name}.schema.json")
 
 
-def test_every_shape_has_its_examples() -> None:
+def test_every_format_has_examples() -> None:
     assert {f"{name}_line" for name in GOOD} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_good_rows_pass_and_bad_ones_do_not(name: str) -> None:
-    judge = validator(name)
+def test_schema_accepts_valid_rows_and_rejects_invalid_ones(name: str) -> None:
+    schema = validator(name)
     for row in GOOD[name]:
-        judge.validate(row)
+        schema.validate(row)
     for row in BAD[name]:
-        assert not judge.is_valid(row), row
+        assert not schema.is_valid(row), row
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_shape_is_recognised_by_name(name: str) -> None:
+def test_format_is_detected_by_its_keys(name: str) -> None:
     assert {detect_format(row) for row in GOOD[name]} == {SHAPES[name]}

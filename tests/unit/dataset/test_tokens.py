@@ -1,4 +1,4 @@
-"""Counts of tokens: exact ones are the trainer's, estimates lie between bounds that hold."""
+"""Token counts: exact counts equal the trainer's, estimates lie within their bounds."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows_of() -> list[dict[str, Any]]:
-    def talk(*said: tuple[str, str]) -> dict[str, Any]:
-        return {"messages": [{"role": role, "content": text} for role, text in said]}
+    def talk(*messages: tuple[str, str]) -> dict[str, Any]:
+        return {"messages": [{"role": role, "content": text} for role, text in messages]}
 
     return [
         talk(("user", PROSE[0]), ("assistant", PROSE[1])),
@@ -70,7 +70,7 @@ def rows_of() -> list[dict[str, Any]]:
     ]
 
 
-def test_exact_counts_are_those_of_the_trainer(folder: Path) -> None:
+def test_exact_counts_equal_those_of_the_trainer(folder: Path) -> None:
     transformers = pytest.importorskip("transformers")
     from maas_client.local.training.data import tokenize_rows
 
@@ -86,7 +86,7 @@ def test_exact_counts_are_those_of_the_trainer(folder: Path) -> None:
     assert sizes.prompt(0) == examples[0].loss_mask.index(True)
 
 
-def test_the_tokenizer_at_hand_is_found(
+def test_available_tokenizer_is_used(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MAAS_CACHE_DIR", str(folder.parent))
@@ -99,12 +99,12 @@ def test_the_tokenizer_at_hand_is_found(
     assert load_token_counter("Phi-4").is_exact
 
 
-def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+def test_folder_without_a_tokenizer_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read a tokenizer"):
         load_token_counter("Phi-4", tmp_path)
 
 
-def test_a_broken_tokenizer_in_the_cache_does_not_stop_a_check(
+def test_broken_tokenizer_in_the_cache_falls_back_to_an_estimate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "microsoft--Phi-3-mini-4k-instruct"
@@ -114,13 +114,13 @@ def test_a_broken_tokenizer_in_the_cache_does_not_stop_a_check(
     assert not load_token_counter("Phi-3-mini-4k-instruct").is_exact
 
 
-def test_no_model_is_an_estimate() -> None:
+def test_count_without_a_model_is_an_estimate() -> None:
     assert isinstance(load_token_counter(None), EstimatedCounter)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=80) | st.sampled_from(PROSE))
-def test_bounds_hold_for_real_vocabularies(text: str) -> None:
+def test_bounds_hold_for_real_tokenizers(text: str) -> None:
     quicktok = pytest.importorskip("quicktok")
     low, high = token_bounds(text)
     for name in ("cl100k_base", "o200k_base"):
@@ -144,7 +144,7 @@ def test_estimates_are_within_a_quarter_on_real_data(
         rows = [json.loads(line) for line in lines]
         scanner = TokenScanner(load_token_counter(model))
         scanner.feed(range(1, len(rows) + 1), lines, rows)
-        said = scanner.stats()["tokens"]
+        tokens = scanner.stats()["tokens"]
         real = sum(
             len(encoding.encode_ordinary(json.dumps(part) if isinstance(part, list) else str(part)))
             for row in rows
@@ -153,11 +153,11 @@ def test_estimates_are_within_a_quarter_on_real_data(
                 row.get("tools") or "",
             ]
         ) + 4 * sum(len(row["messages"]) for row in rows)
-        assert abs(said["total"] / real - 1) < 0.25, (path.name, said["total"], real)
-        assert said["at_least"] <= real <= said["at_most"]
+        assert abs(tokens["total"] / real - 1) < 0.25, (path.name, tokens["total"], real)
+        assert tokens["at_least"] <= real <= tokens["at_most"]
 
 
-def test_plain_rows_and_dictionaries_are_estimated_alike() -> None:
+def test_lazy_rows_and_dictionaries_have_the_same_estimate() -> None:
     rows = rows_of()
     estimate = EstimatedCounter()
     fast = estimate.sizes(rows, message_texts(rows))
@@ -166,7 +166,7 @@ def test_plain_rows_and_dictionaries_are_estimated_alike() -> None:
     assert all(abs(a - b) <= 4 for a, (_, b, _) in zip(fast.learned, slow, strict=True))
 
 
-def test_rows_over_the_length_and_rows_with_nothing_left(talk: Any, scan: Any) -> None:
+def test_truncated_rows_are_reported(talk: Any, scan: Any) -> None:
     long = "word " * 1000
     rows = [talk("short", "fine"), talk("short", long), talk(long, "fine")]
     found = scan(TokenScanner(EstimatedCounter(), TokenLimits(per_row=500)), rows)
@@ -178,14 +178,14 @@ def test_rows_over_the_length_and_rows_with_nothing_left(talk: Any, scan: Any) -
     assert "the model is trained on 500" in found[0].detail
 
 
-def test_an_estimate_alone_never_says_that_nothing_is_left(talk: Any, scan: Any) -> None:
+def test_estimate_never_reports_that_nothing_is_left(talk: Any, scan: Any) -> None:
     found = scan(
         TokenScanner(EstimatedCounter(), TokenLimits(per_row=100)), [talk("x" * 600, "fine")]
     )
     assert [f.code for f in found] == ["SERVICE_TRUNCATED"]
 
 
-def test_the_service_s_ceiling_of_tokens_times_epochs(talk: Any, scan: Any) -> None:
+def test_token_limit_of_the_service_is_checked(talk: Any, scan: Any) -> None:
     rows = [talk("word " * 100, "yes " * 100)] * 20
     sure = scan(TokenScanner(EstimatedCounter(), TokenLimits(per_file=3000, epochs=3)), rows)
     assert [f.code for f in sure] == ["SERVICE_TOO_MANY_TOKENS"]
@@ -194,14 +194,14 @@ def test_the_service_s_ceiling_of_tokens_times_epochs(talk: Any, scan: Any) -> N
     assert not scan(TokenScanner(EstimatedCounter(), TokenLimits(per_file=10**9, epochs=3)), rows)
 
 
-def test_percentiles_by_nearest_rank() -> None:
+def test_percentiles_use_the_nearest_rank() -> None:
     assert percentiles(Counter(range(1, 101))) == {
         "min": 1, "mean": 50.5, "p50": 50, "p90": 90, "p95": 95, "p99": 99, "max": 100,
     }  # fmt: skip
     assert percentiles(Counter([7]))["p99"] == 7
 
 
-def test_histogram_has_round_bars_that_add_up_and_one_for_the_rest() -> None:
+def test_histogram_bars_are_round_and_add_up() -> None:
     times = Counter({10: 300, 999: 200, 40_000: 1})
     *bars, rest = histogram(times)
     assert sum(bar["rows"] for bar in bars) == 500
@@ -211,7 +211,7 @@ def test_histogram_has_round_bars_that_add_up_and_one_for_the_rest() -> None:
     assert histogram(Counter({7: 1})) == [{"from": 7, "to": 8, "rows": 1}]
 
 
-def test_rows_without_a_place_in_the_template_are_no_trouble(folder: Path) -> None:
+def test_rows_that_the_template_does_not_support_are_counted(folder: Path) -> None:
     counter = ExactCounter(
         load_token_counter("Phi-3-mini-4k-instruct", folder).tokenizer, TEMPLATES["phi3"], "x"
     )  # type: ignore[attr-defined]  # it is an Exact

@@ -1,4 +1,4 @@
-"""The report as a whole: what cannot be opened, what the service would do, what is kept of much."""
+"""The report as a whole: unreadable files, what the service would do, limits on listed problems."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "train.jsonl"
 
 
-def test_the_report_has_its_fixed_shape(path: Path) -> None:
+def test_report_has_its_fixed_keys(path: Path) -> None:
     from jsonschema import Draft202012Validator
 
     path.write_bytes(file(*[fault.line for fault in LINE_FAULTS], *TWELVE))
@@ -53,14 +53,14 @@ def test_the_report_has_its_fixed_shape(path: Path) -> None:
     )
 
 
-def test_a_file_that_is_not_there_is_a_problem_and_no_exception(path: Path) -> None:
+def test_missing_file_is_a_problem_not_an_exception(path: Path) -> None:
     for name in (str(path), f"{path}\0", f"{path}/x", "x" * 5000):
         report = validate(name)
         assert not report.ok
         assert set(report.files[0].counts) <= {"FILE_NOT_FOUND", "FILE_UNREADABLE"}
 
 
-def test_a_name_that_is_not_text_is_checked_all_the_same(tmp_path: Path) -> None:
+def test_file_name_that_is_not_utf8_is_validated(tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/\xff.jsonl"
     with open(name, "wb") as out:
         out.write(file(*TWELVE))
@@ -69,7 +69,7 @@ def test_a_name_that_is_not_text_is_checked_all_the_same(tmp_path: Path) -> None
     json.loads(report.model_dump_json())
 
 
-def test_the_users_own_catalog_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_catalog_override_file_is_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_bytes(file(*TWELVE))
     override = path.with_name("catalog.json")
     override.write_text('{"limits": {"azureml": {"rows_min": 50}}}')
@@ -77,20 +77,20 @@ def test_the_users_own_catalog_is_read(path: Path, monkeypatch: pytest.MonkeyPat
     assert validate(path).files[0].counts["SERVICE_TOO_FEW_ROWS"] == 1
 
 
-def test_a_folder_a_pipe_and_a_device_are_refused(tmp_path: Path) -> None:
+def test_folder_pipe_and_device_are_rejected(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jsonl")
     for name in (tmp_path, tmp_path / "pipe.jsonl", Path("/dev/zero")):
         assert validate(name).files[0].counts == {"FILE_NOT_REGULAR": 1}
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
-def test_a_file_without_permission_is_a_problem(path: Path) -> None:
+def test_unreadable_file_is_a_problem(path: Path) -> None:
     path.write_bytes(file(*TWELVE))
     path.chmod(0)
     assert validate(path).files[0].counts == {"FILE_UNREADABLE": 1}
 
 
-def test_a_file_that_grows_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_growing_file_is_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from maas_client.dataset import file_check
 
     path.write_bytes(file(*TWELVE))
@@ -98,8 +98,8 @@ def test_a_file_that_grows_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def look_and_grow(check: file_check.FileCheck, opened: object, size: int) -> None:
         look(check, opened, size)  # type: ignore[arg-type] # as it came
-        with path.open("ab") as more:
-            more.write(file(GOOD))
+        with path.open("ab") as output:
+            output.write(file(GOOD))
 
     monkeypatch.setattr(file_check.FileCheck, "_check_head", look_and_grow)
     report = validate(path)
@@ -107,7 +107,7 @@ def test_a_file_that_grows_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not report.ok
 
 
-def test_nothing_and_nonsense_are_refused() -> None:
+def test_invalid_arguments_are_rejected() -> None:
     with pytest.raises(ConfigError, match="no file"):
         validate()
     with pytest.raises(ConfigError, match="azureml, foundry, local"):
@@ -123,7 +123,7 @@ def test_raise_if_invalid_carries_the_report(path: Path) -> None:
     assert caught.value.report is not None
 
 
-def test_counts_are_complete_and_problems_capped(path: Path) -> None:
+def test_counts_are_complete_and_listed_problems_are_limited(path: Path) -> None:
     bad = [fault.line for fault in LINE_FAULTS if len(fault.line) < 2000][-50:]
     path.write_bytes(file(*bad * 40))
     start = time.process_time()
@@ -138,7 +138,7 @@ def test_counts_are_complete_and_problems_capped(path: Path) -> None:
     assert list(report.problems) == sorted(report.problems, key=lambda p: (p.line, p.offset))
 
 
-def test_all_problems_are_listed_as_far_as_the_report_stays_under_a_megabyte(path: Path) -> None:
+def test_problems_are_listed_until_the_report_reaches_a_megabyte(path: Path) -> None:
     path.write_bytes(file(*[b'{"messages": ['] * 1000, *TWELVE))
     report = validate(path).files[0]
     assert sum(problem.code == "JSON_CUT_SHORT" for problem in report.problems) == 1000
@@ -151,7 +151,7 @@ def test_all_problems_are_listed_as_far_as_the_report_stays_under_a_megabyte(pat
     assert several.files[2].counts["CHAT_KEY_UNKNOWN"] == 30_000
 
 
-def test_people_get_short_lists(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_report_is_short(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path.write_bytes(file(*[b'{"messages": ['] * 1000, *TWELVE))
     assert main(["validate", str(path), "--html", str(path.with_suffix(".html"))]) == 3
     lines = capsys.readouterr().out.splitlines()
@@ -162,7 +162,7 @@ def test_people_get_short_lists(path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "and 975 more" in page
 
 
-def test_the_service_counts_as_it_counts(path: Path) -> None:
+def test_stats_have_the_rows_that_the_service_skips_and_drops(path: Path) -> None:
     path.write_bytes(
         file(*TWELVE[:9], b"{", b'{"id": 1}', b"", row(USER), row(USER, message("bot", "x")))
     )
@@ -173,7 +173,7 @@ def test_the_service_counts_as_it_counts(path: Path) -> None:
     assert all(limit["source"].startswith("http") and limit["as_of"] for limit in said_["limits"])
 
 
-def test_the_last_fifth_is_told(path: Path) -> None:
+def test_stats_have_the_validation_split(path: Path) -> None:
     path.write_bytes(file(*[good(n) for n in range(100)]))
     split = validate(path).files[0].stats["service"]["validation_split"]
     assert split == {"rows": 20, "first_row": 81, "shuffled": False}
@@ -182,7 +182,7 @@ def test_the_last_fifth_is_told(path: Path) -> None:
     assert both.files[1].counts["QUALITY_LEAKAGE"] == 100
 
 
-def test_rows_sorted_by_task_are_told_before_the_split(path: Path) -> None:
+def test_rows_sorted_by_task_are_reported(path: Path) -> None:
     def tasks(names: str) -> bytes:
         return file(
             *[
@@ -208,9 +208,9 @@ def test_rows_sorted_by_task_are_told_before_the_split(path: Path) -> None:
     assert "SERVICE_SPLIT" not in validate(path, validation=path).files[0].counts
 
 
-def test_ignored_keys_and_the_bill_stand_in_the_figures(path: Path) -> None:
-    more = [json.dumps({"id": n, **json.loads(line)}).encode() for n, line in enumerate(TWELVE)]
-    path.write_bytes(b"\xef\xbb\xbf" + file(*more, end=b"\r\n"))
+def test_stats_have_ignored_keys_and_billed_tokens(path: Path) -> None:
+    rows = [json.dumps({"id": n, **json.loads(line)}).encode() for n, line in enumerate(TWELVE)]
+    path.write_bytes(b"\xef\xbb\xbf" + file(*rows, end=b"\r\n"))
     stats = validate(path, epochs=3, validation=path).files[0].stats
     assert [note.partition(" ")[0] for note in stats["notes"]] == ["the", "lines", "keys"]
     assert stats["notes"][2].endswith(": 'id'")
@@ -226,7 +226,9 @@ def test_ignored_keys_and_the_bill_stand_in_the_figures(path: Path) -> None:
         ("local", 6000, None, None),
     ],
 )
-def test_ceilings_by_target(target: str, size: int, code: str | None, severity: str | None) -> None:
+def test_size_limits_by_target(
+    target: str, size: int, code: str | None, severity: str | None
+) -> None:
     from maas_client.dataset.rules.context import build_context
     from maas_client.dataset.rules.service import ServiceRules
 
@@ -241,7 +243,7 @@ def test_ceilings_by_target(target: str, size: int, code: str | None, severity: 
     )
 
 
-def test_a_model_that_the_target_does_not_tune_is_told(path: Path) -> None:
+def test_model_that_the_target_does_not_tune_is_reported(path: Path) -> None:
     path.write_bytes(file(*[good(n) for n in range(60)]))
     report = validate(path, target="foundry", model="Phi-4-mini-instruct").files[0]
     assert report.ok
@@ -249,11 +251,11 @@ def test_a_model_that_the_target_does_not_tune_is_told(path: Path) -> None:
     assert problem.severity == "warning"
     assert "azureml" in problem.message
     for target in ("azureml", "local"):
-        told = validate(path, target=target, model="Phi-4-mini-instruct").files[0].counts  # type: ignore[arg-type] # a Literal
-        assert "SERVICE_MODEL" not in told
+        counts = validate(path, target=target, model="Phi-4-mini-instruct").files[0].counts  # type: ignore[arg-type] # a Literal
+        assert "SERVICE_MODEL" not in counts
 
 
-def test_system_messages_of_a_template_without_them_are_told_once(path: Path) -> None:
+def test_merged_system_messages_are_reported_once(path: Path) -> None:
     path.write_bytes(file(*[good(n) for n in range(60)]))
     report = validate(path, model="Phi-3-medium-4k-instruct").files[0]
     assert report.ok
@@ -261,7 +263,7 @@ def test_system_messages_of_a_template_without_them_are_told_once(path: Path) ->
     assert [p.line for p in report.problems if p.code == "CHAT_SYSTEM_MERGED"] == [1]
 
 
-def test_repeated_lines_are_told_without_looking_at_rows(path: Path) -> None:
+def test_repeated_lines_are_reported_without_content_checks(path: Path) -> None:
     path.write_bytes(file(*[good(n) for n in range(60)], b"", good(7)) + good(9))
     report = validate(path, content=False).files[0]
     found = [(p.line, p.message) for p in report.problems if p.code == "QUALITY_DUPLICATE"]
@@ -269,7 +271,7 @@ def test_repeated_lines_are_told_without_looking_at_rows(path: Path) -> None:
     assert found[0][1].endswith("line 8")
 
 
-def test_repeats_among_many_are_found() -> None:
+def test_repeated_lines_in_a_large_file_are_found() -> None:
     from array import array
 
     hashes = array("q", range(-100_000, 100_000))
@@ -278,21 +280,21 @@ def test_repeats_among_many_are_found() -> None:
 
 
 @pytest.mark.parametrize("at_once", [1, 700, 1 << 16, 200_000])
-def test_numbers_in_parts_are_one_sequence(at_once: int) -> None:
+def test_hash_array_behaves_like_one_sequence(at_once: int) -> None:
     from maas_client.dataset.scanners.duplicates import HashArray
 
-    wanted = [(n * 2_654_435_761) % 150_000 - 70_000 for n in range(200_000 if at_once > 1 else 99)]
-    held = HashArray()
-    for start in range(0, len(wanted), at_once):
-        held.extend(wanted[start : start + at_once])
-    assert len(held) == len(wanted)
-    assert list(held) == wanted
-    some = range(0, len(wanted), 97)
-    assert [held[at] for at in some] == [wanted[at] for at in some]
-    assert repeated_values(held) == {n for n, times in Counter(wanted).items() if times > 1}
+    values = [(n * 2_654_435_761) % 150_000 - 70_000 for n in range(200_000 if at_once > 1 else 99)]
+    hashes = HashArray()
+    for start in range(0, len(values), at_once):
+        hashes.extend(values[start : start + at_once])
+    assert len(hashes) == len(values)
+    assert list(hashes) == values
+    indices = range(0, len(values), 97)
+    assert [hashes[at] for at in indices] == [values[at] for at in indices]
+    assert repeated_values(hashes) == {n for n, times in Counter(values).items() if times > 1}
 
 
-def test_microsofts_own_sample_and_real_chats_are_valid() -> None:
+def test_sample_of_microsoft_and_real_chats_are_valid() -> None:
     files = sorted(shared_file("data").glob("*.jsonl"))
     for target in ("azureml", "foundry", "local"):
         for each in files:
@@ -304,14 +306,14 @@ def test_microsofts_own_sample_and_real_chats_are_valid() -> None:
             assert report.examples == report.lines
 
 
-def test_weighted_answers_are_examples(path: Path) -> None:
+def test_rows_with_weights_are_counted_as_examples(path: Path) -> None:
     weighted = row(USER, message("assistant", "No.", weight=0), USER, {**ANSWER, "weight": 1})
     path.write_bytes(file(*[weighted] * 12))
     assert validate(path).files[0].examples == 12
 
 
 @pytest.mark.parametrize("target", ["azureml", "foundry", "local"])
-def test_the_numbers_of_a_report_add_up(path: Path, target: Target) -> None:
+def test_numbers_of_a_report_add_up(path: Path, target: Target) -> None:
     rng = random.Random(target)
     for _ in range(60):
         lines = [mutations.line(rng) for _ in range(rng.choice((0, 3, 20)))]
@@ -327,15 +329,15 @@ def test_the_numbers_of_a_report_add_up(path: Path, target: Target) -> None:
         assert service["rows"] + passed_over == report.lines
         assert service["rows"] - service["rows_with_errors"] == report.examples
         assert target != "local" or service["rows"] == report.examples
-        said = describe_prediction(report)
-        assert f"{report.examples:,}" in said
+        text = describe_prediction(report)
+        assert f"{report.examples:,}" in text
         if "tokens" in report.stats:
             assert (
                 sum(bar["rows"] for bar in report.stats["tokens"]["histogram"]) == report.examples
             )
 
 
-def test_rows_that_only_the_service_takes_are_told_as_such(path: Path) -> None:
+def test_rows_with_errors_that_the_service_accepts_are_counted(path: Path) -> None:
     path.write_bytes(file(*TWELVE[:3], *[row(USER, {"role": "bot", "content": "x"})] * 8, b"{"))
     report = validate(path).files[0]
     [few] = [each.message for each in report.problems if each.code == "SERVICE_FEW_ROWS"]
@@ -348,18 +350,18 @@ def test_rows_that_only_the_service_takes_are_told_as_such(path: Path) -> None:
 
 
 @pytest.mark.parametrize("epochs", [0, -1, float("nan"), float("inf")])
-def test_epochs_that_are_none_are_refused(path: Path, epochs: float) -> None:
+def test_invalid_epochs_are_rejected(path: Path, epochs: float) -> None:
     path.write_bytes(file(*TWELVE))
     with pytest.raises(ConfigError, match="epochs must be a number above 0"):
         validate(path, epochs=epochs)
 
 
-def test_a_row_that_two_training_files_have_leaks_once(path: Path) -> None:
+def test_row_in_two_training_files_leaks_once(path: Path) -> None:
     path.write_bytes(file(*TWELVE))
     assert validate(path, path, validation=path).files[2].counts["QUALITY_LEAKAGE"] == len(TWELVE)
 
 
-def test_a_name_cannot_write_lines_of_its_own(
+def test_file_name_cannot_add_lines_to_the_output(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad = tmp_path / "a\n::error::x\x1b[2J.jsonl"
@@ -367,6 +369,6 @@ def test_a_name_cannot_write_lines_of_its_own(
     for on_github in ("", "1"):
         monkeypatch.setenv("GITHUB_ACTIONS", on_github)
         assert main(["validate", str(bad)]) == 3
-        said = capsys.readouterr().out
-        assert "\x1b" not in said
-        assert not any(line.startswith("::error::") for line in said.splitlines())
+        output = capsys.readouterr().out
+        assert "\x1b" not in output
+        assert not any(line.startswith("::error::") for line in output.splitlines())

@@ -1,4 +1,4 @@
-"""``maas-client validate``: what it prints, where, and with which exit code."""
+"""``maas-client validate``: its output on stdout and stderr, and its exit codes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def bad(tmp_path: Path) -> str:
 Output = pytest.CaptureFixture[str]
 
 
-def test_json_is_the_fixed_shape_and_nothing_else(good: str, bad: str, capsys: Output) -> None:
+def test_json_output_has_the_fixed_keys(good: str, bad: str, capsys: Output) -> None:
     assert main(["validate", good, bad, "--json"]) == 3
     printed = json.loads(capsys.readouterr().out)
     assert printed["ok"] is False
@@ -47,28 +47,30 @@ def test_json_is_the_fixed_shape_and_nothing_else(good: str, bad: str, capsys: O
     }
 
 
-def test_a_good_file_ends_with_0(good: str, capsys: Output) -> None:
+def test_valid_file_gives_exit_code_0(good: str, capsys: Output) -> None:
     assert main(["validate", good]) == 0
     assert f"{good}: valid; 12 of 12 lines" in capsys.readouterr().out
 
 
-def test_lines_for_a_pipe_name_the_place(bad: str, capsys: Output) -> None:
+def test_piped_output_has_file_line_and_column(bad: str, capsys: Output) -> None:
     assert main(["validate", bad]) == 3
     out = capsys.readouterr().out
     assert f"{bad}:13:" in out
     assert "error CHAT_CONTENT_EMPTY content is empty. Add text" in out
     assert "NOT VALID" in out
-    assert "unendlich" not in out, "the text of a row goes to the person's own terminal alone"
+    assert "unendlich" not in out, "the text of a row is printed on a terminal only"
 
 
-def test_ignore_and_warn_are_the_way_past(bad: str, capsys: Output) -> None:
+def test_ignore_and_warn_change_the_exit_code(bad: str, capsys: Output) -> None:
     assert main(["validate", bad, "--ignore", "JSON_UTF8", "--warn", "CHAT_CONTENT_EMPTY"]) == 0
     assert "1 ignored" in capsys.readouterr().out
     assert main(["validate", bad, "--ignore", "JSON_UFT8"]) in (1, 2)
     assert "JSON_UTF8" in capsys.readouterr().err
 
 
-def test_github_gets_annotations(bad: str, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_github_actions_get_annotations(
+    bad: str, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     assert main(["validate", bad]) == 3
     lines = capsys.readouterr().out.splitlines()
@@ -79,12 +81,12 @@ def test_github_gets_annotations(bad: str, capsys: Output, monkeypatch: pytest.M
     )
 
 
-def test_a_missing_file_is_named(tmp_path: Path, capsys: Output) -> None:
+def test_missing_file_is_reported(tmp_path: Path, capsys: Output) -> None:
     assert main(["validate", str(tmp_path / "none.jsonl")]) == 3
     assert "FILE_NOT_FOUND the file does not exist" in capsys.readouterr().out
 
 
-def test_the_mask_shows_what_is_learned(good: str, capsys: Output) -> None:
+def test_show_mask_prints_what_is_trained_on(good: str, capsys: Output) -> None:
     assert main(["validate", good, "--show-mask", "--rows", "1"]) == 0
     out = capsys.readouterr().out
     assert "⟦Es ist 0. 🙂<|end|>⟧" in out
@@ -95,7 +97,7 @@ def test_the_mask_shows_what_is_learned(good: str, capsys: Output) -> None:
     assert learned == ["Es ist 2. 🙂<|end|>\n"] or learned == ["Es ist 2. 🙂<|end|>"]
 
 
-def test_a_terminal_sees_the_line_and_a_caret(
+def test_terminal_output_has_the_line_and_a_caret(
     bad: str, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from maas_client.cli import _report
@@ -110,7 +112,7 @@ def test_a_terminal_sees_the_line_and_a_caret(
     assert lines[at + 1][caret : caret + 2] == '""'
 
 
-def test_no_byte_of_a_row_can_move_the_cursor(tmp_path: Path, capsys: Output) -> None:
+def test_control_characters_of_a_row_are_not_printed(tmp_path: Path, capsys: Output) -> None:
     from maas_client.cli import _report
     from maas_client.dataset import validate
 
