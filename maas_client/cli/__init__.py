@@ -187,9 +187,12 @@ def _configure_logging(debug: bool) -> None:
         """Formats log records with flags and commands in place of Python names."""
 
         def format(self, record: logging.LogRecord) -> str:
-            from maas_client.cli import _messages
+            from maas_client.cli._messages import to_cli_terms
 
-            return _messages.to_cli_terms(super().format(record))
+            args = record.args if isinstance(record.args, tuple) else ()
+            rendered = tuple(to_cli_terms(arg) if isinstance(arg, str) else arg for arg in args)
+            fields = {"msg": to_cli_terms(record.msg), "args": rendered or record.args}
+            return super().format(logging.makeLogRecord(record.__dict__ | fields))
 
     logger = logging.getLogger("maas_client")
     logger.handlers = [h for h in logger.handlers if h.get_name() != "command line"]

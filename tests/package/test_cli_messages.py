@@ -15,6 +15,7 @@ import pytest
 
 import maas_client as maas
 from maas_client import cli
+from maas_client._text import AnyOf, Argument, Call, Constructor, PythonOnly, Text
 from maas_client.cli import _messages, serve
 from maas_client.cli._parser import Parser, add_commands
 from maas_client.errors import ConfigError
@@ -31,28 +32,38 @@ PYTHON_ONLY = ("httpx.Client", "async with", "with client.deployments", "has no 
 
 
 @pytest.mark.parametrize(
-    ("message", "expected"),
+    ("message", "in_python", "on_the_command_line"),
     [
-        ("pass allow_retired=True (--allow-retired) or a file.", "pass --allow-retired or a file."),
-        ("epochs= and batch_size=; compute= all.", "--epochs and --batch-size; --compute all."),
-        ("pass the key as api_key= or MAAS_API_KEY.", "pass the key as MAAS_API_KEY."),
-        ("No answer. A longer deadline, in seconds: timeout=.", "No answer."),
-        ("Cls was passed: pass another as credential=.", ""),
-        ("Pass endpoint=, or set MAAS_X.", "Pass --endpoint, or set MAAS_X."),
-        ("Wait for it: client.jobs.wait(job).", "Wait for it: maas-client jobs watch NAME."),
-        ("client.fine_tune takes a file.", "maas-client fine-tune takes a file."),
-        ("use client.jobs.create.", "use maas-client jobs create."),
-        ("run it with Client.local(). Or not.", "run it with --backend local. Or not."),
-        ("through Client.azureml (a workspace)", "through --backend azureml (a workspace)"),
-        ("so: Client.local(dialect='foundry').", "so: --backend local --dialect foundry."),
-        ("extra={...} goes there verbatim.", "--set NAME=VALUE goes there verbatim."),
-        ("Leave it out (validation=False).", "Leave it out (--no-validation)."),
-        ("data/epochs=3.jsonl: 'model= ' bad", "data/epochs=3.jsonl: 'model= ' bad"),
-        ("AZURE_X=1 and name=value stay", "AZURE_X=1 and name=value stay"),
+        (Text("Pass ", Argument("allow_retired", True), " or a file."),
+         "Pass allow_retired=True or a file.", "Pass --allow-retired or a file."),
+        (Text(Argument("epochs"), " and ", Argument("batch_size"), " only."),
+         "epochs= and batch_size= only.", "--epochs and --batch-size only."),
+        (Text("Pass the key as ", AnyOf(Argument("api_key"), "MAAS_API_KEY"), "."),
+         "Pass the key as api_key= or MAAS_API_KEY.", "Pass the key as MAAS_API_KEY."),
+        (Text("No answer.", PythonOnly(" Set a longer ", Argument("timeout"), ".")),
+         "No answer. Set a longer timeout=.", "No answer."),
+        (Text("Wait for it: ", Call("jobs.wait", "job")),
+         "Wait for it: client.jobs.wait(job)", "Wait for it: maas-client jobs watch NAME"),
+        (Text("Use ", Call("fine_tune"), " or ", Call("jobs.create")),
+         "Use client.fine_tune or client.jobs.create",
+         "Use maas-client fine-tune or maas-client jobs create"),
+        (Text("Run it with ", Constructor("local"), "."),
+         "Run it with Client.local().", "Run it with --backend local."),
+        (Text("Use ", Constructor("local", dialect="foundry"), "."),
+         "Use Client.local(dialect='foundry').", "Use --backend local --dialect foundry."),
+        (Text(Argument("extra", code="{...}"), " is sent unchanged."),
+         "extra={...} is sent unchanged.", "--set NAME=VALUE is sent unchanged."),
+        (Text("Leave it out: ", Argument("validation", False)),
+         "Leave it out: validation=False", "Leave it out: --no-validation"),
+        ("data/epochs=3.jsonl: 'model= ' is invalid", "data/epochs=3.jsonl: 'model= ' is invalid",
+         "data/epochs=3.jsonl: 'model= ' is invalid"),
     ],
 )  # fmt: skip
-def test_arguments_become_flags_and_calls_become_commands(message: str, expected: str) -> None:
-    assert _messages.to_cli_terms(message) == expected
+def test_arguments_become_flags_and_calls_become_commands(
+    message: str, in_python: str, on_the_command_line: str
+) -> None:
+    assert str(message) == in_python
+    assert _messages.to_cli_terms(message) == on_the_command_line
 
 
 def walk_parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -104,6 +115,22 @@ def test_every_flag_in_the_table_exists(root_parser: Parser) -> None:
     assert {"--no-validation", "--format-only", "--data", "--dialect"} <= existing
 
 
+def test_every_argument_in_a_message_has_an_entry() -> None:
+    names = {
+        node.args[0].value
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "Argument"
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+    }
+    assert len(names) > 20
+    with_value = {name for name, _ in _messages._FLAG_VALUES}
+    assert names - set(_messages.FLAGS) - with_value == set()
+
+
 def messages() -> Iterator[tuple[str, str]]:
     """Yield every string of these modules with its place; ``{}`` stands for formatted values."""
     files = (f for name in MODULES for f in (PACKAGE.glob(name), (PACKAGE / name).rglob("*.py")))
@@ -129,15 +156,12 @@ def messages() -> Iterator[tuple[str, str]]:
                 yield f"{file.relative_to(PACKAGE)}:{node.lineno}", text
 
 
-def test_messages_have_no_python_terms_on_the_command_line() -> None:
+def test_plain_messages_have_no_python_terms() -> None:
+    """A message that names an argument or a call is a ``Text``, which the command line can render."""
     python_terms = re.compile(
         r"(?<![\w?&{<])[a-z_]{3,}=(?=[\s,.;:)]|$)|\b[Cc]lient\.[a-z]|=True\b|=False\b"
     )
-    failures = {
-        place: expected
-        for place, text in messages()
-        if python_terms.search(expected := _messages.to_cli_terms(text))
-    }
+    failures = {place: text for place, text in messages() if python_terms.search(text)}
     assert failures == {}
 
 
@@ -155,14 +179,17 @@ def test_messages_mark_every_argument() -> None:
 
 def test_log_warnings_use_flags(capsys: pytest.CaptureFixture[str]) -> None:
     cli._configure_logging(debug=False)
-    logging.getLogger("maas_client").warning("Leave %s out", "compute=")
-    assert capsys.readouterr().err == "WARNING: Leave --compute out\n"
+    logging.getLogger("maas_client").warning("Leave out %s, %d", Text(Argument("compute")), 3)
+    assert capsys.readouterr().err == "WARNING: Leave out --compute, 3\n"
 
 
-def test_errors_keep_python_names_in_python(capsys: pytest.CaptureFixture[str]) -> None:
-    error = ConfigError("max_billed_tokens= needs the file", hint="Pass it as training_data=.")
+def test_errors_have_python_names_in_python_and_flags_on_the_command_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    message = Text(Argument("max_billed_tokens"), " needs the file")
+    hint = Text("Pass it as ", Argument("training_data"), ".")
+    error = ConfigError(message, hint=hint)
     assert str(error) == "max_billed_tokens= needs the file. Pass it as training_data=."
     cli._print_error(error, as_json=False)
-    assert (
-        capsys.readouterr().err == "error: --max-billed-tokens needs the file. Pass it as DATA.\n"
-    )
+    output = capsys.readouterr().err
+    assert output == "error: --max-billed-tokens needs the file. Pass it as DATA.\n"
