@@ -16,8 +16,7 @@ from maas_client._transport.auth import TokenCache, TokenCredential
 from maas_client._transport.clouds import Cloud, get_cloud, is_loopback
 from maas_client.errors import ConfigError
 from maas_client.flows._signature import expand_options
-from maas_client.wire.op import Plane
-from maas_client.wire.scope import Dialect, Scope
+from maas_client.wire.op import Dialect, Plane, Scope
 
 _WORKSPACE_ID = re.compile(
     r"(?i)^/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<resource_group>[^/]+)"

@@ -31,8 +31,7 @@ from maas_client._transport.redact import without_query
 from maas_client._version import __version__
 from maas_client.errors import MaasError, TransportError
 from maas_client.wire.blob import BLOB_API_VERSION
-from maas_client.wire.op import Op, Plane, Response, build_url
-from maas_client.wire.scope import Scope
+from maas_client.wire.op import Op, Plane, Response, Scope, build_url
 
 __all__ = ["AsyncHttpClient", "Connection", "SyncHttpClient", "Transport", "run_sync"]
 

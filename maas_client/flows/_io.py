@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from maas_client.wire.op import Op, Plane, Response
-from maas_client.wire.scope import Scope
+from maas_client.wire.op import Op, Plane, Response, Scope
 
 T = TypeVar("T")
 A = TypeVar("A")

@@ -1,4 +1,4 @@
-"""One operation of a service: method, path, body, response and success codes, without I/O.
+"""One operation of a service (method, path, body, response, success codes), and the connection it is sent on.
 
 The client sends these operations (``_transport``), and the local server builds its routes from them
 (``local/http/app.py``). Path templates have Starlette's form: ``{name}`` is one segment, ``{name:path}`` may
@@ -41,6 +41,7 @@ ResendPolicy = Literal["safe", "refused", "never"]
 ``never``: not even then."""
 
 Body = Literal["json", "xml", "bytes", "multipart", "none"]
+Dialect = Literal["azureml", "foundry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,24 @@ class Response(Generic[T_co]):
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     """Names in lower case."""
+
+
+@dataclass(slots=True)
+class Scope:
+    """A connection to a workspace, a Foundry resource or the local server."""
+
+    dialect: Dialect
+    local: bool
+    """True for the local server: no model is retired there, and polling is fast."""
+    values: Mapping[str, str]
+    """The values of the path templates: subscription, workspace, ..."""
+    base_urls: Mapping[str, str]
+    """Base URL by ``Plane.value``, for planes whose URL is not discovered."""
+    cloud: str = "public"
+    catalog: str | None = None
+    """The path of the user's own catalog file, if there is one."""
+    cache: dict[str, Any] = field(default_factory=dict)
+    """What flows have looked up: the workspace, the URL of the data plane, keys."""
 
 
 _FIELD = re.compile(r"\{(\w+)(:path)?\}")

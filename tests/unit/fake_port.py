@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from maas_client.wire.op import Op, Response
-from maas_client.wire.scope import Dialect, Scope
+from maas_client.wire.op import Dialect, Op, Response, Scope
 
 T = TypeVar("T")
 A = TypeVar("A")

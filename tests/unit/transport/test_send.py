@@ -12,8 +12,7 @@ from maas_client import Client, errors
 from maas_client._transport import AsyncHttpClient, Connection, SyncHttpClient, Transport, run_sync
 from maas_client._transport.auth import TokenCache
 from maas_client._transport.clouds import CLOUDS
-from maas_client.wire.op import Op, Plane
-from maas_client.wire.scope import Scope
+from maas_client.wire.op import Op, Plane, Scope
 from tests.unit.transport.conftest import (
     ScriptedServer,
     close_connection,
