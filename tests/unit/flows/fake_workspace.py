@@ -90,7 +90,7 @@ class Blobs:
         return f"<BlockList><UncommittedBlocks>{rows}</UncommittedBlocks></BlockList>".encode()
 
 
-class JobBook:
+class FakeJobs:
     """Jobs by name; PUT stores, GET finds."""
 
     def __init__(self, port: FakePort) -> None:

@@ -9,7 +9,7 @@ import pytest
 from maas_client.flows import job_events, jobs
 from maas_client.flows.azureml import runs
 from tests.unit.fake_port import FakePort, collect
-from tests.unit.flows.fake_workspace import JobBook
+from tests.unit.flows.fake_workspace import FakeJobs
 from tests.unit.flows.test_jobs import DATA, MODEL
 from tests.unit.flows.test_jobs import book as book  # the fixture
 from tests.unit.flows.test_jobs import port as port  # the fixture
@@ -31,7 +31,7 @@ def _said(*messages: tuple[str, str | None]) -> dict[str, Any]:
 
 
 async def test_messages_and_points_come_in_the_order_they_happened(
-    port: FakePort, book: JobBook
+    port: FakePort, book: FakeJobs
 ) -> None:
     job = await jobs.create(port, MODEL, DATA)
     port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})
@@ -56,7 +56,7 @@ def test_a_number_is_told_in_four_digits_or_whole(value: float, told: str) -> No
 
 
 async def test_a_step_is_held_back_until_something_later_is_told(
-    port: FakePort, book: JobBook
+    port: FakePort, book: FakeJobs
 ) -> None:
     job = await jobs.create(port, MODEL, DATA)
     book.status(job.name, "Running")
@@ -68,7 +68,7 @@ async def test_a_step_is_held_back_until_something_later_is_told(
 
 
 async def test_messages_of_a_service_that_tells_no_times_come_first(
-    port: FakePort, book: JobBook
+    port: FakePort, book: FakeJobs
 ) -> None:
     job = await jobs.create(port, MODEL, DATA)
     book.status(job.name, "Completed")
@@ -91,7 +91,7 @@ async def test_messages_of_a_service_that_tells_no_times_come_first(
     ],
 )  # fmt: skip
 async def test_a_new_process_goes_on_behind_the_last_key(
-    port: FakePort, book: JobBook, after: str, told: list[str]
+    port: FakePort, book: FakeJobs, after: str, told: list[str]
 ) -> None:
     job = await jobs.create(port, MODEL, DATA)
     book.status(job.name, "Completed")

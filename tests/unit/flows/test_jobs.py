@@ -21,7 +21,7 @@ from maas_client.errors import (
 from maas_client.flows import job_events, jobs
 from maas_client.types import Dataset, Hyperparameters
 from tests.unit.fake_port import FakePort, collect
-from tests.unit.flows.fake_workspace import Blobs, JobBook, workspace
+from tests.unit.flows.fake_workspace import Blobs, FakeJobs, workspace
 
 DATA = Dataset(id="/subscriptions/x/data/train/versions/1", name="train", sha256="a" * 64)
 MODEL = "Phi-4-mini-instruct"
@@ -33,17 +33,17 @@ def port() -> FakePort:
 
 
 @pytest.fixture
-def book(port: FakePort) -> JobBook:
+def book(port: FakePort) -> FakeJobs:
     port.on(
         "runs.data",
         {"runMetadata": {"outputs": {"registered_model": {"assetId": "azureml://m/versions/1"}}}},
     )
     port.on("runs.details", {"runId": "r", "status": "x"})
     port.on("metrics.list", {"value": []})
-    return JobBook(port)
+    return FakeJobs(port)
 
 
-async def test_the_same_call_finds_the_same_job(port: FakePort, book: JobBook) -> None:
+async def test_the_same_call_finds_the_same_job(port: FakePort, book: FakeJobs) -> None:
     first = await jobs.create(port, MODEL, DATA)
     again = await jobs.create(port, MODEL, DATA)
     assert first.name == again.name
@@ -62,7 +62,7 @@ async def test_the_same_call_finds_the_same_job(port: FakePort, book: JobBook) -
     ],
 )
 async def test_other_inputs_are_another_job(
-    port: FakePort, book: JobBook, change: dict[str, Any]
+    port: FakePort, book: FakeJobs, change: dict[str, Any]
 ) -> None:
     first = await jobs.create(port, MODEL, DATA)
     given: dict[str, Any] = {"model": MODEL, "training_data": DATA, **change}
@@ -70,7 +70,9 @@ async def test_other_inputs_are_another_job(
 
 
 @pytest.mark.parametrize("word", ["Failed", "Canceled"])
-async def test_after_a_failure_the_next_is_name_2(port: FakePort, book: JobBook, word: str) -> None:
+async def test_after_a_failure_the_next_is_name_2(
+    port: FakePort, book: FakeJobs, word: str
+) -> None:
     first = await jobs.create(port, MODEL, DATA)
     book.status(first.name, word)
     second = await jobs.create(port, MODEL, DATA)
@@ -79,7 +81,7 @@ async def test_after_a_failure_the_next_is_name_2(port: FakePort, book: JobBook,
 
 
 async def test_a_completed_job_is_attached_to_and_has_its_model(
-    port: FakePort, book: JobBook
+    port: FakePort, book: FakeJobs
 ) -> None:
     first = await jobs.create(port, MODEL, DATA)
     book.status(first.name, "Completed")
@@ -88,18 +90,18 @@ async def test_a_completed_job_is_attached_to_and_has_its_model(
     assert again.fine_tuned_model == "azureml://m/versions/1"
 
 
-async def test_force_new_always_starts_one(port: FakePort, book: JobBook) -> None:
+async def test_force_new_always_starts_one(port: FakePort, book: FakeJobs) -> None:
     names = [(await jobs.create(port, MODEL, DATA, force_new=True)).name for _ in range(3)]
     assert len(set(names)) == 3
 
 
-async def test_a_name_somebody_else_took_is_a_conflict(port: FakePort, book: JobBook) -> None:
+async def test_a_name_somebody_else_took_is_a_conflict(port: FakePort, book: FakeJobs) -> None:
     await jobs.create(port, MODEL, DATA, name="mine")
     with pytest.raises(ConflictError, match="other inputs"):
         await jobs.create(port, MODEL, DATA, name="mine", hyperparameters={"epochs": 3})
 
 
-async def test_the_body_is_what_the_service_documents(port: FakePort, book: JobBook) -> None:
+async def test_the_body_is_what_the_service_documents(port: FakePort, book: FakeJobs) -> None:
     given = Hyperparameters(epochs=3, learning_rate=2e-5, extra={"per_device_eval_batch_size": 2})
     await jobs.create(port, MODEL, DATA, validation_data=DATA, hyperparameters=given)
     details = port.asked("jobs.create")[0].body["properties"]["fineTuningDetails"]
@@ -141,7 +143,7 @@ async def test_what_can_be_refused_for_free_is(
     assert port.sent == []
 
 
-async def test_retired_models_pass_where_they_may(port: FakePort, book: JobBook) -> None:
+async def test_retired_models_pass_where_they_may(port: FakePort, book: FakeJobs) -> None:
     await jobs.create(port, "Phi-3-mini-4k-instruct", DATA, allow_retired=True)
     await jobs.create(port, "Phi-3-mini-4k-instruct", DATA, compute="gpu-cluster")
     await jobs.create(
@@ -151,7 +153,7 @@ async def test_retired_models_pass_where_they_may(port: FakePort, book: JobBook)
     await jobs.create(port, "Phi-3-small", DATA)
 
 
-async def test_own_compute_takes_everything_and_says_so(port: FakePort, book: JobBook) -> None:
+async def test_own_compute_takes_everything_and_says_so(port: FakePort, book: FakeJobs) -> None:
     await jobs.create(
         port, MODEL, DATA, compute="gpu", method="rslora", hyperparameters={"lora_r": 4}
     )
@@ -164,7 +166,7 @@ async def test_own_compute_takes_everything_and_says_so(port: FakePort, book: Jo
 
 
 async def test_wait_survives_an_outage_and_unknown_words(
-    port: FakePort, book: JobBook, caplog: pytest.LogCaptureFixture
+    port: FakePort, book: FakeJobs, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = await jobs.create(port, MODEL, DATA)
     body = book.held[job.name]
@@ -196,7 +198,7 @@ async def test_wait_survives_an_outage_and_unknown_words(
     ]
 
 
-async def test_wait_ends_when_the_service_is_gone_for_good(port: FakePort, book: JobBook) -> None:
+async def test_wait_ends_when_the_service_is_gone_for_good(port: FakePort, book: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
     port.on("jobs.get", TransportError("gone"))
     with pytest.raises(TransportError):
@@ -204,7 +206,7 @@ async def test_wait_ends_when_the_service_is_gone_for_good(port: FakePort, book:
     assert sum(port.slept) > 1700
 
 
-async def test_wait_times_out_and_the_job_goes_on(port: FakePort, book: JobBook) -> None:
+async def test_wait_times_out_and_the_job_goes_on(port: FakePort, book: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
     with pytest.raises(JobTimeoutError) as caught:
         await job_events.wait(port, job, timeout=20)
@@ -214,7 +216,7 @@ async def test_wait_times_out_and_the_job_goes_on(port: FakePort, book: JobBook)
     assert port.asked("jobs.cancel") == []
 
 
-async def test_a_failure_carries_the_services_reason(port: FakePort, book: JobBook) -> None:
+async def test_a_failure_carries_the_services_reason(port: FakePort, book: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
     book.status(job.name, "Failed")
     port.on(
@@ -231,7 +233,7 @@ async def test_a_failure_carries_the_services_reason(port: FakePort, book: JobBo
     assert caught.value.job.error is not None
 
 
-async def test_events_are_neither_lost_nor_told_twice(port: FakePort, book: JobBook) -> None:
+async def test_events_are_neither_lost_nor_told_twice(port: FakePort, book: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
     book.status(job.name, "Completed")
     port.on(
@@ -268,7 +270,7 @@ async def test_a_missing_file_is_said_before_anything_is_sent(
 
 
 async def test_a_file_is_checked_uploaded_and_named(
-    port: FakePort, book: JobBook, tmp_path: Path
+    port: FakePort, book: FakeJobs, tmp_path: Path
 ) -> None:
     Blobs(port)
     port.on(
@@ -281,7 +283,7 @@ async def test_a_file_is_checked_uploaded_and_named(
     assert job.training_data == "id/data/train/versions/1"
 
 
-async def test_a_step_is_told_when_it_is_whole(port: FakePort, book: JobBook) -> None:
+async def test_a_step_is_told_when_it_is_whole(port: FakePort, book: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
     book.status(job.name, "Running")
     port.on(
@@ -305,7 +307,7 @@ async def test_a_step_is_told_when_it_is_whole(port: FakePort, book: JobBook) ->
     assert [e.step for e in ended if e.type == "metrics"] == [1, 2, 3]
 
 
-async def test_a_running_jobs_points_are_read_once(port: FakePort, book: JobBook) -> None:
+async def test_a_running_jobs_points_are_read_once(port: FakePort, book: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
     book.status(job.name, "Running")
     port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})

@@ -1,0 +1,134 @@
+"""A file is validated once for a model while it is unchanged, and a changed file is noticed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maas_client import dataset as dataset_package
+from maas_client.errors import DatasetError
+from maas_client.flows import datasets, fine_tune, jobs
+from tests.unit.fake_port import FakePort
+from tests.unit.flows.fake_workspace import Blobs, FakeJobs, workspace
+
+MODEL = "Phi-4-mini-instruct"
+ROW = '{"messages": [{"role": "user", "content": "q%d"}, {"role": "assistant", "content": "%s %d"}]}\n'
+
+
+@pytest.fixture
+def port() -> FakePort:
+    port = workspace(FakePort())
+    Blobs(port)
+    FakeJobs(port)
+    port.on(
+        "data_versions.create", lambda s: {"id": f"id/data/{s.path['name']}/versions/1", **s.body}
+    )
+    return port
+
+
+@pytest.fixture
+def validated(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
+    """Return the files that are parsed, in order, each with the model it is validated for."""
+    calls: list[tuple[str, str | None]] = []
+    validate = dataset_package.validate
+
+    def counted(*paths: Any, **options: Any) -> Any:
+        files = [*paths, *([options["validation"]] if options.get("validation") else [])]
+        calls.extend((Path(file).name, options.get("model")) for file in files)
+        return validate(*paths, **options)
+
+    monkeypatch.setattr(dataset_package, "validate", counted)
+    return calls
+
+
+def write(path: Path, answer: str = "a", rows: int = 12) -> Path:
+    path.write_text("".join(ROW % (i, answer, i) for i in range(rows)))
+    return path
+
+
+async def test_upload_returns_a_dataset_with_its_report(port: FakePort, tmp_path: Path) -> None:
+    dataset = await datasets.upload(port, write(tmp_path / "train.jsonl"))
+    assert dataset.report is not None
+    assert dataset.report.files[0].examples == 12
+    assert dataset.report.files[0].sha256 == dataset.sha256
+
+
+async def test_job_uses_the_report_of_the_upload(
+    port: FakePort, tmp_path: Path, validated: list[tuple[str, str | None]]
+) -> None:
+    path = write(tmp_path / "train.jsonl")
+    dataset = await datasets.upload(port, path, model=MODEL)
+    path.unlink()  # the uploaded bytes were validated, whatever happens to the file
+    await jobs.create(port, MODEL, dataset)
+    assert validated == [("train.jsonl", MODEL)]
+
+
+async def test_upload_without_a_model_is_validated_again_for_the_job(
+    port: FakePort, tmp_path: Path, validated: list[tuple[str, str | None]]
+) -> None:
+    dataset = await datasets.upload(port, write(tmp_path / "train.jsonl"))
+    await jobs.create(port, MODEL, dataset)
+    await jobs.create(port, MODEL, dataset, force_new=True)
+    assert validated == [("train.jsonl", None), ("train.jsonl", MODEL)]
+
+
+async def test_unchanged_file_is_validated_once(
+    port: FakePort, tmp_path: Path, validated: list[tuple[str, str | None]]
+) -> None:
+    path = write(tmp_path / "train.jsonl")
+    first = await jobs.create(port, MODEL, path)
+    assert (await jobs.create(port, MODEL, path)).name == first.name
+    assert validated == [("train.jsonl", MODEL)]
+
+
+async def test_changed_file_of_the_same_size_is_validated_again(
+    port: FakePort, tmp_path: Path, validated: list[tuple[str, str | None]]
+) -> None:
+    path = write(tmp_path / "train.jsonl", "a")
+    first = await jobs.create(port, MODEL, path)
+    write(path, "b")
+    os.utime(path, ns=(0, 0))
+    second = await jobs.create(port, MODEL, path)
+    assert second.name != first.name
+    assert len(validated) == 2
+    path.write_text('{"messages": 3}\n')
+    with pytest.raises(DatasetError):
+        await jobs.create(port, MODEL, path)
+
+
+async def test_file_that_changed_after_the_upload_is_reported(
+    port: FakePort,
+    tmp_path: Path,
+    validated: list[tuple[str, str | None]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = write(tmp_path / "train.jsonl", "a")
+    dataset = await datasets.upload(port, path)
+    write(path, "b")
+    await jobs.create(port, MODEL, dataset)
+    assert validated == [("train.jsonl", None)], "the new bytes are not the dataset's"
+    assert "changed after the upload" in caplog.text
+
+
+async def test_fine_tune_validates_each_file_once(
+    port: FakePort, tmp_path: Path, validated: list[tuple[str, str | None]]
+) -> None:
+    train, held_out = write(tmp_path / "train.jsonl"), write(tmp_path / "held.jsonl", "b")
+    port.on("runs.details", {"runId": "r", "status": "x"})
+    port.on("runs.data", {"runMetadata": {}})
+    create = port._answers["jobs.create"][0]
+
+    def completed(sent: Any) -> Any:
+        response = create(sent)
+        response.value["properties"]["status"] = "Completed"
+        return response
+
+    port.on("jobs.create", completed)
+    result = await fine_tune.fine_tune(port, train, MODEL, validation_data=held_out)
+    assert validated == [("train.jsonl", MODEL), ("held.jsonl", MODEL)]
+    assert result.job.succeeded
+    body = port.asked("jobs.create")[0].body["properties"]["fineTuningDetails"]
+    assert body["validationData"]["uri"] == "id/data/held/versions/1"
