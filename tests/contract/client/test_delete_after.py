@@ -31,7 +31,7 @@ def until_gone(client: maas.Client, name: str, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def test_the_server_deletes_it_in_time(server: LocalServer, dialect: Any) -> None:
+def test_server_deletes_the_deployment_in_time(server: LocalServer, dialect: Any) -> None:
     with server.client(dialect=dialect) as client:
         made = client.deployments.create("short", MODEL[dialect], delete_after=6)
         assert made.ready
@@ -44,9 +44,7 @@ def test_the_server_deletes_it_in_time(server: LocalServer, dialect: Any) -> Non
         client.deployments.delete(kept)
 
 
-async def test_the_async_client_says_it_in_the_same_words(
-    server: LocalServer, dialect: Any
-) -> None:
+async def test_async_client_takes_the_same_arguments(server: LocalServer, dialect: Any) -> None:
     async with server.async_client(dialect=dialect) as client:
         made = await client.deployments.create("awaited", MODEL[dialect], delete_after="1h")
         assert made.delete_at is not None
@@ -54,7 +52,7 @@ async def test_the_async_client_says_it_in_the_same_words(
         await client.deployments.delete(made)
 
 
-def test_a_new_moment_for_one_that_exists(server: LocalServer, dialect: Any) -> None:
+def test_new_time_replaces_the_earlier_one(server: LocalServer, dialect: Any) -> None:
     with server.client(dialect=dialect) as client:
         first = client.deployments.create("again", MODEL[dialect], delete_after="2h")
         second = client.deployments.create("again", MODEL[dialect], delete_after=4)
@@ -64,7 +62,7 @@ def test_a_new_moment_for_one_that_exists(server: LocalServer, dialect: Any) -> 
         until_gone(client, "again")
 
 
-def test_a_deadline_outlives_client_and_server(tmp_path: Path) -> None:
+def test_deletion_time_survives_client_and_server(tmp_path: Path) -> None:
     with serve(engine="instant", state_dir=tmp_path) as server, server.client() as client:
         made = client.deployments.create("forgotten", "Phi-3-mini", delete_after=4)
     assert made.delete_at is not None

@@ -61,14 +61,14 @@ def client(server: LocalServer, request: pytest.FixtureRequest) -> Iterator[Clie
 
 
 @pytest.mark.parametrize("name", NAMES[1:], ids=lambda name: repr(name)[:12])
-def test_a_deployment_gets_no_such_name(client: Client, name: Any) -> None:
+def test_invalid_deployment_name_is_refused(client: Client, name: Any) -> None:
     with pytest.raises(ConfigError):
         client.deployments.create(name=name, model="Phi-3-mini")
 
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: repr(name)[:12])
-def test_what_names_nothing_is_one_of_our_errors(client: Client, verb: str, name: Any) -> None:
+def test_unknown_identifier_is_a_maas_error(client: Client, verb: str, name: Any) -> None:
     with pytest.raises(MaasError) as refused:
         VERBS[verb](client, name)
     assert str(refused.value)
@@ -77,7 +77,7 @@ def test_what_names_nothing_is_one_of_our_errors(client: Client, verb: str, name
 @pytest.mark.parametrize(
     "verb", ["deployments.delete", "deployments.get", "jobs.delete", "chat.complete"]
 )
-def test_a_slash_never_means_another_thing(server: LocalServer, verb: str) -> None:
+def test_name_with_a_slash_is_not_its_last_segment(server: LocalServer, verb: str) -> None:
     """``x/kept`` is no way to write ``kept``: it was, and ``delete`` took it."""
     with Client.local(url=server.url) as client:
         client.deployments.create(name="kept", model="Phi-3-mini")
@@ -87,6 +87,6 @@ def test_a_slash_never_means_another_thing(server: LocalServer, verb: str) -> No
         assert client.deployments.get(held.id).name == "kept"  # an ARM id is still one
 
 
-def test_none_for_a_model_says_when_a_job_has_one(client: Client) -> None:
+def test_none_as_model_has_a_hint(client: Client) -> None:
     with pytest.raises(ConfigError, match=r"client\.jobs\.wait"):
         client.deployments.create(name="free", model=None)  # type: ignore[arg-type]  # as a mistake does

@@ -16,7 +16,7 @@ async def listed(series: Any) -> list[Any]:
     return [item async for item in series]
 
 
-async def test_from_file_to_answer(client: Any, train: Path) -> None:
+async def test_fine_tune_deploy_and_chat(client: Any, train: Path) -> None:
     result = await client.fine_tune(train, model="Phi-3-mini", deploy="road")
     assert result.report.ok
     assert result.job.succeeded
@@ -81,7 +81,7 @@ async def test_jobs(client: Any, train: Path) -> None:
     await client.models.delete(model)
 
 
-async def test_a_finished_jobs_story_is_told_in_order(
+async def test_events_of_a_finished_job_are_in_order(
     client: Any, server: LocalServer, train: Path
 ) -> None:
     job = await client.jobs.create(model="Phi-4", training_data=train, name=f"story-{id(client)}")
@@ -97,7 +97,7 @@ async def test_a_finished_jobs_story_is_told_in_order(
     assert seen == [70, "b", 72, "d", 74]
 
 
-async def test_a_job_that_has_ended_is_not_paused(client: Any, train: Path) -> None:
+async def test_ended_job_cannot_be_paused(client: Any, train: Path) -> None:
     job = await client.jobs.create(model="Phi-3-mini-128k", training_data=train)
     await client.jobs.wait(job, timeout=60)
     with pytest.raises(maas.MaasError, match="Only a running job can be paused: it is Completed"):
@@ -126,14 +126,14 @@ async def test_deployments_and_keys(client: Any, train: Path) -> None:
         await client.deployments.get("keyed")
 
 
-async def test_a_base_model_is_deployed_by_its_name(client: Any) -> None:
+async def test_base_model_is_deployed_by_name(client: Any) -> None:
     made = await client.deployments.create(name="bare", model="Phi-3-mini")
     reply = await client.chat.complete(made, [{"role": "user", "content": "hi"}])
     assert reply.choices[0].message.content
     await client.deployments.delete(made)
 
 
-async def test_what_is_not_there_is_not_found(client: Any) -> None:
+async def test_missing_resources_are_not_found(client: Any) -> None:
     for call in (
         client.jobs.get("nobody"),
         client.jobs.cancel("nobody"),
@@ -152,7 +152,7 @@ async def test_what_is_not_there_is_not_found(client: Any) -> None:
         await listed(client.chat.stream("nobody", [{"role": "user", "content": "hi"}]))
 
 
-async def test_a_bad_file_never_leaves(client: Any, tmp_path: Path) -> None:
+async def test_invalid_file_is_not_uploaded(client: Any, tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text('{"messages": [{"role": "wizard", "content": "x"}]}\n{"messages": \n')
     for call in (
@@ -166,7 +166,7 @@ async def test_a_bad_file_never_leaves(client: Any, tmp_path: Path) -> None:
     assert "bad" not in [d.name for d in await listed(client.datasets.list())]
 
 
-async def test_a_large_file_goes_in_blocks(client: Any, tmp_path: Path) -> None:
+async def test_large_file_is_uploaded_in_blocks(client: Any, tmp_path: Path) -> None:
     row = '{"messages": [{"role": "user", "content": "%s"}, {"role": "assistant", "content": "ok then."}]}\n'
     path = tmp_path / "large.jsonl"
     with path.open("w") as file:
@@ -180,7 +180,7 @@ async def test_a_large_file_goes_in_blocks(client: Any, tmp_path: Path) -> None:
         assert told[-1] == (path.stat().st_size, path.stat().st_size)
 
 
-async def test_leaving_with_deletes(server: Any, train: Path) -> None:
+async def test_with_block_deletes_the_deployment(server: Any, train: Path) -> None:
     with server.client() as blocking:
         with blocking.deployments.create(name="gone", model="Phi-3-mini") as made:
             assert made.ready
@@ -193,9 +193,7 @@ async def test_leaving_with_deletes(server: Any, train: Path) -> None:
             await awaiting.deployments.get("gone")
 
 
-async def test_leaving_with_deletes_wherever_the_deployment_came_from(
-    server: Any, train: Path
-) -> None:
+async def test_with_block_deletes_deployments_from_every_verb(server: Any, train: Path) -> None:
     with server.client() as blocking:
         with blocking.fine_tune(train, "Phi-3-mini", deploy="tuned").deployment as made:
             assert made.ready
@@ -218,7 +216,7 @@ async def test_leaving_with_deletes_wherever_the_deployment_came_from(
             pass
 
 
-async def test_the_blocking_client_works_inside_a_running_loop(server: Any) -> None:
+async def test_sync_client_works_inside_a_running_event_loop(server: Any) -> None:
     with server.client() as blocking:
         assert blocking.models.list() is not None
         assert list(blocking.jobs.list()) is not None

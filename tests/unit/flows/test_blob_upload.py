@@ -24,7 +24,7 @@ def order(path: Path, data: bytes) -> UploadRequest:
     return UploadRequest(path, hashlib.sha256(data).hexdigest(), "train")
 
 
-async def test_the_path_is_named_by_the_content(port: FakePort, tmp_path: Path) -> None:
+async def test_blob_path_contains_the_hash(port: FakePort, tmp_path: Path) -> None:
     blobs = Blobs(port)
     data = b'{"messages": []}\n'
     path, already = await uploads.upload_file(port, order(tmp_path / "train.jsonl", data))
@@ -39,7 +39,7 @@ async def test_the_path_is_named_by_the_content(port: FakePort, tmp_path: Path) 
     assert put.at == "https://st1.blob.core.windows.net/c1?sv=1&sig=S1"
 
 
-async def test_what_lies_there_is_not_sent_again(port: FakePort, tmp_path: Path) -> None:
+async def test_stored_file_is_not_sent_again(port: FakePort, tmp_path: Path) -> None:
     Blobs(port)
     one = order(tmp_path / "t.jsonl", b"x" * 100)
     await uploads.upload_file(port, one)
@@ -48,7 +48,7 @@ async def test_what_lies_there_is_not_sent_again(port: FakePort, tmp_path: Path)
     assert len(port.asked("blobs.put")) == 1
 
 
-async def test_half_of_an_upload_is_overwritten(port: FakePort, tmp_path: Path) -> None:
+async def test_incomplete_blob_is_overwritten(port: FakePort, tmp_path: Path) -> None:
     blobs = Blobs(port)
     one = order(tmp_path / "t.jsonl", b"x" * 100)
     path, _ = await uploads.upload_file(port, one)
@@ -58,7 +58,7 @@ async def test_half_of_an_upload_is_overwritten(port: FakePort, tmp_path: Path) 
     assert "if-none-match" not in port.asked("blobs.put")[1].headers
 
 
-async def test_blocks_that_an_earlier_run_left_are_not_sent_again(
+async def test_uncommitted_blocks_are_not_sent_again(
     port: FakePort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "BLOCK_BYTES", 1000)
@@ -86,7 +86,7 @@ async def test_blocks_that_an_earlier_run_left_are_not_sent_again(
 
 
 @pytest.mark.parametrize("when", ["before", "between"])
-async def test_a_file_that_changes_is_never_committed(
+async def test_changed_file_is_not_committed(
     port: FakePort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     monkeypatch.setattr(uploads, "BLOCK_BYTES", 1000)
@@ -107,7 +107,7 @@ async def test_a_file_that_changes_is_never_committed(
     assert blobs.held == {}
 
 
-async def test_a_lost_commit_answer_is_no_conflict(port: FakePort, tmp_path: Path) -> None:
+async def test_conflict_after_lost_response_is_success(port: FakePort, tmp_path: Path) -> None:
     blobs = Blobs(port)
 
     def lost(sent: Sent) -> object:
@@ -119,7 +119,7 @@ async def test_a_lost_commit_answer_is_no_conflict(port: FakePort, tmp_path: Pat
     assert blobs.held[path][0] == b"abc"
 
 
-async def test_a_sas_that_ends_is_renewed(port: FakePort, tmp_path: Path) -> None:
+async def test_expired_sas_is_renewed(port: FakePort, tmp_path: Path) -> None:
     blobs = Blobs(port)
     port.on(
         "datastores.secrets",
@@ -137,7 +137,7 @@ async def test_a_sas_that_ends_is_renewed(port: FakePort, tmp_path: Path) -> Non
     assert [s.at and s.at[-3:] for s in port.asked("blobs.put")] == ["OLD", "NEW"]
 
 
-async def test_an_identity_based_datastore_needs_no_secret(port: FakePort, tmp_path: Path) -> None:
+async def test_identity_based_datastore_needs_no_secret(port: FakePort, tmp_path: Path) -> None:
     Blobs(port)
     port.on(
         "datastores.get",
@@ -155,9 +155,7 @@ async def test_an_identity_based_datastore_needs_no_secret(port: FakePort, tmp_p
     assert port.asked("blobs.put")[0].at == "https://st1.blob.core.windows.net/c1"
 
 
-async def test_what_lies_there_under_our_name_but_is_not_ours_is_replaced(
-    port: FakePort, tmp_path: Path
-) -> None:
+async def test_blob_without_the_hash_is_replaced(port: FakePort, tmp_path: Path) -> None:
     blobs = Blobs(port)
     one = order(tmp_path / "t.jsonl", b"x" * 100)
     path, _ = await uploads.upload_file(port, one)

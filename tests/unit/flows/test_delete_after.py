@@ -57,7 +57,7 @@ def tagged(name: str, moment: str) -> dict[str, Any]:
     [("2h", 7200), ("90m", 5400), ("1d12h", 129600), ("1h30m5s", 5405), (" 45S ", 45), (60, 60),
      (0.5, 0.5), (timedelta(hours=1), 3600)],
 )  # fmt: skip
-def test_a_lifetime_is_said_in_three_ways(said: Any, wanted: float) -> None:
+def test_lifetime_as_text_number_and_timedelta(said: Any, wanted: float) -> None:
     assert deployments.lifetime_seconds(said) == wanted
 
 
@@ -65,7 +65,7 @@ def test_a_lifetime_is_said_in_three_ways(said: Any, wanted: float) -> None:
     "said", ["", "2", "h", "2h later", "-1h", "1.5h", "0s", "367d", 0, -5, float("nan"),
              float("inf"), timedelta(0), True, None, [60]],
 )  # fmt: skip
-def test_what_is_no_lifetime_is_refused(said: Any) -> None:
+def test_invalid_lifetime_is_refused(said: Any) -> None:
     with pytest.raises(ConfigError, match="delete_after"):
         deployments.lifetime_seconds(said)
 
@@ -75,11 +75,11 @@ def test_what_is_no_lifetime_is_refused(said: Any) -> None:
     [None, {}, {lifetime.DELETE_AT_TAG: "soon"},
      {lifetime.DELETE_AT_TAG: "2026-01-01"}, ["x"], {lifetime.DELETE_AT_TAG: 5}]
 )  # fmt: skip
-def test_a_tag_that_says_no_moment_is_none(tags: Any) -> None:
+def test_invalid_delete_at_tag_is_ignored(tags: Any) -> None:
     assert lifetime.read_delete_at(tags) is None
 
 
-def test_a_moment_comes_back_as_it_was_written() -> None:
+def test_delete_at_tag_round_trip() -> None:
     moment = datetime(2026, 11, 24, 10, 0, 0, 250_000, tzinfo=UTC)
     assert (
         lifetime.read_delete_at({lifetime.DELETE_AT_TAG: lifetime.format_delete_at(moment)})
@@ -87,7 +87,7 @@ def test_a_moment_comes_back_as_it_was_written() -> None:
     )
 
 
-async def test_the_moment_is_written_on_the_deployment() -> None:
+async def test_create_stores_the_deletion_time() -> None:
     port = Workspace()
     before = datetime.now(UTC).replace(microsecond=0)
     made = await deployments.create(port, "tickets", MODEL, delete_after="2h")
@@ -99,7 +99,7 @@ async def test_the_moment_is_written_on_the_deployment() -> None:
     assert "tags" not in port.asked("endpoints.create")[1].body
 
 
-async def test_one_that_exists_gets_the_new_moment_and_keeps_its_tags() -> None:
+async def test_existing_deployment_gets_the_new_time_and_keeps_its_tags() -> None:
     port = Workspace(tickets=PAST)
     made = await deployments.create(port, "tickets", MODEL, delete_after=60)
     assert made.delete_at is not None
@@ -108,14 +108,14 @@ async def test_one_that_exists_gets_the_new_moment_and_keeps_its_tags() -> None:
     assert port.asked("endpoints.create") == []
 
 
-async def test_what_cannot_be_a_lifetime_sends_nothing() -> None:
+async def test_invalid_lifetime_sends_nothing() -> None:
     port = Workspace()
     with pytest.raises(ConfigError):
         await deployments.create(port, "tickets", MODEL, delete_after="soon")
     assert port.sent == []
 
 
-async def test_a_life_too_short_to_answer_ends_the_wait_and_says_so() -> None:
+async def test_deployment_that_is_not_ready_before_its_deletion() -> None:
     port = Workspace()
     port.on("chat.complete", NotFoundError("there is no such endpoint", status=404))
     port.elapsed = lambda: datetime.now(UTC).timestamp()  # type: ignore[method-assign]  # real time
@@ -123,7 +123,7 @@ async def test_a_life_too_short_to_answer_ends_the_wait_and_says_so() -> None:
         await deployments.create(port, "tickets", MODEL, delete_after=0.2)
 
 
-async def test_only_what_is_overdue_is_deleted() -> None:
+async def test_delete_overdue_deletes_only_overdue_deployments() -> None:
     port = Workspace(old=PAST, young=FUTURE, plain="", odd="soon")
     gone = await deployments.delete_overdue(port)
     assert [one.name for one in gone] == ["old"]
@@ -132,7 +132,7 @@ async def test_only_what_is_overdue_is_deleted() -> None:
     assert await deployments.delete_overdue(port) == []
 
 
-async def test_somebody_was_quicker() -> None:
+async def test_delete_overdue_ignores_deployments_deleted_meanwhile() -> None:
     port = Workspace(old=PAST)
     port.on("endpoints.delete", NotFoundError("gone", status=404))
     assert len(await deployments.delete_overdue(port)) == 1

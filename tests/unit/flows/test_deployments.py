@@ -60,7 +60,7 @@ def port() -> FakePort:
     return port
 
 
-async def test_succeeded_is_not_ready(port: FakePort) -> None:
+async def test_create_waits_for_the_first_answer(port: FakePort) -> None:
     not_yet = [NotFoundError("DeploymentNotReady", status=404), ServiceError("loading", status=503)]
     port.on("chat.complete", *not_yet, reply())
     made = await deployments.create(port, "tickets", MODEL)
@@ -70,20 +70,20 @@ async def test_succeeded_is_not_ready(port: FakePort) -> None:
     assert port.asked("chat.complete")[0].key == "K1"
 
 
-async def test_the_same_call_again_changes_nothing(port: FakePort) -> None:
+async def test_create_again_returns_the_existing_deployment(port: FakePort) -> None:
     port.on("endpoints.get", endpoint())
     await deployments.create(port, "tickets", MODEL)
     assert port.asked("endpoints.create") == []
 
 
-async def test_another_model_under_the_name_is_a_conflict(port: FakePort) -> None:
+async def test_name_with_another_model_is_a_conflict(port: FakePort) -> None:
     port.on("endpoints.get", endpoint(model="azureml://other"))
     with pytest.raises(ConflictError, match="another model"):
         await deployments.create(port, "tickets", MODEL)
     assert port.asked("endpoints.create") == []
 
 
-async def test_a_failed_operation_carries_its_reason(port: FakePort) -> None:
+async def test_failed_operation_has_the_services_reason(port: FakePort) -> None:
     port.on(
         "operations.status",
         {"status": "Failed", "error": {"code": "Quota", "message": "no capacity"}},
@@ -93,7 +93,7 @@ async def test_a_failed_operation_carries_its_reason(port: FakePort) -> None:
     assert caught.value.code == "Quota"
 
 
-async def test_a_base_model_goes_without_a_version_and_a_retired_one_not_at_all(
+async def test_base_model_is_sent_without_version_and_retired_model_is_refused(
     port: FakePort,
 ) -> None:
     await deployments.create(port, "tickets", "Phi-4-mini-instruct")
@@ -108,7 +108,7 @@ async def test_a_base_model_goes_without_a_version_and_a_retired_one_not_at_all(
     assert port.sent == []
 
 
-async def test_a_job_without_a_model_is_refused(port: FakePort) -> None:
+async def test_job_without_model_and_invalid_name_are_refused(port: FakePort) -> None:
     job = Job(id="j", name="j", status="Running", done=False, succeeded=False)
     with pytest.raises(ConfigError, match="its status is Running"):
         await deployments.create(port, "tickets", job)
@@ -116,7 +116,7 @@ async def test_a_job_without_a_model_is_refused(port: FakePort) -> None:
         await deployments.create(port, "no spaces", MODEL)
 
 
-async def test_delete_waits_until_it_is_gone(port: FakePort) -> None:
+async def test_delete_waits_until_the_deployment_is_gone(port: FakePort) -> None:
     port.on("endpoints.get", endpoint())
     port.on("endpoints.delete", Response(None, 202, {"location": "https://management.azure.com/r"}))
     port.on("operations.result", Response({}, 202), Response({}, 202), Response({}, 204))
@@ -124,7 +124,7 @@ async def test_delete_waits_until_it_is_gone(port: FakePort) -> None:
     assert len(port.asked("operations.result")) == 3
 
 
-async def test_a_regenerated_key_is_fetched_again(port: FakePort) -> None:
+async def test_regenerated_key_is_requested_again(port: FakePort) -> None:
     port.on("endpoints.get", endpoint())
     port.on(
         "endpoints.keys",
@@ -144,7 +144,7 @@ def frames(*texts: str) -> list[str]:
     return [line for row in rows for line in (f"data: {row}", "")]
 
 
-async def test_a_stream_yields_what_came_and_knows_its_end(port: FakePort) -> None:
+async def test_stream_yields_chunks_until_done(port: FakePort) -> None:
     port.on("endpoints.get", endpoint())
     port.on("chat.complete", lambda s: [*frames("a", "b"), "data: [DONE]", ""])
     chunks = await collect(chat.stream(port, "tickets", HI))
@@ -152,7 +152,7 @@ async def test_a_stream_yields_what_came_and_knows_its_end(port: FakePort) -> No
     assert port.asked("chat.complete")[0].body["stream"] is True
 
 
-async def test_half_a_stream_is_an_error(port: FakePort) -> None:
+async def test_stream_without_done_is_an_error(port: FakePort) -> None:
     port.on("endpoints.get", endpoint())
     port.on("chat.complete", lambda s: frames("a"))
     with pytest.raises(TransportError, match="before the answer"):
@@ -168,7 +168,7 @@ async def test_half_a_stream_is_an_error(port: FakePort) -> None:
         'data: {"choices": 1}',
     ],
 )
-async def test_a_bad_frame_is_our_error(port: FakePort, bad: str) -> None:
+async def test_invalid_stream_event_is_a_service_error(port: FakePort, bad: str) -> None:
     def lines(_: Sent) -> list[str]:
         return [bad, ""]
 
@@ -179,12 +179,12 @@ async def test_a_bad_frame_is_our_error(port: FakePort, bad: str) -> None:
 
 
 @pytest.mark.parametrize("messages", ["hi", [], {"role": "user"}])
-async def test_messages_that_are_none_are_refused(port: FakePort, messages: Any) -> None:
+async def test_invalid_messages_are_refused(port: FakePort, messages: Any) -> None:
     with pytest.raises(ConfigError, match="list of messages"):
         await chat.complete(port, "tickets", messages)
 
 
-async def test_a_mistyped_name_is_not_read_as_deleted(port: FakePort) -> None:
+async def test_delete_of_a_missing_deployment_is_not_found(port: FakePort) -> None:
     port.on("endpoints.get", NotFoundError("no", status=404))
     port.on("endpoints.delete", Response(None, 204))
     with pytest.raises(NotFoundError):
@@ -192,7 +192,7 @@ async def test_a_mistyped_name_is_not_read_as_deleted(port: FakePort) -> None:
     assert port.asked("endpoints.delete") == []
 
 
-async def test_a_bad_deployment_name_is_refused_before_the_training(
+async def test_invalid_deployment_name_is_refused_before_training(
     port: FakePort, tmp_path: Any
 ) -> None:
     from maas_client.flows import fine_tune

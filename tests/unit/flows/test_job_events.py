@@ -30,9 +30,7 @@ def _said(*messages: tuple[str, str | None]) -> dict[str, Any]:
     return {"runId": "r", "status": "x", "warnings": told}
 
 
-async def test_messages_and_points_come_in_the_order_they_happened(
-    port: FakePort, book: FakeJobs
-) -> None:
+async def test_messages_and_metrics_are_in_order_of_time(port: FakePort, book: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
     port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})
     port.on("metrics.values", _points)
@@ -51,13 +49,11 @@ async def test_messages_and_points_come_in_the_order_they_happened(
 @pytest.mark.parametrize(
     ("value", "told"), [(10213.4, "10213"), (9830.25, "9830"), (1.3e-8, "1.3e-08"), (5.0, "5")]
 )
-def test_a_number_is_told_in_four_digits_or_whole(value: float, told: str) -> None:
+def test_numbers_have_four_digits_or_no_exponent(value: float, told: str) -> None:
     assert runs._format_number(value) == told
 
 
-async def test_a_step_is_held_back_until_something_later_is_told(
-    port: FakePort, book: FakeJobs
-) -> None:
+async def test_incomplete_step_is_withheld(port: FakePort, book: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
     book.status(job.name, "Running")
     port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})
@@ -67,9 +63,7 @@ async def test_a_step_is_held_back_until_something_later_is_told(
     assert [e.step for e in told if e.metrics] == [0, 1]
 
 
-async def test_messages_of_a_service_that_tells_no_times_come_first(
-    port: FakePort, book: FakeJobs
-) -> None:
+async def test_messages_without_times_come_first(port: FakePort, book: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
     book.status(job.name, "Completed")
     port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})
@@ -90,7 +84,7 @@ async def test_messages_of_a_service_that_tells_no_times_come_first(
                             "metrics:2:train_loss", "status:Completed"]),
     ],
 )  # fmt: skip
-async def test_a_new_process_goes_on_behind_the_last_key(
+async def test_events_resume_after_a_key(
     port: FakePort, book: FakeJobs, after: str, told: list[str]
 ) -> None:
     job = await jobs.create(port, MODEL, DATA)

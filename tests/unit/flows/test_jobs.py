@@ -43,7 +43,7 @@ def book(port: FakePort) -> FakeJobs:
     return FakeJobs(port)
 
 
-async def test_the_same_call_finds_the_same_job(port: FakePort, book: FakeJobs) -> None:
+async def test_same_call_returns_the_same_job(port: FakePort, book: FakeJobs) -> None:
     first = await jobs.create(port, MODEL, DATA)
     again = await jobs.create(port, MODEL, DATA)
     assert first.name == again.name
@@ -61,7 +61,7 @@ async def test_the_same_call_finds_the_same_job(port: FakePort, book: FakeJobs) 
         {"model": "Phi-4"},
     ],
 )
-async def test_other_inputs_are_another_job(
+async def test_other_inputs_create_another_job(
     port: FakePort, book: FakeJobs, change: dict[str, Any]
 ) -> None:
     first = await jobs.create(port, MODEL, DATA)
@@ -70,7 +70,7 @@ async def test_other_inputs_are_another_job(
 
 
 @pytest.mark.parametrize("word", ["Failed", "Canceled"])
-async def test_after_a_failure_the_next_is_name_2(
+async def test_job_after_a_failure_is_named_name_2(
     port: FakePort, book: FakeJobs, word: str
 ) -> None:
     first = await jobs.create(port, MODEL, DATA)
@@ -80,9 +80,7 @@ async def test_after_a_failure_the_next_is_name_2(
     assert (await jobs.create(port, MODEL, DATA)).name == second.name
 
 
-async def test_a_completed_job_is_attached_to_and_has_its_model(
-    port: FakePort, book: FakeJobs
-) -> None:
+async def test_completed_job_is_returned_with_its_model(port: FakePort, book: FakeJobs) -> None:
     first = await jobs.create(port, MODEL, DATA)
     book.status(first.name, "Completed")
     again = await jobs.create(port, MODEL, DATA)
@@ -90,18 +88,18 @@ async def test_a_completed_job_is_attached_to_and_has_its_model(
     assert again.fine_tuned_model == "azureml://m/versions/1"
 
 
-async def test_force_new_always_starts_one(port: FakePort, book: FakeJobs) -> None:
+async def test_force_new_always_creates_a_job(port: FakePort, book: FakeJobs) -> None:
     names = [(await jobs.create(port, MODEL, DATA, force_new=True)).name for _ in range(3)]
     assert len(set(names)) == 3
 
 
-async def test_a_name_somebody_else_took_is_a_conflict(port: FakePort, book: FakeJobs) -> None:
+async def test_name_with_other_inputs_is_a_conflict(port: FakePort, book: FakeJobs) -> None:
     await jobs.create(port, MODEL, DATA, name="mine")
     with pytest.raises(ConflictError, match="other inputs"):
         await jobs.create(port, MODEL, DATA, name="mine", hyperparameters={"epochs": 3})
 
 
-async def test_the_body_is_what_the_service_documents(port: FakePort, book: FakeJobs) -> None:
+async def test_request_body_is_as_documented(port: FakePort, book: FakeJobs) -> None:
     given = Hyperparameters(epochs=3, learning_rate=2e-5, extra={"per_device_eval_batch_size": 2})
     await jobs.create(port, MODEL, DATA, validation_data=DATA, hyperparameters=given)
     details = port.asked("jobs.create")[0].body["properties"]["fineTuningDetails"]
@@ -135,7 +133,7 @@ async def test_the_body_is_what_the_service_documents(port: FakePort, book: Fake
         ({"name": "a/b"}, ConfigError, "name"),
     ],
 )
-async def test_what_can_be_refused_for_free_is(
+async def test_unsupported_requests_are_refused_before_sending(
     port: FakePort, given: dict[str, Any], error: type[Exception], says: str
 ) -> None:
     with pytest.raises(error, match=f"(?s){says}"):
@@ -143,7 +141,9 @@ async def test_what_can_be_refused_for_free_is(
     assert port.sent == []
 
 
-async def test_retired_models_pass_where_they_may(port: FakePort, book: FakeJobs) -> None:
+async def test_retired_models_are_allowed_with_override_compute_uri_and_local(
+    port: FakePort, book: FakeJobs
+) -> None:
     await jobs.create(port, "Phi-3-mini-4k-instruct", DATA, allow_retired=True)
     await jobs.create(port, "Phi-3-mini-4k-instruct", DATA, compute="gpu-cluster")
     await jobs.create(
@@ -153,7 +153,7 @@ async def test_retired_models_pass_where_they_may(port: FakePort, book: FakeJobs
     await jobs.create(port, "Phi-3-small", DATA)
 
 
-async def test_own_compute_takes_everything_and_says_so(port: FakePort, book: FakeJobs) -> None:
+async def test_compute_supports_all_options(port: FakePort, book: FakeJobs) -> None:
     await jobs.create(
         port, MODEL, DATA, compute="gpu", method="rslora", hyperparameters={"lora_r": 4}
     )
@@ -165,7 +165,7 @@ async def test_own_compute_takes_everything_and_says_so(port: FakePort, book: Fa
     assert body["resources"] == {"instanceTypes": ["Standard_NC24ads_A100_v4"]}
 
 
-async def test_wait_survives_an_outage_and_unknown_words(
+async def test_wait_continues_after_an_outage_and_unknown_status(
     port: FakePort, book: FakeJobs, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = await jobs.create(port, MODEL, DATA)
@@ -198,7 +198,7 @@ async def test_wait_survives_an_outage_and_unknown_words(
     ]
 
 
-async def test_wait_ends_when_the_service_is_gone_for_good(port: FakePort, book: FakeJobs) -> None:
+async def test_wait_ends_after_a_long_outage(port: FakePort, book: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
     port.on("jobs.get", TransportError("gone"))
     with pytest.raises(TransportError):
@@ -206,7 +206,7 @@ async def test_wait_ends_when_the_service_is_gone_for_good(port: FakePort, book:
     assert sum(port.slept) > 1700
 
 
-async def test_wait_times_out_and_the_job_goes_on(port: FakePort, book: FakeJobs) -> None:
+async def test_wait_times_out_without_canceling(port: FakePort, book: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
     with pytest.raises(JobTimeoutError) as caught:
         await job_events.wait(port, job, timeout=20)
@@ -216,7 +216,7 @@ async def test_wait_times_out_and_the_job_goes_on(port: FakePort, book: FakeJobs
     assert port.asked("jobs.cancel") == []
 
 
-async def test_a_failure_carries_the_services_reason(port: FakePort, book: FakeJobs) -> None:
+async def test_failure_has_the_services_reason(port: FakePort, book: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
     book.status(job.name, "Failed")
     port.on(
@@ -233,7 +233,7 @@ async def test_a_failure_carries_the_services_reason(port: FakePort, book: FakeJ
     assert caught.value.job.error is not None
 
 
-async def test_events_are_neither_lost_nor_told_twice(port: FakePort, book: FakeJobs) -> None:
+async def test_events_are_complete_and_unique(port: FakePort, book: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
     book.status(job.name, "Completed")
     port.on(
@@ -259,9 +259,7 @@ async def test_events_are_neither_lost_nor_told_twice(port: FakePort, book: Fake
     assert [e.key for e in rest] == ["metrics:2:train_loss,valid_loss", "status:Completed"]
 
 
-async def test_a_missing_file_is_said_before_anything_is_sent(
-    port: FakePort, tmp_path: Path
-) -> None:
+async def test_missing_file_is_refused_before_sending(port: FakePort, tmp_path: Path) -> None:
     from maas_client.errors import DatasetError
 
     with pytest.raises(DatasetError, match="file not found"):
@@ -269,7 +267,7 @@ async def test_a_missing_file_is_said_before_anything_is_sent(
     assert port.sent == []
 
 
-async def test_a_file_is_checked_uploaded_and_named(
+async def test_file_is_validated_uploaded_and_named(
     port: FakePort, book: FakeJobs, tmp_path: Path
 ) -> None:
     Blobs(port)
@@ -283,7 +281,7 @@ async def test_a_file_is_checked_uploaded_and_named(
     assert job.training_data == "id/data/train/versions/1"
 
 
-async def test_a_step_is_told_when_it_is_whole(port: FakePort, book: FakeJobs) -> None:
+async def test_step_is_reported_when_complete(port: FakePort, book: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
     book.status(job.name, "Running")
     port.on(
@@ -307,7 +305,7 @@ async def test_a_step_is_told_when_it_is_whole(port: FakePort, book: FakeJobs) -
     assert [e.step for e in ended if e.type == "metrics"] == [1, 2, 3]
 
 
-async def test_a_running_jobs_points_are_read_once(port: FakePort, book: FakeJobs) -> None:
+async def test_metrics_of_a_running_job_are_requested_once(port: FakePort, book: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
     book.status(job.name, "Running")
     port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})

@@ -38,14 +38,14 @@ def roles(*held: dict[str, Any]) -> list[Permission]:
     return [Permission.model_validate(one) for one in held]
 
 
-def test_a_developer_may_all_and_a_reader_nothing() -> None:
+def test_developer_has_all_actions_and_reader_none() -> None:
     assert not missing_actions(roles(DEVELOPER), WORKSPACE_ACTIONS)
     assert missing_actions(roles(READER), WORKSPACE_ACTIONS) == WORKSPACE_ACTIONS
     assert not missing_actions(roles(READER, DEVELOPER), WORKSPACE_ACTIONS)
     assert missing_actions([], WORKSPACE_ACTIONS) == WORKSPACE_ACTIONS
 
 
-def test_what_one_role_takes_out_another_may_give() -> None:
+def test_actions_of_roles_add_up() -> None:
     no_jobs = {
         "actions": ["*"],
         "notActions": ["microsoft.machinelearningservices/WORKSPACES/jobs/*"],
@@ -54,7 +54,7 @@ def test_what_one_role_takes_out_another_may_give() -> None:
     assert not missing_actions(roles(no_jobs, DEVELOPER), WORKSPACE_ACTIONS)
 
 
-def test_data_actions_are_not_actions() -> None:
+def test_data_actions_are_separate() -> None:
     owner = roles({"actions": ["*"]})
     user = roles({"actions": [], "dataActions": ["Microsoft.CognitiveServices/*"]})
     assert missing_actions(owner, ACCOUNT_DATA_ACTIONS, data_actions=True)
@@ -67,7 +67,7 @@ def usage(name: str, used: float, limit: float) -> dict[str, Any]:
     return {"name": {"value": name}, "currentValue": used, "limit": limit, "unit": "Count"}
 
 
-def test_doctor_says_what_a_workspace_refuses() -> None:
+def test_doctor_reports_missing_workspace_actions() -> None:
     port = FakePort()
     port.on("rights.workspace", {"value": [READER]})
     (found,) = _doctor_access.check_workspace_roles(port)
@@ -82,7 +82,7 @@ def test_doctor_says_what_a_workspace_refuses() -> None:
 
 
 @pytest.mark.parametrize("error", [REFUSED, TransportError("no answer")])
-def test_a_refused_look_is_a_warning_with_the_reason(error: Exception) -> None:
+def test_doctor_warns_if_roles_cannot_be_read(error: Exception) -> None:
     port = FakePort()
     port.on("rights.workspace", error)
     port.on("quota.cores", error)
@@ -95,7 +95,7 @@ def test_a_refused_look_is_a_warning_with_the_reason(error: Exception) -> None:
     assert "AuthorizationFailed" in role.message or error is not REFUSED
 
 
-def test_cores_are_for_compute_only() -> None:
+def test_doctor_reports_core_quota() -> None:
     port = FakePort()
     port.on("quota.cores", {"value": [usage("NCADS", 24, 48), usage("none", 0, 0)]})
     (found,) = _doctor_access.check_workspace_quota(port, "eastus2")
@@ -125,7 +125,7 @@ def account(port: FakePort, used: float) -> FakePort:
      ("gpt-x", 0, "warning", "no quota for gpt-x in swedencentral"),
      (None, 0, "warning", "used up: AI.Global.other")],
 )  # fmt: skip
-def test_capacity_is_told_for_the_model(
+def test_doctor_reports_model_capacity(
     model: str | None, used: float, state: str, told: str
 ) -> None:
     port = account(FakePort("foundry"), used)
@@ -134,7 +134,7 @@ def test_capacity_is_told_for_the_model(
     assert port.asked("quota.capacity")[-1].path == {"location": "swedencentral"}
 
 
-def test_a_key_needs_no_data_actions() -> None:
+def test_api_key_needs_no_data_actions() -> None:
     port = FakePort("foundry")
     port.on("rights.account", {"value": [{"actions": ["Microsoft.CognitiveServices/*"]}]})
     (with_key,) = _doctor_access.check_account_roles(port, by_key=True)

@@ -54,7 +54,7 @@ def ready_for(io: FakePort, model: str = TUNED) -> None:
         ("Phi-4-mini-instruct", "Microsoft", "GlobalStandard"),
     ],
 )
-async def test_the_format_is_the_providers_own(model: str, form: str, sku: str) -> None:
+async def test_deployment_format_is_the_providers(model: str, form: str, sku: str) -> None:
     io = Resource()
     ready_for(io, model)
     made = await deployments.create(io, DeploymentRequest("tickets", model))
@@ -64,7 +64,7 @@ async def test_the_format_is_the_providers_own(model: str, form: str, sku: str) 
     assert made.ready
 
 
-async def test_a_model_of_nobody_is_refused_before_it_costs() -> None:
+async def test_unknown_deployment_format_is_refused() -> None:
     with pytest.raises(ConfigError, match="deployment_format"):
         await deployments.create(Resource(), DeploymentRequest("tickets", "whatever.ft-00aa"))
 
@@ -77,7 +77,7 @@ async def test_a_model_of_nobody_is_refused_before_it_costs() -> None:
         ServiceError("Failed to load LoRA", status=500),
     ],
 )
-async def test_succeeded_is_not_ready(lag: Exception) -> None:
+async def test_create_waits_for_the_first_answer(lag: Exception) -> None:
     io = Resource()
     ready_for(io)
     io.on("foundry_chat.complete", lag, lag, {"choices": []})
@@ -85,7 +85,7 @@ async def test_succeeded_is_not_ready(lag: Exception) -> None:
     assert len(io.asked("foundry_chat.complete")) == 3
 
 
-async def test_a_refusal_that_will_not_pass_is_told() -> None:
+async def test_permanent_error_is_raised() -> None:
     io = Resource()
     ready_for(io)
     io.on("foundry_chat.complete", BadRequestError("no such parameter", status=400))
@@ -93,7 +93,7 @@ async def test_a_refusal_that_will_not_pass_is_told() -> None:
         await deployments.create(io, DeploymentRequest("tickets", TUNED))
 
 
-async def test_the_same_deployment_is_returned_and_another_is_a_conflict() -> None:
+async def test_existing_deployment_is_returned_and_another_model_is_a_conflict() -> None:
     io = Resource()
     io.on("deployments.get", shown())
     io.on("foundry_chat.complete", {"choices": []})
@@ -103,7 +103,7 @@ async def test_the_same_deployment_is_returned_and_another_is_a_conflict() -> No
         await deployments.create(io, DeploymentRequest("tickets", "Ministral-3B.ft-ffff"))
 
 
-async def test_a_failed_one_says_so() -> None:
+async def test_failed_deployment_is_an_error() -> None:
     io = Resource()
     ready_for(io)
     io.on("deployments.get", NotFoundError("none", status=404), shown(state="Failed"))
@@ -112,7 +112,7 @@ async def test_a_failed_one_says_so() -> None:
 
 
 @pytest.mark.parametrize("verb", ["create", "get", "delete", "keys"])
-async def test_without_an_account_nothing_is_sent(verb: str) -> None:
+async def test_missing_account_is_refused(verb: str) -> None:
     io = Resource()
     io.scope.values = {}
     steps = {
@@ -126,7 +126,7 @@ async def test_without_an_account_nothing_is_sent(verb: str) -> None:
     assert not io.sent
 
 
-async def test_keys_are_the_accounts_and_never_regenerated() -> None:
+async def test_keys_are_the_accounts_and_cannot_be_regenerated() -> None:
     io = Resource()
     io.on("deployments.get", shown())
     io.on("accounts.keys", {"key1": "a", "key2": "b"})
@@ -136,7 +136,7 @@ async def test_keys_are_the_accounts_and_never_regenerated() -> None:
         await deployments.keys(io, "tickets", "primary")
 
 
-async def test_deleting_waits_until_it_is_gone() -> None:
+async def test_delete_waits_until_the_deployment_is_gone() -> None:
     io = Resource()
     io.on("deployments.get", shown())
     io.on(
@@ -147,7 +147,7 @@ async def test_deleting_waits_until_it_is_gone() -> None:
     assert len(io.asked("operations.result")) == 2
 
 
-async def test_only_tuned_models_are_listed() -> None:
+async def test_only_fine_tuned_models_are_listed() -> None:
     io = Resource()
     io.on("foundry_models.list", {"data": [{"id": "Ministral-3B"}, {"id": TUNED}]})
     (one,) = await collect(models.list_all(io))
@@ -164,7 +164,7 @@ async def test_only_tuned_models_are_listed() -> None:
         Deployment(id="x", name="tickets", status="Succeeded"),
     ],
 )
-async def test_chat_names_the_deployment(held: Deployment | str) -> None:
+async def test_chat_sends_the_deployment_as_model(held: Deployment | str) -> None:
     io = Resource()
     answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi."}}]}
     io.on("foundry_chat.complete", answer)
@@ -174,7 +174,7 @@ async def test_chat_names_the_deployment(held: Deployment | str) -> None:
     assert io.asked("foundry_chat.complete")[0].body["model"] == "tickets"
 
 
-async def test_a_stream_begins_with_a_chunk_without_choices() -> None:
+async def test_stream_may_start_with_a_chunk_without_choices() -> None:
     io = Resource()
     lines = [
         'data: {"choices": [], "prompt_filter_results": []}', "",

@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
     return file
 
 
-async def test_the_name_carries_the_start_of_the_hash(path: Path) -> None:
+async def test_filename_contains_the_start_of_the_hash(path: Path) -> None:
     io = Resource()
     made = await files.upload(io, file_order(path, SHA))
     assert io.files[0]["filename"] == f"tickets-{SHA[:8]}.jsonl"
@@ -42,7 +42,7 @@ async def test_the_name_carries_the_start_of_the_hash(path: Path) -> None:
     )
 
 
-async def test_the_same_bytes_are_not_sent_again(path: Path) -> None:
+async def test_stored_file_is_not_sent_again(path: Path) -> None:
     io = Resource()
     await files.upload(io, file_order(path, SHA))
     again = await files.upload(io, file_order(path, SHA))
@@ -50,7 +50,7 @@ async def test_the_same_bytes_are_not_sent_again(path: Path) -> None:
     assert len(io.asked("files.create")) == 1
 
 
-async def test_a_refused_file_is_not_taken_for_ours(path: Path) -> None:
+async def test_rejected_file_is_uploaded_again(path: Path) -> None:
     io = Resource()
     await files.upload(io, file_order(path, SHA))
     io.files[0]["status"] = "error"
@@ -60,9 +60,7 @@ async def test_a_refused_file_is_not_taken_for_ours(path: Path) -> None:
 @pytest.mark.parametrize(
     "lost", [TransportError("gone"), ServiceError("bad gateway", status=502)], ids=["cut", "502"]
 )
-async def test_a_lost_answer_is_looked_for_before_it_is_sent_again(
-    path: Path, lost: Exception
-) -> None:
+async def test_lost_response_does_not_create_a_second_file(path: Path, lost: Exception) -> None:
     io = Resource()
 
     def keep_and_lose(sent: Sent) -> Exception:
@@ -75,7 +73,7 @@ async def test_a_lost_answer_is_looked_for_before_it_is_sent_again(
     assert len(io.asked("files.create")) == 1
 
 
-async def test_what_was_never_made_is_sent_again(path: Path) -> None:
+async def test_file_that_was_not_created_is_sent_again(path: Path) -> None:
     io = Resource()
     io.on("files.create", TransportError("gone"), io.take_file)
     await files.upload(io, file_order(path, SHA))
@@ -83,7 +81,7 @@ async def test_what_was_never_made_is_sent_again(path: Path) -> None:
     assert [one.op for one in io.sent].count("files.list") > 2
 
 
-async def test_other_bytes_are_never_sent(path: Path) -> None:
+async def test_changed_file_is_not_sent(path: Path) -> None:
     io = Resource()
     write(path, TEXT + b"{}\n")
     with pytest.raises(DatasetError, match="changed"):
@@ -91,7 +89,7 @@ async def test_other_bytes_are_never_sent(path: Path) -> None:
     assert not io.asked("files.create")
 
 
-async def test_the_services_own_text_is_told_when_it_refuses(path: Path) -> None:
+async def test_rejection_has_the_services_text(path: Path) -> None:
     io = Resource()
     pending = {"id": "file-9", "filename": "t.jsonl", "status": "pending"}
     io.on("files.create", pending)
@@ -105,7 +103,7 @@ async def test_the_services_own_text_is_told_when_it_refuses(path: Path) -> None
     assert len(io.slept) == 2
 
 
-async def test_a_large_file_goes_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_file_is_sent_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = bytes(range(256)) * 40
     sha = write(path, data)
     monkeypatch.setattr(multipart_upload, "PART_BYTES", 4096)
@@ -135,7 +133,7 @@ async def test_a_large_file_goes_in_parts(path: Path, monkeypatch: pytest.Monkey
     assert told[-1] == (len(data), len(data))
 
 
-async def test_from_a_hundred_megabytes_on_it_is_the_uploads_api(
+async def test_files_from_100_mb_use_the_uploads_api(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     roads = []
@@ -157,7 +155,7 @@ async def test_from_a_hundred_megabytes_on_it_is_the_uploads_api(
     assert roads == [limit]
 
 
-async def test_a_broken_upload_is_taken_back(path: Path) -> None:
+async def test_failed_multipart_upload_is_canceled(path: Path) -> None:
     io = Resource()
     io.on("uploads.create", {"id": "upload-1"})
     io.on("uploads.part", ServiceError("no", status=400))
@@ -179,13 +177,13 @@ async def test_a_broken_upload_is_taken_back(path: Path) -> None:
         ("http://127.0.0.1:8765/openai", "http://127.0.0.1:8765/openai"),
     ],
 )
-def test_uploads_go_to_the_dated_base(base: str, dated: str) -> None:
+def test_dated_base_url_of_resources_and_projects(base: str, dated: str) -> None:
     io = FakePort("foundry")
     io.scope.base_urls = {"foundry": base}
     assert dated_base_url(io) == dated
 
 
-async def test_lists_page_by_themselves() -> None:
+async def test_list_follows_pages() -> None:
     io = Resource()
     pages = [
         {"data": [{"id": "file-1", "filename": "a.jsonl"}], "has_more": True, "last_id": "file-1"},
@@ -196,7 +194,7 @@ async def test_lists_page_by_themselves() -> None:
     assert [s.query.get("after") for s in io.asked("files.list")] == [None, "file-1"]
 
 
-async def test_a_file_is_found_by_its_name_and_deleted(path: Path) -> None:
+async def test_file_is_found_by_name_and_deleted(path: Path) -> None:
     io = Resource()
     await files.upload(io, file_order(path, SHA))
     assert (await files.get(io, "tickets")).id == "file-0"

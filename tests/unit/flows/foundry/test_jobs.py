@@ -11,7 +11,7 @@ from tests.unit.fake_port import Sent, collect
 from tests.unit.flows.foundry.fake_resource import Resource, job_order
 
 
-async def test_the_body_is_the_documented_one() -> None:
+async def test_request_body_is_as_documented() -> None:
     io = Resource()
     order = job_order(
         validation=Dataset(id="file-1", name="v", sha256="cd" * 32),
@@ -41,7 +41,7 @@ async def test_the_body_is_the_documented_one() -> None:
     assert create_once.suffix_fingerprint(suffix) == create_once.job_fingerprint(order)
 
 
-async def test_the_tier_can_be_chosen_and_other_extras_pass_verbatim() -> None:
+async def test_training_type_and_extra_are_sent() -> None:
     io = Resource()
     extra = {"trainingType": "developerTier", "beta": 0.1}
     await jobs.create(io, job_order(hyperparameters=Hyperparameters(extra=extra)))
@@ -61,13 +61,15 @@ async def test_the_tier_can_be_chosen_and_other_extras_pass_verbatim() -> None:
         ({"model": "azureml://registries/azureml/models/Phi-4"}, "azureml"),
     ],
 )
-def test_what_foundry_cannot_take_names_who_can(changes: dict[str, object], told: str) -> None:
+def test_unsupported_options_name_a_backend_that_supports_them(
+    changes: dict[str, object], told: str
+) -> None:
     with pytest.raises(UnsupportedError, match=told):
         jobs.check_request(Resource(), job_order(**changes))
 
 
 @pytest.mark.parametrize("status", ["pending", "running", "succeeded", "paused", "notRunning"])
-async def test_the_same_call_attaches_to_what_lives_or_succeeded(status: str) -> None:
+async def test_same_call_returns_a_live_or_succeeded_job(status: str) -> None:
     io = Resource()
     first = await jobs.create(io, job_order())
     io.jobs[0]["status"] = status
@@ -77,7 +79,7 @@ async def test_the_same_call_attaches_to_what_lives_or_succeeded(status: str) ->
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
-async def test_after_a_failure_a_new_one_is_started(status: str) -> None:
+async def test_job_after_a_failure_is_new(status: str) -> None:
     io = Resource()
     await jobs.create(io, job_order())
     io.jobs[0]["status"] = status
@@ -85,7 +87,7 @@ async def test_after_a_failure_a_new_one_is_started(status: str) -> None:
     assert (again.id, again.attached) == ("ftjob-1", False)
 
 
-async def test_force_new_always_starts_one() -> None:
+async def test_force_new_always_creates_a_job() -> None:
     io = Resource()
     await jobs.create(io, job_order())
     again = await jobs.create(io, job_order(force_new=True))
@@ -93,7 +95,7 @@ async def test_force_new_always_starts_one() -> None:
 
 
 @pytest.mark.parametrize("force", [False, True])
-async def test_a_lost_answer_never_makes_a_second_job(force: bool) -> None:
+async def test_lost_response_does_not_create_a_second_job(force: bool) -> None:
     io = Resource()
     if force:
         await jobs.create(io, job_order())
@@ -108,7 +110,7 @@ async def test_a_lost_answer_never_makes_a_second_job(force: bool) -> None:
     assert (made.id, made.attached, len(io.jobs)) == (f"ftjob-{before}", False, before + 1)
 
 
-async def test_a_job_that_shows_late_is_waited_for() -> None:
+async def test_job_that_is_listed_late_is_found() -> None:
     io = Resource()
     hidden: list[dict[str, object]] = []
 
@@ -127,7 +129,7 @@ async def test_a_job_that_shows_late_is_waited_for() -> None:
     assert len(io.asked("fine_tuning.create")) == 1
 
 
-async def test_a_job_that_was_never_made_is_sent_again_after_looking() -> None:
+async def test_job_that_was_not_created_is_sent_again() -> None:
     io = Resource()
     io.on("fine_tuning.create", TransportError("gone"), io.take_job)
     assert (await jobs.create(io, job_order())).id == "ftjob-0"
@@ -136,7 +138,7 @@ async def test_a_job_that_was_never_made_is_sent_again_after_looking() -> None:
     assert "fine_tuning.list" in between[first + 1 : between.index("fine_tuning.create", first + 1)]
 
 
-async def test_of_two_started_at_once_the_older_stays() -> None:
+async def test_older_of_two_concurrent_jobs_is_kept() -> None:
     io = Resource()
 
     def another_was_quicker(sent: Sent) -> dict[str, object]:
@@ -149,7 +151,7 @@ async def test_of_two_started_at_once_the_older_stays() -> None:
     assert [j["status"] for j in io.jobs] == ["pending", "cancelled"]
 
 
-def test_the_mark_tells_inputs_apart_and_nothing_else() -> None:
+def test_fingerprint_depends_on_inputs_only() -> None:
     mark = create_once.job_fingerprint(job_order())
     assert mark == create_once.job_fingerprint(job_order(force_new=True))
     by_name = Dataset(id="file-9", name="x", filename=f"tickets-{'ab' * 4}.jsonl")
@@ -164,7 +166,7 @@ def test_the_mark_tells_inputs_apart_and_nothing_else() -> None:
     assert len({mark, *(create_once.job_fingerprint(o) for o in others)}) == 6
 
 
-async def test_a_job_is_found_by_its_name() -> None:
+async def test_job_is_found_by_name() -> None:
     io = Resource()
     made = await jobs.create(io, job_order(name="tickets"))
     assert made.name.startswith("tickets-")
@@ -173,7 +175,7 @@ async def test_a_job_is_found_by_its_name() -> None:
         await jobs.get(io, "tickets-00000000")
 
 
-async def test_words_of_the_service_are_kept_and_only_endings_end() -> None:
+async def test_status_is_the_services_and_unknown_status_is_not_final() -> None:
     io = Resource()
     await jobs.create(io, job_order())
     for status, done, good in [
@@ -188,7 +190,7 @@ async def test_words_of_the_service_are_kept_and_only_endings_end() -> None:
         assert (now.status, now.done, now.succeeded) == (status, done, good)
 
 
-async def test_why_it_failed() -> None:
+async def test_failed_job_has_the_services_error() -> None:
     io = Resource()
     await jobs.create(io, job_order())
     io.jobs[0] |= {
@@ -204,7 +206,7 @@ async def test_why_it_failed() -> None:
     )
 
 
-async def test_cancelling_what_has_ended_returns_it() -> None:
+async def test_cancel_of_an_ended_job_returns_it() -> None:
     io = Resource()
     await jobs.create(io, job_order())
     io.jobs[0]["status"] = "succeeded"
@@ -215,7 +217,7 @@ async def test_cancelling_what_has_ended_returns_it() -> None:
         await jobs.cancel(io, "ftjob-0")
 
 
-async def test_events_come_oldest_first_and_minus_one_is_nothing() -> None:
+async def test_events_are_oldest_first_and_minus_one_is_no_value() -> None:
     io = Resource()
     job = await jobs.create(io, job_order())
     newest_first = [
@@ -230,7 +232,7 @@ async def test_events_come_oldest_first_and_minus_one_is_nothing() -> None:
     assert (told[2].type, told[2].step, told[2].metrics) == ("metrics", 1, {"train_loss": 2.5})
 
 
-async def test_a_long_story_is_not_read_again_from_its_beginning() -> None:
+async def test_known_events_are_not_requested_again() -> None:
     io = Resource()
     job = await jobs.create(io, job_order())
     story = [{"id": f"e{n}", "created_at": n, "message": "."} for n in range(450)]
@@ -269,7 +271,9 @@ async def test_a_long_story_is_not_read_again_from_its_beginning() -> None:
         ({"train_mean_token_accuracy": 0.5, "train_loss": -1}, {"train_token_accuracy": 0.5}),
     ],
 )  # fmt: skip
-async def test_metrics_have_our_names(said: dict[str, float], ours: dict[str, float]) -> None:
+async def test_metrics_have_this_librarys_names(
+    said: dict[str, float], ours: dict[str, float]
+) -> None:
     io = Resource()
     job = await jobs.create(io, job_order())
     event = {"id": "e1", "type": "metrics", "data": {"step": 1, **said}}
@@ -278,7 +282,7 @@ async def test_metrics_have_our_names(said: dict[str, float], ours: dict[str, fl
     assert told.metrics == ours
 
 
-async def test_metadata_is_among_the_properties() -> None:
+async def test_metadata_is_in_properties() -> None:
     io = Resource()
     await jobs.create(io, job_order())
     io.jobs[0]["metadata"] = {"maas_client.base": "tiny"}
