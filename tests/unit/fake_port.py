@@ -50,13 +50,13 @@ class FakePort:
         self._answers[op] = list(answers)
 
     def asked(self, op: str) -> list[Sent]:
-        return [one for one in self.sent if one.op == op]
+        return [sent for sent in self.sent if sent.op == op]
 
     def _next(self, sent: Sent) -> Any:
         self.sent.append(sent)
-        held = self._answers.get(sent.op)
-        assert held, f"the flow sent {sent.op}, which this test does not expect"
-        value = held.pop(0) if len(held) > 1 else held[0]
+        values = self._answers.get(sent.op)
+        assert values, f"the flow sent {sent.op}, which this test does not expect"
+        value = values.pop(0) if len(values) > 1 else values[0]
         value = value(sent) if callable(value) else value
         if isinstance(value, BaseException):
             raise value

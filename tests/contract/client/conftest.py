@@ -13,24 +13,24 @@ import pytest
 from maas_client.local.embed import LocalServer, serve
 
 
-class Face:
+class AwaitableClient:
     """Lets ``await face.jobs.get(...)`` and ``async for`` work on either client."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
 
     def __getattr__(self, name: str) -> Any:
-        held = getattr(self._inner, name)
-        if not callable(held):
-            return Face(held)
+        attribute = getattr(self._inner, name)
+        if not callable(attribute):
+            return AwaitableClient(attribute)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            if inspect.iscoroutinefunction(getattr(held, "__wrapped__", held)) and not _is_async(
-                held
-            ):
-                return anyio.to_thread.run_sync(lambda: held(*args, **kwargs))
-            value = held(*args, **kwargs)
-            return _walk(value) if inspect.isgenerator(value) else value
+            if inspect.iscoroutinefunction(
+                getattr(attribute, "__wrapped__", attribute)
+            ) and not _is_async(attribute):
+                return anyio.to_thread.run_sync(lambda: attribute(*args, **kwargs))
+            value = attribute(*args, **kwargs)
+            return _iterate(value) if inspect.isgenerator(value) else value
 
         return call
 
@@ -39,10 +39,10 @@ def _is_async(method: Any) -> bool:
     return inspect.iscoroutinefunction(getattr(method, "__func__", method))
 
 
-async def _walk(series: Iterator[Any]) -> AsyncIterator[Any]:
+async def _iterate(iterator: Iterator[Any]) -> AsyncIterator[Any]:
     end = object()
     while True:
-        item = await anyio.to_thread.run_sync(lambda: next(series, end))
+        item = await anyio.to_thread.run_sync(lambda: next(iterator, end))
         if item is end:
             return
         yield item
@@ -50,18 +50,18 @@ async def _walk(series: Iterator[Any]) -> AsyncIterator[Any]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LocalServer]:
-    with serve(engine="instant") as one:
-        yield one
+    with serve(engine="instant") as local_server:
+        yield local_server
 
 
 @pytest.fixture(params=["sync", "async"])
 async def client(request: pytest.FixtureRequest, server: LocalServer) -> AsyncIterator[Any]:
     if request.param == "sync":
-        with server.client() as blocking:
-            yield Face(blocking)
+        with server.client() as sync_client:
+            yield AwaitableClient(sync_client)
     else:
-        async with server.async_client() as awaiting:
-            yield Face(awaiting)
+        async with server.async_client() as async_client:
+            yield AwaitableClient(async_client)
 
 
 COLOURS = [

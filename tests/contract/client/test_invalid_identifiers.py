@@ -1,4 +1,4 @@
-"""Names that name nothing: every verb answers with one of our errors, and does nothing else."""
+"""Invalid and unknown identifiers: every verb raises a ``MaasError`` and does nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from maas_client import Client
 from maas_client.errors import ConfigError, MaasError
 from maas_client.local.embed import LocalServer, serve
 
-ASK = [{"role": "user", "content": "x"}]
+MESSAGES = [{"role": "user", "content": "x"}]
 VERBS: dict[str, Callable[[Client, Any], Any]] = {
     "jobs.get": lambda c, n: c.jobs.get(n),
     "jobs.cancel": lambda c, n: c.jobs.cancel(n),
@@ -28,8 +28,8 @@ VERBS: dict[str, Callable[[Client, Any], Any]] = {
     "deployments.delete": lambda c, n: c.deployments.delete(n),
     "deployments.keys": lambda c, n: c.deployments.keys(n),
     "deployments.create": lambda c, n: c.deployments.create(name="free", model=n),
-    "chat.complete": lambda c, n: c.chat.complete(n, ASK),
-    "chat.stream": lambda c, n: list(c.chat.stream(n, ASK)),
+    "chat.complete": lambda c, n: c.chat.complete(n, MESSAGES),
+    "chat.stream": lambda c, n: list(c.chat.stream(n, MESSAGES)),
 }
 NAMES = [
     "nope",
@@ -50,14 +50,14 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LocalServer]:
-    with serve(engine="instant") as held:
-        yield held
+    with serve(engine="instant") as local_server:
+        yield local_server
 
 
 @pytest.fixture(scope="module", params=["azureml", "foundry"])
 def client(server: LocalServer, request: pytest.FixtureRequest) -> Iterator[Client]:
-    with Client.local(url=server.url, dialect=request.param) as held:
-        yield held
+    with Client.local(url=server.url, dialect=request.param) as local_server:
+        yield local_server
 
 
 @pytest.mark.parametrize("name", NAMES[1:], ids=lambda name: repr(name)[:12])
@@ -69,9 +69,9 @@ def test_invalid_deployment_name_is_refused(client: Client, name: Any) -> None:
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: repr(name)[:12])
 def test_unknown_identifier_is_a_maas_error(client: Client, verb: str, name: Any) -> None:
-    with pytest.raises(MaasError) as refused:
+    with pytest.raises(MaasError) as error_info:
         VERBS[verb](client, name)
-    assert str(refused.value)
+    assert str(error_info.value)
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_name_with_a_slash_is_not_its_last_segment(server: LocalServer, verb: st
         client.deployments.create(name="kept", model="Phi-3-mini")
         with pytest.raises(ConfigError):
             VERBS[verb](client, "x/kept")
-        held = client.deployments.get("kept")
-        assert client.deployments.get(held.id).name == "kept"  # an ARM id is still one
+        local_server = client.deployments.get("kept")
+        assert client.deployments.get(local_server.id).name == "kept"  # an ARM id is still one
 
 
 def test_none_as_model_has_a_hint(client: Client) -> None:

@@ -1,4 +1,4 @@
-"""A workspace in memory, as far as the flows can see it."""
+"""A workspace, its blobs and its jobs in memory, behind the scripted port."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def workspace(port: FakePort) -> FakePort:
     return port
 
 
-class Blobs:
-    """What lies in the container; answers like the service."""
+class FakeBlobs:
+    """The blobs of the container, with responses like the service's."""
 
     def __init__(self, port: FakePort) -> None:
-        self.held: dict[str, tuple[bytes, dict[str, str]]] = {}
+        self.contents: dict[str, tuple[bytes, dict[str, str]]] = {}
         self.blocks: dict[str, dict[str, bytes]] = {}
         port.on("blobs.head", self.head)
         port.on("blobs.put", self.put)
@@ -58,16 +58,16 @@ class Blobs:
         port.on("blocks.list", self.listing)
 
     def head(self, sent: Sent) -> Any:
-        if sent.path["blob"] not in self.held:
+        if sent.path["blob"] not in self.contents:
             return NotFoundError("no blob", status=404, code="BlobNotFound")
-        data, meta = self.held[sent.path["blob"]]
+        data, meta = self.contents[sent.path["blob"]]
         return Response(None, 200, {"content-length": str(len(data)), **meta})
 
     def _meta(self, sent: Sent) -> dict[str, str]:
         return {k: v for k, v in sent.headers.items() if k.startswith("x-ms-meta-")}
 
     def put(self, sent: Sent) -> Any:
-        self.held[sent.path["blob"]] = (sent.body, self._meta(sent))
+        self.contents[sent.path["blob"]] = (sent.body, self._meta(sent))
         return None
 
     def block(self, sent: Sent) -> Any:
@@ -79,7 +79,7 @@ class Blobs:
 
         ids = re.findall(r"<Latest>([^<]+)</Latest>", sent.body.decode())
         data = b"".join(self.blocks[sent.path["blob"]][i] for i in ids)
-        self.held[sent.path["blob"]] = (data, self._meta(sent))
+        self.contents[sent.path["blob"]] = (data, self._meta(sent))
         return None
 
     def listing(self, sent: Sent) -> Any:
@@ -91,22 +91,22 @@ class Blobs:
 
 
 class FakeJobs:
-    """Jobs by name; PUT stores, GET finds."""
+    """The jobs of the workspace by name."""
 
     def __init__(self, port: FakePort) -> None:
-        self.held: dict[str, dict[str, Any]] = {}
+        self.jobs: dict[str, dict[str, Any]] = {}
         port.on("jobs.get", self.get)
         port.on("jobs.create", self.put)
 
     def get(self, sent: Sent) -> Any:
-        return self.held.get(sent.path["job"], NotFoundError("no job", status=404))
+        return self.jobs.get(sent.path["job"], NotFoundError("no job", status=404))
 
     def put(self, sent: Sent) -> Any:
         name = sent.path["job"]
         body = {"id": f"{WS_ID}/jobs/{name}", "name": name, **sent.body}
         body["properties"] = {**body["properties"], "status": "NotStarted"}
-        self.held[name] = body
+        self.jobs[name] = body
         return Response(body, 201)
 
-    def status(self, name: str, word: str) -> None:
-        self.held[name]["properties"]["status"] = word
+    def set_status(self, name: str, status: str) -> None:
+        self.jobs[name]["properties"]["status"] = status

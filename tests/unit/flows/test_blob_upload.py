@@ -1,4 +1,4 @@
-"""Uploads: nothing twice, nothing half, nothing changed on the way."""
+"""Uploads: stored bytes are not sent again, and incomplete or changed files are not committed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from maas_client.errors import AuthError, ConflictError, DatasetError, PermissionDeniedError
 from maas_client.flows._backend import UploadRequest
-from maas_client.flows.azureml import blob_upload as uploads
+from maas_client.flows.azureml import blob_upload as blob_upload
 from tests.unit.fake_port import FakePort, Sent
-from tests.unit.flows.fake_workspace import Blobs, workspace
+from tests.unit.flows.fake_workspace import FakeBlobs, workspace
 
 
 @pytest.fixture
@@ -19,19 +19,21 @@ def port() -> FakePort:
     return workspace(FakePort())
 
 
-def order(path: Path, data: bytes) -> UploadRequest:
+def make_request(path: Path, data: bytes) -> UploadRequest:
     path.write_bytes(data)
     return UploadRequest(path, hashlib.sha256(data).hexdigest(), "train")
 
 
 async def test_blob_path_contains_the_hash(port: FakePort, tmp_path: Path) -> None:
-    blobs = Blobs(port)
+    blobs = FakeBlobs(port)
     data = b'{"messages": []}\n'
-    path, already = await uploads.upload_file(port, order(tmp_path / "train.jsonl", data))
+    path, already_there = await blob_upload.upload_file(
+        port, make_request(tmp_path / "train.jsonl", data)
+    )
     assert path == f"LocalUpload/{hashlib.sha256(data).hexdigest()}/train.jsonl"
-    assert not already
-    held, meta = blobs.held[path]
-    assert held == data
+    assert not already_there
+    content, meta = blobs.contents[path]
+    assert content == data
     assert meta["x-ms-meta-upload_status"] == "completed"
     put = port.asked("blobs.put")[0]
     assert put.headers["if-none-match"] == "*"
@@ -40,47 +42,47 @@ async def test_blob_path_contains_the_hash(port: FakePort, tmp_path: Path) -> No
 
 
 async def test_stored_file_is_not_sent_again(port: FakePort, tmp_path: Path) -> None:
-    Blobs(port)
-    one = order(tmp_path / "t.jsonl", b"x" * 100)
-    await uploads.upload_file(port, one)
-    _, already = await uploads.upload_file(port, one)
-    assert already
+    FakeBlobs(port)
+    request = make_request(tmp_path / "t.jsonl", b"x" * 100)
+    await blob_upload.upload_file(port, request)
+    _, already_there = await blob_upload.upload_file(port, request)
+    assert already_there
     assert len(port.asked("blobs.put")) == 1
 
 
 async def test_incomplete_blob_is_overwritten(port: FakePort, tmp_path: Path) -> None:
-    blobs = Blobs(port)
-    one = order(tmp_path / "t.jsonl", b"x" * 100)
-    path, _ = await uploads.upload_file(port, one)
-    blobs.held[path] = (b"half", {})
-    await uploads.upload_file(port, one)
-    assert blobs.held[path][0] == b"x" * 100
+    blobs = FakeBlobs(port)
+    request = make_request(tmp_path / "t.jsonl", b"x" * 100)
+    path, _ = await blob_upload.upload_file(port, request)
+    blobs.contents[path] = (b"half", {})
+    await blob_upload.upload_file(port, request)
+    assert blobs.contents[path][0] == b"x" * 100
     assert "if-none-match" not in port.asked("blobs.put")[1].headers
 
 
 async def test_uncommitted_blocks_are_not_sent_again(
     port: FakePort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "BLOCK_BYTES", 1000)
-    blobs = Blobs(port)
-    one = order(tmp_path / "big.jsonl", bytes(range(256)) * 20)
+    monkeypatch.setattr(blob_upload, "BLOCK_BYTES", 1000)
+    blobs = FakeBlobs(port)
+    request = make_request(tmp_path / "big.jsonl", bytes(range(256)) * 20)
     calls = 0
 
-    def broken(sent: Sent) -> object:
+    def fail_after_three(sent: Sent) -> object:
         nonlocal calls
         calls += 1
         if calls > 3:
             return PermissionDeniedError("killed", status=400)
         return blobs.block(sent)
 
-    port.on("blocks.put", broken)
+    port.on("blocks.put", fail_after_three)
     with pytest.raises(PermissionDeniedError):
-        await uploads.upload_file(port, one)
+        await blob_upload.upload_file(port, request)
     port.on("blocks.put", blobs.block)
     before = len(port.asked("blocks.put"))
-    path, _ = await uploads.upload_file(port, one)
+    path, _ = await blob_upload.upload_file(port, request)
     assert len(port.asked("blocks.put")) - before == 6 - 3
-    assert blobs.held[path][0] == bytes(range(256)) * 20
+    assert blobs.contents[path][0] == bytes(range(256)) * 20
     ids = [s.query["blockid"] for s in port.asked("blocks.put")]
     assert len({len(i) for i in ids}) == 1, "all block ids of a blob have one length"
 
@@ -89,56 +91,56 @@ async def test_uncommitted_blocks_are_not_sent_again(
 async def test_changed_file_is_not_committed(
     port: FakePort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    monkeypatch.setattr(uploads, "BLOCK_BYTES", 1000)
-    blobs = Blobs(port)
-    one = order(tmp_path / "t.jsonl", b"x" * 3500)
+    monkeypatch.setattr(blob_upload, "BLOCK_BYTES", 1000)
+    blobs = FakeBlobs(port)
+    request = make_request(tmp_path / "t.jsonl", b"x" * 3500)
 
     def change(sent: Sent) -> object:
-        one.path.write_bytes(b"y" * 3500)
+        request.path.write_bytes(b"y" * 3500)
         return blobs.block(sent)
 
     if when == "before":
-        one.path.write_bytes(b"x" * 3000)
+        request.path.write_bytes(b"x" * 3000)
     else:
         port.on("blocks.put", change)
     with pytest.raises(DatasetError, match="changed"):
-        await uploads.upload_file(port, one)
+        await blob_upload.upload_file(port, request)
     assert port.asked("blocks.commit") == []
-    assert blobs.held == {}
+    assert blobs.contents == {}
 
 
 async def test_conflict_after_lost_response_is_success(port: FakePort, tmp_path: Path) -> None:
-    blobs = Blobs(port)
+    blobs = FakeBlobs(port)
 
-    def lost(sent: Sent) -> object:
+    def store_and_conflict(sent: Sent) -> object:
         blobs.put(sent)
         return ConflictError("BlobAlreadyExists", status=409)
 
-    port.on("blobs.put", lost)
-    path, _ = await uploads.upload_file(port, order(tmp_path / "t.jsonl", b"abc"))
-    assert blobs.held[path][0] == b"abc"
+    port.on("blobs.put", store_and_conflict)
+    path, _ = await blob_upload.upload_file(port, make_request(tmp_path / "t.jsonl", b"abc"))
+    assert blobs.contents[path][0] == b"abc"
 
 
 async def test_expired_sas_is_renewed(port: FakePort, tmp_path: Path) -> None:
-    blobs = Blobs(port)
+    blobs = FakeBlobs(port)
     port.on(
         "datastores.secrets",
         {"secretsType": "Sas", "sasToken": "sig=OLD"},
         {"secretsType": "Sas", "sasToken": "sig=NEW"},
     )
 
-    def picky(sent: Sent) -> object:
+    def reject_old_sas(sent: Sent) -> object:
         if sent.at and "OLD" in sent.at:
             return AuthError("AuthenticationFailed", status=403)
         return blobs.put(sent)
 
-    port.on("blobs.put", picky)
-    await uploads.upload_file(port, order(tmp_path / "t.jsonl", b"abc"))
+    port.on("blobs.put", reject_old_sas)
+    await blob_upload.upload_file(port, make_request(tmp_path / "t.jsonl", b"abc"))
     assert [s.at and s.at[-3:] for s in port.asked("blobs.put")] == ["OLD", "NEW"]
 
 
 async def test_identity_based_datastore_needs_no_secret(port: FakePort, tmp_path: Path) -> None:
-    Blobs(port)
+    FakeBlobs(port)
     port.on(
         "datastores.get",
         {
@@ -150,16 +152,16 @@ async def test_identity_based_datastore_needs_no_secret(port: FakePort, tmp_path
             },
         },
     )
-    await uploads.upload_file(port, order(tmp_path / "t.jsonl", b"abc"))
+    await blob_upload.upload_file(port, make_request(tmp_path / "t.jsonl", b"abc"))
     assert port.asked("datastores.secrets") == []
     assert port.asked("blobs.put")[0].at == "https://st1.blob.core.windows.net/c1"
 
 
 async def test_blob_without_the_hash_is_replaced(port: FakePort, tmp_path: Path) -> None:
-    blobs = Blobs(port)
-    one = order(tmp_path / "t.jsonl", b"x" * 100)
-    path, _ = await uploads.upload_file(port, one)
-    blobs.held[path] = (b"y" * 100, {"x-ms-meta-upload_status": "completed"})
-    _, already = await uploads.upload_file(port, one)
-    assert not already
-    assert blobs.held[path][0] == b"x" * 100
+    blobs = FakeBlobs(port)
+    request = make_request(tmp_path / "t.jsonl", b"x" * 100)
+    path, _ = await blob_upload.upload_file(port, request)
+    blobs.contents[path] = (b"y" * 100, {"x-ms-meta-upload_status": "completed"})
+    _, already_there = await blob_upload.upload_file(port, request)
+    assert not already_there
+    assert blobs.contents[path][0] == b"x" * 100

@@ -12,7 +12,7 @@ from maas_client import dataset as dataset_package
 from maas_client.errors import DatasetError
 from maas_client.flows import datasets, fine_tune, jobs
 from tests.unit.fake_port import FakePort
-from tests.unit.flows.fake_workspace import Blobs, FakeJobs, workspace
+from tests.unit.flows.fake_workspace import FakeBlobs, FakeJobs, workspace
 
 MODEL = "Phi-4-mini-instruct"
 ROW = '{"messages": [{"role": "user", "content": "q%d"}, {"role": "assistant", "content": "%s %d"}]}\n'
@@ -21,7 +21,7 @@ ROW = '{"messages": [{"role": "user", "content": "q%d"}, {"role": "assistant", "
 @pytest.fixture
 def port() -> FakePort:
     port = workspace(FakePort())
-    Blobs(port)
+    FakeBlobs(port)
     FakeJobs(port)
     port.on(
         "data_versions.create", lambda s: {"id": f"id/data/{s.path['name']}/versions/1", **s.body}

@@ -24,10 +24,12 @@ PAST, FUTURE = "2020-01-01T00:00:00Z", "2999-01-01T00:00:00Z"
 class Workspace(FakePort):
     """Endpoints in a dict."""
 
-    def __init__(self, **held: str) -> None:
+    def __init__(self, **deletion_times: str) -> None:
         super().__init__()
         workspace(self)
-        self.endpoints = {name: tagged(name, moment) for name, moment in held.items()}
+        self.endpoints = {
+            name: tagged(name, delete_at) for name, delete_at in deletion_times.items()
+        }
         self.on("endpoints.keys", {"primaryKey": "K1", "secondaryKey": "K2"})
         self.on("endpoints.get", lambda sent: self.find(sent))
         self.on("endpoints.list", lambda sent: {"value": list(self.endpoints.values())})
@@ -47,27 +49,27 @@ class Workspace(FakePort):
         return Response(self.endpoints[name], 200)
 
 
-def tagged(name: str, moment: str) -> dict[str, Any]:
-    tags = {"team": "support"} | ({lifetime.DELETE_AT_TAG: moment} if moment else {})
+def tagged(name: str, delete_at: str) -> dict[str, Any]:
+    tags = {"team": "support"} | ({lifetime.DELETE_AT_TAG: delete_at} if delete_at else {})
     return endpoint() | {"name": name, "tags": tags}
 
 
 @pytest.mark.parametrize(
-    ("said", "wanted"),
+    ("lifetime_value", "seconds"),
     [("2h", 7200), ("90m", 5400), ("1d12h", 129600), ("1h30m5s", 5405), (" 45S ", 45), (60, 60),
      (0.5, 0.5), (timedelta(hours=1), 3600)],
 )  # fmt: skip
-def test_lifetime_as_text_number_and_timedelta(said: Any, wanted: float) -> None:
-    assert deployments.lifetime_seconds(said) == wanted
+def test_lifetime_as_text_number_and_timedelta(lifetime_value: Any, seconds: float) -> None:
+    assert deployments.lifetime_seconds(lifetime_value) == seconds
 
 
 @pytest.mark.parametrize(
-    "said", ["", "2", "h", "2h later", "-1h", "1.5h", "0s", "367d", 0, -5, float("nan"),
+    "lifetime_value", ["", "2", "h", "2h later", "-1h", "1.5h", "0s", "367d", 0, -5, float("nan"),
              float("inf"), timedelta(0), True, None, [60]],
 )  # fmt: skip
-def test_invalid_lifetime_is_refused(said: Any) -> None:
+def test_invalid_lifetime_is_refused(lifetime_value: Any) -> None:
     with pytest.raises(ConfigError, match="delete_after"):
-        deployments.lifetime_seconds(said)
+        deployments.lifetime_seconds(lifetime_value)
 
 
 @pytest.mark.parametrize(
@@ -80,31 +82,31 @@ def test_invalid_delete_at_tag_is_ignored(tags: Any) -> None:
 
 
 def test_delete_at_tag_round_trip() -> None:
-    moment = datetime(2026, 11, 24, 10, 0, 0, 250_000, tzinfo=UTC)
+    delete_at = datetime(2026, 11, 24, 10, 0, 0, 250_000, tzinfo=UTC)
     assert (
-        lifetime.read_delete_at({lifetime.DELETE_AT_TAG: lifetime.format_delete_at(moment)})
-        == moment
+        lifetime.read_delete_at({lifetime.DELETE_AT_TAG: lifetime.format_delete_at(delete_at)})
+        == delete_at
     )
 
 
 async def test_create_stores_the_deletion_time() -> None:
     port = Workspace()
     before = datetime.now(UTC).replace(microsecond=0)
-    made = await deployments.create(port, "tickets", MODEL, delete_after="2h")
-    assert made.delete_at is not None
-    assert timedelta(0) <= made.delete_at - before - timedelta(hours=2) < timedelta(minutes=1)
+    deployment = await deployments.create(port, "tickets", MODEL, delete_after="2h")
+    assert deployment.delete_at is not None
+    assert timedelta(0) <= deployment.delete_at - before - timedelta(hours=2) < timedelta(minutes=1)
     sent = port.asked("endpoints.create")[0].body
-    assert lifetime.read_delete_at(sent["tags"]) == made.delete_at
+    assert lifetime.read_delete_at(sent["tags"]) == deployment.delete_at
     await deployments.create(port, "bare", MODEL)
     assert "tags" not in port.asked("endpoints.create")[1].body
 
 
 async def test_existing_deployment_gets_the_new_time_and_keeps_its_tags() -> None:
     port = Workspace(tickets=PAST)
-    made = await deployments.create(port, "tickets", MODEL, delete_after=60)
-    assert made.delete_at is not None
-    assert made.delete_at > datetime.now(UTC)
-    assert made.properties["team"] == "support"
+    deployment = await deployments.create(port, "tickets", MODEL, delete_after=60)
+    assert deployment.delete_at is not None
+    assert deployment.delete_at > datetime.now(UTC)
+    assert deployment.properties["team"] == "support"
     assert port.asked("endpoints.create") == []
 
 
@@ -125,8 +127,8 @@ async def test_deployment_that_is_not_ready_before_its_deletion() -> None:
 
 async def test_delete_overdue_deletes_only_overdue_deployments() -> None:
     port = Workspace(old=PAST, young=FUTURE, plain="", odd="soon")
-    gone = await deployments.delete_overdue(port)
-    assert [one.name for one in gone] == ["old"]
+    deleted = await deployments.delete_overdue(port)
+    assert [each.name for each in deleted] == ["old"]
     assert sorted(port.endpoints) == ["odd", "plain", "young"]
     assert await deployments.delete_overdue(port, "young") == []
     assert await deployments.delete_overdue(port) == []

@@ -1,4 +1,4 @@
-"""Deployments return once they answer; chat survives a new key and never takes half an answer."""
+"""Deployments are returned once they answer; chat handles a new key and an incomplete stream."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def port() -> FakePort:
 
 
 async def test_create_waits_for_the_first_answer(port: FakePort) -> None:
-    not_yet = [NotFoundError("DeploymentNotReady", status=404), ServiceError("loading", status=503)]
-    port.on("chat.complete", *not_yet, reply())
-    made = await deployments.create(port, "tickets", MODEL)
-    assert made.ready
-    assert made.model == MODEL
+    errors = [NotFoundError("DeploymentNotReady", status=404), ServiceError("loading", status=503)]
+    port.on("chat.complete", *errors, reply())
+    deployment = await deployments.create(port, "tickets", MODEL)
+    assert deployment.ready
+    assert deployment.model == MODEL
     assert len(port.asked("chat.complete")) == 3
     assert port.asked("chat.complete")[0].key == "K1"
 
@@ -88,9 +88,9 @@ async def test_failed_operation_has_the_services_reason(port: FakePort) -> None:
         "operations.status",
         {"status": "Failed", "error": {"code": "Quota", "message": "no capacity"}},
     )
-    with pytest.raises(ServiceError, match="no capacity") as caught:
+    with pytest.raises(ServiceError, match="no capacity") as error_info:
         await deployments.create(port, "tickets", MODEL)
-    assert caught.value.code == "Quota"
+    assert error_info.value.code == "Quota"
 
 
 async def test_base_model_is_sent_without_version_and_retired_model_is_refused(
@@ -160,7 +160,7 @@ async def test_stream_without_done_is_an_error(port: FakePort) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad",
+    "event",
     [
         'data: {"error": {"code": "oops", "message": "broke"}}',
         "data: {",
@@ -168,9 +168,9 @@ async def test_stream_without_done_is_an_error(port: FakePort) -> None:
         'data: {"choices": 1}',
     ],
 )
-async def test_invalid_stream_event_is_a_service_error(port: FakePort, bad: str) -> None:
+async def test_invalid_stream_event_is_a_service_error(port: FakePort, event: str) -> None:
     def lines(_: Sent) -> list[str]:
-        return [bad, ""]
+        return [event, ""]
 
     port.on("endpoints.get", endpoint())
     port.on("chat.complete", lines)

@@ -1,4 +1,4 @@
-"""A job's story: in the order it happened, each event once, and found again by a key."""
+"""Events of a job: in order, each once, resumed after a key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from maas_client.flows.azureml import runs
 from tests.unit.fake_port import FakePort, collect
 from tests.unit.flows.fake_workspace import FakeJobs
 from tests.unit.flows.test_jobs import DATA, MODEL
-from tests.unit.flows.test_jobs import book as book  # the fixture
+from tests.unit.flows.test_jobs import fake_jobs as fake_jobs  # the fixture
 from tests.unit.flows.test_jobs import port as port  # the fixture
 
 
@@ -25,56 +25,58 @@ def _points(sent: Any) -> dict[str, Any]:
     }
 
 
-def _said(*messages: tuple[str, str | None]) -> dict[str, Any]:
-    told = [{"source": "maas-client:info", "message": m, "createdUtc": at} for m, at in messages]
-    return {"runId": "r", "status": "x", "warnings": told}
+def _run_details(*messages: tuple[str, str | None]) -> dict[str, Any]:
+    events = [{"source": "maas-client:info", "message": m, "createdUtc": at} for m, at in messages]
+    return {"runId": "r", "status": "x", "warnings": events}
 
 
-async def test_messages_and_metrics_are_in_order_of_time(port: FakePort, book: FakeJobs) -> None:
+async def test_messages_and_metrics_are_in_order_of_time(
+    port: FakePort, fake_jobs: FakeJobs
+) -> None:
     job = await jobs.create(port, MODEL, DATA)
     port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})
     port.on("metrics.values", _points)
-    begin = ("begin", "2026-11-24T00:00:00.000000Z")
-    tuned = ("tuned", "2026-11-24T00:00:20.000001Z")
-    said = _said(begin, ("base", "2026-11-24T00:00:00.500000"), tuned, ("untimed", None))
-    port.on("runs.details", said)
-    story = ["begin", "step 0", "base", "step 1", "step 2", "tuned", "untimed"]
+    start = ("begin", "2026-11-24T00:00:00.000000Z")
+    end = ("tuned", "2026-11-24T00:00:20.000001Z")
+    details = _run_details(start, ("base", "2026-11-24T00:00:00.500000"), end, ("untimed", None))
+    port.on("runs.details", details)
+    expected = ["begin", "step 0", "base", "step 1", "step 2", "tuned", "untimed"]
     for status, first in (("Running", True), ("Paused", False), ("Completed", False)):
-        book.status(job.name, status)
-        told = [e.message for e in await collect(job_events.events(port, job, follow=False))]
-        assert told.pop(0 if first else -1) == status
-        assert [message.partition(":")[0] for message in told] == story
+        fake_jobs.set_status(job.name, status)
+        events = [e.message for e in await collect(job_events.events(port, job, follow=False))]
+        assert events.pop(0 if first else -1) == status
+        assert [message.partition(":")[0] for message in events] == expected
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [(10213.4, "10213"), (9830.25, "9830"), (1.3e-8, "1.3e-08"), (5.0, "5")]
+    ("value", "expected"), [(10213.4, "10213"), (9830.25, "9830"), (1.3e-8, "1.3e-08"), (5.0, "5")]
 )
-def test_numbers_have_four_digits_or_no_exponent(value: float, told: str) -> None:
-    assert runs._format_number(value) == told
+def test_numbers_have_four_digits_or_no_exponent(value: float, expected: str) -> None:
+    assert runs._format_number(value) == expected
 
 
-async def test_incomplete_step_is_withheld(port: FakePort, book: FakeJobs) -> None:
+async def test_incomplete_step_is_withheld(port: FakePort, fake_jobs: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
-    book.status(job.name, "Running")
+    fake_jobs.set_status(job.name, "Running")
     port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})
     port.on("metrics.values", _points)
-    port.on("runs.details", _said(("early", "2026-11-24T00:00:05Z"), ("untimed", None)))
-    told = await collect(job_events.events(port, job, follow=False))
-    assert [e.step for e in told if e.metrics] == [0, 1]
+    port.on("runs.details", _run_details(("early", "2026-11-24T00:00:05Z"), ("untimed", None)))
+    events = await collect(job_events.events(port, job, follow=False))
+    assert [e.step for e in events if e.metrics] == [0, 1]
 
 
-async def test_messages_without_times_come_first(port: FakePort, book: FakeJobs) -> None:
+async def test_messages_without_times_come_first(port: FakePort, fake_jobs: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
-    book.status(job.name, "Completed")
+    fake_jobs.set_status(job.name, "Completed")
     port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})
     port.on("metrics.values", _points)
-    port.on("runs.details", _said(("a", None), ("b", "no time")))
-    told = await collect(job_events.events(port, job))
-    assert [e.type for e in told] == ["message"] * 2 + ["metrics"] * 3 + ["status"]
+    port.on("runs.details", _run_details(("a", None), ("b", "no time")))
+    events = await collect(job_events.events(port, job))
+    assert [e.type for e in events] == ["message"] * 2 + ["metrics"] * 3 + ["status"]
 
 
 @pytest.mark.parametrize(
-    ("after", "told"),
+    ("after", "expected"),
     [
         ("message:0", ["metrics:1:train_loss", "metrics:2:train_loss", "status:Completed"]),
         ("metrics:1:train_loss", ["metrics:2:train_loss", "status:Completed"]),
@@ -85,12 +87,12 @@ async def test_messages_without_times_come_first(port: FakePort, book: FakeJobs)
     ],
 )  # fmt: skip
 async def test_events_resume_after_a_key(
-    port: FakePort, book: FakeJobs, after: str, told: list[str]
+    port: FakePort, fake_jobs: FakeJobs, after: str, expected: list[str]
 ) -> None:
     job = await jobs.create(port, MODEL, DATA)
-    book.status(job.name, "Completed")
+    fake_jobs.set_status(job.name, "Completed")
     port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})
     port.on("metrics.values", _points)
-    port.on("runs.details", _said(("base", "2026-11-24T00:00:05Z")))
-    found = await collect(job_events.events(port, job.name, after=after))
-    assert [e.key for e in found] == told
+    port.on("runs.details", _run_details(("base", "2026-11-24T00:00:05Z")))
+    events = await collect(job_events.events(port, job.name, after=after))
+    assert [e.key for e in events] == expected

@@ -1,4 +1,4 @@
-"""Jobs: never twice, watched through outages, refused for free."""
+"""Jobs: created once, followed through outages, refused before anything is sent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from maas_client.errors import (
 from maas_client.flows import job_events, jobs
 from maas_client.types import Dataset, Hyperparameters
 from tests.unit.fake_port import FakePort, collect
-from tests.unit.flows.fake_workspace import Blobs, FakeJobs, workspace
+from tests.unit.flows.fake_workspace import FakeBlobs, FakeJobs, workspace
 
 DATA = Dataset(id="/subscriptions/x/data/train/versions/1", name="train", sha256="a" * 64)
 MODEL = "Phi-4-mini-instruct"
@@ -33,7 +33,7 @@ def port() -> FakePort:
 
 
 @pytest.fixture
-def book(port: FakePort) -> FakeJobs:
+def fake_jobs(port: FakePort) -> FakeJobs:
     port.on(
         "runs.data",
         {"runMetadata": {"outputs": {"registered_model": {"assetId": "azureml://m/versions/1"}}}},
@@ -43,7 +43,7 @@ def book(port: FakePort) -> FakeJobs:
     return FakeJobs(port)
 
 
-async def test_same_call_returns_the_same_job(port: FakePort, book: FakeJobs) -> None:
+async def test_same_call_returns_the_same_job(port: FakePort, fake_jobs: FakeJobs) -> None:
     first = await jobs.create(port, MODEL, DATA)
     again = await jobs.create(port, MODEL, DATA)
     assert first.name == again.name
@@ -53,7 +53,7 @@ async def test_same_call_returns_the_same_job(port: FakePort, book: FakeJobs) ->
 
 
 @pytest.mark.parametrize(
-    "change",
+    "changes",
     [
         {"hyperparameters": {"epochs": 2}},
         {"training_data": DATA.model_copy(update={"sha256": "b" * 64})},
@@ -62,46 +62,50 @@ async def test_same_call_returns_the_same_job(port: FakePort, book: FakeJobs) ->
     ],
 )
 async def test_other_inputs_create_another_job(
-    port: FakePort, book: FakeJobs, change: dict[str, Any]
+    port: FakePort, fake_jobs: FakeJobs, changes: dict[str, Any]
 ) -> None:
     first = await jobs.create(port, MODEL, DATA)
-    given: dict[str, Any] = {"model": MODEL, "training_data": DATA, **change}
-    assert (await jobs.create(port, **given)).name != first.name
+    arguments: dict[str, Any] = {"model": MODEL, "training_data": DATA, **changes}
+    assert (await jobs.create(port, **arguments)).name != first.name
 
 
-@pytest.mark.parametrize("word", ["Failed", "Canceled"])
+@pytest.mark.parametrize("status", ["Failed", "Canceled"])
 async def test_job_after_a_failure_is_named_name_2(
-    port: FakePort, book: FakeJobs, word: str
+    port: FakePort, fake_jobs: FakeJobs, status: str
 ) -> None:
     first = await jobs.create(port, MODEL, DATA)
-    book.status(first.name, word)
+    fake_jobs.set_status(first.name, status)
     second = await jobs.create(port, MODEL, DATA)
     assert second.name == f"{first.name}-2"
     assert (await jobs.create(port, MODEL, DATA)).name == second.name
 
 
-async def test_completed_job_is_returned_with_its_model(port: FakePort, book: FakeJobs) -> None:
+async def test_completed_job_is_returned_with_its_model(
+    port: FakePort, fake_jobs: FakeJobs
+) -> None:
     first = await jobs.create(port, MODEL, DATA)
-    book.status(first.name, "Completed")
+    fake_jobs.set_status(first.name, "Completed")
     again = await jobs.create(port, MODEL, DATA)
     assert again.attached
     assert again.fine_tuned_model == "azureml://m/versions/1"
 
 
-async def test_force_new_always_creates_a_job(port: FakePort, book: FakeJobs) -> None:
+async def test_force_new_always_creates_a_job(port: FakePort, fake_jobs: FakeJobs) -> None:
     names = [(await jobs.create(port, MODEL, DATA, force_new=True)).name for _ in range(3)]
     assert len(set(names)) == 3
 
 
-async def test_name_with_other_inputs_is_a_conflict(port: FakePort, book: FakeJobs) -> None:
+async def test_name_with_other_inputs_is_a_conflict(port: FakePort, fake_jobs: FakeJobs) -> None:
     await jobs.create(port, MODEL, DATA, name="mine")
     with pytest.raises(ConflictError, match="other inputs"):
         await jobs.create(port, MODEL, DATA, name="mine", hyperparameters={"epochs": 3})
 
 
-async def test_request_body_is_as_documented(port: FakePort, book: FakeJobs) -> None:
-    given = Hyperparameters(epochs=3, learning_rate=2e-5, extra={"per_device_eval_batch_size": 2})
-    await jobs.create(port, MODEL, DATA, validation_data=DATA, hyperparameters=given)
+async def test_request_body_is_as_documented(port: FakePort, fake_jobs: FakeJobs) -> None:
+    arguments = Hyperparameters(
+        epochs=3, learning_rate=2e-5, extra={"per_device_eval_batch_size": 2}
+    )
+    await jobs.create(port, MODEL, DATA, validation_data=DATA, hyperparameters=arguments)
     details = port.asked("jobs.create")[0].body["properties"]["fineTuningDetails"]
     assert details["hyperParameters"] == {
         "num_train_epochs": "3",
@@ -116,7 +120,7 @@ async def test_request_body_is_as_documented(port: FakePort, book: FakeJobs) -> 
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "says"),
+    ("arguments", "error", "message"),
     [
         ({"model": "Phi-3-mini-4k-instruct"}, ModelRetiredError, "2025-08-30.*Phi-4-mini-instruct"),
         ({"model": "microsoft/phi-3-mini"}, ModelRetiredError, "2025-08-30"),
@@ -134,15 +138,15 @@ async def test_request_body_is_as_documented(port: FakePort, book: FakeJobs) -> 
     ],
 )
 async def test_unsupported_requests_are_refused_before_sending(
-    port: FakePort, given: dict[str, Any], error: type[Exception], says: str
+    port: FakePort, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error, match=f"(?s){says}"):
-        await jobs.create(port, **{"model": MODEL, "training_data": DATA, **given})
+    with pytest.raises(error, match=f"(?s){message}"):
+        await jobs.create(port, **{"model": MODEL, "training_data": DATA, **arguments})
     assert port.sent == []
 
 
 async def test_retired_models_are_allowed_with_override_compute_uri_and_local(
-    port: FakePort, book: FakeJobs
+    port: FakePort, fake_jobs: FakeJobs
 ) -> None:
     await jobs.create(port, "Phi-3-mini-4k-instruct", DATA, allow_retired=True)
     await jobs.create(port, "Phi-3-mini-4k-instruct", DATA, compute="gpu-cluster")
@@ -153,7 +157,7 @@ async def test_retired_models_are_allowed_with_override_compute_uri_and_local(
     await jobs.create(port, "Phi-3-small", DATA)
 
 
-async def test_compute_supports_all_options(port: FakePort, book: FakeJobs) -> None:
+async def test_compute_supports_all_options(port: FakePort, fake_jobs: FakeJobs) -> None:
     await jobs.create(
         port, MODEL, DATA, compute="gpu", method="rslora", hyperparameters={"lora_r": 4}
     )
@@ -166,13 +170,13 @@ async def test_compute_supports_all_options(port: FakePort, book: FakeJobs) -> N
 
 
 async def test_wait_continues_after_an_outage_and_unknown_status(
-    port: FakePort, book: FakeJobs, caplog: pytest.LogCaptureFixture
+    port: FakePort, fake_jobs: FakeJobs, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = await jobs.create(port, MODEL, DATA)
-    body = book.held[job.name]
+    body = fake_jobs.jobs[job.name]
 
-    def state(word: str) -> dict[str, Any]:
-        return {**body, "properties": {**body["properties"], "status": word}}
+    def state(status: str) -> dict[str, Any]:
+        return {**body, "properties": {**body["properties"], "status": status}}
 
     port.on(
         "jobs.get",
@@ -184,9 +188,9 @@ async def test_wait_continues_after_an_outage_and_unknown_status(
         state("Completed"),
     )
     seen: list[str] = []
-    done = await job_events.wait(port, job, on_event=lambda e: seen.append(e.key))
-    assert done.succeeded
-    assert done.fine_tuned_model == "azureml://m/versions/1"
+    last_state = await job_events.wait(port, job, on_event=lambda e: seen.append(e.key))
+    assert last_state.succeeded
+    assert last_state.fine_tuned_model == "azureml://m/versions/1"
     assert seen == [
         "status:Queued",
         "status:NotResponding",
@@ -198,7 +202,7 @@ async def test_wait_continues_after_an_outage_and_unknown_status(
     ]
 
 
-async def test_wait_ends_after_a_long_outage(port: FakePort, book: FakeJobs) -> None:
+async def test_wait_ends_after_a_long_outage(port: FakePort, fake_jobs: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
     port.on("jobs.get", TransportError("gone"))
     with pytest.raises(TransportError):
@@ -206,19 +210,19 @@ async def test_wait_ends_after_a_long_outage(port: FakePort, book: FakeJobs) -> 
     assert sum(port.slept) > 1700
 
 
-async def test_wait_times_out_without_canceling(port: FakePort, book: FakeJobs) -> None:
+async def test_wait_times_out_without_canceling(port: FakePort, fake_jobs: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
-    with pytest.raises(JobTimeoutError) as caught:
+    with pytest.raises(JobTimeoutError) as error_info:
         await job_events.wait(port, job, timeout=20)
-    assert isinstance(caught.value, TimeoutError)
-    assert 20 <= caught.value.waited < 21
-    assert caught.value.job is not None
+    assert isinstance(error_info.value, TimeoutError)
+    assert 20 <= error_info.value.waited < 21
+    assert error_info.value.job is not None
     assert port.asked("jobs.cancel") == []
 
 
-async def test_failure_has_the_services_reason(port: FakePort, book: FakeJobs) -> None:
+async def test_failure_has_the_services_reason(port: FakePort, fake_jobs: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
-    book.status(job.name, "Failed")
+    fake_jobs.set_status(job.name, "Failed")
     port.on(
         "runs.details",
         {
@@ -227,15 +231,15 @@ async def test_failure_has_the_services_reason(port: FakePort, book: FakeJobs) -
             "error": {"error": {"code": "UserError", "message": "line 3 is bad"}},
         },
     )
-    with pytest.raises(JobFailedError, match=r"line 3 is bad \[UserError\]") as caught:
+    with pytest.raises(JobFailedError, match=r"line 3 is bad \[UserError\]") as error_info:
         await job_events.wait(port, job)
-    assert caught.value.job is not None
-    assert caught.value.job.error is not None
+    assert error_info.value.job is not None
+    assert error_info.value.job.error is not None
 
 
-async def test_events_are_complete_and_unique(port: FakePort, book: FakeJobs) -> None:
+async def test_events_are_complete_and_unique(port: FakePort, fake_jobs: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
-    book.status(job.name, "Completed")
+    fake_jobs.set_status(job.name, "Completed")
     port.on(
         "metrics.list",
         {"value": [{"metricKey": {"name": "loss"}}, {"metricKey": {"name": "eval_loss"}}]},
@@ -248,15 +252,17 @@ async def test_events_are_complete_and_unique(port: FakePort, book: FakeJobs) ->
         return {"value": [{"step": 2, "data": {name: 1.0}}], "continuationToken": None}
 
     port.on("metrics.values", values)
-    all_of_them = await collect(job_events.events(port, job))
-    assert [e.key for e in all_of_them] == [
+    all_events = await collect(job_events.events(port, job))
+    assert [e.key for e in all_events] == [
         "metrics:1:train_loss,valid_loss",
         "metrics:2:train_loss,valid_loss",
         "status:Completed",
     ]
-    assert all_of_them[0].metrics == {"train_loss": 2.0, "valid_loss": 2.0}
-    rest = await collect(job_events.events(port, job.name, after="metrics:1:train_loss,valid_loss"))
-    assert [e.key for e in rest] == ["metrics:2:train_loss,valid_loss", "status:Completed"]
+    assert all_events[0].metrics == {"train_loss": 2.0, "valid_loss": 2.0}
+    remaining = await collect(
+        job_events.events(port, job.name, after="metrics:1:train_loss,valid_loss")
+    )
+    assert [e.key for e in remaining] == ["metrics:2:train_loss,valid_loss", "status:Completed"]
 
 
 async def test_missing_file_is_refused_before_sending(port: FakePort, tmp_path: Path) -> None:
@@ -268,9 +274,9 @@ async def test_missing_file_is_refused_before_sending(port: FakePort, tmp_path: 
 
 
 async def test_file_is_validated_uploaded_and_named(
-    port: FakePort, book: FakeJobs, tmp_path: Path
+    port: FakePort, fake_jobs: FakeJobs, tmp_path: Path
 ) -> None:
-    Blobs(port)
+    FakeBlobs(port)
     port.on(
         "data_versions.create", lambda s: {"id": f"id/data/{s.path['name']}/versions/1", **s.body}
     )
@@ -281,9 +287,9 @@ async def test_file_is_validated_uploaded_and_named(
     assert job.training_data == "id/data/train/versions/1"
 
 
-async def test_step_is_reported_when_complete(port: FakePort, book: FakeJobs) -> None:
+async def test_step_is_reported_when_complete(port: FakePort, fake_jobs: FakeJobs) -> None:
     job = await jobs.create(port, MODEL, DATA)
-    book.status(job.name, "Running")
+    fake_jobs.set_status(job.name, "Running")
     port.on(
         "metrics.list", {"value": [{"metricKey": {"name": "loss"}}, {"metricKey": {"name": "lr"}}]}
     )
@@ -297,36 +303,40 @@ async def test_step_is_reported_when_complete(port: FakePort, book: FakeJobs) ->
             ]
         },
     )
-    running = await collect(job_events.events(port, job, follow=False))
-    assert [e.step for e in running if e.type == "metrics"] == [1, 2]
-    assert all(set(e.metrics) == {"train_loss", "learning_rate"} for e in running if e.metrics)
-    book.status(job.name, "Completed")
-    ended = await collect(job_events.events(port, job, follow=False))
-    assert [e.step for e in ended if e.type == "metrics"] == [1, 2, 3]
+    running_events = await collect(job_events.events(port, job, follow=False))
+    assert [e.step for e in running_events if e.type == "metrics"] == [1, 2]
+    assert all(
+        set(e.metrics) == {"train_loss", "learning_rate"} for e in running_events if e.metrics
+    )
+    fake_jobs.set_status(job.name, "Completed")
+    final_events = await collect(job_events.events(port, job, follow=False))
+    assert [e.step for e in final_events if e.type == "metrics"] == [1, 2, 3]
 
 
-async def test_metrics_of_a_running_job_are_requested_once(port: FakePort, book: FakeJobs) -> None:
+async def test_metrics_of_a_running_job_are_requested_once(
+    port: FakePort, fake_jobs: FakeJobs
+) -> None:
     job = await jobs.create(port, MODEL, DATA)
-    book.status(job.name, "Running")
+    fake_jobs.set_status(job.name, "Running")
     port.on("metrics.list", {"value": [{"metricKey": {"name": "loss"}}]})
-    written = [
+    points = [
         {"step": n, "createdUtc": f"2026-11-24T00:00:{n:02}Z", "data": {"loss": 1.0}}
         for n in range(1, 9)
     ]
-    reach = 3
+    count = 3
 
     def values(sent: Any) -> dict[str, Any]:
         since = sent.body.get("startTime", "")
-        return {"value": [v for v in written[:reach] if str(v["createdUtc"]) >= since]}
+        return {"value": [v for v in points[:count] if str(v["createdUtc"]) >= since]}
 
     port.on("metrics.values", values)
     first = await collect(job_events.events(port, job, follow=False))
-    reach = 8
+    count = 8
     second = await collect(job_events.events(port, job, follow=False))
     assert [e.step for e in first if e.metrics] == [1, 2]
     assert [e.step for e in second if e.metrics] == [1, 2, 3, 4, 5, 6, 7]
     assert port.asked("metrics.values")[1].body["startTime"] == "2026-11-24T00:00:03Z"
-    book.status(job.name, "Completed")
-    last = await collect(job_events.events(port, job))
-    assert [e.step for e in last if e.metrics] == list(range(1, 9))
+    fake_jobs.set_status(job.name, "Completed")
+    final_events = await collect(job_events.events(port, job))
+    assert [e.step for e in final_events if e.metrics] == list(range(1, 9))
     assert "startTime" not in port.asked("metrics.values")[-1].body, "at the end everything is read"

@@ -1,4 +1,4 @@
-"""What one may do, what is left, and what ``doctor`` makes of less than everything and of refusals."""
+"""Permissions and quota, and how ``doctor`` reports them."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ REFUSED = PermissionDeniedError(
 )
 
 
-def roles(*held: dict[str, Any]) -> list[Permission]:
-    return [Permission.model_validate(one) for one in held]
+def roles(*items: dict[str, Any]) -> list[Permission]:
+    return [Permission.model_validate(item) for item in items]
 
 
 def test_developer_has_all_actions_and_reader_none() -> None:
@@ -70,14 +70,14 @@ def usage(name: str, used: float, limit: float) -> dict[str, Any]:
 def test_doctor_reports_missing_workspace_actions() -> None:
     port = FakePort()
     port.on("rights.workspace", {"value": [READER]})
-    (found,) = _doctor_access.check_workspace_roles(port)
-    assert found.state == "missing"
-    assert "start jobs (Microsoft.MachineLearningServices/workspaces/jobs/write)" in found.message
-    assert "Azure AI Developer" in found.hint
+    (finding,) = _doctor_access.check_workspace_roles(port)
+    assert finding.state == "missing"
+    assert "start jobs (Microsoft.MachineLearningServices/workspaces/jobs/write)" in finding.message
+    assert "Azure AI Developer" in finding.hint
     port.on("rights.workspace", {"value": [READER], "nextLink": "https://management.azure.com/next"},
             {"value": [DEVELOPER]})  # fmt: skip
-    (found,) = _doctor_access.check_workspace_roles(port)
-    assert (found.state, found.message.partition(" ")[0]) == ("ok", "may")
+    (finding,) = _doctor_access.check_workspace_roles(port)
+    assert (finding.state, finding.message.partition(" ")[0]) == ("ok", "may")
     assert port.sent[-1].url == "https://management.azure.com/next"
 
 
@@ -86,25 +86,25 @@ def test_doctor_warns_if_roles_cannot_be_read(error: Exception) -> None:
     port = FakePort()
     port.on("rights.workspace", error)
     port.on("quota.cores", error)
-    (role,) = _doctor_access.check_workspace_roles(port)
-    (quota,) = _doctor_access.check_workspace_quota(port, "eastus2")
-    for found in (role, quota):
-        assert found.state == "warning"
-        assert found.message.startswith("unknown: ")
-    assert "Azure AI Developer" in role.message
-    assert "AuthorizationFailed" in role.message or error is not REFUSED
+    (roles_finding,) = _doctor_access.check_workspace_roles(port)
+    (quota_finding,) = _doctor_access.check_workspace_quota(port, "eastus2")
+    for finding in (roles_finding, quota_finding):
+        assert finding.state == "warning"
+        assert finding.message.startswith("unknown: ")
+    assert "Azure AI Developer" in roles_finding.message
+    assert "AuthorizationFailed" in roles_finding.message or error is not REFUSED
 
 
 def test_doctor_reports_core_quota() -> None:
     port = FakePort()
     port.on("quota.cores", {"value": [usage("NCADS", 24, 48), usage("none", 0, 0)]})
-    (found,) = _doctor_access.check_workspace_quota(port, "eastus2")
-    assert found.state == "ok"
-    assert "NCADS 24 of 48" in found.message
-    assert "none" not in found.message
+    (finding,) = _doctor_access.check_workspace_quota(port, "eastus2")
+    assert finding.state == "ok"
+    assert "NCADS 24 of 48" in finding.message
+    assert "none" not in finding.message
     port.on("quota.cores", {"value": [usage("none", 0, 0)]})
-    (found,) = _doctor_access.check_workspace_quota(port, "eastus2")
-    assert found.state == "warning"
+    (finding,) = _doctor_access.check_workspace_quota(port, "eastus2")
+    assert finding.state == "warning"
     assert port.asked("quota.cores")[-1].path == {"location": "eastus2"}
 
 
@@ -119,18 +119,18 @@ def account(port: FakePort, used: float) -> FakePort:
 
 
 @pytest.mark.parametrize(
-    ("model", "used", "state", "told"),
+    ("model", "used", "state", "text"),
     [("ministral-3b", 20, "ok", "Ministral-3B 20 of 100"),
      ("ministral-3b", 100, "missing", "Ministral-3B 100 of 100"),
      ("gpt-x", 0, "warning", "no quota for gpt-x in swedencentral"),
      (None, 0, "warning", "used up: AI.Global.other")],
 )  # fmt: skip
 def test_doctor_reports_model_capacity(
-    model: str | None, used: float, state: str, told: str
+    model: str | None, used: float, state: str, text: str
 ) -> None:
     port = account(FakePort("foundry"), used)
-    (found,) = _doctor_access.check_account_quota(port, model)
-    assert (found.state, told in found.message) == (state, True), found
+    (finding,) = _doctor_access.check_account_quota(port, model)
+    assert (finding.state, text in finding.message) == (state, True), finding
     assert port.asked("quota.capacity")[-1].path == {"location": "swedencentral"}
 
 
@@ -138,10 +138,10 @@ def test_api_key_needs_no_data_actions() -> None:
     port = FakePort("foundry")
     port.on("rights.account", {"value": [{"actions": ["Microsoft.CognitiveServices/*"]}]})
     (with_key,) = _doctor_access.check_account_roles(port, by_key=True)
-    (without,) = _doctor_access.check_account_roles(port, by_key=False)
+    (with_identity,) = _doctor_access.check_account_roles(port, by_key=False)
     assert with_key.state == "ok"
-    assert without.state == "missing"
-    assert "fine-tunes/write" in without.message
+    assert with_identity.state == "missing"
+    assert "fine-tunes/write" in with_identity.message
     port.on("rights.account", REFUSED)
     (refused,) = _doctor_access.check_account_roles(port, by_key=False)
     assert refused.state == "warning"

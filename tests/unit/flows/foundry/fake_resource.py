@@ -1,4 +1,4 @@
-"""A Foundry resource in memory, behind the fake port: what it holds, and what it does when asked."""
+"""A Foundry resource in memory: files and jobs behind the scripted port."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from tests.unit.fake_port import FakePort, Sent
 
 
 class Resource(FakePort):
-    """Files and jobs are answered from lists; tests script the rest with ``on``."""
+    """Responds for files and jobs from lists; tests script the rest with ``on``."""
 
     def __init__(self, *, local: bool = False) -> None:
         super().__init__("foundry", local=local)
         self.files: list[dict[str, Any]] = []
         self.jobs: list[dict[str, Any]] = []
         self.on("files.list", lambda sent: {"object": "list", "data": list(self.files)})
-        self.on("files.create", self.take_file)
+        self.on("files.create", self.create_file)
         self.on("files.get", lambda sent: _by_id(self.files, sent.path["file"]))
         self.on("fine_tuning.list", lambda sent: {"data": list(reversed(self.jobs))})
         self.on("fine_tuning.get", lambda sent: _by_id(self.jobs, sent.path["job"]))
-        self.on("fine_tuning.create", self.take_job)
-        self.on("fine_tuning.cancel", self.end_job)
+        self.on("fine_tuning.create", self.create_job)
+        self.on("fine_tuning.cancel", self.cancel_job)
 
-    def take_file(self, sent: Sent) -> dict[str, Any]:
+    def create_file(self, sent: Sent) -> dict[str, Any]:
         form = dict(sent.body)
         name, data, _ = form["file"]
-        held = {
+        item = {
             "id": f"file-{len(self.files)}",
             "object": "file",
             "bytes": len(data),
@@ -38,11 +38,11 @@ class Resource(FakePort):
             "status": "processed",
             "created_at": 1_764_000_000 + len(self.files),
         }
-        self.files.append(held)
-        return held
+        self.files.append(item)
+        return item
 
-    def take_job(self, sent: Sent) -> dict[str, Any]:
-        held = {
+    def create_job(self, sent: Sent) -> dict[str, Any]:
+        item = {
             "object": "fine_tuning.job",
             "id": f"ftjob-{len(self.jobs)}",
             "status": "pending",
@@ -52,28 +52,28 @@ class Resource(FakePort):
             "error": None,
             **sent.body,
         }
-        self.jobs.append(held)
-        return held
+        self.jobs.append(item)
+        return item
 
-    def end_job(self, sent: Sent) -> dict[str, Any]:
-        held = _by_id(self.jobs, sent.path["job"])
-        held["status"] = "cancelled"
-        return held
+    def cancel_job(self, sent: Sent) -> dict[str, Any]:
+        item = _by_id(self.jobs, sent.path["job"])
+        item["status"] = "cancelled"
+        return item
 
 
-def _by_id(held: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    for one in held:
-        if one["id"] == name:
-            return one
+def _by_id(items: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    for item in items:
+        if item["id"] == name:
+            return item
     raise NotFoundError("no such thing", status=404, code="notFound")
 
 
-def file_order(path: Path, sha256: str, **rest: Any) -> UploadRequest:
-    return UploadRequest(path, sha256, "tickets", **rest)
+def upload_request(path: Path, sha256: str, **options: Any) -> UploadRequest:
+    return UploadRequest(path, sha256, "tickets", **options)
 
 
-def job_order(**changes: Any) -> JobRequest:
-    given: dict[str, Any] = {
+def job_request(**changes: Any) -> JobRequest:
+    fields: dict[str, Any] = {
         "model": "Ministral-3B",
         "model_name": "Ministral-3B",
         "training": Dataset(id="file-0", name="tickets", sha256="ab" * 32),
@@ -85,4 +85,4 @@ def job_order(**changes: Any) -> JobRequest:
         "force_new": False,
         **changes,
     }
-    return JobRequest(**given)
+    return JobRequest(**fields)

@@ -1,4 +1,4 @@
-"""Deployments: each provider's own word, readiness after Succeeded, and what foundry cannot do."""
+"""Deployments: formats by provider, readiness after Succeeded, and what foundry does not support."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from maas_client.wire.op import Response
 from tests.unit.fake_port import FakePort, collect
 from tests.unit.flows.foundry.fake_resource import Resource
 
-TUNED = "Ministral-3B.ft-0123456789abcdef-tickets-1a2b3c4d"
+FINE_TUNED = "Ministral-3B.ft-0123456789abcdef-tickets-1a2b3c4d"
 
 
-def shown(model: str = TUNED, state: str = "Succeeded") -> dict[str, Any]:
+def deployment_body(model: str = FINE_TUNED, state: str = "Succeeded") -> dict[str, Any]:
     return {
         "id": "/subscriptions/sub/x/deployments/tickets",
         "name": "tickets",
@@ -36,32 +36,32 @@ def shown(model: str = TUNED, state: str = "Succeeded") -> dict[str, Any]:
     }
 
 
-def ready_for(io: FakePort, model: str = TUNED) -> None:
-    io.on("deployments.get", NotFoundError("none", status=404), shown(model))
-    began = {"azure-asyncoperation": "https://management.azure.com/op"}
-    io.on("deployments.create", Response(shown(model, "Creating"), 201, began))
+def script_creation(io: FakePort, model: str = FINE_TUNED) -> None:
+    io.on("deployments.get", NotFoundError("none", status=404), deployment_body(model))
+    headers = {"azure-asyncoperation": "https://management.azure.com/op"}
+    io.on("deployments.create", Response(deployment_body(model, "Creating"), 201, headers))
     io.on("operations.status", {"status": "InProgress"}, {"status": "Succeeded"})
     io.on("foundry_chat.complete", {"choices": []})
 
 
 @pytest.mark.parametrize(
-    ("model", "form", "sku"),
+    ("model", "model_format", "sku"),
     [
-        (TUNED, "Mistral AI", "GlobalStandard"),
+        (FINE_TUNED, "Mistral AI", "GlobalStandard"),
         ("gpt-oss-20b.ft-00aa", "Microsoft", "GlobalStandard"),
         ("Llama-3.3-70B-Instruct.ft-00aa", "Meta", "GlobalStandard"),
         ("Qwen-32B.ft-00aa:ckpt-step-10", "Alibaba", "GlobalStandard"),
         ("Phi-4-mini-instruct", "Microsoft", "GlobalStandard"),
     ],
 )
-async def test_deployment_format_is_the_providers(model: str, form: str, sku: str) -> None:
+async def test_deployment_format_is_the_providers(model: str, model_format: str, sku: str) -> None:
     io = Resource()
-    ready_for(io, model)
-    made = await deployments.create(io, DeploymentRequest("tickets", model))
+    script_creation(io, model)
+    deployment = await deployments.create(io, DeploymentRequest("tickets", model))
     body = io.asked("deployments.create")[0].body
-    assert body["properties"]["model"] == {"format": form, "name": model, "version": "1"}
+    assert body["properties"]["model"] == {"format": model_format, "name": model, "version": "1"}
     assert body["sku"] == {"name": sku, "capacity": 100}
-    assert made.ready
+    assert deployment.ready
 
 
 async def test_unknown_deployment_format_is_refused() -> None:
@@ -70,34 +70,36 @@ async def test_unknown_deployment_format_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "lag",
+    "error",
     [
         NotFoundError("no", status=404, code="DeploymentNotFound"),
         BadRequestError("not yet", status=409, code="DeploymentNotReady"),
         ServiceError("Failed to load LoRA", status=500),
     ],
 )
-async def test_create_waits_for_the_first_answer(lag: Exception) -> None:
+async def test_create_waits_for_the_first_answer(error: Exception) -> None:
     io = Resource()
-    ready_for(io)
-    io.on("foundry_chat.complete", lag, lag, {"choices": []})
-    assert (await deployments.create(io, DeploymentRequest("tickets", TUNED))).ready
+    script_creation(io)
+    io.on("foundry_chat.complete", error, error, {"choices": []})
+    assert (await deployments.create(io, DeploymentRequest("tickets", FINE_TUNED))).ready
     assert len(io.asked("foundry_chat.complete")) == 3
 
 
 async def test_permanent_error_is_raised() -> None:
     io = Resource()
-    ready_for(io)
+    script_creation(io)
     io.on("foundry_chat.complete", BadRequestError("no such parameter", status=400))
     with pytest.raises(BadRequestError, match="parameter"):
-        await deployments.create(io, DeploymentRequest("tickets", TUNED))
+        await deployments.create(io, DeploymentRequest("tickets", FINE_TUNED))
 
 
 async def test_existing_deployment_is_returned_and_another_model_is_a_conflict() -> None:
     io = Resource()
-    io.on("deployments.get", shown())
+    io.on("deployments.get", deployment_body())
     io.on("foundry_chat.complete", {"choices": []})
-    assert (await deployments.create(io, DeploymentRequest("tickets", TUNED))).name == "tickets"
+    assert (
+        await deployments.create(io, DeploymentRequest("tickets", FINE_TUNED))
+    ).name == "tickets"
     assert not io.asked("deployments.create")
     with pytest.raises(ConflictError, match="another model"):
         await deployments.create(io, DeploymentRequest("tickets", "Ministral-3B.ft-ffff"))
@@ -105,10 +107,10 @@ async def test_existing_deployment_is_returned_and_another_model_is_a_conflict()
 
 async def test_failed_deployment_is_an_error() -> None:
     io = Resource()
-    ready_for(io)
-    io.on("deployments.get", NotFoundError("none", status=404), shown(state="Failed"))
+    script_creation(io)
+    io.on("deployments.get", NotFoundError("none", status=404), deployment_body(state="Failed"))
     with pytest.raises(ServiceError, match="Failed"):
-        await deployments.create(io, DeploymentRequest("tickets", TUNED))
+        await deployments.create(io, DeploymentRequest("tickets", FINE_TUNED))
 
 
 @pytest.mark.parametrize("verb", ["create", "get", "delete", "keys"])
@@ -116,7 +118,7 @@ async def test_missing_account_is_refused(verb: str) -> None:
     io = Resource()
     io.scope.values = {}
     steps = {
-        "create": lambda: deployments.create(io, DeploymentRequest("tickets", TUNED)),
+        "create": lambda: deployments.create(io, DeploymentRequest("tickets", FINE_TUNED)),
         "get": lambda: deployments.get(io, "tickets"),
         "delete": lambda: deployments.delete(io, "tickets"),
         "keys": lambda: deployments.keys(io, "tickets", None),
@@ -128,17 +130,20 @@ async def test_missing_account_is_refused(verb: str) -> None:
 
 async def test_keys_are_the_accounts_and_cannot_be_regenerated() -> None:
     io = Resource()
-    io.on("deployments.get", shown())
+    io.on("deployments.get", deployment_body())
     io.on("accounts.keys", {"key1": "a", "key2": "b"})
-    held = await deployments.keys(io, "tickets", None)
-    assert (held.primary.get_secret_value(), held.secondary.get_secret_value()) == ("a", "b")
+    deployment = await deployments.keys(io, "tickets", None)
+    assert (deployment.primary.get_secret_value(), deployment.secondary.get_secret_value()) == (
+        "a",
+        "b",
+    )
     with pytest.raises(UnsupportedError, match="azureml"):
         await deployments.keys(io, "tickets", "primary")
 
 
 async def test_delete_waits_until_the_deployment_is_gone() -> None:
     io = Resource()
-    io.on("deployments.get", shown())
+    io.on("deployments.get", deployment_body())
     io.on(
         "deployments.delete", Response(None, 202, {"location": "https://management.azure.com/op"})
     )
@@ -149,27 +154,27 @@ async def test_delete_waits_until_the_deployment_is_gone() -> None:
 
 async def test_only_fine_tuned_models_are_listed() -> None:
     io = Resource()
-    io.on("foundry_models.list", {"data": [{"id": "Ministral-3B"}, {"id": TUNED}]})
-    (one,) = await collect(models.list_all(io))
-    assert (one.id, one.base_model) == (TUNED, "Ministral-3B")
+    io.on("foundry_models.list", {"data": [{"id": "Ministral-3B"}, {"id": FINE_TUNED}]})
+    (model,) = await collect(models.list_all(io))
+    assert (model.id, model.base_model) == (FINE_TUNED, "Ministral-3B")
     with pytest.raises(UnsupportedError, match="azureml"):
-        await models.delete(io, TUNED)
+        await models.delete(io, FINE_TUNED)
 
 
 @pytest.mark.parametrize(
-    "held",
+    "deployment",
     [
         "tickets",
         "/subscriptions/s/deployments/tickets",
         Deployment(id="x", name="tickets", status="Succeeded"),
     ],
 )
-async def test_chat_sends_the_deployment_as_model(held: Deployment | str) -> None:
+async def test_chat_sends_the_deployment_as_model(deployment: Deployment | str) -> None:
     io = Resource()
     answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi."}}]}
     io.on("foundry_chat.complete", answer)
-    order = ChatRequest(held, {"messages": [{"role": "user", "content": "hi"}]})
-    reply = await deployments.complete_chat(io, order)
+    request = ChatRequest(deployment, {"messages": [{"role": "user", "content": "hi"}]})
+    reply = await deployments.complete_chat(io, request)
     assert reply.choices[0].message.content == "Hi."
     assert io.asked("foundry_chat.complete")[0].body["model"] == "tickets"
 
@@ -181,7 +186,7 @@ async def test_stream_may_start_with_a_chunk_without_choices() -> None:
         'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}', "", "data: [DONE]", "",
     ]  # fmt: skip
     io.on("foundry_chat.complete", lines)
-    order = ChatRequest("tickets", {"messages": []})
-    said = await collect(deployments.stream_chat(io, order))
-    assert [c.choices[0].delta.content for c in said if c.choices] == ["Hi"]
+    request = ChatRequest("tickets", {"messages": []})
+    chunks = await collect(deployments.stream_chat(io, request))
+    assert [c.choices[0].delta.content for c in chunks if c.choices] == ["Hi"]
     assert io.asked("foundry_chat.complete")[0].body["stream"] is True

@@ -1,4 +1,4 @@
-"""Files: never twice, by size on the right road, waited for, and never other bytes than were checked."""
+"""Files: uploaded once, in one request or in parts by size, processed, and never with changed bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from maas_client.errors import DatasetError, NotFoundError, ServiceError, Transp
 from maas_client.flows.foundry import files, multipart_upload
 from maas_client.flows.foundry.create_once import dated_base_url
 from tests.unit.fake_port import FakePort, Sent, collect
-from tests.unit.flows.foundry.fake_resource import Resource, file_order
+from tests.unit.flows.foundry.fake_resource import Resource, upload_request
 
 TEXT = b'{"messages":[]}\n'
 SHA = hashlib.sha256(TEXT).hexdigest()
@@ -31,10 +31,10 @@ def path(tmp_path: Path) -> Path:
 
 async def test_filename_contains_the_start_of_the_hash(path: Path) -> None:
     io = Resource()
-    made = await files.upload(io, file_order(path, SHA))
+    dataset = await files.upload(io, upload_request(path, SHA))
     assert io.files[0]["filename"] == f"tickets-{SHA[:8]}.jsonl"
     assert io.files[0]["purpose"] == "fine-tune"
-    assert (made.id, made.name, made.sha256, made.already_there) == (
+    assert (dataset.id, dataset.name, dataset.sha256, dataset.already_there) == (
         "file-0",
         "tickets",
         SHA,
@@ -44,39 +44,39 @@ async def test_filename_contains_the_start_of_the_hash(path: Path) -> None:
 
 async def test_stored_file_is_not_sent_again(path: Path) -> None:
     io = Resource()
-    await files.upload(io, file_order(path, SHA))
-    again = await files.upload(io, file_order(path, SHA))
+    await files.upload(io, upload_request(path, SHA))
+    again = await files.upload(io, upload_request(path, SHA))
     assert again.already_there
     assert len(io.asked("files.create")) == 1
 
 
 async def test_rejected_file_is_uploaded_again(path: Path) -> None:
     io = Resource()
-    await files.upload(io, file_order(path, SHA))
+    await files.upload(io, upload_request(path, SHA))
     io.files[0]["status"] = "error"
-    assert not (await files.upload(io, file_order(path, SHA))).already_there
+    assert not (await files.upload(io, upload_request(path, SHA))).already_there
 
 
 @pytest.mark.parametrize(
-    "lost", [TransportError("gone"), ServiceError("bad gateway", status=502)], ids=["cut", "502"]
+    "error", [TransportError("gone"), ServiceError("bad gateway", status=502)], ids=["cut", "502"]
 )
-async def test_lost_response_does_not_create_a_second_file(path: Path, lost: Exception) -> None:
+async def test_lost_response_does_not_create_a_second_file(path: Path, error: Exception) -> None:
     io = Resource()
 
-    def keep_and_lose(sent: Sent) -> Exception:
-        io.take_file(sent)
-        return lost
+    def create_and_fail(sent: Sent) -> Exception:
+        io.create_file(sent)
+        return error
 
-    io.on("files.create", keep_and_lose)
-    made = await files.upload(io, file_order(path, SHA))
-    assert made.id == "file-0"
+    io.on("files.create", create_and_fail)
+    dataset = await files.upload(io, upload_request(path, SHA))
+    assert dataset.id == "file-0"
     assert len(io.asked("files.create")) == 1
 
 
 async def test_file_that_was_not_created_is_sent_again(path: Path) -> None:
     io = Resource()
-    io.on("files.create", TransportError("gone"), io.take_file)
-    await files.upload(io, file_order(path, SHA))
+    io.on("files.create", TransportError("gone"), io.create_file)
+    await files.upload(io, upload_request(path, SHA))
     assert len(io.files) == 1
     assert [one.op for one in io.sent].count("files.list") > 2
 
@@ -85,7 +85,7 @@ async def test_changed_file_is_not_sent(path: Path) -> None:
     io = Resource()
     write(path, TEXT + b"{}\n")
     with pytest.raises(DatasetError, match="changed"):
-        await files.upload(io, file_order(path, SHA))
+        await files.upload(io, upload_request(path, SHA))
     assert not io.asked("files.create")
 
 
@@ -99,7 +99,7 @@ async def test_rejection_has_the_services_text(path: Path) -> None:
         {**pending, "status": "error", "status_details": "Line 3 is no chat."},
     )
     with pytest.raises(DatasetError, match="Line 3 is no chat"):
-        await files.upload(io, file_order(path, SHA))
+        await files.upload(io, upload_request(path, SHA))
     assert len(io.slept) == 2
 
 
@@ -108,38 +108,40 @@ async def test_large_file_is_sent_in_parts(path: Path, monkeypatch: pytest.Monke
     sha = write(path, data)
     monkeypatch.setattr(multipart_upload, "PART_BYTES", 4096)
     io = Resource()
-    took: list[bytes] = []
+    parts: list[bytes] = []
 
-    def part(sent: Sent) -> dict[str, str]:
-        took.append(dict(sent.body)["data"][1])
-        return {"id": f"part-{len(took)}"}
+    def create_part(sent: Sent) -> dict[str, str]:
+        parts.append(dict(sent.body)["data"][1])
+        return {"id": f"part-{len(parts)}"}
 
     io.on("uploads.create", {"id": "upload-1", "status": "pending"})
-    io.on("uploads.part", part)
+    io.on("uploads.part", create_part)
     io.on(
         "uploads.complete",
         {"id": "upload-1", "status": "completed", "file": {"id": "file-7", "status": "processed"}},
     )
-    told: list[tuple[int, int]] = []
-    order = file_order(path, sha, progress=lambda done, of: told.append((done, of)))
-    made = await multipart_upload.upload_in_parts(io, order, "tickets-x.jsonl", len(data))
-    assert made.id == "file-7"
-    assert b"".join(took) == data
+    progress: list[tuple[int, int]] = []
+    request = upload_request(
+        path, sha, progress=lambda sent_bytes, total: progress.append((sent_bytes, total))
+    )
+    dataset = await multipart_upload.upload_in_parts(io, request, "tickets-x.jsonl", len(data))
+    assert dataset.id == "file-7"
+    assert b"".join(parts) == data
     complete = io.asked("uploads.complete")[0].body
     assert complete == {
         "part_ids": ["part-1", "part-2", "part-3"],
         "md5": hashlib.md5(data).hexdigest(),
     }
-    assert told[-1] == (len(data), len(data))
+    assert progress[-1] == (len(data), len(data))
 
 
 async def test_files_from_100_mb_use_the_uploads_api(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    roads = []
+    sizes = []
 
-    async def in_parts(io: FakePort, order: object, name: str, size: int) -> object:
-        roads.append(size)
+    async def in_parts(io: FakePort, request: object, name: str, size: int) -> object:
+        sizes.append(size)
         raise ServiceError("enough", status=400)
 
     monkeypatch.setattr(multipart_upload, "upload_in_parts", in_parts)
@@ -147,12 +149,12 @@ async def test_files_from_100_mb_use_the_uploads_api(
     with path.open("wb") as file:
         file.truncate(limit)
     with pytest.raises(ServiceError, match="enough"):
-        await files.upload(Resource(), file_order(path, SHA))
+        await files.upload(Resource(), upload_request(path, SHA))
     with path.open("wb") as file:
         file.truncate(limit - 1)
     with pytest.raises(DatasetError, match="changed"):  # one request: it hashes other bytes
-        await files.upload(Resource(), file_order(path, SHA))
-    assert roads == [limit]
+        await files.upload(Resource(), upload_request(path, SHA))
+    assert sizes == [limit]
 
 
 async def test_failed_multipart_upload_is_canceled(path: Path) -> None:
@@ -161,7 +163,7 @@ async def test_failed_multipart_upload_is_canceled(path: Path) -> None:
     io.on("uploads.part", ServiceError("no", status=400))
     io.on("uploads.cancel", {"id": "upload-1", "status": "cancelled"})
     with pytest.raises(ServiceError, match="no"):
-        await multipart_upload.upload_in_parts(io, file_order(path, SHA), "t.jsonl", len(TEXT))
+        await multipart_upload.upload_in_parts(io, upload_request(path, SHA), "t.jsonl", len(TEXT))
     assert len(io.asked("uploads.cancel")) == 1
 
 
@@ -196,7 +198,7 @@ async def test_list_follows_pages() -> None:
 
 async def test_file_is_found_by_name_and_deleted(path: Path) -> None:
     io = Resource()
-    await files.upload(io, file_order(path, SHA))
+    await files.upload(io, upload_request(path, SHA))
     assert (await files.get(io, "tickets")).id == "file-0"
     io.on("files.delete", {"deleted": True})
     await files.delete(io, "tickets")

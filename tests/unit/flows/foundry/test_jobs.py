@@ -1,4 +1,4 @@
-"""Jobs: what is sent, what is refused for free, and that no job is ever created twice."""
+"""Jobs: what is sent, what is refused before sending, and that no job is created twice."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from maas_client.errors import BadRequestError, NotFoundError, TransportError, U
 from maas_client.flows.foundry import create_once, jobs, runs
 from maas_client.types import Dataset, Hyperparameters
 from tests.unit.fake_port import Sent, collect
-from tests.unit.flows.foundry.fake_resource import Resource, job_order
+from tests.unit.flows.foundry.fake_resource import Resource, job_request
 
 
 async def test_request_body_is_as_documented() -> None:
     io = Resource()
-    order = job_order(
+    request = job_request(
         validation=Dataset(id="file-1", name="v", sha256="cd" * 32),
         hyperparameters=Hyperparameters(
             epochs=2, batch_size=4, learning_rate_multiplier=0.5, seed=105
         ),
         name="tickets",
     )
-    await jobs.create(io, order)
+    await jobs.create(io, request)
     body = io.asked("fine_tuning.create")[0].body
     suffix = body.pop("suffix")
     assert body == {
@@ -38,20 +38,20 @@ async def test_request_body_is_as_documented() -> None:
     }
     assert suffix.startswith("tickets-")
     assert len(suffix) <= 18
-    assert create_once.suffix_fingerprint(suffix) == create_once.job_fingerprint(order)
+    assert create_once.suffix_fingerprint(suffix) == create_once.job_fingerprint(request)
 
 
 async def test_training_type_and_extra_are_sent() -> None:
     io = Resource()
     extra = {"trainingType": "developerTier", "beta": 0.1}
-    await jobs.create(io, job_order(hyperparameters=Hyperparameters(extra=extra)))
+    await jobs.create(io, job_request(hyperparameters=Hyperparameters(extra=extra)))
     body = io.asked("fine_tuning.create")[0].body
     assert body["trainingType"] == "developerTier"
     assert body["method"]["supervised"]["hyperparameters"] == {"beta": 0.1}
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "backend"),
     [
         ({"hyperparameters": Hyperparameters(learning_rate=1e-4)}, "azureml"),
         ({"hyperparameters": Hyperparameters(lora_r=8)}, "azureml"),
@@ -62,18 +62,18 @@ async def test_training_type_and_extra_are_sent() -> None:
     ],
 )
 def test_unsupported_options_name_a_backend_that_supports_them(
-    changes: dict[str, object], told: str
+    changes: dict[str, object], backend: str
 ) -> None:
-    with pytest.raises(UnsupportedError, match=told):
-        jobs.check_request(Resource(), job_order(**changes))
+    with pytest.raises(UnsupportedError, match=backend):
+        jobs.check_request(Resource(), job_request(**changes))
 
 
 @pytest.mark.parametrize("status", ["pending", "running", "succeeded", "paused", "notRunning"])
 async def test_same_call_returns_a_live_or_succeeded_job(status: str) -> None:
     io = Resource()
-    first = await jobs.create(io, job_order())
+    first = await jobs.create(io, job_request())
     io.jobs[0]["status"] = status
-    again = await jobs.create(io, job_order())
+    again = await jobs.create(io, job_request())
     assert (again.id, again.attached, first.attached) == (first.id, True, False)
     assert len(io.jobs) == 1
 
@@ -81,59 +81,59 @@ async def test_same_call_returns_a_live_or_succeeded_job(status: str) -> None:
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
 async def test_job_after_a_failure_is_new(status: str) -> None:
     io = Resource()
-    await jobs.create(io, job_order())
+    await jobs.create(io, job_request())
     io.jobs[0]["status"] = status
-    again = await jobs.create(io, job_order())
+    again = await jobs.create(io, job_request())
     assert (again.id, again.attached) == ("ftjob-1", False)
 
 
 async def test_force_new_always_creates_a_job() -> None:
     io = Resource()
-    await jobs.create(io, job_order())
-    again = await jobs.create(io, job_order(force_new=True))
+    await jobs.create(io, job_request())
+    again = await jobs.create(io, job_request(force_new=True))
     assert (again.id, len(io.jobs), io.jobs[0]["status"]) == ("ftjob-1", 2, "pending")
 
 
-@pytest.mark.parametrize("force", [False, True])
-async def test_lost_response_does_not_create_a_second_job(force: bool) -> None:
+@pytest.mark.parametrize("force_new", [False, True])
+async def test_lost_response_does_not_create_a_second_job(force_new: bool) -> None:
     io = Resource()
-    if force:
-        await jobs.create(io, job_order())
+    if force_new:
+        await jobs.create(io, job_request())
     before = len(io.jobs)
 
-    def keep_and_lose(sent: Sent) -> Exception:
-        io.take_job(sent)
+    def create_and_fail(sent: Sent) -> Exception:
+        io.create_job(sent)
         return TransportError("gone")
 
-    io.on("fine_tuning.create", keep_and_lose)
-    made = await jobs.create(io, job_order(force_new=force))
-    assert (made.id, made.attached, len(io.jobs)) == (f"ftjob-{before}", False, before + 1)
+    io.on("fine_tuning.create", create_and_fail)
+    job = await jobs.create(io, job_request(force_new=force_new))
+    assert (job.id, job.attached, len(io.jobs)) == (f"ftjob-{before}", False, before + 1)
 
 
 async def test_job_that_is_listed_late_is_found() -> None:
     io = Resource()
-    hidden: list[dict[str, object]] = []
+    unlisted: list[dict[str, object]] = []
 
-    def keep_and_lose(sent: Sent) -> Exception:
-        hidden.append(io.take_job(sent))
+    def create_and_fail(sent: Sent) -> Exception:
+        unlisted.append(io.create_job(sent))
         io.jobs.clear()
         return TransportError("gone")
 
-    def listed(sent: Sent) -> dict[str, object]:
-        late = hidden if len(io.slept) >= 2 else []
+    def list_late(sent: Sent) -> dict[str, object]:
+        late = unlisted if len(io.slept) >= 2 else []
         return {"data": list(late)}
 
-    io.on("fine_tuning.create", keep_and_lose)
-    io.on("fine_tuning.list", listed)
-    assert (await jobs.create(io, job_order())).id == "ftjob-0"
+    io.on("fine_tuning.create", create_and_fail)
+    io.on("fine_tuning.list", list_late)
+    assert (await jobs.create(io, job_request())).id == "ftjob-0"
     assert len(io.asked("fine_tuning.create")) == 1
 
 
 async def test_job_that_was_not_created_is_sent_again() -> None:
     io = Resource()
-    io.on("fine_tuning.create", TransportError("gone"), io.take_job)
-    assert (await jobs.create(io, job_order())).id == "ftjob-0"
-    between = [one.op for one in io.sent]
+    io.on("fine_tuning.create", TransportError("gone"), io.create_job)
+    assert (await jobs.create(io, job_request())).id == "ftjob-0"
+    between = [sent.op for sent in io.sent]
     first = between.index("fine_tuning.create")
     assert "fine_tuning.list" in between[first + 1 : between.index("fine_tuning.create", first + 1)]
 
@@ -141,44 +141,44 @@ async def test_job_that_was_not_created_is_sent_again() -> None:
 async def test_older_of_two_concurrent_jobs_is_kept() -> None:
     io = Resource()
 
-    def another_was_quicker(sent: Sent) -> dict[str, object]:
-        io.take_job(sent)
-        return io.take_job(sent)
+    def create_two(sent: Sent) -> dict[str, object]:
+        io.create_job(sent)
+        return io.create_job(sent)
 
-    io.on("fine_tuning.create", another_was_quicker)
-    made = await jobs.create(io, job_order())
-    assert (made.id, made.attached) == ("ftjob-0", True)
+    io.on("fine_tuning.create", create_two)
+    job = await jobs.create(io, job_request())
+    assert (job.id, job.attached) == ("ftjob-0", True)
     assert [j["status"] for j in io.jobs] == ["pending", "cancelled"]
 
 
 def test_fingerprint_depends_on_inputs_only() -> None:
-    mark = create_once.job_fingerprint(job_order())
-    assert mark == create_once.job_fingerprint(job_order(force_new=True))
+    fingerprint = create_once.job_fingerprint(job_request())
+    assert fingerprint == create_once.job_fingerprint(job_request(force_new=True))
     by_name = Dataset(id="file-9", name="x", filename=f"tickets-{'ab' * 4}.jsonl")
-    assert mark == create_once.job_fingerprint(job_order(training=by_name))
-    others = [
-        job_order(model="Qwen-32B"),
-        job_order(training=Dataset(id="file-9", name="tickets")),
-        job_order(validation=Dataset(id="file-9", name="v")),
-        job_order(hyperparameters=Hyperparameters(epochs=2, seed=1)),
-        job_order(name="other"),
+    assert fingerprint == create_once.job_fingerprint(job_request(training=by_name))
+    different = [
+        job_request(model="Qwen-32B"),
+        job_request(training=Dataset(id="file-9", name="tickets")),
+        job_request(validation=Dataset(id="file-9", name="v")),
+        job_request(hyperparameters=Hyperparameters(epochs=2, seed=1)),
+        job_request(name="other"),
     ]
-    assert len({mark, *(create_once.job_fingerprint(o) for o in others)}) == 6
+    assert len({fingerprint, *(create_once.job_fingerprint(each) for each in different)}) == 6
 
 
 async def test_job_is_found_by_name() -> None:
     io = Resource()
-    made = await jobs.create(io, job_order(name="tickets"))
-    assert made.name.startswith("tickets-")
-    assert (await jobs.get(io, made.name)).id == made.id
+    job = await jobs.create(io, job_request(name="tickets"))
+    assert job.name.startswith("tickets-")
+    assert (await jobs.get(io, job.name)).id == job.id
     with pytest.raises(NotFoundError):
         await jobs.get(io, "tickets-00000000")
 
 
 async def test_status_is_the_services_and_unknown_status_is_not_final() -> None:
     io = Resource()
-    await jobs.create(io, job_order())
-    for status, done, good in [
+    await jobs.create(io, job_request())
+    for status, done, succeeded in [
         ("pending", False, False),
         ("somethingNew", False, False),
         ("succeeded", True, True),
@@ -186,13 +186,13 @@ async def test_status_is_the_services_and_unknown_status_is_not_final() -> None:
         ("failed", True, False),
     ]:
         io.jobs[0]["status"] = status
-        now = await jobs.get(io, "ftjob-0")
-        assert (now.status, now.done, now.succeeded) == (status, done, good)
+        current = await jobs.get(io, "ftjob-0")
+        assert (current.status, current.done, current.succeeded) == (status, done, succeeded)
 
 
 async def test_failed_job_has_the_services_error() -> None:
     io = Resource()
-    await jobs.create(io, job_order())
+    await jobs.create(io, job_request())
     io.jobs[0] |= {
         "status": "failed",
         "error": {"code": "invalidPayload", "message": "bad row", "param": "training_file"},
@@ -208,7 +208,7 @@ async def test_failed_job_has_the_services_error() -> None:
 
 async def test_cancel_of_an_ended_job_returns_it() -> None:
     io = Resource()
-    await jobs.create(io, job_order())
+    await jobs.create(io, job_request())
     io.jobs[0]["status"] = "succeeded"
     io.on("fine_tuning.cancel", BadRequestError("it has ended", status=400))
     assert (await jobs.cancel(io, "ftjob-0")).status == "succeeded"
@@ -219,7 +219,7 @@ async def test_cancel_of_an_ended_job_returns_it() -> None:
 
 async def test_events_are_oldest_first_and_minus_one_is_no_value() -> None:
     io = Resource()
-    job = await jobs.create(io, job_order())
+    job = await jobs.create(io, job_request())
     newest_first = [
         {"id": "e3", "created_at": 7, "message": "Step 1", "type": "metrics",
          "data": {"step": 1, "train_loss": 2.5, "valid_loss": -1}},
@@ -227,18 +227,22 @@ async def test_events_are_oldest_first_and_minus_one_is_no_value() -> None:
         {"id": "e1", "created_at": 5, "message": "Job enqueued.", "level": "info"},
     ]  # fmt: skip
     io.on("fine_tuning.events", {"data": newest_first, "has_more": False})
-    told = await collect(runs.list_events(io, job))
-    assert [e.key for e in told] == ["e1", "e2", "e3"]
-    assert (told[2].type, told[2].step, told[2].metrics) == ("metrics", 1, {"train_loss": 2.5})
+    events = await collect(runs.list_events(io, job))
+    assert [e.key for e in events] == ["e1", "e2", "e3"]
+    assert (events[2].type, events[2].step, events[2].metrics) == (
+        "metrics",
+        1,
+        {"train_loss": 2.5},
+    )
 
 
 async def test_known_events_are_not_requested_again() -> None:
     io = Resource()
-    job = await jobs.create(io, job_order())
-    story = [{"id": f"e{n}", "created_at": n, "message": "."} for n in range(450)]
+    job = await jobs.create(io, job_request())
+    all_events = [{"id": f"e{n}", "created_at": n, "message": "."} for n in range(450)]
 
     def page(sent: Sent) -> dict[str, object]:
-        newest = list(reversed(story))
+        newest = list(reversed(all_events))
         after = sent.query.get("after")
         start = 1 + [e["id"] for e in newest].index(after) if after else 0
         part = newest[start : start + 100]
@@ -246,24 +250,24 @@ async def test_known_events_are_not_requested_again() -> None:
 
     io.on("fine_tuning.events", page)
 
-    async def look(status: str = "running") -> tuple[list[str], int]:
+    async def poll(status: str = "running") -> tuple[list[str], int]:
         before = len(io.asked("fine_tuning.events"))
-        now = job.model_copy(update={"done": status == "succeeded"})
-        told = [e.key for e in await collect(runs.list_events(io, now))]
-        return told, len(io.asked("fine_tuning.events")) - before
+        current = job.model_copy(update={"done": status == "succeeded"})
+        events = [e.key for e in await collect(runs.list_events(io, current))]
+        return events, len(io.asked("fine_tuning.events")) - before
 
     def known() -> list[str]:
-        return [f"e{n}" for n in range(len(story))]
+        return [f"e{n}" for n in range(len(all_events))]
 
-    assert await look() == (known(), 5)
-    story += [{"id": f"e{n}", "created_at": n, "message": "."} for n in range(450, 470)]
-    assert await look() == (known(), 2)
-    assert await look() == (known(), 1)
-    assert await look("succeeded") == (known(), 5)
+    assert await poll() == (known(), 5)
+    all_events += [{"id": f"e{n}", "created_at": n, "message": "."} for n in range(450, 470)]
+    assert await poll() == (known(), 2)
+    assert await poll() == (known(), 1)
+    assert await poll("succeeded") == (known(), 5)
 
 
 @pytest.mark.parametrize(
-    ("said", "ours"),
+    ("service_metrics", "expected"),
     [
         ({"full_valid_loss": 2, "full_valid_mean_token_accuracy": 0.5},
          {"valid_loss": 2, "valid_token_accuracy": 0.5}),
@@ -272,26 +276,26 @@ async def test_known_events_are_not_requested_again() -> None:
     ],
 )  # fmt: skip
 async def test_metrics_have_this_librarys_names(
-    said: dict[str, float], ours: dict[str, float]
+    service_metrics: dict[str, float], expected: dict[str, float]
 ) -> None:
     io = Resource()
-    job = await jobs.create(io, job_order())
-    event = {"id": "e1", "type": "metrics", "data": {"step": 1, **said}}
+    job = await jobs.create(io, job_request())
+    event = {"id": "e1", "type": "metrics", "data": {"step": 1, **service_metrics}}
     io.on("fine_tuning.events", {"data": [event]})
-    (told,) = await collect(runs.list_events(io, job))
-    assert told.metrics == ours
+    (events,) = await collect(runs.list_events(io, job))
+    assert events.metrics == expected
 
 
 async def test_metadata_is_in_properties() -> None:
     io = Resource()
-    await jobs.create(io, job_order())
+    await jobs.create(io, job_request())
     io.jobs[0]["metadata"] = {"maas_client.base": "tiny"}
     assert (await jobs.get(io, "ftjob-0")).properties["maas_client.base"] == "tiny"
 
 
 async def test_checkpoints_and_logs() -> None:
     io = Resource()
-    job = await jobs.create(io, job_order())
+    job = await jobs.create(io, job_request())
     io.jobs[0]["result_files"] = ["file-r"]
     io.on(
         "fine_tuning.checkpoints",
@@ -302,8 +306,8 @@ async def test_checkpoints_and_logs() -> None:
         "fine_tuning.events", {"data": [{"id": "e1", "created_at": 0, "message": "Job started."}]}
     )
     io.on("files.content", b"step,train_loss\n1,2.5\n")
-    (kept,) = await collect(runs.checkpoints(io, job.id))
-    assert (kept.step, kept.fine_tuned_model, kept.metrics) == (
+    (checkpoint,) = await collect(runs.checkpoints(io, job.id))
+    assert (checkpoint.step, checkpoint.fine_tuned_model, checkpoint.metrics) == (
         10,
         "m.ft-1:ckpt-step-10",
         {"train_loss": 1.0},
