@@ -122,8 +122,9 @@ def _not_implemented(context: RequestContext) -> Response:
 
 
 class OperationRoute(BaseRoute):
-    """All operations of one path. Paths match without regard to case, as in ARM; parameter values keep
-    theirs.
+    """All operations of one path.
+
+    Paths are matched without regard to case, as in ARM; parameter values keep theirs.
     """
 
     def __init__(

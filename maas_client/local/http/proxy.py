@@ -172,9 +172,9 @@ def _reject(transport: asyncio.Transport, header: bytes) -> None:
 def with_tunnel_authority(app: ASGIApp, authority: str) -> ASGIApp:
     """Return the application as it is served inside a tunnel to ``authority``."""
 
-    async def tunnelled(scope: Scope, receive: Receive, send: Send) -> None:
+    async def tunnel_app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope[TUNNEL_AUTHORITY] = authority
         await app(scope, receive, send)
 
-    return tunnelled
+    return tunnel_app

@@ -69,7 +69,7 @@ def _new_job(
         validation=details.validation_data.uri if details.validation_data else None,
         hyperparameters=_hyperparameters(
             {**_process_count(request["properties"]), **(details.hyper_parameters or {})},
-            trained=not services.simulated,
+            uses_torch=not services.simulated,
         ),
         output=_output_name(request["properties"]),
     )
@@ -78,8 +78,8 @@ def _new_job(
         request=request,
         immutable={k: request["properties"].get(k) for k in _IMMUTABLE_PROPERTIES},
         spec=spec,
-        train=_data(services.assets, services.blobs, ws, spec.train),
-        validation=_data(services.assets, services.blobs, ws, spec.validation)
+        train=_data_ref(services.assets, services.blobs, ws, spec.train),
+        validation=_data_ref(services.assets, services.blobs, ws, spec.validation)
         if spec.validation
         else None,
         workspace={
@@ -102,22 +102,22 @@ def _model_name(uri: str) -> str:
     )
 
 
-def _data(assets: Assets, blobs: BlobStore, ws: Workspace, uri: str) -> DataRef:
+def _data_ref(assets: Assets, blobs: BlobStore, ws: Workspace, uri: str) -> DataRef:
     container, blob = assets.resolve_uri(uri, ws)
     return DataRef(uri, blobs.content_id(container, blob))
 
 
-def _hyperparameters(values: Mapping[str, Any], *, trained: bool) -> dict[str, Any]:
+def _hyperparameters(values: Mapping[str, Any], *, uses_torch: bool) -> dict[str, Any]:
     """Return the hyperparameters as sent, after checking every name and value.
 
-    With ``trained``, also checks that the packages they need are installed.
+    With ``uses_torch``, also checks that the packages they need are installed.
     """
     if not all(isinstance(value, str | int | float) for value in values.values()):
         raise user_error("hyperParameters must map names to strings.", target="hyperParameters")
     try:
-        recipe = parse_hyperparameters(values)
-        if trained:
-            check_installed(recipe)
+        config = parse_hyperparameters(values)
+        if uses_torch:
+            check_installed(config)
     except MaasError as error:
         raise user_error(str(error), target="hyperParameters") from error
     return dict(values)

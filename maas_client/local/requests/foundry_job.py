@@ -1,5 +1,6 @@
-"""Parses a fine-tuning job as the OpenAI-shaped API writes it into a ``NewJob`` (docs/azure-http.md section
-4.4).
+"""Parses a fine-tuning job as the OpenAI-shaped API writes it into a ``NewJob``.
+
+See docs/azure-http.md section 4.4.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def read_job(services: Services, files: FoundryFiles, body: dict[str, Any]) -> N
     job_id = new_id()
     name = facts.name if facts else model
     suffix = _suffix(body)
-    train = _data(files, body, "training_file")
-    validation = _data(files, body, "validation_file") if body.get("validation_file") else None
+    train = _data_ref(files, body, "training_file")
+    validation = _data_ref(files, body, "validation_file") if body.get("validation_file") else None
     spec = JobSpec(
         model=name,
         train=train.uri,
@@ -129,7 +130,7 @@ def _seed(body: Mapping[str, Any]) -> int:
 
 def _hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the hyperparameters by their names in the API; ``auto`` and -1 select the default."""
-    requested = {**_object(body, "hyperparameters"), **_method_hyperparameters(body)}
+    requested = {**_optional_object(body, "hyperparameters"), **_method_hyperparameters(body)}
     unknown_names = sorted(set(requested) - FOUNDRY_SUPERVISED_FIELDS)
     if unknown_names:
         raise invalid_payload(
@@ -154,7 +155,7 @@ def _hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _method_hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
-    method = _object(body, "method")
+    method = _optional_object(body, "method")
     kind = method.get("type", "supervised")
     if kind != "supervised":
         raise invalid_payload(
@@ -166,13 +167,13 @@ def _method_hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
             f"Unrecognized request argument supplied: method.{unknown_names[0][:60]}",
             param="method",
         )
-    supervised = _object(method, "supervised")
+    supervised = _optional_object(method, "supervised")
     if set(supervised) - {"hyperparameters"}:
         raise invalid_payload("method.supervised accepts hyperparameters only.", param="method")
-    return _object(supervised, "hyperparameters")
+    return _optional_object(supervised, "hyperparameters")
 
 
-def _object(body: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _optional_object(body: Mapping[str, Any], name: str) -> dict[str, Any]:
     value = body.get(name)
     if value is None:
         return {}
@@ -181,7 +182,7 @@ def _object(body: Mapping[str, Any], name: str) -> dict[str, Any]:
     return value
 
 
-def _data(training: FoundryFiles, body: Mapping[str, Any], name: str) -> DataRef:
+def _data_ref(training: FoundryFiles, body: Mapping[str, Any], name: str) -> DataRef:
     file_id = _require_string(body, name)
     try:
         record = training.get(file_id)

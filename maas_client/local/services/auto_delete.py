@@ -21,13 +21,14 @@ _MAX_WAIT_S = 60.0
 
 
 class AutoDelete:
-    """Deletes overdue deployments. ``run`` belongs on the server's event loop; ``check_now`` is callable
-    from any thread.
+    """Deletes overdue deployments.
+
+    ``run`` belongs on the server's event loop; ``check_now`` is callable from any thread.
     """
 
-    def __init__(self, deployments: Deployments, release: Callable[[Record], None]) -> None:
+    def __init__(self, deployments: Deployments, unload: Callable[[Record], None]) -> None:
         self._deployments = deployments
-        self._release = release
+        self._unload = unload
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
 
@@ -56,5 +57,5 @@ class AutoDelete:
         deleted, next_deadline = await asyncio.to_thread(self._deployments.delete_expired, now)
         for record in deleted:
             _LOG.info("deleted the deployment %s: its delete_after has passed", record.body["name"])
-            self._release(record)
+            self._unload(record)
         return min((next_deadline - now).total_seconds(), _MAX_WAIT_S) if next_deadline else None

@@ -22,7 +22,7 @@ _MINUTE_S = 60.0
 
 @dataclass(slots=True)
 class _RequestEntry:
-    when: float
+    time: float
     tokens: int = 0
 
 
@@ -34,23 +34,25 @@ class Admission:
     entry: _RequestEntry | None = None
 
     async def count_tokens(
-        self, pieces: AsyncGenerator[ChatChunk, None]
+        self, chunks: AsyncGenerator[ChatChunk, None]
     ) -> AsyncGenerator[ChatChunk, None]:
         """Yield the chunks of an answer and count its tokens when it ends."""
         try:
-            async for piece in pieces:
-                if self.entry is not None and piece.usage:
-                    self.entry.tokens = piece.usage["total_tokens"]
-                yield piece
+            async for chunk in chunks:
+                if self.entry is not None and chunk.usage:
+                    self.entry.tokens = chunk.usage["total_tokens"]
+                yield chunk
         finally:
-            await pieces.aclose()
+            await chunks.aclose()
 
 
 class RateLimiter:
     """Admits requests or refuses them with 429. Used on the server's event loop only."""
 
-    def __init__(self, realism: AzureLimits, clock: Callable[[], float] = time.monotonic) -> None:
-        self._realism = realism
+    def __init__(
+        self, azure_limits: AzureLimits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._azure_limits = azure_limits
         self._clock = clock
         self._entries: dict[str, deque[_RequestEntry]] = {}
         self._refused_once: set[str] = set()
@@ -58,21 +60,21 @@ class RateLimiter:
 
     def admit(self, endpoint: Record) -> Admission:
         """Admit a chat request. Raises ``ApiError`` 429 with ``Retry-After`` when the limit is reached."""
-        rate = self._realism.rate_limit(endpoint)
+        rate = self._azure_limits.rate_limit(endpoint)
         if rate is None:
             return Admission()
         now, entries = self._clock(), self._entries_for(endpoint)
-        while entries and entries[0].when <= now - _MINUTE_S:
+        while entries and entries[0].time <= now - _MINUTE_S:
             entries.popleft()
-        foundry = endpoint.body["scope"] == FOUNDRY_SCOPE
+        is_foundry = endpoint.body["scope"] == FOUNDRY_SCOPE
         wait_s = _wait_s(entries, rate, now)
         if wait_s > 0:
-            raise _too_many_requests(rate, wait_s, foundry=foundry)
+            raise _too_many_requests(rate, wait_s, is_foundry=is_foundry)
         entries.append(_RequestEntry(now))
         headers = {
             "x-maas-realistic": f"{rate.requests} requests, {rate.tokens} tokens a minute ({rate.source})"
         }
-        if foundry:
+        if is_foundry:
             used = sum(entry.tokens for entry in entries)
             headers["x-ratelimit-remaining-requests"] = str(rate.requests - len(entries))
             headers["x-ratelimit-remaining-tokens"] = str(max(rate.tokens - used, 0))
@@ -82,14 +84,13 @@ class RateLimiter:
         return self._entries.setdefault(str(endpoint.body["operation"]), deque())
 
     def is_ready(self, endpoint: Record) -> bool:
-        """Return whether a Foundry deployment answers; with ``--realistic`` the first request finds it not
-        ready.
+        """Return whether a Foundry deployment answers.
 
-        On Azure a deployment may not answer for minutes after ARM reports Succeeded; how long is not
-        documented.
+        With ``--realistic`` the first request finds it not ready: on Azure a deployment may not answer for
+        minutes after ARM reports Succeeded; how long is not documented.
         """
         operation_id = str(endpoint.body["operation"])
-        if not self._realism.enabled or operation_id in self._refused_once:
+        if not self._azure_limits.enabled or operation_id in self._refused_once:
             return True
         self._refused_once.add(operation_id)
         return False
@@ -99,7 +100,7 @@ class RateLimiter:
 
         Raises ``ApiError`` 429 with ``Retry-After`` when the limit is reached.
         """
-        bucket = self._realism.arm_bucket(method)
+        bucket = self._azure_limits.arm_bucket(method)
         if bucket is None:
             return {}
         remaining = self._available(subscription, bucket) - 1
@@ -128,13 +129,13 @@ def _wait_s(entries: deque[_RequestEntry], rate: RateLimit, now: float) -> float
         if requests < rate.requests and tokens < rate.tokens:
             break
         requests, tokens = requests - 1, tokens - oldest.tokens
-        wait_s = oldest.when + _MINUTE_S - now
+        wait_s = oldest.time + _MINUTE_S - now
     return wait_s
 
 
-def _too_many_requests(rate: RateLimit, wait_s: float, *, foundry: bool) -> ApiError:
+def _too_many_requests(rate: RateLimit, wait_s: float, *, is_foundry: bool) -> ApiError:
     headers = {"Retry-After": str(math.ceil(wait_s))}
-    if foundry:
+    if is_foundry:
         headers["retry-after-ms"] = str(math.ceil(wait_s * 1000))
     return ApiError(
         429, "TooManyRequests",

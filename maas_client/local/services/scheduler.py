@@ -131,8 +131,8 @@ class Scheduler:
 
     def _prepare_spare_worker(self) -> None:
         """Start another warm worker, unless running jobs need the cores."""
-        busy = self.cores_in_use()
-        if busy < default_threads():
+        busy_cores = self.cores_in_use()
+        if busy_cores < default_threads():
             self._spawn(self._compute.warm_up())
 
     def cores_in_use(self) -> int:
@@ -145,8 +145,8 @@ class Scheduler:
         The base ``tiny`` (half a million parameters) uses one: with more, threads would only wait for each
         other.
         """
-        tiny = self._jobs.get(ref).body["base"]["name"] == "tiny"
-        return 1 if tiny else self._config.threads
+        is_tiny = self._jobs.get(ref).body["base"]["name"] == "tiny"
+        return 1 if is_tiny else self._config.threads
 
     def _job_ended(self, ref: JobRef, _: asyncio.Task[None]) -> None:
         self._running.pop(ref, None)
@@ -161,7 +161,7 @@ class Scheduler:
             return
         await asyncio.to_thread(self._files.reserve.allocate)
         try:
-            await self._attempt(ref, job)
+            await self._run_attempt(ref, job)
         except Exception as error:
             _LOG.exception("could not follow job %s", job.body["id"])
             if child := self._workers.get(ref):
@@ -194,7 +194,7 @@ class Scheduler:
                 logged = True
             await asyncio.sleep(_DISK_RETRY_S)
 
-    async def _attempt(self, ref: JobRef, job: Record) -> None:
+    async def _run_attempt(self, ref: JobRef, job: Record) -> None:
         missing_data = next(
             (d for d in (job.body["train"], job.body["validation"]) if d and not d["content"]), None
         )
@@ -301,14 +301,16 @@ class _WorkerEvents:
         if kind in ("started", "eval", "message", "checkpoint"):
             fields = {k: v for k, v in event.items() if k != "event"}
             self._events.append({"at": utc_now(), "kind": kind, **fields})
-        end = {"done": self._done, "failed": self._failed, "paused": self._paused}.get(str(kind))
+        end = {"done": self._on_done, "failed": self._on_failed, "paused": self._on_paused}.get(
+            str(kind)
+        )
         if end is None:
             return False
         await self._write(self._pop_changes())
         await end(event)
         return True
 
-    async def _done(self, event: dict[str, Any]) -> None:
+    async def _on_done(self, event: dict[str, Any]) -> None:
         result = {k: v for k, v in event.items() if k != "event"}
         if await self._write(partial(self._jobs.advance, self._ref, "Finalizing")):
             await self._write(partial(self._jobs.complete, self._ref, result))
@@ -316,10 +318,10 @@ class _WorkerEvents:
             message = "The job was cancelled."
             await self._write(partial(self._jobs.fail, self._ref, "Canceled", message))
 
-    async def _paused(self, _: dict[str, Any]) -> None:
+    async def _on_paused(self, _: dict[str, Any]) -> None:
         await self._write(partial(self._jobs.mark_stopped, self._ref))
 
-    async def _failed(self, event: dict[str, Any]) -> None:
+    async def _on_failed(self, event: dict[str, Any]) -> None:
         end = partial(
             self._jobs.fail,
             self._ref,

@@ -1,5 +1,6 @@
-"""What ARM routes share: URLs of long-running operations, and lists in pages (docs/azure-http.md sections
-7.3 and 7.4).
+"""Long-running operations and lists of ARM: polling URLs and pages.
+
+See docs/azure-http.md sections 7.3 and 7.4.
 """
 
 from __future__ import annotations

@@ -156,8 +156,8 @@ def _make_version_list_handler(kind: str) -> Handler:
         records = (
             records[: int(top)] if top.isascii() and top.isdigit() and len(top) < 9 else records
         )
-        show = _data_to_json if kind == "data" else _model_to_json
-        return {"value": [show(context, record) for record in records], "nextLink": None}
+        to_json = _data_to_json if kind == "data" else _model_to_json
+        return {"value": [to_json(context, record) for record in records], "nextLink": None}
 
     return versions
 

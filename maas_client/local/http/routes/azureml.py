@@ -20,7 +20,7 @@ from maas_client.wire import artifacts as artifact_ops
 from maas_client.wire import azureml as ops
 from maas_client.wire import blob as blob_ops
 from maas_client.wire import chat as chat_ops
-from maas_client.wire import local_extensions as own
+from maas_client.wire import local_extensions as local_ops
 from maas_client.wire import permissions as right_ops
 
 TABLES = (
@@ -38,7 +38,7 @@ TABLES = (
     ),
     RouteTable("", artifact_ops.OPERATIONS, artifacts.HANDLERS),
     RouteTable("", right_ops.WORKSPACE_OPERATIONS, permissions.HANDLERS),
-    RouteTable("", own.OPERATIONS, jobs.LOCAL_HANDLERS),
+    RouteTable("", local_ops.OPERATIONS, jobs.LOCAL_HANDLERS),
     RouteTable("/serverless/{endpoint}", chat_ops.OPERATIONS, chat.HANDLERS),
     RouteTable(
         f"/{STORAGE_ACCOUNT}/{{container}}",

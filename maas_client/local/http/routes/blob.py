@@ -88,7 +88,7 @@ def _conditions(context: RequestContext) -> Conditions:
     )
 
 
-def _properties(context: RequestContext, *, whole: bool = False) -> BlobProperties:
+def _properties(context: RequestContext, *, include_plain_headers: bool = False) -> BlobProperties:
     """Return content headers and metadata; for Put Blob, plain content headers count too."""
     headers = context.request.headers
     stored = {
@@ -96,7 +96,7 @@ def _properties(context: RequestContext, *, whole: bool = False) -> BlobProperti
         for name in _STORED_HEADERS
         if f"x-ms-blob-{name}" in headers
     }
-    if whole:
+    if include_plain_headers:
         stored = {
             name: headers[name]
             for name in _STORED_HEADERS
@@ -154,7 +154,10 @@ async def put_blob(context: RequestContext) -> Response:
         raise ApiError(400, "InvalidHeaderValue", "This server supports block blobs only.")
     with context.services.blobs.draft() as draft:
         await _receive_body(context, draft)
-        properties, conditions = _properties(context, whole=True), _conditions(context)
+        properties, conditions = (
+            _properties(context, include_plain_headers=True),
+            _conditions(context),
+        )
         record = await anyio.to_thread.run_sync(
             context.services.blobs.put, container, name, draft, properties, conditions
         )

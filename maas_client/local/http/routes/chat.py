@@ -1,5 +1,6 @@
-"""Chat on a serverless endpoint: the OpenAI-shaped route and Azure AI Model Inference (docs/azure-http.md
-section 5).
+"""Chat on a serverless endpoint: the OpenAI-shaped route and Azure AI Model Inference.
+
+See docs/azure-http.md section 5.
 """
 
 from __future__ import annotations

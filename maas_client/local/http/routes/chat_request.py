@@ -54,8 +54,9 @@ def _make_error_factory(context: RequestContext) -> ErrorFactory:
 
 
 def _check_unknown_parameters(context: RequestContext, make_error: ErrorFactory) -> None:
-    """Refuse unknown parameters, unless the inference route is asked to drop or pass them
-    (``extra-parameters``).
+    """Refuse unknown parameters.
+
+    The inference route accepts them when its header ``extra-parameters`` is ``drop`` or ``pass-through``.
     """
     unknown = sorted(set(context.json) - _KNOWN_PARAMETERS)
     extra_parameters = context.request.headers.get("extra-parameters", "error").lower()

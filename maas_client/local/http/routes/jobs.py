@@ -19,7 +19,7 @@ from maas_client.local.resources.job_spec import JobRef
 from maas_client.local.resources.job_states import visible_state
 from maas_client.local.state.store import Record
 from maas_client.wire import azureml as ops
-from maas_client.wire import local_extensions as own
+from maas_client.wire import local_extensions as local_ops
 from maas_client.wire.op import Op
 
 
@@ -61,8 +61,8 @@ def _matches_filters(context: RequestContext, record: Record) -> bool:
     if kind and kind.casefold() != "finetuning":
         return False
     view = context.query_params.get("listViewType", "ActiveOnly").casefold()
-    archived = bool(properties.get("isArchived"))
-    if view != "all" and archived != (view == "archivedonly"):
+    is_archived = bool(properties.get("isArchived"))
+    if view != "all" and is_archived != (view == "archivedonly"):
         return False
     return all(
         _contains_all(properties.get(field) or {}, context.query_params.get(name))
@@ -199,7 +199,7 @@ HANDLERS: dict[Op[Any], Handler] = {
     ops.JOB_DELETE: delete,
 }
 LOCAL_HANDLERS: dict[Op[Any], Handler] = {
-    own.JOB_PAUSE: pause,
-    own.JOB_RESUME: resume,
-    own.JOB_SAVE_CHECKPOINT: save_checkpoint,
+    local_ops.JOB_PAUSE: pause,
+    local_ops.JOB_RESUME: resume,
+    local_ops.JOB_SAVE_CHECKPOINT: save_checkpoint,
 }

@@ -20,8 +20,8 @@ _BATCH_SIZE = 200
 
 def list_permissions(context: RequestContext) -> dict[str, Any]:
     """GET what the caller may do: everything."""
-    everything = {"actions": ["*"], "notActions": [], "dataActions": ["*"], "notDataActions": []}
-    return {"value": [everything], "nextLink": None}
+    all_actions = {"actions": ["*"], "notActions": [], "dataActions": ["*"], "notDataActions": []}
+    return {"value": [all_actions], "nextLink": None}
 
 
 def list_core_usage(context: RequestContext) -> dict[str, Any]:

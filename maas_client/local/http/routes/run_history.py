@@ -1,5 +1,6 @@
-"""Run history and metrics: why a job failed, what it logged, what it registered (docs/azure-http.md section
-1.6).
+"""Run history and metrics: why a job failed, what it logged, what it registered.
+
+See docs/azure-http.md section 1.6.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from maas_client.local.resources.foundry_deployments import (
 from maas_client.local.resources.foundry_files import foundry_not_found, invalid_payload
 from maas_client.local.state.store import Record
 from maas_client.wire import foundry as ops
-from maas_client.wire import local_extensions as own
+from maas_client.wire import local_extensions as local_ops
 from maas_client.wire.op import Op
 
 
@@ -197,13 +197,13 @@ def job_to_json(record: Record) -> dict[str, Any]:
 def _error_to_json(body: dict[str, Any]) -> dict[str, Any]:
     """Return the error of a job as the API represents it; data errors name the file."""
     error = body["error"]
-    data_is_wrong = error["code"] == "UserError"
+    is_data_error = error["code"] == "UserError"
     first = (error.get("details") or [{}])[0].get("message", "")
     file = "validation_file" if str(first).startswith("validation") else "training_file"
     return {
-        "code": "jsonlValidationFailed" if data_is_wrong else "internalFailure",
+        "code": "jsonlValidationFailed" if is_data_error else "internalFailure",
         "message": error["message"],
-        "param": file if data_is_wrong else None,
+        "param": file if is_data_error else None,
     }
 
 
@@ -217,5 +217,5 @@ HANDLERS: dict[Op[Any], Handler] = {
     ops.JOB_RESUME: resume,
     ops.JOB_EVENTS: list_job_events,
     ops.JOB_CHECKPOINTS: list_checkpoints,
-    own.FOUNDRY_JOB_SAVE_CHECKPOINT: save_checkpoint,
+    local_ops.FOUNDRY_JOB_SAVE_CHECKPOINT: save_checkpoint,
 }

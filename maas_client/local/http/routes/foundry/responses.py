@@ -51,12 +51,12 @@ def list_response(
     }
 
 
-def _parse_limit(context: RequestContext, default: int, most: int) -> int:
+def _parse_limit(context: RequestContext, default: int, max_limit: int) -> int:
     text = context.query_params.get("limit")
     if not text:
         return default
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
-        raise invalid_payload(f"limit must be a whole number from 1 to {most}.", param="limit")
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= max_limit):
+        raise invalid_payload(f"limit must be a whole number from 1 to {max_limit}.", param="limit")
     return int(text)
 
 
@@ -76,8 +76,8 @@ def created_response(context: RequestContext, document: dict[str, Any]) -> Respo
     )
 
 
-def to_unix_seconds(stamp: str | None) -> int | None:
+def to_unix_seconds(iso_time: str | None) -> int | None:
     """Return an ISO time as seconds since 1970."""
-    if stamp is None:
+    if iso_time is None:
         return None
-    return int(datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp())
+    return int(datetime.fromisoformat(iso_time.replace("Z", "+00:00")).timestamp())
