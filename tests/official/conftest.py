@@ -1,4 +1,6 @@
-"""One server for all suites, started as a user starts it: ``maas-client serve --proxy``, instant engine."""
+"""One server for all tests, started as a user starts it: ``maas-client serve --proxy`` with the instant
+engine.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-PASSED_ON = ("PATH", "HOME", "LANG", "SYSTEMROOT", "TMPDIR")
+INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "SYSTEMROOT", "TMPDIR")
 
 
-SIGNED_IN = {
+CREDENTIALS = {
     "AZURE_TENANT_ID": "72f988bf-86f1-41af-91ab-2d7cd011db47",
     "AZURE_CLIENT_ID": "an-application",
     "AZURE_CLIENT_SECRET": "a-secret",
@@ -25,14 +27,14 @@ SIGNED_IN = {
 """What ``DefaultAzureCredential`` finds in the environment."""
 
 
-def own_environment() -> dict[str, str]:
-    """What a child needs to run at all, and nothing else."""
-    here = os.environ  # noqa: TID251 - a child's environment is made from this process's
-    return {name: here[name] for name in PASSED_ON if name in here}
+def minimal_environment() -> dict[str, str]:
+    """Return what a child process needs to run, and nothing else."""
+    environ = os.environ  # noqa: TID251 - a child's environment is made from this process's
+    return {name: environ[name] for name in INHERITED_VARIABLES if name in environ}
 
 
-def rows(n: int = 12) -> bytes:
-    """``n`` chats of arithmetic, as the bytes of a training file."""
+def training_rows(n: int = 12) -> bytes:
+    """Return ``n`` chats about arithmetic as the content of a training file."""
     lines = [
         json.dumps({"messages": [
             {"role": "system", "content": "You add numbers."},
@@ -44,8 +46,8 @@ def rows(n: int = 12) -> bytes:
 
 
 @dataclass(frozen=True)
-class Served:
-    """A running server: its addresses, and how an application for Azure is run against it."""
+class ServerProcess:
+    """A running server: its URLs, and the environment of an application for Azure that uses it."""
 
     url: str
     proxy: str
@@ -54,9 +56,9 @@ class Served:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a child gets: a proxy, a CA file, and none of this process's own settings."""
+        """Return the environment of a child: proxy and CA file, and none of this process's settings."""
         return {
-            **own_environment(),
+            **minimal_environment(),
             "HTTPS_PROXY": self.proxy,
             "REQUESTS_CA_BUNDLE": self.ca_file,
             "SSL_CERT_FILE": self.ca_file,
@@ -64,11 +66,11 @@ class Served:
         }
 
     def run(self, script: str, *args: str, timeout_s: float = 240) -> str:
-        """Run one of ``scripts/`` in a process of its own and return what it printed."""
+        """Run one of ``scripts/`` in a separate process and return its output."""
         path = Path(__file__).parent / "scripts" / script
         done = subprocess.run(
             [sys.executable, "-W", "ignore", str(path), *args],
-            env=self.environment | SIGNED_IN,
+            env=self.environment | CREDENTIALS,
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -80,7 +82,7 @@ class Served:
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("served")
     ready = folder / "ready.json"
     command = [
@@ -90,22 +92,22 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            end = time.monotonic() + 60
+            deadline = time.monotonic() + 60
             while not ready.exists():
                 assert server.poll() is None, (folder / "server.log").read_text()
-                assert time.monotonic() < end, (folder / "server.log").read_text()
+                assert time.monotonic() < deadline, (folder / "server.log").read_text()
                 time.sleep(0.02)
-            told = json.loads(ready.read_text())
-            assert told["pid"] == server.pid
+            info = json.loads(ready.read_text())
+            assert info["pid"] == server.pid
             data = folder / "train.jsonl"
-            data.write_bytes(rows())
-            (folder / "val.jsonl").write_bytes(rows(5))
-            yield Served(told["url"], told["proxy"], told["ca_file"], folder)
+            data.write_bytes(training_rows())
+            (folder / "val.jsonl").write_bytes(training_rows(5))
+            yield ServerProcess(info["url"], info["proxy"], info["ca_file"], folder)
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(30)
 
 
 @pytest.fixture(scope="session")
-def train(served: Served) -> Path:
-    return served.folder / "train.jsonl"
+def train_file(server_process: ServerProcess) -> Path:
+    return server_process.folder / "train.jsonl"

@@ -1,4 +1,4 @@
-"""What our client says to our server, whole: both roads from file to chat, every exchange kept."""
+"""Recording of all exchanges of our client with our server, from file to chat, in both dialects."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TABLES: dict[str, tuple[Op[Any], ...]] = {
 
 @dataclass
 class Exchange:
-    """One request and its answer; bodies are parsed where they are JSON."""
+    """One request and its response; JSON bodies are parsed."""
 
     op: str
     method: str
@@ -42,14 +42,14 @@ class Exchange:
 
 @dataclass
 class Recorder:
-    """Hooks for httpx, and what they heard."""
+    """Event hooks for httpx, and the exchanges they recorded."""
 
-    heard: list[Exchange] = field(default_factory=list)
+    exchanges: list[Exchange] = field(default_factory=list)
 
     def http(self) -> httpx.Client:
-        return httpx.Client(trust_env=False, event_hooks={"response": [self._hear]})
+        return httpx.Client(trust_env=False, event_hooks={"response": [self._record]})
 
-    def _hear(self, response: httpx.Response) -> None:
+    def _record(self, response: httpx.Response) -> None:
         streamed = "event-stream" in response.headers.get("content-type", "")
         if not streamed:
             response.read()
@@ -67,7 +67,7 @@ class Recorder:
         )
 
     def of(self, op: str) -> list[Exchange]:
-        return [one for one in self.heard if one.op == op]
+        return [exchange for exchange in self.heard if exchange.op == op]
 
 
 def _json(message: httpx.Request | httpx.Response) -> Any:
@@ -77,22 +77,24 @@ def _json(message: httpx.Request | httpx.Response) -> Any:
 
 
 def name_of(method: str, path: str, query: dict[str, str]) -> str:
-    """Return the name of the operation that a request is, or ``unknown``."""
+    """Return the name of the operation of a request, or ``unknown``."""
     from starlette.routing import compile_path
 
-    found = []
-    for lead, operations in TABLES.items():
+    matches = []
+    for prefix, operations in TABLES.items():
         for op in operations:
-            pattern = compile_path(lead + op.path)[0]
-            marks = {k: v for k, v in op.query.items() if k in ("comp", "restype")}
-            same = all(query.get(k) == v for k, v in marks.items())
+            pattern = compile_path(prefix + op.path)[0]
+            selectors = {k: v for k, v in op.query.items() if k in ("comp", "restype")}
+            same = all(query.get(k) == v for k, v in selectors.items())
             if op.method == method and pattern.fullmatch(path) and same:
-                found.append((-len(marks), op.path.count("{"), op.name))
-    return min(found)[2] if found else "unknown"
+                matches.append((-len(selectors), op.path.count("{"), op.name))
+    return min(matches)[2] if matches else "unknown"
 
 
-def road(server: LocalServer, dialect: Literal["azureml", "foundry"], data: Path) -> Recorder:
-    """Go the whole road of a dialect once, with everything a client may look at on the way."""
+def record_workflow(
+    server: LocalServer, dialect: Literal["azureml", "foundry"], data: Path
+) -> Recorder:
+    """Run the complete workflow of a dialect once, and record its exchanges."""
     import maas_client as maas
 
     recorder = Recorder()
@@ -107,11 +109,11 @@ def road(server: LocalServer, dialect: Literal["azureml", "foundry"], data: Path
             hyperparameters=maas.Hyperparameters(epochs=2, batch_size=2),
             deploy="tickets",
         )
-        asked = [{"role": "user", "content": "what is 3 plus 3?"}]
-        client.chat.complete("tickets", asked)
-        list(client.chat.stream("tickets", asked))
-        for listed in (client.datasets, client.jobs, client.models, client.deployments):
-            assert list(listed.list())
+        messages = [{"role": "user", "content": "what is 3 plus 3?"}]
+        client.chat.complete("tickets", messages)
+        list(client.chat.stream("tickets", messages))
+        for resource in (client.datasets, client.jobs, client.models, client.deployments):
+            assert list(resource.list())
         list(client.jobs.events(result.job))
         client.jobs.logs(result.job)
         client.datasets.get(result.dataset)

@@ -1,4 +1,4 @@
-"""Microsoft's and OpenAI's published shapes, read as rules: what a body breaks, and where."""
+"""Validation against schemas that Microsoft and OpenAI publish: what a body violates, and where."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REQUIRED, READ_ONLY, WRITE_ONLY = 1, 2, 4
 
 
 class Bicep:
-    """One file of ``bicep-types``: ARM bodies of one api-version."""
+    """One file of ``bicep-types``: the ARM bodies of one api-version."""
 
     def __init__(self, name: str) -> None:
         self._types: list[dict[str, Any]] = json.loads(
@@ -25,28 +25,28 @@ class Bicep:
         )
 
     def resource(self, kind: str) -> dict[str, Any]:
-        """Return the body of a resource type (``Microsoft.../workspaces/jobs``)."""
-        for one in self._types:
-            if one["$type"] == "ResourceType" and one["name"].split("@")[0] == kind:
-                return self._at(one["body"])
+        """Return the body type of a resource (``Microsoft.../workspaces/jobs``)."""
+        for item in self._types:
+            if item["$type"] == "ResourceType" and item["name"].split("@")[0] == kind:
+                return self._at(item["body"])
         raise KeyError(kind)
 
     def function(self, kind: str, name: str, part: str) -> dict[str, Any]:
-        """Return the ``input`` or ``output`` of a resource's function (``listKeys``)."""
-        for one in self._types:
+        """Return the ``input`` or ``output`` of a resource function (``listKeys``)."""
+        for item in self._types:
             if (
-                one["$type"] == "ResourceFunctionType"
-                and one["resourceType"] == kind
-                and one["name"].lower() == name.lower()
+                item["$type"] == "ResourceFunctionType"
+                and item["resourceType"] == kind
+                and item["name"].lower() == name.lower()
             ):
-                return self._at(one[part])
+                return self._at(item[part])
         raise KeyError(f"{kind}/{name}")
 
     def _at(self, ref: dict[str, str]) -> dict[str, Any]:
         return self._types[int(ref["$ref"].removeprefix("#/"))]
 
     def problems(
-        self, rule: dict[str, Any], value: Any, *, request: bool, at: str = ""
+        self, rule: dict[str, Any], value: Any, *, request: bool, path: str = ""
     ) -> Iterator[str]:
         """Yield what ``value`` breaks. A request holds nothing read-only, an answer nothing write-only.
 
@@ -57,76 +57,80 @@ class Bicep:
         if kind == "AnyType" or value is None:
             return
         if kind == "DiscriminatedObjectType":
-            yield from self._discriminated(rule, value, request=request, at=at)
+            yield from self._discriminated(rule, value, request=request, at=path)
         elif kind == "ObjectType":
-            yield from self._object(rule, value, request=request, at=at)
+            yield from self._object(rule, value, request=request, at=path)
         elif kind == "ArrayType":
             for index, item in enumerate(value):
                 yield from self.problems(
-                    self._at(rule["itemType"]), item, request=request, at=f"{at}/{index}"
+                    self._at(rule["itemType"]), item, request=request, at=f"{path}/{index}"
                 )
         elif kind == "UnionType":
-            known = [self._at(one) for one in rule["elements"]]
-            if not any(not list(self.problems(k, value, request=request, at=at)) for k in known):
-                yield f"{at}: {value!r} is none of {[k.get('value', k['$type']) for k in known]}"
+            properties = [self._at(element) for element in rule["elements"]]
+            if not any(
+                not list(self.problems(k, value, request=request, at=path)) for k in properties
+            ):
+                yield f"{path}: {value!r} is none of {[k.get('value', k['$type']) for k in properties]}"
         elif kind == "StringLiteralType":
             if not isinstance(value, str) or value.lower() != rule["value"].lower():
-                yield f"{at}: {value!r} is not {rule['value']!r}"
+                yield f"{path}: {value!r} is not {rule['value']!r}"
         else:
-            wanted = {"StringType": str, "IntegerType": int, "BooleanType": bool}[kind]
-            if not isinstance(value, wanted):
-                yield f"{at}: {value!r} is no {wanted.__name__}"
+            required = {"StringType": str, "IntegerType": int, "BooleanType": bool}[kind]
+            if not isinstance(value, required):
+                yield f"{path}: {value!r} is no {required.__name__}"
 
     def _discriminated(
-        self, rule: dict[str, Any], value: Any, *, request: bool, at: str
+        self, rule: dict[str, Any], value: Any, *, request: bool, path: str
     ) -> Iterator[str]:
         word = str(value.get(rule["discriminator"]))
-        found = {k.lower(): v for k, v in rule["elements"].items()}.get(word.lower())
-        if found is None:
-            yield f"{at}/{rule['discriminator']}: {word} is none of {list(rule['elements'])}"
+        variant = {k.lower(): v for k, v in rule["elements"].items()}.get(word.lower())
+        if variant is None:
+            yield f"{path}/{rule['discriminator']}: {word} is none of {list(rule['elements'])}"
             return
-        own = self._at(found)
+        own_properties = self._at(variant)
         whole = {
             "$type": "ObjectType",
-            "properties": {**rule["baseProperties"], **own["properties"]},
+            "properties": {**rule["baseProperties"], **own_properties["properties"]},
         }
-        yield from self._object(whole, value, request=request, at=at)
+        yield from self._object(whole, value, request=request, at=path)
 
-    def _object(self, rule: dict[str, Any], value: Any, *, request: bool, at: str) -> Iterator[str]:
+    def _object(
+        self, rule: dict[str, Any], value: Any, *, request: bool, path: str
+    ) -> Iterator[str]:
         if not isinstance(value, dict):
-            yield f"{at}: {type(value).__name__} is no object"
+            yield f"{path}: {type(value).__name__} is no object"
             return
-        known = {k: v for k, v in rule["properties"].items() if k != "apiVersion"}
-        for name, one in known.items():
-            needed = one["flags"] & REQUIRED and not (request and name in ("id", "name", "type"))
-            if needed and name not in value and not one["flags"] & WRITE_ONLY:
-                yield f"{at}/{name}: is missing"
+        properties = {k: v for k, v in rule["properties"].items() if k != "apiVersion"}
+        for name, item in properties.items():
+            needed = item["flags"] & REQUIRED and not (request and name in ("id", "name", "type"))
+            if needed and name not in value and not item["flags"] & WRITE_ONLY:
+                yield f"{path}/{name}: is missing"
             if name in value and value[name] is not None:
-                if request and one["flags"] & READ_ONLY:
-                    yield f"{at}/{name}: is read-only"
+                if request and item["flags"] & READ_ONLY:
+                    yield f"{path}/{name}: is read-only"
                 yield from self.problems(
-                    self._at(one["type"]), value[name], request=request, at=f"{at}/{name}"
+                    self._at(item["type"]), value[name], request=request, at=f"{path}/{name}"
                 )
-        for name in set(value) - set(known):
-            more = rule.get("additionalProperties")
-            if more is None:
-                yield f"{at}/{name}: nobody knows it"
+        for name in set(value) - set(properties):
+            additional = rule.get("additionalProperties")
+            if additional is None:
+                yield f"{path}/{name}: nobody knows it"
             else:
                 yield from self.problems(
-                    self._at(more), value[name], request=request, at=f"{at}/{name}"
+                    self._at(additional), value[name], request=request, at=f"{path}/{name}"
                 )
 
 
 @lru_cache(maxsize=1)
 def openai_document() -> dict[str, Any]:
-    """Return the subset of OpenAI's OpenAPI document."""
+    """Return the extract of OpenAI's OpenAPI document."""
     path = SPECS / "openai" / "openai-files-finetuning-uploads-chat.subset.json"
     document: dict[str, Any] = json.loads(path.read_text())
     return document
 
 
 def openai_problems(name: str, value: Any) -> list[str]:
-    """Return what ``value`` breaks of OpenAI's schema ``name``."""
+    """Return what ``value`` violates in OpenAI's schema ``name``."""
     import jsonschema
 
     document = openai_document()
@@ -136,9 +140,9 @@ def openai_problems(name: str, value: Any) -> list[str]:
 
 
 def _nullable(rule: Any) -> Any:
-    """Turn OpenAPI 3.0's ``nullable`` into what JSON Schema says."""
+    """Convert OpenAPI 3.0's ``nullable`` to JSON Schema."""
     if isinstance(rule, list):
-        return [_nullable(one) for one in rule]
+        return [_nullable(item) for item in rule]
     if not isinstance(rule, dict):
         return rule
     plain = {k: _nullable(v) for k, v in rule.items() if k not in ("nullable", "discriminator")}

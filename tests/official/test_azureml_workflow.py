@@ -1,4 +1,4 @@
-"""File to chat on the azureml dialect: Microsoft's clients, written for the cloud, unmodified."""
+"""The azureml dialect from file to chat, with Microsoft's clients unmodified."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.official.conftest import Served
+from tests.official.conftest import ServerProcess
 
 
 @pytest.mark.slow
-def test_official_clients_from_file_to_chat(served: Served, train: Path) -> None:
-    data = [str(train), str(served.folder / "val.jsonl"), str(served.folder / "bad.jsonl")]
-    assert served.run("azureml_workflow.py", *data).endswith("answered\n")
+def test_official_clients(server_process: ServerProcess, train_file: Path) -> None:
+    data = [
+        str(train_file),
+        str(server_process.folder / "val.jsonl"),
+        str(server_process.folder / "bad.jsonl"),
+    ]
+    assert server_process.run("azureml_workflow.py", *data).endswith("answered\n")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.official.conftest import Served
+from tests.official.conftest import ServerProcess
 
 
 @pytest.mark.slow
-def test_azure_storage_blob(served: Served) -> None:
-    assert served.run("blobs.py").endswith("answered\n")
+def test_azure_storage_blob(server_process: ServerProcess) -> None:
+    assert server_process.run("blobs.py").endswith("answered\n")

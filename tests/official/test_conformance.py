@@ -1,4 +1,4 @@
-"""Our client's requests and our server's answers, held to the shapes that Microsoft and OpenAI publish.
+"""Requests of our client and responses of our server, checked against schemas of Microsoft and OpenAI.
 
 Skipped where the specifications are not at hand: nothing of them is copied into this project.
 """
@@ -14,8 +14,8 @@ import pytest
 
 from maas_client.local import serve
 from maas_client.wire import azureml, foundry
-from tests.official.conftest import rows
-from tests.official.recorder import Exchange, Recorder, name_of, road
+from tests.official.conftest import training_rows
+from tests.official.recorder import Exchange, Recorder, name_of, record_workflow
 from tests.official.schemas import SPECS, Bicep, openai_document, openai_problems
 from tests.shared_data import needs_shared_data
 
@@ -26,15 +26,15 @@ AI = "Microsoft.CognitiveServices/accounts"
 
 
 @pytest.fixture(scope="module")
-def roads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Recorder]]:
-    folder = tmp_path_factory.mktemp("roads")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Recorder]]:
+    folder = tmp_path_factory.mktemp("recordings")
     data = folder / "train.jsonl"
-    data.write_bytes(rows())
-    (folder / "val.jsonl").write_bytes(rows(5))
+    data.write_bytes(training_rows())
+    (folder / "val.jsonl").write_bytes(training_rows(5))
     with serve(engine="instant") as server:
         yield {
-            "azureml": road(server, "azureml", data),
-            "foundry": road(server, "foundry", data),
+            "azureml": record_workflow(server, "azureml", data),
+            "foundry": record_workflow(server, "foundry", data),
         }
 
 
@@ -48,12 +48,12 @@ def ai() -> Bicep:
     return Bicep("cognitiveservices-2026-07-01")
 
 
-def test_every_request_is_an_operation_of_the_treaty(roads: dict[str, Recorder]) -> None:
-    for recorder in roads.values():
+def test_every_request_is_a_known_operation(recordings: dict[str, Recorder]) -> None:
+    for recorder in recordings.values():
         assert not [(e.method, e.path) for e in recorder.heard if e.op == "unknown"]
 
 
-OWN = {
+LOCAL_OPERATIONS = {
     "workspaces": ("workspace.get", ML),
     "datastores": ("datastores.get", f"{ML}/datastores"),
     "data": ("data_versions.create", f"{ML}/data/versions"),
@@ -66,27 +66,31 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize(("op", "kind"), OWN.values(), ids=OWN)
-def test_arm_bodies_of_azure_ml(roads: dict[str, Recorder], ml: Bicep, op: str, kind: str) -> None:
-    exchanges = [e for e in roads["azureml"].of(op) if e.status < 300]
+@pytest.mark.parametrize(("op", "kind"), LOCAL_OPERATIONS.values(), ids=LOCAL_OPERATIONS)
+def test_arm_bodies_of_azure_ml(
+    recordings: dict[str, Recorder], ml: Bicep, op: str, kind: str
+) -> None:
+    exchanges = [e for e in recordings["azureml"].of(op) if e.status < 300]
     assert exchanges
-    for one in exchanges:
-        _hold(ml, kind, one)
+    for exchange in exchanges:
+        _check_body(ml, kind, exchange)
 
 
-def _hold(bicep: Bicep, kind: str, one: Exchange) -> None:
+def _check_body(bicep: Bicep, kind: str, exchange: Exchange) -> None:
     rule = bicep.resource(kind)
-    if one.sent is not None:
-        assert not list(bicep.problems(rule, one.sent, request=True))
-    assert not list(bicep.problems(rule, one.got, request=False))
+    if exchange.sent is not None:
+        assert not list(bicep.problems(rule, exchange.sent, request=True))
+    assert not list(bicep.problems(rule, exchange.got, request=False))
 
 
 @pytest.mark.parametrize("op", ["deployments.create", "deployments.get"])
-def test_arm_bodies_of_cognitive_services(roads: dict[str, Recorder], ai: Bicep, op: str) -> None:
-    exchanges = [e for e in roads["foundry"].of(op) if e.status < 300]
+def test_arm_bodies_of_cognitive_services(
+    recordings: dict[str, Recorder], ai: Bicep, op: str
+) -> None:
+    exchanges = [e for e in recordings["foundry"].of(op) if e.status < 300]
     assert exchanges
-    for one in exchanges:
-        _hold(ai, f"{AI}/deployments", one)
+    for exchange in exchanges:
+        _check_body(ai, f"{AI}/deployments", exchange)
 
 
 @pytest.mark.parametrize(
@@ -96,22 +100,22 @@ def test_arm_bodies_of_cognitive_services(roads: dict[str, Recorder], ai: Bicep,
         ("endpoints.keys", f"{ML}/serverlessEndpoints", "listKeys"),
     ],
 )
-def test_functions_of_azure_ml(
-    roads: dict[str, Recorder], ml: Bicep, op: str, kind: str, name: str
+def test_arm_functions_of_azure_ml(
+    recordings: dict[str, Recorder], ml: Bicep, op: str, kind: str, name: str
 ) -> None:
-    (one, *_) = roads["azureml"].of(op)
-    if one.sent:
+    (exchange, *_) = recordings["azureml"].of(op)
+    if exchange.sent:
         rule = ml.function(kind, name, "input")
-        assert not list(ml.problems(rule, one.sent, request=True))
-    assert not list(ml.problems(ml.function(kind, name, "output"), one.got, request=False))
+        assert not list(ml.problems(rule, exchange.sent, request=True))
+    assert not list(ml.problems(ml.function(kind, name, "output"), exchange.got, request=False))
 
 
-def test_account_keys(roads: dict[str, Recorder], ai: Bicep) -> None:
-    (one, *_) = roads["foundry"].of("accounts.keys")
-    assert not list(ai.problems(ai.function(AI, "listKeys", "output"), one.got, request=False))
+def test_account_keys(recordings: dict[str, Recorder], ai: Bicep) -> None:
+    (exchange, *_) = recordings["foundry"].of("accounts.keys")
+    assert not list(ai.problems(ai.function(AI, "listKeys", "output"), exchange.got, request=False))
 
 
-HARM: dict[str, Callable[[dict[str, Any]], Any]] = {
+VIOLATIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "Poetry": lambda p: p["fineTuningDetails"].update(modelProvider="Poetry"),
     "is no str": lambda p: p["fineTuningDetails"].update(hyperParameters={"num_train_epochs": 3}),
     "trainingData: is missing": lambda p: p["fineTuningDetails"].pop("trainingData"),
@@ -120,15 +124,17 @@ HARM: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
-@pytest.mark.parametrize("told", HARM)
-def test_the_checker_finds_what_is_wrong(roads: dict[str, Recorder], ml: Bicep, told: str) -> None:
-    sent = json.loads(json.dumps(roads["azureml"].of("jobs.create")[0].sent))
-    HARM[told](sent["properties"])
-    found = list(ml.problems(ml.resource(f"{ML}/jobs"), sent, request=True))
-    assert any(told in problem for problem in found), found
+@pytest.mark.parametrize("violation", VIOLATIONS)
+def test_checker_detects_violations(
+    recordings: dict[str, Recorder], ml: Bicep, violation: str
+) -> None:
+    body = json.loads(json.dumps(recordings["azureml"].of("jobs.create")[0].sent))
+    VIOLATIONS[violation](body["properties"])
+    problems = list(ml.problems(ml.resource(f"{ML}/jobs"), body, request=True))
+    assert any(violation in problem for problem in problems), problems
 
 
-AZURE_SAYS = {
+AZURE_DIFFERENCES = {
     "/organization_id: None is not of type 'string'",
     "/result_files: None is not of type 'array'",
     "/status: 'pending' is not one of",
@@ -142,7 +148,7 @@ AZURE_SAYS = {
     "/first_id: None",
     "/last_id: None",
 }
-"""Where Azure itself leaves OpenAI's schema (docs/azure-http.md section 4.5), and we with it."""
+"""Where Azure, and this server with it, differs from OpenAI's schema (docs/azure-http.md section 4.5)."""
 
 SHAPES = {
     "files.create": "OpenAIFile",
@@ -160,54 +166,54 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("op", SHAPES)
-def test_openai_shapes(roads: dict[str, Recorder], op: str) -> None:
-    exchanges = roads["foundry"].of(op)
+def test_openai_shapes(recordings: dict[str, Recorder], op: str) -> None:
+    exchanges = recordings["foundry"].of(op)
     assert exchanges
-    for one in exchanges:
-        found = openai_problems(SHAPES[op], one.got)
-        assert not [p for p in found if not any(_same(p, known) for known in AZURE_SAYS)]
+    for exchange in exchanges:
+        problems = openai_problems(SHAPES[op], exchange.got)
+        assert not [p for p in problems if not any(_same(p, known) for known in AZURE_DIFFERENCES)]
 
 
 def _same(problem: str, known: str) -> bool:
-    """Compare without the place in a list."""
+    """Compare problems without list indexes."""
     return re.sub(r"^/data/\d+", "", problem).startswith(known)
 
 
 NO_REFUSAL = "/choices/0/message: 'refusal' is a required property"
-"""Model Inference knows no such field (docs/azure-http.md section 5.2)."""
+"""Model Inference has no such field (docs/azure-http.md section 5.2)."""
 
 
 @pytest.mark.parametrize(
     ("dialect", "op"), [("azureml", "chat.complete"), ("foundry", "foundry_chat.complete")]
 )
-def test_chat_shapes(roads: dict[str, Recorder], dialect: str, op: str) -> None:
-    whole = [e for e in roads[dialect].of(op) if e.got is not None]
+def test_chat_shapes(recordings: dict[str, Recorder], dialect: str, op: str) -> None:
+    whole = [e for e in recordings[dialect].of(op) if e.got is not None]
     assert whole
-    for one in whole:
-        assert set(openai_problems("CreateChatCompletionResponse", one.got)) <= {NO_REFUSAL}
-        sent = {"model": "served by its address", **one.sent}
-        assert not openai_problems("CreateChatCompletionRequest", sent)
+    for exchange in whole:
+        assert set(openai_problems("CreateChatCompletionResponse", exchange.got)) <= {NO_REFUSAL}
+        body = {"model": "served by its address", **exchange.sent}
+        assert not openai_problems("CreateChatCompletionRequest", body)
 
 
-def test_job_bodies_are_openais_with_azures_tier(roads: dict[str, Recorder]) -> None:
-    for one in roads["foundry"].of("fine_tuning.create"):
-        sent = dict(one.sent)
-        assert sent.pop("trainingType") == "globalStandard"
-        assert not openai_problems("CreateFineTuningJobRequest", sent)
+def test_job_bodies_match_openai_plus_training_type(recordings: dict[str, Recorder]) -> None:
+    for exchange in recordings["foundry"].of("fine_tuning.create"):
+        body = dict(exchange.sent)
+        assert body.pop("trainingType") == "globalStandard"
+        assert not openai_problems("CreateFineTuningJobRequest", body)
         schema = openai_document()["components"]["schemas"]["CreateFineTuningJobRequest"]
-        assert set(sent) <= set(schema["properties"])
+        assert set(body) <= set(schema["properties"])
 
 
-AZURES_OWN = {"files.import", "fine_tuning.copy", "fine_tuning.copy_status", "fine_tuning.delete",
+AZURE_ONLY = {"files.import", "fine_tuning.copy", "fine_tuning.copy_status", "fine_tuning.delete",
               "foundry_chat.deployment"}  # fmt: skip
 """Operations that OpenAI does not have (docs/azure-http.md section 4.2)."""
 
 
-def test_paths_are_openais() -> None:
+def test_paths_match_openai() -> None:
     paths = {_plain(path): set(rows) for path, rows in openai_document()["paths"].items()}
     for op in (*foundry.OPERATIONS, *foundry.DATED_OPERATIONS):
         known = paths.get(_plain(op.path.removeprefix("/v1")), set())
-        assert op.method.lower() in known or op.name in AZURES_OWN, op.name
+        assert op.method.lower() in known or op.name in AZURE_ONLY, op.name
 
 
 def _operations() -> list[dict[str, Any]]:
@@ -216,42 +222,44 @@ def _operations() -> list[dict[str, Any]]:
 
 
 def _plain(path: str) -> str:
-    """Return a path template without the names of its fields, in lower case."""
+    """Return a path template in lower case without the names of its parameters."""
     return re.sub(r"\{[^}]*\}", "{}", path).lower()
 
 
-def test_paths_and_codes_are_those_of_the_official_client() -> None:
+def test_paths_and_status_codes_match_official_client() -> None:
     official = {(o["method"], _plain(o["path"])): o for o in _operations()}
     arm = [
         op for op in azureml.OPERATIONS if op.plane.value == "arm" and "OperationS" not in op.path
     ]
-    seen = 0
+    observed = 0
     for op in arm:
         known = official.get((op.method, _plain(op.path)))
         if known is None:
             assert op.name in ("operations.status", "operations.result"), op.name
             continue
-        seen += 1
+        observed += 1
         assert set(known["ok"]) <= set(op.ok), op.name
-    assert seen > 20
+    assert observed > 20
 
 
-def test_answers_carry_the_codes_and_headers_of_the_official_client(
-    roads: dict[str, Recorder],
+def test_responses_have_codes_and_headers_of_official_client(
+    recordings: dict[str, Recorder],
 ) -> None:
     official = {(o["method"], _plain(o["path"])): o for o in _operations()}
     by_name = {op.name: op for op in azureml.OPERATIONS}
-    seen = 0
-    for one in roads["azureml"].heard:
-        op = by_name.get(one.op)
+    observed = 0
+    for exchange in recordings["azureml"].heard:
+        op = by_name.get(exchange.op)
         known = op and official.get((op.method, _plain(op.path)))
-        if not known or one.status == 404:
+        if not known or exchange.status == 404:
             continue
-        seen += 1
-        assert one.status in known["ok"], (one.op, one.status)
-        if one.status == 202:
-            assert set(map(str.lower, known["response_headers"])) <= set(one.headers), one.op
-    assert seen > 10
+        observed += 1
+        assert exchange.status in known["ok"], (exchange.op, exchange.status)
+        if exchange.status == 202:
+            assert set(map(str.lower, known["response_headers"])) <= set(exchange.headers), (
+                exchange.op
+            )
+    assert observed > 10
 
 
 LINE = re.compile(r"^(GET|PUT|POST|PATCH|DELETE|HEAD) (https://([^/]+)(/[^? ]*)(?:\?(\S*))?)")
@@ -261,26 +269,29 @@ LINE = re.compile(r"^(GET|PUT|POST|PATCH|DELETE|HEAD) (https://([^/]+)(/[^? ]*)(
     "name",
     ["recorded-azure-ai-ml-1.35.2-traffic.txt", "recorded-openai-and-inference-traffic.txt"],
 )
-def test_recorded_requests_of_official_clients_find_a_route(name: str) -> None:
+def test_recorded_requests_match_a_route(name: str) -> None:
     from maas_client.local.http import hosts
 
     unknown = []
     for line in (SPECS / name).read_text().splitlines():
         match = LINE.match(line)
         if not match or "/operationsStatus/" in line or "/x/poll1" in line:
-            continue  # addresses that the recording's own fake made up
+            continue  # URLs invented by the fake server of the recording
         method, _, host, path, query = match.groups()
-        lead = hosts.path_prefix(host)
-        assert lead is not None, host
-        lead = "/maaslocal" if ".blob." in host else lead
-        said = dict(pair.partition("=")[::2] for pair in (query or "").split("&"))
-        where = lead + path.replace("/api/projects/p", "")
-        names = {name_of(method, where, said), name_of(method, _v1(where), said)}
+        prefix = hosts.path_prefix(host)
+        assert prefix is not None, host
+        prefix = "/maaslocal" if ".blob." in host else prefix
+        request_line = dict(pair.partition("=")[::2] for pair in (query or "").split("&"))
+        location = prefix + path.replace("/api/projects/p", "")
+        names = {
+            name_of(method, location, request_line),
+            name_of(method, _v1(location), request_line),
+        }
         if names == {"unknown"}:
-            unknown.append((method, where))
+            unknown.append((method, location))
     assert not unknown
 
 
 def _v1(path: str) -> str:
-    """The dated operations are the v1 ones without ``/v1``."""
+    """Return the path of a dated operation: that of v1 without ``/v1``."""
     return path.replace("/openai/", "/openai/v1/", 1)

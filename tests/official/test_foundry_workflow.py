@@ -1,4 +1,4 @@
-"""File to chat on the foundry dialect: official clients, written for the cloud, and ours, the same way."""
+"""The foundry dialect from file to chat, with official clients and with maas_client."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.official.conftest import Served
+from tests.official.conftest import ServerProcess
 
 
 @pytest.mark.slow
-def test_official_clients_from_file_to_chat(served: Served, train: Path) -> None:
-    assert served.run("foundry_workflow.py", str(train)).endswith("answered\n")
+def test_official_clients(server_process: ServerProcess, train_file: Path) -> None:
+    assert server_process.run("foundry_workflow.py", str(train_file)).endswith("answered\n")
 
 
 @pytest.mark.slow
-def test_our_client_on_both_roads(served: Served, train: Path) -> None:
-    assert served.run("maas_client_workflow.py", str(train)).endswith("answered\n")
+def test_maas_client_on_both_dialects(server_process: ServerProcess, train_file: Path) -> None:
+    assert server_process.run("maas_client_workflow.py", str(train_file)).endswith("answered\n")

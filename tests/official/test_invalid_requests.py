@@ -1,4 +1,4 @@
-"""Whatever is sent, no answer is a 500, and every refusal is in the plane's own form."""
+"""No request causes a 500, and every error has the format of its API."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from maas_client.local import serve
 from maas_client.local.embed import LocalServer
 from maas_client.local.http.routes import azureml, foundry, login
-from tests.official.conftest import rows
+from tests.official.conftest import training_rows
 
-ROWS = [
+OPERATIONS = [
     (table.prefix, op)
     for table in (*azureml.TABLES, *foundry.TABLES, *login.TABLES)
     for op in table.operations
@@ -31,7 +31,7 @@ WORDS = [
     "name", "format", "dataUri", "keyType", "Primary", "tags", "suffix", "seed", "tools", "max_tokens",
     "Phi-4-mini-instruct", "mime_type", "runId", "metricName", "continuationToken", "trainingData", "uri",
 ]  # fmt: skip
-"""Names that mean something to some operation, so that rubbish gets past the first door."""
+"""Names that mean something to some operation, so that random bodies get past the first check."""
 
 scalars = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -84,26 +84,26 @@ def path_of(prefix: str, path: str, draw: Any) -> str:
     return re.sub(r"\{(\w+)(:path)?\}", fill, prefix + path)
 
 
-def check(answer: httpx.Response) -> None:
-    assert answer.status_code < 500 or answer.status_code in (501, 503), answer.text
-    if answer.status_code < 400 or answer.request.method == "HEAD":
+def check(response: httpx.Response) -> None:
+    assert response.status_code < 500 or response.status_code in (501, 503), response.text
+    if response.status_code < 400 or response.request.method == "HEAD":
         return
-    assert answer.headers.get("x-ms-request-id")
-    if "xml" in answer.headers["content-type"]:
-        assert "<Error><Code>" in answer.text
+    assert response.headers.get("x-ms-request-id")
+    if "xml" in response.headers["content-type"]:
+        assert "<Error><Code>" in response.text
         return
-    said = answer.json()
-    if isinstance(said["error"], str):  # the login's form
-        assert said["error_description"]
+    body = response.json()
+    if isinstance(body["error"], str):  # format of the login
+        assert body["error_description"]
     else:
-        assert said["error"]["code"]
-        assert said["error"]["message"]
+        assert body["error"]["code"]
+        assert body["error"]["message"]
 
 
 @SETTINGS
 @given(data=st.data())
-def test_any_json_to_any_operation(http: httpx.Client, data: st.DataObject) -> None:
-    prefix, op = data.draw(st.sampled_from(ROWS))
+def test_random_json_never_causes_500(http: httpx.Client, data: st.DataObject) -> None:
+    prefix, op = data.draw(st.sampled_from(OPERATIONS))
     query = {**op.query, **data.draw(queries)}
     path = path_of(prefix, op.path, data.draw)
     body = json.dumps(data.draw(values)).encode()
@@ -113,8 +113,8 @@ def test_any_json_to_any_operation(http: httpx.Client, data: st.DataObject) -> N
 
 @SETTINGS
 @given(data=st.data())
-def test_any_bytes_to_any_operation(http: httpx.Client, data: st.DataObject) -> None:
-    prefix, op = data.draw(st.sampled_from([r for r in ROWS if r[1].method != "GET"]))
+def test_random_bytes_never_cause_500(http: httpx.Client, data: st.DataObject) -> None:
+    prefix, op = data.draw(st.sampled_from([r for r in OPERATIONS if r[1].method != "GET"]))
     kind = data.draw(
         st.sampled_from(
             ["multipart/form-data; boundary=x", "multipart/form-data", "text/plain", ""]
@@ -144,44 +144,44 @@ JOB = {
 
 @SETTINGS
 @given(data=st.data())
-def test_a_job_with_one_thing_changed(http: httpx.Client, data: st.DataObject) -> None:
-    form = {"file": ("t.jsonl", rows())}
+def test_job_with_one_random_field(http: httpx.Client, data: st.DataObject) -> None:
+    form = {"file": ("t.jsonl", training_rows())}
     file = http.post("/openai/v1/files", data={"purpose": "fine-tune"}, files=form).json()["id"]
     body = {
         **JOB,
         "training_file": file,
         data.draw(st.sampled_from(sorted(JOB))): data.draw(values),
     }
-    answer = http.post("/openai/v1/fine_tuning/jobs", json=body)
-    check(answer)
-    assert answer.status_code in (200, 400)
+    response = http.post("/openai/v1/fine_tuning/jobs", json=body)
+    check(response)
+    assert response.status_code in (200, 400)
 
 
 @SETTINGS
 @given(data=st.data())
-def test_a_deployment_with_one_thing_changed(http: httpx.Client, data: st.DataObject) -> None:
+def test_deployment_with_one_random_field(http: httpx.Client, data: st.DataObject) -> None:
     model = {"format": "Microsoft", "name": "Phi-4-mini-instruct", "version": "1"}
     model |= {data.draw(st.sampled_from(sorted(model))): data.draw(values)}
     body = {"properties": {"model": model}, "sku": data.draw(st.none() | values)}
-    prefix, op = next(r for r in ROWS if r[1].name == "deployments.create")
+    prefix, op = next(r for r in OPERATIONS if r[1].name == "deployments.create")
     path = path_of(prefix, op.path, lambda _: "x")
-    answer = http.put(path, params=dict(op.query), json=body)
-    check(answer)
-    assert answer.status_code in (200, 201, 400, 409)
+    response = http.put(path, params=dict(op.query), json=body)
+    check(response)
+    assert response.status_code in (200, 201, 400, 409)
 
 
 @SETTINGS
 @given(data=st.data())
-def test_a_chat_with_one_thing_changed(http: httpx.Client, data: st.DataObject) -> None:
+def test_chat_with_one_random_field(http: httpx.Client, data: st.DataObject) -> None:
     body = {
         "model": "rubbish",
         "messages": [{"role": "user", "content": "hi"}],
         "max_tokens": 3,
         data.draw(st.sampled_from(WORDS)): data.draw(values),
     }
-    prefix, op = next(r for r in ROWS if r[1].name == "deployments.create")
+    prefix, op = next(r for r in OPERATIONS if r[1].name == "deployments.create")
     path = path_of(prefix, op.path, lambda _: "rubbish")
-    made = {"properties": {"model": {"format": "Microsoft", "name": "Phi-4"}}}
-    http.put(path, params=dict(op.query), json=made)
+    created = {"properties": {"model": {"format": "Microsoft", "name": "Phi-4"}}}
+    http.put(path, params=dict(op.query), json=created)
     for chat in ("/openai/v1/chat/completions", "/models/chat/completions"):
         check(http.post(chat, json=body))

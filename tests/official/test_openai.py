@@ -1,4 +1,4 @@
-"""OpenAI's own client, unmodified: files, uploads, jobs, events, checkpoints, lists, chat, streams."""
+"""OpenAI's client, unmodified: files, uploads, jobs, events, checkpoints, lists, chat, streams."""
 
 from __future__ import annotations
 
@@ -12,38 +12,40 @@ from typing import Any
 import openai
 import pytest
 
-from tests.official.conftest import Served, rows
+from tests.official.conftest import ServerProcess, training_rows
 
 MODEL = "Ministral-3B"
 TIER = {"trainingType": "globalStandard"}
 FLAVOURS = ["v1", "project", "dated"]
 
 
-def _client(served: Served, flavour: str) -> openai.OpenAI:
+def _client(server_process: ServerProcess, flavour: str) -> openai.OpenAI:
     if flavour == "dated":
         return openai.AzureOpenAI(
-            azure_endpoint=served.url, api_key="K", api_version="2025-04-01-preview"
+            azure_endpoint=server_process.url, api_key="K", api_version="2025-04-01-preview"
         )
     lead = "/api/projects/p1" if flavour == "project" else ""
-    return openai.OpenAI(base_url=f"{served.url}{lead}/openai/v1", api_key="K")
+    return openai.OpenAI(base_url=f"{server_process.url}{lead}/openai/v1", api_key="K")
 
 
 @pytest.fixture(params=FLAVOURS)
-def client(served: Served, request: pytest.FixtureRequest) -> Iterator[openai.OpenAI]:
-    with _client(served, request.param) as made:
-        yield made
+def client(
+    server_process: ServerProcess, request: pytest.FixtureRequest
+) -> Iterator[openai.OpenAI]:
+    with _client(server_process, request.param) as created:
+        yield created
 
 
 @pytest.fixture
-def v1(served: Served) -> Iterator[openai.OpenAI]:
-    with _client(served, "v1") as made:
-        yield made
+def v1(server_process: ServerProcess) -> Iterator[openai.OpenAI]:
+    with _client(server_process, "v1") as created:
+        yield created
 
 
 @pytest.fixture
-def azure(served: Served) -> Iterator[openai.OpenAI]:
-    with _client(served, "dated") as made:
-        yield made
+def azure(server_process: ServerProcess) -> Iterator[openai.OpenAI]:
+    with _client(server_process, "dated") as created:
+        yield created
 
 
 def upload(client: openai.OpenAI, data: bytes, name: str = "t.jsonl") -> str:
@@ -52,42 +54,46 @@ def upload(client: openai.OpenAI, data: bytes, name: str = "t.jsonl") -> str:
     return client.files.wait_for_processing(file.id, poll_interval=0.05).id
 
 
-def ended(client: openai.OpenAI, job: str) -> Any:
-    end = time.monotonic() + 60
+def wait_for_end(client: openai.OpenAI, job: str) -> Any:
+    deadline = time.monotonic() + 60
     while (now := client.fine_tuning.jobs.retrieve(job)).status not in (
         "succeeded", "failed", "cancelled",
     ):  # fmt: skip
-        assert time.monotonic() < end
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     return now
 
 
-def start(client: openai.OpenAI, file: str, **rest: Any) -> Any:
+def start(client: openai.OpenAI, file: str, **kwargs: Any) -> Any:
     given = {
         "method": {
             "type": "supervised",
             "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 4}},
         },
         "extra_body": TIER,
-        **rest,
+        **kwargs,
     }
     return client.fine_tuning.jobs.create(model=MODEL, training_file=file, **given)
 
 
-def test_a_file_comes_back_byte_for_byte(client: openai.OpenAI) -> None:
-    file = upload(client, rows())
+def test_file_round_trip(client: openai.OpenAI) -> None:
+    file = upload(client, training_rows())
     known = client.files.retrieve(file)
-    assert (known.filename, known.bytes, known.purpose) == ("t.jsonl", len(rows()), "fine-tune")
-    assert client.files.content(file).read() == rows()
+    assert (known.filename, known.bytes, known.purpose) == (
+        "t.jsonl",
+        len(training_rows()),
+        "fine-tune",
+    )
+    assert client.files.content(file).read() == training_rows()
     assert file in [f.id for f in client.files.list(purpose="fine-tune")]
     assert client.files.delete(file).deleted
-    with pytest.raises(openai.NotFoundError) as gone:
+    with pytest.raises(openai.NotFoundError) as deleted:
         client.files.retrieve(file)
-    assert gone.value.code == "notFound"
-    assert gone.value.request_id
+    assert deleted.value.code == "notFound"
+    assert deleted.value.request_id
 
 
-def test_files_that_are_paths_and_expiry(v1: openai.OpenAI, train: Path) -> None:
+def test_file_names_and_expiry(v1: openai.OpenAI, train: Path) -> None:
     file = v1.files.create(
         file=train, purpose="fine-tune", expires_after={"anchor": "created_at", "seconds": 1209600}
     )
@@ -96,50 +102,51 @@ def test_files_that_are_paths_and_expiry(v1: openai.OpenAI, train: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("data", "told"), [(b"{", "several lines"), (rows()[:-20] + b"\n", "line 12"), (b"\n", "jsonl")]
+    ("data", "messages"),
+    [(b"{", "several lines"), (training_rows()[:-20] + b"\n", "line 12"), (b"\n", "jsonl")],
 )
-def test_what_is_no_jsonl_is_an_error_of_the_file(
-    v1: openai.OpenAI, data: bytes, told: str
+def test_invalid_jsonl_is_an_error_of_the_file(
+    v1: openai.OpenAI, data: bytes, messages: str
 ) -> None:
     file = v1.files.create(file=("t.jsonl", data), purpose="fine-tune")
     known = v1.files.wait_for_processing(file.id, poll_interval=0.05)
     assert known.status == "error"
-    assert told in (known.status_details or "")
+    assert messages in (known.status_details or "")
     with pytest.raises(openai.BadRequestError, match="not usable"):
         start(v1, file.id)
 
 
-def test_lists_page_by_themselves(client: openai.OpenAI) -> None:
-    made = [upload(client, rows(), f"f{i}.jsonl") for i in range(5)]
-    seen = [f.id for f in client.files.list(limit=2, order="desc")]
-    assert [i for i in seen if i in made] == made[::-1]
-    assert len(seen) == len(set(seen))
+def test_lists_are_paged(client: openai.OpenAI) -> None:
+    created = [upload(client, training_rows(), f"f{i}.jsonl") for i in range(5)]
+    ids = [f.id for f in client.files.list(limit=2, order="desc")]
+    assert [i for i in ids if i in created] == created[::-1]
+    assert len(ids) == len(set(ids))
     first = client.files.list(limit=2)
     assert first.has_more
     assert len(first.data) == 2
 
 
-def test_an_upload_in_parts_is_one_file(azure: openai.OpenAI) -> None:
-    data = rows(200)
-    made = azure.uploads.create(
+def test_multipart_upload(azure: openai.OpenAI) -> None:
+    data = training_rows(200)
+    created = azure.uploads.create(
         filename="t.jsonl", purpose="fine-tune", bytes=len(data), mime_type="application/jsonl"
     )
-    assert (made.status, made.expires_at) == ("pending", made.created_at + 3600)
+    assert (created.status, created.expires_at) == ("pending", created.created_at + 3600)
     cut = len(data) // 2
-    second = azure.uploads.parts.create(made.id, data=data[cut:])
-    first = azure.uploads.parts.create(made.id, data=data[:cut])
-    assert first.upload_id == made.id
+    second = azure.uploads.parts.create(created.id, data=data[cut:])
+    first = azure.uploads.parts.create(created.id, data=data[:cut])
+    assert first.upload_id == created.id
     done = azure.uploads.complete(
-        made.id, part_ids=[first.id, second.id], md5=hashlib.md5(data).hexdigest()
+        created.id, part_ids=[first.id, second.id], md5=hashlib.md5(data).hexdigest()
     )
     assert done.status == "completed"
     assert done.file is not None
     assert azure.files.content(done.file.id).read() == data
     with pytest.raises(openai.ConflictError):
-        azure.uploads.complete(made.id, part_ids=[first.id])
+        azure.uploads.complete(created.id, part_ids=[first.id])
 
 
-def test_the_sdks_own_chunked_upload(azure: openai.OpenAI, train: Path) -> None:
+def test_chunked_upload_of_sdk(azure: openai.OpenAI, train: Path) -> None:
     done = azure.uploads.upload_file_chunked(
         file=train, mime_type="application/jsonl", purpose="fine-tune", part_size=500
     )
@@ -147,32 +154,32 @@ def test_the_sdks_own_chunked_upload(azure: openai.OpenAI, train: Path) -> None:
     assert azure.files.content(done.file.id).read() == train.read_bytes()
 
 
-def test_uploads_that_do_not_add_up(azure: openai.OpenAI) -> None:
-    made = azure.uploads.create(
+def test_inconsistent_uploads_are_refused(azure: openai.OpenAI) -> None:
+    created = azure.uploads.create(
         filename="t.jsonl", purpose="fine-tune", bytes=10, mime_type="application/jsonl"
     )
-    part = azure.uploads.parts.create(made.id, data=b"12345")
+    part = azure.uploads.parts.create(created.id, data=b"12345")
     with pytest.raises(openai.BadRequestError, match="add up"):
-        azure.uploads.complete(made.id, part_ids=[part.id])
+        azure.uploads.complete(created.id, part_ids=[part.id])
     with pytest.raises(openai.BadRequestError, match="part_ids"):
-        azure.uploads.complete(made.id, part_ids=["part_of_nobody"])
-    assert azure.uploads.cancel(made.id).status == "cancelled"
+        azure.uploads.complete(created.id, part_ids=["part_of_nobody"])
+    assert azure.uploads.cancel(created.id).status == "cancelled"
 
 
 @pytest.mark.parametrize("flavour", ["v1", "project"])
-def test_uploads_are_404_on_v1(served: Served, flavour: str) -> None:
-    with _client(served, flavour) as client, pytest.raises(openai.NotFoundError):
+def test_uploads_are_404_on_v1(server_process: ServerProcess, flavour: str) -> None:
+    with _client(server_process, flavour) as client, pytest.raises(openai.NotFoundError):
         client.uploads.create(
             filename="t.jsonl", purpose="fine-tune", bytes=1, mime_type="application/jsonl"
         )
 
 
-def test_a_whole_job(client: openai.OpenAI) -> None:
-    train, valid = upload(client, rows()), upload(client, rows(5), "v.jsonl")
+def test_job_from_creation_to_results(client: openai.OpenAI) -> None:
+    train, valid = upload(client, training_rows()), upload(client, training_rows(5), "v.jsonl")
     job = start(client, train, validation_file=valid, suffix="tickets", seed=105)
     assert job.status == "pending"
     assert (job.organization_id, job.result_files, job.fine_tuned_model) == (None, None, None)
-    done = ended(client, job.id)
+    done = wait_for_end(client, job.id)
     assert done.status == "succeeded"
     assert done.fine_tuned_model.startswith(f"{MODEL}.ft-")
     assert done.fine_tuned_model.endswith("-tickets")
@@ -181,30 +188,32 @@ def test_a_whole_job(client: openai.OpenAI) -> None:
     assert done.finished_at >= done.created_at
     assert done.method.supervised.hyperparameters.n_epochs == 2
     assert done.metadata["simulated"] == "true"
-    _story(client, job.id)
-    _results(client, done.result_files)
+    _check_events(client, job.id)
+    _check_results(client, done.result_files)
     assert job.id in [j.id for j in client.fine_tuning.jobs.list(limit=1)]
     assert done.fine_tuned_model in [m.id for m in client.models.list()]
     assert client.models.retrieve(MODEL).id == MODEL
 
 
-def _story(client: openai.OpenAI, job: str) -> None:
-    told = list(client.fine_tuning.jobs.list_events(job, limit=3))
-    messages = [e.message for e in told][::-1]
+def _check_events(client: openai.OpenAI, job: str) -> None:
+    events = list(client.fine_tuning.jobs.list_events(job, limit=3))
+    messages = [e.message for e in events][::-1]
     assert messages[0] == "Job enqueued. Waiting for jobs ahead to complete."
     assert messages[-1] == "Job succeeded."
     assert "Job started." in messages
-    assert len({e.id for e in told}) == len(told)
-    metrics = [e.data for e in told if e.type == "metrics"]
+    assert len({e.id for e in events}) == len(events)
+    metrics = [e.data for e in events if e.type == "metrics"]
     assert all("step" in m for m in metrics)
     assert any("train_loss" in m for m in metrics)
     assert any("full_valid_loss" in m for m in metrics)
-    kept = list(client.fine_tuning.jobs.checkpoints.list(job))
-    assert kept[0].fine_tuned_model_checkpoint.endswith(f":ckpt-step-{kept[0].step_number}")
-    assert kept[0].metrics.train_loss
+    checkpoints = list(client.fine_tuning.jobs.checkpoints.list(job))
+    assert checkpoints[0].fine_tuned_model_checkpoint.endswith(
+        f":ckpt-step-{checkpoints[0].step_number}"
+    )
+    assert checkpoints[0].metrics.train_loss
 
 
-def _results(client: openai.OpenAI, files: list[str]) -> None:
+def _check_results(client: openai.OpenAI, files: list[str]) -> None:
     (file,) = files
     assert client.files.retrieve(file).purpose == "fine-tune-results"
     lines = client.files.content(file).text.splitlines()
@@ -216,8 +225,8 @@ def _results(client: openai.OpenAI, files: list[str]) -> None:
     assert "-1" in lines[1].split(",")
 
 
-def test_codes_of_creation(v1: openai.OpenAI, azure: openai.OpenAI) -> None:
-    file = upload(v1, rows())
+def test_status_codes_of_creation(v1: openai.OpenAI, azure: openai.OpenAI) -> None:
+    file = upload(v1, training_rows())
     raw = v1.fine_tuning.jobs.with_raw_response.create(
         model=MODEL, training_file=file, extra_body=TIER
     )
@@ -230,8 +239,8 @@ def test_codes_of_creation(v1: openai.OpenAI, azure: openai.OpenAI) -> None:
     assert raw.headers["apim-request-id"]
 
 
-def test_left_out_the_tier_is_complained_of_as_there(client: openai.OpenAI) -> None:
-    file = upload(client, rows())
+def test_missing_training_type_gives_azures_message(client: openai.OpenAI) -> None:
+    file = upload(client, training_rows())
     with pytest.raises(openai.BadRequestError, match="base model does not support fine-tuning"):
         client.fine_tuning.jobs.create(model=MODEL, training_file=file)
     with pytest.raises(openai.BadRequestError, match="with Standard TrainingType"):
@@ -255,10 +264,10 @@ def test_left_out_the_tier_is_complained_of_as_there(client: openai.OpenAI) -> N
         ({"model": "nobody-knows-this"}, "model"),
     ],
 )
-def test_what_a_job_cannot_be_is_refused_by_name(
+def test_invalid_job_names_the_parameter(
     v1: openai.OpenAI, changes: dict[str, Any], param: str
 ) -> None:
-    file = upload(v1, rows())
+    file = upload(v1, training_rows())
     given = {"model": MODEL, "training_file": file, "extra_body": TIER, **changes}
     with pytest.raises(openai.BadRequestError) as refused:
         v1.fine_tuning.jobs.create(**given)
@@ -266,17 +275,21 @@ def test_what_a_job_cannot_be_is_refused_by_name(
     assert refused.value.code == "invalidPayload"
 
 
-def test_auto_and_minus_one_leave_it_to_the_service(v1: openai.OpenAI) -> None:
-    file = upload(v1, rows())
+def test_auto_and_minus_one_select_defaults(v1: openai.OpenAI) -> None:
+    file = upload(v1, training_rows())
     job = start(
         v1, file, method=openai.omit, hyperparameters={"n_epochs": "auto", "batch_size": -1}
     )
-    assert ended(v1, job.id).status == "succeeded"
+    assert wait_for_end(v1, job.id).status == "succeeded"
 
 
-def test_a_bad_row_fails_the_job_and_says_where(client: openai.OpenAI) -> None:
-    bad = rows(11) + json.dumps({"messages": [{"role": "robot", "content": "hi"}]}).encode() + b"\n"
-    job = ended(client, start(client, upload(client, bad)).id)
+def test_invalid_row_fails_job_with_line(client: openai.OpenAI) -> None:
+    bad = (
+        training_rows(11)
+        + json.dumps({"messages": [{"role": "robot", "content": "hi"}]}).encode()
+        + b"\n"
+    )
+    job = wait_for_end(client, start(client, upload(client, bad)).id)
     assert job.status == "failed"
     assert job.error.param == "training_file"
     assert job.error.code == "jsonlValidationFailed"
@@ -285,10 +298,12 @@ def test_a_bad_row_fails_the_job_and_says_where(client: openai.OpenAI) -> None:
     assert last.level == "error"
 
 
-def test_cancelling(v1: openai.OpenAI) -> None:
-    job = start(v1, upload(v1, rows(4000)), hyperparameters={"n_epochs": 20}, method=openai.omit)
+def test_cancel(v1: openai.OpenAI) -> None:
+    job = start(
+        v1, upload(v1, training_rows(4000)), hyperparameters={"n_epochs": 20}, method=openai.omit
+    )
     assert v1.fine_tuning.jobs.cancel(job.id).status in ("cancelled", "succeeded")
-    assert ended(v1, job.id).status == "cancelled"
+    assert wait_for_end(v1, job.id).status == "cancelled"
     with pytest.raises(openai.BadRequestError):
         v1.fine_tuning.jobs.cancel(job.id)
     with pytest.raises(openai.BadRequestError, match="running job can be paused: it is cancelled"):
@@ -297,13 +312,13 @@ def test_cancelling(v1: openai.OpenAI) -> None:
         v1.fine_tuning.jobs.resume(job.id)
 
 
-def test_a_job_outlives_its_file_and_is_deleted_on_the_dated_base(
+def test_job_without_its_file_and_deletion_on_dated_version(
     azure: openai.OpenAI, v1: openai.OpenAI
 ) -> None:
-    file = upload(azure, rows())
+    file = upload(azure, training_rows())
     job = start(azure, file)
     azure.files.delete(file)
-    assert ended(azure, job.id).status == "succeeded"
+    assert wait_for_end(azure, job.id).status == "succeeded"
     path = f"/fine_tuning/jobs/{job.id}"
     with pytest.raises(openai.APIStatusError) as refused:
         v1.delete(path, cast_to=object)
@@ -313,7 +328,7 @@ def test_a_job_outlives_its_file_and_is_deleted_on_the_dated_base(
         azure.fine_tuning.jobs.retrieve(job.id)
 
 
-def test_nothing_is_fetched_from_elsewhere(azure: openai.OpenAI) -> None:
+def test_import_by_url_is_refused(azure: openai.OpenAI) -> None:
     body = {
         "purpose": "fine-tune",
         "filename": "t.jsonl",
@@ -324,34 +339,36 @@ def test_nothing_is_fetched_from_elsewhere(azure: openai.OpenAI) -> None:
     assert refused.value.code == "fileImportFailed"
 
 
-def test_no_credential_is_401(served: Served) -> None:
+def test_no_credential_is_401(server_process: ServerProcess) -> None:
     nothing = {"Authorization": openai.omit}
     with (
-        openai.OpenAI(base_url=f"{served.url}/openai/v1", api_key="K") as client,
+        openai.OpenAI(base_url=f"{server_process.url}/openai/v1", api_key="K") as client,
         pytest.raises(openai.AuthenticationError),
     ):
         client.models.list(extra_headers=nothing)
 
 
-def test_an_unknown_newer_version_is_taken_and_rubbish_is_refused(served: Served) -> None:
+def test_newer_and_malformed_api_versions(server_process: ServerProcess) -> None:
     newer = openai.AzureOpenAI(
-        azure_endpoint=served.url, api_key="K", api_version="2031-01-01-preview"
+        azure_endpoint=server_process.url, api_key="K", api_version="2031-01-01-preview"
     )
     with newer:
         raw = newer.models.with_raw_response.list()
         assert "newer" in raw.headers["warning"]
-    rubbish = openai.AzureOpenAI(azure_endpoint=served.url, api_key="K", api_version="soon")
+    rubbish = openai.AzureOpenAI(azure_endpoint=server_process.url, api_key="K", api_version="soon")
     with rubbish, pytest.raises(openai.BadRequestError):
         rubbish.models.list()
 
 
-async def test_async_from_file_to_job(served: Served) -> None:
-    async with openai.AsyncOpenAI(base_url=f"{served.url}/openai/v1", api_key="K") as client:
-        file = await client.files.create(file=("t.jsonl", rows()), purpose="fine-tune")
+async def test_async_client(server_process: ServerProcess) -> None:
+    async with openai.AsyncOpenAI(
+        base_url=f"{server_process.url}/openai/v1", api_key="K"
+    ) as client:
+        file = await client.files.create(file=("t.jsonl", training_rows()), purpose="fine-tune")
         file = await client.files.wait_for_processing(file.id, poll_interval=0.05)
         job = await client.fine_tuning.jobs.create(
             model=MODEL, training_file=file.id, extra_body=TIER
         )
         assert job.status == "pending"
-        told = [e.message async for e in client.fine_tuning.jobs.list_events(job.id)]
-        assert told
+        messages = [e.message async for e in client.fine_tuning.jobs.list_events(job.id)]
+        assert messages

@@ -1,4 +1,4 @@
-"""docs/operations.md says of every operation what the server does with it."""
+"""docs/operations.md lists every operation and whether the server implements it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TABLES = (*azureml.TABLES, *foundry.TABLES, *login.TABLES)
 STATES = ("implemented", "simulated", "501")
 
 
-def told() -> dict[str, str]:
+def documented_states() -> dict[str, str]:
     rows = re.findall(
         r"^\| `([\w.]+)` \| .* \| (implemented|simulated|501)\b[^|]*\|$",
         PAGE.read_text("utf-8"),
@@ -22,12 +22,12 @@ def told() -> dict[str, str]:
     return dict(rows)
 
 
-def test_every_operation_is_on_the_page_and_no_other() -> None:
-    assert set(told()) == {op.name for table in TABLES for op in table.operations}
+def test_page_lists_every_operation() -> None:
+    assert set(documented_states()) == {op.name for table in TABLES for op in table.operations}
 
 
-def test_what_is_not_done_is_said_to_be_501() -> None:
-    page = told()
+def test_unimplemented_operations_are_listed_as_501() -> None:
+    page = documented_states()
     assert set(page.values()) == set(STATES)
     not_done = {name for table in TABLES for name in table.not_implemented}
     assert {name for name, state in page.items() if state == "501"} == not_done

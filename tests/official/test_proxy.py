@@ -1,4 +1,4 @@
-"""The proxy and its certificates: Azure's hosts come here, nothing else goes anywhere."""
+"""The proxy and its certificates: Azure's hosts reach this server, other hosts are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from maas_client.errors import ConfigError
 from maas_client.local import serve
 from maas_client.local.embed import LocalServer
 from maas_client.local.http.connections import CertificateAuthority
-from tests.official.conftest import own_environment, rows
+from tests.official.conftest import minimal_environment, training_rows
 
 ARM = "https://management.azure.com"
 WS = "/subscriptions/s/resourceGroups/r/providers/Microsoft.MachineLearningServices/workspaces/w"
@@ -33,21 +33,21 @@ def server() -> Iterator[LocalServer]:
 
 
 def through(server: LocalServer) -> httpx.Client:
-    told = server.environment
-    trusted = ssl.create_default_context(cafile=told["SSL_CERT_FILE"])
-    return httpx.Client(proxy=told["HTTPS_PROXY"], verify=trusted, trust_env=False, timeout=20)
+    info = server.environment
+    trusted = ssl.create_default_context(cafile=info["SSL_CERT_FILE"])
+    return httpx.Client(proxy=info["HTTPS_PROXY"], verify=trusted, trust_env=False, timeout=20)
 
 
-def say(server: LocalServer, data: bytes) -> bytes:
-    """Say something to the proxy and return all that it answers."""
-    at = urlsplit(server.environment["HTTPS_PROXY"])
-    with socket.create_connection((str(at.hostname), at.port or 0), timeout=20) as line:
+def send_raw(server: LocalServer, data: bytes) -> bytes:
+    """Send raw bytes to the proxy and return its whole response."""
+    url = urlsplit(server.environment["HTTPS_PROXY"])
+    with socket.create_connection((str(url.hostname), url.port or 0), timeout=20) as line:
         line.sendall(data)
         line.shutdown(socket.SHUT_WR)
-        heard = b""
+        received = b""
         while piece := line.recv(4096):
-            heard += piece
-        return heard
+            received += piece
+        return received
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,8 @@ def say(server: LocalServer, data: bytes) -> bytes:
         b"x" * 20_000,
     ],
 )
-def test_every_other_request_is_refused(server: LocalServer, asked: bytes) -> None:
-    assert say(server, asked).startswith(b"HTTP/1.1 403 Forbidden\r\n")
+def test_other_requests_are_refused(server: LocalServer, asked: bytes) -> None:
+    assert send_raw(server, asked).startswith(b"HTTP/1.1 403 Forbidden\r\n")
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,15 @@ def test_every_other_request_is_refused(server: LocalServer, asked: bytes) -> No
         ("other.blob.core.windows.net", "/container/blob", 404),
     ],
 )
-def test_azures_hosts_come_here(server: LocalServer, host: str, path: str, status: int) -> None:
+def test_azure_hosts_reach_this_server(
+    server: LocalServer, host: str, path: str, status: int
+) -> None:
     with through(server) as http:
-        answer = http.get(f"https://{host}{path}", headers={"Authorization": "Bearer t"})
-    assert answer.status_code == status, answer.text
+        response = http.get(f"https://{host}{path}", headers={"Authorization": "Bearer t"})
+    assert response.status_code == status, response.text
 
 
-def test_addresses_in_answers_are_azures_own(server: LocalServer) -> None:
+def test_urls_in_responses_use_azure_hosts(server: LocalServer) -> None:
     with through(server) as http:
         auth = {"Authorization": "Bearer t"}
         here = http.get(f"{ARM}{WS}?api-version=2024-10-01", headers=auth).json()
@@ -106,35 +108,35 @@ def test_addresses_in_answers_are_azures_own(server: LocalServer) -> None:
         )
 
 
-def test_inside_a_tunnel_only_its_own_host_may_be_named(server: LocalServer) -> None:
+def test_host_header_must_match_tunnel(server: LocalServer) -> None:
     with through(server) as http:
         for wrong in ("login.microsoftonline.com", "127.0.0.1", "management.azure.com:444"):
-            answer = http.get(f"{ARM}/metadata/endpoints", headers={"Host": wrong})
-            assert answer.status_code == 421
+            response = http.get(f"{ARM}/metadata/endpoints", headers={"Host": wrong})
+            assert response.status_code == 421
         assert (
             http.get(f"{ARM}/metadata/endpoints", headers={"Host": "management.azure.com:443"})
         ).status_code == 200
 
 
-def test_on_the_plain_port_azures_names_mean_nothing(server: LocalServer) -> None:
-    answer = httpx.get(
+def test_plain_port_refuses_azure_hosts(server: LocalServer) -> None:
+    response = httpx.get(
         f"{server.url}/metadata/endpoints",
         headers={"Host": "management.azure.com"},
         trust_env=False,
     )
-    assert answer.status_code == 421
+    assert response.status_code == 421
 
 
-def test_the_certificate_is_of_this_host_and_of_our_ca_only(server: LocalServer) -> None:
-    told = server.environment
+def test_certificate_of_host_and_ca(server: LocalServer) -> None:
+    info = server.environment
     with (
-        httpx.Client(proxy=told["HTTPS_PROXY"], trust_env=False) as http,
+        httpx.Client(proxy=info["HTTPS_PROXY"], trust_env=False) as http,
         pytest.raises(httpx.ConnectError, match="CERTIFICATE"),
     ):
         http.get(f"{ARM}/metadata/endpoints")
 
 
-def test_many_tunnels_at_once(server: LocalServer) -> None:
+def test_concurrent_tunnels(server: LocalServer) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     def ask(number: int) -> int:
@@ -148,32 +150,32 @@ def test_many_tunnels_at_once(server: LocalServer) -> None:
         assert set(pool.map(ask, range(40))) == {200}
 
 
-def test_the_authority_outlives_a_restart_and_keeps_its_key(tmp_path: Path) -> None:
+def test_ca_is_reused_after_restart(tmp_path: Path) -> None:
     first = CertificateAuthority(tmp_path).cert_path.read_bytes()
     assert CertificateAuthority(tmp_path).cert_path.read_bytes() == first
     assert stat.S_IMODE((tmp_path / "ca-key.pem").stat().st_mode) == 0o600
 
 
-def test_a_certificate_that_is_none_gives_the_state_directory_back(tmp_path: Path) -> None:
+def test_invalid_ca_file_releases_state_directory(tmp_path: Path) -> None:
     for name in ("ca.pem", "ca-key.pem"):
         (tmp_path / name).write_text("rubbish")
-    for _ in range(2):  # the second time says the same: nothing was left locked
+    for _ in range(2):  # the same error the second time: the lock was released
         with pytest.raises(ConfigError, match="no certificate"):
             serve(engine="instant", tls=True, state_dir=tmp_path).start()
 
 
-def test_a_login_gives_a_token_that_passes_a_server_with_a_key() -> None:
+def test_login_token_is_accepted_by_server_with_key() -> None:
     key = "a-key-of-this-server"
     with serve(engine="instant", proxy=True, api_key=key) as server, through(server) as http:
-        at = "https://login.microsoftonline.com/tenant/oauth2/v2.0/token"
+        url = "https://login.microsoftonline.com/tenant/oauth2/v2.0/token"
         form = {
             "grant_type": "client_credentials",
             "client_id": "app",
             "scope": "https://management.azure.com/.default",
         }
-        assert http.post(at, data={**form, "client_secret": "wrong"}).status_code == 401
-        assert http.post(at, data=form).status_code == 401
-        got = http.post(at, data={**form, "client_secret": key}).json()
+        assert http.post(url, data={**form, "client_secret": "wrong"}).status_code == 401
+        assert http.post(url, data=form).status_code == 401
+        got = http.post(url, data={**form, "client_secret": key}).json()
         ask = f"{ARM}{WS}?api-version=2024-10-01"
 
         def status(token: str) -> int:
@@ -187,12 +189,12 @@ def test_a_login_gives_a_token_that_passes_a_server_with_a_key() -> None:
 
 @pytest.mark.parametrize("grant", ["password", "refresh_token", ""])
 def test_other_grants_are_refused(server: LocalServer, grant: str) -> None:
-    at = f"{server.url}/tenant/oauth2/v2.0/token"
-    answer = httpx.post(at, data={"grant_type": grant, "client_id": "x"}, trust_env=False)
-    assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_grant_type")
+    url = f"{server.url}/tenant/oauth2/v2.0/token"
+    response = httpx.post(url, data={"grant_type": grant, "client_id": "x"}, trust_env=False)
+    assert (response.status_code, response.json()["error"]) == (400, "unsupported_grant_type")
 
 
-def test_tls_on_the_port_and_the_metadata_document(tmp_path: Path) -> None:
+def test_tls_and_metadata_document(tmp_path: Path) -> None:
     with serve(engine="instant", tls=True) as server:
         assert server.url.startswith("https://127.0.0.1:")
         with server.client() as client:
@@ -209,9 +211,9 @@ def test_tls_on_the_port_and_the_metadata_document(tmp_path: Path) -> None:
             assert openid["token_endpoint"].startswith(f"{server.url}/tenant/")
 
 
-def test_clients_by_address(tmp_path: Path) -> None:
+def test_clients_without_proxy(tmp_path: Path) -> None:
     data = tmp_path / "train.jsonl"
-    data.write_bytes(rows())
+    data.write_bytes(training_rows())
     script = Path(__file__).parent / "scripts" / "without_proxy.py"
     with serve(engine="instant", tls=True) as server:
         ca = str(server.state_dir / "ca.pem")
@@ -219,7 +221,7 @@ def test_clients_by_address(tmp_path: Path) -> None:
         trust = {"SSL_CERT_FILE": ca, "REQUESTS_CA_BUNDLE": ca, "ARM_CLOUD_METADATA_URL": document}
         done = subprocess.run(
             [sys.executable, "-W", "ignore", str(script), server.url, str(data)],
-            env=own_environment() | trust,
+            env=minimal_environment() | trust,
             capture_output=True,
             text=True,
             timeout=120,
@@ -228,7 +230,7 @@ def test_clients_by_address(tmp_path: Path) -> None:
     assert done.stdout == "answered\n", done.stderr
 
 
-def test_what_serve_tells_with_a_proxy(tmp_path: Path) -> None:
+def test_output_of_serve_with_proxy(tmp_path: Path) -> None:
     ready = tmp_path / "ready.json"
     command = [
         sys.executable, "-m", "maas_client", "serve", "--engine", "instant", "--port", "0", "--proxy",
@@ -237,13 +239,13 @@ def test_what_serve_tells_with_a_proxy(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         lines = [server.stdout.readline().rstrip("\n") for _ in range(4)]
-        told = json.loads(ready.read_text())
+        info = json.loads(ready.read_text())
         server.terminate()
-    assert set(told) == {"url", "pid", "proxy", "ca_file"}
+    assert set(info) == {"url", "pid", "proxy", "ca_file"}
     assert lines == [
-        f"export HTTPS_PROXY={told['proxy']}",
-        f"export REQUESTS_CA_BUNDLE={told['ca_file']}",
-        f"export SSL_CERT_FILE={told['ca_file']}",
+        f"export HTTPS_PROXY={info['proxy']}",
+        f"export REQUESTS_CA_BUNDLE={info['ca_file']}",
+        f"export SSL_CERT_FILE={info['ca_file']}",
         "export NO_PROXY=127.0.0.1,localhost",
     ]
     assert server.returncode == 0

@@ -1,7 +1,8 @@
-"""Wire fixtures: what both houses say to each other on the road, one exchange per operation and code.
+"""Wire fixtures: the requests and responses of client and local server, one exchange per operation and
+status code.
 
-``python -m tests.official.wire_fixtures`` writes ``tests/fixtures/wire/*.json`` anew; look at the difference
-before you commit it: it is a change of the treaty.
+``python -m tests.official.wire_fixtures`` rewrites ``tests/fixtures/wire/*.json``. Review the diff before
+you commit it: it is a change of what goes over the wire.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.official.conftest import rows
-from tests.official.recorder import Recorder, road
+from tests.official.conftest import training_rows
+from tests.official.recorder import Recorder, record_workflow
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "wire"
 Dialect = Literal["azureml", "foundry"]
@@ -32,28 +33,30 @@ _KEPT = frozenset(
     {"object", "status", "type", "kind", "jobType", "provisioningState", "endpointState", "role",
      "finish_reason", "level", "purpose", "datastoreType", "credentialsType", "secretsType", "authMode"}
 )  # fmt: skip
-"""Fields whose words are part of the treaty; of all others the kind of value is."""
+"""Fields whose values are compared; of all others only the type is."""
 
 
 def exchanges(recorder: Recorder) -> list[dict[str, Any]]:
-    """Return the first exchange of each operation and code, without what changes from run to run."""
-    kept: dict[tuple[str, int], dict[str, Any]] = {}
-    for one in recorder.heard:
-        if (one.op, one.status) in kept:
+    """Return the first exchange of each operation and status code, without values that differ from run to
+    run.
+    """
+    entries: dict[tuple[str, int], dict[str, Any]] = {}
+    for exchange in recorder.heard:
+        if (exchange.op, exchange.status) in entries:
             continue
         entry = {
-            "operation": one.op,
-            "method": one.method,
-            "path": _steady(one.path),
-            "sent": json.loads(_steady(json.dumps(one.sent))),
-            "status": one.status,
+            "operation": exchange.op,
+            "method": exchange.method,
+            "path": _steady(exchange.path),
+            "sent": json.loads(_steady(json.dumps(exchange.sent))),
+            "status": exchange.status,
             "headers": sorted(
-                set(one.headers) & {"location", "azure-asyncoperation", "retry-after"}
+                set(exchange.headers) & {"location", "azure-asyncoperation", "retry-after"}
             ),
-            "answer": _shape(one.got),
+            "answer": _shape(exchange.got),
         }
-        kept[one.op, one.status] = entry
-    return sorted(kept.values(), key=lambda e: (e["operation"], e["status"]))
+        entries[exchange.op, exchange.status] = entry
+    return sorted(entries.values(), key=lambda e: (e["operation"], e["status"]))
 
 
 def _steady(text: str) -> str:
@@ -64,7 +67,7 @@ def _steady(text: str) -> str:
 
 def _shape(value: Any, name: str = "") -> Any:
     if isinstance(value, dict):
-        return {key: _shape(one, key) for key, one in sorted(value.items())}
+        return {key: _shape(exchange, key) for key, exchange in sorted(value.items())}
     if isinstance(value, list):
         return [_shape(value[0], name)] if value else []
     if value is None or name in _KEPT:
@@ -73,14 +76,14 @@ def _shape(value: Any, name: str = "") -> Any:
 
 
 def record(dialect: Dialect) -> list[dict[str, Any]]:
-    """Go the road of a dialect on a fresh server and return what was said."""
+    """Run the workflow of a dialect on a new server and return the exchanges."""
     from maas_client.local import serve
 
     with tempfile.TemporaryDirectory() as folder, serve(engine="instant") as server:
         data = Path(folder) / "train.jsonl"
-        data.write_bytes(rows())
-        data.with_name("val.jsonl").write_bytes(rows(5))
-        return exchanges(road(server, dialect, data))
+        data.write_bytes(training_rows())
+        data.with_name("val.jsonl").write_bytes(training_rows(5))
+        return exchanges(record_workflow(server, dialect, data))
 
 
 if __name__ == "__main__":

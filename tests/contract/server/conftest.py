@@ -1,4 +1,4 @@
-"""A server over a real socket, and a plain HTTP client that knows no more than Azure's documents."""
+"""A server on a real socket, and a plain HTTP client that follows Azure's documentation only."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def chats(n: int = 12) -> bytes:
 
 
 class Azure:
-    """Raw HTTP against one server and one workspace."""
+    """Plain HTTP requests to one server and one workspace."""
 
     def __init__(self, url: str, ws: str = WS) -> None:
         self.url = url
@@ -41,13 +41,13 @@ class Azure:
             base_url=url, headers={"Authorization": "Bearer token"}, timeout=30, trust_env=False
         )
 
-    def arm(self, method: str, path: str, **rest: Any) -> httpx.Response:
-        params = {"api-version": ARM, **rest.pop("params", {})}
-        return self.http.request(method, self.ws + path, params=params, **rest)
+    def arm(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        params = {"api-version": ARM, **kwargs.pop("params", {})}
+        return self.http.request(method, self.ws + path, params=params, **kwargs)
 
-    def history(self, method: str, path: str, **rest: Any) -> httpx.Response:
+    def history(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         return self.http.request(
-            method, f"/history/v1.0{self.ws}{path}", params={"api-version": "v1.0"}, **rest
+            method, f"/history/v1.0{self.ws}{path}", params={"api-version": "v1.0"}, **kwargs
         )
 
     def metric(self, run: str, verb: str, body: dict[str, Any]) -> httpx.Response:
@@ -63,17 +63,17 @@ class Azure:
         base = f"{store['protocol']}://{store['endpoint']}/{store['accountName']}"
         return f"{base}/{store['containerName']}", secret["sasToken"]
 
-    def blob(self, method: str, name: str, query: str = "", **rest: Any) -> httpx.Response:
+    def blob(self, method: str, name: str, query: str = "", **kwargs: Any) -> httpx.Response:
         base, sas = self.container()
-        extra = f"&{query}" if query else ""
-        return httpx.request(method, f"{base}/{name}?{sas}{extra}", trust_env=False, **rest)
+        suffix = f"&{query}" if query else ""
+        return httpx.request(method, f"{base}/{name}?{sas}{suffix}", trust_env=False, **kwargs)
 
     def upload(self, data: bytes, name: str = "train.jsonl") -> str:
-        answer = self.blob("PUT", name, content=data, headers={"x-ms-blob-type": "BlockBlob"})
-        assert answer.status_code == 201, answer.text
+        response = self.blob("PUT", name, content=data, headers={"x-ms-blob-type": "BlockBlob"})
+        assert response.status_code == 201, response.text
         return f"azureml://datastores/workspaceblobstore/paths/{name}"
 
-    def body(self, train: str, **rest: Any) -> dict[str, Any]:
+    def body(self, train: str, **kwargs: Any) -> dict[str, Any]:
         details = {
             "modelProvider": "Custom",
             "taskType": "chatCompletion",
@@ -83,34 +83,34 @@ class Azure:
             },
             "trainingData": {"jobInputType": "uri_file", "uri": train},
             "hyperParameters": {"num_train_epochs": "1"},
-            **rest.pop("details", {}),
+            **kwargs.pop("details", {}),
         }
         return {
             "properties": {
                 "jobType": "FineTuning",
                 "fineTuningDetails": details,
                 "outputs": {"registered_model": {"jobOutputType": "mlflow_model", "assetName": "tuned"}},
-                **rest,
+                **kwargs,
             }
         }  # fmt: skip
 
-    def submit(self, name: str, train: str, **rest: Any) -> httpx.Response:
-        return self.arm("PUT", f"/jobs/{name}", json=self.body(train, **rest))
+    def submit(self, name: str, train: str, **kwargs: Any) -> httpx.Response:
+        return self.arm("PUT", f"/jobs/{name}", json=self.body(train, **kwargs))
 
     def status(self, name: str) -> str:
         return str(self.arm("GET", f"/jobs/{name}").json()["properties"]["status"])
 
     def wait(self, name: str, *states: str, seconds: float = 60) -> str:
-        end = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         while (state := self.status(name)) not in (states or TERMINAL):
-            assert time.monotonic() < end, f"{name} is still {state}"
+            assert time.monotonic() < deadline, f"{name} is still {state}"
             time.sleep(0.01)
         return state
 
-    def job(self, name: str, data: bytes | None = None, **rest: Any) -> str:
+    def job(self, name: str, data: bytes | None = None, **kwargs: Any) -> str:
         train = self.upload(data if data is not None else chats(), f"{name}.jsonl")
-        answer = self.submit(name, train, **rest)
-        assert answer.status_code == 201, answer.text
+        response = self.submit(name, train, **kwargs)
+        assert response.status_code == 201, response.text
         return self.wait(name)
 
     def error(self, name: str) -> dict[str, Any]:
@@ -122,42 +122,42 @@ class Azure:
 
     def deploy(self, name: str, model_id: str) -> str:
         body = {"location": "eastus2", "properties": {"modelSettings": {"modelId": model_id}}}
-        answer = self.arm("PUT", f"/serverlessEndpoints/{name}", json=body)
-        assert answer.status_code == 201, answer.text
-        end = time.monotonic() + 120
+        response = self.arm("PUT", f"/serverlessEndpoints/{name}", json=body)
+        assert response.status_code == 201, response.text
+        deadline = time.monotonic() + 120
         while (
-            self.http.get(answer.headers["azure-asyncoperation"]).json()["status"] == "InProgress"
+            self.http.get(response.headers["azure-asyncoperation"]).json()["status"] == "InProgress"
         ):
-            assert time.monotonic() < end
+            assert time.monotonic() < deadline
             time.sleep(0.01)
-        found = self.arm("GET", f"/serverlessEndpoints/{name}").json()["properties"]
-        assert found["provisioningState"] == "Succeeded", found
-        return str(found["inferenceEndpoint"]["uri"])
+        properties = self.arm("GET", f"/serverlessEndpoints/{name}").json()["properties"]
+        assert properties["provisioningState"] == "Succeeded", properties
+        return str(properties["inferenceEndpoint"]["uri"])
 
-    def chat(self, uri: str, text: str, **rest: Any) -> httpx.Response:
-        body = {"messages": [{"role": "user", "content": text}], **rest}
+    def chat(self, uri: str, text: str, **kwargs: Any) -> httpx.Response:
+        body = {"messages": [{"role": "user", "content": text}], **kwargs}
         return self.http.post(f"{uri}/v1/chat/completions", json=body)
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LocalServer]:
-    with serve(engine="instant") as held:
-        yield held
+    with serve(engine="instant") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def azure(server: LocalServer) -> Iterator[Azure]:
-    held = Azure(server.url)
-    yield held
-    held.http.close()
+    client = Azure(server.url)
+    yield client
+    client.http.close()
 
 
 @pytest.fixture
 def slow_azure() -> Iterator[Azure]:
-    """A server of its own whose instant engine takes 50 ms a step: time to interfere."""
-    held = serve(engine="instant")
-    held._config = replace(held._config, step_delay_s=0.05, cancel_grace_s=0.5)
-    with held as server:
+    """A server whose instant engine takes 50 ms per step, so that a test can act while a job runs."""
+    local_server = serve(engine="instant")
+    local_server._config = replace(local_server._config, step_delay_s=0.05, cancel_grace_s=0.5)
+    with local_server as server:
         azure = Azure(server.url)
         yield azure
         azure.http.close()

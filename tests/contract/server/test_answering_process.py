@@ -1,4 +1,4 @@
-"""The answering process behind the routes: streams, refusals, death and rebirth. Needs torch."""
+"""The generation process behind the chat routes: streams, errors, crash and restart. Needs torch."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def real() -> Iterator[LocalServer]:
 
 @pytest.fixture(scope="module")
 def azure(real: LocalServer) -> Iterator[Azure]:
-    held = Azure(real.url)
-    held.http.timeout = 120
-    yield held
-    held.http.close()
+    client = Azure(real.url)
+    client.http.timeout = 120
+    yield client
+    client.http.close()
 
 
 @pytest.fixture(scope="module")
@@ -39,36 +39,36 @@ def uri(azure: Azure) -> str:
     return azure.deploy("base", BASE)
 
 
-def test_a_stream_is_the_whole_answer(azure: Azure, uri):
-    asked = {"temperature": 0, "max_tokens": 12}
-    whole = azure.chat(uri, "hello", **asked).json()
-    found = frames(azure.chat(uri, "hello", stream=True, **asked))
-    text = "".join(f["choices"][0]["delta"].get("content") or "" for f in found)
+def test_stream_equals_complete_response(azure: Azure, uri):
+    messages = {"temperature": 0, "max_tokens": 12}
+    whole = azure.chat(uri, "hello", **messages).json()
+    chunks = frames(azure.chat(uri, "hello", stream=True, **messages))
+    text = "".join(f["choices"][0]["delta"].get("content") or "" for f in chunks)
     assert text == whole["choices"][0]["message"]["content"]
     assert whole["choices"][0]["finish_reason"] in ("length", "stop")
     assert whole["usage"]["completion_tokens"] <= 12
     assert whole["system_fingerprint"] is None or "simulated" not in whole["system_fingerprint"]
 
 
-def test_a_seed_gives_the_same_answer_and_none_gives_others(azure: Azure, uri):
-    def say(**rest):
-        return azure.chat(uri, "hello", max_tokens=12, **rest).json()["choices"][0]["message"][
+def test_seed_makes_answers_repeatable(azure: Azure, uri):
+    def chat(**kwargs):
+        return azure.chat(uri, "hello", max_tokens=12, **kwargs).json()["choices"][0]["message"][
             "content"
         ]
 
-    assert say(seed=7) == say(seed=7)
-    assert len({say() for _ in range(4)}) > 1
+    assert chat(seed=7) == chat(seed=7)
+    assert len({chat() for _ in range(4)}) > 1
 
 
-def test_too_long_a_prompt_is_the_callers_error(azure: Azure, uri):
-    answer = azure.chat(uri, "word " * 20_000)
-    assert answer.status_code == 400
-    assert answer.json()["error"]["code"] == "context_length_exceeded"
+def test_too_long_prompt_is_400(azure: Azure, uri):
+    response = azure.chat(uri, "word " * 20_000)
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "context_length_exceeded"
     streamed = azure.chat(uri, "word " * 20_000, stream=True)
     assert streamed.status_code == 400
 
 
-def test_many_at_once(azure: Azure, uri):
+def test_concurrent_chats(azure: Azure, uri):
     answers = []
 
     def ask(n: int) -> None:
@@ -82,7 +82,7 @@ def test_many_at_once(azure: Azure, uri):
     assert answers == [200] * 12
 
 
-def test_more_than_can_wait_are_told_to_come_back(azure: Azure, uri, monkeypatch):
+def test_too_many_chats_are_429(azure: Azure, uri, monkeypatch):
     from maas_client.local.services import chat_engines
 
     monkeypatch.setattr(chat_engines, "_MAX_PENDING_CHATS", 0)
@@ -90,27 +90,27 @@ def test_more_than_can_wait_are_told_to_come_back(azure: Azure, uri, monkeypatch
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
 
 
-def test_the_answering_process_dies_and_another_answers(azure: Azure, uri, real):
+def test_dead_process_is_replaced(azure: Azure, uri, real):
     child = real._server.services.chat_engine._child
     os.kill(child.pid, signal.SIGKILL)
-    end = time.monotonic() + 60
+    deadline = time.monotonic() + 60
     while child.alive:
-        assert time.monotonic() < end
+        assert time.monotonic() < deadline
         time.sleep(0.02)
     assert azure.chat(uri, "hello", max_tokens=4).status_code == 200
     assert real._server.services.chat_engine._child is not child
 
 
-def test_a_chat_in_flight_hears_of_the_death(azure: Azure, uri, real):
+def test_chat_in_progress_fails_when_process_dies(azure: Azure, uri, real):
     child = real._server.services.chat_engine._child
     with azure.http.stream(
         "POST",
         f"{uri}/v1/chat/completions",
         json={"messages": [{"role": "user", "content": "x"}], "stream": True, "max_tokens": 3000},
-    ) as answer:
-        lines = answer.iter_lines()
+    ) as response:
+        lines = response.iter_lines()
         assert next(lines).startswith("data: ")
         os.kill(child.pid, signal.SIGKILL)
-        rest = [line for line in lines if line]
-    assert "data: [DONE]" not in rest
-    assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "internal_error"
+        kwargs = [line for line in lines if line]
+    assert "data: [DONE]" not in kwargs
+    assert json.loads(kwargs[-1].removeprefix("data: "))["error"]["code"] == "internal_error"

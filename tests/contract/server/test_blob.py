@@ -1,4 +1,4 @@
-"""The blob REST API over HTTP: what the official SDK sends, and what it relies on in return."""
+"""The blob REST API over HTTP: what the official SDK sends, and what it expects in return."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def commit(ids: list[str], kind: str = "Latest") -> bytes:
     return f"<?xml version='1.0' encoding='utf-8'?>\n<BlockList>{rows}</BlockList>".encode()
 
 
-def test_the_recorded_upload_of_azure_ai_ml(azure: Azure):
+def test_recorded_upload_of_azure_ai_ml(azure: Azure):
     name, data = "LocalUpload/5ae7/train.jsonl", b"x" * 984
     head = azure.blob("HEAD", name, headers={"x-ms-version": "2026-10-06"})
     assert (head.status_code, head.headers["x-ms-error-code"], head.content) == (
@@ -58,12 +58,12 @@ def test_the_recorded_upload_of_azure_ai_ml(azure: Azure):
     assert azure.blob("GET", name).content == data
 
 
-def test_blocks(azure: Azure):
+def test_put_block_and_block_list(azure: Azure):
     parts = [os.urandom(70_000) for _ in range(3)]
     for n, part in enumerate(parts):
-        answer = azure.blob("PUT", "big", f"comp=block&blockid={quoted(bid(n))}", content=part)
-        assert answer.status_code == 201
-        assert answer.headers["content-md5"] == md5(part)
+        response = azure.blob("PUT", "big", f"comp=block&blockid={quoted(bid(n))}", content=part)
+        assert response.status_code == 201
+        assert response.headers["content-md5"] == md5(part)
     assert azure.blob("HEAD", "big").status_code == 404
     waiting = azure.blob("GET", "big", "comp=blocklist&blocklisttype=all").text
     assert waiting.count("<Block>") == 3
@@ -87,13 +87,13 @@ def test_blocks(azure: Azure):
     "body", [b"", b"<x/>", b"<BlockList><Latest>a</Latest>", b"<BlockList><Evil/></BlockList>",
              b"<!DOCTYPE x [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><BlockList><Latest>&e;</Latest></BlockList>"],
 )  # fmt: skip
-def test_lists_that_are_none(azure: Azure, body):
-    answer = azure.blob("PUT", "list", "comp=blocklist", content=body)
-    assert answer.status_code == 400
-    assert answer.headers["x-ms-error-code"] == "InvalidXmlDocument"
+def test_invalid_block_lists(azure: Azure, body):
+    response = azure.blob("PUT", "list", "comp=blocklist", content=body)
+    assert response.status_code == 400
+    assert response.headers["x-ms-error-code"] == "InvalidXmlDocument"
 
 
-def test_checksums(azure: Azure):
+def test_content_md5(azure: Azure):
     bad = azure.blob("PUT", "sum", content=b"abc", headers={**BLOCK, "Content-MD5": md5(b"abd")})
     assert (bad.status_code, bad.headers["x-ms-error-code"]) == (400, "Md5Mismatch")
     assert azure.blob("HEAD", "sum").status_code == 404
@@ -108,11 +108,11 @@ def test_checksums(azure: Azure):
     )
 
 
-def test_conditions(azure: Azure):
+def test_etag_conditions(azure: Azure):
     one = azure.blob("PUT", "cond", content=b"1", headers=BLOCK).headers["etag"]
-    taken = azure.blob("PUT", "cond", content=b"2", headers={**BLOCK, "If-None-Match": "*"})
-    assert (taken.status_code, taken.headers["x-ms-error-code"]) == (409, "BlobAlreadyExists")
-    assert b"<Code>BlobAlreadyExists</Code>" in taken.content
+    conflict = azure.blob("PUT", "cond", content=b"2", headers={**BLOCK, "If-None-Match": "*"})
+    assert (conflict.status_code, conflict.headers["x-ms-error-code"]) == (409, "BlobAlreadyExists")
+    assert b"<Code>BlobAlreadyExists</Code>" in conflict.content
     assert azure.blob("GET", "cond", headers={"If-None-Match": one}).status_code == 304
     two = azure.blob("PUT", "cond", content=b"2", headers={**BLOCK, "If-Match": one}).headers[
         "etag"
@@ -131,17 +131,17 @@ def test_conditions(azure: Azure):
     [("bytes=0-3", 206, b"0123"), ("bytes=4-", 206, b"456789"), ("bytes=8-100", 206, b"89"),
      ("bytes=10-12", 416, None), ("bytes=5-2", 416, None), ("rubbish", 200, b"0123456789")],
 )  # fmt: skip
-def test_ranges(azure: Azure, asked, status, found):
+def test_range_requests(azure: Azure, asked, status, found):
     azure.blob("PUT", "range", content=b"0123456789", headers=BLOCK)
-    answer = azure.blob("GET", "range", headers={"x-ms-range": asked})
-    assert answer.status_code == status
+    response = azure.blob("GET", "range", headers={"x-ms-range": asked})
+    assert response.status_code == status
     if found is not None:
-        assert answer.content == found
+        assert response.content == found
     if status == 206:
-        assert answer.headers["content-range"].endswith("/10")
+        assert response.headers["content-range"].endswith("/10")
 
 
-def test_an_empty_blob(azure: Azure):
+def test_empty_blob(azure: Azure):
     azure.blob("PUT", "empty", content=b"", headers=BLOCK)
     assert azure.blob("GET", "empty").content == b""
     assert azure.blob("GET", "empty", headers={"x-ms-range": "bytes=0-99"}).status_code == 416
@@ -181,9 +181,9 @@ def test_list_with_prefix_and_pages(azure: Azure):
         ".",
     ],
 )
-def test_names_are_data(azure: Azure, server, name):
+def test_blob_names_are_not_paths(azure: Azure, server, name):
     put = azure.blob("PUT", "n/" + name, content=b"x", headers=BLOCK)
-    assert put.status_code in (201, 404, 401), put.text  # the client may resolve dots itself
+    assert put.status_code in (201, 404, 401), put.text  # httpx may resolve dots before sending
     known = {"contents", "runs", "facts.db", "facts.db-journal", "lock", "children.log"}
     assert {path.name for path in server.state_dir.iterdir()} <= known
     for path in (server.state_dir / "contents").iterdir():
@@ -191,10 +191,10 @@ def test_names_are_data(azure: Azure, server, name):
         assert path.is_file()
 
 
-def test_wrong_requests(azure: Azure):
-    def code(*args, **rest):
-        answer = azure.blob(*args, **rest)
-        return answer.status_code, answer.headers["x-ms-error-code"]
+def test_invalid_requests(azure: Azure):
+    def code(*args, **kwargs):
+        response = azure.blob(*args, **kwargs)
+        return response.status_code, response.headers["x-ms-error-code"]
 
     assert code("PUT", "w", content=b"x") == (400, "MissingRequiredHeader")
     assert code("PUT", "w", content=b"x", headers={"x-ms-blob-type": "PageBlob"}) == (
@@ -217,13 +217,13 @@ def test_wrong_requests(azure: Azure):
     assert code("PUT", "w", "comp=lease") == (400, "MissingRequiredHeader")
 
 
-def test_a_container_nobody_made(azure: Azure):
+def test_unknown_container(azure: Azure):
     url = f"{azure.url}/maaslocal/nobody/x?sig=a"
-    answer = httpx.get(url, trust_env=False)
-    assert (answer.status_code, answer.headers["x-ms-error-code"]) == (404, "ContainerNotFound")
+    response = httpx.get(url, trust_env=False)
+    assert (response.status_code, response.headers["x-ms-error-code"]) == (404, "ContainerNotFound")
 
 
-def test_containers(azure: Azure):
+def test_create_and_delete_containers(azure: Azure):
     url = f"{azure.url}/maaslocal/mine"
     assert httpx.put(f"{url}?restype=container&sig=a", trust_env=False).status_code == 201
     assert httpx.put(f"{url}?restype=container&sig=a", trust_env=False).status_code == 409
@@ -233,12 +233,15 @@ def test_containers(azure: Azure):
     assert httpx.get(f"{url}?restype=container&sig=a", trust_env=False).status_code == 200
 
 
-def test_an_expired_sas(azure: Azure):
+def test_expired_sas(azure: Azure):
     base, _ = azure.container()
     late = f"{base}/x?sv=2024-11-04&sr=c&sp=r&se=2020-01-01T00:00:00Z&sig=abc"
-    answer = httpx.get(late, trust_env=False)
-    assert (answer.status_code, answer.headers["x-ms-error-code"]) == (403, "AuthenticationFailed")
-    assert "abc" not in answer.text
+    response = httpx.get(late, trust_env=False)
+    assert (response.status_code, response.headers["x-ms-error-code"]) == (
+        403,
+        "AuthenticationFailed",
+    )
+    assert "abc" not in response.text
     assert httpx.get(f"{base}/x", trust_env=False).status_code == 401
     assert (
         httpx.get(f"{base}/x", headers={"Authorization": "Bearer t"}, trust_env=False).status_code

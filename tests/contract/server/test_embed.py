@@ -1,4 +1,4 @@
-"""``maas_client.local.serve``: a server in a program, a notebook, a unittest."""
+"""``maas_client.local.serve``: a server in a program, a notebook or a unit test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from maas_client.errors import ConfigError, MaasError
 from tests.contract.server.conftest import chats
 
 
-def test_a_with_and_its_client(tmp_path):
+def test_with_statement_and_client(tmp_path):
     data = tmp_path / "t.jsonl"
     data.write_bytes(chats())
     with maas_client.local.serve(engine="instant") as server:
@@ -26,7 +26,7 @@ def test_a_with_and_its_client(tmp_path):
         _ = server.url
 
 
-async def test_an_async_with(tmp_path):
+async def test_async_with_statement(tmp_path):
     data = tmp_path / "t.jsonl"
     data.write_bytes(chats())
     async with maas_client.local.serve(engine="instant") as server, server.async_client() as client:
@@ -34,7 +34,7 @@ async def test_an_async_with(tmp_path):
         assert (await client.jobs.wait(job)).succeeded
 
 
-def test_a_state_directory_of_ones_own_is_kept(tmp_path):
+def test_given_state_directory_is_kept(tmp_path):
     data = tmp_path / "t.jsonl"
     data.write_bytes(chats())
     state = tmp_path / "state"
@@ -47,7 +47,7 @@ def test_a_state_directory_of_ones_own_is_kept(tmp_path):
             maas_client.local.serve(engine="instant", state_dir=state).start()
 
 
-def test_start_and_close_by_hand_and_twice():
+def test_start_and_close_twice():
     server = maas_client.local.serve(engine="instant")
     assert server.start() is server.start()
     assert server.url.startswith("http://127.0.0.1:")
@@ -55,7 +55,7 @@ def test_start_and_close_by_hand_and_twice():
     server.close()
 
 
-def test_what_cannot_be():
+def test_invalid_arguments():
     with pytest.raises(ConfigError, match="no engine 'magic'"):
         maas_client.local.serve(engine="magic")
     with (
@@ -65,7 +65,7 @@ def test_what_cannot_be():
         maas_client.local.serve(engine="instant", port=int(server.url.rsplit(":", 1)[1])).start()
 
 
-def test_no_thread_and_no_file_is_left(tmp_path, monkeypatch):
+def test_close_leaves_no_thread_and_no_file(tmp_path, monkeypatch):
     import tempfile
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -77,8 +77,8 @@ def test_no_thread_and_no_file_is_left(tmp_path, monkeypatch):
     assert list(Path(tmp_path).iterdir()) == []
 
 
-def test_a_key(tmp_path):
+def test_api_key(tmp_path):
     with maas_client.local.serve(engine="instant", api_key="k" * 20) as server:
         assert list(server.client().jobs.list()) == []
-        with maas.Client.local(url=server.url) as other, pytest.raises(maas.AuthError):
-            list(other.jobs.list())
+        with maas.Client.local(url=server.url) as stranger, pytest.raises(maas.AuthError):
+            list(stranger.jobs.list())

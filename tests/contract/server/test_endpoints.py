@@ -24,7 +24,7 @@ def endpoint(model_id: str, **properties):
             "properties": {"modelSettings": {"modelId": model_id}, **properties}}  # fmt: skip
 
 
-def test_the_official_clients_order_of_calls(azure: Azure, model_id):
+def test_call_sequence_of_azure_ai_ml(azure: Azure, model_id):
     put = azure.arm("PUT", "/serverlessEndpoints/ep1", json=endpoint(model_id))
     assert put.status_code == 201
     assert put.json()["properties"]["provisioningState"] == "Creating"
@@ -32,24 +32,24 @@ def test_the_official_clients_order_of_calls(azure: Azure, model_id):
     while (state := azure.http.get(poll).json()["status"]) == "InProgress":
         pass
     assert state == "Succeeded"
-    found = azure.arm("GET", "/serverlessEndpoints/ep1").json()
-    held = found["properties"]
-    assert (held["provisioningState"], held["endpointState"]) == ("Succeeded", "Online")
-    assert held["authMode"] == "Key"  # the SDK does not send it
-    assert held["modelSettings"]["modelId"] == model_id
-    assert held["inferenceEndpoint"]["uri"].startswith(azure.url)
-    assert found["tags"]["simulated"] == "true"
+    record = azure.arm("GET", "/serverlessEndpoints/ep1").json()
+    properties = record["properties"]
+    assert (properties["provisioningState"], properties["endpointState"]) == ("Succeeded", "Online")
+    assert properties["authMode"] == "Key"  # the SDK does not send it
+    assert properties["modelSettings"]["modelId"] == model_id
+    assert properties["inferenceEndpoint"]["uri"].startswith(azure.url)
+    assert record["tags"]["simulated"] == "true"
     keys = azure.arm("POST", "/serverlessEndpoints/ep1/listKeys").json()
     assert len({keys["primaryKey"], keys["secondaryKey"]}) == 2
-    gone = azure.arm("DELETE", "/serverlessEndpoints/ep1")
-    assert gone.status_code == 202
-    assert azure.http.get(gone.headers["location"]).status_code == 200
+    deleted = azure.arm("DELETE", "/serverlessEndpoints/ep1")
+    assert deleted.status_code == 202
+    assert azure.http.get(deleted.headers["location"]).status_code == 200
     assert azure.arm("GET", "/serverlessEndpoints/ep1").status_code == 404
     assert azure.arm("DELETE", "/serverlessEndpoints/ep1").status_code == 204
-    assert azure.chat(held["inferenceEndpoint"]["uri"], "hi").status_code == 404
+    assert azure.chat(properties["inferenceEndpoint"]["uri"], "hi").status_code == 404
 
 
-def test_the_same_put_is_the_same_endpoint(azure: Azure, model_id):
+def test_repeated_put_returns_same_endpoint(azure: Azure, model_id):
     azure.deploy("same", model_id)
     keys = azure.arm("POST", "/serverlessEndpoints/same/listKeys").json()
     again = azure.arm("PUT", "/serverlessEndpoints/same", json=endpoint(model_id))
@@ -59,7 +59,7 @@ def test_the_same_put_is_the_same_endpoint(azure: Azure, model_id):
     assert azure.arm("PUT", "/serverlessEndpoints/same", json=other).status_code == 409
 
 
-def test_two_workspaces_may_use_one_name(azure: Azure, model_id, server):
+def test_same_name_in_two_workspaces(azure: Azure, model_id, server):
     other = Azure(server.url, WS.replace("proj1", "proj2"))
     here, there = azure.deploy("shared", model_id), other.deploy("shared", model_id)
     assert here != there
@@ -68,7 +68,7 @@ def test_two_workspaces_may_use_one_name(azure: Azure, model_id, server):
     other.http.close()
 
 
-def test_patch_lists_and_regenerate(azure: Azure, model_id):
+def test_patch_list_and_regenerate_keys(azure: Azure, model_id):
     azure.deploy("patched", model_id)
     assert (
         azure.arm("PATCH", "/serverlessEndpoints/patched", json={"tags": {"a": "b"}}).json()[
@@ -99,20 +99,20 @@ def test_patch_lists_and_regenerate(azure: Azure, model_id):
      "azureml://registries/azureml/models/Phi-4/versions/7",
      "azureml://locations/eastus2/workspaces/00000000-0000-0000-0000-000000000000/models/m/versions/1"],
 )  # fmt: skip
-def test_models_that_cannot_be_deployed(azure: Azure, model_id):
-    answer = azure.arm("PUT", "/serverlessEndpoints/none", json=endpoint(model_id))
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "UserError")
+def test_undeployable_models_are_refused(azure: Azure, model_id):
+    response = azure.arm("PUT", "/serverlessEndpoints/none", json=endpoint(model_id))
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "UserError")
     assert azure.arm("GET", "/serverlessEndpoints/none").status_code == 404
 
 
-def test_a_base_model_answers_and_says_that_it_is_simulated(azure: Azure):
+def test_base_model_answer_is_marked_simulated(azure: Azure):
     uri = azure.deploy("base", "azureml://registries/azureml/models/Phi-4-mini-instruct")
-    answer = azure.chat(uri, "hi").json()
-    assert answer["model"] == "Phi-4-mini-instruct"
-    assert "simulated" in answer["choices"][0]["message"]["content"]
+    response = azure.chat(uri, "hi").json()
+    assert response["model"] == "Phi-4-mini-instruct"
+    assert "simulated" in response["choices"][0]["message"]["content"]
 
 
-def test_a_deployed_model_is_not_deleted(azure: Azure):
+def test_deployed_model_cannot_be_deleted(azure: Azure):
     azure.job("held", outputs=named("held-model"))
     azure.deploy("holder", azure.model_id("held"))
     refused = azure.arm("DELETE", "/models/held-model/versions/1")
@@ -123,7 +123,7 @@ def test_a_deployed_model_is_not_deleted(azure: Azure):
     assert azure.arm("DELETE", "/models/held-model/versions/1").status_code == 204
 
 
-def test_models(azure: Azure):
+def test_model_versions(azure: Azure):
     for n in (1, 2):
         azure.job(f"twice{n}", outputs=named("twice"))
     versions = azure.arm("GET", "/models/twice/versions").json()["value"]
@@ -173,26 +173,26 @@ def test_marketplace_is_for_partner_models(azure: Azure):
     refused = subscribe("azureml://registries/azureml/models/Phi-4")
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "UserError")
     assert subscribe("azureml://registries/azureml-mistral/models/Ministral-3B").status_code == 201
-    found = azure.arm("GET", "/marketplaceSubscriptions/sub1").json()["properties"]
-    assert found["marketplaceSubscriptionStatus"] == "Subscribed"
+    record = azure.arm("GET", "/marketplaceSubscriptions/sub1").json()["properties"]
+    assert record["marketplaceSubscriptionStatus"] == "Subscribed"
     assert len(azure.arm("GET", "/marketplaceSubscriptions").json()["value"]) == 1
     assert azure.arm("DELETE", "/marketplaceSubscriptions/sub1").status_code == 202
     assert azure.arm("DELETE", "/marketplaceSubscriptions/sub1").status_code == 204
 
 
-def test_the_registry_of_base_models(azure: Azure):
-    found = azure.http.get("/registrymanagement/v1.0/registries/azureml/discovery").json()
-    assert found["primaryRegionResourceProviderUri"] == azure.url + "/"
+def test_base_model_registry(azure: Azure):
+    record = azure.http.get("/registrymanagement/v1.0/registries/azureml/discovery").json()
+    assert record["primaryRegionResourceProviderUri"] == azure.url + "/"
     url = (
-        f"{found['primaryRegionResourceProviderUri']}mferp/managementfrontend/subscriptions/{found['subscriptionId']}"
-        f"/resourceGroups/{found['resourceGroup']}/providers/Microsoft.MachineLearningServices"
+        f"{record['primaryRegionResourceProviderUri']}mferp/managementfrontend/subscriptions/{record['subscriptionId']}"
+        f"/resourceGroups/{record['resourceGroup']}/providers/Microsoft.MachineLearningServices"
         "/registries/azureml/models/{}/versions/1?api-version=2021-10-01-dataplanepreview"
     )
     assert azure.http.get(url.format("Phi-4")).status_code == 200
     assert azure.http.get(url.format("GPT-9")).status_code == 404
 
 
-def test_what_another_endpoint_needs_is_not_dropped(azure: Azure, server, monkeypatch):
+def test_model_of_another_endpoint_stays_loaded(azure: Azure, server, monkeypatch):
     dropped = []
     answers = server._server.services.chat_engine
 
@@ -200,15 +200,15 @@ def test_what_another_endpoint_needs_is_not_dropped(azure: Azure, server, monkey
         dropped.append(target.folder)
 
     monkeypatch.setattr(answers, "unload", unload)
-    azure.job("alone", outputs=named("alone"))  # a model that no other test deploys
+    azure.job("alone", outputs=named("alone"))  # no other test deploys this model
     model_id = azure.model_id("alone")
     for name in ("first", "second"):
         azure.deploy(name, model_id)
     azure.arm("DELETE", "/serverlessEndpoints/first")
-    azure.arm("GET", "")  # what was put on the loop has run
+    azure.arm("GET", "")  # by now the scheduled callbacks have run
     assert dropped == []
     azure.arm("DELETE", "/serverlessEndpoints/second")
-    end = time.monotonic() + 5
+    deadline = time.monotonic() + 5
     while not dropped:
-        assert time.monotonic() < end
+        assert time.monotonic() < deadline
     assert len(dropped) == 1

@@ -1,4 +1,4 @@
-"""A disk that fills while a job runs ends the job with a reason; one that is full waits for room."""
+"""When the disk fills up, a running job fails with a reason; a job that is ready to start waits for space."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ REASON = "The disk is full: free some space"
 
 
 def fill(store: Store) -> None:
-    """Let SQLite's file grow no more, as if its disk were full (it answers SQLITE_FULL), and fill it up."""
+    """Stop SQLite's file from growing, as on a full disk (it returns SQLITE_FULL), and fill it up."""
     with store._lock:
-        store._db.execute("PRAGMA max_page_count=1")  # no less than it has: it stays as it is
+        store._db.execute("PRAGMA max_page_count=1")  # SQLite never shrinks below the current size
         for size in (2000, 200, 20, 0):
             with pytest.raises(sqlite3.OperationalError, match="full"):
                 _write_on(store, size)
@@ -32,8 +32,8 @@ def fill(store: Store) -> None:
 
 def _write_on(store: Store, size: int) -> None:
     while True:
-        with store.write() as facts:
-            facts.add_event("nobody", {"kind": "message", "message": "x" * size})
+        with store.write() as writer:
+            writer.add_event("nobody", {"kind": "message", "message": "x" * size})
 
 
 def make_room(store: Store) -> None:
@@ -61,18 +61,18 @@ def data(tmp_path: Path) -> Path:
 
 
 def started(client: maas.Client, data: Path, store: Store, name: str) -> maas.Job:
-    """Return a job whose first points are written, on a disk that is full from now on."""
+    """Return a running job with its first points written, then let the disk be full."""
     job = client.jobs.create(
         model="Phi-3-mini", training_data=data, name=name, hyperparameters={"epochs": 100}
     )
-    end = time.monotonic() + 60
+    deadline = time.monotonic() + 60
     while client.jobs.get(job).status != "Running":
-        assert time.monotonic() < end
+        assert time.monotonic() < deadline
     fill(store)
     return job
 
 
-def test_a_job_ends_with_the_room_that_was_kept(
+def test_job_fails_using_reserved_space(
     server: LocalServer, store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spent = []
@@ -93,16 +93,16 @@ def test_a_job_ends_with_the_room_that_was_kept(
         assert client.jobs.wait(again, timeout=60).succeeded, "the server lives"
 
 
-def test_without_such_room_a_job_ends_once_there_is_some(
+def test_job_fails_once_space_is_free(
     server: LocalServer, store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
     monkeypatch.setattr(DiskReserve, "release", lambda self: asked.append(self))
     with server.client() as client:
         job = started(client, data, store, "waits")
-        end = time.monotonic() + 60
+        deadline = time.monotonic() + 60
         while len(asked) < 2:
-            assert time.monotonic() < end
+            assert time.monotonic() < deadline
             time.sleep(0.02)
         assert client.jobs.get(job).status == "Running", "nothing can be written down"
         make_room(store)
@@ -110,7 +110,7 @@ def test_without_such_room_a_job_ends_once_there_is_some(
             client.jobs.wait(job, timeout=60)
 
 
-def test_what_was_trained_is_kept_when_the_disk_fills_at_its_end(
+def test_trained_model_is_kept_when_disk_fills_at_end(
     server: LocalServer, store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spent, completed = DiskReserve.release, Jobs.complete
@@ -134,7 +134,7 @@ def test_what_was_trained_is_kept_when_the_disk_fills_at_its_end(
     assert full
 
 
-def test_the_room_is_taken_and_given_back(tmp_path: Path) -> None:
+def test_reserve_is_allocated_and_released(tmp_path: Path) -> None:
     reserve = DiskReserve(tmp_path)
     assert not reserve.release()
     reserve.allocate()

@@ -1,4 +1,4 @@
-"""Models trained elsewhere, through the client and the command line: taken in, deployed, or refused."""
+"""Models trained elsewhere, through client and command line: imported, deployed, or refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def server() -> Iterator[LocalServer]:
 
 @pytest.fixture(scope="module")
 def trained(server: LocalServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An adapter's folder as it lies on disk after a job, and its deployment ``original``."""
+    """The adapter folder of a finished job, and its deployment ``original``."""
     data = tmp_path_factory.mktemp("data") / "train.jsonl"
     data.write_text("".join(json.dumps(ROW) + "\n" for _ in range(12)))
     with server.client() as client:
@@ -44,23 +44,23 @@ def trained(server: LocalServer, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture
 def client(server: LocalServer) -> Iterator[Client]:
-    with server.client() as made:
-        yield made
+    with server.client() as created:
+        yield created
 
 
-def answer(client: Client, deployment: str) -> str | None:
+def response(client: Client, deployment: str) -> str | None:
     reply = client.chat.complete(deployment, ASK, temperature=0, max_tokens=12)
     return reply.choices[0].message.content
 
 
-def test_an_adapter_answers_as_it_did_where_it_was_trained(client: Client, trained: Path) -> None:
+def test_imported_adapter_gives_the_original_answers(client: Client, trained: Path) -> None:
     model = client.models.upload(trained, base_model="Phi-3-mini")
     assert model.name == "my-adapter"
     assert model.base_model == "Phi-3-mini-4k-instruct"
     assert model.job is None
     assert client.models.upload(trained, base_model="phi-3-mini").id == model.id
     with client.deployments.create("imported", model):
-        assert answer(client, "imported") == answer(client, "original")
+        assert response(client, "imported") == response(client, "original")
         with pytest.raises(Exception, match="deployed"):
             client.models.delete(model)
     client.models.delete(model)
@@ -68,7 +68,7 @@ def test_an_adapter_answers_as_it_did_where_it_was_trained(client: Client, train
         client.models.get(model.id)
 
 
-def test_a_whole_model_answers_as_itself(client: Client, tmp_path: Path) -> None:
+def test_imported_full_model_gives_the_original_answers(client: Client, tmp_path: Path) -> None:
     from maas_client._settings import Settings
     from maas_client.local import bases
 
@@ -79,10 +79,10 @@ def test_a_whole_model_answers_as_itself(client: Client, tmp_path: Path) -> None
         client.deployments.create("whole", model),
         client.deployments.create("bare", "Phi-3-mini"),
     ):
-        assert answer(client, "whole") == answer(client, "bare")
+        assert response(client, "whole") == response(client, "bare")
 
 
-def test_the_command_line_brings_it_in(
+def test_import_by_command_line(
     server: LocalServer, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["models", "import", str(trained), "--base", "Phi-3-mini", "--name", "mine"]
@@ -93,7 +93,7 @@ def test_the_command_line_brings_it_in(
 
 
 @pytest.mark.parametrize("name", ["adapter_model.bin", "modeling_phi.py"])
-def test_what_may_hold_code_is_refused(
+def test_files_that_may_contain_code_are_refused(
     client: Client, trained: Path, tmp_path: Path, name: str
 ) -> None:
     folder = shutil.copytree(trained, tmp_path / "bad")
@@ -104,7 +104,7 @@ def test_what_may_hold_code_is_refused(
     assert len(list(client.models.list())) == before
 
 
-def test_a_changed_file_is_found_by_its_hash(client: Client, trained: Path, tmp_path: Path) -> None:
+def test_changed_file_is_detected_by_hash(client: Client, trained: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(trained, tmp_path / "changed")
     weights = folder / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
@@ -112,8 +112,8 @@ def test_a_changed_file_is_found_by_its_hash(client: Client, trained: Path, tmp_
         client.models.upload(folder, base_model="Phi-3-mini")
 
 
-def test_a_name_that_no_file_of_a_model_has_is_refused(client: Client, trained: Path) -> None:
-    """What our own client never sends: the server judges names by itself."""
+def test_invalid_file_name_is_refused(client: Client, trained: Path) -> None:
+    """Our client never sends such a name: the server must check it."""
     from maas_client._transport import run_sync
     from maas_client.flows._backend import UploadRequest
     from maas_client.flows.azureml import blob_upload
@@ -137,9 +137,7 @@ def test_a_name_that_no_file_of_a_model_has_is_refused(client: Client, trained: 
             run_sync(client._io.send(ops.MODEL_VERSION_CREATE, body, name="evil", version="1"))
 
 
-def test_a_folder_without_weights_is_refused_before_anything_is_sent(
-    client: Client, tmp_path: Path
-) -> None:
+def test_folder_without_weights_is_refused_before_upload(client: Client, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="safetensors"):
         client.models.upload(tmp_path, base_model="Phi-3-mini")
     (tmp_path / "a.safetensors").symlink_to("/etc/hostname")
@@ -147,16 +145,16 @@ def test_a_folder_without_weights_is_refused_before_anything_is_sent(
         client.models.upload(tmp_path, base_model="Phi-3-mini")
 
 
-def test_the_instant_engine_says_that_it_has_no_weights(trained: Path) -> None:
+def test_instant_engine_cannot_import(trained: Path) -> None:
     with (
-        serve(engine="instant") as other,
-        other.client() as client,
+        serve(engine="instant") as instant_server,
+        instant_server.client() as client,
         pytest.raises(BadRequestError, match="instant"),
     ):
         client.models.upload(trained, base_model="Phi-3-mini")
 
 
-def test_azure_is_not_asked_for_what_it_does_not_do(trained: Path) -> None:
+def test_azure_backends_refuse_import(trained: Path) -> None:
     with (
         Client.azureml(subscription_id="s", resource_group="g", workspace="w") as client,
         pytest.raises(UnsupportedError, match="its own jobs"),

@@ -1,4 +1,4 @@
-"""Jobs, run history and metrics over HTTP, as docs/azure-http.md sections 1.2 to 1.7 have them."""
+"""Jobs, run history and metrics over HTTP (docs/azure-http.md sections 1.2 to 1.7)."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from tests.contract.server.conftest import WS, Azure, chats
 WS_PARTS = ("00000000-0000-0000-0000-00000000000a", "rg1", "proj1")
 
 
-def test_from_file_to_answer(azure: Azure):
+def test_file_to_chat(azure: Azure):
     train = azure.upload(chats(), "whole.jsonl")
-    made = azure.submit(
+    created = azure.submit(
         "whole", train, details={"validationData": {"jobInputType": "uri_file", "uri": train}}
     )
-    assert made.status_code == 201
-    assert made.json()["id"] == f"{WS}/jobs/whole"
+    assert created.status_code == 201
+    assert created.json()["id"] == f"{WS}/jobs/whole"
     assert azure.wait("whole") == "Completed"
     job = azure.arm("GET", "/jobs/whole").json()["properties"]
     assert job["properties"]["simulated"] == "true"
     assert job["properties"]["maas_client.engine"] == "instant"
     assert job["outputs"]["registered_model"]["uri"] == azure.model_id("whole")
     uri = azure.deploy("tickets", azure.model_id("whole"))
-    answer = azure.chat(uri, "what is 4 plus 4").json()
-    assert answer["choices"][0]["message"]["content"] == "it is 8, dear friend number 4"
-    assert "simulated" in answer["system_fingerprint"]
+    response = azure.chat(uri, "what is 4 plus 4").json()
+    assert response["choices"][0]["message"]["content"] == "it is 8, dear friend number 4"
+    assert "simulated" in response["system_fingerprint"]
 
 
-def test_unknown_fields_are_kept_and_echoed(azure: Azure):
+def test_unknown_fields_are_echoed(azure: Azure):
     train = azure.upload(chats(), "echo.jsonl")
     body = azure.body(train, notificationSetting={"emails": ["a@b"]}, fromTheFuture={"x": [1]})
     body["fromTheFuture"] = 1
-    made = azure.arm("PUT", "/jobs/echo", json=body).json()
-    assert made["fromTheFuture"] == 1
-    assert made["properties"]["fromTheFuture"] == {"x": [1]}
-    assert made["properties"]["notificationSetting"] == {"emails": ["a@b"]}
+    created = azure.arm("PUT", "/jobs/echo", json=body).json()
+    assert created["fromTheFuture"] == 1
+    assert created["properties"]["fromTheFuture"] == {"x": [1]}
+    assert created["properties"]["notificationSetting"] == {"emails": ["a@b"]}
     azure.wait("echo")
 
 
-def test_the_same_put_is_the_same_job(azure: Azure):
+def test_repeated_put_returns_same_job(azure: Azure):
     train = azure.upload(chats(), "again.jsonl")
     assert azure.submit("again", train).status_code == 201
     azure.wait("again")
@@ -55,7 +55,7 @@ def test_the_same_put_is_the_same_job(azure: Azure):
     assert other.json()["error"]["code"] == "UserError"
 
 
-def test_paths_do_not_differ_by_case(azure: Azure):
+def test_paths_ignore_case(azure: Azure):
     azure.job("Case.Test-1")
     loud = WS.replace("resourceGroups", "RESOURCEGROUPS").replace("workspaces", "Workspaces")
     shouted = azure.http.get(
@@ -86,12 +86,12 @@ def model(uri):
          "outputs.registered_model.assetName"),
     ],
 )  # fmt: skip
-def test_a_job_that_cannot_be_is_refused_by_name(azure: Azure, change, target):
+def test_invalid_job_names_the_field(azure: Azure, change, target):
     train = azure.upload(chats(), "bad.jsonl")
-    answer = azure.submit("bad", train, **change)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "UserError")
-    assert answer.json()["error"]["target"] == target
-    assert answer.headers["x-ms-request-id"]
+    response = azure.submit("bad", train, **change)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "UserError")
+    assert response.json()["error"]["target"] == target
+    assert response.headers["x-ms-request-id"]
     assert azure.arm("GET", "/jobs/bad").status_code == 404
 
 
@@ -101,51 +101,51 @@ def test_a_job_that_cannot_be_is_refused_by_name(azure: Azure, change, target):
      b'{"properties":{"jobType":"FineTuning","fineTuningDetails":{"model":NaN}}}', b"\xff\xfe{}",
      b"[" * 100_000],
 )  # fmt: skip
-def test_bodies_that_are_no_jobs(azure: Azure, body):
-    answer = azure.arm(
+def test_malformed_job_bodies(azure: Azure, body):
+    response = azure.arm(
         "PUT", "/jobs/nojob", content=body, headers={"content-type": "application/json"}
     )
-    assert answer.status_code == 400, answer.text
-    assert answer.json()["error"]["code"] == "UserError"
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["code"] == "UserError"
 
 
-def test_a_stable_version_does_not_know_fine_tuning(azure: Azure):
+def test_stable_api_version_refuses_fine_tuning(azure: Azure):
     train = azure.upload(chats(), "stable.jsonl")
-    answer = azure.arm(
+    response = azure.arm(
         "PUT", "/jobs/st", json=azure.body(train), params={"api-version": "2024-10-01"}
     )
-    assert answer.status_code == 400
-    assert "preview" in answer.json()["error"]["message"]
+    assert response.status_code == 400
+    assert "preview" in response.json()["error"]["message"]
 
 
-def test_a_bad_file_fails_the_job_with_the_reason_in_run_history(azure: Azure):
+def test_invalid_file_fails_job_with_reason_in_run_history(azure: Azure):
     bad = chats(11) + b'{"messages": [{"role": "user", "content": "no answer"}]}\n'
     assert azure.job("badfile", bad) == "Failed"
     error = azure.error("badfile")
     assert error["code"] == "UserError"
     assert "training data, line 12" in error["message"]
     assert error["details"]
-    assert "no answer" not in str(error)  # never the text of a row
+    assert "no answer" not in str(error)  # the error must not contain the text of a row
     assert "error" not in azure.arm("GET", "/jobs/badfile").json()["properties"]
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"\n\n", b"not json\n", b'{"prompt": "a", "completion": "b"}\n' * 12]
 )
-def test_files_that_are_no_chats(azure: Azure, data):
+def test_files_without_chats_fail_the_job(azure: Azure, data):
     name = f"nochat{abs(hash(data))}"
     assert azure.job(name, data) == "Failed"
     assert azure.error(name)["code"] == "UserError"
 
 
-def test_data_that_is_not_there_fails_the_job(azure: Azure):
+def test_missing_data_fails_the_job(azure: Azure):
     uri = "azureml://datastores/workspaceblobstore/paths/nowhere.jsonl"
     assert azure.submit("nodata", uri).status_code == 201
     assert azure.wait("nodata") == "Failed"
     assert "nowhere.jsonl" in azure.error("nodata")["message"]
 
 
-def test_a_job_keeps_the_bytes_it_was_given(slow_azure: Azure):
+def test_job_uses_data_of_its_creation(slow_azure: Azure):
     azure = slow_azure
     train = azure.upload(chats(), "kept.jsonl")
     azure.submit("first", train)
@@ -154,7 +154,7 @@ def test_a_job_keeps_the_bytes_it_was_given(slow_azure: Azure):
     assert azure.wait("kept") == "Completed"
 
 
-def test_jobs_queue_and_run_in_order(slow_azure: Azure):
+def test_jobs_run_in_order(slow_azure: Azure):
     azure = slow_azure
     train = azure.upload(chats(6), "q.jsonl")
     for n in range(3):
@@ -163,34 +163,34 @@ def test_jobs_queue_and_run_in_order(slow_azure: Azure):
     assert azure.wait("q2", "Queued") == "Queued"
     assert azure.status("q1") == "Queued"
     assert [azure.wait(f"q{n}") for n in range(3)] == ["Completed"] * 3
-    ends = [azure.history("GET", f"/runs/q{n}").json() for n in range(3)]
+    end_times = [azure.history("GET", f"/runs/q{n}").json() for n in range(3)]
     assert (
-        ends[0]["endTimeUtc"]
-        <= ends[1]["startTimeUtc"]
-        <= ends[1]["endTimeUtc"]
-        <= ends[2]["startTimeUtc"]
+        end_times[0]["endTimeUtc"]
+        <= end_times[1]["startTimeUtc"]
+        <= end_times[1]["endTimeUtc"]
+        <= end_times[2]["startTimeUtc"]
     )
 
 
 # -- cancel and delete ------------------------------------------------------------------------
 
 
-def test_cancel_a_running_job(slow_azure: Azure):
+def test_cancel_running_job(slow_azure: Azure):
     azure = slow_azure
     azure.submit("run", azure.upload(chats(200), "r.jsonl"))
     azure.wait("run", "Running")
-    answer = azure.arm("POST", "/jobs/run/cancel")
-    assert answer.status_code == 202
-    assert answer.headers["retry-after"]
+    response = azure.arm("POST", "/jobs/run/cancel")
+    assert response.status_code == 202
+    assert response.headers["retry-after"]
     begin = time.monotonic()
     assert azure.wait("run") == "Canceled"
     assert time.monotonic() - begin < 5
-    assert azure.http.get(answer.headers["location"]).status_code == 200
-    assert azure.arm("POST", "/jobs/run/cancel").status_code == 200  # again: nothing is left to end
+    assert azure.http.get(response.headers["location"]).status_code == 200
+    assert azure.arm("POST", "/jobs/run/cancel").status_code == 200  # a second cancel has no effect
     assert "error" not in azure.history("GET", "/runs/run").json()
 
 
-def test_cancel_a_waiting_job(slow_azure: Azure):
+def test_cancel_queued_job(slow_azure: Azure):
     azure = slow_azure
     train = azure.upload(chats(100), "w.jsonl")
     azure.submit("one", train)
@@ -202,7 +202,7 @@ def test_cancel_a_waiting_job(slow_azure: Azure):
 
 
 @pytest.mark.parametrize("delay_ms", [0, 5, 20, 60, 120, 200, 350])
-def test_cancel_at_any_moment(slow_azure: Azure, delay_ms):
+def test_cancel_at_any_time(slow_azure: Azure, delay_ms):
     azure = slow_azure
     azure.submit("any", azure.upload(chats(200), "a.jsonl"))
     time.sleep(delay_ms / 1000)
@@ -211,19 +211,19 @@ def test_cancel_at_any_moment(slow_azure: Azure, delay_ms):
     assert azure.history("GET", "/runs/any").json().get("outputs") is None
 
 
-def test_delete(azure: Azure):
+def test_delete_job(azure: Azure):
     azure.job("gone")
     model = azure.model_id("gone")
-    answer = azure.arm("DELETE", "/jobs/gone")
-    assert answer.status_code == 202
-    assert azure.http.get(answer.headers["location"]).status_code == 200
+    response = azure.arm("DELETE", "/jobs/gone")
+    assert response.status_code == 202
+    assert azure.http.get(response.headers["location"]).status_code == 200
     assert azure.arm("GET", "/jobs/gone").status_code == 404
     assert azure.arm("DELETE", "/jobs/gone").status_code == 204
-    uri = azure.deploy("outlives", model)  # the model outlives its job
+    uri = azure.deploy("outlives", model)  # the model remains after its job is deleted
     assert azure.chat(uri, "what is 1 plus 1").status_code == 200
 
 
-def test_a_live_job_is_not_deleted(slow_azure: Azure):
+def test_active_job_cannot_be_deleted(slow_azure: Azure):
     slow_azure.submit("live", slow_azure.upload(chats(100), "l.jsonl"))
     slow_azure.wait("live", "Running")
     assert slow_azure.arm("DELETE", "/jobs/live").status_code == 409
@@ -234,7 +234,7 @@ def test_a_live_job_is_not_deleted(slow_azure: Azure):
 # -- lists ------------------------------------------------------------------------------------
 
 
-def test_lists_page_and_filter(server):
+def test_list_pages_and_filters(server):
     azure = Azure(server.url, WS.replace("proj1", "pages"))
     data = azure.upload(chats(1), "p.jsonl")
     for n in range(105):
@@ -244,9 +244,9 @@ def test_lists_page_and_filter(server):
     names = [job["name"] for job in page["value"]]
     assert len(names) == 100
     assert page["nextLink"].startswith(server.url)
-    rest = azure.http.get(page["nextLink"]).json()
-    names += [job["name"] for job in rest["value"]]
-    assert rest["nextLink"] is None
+    kwargs = azure.http.get(page["nextLink"]).json()
+    names += [job["name"] for job in kwargs["value"]]
+    assert kwargs["nextLink"] is None
     assert names == [f"p{n}" for n in reversed(range(105))]
 
     def named(**params):
@@ -266,7 +266,7 @@ def test_lists_page_and_filter(server):
 # -- run history ------------------------------------------------------------------------------
 
 
-def test_run_history_edits_a_job(azure: Azure):
+def test_patch_run_changes_job(azure: Azure):
     azure.job("edit", tags={"a": "1"})
     change = {
         "displayName": "new",
@@ -281,7 +281,7 @@ def test_run_history_edits_a_job(azure: Azure):
     assert job["properties"]["p"] == "q"
 
 
-def test_details_logs_and_children(azure: Azure):
+def test_run_details_logs_and_children(azure: Azure):
     azure.job("told")
     details = azure.history("GET", "/runs/told/details").json()
     assert details["status"] == "Completed"
@@ -321,13 +321,15 @@ def test_metrics(azure: Azure):
     )
 
 
-def test_many_points_come_in_pages(azure: Azure, server):
+def test_metric_points_are_paged(azure: Azure, server):
     azure.job("pages", chats(1))
-    own = server._server.services.store.read.newest("job", Workspace(*WS_PARTS).guid)[0].body["id"]
+    job_id = server._server.services.store.read.newest("job", Workspace(*WS_PARTS).guid)[0].body[
+        "id"
+    ]
     points = [
         MetricPoint("grad_norm", step, "2026-01-01T00:00:00Z", float(step)) for step in range(2500)
     ]
-    server._server.services.jobs.record_progress(own, points, [])
+    server._server.services.jobs.record_progress(job_id, points, [])
     steps, token = [], None
     for _ in range(3):
         body = {"metricName": "grad_norm", "continuationToken": token}
@@ -338,7 +340,7 @@ def test_many_points_come_in_pages(azure: Azure, server):
     assert [step for page in steps for step in page] == list(range(2500))
     assert token is None
     newer = [MetricPoint("grad_norm", 9000, "2026-01-02T00:00:00.500000Z", 1.0)]
-    server._server.services.jobs.record_progress(own, newer, [])
+    server._server.services.jobs.record_progress(job_id, newer, [])
     for since in ("2026-01-02T00:00:00Z", "2026-01-02T01:00:00.5+01:00"):
         body = {"metricName": "grad_norm", "startTime": since}
         page = azure.metric("pages", "full", body).json()

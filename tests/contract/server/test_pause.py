@@ -1,4 +1,4 @@
-"""A job that rests: over restarts, until it is resumed or cancelled, without a step lost or told twice."""
+"""A paused job survives restarts until it is resumed or cancelled; every step is reported exactly once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import maas_client as maas
 from maas_client import Client
 from tests.contract.server.conftest import chats
-from tests.contract.server.test_restart import Process, gone, points, workers
+from tests.contract.server.test_restart import Process, points, wait_for_exit, worker_pids
 from tests.contract.server.test_restart import start as start  # the fixture
 from tests.contract.server.test_restart import state as state  # the fixture
 
@@ -22,12 +22,12 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are posix")
 
 
 def until(
-    client: Client, job: str, wanted: Callable[[maas.Job], bool], seconds: float = 200
+    client: Client, job: str, expected: Callable[[maas.Job], bool], seconds: float = 200
 ) -> maas.Job:
-    end = time.monotonic() + seconds
-    while not wanted(now := client.jobs.get(job)):
-        assert time.monotonic() < end, now
-        assert not now.done or wanted(now), now
+    deadline = time.monotonic() + seconds
+    while not expected(now := client.jobs.get(job)):
+        assert time.monotonic() < deadline, now
+        assert not now.done or expected(now), now
         time.sleep(0.05)
     return now
 
@@ -58,15 +58,15 @@ def running(client: Client, dialect: str, data: Path) -> maas.Job:
     return until(client, job.id, is_("running"))
 
 
-def alone(state: Path, server: Process, seconds: float = 30) -> bool:
-    """Tell whether no worker is left beside the server."""
-    end = time.monotonic() + seconds
-    while (left := set(workers(state)) - {server.child.pid}) and time.monotonic() < end:
+def no_worker_left(state: Path, server: Process, seconds: float = 30) -> bool:
+    """Return whether no worker is left besides the server."""
+    deadline = time.monotonic() + seconds
+    while (left := set(worker_pids(state)) - {server.child.pid}) and time.monotonic() < deadline:
         time.sleep(0.05)
     return not left
 
 
-def test_a_paused_job_rests_over_a_restart_and_then_ends_well(
+def test_paused_job_survives_restart_and_completes(
     state: Path, start: Callable[..., Process], dialect: str, data: Path
 ) -> None:
     server = start(state)
@@ -76,7 +76,7 @@ def test_a_paused_job_rests_over_a_restart_and_then_ends_well(
         assert asked.status in ("Running", "pausing", "Paused", "paused")
         assert not asked.done
         until(client, job.id, is_("paused"))
-        assert alone(state, server), "its worker gave back the memory"
+        assert no_worker_left(state, server), "its worker gave back the memory"
     server.kill()
     server = start(state)
     with client_of(server, dialect) as client:
@@ -88,12 +88,12 @@ def test_a_paused_job_rests_over_a_restart_and_then_ends_well(
         done = client.jobs.wait(job, timeout=120)
         assert done.succeeded
         steps = [e.step for e in client.jobs.events(job) if "train_loss" in e.metrics]
-        assert steps == sorted(set(steps)), "told once each"
+        assert steps == sorted(set(steps)), "each step is reported once"
         assert len(steps) == 60
     server.stop()
 
 
-def test_a_paused_job_is_cancelled(
+def test_cancel_paused_job(
     state: Path, start: Callable[..., Process], dialect: str, data: Path
 ) -> None:
     server = start(state)
@@ -108,17 +108,17 @@ def test_a_paused_job_is_cancelled(
     server.stop()
 
 
-def test_a_simulated_job_says_that_it_keeps_no_checkpoint(
+def test_instant_engine_has_no_checkpoints(
     state: Path, start: Callable[..., Process], dialect: str, data: Path
 ) -> None:
     server = start(state)
     with client_of(server, dialect) as client:
         job = running(client, dialect, data)
         assert not client.jobs.save_checkpoint(job).done
-        told = (
+        messages = (
             event for event in client.jobs.events(job) if "writes no checkpoints" in event.message
         )
-        assert next(told)
+        assert next(messages)
         client.jobs.cancel(job)
         until(client, job.id, is_("canceled", "cancelled"))
         with pytest.raises(
@@ -129,7 +129,7 @@ def test_a_simulated_job_says_that_it_keeps_no_checkpoint(
 
 
 @pytest.mark.slow
-def test_a_running_job_writes_a_checkpoint_when_asked_and_goes_on(
+def test_save_checkpoint_of_running_job(
     state: Path, start: Callable[..., Process], tmp_path: Path
 ) -> None:
     pytest.importorskip("torch")
@@ -143,11 +143,11 @@ def test_a_running_job_writes_a_checkpoint_when_asked_and_goes_on(
         )
         until(client, job.id, is_("running"))
         client.jobs.save_checkpoint(job)
-        end = time.monotonic() + 60
-        while not (kept := list(client.jobs.checkpoints(job))):
-            assert time.monotonic() < end
+        deadline = time.monotonic() + 60
+        while not (checkpoints := list(client.jobs.checkpoints(job))):
+            assert time.monotonic() < deadline
             time.sleep(0.05)
-        assert kept[0].step % 200, "in the middle of an epoch"
+        assert checkpoints[0].step % 200, "in the middle of an epoch"
         assert client.jobs.get(job).status == "running"
         client.jobs.cancel(job)
     server.stop()
@@ -159,7 +159,7 @@ def adapters(state: Path) -> Callable[[], Iterator[Path]]:
 
 
 @pytest.mark.slow
-def test_real_training_goes_on_from_its_pause_to_the_same_bytes(
+def test_resumed_training_gives_identical_weights(
     state: Path, start: Callable[..., Process], adapters: Callable[[], Iterator[Path]]
 ) -> None:
     pytest.importorskip("torch")
@@ -172,23 +172,23 @@ def test_real_training_goes_on_from_its_pause_to_the_same_bytes(
     assert azure.wait("whole", seconds=200) == "Completed"
     (whole,) = adapters()
     azure.submit("rests", train, **asked)
-    end = time.monotonic() + 200
+    deadline = time.monotonic() + 200
     while points(azure, "rests") < 3:
-        assert time.monotonic() < end, azure.status("rests")
+        assert time.monotonic() < deadline, azure.status("rests")
         time.sleep(0.02)
     assert azure.arm("POST", "/jobs/rests/pause").status_code == 200
     assert azure.wait("rests", "Paused", seconds=60) == "Paused"
     reached = points(azure, "rests")
     assert reached < 200
     server.kill()
-    assert gone(state)
+    assert wait_for_exit(state)
     server = start(state, engine="peft", step_delay_s=0)
     azure = server.azure
     assert azure.status("rests") == "Paused"
     assert azure.arm("POST", "/jobs/rests/resume").status_code == 200
     assert azure.wait("rests", seconds=200) == "Completed"
-    told = json.dumps(azure.history("GET", "/runs/rests/details").json()["warnings"])
-    assert f"Resumed after step {reached} of 200." in told
+    messages = json.dumps(azure.history("GET", "/runs/rests/details").json()["warnings"])
+    assert f"Resumed after step {reached} of 200." in messages
     assert points(azure, "rests") == 200
     (other,) = [path for path in adapters() if path != whole]
     assert other.read_bytes() == whole.read_bytes()

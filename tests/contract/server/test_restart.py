@@ -1,4 +1,4 @@
-"""Kill -9 in the middle of everything: what was acknowledged is there, runs again, and ends well."""
+"""Killed servers and workers: what was acknowledged is kept, resumes, and completes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Server(ServerConfig(state_dir=Path(sys.argv[1]), ready_file=Path(sys.argv[2]), e
 
 
 class Process:
-    """A server in a process of its own, as ``maas-client serve`` starts it, with a slower engine."""
+    """A server in a separate process, as ``maas-client serve`` starts it, with a slower engine."""
 
     def __init__(self, state: Path, *, engine: str = "instant", step_delay_s: float = 0.05) -> None:
         ready = state.with_name("ready.json")
@@ -35,14 +35,14 @@ class Process:
         self.child = subprocess.Popen(
             [sys.executable, "-c", _SERVE, state, ready, engine, str(step_delay_s)]
         )
-        end = time.monotonic() + 30
+        deadline = time.monotonic() + 30
         while not ready.exists():
             assert self.child.poll() is None, "the server ended"
-            assert time.monotonic() < end
+            assert time.monotonic() < deadline
             time.sleep(0.01)
-        told = json.loads(ready.read_text())
-        assert told["pid"] == self.child.pid
-        self.azure = Azure(told["url"])
+        info = json.loads(ready.read_text())
+        assert info["pid"] == self.child.pid
+        self.azure = Azure(info["url"])
 
     def kill(self) -> None:
         self.child.send_signal(signal.SIGKILL)
@@ -55,9 +55,9 @@ class Process:
         return self.child.wait(20)
 
 
-def workers(state: Path) -> list[int]:
-    """Return the processes that hold something of this state directory open."""
-    found = []
+def worker_pids(state: Path) -> list[int]:
+    """Return the processes that have a file of this state directory open."""
+    pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
@@ -65,28 +65,28 @@ def workers(state: Path) -> list[int]:
             except OSError:
                 continue
             if any(link.startswith(str(state)) for link in links):
-                found.append(int(entry.name))
-    return found
+                pids.append(int(entry.name))
+    return pids
 
 
-def gone(state: Path, seconds: float = 5) -> bool:
-    end = time.monotonic() + seconds
-    while workers(state) and time.monotonic() < end:
+def wait_for_exit(state: Path, seconds: float = 5) -> bool:
+    deadline = time.monotonic() + seconds
+    while worker_pids(state) and time.monotonic() < deadline:
         time.sleep(0.02)
-    return not workers(state)
+    return not worker_pids(state)
 
 
 @pytest.fixture
 def start():
-    """Start servers; whatever the test does, none outlives it."""
-    begun = []
+    """Start servers, and end all of them after the test."""
+    servers = []
 
-    def go(*args, **rest) -> Process:
-        begun.append(Process(*args, **rest))
-        return begun[-1]
+    def go(*args, **kwargs) -> Process:
+        servers.append(Process(*args, **kwargs))
+        return servers[-1]
 
     yield go
-    for server in begun:
+    for server in servers:
         if server.child.poll() is None:
             server.kill()
 
@@ -96,13 +96,13 @@ def state(tmp_path):
     return tmp_path / "state"
 
 
-def test_a_job_survives_the_server(state, start):
+def test_job_survives_killed_server(state, start):
     first = start(state)
     first.azure.submit("long", first.azure.upload(chats(30), "l.jsonl"))
     first.azure.submit("waits", first.azure.upload(chats(2), "w.jsonl"))
     first.azure.wait("long", "Running")
     first.kill()
-    assert gone(state)
+    assert wait_for_exit(state)
     second = start(state)
     assert second.azure.status("long") in ("Queued", "Starting", "Preparing", "Running")
     assert second.azure.wait("long") == "Completed"
@@ -110,21 +110,21 @@ def test_a_job_survives_the_server(state, start):
     details = second.azure.history("GET", "/runs/long/details").json()
     assert any("The server ended while this job ran" in w["message"] for w in details["warnings"])
     steps = second.azure.metric("long", "full", {"metricName": "loss"}).json()["value"]
-    assert [v["step"] for v in steps] == list(range(1, 31))  # run again, told once
+    assert [v["step"] for v in steps] == list(
+        range(1, 31)
+    )  # steps were repeated, but each is reported once
     uri = second.azure.deploy("e", second.azure.model_id("long"))
     assert second.azure.chat(uri, "what is 7 plus 7").status_code == 200
     assert second.stop() == 0
-    assert gone(state)
+    assert wait_for_exit(state)
     third = start(state)
     assert third.azure.status("long") == "Completed"
-    found = third.azure.arm("GET", "/serverlessEndpoints/e").json()["properties"]
-    assert (
-        third.azure.chat(found["inferenceEndpoint"]["uri"], "what is 7 plus 7").status_code == 200
-    )
+    pids = third.azure.arm("GET", "/serverlessEndpoints/e").json()["properties"]
+    assert third.azure.chat(pids["inferenceEndpoint"]["uri"], "what is 7 plus 7").status_code == 200
     assert third.stop() == 0
 
 
-def test_five_servers_die_and_the_sixth_ends_the_job(state, start):
+def test_job_completes_after_five_killed_servers(state, start):
     server = start(state)
     server.azure.submit("often", server.azure.upload(chats(20), "o.jsonl"))
     for _ in range(5):
@@ -135,55 +135,55 @@ def test_five_servers_die_and_the_sixth_ends_the_job(state, start):
     server.stop()
 
 
-def test_sigterm_ends_cleanly_with_a_job_running(state, start):
+def test_sigterm_with_running_job(state, start):
     server = start(state)
     server.azure.submit("long", server.azure.upload(chats(200), "l.jsonl"))
     server.azure.wait("long", "Running")
     begin = time.monotonic()
     assert server.stop() == 0
     assert time.monotonic() - begin < 5
-    assert gone(state)
+    assert wait_for_exit(state)
 
 
 def points(azure: Azure, name: str) -> int:
-    answer = azure.metric(name, "full", {"metricName": "loss"})
-    return len(answer.json().get("value", []))
+    response = azure.metric(name, "full", {"metricName": "loss"})
+    return len(response.json().get("value", []))
 
 
 def kill_worker(server: Process, state: Path) -> None:
-    """Kill the worker once it has told of a step."""
+    """Kill the worker after it has reported a step."""
     server.azure.wait("poison", "Running")
-    before, end = points(server.azure, "poison"), time.monotonic() + 20
+    before, deadline = points(server.azure, "poison"), time.monotonic() + 20
     while points(server.azure, "poison") <= before:
-        assert time.monotonic() < end
+        assert time.monotonic() < deadline
         time.sleep(0.02)
-    (worker,) = [pid for pid in workers(state) if pid != server.child.pid]
+    (worker,) = [pid for pid in worker_pids(state) if pid != server.child.pid]
     os.kill(worker, signal.SIGKILL)
-    while worker in workers(state):
-        assert time.monotonic() < end
+    while worker in worker_pids(state):
+        assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_worker_that_dies(state, start, times):
+def test_crashing_worker_fails_job_after_three_attempts(state, start, times):
     server = start(state)
     server.azure.submit("poison", server.azure.upload(chats(60 if times > 1 else 12), "p.jsonl"))
     for n in range(times):
         kill_worker(server, state)
-        end = time.monotonic() + 10
+        deadline = time.monotonic() + 10
         while server.azure.history("GET", "/runs/poison").json()["warnings"][n:] == []:
             if server.azure.status("poison") == "Failed":
                 break
-            assert time.monotonic() < end
+            assert time.monotonic() < deadline
     if times < 3:
         assert server.azure.wait("poison") == "Completed"
         return
     assert server.azure.wait("poison") == "Failed"
     message = server.azure.error("poison")["message"]
-    for part in ("crashed 3 times", "SIGKILL", "train_loss"):  # the last: from its last words
+    for part in ("crashed 3 times", "SIGKILL", "train_loss"):  # train_loss is from the end of its log
         assert part in message
 
 
-def test_a_second_server_is_refused(state, start):
+def test_second_server_on_state_directory_is_refused(state, start):
     first = start(state)
     again = subprocess.run(
         [sys.executable, "-c", _SERVE, state, state.with_name("r2"), "instant", "0"],
@@ -195,14 +195,14 @@ def test_a_second_server_is_refused(state, start):
     first.stop()
 
 
-def test_what_was_acknowledged_is_there(state, start):
-    """Jobs are created as fast as they are answered; the server is killed in the middle."""
+def test_acknowledged_jobs_survive_kill(state, start):
+    """Create jobs one after another and kill the server in between."""
     acknowledged: list[str] = []
     for round_ in range(3):
         server = start(state, step_delay_s=1)
         train = server.azure.upload(chats(1), "a.jsonl")
-        end = time.monotonic() + 0.5
-        while time.monotonic() < end:
+        deadline = time.monotonic() + 0.5
+        while time.monotonic() < deadline:
             name = f"r{round_}-{len(acknowledged)}"
             assert server.azure.submit(name, train).status_code == 201
             acknowledged.append(name)
@@ -213,23 +213,23 @@ def test_what_was_acknowledged_is_there(state, start):
 
 
 @pytest.mark.slow
-def test_real_training_goes_on_where_it_was(state, start):
-    """The engine's own checkpoint is found in the same folder: no step before it is run again."""
+def test_training_resumes_from_checkpoint(state, start):
+    """The engine finds its checkpoint in the same folder: no earlier step runs again."""
     pytest.importorskip("torch")
     first = start(state, engine="peft")
     train = first.azure.upload(chats(20), "real.jsonl")
     recipe = {"num_train_epochs": "20", "save_steps": "5", "learning_rate": "0.001"}
     first.azure.submit("real", train, details={"hyperParameters": recipe})
-    end = time.monotonic() + 200
+    deadline = time.monotonic() + 200
     while points(first.azure, "real") < 25:
-        assert time.monotonic() < end, first.azure.status("real")
+        assert time.monotonic() < deadline, first.azure.status("real")
         time.sleep(0.05)
     first.kill()
-    assert gone(state)
+    assert wait_for_exit(state)
     second = start(state, engine="peft")
     assert second.azure.wait("real", seconds=200) == "Completed"
-    told = [w["message"] for w in second.azure.history("GET", "/runs/real").json()["warnings"]]
-    assert any(text.startswith("Resumed after step") for text in told), told
+    info = [w["message"] for w in second.azure.history("GET", "/runs/real").json()["warnings"]]
+    assert any(text.startswith("Resumed after step") for text in info), info
     assert points(second.azure, "real") == 400
     second.azure.submit(
         "cancelled", train, details={"hyperParameters": {**recipe, "num_train_epochs": "500"}}
@@ -240,4 +240,4 @@ def test_real_training_goes_on_where_it_was(state, start):
     uri = second.azure.deploy("real", second.azure.model_id("real"))
     assert second.azure.chat(uri, "what is 7 plus 7", max_tokens=5).status_code == 200
     assert second.stop() == 0
-    assert gone(state)
+    assert wait_for_exit(state)

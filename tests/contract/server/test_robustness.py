@@ -1,4 +1,4 @@
-"""Traffic that nobody sends by mistake: random, slow, broken off, too much."""
+"""Unusual traffic: random, slow, aborted, or too much of it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ shaped = st.recursive(
 
 @pytest.fixture(scope="module")
 def furnished(server) -> Azure:
-    """The workspace that ROUTES name, with a job, a model, an endpoint, data and blobs in it."""
+    """The workspace in ROUTES, with a job, a model, an endpoint, data and blobs."""
     azure = Azure(server.url, expand_path(azureml.WORKSPACE_PATH, VALUES))
     azure.job("j")
     uri = azure.upload(chats(), "b/c")
@@ -72,29 +72,29 @@ def furnished(server) -> Azure:
         st.sampled_from(["*", '"a"', "bytes=0-", "BlockBlob", "drop", "x", "bytes=5-2", "2024-11-04"])
         | st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=8), max_size=3),
 )  # fmt: skip
-def test_no_request_makes_the_server_fail(furnished: Azure, route, body, query, headers):
+def test_random_requests_never_cause_500(furnished: Azure, route, body, query, headers):
     method, path = route
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     sent = {k: v.strip().encode("latin-1") for k, v in headers.items()}
-    answer = furnished.http.request(
+    response = furnished.http.request(
         method,
         path.replace("/maaslocal/c/", "/maaslocal/c1/"),
         params={"api-version": "2024-10-01-preview", **query},
         content=raw,
         headers=sent,
     )
-    assert answer.status_code < 500 or answer.status_code == 501, (
+    assert response.status_code < 500 or response.status_code == 501, (
         route,
         body,
         query,
         headers,
-        answer.text,
+        response.text,
     )
-    assert answer.headers["x-ms-request-id"]
+    assert response.headers["x-ms-request-id"]
 
 
 @pytest.mark.parametrize("head", [b"", b"GET /discovery HTTP/1.1\r\nHost: x\r\nA: "])
-def test_a_head_that_never_comes_ends_the_connection(monkeypatch, head):
+def test_incomplete_header_closes_connection(monkeypatch, head):
     monkeypatch.setattr(connections, "HEADER_TIMEOUT_S", 0.3)
     with serve(engine="instant") as server:
         port = int(server.url.rsplit(":", 1)[1])
@@ -106,14 +106,14 @@ def test_a_head_that_never_comes_ends_the_connection(monkeypatch, head):
         keep = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         keep.request("GET", "/discovery")
         assert keep.getresponse().read()
-        keep.sock.sendall(b"GET /disc")  # nor does the second request's
+        keep.sock.sendall(b"GET /disc")  # the header of the second request is incomplete, too
         begin = time.monotonic()
         assert keep.sock.recv(100) == b""
         assert time.monotonic() - begin < 5
         keep.close()
 
 
-def test_others_are_served_beside_slow_ones(server):
+def test_slow_clients_do_not_block_others(server):
     port = int(server.url.rsplit(":", 1)[1])
     idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(300)]
     try:
@@ -127,7 +127,7 @@ def test_others_are_served_beside_slow_ones(server):
             sock.close()
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(azure: Azure, server):
+def test_aborted_upload_leaves_nothing(azure: Azure, server):
     base, sas = azure.container()
     path = f"{base.removeprefix(server.url)}/broken?{sas}"
     port = int(server.url.rsplit(":", 1)[1])
@@ -135,16 +135,16 @@ def test_an_upload_that_breaks_off_leaves_nothing(azure: Azure, server):
         with socket.create_connection(("127.0.0.1", port)) as sock:
             head = f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nx-ms-blob-type: BlockBlob\r\n"
             sock.sendall(head.encode() + b"Content-Length: 5000000\r\n\r\n" + b"x" * 100_000)
-    end = time.monotonic() + 10
+    deadline = time.monotonic() + 10
     contents = server.state_dir / "contents"
     while [p for p in contents.iterdir() if p.name.startswith(".")]:
-        assert time.monotonic() < end
+        assert time.monotonic() < deadline
         time.sleep(0.02)
     assert azure.blob("HEAD", "broken").status_code == 404
 
 
 class Endless:
-    """An engine that writes for ever and notes when it is stopped."""
+    """An engine that generates forever and records when it is stopped."""
 
     system_fingerprint = "endless"
 
@@ -167,7 +167,7 @@ class Endless:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_goes_away_ends_the_work(stream):
+def test_disconnect_stops_generation(stream):
     with serve(engine="instant") as server:
         azure = Azure(server.url)
         uri = azure.deploy("e", "azureml://registries/azureml/models/Phi-4")
@@ -182,17 +182,17 @@ def test_a_client_that_goes_away_ends_the_work(stream):
             sock.sendall(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
             if stream:
                 assert b"200" in sock.recv(4096)
-            end = time.monotonic() + 10
+            deadline = time.monotonic() + 10
             while not engine.running:
-                assert time.monotonic() < end
+                assert time.monotonic() < deadline
                 time.sleep(0.01)
         while engine.running:
-            assert time.monotonic() < end
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         azure.http.close()
 
 
-def test_a_full_disk_is_507_and_the_server_lives(azure: Azure, server, monkeypatch):
+def test_full_disk_is_507_and_server_continues(azure: Azure, server, monkeypatch):
     from maas_client.local.state import files
 
     def full(self, data):
@@ -200,8 +200,8 @@ def test_a_full_disk_is_507_and_the_server_lives(azure: Azure, server, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(files.Draft, "write", full)
-        answer = azure.blob("PUT", "full", content=b"x", headers={"x-ms-blob-type": "BlockBlob"})
-        assert (answer.status_code, answer.headers["x-ms-error-code"]) == (
+        response = azure.blob("PUT", "full", content=b"x", headers={"x-ms-blob-type": "BlockBlob"})
+        assert (response.status_code, response.headers["x-ms-error-code"]) == (
             507,
             "InsufficientStorage",
         )
@@ -211,8 +211,8 @@ def test_a_full_disk_is_507_and_the_server_lives(azure: Azure, server, monkeypat
     )
 
 
-def test_rows_and_keys_are_in_no_file_but_their_own(server):
-    """After a whole job, the state directory holds rows in data files only."""
+def test_training_rows_and_keys_are_not_in_other_files(server):
+    """After a job, only data files in the state directory contain rows."""
     canary = "canary-7f3a-of-the-rows"
     azure = Azure(server.url, WS.replace("proj1", "canary"))
     azure.job("canary", chats().replace(b"dear friend", canary.encode()))

@@ -1,4 +1,4 @@
-"""What every request must show, on every route there is: generated from the tables."""
+"""Checks on every request, for every route: the cases are generated from the route tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPEN = "/discovery"
 
 
 def raw(server, head: str) -> str:
-    """Send bytes as they are and return the status line's code."""
+    """Send raw bytes and return the status code."""
     port = int(server.url.rsplit(":", 1)[1])
     with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
         sock.sendall(head.replace("\n", "\r\n").replace("PORT", str(port)).encode() + b"\r\n\r\n")
@@ -39,10 +39,12 @@ def ask(server, route, **headers):
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda r: f"{r[0]} {r[1][-40:]}")
-def test_every_route_refuses(server, route):
+def test_every_route_checks_host_origin_and_credential(server, route):
     bearer = {"Authorization": "Bearer t"}
     assert ask(server, route, Host="evil.example", **bearer).status_code == 421
-    assert ask(server, route, Host="127.0.0.1", **bearer).status_code == 421  # another port's page
+    assert (
+        ask(server, route, Host="127.0.0.1", **bearer).status_code == 421
+    )  # a page from another port
     for origin in ("http://evil.example", "null", "http://127.0.0.1:1", "https://localhost"):
         assert ask(server, route, Origin=origin, **bearer).status_code == 403, origin
     for site in ("cross-site", "same-site"):
@@ -51,10 +53,10 @@ def test_every_route_refuses(server, route):
         assert ask(server, route).status_code == 401
         assert ask(server, route, Authorization="Bearer").status_code == 401
         assert ask(server, route, Authorization="").status_code == 401
-    answer = ask(server, route, **bearer)
-    assert answer.status_code not in (401, 403, 421, 500)
-    assert "access-control-allow-origin" not in answer.headers
-    assert answer.headers["x-ms-request-id"]
+    response = ask(server, route, **bearer)
+    assert response.status_code not in (401, 403, 421, 500)
+    assert "access-control-allow-origin" not in response.headers
+    assert response.headers["x-ms-request-id"]
 
 
 @pytest.mark.parametrize(
@@ -64,17 +66,17 @@ def test_every_route_refuses(server, route):
      ("127.0.0.1:PORT@evil.example", "421"), ("evil.example", "421"), ("0.0.0.0:PORT", "421"),
      ("management.azure.com", "421"), ("127.1:PORT", "421"), ("2130706433:PORT", "421")],
 )  # fmt: skip
-def test_hosts(server, host, status):
+def test_host_header(server, host, status):
     assert raw(server, f"GET /discovery HTTP/1.1\nHost: {host}") == status
 
 
-def test_two_hosts_and_none(server):
+def test_two_host_headers_and_none(server):
     assert raw(server, "GET /discovery HTTP/1.1\nHost: 127.0.0.1:PORT\nHost: evil") == "400"
     assert raw(server, "GET /discovery HTTP/1.1\nAccept: x") == "400"
     assert raw(server, "GET http://evil.example/discovery HTTP/1.1\nHost: evil.example") == "421"
 
 
-def test_our_own_origin_is_welcome(server):
+def test_same_origin_is_accepted(server):
     headers = {"Origin": server.url, "Sec-Fetch-Site": "same-origin", "Authorization": "Bearer t"}
     assert (
         httpx.get(
@@ -85,13 +87,13 @@ def test_our_own_origin_is_welcome(server):
 
 
 @pytest.mark.parametrize("header", ["Bearer t", "t", "bearer t", "SharedKey a:b"])
-def test_any_credential_passes_on_loopback(server, header):
+def test_any_credential_is_accepted_on_loopback(server, header):
     url = server.url + WS + "?api-version=2024-10-01"
     assert httpx.get(url, headers={"Authorization": header}, trust_env=False).status_code == 200
     assert httpx.get(url, headers={"api-key": header}, trust_env=False).status_code == 200
 
 
-def test_a_sas_opens_blobs_only(server):
+def test_sas_is_valid_for_blobs_only(server):
     assert (
         httpx.get(f"{server.url}{WS}?api-version=2024-10-01&sig=x", trust_env=False).status_code
         == 401
@@ -101,7 +103,7 @@ def test_a_sas_opens_blobs_only(server):
 # -- with a key -------------------------------------------------------------------------------
 
 
-def test_with_a_key_nothing_else_passes():
+def test_api_key_excludes_other_credentials():
     with serve(engine="instant", api_key="the-right-key-of-this-server") as server:
         wrong, right = Azure(server.url), Azure(server.url)
         right.http.headers["Authorization"] = "Bearer the-right-key-of-this-server"
@@ -123,13 +125,15 @@ def test_with_a_key_nothing_else_passes():
         assert wrong.chat(uri, "hi").status_code == 401
         wrong.http.headers["Authorization"] = keys["primaryKey"]
         assert wrong.chat(uri, "hi").status_code == 200
-        assert wrong.arm("GET", "").status_code == 401  # an endpoint's key opens its endpoint only
+        assert (
+            wrong.arm("GET", "").status_code == 401
+        )  # the key of an endpoint is valid for that endpoint only
         fresh = right.arm(
             "POST", "/serverlessEndpoints/e1/regenerateKeys", json={"keyType": "Primary"}
         ).json()
         assert fresh["primaryKey"] != keys["primaryKey"]
         assert fresh["secondaryKey"] == keys["secondaryKey"]
-        assert wrong.chat(uri, "hi").status_code == 401  # the old key is over
+        assert wrong.chat(uri, "hi").status_code == 401  # the old key is no longer valid
         log = right.history("GET", "/runs/keyed/details").json()["logFiles"].popitem()[1]
         assert httpx.get(log, trust_env=False).status_code == 200
         assert httpx.get(log.replace("sig=", "sig=0"), trust_env=False).status_code == 403
@@ -142,50 +146,50 @@ def test_with_a_key_nothing_else_passes():
 @pytest.mark.parametrize(
     "version", ["", "soon", "2024-13-01", "2024-10-01-", "2024-10-01' OR 1", "1.0", "v1.0"]
 )
-def test_rubbish_versions(azure: Azure, version):
-    answer = azure.http.get(WS, params={"api-version": version})
-    assert answer.status_code == 400
-    assert answer.json()["error"]["code"] == "InvalidApiVersionParameter"
+def test_malformed_api_versions_are_refused(azure: Azure, version):
+    response = azure.http.get(WS, params={"api-version": version})
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "InvalidApiVersionParameter"
 
 
 @pytest.mark.parametrize(
     "version", ["2023-04-01-preview", "2024-10-01", "2021-10-01-dataplanepreview"]
 )
-def test_known_versions(azure: Azure, version):
-    answer = azure.http.get(WS, params={"api-version": version})
-    assert answer.status_code == 200
-    assert "warning" not in answer.headers
+def test_known_api_versions(azure: Azure, version):
+    response = azure.http.get(WS, params={"api-version": version})
+    assert response.status_code == 200
+    assert "warning" not in response.headers
 
 
-def test_a_newer_version_is_taken_with_a_warning(azure: Azure):
-    answer = azure.http.get(WS, params={"api-version": "2031-02-03-preview"})
-    assert answer.status_code == 200
-    assert "2031-02-03-preview" in answer.headers["warning"]
+def test_newer_api_version_gets_a_warning(azure: Azure):
+    response = azure.http.get(WS, params={"api-version": "2031-02-03-preview"})
+    assert response.status_code == 200
+    assert "2031-02-03-preview" in response.headers["warning"]
 
 
-def test_no_version(azure: Azure):
+def test_missing_api_version(azure: Azure):
     assert azure.http.get(WS).json()["error"]["code"] == "MissingApiVersionParameter"
 
 
-def test_nowhere_and_wrong_methods(azure: Azure):
+def test_unknown_paths_and_methods(azure: Azure):
     nowhere = azure.http.get("/no/such/path")
     assert (nowhere.status_code, nowhere.json()["error"]["code"]) == (404, "InvalidResourceType")
     wrong = azure.arm("PATCH", "/jobs/x")
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "DELETE, GET, PUT")
 
 
-def test_what_is_not_done_says_so(azure: Azure):
-    answer = azure.http.post("/openai/v1/fine_tuning/jobs/j/checkpoints/c/copy", json={})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (501, "NotImplemented")
+def test_unimplemented_operation_is_501(azure: Azure):
+    response = azure.http.post("/openai/v1/fine_tuning/jobs/j/checkpoints/c/copy", json={})
+    assert (response.status_code, response.json()["error"]["code"]) == (501, "NotImplemented")
 
 
-def test_the_client_request_id_comes_back(azure: Azure):
-    answer = azure.arm("GET", "", headers={"x-ms-client-request-id": "mine-1"})
-    assert answer.headers["x-ms-client-request-id"] == "mine-1"
-    assert answer.headers["x-ms-correlation-request-id"]
+def test_client_request_id_is_echoed(azure: Azure):
+    response = azure.arm("GET", "", headers={"x-ms-client-request-id": "mine-1"})
+    assert response.headers["x-ms-client-request-id"] == "mine-1"
+    assert response.headers["x-ms-correlation-request-id"]
 
 
-def test_bodies_are_capped(azure: Azure, server):
+def test_body_size_limits(azure: Azure, server):
     big = azure.arm("PUT", "/jobs/big", content=b" " * (9 << 20))
     assert (big.status_code, big.json()["error"]["code"]) == (413, "RequestBodyTooLarge")
     assert (
@@ -210,38 +214,38 @@ def test_deep_json_is_refused(azure: Azure):
     assert azure.arm("PUT", "/jobs/deep", content=deep).status_code == 400
 
 
-def test_no_answer_holds_a_secret(azure: Azure):
+def test_no_response_contains_a_secret(azure: Azure):
     azure.job("secretless", chats())
     uri = azure.deploy("sec", azure.model_id("secretless"))
     key = azure.arm("POST", "/serverlessEndpoints/sec/listKeys").json()["primaryKey"]
-    for answer in (azure.arm("GET", "/serverlessEndpoints/sec"), azure.arm("GET", "/serverlessEndpoints"),
+    for response in (azure.arm("GET", "/serverlessEndpoints/sec"), azure.arm("GET", "/serverlessEndpoints"),
                    azure.chat(uri, "x", bad=1)):  # fmt: skip
-        assert key not in answer.text
+        assert key not in response.text
 
 
 @pytest.mark.parametrize(
-    ("host", "lead"),
+    ("host", "prefix"),
     [("management.azure.com", ""), ("eastus2.api.azureml.ms", ""),
      ("maaslocal.blob.core.windows.net", "/maaslocal"),
      ("tickets.eastus2.models.ai.azure.com", "/serverless/tickets"), ("example.com", None),
      ("blob.core.windows.net.evil.com", None), ("x.management.azure.com", None)],
 )  # fmt: skip
-def test_azures_names_lead_here(host, lead):
-    assert path_prefix(host) == lead
+def test_azure_host_names_map_to_paths(host, prefix):
+    assert path_prefix(host) == prefix
 
 
-def test_a_table_with_an_unserved_row_stops_the_start(server):
+def test_operation_without_handler_stops_startup(server):
     from dataclasses import replace
 
     from maas_client.local.http.app import build_app
 
     table = TABLES[0]
     broken = replace(table, handlers=dict(list(table.handlers.items())[1:]))
-    with pytest.raises(RuntimeError, match="no handler serves"):
+    with pytest.raises(RuntimeError, match="no handler for"):
         build_app(server._server.services, [broken], None)
 
 
-def test_error_bodies_by_plane(azure: Azure):
+def test_error_format_of_each_api(azure: Azure):
     arm = azure.arm("GET", "/jobs/none").json()["error"]
     assert {"code", "message", "target", "details", "additionalInfo"} <= set(arm)
     history = azure.history("GET", "/runs/none").json()

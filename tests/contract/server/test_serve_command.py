@@ -1,4 +1,4 @@
-"""``maas-client serve`` as a person or a script starts it."""
+"""``maas-client serve``, started as a person or a script starts it."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def serving(tmp_path, *args: object):
         text=True,
     )
     try:
-        end = time.monotonic() + 30
+        deadline = time.monotonic() + 30
         while not ready.exists():
             assert child.poll() is None, child.stderr.read()
-            assert time.monotonic() < end
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         yield json.loads(ready.read_text()), child
     finally:
@@ -54,28 +54,28 @@ def ws(url: str, **headers: str) -> int:
 
 @posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_ready_file_answer_and_clean_end(tmp_path, number):
-    with serving(tmp_path, "--json") as (told, child):
-        assert set(told) == {"url", "pid"}
-        assert told["pid"] == child.pid
-        assert ws(told["url"], Authorization="Bearer x") == 200
+def test_ready_file_and_clean_exit(tmp_path, number):
+    with serving(tmp_path, "--json") as (info, child):
+        assert set(info) == {"url", "pid"}
+        assert info["pid"] == child.pid
+        assert ws(info["url"], Authorization="Bearer x") == 200
         assert stat.S_IMODE((tmp_path / "ready.json").stat().st_mode) == 0o600
         assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
         child.send_signal(number)
         out, err = child.communicate(timeout=20)
         assert child.returncode == 0
-        assert json.loads(out) == told
+        assert json.loads(out) == info
         assert "simulated" in err
         assert "Traceback" not in err
         assert not (tmp_path / "ready.json").exists()
 
 
-def test_a_ready_file_of_a_killed_server_is_not_believed(tmp_path):
+def test_stale_ready_file_is_ignored(tmp_path):
     with serving(tmp_path) as (first, child):
         child.kill()
         child.wait()
         assert (tmp_path / "ready.json").exists()
-        again = subprocess.Popen(
+        second = subprocess.Popen(
             command(
                 "--port",
                 0,
@@ -86,41 +86,41 @@ def test_a_ready_file_of_a_killed_server_is_not_believed(tmp_path):
             ),
             stderr=subprocess.DEVNULL,
         )
-        end, told = time.monotonic() + 30, first
-        while told == first:
-            assert time.monotonic() < end
+        deadline, info = time.monotonic() + 30, first
+        while info == first:
+            assert time.monotonic() < deadline
             time.sleep(0.01)
             with suppress(FileNotFoundError):
-                told = json.loads((tmp_path / "ready.json").read_text())
-        assert told["pid"] == again.pid
-        again.kill()
-        again.wait()
+                info = json.loads((tmp_path / "ready.json").read_text())
+        assert info["pid"] == second.pid
+        second.kill()
+        second.wait()
 
 
 @posix
-def test_a_key_of_its_own(tmp_path):
-    with serving(tmp_path, "--api-key", "auto") as (told, _):
+def test_generated_api_key(tmp_path):
+    with serving(tmp_path, "--api-key", "auto") as (info, _):
         path = tmp_path / "state" / "api-key"
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         key = path.read_text().strip()
         assert len(key) >= 32
-        assert ws(told["url"], Authorization=f"Bearer {key}") == 200
-        assert ws(told["url"], **{"api-key": key}) == 200
-        assert ws(told["url"], Authorization="Bearer other") == 401
+        assert ws(info["url"], Authorization=f"Bearer {key}") == 200
+        assert ws(info["url"], **{"api-key": key}) == 200
+        assert ws(info["url"], Authorization="Bearer other") == 401
 
 
-def test_a_wide_bind_with_a_key(tmp_path):
-    with serving(tmp_path, "--host", "0.0.0.0", "--api-key", "a-key-of-some-length") as (told, _):
-        assert told["url"].startswith("http://127.0.0.1:")
-        assert ws(told["url"], Authorization="Bearer a-key-of-some-length") == 200
-        assert ws(told["url"], Authorization="Bearer x") == 401
+def test_wide_bind_requires_key(tmp_path):
+    with serving(tmp_path, "--host", "0.0.0.0", "--api-key", "a-key-of-some-length") as (info, _):
+        assert info["url"].startswith("http://127.0.0.1:")
+        assert ws(info["url"], Authorization="Bearer a-key-of-some-length") == 200
+        assert ws(info["url"], Authorization="Bearer x") == 401
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "::1", "localhost"])
 def test_other_loopback_addresses(tmp_path, host):
-    with serving(tmp_path, "--host", host) as (told, _):
-        assert ws(told["url"], Authorization="Bearer x") == 200
-        assert ws(told["url"], Authorization="Bearer x", Host="evil.example") == 421
+    with serving(tmp_path, "--host", host) as (info, _):
+        assert ws(info["url"], Authorization="Bearer x") == 200
+        assert ws(info["url"], Authorization="Bearer x", Host="evil.example") == 421
 
 
 def fails(*args: object) -> tuple[int, str]:
@@ -130,7 +130,7 @@ def fails(*args: object) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def test_what_cannot_be_is_one_sentence(tmp_path):
+def test_invalid_options_give_one_sentence(tmp_path):
     code, text = fails("--host", "0.0.0.0", "--state-dir", tmp_path / "a")
     assert (code, "--api-key" in text) == (1, True)
     code, text = fails("--host", "0.0.0.0", "--api-key", "short", "--state-dir", tmp_path / "a")
@@ -147,33 +147,33 @@ def test_what_cannot_be_is_one_sentence(tmp_path):
     assert (code, "there is no base 'no-such-base'" in text) == (1, True)
 
 
-def test_a_taken_port_and_a_taken_directory(tmp_path):
-    with serving(tmp_path) as (told, child):
-        port = told["url"].rsplit(":", 1)[1]
+def test_port_and_directory_in_use(tmp_path):
+    with serving(tmp_path) as (info, child):
+        port = info["url"].rsplit(":", 1)[1]
         code, text = fails("--port", port, "--state-dir", tmp_path / "other")
         assert (code, "--port 0" in text) == (1, True)
         code, text = fails("--port", 0, "--state-dir", tmp_path / "state")
         assert (code, f"process {child.pid}" in text, "--state-dir" in text) == (1, True, True)
-        assert ws(told["url"], Authorization="Bearer x") == 200  # the first is as it was
+        assert ws(info["url"], Authorization="Bearer x") == 200  # the first server still works
 
 
-def test_reset_begins_anew(tmp_path):
-    def container(method: str, told: dict) -> int:
-        url = f"{told['url']}/maaslocal/mine?restype=container&sig=a"
+def test_reset_deletes_state(tmp_path):
+    def container(method: str, info: dict) -> int:
+        url = f"{info['url']}/maaslocal/mine?restype=container&sig=a"
         return httpx.request(method, url, trust_env=False).status_code
 
-    with serving(tmp_path) as (told, _):
-        assert container("PUT", told) == 201
+    with serving(tmp_path) as (info, _):
+        assert container("PUT", info) == 201
     (tmp_path / "state" / "mine.txt").write_text("mine")
-    with serving(tmp_path) as (told, _):
-        assert container("GET", told) == 200
-    with serving(tmp_path, "--reset") as (told, _):
-        assert container("GET", told) == 404
+    with serving(tmp_path) as (info, _):
+        assert container("GET", info) == 200
+    with serving(tmp_path, "--reset") as (info, _):
+        assert container("GET", info) == 404
         assert (tmp_path / "state" / "mine.txt").exists()
 
 
 @posix
-def test_a_directory_open_to_others_is_refused(tmp_path):
+def test_directory_readable_by_others_is_refused(tmp_path):
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     code, text = fails("--port", 0, "--state-dir", tmp_path / "open")

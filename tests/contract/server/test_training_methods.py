@@ -1,4 +1,4 @@
-"""A job of every method and every engine over the public API: trained, deployed, asked."""
+"""A job with every method and every engine through the public API: train, deploy, chat."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def server() -> Iterator[LocalServer]:
 
 
 @pytest.mark.parametrize(
-    ("method", "more", "placement"),
+    ("method", "extra", "placement"),
     [
         pytest.param("LoRA", {}, None, id="LoRA"),
         pytest.param("rsLoRA", {}, None, id="rsLoRA"),
@@ -48,13 +48,13 @@ def server() -> Iterator[LocalServer]:
         ),
     ],
 )
-def test_a_job_is_trained_deployed_and_asked(
-    server: LocalServer, tmp_path: Path, method: str, more: dict[str, Any], placement: str | None
+def test_train_deploy_and_chat(
+    server: LocalServer, tmp_path: Path, method: str, extra: dict[str, Any], placement: str | None
 ) -> None:
     data, held_out = tmp_path / "train.jsonl", tmp_path / "held.jsonl"
     data.write_bytes(chats(ROWS))
     held_out.write_bytes(chats(20)[-400:].split(b"\n", 1)[1])
-    per_process = BATCH // int(more.get("processes", 1))
+    per_process = BATCH // int(extra.get("processes", 1))
     with server.client() as client:
         job = client.jobs.create(
             model="Phi-3-mini",
@@ -65,21 +65,21 @@ def test_a_job_is_trained_deployed_and_asked(
                 "epochs": 3,
                 "learning_rate": 1e-3,
                 "batch_size": per_process,
-                "extra": more,
+                "extra": extra,
             },
         )
-        told: list[maas.JobEvent] = []
-        done = client.jobs.wait(job, timeout=300, on_event=told.append)
+        messages: list[maas.JobEvent] = []
+        done = client.jobs.wait(job, timeout=300, on_event=messages.append)
         assert done.succeeded
-        losses = {e.step: e.metrics["train_loss"] for e in told if "train_loss" in e.metrics}
+        losses = {e.step: e.metrics["train_loss"] for e in messages if "train_loss" in e.metrics}
         assert sorted(losses) == list(range(1, 1 + 3 * ROWS // BATCH))
-        checks = {e.step: e.metrics["valid_loss"] for e in told if "valid_loss" in e.metrics}
+        checks = {e.step: e.metrics["valid_loss"] for e in messages if "valid_loss" in e.metrics}
         assert checks[max(checks)] < checks[0], "the base model is step 0"
-        said = [e.message for e in told]
-        assert (f"Runs in {placement}." in said) == (placement is not None)
+        reply = [e.message for e in messages]
+        assert (f"Runs in {placement}." in reply) == (placement is not None)
         with client.deployments.create(name="asked", model=done) as deployment:
-            answer = client.chat.complete(
+            response = client.chat.complete(
                 deployment, [{"role": "user", "content": "hi"}], max_tokens=4, temperature=0
             )
-        assert answer.usage is not None
-        assert answer.usage.completion_tokens >= 1
+        assert response.usage is not None
+        assert response.usage.completion_tokens >= 1

@@ -1,5 +1,7 @@
-"""From a file to a chat in an Azure ML workspace, with Microsoft's and OpenAI's clients only, as written for
-the cloud: nothing here knows of a local server."""
+"""From file to chat in an Azure ML workspace, with Microsoft's and OpenAI's clients only.
+
+The script is written for Azure and contains nothing about a local server.
+"""
 
 import contextlib
 import io
@@ -38,18 +40,18 @@ registry = MLClient(credential, SUBSCRIPTION, "rg1", registry_name="azureml")
 
 
 def assets(path: str, version: str) -> str:
-    """Register a data asset from a local file; look at it; find that its path is for life."""
+    """Register a data asset from a local file, read it, and verify that its path cannot change."""
     data = Data(path=path, type="uri_file", name="train", version=version, description="chats")
-    made = workspace.data.create_or_update(data)
-    assert made.id.endswith(f"/data/train/versions/{version}"), made.id
-    again = workspace.data.get("train", version=version)
-    assert again.path == made.path
+    created = workspace.data.create_or_update(data)
+    assert created.id.endswith(f"/data/train/versions/{version}"), created.id
+    reread = workspace.data.get("train", version=version)
+    assert reread.path == created.path
     assert version in [d.version for d in workspace.data.list("train")]
-    return str(made.id)
+    return str(created.id)
 
 
 def train(data: str, name: str) -> None:
-    """Create the job with the default recipe and watch it to its end."""
+    """Create the job with default hyperparameters and stream it to its end."""
     job = create_finetuning_job(
         task=FineTuningTaskType.CHAT_COMPLETION,
         training_data=data,
@@ -67,12 +69,12 @@ def train(data: str, name: str) -> None:
         properties={"mine": "kept"},
         output_model_name_prefix="tickets-phi",
     )
-    made = workspace.jobs.create_or_update(job)
-    assert made.name == name
-    told = io.StringIO()
-    with contextlib.redirect_stdout(told):
+    created = workspace.jobs.create_or_update(job)
+    assert created.name == name
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
         workspace.jobs.stream(name)
-    assert f"RunId: {name}" in told.getvalue(), told.getvalue()
+    assert f"RunId: {name}" in output.getvalue(), output.getvalue()
     done = workspace.jobs.get(name)
     assert done.status == "Completed"
     assert done.tags == {"team": "support"}
@@ -89,14 +91,16 @@ def download(name: str) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         workspace.jobs.download(name, download_path=folder)
-        held = {p.relative_to(folder).as_posix(): p for p in Path(folder).rglob("*") if p.is_file()}
-        log = held.pop("artifacts/user_logs/std_log.txt").read_text()
+        files = {
+            p.relative_to(folder).as_posix(): p for p in Path(folder).rglob("*") if p.is_file()
+        }
+        log = files.pop("artifacts/user_logs/std_log.txt").read_text()
         assert log.strip(), "an empty log"
-        assert any(path.startswith("artifacts/outputs/") for path in held), held
+        assert any(path.startswith("artifacts/outputs/") for path in files), files
 
 
 def edit(name: str) -> None:
-    """Archive and restore: they go through run history."""
+    """Archive and restore the job through run history."""
     workspace.jobs.archive(name)
     assert name not in [j.name for j in workspace.jobs.list()]
     workspace.jobs.restore(name)
@@ -104,7 +108,7 @@ def edit(name: str) -> None:
 
 
 def fail(path: str, name: str) -> None:
-    """A bad row fails the job after the upload, and stream tells why."""
+    """Verify that an invalid row fails the job, and that stream reports why."""
     with open(path, "w") as file:
         file.writelines(
             json.dumps({"messages": [{"role": "robot", "content": "x"}]}) + "\n" for _ in range(12)
@@ -147,20 +151,20 @@ def cancel(path: str, name: str) -> None:
 
 
 def model(name: str) -> str:
-    """Find the model that the job registered, and base models in the registry."""
-    found = [m for m in workspace.models.list() if m.name.startswith("tickets-phi")]
-    assert found, [m.name for m in workspace.models.list()]
-    version = workspace.models.get(found[0].name, label="latest").version
-    held = workspace.models.get(found[0].name, version=version)
-    assert held.job_name == name
+    """Read the model that the job registered, and base models in the registry."""
+    models = [m for m in workspace.models.list() if m.name.startswith("tickets-phi")]
+    assert models, [m.name for m in workspace.models.list()]
+    version = workspace.models.get(models[0].name, label="latest").version
+    tuned = workspace.models.get(models[0].name, version=version)
+    assert tuned.job_name == name
     assert registry.models.get("Phi-3-mini-4k-instruct", version="14").name
-    here = workspace.workspaces.get("proj1")
-    assert here.location == "eastus2"
-    return f"{found[0].name}:{version}"
+    project = workspace.workspaces.get("proj1")
+    assert project.location == "eastus2"
+    return f"{models[0].name}:{version}"
 
 
 def marketplace() -> None:
-    """Microsoft's models need no subscription and get none; a partner's does."""
+    """Verify that only partner models get a marketplace subscription."""
     with pytest.raises(HttpResponseError):
         workspace.marketplace_subscriptions.begin_create_or_update(
             MarketplaceSubscription(
@@ -168,50 +172,50 @@ def marketplace() -> None:
             )
         ).result()
     partner = "azureml://registries/azureml-mistral/models/Ministral-3B"
-    made = workspace.marketplace_subscriptions.begin_create_or_update(
+    created = workspace.marketplace_subscriptions.begin_create_or_update(
         MarketplaceSubscription(model_id=partner, name="ministral")
     ).result()
-    assert made.provisioning_state == "succeeded"
+    assert created.provisioning_state == "succeeded"
     assert "ministral" in [s.name for s in workspace.marketplace_subscriptions.list()]
     workspace.marketplace_subscriptions.begin_delete("ministral").result()
 
 
 def deploy(model_id: str, name: str) -> tuple[str, str]:
-    """Create a serverless endpoint and return its address and key."""
-    made = workspace.serverless_endpoints.begin_create_or_update(
+    """Create a serverless endpoint and return its URL and key."""
+    created = workspace.serverless_endpoints.begin_create_or_update(
         ServerlessEndpoint(name=name, model_id=model_id)
     ).result()
-    assert made.provisioning_state == "succeeded", made
+    assert created.provisioning_state == "succeeded", created
     assert name in [e.name for e in workspace.serverless_endpoints.list()]
-    assert workspace.serverless_endpoints.get(name).scoring_uri == made.scoring_uri
+    assert workspace.serverless_endpoints.get(name).scoring_uri == created.scoring_uri
     keys = workspace.serverless_endpoints.get_keys(name)
     assert keys.primary_key != keys.secondary_key
-    return made.scoring_uri, keys.primary_key
+    return created.scoring_uri, keys.primary_key
 
 
 def chat(uri: str, key: str) -> None:
-    """Ask through azure-ai-inference, with key and with token, and through openai."""
-    asked = [SystemMessage("You add numbers."), UserMessage("what is 3 plus 3?")]
-    for given in (AzureKeyCredential(key), credential):
-        extra = (
+    """Chat through azure-ai-inference, with key and with token, and through openai."""
+    messages = [SystemMessage("You add numbers."), UserMessage("what is 3 plus 3?")]
+    for login in (AzureKeyCredential(key), credential):
+        options = (
             {}
-            if given is not credential
+            if login is not credential
             else {"credential_scopes": ["https://ml.azure.com/.default"]}
         )
-        with ChatCompletionsClient(uri, given, **extra) as client:
+        with ChatCompletionsClient(uri, login, **options) as client:
             info = client.get_model_info()
             assert info.model_type == "chat-completion"
-            reply = client.complete(messages=asked, temperature=0, max_tokens=50)
+            reply = client.complete(messages=messages, temperature=0, max_tokens=50)
             assert "6" in reply.choices[0].message.content
             assert reply.usage.total_tokens > 0
-            updates = list(client.complete(messages=asked, stream=True))
-            said = "".join(u.choices[0].delta.content or "" for u in updates if u.choices)
-            assert said == reply.choices[0].message.content
+            updates = list(client.complete(messages=messages, stream=True))
+            streamed = "".join(u.choices[0].delta.content or "" for u in updates if u.choices)
+            assert streamed == reply.choices[0].message.content
     with ChatCompletionsClient(uri, AzureKeyCredential(key)) as client:
         with pytest.raises(HttpResponseError) as refused:
-            client.complete(messages=asked, response_format="json_object")
+            client.complete(messages=messages, response_format="json_object")
         assert refused.value.status_code == 422
-        client.complete(messages=asked, model_extras={"safe_prompt": True})
+        client.complete(messages=messages, model_extras={"safe_prompt": True})
     client = openai.OpenAI(base_url=f"{uri}/v1", api_key=key)
     reply = client.chat.completions.create(
         model="tickets", messages=[{"role": "user", "content": "what is 3 plus 3?"}]
@@ -233,9 +237,9 @@ download(f"job-{run}")
 edit(f"job-{run}")
 fail(sys.argv[3], f"bad-{run}")
 cancel(sys.argv[1], f"cancel-{run}")
-found = model(f"job-{run}")
+registered = model(f"job-{run}")
 marketplace()
-name, version = found.split(":")
+name, version = registered.split(":")
 guid = workspace.workspaces._operation.get("rg1", "proj1").properties.workspace_id
 uri, key = deploy(
     f"azureml://locations/eastus2/workspaces/{guid}/models/{name}/versions/{version}", f"ep-{run}"

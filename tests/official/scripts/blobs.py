@@ -1,4 +1,4 @@
-"""azure-storage-blob, unmodified, on the workspace's own container: sizes, blocks, conditions, ranges."""
+"""azure-storage-blob, unmodified, on the workspace's container: sizes, blocks, conditions, ranges."""
 
 import hashlib
 import random
@@ -24,56 +24,61 @@ container = ContainerClient(account, store.container_name, credential=sas)
 lead = uuid.uuid4().hex
 
 
-def blob(name: str, **rest: object) -> BlobClient:
-    return BlobClient(account, store.container_name, f"{lead}/{name}", credential=sas, **rest)
+def blob(name: str, **kwargs: object) -> BlobClient:
+    return BlobClient(account, store.container_name, f"{lead}/{name}", credential=sas, **kwargs)
 
 
 def small() -> None:
-    """One request; metadata; what lies there is not overwritten unless asked for."""
-    one = blob("small.jsonl")
-    assert not one.exists()
+    """Upload in one request; metadata; an existing blob is not overwritten by default."""
+    client = blob("small.jsonl")
+    assert not client.exists()
     with pytest.raises(ResourceNotFoundError):
-        one.get_blob_properties()
-    one.upload_blob(b"hello", metadata={"sha256": "abc"}, validate_content=True)
-    known = one.get_blob_properties()
-    assert (known.size, known.metadata, known.blob_type) == (5, {"sha256": "abc"}, "BlockBlob")
-    assert known.content_settings.content_md5 == bytearray(hashlib.md5(b"hello").digest())
-    with pytest.raises(ResourceExistsError) as there:
-        one.upload_blob(b"other")
-    assert there.value.error_code == "BlobAlreadyExists"
-    assert one.download_blob().readall() == b"hello"
-    one.upload_blob(b"other", overwrite=True)
-    assert one.download_blob(validate_content=True).readall() == b"other"
-    one.set_blob_metadata({"upload_status": "completed"})
-    assert one.get_blob_properties().metadata == {"upload_status": "completed"}
+        client.get_blob_properties()
+    client.upload_blob(b"hello", metadata={"sha256": "abc"}, validate_content=True)
+    properties = client.get_blob_properties()
+    assert (properties.size, properties.metadata, properties.blob_type) == (
+        5,
+        {"sha256": "abc"},
+        "BlockBlob",
+    )
+    assert properties.content_settings.content_md5 == bytearray(hashlib.md5(b"hello").digest())
+    with pytest.raises(ResourceExistsError) as existing:
+        client.upload_blob(b"other")
+    assert existing.value.error_code == "BlobAlreadyExists"
+    assert client.download_blob().readall() == b"hello"
+    client.upload_blob(b"other", overwrite=True)
+    assert client.download_blob(validate_content=True).readall() == b"other"
+    client.set_blob_metadata({"upload_status": "completed"})
+    assert client.get_blob_properties().metadata == {"upload_status": "completed"}
 
 
 def conditions() -> None:
-    """ETags hold for writes and for reads."""
-    one = blob("conditions")
-    first = one.upload_blob(b"1")
+    """ETag conditions for writes and reads."""
+    client = blob("conditions")
+    first = client.upload_blob(b"1")
     from azure.core import MatchConditions
 
-    held = {"etag": first["etag"], "match_condition": MatchConditions.IfNotModified}
-    second = one.upload_blob(b"2", overwrite=True, **held)
+    etag = {"etag": first["etag"], "match_condition": MatchConditions.IfNotModified}
+    second = client.upload_blob(b"2", overwrite=True, **etag)
     assert second["etag"] != first["etag"]
     with pytest.raises(ResourceModifiedError):
-        one.upload_blob(b"3", overwrite=True, **held)
-    assert one.download_blob().readall() == b"2"
+        client.upload_blob(b"3", overwrite=True, **etag)
+    assert client.download_blob().readall() == b"2"
 
 
 def large() -> None:
-    """72 MB in blocks, in parallel; ranges of it; bytes equal."""
+    """Upload 72 MB in parallel blocks, and read ranges of it."""
     data = random.Random(0).randbytes(72 * 2**20)
-    one = blob("large.bin")
-    one.upload_blob(data, max_concurrency=4)
-    assert one.get_blob_properties().size == len(data)
-    committed, waiting = one.get_block_list("all")
+    client = blob("large.bin")
+    client.upload_blob(data, max_concurrency=4)
+    assert client.get_blob_properties().size == len(data)
+    committed, waiting = client.get_block_list("all")
     assert (len(committed), len(waiting)) == (18, 0)
     assert (
-        one.download_blob(offset=70_000_000, length=1000).readall() == data[70_000_000:70_001_000]
+        client.download_blob(offset=70_000_000, length=1000).readall()
+        == data[70_000_000:70_001_000]
     )
-    whole = one.download_blob(max_concurrency=4).readall()
+    whole = client.download_blob(max_concurrency=4).readall()
     assert hashlib.sha256(whole).digest() == hashlib.sha256(data).digest()
     checked = blob("checked.bin", max_single_put_size=2**20, max_block_size=2**20)
     checked.upload_blob(data[: 5 * 2**20], validate_content=True, max_concurrency=3)
@@ -82,41 +87,43 @@ def large() -> None:
 
 def blocks() -> None:
     """Blocks are invisible until they are committed, in the order of the list."""
-    one = blob("blocks")
-    one.stage_block("MDAx", b"world")
-    one.stage_block("MDAw", b"hello ")
-    assert not one.exists()
+    client = blob("blocks")
+    client.stage_block("MDAx", b"world")
+    client.stage_block("MDAw", b"hello ")
+    assert not client.exists()
     assert lead + "/blocks" not in [b.name for b in container.list_blobs(name_starts_with=lead)]
-    assert [b.id for b in one.get_block_list("uncommitted")[1]]
-    one.commit_block_list([BlobBlock("MDAw"), BlobBlock("MDAx")])
-    assert one.download_blob().readall() == b"hello world"
+    assert [b.id for b in client.get_block_list("uncommitted")[1]]
+    client.commit_block_list([BlobBlock("MDAw"), BlobBlock("MDAx")])
+    assert client.download_blob().readall() == b"hello world"
     with pytest.raises(HttpResponseError) as bad:
-        one.commit_block_list([BlobBlock("MDAy")])
+        client.commit_block_list([BlobBlock("MDAy")])
     assert bad.value.error_code == "InvalidBlockList"
 
 
 def lists() -> None:
-    """Lists page; deletion deletes."""
+    """List in pages; delete."""
     names = {f"{lead}/list/{i}" for i in range(7)}
     for name in names:
         container.upload_blob(name, b"x")
     pages = container.list_blobs(name_starts_with=f"{lead}/list/", results_per_page=3).by_page()
-    seen = [[b.name for b in page] for page in pages]
-    assert [len(page) for page in seen] == [3, 3, 1]
-    assert {name for page in seen for name in page} == names
+    listed = [[b.name for b in page] for page in pages]
+    assert [len(page) for page in listed] == [3, 3, 1]
+    assert {name for page in listed for name in page} == names
     container.delete_blob(sorted(names)[0])
     with pytest.raises(ResourceNotFoundError):
         container.get_blob_client(sorted(names)[0]).get_blob_properties()
 
 
 def tokens() -> None:
-    """An identity opens the container as well; an ended SAS does not."""
-    named = BlobClient(account, store.container_name, f"{lead}/small.jsonl", credential=credential)
-    assert named.download_blob().readall() == b"other"
-    old = sas.replace("se=2", "se=1")
-    ended = BlobClient(account, store.container_name, f"{lead}/small.jsonl", credential=old)
+    """An identity can access the container too; an expired SAS cannot."""
+    container = BlobClient(
+        account, store.container_name, f"{lead}/small.jsonl", credential=credential
+    )
+    assert container.download_blob().readall() == b"other"
+    past = sas.replace("se=2", "se=1")
+    expired = BlobClient(account, store.container_name, f"{lead}/small.jsonl", credential=past)
     with pytest.raises(HttpResponseError) as refused:
-        ended.download_blob()
+        expired.download_blob()
     assert refused.value.error_code == "AuthenticationFailed"
 
 

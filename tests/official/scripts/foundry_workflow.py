@@ -1,5 +1,7 @@
-"""From a file to a chat on a Foundry resource, with Microsoft's and OpenAI's clients only, as written for
-the cloud: nothing here knows of a local server."""
+"""From file to chat on a Foundry resource, with Microsoft's and OpenAI's clients only.
+
+The script is written for Azure and contains nothing about a local server.
+"""
 
 import asyncio
 import sys
@@ -24,7 +26,7 @@ from azure.mgmt.cognitiveservices.models import (  # noqa: TID253 - as above
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
 TENANT = "72f988bf-86f1-41af-91ab-2d7cd011db47"
 ACCOUNT = ("rg1", "contoso")
-ASKED = [{"role": "user", "content": "what is 3 plus 3?"}]
+MESSAGES = [{"role": "user", "content": "what is 3 plus 3?"}]
 
 credential = ClientSecretCredential(TENANT, "an-application", "a-secret")
 tokens = get_bearer_token_provider(credential, "https://cognitiveservices.azure.com/.default")
@@ -38,14 +40,14 @@ management = CognitiveServicesManagementClient(credential, SUBSCRIPTION)
 
 
 def train(path: str) -> str:
-    """Upload, create the job, wait, return the model's name."""
+    """Upload the file, create the job, wait, and return the name of the model."""
     with open(path, "rb") as data:
         file = azure.files.create(file=data, purpose="fine-tune")
     azure.files.wait_for_processing(file.id, poll_interval=0.1)
     job = azure.fine_tuning.jobs.create(
         model="gpt-oss-20b",
         training_file=file.id,
-        suffix="road",
+        suffix="tickets",
         hyperparameters={"n_epochs": 3},
         extra_body={"trainingType": "globalStandard"},
     )
@@ -58,19 +60,19 @@ def train(path: str) -> str:
 
 
 def deploy(model: str, name: str) -> None:
-    """Create the deployment through ARM and look at it in every way the client offers."""
-    wanted = Deployment(
+    """Create the deployment through ARM and read it with every method of the client."""
+    request = Deployment(
         sku=Sku(name="GlobalStandard", capacity=100),
         properties=DeploymentProperties(
             model=DeploymentModel(format="Microsoft", name=model, version="1")
         ),
     )
-    made = management.deployments.begin_create_or_update(*ACCOUNT, name, wanted).result()
-    assert made.properties.provisioning_state == "Succeeded"
-    assert made.properties.model.name == model
-    assert made.sku.capacity == 100
+    created = management.deployments.begin_create_or_update(*ACCOUNT, name, request).result()
+    assert created.properties.provisioning_state == "Succeeded"
+    assert created.properties.model.name == model
+    assert created.sku.capacity == 100
     assert name in [d.name for d in management.deployments.list(*ACCOUNT)]
-    assert management.deployments.get(*ACCOUNT, name).id == made.id
+    assert management.deployments.get(*ACCOUNT, name).id == created.id
     assert "GlobalStandard" in [
         s.sku.name for s in management.deployments.list_skus(*ACCOUNT, name)
     ]
@@ -81,48 +83,48 @@ def deploy(model: str, name: str) -> None:
 
 
 def wrong_format(model: str) -> None:
-    """Another provider's word for the format is refused."""
+    """Verify that a wrong provider format is refused."""
     from azure.core.exceptions import HttpResponseError
 
-    wanted = Deployment(
+    request = Deployment(
         properties=DeploymentProperties(model=DeploymentModel(format="OpenAI", name=model))
     )
     with pytest.raises(HttpResponseError) as refused:
-        management.deployments.begin_create_or_update(*ACCOUNT, "wrong", wanted)
+        management.deployments.begin_create_or_update(*ACCOUNT, "wrong", request)
     assert refused.value.error.code == "DeploymentModelNotSupported"
 
 
 def chat(name: str) -> None:
-    """Whole answers and streams, through both clients and both addresses."""
+    """Complete and streamed answers, through both clients and both URLs."""
     for client in (v1, azure):
-        reply = client.chat.completions.create(model=name, messages=ASKED)
+        reply = client.chat.completions.create(model=name, messages=MESSAGES)
         assert "6" in reply.choices[0].message.content, reply
         assert reply.usage.total_tokens > 0
-        chunks = list(client.chat.completions.create(model=name, messages=ASKED, stream=True))
+        chunks = list(client.chat.completions.create(model=name, messages=MESSAGES, stream=True))
         assert not chunks[0].choices  # Azure's first chunk has none
-        said = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
-        assert said == reply.choices[0].message.content
+        streamed = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+        assert streamed == reply.choices[0].message.content
         assert chunks[-1].choices[0].finish_reason == "stop"
     with pytest.raises(openai.NotFoundError) as missing:
-        v1.chat.completions.create(model="nobody", messages=ASKED)
+        v1.chat.completions.create(model="nobody", messages=MESSAGES)
     assert missing.value.code == "DeploymentNotFound"
     with pytest.raises(openai.BadRequestError) as refused:
-        v1.chat.completions.create(model=name, messages=ASKED, extra_body={"colour": 1})
+        v1.chat.completions.create(model=name, messages=MESSAGES, extra_body={"colour": 1})
     assert refused.value.param == "colour"
 
 
 async def chat_async(name: str) -> None:
-    """The same, awaited."""
+    """The same with the async client."""
     client = openai.AsyncAzureOpenAI(
         azure_endpoint="https://contoso.cognitiveservices.azure.com",
         api_key="K",
         api_version="2025-04-01-preview",
     )
     async with client:
-        reply = await client.chat.completions.create(model=name, messages=ASKED)
+        reply = await client.chat.completions.create(model=name, messages=MESSAGES)
         assert "6" in reply.choices[0].message.content
         stream = await client.chat.completions.create(
-            model=name, messages=ASKED, stream=True, stream_options={"include_usage": True}
+            model=name, messages=MESSAGES, stream=True, stream_options={"include_usage": True}
         )
         last = [chunk async for chunk in stream][-1]
         assert last.usage.total_tokens > 0
@@ -136,9 +138,9 @@ def inference(name: str) -> None:
 
     endpoint = "https://contoso.services.ai.azure.com/models"
     with ChatCompletionsClient(endpoint, AzureKeyCredential("K")) as client:
-        asked = [UserMessage(content="what is 3 plus 3?")]
-        assert "6" in client.complete(messages=asked, model=name).choices[0].message.content
-        stream = client.complete(messages=asked, model=name, stream=True)
+        messages = [UserMessage(content="what is 3 plus 3?")]
+        assert "6" in client.complete(messages=messages, model=name).choices[0].message.content
+        stream = client.complete(messages=messages, model=name, stream=True)
         assert "6" in "".join(u.choices[0].delta.content or "" for u in stream if u.choices)
 
 
@@ -149,10 +151,10 @@ def delete(name: str) -> None:
 
 
 model = train(sys.argv[1])
-deploy(model, "road")
+deploy(model, "tickets")
 wrong_format(model)
-chat("road")
-asyncio.run(chat_async("road"))
-inference("road")
-delete("road")
+chat("tickets")
+asyncio.run(chat_async("tickets"))
+inference("tickets")
+delete("tickets")
 print("answered")

@@ -1,4 +1,4 @@
-"""The same two roads with this library, as written for the cloud: workspace, resource, both clients."""
+"""Both dialects with maas_client, as written for Azure: workspace, resource, sync and async client."""
 
 import asyncio
 import sys
@@ -7,7 +7,7 @@ from azure.identity import ClientSecretCredential  # noqa: TID253 - an applicati
 
 import maas_client as maas
 
-ASKED = [{"role": "user", "content": "what is 3 plus 3?"}]
+MESSAGES = [{"role": "user", "content": "what is 3 plus 3?"}]
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
 ACCOUNT = (
     f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg1"
@@ -30,21 +30,21 @@ def resource() -> maas.Client:
     )
 
 
-def road(client: maas.Client, model: str, path: str) -> None:
-    told = []
-    result = client.fine_tune(path, model=model, deploy="ours", on_event=told.append)
+def run_workflow(client: maas.Client, model: str, path: str) -> None:
+    messages = []
+    result = client.fine_tune(path, model=model, deploy="ours", on_event=messages.append)
     assert result.job.succeeded
     assert result.deployment is not None
     assert result.deployment.ready
-    assert any(event.type == "metrics" for event in told)
-    again = client.fine_tune(path, model=model, deploy="ours")
-    assert again.job.id == result.job.id
-    assert again.job.attached
-    assert again.dataset.already_there
-    assert "6" in client.chat.complete("ours", ASKED).choices[0].message.content
-    chunks = client.chat.stream("ours", ASKED)
-    said = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
-    assert "6" in said
+    assert any(event.type == "metrics" for event in messages)
+    attached = client.fine_tune(path, model=model, deploy="ours")
+    assert attached.job.id == result.job.id
+    assert attached.job.attached
+    assert attached.dataset.already_there
+    assert "6" in client.chat.complete("ours", MESSAGES).choices[0].message.content
+    chunks = client.chat.stream("ours", MESSAGES)
+    reply = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert "6" in reply
     assert result.job.fine_tuned_model in [m.id for m in client.models.list()]
     client.deployments.delete("ours")
     assert not list(client.deployments.list())
@@ -52,7 +52,7 @@ def road(client: maas.Client, model: str, path: str) -> None:
     client.datasets.delete(result.dataset)
 
 
-async def awaited(path: str) -> None:
+async def run_async(path: str) -> None:
     client = maas.AsyncClient.foundry(
         endpoint="https://contoso.openai.azure.com", api_key="K", account_id=ACCOUNT
     )
@@ -60,19 +60,19 @@ async def awaited(path: str) -> None:
         job = await client.jobs.create(model="Qwen-32B", training_data=path)
         assert (await client.jobs.wait(job)).succeeded
         assert [e.type async for e in client.jobs.events(job)][-1] == "status"
-        # The key opens the resource; ARM is opened by the default chain, here the environment's.
+        # The resource uses the key; ARM uses the default credential, here from the environment.
         assert not [d async for d in client.deployments.list()]
 
 
 with workspace() as client:
-    road(client, "Phi-4-mini-instruct", sys.argv[1])
+    run_workflow(client, "Phi-4-mini-instruct", sys.argv[1])
 with resource() as client:
-    road(client, "Ministral-3B", sys.argv[1])
+    run_workflow(client, "Ministral-3B", sys.argv[1])
     try:
         client.jobs.create(model="Phi-4-mini-instruct", training_data=sys.argv[1])
     except maas.UnsupportedError as refused:
         assert "Client.azureml" in str(refused)  # noqa: PT017 - no pytest in an application
     else:
         raise AssertionError("foundry took a Phi")
-asyncio.run(awaited(sys.argv[1]))
+asyncio.run(run_async(sys.argv[1]))
 print("answered")

@@ -1,4 +1,4 @@
-"""Without a proxy: addresses from the cloud metadata document, as for any sovereign cloud."""
+"""Without a proxy: URLs from the cloud metadata document, as for a sovereign cloud."""
 
 import sys
 
