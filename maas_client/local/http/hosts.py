@@ -8,17 +8,14 @@ writes absolute URLs in the form that the caller used.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from maas_client.local.config import STORAGE_ACCOUNT
+from maas_client.local.http.tokens import make_sas
 
 TUNNEL_AUTHORITY = "maas.authority"
 """Key in an ASGI scope: authority (``host:port``) of the CONNECT request; absent without the proxy."""
@@ -100,44 +97,3 @@ class UrlBuilder:
             else f"{self.arm}/{STORAGE_ACCOUNT}"
         )
         return f"{base}/{container}/{quote(name)}?{make_sas(self.secret, container, hours, 'r')}"
-
-
-def make_sas(secret: bytes, container: str, hours: float, permissions: str = "racwdl") -> str:
-    """Return a SAS for a container, signed by this server and valid for ``hours``."""
-    expires = (datetime.now(UTC) + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    fields = {"sv": "2024-11-04", "sr": "c", "sp": permissions, "se": expires}
-    return urlencode({**fields, "sig": _signature(secret, container, fields)})
-
-
-def sas_problem(
-    secret: bytes, container: str, query: Mapping[str, str], *, verify_signature: bool
-) -> str | None:
-    """Return what is wrong with a SAS, or None; ``verify_signature`` accepts this server's SAS only."""
-    if not query.get("sig"):
-        return "no signature"
-    expires = query.get("se")
-    if (
-        expires
-        and (expires_at := _parse_time(expires)) is not None
-        and expires_at < datetime.now(UTC)
-    ):
-        return "Signature not valid in the specified time frame"
-    fields = {k: query.get(k, "") for k in ("sv", "sr", "sp", "se")}
-    if verify_signature and not hmac.compare_digest(
-        query["sig"], _signature(secret, container, fields)
-    ):
-        return "Signature did not match"
-    return None
-
-
-def _signature(secret: bytes, container: str, fields: Mapping[str, str]) -> str:
-    text = "\n".join([container, *(fields[k] for k in sorted(fields))])
-    return base64.b64encode(hmac.new(secret, text.encode(), hashlib.sha256).digest()).decode()
-
-
-def _parse_time(text: str) -> datetime | None:
-    try:
-        parsed = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

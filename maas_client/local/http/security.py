@@ -28,7 +28,7 @@ from starlette.types import (  # noqa: TID253 - only the server imports this mod
 from maas_client.local.config import STORAGE_ACCOUNT
 from maas_client.local.http import hosts
 from maas_client.local.http.error_responses import error_response, is_openai_path
-from maas_client.local.http.tokens import is_valid
+from maas_client.local.http.tokens import is_valid, sas_problem
 from maas_client.local.resources.errors import ApiError
 from maas_client.local.resources.foundry_files import MAX_FILE_BYTES, MAX_PART_BYTES
 
@@ -112,7 +112,7 @@ class SecurityMiddleware:
         if path.startswith(f"/{STORAGE_ACCOUNT}/") and "sig" in query:
             container = path.split("/")[2]
             verify_signature = self._policy.api_key is not None
-            problem = hosts.sas_problem(
+            problem = sas_problem(
                 self._policy.secret, container, query, verify_signature=verify_signature
             )
             if problem:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from maas_client.local.config import STORAGE_ACCOUNT
-from maas_client.local.http import hosts
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.routes.arm import system_data
+from maas_client.local.http.tokens import make_sas
 from maas_client.local.resources import artifacts
 from maas_client.local.resources.assets import Workspace
 from maas_client.local.resources.errors import not_found, user_error
@@ -104,7 +104,7 @@ def list_secrets(context: RequestContext) -> dict[str, Any]:
     if not isinstance(hours, int | float) or not 0 < hours <= 168:
         raise user_error("expireAfterHours must be from 1 to 168.", target="expireAfterHours")
     permissions = "racwdl" if name == DEFAULT_DATASTORE else "rl"
-    token = hosts.make_sas(
+    token = make_sas(
         context.services.secret, _DATASTORES[name](context.workspace), hours, permissions
     )
     return {"secretsType": "Sas", "sasToken": token}
