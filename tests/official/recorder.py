@@ -54,7 +54,7 @@ class Recorder:
         if not streamed:
             response.read()
         request = response.request
-        self.heard.append(
+        self.exchanges.append(
             Exchange(
                 name_of(request.method, request.url.path, dict(request.url.params)),
                 request.method,
@@ -67,7 +67,7 @@ class Recorder:
         )
 
     def of(self, op: str) -> list[Exchange]:
-        return [exchange for exchange in self.heard if exchange.op == op]
+        return [exchange for exchange in self.exchanges if exchange.op == op]
 
 
 def _json(message: httpx.Request | httpx.Response) -> Any:

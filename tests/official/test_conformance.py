@@ -50,7 +50,7 @@ def ai() -> Bicep:
 
 def test_every_request_is_a_known_operation(recordings: dict[str, Recorder]) -> None:
     for recorder in recordings.values():
-        assert not [(e.method, e.path) for e in recorder.heard if e.op == "unknown"]
+        assert not [(e.method, e.path) for e in recorder.exchanges if e.op == "unknown"]
 
 
 LOCAL_OPERATIONS = {
@@ -248,7 +248,7 @@ def test_responses_have_codes_and_headers_of_official_client(
     official = {(o["method"], _plain(o["path"])): o for o in _operations()}
     by_name = {op.name: op for op in azureml.OPERATIONS}
     observed = 0
-    for exchange in recordings["azureml"].heard:
+    for exchange in recordings["azureml"].exchanges:
         op = by_name.get(exchange.op)
         known = op and official.get((op.method, _plain(op.path)))
         if not known or exchange.status == 404:

@@ -41,7 +41,7 @@ def exchanges(recorder: Recorder) -> list[dict[str, Any]]:
     run.
     """
     entries: dict[tuple[str, int], dict[str, Any]] = {}
-    for exchange in recorder.heard:
+    for exchange in recorder.exchanges:
         if (exchange.op, exchange.status) in entries:
             continue
         entry = {
