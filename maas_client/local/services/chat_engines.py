@@ -1,4 +1,4 @@
-"""Chat engines: the instant engine in this process, or a generation process with torch.
+"""Chat engines: the instant engine in this process, or a answering process with torch.
 
 Both yield the same stream of chunks; the routes turn it into complete responses or server-sent events.
 """
@@ -266,8 +266,8 @@ class ProcessChatEngine:
             child = await self._compute.start_generator()
             ready = await child.read_event()
             if ready is None or not ready.get("ready"):
-                reason = await child.wait() or "it ended without an error message"
-                raise ApiError(500, "ServiceError", f"The generation process ended: {reason}")
+                reason = await child.wait() or "no error message"
+                raise ApiError(500, "ServiceError", f"The answering process ended: {reason}")
             self._child = child
             self._reader = asyncio.create_task(self._dispatch_events(child))
             return child
@@ -277,10 +277,10 @@ class ProcessChatEngine:
             queue = self._queues.get(str(event.get("id")))
             if queue is not None:
                 queue.put_nowait(event)
-        reason = await child.wait() or "it ended"
-        _LOG.warning("the generation process ended: %s", reason)
+        reason = await child.wait() or "no error message"
+        _LOG.warning("the answering process ended: %s", reason)
         failure = {
-            "error": {"code": "internal_error", "message": f"the generation process died: {reason}"}
+            "error": {"code": "internal_error", "message": f"the answering process died: {reason}"}
         }
         for queue in self._queues.values():
             queue.put_nowait(failure)

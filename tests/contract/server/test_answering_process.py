@@ -1,4 +1,4 @@
-"""The generation process behind the chat routes: streams, errors, crash and restart. Needs torch."""
+"""The answering process behind the chat routes: streams, errors, crash and restart. Needs torch."""
 
 from __future__ import annotations
 
