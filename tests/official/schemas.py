@@ -57,18 +57,18 @@ class Bicep:
         if kind == "AnyType" or value is None:
             return
         if kind == "DiscriminatedObjectType":
-            yield from self._discriminated(rule, value, request=request, at=path)
+            yield from self._discriminated(rule, value, request=request, path=path)
         elif kind == "ObjectType":
-            yield from self._object(rule, value, request=request, at=path)
+            yield from self._object(rule, value, request=request, path=path)
         elif kind == "ArrayType":
             for index, item in enumerate(value):
                 yield from self.problems(
-                    self._at(rule["itemType"]), item, request=request, at=f"{path}/{index}"
+                    self._at(rule["itemType"]), item, request=request, path=f"{path}/{index}"
                 )
         elif kind == "UnionType":
             properties = [self._at(element) for element in rule["elements"]]
             if not any(
-                not list(self.problems(k, value, request=request, at=path)) for k in properties
+                not list(self.problems(k, value, request=request, path=path)) for k in properties
             ):
                 yield f"{path}: {value!r} is none of {[k.get('value', k['$type']) for k in properties]}"
         elif kind == "StringLiteralType":
@@ -92,7 +92,7 @@ class Bicep:
             "$type": "ObjectType",
             "properties": {**rule["baseProperties"], **own_properties["properties"]},
         }
-        yield from self._object(whole, value, request=request, at=path)
+        yield from self._object(whole, value, request=request, path=path)
 
     def _object(
         self, rule: dict[str, Any], value: Any, *, request: bool, path: str
@@ -109,7 +109,7 @@ class Bicep:
                 if request and item["flags"] & READ_ONLY:
                     yield f"{path}/{name}: is read-only"
                 yield from self.problems(
-                    self._at(item["type"]), value[name], request=request, at=f"{path}/{name}"
+                    self._at(item["type"]), value[name], request=request, path=f"{path}/{name}"
                 )
         for name in set(value) - set(properties):
             additional = rule.get("additionalProperties")
@@ -117,7 +117,7 @@ class Bicep:
                 yield f"{path}/{name}: nobody knows it"
             else:
                 yield from self.problems(
-                    self._at(additional), value[name], request=request, at=f"{path}/{name}"
+                    self._at(additional), value[name], request=request, path=f"{path}/{name}"
                 )
 
 
