@@ -75,7 +75,7 @@ class Scheduler:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def cancel(self, ref: JobRef) -> None:
-        """End the worker of a running job: ask it, then kill it after ``cancel_grace_s``. Callable from any thread."""
+        """End the worker of a job: ask it, and kill it after ``cancel_grace_s``. Callable from any thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(lambda: self._spawn(self._terminate(ref)))
 

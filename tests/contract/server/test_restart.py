@@ -179,7 +179,7 @@ def test_crashing_worker_fails_job_after_three_attempts(state, start, times):
         return
     assert server.azure.wait("poison") == "Failed"
     message = server.azure.error("poison")["message"]
-    for part in ("crashed 3 times", "SIGKILL", "train_loss"):  # train_loss is from the end of its log
+    for part in ("crashed 3 times", "SIGKILL", "train_loss"):  # the last is from its log
         assert part in message
 
 
