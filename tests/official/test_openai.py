@@ -93,9 +93,11 @@ def test_file_round_trip(client: openai.OpenAI) -> None:
     assert deleted.value.request_id
 
 
-def test_file_names_and_expiry(v1: openai.OpenAI, train: Path) -> None:
+def test_file_names_and_expiry(v1: openai.OpenAI, train_file: Path) -> None:
     file = v1.files.create(
-        file=train, purpose="fine-tune", expires_after={"anchor": "created_at", "seconds": 1209600}
+        file=train_file,
+        purpose="fine-tune",
+        expires_after={"anchor": "created_at", "seconds": 1209600},
     )
     assert file.filename == "train.jsonl"
     assert file.expires_at == file.created_at + 1209600
@@ -146,12 +148,12 @@ def test_multipart_upload(azure: openai.OpenAI) -> None:
         azure.uploads.complete(created.id, part_ids=[first.id])
 
 
-def test_chunked_upload_of_sdk(azure: openai.OpenAI, train: Path) -> None:
+def test_chunked_upload_of_sdk(azure: openai.OpenAI, train_file: Path) -> None:
     done = azure.uploads.upload_file_chunked(
-        file=train, mime_type="application/jsonl", purpose="fine-tune", part_size=500
+        file=train_file, mime_type="application/jsonl", purpose="fine-tune", part_size=500
     )
     assert done.file is not None
-    assert azure.files.content(done.file.id).read() == train.read_bytes()
+    assert azure.files.content(done.file.id).read() == train_file.read_bytes()
 
 
 def test_inconsistent_uploads_are_refused(azure: openai.OpenAI) -> None:

@@ -160,7 +160,7 @@ def test_invalid_ca_file_releases_state_directory(tmp_path: Path) -> None:
     for name in ("ca.pem", "ca-key.pem"):
         (tmp_path / name).write_text("rubbish")
     for _ in range(2):  # the same error the second time: the lock was released
-        with pytest.raises(ConfigError, match="no certificate"):
+        with pytest.raises(ConfigError, match="not a certificate"):
             serve(engine="instant", tls=True, state_dir=tmp_path).start()
 
 
