@@ -32,7 +32,7 @@ def test_job_request_is_refused_with_what_to_install(
     hyperparameters: dict[str, Any], extra: str
 ) -> None:
     with pytest.raises(ApiError) as refused:
-        azureml_job._hyperparameters(hyperparameters, trained=True)
+        azureml_job._hyperparameters(hyperparameters, uses_torch=True)
     assert refused.value.status == 400
     assert f"pip install 'maas-client[{extra}]'" in refused.value.message
     assert azureml_job._hyperparameters(hyperparameters, trained=False) == hyperparameters
