@@ -35,7 +35,7 @@ def test_job_request_is_refused_with_what_to_install(
         azureml_job._hyperparameters(hyperparameters, uses_torch=True)
     assert refused.value.status == 400
     assert f"pip install 'maas-client[{extra}]'" in refused.value.message
-    assert azureml_job._hyperparameters(hyperparameters, trained=False) == hyperparameters
+    assert azureml_job._hyperparameters(hyperparameters, uses_torch=False) == hyperparameters
 
 
 @pytest.mark.usefixtures("without_packages")
