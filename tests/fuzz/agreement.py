@@ -1,4 +1,4 @@
-"""The fast acceptor, the full rules and the JSON Schema, held together on mutated lines.
+"""Check that the fast path, the full rules and the JSON Schema agree on mutated lines.
 
 python -m tests.fuzz.agreement --count 200000 --seed 1
 """
@@ -20,66 +20,66 @@ from maas_client.dataset.rules.line_check import LineValidator
 from tests.fuzz import mutations
 from tests.unit.dataset.corpus import load_schema
 
-_TALK = (
+_MESSAGES = (
     b'{"role": "system", "content": "a"}, {"role": "user", "content": "b"}, '
     b'{"role": "assistant", "content": "c"}'
 )
-PRIMERS = [b'{"messages": [%b]}' % _TALK, b'{"messages": [%b]}' % _TALK[36:], b"{}"]
-"""What the last block looked like, for the acceptor's expectations."""
+PREVIOUS_LINES = [b'{"messages": [%b]}' % _MESSAGES, b'{"messages": [%b]}' % _MESSAGES[36:], b"{}"]
+"""Lines of the previous block. The fast path expects the next block to look like the last one."""
 
 
 class Disagreement(AssertionError):
-    """Two of the three say different things about one line."""
+    """The fast path, the rules and the schema do not agree about a line."""
 
 
-class Judges:
-    """The three, for one target and model."""
+class Comparison:
+    """The fast path, the rules and the schema for one target and model."""
 
     def __init__(self, target: str = "azureml", model: str | None = None) -> None:
         from jsonschema import Draft202012Validator
 
-        book = build_context(target, model)
-        self.acceptor = FastPath(book)
-        self.checker = LineValidator(book)
+        context = build_context(target, model)
+        self.fast_path = FastPath(context)
+        self.line_validator = LineValidator(context)
         self.schema = Draft202012Validator(load_schema("chat_line"))
-        self.seen: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self.rng = random.Random(0)
 
     def compare(self, data: bytes) -> None:
-        """Raise ``Disagreement`` if the three do not agree about a line."""
-        verdict = self.checker.validate(make_line(1, 0, data))
-        self.acceptor.split([self.rng.choice(PRIMERS)])  # so that a shape is expected
-        taken = self.acceptor.split([data])
-        if list(taken.accepted):
-            self.seen["accepted fast"] += 1
-            told = [fault.code for fault in verdict.issues if fault.code != "CHAT_SYSTEM_MERGED"]
-            if verdict.row is None or told or verdict.json_errors:
-                raise Disagreement(f"accepted, but {told or verdict.json_errors}: {data!r}")
-            if list(taken.rows) != [verdict.row]:
-                raise Disagreement(f"accepted as another row: {data!r}")
-        document = verdict.document
+        """Raise ``Disagreement`` if they do not agree about a line."""
+        checked = self.line_validator.validate(make_line(1, 0, data))
+        self.fast_path.split([self.rng.choice(PREVIOUS_LINES)])
+        result = self.fast_path.split([data])
+        if list(result.accepted):
+            self.counts["accepted by the fast path"] += 1
+            codes = [issue.code for issue in checked.issues if issue.code != "CHAT_SYSTEM_MERGED"]
+            if checked.row is None or codes or checked.json_errors:
+                raise Disagreement(f"accepted, but {codes or checked.json_errors}: {data!r}")
+            if list(result.rows) != [checked.row]:
+                raise Disagreement(f"accepted as a different row: {data!r}")
+        document = checked.document
         if document is None or document.errors:
-            self.seen["not JSON"] += 1
+            self.counts["not JSON"] += 1
             return
-        lawful = self.schema.is_valid(document.value)
-        broken = [fault.code for fault in verdict.issues if is_law(fault)]
-        self.seen["lawful" if lawful else "unlawful"] += 1
-        if lawful == bool(broken):
-            raise Disagreement(f"the schema says {lawful}, the rules {broken}: {data!r}")
+        is_valid = self.schema.is_valid(document.value)
+        codes = [issue.code for issue in checked.issues if is_in_schema(issue)]
+        self.counts["valid by the schema" if is_valid else "invalid by the schema"] += 1
+        if is_valid == bool(codes):
+            raise Disagreement(f"valid by the schema: {is_valid}, by the rules: {codes}: {data!r}")
 
 
-def is_law(fault: Issue) -> bool:
-    """Return whether a schema can say this."""
-    return not (get_code(fault.code).not_in_schema or fault.detail.startswith("used twice"))
+def is_in_schema(issue: Issue) -> bool:
+    """Return whether the schema can express the rule of an issue."""
+    return not (get_code(issue.code).not_in_schema or issue.detail.startswith("used twice"))
 
 
 def run(count: int, seed: int, target: str = "azureml", model: str | None = None) -> dict[str, Any]:
-    """Compare ``count`` lines; return what kinds there were."""
+    """Compare ``count`` lines; return the number of lines of each kind."""
     rng = random.Random(seed)
-    judges = Judges(target, model)
+    comparison = Comparison(target, model)
     for _ in range(count):
-        judges.compare(mutations.line(rng))
-    return dict(judges.seen)
+        comparison.compare(mutations.make_line(rng))
+    return dict(comparison.counts)
 
 
 def main() -> None:
@@ -90,8 +90,8 @@ def main() -> None:
     parser.add_argument("--model")
     args = parser.parse_args()
     start = time.monotonic()
-    seen = run(args.count, args.seed, args.target, args.model)
-    print(f"{args.count:,} lines agree in {time.monotonic() - start:.0f} s: {seen}")
+    counts = run(args.count, args.seed, args.target, args.model)
+    print(f"{args.count:,} lines agree in {time.monotonic() - start:.0f} s: {counts}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Lines that are nearly chat lines: good rows with a few random changes, in the tree or in the bytes."""
+"""Make lines that are nearly chat lines: valid rows with a few random changes to the value or the bytes."""
 # ruff: noqa: E501 - tables
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _KEYS = (
     "function", "arguments", "id", "parameters", "text", "functions", "function_call",
     "parallel_tool_calls", "description", "x",
 )  # fmt: skip
-_BYTES = (
+_FRAGMENTS = (
     b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b" ", b"\t", b"\r", b"\0", b"\xff", b"\xc3", b"\xed\xa0\x80",
     b"\xef\xbb\xbf", b"\\u0022", b"\\u0000", b"\\ud800", b"\\\"", b"NaN", b"1e999", b"-", b"9" * 30, b"null", b"//",
     b'"role": "user", ', b'"content": "x", ', b"\xe2\x80\xa8", b"'", b"\\u003c", b"<|end|>",
@@ -40,62 +40,64 @@ BASES: list[bytes] = list(
 )
 
 
-def value(rng: random.Random) -> Any:
-    """Return a row, or what was one, as a JSON value."""
+def make_value(rng: random.Random) -> Any:
+    """Return a row with up to three changes, as a JSON value."""
     while True:
         try:
-            made = json.loads(rng.choice(BASES).decode("utf-8-sig"))
+            row = json.loads(rng.choice(BASES).decode("utf-8-sig"))
         except ValueError:
             continue
         for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
-            made = _changed(made, rng)
-        return made
+            row = _mutate(row, rng)
+        return row
 
 
-def _changed(tree: Any, rng: random.Random) -> Any:
-    places = list(_places(tree))
-    if not places:
+def _mutate(tree: Any, rng: random.Random) -> Any:
+    members = list(_members(tree))
+    if not members:
         return deepcopy(rng.choice(_SCALARS))
-    holder, key = rng.choice(places)
+    container, key = rng.choice(members)
     roll = rng.random()
     if roll < 0.4:
-        holder[key] = deepcopy(rng.choice(_SCALARS))
+        container[key] = deepcopy(rng.choice(_SCALARS))
     elif roll < 0.55:
-        del holder[key]
-    elif roll < 0.7 and isinstance(holder, dict):
-        holder[rng.choice(_KEYS)] = holder.pop(key)
-    elif roll < 0.8 and isinstance(holder, dict):
-        holder[rng.choice(_KEYS)] = deepcopy(rng.choice(_SCALARS))
-    elif isinstance(holder, list):
-        holder.insert(rng.randint(0, len(holder)), json.loads(json.dumps(rng.choice(holder))))
+        del container[key]
+    elif roll < 0.7 and isinstance(container, dict):
+        container[rng.choice(_KEYS)] = container.pop(key)
+    elif roll < 0.8 and isinstance(container, dict):
+        container[rng.choice(_KEYS)] = deepcopy(rng.choice(_SCALARS))
+    elif isinstance(container, list):
+        container.insert(
+            rng.randint(0, len(container)), json.loads(json.dumps(rng.choice(container)))
+        )
         if rng.random() < 0.5:
-            rng.shuffle(holder)
+            rng.shuffle(container)
     return tree
 
 
-def _places(tree: Any) -> Any:
+def _members(tree: Any) -> Any:
     if isinstance(tree, dict | list):
         for key in list(tree) if isinstance(tree, dict) else range(len(tree)):
             yield tree, key
-            yield from _places(tree[key])
+            yield from _members(tree[key])
 
 
-def written(made: Any, rng: random.Random) -> bytes:
-    """Return a value as one of the ways to write it."""
+def serialize(value: Any, rng: random.Random) -> bytes:
+    """Return a value as JSON, with random separators and escapes."""
     separators = rng.choice(((", ", ": "), (",", ":"), (" ,\t", " :  ")))
-    return json.dumps(made, ensure_ascii=rng.random() < 0.3, separators=separators).encode(
+    return json.dumps(value, ensure_ascii=rng.random() < 0.3, separators=separators).encode(
         "utf-8", "surrogatepass"
     )
 
 
-def line(rng: random.Random) -> bytes:
-    """Return a line without a line feed: a changed row, changed bytes, or noise."""
+def make_line(rng: random.Random) -> bytes:
+    """Return a line without a line feed: a changed row, changed bytes, or random bytes."""
     roll = rng.random()
     if roll < 0.03:
         return rng.randbytes(rng.randint(0, 60)).replace(b"\n", b"")
-    data = rng.choice(BASES) if roll < 0.4 else written(value(rng), rng)
+    data = rng.choice(BASES) if roll < 0.4 else serialize(make_value(rng), rng)
     for _ in range(rng.choice((0, 0, 1, 1, 2, 4)) if roll < 0.8 else 0):
         at = rng.randint(0, len(data))
         end = min(len(data), at + rng.choice((0, 0, 1, 1, 2, 8)))
-        data = data[:at] + rng.choice(_BYTES) + data[end:]
+        data = data[:at] + rng.choice(_FRAGMENTS) + data[end:]
     return data.replace(b"\n", b"")

@@ -1,7 +1,7 @@
-"""``validate`` on rubbish: no exception, no hang, every place inside the line it names.
+"""Check that ``validate`` handles random input: no exception, no hang, every location inside its line.
 
 python -m tests.fuzz.robustness --count 1000000 --seed 1          mutated lines, many to a file
-python -m tests.fuzz.robustness --atheris -- -max_total_time=60   coverage-guided, if atheris is there
+python -m tests.fuzz.robustness --atheris -- -max_total_time=60   coverage-guided, if atheris is installed
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from tests.fuzz import mutations
 _TARGETS = ("azureml", "foundry", "local")
 _MODELS = (None, None, "Phi-3-mini-4k-instruct", "Phi-3-medium-4k-instruct", "Phi-4-mini-instruct")
 SLOW_S = 10.0
-"""For a file of some hundred short lines."""
+"""Processor time allowed for a file of a few hundred short lines."""
 
 
 def check(path: Path, data: bytes, *, target: str, model: str | None, content: bool = True) -> None:
-    """Validate some bytes and look at the report."""
+    """Validate a file and check its report."""
     path.write_bytes(data)
     start = time.process_time()
     report = validate(path, target=target, model=model, content=content).files[0]  # type: ignore[arg-type] # str
-    took = time.process_time() - start
-    assert took < SLOW_S, f"{took:.0f} s of processor time for {data!r}"
-    look_at(report, data)
+    duration = time.process_time() - start
+    assert duration < SLOW_S, f"{duration:.0f} s of processor time for {data!r}"
+    check_report(report, data)
 
 
-def look_at(report: FileReport, data: bytes) -> None:
-    """Check what must hold for any report on ``data``."""
+def check_report(report: FileReport, data: bytes) -> None:
+    """Check the invariants of a report on ``data``."""
     lines = data.split(b"\n")
     starts = [0]
     for line in lines:
@@ -54,41 +54,41 @@ def look_at(report: FileReport, data: bytes) -> None:
             assert 1 <= problem.column <= end - start + 1, problem
 
 
-def noise(rng: random.Random) -> bytes:
-    """Return a file: mutated lines with all sorts of ends, or bytes at random."""
+def make_file(rng: random.Random) -> bytes:
+    """Return a file: mutated lines with various line ends, or random bytes."""
     if rng.random() < 0.02:
         return rng.randbytes(rng.randint(0, 300))
     count = rng.choice((1, 5, 50, 300))
     ends = (b"\n", b"\n", b"\n", b"\r\n", b"\n\n", b"")
-    made = b"".join(mutations.line(rng) + rng.choice(ends) for _ in range(count))
-    return rng.choice((b"", b"", b"", b"\xef\xbb\xbf", b"\xff\xfe")) + made
+    lines = b"".join(mutations.make_line(rng) + rng.choice(ends) for _ in range(count))
+    return rng.choice((b"", b"", b"", b"\xef\xbb\xbf", b"\xff\xfe")) + lines
 
 
 def run(count: int, seed: int) -> int:
-    """Validate files until ``count`` lines were judged; return how many were."""
+    """Validate files until ``count`` lines were validated; return their number."""
     rng = random.Random(seed)
-    done = 0
+    validated = 0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "fuzz.jsonl")
-        while done < count:
-            data = noise(rng)
+        while validated < count:
+            data = make_file(rng)
             check(path, data, target=rng.choice(_TARGETS), model=rng.choice(_MODELS))
-            done += data.count(b"\n") + 1
-    return done
+            validated += data.count(b"\n") + 1
+    return validated
 
 
-def guided(argv: list[str]) -> None:
-    """Let atheris choose the bytes."""
-    import atheris  # type: ignore[import-not-found] # optional, for those who fuzz
+def run_atheris(argv: list[str]) -> None:
+    """Validate files that atheris generates."""
+    import atheris  # type: ignore[import-not-found] # optional
 
     folder = tempfile.mkdtemp()
     path = Path(folder, "fuzz.jsonl")
 
-    def one(data: bytes) -> None:
+    def validate_one(data: bytes) -> None:
         check(path, data, target="azureml", model=None)
 
     atheris.instrument_all()
-    atheris.Setup([sys.argv[0], *argv], one)
+    atheris.Setup([sys.argv[0], *argv], validate_one)
     atheris.Fuzz()
 
 
@@ -99,11 +99,11 @@ def main() -> None:
     parser.add_argument("--atheris", action="store_true")
     args, rest = parser.parse_known_args()
     if args.atheris:
-        guided([each for each in rest if each != "--"])
+        run_atheris([argument for argument in rest if argument != "--"])
         return
     start = time.monotonic()
-    done = run(args.count, args.seed)
-    print(f"{done:,} lines judged in {time.monotonic() - start:.0f} s, none of them raised")
+    validated = run(args.count, args.seed)
+    print(f"{validated:,} lines validated in {time.monotonic() - start:.0f} s without an exception")
 
 
 if __name__ == "__main__":

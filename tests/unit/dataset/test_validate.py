@@ -316,7 +316,7 @@ def test_rows_with_weights_are_counted_as_examples(path: Path) -> None:
 def test_numbers_of_a_report_add_up(path: Path, target: Target) -> None:
     rng = random.Random(target)
     for _ in range(60):
-        lines = [mutations.line(rng) for _ in range(rng.choice((0, 3, 20)))]
+        lines = [mutations.make_line(rng) for _ in range(rng.choice((0, 3, 20)))]
         lines += TWELVE[: rng.choice((0, 9, 12))] + [b""] * rng.choice((0, 2))
         rng.shuffle(lines)
         path.write_bytes(file(*lines))

@@ -1,4 +1,4 @@
-"""The flow on a fake port: what is asked, what is counted, what is only listed."""
+"""``evaluate`` with a fake port: which requests are sent, and how answers are scored and listed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from maas_client.types import ChatCompletion
 from tests.unit.fake_port import FakePort
 
 
-def row(question: str, answer: str, **more: Any) -> dict[str, Any]:
+def row(question: str, answer: str, **members: Any) -> dict[str, Any]:
     return {
         "messages": [
             {"role": "user", "content": question},
-            {"role": "assistant", "content": answer, **more},
+            {"role": "assistant", "content": answer, **members},
         ]
     }
 
@@ -30,13 +30,13 @@ def data(tmp_path: Path) -> Path:
     rows = [row("red?", "warm"), row("blue?", "cold", weight=1), row("long?", "warm")]
     rows += [row("green?", "cold")]
     path = tmp_path / "held_out.jsonl"
-    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    path.write_text("".join(json.dumps(item) + "\n" for item in rows))
     return path
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any, dict[str, Any]]]:
-    """Stands for the service: the tuned one knows all but green, the baseline nothing."""
+def chat_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any, dict[str, Any]]]:
+    """Replace the service, and record its calls: "tuned" answers all but green, "base" answers nothing."""
     calls: list[tuple[Any, Any, dict[str, Any]]] = []
 
     async def complete(_: Any, deployment: str, messages: Any, **options: Any) -> ChatCompletion:
@@ -53,43 +53,48 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any, dict[str, Any
     return calls
 
 
-async def test_rows_are_asked_without_their_answer_and_scored(data: Path, asked: list[Any]) -> None:
-    found = await evaluate(FakePort(), "tuned", data, max_tokens=9)
-    deployment, messages, options = asked[1]
+async def test_rows_are_sent_without_their_answer_and_scored(
+    data: Path, chat_calls: list[Any]
+) -> None:
+    evaluation = await evaluate(FakePort(), "tuned", data, max_tokens=9)
+    deployment, messages, options = chat_calls[1]
     assert deployment == "tuned"
     assert messages == [{"role": "user", "content": "blue?"}]
     assert options == {"tools": None, "temperature": 0, "max_tokens": 9}
-    assert found.scores.answers == 3
-    assert found.scores.exact_match == pytest.approx(2 / 3)
-    assert found.refused == {3: "too long"}
-    assert [one.line for one in found.answers] == [1, 2, 4]
+    assert evaluation.scores.answers == 3
+    assert evaluation.scores.exact_match == pytest.approx(2 / 3)
+    assert evaluation.refused == {3: "too long"}
+    assert [answer.line for answer in evaluation.answers] == [1, 2, 4]
 
 
-async def test_the_baseline_is_asked_the_same(data: Path, asked: list[Any]) -> None:
-    found = await evaluate(FakePort(), "tuned", data, baseline="base", limit=2)
-    assert [deployment for deployment, _, _ in asked] == ["tuned"] * 2 + ["base"] * 2
-    assert found.baseline_scores is not None
-    assert found.baseline_scores.exact_match == 0
-    assert found.answers[0].baseline == "I do not know"
-    assert found.token_f1_gain is not None
-    assert found.token_f1_gain[0] > 0.9
-    text = format_scores(found)
+async def test_baseline_gets_the_same_requests(data: Path, chat_calls: list[Any]) -> None:
+    evaluation = await evaluate(FakePort(), "tuned", data, baseline="base", limit=2)
+    assert [deployment for deployment, _, _ in chat_calls] == ["tuned"] * 2 + ["base"] * 2
+    assert evaluation.baseline_scores is not None
+    assert evaluation.baseline_scores.exact_match == 0
+    assert evaluation.answers[0].baseline == "I do not know"
+    assert evaluation.token_f1_gain is not None
+    assert evaluation.token_f1_gain[0] > 0.9
+    text = format_scores(evaluation)
     assert "better" in text
     assert "tuned" in text
-    assert "I do not know" in format_answers(found, 1)
+    assert "I do not know" in format_answers(evaluation, 1)
 
 
-async def test_labels_are_shown_as_a_table(data: Path, asked: list[Any]) -> None:
+async def test_labels_are_printed_as_a_confusion_matrix(data: Path, chat_calls: list[Any]) -> None:
     with data.open("a") as file:
         file.writelines(json.dumps(row("red?", "warm")) + "\n" for _ in range(2))
-    found = await evaluate(FakePort(), "tuned", data)
-    assert found.scores.labels is not None
-    assert found.scores.labels.confusion == {"cold": {"cold": 1, "warm": 1}, "warm": {"warm": 3}}
-    lines = format_confusion(found.scores.labels).splitlines()
+    evaluation = await evaluate(FakePort(), "tuned", data)
+    assert evaluation.scores.labels is not None
+    assert evaluation.scores.labels.confusion == {
+        "cold": {"cold": 1, "warm": 1},
+        "warm": {"warm": 3},
+    }
+    lines = format_confusion(evaluation.scores.labels).splitlines()
     assert lines[1].split() == ["cold", "1", "1", "0.667"]
 
 
-async def test_a_file_with_nothing_to_ask(tmp_path: Path) -> None:
+async def test_file_without_rows_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "none.jsonl"
     path.write_text("not json\n")
     with pytest.raises(DatasetError, match="line 1: not JSON"):
