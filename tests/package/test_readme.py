@@ -74,3 +74,24 @@ def test_readme_names_every_public_error() -> None:
         if n.endswith("Error") and n not in ("JobError", "StatusError")
     }
     assert not [name for name in errors if f"`{name}`" not in TEXT and f"maas.{name}" not in TEXT]
+
+
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_paths_on_pages_exist(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    missing = [link for link in links if not ((ROOT / page).parent / link).exists()]
+    paths = re.findall(r"`((?:maas_client|tests|benchmarks|docs|schemas|examples)/[\w./]+)`", text)
+    missing += [path for path in paths if not (ROOT / path).exists()]
+    assert missing == []
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    assert not [page for page in PAGES if page != "README.md" and f"]({page})" not in TEXT]
