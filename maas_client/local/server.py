@@ -45,7 +45,7 @@ class Server:
         self.config = replace(config, port=self.port)
         tables = (*azureml.TABLES, *foundry.TABLES, *login.TABLES)
         self._uvicorn = _Uvicorn(
-            _settings(build_app(self.services, tables, self._rules())), self._ready
+            _uvicorn_config(build_app(self.services, tables, self._security_policy())), self._ready
         )
         self._on_ready: Callable[[], None] = lambda: None
         try:
@@ -63,7 +63,9 @@ class Server:
         self._authority = CertificateAuthority(make_private_folder(self.config.state_dir))
         if self.config.tls:
             self._uvicorn.config.load()
-            self._uvicorn.config.ssl = self._authority.ssl_context(*_names(self.config.host))
+            self._uvicorn.config.ssl = self._authority.ssl_context(
+                *_certificate_names(self.config.host)
+            )
         if self.config.proxy:
             self._proxy = ConnectProxy(
                 listen("127.0.0.1", 0), self._authority, self._uvicorn.tunnel
@@ -103,15 +105,15 @@ class Server:
             "NO_PROXY": "127.0.0.1,localhost",
         }
 
-    def _rules(self) -> SecurityPolicy:
-        local = _is_loopback(self.config.host)
+    def _security_policy(self) -> SecurityPolicy:
+        is_loopback = _is_loopback(self.config.host)
 
         def keys(label: str) -> list[str]:
             endpoint = self.services.deployments.find_by_label(label)
             return list(endpoint.body["keys"]) if endpoint else []
 
         return SecurityPolicy(
-            allowed_hosts=allowed_hosts(self.port, self.config.host) if local else None,
+            allowed_hosts=allowed_hosts(self.port, self.config.host) if is_loopback else None,
             api_key=self.config.api_key,
             secret=self.services.secret,
             endpoint_keys=keys,
@@ -150,7 +152,7 @@ class Server:
         self._on_ready()
 
 
-def _names(host: str) -> list[str]:
+def _certificate_names(host: str) -> list[str]:
     """Return the host names for the port's certificate."""
     is_wildcard = host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
     name = socket.gethostname() if is_wildcard else host
@@ -158,7 +160,7 @@ def _names(host: str) -> list[str]:
     return list(dict.fromkeys(["localhost", "127.0.0.1", "::1", *([name] if is_valid else [])]))
 
 
-def _settings(app: ASGIApp) -> uvicorn.Config:
+def _uvicorn_config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="asyncio",

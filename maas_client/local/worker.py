@@ -42,6 +42,8 @@ _ENGINE = (
 )
 """The modules that a warm worker imports: the engine, and the architectures of the stand-ins."""
 Emit = Callable[[dict[str, Any]], None]
+_open_locks: list[int | None] = []
+"""Descriptors of locks that this process holds until it ends."""
 
 
 def main(argv: list[str]) -> int:
@@ -78,9 +80,8 @@ def _run(job: dict[str, Any], emit: Emit, server: _Server) -> None:
         from maas_client.local.training import processes, run
 
         _lock_builds(job, emit)
-        with processes.launch_peers(
-            job, processes.requested_processes(job), emit
-        ) as job_with_peers:
+        count = processes.requested_processes(job)
+        with processes.launch_peers(job, count, emit) as job_with_peers:
             run.run(job_with_peers, emit, server.signals)
 
 
@@ -89,7 +90,7 @@ def _lock_builds(job: dict[str, Any], emit: Emit) -> None:
     if not parse_hyperparameters(job["recipe"]).deepspeed_stage:
         return
     root = torch_extensions.build_folder()
-    globals()["_builds"] = torch_extensions.lock_builds(root)  # until this process ends
+    _open_locks.append(torch_extensions.lock_builds(root))
     if not torch_extensions.has_builds(root):
         text = "DeepSpeed is compiled for this machine. This happens once; the first step may take a minute."
         emit({"event": "message", "level": "info", "message": text})
@@ -209,7 +210,7 @@ def _lock(path: str) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     os.set_inheritable(descriptor, False)
-    globals()["_lock_descriptor"] = descriptor
+    _open_locks.append(descriptor)
 
 
 def _make_emit(out: TextIO) -> Emit:

@@ -111,13 +111,13 @@ class BlobStore:
         container: str,
         name: str,
         draft: Draft,
-        settings: BlobProperties,
+        properties: BlobProperties,
         conditions: Conditions,
     ) -> Record:
         """Create or replace a blob with received bytes, atomically."""
         content = draft.commit(durable=self._durable)
         md5 = base64.b64encode(draft.md5.digest()).decode()
-        return self._commit(container, name, content, draft.size, md5, settings, conditions, [])
+        return self._commit(container, name, content, draft.size, md5, properties, conditions, [])
 
     def put_block(self, container: str, name: str, block: str, draft: Draft) -> None:
         """Store a block until its block list is committed."""
@@ -140,7 +140,7 @@ class BlobStore:
         container: str,
         name: str,
         block_list: list[tuple[str, str]],
-        settings: BlobProperties,
+        properties: BlobProperties,
         conditions: Conditions,
     ) -> Record:
         """Create or replace a blob from blocks in the order of ``block_list``.
@@ -158,7 +158,7 @@ class BlobStore:
                 blocks.append([block, size])
             content = draft.commit(durable=self._durable)
         return self._commit(
-            container, name, content, draft.size, None, settings, conditions, blocks
+            container, name, content, draft.size, None, properties, conditions, blocks
         )
 
     def _copy_block(
@@ -186,7 +186,7 @@ class BlobStore:
         content: str,
         size: int,
         md5: str | None,
-        settings: BlobProperties,
+        properties: BlobProperties,
         conditions: Conditions,
         blocks: list[list[Any]],
     ) -> Record:
@@ -195,13 +195,13 @@ class BlobStore:
             with self._store.write() as writer:
                 existing = writer.get("blob", container, name)
                 conditions.check_write(existing)
-                headers = {"content-type": "application/octet-stream", **settings.headers}
+                headers = {"content-type": "application/octet-stream", **properties.headers}
                 if md5:
                     headers.setdefault("content-md5", md5)
                 modified = utc_now()
                 body = {
                     "content": content, "size": size, "headers": headers,
-                    "metadata": settings.metadata, "etag": _etag(), "modified": modified,
+                    "metadata": properties.metadata, "etag": _etag(), "modified": modified,
                     "created": existing.body["created"] if existing else modified, "blocks": blocks,
                 }  # fmt: skip
                 unreferenced = self._replace(writer, container, name, body)
