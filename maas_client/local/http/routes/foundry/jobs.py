@@ -116,9 +116,7 @@ def save_checkpoint(context: RequestContext) -> dict[str, Any]:
     try:
         context.services.jobs.check_running(ref)
     except ApiError:
-        message = (
-            f"Only a running job writes a checkpoint: it is {STATUS_BY_STATE[str(record.state)]}."
-        )
+        message = f"Only a running job can write a checkpoint: it is {STATUS_BY_STATE[str(record.state)]}."
         raise invalid_payload(message) from None
     context.services.scheduler.save_checkpoint(ref)
     return job_to_json(record)
