@@ -290,7 +290,7 @@ class Client(_Methods, _connect.Constructors):
     """A blocking client for one backend.
 
     Create it with ``Client.azureml``, ``Client.foundry``, ``Client.local`` or ``Client.from_env``. Close it
-    with ``close``, or use it in a ``with`` block. It may be used by several threads at once.
+    with ``close``, or use it in a ``with`` block.
 
     Attributes:
         datasets: Upload, list and delete training files.

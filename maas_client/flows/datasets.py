@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
@@ -19,6 +20,11 @@ from maas_client.flows._backend import (
 from maas_client.flows._io import IO, Coro
 from maas_client.flows.identifiers import StrPath
 from maas_client.types import Dataset, FileReport, ValidationReport
+
+_FileState = tuple[int, ...] | None
+_ReportCache = dict[str, tuple[list[_FileState], ValidationReport]]
+"""The states of the files that were validated, and the report, by what was validated and how."""
+_MAX_CACHED_REPORTS = 64
 
 
 class DatasetBackend(Protocol):
@@ -140,11 +146,12 @@ async def validate_file(
     """
     from maas_client.dataset import validate
 
+    cache = _report_cache(io)
     key = _report_key(io, path, model, ignore, validation)
     paths = [Path(path), *([] if validation is None else [Path(validation)])]
     states = await io.call(lambda: [_file_state(each) for each in paths])
-    known_states, report = io.scope.cache.get(key, (None, None))
-    if report is None or known_states != states or None in states:
+    cached = cache.get(key)
+    if cached is None or cached[0] != states or None in states:
         report = await io.call(
             lambda: validate(
                 path,
@@ -155,8 +162,11 @@ async def validate_file(
             )
         )
         report.raise_if_invalid()
-        io.scope.cache[key] = (states, report)
-    return report  # type: ignore[no-any-return]  # the cache holds values of many types
+        cache.pop(key, None)
+        cache[key] = cached = (states, report)
+        while len(cache) > _MAX_CACHED_REPORTS:
+            cache.pop(next(iter(cache)))
+    return cached[1]
 
 
 async def find_report(
@@ -169,9 +179,9 @@ async def find_report(
     """
     if dataset.path is None:
         return None
-    _, report = io.scope.cache.get(_report_key(io, dataset.path, model, ignore), (None, None))
-    if report is not None and report.files[0].sha256 == dataset.sha256:
-        return file_report(report, dataset.path)
+    cached = _report_cache(io).get(_report_key(io, dataset.path, model, ignore))
+    if cached is not None and cached[1].files[0].sha256 == dataset.sha256:
+        return file_report(cached[1], dataset.path)
     digest = await io.call(lambda: _file_digest(dataset.path))
     if digest is None or digest != dataset.sha256:
         return None
@@ -202,6 +212,11 @@ async def upload_validated(
     return dataset.with_source(file, report)
 
 
+def _report_cache(io: IO) -> _ReportCache:
+    cache: _ReportCache = io.scope.cache.setdefault("reports", {})
+    return cache
+
+
 def _report_key(
     io: IO,
     path: StrPath,
@@ -209,17 +224,12 @@ def _report_key(
     ignore: Sequence[str],
     validation: StrPath | None = None,
 ) -> str:
-    parts = (
-        str(path),
-        model,
-        validation_target(io),
-        sorted(ignore),
-        validation and str(validation),
-    )
-    return f"report:{parts!r}"
+    paths = [path, *([] if validation is None else [validation])]
+    files = [os.path.abspath(each) for each in paths]
+    return repr((files, model, validation_target(io), sorted(ignore)))
 
 
-def _file_state(path: Path) -> tuple[int, ...] | None:
+def _file_state(path: Path) -> _FileState:
     """Return numbers that change when the file is written to or replaced; None if it is missing."""
     try:
         status = path.stat()

@@ -211,8 +211,8 @@ async def keys(
 
     Args:
         deployment: A deployment or its name.
-        regenerate: Replace this key first: ``"primary"`` or ``"secondary"`` (azureml and the local
-            server). Default: none.
+        regenerate: Replace this key first: ``"primary"`` or ``"secondary"`` (azureml dialect only).
+            Default: none.
 
     Returns:
         Both keys. ``keys.primary.get_secret_value()`` is the text of one.

@@ -1,7 +1,7 @@
-"""The port of ``flows/_io.py`` as a dict of answers: no socket, no clock, no thread.
+"""A scripted ``IO``: responses by operation, without socket, clock or thread.
 
-``port.on("jobs.get", answer, answer, ...)``: each is a value, an exception, or a function of ``Sent``;
-the last one repeats. ``port.sent`` keeps what was asked for. Time passes only by ``sleep``.
+``port.on("jobs.get", response, response, ...)``: each is a value, an exception, or a function of ``Sent``;
+the last one repeats. ``port.sent`` lists the requests. Time passes only by ``sleep``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ A = TypeVar("A")
 
 @dataclass
 class Sent:
-    """One thing a flow asked for."""
+    """A request of a flow."""
 
     op: str
     body: Any

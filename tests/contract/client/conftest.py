@@ -1,4 +1,4 @@
-"""One suite for both clients: ``client`` is Client or AsyncClient behind one awaitable face."""
+"""One suite for both clients: ``client`` is a Client or an AsyncClient, with awaitable methods."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from maas_client.local.embed import LocalServer, serve
 
 
 class AwaitableClient:
-    """Lets ``await face.jobs.get(...)`` and ``async for`` work on either client."""
+    """Makes ``await client.jobs.get(...)`` and ``async for`` work on either client."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -86,7 +86,7 @@ COLOURS = [
 
 @pytest.fixture
 def train(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """Rows that differ from test to test, so that no test attaches to another's job."""
+    """Write rows that differ between tests, so that no test finds the job of another."""
     row = (
         '{"messages": [{"role": "user", "content": "What is the colour of box %s of %s?"}, '
         '{"role": "assistant", "content": "Box %s is %s."}]}\n'

@@ -60,7 +60,7 @@ async def test_job_uses_the_report_of_the_upload(
     port: FakePort, tmp_path: Path, validated: list[tuple[str, str | None]]
 ) -> None:
     path = write(tmp_path / "train.jsonl")
-    dataset = await datasets.upload(port, path, model=MODEL)
+    dataset = await datasets.upload(port, f"{tmp_path}/./{path.name}", model=MODEL)
     path.unlink()  # the uploaded bytes were validated, whatever happens to the file
     await jobs.create(port, MODEL, dataset)
     assert validated == [("train.jsonl", MODEL)]
