@@ -132,8 +132,8 @@ class BlockValidator:
                 self.collector.add(problem)
 
 
-class CheckedRows(list[Row]):
-    """Rows of which some were validated line by line; caches their texts for all scanners."""
+class RowsWithTexts(list[Row]):
+    """Rows of a block that the fast path did not decode alone; caches their texts for all scanners."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         super().__init__(rows)
@@ -168,5 +168,5 @@ def _in_file_order(
         block,
         [block.first_line + index for index in order],
         [block.lines[index] for index in order],
-        CheckedRows([rows[index] for index in order]),
+        RowsWithTexts([rows[index] for index in order]),
     )

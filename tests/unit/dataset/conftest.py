@@ -1,3 +1,5 @@
+"""Fixtures for tests of the dataset package."""
+
 from __future__ import annotations
 
 import json
@@ -11,12 +13,11 @@ from maas_client.dataset.issues import Issue
 from maas_client.dataset.scanners.scanner import Scanner
 
 Row = dict[str, Any]
-Talk = Callable[..., Row]
 
 
 @pytest.fixture
-def talk() -> Talk:
-    """Return a function that makes a row: ``talk("question", "answer", system=None)``."""
+def make_row() -> Callable[..., Row]:
+    """Return a function that makes a row: ``make_row("question", "answer", system=None)``."""
 
     def make(*texts: str, system: str | None = None) -> Row:
         roles = ["user", "assistant"] * len(texts)
@@ -31,7 +32,7 @@ def talk() -> Talk:
 
 
 @pytest.fixture
-def scan() -> Callable[..., list[Issue]]:
+def run_scanner() -> Callable[..., list[Issue]]:
     """Return a function that feeds rows to a scanner in blocks and returns its issues."""
 
     def run(
@@ -48,7 +49,7 @@ def scan() -> Callable[..., list[Issue]]:
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Callable[..., Path]:
+def write_jsonl(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes rows as JSON Lines and returns the path."""
 
     def run(rows: Sequence[Any], name: str = "data.jsonl") -> Path:

@@ -73,7 +73,7 @@ ANSWER = message("assistant", "Sehr groß – “unendlich”. 🚀")
 GOOD = row(SYSTEM, USER, ANSWER)
 
 
-def good(n: int) -> bytes:
+def valid_line(n: int) -> bytes:
     return row(
         SYSTEM,
         message("user", f"Frage {n}: wie viel ist {n} + {n}? äöü"),
@@ -92,22 +92,22 @@ def call(id: str = "call_1", name: str = "weather", arguments: Any = '{"city": "
     return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def calls(*each: Any, **members: Any) -> Json:
+def message_with_calls(*each: Any, **members: Any) -> Json:
     return {"role": "assistant", "tool_calls": list(each), **members}
 
 
-def result(id: Any = "call_1", content: Any = "21 °C") -> Json:
+def result_message(id: Any = "call_1", content: Any = "21 °C") -> Json:
     return {"role": "tool", "tool_call_id": id, "content": content}
 
 
 WEATHER = [tool()]
 
 
-def talk(*messages: Any, tools: Any = WEATHER, **members: Any) -> bytes:
+def row_with_tools(*messages: Any, tools: Any = WEATHER, **members: Any) -> bytes:
     return row(USER, *messages, tools=tools, **members)
 
 
-def bare(**members: Any) -> bytes:
+def line_with_keys(**members: Any) -> bytes:
     return dump(members)
 
 
@@ -115,8 +115,8 @@ def answer(content: Any, **members: Any) -> bytes:
     return row(SYSTEM, USER, message("assistant", content, **members))
 
 
-def raw(text: str) -> bytes:
-    """A good row with something that is no JSON in its answer's place."""
+def with_raw_answer(text: str) -> bytes:
+    """Return a valid row with any text, JSON or not, in place of its answer."""
     return GOOD.replace(dump(ANSWER), text.encode("utf-8", "surrogatepass"))
 
 
@@ -141,18 +141,18 @@ JSON_FAULTS = [
     BrokenLine("reversed pair", "JSON_SURROGATE", GOOD.replace(b"Sehr ", b"\\ude00\\ud83d"), b"\\ude00", "/messages/2/content"),
     BrokenLine("pair and lone half", "JSON_SURROGATE", GOOD.replace(b"Sehr ", b"\\ud83d\\ude00\\ud83dx"), b"\\ud83dx", "/messages/2/content"),
     BrokenLine("duplicate messages", "JSON_DUPLICATE_KEY", GOOD[:-1] + b', "messages": []}', b'"messages": []', "/messages"),
-    BrokenLine("duplicate role", "JSON_DUPLICATE_KEY", raw('{"role": "user", "role": "assistant", "content": "x"}'), b'"role": "assistant"', "/messages/2/role"),
-    BrokenLine("duplicate content, same value", "JSON_DUPLICATE_KEY", raw('{"role": "assistant", "content": "x", "content": "x"}'), b'"content": "x"}', "/messages/2/content"),
-    BrokenLine("duplicate key by escape", "JSON_DUPLICATE_KEY", raw('{"role": "assistant", "content": "x", "c\\u006fntent": "y"}'), b'"c\\u006f', "/messages/2/content"),
-    BrokenLine("duplicate key balanced by escaped quotes", "JSON_DUPLICATE_KEY", raw('{"role": "assistant", "content": "\\u0022\\u0022\\u0022\\u0022", "role": "assistant"}'), b'"role": "assistant"}', "/messages/2/role"),
-    BrokenLine("duplicate key in parameters", "JSON_DUPLICATE_KEY", talk(calls(call())).replace(b'"required": ["city"]', b'"type": "object"'), b'"type": "object"}', "/tools/0/function/parameters/type"),
+    BrokenLine("duplicate role", "JSON_DUPLICATE_KEY", with_raw_answer('{"role": "user", "role": "assistant", "content": "x"}'), b'"role": "assistant"', "/messages/2/role"),
+    BrokenLine("duplicate content, same value", "JSON_DUPLICATE_KEY", with_raw_answer('{"role": "assistant", "content": "x", "content": "x"}'), b'"content": "x"}', "/messages/2/content"),
+    BrokenLine("duplicate key by escape", "JSON_DUPLICATE_KEY", with_raw_answer('{"role": "assistant", "content": "x", "c\\u006fntent": "y"}'), b'"c\\u006f', "/messages/2/content"),
+    BrokenLine("duplicate key balanced by escaped quotes", "JSON_DUPLICATE_KEY", with_raw_answer('{"role": "assistant", "content": "\\u0022\\u0022\\u0022\\u0022", "role": "assistant"}'), b'"role": "assistant"}', "/messages/2/role"),
+    BrokenLine("duplicate key in parameters", "JSON_DUPLICATE_KEY", row_with_tools(message_with_calls(call())).replace(b'"required": ["city"]', b'"type": "object"'), b'"type": "object"}', "/tools/0/function/parameters/type"),
     BrokenLine("NaN", "JSON_NOT_FINITE", GOOD[:-1] + b', "score": NaN}', b"NaN", "/score"),
     BrokenLine("Infinity", "JSON_NOT_FINITE", GOOD[:-1] + b', "score": Infinity}', b"Infinity", "/score"),
     BrokenLine("-Infinity", "JSON_NOT_FINITE", GOOD[:-1] + b', "score": [-Infinity]}', b"-Infinity", "/score/0"),
     BrokenLine("1e400", "JSON_NOT_FINITE", GOOD[:-1] + b', "score": 1e400}', b"1e400", "/score"),
     BrokenLine("2^64", "JSON_INTEGER_RANGE", GOOD[:-1] + b', "id": 18446744073709551616}', b"1844", "/id"),
     BrokenLine("5,000 digits", "JSON_INTEGER_RANGE", GOOD[:-1] + b', "id": ' + b"7" * 5000 + b"}", b"7777", "/id"),
-    BrokenLine("leading zero", "JSON_NUMBER", raw('{"role": "assistant", "content": "x", "weight": 01}'), b"01"),
+    BrokenLine("leading zero", "JSON_NUMBER", with_raw_answer('{"role": "assistant", "content": "x", "weight": 01}'), b"01"),
     BrokenLine("no digits after the point", "JSON_NUMBER", GOOD[:-1] + b', "score": 1.}', b"1."),
     BrokenLine("plus sign", "JSON_SYNTAX", GOOD[:-1] + b', "score": +1}', b"+1"),
     BrokenLine("hexadecimal", "JSON_NUMBER", GOOD[:-1] + b', "score": 0x1F}', b"0x1F"),
@@ -170,7 +170,7 @@ JSON_FAULTS = [
     BrokenLine("trailing comma in a list", "JSON_TRAILING_COMMA", GOOD[:-2] + b",]}", b",]"),
     BrokenLine("trailing comma in an object", "JSON_TRAILING_COMMA", GOOD[:-1] + b",}", b",}"),
     BrokenLine("python repr", "JSON_PYTHON", b"{'messages': [{'role': 'user', 'content': 'Hi'}]}", b"'messages'"),
-    BrokenLine("None", "JSON_PYTHON", raw('{"role": "assistant", "content": None}'), b"None"),
+    BrokenLine("None", "JSON_PYTHON", with_raw_answer('{"role": "assistant", "content": None}'), b"None"),
     BrokenLine("True", "JSON_PYTHON", GOOD[:-1] + b', "ok": True}', b"True"),
     BrokenLine("undefined", "JSON_PYTHON", GOOD[:-1] + b', "ok": undefined}', b"undefined"),
     BrokenLine("comment behind", "JSON_COMMENT", GOOD + b" // best", b"// best"),
@@ -193,26 +193,26 @@ CHAT_FAULTS = [
     BrokenLine("a text", "CHAT_NOT_OBJECT", b'"Hi"', b'"Hi"'),
     BrokenLine("a number", "CHAT_NOT_OBJECT", b"7", b"7"),
     BrokenLine("null", "CHAT_NOT_OBJECT", b"null", b"null"),
-    BrokenLine("no messages", "CHAT_NO_MESSAGES", bare(id=7), b"{"),
-    BrokenLine("messages misspelt", "CHAT_NO_MESSAGES", bare(mesages=[USER, ANSWER]), b'"mesages"', "/mesages"),
-    BrokenLine("messages null", "CHAT_MESSAGES_TYPE", bare(messages=None), b"null", "/messages"),
-    BrokenLine("messages a text", "CHAT_MESSAGES_TYPE", bare(messages="Hi"), b'"Hi"', "/messages"),
-    BrokenLine("messages an object", "CHAT_MESSAGES_TYPE", bare(messages=USER), b'{"role"', "/messages"),
-    BrokenLine("messages empty", "CHAT_MESSAGES_EMPTY", bare(messages=[]), b"[]", "/messages"),
+    BrokenLine("no messages", "CHAT_NO_MESSAGES", line_with_keys(id=7), b"{"),
+    BrokenLine("messages misspelt", "CHAT_NO_MESSAGES", line_with_keys(mesages=[USER, ANSWER]), b'"mesages"', "/mesages"),
+    BrokenLine("messages null", "CHAT_MESSAGES_TYPE", line_with_keys(messages=None), b"null", "/messages"),
+    BrokenLine("messages a text", "CHAT_MESSAGES_TYPE", line_with_keys(messages="Hi"), b'"Hi"', "/messages"),
+    BrokenLine("messages an object", "CHAT_MESSAGES_TYPE", line_with_keys(messages=USER), b'{"role"', "/messages"),
+    BrokenLine("messages empty", "CHAT_MESSAGES_EMPTY", line_with_keys(messages=[]), b"[]", "/messages"),
     BrokenLine("message a text", "CHAT_MESSAGE_TYPE", row("Hi", ANSWER), b'"Hi"', "/messages/0"),
     BrokenLine("message null", "CHAT_MESSAGE_TYPE", row(USER, None, ANSWER), b"null", "/messages/1"),
-    BrokenLine("prompt and completion", "CHAT_SHAPE_PROMPT_COMPLETION", bare(prompt="Hi", completion="Hello."), b"{"),
-    BrokenLine("text and ground truth", "CHAT_SHAPE_TEXT_GROUND_TRUTH", bare(text="Hi", ground_truth="Hello."), b"{"),
-    BrokenLine("alpaca", "CHAT_SHAPE_ALPACA", bare(instruction="Translate", input="Hallo", output="Hello"), b"{"),
-    BrokenLine("instruction and output", "CHAT_SHAPE_ALPACA", bare(instruction="Say hi", output="Hi"), b"{"),
-    BrokenLine("sharegpt", "CHAT_SHAPE_SHAREGPT", bare(conversations=[{"from": "human", "value": "Hi"}]), b"{"),
+    BrokenLine("prompt and completion", "CHAT_SHAPE_PROMPT_COMPLETION", line_with_keys(prompt="Hi", completion="Hello."), b"{"),
+    BrokenLine("text and ground truth", "CHAT_SHAPE_TEXT_GROUND_TRUTH", line_with_keys(text="Hi", ground_truth="Hello."), b"{"),
+    BrokenLine("alpaca", "CHAT_SHAPE_ALPACA", line_with_keys(instruction="Translate", input="Hallo", output="Hello"), b"{"),
+    BrokenLine("instruction and output", "CHAT_SHAPE_ALPACA", line_with_keys(instruction="Say hi", output="Hi"), b"{"),
+    BrokenLine("sharegpt", "CHAT_SHAPE_SHAREGPT", line_with_keys(conversations=[{"from": "human", "value": "Hi"}]), b"{"),
     BrokenLine("sharegpt under messages", "CHAT_SHAPE_SHAREGPT", row({"from": "human", "value": "Hi"}), b'{"from"', "/messages/0"),
-    BrokenLine("dpo of azure", "CHAT_SHAPE_DPO", bare(input={"messages": [USER]}, preferred_output=[ANSWER], non_preferred_output=[ANSWER]), b"{"),
-    BrokenLine("dpo of trl", "CHAT_SHAPE_DPO", bare(prompt="Hi", chosen="Hello.", rejected="No."), b"{"),
-    BrokenLine("question and answer", "CHAT_SHAPE_QUESTION_ANSWER", bare(question="1 + 1?", answer="2"), b"{"),
-    BrokenLine("classification", "CHAT_SHAPE_CLASSIFICATION", bare(text="Good", label="positive"), b"{"),
-    BrokenLine("plain text rows", "CHAT_SHAPE_TEXT", bare(text="Once upon a time"), b"{"),
-    BrokenLine("batch request", "CHAT_SHAPE_BATCH", bare(custom_id="1", method="POST", url="/chat", body={"messages": [USER]}), b"{"),
+    BrokenLine("dpo of azure", "CHAT_SHAPE_DPO", line_with_keys(input={"messages": [USER]}, preferred_output=[ANSWER], non_preferred_output=[ANSWER]), b"{"),
+    BrokenLine("dpo of trl", "CHAT_SHAPE_DPO", line_with_keys(prompt="Hi", chosen="Hello.", rejected="No."), b"{"),
+    BrokenLine("question and answer", "CHAT_SHAPE_QUESTION_ANSWER", line_with_keys(question="1 + 1?", answer="2"), b"{"),
+    BrokenLine("classification", "CHAT_SHAPE_CLASSIFICATION", line_with_keys(text="Good", label="positive"), b"{"),
+    BrokenLine("plain text rows", "CHAT_SHAPE_TEXT", line_with_keys(text="Once upon a time"), b"{"),
+    BrokenLine("batch request", "CHAT_SHAPE_BATCH", line_with_keys(custom_id="1", method="POST", url="/chat", body={"messages": [USER]}), b"{"),
     BrokenLine("no role", "CHAT_ROLE_MISSING", row({"content": "Hi"}, ANSWER), b'{"content"', "/messages/0"),
     BrokenLine("role misspelt", "CHAT_ROLE_MISSING", row({"rol": "user", "content": "Hi"}, ANSWER), b'"rol"', "/messages/0/rol"),
     BrokenLine("role a number", "CHAT_ROLE_TYPE", row(message(1, "Hi"), ANSWER), b"1", "/messages/0/role"),
@@ -226,7 +226,7 @@ CHAT_FAULTS = [
     BrokenLine("no user", "CHAT_NO_USER", row(SYSTEM, ANSWER), b"[", "/messages"),
     BrokenLine("no assistant", "CHAT_NO_ASSISTANT", row(SYSTEM, USER), b"[", "/messages"),
     BrokenLine("last is user", "CHAT_LAST_ROLE", row(USER, ANSWER, USER), b'"user"', "/messages/2/role", skip=1),
-    BrokenLine("last is tool", "CHAT_LAST_ROLE", talk(calls(call()), result()), b'"tool"', "/messages/2/role"),
+    BrokenLine("last is tool", "CHAT_LAST_ROLE", row_with_tools(message_with_calls(call()), result_message()), b'"tool"', "/messages/2/role"),
     BrokenLine("system in the middle", "CHAT_SYSTEM_POSITION", row(USER, SYSTEM, ANSWER), b'"system"', "/messages/1/role"),
     BrokenLine("two systems", "CHAT_SYSTEM_POSITION", row(SYSTEM, SYSTEM, USER, ANSWER), b'"system"', "/messages/1/role", skip=1),
     BrokenLine("system last", "CHAT_SYSTEM_POSITION", row(USER, ANSWER, SYSTEM), b'"system"', "/messages/2/role"),
@@ -269,58 +269,58 @@ CHAT_FAULTS = [
     BrokenLine("unknown part", "CHAT_PART_UNKNOWN", answer([{"type": "video"}]), b'"video"', "/messages/2/content/0/type"),
     BrokenLine("image", "CHAT_PART_MODALITY", row(message("user", [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]), ANSWER), b'{"type"', "/messages/0/content/0"),
     BrokenLine("sound", "CHAT_PART_MODALITY", row(message("user", [{"type": "input_audio"}]), ANSWER), b'{"type"', "/messages/0/content/0"),
-    BrokenLine("tool role without template", "CHAT_ROLE_UNSUPPORTED", talk(ANSWER), b'"tools"', "/tools", model="Phi-3-mini-4k-instruct"),
+    BrokenLine("tool role without template", "CHAT_ROLE_UNSUPPORTED", row_with_tools(ANSWER), b'"tools"', "/tools", model="Phi-3-mini-4k-instruct"),
     BrokenLine("system merged", "CHAT_SYSTEM_MERGED", GOOD, b'"system"', "/messages/0/role", severity="warning", model="Phi-3-medium-4k-instruct"),
 ]  # fmt: skip
 
 TOOL_FAULTS = [
-    BrokenLine("tools an object", "TOOL_LIST", talk(calls(call()), tools=tool()), b'{"type": "function", "function": {"name": "weather", "para', "/tools"),
-    BrokenLine("tools a text", "TOOL_LIST", talk(ANSWER, tools="weather"), b'"weather"', "/tools"),
-    BrokenLine("tool a text", "TOOL_DEFINITION", talk(ANSWER, tools=["weather"]), b'"weather"', "/tools/0"),
-    BrokenLine("tool without function", "TOOL_DEFINITION", talk(ANSWER, tools=[{"type": "function"}]), b'{"type"', "/tools/0"),
-    BrokenLine("tool of unknown type", "TOOL_DEFINITION", talk(ANSWER, tools=[{**tool(), "type": "retrieval"}]), b'"retrieval"', "/tools/0/type"),
-    BrokenLine("tool flat", "TOOL_DEFINITION", talk(ANSWER, tools=[{"type": "function", "name": "weather"}]), b'{"type"', "/tools/0"),
-    BrokenLine("tool without name", "TOOL_DEFINITION", talk(ANSWER, tools=[{"type": "function", "function": {"description": "x"}}]), b'{"description"', "/tools/0/function"),
-    BrokenLine("tool name with spaces", "TOOL_NAME", talk(ANSWER, tools=[tool("get weather!")]), b'"get weather!"', "/tools/0/function/name", severity="warning"),
-    BrokenLine("tool name, foundry", "TOOL_NAME", talk(ANSWER, tools=[tool("get weather!")]), b'"get weather!"', "/tools/0/function/name", target="foundry"),
-    BrokenLine("two tools of a name", "TOOL_TWICE", talk(ANSWER, tools=[tool(), tool()]), b'"weather"', "/tools/1/function/name", skip=1),
-    BrokenLine("parameters a text", "TOOL_PARAMETERS", talk(ANSWER, tools=[tool(parameters="none")]), b'"none"', "/tools/0/function/parameters"),
-    BrokenLine("parameters of no type", "TOOL_PARAMETERS", talk(ANSWER, tools=[tool(parameters={"type": "objekt"})]), b'"objekt"', "/tools/0/function/parameters/type"),
-    BrokenLine("parameters a bad schema", "TOOL_PARAMETERS", talk(ANSWER, tools=[tool(parameters={"type": "object", "required": "city"})]), b'"city"', "/tools/0/function/parameters/required"),
-    BrokenLine("parallel a text", "TOOL_PARALLEL", talk(ANSWER, parallel_tool_calls="no"), b'"no"', "/parallel_tool_calls"),
-    BrokenLine("parallel off, two calls", "TOOL_PARALLEL_OFF", talk(calls(call(), call("call_2")), parallel_tool_calls=False), b'[{"id"', "/messages/1/tool_calls", severity="warning"),
+    BrokenLine("tools an object", "TOOL_LIST", row_with_tools(message_with_calls(call()), tools=tool()), b'{"type": "function", "function": {"name": "weather", "para', "/tools"),
+    BrokenLine("tools a text", "TOOL_LIST", row_with_tools(ANSWER, tools="weather"), b'"weather"', "/tools"),
+    BrokenLine("tool a text", "TOOL_DEFINITION", row_with_tools(ANSWER, tools=["weather"]), b'"weather"', "/tools/0"),
+    BrokenLine("tool without function", "TOOL_DEFINITION", row_with_tools(ANSWER, tools=[{"type": "function"}]), b'{"type"', "/tools/0"),
+    BrokenLine("tool of unknown type", "TOOL_DEFINITION", row_with_tools(ANSWER, tools=[{**tool(), "type": "retrieval"}]), b'"retrieval"', "/tools/0/type"),
+    BrokenLine("tool flat", "TOOL_DEFINITION", row_with_tools(ANSWER, tools=[{"type": "function", "name": "weather"}]), b'{"type"', "/tools/0"),
+    BrokenLine("tool without name", "TOOL_DEFINITION", row_with_tools(ANSWER, tools=[{"type": "function", "function": {"description": "x"}}]), b'{"description"', "/tools/0/function"),
+    BrokenLine("tool name with spaces", "TOOL_NAME", row_with_tools(ANSWER, tools=[tool("get weather!")]), b'"get weather!"', "/tools/0/function/name", severity="warning"),
+    BrokenLine("tool name, foundry", "TOOL_NAME", row_with_tools(ANSWER, tools=[tool("get weather!")]), b'"get weather!"', "/tools/0/function/name", target="foundry"),
+    BrokenLine("two tools of a name", "TOOL_TWICE", row_with_tools(ANSWER, tools=[tool(), tool()]), b'"weather"', "/tools/1/function/name", skip=1),
+    BrokenLine("parameters a text", "TOOL_PARAMETERS", row_with_tools(ANSWER, tools=[tool(parameters="none")]), b'"none"', "/tools/0/function/parameters"),
+    BrokenLine("parameters of no type", "TOOL_PARAMETERS", row_with_tools(ANSWER, tools=[tool(parameters={"type": "objekt"})]), b'"objekt"', "/tools/0/function/parameters/type"),
+    BrokenLine("parameters a bad schema", "TOOL_PARAMETERS", row_with_tools(ANSWER, tools=[tool(parameters={"type": "object", "required": "city"})]), b'"city"', "/tools/0/function/parameters/required"),
+    BrokenLine("parallel a text", "TOOL_PARALLEL", row_with_tools(ANSWER, parallel_tool_calls="no"), b'"no"', "/parallel_tool_calls"),
+    BrokenLine("parallel off, two calls", "TOOL_PARALLEL_OFF", row_with_tools(message_with_calls(call(), call("call_2")), parallel_tool_calls=False), b'[{"id"', "/messages/1/tool_calls", severity="warning"),
     BrokenLine("functions", "TOOL_FUNCTIONS_DEPRECATED", row(USER, ANSWER, functions=[{"name": "weather"}]), b'"functions"', "/functions"),
     BrokenLine("function_call", "TOOL_FUNCTIONS_DEPRECATED", row(USER, {"role": "assistant", "function_call": {"name": "w", "arguments": "{}"}}), b'"function_call"', "/messages/1/function_call"),
     BrokenLine("role function", "TOOL_FUNCTIONS_DEPRECATED", row(USER, ANSWER, message("function", "21", name="w"), ANSWER), b'"function"', "/messages/2/role"),
-    BrokenLine("tool_calls an object", "TOOL_CALLS_LIST", talk({"role": "assistant", "tool_calls": call()}), b'{"id"', "/messages/1/tool_calls"),
-    BrokenLine("tool_calls empty", "TOOL_CALLS_LIST", talk({**ANSWER, "tool_calls": []}), b"[]", "/messages/1/tool_calls"),
+    BrokenLine("tool_calls an object", "TOOL_CALLS_LIST", row_with_tools({"role": "assistant", "tool_calls": call()}), b'{"id"', "/messages/1/tool_calls"),
+    BrokenLine("tool_calls empty", "TOOL_CALLS_LIST", row_with_tools({**ANSWER, "tool_calls": []}), b"[]", "/messages/1/tool_calls"),
     BrokenLine("tool_calls of a user", "TOOL_CALLS_ROLE", row({**USER, "tool_calls": [call()]}, ANSWER, tools=[tool()]), b'"tool_calls"', "/messages/0/tool_calls"),
-    BrokenLine("call a text", "TOOL_CALL", talk(calls("weather")), b'"weather"', "/messages/1/tool_calls/0"),
-    BrokenLine("call without function", "TOOL_CALL", talk(calls({"id": "1", "type": "function"})), b'{"id"', "/messages/1/tool_calls/0"),
-    BrokenLine("call of another type", "TOOL_CALL", talk(calls({**call(), "type": "code"})), b'"code"', "/messages/1/tool_calls/0/type"),
-    BrokenLine("call without name", "TOOL_CALL", talk(calls({**call(), "function": {"arguments": "{}"}})), b'{"arguments"', "/messages/1/tool_calls/0/function"),
-    BrokenLine("call without id", "TOOL_CALL_ID", talk(calls({"type": "function", "function": call()["function"]})), b'{"type"', "/messages/1/tool_calls/0"),
-    BrokenLine("call id a number", "TOOL_CALL_ID", talk(calls(call(1))), b"1", "/messages/1/tool_calls/0/id"),
-    BrokenLine("two calls of an id", "TOOL_CALL_ID", talk(calls(call(), call())), b'"call_1"', "/messages/1/tool_calls/1/id", skip=1),
-    BrokenLine("arguments an object", "TOOL_ARGUMENTS_TYPE", talk(calls(call(arguments={"city": "Ulm"}))), b'{"city": "Ulm"}', "/messages/1/tool_calls/0/function/arguments"),
-    BrokenLine("no arguments", "TOOL_ARGUMENTS_TYPE", talk(calls({**call(), "function": {"name": "weather"}})), b'{"name": "weather"}', "/messages/1/tool_calls/0/function"),
-    BrokenLine("arguments not json", "TOOL_ARGUMENTS_JSON", talk(calls(call(arguments="{city: Ulm}"))), b'"{city', "/messages/1/tool_calls/0/function/arguments"),
-    BrokenLine("arguments empty", "TOOL_ARGUMENTS_JSON", talk(calls(call(arguments=""))), b'""', "/messages/1/tool_calls/0/function/arguments"),
-    BrokenLine("arguments twice a key", "TOOL_ARGUMENTS_JSON", talk(calls(call(arguments='{"city": "Ulm", "city": "Bonn"}'))), b'"{\\"city', "/messages/1/tool_calls/0/function/arguments"),
-    BrokenLine("arguments a bomb", "TOOL_ARGUMENTS_JSON", talk(calls(call(arguments="[" * 10_000))), b'"[[[', "/messages/1/tool_calls/0/function/arguments"),
-    BrokenLine("arguments encoded twice", "TOOL_ARGUMENTS_TWICE", talk(calls(call(arguments=json.dumps('{"city": "Ulm"}')))), b'"\\"{', "/messages/1/tool_calls/0/function/arguments"),
-    BrokenLine("arguments a list", "TOOL_ARGUMENTS_OBJECT", talk(calls(call(arguments='["Ulm"]'))), b'"[\\"Ulm', "/messages/1/tool_calls/0/function/arguments"),
-    BrokenLine("arguments misfit", "TOOL_ARGUMENTS_MISMATCH", talk(calls(call(arguments='{"town": "Ulm"}'))), b'"{\\"town', "/messages/1/tool_calls/0/function/arguments", severity="warning"),
-    BrokenLine("undefined tool", "TOOL_UNDEFINED", talk(calls(call(name="wether"))), b'"wether"', "/messages/1/tool_calls/0/function/name"),
-    BrokenLine("no tools defined", "TOOL_NONE_DEFINED", row(USER, calls(call())), b'"weather"', "/messages/1/tool_calls/0/function/name", severity="warning"),
-    BrokenLine("result without id", "TOOL_RESULT_ID", talk(calls(call()), message("tool", "21"), ANSWER), b'{"role": "tool"', "/messages/2"),
-    BrokenLine("result id a number", "TOOL_RESULT_ID", talk(calls(call()), result(7), ANSWER), b"7", "/messages/2/tool_call_id"),
-    BrokenLine("orphan result", "TOOL_RESULT_ORPHAN", talk(calls(call()), result(), result("call_9"), ANSWER), b'"call_9"', "/messages/3/tool_call_id"),
-    BrokenLine("result before any call", "TOOL_RESULT_ORPHAN", talk(result(), ANSWER), b'"call_1"', "/messages/1/tool_call_id"),
-    BrokenLine("result answered twice", "TOOL_RESULT_ORPHAN", talk(calls(call()), result(), result(), ANSWER), b'"call_1"', "/messages/3/tool_call_id", skip=2),
-    BrokenLine("call never answered", "TOOL_RESULT_MISSING", talk(calls(call()), USER, ANSWER), b'{"id"', "/messages/1/tool_calls/0"),
-    BrokenLine("one of two answered", "TOOL_RESULT_MISSING", talk(calls(call(), call("call_2")), result(), ANSWER), b'{"id": "call_2"', "/messages/1/tool_calls/1"),
-    BrokenLine("result without content", "CHAT_CONTENT_MISSING", talk(calls(call()), {"role": "tool", "tool_call_id": "call_1"}, ANSWER), b'{"role": "tool"', "/messages/2"),
+    BrokenLine("call a text", "TOOL_CALL", row_with_tools(message_with_calls("weather")), b'"weather"', "/messages/1/tool_calls/0"),
+    BrokenLine("call without function", "TOOL_CALL", row_with_tools(message_with_calls({"id": "1", "type": "function"})), b'{"id"', "/messages/1/tool_calls/0"),
+    BrokenLine("call of another type", "TOOL_CALL", row_with_tools(message_with_calls({**call(), "type": "code"})), b'"code"', "/messages/1/tool_calls/0/type"),
+    BrokenLine("call without name", "TOOL_CALL", row_with_tools(message_with_calls({**call(), "function": {"arguments": "{}"}})), b'{"arguments"', "/messages/1/tool_calls/0/function"),
+    BrokenLine("call without id", "TOOL_CALL_ID", row_with_tools(message_with_calls({"type": "function", "function": call()["function"]})), b'{"type"', "/messages/1/tool_calls/0"),
+    BrokenLine("call id a number", "TOOL_CALL_ID", row_with_tools(message_with_calls(call(1))), b"1", "/messages/1/tool_calls/0/id"),
+    BrokenLine("two calls of an id", "TOOL_CALL_ID", row_with_tools(message_with_calls(call(), call())), b'"call_1"', "/messages/1/tool_calls/1/id", skip=1),
+    BrokenLine("arguments an object", "TOOL_ARGUMENTS_TYPE", row_with_tools(message_with_calls(call(arguments={"city": "Ulm"}))), b'{"city": "Ulm"}', "/messages/1/tool_calls/0/function/arguments"),
+    BrokenLine("no arguments", "TOOL_ARGUMENTS_TYPE", row_with_tools(message_with_calls({**call(), "function": {"name": "weather"}})), b'{"name": "weather"}', "/messages/1/tool_calls/0/function"),
+    BrokenLine("arguments not json", "TOOL_ARGUMENTS_JSON", row_with_tools(message_with_calls(call(arguments="{city: Ulm}"))), b'"{city', "/messages/1/tool_calls/0/function/arguments"),
+    BrokenLine("arguments empty", "TOOL_ARGUMENTS_JSON", row_with_tools(message_with_calls(call(arguments=""))), b'""', "/messages/1/tool_calls/0/function/arguments"),
+    BrokenLine("arguments twice a key", "TOOL_ARGUMENTS_JSON", row_with_tools(message_with_calls(call(arguments='{"city": "Ulm", "city": "Bonn"}'))), b'"{\\"city', "/messages/1/tool_calls/0/function/arguments"),
+    BrokenLine("arguments a bomb", "TOOL_ARGUMENTS_JSON", row_with_tools(message_with_calls(call(arguments="[" * 10_000))), b'"[[[', "/messages/1/tool_calls/0/function/arguments"),
+    BrokenLine("arguments encoded twice", "TOOL_ARGUMENTS_TWICE", row_with_tools(message_with_calls(call(arguments=json.dumps('{"city": "Ulm"}')))), b'"\\"{', "/messages/1/tool_calls/0/function/arguments"),
+    BrokenLine("arguments a list", "TOOL_ARGUMENTS_OBJECT", row_with_tools(message_with_calls(call(arguments='["Ulm"]'))), b'"[\\"Ulm', "/messages/1/tool_calls/0/function/arguments"),
+    BrokenLine("arguments misfit", "TOOL_ARGUMENTS_MISMATCH", row_with_tools(message_with_calls(call(arguments='{"town": "Ulm"}'))), b'"{\\"town', "/messages/1/tool_calls/0/function/arguments", severity="warning"),
+    BrokenLine("undefined tool", "TOOL_UNDEFINED", row_with_tools(message_with_calls(call(name="wether"))), b'"wether"', "/messages/1/tool_calls/0/function/name"),
+    BrokenLine("no tools defined", "TOOL_NONE_DEFINED", row(USER, message_with_calls(call())), b'"weather"', "/messages/1/tool_calls/0/function/name", severity="warning"),
+    BrokenLine("result without id", "TOOL_RESULT_ID", row_with_tools(message_with_calls(call()), message("tool", "21"), ANSWER), b'{"role": "tool"', "/messages/2"),
+    BrokenLine("result id a number", "TOOL_RESULT_ID", row_with_tools(message_with_calls(call()), result_message(7), ANSWER), b"7", "/messages/2/tool_call_id"),
+    BrokenLine("orphan result", "TOOL_RESULT_ORPHAN", row_with_tools(message_with_calls(call()), result_message(), result_message("call_9"), ANSWER), b'"call_9"', "/messages/3/tool_call_id"),
+    BrokenLine("result before any call", "TOOL_RESULT_ORPHAN", row_with_tools(result_message(), ANSWER), b'"call_1"', "/messages/1/tool_call_id"),
+    BrokenLine("result answered twice", "TOOL_RESULT_ORPHAN", row_with_tools(message_with_calls(call()), result_message(), result_message(), ANSWER), b'"call_1"', "/messages/3/tool_call_id", skip=2),
+    BrokenLine("call never answered", "TOOL_RESULT_MISSING", row_with_tools(message_with_calls(call()), USER, ANSWER), b'{"id"', "/messages/1/tool_calls/0"),
+    BrokenLine("one of two answered", "TOOL_RESULT_MISSING", row_with_tools(message_with_calls(call(), call("call_2")), result_message(), ANSWER), b'{"id": "call_2"', "/messages/1/tool_calls/1"),
+    BrokenLine("result without content", "CHAT_CONTENT_MISSING", row_with_tools(message_with_calls(call()), {"role": "tool", "tool_call_id": "call_1"}, ANSWER), b'{"role": "tool"', "/messages/2"),
 ]  # fmt: skip
 
 LINE_FAULTS = [*JSON_FAULTS, *CHAT_FAULTS, *TOOL_FAULTS]
@@ -330,7 +330,7 @@ def file(*lines: bytes, end: bytes = b"\n") -> bytes:
     return end.join(lines) + end
 
 
-TWELVE = [good(n) for n in range(12)]
+TWELVE = [valid_line(n) for n in range(12)]
 FILE_FAULTS = [
     BrokenFile("empty", "FILE_EMPTY", b""),
     BrokenFile("white space", "FILE_EMPTY", b" \n\n\t\n"),
@@ -379,17 +379,17 @@ CONTROLS = {
     "weights": file(*[row(USER, message("assistant", "No.", weight=0), USER, message("assistant", "Yes.", weight=1)) for _ in TWELVE]),
     "names": file(*[row(message("user", "Hi", name="ann"), ANSWER) for _ in TWELVE]),
     "nulls for absent": file(*[row({**USER, "tool_calls": None, "name": None, "weight": None}, {**ANSWER, "tool_calls": None}, tools=None) for _ in TWELVE]),
-    "calls without content": file(*[talk(calls(call())) for _ in TWELVE]),
-    "calls with null content": file(*[talk(calls(call(), content=None)) for _ in TWELVE]),
-    "calls with empty content": file(*[talk(calls(call(), content="")) for _ in TWELVE]),
-    "calls with content": file(*[talk(calls(call(), content="Let me see.")) for _ in TWELVE]),
-    "calls and results": file(*[talk(calls(call()), result(), ANSWER) for _ in TWELVE]),
-    "empty result": file(*[talk(calls(call()), result(content=""), ANSWER) for _ in TWELVE]),
-    "parallel calls": file(*[talk(calls(call(), call("call_2")), result("call_2"), result(), ANSWER) for _ in TWELVE]),
-    "ids used again": file(*[talk(calls(call()), result(), ANSWER, USER, calls(call()), result(), ANSWER) for _ in TWELVE]),
-    "calls one after another": file(*[talk(calls(call()), result(), calls(call("call_2")), result("call_2"), ANSWER) for _ in TWELVE]),
-    "tools never called": file(*[talk(ANSWER, parallel_tool_calls=True) for _ in TWELVE]),
-    "tool without parameters": file(*[talk(calls(call(name="now", arguments="{}")), tools=[{"type": "function", "function": {"name": "now"}}]) for _ in TWELVE]),
+    "calls without content": file(*[row_with_tools(message_with_calls(call())) for _ in TWELVE]),
+    "calls with null content": file(*[row_with_tools(message_with_calls(call(), content=None)) for _ in TWELVE]),
+    "calls with empty content": file(*[row_with_tools(message_with_calls(call(), content="")) for _ in TWELVE]),
+    "calls with content": file(*[row_with_tools(message_with_calls(call(), content="Let me see.")) for _ in TWELVE]),
+    "calls and results": file(*[row_with_tools(message_with_calls(call()), result_message(), ANSWER) for _ in TWELVE]),
+    "empty result": file(*[row_with_tools(message_with_calls(call()), result_message(content=""), ANSWER) for _ in TWELVE]),
+    "parallel calls": file(*[row_with_tools(message_with_calls(call(), call("call_2")), result_message("call_2"), result_message(), ANSWER) for _ in TWELVE]),
+    "ids used again": file(*[row_with_tools(message_with_calls(call()), result_message(), ANSWER, USER, message_with_calls(call()), result_message(), ANSWER) for _ in TWELVE]),
+    "calls one after another": file(*[row_with_tools(message_with_calls(call()), result_message(), message_with_calls(call("call_2")), result_message("call_2"), ANSWER) for _ in TWELVE]),
+    "tools never called": file(*[row_with_tools(ANSWER, parallel_tool_calls=True) for _ in TWELVE]),
+    "tool without parameters": file(*[row_with_tools(message_with_calls(call(name="now", arguments="{}")), tools=[{"type": "function", "function": {"name": "now"}}]) for _ in TWELVE]),
     "angles in text": file(*[answer("if a < b || b > c: <b>x</b> <s>y</s> <| end |> <|") for _ in TWELVE]),
     "emoji and scripts": file(*[answer("👩‍👩‍👧 שלום नमस्ते \U0001f600") for _ in TWELVE]),
     "long texts": file(*[answer("wort " * 5000) for _ in TWELVE]),

@@ -16,7 +16,7 @@ from tests.unit.dataset.corpus import (
     BrokenFile,
     BrokenLine,
     file,
-    good,
+    valid_line,
 )
 
 LINE = 7
@@ -32,8 +32,8 @@ def check(tmp_path: Path, data: bytes, suffix: str = ".jsonl", **how: str | None
 
 def among_good(fault: BrokenLine) -> tuple[bytes, int]:
     """Return a file with the broken line in it, and where that line starts."""
-    before = file(*[good(n) for n in range(LINE - 1)])
-    return before + fault.line + b"\n" + file(*[good(n) for n in range(20, 30)]), len(before)
+    before = file(*[valid_line(n) for n in range(LINE - 1)])
+    return before + fault.line + b"\n" + file(*[valid_line(n) for n in range(20, 30)]), len(before)
 
 
 @pytest.mark.parametrize("fault", LINE_FAULTS, ids=lambda fault: fault.name)

@@ -18,12 +18,12 @@ from tests.unit.dataset.corpus import (
     TWELVE,
     USER,
     call,
-    calls,
     dump,
     file,
     message,
+    message_with_calls,
     row,
-    talk,
+    row_with_tools,
     tool,
 )
 
@@ -55,9 +55,9 @@ BOMBS = {
     "angles": row(USER, message("assistant", "<" * (4 * MB))),
     "half tokens": row(USER, message("assistant", "<|end" * MB)),
     "blanks": row(USER, message("assistant", " " * (8 * MB))),
-    "arguments": talk(calls(call(arguments="[" * MB))),
-    "many calls": talk(calls(*[call(f"c{n}") for n in range(5000)])),
-    "many tools": talk(ANSWER, tools=[tool(f"t{n}") for n in range(5000)]),
+    "arguments": row_with_tools(message_with_calls(call(arguments="[" * MB))),
+    "many calls": row_with_tools(message_with_calls(*[call(f"c{n}") for n in range(5000)])),
+    "many tools": row_with_tools(ANSWER, tools=[tool(f"t{n}") for n in range(5000)]),
     "white space": b" " * (8 * MB) + GOOD,
 }
 

@@ -126,32 +126,33 @@ def test_endings_are_classified(answer: str, ending: str) -> None:
 
 
 def test_open_ending_is_reported_only_if_other_answers_end_with_a_full_stop(
-    talk: Any, scan: Any
+    make_row: Any, run_scanner: Any
 ) -> None:
-    complete = [talk(f"q{i}?", f"This is the full answer to question {i}.") for i in range(12)]
-    open_ended = talk("q?", "The meeting was moved to Thursday because the room is tak")
-    [finding] = scan(QualityScanner(), [*complete, open_ended])
+    complete = [make_row(f"q{i}?", f"This is the full answer to question {i}.") for i in range(12)]
+    open_ended = make_row("q?", "The meeting was moved to Thursday because the room is tak")
+    [finding] = run_scanner(QualityScanner(), [*complete, open_ended])
     assert (finding.code, finding.line, to_pointer(finding.path)) == (
         "QUALITY_CUT_OFF",
         13,
         "/messages/1/content",
     )
     informal = [
-        talk(f"q{i}?", f"it is simply what people call number {i} around here") for i in range(12)
+        make_row(f"q{i}?", f"it is simply what people call number {i} around here")
+        for i in range(12)
     ]
-    assert not scan(QualityScanner(), [*informal, open_ended])
+    assert not run_scanner(QualityScanner(), [*informal, open_ended])
 
 
-def test_findings_have_the_pointer_of_the_message(talk: Any, scan: Any) -> None:
-    row = talk("cafÃ© where?", "I'm sorry, but I can't help with that.", system="Be kind.")
-    found = scan(QualityScanner(), [row])
+def test_findings_have_the_pointer_of_the_message(make_row: Any, run_scanner: Any) -> None:
+    row = make_row("cafÃ© where?", "I'm sorry, but I can't help with that.", system="Be kind.")
+    found = run_scanner(QualityScanner(), [row])
     assert [(f.code, to_pointer(f.path)) for f in found] == [
         ("QUALITY_REFUSAL", "/messages/2/content"),
         ("QUALITY_MOJIBAKE", "/messages/1/content"),
     ]
 
 
-def test_rows_with_tools_and_parts_are_checked(scan: Any) -> None:
+def test_rows_with_tools_and_parts_are_checked(run_scanner: Any) -> None:
     rows = [
         {
             "messages": [
@@ -160,7 +161,7 @@ def test_rows_with_tools_and_parts_are_checked(scan: Any) -> None:
             ]
         },
     ]
-    assert [to_pointer(f.path) for f in scan(QualityScanner(), rows)] == [
+    assert [to_pointer(f.path) for f in run_scanner(QualityScanner(), rows)] == [
         "/messages/0/content/0/text"
     ]
 
@@ -173,7 +174,7 @@ def test_real_data_has_few_findings() -> None:
     assert len(found) <= 0.001 * len(rows), found[:5]
 
 
-def test_scanners_share_a_prefilter_without_hiding_findings(write: Any) -> None:
+def test_scanners_share_a_prefilter_without_hiding_findings(write_jsonl: Any) -> None:
     """PII and mojibake are both searched after digits, in one pass over a block."""
     code = (
         "import json, sys\n"
@@ -182,7 +183,7 @@ def test_scanners_share_a_prefilter_without_hiding_findings(write: Any) -> None:
     )
     broken = "Caf\u00c3\u00a9, \u00e2\u20ac\u2122 is it."
     messages = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": broken}]
-    path = write([{"messages": messages}])
+    path = write_jsonl([{"messages": messages}])
     result = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
     )

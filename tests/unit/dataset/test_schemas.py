@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from maas_client.dataset.rules.other_formats import detect_format
-from tests.unit.dataset.corpus import ANSWER, USER, call, calls, load_schema
+from tests.unit.dataset.corpus import ANSWER, USER, call, load_schema, message_with_calls
 
 NAMES = sorted(
     path.name.removesuffix(".schema.json")
@@ -26,7 +26,7 @@ GOOD: dict[str, list[Any]] = {
     ],
     "preference": [
         {**CHOSEN, "non_preferred_output": [ANSWER]},
-        {**CHOSEN, "non_preferred_output": [calls(call())]},
+        {**CHOSEN, "non_preferred_output": [message_with_calls(call())]},
     ],
     "chat": [{"messages": [USER, ANSWER]}],
 }

@@ -60,13 +60,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows_of() -> list[dict[str, Any]]:
-    def talk(*messages: tuple[str, str]) -> dict[str, Any]:
+    def make_row(*messages: tuple[str, str]) -> dict[str, Any]:
         return {"messages": [{"role": role, "content": text} for role, text in messages]}
 
     return [
-        talk(("user", PROSE[0]), ("assistant", PROSE[1])),
-        talk(("system", "Be kind."), ("user", PROSE[2]), ("assistant", PROSE[3])),
-        talk(("user", "a"), ("assistant", " b"), ("user", PROSE[4]), ("assistant", "c")),
+        make_row(("user", PROSE[0]), ("assistant", PROSE[1])),
+        make_row(("system", "Be kind."), ("user", PROSE[2]), ("assistant", PROSE[3])),
+        make_row(("user", "a"), ("assistant", " b"), ("user", PROSE[4]), ("assistant", "c")),
     ]
 
 
@@ -166,10 +166,10 @@ def test_lazy_rows_and_dictionaries_have_the_same_estimate() -> None:
     assert all(abs(a - b) <= 4 for a, (_, b, _) in zip(fast.learned, slow, strict=True))
 
 
-def test_truncated_rows_are_reported(talk: Any, scan: Any) -> None:
+def test_truncated_rows_are_reported(make_row: Any, run_scanner: Any) -> None:
     long = "word " * 1000
-    rows = [talk("short", "fine"), talk("short", long), talk(long, "fine")]
-    found = scan(TokenScanner(EstimatedCounter(), TokenLimits(per_row=500)), rows)
+    rows = [make_row("short", "fine"), make_row("short", long), make_row(long, "fine")]
+    found = run_scanner(TokenScanner(EstimatedCounter(), TokenLimits(per_row=500)), rows)
     assert [(f.line, f.code) for f in found] == [
         (2, "SERVICE_TRUNCATED"),
         (3, "SERVICE_TRUNCATED"),
@@ -178,20 +178,24 @@ def test_truncated_rows_are_reported(talk: Any, scan: Any) -> None:
     assert "the model is trained on 500" in found[0].detail
 
 
-def test_estimate_never_reports_that_nothing_is_left(talk: Any, scan: Any) -> None:
-    found = scan(
-        TokenScanner(EstimatedCounter(), TokenLimits(per_row=100)), [talk("x" * 600, "fine")]
+def test_estimate_never_reports_that_nothing_is_left(make_row: Any, run_scanner: Any) -> None:
+    found = run_scanner(
+        TokenScanner(EstimatedCounter(), TokenLimits(per_row=100)), [make_row("x" * 600, "fine")]
     )
     assert [f.code for f in found] == ["SERVICE_TRUNCATED"]
 
 
-def test_token_limit_of_the_service_is_checked(talk: Any, scan: Any) -> None:
-    rows = [talk("word " * 100, "yes " * 100)] * 20
-    sure = scan(TokenScanner(EstimatedCounter(), TokenLimits(per_file=3000, epochs=3)), rows)
+def test_token_limit_of_the_service_is_checked(make_row: Any, run_scanner: Any) -> None:
+    rows = [make_row("word " * 100, "yes " * 100)] * 20
+    sure = run_scanner(TokenScanner(EstimatedCounter(), TokenLimits(per_file=3000, epochs=3)), rows)
     assert [f.code for f in sure] == ["SERVICE_TOO_MANY_TOKENS"]
-    perhaps = scan(TokenScanner(EstimatedCounter(), TokenLimits(per_file=6500, epochs=1)), rows)
+    perhaps = run_scanner(
+        TokenScanner(EstimatedCounter(), TokenLimits(per_file=6500, epochs=1)), rows
+    )
     assert [f.code for f in perhaps] == ["SERVICE_MANY_TOKENS"]
-    assert not scan(TokenScanner(EstimatedCounter(), TokenLimits(per_file=10**9, epochs=3)), rows)
+    assert not run_scanner(
+        TokenScanner(EstimatedCounter(), TokenLimits(per_file=10**9, epochs=3)), rows
+    )
 
 
 def test_percentiles_use_the_nearest_rank() -> None:

@@ -28,10 +28,10 @@ from tests.unit.dataset.corpus import (
     TWELVE,
     USER,
     file,
-    good,
     load_schema,
     message,
     row,
+    valid_line,
 )
 
 
@@ -174,7 +174,7 @@ def test_stats_have_the_rows_that_the_service_skips_and_drops(path: Path) -> Non
 
 
 def test_stats_have_the_validation_split(path: Path) -> None:
-    path.write_bytes(file(*[good(n) for n in range(100)]))
+    path.write_bytes(file(*[valid_line(n) for n in range(100)]))
     split = validate(path).files[0].stats["service"]["validation_split"]
     assert split == {"rows": 20, "first_row": 81, "shuffled": False}
     both = validate(path, validation=path)
@@ -244,7 +244,7 @@ def test_size_limits_by_target(
 
 
 def test_model_that_the_target_does_not_tune_is_reported(path: Path) -> None:
-    path.write_bytes(file(*[good(n) for n in range(60)]))
+    path.write_bytes(file(*[valid_line(n) for n in range(60)]))
     report = validate(path, target="foundry", model="Phi-4-mini-instruct").files[0]
     assert report.ok
     [problem] = [p for p in report.problems if p.code == "SERVICE_MODEL"]
@@ -256,7 +256,7 @@ def test_model_that_the_target_does_not_tune_is_reported(path: Path) -> None:
 
 
 def test_merged_system_messages_are_reported_once(path: Path) -> None:
-    path.write_bytes(file(*[good(n) for n in range(60)]))
+    path.write_bytes(file(*[valid_line(n) for n in range(60)]))
     report = validate(path, model="Phi-3-medium-4k-instruct").files[0]
     assert report.ok
     assert report.counts["CHAT_SYSTEM_MERGED"] == 60
@@ -264,7 +264,7 @@ def test_merged_system_messages_are_reported_once(path: Path) -> None:
 
 
 def test_repeated_lines_are_reported_without_content_checks(path: Path) -> None:
-    path.write_bytes(file(*[good(n) for n in range(60)], b"", good(7)) + good(9))
+    path.write_bytes(file(*[valid_line(n) for n in range(60)], b"", valid_line(7)) + valid_line(9))
     report = validate(path, content=False).files[0]
     found = [(p.line, p.message) for p in report.problems if p.code == "QUALITY_DUPLICATE"]
     assert [line for line, _ in found] == [62, 63]
