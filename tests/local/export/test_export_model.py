@@ -30,7 +30,7 @@ def answer(folder: Path, text: str, adapter: Path | None = None) -> list[int]:
     return tokens
 
 
-def test_an_adapter_loads_in_peft_and_is_whole(tuned: TrainedModel, tmp_path: Path) -> None:
+def test_exported_adapter_loads_in_peft(tuned: TrainedModel, tmp_path: Path) -> None:
     made = export_model(tuned, "adapter", tmp_path / "out")
     assert made.checks["loaded by"] == "peft"
     assert made.checks["layers"] == 8
@@ -42,7 +42,7 @@ def test_an_adapter_loads_in_peft_and_is_whole(tuned: TrainedModel, tmp_path: Pa
         assert fact in card
 
 
-def test_a_merged_model_answers_as_base_and_adapter_do(tuned: TrainedModel, tmp_path: Path) -> None:
+def test_merged_model_matches_base_with_adapter(tuned: TrainedModel, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     made = export_model(tuned, "merged", tmp_path / "out")
@@ -57,7 +57,7 @@ def test_a_merged_model_answers_as_base_and_adapter_do(tuned: TrainedModel, tmp_
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
-def test_an_onnx_model_generates(narrow: TrainedModel, tmp_path: Path, precision: str) -> None:
+def test_onnx_model_generates(narrow: TrainedModel, tmp_path: Path, precision: str) -> None:
     pytest.importorskip("onnxruntime_genai")
     made = export_model(narrow, "onnx", tmp_path / "out", precision=precision)  # type: ignore[arg-type]  # one of two
     assert made.checks["loaded by"] == "onnxruntime-genai"
@@ -76,7 +76,7 @@ def _bits(folder: Path) -> set[int]:
     return {a.i for node in nodes for a in node.attribute if a.name == "bits"}
 
 
-def test_a_layer_as_wide_as_the_vocabulary_is_not_taken_for_the_head(
+def test_layer_with_vocabulary_width_is_not_the_output_layer(
     tuned: TrainedModel, tmp_path: Path
 ) -> None:
     pytest.importorskip("onnxruntime_genai")
@@ -84,7 +84,7 @@ def test_a_layer_as_wide_as_the_vocabulary_is_not_taken_for_the_head(
     assert made.checks["divergence_nats"] < 1e-6
 
 
-def test_a_model_that_answers_differently_is_not_kept(
+def test_different_output_fails_the_export(
     tuned: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(merge, "_merge_weight", lambda _name, weight, _delta: weight.clone())
@@ -93,7 +93,7 @@ def test_a_model_that_answers_differently_is_not_kept(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_adapter_for_another_base_is_not_exported(
+def test_adapter_of_another_base_is_not_exported(
     tuned: TrainedModel, tmp_path: Path, base: bases.BaseWeights
 ) -> None:
     from tests.local.generate.conftest import LLAMA, make_base
@@ -105,13 +105,13 @@ def test_an_adapter_for_another_base_is_not_exported(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_exists_is_not_touched(tuned: TrainedModel, tmp_path: Path) -> None:
+def test_existing_folder_raises(tuned: TrainedModel, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(ConfigError, match="exists"):
         export_model(tuned, "merged", tmp_path / "out")
 
 
-def test_a_whole_model_has_no_adapter(tuned: TrainedModel, tmp_path: Path) -> None:
+def test_whole_model_has_no_adapter_to_export(tuned: TrainedModel, tmp_path: Path) -> None:
     whole = export_model(tuned, "merged", tmp_path / "merged").folder
     model = replace(tuned, folder=whole)
     with pytest.raises(ConfigError, match="no adapter"):
@@ -120,7 +120,7 @@ def test_a_whole_model_has_no_adapter(tuned: TrainedModel, tmp_path: Path) -> No
     assert answer(made.folder, "hello") == answer(whole, "hello")
 
 
-def test_an_export_comes_back_in_and_answers_the_same(
+def test_export_can_be_imported_again(
     tuned: TrainedModel, tmp_path: Path, base: bases.BaseWeights
 ) -> None:
     made = export_model(tuned, "adapter", tmp_path / "out")
@@ -133,7 +133,7 @@ def test_an_export_comes_back_in_and_answers_the_same(
     assert str(tuned.base) not in (back.folder / "training.json").read_text()
 
 
-def test_the_check_itself_sees_a_wrong_adapter(tuned: TrainedModel, tmp_path: Path) -> None:
+def test_check_detects_a_wrong_adapter(tuned: TrainedModel, tmp_path: Path) -> None:
     wrong = make_adapter(tuned.base, tmp_path / "wrong", 5, use_dora=True)
     with pytest.raises(MaasError, match="answers differently"):
         checks.check_adapter(tuned, wrong)

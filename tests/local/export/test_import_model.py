@@ -36,7 +36,7 @@ class Touch:
         return (Path.touch, (self.path,))
 
 
-def test_a_plain_peft_folder_is_taken(
+def test_peft_folder_is_imported(
     folder: Path, tmp_path: Path, base: bases.BaseWeights
 ) -> None:
     taken = import_folder(folder, tmp_path / "in", base)
@@ -49,7 +49,7 @@ def test_a_plain_peft_folder_is_taken(
     "name",
     ["adapter_model.bin", "modeling.py", "sub/x.pkl", "weights.pt.safetensors", "native.so"],
 )
-def test_files_that_may_hold_code_are_refused_by_name(
+def test_files_that_may_contain_code_raise(
     folder: Path, tmp_path: Path, base: bases.BaseWeights, name: str
 ) -> None:
     (folder / name).parent.mkdir(exist_ok=True)
@@ -95,7 +95,7 @@ def _edit(folder: Path, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("how", sorted(BREAKS))
-def test_what_is_wrong_is_said_in_one_sentence_and_nothing_is_taken(
+def test_invalid_folder_raises_and_imports_nothing(
     folder: Path, tmp_path: Path, base: bases.BaseWeights, how: str
 ) -> None:
     breaks, words = BREAKS[how]
@@ -115,7 +115,7 @@ def test_what_is_wrong_is_said_in_one_sentence_and_nothing_is_taken(
         (lambda f: (f / "manifest.json").write_text("[]"), "damaged"),
     ],
 )
-def test_hashes_that_travelled_along_are_checked(
+def test_manifest_hashes_are_checked(
     folder: Path, tmp_path: Path, base: bases.BaseWeights, change: Callable[[Path], Any], words: str
 ) -> None:
     atomic_folder.write_manifest(folder)

@@ -29,19 +29,19 @@ def product(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("rows", [1, 2, 8, 33])
-def test_the_product_is_torchs(rows: int) -> None:
+def test_forward_matches_torch(rows: int) -> None:
     ours, theirs = product(rows)
     torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="a torch without oneDNN")
-def test_weights_are_packed_here() -> None:
+def test_weights_are_packed() -> None:
     assert onednn.is_supported(torch.float32)
     assert not onednn.is_supported(torch.float64)
 
 
 @pytest.mark.parametrize("broken", ["raises", "is wrong"])
-def test_without_packing_the_product_is_the_same(
+def test_forward_without_packing_matches_torch(
     monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     def packed(weight: torch.Tensor) -> object:

@@ -26,7 +26,7 @@ def column(cache: KeyValueCache, value: float) -> torch.Tensor:
     return keys[:, 0, :, 0]
 
 
-def test_rows_stand_side_by_side_on_the_right() -> None:
+def test_rows_are_right_aligned() -> None:
     cache = filled(1, 3, 1.0)
     cache.append_rows(filled(1, 5, 2.0))
     cache.append_rows(filled(2, 2, 3.0))
@@ -39,7 +39,7 @@ def test_rows_stand_side_by_side_on_the_right() -> None:
     ]
 
 
-def test_what_leaves_takes_its_padding_along() -> None:
+def test_removed_rows_remove_shared_padding() -> None:
     cache = filled(1, 3, 1.0)
     cache.append_rows(filled(1, 5, 2.0))
     cache.append_rows(filled(1, 2, 3.0))
@@ -51,7 +51,7 @@ def test_what_leaves_takes_its_padding_along() -> None:
     assert column(cache, 9.0).tolist() == [[4, 9]]
 
 
-def test_room_grows_without_losing_anything() -> None:
+def test_cache_grows_without_losing_columns() -> None:
     cache = filled(1, 1, 0.0)
     for value in range(1, 400):
         held = column(cache, float(value))
@@ -59,7 +59,7 @@ def test_room_grows_without_losing_anything() -> None:
 
 
 @pytest.mark.parametrize("window", [None, 2])
-def test_every_column_sees_something_and_nothing_it_must_not(window: int | None) -> None:
+def test_attention_mask_hides_padding_and_later_columns(window: int | None) -> None:
     cache = KeyValueCache()
     cache.padding = [2, 0]
     mask = cache.attention_mask(4, window, torch.zeros(0))
@@ -71,7 +71,7 @@ def test_every_column_sees_something_and_nothing_it_must_not(window: int | None)
     assert seen[1].tolist()[3] == last
 
 
-def test_plain_causal_attention_needs_no_mask() -> None:
+def test_causal_attention_needs_no_mask() -> None:
     assert KeyValueCache().attention_mask(4, None, torch.zeros(0)) is None
     assert filled(1, 3, 1.0).attention_mask(1, None, torch.zeros(0)) is None
     assert filled(1, 3, 1.0).attention_mask(2, None, torch.zeros(0)) is not None

@@ -31,7 +31,7 @@ def stream(client: Any, text: str, tokens: int) -> tuple[str, str, int]:
 
 
 @pytest.mark.slow
-def test_eight_users_stream_at_once_and_each_gets_the_answer_they_get_alone(
+def test_eight_concurrent_streams_match_single_requests(
     endless: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MAAS_CACHE_DIR", str(tmp_path))

@@ -39,14 +39,14 @@ class Bomb:
         return (Path("/tmp/ans/boom").touch, ())
 
 
-def test_pickled_adapters_are_not_read(phi: Bench, adapters: list[Path], copied: Copy) -> None:
+def test_pickled_adapter_raises(phi: Bench, adapters: list[Path], copied: Copy) -> None:
     folder = copied(adapters[0])
     (folder / "adapter_model.safetensors").unlink()
     (folder / "adapter_model.bin").write_bytes(pickle.dumps(Bomb()))
     assert "pickled weights are refused" in refusal(phi, folder)
 
 
-def test_an_adapter_for_another_base_names_the_layer(
+def test_adapter_of_another_base_names_the_layer(
     phi: Bench, llama: Bench, tmp_path: Path
 ) -> None:
     other = make_adapter(llama.folder, tmp_path / "other", 1)
@@ -64,7 +64,7 @@ def test_an_adapter_for_another_base_names_the_layer(
         ({"use_dora": True}, "use_dora"),
     ],
 )
-def test_what_is_not_applied_exactly_is_refused(
+def test_unsupported_adapter_setting_raises(
     phi: Bench, adapters: list[Path], copied: Copy, change: dict[str, Any], word: str
 ) -> None:
     folder = copied(adapters[0])
@@ -73,7 +73,7 @@ def test_what_is_not_applied_exactly_is_refused(
 
 
 @pytest.mark.parametrize("cut", [4, 200, -50])
-def test_weights_that_were_cut_short(
+def test_truncated_weights_raise(
     phi: Bench, adapters: list[Path], copied: Copy, cut: int
 ) -> None:
     folder = copied(adapters[0])
@@ -97,7 +97,7 @@ def test_weights_that_were_cut_short(
         ({"num_hidden_layers": 3}, "no weights for"),
     ],
 )
-def test_a_base_that_cannot_be_answered_from(
+def test_unsupported_base_raises(
     phi: Bench, copied: Copy, change: dict[str, Any], word: str
 ) -> None:
     folder = copied(phi.folder)
@@ -106,7 +106,7 @@ def test_a_base_that_cannot_be_answered_from(
         Bench(folder).host()
 
 
-def test_a_prompt_that_is_too_long_names_the_numbers(phi: Bench) -> None:
+def test_too_long_prompt_names_the_token_counts(phi: Bench) -> None:
     host = phi.host()
     with pytest.raises(GenerationError, match="maximum context length is 4096 tokens") as caught:
         host.submit(phi.chat("x" * 4090, max_tokens=30))
@@ -123,7 +123,7 @@ def test_a_prompt_that_is_too_long_names_the_numbers(phi: Bench) -> None:
         {"max_tokens": 1.5}, {"stop": [1]}, {"seed": "x"}, {"temperature": True}, {"best_of": 2},
     ],
 )  # fmt: skip
-def test_parameters_out_of_bounds(params: dict[str, Any]) -> None:
+def test_sampling_parameters_out_of_bounds_raise(params: dict[str, Any]) -> None:
     with pytest.raises(GenerationError) as caught:
         protocol.parse_params(params)
     assert next(iter(params)) in caught.value.message
@@ -137,7 +137,7 @@ def test_parameters_out_of_bounds(params: dict[str, Any]) -> None:
         {"op": "load", "id": "1", "base": {"folder": "/nowhere", "template": "latin"}},
     ],
 )  # fmt: skip
-def test_a_line_that_makes_no_sense_is_answered_with_an_error(line: dict[str, Any]) -> None:
+def test_invalid_line_gets_an_error_reply(line: dict[str, Any]) -> None:
     (said,) = InferenceEngine(idle_s=1, max_rows=1).handle(line)
     assert said["id"] == line.get("id")
     assert set(said["error"]) == {"code", "message"}
@@ -167,7 +167,7 @@ JUNK = {
 
 @given(data=st.data())
 @settings(max_examples=300, deadline=None)
-def test_no_line_whatever_breaks_the_process(phi: Bench, data: st.DataObject) -> None:
+def test_arbitrary_lines_never_raise(phi: Bench, data: st.DataObject) -> None:
     engine = InferenceEngine(idle_s=1, max_rows=1)
     line: dict[str, Any] = {
         "op": "chat",
@@ -184,7 +184,7 @@ def test_no_line_whatever_breaks_the_process(phi: Bench, data: st.DataObject) ->
         assert said["error"]["code"] != "internal_error", (line, said)
 
 
-def test_a_failure_ends_the_answers_it_hit_and_no_others(
+def test_failure_ends_active_rows_only(
     phi: Bench, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     host = phi.host(max_rows=1)

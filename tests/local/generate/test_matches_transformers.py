@@ -12,7 +12,7 @@ TEXTS = ["a", "What is the weather on the island?", "Köln 🦆 " * 9, "tell me"
 
 
 @pytest.mark.parametrize("name", ["phi", "llama", "window", "long"])
-def test_an_answer_alone_is_transformers_own(name: str, request: pytest.FixtureRequest) -> None:
+def test_single_answer_matches_transformers(name: str, request: pytest.FixtureRequest) -> None:
     bench: Bench = request.getfixturevalue(name)
     host = bench.host()
     for text in TEXTS[1:]:
@@ -22,7 +22,7 @@ def test_an_answer_alone_is_transformers_own(name: str, request: pytest.FixtureR
 
 
 @pytest.mark.parametrize("name", ["phi", "llama", "window", "long"])
-def test_rows_that_join_and_leave_change_no_answer(
+def test_batched_answers_match_transformers(
     name: str, request: pytest.FixtureRequest
 ) -> None:
     bench: Bench = request.getfixturevalue(name)
@@ -35,7 +35,7 @@ def test_rows_that_join_and_leave_change_no_answer(
         assert got[chat.id]["tokens"] == bench.reference(host, chat), chat.messages
 
 
-def test_prompts_on_both_sides_of_the_other_encoding_are_not_read_together(long: Bench) -> None:
+def test_prompts_around_the_longrope_threshold_match_transformers(long: Bench) -> None:
     host = long.host()
     chats = [long.chat("x" * n, max_tokens=20) for n in (85, 60, 70, 100)]
     for chat in chats:
@@ -45,7 +45,7 @@ def test_prompts_on_both_sides_of_the_other_encoding_are_not_read_together(long:
         assert got[chat.id]["tokens"] == long.reference(host, chat)
 
 
-def test_long_prompts_are_read_in_pieces_with_the_same_answer(
+def test_chunked_prefill_matches_transformers(
     phi: Bench, window: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("maas_client.local.generate.batch.PREFILL_CHUNK", 17)
@@ -57,7 +57,7 @@ def test_long_prompts_are_read_in_pieces_with_the_same_answer(
 
 
 @pytest.mark.parametrize("name", ["phi", "llama", "window", "long"])
-def test_short_prompts_are_read_together_with_the_same_answers(
+def test_joint_prefill_matches_transformers(
     name: str, request: pytest.FixtureRequest, adapters: list[Path]
 ) -> None:
     bench: Bench = request.getfixturevalue(name)
@@ -79,7 +79,7 @@ def test_short_prompts_are_read_together_with_the_same_answers(
 
 
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["lora", "dora", "rslora"])
-def test_an_adapter_that_is_alone_is_merged_and_answers_as_in_peft(
+def test_single_adapter_is_merged_and_matches_peft(
     phi: Bench, adapters: list[Path], which: int
 ) -> None:
     host = phi.host()
@@ -91,7 +91,7 @@ def test_an_adapter_that_is_alone_is_merged_and_answers_as_in_peft(
     assert answer != phi.reference(host, chat), "the adapter changes nothing: no test"
 
 
-def test_adapters_side_by_side_answer_as_each_does_alone(phi: Bench, adapters: list[Path]) -> None:
+def test_adapters_in_one_batch_match_peft(phi: Bench, adapters: list[Path]) -> None:
     host = phi.host()
     asked = [None, *adapters, None, *reversed(adapters)]
     chats = [
@@ -106,7 +106,7 @@ def test_adapters_side_by_side_answer_as_each_does_alone(phi: Bench, adapters: l
         assert got[chat.id]["tokens"] == phi.reference(host, chat, adapter), chat
 
 
-def test_an_adapter_joins_while_another_is_answering(phi: Bench, adapters: list[Path]) -> None:
+def test_adapter_added_during_decoding_matches_peft(phi: Bench, adapters: list[Path]) -> None:
     host = phi.host()
     first, second = phi.chat(TEXTS[1], adapters[0]), phi.chat(TEXTS[2], adapters[1])
     host.submit(first)

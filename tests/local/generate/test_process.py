@@ -78,7 +78,7 @@ def ask(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
-def test_eight_questions_at_once_are_answered_as_one_by_one(
+def test_eight_concurrent_requests_match_single_requests(
     process: Process, phi: Bench, adapters: list[Path]
 ) -> None:
     process.send(op="load", id="load", base=base(phi), adapter=str(adapters[0]))
@@ -100,7 +100,7 @@ def test_eight_questions_at_once_are_answered_as_one_by_one(
         assert got[name]["finish_reason"] == want["finish_reason"]
 
 
-def test_a_cancelled_question_is_heard_of_no_more(process: Process, endless: Bench) -> None:
+def test_cancelled_request_gets_no_more_replies(process: Process, endless: Bench) -> None:
     params = {"temperature": 0, "max_tokens": 3000}
     for name in ("cancelled", "other"):
         messages = ask("go on")
@@ -123,7 +123,7 @@ def test_a_cancelled_question_is_heard_of_no_more(process: Process, endless: Ben
         pass
 
 
-def test_rubbish_gets_an_error_and_the_process_lives_on(process: Process, phi: Bench) -> None:
+def test_invalid_lines_get_an_error_and_the_process_continues(process: Process, phi: Bench) -> None:
     assert process.child.stdin
     process.child.stdin.write("no json\n[1]\n")
     process.child.stdin.flush()
@@ -136,7 +136,7 @@ def test_rubbish_gets_an_error_and_the_process_lives_on(process: Process, phi: B
     assert process.until_done("1")["1"]["usage"]["completion_tokens"] == 1
 
 
-def test_it_ends_when_stdin_does_even_in_the_middle_of_an_answer(endless: Bench) -> None:
+def test_process_exits_when_stdin_closes(endless: Bench) -> None:
     process = Process()
     try:
         process.send(

@@ -20,13 +20,13 @@ def draws(count: int, **params: float) -> Counter[int]:
     return Counter(sampler.sample(MASS.log()) for _ in range(count))
 
 
-def test_draws_follow_the_distribution() -> None:
+def test_samples_follow_the_distribution() -> None:
     got = draws(4000)
     for token, mass in enumerate(MASS.tolist()):
         assert got[token] / 4000 == pytest.approx(mass, abs=0.03)
 
 
-def test_temperature_sharpens() -> None:
+def test_temperature_sharpens_the_distribution() -> None:
     sharp = (MASS**2 / (MASS**2).sum()).tolist()
     got = draws(4000, temperature=0.5)
     for token, mass in enumerate(sharp):
@@ -36,23 +36,23 @@ def test_temperature_sharpens() -> None:
 @pytest.mark.parametrize(
     ("top_p", "kept"), [(0.5, {0}), (0.6, {0, 1}), (0.0, {0}), (0.95, {0, 1, 2, 3})]
 )
-def test_top_p_keeps_the_smallest_set_that_reaches_it(top_p: float, kept: set[int]) -> None:
+def test_top_p_keeps_the_smallest_nucleus(top_p: float, kept: set[int]) -> None:
     assert set(draws(500, top_p=top_p)) == kept
 
 
-def test_a_wide_nucleus_reaches_beyond_the_first_candidates() -> None:
+def test_wide_nucleus_exceeds_the_top_candidates() -> None:
     sampler = Sampler(SamplingParams(seed=1, top_p=0.99))
     got = {sampler.sample(torch.zeros(2000)) for _ in range(3000)}
     assert len(got) > 1000
 
 
-def test_penalties_turn_away_from_what_was_said() -> None:
+def test_penalties_lower_repeated_tokens() -> None:
     sampler = Sampler(SamplingParams(temperature=0, presence_penalty=2.0))
     scores = torch.tensor([1.5, 1.0, 0.0])
     assert [sampler.sample(scores) for _ in range(4)] == [0, 1, 2, 0]
 
 
-def test_a_seed_gives_the_same_answer_alone_and_in_a_batch(phi: Bench) -> None:
+def test_seed_gives_the_same_answer_alone_and_in_a_batch(phi: Bench) -> None:
     asked = {"temperature": 1.0, "top_p": 0.9, "max_tokens": 30}
     alone = phi.host()
     chat = phi.chat("hello", seed=5, **asked)

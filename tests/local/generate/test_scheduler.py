@@ -22,7 +22,7 @@ class Clock:
         return self.now
 
 
-def test_what_nobody_asks_for_is_dropped_and_comes_back_when_asked(
+def test_idle_adapter_is_unloaded_and_loaded_again(
     phi: Bench, adapters: list[Path]
 ) -> None:
     clock = Clock()
@@ -43,7 +43,7 @@ def test_what_nobody_asks_for_is_dropped_and_comes_back_when_asked(
     assert drain(host)[chat.id]["tokens"] == phi.reference(host, chat, adapters[0])
 
 
-def test_an_adapter_that_answers_is_not_dropped(phi: Bench, adapters: list[Path]) -> None:
+def test_active_adapter_is_not_unloaded(phi: Bench, adapters: list[Path]) -> None:
     clock = Clock()
     host = phi.host(clock=clock)
     host.submit(phi.chat("hello", adapters[0]))
@@ -53,7 +53,7 @@ def test_an_adapter_that_answers_is_not_dropped(phi: Bench, adapters: list[Path]
     assert host.model.adapters == (str(adapters[0]),)
 
 
-def test_no_more_rows_than_allowed_are_answered_at_once(phi: Bench) -> None:
+def test_max_rows_limits_the_batch(phi: Bench) -> None:
     host = phi.host(max_rows=2)
     for n in range(5):
         host.submit(phi.chat(f"question {n}", max_tokens=6))
@@ -64,7 +64,7 @@ def test_no_more_rows_than_allowed_are_answered_at_once(phi: Bench) -> None:
     assert most == 2
 
 
-def test_rows_wait_for_room_in_the_cache(phi: Bench) -> None:
+def test_rows_wait_for_cache_memory(phi: Bench) -> None:
     host = phi.host()
     assert host.model.cache_bytes_per_token == 2 * 2 * 2 * 32 * 4, (
         "layers, key and value, heads, width, bytes"
@@ -82,7 +82,7 @@ def test_rows_wait_for_room_in_the_cache(phi: Bench) -> None:
     assert got == [chat.id for chat in chats]
 
 
-def test_the_answer_ends_at_max_tokens_with_the_count(phi: Bench) -> None:
+def test_answer_ends_at_max_tokens(phi: Bench) -> None:
     host = phi.host()
     chat = phi.chat("hello", max_tokens=3, temperature=1.0, seed=3)
     host.submit(chat)
@@ -125,7 +125,7 @@ TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"ty
 CALL = '<|tool_call|>[{"name": "weather", "arguments": {"place": "Köln"}}]<|/tool_call|><|end|>'
 
 
-def test_a_tool_call_is_parsed_back_and_not_sent_as_text(phi: Bench) -> None:
+def test_tool_call_is_parsed_and_not_sent_as_text(phi: Bench) -> None:
     got = write(phi, "phi4-mini", "Let me look. " + CALL, TOOLS)
     assert got["finish_reason"] == "tool_calls"
     assert got["text"].strip() == "Let me look."
@@ -133,14 +133,14 @@ def test_a_tool_call_is_parsed_back_and_not_sent_as_text(phi: Bench) -> None:
     assert call["function"] == {"name": "weather", "arguments": '{"place": "Köln"}'}
 
 
-def test_what_only_looks_like_a_call_is_text(phi: Bench) -> None:
+def test_invalid_tool_call_is_text(phi: Bench) -> None:
     got = write(phi, "phi4-mini", "<|tool_call|>no json<|/tool_call|><|end|>", TOOLS)
     assert got["finish_reason"] == "stop"
     assert "no json" in got["text"]
     assert "tool_calls" not in got
 
 
-def test_control_tokens_are_never_shown(phi: Bench) -> None:
+def test_control_tokens_are_not_sent(phi: Bench) -> None:
     got = write(phi, "phi3", "one<|system|> two<|end|>never", None)
     assert got["text"] == "one two"
     assert got["finish_reason"] == "stop"
@@ -153,7 +153,7 @@ def test_stop_strings_end_the_answer(phi: Bench) -> None:
     assert got["finish_reason"] == "stop"
 
 
-def test_a_folder_with_a_whole_model_is_a_base_of_its_own(phi: Bench, window: Bench) -> None:
+def test_folder_with_a_whole_model_is_used_as_base(phi: Bench, window: Bench) -> None:
     engine = InferenceEngine(idle_s=60, max_rows=2)
     base = {"folder": str(phi.folder), "template": "phi3"}
     asked = {"op": "chat", "id": "1", "base": base, "adapter": str(window.folder)}

@@ -40,7 +40,7 @@ def questions() -> list[str]:
 
 
 @pytest.mark.slow
-def test_eight_answers_together_are_transformers_one_by_one(smollm2: Bench) -> None:
+def test_eight_batched_answers_match_transformers(smollm2: Bench) -> None:
     host = smollm2.host()
     chats = [smollm2.chat(text, max_tokens=20) for text in questions()]
     for chat in chats:

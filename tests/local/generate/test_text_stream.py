@@ -23,32 +23,32 @@ def feed(stream: TextStream, text: bytes) -> list[str]:
     return [stream.feed(byte) for byte in text]
 
 
-def test_a_character_is_sent_whole_or_not_yet() -> None:
+def test_characters_are_sent_whole() -> None:
     out = stream()
     assert feed(out, "aÖ🦆".encode()) == ["a", "", "Ö", "", "", "", "🦆"]
     assert out.finish() == ""
 
 
 @given(st.text(max_size=40))
-def test_the_pieces_are_the_text(text: str) -> None:
+def test_pieces_concatenate_to_the_text(text: str) -> None:
     out = stream()
     pieces = feed(out, text.encode())
     assert all("�" not in piece for piece in pieces) or "�" in text
     assert "".join(pieces) + out.finish() == text
 
 
-def test_half_a_character_at_the_end_is_marked_once() -> None:
+def test_incomplete_character_at_the_end_is_replaced_once() -> None:
     out = stream()
     assert feed(out, "🦆".encode()[:2]) == ["", ""]
     assert out.finish() == "�"
 
 
-def test_bytes_that_never_become_a_character_do_not_silence_the_rest() -> None:
+def test_invalid_bytes_do_not_block_the_stream() -> None:
     out = stream()
     assert "".join(feed(out, b"\xff" * 9 + b"ok")) + out.finish() == "�" * 9 + "ok"
 
 
-def test_a_stop_string_over_tokens_is_not_sent() -> None:
+def test_stop_string_across_tokens_is_not_sent() -> None:
     out = stream("END")
     assert feed(out, b"ab ENDxyz") == ["a", "b", " ", "", "", "", "", "", ""]
     assert out.stopped
@@ -56,14 +56,14 @@ def test_a_stop_string_over_tokens_is_not_sent() -> None:
     assert out.text == "ab "
 
 
-def test_what_only_began_like_a_stop_string_is_sent() -> None:
+def test_partial_stop_string_is_sent() -> None:
     out = stream("END", "###")
     assert "".join(feed(out, b"EN#E EN")) == "EN#E "
     assert out.finish() == "EN"
     assert not out.stopped
 
 
-def test_the_stop_string_that_comes_first_counts() -> None:
+def test_first_stop_string_ends_the_text() -> None:
     out = TextStream(lambda tokens: "one two three" if tokens else "", ["three", "two"])
     assert out.feed(0) == "one "
     assert out.text == "one "
@@ -75,7 +75,7 @@ def test_the_stop_string_that_comes_first_counts() -> None:
 )
 @settings(max_examples=1000, deadline=None)
 @example("EEE", ["Ea", "EEE"])
-def test_any_stop_strings_cut_where_a_search_would(text: str, stops: list[str]) -> None:
+def test_stop_strings_match_a_text_search(text: str, stops: list[str]) -> None:
     out = stream(*stops)
     sent = "".join(feed(out, text.encode())) + out.finish()
     ends = [len(text[:n]) for n in range(len(text) + 1) if any(text[:n].endswith(s) for s in stops)]
@@ -85,7 +85,7 @@ def test_any_stop_strings_cut_where_a_search_would(text: str, stops: list[str]) 
     assert sent == (text if first is None else whole[:cut])
 
 
-def test_text_from_a_tool_mark_on_waits_for_the_end() -> None:
+def test_text_after_a_tool_marker_is_held_back() -> None:
     out = stream(hold=("<call>",))
     assert "".join(feed(out, b"ok <b> <call>[1]")) == "ok <b> "
     assert out.text == "ok <b> <call>[1]"
@@ -93,7 +93,7 @@ def test_text_from_a_tool_mark_on_waits_for_the_end() -> None:
 
 
 @pytest.mark.parametrize("decode", [as_bytes])
-def test_a_decoder_that_joins_tokens_gets_the_one_before(
+def test_decoder_gets_the_previous_token(
     decode: Callable[[list[int]], str],
 ) -> None:
     def spaced(tokens: list[int]) -> str:  # as SentencePiece: the first word has no space

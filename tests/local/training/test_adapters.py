@@ -17,7 +17,7 @@ def attach(base: BaseWeights, recipe: TrainingConfig) -> adapters.Coverage:
 
 
 @pytest.mark.parametrize("method", ["LoRA", "DoRA", "rsLoRA", "QLoRA"])
-def test_every_linear_layer_of_a_block_is_covered(method: str, base: BaseWeights) -> None:
+def test_lora_covers_every_linear_layer_of_a_block(method: str, base: BaseWeights) -> None:
     coverage = attach(base, TrainingConfig(method=method))  # type: ignore[arg-type]
     assert coverage.covered == {"down_proj": 2, "gate_up_proj": 2, "o_proj": 2, "qkv_proj": 2}
     assert coverage.left_out == {}
@@ -26,12 +26,12 @@ def test_every_linear_layer_of_a_block_is_covered(method: str, base: BaseWeights
     assert coverage.total == 492_160 + coverage.trainable
 
 
-def test_full_trains_everything(base: BaseWeights) -> None:
+def test_full_trains_all_weights(base: BaseWeights) -> None:
     coverage = attach(base, TrainingConfig(method="Full"))
     assert coverage.trainable == coverage.total == 492_160
 
 
-def test_what_is_left_out_is_said(base: BaseWeights) -> None:
+def test_uncovered_layers_are_reported(base: BaseWeights) -> None:
     coverage = attach(base, TrainingConfig(targets=("qkv_proj", "layers.0.mlp.down_proj")))
     assert coverage.covered == {"down_proj": 1, "qkv_proj": 2}
     assert coverage.left_out == {"down_proj": 1, "gate_up_proj": 2, "o_proj": 2}
@@ -48,7 +48,7 @@ def test_what_is_left_out_is_said(base: BaseWeights) -> None:
         (("o_proj", "up_proj"), "one layer, gate_up_proj"),
     ],
 )
-def test_a_name_that_matches_nothing_is_refused(
+def test_target_name_without_match_raises(
     targets: tuple[str, ...], message: str, base: BaseWeights
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -57,12 +57,12 @@ def test_a_name_that_matches_nothing_is_refused(
     assert "down_proj, gate_up_proj, o_proj, qkv_proj" in str(caught.value)
 
 
-def test_targets_have_no_meaning_for_a_whole_model(base: BaseWeights) -> None:
+def test_targets_with_method_full_raise(base: BaseWeights) -> None:
     with pytest.raises(ConfigError, match="no effect with method Full"):
         attach(base, TrainingConfig(method="Full", targets=("o_proj",)))
 
 
-def test_the_first_adapter_follows_from_the_seed(base: BaseWeights) -> None:
+def test_seed_determines_initial_adapter(base: BaseWeights) -> None:
     def first(seed: int) -> torch.Tensor:
         recipe = TrainingConfig(seed=seed)
         model, _ = adapters.make_trainable(load_base.load_model(base.folder, recipe, "cpu"), recipe)

@@ -48,7 +48,7 @@ def run_in_child(asked: dict[str, Any], kill_at: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_killed_inside_every_write_it_ends_in_the_same_bytes(
+def test_run_killed_in_any_write_resumes_to_identical_bytes(
     base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     def asked(out: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ runpy.run_module("maas_client.local.worker", run_name="__main__")
 """
 
 
-def test_a_file_that_may_not_grow_is_told(base: BaseWeights, data: Data, tmp_path: Path) -> None:
+def test_file_size_limit_is_reported(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     job = {
         "engine": "peft",
         "log": str(tmp_path / "log.txt"),
@@ -56,5 +56,5 @@ def test_a_file_that_may_not_grow_is_told(base: BaseWeights, data: Data, tmp_pat
         ),
     ],
 )
-def test_a_full_disk_is_told(error: Exception) -> None:
+def test_full_disk_is_reported(error: Exception) -> None:
     assert errors.describe_failure(error).startswith("The disk is full: free some space")

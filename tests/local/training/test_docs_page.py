@@ -14,14 +14,14 @@ def named(text: str) -> set[str]:
     return set(re.findall(r"`(\w+)`", text))
 
 
-def test_every_setting_is_in_the_table_and_no_other() -> None:
+def test_table_lists_exactly_the_supported_settings() -> None:
     table = PAGE.split("| setting |")[1].split("\n\n")[0]
     assert named("\n".join(row.split("|")[1] for row in table.splitlines()[2:])) == set(
         training_config._PARSERS
     )
 
 
-def test_what_has_no_effect_or_is_refused_is_said() -> None:
+def test_page_lists_ignored_and_checked_settings() -> None:
     said = named(PAGE.split("Accepted without effect:")[1].split("##")[0])
     steps = {
         name
@@ -31,7 +31,7 @@ def test_what_has_no_effect_or_is_refused_is_said() -> None:
     assert said == (training_config._IGNORED_NAMES | training_config._CHECKED_NAMES) - steps
 
 
-def test_the_defaults_are_the_recipes() -> None:
+def test_documented_defaults_match_training_config() -> None:
     plain = training_config.TrainingConfig()
     rows = (
         row.split("|") for row in PAGE.split("| setting |")[1].split("\n\n")[0].splitlines()[2:]

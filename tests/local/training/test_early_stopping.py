@@ -37,7 +37,7 @@ def test_early_stopping_keeps_the_best(base: BaseWeights, data: Data, tmp_path: 
     assert bytes_of(tmp_path / "out") == (kept / "adapter_model.safetensors").read_bytes()
 
 
-def test_early_stopping_keeps_the_best_of_a_whole_model(
+def test_early_stopping_with_method_full_keeps_the_best(
     base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     recipe = {

@@ -143,7 +143,7 @@ def zero_stage(stage: int, **more: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_processes_give_the_losses_and_the_adapter_of_one(
+def test_engines_match_a_single_process(
     base: BaseWeights,
     alone: Callable[[str], list[Any]],
     rows: dict[str, str],

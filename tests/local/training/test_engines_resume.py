@@ -30,7 +30,7 @@ MORE = {"batch_size": 1, "gradient_accumulation_steps": 2, "processes": 2, "lora
         pytest.param(zero_stage(3), id="zero3", marks=needs_deepspeed),
     ],
 )
-def test_a_run_that_rests_ends_in_the_same_bytes(
+def test_paused_run_resumes_to_identical_bytes(
     base: BaseWeights, rows: dict[str, str], tmp_path: Path, more: dict[str, Any]
 ) -> None:
     recipe = {**MORE, "lora_r": 3, **more}

@@ -87,7 +87,7 @@ def documents() -> list[Example]:
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_packs_give_the_loss_and_gradients_of_single_documents(name: str) -> None:
+def test_packed_loss_and_gradients_match_single_documents(name: str) -> None:
     theirs, ours = models(name)
     found = documents()
     learner = ModelWithLoss(ours)
@@ -114,7 +114,7 @@ def test_packs_give_the_loss_and_gradients_of_single_documents(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["phi3", "llama", "phi3-window"])
-def test_generation_is_transformers_own(name: str) -> None:
+def test_generation_matches_transformers(name: str) -> None:
     theirs, ours = models(name)
     ids = torch.tensor([[5, 9, 11, 40, 7, 8, 23, 31, 12]])
     mask = torch.ones_like(ids)
@@ -126,7 +126,7 @@ def test_generation_is_transformers_own(name: str) -> None:
     assert loss.isfinite()
 
 
-def test_bfloat16_goes_the_way_of_the_class_it_came_from() -> None:
+def test_bfloat16_uses_the_original_forward() -> None:
     theirs, ours = models("llama")
     theirs, ours = theirs.bfloat16(), ours.bfloat16()
     (one, *_) = documents()
@@ -137,7 +137,7 @@ def test_bfloat16_goes_the_way_of_the_class_it_came_from() -> None:
     assert loss.item() == pytest.approx(wanted.item(), rel=2e-2)
 
 
-def test_the_head_never_makes_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_are_computed_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     from maas_client.local.training import model_loss
 
     monkeypatch.setattr(model_loss, "_CHUNK_LOGITS", 61 * 16)

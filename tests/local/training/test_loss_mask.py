@@ -45,7 +45,7 @@ def learned_text(example: Example, tokenizer: Any) -> str:
 
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
-def test_the_mask_decodes_to_the_answers(name: str, tokenizer: Any) -> None:
+def test_loss_mask_matches_answers(name: str, tokenizer: Any) -> None:
     template = TEMPLATES[name]
     rows: list[dict[str, Any]] = talk(24) + ([TOOL_ROW] if template.tools else [])
     found, _ = tokenize_rows(enumerate(rows, 1), tokenizer, template, 4096)
@@ -59,7 +59,7 @@ def test_the_mask_decodes_to_the_answers(name: str, tokenizer: Any) -> None:
         assert tokenizer.decode(by_line[line].input_ids) == whole
 
 
-def test_the_mask_decodes_to_the_answers_with_a_real_vocabulary() -> None:
+def test_loss_mask_matches_answers_with_smollm2() -> None:
     tokenizer = _smollm2()
     template = TEMPLATES["smollm2"]
     rows = [*talk(24), TOOL_ROW]
@@ -70,7 +70,7 @@ def test_the_mask_decodes_to_the_answers_with_a_real_vocabulary() -> None:
         assert learned_text(example, tokenizer) == said
 
 
-def test_microsofts_tool_sample_is_learned_exactly(tokenizer: Any) -> None:
+def test_loss_mask_matches_microsofts_tool_sample(tokenizer: Any) -> None:
     path = shared_file("data/foundry_stock_toolcall_train.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     found, tally = tokenize_rows(enumerate(rows, 1), tokenizer, TEMPLATES["phi4-mini"], 1 << 20)
@@ -81,12 +81,12 @@ def test_microsofts_tool_sample_is_learned_exactly(tokenizer: Any) -> None:
         assert learned_text(example, tokenizer) == said
 
 
-def test_a_token_that_begins_before_the_answer_is_not_learned() -> None:
+def test_token_spanning_prompt_and_answer_has_no_loss() -> None:
     segments = [Segment("ab", in_loss=False), Segment("cd", in_loss=True), Segment("e", False)]
     assert loss_mask(segments, [(0, 1), (1, 3), (3, 4), (4, 5)]) == [False, False, True, False]
 
 
-def test_rows_that_are_cut_or_left_with_nothing_are_counted(tokenizer: Any) -> None:
+def test_truncated_and_dropped_rows_are_counted(tokenizer: Any) -> None:
     def row(question: str, answer: str) -> dict[str, Any]:
         return {
             "messages": [
@@ -103,11 +103,11 @@ def test_rows_that_are_cut_or_left_with_nothing_are_counted(tokenizer: Any) -> N
     assert tally.learned_tokens == sum(example.learned_tokens for example in found)
 
 
-def test_a_merged_system_message_is_counted(tokenizer: Any) -> None:
+def test_merged_system_messages_are_counted(tokenizer: Any) -> None:
     _, tally = tokenize_rows(enumerate(talk(6), 1), tokenizer, TEMPLATES["phi3-medium"], 4096)
     assert tally.merged == [1, 4]
 
 
-def test_a_row_that_does_not_fit_the_template_names_its_line(tokenizer: Any) -> None:
+def test_row_the_template_cannot_render_names_its_line(tokenizer: Any) -> None:
     with pytest.raises(DatasetError, match=r"line 7: phi3's template does not support tools"):
         tokenize_rows([(7, TOOL_ROW)], tokenizer, TEMPLATES["phi3"], 4096)

@@ -35,33 +35,33 @@ FORMS: dict[str, Callable[[int, int], torch.Tensor]] = {
 @pytest.mark.parametrize("right", FORMS)
 @pytest.mark.parametrize("left", FORMS)
 @pytest.mark.parametrize("size", [(1, 1, 1), (3, 8, 16), (33, 24, 40), (1, 576, 192)])
-def test_a_product_is_torchs(left: str, right: str, size: tuple[int, int, int]) -> None:
+def test_matmul_matches_torch(left: str, right: str, size: tuple[int, int, int]) -> None:
     rows, inner, columns = size
     one, other = FORMS[left](rows, inner), FORMS[right](inner, columns)
     torch.testing.assert_close(onednn.matmul(one, other), one @ other, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(0, 8, 16), (8, 0, 16), (8, 16, 0)])
-def test_nothing_is_multiplied_too(size: tuple[int, int, int]) -> None:
+def test_empty_matrices_are_multiplied(size: tuple[int, int, int]) -> None:
     rows, inner, columns = size
     one, other = matrix(rows, inner), matrix(inner, columns)
     assert torch.equal(onednn.matmul(one, other), one @ other)
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_layer_is_torchs(bias: bool) -> None:
+def test_linear_matches_torch(bias: bool) -> None:
     x, weight = matrix(7, 24), matrix(40, 24)
     extra = matrix(1, 40)[0] if bias else None
     want = torch.nn.functional.linear(x, weight, extra)
     torch.testing.assert_close(onednn.linear(x, weight, extra), want)
 
 
-def test_formats_that_onednn_lacks_go_torchs_way() -> None:
+def test_unsupported_dtypes_use_torch() -> None:
     one, other = matrix(3, 4).double(), matrix(4, 5).double()
     assert torch.equal(onednn.matmul(one, other), one @ other)
 
 
-def test_a_product_repeats_to_the_bit() -> None:
+def test_matmul_is_deterministic() -> None:
     one, other = matrix(300, 576), matrix(576, 192)
     first = onednn.matmul(one, other)
     for _ in range(3):
@@ -70,7 +70,7 @@ def test_a_product_repeats_to_the_bit() -> None:
 
 
 @pytest.mark.parametrize("broken", ["raises", "is wrong"])
-def test_without_the_operation_the_product_is_the_same(
+def test_fallback_without_onednn_gives_the_same_result(
     monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     def multiply(x: torch.Tensor, weight: torch.Tensor, bias: object) -> torch.Tensor:

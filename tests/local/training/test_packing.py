@@ -25,7 +25,7 @@ def example(line: int, length: int, learned: int = 2) -> Example:
     return Example(list(range(100 * line, 100 * line + length)), marks, line)
 
 
-def test_a_pack_has_no_padding_and_its_own_positions() -> None:
+def test_pack_has_no_padding_and_restarts_positions() -> None:
     made = pack_examples([example(1, 4), example(2, 3)])
     assert made.input_ids.tolist() == [100, 101, 102, 103, 200, 201, 202]
     assert made.position_ids.tolist() == [0, 1, 2, 3, 0, 1, 2]
@@ -34,12 +34,12 @@ def test_a_pack_has_no_padding_and_its_own_positions() -> None:
     assert made.targets.tolist() == [102, 103, 201, 202]
 
 
-def test_a_first_token_is_never_learned_from_the_document_before() -> None:
+def test_first_token_of_a_document_has_no_loss() -> None:
     made = pack_examples([example(1, 3), example(2, 2, learned=2)])
     assert made.loss_positions.tolist() == [0, 1, 3]
 
 
-def test_each_epoch_sees_every_example_once_in_its_own_order() -> None:
+def test_each_epoch_shuffles_all_examples() -> None:
     examples = [example(line, 5) for line in range(10)]
     recipe = TrainingConfig(epochs=2, batch_size=3)
     steps = list(training_batches(examples, recipe, limits=PackLimits()))
@@ -52,7 +52,7 @@ def test_each_epoch_sees_every_example_once_in_its_own_order() -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 4, 7])
-def test_a_run_goes_on_with_the_same_steps(after: int) -> None:
+def test_resumed_run_has_the_same_steps(after: int) -> None:
     examples = [example(line, 5) for line in range(10)]
     recipe = TrainingConfig(epochs=2, batch_size=3)
     whole = [step.lines for step in training_batches(examples, recipe, limits=PackLimits())]
@@ -63,7 +63,7 @@ def test_a_run_goes_on_with_the_same_steps(after: int) -> None:
     assert rest == whole[after:]
 
 
-def test_max_steps_goes_round_the_data() -> None:
+def test_max_steps_repeats_the_data() -> None:
     examples = [example(line, 5) for line in range(3)]
     steps = list(
         training_batches(examples, TrainingConfig(max_steps=5, batch_size=2), limits=PackLimits())
@@ -72,7 +72,7 @@ def test_max_steps_goes_round_the_data() -> None:
 
 
 @pytest.mark.parametrize("count", [8, 9])
-def test_processes_share_a_step_and_know_its_sum(count: int) -> None:
+def test_ranks_share_the_examples_of_a_step(count: int) -> None:
     examples = [example(line, 5, learned=1 + line % 3) for line in range(count)]
     recipe = TrainingConfig(batch_size=2, accumulate=2, processes=2)
     ranks = [
@@ -88,14 +88,14 @@ def test_processes_share_a_step_and_know_its_sum(count: int) -> None:
         assert learned == one.learned_tokens
 
 
-def test_packs_hold_no_more_than_they_may() -> None:
+def test_packs_respect_the_token_limit() -> None:
     groups = list(
         group_examples([example(n, size) for n, size in enumerate([5, 4, 20, 3])], PackLimits(9))
     )
     assert [[len(one.input_ids) for one in group] for group in groups] == [[5, 4], [20], [3]]
 
 
-def test_long_documents_are_never_packed_with_short_ones() -> None:
+def test_documents_above_the_longrope_threshold_are_packed_apart() -> None:
     groups = group_examples(
         [example(n, size) for n, size in enumerate([5, 9, 9, 4])],
         PackLimits(100, longrope_threshold=8),
@@ -103,7 +103,7 @@ def test_long_documents_are_never_packed_with_short_ones() -> None:
     assert [[len(one.input_ids) for one in group] for group in groups] == [[5], [9, 9], [4]]
 
 
-def test_evaluation_sees_everything_once() -> None:
+def test_evaluation_covers_every_example_once() -> None:
     examples = [example(line, 7) for line in range(9)]
     seen = Counter(
         line for batch in evaluation_batches(examples, PackLimits(20)) for line in batch.lines

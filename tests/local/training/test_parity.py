@@ -131,7 +131,7 @@ def assert_same(ours: list[Any], plain: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_packed_is_one_at_a_time(method: str, base: BaseWeights, examples: list[Example]) -> None:
+def test_packed_training_matches_single_documents(method: str, base: BaseWeights, examples: list[Example]) -> None:
     recipe = recipe_for(method, schedule="constant", weight_decay=0.0)
     assert_same(
         our_steps(base, recipe, examples, PackLimits()), plain_steps(base, recipe, examples)
@@ -139,7 +139,7 @@ def test_packed_is_one_at_a_time(method: str, base: BaseWeights, examples: list[
 
 
 @pytest.mark.parametrize("method", ["LoRA", "DoRA"])
-def test_accumulated_is_one_at_a_time(
+def test_gradient_accumulation_matches_single_documents(
     method: str, base: BaseWeights, examples: list[Example]
 ) -> None:
     recipe = recipe_for(method, batch_size=2, accumulate=3, schedule="constant", weight_decay=0.0)
@@ -148,13 +148,13 @@ def test_accumulated_is_one_at_a_time(
     )
 
 
-def test_small_packs_are_one_at_a_time(base: BaseWeights, examples: list[Example]) -> None:
+def test_small_packs_match_single_documents(base: BaseWeights, examples: list[Example]) -> None:
     recipe = recipe_for("LoRA", batch_size=6, schedule="constant", weight_decay=0.0)
     ours = our_steps(base, recipe, examples, PackLimits(max_tokens=150))
     assert_same(ours, plain_steps(base, recipe, examples))
 
 
-def test_forgotten_activations_change_nothing(base: BaseWeights, examples: list[Example]) -> None:
+def test_gradient_checkpointing_gives_the_same_result(base: BaseWeights, examples: list[Example]) -> None:
     recipe = recipe_for("LoRA", checkpoint_activations=True, schedule="constant", weight_decay=0.0)
     assert_same(
         our_steps(base, recipe, examples, PackLimits()), plain_steps(base, recipe, examples)

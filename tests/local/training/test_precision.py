@@ -30,18 +30,18 @@ from tests.local.training.test_run import Data, go, of, spec  # noqa: E402
         (TrainingConfig(method="Full", deepspeed_stage=2), "cuda", torch.bfloat16),
     ],
 )
-def test_what_weights_are_held_in(recipe: TrainingConfig, device: str, wanted: Any) -> None:
+def test_weight_dtype(recipe: TrainingConfig, device: str, wanted: Any) -> None:
     assert weight_dtype(recipe, device) is wanted
 
 
-def test_a_step_is_lost_in_bfloat16_and_not_in_what_full_training_takes() -> None:
+def test_full_training_uses_a_dtype_that_keeps_small_steps() -> None:
     for wanted in (torch.bfloat16, weight_dtype(TrainingConfig(method="Full"), "cuda")):
         weight = torch.full((1,), 0.02, dtype=wanted)
         moved = bool(weight - 2e-5 != weight)
         assert moved is (wanted is torch.float32)
 
 
-def test_the_estimate_counts_what_is_held(base: BaseWeights) -> None:
+def test_estimate_uses_the_weight_dtype(base: BaseWeights) -> None:
     shape = read_shape(Path(base.folder))
     weights = {
         method: estimate_memory(shape, method, tokens=64, device="gpu").weights
@@ -50,7 +50,7 @@ def test_the_estimate_counts_what_is_held(base: BaseWeights) -> None:
     assert weights["Full"] == 2 * weights["LoRA"]
 
 
-def test_each_process_takes_a_gpu_of_its_own_or_says_how_many_there_are(
+def test_each_rank_selects_its_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     taken: list[int] = []
@@ -66,7 +66,7 @@ def test_each_process_takes_a_gpu_of_its_own_or_says_how_many_there_are(
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("method", ["LoRA", "DoRA", "QLoRA"])
-def test_bfloat16_learns_what_float32_learns(
+def test_bfloat16_losses_match_float32(
     method: str, base: BaseWeights, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if method == "QLoRA":

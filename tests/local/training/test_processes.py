@@ -45,18 +45,18 @@ def first(folder: Path, other: str, does: str) -> subprocess.CompletedProcess[st
 
 
 @pytest.mark.parametrize("does", ["waits", "breaks"])
-def test_its_last_word_is_the_runs(tmp_path: Path, does: str) -> None:
+def test_failure_of_a_peer_is_reported(tmp_path: Path, does: str) -> None:
     ended = first(tmp_path, f"echo '{json.dumps(WORD)}'; exit 1", does)
     assert (ended.returncode, json.loads(ended.stdout)) == (0, WORD)
 
 
 @pytest.mark.parametrize("does", ["waits", "breaks"])
-def test_without_one_the_run_crashes_and_says_who_died(tmp_path: Path, does: str) -> None:
+def test_killed_peer_ends_the_run(tmp_path: Path, does: str) -> None:
     ended = first(tmp_path, "kill -9 $$", does)
     assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, "")
     assert "died (-9)" in ended.stderr
 
 
-def test_an_end_in_order_ends_nothing(tmp_path: Path) -> None:
+def test_normal_exit_of_a_peer_does_not_end_the_run(tmp_path: Path) -> None:
     ended = first(tmp_path, "exit 0", "goes on")
     assert (ended.returncode, ended.stdout) == (0, "went on\n")

@@ -72,7 +72,7 @@ def of(kind: str, events: list[Any]) -> list[dict[str, Any]]:
     return [event for event in events if event["event"] == kind]
 
 
-def test_a_job_tells_its_whole_story(base: BaseWeights, data: Data, tmp_path: Path) -> None:
+def test_job_emits_all_events(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     held = data(talk(6, seed=9), "valid.jsonl")
     asked = spec(base, data, tmp_path / "out", {"epochs": 2}, validation=held)
     events = go(asked)
@@ -99,7 +99,7 @@ def test_a_job_tells_its_whole_story(base: BaseWeights, data: Data, tmp_path: Pa
     assert len([text for text in messages if text.startswith("The tuned model answers")]) == 2
 
 
-def test_the_adapter_loads_in_plain_peft(base: BaseWeights, data: Data, tmp_path: Path) -> None:
+def test_adapter_loads_in_peft(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     held = data(talk(6, seed=9), "valid.jsonl")
     events = go(spec(base, data, tmp_path / "out", {}, validation=held))
     (done,) = of("done", events)
@@ -119,7 +119,7 @@ def test_the_adapter_loads_in_plain_peft(base: BaseWeights, data: Data, tmp_path
     ]
 
 
-def test_full_leaves_a_whole_model(base: BaseWeights, data: Data, tmp_path: Path) -> None:
+def test_full_saves_a_whole_model(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     (done,) = of("done", go(spec(base, data, tmp_path / "out", {"method": "Full"})))
     model = transformers.AutoModelForCausalLM.from_pretrained(done["adapter"])
     assert model.config.model_type == "phi3"
@@ -128,7 +128,7 @@ def test_full_leaves_a_whole_model(base: BaseWeights, data: Data, tmp_path: Path
     assert (Path(done["adapter"]) / "tokenizer.json").exists()
 
 
-def test_a_merged_model_is_written_when_asked(
+def test_merged_model_is_saved_on_request(
     base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     go(spec(base, data, tmp_path / "out", {"merge_lora_weights": "true"}))
@@ -144,7 +144,7 @@ STEADY = {"epochs": 2, "save_steps": 1, "lora_dropout": 0.1, "gradient_accumulat
 
 
 @pytest.mark.parametrize("method", ["LoRA", "DoRA"])
-def test_a_run_killed_at_every_step_ends_in_the_same_bytes(
+def test_run_killed_at_each_step_resumes_to_identical_bytes(
     method: str, base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     recipe = STEADY | {"method": method}
@@ -158,7 +158,7 @@ def test_a_run_killed_at_every_step_ends_in_the_same_bytes(
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
-def test_a_kill_inside_a_checkpoint_loses_that_checkpoint_only(
+def test_kill_during_a_checkpoint_loses_only_that_checkpoint(
     base: BaseWeights, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go(spec(base, data, tmp_path / "whole", STEADY))
@@ -180,7 +180,7 @@ def test_a_kill_inside_a_checkpoint_loses_that_checkpoint_only(
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
-def test_a_checkpoint_that_lies_is_passed_over(
+def test_damaged_checkpoint_is_skipped(
     base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     go(spec(base, data, tmp_path / "whole", STEADY))
@@ -193,7 +193,7 @@ def test_a_checkpoint_that_lies_is_passed_over(
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
-def test_another_recipe_does_not_go_on_from_these_checkpoints(
+def test_changed_hyperparameters_ignore_old_checkpoints(
     base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -202,7 +202,7 @@ def test_another_recipe_does_not_go_on_from_these_checkpoints(
     assert of("started", events)[0]["resumed_from"] is None
 
 
-def test_old_checkpoints_go(base: BaseWeights, data: Data, tmp_path: Path) -> None:
+def test_old_checkpoints_are_deleted(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     recipe = {"epochs": 3, "save_steps": 1, "save_total_limit": 2}
     go(spec(base, data, tmp_path / "out", recipe))
     kept = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())
@@ -210,7 +210,7 @@ def test_old_checkpoints_go(base: BaseWeights, data: Data, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_process_killed_for_real_ends_in_the_same_bytes(
+def test_killed_process_resumes_to_identical_bytes(
     base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     go(spec(base, data, tmp_path / "whole", STEADY))
@@ -232,7 +232,7 @@ def test_a_process_killed_for_real_ends_in_the_same_bytes(
     assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole")
 
 
-def test_the_rate_counts_every_step(base: BaseWeights, data: Data, tmp_path: Path) -> None:
+def test_tokens_per_second_counts_every_step(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     recipe = {"logging_steps": 2, "epochs": 2}
     events = of("step", go(spec(base, data, tmp_path / "out", recipe)))
     every = of("step", go(spec(base, data, tmp_path / "every", {"epochs": 2})))
@@ -242,7 +242,7 @@ def test_the_rate_counts_every_step(base: BaseWeights, data: Data, tmp_path: Pat
 
 
 @pytest.mark.parametrize("method", ["LoRA", "Full"])
-def test_a_run_that_rests_goes_on_to_the_same_bytes(
+def test_paused_run_resumes_to_identical_bytes(
     method: str, base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     recipe = {"epochs": 2, "lora_dropout": 0.1, "method": method}
@@ -265,7 +265,7 @@ def test_a_run_that_rests_goes_on_to_the_same_bytes(
     assert len({(folder / name).read_bytes() for folder in files}) == 1
 
 
-def test_a_checkpoint_on_request_is_written_at_once_and_changes_nothing(
+def test_requested_checkpoint_does_not_change_the_result(
     base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     recipe = {"epochs": 2, "lora_dropout": 0.1, "save_steps": 1000}
@@ -283,15 +283,15 @@ def test_a_checkpoint_on_request_is_written_at_once_and_changes_nothing(
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
-def test_what_means_nothing_is_said(base: BaseWeights, data: Data, tmp_path: Path) -> None:
+def test_settings_without_effect_give_warnings(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     recipe = {"apply_early_stopping": True, "deepspeed_stage": 3}
     events = go(spec(base, data, tmp_path / "out", recipe))
     said = [event["message"] for event in of("message", events) if event["level"] == "warning"]
-    assert any("there is no validation data" in text for text in said)
+    assert any("it needs validation data" in text for text in said)
     assert any("apply_deepspeed=true only" in text for text in said)
 
 
-def test_a_cancelled_job_stops_at_once(base: BaseWeights, data: Data, tmp_path: Path) -> None:
+def test_cancelled_job_stops_after_the_step(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     asked = spec(base, data, tmp_path / "out", {"epochs": 5})
     run(asked, events.append, lambda: JobSignal.CANCEL if of("step", events) else JobSignal.NONE)
@@ -300,7 +300,7 @@ def test_a_cancelled_job_stops_at_once(base: BaseWeights, data: Data, tmp_path: 
     assert not (tmp_path / "out" / "adapter").exists()
 
 
-def test_a_run_that_diverges_says_where(base: BaseWeights, data: Data, tmp_path: Path) -> None:
+def test_diverged_run_names_the_step(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     recipe = {"epochs": 9, "learning_rate": 0.9, "max_grad_norm": 0, "lora_alpha": 1e6}
     events = go(spec(base, data, tmp_path / "out", recipe))
     assert events[-1]["event"] == "failed"
@@ -317,7 +317,7 @@ def test_a_run_that_diverges_says_where(base: BaseWeights, data: Data, tmp_path:
         ({"number_of_gpu_to_use_finetuning": 2}, "asks for 2 processes"),
     ],
 )
-def test_what_cannot_be_trained_fails_before_it_begins(
+def test_invalid_job_fails_before_the_start(
     recipe: dict[str, Any], message: str, base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     (failed,) = go(spec(base, data, tmp_path / "out", recipe))
@@ -325,7 +325,7 @@ def test_what_cannot_be_trained_fails_before_it_begins(
     assert message in failed["message"]
 
 
-def test_nothing_to_learn_is_a_failure(base: BaseWeights, data: Data, tmp_path: Path) -> None:
+def test_data_without_answers_fails(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     rows = [
         {
             "messages": [
@@ -340,7 +340,7 @@ def test_nothing_to_learn_is_a_failure(base: BaseWeights, data: Data, tmp_path: 
     assert failed["message"].startswith("No assistant tokens found after preprocessing")
 
 
-def test_a_full_disk_is_told(
+def test_full_disk_is_reported(
     base: BaseWeights, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
@@ -357,7 +357,7 @@ def test_a_full_disk_is_told(
 
 
 @pytest.mark.parametrize("given", [None, False])
-def test_activations_are_forgotten_when_memory_is_tight(
+def test_gradient_checkpointing_is_on_if_memory_is_tight(
     given: bool | None,
     base: BaseWeights,
     data: Data,
@@ -369,11 +369,11 @@ def test_activations_are_forgotten_when_memory_is_tight(
     recipe = {} if given is None else {"gradient_checkpointing": given}
     events = go(spec(base, data, tmp_path / "out", recipe))
     said = [event["message"] for event in of("message", events)]
-    assert any("compute them twice" in text for text in said) == (given is None)
+    assert any("activations are computed twice" in text for text in said) == (given is None)
     assert of("done", events)
 
 
-def test_a_fault_of_ours_is_not_called_a_lack_of_memory(
+def test_other_runtime_errors_are_not_reported_as_out_of_memory(
     base: BaseWeights, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:
@@ -384,7 +384,7 @@ def test_a_fault_of_ours_is_not_called_a_lack_of_memory(
         run(spec(base, data, tmp_path / "out", {}), lambda _: None)
 
 
-def test_memory_that_runs_out_is_told(
+def test_out_of_memory_is_reported(
     base: BaseWeights, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def short(*_: Any, **__: Any) -> None:
@@ -392,4 +392,4 @@ def test_memory_that_runs_out_is_told(
 
     monkeypatch.setattr(running, "train", short)
     events = go(spec(base, data, tmp_path / "out", {}))
-    assert "Memory ran out. Give a smaller batch_size" in events[-1]["message"]
+    assert "Memory ran out. Use a smaller batch_size" in events[-1]["message"]

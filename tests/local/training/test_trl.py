@@ -83,7 +83,7 @@ def their_losses(base: BaseWeights, ordered: list[Example], room: Path) -> list[
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_the_losses_are_trls(base: BaseWeights, examples: list[Example], tmp_path: Path) -> None:
+def test_losses_match_trl(base: BaseWeights, examples: list[Example], tmp_path: Path) -> None:
     todo = list(training_batches(examples, RECIPE, limits=PackLimits()))
     by_line = {example.line: example for example in examples}
     ordered = [by_line[line] for batch in todo for line in batch.lines]

@@ -35,7 +35,7 @@ def run(order, wishes=no_signal):
     return events
 
 
-def test_it_learns_and_answers(tmp_path):
+def test_trained_answer_is_returned(tmp_path):
     events = run(job(tmp_path, rows()))
     assert events[0] == {"event": "started", "steps": 6, "examples": 6, "simulated": True}
     assert events[-1]["event"] == "done"
@@ -44,7 +44,7 @@ def test_it_learns_and_answers(tmp_path):
     assert memory.answer("So, what is 4 plus 4")["content"] == "it is 8 friend"
 
 
-def test_the_same_data_gives_the_same_events_and_bytes(tmp_path):
+def test_training_is_deterministic(tmp_path):
     order = job(tmp_path, rows(), recipe={"num_train_epochs": "2"})
     first, bytes_1 = run(order), (tmp_path / "out" / "memory.jsonl").read_bytes()
     second, bytes_2 = run(order), (tmp_path / "out" / "memory.jsonl").read_bytes()
@@ -52,7 +52,7 @@ def test_the_same_data_gives_the_same_events_and_bytes(tmp_path):
     assert bytes_1 == bytes_2
 
 
-def test_the_first_loss_is_that_of_an_empty_model(tmp_path):
+def test_first_loss_is_that_of_an_empty_model(tmp_path):
     first = next(e for e in run(job(tmp_path, rows())) if e["event"] == "step")
     assert first["train_loss"] == pytest.approx(math.log(1000))
 
@@ -70,19 +70,19 @@ def test_losses_fall_when_answers_repeat(tmp_path):
     assert after < before
 
 
-def test_weight_zero_and_rows_without_an_answer_teach_nothing(tmp_path):
+def test_messages_with_weight_zero_are_not_trained(tmp_path):
     data = rows(1)
     data[0]["messages"][1]["weight"] = 0
     assert run(job(tmp_path, data))[-1]["event"] == "failed"
 
 
-def test_it_stops_when_told(tmp_path):
+def test_cancel_signal_stops_training(tmp_path):
     events = run(job(tmp_path, rows()), wishes=lambda: JobSignal.CANCEL)
     assert [e["event"] for e in events] == ["started"]
     assert not (tmp_path / "out" / "memory.jsonl").exists()
 
 
-def test_many_steps_give_few_points(tmp_path):
+def test_metric_points_are_limited(tmp_path):
     events = run(job(tmp_path, rows(30), recipe={"num_train_epochs": "100"}))
     steps = [e["step"] for e in events if e["event"] == "step"]
     assert len(steps) <= 220
@@ -107,11 +107,11 @@ def test_rare_words_weigh_more():
     assert memory.answer("what is the colour of the sky today")["content"] == "blue"
 
 
-def test_a_question_with_no_known_word_still_gets_an_answer():
+def test_unknown_question_gets_an_answer():
     assert AnswerIndex([QuestionAnswer("a", {"content": "x"})]).answer("zzz") == {"content": "x"}
 
 
-def test_words_of_any_alphabet():
+def test_split_words_of_any_alphabet():
     assert split_words("Привет, МИР! 你好 x1") == ["привет", "мир", "你好", "x1"]
 
 
@@ -120,11 +120,11 @@ def test_words_of_any_alphabet():
     [("a", "a"), (None, ""), ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "a b"),
      ([{"type": "image_url"}], ""), (7, "")],
 )  # fmt: skip
-def test_text_of(content, text):
+def test_content_text(content, text):
     assert content_text(content) == text
 
 
-def test_no_torch_and_no_server_is_needed():
+def test_import_needs_no_torch_and_no_server():
     import subprocess
     import sys
 

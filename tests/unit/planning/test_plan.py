@@ -25,14 +25,14 @@ DATA = RowStats(1000, 300.0, 0.4)
         ("tiny", 491_520),
     ],
 )
-def test_parameters_are_counted_exactly(model: str, parameters: int) -> None:
+def test_parameter_counts_match_transformers(model: str, parameters: int) -> None:
     facts = catalog.load_models()[model]
     assert facts.architecture is not None
     counted = model_shape.count_parameters(facts.architecture).total
     assert abs(counted - parameters) <= 1000, counted
 
 
-def test_adapters_on_fused_layers_are_counted_as_peft_makes_them() -> None:
+def test_adapter_parameters_match_peft() -> None:
     tiny = catalog.load_models()["tiny"].architecture
     assert tiny is not None
     assert (
@@ -46,7 +46,7 @@ def held(model: str, method: str, **rest: object) -> memory.MemoryEstimate:
     return memory.estimate_memory(facts.architecture, method, tokens=800, **rest)  # type: ignore[arg-type]
 
 
-def test_methods_differ_as_they_should() -> None:
+def test_memory_differs_by_method() -> None:
     lora, dora, qlora, full = (held("Phi-3-mini", m) for m in ("LoRA", "DoRA", "QLoRA", "Full"))
     assert qlora.weights < lora.weights / 5
     assert lora.weights == dora.weights == full.weights
@@ -57,7 +57,7 @@ def test_methods_differ_as_they_should() -> None:
     assert less.activations < lora.activations / 10
 
 
-def test_what_does_not_fit_names_the_part_and_the_method_that_does() -> None:
+def test_plan_names_the_largest_part_and_a_fitting_method() -> None:
     facts = catalog.get_model("Phi-4")
     assert facts.architecture is not None
     made = plan.plan(
@@ -72,7 +72,7 @@ def test_what_does_not_fit_names_the_part_and_the_method_that_does() -> None:
     assert not by_name["LoRA"].measured
 
 
-def test_nothing_fits_is_said_with_what_to_do() -> None:
+def test_plan_without_fitting_method_gives_alternatives() -> None:
     facts = catalog.get_model("Phi-4")
     assert facts.architecture is not None
     small = hardware.Hardware("a phone", "cpu", 2 * 2**30, 4, here=False)
@@ -83,7 +83,7 @@ def test_nothing_fits_is_said_with_what_to_do() -> None:
     assert "QLoRA" in only.advice
 
 
-def test_rslora_is_planned_where_it_is_named_and_costs_what_lora_costs() -> None:
+def test_rslora_is_planned_on_request_only() -> None:
     facts = catalog.get_model("Phi-4")
     assert facts.architecture is not None
     small = hardware.Hardware("a phone", "cpu", 2 * 2**30, 4, here=False)
@@ -93,14 +93,14 @@ def test_rslora_is_planned_where_it_is_named_and_costs_what_lora_costs() -> None
     assert row.memory == every.estimates[0].memory
 
 
-def test_a_shape_with_experts_is_refused() -> None:
+def test_mixture_of_experts_raises() -> None:
     facts = catalog.get_model("Phi-3.5-MoE-instruct")
     assert facts.architecture is not None
     with pytest.raises(ConfigError, match="experts"):
         model_shape.count_parameters(facts.architecture)
 
 
-def test_this_machine_has_memory_and_cores() -> None:
+def test_detect_hardware() -> None:
     here = hardware.detect_hardware()
     assert here.here
     assert here.memory_bytes > 2**30
