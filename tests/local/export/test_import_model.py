@@ -36,9 +36,7 @@ class Touch:
         return (Path.touch, (self.path,))
 
 
-def test_peft_folder_is_imported(
-    folder: Path, tmp_path: Path, base: bases.BaseWeights
-) -> None:
+def test_peft_folder_is_imported(folder: Path, tmp_path: Path, base: bases.BaseWeights) -> None:
     taken = import_folder(folder, tmp_path / "in", base)
     assert taken.kind == "adapter"
     assert not taken.hashes_checked

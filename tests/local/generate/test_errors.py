@@ -46,9 +46,7 @@ def test_pickled_adapter_raises(phi: Bench, adapters: list[Path], copied: Copy) 
     assert "pickled weights are refused" in refusal(phi, folder)
 
 
-def test_adapter_of_another_base_names_the_layer(
-    phi: Bench, llama: Bench, tmp_path: Path
-) -> None:
+def test_adapter_of_another_base_names_the_layer(phi: Bench, llama: Bench, tmp_path: Path) -> None:
     other = make_adapter(llama.folder, tmp_path / "other", 1)
     text = refusal(phi, other)
     assert "is for another base" in text
@@ -73,9 +71,7 @@ def test_unsupported_adapter_setting_raises(
 
 
 @pytest.mark.parametrize("cut", [4, 200, -50])
-def test_truncated_weights_raise(
-    phi: Bench, adapters: list[Path], copied: Copy, cut: int
-) -> None:
+def test_truncated_weights_raise(phi: Bench, adapters: list[Path], copied: Copy, cut: int) -> None:
     folder = copied(adapters[0])
     weights = folder / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:cut])

@@ -22,9 +22,7 @@ def test_single_answer_matches_transformers(name: str, request: pytest.FixtureRe
 
 
 @pytest.mark.parametrize("name", ["phi", "llama", "window", "long"])
-def test_batched_answers_match_transformers(
-    name: str, request: pytest.FixtureRequest
-) -> None:
+def test_batched_answers_match_transformers(name: str, request: pytest.FixtureRequest) -> None:
     bench: Bench = request.getfixturevalue(name)
     host = bench.host(max_rows=3)
     chats = [bench.chat(text, max_tokens=9 + 11 * at) for at, text in enumerate(TEXTS * 2)]

@@ -22,9 +22,7 @@ class Clock:
         return self.now
 
 
-def test_idle_adapter_is_unloaded_and_loaded_again(
-    phi: Bench, adapters: list[Path]
-) -> None:
+def test_idle_adapter_is_unloaded_and_loaded_again(phi: Bench, adapters: list[Path]) -> None:
     clock = Clock()
     host = phi.host(clock=clock)
     first, second = map(str, adapters[:2])

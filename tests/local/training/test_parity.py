@@ -131,7 +131,9 @@ def assert_same(ours: list[Any], plain: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_packed_training_matches_single_documents(method: str, base: BaseWeights, examples: list[Example]) -> None:
+def test_packed_training_matches_single_documents(
+    method: str, base: BaseWeights, examples: list[Example]
+) -> None:
     recipe = recipe_for(method, schedule="constant", weight_decay=0.0)
     assert_same(
         our_steps(base, recipe, examples, PackLimits()), plain_steps(base, recipe, examples)
@@ -154,7 +156,9 @@ def test_small_packs_match_single_documents(base: BaseWeights, examples: list[Ex
     assert_same(ours, plain_steps(base, recipe, examples))
 
 
-def test_gradient_checkpointing_gives_the_same_result(base: BaseWeights, examples: list[Example]) -> None:
+def test_gradient_checkpointing_gives_the_same_result(
+    base: BaseWeights, examples: list[Example]
+) -> None:
     recipe = recipe_for("LoRA", checkpoint_activations=True, schedule="constant", weight_decay=0.0)
     assert_same(
         our_steps(base, recipe, examples, PackLimits()), plain_steps(base, recipe, examples)

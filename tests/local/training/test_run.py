@@ -128,9 +128,7 @@ def test_full_saves_a_whole_model(base: BaseWeights, data: Data, tmp_path: Path)
     assert (Path(done["adapter"]) / "tokenizer.json").exists()
 
 
-def test_merged_model_is_saved_on_request(
-    base: BaseWeights, data: Data, tmp_path: Path
-) -> None:
+def test_merged_model_is_saved_on_request(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     go(spec(base, data, tmp_path / "out", {"merge_lora_weights": "true"}))
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "merged")
     assert "lora" not in " ".join(name for name, _ in model.named_parameters())
@@ -180,9 +178,7 @@ def test_kill_during_a_checkpoint_loses_only_that_checkpoint(
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
-def test_damaged_checkpoint_is_skipped(
-    base: BaseWeights, data: Data, tmp_path: Path
-) -> None:
+def test_damaged_checkpoint_is_skipped(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     go(spec(base, data, tmp_path / "whole", STEADY))
     out = tmp_path / "killed"
     go(spec(base, data, out, STEADY), lambda event: event.get("step") == 3)
@@ -283,7 +279,9 @@ def test_requested_checkpoint_does_not_change_the_result(
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
-def test_settings_without_effect_give_warnings(base: BaseWeights, data: Data, tmp_path: Path) -> None:
+def test_settings_without_effect_give_warnings(
+    base: BaseWeights, data: Data, tmp_path: Path
+) -> None:
     recipe = {"apply_early_stopping": True, "deepspeed_stage": 3}
     events = go(spec(base, data, tmp_path / "out", recipe))
     said = [event["message"] for event in of("message", events) if event["level"] == "warning"]
