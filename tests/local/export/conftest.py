@@ -68,9 +68,9 @@ def narrow(
     base: bases.BaseWeights, tmp_path_factory: pytest.TempPathFactory
 ) -> trained_model.TrainedModel:
     """Over a base none of whose layers is as wide as the vocabulary."""
-    room = tmp_path_factory.mktemp("narrow")
-    folder = make_base(room / "base", intermediate_size=320)
-    config = json.loads((folder / "config.json").read_text())
+    folder = tmp_path_factory.mktemp("narrow")
+    base_folder = make_base(folder / "base", intermediate_size=320)
+    config = json.loads((base_folder / "config.json").read_text())
     del config["architectures"]  # as a conversion from GGUF leaves it
-    (folder / "config.json").write_text(json.dumps(config))
-    return tune(replace(base, folder=str(folder), name="narrow"), room / "adapter")
+    (base_folder / "config.json").write_text(json.dumps(config))
+    return tune(replace(base, folder=str(base_folder), name="narrow"), folder / "adapter")

@@ -18,26 +18,26 @@ from maas_client.local.export.export_model import export_model  # noqa: E402
 from maas_client.local.export.import_model import import_folder  # noqa: E402
 from maas_client.local.export.trained_model import TrainedModel, load_trained_model  # noqa: E402
 from maas_client.local.state import atomic_folder  # noqa: E402
-from tests.local.generate.conftest import Bench, drain, make_adapter  # noqa: E402
+from tests.local.generate.conftest import BaseUnderTest, make_adapter, run_until_done  # noqa: E402
 
 
 def answer(folder: Path, text: str, adapter: Path | None = None) -> list[int]:
-    bench = Bench(folder)
-    host = bench.host()
-    chat = bench.chat(text, adapter)
-    host.submit(chat)
-    tokens: list[int] = drain(host)[chat.id]["tokens"]
+    base_under_test = BaseUnderTest(folder)
+    scheduler = base_under_test.scheduler()
+    chat = base_under_test.chat(text, adapter)
+    scheduler.submit(chat)
+    tokens: list[int] = run_until_done(scheduler)[chat.id]["tokens"]
     return tokens
 
 
 def test_exported_adapter_loads_in_peft(tuned: TrainedModel, tmp_path: Path) -> None:
-    made = export_model(tuned, "adapter", tmp_path / "out")
-    assert made.checks["loaded by"] == "peft"
-    assert made.checks["layers"] == 8
-    assert atomic_folder.is_complete(made.folder)
-    names = {path.name for path in made.folder.iterdir()}
+    result = export_model(tuned, "adapter", tmp_path / "out")
+    assert result.checks["loaded by"] == "peft"
+    assert result.checks["layers"] == 8
+    assert atomic_folder.is_complete(result.folder)
+    names = {path.name for path in result.folder.iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json", "LICENSE", "README.md"} <= names
-    card = (made.folder / "README.md").read_text()
+    card = (result.folder / "README.md").read_text()
     for fact in ("tickets", "tiny", "ab" * 32, "DoRA", "1.25", "divergence_nats"):
         assert fact in card
 
@@ -45,27 +45,27 @@ def test_exported_adapter_loads_in_peft(tuned: TrainedModel, tmp_path: Path) -> 
 def test_merged_model_matches_base_with_adapter(tuned: TrainedModel, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    made = export_model(tuned, "merged", tmp_path / "out")
-    assert answer(made.folder, "hello") == answer(tuned.base, "hello", tuned.folder)
-    assert answer(made.folder, "hello") != answer(tuned.base, "hello")
-    tokenizer = AutoTokenizer.from_pretrained(made.folder)
+    result = export_model(tuned, "merged", tmp_path / "out")
+    assert answer(result.folder, "hello") == answer(tuned.base, "hello", tuned.folder)
+    assert answer(result.folder, "hello") != answer(tuned.base, "hello")
+    tokenizer = AutoTokenizer.from_pretrained(result.folder)
     messages = [{"role": "user", "content": "hi"}]
-    said = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    assert said == render_prompt(messages, None, tuned.template)
-    ends = json.loads((made.folder / "generation_config.json").read_text())["eos_token_id"]
+    rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert rendered == render_prompt(messages, None, tuned.template)
+    ends = json.loads((result.folder / "generation_config.json").read_text())["eos_token_id"]
     assert tokenizer.convert_tokens_to_ids("<|end|>") in ends
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
 def test_onnx_model_generates(narrow: TrainedModel, tmp_path: Path, precision: str) -> None:
     pytest.importorskip("onnxruntime_genai")
-    made = export_model(narrow, "onnx", tmp_path / "out", precision=precision)  # type: ignore[arg-type]  # one of two
-    assert made.checks["loaded by"] == "onnxruntime-genai"
-    assert made.checks["tokens_s"] > 0
+    result = export_model(narrow, "onnx", tmp_path / "out", precision=precision)  # type: ignore[arg-type]  # one of two
+    assert result.checks["loaded by"] == "onnxruntime-genai"
+    assert result.checks["tokens_s"] > 0
     if precision == "fp32":
-        agree, _, of = made.checks["tokens_that_agree"].partition(" of ")
-        assert agree == of
-    assert _bits(made.folder) == {"fp32": set(), "int8": {8}, "int4": {4, 8}}[precision]
+        agree, _, total = result.checks["tokens_that_agree"].partition(" of ")
+        assert agree == total
+    assert _bits(result.folder) == {"fp32": set(), "int8": {8}, "int4": {4, 8}}[precision]
 
 
 def _bits(folder: Path) -> set[int]:
@@ -80,8 +80,8 @@ def test_layer_with_vocabulary_width_is_not_the_output_layer(
     tuned: TrainedModel, tmp_path: Path
 ) -> None:
     pytest.importorskip("onnxruntime_genai")
-    made = export_model(tuned, "onnx", tmp_path / "out", precision="fp32")
-    assert made.checks["divergence_nats"] < 1e-6
+    result = export_model(tuned, "onnx", tmp_path / "out", precision="fp32")
+    assert result.checks["divergence_nats"] < 1e-6
 
 
 def test_different_output_fails_the_export(
@@ -98,10 +98,10 @@ def test_adapter_of_another_base_is_not_exported(
 ) -> None:
     from tests.local.generate.conftest import LLAMA, make_base
 
-    other = make_base(tmp_path / "llama", **LLAMA)
-    strange = make_adapter(other, tmp_path / "strange", 1)
+    other_base = make_base(tmp_path / "llama", **LLAMA)
+    other_adapter = make_adapter(other_base, tmp_path / "strange", 1)
     with pytest.raises(ConfigError, match="another base"):
-        export_model(replace(tuned, folder=strange), "merged", tmp_path / "out")
+        export_model(replace(tuned, folder=other_adapter), "merged", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -112,19 +112,19 @@ def test_existing_folder_raises(tuned: TrainedModel, tmp_path: Path) -> None:
 
 
 def test_whole_model_has_no_adapter_to_export(tuned: TrainedModel, tmp_path: Path) -> None:
-    whole = export_model(tuned, "merged", tmp_path / "merged").folder
-    model = replace(tuned, folder=whole)
+    whole_model = export_model(tuned, "merged", tmp_path / "merged").folder
+    model = replace(tuned, folder=whole_model)
     with pytest.raises(ConfigError, match="no adapter"):
         export_model(model, "adapter", tmp_path / "out")
-    made = export_model(model, "merged", tmp_path / "copy")
-    assert answer(made.folder, "hello") == answer(whole, "hello")
+    result = export_model(model, "merged", tmp_path / "copy")
+    assert answer(result.folder, "hello") == answer(whole_model, "hello")
 
 
 def test_export_can_be_imported_again(
     tuned: TrainedModel, tmp_path: Path, base: bases.BaseWeights
 ) -> None:
-    made = export_model(tuned, "adapter", tmp_path / "out")
-    back = import_folder(made.folder, tmp_path / "in", base)
+    result = export_model(tuned, "adapter", tmp_path / "out")
+    back = import_folder(result.folder, tmp_path / "in", base)
     assert back.kind == "adapter"
     assert back.hashes_checked
     assert answer(tuned.base, "hi", back.folder) == answer(tuned.base, "hi", tuned.folder)

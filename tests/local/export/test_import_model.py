@@ -23,9 +23,9 @@ from maas_client.local.state import atomic_folder  # noqa: E402
 @pytest.fixture
 def folder(tuned: TrainedModel, tmp_path: Path) -> Path:
     """What plain PEFT would leave: no manifest, no card of ours."""
-    place = Path(shutil.copytree(tuned.folder, tmp_path / "theirs"))
-    (place / "training.json").unlink()
-    return place
+    copy = Path(shutil.copytree(tuned.folder, tmp_path / "theirs"))
+    (copy / "training.json").unlink()
+    return copy
 
 
 class Touch:
@@ -37,10 +37,10 @@ class Touch:
 
 
 def test_peft_folder_is_imported(folder: Path, tmp_path: Path, base: bases.BaseWeights) -> None:
-    taken = import_folder(folder, tmp_path / "in", base)
-    assert taken.kind == "adapter"
-    assert not taken.hashes_checked
-    assert atomic_folder.is_complete(taken.folder)
+    result = import_folder(folder, tmp_path / "in", base)
+    assert result.kind == "adapter"
+    assert not result.hashes_checked
+    assert atomic_folder.is_complete(result.folder)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def _edit(folder: Path, **changes: Any) -> None:
 def test_invalid_folder_raises_and_imports_nothing(
     folder: Path, tmp_path: Path, base: bases.BaseWeights, how: str
 ) -> None:
-    breaks, words = BREAKS[how]
-    breaks(folder)
+    damage, words = BREAKS[how]
+    damage(folder)
     with pytest.raises(MaasError, match=words) as caught:
         import_folder(folder, tmp_path / "in", base)
     assert "\n" not in str(caught.value)

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from maas_client.cli import main  # noqa: E402 - after the skip
 from maas_client.local.embed import serve  # noqa: E402
-from tests.local.generate.conftest import Bench, drain  # noqa: E402
+from tests.local.generate.conftest import BaseUnderTest, run_until_done  # noqa: E402
 
 
 @pytest.mark.slow
@@ -36,26 +36,26 @@ def test_train_export_and_answer(
         reply = client.chat.complete(
             "numbers", rows[0]["messages"][:1], temperature=0, max_tokens=9
         )
-        found = client.evaluate("numbers", data, max_tokens=9, limit=3)
-        asked = ["evaluate", "numbers", str(data), "--limit", "2", "--max-tokens", "9"]
-        assert main([*asked, "--url", server.url, "--baseline", "numbers"]) == 0
+        evaluation = client.evaluate("numbers", data, max_tokens=9, limit=3)
+        arguments = ["evaluate", "numbers", str(data), "--limit", "2", "--max-tokens", "9"]
+        assert main([*arguments, "--url", server.url, "--baseline", "numbers"]) == 0
         files = client.jobs.export(done.job, "cluster", training_data="train.jsonl")
-    said = capsys.readouterr().out
-    assert "TOKEN F1" in said
-    assert "no clear difference" in said
-    assert found.scores.answers == 3
+    output = capsys.readouterr().out
+    assert "TOKEN F1" in output
+    assert "no clear difference" in output
+    assert evaluation.scores.answers == 3
     assert "qkv_proj" in files["sft.yaml"]
     model = done.job.fine_tuned_model
     assert model
     assert (
         main(["export", model, "--to", "merged", "--out", str(tmp_path / "merged"), "--json"]) == 0
     )
-    said = json.loads(capsys.readouterr().out)
-    bench = Bench(Path(said["folder"]))
-    host = bench.host()
-    chat = bench.chat("What is 0?", max_tokens=9)
-    host.submit(chat)
-    assert drain(host)[chat.id]["text"] == reply.choices[0].message.content
+    output = json.loads(capsys.readouterr().out)
+    base_under_test = BaseUnderTest(Path(output["folder"]))
+    scheduler = base_under_test.scheduler()
+    chat = base_under_test.chat("What is 0?", max_tokens=9)
+    scheduler.submit(chat)
+    assert run_until_done(scheduler)[chat.id]["text"] == reply.choices[0].message.content
     # the job's name is what fine-tune printed: it finds the same model
     out = str(tmp_path / "adapter")
     assert main(["export", done.job.name, "--to", "adapter", "--out", out, "--json"]) == 0
@@ -65,6 +65,6 @@ def test_train_export_and_answer(
     assert main(["export", str(data), "--to", "adapter"]) == 1
     assert "is a file, and adapter is made of a model" in capsys.readouterr().err
     assert main(["export", "nothing", "--to", "adapter"]) == 1
-    said = capsys.readouterr().err
-    assert "no trained model 'nothing'" in said
-    assert "MAAS_STATE_DIR" in said
+    output = capsys.readouterr().err
+    assert "no trained model 'nothing'" in output
+    assert "MAAS_STATE_DIR" in output

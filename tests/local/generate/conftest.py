@@ -50,7 +50,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-class Bench:
+class BaseUnderTest:
     """A base folder, and both ways to answer from it."""
 
     def __init__(self, folder: Path) -> None:
@@ -59,7 +59,9 @@ class Bench:
         self._counter = 0
         self._models: dict[Path | None, Any] = {}
 
-    def host(self, max_rows: int = 16, clock: Callable[[], float] | None = None) -> BatchScheduler:
+    def scheduler(
+        self, max_rows: int = 16, clock: Callable[[], float] | None = None
+    ) -> BatchScheduler:
         return (
             BatchScheduler(self.base, max_rows, clock)
             if clock
@@ -78,18 +80,18 @@ class Bench:
         )
 
     def reference(
-        self, host: BatchScheduler, chat: GenerationRequest, adapter: Path | None = None
+        self, scheduler: BatchScheduler, chat: GenerationRequest, adapter: Path | None = None
     ) -> list[int]:
         """Return what ``transformers.generate`` writes, greedily, with PEFT if there is an adapter."""
         model = self._theirs(adapter)
-        prompt = host.model.tokenizer.encode_prompt(chat)
+        prompt = scheduler.model.tokenizer.encode_prompt(chat)
         with torch.inference_mode():
             out = model.generate(
                 input_ids=torch.tensor([prompt]),
                 attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
                 max_new_tokens=chat.params.max_tokens,
                 do_sample=False,
-                eos_token_id=sorted(host.model.tokenizer.end_token_ids),
+                eos_token_id=sorted(scheduler.model.tokenizer.end_token_ids),
                 pad_token_id=0,
             )
         return out[0, len(prompt) :].tolist()
@@ -107,19 +109,19 @@ class Bench:
         return self._models[adapter]
 
 
-def drain(host: BatchScheduler) -> dict[str, dict[str, Any]]:
+def run_until_done(scheduler: BatchScheduler) -> dict[str, dict[str, Any]]:
     """Step until all is answered; return per id its text, tokens, reason, usage or error."""
-    rows = {row.request.id: row for row in host._rows()}
-    got: dict[str, dict[str, Any]] = {}
-    while host.busy:
-        rows |= {row.request.id: row for row in host._rows()}
-        for said in host.step():
-            one = got.setdefault(said["id"], {"text": ""})
-            one["text"] += said.get("delta", "")
-            one |= {k: v for k, v in said.items() if k not in {"id", "delta"}}
-    for name, one in got.items():
-        one["tokens"] = rows[name].tokens[rows[name].prompt_length :]
-    return got
+    rows = {row.request.id: row for row in scheduler._rows()}
+    results: dict[str, dict[str, Any]] = {}
+    while scheduler.busy:
+        rows |= {row.request.id: row for row in scheduler._rows()}
+        for reply in scheduler.step():
+            result = results.setdefault(reply["id"], {"text": ""})
+            result["text"] += reply.get("delta", "")
+            result |= {k: v for k, v in reply.items() if k not in {"id", "delta"}}
+    for name, result in results.items():
+        result["tokens"] = rows[name].tokens[rows[name].prompt_length :]
+    return results
 
 
 def make_base(folder: Path, **changes: Any) -> Path:
@@ -132,13 +134,13 @@ def make_base(folder: Path, **changes: Any) -> Path:
         config = json.loads((folder / "config.json").read_text()) | changes
         (folder / "config.json").write_text(json.dumps(config))
         torch.manual_seed(1)
-        kept = (folder / "generation_config.json").read_text()
+        generation_config = (folder / "generation_config.json").read_text()
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.08)
         model.save_pretrained(folder)
-        (folder / "generation_config.json").write_text(kept)
+        (folder / "generation_config.json").write_text(generation_config)
     return folder
 
 
@@ -161,55 +163,55 @@ def make_adapter(base: Path, folder: Path, seed: int, **config: Any) -> Path:
 
 
 @pytest.fixture(scope="session")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("answering")
 
 
 @pytest.fixture(scope="session")
-def phi(room: Path) -> Bench:
+def phi(models_folder: Path) -> BaseUnderTest:
     """Phi-3: fused layers, no shared keys."""
-    return Bench(make_base(room / "phi"))
+    return BaseUnderTest(make_base(models_folder / "phi"))
 
 
 @pytest.fixture(scope="session")
-def llama(room: Path) -> Bench:
+def llama(models_folder: Path) -> BaseUnderTest:
     """Llama: all heads share one key, the head is the embedding."""
-    return Bench(make_base(room / "llama", **LLAMA))
+    return BaseUnderTest(make_base(models_folder / "llama", **LLAMA))
 
 
 @pytest.fixture(scope="session")
-def long(room: Path) -> Bench:
+def long(models_folder: Path) -> BaseUnderTest:
     """Phi-3 with two position encodings (as Phi-4-mini and Phi-3-128k), switched at 96 tokens."""
-    return Bench(make_base(room / "long", **LONG))
+    return BaseUnderTest(make_base(models_folder / "long", **LONG))
 
 
 @pytest.fixture(scope="session")
-def window(room: Path) -> Bench:
+def window(models_folder: Path) -> BaseUnderTest:
     """Phi-3 that sees the last 40 tokens only (as Phi-3-mini-4k its last 2047)."""
-    return Bench(make_base(room / "window", sliding_window=40))
+    return BaseUnderTest(make_base(models_folder / "window", sliding_window=40))
 
 
 @pytest.fixture(scope="session")
-def endless(room: Path) -> Bench:
+def endless(models_folder: Path) -> BaseUnderTest:
     """Phi-3 that never comes to an end by itself, if it is asked greedily."""
     from safetensors.torch import load_file, save_file
 
-    folder = make_base(room / "endless")
+    folder = make_base(models_folder / "endless")
     weights = load_file(folder / "model.safetensors")
     weights["lm_head.weight"][256:] = 0
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return Bench(folder)
+    return BaseUnderTest(folder)
 
 
 @pytest.fixture(scope="session")
-def adapters(room: Path, phi: Bench) -> list[Path]:
+def adapters(models_folder: Path, phi: BaseUnderTest) -> list[Path]:
     """LoRA, DoRA, rank-stabilised LoRA on some layers with a pattern of its own."""
     return [
-        make_adapter(phi.folder, room / "lora", 1),
-        make_adapter(phi.folder, room / "dora", 2, use_dora=True),
+        make_adapter(phi.folder, models_folder / "lora", 1),
+        make_adapter(phi.folder, models_folder / "dora", 2, use_dora=True),
         make_adapter(
             phi.folder,
-            room / "rslora",
+            models_folder / "rslora",
             3,
             use_rslora=True,
             target_modules=["qkv_proj", "down_proj"],

@@ -30,8 +30,8 @@ def product(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("rows", [1, 2, 8, 33])
 def test_forward_matches_torch(rows: int) -> None:
-    ours, theirs = product(rows)
-    torch.testing.assert_close(ours, theirs)
+    actual, expected = product(rows)
+    torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="a torch without oneDNN")
@@ -50,5 +50,5 @@ def test_forward_without_packing_matches_torch(
         return lambda x, bias: torch.nn.functional.linear(x, weight, bias) + 1
 
     monkeypatch.setattr(onednn, "_packed", packed)
-    ours, theirs = product(3)
-    assert torch.equal(ours, theirs)
+    actual, expected = product(3)
+    assert torch.equal(actual, expected)

@@ -54,8 +54,8 @@ def test_removed_rows_remove_shared_padding() -> None:
 def test_cache_grows_without_losing_columns() -> None:
     cache = filled(1, 1, 0.0)
     for value in range(1, 400):
-        held = column(cache, float(value))
-    assert held.tolist() == [list(range(400))]
+        columns = column(cache, float(value))
+    assert columns.tolist() == [list(range(400))]
 
 
 @pytest.mark.parametrize("window", [None, 2])

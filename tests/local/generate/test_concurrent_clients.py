@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 openai = pytest.importorskip("openai")
 
 from maas_client.local.embed import serve  # noqa: E402 - after the skips
-from tests.local.generate.conftest import Bench, drain  # noqa: E402
+from tests.local.generate.conftest import BaseUnderTest, run_until_done  # noqa: E402
 
 USERS = 8
 
@@ -32,20 +32,22 @@ def stream(client: Any, text: str, tokens: int) -> tuple[str, str, int]:
 
 @pytest.mark.slow
 def test_eight_concurrent_streams_match_single_requests(
-    endless: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    endless: BaseUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MAAS_CACHE_DIR", str(tmp_path))
     texts = ["x" * (3 * n) for n in range(USERS)]
     with serve(base=str(endless.folder)) as server, server.client() as client:
-        made = client.deployments.create("base", model="Phi-3-mini-4k-instruct")
-        keys = client.deployments.keys(made)
-        users = openai.OpenAI(base_url=f"{made.url}/v1", api_key=keys.primary.get_secret_value())
+        deployment = client.deployments.create("base", model="Phi-3-mini-4k-instruct")
+        keys = client.deployments.keys(deployment)
+        users = openai.OpenAI(
+            base_url=f"{deployment.url}/v1", api_key=keys.primary.get_secret_value()
+        )
         with users, ThreadPoolExecutor(USERS) as pool:
-            got = list(pool.map(lambda n: stream(users, texts[n], 20 + n), range(USERS)))
-    host = endless.host()
-    for n, (text, reason, pieces) in enumerate(got):
+            answers = list(pool.map(lambda n: stream(users, texts[n], 20 + n), range(USERS)))
+    scheduler = endless.scheduler()
+    for n, (text, reason, pieces) in enumerate(answers):
         chat = endless.chat(texts[n], max_tokens=20 + n)
-        host.submit(chat)
-        want = drain(host)[chat.id]
+        scheduler.submit(chat)
+        want = run_until_done(scheduler)[chat.id]
         assert (text, reason) == (want["text"], "length")
         assert pieces > 3, "it comes in pieces"

@@ -18,7 +18,7 @@ from hypothesis import strategies as st  # noqa: E402
 from maas_client.local.generate import protocol  # noqa: E402 - after the skip
 from maas_client.local.generate.engine import InferenceEngine  # noqa: E402
 from maas_client.local.generate.protocol import GenerationError, SamplingParams  # noqa: E402
-from tests.local.generate.conftest import Bench, drain, make_adapter  # noqa: E402
+from tests.local.generate.conftest import BaseUnderTest, make_adapter, run_until_done  # noqa: E402
 
 Copy = Callable[[Path], Path]
 
@@ -27,9 +27,9 @@ def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def refusal(bench: Bench, adapter: Path) -> str:
+def refusal(base_under_test: BaseUnderTest, adapter: Path) -> str:
     with pytest.raises(GenerationError) as caught:
-        bench.host().load_adapter(str(adapter))
+        base_under_test.scheduler().load_adapter(str(adapter))
     assert caught.value.code == "model_unusable"
     return caught.value.message
 
@@ -39,16 +39,18 @@ class Bomb:
         return (Path("/tmp/ans/boom").touch, ())
 
 
-def test_pickled_adapter_raises(phi: Bench, adapters: list[Path], copied: Copy) -> None:
+def test_pickled_adapter_raises(phi: BaseUnderTest, adapters: list[Path], copied: Copy) -> None:
     folder = copied(adapters[0])
     (folder / "adapter_model.safetensors").unlink()
     (folder / "adapter_model.bin").write_bytes(pickle.dumps(Bomb()))
     assert "pickled weights are refused" in refusal(phi, folder)
 
 
-def test_adapter_of_another_base_names_the_layer(phi: Bench, llama: Bench, tmp_path: Path) -> None:
-    other = make_adapter(llama.folder, tmp_path / "other", 1)
-    text = refusal(phi, other)
+def test_adapter_of_another_base_names_the_layer(
+    phi: BaseUnderTest, llama: BaseUnderTest, tmp_path: Path
+) -> None:
+    other_adapter = make_adapter(llama.folder, tmp_path / "other", 1)
+    text = refusal(phi, other_adapter)
     assert "is for another base" in text
     assert "model.layers.0" in text
 
@@ -63,7 +65,7 @@ def test_adapter_of_another_base_names_the_layer(phi: Bench, llama: Bench, tmp_p
     ],
 )
 def test_unsupported_adapter_setting_raises(
-    phi: Bench, adapters: list[Path], copied: Copy, change: dict[str, Any], word: str
+    phi: BaseUnderTest, adapters: list[Path], copied: Copy, change: dict[str, Any], word: str
 ) -> None:
     folder = copied(adapters[0])
     edit(folder / "adapter_config.json", **change)
@@ -71,7 +73,9 @@ def test_unsupported_adapter_setting_raises(
 
 
 @pytest.mark.parametrize("cut", [4, 200, -50])
-def test_truncated_weights_raise(phi: Bench, adapters: list[Path], copied: Copy, cut: int) -> None:
+def test_truncated_weights_raise(
+    phi: BaseUnderTest, adapters: list[Path], copied: Copy, cut: int
+) -> None:
     folder = copied(adapters[0])
     weights = folder / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:cut])
@@ -94,22 +98,22 @@ def test_truncated_weights_raise(phi: Bench, adapters: list[Path], copied: Copy,
     ],
 )
 def test_unsupported_base_raises(
-    phi: Bench, copied: Copy, change: dict[str, Any], word: str
+    phi: BaseUnderTest, copied: Copy, change: dict[str, Any], word: str
 ) -> None:
     folder = copied(phi.folder)
     edit(folder / "config.json", **change)
     with pytest.raises(GenerationError, match=word):
-        Bench(folder).host()
+        BaseUnderTest(folder).scheduler()
 
 
-def test_too_long_prompt_names_the_token_counts(phi: Bench) -> None:
-    host = phi.host()
+def test_too_long_prompt_names_the_token_counts(phi: BaseUnderTest) -> None:
+    scheduler = phi.scheduler()
     with pytest.raises(GenerationError, match="maximum context length is 4096 tokens") as caught:
-        host.submit(phi.chat("x" * 4090, max_tokens=30))
+        scheduler.submit(phi.chat("x" * 4090, max_tokens=30))
     assert caught.value.code == "context_length_exceeded"
     assert "30 in the completion" in caught.value.message
-    host.submit(phi.chat("x" * 4000, max_tokens=None))
-    host.cancel("2")
+    scheduler.submit(phi.chat("x" * 4000, max_tokens=None))
+    scheduler.cancel("2")
 
 
 @pytest.mark.parametrize(
@@ -134,10 +138,10 @@ def test_sampling_parameters_out_of_bounds_raise(params: dict[str, Any]) -> None
     ],
 )  # fmt: skip
 def test_invalid_line_gets_an_error_reply(line: dict[str, Any]) -> None:
-    (said,) = InferenceEngine(idle_s=1, max_rows=1).handle(line)
-    assert said["id"] == line.get("id")
-    assert set(said["error"]) == {"code", "message"}
-    assert said["error"]["code"] != "internal_error"
+    (reply,) = InferenceEngine(idle_s=1, max_rows=1).handle(line)
+    assert reply["id"] == line.get("id")
+    assert set(reply["error"]) == {"code", "message"}
+    assert reply["error"]["code"] != "internal_error"
 
 
 VALUES = st.recursive(
@@ -163,7 +167,7 @@ JUNK = {
 
 @given(data=st.data())
 @settings(max_examples=300, deadline=None)
-def test_arbitrary_lines_never_raise(phi: Bench, data: st.DataObject) -> None:
+def test_arbitrary_lines_never_raise(phi: BaseUnderTest, data: st.DataObject) -> None:
     engine = InferenceEngine(idle_s=1, max_rows=1)
     line: dict[str, Any] = {
         "op": "chat",
@@ -176,25 +180,25 @@ def test_arbitrary_lines_never_raise(phi: Bench, data: st.DataObject) -> None:
     }
     for name in data.draw(st.sets(st.sampled_from(sorted(JUNK)), min_size=1, max_size=2)):
         line[name] = data.draw(JUNK[name], label=name)
-    for said in engine.handle(line):
-        assert said["error"]["code"] != "internal_error", (line, said)
+    for reply in engine.handle(line):
+        assert reply["error"]["code"] != "internal_error", (line, reply)
 
 
 def test_failure_ends_active_rows_only(
-    phi: Bench, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    phi: BaseUnderTest, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    host = phi.host(max_rows=1)
+    scheduler = phi.scheduler(max_rows=1)
     hit, spared = phi.chat("one"), phi.chat("two")
-    host.submit(hit)
-    list(host.step())
-    host.submit(spared)
+    scheduler.submit(hit)
+    list(scheduler.step())
+    scheduler.submit(spared)
     with monkeypatch.context() as broken:
 
         def fail(*_: Any) -> None:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-        broken.setattr(host.model, "forward", fail)
-        (said,) = host.step()
-    assert said["id"] == hit.id
-    assert said["error"]["code"] == "out_of_memory"
-    assert drain(host)[spared.id]["finish_reason"] in {"stop", "length"}
+        broken.setattr(scheduler.model, "forward", fail)
+        (reply,) = scheduler.step()
+    assert reply["id"] == hit.id
+    assert reply["error"]["code"] == "out_of_memory"
+    assert run_until_done(scheduler)[spared.id]["finish_reason"] in {"stop", "length"}

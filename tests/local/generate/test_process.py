@@ -14,7 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.local.generate.conftest import Bench, drain  # noqa: E402 - after the skip
+from tests.local.generate.conftest import BaseUnderTest, run_until_done  # noqa: E402 - after the skip
 
 LIMIT_S = 60
 
@@ -40,22 +40,22 @@ class Process:
 
     def line(self) -> dict[str, Any]:
         assert self.child.stdout
-        said: dict[str, Any] = json.loads(self.child.stdout.readline())
-        return said
+        reply: dict[str, Any] = json.loads(self.child.stdout.readline())
+        return reply
 
     def until_done(self, *names: str) -> dict[str, dict[str, Any]]:
-        got: dict[str, dict[str, Any]] = {name: {"text": "", "pieces": 0} for name in names}
-        open_ones = set(names)
-        while open_ones:
-            said = self.line()
-            one = got[said.pop("id")]
-            if "delta" in said:
-                one["text"] += said["delta"]
-                one["pieces"] += 1
+        results: dict[str, dict[str, Any]] = {name: {"text": "", "pieces": 0} for name in names}
+        pending = set(names)
+        while pending:
+            reply = self.line()
+            result = results[reply.pop("id")]
+            if "delta" in reply:
+                result["text"] += reply["delta"]
+                result["pieces"] += 1
             else:
-                one |= said
-                open_ones -= {name for name in names if got[name] is one}
-        return got
+                result |= reply
+                pending -= {name for name in names if results[name] is result}
+        return results
 
     def close(self) -> None:
         self.timer.cancel()
@@ -70,40 +70,45 @@ def process() -> Iterator[Process]:
     started.close()
 
 
-def base(bench: Bench) -> dict[str, Any]:
-    return {"folder": str(bench.folder), "template": "phi3", "name": "tiny", "licence": "none"}
+def base(base_under_test: BaseUnderTest) -> dict[str, Any]:
+    return {
+        "folder": str(base_under_test.folder),
+        "template": "phi3",
+        "name": "tiny",
+        "licence": "none",
+    }
 
 
-def ask(text: str) -> list[dict[str, str]]:
+def messages_of(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
 def test_eight_concurrent_requests_match_single_requests(
-    process: Process, phi: Bench, adapters: list[Path]
+    process: Process, phi: BaseUnderTest, adapters: list[Path]
 ) -> None:
     process.send(op="load", id="load", base=base(phi), adapter=str(adapters[0]))
     assert process.line().items() >= {"id": "load", "loaded": True, "merged": True}.items()
     names = [f"q{n}" for n in range(8)]
     for n, name in enumerate(names):
         process.send(
-            op="chat", id=name, base=base(phi), adapter=str(adapters[0]), messages=ask("x" * n),
+            op="chat", id=name, base=base(phi), adapter=str(adapters[0]), messages=messages_of("x" * n),
             params={"temperature": 0, "max_tokens": 12 + n, "stop": None},
         )  # fmt: skip
-    got = process.until_done(*names)
-    host = phi.host()
+    results = process.until_done(*names)
+    scheduler = phi.scheduler()
     for n, name in enumerate(names):
         chat = phi.chat("x" * n, adapters[0], max_tokens=12 + n)
-        host.submit(chat)
-        want = drain(host)[chat.id]
-        assert got[name]["text"] == want["text"]
-        assert got[name]["usage"] == want["usage"]
-        assert got[name]["finish_reason"] == want["finish_reason"]
+        scheduler.submit(chat)
+        want = run_until_done(scheduler)[chat.id]
+        assert results[name]["text"] == want["text"]
+        assert results[name]["usage"] == want["usage"]
+        assert results[name]["finish_reason"] == want["finish_reason"]
 
 
-def test_cancelled_request_gets_no_more_replies(process: Process, endless: Bench) -> None:
+def test_cancelled_request_gets_no_more_replies(process: Process, endless: BaseUnderTest) -> None:
     params = {"temperature": 0, "max_tokens": 3000}
     for name in ("cancelled", "other"):
-        messages = ask("go on")
+        messages = messages_of("go on")
         process.send(
             op="chat", id=name, base=base(endless), adapter=None, messages=messages, params=params
         )
@@ -112,9 +117,9 @@ def test_cancelled_request_gets_no_more_replies(process: Process, endless: Bench
     assert {process.line()["id"] for _ in range(10)} == {"cancelled", "other"}
     process.send(op="cancel", id="cancelled")
     process.send(op="load", id="mark", base=base(endless), adapter=None)
-    while (said := process.line())["id"] != "mark":
+    while (reply := process.line())["id"] != "mark":
         pass
-    assert said["loaded"]
+    assert reply["loaded"]
     assert {process.line()["id"] for _ in range(20)} == {"other"}
     # What is said before the process hears of this belongs to nobody: the next test shares it.
     process.send(op="cancel", id="other")
@@ -123,24 +128,26 @@ def test_cancelled_request_gets_no_more_replies(process: Process, endless: Bench
         pass
 
 
-def test_invalid_lines_get_an_error_and_the_process_continues(process: Process, phi: Bench) -> None:
+def test_invalid_lines_get_an_error_and_the_process_continues(
+    process: Process, phi: BaseUnderTest
+) -> None:
     assert process.child.stdin
     process.child.stdin.write("no json\n[1]\n")
     process.child.stdin.flush()
     wrong = [process.line(), process.line()]
-    assert all(said["error"]["code"] == "invalid_request" for said in wrong)
+    assert all(reply["error"]["code"] == "invalid_request" for reply in wrong)
     process.send(
-        op="chat", id="1", base=base(phi), adapter=None, messages=ask("hi"),
+        op="chat", id="1", base=base(phi), adapter=None, messages=messages_of("hi"),
         params={"max_tokens": 1},
     )  # fmt: skip
     assert process.until_done("1")["1"]["usage"]["completion_tokens"] == 1
 
 
-def test_process_exits_when_stdin_closes(endless: Bench) -> None:
+def test_process_exits_when_stdin_closes(endless: BaseUnderTest) -> None:
     process = Process()
     try:
         process.send(
-            op="chat", id="1", base=base(endless), adapter=None, messages=ask("go on"),
+            op="chat", id="1", base=base(endless), adapter=None, messages=messages_of("go on"),
             params={"temperature": 0, "max_tokens": 4000},
         )  # fmt: skip
         assert process.line()["id"] == "1"

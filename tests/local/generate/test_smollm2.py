@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from maas_client._settings import Settings  # noqa: E402 - after the skip
 from maas_client.local import bases  # noqa: E402
 from maas_client.local.generate.protocol import BaseSpec  # noqa: E402
-from tests.local.generate.conftest import Bench, drain  # noqa: E402
+from tests.local.generate.conftest import BaseUnderTest, run_until_done  # noqa: E402
 from tests.shared_data import SHARED  # noqa: E402
 
 GSM8K = SHARED / "data" / "gsm8k_chat.jsonl"
@@ -21,14 +21,14 @@ QUESTIONS = ("What is the capital of France?", "Write one sentence about foxes."
 
 
 @pytest.fixture(scope="module")
-def smollm2() -> Bench:
-    place = Settings.load().cache_path()
-    if bases.SMOLLM2 not in bases.list_available(place):
+def smollm2() -> BaseUnderTest:
+    cache = Settings.load().cache_path()
+    if bases.SMOLLM2 not in bases.list_available(cache):
         pytest.skip("smollm2-135m has not been pulled")
-    found = bases.resolve_base(bases.SMOLLM2, bases.SMOLLM2, place)
-    bench = Bench(Path(found.folder))
-    bench.base = BaseSpec(found.folder, found.template)
-    return bench
+    base = bases.resolve_base(bases.SMOLLM2, bases.SMOLLM2, cache)
+    base_under_test = BaseUnderTest(Path(base.folder))
+    base_under_test.base = BaseSpec(base.folder, base.template)
+    return base_under_test
 
 
 def questions() -> list[str]:
@@ -40,11 +40,11 @@ def questions() -> list[str]:
 
 
 @pytest.mark.slow
-def test_eight_batched_answers_match_transformers(smollm2: Bench) -> None:
-    host = smollm2.host()
+def test_eight_batched_answers_match_transformers(smollm2: BaseUnderTest) -> None:
+    scheduler = smollm2.scheduler()
     chats = [smollm2.chat(text, max_tokens=20) for text in questions()]
     for chat in chats:
-        host.submit(chat)
-    got = drain(host)
+        scheduler.submit(chat)
+    results = run_until_done(scheduler)
     for chat in chats:
-        assert got[chat.id]["tokens"] == smollm2.reference(host, chat), chat.messages
+        assert results[chat.id]["tokens"] == smollm2.reference(scheduler, chat), chat.messages

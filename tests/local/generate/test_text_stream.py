@@ -80,9 +80,9 @@ def test_stop_strings_match_a_text_search(text: str, stops: list[str]) -> None:
     sent = "".join(feed(out, text.encode())) + out.finish()
     ends = [len(text[:n]) for n in range(len(text) + 1) if any(text[:n].endswith(s) for s in stops)]
     first = min(ends, default=None)
-    whole = text[:first]
-    cut = min((whole.find(s) for s in stops if s in whole), default=len(whole))
-    assert sent == (text if first is None else whole[:cut])
+    full_text = text[:first]
+    cut = min((full_text.find(s) for s in stops if s in full_text), default=len(full_text))
+    assert sent == (text if first is None else full_text[:cut])
 
 
 def test_text_after_a_tool_marker_is_held_back() -> None:

@@ -15,7 +15,7 @@ from maas_client.chat import TEMPLATES  # noqa: E402 - after the skip
 from maas_client.local import bases  # noqa: E402
 from maas_client.local.training import load_base  # noqa: E402
 from maas_client.local.training.data import Example, tokenize_rows  # noqa: E402
-from tests.local.training.rows import talk  # noqa: E402
+from tests.local.training.rows import make_rows  # noqa: E402
 
 # What others print on import or use of their own deprecated names is not ours to mend.
 QUIET = [
@@ -55,10 +55,12 @@ def tokenizer(base: bases.BaseWeights) -> Any:
 
 @pytest.fixture(scope="session")
 def examples(tokenizer: Any) -> list[Example]:
-    found, tally = tokenize_rows(enumerate(talk(12), 1), tokenizer, TEMPLATES["phi3"], 4096)
-    assert len(found) == 12
-    assert not tally.dropped
-    return found
+    examples, counts = tokenize_rows(
+        enumerate(make_rows(12), 1), tokenizer, TEMPLATES["phi3"], 4096
+    )
+    assert len(examples) == 12
+    assert not counts.dropped
+    return examples
 
 
 @pytest.fixture

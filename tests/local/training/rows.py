@@ -6,22 +6,22 @@ import random
 from typing import Any
 
 
-def talk(count: int, seed: int = 0) -> list[dict[str, Any]]:
+def make_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
     """Rows of different lengths, some with several turns, some answers not to be learned."""
-    draw = random.Random(seed)
+    rng = random.Random(seed)
     words = ["aye", "bee", "sea", "dee", "eel", "sun", "moon", "rain", "Köln", "🦆", "12", "<b>"]
 
-    def text(most: int) -> str:
-        return " ".join(draw.choices(words, k=draw.randint(1, most)))
+    def text(max_words: int) -> str:
+        return " ".join(rng.choices(words, k=rng.randint(1, max_words)))
 
     rows = []
-    for at in range(count):
+    for index in range(count):
         messages: list[dict[str, Any]] = []
-        if at % 3 == 0:
+        if index % 3 == 0:
             messages.append({"role": "system", "content": text(6)})
-        for turn in range(1 + at % 2):
+        for turn in range(1 + index % 2):
             messages.append({"role": "user", "content": text(12)})
             answer = {"role": "assistant", "content": text(15)}
-            messages.append(answer | ({"weight": 0} if turn == 0 and at % 4 == 1 else {}))
+            messages.append(answer | ({"weight": 0} if turn == 0 and index % 4 == 1 else {}))
         rows.append({"messages": messages})
     return rows

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skip
 from maas_client.local.training.run import run  # noqa: E402
-from tests.local.training.rows import talk  # noqa: E402
+from tests.local.training.rows import make_rows  # noqa: E402
 from tests.local.training.test_run import Data, bytes_of, spec  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 RECIPE = {"batch_size": 4, "save_steps": 1, "lora_dropout": 0.1}
 
 
-def run_in_child(asked: dict[str, Any], kill_at: int) -> int:
+def run_in_child(job_spec: dict[str, Any], kill_at: int) -> int:
     """Run a job in a child that kills itself at its n-th flush or rename; return how it ended."""
     child = os.fork()
     if child == 0:
@@ -39,9 +39,9 @@ def run_in_child(asked: dict[str, Any], kill_at: int) -> int:
 
         os.fsync, Path.rename = counted(os.fsync), counted(Path.rename)  # type: ignore[method-assign]
         try:
-            run(asked, lambda _: None)
+            run(job_spec, lambda _: None)
         finally:
-            os._exit(0 if (Path(asked["out"]) / "adapter").exists() else 1)
+            os._exit(0 if (Path(job_spec["out"]) / "adapter").exists() else 1)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
 
@@ -51,19 +51,19 @@ def run_in_child(asked: dict[str, Any], kill_at: int) -> int:
 def test_run_killed_in_any_write_resumes_to_identical_bytes(
     base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
-    def asked(out: Path) -> dict[str, Any]:
-        return spec(base, data, out, RECIPE, train=data(talk(12)))
+    def make_spec(out: Path) -> dict[str, Any]:
+        return spec(base, data, out, RECIPE, train=data(make_rows(12)))
 
-    assert run_in_child(asked(tmp_path / "whole"), kill_at=0) == 0
-    wanted, kills = bytes_of(tmp_path / "whole"), 0
-    for at in range(1, 200):
-        out = tmp_path / f"killed-{at}"
-        ended = run_in_child(asked(out), kill_at=at)
+    assert run_in_child(make_spec(tmp_path / "whole"), kill_at=0) == 0
+    expected, kills = bytes_of(tmp_path / "whole"), 0
+    for call in range(1, 200):
+        out = tmp_path / f"killed-{call}"
+        ended = run_in_child(make_spec(out), kill_at=call)
         if ended == 0:
             break
         assert ended == -signal.SIGKILL
         kills += 1
-        assert run_in_child(asked(out), kill_at=0) == 0
-        assert bytes_of(out) == wanted
+        assert run_in_child(make_spec(out), kill_at=0) == 0
+        assert bytes_of(out) == expected
         assert not list(out.rglob(".*")), "drafts are swept up"
     assert kills > 12

@@ -22,13 +22,13 @@ def test_table_lists_exactly_the_supported_settings() -> None:
 
 
 def test_page_lists_ignored_and_checked_settings() -> None:
-    said = named(PAGE.split("Accepted without effect:")[1].split("##")[0])
+    listed = named(PAGE.split("Accepted without effect:")[1].split("##")[0])
     steps = {
         name
         for name in training_config._IGNORED_NAMES
         if name.startswith(("instance_type_", "compute_"))
     }
-    assert said == (training_config._IGNORED_NAMES | training_config._CHECKED_NAMES) - steps
+    assert listed == (training_config._IGNORED_NAMES | training_config._CHECKED_NAMES) - steps
 
 
 def test_documented_defaults_match_training_config() -> None:
@@ -36,8 +36,8 @@ def test_documented_defaults_match_training_config() -> None:
     rows = (
         row.split("|") for row in PAGE.split("| setting |")[1].split("\n\n")[0].splitlines()[2:]
     )
-    told = {name: row[3].strip() for row in rows for name in named(row[1])}
-    for name, wanted in (
+    documented = {name: row[3].strip() for row in rows for name in named(row[1])}
+    for name, expected in (
         ("epochs", plain.epochs),
         ("learning_rate", f"{plain.learning_rate:.0e}".replace("e-0", "e-")),
         ("lr_scheduler", plain.schedule),
@@ -47,4 +47,4 @@ def test_documented_defaults_match_training_config() -> None:
         ("save_total_limit", plain.keep),
         ("eval_steps", plain.evaluate_steps),
     ):
-        assert told[name] == str(wanted), name
+        assert documented[name] == str(expected), name

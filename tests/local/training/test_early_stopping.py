@@ -14,27 +14,27 @@ transformers = pytest.importorskip("transformers")
 from safetensors.torch import load_file  # noqa: E402, TID253
 
 from maas_client.local.bases import BaseWeights  # noqa: E402
-from tests.local.training.rows import talk  # noqa: E402
-from tests.local.training.test_run import Data, bytes_of, go, of, spec  # noqa: E402
+from tests.local.training.rows import make_rows  # noqa: E402
+from tests.local.training.test_run import Data, bytes_of, events_of, run_job, spec  # noqa: E402
 
 
 def test_early_stopping_keeps_the_best(base: BaseWeights, data: Data, tmp_path: Path) -> None:
-    held = data(talk(6, seed=9), "valid.jsonl")
+    validation = data(make_rows(6, seed=9), "valid.jsonl")
     recipe = {
         "epochs": 20,
         "apply_early_stopping": "true",
         "early_stopping_patience": 2,
         "early_stopping_threshold": 0.3,
     }
-    events = go(spec(base, data, tmp_path / "out", recipe, validation=held))
-    evals = of("eval", events)[1:]
-    (done,) = of("done", events)
+    events = run_job(spec(base, data, tmp_path / "out", recipe, validation=validation))
+    evals = events_of("eval", events)[1:]
+    (done,) = events_of("done", events)
     assert done["steps"] < 60
     best_loss = done["metrics"]["best_valid_loss"]
     (best,) = [event for event in evals if event["valid_loss"] == best_loss]
     assert [event["step"] for event in evals][-1] == best["step"] + 6
-    kept = tmp_path / "out" / "adapters" / f"step-{best['step']:08d}"
-    assert bytes_of(tmp_path / "out") == (kept / "adapter_model.safetensors").read_bytes()
+    best_folder = tmp_path / "out" / "adapters" / f"step-{best['step']:08d}"
+    assert bytes_of(tmp_path / "out") == (best_folder / "adapter_model.safetensors").read_bytes()
 
 
 def test_early_stopping_with_method_full_keeps_the_best(
@@ -48,25 +48,27 @@ def test_early_stopping_with_method_full_keeps_the_best(
         "save_steps": 1,
     }
 
-    def told(out: Path) -> dict[str, Any]:
-        return spec(base, data, out, recipe, validation=data(talk(6, seed=9), "valid.jsonl"))
+    def make_spec(out: Path) -> dict[str, Any]:
+        return spec(base, data, out, recipe, validation=data(make_rows(6, seed=9), "valid.jsonl"))
 
-    events = go(told(tmp_path / "whole"))
-    assert of("done", events), events[-1]
-    evals = of("eval", events)[1:]
+    events = run_job(make_spec(tmp_path / "whole"))
+    assert events_of("done", events), events[-1]
+    evals = events_of("eval", events)[1:]
     assert evals[-1]["step"] < 60, "it has to end early for this test to say anything"
     best = next(
-        e for e in evals if e["valid_loss"] == of("done", events)[0]["metrics"]["best_valid_loss"]
+        e
+        for e in evals
+        if e["valid_loss"] == events_of("done", events)[0]["metrics"]["best_valid_loss"]
     )
-    made = tmp_path / "whole" / "adapter"
-    model = transformers.AutoModelForCausalLM.from_pretrained(made, dtype=torch.float32)
+    model_folder = tmp_path / "whole" / "adapter"
+    model = transformers.AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     for name, weight in load_file(
         tmp_path / "whole" / "best" / f"step-{best['step']:08d}" / "adapter_model.safetensors"
     ).items():
         assert torch.equal(model.get_parameter(name.removeprefix("model.")), weight), name
 
     out = tmp_path / "killed"
-    go(told(out), until=lambda e: e["event"] == "eval" and e["step"] > best["step"])
-    assert of("done", go(told(out)))
+    run_job(make_spec(out), until=lambda e: e["event"] == "eval" and e["step"] > best["step"])
+    assert events_of("done", run_job(make_spec(out)))
     weights = "adapter/model.safetensors"
     assert (out / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()

@@ -17,8 +17,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skip
-from tests.local.training.rows import talk  # noqa: E402
-from tests.local.training.test_run import of, spec  # noqa: E402
+from tests.local.training.rows import make_rows  # noqa: E402
+from tests.local.training.test_run import events_of, spec  # noqa: E402
 
 needs_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed"
@@ -48,7 +48,7 @@ RECIPE = {
 FSDP, KEPT = {"fsdp": "full_shard"}, {"fsdp": "shard_grad_op"}
 
 
-def ran(job: dict[str, Any], processes: int) -> list[dict[str, Any]]:
+def run_processes(job: dict[str, Any], processes: int) -> list[dict[str, Any]]:
     """Run a job in ``processes`` processes and return the first one's events."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -82,9 +82,9 @@ def ran(job: dict[str, Any], processes: int) -> list[dict[str, Any]]:
         for child in children:
             child.kill()
             child.wait()
-    told = logs[0].read_text()
-    assert codes == [0] * processes, told[-3000:]
-    lines = [line for line in told.splitlines() if line.startswith("EVENT")]
+    log = logs[0].read_text()
+    assert codes == [0] * processes, log[-3000:]
+    lines = [line for line in log.splitlines() if line.startswith("EVENT")]
     return [json.loads(line.removeprefix("EVENT")) for line in lines]
 
 
@@ -92,37 +92,39 @@ def ran(job: dict[str, Any], processes: int) -> list[dict[str, Any]]:
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("rows")
     paths = {"train": folder / "train.jsonl", "validation": folder / "held.jsonl"}
-    for path, held in zip(paths.values(), (talk(11), talk(2, seed=9)), strict=True):
-        path.write_text("".join(json.dumps(row) + "\n" for row in held))
+    for path, chats in zip(paths.values(), (make_rows(11), make_rows(2, seed=9)), strict=True):
+        path.write_text("".join(json.dumps(row) + "\n" for row in chats))
     return {name: str(path) for name, path in paths.items()}
 
 
 @pytest.fixture(scope="module")
-def alone(
+def single_process(
     base: BaseWeights, rows: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], list[Any]]:
     """The events of one process, by method, that divides nothing and takes four rows a step."""
 
     @cache
     def events(method: str) -> list[Any]:
-        return ran(asked(base, rows, tmp_path_factory.mktemp("one"), {"method": method}), 1)
+        return run_processes(
+            make_job(base, rows, tmp_path_factory.mktemp("one"), {"method": method}), 1
+        )
 
     return events
 
 
-def asked(
-    base: BaseWeights, rows: dict[str, str], folder: Path, more: dict[str, Any]
+def make_job(
+    base: BaseWeights, rows: dict[str, str], folder: Path, options: dict[str, Any]
 ) -> dict[str, Any]:
-    return spec(base, lambda _: rows["train"], folder / "out", RECIPE | more, **rows)
+    return spec(base, lambda _: rows["train"], folder / "out", RECIPE | options, **rows)
 
 
-def zero_stage(stage: int, **more: Any) -> dict[str, Any]:
-    return {"apply_deepspeed": True, "deepspeed_stage": stage, **more}
+def zero_stage(stage: int, **options: Any) -> dict[str, Any]:
+    return {"apply_deepspeed": True, "deepspeed_stage": stage, **options}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("processes", "more"),
+    ("processes", "options"),
     [
         pytest.param(2, {}, id="ddp"),
         pytest.param(2, FSDP, id="fsdp"),
@@ -145,44 +147,45 @@ def zero_stage(stage: int, **more: Any) -> dict[str, Any]:
 )
 def test_engines_match_a_single_process(
     base: BaseWeights,
-    alone: Callable[[str], list[Any]],
+    single_process: Callable[[str], list[Any]],
     rows: dict[str, str],
     tmp_path: Path,
     processes: int,
-    more: dict[str, Any],
+    options: dict[str, Any],
 ) -> None:
     # The same four rows a step, one at a time: what is accumulated is exchanged once.
     share = {"batch_size": 1, "gradient_accumulation_steps": 4 // processes}
-    shared = asked(base, rows, tmp_path, share | more | {"processes": processes})
-    events = ran(shared, processes)
-    method = more.get("method", "LoRA")
-    one, many = of("step", alone(method)), of("step", events)
-    assert len(many) == 3, events
+    shared = make_job(base, rows, tmp_path, share | options | {"processes": processes})
+    events = run_processes(shared, processes)
+    method = options.get("method", "LoRA")
+    single, sharded = events_of("step", single_process(method)), events_of("step", events)
+    assert len(sharded) == 3, events
     for name in ("train_loss", "grad_norm", "learning_rate"):
-        wanted = [step[name] for step in one]
-        assert [step[name] for step in many] == pytest.approx(wanted, rel=1e-4), name
-    wanted, got = (
-        [event["valid_loss"] for event in of("eval", one)] for one in (alone(method), events)
+        expected = [step[name] for step in single]
+        assert [step[name] for step in sharded] == pytest.approx(expected, rel=1e-4), name
+    expected, actual = (
+        [event["valid_loss"] for event in events_of("eval", single)]
+        for single in (single_process(method), events)
     )
-    assert got == pytest.approx(wanted, rel=1e-4)
-    wanted, got = gradients(alone(method)), gradients(events)
-    assert got.keys() == wanted.keys()
-    assert len(got) == {"LoRA": 16, "DoRA": 24, "Full": 15}[method]
-    for name, value in wanted.items():
-        torch.testing.assert_close(got[name], value, rtol=1e-4, atol=1e-7, msg=name)
-    wanted, got = weights(alone(method)), weights(events)
-    assert got.keys() == wanted.keys()
-    for name, value in wanted.items():
+    assert actual == pytest.approx(expected, rel=1e-4)
+    expected, actual = gradients(single_process(method)), gradients(events)
+    assert actual.keys() == expected.keys()
+    assert len(actual) == {"LoRA": 16, "DoRA": 24, "Full": 15}[method]
+    for name, value in expected.items():
+        torch.testing.assert_close(actual[name], value, rtol=1e-4, atol=1e-7, msg=name)
+    expected, actual = weights(single_process(method)), weights(events)
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
         # A tenth of one step of Adam, which turns the last bits of a tiny gradient into its sign.
-        torch.testing.assert_close(got[name], value, rtol=0.0, atol=1e-4, msg=name)
-        assert (got[name] - value).norm() < 1e-3 * value.norm(), name
+        torch.testing.assert_close(actual[name], value, rtol=0.0, atol=1e-4, msg=name)
+        assert (actual[name] - value).norm() < 1e-3 * value.norm(), name
 
 
 def gradients(events: list[Any]) -> dict[str, Any]:
     """Return the gradients of two steps, each as AdamW weighs it: its first moment, from a checkpoint."""
     from safetensors.torch import load_file
 
-    (done,) = of("done", events)
+    (done,) = events_of("done", events)
     (newest,) = Path(done["adapter"]).parent.glob("checkpoints/step-00000002/state.safetensors")
     return {name: value for name, value in load_file(newest).items() if name.endswith("/exp_avg")}
 
@@ -191,7 +194,7 @@ def weights(events: list[Any]) -> dict[str, Any]:
     """Return what a run has trained, from its file."""
     from safetensors.torch import load_file
 
-    (done,) = of("done", events)
+    (done,) = events_of("done", events)
     (file,) = Path(done["adapter"]).glob("*model.safetensors")
-    found: dict[str, Any] = load_file(file)
-    return found
+    tensors: dict[str, Any] = load_file(file)
+    return tensors

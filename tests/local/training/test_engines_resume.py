@@ -11,17 +11,24 @@ torch = pytest.importorskip("torch")
 
 from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skip
 from maas_client.local.resources.job_states import JobSignal  # noqa: E402
-from tests.local.training.test_engines import FSDP, KEPT, asked, needs_deepspeed, ran, zero_stage  # noqa: E402
+from tests.local.training.test_engines import (  # noqa: E402
+    FSDP,
+    KEPT,
+    make_job,
+    needs_deepspeed,
+    run_processes,
+    zero_stage,
+)
 from tests.local.training.test_engines import rows as rows  # noqa: E402 - the fixture
-from tests.local.training.test_run import of  # noqa: E402
+from tests.local.training.test_run import events_of  # noqa: E402
 
 # Dropout shows whether each process finds its own random numbers again; r=3 divides unevenly.
-MORE = {"batch_size": 1, "gradient_accumulation_steps": 2, "processes": 2, "lora_dropout": 0.1}
+OPTIONS = {"batch_size": 1, "gradient_accumulation_steps": 2, "processes": 2, "lora_dropout": 0.1}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "more",
+    "options",
     [
         pytest.param({}, id="ddp"),
         pytest.param(FSDP, id="fsdp"),
@@ -31,22 +38,22 @@ MORE = {"batch_size": 1, "gradient_accumulation_steps": 2, "processes": 2, "lora
     ],
 )
 def test_paused_run_resumes_to_identical_bytes(
-    base: BaseWeights, rows: dict[str, str], tmp_path: Path, more: dict[str, Any]
+    base: BaseWeights, rows: dict[str, str], tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    recipe = {**MORE, "lora_r": 3, **more}
+    recipe = {**OPTIONS, "lora_r": 3, **options}
     if recipe.get("method") == "Full":
         del recipe["lora_r"]
     for name in ("whole", "rests"):
         (tmp_path / name).mkdir()
-    whole = asked(base, rows, tmp_path / "whole", recipe)
-    assert of("done", ran(whole, 2))
-    rests = asked(base, rows, tmp_path / "rests", recipe)
-    events = ran({**rests, "signal": JobSignal.PAUSE}, 2)
-    assert [event["step"] for event in of("paused", events)] == [1], events
-    events = ran(rests, 2)
-    (started,) = of("started", events)
+    uninterrupted = make_job(base, rows, tmp_path / "whole", recipe)
+    assert events_of("done", run_processes(uninterrupted, 2))
+    paused = make_job(base, rows, tmp_path / "rests", recipe)
+    events = run_processes({**paused, "signal": JobSignal.PAUSE}, 2)
+    assert [event["step"] for event in events_of("paused", events)] == [1], events
+    events = run_processes(paused, 2)
+    (started,) = events_of("started", events)
     assert started["resumed_from"] == 1
-    assert of("done", events)
+    assert events_of("done", events)
     assert weights_of(tmp_path / "rests") == weights_of(tmp_path / "whole")
 
 

@@ -63,15 +63,15 @@ MODELS = {
 
 def models(name: str) -> tuple[Any, Any]:
     """The same weights twice: as transformers makes them, and as we train them."""
-    kind, more = MODELS[name]
-    config = getattr(transformers, f"{kind}Config")(**(SIZES | more))
+    kind, options = MODELS[name]
+    config = getattr(transformers, f"{kind}Config")(**(SIZES | options))
     torch.manual_seed(0)
-    theirs = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    ours = transformers.AutoModelForCausalLM.from_config(
+    reference = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    fused = transformers.AutoModelForCausalLM.from_config(
         copy.deepcopy(config), attn_implementation=attention.register()
     )
-    ours.load_state_dict(theirs.state_dict())
-    return theirs, fuse_modules(ours)
+    fused.load_state_dict(reference.state_dict())
+    return reference, fuse_modules(fused)
 
 
 def documents() -> list[Example]:
@@ -79,7 +79,7 @@ def documents() -> list[Example]:
     return [
         Example(
             torch.randint(3, 61, (size,), generator=draw).tolist(),
-            [at % 3 != 1 for at in range(size)],
+            [index % 3 != 1 for index in range(size)],
             line,
         )
         for line, size in enumerate([9, 4, 30, 17, 2])
@@ -88,60 +88,64 @@ def documents() -> list[Example]:
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_packed_loss_and_gradients_match_single_documents(name: str) -> None:
-    theirs, ours = models(name)
-    found = documents()
-    learner = ModelWithLoss(ours)
-    limits = PackLimits(longrope_threshold=longrope_threshold(ours))
+    reference, fused = models(name)
+    examples = documents()
+    learner = ModelWithLoss(fused)
+    limits = PackLimits(longrope_threshold=longrope_threshold(fused))
     total = torch.zeros(())
-    for group in group_examples(found, limits):
+    for group in group_examples(examples, limits):
         loss, _ = learner(*pack_examples(group))
         total = total + loss
     total.backward()
     single = torch.zeros(())
-    for one in found:
-        logits = theirs(input_ids=torch.tensor([one.input_ids])).logits[0, :-1]
-        kept, targets = torch.tensor(one.loss_mask)[1:], torch.tensor(one.input_ids)[1:]
+    for example in examples:
+        logits = reference(input_ids=torch.tensor([example.input_ids])).logits[0, :-1]
+        mask, targets = torch.tensor(example.loss_mask)[1:], torch.tensor(example.input_ids)[1:]
         single = single + torch.nn.functional.cross_entropy(
-            logits[kept], targets[kept], reduction="sum"
+            logits[mask], targets[mask], reduction="sum"
         )
     single.backward()
     assert total.item() == pytest.approx(single.item(), rel=1e-5)
-    grads = {n: w.grad for n, w in theirs.named_parameters()}
-    assert set(grads) == {n for n, _ in ours.named_parameters()}
-    for at, weight in ours.named_parameters():
-        largest = float(grads[at].abs().max())
-        assert float((weight.grad - grads[at]).abs().max()) < 1e-4 * max(1.0, largest), at
+    grads = {n: w.grad for n, w in reference.named_parameters()}
+    assert set(grads) == {n for n, _ in fused.named_parameters()}
+    for weight_name, weight in fused.named_parameters():
+        largest = float(grads[weight_name].abs().max())
+        assert float((weight.grad - grads[weight_name]).abs().max()) < 1e-4 * max(1.0, largest), (
+            weight_name
+        )
 
 
 @pytest.mark.parametrize("name", ["phi3", "llama", "phi3-window"])
 def test_generation_matches_transformers(name: str) -> None:
-    theirs, ours = models(name)
+    reference, fused = models(name)
     ids = torch.tensor([[5, 9, 11, 40, 7, 8, 23, 31, 12]])
     mask = torch.ones_like(ids)
-    wanted = theirs.eval().generate(ids, attention_mask=mask, max_new_tokens=6, do_sample=False)
-    with attention.standard_attention(ours):
-        got = ours.eval().generate(ids, attention_mask=mask, max_new_tokens=6, do_sample=False)
-    assert got.tolist() == wanted.tolist()
-    loss, _ = ModelWithLoss(ours)(*pack_examples(documents()))
+    expected = reference.eval().generate(
+        ids, attention_mask=mask, max_new_tokens=6, do_sample=False
+    )
+    with attention.standard_attention(fused):
+        actual = fused.eval().generate(ids, attention_mask=mask, max_new_tokens=6, do_sample=False)
+    assert actual.tolist() == expected.tolist()
+    loss, _ = ModelWithLoss(fused)(*pack_examples(documents()))
     assert loss.isfinite()
 
 
 def test_bfloat16_uses_the_original_forward() -> None:
-    theirs, ours = models("llama")
-    theirs, ours = theirs.bfloat16(), ours.bfloat16()
-    (one, *_) = documents()
-    loss, _ = ModelWithLoss(ours)(*pack_examples([one]))
-    logits = theirs(input_ids=torch.tensor([one.input_ids])).logits[0, :-1].float()
-    kept, targets = torch.tensor(one.loss_mask)[1:], torch.tensor(one.input_ids)[1:]
-    wanted = torch.nn.functional.cross_entropy(logits[kept], targets[kept], reduction="sum")
-    assert loss.item() == pytest.approx(wanted.item(), rel=2e-2)
+    reference, fused = models("llama")
+    reference, fused = reference.bfloat16(), fused.bfloat16()
+    (example, *_) = documents()
+    loss, _ = ModelWithLoss(fused)(*pack_examples([example]))
+    logits = reference(input_ids=torch.tensor([example.input_ids])).logits[0, :-1].float()
+    mask, targets = torch.tensor(example.loss_mask)[1:], torch.tensor(example.input_ids)[1:]
+    expected = torch.nn.functional.cross_entropy(logits[mask], targets[mask], reduction="sum")
+    assert loss.item() == pytest.approx(expected.item(), rel=2e-2)
 
 
 def test_logits_are_computed_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     from maas_client.local.training import model_loss
 
     monkeypatch.setattr(model_loss, "_CHUNK_LOGITS", 61 * 16)
-    theirs, ours = models("llama")
+    reference, fused = models("llama")
     seen: list[int] = []
     linear = model_loss.linear
 
@@ -152,18 +156,18 @@ def test_logits_are_computed_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
         return out
 
     monkeypatch.setattr(model_loss, "linear", spy)
-    found = documents()
-    loss, correct = ModelWithLoss(ours)(*pack_examples(found))
+    examples = documents()
+    loss, correct = ModelWithLoss(fused)(*pack_examples(examples))
     monkeypatch.undo()
     assert 0 < max(seen) <= 61 * 16
     single, right = 0.0, 0
-    for one in found:
+    for example in examples:
         with torch.no_grad():
-            logits = theirs(input_ids=torch.tensor([one.input_ids])).logits[0, :-1]
-        kept, targets = torch.tensor(one.loss_mask)[1:], torch.tensor(one.input_ids)[1:]
+            logits = reference(input_ids=torch.tensor([example.input_ids])).logits[0, :-1]
+        mask, targets = torch.tensor(example.loss_mask)[1:], torch.tensor(example.input_ids)[1:]
         single += float(
-            torch.nn.functional.cross_entropy(logits[kept], targets[kept], reduction="sum")
+            torch.nn.functional.cross_entropy(logits[mask], targets[mask], reduction="sum")
         )
-        right += int((logits[kept].argmax(-1) == targets[kept]).sum())
+        right += int((logits[mask].argmax(-1) == targets[mask]).sum())
     assert loss.item() == pytest.approx(single, rel=1e-5)
     assert int(correct) == right

@@ -14,7 +14,7 @@ from maas_client.chat import TEMPLATES, Segment, render  # noqa: E402
 from maas_client.errors import DatasetError  # noqa: E402
 from maas_client.local.training import load_base  # noqa: E402
 from maas_client.local.training.data import Example, loss_mask, tokenize_rows  # noqa: E402
-from tests.local.training.rows import talk  # noqa: E402
+from tests.local.training.rows import make_rows  # noqa: E402
 from tests.shared_data import shared_file  # noqa: E402
 
 TOOL_ROW = {
@@ -40,45 +40,45 @@ def _smollm2() -> Any:
 
 
 def learned_text(example: Example, tokenizer: Any) -> str:
-    kept = [i for i, learned in zip(example.input_ids, example.loss_mask, strict=True) if learned]
-    return str(tokenizer.decode(kept))
+    ids = [i for i, learned in zip(example.input_ids, example.loss_mask, strict=True) if learned]
+    return str(tokenizer.decode(ids))
 
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
 def test_loss_mask_matches_answers(name: str, tokenizer: Any) -> None:
     template = TEMPLATES[name]
-    rows: list[dict[str, Any]] = talk(24) + ([TOOL_ROW] if template.tools else [])
-    found, _ = tokenize_rows(enumerate(rows, 1), tokenizer, template, 4096)
-    by_line = {example.line: example for example in found}
+    rows: list[dict[str, Any]] = make_rows(24) + ([TOOL_ROW] if template.tools else [])
+    examples, _ = tokenize_rows(enumerate(rows, 1), tokenizer, template, 4096)
+    by_line = {example.line: example for example in examples}
     for line, row in enumerate(rows, 1):
         segments = render(row["messages"], row.get("tools"), template)
-        said = "".join(segment.text for segment in segments if segment.in_loss)
-        assert learned_text(by_line[line], tokenizer) == said
-        assert said.endswith(template.end_of_turn)
-        whole = "".join(segment.text for segment in segments)
-        assert tokenizer.decode(by_line[line].input_ids) == whole
+        answers = "".join(segment.text for segment in segments if segment.in_loss)
+        assert learned_text(by_line[line], tokenizer) == answers
+        assert answers.endswith(template.end_of_turn)
+        text = "".join(segment.text for segment in segments)
+        assert tokenizer.decode(by_line[line].input_ids) == text
 
 
 def test_loss_mask_matches_answers_with_smollm2() -> None:
     tokenizer = _smollm2()
     template = TEMPLATES["smollm2"]
-    rows = [*talk(24), TOOL_ROW]
-    found, _ = tokenize_rows(enumerate(rows, 1), tokenizer, template, 4096)
-    for row, example in zip(rows, found, strict=True):
+    rows = [*make_rows(24), TOOL_ROW]
+    examples, _ = tokenize_rows(enumerate(rows, 1), tokenizer, template, 4096)
+    for row, example in zip(rows, examples, strict=True):
         segments = render(row["messages"], row.get("tools"), template)
-        said = "".join(segment.text for segment in segments if segment.in_loss)
-        assert learned_text(example, tokenizer) == said
+        answers = "".join(segment.text for segment in segments if segment.in_loss)
+        assert learned_text(example, tokenizer) == answers
 
 
 def test_loss_mask_matches_microsofts_tool_sample(tokenizer: Any) -> None:
     path = shared_file("data/foundry_stock_toolcall_train.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    found, tally = tokenize_rows(enumerate(rows, 1), tokenizer, TEMPLATES["phi4-mini"], 1 << 20)
-    assert (tally.rows, tally.dropped, tally.truncated) == (86, [], [])
-    for row, example in zip(rows, found, strict=True):
+    examples, counts = tokenize_rows(enumerate(rows, 1), tokenizer, TEMPLATES["phi4-mini"], 1 << 20)
+    assert (counts.rows, counts.dropped, counts.truncated) == (86, [], [])
+    for row, example in zip(rows, examples, strict=True):
         segments = render(row["messages"], row["tools"], TEMPLATES["phi4-mini"])
-        said = "".join(segment.text for segment in segments if segment.in_loss)
-        assert learned_text(example, tokenizer) == said
+        answers = "".join(segment.text for segment in segments if segment.in_loss)
+        assert learned_text(example, tokenizer) == answers
 
 
 def test_token_spanning_prompt_and_answer_has_no_loss() -> None:
@@ -96,16 +96,16 @@ def test_truncated_and_dropped_rows_are_counted(tokenizer: Any) -> None:
         }
 
     rows = [row("q", "a" * 10), row("q", "a" * 100), row("q" * 100, "a")]
-    found, tally = tokenize_rows(enumerate(rows, 1), tokenizer, TEMPLATES["phi3"], 40)
-    assert [example.line for example in found] == [1, 2]
-    assert (tally.rows, tally.truncated, tally.dropped) == (3, [2, 3], [3])
-    assert len(found[1].input_ids) == 40
-    assert tally.learned_tokens == sum(example.learned_tokens for example in found)
+    examples, counts = tokenize_rows(enumerate(rows, 1), tokenizer, TEMPLATES["phi3"], 40)
+    assert [example.line for example in examples] == [1, 2]
+    assert (counts.rows, counts.truncated, counts.dropped) == (3, [2, 3], [3])
+    assert len(examples[1].input_ids) == 40
+    assert counts.learned_tokens == sum(example.learned_tokens for example in examples)
 
 
 def test_merged_system_messages_are_counted(tokenizer: Any) -> None:
-    _, tally = tokenize_rows(enumerate(talk(6), 1), tokenizer, TEMPLATES["phi3-medium"], 4096)
-    assert tally.merged == [1, 4]
+    _, counts = tokenize_rows(enumerate(make_rows(6), 1), tokenizer, TEMPLATES["phi3-medium"], 4096)
+    assert counts.merged == [1, 4]
 
 
 def test_row_the_template_cannot_render_names_its_line(tokenizer: Any) -> None:

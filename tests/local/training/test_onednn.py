@@ -37,15 +37,15 @@ FORMS: dict[str, Callable[[int, int], torch.Tensor]] = {
 @pytest.mark.parametrize("size", [(1, 1, 1), (3, 8, 16), (33, 24, 40), (1, 576, 192)])
 def test_matmul_matches_torch(left: str, right: str, size: tuple[int, int, int]) -> None:
     rows, inner, columns = size
-    one, other = FORMS[left](rows, inner), FORMS[right](inner, columns)
-    torch.testing.assert_close(onednn.matmul(one, other), one @ other, rtol=1e-5, atol=1e-4)
+    left, right = FORMS[left](rows, inner), FORMS[right](inner, columns)
+    torch.testing.assert_close(onednn.matmul(left, right), left @ right, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(0, 8, 16), (8, 0, 16), (8, 16, 0)])
 def test_empty_matrices_are_multiplied(size: tuple[int, int, int]) -> None:
     rows, inner, columns = size
-    one, other = matrix(rows, inner), matrix(inner, columns)
-    assert torch.equal(onednn.matmul(one, other), one @ other)
+    left, right = matrix(rows, inner), matrix(inner, columns)
+    assert torch.equal(onednn.matmul(left, right), left @ right)
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -57,16 +57,16 @@ def test_linear_matches_torch(bias: bool) -> None:
 
 
 def test_unsupported_dtypes_use_torch() -> None:
-    one, other = matrix(3, 4).double(), matrix(4, 5).double()
-    assert torch.equal(onednn.matmul(one, other), one @ other)
+    left, right = matrix(3, 4).double(), matrix(4, 5).double()
+    assert torch.equal(onednn.matmul(left, right), left @ right)
 
 
 def test_matmul_is_deterministic() -> None:
-    one, other = matrix(300, 576), matrix(576, 192)
-    first = onednn.matmul(one, other)
+    left, right = matrix(300, 576), matrix(576, 192)
+    first = onednn.matmul(left, right)
     for _ in range(3):
-        shifted = torch.empty(one.numel() + 3)[3:].view_as(one).copy_(one)  # another alignment
-        assert torch.equal(onednn.matmul(shifted, other), first)
+        shifted = torch.empty(left.numel() + 3)[3:].view_as(left).copy_(left)  # another alignment
+        assert torch.equal(onednn.matmul(shifted, right), first)
 
 
 @pytest.mark.parametrize("broken", ["raises", "is wrong"])
@@ -79,5 +79,5 @@ def test_fallback_without_onednn_gives_the_same_result(
         return x @ weight.T + 1
 
     monkeypatch.setattr(onednn, "_linear", multiply)
-    one, other = matrix(3, 4), matrix(4, 5)
-    torch.testing.assert_close(onednn.matmul(one, other), one @ other)
+    left, right = matrix(3, 4), matrix(4, 5)
+    torch.testing.assert_close(onednn.matmul(left, right), left @ right)

@@ -26,17 +26,17 @@ def example(line: int, length: int, learned: int = 2) -> Example:
 
 
 def test_pack_has_no_padding_and_restarts_positions() -> None:
-    made = pack_examples([example(1, 4), example(2, 3)])
-    assert made.input_ids.tolist() == [100, 101, 102, 103, 200, 201, 202]
-    assert made.position_ids.tolist() == [0, 1, 2, 3, 0, 1, 2]
-    assert made.cu_seqlens.tolist() == [0, 4, 7]
-    assert made.loss_positions.tolist() == [1, 2, 4, 5]
-    assert made.targets.tolist() == [102, 103, 201, 202]
+    pack = pack_examples([example(1, 4), example(2, 3)])
+    assert pack.input_ids.tolist() == [100, 101, 102, 103, 200, 201, 202]
+    assert pack.position_ids.tolist() == [0, 1, 2, 3, 0, 1, 2]
+    assert pack.cu_seqlens.tolist() == [0, 4, 7]
+    assert pack.loss_positions.tolist() == [1, 2, 4, 5]
+    assert pack.targets.tolist() == [102, 103, 201, 202]
 
 
 def test_first_token_of_a_document_has_no_loss() -> None:
-    made = pack_examples([example(1, 3), example(2, 2, learned=2)])
-    assert made.loss_positions.tolist() == [0, 1, 3]
+    pack = pack_examples([example(1, 3), example(2, 2, learned=2)])
+    assert pack.loss_positions.tolist() == [0, 1, 3]
 
 
 def test_each_epoch_shuffles_all_examples() -> None:
@@ -55,12 +55,12 @@ def test_each_epoch_shuffles_all_examples() -> None:
 def test_resumed_run_has_the_same_steps(after: int) -> None:
     examples = [example(line, 5) for line in range(10)]
     recipe = TrainingConfig(epochs=2, batch_size=3)
-    whole = [step.lines for step in training_batches(examples, recipe, limits=PackLimits())]
-    rest = [
+    all_steps = [step.lines for step in training_batches(examples, recipe, limits=PackLimits())]
+    remaining = [
         step.lines
         for step in training_batches(examples, recipe, limits=PackLimits(), start_step=after)
     ]
-    assert rest == whole[after:]
+    assert remaining == all_steps[after:]
 
 
 def test_max_steps_repeats_the_data() -> None:
@@ -79,20 +79,24 @@ def test_ranks_share_the_examples_of_a_step(count: int) -> None:
         list(training_batches(examples, recipe, limits=PackLimits(), rank=rank)) for rank in (0, 1)
     ]
     assert len(ranks[0]) == len(ranks[1])
-    for one, other in zip(*ranks, strict=True):
-        assert one.learned_tokens == other.learned_tokens
-        assert one.lines == other.lines
-        assert one.packs
-        assert other.packs
-        learned = sum(len(made.targets) for made in (*one.packs, *other.packs))
-        assert learned == one.learned_tokens
+    for first_rank, second_rank in zip(*ranks, strict=True):
+        assert first_rank.learned_tokens == second_rank.learned_tokens
+        assert first_rank.lines == second_rank.lines
+        assert first_rank.packs
+        assert second_rank.packs
+        learned = sum(len(pack.targets) for pack in (*first_rank.packs, *second_rank.packs))
+        assert learned == first_rank.learned_tokens
 
 
 def test_packs_respect_the_token_limit() -> None:
     groups = list(
         group_examples([example(n, size) for n, size in enumerate([5, 4, 20, 3])], PackLimits(9))
     )
-    assert [[len(one.input_ids) for one in group] for group in groups] == [[5, 4], [20], [3]]
+    assert [[len(member.input_ids) for member in group] for group in groups] == [
+        [5, 4],
+        [20],
+        [3],
+    ]
 
 
 def test_documents_above_the_longrope_threshold_are_packed_apart() -> None:
@@ -100,7 +104,11 @@ def test_documents_above_the_longrope_threshold_are_packed_apart() -> None:
         [example(n, size) for n, size in enumerate([5, 9, 9, 4])],
         PackLimits(100, longrope_threshold=8),
     )
-    assert [[len(one.input_ids) for one in group] for group in groups] == [[5], [9, 9], [4]]
+    assert [[len(member.input_ids) for member in group] for group in groups] == [
+        [5],
+        [9, 9],
+        [4],
+    ]
 
 
 def test_evaluation_covers_every_example_once() -> None:

@@ -27,13 +27,13 @@ METHODS = ["LoRA", "rsLoRA", "DoRA", "QLoRA", "Full"]
 NEAR = 1e-4
 
 
-def recipe_for(method: str, **more: Any) -> TrainingConfig:
+def recipe_for(method: str, **options: Any) -> TrainingConfig:
     return TrainingConfig(
         method=method,  # type: ignore[arg-type]
         learning_rate=1e-3,
-        batch_size=more.pop("batch_size", 4),
+        batch_size=options.pop("batch_size", 4),
         max_grad_norm=0.0,
-        **more,
+        **options,
     )
 
 
@@ -73,7 +73,7 @@ def plain_steps(
     weights = [w for w in model.parameters() if w.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
     by_line = {example.line: example for example in examples}
-    told = []
+    losses = []
     todo = list(training_batches(examples, recipe, limits=PackLimits()))
     for batch in todo:
         total = 0.0
@@ -81,15 +81,15 @@ def plain_steps(
             example = by_line[line]
             logits = model(input_ids=torch.tensor([example.input_ids])).logits[0, :-1]
             targets = torch.tensor(example.input_ids)[1:]
-            kept = torch.tensor(example.loss_mask)[1:]
-            loss = torch.nn.functional.cross_entropy(logits[kept], targets[kept], reduction="sum")
+            mask = torch.tensor(example.loss_mask)[1:]
+            loss = torch.nn.functional.cross_entropy(logits[mask], targets[mask], reduction="sum")
             (loss / batch.learned_tokens).backward()
             total += loss.item()
         grads = {name: w.grad.clone() for name, w in model.named_parameters() if w.grad is not None}
-        told.append((total / batch.learned_tokens, grads))
+        losses.append((total / batch.learned_tokens, grads))
         optimizer.step()
         optimizer.zero_grad()
-    return told
+    return losses
 
 
 def our_steps(
@@ -99,11 +99,11 @@ def our_steps(
     load_base.enable_activation_checkpointing(model, recipe)
     learner = ModelWithLoss(model)
     engine = engines.prepare_engine(learner, create_optimizer(learner, recipe), "cpu", recipe)
-    kept: list[dict[str, torch.Tensor]] = []
+    gradients: list[dict[str, torch.Tensor]] = []
     step_of = engine.optimizer.step
 
     def spy(*args: Any, **kwargs: Any) -> Any:
-        kept.append(
+        gradients.append(
             {
                 name.removeprefix("model."): w.grad.clone()
                 for name, w in learner.named_parameters()
@@ -116,12 +116,12 @@ def our_steps(
     run = RunProgress(total_steps=total_steps(len(examples), recipe))
     todo = training_batches(examples, recipe, limits=limits)
     losses = [step.loss for step in train(engine.model, todo, recipe, run, engine)]
-    return list(zip(losses, kept, strict=True))
+    return list(zip(losses, gradients, strict=True))
 
 
-def assert_same(ours: list[Any], plain: list[Any]) -> None:
-    assert len(ours) == len(plain) > 1
-    for (our_loss, our_grads), (loss, grads) in zip(ours, plain, strict=True):
+def assert_same(packed: list[Any], plain: list[Any]) -> None:
+    assert len(packed) == len(plain) > 1
+    for (our_loss, our_grads), (loss, grads) in zip(packed, plain, strict=True):
         assert our_loss == pytest.approx(loss, abs=NEAR)
         assert set(our_grads) == set(grads)
         largest = max(float(grad.abs().max()) for grad in grads.values())
@@ -152,8 +152,8 @@ def test_gradient_accumulation_matches_single_documents(
 
 def test_small_packs_match_single_documents(base: BaseWeights, examples: list[Example]) -> None:
     recipe = recipe_for("LoRA", batch_size=6, schedule="constant", weight_decay=0.0)
-    ours = our_steps(base, recipe, examples, PackLimits(max_tokens=150))
-    assert_same(ours, plain_steps(base, recipe, examples))
+    packed = our_steps(base, recipe, examples, PackLimits(max_tokens=150))
+    assert_same(packed, plain_steps(base, recipe, examples))
 
 
 def test_gradient_checkpointing_gives_the_same_result(

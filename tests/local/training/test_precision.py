@@ -16,11 +16,11 @@ from maas_client.local.machine.model_shape import read_shape  # noqa: E402
 from maas_client.local.resources.training_config import TrainingConfig  # noqa: E402
 from maas_client.local.training import load_base  # noqa: E402
 from maas_client.local.training.load_base import weight_dtype  # noqa: E402
-from tests.local.training.test_run import Data, go, of, spec  # noqa: E402
+from tests.local.training.test_run import Data, events_of, run_job, spec  # noqa: E402
 
 
 @pytest.mark.parametrize(
-    ("recipe", "device", "wanted"),
+    ("recipe", "device", "dtype"),
     [
         (TrainingConfig(), "cpu", torch.float32),
         (TrainingConfig(precision="16"), "cpu", torch.float32),
@@ -30,15 +30,15 @@ from tests.local.training.test_run import Data, go, of, spec  # noqa: E402
         (TrainingConfig(method="Full", deepspeed_stage=2), "cuda", torch.bfloat16),
     ],
 )
-def test_weight_dtype(recipe: TrainingConfig, device: str, wanted: Any) -> None:
-    assert weight_dtype(recipe, device) is wanted
+def test_weight_dtype(recipe: TrainingConfig, device: str, dtype: Any) -> None:
+    assert weight_dtype(recipe, device) is dtype
 
 
 def test_full_training_uses_a_dtype_that_keeps_small_steps() -> None:
-    for wanted in (torch.bfloat16, weight_dtype(TrainingConfig(method="Full"), "cuda")):
-        weight = torch.full((1,), 0.02, dtype=wanted)
+    for dtype in (torch.bfloat16, weight_dtype(TrainingConfig(method="Full"), "cuda")):
+        weight = torch.full((1,), 0.02, dtype=dtype)
         moved = bool(weight - 2e-5 != weight)
-        assert moved is (wanted is torch.float32)
+        assert moved is (dtype is torch.float32)
 
 
 def test_estimate_uses_the_weight_dtype(base: BaseWeights) -> None:
@@ -53,12 +53,12 @@ def test_estimate_uses_the_weight_dtype(base: BaseWeights) -> None:
 def test_each_rank_selects_its_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    taken: list[int] = []
+    selected: list[int] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch.cuda, "set_device", selected.append)
     for rank in (0, 1):
         load_base.select_gpu(rank, 2)
-    assert taken == [0, 1]
+    assert selected == [0, 1]
     with pytest.raises(ConfigError, match="this machine has 2 GPUs") as caught:
         load_base.select_gpu(0, 3)
     assert "processes=2" in str(caught.value)
@@ -71,13 +71,13 @@ def test_bfloat16_losses_match_float32(
 ) -> None:
     if method == "QLoRA":
         pytest.importorskip("bitsandbytes")
-    held = [torch.float32, torch.bfloat16]
+    dtypes = [torch.float32, torch.bfloat16]
     recipe = {"method": method, "epochs": 2, "batch_size": 4, "learning_rate": 1e-3}
     losses = []
-    for wanted in held:
-        monkeypatch.setattr(load_base, "weight_dtype", lambda config, device, dtype=wanted: dtype)
-        events = go(spec(base, data, tmp_path / str(wanted), recipe))
-        assert of("done", events), events[-1]
-        losses.append([event["train_loss"] for event in of("step", events)])
+    for dtype in dtypes:
+        monkeypatch.setattr(load_base, "weight_dtype", lambda config, device, dtype=dtype: dtype)
+        events = run_job(spec(base, data, tmp_path / str(dtype), recipe))
+        assert events_of("done", events), events[-1]
+        losses.append([event["train_loss"] for event in events_of("step", events)])
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
     assert losses[1] != losses[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="a shell plays the other process")
-FIRST = """
+PROGRAM = """
 import json, sys, time
 from maas_client.local.training import processes
 sys.executable = sys.argv[1]
@@ -27,16 +27,16 @@ with processes.launch_peers(job, processes.requested_processes(job), emit):
         raise RuntimeError("connection closed by peer")
 print("went on", flush=True)
 """
-WORD = {"event": "failed", "code": "ServiceError", "message": "Memory ran out."}
+FAILURE = {"event": "failed", "code": "ServiceError", "message": "Memory ran out."}
 
 
-def first(folder: Path, other: str, does: str) -> subprocess.CompletedProcess[str]:
+def run_first(folder: Path, script_body: str, behaviour: str) -> subprocess.CompletedProcess[str]:
     """Run a first process beside one that does what the shell script ``other`` says."""
     script = folder / "other"
-    script.write_text(f"#!/bin/sh\nread job\n{other}\n")
+    script.write_text(f"#!/bin/sh\nread job\n{script_body}\n")
     script.chmod(0o755)
     return subprocess.run(
-        [sys.executable, "-c", FIRST, str(script), does],
+        [sys.executable, "-c", PROGRAM, str(script), behaviour],
         capture_output=True,
         text=True,
         timeout=120,
@@ -44,19 +44,19 @@ def first(folder: Path, other: str, does: str) -> subprocess.CompletedProcess[st
     )
 
 
-@pytest.mark.parametrize("does", ["waits", "breaks"])
-def test_failure_of_a_peer_is_reported(tmp_path: Path, does: str) -> None:
-    ended = first(tmp_path, f"echo '{json.dumps(WORD)}'; exit 1", does)
-    assert (ended.returncode, json.loads(ended.stdout)) == (0, WORD)
+@pytest.mark.parametrize("behaviour", ["waits", "breaks"])
+def test_failure_of_a_peer_is_reported(tmp_path: Path, behaviour: str) -> None:
+    ended = run_first(tmp_path, f"echo '{json.dumps(FAILURE)}'; exit 1", behaviour)
+    assert (ended.returncode, json.loads(ended.stdout)) == (0, FAILURE)
 
 
-@pytest.mark.parametrize("does", ["waits", "breaks"])
-def test_killed_peer_ends_the_run(tmp_path: Path, does: str) -> None:
-    ended = first(tmp_path, "kill -9 $$", does)
+@pytest.mark.parametrize("behaviour", ["waits", "breaks"])
+def test_killed_peer_ends_the_run(tmp_path: Path, behaviour: str) -> None:
+    ended = run_first(tmp_path, "kill -9 $$", behaviour)
     assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, "")
     assert "died (-9)" in ended.stderr
 
 
 def test_normal_exit_of_a_peer_does_not_end_the_run(tmp_path: Path) -> None:
-    ended = first(tmp_path, "exit 0", "goes on")
+    ended = run_first(tmp_path, "exit 0", "goes on")
     assert (ended.returncode, ended.stdout) == (0, "went on\n")

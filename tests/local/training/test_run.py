@@ -25,7 +25,7 @@ from maas_client.local.training import checkpoints  # noqa: E402
 from maas_client.local.training import run as running  # noqa: E402
 from maas_client.local.training import setup as preparing  # noqa: E402
 from maas_client.local.training.run import run  # noqa: E402
-from tests.local.training.rows import talk  # noqa: E402
+from tests.local.training.rows import make_rows  # noqa: E402
 
 Data = Callable[..., str]
 QUICK = {"batch_size": 4, "learning_rate": 1e-3}
@@ -36,22 +36,24 @@ class KilledError(Exception):
 
 
 def spec(
-    base: BaseWeights, data: Data, out: Path, recipe: dict[str, Any], **more: Any
+    base: BaseWeights, data: Data, out: Path, recipe: dict[str, Any], **options: Any
 ) -> dict[str, Any]:
     return {
         "job": "job-1",
         "model": "Phi-3-mini-4k-instruct",
         "base": base.as_dict(),
-        "train": data(talk(12)),
+        "train": data(make_rows(12)),
         "validation": None,
         "recipe": QUICK | recipe,
         "out": str(out),
         "threads": 1,
         "device": "cpu",
-    } | more
+    } | options
 
 
-def go(asked: dict[str, Any], until: Callable[[dict[str, Any]], bool] | None = None) -> list[Any]:
+def run_job(
+    job_spec: dict[str, Any], until: Callable[[dict[str, Any]], bool] | None = None
+) -> list[Any]:
     events: list[dict[str, Any]] = []
 
     def emit(event: dict[str, Any]) -> None:
@@ -62,47 +64,47 @@ def go(asked: dict[str, Any], until: Callable[[dict[str, Any]], bool] | None = N
 
     if until:
         with pytest.raises(KilledError):
-            run(asked, emit)
+            run(job_spec, emit)
     else:
-        run(asked, emit)
+        run(job_spec, emit)
     return events
 
 
-def of(kind: str, events: list[Any]) -> list[dict[str, Any]]:
+def events_of(kind: str, events: list[Any]) -> list[dict[str, Any]]:
     return [event for event in events if event["event"] == kind]
 
 
 def test_job_emits_all_events(base: BaseWeights, data: Data, tmp_path: Path) -> None:
-    held = data(talk(6, seed=9), "valid.jsonl")
-    asked = spec(base, data, tmp_path / "out", {"epochs": 2}, validation=held)
-    events = go(asked)
-    (started,) = of("started", events)
+    validation = data(make_rows(6, seed=9), "valid.jsonl")
+    job_spec = spec(base, data, tmp_path / "out", {"epochs": 2}, validation=validation)
+    events = run_job(job_spec)
+    (started,) = events_of("started", events)
     assert (started["steps"], started["examples"], started["method"]) == (6, 12, "LoRA")
     assert started["base"]["name"] == "tiny"
     assert started["template"]["name"] == "phi3"
     assert started["coverage"]["covered"]["qkv_proj"] == 2
-    steps = of("step", events)
+    steps = events_of("step", events)
     assert [event["step"] for event in steps] == [1, 2, 3, 4, 5, 6]
     assert steps[0]["learning_rate"] == pytest.approx(1e-3)
     assert steps[-1]["train_loss"] < steps[0]["train_loss"] - 0.3
-    evals = of("eval", events)
+    evals = events_of("eval", events)
     assert [event["step"] for event in evals] == [0, 3, 6]
     assert evals[-1]["valid_loss"] < evals[0]["valid_loss"] - 0.3
     assert 0 < evals[-1]["valid_token_accuracy"] < 1
-    (done,) = of("done", events)
+    (done,) = events_of("done", events)
     assert events[-1] is done
     assert done["metrics"]["base_valid_loss"] == evals[0]["valid_loss"]
     assert done["metrics"]["merge_difference"] < 1e-4
-    messages = [event["message"] for event in of("message", events)]
+    messages = [event["message"] for event in events_of("message", events)]
     assert any("is used as a stand-in" in text for text in messages)
     assert len([text for text in messages if text.startswith("The base model answers")]) == 2
     assert len([text for text in messages if text.startswith("The tuned model answers")]) == 2
 
 
 def test_adapter_loads_in_peft(base: BaseWeights, data: Data, tmp_path: Path) -> None:
-    held = data(talk(6, seed=9), "valid.jsonl")
-    events = go(spec(base, data, tmp_path / "out", {}, validation=held))
-    (done,) = of("done", events)
+    validation = data(make_rows(6, seed=9), "valid.jsonl")
+    events = run_job(spec(base, data, tmp_path / "out", {}, validation=validation))
+    (done,) = events_of("done", events)
     folder = Path(done["adapter"])
     assert atomic_folder.is_complete(folder)
     assert (folder / "LICENSE").exists()
@@ -120,7 +122,7 @@ def test_adapter_loads_in_peft(base: BaseWeights, data: Data, tmp_path: Path) ->
 
 
 def test_full_saves_a_whole_model(base: BaseWeights, data: Data, tmp_path: Path) -> None:
-    (done,) = of("done", go(spec(base, data, tmp_path / "out", {"method": "Full"})))
+    (done,) = events_of("done", run_job(spec(base, data, tmp_path / "out", {"method": "Full"})))
     model = transformers.AutoModelForCausalLM.from_pretrained(done["adapter"])
     assert model.config.model_type == "phi3"
     ends = model.generation_config.eos_token_id
@@ -129,7 +131,7 @@ def test_full_saves_a_whole_model(base: BaseWeights, data: Data, tmp_path: Path)
 
 
 def test_merged_model_is_saved_on_request(base: BaseWeights, data: Data, tmp_path: Path) -> None:
-    go(spec(base, data, tmp_path / "out", {"merge_lora_weights": "true"}))
+    run_job(spec(base, data, tmp_path / "out", {"merge_lora_weights": "true"}))
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "merged")
     assert "lora" not in " ".join(name for name, _ in model.named_parameters())
 
@@ -146,20 +148,22 @@ def test_run_killed_at_each_step_resumes_to_identical_bytes(
     method: str, base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     recipe = STEADY | {"method": method}
-    go(spec(base, data, tmp_path / "whole", recipe))
+    run_job(spec(base, data, tmp_path / "whole", recipe))
     out = tmp_path / "killed"
     for step in range(1, 4):
-        events = go(spec(base, data, out, recipe), lambda e, at=step: e.get("step") == at)
-        assert of("started", events)[0]["resumed_from"] == (step - 2 if step > 2 else None)
-    events = go(spec(base, data, out, recipe))
-    assert of("started", events)[0]["resumed_from"] == 2
+        events = run_job(
+            spec(base, data, out, recipe), lambda e, step_number=step: e.get("step") == step_number
+        )
+        assert events_of("started", events)[0]["resumed_from"] == (step - 2 if step > 2 else None)
+    events = run_job(spec(base, data, out, recipe))
+    assert events_of("started", events)[0]["resumed_from"] == 2
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
 def test_kill_during_a_checkpoint_loses_only_that_checkpoint(
     base: BaseWeights, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go(spec(base, data, tmp_path / "whole", STEADY))
+    run_job(spec(base, data, tmp_path / "whole", STEADY))
     out, seal = tmp_path / "killed", atomic_folder.write_manifest
     seen = []
 
@@ -173,19 +177,19 @@ def test_kill_during_a_checkpoint_loses_only_that_checkpoint(
     with pytest.raises(KilledError):
         run(spec(base, data, out, STEADY), lambda _: None)
     monkeypatch.undo()
-    events = go(spec(base, data, out, STEADY))
-    assert of("started", events)[0]["resumed_from"] == 1
+    events = run_job(spec(base, data, out, STEADY))
+    assert events_of("started", events)[0]["resumed_from"] == 1
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
 def test_damaged_checkpoint_is_skipped(base: BaseWeights, data: Data, tmp_path: Path) -> None:
-    go(spec(base, data, tmp_path / "whole", STEADY))
+    run_job(spec(base, data, tmp_path / "whole", STEADY))
     out = tmp_path / "killed"
-    go(spec(base, data, out, STEADY), lambda event: event.get("step") == 3)
+    run_job(spec(base, data, out, STEADY), lambda event: event.get("step") == 3)
     newest = out / "checkpoints" / "step-00000002" / "state.safetensors"
     newest.write_bytes(newest.read_bytes()[:-8] + b"12345678")
-    events = go(spec(base, data, out, STEADY))
-    assert of("started", events)[0]["resumed_from"] == 1
+    events = run_job(spec(base, data, out, STEADY))
+    assert events_of("started", events)[0]["resumed_from"] == 1
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
@@ -193,14 +197,14 @@ def test_changed_hyperparameters_ignore_old_checkpoints(
     base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    go(spec(base, data, out, STEADY), lambda event: event.get("step") == 3)
-    events = go(spec(base, data, out, STEADY | {"seed": 7}))
-    assert of("started", events)[0]["resumed_from"] is None
+    run_job(spec(base, data, out, STEADY), lambda event: event.get("step") == 3)
+    events = run_job(spec(base, data, out, STEADY | {"seed": 7}))
+    assert events_of("started", events)[0]["resumed_from"] is None
 
 
 def test_old_checkpoints_are_deleted(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     recipe = {"epochs": 3, "save_steps": 1, "save_total_limit": 2}
-    go(spec(base, data, tmp_path / "out", recipe))
+    run_job(spec(base, data, tmp_path / "out", recipe))
     kept = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())
     assert kept == ["step-00000007", "step-00000008"]
 
@@ -209,8 +213,8 @@ def test_old_checkpoints_are_deleted(base: BaseWeights, data: Data, tmp_path: Pa
 def test_killed_process_resumes_to_identical_bytes(
     base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
-    go(spec(base, data, tmp_path / "whole", STEADY))
-    asked = spec(base, data, tmp_path / "killed", STEADY)
+    run_job(spec(base, data, tmp_path / "whole", STEADY))
+    job_spec = spec(base, data, tmp_path / "killed", STEADY)
     program = (
         "import json, os, signal, sys\n"
         "from maas_client.local.training.run import run\n"
@@ -220,18 +224,18 @@ def test_killed_process_resumes_to_identical_bytes(
         "run(json.loads(sys.argv[1]), emit)\n"
     )
     child = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(asked)], check=False, capture_output=True
+        [sys.executable, "-c", program, json.dumps(job_spec)], check=False, capture_output=True
     )
     assert child.returncode == -signal.SIGKILL
-    events = go(asked)
-    assert of("started", events)[0]["resumed_from"] == 2
+    events = run_job(job_spec)
+    assert events_of("started", events)[0]["resumed_from"] == 2
     assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole")
 
 
 def test_tokens_per_second_counts_every_step(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     recipe = {"logging_steps": 2, "epochs": 2}
-    events = of("step", go(spec(base, data, tmp_path / "out", recipe)))
-    every = of("step", go(spec(base, data, tmp_path / "every", {"epochs": 2})))
+    events = events_of("step", run_job(spec(base, data, tmp_path / "out", recipe)))
+    every = events_of("step", run_job(spec(base, data, tmp_path / "every", {"epochs": 2})))
     assert [event["step"] for event in events] == [2, 4, 6]
     assert events[-1]["train_loss"] == every[-1]["train_loss"]
     assert events[-1]["tokens_per_s"] > every[-1]["tokens_per_s"] / 5
@@ -242,18 +246,22 @@ def test_paused_run_resumes_to_identical_bytes(
     method: str, base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     recipe = {"epochs": 2, "lora_dropout": 0.1, "method": method}
-    held = data(talk(4, seed=9), "valid.jsonl")
-    go(spec(base, data, tmp_path / "whole", recipe, validation=held))
+    validation = data(make_rows(4, seed=9), "valid.jsonl")
+    run_job(spec(base, data, tmp_path / "whole", recipe, validation=validation))
     out, done_at = tmp_path / "rests", []
     for _ in range(6):
         events: list[dict[str, Any]] = []
-        run(spec(base, data, out, recipe, validation=held), events.append, lambda: JobSignal.PAUSE)
+        run(
+            spec(base, data, out, recipe, validation=validation),
+            events.append,
+            lambda: JobSignal.PAUSE,
+        )
         if events[-1]["event"] == "done":
             break
         assert events[-1] == {"event": "paused", "step": len(done_at) + 1}
-        assert of("started", events)[0]["resumed_from"] == (done_at[-1] if done_at else None)
+        assert events_of("started", events)[0]["resumed_from"] == (done_at[-1] if done_at else None)
         done_at.append(events[-1]["step"])
-        kept = [event["step"] for event in of("checkpoint", events)]
+        kept = [event["step"] for event in events_of("checkpoint", events)]
         assert kept == ([] if method == "Full" else [done_at[-1]]), "one that can be deployed"
     assert done_at == [1, 2, 3, 4, 5]
     files = [out / "adapter" for out in (out, tmp_path / "whole")]
@@ -265,17 +273,17 @@ def test_requested_checkpoint_does_not_change_the_result(
     base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     recipe = {"epochs": 2, "lora_dropout": 0.1, "save_steps": 1000}
-    go(spec(base, data, tmp_path / "whole", recipe))
+    run_job(spec(base, data, tmp_path / "whole", recipe))
     out, events = tmp_path / "asked", []
     asked_at = iter([JobSignal.NONE, JobSignal.CHECKPOINT])
     run(spec(base, data, out, recipe), events.append, lambda: next(asked_at, JobSignal.NONE))
-    assert of("checkpoint", events)[0]["step"] == 2
+    assert events_of("checkpoint", events)[0]["step"] == 2
     kept = out / "adapters" / "step-00000002" / "adapter_model.safetensors"
     assert kept.exists(), "one that can be deployed"
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000002"]
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
     shutil.rmtree(out / "adapter")
-    assert of("started", go(spec(base, data, out, recipe)))[0]["resumed_from"] == 2
+    assert events_of("started", run_job(spec(base, data, out, recipe)))[0]["resumed_from"] == 2
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
@@ -283,24 +291,30 @@ def test_settings_without_effect_give_warnings(
     base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     recipe = {"apply_early_stopping": True, "deepspeed_stage": 3}
-    events = go(spec(base, data, tmp_path / "out", recipe))
-    said = [event["message"] for event in of("message", events) if event["level"] == "warning"]
-    assert any("it needs validation data" in text for text in said)
-    assert any("apply_deepspeed=true only" in text for text in said)
+    events = run_job(spec(base, data, tmp_path / "out", recipe))
+    messages = [
+        event["message"] for event in events_of("message", events) if event["level"] == "warning"
+    ]
+    assert any("it needs validation data" in text for text in messages)
+    assert any("no effect without apply_deepspeed=true" in text for text in messages)
 
 
 def test_cancelled_job_stops_after_the_step(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
-    asked = spec(base, data, tmp_path / "out", {"epochs": 5})
-    run(asked, events.append, lambda: JobSignal.CANCEL if of("step", events) else JobSignal.NONE)
-    assert len(of("step", events)) == 1
-    assert not of("done", events)
+    job_spec = spec(base, data, tmp_path / "out", {"epochs": 5})
+    run(
+        job_spec,
+        events.append,
+        lambda: JobSignal.CANCEL if events_of("step", events) else JobSignal.NONE,
+    )
+    assert len(events_of("step", events)) == 1
+    assert not events_of("done", events)
     assert not (tmp_path / "out" / "adapter").exists()
 
 
 def test_diverged_run_names_the_step(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     recipe = {"epochs": 9, "learning_rate": 0.9, "max_grad_norm": 0, "lora_alpha": 1e6}
-    events = go(spec(base, data, tmp_path / "out", recipe))
+    events = run_job(spec(base, data, tmp_path / "out", recipe))
     assert events[-1]["event"] == "failed"
     assert "is not a finite number at step" in events[-1]["message"]
     assert "Lower learning_rate" in events[-1]["message"]
@@ -318,7 +332,7 @@ def test_diverged_run_names_the_step(base: BaseWeights, data: Data, tmp_path: Pa
 def test_invalid_job_fails_before_the_start(
     recipe: dict[str, Any], message: str, base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
-    (failed,) = go(spec(base, data, tmp_path / "out", recipe))
+    (failed,) = run_job(spec(base, data, tmp_path / "out", recipe))
     assert failed["event"] == "failed"
     assert message in failed["message"]
 
@@ -332,8 +346,10 @@ def test_data_without_answers_fails(base: BaseWeights, data: Data, tmp_path: Pat
             ]
         }
     ]
-    asked = spec(base, data, tmp_path / "out", {"max_seq_length": 64}, train=data(rows, "t.jsonl"))
-    (failed,) = go(asked)
+    job_spec = spec(
+        base, data, tmp_path / "out", {"max_seq_length": 64}, train=data(rows, "t.jsonl")
+    )
+    (failed,) = run_job(job_spec)
     assert failed["event"] == "failed"
     assert failed["message"].startswith("No assistant tokens found after preprocessing")
 
@@ -345,7 +361,7 @@ def test_full_disk_is_reported(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoints, "save_file", full)
-    events = go(spec(base, data, tmp_path / "out", STEADY))
+    events = run_job(spec(base, data, tmp_path / "out", STEADY))
     assert events[-1] == {
         "event": "failed",
         "code": "ServiceError",
@@ -365,10 +381,10 @@ def test_gradient_checkpointing_is_on_if_memory_is_tight(
     small = Hardware("small", "cpu", 400 * 2**20, 1, here=True)
     monkeypatch.setattr(preparing, "detect_hardware", lambda: small)
     recipe = {} if given is None else {"gradient_checkpointing": given}
-    events = go(spec(base, data, tmp_path / "out", recipe))
-    said = [event["message"] for event in of("message", events)]
-    assert any("activations are computed twice" in text for text in said) == (given is None)
-    assert of("done", events)
+    events = run_job(spec(base, data, tmp_path / "out", recipe))
+    messages = [event["message"] for event in events_of("message", events)]
+    assert any("activations are computed twice" in text for text in messages) == (given is None)
+    assert events_of("done", events)
 
 
 def test_other_runtime_errors_are_not_reported_as_out_of_memory(
@@ -389,5 +405,5 @@ def test_out_of_memory_is_reported(
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory")
 
     monkeypatch.setattr(running, "train", short)
-    events = go(spec(base, data, tmp_path / "out", {}))
+    events = run_job(spec(base, data, tmp_path / "out", {}))
     assert "Memory ran out. Use a smaller batch_size" in events[-1]["message"]

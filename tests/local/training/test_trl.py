@@ -24,7 +24,7 @@ from maas_client.local.training.train import RunProgress, create_optimizer, trai
 RECIPE = TrainingConfig(batch_size=4, epochs=2, learning_rate=1e-3, warmup_steps=2)
 
 
-def their_losses(base: BaseWeights, ordered: list[Example], room: Path) -> list[float]:
+def their_losses(base: BaseWeights, ordered: list[Example], folder: Path) -> list[float]:
     model = transformers.AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(base.folder)
     torch.manual_seed(RECIPE.seed)
@@ -54,7 +54,7 @@ def their_losses(base: BaseWeights, ordered: list[Example], room: Path) -> list[
             return torch.utils.data.SequentialSampler(self.train_dataset)
 
     settings = trl.SFTConfig(
-        output_dir=str(room),
+        output_dir=str(folder),
         per_device_train_batch_size=RECIPE.batch_size,
         num_train_epochs=1,
         learning_rate=RECIPE.learning_rate,
@@ -91,7 +91,7 @@ def test_losses_match_trl(base: BaseWeights, examples: list[Example], tmp_path: 
     learner = ModelWithLoss(model)
     engine = engines.prepare_engine(learner, create_optimizer(learner, RECIPE), "cpu", RECIPE)
     run = RunProgress(total_steps=total_steps(len(examples), RECIPE))
-    ours = [step.loss for step in train(engine.model, todo, RECIPE, run, engine)]
-    assert len(ours) == 6
-    assert ours == pytest.approx(their_losses(base, ordered, tmp_path), abs=2e-4)
-    assert ours[-1] < ours[0] - 0.3
+    losses = [step.loss for step in train(engine.model, todo, RECIPE, run, engine)]
+    assert len(losses) == 6
+    assert losses == pytest.approx(their_losses(base, ordered, tmp_path), abs=2e-4)
+    assert losses[-1] < losses[0] - 0.3

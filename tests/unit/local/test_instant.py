@@ -21,17 +21,17 @@ def rows(n=6, **extra):
     ]  # fmt: skip
 
 
-def job(tmp_path, data, **more):
+def job(tmp_path, data, **options):
     path = tmp_path / "train.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in data))
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
-    return {"train": str(path), "validation": None, "recipe": {}, "out": str(out), **more}
+    return {"train": str(path), "validation": None, "recipe": {}, "out": str(out), **options}
 
 
-def run(order, wishes=no_signal):
+def run(spec, next_signal=no_signal):
     events = []
-    train(order, events.append, wishes)
+    train(spec, events.append, next_signal)
     return events
 
 
@@ -45,9 +45,9 @@ def test_trained_answer_is_returned(tmp_path):
 
 
 def test_training_is_deterministic(tmp_path):
-    order = job(tmp_path, rows(), recipe={"num_train_epochs": "2"})
-    first, bytes_1 = run(order), (tmp_path / "out" / "memory.jsonl").read_bytes()
-    second, bytes_2 = run(order), (tmp_path / "out" / "memory.jsonl").read_bytes()
+    spec = job(tmp_path, rows(), recipe={"num_train_epochs": "2"})
+    first, bytes_1 = run(spec), (tmp_path / "out" / "memory.jsonl").read_bytes()
+    second, bytes_2 = run(spec), (tmp_path / "out" / "memory.jsonl").read_bytes()
     assert first == second
     assert bytes_1 == bytes_2
 
@@ -58,11 +58,11 @@ def test_first_loss_is_that_of_an_empty_model(tmp_path):
 
 
 def test_losses_fall_when_answers_repeat(tmp_path):
-    order = job(
+    spec = job(
         tmp_path, rows(20), recipe={"num_train_epochs": "3", "per_device_train_batch_size": "4"}
     )
-    order["validation"] = order["train"]
-    events = run(order)
+    spec["validation"] = spec["train"]
+    events = run(spec)
     losses = [e["train_loss"] for e in events if e["event"] == "step"]
     assert len(losses) == 15
     assert losses[-1] < losses[0]

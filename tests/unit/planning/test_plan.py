@@ -40,31 +40,31 @@ def test_adapter_parameters_match_peft() -> None:
     )  # "trainable=32768" in every tiny job's log
 
 
-def held(model: str, method: str, **rest: object) -> memory.MemoryEstimate:
+def estimate(model: str, method: str, **rest: object) -> memory.MemoryEstimate:
     facts = catalog.get_model(model)
     assert facts.architecture is not None
     return memory.estimate_memory(facts.architecture, method, tokens=800, **rest)  # type: ignore[arg-type]
 
 
 def test_memory_differs_by_method() -> None:
-    lora, dora, qlora, full = (held("Phi-3-mini", m) for m in ("LoRA", "DoRA", "QLoRA", "Full"))
+    lora, dora, qlora, full = (estimate("Phi-3-mini", m) for m in ("LoRA", "DoRA", "QLoRA", "Full"))
     assert qlora.weights < lora.weights / 5
     assert lora.weights == dora.weights == full.weights
     assert lora.optimizer < dora.optimizer < full.optimizer
     assert full.optimizer == 2 * full.gradients
-    assert held("Phi-3-mini", "LoRA", device="gpu").weights * 2 == lora.weights
-    less = held("Phi-3-mini", "LoRA", checkpoint_activations=True)
-    assert less.activations < lora.activations / 10
+    assert estimate("Phi-3-mini", "LoRA", device="gpu").weights * 2 == lora.weights
+    checkpointed = estimate("Phi-3-mini", "LoRA", checkpoint_activations=True)
+    assert checkpointed.activations < lora.activations / 10
 
 
 def test_plan_names_the_largest_part_and_a_fitting_method() -> None:
     facts = catalog.get_model("Phi-4")
     assert facts.architecture is not None
-    made = plan.plan(
+    result = plan.plan(
         "Phi-4", facts.architecture, DATA, hardware.azure_hardware("Standard_NC4as_T4_v3")
     )
-    by_name = {row.method: row for row in made.estimates}
-    assert made.choice == "QLoRA"
+    by_name = {row.method: row for row in result.estimates}
+    assert result.choice == "QLoRA"
     assert not by_name["LoRA"].fits
     assert "weights" in by_name["LoRA"].why
     assert "optimizer" in by_name["Full"].why
@@ -76,21 +76,21 @@ def test_plan_without_fitting_method_gives_alternatives() -> None:
     facts = catalog.get_model("Phi-4")
     assert facts.architecture is not None
     small = hardware.Hardware("a phone", "cpu", 2 * 2**30, 4, here=False)
-    made = plan.plan("Phi-4", facts.architecture, DATA, small)
-    assert made.choice is None
-    assert "ZeRO-3" in made.advice
-    only = plan.plan("Phi-4", facts.architecture, DATA, small, methods=("LoRA",))
-    assert "QLoRA" in only.advice
+    result = plan.plan("Phi-4", facts.architecture, DATA, small)
+    assert result.choice is None
+    assert "ZeRO-3" in result.advice
+    lora_only = plan.plan("Phi-4", facts.architecture, DATA, small, methods=("LoRA",))
+    assert "QLoRA" in lora_only.advice
 
 
 def test_rslora_is_planned_on_request_only() -> None:
     facts = catalog.get_model("Phi-4")
     assert facts.architecture is not None
     small = hardware.Hardware("a phone", "cpu", 2 * 2**30, 4, here=False)
-    every = plan.plan("Phi-4", facts.architecture, DATA, small)
-    assert "rsLoRA" not in [row.method for row in every.estimates]
+    result = plan.plan("Phi-4", facts.architecture, DATA, small)
+    assert "rsLoRA" not in [row.method for row in result.estimates]
     (row,) = plan.plan("Phi-4", facts.architecture, DATA, small, methods=("rsLoRA",)).estimates
-    assert row.memory == every.estimates[0].memory
+    assert row.memory == result.estimates[0].memory
 
 
 def test_mixture_of_experts_raises() -> None:
