@@ -14,7 +14,7 @@ from maas_client.chat import TEMPLATES
 from maas_client.dataset.block_check import BlockValidator
 from maas_client.local import worker
 from maas_client.local.training.data import TrainingData
-from tests.local.training.rows import talk
+from tests.local.training.rows import make_rows
 
 MODEL = "Phi-3-mini-4k-instruct"
 
@@ -32,7 +32,7 @@ def test_training_uses_the_rows_that_are_valid_for_the_model(
         {"role": "user", "content": "What is it?"},
         {"role": "assistant", "content": "An <|im_start|> it is."},
     ]
-    path = write_rows(tmp_path / "train.jsonl", [*talk(3), {"messages": messages}])
+    path = write_rows(tmp_path / "train.jsonl", [*make_rows(3), {"messages": messages}])
     spec = {"train": path, "model": MODEL}
     assert len(TrainingData.load(spec, tokenizer, TEMPLATES["phi3"], 4096).examples) == 4
 
@@ -49,8 +49,8 @@ def test_a_job_validates_each_file_once(
 
     monkeypatch.setattr(BlockValidator, "validate", record)
     job = {
-        "train": write_rows(tmp_path / "train.jsonl", talk(30)),
-        "validation": write_rows(tmp_path / "validation.jsonl", talk(7, seed=1)),
+        "train": write_rows(tmp_path / "train.jsonl", make_rows(30)),
+        "validation": write_rows(tmp_path / "validation.jsonl", make_rows(7, seed=1)),
         "model": MODEL,
     }
     assert worker._find_problems(job) is None

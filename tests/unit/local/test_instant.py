@@ -77,7 +77,7 @@ def test_messages_with_weight_zero_are_not_trained(tmp_path):
 
 
 def test_cancel_signal_stops_training(tmp_path):
-    events = run(job(tmp_path, rows()), wishes=lambda: JobSignal.CANCEL)
+    events = run(job(tmp_path, rows()), next_signal=lambda: JobSignal.CANCEL)
     assert [e["event"] for e in events] == ["started"]
     assert not (tmp_path / "out" / "memory.jsonl").exists()
 
