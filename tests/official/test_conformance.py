@@ -171,12 +171,14 @@ def test_openai_shapes(recordings: dict[str, Recorder], op: str) -> None:
     assert exchanges
     for exchange in exchanges:
         problems = openai_problems(SHAPES[op], exchange.got)
-        assert not [p for p in problems if not any(_same(p, known) for known in AZURE_DIFFERENCES)]
+        assert not [
+            p for p in problems if not any(_same(p, difference) for difference in AZURE_DIFFERENCES)
+        ]
 
 
-def _same(problem: str, known: str) -> bool:
+def _same(problem: str, difference: str) -> bool:
     """Compare problems without list indexes."""
-    return re.sub(r"^/data/\d+", "", problem).startswith(known)
+    return re.sub(r"^/data/\d+", "", problem).startswith(difference)
 
 
 NO_REFUSAL = "/choices/0/message: 'refusal' is a required property"
@@ -212,8 +214,8 @@ AZURE_ONLY = {"files.import", "fine_tuning.copy", "fine_tuning.copy_status", "fi
 def test_paths_match_openai() -> None:
     paths = {_plain(path): set(rows) for path, rows in openai_document()["paths"].items()}
     for op in (*foundry.OPERATIONS, *foundry.DATED_OPERATIONS):
-        known = paths.get(_plain(op.path.removeprefix("/v1")), set())
-        assert op.method.lower() in known or op.name in AZURE_ONLY, op.name
+        official_methods = paths.get(_plain(op.path.removeprefix("/v1")), set())
+        assert op.method.lower() in official_methods or op.name in AZURE_ONLY, op.name
 
 
 def _operations() -> list[dict[str, Any]]:
@@ -233,12 +235,12 @@ def test_paths_and_status_codes_match_official_client() -> None:
     ]
     observed = 0
     for op in arm:
-        known = official.get((op.method, _plain(op.path)))
-        if known is None:
+        official_operation = official.get((op.method, _plain(op.path)))
+        if official_operation is None:
             assert op.name in ("operations.status", "operations.result"), op.name
             continue
         observed += 1
-        assert set(known["ok"]) <= set(op.ok), op.name
+        assert set(official_operation["ok"]) <= set(op.ok), op.name
     assert observed > 20
 
 
@@ -250,15 +252,15 @@ def test_responses_have_codes_and_headers_of_official_client(
     observed = 0
     for exchange in recordings["azureml"].exchanges:
         op = by_name.get(exchange.op)
-        known = op and official.get((op.method, _plain(op.path)))
-        if not known or exchange.status == 404:
+        official_operation = op and official.get((op.method, _plain(op.path)))
+        if not official_operation or exchange.status == 404:
             continue
         observed += 1
-        assert exchange.status in known["ok"], (exchange.op, exchange.status)
+        assert exchange.status in official_operation["ok"], (exchange.op, exchange.status)
         if exchange.status == 202:
-            assert set(map(str.lower, known["response_headers"])) <= set(exchange.headers), (
-                exchange.op
-            )
+            assert set(map(str.lower, official_operation["response_headers"])) <= set(
+                exchange.headers
+            ), exchange.op
     assert observed > 10
 
 

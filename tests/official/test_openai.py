@@ -78,8 +78,8 @@ def start(client: openai.OpenAI, file: str, **kwargs: Any) -> Any:
 
 def test_file_round_trip(client: openai.OpenAI) -> None:
     file = upload(client, training_rows())
-    known = client.files.retrieve(file)
-    assert (known.filename, known.bytes, known.purpose) == (
+    processed = client.files.retrieve(file)
+    assert (processed.filename, processed.bytes, processed.purpose) == (
         "t.jsonl",
         len(training_rows()),
         "fine-tune",
@@ -111,9 +111,9 @@ def test_invalid_jsonl_is_an_error_of_the_file(
     v1: openai.OpenAI, data: bytes, messages: str
 ) -> None:
     file = v1.files.create(file=("t.jsonl", data), purpose="fine-tune")
-    known = v1.files.wait_for_processing(file.id, poll_interval=0.05)
-    assert known.status == "error"
-    assert messages in (known.status_details or "")
+    processed = v1.files.wait_for_processing(file.id, poll_interval=0.05)
+    assert processed.status == "error"
+    assert messages in (processed.status_details or "")
     with pytest.raises(openai.BadRequestError, match="not usable"):
         start(v1, file.id)
 

@@ -98,8 +98,8 @@ def test_urls_in_responses_use_azure_hosts(server: LocalServer) -> None:
         auth = {"Authorization": "Bearer t"}
         here = http.get(f"{ARM}{WS}?api-version=2024-10-01", headers=auth).json()
         assert here["properties"]["discoveryUrl"] == "https://eastus2.api.azureml.ms/discovery"
-        known = http.get(f"{ARM}/metadata/endpoints?api-version=2022-09-01").json()
-        assert (known["name"], known["resourceManager"]) == ("AzureCloud", f"{ARM}/")
+        clouds = http.get(f"{ARM}/metadata/endpoints?api-version=2022-09-01").json()
+        assert (clouds["name"], clouds["resourceManager"]) == ("AzureCloud", f"{ARM}/")
         openid = "https://login.microsoftonline.com/t/v2.0/.well-known/openid-configuration"
         assert (
             http.get(openid)
@@ -204,9 +204,9 @@ def test_tls_and_metadata_document(tmp_path: Path) -> None:
         ca = str(server.state_dir / "ca.pem")
         trusted = ssl.create_default_context(cafile=ca)
         with httpx.Client(verify=trusted, trust_env=False) as http:
-            known = http.get(f"{server.url}/metadata/endpoints?api-version=2022-09-01").json()
-            assert known["resourceManager"] == f"{server.url}/"
-            login = known["authentication"]["loginEndpoint"]
+            clouds = http.get(f"{server.url}/metadata/endpoints?api-version=2022-09-01").json()
+            assert clouds["resourceManager"] == f"{server.url}/"
+            login = clouds["authentication"]["loginEndpoint"]
             openid = http.get(f"{login}tenant/v2.0/.well-known/openid-configuration").json()
             assert openid["token_endpoint"].startswith(f"{server.url}/tenant/")
 

@@ -40,9 +40,9 @@ def uri(azure: Azure) -> str:
 
 
 def test_stream_equals_complete_response(azure: Azure, uri):
-    messages = {"temperature": 0, "max_tokens": 12}
-    whole = azure.chat(uri, "hello", **messages).json()
-    chunks = frames(azure.chat(uri, "hello", stream=True, **messages))
+    options = {"temperature": 0, "max_tokens": 12}
+    whole = azure.chat(uri, "hello", **options).json()
+    chunks = frames(azure.chat(uri, "hello", stream=True, **options))
     text = "".join(f["choices"][0]["delta"].get("content") or "" for f in chunks)
     assert text == whole["choices"][0]["message"]["content"]
     assert whole["choices"][0]["finish_reason"] in ("length", "stop")
@@ -94,7 +94,7 @@ def test_dead_process_is_replaced(azure: Azure, uri, real):
     child = real._server.services.chat_engine._child
     os.kill(child.pid, signal.SIGKILL)
     deadline = time.monotonic() + 60
-    while child.alive:
+    while child.is_running:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert azure.chat(uri, "hello", max_tokens=4).status_code == 200
@@ -111,6 +111,6 @@ def test_chat_in_progress_fails_when_process_dies(azure: Azure, uri, real):
         lines = response.iter_lines()
         assert next(lines).startswith("data: ")
         os.kill(child.pid, signal.SIGKILL)
-        kwargs = [line for line in lines if line]
-    assert "data: [DONE]" not in kwargs
-    assert json.loads(kwargs[-1].removeprefix("data: "))["error"]["code"] == "internal_error"
+        remaining = [line for line in lines if line]
+    assert "data: [DONE]" not in remaining
+    assert json.loads(remaining[-1].removeprefix("data: "))["error"]["code"] == "internal_error"

@@ -96,8 +96,8 @@ def test_resolved_model_uri_points_to_artifact_store(azure: Azure, done: str) ->
     assert names
     for name in names:
         assert httpx.get(f"{base}/{name}?{token['sasToken']}", trust_env=False).status_code == 200
-    gone = azure.http.post(url, json={"values": [model.replace("versions/1", "versions/99")]})
-    assert gone.status_code == 400
+    missing = azure.http.post(url, json={"values": [model.replace("versions/1", "versions/99")]})
+    assert missing.status_code == 400
     assert azure.http.post(url, json={"values": "x"}).status_code == 400
     defaults = azure.arm("GET", "/datastores", params={"isDefault": "true"}).json()["value"]
     assert [item["name"] for item in defaults] == ["workspaceblobstore"]
@@ -123,8 +123,8 @@ def test_mlflow_run_metrics_and_artifacts(azure: Azure, done: str) -> None:
 
 
 def test_mlflow_error_format(azure: Azure, done: str) -> None:
-    gone = mlflow(azure, "runs/get", run_id="none")
-    assert (gone.status_code, gone.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+    missing = mlflow(azure, "runs/get", run_id="none")
+    assert (missing.status_code, missing.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
     assert mlflow(azure, "runs/get").json()["error_code"] == "INVALID_PARAMETER_VALUE"
     assert mlflow(azure, "metrics/get-history", run_id=done, metric_key="no").json() == {
         "metrics": []

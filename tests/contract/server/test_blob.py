@@ -77,8 +77,10 @@ def test_put_block_and_block_list(azure: Azure):
     )
     assert done.status_code == 201, done.text
     assert azure.blob("GET", "big").content == b"".join(parts)
-    again = azure.blob("PUT", "big", "comp=blocklist", content=body, headers={"If-None-Match": "*"})
-    assert again.status_code in (400, 409)
+    repeated = azure.blob(
+        "PUT", "big", "comp=blocklist", content=body, headers={"If-None-Match": "*"}
+    )
+    assert repeated.status_code in (400, 409)
     listed = azure.blob("GET", "big", "comp=blocklist&blocklisttype=committed").text
     assert listed.count("<Block>") == 3
 
@@ -184,8 +186,8 @@ def test_list_with_prefix_and_pages(azure: Azure):
 def test_blob_names_are_not_paths(azure: Azure, server, name):
     put = azure.blob("PUT", "n/" + name, content=b"x", headers=BLOCK)
     assert put.status_code in (201, 404, 401), put.text  # httpx may resolve dots before sending
-    known = {"contents", "runs", "facts.db", "facts.db-journal", "lock", "children.log"}
-    assert {path.name for path in server.state_dir.iterdir()} <= known
+    expected_files = {"contents", "runs", "facts.db", "facts.db-journal", "lock", "children.log"}
+    assert {path.name for path in server.state_dir.iterdir()} <= expected_files
     for path in (server.state_dir / "contents").iterdir():
         assert len(path.name) == 32
         assert path.is_file()

@@ -52,20 +52,20 @@ def test_call_sequence_of_azure_ai_ml(azure: Azure, model_id):
 def test_repeated_put_returns_same_endpoint(azure: Azure, model_id):
     azure.deploy("same", model_id)
     keys = azure.arm("POST", "/serverlessEndpoints/same/listKeys").json()
-    again = azure.arm("PUT", "/serverlessEndpoints/same", json=endpoint(model_id))
-    assert again.status_code == 200
+    repeated = azure.arm("PUT", "/serverlessEndpoints/same", json=endpoint(model_id))
+    assert repeated.status_code == 200
     assert azure.arm("POST", "/serverlessEndpoints/same/listKeys").json() == keys
-    other = endpoint("azureml://registries/azureml/models/Phi-4")
-    assert azure.arm("PUT", "/serverlessEndpoints/same", json=other).status_code == 409
+    different = endpoint("azureml://registries/azureml/models/Phi-4")
+    assert azure.arm("PUT", "/serverlessEndpoints/same", json=different).status_code == 409
 
 
 def test_same_name_in_two_workspaces(azure: Azure, model_id, server):
-    other = Azure(server.url, WS.replace("proj1", "proj2"))
-    here, there = azure.deploy("shared", model_id), other.deploy("shared", model_id)
+    second_workspace = Azure(server.url, WS.replace("proj1", "proj2"))
+    here, there = azure.deploy("shared", model_id), second_workspace.deploy("shared", model_id)
     assert here != there
     assert azure.chat(here, "what is 1 plus 1").status_code == 200
     assert azure.chat(there, "what is 1 plus 1").status_code == 200
-    other.http.close()
+    second_workspace.http.close()
 
 
 def test_patch_list_and_regenerate_keys(azure: Azure, model_id):
@@ -79,12 +79,12 @@ def test_patch_list_and_regenerate_keys(azure: Azure, model_id):
     assert "patched" in [
         e["name"] for e in azure.arm("GET", "/serverlessEndpoints").json()["value"]
     ]
-    old = azure.arm("POST", "/serverlessEndpoints/patched/listKeys").json()
-    new = azure.arm(
+    old_keys = azure.arm("POST", "/serverlessEndpoints/patched/listKeys").json()
+    new_keys = azure.arm(
         "POST", "/serverlessEndpoints/patched/regenerateKeys", json={"keyType": "secondary"}
     ).json()
-    assert new["primaryKey"] == old["primaryKey"]
-    assert new["secondaryKey"] != old["secondaryKey"]
+    assert new_keys["primaryKey"] == old_keys["primaryKey"]
+    assert new_keys["secondaryKey"] != old_keys["secondaryKey"]
     assert (
         azure.arm(
             "POST", "/serverlessEndpoints/patched/regenerateKeys", json={"keyType": "x"}

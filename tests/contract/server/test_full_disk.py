@@ -89,19 +89,19 @@ def test_job_fails_using_reserved_space(
         with pytest.raises(maas.JobFailedError, match=REASON):
             client.jobs.wait(job, timeout=60)
         assert spent == [True], "the room that was kept was needed, and was there"
-        again = client.jobs.create(model="Phi-3-mini", training_data=data, name="after")
-        assert client.jobs.wait(again, timeout=60).succeeded, "the server lives"
+        next_job = client.jobs.create(model="Phi-3-mini", training_data=data, name="after")
+        assert client.jobs.wait(next_job, timeout=60).succeeded, "the server lives"
 
 
 def test_job_fails_once_space_is_free(
     server: LocalServer, store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
-    monkeypatch.setattr(DiskReserve, "release", lambda self: asked.append(self))
+    releases = []
+    monkeypatch.setattr(DiskReserve, "release", lambda self: releases.append(self))
     with server.client() as client:
         job = started(client, data, store, "waits")
         deadline = time.monotonic() + 60
-        while len(asked) < 2:
+        while len(releases) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         assert client.jobs.get(job).status == "Running", "nothing can be written down"

@@ -46,13 +46,13 @@ def test_repeated_put_returns_same_job(azure: Azure):
     train = azure.upload(chats(), "again.jsonl")
     assert azure.submit("again", train).status_code == 201
     azure.wait("again")
-    again = azure.submit("again", train, displayName="shown", tags={"a": "b"})
-    assert again.status_code == 200
-    assert again.json()["properties"]["status"] == "Completed"
-    assert again.json()["properties"]["displayName"] == "shown"
-    other = azure.submit("again", train, details={"hyperParameters": {"num_train_epochs": "2"}})
-    assert other.status_code == 409
-    assert other.json()["error"]["code"] == "UserError"
+    repeated = azure.submit("again", train, displayName="shown", tags={"a": "b"})
+    assert repeated.status_code == 200
+    assert repeated.json()["properties"]["status"] == "Completed"
+    assert repeated.json()["properties"]["displayName"] == "shown"
+    different = azure.submit("again", train, details={"hyperParameters": {"num_train_epochs": "2"}})
+    assert different.status_code == 409
+    assert different.json()["error"]["code"] == "UserError"
 
 
 def test_paths_ignore_case(azure: Azure):
@@ -244,9 +244,9 @@ def test_list_pages_and_filters(server):
     names = [job["name"] for job in page["value"]]
     assert len(names) == 100
     assert page["nextLink"].startswith(server.url)
-    kwargs = azure.http.get(page["nextLink"]).json()
-    names += [job["name"] for job in kwargs["value"]]
-    assert kwargs["nextLink"] is None
+    next_page = azure.http.get(page["nextLink"]).json()
+    names += [job["name"] for job in next_page["value"]]
+    assert next_page["nextLink"] is None
     assert names == [f"p{n}" for n in reversed(range(105))]
 
     def named(**params):

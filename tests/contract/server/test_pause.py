@@ -72,9 +72,9 @@ def test_paused_job_survives_restart_and_completes(
     server = start(state)
     with client_of(server, dialect) as client:
         job = running(client, dialect, data)
-        asked = client.jobs.pause(job)
-        assert asked.status in ("Running", "pausing", "Paused", "paused")
-        assert not asked.done
+        pausing = client.jobs.pause(job)
+        assert pausing.status in ("Running", "pausing", "Paused", "paused")
+        assert not pausing.done
         until(client, job.id, is_("paused"))
         assert no_worker_left(state, server), "its worker gave back the memory"
     server.kill()
@@ -167,11 +167,11 @@ def test_resumed_training_gives_identical_weights(
     azure = server.azure
     train = azure.upload(chats(20), "real.jsonl")
     recipe = {"num_train_epochs": "10", "learning_rate": "0.001", "seed": "7"}
-    asked: dict[str, Any] = {"details": {"hyperParameters": recipe}}
-    azure.submit("whole", train, **asked)
+    pausing: dict[str, Any] = {"details": {"hyperParameters": recipe}}
+    azure.submit("whole", train, **pausing)
     assert azure.wait("whole", seconds=200) == "Completed"
     (whole,) = adapters()
-    azure.submit("rests", train, **asked)
+    azure.submit("rests", train, **pausing)
     deadline = time.monotonic() + 200
     while points(azure, "rests") < 3:
         assert time.monotonic() < deadline, azure.status("rests")
@@ -190,6 +190,6 @@ def test_resumed_training_gives_identical_weights(
     messages = json.dumps(azure.history("GET", "/runs/rests/details").json()["warnings"])
     assert f"Resumed after step {reached} of 200." in messages
     assert points(azure, "rests") == 200
-    (other,) = [path for path in adapters() if path != whole]
-    assert other.read_bytes() == whole.read_bytes()
+    (resumed,) = [path for path in adapters() if path != whole]
+    assert resumed.read_bytes() == whole.read_bytes()
     server.stop()

@@ -185,13 +185,13 @@ def test_crashing_worker_fails_job_after_three_attempts(state, start, times):
 
 def test_second_server_on_state_directory_is_refused(state, start):
     first = start(state)
-    again = subprocess.run(
+    second = subprocess.run(
         [sys.executable, "-c", _SERVE, state, state.with_name("r2"), "instant", "0"],
         capture_output=True,
         text=True,
     )
-    assert again.returncode != 0
-    assert f"another server (process {first.child.pid}) already uses" in again.stderr
+    assert second.returncode != 0
+    assert f"another server (process {first.child.pid}) already uses" in second.stderr
     first.stop()
 
 

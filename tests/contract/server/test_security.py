@@ -117,8 +117,10 @@ def test_api_key_excludes_other_credentials():
         )
         forged = f"{base}/x?sv=2024-11-04&sr=c&sp=racwdl&se=2099-01-01T00%3A00%3A00Z&sig=AAAA"
         assert httpx.get(forged, trust_env=False).status_code == 403
-        other = base.rsplit("/", 1)[0] + "/azureml-blobstore-00000000-0000-0000-0000-000000000000"
-        assert httpx.get(f"{other}/x?{sas}", trust_env=False).status_code == 403
+        other_container = (
+            base.rsplit("/", 1)[0] + "/azureml-blobstore-00000000-0000-0000-0000-000000000000"
+        )
+        assert httpx.get(f"{other_container}/x?{sas}", trust_env=False).status_code == 403
         assert right.job("keyed") == "Completed"
         uri = right.deploy("e1", right.model_id("keyed"))
         keys = right.arm("POST", "/serverlessEndpoints/e1/listKeys").json()

@@ -20,8 +20,8 @@ credential = ClientSecretCredential(
 where = {"subscription_id": "s", "resource_group": "r", "workspace": "w"}
 with maas.Client.azureml(**where, credential=credential) as client:
     result = client.fine_tune(data, model="Phi-4-mini-instruct", deploy="ours")
-    asked = [{"role": "user", "content": "what is 3 plus 3?"}]
-    assert "6" in client.chat.complete("ours", asked).choices[0].message.content
+    messages = [{"role": "user", "content": "what is 3 plus 3?"}]
+    assert "6" in client.chat.complete("ours", messages).choices[0].message.content
 management = CognitiveServicesManagementClient(
     credential, "s", base_url=url, credential_scopes=[f"{url}/.default"]
 )
