@@ -12,9 +12,9 @@ import random
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from maas_client._text import AnyOf, Argument, Text
 from maas_client._transport import response, retry
@@ -24,6 +24,7 @@ from maas_client._transport.http import (
     AsyncHttpClient,
     HttpClient,
     HttpRequest,
+    HttpResponse,
     SyncHttpClient,
     run_sync,
 )
@@ -41,6 +42,9 @@ W = TypeVar("W", bound=HttpClient)
 
 MAX_RESPONSE_BYTES = 64 * 2**20
 """The largest response that is read into memory, after decoding: 298 KB of gzip can be 300 MB of text."""
+MAX_LINE_CHARS = 16 * 2**20
+"""The longest line of a stream."""
+_MAX_ERROR_BYTES = 2**20
 _STREAM_TIMEOUT_S = 600.0
 
 
@@ -67,6 +71,15 @@ class Connection:
     timeout_s: float = 60.0
     max_retries: int = 4
     offline: bool = False
+
+
+async def _read_at_most(pieces: AsyncGenerator[HttpResponse | bytes, None], limit: int) -> bytes:
+    body = bytearray()
+    async for piece in pieces:
+        body += cast("bytes", piece)
+        if len(body) > limit:
+            break
+    return bytes(body[:limit])
 
 
 class Transport(Generic[W]):
@@ -175,23 +188,28 @@ class Transport(Generic[W]):
         deadline = time.monotonic() + max(self._connection.timeout_s, _STREAM_TIMEOUT_S)
         request = await self._build_request(op, target, body, headers or {}, key, deadline, None)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        pieces = self.http.stream(request)
-        rest = ""
+        pieces = self.http.stream(replace(request, max_bytes=None))
+        rest: list[str] = []  # of a line whose end has not arrived
+        size = 0
         try:
-            head = await anext(pieces)
-            if isinstance(head, bytes):
-                raise TransportError(f"{without_query(target)}: the stream has no head")
+            head = cast("HttpResponse", await anext(pieces))
             if head.status not in op.ok:
-                text = b"".join([piece async for piece in pieces if isinstance(piece, bytes)])
-                raise response.status_error(
-                    op, head.status, head.headers, text[:MAX_RESPONSE_BYTES]
-                )
+                text = await _read_at_most(pieces, _MAX_ERROR_BYTES)
+                raise response.status_error(op, head.status, head.headers, text)
             async for piece in pieces:
-                *complete, rest = (rest + decoder.decode(bytes(piece))).split("\n")  # type: ignore[arg-type]  # only bytes follow the head
+                *complete, last = decoder.decode(cast("bytes", piece)).split("\n")
                 for line in complete:
-                    yield line.removesuffix("\r")
-            if rest:
-                yield rest
+                    yield ("".join(rest) + line).removesuffix("\r")
+                    rest, size = [], 0
+                rest.append(last)
+                size += len(last)
+                if size > MAX_LINE_CHARS:
+                    raise TransportError(
+                        f"{without_query(target)}: the stream has a line of more than"
+                        f" {MAX_LINE_CHARS:,} characters"
+                    )
+            if size:
+                yield "".join(rest)
         finally:
             await pieces.aclose()
 

@@ -10,16 +10,20 @@ in ``enforce``; ``tests/unit/transport`` fails if they move.
 
 from __future__ import annotations
 
+import queue
 import ssl
+import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import httpcore
 import httpx
 
+T = TypeVar("T")
+_WRITE_BYTES = 64 * 2**10
 _DEADLINE: ContextVar[float | None] = ContextVar("maas_client_deadline", default=None)
 
 
@@ -55,7 +59,10 @@ class _DeadlineStream(httpcore.NetworkStream):
         return self._inner.read(max_bytes, _time_left(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, _time_left(timeout))
+        # In pieces: httpcore's own loop gives every ``send`` of the socket the whole timeout again.
+        view = memoryview(buffer)
+        for start in range(0, len(view), _WRITE_BYTES):
+            self._inner.write(bytes(view[start : start + _WRITE_BYTES]), _time_left(timeout))
 
     def close(self) -> None:
         self._inner.close()
@@ -94,9 +101,80 @@ class _DeadlineBackend(httpcore.NetworkBackend):
         self._inner.sleep(seconds)
 
 
-def enforce(client: httpx.Client) -> None:
-    """Make every connection of ``client`` obey ``until``."""
+def enforce(client: httpx.Client) -> bool:
+    """Make every connection of ``client`` obey ``until``, also those that are open already.
+
+    Requests outside of ``until`` are not changed, so this may be done to a client that others use too.
+
+    Returns:
+        False if the client has a transport without a connection pool of httpcore, which cannot be limited
+        this way.
+    """
+    is_complete = True
     for transport in (client._transport, *client._mounts.values()):
         pool = getattr(transport, "_pool", None)
-        if pool is not None:
-            pool._network_backend = _DeadlineBackend(pool._network_backend)
+        if isinstance(pool, httpcore.ConnectionPool):
+            if not isinstance(pool._network_backend, _DeadlineBackend):
+                pool._network_backend = _DeadlineBackend(pool._network_backend)
+            for connection in pool.connections:
+                _wrap_stream(connection)
+        elif transport is not None:
+            is_complete = False
+    return is_complete
+
+
+def _wrap_stream(connection: Any) -> None:
+    while connection is not None:
+        stream = getattr(connection, "_network_stream", None)
+        if stream is not None and not isinstance(stream, _DeadlineStream):
+            connection._network_stream = _DeadlineStream(stream)
+        connection = getattr(connection, "_connection", None)
+
+
+def in_thread(
+    steps: Callable[[], Generator[T, None, None]], deadline: float
+) -> Generator[T, None, None]:
+    """Run an iterator on a thread of its own and yield its items, until the deadline.
+
+    For a transport that this module cannot limit. A step that does not return is left behind on its
+    (daemon) thread, and ends there at its next item or at its read timeout.
+
+    Raises:
+        httpx.ReadTimeout: The deadline has passed.
+    """
+    items: queue.Queue[tuple[str, Any]] = queue.Queue(1)
+    is_abandoned = threading.Event()
+
+    def put(kind: str, item: Any) -> None:
+        while not is_abandoned.is_set():
+            with suppress(queue.Full):
+                items.put((kind, item), timeout=0.1)
+                return
+
+    def work() -> None:
+        iterator = steps()
+        try:
+            for item in iterator:
+                put("item", item)
+                if is_abandoned.is_set():
+                    return
+            put("end", None)
+        except BaseException as error:
+            put("error", error)
+        finally:
+            iterator.close()
+
+    threading.Thread(target=work, name="maas-client-request", daemon=True).start()
+    try:
+        while True:
+            try:
+                kind, item = items.get(timeout=max(deadline - time.monotonic(), 0.0))
+            except queue.Empty:
+                raise httpx.ReadTimeout("the deadline has passed") from None
+            if kind == "end":
+                return
+            if kind == "error":
+                raise item
+            yield item
+    finally:
+        is_abandoned.set()

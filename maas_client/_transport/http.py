@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import urljoin
 
+import httpcore
 import httpx
 
 from maas_client._text import AnyOf, Argument, PythonOnly, Text
-from maas_client._transport import deadline
+from maas_client._transport import connection_pool, deadline
+from maas_client._transport.body import BodyDecoder
 from maas_client._transport.clouds import is_loopback
 from maas_client._transport.redact import install_log_filter, without_query
 from maas_client._transport.retry import NotSentError
@@ -45,16 +48,16 @@ class HttpRequest:
         content: The body; None if there is none, or if ``files`` is set.
         files: The parts of a multipart body, as httpx takes them; None if there are none.
         deadline: When the request must have ended, on the clock of ``time.monotonic()``.
-        max_bytes: The largest response body that is read into memory.
+        max_bytes: The largest response body to accept; None for a stream, which is not kept.
     """
 
     method: str
     url: str
-    headers: Mapping[str, str]
-    content: bytes | None
-    files: Sequence[tuple[str, Any]] | None
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes | None = field(repr=False)
+    files: Sequence[tuple[str, Any]] | None = field(repr=False)
     deadline: float
-    max_bytes: int
+    max_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,42 +141,55 @@ def _make_client(httpx_class: Callable[..., C], ca_file: str | None, *, loopback
         ) from error
 
 
-@contextmanager
-def _translate_errors(request: HttpRequest) -> Iterator[None]:
-    """Turn httpx's exceptions into errors of this library."""
+def _translate(error: BaseException, request: HttpRequest, handled: object) -> BaseException:
+    """Return the error of this library for an exception of httpx; any other exception as it is.
+
+    Args:
+        error: The exception.
+        request: The request that failed.
+        handled: The exception that the caller was handling already; its traceback is left alone.
+    """
+    translated = _find_error(error, request)
+    # The frames of httpx, httpcore and h11 have the credential in their local variables.
+    cause: BaseException | None = error
+    while cause is not None and cause is not handled:
+        if not isinstance(cause, MaasError):
+            cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__
+    if translated is not error:
+        translated.__cause__ = error
+    return translated
+
+
+def _find_error(error: BaseException, request: HttpRequest) -> BaseException:
     url = without_query(request.url)
-    try:
-        yield
-    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-        origin = without_query(urljoin(request.url, "/")).rstrip("/")
-        raise NotSentError(
-            f"cannot connect to {origin} ({error})", url=url, hint=_connect_hint(request, error)
-        ) from error
-    except httpx.TimeoutException as error:
-        if time.monotonic() >= request.deadline:
-            raise _deadline_error(request) from error
-        raise TransportError(
-            f"{url} did not answer in time", url=url, hint="Whether the service acted is unknown."
-        ) from error
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
-        raise ConfigError(f"{url!r} is not a valid address: {error}") from error
-    except httpx.HTTPError as error:
-        raise TransportError(
-            f"{url}: the connection broke during the response ({type(error).__name__})",
-            url=url,
-            hint=Text.format(
-                "Check {}: is a maas-client server running there?",
-                AnyOf(Argument("url"), "MAAS_URL"),
+    match error:
+        case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.PoolTimeout():
+            origin = without_query(urljoin(request.url, "/")).rstrip("/")
+            hint = _connect_hint(request, error)
+            return NotSentError(f"cannot connect to {origin} ({error})", url=url, hint=hint)
+        case httpx.TimeoutException():
+            if time.monotonic() >= request.deadline:
+                return _deadline_error(request)
+            hint = "Whether the service acted is unknown."
+            return TransportError(f"{url} did not answer in time", url=url, hint=hint)
+        case httpx.InvalidURL() | httpx.UnsupportedProtocol() | UnicodeError():
+            return ConfigError(f"{url!r} is not a valid address: {error}")
+        case httpx.HTTPError() | httpx.StreamError():
+            return TransportError(
+                f"{url}: the connection broke during the response ({type(error).__name__})",
+                url=url,
+                hint=Text.format(
+                    "Check {}: is a maas-client server running there?",
+                    AnyOf(Argument("url"), "MAAS_URL"),
+                )
+                if is_loopback(request.url)
+                else "Whether the service acted is unknown.",
             )
-            if is_loopback(request.url)
-            else "Whether the service acted is unknown.",
-        ) from error
-    except RuntimeError as error:
-        if "closed" not in str(error):
-            raise
-        raise ConfigError(
-            "this client is closed", hint="Create a new one, or use it inside its `with` block."
-        ) from error
+        case RuntimeError() if "closed" in str(error):
+            hint = "Create a new one, or use it inside its `with` block."
+            return ConfigError("this client is closed", hint=hint)
+    return error
 
 
 def _connect_hint(request: HttpRequest, error: Exception) -> str:
@@ -204,16 +220,24 @@ def _deadline_error(request: HttpRequest) -> TransportError:
     )
 
 
-def _append(body: bytearray, piece: bytes, request: HttpRequest) -> None:
-    body += piece
-    if len(body) > request.max_bytes:
-        url = without_query(request.url)
-        raise TransportError(f"{url}: the response is larger than {request.max_bytes:,} bytes")
-    if time.monotonic() > request.deadline:
-        raise _deadline_error(request)
+def _to_httpx(
+    client: httpx.Client | httpx.AsyncClient, request: HttpRequest, mark: object = None
+) -> httpx.Request:
+    """Return the request for an httpx client.
 
-
-def _httpx_request(client: httpx.Client | httpx.AsyncClient, request: HttpRequest) -> httpx.Request:
+    Raises:
+        ConfigError: The client, which the caller passed, would send a request for this machine to a proxy.
+    """
+    if is_loopback(request.url):
+        transport = client._transport_for_url(httpx.URL(request.url))
+        if isinstance(getattr(transport, "_pool", None), _PROXIES):
+            raise ConfigError(
+                f"the httpx client sends requests for {without_query(request.url)} through a proxy",
+                hint=Text.format(
+                    "Create the client that you pass as {} with trust_env=False or without proxy=.",
+                    Argument("http"),
+                ),
+            )
     return client.build_request(
         request.method,
         request.url,
@@ -221,11 +245,45 @@ def _httpx_request(client: httpx.Client | httpx.AsyncClient, request: HttpReques
         content=request.content,
         files=request.files,
         timeout=_timeout(request),
+        extensions={connection_pool.MARK: mark},
     )
 
 
-def _headers(response: httpx.Response) -> dict[str, str]:
-    return {name.lower(): value for name, value in response.headers.items()}
+_PROXIES = (
+    httpcore.HTTPProxy,
+    httpcore.SOCKSProxy,
+    httpcore.AsyncHTTPProxy,
+    httpcore.AsyncSOCKSProxy,
+)
+
+
+def _check_piece(piece: HttpResponse | bytes, request: HttpRequest) -> bytes:
+    """Return a piece of the body, which is every item but the first."""
+    if time.monotonic() > request.deadline:
+        raise _deadline_error(request)
+    return cast("bytes", piece)
+
+
+def _decoder(request: HttpRequest, head: HttpResponse) -> BodyDecoder | None:
+    """Return the decoder for a body; None if the response has none."""
+    if request.method == "HEAD":
+        return None
+    return BodyDecoder(without_query(request.url), head.headers, request.max_bytes)
+
+
+@asynccontextmanager
+async def _until(request: HttpRequest) -> AsyncGenerator[None, None]:
+    """Limit what happens in this context to the time left before the deadline."""
+    try:
+        async with asyncio.timeout(max(request.deadline - time.monotonic(), 0.0)):
+            yield
+    except TimeoutError as error:
+        raise _deadline_error(request) from error
+
+
+def _head(response: httpx.Response) -> HttpResponse:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return HttpResponse(response.status_code, headers, b"")
 
 
 class SyncHttpClient:
@@ -248,8 +306,7 @@ class SyncHttpClient:
         self._client: httpx.Client = http or _make_client(
             httpx.Client, ca_file, loopback_only=loopback_only
         )
-        if self._is_owner:
-            deadline.enforce(self._client)
+        self._obeys_deadlines = deadline.enforce(self._client)
 
     def close(self) -> None:
         """Close the connections, unless the caller passed the ``httpx.Client``."""
@@ -257,27 +314,56 @@ class SyncHttpClient:
             self._client.close()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        with _translate_errors(request), deadline.until(request.deadline):
-            response = self._client.send(_httpx_request(self._client, request), stream=True)
-            try:
-                body = bytearray()
-                for piece in response.iter_bytes():
-                    _append(body, piece, request)
-            finally:
-                response.close()
-        return HttpResponse(response.status_code, _headers(response), bytes(body))
+        handled = sys.exc_info()[1]
+        body = bytearray()
+        pieces = self._receive(request)
+        try:
+            head = cast("HttpResponse", next(pieces))
+            for piece in pieces:
+                body += _check_piece(piece, request)
+        except BaseException as error:
+            raise _translate(error, request, handled)  # noqa: B904 - it sets the cause
+        finally:
+            pieces.close()
+        return HttpResponse(head.status, head.headers, bytes(body))
 
     async def stream(self, request: HttpRequest) -> AsyncGenerator[HttpResponse | bytes, None]:
-        with _translate_errors(request):
-            response = self._client.send(_httpx_request(self._client, request), stream=True)
-            try:
-                yield HttpResponse(response.status_code, _headers(response), b"")
-                for piece in response.iter_bytes():
-                    yield piece
-                    if time.monotonic() > request.deadline:
-                        raise _deadline_error(request)
-            finally:
-                response.close()
+        handled = sys.exc_info()[1]
+        pieces = self._receive(request)
+        try:
+            for piece in pieces:
+                yield piece
+        except BaseException as error:
+            raise _translate(error, request, handled)  # noqa: B904 - it sets the cause
+        finally:
+            pieces.close()
+
+    def _receive(self, request: HttpRequest) -> Generator[HttpResponse | bytes, None, None]:
+        """Yield the response without its body, then the decoded body in pieces."""
+        if self._obeys_deadlines:
+            return self._steps(request)
+        return deadline.in_thread(lambda: self._steps(request), request.deadline)
+
+    def _steps(self, request: HttpRequest) -> Generator[HttpResponse | bytes, None, None]:
+        with deadline.until(request.deadline):
+            response = self._client.send(
+                _to_httpx(self._client, request), stream=True, follow_redirects=False
+            )
+        try:
+            head = _head(response)
+            decoder = _decoder(request, head)
+            yield head
+            pieces = response.iter_raw()
+            while decoder is not None:
+                # Not around the ``yield``: there the caller's own requests run in this context.
+                with deadline.until(request.deadline):
+                    data = next(pieces, None)
+                if data is None:
+                    decoder.finish()
+                    return
+                yield from decoder.decode(data)
+        finally:
+            response.close()
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 - no event loop runs in the synchronous client
@@ -325,35 +411,52 @@ class AsyncHttpClient:
             await self._client.aclose()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
+        handled = sys.exc_info()[1]
+        body = bytearray()
         try:
-            with _translate_errors(request):
-                async with asyncio.timeout(max(request.deadline - time.monotonic(), 0.01)):
-                    response = await self._client.send(
-                        _httpx_request(self._client, request), stream=True
-                    )
-                    try:
-                        body = bytearray()
-                        async for piece in response.aiter_bytes():
-                            _append(body, piece, request)
-                    finally:
-                        await response.aclose()
-        except TimeoutError as error:
-            if isinstance(error, MaasError):
-                raise
-            raise _deadline_error(request) from error
-        return HttpResponse(response.status_code, _headers(response), bytes(body))
+            async with aclosing(self._steps(request)) as pieces:
+                head = cast("HttpResponse", await anext(pieces))
+                async for piece in pieces:
+                    body += _check_piece(piece, request)
+        except BaseException as error:
+            raise _translate(error, request, handled)  # noqa: B904 - it sets the cause
+        return HttpResponse(head.status, head.headers, bytes(body))
 
     async def stream(self, request: HttpRequest) -> AsyncGenerator[HttpResponse | bytes, None]:
-        with _translate_errors(request):
-            response = await self._client.send(_httpx_request(self._client, request), stream=True)
-            try:
-                yield HttpResponse(response.status_code, _headers(response), b"")
-                async for piece in response.aiter_bytes():
+        handled = sys.exc_info()[1]
+        try:
+            async with aclosing(self._steps(request)) as pieces:
+                async for piece in pieces:
                     yield piece
-                    if time.monotonic() > request.deadline:
-                        raise _deadline_error(request)
+        except BaseException as error:
+            raise _translate(error, request, handled)  # noqa: B904 - it sets the cause
+
+    async def _steps(self, request: HttpRequest) -> AsyncGenerator[HttpResponse | bytes, None]:
+        """Yield the response without its body, then the decoded body in pieces."""
+        mark = object()
+        try:
+            async with _until(request):
+                response = await self._client.send(
+                    _to_httpx(self._client, request, mark), stream=True, follow_redirects=False
+                )
+            try:
+                head = _head(response)
+                decoder = _decoder(request, head)
+                yield head
+                pieces = response.aiter_raw()
+                while decoder is not None:
+                    async with _until(request):
+                        data = await anext(pieces, None)
+                    if data is None:
+                        decoder.finish()
+                        return
+                    for piece in decoder.decode(data):
+                        yield piece
             finally:
                 await response.aclose()
+        except BaseException:
+            await connection_pool.release(self._client, mark)
+            raise
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -373,6 +476,6 @@ class AsyncHttpClient:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(run_step(item)) for item in over]
-        except* MaasError as errors:
-            raise errors.exceptions[0] from None
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
         return [task.result() for task in tasks]

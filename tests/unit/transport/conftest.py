@@ -7,8 +7,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import pytest
+
+from maas_client._transport import AsyncHttpClient, Connection, SyncHttpClient, Transport
+from maas_client._transport.clouds import CLOUDS
+from maas_client.wire.op import Op, Plane
+from maas_client.wire.scope import Scope
 
 Script = list[bytes | Callable[[socket.socket], None]]
 
@@ -16,10 +22,11 @@ Script = list[bytes | Callable[[socket.socket], None]]
 class ScriptedServer:
     """Answers the n-th request with the n-th entry; the last entry repeats. ``requests`` has what came in."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_alive: bool = False) -> None:
         self.script: Script = []
         self.requests: list[bytes] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._keep_alive = keep_alive
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -35,32 +42,36 @@ class ScriptedServer:
     def _handle(self, connection: socket.socket) -> None:
         with connection:
             connection.settimeout(5)
-            data = b""
-            try:
-                while b"\r\n\r\n" not in data:
-                    chunk = connection.recv(65536)
-                    if not chunk:
-                        return
-                    data += chunk
-                head, _, body = data.partition(b"\r\n\r\n")
-                length = next(
-                    (
-                        int(line.split(b":")[1])
-                        for line in head.split(b"\r\n")
-                        if line.lower().startswith(b"content-length:")
-                    ),
-                    0,
-                )
-                while len(body) < length:
-                    body += connection.recv(65536)
-                self.requests.append(head + b"\r\n\r\n" + body)
-                entry = self.script[min(len(self.requests), len(self.script)) - 1]
-                if callable(entry):
-                    entry(connection)
-                else:
-                    connection.sendall(entry)
-            except OSError:
-                return
+            with contextlib.suppress(OSError):
+                while self._answer(connection) and self._keep_alive:
+                    pass
+
+    def _answer(self, connection: socket.socket) -> bool:
+        """Answer one request; return False if the client closed the connection instead."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            chunk = connection.recv(65536)
+            if not chunk:
+                return False
+            data += chunk
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = next(
+            (
+                int(line.split(b":")[1])
+                for line in head.split(b"\r\n")
+                if line.lower().startswith(b"content-length:")
+            ),
+            0,
+        )
+        while len(body) < length:
+            body += connection.recv(65536)
+        self.requests.append(head + b"\r\n\r\n" + body)
+        entry = self.script[min(len(self.requests), len(self.script)) - 1]
+        if callable(entry):
+            entry(connection)
+        else:
+            connection.sendall(entry)
+        return True
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -71,10 +82,13 @@ class ScriptedServer:
         self._thread.join(5)
 
 
-def http_response(status: int = 200, body: bytes = b"{}", headers: str = "") -> bytes:
+def http_response(
+    status: int = 200, body: bytes = b"{}", headers: str = "", *, keep_alive: bool = False
+) -> bytes:
+    connection = "keep-alive" if keep_alive else "close"
     return (
         f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        f"Connection: close\r\n{headers}\r\n"
+        f"Connection: {connection}\r\n{headers}\r\n"
     ).encode() + body
 
 
@@ -95,6 +109,17 @@ def send_head_slowly(connection: socket.socket) -> None:
 
 def close_connection(connection: socket.socket) -> None:
     connection.shutdown(socket.SHUT_RDWR)
+
+
+GET = Op("things.get", "GET", Plane.ARM, "/things/{thing}", dict[str, Any])
+PUT = Op("things.put", "PUT", Plane.ARM, "/things", dict[str, Any], body="json")
+H = TypeVar("H", SyncHttpClient, AsyncHttpClient)
+
+
+def make_transport(url: str, http: H, **options: Any) -> Transport[H]:
+    """Return a transport for the local server at ``url``."""
+    scope = Scope("azureml", True, {}, {"arm": url})
+    return Transport(Connection(scope, CLOUDS["public"], None, local_origin=url, **options), http)
 
 
 @pytest.fixture

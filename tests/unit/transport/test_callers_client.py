@@ -1,0 +1,141 @@
+"""The rules about redirects and deadlines hold for an httpx client that the caller passes as ``http=``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from maas_client import errors
+from maas_client._transport import AsyncHttpClient, SyncHttpClient, run_sync
+from tests.unit.transport.conftest import (
+    GET,
+    PUT,
+    ScriptedServer,
+    http_response,
+    make_transport,
+    send_head_slowly,
+    send_slowly,
+)
+
+
+class WrappedTransport(httpx.BaseTransport):
+    """A transport that hides its connection pool, as packages for caching and retries do."""
+
+    def __init__(self) -> None:
+        self._wrapped = httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return self._wrapped.handle_request(request)
+
+    def close(self) -> None:
+        self._wrapped.close()
+
+
+def used_client() -> httpx.Client:
+    """Return a client that has open connections from before it was passed."""
+    return httpx.Client(follow_redirects=True)
+
+
+CLIENTS: list[Callable[[], httpx.Client]] = [
+    used_client,
+    lambda: httpx.Client(transport=WrappedTransport(), follow_redirects=True),
+]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("make_client", CLIENTS)
+def test_redirect_is_never_followed(
+    server: ScriptedServer, status: int, make_client: Callable[[], httpx.Client]
+) -> None:
+    other = ScriptedServer()
+    other.script = [http_response()]
+    server.script = [http_response(status, headers=f"Location: {other.url}/x\r\n")]
+    with make_client() as http, pytest.raises(errors.ServiceError, match="redirect"):
+        run_sync(make_transport(server.url, SyncHttpClient(http)).send(PUT, {"row": "private"}))
+    other.close()
+    assert other.requests == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirect_is_never_followed_async(server: ScriptedServer, status: int) -> None:
+    other = ScriptedServer()
+    other.script = [http_response()]
+    server.script = [http_response(status, headers=f"Location: {other.url}/x\r\n")]
+    async with httpx.AsyncClient(follow_redirects=True) as http:
+        transport = make_transport(server.url, AsyncHttpClient(http))
+        with pytest.raises(errors.ServiceError, match="redirect"):
+            await transport.send(PUT, {"row": "private"})
+        with pytest.raises(errors.ServiceError, match="redirect"):
+            async for _ in transport.lines(GET, thing="x"):
+                pass
+    other.close()
+    assert other.requests == []
+
+
+def test_redirect_of_a_stream_is_never_followed(server: ScriptedServer) -> None:
+    other = ScriptedServer()
+    other.script = [http_response()]
+    server.script = [http_response(307, headers=f"Location: {other.url}/x\r\n")]
+    with httpx.Client(follow_redirects=True) as http:
+        lines = make_transport(server.url, SyncHttpClient(http)).lines(GET, thing="x")
+        with pytest.raises(errors.ServiceError, match="redirect"):
+            run_sync(anext(lines))
+    other.close()
+    assert other.requests == []
+
+
+@pytest.mark.parametrize("slow", [send_slowly, send_head_slowly])
+@pytest.mark.parametrize("make_client", CLIENTS)
+def test_deadline_holds(
+    server: ScriptedServer, slow: Any, make_client: Callable[[], httpx.Client]
+) -> None:
+    server.script = [slow]
+    with make_client() as http:
+        transport = make_transport(server.url, SyncHttpClient(http), timeout_s=0.5, max_retries=0)
+        start = time.monotonic()
+        with pytest.raises(errors.TransportError, match="deadline"):
+            run_sync(transport.send(GET, thing="x"))
+        assert time.monotonic() - start < 1.5
+
+
+@pytest.mark.parametrize("slow", [send_slowly, send_head_slowly])
+def test_deadline_holds_on_a_connection_that_was_open_before(slow: Any) -> None:
+    server = ScriptedServer(keep_alive=True)
+    server.script = [http_response(keep_alive=True), slow]
+    with httpx.Client() as http:
+        http.get(f"{server.url}/warm-up")
+        transport = make_transport(server.url, SyncHttpClient(http), timeout_s=0.5, max_retries=0)
+        start = time.monotonic()
+        with pytest.raises(errors.TransportError, match="deadline"):
+            run_sync(transport.send(GET, thing="x"))
+        assert time.monotonic() - start < 1.5
+    server.close()
+
+
+def test_requests_of_the_caller_are_left_alone(server: ScriptedServer) -> None:
+    server.script = [send_slowly]
+    with httpx.Client(timeout=30) as http:
+        run_sync(make_transport(server.url, SyncHttpClient(http)).sleep(0))
+        assert len(http.get(f"{server.url}/x").content) == 100
+
+
+@pytest.mark.parametrize("kind", [httpx.Client, httpx.AsyncClient])
+async def test_local_requests_never_go_through_a_proxy_of_the_callers_client(
+    server: ScriptedServer, kind: Any
+) -> None:
+    proxy = ScriptedServer()
+    proxy.script = [http_response()]
+    client = kind(proxy=proxy.url)
+    http: Any = SyncHttpClient(client) if kind is httpx.Client else AsyncHttpClient(client)
+    with pytest.raises(errors.ConfigError, match="proxy"):
+        await make_transport(server.url, http, api_key="secret").send(GET, thing="x")
+    proxy.close()
+    assert proxy.requests == []
+    if kind is httpx.Client:
+        client.close()
+    else:
+        await client.aclose()
