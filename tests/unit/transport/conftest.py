@@ -13,8 +13,7 @@ import pytest
 
 from maas_client._transport import AsyncHttpClient, Connection, SyncHttpClient, Transport
 from maas_client._transport.clouds import CLOUDS
-from maas_client.wire.op import Op, Plane
-from maas_client.wire.scope import Scope
+from maas_client.wire.op import Op, Plane, Scope
 
 Script = list[bytes | Callable[[socket.socket], None]]
 
