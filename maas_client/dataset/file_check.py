@@ -18,6 +18,7 @@ from math import inf
 from os import PathLike
 from typing import Any
 
+from maas_client._text import Argument, Text
 from maas_client.dataset.block_check import BlockValidator
 from maas_client.dataset.codes import resolve_codes
 from maas_client.dataset.content_check import ContentCheck, make_scanners
@@ -63,7 +64,11 @@ def validate_files(
     if not paths and validation is None:
         raise ConfigError("no file to check", hint="Name at least one JSON Lines file.")
     if options.epochs is not None and not 0 < options.epochs < inf:
-        raise ConfigError(f"epochs must be a number above 0, not {options.epochs:g}")
+        raise ConfigError(
+            Text.format(
+                "{} must be a number above 0, not {}", Argument("epochs"), f"{options.epochs:g}"
+            )
+        )
     context = build_context(options.target, options.model)
     ignore, warn = resolve_codes(options.ignore), resolve_codes(options.warn)
     reports = []

@@ -14,7 +14,7 @@ from maas_client.types._api_model import FrozenModel
 __all__ = ["FileReport", "Problem", "Severity", "ValidationReport"]
 
 Severity = Literal["error", "warning"]
-"""``error``: the target refuses the file or the row, or training would go wrong. ``warning``: look at it."""
+"""``error``: the target refuses the file or the row, or training on it would go wrong. ``warning``: check it."""
 _HTML_PROBLEMS = 20
 """Problems in the table for notebooks."""
 
@@ -129,11 +129,11 @@ class ValidationReport(FrozenModel):
         path, first = min(
             errors, key=lambda item: item[1].line == 0, default=(invalid[0].path, None)
         )
-        place = path + (f", line {first.line}" if first and first.line else "")
+        location = path + (f", line {first.line}" if first and first.line else "")
         message = f"{first.message} [{first.code}]" if first else "the file is not valid"
         more = sum(file._count("error") for file in invalid) - 1
         raise DatasetError(
-            f"{place}: {message}" + (f" (and {more:,} more)" if more > 0 else ""),
+            f"{location}: {message}" + (f" (and {more:,} more)" if more > 0 else ""),
             report=self,
             hint=first.hint if first else None,
         )
@@ -167,8 +167,8 @@ class ValidationReport(FrozenModel):
         ]
         html = _html_rows(("file", "", "examples", "lines", "errors", "warnings"), files)
         if problems:
-            shown = problems[:_HTML_PROBLEMS]
-            html += _html_rows(("file", "line", "severity", "code", "problem"), shown)
+            listed = problems[:_HTML_PROBLEMS]
+            html += _html_rows(("file", "line", "severity", "code", "problem"), listed)
         if len(problems) > _HTML_PROBLEMS:
             html += (
                 f"<p>{len(problems) - _HTML_PROBLEMS:,} more problems are listed in the report.</p>"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maas_client._settings import Settings
+from maas_client._text import Argument, Text
 from maas_client.catalog import find_model, get_model, is_asset_uri, load_limits
 from maas_client.chat import TEMPLATES, ChatTemplate, get_template
 from maas_client.dataset.codes import Severity, Target, get_code
@@ -62,7 +63,10 @@ def build_context(
     """
     known_target = next((name for name in TARGETS if name == (target or "azureml")), None)
     if known_target is None:
-        raise ConfigError(f"no target named {target!r}", hint=f"Targets are {', '.join(TARGETS)}.")
+        raise ConfigError(
+            f"there is no target {target!r}",
+            hint=Text.format("Set {} to one of {}.", Argument("target"), ", ".join(TARGETS)),
+        )
     override = override or Settings.load().catalog_file()
     return _build_context(known_target, model, override, _modified_ns(override))
 

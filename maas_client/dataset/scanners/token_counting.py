@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import msgspec
 
 from maas_client._settings import Settings
+from maas_client._text import Argument, Text
 from maas_client.catalog import find_model
 from maas_client.chat import TEMPLATES, ChatTemplate, Segment, render
 from maas_client.errors import ConfigError, DatasetError, MissingExtraError
@@ -277,7 +278,10 @@ def _template_of_folder(file: Path) -> ChatTemplate:
     if info is None:
         raise ConfigError(
             f"cannot tell which model the tokenizer {file} belongs to",
-            hint="Name the model too: its template adds tokens around the messages.",
+            hint=Text.format(
+                "Set {} too: the model's template adds tokens around the messages.",
+                Argument("model"),
+            ),
         )
     return TEMPLATES[info.template]
 

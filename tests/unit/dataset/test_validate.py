@@ -352,7 +352,7 @@ def test_rows_with_errors_that_the_service_accepts_are_counted(path: Path) -> No
 @pytest.mark.parametrize("epochs", [0, -1, float("nan"), float("inf")])
 def test_invalid_epochs_are_rejected(path: Path, epochs: float) -> None:
     path.write_bytes(file(*TWELVE))
-    with pytest.raises(ConfigError, match="epochs must be a number above 0"):
+    with pytest.raises(ConfigError, match="epochs= must be a number above 0"):
         validate(path, epochs=epochs)
 
 
