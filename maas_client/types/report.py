@@ -14,7 +14,7 @@ from maas_client.types._api_model import FrozenModel
 __all__ = ["FileReport", "Problem", "Severity", "ValidationReport"]
 
 Severity = Literal["error", "warning"]
-"""``error``: the target refuses the file or the row, or training on it would go wrong. ``warning``: check it."""
+"""``error``: the target refuses the file or the row, or training on it would fail. ``warning``: check it."""
 _HTML_PROBLEMS = 20
 """Problems in the table for notebooks."""
 
