@@ -49,19 +49,25 @@ class ServerConfig:
 
     state_dir: Path
     host: str = "127.0.0.1"
+    """The address to listen on."""
     port: int = 0
     """0 picks a free port."""
     base: str = "auto"
     """``auto``, ``tiny``, ``smollm2-135m``, a folder or a hub id: the weights that model names run on."""
     engine: Engine = "peft"
+    """``peft`` trains with torch; ``instant`` simulates."""
     device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``mps``."""
     api_key: str | None = field(default=None, repr=False)
     """None: every non-empty credential is accepted (loopback only)."""
     threads: int = field(default_factory=default_threads)
+    """CPU threads of each training process."""
     max_jobs: int = 1
+    """Jobs that run at the same time."""
     retention_days: float | None = None
     """Jobs that ended longer ago are deleted; None keeps them."""
     ready_file: Path | None = None
+    """Written once requests are answered: the URL and the process id as JSON."""
     region: str = "eastus2"
     """The Azure region that the server reports: a real one, so that region checks pass."""
     cache_dir: Path | None = None

@@ -30,6 +30,7 @@ class TrainingConfig:
 
     method: Method = "LoRA"
     epochs: int = 1
+    """Passes over the training data."""
     max_steps: int | None = None
     """Optimizer steps, instead of whole epochs."""
     batch_size: int = 1
@@ -37,9 +38,12 @@ class TrainingConfig:
     accumulate: int = 1
     """Micro-batches per optimizer step (gradient accumulation)."""
     learning_rate: float = 2e-5
+    """The highest learning rate."""
     schedule: Schedule = "cosine"
+    """The learning rate schedule."""
     warmup_steps: int = 0
     warmup_ratio: float = 0.0
+    """Warmup as a fraction of all steps; used if ``warmup_steps`` is 0."""
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.999
@@ -54,8 +58,11 @@ class TrainingConfig:
     """``auto``: float32 on CPUs; on GPUs bfloat16, except with method Full: float32 weights with TF32
     matrix products."""
     r: int = 8
+    """The rank of the LoRA adapter."""
     alpha: float = 128.0
+    """The adapter is scaled by ``alpha / r`` (rsLoRA: by ``alpha / sqrt(r)``)."""
     dropout: float = 0.0
+    """Dropout before the adapter."""
     targets: tuple[str, ...] | None = None
     """Names of the linear layers that get adapters; None: all of a block."""
     checkpoint_activations: bool | None = None
@@ -66,17 +73,22 @@ class TrainingConfig:
     """A fraction of an epoch between evaluations; replaces ``evaluate_steps`` unless 0."""
     eval_batch_size: int = 1
     log_steps: int = 1
+    """Steps between reported metrics."""
     save_steps: int = 0
     """Steps between checkpoints; 0: checkpoints are written by time (``training/run.py``)."""
     keep: int = 2
     """The number of newest checkpoints to keep."""
     early_stopping: bool = False
     patience: int = 1
+    """Evaluations without an improvement after which early stopping ends the run."""
     threshold: float = 0.0
+    """A smaller decrease of the validation loss is not an improvement."""
     merge: bool = False
     """Also write the model with the adapter merged into it."""
     processes: int = 1
+    """Processes that train together."""
     deepspeed_stage: int | None = None
+    """The ZeRO stage of DeepSpeed; None: DeepSpeed is not used."""
     fsdp: Literal["full_shard", "shard_grad_op"] | None = None
     """PyTorch's FSDP: ``full_shard`` gathers a block's weights for each use, ``shard_grad_op`` keeps them
     from the forward to the backward pass. None: the model is not sharded."""
