@@ -144,7 +144,7 @@ def test_missing_file_exits_with_3(run: Run, tmp_path: Path) -> None:
         (["--model", "Phi-9"], "models list"),
         (["--model", "Phi-3-mini", "--method", "Magic"], "QLoRA"),
         (["--model", "Phi-3-mini", "--epochs", "0"], "epochs"),
-        (["--model", "Phi-3-mini", "--max-billed-tokens", "5"], "5 allowed"),
+        (["--model", "Phi-3-mini", "--max-billed-tokens", "5"], "the limit of 5"),
     ],
 )
 def test_unsupported_options_are_one_line_errors(

@@ -17,10 +17,10 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = sorted(
     {
-        groups.strip()
+        command.strip()
         for groups in re.findall(r"`(maas-client [a-z][^`]*)`|^(maas-client [a-z].*)$", TEXT, re.M)
-        for groups in groups
-        if groups
+        for command in groups
+        if command
     }
 )
 
