@@ -1,4 +1,4 @@
-"""Chat engines: the instant engine in this process, or a answering process with torch.
+"""Chat engines: the instant engine in this process, or an answering process with torch.
 
 Both yield the same stream of chunks; the routes turn it into complete responses or server-sent events.
 """

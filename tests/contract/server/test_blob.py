@@ -129,16 +129,16 @@ def test_etag_conditions(azure: Azure):
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "found"),
+    ("requested", "status", "expected"),
     [("bytes=0-3", 206, b"0123"), ("bytes=4-", 206, b"456789"), ("bytes=8-100", 206, b"89"),
      ("bytes=10-12", 416, None), ("bytes=5-2", 416, None), ("rubbish", 200, b"0123456789")],
 )  # fmt: skip
-def test_range_requests(azure: Azure, asked, status, found):
+def test_range_requests(azure: Azure, requested, status, expected):
     azure.blob("PUT", "range", content=b"0123456789", headers=BLOCK)
-    response = azure.blob("GET", "range", headers={"x-ms-range": asked})
+    response = azure.blob("GET", "range", headers={"x-ms-range": requested})
     assert response.status_code == status
-    if found is not None:
-        assert response.content == found
+    if expected is not None:
+        assert response.content == expected
     if status == 206:
         assert response.headers["content-range"].endswith("/10")
 

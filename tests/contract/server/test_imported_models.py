@@ -38,8 +38,8 @@ def trained(server: LocalServer, tmp_path_factory: pytest.TempPathFactory) -> Pa
             data, "Phi-3-mini", ignore=("QUALITY_*",), deploy="original",
             hyperparameters={"epochs": 1, "learning_rate": 1e-2, "batch_size": 4},
         )  # fmt: skip
-    found = next(server.state_dir.glob("runs/*/out/adapter"))
-    return shutil.copytree(found, tmp_path_factory.mktemp("elsewhere") / "my adapter")
+    folder = next(server.state_dir.glob("runs/*/out/adapter"))
+    return shutil.copytree(folder, tmp_path_factory.mktemp("elsewhere") / "my adapter")
 
 
 @pytest.fixture

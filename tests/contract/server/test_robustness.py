@@ -218,14 +218,14 @@ def test_training_rows_and_keys_are_not_in_other_files(server):
     azure.job("canary", chats().replace(b"dear friend", canary.encode()))
     uri = azure.deploy("canary", azure.model_id("canary"))
     azure.chat(uri, "secret question zebra")
-    found = [
+    files = [
         path.relative_to(server.state_dir).as_posix()
         for path in server.state_dir.rglob("*")
         if path.is_file() and canary.encode() in path.read_bytes()
     ]
     assert all(
-        name.startswith("contents/") or name.endswith("out/memory.jsonl") for name in found
-    ), found
+        name.startswith("contents/") or name.endswith("out/memory.jsonl") for name in files
+    ), files
     assert not any(
         b"zebra" in path.read_bytes() for path in server.state_dir.rglob("*") if path.is_file()
     )
