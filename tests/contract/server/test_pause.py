@@ -61,7 +61,9 @@ def running(client: Client, dialect: str, data: Path) -> maas.Job:
 def no_worker_left(state: Path, server: Process, seconds: float = 30) -> bool:
     """Return whether no worker is left besides the server."""
     deadline = time.monotonic() + seconds
-    while (remaining := set(worker_pids(state)) - {server.child.pid}) and time.monotonic() < deadline:
+    while (
+        remaining := set(worker_pids(state)) - {server.child.pid}
+    ) and time.monotonic() < deadline:
         time.sleep(0.05)
     return not remaining
 
