@@ -67,7 +67,7 @@ def test_interrupted_demo_stops_the_server_and_cleans_up(temp_dir: Path) -> None
     assert child.returncode == 130
     assert "Traceback" not in err
     assert "The demo's server has stopped, and the job with it." in err
-    assert "continues" not in err, "of a job that nobody is left to watch"
+    assert "continues" not in err, "the job ends with the server"
     end = time.monotonic() + 10
     while leftovers(temp_dir) and time.monotonic() < end:
         time.sleep(0.1)
