@@ -1,4 +1,4 @@
-"""What every bench prints: a table for people, or one JSON object with ``--json``."""
+"""Command line of the benchmarks: print a table, or one JSON object with ``--json``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main(
     measure: Callable[[argparse.Namespace], tuple[dict[str, Any], list[Row]]],
     options: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> None:
-    """Parse the command line, measure, print. ``measure`` gives the JSON object and the rows."""
+    """Parse the command line, measure and print. ``measure`` returns the JSON object and the table rows."""
     parser = argparse.ArgumentParser(description=text)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     if options is not None:

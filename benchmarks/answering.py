@@ -1,9 +1,8 @@
-"""Answering against ``transformers.generate``: one stream, eight streams, first token, readiness.
+"""Compare answering with ``transformers.generate``: one stream, eight streams, first token, start time.
 
-Ours is the answering process with an adapter over the base; the peer is ``transformers.generate`` on
-the bare base, in a process with the same settings. They take turns, and of all rounds
-the best counts for each: what else the machine does only ever adds time. Times are whole, from the
-question sent to the last token read.
+Measured is the answering process with an adapter over the base; the peer is ``transformers.generate`` on the
+bare base, in a process with the same settings. They alternate, and the best round counts for each, as other
+load only adds time. Times run from sending the question to reading the last token.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ FIRST_TOKEN_PROMPT = 200
 
 
 class Child:
-    """A process that speaks JSON lines."""
+    """A child process that reads and writes JSON lines."""
 
     def __init__(self, command: list[str], threads: int) -> None:
         self.process = subprocess.Popen(
@@ -43,10 +42,10 @@ class Child:
 
     def line(self) -> dict[str, Any]:
         assert self.process.stdout is not None
-        said: dict[str, Any] = json.loads(self.process.stdout.readline())
-        if "error" in said:
-            raise SystemExit(said["error"]["message"])
-        return said
+        reply: dict[str, Any] = json.loads(self.process.stdout.readline())
+        if "error" in reply:
+            raise SystemExit(reply["error"]["message"])
+        return reply
 
     def close(self) -> None:
         assert self.process.stdin is not None
@@ -54,36 +53,36 @@ class Child:
         self.process.wait()
 
 
-class Ours:
-    """The answering process, its base and its adapter."""
+class AnsweringProcess:
+    """The answering process with a base and an adapter."""
 
     def __init__(self, base: bases.BaseWeights, adapter: Path, threads: int) -> None:
         started = time.perf_counter()
         self.child = Child(["-P", "-m", "maas_client.local.generate"], threads)
         self.child.line()
         self.target = {"base": base.as_dict(), "adapter": str(adapter)}
-        warm = time.perf_counter()
+        warm_start = time.perf_counter()
         self.child.send({"op": "load", "id": "load", **self.target})
         self.child.line()
-        self.ready_warm_s = time.perf_counter() - warm
+        self.ready_warm_s = time.perf_counter() - warm_start
         self.ready_cold_s = time.perf_counter() - started
 
-    def ask(self, texts: list[str], tokens: int) -> tuple[float, float, int]:
-        """Return seconds to the first piece, seconds to the last, and tokens written."""
+    def send_requests(self, texts: list[str], tokens: int) -> tuple[float, float, int]:
+        """Return seconds to the first piece, seconds to the last, and generated tokens."""
         started = time.perf_counter()
         params = {"temperature": 0, "max_tokens": tokens}
         for n, text in enumerate(texts):
             messages = [{"role": "user", "content": text}]
-            order = {"messages": messages, "params": params, **self.target}
-            self.child.send({"op": "chat", "id": str(n), **order})
-        first, written, left = 0.0, 0, len(texts)
-        while left:
-            said = self.child.line()
-            first = first or time.perf_counter() - started
-            if said.get("done"):
-                left -= 1
-                written += said["usage"]["completion_tokens"]
-        return first, time.perf_counter() - started, written
+            request = {"messages": messages, "params": params, **self.target}
+            self.child.send({"op": "chat", "id": str(n), **request})
+        first_s, written, pending = 0.0, 0, len(texts)
+        while pending:
+            reply = self.child.line()
+            first_s = first_s or time.perf_counter() - started
+            if reply.get("done"):
+                pending -= 1
+                written += reply["usage"]["completion_tokens"]
+        return first_s, time.perf_counter() - started, written
 
 
 def peer(folder: str) -> None:
@@ -94,19 +93,19 @@ def peer(folder: str) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     for line in sys.stdin:
-        asked = json.loads(line)
-        ids = tokenizer(asked["prompt"], add_special_tokens=False, return_tensors="pt").input_ids
+        request = json.loads(line)
+        ids = tokenizer(request["prompt"], add_special_tokens=False, return_tensors="pt").input_ids
         started = time.perf_counter()
         with torch.inference_mode():
             model.generate(
-                ids, attention_mask=torch.ones_like(ids), max_new_tokens=asked["tokens"],
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=request["tokens"],
                 do_sample=False, eos_token_id=None, pad_token_id=0,
             )  # fmt: skip
         print(json.dumps({"seconds": time.perf_counter() - started}), flush=True)
 
 
 def adapter_for(base: Path, folder: Path) -> Path:
-    """Write a LoRA adapter of rank 8 over every linear layer; speed does not ask what it learned."""
+    """Write a random LoRA adapter of rank 8 over every linear layer."""
     import torch
     from safetensors import safe_open
     from safetensors.torch import save_file
@@ -117,9 +116,9 @@ def adapter_for(base: Path, folder: Path) -> Path:
         for name in file.keys():  # noqa: SIM118 - a file, no dict
             shape = file.get_slice(name).get_shape()
             if name.endswith("_proj.weight"):
-                at = "base_model.model." + name.removesuffix(".weight")
-                tensors[f"{at}.lora_A.weight"] = torch.randn(8, shape[1]) / shape[1] ** 0.5
-                tensors[f"{at}.lora_B.weight"] = torch.randn(shape[0], 8) * 0.001
+                prefix = "base_model.model." + name.removesuffix(".weight")
+                tensors[f"{prefix}.lora_A.weight"] = torch.randn(8, shape[1]) / shape[1] ** 0.5
+                tensors[f"{prefix}.lora_B.weight"] = torch.randn(shape[0], 8) * 0.001
     folder.mkdir()
     save_file(tensors, folder / "adapter_model.safetensors")
     config = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
@@ -128,31 +127,33 @@ def adapter_for(base: Path, folder: Path) -> Path:
 
 
 def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
-    place = Settings.load().cache_path()
+    cache = Settings.load().cache_path()
     if args.base == bases.SMOLLM2:
-        base = bases.pull_smollm2(place, progress=lambda text: print(text, file=sys.stderr))
+        base = bases.pull_smollm2(cache, progress=lambda text: print(text, file=sys.stderr))
     else:
-        base = bases.resolve_base(args.base, args.base, place)
-    with tempfile.TemporaryDirectory() as room:
+        base = bases.resolve_base(args.base, args.base, cache)
+    with tempfile.TemporaryDirectory() as folder:
         adapter = (
-            Path(args.adapter) if args.adapter else adapter_for(Path(base.folder), Path(room) / "a")
+            Path(args.adapter)
+            if args.adapter
+            else adapter_for(Path(base.folder), Path(folder) / "a")
         )
-        starts = [_ready(base, adapter, args.threads) for _ in range(args.runs)]
-        ours = Ours(base, adapter, args.threads)
-        theirs = Child([__file__, "--peer", base.folder], args.threads)
-        rounds = [_round(base, ours, theirs, args.tokens) for _ in range(args.runs + 1)][1:]
-        ours.child.close()
-        theirs.close()
+        start_times = [_ready(base, adapter, args.threads) for _ in range(args.runs)]
+        answering = AnsweringProcess(base, adapter, args.threads)
+        reference = Child([__file__, "--peer", base.folder], args.threads)
+        rounds = [_round(base, answering, reference, args.tokens) for _ in range(args.runs + 1)][1:]
+        answering.child.close()
+        reference.close()
 
-    best = {name: max(one[name] for one in rounds) for name in rounds[0] if name != "first"}
-    one, eight, transformers = best["one"], best["eight"], best["transformers"]
+    best = {name: max(figures[name] for figures in rounds) for name in rounds[0] if name != "first"}
+    single, eight, transformers = best["one"], best["eight"], best["transformers"]
     figures = {
-        "vs_transformers_ratio": round(one / transformers, 3),
-        "eight_streams_ratio": round(eight / one, 3),
-        "first_token_s": round(min(one["first"] for one in rounds), 3),
-        "ready_warm_s": round(min(warm for warm, _ in starts), 3),
-        "ready_cold_s": round(min(cold for _, cold in starts), 3),
-        "one_stream_tokens_s": round(one, 1),
+        "vs_transformers_ratio": round(single / transformers, 3),
+        "eight_streams_ratio": round(eight / single, 3),
+        "first_token_s": round(min(figures["first"] for figures in rounds), 3),
+        "ready_warm_s": round(min(warm for warm, _ in start_times), 3),
+        "ready_cold_s": round(min(cold for _, cold in start_times), 3),
+        "one_stream_tokens_s": round(single, 1),
         "eight_streams_tokens_s": round(eight, 1),
         "transformers_tokens_s": round(transformers, 1),
         "eight_streams_vs_transformers_ratio": round(eight / transformers, 3),
@@ -169,26 +170,28 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
 
 
 def _ready(base: bases.BaseWeights, adapter: Path, threads: int) -> tuple[float, float]:
-    ours = Ours(base, adapter, threads)
-    ours.child.close()
-    return ours.ready_warm_s, ours.ready_cold_s
+    answering = AnsweringProcess(base, adapter, threads)
+    answering.child.close()
+    return answering.ready_warm_s, answering.ready_cold_s
 
 
-def _round(base: bases.BaseWeights, ours: Ours, theirs: Child, tokens: int) -> dict[str, float]:
+def _round(
+    base: bases.BaseWeights, answering: AnsweringProcess, reference: Child, tokens: int
+) -> dict[str, float]:
     from maas_client.chat import render_prompt
 
-    one = QUESTION.format(n="")
-    _, seconds, written = ours.ask([one], tokens)
-    text = render_prompt([{"role": "user", "content": one}], None, base.chat_template)
-    theirs.send({"prompt": text, "tokens": written})
-    peer_s = theirs.line()["seconds"]
-    _, eight_s, eight = ours.ask([QUESTION.format(n=n) for n in range(8)], tokens)
-    first, _, _ = ours.ask([_long_question(base)], 2)
+    question = QUESTION.format(n="")
+    _, seconds, written = answering.send_requests([question], tokens)
+    text = render_prompt([{"role": "user", "content": question}], None, base.chat_template)
+    reference.send({"prompt": text, "tokens": written})
+    peer_s = reference.line()["seconds"]
+    _, eight_s, eight = answering.send_requests([QUESTION.format(n=n) for n in range(8)], tokens)
+    first_s, _, _ = answering.send_requests([_long_question(base)], 2)
     return {
         "one": written / seconds,
         "transformers": written / peer_s,
         "eight": eight / eight_s,
-        "first": first,
+        "first": first_s,
     }
 
 

@@ -1,4 +1,4 @@
-"""Import time over a bare interpreter, and which third-party modules an import loads."""
+"""Measure the import time over a bare interpreter, and list the third-party modules an import loads."""
 
 from __future__ import annotations
 
@@ -25,29 +25,35 @@ print(json.dumps(sorted(t for t in top if t not in sys.stdlib_module_names and t
 
 def seconds(code: str, runs: int) -> float:
     """Return the median wall time of an interpreter that runs ``code``."""
-    took = []
+    times = []
     for _ in range(runs):
         start = time.perf_counter()
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        took.append(time.perf_counter() - start)
-    return statistics.median(took)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
 def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
-    # Bare and loaded interpreters take turns, so that a busy machine slows both alike.
-    gaps = [seconds("import maas_client", 1) - seconds("pass", 1) for _ in range(args.runs)]
-    over = statistics.median(gaps) * 1000
+    # Alternate bare and importing interpreters, so that a busy machine slows both alike.
+    differences = [seconds("import maas_client", 1) - seconds("pass", 1) for _ in range(args.runs)]
+    over_bare_ms = statistics.median(differences) * 1000
     listed = subprocess.run([sys.executable, "-c", LISTING], check=True, capture_output=True)
     modules = json.loads(listed.stdout)
-    rows: list[Row] = [("import", "ms over a bare interpreter"), ("maas_client", f"{over:.1f}")]
-    figures: dict[str, Any] = {"over_bare_ms": round(over, 1), "third_party_modules": modules}
+    rows: list[Row] = [
+        ("import", "ms over a bare interpreter"),
+        ("maas_client", f"{over_bare_ms:.1f}"),
+    ]
+    figures: dict[str, Any] = {
+        "over_bare_ms": round(over_bare_ms, 1),
+        "third_party_modules": modules,
+    }
     bare = seconds("pass", 3)
     for peer in PEERS:
         try:
-            there = importlib.util.find_spec(peer) is not None
+            is_installed = importlib.util.find_spec(peer) is not None
         except ModuleNotFoundError:
-            there = False
-        if there:
+            is_installed = False
+        if is_installed:
             ms = (seconds(f"import {peer}", 3) - bare) * 1000
             figures[f"{peer.replace('.', '_')}_ms"] = round(ms, 1)
             rows.append((peer, f"{ms:.0f}"))

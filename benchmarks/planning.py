@@ -1,4 +1,4 @@
-"""What ``maas-client plan`` says before a job against what the job then takes: memory and time."""
+"""Compare the memory and time that ``maas-client plan`` predicts with those of the real job."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ CHILD = """
 import json, sys, threading, time
 from maas_client.local.training.run import run
 spec = json.load(sys.stdin)
-def held(kind):
+def memory(kind):
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(kind))
-seen = []
-def look():
+samples = []
+def record():
     while True:
-        seen.append(held("RssAnon"))
+        samples.append(memory("RssAnon"))
         time.sleep(0.01)
-threading.Thread(target=look, daemon=True).start()
-steps = []
-run(spec, lambda e: steps.append(e))
-print(json.dumps({"events": steps, "peak_bytes": max(seen) + held("RssFile")}))
+threading.Thread(target=record, daemon=True).start()
+events = []
+run(spec, events.append)
+print(json.dumps({"events": events, "peak_bytes": max(samples) + memory("RssFile")}))
 """
-# The file of the weights is mapped while it is read: those pages are the system's to take back, and no need.
+# The system can reclaim pages of the memory-mapped weights file (RssFile), so only their final size counts.
 
 
 def medium(folder: Path, tiny: Path) -> Path:
-    """Make a random Phi-3 of some 40 million parameters with tiny's tokenizer."""
+    """Create a random Phi-3 of about 40 million parameters with the tokenizer of ``tiny``."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     shutil.copytree(tiny, folder)
@@ -64,18 +64,18 @@ def medium(folder: Path, tiny: Path) -> Path:
 
 
 def rows(path: Path, count: int, words: int) -> None:
-    draw = random.Random(0)
+    rng = random.Random(0)
     with path.open("w") as file:
         for _ in range(count):
-            said = [" ".join(f"w{draw.randint(0, 999)}" for _ in range(words)) for _ in range(2)]
-            talk = [
-                {"role": r, "content": c} for r, c in zip(("user", "assistant"), said, strict=True)
+            texts = [" ".join(f"w{rng.randint(0, 999)}" for _ in range(words)) for _ in range(2)]
+            messages = [
+                {"role": r, "content": c} for r, c in zip(("user", "assistant"), texts, strict=True)
             ]
-            file.write(json.dumps({"messages": talk}) + "\n")
+            file.write(json.dumps({"messages": messages}) + "\n")
 
 
 def job(base: bases.BaseWeights, method: str, data: Path, out: Path, batch: int) -> dict[str, Any]:
-    """Run the job for real and return its tokens, the median time of a step, and its peak."""
+    """Run the job and return its tokens, its time per epoch and its peak memory."""
     spec = {
         "job": "bench",
         "model": base.model,
@@ -88,7 +88,7 @@ def job(base: bases.BaseWeights, method: str, data: Path, out: Path, batch: int)
         "device": "cpu",
     }
     env = worker_environment(hardware.usable_cores(), device="cpu")
-    ran = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-P", "-c", CHILD],
         input=json.dumps(spec),
         capture_output=True,
@@ -96,11 +96,11 @@ def job(base: bases.BaseWeights, method: str, data: Path, out: Path, batch: int)
         check=False,
         env=env,
     )
-    if ran.returncode:
-        raise SystemExit(ran.stderr[-2000:])
-    told = json.loads(ran.stdout.splitlines()[-1])
+    if process.returncode:
+        raise SystemExit(process.stderr[-2000:])
+    output = json.loads(process.stdout.splitlines()[-1])
     by_kind: dict[str, list[dict[str, Any]]] = {}
-    for event in told["events"]:
+    for event in output["events"]:
         by_kind.setdefault(event["event"], []).append(event)
     started, steps = by_kind["started"][0], by_kind["step"]
     # tokens_per_s is a running mean over the whole run so far: at the end, over all of it
@@ -110,7 +110,7 @@ def job(base: bases.BaseWeights, method: str, data: Path, out: Path, batch: int)
         "learned": started["learned_tokens"],
         "rows": started["examples"],
         "epoch_s": seconds,
-        "peak_bytes": told["peak_bytes"],
+        "peak_bytes": output["peak_bytes"],
     }
 
 
@@ -121,29 +121,33 @@ def measure_all(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         tiny = Path(bases.resolve_base("tiny", "tiny", cache).folder)
-        found = {
+        bases_by_name = {
             "medium": bases.resolve_base("Phi-3-mini", str(medium(folder / "medium", tiny)), cache)
         }
         if bases.SMOLLM2 in bases.list_available(cache):
-            found["smollm2"] = bases.resolve_base("smollm2-135m", bases.SMOLLM2, cache)
+            bases_by_name["smollm2"] = bases.resolve_base("smollm2-135m", bases.SMOLLM2, cache)
         data = folder / "train.jsonl"
         rows(data, args.rows, args.words)
-        for name, base in found.items():
+        for name, base in bases_by_name.items():
             for method in args.methods.split(","):
-                real = job(base, method, data, folder / f"{name}-{method}", args.batch_size)
-                known = measure.RowStats(
-                    real["rows"], real["tokens"] / real["rows"], real["learned"] / real["tokens"]
+                measured = job(base, method, data, folder / f"{name}-{method}", args.batch_size)
+                row_stats = measure.RowStats(
+                    measured["rows"],
+                    measured["tokens"] / measured["rows"],
+                    measured["learned"] / measured["tokens"],
                 )
-                said = measure.measure(
+                planned = measure.measure(
                     model_shape.read_shape(Path(base.folder)),
                     method,
-                    known,
+                    row_stats,
                     batch_size=args.batch_size,
                     r=8,
                     threads=hardware.usable_cores(),
                 )
-                memory = said.peak_bytes / real["peak_bytes"]
-                time = said.step_s * -(-real["rows"] // args.batch_size) / real["epoch_s"]
+                memory = planned.peak_bytes / measured["peak_bytes"]
+                time = (
+                    planned.step_s * -(-measured["rows"] // args.batch_size) / measured["epoch_s"]
+                )
                 figures[f"{name}_{method.lower()}_memory_ratio"] = round(memory, 3)
                 figures[f"{name}_{method.lower()}_time_ratio"] = round(time, 3)
                 table.append((name, method, f"{memory:.2f}", f"{time:.2f}"))

@@ -1,4 +1,4 @@
-"""A thousand keep-alive pollers, each once a second, and a whole local job from file to answer."""
+"""Measure the local server: a thousand keep-alive connections polling once a second, and whole jobs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROW = (
 
 @contextmanager
 def server(folder: Path, *options: str) -> Iterator[dict[str, Any]]:
-    """Run ``maas-client serve`` and yield its ready file's content."""
+    """Run ``maas-client serve`` and yield the content of its ready file."""
     ready = folder / "ready.json"
     command = [sys.executable, "-m", "maas_client", "serve", "--port", "0", "--state-dir"]
     child = subprocess.Popen(
@@ -52,13 +52,13 @@ def job(client: maas.Client, path: Path, name: str) -> float:
     result = client.fine_tune(path, model="Phi-3-mini", deploy=name, force_new=True)
     assert result.deployment is not None
     client.chat.complete(result.deployment, [{"role": "user", "content": "hi"}], max_tokens=8)
-    took = time.perf_counter() - start
+    seconds = time.perf_counter() - start
     client.deployments.delete(name)
-    return took
+    return seconds
 
 
 def whole_jobs(runs: int) -> dict[str, float]:
-    """Cold: the first job of a new server, its start included. Warm: the next. Medians."""
+    """Return median times: cold (first job including server start), warm (second job), instant engine."""
     cold, warm, instant = [], [], []
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as text:
@@ -82,20 +82,22 @@ def whole_jobs(runs: int) -> dict[str, float]:
             path.write_text("".join(ROW % (i, i, i) for i in range(50)))
             instant.append(job(client, path, "instant"))
     named = {"tiny_cold_s": cold, "tiny_warm_s": warm, "instant_s": instant}
-    return {key: round(statistics.median(took), 2) for key, took in named.items()}
+    return {key: round(statistics.median(times), 2) for key, times in named.items()}
 
 
-async def poll(url: str, path: str, begin: float, seconds: int, took: list[float]) -> int:
-    """Ask once a second over one connection; return how many answers were not 200."""
+async def poll(url: str, path: str, delay: float, seconds: int, latencies: list[float]) -> int:
+    """Poll once a second over one connection; return the number of responses other than 200."""
     host, _, port = url.removeprefix("http://").partition(":")
-    await asyncio.sleep(begin)
+    await asyncio.sleep(delay)
     reader, writer = await asyncio.open_connection(host, int(port))
-    ask = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer x\r\n\r\n".encode()
+    request = (
+        f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer x\r\n\r\n".encode()
+    )
     errors = 0
     for _ in range(seconds):
         start = time.perf_counter()
         try:
-            writer.write(ask)
+            writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
             length = next(
                 int(line[15:])
@@ -107,7 +109,7 @@ async def poll(url: str, path: str, begin: float, seconds: int, took: list[float
         except (OSError, asyncio.IncompleteReadError, StopIteration):
             errors += 1
         spent = time.perf_counter() - start
-        took.append(spent)
+        latencies.append(spent)
         await asyncio.sleep(max(0.0, 1.0 - spent))
     writer.close()
     return errors
@@ -121,12 +123,14 @@ def pollers(count: int, seconds: int) -> dict[str, float]:
             path = folder / "train.jsonl"
             path.write_text("".join(ROW % (i, i, i) for i in range(50)))
             with maas.Client.local(url=ready["url"]) as client:
-                made = client.fine_tune(path, model="Phi-3-mini")
-            target = f"{made.job.id}?api-version=2024-10-01-preview"
-            took: list[float] = []
+                result = client.fine_tune(path, model="Phi-3-mini")
+            target = f"{result.job.id}?api-version=2024-10-01-preview"
+            latencies: list[float] = []
 
             async def all_of_them() -> int:
-                each = (poll(ready["url"], target, i / count, seconds, took) for i in range(count))
+                each = (
+                    poll(ready["url"], target, i / count, seconds, latencies) for i in range(count)
+                )
                 return sum(await asyncio.gather(*each))
 
             errors = asyncio.run(all_of_them())
@@ -139,9 +143,9 @@ def pollers(count: int, seconds: int) -> dict[str, float]:
                 ),
                 0,
             )
-    took.sort()
+    latencies.sort()
     return {
-        "p99_s": round(took[int(len(took) * 0.99)], 4),
+        "p99_s": round(latencies[int(len(latencies) * 0.99)], 4),
         "errors": errors,
         "rss_mb": round(rss / 1024, 1),
     }

@@ -1,11 +1,11 @@
-"""Training against TRL's SFTTrainer: tokens of real text a second, memory, and the same losses.
+"""Compare training with TRL's SFTTrainer: tokens of real text per second, memory, and losses.
 
 SmolLM2-135M, gsm8k chat, batches of 4 examples, fp32, adapters on every linear layer of a block.
 Each side runs in a process of its own with the same number of threads: ours with the settings the
 local server gives its workers, TRL padded (its default) and packed (to 1,024 tokens, about 4
-examples). The better of ``--rounds`` counts; TRL gets our way for idle threads in one round and its
-own in the next. The roof is the matmul rate at this model's shapes over the work a token needs:
-``roof_ratio`` by torch's matmul, ``onednn_roof_ratio`` by the faster products that ours uses.
+examples). The best of ``--rounds`` counts; TRL runs with our setting for idle threads in one round and
+with its default in the next. The roof is the matmul rate at this model's shapes divided by the work per
+token: ``roof_ratio`` with torch's matmul, ``onednn_roof_ratio`` with the faster matmul used here.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
     base = bases.resolve_base("smollm2-135m", "smollm2-135m", folder)
     figures: dict[str, Any] = {"peer": "trl SFTTrainer, padded and packed", "threads": args.threads}
     rows: list[Row] = [("method", "side", "tokens/s", "CPU s per 1k tokens", "peak MB", "losses")]
-    with tempfile.TemporaryDirectory() as room:
-        task = {"data": str(args.data), "folder": base.folder, "room": room}
+    with tempfile.TemporaryDirectory() as folder:
+        task = {"data": str(args.data), "folder": base.folder, "room": folder}
         task |= {"steps": args.steps, "threads": args.threads}
         for method in args.methods.split(","):
             sides = {side: _best(task | {"method": method, "side": side}, args.rounds)
                      for side in ("ours", *PEERS)}  # fmt: skip
-            for side, got in sides.items():
-                rows.append(_row(method, side, got))
+            for side, result in sides.items():
+                rows.append(_row(method, side, result))
             figures |= _ratios(method, sides)
         exact = _child(task | {"method": "LoRA", "side": "exact"})
     figures |= exact
@@ -70,35 +70,35 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
 
 
 def _best(task: dict[str, Any], rounds: int) -> dict[str, Any]:
-    got = (_child(task | {"round": number}) for number in range(rounds))
-    return max(got, key=lambda one: float(one["tokens_per_s"]))
+    results = (_child(task | {"round": number}) for number in range(rounds))
+    return max(results, key=lambda result: float(result["tokens_per_s"]))
 
 
-def _row(method: str, side: str, got: dict[str, Any]) -> Row:
-    losses = " ".join(f"{loss:.3f}" for loss in got["losses"][:4])
-    cpu = f"{1000 * got['cpu_s'] / got['tokens']:.2f}"
-    return method, side, f"{got['tokens_per_s']:.0f}", cpu, f"{got['peak_mb']:.0f}", losses
+def _row(method: str, side: str, result: dict[str, Any]) -> Row:
+    losses = " ".join(f"{loss:.3f}" for loss in result["losses"][:4])
+    cpu = f"{1000 * result['cpu_s'] / result['tokens']:.2f}"
+    return method, side, f"{result['tokens_per_s']:.0f}", cpu, f"{result['peak_mb']:.0f}", losses
 
 
 def _ratios(method: str, sides: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    ours, padded, packed = sides["ours"], sides["trl"], sides["trl_packed"]
+    local, padded, packed = sides["ours"], sides["trl"], sides["trl_packed"]
     prefix = "" if method == "LoRA" else f"{method.lower()}_"
-    rate = ours["tokens_per_s"]
+    rate = local["tokens_per_s"]
     figures = {
         f"{prefix}tokens_per_s": round(rate, 1),
         f"{prefix}vs_trl_ratio": round(rate / padded["tokens_per_s"], 3),
         f"{prefix}vs_trl_packed_ratio": round(rate / packed["tokens_per_s"], 3),
-        f"{prefix}memory_vs_trl_ratio": round(ours["peak_mb"] / padded["peak_mb"], 3),
+        f"{prefix}memory_vs_trl_ratio": round(local["peak_mb"] / padded["peak_mb"], 3),
         f"{prefix}cpu_vs_trl_ratio": round(
-            padded["cpu_s"] / padded["tokens"] / (ours["cpu_s"] / ours["tokens"]), 3
+            padded["cpu_s"] / padded["tokens"] / (local["cpu_s"] / local["tokens"]), 3
         ),
     }
     if method == "LoRA":
-        needed = 4 * (BODY + HEAD * ours["learned_share"])
-        figures["gflops"] = round(ours["gflops"], 1)
-        figures["roof_ratio"] = round(rate * needed / (ours["gflops"] * 1e9), 3)
-        figures["onednn_gflops"] = round(ours["onednn_gflops"], 1)
-        figures["onednn_roof_ratio"] = round(rate * needed / (ours["onednn_gflops"] * 1e9), 3)
+        needed = 4 * (BODY + HEAD * local["learned_share"])
+        figures["gflops"] = round(local["gflops"], 1)
+        figures["roof_ratio"] = round(rate * needed / (local["gflops"] * 1e9), 3)
+        figures["onednn_gflops"] = round(local["onednn_gflops"], 1)
+        figures["onednn_roof_ratio"] = round(rate * needed / (local["onednn_gflops"] * 1e9), 3)
     return figures
 
 
@@ -106,29 +106,30 @@ def _child(task: dict[str, Any]) -> dict[str, Any]:
     """Run one side in a process of its own and return what it measured."""
     env = dict(os.environ) | worker_environment(task["threads"], device="cpu")  # noqa: TID251 - a bench
     if task["side"] in PEERS:  # as it comes, and in every other round with threads that sleep too
-        ours = ("MALLOC_", "ONEDNN_", "LRU_") + (("OMP_WAIT_POLICY",) if task["round"] % 2 else ())
-        env = {name: value for name, value in env.items() if not name.startswith(ours)}
+        ours_only = ("MALLOC_", "ONEDNN_", "LRU_") + (
+            ("OMP_WAIT_POLICY",) if task["round"] % 2 else ()
+        )
+        env = {name: value for name, value in env.items() if not name.startswith(ours_only)}
     command = [sys.executable, __file__, "--child", json.dumps(task)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{task['side']} {task['method']} failed:\n{done.stderr[-3000:]}")
-    got: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return got
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 # -- in the child -----------------------------------------------------------------------------
 
 
 def _examples(task: dict[str, Any]) -> Any:
-    from maas_client.local.training import data as examples
-    from maas_client.local.training import load_base
+    from maas_client.local.training import data, load_base
 
     tokenizer = load_base.load_tokenizer(task["folder"])
     count = BATCH * (task["steps"] + 1)
     with open(task["data"], encoding="utf-8") as file:
         rows = [json.loads(line) for _, line in zip(range(count), file, strict=False)]
-    found, _ = examples.tokenize_rows(enumerate(rows, 1), tokenizer, TEMPLATES["smollm2"], 8192)
-    return tokenizer, found
+    examples, _ = data.tokenize_rows(enumerate(rows, 1), tokenizer, TEMPLATES["smollm2"], 8192)
+    return tokenizer, examples
 
 
 def _ours(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
@@ -142,26 +143,28 @@ def _ours(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
     recipe = TrainingConfig(
         method=task["method"], batch_size=BATCH, learning_rate=RATE, schedule="constant"
     )
-    _, found = _examples(task)
+    _, examples = _examples(task)
     model, _ = adapters.make_trainable(load_base.load_model(task["folder"], recipe, "cpu"), recipe)
     learner = ModelWithLoss(model)
     engine = engines.prepare_engine(learner, create_optimizer(learner, recipe), "cpu", recipe)
-    todo = _in_order(found, recipe, PackLimits())
+    batches = _in_order(examples, recipe, PackLimits())
     for step in train(
-        engine.model, todo, recipe, RunProgress(total_steps=task["steps"] + 1), engine
+        engine.model, batches, recipe, RunProgress(total_steps=task["steps"] + 1), engine
     ):
         yield step.loss, step.tokens
 
 
-def _in_order(found: Any, recipe: Any, limits: Any) -> Iterator[Any]:
+def _in_order(examples: Any, recipe: Any, limits: Any) -> Iterator[Any]:
     """Yield batches in the file's order, which the peers follow too."""
     from maas_client.local.training.packing import Batch, group_examples, pack_examples
 
-    for at in range(0, len(found), BATCH):
-        own = found[at : at + BATCH]
-        packs = [pack_examples(documents) for documents in group_examples(own, limits)]
-        learned = sum(one.learned_tokens for one in own)
-        yield Batch(packs, sum(len(one.input_ids) for one in own), learned, 1.0, ())
+    for start in range(0, len(examples), BATCH):
+        step_examples = examples[start : start + BATCH]
+        packs = [pack_examples(documents) for documents in group_examples(step_examples, limits)]
+        learned = sum(example.learned_tokens for example in step_examples)
+        yield Batch(
+            packs, sum(len(example.input_ids) for example in step_examples), learned, 1.0, ()
+        )
 
 
 def _trl(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
@@ -172,12 +175,12 @@ def _trl(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    tokenizer, found = _examples(task)
+    tokenizer, examples = _examples(task)
     packed, quantised = task["side"] == "trl_packed", task["method"] == "QLoRA"
     marked = [
-        [i if m else -100 for i, m in zip(e.input_ids, e.loss_mask, strict=True)] for e in found
+        [i if m else -100 for i, m in zip(e.input_ids, e.loss_mask, strict=True)] for e in examples
     ]
-    data = Dataset.from_dict({"input_ids": [e.input_ids for e in found], "labels": marked})
+    data = Dataset.from_dict({"input_ids": [e.input_ids for e in examples], "labels": marked})
     four = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.float32,
@@ -189,12 +192,12 @@ def _trl(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
         r=8, lora_alpha=128, target_modules="all-linear", task_type="CAUSAL_LM",
         use_dora=task["method"] == "DoRA",
     )  # fmt: skip
-    told: list[tuple[float, float, float]] = []
+    logged: list[tuple[float, float, float]] = []
 
     class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if "loss" in logs:
-                told.append((logs["loss"], time.perf_counter(), time.process_time()))
+                logged.append((logs["loss"], time.perf_counter(), time.process_time()))
 
     class InOrder(SFTTrainer):  # type: ignore[misc]  # trl ships no types
         def _get_train_sampler(self, *_: Any) -> Any:
@@ -214,9 +217,9 @@ def _trl(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
     trainer.train()
     sizes = [len(row) for row in trainer.train_dataset["input_ids"]]
     each = 1 if packed else BATCH
-    task["times"] = told
-    for at, (loss, _, _) in enumerate(told):
-        yield loss, sum(sizes[at * each : (at + 1) * each])
+    task["times"] = logged
+    for step, (loss, _, _) in enumerate(logged):
+        yield loss, sum(sizes[step * each : (step + 1) * each])
 
 
 def _timed(task: dict[str, Any], side: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
@@ -245,15 +248,15 @@ def _gflops() -> dict[str, float]:
     from maas_client.local.machine import onednn
 
     left, right = torch.randn(1024, 576), torch.randn(1536, 576)
-    ways = {"gflops": torch.nn.functional.linear, "onednn_gflops": onednn.linear}
+    functions = {"gflops": torch.nn.functional.linear, "onednn_gflops": onednn.linear}
     rates = {}
-    for name, way in ways.items():
+    for name, function in functions.items():
         best = 1e9
         for _ in range(30):
-            begun = time.perf_counter()
+            started_at = time.perf_counter()
             for _ in range(10):
-                way(left, right)
-            best = min(best, (time.perf_counter() - begun) / 10)
+                function(left, right)
+            best = min(best, (time.perf_counter() - started_at) / 10)
         rates[name] = 2 * 1024 * 576 * 1536 / best / 1e9
     return rates
 
@@ -270,14 +273,14 @@ def _exact(task: dict[str, Any]) -> dict[str, float]:
     from maas_client.local.training.packing import PackLimits
 
     recipe = TrainingConfig(batch_size=BATCH)
-    _, found = _examples(task)
-    (batch, *_) = _in_order(found, recipe, PackLimits())
-    ours, _ = adapters.make_trainable(load_base.load_model(task["folder"], recipe, "cpu"), recipe)
-    learner = ModelWithLoss(ours).train()
+    _, examples = _examples(task)
+    (batch, *_) = _in_order(examples, recipe, PackLimits())
+    local, _ = adapters.make_trainable(load_base.load_model(task["folder"], recipe, "cpu"), recipe)
+    learner = ModelWithLoss(local).train()
     total = 0.0
     for pack in batch.packs:
         loss, _ = learner(*pack)
-        (loss / batch.learned).backward()
+        (loss / batch.learned_tokens).backward()
         total += float(loss.detach())
     plain = AutoModelForCausalLM.from_pretrained(task["folder"], dtype=torch.float32)
     torch.manual_seed(recipe.seed)
@@ -285,18 +288,22 @@ def _exact(task: dict[str, Any]) -> dict[str, float]:
         plain, LoraConfig(r=8, lora_alpha=128, target_modules="all-linear", task_type="CAUSAL_LM")
     )
     single = 0.0
-    for one in found[:BATCH]:
-        logits = plain(input_ids=torch.tensor([one.input_ids])).logits[0, :-1]
-        kept = torch.tensor(one.learned)[1:]
-        targets = torch.tensor(one.input_ids)[1:]
-        loss = torch.nn.functional.cross_entropy(logits[kept], targets[kept], reduction="sum")
-        (loss / batch.learned).backward()
+    for example in examples[:BATCH]:
+        logits = plain(input_ids=torch.tensor([example.input_ids])).logits[0, :-1]
+        mask = torch.tensor(example.loss_mask)[1:]
+        targets = torch.tensor(example.input_ids)[1:]
+        loss = torch.nn.functional.cross_entropy(logits[mask], targets[mask], reduction="sum")
+        (loss / batch.learned_tokens).backward()
         single += loss.item()
-    theirs = {name: w.grad for name, w in plain.named_parameters() if w.grad is not None}
-    far = [(w.grad - theirs[n]).abs().max() for n, w in ours.named_parameters() if n in theirs]
+    reference_grads = {name: w.grad for name, w in plain.named_parameters() if w.grad is not None}
+    differences = [
+        (w.grad - reference_grads[n]).abs().max()
+        for n, w in local.named_parameters()
+        if n in reference_grads
+    ]
     return {
-        "loss_difference": abs(total - single) / batch.learned,
-        "gradient_difference": float(max(far)),
+        "loss_difference": abs(total - single) / batch.learned_tokens,
+        "gradient_difference": float(max(differences)),
     }
 
 
@@ -306,15 +313,15 @@ def _work(task: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(task["threads"])
     if task["side"] == "exact":
         return _exact(task)
-    got = _timed(task, _ours if task["side"] == "ours" else _trl)
+    result = _timed(task, _ours if task["side"] == "ours" else _trl)
     if task["side"] == "ours":
-        _, found = _examples(task)
-        learned = sum(one.learned_tokens for one in found)
-        got |= {
+        _, examples = _examples(task)
+        learned = sum(example.learned_tokens for example in examples)
+        result |= {
             **_gflops(),
-            "learned_share": learned / sum(len(one.input_ids) for one in found),
+            "learned_share": learned / sum(len(example.input_ids) for example in examples),
         }
-    return got
+    return result
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Upload rate against azure-storage-blob, to the same local server, both with MD5 on every request."""
+"""Compare the upload rate with azure-storage-blob, to the same local server, both with MD5 per request."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from maas_client.local import serve
 PARALLEL = 4
 
 
-def ours(client: Any, path: Path) -> float:
+def upload_with_client(client: Any, path: Path) -> float:
     """Return seconds for one upload: hashing, comparing, sending, committing, as the client does it."""
-    sha = hashlib.sha256(path.read_bytes()).hexdigest()  # the check before an upload has it already
+    sha = hashlib.sha256(path.read_bytes()).hexdigest()  # known from validation before an upload
     start = time.perf_counter()
     run_sync(blob_upload.upload_file(client._io, UploadRequest(path, sha, "bench")))
     return time.perf_counter() - start
 
 
-def theirs(url: str, path: Path) -> float:
+def upload_with_azure(url: str, path: Path) -> float:
     """Return seconds for azure-storage-blob's upload_blob with validate_content (MD5 per block)."""
     from azure.storage.blob import BlobClient
 
@@ -44,18 +44,18 @@ def theirs(url: str, path: Path) -> float:
 
 def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
     logging.getLogger("azure").setLevel(logging.ERROR)
-    mine, other = [], []
+    client_times, azure_times = [], []
     with tempfile.TemporaryDirectory() as folder, serve(engine="instant") as server:
         client = server.client()
         base, _, sas = run_sync(authorized_container_url(client._io)).partition("?")
-        for turn in range(args.runs):
-            path = Path(folder) / f"{turn}.bin"
-            path.write_bytes(os.urandom(args.megabytes * 2**20))  # never met before
-            mine.append(ours(client, path))
-            other.append(theirs(f"{base}/theirs/{turn}.bin?{sas}", path))
+        for number in range(args.runs):
+            path = Path(folder) / f"{number}.bin"
+            path.write_bytes(os.urandom(args.megabytes * 2**20))  # a new file
+            client_times.append(upload_with_client(client, path))
+            azure_times.append(upload_with_azure(f"{base}/theirs/{number}.bin?{sas}", path))
             path.unlink()
-    ratio = statistics.median(o / m for o, m in zip(other, mine, strict=True))
-    rate = [args.megabytes / statistics.median(took) for took in (mine, other)]
+    ratio = statistics.median(o / m for o, m in zip(azure_times, client_times, strict=True))
+    rate = [args.megabytes / statistics.median(took) for took in (client_times, azure_times)]
     figures = {
         "vs_azure_storage_blob_ratio": round(ratio, 3),
         "ours_mb_per_s": round(rate[0], 1),

@@ -40,7 +40,7 @@ def text(rng: random.Random, words: int) -> str:
     Most hold an é or a line feed, written as JSON escapes, as json.dumps does. The rates hang on
     that: prose of plain ASCII without one escape orjson reads half as fast again, and we do not.
     """
-    said = []
+    sentences = []
     while words > 0:
         count = min(words, rng.randint(5, 18))
         sentence = " ".join(rng.choices(WORDS, k=count)).capitalize() + "."
@@ -51,9 +51,9 @@ def text(rng: random.Random, words: int) -> str:
             sentence = f"\n{rng.randint(1, 9)}. {sentence}"
         elif roll < 0.12:
             sentence += " 🙂"
-        said.append(sentence)
+        sentences.append(sentence)
         words -= count
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def line(rng: random.Random) -> bytes:
@@ -66,17 +66,17 @@ def line(rng: random.Random) -> bytes:
 
 
 def write(path: Path, size: int, *, different: int = 60_000) -> None:
-    """Write ``size`` bytes of chats; after so many ``different`` ones they come again, with a number."""
+    """Write ``size`` bytes of chats; after ``different`` chats they repeat, with a number inserted."""
     rng = random.Random(0)
     with path.open("wb") as file:
-        kept: list[bytes] = []
-        at = 0
+        lines: list[bytes] = []
+        count = 0
         while file.tell() < size:
-            if len(kept) < different:
-                kept.append(line(rng))
-            turn, place = divmod(at, different)
-            file.write(kept[place].replace(b"kindly", b"kindly %d" % turn, 1))
-            at += 1
+            if len(lines) < different:
+                lines.append(line(rng))
+            round_number, index = divmod(count, different)
+            file.write(lines[index].replace(b"kindly", b"kindly %d" % round_number, 1))
+            count += 1
 
 
 def with_orjson(path: Path) -> None:
@@ -93,14 +93,14 @@ def with_json(path: Path) -> None:
         json.loads(each)
 
 
-def ours(path: Path) -> None:
+def validate_rules(path: Path) -> None:
     """Strict lines, chat and service rules, sha256, exact duplicates."""
     from maas_client import validate
 
     assert validate(path, content=False).ok
 
 
-def ours_in_full(path: Path) -> None:
+def validate_all(path: Path) -> None:
     """Everything that ``validate`` does by default."""
     from maas_client import validate
 
@@ -137,10 +137,10 @@ def command(folder: Path, name: str, *args: str) -> Callable[[Path], None] | Non
         return None
 
     def run(path: Path) -> None:
-        said = subprocess.run(  # in the data's folder: one of them writes a report where it runs
+        process = subprocess.run(  # in the data's folder: one of them writes a report where it runs
             [str(program), *args, str(path)], capture_output=True, check=False, cwd=path.parent
         )
-        assert said.returncode in (0, 1, 3), said.stderr  # a verdict, not a crash
+        assert process.returncode in (0, 1, 3), process.stderr  # a verdict, not a crash
 
     return run
 
@@ -161,9 +161,9 @@ def best_of(
 ) -> dict[str, float]:
     """Return the best seconds of each, in turns so that a slow moment hits all."""
     best: dict[str, float] = {}
-    for turn in range(runs):
+    for round_number in range(runs):
         for name, run in contestants.items():
-            if turn and best[name] > 3:
+            if round_number and best[name] > 3:
                 continue
             start = spent()
             run(path)
@@ -187,10 +187,10 @@ except OSError:
 
 
 def peak_mb_over_bare(path: Path) -> float:
-    """Return how far a process that checks ``path`` goes over one that does nothing."""
+    """Return the peak memory of a process that validates ``path``, minus that of an empty process."""
     peaks = [
-        int(subprocess.check_output([sys.executable, "-c", _PEAK, *more])) / 1024
-        for more in ((), (str(path),))
+        int(subprocess.check_output([sys.executable, "-c", _PEAK, *options])) / 1024
+        for options in ((), (str(path),))
     ]
     return peaks[1] - peaks[0]
 
@@ -201,9 +201,9 @@ def main() -> None:
     parser.add_argument("--mb", type=int, default=64, help="size of the file for the rates")
     parser.add_argument("--peak-mb", type=int, default=256, help="size of the file for the peak")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--file", type=Path, help="take this file for the rates")
+    parser.add_argument("--file", type=Path, help="measure the rates on this file")
     parser.add_argument("--peers", type=Path, default=Path(sys.executable).parent, metavar="BIN",
-                        help="where peers' commands lie (pip install parallelogram finelint)")  # fmt: skip
+                        help="folder of the peers' commands (pip install parallelogram finelint)")  # fmt: skip
     args = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
@@ -222,10 +222,10 @@ def main() -> None:
 def measure(path: Path, runs: int, peers: Path) -> dict[str, object]:
     """Return rates and ratios on one file; commands of peers get its first ``PEER_LINES``."""
     LINES[:] = path.read_bytes().splitlines()
-    ours_and_parsers: dict[str, Callable[[Path], None]] = {
+    functions: dict[str, Callable[[Path], None]] = {
         "orjson.loads": with_orjson,
-        "maas-client, format": ours,
-        "maas-client, everything": ours_in_full,
+        "maas-client, format": validate_rules,
+        "maas-client, everything": validate_all,
         "json.loads": with_json,
         "cookbook's loop": cookbook,
     }
@@ -234,14 +234,14 @@ def measure(path: Path, runs: int, peers: Path) -> dict[str, object]:
         "$ parallelogram check": command(peers, "parallelogram", "check"),
         "$ finelint inspect": command(peers, "finelint", "inspect"),
     }
-    best = best_of(runs, ours_and_parsers, path)
+    best = best_of(runs, functions, path)
     rates = {name: path.stat().st_size / took for name, took in best.items()}
     with tempfile.TemporaryDirectory() as folder:
         few = Path(folder, "few.jsonl")
         few.write_bytes(b"\n".join(LINES[:PEER_LINES]) + b"\n")
         here = {name: run for name, run in commands.items() if run is not None}
-        taken = best_of(2, here, few)
-        rates |= {name: few.stat().st_size / took for name, took in taken.items()}
+        command_times = best_of(2, here, few)
+        rates |= {name: few.stat().st_size / took for name, took in command_times.items()}
     bare = best["orjson.loads"]
     return {
         "vs_orjson_ratio": round(bare / best["maas-client, format"], 3),
@@ -255,7 +255,7 @@ def measure(path: Path, runs: int, peers: Path) -> dict[str, object]:
 
 
 def table(result: dict[str, object]) -> str:
-    """Return the result for people."""
+    """Format the result as a table."""
     rates = result["mb_per_s"]
     assert isinstance(rates, dict)
     lines = [f"{name:<26}{rate:>9,.1f} MB/s" for name, rate in rates.items()]
