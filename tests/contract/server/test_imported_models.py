@@ -157,6 +157,6 @@ def test_instant_engine_cannot_import(trained: Path) -> None:
 def test_azure_backends_refuse_import(trained: Path) -> None:
     with (
         Client.azureml(subscription_id="s", resource_group="g", workspace="w") as client,
-        pytest.raises(UnsupportedError, match="its own jobs"),
+        pytest.raises(UnsupportedError, match="Azure's own jobs"),
     ):
         client.models.upload(trained, base_model="Phi-4")
