@@ -8,7 +8,7 @@ import random
 from copy import deepcopy
 from typing import Any
 
-from tests.unit.dataset.corpus import CONTROLS, LINE_FAULTS
+from tests.unit.dataset.corpus import BROKEN_LINES, VALID_FILES
 
 _SCALARS: tuple[Any, ...] = (
     None, True, False, 0, 1, 2, -1, 1.0, 0.5, "", " ", "\u00a0", "x", "user", "assistant", "system",
@@ -31,8 +31,8 @@ BASES: list[bytes] = list(
     dict.fromkeys(
         line
         for lines in (
-            *[data.split(b"\n") for name, data in CONTROLS.items() if name != "long texts"],
-            [fault.line for fault in LINE_FAULTS if len(fault.line) < 2000],
+            *[data.split(b"\n") for name, data in VALID_FILES.items() if name != "long texts"],
+            [fault.line for fault in BROKEN_LINES if len(fault.line) < 2000],
         )
         for line in lines
         if line.strip()

@@ -120,7 +120,7 @@ def with_raw_answer(text: str) -> bytes:
     return GOOD.replace(dump(ANSWER), text.encode("utf-8", "surrogatepass"))
 
 
-JSON_FAULTS = [
+BROKEN_JSON = [
     BrokenLine("bad utf-8", "JSON_UTF8", GOOD.replace("groß ist".encode(), b"gro\xdf ist"), b"\xdf ist"),
     BrokenLine("utf-8 cut in a character", "JSON_UTF8", GOOD.replace("日本".encode(), "日".encode() + b"\xe6\x9c"), b"\xe6\x9c\""),
     BrokenLine("encoded surrogate", "JSON_UTF8", GOOD.replace("🚀".encode(), b"\xed\xa0\x80"), b"\xed\xa0\x80"),
@@ -188,7 +188,7 @@ JSON_FAULTS = [
     BrokenLine("line of spaces", "JSON_BLANK_LINE", b" \t ", severity="warning"),
 ]  # fmt: skip
 
-CHAT_FAULTS = [
+BROKEN_CHATS = [
     BrokenLine("a list", "CHAT_NOT_OBJECT", dump([USER, ANSWER]), b"["),
     BrokenLine("a text", "CHAT_NOT_OBJECT", b'"Hi"', b'"Hi"'),
     BrokenLine("a number", "CHAT_NOT_OBJECT", b"7", b"7"),
@@ -273,7 +273,7 @@ CHAT_FAULTS = [
     BrokenLine("system merged", "CHAT_SYSTEM_MERGED", GOOD, b'"system"', "/messages/0/role", severity="warning", model="Phi-3-medium-4k-instruct"),
 ]  # fmt: skip
 
-TOOL_FAULTS = [
+BROKEN_TOOLS = [
     BrokenLine("tools an object", "TOOL_LIST", row_with_tools(message_with_calls(call()), tools=tool()), b'{"type": "function", "function": {"name": "weather", "para', "/tools"),
     BrokenLine("tools a text", "TOOL_LIST", row_with_tools(ANSWER, tools="weather"), b'"weather"', "/tools"),
     BrokenLine("tool a text", "TOOL_DEFINITION", row_with_tools(ANSWER, tools=["weather"]), b'"weather"', "/tools/0"),
@@ -323,74 +323,74 @@ TOOL_FAULTS = [
     BrokenLine("result without content", "CHAT_CONTENT_MISSING", row_with_tools(message_with_calls(call()), {"role": "tool", "tool_call_id": "call_1"}, ANSWER), b'{"role": "tool"', "/messages/2"),
 ]  # fmt: skip
 
-LINE_FAULTS = [*JSON_FAULTS, *CHAT_FAULTS, *TOOL_FAULTS]
+BROKEN_LINES = [*BROKEN_JSON, *BROKEN_CHATS, *BROKEN_TOOLS]
 
 
 def file(*lines: bytes, end: bytes = b"\n") -> bytes:
     return end.join(lines) + end
 
 
-TWELVE = [valid_line(n) for n in range(12)]
-FILE_FAULTS = [
+VALID_LINES = [valid_line(n) for n in range(12)]
+BROKEN_FILES = [
     BrokenFile("empty", "FILE_EMPTY", b""),
     BrokenFile("white space", "FILE_EMPTY", b" \n\n\t\n"),
     BrokenFile("a mark alone", "FILE_EMPTY", b"\xef\xbb\xbf"),
-    BrokenFile("extension", "FILE_EXTENSION", file(*TWELVE), suffix=".json"),
-    BrokenFile("utf-16 with mark", "FILE_UTF16", file(*TWELVE).decode().encode("utf-16")),
-    BrokenFile("utf-16-le", "FILE_UTF16", file(*TWELVE).decode().encode("utf-16-le")),
-    BrokenFile("utf-16-be", "FILE_UTF16", file(*TWELVE).decode().encode("utf-16-be")),
-    BrokenFile("utf-32", "FILE_UTF16", file(*TWELVE).decode().encode("utf-32")),
-    BrokenFile("utf-32-be", "FILE_UTF16", file(*TWELVE).decode().encode("utf-32-be")),
-    BrokenFile("cr only", "FILE_CR_ONLY", file(*TWELVE, end=b"\r")),
-    BrokenFile("array on a line", "FILE_JSON_ARRAY", b"[" + b", ".join(TWELVE) + b"]"),
-    BrokenFile("array on lines", "FILE_JSON_ARRAY", b"[\n" + b",\n".join(TWELVE) + b"\n]\n"),
-    BrokenFile("array, first row beside", "FILE_JSON_ARRAY", b"[" + b",\n".join(TWELVE) + b"]\n"),
-    BrokenFile("array pretty", "FILE_JSON_ARRAY", json.dumps([json.loads(x) for x in TWELVE], indent=2).encode()),
-    BrokenFile("pretty objects", "FILE_PRETTY_PRINTED", b"\n".join(json.dumps(json.loads(x), indent=2).encode() for x in TWELVE)),
+    BrokenFile("extension", "FILE_EXTENSION", file(*VALID_LINES), suffix=".json"),
+    BrokenFile("utf-16 with mark", "FILE_UTF16", file(*VALID_LINES).decode().encode("utf-16")),
+    BrokenFile("utf-16-le", "FILE_UTF16", file(*VALID_LINES).decode().encode("utf-16-le")),
+    BrokenFile("utf-16-be", "FILE_UTF16", file(*VALID_LINES).decode().encode("utf-16-be")),
+    BrokenFile("utf-32", "FILE_UTF16", file(*VALID_LINES).decode().encode("utf-32")),
+    BrokenFile("utf-32-be", "FILE_UTF16", file(*VALID_LINES).decode().encode("utf-32-be")),
+    BrokenFile("cr only", "FILE_CR_ONLY", file(*VALID_LINES, end=b"\r")),
+    BrokenFile("array on a line", "FILE_JSON_ARRAY", b"[" + b", ".join(VALID_LINES) + b"]"),
+    BrokenFile("array on lines", "FILE_JSON_ARRAY", b"[\n" + b",\n".join(VALID_LINES) + b"\n]\n"),
+    BrokenFile("array, first row beside", "FILE_JSON_ARRAY", b"[" + b",\n".join(VALID_LINES) + b"]\n"),
+    BrokenFile("array pretty", "FILE_JSON_ARRAY", json.dumps([json.loads(x) for x in VALID_LINES], indent=2).encode()),
+    BrokenFile("pretty objects", "FILE_PRETTY_PRINTED", b"\n".join(json.dumps(json.loads(x), indent=2).encode() for x in VALID_LINES)),
     BrokenFile("csv", "FILE_CSV", b"prompt,completion\nHi,Hello.\nBye,See you.\n"),
     BrokenFile("tsv", "FILE_CSV", b"prompt\tcompletion\nHi\tHello.\n"),
     BrokenFile("gzip", "FILE_BINARY", b"\x1f\x8b\x08\x00" + bytes(64)),
     BrokenFile("parquet", "FILE_BINARY", b"PAR1" + bytes(64)),
     BrokenFile("zip", "FILE_BINARY", b"PK\x03\x04" + bytes(64)),
-    BrokenFile("nine rows", "SERVICE_TOO_FEW_ROWS", file(*TWELVE[:9])),
-    BrokenFile("nine rows, foundry", "SERVICE_TOO_FEW_ROWS", file(*TWELVE[:9]), target="foundry"),
-    BrokenFile("nine rows are left", "SERVICE_TOO_FEW_ROWS", file(*TWELVE[:9], b"{", b"{", b"{")),
-    BrokenFile("twelve rows", "SERVICE_FEW_ROWS", file(*TWELVE), severity="warning"),
-    BrokenFile("rows skipped", "SERVICE_ROWS_SKIPPED", file(*TWELVE, b"{"), severity="warning"),
+    BrokenFile("nine rows", "SERVICE_TOO_FEW_ROWS", file(*VALID_LINES[:9])),
+    BrokenFile("nine rows, foundry", "SERVICE_TOO_FEW_ROWS", file(*VALID_LINES[:9]), target="foundry"),
+    BrokenFile("nine rows are left", "SERVICE_TOO_FEW_ROWS", file(*VALID_LINES[:9], b"{", b"{", b"{")),
+    BrokenFile("twelve rows", "SERVICE_FEW_ROWS", file(*VALID_LINES), severity="warning"),
+    BrokenFile("rows skipped", "SERVICE_ROWS_SKIPPED", file(*VALID_LINES, b"{"), severity="warning"),
     BrokenFile("no rows left", "SERVICE_NO_ROWS", file(b"{}", b"{"), target="local"),
 ]  # fmt: skip
 
-CONTROLS = {
-    "plain": file(*TWELVE),
+VALID_FILES = {
+    "plain": file(*VALID_LINES),
     "without system": file(*[row(USER, ANSWER)] * 12),
     "several turns": file(*[row(SYSTEM, USER, ANSWER, USER, ANSWER)] * 12),
-    "byte order mark": b"\xef\xbb\xbf" + file(*TWELVE),
-    "crlf": file(*TWELVE, end=b"\r\n"),
-    "no final newline": b"\n".join(TWELVE),
-    "compact": file(*[json.dumps(json.loads(x), separators=(",", ":")).encode() for x in TWELVE]),
-    "ascii": file(*[json.dumps(json.loads(x)).encode() for x in TWELVE]),
-    "odd white space": file(*[b" " + x.replace(b'": ', b'" :\t') + b"  " for x in TWELVE]),
-    "content before role": file(*[dump({"messages": [{"content": m["content"], "role": m["role"]} for m in json.loads(x)["messages"]]}) for x in TWELVE]),
-    "keys beside messages": file(*[dump({"id": n, "prompt": "x", **json.loads(x), "tags": ["a", {"b": None}]}) for n, x in enumerate(TWELVE)]),
-    "quotes and escapes": file(*[answer('He said "no" \\ "yes"\n\t\u2028 "') for _ in TWELVE]),
-    "escaped quotes": file(*[x.replace(b"Frage", b"\\u0022Frage\\u0022") for x in TWELVE]),
-    "line separators": file(*[answer("a\u2028b\u2029c\u0085d\x0c") for _ in TWELVE]),
-    "text parts": file(*[row(SYSTEM, message("user", [{"type": "text", "text": "Hi"}, {"type": "text", "text": "there"}]), ANSWER) for _ in TWELVE]),
-    "weights": file(*[row(USER, message("assistant", "No.", weight=0), USER, message("assistant", "Yes.", weight=1)) for _ in TWELVE]),
-    "names": file(*[row(message("user", "Hi", name="ann"), ANSWER) for _ in TWELVE]),
-    "nulls for absent": file(*[row({**USER, "tool_calls": None, "name": None, "weight": None}, {**ANSWER, "tool_calls": None}, tools=None) for _ in TWELVE]),
-    "calls without content": file(*[row_with_tools(message_with_calls(call())) for _ in TWELVE]),
-    "calls with null content": file(*[row_with_tools(message_with_calls(call(), content=None)) for _ in TWELVE]),
-    "calls with empty content": file(*[row_with_tools(message_with_calls(call(), content="")) for _ in TWELVE]),
-    "calls with content": file(*[row_with_tools(message_with_calls(call(), content="Let me see.")) for _ in TWELVE]),
-    "calls and results": file(*[row_with_tools(message_with_calls(call()), result_message(), ANSWER) for _ in TWELVE]),
-    "empty result": file(*[row_with_tools(message_with_calls(call()), result_message(content=""), ANSWER) for _ in TWELVE]),
-    "parallel calls": file(*[row_with_tools(message_with_calls(call(), call("call_2")), result_message("call_2"), result_message(), ANSWER) for _ in TWELVE]),
-    "ids used again": file(*[row_with_tools(message_with_calls(call()), result_message(), ANSWER, USER, message_with_calls(call()), result_message(), ANSWER) for _ in TWELVE]),
-    "calls one after another": file(*[row_with_tools(message_with_calls(call()), result_message(), message_with_calls(call("call_2")), result_message("call_2"), ANSWER) for _ in TWELVE]),
-    "tools never called": file(*[row_with_tools(ANSWER, parallel_tool_calls=True) for _ in TWELVE]),
-    "tool without parameters": file(*[row_with_tools(message_with_calls(call(name="now", arguments="{}")), tools=[{"type": "function", "function": {"name": "now"}}]) for _ in TWELVE]),
-    "angles in text": file(*[answer("if a < b || b > c: <b>x</b> <s>y</s> <| end |> <|") for _ in TWELVE]),
-    "emoji and scripts": file(*[answer("👩‍👩‍👧 שלום नमस्ते \U0001f600") for _ in TWELVE]),
-    "long texts": file(*[answer("wort " * 5000) for _ in TWELVE]),
+    "byte order mark": b"\xef\xbb\xbf" + file(*VALID_LINES),
+    "crlf": file(*VALID_LINES, end=b"\r\n"),
+    "no final newline": b"\n".join(VALID_LINES),
+    "compact": file(*[json.dumps(json.loads(x), separators=(",", ":")).encode() for x in VALID_LINES]),
+    "ascii": file(*[json.dumps(json.loads(x)).encode() for x in VALID_LINES]),
+    "odd white space": file(*[b" " + x.replace(b'": ', b'" :\t') + b"  " for x in VALID_LINES]),
+    "content before role": file(*[dump({"messages": [{"content": m["content"], "role": m["role"]} for m in json.loads(x)["messages"]]}) for x in VALID_LINES]),
+    "keys beside messages": file(*[dump({"id": n, "prompt": "x", **json.loads(x), "tags": ["a", {"b": None}]}) for n, x in enumerate(VALID_LINES)]),
+    "quotes and escapes": file(*[answer('He said "no" \\ "yes"\n\t\u2028 "') for _ in VALID_LINES]),
+    "escaped quotes": file(*[x.replace(b"Frage", b"\\u0022Frage\\u0022") for x in VALID_LINES]),
+    "line separators": file(*[answer("a\u2028b\u2029c\u0085d\x0c") for _ in VALID_LINES]),
+    "text parts": file(*[row(SYSTEM, message("user", [{"type": "text", "text": "Hi"}, {"type": "text", "text": "there"}]), ANSWER) for _ in VALID_LINES]),
+    "weights": file(*[row(USER, message("assistant", "No.", weight=0), USER, message("assistant", "Yes.", weight=1)) for _ in VALID_LINES]),
+    "names": file(*[row(message("user", "Hi", name="ann"), ANSWER) for _ in VALID_LINES]),
+    "nulls for absent": file(*[row({**USER, "tool_calls": None, "name": None, "weight": None}, {**ANSWER, "tool_calls": None}, tools=None) for _ in VALID_LINES]),
+    "calls without content": file(*[row_with_tools(message_with_calls(call())) for _ in VALID_LINES]),
+    "calls with null content": file(*[row_with_tools(message_with_calls(call(), content=None)) for _ in VALID_LINES]),
+    "calls with empty content": file(*[row_with_tools(message_with_calls(call(), content="")) for _ in VALID_LINES]),
+    "calls with content": file(*[row_with_tools(message_with_calls(call(), content="Let me see.")) for _ in VALID_LINES]),
+    "calls and results": file(*[row_with_tools(message_with_calls(call()), result_message(), ANSWER) for _ in VALID_LINES]),
+    "empty result": file(*[row_with_tools(message_with_calls(call()), result_message(content=""), ANSWER) for _ in VALID_LINES]),
+    "parallel calls": file(*[row_with_tools(message_with_calls(call(), call("call_2")), result_message("call_2"), result_message(), ANSWER) for _ in VALID_LINES]),
+    "ids used again": file(*[row_with_tools(message_with_calls(call()), result_message(), ANSWER, USER, message_with_calls(call()), result_message(), ANSWER) for _ in VALID_LINES]),
+    "calls one after another": file(*[row_with_tools(message_with_calls(call()), result_message(), message_with_calls(call("call_2")), result_message("call_2"), ANSWER) for _ in VALID_LINES]),
+    "tools never called": file(*[row_with_tools(ANSWER, parallel_tool_calls=True) for _ in VALID_LINES]),
+    "tool without parameters": file(*[row_with_tools(message_with_calls(call(name="now", arguments="{}")), tools=[{"type": "function", "function": {"name": "now"}}]) for _ in VALID_LINES]),
+    "angles in text": file(*[answer("if a < b || b > c: <b>x</b> <s>y</s> <| end |> <|") for _ in VALID_LINES]),
+    "emoji and scripts": file(*[answer("👩‍👩‍👧 שלום नमस्ते \U0001f600") for _ in VALID_LINES]),
+    "long texts": file(*[answer("wort " * 5000) for _ in VALID_LINES]),
 }  # fmt: skip

@@ -13,7 +13,7 @@ from maas_client.dataset.rows import read_rows
 from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.scanners.token_counting import load_token_counter
 from maas_client.errors import ConfigError
-from tests.unit.dataset.corpus import TWELVE, USER, file, message, row
+from tests.unit.dataset.corpus import USER, VALID_LINES, file, message, row
 
 CONTOSO = {"template": "phi3", "context_length": 2048, "registry": "contoso", "version": "1"}
 OTHER = row(USER, message("assistant", "It writes <|im_start|> first."))
@@ -39,7 +39,7 @@ def test_model_of_the_override_file_is_checked_alike_everywhere(
     catalog: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "train.jsonl"
-    data.write_bytes(file(*TWELVE, OTHER, PHI3))
+    data.write_bytes(file(*VALID_LINES, OTHER, PHI3))
     report = validate(data, model="contoso-7b", target="local").files[0]
     assert report.counts["CHAT_CONTROL_TOKEN"] == report.counts["CHAT_FOREIGN_TOKEN"] == 1
     assert report.examples == 13
@@ -62,7 +62,7 @@ def test_changed_override_file_is_read_again(catalog: Path) -> None:
 @pytest.mark.parametrize("model", [None, "Phi-3-mini-4k-instruct", "Phi-4-mini-instruct"])
 def test_trainer_reads_the_rows_that_validate_counts(tmp_path: Path, model: str | None) -> None:
     data = tmp_path / "train.jsonl"
-    data.write_bytes(file(*TWELVE, OTHER, PHI3, b"{", row(USER)))
+    data.write_bytes(file(*VALID_LINES, OTHER, PHI3, b"{", row(USER)))
     report = validate(data, model=model, target="local").files[0]
     assert len(list(read_rows(data, model=model))) == report.examples
 
@@ -77,7 +77,7 @@ def test_local_server_trains_a_model_of_the_override_file(catalog: Path, tmp_pat
     from maas_client.local import serve
 
     data = tmp_path / "train.jsonl"
-    data.write_bytes(file(*TWELVE))
+    data.write_bytes(file(*VALID_LINES))
     with serve(engine="instant") as server, server.client() as client:
         assert client.jobs.wait(
             client.jobs.create(model="contoso-7b", training_data=data)

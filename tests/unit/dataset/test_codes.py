@@ -12,7 +12,7 @@ from maas_client.dataset.codes import all_codes, resolve_codes
 from maas_client.dataset.codes.__main__ import write_pages
 from maas_client.dataset.codes.markdown import index_to_markdown, to_markdown
 from maas_client.errors import ConfigError
-from tests.unit.dataset.corpus import FILE_FAULTS, LINE_FAULTS, TWELVE, answer, file
+from tests.unit.dataset.corpus import BROKEN_FILES, BROKEN_LINES, VALID_LINES, answer, file
 
 SOURCES = Path(__file__).parents[3] / "maas_client" / "dataset"
 _NAME = re.compile(r'"((?:FILE|JSON|CHAT|TOOL|SERVICE|QUALITY|SECRET|PII)_[A-Z0-9_]+)"')
@@ -57,7 +57,7 @@ def test_every_code_of_the_table_is_used() -> None:
 
 
 def test_corpus_covers_every_format_code() -> None:
-    in_corpus = {fault.code for fault in (*LINE_FAULTS, *FILE_FAULTS)}
+    in_corpus = {fault.code for fault in (*BROKEN_LINES, *BROKEN_FILES)}
     format_codes = {
         name for name in all_codes() if name.startswith(("FILE_", "JSON_", "CHAT_", "TOOL_"))
     }
@@ -84,7 +84,7 @@ def test_texts_are_complete(name: str) -> None:
 
 def test_ignored_problems_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
-    path.write_bytes(file(*TWELVE, answer("")))
+    path.write_bytes(file(*VALID_LINES, answer("")))
     report = validate(path, ignore=["chat_content_empty", "SERVICE_*", "QUALITY_*"])
     assert report.ok
     assert report.files[0].counts == {}
@@ -93,7 +93,7 @@ def test_ignored_problems_are_counted(tmp_path: Path) -> None:
 
 def test_warn_lowers_an_error_to_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
-    path.write_bytes(file(*TWELVE, answer("")))
+    path.write_bytes(file(*VALID_LINES, answer("")))
     report = validate(path, warn=["CHAT_CONTENT_EMPTY"])
     assert report.ok
     [problem] = [p for p in report.warnings if p.code == "CHAT_CONTENT_EMPTY"]

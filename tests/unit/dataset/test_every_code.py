@@ -10,9 +10,9 @@ from maas_client.dataset import validate
 from maas_client.dataset.codes import get_code
 from maas_client.types.report import FileReport
 from tests.unit.dataset.corpus import (
-    CONTROLS,
-    FILE_FAULTS,
-    LINE_FAULTS,
+    BROKEN_FILES,
+    BROKEN_LINES,
+    VALID_FILES,
     BrokenFile,
     BrokenLine,
     file,
@@ -36,7 +36,7 @@ def among_good(fault: BrokenLine) -> tuple[bytes, int]:
     return before + fault.line + b"\n" + file(*[valid_line(n) for n in range(20, 30)]), len(before)
 
 
-@pytest.mark.parametrize("fault", LINE_FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", BROKEN_LINES, ids=lambda fault: fault.name)
 def test_broken_line_gets_its_code_and_location(tmp_path: Path, fault: BrokenLine) -> None:
     data, start = among_good(fault)
     report = check(tmp_path, data, target=fault.target, model=fault.model)
@@ -55,7 +55,7 @@ def test_broken_line_gets_its_code_and_location(tmp_path: Path, fault: BrokenLin
     assert report.ok is (fault.severity == "warning")
 
 
-@pytest.mark.parametrize("fault", LINE_FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", BROKEN_LINES, ids=lambda fault: fault.name)
 def test_one_problem_is_reported_once(tmp_path: Path, fault: BrokenLine) -> None:
     data, _ = among_good(fault)
     report = check(tmp_path, data, target=fault.target, model=fault.model)
@@ -65,12 +65,12 @@ def test_one_problem_is_reported_once(tmp_path: Path, fault: BrokenLine) -> None
 
 
 def test_corpus_has_at_least_a_hundred_cases() -> None:
-    assert len({fault.name for fault in (*LINE_FAULTS, *FILE_FAULTS)}) >= 150
-    known = {fault.code for fault in (*LINE_FAULTS, *FILE_FAULTS)}
+    assert len({fault.name for fault in (*BROKEN_LINES, *BROKEN_FILES)}) >= 150
+    known = {fault.code for fault in (*BROKEN_LINES, *BROKEN_FILES)}
     assert len(known) >= 75
 
 
-@pytest.mark.parametrize("fault", FILE_FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", BROKEN_FILES, ids=lambda fault: fault.name)
 def test_broken_file_gets_its_code(tmp_path: Path, fault: BrokenFile) -> None:
     report = check(tmp_path, fault.data, fault.suffix, target=fault.target)
     found = [p for p in report.problems if p.code == fault.code]
@@ -82,9 +82,9 @@ def test_broken_file_gets_its_code(tmp_path: Path, fault: BrokenFile) -> None:
 
 
 @pytest.mark.parametrize("target", ["azureml", "foundry", "local"])
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", VALID_FILES)
 def test_valid_data_has_no_problems(tmp_path: Path, name: str, target: str) -> None:
-    report = check(tmp_path, CONTROLS[name], target=target)
+    report = check(tmp_path, VALID_FILES[name], target=target)
     problems = [p for p in report.problems if p.severity == "error" or p.code.startswith(FORMAT)]
     assert problems == []
     assert report.ok
@@ -92,7 +92,7 @@ def test_valid_data_has_no_problems(tmp_path: Path, name: str, target: str) -> N
 
 
 def test_every_problem_has_a_message_and_a_hint(tmp_path: Path) -> None:
-    for fault in LINE_FAULTS:
+    for fault in BROKEN_LINES:
         known = get_code(fault.code)
         assert known.explanation, fault.code
         assert known.example, fault.code
@@ -100,7 +100,7 @@ def test_every_problem_has_a_message_and_a_hint(tmp_path: Path) -> None:
 
 def test_report_contains_no_text_of_a_row(tmp_path: Path) -> None:
     secret = "geheimnisvoll7"
-    for fault in LINE_FAULTS:
+    for fault in BROKEN_LINES:
         line = fault.line.replace(b"Hi", secret.encode()).replace(b"Sehr", secret.encode())
         line = line.replace(b"Ulm", secret.encode())
         report = check(tmp_path, line + b"\n", target=fault.target, model=fault.model)

@@ -11,7 +11,7 @@ from maas_client.cli import _report
 from maas_client.dataset import validate
 from maas_client.dataset.parsing.json_scan import byte_offset
 from maas_client.types.report import Problem
-from tests.unit.dataset.corpus import TWELVE, file
+from tests.unit.dataset.corpus import VALID_LINES, file
 
 TOKEN = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dF3gH5"
 BEFORE = {
@@ -45,7 +45,7 @@ def row(text: str, *, ascii_only: bool, escaped_slash: bool = False) -> bytes:
 
 def validate_lines(tmp_path: Path, *lines: bytes, bom: bytes = b"") -> tuple[list[Problem], bytes]:
     path = tmp_path / "rows.jsonl"
-    data = bom + file(*TWELVE, *lines)
+    data = bom + file(*VALID_LINES, *lines)
     path.write_bytes(data)
     return list(validate(path).files[0].problems), data
 
@@ -87,7 +87,7 @@ def test_personal_data_is_reported_once_at_the_first_occurrence(
 
 def test_byte_order_mark_does_not_shift_locations(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    data = b"\xef\xbb\xbf" + file(row(f"\u00e9 {TOKEN}", ascii_only=False), *TWELVE)
+    data = b"\xef\xbb\xbf" + file(row(f"\u00e9 {TOKEN}", ascii_only=False), *VALID_LINES)
     path.write_bytes(data)
     [secret] = [p for p in validate(path).files[0].problems if p.code == "SECRET_GITHUB_TOKEN"]
     assert_located_at(secret, data, TOKEN)
@@ -157,7 +157,7 @@ def test_terminal_report_marks_a_secret_without_printing_it(
     text = f"\u00e9 my key: {TOKEN} and"
     path.write_bytes(
         file(
-            *TWELVE,
+            *VALID_LINES,
             row(text, ascii_only=True),
             row(pem, ascii_only=True),
             row("mail jane.roe@corp.example", ascii_only=True),

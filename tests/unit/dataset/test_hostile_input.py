@@ -15,8 +15,8 @@ from maas_client.dataset.rules.tools import _first_mismatch
 from tests.unit.dataset.corpus import (
     ANSWER,
     GOOD,
-    TWELVE,
     USER,
+    VALID_LINES,
     call,
     dump,
     file,
@@ -29,7 +29,7 @@ from tests.unit.dataset.corpus import (
 
 MB = 1 << 20
 KEY = "k" * (2 * MB)
-BOMBS = {
+HOSTILE_LINES = {
     "values": b"[" + b"0," * (2 * MB) + b"0]",
     "values without end": b"[" + b"0," * (2 * MB),
     "objects": b'{"messages": [' + b"{}," * MB + b"{}]}",
@@ -62,10 +62,10 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("name", BOMBS)
+@pytest.mark.parametrize("name", HOSTILE_LINES)
 def test_hostile_line_is_handled_quickly(tmp_path: Path, name: str) -> None:
     path = tmp_path / "bomb.jsonl"
-    path.write_bytes(file(*TWELVE, BOMBS[name], *TWELVE))
+    path.write_bytes(file(*VALID_LINES, HOSTILE_LINES[name], *VALID_LINES))
     start = time.process_time()
     report = validate(path, target="azureml", content=False)
     assert time.process_time() - start < 5
@@ -76,7 +76,7 @@ def test_hostile_line_is_handled_quickly(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["values", "depth", "bad messages", "long key", "duplicate keys"])
 def test_hostile_line_needs_little_memory(tmp_path: Path, name: str) -> None:
     path = tmp_path / "bomb.jsonl"
-    path.write_bytes(file(*TWELVE, BOMBS[name], *TWELVE))
+    path.write_bytes(file(*VALID_LINES, HOSTILE_LINES[name], *VALID_LINES))
     validate(path, content=False)
     tracemalloc.start()
     validate(path, content=False)

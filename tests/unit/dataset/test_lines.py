@@ -16,7 +16,7 @@ from maas_client.dataset.parsing.json_scan import JsonError
 from maas_client.dataset.parsing.lines import Line, read_blocks, read_lines
 from maas_client.dataset.parsing.strict_json import parse_json
 from maas_client.dataset.rows import read_rows
-from tests.unit.dataset.corpus import CONTROLS, LINE_FAULTS, TWELVE, answer, file
+from tests.unit.dataset.corpus import BROKEN_LINES, VALID_FILES, VALID_LINES, answer, file
 
 
 def read(data: bytes, *, limit: int = 1000, size: int = 7) -> list[tuple[int, int, bytes, bool]]:
@@ -79,14 +79,14 @@ def test_line_over_the_limit_is_not_kept_in_memory(tmp_path: Path) -> None:
     with path.open("wb") as out:
         for _ in range(40):
             out.write(b"x" * (1 << 20))
-        out.write(b"\n" + TWELVE[0] + b"\n")
+        out.write(b"\n" + VALID_LINES[0] + b"\n")
     tracemalloc.start()
     found = list(read_lines(path, max_line_bytes=1 << 20))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert [(line.number, line.truncated, len(line.data)) for line in found] == [
         (1, True, 1 << 20),
-        (2, False, len(TWELVE[0])),
+        (2, False, len(VALID_LINES[0])),
     ]
     assert peak < 8 << 20
 
@@ -94,11 +94,11 @@ def test_line_over_the_limit_is_not_kept_in_memory(tmp_path: Path) -> None:
 def test_long_line_is_reported_and_the_next_is_validated(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     long = answer("y" * (17 << 20))
-    path.write_bytes(file(*TWELVE, long, *TWELVE[:3]))
+    path.write_bytes(file(*VALID_LINES, long, *VALID_LINES[:3]))
     report = validate(path, content=False).files[0]
     [problem] = [p for p in report.problems if p.severity == "error"]
     assert (problem.code, problem.line, problem.column) == ("JSON_LINE_TOO_LONG", 13, 1)
-    assert problem.offset == len(file(*TWELVE))
+    assert problem.offset == len(file(*VALID_LINES))
     assert (report.lines, report.examples) == (16, 15)
 
 
@@ -110,10 +110,10 @@ def test_lines_are_counted_like_wc_plus_an_unterminated_line(tmp_path: Path, dat
     assert validate(path).files[0].lines == wanted
 
 
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", VALID_FILES)
 def test_read_rows_returns_all_rows_of_valid_files(tmp_path: Path, name: str) -> None:
     path = tmp_path / "x.jsonl"
-    path.write_bytes(CONTROLS[name])
+    path.write_bytes(VALID_FILES[name])
     found = list(read_rows(path))
     assert [row for _, row in found] == [json.loads(line.data) for line in read_lines(path)]
     assert [line for line, _ in found] == list(read_lines(path))
@@ -121,20 +121,20 @@ def test_read_rows_returns_all_rows_of_valid_files(tmp_path: Path, name: str) ->
 
 def test_read_rows_returns_the_rows_that_validate_accepts(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
-    path.write_bytes(file(*[each for f in LINE_FAULTS for each in (f.line, TWELVE[3])]))
+    path.write_bytes(file(*[each for f in BROKEN_LINES for each in (f.line, VALID_LINES[3])]))
     report = validate(path, target="local").files[0]
     found = [line.number for line, _ in read_rows(path)]
     assert report.examples == len(found)
-    for at, fault in enumerate(LINE_FAULTS):
+    for at, fault in enumerate(BROKEN_LINES):
         alone = tmp_path / "one.jsonl"
-        alone.write_bytes(file(TWELVE[0], fault.line))
+        alone.write_bytes(file(VALID_LINES[0], fault.line))
         accepted = validate(alone, target="local", content=False).files[0].examples == 2
         assert (2 * at + 1 in found) == accepted, fault.name
 
 
 def test_parse_json_is_strict() -> None:
     assert parse_json(b' {"a": [1, "\\u00e4", null]} ') == {"a": [1, "ä", None]}
-    for fault in LINE_FAULTS:
+    for fault in BROKEN_LINES:
         if fault.code.startswith("JSON_") and fault.severity == "error":
             with pytest.raises(JsonError) as caught:
                 parse_json(fault.line)

@@ -12,7 +12,7 @@ import pytest
 from maas_client.cli import _report
 from maas_client.dataset import validate
 from maas_client.types.report import FileReport, Problem
-from tests.unit.dataset.corpus import TWELVE, file
+from tests.unit.dataset.corpus import VALID_LINES, file
 
 TOKEN = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dF3gH5"
 USER: dict[str, object] = {"role": "user", "content": "What is it?"}
@@ -25,7 +25,7 @@ def row(*messages: dict[str, object], **members: object) -> bytes:
 
 def validate_lines(tmp_path: Path, *lines: bytes) -> FileReport:
     path = tmp_path / "rows.jsonl"
-    path.write_bytes(file(*TWELVE, *lines))
+    path.write_bytes(file(*VALID_LINES, *lines))
     return validate(path).files[0]
 
 
@@ -56,7 +56,7 @@ def test_secret_in_a_key_is_never_printed(
     tmp_path: Path, line: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_bytes(file(*TWELVE, line))
+    path.write_bytes(file(*VALID_LINES, line))
     report = validate(path)
     _report.print_report(report)
     for output in (report.model_dump_json(), *_report.text_lines(report), capsys.readouterr().out):
@@ -77,7 +77,7 @@ def test_key_with_control_characters_is_printed_without_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_bytes(file(*TWELVE, row({**USER, "\x1b[2J\x9b\x07": 1}, ANSWER)))
+    path.write_bytes(file(*VALID_LINES, row({**USER, "\x1b[2J\x9b\x07": 1}, ANSWER)))
     _report.print_report(validate(path))
     output = capsys.readouterr().out
     assert "CHAT_KEY_UNKNOWN" in output
@@ -110,7 +110,7 @@ def test_file_that_changes_during_the_check_is_reported(
     tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_bytes(file(*TWELVE) * 300)
+    path.write_bytes(file(*VALID_LINES) * 300)
     pending = [change]
 
     def on_progress(done: int, total: int) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from maas_client.dataset.parsing.lines import make_line
 from tests.fuzz import agreement, mutations, robustness
-from tests.unit.dataset.corpus import CONTROLS, LINE_FAULTS
+from tests.unit.dataset.corpus import BROKEN_LINES, VALID_FILES
 
 
 @pytest.mark.parametrize("model", [None, "Phi-3-mini-4k-instruct", "Phi-3-medium-4k-instruct"])
@@ -23,9 +23,9 @@ def test_fast_path_rules_and_schema_agree_on_mutated_lines(target: str, model: s
 
 def test_fast_path_rules_and_schema_agree_on_the_corpus() -> None:
     comparison = agreement.Comparison()
-    for fault in LINE_FAULTS:
+    for fault in BROKEN_LINES:
         comparison.compare(fault.line)
-    for data in CONTROLS.values():
+    for data in VALID_FILES.values():
         for line in data.removeprefix(b"\xef\xbb\xbf").splitlines()[:2]:
             comparison.compare(line)
     assert comparison.counts["accepted by the fast path"] > 5

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.dataset.corpus import TWELVE, answer, file
+from tests.unit.dataset.corpus import VALID_LINES, answer, file
 
-DATA = file(*TWELVE, answer("\u00e9 " + "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dF3gH5"), b"{}")
+DATA = file(
+    *VALID_LINES, answer("\u00e9 " + "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dF3gH5"), b"{}"
+)
 VALIDATE = [sys.executable, "-m", "maas_client", "validate"]
 Completed = subprocess.CompletedProcess[bytes]
 
@@ -49,7 +51,7 @@ def test_text_report_names_standard_input(spool: Path) -> None:
     assert b"<stdin>:14:1: error CHAT_" in process.stdout
     assert b"<stdin>: NOT VALID" in process.stdout
     assert os.fsencode(spool) not in process.stdout + process.stderr
-    assert run("-", stdin=file(*TWELVE)).returncode == 0
+    assert run("-", stdin=file(*VALID_LINES)).returncode == 0
 
 
 def test_empty_standard_input_is_an_empty_file() -> None:
@@ -60,7 +62,7 @@ def test_empty_standard_input_is_an_empty_file() -> None:
 
 def test_standard_input_works_for_validation_file_mask_and_html(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_bytes(file(*TWELVE))
+    path.write_bytes(file(*VALID_LINES))
     process = run(str(path), "--validation", "-", "--json")
     assert [report["path"] for report in json.loads(process.stdout)["files"]] == [
         str(path),

@@ -23,10 +23,10 @@ from tests.fuzz import mutations
 from tests.shared_data import shared_file
 from tests.unit.dataset.corpus import (
     ANSWER,
+    BROKEN_LINES,
     GOOD,
-    LINE_FAULTS,
-    TWELVE,
     USER,
+    VALID_LINES,
     file,
     load_schema,
     message,
@@ -43,7 +43,7 @@ def path(tmp_path: Path) -> Path:
 def test_report_has_its_fixed_keys(path: Path) -> None:
     from jsonschema import Draft202012Validator
 
-    path.write_bytes(file(*[fault.line for fault in LINE_FAULTS], *TWELVE))
+    path.write_bytes(file(*[fault.line for fault in BROKEN_LINES], *VALID_LINES))
     report = validate(path)
     Draft202012Validator(load_schema("report")).validate(json.loads(report.model_dump_json()))
     assert report.files[0].sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -63,14 +63,14 @@ def test_missing_file_is_a_problem_not_an_exception(path: Path) -> None:
 def test_file_name_that_is_not_utf8_is_validated(tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/\xff.jsonl"
     with open(name, "wb") as out:
-        out.write(file(*TWELVE))
+        out.write(file(*VALID_LINES))
     report = validate(os.fsdecode(name))
     assert report.ok
     json.loads(report.model_dump_json())
 
 
 def test_catalog_override_file_is_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path.write_bytes(file(*TWELVE))
+    path.write_bytes(file(*VALID_LINES))
     override = path.with_name("catalog.json")
     override.write_text('{"limits": {"azureml": {"rows_min": 50}}}')
     monkeypatch.setenv("MAAS_CATALOG", str(override))
@@ -85,7 +85,7 @@ def test_folder_pipe_and_device_are_rejected(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
 def test_unreadable_file_is_a_problem(path: Path) -> None:
-    path.write_bytes(file(*TWELVE))
+    path.write_bytes(file(*VALID_LINES))
     path.chmod(0)
     assert validate(path).files[0].counts == {"FILE_UNREADABLE": 1}
 
@@ -93,7 +93,7 @@ def test_unreadable_file_is_a_problem(path: Path) -> None:
 def test_growing_file_is_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from maas_client.dataset import file_check
 
-    path.write_bytes(file(*TWELVE))
+    path.write_bytes(file(*VALID_LINES))
     look = file_check.FileCheck._check_head
 
     def look_and_grow(check: file_check.FileCheck, opened: object, size: int) -> None:
@@ -117,14 +117,14 @@ def test_invalid_arguments_are_rejected() -> None:
 
 
 def test_raise_if_invalid_carries_the_report(path: Path) -> None:
-    path.write_bytes(file(*TWELVE, b"{"))
+    path.write_bytes(file(*VALID_LINES, b"{"))
     with pytest.raises(DatasetError, match="line 13") as caught:
         validate(path).raise_if_invalid()
     assert caught.value.report is not None
 
 
 def test_counts_are_complete_and_listed_problems_are_limited(path: Path) -> None:
-    bad = [fault.line for fault in LINE_FAULTS if len(fault.line) < 2000][-50:]
+    bad = [fault.line for fault in BROKEN_LINES if len(fault.line) < 2000][-50:]
     path.write_bytes(file(*bad * 40))
     start = time.process_time()
     report = validate(path).files[0]
@@ -139,7 +139,7 @@ def test_counts_are_complete_and_listed_problems_are_limited(path: Path) -> None
 
 
 def test_problems_are_listed_until_the_report_reaches_a_megabyte(path: Path) -> None:
-    path.write_bytes(file(*[b'{"messages": ['] * 1000, *TWELVE))
+    path.write_bytes(file(*[b'{"messages": ['] * 1000, *VALID_LINES))
     report = validate(path).files[0]
     assert sum(problem.code == "JSON_CUT_SHORT" for problem in report.problems) == 1000
     assert "not_shown" not in report.stats
@@ -152,7 +152,7 @@ def test_problems_are_listed_until_the_report_reaches_a_megabyte(path: Path) -> 
 
 
 def test_text_report_is_short(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path.write_bytes(file(*[b'{"messages": ['] * 1000, *TWELVE))
+    path.write_bytes(file(*[b'{"messages": ['] * 1000, *VALID_LINES))
     assert main(["validate", str(path), "--html", str(path.with_suffix(".html"))]) == 3
     lines = capsys.readouterr().out.splitlines()
     assert sum("JSON_CUT_SHORT" in line for line in lines) == MAX_PER_CODE + 1
@@ -164,7 +164,7 @@ def test_text_report_is_short(path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_stats_have_the_rows_that_the_service_skips_and_drops(path: Path) -> None:
     path.write_bytes(
-        file(*TWELVE[:9], b"{", b'{"id": 1}', b"", row(USER), row(USER, message("bot", "x")))
+        file(*VALID_LINES[:9], b"{", b'{"id": 1}', b"", row(USER), row(USER, message("bot", "x")))
     )
     said_ = validate(path).files[0].stats["service"]
     assert (said_["rows"], said_["rows_skipped"], said_["rows_dropped"]) == (10, 2, 1)
@@ -209,7 +209,9 @@ def test_rows_sorted_by_task_are_reported(path: Path) -> None:
 
 
 def test_stats_have_ignored_keys_and_billed_tokens(path: Path) -> None:
-    rows = [json.dumps({"id": n, **json.loads(line)}).encode() for n, line in enumerate(TWELVE)]
+    rows = [
+        json.dumps({"id": n, **json.loads(line)}).encode() for n, line in enumerate(VALID_LINES)
+    ]
     path.write_bytes(b"\xef\xbb\xbf" + file(*rows, end=b"\r\n"))
     stats = validate(path, epochs=3, validation=path).files[0].stats
     assert [note.partition(" ")[0] for note in stats["notes"]] == ["the", "lines", "keys"]
@@ -317,7 +319,7 @@ def test_numbers_of_a_report_add_up(path: Path, target: Target) -> None:
     rng = random.Random(target)
     for _ in range(60):
         lines = [mutations.make_line(rng) for _ in range(rng.choice((0, 3, 20)))]
-        lines += TWELVE[: rng.choice((0, 9, 12))] + [b""] * rng.choice((0, 2))
+        lines += VALID_LINES[: rng.choice((0, 9, 12))] + [b""] * rng.choice((0, 2))
         rng.shuffle(lines)
         path.write_bytes(file(*lines))
         report = validate(path, target=target).files[0]
@@ -338,7 +340,9 @@ def test_numbers_of_a_report_add_up(path: Path, target: Target) -> None:
 
 
 def test_rows_with_errors_that_the_service_accepts_are_counted(path: Path) -> None:
-    path.write_bytes(file(*TWELVE[:3], *[row(USER, {"role": "bot", "content": "x"})] * 8, b"{"))
+    path.write_bytes(
+        file(*VALID_LINES[:3], *[row(USER, {"role": "bot", "content": "x"})] * 8, b"{")
+    )
     report = validate(path).files[0]
     [few] = [each.message for each in report.problems if each.code == "SERVICE_FEW_ROWS"]
     [lost] = [each.message for each in report.problems if each.code == "SERVICE_ROWS_SKIPPED"]
@@ -351,14 +355,16 @@ def test_rows_with_errors_that_the_service_accepts_are_counted(path: Path) -> No
 
 @pytest.mark.parametrize("epochs", [0, -1, float("nan"), float("inf")])
 def test_invalid_epochs_are_rejected(path: Path, epochs: float) -> None:
-    path.write_bytes(file(*TWELVE))
+    path.write_bytes(file(*VALID_LINES))
     with pytest.raises(ConfigError, match="epochs= must be a number above 0"):
         validate(path, epochs=epochs)
 
 
 def test_row_in_two_training_files_leaks_once(path: Path) -> None:
-    path.write_bytes(file(*TWELVE))
-    assert validate(path, path, validation=path).files[2].counts["QUALITY_LEAKAGE"] == len(TWELVE)
+    path.write_bytes(file(*VALID_LINES))
+    assert validate(path, path, validation=path).files[2].counts["QUALITY_LEAKAGE"] == len(
+        VALID_LINES
+    )
 
 
 def test_file_name_cannot_add_lines_to_the_output(

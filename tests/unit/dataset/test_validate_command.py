@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from maas_client.cli import main
-from tests.unit.dataset.corpus import GOOD, TWELVE, answer, file
+from tests.unit.dataset.corpus import GOOD, VALID_LINES, answer, file
 
 
 @pytest.fixture(autouse=True)
@@ -20,14 +20,14 @@ def _quiet_runner(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def good(tmp_path: Path) -> str:
     path = tmp_path / "good.jsonl"
-    path.write_bytes(file(*TWELVE))
+    path.write_bytes(file(*VALID_LINES))
     return str(path)
 
 
 @pytest.fixture
 def bad(tmp_path: Path) -> str:
     path = tmp_path / "bad,1.jsonl"
-    path.write_bytes(file(*TWELVE, answer(""), GOOD.replace(b"Sehr", b"\xffSehr")))
+    path.write_bytes(file(*VALID_LINES, answer(""), GOOD.replace(b"Sehr", b"\xffSehr")))
     return str(path)
 
 
@@ -117,7 +117,7 @@ def test_control_characters_of_a_row_are_not_printed(tmp_path: Path, capsys: Out
     from maas_client.dataset import validate
 
     path = tmp_path / "evil.jsonl"
-    path.write_bytes(file(*TWELVE, answer("\x1b[2J\x1b]0;x\x07").replace(b"\\u001b", b"\x1b")))
+    path.write_bytes(file(*VALID_LINES, answer("\x1b[2J\x1b]0;x\x07").replace(b"\\u001b", b"\x1b")))
     _report.print_report(validate(path))
     assert "\x1b[2J" not in capsys.readouterr().out
 
