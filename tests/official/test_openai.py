@@ -161,7 +161,7 @@ def test_inconsistent_uploads_are_refused(azure: openai.OpenAI) -> None:
         filename="t.jsonl", purpose="fine-tune", bytes=10, mime_type="application/jsonl"
     )
     part = azure.uploads.parts.create(created.id, data=b"12345")
-    with pytest.raises(openai.BadRequestError, match="add up"):
+    with pytest.raises(openai.BadRequestError, match="do not have the size"):
         azure.uploads.complete(created.id, part_ids=[part.id])
     with pytest.raises(openai.BadRequestError, match="part_ids"):
         azure.uploads.complete(created.id, part_ids=["part_of_nobody"])
