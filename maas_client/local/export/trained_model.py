@@ -36,10 +36,10 @@ class TrainedModel:
 def load_trained_model(
     folder: Path, bases_dir: Path, name: str | None = None, base: Path | None = None
 ) -> TrainedModel:
-    """Return what a folder holds. Its card names the base, which lies in ``cache`` (the folder of
-    bases) or where ``base`` says.
+    """Return the trained model in a folder. Its training card names the base, which is in ``bases_dir``, or in
+    ``base`` if given.
 
-    Raises ``ConfigError`` for a folder that holds no trained model, or whose base is not here.
+    Raises ``ConfigError`` for a folder without a trained model, or without its base on this machine.
     """
     folder = folder.expanduser()
     if not any((folder / name).exists() for name in ("adapter_config.json", "config.json")):
@@ -86,8 +86,8 @@ def _find_base(card_base: dict[str, Any], cache: Path) -> Path | None:
 def find_trained_model(
     state_dir: Path, bases_dir: Path, model: str, base: Path | None = None
 ) -> TrainedModel:
-    """Return a model that the local server of this state directory holds, by name, ``name:version``, id or
-    its job's name; the newest one of that name. Raises ``NotFoundError``."""
+    """Return the newest model in this state directory with a name, ``name:version``, id, or job name. Raises
+    ``NotFoundError``."""
     from maas_client.local.state.store import Store
 
     name, version = _name_and_version(model)

@@ -15,7 +15,7 @@ import torch  # noqa: TID253 - runs in the answering process, which loads torch
 from maas_client.local.generate.protocol import SamplingParams
 
 _TOP_CANDIDATES = 256
-"""Candidates sorted first; almost every nucleus lies within them."""
+"""Candidates sorted first; almost every nucleus is among them."""
 
 
 class Sampler:

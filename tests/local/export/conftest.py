@@ -1,4 +1,4 @@
-"""A tuned adapter as the training process leaves it, over ``tiny``."""
+"""Fixtures: a trained adapter over ``tiny``, as the training process saves it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> bases.BaseWeights:
 
 
 def tune(base: bases.BaseWeights, folder: Path) -> trained_model.TrainedModel:
-    """Leave an adapter in ``folder`` with a card as the training process writes it."""
+    """Write an adapter into ``folder`` with a training card as the training process writes it."""
     make_adapter(Path(base.folder), folder, 1, use_dora=True)
     (folder / "README.md").unlink()
     card = {
@@ -67,10 +67,10 @@ def tuned(
 def narrow(
     base: bases.BaseWeights, tmp_path_factory: pytest.TempPathFactory
 ) -> trained_model.TrainedModel:
-    """Over a base none of whose layers is as wide as the vocabulary."""
+    """An adapter over a base without a layer as wide as the vocabulary."""
     folder = tmp_path_factory.mktemp("narrow")
     base_folder = make_base(folder / "base", intermediate_size=320)
     config = json.loads((base_folder / "config.json").read_text())
-    del config["architectures"]  # as a conversion from GGUF leaves it
+    del config["architectures"]  # as in a conversion from GGUF
     (base_folder / "config.json").write_text(json.dumps(config))
     return tune(replace(base, folder=str(base_folder), name="narrow"), folder / "adapter")

@@ -1,4 +1,4 @@
-"""Each form is read back by somebody else's code before it gets its name."""
+"""Each export format loads with another library and gives the same output."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_merged_model_matches_base_with_adapter(tuned: TrainedModel, tmp_path: P
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
 def test_onnx_model_generates(narrow: TrainedModel, tmp_path: Path, precision: str) -> None:
     pytest.importorskip("onnxruntime_genai")
-    result = export_model(narrow, "onnx", tmp_path / "out", precision=precision)  # type: ignore[arg-type]  # one of two
+    result = export_model(narrow, "onnx", tmp_path / "out", precision=precision)  # type: ignore[arg-type]  # a literal
     assert result.checks["loaded by"] == "onnxruntime-genai"
     assert result.checks["tokens_s"] > 0
     if precision == "fp32":
@@ -69,7 +69,7 @@ def test_onnx_model_generates(narrow: TrainedModel, tmp_path: Path, precision: s
 
 
 def _bits(folder: Path) -> set[int]:
-    """Return the widths of the weights that were narrowed."""
+    """Return the bit widths of quantised weights."""
     import onnx
 
     nodes = onnx.load(folder / "model.onnx", load_external_data=False).graph.node

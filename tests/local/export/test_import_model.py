@@ -1,4 +1,4 @@
-"""What comes from elsewhere: safetensors only, hashes checked, no code run, nothing half-taken."""
+"""Importing models: safetensors only, hashes checked, no code run, all or nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from maas_client.local.state import atomic_folder  # noqa: E402
 
 @pytest.fixture
 def folder(tuned: TrainedModel, tmp_path: Path) -> Path:
-    """What plain PEFT would leave: no manifest, no card of ours."""
+    """A folder as saved by plain PEFT: no manifest, no training card."""
     copy = Path(shutil.copytree(tuned.folder, tmp_path / "theirs"))
     (copy / "training.json").unlink()
     return copy

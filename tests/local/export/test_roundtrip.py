@@ -1,4 +1,4 @@
-"""From a job that trained for real to a folder that answers, over the command line."""
+"""Train, deploy, export and answer over the command line."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_train_export_and_answer(
     chat = base_under_test.chat("What is 0?", max_tokens=9)
     scheduler.submit(chat)
     assert run_until_done(scheduler)[chat.id]["text"] == reply.choices[0].message.content
-    # the job's name is what fine-tune printed: it finds the same model
+    # the name of the job selects the same model
     out = str(tmp_path / "adapter")
     assert main(["export", done.job.name, "--to", "adapter", "--out", out, "--json"]) == 0
     assert {"folder": out, "loaded_by": "peft"}.items() <= json.loads(

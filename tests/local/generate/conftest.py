@@ -1,4 +1,4 @@
-"""Small bases of several makes, adapters made by PEFT, and answers by transformers to compare with."""
+"""Fixtures: small bases of several architectures, PEFT adapters, and reference answers by transformers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def one_thread() -> Iterator[None]:
 
 
 class BaseUnderTest:
-    """A base folder, and both ways to answer from it."""
+    """A base folder, answered by the scheduler and by transformers."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -82,7 +82,7 @@ class BaseUnderTest:
     def reference(
         self, scheduler: BatchScheduler, chat: GenerationRequest, adapter: Path | None = None
     ) -> list[int]:
-        """Return what ``transformers.generate`` writes, greedily, with PEFT if there is an adapter."""
+        """Return the greedy tokens of ``transformers.generate``, with PEFT for an adapter."""
         model = self._theirs(adapter)
         prompt = scheduler.model.tokenizer.encode_prompt(chat)
         with torch.inference_mode():
@@ -110,7 +110,7 @@ class BaseUnderTest:
 
 
 def run_until_done(scheduler: BatchScheduler) -> dict[str, dict[str, Any]]:
-    """Step until all is answered; return per id its text, tokens, reason, usage or error."""
+    """Step until all requests are done; return text, tokens, reason, usage or error by id."""
     rows = {row.request.id: row for row in scheduler._rows()}
     results: dict[str, dict[str, Any]] = {}
     while scheduler.busy:
@@ -125,7 +125,7 @@ def run_until_done(scheduler: BatchScheduler) -> dict[str, dict[str, Any]]:
 
 
 def make_base(folder: Path, **changes: Any) -> Path:
-    """Write ``tiny``, or with ``changes`` to its configuration another architecture."""
+    """Write ``tiny``, or another architecture with ``changes`` to its configuration."""
     folder.mkdir()
     tiny.write_model(folder)
     if changes:
@@ -145,7 +145,7 @@ def make_base(folder: Path, **changes: Any) -> Path:
 
 
 def make_adapter(base: Path, folder: Path, seed: int, **config: Any) -> Path:
-    """Have PEFT write an adapter with weights that change the answers."""
+    """Write an adapter with PEFT whose weights change the answers."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -187,13 +187,13 @@ def long(models_folder: Path) -> BaseUnderTest:
 
 @pytest.fixture(scope="session")
 def window(models_folder: Path) -> BaseUnderTest:
-    """Phi-3 that sees the last 40 tokens only (as Phi-3-mini-4k its last 2047)."""
+    """Phi-3 with a sliding window of 40 tokens (Phi-3-mini-4k: 2047)."""
     return BaseUnderTest(make_base(models_folder / "window", sliding_window=40))
 
 
 @pytest.fixture(scope="session")
 def endless(models_folder: Path) -> BaseUnderTest:
-    """Phi-3 that never comes to an end by itself, if it is asked greedily."""
+    """Phi-3 that never generates an end token when greedy."""
     from safetensors.torch import load_file, save_file
 
     folder = make_base(models_folder / "endless")
@@ -205,7 +205,7 @@ def endless(models_folder: Path) -> BaseUnderTest:
 
 @pytest.fixture(scope="session")
 def adapters(models_folder: Path, phi: BaseUnderTest) -> list[Path]:
-    """LoRA, DoRA, rank-stabilised LoRA on some layers with a pattern of its own."""
+    """LoRA, DoRA, and rank-stabilised LoRA on some layers with an alpha pattern."""
     return [
         make_adapter(phi.folder, models_folder / "lora", 1),
         make_adapter(phi.folder, models_folder / "dora", 2, use_dora=True),
@@ -222,7 +222,7 @@ def adapters(models_folder: Path, phi: BaseUnderTest) -> list[Path]:
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Callable[[Path], Path]:
-    """Copy a folder where a test may break it."""
+    """Copy a folder that a test may damage."""
 
     def copy(folder: Path) -> Path:
         return Path(shutil.copytree(folder, tmp_path / folder.name))

@@ -1,4 +1,4 @@
-"""Packed weights: used where they work, done without where they do not."""
+"""Linear layers with packed weights, and the fallback without packing."""
 
 from __future__ import annotations
 

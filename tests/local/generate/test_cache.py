@@ -1,4 +1,4 @@
-"""Keys and values: joined on the right, trimmed on the left, and nobody without anything to see."""
+"""The key-value cache: appending, removing and masking rows."""
 
 from __future__ import annotations
 

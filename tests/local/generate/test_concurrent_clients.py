@@ -1,4 +1,4 @@
-"""Eight users at once, with the official openai client, streaming, over the server's own socket."""
+"""Eight concurrent streams with the official openai client, over a real socket."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ USERS = 8
 
 
 def stream(client: Any, text: str, tokens: int) -> tuple[str, str, int]:
-    """Return an answer put together from its pieces, its finish reason, and how many pieces."""
+    """Return the concatenated answer, its finish reason, and the number of pieces."""
     pieces, reason = [], ""
     for chunk in client.chat.completions.create(
         model="any", messages=[{"role": "user", "content": text}], max_tokens=tokens,

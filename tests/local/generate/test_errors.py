@@ -1,4 +1,4 @@
-"""What cannot be answered is refused in one sentence, and nothing of a folder is ever run."""
+"""Requests that cannot be answered get one clear error, and code of a folder is never run."""
 
 from __future__ import annotations
 

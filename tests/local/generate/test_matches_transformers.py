@@ -1,4 +1,4 @@
-"""Greedy answers are transformers' own, token for token: alone, in a batch, with every adapter."""
+"""Greedy answers equal those of transformers token for token: alone, batched, with adapters."""
 
 from __future__ import annotations
 

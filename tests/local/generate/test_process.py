@@ -1,4 +1,4 @@
-"""The process itself: lines in, lines out, and gone when nobody is there any more."""
+"""The answering process: requests in, replies out, and exit when stdin closes."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_cancelled_request_gets_no_more_replies(process: Process, endless: BaseU
         pass
     assert reply["loaded"]
     assert {process.line()["id"] for _ in range(20)} == {"other"}
-    # What is said before the process hears of this belongs to nobody: the next test shares it.
+    # Replies until the cancellation arrive later; read them here, as the next test shares the process.
     process.send(op="cancel", id="other")
     process.send(op="load", id="quiet", base=base(endless), adapter=None)
     while process.line()["id"] != "quiet":

@@ -1,4 +1,4 @@
-"""Draws: the distribution asked for, the same ones for the same seed."""
+"""Sampling follows the requested distribution and is reproducible by seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is held, who waits, who is dropped; tool calls; whole models."""
+"""The scheduler: loading and unloading, waiting, limits, tool calls, whole models."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_answer_ends_at_max_tokens(phi: BaseUnderTest) -> None:
 
 
 class Scripted:
-    """Stands in for the sampler: writes what a test says. Everything else is the real thing."""
+    """A sampler that returns given tokens."""
 
     is_greedy = False
 

@@ -1,4 +1,4 @@
-"""Real weights: SmolLM2-135M answers as transformers.generate does. Runs where it has been pulled."""
+"""Real weights: SmolLM2-135M answers like transformers.generate. Skipped unless it was pulled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams: whole characters only, stop strings wherever tokens break, tool calls kept back."""
+"""Text streams: whole characters, stop strings across tokens, held-back tool calls."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_text_after_a_tool_marker_is_held_back() -> None:
 def test_decoder_gets_the_previous_token(
     decode: Callable[[list[int]], str],
 ) -> None:
-    def spaced(tokens: list[int]) -> str:  # as SentencePiece: the first word has no space
+    def spaced(tokens: list[int]) -> str:  # like SentencePiece: no space before the first word
         return " ".join(map(str, tokens))
 
     out = TextStream(spaced)

@@ -1,4 +1,4 @@
-"""A tiny base, some talk, and training done the plain way to compare with."""
+"""Fixtures: a tiny base, its tokenizer, chat rows and examples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from maas_client.local.training import load_base  # noqa: E402
 from maas_client.local.training.data import Example, tokenize_rows  # noqa: E402
 from tests.local.training.rows import make_rows  # noqa: E402
 
-# What others print on import or use of their own deprecated names is not ours to mend.
+# Warnings of dependencies that these tests cannot fix.
 QUIET = [
     "ignore::DeprecationWarning",
     "ignore::FutureWarning",

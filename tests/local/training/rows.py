@@ -7,7 +7,7 @@ from typing import Any
 
 
 def make_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Rows of different lengths, some with several turns, some answers not to be learned."""
+    """Rows of different lengths, some with several turns, some answers with weight 0."""
     rng = random.Random(seed)
     words = ["aye", "bee", "sea", "dee", "eel", "sun", "moon", "rain", "Köln", "🦆", "12", "<b>"]
 

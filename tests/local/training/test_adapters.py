@@ -1,4 +1,4 @@
-"""What a run covers is said, and a name that covers nothing is refused."""
+"""Coverage of adapters, and errors for target names without match."""
 
 from __future__ import annotations
 

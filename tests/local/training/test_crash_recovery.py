@@ -1,4 +1,4 @@
-"""Killed inside any write, a run ends in the same bytes, and leaves nothing half-written behind."""
+"""A run killed in any write resumes to identical bytes and leaves no partial files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RECIPE = {"batch_size": 4, "save_steps": 1, "lora_dropout": 0.1}
 
 
 def run_in_child(job_spec: dict[str, Any], kill_at: int) -> int:
-    """Run a job in a child that kills itself at its n-th flush or rename; return how it ended."""
+    """Run a job in a child that kills itself at its n-th fsync or rename; return its exit code."""
     child = os.fork()
     if child == 0:
         calls = 0

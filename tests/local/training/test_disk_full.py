@@ -1,4 +1,4 @@
-"""A job whose files cannot be written says so, whichever library was writing."""
+"""Failed writes of job files are reported with their cause."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_file_size_limit_is_reported(base: BaseWeights, data: Data, tmp_path: Pa
     assert child.stdin is not None
     assert child.stdout is not None
     child.stdin.write(json.dumps(job) + "\n")
-    child.stdin.flush()  # and left open: its end would end the worker
+    child.stdin.flush()  # and left open: the worker exits when stdin closes
     last = [json.loads(line) for line in child.stdout][-1]
     child.communicate()
     assert last["event"] == "failed"
@@ -50,7 +50,7 @@ def test_file_size_limit_is_reported(base: BaseWeights, data: Data, tmp_path: Pa
     "error",
     [
         OSError(28, "No space left on device"),
-        # As safetensors 0.8 said it on a full tmpfs.
+        # the message of safetensors 0.8 on a full tmpfs
         SafetensorError(
             "Error while serializing: I/O error: No space left on device (os error 28)"
         ),

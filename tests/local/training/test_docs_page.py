@@ -1,4 +1,4 @@
-"""docs/training.md names every setting that is understood, and no other."""
+"""docs/training.md lists exactly the supported settings."""
 
 from __future__ import annotations
 

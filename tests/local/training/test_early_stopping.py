@@ -1,4 +1,4 @@
-"""A run that stops early ends with its best weights, and not with its last."""
+"""Early stopping restores the weights of the best validation loss."""
 
 from __future__ import annotations
 

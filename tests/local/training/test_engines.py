@@ -1,4 +1,4 @@
-"""Two processes, with weights whole or in parts, end where one process ends."""
+"""Two processes, with full or sharded weights, give the results of a single process."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ run.run(job, lambda event: print("EVENT" + json.dumps(event), flush=True), lambd
 sys.stdout.flush()
 os._exit(0)  # as the worker does
 """
-# Eleven rows in steps of four make three, the last with an odd row out; max_grad_norm is low enough to clip.
+# Eleven rows in steps of four give three steps, the last uneven; max_grad_norm is low enough to clip.
 RECIPE = {
     "batch_size": 4,
     "learning_rate": 1e-3,
@@ -101,7 +101,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def single_process(
     base: BaseWeights, rows: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], list[Any]]:
-    """The events of one process, by method, that divides nothing and takes four rows a step."""
+    """Events of a single process with four rows per step, by method."""
 
     @cache
     def events(method: str) -> list[Any]:
@@ -153,7 +153,7 @@ def test_engines_match_a_single_process(
     processes: int,
     options: dict[str, Any],
 ) -> None:
-    # The same four rows a step, one at a time: what is accumulated is exchanged once.
+    # The same four rows per step, one at a time: accumulated gradients are synchronised once.
     share = {"batch_size": 1, "gradient_accumulation_steps": 4 // processes}
     shared = make_job(base, rows, tmp_path, share | options | {"processes": processes})
     events = run_processes(shared, processes)
@@ -176,13 +176,13 @@ def test_engines_match_a_single_process(
     expected, actual = weights(single_process(method)), weights(events)
     assert actual.keys() == expected.keys()
     for name, value in expected.items():
-        # A tenth of one step of Adam, which turns the last bits of a tiny gradient into its sign.
+        # A tenth of an Adam step: Adam amplifies the last bits of tiny gradients.
         torch.testing.assert_close(actual[name], value, rtol=0.0, atol=1e-4, msg=name)
         assert (actual[name] - value).norm() < 1e-3 * value.norm(), name
 
 
 def gradients(events: list[Any]) -> dict[str, Any]:
-    """Return the gradients of two steps, each as AdamW weighs it: its first moment, from a checkpoint."""
+    """Return AdamW's first moments after two steps, from a checkpoint."""
     from safetensors.torch import load_file
 
     (done,) = events_of("done", events)
@@ -191,7 +191,7 @@ def gradients(events: list[Any]) -> dict[str, Any]:
 
 
 def weights(events: list[Any]) -> dict[str, Any]:
-    """Return what a run has trained, from its file."""
+    """Return the trained weights of a run."""
     from safetensors.torch import load_file
 
     (done,) = events_of("done", events)

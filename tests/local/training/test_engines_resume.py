@@ -1,4 +1,4 @@
-"""A run of two processes that rests, or is killed, goes on from its checkpoint to the same last byte."""
+"""A run of two processes that is paused or killed resumes to identical bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.local.training.test_engines import (  # noqa: E402
 from tests.local.training.test_engines import rows as rows  # noqa: E402 - the fixture
 from tests.local.training.test_run import events_of  # noqa: E402
 
-# Dropout shows whether each process finds its own random numbers again; r=3 divides unevenly.
+# Dropout tests that each process restores its random state; r=3 cannot be sharded evenly.
 OPTIONS = {"batch_size": 1, "gradient_accumulation_steps": 2, "processes": 2, "lora_dropout": 0.1}
 
 

@@ -1,4 +1,4 @@
-"""The lighter modules give the numbers of transformers' own, on every shape of model we train."""
+"""Fused modules give the results of transformers' modules, for every supported architecture."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ MODELS = {
 
 
 def models(name: str) -> tuple[Any, Any]:
-    """The same weights twice: as transformers makes them, and as we train them."""
+    """Return two models with the same weights: transformers' own, and one with fused modules."""
     kind, options = MODELS[name]
     config = getattr(transformers, f"{kind}Config")(**(SIZES | options))
     torch.manual_seed(0)

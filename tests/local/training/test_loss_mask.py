@@ -1,4 +1,4 @@
-"""What is learned, decoded back, is what the assistant says; for every template and tokenizer."""
+"""The loss mask selects exactly the assistant's text, for every template and tokenizer."""
 
 from __future__ import annotations
 

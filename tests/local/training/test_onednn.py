@@ -1,4 +1,4 @@
-"""Products of any two matrices: oneDNN's where it has them, torch's own otherwise, the same numbers."""
+"""Matrix products with oneDNN match those of torch, for any layout."""
 
 from __future__ import annotations
 

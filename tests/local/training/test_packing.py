@@ -1,4 +1,4 @@
-"""Which examples make which step, and what a pack looks like."""
+"""Packing and the order of training steps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Packed training gives the losses and gradients of one example at a time, for every method.
 
-The other side is plain PEFT on transformers' own attention, one document per forward, no code of
-ours but the optimiser's settings.
+The reference is plain PEFT with transformers' attention, one document per forward.
 """
 
 from __future__ import annotations

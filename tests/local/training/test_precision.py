@@ -1,4 +1,4 @@
-"""What weights are held in, and that the way GPUs take, in bfloat16, learns the same."""
+"""The dtype of weights, and training in bfloat16 as on GPUs."""
 
 from __future__ import annotations
 

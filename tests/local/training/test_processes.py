@@ -1,4 +1,4 @@
-"""A process beside the first that ends badly ends the run: with its last word, or as a crash."""
+"""A failing peer process ends the run, with its failure event or as a crash."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FAILURE = {"event": "failed", "code": "ServiceError", "message": "Memory ran out
 
 
 def run_first(folder: Path, script_body: str, behaviour: str) -> subprocess.CompletedProcess[str]:
-    """Run a first process beside one that does what the shell script ``other`` says."""
+    """Run rank 0 with a peer that runs a shell script."""
     script = folder / "other"
     script.write_text(f"#!/bin/sh\nread job\n{script_body}\n")
     script.chmod(0o755)

@@ -1,4 +1,4 @@
-"""A whole job: its events, its files, its failures, and that a killed one ends in the same bytes."""
+"""A whole job: events, files, failures, and resuming to identical bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ QUICK = {"batch_size": 4, "learning_rate": 1e-3}
 
 
 class KilledError(Exception):
-    """Stands in for a kill, between two events."""
+    """Simulates a kill between two events."""
 
 
 def spec(
@@ -262,7 +262,9 @@ def test_paused_run_resumes_to_identical_bytes(
         assert events_of("started", events)[0]["resumed_from"] == (done_at[-1] if done_at else None)
         done_at.append(events[-1]["step"])
         kept = [event["step"] for event in events_of("checkpoint", events)]
-        assert kept == ([] if method == "Full" else [done_at[-1]]), "one that can be deployed"
+        assert kept == ([] if method == "Full" else [done_at[-1]]), (
+            "an adapter that can be deployed"
+        )
     assert done_at == [1, 2, 3, 4, 5]
     files = [out / "adapter" for out in (out, tmp_path / "whole")]
     name = "model.safetensors" if method == "Full" else "adapter_model.safetensors"
@@ -279,7 +281,7 @@ def test_requested_checkpoint_does_not_change_the_result(
     run(spec(base, data, out, recipe), events.append, lambda: next(asked_at, JobSignal.NONE))
     assert events_of("checkpoint", events)[0]["step"] == 2
     kept = out / "adapters" / "step-00000002" / "adapter_model.safetensors"
-    assert kept.exists(), "one that can be deployed"
+    assert kept.exists(), "an adapter that can be deployed"
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000002"]
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
     shutil.rmtree(out / "adapter")

@@ -1,4 +1,4 @@
-"""After N steps the losses are TRL's, on the same batches in the same order."""
+"""Losses equal those of TRL's SFTTrainer on the same batches."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def their_losses(base: BaseWeights, ordered: list[Example], folder: Path) -> lis
     )
     losses: list[float] = []
 
-    class Watch(transformers.TrainerCallback):  # type: ignore[misc]  # no types there
+    class Watch(transformers.TrainerCallback):  # type: ignore[misc]  # trl and transformers have no types
         def on_log(self, *_: Any, logs: dict[str, Any], **__: Any) -> None:
             if "loss" in logs:
                 losses.append(float(logs["loss"]))
 
-    class InOrder(trl.SFTTrainer):  # type: ignore[misc]  # no types there
+    class InOrder(trl.SFTTrainer):  # type: ignore[misc]  # trl and transformers have no types
         def _get_train_sampler(self, *_: Any) -> Any:
             return torch.utils.data.SequentialSampler(self.train_dataset)
 

@@ -1,4 +1,4 @@
-"""The engine without torch: deterministic, honest about being simulated, correct in its numbers."""
+"""The instant engine: deterministic, marked as simulated, with correct losses."""
 
 from __future__ import annotations
 

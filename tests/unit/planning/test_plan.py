@@ -1,4 +1,4 @@
-"""Counts are exact; memory follows from them; what does not fit says why."""
+"""Parameter counts, memory estimates, and the choice of a method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DATA = RowStats(1000, 300.0, 0.4)
 
 @pytest.mark.parametrize(
     ("model", "parameters"),
-    # As transformers counts the published checkpoints (num_parameters of the model cards' classes).
+    # num_parameters of the published checkpoints in transformers
     [
         ("Phi-3-mini-4k-instruct", 3_821_079_552),
         ("Phi-3-medium-4k-instruct", 13_960_238_080),
