@@ -1,6 +1,6 @@
 """Read the valid rows of a file: the same rows for ``validate``, training and evaluation.
 
-``read_rows`` validates while it reads. ``check_rows`` validates once and remembers which lines are valid;
+``read_rows`` validates while it reads. ``check_rows`` validates once and records which lines are valid;
 ``read_checked_rows`` reads those lines any number of times without validating them again.
 """
 
@@ -33,16 +33,16 @@ def read_rows(
     Blank and invalid lines are skipped; ``validate`` reports them.
 
     Args:
-        path: a JSON Lines file.
-        target: ``azureml``, ``foundry`` or ``local``.
-        model: validate for this model.
+        path: A JSON Lines file.
+        target: ``azureml``, ``foundry`` or ``local`` (the default).
+        model: Validate for this model; without it only general rules apply.
 
     Yields:
         The line, with its number and offset, and the row as a dictionary.
 
     Raises:
-        OSError: the file cannot be read.
-        ConfigError: the target or the model is unknown.
+        OSError: The file cannot be read.
+        ConfigError: The target or the model is unknown.
     """
     context = build_context(target, model)
     validator = BlockValidator(context, ProblemCollector(context), ServiceRules(context))
