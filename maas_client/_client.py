@@ -335,7 +335,7 @@ class Client(_Methods, _connect.Constructors):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Client of {_connect.describe(self._io.scope)}>"
+        return f"<Client of {_connect.describe(self)}>"
 
 
 class AsyncClient(_Methods, _connect.Constructors):
@@ -390,4 +390,4 @@ class AsyncClient(_Methods, _connect.Constructors):
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<AsyncClient of {_connect.describe(self._io.scope)}>"
+        return f"<AsyncClient of {_connect.describe(self)}>"

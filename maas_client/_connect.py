@@ -8,12 +8,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
+from urllib.parse import urlsplit
 
+from maas_client._secret import find_invalid_character, hide
 from maas_client._settings import Settings
 from maas_client._text import AnyOf, Argument, Text
 from maas_client._transport import Connection
 from maas_client._transport.auth import TokenCache, TokenCredential
-from maas_client._transport.clouds import Cloud, get_cloud, is_loopback
+from maas_client._transport.clouds import Cloud, get_cloud, is_address, is_loopback
 from maas_client.errors import ConfigError
 from maas_client.flows._signature import expand_options
 from maas_client.wire.op import Dialect, Plane, Scope
@@ -85,6 +87,7 @@ _COMMON_DEFAULTS: CommonOptions = {
 
 def build_connection(options: ConnectionOptions, http: Any) -> Connection:
     """Return the connection: the cloud's hosts, the tokens, and the scope that flows see."""
+    _check_key(options)
     cloud = _resolve_cloud(options)
     is_local = options.local_origin is not None
     return Connection(
@@ -106,6 +109,23 @@ def build_connection(options: ConnectionOptions, http: Any) -> Connection:
     )
 
 
+def _check_key(options: ConnectionOptions) -> None:
+    if options.api_key is None:
+        return
+    reason = find_invalid_character(options.api_key)
+    if reason is not None:
+        name = "api_key" if options.local_origin is not None else "foundry_api_key"
+        origin = options.settings.origin(name)
+        raise ConfigError(
+            Text.format(
+                "{} cannot be used as a key: {}",
+                Argument("api_key") if origin == "argument" else origin,
+                reason,
+            ),
+            hint="Copy the key again. A key has letters, digits and punctuation only.",
+        )
+
+
 def _resolve_cloud(options: ConnectionOptions) -> Cloud:
     url = options.settings.cloud_metadata_url
     if options.local_origin is not None or not url:
@@ -115,8 +135,14 @@ def _resolve_cloud(options: ConnectionOptions) -> Cloud:
     return fetch_cloud(url, options.ca_file)
 
 
-def describe(scope: Scope) -> str:
-    """Return what a client is connected to, for its ``repr``. Contains no credential."""
+def describe(client: object) -> str:
+    """Return what a client is connected to, for its ``repr``. Contains no credential.
+
+    A traceback also shows a client whose constructor failed, which is connected to nothing.
+    """
+    if not hasattr(client, "_io"):
+        return "nothing yet"
+    scope: Scope = client._io.scope
     if scope.local:
         return f"the local server at {scope.base_urls[Plane.ARM.value]} ({scope.dialect})"
     name = scope.values.get("workspace") or scope.base_urls.get(Plane.FOUNDRY.value, "")
@@ -246,6 +272,7 @@ class Constructors(ABC):
         Example:
             >>> client = maas.Client.foundry(endpoint="https://tickets.openai.azure.com", api_key="...")
         """
+        api_key = hide(api_key)
         settings = Settings.load(
             foundry_endpoint=endpoint,
             foundry_api_key=api_key,
@@ -314,15 +341,16 @@ class Constructors(ABC):
         Example:
             >>> client = maas.Client.local()
         """
+        api_key = hide(api_key)
         settings = Settings.load(url=url, dialect=dialect, api_key=api_key, ca_file=ca_file)
         origin = settings.require("url").rstrip("/")
         name = settings.require("dialect").lower()
         if name not in ("azureml", "foundry"):
             raise ConfigError(f"unknown dialect {name!r}", hint="Use azureml or foundry.")
-        if not re.match(r"https?://[^/?#]+$", origin):
+        if not is_address(origin) or urlsplit(origin)[2:] != ("", "", ""):
             raise ConfigError(
-                f"{origin!r} is not the address of a server",
-                hint="Use an address such as http://127.0.0.1:8765.",
+                f"{_without_user(origin)!r} is not the address of a server",
+                hint="Use an address such as http://127.0.0.1:8765 or http://[::1]:8765.",
             )
         if not is_loopback(origin) and not settings.api_key:
             raise ConfigError(
@@ -428,16 +456,7 @@ def studio_config(path: Path | None = None) -> tuple[Path | None, dict[str, str]
     Returns the path of the file and the parts of the workspace; None and nothing if there is no file.
     Raises ``ConfigError`` if the file that is given is not one.
     """
-    here = Path.cwd()
-    candidates = (
-        [path]
-        if path
-        else [
-            folder / name
-            for folder in (here, *here.parents)
-            for name in ("config.json", ".azureml/config.json")
-        ]
-    )
+    candidates = [path] if path else _default_config_files()
     for candidate in candidates:
         if not candidate.is_file():
             continue
@@ -462,6 +481,23 @@ def studio_config(path: Path | None = None) -> tuple[Path | None, dict[str, str]
     return None, {}
 
 
+def _default_config_files() -> list[Path]:
+    try:
+        here = Path.cwd()
+    except FileNotFoundError as error:
+        raise ConfigError(
+            "the working directory was deleted, so it has no config.json",
+            hint="Change to an existing folder, or name the workspace with arguments or variables.",
+        ) from error
+    names = ("config.json", ".azureml/config.json")
+    return [folder / name for folder in (here, *here.parents) for name in names]
+
+
+def _without_user(url: str) -> str:
+    """Return an address as it may be printed: a user name and a password are left out."""
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
 def _account_values(account_id: str | None) -> dict[str, str]:
     if not account_id:
         return {}
@@ -478,7 +514,10 @@ def _account_values(account_id: str | None) -> dict[str, str]:
 def _foundry_base_url(endpoint: str) -> str:
     """Return the address up to ``/openai``; ``/v1`` and the rest belong to the operations."""
     text = endpoint.strip().rstrip("/")
-    if not re.match(r"https?://[^/?#]+", text):
-        raise ConfigError(f"{endpoint!r} is not an address", hint="It starts with https://.")
+    if not is_address(text):
+        raise ConfigError(
+            f"{_without_user(endpoint)!r} is not an address",
+            hint="It has the form https://NAME.openai.azure.com.",
+        )
     text = re.sub(r"/openai(/v1)?$", "", text)
     return f"{text}/openai"

@@ -13,6 +13,20 @@ from typing import SupportsIndex
 _SIGNATURE = re.compile(r"(?i)([?&](?:sig|signature|key|code|token|sas)=)[^&]+")
 
 
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
+
+
+def find_invalid_character(secret: str) -> str | None:
+    """Return what makes a key or token unfit for an HTTP header, in words; None if nothing does."""
+    if _HEADER_VALUE.fullmatch(secret):
+        return None
+    if not secret:
+        return "it is empty"
+    if "\n" in secret or "\r" in secret:
+        return "it contains a line break"
+    return "it contains a space" if " " in secret else "it contains a character that is not ASCII"
+
+
 class Secret(str):
     """A key, a token or a header that contains one. Its ``repr`` is ``'**********'``."""
 
@@ -36,3 +50,8 @@ class SignedUrl(Secret):
 
     def __getitem__(self, index: SupportsIndex | slice) -> Secret:
         return Secret(str(self)[index])
+
+
+def hide(secret: str | None) -> Secret | None:
+    """Wrap a key that may be missing."""
+    return None if secret is None else Secret(secret)

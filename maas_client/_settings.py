@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from maas_client._secret import Secret
 from maas_client._text import Argument, Text
 from maas_client.errors import ConfigError
 
@@ -145,14 +146,13 @@ class Settings:
         values = {}
         for setting in SETTINGS:
             if arguments.get(setting.key) is not None:
-                values[setting.key] = SettingValue(arguments[setting.key], "argument")
-                continue
-            variable = next((name for name in setting.variables if env.get(name)), None)
-            values[setting.key] = (
-                SettingValue(env[variable], variable)
-                if variable
-                else SettingValue(setting.default, "default")
-            )
+                value, origin = arguments[setting.key], "argument"
+            elif variable := next((name for name in setting.variables if env.get(name)), None):
+                value, origin = env[variable], variable
+            else:
+                value, origin = setting.default, "default"
+            hidden = Secret(value) if setting.secret and value is not None else value
+            values[setting.key] = SettingValue(hidden, origin)
         return cls(values)
 
     def __getattr__(self, key: str) -> str | None:

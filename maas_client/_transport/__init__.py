@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from typing import Any, Generic, TypeVar, cast
 
+from maas_client._secret import Secret, SignedUrl, find_invalid_character, hide
 from maas_client._text import AnyOf, Argument, Text
 from maas_client._transport import response, retry
 from maas_client._transport.auth import TokenCache, parse_claims
@@ -30,7 +31,7 @@ from maas_client._transport.http import (
 )
 from maas_client._transport.redact import without_query
 from maas_client._version import __version__
-from maas_client.errors import MaasError, TransportError
+from maas_client.errors import MaasError, ServiceError, TransportError
 from maas_client.wire.blob import BLOB_API_VERSION
 from maas_client.wire.op import Op, Plane, Response, Scope, build_url
 
@@ -148,7 +149,8 @@ class Transport(Generic[W]):
             stop_before_delay,
         )
 
-        target = url or self._build_url(op, base_url, query, path)
+        key = hide(key)
+        target = SignedUrl(url or self._build_url(op, base_url, query, path))
         timeout_s = deadline_s or self._connection.timeout_s
         deadline = time.monotonic() + timeout_s
         retrying = AsyncRetrying(
@@ -184,7 +186,8 @@ class Transport(Generic[W]):
         key: str | None = None,
         **path: str,
     ) -> AsyncGenerator[str, None]:
-        target = self._build_url(op, base_url, None, path)
+        key = hide(key)
+        target = SignedUrl(self._build_url(op, base_url, None, path))
         deadline = time.monotonic() + max(self._connection.timeout_s, _STREAM_TIMEOUT_S)
         request = await self._build_request(op, target, body, headers or {}, key, deadline, None)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -248,7 +251,7 @@ class Transport(Generic[W]):
                 AnyOf(Argument("api_key"), "MAAS_API_KEY"),
             )
             raise error
-        return response.parse(op, reply.status, reply.headers, reply.body)
+        return response.parse(op, reply)
 
     async def _build_request(
         self,
@@ -302,9 +305,7 @@ class Transport(Generic[W]):
     async def _credential_headers(
         self, op: Op[Any], target: str, key: str | None, claims: str | None
     ) -> dict[str, str]:
-        """Return the authentication headers; none if the address itself contains a SAS."""
-        if op.plane is Plane.ANONYMOUS or (op.plane is Plane.BLOB and "sig=" in target):
-            return {}
+        """Check the host, and return the authentication headers; none if the address contains a SAS."""
         connection = self._connection
         check_host(
             connection.cloud,
@@ -313,13 +314,19 @@ class Transport(Generic[W]):
             local_origin=connection.local_origin,
             has_key=key is not None,
         )
+        if op.plane is Plane.ANONYMOUS or (op.plane is Plane.BLOB and "sig=" in target):
+            return {}
         if key is not None:
-            return {"authorization": f"Bearer {key}", "api-key": key}
+            if (reason := find_invalid_character(key)) is not None:
+                raise ServiceError(
+                    f"the key of the deployment cannot be sent: {reason}", operation=op.name
+                )
+            return {"authorization": Secret(f"Bearer {key}"), "api-key": key}
         if connection.local_origin is not None:
-            return {"authorization": f"Bearer {connection.api_key or 'local'}"}
+            return {"authorization": Secret(f"Bearer {connection.api_key or 'local'}")}
         if op.plane is Plane.FOUNDRY and connection.api_key:
-            return {"api-key": connection.api_key}
+            return {"api-key": Secret(connection.api_key)}
         if connection.tokens is None:
             return {}
         token = await connection.tokens.get(self._token_scope(op), self.http.call, claims)
-        return {"authorization": f"Bearer {token}"}
+        return {"authorization": Secret(f"Bearer {token}")}

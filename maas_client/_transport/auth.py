@@ -6,13 +6,16 @@ import base64
 import binascii
 import inspect
 import re
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+from maas_client._secret import Secret, find_invalid_character
 from maas_client._settings import azure_identity_variables
 from maas_client._text import Argument, PythonOnly, Text
+from maas_client._transport.redact import remove_frames
 from maas_client.errors import AuthError
 
 REFRESH_BEFORE_EXPIRY_S = 300
@@ -39,12 +42,16 @@ class TokenCache:
         self._credential = credential
         self._credential_type = type(credential).__name__ if credential else None
         self._authority = authority
-        self._tokens: dict[str, tuple[str, float]] = {}
+        self._tokens: dict[str, tuple[Secret, float]] = {}
         self._lock = threading.Lock()
+        self._request_lock = threading.Lock()
 
     def __repr__(self) -> str:
-        name = type(self._credential).__name__ if self._credential else "DefaultAzureCredential"
-        return f"TokenCache({name})"
+        return f"TokenCache({self._credential_name})"
+
+    @property
+    def _credential_name(self) -> str:
+        return type(self._credential).__name__ if self._credential else "DefaultAzureCredential"
 
     async def get(
         self,
@@ -63,22 +70,65 @@ class TokenCache:
             AuthError: No token could be obtained. The hint is about the credential that failed.
         """
         cached = self._tokens.get(scope)
-        if cached and claims is None and cached[1] - time.time() > REFRESH_BEFORE_EXPIRY_S:
+        if cached and claims is None and _is_fresh(cached):
             return cached[0]
         options = {"claims": claims} if claims else {}
+        handled = sys.exc_info()[1]
         try:
             credential = self._get_credential()
             if inspect.iscoroutinefunction(credential.get_token):
-                token = await credential.get_token(scope, **options)
+                reason = self._keep(scope, await credential.get_token(scope, **options))
             else:
-                token = await offload(lambda: credential.get_token(scope, **options))
+                reason = await offload(lambda: self._request(credential, scope, cached, options))
         except Exception as error:
+            remove_frames(error, handled)
             raise AuthError(
                 f"no token for {scope.removesuffix('/.default')}: {_describe_failure(error)}",
                 hint=sign_in_hint(error, self._credential_type, azure_identity_variables()),
             ) from error
-        self._tokens[scope] = (token.token, float(token.expires_on))
-        return str(token.token)
+        kept = self._tokens.get(scope)
+        if reason is not None or kept is None:
+            raise AuthError(
+                f"no token for {scope.removesuffix('/.default')}: "
+                f"{self._credential_name} returned {reason or 'none'}",
+                hint="Its get_token method returns an object with token (a string) and expires_on "
+                "(seconds since 1970).",
+            )
+        return kept[0]
+
+    def _request(
+        self,
+        credential: TokenCredential,
+        scope: str,
+        refused: tuple[Secret, float] | None,
+        options: dict[str, str],
+    ) -> str | None:
+        """Request a token, unless another thread has got one in the meantime."""
+        with self._request_lock:
+            current = self._tokens.get(scope)
+            if (
+                current is not refused
+                and current is not None
+                and not options
+                and _is_fresh(current)
+            ):
+                return None
+            return self._keep(scope, credential.get_token(scope, **options))
+
+    def _keep(self, scope: str, answer: Any) -> str | None:
+        """Keep a token; return what is wrong with it instead, in words.
+
+        It does not raise: the answer is a local variable here, which a traceback may show.
+        """
+        token, expires_on = getattr(answer, "token", None), getattr(answer, "expires_on", None)
+        if not isinstance(token, str):
+            return "None" if answer is None else f"an object of type {type(answer).__name__}"
+        if not isinstance(expires_on, int | float) or isinstance(expires_on, bool):
+            return "a token without expires_on in seconds"
+        if (reason := find_invalid_character(token)) is not None:
+            return f"a token that cannot be sent: {reason}"
+        self._tokens[scope] = (Secret(token), float(expires_on))
+        return None
 
     def discard(self, scope: str) -> None:
         """Forget the token of a scope, because the service refused it."""
@@ -91,6 +141,10 @@ class TokenCache:
 
                 self._credential = DefaultAzureCredential(authority=self._authority)
             return self._credential
+
+
+def _is_fresh(token: tuple[Secret, float]) -> bool:
+    return token[1] - time.time() > REFRESH_BEFORE_EXPIRY_S
 
 
 def parse_claims(challenge: str) -> str | None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import httpx
+import json
+import time
 
-from maas_client._transport.clouds import Cloud, from_metadata
-from maas_client.errors import ConfigError
+from maas_client._transport.clouds import Cloud, from_metadata, is_address
+from maas_client._transport.http import HttpRequest, SyncHttpClient, run_sync
+from maas_client._transport.redact import without_query
+from maas_client.errors import ConfigError, TransportError
+
+_TIMEOUT_S = 20.0
+_MAX_BYTES = 2**20
 
 
 def fetch_cloud(url: str, ca_file: str | None) -> Cloud:
@@ -18,16 +24,23 @@ def fetch_cloud(url: str, ca_file: str | None) -> Cloud:
     Raises:
         ConfigError: The document cannot be downloaded, or lacks a required entry.
     """
-    from maas_client._transport.http import client_options
-
-    try:
-        with httpx.Client(**client_options(ca_file), timeout=20) as client:
-            response = client.get(url)
-            response.raise_for_status()
-            document = response.json()
-    except (httpx.HTTPError, ValueError) as error:
+    if not is_address(url):
         raise ConfigError(
-            f"cannot read the cloud metadata document ({type(error).__name__})",
+            "ARM_CLOUD_METADATA_URL is not an address", hint="It starts with https://."
+        )
+    deadline = time.monotonic() + _TIMEOUT_S
+    http = SyncHttpClient(ca_file=ca_file)
+    try:
+        reply = run_sync(http.send(HttpRequest("GET", url, {}, None, None, deadline, _MAX_BYTES)))
+        if reply.status != 200:
+            raise ValueError(f"status {reply.status}")
+        document = json.loads(reply.body)
+    except (TransportError, ValueError, RecursionError) as error:
+        reason = str(error) if str(error).startswith("status") else type(error).__name__
+        raise ConfigError(
+            f"cannot read the cloud metadata document at {without_query(url)} ({reason})",
             hint="Check ARM_CLOUD_METADATA_URL.",
         ) from error
+    finally:
+        http.close()
     return from_metadata(document)

@@ -1,13 +1,14 @@
-"""The Azure clouds, and which hosts may receive a credential.
+"""The Azure clouds, and which hosts may receive a request.
 
 Hosts and scopes: docs/azure-http.md 6. A token is sent to ARM and to hosts under the cloud's own
-suffixes only. azure-core 1.41 sends it to any host that a response names (``Operation-Location``); the check
-here prevents that.
+suffixes only, and so are rows and requests with a SAS. azure-core 1.41 sends its token to any host that a
+response names (``Operation-Location``); the check here prevents that.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -132,14 +133,14 @@ def from_metadata(document: Any, name: str = "custom") -> Cloud:
     try:
         arm = urlsplit(entry["resourceManager"])
         login = urlsplit(entry["authentication"]["loginEndpoint"])
-        suffixes = entry.get("suffixes", {})
-    except (KeyError, TypeError, AttributeError) as error:
+        suffixes = entry.get("suffixes") or {}
+        storage = suffixes.get("storage", "core.windows.net")
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(
             "the cloud metadata document has no resourceManager or loginEndpoint"
         ) from error
     public = CLOUDS["public"]
     arm_host = arm.netloc
-    storage = suffixes.get("storage", "core.windows.net")
     return Cloud(
         name,
         f"{arm.scheme}://{arm_host}",
@@ -160,23 +161,49 @@ def from_metadata(document: Any, name: str = "custom") -> Cloud:
 
 def is_loopback(url: str) -> bool:
     """Return whether an address is on this machine: 127.0.0.0/8, ``[::1]`` or ``localhost``."""
-    host = (urlsplit(url).hostname or "").rstrip(".").lower()
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        host = (urlsplit(url).hostname or "").rstrip(".").lower()
+        return (
+            host == "localhost"
+            or host.endswith(".localhost")
+            or ipaddress.ip_address(host).is_loopback
+        )
     except ValueError:
         return False
+
+
+_NETLOC = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?", re.ASCII)
+"""A host and a port. Whatever parsers could read in two ways (a user name, a backslash) does not match."""
+
+
+_UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
+"""What ``urlsplit`` removes silently, and what some parsers read as a slash."""
+
+
+def is_address(url: str) -> bool:
+    """Return whether this is an http address with a valid host and port, and without a user name."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    if parts.scheme not in ("http", "https") or _UNSAFE.search(url):
+        return False
+    return port != 0 and _NETLOC.fullmatch(parts.netloc) is not None
 
 
 def check_host(
     cloud: Cloud, plane: Plane, url: str, *, local_origin: str | None, has_key: bool = False
 ) -> None:
-    """Refuse to send a credential to a host that is not trusted.
+    """Refuse to send a request to a host that is not trusted.
+
+    The same rule holds for a token, for a SAS, and for a request without a credential: an address that a
+    response named must not lead rows, credentials or this client anywhere else.
 
     Args:
         cloud: The cloud of the connection.
-        plane: The plane of the operation, which decides the trusted hosts.
+        plane: The plane of the operation, which decides the trusted hosts. An anonymous operation reads
+            from storage, from run history and from ARM.
         url: The address of the request.
         local_origin: The origin of the local server, for a local connection: nothing else is trusted then.
         has_key: The credential is a deployment's own key. It may go to any host that ARM named for the
@@ -185,27 +212,38 @@ def check_host(
     Raises:
         BlockedRequestError: The host is not trusted; nothing was sent.
     """
-    parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").lower(), parts.port
+    except ValueError:
+        raise BlockedRequestError("the address of the request is not valid") from None
     netloc = parts.netloc.lower()
     if parts.username or parts.password:
         raise BlockedRequestError(f"{host}: the address contains a user name, which is not allowed")
+    if not _NETLOC.fullmatch(netloc):
+        raise BlockedRequestError("the address of the request has no valid host")
     if local_origin is not None:
         if f"{parts.scheme}://{netloc}" != local_origin.rstrip("/").lower():
             raise BlockedRequestError(
-                f"the server at {local_origin} named another host, {host}; no credential is sent there"
+                f"the server at {local_origin} named another host, {host}; nothing is sent there"
             )
         return
     if parts.scheme != "https" and not is_loopback(url):
-        raise BlockedRequestError(f"{host}: a credential is never sent over {parts.scheme}")
+        raise BlockedRequestError(
+            f"{host}: requests are never sent over {parts.scheme or 'no scheme'}"
+        )
     if has_key:
         return
-    trusted = cloud.suffixes.get(plane, ())
+    planes = (Plane.BLOB, Plane.HISTORY, Plane.ARM) if plane is Plane.ANONYMOUS else (plane,)
+    trusted = [name for each in planes for name in cloud.suffixes.get(each, ())]
+    is_default_port = port in (None, 443)
     if not any(
-        name in (netloc, host) or (name.startswith(".") and host.endswith(name)) for name in trusted
+        name == netloc
+        or (is_default_port and (name == host or (name.startswith(".") and host.endswith(name))))
+        for name in trusted
     ):
         raise BlockedRequestError(
-            f"{host} is not a host of the {cloud.name} cloud for {plane.value}; no token is sent there",
+            f"{netloc} is not a host of the {cloud.name} cloud for {plane.value}; nothing is sent there",
             hint=Text.format(
                 "For private link and sovereign hosts, set {}.",
                 AnyOf(Argument("cloud"), "ARM_CLOUD_METADATA_URL"),

@@ -24,9 +24,9 @@ from maas_client._text import AnyOf, Argument, PythonOnly, Text
 from maas_client._transport import connection_pool, deadline
 from maas_client._transport.body import BodyDecoder
 from maas_client._transport.clouds import is_loopback
-from maas_client._transport.redact import install_log_filter, without_query
+from maas_client._transport.redact import install_log_filter, remove_frames, without_query
 from maas_client._transport.retry import NotSentError
-from maas_client.errors import ConfigError, MaasError, TransportError
+from maas_client.errors import ConfigError, TransportError
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -141,7 +141,9 @@ def _make_client(httpx_class: Callable[..., C], ca_file: str | None, *, loopback
         ) from error
 
 
-def _translate(error: BaseException, request: HttpRequest, handled: object) -> BaseException:
+def _translate(
+    error: BaseException, request: HttpRequest, handled: BaseException | None
+) -> BaseException:
     """Return the error of this library for an exception of httpx; any other exception as it is.
 
     Args:
@@ -150,12 +152,7 @@ def _translate(error: BaseException, request: HttpRequest, handled: object) -> B
         handled: The exception that the caller was handling already; its traceback is left alone.
     """
     translated = _find_error(error, request)
-    # The frames of httpx, httpcore and h11 have the credential in their local variables.
-    cause: BaseException | None = error
-    while cause is not None and cause is not handled:
-        if not isinstance(cause, MaasError):
-            cause.__traceback__ = None
-        cause = cause.__cause__ or cause.__context__
+    remove_frames(error, handled)
     if translated is not error:
         translated.__cause__ = error
     return translated

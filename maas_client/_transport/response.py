@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from maas_client import errors
+from maas_client._transport.http import HttpResponse
 from maas_client._transport.retry import parse_retry_after
 from maas_client.wire import error_bodies
 from maas_client.wire.op import Op, Response
@@ -41,21 +42,19 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
 
 
-def parse(op: Op[T], status: int, headers: Mapping[str, str], body: bytes) -> Response[T]:
+def parse(op: Op[T], reply: HttpResponse) -> Response[T]:
     """Return the typed response of an operation.
 
     Args:
         op: The operation that was sent.
-        status: The HTTP status.
-        headers: The response headers, names in lower case.
-        body: The complete body.
+        reply: The complete response. Its body may be a key, so it is in no local variable here.
 
     Raises:
         StatusError: The status is an error, or the body is not what the operation returns.
     """
-    if status not in op.ok:
-        raise status_error(op, status, headers, body)
-    return Response(_parse_body(op, status, headers, body), status, headers)
+    if reply.status not in op.ok:
+        raise status_error(op, reply.status, reply.headers, reply.body)
+    return Response(_parse_body(op, reply), reply.status, reply.headers)
 
 
 def status_error(
@@ -80,18 +79,18 @@ def status_error(
     return errors.error_class_for_status(status)(message, **attributes)
 
 
-def _parse_body(op: Op[T], status: int, headers: Mapping[str, str], body: bytes) -> T:
+def _parse_body(op: Op[T], reply: HttpResponse) -> T:
     returns: Any = op.returns
     if returns is type(None):
         return None  # type: ignore[return-value]  # T is None here
     if returns is bytes:
-        return body  # type: ignore[return-value]  # T is bytes here
-    if not body and returns == dict[str, Any]:
+        return reply.body  # type: ignore[return-value]  # T is bytes here
+    if not reply.body and returns == dict[str, Any]:
         return {}  # type: ignore[return-value]  # 202 and 204 have no body
     try:
-        value: T = _adapter(returns).validate_python(json.loads(body))
+        value: T = _adapter(returns).validate_python(json.loads(reply.body))
     except (ValueError, ValidationError, RecursionError) as error:
-        raise _unexpected_body(op, status, headers, error) from None
+        raise _unexpected_body(op, reply.status, reply.headers, error) from None
     return value
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from maas_client.flows._backend import (
     validation_target,
 )
 from maas_client.flows._io import IO, Coro
+from maas_client.flows._paths import absolute_path
 from maas_client.flows.identifiers import StrPath
 from maas_client.types import Dataset, FileReport, ValidationReport
 
@@ -225,7 +225,7 @@ def _report_key(
     validation: StrPath | None = None,
 ) -> str:
     paths = [path, *([] if validation is None else [validation])]
-    files = [os.path.abspath(each) for each in paths]
+    files = [absolute_path(each) for each in paths]
     return repr((files, model, validation_target(io), sorted(ignore)))
 
 

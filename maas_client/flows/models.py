@@ -18,6 +18,7 @@ from maas_client.flows._backend import (
     is_foundry,
 )
 from maas_client.flows._io import IO, Coro
+from maas_client.flows._paths import absolute_path
 from maas_client.types import Job, Model
 
 
@@ -132,7 +133,7 @@ async def delete(io: IO, model: Model | str) -> None:
 
 def _weights_folder(folder: Path) -> Path:
     """Return the folder's absolute path. Raises ``ConfigError`` for a folder without weights."""
-    path = folder.expanduser().resolve()
+    path = Path(absolute_path(folder)).resolve()
     if not path.is_dir():
         raise ConfigError(f"folder not found: {folder}", hint="Pass the folder of the weights.")
     if not any(path.glob("*.safetensors")):

@@ -122,8 +122,8 @@ class Deployment(WireModel):
 
 
 class AccountKeys(WireModel):
-    key1: str
-    key2: str
+    key1: str = Field(repr=False)
+    key2: str = Field(repr=False)
 
 
 JOB_FIELDS = frozenset(

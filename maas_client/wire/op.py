@@ -95,7 +95,7 @@ class Scope:
     cloud: str = "public"
     catalog: str | None = None
     """The path of the user's own catalog file, if there is one."""
-    cache: dict[str, Any] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict, repr=False)
     """What flows have looked up: the workspace, the URL of the data plane, keys."""
 
 
@@ -132,7 +132,8 @@ def build_url(
     query: Mapping[str, str] | None = None,
 ) -> str:
     """Return the full URL of an operation. ``base_url`` may have a query of its own, such as a SAS."""
+    path = expand_path(op.path, values)
     base, _, base_query = base_url.partition("?")
     own_query = urlencode({**op.query, **(query or {})}, quote_via=quote, safe="")
     joined = "&".join(part for part in (own_query, base_query) if part)
-    return base.rstrip("/") + expand_path(op.path, values) + (f"?{joined}" if joined else "")
+    return base.rstrip("/") + path + (f"?{joined}" if joined else "")

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from maas_client._secret import Secret
 from maas_client.errors import AuthError, NotFoundError, ServiceError
 from maas_client.flows import _arm, _chat_responses
 from maas_client.flows._backend import ChatRequest, DeploymentRequest
@@ -100,7 +101,7 @@ async def endpoint_address(io: IO, name: str, *, refresh: bool = False) -> tuple
             f"deployment {name!r} has no address yet ({value.properties.provisioning_state})",
             operation="deployments.get",
         )
-    key = (await io.send(ops.ENDPOINT_KEYS, endpoint=name)).value.primary_key
+    key = Secret((await io.send(ops.ENDPOINT_KEYS, endpoint=name)).value.primary_key)
     io.scope.cache[slot] = (str(url), key)
     return str(url), key
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from maas_client._secret import Secret, SignedUrl
 from maas_client._text import Argument, Text
 from maas_client.errors import StatusError, UnsupportedError
 from maas_client.flows._io import IO
@@ -75,8 +76,9 @@ async def _add_sas(io: IO, datastore: Datastore, url: str) -> str:
             raise
         return url  # as azure-ai-ml does: the caller's own token may still give access
     if secret.sas_token:
-        return f"{url}?{secret.sas_token.lstrip('?')}"
+        return SignedUrl(f"{url}?{secret.sas_token.lstrip('?')}")
     if secret.key:
-        sas = await io.call(lambda: blob.create_sas(datastore.properties, secret.key or ""))
-        return f"{url}?{sas}"
+        key = Secret(secret.key)
+        sas = Secret(await io.call(lambda: blob.create_sas(datastore.properties, key)))
+        return SignedUrl(f"{url}?{sas}")
     return url

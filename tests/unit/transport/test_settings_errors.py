@@ -1,0 +1,139 @@
+"""Wrong settings are errors of this library that say what is wrong, before anything is sent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from maas_client import AsyncClient, Client, errors
+from tests.unit.transport.conftest import ScriptedServer, http_response
+
+INVALID = [
+    "http://[::1",
+    "http://::1:8765",
+    "http://127.0.0.1:99999",
+    "http://127.0.0.1:x",
+    "http://127.0.0.1:0",
+    "http://",
+    "127.0.0.1:8765",
+    "http://user:CANARY@127.0.0.1:8765",
+    "http://127.0.0.1:8765/path",
+    "http://127.0.0.1:8765?x",
+    "http://a b",
+    "http://evil.example\\@127.0.0.1",
+    "http://127.0.0.1\t:1",
+    "ftp://127.0.0.1",
+    "http://[::1]extra",
+]
+
+
+@pytest.mark.parametrize("url", INVALID)
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_invalid_url_of_a_local_server_is_a_config_error(
+    url: str, kind: type[Client] | type[AsyncClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAAS_URL", url)
+    monkeypatch.setenv("MAAS_API_KEY", "key")
+    with pytest.raises(errors.ConfigError, match="not the address of a server") as caught:
+        kind.from_env()
+    assert "CANARY" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:8765", "http://localhost", "HTTP://127.0.0.1:1/"])
+def test_valid_url_of_a_local_server(url: str) -> None:
+    Client.local(url=url).close()
+
+
+@pytest.mark.parametrize(
+    "url", ["https://[", "https://user:CANARY@x", "x", "https://", "https://a:b"]
+)
+def test_invalid_foundry_endpoint_is_a_config_error(url: str) -> None:
+    with pytest.raises(errors.ConfigError, match="is not an address") as caught:
+        Client.foundry(endpoint=url, api_key="key")
+    assert "CANARY" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("k\n", "line break"),
+        ("k\r\nx: y", "line break"),
+        ("clé", "ASCII"),
+        ("a b", "space"),
+        ("\x00", "ASCII"),
+    ],
+)
+def test_key_that_cannot_be_a_header_is_a_config_error(key: str, reason: str) -> None:
+    with pytest.raises(errors.ConfigError, match=reason):
+        Client.local(api_key=key)
+    with pytest.raises(errors.ConfigError, match=reason):
+        AsyncClient.foundry(endpoint="https://x.openai.azure.com", api_key=key)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[",
+        b"[]",
+        b"{}",
+        b'[{"resourceManager": "https://["}]',
+        b"3",
+        b'"x"',
+        b"[" * 100_000,
+        (
+            b'{"resourceManager": "https://arm", "authentication": {"loginEndpoint": "https://login"},'
+            b' "suffixes": 3}'
+        ),
+    ],
+)
+def test_invalid_cloud_metadata_is_a_config_error(
+    server: ScriptedServer, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.script = [http_response(200, body)]
+    monkeypatch.setenv("ARM_CLOUD_METADATA_URL", f"{server.url}/metadata")
+    with pytest.raises(errors.ConfigError, match="cloud metadata"):
+        Client.foundry(endpoint="https://x.openai.azure.com", api_key="key")
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "x", "http://127.0.0.1:1/x?sig=CANARY"])
+def test_unreachable_cloud_metadata_is_a_config_error(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARM_CLOUD_METADATA_URL", url)
+    with pytest.raises(errors.ConfigError, match="ARM_CLOUD_METADATA_URL") as caught:
+        Client.foundry(endpoint="https://x.openai.azure.com", api_key="key")
+    assert "CANARY" not in str(caught.value)
+
+
+@pytest.fixture
+def deleted_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    return folder
+
+
+@pytest.mark.usefixtures("deleted_folder")
+def test_deleted_working_directory_is_a_config_error() -> None:
+    with pytest.raises(errors.ConfigError, match="working directory was deleted"):
+        Client.azureml()
+    Client.azureml(subscription_id="s", resource_group="g", workspace="w").close()
+    Client.local().close()
+
+
+@pytest.mark.usefixtures("deleted_folder")
+def test_upload_from_a_deleted_working_directory_is_an_error_of_this_library(
+    server: ScriptedServer,
+) -> None:
+    server.script = [http_response(404)]
+    with Client.local(url=server.url) as client:
+        with pytest.raises(errors.MaasError, match="the working directory was deleted"):
+            client.datasets.upload("train.jsonl")
+        with pytest.raises(errors.MaasError):
+            client.models.upload("weights", base_model="phi-4")
+        with pytest.raises(errors.MaasError):
+            client.jobs.create(model="Phi-4-mini-instruct", training_data="train.jsonl")
+    assert not os.path.exists("train.jsonl")
