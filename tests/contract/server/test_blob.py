@@ -186,7 +186,8 @@ def test_list_with_prefix_and_pages(azure: Azure):
 def test_blob_names_are_not_paths(azure: Azure, server, name):
     put = azure.blob("PUT", "n/" + name, content=b"x", headers=BLOCK)
     assert put.status_code in (201, 404, 401), put.text  # httpx may resolve dots before sending
-    expected_files = {"contents", "runs", "facts.db", "facts.db-journal", "lock", "children.log"}
+    folders = {"contents", "runs", "checks"}
+    expected_files = folders | {"facts.db", "facts.db-journal", "lock", "children.log"}
     assert {path.name for path in server.state_dir.iterdir()} <= expected_files
     for path in (server.state_dir / "contents").iterdir():
         assert len(path.name) == 32
