@@ -21,7 +21,6 @@ MODULES = {
 OPTIONAL = {"tokenizers", "huggingface_hub"}
 """Used if they are installed; without them tokens are estimated."""
 SERVER = {"starlette", "uvicorn", "python_multipart", "trustme", "cryptography", "anyio"}
-TORCH = {"local/peft", "local/generate", "local/export", "local/planning/probe.py"}
 
 
 def names(requirements: list[str]) -> set[str]:
