@@ -63,7 +63,7 @@ def test_train_export_and_answer(
         capsys.readouterr().out
     ).items()
     assert main(["export", str(data), "--to", "adapter"]) == 1
-    assert "is a file, and adapter is made of a model" in capsys.readouterr().err
+    assert "is a file, but --to adapter exports a model" in capsys.readouterr().err
     assert main(["export", "nothing", "--to", "adapter"]) == 1
     output = capsys.readouterr().err
     assert "no trained model 'nothing'" in output
