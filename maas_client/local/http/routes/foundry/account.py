@@ -36,7 +36,7 @@ def _account_id(context: RequestContext) -> str:
     )
 
 
-def account(context: RequestContext) -> dict[str, Any]:
+def get_account(context: RequestContext) -> dict[str, Any]:
     """GET the account."""
     name = context.path_params["account"]
     base = f"https://{name}.openai.azure.com/" if context.urls.is_tunnel else f"{context.urls.arm}/"
@@ -58,7 +58,7 @@ def account(context: RequestContext) -> dict[str, Any]:
     }
 
 
-def keys(context: RequestContext) -> dict[str, Any]:
+def list_keys(context: RequestContext) -> dict[str, Any]:
     """POST listKeys: keys that this server accepts."""
     api_key = context.services.config.api_key
     return {f"key{n}": api_key or _derive_key(context, n) for n in (1, 2)}
@@ -69,7 +69,7 @@ def _derive_key(context: RequestContext, number: int) -> str:
     return hmac.new(context.services.secret, message, hashlib.sha256).hexdigest()
 
 
-def models(context: RequestContext) -> dict[str, Any]:
+def list_models(context: RequestContext) -> dict[str, Any]:
     """GET the models that the account can deploy."""
     return {"value": [_model_to_json(name) for name in catalog_models()], "nextLink": None}
 
@@ -89,7 +89,7 @@ def _model_to_json(name: str) -> dict[str, Any]:
     }
 
 
-def put(context: RequestContext) -> Response:
+def create_deployment(context: RequestContext) -> Response:
     """PUT a deployment: 201 with ``Azure-AsyncOperation``, or 200 when the same deployment exists."""
     check_request(context.json)
     record, operation = put_deployment(
@@ -121,7 +121,7 @@ def _find(context: RequestContext) -> Record:
     return context.services.deployments.get(FOUNDRY_SCOPE, context.path_params["deployment"])
 
 
-def get(context: RequestContext) -> dict[str, Any]:
+def get_deployment(context: RequestContext) -> dict[str, Any]:
     """GET one deployment."""
     return _deployment_to_json(context, _find(context))
 
@@ -135,7 +135,7 @@ def list_deployments(context: RequestContext) -> dict[str, Any]:
     )
 
 
-def patch(context: RequestContext) -> dict[str, Any]:
+def patch_deployment(context: RequestContext) -> dict[str, Any]:
     """PATCH tags and sku."""
     for name in ("tags", "sku"):
         if name in context.json and not isinstance(context.json[name], dict):
@@ -149,7 +149,7 @@ def patch(context: RequestContext) -> dict[str, Any]:
     return _deployment_to_json(context, record)
 
 
-def delete(context: RequestContext) -> Response:
+def delete_deployment(context: RequestContext) -> Response:
     """DELETE: 202 with a Location, 204 when there is none."""
     deleted = context.services.deployments.delete(FOUNDRY_SCOPE, context.path_params["deployment"])
     if deleted is None:
@@ -159,7 +159,7 @@ def delete(context: RequestContext) -> Response:
     return Response(None, 202, {"Location": _operation_url(context, operation), "Retry-After": "1"})
 
 
-def skus(context: RequestContext) -> dict[str, Any]:
+def list_skus(context: RequestContext) -> dict[str, Any]:
     """GET the SKUs that a deployment can use."""
     _find(context)
     capacity = {"minimum": 1, "maximum": MAX_CAPACITY, "step": 1, "default": 100}
@@ -172,7 +172,7 @@ def skus(context: RequestContext) -> dict[str, Any]:
     }
 
 
-def operation(context: RequestContext) -> dict[str, Any]:
+def get_operation(context: RequestContext) -> dict[str, Any]:
     """GET the URL in ``Azure-AsyncOperation`` or ``Location``.
 
     ARM reports a deployment as created before its model is loaded; until then chat fails with
@@ -216,14 +216,14 @@ def _deployment_to_json(context: RequestContext, record: Record) -> dict[str, An
 
 
 HANDLERS: dict[Op[Any], Handler] = {
-    ops.ACCOUNT_GET: account,
-    ops.ACCOUNT_KEYS: keys,
-    ops.ACCOUNT_MODELS: models,
-    ops.DEPLOYMENT_CREATE: put,
-    ops.DEPLOYMENT_PATCH: patch,
-    ops.DEPLOYMENT_GET: get,
+    ops.ACCOUNT_GET: get_account,
+    ops.ACCOUNT_KEYS: list_keys,
+    ops.ACCOUNT_MODELS: list_models,
+    ops.DEPLOYMENT_CREATE: create_deployment,
+    ops.DEPLOYMENT_PATCH: patch_deployment,
+    ops.DEPLOYMENT_GET: get_deployment,
     ops.DEPLOYMENT_LIST: list_deployments,
-    ops.DEPLOYMENT_SKUS: skus,
-    ops.DEPLOYMENT_DELETE: delete,
-    ops.OPERATION_RESULT: operation,
+    ops.DEPLOYMENT_SKUS: list_skus,
+    ops.DEPLOYMENT_DELETE: delete_deployment,
+    ops.OPERATION_RESULT: get_operation,
 }

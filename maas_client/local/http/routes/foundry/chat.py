@@ -68,7 +68,7 @@ def list_models(context: RequestContext) -> dict[str, Any]:
     }
 
 
-def model(context: RequestContext) -> dict[str, Any]:
+def get_model(context: RequestContext) -> dict[str, Any]:
     """GET one model."""
     name = context.path_params["model"]
     record = context.services.store.read.get("model", FOUNDRY_SCOPE, version_key(name, "1"))
@@ -117,5 +117,5 @@ HANDLERS: dict[Op[Any], Handler] = {
     ops.INFERENCE_CHAT: chat_completions,
     ops.INFERENCE_INFO: get_model_info,
     ops.MODEL_LIST: list_models,
-    ops.MODEL_GET: model,
+    ops.MODEL_GET: get_model,
 }

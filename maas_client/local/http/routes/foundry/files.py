@@ -70,7 +70,7 @@ def _clean_filename(name: str | None) -> str:
     return "".join(c for c in base_name if c.isprintable())[:255] or "upload"
 
 
-async def create(context: RequestContext) -> Response:
+async def create_file(context: RequestContext) -> Response:
     """POST a file: multipart with purpose and file."""
     allowed_fields = frozenset({"purpose", *_ANCHOR_FIELDS, *_SECONDS_FIELDS})
     async with _receive_form(context, "file", allowed_fields) as (fields, name, draft):
@@ -146,7 +146,7 @@ def list_files(context: RequestContext) -> dict[str, Any]:
     )
 
 
-def get(context: RequestContext) -> dict[str, Any]:
+def get_file(context: RequestContext) -> dict[str, Any]:
     """GET one file; the results of a job are a file too."""
     job = results.find_job(context, context.path_params["file"])
     return results.to_json(context, job) if job else file_to_json(_get_record(context))
@@ -156,7 +156,7 @@ def _get_record(context: RequestContext) -> Record:
     return file_store(context).get(context.path_params["file"])
 
 
-def content(context: RequestContext) -> Response:
+def get_content(context: RequestContext) -> Response:
     """GET the content of a file."""
     job = results.find_job(context, context.path_params["file"])
     if job:
@@ -165,7 +165,7 @@ def content(context: RequestContext) -> Response:
     return FileResponse(path, 200, media_type="application/octet-stream")
 
 
-def delete(context: RequestContext) -> dict[str, Any]:
+def delete_file(context: RequestContext) -> dict[str, Any]:
     """DELETE a file; jobs that use it are not affected."""
     file_store(context).delete(context.path_params["file"])
     return {"object": "file", "id": context.path_params["file"], "deleted": True}
@@ -204,7 +204,7 @@ def create_upload(context: RequestContext) -> Response:
     )
 
 
-async def part(context: RequestContext) -> Response:
+async def add_part(context: RequestContext) -> Response:
     """POST the bytes of a part."""
     async with _receive_form(context, "data", frozenset()) as (_, _, draft):
         if draft.size > MAX_PART_BYTES:
@@ -225,7 +225,7 @@ async def part(context: RequestContext) -> Response:
     )
 
 
-def complete(context: RequestContext) -> Response:
+def complete_upload(context: RequestContext) -> Response:
     """POST complete: the order of the parts, and the MD5 of the file."""
     body = context.json
     unknown = sorted(set(body) - {"part_ids", "md5"})
@@ -243,7 +243,7 @@ def complete(context: RequestContext) -> Response:
     return JSONResponse({**_upload_to_json(upload), "file": file_document})
 
 
-def cancel(context: RequestContext) -> Response:
+def cancel_upload(context: RequestContext) -> Response:
     """POST cancel of an upload."""
     return JSONResponse(_upload_to_json(_uploads(context).cancel(context.path_params["upload"])))
 
@@ -264,14 +264,14 @@ def _upload_to_json(record: Record) -> dict[str, Any]:
 
 
 HANDLERS: dict[Op[Any], Handler] = {
-    ops.FILE_CREATE: create,
+    ops.FILE_CREATE: create_file,
     ops.FILE_LIST: list_files,
-    ops.FILE_GET: get,
-    ops.FILE_CONTENT: content,
-    ops.FILE_DELETE: delete,
+    ops.FILE_GET: get_file,
+    ops.FILE_CONTENT: get_content,
+    ops.FILE_DELETE: delete_file,
     ops.FILE_IMPORT: import_file,
     ops.UPLOAD_CREATE: create_upload,
-    ops.UPLOAD_PART: part,
-    ops.UPLOAD_COMPLETE: complete,
-    ops.UPLOAD_CANCEL: cancel,
+    ops.UPLOAD_PART: add_part,
+    ops.UPLOAD_COMPLETE: complete_upload,
+    ops.UPLOAD_CANCEL: cancel_upload,
 }
