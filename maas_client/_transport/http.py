@@ -350,6 +350,9 @@ class SyncHttpClient:
             head = _head(response)
             decoder = _decoder(request, head)
             yield head
+            if decoder is not None and response.is_stream_consumed:
+                yield response.content  # an event hook of the caller's client has read it
+                return
             pieces = response.iter_raw()
             while decoder is not None:
                 # Not around the ``yield``: there the caller's own requests run in this context.
@@ -440,6 +443,9 @@ class AsyncHttpClient:
                 head = _head(response)
                 decoder = _decoder(request, head)
                 yield head
+                if decoder is not None and response.is_stream_consumed:
+                    yield response.content  # an event hook of the caller's client has read it
+                    return
                 pieces = response.aiter_raw()
                 while decoder is not None:
                     async with _until(request):

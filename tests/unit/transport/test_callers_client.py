@@ -139,3 +139,15 @@ async def test_local_requests_never_go_through_a_proxy_of_the_callers_client(
         client.close()
     else:
         await client.aclose()
+
+
+def test_event_hook_may_read_the_response(server: ScriptedServer) -> None:
+    server.script = [http_response()]
+    hooks = {"response": [lambda response: response.read()]}
+    with httpx.Client(event_hooks=hooks) as http:
+        transport = make_transport(server.url, SyncHttpClient(http))
+        with_hook = run_sync(transport.send(GET, thing="x"))
+    server.script = [http_response()]
+    with httpx.Client() as http:
+        transport = make_transport(server.url, SyncHttpClient(http))
+        assert with_hook == run_sync(transport.send(GET, thing="x"))
