@@ -23,6 +23,8 @@ class Issue(NamedTuple):
     """Characters into the string at ``path``; None where the issue is the value as a whole."""
     line: int = 0
     """Line number from 1; 0 for the file as a whole, and where the caller knows the line."""
+    hint: str = ""
+    """What to do in this case, where it is more exact than the code's own hint."""
 
 
 def quote_if_safe(word: object) -> str:

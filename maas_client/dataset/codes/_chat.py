@@ -6,6 +6,7 @@ _VALID_ROW = (
     '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}'
 )
 _CONVERT = "Convert it: maas-client datasets convert FILE OUT.jsonl"
+_FIX = "maas-client validate FILE --fix OUT.jsonl"
 _SKIPS_ROW = "Azure ML silently skips a row without messages."
 
 
@@ -27,7 +28,8 @@ CODES = (
         ERROR,
         "the row is not a JSON object",
         f"Write one chat per line: {_VALID_ROW}",
-        f"The line holds a list, a string or a number instead of an object. {_SKIPS_ROW}",
+        "The line holds a list, a string or a number instead of an object. validate --fix wraps a list of "
+        f"messages. {_SKIPS_ROW}",
         '["user", "Hi"]',
         _VALID_ROW,
     ),
@@ -45,7 +47,8 @@ CODES = (
         ERROR,
         "messages is not a list",
         f"Make it a list of messages: {_VALID_ROW}",
-        "messages is null, a string or a single object. It must be a list, in the order of the conversation.",
+        "messages is null, a string or a single object. It must be a list, in the order of the conversation. "
+        "validate --fix replaces a string that is the JSON text of such a list.",
         '{"messages": {"role": "user", "content": "Hi"}}',
         _VALID_ROW,
     ),
@@ -209,7 +212,8 @@ CODES = (
         "two messages in a row have the same role",
         "Join the two messages into one, or add the missing message between them.",
         "After the system message, user and assistant alternate (tool results come between a call and "
-        "the next answer). Two messages of one role almost always mean that a message was lost. The local "
+        "the next answer). Two messages of one role almost always mean that a message was lost, or that "
+        "the text and the calls of one turn were written as two messages, which --fix joins. The local "
         "trainer can train on such a row, so it is a warning there.",
         '[{"role": "user", ...}, {"role": "user", ...}, {"role": "assistant", ...}]',
         '[{"role": "user", ...}, {"role": "assistant", ...}]',
@@ -231,9 +235,32 @@ CODES = (
         "a message has an unknown key",
         "Remove it. Known keys are role, content, name, weight, tool_calls and tool_call_id.",
         "Foundry rejects unknown keys in a message. Azure ML and the local trainer ignore them, so "
-        "their values are lost.",
+        "their values are lost. Loss masks of other tools (loss, train, train_on_turn, loss_weight, mask) "
+        "are such keys: a message that they mask would be trained on, unless its weight is 0.",
         '{"role": "user", "content": "Hi", "mood": "happy"}',
         '{"role": "user", "content": "Hi"}',
+        not_in_schema=True,
+    ),
+    Code(
+        "CHAT_SYSTEM_OUTSIDE",
+        WARNING,
+        "the system prompt stands beside messages, where no target reads it",
+        f"Make it the first message, with the role system; this does it: {_FIX}",
+        "Anthropic and Bedrock have the system prompt beside the messages. Here it is a message, and every "
+        "other key of the row is ignored, so the row would be trained on without its system prompt.",
+        '{"system": "Answer briefly.", "messages": [...]}',
+        '{"messages": [{"role": "system", "content": "Answer briefly."}, ...]}',
+        not_in_schema=True,
+    ),
+    Code(
+        "CHAT_ROW_KEY",
+        WARNING,
+        "a key beside messages that is ignored, though it may matter",
+        "Write what the model should read into a message, remove rows that must not be learned, then "
+        "remove the key.",
+        "Only messages, tools and parallel_tool_calls are used. A label, a score or a context beside them has "
+        "no effect: an answer with a bad score is trained on like all others.",
+        '{"messages": [...], "score": 0.1}',
         not_in_schema=True,
     ),
     Code(

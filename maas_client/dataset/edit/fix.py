@@ -26,7 +26,7 @@ from maas_client.dataset.edit.encoding import CP1252, Encoding, detect_encoding,
 from maas_client.dataset.parsing.file_type import HEAD_BYTES, detect_wrong_format
 from maas_client.dataset.parsing.lines import MAX_LINE_BYTES, Line
 from maas_client.dataset.rules.context import build_context
-from maas_client.dataset.rules.line_check import LineValidator
+from maas_client.dataset.rules.line_check import LineResult, LineValidator
 from maas_client.errors import ConfigError
 
 MAX_LISTED = 1000
@@ -174,29 +174,38 @@ def _repair_line(
 ) -> tuple[list[bytes], UnfixedLine | None]:
     """Return the valid lines that a line becomes, or why it cannot be repaired."""
     checked = validator.validate(Line(number, 0, line, len(line) > MAX_LINE_BYTES))
-    if checked.row is not None:
+    is_repairable = any(issue.code in repair.REPAIRABLE_WARNINGS for issue in checked.issues)
+    if checked.row is not None and not is_repairable:
         stripped = line.strip(b" \t\r")
         if stripped != line:
             result.add_repair(number, "removed white space around the object")
         return [stripped], None
-    codes = [error.code for error in checked.json_errors]
-    codes += [issue.code for issue in checked.issues if validator.blocks_training(issue)]
-    unfixed = UnfixedLine(number, tuple(dict.fromkeys(codes)))
+    unfixed = UnfixedLine(number, _error_codes(checked, validator))
     try:
         values, repairs = repair.parse_leniently(line)
     except repair.UnrepairableError:
         return [], unfixed
     rows = []
     for value in values:
-        row, row_repairs = repair.repair_row(value) if isinstance(value, dict) else (value, [])
+        row, row_repairs = repair.repair_row(value)
         data = _dump(row)
-        if validator.validate(Line(number, 0, data, len(data) > MAX_LINE_BYTES)).row is None:
-            return [], unfixed
+        if checked.row is not None and row_repairs == [] and not repairs:
+            return [line.strip(b" \t\r")], None  # a warning that needs a decision
+        repaired = validator.validate(Line(number, 0, data, len(data) > MAX_LINE_BYTES))
+        if repaired.row is None:
+            codes = unfixed.codes or _error_codes(repaired, validator)
+            return [], UnfixedLine(number, codes)
         rows.append(data)
         repairs += row_repairs
     for name in repairs:
         result.add_repair(number, name)
     return rows, None
+
+
+def _error_codes(checked: LineResult, validator: LineValidator) -> tuple[str, ...]:
+    codes = [error.code for error in checked.json_errors]
+    codes += [issue.code for issue in checked.issues if validator.blocks_training(issue)]
+    return tuple(dict.fromkeys(codes))
 
 
 def _dump(value: Any) -> bytes:

@@ -10,6 +10,18 @@ from typing import Any
 
 from maas_client.dataset.edit.encoding import decode_cp1252
 from maas_client.dataset.parsing.json_scan import scan_json
+from maas_client.dataset.rules.foreign_keys import (
+    is_mask_key,
+    is_system_key,
+    system_text,
+    weight_for,
+)
+from maas_client.dataset.rules.wrapping import (
+    find_split_turns,
+    find_wrapping,
+    join_turn,
+    parse_tools,
+)
 
 Row = dict[str, Any]
 CP1252_REPAIR = "converted Windows-1252 to UTF-8"
@@ -167,17 +179,67 @@ _KEYS = ("messages", "tools", "role", "content", "name", "weight", "tool_calls",
 _ROLES = ("system", "user", "assistant", "tool")
 
 
-def repair_row(value: Row) -> tuple[Row, list[str]]:
+REPAIRABLE_WARNINGS = frozenset(("CHAT_KEY_UNKNOWN", "CHAT_SYSTEM_OUTSIDE", "CHAT_ALTERNATION"))
+"""Codes of valid rows that ``repair_row`` may change, so that their meaning is not lost."""
+
+
+def repair_row(value: Any) -> tuple[Any, list[str]]:
     """Return a row after the repairs that do not change its meaning, and their descriptions."""
     repairs: list[str] = []
-    row = _repair_keys(value, repairs)
+    if isinstance(value, dict):
+        value = _repair_keys(value, repairs)
+    row = _unwrap(value, repairs)
+    if not isinstance(row, dict):
+        return row, repairs
+    row = _repair_keys(row, repairs)
+    if (tools := parse_tools(row.get("tools"))) is not None:
+        repairs.append("replaced the JSON text of tools by the list")
+        row["tools"] = tools
     messages = row.get("messages")
-    if isinstance(messages, list):
-        row["messages"] = [
-            _repair_message(message, repairs) if isinstance(message, dict) else message
-            for message in messages
-        ]
+    if isinstance(messages, list) and all(isinstance(message, dict) for message in messages):
+        messages = [_repair_message(message, repairs) for message in messages]
+        row["messages"] = _join_turns(messages, repairs)
+        _insert_system(row, repairs)
     return row, list(dict.fromkeys(repairs))
+
+
+def _unwrap(value: Any, repairs: list[str]) -> Any:
+    """Remove the wrappings around a row or its messages, at most a few."""
+    for _ in range(4):
+        wrapping = find_wrapping(value)
+        if wrapping is None:
+            break
+        repairs.append(f"removed a wrapping: {wrapping[1]}")
+        value = wrapping[2]()
+    return value
+
+
+def _join_turns(messages: list[Row], repairs: list[str]) -> list[Row]:
+    """Join assistant messages that are one turn."""
+    split = find_split_turns(messages)
+    joined: list[Row] = []
+    for index, message in enumerate(messages):
+        if index in split:
+            repairs.append("joined two assistant messages that are one turn")
+            joined[-1] = join_turn(joined[-1], message)
+        else:
+            joined.append(message)
+    return joined
+
+
+def _insert_system(row: Row, repairs: list[str]) -> None:
+    """Make a system prompt beside the messages the first message, unless that is not certain."""
+    keys = [key for key in row if is_system_key(key)]
+    texts = [text for key in keys if (text := system_text(row[key]))]
+    messages = row["messages"]
+    if len(keys) != 1 or len(texts) != 1 or not messages:
+        return
+    if not any(message.get("role") == "system" for message in messages):
+        messages.insert(0, {"role": "system", "content": texts[0]})
+    elif messages[0].get("role") != "system" or messages[0].get("content") != texts[0]:
+        return
+    del row[keys[0]]
+    repairs.append(f"put {keys[0].strip().casefold()} first, as a system message")
 
 
 def _repair_keys(value: Row, repairs: list[str]) -> Row:
@@ -199,6 +261,7 @@ def _repair_message(value: Row, repairs: list[str]) -> Row:
     if isinstance(role, str) and role not in _ROLES and role.strip().lower() in _ROLES:
         repairs.append("corrected the spelling of the role")
         message["role"] = role.strip().lower()
+    _replace_masks(message, repairs)
     weight = message.get("weight")
     if weight in ("0", "1", "0.0", "1.0", True, False, 0.0, 1.0) and type(weight) is not int:
         repairs.append("converted the weight to an integer")
@@ -206,6 +269,30 @@ def _repair_message(value: Row, repairs: list[str]) -> Row:
     for function in _called_functions(message):
         _repair_arguments(function, repairs)
     return message
+
+
+def _replace_masks(message: Row, repairs: list[str]) -> None:
+    """Replace the loss masks of other tools by a weight, if all of them say the same."""
+    keys = [key for key in message if is_mask_key(key)]
+    weights = {weight_for(key, message[key]) for key in keys if message[key] is not None}
+    if not keys or None in weights or len(weights) > 1:
+        return
+    is_answer = message.get("role") == "assistant"
+    if not is_answer and 1 in weights:
+        return  # no target trains on this message
+    if is_answer and weights:
+        weight = weights.pop()
+        if message.get("weight") is not None and str(message["weight"]) not in (
+            f"{weight}",
+            f"{weight}.0",
+            f"{bool(weight)}",
+        ):
+            return
+        if weight == 0 or "weight" in message:
+            message["weight"] = weight
+    for key in keys:
+        del message[key]
+    repairs.append("replaced a loss mask of another tool by the weight")
 
 
 def _called_functions(message: Row) -> Iterator[Row]:

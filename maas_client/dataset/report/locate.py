@@ -32,7 +32,7 @@ def file_problem(issue: Issue, severity: Severity) -> Problem:
         offset=0,
         pointer="",
         message=format_message(issue.code, issue.detail),
-        hint=get_code(issue.code).hint,
+        hint=issue.hint or get_code(issue.code).hint,
     )
 
 
@@ -113,5 +113,5 @@ def _to_problem(
         offset=line.offset + position,
         pointer=to_pointer(issue.path),
         message=format_message(issue.code, issue.detail),
-        hint=get_code(issue.code).hint,
+        hint=issue.hint or get_code(issue.code).hint,
     )

@@ -15,8 +15,10 @@ from typing import Any
 from maas_client.chat import find_mismatches
 from maas_client.dataset.issues import Issue, KeyPath, json_type, quote_if_safe
 from maas_client.dataset.rules.context import RuleContext
+from maas_client.dataset.rules.foreign_keys import is_mask_key, mask_issue, row_key_issues
 from maas_client.dataset.rules.other_formats import is_sharegpt_turn, missing_messages_issue
 from maas_client.dataset.rules.tools import call_issues, definition_issues, result_issues
+from maas_client.dataset.rules.wrapping import find_split_turns, find_wrapping
 
 ROLES = ("system", "user", "assistant", "tool")
 MESSAGE_KEYS = frozenset(
@@ -28,6 +30,9 @@ UNSUPPORTED_PARTS = {
     "file": "a file",
     "audio": "audio",
 }
+_FIX = "this does it: maas-client validate FILE --fix OUT.jsonl"
+_UNWRAP = f'Write {{"messages": [...]}} around the messages themselves; {_FIX}'
+_JOIN = f"Put content and tool_calls into one message; {_FIX}"
 _MAX_WORD_CHARS = 40
 """Of an unknown role or key that are compared with the known ones."""
 _ROLE_SYNONYMS = {
@@ -56,16 +61,23 @@ _UNKNOWN_SPEAKER = frozenset(
 def row_issues(row: Any, context: RuleContext) -> list[Issue]:
     """Return every issue of a row in order, including codes that the target does not report."""
     if not isinstance(row, dict):
-        return [Issue("CHAT_NOT_OBJECT", (), json_type(row))]
+        return [
+            _wrapping_issue(row, "CHAT_NOT_OBJECT") or Issue("CHAT_NOT_OBJECT", (), json_type(row))
+        ]
     if "messages" not in row:
         return [missing_messages_issue(row)]
     messages = row["messages"]
     if not isinstance(messages, list):
-        return [Issue("CHAT_MESSAGES_TYPE", ("messages",), json_type(messages))]
+        issue = Issue("CHAT_MESSAGES_TYPE", ("messages",), json_type(messages))
+        return [_wrapping_issue(row, "CHAT_MESSAGES_TYPE") or issue]
     if not messages:
         return [Issue("CHAT_MESSAGES_EMPTY", ("messages",))]
     if isinstance(messages[0], dict) and is_sharegpt_turn(messages[0]):
         return [Issue("CHAT_SHAPE_SHAREGPT", ("messages", 0))]
+    if not isinstance(messages[0], dict) and (
+        wrapping := _wrapping_issue(row, "CHAT_MESSAGE_TYPE")
+    ):
+        return [wrapping]
     issues = [
         issue
         for index, message in enumerate(messages)
@@ -73,11 +85,22 @@ def row_issues(row: Any, context: RuleContext) -> list[Issue]:
     ]
     issues += definition_issues(row)
     if not any(issue.code in _UNKNOWN_SPEAKER for issue in issues):
-        issues += _order_issues(messages)
-        issues += result_issues(messages)
+        split_turns = find_split_turns(messages)
+        issues += _order_issues(messages, split_turns)
+        issues += result_issues(messages, split_turns)
     if not issues and context.template is not None:
         issues += _template_issues(messages, row.get("tools"), context)
+    issues += row_key_issues(row)
     return issues
+
+
+def _wrapping_issue(value: Any, code: str) -> Issue | None:
+    """Return the issue of a row that only has to be unwrapped."""
+    if (wrapping := find_wrapping(value)) is None:
+        return None
+    path, description, _ = wrapping
+    path = (*path, 0) if code == "CHAT_MESSAGE_TYPE" else path
+    return Issue(code, path, description, hint=_UNWRAP)
 
 
 def _message_issues(index: int, message: Any, context: RuleContext) -> Iterator[Issue]:
@@ -128,7 +151,11 @@ def _similar_key(message: dict[str, Any], expected: str) -> str | None:
 
 def _key_issues(message: dict[str, Any], path: KeyPath) -> Iterator[Issue]:
     for key in message:
-        if key not in MESSAGE_KEYS:
+        if key in MESSAGE_KEYS:
+            continue
+        if is_mask_key(key):
+            yield mask_issue(key, message[key], message, path)
+        else:
             yield Issue(
                 "CHAT_KEY_UNKNOWN", (*path, key), _suggest_key(key[:_MAX_WORD_CHARS]), in_key=True
             )
@@ -205,7 +232,7 @@ def _token_issues(text: str, path: KeyPath, context: RuleContext) -> Iterator[Is
         yield Issue("CHAT_FOREIGN_TOKEN", path, token[0])
 
 
-def _order_issues(messages: list[dict[str, Any]]) -> Iterator[Issue]:
+def _order_issues(messages: list[dict[str, Any]], split_turns: list[int]) -> Iterator[Issue]:
     """Check the order of turns; all roles are known ones."""
     roles = [message["role"] for message in messages]
     previous = ""
@@ -215,7 +242,10 @@ def _order_issues(messages: list[dict[str, Any]]) -> Iterator[Issue]:
             if index:
                 yield Issue("CHAT_SYSTEM_POSITION", path)
             continue
-        if role == previous and (role == "user" or _answers_twice(messages, index)):
+        if index in split_turns:
+            detail = "one turn of the assistant in two messages"
+            yield Issue("CHAT_ALTERNATION", path, detail, hint=_JOIN)
+        elif role == previous and (role == "user" or _answers_twice(messages, index)):
             yield Issue("CHAT_ALTERNATION", path, role)
         if role == "assistant" and not previous and "user" in roles:
             yield Issue("CHAT_ASSISTANT_FIRST", path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import marshal
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,10 +13,14 @@ from typing import Any
 from maas_client.dataset.issues import Issue, KeyPath, json_type
 from maas_client.dataset.parsing.json_scan import JsonDocument
 from maas_client.dataset.parsing.strict_json import parse_strict
+from maas_client.dataset.rules.wrapping import parse_tools
 
 Row = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _UNBOUNDED_KEYWORDS = ('"$ref"', '"$dynamicRef"', '"$recursiveRef"', '"patternProperties"')
+_PARSE_TOOLS = (
+    "Write the list that is in the text; this does it: maas-client validate FILE --fix OUT.jsonl"
+)
 _MAX_SCHEMA_CHARS = 100_000
 """A longer schema is not checked."""
 
@@ -30,6 +34,9 @@ def definition_issues(row: Row) -> Iterator[Issue]:
         yield Issue("TOOL_PARALLEL", ("parallel_tool_calls",), detail)
     tools = row.get("tools")
     if tools is not None and not isinstance(tools, list):
+        if parse_tools(tools) is not None:
+            yield Issue("TOOL_LIST", ("tools",), "JSON text", hint=_PARSE_TOOLS)
+            return
         yield Issue("TOOL_LIST", ("tools",), json_type(tools))
         return
     definitions = _get_definitions(tools or [])
@@ -321,8 +328,11 @@ def _check_arguments_text(arguments: Any, path: KeyPath) -> Iterator[Issue]:
         yield Issue("TOOL_ARGUMENTS_OBJECT", path, json_type(document.value))
 
 
-def result_issues(messages: list[Row]) -> Iterator[Issue]:
-    """Compare the calls with their results, turn by turn."""
+def result_issues(messages: list[Row], split_turns: Sequence[int] = ()) -> Iterator[Issue]:
+    """Compare the calls with their results, turn by turn.
+
+    ``split_turns``: indices of messages that continue the turn of the message before.
+    """
     unanswered: dict[str, KeyPath] = {}
     answered: set[str] = set()
     for index, message in enumerate(messages):
@@ -336,9 +346,10 @@ def result_issues(messages: list[Row]) -> Iterator[Issue]:
             else:
                 answered.add(call_id)
             continue
-        for path in unanswered.values():
-            yield Issue("TOOL_RESULT_MISSING", path)
-        unanswered = {}
+        if index not in split_turns:
+            for path in unanswered.values():
+                yield Issue("TOOL_RESULT_MISSING", path)
+            unanswered = {}
         calls = message.get("tool_calls")
         for call_index, call in enumerate(calls if isinstance(calls, list) else ()):
             call_id = call.get("id") if isinstance(call, dict) else None
