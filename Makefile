@@ -8,7 +8,7 @@ BIN := .venv/bin
 .venv/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -U 'pip>=25.1'
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[local,qlora,deepspeed,onnx]' --group dev --group official --group bench
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[local,qlora,deepspeed,onnx,parquet]' --group dev --group official --group bench
 	touch $@
 
 setup: .venv/.ready

@@ -10,41 +10,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from os import PathLike
 from typing import TYPE_CHECKING
-
-from maas_client.errors import ConfigError
 
 if TYPE_CHECKING:
     from maas_client.catalog.model_info import Target
+    from maas_client.dataset.sources import DataFile, DataSource
     from maas_client.types.report import ValidationReport
 
 __all__ = ["validate"]
 
 
 def validate(
-    *paths: str | PathLike[str],
+    *data: DataSource | DataFile,
     model: str | None = None,
     target: Target | None = None,
-    validation: str | PathLike[str] | None = None,
+    validation: DataSource | DataFile | None = None,
     ignore: Iterable[str] = (),
     warn: Iterable[str] = (),
     epochs: float | None = None,
     content: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> ValidationReport:
-    """Validate chat files before they cost money. Uses no network and no torch.
+    """Validate chat data before it costs money. Uses no network and no torch.
 
     Whatever the files contain, the result is a report; a file that cannot be read is a problem in it.
 
     Args:
-        paths: Training files in JSON Lines.
+        data: The training data: paths of JSON Lines files (also compressed with gzip) or Parquet files, or
+            rows: an iterable of dictionaries, a pandas or polars DataFrame, a Hugging Face ``Dataset``. Rows
+            have row numbers in place of line numbers, and the name ``<rows>``. An iterable is read once.
         model: Validate for this model, with its chat template, context length and limits: a name such as
             ``Phi-4-mini-instruct`` or an asset URI. Without it only general rules apply.
         target: Where the model will be trained: ``azureml`` (the default), ``foundry`` or ``local``. It
             decides which issues are errors, and which limits apply.
-        validation: A validation file. It is validated too, and compared with the training files for
-            examples that are in both. Without it the report shows the split that the service makes.
+        validation: Validation data, of the same types. It is validated too, and compared with the training
+            data for examples that are in both. Without it the report shows the split that the service makes.
         ignore: Codes that are not reported but counted in ``stats["suppressed"]``. ``QUALITY_*`` means
             every code of a group. Default: none.
         warn: Codes that are reported as warnings although they are errors at the target. Default: none.
@@ -58,21 +58,19 @@ def validate(
         The report, with one ``FileReport`` per file and located problems.
 
     Raises:
-        ConfigError: A code, the target or the model is unknown, ``epochs`` is not a positive number, or no
-            file was named.
+        ConfigError: A code, the target or the model is unknown, ``epochs`` is not a positive number, or the
+            data is missing or of another type.
+        DatasetError: A row holds a value that JSON cannot represent, or two columns have the same name.
+        MissingExtraError: The data is a Parquet file and pyarrow is not installed.
 
     Example:
         >>> report = maas.validate("train.jsonl", model="Phi-4-mini-instruct")
         >>> for problem in report.errors:
         ...     print(problem.line, problem.code, problem.message)
         >>> report.raise_if_invalid()
+        >>> maas.validate(frame).summary()  # a DataFrame with a column "messages"
+        Counter({'CHAT_ROLE_UNKNOWN': 12, 'QUALITY_DUPLICATE': 3})
     """
-    for path in (*paths, *([] if validation is None else [validation])):
-        if not isinstance(path, str | PathLike):
-            raise ConfigError(
-                f"validate takes paths, not {type(path).__name__}",
-                hint='For example: validate("a.jsonl", "b.jsonl").',
-            )
     from maas_client.dataset.file_check import ValidateOptions, validate_files
 
     options = ValidateOptions(
@@ -84,4 +82,4 @@ def validate(
         content=content,
         progress=progress,
     )
-    return validate_files(paths, validation, options)
+    return validate_files(data, validation, options)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from io import FileIO
 from math import inf
-from os import PathLike
 from typing import Any
 
 from maas_client._text import Argument, Text
@@ -31,6 +30,7 @@ from maas_client.dataset.report.locate import file_problem
 from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.rules.service import ServiceRules
 from maas_client.dataset.scanners.scanner import Scanner
+from maas_client.dataset.sources import DataFile, DataSource, open_source
 from maas_client.errors import ConfigError
 from maas_client.types.report import FileReport, ValidationReport
 
@@ -53,15 +53,15 @@ class ValidateOptions:
 
 
 def validate_files(
-    paths: Sequence[str | PathLike[str]],
-    validation: str | PathLike[str] | None,
+    sources: Sequence[DataSource | DataFile],
+    validation: DataSource | DataFile | None,
     options: ValidateOptions,
 ) -> ValidationReport:
-    """Validate files one after the other.
+    """Validate files, or rows, one after the other.
 
     Raises ``ConfigError`` for wrong options; whatever the files contain, the result is a report.
     """
-    if not paths and validation is None:
+    if not sources and validation is None:
         raise ConfigError("no file to check", hint="Name at least one JSON Lines file.")
     if options.epochs is not None and not 0 < options.epochs < inf:
         raise ConfigError(
@@ -73,9 +73,9 @@ def validate_files(
     ignore, warn = resolve_codes(options.ignore), resolve_codes(options.warn)
     reports = []
     training_scanners: list[Scanner] = []
-    files = [(path, False) for path in paths]
+    files = [(source, False) for source in sources]
     files += [(validation, True)] if validation is not None else []
-    for path, is_validation_file in files:
+    for source, is_validation_file in files:
         service_rules = ServiceRules(
             context, is_validation_file=is_validation_file, service_splits=validation is None
         )
@@ -87,14 +87,20 @@ def validate_files(
             training_scanners=training_scanners if is_validation_file else (),
             service_splits=service_rules.service_splits,
         )
-        check = FileCheck(os.fsdecode(path), collector, service_rules, scanners)
-        reports.append(check.run(options.progress))
+        with open_source(source) as file:
+            check = FileCheck(file, collector, service_rules, scanners)
+            reports.append(check.run(options.progress))
         training_scanners += scanners
     if options.content:
         _add_billed_tokens(
             reports, has_validation_file=validation is not None, epochs=options.epochs or 1
         )
-    return ValidationReport(ok=all(report.ok for report in reports), files=tuple(reports))
+    return ValidationReport(
+        ok=all(report.ok for report in reports),
+        files=tuple(reports),
+        target=context.target,
+        model=context.model.name if context.model else None,
+    )
 
 
 def _add_billed_tokens(
@@ -141,13 +147,13 @@ class FileCheck:
 
     def __init__(
         self,
-        path: str,
+        file: DataFile,
         collector: ProblemCollector,
         service_rules: ServiceRules,
         scanners: Sequence[Scanner] = (),
     ) -> None:
-        self.path = path
-        self.display_path = path.encode("utf-8", "backslashreplace").decode()
+        self.file = file
+        self.path = file.path
         self.collector = collector
         self.service_rules = service_rules
         self.block_validator = BlockValidator(collector.context, collector, service_rules)
@@ -178,7 +184,7 @@ class FileCheck:
             self._add_file_issue(Issue("FILE_UNREADABLE", detail=reason))
         problems = self.collector.problems()
         return FileReport(
-            path=self.display_path,
+            path=self.file.name,
             bytes=self.size,
             sha256=self.digest.hexdigest(),
             lines=self.lines,
@@ -186,7 +192,8 @@ class FileCheck:
             ok=self.collector.errors == 0,
             counts=dict(sorted(self.collector.counts.items())),
             problems=problems,
-            stats=self.stats
+            stats=self.file.stats()
+            | self.stats
             | self.collector.stats(problems)
             | ({"notes": self.notes} if self.notes else {}),
         )
@@ -211,11 +218,14 @@ class FileCheck:
 
     def _check_head(self, file: FileIO, size: int) -> None:
         """Check the file's name and its first bytes."""
-        if not self.path.casefold().endswith(".jsonl"):
+        if not self.path.casefold().endswith(".jsonl") and not self.file.damage:
             self._add_file_issue(Issue("FILE_EXTENSION"))
         head = file.read(HEAD_BYTES)
         file.seek(0)
-        if issue := detect_wrong_format(head, is_complete=len(head) >= size):
+        issue = detect_wrong_format(head, is_complete=len(head) >= size)
+        if self.file.damage:
+            issue = Issue("FILE_BINARY", detail=self.file.damage)
+        if issue:
             self.is_wrong_format = True
             self._add_file_issue(issue)
         if head.startswith(BOM):

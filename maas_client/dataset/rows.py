@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -21,11 +20,12 @@ from maas_client.dataset.report.collector import ProblemCollector
 from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.rules.service import ServiceRules
 from maas_client.dataset.scanners.duplicates import RepeatedLineScanner
+from maas_client.dataset.sources import DataFile, DataSource, open_source, to_file
 from maas_client.types.report import FileReport
 
 
 def read_rows(
-    path: str | PathLike[str], *, target: str = "local", model: str | None = None
+    source: DataSource | DataFile, *, target: str = "local", model: str | None = None
 ) -> Iterator[tuple[Line, dict[str, Any]]]:
     """Yield every valid row of a chat file with its line, in order.
 
@@ -33,7 +33,7 @@ def read_rows(
     Blank and invalid lines are skipped; ``validate`` reports them.
 
     Args:
-        path: A JSON Lines file.
+        source: A JSON Lines file, or what else ``maas_client.validate`` takes.
         target: ``azureml``, ``foundry`` or ``local`` (the default).
         model: Validate for this model; without it only general rules apply.
 
@@ -46,7 +46,7 @@ def read_rows(
     """
     context = build_context(target, model)
     validator = BlockValidator(context, ProblemCollector(context), ServiceRules(context))
-    with open(path, "rb", buffering=0) as file:
+    with open_source(source) as data, open(data.path, "rb", buffering=0) as file:
         for block in read_blocks(file):
             valid = validator.validate(block)
             yield from zip(valid.get_lines(), valid.rows, strict=True)
@@ -74,7 +74,7 @@ def check_rows(
     context = build_context(target, model)
     recorder = _ValidLineRecorder()
     check = FileCheck(
-        os.fsdecode(path),
+        to_file(path),
         ProblemCollector(context),
         ServiceRules(context, service_splits=True),
         [RepeatedLineScanner(), recorder],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any, ClassVar, Literal
@@ -50,9 +51,9 @@ class FileReport(FrozenModel):
     """The report on one file. ``counts`` is complete; ``problems`` is limited per code and in total.
 
     Attributes:
-        path: The file as it was named.
-        bytes: The size of the file.
-        sha256: The SHA-256 of the file in lower-case hexadecimal; of nothing if it could not be read.
+        path: The file as it was named; ``<rows>`` for rows in memory.
+        bytes: The size of the file; for a gzip or Parquet file and for rows, of the lines made from it.
+        sha256: The SHA-256 of these bytes in lower-case hexadecimal; of nothing if they could not be read.
         lines: The number of lines as ``wc -l`` counts, plus one for a last line without a line feed.
         examples: The number of rows that the target would train on.
         ok: True if no problem has severity ``error``.
@@ -60,8 +61,9 @@ class FileReport(FrozenModel):
         problems: The located problems in the order of the file: the first of every code, then up to 25 of
             each code and about 2,000 in all. ``stats["not_shown"]`` counts the others.
         stats: Figures by name, among them ``tokens`` (totals, percentiles, histogram), ``billed_tokens``,
-            ``service`` (what the target would do with the rows), ``duplicates``, ``suppressed`` and
-            ``notes``. Which ones there are depends on the options and on the file.
+            ``service`` (what the target would do with the rows), ``duplicates``, ``suppressed``, ``notes``,
+            and ``source`` for data that was converted to lines. Which ones there are depends on the options
+            and on the file.
     """
 
     path: str
@@ -73,6 +75,11 @@ class FileReport(FrozenModel):
     counts: dict[str, int] = Field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     stats: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def unit(self) -> Literal["line", "row"]:
+        """What the lines of the problems count: ``row`` for Parquet files and rows in memory."""
+        return "row" if self.stats.get("source", {}).get("numbered_by") == "row" else "line"
 
     def _count(self, severity: Severity) -> int:
         """Return how many problems have a severity, including those that are not listed.
@@ -97,10 +104,32 @@ class ValidationReport(FrozenModel):
     Attributes:
         ok: True if no problem of any file has severity ``error``.
         files: One report per file, in the order of the arguments; the validation file is the last.
+        target: The target whose rules applied; not part of the JSON.
+        model: The model whose rules applied, None if no model was given; not part of the JSON.
     """
 
     ok: bool
     files: tuple[FileReport, ...]
+    target: str | None = Field(default=None, exclude=True)
+    model: str | None = Field(default=None, exclude=True)
+
+    def summary(self) -> Counter[str]:
+        """Return how often each code was found in all files, also problems that are not listed.
+
+        Returns:
+            The counts by code, the most frequent code first.
+
+        Example:
+            >>> report = maas.validate("train.jsonl")
+            >>> report.summary().most_common(1)
+            [('CHAT_ROLE_UNKNOWN', 12)]
+            >>> report.summary()["PII_EMAIL"]
+            0
+        """
+        total: Counter[str] = Counter()
+        for file in self.files:
+            total.update(file.counts)
+        return Counter(dict(total.most_common()))
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -129,7 +158,8 @@ class ValidationReport(FrozenModel):
         path, first = min(
             errors, key=lambda item: item[1].line == 0, default=(invalid[0].path, None)
         )
-        location = path + (f", line {first.line}" if first and first.line else "")
+        unit = next(file.unit for file in invalid if file.path == path)
+        location = path + (f", {unit} {first.line}" if first and first.line else "")
         message = f"{first.message} [{first.code}]" if first else "the file is not valid"
         more = sum(file._count("error") for file in invalid) - 1
         raise DatasetError(
