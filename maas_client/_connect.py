@@ -98,6 +98,7 @@ def build_connection(options: ConnectionOptions, http: Any) -> Connection:
             base_urls={Plane.ARM.value: cloud.arm, **options.base_urls},
             cloud=cloud.name,
             catalog=options.settings.catalog,
+            client_dir=options.settings.client_path(),
         ),
         cloud=cloud,
         tokens=None if is_local else TokenCache(options.credential, cloud.authority),

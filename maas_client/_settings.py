@@ -204,6 +204,13 @@ class Settings:
         """Return the directory of code compiled for this machine; it may not exist yet."""
         return _data_home() / "built"
 
+    def client_path(self) -> str | None:
+        """Return the directory of locks and upload journals; None if this user has no home directory."""
+        try:
+            return str(_data_home() / "client")
+        except RuntimeError:
+            return None
+
     def catalog_file(self) -> Path | None:
         """Return the user's catalog override file, if one is set."""
         path = self._values["catalog"].value

@@ -198,7 +198,12 @@ class TransportError(MaasError):
 
     Attributes:
         url: The address of the request without its query; None if no request was built.
+        was_sent: False if the request did not leave this machine, so the service cannot have acted.
+        timed_out: True if the time ran out; the service may still act on the request.
     """
+
+    was_sent: bool = True
+    timed_out: bool = False
 
     def __init__(self, message: str, *, url: str | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)

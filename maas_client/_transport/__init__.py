@@ -241,6 +241,8 @@ class Transport(Generic[W]):
         reply = await self.http.send(request)
         if reply.status == 401 and tokens and not key and "authorization" in request.headers:
             tokens.discard(self._token_scope(op))
+            if op.resend == "never":
+                raise response.status_error(op, reply.status, reply.headers, reply.body)
             claims = parse_claims(reply.headers.get("www-authenticate", ""))
             request = await self._build_request(op, target, body, headers, key, deadline, claims)
             reply = await self.http.send(request)

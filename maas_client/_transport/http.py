@@ -25,7 +25,7 @@ from maas_client._transport import connection_pool, deadline
 from maas_client._transport.body import BodyDecoder
 from maas_client._transport.clouds import is_loopback
 from maas_client._transport.redact import install_log_filter, remove_frames, without_query
-from maas_client._transport.retry import NotSentError
+from maas_client._transport.retry import NotSentError, TimedOutError
 from maas_client.errors import ConfigError, TransportError
 
 T = TypeVar("T")
@@ -169,7 +169,7 @@ def _find_error(error: BaseException, request: HttpRequest) -> BaseException:
             if time.monotonic() >= request.deadline:
                 return _deadline_error(request)
             hint = "Whether the service acted is unknown."
-            return TransportError(f"{url} did not answer in time", url=url, hint=hint)
+            return TimedOutError(f"{url} did not answer in time", url=url, hint=hint)
         case httpx.InvalidURL() | httpx.UnsupportedProtocol() | UnicodeError():
             return ConfigError(f"{url!r} is not a valid address: {error}")
         case httpx.HTTPError() | httpx.StreamError():
@@ -207,7 +207,7 @@ def _timeout(request: HttpRequest) -> httpx.Timeout:
 
 def _deadline_error(request: HttpRequest) -> TransportError:
     url = without_query(request.url)
-    return TransportError(
+    return TimedOutError(
         f"{url}: no complete response before the deadline",
         url=url,
         hint=Text(

@@ -25,9 +25,19 @@ _RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 class NotSentError(TransportError):
     """No connection was made, so the service cannot have acted."""
 
+    was_sent = False
+
 
 class BlockedRequestError(TransportError):
     """This library refused to send the request: the host is not trusted, or MAAS_OFFLINE is set."""
+
+    was_sent = False
+
+
+class TimedOutError(TransportError):
+    """The time ran out before the response was complete; the service may still act on the request."""
+
+    timed_out = True
 
 
 def can_retry(error: BaseException, resend: ResendPolicy) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any
 
 from maas_client.errors import (
-    ConflictError,
     MaasError,
     RateLimitError,
     ServiceError,
@@ -100,15 +99,6 @@ def _operation_error(operation: str, error: dict[str, Any], status: str) -> Stat
         error.get("message") or f"{operation} ended with status {status}",
         code=error.get("code"),
         operation=operation,
-    )
-
-
-def name_conflict(name: str) -> ConflictError:
-    """Return the error for a deployment name that is in use for another model."""
-    return ConflictError(
-        f"deployment {name!r} exists with another model",
-        operation="deployments.create",
-        hint=f"Choose another name, or delete it first: maas-client deployments delete {name}",
     )
 
 

@@ -34,6 +34,8 @@ class UploadRequest:
     """Digest of the validated bytes; the upload fails if the file holds any others."""
     name: str
     progress: ProgressCallback | None = None
+    has_default_name: bool = False
+    """Whether ``name`` is derived from the file's name, so that stored bytes keep the name they have."""
 
 
 @dataclass(frozen=True, slots=True)

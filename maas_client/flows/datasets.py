@@ -207,7 +207,9 @@ async def upload_validated(
     if file is None:
         raise DatasetError(f"file not found: {path}", hint="Check the path.")
     sha256 = file_report(report, path).sha256
-    request = UploadRequest(file, sha256, name or _dataset_name(file.name), progress)
+    request = UploadRequest(
+        file, sha256, name or _dataset_name(file.name), progress, has_default_name=not name
+    )
     dataset = await _backend(io).upload(io, request)
     return dataset.with_source(file, report)
 

@@ -36,8 +36,12 @@ def _get(name: str, path: str, returns: type[T]) -> Op[T]:
 
 
 def _put(name: str, path: str, returns: type[T]) -> Op[T]:
+    """Return a PUT that creates something. The flow looks for the result before it sends it again."""
     url = WORKSPACE_PATH + path
-    return Op(name, "PUT", Plane.ARM, url, returns, ok=(200, 201), body="json", query=_ARM)
+    return Op(
+        name, "PUT", Plane.ARM, url, returns,
+        ok=(200, 201), resend="never", body="json", query=_ARM,
+    )  # fmt: skip
 
 
 def _delete(name: str, path: str, ok: tuple[int, ...] = (200, 202, 204)) -> Op[None]:

@@ -67,6 +67,13 @@ def _send(
     )
 
 
+def _create(
+    name: str, path: str, returns: type[T], body: Body = "json", query: dict[str, str] | None = None
+) -> Op[T]:
+    """Return a POST that creates something. The flow looks for the result before it sends it again."""
+    return replace(_send(name, path, returns, body, _CREATED, query), resend="never")
+
+
 # ARM operations; ``path`` follows the account's own path.
 
 
@@ -75,14 +82,14 @@ def _get_arm(name: str, path: str, returns: type[T]) -> Op[T]:
 
 
 # fmt: off
-FILE_CREATE = _send("files.create", "/v1/files", m.File, "multipart", ok=_CREATED)
+FILE_CREATE = _create("files.create", "/v1/files", m.File, "multipart")
 FILE_LIST = _get("files.list", "/v1/files", m.ListPage)
 """Query: ``purpose``, ``limit`` (to 10000), ``after``, ``order``."""
 FILE_GET = _get("files.get", "/v1/files/{file}", m.File)
 FILE_CONTENT = _get("files.content", "/v1/files/{file}/content", bytes)
 FILE_DELETE = Op("files.delete", "DELETE", Plane.FOUNDRY, "/v1/files/{file}", JSON, ok=(200, 204))
 
-JOB_CREATE = _send("fine_tuning.create", "/v1/fine_tuning/jobs", m.Job, ok=_CREATED)
+JOB_CREATE = _create("fine_tuning.create", "/v1/fine_tuning/jobs", m.Job)
 JOB_LIST = _get("fine_tuning.list", "/v1/fine_tuning/jobs", m.ListPage)
 JOB_GET = _get("fine_tuning.get", "/v1/fine_tuning/jobs/{job}", m.Job)
 JOB_CANCEL = _post("fine_tuning.cancel", "/v1/fine_tuning/jobs/{job}/cancel", m.Job)
@@ -114,9 +121,9 @@ UPLOAD_CREATE = Op("uploads.create", "POST", Plane.FOUNDRY, "/uploads", m.Upload
 UPLOAD_PART = Op("uploads.part", "POST", Plane.FOUNDRY, "/uploads/{upload}/parts", m.UploadPart,
                  ok=_CREATED, body="multipart", query=_DATED)
 """May be sent again: only the parts that ``complete`` lists count."""
-UPLOAD_COMPLETE = _send("uploads.complete", "/uploads/{upload}/complete", m.Upload, ok=_CREATED, query=_DATED)
+UPLOAD_COMPLETE = _create("uploads.complete", "/uploads/{upload}/complete", m.Upload, query=_DATED)
 UPLOAD_CANCEL = _post("uploads.cancel", "/uploads/{upload}/cancel", m.Upload, query=_DATED)
-FILE_IMPORT = _send("files.import", "/files/import", m.File, ok=_CREATED, query=_DATED)
+FILE_IMPORT = _create("files.import", "/files/import", m.File, query=_DATED)
 JOB_DELETE = Op("fine_tuning.delete", "DELETE", Plane.FOUNDRY, "/fine_tuning/jobs/{job}", type(None),
                 ok=(200, 204), query=_DATED)
 CHAT_DEPLOYMENT = _send("foundry_chat.deployment", "/deployments/{deployment}/chat/completions", JSON,
@@ -136,7 +143,7 @@ ACCOUNT_GET = _get_arm("accounts.get", "", JSON)
 ACCOUNT_KEYS = Op("accounts.keys", "POST", Plane.ARM, ACCOUNT_PATH + "/listKeys", m.AccountKeys, query=_ARM)
 ACCOUNT_MODELS = _get_arm("accounts.models", "/models", Page)
 DEPLOYMENT_CREATE = Op("deployments.create", "PUT", Plane.ARM, ACCOUNT_PATH + "/deployments/{deployment}",
-                       m.Deployment, ok=_CREATED, body="json", query=_ARM)
+                       m.Deployment, ok=_CREATED, resend="never", body="json", query=_ARM)
 DEPLOYMENT_PATCH = Op("deployments.patch", "PATCH", Plane.ARM, ACCOUNT_PATH + "/deployments/{deployment}",
                       JSON, ok=(200, 202), body="json", query=_ARM)
 DEPLOYMENT_GET = _get_arm("deployments.get", "/deployments/{deployment}", m.Deployment)

@@ -38,7 +38,7 @@ class Plane(Enum):
 ResendPolicy = Literal["safe", "refused", "never"]
 """When a request may be sent again. ``safe``: always, because two requests have the effect of one.
 ``refused``: only if the service did nothing (429, 503 with Retry-After, a connection that failed).
-``never``: not even then."""
+``never``: not even then; for creates, which the flow sends again only after it has looked for the result."""
 
 Body = Literal["json", "xml", "bytes", "multipart", "none"]
 Dialect = Literal["azureml", "foundry"]
@@ -95,6 +95,8 @@ class Scope:
     cloud: str = "public"
     catalog: str | None = None
     """The path of the user's own catalog file, if there is one."""
+    client_dir: str | None = None
+    """The folder of locks and upload journals, which the clients of this machine share; None: there is none."""
     cache: dict[str, Any] = field(default_factory=dict, repr=False)
     """What flows have looked up: the workspace, the URL of the data plane, keys."""
 

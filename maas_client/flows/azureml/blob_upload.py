@@ -1,6 +1,6 @@
 """Upload files to the workspace's container, without sending stored bytes again or storing changed ones.
 
-The blob's path contains the file's sha256, which the validation before the upload has computed, so the
+The blob's path is made from the file's sha256, which the validation before the upload has computed, so the
 file is read once more, to be sent. (azure-ai-ml uses a salted hash; its path would need another pass.)
 Every request has a checksum. The bytes are hashed as they are sent and compared with the validated ones:
 a file that changes in between is never committed.
@@ -12,7 +12,8 @@ import base64
 import hashlib
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from maas_client.errors import AuthError, ConflictError, DatasetError, NotFoundError, StatusError
@@ -76,7 +77,7 @@ async def upload_file(
     ``blob_path`` is the path to use; default: one that contains the file's hash.
     """
     reader = _FileReader(request)
-    path = blob_path or f"LocalUpload/{request.sha256}/{_safe_name(request.path)}"
+    path = blob_path or _default_path(request)
     existing = await _head(io, path)
     if existing is not None and _is_complete(existing, request):
         return path, True
@@ -106,6 +107,18 @@ async def upload_file(
     return path, False
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Report a file that cannot be read in this context, such as a deleted one, as ``DatasetError``."""
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(
+            f"{path}: the file cannot be read during the upload ({error.strerror or error})",
+            hint="Restore the file, then run again.",
+        ) from error
+
+
 def _file_changed_error(path: Path) -> DatasetError:
     return DatasetError(
         f"{path}: the file changed during the upload; nothing was stored",
@@ -113,8 +126,23 @@ def _file_changed_error(path: Path) -> DatasetError:
     )
 
 
-def _safe_name(path: Path) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "_", path.name) or "data.jsonl"
+def ascii_name(path: Path) -> str:
+    """Return a file's name with ``_`` for everything but ASCII letters, digits, ``.``, ``_`` and ``-``."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", path.name)
+
+
+def _default_path(request: UploadRequest) -> str:
+    """Return a path that depends on the content only, so that equal files are stored once."""
+    return f"LocalUpload/{request.sha256}/data.jsonl"
+
+
+async def stored_name(io: IO, request: UploadRequest) -> str | None:
+    """Return the name under which the same bytes were uploaded before; None if they were not."""
+    headers = await _head(io, _default_path(request))
+    if headers is None or not _is_complete(headers, request):
+        return None
+    name = headers.get("x-ms-meta-name", "")
+    return name if re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name) else None
 
 
 async def _send_blob(io: IO, op: Op[None], path: str, **options: object) -> Mapping[str, str]:
@@ -161,7 +189,7 @@ async def _put_blob(
         path,
         body=data,
         headers={**headers, "x-ms-blob-type": "BlockBlob", "content-md5": _base64(_md5(data))},
-        deadline_s=_timeout_s(len(data)),
+        deadline_s=upload_timeout_s(len(data)),
     )
     _report_progress(request, reader.size, reader.size)
 
@@ -189,7 +217,7 @@ async def _put_blocks(
                 body=data,
                 query={"blockid": ids[index]},
                 headers={"content-md5": _base64(digest)},
-                deadline_s=_timeout_s(len(data)),
+                deadline_s=upload_timeout_s(len(data)),
             )
         sent[0] += len(data)
         _report_progress(request, sent[0], reader.size)
@@ -220,7 +248,7 @@ async def _uncommitted_block_ids(io: IO, path: str) -> set[str]:
     return set(re.findall(r"<Name>([^<]+)</Name>", blocks.group(1))) if blocks else set()
 
 
-def _timeout_s(size: int) -> float:
+def upload_timeout_s(size: int) -> float:
     """Return the time to allow for a request body: a minute, plus the time at 100 kB/s."""
     return 60.0 + size / 100_000
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 from maas_client.errors import NotFoundError
 from maas_client.flows import _arm
 from maas_client.flows._backend import UploadRequest
+from maas_client.flows._create_once import create_once, exclusive
 from maas_client.flows._io import IO
 from maas_client.flows.azureml import blob_upload
 from maas_client.flows.azureml.workspace import get_datastore
@@ -18,6 +20,8 @@ from maas_client.wire.azureml_models import DataVersion
 
 _BYTES = "bytes"
 """The property in which an upload stores the file's size."""
+_FILENAME = "filename"
+"""The property in which an upload stores the file's name."""
 
 _ARM_ID = re.compile(r"(?i)/data/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?$")
 
@@ -25,10 +29,48 @@ _ARM_ID = re.compile(r"(?i)/data/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))
 async def upload(io: IO, request: UploadRequest) -> Dataset:
     """Upload the bytes and register a version that is named after their hash.
 
-    The service reports neither hash nor size of a data version, so both are stored as properties.
+    Equal bytes are one data set, whatever their file is called. The service reports neither hash nor size
+    of a data version, so both are stored as properties.
     """
-    size = request.path.stat().st_size
-    path, already_there = await blob_upload.upload_file(io, request)
+    with blob_upload.reading(request.path):
+        size = request.path.stat().st_size
+    version = request.sha256[:16]
+    async with exclusive(
+        io, f"file {request.sha256}", timeout_s=blob_upload.upload_timeout_s(size)
+    ):
+        return await _upload(io, request, size, version)
+
+
+async def _upload(io: IO, request: UploadRequest, size: int, version: str) -> Dataset:
+    if request.has_default_name and (name := await blob_upload.stored_name(io, request)):
+        request = replace(request, name=name)
+    existing = await _find(io, request, version)
+    path = None if existing is None else _blob_path(existing.properties.data_uri)
+    path, already_there = await blob_upload.upload_file(io, request, blob_path=path)
+    if existing is None:
+        existing = await _register(io, request, path, size, version)
+    return to_dataset(existing, request.name, version).model_copy(
+        update={
+            "sha256": request.sha256,
+            "filename": request.path.name,
+            "bytes": size,
+            "already_there": already_there,
+        }
+    )
+
+
+async def _find(io: IO, request: UploadRequest, version: str) -> DataVersion | None:
+    """Return the registered version with the same content, if there is one."""
+    try:
+        value = (await io.send(ops.DATA_VERSION_GET, name=request.name, version=version)).value
+    except NotFoundError:
+        return None
+    return value if value.properties.properties.get("sha256") == request.sha256 else None
+
+
+async def _register(
+    io: IO, request: UploadRequest, path: str, size: int, version: str
+) -> DataVersion:
     datastore = await get_datastore(io)
     body = {
         "properties": {
@@ -38,19 +80,31 @@ async def upload(io: IO, request: UploadRequest) -> Dataset:
             "isAnonymous": False,
             "isArchived": False,
             "tags": {},
-            "properties": {"sha256": request.sha256, _BYTES: str(size)},
+            "properties": {
+                "sha256": request.sha256,
+                _BYTES: str(size),
+                _FILENAME: blob_upload.ascii_name(request.path),
+            },
         }
     }
-    version = request.sha256[:16]
-    response = await io.send(ops.DATA_VERSION_CREATE, body, name=request.name, version=version)
-    return to_dataset(response.value, request.name, version).model_copy(
-        update={
-            "sha256": request.sha256,
-            "filename": request.path.name,
-            "bytes": size,
-            "already_there": already_there,
-        }
+
+    async def create() -> DataVersion:
+        response = await io.send(ops.DATA_VERSION_CREATE, body, name=request.name, version=version)
+        return response.value
+
+    return await create_once(
+        io,
+        create,
+        lambda: _find(io, request, version),
+        operation=ops.DATA_VERSION_CREATE.name,
+        hint="Run the same call again: it never registers the same bytes twice.",
     )
+
+
+def _blob_path(data_uri: str) -> str | None:
+    """Return the path in the default datastore that a data version refers to."""
+    match = re.search(r"/datastores/workspaceblobstore/paths/(LocalUpload/.+)$", data_uri)
+    return match[1] if match else None
 
 
 async def get(io: IO, dataset: str) -> Dataset:
@@ -115,7 +169,8 @@ def to_dataset(value: DataVersion, name: str, version: str) -> Dataset:
         name=name,
         version=version,
         uri=value.properties.data_uri,
-        filename=value.properties.data_uri.rsplit("/", 1)[-1],
+        filename=value.properties.properties.get(_FILENAME)
+        or value.properties.data_uri.rsplit("/", 1)[-1],
         sha256=value.properties.properties.get("sha256"),
         bytes=int(size) if size.isascii() and size.isdigit() else None,
         created_at=value.system_data.created_at if value.system_data else None,

@@ -12,6 +12,7 @@ from maas_client._secret import Secret
 from maas_client.errors import AuthError, NotFoundError, ServiceError
 from maas_client.flows import _arm, _chat_responses
 from maas_client.flows._backend import ChatRequest, DeploymentRequest
+from maas_client.flows._create_once import create_once, name_conflict, unknown_deployment_hint
 from maas_client.flows._io import IO
 from maas_client.flows.azureml import models
 from maas_client.flows.azureml.workspace import get_workspace
@@ -20,6 +21,7 @@ from maas_client.types import ChatChunk, ChatCompletion, Deployment, Keys
 from maas_client.wire import azureml as ops
 from maas_client.wire import chat, lifetime
 from maas_client.wire.azureml_models import Endpoint
+from maas_client.wire.op import Response
 
 CHAT_TIMEOUT_S = 600.0
 """Time for a complete answer, which takes long on a small machine."""
@@ -33,25 +35,39 @@ async def create(io: IO, request: DeploymentRequest) -> Deployment:
     """
     workspace, name = await get_workspace(io), request.name
     model_id = await _endpoint_model_id(io, request.model)
-    try:
-        existing = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value
-    except NotFoundError:
-        existing = None
-    if existing is None:
+    existing = await _find(io, name, model_id)
+    response = existing
+    if response is None:
         body = {
             "location": workspace.location,
             "sku": {"name": "Consumption"},
             "properties": {"modelSettings": {"modelId": model_id}, "authMode": "Key"},
             **request.tags,
         }
-        response = await io.send(ops.ENDPOINT_CREATE, body, endpoint=name)
+        response = await create_once(
+            io,
+            lambda: io.send(ops.ENDPOINT_CREATE, body, endpoint=name),
+            lambda: _find(io, name, model_id),
+            operation="deployments.create",
+            hint=unknown_deployment_hint(name),
+        )
+    if existing is None:
         await _arm.wait_for_operation(io, response, operation="deployments.create")
-    elif existing.properties.model_settings.get("modelId") != model_id:
-        raise _arm.name_conflict(name)
     elif request.delete_at:
         await _set_delete_at(io, name, request.delete_at)
     await _wait_until_ready(io, name, request.ready_timeout_s)
     return (await get(io, name)).model_copy(update={"ready": True})
+
+
+async def _find(io: IO, name: str, model: str) -> Response[Endpoint] | None:
+    """Return the deployment, if it exists. Raises ``ConflictError`` if it has another model."""
+    try:
+        response = await io.send(ops.ENDPOINT_GET, endpoint=name)
+    except NotFoundError:
+        return None
+    if response.value.properties.model_settings.get("modelId") != model:
+        raise name_conflict(name)
+    return response
 
 
 async def _endpoint_model_id(io: IO, model: str) -> str:

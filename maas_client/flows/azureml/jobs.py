@@ -13,7 +13,7 @@ import re
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from maas_client._text import Argument, Text
+from maas_client._text import Argument, Call, Text
 from maas_client.errors import (
     ConfigError,
     ConflictError,
@@ -23,6 +23,7 @@ from maas_client.errors import (
 )
 from maas_client.flows import _arm
 from maas_client.flows._backend import JobRequest
+from maas_client.flows._create_once import create_once
 from maas_client.flows._io import IO
 from maas_client.flows.azureml import runs
 from maas_client.flows.identifiers import arm_name
@@ -117,15 +118,14 @@ async def create(io: IO, request: JobRequest) -> Job:
     stem = request.name or f"{_slug(request.model_name)}-{job_fingerprint[:12]}"
     for attempt in range(1, _MAX_ATTEMPTS):
         name = stem if attempt == 1 else f"{stem}-{attempt}"
-        try:
-            existing = (await io.send(ops.JOB_GET, job=name)).value
-        except NotFoundError:
-            body["properties"]["outputs"]["registered_model"]["assetName"] = f"{name}-model"
-            created = (await io.send(ops.JOB_CREATE, body, job=name)).value
-            return await to_job(io, created, name)
-        has_same_inputs = (
-            existing.properties.properties.get(FINGERPRINT_PROPERTY) == job_fingerprint
-        )
+        existing = await _find(io, name)
+        is_new = existing is None
+        if existing is None:
+            existing = await _put(io, request, body, name)
+        stored = existing.properties.properties.get(FINGERPRINT_PROPERTY)
+        has_same_inputs = stored == job_fingerprint
+        if is_new and stored in (job_fingerprint, None):
+            return await to_job(io, existing, name)
         if not has_same_inputs and request.name is not None:
             raise ConflictError(
                 f"job {name!r} exists with other inputs",
@@ -140,6 +140,34 @@ async def create(io: IO, request: JobRequest) -> Job:
             return (await to_job(io, existing, name)).model_copy(update={"attached": True})
     raise ConflictError(
         f"there are already {_MAX_ATTEMPTS - 1} jobs named {stem!r}", operation="jobs.create"
+    )
+
+
+async def _find(io: IO, name: str) -> m.Job | None:
+    try:
+        return (await io.send(ops.JOB_GET, job=name)).value
+    except NotFoundError:
+        return None
+
+
+async def _put(io: IO, request: JobRequest, body: dict[str, Any], name: str) -> m.Job:
+    """Create the job, or return the one that has this name after all."""
+    body["properties"]["outputs"]["registered_model"]["assetName"] = f"{name}-model"
+
+    async def send() -> m.Job:
+        return (await io.send(ops.JOB_CREATE, body, job=name)).value
+
+    hint = Text.format(
+        "Before another call, see whether the job exists: {}.", Call("jobs.get", repr(name))
+    )
+    if not request.force_new:
+        hint = Text.format(
+            "Run the same call again: it looks for the job first, and never creates a second one. "
+            "{} returns it, if it exists.",
+            Call("jobs.get", repr(name)),
+        )
+    return await create_once(
+        io, send, lambda: _find(io, name), operation=ops.JOB_CREATE.name, hint=hint
     )
 
 

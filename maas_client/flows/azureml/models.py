@@ -11,6 +11,7 @@ from maas_client._text import Constructor, Text
 from maas_client.errors import ConfigError, NotFoundError, UnsupportedError
 from maas_client.flows import _arm
 from maas_client.flows._backend import ModelUploadRequest, UploadRequest
+from maas_client.flows._create_once import create_once
 from maas_client.flows._io import IO
 from maas_client.flows.azureml import blob_upload
 from maas_client.flows.azureml.workspace import get_datastore, get_workspace
@@ -100,14 +101,28 @@ async def upload(io: IO, request: ModelUploadRequest) -> Model:
             "properties": {"baseModelId": request.base_model},
         }
     }
-    response = await io.send(
-        ops.MODEL_VERSION_CREATE,
-        body,
-        name=request.name,
-        version=fingerprint[:16],
-        deadline_s=_LOAD_TIMEOUT_S,
+    name, version = request.name, fingerprint[:16]
+
+    async def create() -> ModelVersion:
+        response = await io.send(
+            ops.MODEL_VERSION_CREATE, body, name=name, version=version, deadline_s=_LOAD_TIMEOUT_S
+        )
+        return response.value
+
+    async def find() -> ModelVersion | None:
+        try:
+            return (await io.send(ops.MODEL_VERSION_GET, name=name, version=version)).value
+        except NotFoundError:
+            return None
+
+    value = await create_once(
+        io,
+        create,
+        find,
+        operation=ops.MODEL_VERSION_CREATE.name,
+        hint="Run the same call again: it never creates a second version of the same files.",
     )
-    return await _to_model(io, response.value, request.name)
+    return await _to_model(io, value, request.name)
 
 
 def _hash_files(folder: Path) -> dict[str, str]:

@@ -13,13 +13,14 @@ from maas_client._text import AnyOf, Argument, Text
 from maas_client.errors import ConfigError, NotFoundError, StatusError, UnsupportedError
 from maas_client.flows import _arm, _chat_responses
 from maas_client.flows._backend import ChatRequest, DeploymentRequest, catalog_override
+from maas_client.flows._create_once import create_once, name_conflict, unknown_deployment_hint
 from maas_client.flows._io import IO
 from maas_client.flows.foundry.models import base_model_name
 from maas_client.types import ChatChunk, ChatCompletion, Deployment, Keys
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
 from maas_client.wire import lifetime
-from maas_client.wire.op import Plane
+from maas_client.wire.op import Plane, Response
 
 CHAT_TIMEOUT_S = 600.0
 """Time for a complete answer, which takes long on a small machine."""
@@ -46,18 +47,33 @@ async def create(io: IO, request: DeploymentRequest) -> Deployment:
     _check_account(io)
     name = request.name
     body = _body(io, request.model) | request.tags
-    try:
-        existing = (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value
-    except NotFoundError:
-        response = await io.send(ops.DEPLOYMENT_CREATE, body, deployment=name)
+    existing = await _find(io, name, request.model)
+    response = existing
+    if response is None:
+        response = await create_once(
+            io,
+            lambda: io.send(ops.DEPLOYMENT_CREATE, body, deployment=name),
+            lambda: _find(io, name, request.model),
+            operation="deployments.create",
+            hint=unknown_deployment_hint(name),
+        )
+    if existing is None:
         await _arm.wait_for_operation(io, response, operation="deployments.create")
-    else:
-        if existing.properties.model.name != request.model:
-            raise _arm.name_conflict(name)
-        if request.delete_at:
-            await _set_delete_at(io, name, request.delete_at)
+    elif request.delete_at:
+        await _set_delete_at(io, name, request.delete_at)
     await _wait_until_ready(io, name, request.ready_timeout_s)
     return (await get(io, name)).model_copy(update={"ready": True})
+
+
+async def _find(io: IO, name: str, model: str) -> Response[m.Deployment] | None:
+    """Return the deployment, if it exists. Raises ``ConflictError`` if it has another model."""
+    try:
+        response = await io.send(ops.DEPLOYMENT_GET, deployment=name)
+    except NotFoundError:
+        return None
+    if response.value.properties.model.name != model:
+        raise name_conflict(name)
+    return response
 
 
 def _body(io: IO, model: str) -> dict[str, Any]:

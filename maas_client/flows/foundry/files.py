@@ -10,8 +10,9 @@ from maas_client import catalog
 from maas_client.errors import DatasetError, NotFoundError, ServiceError
 from maas_client.flows._arm import poll_intervals
 from maas_client.flows._backend import UploadRequest, catalog_override
+from maas_client.flows._create_once import create_once, exclusive
 from maas_client.flows._io import IO
-from maas_client.flows.foundry import create_once, multipart_upload
+from maas_client.flows.foundry import fingerprints, multipart_upload
 from maas_client.types import Dataset
 from maas_client.wire import foundry as ops
 from maas_client.wire.foundry_models import File
@@ -28,7 +29,7 @@ async def upload(io: IO, request: UploadRequest) -> Dataset:
     Raises ``DatasetError`` with the service's own text if it rejects the file.
     """
     size = request.path.stat().st_size
-    filename = create_once.fingerprinted_filename(request)
+    filename = fingerprints.fingerprinted_filename(request)
     limits = catalog.load_limits("foundry", override=catalog_override(io))
     multipart_threshold = limits.get_int("upload_threshold_bytes") or 100 * 2**20
     _check_size(request.path, size, limits.get_int("upload_bytes_max"))
@@ -36,13 +37,22 @@ async def upload(io: IO, request: UploadRequest) -> Dataset:
     async def find() -> File | None:
         return await _find_uploaded(io, filename, size)
 
-    async def create() -> File:
-        if size >= multipart_threshold:
-            return await multipart_upload.upload_in_parts(io, request, filename, size)
-        return await _post_file(io, request, filename)
-
-    existing = await find()
-    file = existing if existing is not None else await create_once.create_once(io, create, find)
+    async with exclusive(
+        io, f"file {request.sha256}", timeout_s=multipart_upload.upload_timeout_s(size)
+    ):
+        existing = await find()
+        if existing is not None:
+            file = existing
+        elif size >= multipart_threshold:
+            file = await multipart_upload.upload_in_parts(io, request, filename, size, find)
+        else:
+            file = await create_once(
+                io,
+                lambda: _post_file(io, request, filename),
+                find,
+                operation=ops.FILE_CREATE.name,
+                hint=multipart_upload.UNKNOWN_HINT,
+            )
     return to_dataset(await wait_until_processed(io, file)).model_copy(
         update={
             "name": request.name,
@@ -64,11 +74,11 @@ def _check_size(path: Path, size: int, max_bytes: int | None) -> None:
 
 async def _find_uploaded(io: IO, filename: str, size: int) -> File | None:
     """Return the stored file with the same fingerprint and size, unless the service rejected it."""
-    fingerprint = create_once.filename_fingerprint(filename)
-    async for item in create_once.list_items(io, ops.FILE_LIST, query={"purpose": PURPOSE}):
+    fingerprint = fingerprints.filename_fingerprint(filename)
+    async for item in fingerprints.list_items(io, ops.FILE_LIST, query={"purpose": PURPOSE}):
         file = File.model_validate(item)
         has_size = file.bytes in (None, 0, size)
-        has_fingerprint = create_once.filename_fingerprint(file.filename) == fingerprint
+        has_fingerprint = fingerprints.filename_fingerprint(file.filename) == fingerprint
         if has_size and has_fingerprint and file.status not in _UNUSABLE:
             return file
     return None
@@ -130,7 +140,7 @@ async def _find_file(io: IO, dataset: str) -> File:
 
 
 async def _list_files(io: IO) -> AsyncGenerator[File, None]:
-    async for item in create_once.list_items(io, ops.FILE_LIST, query={"purpose": PURPOSE}):
+    async for item in fingerprints.list_items(io, ops.FILE_LIST, query={"purpose": PURPOSE}):
         file = File.model_validate(item)
         if file.status not in ("deleted", "deleting"):
             yield file
@@ -150,7 +160,7 @@ async def delete(io: IO, dataset: str) -> None:
 def _name(file: File) -> str:
     """Return the name that the file was uploaded with, without the fingerprint."""
     stem = file.filename.removesuffix(".jsonl")
-    fingerprint = create_once.filename_fingerprint(file.filename)
+    fingerprint = fingerprints.filename_fingerprint(file.filename)
     return stem.removesuffix(f"-{fingerprint}") if fingerprint else stem
 
 
@@ -162,6 +172,6 @@ def to_dataset(file: File) -> Dataset:
         filename=file.filename,
         bytes=file.bytes,
         status=file.status,
-        created_at=create_once.to_datetime(file.created_at),
+        created_at=fingerprints.to_datetime(file.created_at),
         raw=file.dump(),
     )

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncGenerator
 from typing import Any
 
 from maas_client import catalog
-from maas_client._text import Argument, Constructor, Text
-from maas_client.errors import NotFoundError, StatusError, UnsupportedError
+from maas_client._text import Argument, Call, Constructor, Text
+from maas_client.errors import MaasError, NotFoundError, StatusError, UnsupportedError
 from maas_client.flows._backend import JobRequest, catalog_override
+from maas_client.flows._create_once import create_once, exclusive
 from maas_client.flows._io import IO
-from maas_client.flows.foundry import create_once
+from maas_client.flows.foundry import fingerprints
 from maas_client.types import Job, JobError
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
 from maas_client.wire import local_extensions
 from maas_client.wire.hyperparameters import FOUNDRY_WIRE_NAMES
 
+_log = logging.getLogger("maas_client")
+_LOCK_TIMEOUT_S = 300.0
+"""How long a call waits for another one with the same inputs on this machine."""
 _FAILED = frozenset({"failed", "cancelled", "canceled"})
 _LIST_QUERY = {"limit": "100"}
 TRAINING_TYPE_FIELD = "trainingType"
@@ -98,7 +103,7 @@ def _body(io: IO, request: JobRequest, fingerprint: str) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": request.model,
         "training_file": request.training.id,
-        "suffix": create_once.job_suffix(request, fingerprint),
+        "suffix": fingerprints.job_suffix(request, fingerprint),
         "method": {"type": "supervised", "supervised": supervised},
         TRAINING_TYPE_FIELD: _training_type(io, request),
     }
@@ -124,49 +129,79 @@ def _training_type(io: IO, request: JobRequest) -> str:
 
 async def create(io: IO, request: JobRequest) -> Job:
     """Create the job, or return the live or succeeded one with the same inputs."""
-    fingerprint = create_once.job_fingerprint(request)
+    fingerprint = fingerprints.job_fingerprint(request)
+    async with exclusive(io, f"job {fingerprint}", timeout_s=_LOCK_TIMEOUT_S):
+        return await _create(io, request, fingerprint)
+
+
+async def _create(io: IO, request: JobRequest, fingerprint: str) -> Job:
     existing = await _find_jobs(io, fingerprint)
     usable = [job for job in existing if job.status.lower() not in _FAILED]
     if usable and not request.force_new:
         return to_job(usable[-1]).model_copy(update={"attached": True})
     known_ids = {job.id for job in existing}
+    body = _body(io, request, fingerprint)
 
     async def find() -> m.Job | None:
         created = [job for job in await _find_jobs(io, fingerprint) if job.id not in known_ids]
         return created[-1] if created else None
 
     async def send() -> m.Job:
-        return (await io.send(ops.JOB_CREATE, _body(io, request, fingerprint))).value
+        return (await io.send(ops.JOB_CREATE, body)).value
 
-    job = await create_once.create_once(io, send, find)
+    job = await create_once(
+        io, send, find, operation=ops.JOB_CREATE.name, hint=_unknown_hint(request, body["suffix"])
+    )
     return to_job(job) if request.force_new else await _keep_oldest(io, job, fingerprint, known_ids)
+
+
+def _unknown_hint(request: JobRequest, suffix: str) -> str:
+    if request.force_new:
+        return Text.format(
+            "Before another call, look for a new job whose suffix is {} with {}.",
+            suffix,
+            Call("jobs.list"),
+        )
+    return Text.format(
+        "Run the same call again: it looks for the job first, and never creates a second one. "
+        "{} lists it with the suffix {}, if it exists.",
+        Call("jobs.list"),
+        suffix,
+    )
 
 
 async def _keep_oldest(io: IO, job: m.Job, fingerprint: str, known_ids: set[str]) -> Job:
     """Return the oldest of the new jobs with the same inputs.
 
-    Two processes may have searched at the same moment and each created a job. The process with the newer
-    job cancels it.
+    Programs on two machines may have searched at the same moment and each created a job. The one with the
+    newer job cancels it.
     """
-    duplicates = [
-        each
-        for each in await _find_jobs(io, fingerprint)
-        if each.id not in known_ids and each.status.lower() not in _FAILED
-    ]
+    try:
+        duplicates = [
+            each
+            for each in await _find_jobs(io, fingerprint)
+            if each.id not in known_ids and each.status.lower() not in _FAILED
+        ]
+    except MaasError as error:
+        _log.warning("job %s was created; looking for a second one failed: %s", job.id, error)
+        return to_job(job)
     ids = [each.id for each in duplicates]
     if job.id not in ids or ids[0] == job.id:
         return to_job(job)
-    await cancel(io, job.id)
+    try:
+        await cancel(io, job.id)
+    except MaasError as error:
+        _log.warning("job %s has the same inputs as %s. Cancel it: %s", job.id, ids[0], error)
     return to_job(duplicates[0]).model_copy(update={"attached": True})
 
 
 async def _find_jobs(io: IO, fingerprint: str) -> list[m.Job]:
     """Return the jobs with the fingerprint, oldest first."""
     jobs = []
-    async for item in create_once.list_items(io, ops.JOB_LIST, query=_LIST_QUERY):
+    async for item in fingerprints.list_items(io, ops.JOB_LIST, query=_LIST_QUERY):
         job = m.Job.model_validate(item)
         names = (job.suffix, job.fine_tuned_model)
-        if fingerprint in [create_once.suffix_fingerprint(name) for name in names]:
+        if fingerprint in [fingerprints.suffix_fingerprint(name) for name in names]:
             jobs.append(job)
     # The list is newest first. Times are whole seconds; within one second only the list has the order.
     jobs.reverse()
@@ -180,9 +215,9 @@ async def get(io: IO, job: str) -> Job:
 
 async def resolve_job_id(io: IO, job: str) -> str:
     """Return the id of a job given by id or name."""
-    if re.match(r"(?i)ftjob[-_]", job) or create_once.suffix_fingerprint(job) is None:
+    if re.match(r"(?i)ftjob[-_]", job) or fingerprints.suffix_fingerprint(job) is None:
         return job
-    async for item in create_once.list_items(io, ops.JOB_LIST, query=_LIST_QUERY):
+    async for item in fingerprints.list_items(io, ops.JOB_LIST, query=_LIST_QUERY):
         if item.get("suffix") == job:
             return str(item.get("id"))
     raise NotFoundError(f"job {job!r} not found", status=404, operation="fine_tuning.list")
@@ -190,7 +225,7 @@ async def resolve_job_id(io: IO, job: str) -> str:
 
 async def list_all(io: IO) -> AsyncGenerator[Job, None]:
     """Yield the resource's fine-tuning jobs, newest first as the service lists them."""
-    async for item in create_once.list_items(io, ops.JOB_LIST, query=_LIST_QUERY):
+    async for item in fingerprints.list_items(io, ops.JOB_LIST, query=_LIST_QUERY):
         yield to_job(m.Job.model_validate(item))
 
 
@@ -233,13 +268,13 @@ async def save_checkpoint(io: IO, job: str) -> Job:
 async def delete(io: IO, job: str) -> None:
     """Delete the job's record, on a dated api-version: v1 has no such operation."""
     job_id = await resolve_job_id(io, job)
-    await io.send(ops.JOB_DELETE, base_url=create_once.dated_base_url(io), job=job_id)
+    await io.send(ops.JOB_DELETE, base_url=fingerprints.dated_base_url(io), job=job_id)
 
 
 def to_job(value: m.Job) -> Job:
     """Convert to a ``Job``. Its name is the suffix if this library chose it, else the service's id."""
     status = value.status or "unknown"
-    has_fingerprint = create_once.suffix_fingerprint(value.suffix) is not None
+    has_fingerprint = fingerprints.suffix_fingerprint(value.suffix) is not None
     name = value.suffix if has_fingerprint and value.suffix else value.id
     supervised = (value.method or {}).get("supervised") or {}
     error = value.error if value.error and (value.error.message or value.error.code) else None
@@ -262,8 +297,8 @@ def to_job(value: m.Job) -> Job:
         hyperparameters=dict(supervised.get("hyperparameters") or value.hyperparameters or {}),
         training_data=value.training_file,
         validation_data=value.validation_file,
-        created_at=create_once.to_datetime(value.created_at),
-        finished_at=create_once.to_datetime(value.finished_at),
+        created_at=fingerprints.to_datetime(value.created_at),
+        finished_at=fingerprints.to_datetime(value.finished_at),
         trained_tokens=value.trained_tokens,
         raw=value.dump(),
     )

@@ -9,7 +9,7 @@ from maas_client._text import Constructor, Text
 from maas_client.errors import UnsupportedError
 from maas_client.flows._backend import ModelUploadRequest
 from maas_client.flows._io import IO
-from maas_client.flows.foundry import create_once
+from maas_client.flows.foundry import fingerprints
 from maas_client.types import Model
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
@@ -31,7 +31,7 @@ async def get(io: IO, model: str) -> Model:
 
 async def list_all(io: IO) -> AsyncGenerator[Model, None]:
     """Yield the resource's fine-tuned models; base models are in the catalog."""
-    async for item in create_once.list_items(io, ops.MODEL_LIST):
+    async for item in fingerprints.list_items(io, ops.MODEL_LIST):
         value = m.Model.model_validate(item)
         if value.model or base_model_name(value.id) != value.id:
             yield _to_model(value)
@@ -61,6 +61,6 @@ def _to_model(value: m.Model) -> Model:
         id=value.id,
         name=value.id,
         base_model=base if base != value.id else None,
-        created_at=create_once.to_datetime(value.created_at or value.created),
+        created_at=fingerprints.to_datetime(value.created_at or value.created),
         raw=value.dump(),
     )

@@ -8,20 +8,23 @@ carries the MD5 of the whole file.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from maas_client.errors import DatasetError, MaasError, ServiceError
 from maas_client.flows._backend import UploadRequest
+from maas_client.flows._create_once import create_once
 from maas_client.flows._io import IO
-from maas_client.flows.foundry.create_once import dated_base_url
+from maas_client.flows.foundry.fingerprints import dated_base_url
 from maas_client.wire import foundry as ops
 from maas_client.wire.foundry_models import File
 
 PART_BYTES = 16 * 2**20
 """The service allows 64 MB; ``MAX_PARALLEL`` parts are in memory at once."""
 MAX_PARALLEL = 4
+UNKNOWN_HINT = "Run the same call again: it looks for the file first, and never stores it twice."
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +35,17 @@ class _Checksums:
     """MD5 digests of the parts, in order."""
 
 
-async def upload_in_parts(io: IO, request: UploadRequest, name: str, size: int) -> File:
-    """Upload the file in parts and return it. Nothing is stored if its bytes have changed."""
+async def upload_in_parts(
+    io: IO,
+    request: UploadRequest,
+    name: str,
+    size: int,
+    find: Callable[[], Awaitable[File | None]],
+) -> File:
+    """Upload the file in parts and return it. Nothing is stored if its bytes have changed.
+
+    ``find`` looks for the file after a completion whose outcome is unknown.
+    """
     base_url = dated_base_url(io)
     checksums = await io.call(lambda: _compute_checksums(request))
     body = {
@@ -49,19 +61,25 @@ async def upload_in_parts(io: IO, request: UploadRequest, name: str, size: int) 
         with suppress(MaasError):  # the service ends an incomplete upload within an hour
             await io.send(ops.UPLOAD_CANCEL, base_url=base_url, upload=upload)
         raise
-    response = await io.send(
-        ops.UPLOAD_COMPLETE,
-        {"part_ids": part_ids, "md5": checksums.md5},
-        base_url=base_url,
-        upload=upload,
-        deadline_s=upload_timeout_s(size),
-    )
-    if response.value.file is None:
-        raise ServiceError(
-            f"upload {upload} is {response.value.status} and has no file",
-            operation="uploads.complete",
+
+    async def complete() -> File:
+        response = await io.send(
+            ops.UPLOAD_COMPLETE,
+            {"part_ids": part_ids, "md5": checksums.md5},
+            base_url=base_url,
+            upload=upload,
+            deadline_s=upload_timeout_s(size),
         )
-    return response.value.file
+        if response.value.file is None:
+            raise ServiceError(
+                f"upload {upload} is {response.value.status} and has no file",
+                operation=ops.UPLOAD_COMPLETE.name,
+            )
+        return response.value.file
+
+    return await create_once(
+        io, complete, find, operation=ops.UPLOAD_COMPLETE.name, hint=UNKNOWN_HINT
+    )
 
 
 async def _send_parts(

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from maas_client.flows._io import IO
-from maas_client.flows.foundry import create_once
+from maas_client.flows.foundry import fingerprints
 from maas_client.flows.foundry.jobs import resolve_job_id
 from maas_client.types import Checkpoint, Job, JobEvent
 from maas_client.wire import foundry as ops
@@ -28,7 +28,7 @@ async def list_events(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
             level="warning" if event.level == "warn" else event.level,
             step=int(step) if isinstance(step, int | float) else None,
             metrics=metrics,
-            created_at=create_once.to_datetime(event.created_at),
+            created_at=fingerprints.to_datetime(event.created_at),
             data=dict(event.data or {}),
             raw=event.dump(),
         )
@@ -44,7 +44,7 @@ async def _read_events(io: IO, job: str, *, read_all: bool) -> list[m.JobEvent]:
     known: dict[str, m.JobEvent] = {} if read_all else io.scope.cache.get(slot, {})
     current: dict[str, m.JobEvent] = {}
     consecutive_known = 0
-    pages = create_once.list_items(io, ops.JOB_EVENTS, query={"limit": PAGE_SIZE}, job=job)
+    pages = fingerprints.list_items(io, ops.JOB_EVENTS, query={"limit": PAGE_SIZE}, job=job)
     async with aclosing(pages) as items:
         async for item in items:
             event = m.JobEvent.model_validate(item)
@@ -89,14 +89,14 @@ def _metrics(data: Mapping[str, Any]) -> dict[str, float]:
 async def checkpoints(io: IO, job: str) -> AsyncGenerator[Checkpoint, None]:
     """Yield the checkpoints that the service has kept, newest first."""
     job_id = await resolve_job_id(io, job)
-    async for item in create_once.list_items(io, ops.JOB_CHECKPOINTS, job=job_id):
+    async for item in fingerprints.list_items(io, ops.JOB_CHECKPOINTS, job=job_id):
         value = m.Checkpoint.model_validate(item)
         yield Checkpoint(
             id=value.id,
             step=value.step_number,
             fine_tuned_model=value.fine_tuned_model_checkpoint,
             metrics=_metrics(value.metrics),
-            created_at=create_once.to_datetime(value.created_at),
+            created_at=fingerprints.to_datetime(value.created_at),
             raw=value.dump(),
         )
 
@@ -106,7 +106,7 @@ async def logs(io: IO, job: str) -> str:
     job_id = await resolve_job_id(io, job)
     lines = []
     for event in await _read_events(io, job_id, read_all=True):
-        time = create_once.to_datetime(event.created_at)
+        time = fingerprints.to_datetime(event.created_at)
         lines.append(f"{time.isoformat() if time else '-'} {event.level} {event.message}")
     value = (await io.send(ops.JOB_GET, job=job_id)).value
     for file in value.result_files or []:

@@ -41,6 +41,7 @@ def workspace(port: FakePort) -> FakePort:
             },
         },
     )
+    port.on("data_versions.get", NotFoundError("no version", status=404))
     port.on("datastores.secrets", {"secretsType": "Sas", "sasToken": "sv=1&sig=S1"})
     return port
 

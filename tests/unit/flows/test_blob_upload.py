@@ -30,7 +30,7 @@ async def test_blob_path_contains_the_hash(port: FakePort, tmp_path: Path) -> No
     path, already_there = await blob_upload.upload_file(
         port, make_request(tmp_path / "train.jsonl", data)
     )
-    assert path == f"LocalUpload/{hashlib.sha256(data).hexdigest()}/train.jsonl"
+    assert path == f"LocalUpload/{hashlib.sha256(data).hexdigest()}/data.jsonl"
     assert not already_there
     content, meta = blobs.contents[path]
     assert content == data

@@ -9,7 +9,7 @@ import pytest
 
 from maas_client.errors import DatasetError, NotFoundError, ServiceError, TransportError
 from maas_client.flows.foundry import files, multipart_upload
-from maas_client.flows.foundry.create_once import dated_base_url
+from maas_client.flows.foundry.fingerprints import dated_base_url
 from tests.unit.fake_port import FakePort, Sent, collect
 from tests.unit.flows.foundry.fake_resource import Resource, upload_request
 
@@ -20,6 +20,10 @@ SHA = hashlib.sha256(TEXT).hexdigest()
 def write(path: Path, data: bytes) -> str:
     path.write_bytes(data)
     return hashlib.sha256(data).hexdigest()
+
+
+async def find_nothing() -> None:
+    return None
 
 
 @pytest.fixture
@@ -124,7 +128,9 @@ async def test_large_file_is_sent_in_parts(path: Path, monkeypatch: pytest.Monke
     request = upload_request(
         path, sha, progress=lambda sent_bytes, total: progress.append((sent_bytes, total))
     )
-    dataset = await multipart_upload.upload_in_parts(io, request, "tickets-x.jsonl", len(data))
+    dataset = await multipart_upload.upload_in_parts(
+        io, request, "tickets-x.jsonl", len(data), find_nothing
+    )
     assert dataset.id == "file-7"
     assert b"".join(parts) == data
     complete = io.asked("uploads.complete")[0].body
@@ -140,7 +146,7 @@ async def test_files_from_100_mb_use_the_uploads_api(
 ) -> None:
     sizes = []
 
-    async def in_parts(io: FakePort, request: object, name: str, size: int) -> object:
+    async def in_parts(io: FakePort, request: object, name: str, size: int, find: object) -> object:
         sizes.append(size)
         raise ServiceError("enough", status=400)
 
@@ -163,7 +169,9 @@ async def test_failed_multipart_upload_is_canceled(path: Path) -> None:
     io.on("uploads.part", ServiceError("no", status=400))
     io.on("uploads.cancel", {"id": "upload-1", "status": "cancelled"})
     with pytest.raises(ServiceError, match="no"):
-        await multipart_upload.upload_in_parts(io, upload_request(path, SHA), "t.jsonl", len(TEXT))
+        await multipart_upload.upload_in_parts(
+            io, upload_request(path, SHA), "t.jsonl", len(TEXT), find_nothing
+        )
     assert len(io.asked("uploads.cancel")) == 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from maas_client.errors import BadRequestError, NotFoundError, TransportError, UnsupportedError
-from maas_client.flows.foundry import create_once, jobs, runs
+from maas_client.flows.foundry import fingerprints, jobs, runs
 from maas_client.types import Dataset, Hyperparameters
 from tests.unit.fake_port import Sent, collect
 from tests.unit.flows.foundry.fake_resource import Resource, job_request
@@ -38,7 +38,7 @@ async def test_request_body_is_as_documented() -> None:
     }
     assert suffix.startswith("tickets-")
     assert len(suffix) <= 18
-    assert create_once.suffix_fingerprint(suffix) == create_once.job_fingerprint(request)
+    assert fingerprints.suffix_fingerprint(suffix) == fingerprints.job_fingerprint(request)
 
 
 async def test_training_type_and_extra_are_sent() -> None:
@@ -152,10 +152,10 @@ async def test_older_of_two_concurrent_jobs_is_kept() -> None:
 
 
 def test_fingerprint_depends_on_inputs_only() -> None:
-    fingerprint = create_once.job_fingerprint(job_request())
-    assert fingerprint == create_once.job_fingerprint(job_request(force_new=True))
+    fingerprint = fingerprints.job_fingerprint(job_request())
+    assert fingerprint == fingerprints.job_fingerprint(job_request(force_new=True))
     by_name = Dataset(id="file-9", name="x", filename=f"tickets-{'ab' * 4}.jsonl")
-    assert fingerprint == create_once.job_fingerprint(job_request(training=by_name))
+    assert fingerprint == fingerprints.job_fingerprint(job_request(training=by_name))
     different = [
         job_request(model="Qwen-32B"),
         job_request(training=Dataset(id="file-9", name="tickets")),
@@ -163,7 +163,7 @@ def test_fingerprint_depends_on_inputs_only() -> None:
         job_request(hyperparameters=Hyperparameters(epochs=2, seed=1)),
         job_request(name="other"),
     ]
-    assert len({fingerprint, *(create_once.job_fingerprint(each) for each in different)}) == 6
+    assert len({fingerprint, *(fingerprints.job_fingerprint(each) for each in different)}) == 6
 
 
 async def test_job_is_found_by_name() -> None:

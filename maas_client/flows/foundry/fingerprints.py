@@ -1,8 +1,7 @@
-"""Create files and jobs on foundry exactly once, although the service chooses their ids.
+"""The fingerprints of files and jobs on foundry, where the service chooses their ids.
 
 A fingerprint of 8 hex digits is put at the end of an uploaded file's name and of a job's ``suffix`` (18
-characters in all, the portal's limit). It is looked for before every POST, and after a POST whose outcome
-is unknown.
+characters in all, the portal's limit). It is looked for before every POST.
 """
 
 from __future__ import annotations
@@ -10,56 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
-from maas_client.errors import MaasError, ServiceError, TransportError
-from maas_client.flows._arm import poll_intervals
 from maas_client.flows._backend import JobRequest, UploadRequest
 from maas_client.flows._io import IO
 from maas_client.types import Dataset
 from maas_client.wire.foundry_models import ListPage
 from maas_client.wire.op import Op, Plane
 
-T = TypeVar("T")
-
-MAX_ATTEMPTS = 3
-"""How often a create is sent whose outcome is unknown and of which nothing is found."""
-LOOKUPS_PER_ATTEMPT = 4
 MAX_SUFFIX_LENGTH = 18
 _FILE_FINGERPRINT = re.compile(r"-([0-9a-f]{8})\.jsonl$")
 _SUFFIX_FINGERPRINT = re.compile(r"(?:^|-)([0-9a-f]{8})$")
-
-
-async def create_once(
-    io: IO, create: Callable[[], Awaitable[T]], find: Callable[[], Awaitable[T | None]]
-) -> T:
-    """Create a resource whose id the service chooses, without ever creating two.
-
-    If the outcome of ``create`` is unknown (no response, or a 5xx), ``find`` is called several times for
-    what it may have created, before ``create`` is called again.
-    """
-    for _ in range(MAX_ATTEMPTS):
-        try:
-            return await create()
-        except MaasError as create_error:
-            if not _is_outcome_unknown(create_error):
-                raise
-            error = create_error
-        for interval in islice(poll_intervals(io), LOOKUPS_PER_ATTEMPT):
-            existing = await find()
-            if existing is not None:
-                return existing
-            await io.sleep(interval)
-    raise error
-
-
-def _is_outcome_unknown(error: MaasError) -> bool:
-    if isinstance(error, TransportError):
-        return True
-    return isinstance(error, ServiceError) and (error.status or 0) >= 500
 
 
 def fingerprinted_filename(request: UploadRequest) -> str:
