@@ -31,11 +31,11 @@ def retirement_notice(model: ModelInfo, on: date) -> str | None:
     """
     if model.retired_on is None:
         return None
-    verb = "was retired" if is_retired(model, on) else "will be retired"
+    event = "was retired" if is_retired(model, on) else "will be retired"
     replacement = f"; its replacement is {model.replacement}" if model.replacement else ""
     source = model.get_source("retired_on")
     as_of = f" (known as of {source.as_of})" if source and source.as_of else ""
-    return f"{model.name} {verb} by Azure on {model.retired_on.isoformat()}{replacement}{as_of}"
+    return f"{model.name} {event} by Azure on {model.retired_on.isoformat()}{replacement}{as_of}"
 
 
 def check_retirement(

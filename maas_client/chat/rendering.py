@@ -80,8 +80,8 @@ def _message_mismatches(
             text += ": only a first message, with a user message after it, can be merged"
             yield TemplateMismatch(f"{pointer}/role", text, is_merged=False)
     elif role not in template.roles:
-        known = ", ".join(template.roles)
-        text = f"{template.name}'s template does not support role {role!r} (supported: {known})"
+        roles = ", ".join(template.roles)
+        text = f"{template.name}'s template does not support role {role!r} (supported: {roles})"
         yield TemplateMismatch(f"{pointer}/role", text, is_merged=False)
     if message.get("tool_calls"):
         if template.tools is None:

@@ -77,8 +77,8 @@ def check_workspace_quota(io: IO, location: str) -> Iterator[CheckResult]:
                       "serverless jobs need none")  # fmt: skip
         return
     listed = "; ".join(_describe(usage) for usage in usages[:_MAX_LISTED])
-    rest = f" and {len(usages) - _MAX_LISTED} more" if len(usages) > _MAX_LISTED else ""
-    message = f"cores used in {location}, for --compute only: {listed}{rest}"
+    unlisted = f" and {len(usages) - _MAX_LISTED} more" if len(usages) > _MAX_LISTED else ""
+    message = f"cores used in {location}, for --compute only: {listed}{unlisted}"
     yield ok("quota", message) if usages[0].available > 0 else warning("quota", message)
 
 

@@ -71,6 +71,6 @@ def fix_file(args: argparse.Namespace) -> dict[str, Any]:
         )
     if not result.repairs and not result.unfixed_count:
         print_note("nothing to fix")
-    dropped = f", and {result.dropped_path}" if result.dropped_path else ""
-    print_note(f"wrote {out}: {result.rows:,} lines{dropped}")
+    dropped_note = f", and {result.dropped_path}" if result.dropped_path else ""
+    print_note(f"wrote {out}: {result.rows:,} lines{dropped_note}")
     return result.to_dict()

@@ -98,8 +98,8 @@ def _is_error(file: FileReport, code: str) -> bool:
     return any(p.severity == "error" for p in file.problems if p.code == code)
 
 
-def _count(count: int, noun: str) -> str:
-    return f"{count or 'no':{',' if count else ''}} {noun}{'' if count == 1 else 's'}"
+def _count(count: int, unit: str) -> str:
+    return f"{count or 'no':{',' if count else ''}} {unit}{'' if count == 1 else 's'}"
 
 
 def _format_size(size: int) -> str:
@@ -185,9 +185,9 @@ def _mask(before: str, after: str, problem: Problem) -> tuple[str, str]:
     line = "".join("•" if m == "•" else c for c, m in zip(line, masked, strict=True))
     before, after = line[: len(before)], line[len(before) :]
     if problem.code.startswith("SECRET_"):  # also a secret that is longer than what was read
-        rest = after.lstrip("•")
-        separator = _SEPARATOR.search(rest)
-        tail = rest[separator.start() :] if separator else ""
+        unmasked = after.lstrip("•")
+        separator = _SEPARATOR.search(unmasked)
+        tail = unmasked[separator.start() :] if separator else ""
         after = "•" * (len(after) - len(tail)) + tail
     return before, after
 
@@ -269,7 +269,7 @@ class ProgressBar:
     def __enter__(self) -> Self:
         return self
 
-    def update(self, done: int, total: int) -> None:
+    def update(self, bytes_read: int, total: int) -> None:
         """Show how many bytes of the current file have been read."""
         if not self._visible or time.monotonic() - self._start < _DELAY_S:
             return
@@ -277,7 +277,7 @@ class ProgressBar:
             self._bar = _create_bar()
             self._task = self._bar.add_task("checking", total=total)
             self._bar.start()
-        self._bar.update(self._task, completed=done, total=total)
+        self._bar.update(self._task, completed=bytes_read, total=total)
 
     def __exit__(
         self,

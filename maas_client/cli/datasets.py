@@ -82,11 +82,11 @@ def _fields(dataset: object) -> dict[str, object]:
     return {name: getattr(dataset, name) for name in names}
 
 
-def _print_progress(sent: int, total: int) -> None:
+def _print_progress(sent_bytes: int, total: int) -> None:
     """Print an upload's progress on one line of the terminal that overwrites itself."""
-    percent = 100 * sent // max(1, total)
-    end = "\n" if sent >= total else ""
-    print(f"\rsent {sent / 2**20:,.1f} of {total / 2**20:,.1f} MB ({percent} %)", end=end,
+    percent = 100 * sent_bytes // max(1, total)
+    end = "\n" if sent_bytes >= total else ""
+    print(f"\rsent {sent_bytes / 2**20:,.1f} of {total / 2**20:,.1f} MB ({percent} %)", end=end,
           file=sys.stderr, flush=True)  # fmt: skip
 
 

@@ -199,8 +199,8 @@ def _forecast_cost(args: argparse.Namespace, report: ValidationReport) -> dict[s
     prices = {field: getattr(args, name) for name, (field, _) in _PRICES.items()}
     if not any(prices.values()):
         return None
-    total, *others = (cost.TokenRange.from_stats(file.stats) for file in report.files)
-    for tokens in others:
+    total, *validation_ranges = (cost.TokenRange.from_stats(file.stats) for file in report.files)
+    for tokens in validation_ranges:
         total = total + tokens
     billed = cost.billed_tokens(total, epochs=args.epochs or 1)
     forecast = cost.forecast_cost(

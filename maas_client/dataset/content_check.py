@@ -56,10 +56,12 @@ def make_scanners(
     duplicates = DuplicateScanner(
         [scanner for scanner in training_scanners if isinstance(scanner, DuplicateScanner)]
     )
-    near = [scanner for scanner in training_scanners if isinstance(scanner, NearDuplicateScanner)]
+    near_scanners = [
+        scanner for scanner in training_scanners if isinstance(scanner, NearDuplicateScanner)
+    ]
     return [
         duplicates,
-        NearDuplicateScanner(duplicates, training=near),
+        NearDuplicateScanner(duplicates, training=near_scanners),
         SecretScanner(),
         PiiScanner(),
         QualityScanner(),

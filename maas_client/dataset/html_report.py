@@ -284,9 +284,9 @@ def _problems(file: FileReport) -> str:
         for problem in listed
     ]
     omitted = sum(file.counts.values()) - len(listed)
-    rest = f'<p class="soft">and {omitted:,} more of the same codes</p>' if omitted else ""
+    omitted_note = f'<p class="soft">and {omitted:,} more of the same codes</p>' if omitted else ""
     return (
         "<h3>Problems by line</h3>"
         + _table(("#line", "#column", "code", "problem and fix"), rows)
-        + rest
+        + omitted_note
     )

@@ -93,17 +93,17 @@ def to_export_spec(
 
 def _parse_hyperparameters(values: Mapping[str, Any]) -> tuple[Hyperparameters, str | None]:
     """Return a job's hyperparameters, and its method. Unknown names are kept in ``extra``."""
-    known: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     method: str | None = None
     for name, value in values.items():
         if name == "method":
             method = str(value)
         elif name in NAMES_BY_WIRE_NAME and value not in (None, "auto"):
-            known[NAMES_BY_WIRE_NAME[name]] = value
+            fields[NAMES_BY_WIRE_NAME[name]] = value
         elif name not in NAMES_BY_WIRE_NAME:
             extra[name] = value
-    modules = known.get("target_modules")
+    modules = fields.get("target_modules")
     if isinstance(modules, str):
-        known["target_modules"] = tuple(modules.split(","))
-    return Hyperparameters.model_validate({**known, "extra": extra}), method
+        fields["target_modules"] = tuple(modules.split(","))
+    return Hyperparameters.model_validate({**fields, "extra": extra}), method

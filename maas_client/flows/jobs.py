@@ -331,9 +331,9 @@ async def checkpoints(io: IO, job: Job | str) -> AsyncGenerator[Checkpoint, None
         yield checkpoint
 
 
-async def prepare_request(io: IO, model: str | Model, given: JobOptions) -> JobRequest:
+async def prepare_request(io: IO, model: str | Model, job_options: JobOptions) -> JobRequest:
     """Return a request without data, after all checks that need no network. Nothing is sent."""
-    options = _with_defaults(given)
+    options = _with_defaults(job_options)
     compute = options["compute"]
     machines = (compute,) if isinstance(compute, str) else tuple(compute or ())
     resolved = await identifiers.resolve_base_model(
@@ -376,7 +376,7 @@ async def attach_data(
     request: JobRequest,
     training_data: Dataset | StrPath,
     validation_data: Dataset | StrPath | None,
-    given: JobOptions,
+    job_options: JobOptions,
     *,
     report: ValidationReport | None = None,
 ) -> JobRequest:
@@ -384,7 +384,7 @@ async def attach_data(
 
     ``report`` is about both files, if the caller has validated them.
     """
-    options = _with_defaults(given)
+    options = _with_defaults(job_options)
     ignore, max_billed_tokens = options["ignore"], options["max_billed_tokens"]
     reports: list[ValidationReport | FileReport | None] = [
         report or await _validate(io, request, data, ignore)
@@ -485,12 +485,12 @@ async def _to_dataset(
 def _method(method: str | None) -> str | None:
     if method is None:
         return None
-    known = _METHODS.get(str(method).lower())
-    if known is None:
+    canonical_name = _METHODS.get(str(method).lower())
+    if canonical_name is None:
         raise ConfigError(
             f"unknown method {method!r}", hint=f"Use one of {', '.join(_METHODS.values())}."
         )
-    return known
+    return canonical_name
 
 
 def _with_defaults(options: JobOptions) -> JobOptions:

@@ -61,8 +61,8 @@ def _refuse_unused(spec: ExportSpec, platform: str, places: Places) -> None:
     supported = {"kaito": set(fields) - {"processes"}, "cluster": {"processes"}}.get(
         platform, set()
     )
-    given = {name for name, value in fields.items() if value not in (None, 1)}
-    if unused := sorted(given - supported):
+    used_names = {name for name, value in fields.items() if value not in (None, 1)}
+    if unused := sorted(used_names - supported):
         supporting = "cluster" if unused == ["processes"] else "kaito"
         raise UnsupportedError(
             f"{platform} takes no {unused[0].replace('_', ' ')}", hint=f"Only {supporting} does."

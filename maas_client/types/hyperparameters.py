@@ -90,7 +90,7 @@ class Hyperparameters(FrozenModel):
                     f"there is no hyperparameter {name!r}",
                     hint=Text.format(
                         "Use one of {}; or pass the service's own name in {}.",
-                        Text(", ").join(Argument(known) for known in HYPERPARAMETERS),
+                        Text(", ").join(Argument(valid_name) for valid_name in HYPERPARAMETERS),
                         Argument("extra", code=f'{{"{name}": ...}}'),
                     ),
                 ) from None

@@ -109,14 +109,14 @@ def resolve_codes(names: Iterable[str]) -> frozenset[str]:
     Raises:
         ConfigError: A name selects no code. The hint suggests the nearest names.
     """
-    known, selected = all_codes(), set()
+    codes, selected = all_codes(), set()
     for name in names:
         upper = name.strip().upper()
         prefix = upper.rstrip("*")
-        if upper in known:
+        if upper in codes:
             selected.add(upper)
         elif prefix != upper or prefix.endswith("_"):
-            members = {code for code in known if prefix and code.startswith(prefix)}
+            members = {code for code in codes if prefix and code.startswith(prefix)}
             if not members:
                 raise _unknown(name)
             selected |= members

@@ -14,9 +14,9 @@ def write_pages(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pages = {f"{code.name}.md": to_markdown(code) for code in all_codes().values()}
     pages["README.md"] = index_to_markdown(all_codes().values())
-    for old in folder.glob("*.md"):
-        if old.name not in pages:
-            old.unlink()
+    for page in folder.glob("*.md"):
+        if page.name not in pages:
+            page.unlink()
     for name, text in pages.items():
         (folder / name).write_text(text, encoding="utf-8")
 

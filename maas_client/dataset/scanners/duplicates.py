@@ -264,20 +264,20 @@ def find_repeated(hashes: HashArray) -> dict[int, list[int]]:
     return {value: group for value, group in indices.items() if len(group) > 1}
 
 
-def find_shared(hashes: HashArray, known: HashArray) -> dict[int, int]:
-    """Return the hashes that occur in both arrays, each with its first index in ``known``."""
-    candidates = set(_filter_candidates(known, hashes))
+def find_shared(hashes: HashArray, reference: HashArray) -> dict[int, int]:
+    """Return the hashes that occur in both arrays, each with its first index in ``reference``."""
+    candidates = set(_filter_candidates(reference, hashes))
     first_index: dict[int, int] = {}
-    for index, value in enumerate(known if candidates else ()):
+    for index, value in enumerate(reference if candidates else ()):
         if value in candidates:
             first_index.setdefault(value, index)
     return first_index
 
 
-def _filter_candidates(known: HashArray, values: Iterable[int]) -> Iterator[int]:
-    """Yield the values that may be in ``known``: all that are, and about one in 16 of the rest."""
-    mask = (1 << max(10, (len(known) * 8).bit_length())) - 1
+def _filter_candidates(reference: HashArray, values: Iterable[int]) -> Iterator[int]:
+    """Yield the values that may be in ``reference``: all that are, and about one in 16 of the rest."""
+    mask = (1 << max(10, (len(reference) * 8).bit_length())) - 1
     table = bytearray(mask + 1)
-    for value in known:
+    for value in reference:
         table[value & mask] = 1
     return (value for value in values if table[value & mask])

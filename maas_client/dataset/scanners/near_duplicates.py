@@ -33,13 +33,13 @@ _LINE_MASK = (1 << 40) - 1
 """Lower bits of a value: the line number. The upper bits count how often its piece was repeated."""
 
 
-def _make_split_table(letters: bytes, every: int) -> bytes:
-    """Return a translation table to lower case, with a line feed for ``letters`` and for every ``every``-th
+def _make_split_table(letters: bytes, interval: int) -> bytes:
+    """Return a translation table to lower case, with a line feed for ``letters`` and for every ``interval``-th
     high byte."""
     table = bytearray(range(256)).lower()
     for c in letters:
         table[c] = table[c - 32] = 10
-    for c in range(0x80 + every // 2, 0xC0, every):
+    for c in range(0x80 + interval // 2, 0xC0, interval):
         table[c] = 10
     return bytes(table)
 
@@ -182,8 +182,8 @@ class NearDuplicateScanner:
         sketch = self._sketch(pieces)
         match = self._find_match(sketch)
         for piece in pieces[-8 * SKETCH_SIZE :] if match else sketch:
-            known = self._lines.get(hash(piece))
-            repeats = 0 if known is None else (known >> 40) + 1
+            entry = self._lines.get(hash(piece))
+            repeats = 0 if entry is None else (entry >> 40) + 1
             self._lines[hash(piece)] = repeats << 40 | number
         return match
 
@@ -195,13 +195,13 @@ class NearDuplicateScanner:
 
     def _sketch(self, pieces: list[bytes]) -> list[bytes]:
         """Return the longest pieces that do not belong to a template; ``pieces`` ascend in length."""
-        chosen: list[bytes] = []
+        longest: list[bytes] = []
         for piece in reversed(pieces[-8 * SKETCH_SIZE :]):
             if self._lines.get(hash(piece), 0) >> 40 < TEMPLATE_REPEATS:
-                chosen.append(piece)
-                if len(chosen) == SKETCH_SIZE:
+                longest.append(piece)
+                if len(longest) == SKETCH_SIZE:
                     break
-        return chosen
+        return longest
 
     def _find_match(self, sketch: list[bytes]) -> int:
         """Return the line of the earlier row that shares enough of a sketch, or 0."""

@@ -185,14 +185,14 @@ _DETECTORS: tuple[tuple[str, str, Callable[[str], int | None]], ...] = (
 CODES = tuple(dict.fromkeys(code for code, _, _ in _DETECTORS))
 
 
-def find_pii(text: str, known: Collection[str] = ()) -> dict[str, int]:
-    """Return the code of every kind of personal data in a text, except those in ``known``.
+def find_pii(text: str, skipped_codes: Collection[str] = ()) -> dict[str, int]:
+    """Return the code of every kind of personal data in a text, except those in ``skipped_codes``.
 
     The value is the index of the first character of the first occurrence.
     """
     first_index: dict[str, int] = {}
     for code, may_hold, find in _compile_detectors():
-        if code not in known and may_hold(text) and (at := find(text)) is not None:
+        if code not in skipped_codes and may_hold(text) and (at := find(text)) is not None:
             first_index[code] = min(at, first_index.get(code, at))
     return first_index
 

@@ -67,9 +67,9 @@ class SplitOrderScanner:
         after: Counter[int] = Counter()
         position = 0
         for key, count in self._runs:
-            early = max(0, min(count, boundary - position))
-            before[key] += early
-            after[key] += count - early
+            before_boundary = max(0, min(count, boundary - position))
+            before[key] += before_boundary
+            after[key] += count - before_boundary
             position += count
         return before, after
 

@@ -72,14 +72,14 @@ class TokenScanner:
         self._high += sum(map(len, lines))
         text_rows = [row_texts for row_texts in texts if row_texts is not None]
         is_text_only = len(text_rows) == len(texts)
-        other = (
+        rows_without_text = (
             () if is_text_only else [i for i, row_texts in enumerate(texts) if row_texts is None]
         )
-        self._high += sum([len(lines[index]) for index in other])
+        self._high += sum([len(lines[index]) for index in rows_without_text])
         fewest = len(rows)
         if self._high < WORD_COUNT_BYTES:
             strings = list(chain.from_iterable(text_rows))
-            for index in other:
+            for index in rows_without_text:
                 strings += collect_strings(rows[index])
             joined = "\n".join(strings)
             fewest = max(fewest, joined.count(" ") - 2 * joined.count("  ") - len(strings))

@@ -110,8 +110,8 @@ def _generation(tokens: dict[str, int]) -> dict[str, Any]:
 def _byte_characters() -> list[str]:
     """Return the character with which byte-level BPE writes each byte (GPT-2's table)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = iter(range(256, 512))
-    return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
+    substitutes = iter(range(256, 512))
+    return [chr(byte) if byte in printable else chr(next(substitutes)) for byte in range(256)]
 
 
 def _tokenizer(tokens: dict[str, int]) -> dict[str, Any]:

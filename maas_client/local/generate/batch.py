@@ -79,10 +79,10 @@ class DecodeBatch:
     def remove_rows(self, finished: Iterable[Row]) -> None:
         """Remove rows that are in the batch; ignore others."""
         removed_ids = set(map(id, finished))
-        kept = [index for index, row in enumerate(self.rows) if id(row) not in removed_ids]
-        if len(kept) < len(self.rows):
-            self._cache.keep_rows(kept)
-            self.rows = [self.rows[index] for index in kept]
+        remaining = [index for index, row in enumerate(self.rows) if id(row) not in removed_ids]
+        if len(remaining) < len(self.rows):
+            self._cache.keep_rows(remaining)
+            self.rows = [self.rows[index] for index in remaining]
 
     def step(self, model: InferenceModel) -> list[tuple[Row, int]]:
         """Process each row's last token; return each row with its next token, which the caller appends."""

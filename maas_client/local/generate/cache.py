@@ -45,19 +45,19 @@ class KeyValueCache:
         """Advance by the columns that every layer has just stored."""
         self.length += columns
 
-    def append_rows(self, other: KeyValueCache) -> None:
-        """Append the rows of ``other``."""
+    def append_rows(self, source: KeyValueCache) -> None:
+        """Append the rows of ``source``."""
         if not self._layers:
-            self._layers, self.length, self.padding = other._layers, other.length, other.padding
+            self._layers, self.length, self.padding = source._layers, source.length, source.padding
             return
-        length = max(self.length, other.length)
+        length = max(self.length, source.length)
         self._layers = [
-            (_stack(first[0], second[0], self, other, length),
-             _stack(first[1], second[1], self, other, length))
-            for first, second in zip(self._layers, other._layers, strict=True)
+            (_stack(first[0], second[0], self, source, length),
+             _stack(first[1], second[1], self, source, length))
+            for first, second in zip(self._layers, source._layers, strict=True)
         ]  # fmt: skip
         self.padding = [pad + length - self.length for pad in self.padding] + [
-            pad + length - other.length for pad in other.padding
+            pad + length - source.length for pad in source.padding
         ]
         self.length = length
 
@@ -106,9 +106,9 @@ def _allocate(like: torch.Tensor, columns: int) -> torch.Tensor:
     return like.new_empty(rows, heads, columns + max(_SPARE_COLUMNS, columns // 4), width)
 
 
-def _grow(stored: torch.Tensor, used: int, columns: int) -> torch.Tensor:
+def _grow(stored: torch.Tensor, length: int, columns: int) -> torch.Tensor:
     grown = _allocate(stored, columns)
-    grown[:, :, :used] = stored[:, :, :used]
+    grown[:, :, :length] = stored[:, :, :length]
     return grown
 
 
@@ -123,12 +123,12 @@ def _stack(
 
 
 def _select_rows(
-    stored: torch.Tensor, rows: torch.Tensor, shared_padding: int, used: int
+    stored: torch.Tensor, rows: torch.Tensor, shared_padding: int, length: int
 ) -> torch.Tensor:
     selected = stored.new_zeros(
-        len(rows), stored.shape[1], used - shared_padding + _SPARE_COLUMNS, stored.shape[3]
+        len(rows), stored.shape[1], length - shared_padding + _SPARE_COLUMNS, stored.shape[3]
     )
-    selected[:, :, : used - shared_padding] = stored[:, :, shared_padding:used].index_select(
+    selected[:, :, : length - shared_padding] = stored[:, :, shared_padding:length].index_select(
         0, rows
     )
     return selected

@@ -126,35 +126,35 @@ def parse_params(params: Any) -> SamplingParams:
     params = {} if params is None else params
     if not isinstance(params, dict):
         raise GenerationError("invalid_request", "'params' must be an object")
-    given = {name: value for name, value in params.items() if value is not None}
-    unknown = sorted(set(given) - set(SamplingParams.__dataclass_fields__))
+    values = {name: value for name, value in params.items() if value is not None}
+    unknown = sorted(set(values) - set(SamplingParams.__dataclass_fields__))
     if unknown:
         raise GenerationError("invalid_request", f"unknown parameter {unknown[0]!r}")
-    stop = given.get("stop", ())
+    stop = values.get("stop", ())
     stop = (stop,) if isinstance(stop, str) else stop
     if not isinstance(stop, list | tuple) or not all(isinstance(text, str) for text in stop):
         raise GenerationError("invalid_request", "'stop' must be a string or a list of strings")
     return SamplingParams(
-        temperature=_number(given, "temperature", 1.0, 0, 2),
-        top_p=_number(given, "top_p", 1.0, 0, 1),
-        max_tokens=_integer(given, "max_tokens", 1),
+        temperature=_number(values, "temperature", 1.0, 0, 2),
+        top_p=_number(values, "top_p", 1.0, 0, 1),
+        max_tokens=_integer(values, "max_tokens", 1),
         stop=tuple(text for text in stop if text),
-        seed=_integer(given, "seed", None),
-        frequency_penalty=_number(given, "frequency_penalty", 0.0, -2, 2),
-        presence_penalty=_number(given, "presence_penalty", 0.0, -2, 2),
+        seed=_integer(values, "seed", None),
+        frequency_penalty=_number(values, "frequency_penalty", 0.0, -2, 2),
+        presence_penalty=_number(values, "presence_penalty", 0.0, -2, 2),
     )
 
 
-def _number(given: Mapping[str, Any], name: str, default: float, low: int, high: int) -> float:
-    value = given.get(name, default)
+def _number(values: Mapping[str, Any], name: str, default: float, low: int, high: int) -> float:
+    value = values.get(name, default)
     fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not fits or not low <= value <= high:
         raise GenerationError("invalid_request", f"{name!r} must be a number from {low} to {high}")
     return float(value)
 
 
-def _integer(given: Mapping[str, Any], name: str, low: int | None) -> int | None:
-    value = given.get(name)
+def _integer(values: Mapping[str, Any], name: str, low: int | None) -> int | None:
+    value = values.get(name)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or (low is not None and value < low):

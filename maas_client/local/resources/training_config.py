@@ -373,8 +373,8 @@ _IGNORED_NAMES = frozenset(
         *("shm_size_finetune", "evaluation_config", "evaluation_config_params"),
         *("huggingface_id", "pytorch_model_path", "mlflow_model_path", "finetune_config_path"),
         *(
-            f"{what}_{step}"
-            for what in ("instance_type", "compute")
+            f"{prefix}_{step}"
+            for prefix in ("instance_type", "compute")
             for step in ("model_import", "preprocess", "finetune", "model_evaluation")
         ),
     }

@@ -75,9 +75,9 @@ class RateLimiter:
             "x-maas-realistic": f"{rate.requests} requests, {rate.tokens} tokens a minute ({rate.source})"
         }
         if is_foundry:
-            used = sum(entry.tokens for entry in entries)
+            used_tokens = sum(entry.tokens for entry in entries)
             headers["x-ratelimit-remaining-requests"] = str(rate.requests - len(entries))
-            headers["x-ratelimit-remaining-tokens"] = str(max(rate.tokens - used, 0))
+            headers["x-ratelimit-remaining-tokens"] = str(max(rate.tokens - used_tokens, 0))
         return Admission(headers, entries[-1])
 
     def _entries_for(self, endpoint: Record) -> deque[_RequestEntry]:

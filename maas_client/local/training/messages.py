@@ -50,14 +50,14 @@ def emit_start(job: TrainingSetup, checkpoint: Checkpoint | None, emit: Emit) ->
         emit_message(emit, text)
 
 
-def answer_events(job: TrainingSetup, who: str) -> Iterator[dict[str, Any]]:
+def answer_events(job: TrainingSetup, model_name: str) -> Iterator[dict[str, Any]]:
     """Yield the current answers to sample questions of the validation data, as events."""
     answers = generate_answers(job.model, job.tokenizer, job.template, job.data.samples)
     for sample, answer in answers:
         yield {
             "event": "message",
             "level": "info",
-            "message": f"{who} answers {_short(sample.question)} with {_short(answer)}",
+            "message": f"{model_name} answers {_short(sample.question)} with {_short(answer)}",
             "step": job.progress.step,
             "sample": {"answer": answer, **sample._asdict()},
         }
