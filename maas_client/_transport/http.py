@@ -261,9 +261,11 @@ def _check_piece(piece: HttpResponse | bytes, request: HttpRequest) -> bytes:
     return cast("bytes", piece)
 
 
-def _decoder(request: HttpRequest, head: HttpResponse) -> BodyDecoder | None:
-    """Return the decoder for a body; None if the response has none."""
-    if request.method == "HEAD":
+def _decoder(
+    request: HttpRequest, head: HttpResponse, response: httpx.Response
+) -> BodyDecoder | None:
+    """Return the decoder for a body; None if the response has none, or one that is decoded already."""
+    if request.method == "HEAD" or response.is_stream_consumed:
         return None
     return BodyDecoder(without_query(request.url), head.headers, request.max_bytes)
 
@@ -348,10 +350,10 @@ class SyncHttpClient:
             )
         try:
             head = _head(response)
-            decoder = _decoder(request, head)
+            decoder = _decoder(request, head, response)
             yield head
-            if decoder is not None and response.is_stream_consumed:
-                yield response.content  # an event hook of the caller's client has read it
+            if response.is_stream_consumed:  # by an event hook or a transport of the caller
+                yield response.content
                 return
             pieces = response.iter_raw()
             while decoder is not None:
@@ -441,10 +443,10 @@ class AsyncHttpClient:
                 )
             try:
                 head = _head(response)
-                decoder = _decoder(request, head)
+                decoder = _decoder(request, head, response)
                 yield head
-                if decoder is not None and response.is_stream_consumed:
-                    yield response.content  # an event hook of the caller's client has read it
+                if response.is_stream_consumed:  # by an event hook or a transport of the caller
+                    yield response.content
                     return
                 pieces = response.aiter_raw()
                 while decoder is not None:

@@ -14,6 +14,7 @@ from maas_client._transport.http import HttpResponse
 from maas_client._transport.retry import parse_retry_after
 from maas_client.wire import error_bodies
 from maas_client.wire.op import Op, Response
+from maas_client.wire.parsing import describe_problem
 
 T = TypeVar("T")
 
@@ -99,8 +100,7 @@ def _unexpected_body(
 ) -> errors.ServiceError:
     content_type = headers.get("content-type", "no content type").split(";")[0]
     if isinstance(error, ValidationError):
-        first = error.errors(include_input=False, include_url=False)[0]
-        reason = f"{'.'.join(str(part) for part in first['loc']) or 'body'}: {first['msg']}"
+        reason = describe_problem(error)
     else:
         reason = "not JSON" if isinstance(error, json.JSONDecodeError) else "not readable"
     return errors.ServiceError(

@@ -15,8 +15,10 @@ from maas_client.errors import (
 )
 from maas_client.flows._io import IO, Coro
 from maas_client.wire import azureml as ops
+from maas_client.wire import statuses
 from maas_client.wire.azureml_models import Page
 from maas_client.wire.op import Op, Response
+from maas_client.wire.parsing import only_objects
 
 MAX_POLL_INTERVAL_S = 15.0
 MAX_OUTAGE_S = 1800.0
@@ -52,7 +54,7 @@ async def list_items(
     """Yield the items of an ARM list; ``nextLink`` is followed verbatim (docs/azure-http.md section 7.4)."""
     page = (await io.send(op, query=query, **path)).value  # type: ignore[arg-type]  # a str, never a deadline
     while True:
-        for item in page.value:
+        for item in only_objects(op, page.value):
             yield item
         if not page.next_link:
             return
@@ -79,9 +81,9 @@ async def wait_for_operation(
         if status_url:
             poll = await io.send(ops.OPERATION_STATUS, url=status_url)
             requested_s, status = retry_after_s(poll), poll.value.status.lower()
-            if status == "succeeded":
+            if statuses.is_succeeded(status):
                 return
-            if status in ("failed", "canceled"):
+            if statuses.is_failed(status):
                 raise _operation_error(operation, poll.value.error or {}, status)
         else:
             result = await io.send(ops.OPERATION_RESULT, url=result_url)
@@ -115,10 +117,10 @@ async def wait_until_provisioned(
     end = io.elapsed() + timeout_s
     for interval in poll_intervals(io):
         state, code = await get_state()
-        if state.lower() == "succeeded":
+        if statuses.is_succeeded(state):
             return
         late = io.elapsed() > end
-        if late or state.lower() in ("failed", "canceled", "disabled"):
+        if late or statuses.is_failed(state) or state.lower() == "disabled":
             raise ServiceError(
                 f"deployment {name!r} is still {state} after {timeout_s:.0f} s"
                 if late

@@ -13,6 +13,9 @@ from maas_client.flows.jobs import job_backend, run_backend
 from maas_client.types import Job, JobEvent
 
 _log = logging.getLogger("maas_client")
+_MAX_AWAKE_GAP_S = 120.0
+"""Two polls of a job that cannot be reached are further apart than this only if the machine slept between
+them: a laptop that wakes up must have time to get its network back."""
 
 
 async def events(
@@ -153,9 +156,11 @@ async def _watch(
 ) -> AsyncGenerator[tuple[Job, list[JobEvent]], None]:
     """Yield the job and all its events so far, poll after poll, until it has ended.
 
-    Transient errors are retried for up to ``MAX_OUTAGE_S``; other errors are raised.
+    Transient errors are retried for up to ``MAX_OUTAGE_S`` of time for which this machine is awake; other
+    errors are raised.
     """
-    outage_start: float | None = None
+    outage_s: float | None = None
+    polled_at = io.elapsed()
     for interval in poll_intervals(io):
         try:
             current = await job_backend(io).get(io, identifiers.job_id(job))
@@ -165,14 +170,18 @@ async def _watch(
                 else []
             )
         except MaasError as error:
-            start = io.elapsed() if outage_start is None else outage_start
-            if not follow or not is_transient(error) or io.elapsed() - start > MAX_OUTAGE_S:
+            now = io.elapsed()
+            if outage_s is None:
+                outage_s, is_first = 0.0, True
+            else:
+                outage_s, is_first = outage_s + min(now - polled_at, _MAX_AWAKE_GAP_S), False
+            polled_at = now
+            if not follow or not is_transient(error) or outage_s > MAX_OUTAGE_S:
                 raise
-            if outage_start is None:
+            if is_first:
                 _log.warning("lost contact with the job (%s); retrying", error.message)
-            outage_start = start
         else:
-            outage_start = None
+            outage_s = None
             # Other events happen while the job is running, so they precede any later status.
             status = _status_event(current)
             is_running = current.status.lower() == "running"

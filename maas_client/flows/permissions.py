@@ -10,13 +10,14 @@ from maas_client.flows._io import IO
 from maas_client.wire import foundry
 from maas_client.wire import permissions as ops
 from maas_client.wire.op import Op
+from maas_client.wire.parsing import checks_values, parse_item
 from maas_client.wire.permissions import Permission, Usage
 
 
 async def list_permissions(io: IO) -> list[Permission]:
     """Return what the caller may do with the workspace, or with the account of a Foundry resource."""
     op = ops.ACCOUNT_PERMISSIONS if is_foundry(io) else ops.WORKSPACE_PERMISSIONS
-    return [Permission.model_validate(item) async for item in _arm.list_items(io, op)]
+    return [parse_item(op, Permission, item) async for item in _arm.list_items(io, op)]
 
 
 async def core_quota(io: IO, location: str) -> list[Usage]:
@@ -39,10 +40,17 @@ async def quota_names(io: IO, model: str) -> set[str]:
     names: set[str] = set()
     async for item in _arm.list_items(io, foundry.ACCOUNT_MODELS):
         if str(item.get("name", "")).casefold() == model.casefold():
-            skus: list[dict[str, Any]] = item.get("skus") or []
-            names |= {str(sku["usageName"]) for sku in skus if sku.get("usageName")}
+            names |= _usage_names(item)
     return names
 
 
+@checks_values("accounts.models")
+def _usage_names(item: dict[str, Any]) -> set[str]:
+    skus: list[dict[str, Any]] = item.get("skus") or []
+    return {str(sku["usageName"]) for sku in skus if sku.get("usageName")}
+
+
 async def _list_usages(io: IO, op: Op[Any], location: str) -> list[Usage]:
-    return [Usage.model_validate(item) async for item in _arm.list_items(io, op, location=location)]
+    return [
+        parse_item(op, Usage, item) async for item in _arm.list_items(io, op, location=location)
+    ]

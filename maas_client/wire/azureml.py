@@ -155,10 +155,6 @@ LOG_FILE = Op("logs.read", "GET", Plane.ANONYMOUS, "", bytes)
 """The SAS URL of a log file, from ``RunDetails.log_files``."""
 # fmt: on
 
-TERMINAL_STATUSES = frozenset({"completed", "failed", "canceled"})
-"""The final states of a job. Any other status, known or not, may still change: NotResponding and Paused jobs
-may recover (docs/azure-http.md section 1.5)."""
-
 OPERATIONS: tuple[Op[Any], ...] = tuple(
     value for value in list(globals().values()) if isinstance(value, Op) and value.path
 )

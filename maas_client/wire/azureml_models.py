@@ -19,10 +19,16 @@ class SystemData(WireModel):
     last_modified_at: str | None = None
 
 
+class Named(WireModel):
+    """What every item of a list has."""
+
+    name: str
+
+
 class Page(WireModel):
     """A page of an ARM list. The client follows ``next_link`` unchanged (its ``$skip`` is opaque)."""
 
-    value: list[dict[str, Any]]
+    value: list[Any]
     """Required: a body without it is not a list, and must not be read as an empty one."""
     next_link: str | None = None
 

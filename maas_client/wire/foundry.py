@@ -165,7 +165,3 @@ ARM_OPERATIONS: tuple[Op[Any], ...] = (
 def to_dated(op: Op[Any]) -> Op[Any]:
     """Return the dated form of a v1 operation: without ``/v1``, with an api-version."""
     return replace(op, path=op.path.removeprefix("/v1"), query={**op.query, **_DATED})
-
-
-TERMINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled", "canceled"})
-"""The final states of a job (docs/azure-http.md section 4.5)."""

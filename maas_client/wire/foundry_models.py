@@ -20,7 +20,7 @@ class SnakeCaseModel(WireModel):
 class ListPage(SnakeCaseModel):
     """A page of a list. The dated api-versions have no ``has_more``."""
 
-    data: list[dict[str, Any]]
+    data: list[Any]
     """Required: a body without it must not be read as an empty list, or a job could be created twice."""
     has_more: bool | None = None
     last_id: str | None = None

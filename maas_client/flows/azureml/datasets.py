@@ -16,7 +16,8 @@ from maas_client.flows.azureml import blob_upload
 from maas_client.flows.azureml.workspace import get_datastore
 from maas_client.types import Dataset
 from maas_client.wire import azureml as ops
-from maas_client.wire.azureml_models import DataVersion
+from maas_client.wire.azureml_models import DataVersion, Named
+from maas_client.wire.parsing import checks_values, creation_time, parse_item, parse_time
 
 _BYTES = "bytes"
 """The property in which an upload stores the file's size."""
@@ -112,7 +113,9 @@ async def get(io: IO, dataset: str) -> Dataset:
     name, version = _split_id(dataset)
     if version is None:
         container = (await io.send(ops.DATA_GET, name=name)).value
-        version = str(container.get("properties", {}).get("latestVersion") or "")
+        properties = container.get("properties")
+        newest = properties.get("latestVersion") if isinstance(properties, dict) else None
+        version = str(newest or "")
         if not version:
             version = await _newest_version(io, name)
     value = (await io.send(ops.DATA_VERSION_GET, name=name, version=version)).value
@@ -123,8 +126,11 @@ async def _newest_version(io: IO, name: str) -> str:
     versions = [item async for item in _arm.list_items(io, ops.DATA_VERSION_LIST, name=name)]
     if not versions:
         raise NotFoundError(f"dataset {name!r} has no version", status=404, operation="data.get")
-    versions.sort(key=lambda item: str((item.get("systemData") or {}).get("createdAt") or ""))
-    return str(versions[-1]["name"])
+    return _item_name(max(versions, key=creation_time))
+
+
+def _item_name(item: dict[str, Any]) -> str:
+    return parse_item(ops.DATA_VERSION_LIST, Named, item).name
 
 
 async def list_all(io: IO) -> AsyncGenerator[Dataset, None]:
@@ -132,7 +138,9 @@ async def list_all(io: IO) -> AsyncGenerator[Dataset, None]:
     async for container in _arm.list_items(io, ops.DATA_LIST):
         name = str(container.get("name"))
         async for item in _arm.list_items(io, ops.DATA_VERSION_LIST, name=name):
-            yield to_dataset(DataVersion.model_validate(item), name, str(item.get("name")))
+            yield to_dataset(
+                parse_item(ops.DATA_VERSION_LIST, DataVersion, item), name, str(item.get("name"))
+            )
 
 
 async def delete(io: IO, dataset: str) -> None:
@@ -144,7 +152,7 @@ async def delete(io: IO, dataset: str) -> None:
         await io.send(ops.DATA_VERSION_DELETE, name=name, version=version)
         return
     versions = [
-        str(item["name"]) async for item in _arm.list_items(io, ops.DATA_VERSION_LIST, name=name)
+        _item_name(item) async for item in _arm.list_items(io, ops.DATA_VERSION_LIST, name=name)
     ]
     if not versions:
         raise NotFoundError(f"dataset {name!r} not found", status=404, operation="data.delete")
@@ -160,6 +168,7 @@ def _split_id(dataset: str) -> tuple[str, str | None]:
     return name, version or None
 
 
+@checks_values("data_versions.get")
 def to_dataset(value: DataVersion, name: str, version: str) -> Dataset:
     """Convert a data version to a ``Dataset``."""
     raw: dict[str, Any] = value.dump()
@@ -173,6 +182,6 @@ def to_dataset(value: DataVersion, name: str, version: str) -> Dataset:
         or value.properties.data_uri.rsplit("/", 1)[-1],
         sha256=value.properties.properties.get("sha256"),
         bytes=int(size) if size.isascii() and size.isdigit() else None,
-        created_at=value.system_data.created_at if value.system_data else None,
+        created_at=parse_time(value.system_data.created_at) if value.system_data else None,
         raw=raw,
     )

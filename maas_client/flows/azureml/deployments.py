@@ -19,9 +19,10 @@ from maas_client.flows.azureml.workspace import get_workspace
 from maas_client.flows.identifiers import arm_name
 from maas_client.types import ChatChunk, ChatCompletion, Deployment, Keys
 from maas_client.wire import azureml as ops
-from maas_client.wire import chat, lifetime
+from maas_client.wire import chat, lifetime, statuses
 from maas_client.wire.azureml_models import Endpoint
 from maas_client.wire.op import Response
+from maas_client.wire.parsing import checks_values, parse_item
 
 CHAT_TIMEOUT_S = 600.0
 """Time for a complete answer, which takes long on a small machine."""
@@ -131,7 +132,7 @@ async def get(io: IO, deployment: str) -> Deployment:
 async def list_all(io: IO) -> AsyncGenerator[Deployment, None]:
     """Yield the workspace's serverless endpoints."""
     async for item in _arm.list_items(io, ops.ENDPOINT_LIST):
-        yield _to_deployment(Endpoint.model_validate(item), str(item.get("name")))
+        yield _to_deployment(parse_item(ops.ENDPOINT_LIST, Endpoint, item), str(item.get("name")))
 
 
 async def delete(io: IO, deployment: str) -> None:
@@ -188,6 +189,7 @@ def _name(request: ChatRequest) -> str:
     return arm_name(deployment) if isinstance(deployment, str) else deployment.name
 
 
+@checks_values("endpoints.get")
 def _to_deployment(value: Endpoint, name: str) -> Deployment:
     properties = value.properties
     url: Any = (properties.inference_endpoint or {}).get("uri")
@@ -198,7 +200,7 @@ def _to_deployment(value: Endpoint, name: str) -> Deployment:
         name=value.name or name,
         model=properties.model_settings.get("modelId"),
         status=state,
-        ready=state.lower() == "succeeded" and is_online,
+        ready=statuses.is_succeeded(state) and is_online,
         url=url,
         delete_at=lifetime.read_delete_at(value.tags),
         properties=dict(value.tags),

@@ -30,9 +30,10 @@ from maas_client.flows.identifiers import arm_name
 from maas_client.types import Job
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
-from maas_client.wire import local_extensions
+from maas_client.wire import local_extensions, statuses
 from maas_client.wire.hyperparameters import SERVERLESS_HYPERPARAMETERS, WIRE_NAMES, to_wire_value
 from maas_client.wire.op import Op
+from maas_client.wire.parsing import checks_values, parse_item, parse_time
 
 FINGERPRINT_PROPERTY = "maas_client.fingerprint"
 _MAX_ATTEMPTS = 1000
@@ -135,7 +136,7 @@ async def create(io: IO, request: JobRequest) -> Job:
                     Argument("name"),
                 ),
             )
-        has_failed = (existing.properties.status or "").lower() in ("failed", "canceled")
+        has_failed = statuses.is_failed(existing.properties.status)
         if has_same_inputs and not has_failed and not request.force_new:
             return (await to_job(io, existing, name)).model_copy(update={"attached": True})
     raise ConflictError(
@@ -223,8 +224,16 @@ async def list_all(io: IO) -> AsyncGenerator[Job, None]:
     """Yield the workspace's fine-tuning jobs, newest first as the service lists them."""
     query = {"jobType": "FineTuning", "listViewType": "ActiveOnly"}
     async for item in _arm.list_items(io, ops.JOB_LIST, query=query):
-        if str(item.get("properties", {}).get("jobType", "")).lower() == "finetuning":
-            yield _to_job(m.Job.model_validate(item), str(item.get("name")))
+        if _is_fine_tuning(item):
+            yield _to_job(parse_item(ops.JOB_LIST, m.Job, item), str(item.get("name")))
+
+
+def _is_fine_tuning(item: dict[str, Any]) -> bool:
+    properties = item.get("properties")
+    # What has no properties is no other kind of job: the guard says what is wrong with it.
+    return (
+        not isinstance(properties, dict) or str(properties.get("jobType")).lower() == "finetuning"
+    )
 
 
 async def cancel(io: IO, job: str) -> Job:
@@ -275,7 +284,7 @@ async def to_job(io: IO, value: m.Job, name: str) -> Job:
         return job
     try:
         details = await runs.run_details(io, name)
-        job = job.model_copy(update={"finished_at": runs.parse_time(details.end_time_utc)})
+        job = job.model_copy(update={"finished_at": parse_time(details.end_time_utc)})
         if job.succeeded:
             return job.model_copy(
                 update={"fine_tuned_model": await runs.registered_model(io, name)}
@@ -287,24 +296,25 @@ async def to_job(io: IO, value: m.Job, name: str) -> Job:
         return job  # the caller has no role for run history; the job itself is still useful
 
 
+@checks_values("jobs.get")
 def _to_job(value: m.Job, name: str) -> Job:
     properties = value.properties
     details = properties.fine_tuning_details
     status = properties.status or "Unknown"
-    is_completed = status.lower() == "completed"
+    is_completed = statuses.is_succeeded(status)
     studio = properties.services.get("Studio")
     return Job(
         id=value.id or name,
         name=value.name or name,
         status=status,
-        done=status.lower() in ops.TERMINAL_STATUSES,
+        done=statuses.is_final(status),
         succeeded=is_completed,
         model=details.model.uri,
         properties=dict(properties.properties),
         hyperparameters=dict(details.hyper_parameters or {}),
         training_data=details.training_data.uri,
         validation_data=details.validation_data.uri if details.validation_data else None,
-        created_at=value.system_data.created_at if value.system_data else None,
+        created_at=parse_time(value.system_data.created_at) if value.system_data else None,
         fine_tuned_model=_output_model(properties) if is_completed else None,
         trained_tokens=_parse_count(properties.properties.get("maas_client.trained_tokens")),
         studio_url=studio.get("endpoint") if isinstance(studio, dict) else None,

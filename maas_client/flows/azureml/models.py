@@ -18,6 +18,7 @@ from maas_client.flows.azureml.workspace import get_datastore, get_workspace
 from maas_client.types import Model
 from maas_client.wire import azureml as ops
 from maas_client.wire.azureml_models import ModelVersion
+from maas_client.wire.parsing import checks_values, creation_time, parse_item, parse_time
 
 _LOAD_TIMEOUT_S = 900.0
 """The server loads the weights before it responds."""
@@ -49,8 +50,8 @@ async def get(io: IO, model: str) -> Model:
         versions = [item async for item in _arm.list_items(io, ops.MODEL_VERSION_LIST, name=name)]
         if not versions:
             raise NotFoundError(f"model {name!r} not found", status=404, operation="models.get")
-        versions.sort(key=lambda item: str((item.get("systemData") or {}).get("createdAt") or ""))
-        return await _to_model(io, ModelVersion.model_validate(versions[-1]), name)
+        newest = parse_item(ops.MODEL_VERSION_LIST, ModelVersion, max(versions, key=creation_time))
+        return await _to_model(io, newest, name)
     value = (await io.send(ops.MODEL_VERSION_GET, name=name, version=version)).value
     return await _to_model(io, value, name)
 
@@ -60,7 +61,7 @@ async def list_all(io: IO) -> AsyncGenerator[Model, None]:
     async for container in _arm.list_items(io, ops.MODEL_LIST):
         name = str(container.get("name"))
         async for item in _arm.list_items(io, ops.MODEL_VERSION_LIST, name=name):
-            yield await _to_model(io, ModelVersion.model_validate(item), name)
+            yield await _to_model(io, parse_item(ops.MODEL_VERSION_LIST, ModelVersion, item), name)
 
 
 async def delete(io: IO, model: str) -> None:
@@ -140,15 +141,20 @@ def _hash_files(folder: Path) -> dict[str, str]:
 
 async def _to_model(io: IO, value: ModelVersion, name: str) -> Model:
     version = value.id.rsplit("/", 1)[-1]
+    return _with_id(value, name, version, await asset_id(io, name, version))
+
+
+@checks_values("model_versions.get")
+def _with_id(value: ModelVersion, name: str, version: str, asset: str) -> Model:
     properties = value.properties
     base = properties.properties.get("baseModelId") or properties.tags.get("baseModelId")
     return Model(
-        id=await asset_id(io, name, version),
+        id=asset,
         name=name,
         version=version,
         job=properties.job_name,
         base_model=str(base) if base else None,
-        created_at=value.system_data.created_at if value.system_data else None,
+        created_at=parse_time(value.system_data.created_at) if value.system_data else None,
         properties={**properties.tags, **properties.properties},
         raw=value.dump(),
     )

@@ -16,6 +16,7 @@ from maas_client.flows.identifiers import arm_name
 from maas_client.types import Checkpoint, Job, JobError, JobEvent
 from maas_client.wire import azureml as ops
 from maas_client.wire.azureml_models import RunDetails
+from maas_client.wire.parsing import checks_values, parse_time
 
 _METRIC_NAMES = {
     "loss": "train_loss",
@@ -37,8 +38,8 @@ async def registered_model(io: IO, run: str) -> str | None:
         "selectJobSpecification": True,
     }
     response = await io.send(ops.RUN_DATA, body, base_url=await data_plane_url(io))
-    outputs = response.value.run_metadata.get("outputs") or {}
-    output = outputs.get("registered_model") or {}
+    outputs = response.value.run_metadata.get("outputs")
+    output = outputs.get("registered_model") if isinstance(outputs, dict) else None
     asset_id = output.get("assetId") if isinstance(output, dict) else None
     return str(asset_id) if asset_id else None
 
@@ -48,6 +49,7 @@ async def run_details(io: IO, run: str) -> RunDetails:
     return (await io.send(ops.RUN_DETAILS, base_url=await data_plane_url(io), run=run)).value
 
 
+@checks_values("runs.details")
 def to_job_error(details: RunDetails) -> JobError | None:
     """Return why the run failed, which the job's own body does not say (docs/azure-http.md section 1.5)."""
     if details.error is None or not details.error.error:
@@ -58,15 +60,6 @@ def to_job_error(details: RunDetails) -> JobError | None:
         message=error.get("message") or "",
         param=error.get("target"),
     )
-
-
-def parse_time(text: str | None) -> datetime | None:
-    """Parse a time of run history (UTC if it has no zone); None for no time and for an invalid one."""
-    try:
-        time = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        return None
-    return time.replace(tzinfo=UTC) if time and time.tzinfo is None else time
 
 
 async def list_events(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
@@ -107,6 +100,7 @@ def _latest_time(messages: Iterable[JobEvent]) -> datetime:
     return max((event.created_at for event in messages if event.created_at), default=_LONG_AGO)
 
 
+@checks_values("runs.details")
 def _to_message(index: int, warning: dict[str, Any]) -> JobEvent:
     """Convert a warning of run history to an event.
 
@@ -135,6 +129,7 @@ class _MetricHistory:
     newest: dict[str, str] = field(default_factory=dict)
     """When the last value of each metric was written, as the service reports it."""
 
+    @checks_values("metrics.values")
     def add(self, name: str, value: dict[str, Any]) -> None:
         """Add one value of a metric."""
         created, step = value.get("createdUtc"), int(value.get("step") or 0)
@@ -171,7 +166,7 @@ async def _metric_events(
     body = {"metricNamespace": None, "continuationToken": None}
     names = (await io.send(ops.METRIC_LIST, body, base_url=base_url, run=run)).value
     for item in names.value:
-        name = str((item.get("metricKey") or {}).get("name") or item.get("name") or "")
+        name = _metric_name(item)
         if name:
             since = history.newest.get(name)
             async for value in _metric_values(io, base_url, run, name, since):
@@ -182,6 +177,12 @@ async def _metric_events(
     return [_to_metric_event(step, history.values[step], history.times.get(step)) for step in steps]
 
 
+@checks_values("metrics.list")
+def _metric_name(item: dict[str, Any]) -> str:
+    return str((item.get("metricKey") or {}).get("name") or item.get("name") or "")
+
+
+@checks_values("metrics.values")
 def _to_metric_event(step: int, metrics: dict[str, float], time: datetime | None) -> JobEvent:
     values = sorted(metrics.items())
     return JobEvent(

@@ -19,8 +19,9 @@ from maas_client.flows.foundry.models import base_model_name
 from maas_client.types import ChatChunk, ChatCompletion, Deployment, Keys
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
-from maas_client.wire import lifetime
+from maas_client.wire import lifetime, statuses
 from maas_client.wire.op import Plane, Response
+from maas_client.wire.parsing import checks_values, parse_item
 
 CHAT_TIMEOUT_S = 600.0
 """Time for a complete answer, which takes long on a small machine."""
@@ -142,7 +143,9 @@ async def list_all(io: IO) -> AsyncGenerator[Deployment, None]:
     """Yield the account's deployments."""
     _check_account(io)
     async for item in _arm.list_items(io, ops.DEPLOYMENT_LIST):
-        yield _to_deployment(io, m.Deployment.model_validate(item), str(item.get("name")))
+        yield _to_deployment(
+            io, parse_item(ops.DEPLOYMENT_LIST, m.Deployment, item), str(item.get("name"))
+        )
 
 
 async def delete(io: IO, deployment: str) -> None:
@@ -194,6 +197,7 @@ def _last_segment(name_or_id: str) -> str:
     return name_or_id.rsplit("/", 1)[-1]
 
 
+@checks_values("deployments.get")
 def _to_deployment(io: IO, value: m.Deployment, name: str) -> Deployment:
     state = value.properties.provisioning_state or "Unknown"
     return Deployment(
@@ -201,7 +205,7 @@ def _to_deployment(io: IO, value: m.Deployment, name: str) -> Deployment:
         name=value.name or name,
         model=value.properties.model.name or None,
         status=state,
-        ready=state.lower() == "succeeded",
+        ready=statuses.is_succeeded(state),
         url=f"{io.scope.base_urls[Plane.FOUNDRY.value]}/v1",
         delete_at=lifetime.read_delete_at(value.tags),
         properties={"sku": dict(value.sku), "format": value.properties.model.format},

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
+from typing import Any
 
 from maas_client import catalog
 from maas_client.errors import DatasetError, NotFoundError, ServiceError
@@ -16,6 +17,8 @@ from maas_client.flows.foundry import fingerprints, multipart_upload
 from maas_client.types import Dataset
 from maas_client.wire import foundry as ops
 from maas_client.wire.foundry_models import File
+from maas_client.wire.op import Op
+from maas_client.wire.parsing import checks_values, parse_item, parse_or_skip, to_datetime
 
 PURPOSE = "fine-tune"
 PROCESSING_TIMEOUT_S = 3600.0
@@ -76,9 +79,11 @@ async def _find_uploaded(io: IO, filename: str, size: int) -> File | None:
     """Return the stored file with the same fingerprint and size, unless the service rejected it."""
     fingerprint = fingerprints.filename_fingerprint(filename)
     async for item in fingerprints.list_items(io, ops.FILE_LIST, query={"purpose": PURPOSE}):
-        file = File.model_validate(item)
+        has_fingerprint = fingerprints.filename_fingerprint(item.get("filename")) == fingerprint
+        file = parse_or_skip(ops.FILE_LIST, File, item, is_wanted=has_fingerprint)
+        if file is None:
+            continue
         has_size = file.bytes in (None, 0, size)
-        has_fingerprint = fingerprints.filename_fingerprint(file.filename) == fingerprint
         if has_size and has_fingerprint and file.status not in _UNUSABLE:
             return file
     return None
@@ -132,23 +137,27 @@ async def _find_file(io: IO, dataset: str) -> File:
     if dataset.startswith(("file-", "assistant-")):
         return (await io.send(ops.FILE_GET, file=dataset)).value
     files = [
-        file async for file in _list_files(io) if dataset in (file.filename, _name(file), file.id)
+        file
+        async for file in _list_files(io, parse_or_skip)
+        if dataset in (file.filename, _name(file), file.id)
     ]
     if not files:
         raise NotFoundError(f"file {dataset!r} not found", status=404, operation="files.list")
     return max(files, key=lambda file: file.created_at or 0)
 
 
-async def _list_files(io: IO) -> AsyncGenerator[File, None]:
+async def _list_files(
+    io: IO, parse: Callable[[Op[Any], type[File], object], File | None]
+) -> AsyncGenerator[File, None]:
     async for item in fingerprints.list_items(io, ops.FILE_LIST, query={"purpose": PURPOSE}):
-        file = File.model_validate(item)
-        if file.status not in ("deleted", "deleting"):
+        file = parse(ops.FILE_LIST, File, item)
+        if file is not None and file.status not in ("deleted", "deleting"):
             yield file
 
 
 async def list_all(io: IO) -> AsyncGenerator[Dataset, None]:
     """Yield the resource's training files."""
-    async for file in _list_files(io):
+    async for file in _list_files(io, parse_item):
         yield to_dataset(file)
 
 
@@ -164,6 +173,7 @@ def _name(file: File) -> str:
     return stem.removesuffix(f"-{fingerprint}") if fingerprint else stem
 
 
+@checks_values("files.get")
 def to_dataset(file: File) -> Dataset:
     """Convert a file to a ``Dataset``."""
     return Dataset(
@@ -172,6 +182,6 @@ def to_dataset(file: File) -> Dataset:
         filename=file.filename,
         bytes=file.bytes,
         status=file.status,
-        created_at=fingerprints.to_datetime(file.created_at),
+        created_at=to_datetime(file.created_at),
         raw=file.dump(),
     )

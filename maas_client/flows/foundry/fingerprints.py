@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 from collections.abc import AsyncGenerator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from maas_client.flows._backend import JobRequest, UploadRequest
@@ -18,6 +17,7 @@ from maas_client.flows._io import IO
 from maas_client.types import Dataset
 from maas_client.wire.foundry_models import ListPage
 from maas_client.wire.op import Op, Plane
+from maas_client.wire.parsing import only_objects
 
 MAX_SUFFIX_LENGTH = 18
 _FILE_FINGERPRINT = re.compile(r"-([0-9a-f]{8})\.jsonl$")
@@ -30,15 +30,15 @@ def fingerprinted_filename(request: UploadRequest) -> str:
     return f"{stem}-{request.sha256[:8]}.jsonl"
 
 
-def filename_fingerprint(name: str) -> str | None:
+def filename_fingerprint(name: object) -> str | None:
     """Return the fingerprint in a file's name, if it has one."""
-    match = _FILE_FINGERPRINT.search(name)
+    match = _FILE_FINGERPRINT.search(name) if isinstance(name, str) else None
     return match.group(1) if match else None
 
 
-def suffix_fingerprint(suffix: str | None) -> str | None:
+def suffix_fingerprint(suffix: object) -> str | None:
     """Return the fingerprint at the end of a job's suffix, if it has one."""
-    match = _SUFFIX_FINGERPRINT.search(suffix or "")
+    match = _SUFFIX_FINGERPRINT.search(suffix) if isinstance(suffix, str) else None
     return match.group(1) if match else None
 
 
@@ -85,14 +85,10 @@ async def list_items(
     while True:
         page_query = {**(query or {}), **({"after": after} if after else {})}
         page: ListPage = (await io.send(op, query=page_query, **path)).value
-        for item in page.data:
+        items = only_objects(op, page.data)
+        for item in items:
             yield item
-        last = page.last_id or (page.data[-1].get("id") if page.data else None)
+        last = page.last_id or (items[-1].get("id") if items else None)
         if not page.has_more or not last or last == after:
             return
         after = str(last)
-
-
-def to_datetime(seconds: int | None) -> datetime | None:
-    """Convert seconds since 1970 to a time in UTC."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

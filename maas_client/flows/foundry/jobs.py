@@ -17,13 +17,13 @@ from maas_client.flows.foundry import fingerprints
 from maas_client.types import Job, JobError
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
-from maas_client.wire import local_extensions
+from maas_client.wire import local_extensions, statuses
 from maas_client.wire.hyperparameters import FOUNDRY_WIRE_NAMES
+from maas_client.wire.parsing import checks_values, parse_item, parse_or_skip, to_datetime
 
 _log = logging.getLogger("maas_client")
 _LOCK_TIMEOUT_S = 300.0
 """How long a call waits for another one with the same inputs on this machine."""
-_FAILED = frozenset({"failed", "cancelled", "canceled"})
 _LIST_QUERY = {"limit": "100"}
 TRAINING_TYPE_FIELD = "trainingType"
 """May be set with ``Hyperparameters(extra={"trainingType": "developerTier"})``."""
@@ -136,7 +136,7 @@ async def create(io: IO, request: JobRequest) -> Job:
 
 async def _create(io: IO, request: JobRequest, fingerprint: str) -> Job:
     existing = await _find_jobs(io, fingerprint)
-    usable = [job for job in existing if job.status.lower() not in _FAILED]
+    usable = [job for job in existing if not statuses.is_failed(job.status)]
     if usable and not request.force_new:
         return to_job(usable[-1]).model_copy(update={"attached": True})
     known_ids = {job.id for job in existing}
@@ -180,7 +180,7 @@ async def _keep_oldest(io: IO, job: m.Job, fingerprint: str, known_ids: set[str]
         duplicates = [
             each
             for each in await _find_jobs(io, fingerprint)
-            if each.id not in known_ids and each.status.lower() not in _FAILED
+            if each.id not in known_ids and not statuses.is_failed(each.status)
         ]
     except MaasError as error:
         _log.warning("job %s was created; looking for a second one failed: %s", job.id, error)
@@ -199,9 +199,10 @@ async def _find_jobs(io: IO, fingerprint: str) -> list[m.Job]:
     """Return the jobs with the fingerprint, oldest first."""
     jobs = []
     async for item in fingerprints.list_items(io, ops.JOB_LIST, query=_LIST_QUERY):
-        job = m.Job.model_validate(item)
-        names = (job.suffix, job.fine_tuned_model)
-        if fingerprint in [fingerprints.suffix_fingerprint(name) for name in names]:
+        names = (item.get("suffix"), item.get("fine_tuned_model"))
+        is_wanted = fingerprint in map(fingerprints.suffix_fingerprint, names)
+        job = parse_or_skip(ops.JOB_LIST, m.Job, item, is_wanted=is_wanted)
+        if job is not None and is_wanted:
             jobs.append(job)
     # The list is newest first. Times are whole seconds; within one second only the list has the order.
     jobs.reverse()
@@ -226,7 +227,7 @@ async def resolve_job_id(io: IO, job: str) -> str:
 async def list_all(io: IO) -> AsyncGenerator[Job, None]:
     """Yield the resource's fine-tuning jobs, newest first as the service lists them."""
     async for item in fingerprints.list_items(io, ops.JOB_LIST, query=_LIST_QUERY):
-        yield to_job(m.Job.model_validate(item))
+        yield to_job(parse_item(ops.JOB_LIST, m.Job, item))
 
 
 async def cancel(io: IO, job: str) -> Job:
@@ -271,6 +272,7 @@ async def delete(io: IO, job: str) -> None:
     await io.send(ops.JOB_DELETE, base_url=fingerprints.dated_base_url(io), job=job_id)
 
 
+@checks_values("fine_tuning.get")
 def to_job(value: m.Job) -> Job:
     """Convert to a ``Job``. Its name is the suffix if this library chose it, else the service's id."""
     status = value.status or "unknown"
@@ -282,8 +284,8 @@ def to_job(value: m.Job) -> Job:
         id=value.id,
         name=name,
         status=status,
-        done=status.lower() in ops.TERMINAL_STATUSES,
-        succeeded=status.lower() == "succeeded",
+        done=statuses.is_final(status),
+        succeeded=statuses.is_succeeded(status),
         model=value.model,
         fine_tuned_model=value.fine_tuned_model or None,
         error=JobError(code=error.code, message=error.message or "", param=error.param)
@@ -297,8 +299,8 @@ def to_job(value: m.Job) -> Job:
         hyperparameters=dict(supervised.get("hyperparameters") or value.hyperparameters or {}),
         training_data=value.training_file,
         validation_data=value.validation_file,
-        created_at=fingerprints.to_datetime(value.created_at),
-        finished_at=fingerprints.to_datetime(value.finished_at),
+        created_at=to_datetime(value.created_at),
+        finished_at=to_datetime(value.finished_at),
         trained_tokens=value.trained_tokens,
         raw=value.dump(),
     )

@@ -13,6 +13,7 @@ from maas_client.flows.foundry import fingerprints
 from maas_client.types import Model
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
+from maas_client.wire.parsing import checks_values, parse_item, to_datetime
 
 _FINE_TUNED = re.compile(r"(?P<base>.+?)\.ft-[0-9a-f]+")
 """``base-model.ft-{job}``, with a suffix or a checkpoint after it (docs/azure-http.md section 4.5)."""
@@ -32,7 +33,7 @@ async def get(io: IO, model: str) -> Model:
 async def list_all(io: IO) -> AsyncGenerator[Model, None]:
     """Yield the resource's fine-tuned models; base models are in the catalog."""
     async for item in fingerprints.list_items(io, ops.MODEL_LIST):
-        value = m.Model.model_validate(item)
+        value = parse_item(ops.MODEL_LIST, m.Model, item)
         if value.model or base_model_name(value.id) != value.id:
             yield _to_model(value)
 
@@ -55,12 +56,13 @@ async def delete(io: IO, model: str) -> None:
     )
 
 
+@checks_values("models.get")
 def _to_model(value: m.Model) -> Model:
     base = value.model or base_model_name(value.id)
     return Model(
         id=value.id,
         name=value.id,
         base_model=base if base != value.id else None,
-        created_at=fingerprints.to_datetime(value.created_at or value.created),
+        created_at=to_datetime(value.created_at or value.created),
         raw=value.dump(),
     )

@@ -12,6 +12,7 @@ from maas_client.flows.foundry.jobs import resolve_job_id
 from maas_client.types import Checkpoint, Job, JobEvent
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
+from maas_client.wire.parsing import checks_values, parse_item, to_datetime
 
 PAGE_SIZE = "100"
 
@@ -19,19 +20,24 @@ PAGE_SIZE = "100"
 async def list_events(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
     """Yield the service's own events, oldest first; their ids are the keys."""
     for event in await _read_events(io, job.id, read_all=job.done):
-        metrics = _metrics(event.data or {})
-        step = (event.data or {}).get("step")
-        yield JobEvent(
-            key=event.id,
-            type="metrics" if event.type == "metrics" and metrics else "message",
-            message=event.message,
-            level="warning" if event.level == "warn" else event.level,
-            step=int(step) if isinstance(step, int | float) else None,
-            metrics=metrics,
-            created_at=fingerprints.to_datetime(event.created_at),
-            data=dict(event.data or {}),
-            raw=event.dump(),
-        )
+        yield _to_event(event)
+
+
+@checks_values("fine_tuning.events")
+def _to_event(event: m.JobEvent) -> JobEvent:
+    metrics = _metrics(event.data or {})
+    step = (event.data or {}).get("step")
+    return JobEvent(
+        key=event.id,
+        type="metrics" if event.type == "metrics" and metrics else "message",
+        message=event.message,
+        level="warning" if event.level == "warn" else event.level,
+        step=int(step) if isinstance(step, int | float) else None,
+        metrics=metrics,
+        created_at=to_datetime(event.created_at),
+        data=dict(event.data or {}),
+        raw=event.dump(),
+    )
 
 
 async def _read_events(io: IO, job: str, *, read_all: bool) -> list[m.JobEvent]:
@@ -47,7 +53,7 @@ async def _read_events(io: IO, job: str, *, read_all: bool) -> list[m.JobEvent]:
     pages = fingerprints.list_items(io, ops.JOB_EVENTS, query={"limit": PAGE_SIZE}, job=job)
     async with aclosing(pages) as items:
         async for item in items:
-            event = m.JobEvent.model_validate(item)
+            event = parse_item(ops.JOB_EVENTS, m.JobEvent, item)
             consecutive_known = consecutive_known + 1 if event.id in known else 0
             current[event.id] = event
             if consecutive_known == int(PAGE_SIZE):
@@ -90,15 +96,20 @@ async def checkpoints(io: IO, job: str) -> AsyncGenerator[Checkpoint, None]:
     """Yield the checkpoints that the service has kept, newest first."""
     job_id = await resolve_job_id(io, job)
     async for item in fingerprints.list_items(io, ops.JOB_CHECKPOINTS, job=job_id):
-        value = m.Checkpoint.model_validate(item)
-        yield Checkpoint(
-            id=value.id,
-            step=value.step_number,
-            fine_tuned_model=value.fine_tuned_model_checkpoint,
-            metrics=_metrics(value.metrics),
-            created_at=fingerprints.to_datetime(value.created_at),
-            raw=value.dump(),
-        )
+        value = parse_item(ops.JOB_CHECKPOINTS, m.Checkpoint, item)
+        yield _to_checkpoint(value)
+
+
+@checks_values("fine_tuning.checkpoints")
+def _to_checkpoint(value: m.Checkpoint) -> Checkpoint:
+    return Checkpoint(
+        id=value.id,
+        step=value.step_number,
+        fine_tuned_model=value.fine_tuned_model_checkpoint,
+        metrics=_metrics(value.metrics),
+        created_at=to_datetime(value.created_at),
+        raw=value.dump(),
+    )
 
 
 async def logs(io: IO, job: str) -> str:
@@ -106,7 +117,7 @@ async def logs(io: IO, job: str) -> str:
     job_id = await resolve_job_id(io, job)
     lines = []
     for event in await _read_events(io, job_id, read_all=True):
-        time = fingerprints.to_datetime(event.created_at)
+        time = to_datetime(event.created_at)
         lines.append(f"{time.isoformat() if time else '-'} {event.level} {event.message}")
     value = (await io.send(ops.JOB_GET, job=job_id)).value
     for file in value.result_files or []:

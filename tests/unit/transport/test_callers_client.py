@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import time
 from collections.abc import Callable
 from typing import Any
@@ -114,6 +115,19 @@ def test_deadline_holds_on_a_connection_that_was_open_before(slow: Any) -> None:
             run_sync(transport.send(GET, thing="x"))
         assert time.monotonic() - start < 1.5
     server.close()
+
+
+def test_response_that_a_transport_has_read_already_is_used() -> None:
+    """As caches and httpx.MockTransport make them."""
+    body = gzip.compress(b'{"a": 1}')
+    http = httpx.Client(
+        transport=httpx.MockTransport(
+            lambda request: httpx.Response(200, content=body, headers={"Content-Encoding": "gzip"})
+        )
+    )
+    transport = make_transport("http://127.0.0.1:1", SyncHttpClient(http))
+    assert run_sync(transport.send(GET, thing="x")).value == {"a": 1}
+    http.close()
 
 
 def test_requests_of_the_caller_are_left_alone(server: ScriptedServer) -> None:

@@ -34,6 +34,7 @@ from maas_client.local.resources.foundry_files import foundry_not_found, invalid
 from maas_client.local.state.store import Record
 from maas_client.wire import foundry as ops
 from maas_client.wire import local_extensions as local_ops
+from maas_client.wire import statuses
 from maas_client.wire.op import Op
 
 
@@ -67,7 +68,7 @@ def list_jobs(context: RequestContext) -> dict[str, Any]:
 def cancel(context: RequestContext) -> dict[str, Any]:
     """POST cancel: a running job is reported as cancelled at once; a finished one is refused."""
     record = _get_job(context)
-    if STATUS_BY_STATE[str(record.state)] in ops.TERMINAL_STATUSES:
+    if statuses.is_final(STATUS_BY_STATE[str(record.state)]):
         raise invalid_payload(
             f"The job has already ended: its status is {STATUS_BY_STATE[str(record.state)]}.",
             status=400,

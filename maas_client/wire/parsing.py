@@ -1,0 +1,143 @@
+"""Turn values of a response into models, and whatever is wrong with them into a ``ServiceError``.
+
+A single response, an item of a list and the conversion of either to a public type go through here, so that
+no exception of pydantic or of Python leaves a public call because a service sent something else.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, ParamSpec, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from maas_client.errors import ServiceError
+from maas_client.wire.op import Op
+
+P = ParamSpec("P")
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+_log = logging.getLogger("maas_client")
+_WRONG_VALUES = (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError)
+
+
+def describe_problem(error: Exception) -> str:
+    """Return what is wrong with a value, without the value: it may be a key or a row."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_input=False, include_url=False)[0]
+        return (
+            f"{'.'.join(str(part) for part in first['loc'])[:100] or 'body'}: {first['msg'][:200]}"
+        )
+    return "a value has another type than expected"
+
+
+def unexpected_value(operation: str, error: Exception) -> ServiceError:
+    """Return the error for a value of a response that is not what the operation returns."""
+    return ServiceError(
+        f"{operation}: the response has an unexpected value ({describe_problem(error)})",
+        operation=operation,
+        hint="The service may have changed its API. Update maas-client, or report this message.",
+    )
+
+
+def parse_item(op: Op[Any], model: type[M], item: object) -> M:
+    """Return an item of a list as a model.
+
+    Raises:
+        ServiceError: The item is not what the operation returns.
+    """
+    try:
+        return model.model_validate(item)
+    except _WRONG_VALUES as error:
+        raise unexpected_value(op.name, error) from None
+
+
+def parse_or_skip(
+    op: Op[Any], model: type[M], item: object, *, is_wanted: bool = False
+) -> M | None:
+    """Return an item as a model, or None with a warning if it is not one.
+
+    For a list that is read to find something: an odd item of somebody else must not prevent that.
+
+    Args:
+        op: The operation that lists the items.
+        model: The model.
+        item: The item.
+        is_wanted: Whether this is the item that is looked for, as far as can be seen.
+
+    Raises:
+        ServiceError: The item is odd and wanted: to skip it could mean to create it a second time.
+    """
+    try:
+        return parse_item(op, model, item)
+    except ServiceError as error:
+        if is_wanted:
+            raise
+        _log.warning("%s; this item of the list is skipped", error.message)
+        return None
+
+
+def only_objects(op: Op[Any], items: list[Any]) -> list[dict[str, Any]]:
+    """Return the items of a list that are objects; warn about others."""
+    objects = [item for item in items if isinstance(item, dict)]
+    if len(objects) < len(items):
+        _log.warning(
+            "%s: %d items of the list are not objects; they are skipped",
+            op.name,
+            len(items) - len(objects),
+        )
+    return objects
+
+
+def creation_time(item: dict[str, Any]) -> str:
+    """Return when an item of an ARM list was created, as text to sort by; empty if it does not say."""
+    system_data = item.get("systemData")
+    return str(system_data.get("createdAt") or "") if isinstance(system_data, dict) else ""
+
+
+def checks_values(operation: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Make a function that converts a response raise ``ServiceError`` for values of another type.
+
+    Args:
+        operation: The operation that the error names.
+    """
+
+    def decorate(convert: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(convert)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return convert(*args, **kwargs)
+            except _WRONG_VALUES as error:
+                raise unexpected_value(operation, error) from None
+
+        return checked
+
+    return decorate
+
+
+def to_datetime(seconds: float | None) -> datetime | None:
+    """Convert seconds since 1970 to a time in UTC; also milliseconds, which some gateways send.
+
+    Returns:
+        None for no time, and for one that no calendar has.
+    """
+    if seconds is None:
+        return None
+    try:
+        # As seconds, 10^11 is the year 5138; as milliseconds it is 1973.
+        return datetime.fromtimestamp(seconds / 1000 if abs(seconds) >= 1e11 else seconds, UTC)
+    except (OverflowError, OSError, ValueError):
+        return None
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """Parse an ISO time (UTC if it has no zone); None for no time and for an invalid one."""
+    try:
+        time = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return time.replace(tzinfo=UTC) if time and time.tzinfo is None else time

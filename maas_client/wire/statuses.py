@@ -1,0 +1,30 @@
+"""The final statuses of jobs, operations and deployments, in every spelling that a service uses.
+
+Azure Machine Learning writes ``Completed`` and ``Canceled``, Foundry ``succeeded`` and ``cancelled``, ARM
+``Succeeded`` and ``Canceled`` (docs/azure-http.md sections 1.5, 4.5 and 7.3). Any other status, known or not,
+may still change: a job that is ``NotResponding`` or ``Paused`` may recover.
+"""
+
+from __future__ import annotations
+
+SUCCEEDED = frozenset({"completed", "succeeded"})
+FAILED = frozenset({"failed", "canceled", "cancelled"})
+
+
+def is_succeeded(status: str | None) -> bool:
+    """Return whether this status means that the work ended with success."""
+    return _normalize(status) in SUCCEEDED
+
+
+def is_failed(status: str | None) -> bool:
+    """Return whether this status means that the work failed or was canceled."""
+    return _normalize(status) in FAILED
+
+
+def is_final(status: str | None) -> bool:
+    """Return whether this status can no longer change."""
+    return is_succeeded(status) or is_failed(status)
+
+
+def _normalize(status: str | None) -> str:
+    return (status or "").strip().lower()
