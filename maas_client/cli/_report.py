@@ -1,4 +1,4 @@
-"""Output of a validation report: for a terminal, for a pipe, for GitHub.
+"""Every problem of a validation report: for a terminal, for a pipe, for GitHub.
 
 Only the terminal shows the line that a problem is in, with secrets masked.
 """
@@ -28,29 +28,39 @@ _ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)")
 _SEPARATOR = re.compile(r"""[\s"']""")
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _DELAY_S = 1.0
-_PER_CODE = 5
-"""Problems shown for each code on a terminal."""
 
 
 def text_lines(report: ValidationReport, *, quiet: bool = False) -> Iterator[str]:
     """Yield a line per problem, ``PATH:LINE:COLUMN: SEVERITY CODE MESSAGE``, and a line per file."""
     for file in report.files:
-        problems = first_per_code(file.problems)
-        for problem in problems:
-            position = f":{problem.line}:{problem.column}" if problem.line else ""
+        for problem in errors_first(file.problems):
             text = f"{problem.severity} {problem.code} {problem.message}. {problem.hint}"
-            yield f"{_name(file)}{position}: {text}"
-        yield from (f"{_name(file)}: {text}" for text in _describe_unlisted(file, problems))
+            yield f"{_place(file, problem)}: {text}"
+        yield from (f"{_name(file)}: {text}" for text in _describe_unlisted(file, file.problems))
         if not (quiet and file.ok and not file.problems):
-            yield f"{_name(file)}: {_verdict(file)}"
+            yield f"{_name(file)}: {verdict(file)}"
+
+
+def errors_first(problems: Sequence[Problem]) -> list[Problem]:
+    """Return the errors, then the warnings, each in the order of the file."""
+    return sorted(problems, key=lambda problem: problem.severity)
+
+
+def _place(file: FileReport, problem: Problem) -> str:
+    if not problem.line:
+        return _name(file)
+    if file.unit == "row":
+        return f"{_name(file)}: row {problem.line}"
+    return f"{_name(file)}:{problem.line}:{problem.column}"
 
 
 def _name(file: FileReport) -> str:
     """Return a file's path with control characters escaped."""
-    return _escape_unprintable(file.path)
+    return escape_unprintable(file.path)
 
 
-def _escape_unprintable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
+    """Return a text with control characters as escapes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -66,11 +76,13 @@ def github_annotations(report: ValidationReport) -> Iterator[str]:
     """Yield GitHub workflow commands, which show each problem at its line."""
     for file in report.files:
         for problem in first_per_code(file.problems):
-            position = f",line={problem.line},col={problem.column}" if problem.line else ""
+            has_line = problem.line and file.unit == "line"
+            position = f",line={problem.line},col={problem.column}" if has_line else ""
+            row = f"row {problem.line}: " if problem.line and not has_line else ""
             path = _escape_property(_name(file))
             command = f"::{problem.severity} file={path}{position},title={problem.code}"
-            yield f"{command}::{_escape_data(f'{problem.message}. {problem.hint}')}"
-        yield f"{_name(file)}: {_verdict(file)}"
+            yield f"{command}::{_escape_data(f'{row}{problem.message}. {problem.hint}')}"
+        yield f"{_name(file)}: {verdict(file)}"
 
 
 def _escape_data(text: str) -> str:
@@ -81,13 +93,11 @@ def _escape_property(text: str) -> str:
     return _escape_data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def _verdict(file: FileReport) -> str:
+def verdict(file: FileReport) -> str:
     """Return one line about a file: whether it is valid, its size, and its numbers of problems."""
     errors = sum(n for code, n in file.counts.items() if _is_error(file, code))
     warnings = sum(file.counts.values()) - errors
-    size = (
-        f"{file.examples:,} of {file.lines:,} lines can be trained on, {_format_size(file.bytes)}"
-    )
+    size = f"{file.examples:,} of {file.lines:,} {file.unit}s can be trained on, {_format_size(file.bytes)}"
     counts = [_count(errors, "error"), _count(warnings, "warning")]
     ignored = sum(file.stats.get("suppressed", {}).values())
     counts += [f"{ignored:,} ignored"] if ignored else []
@@ -123,30 +133,36 @@ def print_report(
         if quiet and file.ok and not file.problems:
             continue
         hinted: set[str] = set()
-        for problem in first_per_code(file.problems, _PER_CODE):
-            excerpt = _excerpt((copy_paths or {}).get(file.path, file.path), problem)
-            console.print(_format_problem(problem, excerpt, hint=problem.code not in hinted))
-            hinted.add(problem.code)
+        for problem in errors_first(file.problems):
+            path = (copy_paths or {}).get(file.path, file.path)
+            excerpt = None if "source" in file.stats else _excerpt(path, problem)
+            hint = problem.hint if problem.hint not in hinted else ""
+            console.print(_format_problem(file, problem, excerpt, hint))
+            hinted.add(problem.hint)
         console.print(_summary(file))
 
 
-def _format_problem(problem: Problem, excerpt: tuple[str, int] | None, *, hint: bool) -> Text:
+def _format_problem(
+    file: FileReport, problem: Problem, excerpt: tuple[str, int] | None, hint: str
+) -> Text:
     from rich.text import Text
 
     colour = "red" if problem.severity == "error" else "yellow"
-    position = f"line {problem.line}, column {problem.column}" if problem.line else "file"
+    position = f"{file.unit} {problem.line}" if problem.line else "file"
+    if problem.line and file.unit == "line":
+        position += f", column {problem.column}"
     text = Text.assemble(
         (f"{problem.severity}", f"bold {colour}"), f" {problem.code} ", (position, "dim")
     )
     if problem.pointer:
-        text.append(f"  {_escape_unprintable(problem.pointer)}", "dim")
+        text.append(f"  {escape_unprintable(problem.pointer)}", "dim")
     if excerpt:
         line, column = excerpt
         text.append(f"\n    {line}\n    {' ' * column}")
         text.append("^", f"bold {colour}")
     text.append(f"\n    {problem.message}")
     if hint:
-        text.append(f"\n    {problem.hint}", "cyan")
+        text.append(f"\n    {hint}", "cyan")
     text.append("\n")
     return text
 
@@ -203,16 +219,15 @@ def _summary(file: FileReport) -> Text:
 
     text = Text()
     text.append(_name(file), "bold")
-    text.append("  " + _verdict(file), "green" if file.ok else "bold red")
+    text.append("  " + verdict(file), "green" if file.ok else "bold red")
     for code, count in file.counts.items():
-        note = f" ({_PER_CODE} shown; --json lists more)" if count > _PER_CODE else ""
-        text.append(f"\n    {count:>7,} {code}{note}", "red" if _is_error(file, code) else "yellow")
-    for line in _describe_stats(file):
+        text.append(f"\n    {count:>7,} {code}", "red" if _is_error(file, code) else "yellow")
+    for line in describe_stats(file):
         text.append(f"\n    {line}", "dim")
     return text
 
 
-def _describe_stats(file: FileReport) -> Iterator[str]:
+def describe_stats(file: FileReport) -> Iterator[str]:
     """Yield lines about the statistics: the service's view, tokens with a histogram, notes."""
     stats = file.stats
     if service := stats.get("service"):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from maas_client.cli import _fix, _report
+from maas_client.cli import _fix, _report, _summary
 from maas_client.cli._output import print_json, print_note, report_overwrites
 from maas_client.cli._parser import positive_int
 from maas_client.cli._stdin import spool_streams
@@ -33,9 +33,8 @@ _PRICES = {
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument(
-        "files", nargs="*", metavar="FILE", help="chat files, JSON Lines; - is standard input"
-    )
+    parser.add_argument("files", nargs="*", metavar="FILE",
+                        help="chat files: JSON Lines (also .gz) or Parquet; - is standard input")  # fmt: skip
     parser.add_argument("--explain", metavar="CODE",
                         help="explain a problem code and exit; all or JSON_* lists codes")  # fmt: skip
     parser.add_argument("--model", help="validate for this model: its template and its limits")
@@ -61,6 +60,8 @@ def add(parser: argparse.ArgumentParser) -> None:
                         help="hours of hosting in the forecast (a month has 730)")  # fmt: skip
     parser.add_argument("--currency", default="USD", help="currency of the prices (default USD)")
     parser.add_argument("--html", metavar="FILE", help="also write the report as an HTML page")
+    parser.add_argument("--all", action="store_true",
+                        help="print every problem; default: a summary by code")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="do not report valid files")
     parser.add_argument("--show-mask", action="store_true",
                         help="print rows as the model reads them, with the trained text marked")  # fmt: skip
@@ -124,6 +125,8 @@ def _report_files(
         print_json(report.model_dump() | {key: value for key, value in extra.items() if value})
     elif _runs_on_github():
         print("\n".join(_report.github_annotations(report)))
+    elif not args.all:
+        _summary.print_summary(report, quiet=args.quiet, terminal=sys.stdout.isatty())
     elif sys.stdout.isatty():
         copies = {name: copy for copy, name in names.items()}
         _report.print_report(report, quiet=args.quiet, copy_paths=copies)

@@ -6,6 +6,7 @@ browser's light or dark setting.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -42,8 +43,10 @@ svg text { font: 11px system-ui, sans-serif; fill: var(--soft) } details { margi
 """
 
 
-def render_html(report: ValidationReport, *, title: str = "Data set report") -> str:
-    """Return the report as an HTML page."""
+def render_html(
+    report: ValidationReport, *, title: str = "Data set report", date: datetime.date | None = None
+) -> str:
+    """Return the report as an HTML page. ``date`` is the day that it names, by default today."""
     verdict = (
         '<span class="good">valid</span>' if report.ok else '<span class="error">invalid</span>'
     )
@@ -54,10 +57,21 @@ def render_html(report: ValidationReport, *, title: str = "Data set report") -> 
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>"
-        f"<h1>{escape(title)}: {verdict}</h1>{files}"
+        f"<h1>{escape(title)}: {verdict}</h1>{_context(report, date)}{files}"
         '<p class="soft">Written by maas-client validate. This page contains no text of the rows.</p>'
         "</body></html>\n"
     )
+
+
+def _context(report: ValidationReport, date: datetime.date | None) -> str:
+    """Return what the report is valid for: model, target and date."""
+    day = date or datetime.datetime.now(datetime.UTC).date()
+    values = (
+        ("model", report.model or "any (none was given)"),
+        ("target", report.target or "unknown"),
+        ("date", f"{day:%Y-%m-%d}"),
+    )
+    return f'<p class="soft">{escape("; ".join(f"{name}: {value}" for name, value in values))}</p>'
 
 
 def _file(file: FileReport) -> str:
@@ -77,7 +91,7 @@ def _file(file: FileReport) -> str:
 
 def _summary(file: FileReport) -> Iterator[tuple[str, str]]:
     yield "rows to train on", f"{file.examples:,}"
-    yield "lines", f"{file.lines:,}"
+    yield f"{file.unit}s", f"{file.lines:,}"
     yield "size", _size(file.bytes)
     tokens = file.stats.get("tokens")
     if tokens:
@@ -275,7 +289,7 @@ def _problems(file: FileReport) -> str:
     rows = [
         (
             f"{problem.line:,}" if problem.line else "",
-            f"{problem.column:,}" if problem.column else "",
+            f"{problem.column:,}" if problem.column and file.unit == "line" else "",
             f'<code class="{problem.severity}">{escape(problem.code)}</code>',
             escape(problem.message)
             + (f" <code>{escape(problem.pointer)}</code>" if problem.pointer else "")
@@ -286,7 +300,7 @@ def _problems(file: FileReport) -> str:
     omitted = sum(file.counts.values()) - len(listed)
     omitted_note = f'<p class="soft">and {omitted:,} more of the same codes</p>' if omitted else ""
     return (
-        "<h3>Problems by line</h3>"
-        + _table(("#line", "#column", "code", "problem and fix"), rows)
+        f"<h3>Problems by {file.unit}</h3>"
+        + _table((f"#{file.unit}", "#column", "code", "problem and fix"), rows)
         + omitted_note
     )

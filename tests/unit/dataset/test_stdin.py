@@ -47,7 +47,7 @@ def test_standard_input_gives_the_same_report_as_a_file(tmp_path: Path, spool: P
 
 
 def test_text_report_names_standard_input(spool: Path) -> None:
-    process = run("-")
+    process = run("-", "--all")
     assert b"<stdin>:14:1: error CHAT_" in process.stdout
     assert b"<stdin>: NOT VALID" in process.stdout
     assert os.fsencode(spool) not in process.stdout + process.stderr
