@@ -153,7 +153,8 @@ def from_metadata(document: Any, name: str = "custom") -> Cloud:
         {
             **public.suffixes,
             Plane.ARM: (arm_host,),
-            Plane.BLOB: (f".blob.{storage}",),
+            # Where ARM and storage are one server, the account is part of the path.
+            Plane.BLOB: (f".blob.{storage}", arm_host),
             Plane.HISTORY: (*public.suffixes[Plane.HISTORY], arm_host),
         },
     )

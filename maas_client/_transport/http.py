@@ -230,10 +230,7 @@ def _to_httpx(
         if isinstance(getattr(transport, "_pool", None), _PROXIES):
             raise ConfigError(
                 f"the httpx client sends requests for {without_query(request.url)} through a proxy",
-                hint=Text.format(
-                    "Create the client that you pass as {} with trust_env=False or without proxy=.",
-                    Argument("http"),
-                ),
+                hint="Create that client without a proxy, and without reading the environment's proxies.",
             )
     return client.build_request(
         request.method,
