@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,19 +25,44 @@ from tests.local.training.test_run import events_of, spec  # noqa: E402
 needs_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed"
 )
-ONE_RANK = """
-import json, os, sys
-from maas_client.local.training import processes
-job = json.loads(sys.stdin.readline())
-processes.set_rank_environment(job["rank"])
-from maas_client.local.training import run
-from maas_client.local.training.engines import zero
+# Loads the libraries once and forks a process for each rank of each run: loading takes longer than the runs.
+RANK_SERVER = """
+import json, os, sys, traceback
+os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is imported
+import accelerate, peft, transformers.models.phi3.modeling_phi3
+try:
+    import deepspeed
+except ImportError:
+    pass
 from maas_client.local.resources.job_states import JobSignal
+from maas_client.local.training import processes, run
+from maas_client.local.training.engines import zero
+
 zero._PERSISTENCE_THRESHOLD = 0  # the tiny base has no weight above DeepSpeed's default
-signal = JobSignal(job.get("signal", 0) if processes.process_rank() == 0 else 0)
-run.run(job, lambda event: print("EVENT" + json.dumps(event), flush=True), lambda: signal)
-sys.stdout.flush()
-os._exit(0)  # as the worker does
+
+def run_rank(job, rank):
+    log = os.open(rank["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    processes.set_rank_environment(rank["environment"])
+    signal = JobSignal(job.get("signal", 0) if processes.process_rank() == 0 else 0)
+    run.run(job, lambda event: print("EVENT" + json.dumps(event), flush=True), lambda: signal)
+    sys.stdout.flush()
+
+for line in sys.stdin:
+    job = json.loads(line)
+    children = []
+    for rank in job.pop("ranks"):
+        child = os.fork()
+        if not child:
+            try:
+                run_rank(job, rank)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)  # as the worker does
+        children.append(child)
+    print(json.dumps([os.waitpid(child, 0)[1] for child in children]), flush=True)
 """
 # Eleven rows in steps of four give three steps, the last uneven; max_grad_norm is low enough to clip.
 RECIPE = {
@@ -48,44 +75,49 @@ RECIPE = {
 FSDP, KEPT = {"fsdp": "full_shard"}, {"fsdp": "shard_grad_op"}
 
 
-def run_processes(job: dict[str, Any], processes: int) -> list[dict[str, Any]]:
-    """Run a job in ``processes`` processes and return the first one's events."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    common = {
-        "WORLD_SIZE": str(processes),
-        "LOCAL_WORLD_SIZE": str(processes),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "DS_ACCELERATOR": "cpu",
-    }
-    logs = [Path(job["out"]).with_suffix(f".{n}.log") for n in range(processes)]
-    children = []
-    for n, log in enumerate(logs):
-        with log.open("w") as out:
-            child = subprocess.Popen(
-                [sys.executable, "-c", ONE_RANK],
-                stdin=subprocess.PIPE,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        rank = {**common, "RANK": str(n), "LOCAL_RANK": str(n)}
-        assert child.stdin is not None
-        child.stdin.write(json.dumps({**job, "rank": rank}) + "\n")
-        child.stdin.close()
-        children.append(child)
-    try:
-        codes = [child.wait(timeout=240) for child in children]
-    finally:
-        for child in children:
-            child.kill()
-            child.wait()
-    log = logs[0].read_text()
-    assert codes == [0] * processes, log[-3000:]
-    lines = [line for line in log.splitlines() if line.startswith("EVENT")]
-    return [json.loads(line.removeprefix("EVENT")) for line in lines]
+Run = Callable[[dict[str, Any], int], list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def run_processes() -> Iterator[Run]:
+    """Run a job in a number of processes and return the first one's events."""
+    server = subprocess.Popen(
+        [sys.executable, "-c", RANK_SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+    def run(job: dict[str, Any], processes: int) -> list[dict[str, Any]]:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = sock.getsockname()[1]
+        common = {
+            "WORLD_SIZE": str(processes),
+            "LOCAL_WORLD_SIZE": str(processes),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+        logs = [Path(job["out"]).with_suffix(f".{n}.log") for n in range(processes)]
+        ranks = [
+            {"log": str(log), "environment": {**common, "RANK": str(n), "LOCAL_RANK": str(n)}}
+            for n, log in enumerate(logs)
+        ]
+        server.stdin.write(json.dumps({**job, "ranks": ranks}) + "\n")
+        server.stdin.flush()
+        codes = server.stdout.readline()
+        log = logs[0].read_text()
+        assert codes, log[-3000:]
+        assert json.loads(codes) == [0] * processes, log[-3000:]
+        lines = [line for line in log.splitlines() if line.startswith("EVENT")]
+        return [json.loads(line.removeprefix("EVENT")) for line in lines]
+
+    yield run
+    os.killpg(server.pid, signal.SIGKILL)
+    server.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +131,10 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def single_process(
-    base: BaseWeights, rows: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    base: BaseWeights,
+    rows: dict[str, str],
+    run_processes: Run,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], list[Any]]:
     """Events of a single process with four rows per step, by method."""
 
@@ -149,6 +184,7 @@ def test_engines_match_a_single_process(
     base: BaseWeights,
     single_process: Callable[[str], list[Any]],
     rows: dict[str, str],
+    run_processes: Run,
     tmp_path: Path,
     processes: int,
     options: dict[str, Any],

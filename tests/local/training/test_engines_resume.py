@@ -14,12 +14,15 @@ from maas_client.local.resources.job_states import JobSignal  # noqa: E402
 from tests.local.training.test_engines import (  # noqa: E402
     FSDP,
     KEPT,
+    Run,
     make_job,
     needs_deepspeed,
-    run_processes,
     zero_stage,
 )
 from tests.local.training.test_engines import rows as rows  # noqa: E402 - the fixture
+from tests.local.training.test_engines import (  # noqa: E402 - the fixture
+    run_processes as run_processes,
+)
 from tests.local.training.test_run import events_of  # noqa: E402
 
 # Dropout tests that each process restores its random state; r=3 cannot be sharded evenly.
@@ -38,7 +41,11 @@ OPTIONS = {"batch_size": 1, "gradient_accumulation_steps": 2, "processes": 2, "l
     ],
 )
 def test_paused_run_resumes_to_identical_bytes(
-    base: BaseWeights, rows: dict[str, str], tmp_path: Path, options: dict[str, Any]
+    base: BaseWeights,
+    rows: dict[str, str],
+    run_processes: Run,
+    tmp_path: Path,
+    options: dict[str, Any],
 ) -> None:
     recipe = {**OPTIONS, "lora_r": 3, **options}
     if recipe.get("method") == "Full":
