@@ -26,6 +26,7 @@ FLAGS: dict[str, str | None] = {
     "extra": "--set NAME=VALUE",
     "force_new": "--force-new",
     "ignore": "--ignore",
+    "ignore_keys": "--ignore-key KEY",
     "input_image": "--input-image",
     "input_pvc": "--input-pvc",
     "input_url": "--input-url",

@@ -91,19 +91,21 @@ def _print_progress(sent_bytes: int, total: int) -> None:
 
 
 def _add_convert(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from maas_client.dataset.edit.formats import ROW_FORMATS
+    from maas_client.dataset.formats import FORMAT_BY_NAME
 
     text = "convert CSV, Alpaca, ShareGPT and other formats to chat lines"
     parser = add_subcommand(group, "convert", text, convert)
     parser.add_argument("file", metavar="FILE", help="JSON Lines, a JSON array or CSV")
     parser.add_argument("out", metavar="OUT", help="the chat file to write (.jsonl)")
-    parser.add_argument("--form", choices=tuple(ROW_FORMATS),
+    parser.add_argument("--form", choices=tuple(FORMAT_BY_NAME),
                         help="format of the rows (default: detected from their keys)")  # fmt: skip
     parser.add_argument("--column", action="append", default=[], metavar="THEIRS=OURS",
                         type=_column, help="read a column under another name")  # fmt: skip
     parser.add_argument("--system", metavar="TEXT", help="system message for rows without one")
     parser.add_argument("--skip", action="store_true",
                         help="skip rows that cannot be converted")  # fmt: skip
+    parser.add_argument("--ignore-key", action="append", default=[], metavar="KEY",
+                        help="convert rows without this key (repeatable)")  # fmt: skip
 
 
 def _column(text: str) -> tuple[str, str]:
@@ -125,6 +127,7 @@ def convert(args: argparse.Namespace) -> int:
             columns=args.column,
             system=args.system,
             skip_invalid=args.skip,
+            ignore_keys=args.ignore_key,
         )
     if args.json:
         print_json(result.to_dict())

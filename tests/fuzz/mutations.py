@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -48,24 +49,30 @@ def make_value(rng: random.Random) -> Any:
         except ValueError:
             continue
         for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
-            row = _mutate(row, rng)
+            row = mutate(row, rng)
         return row
 
 
-def _mutate(tree: Any, rng: random.Random) -> Any:
+def mutate(
+    tree: Any,
+    rng: random.Random,
+    keys: Sequence[str] = _KEYS,
+    values: Sequence[Any] = _SCALARS,
+) -> Any:
+    """Return a JSON value after one change: a value, a key or an order."""
     members = list(_members(tree))
     if not members:
-        return deepcopy(rng.choice(_SCALARS))
+        return deepcopy(rng.choice(values))
     container, key = rng.choice(members)
     roll = rng.random()
     if roll < 0.4:
-        container[key] = deepcopy(rng.choice(_SCALARS))
+        container[key] = deepcopy(rng.choice(values))
     elif roll < 0.55:
         del container[key]
     elif roll < 0.7 and isinstance(container, dict):
-        container[rng.choice(_KEYS)] = container.pop(key)
+        container[rng.choice(keys)] = container.pop(key)
     elif roll < 0.8 and isinstance(container, dict):
-        container[rng.choice(_KEYS)] = deepcopy(rng.choice(_SCALARS))
+        container[rng.choice(keys)] = deepcopy(rng.choice(values))
     elif isinstance(container, list):
         container.insert(
             rng.randint(0, len(container)), json.loads(json.dumps(rng.choice(container)))

@@ -1,6 +1,7 @@
 """Codes for rows that are not a conversation: their format, their roles and the order of the roles."""
 
 from maas_client.dataset.codes import ERROR, WARNING, Code, SeverityByTarget
+from maas_client.dataset.formats import FORMATS, RowFormat
 
 _VALID_ROW = (
     '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}'
@@ -10,14 +11,22 @@ _FIX = "maas-client validate FILE --fix OUT.jsonl"
 _SKIPS_ROW = "Azure ML silently skips a row without messages."
 
 
-def _other_format(name: str, keys: str, example: str, hint: str = _CONVERT) -> Code:
+_OTHER_HINTS = {
+    "text": "Write chats instead, or train on plain text with another tool: plain text has no question and "
+    "no answer. Text with marked turns can be converted: maas-client datasets convert FILE OUT.jsonl",
+    "batch": "Use the results that belong to it: a request holds no answer to train on. With them: "
+    "maas-client datasets convert FILE OUT.jsonl",
+}
+
+
+def _other_format(row_format: RowFormat) -> Code:
     return Code(
-        f"CHAT_SHAPE_{name}",
+        str(row_format.code),
         ERROR,
-        f"the row is in the format of another task ({keys}), not a chat",
-        hint,
-        f"The keys are those of {keys}. Chat completion needs messages with roles. {_SKIPS_ROW}",
-        example,
+        f"the row is in the format of another task ({row_format.title}), not a chat",
+        _OTHER_HINTS.get(row_format.name, _CONVERT),
+        f"The keys are those of {row_format.title}. Chat completion needs messages with roles. {_SKIPS_ROW}",
+        row_format.example,
         _VALID_ROW,
     )
 
@@ -71,54 +80,7 @@ CODES = (
         '{"messages": ["Hi", "Hello."]}',
         _VALID_ROW,
     ),
-    _other_format(
-        "PROMPT_COMPLETION",
-        "prompt and completion",
-        '{"prompt": "Hi", "completion": "Hello."}',
-    ),
-    _other_format(
-        "TEXT_GROUND_TRUTH",
-        "text and ground truth",
-        '{"text": "Summarise ...", "ground_truth": "..."}',
-    ),
-    _other_format(
-        "ALPACA",
-        "Alpaca: instruction, input and output",
-        '{"instruction": "Translate", "input": "Hallo", "output": "Hello"}',
-    ),
-    _other_format(
-        "SHAREGPT",
-        "ShareGPT: conversations with from and value",
-        '{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]}',
-    ),
-    _other_format(
-        "DPO",
-        "preferences: a chosen and a rejected answer",
-        '{"input": {"messages": [...]}, "preferred_output": [...], "non_preferred_output": [...]}',
-    ),
-    _other_format(
-        "QUESTION_ANSWER",
-        "questions and answers",
-        '{"question": "What is LoRA?", "answer": "..."}',
-    ),
-    _other_format(
-        "CLASSIFICATION",
-        "classification: a text and a label",
-        '{"text": "Great product", "label": "positive"}',
-    ),
-    _other_format(
-        "TEXT",
-        "plain text",
-        '{"text": "Once upon a time ..."}',
-        "Write chats instead, or train on plain text with another tool: plain text has no question and "
-        "no answer.",
-    ),
-    _other_format(
-        "BATCH",
-        "a batch or fine-tuning request",
-        '{"custom_id": "1", "method": "POST", "url": "/chat/completions", "body": {...}}',
-        "Use the results that belong to it: a request holds no answer to train on.",
-    ),
+    *map(_other_format, FORMATS),
     Code(
         "CHAT_ROLE_MISSING",
         ERROR,

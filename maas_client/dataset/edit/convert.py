@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,23 +18,38 @@ from os import PathLike
 from typing import Any
 
 from maas_client._text import Argument, Text
+from maas_client.dataset.codes import get_code
 from maas_client.dataset.edit import repair
 from maas_client.dataset.edit.atomic_write import (
     atomic_write,
     require_distinct_paths,
     require_regular_file,
 )
-from maas_client.dataset.edit.encoding import Encoding, detect_encoding, read_utf8_lines
-from maas_client.dataset.edit.formats import (
-    ROW_FORMATS,
+from maas_client.dataset.edit.encoding import (
+    Encoding,
+    detect_encoding,
+    read_head,
+    read_utf8_lines,
+)
+from maas_client.dataset.edit.json_stream import JsonStreamError, read_json_elements
+from maas_client.dataset.formats import (
+    FORMAT_BY_NAME,
     ConversionError,
     Row,
-    detect_row_format,
-    omitted_parts,
-    parse_cells,
-    rename_keys,
+    RowFormat,
+    UnwantedAnswerError,
+    convert_row,
+    detect_any_format,
 )
-from maas_client.dataset.parsing.file_type import HEAD_BYTES, detect_wrong_format
+from maas_client.dataset.formats.messages import parse_json_text
+from maas_client.dataset.parsing.file_type import (
+    SEPARATOR_NAMES,
+    detect_wrong_format,
+    find_separator,
+)
+from maas_client.dataset.parsing.lines import MAX_LINE_BYTES, Line
+from maas_client.dataset.rules.context import build_context
+from maas_client.dataset.rules.line_check import LineValidator
 from maas_client.errors import ConfigError, DatasetError
 
 MAX_LISTED = 1000
@@ -57,6 +73,8 @@ class ConversionResult:
     """How often a part of a row was omitted, by description."""
     rejected: Counter[str] = field(default_factory=Counter)
     """Number of rows that could not be converted, by reason."""
+    unwanted: int = 0
+    """Number of rows left out because they say that their answer must not be learned."""
     rejected_rows: list[tuple[int, str]] = field(default_factory=list)
     """The first rejected rows: the number (of the line, or of the row in a table or array) and the reason."""
 
@@ -67,6 +85,8 @@ class ConversionResult:
 
     def reject(self, number: int, reason: str) -> None:
         """Count a row that cannot be converted and list it while there is room."""
+        if reason not in self.rejected and len(self.rejected) >= MAX_LISTED:
+            reason = "other reasons"
         self.rejected[reason] += 1
         if len(self.rejected_rows) < MAX_LISTED:
             self.rejected_rows.append((number, reason))
@@ -94,99 +114,172 @@ def convert(
     columns: Sequence[tuple[str, str]] = (),
     system: str | None = None,
     skip_invalid: bool = False,
+    ignore_keys: Sequence[str] = (),
 ) -> ConversionResult:
     """Write a file's rows as chat rows.
 
     Args:
         path: JSON Lines, a JSON array, pretty-printed objects, or CSV with a header.
         out: The JSON Lines file to write.
-        row_format: The format of the rows, a key of ``formats.ROW_FORMATS``. By default it is detected
+        row_format: The format of the rows, a name of ``formats.FORMAT_BY_NAME``. By default it is detected
             from the keys of each row.
         columns: Keys to rename before the conversion, as pairs ``(theirs, ours)``:
             ``[("Frage", "prompt")]``.
         system: A system message for every row that has none.
         skip_invalid: Leave out rows that cannot be converted instead of raising ``DatasetError``.
+        ignore_keys: Keys to leave out that would otherwise make a row impossible to convert without loss.
 
     Returns:
         The number of rows by format, and what was omitted or rejected.
 
     Raises:
-        ConfigError: The type of the file or ``row_format`` is unknown, or the file has no rows.
-        DatasetError: A row cannot be converted (without ``skip_invalid``), or none can.
+        ConfigError: ``row_format`` is unknown, or a path cannot be used.
+        DatasetError: The file has no rows or cannot be read as JSON or a table, a row cannot be converted
+            (without ``skip_invalid``), or none can.
         OSError: A file cannot be read or written.
 
     Nothing is written if an error is raised.
     """
-    if row_format is not None and row_format not in ROW_FORMATS:
+    if row_format is not None and row_format not in FORMAT_BY_NAME:
         raise ConfigError(
             f"unknown format {row_format!r}",
             hint=Text.format(
-                "Set {} to one of {}.", Argument("row_format"), ", ".join(ROW_FORMATS)
+                "Set {} to one of {}.", Argument("row_format"), ", ".join(FORMAT_BY_NAME)
             ),
         )
     require_regular_file(path)
     require_distinct_paths(path, out)
+    options = _Options(
+        FORMAT_BY_NAME[row_format] if row_format else None,
+        columns,
+        system,
+        tuple(ignore_keys),
+        LineValidator(build_context("local", None)),
+    )
     result = ConversionResult(os.fspath(path), os.fspath(out))
     with atomic_write(out) as (file,):
-        for number, row in _read_rows(path, result):
-            chat = _convert_row(number, row, result, row_format, columns)
-            if chat is not None:
-                if system and chat["messages"][0].get("role") != "system":
-                    chat["messages"].insert(0, {"role": "system", "content": system})
-                file.write(json.dumps(chat, ensure_ascii=False).encode() + b"\n")
+        for number, row in _read_rows(path, result, columns):
+            data = _convert_row(number, row, result, options)
+            if data is not None:
+                file.write(data + b"\n")
                 result.rows += 1
         _raise_if_rejected(result, skip_invalid=skip_invalid)
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """How rows are converted."""
+
+    row_format: RowFormat | None
+    columns: Sequence[tuple[str, str]]
+    system: str | None
+    ignored: tuple[str, ...]
+    validator: LineValidator
 
 
 def _convert_row(
     number: int,
     row: Any,
     result: ConversionResult,
-    row_format: str | None,
-    columns: Sequence[tuple[str, str]],
-) -> Row | None:
-    """Return the chat row, or None after the row was rejected."""
+    options: _Options,
+) -> bytes | None:
+    """Return the line of the chat row, or None after the row was rejected or left out."""
+    if _is_bare_list(row):
+        row = {"messages": row}
     if not isinstance(row, dict):
         result.reject(number, "not an object" if row is not _INVALID else "not JSON")
         return None
-    row = rename_keys(row, columns)
-    name = row_format or detect_row_format(row)
-    if name is None:
+    row = rename_keys(row, options.columns)
+    row_format = options.row_format or detect_any_format(row)
+    if row_format is None:
         result.reject(number, f"unknown keys: {_list_keys(row)}")
         return None
     try:
-        chat = ROW_FORMATS[name](row)
-        json.dumps(chat, ensure_ascii=False).encode()
+        chat, notes = convert_row(row_format, row, options.ignored)
+        _add_system(chat, options.system)
+        chat, _ = repair.repair_row(chat)
+        data = _encode_chat(chat, options.validator)
+    except UnwantedAnswerError as reason:
+        result.omitted[f"row whose answer is unwanted: {reason}"] += 1
+        result.unwanted += 1
+        return None
     except ConversionError as error:
-        result.reject(number, f"{name}: {error}")
+        result.reject(number, f"{row_format.name}: {error}")
         return None
+    result.row_formats[row_format.name] += 1
+    result.omitted.update(notes)
+    return data
+
+
+def _is_bare_list(row: Any) -> bool:
+    """Return whether a row is the list of messages itself."""
+    return (
+        isinstance(row, list)
+        and bool(row)
+        and all(isinstance(m, dict) and ("role" in m or "from" in m) for m in row)
+    )
+
+
+def _add_system(chat: Row, system: str | None) -> None:
+    first = chat["messages"][0]
+    if system and not (isinstance(first, dict) and first.get("role") == "system"):
+        chat["messages"].insert(0, {"role": "system", "content": system})
+
+
+def _encode_chat(chat: Row, validator: LineValidator) -> bytes:
+    """Return the line of a row. Raises for one that no target trains on, with the reason of ``validate``."""
+    try:
+        data = json.dumps(chat, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        result.reject(number, f"{name}: half a character (a lone surrogate)")
-        return None
-    if not chat["messages"] or not isinstance(chat["messages"][0], dict):
-        result.reject(number, f"{name}: no messages")
-        return None
-    result.row_formats[name] += 1
-    result.omitted.update(omitted_parts(name, row, chat))
-    return chat
+        raise ConversionError(get_code("JSON_SURROGATE").message) from None
+    checked = validator.validate(Line(1, 0, data, len(data) > MAX_LINE_BYTES))
+    if checked.row is not None:
+        return data
+    if checked.json_errors:
+        raise ConversionError(get_code(checked.json_errors[0].code).message)
+    issue = next(issue for issue in checked.issues if validator.blocks_training(issue))
+    place = "/".join(str(step) for step in issue.path if isinstance(step, int) or step in _SHOWN)
+    message = get_code(issue.code).message
+    raise ConversionError(f"{message} ({place})" if place else message)
+
+
+_SHOWN = frozenset(("messages", "role", "content", "weight", "tools", "tool_calls", "tool_call_id",
+                    "function", "arguments", "name", "parameters"))  # fmt: skip
+"""Keys that a message shows as part of a place; others may be text of the row."""
 
 
 def _list_keys(row: Row) -> str:
-    """Return the names of a row's first keys. Keys are column names, not private data."""
-    return ", ".join(sorted(str(key)[:30] for key in row)[:6]) or "none"
+    """Return the names of a row's first keys that cannot be text of the row."""
+    names = sorted(key for key in row if _PLAIN_KEY.fullmatch(key))[:6]
+    hidden = len(row) - len(names)
+    if not row:
+        return "none"
+    more = f"{hidden} not shown" if hidden else ""
+    return " and ".join(part for part in (", ".join(names), more) if part)
+
+
+_PLAIN_KEY = re.compile(r"[a-z][a-z0-9_]{0,23}")
 
 
 def _raise_if_rejected(result: ConversionResult, *, skip_invalid: bool) -> None:
     if result.rows and (result.ok or skip_invalid):
         return
     if not result.rows and not result.rejected:
-        raise ConfigError(f"{result.path} contains no rows")
+        if not result.unwanted:
+            raise DatasetError(f"{result.path} contains no rows")
+        reasons = ", ".join(sorted(result.omitted))
+        raise DatasetError(
+            f"{result.path}: none of {result.unwanted:,} rows can be trained on ({reasons})",
+            hint=Text.format(
+                "If the rows are to be learned, ignore the key ({}).", Argument("ignore_keys")
+            ),
+        )
     number, reason = result.rejected_rows[0]
     count = result.rejected.total()
     raise DatasetError(
-        f"{result.path}: {count:,} of {count + result.rows:,} rows cannot be converted; the first is "
-        f"row {number} ({reason})",
+        f"{result.path}: {count:,} of {count + result.rows + result.unwanted:,} rows cannot be converted; "
+        f"the first is row {number} ({reason})",
         hint=_suggest_steps(reason, some_converted=bool(result.rows)),
     )
 
@@ -194,12 +287,26 @@ def _raise_if_rejected(result: ConversionResult, *, skip_invalid: bool) -> None:
 def _suggest_steps(reason: str, *, some_converted: bool) -> Text:
     row_format = Argument("row_format")
     rename = Text.format("rename the columns ({})", Argument("columns"))
-    if reason.endswith("missing or empty"):
+    if "no column has a known name" in reason:
+        steps = [
+            Text("Write the column names in the first line, such as prompt,completion"),
+            rename,
+        ]
+    elif reason.endswith("missing or empty"):
         steps = [Text("Fill it in"), rename]
-    elif some_converted or "unknown keys" in reason:
+    elif reason.endswith("cannot be converted"):
+        steps = [
+            Text.format("Rename the key ({})", Argument("columns")),
+            Text.format("convert without it ({})", Argument("ignore_keys")),
+        ]
+    elif "unknown keys" in reason:
         steps = [Text.format("Give the format ({})", row_format), rename]
+    elif some_converted:
+        steps = [Text("Fix the rows")]
     else:
-        return Text.format("If the detected format is wrong, give it with {}.", row_format)
+        return Text.format(
+            "Fix the rows. If the detected format is wrong, give it with {}.", row_format
+        )
     if some_converted:
         steps.append(Text.format("skip such rows ({})", Argument("skip_invalid", True)))
     *first, last = steps
@@ -211,55 +318,61 @@ _INVALID = object()
 """Stands for a row that cannot be read."""
 
 
-def _read_rows(path: str | PathLike[str], result: ConversionResult) -> Iterator[tuple[int, Any]]:
+def _read_rows(
+    path: str | PathLike[str], result: ConversionResult, columns: Sequence[tuple[str, str]]
+) -> Iterator[tuple[int, Any]]:
     """Yield a file's rows with their numbers, and record the type of the file."""
     encoding = detect_encoding(path)
-    with open(path, "rb") as file:
-        head = file.read(HEAD_BYTES).removeprefix(encoding.bom)
-    text = head.decode(encoding.codec, "replace").encode()
-    is_complete = os.path.getsize(path) <= HEAD_BYTES
+    text, is_complete = read_head(path, encoding)
     problem = detect_wrong_format(text, is_complete=is_complete)
     code = problem.code if problem else ""
     if code in ("FILE_JSON_ARRAY", "FILE_PRETTY_PRINTED"):
         result.file_format = "a JSON array" if code == "FILE_JSON_ARRAY" else "pretty-printed JSON"
-        yield from enumerate(_read_json_values(path, encoding), 1)
+        yield from _read_json_values(path, encoding, result)
     elif text.lstrip()[:1] in (b"{", b"["):
         result.file_format = "JSON Lines"
-        yield from _read_json_lines(path, encoding)
+        yield from _read_json_lines(path, encoding, result)
     elif text.strip():
-        yield from _read_table(path, encoding, text, result)
+        yield from _read_table(path, encoding, text.decode(), result, columns, is_complete)
     else:
-        raise ConfigError(f"{path} is empty")
+        raise DatasetError(f"{path} is empty")
 
 
-def _read_json_lines(path: str | PathLike[str], encoding: Encoding) -> Iterator[tuple[int, Any]]:
+def _read_json_lines(
+    path: str | PathLike[str], encoding: Encoding, result: ConversionResult
+) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(read_utf8_lines(path, encoding), 1):
-        if not line.strip():
-            continue
-        try:
-            values, _ = repair.parse_leniently(line)
-        except repair.UnrepairableError:
-            values = [_INVALID]
-        for value in values:
-            nested = _nested_rows(value) if isinstance(value, dict) else None
-            yield from ((number, row) for row in ([value] if nested is None else nested))
+        if line.strip():
+            yield from ((number, row) for row in _parse_rows(line, result))
 
 
-def _read_json_values(path: str | PathLike[str], encoding: Encoding) -> Iterator[Any]:
+def _parse_rows(data: bytes, result: ConversionResult) -> Iterator[Any]:
+    """Yield the rows in a text: its values, or those of ``{"data": [...]}``."""
     try:
-        with open(path, "rb") as file:
-            text = file.read()[len(encoding.bom) :].decode(encoding.codec)
-        values = repair.parse_all_leniently(text.strip())
-    except (repair.UnrepairableError, UnicodeDecodeError) as error:
-        reason = error.reason if isinstance(error, UnicodeDecodeError) else error
-        raise ConfigError(f"{path} cannot be read as JSON: {reason}") from None
+        values, _ = repair.parse_leniently(data)
+    except repair.UnrepairableError:
+        values = [_INVALID]
     for value in values:
-        if isinstance(value, list):
-            yield from value
-        elif isinstance(value, dict) and isinstance(nested := _nested_rows(value), list):
-            yield from nested
-        else:
-            yield value
+        nested = _nested_rows(value) if isinstance(value, dict) else None
+        if nested is not None and len(value) > 1:
+            result.omitted["keys beside the rows of the file"] += 1
+        yield from [value] if nested is None else nested
+
+
+def _read_json_values(
+    path: str | PathLike[str], encoding: Encoding, result: ConversionResult
+) -> Iterator[tuple[int, Any]]:
+    def note_rest() -> None:
+        result.omitted["keys beside the rows of the file"] += 1
+
+    number = 0
+    try:
+        for element in read_json_elements(path, encoding, note_rest):
+            for row in _parse_rows(element, result):
+                number += 1
+                yield number, row
+    except JsonStreamError as error:
+        raise DatasetError(f"{path} cannot be read as JSON: {error}") from None
 
 
 def _nested_rows(value: Row) -> list[Any] | None:
@@ -269,42 +382,72 @@ def _nested_rows(value: Row) -> list[Any] | None:
 
 
 def _read_table(
-    path: str | PathLike[str], encoding: Encoding, head: bytes, result: ConversionResult
-) -> Iterator[tuple[int, Row]]:
-    header = head.lstrip().partition(b"\n")[0].decode("utf-8", "replace")
-    separator = max((",", ";", "\t", "|"), key=header.count)
-    if not header.count(separator):
-        raise ConfigError(
-            f"{path} is neither JSON nor a table with a header",
-            hint="Give JSON Lines, a JSON array, or CSV whose first line has the column names.",
-        )
-    names = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-    result.file_format = f"a table separated by {names[separator]}"
+    path: str | PathLike[str],
+    encoding: Encoding,
+    head: str,
+    result: ConversionResult,
+    columns: Sequence[tuple[str, str]],
+    is_complete: bool,
+) -> Iterator[tuple[int, Any]]:
+    separator = find_separator(head, is_complete=is_complete)
+    if separator is None:
+        first = head.lstrip().partition("\n")[0]
+        separator = max(SEPARATOR_NAMES, key=first.count)
+        if not first.count(separator):
+            raise DatasetError(
+                f"{path} is neither JSON nor a table with a header",
+                hint="Give JSON Lines, a JSON array, or CSV whose first line has the column names.",
+            )
+    result.file_format = f"a table separated by {SEPARATOR_NAMES[separator]}"
     with open(path, "rb") as file:
         file.seek(len(encoding.bom))
         text = io.TextIOWrapper(file, encoding=encoding.codec, newline="")
         try:
             rows = csv.DictReader(text, delimiter=separator, strict=True)
+            names = [str(name) for name in rows.fieldnames or ()]
+            if detect_any_format(rename_keys(dict.fromkeys(names, "x"), columns)) is None:
+                raise DatasetError(
+                    f"{path}: the table has no header that is known ({len(names)} columns)",
+                    hint=Text.format(
+                        "Write the column names in the first line, such as prompt,completion, or rename the "
+                        "columns ({}).",
+                        Argument("columns"),
+                    ),
+                )
             for number, row in enumerate(rows, 1):
                 yield number, _parse_table_row(row)
         except UnicodeDecodeError:
-            raise ConfigError(
+            raise DatasetError(
                 f"{path} changes its encoding (at row {result.rows + 1} or shortly after)",
                 hint="Save it as UTF-8.",
             ) from None
         except csv.Error as error:
-            raise ConfigError(
+            raise DatasetError(
                 f"{path} is not a valid table after row {result.rows}: {error}",
                 hint="Look for a quote that is never closed.",
             ) from None
 
 
 def _parse_table_row(row: dict[Any, Any]) -> Any:
-    """Return a table row without its empty cells, or ``_INVALID`` if it has more cells than columns."""
+    """Return a table row with lists of objects parsed; ``_INVALID`` if it has more cells than columns."""
     if None in row:
         return _INVALID
-    cells = {str(key): value or "" for key, value in row.items()}
-    filled = parse_cells({key: value for key, value in cells.items() if value != ""})
-    if detect_row_format(filled) is None and detect_row_format(cells) is not None:
-        return cells  # the columns are those of a format, so the error names the empty cell
-    return filled
+    return {str(key): _parse_cell(value or "") for key, value in row.items()}
+
+
+def _parse_cell(cell: str) -> Any:
+    """Return a list of objects that a cell holds as JSON or in Python's notation, else its text."""
+    if cell.strip()[:1] not in ("[", "{"):
+        return cell
+    try:
+        value = parse_json_text(cell, "a cell")
+    except ConversionError:
+        return cell
+    has_objects = isinstance(value, list) and any(isinstance(item, dict) for item in value)
+    return value if has_objects else cell
+
+
+def rename_keys(row: Row, names: Sequence[tuple[str, str]]) -> Row:
+    """Return a row with its keys renamed by pairs ``(theirs, ours)``."""
+    by_name = dict(names)
+    return {by_name.get(key, key): value for key, value in row.items()}

@@ -15,7 +15,7 @@ from os import PathLike
 from typing import BinaryIO, cast
 
 from maas_client.dataset.parsing.file_type import HEAD_BYTES, detect_wrong_format
-from maas_client.errors import ConfigError
+from maas_client.errors import DatasetError
 
 _WIDE = {"UTF-32, little": "utf-32-le", "UTF-32, big": "utf-32-be", "UTF-16, little": "utf-16-le"}
 CP1252 = "windows-1252"
@@ -34,7 +34,7 @@ class Encoding:
 
 
 def detect_encoding(path: str | PathLike[str]) -> Encoding:
-    """Return a file's encoding. Raises ``ConfigError`` for a file that is not text.
+    """Return a file's encoding. Raises ``DatasetError`` for a file that is not text.
 
     The result is Windows-1252 only if every line with non-ASCII bytes is invalid UTF-8 and valid Windows-1252.
     """
@@ -42,7 +42,7 @@ def detect_encoding(path: str | PathLike[str]) -> Encoding:
         head = file.read(HEAD_BYTES)
         problem = detect_wrong_format(head, is_complete=len(head) < HEAD_BYTES)
         if problem and problem.code == "FILE_BINARY":
-            raise ConfigError(
+            raise DatasetError(
                 f"{path} is not a text file: {problem.detail}", hint="Export it as JSON Lines."
             )
         if problem and problem.code == "FILE_UTF16":
@@ -53,6 +53,14 @@ def detect_encoding(path: str | PathLike[str]) -> Encoding:
         if not _is_utf8(file) and _is_cp1252(path):
             return Encoding(CP1252, "Windows-1252")
     return Encoding("utf-8")
+
+
+def read_head(path: str | PathLike[str], encoding: Encoding) -> tuple[bytes, bool]:
+    """Return the beginning of a file in UTF-8, and whether it is all of the file."""
+    with open(path, "rb") as file:
+        head = file.read(HEAD_BYTES + 1)
+    text = head[:HEAD_BYTES].removeprefix(encoding.bom).decode(encoding.codec, "replace").encode()
+    return text, len(head) <= HEAD_BYTES
 
 
 def _wide_encoding(head: bytes, detail: str) -> Encoding:
@@ -138,7 +146,7 @@ def _encode_lines(text: io.TextIOWrapper, path: str | PathLike[str]) -> Iterator
         for line in text:
             yield line.encode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
-        raise ConfigError(
+        raise DatasetError(
             f"{path} starts in {text.encoding} but continues in a different encoding",
             hint="Convert the parts to UTF-8 one by one: the file was joined from several encodings.",
         ) from None

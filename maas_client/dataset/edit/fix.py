@@ -7,7 +7,6 @@ with equal values, the case of known keys and roles. A line that would need a gu
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -22,12 +21,19 @@ from maas_client.dataset.edit.atomic_write import (
     require_distinct_paths,
     require_regular_file,
 )
-from maas_client.dataset.edit.encoding import CP1252, Encoding, detect_encoding, read_utf8_lines
-from maas_client.dataset.parsing.file_type import HEAD_BYTES, detect_wrong_format
+from maas_client.dataset.edit.encoding import (
+    CP1252,
+    Encoding,
+    detect_encoding,
+    read_head,
+    read_utf8_lines,
+)
+from maas_client.dataset.edit.json_stream import JsonStreamError, read_json_elements
+from maas_client.dataset.parsing.file_type import detect_wrong_format
 from maas_client.dataset.parsing.lines import MAX_LINE_BYTES, Line
 from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.rules.line_check import LineResult, LineValidator
-from maas_client.errors import ConfigError
+from maas_client.errors import DatasetError
 
 MAX_LISTED = 1000
 """Entries that each list of a result holds at most."""
@@ -115,7 +121,8 @@ def fix(
         The repairs, and the lines that could not be repaired.
 
     Raises:
-        ConfigError: The file is not JSON, or ``out`` cannot be written.
+        ConfigError: ``out`` cannot be written.
+        DatasetError: The file is not JSON.
         OSError: A file cannot be read or written.
 
     Nothing is written if an error is raised.
@@ -188,7 +195,7 @@ def _repair_line(
     rows = []
     for value in values:
         row, row_repairs = repair.repair_row(value)
-        data = _dump(row)
+        data = repair.dump_json(row)
         if checked.row is not None and row_repairs == [] and not repairs:
             return [line.strip(b" \t\r")], None  # a warning that needs a decision
         repaired = validator.validate(Line(number, 0, data, len(data) > MAX_LINE_BYTES))
@@ -208,10 +215,6 @@ def _error_codes(checked: LineResult, validator: LineValidator) -> tuple[str, ..
     return tuple(dict.fromkeys(codes))
 
 
-def _dump(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
-
-
 def _read_rows(path: str | PathLike[str], result: FixResult) -> Iterator[tuple[int, bytes]]:
     """Yield a file's rows as UTF-8 lines with their numbers, and record the repairs of the file."""
     encoding = detect_encoding(path)
@@ -222,10 +225,8 @@ def _read_rows(path: str | PathLike[str], result: FixResult) -> Iterator[tuple[i
         result.add_repair(1, "removed the byte order mark")
     elif encoding.description:
         result.add_repair(1, f"converted {encoding.description} to UTF-8")
-    with open(path, "rb") as file:
-        head = file.read(HEAD_BYTES)
-        text = head.removeprefix(encoding.bom).decode(encoding.codec, "replace").encode()
-        problem = detect_wrong_format(text, is_complete=len(head) < HEAD_BYTES)
+    text, is_complete = read_head(path, encoding)
+    problem = detect_wrong_format(text, is_complete=is_complete)
     code = problem.code if problem else ""
     if code in ("FILE_JSON_ARRAY", "FILE_PRETTY_PRINTED"):
         if by_line:
@@ -233,7 +234,7 @@ def _read_rows(path: str | PathLike[str], result: FixResult) -> Iterator[tuple[i
         yield from _read_values(path, encoding, result)
         return
     if code in ("FILE_CSV", "FILE_EMPTY"):
-        raise ConfigError(
+        raise DatasetError(
             f"{path} contains no JSON",
             hint="Convert CSV with: maas-client datasets convert" if code == "FILE_CSV" else None,
         )
@@ -257,17 +258,18 @@ def _read_values(
     path: str | PathLike[str], encoding: Encoding, result: FixResult
 ) -> Iterator[tuple[int, bytes]]:
     """Yield the elements of an array, or the values of a pretty-printed file, one per line."""
-    with open(path, "rb") as file:
-        data = file.read()[len(encoding.bom) :]
+    number, source = 0, "objects that span several lines"
+    if read_head(path, encoding)[0].lstrip()[:1] == b"[":
+        source = "an array"
     try:
-        values = repair.parse_all_leniently(data.decode(encoding.codec, "replace").strip())
-    except repair.UnrepairableError as error:
-        raise ConfigError(
-            f"{path} cannot be read as JSON: {error}",
+        for element in read_json_elements(path, encoding):
+            values, _ = repair.parse_leniently(element)
+            for value in values:
+                number += 1
+                yield number, repair.dump_json(value)
+    except (repair.UnrepairableError, JsonStreamError) as error:
+        raise DatasetError(
+            f"{path} cannot be read as JSON: {error} (row {number + 1})",
             hint="Fix its syntax first. A JSON linter shows where it is wrong.",
         ) from None
-    rows = [row for value in values for row in (value if isinstance(value, list) else [value])]
-    source = "an array" if isinstance(values[0], list) else "objects that span several lines"
     result.add_repair(0, f"wrote {source} as one object per line")
-    for number, value in enumerate(rows, 1):
-        yield number, _dump(value)

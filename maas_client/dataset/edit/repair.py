@@ -29,6 +29,11 @@ _PADDING = "\x00\x0b\x0c \t\r\n\x85\xa0\u2028\u2029\ufeff"
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 
 
+def dump_json(value: Any) -> bytes:
+    """Return a value as one line of JSON in UTF-8."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
 class UnrepairableError(ValueError):
     """A line cannot be repaired without guessing."""
 

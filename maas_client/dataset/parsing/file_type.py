@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 
 from maas_client.dataset.issues import Issue
@@ -30,7 +32,7 @@ _WIDE_BOMS = (
     (b"\xff\xfe", "UTF-16, little-endian"),
     (b"\xfe\xff", "UTF-16, big-endian"),
 )
-_HEADER = re.compile(rb'"?[A-Za-z_][\w .-]*"?([,;\t]"?[A-Za-z_][\w .-]*"?)+')
+_HEADER = re.compile(r'"?[^\W\d][\w .-]*"?([,;\t|]"?[^\W\d][\w .-]*"?)+')
 
 
 def detect_wrong_format(head: bytes, *, is_complete: bool) -> Issue | None:
@@ -49,7 +51,7 @@ def detect_wrong_format(head: bytes, *, is_complete: bool) -> Issue | None:
         return Issue("FILE_EMPTY", detail=detail) if is_complete else None
     if b"\n" not in text and _ends_lines_with_cr(text):
         return Issue("FILE_CR_ONLY")
-    return _multiline_json(text, is_complete=is_complete) or _table(text)
+    return _multiline_json(text, is_complete=is_complete) or _table(text, is_complete=is_complete)
 
 
 def _wide_encoding(head: bytes) -> str | None:
@@ -78,18 +80,45 @@ def _ends_lines_with_cr(text: bytes) -> bool:
 def _multiline_json(text: bytes, *, is_complete: bool) -> Issue | None:
     """Recognise one JSON value over several lines, or an array of rows on one line."""
     lines = [line.strip() for line in text.split(b"\n")]
-    filled = [line for line in lines[: None if is_complete else -1] if line]
+    has_first_line = is_complete or len(lines) > 1
+    filled = [line for line in lines if line]
     if not filled:
         return None
     first = filled[0]
-    if first == b"{" or (first == b"[" and len(filled) > 1 and filled[1][:1] != b"["):
-        return Issue("FILE_JSON_ARRAY" if first == b"[" else "FILE_PRETTY_PRINTED")
-    if first[:1] != b"[" or first[1:].lstrip()[:1] not in (b"{", b"]"):
+    if first[:1] == b"{":
+        continues = (
+            len(filled) > 1 and filled[1][:10] != first[:10]
+        )  # else: rows that are cut short
+        is_open = first == b"{" or (continues and first[-1:] in _OPEN_ENDS and _is_open(first))
+        return Issue("FILE_PRETTY_PRINTED") if is_open else None
+    if first[:1] != b"[":
         return None
+    if first == b"[" and len(filled) > 1 and filled[1][:1] != b"[":
+        return Issue("FILE_JSON_ARRAY")
+    element = first[1:].lstrip()
+    if element[:1] not in (b"{", b"]"):
+        return None
+    if not has_first_line:  # one long line: a list of rows, or one row that is a list of messages
+        key = _FIRST_KEY.match(element)
+        return None if key and key[1] in _MESSAGE_KEYS else Issue("FILE_JSON_ARRAY")
     is_only_line = len(filled) == 1 and is_complete
     if scan_json(first).aborted or (is_only_line and _is_array_of_rows(first)):
         return Issue("FILE_JSON_ARRAY")
     return None
+
+
+_FIRST_KEY = re.compile(rb'\{\s*"([^"\\]*)"')
+_MESSAGE_KEYS = frozenset(
+    (b"role", b"content", b"from", b"value", b"name", b"weight", b"tool_calls", b"tool_call_id")
+)
+_OPEN_ENDS = (b"{", b"[", b",", b":")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
+
+def _is_open(line: bytes) -> bool:
+    """Return whether a line opens more brackets than it closes, outside of its strings."""
+    rest = _STRING.sub(b"", line)
+    return rest.count(b"{") + rest.count(b"[") > rest.count(b"}") + rest.count(b"]")
 
 
 def _is_array_of_rows(line: bytes) -> bool:
@@ -98,14 +127,45 @@ def _is_array_of_rows(line: bytes) -> bool:
     return bool(value) and not any(isinstance(item, dict) and "role" in item for item in value)
 
 
-def _table(text: bytes) -> Issue | None:
-    """Recognise CSV and its relatives by a header line."""
-    first, _, rest = text.partition(b"\n")
-    second = rest.partition(b"\n")[0]
-    if not _HEADER.fullmatch(first.strip()) or second[:1] in (b"{", b"["):
+SEPARATOR_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_MAX_RECORDS = 5
+
+
+def find_separator(text: str, *, is_complete: bool) -> str | None:
+    """Return the separator of a table by its first records, or None if the text is not a table.
+
+    The records have equally many cells. A single one is enough if it is a header of column names.
+    """
+    candidates = []
+    for separator in SEPARATOR_NAMES:
+        widths = _record_widths(text, separator)
+        header = text.lstrip().partition("\n")[0].strip()
+        complete = widths if is_complete or len(widths) > _MAX_RECORDS else widths[:-1]
+        needed = 1 if _HEADER.fullmatch(header) and len(widths) > 1 else 2
+        if len(complete) >= needed and complete[0] > 1 and len(set(complete)) == 1:
+            candidates.append((complete[0], separator))
+    return max(candidates, key=lambda pair: pair[0])[1] if candidates else None
+
+
+def _record_widths(text: str, separator: str) -> list[int]:
+    """Return the number of cells of the first records."""
+    widths: list[int] = []
+    try:
+        for record in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+            if record:
+                widths.append(len(record))
+            if len(widths) > _MAX_RECORDS:
+                break
+    except csv.Error:
+        pass
+    return widths
+
+
+def _table(text: bytes, *, is_complete: bool) -> Issue | None:
+    """Recognise CSV and its relatives."""
+    lines = [line.lstrip() for line in text.split(b"\n", _MAX_RECORDS)[:_MAX_RECORDS]]
+    if b'":' in lines[0] or any(line[:1] in (b"{", b"[") for line in lines):
         return None
-    separator = max((b",", b";", b"\t"), key=first.count)
-    if separator not in second:
-        return None
-    names = {b",": "commas", b";": "semicolons", b"\t": "tabs"}
-    return Issue("FILE_CSV", detail=f"columns separated by {names[separator]}")
+    separator = find_separator(text.decode("utf-8", "replace"), is_complete=is_complete)
+    detail = f"columns separated by {SEPARATOR_NAMES[separator]}" if separator else ""
+    return Issue("FILE_CSV", detail=detail) if separator else None

@@ -13,10 +13,10 @@ from functools import lru_cache
 from typing import Any
 
 from maas_client.chat import find_mismatches
+from maas_client.dataset.formats import detect_format, is_preference_row
 from maas_client.dataset.issues import Issue, KeyPath, json_type, quote_if_safe
 from maas_client.dataset.rules.context import RuleContext
 from maas_client.dataset.rules.foreign_keys import is_mask_key, mask_issue, row_key_issues
-from maas_client.dataset.rules.other_formats import is_sharegpt_turn, missing_messages_issue
 from maas_client.dataset.rules.tools import call_issues, definition_issues, result_issues
 from maas_client.dataset.rules.wrapping import find_split_turns, find_wrapping
 
@@ -65,14 +65,16 @@ def row_issues(row: Any, context: RuleContext) -> list[Issue]:
             _wrapping_issue(row, "CHAT_NOT_OBJECT") or Issue("CHAT_NOT_OBJECT", (), json_type(row))
         ]
     if "messages" not in row:
-        return [missing_messages_issue(row)]
+        return [_missing_messages_issue(row)]
     messages = row["messages"]
     if not isinstance(messages, list):
         issue = Issue("CHAT_MESSAGES_TYPE", ("messages",), json_type(messages))
         return [_wrapping_issue(row, "CHAT_MESSAGES_TYPE") or issue]
     if not messages:
         return [Issue("CHAT_MESSAGES_EMPTY", ("messages",))]
-    if isinstance(messages[0], dict) and is_sharegpt_turn(messages[0]):
+    if is_preference_row(row):
+        return [Issue("CHAT_SHAPE_DPO", ("messages",))]
+    if isinstance(messages[0], dict) and _is_sharegpt_turn(messages[0]):
         return [Issue("CHAT_SHAPE_SHAREGPT", ("messages", 0))]
     if not isinstance(messages[0], dict) and (
         wrapping := _wrapping_issue(row, "CHAT_MESSAGE_TYPE")
@@ -101,6 +103,21 @@ def _wrapping_issue(value: Any, code: str) -> Issue | None:
     path, description, _ = wrapping
     path = (*path, 0) if code == "CHAT_MESSAGE_TYPE" else path
     return Issue(code, path, description, hint=_UNWRAP)
+
+
+def _missing_messages_issue(row: dict[str, Any]) -> Issue:
+    """Return the most specific issue for a row without ``messages``."""
+    row_format = detect_format(row)
+    if row_format is not None and row_format.code:
+        return Issue(row_format.code)
+    for key in row:
+        if difflib.SequenceMatcher(None, key.casefold(), "messages").ratio() > 0.75:
+            return Issue("CHAT_NO_MESSAGES", (key,), "did you mean this key?", in_key=True)
+    return Issue("CHAT_NO_MESSAGES")
+
+
+def _is_sharegpt_turn(message: dict[str, Any]) -> bool:
+    return "from" in message and "value" in message and "role" not in message
 
 
 def _message_issues(index: int, message: Any, context: RuleContext) -> Iterator[Issue]:

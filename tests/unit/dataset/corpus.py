@@ -209,6 +209,8 @@ BROKEN_CHATS = [
     BrokenLine("sharegpt under messages", "CHAT_SHAPE_SHAREGPT", row({"from": "human", "value": "Hi"}), b'{"from"', "/messages/0"),
     BrokenLine("dpo of azure", "CHAT_SHAPE_DPO", line_with_keys(input={"messages": [USER]}, preferred_output=[ANSWER], non_preferred_output=[ANSWER]), b"{"),
     BrokenLine("dpo of trl", "CHAT_SHAPE_DPO", line_with_keys(prompt="Hi", chosen="Hello.", rejected="No."), b"{"),
+    BrokenLine("messages and preferences", "CHAT_SHAPE_DPO", line_with_keys(messages=[USER], chosen=ANSWER, rejected=ANSWER), b'[{"role"', "/messages"),
+    BrokenLine("kto", "CHAT_SHAPE_KTO", line_with_keys(prompt="Hi", completion="Hello.", label=True), b"{"),
     BrokenLine("question and answer", "CHAT_SHAPE_QUESTION_ANSWER", line_with_keys(question="1 + 1?", answer="2"), b"{"),
     BrokenLine("classification", "CHAT_SHAPE_CLASSIFICATION", line_with_keys(text="Good", label="positive"), b"{"),
     BrokenLine("plain text rows", "CHAT_SHAPE_TEXT", line_with_keys(text="Once upon a time"), b"{"),

@@ -11,6 +11,7 @@ from maas_client.dataset import validate
 from maas_client.dataset.codes import all_codes, resolve_codes
 from maas_client.dataset.codes.__main__ import write_pages
 from maas_client.dataset.codes.markdown import index_to_markdown, to_markdown
+from maas_client.dataset.formats import FORMATS
 from maas_client.errors import ConfigError
 from tests.unit.dataset.corpus import BROKEN_FILES, BROKEN_LINES, VALID_LINES, answer, file
 
@@ -52,7 +53,7 @@ def test_every_code_of_the_table_is_used() -> None:
     secrets = {name for name in all_codes() if name.startswith("SECRET_")}
     unused = {name for name in all_codes() if f'"{name}"' not in text} - other_formats - secrets
     assert unused == set()
-    assert all(f'"{name.removeprefix("CHAT_SHAPE_")}"' in text for name in other_formats)
+    assert other_formats == {row_format.code for row_format in FORMATS}
     assert all(f'"{name.removeprefix("SECRET_")}"' in text for name in secrets)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from maas_client.dataset import validate
 from maas_client.dataset.edit.fix import FixResult, fix
-from maas_client.errors import ConfigError
+from maas_client.errors import ConfigError, DatasetError
 
 
 def row(question: str = "Wo?", answer: str = "Im Café.") -> dict[str, Any]:
@@ -228,12 +228,12 @@ def test_file_without_json_is_rejected_and_nothing_is_written(tmp_path: Path) ->
     ):
         source = tmp_path / "in.jsonl"
         source.write_bytes(data)
-        with pytest.raises(ConfigError, match=match):
+        with pytest.raises(DatasetError, match=match):
             fix(source, tmp_path / "out.jsonl")
     assert [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]
 
 
-def test_arbitrary_bytes_raise_config_error_only(tmp_path: Path) -> None:
+def test_arbitrary_bytes_raise_dataset_error_only(tmp_path: Path) -> None:
     from hypothesis import given, settings
     from hypothesis import strategies as st
 
@@ -261,7 +261,7 @@ def test_arbitrary_bytes_raise_config_error_only(tmp_path: Path) -> None:
         source.write_bytes(data)
         try:
             fix(source, tmp_path / "out.jsonl", drop=True)
-        except ConfigError:
+        except DatasetError:
             return
 
     run()

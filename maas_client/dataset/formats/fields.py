@@ -1,0 +1,163 @@
+"""The members of a row in another format, read by name, so that what was not read can be reported."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from maas_client.dataset.issues import quote_if_safe
+
+Row = dict[str, Any]
+
+MEDIA_NAMES = frozenset(
+    ("image", "images", "imageurl", "audio", "audios", "video", "videos", "file")
+)
+MEANINGFUL_NAMES = frozenset(
+    (
+        "answer", "answers", "background", "chainofthought", "chathistory", "choices", "chosen", "completion",
+        "context", "contexts", "conversation", "conversations", "cot", "demonstrations", "document",
+        "documents", "evidence", "examples", "explanation", "feedback", "fewshot", "functioncall", "functions",
+        "groundtruth", "hint", "history", "hypothesis", "input", "inputs", "instruction", "instructions",
+        "knowledge", "label", "labels", "loss", "lossweight", "mask", "masked", "messages", "options", "output",
+        "outputs", "passage", "persona", "premise", "preferredoutput", "prompt", "query", "question",
+        "rationale", "reasoning", "reasoningcontent", "reference", "references", "rejected", "response",
+        "responses", "responseformat", "schema", "suffix", "solution", "summary", "system", "systemmessage",
+        "systemprompt", "systeminstruction", "table", "target", "text", "thinking", "thought", "thoughts",
+        "toolcalls", "toolchoice", "tools", "train", "trainonturn", "weight",
+    )
+)  # fmt: skip
+"""Normalized names of members that carry meaning: a row is not converted without them."""
+_SEPARATORS = re.compile(r"[\s_.-]+")
+
+
+class ConversionError(ValueError):
+    """A row cannot be converted. The message contains none of its text."""
+
+
+class UnwantedAnswerError(ConversionError):
+    """The row says that its answer must not be learned, so it is left out."""
+
+
+def normalize_key(key: str) -> str:
+    """Return a key without case and separators: ``System Prompt`` and ``system_prompt`` are the same."""
+    return _SEPARATORS.sub("", key.casefold())
+
+
+def is_empty(value: Any) -> bool:
+    """Return whether a value says nothing: null, blank text, an empty list or object."""
+    return value is None or (isinstance(value, str) and not value.strip()) or value in ([], {})
+
+
+class Fields:
+    """The members of a row, by normalized name, and which of them were read.
+
+    Args:
+        row: The row.
+        ignored: Keys whose loss is accepted; they are never reported as an error.
+    """
+
+    def __init__(self, row: Row, ignored: Iterable[str] = ()) -> None:
+        self.row = row
+        self.notes: list[str] = []
+        """What was left out of the conversion on purpose, in words."""
+        self._ignored = {normalize_key(key) for key in ignored}
+        self._keys: dict[str, str] = {}
+        self._read: set[str] = set()
+        for key in row:
+            name = normalize_key(key)
+            if name in self._keys and not is_empty(row[key]):
+                if not is_empty(row[self._keys[name]]):
+                    raise ConversionError(f"two keys are named {describe_key(key)}")
+                self._keys[name] = key
+            self._keys.setdefault(name, key)
+
+    def get(self, *names: str) -> Any:
+        """Return the first non-empty member with one of these names, or None; it counts as read."""
+        for name in map(normalize_key, names):
+            key = self._keys.get(name)
+            if key is not None and not is_empty(self.row[key]) and name not in self._ignored:
+                self._read.add(key)
+                return self.row[key]
+        return None
+
+    def has(self, *names: str) -> bool:
+        """Return whether one of these members is present and not empty."""
+        return any(
+            (key := self._keys.get(normalize_key(name))) is not None and not is_empty(self.row[key])
+            for name in names
+        )
+
+    def mark_read(self, *names: str) -> None:
+        """Count members as read that the conversion does not need."""
+        self._read.update(
+            self._keys[name] for name in map(normalize_key, names) if name in self._keys
+        )
+
+    def hoist(self, name: str) -> None:
+        """Replace an object by its members, which must not contradict members of the row."""
+        inner = self.get(name)
+        if not isinstance(inner, dict):
+            raise ConversionError(f"{name} is not an object")
+        for key, value in inner.items():
+            existing = self._keys.get(normalize_key(key))
+            other = None if existing in (None, *self._read) else self.row.get(str(existing))
+            if not is_empty(other) and other != value:
+                raise ConversionError(f"{describe_key(key)} is in the row and in {name}")
+            self.row = {**self.row, key: value}
+            self._keys[normalize_key(key)] = key
+
+    def unread(self) -> list[tuple[str, str]]:
+        """Return the normalized names and the keys of the non-empty members that were not read."""
+        return [
+            (name, key)
+            for name, key in self._keys.items()
+            if key not in self._read and not is_empty(self.row[key])
+        ]
+
+    def is_ignored(self, name: str) -> bool:
+        """Return whether the loss of a member is accepted; ``name`` is normalized."""
+        return name in self._ignored
+
+
+def describe_key(key: str) -> str:
+    """Return a key in a form that can be shown, or a description if it may be text of the row."""
+    word = key.strip()
+    return word if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,29}", word) else "(not shown)"
+
+
+def to_text(value: Any, name: str) -> str:
+    """Return a value as text; numbers, lists and objects as JSON.
+
+    Raises:
+        ConversionError: The value is missing or empty.
+    """
+    if is_empty(value):
+        raise ConversionError(f"{name} is missing or empty")
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return "\n\n".join(item for item in value if item.strip())
+    return json.dumps(value, ensure_ascii=False)
+
+
+def to_answer(value: Any, name: str, fields: Fields) -> str:
+    """Return the one answer that a value holds. Several accepted answers are counted as left out."""
+    if isinstance(value, dict) and isinstance(texts := value.get("text"), list) and texts:
+        value = list(dict.fromkeys(text for text in texts if isinstance(text, str)))
+        if len(value) > 1:
+            fields.notes.append("accepted answers after the first")
+        value = value[:1]
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        if len(value) > 1 and name != "answers":
+            raise ConversionError(f"{name} is a list of several texts, and one answer is needed")
+        if len(value) > 1:
+            fields.notes.append("accepted answers after the first")
+        value = value[0]
+    return to_text(value, name)
+
+
+def describe_word(value: Any) -> str:
+    """Return a short word of a row in quotes, or its type if it may be text of the row."""
+    return quote_if_safe(value) or "(not shown)"

@@ -1,0 +1,302 @@
+"""The table of row formats: how each is recognised, what ``validate`` calls it, and its conversion.
+
+``validate`` and ``convert`` use the same table, so a format that one recognises the other converts, or it
+says why it cannot. ``docs/formats.md`` is checked against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from maas_client.dataset.formats import converters
+from maas_client.dataset.formats.fields import (
+    MEANINGFUL_NAMES,
+    MEDIA_NAMES,
+    ConversionError,
+    Fields,
+    Row,
+    UnwantedAnswerError,
+    describe_key,
+    is_empty,
+    normalize_key,
+)
+from maas_client.dataset.formats.messages import strip_end_tokens, take_weight
+from maas_client.dataset.formats.options import OPTION_NAME
+
+
+def _keys(*alternatives: str) -> tuple[frozenset[str], ...]:
+    return tuple(frozenset(map(normalize_key, names.split())) for names in alternatives)
+
+
+@dataclass(frozen=True, slots=True)
+class RowFormat:
+    """A format of rows.
+
+    Attributes:
+        name: The name that ``convert`` takes.
+        title: What it is called in messages and pages.
+        keys: The keys that a row of the format has: one of these sets, in normalized spelling.
+        convert: The conversion to a chat row.
+        example: A row of this format, as JSON.
+        result: What becomes of it, for the page.
+    """
+
+    name: str
+    title: str
+    keys: tuple[frozenset[str], ...]
+    convert: Callable[[Fields], Row]
+    example: str
+    result: str
+
+    @property
+    def code(self) -> str | None:
+        """The code that ``validate`` reports for such a row; None for chats."""
+        return (
+            None if self.name == "messages" else f"CHAT_SHAPE_{self.name.upper().replace('-', '_')}"
+        )
+
+
+FORMATS: tuple[RowFormat, ...] = (
+    RowFormat(
+        "batch",
+        "a batch or fine-tuning request",
+        _keys("custom_id body", "custom_id response", "body response", "request response",
+              "training_file model"),
+        converters.from_batch,
+        '{"custom_id": "1", "body": {"messages": [{"role": "user", "content": "Hi"}]}, "response": {"body": '
+        '{"choices": [{"message": {"role": "assistant", "content": "Hello."}}]}}}',
+        "The request's messages and tools, then the answer. A request without its answer is rejected.",
+    ),
+    RowFormat(
+        "dpo",
+        "preferences: a chosen and a rejected answer",
+        _keys(
+            "preferred_output non_preferred_output",
+            "chosen rejected",
+            "chosen_response rejected_response",
+            "response_chosen response_rejected",
+            "accepted rejected",
+        ),
+        converters.from_dpo,
+        '{"prompt": "Hi", "chosen": "Hello.", "rejected": "What?"}',
+        "The question (`prompt`, `input`, `conversations` or `messages`) and the chosen answer. The rejected "
+        "answer is left out and counted.",
+    ),
+    RowFormat(
+        "kto",
+        "KTO: an answer and whether it is wanted",
+        _keys("prompt completion label", "prompt completion kto_tag", "prompt response label",
+              "conversations label", "conversations kto_tag"),
+        converters.from_kto,
+        '{"prompt": "Hi", "completion": "Hello.", "label": true}',
+        "Rows whose label marks the answer as wanted. The others are left out and counted.",
+    ),
+    RowFormat(
+        "sharegpt",
+        "ShareGPT: conversations with from and value",
+        _keys("conversations", "conversation"),
+        converters.from_sharegpt,
+        '{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]}',
+        "One message for each turn. `function_call` and `observation` become tool calls and their results, a "
+        "pair of `human` and `assistant` two messages.",
+    ),
+    RowFormat(
+        "text-ground-truth",
+        "text and ground truth",
+        _keys("text ground_truth", "text summary", "document summary", "article summary",
+              "article highlights", "dialogue summary"),
+        converters.from_text_ground_truth,
+        '{"text": "Summarise ...", "ground_truth": "..."}',
+        "The text is the question.",
+    ),
+    RowFormat(
+        "prompt-completion",
+        "prompt and completion",
+        _keys("prompt completion", "prompt response", "context completion", "input_text output_text",
+              "prompt output", "user assistant", "human assistant", "source target"),
+        converters.from_prompt_completion,
+        '{"prompt": "Hi", "completion": "Hello."}',
+        "The prompt is the question; both may be lists of messages.",
+    ),
+    RowFormat(
+        "alpaca",
+        "Alpaca: instruction, input and output",
+        _keys("instruction output", "instruction response", "input output", "instruction completion"),
+        converters.from_alpaca,
+        '{"instruction": "Translate", "input": "Hallo", "output": "Hello"}',
+        "Instruction and input, with a blank line between them, are the question. `history` holds earlier "
+        "turns.",
+    ),
+    RowFormat(
+        "question-answer",
+        "questions and answers",
+        _keys("question answer", "question answers", "question response", "query response", "query answer",
+              "problem solution", "question ground_truth", "query ground_truth", "inputs outputs"),
+        converters.from_question_answer,
+        '{"question": "What is LoRA?", "answer": "..."}',
+        "`context` is put before the question, `choices` after it; `chat_history` holds earlier turns.",
+    ),
+    RowFormat(
+        "classification",
+        "classification: a text and a label",
+        _keys("text label", "sentence label", "text label_text", "sentence1 sentence2", "premise hypothesis",
+              "text category", "text class"),
+        converters.from_classification,
+        '{"text": "Great product", "label": "positive"}',
+        "The name of the class is the answer. A number is rejected: it means nothing to a language model.",
+    ),
+    RowFormat(
+        "text",
+        "plain text",
+        _keys("text", "content"),
+        converters.from_text,
+        '{"text": "### Human: Hi\\n### Assistant: Hello."}',
+        "A text with marked turns (`### Human:`, `<|im_start|>user`, ...). Other text has no question and no "
+        "answer and is rejected.",
+    ),
+)  # fmt: skip
+"""In this order: the first format whose keys a row has is the row's format."""
+
+MESSAGES = RowFormat(
+    "messages",
+    "chats: messages with role and content",
+    _keys("messages"),
+    converters.from_messages,
+    '{"system": "Be brief.", "messages": [{"role": "user", "content": "Hi"}, '
+    '{"role": "assistant", "content": "Hello."}]}',
+    "`system` beside the messages becomes the first message, loss masks of other tools become `weight`, "
+    "functions become tools.",
+)
+FORMAT_BY_NAME = {row_format.name: row_format for row_format in (MESSAGES, *FORMATS)}
+
+
+def flatten_row(row: Row) -> Row:
+    """Return a row of promptflow, which has ``inputs`` and ``outputs``, with the members of both."""
+    inputs, outputs = row.get("inputs"), row.get("outputs")
+    if (
+        isinstance(inputs, dict)
+        and isinstance(outputs, dict)
+        and not inputs.keys() & outputs.keys()
+    ):
+        rest = {key: value for key, value in row.items() if key not in ("inputs", "outputs")}
+        if not rest.keys() & (inputs.keys() | outputs.keys()):
+            return {**rest, **inputs, **outputs}
+    prefixes = ("inputs.", "outputs.")
+    if any(key.startswith(prefixes) for key in row):
+        flat = {key.partition(".")[2] if key.startswith(prefixes) else key: key for key in row}
+        if len(flat) == len(row):
+            return {name: row[key] for name, key in flat.items()}
+    return row
+
+
+def detect_format(row: Row) -> RowFormat | None:
+    """Return the format whose keys a row has, other than ``messages``, or None."""
+    row = flatten_row(row)
+    names = {normalize_key(key): key for key in row}
+    candidates = [
+        (row_format, keys)
+        for row_format in FORMATS
+        for keys in row_format.keys
+        if keys <= names.keys()
+    ]
+    filled = {name for name, key in names.items() if not is_empty(row[key])}
+    complete = (row_format for row_format, keys in candidates if keys <= filled)
+    return next(complete, candidates[0][0] if candidates else None)
+
+
+def is_preference_row(row: Row) -> bool:
+    """Return whether a row with ``messages`` holds only the question: the answers are beside it."""
+    messages = row.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    has_answer = isinstance(last, dict) and last.get("role") == "assistant"
+    found = None if has_answer else detect_format(row)
+    return found is not None and found.name == "dpo"
+
+
+def detect_any_format(row: Row) -> RowFormat | None:
+    """Return the format of a row, ``messages`` included, or None."""
+    if any(normalize_key(key) == "messages" and not is_empty(row[key]) for key in row):
+        return FORMAT_BY_NAME["dpo"] if is_preference_row(row) else MESSAGES
+    return detect_format(row)
+
+
+def convert_row(
+    row_format: RowFormat, row: Row, ignored: Iterable[str] = ()
+) -> tuple[Row, list[str]]:
+    """Return a row as a chat row, and descriptions of what was left out of it.
+
+    Raises:
+        UnwantedAnswerError: The row says that its answer must not be learned.
+        ConversionError: The row cannot be converted without losing something that carries meaning.
+    """
+    fields = Fields(flatten_row(row), ignored)
+    chat = row_format.convert(fields)
+    _check_row_weight(fields)
+    _check_label(fields)
+    strip_end_tokens(chat["messages"], fields)
+    fields.notes += _check_unread(fields, chat)
+    return chat, list(dict.fromkeys(fields.notes))
+
+
+_LABEL_NAMES = (
+    "label",
+    "labels",
+    "kto_tag",
+    "is_chosen",
+    "is_desirable",
+    "desirable",
+    "is_preferred",
+)
+_WANTED = frozenset(
+    ("true", "1", "1.0", "good", "desirable", "chosen", "yes", "positive", "accepted", "preferred",
+     "correct", "right", "up", "upvote", "thumbs_up", "like")
+)  # fmt: skip
+_UNWANTED = frozenset(
+    ("false", "0", "0.0", "-1", "bad", "undesirable", "rejected", "no", "negative", "incorrect", "wrong",
+     "down", "downvote", "thumbs_down", "dislike", "unwanted", "unsafe", "harmful", "toxic")
+)  # fmt: skip
+
+
+def _check_label(fields: Fields) -> None:
+    """Raise if the row's label says that its answer is unwanted, or says neither."""
+    for name, key in fields.unread():
+        if name not in map(normalize_key, _LABEL_NAMES) or fields.is_ignored(name):
+            continue
+        label = str(fields.row[key]).strip().casefold().replace(" ", "_")
+        if label in _UNWANTED:
+            raise UnwantedAnswerError(f"{describe_key(key)} marks the answer as unwanted")
+        if label not in _WANTED:
+            raise ConversionError(f"{describe_key(key)} does not say whether the answer is wanted")
+        fields.mark_read(name)
+
+
+def _check_row_weight(fields: Fields) -> None:
+    """Raise if the weight of a whole row is 0, or is not 0 or 1."""
+    for name, key in fields.unread():
+        if name in ("weight", "lossweight", "sampleweight") and not fields.is_ignored(name):
+            if take_weight({"weight": fields.row[key]}, "the row") == 0:
+                raise UnwantedAnswerError(f"{describe_key(key)} is 0")
+            fields.mark_read(name)
+
+
+def _check_unread(fields: Fields, chat: Row) -> Iterator[str]:
+    """Yield a description of each member that is not in the chat row. Raises for one with meaning."""
+    contents = [m["content"] for m in chat["messages"] if isinstance(m.get("content"), str)]
+    for name, key in fields.unread():
+        value = fields.row[key]
+        has_meaning = name in MEANINGFUL_NAMES or name in MEDIA_NAMES or OPTION_NAME.fullmatch(name)
+        if has_meaning and not fields.is_ignored(name) and not _is_repeated(value, contents):
+            raise ConversionError(f"the key {describe_key(key)} cannot be converted")
+        yield f"key {describe_key(key)}"
+
+
+def _is_repeated(value: Any, contents: list[str]) -> bool:
+    """Return whether a text is part of the converted messages, or contains the last two of them."""
+    if not isinstance(value, str):
+        return False
+    text = value.strip()
+    if text in contents or (len(text) >= 20 and any(text in content for content in contents)):
+        return True
+    return len(contents) >= 2 and all(content.strip() in text for content in contents[-2:])

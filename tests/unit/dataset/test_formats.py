@@ -1,0 +1,435 @@
+"""One table of formats: what ``validate`` recognises, ``convert`` converts without losing anything."""
+# ruff: noqa: E501 - tables
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maas_client.cli import main
+from maas_client.dataset import validate
+from maas_client.dataset.edit.convert import ConversionResult, convert
+from maas_client.dataset.edit.fix import fix
+from maas_client.dataset.edit.json_stream import iter_json_elements
+from maas_client.dataset.formats import FORMAT_BY_NAME, FORMATS, detect_any_format
+from maas_client.errors import DatasetError
+from tests.fuzz import conversion
+from tests.shared_data import SHARED, needs_shared_data
+
+Q, A = "Where does the ferry leave?", "From pier four, at noon."
+CHAT = [{"role": "user", "content": Q}, {"role": "assistant", "content": A}]
+SYSTEM = {"role": "system", "content": "Be brief."}
+EARLIER = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Ahoy."}]
+TURNS = [{"from": "human", "value": Q}, {"from": "gpt", "value": A}]
+FUNCTION = {
+    "name": "tide",
+    "description": "Height.",
+    "parameters": {"type": "object", "properties": {}},
+}
+TOOL = {"type": "function", "function": FUNCTION}
+CALL = {"id": "c1", "type": "function", "function": {"name": "tide", "arguments": '{"port": 4}'}}
+CALL_MESSAGE = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+
+
+@pytest.fixture
+def run_convert(tmp_path: Path) -> Any:
+    def run(*rows: Any, **options: Any) -> tuple[ConversionResult, list[Any]]:
+        source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        result = convert(source, out, **options)
+        return result, [json.loads(line) for line in out.read_bytes().splitlines()]
+
+    return run
+
+
+@pytest.mark.parametrize("name", FORMAT_BY_NAME)
+def test_every_recognised_format_is_converted_to_a_valid_file(name: str, tmp_path: Path) -> None:
+    row_format = FORMAT_BY_NAME[name]
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(f"{row_format.example}\n" * 2, encoding="utf-8")
+    assert detect_any_format(json.loads(row_format.example)) == row_format
+    reported = {problem.code for problem in validate(source, target="local").errors}
+    assert row_format.code is None or row_format.code in reported
+    convert(source, out)
+    report = validate(out, target="local")
+    codes = {problem.code for problem in report.errors}
+    assert report.files[0].examples == 2, codes
+
+
+def test_page_of_formats_has_the_rows_of_the_table() -> None:
+    page = Path("docs/formats.md").read_text(encoding="utf-8")
+    rows = [
+        tuple(line.strip("| \n").split(" | ")) for line in page.splitlines() if line[:3] == "| `"
+    ]
+    expected = [
+        (f"`{f.name}`", f"`{f.code}`" if f.code else "-", f"`{f.example}`", f.result)
+        for f in FORMAT_BY_NAME.values()
+    ]
+    assert rows == [tuple(cell.replace("|", "\\|") for cell in row) for row in expected]
+
+
+CONVERTED: dict[str, tuple[Any, Any]] = {
+    "choices as a list": (
+        {"question": Q, "choices": ["pier four", "the mole"], "answer": "A"},
+        [{"role": "user", "content": f"{Q}\n\nA. pier four\nB. the mole"}, {"role": "assistant", "content": "A"}],
+    ),
+    "choices with labels": (
+        {"question": Q, "options": {"label": ["1", "2"], "text": ["four", "five"]}, "answer": "1"},
+        None,
+    ),
+    "choices in columns": (
+        {"question": Q, "A": "four", "B": "five", "answer": "B"},
+        [{"role": "user", "content": f"{Q}\n\nA. four\nB. five"}, {"role": "assistant", "content": "B"}],
+    ),
+    "history of promptflow": (
+        {"question": Q, "answer": A, "chat_history": [
+            {"inputs": {"question": "Hello?"}, "outputs": {"answer": "Ahoy."}}]},
+        [*EARLIER, *CHAT],
+    ),
+    "history of messages": ({"query": Q, "response": A, "history": EARLIER}, [*EARLIER, *CHAT]),
+    "run of promptflow": ({"inputs": {"question": Q}, "outputs": {"answer": A}}, CHAT),
+    "run of promptflow in columns": ({"inputs.question": Q, "outputs.answer": A}, CHAT),
+    "numbers as the input": (
+        {"instruction": "Sort.", "input": [3, 1], "output": "1, 3"},
+        [{"role": "user", "content": "Sort.\n\n[3, 1]"}, {"role": "assistant", "content": "1, 3"}],
+    ),
+    "an object as the answer": (
+        {"instruction": "Extract.", "output": {"city": "Köln"}},
+        [{"role": "user", "content": "Extract."}, {"role": "assistant", "content": '{"city": "Köln"}'}],
+    ),
+    "system_prompt": ({"prompt": Q, "completion": A, "system_prompt": "Be brief."}, [SYSTEM, *CHAT]),
+    "System Prompt": ({"Question": Q, "Answer": A, "System Prompt": "Be brief."}, [SYSTEM, *CHAT]),
+    "instructions": ({"prompt": Q, "completion": A, "instructions": "Be brief."}, [SYSTEM, *CHAT]),
+    "system beside messages": ({"system": "Be brief.", "messages": CHAT}, [SYSTEM, *CHAT]),
+    "system as blocks": ({"system": [{"type": "text", "text": "Be brief."}], "messages": CHAT}, [SYSTEM, *CHAT]),
+    "context of a prompt": (
+        {"prompt": Q, "completion": A, "context": "Harbour plan."},
+        [{"role": "user", "content": f"Harbour plan.\n\n{Q}"}, CHAT[1]],
+    ),
+    "contexts of a question": (
+        {"question": Q, "answer": A, "contexts": ["One.", "Two."]},
+        [{"role": "user", "content": f"One.\n\nTwo.\n\n{Q}"}, CHAT[1]],
+    ),
+    "turns with weights": (
+        {"conversations": [*({**t, "weight": 0} for t in TURNS), *TURNS]},
+        [CHAT[0], {**CHAT[1], "weight": 0}, *CHAT],
+    ),
+    "turns with a mask": (
+        {"conversations": [TURNS[0], {**TURNS[1], "train": False}, *TURNS]},
+        [CHAT[0], {**CHAT[1], "weight": 0}, *CHAT],
+    ),
+    "messages with a mask": (
+        {"messages": [CHAT[0], {**CHAT[1], "mask": True}, CHAT[0], {**CHAT[1], "loss": True}]},
+        [CHAT[0], {**CHAT[1], "weight": 0}, CHAT[0], {**CHAT[1], "weight": 1}],
+    ),
+    "pairs": ({"conversation": [{"human": Q, "assistant": A}] * 2}, [*CHAT, *CHAT]),
+    "dpo of conversations": (
+        {"conversations": TURNS[:1], "chosen": TURNS[1], "rejected": {"from": "gpt", "value": "No."}},
+        CHAT,
+    ),
+    "dpo of messages": (
+        {"messages": CHAT[:1], "chosen": CALL_MESSAGE, "rejected": CHAT[1], "tools": [TOOL]},
+        [CHAT[0], CALL_MESSAGE],
+    ),
+    "dpo of a whole conversation": ({"prompt": Q, "chosen": CHAT, "rejected": CHAT}, CHAT),
+    "dpo with system and question": (
+        {"system": "Be brief.", "question": Q, "chosen": A, "rejected": "No."},
+        [SYSTEM, *CHAT],
+    ),
+    "dpo of transcripts": (
+        {"chosen": f"\n\nHuman: {Q}\n\nAssistant: {A}", "rejected": f"\n\nHuman: {Q}\n\nAssistant: No."},
+        CHAT,
+    ),
+    "wanted answer": ({"prompt": Q, "completion": A, "label": True}, CHAT),
+    "text of a chat template": (
+        {"text": f"<|im_start|>user\n{Q}<|im_end|>\n<|im_start|>assistant\n{A}<|im_end|>"},
+        CHAT,
+    ),
+    "text of Alpaca": ({"text": f"### Instruction:\n{Q}\n\n### Response:\n{A}"}, CHAT),
+    "control token at the end": ({"prompt": Q, "completion": f"{A}<|endoftext|>"}, CHAT),
+    "bare list": (CHAT, CHAT),
+    "messages as JSON text": ({"messages": json.dumps(CHAT)}, CHAT),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_fields_with_meaning_are_converted(name: str, run_convert: Any) -> None:
+    row, messages = CONVERTED[name]
+    result, [chat] = run_convert(row)
+    assert messages is None or chat["messages"] == messages
+    assert result.ok
+    assert not [note for note in result.omitted if note.startswith("key")]
+
+
+def test_calls_and_results_of_sharegpt_become_tool_calls(run_convert: Any) -> None:
+    turns = [
+        TURNS[0],
+        {"from": "gpt", "value": "I look."},
+        {"from": "function_call", "value": '{"name": "tide", "arguments": {"port": 4}}'},
+        {"from": "observation", "value": '{"height": 2}'},
+        TURNS[1],
+    ]
+    _, [chat] = run_convert({"conversations": turns, "tools": json.dumps([FUNCTION])})
+    assert chat["tools"] == [TOOL]
+    call = {**CALL, "id": "call_1"}
+    assert chat["messages"] == [
+        CHAT[0],
+        {"role": "assistant", "content": "I look.", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": '{"height": 2}'},
+        CHAT[1],
+    ]
+
+
+def test_blocks_of_anthropic_become_tool_calls(run_convert: Any) -> None:
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": Q}]},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "c1", "name": "tide", "input": {"port": 4}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "2"}]},
+        CHAT[1],
+    ]  # fmt: skip
+    tool = {"name": "tide", "description": "Height.", "input_schema": FUNCTION["parameters"]}
+    _, [chat] = run_convert({"system": "Be brief.", "messages": messages, "tools": [tool]})
+    assert chat["tools"] == [TOOL]
+    assert [m["role"] for m in chat["messages"]] == [
+        "system",
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+    ]
+    assert chat["messages"][2]["tool_calls"] == [CALL]
+
+
+REJECTED: dict[str, tuple[Any, str]] = {
+    "a key with meaning": ({"prompt": Q, "completion": A, "rationale": "Because."}, "the key rationale"),
+    "an image": ({"prompt": Q, "completion": A, "images": ["a.png"]}, "the key images"),
+    "a weight between": ({"prompt": Q, "completion": A, "weight": 0.5}, "weight of the row is neither 0 nor 1"),
+    "a turn's weight": ({"conversations": [TURNS[0], {**TURNS[1], "weight": 0.5}]}, "weight of a turn"),
+    "a contradiction": ({"conversations": [TURNS[0], {**TURNS[1], "weight": 0, "loss": True}]}, "contradict"),
+    "an unclear label": ({"messages": CHAT, "label": "ferries"}, "label does not say"),
+    "tools that are no JSON": ({"conversations": TURNS, "tools": "tide"}, "tools is a text that is not JSON"),
+    "the number of an option": ({"question": Q, "choices": ["x", "y"], "answer": 1}, "number of an option"),
+    "several answers": ({"instruction": Q, "output": [A, "No."]}, "list of several texts"),
+    "a misspelt speaker": ({"conversations": [{**TURNS[0], "from": "hummany"}, TURNS[1]]}, "'hummany'"),
+    "messages without role": ({"messages": [{"q": Q, "a": A}]}, "no speaker"),
+    "a list of chosen texts": ({"prompt": Q, "chosen": [A], "rejected": ["No."]}, "chosen is a list of texts"),
+    "a result without a call": ({"conversations": [{"from": "observation", "value": "2"}]}, "without a call"),
+    "broken arguments": ({"conversations": [TURNS[0], {"from": "function_call", "value": "{"}]}, "not JSON"),
+    "plain text": ({"text": "Once upon a time."}, "no question and no answer"),
+    "a request": ({"custom_id": "1", "body": {"messages": CHAT[:1]}}, "without its answer"),
+    "a question without an answer": ({"messages": CHAT[:1]}, "no answer"),
+    "an answer of a control token": ({"prompt": Q, "completion": "</s>"}, "only a control token"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REJECTED)
+def test_row_that_would_lose_something_is_rejected_by_name(name: str, run_convert: Any) -> None:
+    row, message = REJECTED[name]
+    with pytest.raises(DatasetError, match=message) as error:
+        run_convert({"messages": CHAT}, row)
+    assert "row 2" in str(error.value)
+    assert A not in str(error.value)
+    result, rows = run_convert({"messages": CHAT}, row, skip_invalid=True)
+    assert (len(rows), result.rejected.total()) == (1, 1)
+
+
+def test_key_is_left_out_only_on_request(run_convert: Any) -> None:
+    row = {"prompt": Q, "completion": A, "rationale": "Because.", "id": 7, "source": "web"}
+    result, _ = run_convert(row, ignore_keys=["rationale"])
+    assert result.omitted == {"key rationale": 1, "key id": 1, "key source": 1}
+
+
+@pytest.mark.parametrize("label", [False, 0, "bad", "rejected"])
+def test_unwanted_answer_is_never_written(label: Any, run_convert: Any) -> None:
+    row = {"prompt": Q, "completion": "No.", "label": label}
+    result, rows = run_convert({"prompt": Q, "completion": A, "label": True}, row)
+    assert [chat["messages"] for chat in rows] == [CHAT]
+    assert result.omitted == {"row whose answer is unwanted: label marks the answer as unwanted": 1}
+    with pytest.raises(DatasetError, match="none of 1 rows can be trained on"):
+        run_convert(row)
+
+
+def test_control_tokens_are_counted(run_convert: Any) -> None:
+    result, _ = run_convert({"prompt": Q, "completion": f"{A} <|im_end|></s>"})
+    assert result.omitted == {"control token at the end of an answer": 1}
+
+
+def test_repeated_text_is_not_a_loss(run_convert: Any) -> None:
+    text = f"Below is a task.\n\n### Instruction:\n{Q}\n\n### Response:\n{A}"
+    result, _ = run_convert({"instruction": Q, "output": A, "text": text})
+    assert result.omitted == {"key text": 1}
+
+
+def test_no_text_of_a_row_is_in_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = (
+        '"Patient Doe asks when, please","From two to five"\n"Patient Roe asks, again","At ten"\n'
+    )
+    keys = '{"What is the code of Mr Doe?": "1234"}\n'
+    for text in (
+        table,
+        keys,
+        '["Patient Doe"]\n',
+        '{"prompt": "Patient Doe", "completion": 1, "input": 2}\n',
+    ):
+        source = tmp_path / "in.csv"
+        source.write_text(text, encoding="utf-8")
+        assert main(["datasets", "convert", str(source), str(tmp_path / "out.jsonl")]) == 3
+        main(["validate", str(source)])
+        main(["validate", str(source), "--fix", str(tmp_path / "fixed.jsonl")])
+        output = capsys.readouterr()
+        assert not re.search("Doe|Roe|please|1234", output.out + output.err)
+    source.write_text(table, encoding="utf-8")
+    with pytest.raises(DatasetError, match="the table has no header that is known"):
+        convert(source, tmp_path / "out.jsonl")
+    assert [p.code for p in validate(source, target="local").errors] == ["FILE_CSV"]
+
+
+LONG = "word " * 20_000
+"""Longer than the part of a file by which it is recognised."""
+
+
+@pytest.mark.parametrize("count", [2, 50, 3000])
+@pytest.mark.parametrize(
+    ("code", "write"),
+    [
+        ("FILE_JSON_ARRAY", lambda rows: json.dumps(rows)),
+        ("FILE_JSON_ARRAY", lambda rows: json.dumps(rows, indent=2)),
+        ("FILE_JSON_ARRAY", lambda rows: "[" + ",\n".join(map(json.dumps, rows)) + "]"),
+        ("FILE_PRETTY_PRINTED", lambda rows: "\n".join(json.dumps(row, indent=2) for row in rows)),
+    ],
+)
+def test_json_file_is_recognised_at_any_size(
+    code: str, write: Any, count: int, tmp_path: Path
+) -> None:
+    rows = [{"messages": [{"role": "user", "content": f"{Q} {n}"}, CHAT[1]]} for n in range(count)]
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(write(rows), encoding="utf-8")
+    assert [p.code for p in validate(source, target="local").errors] == [code]
+    assert convert(source, out).rows == count
+    assert [json.loads(line) for line in out.read_bytes().splitlines()] == rows
+    assert fix(source, out).rows == count
+    assert [json.loads(line) for line in out.read_bytes().splitlines()] == rows
+
+
+@pytest.mark.parametrize(
+    ("code", "rows", "text"),
+    [
+        ("FILE_CSV", 1, f"prompt,completion\n{LONG},b\n"),
+        ("FILE_CSV", 2, f'prompt,completion\n"two\nlines",b\n"{LONG}",d\n'),
+        ("FILE_CSV", 1, f'prompt,completion\n"first line\n{LONG}\nlast line",b\n'),
+        ("FILE_JSON_ARRAY", 2, json.dumps([{"prompt": LONG, "completion": "b"}] * 2)),
+        ("FILE_JSON_ARRAY", 1, json.dumps([{"prompt": LONG, "completion": "b"}], indent=1)),
+        ("FILE_PRETTY_PRINTED", 1, json.dumps({"prompt": LONG, "completion": "b"}, indent=1)),
+    ],
+)
+def test_file_with_a_long_first_row_is_recognised(
+    code: str, rows: int, text: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text(text, encoding="utf-8")
+    assert [p.code for p in validate(source, target="local").errors] == [code]
+    assert convert(source, tmp_path / "out.jsonl").rows == (
+        2 if text.count('"completion"') == 2 or "d\n" in text[-3:] else 1
+    )
+
+
+def test_long_list_of_messages_on_one_line_is_not_a_file_of_rows(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text(
+        json.dumps([{"role": "user", "content": LONG}, CHAT[1]]) + "\n", encoding="utf-8"
+    )
+    assert "FILE_JSON_ARRAY" not in {p.code for p in validate(source, target="local").errors}
+
+
+class _Pieces:
+    """A text file that is read one character at a time."""
+
+    def __init__(self, text: str) -> None:
+        self.rest = text
+
+    def read(self, size: int) -> str:
+        piece, self.rest = self.rest[:1], self.rest[1:]
+        return piece
+
+
+@pytest.mark.parametrize(
+    ("text", "elements"),
+    [
+        ('[{"a": "]},[{"}, [1, 2], "x,y", 3]', ['{"a": "]},[{"}', "[1, 2]", '"x,y"', "3"]),
+        ('{"a": "\\""}\n{"b": [{}]} ', ['{"a": "\\""}', '{"b": [{}]}']),
+        ('{"data": [{"a": 1}, {"b": 2}], "version": 1}', ['{"a": 1}', '{"b": 2}']),
+        ("[1] [2]", ["1", "2"]),
+        ("", []),
+    ],
+)
+def test_text_is_split_wherever_it_is_read_in_parts(text: str, elements: list[str]) -> None:
+    import io
+
+    assert list(iter_json_elements(io.StringIO(text))) == elements
+    if "data" not in text:
+        assert list(iter_json_elements(_Pieces(text))) == elements  # type: ignore[arg-type] # has read
+
+
+def test_convert_reads_a_large_array_in_constant_memory(tmp_path: Path) -> None:
+    import tracemalloc
+
+    row = json.dumps({"prompt": "a" * 1000, "completion": "b"})
+    source = tmp_path / "in.json"
+    source.write_text("[" + ",".join([row] * 20_000) + "]", encoding="utf-8")
+    tracemalloc.start()
+    assert convert(source, tmp_path / "out.jsonl").rows == 20_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_random_rows_raise_only_errors_of_the_library() -> None:
+    """``python -m tests.fuzz.conversion`` runs the same check on many more rows."""
+    counts = conversion.run(300, seed=7)
+    assert counts["convert: DatasetError"] > 0
+
+
+SHARED_CASES = {
+    "H01": ("23-mcq.jsonl", "A. Gust"),
+    "H02": ("23c-qa-history.jsonl", "At nine."),
+    "H03": ("14b-sharegpt-weight.jsonl", '"weight": 0'),
+    "H04": ("05c-sharegpt-tools-plain.jsonl", '"tools": [{"type": "function"'),
+    "H05": ("22-dpo-sharegpt.jsonl", "Wren 0."),
+    "H06": ("05-sharegpt-function.jsonl", '"tool_calls"'),
+    "H06 misspelt": ("06-sharegpt-typo-role.jsonl", DatasetError("hummany.*|row 1.*hummany")),
+    "H09": ("21-array-one-line.json", "train 699"),
+    "H10": ("25-messages-no-role.json", DatasetError("row 1")),
+    "H10 dpo": ("33b-dpo-strings.jsonl", DatasetError("row 1")),
+    "H16": ("32-headerless.csv", DatasetError("no header that is known")),
+    "H18": ("23b-alpaca-nontext-input.jsonl", "[3, 1, 2]"),
+    "H19": ("35-csv-system-label.csv", DatasetError("label marks the answer as unwanted")),
+    "H19 system": ("35b-system_prompt.jsonl", '{"role": "system", "content": "Be terse."}'),
+    "H20": ("29b-dpo-messages.jsonl", '"tool_calls"'),
+    "H17 table": ("19-excel-de.csv", "Gleis 0; Süd"),
+}
+
+
+@needs_shared_data
+@pytest.mark.parametrize("name", SHARED_CASES)
+def test_shared_case(name: str, tmp_path: Path) -> None:
+    file, expected = SHARED_CASES[name]
+    source, out = SHARED / "cases" / file, tmp_path / "out.jsonl"
+    if isinstance(expected, DatasetError):
+        with pytest.raises(DatasetError, match=expected.message) as error:
+            convert(source, out)
+        assert not re.search("Patient|Name bird|Tide at", str(error.value))
+        return
+    convert(source, out)
+    assert expected in out.read_text(encoding="utf-8")
+    report = validate(out, target="local")
+    assert not [p for p in report.errors if not p.code.startswith("SERVICE_")]
+
+
+def test_codes_of_formats_are_distinct() -> None:
+    assert len({row_format.code for row_format in FORMATS}) == len(FORMATS)
