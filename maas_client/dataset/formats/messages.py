@@ -18,6 +18,7 @@ from maas_client.dataset.formats.fields import (
     is_empty,
     to_text,
 )
+from maas_client.dataset.formats.masks import MASKED_KEYS, TRAINED_KEYS, is_mask_key, weight_for
 
 SYSTEM_NAMES = (
     "system",
@@ -49,9 +50,6 @@ ROLE_BY_SPEAKER = {
         "tool",
     ),
 }
-_TRAINED = ("weight", "loss", "train", "train_on_turn", "training", "loss_weight", "loss_mask")
-_MASKED = ("mask", "masked")
-_VALUE_OF_WEIGHT = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 _HERMES_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 END_TOKENS = re.compile(
     r"(?:\s*(?:<\|endoftext\|>|<\|end_of_text\|>|<\|im_end\|>|<\|end\|>|<\|eot_id\|>|<\|eom_id\|>"
@@ -95,15 +93,13 @@ def take_weight(message: Row, place: str = "a turn") -> int | None:
         ConversionError: A value is neither 0 nor 1, or two of them contradict each other.
     """
     weights = set()
-    for names, inverted in ((_TRAINED, False), (_MASKED, True)):
-        for name in names:
-            value = message.pop(name, None)
-            if value is None:
-                continue
-            weight = _VALUE_OF_WEIGHT.get(str(value).strip().casefold())
+    for key in [key for key in message if is_mask_key(key) or key == "weight"]:
+        value = message.pop(key)
+        if value is not None:
+            weight = weight_for(key, value)
             if weight is None:
-                raise ConversionError(f"{name} of {place} is neither 0 nor 1")
-            weights.add(1 - weight if inverted else weight)
+                raise ConversionError(f"{key} of {place} is not clearly 0 or 1")
+            weights.add(weight)
     if len(weights) > 1:
         raise ConversionError("a turn has a weight and a loss mask that contradict each other")
     return weights.pop() if weights else None
@@ -131,7 +127,7 @@ class MessageBuilder:
         if role is None:
             raise ConversionError(f"unknown speaker {describe_word(speaker)}")
         weight = take_weight(dict(turn))
-        members.mark_read(*_TRAINED, *_MASKED)
+        members.mark_read("weight", *TRAINED_KEYS, *MASKED_KEYS)
         value = members.get("value", "content", "text", "message")
         if role == "call":
             self._add_calls(None, parse_json_text(value, str(speaker)), weight)
@@ -154,7 +150,7 @@ class MessageBuilder:
         if question is None and answer is None and system is None:
             raise ConversionError("a turn has no speaker")
         weight = take_weight(dict(members.row))
-        members.mark_read(*_TRAINED, *_MASKED)
+        members.mark_read("weight", *TRAINED_KEYS, *MASKED_KEYS)
         if system is not None:
             self.messages.append(make_message("system", to_text(system, "system")))
         if question is not None:

@@ -14,9 +14,10 @@ from typing import Any
 
 from maas_client.chat import find_mismatches
 from maas_client.dataset.formats import detect_format, is_preference_row
+from maas_client.dataset.formats.masks import is_mask_key
 from maas_client.dataset.issues import Issue, KeyPath, json_type, quote_if_safe
 from maas_client.dataset.rules.context import RuleContext
-from maas_client.dataset.rules.foreign_keys import is_mask_key, mask_issue, row_key_issues
+from maas_client.dataset.rules.foreign_keys import mask_issue, row_key_issues
 from maas_client.dataset.rules.tools import call_issues, definition_issues, result_issues
 from maas_client.dataset.rules.wrapping import find_split_turns, find_wrapping
 

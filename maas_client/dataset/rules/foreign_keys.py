@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from maas_client.dataset.formats.masks import normalize, weight_for
 from maas_client.dataset.issues import Issue, KeyPath
 
 Row = dict[str, Any]
@@ -64,37 +65,12 @@ _MEANINGFUL_KEYS = frozenset(
     ]
 )
 """Further keys beside ``messages`` with something that the row's author wants to be used."""
-TRAINED_KEYS = frozenset(
-    ("loss", "train", "trainable", "training", "train_on_turn", "loss_weight", "loss_mask", "learn")
-)
-"""Keys of a message with a value that is true or 1 if the message is trained on."""
-MASKED_KEYS = frozenset(("mask", "masked", "is_masked", "no_loss", "ignore_loss"))
-"""Keys of a message with a value that is true if the message is not trained on."""
 _FIX = "maas-client validate FILE --fix OUT.jsonl"
-_WEIGHTS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
-
-
-def is_mask_key(key: str) -> bool:
-    """Return whether other tools mask a message with this key."""
-    return _normalize(key) in TRAINED_KEYS | MASKED_KEYS
 
 
 def is_system_key(key: str) -> bool:
     """Return whether other formats have the system message under this key, beside the messages."""
-    return _normalize(key) in SYSTEM_KEYS
-
-
-def weight_for(key: str, value: Any) -> int | None:
-    """Return the weight that says the same as another tool's mask; None if that is not certain.
-
-    A ``mask`` of 0 or 1 is not certain: with some tools 1 masks the message, with others 0 does.
-    """
-    name = _normalize(key)
-    weight = _WEIGHTS.get(str(value).strip().casefold())
-    if weight is None or name in TRAINED_KEYS:
-        return weight
-    is_word = str(value).strip().casefold() in ("true", "false")
-    return 1 - weight if is_word or name != "mask" else None
+    return normalize(key) in SYSTEM_KEYS
 
 
 def system_text(value: Any) -> str | None:
@@ -113,7 +89,7 @@ def row_key_issues(row: Row) -> Iterator[Issue]:
     if len(row) == 1:
         return
     for key, value in row.items():
-        name = _normalize(key)
+        name = normalize(key)
         if value in (None, "", []) or _is_message_text(value, row["messages"]):
             continue
         if name in SYSTEM_KEYS:
@@ -133,7 +109,7 @@ def mask_issue(key: str, value: Any, message: Row, path: KeyPath) -> Issue:
         hint = f'Write "weight": 1 in its place; this does it: {_FIX}'
     else:
         hint = 'Write "weight": 0 in its place if the message must not be trained on, else "weight": 1.'
-    detail = f"'{_normalize(key)}', a loss mask of another tool"
+    detail = f"'{normalize(key)}', a loss mask of another tool"
     return Issue("CHAT_KEY_UNKNOWN", (*path, key), detail, in_key=True, hint=hint)
 
 
@@ -142,7 +118,3 @@ def _is_message_text(value: Any, messages: list[Row]) -> bool:
     return isinstance(value, str) and any(
         isinstance(message, dict) and message.get("content") == value for message in messages
     )
-
-
-def _normalize(key: str) -> str:
-    return key.strip().casefold().replace("-", "_").replace(" ", "_")

@@ -207,7 +207,7 @@ def test_blocks_of_anthropic_become_tool_calls(run_convert: Any) -> None:
 REJECTED: dict[str, tuple[Any, str]] = {
     "a key with meaning": ({"prompt": Q, "completion": A, "rationale": "Because."}, "the key rationale"),
     "an image": ({"prompt": Q, "completion": A, "images": ["a.png"]}, "the key images"),
-    "a weight between": ({"prompt": Q, "completion": A, "weight": 0.5}, "weight of the row is neither 0 nor 1"),
+    "a weight between": ({"prompt": Q, "completion": A, "weight": 0.5}, "weight of the row is not clearly 0 or 1"),
     "a turn's weight": ({"conversations": [TURNS[0], {**TURNS[1], "weight": 0.5}]}, "weight of a turn"),
     "a contradiction": ({"conversations": [TURNS[0], {**TURNS[1], "weight": 0, "loss": True}]}, "contradict"),
     "an unclear label": ({"messages": CHAT, "label": "ferries"}, "label does not say"),
