@@ -9,6 +9,7 @@ import os
 import secrets
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,14 @@ from maas_client.errors import ConfigError
 
 if TYPE_CHECKING:
     from maas_client.local.config import ServerConfig
+
+_ENV_FORMATS: dict[str, Callable[[str, str], str]] = {
+    "sh": lambda name, value: f"export {name}={shlex.quote(value)}",
+    "fish": lambda name, value: f"set -gx {name} {shlex.quote(value)}",
+    "powershell": lambda name, value: "$env:{} = '{}'".format(name, value.replace("'", "''")),
+    "dotenv": lambda name, value: f"{name}={json.dumps(value)}",
+}
+"""How each shell, and a .env file, set an environment variable."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -66,8 +75,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--print-env",
-        action="store_true",
-        help="with --proxy: print the environment variables that send an application for Azure here",
+        nargs="?",
+        const="sh",
+        choices=sorted(_ENV_FORMATS),
+        help="with --proxy: print the environment variables that send an application for Azure here, for"
+        " sh (default), fish, powershell or a dotenv file",
     )
     parser.add_argument("--threads", type=_positive, help="threads per training process")
     parser.add_argument(
@@ -105,6 +117,9 @@ def run(args: argparse.Namespace) -> int:
 
     def announce() -> None:
         environment = server.environment if args.print_env else {}
+        if args.print_env and not args.json:
+            for name, value in environment.items():
+                print(_ENV_FORMATS[args.print_env](name, value), flush=True)
         _announce(server.url, config.engine, config.state_dir, environment, as_json=args.json)
 
     server.run(announce)
@@ -143,9 +158,6 @@ def _announce(
     if as_json:
         extra = {"environment": environment} if environment else {}
         print(json.dumps({"url": url, "pid": os.getpid(), **extra}), flush=True)
-    elif environment:
-        for name, value in environment.items():
-            print(f"export {name}={shlex.quote(value)}", flush=True)
     note = ", simulated: nothing is trained" if engine == "instant" else ""
     print(f"serving on {url} (engine {engine}{note}; state in {folder})", file=sys.stderr)
     is_default = url == Settings.load({}).url

@@ -74,8 +74,8 @@ class LocalServer:
     def environment(self) -> dict[str, str]:
         """The environment variables that direct an application written for Azure to this server.
 
-        ``HTTPS_PROXY``, ``REQUESTS_CA_BUNDLE``, ``SSL_CERT_FILE`` and ``NO_PROXY``. Empty unless the server
-        was created with ``proxy=True``.
+        The proxy and the certificate of the server's CA, under the names that Python, curl and Node read, and
+        credentials for azure-identity. Empty unless the server was created with ``proxy=True``.
 
         Raises:
             MaasError: The server is not running.

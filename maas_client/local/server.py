@@ -27,6 +27,20 @@ from maas_client.local.http.security import SecurityPolicy, allowed_hosts
 from maas_client.local.services import Services
 from maas_client.local.state.files import make_private_folder, write_private_file
 
+_CERTIFICATE_VARIABLES = (
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+)
+"""Where requests, OpenSSL with httpx and Go, curl, and Node look for the certificate of a CA."""
+_CREDENTIALS = {
+    "AZURE_TENANT_ID": "00000000-0000-0000-0000-000000000000",
+    "AZURE_CLIENT_ID": "00000000-0000-0000-0000-000000000000",
+    "AZURE_CLIENT_SECRET": "local",
+}
+"""What azure-identity needs to ask for a token at all; the local sign-in accepts any value."""
+
 
 class Server:
     """A local server: its services, its ASGI app and its listening socket."""
@@ -97,13 +111,18 @@ class Server:
         """Return the environment variables that direct an application for Azure to this server."""
         if self._proxy is None or self._authority is None:
             return {}
-        ca = str(self._authority.cert_path)
-        return {
-            "HTTPS_PROXY": self._proxy.url,
-            "REQUESTS_CA_BUNDLE": ca,
-            "SSL_CERT_FILE": ca,
-            "NO_PROXY": "127.0.0.1,localhost",
+        certificate = str(self._authority.cert_path)
+        # Programs differ in the case they read, and one that is set already must not win.
+        proxies = {
+            variable: value
+            for name, value in (
+                ("HTTPS_PROXY", self._proxy.url),
+                ("NO_PROXY", "127.0.0.1,localhost"),
+            )
+            for variable in (name, name.lower())
         }
+        certificates = dict.fromkeys(_CERTIFICATE_VARIABLES, certificate)
+        return {**proxies, **certificates, "NODE_USE_ENV_PROXY": "1", **_CREDENTIALS}
 
     def _security_policy(self) -> SecurityPolicy:
         is_loopback = _is_loopback(self.config.host)

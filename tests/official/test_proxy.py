@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import ssl
 import stat
@@ -238,14 +239,67 @@ def test_output_of_serve_with_proxy(tmp_path: Path) -> None:
     ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        lines = [server.stdout.readline().rstrip("\n") for _ in range(4)]
+        lines = [server.stdout.readline().rstrip("\n") for _ in range(12)]
         info = json.loads(ready.read_text())
         server.terminate()
     assert set(info) == {"url", "pid", "proxy", "ca_file"}
+    proxy, certificate = info["proxy"], info["ca_file"]
+    guid = "00000000-0000-0000-0000-000000000000"
     assert lines == [
-        f"export HTTPS_PROXY={info['proxy']}",
-        f"export REQUESTS_CA_BUNDLE={info['ca_file']}",
-        f"export SSL_CERT_FILE={info['ca_file']}",
+        f"export HTTPS_PROXY={proxy}",
+        f"export https_proxy={proxy}",
         "export NO_PROXY=127.0.0.1,localhost",
+        "export no_proxy=127.0.0.1,localhost",
+        f"export REQUESTS_CA_BUNDLE={certificate}",
+        f"export SSL_CERT_FILE={certificate}",
+        f"export CURL_CA_BUNDLE={certificate}",
+        f"export NODE_EXTRA_CA_CERTS={certificate}",
+        "export NODE_USE_ENV_PROXY=1",
+        f"export AZURE_TENANT_ID={guid}",
+        f"export AZURE_CLIENT_ID={guid}",
+        "export AZURE_CLIENT_SECRET=local",
     ]
     assert server.returncode == 0
+
+
+SHELLS = {
+    "sh": ["sh", "-c", '. ./env && printf "%s" "$MAAS_VALUE"'],
+    "dotenv": ["sh", "-c", '. ./env && printf "%s" "$MAAS_VALUE"'],
+    "fish": ["fish", "-c", 'source ./env; printf "%s" "$MAAS_VALUE"'],
+    "powershell": [
+        "pwsh",
+        "-NoProfile",
+        "-Command",
+        ". ./env.ps1; Write-Host -NoNewline $env:MAAS_VALUE",
+    ],
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_printed_variables_are_read_by_the_shell(tmp_path: Path, shell: str) -> None:
+    from maas_client.cli.serve import _ENV_FORMATS
+
+    if shutil.which(SHELLS[shell][0]) is None:
+        pytest.skip(f"{SHELLS[shell][0]} is not installed")
+    value = "/home/a b/it's/ca.pem"
+    for name in ("env", "env.ps1"):
+        (tmp_path / name).write_text(_ENV_FORMATS[shell]("MAAS_VALUE", value) + "\n")
+    done = subprocess.run(SHELLS[shell], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == value
+
+
+def test_variables_suffice_for_azure_identity(server: LocalServer) -> None:
+    """A proxy that was set before, under a lower-case name, does not win."""
+    environment = minimal_environment() | {"https_proxy": "http://127.0.0.1:9"} | server.environment
+    script = (
+        "from azure.identity import DefaultAzureCredential as C;"
+        "import httpx;"
+        "token = C().get_token('https://management.azure.com/.default').token;"
+        f"url = '{ARM}{WS}?api-version=2024-10-01-preview';"
+        "print(httpx.get(url, headers={'Authorization': f'Bearer {token}'}).json()['name'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stdout == "w\n", done.stderr
