@@ -7,7 +7,7 @@ again, as far as the report has room for them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -15,12 +15,14 @@ from typing import Any
 from maas_client.dataset.block_check import ValidRows
 from maas_client.dataset.codes import Severity
 from maas_client.dataset.issues import Issue
+from maas_client.dataset.parsing.json_scan import JsonError
 from maas_client.dataset.parsing.lines import Line, LineIndex
+from maas_client.dataset.parsing.strict_json import parse_json
 from maas_client.dataset.report.collector import ProblemCollector
 from maas_client.dataset.report.locate import file_problem, row_problems
 from maas_client.dataset.rules.context import RuleContext
 from maas_client.dataset.scanners.duplicates import DuplicateScanner, RepeatedLineScanner
-from maas_client.dataset.scanners.near_duplicates import NearDuplicateScanner
+from maas_client.dataset.scanners.near_duplicates import NearDuplicateScanner, ReadRows
 from maas_client.dataset.scanners.pii import PiiScanner
 from maas_client.dataset.scanners.quality import NulScanner, QualityScanner
 from maas_client.dataset.scanners.scanner import Scanner
@@ -71,6 +73,18 @@ def make_scanners(
     ]
 
 
+def _parse_row(data: bytes) -> dict[str, Any] | None:
+    """Return the row of a line that was valid, or None: the file was changed meanwhile."""
+    try:
+        row = parse_json(data)
+    except JsonError:
+        return None
+    messages = row.get("messages") if isinstance(row, dict) else None
+    if not isinstance(messages, list) or not messages:
+        return None
+    return row if all(isinstance(message, dict) for message in messages) else None
+
+
 class ContentCheck:
     """The scanners of one file, and the counting and locating of their issues."""
 
@@ -94,6 +108,8 @@ class ContentCheck:
         """Add the issues that only the whole file shows; return the scanners' figures."""
         listed: list[Issue] = []
         for scanner in self.scanners:
+            if isinstance(scanner, NearDuplicateScanner):
+                scanner.read_rows = self._row_reader(path)
             listed += self._count(scanner.finish())
         by_line: dict[int, list[Issue]] = {}
         for issue in listed:
@@ -107,6 +123,17 @@ class ContentCheck:
         for scanner in self.scanners:
             stats |= scanner.stats()
         return stats
+
+    def _row_reader(self, path: str) -> ReadRows:
+        """Return a function that reads rows of the file again."""
+
+        def read_rows(numbers: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+            for line in self.index.read_lines(path, numbers):
+                row = _parse_row(line.data)
+                if row is not None:
+                    yield line.number, row
+
+        return read_rows
 
     def _count(self, issues: Iterable[Issue]) -> list[Issue]:
         """Count issues; return those that the report has room for."""

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO, FileIO
+from itertools import groupby
 from os import PathLike
 from typing import BinaryIO
 
@@ -147,15 +148,21 @@ class LineIndex:
 
     def read_lines(self, path: str, numbers: Iterable[int]) -> Iterator[Line]:
         """Read some lines again, in ascending order. Raises ``OSError``."""
+        wanted = sorted(set(numbers))
         with open(path, "rb", buffering=0) as file:
-            for number in sorted(set(numbers)):
-                block_index = bisect_right(self._numbers, number) - 1
+            for block_index, group in groupby(wanted, self._block_of):
+                lines_left = list(group)[::-1]
                 offset = self._offsets[block_index]
                 file.seek(offset)
                 for line in _lines_from(file, self._numbers[block_index], offset):
-                    if line.number == number:
+                    if line.number == lines_left[-1]:
                         yield line
-                        break
+                        lines_left.pop()
+                        if not lines_left:
+                            break
+
+    def _block_of(self, number: int) -> int:
+        return bisect_right(self._numbers, number) - 1
 
 
 def _lines_from(file: FileIO, first_line: int, offset: int) -> Iterator[Line]:

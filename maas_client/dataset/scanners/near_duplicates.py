@@ -2,21 +2,31 @@
 
 The end of a conversation is split into pieces at a few rare letters, so that an edit changes only one
 piece. The longest pieces are the sketch: like MinHash, the choice depends only on the content, but it does
-not hash every word. Two rows are near duplicates if they share most of their sketches. Pieces that many
-rows share (a template around every prompt) do not count. Comparing a row with all earlier rows takes four
-look-ups.
+not hash every word. Two rows that share most of their sketches are a candidate. Pieces that many rows share
+(a template around every prompt) do not count. Comparing a row with all earlier rows takes four look-ups.
+
+At the end the candidates are read again and compared word by word (``similarity``).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, repeat
 from typing import Any
 
 from maas_client.dataset.issues import Issue
 from maas_client.dataset.scanners.duplicates import DuplicateScanner
-from maas_client.dataset.scanners.scanner import Row, iter_strings, message_texts
+from maas_client.dataset.scanners.scanner import Row, message_texts
+from maas_client.dataset.scanners.similarity import (
+    ComparedRow,
+    Slots,
+    are_copies,
+    question_and_answer,
+)
+
+ReadRows = Callable[[Iterable[int]], Iterable[tuple[int, Row]]]
+"""Reads rows of a file again, by their line numbers."""
 
 SKETCH_SIZE = 4
 """Pieces in a sketch."""
@@ -29,6 +39,9 @@ MAX_ROWS = 1 << 16
 TAIL_CHARS = 320
 """Characters at the end of the last question and of its answer that are compared. Prompts made from one
 template start alike, so the ends tell them apart."""
+MAX_CANDIDATES = 10_000
+"""Candidates that are compared word by word."""
+_CANDIDATES_AT_ONCE = 300
 _LINE_MASK = (1 << 40) - 1
 """Lower bits of a value: the line number. The upper bits count how often its piece was repeated."""
 
@@ -50,13 +63,6 @@ LONG_TEXT_BYTES = 400
 """Texts of at least this many bytes use the second table, so that most texts have ten pieces."""
 _NEAR_LIMIT = range(384, 416)
 """Texts of about ``LONG_TEXT_BYTES`` are looked up with both tables."""
-
-
-def _question_and_answer(row: Row) -> list[str]:
-    """Return the text of the messages before the last, and of the last, of a row with tools or parts."""
-    *before, last = row["messages"]
-    question = [text for message in before[-3:] for _, text in iter_strings(message)]
-    return ["\n".join(question), "\n".join(text for _, text in iter_strings(last))]
 
 
 def _split(text: bytes, is_long: bool) -> list[bytes]:
@@ -86,20 +92,26 @@ class NearDuplicateScanner:
         self._exact = exact
         self._limit = max_rows
         self._training = training
+        self.read_rows: ReadRows | None = None
+        """Set before ``finish``, by whoever can read the file again."""
         self._near_duplicates = self._compared = self._skipped = 0
+        self._candidates: list[tuple[int, int]] = []
+        """Pairs of lines that may be near duplicates, the later line first."""
+        self._leak_candidates: list[list[tuple[int, int]]] = [[] for _ in training]
+        """For each training file: a line of this file, and a line of the training file."""
         self._lines: dict[int, int] = {}
         """By a piece's hash: the last line with the piece, and how often it was repeated."""
 
     def feed(
         self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
-    ) -> list[Issue]:
-        """Return an issue for each row that nearly repeats an earlier row, with that row's line."""
+    ) -> tuple[Issue, ...]:
+        """Store the rows, and the pairs that ``finish`` compares word by word."""
         if self._compared >= self._limit:
             self._skipped += len(rows)
-            return []
+            return ()
         self._compared += len(rows)
         conversations = [
-            texts or _question_and_answer(rows[at]) for at, texts in enumerate(message_texts(rows))
+            texts or question_and_answer(rows[at]) for at, texts in enumerate(message_texts(rows))
         ]
         bodies = [
             f"{texts[-2][-TAIL_CHARS:]}\n{texts[-1][-TAIL_CHARS:]}".encode()
@@ -109,16 +121,22 @@ class NearDuplicateScanner:
             list(map(hash, _split(text, len(text) >= LONG_TEXT_BYTES)[-SKETCH_SIZE:]))
             for text in bodies
         ]
-        issues = self._compare(numbers, bodies, keys)
-        self._near_duplicates += len(issues)
-        for training in self._training:
-            issues += training.find_leaks(numbers, bodies, keys, self._exact)
-        return issues
+        self._add(self._candidates, self._find_candidates(numbers, bodies, keys))
+        for training, candidates in zip(self._training, self._leak_candidates, strict=True):
+            self._add(candidates, training.find_leaks(numbers, bodies, keys, self._exact))
+        return ()
 
-    def _compare(
+    def _add(self, candidates: list[tuple[int, int]], found: Iterable[tuple[int, int]]) -> None:
+        for pair in found:
+            if len(candidates) < MAX_CANDIDATES:
+                candidates.append(pair)
+            else:
+                self._skipped += 1
+
+    def _find_candidates(
         self, numbers: Sequence[int], bodies: list[bytes], keys: list[list[int]]
-    ) -> list[Issue]:
-        """Return an issue for each row that nearly repeats an earlier row, and store the rows."""
+    ) -> list[tuple[int, int]]:
+        """Return each row that may repeat an earlier row, with that row's line, and store the rows."""
         new_keys = _line_by_key(numbers, keys)
         shared_keys = self._lines.keys() & new_keys.keys()
         if len(new_keys) < sum(map(len, keys)):
@@ -132,7 +150,7 @@ class NearDuplicateScanner:
             new_keys.pop(key, None)
         low, high = _NEAR_LIMIT[0], _NEAR_LIMIT[-1]
         near_limit = [at for at, size in enumerate(map(len, bodies)) if low <= size <= high]
-        issues = []
+        found = []
         for at in sorted({*candidates, *near_limit}) if near_limit else candidates:
             text, match = bodies[at], 0
             if at in candidates:
@@ -142,9 +160,9 @@ class NearDuplicateScanner:
             if not match and at in near_limit:
                 match = self._match_with_other_table(_split(text, len(text) < LONG_TEXT_BYTES))
             if match and not self._exact.rows_are_equal(match, numbers[at]):
-                issues.append(_issue(numbers[at], match))
+                found.append((numbers[at], match))
         self._lines.update(new_keys)
-        return issues
+        return found
 
     def find_leaks(
         self,
@@ -152,19 +170,25 @@ class NearDuplicateScanner:
         bodies: Sequence[bytes],
         keys: Sequence[list[int]],
         exact: DuplicateScanner,
-    ) -> Iterator[Issue]:
-        """Yield an issue for each row of a validation file that nearly repeats a row of this file."""
+    ) -> Iterator[tuple[int, int]]:
+        """Yield each row of a validation file that may repeat a row of this file, with that row's line."""
         for at, text in enumerate(bodies):
             if self._lines.keys().isdisjoint(keys[at]):
                 continue
             line = self._find_match(self._sketch(_split(text, len(text) >= LONG_TEXT_BYTES)))
             if line and self._exact.prompt_hash(line) != exact.prompt_hash(numbers[at]):
-                detail = f"nearly the same as line {line} of the training file"
-                yield Issue("QUALITY_LEAKAGE", ("messages",), detail, line=numbers[at])
+                yield numbers[at], line
 
-    def finish(self) -> tuple[Issue, ...]:
-        """Return nothing: ``feed`` has reported all near duplicates."""
-        return ()
+    def finish(self) -> Iterator[Issue]:
+        """Yield the near duplicates and the leaks, after comparing the candidates word by word."""
+        for number, match in find_copies(self._candidates, self.read_rows, self.read_rows):
+            self._near_duplicates += 1
+            detail = f"nearly the same as line {match}"
+            yield Issue("QUALITY_NEAR_DUPLICATE", ("messages",), detail, line=number)
+        for training, candidates in zip(self._training, self._leak_candidates, strict=True):
+            for number, match in find_copies(candidates, self.read_rows, training.read_rows):
+                detail = f"nearly the same as line {match} of the training file"
+                yield Issue("QUALITY_LEAKAGE", ("messages",), detail, line=number)
 
     def stats(self) -> dict[str, Any]:
         """Return how many rows are near duplicates, and how many rows were not compared."""
@@ -236,6 +260,26 @@ def _repeated_keys(keys: list[list[int]]) -> set[int]:
     return repeated
 
 
-def _issue(number: int, match: int) -> Issue:
-    detail = f"nearly the same as line {match}"
-    return Issue("QUALITY_NEAR_DUPLICATE", ("messages",), detail, line=number)
+def find_copies(
+    candidates: Sequence[tuple[int, int]],
+    read_rows: ReadRows | None,
+    read_earlier_rows: ReadRows | None,
+) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of lines whose rows are copies of each other, a few hundred rows in memory at a time."""
+    if not candidates:
+        return
+    if read_rows is None or read_earlier_rows is None:
+        raise RuntimeError("NearDuplicateScanner.read_rows is not set")
+    for start in range(0, len(candidates), _CANDIDATES_AT_ONCE):
+        pairs = candidates[start : start + _CANDIDATES_AT_ONCE]
+        later = {line: ComparedRow(row) for line, row in read_rows(pair[0] for pair in pairs)}
+        earlier = {
+            line: ComparedRow(row) for line, row in read_earlier_rows(pair[1] for pair in pairs)
+        }
+        one_file = read_rows is read_earlier_rows
+        both = (later | earlier).values() if one_file else [*later.values(), *earlier.values()]
+        slots = Slots(both)
+        for number, match in pairs:
+            is_readable = number in later and match in earlier
+            if is_readable and are_copies(later[number], earlier[match], slots):
+                yield number, match

@@ -1,7 +1,6 @@
 """Find text that teaches the wrong thing: cut-off answers, refusals, placeholders, mojibake, NUL characters.
 
-All are warnings, tuned to be rare on real data. An answer without a full stop is reported only in a file
-whose answers otherwise end with one.
+All are warnings, tuned to be rare on real data.
 """
 
 from __future__ import annotations
@@ -14,20 +13,9 @@ from typing import Any
 
 from maas_client.dataset.issues import Issue, KeyPath
 from maas_client.dataset.parsing.prefilter import Prefilter, compile_pattern, join_lines
+from maas_client.dataset.scanners.endings import CERTAIN_ENDS, OpenEndings, classify_ending
 from maas_client.dataset.scanners.scanner import Row, iter_strings, message_texts
 
-_UNFINISHED_WORD = re.compile(
-    r"an?|the|and|as|at|because|but|by|for|from|if|into?|is|of|on|or|our|so|than|that|their|then|to|"
-    r"we|were|when|where|which|while|who|with|your"
-)
-"""An English sentence that ends with one of these words is cut off."""
-_CUT_OFF_CHARACTERS = ",;([{–—/&+="
-_ENDS = frozenset('.!?。！？…।۔؟"”’»)]}`*_>|')
-MIN_COMPLETE_ANSWERS, MIN_COMPLETE_SHARE = 8, 0.8
-"""Answers that end in a word are reported if at least this many answers, and this share, are complete."""
-_MAX_LISTED = 10_000
-_CERTAIN_ENDS = _ENDS - frozenset("`}")
-"""After a code fence or a brace, ``classify_ending`` checks whether all fences are closed."""
 _MAX_EMPTY_CHARS = 13
 """An answer that is nothing but a placeholder has fewer characters."""
 
@@ -98,30 +86,6 @@ def has_placeholder(answer: str) -> bool:
     return any(literal in answer and pattern.search(answer) for literal, pattern in _PLACEHOLDERS)
 
 
-def classify_ending(answer: str) -> str:
-    """Return how an answer ends: ``ended``, ``cut`` (certainly), ``open`` (with a letter) or ``other``.
-
-    ``open`` and ``cut`` are for prose only: several words in the last line, no list and no code at the end.
-    """
-    text = answer.rstrip()
-    last = text[-1:]
-    if last in _ENDS or not text:
-        return "other" if last in "`}" and text.count("```") % 2 else "ended"
-    if not (last.isalpha() or last in _CUT_OFF_CHARACTERS):
-        return "other"
-    line = text[text.rfind("\n") + 1 :]
-    words = line.count(" ") + 1
-    if words < 4 or line.lstrip()[:1] in "-*#|>•0123456789`$<{[":
-        return "other"
-    if (
-        text.count("```") % 2
-        or last in _CUT_OFF_CHARACTERS
-        or _UNFINISHED_WORD.fullmatch(line.rpartition(" ")[2])
-    ):
-        return "cut"
-    return "open" if text.count(" ") >= 5 else "other"
-
-
 class QualityScanner:
     """Checks the last answer of each row, and all texts for mojibake. Constant memory.
 
@@ -129,10 +93,7 @@ class QualityScanner:
     """
 
     def __init__(self) -> None:
-        self._complete = 0
-        self._open: list[tuple[int, KeyPath]] = []
-        """The first answers that end with a letter: line number and path."""
-        self._open_count = 0
+        self._endings = OpenEndings()
         self._counts: Counter[str] = Counter()
 
     def feed(
@@ -150,32 +111,27 @@ class QualityScanner:
         ]
         for at in _candidate_rows(lines, answers):
             issues += _check_row(rows[at], numbers[at], answers[at])
-        ended = [answer[-1:] in _CERTAIN_ENDS for answer in answers]
-        self._complete += sum(ended)
+        ended = [answer[-1:] in CERTAIN_ENDS for answer in answers]
+        self._endings.add_sample(answers, sum(ended))
         for at, is_ended in enumerate(ended) if False in ended else ():
-            if not is_ended and not answers[at][-1:].isdigit():
-                self._record_ending(classify_ending(answers[at]), numbers[at], rows, at, issues)
+            if not is_ended and answers[at] and not answers[at][-1:].isdigit():
+                ending = classify_ending(answers[at])
+                if ending == "ended":
+                    self._endings.add_complete()
+                elif ending == "open":
+                    self._endings.add(numbers[at], _answer_path(rows[at]), answers[at])
+                elif ending == "cut":
+                    issues.append(
+                        Issue("QUALITY_CUT_OFF", _answer_path(rows[at]), line=numbers[at])
+                    )
         self._counts.update([issue.code for issue in issues])
         return issues
 
-    def _record_ending(
-        self, ending: str, number: int, rows: Sequence[Row], at: int, issues: list[Issue]
-    ) -> None:
-        self._complete += ending == "ended"
-        if ending == "cut":
-            issues.append(Issue("QUALITY_CUT_OFF", _answer_path(rows[at]), line=number))
-        elif ending == "open":
-            self._open_count += 1
-            if len(self._open) < _MAX_LISTED:
-                self._open.append((number, _answer_path(rows[at])))
-
     def finish(self) -> Iterator[Issue]:
-        """Yield the answers that end with a word, if most answers of the file end with a full stop."""
-        is_rule = self._complete >= MIN_COMPLETE_SHARE * (self._complete + self._open_count)
-        if self._complete >= MIN_COMPLETE_ANSWERS and is_rule:
-            self._counts["QUALITY_CUT_OFF"] += self._open_count
-            for number, path in self._open:
-                yield Issue("QUALITY_CUT_OFF", path, line=number)
+        """Yield the answers that end with a word, and by the file's habits should not."""
+        for number, path in self._endings.find_cut():
+            self._counts["QUALITY_CUT_OFF"] += 1
+            yield Issue("QUALITY_CUT_OFF", path, line=number)
 
     def stats(self) -> dict[str, Any]:
         """Return how many rows have each problem."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -45,9 +46,17 @@ class NearOnly(NearDuplicateScanner):
     def __init__(self, **options: Any) -> None:
         super().__init__(DuplicateScanner(), **options)
 
-    def feed(self, *args: Any) -> list[Issue]:
+        self.rows: dict[int, Any] = {}
+        self.read_rows = lambda numbers: [(n, self.rows[n]) for n in set(numbers)]
+
+    def feed(self, *args: Any) -> tuple[Issue, ...]:
         self._exact.feed(*args)
+        self.rows.update(zip(args[0], args[2], strict=True))
         return super().feed(*args)
+
+    def finish(self) -> Iterator[Issue]:
+        yield from super().finish()
+        self._candidates.clear()
 
 
 def prose(rng: random.Random, size: int) -> str:
