@@ -65,6 +65,14 @@ _NEAR_LIMIT = range(384, 416)
 """Texts of about ``LONG_TEXT_BYTES`` are looked up with both tables."""
 
 
+_LOWER = bytes(range(256)).lower()
+_NOT_LETTERS = bytes(char for char in range(0x80) if not chr(char).isalnum())
+
+
+def _letters_hash(text: bytes) -> int:
+    return hash(text.translate(_LOWER, _NOT_LETTERS))
+
+
 def _split(text: bytes, is_long: bool) -> list[bytes]:
     """Return a text's pieces, the longest last."""
     pieces = text.translate(_LONG_SPLIT_TABLE if is_long else _SPLIT_TABLE).split(b"\n")
@@ -95,6 +103,8 @@ class NearDuplicateScanner:
         self.read_rows: ReadRows | None = None
         """Set before ``finish``, by whoever can read the file again."""
         self._near_duplicates = self._compared = self._skipped = 0
+        self._line_by_letters: dict[int, int] = {}
+        """By the hash of a row's letters and digits: the first line with them."""
         self._candidates: list[tuple[int, int]] = []
         """Pairs of lines that may be near duplicates, the later line first."""
         self._leak_candidates: list[list[tuple[int, int]]] = [[] for _ in training]
@@ -150,7 +160,8 @@ class NearDuplicateScanner:
             new_keys.pop(key, None)
         low, high = _NEAR_LIMIT[0], _NEAR_LIMIT[-1]
         near_limit = [at for at, size in enumerate(map(len, bodies)) if low <= size <= high]
-        found = []
+        found = self._find_same_letters(numbers, bodies)
+        same_letters = {number for number, _ in found}
         for at in sorted({*candidates, *near_limit}) if near_limit else candidates:
             text, match = bodies[at], 0
             if at in candidates:
@@ -159,9 +170,25 @@ class NearDuplicateScanner:
                 )
             if not match and at in near_limit:
                 match = self._match_with_other_table(_split(text, len(text) < LONG_TEXT_BYTES))
-            if match and not self._exact.rows_are_equal(match, numbers[at]):
+            if not match or numbers[at] in same_letters:
+                continue
+            if not self._exact.rows_are_equal(match, numbers[at]):
                 found.append((numbers[at], match))
         self._lines.update(new_keys)
+        return found
+
+    def _find_same_letters(
+        self, numbers: Sequence[int], bodies: list[bytes]
+    ) -> list[tuple[int, int]]:
+        """Return each row with the letters and digits of an earlier row, and store the rows.
+
+        Among the siblings of a template this finds the copy, where sketches find any of them.
+        """
+        found = []
+        for number, letters in zip(numbers, map(_letters_hash, bodies), strict=True):
+            match = self._line_by_letters.setdefault(letters, number)
+            if match != number and not self._exact.rows_are_equal(match, number):
+                found.append((number, match))
         return found
 
     def find_leaks(
@@ -173,9 +200,9 @@ class NearDuplicateScanner:
     ) -> Iterator[tuple[int, int]]:
         """Yield each row of a validation file that may repeat a row of this file, with that row's line."""
         for at, text in enumerate(bodies):
-            if self._lines.keys().isdisjoint(keys[at]):
-                continue
-            line = self._find_match(self._sketch(_split(text, len(text) >= LONG_TEXT_BYTES)))
+            line = self._line_by_letters.get(_letters_hash(text), 0)
+            if not line and not self._lines.keys().isdisjoint(keys[at]):
+                line = self._find_match(self._sketch(_split(text, len(text) >= LONG_TEXT_BYTES)))
             if line and self._exact.prompt_hash(line) != exact.prompt_hash(numbers[at]):
                 yield numbers[at], line
 

@@ -32,7 +32,7 @@ _NAME = re.compile(r"(?<![.!?:\n\"“(])[ \t]([^\W\d_a-z]\w*)")
 def question_and_answer(row: Row) -> tuple[str, str]:
     """Return the text of the last question of a row, and what is answered: text or calls."""
     *before, last = row["messages"]
-    question = next((m for m in reversed(before) if m.get("role") in ("user", "tool")), {})
+    question: Row = next((m for m in reversed(before) if m.get("role") in ("user", "tool")), {})
     parts = [_content_text(last.get("content"))]
     for call in last.get("tool_calls") or ():
         function = call.get("function") if isinstance(call, dict) else None
