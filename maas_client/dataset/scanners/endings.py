@@ -29,7 +29,7 @@ MAX_UNEXPLAINED_SHARE = 0.1
 """Answers that end in a word, without another sign of a cut, are a habit of the file above this share."""
 _MIN_UNEXPLAINED_WORDS = 6
 """Words of such an answer's last sentence: shorter ones are results, signatures and headings."""
-_SAMPLE_BYTES = 1 << 19
+_SAMPLE_BYTES = 1 << 18
 _MAX_CANDIDATES = 10_000
 _COMMON, _RARELY = 20, 100
 """A word that occurs this often, and ends a sentence at most once in so many times, ends none."""

@@ -12,16 +12,21 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import Any
 
 from maas_client.dataset.issues import Issue
-from maas_client.dataset.scanners.duplicates import DuplicateScanner
+from maas_client.dataset.scanners.duplicates import (
+    DuplicateScanner,
+    HashArray,
+    find_repeated,
+    find_shared,
+)
 from maas_client.dataset.scanners.scanner import Row, message_texts
 from maas_client.dataset.scanners.similarity import (
     ComparedRow,
     Slots,
-    are_copies,
+    find_changes,
     question_and_answer,
 )
 
@@ -41,7 +46,7 @@ TAIL_CHARS = 320
 template start alike, so the ends tell them apart."""
 MAX_CANDIDATES = 10_000
 """Candidates that are compared word by word."""
-_CANDIDATES_AT_ONCE = 300
+_CANDIDATES_AT_ONCE = 50
 _LINE_MASK = (1 << 40) - 1
 """Lower bits of a value: the line number. The upper bits count how often its piece was repeated."""
 
@@ -69,7 +74,7 @@ _LOWER = bytes(range(256)).lower()
 _NOT_LETTERS = bytes(char for char in range(0x80) if not chr(char).isalnum())
 
 
-def _letters_hash(text: bytes) -> int:
+def _hash_letters(text: bytes) -> int:
     return hash(text.translate(_LOWER, _NOT_LETTERS))
 
 
@@ -103,8 +108,8 @@ class NearDuplicateScanner:
         self.read_rows: ReadRows | None = None
         """Set before ``finish``, by whoever can read the file again."""
         self._near_duplicates = self._compared = self._skipped = 0
-        self._line_by_letters: dict[int, int] = {}
-        """By the hash of a row's letters and digits: the first line with them."""
+        self._letters = HashArray()
+        """The hash of the letters and digits of each compared row."""
         self._candidates: list[tuple[int, int]] = []
         """Pairs of lines that may be near duplicates, the later line first."""
         self._leak_candidates: list[list[tuple[int, int]]] = [[] for _ in training]
@@ -131,6 +136,7 @@ class NearDuplicateScanner:
             list(map(hash, _split(text, len(text) >= LONG_TEXT_BYTES)[-SKETCH_SIZE:]))
             for text in bodies
         ]
+        self._letters.extend(list(map(_hash_letters, bodies)))
         self._add(self._candidates, self._find_candidates(numbers, bodies, keys))
         for training, candidates in zip(self._training, self._leak_candidates, strict=True):
             self._add(candidates, training.find_leaks(numbers, bodies, keys, self._exact))
@@ -160,8 +166,7 @@ class NearDuplicateScanner:
             new_keys.pop(key, None)
         low, high = _NEAR_LIMIT[0], _NEAR_LIMIT[-1]
         near_limit = [at for at, size in enumerate(map(len, bodies)) if low <= size <= high]
-        found = self._find_same_letters(numbers, bodies)
-        same_letters = {number for number, _ in found}
+        found = []
         for at in sorted({*candidates, *near_limit}) if near_limit else candidates:
             text, match = bodies[at], 0
             if at in candidates:
@@ -170,25 +175,9 @@ class NearDuplicateScanner:
                 )
             if not match and at in near_limit:
                 match = self._match_with_other_table(_split(text, len(text) < LONG_TEXT_BYTES))
-            if not match or numbers[at] in same_letters:
-                continue
-            if not self._exact.rows_are_equal(match, numbers[at]):
+            if match and not self._exact.rows_are_equal(match, numbers[at]):
                 found.append((numbers[at], match))
         self._lines.update(new_keys)
-        return found
-
-    def _find_same_letters(
-        self, numbers: Sequence[int], bodies: list[bytes]
-    ) -> list[tuple[int, int]]:
-        """Return each row with the letters and digits of an earlier row, and store the rows.
-
-        Among the siblings of a template this finds the copy, where sketches find any of them.
-        """
-        found = []
-        for number, letters in zip(numbers, map(_letters_hash, bodies), strict=True):
-            match = self._line_by_letters.setdefault(letters, number)
-            if match != number and not self._exact.rows_are_equal(match, number):
-                found.append((number, match))
         return found
 
     def find_leaks(
@@ -200,22 +189,47 @@ class NearDuplicateScanner:
     ) -> Iterator[tuple[int, int]]:
         """Yield each row of a validation file that may repeat a row of this file, with that row's line."""
         for at, text in enumerate(bodies):
-            line = self._line_by_letters.get(_letters_hash(text), 0)
-            if not line and not self._lines.keys().isdisjoint(keys[at]):
-                line = self._find_match(self._sketch(_split(text, len(text) >= LONG_TEXT_BYTES)))
+            if self._lines.keys().isdisjoint(keys[at]):
+                continue
+            line = self._find_match(self._sketch(_split(text, len(text) >= LONG_TEXT_BYTES)))
             if line and self._exact.prompt_hash(line) != exact.prompt_hash(numbers[at]):
                 yield numbers[at], line
 
     def finish(self) -> Iterator[Issue]:
         """Yield the near duplicates and the leaks, after comparing the candidates word by word."""
-        for number, match in find_copies(self._candidates, self.read_rows, self.read_rows):
+        same_letters = islice(self._same_letters(), MAX_CANDIDATES)
+        candidates = sorted((dict(self._candidates) | dict(same_letters)).items())
+        for number, match in find_copies(candidates, self.read_rows, self.read_rows):
             self._near_duplicates += 1
             detail = f"nearly the same as line {match}"
             yield Issue("QUALITY_NEAR_DUPLICATE", ("messages",), detail, line=number)
-        for training, candidates in zip(self._training, self._leak_candidates, strict=True):
+        for training, leaks in zip(self._training, self._leak_candidates, strict=True):
+            same_letters = islice(self._same_letters_in(training), MAX_CANDIDATES)
+            candidates = sorted((dict(leaks) | dict(same_letters)).items())
             for number, match in find_copies(candidates, self.read_rows, training.read_rows):
                 detail = f"nearly the same as line {match} of the training file"
                 yield Issue("QUALITY_LEAKAGE", ("messages",), detail, line=number)
+
+    def _same_letters(self) -> Iterator[tuple[int, int]]:
+        """Yield each row with the letters and digits of an earlier row, and the line of that row.
+
+        Among the siblings of a template this finds the copy, where sketches find any of them.
+        """
+        for first, *repeats in find_repeated(self._letters).values():
+            match = self._exact.line_number(first)
+            for line in map(self._exact.line_number, repeats):
+                if not self._exact.rows_are_equal(match, line):
+                    yield line, match
+
+    def _same_letters_in(self, training: NearDuplicateScanner) -> Iterator[tuple[int, int]]:
+        """Yield each row with the letters and digits of a row of a training file, and that row's line."""
+        shared = find_shared(self._letters, training._letters)
+        for index, letters in enumerate(self._letters if shared else ()):
+            if letters in shared:
+                line = self._exact.line_number(index)
+                match = training._exact.line_number(shared[letters])
+                if training._exact.prompt_hash(match) != self._exact.prompt_hash(line):
+                    yield line, match
 
     def stats(self) -> dict[str, Any]:
         """Return how many rows are near duplicates, and how many rows were not compared."""
@@ -304,9 +318,13 @@ def find_copies(
             line: ComparedRow(row) for line, row in read_earlier_rows(pair[1] for pair in pairs)
         }
         one_file = read_rows is read_earlier_rows
-        both = (later | earlier).values() if one_file else [*later.values(), *earlier.values()]
-        slots = Slots(both)
-        for number, match in pairs:
-            is_readable = number in later and match in earlier
-            if is_readable and are_copies(later[number], earlier[match], slots):
-                yield number, match
+        rows = (later | earlier).values() if one_file else [*later.values(), *earlier.values()]
+        changes = {
+            (number, match): find_changes(later[number], earlier[match])
+            for number, match in pairs
+            if number in later and match in earlier
+        }
+        slots = Slots(rows, chain.from_iterable(places or () for places in changes.values()))
+        for pair, places in changes.items():
+            if places is not None and not any(map(slots.contain, places)):
+                yield pair

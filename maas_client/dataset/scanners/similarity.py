@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
-from typing import Any
+from typing import Any, NamedTuple
 
 Row = dict[str, Any]
 
@@ -64,48 +64,60 @@ class ComparedRow:
 Words = tuple[str, ...]
 
 
-class Slots:
-    """The places where many of some rows have different words: the slots of a template."""
+class Place(NamedTuple):
+    """A place where two texts differ."""
 
-    def __init__(self, rows: Iterable[ComparedRow]) -> None:
+    before: Words
+    """The words before it, in order."""
+    after: Words
+    """The words after it, backwards."""
+
+
+class Slots:
+    """Decides which of some places are slots of a template: places where some rows have different words."""
+
+    def __init__(self, rows: Iterable[ComparedRow], places: Iterable[Place]) -> None:
         self._after: dict[Words, Counter[str]] = {}
         self._before: dict[Words, Counter[str]] = {}
-        for row in rows:
-            for words, fillers in (
-                (row.question, self._after),
-                (row.question[::-1], self._before),
-            ):
-                for at in range(_CONTEXT, len(words)):
-                    context = tuple(words[at - _CONTEXT : at])
-                    fillers.setdefault(context, Counter())[words[at]] += 1
+        for place in places:
+            self._after[place.before] = Counter()
+            self._before[place.after] = Counter()
+        for row in rows if self._after else ():
+            _count_fillers(self._after, row.question)
+            _count_fillers(self._before, row.question[::-1])
 
-    def contain(self, before: Words, after: Words) -> bool:
-        """Return whether the words at a place differ from row to row.
-
-        Args:
-            before: The words before the place, in order; those that begin a text decide nothing.
-            after: The words after it, read backwards.
-        """
-        return self._is_slot(self._after, before) or self._is_slot(self._before, after)
-
-    def _is_slot(self, fillers: dict[Words, Counter[str]], context: Words) -> bool:
-        counts = fillers.get(context, Counter())
-        return len(counts) >= _MIN_FILLERS and 2 * max(counts.values()) <= counts.total()
+    def contain(self, place: Place) -> bool:
+        """Return whether the words at a place differ from row to row."""
+        return any(
+            len(counts) >= _MIN_FILLERS and 2 * max(counts.values()) <= counts.total()
+            for counts in (self._after[place.before], self._before[place.after])
+        )
 
 
-def are_copies(first: ComparedRow, second: ComparedRow, slots: Slots) -> bool:
-    """Return whether one row is a slightly edited copy of the other."""
+def _count_fillers(fillers: dict[Words, Counter[str]], words: list[str]) -> None:
+    """Count the word after each occurrence of the contexts in ``fillers``."""
+    contexts = zip(*(words[at:] for at in range(_CONTEXT)), strict=False)
+    for context, filler in zip(contexts, words[_CONTEXT:], strict=False):
+        if (counts := fillers.get(context)) is not None:
+            counts[filler] += 1
+
+
+def find_changes(first: ComparedRow, second: ComparedRow) -> list[Place] | None:
+    """Return where the questions of two copies differ; None if one row is not a copy of the other.
+
+    A row is a copy only if none of the places is a slot of a template.
+    """
     if first.question == second.question:
-        return first.answer == second.answer or _similarity(first, second) >= MIN_SIMILARITY
+        is_copy = first.answer == second.answer or _similarity(first, second) >= MIN_SIMILARITY
+        return [] if is_copy else None
     if first.numbers != second.numbers:
-        return False
+        return None
     if first.names - set(second.question) or second.names - set(first.question):
-        return False
+        return None
     questions = _jaccard(_sequences(first.question), _sequences(second.question))
     if questions < _MIN_QUESTION_SIMILARITY or _similarity(first, second) < MIN_SIMILARITY:
-        return False
-    places = _places_of_change(first.question, second.question)
-    return not any(slots.contain(before, after) for before, after in places)
+        return None
+    return list(_places_of_change(first.question, second.question))
 
 
 def _similarity(first: ComparedRow, second: ComparedRow) -> float:
@@ -126,10 +138,9 @@ def _jaccard(first: Counter[tuple[str, ...]], second: Counter[tuple[str, ...]]) 
     return (first & second).total() / union if union else 1.0
 
 
-def _places_of_change(first: list[str], second: list[str]) -> Iterator[tuple[Words, Words]]:
-    """Yield the words before each place where two texts differ, and the words after it, backwards."""
+def _places_of_change(first: list[str], second: list[str]) -> Iterator[Place]:
     matcher = SequenceMatcher(None, first, second, autojunk=False)
     for operation, start, end, *_ in matcher.get_opcodes():
         if operation != "equal":
             before = tuple(first[max(0, start - _CONTEXT) : start])
-            yield before, tuple(first[end : end + _CONTEXT][::-1])
+            yield Place(before, tuple(first[end : end + _CONTEXT][::-1]))
