@@ -147,8 +147,8 @@ _SPECS = (
     HyperparameterSpec(
         "warmup_ratio",
         float,
-        "The same as a share of all steps, 0 to 1",
-        "the same as a share of all steps",
+        "Steps until the peak learning rate, as a fraction of all steps, 0 to 1",
+        "steps until the peak rate, as a fraction of all steps",
         "0",
         "warmup_ratio",
         azureml_name="warmup_ratio",

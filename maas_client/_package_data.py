@@ -36,4 +36,4 @@ def _find(in_wheel: Path, in_checkout: Path) -> Path:
     for path in (PACKAGE / in_wheel, PACKAGE.parent / in_checkout):
         if path.exists():
             return path
-    raise FileNotFoundError(f"{in_checkout} is neither in the package nor next to it")
+    raise FileNotFoundError(f"this installation of maas_client has no {in_checkout}")

@@ -56,7 +56,7 @@ def check_retirement(
         return
     advice = f"Use {model.replacement} instead, or" if model.replacement else "You can still"
     raise ModelRetiredError(
-        f"{retirement_notice(model, today)}: it takes no new job and no new deployment there",
+        f"{retirement_notice(model, today)}. Azure accepts no new jobs or deployments for it",
         model=model.name,
         retired=model.retired_on.isoformat() if model.retired_on else None,
         replacement=model.replacement,

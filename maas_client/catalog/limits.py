@@ -61,7 +61,7 @@ def load_limits(target: Target, *, override: Path | None = None) -> Limits:
     data = read_json("limits.json")
     if target not in data["limits"]:
         raise ConfigError(
-            f"there is no target {target!r}", hint=f"Use one of {', '.join(data['limits'])}."
+            f"unknown target {target!r}", hint=f"Use one of {', '.join(data['limits'])}."
         )
     overrides = read_override(override) if override else Override()
     limits = {

@@ -80,11 +80,11 @@ def registry_uri(model: ModelInfo) -> str:
     """Return the URI that a job on azureml names.
 
     Raises:
-        ConfigError: No source names the registry that holds the model.
+        ConfigError: No source names the registry of the model.
     """
     if model.uri is None:
         raise ConfigError(
-            f"the registry that holds {model.name} is not known",
+            f"the registry of {model.name} is unknown",
             hint="Give its address instead of its name: azureml://registries/.../models/...",
         )
     return model.uri

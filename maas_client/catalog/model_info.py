@@ -86,7 +86,7 @@ class ModelInfo:
 
     Attributes:
         name: The name in the registry.
-        registry: The registry that holds the model.
+        registry: The registry that contains the model.
         version: The newest registry version that a source names.
         uri: The ``azureml://registries/.../models/...`` URI that a job on azureml names.
         publisher: Who published the model.

@@ -71,7 +71,7 @@ def _parse(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(
             f"the catalog override {path} is not a JSON object",
-            hint='It looks like {"models": {"Phi-4": {"version": "9"}}}.',
+            hint='Write an object such as {"models": {"Phi-4": {"version": "9"}}}.',
         )
     return content
 

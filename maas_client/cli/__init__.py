@@ -31,7 +31,7 @@ COMMANDS: CommandTable = {
     "plan": ("plan", "estimate a job's memory and time, and which method fits which machine"),
     "export": ("export", "export a model or a job: adapter, ONNX, Azure ML YAML, KAITO, ..."),
     "config": ("config", "show every setting, its value and where the value comes from"),
-    "doctor": ("doctor", "check this machine and the backend before anything is paid for"),
+    "doctor": ("doctor", "check this machine and the backend before you spend money"),
     "demo": (
         "demo",
         "run the complete workflow on this machine and compare base and tuned answers",

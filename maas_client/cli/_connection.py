@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from maas_client import Client
 
 _OPTIONS = (
-    ("--dialect", "API to use with the local server: azureml (default) or foundry"),
-    ("--subscription-id", "azureml: the subscription"),
-    ("--resource-group", "azureml: the resource group"),
-    ("--workspace", "azureml: the workspace or hub-based project"),
-    ("--resource-id", "azureml: the workspace's ARM id, instead of the three above"),
-    ("--endpoint", "foundry: https://NAME.openai.azure.com"),
-    ("--account-id", "foundry: the account's ARM id, needed for deployments"),
-    ("--cloud", "public, usgov or china"),
+    ("--dialect", "", "API to use with the local server: azureml (default) or foundry"),
+    ("--subscription-id", "ID", "azureml: the subscription"),
+    ("--resource-group", "NAME", "azureml: the resource group"),
+    ("--workspace", "NAME", "azureml: the workspace or hub-based project"),
+    ("--resource-id", "ID", "azureml: the workspace's ARM id, instead of the three above"),
+    ("--endpoint", "URL", "foundry: https://NAME.openai.azure.com"),
+    ("--account-id", "ID", "foundry: the account's ARM id, needed for deployments"),
+    ("--cloud", "NAME", "public, usgov or china"),
 )
 
 
@@ -32,11 +32,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "connection", "each option has a setting, listed by: maas-client config"
     )
-    for option, text in _OPTIONS:
+    for option, metavar, text in _OPTIONS:
         if option == "--dialect":
             group.add_argument(option, help=text, choices=("azureml", "foundry"))
         else:
-            group.add_argument(option, help=text, metavar="X")
+            group.add_argument(option, help=text, metavar=metavar)
 
 
 def resolve_backend(args: argparse.Namespace) -> str:
@@ -51,9 +51,7 @@ def resolve_backend(args: argparse.Namespace) -> str:
         )
     name = "local" if args.url else Settings.load(backend=args.backend).require("backend").lower()
     if name not in ("local", "azureml", "foundry"):
-        raise ConfigError(
-            f"there is no backend {name!r}", hint="Use one of: local, azureml, foundry."
-        )
+        raise ConfigError(f"unknown backend {name!r}", hint="Use one of: local, azureml, foundry.")
     return name
 
 

@@ -17,7 +17,7 @@ FLAGS: dict[str, str | None] = {
     "backend": "--backend",
     "by": "--by",
     "cloud": "--cloud",
-    "columns": "--column THEIRS=OURS",
+    "columns": "--column COLUMN=KEY",
     "compute": "--compute",
     "data": "--data",
     "delete_after": "--delete-after",

@@ -95,8 +95,8 @@ def run(args: argparse.Namespace) -> int:
     with _serve(args) as server, server.client() as client:
         print_note(f"1. the local server answers at {server.url}; nothing is sent to Azure")
         result, losses = _tune(args, client, data)
-        print_note("4. deploying base and tuned model, and asking both questions that are not in "
-                   "the training data")  # fmt: skip
+        print_note("4. deploying base and tuned model, and asking both the same questions, which "
+                   "are not in the training data")  # fmt: skip
         comparisons = _compare(client, result, data / "questions.jsonl")
         print_note(f"5. scoring both on {_EVALUATED_ROWS} held-out chats")
         evaluation = client.evaluate(
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
         _print_results(args.base, losses, comparisons, evaluation, seconds)
     if args.keep or args.state_dir:
         print_note(
-            f"kept in {state_dir}. To chat with it: "
+            f"state kept in {state_dir}. To chat with the tuned model: "
             f"maas-client serve --base {args.base} --state-dir {state_dir}, then maas-client chat tuned"
         )
     return 0

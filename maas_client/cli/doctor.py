@@ -1,4 +1,4 @@
-"""``maas-client doctor``: check this machine and the backend before anything is paid for."""
+"""``maas-client doctor``: check this machine and the backend before you spend money."""
 
 from __future__ import annotations
 

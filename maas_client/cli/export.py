@@ -41,15 +41,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target",
         metavar="TARGET",
-        help="a model, its job or its folder (forms adapter, merged, onnx); a job, or a data file "
-        "with --model (other forms)",
+        help="for adapter, merged and onnx: a model, its job or its folder; for the other formats: "
+        "a job, or a data file with --model",
     )
     models, jobs = ", ".join(_MODEL_FORMATS), ", ".join(_JOB_FORMATS)
-    parser.add_argument("--to", required=True, metavar="FORM",
+    parser.add_argument("--to", required=True, metavar="FORMAT",
                         choices=(*_MODEL_FORMATS, *_JOB_FORMATS, *_ALIASES),
-                        help=f"form to export: of a model {models}; of a job {jobs}")  # fmt: skip
+                        help=f"format of a model: {models}; format of a job: {jobs}")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FOLDER",
-                        help="folder to create (default: NAME-FORM, or stdout for a single file)")  # fmt: skip
+                        help="folder to create (default: NAME-FORMAT, or stdout for one file)")  # fmt: skip
     model_group = parser.add_argument_group("models")
     model_group.add_argument(
         "--base", type=Path, metavar="FOLDER", help="folder with the base weights"

@@ -118,7 +118,7 @@ def _show(args: argparse.Namespace) -> int:
 
     model = catalog.find_model(args.model, override=Settings.load().catalog_file())
     if model is None:
-        return _show_own(args)
+        return _show_registered(args)
     facts = [
         (name, value, model.get_source(name))
         for name in model.__dataclass_fields__
@@ -144,7 +144,7 @@ def _show(args: argparse.Namespace) -> int:
     return 0
 
 
-def _show_own(args: argparse.Namespace) -> int:
+def _show_registered(args: argparse.Namespace) -> int:
     """Show a model that is not in the catalog: one of the user's own."""
     with _connection.connect(args) as client:
         model = client.models.get(args.model)
@@ -214,7 +214,7 @@ def _pull_from_hub(name: str, folder: Path) -> Any:
     hub_id = model.huggingface_id if model and model.huggingface_id else name
     if hub_id.count("/") != 1:
         raise UnsupportedError(
-            f"cannot pull {name}: no source says where its weights are",
+            f"cannot pull {name}: the location of its weights is unknown",
             hint="Pass a hub id (ORG/NAME), or use a folder: maas-client serve --base FOLDER.",
         )
     bases.check_loadable(model.architecture.model_type if model and model.architecture else "")

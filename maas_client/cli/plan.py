@@ -120,7 +120,7 @@ def _method(text: str) -> str:
 
     method = next((name for name in METHODS if name.lower() == text.lower()), None)
     if method is None:
-        raise ConfigError(f"there is no method {text!r}", hint=f"Use one of: {', '.join(METHODS)}.")
+        raise ConfigError(f"unknown method {text!r}", hint=f"Use one of: {', '.join(METHODS)}.")
     return method
 
 

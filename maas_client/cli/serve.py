@@ -78,8 +78,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="sh",
         choices=sorted(_ENV_FORMATS),
-        help="with --proxy: print the environment variables that send an application for Azure here, for"
-        " sh (default), fish, powershell or a dotenv file",
+        help="with --proxy: print the environment variables that make an Azure application use this "
+        "server, for sh (default), fish, powershell or a dotenv file",
     )
     parser.add_argument("--threads", type=_positive, help="threads per training process")
     parser.add_argument(

@@ -26,7 +26,7 @@ def default_threads() -> int:
 def check_extra_installed(engine: Engine) -> None:
     """Raise ``MissingExtraError`` if a package that the engine needs is not installed."""
     if engine not in get_args(Engine):
-        raise ConfigError(f"there is no engine {engine!r}", hint="Use one of: peft, instant.")
+        raise ConfigError(f"unknown engine {engine!r}", hint="Use one of: peft, instant.")
     for name in ("starlette", "uvicorn"):
         if find_spec(name) is None:
             raise MissingExtraError(

@@ -103,7 +103,7 @@ def _zero_stage(spec: ExportSpec) -> int | None:
 def _data_file(spec: ExportSpec) -> str:
     if spec.validation_data:
         raise UnsupportedError(
-            "TRL's script takes no validation file next to the training file",
+            "TRL's script does not support a validation file next to the training file",
             hint=Text.format(
                 "Leave it out ({}), and evaluate afterwards: maas-client evaluate",
                 Argument("validation", False),

@@ -48,7 +48,7 @@ def export_job(spec: ExportSpec, platform: str, places: Places | None = None) ->
     platform = ALIASES.get(platform, platform)
     if platform not in EXPORTERS:
         raise ConfigError(
-            f"there is no platform {platform!r}", hint=f"Use one of {', '.join(EXPORTERS)}."
+            f"unknown platform {platform!r}", hint=f"Use one of {', '.join(EXPORTERS)}."
         )
     places = places or Places()
     _refuse_unused(spec, platform, places)
@@ -65,12 +65,12 @@ def _refuse_unused(spec: ExportSpec, platform: str, places: Places) -> None:
     if unused := sorted(used_names - supported):
         supporting = "cluster" if unused == ["processes"] else "kaito"
         raise UnsupportedError(
-            f"{platform} takes no {unused[0].replace('_', ' ')}", hint=f"Only {supporting} does."
+            f"{platform} does not support {unused[0].replace('_', ' ')}", hint=f"Use {supporting}."
         )
     if spec.compute and platform not in ("azureml", "kaito"):
         raise UnsupportedError(
             Text.format(
-                "{} takes no {}: it runs where you start it", platform, Argument("compute")
+                "{} does not support {}: it runs where you start it", platform, Argument("compute")
             ),
-            hint="azureml and kaito take one.",
+            hint="Use azureml or kaito.",
         )

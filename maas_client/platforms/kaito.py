@@ -30,7 +30,7 @@ def build_files(spec: ExportSpec, places: Places) -> dict[str, str]:
     method = spec.check_method("KAITO", ("LoRA", "QLoRA"), "cluster, olive or the local server")
     if spec.validation_data:
         raise UnsupportedError(
-            "KAITO takes no validation file: it splits the training data",
+            "KAITO does not support a validation file: it splits the training data",
             hint=Text.format("Leave the validation file out ({}).", Argument("validation", False)),
         )
     name = spec.slug
@@ -103,7 +103,7 @@ def _training_config(spec: ExportSpec, method: str) -> dict[str, Any]:
     """Return the sections of the ConfigMap. KAITO refuses other sections, and 4-bit weights without QLoRA."""
     if spec.hyperparameters.max_seq_length is not None:
         raise UnsupportedError(
-            Text.format("KAITO takes no {}", Argument("max_seq_length")),
+            Text.format("KAITO does not support {}", Argument("max_seq_length")),
             hint="Leave it out, or use cluster or olive.",
         )
     rank, _, dropout = spec.lora_settings
@@ -176,7 +176,7 @@ def _volume_claim(name: str | None) -> dict[str, Any] | None:
 def _image_name(text: str) -> str:
     if not _IMAGE.fullmatch(text):
         raise ConfigError(
-            f"{text!r} is not an image name", hint="It looks like registry.azurecr.io/name:tag."
+            f"{text!r} is not an image name", hint="Write it as registry.azurecr.io/name:tag."
         )
     return text
 

@@ -87,7 +87,7 @@ class Hyperparameters(FrozenModel):
             name = str(name)
             if first["type"] == "extra_forbidden":
                 raise ConfigError(
-                    f"there is no hyperparameter {name!r}",
+                    f"unknown hyperparameter {name!r}",
                     hint=Text.format(
                         "Use one of {}; or pass the service's own name in {}.",
                         Text(", ").join(Argument(valid_name) for valid_name in HYPERPARAMETERS),

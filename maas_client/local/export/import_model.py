@@ -108,7 +108,7 @@ def _check_manifest(source: Path, files: list[Path]) -> bool:
             raise ConfigError(f"{name} is not in the manifest.", hint="Remove it.")
         if atomic_folder.sha256_of(present[name]) != manifest[name]:
             raise ConfigError(
-                f"{name} is not the file its manifest describes.", hint="Copy the folder again."
+                f"{name} does not match its hash in the manifest.", hint="Copy the folder again."
             )
     return True
 

@@ -25,9 +25,7 @@ class InferenceModel:
     def __init__(self, base: BaseSpec) -> None:
         folder = Path(base.folder)
         if base.template not in TEMPLATES:
-            raise GenerationError(
-                "invalid_request", f"There is no chat template {base.template!r}."
-            )
+            raise GenerationError("invalid_request", f"Unknown chat template {base.template!r}.")
         self.template: ChatTemplate = TEMPLATES[base.template]
         self._config = weights.load_config(folder)
         self._device = base.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -78,8 +76,8 @@ class InferenceModel:
             if layer is None or not layer.fits(delta):
                 raise GenerationError(
                     "model_unusable",
-                    f"The adapter in {Path(folder).name} is for another base: this one has "
-                    f"{'no layer' if layer is None else 'another shape of'} {name}.",
+                    f"The adapter in {Path(folder).name} does not fit this base: "
+                    f"layer {name} {'does not exist' if layer is None else 'has a different shape'}.",
                 )
         self._adapters[folder] = deltas
 
@@ -220,5 +218,5 @@ def _dtype(base: BaseSpec, config: Any, device: str, memory_bytes: int) -> torch
         return torch.float32 if device == "cpu" and fits else config_dtype
     dtype = getattr(torch, base.dtype, None)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise GenerationError("invalid_request", f"There is no dtype {base.dtype!r}.")
+        raise GenerationError("invalid_request", f"Unknown dtype {base.dtype!r}.")
     return dtype

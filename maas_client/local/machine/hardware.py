@@ -47,7 +47,7 @@ def azure_hardware(name: str) -> Hardware:
     machine = catalog.find_machine(name)
     if machine is None:
         raise ConfigError(
-            f"there is no machine {name!r}",
+            f"unknown machine {name!r}",
             hint=f"The known sizes are {', '.join(catalog.load_machines())}.",
         )
     return Hardware(

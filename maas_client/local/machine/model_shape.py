@@ -58,7 +58,7 @@ def count_parameters(shape: Architecture) -> ParameterCounts:
     """Return the parameter counts. Raises ``ConfigError`` for a model with experts or unknown sizes."""
     if not is_dense(shape):
         raise ConfigError(
-            f"cannot plan a {shape.model_type} model with experts or with unpublished sizes"
+            f"cannot estimate a {shape.model_type} model: it has experts, or its sizes are not published"
         )
     layers, embeddings = linear_layer_sizes(shape), 1 if shape.tied_embeddings else 2
     return ParameterCounts(

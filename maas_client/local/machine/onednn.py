@@ -42,7 +42,7 @@ def prepacked_linear(weight: torch.Tensor) -> Matmul:
     """
     if not _can_use(weight):
         return lambda x, bias: f.linear(x, weight, bias)
-    return _packed(weight)
+    return _prepack(weight)
 
 
 def _can_use(matrix: torch.Tensor) -> bool:
@@ -60,7 +60,7 @@ def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) ->
     return out
 
 
-def _packed(weight: torch.Tensor) -> Matmul:
+def _prepack(weight: torch.Tensor) -> Matmul:
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 1)
     return lambda x, bias: _linear(x, packed, bias)
 
@@ -74,7 +74,7 @@ def is_supported(dtype: torch.dtype) -> bool:
     x, bias = torch.arange(16).reshape(2, 8).to(dtype) / 8, torch.arange(6).to(dtype)
     transposed = weight.T.contiguous().T
     try:
-        functions = (_packed(weight), lambda x, bias: _linear(x, transposed, bias))
+        functions = (_prepack(weight), lambda x, bias: _linear(x, transposed, bias))
         expected = f.linear(x, weight, bias)
         return all(torch.allclose(function(x, bias), expected, rtol=1e-2) for function in functions)
     except (RuntimeError, AttributeError, NotImplementedError):

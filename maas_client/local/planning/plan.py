@@ -117,7 +117,9 @@ def _estimate_method(
 ) -> MethodEstimate:
     tokens = max(8, round(batch_size * data.mean_length))
     usable_bytes = int(hardware.memory_bytes * USABLE_MEMORY)
-    memory, recomputes = _estimated(shape, method, tokens, r, hardware.device, usable_bytes)
+    memory, recomputes = _estimate_with_fallback(
+        shape, method, tokens, r, hardware.device, usable_bytes
+    )
     measurement: Measurement | None = None
     if (
         probe
@@ -140,11 +142,11 @@ def _estimate_method(
         epoch_s=steps * measurement.step_s if measurement else None,
         measured=measurement is not None,
         checkpoint_activations=recomputes,
-        why=_why(method, memory, peak_bytes, usable_bytes, fits=fits, recomputes=recomputes),
+        why=_explain(method, memory, peak_bytes, usable_bytes, fits=fits, recomputes=recomputes),
     )
 
 
-def _estimated(
+def _estimate_with_fallback(
     shape: Architecture, method: str, tokens: int, r: int, device: str, usable_bytes: int
 ) -> tuple[MemoryEstimate, bool]:
     """Return the memory by formula, and whether activations must be recomputed to fit."""
@@ -157,7 +159,7 @@ def _estimated(
     return (reduced, True) if reduced.total <= usable_bytes else (memory, False)
 
 
-def _why(
+def _explain(
     method: str,
     memory: MemoryEstimate,
     peak_bytes: int,

@@ -219,7 +219,7 @@ def _unknown_name(name: str) -> ConfigError:
     matches = difflib.get_close_matches(name, [*_PARSERS, *_IGNORED_NAMES], n=1, cutoff=0.5)
     names = ", ".join(sorted(["method", *HYPERPARAMETERS]))
     hint = f"Did you mean {matches[0]}?" if matches else f"The names are {names}."
-    return ConfigError(f"there is no hyperparameter {name!r}", hint=hint)
+    return ConfigError(f"unknown hyperparameter {name!r}", hint=hint)
 
 
 def _parse(name: str, value: Any, parse: Callable[[Any], Any]) -> Any:

@@ -267,11 +267,11 @@ def _restore_best(job: TrainingSetup, step: int, emit: Emit) -> None:
     """Replace the last weights by those of the best validation loss."""
     if job.config.method == "Full":
         job.load_weights(save.load_best_weights(job.best_weights_dir, step))
-        kept = "those weights are"
+        subject = "those weights are"
     else:
         save.load_adapter(job.model, job.adapters_dir / f"step-{step:08d}")
-        kept = "that adapter is"
-    emit_message(emit, f"The best validation loss was at step {step}: {kept} kept.")
+        subject = "that adapter is"
+    emit_message(emit, f"The best validation loss was at step {step}: {subject} kept.")
 
 
 def _save_model(

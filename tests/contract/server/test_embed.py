@@ -56,7 +56,7 @@ def test_start_and_close_twice():
 
 
 def test_invalid_arguments():
-    with pytest.raises(ConfigError, match="no engine 'magic'"):
+    with pytest.raises(ConfigError, match="unknown engine 'magic'"):
         maas_client.local.serve(engine="magic")
     with (
         maas_client.local.serve(engine="instant") as server,

@@ -144,7 +144,7 @@ def test_invalid_options_give_one_sentence(tmp_path):
     assert fails("--max-jobs", "0")[0] == 2
     assert fails("--retention", "nan")[0] == 2
     code, text = fails("--engine", "peft", "--base", "no-such-base", "--state-dir", tmp_path / "a")
-    assert (code, "there is no base 'no-such-base'" in text) == (1, True)
+    assert (code, "unknown base 'no-such-base'" in text) == (1, True)
 
 
 def test_port_and_directory_in_use(tmp_path):

@@ -107,7 +107,7 @@ def test_invalid_folder_raises_and_imports_nothing(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda f: _damage(f / "adapter_model.safetensors"), "is not the file"),
+        (lambda f: _damage(f / "adapter_model.safetensors"), "does not match its hash"),
         (lambda f: (f / "adapter_model.safetensors").unlink(), "is missing"),
         (lambda f: (f / "extra.txt").write_text("x"), "not in the manifest"),
         (lambda f: (f / "manifest.json").write_text("[]"), "damaged"),

@@ -51,7 +51,7 @@ def test_adapter_of_another_base_names_the_layer(
 ) -> None:
     other_adapter = make_adapter(llama.folder, tmp_path / "other", 1)
     text = refusal(phi, other_adapter)
-    assert "is for another base" in text
+    assert "does not fit this base" in text
     assert "model.layers.0" in text
 
 

@@ -142,7 +142,7 @@ def test_ai_toolkit_project_is_complete(job: Make, tmp_path: Path) -> None:
     [
         ("olive", {"method": "Full"}, "cannot run Full"),
         ("aitoolkit", {"method": "Full"}, "cannot run Full"),
-        ("cluster", {"validation_data": "v.jsonl"}, "no validation file"),
+        ("cluster", {"validation_data": "v.jsonl"}, "not support a validation file"),
         ("olive", {"hyperparameters": {"learning_rate_multiplier": 1}}, "multiplier"),
     ],
 )
@@ -157,11 +157,16 @@ def test_unsupported_option_error_names_another_platform(
 @pytest.mark.parametrize(
     ("platform", "changes", "places", "words"),
     [
-        ("olive", {"compute": ("gpu",)}, Places(), "no compute"),
-        ("azureml", {}, Places(input_url="https://x.com/a"), "no input url"),
-        ("azureml", {}, Places(processes=2), "no processes"),
-        ("kaito", {}, Places(input_pvc="a", output_pvc="b", processes=2), "no processes"),
-        ("cluster", {}, Places(push_secret="s"), "no push secret"),
+        ("olive", {"compute": ("gpu",)}, Places(), "does not support compute"),
+        ("azureml", {}, Places(input_url="https://x.com/a"), "does not support input url"),
+        ("azureml", {}, Places(processes=2), "does not support processes"),
+        (
+            "kaito",
+            {},
+            Places(input_pvc="a", output_pvc="b", processes=2),
+            "does not support processes",
+        ),
+        ("cluster", {}, Places(push_secret="s"), "does not support push secret"),
     ],
 )
 def test_ignored_options_are_refused(
@@ -172,7 +177,7 @@ def test_ignored_options_are_refused(
 
 
 def test_unknown_platform_error_lists_the_platforms(job: Make) -> None:
-    with pytest.raises(ConfigError, match="no platform") as caught:
+    with pytest.raises(ConfigError, match="unknown platform") as caught:
         export_job(job(), "slurm")
     assert all(platform in str(caught.value) for platform in EXPORTERS)
 

@@ -105,7 +105,7 @@ def test_invalid_places_are_refused(job: Make, places: Places, words: str) -> No
     [
         ({"method": "DoRA"}, "cannot run DoRA"),
         ({"method": "Full"}, "cannot run Full"),
-        ({"validation_data": "v.jsonl"}, "no validation file"),
+        ({"validation_data": "v.jsonl"}, "not support a validation file"),
         ({"compute": ("Standard_NC4as_T4_v3",)}, "16 GiB"),
         ({"compute": ("a", "b")}, "one node"),
         ({"hyperparameters": {"max_seq_length": 512}}, "max_seq_length"),

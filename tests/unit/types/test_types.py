@@ -69,7 +69,7 @@ def test_moments_are_datetimes() -> None:
 
 def test_unknown_hyperparameter_error_lists_the_names() -> None:
     with pytest.raises(
-        ConfigError, match=r"no hyperparameter 'n_epochs'.*epochs=.*extra="
+        ConfigError, match=r"unknown hyperparameter 'n_epochs'.*epochs=.*extra="
     ) as caught:
         Hyperparameters(n_epochs=3)
     assert "extra=," not in str(caught.value)

@@ -60,7 +60,7 @@ def test_hyperparameter_sets_field(hyperparameters: dict[str, Any], field: str, 
     [
         ({"learning_rat": 1e-3}, "Did you mean learning_rate"),
         ({"num_epochs": 3}, "Did you mean"),
-        ({"zzz": 1}, "there is no hyperparameter 'zzz'"),
+        ({"zzz": 1}, "unknown hyperparameter 'zzz'"),
         ({"epochs": 0}, "at least 1"),
         ({"epochs": 1.5}, "whole number"),
         ({"epochs": True}, "whole number"),
