@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from os import PathLike
 from pathlib import Path
 from typing import Protocol
 
+from maas_client.dataset.sources import DataFile, DataSource, open_source
 from maas_client.errors import DatasetError
 from maas_client.flows import identifiers
 from maas_client.flows._backend import (
@@ -18,9 +22,10 @@ from maas_client.flows._backend import (
 )
 from maas_client.flows._io import IO, Coro
 from maas_client.flows._paths import absolute_path
-from maas_client.flows.identifiers import StrPath
 from maas_client.types import Dataset, FileReport, ValidationReport
 
+JobData = Dataset | str | DataFile
+"""Data of a job: a stored dataset, the id or name of one, or a file on this machine."""
 _FileState = tuple[int, ...] | None
 _ReportCache = dict[str, tuple[list[_FileState], ValidationReport]]
 """The states of the files that were validated, and the report, by what was validated and how."""
@@ -48,18 +53,20 @@ def _backend(io: IO) -> DatasetBackend:
 
 async def upload(
     io: IO,
-    path: StrPath,
+    path: DataSource,
     *,
     name: str | None = None,
     model: str | None = None,
     ignore: Sequence[str] = (),
     progress: ProgressCallback | None = None,
 ) -> Dataset:
-    """Validate a chat-completion JSONL file and upload it. Bytes that are stored already are not sent again.
+    """Validate chat data and upload it as JSON Lines. Bytes that are stored already are not sent again.
 
     Args:
-        path: The JSON Lines file.
-        name: The dataset's name; default: the file's name without its suffix.
+        path: A JSON Lines file, or what else ``maas_client.validate`` takes: a gzip or Parquet file, an
+            iterable of rows (dictionaries), a DataFrame, a Hugging Face ``Dataset``. ``AsyncClient`` reads
+            rows in a worker thread.
+        name: The dataset's name; default: the file's name without its suffix, ``data`` for rows.
         model: Validate the file for this base model as well (its chat template and limits). Then
             ``jobs.create`` for the same model does not read the file again.
         ignore: Problem codes to ignore, such as ``["PII_EMAIL"]``; ``QUALITY_*`` is a whole group.
@@ -71,15 +78,19 @@ async def upload(
     Raises:
         DatasetError: The file is missing or invalid, and nothing was sent (the error carries the
             report); or the file changed during the upload, and nothing was stored.
-        ConfigError: The model or a code is unknown.
+        ConfigError: The model or a code is unknown, or the data is of another type.
+        MissingExtraError: The data is a Parquet file and pyarrow is not installed.
 
     Example:
         >>> dataset = client.datasets.upload("train.jsonl", model="Phi-4-mini-instruct")
         >>> dataset.report.files[0].examples
         1200
     """
-    report = await validate_file(io, path, model=model, ignore=ignore)
-    return await upload_validated(io, path, report, name=name, progress=progress)
+    async with open_file(io, path) as file:
+        report = await validate_file(io, file, model=model, ignore=ignore)
+        return await upload_validated(
+            io, file, report.files[0], report, name=name, progress=progress
+        )
 
 
 async def get(io: IO, dataset: Dataset | str) -> Dataset:
@@ -131,13 +142,34 @@ async def delete(io: IO, dataset: Dataset | str) -> None:
     await _backend(io).delete(io, identifiers.dataset_id(dataset))
 
 
+@asynccontextmanager
+async def open_file(io: IO, source: DataSource) -> AsyncGenerator[DataFile, None]:
+    """Yield data as a file of lines. A temporary file is deleted at the end of the block."""
+    with ExitStack() as stack:
+        yield await io.call(lambda: stack.enter_context(open_source(source)))
+
+
+@asynccontextmanager
+async def open_data(
+    io: IO, data: Dataset | DataSource | None
+) -> AsyncGenerator[JobData | None, None]:
+    """Yield the data of a job: a source as a file, a dataset and the id or name of one unchanged."""
+    if data is None or isinstance(data, Dataset):
+        yield data
+    elif isinstance(data, str | PathLike) and identifiers.local_file(data) is None:
+        yield str(data)
+    else:
+        async with open_file(io, data) as file:
+            yield file
+
+
 async def validate_file(
     io: IO,
-    path: StrPath,
+    file: DataFile,
     *,
     model: str | None = None,
     ignore: Sequence[str] = (),
-    validation: StrPath | None = None,
+    validation: DataFile | None = None,
 ) -> ValidationReport:
     """Return the report on a file for this backend.
 
@@ -147,18 +179,19 @@ async def validate_file(
     from maas_client.dataset import validate
 
     cache = _report_cache(io)
-    key = _report_key(io, path, model, ignore, validation)
-    paths = [Path(path), *([] if validation is None else [Path(validation)])]
-    states = await io.call(lambda: [_file_state(each) for each in paths])
+    files = [file, *([] if validation is None else [validation])]
+    states = await io.call(lambda: [_file_state(each) for each in files])
+    identities = await io.call(lambda: [_identity(each) for each in files])
+    key = _report_key(io, identities, model, ignore)
     cached = cache.get(key)
     if cached is None or cached[0] != states or None in states:
         report = await io.call(
             lambda: validate(
-                path,
+                _to_source(file),
                 model=model,
                 target=validation_target(io),
                 ignore=tuple(ignore),
-                validation=validation,
+                validation=None if validation is None else _to_source(validation),
             )
         )
         report.raise_if_invalid()
@@ -177,41 +210,40 @@ async def find_report(
     The report of the upload is reused if it is for the same model. Otherwise the file is validated
     again, unless it has changed since. Returns None if the bytes are not at hand.
     """
-    if dataset.path is None:
-        return None
-    cached = _report_cache(io).get(_report_key(io, dataset.path, model, ignore))
+    path = dataset.path
+    identity = f"sha256:{dataset.sha256}" if path is None else absolute_path(path)
+    cached = _report_cache(io).get(_report_key(io, [identity], model, ignore))
     if cached is not None and cached[1].files[0].sha256 == dataset.sha256:
-        return file_report(cached[1], dataset.path)
-    digest = await io.call(lambda: _file_digest(dataset.path))
-    if digest is None or digest != dataset.sha256:
+        return cached[1].files[0]
+    digest = None if path is None else await io.call(lambda: _file_digest(path))
+    if path is None or digest is None or digest != dataset.sha256:
         return None
-    report = await validate_file(io, dataset.path, model=model, ignore=ignore)
-    return file_report(report, dataset.path)
-
-
-def file_report(report: ValidationReport, path: StrPath) -> FileReport:
-    """Return the part of a report that is about one file."""
-    return next((file for file in report.files if file.path == str(path)), report.files[0])
+    async with open_file(io, path) as file:
+        return (await validate_file(io, file, model=model, ignore=ignore)).files[0]
 
 
 async def upload_validated(
     io: IO,
-    path: StrPath,
+    file: DataFile,
+    file_report: FileReport,
     report: ValidationReport,
     *,
     name: str | None = None,
     progress: ProgressCallback | None = None,
 ) -> Dataset:
-    """Upload the bytes that ``report`` is about; the upload fails if the file holds any others."""
-    file = identifiers.local_file(path)
-    if file is None:
-        raise DatasetError(f"file not found: {path}", hint="Check the path.")
-    sha256 = file_report(report, path).sha256
+    """Upload the bytes that ``file_report`` is about; the upload fails if the file holds any others."""
+    path = Path(file.path)
+    if not await io.call(path.is_file):
+        raise DatasetError(f"file not found: {file.name}", hint="Check the path.")
     request = UploadRequest(
-        file, sha256, name or _dataset_name(file.name), progress, has_default_name=not name
+        path,
+        file_report.sha256,
+        name or _dataset_name(path.name),
+        progress,
+        has_default_name=not name,
     )
     dataset = await _backend(io).upload(io, request)
-    return dataset.with_source(file, report)
+    return dataset.with_source(None if file.is_copy else path, report)
 
 
 def _report_cache(io: IO) -> _ReportCache:
@@ -219,31 +251,34 @@ def _report_cache(io: IO) -> _ReportCache:
     return cache
 
 
-def _report_key(
-    io: IO,
-    path: StrPath,
-    model: str | None,
-    ignore: Sequence[str],
-    validation: StrPath | None = None,
-) -> str:
-    paths = [path, *([] if validation is None else [validation])]
-    files = [absolute_path(each) for each in paths]
-    return repr((files, model, validation_target(io), sorted(ignore)))
+def _report_key(io: IO, identities: Sequence[str], model: str | None, ignore: Sequence[str]) -> str:
+    return repr((list(identities), model, validation_target(io), sorted(ignore)))
 
 
-def _file_state(path: Path) -> _FileState:
+def _identity(file: DataFile) -> str:
+    """Return what a file is recognised by: its path, or the digest of a temporary file."""
+    return f"sha256:{_file_digest(file.path)}" if file.is_copy else absolute_path(file.path)
+
+
+def _to_source(file: DataFile) -> DataFile | str:
+    return file if file.is_copy or file.damage else file.path
+
+
+def _file_state(file: DataFile) -> _FileState:
     """Return numbers that change when the file is written to or replaced; None if it is missing."""
+    if file.is_copy:
+        return ()  # its identity is its content
     try:
-        status = path.stat()
+        status = os.stat(file.path)
     except (OSError, ValueError):
         return None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _file_digest(path: Path | None) -> str | None:
+def _file_digest(path: str | Path) -> str | None:
     """Return the file's sha256, None if it cannot be read."""
     try:
-        with open(path or "", "rb") as file:
+        with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None

@@ -6,38 +6,40 @@ from collections.abc import Callable
 from typing import Unpack
 
 from maas_client._text import Call, Text
+from maas_client.dataset.sources import DataFile, DataSource
 from maas_client.errors import DatasetError
-from maas_client.flows import datasets, deployments, identifiers, job_events, jobs
+from maas_client.flows import datasets, deployments, job_events, jobs
 from maas_client.flows._io import IO
 from maas_client.flows._signature import expand_options
-from maas_client.flows.identifiers import StrPath
+from maas_client.flows.datasets import JobData
 from maas_client.flows.jobs import JOB_OPTION_DEFAULTS, JobOptions
-from maas_client.types import FineTuneResult, Job, JobEvent, Model
+from maas_client.types import Dataset, FineTuneResult, Job, JobEvent, Model
 
 
 @expand_options(JobOptions, JOB_OPTION_DEFAULTS)
 async def fine_tune(
     io: IO,
-    training_data: StrPath,
+    training_data: DataSource,
     model: str | Model,
     *,
-    validation_data: StrPath | None = None,
+    validation_data: DataSource | None = None,
     deploy: str | None = None,
     timeout: float | None = None,
     on_job: Callable[[Job], None] | None = None,
     on_event: Callable[[JobEvent], None] | None = None,
     **options: Unpack[JobOptions],
 ) -> FineTuneResult:
-    """Validate a file, upload it, fine-tune a model and optionally deploy the result.
+    """Validate data, upload it, fine-tune a model and optionally deploy the result.
 
     Everything that can be checked without cost is checked first. The same call again, for example after
     a crash, finds the uploaded file, the job and the deployment, and continues.
 
     Args:
-        training_data: The path of a JSON Lines file.
+        training_data: Data as ``datasets.upload`` takes it: the path of a JSON Lines, gzip or Parquet
+            file, an iterable of rows (dictionaries), a DataFrame, a Hugging Face ``Dataset``.
         model: The base model: a name such as ``Phi-4-mini-instruct``, an ``azureml://`` asset URI, or a
             ``Model``.
-        validation_data: The path of a validation file; default: none, and the service may split some
+        validation_data: The same for validation data; default: none, and the service may split some
             off the training data.
         deploy: Deploy the fine-tuned model under this name; default: no deployment.
         timeout: Seconds to wait for the job; default: no limit.
@@ -77,26 +79,23 @@ async def fine_tune(
     if deploy is not None:
         deployments.check_name(deploy)
     request = await jobs.prepare_request(io, model, options)
-    if identifiers.local_file(training_data) is None:
-        raise DatasetError(
-            f"{training_data} is not a file on this machine",
-            hint=Text.format(
-                "{} takes a file; {} also takes an uploaded dataset.",
-                Call("fine_tune"),
-                Call("jobs.create"),
-            ),
+    async with (
+        datasets.open_data(io, training_data) as training,
+        datasets.open_data(io, validation_data) as validation,
+    ):
+        training_file = _require_file(training)
+        validation_file = None if validation is None else _require_file(validation)
+        report = await datasets.validate_file(
+            io,
+            training_file,
+            model=jobs.known_model(request),
+            ignore=options.get("ignore", ()),
+            validation=validation_file,
         )
-    report = await datasets.validate_file(
-        io,
-        training_data,
-        model=jobs.known_model(request),
-        ignore=options.get("ignore", ()),
-        validation=validation_data,
-    )
-    request = await jobs.attach_data(
-        io, request, training_data, validation_data, options, report=report
-    )
-    created = await jobs.job_backend(io).create(io, request)
+        request = await jobs.attach_data(
+            io, request, training_file, validation_file, options, report=report
+        )
+        created = await jobs.job_backend(io).create(io, request)
     if on_job is not None:
         on_job(created)
     job = await job_events.wait(io, created, timeout=timeout, on_event=on_event)
@@ -105,3 +104,18 @@ async def fine_tune(
     if deploy is not None:
         deployment = await deployments.create(io, deploy, job, allow_retired=True)
     return FineTuneResult(report=report, dataset=request.training, job=job, deployment=deployment)
+
+
+def _require_file(data: JobData | None) -> DataFile:
+    """Return data that is on this machine; raise for a dataset, or the id or name of one."""
+    if isinstance(data, DataFile):
+        return data
+    name = data.name if isinstance(data, Dataset) else data
+    raise DatasetError(
+        f"{name} is not a file on this machine",
+        hint=Text.format(
+            "{} takes a file or rows; {} also takes an uploaded dataset.",
+            Call("fine_tune"),
+            Call("jobs.create"),
+        ),
+    )

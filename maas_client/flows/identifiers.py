@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from os import PathLike
 from pathlib import Path
 
 from maas_client import catalog
@@ -59,25 +60,18 @@ async def resolve_base_model(
     return ResolvedModel(service_model_id(io, info), info.name, info, notice)
 
 
-def local_file(data: Dataset | StrPath) -> Path | None:
+def local_file(data: str | PathLike[str]) -> Path | None:
     """Return the path if ``data`` names a file on this machine, None if it is an id.
 
     Raises ``DatasetError`` for a text that looks like a path to a file that does not exist.
     """
-    if isinstance(data, Dataset):
-        return None
-    if not isinstance(data, StrPath):
-        raise ConfigError(
-            f"data must be a path, an id or a Dataset, not a {type(data).__name__}",
-            hint='For example "train.jsonl".',
-        )
-    text = str(data)
     path = Path(data)
+    text = str(data) if isinstance(data, str) else str(path)
     if path.is_file():
         return path
-    if text.startswith(("azureml:", "/subscriptions/", "file-")) and not isinstance(data, Path):
+    if text.startswith(("azureml:", "/subscriptions/", "file-")) and isinstance(data, str):
         return None
-    if isinstance(data, Path) or path.suffix or "/" in text or "\\" in text:
+    if not isinstance(data, str) or path.suffix or "/" in text or "\\" in text:
         raise DatasetError(f"file not found: {text}", hint="Check the path.")
     return None
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, TypedDict, Unpack
+from typing import NamedTuple, Protocol, TypedDict, Unpack
 
 from maas_client._text import Argument, Text
+from maas_client.dataset.sources import DataFile, DataSource
 from maas_client.errors import ConfigError
 from maas_client.flows import datasets, identifiers
 from maas_client.flows._backend import JobRequest, is_foundry
 from maas_client.flows._io import IO, Coro
 from maas_client.flows._signature import expand_options
-from maas_client.flows.identifiers import StrPath
+from maas_client.flows.datasets import JobData
 from maas_client.types import (
     Checkpoint,
     Dataset,
@@ -109,8 +110,8 @@ JOB_OPTION_DEFAULTS: JobOptions = {
 async def create(
     io: IO,
     model: str | Model,
-    training_data: Dataset | StrPath,
-    validation_data: Dataset | StrPath | None = None,
+    training_data: Dataset | DataSource,
+    validation_data: Dataset | DataSource | None = None,
     **options: Unpack[JobOptions],
 ) -> Job:
     """Create a fine-tuning job and return at once. The same call again returns the same job.
@@ -121,7 +122,9 @@ async def create(
     Args:
         model: The base model: a name such as ``Phi-4-mini-instruct``, an ``azureml://`` asset URI, or a
             ``Model``.
-        training_data: A dataset, its id or name, or the path of a JSON Lines file.
+        training_data: A dataset, its id or name, or data as ``datasets.upload`` takes it: the path of a
+            JSON Lines, gzip or Parquet file, an iterable of rows (dictionaries), a DataFrame, a Hugging Face
+            ``Dataset``.
         validation_data: The same for validation data; default: none, and the service may split some
             off the training data.
         hyperparameters: ``Hyperparameters`` or a mapping with the same names; what is left out has the
@@ -159,8 +162,16 @@ async def create(
         'azureml://locations/eastus2/workspaces/.../models/.../versions/1'
     """
     request = await prepare_request(io, model, options)
-    request = await attach_data(io, request, training_data, validation_data, options)
-    return await job_backend(io).create(io, request)
+    async with (
+        datasets.open_data(io, training_data) as training,
+        datasets.open_data(io, validation_data) as validation,
+    ):
+        if training is None:
+            raise ConfigError(
+                "a job needs training data", hint=Text.format("Pass {}.", Argument("training_data"))
+            )
+        request = await attach_data(io, request, training, validation, options)
+        return await job_backend(io).create(io, request)
 
 
 async def get(io: IO, job: Job | str) -> Job:
@@ -374,8 +385,8 @@ def known_model(request: JobRequest) -> str | None:
 async def attach_data(
     io: IO,
     request: JobRequest,
-    training_data: Dataset | StrPath,
-    validation_data: Dataset | StrPath | None,
+    training_data: JobData,
+    validation_data: JobData | None,
     job_options: JobOptions,
     *,
     report: ValidationReport | None = None,
@@ -386,37 +397,51 @@ async def attach_data(
     """
     options = _with_defaults(job_options)
     ignore, max_billed_tokens = options["ignore"], options["max_billed_tokens"]
-    reports: list[ValidationReport | FileReport | None] = [
-        report or await _validate(io, request, data, ignore)
-        for data in (training_data, validation_data)
-    ]
+    if report is None:
+        training_report = await _validate(io, request, training_data, ignore)
+        validation_report = await _validate(io, request, validation_data, ignore)
+    else:
+        training_report = _Validated(report.files[0], report)
+        validation_report = _Validated(report.files[-1], report)
     if max_billed_tokens is not None:
-        files = [
-            _file_report(each, data)
-            for each, data in zip(reports, (training_data, validation_data), strict=True)
-        ]
-        _check_token_budget(request, files[0], files[1], max_billed_tokens)
-    training = await _to_dataset(io, training_data, reports[0])
+        held_out = None if validation_data is None else validation_report
+        _check_token_budget(
+            request,
+            training_report and training_report.file,
+            held_out and held_out.file,
+            max_billed_tokens,
+        )
+    training = await _to_dataset(io, training_data, training_report)
     validation = (
-        None if validation_data is None else await _to_dataset(io, validation_data, reports[1])
+        None
+        if validation_data is None
+        else await _to_dataset(io, validation_data, validation_report)
     )
     return replace(request, training=training, validation=validation)
 
 
+class _Validated(NamedTuple):
+    """The report on one file, and the report of the check that it is from, if this call made it."""
+
+    file: FileReport
+    report: ValidationReport | None = None
+
+
 async def _validate(
-    io: IO, request: JobRequest, data: Dataset | StrPath | None, ignore: Sequence[str]
-) -> ValidationReport | FileReport | None:
+    io: IO, request: JobRequest, data: JobData | None, ignore: Sequence[str]
+) -> _Validated | None:
     """Validate data for the request's model; return None, and log it, if the bytes are not at hand."""
     if data is None:
         return None
     model = known_model(request)
-    if not isinstance(data, Dataset):
-        if path := identifiers.local_file(data):
-            return await datasets.validate_file(io, str(path), model=model, ignore=ignore)
+    if isinstance(data, DataFile):
+        report = await datasets.validate_file(io, data, model=model, ignore=ignore)
+        return _Validated(report.files[0], report)
+    if isinstance(data, str):
         _log.info("%s is not on this machine and was not validated", data)
         return None
-    if report := await datasets.find_report(io, data, model=model, ignore=ignore):
-        return report
+    if file := await datasets.find_report(io, data, model=model, ignore=ignore):
+        return _Validated(file)
     if data.path is None:
         _log.info("%s is not on this machine and was not validated", data.name)
     else:
@@ -427,14 +452,6 @@ async def _validate(
             data.path,
         )
     return None
-
-
-def _file_report(
-    report: ValidationReport | FileReport | None, data: Dataset | StrPath | None
-) -> FileReport | None:
-    if isinstance(report, ValidationReport):
-        return None if data is None else datasets.file_report(report, str(data))
-    return report
 
 
 def _check_token_budget(
@@ -469,17 +486,16 @@ def _check_token_budget(
         )
 
 
-async def _to_dataset(
-    io: IO, data: Dataset | StrPath, report: ValidationReport | FileReport | None
-) -> Dataset:
+async def _to_dataset(io: IO, data: JobData, validated: _Validated | None) -> Dataset:
     if isinstance(data, Dataset):
         return data
-    if isinstance(report, ValidationReport):
-        return await datasets.upload_validated(io, data, report)
-    text = str(data)
-    if text.startswith("azureml:"):
-        return Dataset(id=text, name=text.rsplit("/", 1)[-1], uri=text)
-    return await datasets.get(io, text)
+    if isinstance(data, DataFile):
+        assert validated is not None
+        assert validated.report is not None
+        return await datasets.upload_validated(io, data, validated.file, validated.report)
+    if data.startswith("azureml:"):
+        return Dataset(id=data, name=data.rsplit("/", 1)[-1], uri=data)
+    return await datasets.get(io, data)
 
 
 def _method(method: str | None) -> str | None:

@@ -50,7 +50,7 @@ class Dataset(ApiModel):
 
     @property
     def path(self) -> Path | None:
-        """The local file this dataset was uploaded from; None unless this program uploaded it."""
+        """The local file this dataset was uploaded from; None for other data and other programs' uploads."""
         return self._path
 
     @property
@@ -58,11 +58,11 @@ class Dataset(ApiModel):
         """The validation that preceded the upload; None unless this program uploaded the file."""
         return self._report
 
-    def with_source(self, path: Path, report: ValidationReport) -> Dataset:
+    def with_source(self, path: Path | None, report: ValidationReport) -> Dataset:
         """Return a copy that knows the local file it was uploaded from, and the report on it.
 
         Args:
-            path: The uploaded file.
+            path: The uploaded file; None for a temporary copy of other data.
             report: The validation report on the uploaded bytes.
         """
         copy = self.model_copy()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import maas_client as maas
+from maas_client.dataset.rows import read_rows
 from maas_client.local.embed import LocalServer
 from maas_client.local.state.store import MetricPoint
 
@@ -164,6 +165,15 @@ async def test_invalid_file_is_not_uploaded(client: Any, tmp_path: Path) -> None
             await call
         assert {p.line for p in caught.value.report.errors} >= {1, 2}
     assert "bad" not in [d.name for d in await collect(client.datasets.list())]
+
+
+async def test_fine_tune_takes_rows(client: Any, train: Path) -> None:
+    rows = [row for _, row in read_rows(train)]
+    result = await client.fine_tune(iter(rows), model="Phi-3-mini", validation_data=rows[:10])
+    assert result.job.succeeded
+    assert result.dataset.sha256 == result.report.files[0].sha256
+    assert result.report.files[0].examples == len(rows)
+    assert result.report.files[1].examples == 10
 
 
 async def test_large_file_is_uploaded_in_blocks(client: Any, tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from maas_client import dataset as dataset_package
-from maas_client.errors import DatasetError
+from maas_client.errors import DatasetError, ModelRetiredError
 from maas_client.flows import datasets, fine_tune, jobs
 from tests.unit.fake_port import FakePort
 from tests.unit.flows.fake_workspace import FakeBlobs, FakeJobs, workspace
@@ -132,3 +136,87 @@ async def test_fine_tune_validates_each_file_once(
     assert result.job.succeeded
     body = port.asked("jobs.create")[0].body["properties"]["fineTuningDetails"]
     assert body["validationData"]["uri"] == "id/data/held/versions/1"
+
+
+def rows(answer: str = "a", count: int = 12) -> list[dict[str, Any]]:
+    return [json.loads(ROW % (i, answer, i)) for i in range(count)]
+
+
+async def test_rows_are_uploaded_as_lines_and_nothing_stays_on_disk(
+    port: FakePort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dataset = await datasets.upload(port, iter(rows()))
+    expected = "".join(json.dumps(row) + "\n" for row in rows())
+    assert dataset.sha256 == hashlib.sha256(expected.encode()).hexdigest()
+    assert (dataset.name, dataset.filename, dataset.path) == ("data", "data.jsonl", None)
+    assert dataset.report is not None
+    assert dataset.report.files[0].path == "<rows>"
+    assert os.listdir(tmp_path) == []
+
+
+async def test_gzip_file_is_uploaded_as_its_lines(port: FakePort, tmp_path: Path) -> None:
+    plain = write(tmp_path / "train.jsonl")
+    packed = tmp_path / "train.jsonl.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    first, second = await datasets.upload(port, plain), await datasets.upload(port, packed)
+    assert second.sha256 == first.sha256
+    assert (second.name, second.filename) == ("train", "train.jsonl")
+
+
+async def test_damaged_gzip_file_is_not_uploaded(port: FakePort, tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl.gz"
+    path.write_bytes(gzip.compress(write(tmp_path / "train.jsonl").read_bytes())[:-9])
+    with pytest.raises(DatasetError, match="cannot be unpacked"):
+        await datasets.upload(port, path)
+    assert port.sent == []
+
+
+async def test_rows_are_validated_once_for_a_model(
+    port: FakePort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: list[str | None] = []
+    validate = dataset_package.validate
+    monkeypatch.setattr(
+        dataset_package,
+        "validate",
+        lambda *data, **options: models.append(options["model"]) or validate(*data, **options),
+    )
+    dataset = await datasets.upload(port, rows(), model=MODEL)
+    first = await jobs.create(port, MODEL, dataset)
+    assert (await jobs.create(port, MODEL, iter(rows()))).name == first.name
+    assert (await jobs.create(port, MODEL, rows("b"))).name != first.name
+    assert models == [MODEL, MODEL]
+
+
+async def test_rows_for_a_retired_model_are_not_read(port: FakePort) -> None:
+    unread = iter(rows())
+    with pytest.raises(ModelRetiredError):
+        await jobs.create(port, "Phi-3-mini", unread)
+    assert len(list(unread)) == 12
+
+
+async def test_invalid_row_is_named_by_its_number(port: FakePort) -> None:
+    bad = [*rows(), {"messages": 3}]
+    for step in (
+        datasets.upload(port, bad),
+        jobs.create(port, MODEL, bad),
+        fine_tune.fine_tune(port, bad, MODEL),
+        fine_tune.fine_tune(port, rows(), MODEL, validation_data=bad),
+    ):
+        with pytest.raises(DatasetError, match="<rows>, row 13: "):
+            await step
+    assert port.sent == []
+
+
+async def test_training_and_validation_rows_are_two_datasets(port: FakePort) -> None:
+    await jobs.create(port, MODEL, rows(), rows("b"), max_billed_tokens=100_000)
+    versions = {sent.path["version"] for sent in port.sent if sent.op == "data_versions.create"}
+    assert len(versions) == 2
+
+
+async def test_fine_tune_refuses_a_stored_dataset(port: FakePort) -> None:
+    with pytest.raises(DatasetError, match="tickets is not a file on this machine"):
+        await fine_tune.fine_tune(port, "tickets", MODEL)
+    with pytest.raises(DatasetError, match="held_out is not a file on this machine"):
+        await fine_tune.fine_tune(port, rows(), MODEL, validation_data="held_out")
