@@ -41,9 +41,17 @@ COMMANDS: CommandTable = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    is_stdout_closed = _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    if is_stdout_closed:
+        print(
+            "error: standard output is closed, so the result cannot be printed. "
+            "Redirect it to a file, or to the null device to discard it.",
+            file=sys.stderr,
+        )
+        return ERROR
     try:
         return _run(_parse(argv))
     except UsageError as error:
@@ -57,6 +65,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _silence(sys.stdout)
         return ERROR
+
+
+def _replace_closed_streams() -> bool:
+    """Open the null device in place of streams that the caller closed; return whether stdout was.
+
+    Python sets such a stream to None, which ``print`` takes for stdout. The null device also takes the
+    number of the descriptor, which the next file or socket would get otherwise.
+    """
+    is_stdout_closed = sys.stdout is None
+    for name, mode, number in (("stdin", "r", 0), ("stdout", "w", 1), ("stderr", "w", 2)):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: SIM115 - until the end
+    return is_stdout_closed
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
