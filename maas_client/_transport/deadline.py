@@ -11,6 +11,7 @@ in ``enforce``; ``tests/unit/transport`` fails if they move.
 from __future__ import annotations
 
 import queue
+import socket
 import ssl
 import threading
 import time
@@ -65,6 +66,11 @@ class _DeadlineStream(httpcore.NetworkStream):
             self._inner.write(bytes(view[start : start + _WRITE_BYTES]), _time_left(timeout))
 
     def close(self) -> None:
+        # Closing alone does not wake up a thread that reads from the socket; it would wait for its timeout.
+        sock = self._inner.get_extra_info("socket")
+        if sock is not None:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
         self._inner.close()
 
     def start_tls(

@@ -74,7 +74,8 @@ def retry_delay(attempt: int, error: BaseException, rng: random.Random) -> float
     if retry_after is not None:
         return retry_after + rng.uniform(0, 0.25)
     backoff = min(8.0, 0.4 * 2.0 ** (attempt - 1))
-    return rng.uniform(0.05, backoff) if not isinstance(error, RateLimitError) else backoff
+    # Throttled clients wait longer, but not all for the same time.
+    return rng.uniform(backoff / 2 if isinstance(error, RateLimitError) else 0.05, backoff)
 
 
 def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

@@ -1,0 +1,155 @@
+"""One client, many threads; connections that the server closes while they are kept alive."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from maas_client import Client, errors
+from maas_client._transport import AsyncHttpClient, Connection, SyncHttpClient, Transport, run_sync
+from maas_client._transport.auth import TokenCache
+from maas_client._transport.clouds import CLOUDS
+from maas_client.local.embed import serve
+from maas_client.wire.op import Plane, Scope
+from tests.unit.transport.conftest import (
+    GET,
+    PUT,
+    ScriptedServer,
+    close_connection,
+    http_response,
+    make_transport,
+)
+
+THREADS = 16
+
+
+@pytest.fixture
+def keep_alive_server() -> Iterator[ScriptedServer]:
+    server = ScriptedServer(keep_alive=True)
+    yield server
+    server.close()
+
+
+class SlowCredential:
+    """Counts its calls; a call takes long enough for every thread to ask."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def get_token(self, *scopes: str, **kwargs: Any) -> Any:
+        self.calls += 1
+        time.sleep(0.2)  # the time that a sign-in takes
+        return type(
+            "Token", (), {"token": f"token-{self.calls}", "expires_on": time.time() + 3600}
+        )()
+
+
+def test_threads_share_one_token_request(keep_alive_server: ScriptedServer) -> None:
+    keep_alive_server.script = [http_response(keep_alive=True)]
+    url = keep_alive_server.url
+    cloud = CLOUDS["public"]
+    suffixes = {**cloud.suffixes, Plane.ARM: (url.removeprefix("http://"),)}
+    credential = SlowCredential()
+    connection = Connection(
+        Scope("azureml", False, {}, {"arm": url}),
+        replace(cloud, suffixes=suffixes),
+        TokenCache(credential, "login"),
+    )
+    transport = Transport(connection, SyncHttpClient())
+    with ThreadPoolExecutor(THREADS) as pool:
+        sent = [
+            pool.submit(lambda: run_sync(transport.send(GET, thing="x"))) for _ in range(THREADS)
+        ]
+        assert [each.result().status for each in sent] == [200] * THREADS
+    transport.http.close()
+    assert credential.calls == 1
+
+
+def test_responses_of_threads_are_not_mixed_up() -> None:
+    with serve(engine="instant") as local, Client.local(url=local.url) as client:
+
+        def ask(number: int) -> str:
+            with pytest.raises(errors.NotFoundError) as caught:
+                client.jobs.get(f"no-such-job-{number}")
+            return caught.value.message
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            messages = list(pool.map(ask, range(20 * THREADS)))
+    assert all(f"no-such-job-{n}" in message for n, message in enumerate(messages))
+
+
+def test_every_verb_works_from_16_threads() -> None:
+    with (
+        serve(engine="instant") as local,
+        Client.local(url=local.url, dialect="foundry") as client,
+        ThreadPoolExecutor(THREADS) as pool,
+    ):
+        verbs = [
+            lambda: list(client.jobs.list()),
+            lambda: list(client.datasets.list()),
+            lambda: list(client.models.list()),
+            lambda: list(client.deployments.list()),
+        ] * (2 * THREADS)
+        assert [each.result() for each in [pool.submit(verb) for verb in verbs]] == [[]] * len(
+            verbs
+        )
+
+
+def test_close_while_threads_call_is_an_error_of_this_library(
+    keep_alive_server: ScriptedServer,
+) -> None:
+    keep_alive_server.script = [
+        lambda connection: (time.sleep(0.02), connection.sendall(http_response(keep_alive=True)))[1]
+    ]
+    transport = make_transport(keep_alive_server.url, SyncHttpClient(), max_retries=0)
+    outcomes: list[str] = []
+
+    def call() -> None:
+        while True:
+            try:
+                run_sync(transport.send(GET, thing="x"))
+            except errors.MaasError as error:
+                outcomes.append(type(error).__name__)
+                return
+
+    threads = [threading.Thread(target=call) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    transport.http.close()
+    for thread in threads:
+        thread.join(10)
+    assert len(outcomes) == THREADS
+
+
+@pytest.mark.parametrize("closed_at", [1, 2, 3, 7])
+async def test_connection_closed_between_two_requests_is_not_seen(closed_at: int) -> None:
+    """The keep-alive race: the server closes an idle connection as the next request is sent on it."""
+    for asynchronous in (False, True):
+        server = ScriptedServer(keep_alive=True)
+        ok = http_response(200, json.dumps({"a": 1}).encode(), keep_alive=True)
+        server.script = [ok] * closed_at + [close_connection] + [ok]
+        http: Any = AsyncHttpClient() if asynchronous else SyncHttpClient()
+        transport: Any = make_transport(server.url, http)
+        for op in [GET, PUT] * 5:
+            response = await transport.send(op, {} if op is PUT else None, thing="x")
+            assert response.value == {"a": 1}
+        await http.aclose() if asynchronous else http.close()
+        server.close()
+
+
+def test_retries_of_a_failing_service_end_at_the_deadline(server: ScriptedServer) -> None:
+    """The deadline counts connecting, waiting between attempts and reading together."""
+    server.script = [http_response(503, headers="Retry-After: 0\r\n")]
+    transport = make_transport(server.url, SyncHttpClient(), timeout_s=1.0, max_retries=10**6)
+    start = time.monotonic()
+    with pytest.raises(errors.MaasError):
+        run_sync(transport.send(GET, thing="x"))
+    transport.http.close()
+    assert time.monotonic() - start < 1.5
