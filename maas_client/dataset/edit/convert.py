@@ -50,6 +50,7 @@ from maas_client.dataset.parsing.file_type import (
 from maas_client.dataset.parsing.lines import MAX_LINE_BYTES, Line
 from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.rules.line_check import LineValidator
+from maas_client.dataset.sources import DataSource, open_source
 from maas_client.errors import ConfigError, DatasetError
 
 MAX_LISTED = 1000
@@ -107,7 +108,7 @@ class ConversionResult:
 
 
 def convert(
-    path: str | PathLike[str],
+    source: DataSource,
     out: str | PathLike[str],
     *,
     row_format: str | None = None,
@@ -119,7 +120,8 @@ def convert(
     """Write a file's rows as chat rows.
 
     Args:
-        path: JSON Lines, a JSON array, pretty-printed objects, or CSV with a header.
+        source: The path of JSON Lines, a JSON array, pretty-printed objects or CSV with a header, all also
+            compressed with gzip, or of Parquet; or rows, see ``sources.DataSource``.
         out: The JSON Lines file to write.
         row_format: The format of the rows, a name of ``formats.FORMAT_BY_NAME``. By default it is detected
             from the keys of each row.
@@ -147,8 +149,9 @@ def convert(
                 "Set {} to one of {}.", Argument("row_format"), ", ".join(FORMAT_BY_NAME)
             ),
         )
-    require_regular_file(path)
-    require_distinct_paths(path, out)
+    if isinstance(source, str | PathLike):
+        require_regular_file(source)
+        require_distinct_paths(source, out)
     options = _Options(
         FORMAT_BY_NAME[row_format] if row_format else None,
         columns,
@@ -156,13 +159,15 @@ def convert(
         tuple(ignore_keys),
         LineValidator(build_context("local", None)),
     )
-    result = ConversionResult(os.fspath(path), os.fspath(out))
-    with atomic_write(out) as (file,):
-        for number, row in _read_rows(path, result, columns):
-            data = _convert_row(number, row, result, options)
-            if data is not None:
-                file.write(data + b"\n")
+    with open_source(source) as data, atomic_write(out) as (file,):
+        result = ConversionResult(data.name, os.fspath(out))
+        for number, row in _read_rows(data.path, result, columns):
+            line = _convert_row(number, row, result, options)
+            if line is not None:
+                file.write(line + b"\n")
                 result.rows += 1
+        if data.is_copy:
+            result.file_format = f"{result.file_format} ({data.format})"
         _raise_if_rejected(result, skip_invalid=skip_invalid)
     return result
 
@@ -335,7 +340,7 @@ def _read_rows(
     elif text.strip():
         yield from _read_table(path, encoding, text.decode(), result, columns, is_complete)
     else:
-        raise DatasetError(f"{path} is empty")
+        raise DatasetError(f"{result.path} is empty")
 
 
 def _read_json_lines(
@@ -372,7 +377,7 @@ def _read_json_values(
                 number += 1
                 yield number, row
     except JsonStreamError as error:
-        raise DatasetError(f"{path} cannot be read as JSON: {error}") from None
+        raise DatasetError(f"{result.path} cannot be read as JSON: {error}") from None
 
 
 def _nested_rows(value: Row) -> list[Any] | None:
@@ -395,7 +400,7 @@ def _read_table(
         separator = max(SEPARATOR_NAMES, key=first.count)
         if not first.count(separator):
             raise DatasetError(
-                f"{path} is neither JSON nor a table with a header",
+                f"{result.path} is neither JSON nor a table with a header",
                 hint="Give JSON Lines, a JSON array, or CSV whose first line has the column names.",
             )
     result.file_format = f"a table separated by {SEPARATOR_NAMES[separator]}"
@@ -407,7 +412,7 @@ def _read_table(
             names = [str(name) for name in rows.fieldnames or ()]
             if detect_any_format(rename_keys(dict.fromkeys(names, "x"), columns)) is None:
                 raise DatasetError(
-                    f"{path}: the table has no header that is known ({len(names)} columns)",
+                    f"{result.path}: the table has no header that is known ({len(names)} columns)",
                     hint=Text.format(
                         "Write the column names in the first line, such as prompt,completion, or rename the "
                         "columns ({}).",
@@ -418,12 +423,12 @@ def _read_table(
                 yield number, _parse_table_row(row)
         except UnicodeDecodeError:
             raise DatasetError(
-                f"{path} changes its encoding (at row {result.rows + 1} or shortly after)",
+                f"{result.path} changes its encoding (at row {result.rows + 1} or shortly after)",
                 hint="Save it as UTF-8.",
             ) from None
         except csv.Error as error:
             raise DatasetError(
-                f"{path} is not a valid table after row {result.rows}: {error}",
+                f"{result.path} is not a valid table after row {result.rows}: {error}",
                 hint="Look for a quote that is never closed.",
             ) from None
 

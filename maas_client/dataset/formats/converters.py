@@ -272,7 +272,10 @@ def _preference_question(fields: Fields) -> list[Row]:
     """Return the messages before the chosen answer."""
     for name in ("messages", "conversations", "conversation"):
         if fields.has(name):
-            return _build_chat_messages(fields.get(name), fields, name)
+            messages = _build_chat_messages(fields.get(name), fields, name)
+            if messages and messages[-1].get("role") == "assistant":
+                raise ConversionError(f"{name} ends with an answer, and chosen is another one")
+            return messages
     prompt = fields.get("prompt", "question", "instruction", "query")
     if _is_turns(prompt):
         return _build_chat_messages(prompt, fields, "prompt")
@@ -350,6 +353,8 @@ def _build_chat_messages(value: Any, fields: Fields, name: str) -> list[Row]:
     return messages
 
 
+_KEPT_KEYS = ("role", "content")
+"""Keys of a message that stay where they are null: the rules name them."""
 _STANDARD_ROLES = ("system", "user", "assistant", "tool", "function")
 
 
@@ -362,8 +367,6 @@ def _convert_message(message: Row, number: int, open_calls: list[str]) -> list[R
     weight = take_weight(message)
     if weight is not None and role == "assistant":
         message["weight"] = weight
-    if isinstance(message.get("refusal"), type(None)):
-        message.pop("refusal", None)
     call = message.pop("function_call", None)
     if isinstance(call, dict):
         open_calls.append(f"call_{number}")
@@ -377,9 +380,7 @@ def _convert_message(message: Row, number: int, open_calls: list[str]) -> list[R
             raise ConversionError("a function result without a call")
         message["role"], message["tool_call_id"] = "tool", open_calls.pop(0)
         message.pop("name", None)
-    for name in ("tool_calls", "tool_call_id"):
-        if message.get(name, 0) is None or message.get(name) == []:
-            del message[name]
+    message = {key: v for key, v in message.items() if key in _KEPT_KEYS or v not in (None, [])}
     if isinstance(message.get("content"), list):
         return _convert_blocks(message)
     return [message]

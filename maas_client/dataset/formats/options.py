@@ -16,6 +16,9 @@ _LABEL = re.compile(r"\s*\(?[A-Za-z0-9]{1,2}[.):]\s")
 
 def options_text(fields: Fields) -> str:
     """Return the options of a row as lines such as ``A. ...``, or an empty text if it has none."""
+    value = fields.get("options", "choices")
+    if isinstance(value, str) and value.strip()[:1] not in ("[", "{"):
+        return value
     lines = []
     for label, option in read_options(fields) or _option_columns(fields):
         text = to_text(option, "an option")
@@ -27,6 +30,8 @@ def read_options(fields: Fields) -> list[tuple[str, Any]]:
     """Return the labels and options under ``choices`` or ``options``, or an empty list."""
     name = "choices" if fields.has("choices") else "options"
     value = fields.get("choices", "options", "endings", "candidates")
+    if isinstance(value, str) and value.strip()[:1] not in ("[", "{"):
+        return []
     return [] if value is None else list(_labelled(parse_json_text(value, name), name))
 
 

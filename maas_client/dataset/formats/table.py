@@ -215,10 +215,16 @@ def is_preference_row(row: Row) -> bool:
     return found is not None and found.name == "dpo"
 
 
+def _has_whole_conversation(row: Row) -> bool:
+    """Return whether the messages of a row are also its chosen conversation."""
+    return "rejected" in row and row.get("chosen") == row.get("messages")
+
+
 def detect_any_format(row: Row) -> RowFormat | None:
     """Return the format of a row, ``messages`` included, or None."""
     if any(normalize_key(key) == "messages" and not is_empty(row[key]) for key in row):
-        return FORMAT_BY_NAME["dpo"] if is_preference_row(row) else MESSAGES
+        is_dpo = is_preference_row(row) or _has_whole_conversation(row)
+        return FORMAT_BY_NAME["dpo"] if is_dpo else MESSAGES
     return detect_format(row)
 
 

@@ -7,8 +7,8 @@ import re
 from maas_client.dataset.formats.fields import Row
 
 _ROLES = {
-    **dict.fromkeys(("human", "user", "prompter", "instruction", "im_user"), "user"),
-    **dict.fromkeys(("assistant", "response", "gpt", "bot", "model"), "assistant"),
+    **dict.fromkeys(("human", "user", "prompter", "instruction", "inst"), "user"),
+    **dict.fromkeys(("assistant", "response", "gpt", "bot", "model", "/inst"), "assistant"),
     "system": "system",
     "input": "input",
 }
@@ -19,12 +19,14 @@ _MARKS = tuple(
         r"<\|(system|user|assistant)\|>",
         r"<\|start_header_id\|>(system|user|assistant)<\|end_header_id\|>",
         r"<start_of_turn>(user|model)\s*?\n",
+        r"\[(/?INST)\]",
+        r"#{3}[ \t]*(Human|Assistant)[ \t]*:",
         r"(?:^|(?<=\n))[ \t]*#{2,3}[ \t]*(System|Human|User|Instruction|Input|Assistant|Response)[ \t]*:",
         r"(?:^|(?<=\n))[ \t]*(Human|User|Prompter|Assistant|Bot)[ \t]*:",
     )
 )
 _END = re.compile(
-    r"\s*(?:<\|im_end\|>|<\|end\|>|<\|eot_id\|>|<\|endoftext\|>|<\|end_of_text\|>|<end_of_turn>|</s>)\s*\Z"
+    r"\s*(?:<\|im_end\|>|<\|end\|>|<\|eot_id\|>|<\|endoftext\|>|<\|end_of_text\|>|<end_of_turn>|</s>(?:\s*<s>)?)\s*\Z"
 )
 _START = re.compile(r"\A\s*(?:<s>|<bos>|<\|begin_of_text\|>)?\s*")
 

@@ -149,6 +149,13 @@ CONVERTED: dict[str, tuple[Any, Any]] = {
         {"text": f"<|im_start|>user\n{Q}<|im_end|>\n<|im_start|>assistant\n{A}<|im_end|>"},
         CHAT,
     ),
+    "text of guanaco": ({"text": f"### Human: {Q}### Assistant: {A}"}, CHAT),
+    "text of Llama": ({"text": f"<s>[INST] {Q} [/INST] {A} </s><s>[INST] {Q} [/INST] {A} </s>"}, [*CHAT, *CHAT]),
+    "options as text": (
+        {"question": Q, "options": "A) four B) five", "answer": "A"},
+        [{"role": "user", "content": f"{Q}\n\nA) four B) five"}, {"role": "assistant", "content": "A"}],
+    ),
+    "dpo with the chosen messages": ({"messages": CHAT, "chosen": CHAT, "rejected": CHAT[:1]}, CHAT),
     "text of Alpaca": ({"text": f"### Instruction:\n{Q}\n\n### Response:\n{A}"}, CHAT),
     "control token at the end": ({"prompt": Q, "completion": f"{A}<|endoftext|>"}, CHAT),
     "bare list": (CHAT, CHAT),
@@ -262,6 +269,18 @@ def test_repeated_text_is_not_a_loss(run_convert: Any) -> None:
     text = f"Below is a task.\n\n### Instruction:\n{Q}\n\n### Response:\n{A}"
     result, _ = run_convert({"instruction": Q, "output": A, "text": text})
     assert result.omitted == {"key text": 1}
+
+
+def test_packed_files_and_rows_are_converted(tmp_path: Path) -> None:
+    import gzip
+
+    source, out = tmp_path / "in.json.gz", tmp_path / "out.jsonl"
+    source.write_bytes(gzip.compress(json.dumps([{"prompt": Q, "completion": A}] * 2).encode()))
+    result = convert(source, out)
+    assert (result.rows, result.file_format) == (2, "a JSON array (gzip)")
+    assert convert([{"question": Q, "answer": A}], out).rows == 1
+    with pytest.raises(DatasetError, match=r"^<rows>: 1 of 1 rows .* row 1"):
+        convert([{"question": Q, "answer": ""}], out)
 
 
 def test_no_text_of_a_row_is_in_an_error(
