@@ -141,14 +141,22 @@ async def wait_until_ready(
     """Send ``probe`` until it succeeds: a deployment that is Succeeded may not answer yet.
 
     Transient errors, and errors of a route that does not exist yet, are retried for up to
-    ``timeout_s``; so are those for which ``is_not_ready`` returns True. Any other error is raised.
+    ``timeout_s``; so are those for which ``is_not_ready`` returns True. Any other error is raised, and so
+    is a local server's second internal error: it has no outages, so waiting would hide the reason.
     """
     end = io.elapsed() + timeout_s
+    local_failures = 0
     for interval in poll_intervals(io):
         try:
             await probe()
         except MaasError as error:
-            if io.elapsed() > end or not _may_become_ready(io, error, is_not_ready):
+            if io.scope.local and isinstance(error, ServiceError) and error.status != 503:
+                local_failures += 1
+            if (
+                io.elapsed() > end
+                or local_failures > 1
+                or not _may_become_ready(io, error, is_not_ready)
+            ):
                 raise
             await io.sleep(interval)
         else:
