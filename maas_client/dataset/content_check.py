@@ -8,6 +8,7 @@ again, as far as the report has room for them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -128,10 +129,11 @@ class ContentCheck:
         """Return a function that reads rows of the file again."""
 
         def read_rows(numbers: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-            for line in self.index.read_lines(path, numbers):
-                row = _parse_row(line.data)
-                if row is not None:
-                    yield line.number, row
+            with suppress(OSError):  # a file that was removed meanwhile has nothing to compare
+                for line in self.index.read_lines(path, numbers):
+                    row = _parse_row(line.data)
+                    if row is not None:
+                        yield line.number, row
 
         return read_rows
 

@@ -12,6 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from io import FileIO
 from math import inf
@@ -75,22 +76,25 @@ def validate_files(
     training_scanners: list[Scanner] = []
     files = [(source, False) for source in sources]
     files += [(validation, True)] if validation is not None else []
-    for source, is_validation_file in files:
-        service_rules = ServiceRules(
-            context, is_validation_file=is_validation_file, service_splits=validation is None
-        )
-        collector = ProblemCollector(context, ignore, warn, share=1 / len(files))
-        scanners = make_scanners(
-            context,
-            full=options.content,
-            epochs=options.epochs,
-            training_scanners=training_scanners if is_validation_file else (),
-            service_splits=service_rules.service_splits,
-        )
-        with open_source(source) as file:
+    with ExitStack() as open_files:
+        for source, is_validation_file in files:
+            service_rules = ServiceRules(
+                context, is_validation_file=is_validation_file, service_splits=validation is None
+            )
+            collector = ProblemCollector(context, ignore, warn, share=1 / len(files))
+            scanners = make_scanners(
+                context,
+                full=options.content,
+                epochs=options.epochs,
+                training_scanners=training_scanners if is_validation_file else (),
+                service_splits=service_rules.service_splits,
+            )
+            file = open_files.enter_context(open_source(source))
             check = FileCheck(file, collector, service_rules, scanners)
             reports.append(check.run(options.progress))
-        training_scanners += scanners
+            training_scanners += (
+                scanners  # they read their files again, to compare the validation file
+            )
     if options.content:
         _add_billed_tokens(
             reports, has_validation_file=validation is not None, epochs=options.epochs or 1

@@ -12,7 +12,7 @@ import os
 import random
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from os import PathLike
@@ -24,9 +24,16 @@ from maas_client.dataset.edit.atomic_write import (
     require_distinct_paths,
     require_regular_file,
 )
+from maas_client.dataset.file_check import FileCheck
 from maas_client.dataset.parsing.json_scan import JsonError
 from maas_client.dataset.parsing.lines import read_lines
 from maas_client.dataset.parsing.strict_json import parse_json
+from maas_client.dataset.report.collector import ProblemCollector
+from maas_client.dataset.rules.context import build_context
+from maas_client.dataset.rules.service import ServiceRules
+from maas_client.dataset.scanners.duplicates import DuplicateScanner
+from maas_client.dataset.scanners.near_duplicates import NearDuplicateScanner
+from maas_client.dataset.sources import open_source
 from maas_client.errors import ConfigError, DatasetError
 
 GroupBy = Literal["conversation", "prompt", "row"]
@@ -77,7 +84,8 @@ def split(
         seed: Seed for drawing the groups and shuffling the rows.
         by: The rows that stay together: those of one ``conversation`` (same system and first user
             message, so that a longer version of a conversation stays with the shorter one), those of
-            one ``prompt`` (they differ only in the last answer), or single rows (``row``).
+            one ``prompt`` (they differ only in the last answer), or single rows (``row``). With the first
+            two, near duplicates stay together too: ``validate`` finds no leakage between the files.
         shuffle: Shuffle the rows. False keeps the order of the source within each file.
 
     Returns:
@@ -104,13 +112,21 @@ def split(
     require_regular_file(path)
     require_distinct_paths(path, training, validation)
     rows = _RowIndex(path, by)
-    in_validation = rows.draw(validation_share, random.Random(seed))  # noqa: S311 - not for security
     order = list(range(len(rows)))
     if shuffle:
-        random.Random(f"{seed} rows").shuffle(order)  # noqa: S311 - as above
+        random.Random(f"{seed} rows").shuffle(order)  # noqa: S311 - not for security
     with open(path, "rb") as source, atomic_write(training, validation) as files:
-        for row in order:
-            files[in_validation[row]].write(rows.read(source, row))
+        while True:
+            in_validation = rows.draw(validation_share, random.Random(seed))  # noqa: S311 - as above
+            for file in files:
+                file.seek(0)
+                file.truncate()
+            for row in order:
+                files[in_validation[row]].write(rows.read(source, row))
+            leaked = [] if by == "row" else _find_leaked_rows(files, order, in_validation)
+            if not leaked:
+                break
+            rows.join(leaked)
     count = sum(in_validation)
     return DatasetSplit(
         os.fspath(path),
@@ -162,10 +178,14 @@ class _RowIndex:
             self._keys.append(key)
             if line.truncated:
                 raise DatasetError(f"{os.fspath(path)}, line {line.number} is too long")
+        self._path, self._by = path, by
+        self._count_groups()
+
+    def _count_groups(self) -> None:
         self.groups = len(set(self._keys))
         if self.groups < 2:
             raise ConfigError(
-                f"{os.fspath(path)} has {len(self)} rows in {self.groups} groups by {by}: "
+                f"{os.fspath(self._path)} has {len(self)} rows in {self.groups} groups by {self._by}: "
                 "too few to split",
                 hint=Text.format("Set {} to prompt or row.", Argument("by"))
                 if len(self) > 1
@@ -174,6 +194,22 @@ class _RowIndex:
 
     def __len__(self) -> int:
         return len(self._offsets)
+
+    def join(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Join the groups of pairs of rows."""
+        parents: dict[int, int] = {}
+
+        def root(key: int) -> int:
+            while key in parents:
+                key = parents[key]
+            return key
+
+        for first, second in pairs:
+            low, high = sorted((root(self._keys[first]), root(self._keys[second])))
+            if low != high:
+                parents[high] = low
+        self._keys = array("Q", map(root, self._keys))
+        self._count_groups()
 
     def draw(self, share: float, rng: random.Random) -> bytearray:
         """Return for each row whether it goes to validation."""
@@ -194,6 +230,27 @@ class _RowIndex:
         """Return a row's bytes and a line feed."""
         source.seek(self._offsets[row])
         return source.read(self._sizes[row]) + b"\n"
+
+
+def _find_leaked_rows(
+    files: Sequence[BinaryIO], order: Sequence[int], in_validation: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Return each row of the validation file that ``validate`` calls leaked, and the row it is close to."""
+    context = build_context()
+    scanners: list[NearDuplicateScanner] = []
+    for is_validation_file, file in enumerate(files):
+        file.flush()
+        exact = DuplicateScanner()
+        near = NearDuplicateScanner(exact, training=scanners[:])
+        rules = ServiceRules(context, is_validation_file=bool(is_validation_file))
+        with open_source(file.name) as source:
+            FileCheck(source, ProblemCollector(context), rules, [exact, near]).run()
+        scanners.append(near)
+    rows: tuple[list[int], list[int]] = ([], [])
+    for row in order:
+        rows[in_validation[row]].append(row)
+    leaked = scanners[1].find_leaked_rows()
+    return [(rows[1][line - 1], rows[0][match - 1]) for line, match in leaked]
 
 
 def _is_closer(rows: int, size: int, target: int) -> bool:

@@ -203,12 +203,16 @@ class NearDuplicateScanner:
             self._near_duplicates += 1
             detail = f"nearly the same as line {match}"
             yield Issue("QUALITY_NEAR_DUPLICATE", ("messages",), detail, line=number)
+        for number, match in self.find_leaked_rows():
+            detail = f"nearly the same as line {match} of the training file"
+            yield Issue("QUALITY_LEAKAGE", ("messages",), detail, line=number)
+
+    def find_leaked_rows(self) -> Iterator[tuple[int, int]]:
+        """Yield the rows that nearly repeat a row of a training file, and that row's line."""
         for training, leaks in zip(self._training, self._leak_candidates, strict=True):
             same_letters = islice(self._same_letters_in(training), MAX_CANDIDATES)
             candidates = sorted((dict(leaks) | dict(same_letters)).items())
-            for number, match in find_copies(candidates, self.read_rows, training.read_rows):
-                detail = f"nearly the same as line {match} of the training file"
-                yield Issue("QUALITY_LEAKAGE", ("messages",), detail, line=number)
+            yield from find_copies(candidates, self.read_rows, training.read_rows)
 
     def _same_letters(self) -> Iterator[tuple[int, int]]:
         """Yield each row with the letters and digits of an earlier row, and the line of that row.

@@ -213,3 +213,15 @@ def test_rows_beyond_the_limit_are_counted_but_not_compared(
     rng = random.Random(3)
     run_scanner(scanner, [make_row(prose(rng, 40), "ok") for _ in range(150)])
     assert scanner.stats() == {"near_duplicates_not_compared": 50}
+
+
+def test_rows_in_memory_are_compared_too(make_row: Any) -> None:
+    rng = random.Random(12)
+    rows = [make_row(prose(rng, 30) + "?", prose(rng, 40) + ".") for _ in range(60)]
+    question, answer = (message["content"] for message in rows[20]["messages"])
+    copy = make_row(f"Hello, {question}", answer)
+    report = validate([*rows, copy], validation=[copy, make_row("Why not?", "Because.")])
+    assert report.files[0].counts["QUALITY_NEAR_DUPLICATE"] == 1
+    assert report.files[1].counts["QUALITY_LEAKAGE"] == 1
+    report = validate(rows, validation=[copy, make_row("Why not?", "Because.")])
+    assert report.files[1].counts["QUALITY_LEAKAGE"] == 1

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from maas_client.cli import main
+from maas_client.dataset import validate
 from maas_client.dataset.edit.split import DatasetSplit, split, split_like_azure
 from maas_client.errors import ConfigError, DatasetError
+from tests.shared_data import shared_file
+from tests.unit.dataset import labelled_duplicates
 
 
 def make_row(*texts: str, system: str | None = None) -> dict[str, Any]:
@@ -161,3 +164,42 @@ def test_split_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     out = str(tmp_path / "x.jsonl")
     assert main(["datasets", "split", str(source), "--azure-split", "--train", out]) == 0
     assert "unshuffled" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("by", ["conversation", "prompt"])
+@pytest.mark.parametrize("seed", range(4))
+def test_validate_finds_no_leakage_in_what_split_wrote(
+    run_split: Any, tmp_path: Path, seed: int, by: str
+) -> None:
+    rng = random.Random(seed)
+    rows, copies = [], 0
+    for kind, make in labelled_duplicates.KINDS.items():
+        originals = [make(rng, n) for n in range(24)]
+        rows += originals
+        rows += [labelled_duplicates.make_copy(rng, row, kind) for row in originals[::2]]
+        copies += 12
+    random.Random(1).shuffle(rows)
+    result, *_ = run_split(lines(rows), by=by, seed=seed, validation_share=0.3)
+    assert result.groups <= len(rows) - copies // 2
+    assert 0.2 < result.validation_rows / len(rows) < 0.4
+    report = validate(tmp_path / "t.jsonl", validation=tmp_path / "v.jsonl")
+    assert "QUALITY_LEAKAGE" not in report.files[1].counts
+    run_split(lines(rows), by="row", seed=seed, validation_share=0.3)
+    report = validate(tmp_path / "t.jsonl", validation=tmp_path / "v.jsonl")
+    assert report.files[1].counts["QUALITY_LEAKAGE"] > 0
+
+
+def test_shared_tool_rows_are_split_without_leakage(run_split: Any, tmp_path: Path) -> None:
+    data = shared_file("cases/30-tools-shared.jsonl").read_bytes()
+    run_split(data, validation_share=0.3)
+    report = validate(tmp_path / "t.jsonl", validation=tmp_path / "v.jsonl")
+    assert "QUALITY_LEAKAGE" not in report.files[1].counts
+
+
+def test_file_of_copies_is_too_small_to_split(run_split: Any) -> None:
+    text = "Where is the key of the old green harbour office, and who has it at the moment"
+    rows = [
+        make_row(text + end, "It is in the drawer of the desk.") for end in ("", "?", "!", "?!")
+    ]
+    with pytest.raises(ConfigError, match="too few to split"):
+        run_split(lines(rows))
