@@ -17,7 +17,7 @@ FLAGS: dict[str, str | None] = {
     "backend": "--backend",
     "by": "--by",
     "cloud": "--cloud",
-    "columns": "--column COLUMN=KEY",
+    "columns": "--column KEY=NAME",
     "compute": "--compute",
     "data": "--data",
     "delete_after": "--delete-after",

@@ -83,22 +83,22 @@ def _group(problems: Sequence[Problem]) -> list[list[Problem]]:
 
 def _problem_lines(file: FileReport, groups: list[list[Problem]], room: int) -> Iterator[Line]:
     texts = [_wrap(_describe(group[0]), _INDENT, _MAX_TEXT_LINES) for group in groups]
-    limits = _share([len(text) for text in texts], room - len(groups))
+    limits = _allocate_lines([len(text) for text in texts], room - len(groups))
     for group, limit in zip(groups, limits, strict=True):
         yield ("bold red" if group[0].severity == "error" else "bold yellow"), _heading(file, group)
         if limit:
             yield from (("", line) for line in _wrap(_describe(group[0]), _INDENT, limit))
 
 
-def _share(wanted: Sequence[int], room: int) -> list[int]:
+def _allocate_lines(line_counts: Sequence[int], room: int) -> list[int]:
     """Return how many lines each text gets: one for every text, then a second, as far as there is room."""
-    given = [0] * len(wanted)
-    for _ in range(max(wanted, default=0)):
-        for index, lines in enumerate(wanted):
-            if given[index] < lines and room > 0:
-                given[index] += 1
+    allocated = [0] * len(line_counts)
+    for _ in range(max(line_counts, default=0)):
+        for index, lines in enumerate(line_counts):
+            if allocated[index] < lines and room > 0:
+                allocated[index] += 1
                 room -= 1
-    return given
+    return allocated
 
 
 def _heading(file: FileReport, group: Sequence[Problem]) -> str:
@@ -114,8 +114,8 @@ def _heading(file: FileReport, group: Sequence[Problem]) -> str:
     heading += f": {count:,} times, {unit} " if count > 1 else f": {unit} "
     listed = places[:_MAX_PLACES]
     while True:
-        more = ", ..." if unlisted or len(listed) < len(places) else ""
-        text = heading + ", ".join(listed) + more
+        suffix = ", ..." if unlisted or len(listed) < len(places) else ""
+        text = heading + ", ".join(listed) + suffix
         if len(text) <= _WIDTH or len(listed) == 1:
             return text
         listed.pop()

@@ -99,8 +99,8 @@ def _add_convert(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("out", metavar="OUT", help="the chat file to write (.jsonl)")
     parser.add_argument("--form", choices=tuple(FORMAT_BY_NAME),
                         help="format of the rows (default: detected from their keys)")  # fmt: skip
-    parser.add_argument("--column", action="append", default=[], metavar="COLUMN=KEY",
-                        type=_column, help="use this column of the file as a key (repeatable)")  # fmt: skip
+    parser.add_argument("--column", action="append", default=[], metavar="KEY=NAME",
+                        type=_column, help="read a key or column under another name (repeatable)")  # fmt: skip
     parser.add_argument("--system", metavar="TEXT", help="system message for rows without one")
     parser.add_argument("--skip", action="store_true",
                         help="skip rows that cannot be converted")  # fmt: skip
@@ -109,10 +109,10 @@ def _add_convert(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _column(text: str) -> tuple[str, str]:
-    column, separator, key = text.rpartition("=")
-    if not separator or not column or not key:
-        raise argparse.ArgumentTypeError("write COLUMN=KEY")
-    return column, key
+    key, separator, name = text.rpartition("=")
+    if not separator or not key or not name:
+        raise argparse.ArgumentTypeError("write KEY=NAME")
+    return key, name
 
 
 def convert(args: argparse.Namespace) -> int:

@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from maas_client.local.machine import torch_extensions
-from maas_client.local.resources.checked_files import check_file
+from maas_client.local.resources.data_checks import check_file
 from maas_client.local.resources.errors import describe_failure
 from maas_client.local.resources.job_states import SIGNAL_KEYS, JobSignal
 from maas_client.local.resources.training_config import parse_hyperparameters

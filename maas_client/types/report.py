@@ -161,9 +161,10 @@ class ValidationReport(FrozenModel):
         unit = next(file.unit for file in invalid if file.path == path)
         location = path + (f", {unit} {first.line}" if first and first.line else "")
         message = f"{first.message} [{first.code}]" if first else "the file is not valid"
-        more = sum(file._count("error") for file in invalid) - 1
+        other_errors = sum(file._count("error") for file in invalid) - 1
         raise DatasetError(
-            f"{location}: {message}" + (f" (and {more:,} more)" if more > 0 else ""),
+            f"{location}: {message}"
+            + (f" (and {other_errors:,} more)" if other_errors > 0 else ""),
             report=self,
             hint=first.hint if first else None,
         )

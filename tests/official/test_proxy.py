@@ -281,7 +281,7 @@ def test_printed_variables_are_read_by_the_shell(tmp_path: Path, shell: str) -> 
 
     if shutil.which(SHELLS[shell][0]) is None:
         pytest.skip(f"{SHELLS[shell][0]} is not installed")
-    value = "/home/a b/it's/ca.pem"
+    value = "/srv/a b/it's/ca.pem"
     for name in ("env", "env.ps1"):
         (tmp_path / name).write_text(_ENV_FORMATS[shell]("MAAS_VALUE", value) + "\n")
     done = subprocess.run(SHELLS[shell], cwd=tmp_path, capture_output=True, text=True, check=True)

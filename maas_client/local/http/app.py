@@ -31,7 +31,7 @@ from maas_client.local.http.security import SecurityMiddleware, SecurityPolicy
 from maas_client.local.resources.assets import Workspace
 from maas_client.local.resources.errors import ApiError, user_error
 from maas_client.local.services import Services
-from maas_client.local.state.reserve import is_disk_full
+from maas_client.local.state.disk_reserve import is_disk_full
 from maas_client.wire.op import Op
 
 _LOG = logging.getLogger(__name__)

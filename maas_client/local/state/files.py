@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from maas_client.errors import ConfigError
-from maas_client.local.state.reserve import DiskReserve
+from maas_client.local.state.disk_reserve import DiskReserve
 
 _ID = re.compile(r"[0-9a-f]{32}")
 

@@ -20,10 +20,10 @@ from maas_client.errors import MaasError
 from maas_client.local.resources import errors
 from maas_client.local.resources.job_states import JobSignal, no_signal
 from maas_client.local.state import atomic_folder
-from maas_client.local.training import checkpoints, messages, save
-from maas_client.local.training.messages import Emit, emit_message
+from maas_client.local.training import checkpoints, run_messages, save
 from maas_client.local.training.model_loss import ModelWithLoss
 from maas_client.local.training.packing import training_batches
+from maas_client.local.training.run_messages import Emit, emit_message
 from maas_client.local.training.setup import TrainingSetup, ValidationProgress
 from maas_client.local.training.train import StepResult, evaluate, train
 
@@ -98,10 +98,10 @@ def _is_due(job: TrainingSetup, step: StepResult, saved_at: float) -> bool:
 def _start(job: TrainingSetup, emit: Emit) -> ValidationProgress:
     """Report the start, resume from a checkpoint, or else evaluate the base model."""
     checkpoint = checkpoints.load_newest(job.checkpoints_dir, job.fingerprint)
-    messages.emit_start(job, checkpoint, emit)
+    run_messages.emit_start(job, checkpoint, emit)
     # A single process cannot generate with a sharded model, so generate before sharding.
     base_answers = (
-        [] if checkpoint or job.rank else list(messages.answer_events(job, "The base model"))
+        [] if checkpoint or job.rank else list(run_messages.answer_events(job, "The base model"))
     )
     job.start_engine(checkpoint.state if checkpoint else None)
     if (
@@ -226,7 +226,7 @@ def _checkpoint(job: TrainingSetup, validation: ValidationProgress) -> None:
 
 def _diverged(step: StepResult) -> DivergedError:
     quantity = "loss" if step.loss != step.loss else "gradient"
-    lines = messages.format_lines(list(step.lines))
+    lines = run_messages.format_lines(list(step.lines))
     return DivergedError(
         f"The {quantity} is not a finite number at step {step.step} (training file, line {lines}).",
         hint=f"Lower learning_rate (it was {step.learning_rate:g}), or check these rows.",
@@ -243,7 +243,7 @@ def finish(job: TrainingSetup, validation: ValidationProgress, emit: Emit) -> No
     best = validation.best_step
     if job.config.early_stopping and best is not None and best != job.progress.step:
         _restore_best(job, best, emit)
-    for event in messages.answer_events(job, "The tuned model"):
+    for event in run_messages.answer_events(job, "The tuned model"):
         emit(event)
     folder = job.output_dir / "adapter"
     if job.config.method == "Full":

@@ -11,7 +11,7 @@ import pytest
 
 from maas_client.dataset.block_check import BlockValidator
 from maas_client.dataset.rows import check_rows, read_checked_rows, read_rows
-from maas_client.local.resources import checked_files
+from maas_client.local.resources import data_checks
 from maas_client.local.state.files import FileStore
 
 MODEL = "Phi-3-mini-4k-instruct"
@@ -41,9 +41,9 @@ LINES = [
 
 @pytest.fixture(autouse=True)
 def empty_memory() -> Iterator[None]:
-    checked_files._results.clear()
+    data_checks._results.clear()
     yield
-    checked_files._results.clear()
+    data_checks._results.clear()
 
 
 @pytest.fixture
@@ -82,9 +82,9 @@ def test_a_file_without_valid_rows_yields_nothing(tmp_path: Path) -> None:
 
 
 def test_check_and_reads_take_one_pass(path: str, passes: list[int]) -> None:
-    report = checked_files.check_file(path, MODEL).report
-    assert len(list(checked_files.read_valid_rows(path, MODEL))) == report.examples
-    checked_files.check_file(path, MODEL)
+    report = data_checks.check_file(path, MODEL).report
+    assert len(list(data_checks.read_valid_rows(path, MODEL))) == report.examples
+    data_checks.check_file(path, MODEL)
     assert sum(passes) == len(LINES)
 
 
@@ -93,9 +93,9 @@ def test_another_process_uses_the_stored_result(
 ) -> None:
     folder = tmp_path / "checks"
     folder.mkdir()
-    first = checked_files.check_file(path, MODEL, str(folder))
-    checked_files._results.clear()
-    assert checked_files.check_file(path, MODEL, str(folder)) == first
+    first = data_checks.check_file(path, MODEL, str(folder))
+    data_checks._results.clear()
+    assert data_checks.check_file(path, MODEL, str(folder)) == first
     assert sum(passes) == len(LINES)
 
 
@@ -103,20 +103,20 @@ def test_another_process_uses_the_stored_result(
 def test_a_damaged_result_is_not_used(path: str, tmp_path: Path, content: bytes) -> None:
     folder = tmp_path / "checks"
     folder.mkdir()
-    first = checked_files.check_file(path, MODEL, str(folder))
-    checked_files._results.clear()
+    first = data_checks.check_file(path, MODEL, str(folder))
+    data_checks._results.clear()
     (stored,) = folder.iterdir()
     stored.write_bytes(content)
-    assert checked_files.check_file(path, MODEL, str(folder)) == first
+    assert data_checks.check_file(path, MODEL, str(folder)) == first
 
 
 def test_a_changed_file_and_another_model_are_checked_again(path: str, passes: list[int]) -> None:
-    before = checked_files.check_file(path, MODEL)
-    checked_files.check_file(path, "Phi-4-mini-instruct")
+    before = data_checks.check_file(path, MODEL)
+    data_checks.check_file(path, "Phi-4-mini-instruct")
     assert sum(passes) == 2 * len(LINES)
     with open(path, "ab") as file:
         file.write(b"\n" + GOOD)
-    assert checked_files.check_file(path, MODEL).report.examples == before.report.examples + 1
+    assert data_checks.check_file(path, MODEL).report.examples == before.report.examples + 1
 
 
 def test_results_are_deleted_with_their_content(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_results_are_deleted_with_their_content(tmp_path: Path) -> None:
     for content in contents:
         files.content_path(content).write_bytes(GOOD)
         path = str(files.content_path(content))
-        checked_files.check_file(path, MODEL, str(files.checks_folder))
+        data_checks.check_file(path, MODEL, str(files.checks_folder))
     files.remove([contents[0]])
     files.collect_garbage({contents[1]})
     assert [entry.name[:32] for entry in files.checks_folder.iterdir()] == [contents[1]]
