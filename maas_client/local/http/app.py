@@ -27,12 +27,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send  # noqa: TID253 - as a
 from maas_client.local.http import api_versions
 from maas_client.local.http.error_responses import error_response
 from maas_client.local.http.hosts import TUNNEL_AUTHORITY, UrlBuilder
+from maas_client.local.http.parameters import check_fields, check_parameters
 from maas_client.local.http.security import SecurityMiddleware, SecurityPolicy
 from maas_client.local.resources.assets import Workspace
 from maas_client.local.resources.errors import ApiError, user_error
 from maas_client.local.services import Services
 from maas_client.local.state.disk_reserve import is_disk_full
-from maas_client.wire.op import Op
+from maas_client.wire.op import Op, Plane
 
 _LOG = logging.getLogger(__name__)
 
@@ -157,8 +158,11 @@ class OperationRoute(BaseRoute):
         context = RequestContext(
             op, scope["path_params"], request, self._services, _url_builder(request, self._services)
         )
-        if op.body == "json":
-            context.json = await _read_json(request)
+        if handler is not _not_implemented:
+            check_parameters(op, handler, request)
+            if _has_json_body(op, request):
+                context.json = await _read_json(request)
+                check_fields(op, handler, context.json)
         response = await _run_handler(handler, context)
         response.headers.update(rate_limit_headers)
         if warning:
@@ -196,6 +200,13 @@ def _url_builder(request: Request, services: Services) -> UrlBuilder:
     host = request.headers.get("host", "")
     region = services.config.region
     return UrlBuilder("https" if tunnel else scope["scheme"], host, tunnel, region, services.secret)
+
+
+def _has_json_body(op: Op[Any], request: Request) -> bool:
+    """Return whether the body is read as JSON: also where none is expected, to refuse its fields."""
+    if op.body != "none" or op.plane is Plane.BLOB or op.method in ("GET", "HEAD"):
+        return op.body == "json"
+    return "json" in request.headers.get("content-type", "").lower()
 
 
 async def _read_json(request: Request) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def is_openai_path(path: str) -> bool:
 def error_response(error: ApiError, path: str, request_id: str) -> Response:
     """Return the error in the format of the API that ``path`` belongs to."""
     headers = dict(error.headers)
-    if path.startswith(f"/{STORAGE_ACCOUNT}/"):
+    if path == f"/{STORAGE_ACCOUNT}" or path.startswith(f"/{STORAGE_ACCOUNT}/"):
         return _blob_response(error, headers, request_id)
     headers["x-ms-error-code"] = error.code
     return JSONResponse(_json_body(error, path, request_id), error.status, headers)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import os
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -158,12 +160,7 @@ def test_list_with_prefix_and_pages(azure: Azure):
         url = f"{base}?restype=container&comp=list&prefix=list/&maxresults=2&marker={marker}&{sas}"
         text = httpx.get(url, trust_env=False).text
         names += [p.split("</Name>")[0] for p in text.split("<Name>")[1:]]
-        marker = (
-            text.split("<NextMarker>")[1]
-            .split("</NextMarker>")[0]
-            .replace("&amp;", "%26")
-            .replace("&lt;", "<")
-        )
+        marker = quote(html.unescape(text.split("<NextMarker>")[1].split("</NextMarker>")[0]))
         if not marker:
             break
     assert names == [f"list/{n}&amp;&lt;x&gt;" for n in range(5)]
@@ -217,7 +214,7 @@ def test_invalid_requests(azure: Azure):
         "InvalidMetadata",
     )
     assert code("POST", "w") == (405, "MethodNotAllowed")
-    assert code("PUT", "w", "comp=lease") == (400, "MissingRequiredHeader")
+    assert code("PUT", "w", "comp=lease") == (501, "NotImplemented")
 
 
 def test_unknown_container(azure: Azure):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.jobs import job_ref
 from maas_client.local.http.routes.run_history import METRIC_NAMES
 from maas_client.local.resources import artifacts
@@ -43,24 +44,28 @@ def list_all(context: RequestContext) -> dict[str, Any]:
     return _list_response([_artifact_to_json(job, item) for item in items])
 
 
+@accepts(query=("path",))
 def list_under_path(context: RequestContext) -> dict[str, Any]:
     """GET the files below a path."""
     job, items = _artifacts_under_path(context)
     return _list_response([_artifact_to_json(job, item) for item in items])
 
 
+@accepts(query=("path",))
 def get_metadata(context: RequestContext) -> dict[str, Any]:
     """GET the metadata of one file."""
     job = context.services.jobs.get(job_ref(context))
     return _artifact_to_json(job, _requested_artifact(context, job))
 
 
+@accepts(query=("path",))
 def get_content_uri(context: RequestContext) -> dict[str, Any]:
     """GET the URL of one file."""
     job = context.services.jobs.get(job_ref(context))
     return _content_location(context, job, _requested_artifact(context, job))
 
 
+@accepts(query=("path",))
 def list_content_uris(context: RequestContext) -> dict[str, Any]:
     """GET the URL of every file below a path."""
     job, items = _artifacts_under_path(context)
@@ -105,6 +110,7 @@ def _content_location(context: RequestContext, job: Record, artifact: Artifact) 
     }
 
 
+@accepts(fields=("values",))
 def resolve_model_uris(context: RequestContext) -> dict[str, Any]:
     """POST batchGetResolvedUris: the storage paths of registered models."""
     model_ids = context.json.get("values")
@@ -152,6 +158,7 @@ def _requested_run(context: RequestContext) -> Record:
     return context.services.jobs.get(JobRef(context.workspace.guid, name.casefold()))
 
 
+@accepts(query=("run_id", "run_uuid"))
 def get_mlflow_run(context: RequestContext) -> dict[str, Any]:
     """GET a run with the newest value of each metric."""
     job = _requested_run(context)
@@ -197,6 +204,7 @@ def _to_key_values(values: dict[str, Any]) -> list[dict[str, str]]:
     return [{"key": str(k), "value": str(v)} for k, v in values.items()]
 
 
+@accepts(query=("run_id", "run_uuid", "metric_key"))
 def get_mlflow_metric(context: RequestContext) -> dict[str, Any]:
     """GET every point of one metric; an unknown metric has no points."""
     job = _requested_run(context)
@@ -225,6 +233,7 @@ def _to_unix_ms(time: str) -> int:
     return int(datetime.fromisoformat(time.replace("Z", "+00:00")).timestamp() * 1000)
 
 
+@accepts(query=("run_id", "run_uuid", "path"))
 def list_mlflow_artifacts(context: RequestContext) -> dict[str, Any]:
     """GET the files and folders directly below a path."""
     job = _requested_run(context)

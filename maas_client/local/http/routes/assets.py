@@ -7,6 +7,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.arm import list_page, location_headers, system_data
 from maas_client.local.requests import model_import
 from maas_client.local.resources.assets import parse_registry_uri
@@ -147,6 +148,7 @@ def get_container(context: RequestContext) -> dict[str, Any]:
 
 
 def _make_version_list_handler(kind: str) -> Handler:
+    @accepts(query=("$top",))
     def versions(context: RequestContext) -> dict[str, Any]:
         """GET the versions of a name, newest first; ``$top`` limits them."""
         records = context.services.assets.versions(
@@ -223,6 +225,7 @@ def get_subscription(context: RequestContext) -> dict[str, Any]:
     )
 
 
+@accepts(query=("$skip",))
 def list_subscriptions(context: RequestContext) -> dict[str, Any]:
     """GET all subscriptions."""
     return list_page(

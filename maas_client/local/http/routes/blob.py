@@ -16,6 +16,7 @@ import anyio.to_thread
 from starlette.responses import Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes import artifacts as artifact_routes
 from maas_client.local.http.routes.download import blob_response, log_response, modified_at
 from maas_client.local.http.routes.run_history import LOG_CONTAINER, LOG_PATH
@@ -33,6 +34,11 @@ _LOG_PATH = re.compile(rf"ExperimentRun/dcid\.([0-9a-f]{{32}})/{re.escape(LOG_PA
 _STORED_HEADERS = ("content-type", "content-encoding", "content-language", "cache-control",
          "content-disposition", "content-md5")  # fmt: skip
 _MAX_LIST_BYTES = 16 << 20
+
+_ETAGS = ("if-match", "if-none-match")
+_CONTENT = ("content-encoding", "x-ms-blob-content-type", "x-ms-blob-content-encoding",
+            "x-ms-blob-content-language", "x-ms-blob-cache-control",
+            "x-ms-blob-content-disposition", "x-ms-blob-content-md5")  # fmt: skip
 
 CONTAINER_PUT = Op("containers.create", "PUT", Plane.BLOB, "", type(None), ok=(201,),
                    query={"restype": "container"})  # fmt: skip
@@ -143,6 +149,7 @@ def _write_response(record: Record, md5: str | None = None, status: int = 201) -
     return Response(None, status, headers)
 
 
+@accepts(headers=("x-ms-blob-type", "x-ms-meta-", *_ETAGS, *_CONTENT))
 async def put_blob(context: RequestContext) -> Response:
     """Put Blob."""
     container, name = _container_and_blob(context)
@@ -164,6 +171,7 @@ async def put_blob(context: RequestContext) -> Response:
     return _write_response(record, base64.b64encode(draft.md5.digest()).decode())
 
 
+@accepts(query=("blockid",))
 async def put_block(context: RequestContext) -> Response:
     """Put Block."""
     container, name = _container_and_blob(context)
@@ -178,6 +186,7 @@ async def put_block(context: RequestContext) -> Response:
     return Response(None, 201, {"Content-MD5": md5, "x-ms-request-server-encrypted": "true"})
 
 
+@accepts(headers=("x-ms-meta-", *_ETAGS, *_CONTENT))
 async def put_block_list(context: RequestContext) -> Response:
     """Put Block List."""
     container, name = _container_and_blob(context)
@@ -220,6 +229,7 @@ def _parse_block_list(raw: bytes) -> list[tuple[str, str]]:
     return [(kind, unescape(block.strip())) for kind, block in re.findall(row, rows)]
 
 
+@accepts(query=("blocklisttype",))
 def get_block_list(context: RequestContext) -> Response:
     """Get Block List."""
     container, name = _container_and_blob(context)
@@ -254,6 +264,7 @@ def _xml_response(text: str, headers: dict[str, str]) -> Response:
     return Response(raw, 200, headers, media_type="application/xml")
 
 
+@accepts(headers=("x-ms-meta-", *_ETAGS))
 def set_metadata(context: RequestContext) -> Response:
     """Set Blob Metadata."""
     container, name = _container_and_blob(context)
@@ -264,6 +275,7 @@ def set_metadata(context: RequestContext) -> Response:
     return _write_response(record, status=200)
 
 
+@accepts(headers=(*_ETAGS, *_CONTENT))
 def set_headers(context: RequestContext) -> Response:
     """Set Blob Properties."""
     container, name = _container_and_blob(context)
@@ -284,6 +296,7 @@ def _check_writable(container: str) -> None:
         )
 
 
+@accepts(headers=("range", "x-ms-range", "x-ms-range-get-content-md5", *_ETAGS))
 def get_blob(context: RequestContext) -> Response:
     """Get Blob and Get Blob Properties (HEAD)."""
     container, name = _container_and_blob(context)
@@ -308,6 +321,7 @@ def _log(context: RequestContext, name: str) -> Response:
     return log_response(context.request, log)
 
 
+@accepts(headers=_ETAGS)
 def delete_blob(context: RequestContext) -> Response:
     """Delete Blob."""
     container, name = _container_and_blob(context)
@@ -316,6 +330,7 @@ def delete_blob(context: RequestContext) -> Response:
     return Response(None, 202, {"x-ms-delete-type-permanent": "true"})
 
 
+@accepts(query=("prefix", "marker", "maxresults", "include"))
 def list_blobs(context: RequestContext) -> Response:
     """List Blobs, in pages, by name."""
     container, _ = _container_and_blob(context)

@@ -18,6 +18,7 @@ from starlette.responses import (  # noqa: TID253 - only the server imports this
 )
 
 from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.chat_request import read_chat_request
 from maas_client.local.resources.deployments import served_model
 from maas_client.local.resources.errors import ApiError
@@ -29,6 +30,7 @@ from maas_client.wire import error_bodies as wire
 from maas_client.wire.op import Op
 
 
+@accepts(headers=("extra-parameters",))
 async def chat_completions(context: RequestContext) -> Response:
     """POST chat completions, complete or streamed."""
     return await create_completion(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.arm import (
     async_operation_headers,
     list_page,
@@ -54,6 +55,7 @@ def get(context: RequestContext) -> dict[str, Any]:
     return _endpoint_to_json(context, _find(context))
 
 
+@accepts(query=("$skip",))
 def list_endpoints(context: RequestContext) -> dict[str, Any]:
     """GET all endpoints."""
     return list_page(
@@ -65,6 +67,7 @@ def list_endpoints(context: RequestContext) -> dict[str, Any]:
     )
 
 
+@accepts(fields=("tags", "sku"))
 def patch(context: RequestContext) -> dict[str, Any]:
     """PATCH tags and sku."""
     for name in ("tags", "sku"):
@@ -94,6 +97,7 @@ def list_keys(context: RequestContext) -> dict[str, Any]:
     return _keys_to_json(_find(context))
 
 
+@accepts(fields=("keyType",))
 def regenerate_keys(context: RequestContext) -> dict[str, Any]:
     """POST regenerateKeys: both keys, one of them new."""
     key_types: dict[str, Literal["Primary", "Secondary"]] = {

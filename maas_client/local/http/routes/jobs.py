@@ -7,6 +7,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.arm import (
     COMPLETED_TOKEN,
     list_page,
@@ -44,6 +45,7 @@ def get(context: RequestContext) -> dict[str, Any]:
     return job_to_json(context, context.services.jobs.get(job_ref(context)))
 
 
+@accepts(query=("$skip", "jobType", "listViewType", "tag", "properties"))
 def list_jobs(context: RequestContext) -> dict[str, Any]:
     """GET all jobs, newest first, with ARM's filters."""
     scope = context.workspace.guid

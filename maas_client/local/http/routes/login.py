@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response  # noqa: TID253 - only th
 
 from maas_client.local.http import tokens
 from maas_client.local.http.app import Handler, RequestContext, RouteTable
+from maas_client.local.http.parameters import accepts
 from maas_client.wire.op import Op, Plane
 
 _LOGIN_HOSTS = [
@@ -63,6 +64,7 @@ def openid_configuration(context: RequestContext) -> dict[str, Any]:
     }
 
 
+@accepts(query=("authorization_endpoint",))
 def discover_instance(context: RequestContext) -> dict[str, Any]:
     """GET the login hosts that belong to one cloud."""
     aliases = _LOGIN_HOSTS if context.urls.is_tunnel else [context.urls.host]

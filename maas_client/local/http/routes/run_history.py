@@ -11,6 +11,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.jobs import job_ref, job_to_json
 from maas_client.local.resources.assets import format_time
 from maas_client.local.resources.errors import not_found, user_error
@@ -123,6 +124,7 @@ def list_children(context: RequestContext) -> dict[str, Any]:
     return {"value": [], "continuationToken": None, "nextLink": None}
 
 
+@accepts(fields=("runId", "selectRunMetadata", "selectRunDefinition", "selectJobSpecification"))
 def get_run_data(context: RequestContext) -> dict[str, Any]:
     """POST: read the run and the job that it belongs to."""
     name = context.json.get("runId")
@@ -137,6 +139,7 @@ def get_run_data(context: RequestContext) -> dict[str, Any]:
     return answer
 
 
+@accepts(fields=("displayName", "description", "tags", "properties", "hidden"))
 def patch_run(context: RequestContext) -> dict[str, Any]:
     """PATCH display name, description, tags, properties, hidden."""
     changes = context.json

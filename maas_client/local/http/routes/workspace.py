@@ -7,6 +7,7 @@ from typing import Any
 
 from maas_client.local.config import STORAGE_ACCOUNT
 from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.arm import system_data
 from maas_client.local.http.tokens import make_sas
 from maas_client.local.resources import artifacts
@@ -59,6 +60,7 @@ def get_discovery(context: RequestContext) -> dict[str, Any]:
     return dict.fromkeys(names, base)
 
 
+@accepts(query=("isDefault",))
 def list_datastores(context: RequestContext) -> dict[str, Any]:
     """GET the default datastore and the one that runs write to; ``isDefault`` selects one of them."""
     is_default = context.query_params.get("isDefault", "").casefold()
@@ -97,6 +99,7 @@ def _datastore_to_json(context: RequestContext, name: str) -> dict[str, Any]:
     }
 
 
+@accepts(fields=("expirableSecret", "expireAfterHours"))
 def list_secrets(context: RequestContext) -> dict[str, Any]:
     """POST listSecrets: a SAS for the datastore's container, read-only for the one that runs write to."""
     name = _require_datastore(context)

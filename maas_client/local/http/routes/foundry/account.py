@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response  # noqa: TID253 - only th
 
 from maas_client.catalog import load_models as catalog_models
 from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.arm import list_page, system_data
 from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.resources.foundry_deployments import (
@@ -126,6 +127,7 @@ def get_deployment(context: RequestContext) -> dict[str, Any]:
     return _deployment_to_json(context, _find(context))
 
 
+@accepts(query=("$skip",))
 def list_deployments(context: RequestContext) -> dict[str, Any]:
     """GET all deployments."""
     return list_page(
@@ -135,6 +137,7 @@ def list_deployments(context: RequestContext) -> dict[str, Any]:
     )
 
 
+@accepts(fields=("tags", "sku"))
 def patch_deployment(context: RequestContext) -> dict[str, Any]:
     """PATCH tags and sku."""
     for name in ("tags", "sku"):

@@ -13,6 +13,7 @@ from starlette.responses import (  # noqa: TID253 - only the server imports this
 
 from maas_client.catalog import load_models as catalog_models
 from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.chat import create_completion
 from maas_client.local.http.routes.foundry.responses import to_unix_seconds
 from maas_client.local.resources.assets import FOUNDRY_SCOPE, version_key
@@ -25,6 +26,7 @@ from maas_client.wire import foundry as ops
 from maas_client.wire.op import Op
 
 
+@accepts(headers=("extra-parameters",))
 async def chat_completions(context: RequestContext) -> Response:
     """POST chat completions: ``model`` or the path names the deployment."""
     name = context.path_params.get("deployment") or context.json.get("model")

@@ -12,6 +12,7 @@ from starlette.formparsers import MultiPartException  # noqa: TID253 - as above
 from starlette.responses import FileResponse, JSONResponse, Response  # noqa: TID253 - as above
 
 from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.foundry import results
 from maas_client.local.http.routes.foundry.responses import (
     created_response,
@@ -123,6 +124,7 @@ def file_to_json(record: Record) -> dict[str, Any]:
     return document | ({"expires_at": body["expires"]} if body.get("expires") else {})
 
 
+@accepts(query=("purpose", "limit", "after", "order"))
 def list_files(context: RequestContext) -> dict[str, Any]:
     """GET all files, newest first."""
     purpose = context.query_params.get("purpose")

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.responses import Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.foundry import results
 from maas_client.local.http.routes.foundry.events import event_to_json, list_events
 from maas_client.local.http.routes.foundry.responses import (
@@ -57,6 +58,7 @@ def get(context: RequestContext) -> dict[str, Any]:
     return job_to_json(_get_job(context))
 
 
+@accepts(query=("limit", "after", "order"))
 def list_jobs(context: RequestContext) -> dict[str, Any]:
     """GET all jobs, newest first."""
     jobs = context.services.jobs.list_page(FOUNDRY_SCOPE, None, -1)
@@ -123,12 +125,14 @@ def save_checkpoint(context: RequestContext) -> dict[str, Any]:
     return job_to_json(record)
 
 
+@accepts(query=("limit", "after", "order"))
 def list_job_events(context: RequestContext) -> dict[str, Any]:
     """GET the events of a job, newest first."""
     events = list_events(context, _get_job(context))
     return list_response(context, events, lambda event: event.id, event_to_json, default_limit=20)
 
 
+@accepts(query=("limit", "after", "order"))
 def list_checkpoints(context: RequestContext) -> dict[str, Any]:
     """GET the stored checkpoints, newest first; each can be deployed."""
     job = _get_job(context)

@@ -1,0 +1,166 @@
+"""Query parameters, headers and body fields that each handler honours; a request with others is refused.
+
+A parameter that is ignored while the response says success is the worst mistake of a test server: the test
+passes, and the same request does something else on Azure. A handler therefore declares with ``accepts`` what
+it reads. Every other query parameter, every header with a meaning in Azure's APIs, and, for handlers that
+declare their body fields, every other field is answered with 501 and its name. Unknown headers pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from starlette.requests import Request  # noqa: TID253 - only the server imports this module
+
+from maas_client.local.resources.errors import ApiError
+from maas_client.wire.op import Op, Plane
+
+HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
+
+CONDITION_HEADERS = frozenset(
+    {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"}
+)
+_HEADERS = CONDITION_HEADERS | {"range", "x-http-method-override", "content-encoding"}
+"""Headers with a meaning in every API."""
+_INFERENCE_HEADERS = frozenset({"extra-parameters", "azureml-model-deployment"})
+_BLOB_HEADERS = frozenset(
+    {
+        "if-range",
+        "x-ms-access-tier",
+        "x-ms-access-tier-change-time",
+        "x-ms-archive-status",
+        "x-ms-client-request-properties",
+        "x-ms-content-crc64",
+        "x-ms-default-encryption-scope",
+        "x-ms-delete-snapshots",
+        "x-ms-deny-encryption-scope-override",
+        "x-ms-expiry-option",
+        "x-ms-expiry-time",
+        "x-ms-force",
+        "x-ms-if-tags",
+        "x-ms-legal-hold",
+        "x-ms-permanent-delete",
+        "x-ms-previous-snapshot-url",
+        "x-ms-proposed-lease-id",
+        "x-ms-range",
+        "x-ms-range-get-content-crc64",
+        "x-ms-range-get-content-md5",
+        "x-ms-rehydrate-priority",
+        "x-ms-requires-sync",
+        "x-ms-seal-blob",
+        "x-ms-sequence-number-action",
+        "x-ms-structured-body",
+        "x-ms-structured-content-length",
+        "x-ms-tags",
+        "x-ms-upn",
+    }
+)
+_BLOB_HEADER_PREFIXES = (
+    "x-ms-blob-",
+    "x-ms-copy-",
+    "x-ms-encryption-",
+    "x-ms-if-sequence-number-",
+    "x-ms-immutability-policy-",
+    "x-ms-lease-",
+    "x-ms-meta-",
+    "x-ms-page-",
+    "x-ms-source-",
+)
+"""Headers with a meaning in the blob API (docs/azure-http.md section 2.1)."""
+_QUERY = frozenset({"api-version"})
+_BLOB_QUERY = _QUERY | frozenset(
+    # A time limit is a wish of the client. The others are the fields of a SAS, which are checked before.
+    {"timeout", "sv", "ss", "srt", "sr", "sp", "st", "se", "spr", "sip", "si", "sig", "skoid", "sktid",
+     "skt", "ske", "sks", "skv", "ses", "rscc", "rscd", "rsce", "rscl", "rsct"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedParameters:
+    """What a handler honours."""
+
+    query: frozenset[str] = frozenset()
+    headers: frozenset[str] = frozenset()
+    """Names in lower case; one that ends in ``-`` stands for all that start with it."""
+    fields: frozenset[str] | None = None
+    """Fields of the JSON body; None when the handler checks them, or stores and returns all of them."""
+
+
+_NONE = AcceptedParameters()
+_BY_HANDLER: dict[Callable[..., Any], AcceptedParameters] = {}
+
+
+def accepts(
+    *,
+    query: Collection[str] = (),
+    headers: Collection[str] = (),
+    fields: Collection[str] | None = None,
+) -> Callable[[HandlerT], HandlerT]:
+    """Declare what a handler honours besides the parameters that select its operation.
+
+    Args:
+        query: The names of query parameters.
+        headers: The names of headers with a meaning, in lower case. ``x-ms-meta-`` stands for all headers
+            with this prefix.
+        fields: The names of the fields of the JSON body. Leave it out for a handler that checks its body
+            itself, or stores and returns all fields.
+    """
+    accepted = AcceptedParameters(
+        frozenset(query), frozenset(headers), None if fields is None else frozenset(fields)
+    )
+
+    def register(handler: HandlerT) -> HandlerT:
+        _BY_HANDLER[handler] = accepted
+        return handler
+
+    return register
+
+
+def check_parameters(op: Op[Any], handler: Callable[..., Any], request: Request) -> None:
+    """Raise ``ApiError`` (501) for a query parameter or header that the handler does not honour."""
+    accepted = _BY_HANDLER.get(handler, _NONE)
+    is_blob = op.plane is Plane.BLOB
+    for name in request.query_params:
+        if (
+            name not in accepted.query
+            and name not in op.query
+            and name not in (_BLOB_QUERY if is_blob else _QUERY)
+        ):
+            raise _not_implemented(op, f"the query parameter {name[:60]}", name)
+    for name in request.headers:
+        if _has_meaning(op, request.method, name) and not (
+            name in accepted.headers
+            or any(h.endswith("-") and name.startswith(h) for h in accepted.headers)
+        ):
+            raise _not_implemented(op, f"the header {name[:60]}", name)
+
+
+def _has_meaning(op: Op[Any], method: str, name: str) -> bool:
+    if name in ("range", "x-ms-range") and method != "GET":
+        return False  # RFC 9110 section 14.2: only GET has ranges
+    if name in _HEADERS:
+        return True
+    if op.plane is Plane.BLOB:
+        return name in _BLOB_HEADERS or name.startswith(_BLOB_HEADER_PREFIXES)
+    return name in _INFERENCE_HEADERS and op.plane in (Plane.INFERENCE, Plane.FOUNDRY)
+
+
+def check_fields(op: Op[Any], handler: Callable[..., Any], body: dict[str, Any]) -> None:
+    """Raise ``ApiError`` (501) for a field of the body that the handler does not honour."""
+    fields = _BY_HANDLER.get(handler, _NONE).fields
+    if fields is None and op.body == "json":
+        return
+    for name in body:
+        if fields is None or name not in fields:
+            raise _not_implemented(op, f"the body field {name[:60]}", name)
+
+
+def _not_implemented(op: Op[Any], what: str, name: str) -> ApiError:
+    return ApiError(
+        501,
+        "NotImplemented",
+        f"The local server does not implement {what} of {op.name}. Remove it from the request.",
+        target=name[:60],
+    )

@@ -1,0 +1,115 @@
+"""No route answers with success while it ignores a parameter that changes what the request means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from maas_client.local.config import STORAGE_ACCOUNT
+from maas_client.local.http.routes import azureml, foundry, login
+from maas_client.wire.op import Op, Plane, expand_path
+from tests.contract.server.conftest import Azure
+
+ROUTES = sorted(
+    {
+        (op.method, table.prefix + op.path, op.name): (table.prefix + op.path, op)
+        for table in (*azureml.TABLES, *foundry.TABLES, *login.TABLES)
+        for op in table.operations
+        if op.name not in table.not_implemented
+    }.items()
+)
+QUERY = ("snapshot", "versionid", "$filter", "$tags", "$expand", "what", "comp", "deletetype")
+HEADERS = {
+    "If-Match": '"x"',
+    "If-None-Match": "*",
+    "If-Modified-Since": "Sun, 29 Nov 2026 00:00:00 GMT",
+    "If-Unmodified-Since": "Sun, 29 Nov 2020 00:00:00 GMT",
+    "X-HTTP-Method-Override": "DELETE",
+    "Content-Encoding": "gzip",
+    "x-ms-lease-id": "6f0c1dbb-0c0a-4a1d-b1b7-3c2f0c1f2a11",
+    "x-ms-if-tags": "\"a\" = 'b'",
+    "x-ms-access-tier": "Cool",
+    "x-ms-encryption-key": "AAAA",
+    "x-ms-encryption-scope": "scope",
+    "x-ms-blob-public-access": "blob",
+    "x-ms-copy-source": "https://example.org/x",
+    "x-ms-source-if-match": "*",
+    "x-ms-immutability-policy-mode": "locked",
+    "x-ms-legal-hold": "true",
+    "x-ms-delete-snapshots": "only",
+    "x-ms-content-crc64": "AAAAAAAAAAA=",
+}
+HARMLESS = {
+    "x-ms-client-request-id": "1",
+    "x-ms-useragent": "someone",
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "x-custom": "1",
+}
+
+
+def send(azure: Azure, path: str, op: Op[Any], query: dict[str, str], headers: dict[str, str]):
+    names = {name: "a1" for name in path.replace("{", "}").split("}")[1::2]}
+    url = expand_path(path, {name.removesuffix(":path"): value for name, value in names.items()})
+    body: dict[str, Any] = {"json": {}} if op.body == "json" else {}
+    params = {"api-version": "2024-10-01-preview", **op.query, **query}
+    return azure.http.request(op.method, url, params=params, headers=headers, **body)
+
+
+def assert_refused(response: Any, op: Op[Any], name: str) -> None:
+    assert response.status_code >= 400, (op.name, name, response.status_code)
+    if response.status_code != 501 or op.method == "HEAD":
+        return
+    assert name.lower() in response.text.lower(), (op.name, name, response.text)
+    shape = "<Code>NotImplemented</Code>" if op.plane is Plane.BLOB else '"NotImplemented"'
+    assert shape in response.text, (op.name, response.text)
+
+
+@pytest.mark.parametrize("name", QUERY)
+def test_unknown_query_parameters(azure: Azure, name: str):
+    for _, (path, op) in ROUTES:
+        if name not in op.query:
+            assert_refused(send(azure, path, op, {name: "zz"}, {}), op, name)
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_headers_with_a_meaning(azure: Azure, name: str):
+    for _, (path, op) in ROUTES:
+        if name.startswith("x-ms-") and op.plane is not Plane.BLOB:
+            continue
+        before = send(azure, path, op, {}, {})
+        after = send(azure, path, op, {}, {name: HEADERS[name]})
+        if after.status_code < 400:  # it honours the header: on this route it is implemented
+            assert (op.plane, name) in HONOURED, (op.name, name, before.status_code)
+
+
+HONOURED = {
+    (Plane.BLOB, name)
+    for name in ("If-Modified-Since", "If-Unmodified-Since", "If-None-Match", "Content-Encoding")
+}
+
+
+def test_unknown_harmless_headers_pass(azure: Azure):
+    for _, (path, op) in ROUTES:
+        if op.method == "GET":
+            expected = send(azure, path, op, {}, {}).status_code
+            assert send(azure, path, op, {}, HARMLESS).status_code == expected, op.name
+
+
+def test_unknown_fields_of_actions(azure: Azure):
+    for _, (path, op) in ROUTES:
+        if op.method == "POST" and op.plane is not Plane.BLOB and op.body in ("json", "none"):
+            url = path
+            names = {n: "a1" for n in url.replace("{", "}").split("}")[1::2]}
+            response = azure.http.post(
+                expand_path(url, names),
+                params={"api-version": "2024-10-01-preview", **op.query},
+                json={"whatElse": 1},
+            )
+            assert response.status_code >= 400, (op.name, response.text)
+
+
+def test_storage_account_has_xml_errors(azure: Azure):
+    for path in ("", "/", "/no/such/path?comp=nothing"):
+        response = azure.http.post(f"/{STORAGE_ACCOUNT}{path}")
+        assert response.text.startswith("<?xml"), path
