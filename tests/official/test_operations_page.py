@@ -14,7 +14,7 @@ STATES = ("implemented", "simulated", "501")
 
 def documented_states() -> dict[str, str]:
     rows = re.findall(
-        r"^\| `([\w.]+)` \| .* \| (implemented|simulated|501)\b[^|]*\|$",
+        r"^\| `([\w. ]+)` \| .* \| (implemented|simulated|501)\b[^|]*\|$",
         PAGE.read_text("utf-8"),
         re.M,
     )

@@ -32,10 +32,15 @@ def is_openai_path(path: str) -> bool:
     return _OPENAI.match(path) is not None
 
 
+def is_blob_path(path: str) -> bool:
+    """Return whether a path belongs to the storage account."""
+    return path == f"/{STORAGE_ACCOUNT}" or path.startswith(f"/{STORAGE_ACCOUNT}/")
+
+
 def error_response(error: ApiError, path: str, request_id: str) -> Response:
     """Return the error in the format of the API that ``path`` belongs to."""
     headers = dict(error.headers)
-    if path == f"/{STORAGE_ACCOUNT}" or path.startswith(f"/{STORAGE_ACCOUNT}/"):
+    if is_blob_path(path):
         return _blob_response(error, headers, request_id)
     headers["x-ms-error-code"] = error.code
     return JSONResponse(_json_body(error, path, request_id), error.status, headers)

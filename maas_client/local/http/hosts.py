@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 from maas_client.local.config import STORAGE_ACCOUNT
-from maas_client.local.http.tokens import make_sas
+from maas_client.local.http.sas import make_sas
+from maas_client.local.resources.errors import ApiError
 
 TUNNEL_AUTHORITY = "maas.authority"
 """Key in an ASGI scope: authority (``host:port``) of the CONNECT request; absent without the proxy."""
@@ -42,11 +43,23 @@ def path_prefix(host: str) -> str | None:
 
 
 def rewrite_tunnel_path(scope: MutableMapping[str, Any]) -> None:
-    """Rewrite the path of a request through the proxy to this server's path."""
+    """Rewrite the path of a request through the proxy to this server's path.
+
+    Raises ``ApiError`` (501) for the host of another storage account.
+    """
     authority = scope.get(TUNNEL_AUTHORITY)
     if authority is None:
         return
-    prefix = path_prefix(str(authority).rsplit(":", 1)[0]) or ""
+    host = str(authority).rsplit(":", 1)[0].lower()
+    prefix = path_prefix(host) or ""
+    if _BLOB.fullmatch(host) and prefix != f"/{STORAGE_ACCOUNT}":
+        scope["path"] = f"/{STORAGE_ACCOUNT}/"  # the error has the format of the blob API
+        raise ApiError(
+            501,
+            "NotImplemented",
+            f"The local server has one storage account, {STORAGE_ACCOUNT}, and no {prefix[1:]}."
+            f" Use https://{STORAGE_ACCOUNT}.blob.core.windows.net.",
+        )
     scope["path"] = prefix + scope["path"]
     scope["raw_path"] = prefix.encode() + scope.get("raw_path", b"")
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request  # noqa: TID253 - only the server imports this module
 
+from maas_client.local.http import sas
 from maas_client.local.resources.errors import ApiError
 from maas_client.wire.op import Op, Plane
 
@@ -70,11 +71,8 @@ _BLOB_HEADER_PREFIXES = (
 )
 """Headers with a meaning in the blob API (docs/azure-http.md section 2.1)."""
 _QUERY = frozenset({"api-version"})
-_BLOB_QUERY = _QUERY | frozenset(
-    # A time limit is a wish of the client. The others are the fields of a SAS, which are checked before.
-    {"timeout", "sv", "ss", "srt", "sr", "sp", "st", "se", "spr", "sip", "si", "sig", "skoid", "sktid",
-     "skt", "ske", "sks", "skv", "ses", "rscc", "rscd", "rsce", "rscl", "rsct"}
-)  # fmt: skip
+_BLOB_QUERY = _QUERY | sas.FIELDS | {"timeout"}
+"""A time limit is a wish of the client; the fields of a SAS are checked with the credential."""
 
 
 @dataclass(frozen=True, slots=True)

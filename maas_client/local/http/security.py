@@ -25,10 +25,9 @@ from starlette.types import (  # noqa: TID253 - only the server imports this mod
     Send,
 )
 
-from maas_client.local.config import STORAGE_ACCOUNT
-from maas_client.local.http import hosts
-from maas_client.local.http.error_responses import error_response, is_openai_path
-from maas_client.local.http.tokens import is_valid, sas_problem
+from maas_client.local.http import hosts, sas
+from maas_client.local.http.error_responses import error_response, is_blob_path, is_openai_path
+from maas_client.local.http.tokens import is_valid
 from maas_client.local.resources.errors import ApiError
 from maas_client.local.resources.foundry_files import MAX_FILE_BYTES, MAX_PART_BYTES
 
@@ -109,16 +108,15 @@ class SecurityMiddleware:
         if path.lower() in PUBLIC_PATHS or PUBLIC_LOGIN_PATHS.fullmatch(path):
             return
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
-        if path.startswith(f"/{STORAGE_ACCOUNT}/") and "sig" in query:
-            container = path.split("/")[2]
-            verify_signature = self._policy.api_key is not None
-            problem = sas_problem(
-                self._policy.secret, container, query, verify_signature=verify_signature
+        if "sig" in query and is_blob_path(path):
+            scope[sas.SCOPE_KEY] = sas.check_sas(
+                self._policy.secret,
+                [*path.split("/"), ""][2],
+                query,
+                scheme="https" if hosts.TUNNEL_AUTHORITY in scope else scope.get("scheme", "http"),
+                client_host=(scope.get("client") or ("",))[0],
+                accepts_account_keys=self._policy.api_key is None,
             )
-            if problem:
-                raise ApiError(
-                    403, "AuthenticationFailed", f"Server failed to authenticate: {problem}."
-                )
             return
         credentials = _credentials(headers)
         if not credentials:
@@ -172,7 +170,7 @@ def _credentials(headers: Mapping[str, list[str]]) -> list[str]:
 
 
 def _max_body_bytes(path: str) -> int:
-    if path.startswith(f"/{STORAGE_ACCOUNT}/"):
+    if is_blob_path(path):
         return MAX_BLOB_BYTES
     if is_openai_path(path):
         if path.endswith("/files"):

@@ -13,6 +13,8 @@ import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from maas_client.local.resources.assets import utc_now
@@ -26,28 +28,51 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The conditional headers of a request: each is None or a list of etags (``*`` matches any)."""
+    """The conditional headers of a request; None for a header that it does not have.
+
+    A date counts only without the etag condition of the same direction (RFC 9110 section 13.2.2).
+    """
 
     if_match: tuple[str, ...] | None = None
+    """Etags; ``*`` matches any."""
     if_none_match: tuple[str, ...] | None = None
+    if_modified_since: datetime | None = None
+    if_unmodified_since: datetime | None = None
 
-    def check_write(self, existing: Record | None) -> None:
-        """Raise ``ApiError`` (409 or 412) if a write does not meet the conditions."""
-        etag = existing.body["etag"] if existing else None
-        if self.if_none_match is not None and _matches(self.if_none_match, etag):
-            if self.if_none_match == ("*",):
-                raise ApiError(409, "BlobAlreadyExists", "The specified blob already exists.")
-            raise _condition_not_met()
-        if self.if_match is not None and not _matches(self.if_match, etag):
-            raise _condition_not_met()
+    def check_create(self, existing: Record | None) -> None:
+        """Raise ``ApiError`` (409 or 412) if creating or replacing a blob does not meet the conditions."""
+        if existing is not None and self.if_none_match == ("*",):
+            raise ApiError(409, "BlobAlreadyExists", "The specified blob already exists.")
+        if not self._precondition_met(existing) or not self._is_changed(existing):
+            raise condition_not_met()
+
+    def check_write(self, existing: Record) -> None:
+        """Raise ``ApiError`` (412) if changing or deleting does not meet the conditions."""
+        if not self._precondition_met(existing) or not self._is_changed(existing):
+            raise condition_not_met()
 
     def check_read(self, blob: Record) -> None:
         """Raise ``ApiError`` (304 or 412) if a read does not meet the conditions."""
-        etag = blob.body["etag"]
-        if self.if_match is not None and not _matches(self.if_match, etag):
-            raise _condition_not_met()
-        if self.if_none_match is not None and _matches(self.if_none_match, etag):
-            raise ApiError(304, "ConditionNotMet", "", headers={"ETag": etag})
+        if not self._precondition_met(blob):
+            raise condition_not_met()
+        if not self._is_changed(blob):
+            raise ApiError(304, "ConditionNotMet", "", headers={"ETag": blob.body["etag"]})
+
+    def _precondition_met(self, blob: Record | None) -> bool:
+        """Evaluate If-Match, or else If-Unmodified-Since."""
+        if self.if_match is not None:
+            return _matches(self.if_match, blob)
+        if self.if_unmodified_since is None or blob is None:
+            return True
+        return _modified_at(blob) <= self.if_unmodified_since
+
+    def _is_changed(self, blob: Record | None) -> bool:
+        """Evaluate If-None-Match, or else If-Modified-Since."""
+        if self.if_none_match is not None:
+            return not _matches(self.if_none_match, blob)
+        if self.if_modified_since is None or blob is None:
+            return True
+        return _modified_at(blob) > self.if_modified_since
 
 
 def parse_etags(header: str | None) -> tuple[str, ...] | None:
@@ -61,11 +86,34 @@ def parse_etags(header: str | None) -> tuple[str, ...] | None:
     )
 
 
-def _matches(etags: tuple[str, ...], etag: str | None) -> bool:
-    return etag is not None and ("*" in etags or etag in etags)
+def parse_date(name: str, header: str | None) -> datetime | None:
+    """Parse the date of a conditional header. Raises ``ApiError`` (400) for one that is not valid."""
+    if header is None:
+        return None
+    try:
+        parsed = parsedate_to_datetime(header)
+    except ValueError:
+        raise ApiError(
+            400,
+            "InvalidHeaderValue",
+            f"{name} must be a date such as Sun, 29 Nov 2026 12:00:00 GMT.",
+        ) from None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
-def _condition_not_met() -> ApiError:
+def _matches(etags: tuple[str, ...], blob: Record | None) -> bool:
+    return blob is not None and ("*" in etags or blob.body["etag"] in etags)
+
+
+def _modified_at(blob: Record) -> datetime:
+    """Return when a blob was modified, in whole seconds as in Last-Modified."""
+    return datetime.fromisoformat(blob.body["modified"].replace("Z", "+00:00")).replace(
+        microsecond=0
+    )
+
+
+def condition_not_met() -> ApiError:
+    """Return the error for a condition that is not met."""
     return ApiError(
         412,
         "ConditionNotMet",
@@ -150,7 +198,7 @@ class BlobStore:
         if len(block_list) > _MAX_BLOCKS:
             raise ApiError(400, "BlockCountExceedsLimit", "The block list is too long.")
         existing = self._store.read.get("blob", container, name)
-        conditions.check_write(existing)
+        conditions.check_create(existing)
         with self._files.draft() as draft:
             blocks = []
             for kind, block in block_list:
@@ -194,14 +242,14 @@ class BlobStore:
         try:
             with self._store.write() as writer:
                 existing = writer.get("blob", container, name)
-                conditions.check_write(existing)
+                conditions.check_create(existing)
                 headers = {"content-type": "application/octet-stream", **properties.headers}
                 if md5:
                     headers.setdefault("content-md5", md5)
                 modified = utc_now()
                 body = {
                     "content": content, "size": size, "headers": headers,
-                    "metadata": properties.metadata, "etag": _etag(), "modified": modified,
+                    "metadata": properties.metadata, "etag": new_etag(), "modified": modified,
                     "created": existing.body["created"] if existing else modified, "blocks": blocks,
                 }  # fmt: skip
                 unreferenced = self._replace(writer, container, name, body)
@@ -258,7 +306,7 @@ class BlobStore:
                 raise ApiError(404, "BlobNotFound", "The specified blob does not exist.")
             conditions.check_write(blob)
             change(blob.body)
-            blob.body.update(etag=_etag(), modified=utc_now())
+            blob.body.update(etag=new_etag(), modified=utc_now())
             writer.put("blob", container, name, blob.body)
             return blob
 
@@ -271,6 +319,13 @@ class BlobStore:
             conditions.check_write(blob)
             unreferenced = self._replace(writer, container, name, None)
         self._files.remove(unreferenced)
+
+    def delete_all(self, writer: Writer, container: str) -> list[str]:
+        """Delete a container's blobs; return the contents that are no longer referenced."""
+        unreferenced: list[str] = []
+        for blob in writer.newest("blob", container):
+            unreferenced += self._replace(writer, container, blob.key, None)
+        return unreferenced
 
     def list_blobs(self, container: str, prefix: str) -> list[Record]:
         """Return the committed blobs whose name starts with ``prefix``, by name."""
@@ -322,5 +377,6 @@ def _check_block_id(block: str) -> None:
         )  # fmt: skip
 
 
-def _etag() -> str:
+def new_etag() -> str:
+    """Return an etag that no other version of a blob or container has."""
     return f'"0x{secrets.token_hex(8).upper()}"'

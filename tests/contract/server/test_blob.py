@@ -6,11 +6,13 @@ import base64
 import hashlib
 import html
 import os
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import httpx
 import pytest
 
+from maas_client.wire import blob_service
+from maas_client.wire.op import Op
 from tests.contract.server.conftest import Azure
 
 BLOCK = {"x-ms-blob-type": "BlockBlob"}
@@ -197,7 +199,7 @@ def test_invalid_requests(azure: Azure):
         return response.status_code, response.headers["x-ms-error-code"]
 
     assert code("PUT", "w", content=b"x") == (400, "MissingRequiredHeader")
-    assert code("PUT", "w", content=b"x", headers={"x-ms-blob-type": "PageBlob"}) == (
+    assert code("PUT", "w", content=b"x", headers={"x-ms-blob-type": "Blob"}) == (
         400,
         "InvalidHeaderValue",
     )
@@ -213,24 +215,257 @@ def test_invalid_requests(azure: Azure):
         400,
         "InvalidMetadata",
     )
-    assert code("POST", "w") == (405, "MethodNotAllowed")
+    assert code("PATCH", "w") == (405, "MethodNotAllowed")
+    assert code("POST", "w") == (400, "InvalidQueryParameterValue")
     assert code("PUT", "w", "comp=lease") == (501, "NotImplemented")
 
 
 def test_unknown_container(azure: Azure):
-    url = f"{azure.url}/maaslocal/nobody/x?sig=a"
-    response = httpx.get(url, trust_env=False)
+    response = azure.http.get("/maaslocal/nobody/x")
     assert (response.status_code, response.headers["x-ms-error-code"]) == (404, "ContainerNotFound")
 
 
 def test_create_and_delete_containers(azure: Azure):
-    url = f"{azure.url}/maaslocal/mine"
-    assert httpx.put(f"{url}?restype=container&sig=a", trust_env=False).status_code == 201
-    assert httpx.put(f"{url}?restype=container&sig=a", trust_env=False).status_code == 409
-    assert (
-        httpx.put(f"{url}/b?sig=a", content=b"x", headers=BLOCK, trust_env=False).status_code == 201
-    )
-    assert httpx.get(f"{url}?restype=container&sig=a", trust_env=False).status_code == 200
+    url = "/maaslocal/mine"
+    assert azure.http.put(f"{url}?restype=container").status_code == 201
+    assert azure.http.put(f"{url}?restype=container").status_code == 409
+    assert azure.http.put(f"{url}/b", content=b"x", headers=BLOCK).status_code == 201
+    assert azure.http.get(f"{url}?restype=container").status_code == 200
+    assert azure.http.head(f"{url}?restype=container").headers["etag"].startswith('"')
+    assert "<Name>mine</Name>" in azure.http.get("/maaslocal?comp=list").text
+    assert azure.http.delete(f"{url}?restype=container").status_code == 202
+    assert azure.http.get(f"{url}/b").headers["x-ms-error-code"] == "ContainerNotFound"
+    assert azure.http.put(f"{url}?restype=container").status_code == 201
+    assert azure.http.get(f"{url}/b").headers["x-ms-error-code"] == "BlobNotFound"
+    assert "<Name>mine</Name>" in azure.http.get("/maaslocal/?comp=list&prefix=mi").text
+    assert "<Name>mine</Name>" not in azure.http.get("/maaslocal/?comp=list&prefix=x").text
+
+
+def test_container_metadata(azure: Azure):
+    url = "/maaslocal/labelled?restype=container"
+    assert azure.http.put(url, headers={"x-ms-meta-a": "1"}).status_code == 201
+    first = azure.http.get(f"{url}&comp=metadata")
+    assert first.headers["x-ms-meta-a"] == "1"
+    assert azure.http.put(f"{url}&comp=metadata", headers={"x-ms-meta-b": "2"}).status_code == 200
+    then = azure.http.head(url)
+    assert (then.headers.get("x-ms-meta-a"), then.headers["x-ms-meta-b"]) == (None, "2")
+    assert then.headers["etag"] != first.headers["etag"]
+    late = {"If-Unmodified-Since": "Sun, 29 Nov 2020 00:00:00 GMT"}
+    assert azure.http.delete(url, headers=late).status_code == 412
+    for name in ("azureml", azure.container()[0].rsplit("/", 1)[1]):
+        assert azure.http.delete(f"/maaslocal/{name}?restype=container").status_code == 501
+
+
+def test_list_with_delimiter(azure: Azure):
+    url = "/maaslocal/walk"
+    azure.http.put(f"{url}?restype=container")
+    for name in ("a/1", "a/2", "a/b/3", "b", "c/1"):
+        azure.http.put(f"{url}/{name}", content=b"x", headers={**BLOCK, "x-ms-meta-k": "v"})
+
+    def names(query: str) -> list[list[str]]:
+        pages, marker = [], ""
+        while True:
+            text = azure.http.get(f"{url}?restype=container&comp=list&marker={marker}&{query}").text
+            pages.append([part.split("</Name>")[0] for part in text.split("<Name>")[1:]])
+            marker = text.split("<NextMarker>")[1].split("</NextMarker>")[0]
+            if not marker:
+                return pages
+
+    assert names("delimiter=/") == [["a/", "b", "c/"]]
+    assert names("delimiter=/&maxresults=1") == [["a/"], ["b"], ["c/"]]
+    assert names("delimiter=/&prefix=a/") == [["a/1", "a/2", "a/b/"]]
+    assert names("prefix=a/") == [["a/1", "a/2", "a/b/3"]]
+    list_url = f"{url}?restype=container&comp=list"
+    assert "<k>v</k>" in azure.http.get(f"{list_url}&include=metadata").text
+    assert "<k>v</k>" not in azure.http.get(list_url).text
+    assert azure.http.get(f"{list_url}&include=metadata,uncommittedblobs").status_code == 501
+    assert azure.http.get(f"{list_url}&maxresults=0").status_code == 400
+
+
+def test_snapshots_never_touch_the_blob(azure: Azure):
+    time = "2026-11-29T00:00:00.0000000Z"
+    azure.blob("PUT", "live", content=b"live", headers=BLOCK)
+    for method, query in (
+        ("DELETE", f"snapshot={time}"),
+        ("GET", f"snapshot={time}"),
+        ("HEAD", f"snapshot={time}"),
+        ("GET", f"versionid={time}"),
+        ("DELETE", f"versionid={time}"),
+        ("DELETE", "deletetype=permanent"),
+        ("PUT", f"comp=metadata&snapshot={time}"),
+    ):
+        assert azure.blob(method, "live", query).status_code == 501, (method, query)
+    only = azure.blob("DELETE", "live", headers={"x-ms-delete-snapshots": "only"})
+    assert (only.status_code, azure.blob("GET", "live").content) == (501, b"live")
+    include = azure.blob("DELETE", "live", headers={"x-ms-delete-snapshots": "include"})
+    assert (include.status_code, azure.blob("GET", "live").status_code) == (202, 404)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_date_conditions_of_reads(azure: Azure, method: str):
+    put = azure.blob("PUT", "dated", content=b"x", headers=BLOCK)
+    past, modified = "Sun, 29 Nov 2020 00:00:00 GMT", put.headers["last-modified"]
+
+    def status(**headers: str) -> int:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return azure.blob(method, "dated", headers=named).status_code
+
+    assert status(If_Modified_Since=past) == 200
+    assert status(If_Modified_Since=modified) == 304
+    assert status(If_Unmodified_Since=past) == 412
+    assert status(If_Unmodified_Since=modified) == 200
+    assert status(If_Modified_Since="soon") == 400
+    assert status(If_None_Match='"x"', If_Modified_Since=modified) == 200
+    assert status(If_Match=put.headers["etag"], If_Unmodified_Since=past) == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "query"),
+    [("PUT", ""), ("PUT", "comp=metadata"), ("PUT", "comp=properties"), ("PUT", "comp=blocklist"),
+     ("DELETE", "")],
+)  # fmt: skip
+def test_date_conditions_of_writes(azure: Azure, method: str, query: str):
+    put = azure.blob("PUT", "dated", content=b"x", headers=BLOCK)
+    past, modified = "Sun, 29 Nov 2020 00:00:00 GMT", put.headers["last-modified"]
+    body = b"<BlockList></BlockList>" if "blocklist" in query else b""
+    headers = BLOCK if (method, query) == ("PUT", "") else {}
+
+    def status(condition: str, value: str) -> int:
+        return azure.blob(
+            method, "dated", query, content=body, headers={**headers, condition: value}
+        ).status_code
+
+    assert status("If-Unmodified-Since", past) == 412
+    assert status("If-Modified-Since", modified) == 412
+    assert azure.blob("GET", "dated").content == b"x"
+    assert status("If-Modified-Since", past) < 300
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "name"),
+    [(op.method, "&".join(f"{k}={v}" for k, v in op.query.items()), op.name)
+     for op in blob_service.ABSENT_BLOB_OPERATIONS],
+)  # fmt: skip
+def test_absent_blob_operations(azure: Azure, method: str, query: str, name: str):
+    azure.blob("PUT", "live", content=b"live", headers=BLOCK)
+    response = azure.blob(method, "live", query)
+    assert (response.status_code, response.headers["x-ms-error-code"]) == (501, "NotImplemented")
+    assert method == "HEAD" or name in response.text
+    assert azure.blob("GET", "live").content == b"live"
+
+
+@pytest.mark.parametrize("op", blob_service.ABSENT_CONTAINER_OPERATIONS, ids=lambda op: op.name)
+def test_absent_container_operations(azure: Azure, op: Op[None]):
+    response = azure.http.request(op.method, "/maaslocal/not-created", params=op.query)
+    assert response.status_code == 501
+    assert op.method == "HEAD" or op.name in response.text
+    assert azure.http.get("/maaslocal/not-created?restype=container").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "name"),
+    [({"x-ms-blob-type": "PageBlob"}, "PageBlob"), ({"x-ms-blob-type": "AppendBlob"}, "AppendBlob"),
+     ({"x-ms-copy-source": "http://169.254.169.254/"}, "Copy Blob"),
+     ({**BLOCK, "x-ms-copy-source": "http://169.254.169.254/"}, "Put Blob From URL")],
+)  # fmt: skip
+def test_other_ways_to_put_a_blob(azure: Azure, headers: dict[str, str], name: str):
+    response = azure.blob("PUT", "w", content=b"", headers=headers)
+    assert (response.status_code, name in response.text) == (501, True)
+
+
+def test_ranges_in_other_forms(azure: Azure):
+    azure.blob("PUT", "ranged", content=b"0123456789", headers=BLOCK)
+    for value in ("bytes=-2", "bytes=0-1,4-5", "pages=1-2"):
+        assert azure.blob("GET", "ranged", headers={"Range": value}).status_code == 501
+
+
+# -- shared access signatures ----------------------------------------------------------------------
+
+
+def test_sas_of_the_server_cannot_be_changed(azure: Azure):
+    azure.blob("PUT", "s", content=b"x", headers=BLOCK)
+    base, sas = azure.container()
+    fields = dict(parse_qsl(sas))
+    assert httpx.get(f"{base}/s", params=fields, trust_env=False).status_code == 200
+    for changed in (
+        {"sp": "r"}, {"se": "2099-01-01T00:00:00Z"}, {"sr": "b"}, {"sv": "2020-12-06"},
+        {"st": "2020-01-01T00:00:00Z"}, {"sig": "A" * 43 + "="}, {"sig": "é"}, {"sig": "\x00"},
+        {"rsct": "text/html"},
+    ):  # fmt: skip
+        response = httpx.get(f"{base}/s", params=fields | changed, trust_env=False)
+        assert response.status_code == 403, changed
+        assert response.headers["x-ms-error-code"] == "AuthenticationFailed"
+
+
+ACCOUNT_KEY_SAS = {
+    "sv": "2024-11-04", "sr": "c", "sp": "racwdl", "se": "2099-01-01T00:00:00Z", "sig": "A" * 43 + "=",
+}  # fmt: skip
+"""A SAS signed with an account key, which the server cannot know."""
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [({}, 200), ({"sp": "wd"}, 403), ({"sp": ""}, 403), ({"se": ""}, 403), ({"se": "soon"}, 403),
+     ({"se": "2020-01-01T00:00:00Z"}, 403), ({"st": "2098-01-01"}, 403), ({"sv": ""}, 403),
+     ({"sr": ""}, 403), ({"sr": "x"}, 403), ({"sr": "b"}, 200), ({"sr": "bs"}, 501),
+     ({"si": "policy"}, 403), ({"spr": "https"}, 403), ({"spr": "https,http"}, 200),
+     ({"sip": "10.0.0.1"}, 403), ({"sip": "127.0.0.1"}, 200), ({"sip": "127.0.0.0-127.0.0.9"}, 200),
+     ({"sip": "x"}, 403), ({"sig": "abc"}, 403), ({"sig": "日本"}, 403), ({"ses": "scope"}, 501),
+     ({"ss": "b", "srt": "o"}, 200), ({"ss": "b", "srt": "c"}, 403), ({"ss": "q", "srt": "o"}, 403),
+     ({"ss": "b"}, 403)],
+)  # fmt: skip
+def test_fields_of_a_sas(azure: Azure, changed: dict[str, str], status: int):
+    azure.blob("PUT", "s", content=b"x", headers=BLOCK)
+    base, _ = azure.container()
+    fields = {k: v for k, v in (ACCOUNT_KEY_SAS | changed).items() if v}
+    assert httpx.get(f"{base}/s", params=fields, trust_env=False).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("letter", "allowed"),
+    [("r", {"GET s"}), ("l", {"GET ?comp=list"}), ("d", {"DELETE s"}), ("c", {"PUT new"}),
+     ("w", {"PUT new", "PUT s", "PUT s?comp=metadata", "PUT s?comp=block", "PUT s?comp=blocklist"})],
+)  # fmt: skip
+def test_permissions_of_a_sas(azure: Azure, letter: str, allowed: set[str]):
+    base, _ = azure.container()
+    requests: list[tuple[str, str, dict[str, str]]] = [
+        ("GET", "s", {}), ("GET", "", {"comp": "list", "restype": "container"}), ("PUT", "new", {}),
+        ("PUT", "s", {}), ("PUT", "s", {"comp": "metadata"}),
+        ("PUT", "s", {"comp": "block", "blockid": "AAAA"}), ("PUT", "s", {"comp": "blocklist"}),
+        ("DELETE", "s", {}),
+    ]  # fmt: skip
+    permitted = set()
+    for method, name, query in requests:
+        azure.blob("DELETE", "new")
+        azure.blob("PUT", "s", content=b"x", headers=BLOCK)
+        headers = BLOCK if method == "PUT" and not query else {}
+        content = b"<BlockList></BlockList>" if query.get("comp") == "blocklist" else None
+        response = httpx.request(
+            method, f"{base}/{name}".rstrip("/"), params=ACCOUNT_KEY_SAS | {"sp": letter} | query,
+            headers=headers, content=content, trust_env=False,
+        )  # fmt: skip
+        if response.status_code < 300:
+            permitted.add(f"{method} {name}" + (f"?comp={query['comp']}" if query else ""))
+        else:
+            assert response.status_code == 403, response.text
+    assert permitted == allowed
+
+
+def test_container_operations_need_an_account_sas(azure: Azure):
+    url = f"{azure.url}/maaslocal/with-sas"
+    account = {k: v for k, v in ACCOUNT_KEY_SAS.items() if k != "sr"} | {"ss": "b", "srt": "sco"}
+
+    def status(method: str, fields: dict[str, str]) -> int:
+        params = {**fields, "restype": "container"}
+        return httpx.request(method, url, params=params, trust_env=False).status_code
+
+    assert status("PUT", ACCOUNT_KEY_SAS) == 403
+    assert status("PUT", account) == 201
+    assert status("DELETE", ACCOUNT_KEY_SAS) == 403
+    assert status("DELETE", account | {"sp": "rl"}) == 403
+    assert status("DELETE", account) == 202
+    listed = httpx.get(f"{azure.url}/maaslocal", params=account | {"comp": "list"}, trust_env=False)
+    assert listed.status_code == 200
 
 
 def test_expired_sas(azure: Azure):

@@ -49,7 +49,7 @@ HARMLESS = {
 
 
 def send(azure: Azure, path: str, op: Op[Any], query: dict[str, str], headers: dict[str, str]):
-    names = {name: "a1" for name in path.replace("{", "}").split("}")[1::2]}
+    names = dict.fromkeys(path.replace("{", "}").split("}")[1::2], "a1")
     url = expand_path(path, {name.removesuffix(":path"): value for name, value in names.items()})
     body: dict[str, Any] = {"json": {}} if op.body == "json" else {}
     params = {"api-version": "2024-10-01-preview", **op.query, **query}
@@ -100,7 +100,7 @@ def test_unknown_fields_of_actions(azure: Azure):
     for _, (path, op) in ROUTES:
         if op.method == "POST" and op.plane is not Plane.BLOB and op.body in ("json", "none"):
             url = path
-            names = {n: "a1" for n in url.replace("{", "}").split("}")[1::2]}
+            names = dict.fromkeys(url.replace("{", "}").split("}")[1::2], "a1")
             response = azure.http.post(
                 expand_path(url, names),
                 params={"api-version": "2024-10-01-preview", **op.query},

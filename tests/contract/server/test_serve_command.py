@@ -159,8 +159,9 @@ def test_port_and_directory_in_use(tmp_path):
 
 def test_reset_deletes_state(tmp_path):
     def container(method: str, info: dict) -> int:
-        url = f"{info['url']}/maaslocal/mine?restype=container&sig=a"
-        return httpx.request(method, url, trust_env=False).status_code
+        url = f"{info['url']}/maaslocal/mine?restype=container"
+        headers = {"Authorization": "Bearer t"}
+        return httpx.request(method, url, headers=headers, trust_env=False).status_code
 
     with serving(tmp_path) as (info, _):
         assert container("PUT", info) == 201

@@ -12,7 +12,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.resources.errors import not_found, user_error
+from maas_client.local.resources.errors import ApiError, not_found, user_error
 from maas_client.local.state.store import Record
 from maas_client.wire import azureml as ops
 from maas_client.wire.op import Op, expand_path
@@ -126,6 +126,28 @@ def _parse_skip_token(context: RequestContext) -> int | None:
     ):
         raise user_error("$skip must be a token from nextLink.", target="$skip")
     return int(digits)
+
+
+def is_in_view(context: RequestContext, *, is_archived: bool) -> bool:
+    """Return whether a list includes a record: ``listViewType`` is ActiveOnly, ArchivedOnly or All."""
+    view = context.query_params.get("listViewType", "ActiveOnly").casefold()
+    if view not in ("activeonly", "archivedonly", "all"):
+        raise user_error(
+            "listViewType must be ActiveOnly, ArchivedOnly or All.", target="listViewType"
+        )
+    return view == "all" or is_archived == (view == "archivedonly")
+
+
+def check_newest_first(context: RequestContext) -> None:
+    """Raise ``ApiError`` (501) for an ``$orderBy`` other than the order of every list here."""
+    order = context.query_params.get("$orderBy", "createdtime desc")
+    if order.casefold() not in ("createdtime desc", "createdtimeutc desc"):
+        raise ApiError(
+            501,
+            "NotImplemented",
+            "The local server lists by createdtime desc only.",
+            target="$orderBy",
+        )
 
 
 def system_data(created: str) -> dict[str, str]:

@@ -8,7 +8,13 @@ from starlette.responses import JSONResponse, Response  # noqa: TID253 - only th
 
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import accepts
-from maas_client.local.http.routes.arm import list_page, location_headers, system_data
+from maas_client.local.http.routes.arm import (
+    check_newest_first,
+    is_in_view,
+    list_page,
+    location_headers,
+    system_data,
+)
 from maas_client.local.requests import model_import
 from maas_client.local.resources.assets import parse_registry_uri
 from maas_client.local.resources.errors import not_found, user_error
@@ -124,10 +130,13 @@ def _container_to_json(
 
 
 def _make_list_handler(kind: str) -> Handler:
+    @accepts(query=("listViewType",))
     def containers(context: RequestContext) -> dict[str, Any]:
         """GET the containers of all names."""
         by_name: dict[str, list[Record]] = {}
         for record in context.services.assets.versions(kind, context.workspace):
+            if not is_in_view(context, is_archived=False):
+                continue
             by_name.setdefault(record.body["name"].casefold(), []).append(record)
         return {
             "value": [_container_to_json(context, kind, v) for v in by_name.values()],
@@ -148,12 +157,17 @@ def get_container(context: RequestContext) -> dict[str, Any]:
 
 
 def _make_version_list_handler(kind: str) -> Handler:
-    @accepts(query=("$top",))
+    @accepts(query=("$top", "$orderBy", "listViewType"))
     def versions(context: RequestContext) -> dict[str, Any]:
         """GET the versions of a name, newest first; ``$top`` limits them."""
         records = context.services.assets.versions(
             kind, context.workspace, context.path_params["name"]
         )
+        check_newest_first(context)
+        records = [
+            r for r in records
+            if is_in_view(context, is_archived=bool((r.body.get("properties") or {}).get("isArchived")))
+        ]  # fmt: skip
         top = context.query_params.get("$top", "")
         records = (
             records[: int(top)] if top.isascii() and top.isdigit() and len(top) < 9 else records

@@ -1,4 +1,4 @@
-"""The blob REST API (docs/azure-http.md sections 2.1 and 7), with conditions and block lists.
+"""Blobs of the blob REST API (docs/azure-http.md sections 2.1 and 7), with conditions and block lists.
 
 Bodies are hashed and written as they arrive; names from a request are never used as paths on disk.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from email.utils import format_datetime
 from html import escape, unescape
 from typing import Any
 
@@ -16,82 +15,54 @@ import anyio.to_thread
 from starlette.responses import Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.parameters import accepts
+from maas_client.local.http.parameters import CONDITION_HEADERS, accepts
 from maas_client.local.http.routes import artifacts as artifact_routes
-from maas_client.local.http.routes.download import blob_response, log_response, modified_at
+from maas_client.local.http.routes.containers import (
+    check_request,
+    check_writable,
+    metadata_headers,
+    read_conditions,
+    read_metadata,
+    require_container,
+    version_headers,
+    xml_response,
+)
+from maas_client.local.http.routes.download import blob_response, log_response
 from maas_client.local.http.routes.run_history import LOG_CONTAINER, LOG_PATH
 from maas_client.local.resources import artifacts
-from maas_client.local.resources.blobs import BlobProperties, Conditions, check_md5, parse_etags
+from maas_client.local.resources.blobs import BlobProperties, check_md5
 from maas_client.local.resources.errors import ApiError
 from maas_client.local.state.files import Draft
 from maas_client.local.state.store import Record
 from maas_client.wire import blob as ops
-from maas_client.wire.op import Op, Plane
+from maas_client.wire import blob_service as service_ops
+from maas_client.wire.op import Op
 
-_CONTAINER = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_WORKSPACE = re.compile(r"azureml-blobstore-[0-9a-f-]{36}")
 _LOG_PATH = re.compile(rf"ExperimentRun/dcid\.([0-9a-f]{{32}})/{re.escape(LOG_PATH)}")
 _STORED_HEADERS = ("content-type", "content-encoding", "content-language", "cache-control",
          "content-disposition", "content-md5")  # fmt: skip
 _MAX_LIST_BYTES = 16 << 20
 
-_ETAGS = ("if-match", "if-none-match")
+_CONDITIONS = tuple(CONDITION_HEADERS)
 _CONTENT = ("content-encoding", "x-ms-blob-content-type", "x-ms-blob-content-encoding",
             "x-ms-blob-content-language", "x-ms-blob-cache-control",
             "x-ms-blob-content-disposition", "x-ms-blob-content-md5")  # fmt: skip
 
-CONTAINER_PUT = Op("containers.create", "PUT", Plane.BLOB, "", type(None), ok=(201,),
-                   query={"restype": "container"})  # fmt: skip
-CONTAINER_GET = Op("containers.get", "GET", Plane.BLOB, "", type(None),
-                   query={"restype": "container"})  # fmt: skip
-CONTAINER_DELETE = Op("containers.delete", "DELETE", Plane.BLOB, "", type(None), ok=(202,),
-                      query={"restype": "container"})  # fmt: skip
-HEADERS_PUT = Op("blobs.headers", "PUT", Plane.BLOB, "/{blob:path}", type(None),
-                 query={"comp": "properties"})  # fmt: skip
-SDK_ONLY_OPERATIONS: tuple[Op[Any], ...] = (
-    CONTAINER_PUT,
-    CONTAINER_GET,
-    CONTAINER_DELETE,
-    HEADERS_PUT,
-)
-"""Operations that Microsoft's SDK uses and this library's client does not."""
 
+def _container_and_blob(context: RequestContext, permissions: str) -> tuple[str, str]:
+    """Return container and blob of a request that needs one of ``permissions`` (letters of a SAS).
 
-def _container_and_blob(context: RequestContext) -> tuple[str, str]:
-    """Return container and blob of a request. Raises ``ApiError`` 404 for an unknown container."""
-    _check_version(context)
+    Raises ``ApiError``: 403 if the SAS does not permit it, 404 for an unknown container.
+    """
+    check_request(context, "object", permissions)
     container = context.path_params["container"]
-    if not _container_exists(context, container):
-        raise ApiError(404, "ContainerNotFound", "The specified container does not exist.")
-    name = context.path_params.get("blob", "")
+    require_container(context, container)
+    name = context.path_params["blob"]
     if len(name) > 1024:
         raise ApiError(
             400, "OutOfRangeInput", "The name of a blob can have at most 1,024 characters."
         )
     return container, name
-
-
-def _container_exists(context: RequestContext, container: str) -> bool:
-    if container == LOG_CONTAINER or _WORKSPACE.fullmatch(container):
-        return True
-    if artifacts.parse_artifact_container(container):
-        return True
-    return context.services.store.read.get("container", "", container) is not None
-
-
-def _check_version(context: RequestContext) -> None:
-    version = context.request.headers.get("x-ms-version")
-    if version is not None and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", version):
-        raise ApiError(
-            400, "InvalidHeaderValue", "The value for x-ms-version is not in the correct format."
-        )
-
-
-def _conditions(context: RequestContext) -> Conditions:
-    headers = context.request.headers
-    return Conditions(
-        parse_etags(headers.get("if-match")), parse_etags(headers.get("if-none-match"))
-    )
 
 
 def _properties(context: RequestContext, *, include_plain_headers: bool = False) -> BlobProperties:
@@ -108,30 +79,10 @@ def _properties(context: RequestContext, *, include_plain_headers: bool = False)
             for name in _STORED_HEADERS
             if name in headers and name != "content-md5"
         } | stored
-    return BlobProperties(stored, _metadata(context))
-
-
-def _metadata(context: RequestContext) -> dict[str, str]:
-    prefix = "x-ms-meta-"
-    metadata = {
-        k[len(prefix) :]: v for k, v in context.request.headers.items() if k.startswith(prefix)
-    }
-    if any(not re.fullmatch(r"[A-Za-z_]\w*", k) for k in metadata):
-        raise ApiError(400, "InvalidMetadata", "A metadata name must be a C# identifier.")
-    return metadata
+    return BlobProperties(stored, read_metadata(context))
 
 
 async def _receive_body(context: RequestContext, draft: Draft) -> None:
-    if "x-ms-copy-source" in context.request.headers:
-        raise ApiError(
-            501, "NotImplemented", "The local server does not copy from other URLs. Send the bytes."
-        )
-    if "x-ms-content-crc64" in context.request.headers:
-        raise ApiError(
-            400,
-            "UnsupportedHeader",
-            "x-ms-content-crc64 is not supported by this server. Send Content-MD5.",
-        )
     async for chunk in context.request.stream():
         if chunk:
             draft.write(chunk)
@@ -139,31 +90,49 @@ async def _receive_body(context: RequestContext, draft: Draft) -> None:
 
 
 def _write_response(record: Record, md5: str | None = None, status: int = 201) -> Response:
-    headers = {
-        "ETag": record.body["etag"],
-        "Last-Modified": format_datetime(modified_at(record), usegmt=True),
-        "x-ms-request-server-encrypted": "true",
-    }
+    headers = {**version_headers(record.body), "x-ms-request-server-encrypted": "true"}
     if md5:
         headers["Content-MD5"] = md5
     return Response(None, status, headers)
 
 
-@accepts(headers=("x-ms-blob-type", "x-ms-meta-", *_ETAGS, *_CONTENT))
+def _copies_nothing(operation: str) -> ApiError:
+    return ApiError(
+        501, "NotImplemented",
+        f"The local server does not implement {operation}: it reads no other URL. Send the bytes.",
+    )  # fmt: skip
+
+
+def _check_may_replace(context: RequestContext, container: str, name: str) -> None:
+    """Raise ``ApiError`` (403) for a blob that exists and a SAS that permits creating only."""
+    if context.services.blobs.content_id(container, name) is not None:
+        check_request(context, "object", "w")
+
+
+@accepts(headers=("x-ms-blob-type", "x-ms-copy-source", "x-ms-meta-", *_CONDITIONS, *_CONTENT))
 async def put_blob(context: RequestContext) -> Response:
     """Put Blob."""
-    container, name = _container_and_blob(context)
-    _check_writable(container)
     kind = context.request.headers.get("x-ms-blob-type")
+    if "x-ms-copy-source" in context.request.headers:
+        raise _copies_nothing("Copy Blob" if kind is None else "Put Blob From URL")
+    if kind in ("AppendBlob", "PageBlob"):
+        raise ApiError(
+            501,
+            "NotImplemented",
+            f"The local server does not implement Put Blob for a blob of type {kind}.",
+        )
     if kind is None:
         raise ApiError(400, "MissingRequiredHeader", "x-ms-blob-type is required.")
     if kind != "BlockBlob":
-        raise ApiError(400, "InvalidHeaderValue", "This server supports block blobs only.")
+        raise ApiError(400, "InvalidHeaderValue", "x-ms-blob-type must be BlockBlob.")
+    container, name = _container_and_blob(context, "cw")
+    check_writable(container)
+    _check_may_replace(context, container, name)
     with context.services.blobs.draft() as draft:
         await _receive_body(context, draft)
         properties, conditions = (
             _properties(context, include_plain_headers=True),
-            _conditions(context),
+            read_conditions(context),
         )
         record = await anyio.to_thread.run_sync(
             context.services.blobs.put, container, name, draft, properties, conditions
@@ -171,11 +140,13 @@ async def put_blob(context: RequestContext) -> Response:
     return _write_response(record, base64.b64encode(draft.md5.digest()).decode())
 
 
-@accepts(query=("blockid",))
+@accepts(query=("blockid",), headers=("x-ms-copy-source",))
 async def put_block(context: RequestContext) -> Response:
     """Put Block."""
-    container, name = _container_and_blob(context)
-    _check_writable(container)
+    if "x-ms-copy-source" in context.request.headers:
+        raise _copies_nothing("Put Block From URL")
+    container, name = _container_and_blob(context, "w")
+    check_writable(container)
     with context.services.blobs.draft() as draft:
         await _receive_body(context, draft)
         block = context.query_params.get("blockid", "")
@@ -186,11 +157,11 @@ async def put_block(context: RequestContext) -> Response:
     return Response(None, 201, {"Content-MD5": md5, "x-ms-request-server-encrypted": "true"})
 
 
-@accepts(headers=("x-ms-meta-", *_ETAGS, *_CONTENT))
+@accepts(headers=("x-ms-meta-", *_CONDITIONS, *_CONTENT))
 async def put_block_list(context: RequestContext) -> Response:
     """Put Block List."""
-    container, name = _container_and_blob(context)
-    _check_writable(container)
+    container, name = _container_and_blob(context, "w")
+    check_writable(container)
     raw = bytearray()
     async for chunk in context.request.stream():
         raw += chunk
@@ -202,7 +173,7 @@ async def put_block_list(context: RequestContext) -> Response:
             )
     _check_list_md5(context, bytes(raw))
     blocks = _parse_block_list(bytes(raw))
-    properties, conditions = _properties(context), _conditions(context)
+    properties, conditions = _properties(context), read_conditions(context)
     record = await anyio.to_thread.run_sync(
         context.services.blobs.commit_blocks, container, name, blocks, properties, conditions
     )
@@ -232,8 +203,14 @@ def _parse_block_list(raw: bytes) -> list[tuple[str, str]]:
 @accepts(query=("blocklisttype",))
 def get_block_list(context: RequestContext) -> Response:
     """Get Block List."""
-    container, name = _container_and_blob(context)
+    container, name = _container_and_blob(context, "r")
     kind = context.query_params.get("blocklisttype", "committed").lower()
+    if kind not in ("committed", "uncommitted", "all"):
+        raise ApiError(
+            400,
+            "InvalidQueryParameterValue",
+            "blocklisttype must be committed, uncommitted or all.",
+        )
     blob = context.services.store.read.get("blob", container, name)
     uncommitted = context.services.blobs.uncommitted_blocks(container, name)
     if blob is None and not uncommitted:
@@ -249,7 +226,7 @@ def get_block_list(context: RequestContext) -> Response:
     headers = {"x-ms-blob-content-length": str(blob.body["size"] if blob else 0)}
     if blob:
         headers["ETag"] = blob.body["etag"]
-    return _xml_response(f"<BlockList>{''.join(parts)}</BlockList>", headers)
+    return xml_response(f"<BlockList>{''.join(parts)}</BlockList>", headers)
 
 
 def _blocks_xml(name: str, rows: list[list[Any]]) -> str:
@@ -259,58 +236,60 @@ def _blocks_xml(name: str, rows: list[list[Any]]) -> str:
     return f"<{name}>{blocks}</{name}>"
 
 
-def _xml_response(text: str, headers: dict[str, str]) -> Response:
-    raw = f'<?xml version="1.0" encoding="utf-8"?>{text}'.encode()
-    return Response(raw, 200, headers, media_type="application/xml")
-
-
-@accepts(headers=("x-ms-meta-", *_ETAGS))
+@accepts(headers=("x-ms-meta-", *_CONDITIONS))
 def set_metadata(context: RequestContext) -> Response:
     """Set Blob Metadata."""
-    container, name = _container_and_blob(context)
-    _check_writable(container)
+    container, name = _container_and_blob(context, "w")
+    check_writable(container)
     record = context.services.blobs.set_metadata(
-        container, name, _metadata(context), _conditions(context)
+        container, name, read_metadata(context), read_conditions(context)
     )
     return _write_response(record, status=200)
 
 
-@accepts(headers=(*_ETAGS, *_CONTENT))
+@accepts(headers=(*_CONDITIONS, *_CONTENT))
 def set_headers(context: RequestContext) -> Response:
     """Set Blob Properties."""
-    container, name = _container_and_blob(context)
-    _check_writable(container)
+    container, name = _container_and_blob(context, "w")
+    check_writable(container)
     headers = _properties(context).headers
     return _write_response(
-        context.services.blobs.set_headers(container, name, headers, _conditions(context)),
+        context.services.blobs.set_headers(container, name, headers, read_conditions(context)),
         status=200,
     )
 
 
-def _check_writable(container: str) -> None:
-    if container == LOG_CONTAINER or artifacts.parse_artifact_container(container):
-        raise ApiError(
-            403,
-            "AuthorizationPermissionMismatch",
-            "Logs and artifacts cannot be written: only jobs write them.",
-        )
-
-
-@accepts(headers=("range", "x-ms-range", "x-ms-range-get-content-md5", *_ETAGS))
+@accepts(headers=("range", "x-ms-range", "x-ms-range-get-content-md5", *_CONDITIONS))
 def get_blob(context: RequestContext) -> Response:
     """Get Blob and Get Blob Properties (HEAD)."""
-    container, name = _container_and_blob(context)
+    container, name = _container_and_blob(context, "r")
     if container == LOG_CONTAINER:
+        if CONDITION_HEADERS & set(context.request.headers):
+            raise ApiError(
+                501, "NotImplemented", "The local server does not implement conditions on logs."
+            )
         return _log(context, name)
     if artifacts.parse_artifact_container(container):
         record, file = artifact_routes.find_blob(context, container, name)
-        _conditions(context).check_read(record)
+        read_conditions(context).check_read(record)
         return blob_response(context.request, record, file)
     record = context.services.blobs.get(container, name)
-    _conditions(context).check_read(record)
+    read_conditions(context).check_read(record)
     return blob_response(
         context.request, record, context.services.files.content_path(record.body["content"])
     )
+
+
+@accepts(headers=_CONDITIONS)
+def get_metadata(context: RequestContext) -> Response:
+    """Get Blob Metadata (GET and HEAD)."""
+    container, name = _container_and_blob(context, "r")
+    if artifacts.parse_artifact_container(container):
+        record, _ = artifact_routes.find_blob(context, container, name)
+    else:
+        record = context.services.blobs.get(container, name)
+    read_conditions(context).check_read(record)
+    return Response(None, 200, version_headers(record.body) | metadata_headers(record.body))
 
 
 def _log(context: RequestContext, name: str) -> Response:
@@ -321,84 +300,18 @@ def _log(context: RequestContext, name: str) -> Response:
     return log_response(context.request, log)
 
 
-@accepts(headers=_ETAGS)
+@accepts(headers=(*_CONDITIONS, "x-ms-delete-snapshots"))
 def delete_blob(context: RequestContext) -> Response:
     """Delete Blob."""
-    container, name = _container_and_blob(context)
-    _check_writable(container)
-    context.services.blobs.delete(container, name, _conditions(context))
-    return Response(None, 202, {"x-ms-delete-type-permanent": "true"})
-
-
-@accepts(query=("prefix", "marker", "maxresults", "include"))
-def list_blobs(context: RequestContext) -> Response:
-    """List Blobs, in pages, by name."""
-    container, _ = _container_and_blob(context)
-    prefix, marker = context.query_params.get("prefix", ""), context.query_params.get("marker", "")
-    size = context.query_params.get("maxresults", "5000")
-    limit = min(5000, int(size)) if re.fullmatch(r"[1-9]\d{0,6}", size) else 5000
-    if artifacts.parse_artifact_container(container):
-        all_blobs = artifact_routes.list_blobs(context, container, prefix)
-    else:
-        all_blobs = context.services.blobs.list_blobs(container, prefix)
-    blobs = [b for b in all_blobs if b.key >= marker]
-    rows = "".join(_blob_xml(b) for b in blobs[:limit])
-    next_marker = escape(blobs[limit].key) if len(blobs) > limit else ""
-    head = f'<EnumerationResults ContainerName="{container}"><Prefix>{escape(prefix)}</Prefix>'
-    # azure-storage-blob requests the next page with the page size that this response reports.
-    max_results = (
-        f"<MaxResults>{limit}</MaxResults>" if "maxresults" in context.query_params else ""
-    )
-    request_echo = f"<Marker>{escape(marker)}</Marker>{max_results}"
-    return _xml_response(
-        f"{head}{request_echo}<Blobs>{rows}</Blobs><NextMarker>{next_marker}</NextMarker></EnumerationResults>",
-        {},
-    )
-
-
-def _blob_xml(blob: Record) -> str:
-    modified = format_datetime(modified_at(blob), usegmt=True)
-    kind = escape(blob.body["headers"]["content-type"])
-    metadata = "".join(f"<{k}>{escape(v)}</{k}>" for k, v in blob.body["metadata"].items())
-    return (
-        f"<Blob><Name>{escape(blob.key)}</Name><Properties><Last-Modified>{modified}</Last-Modified>"
-        f"<Etag>{escape(blob.body['etag'])}</Etag><Content-Length>{blob.body['size']}</Content-Length>"
-        f"<Content-Type>{kind}</Content-Type><BlobType>BlockBlob</BlobType></Properties>"
-        f"<Metadata>{metadata}</Metadata></Blob>"
-    )
-
-
-# -- containers -----------------------------------------------------------------------------------
-
-
-def create_container(context: RequestContext) -> Response:
-    """Create Container."""
-    name = context.path_params["container"]
-    if not 3 <= len(name) <= 63 or not _CONTAINER.fullmatch(name):
-        raise ApiError(400, "InvalidResourceName", "The container's name is not valid.")
-    with context.services.store.write() as writer:
-        if _container_exists(context, name) or writer.get("container", "", name):
-            raise ApiError(409, "ContainerAlreadyExists", "The specified container already exists.")
-        writer.put("container", "", name, {})
-    return Response(None, 201)
-
-
-def get_container(context: RequestContext) -> Response:
-    """Get Container Properties."""
-    _container_and_blob(context)
-    return Response(None, 200, {"x-ms-lease-status": "unlocked", "x-ms-lease-state": "available"})
-
-
-def delete_container(context: RequestContext) -> Response:
-    """Delete Container: only an empty one, and none of a workspace."""
-    container, _ = _container_and_blob(context)
-    if context.services.blobs.list_blobs(container, ""):
+    if context.request.headers.get("x-ms-delete-snapshots", "include").lower() != "include":
         raise ApiError(
-            409, "ContainerBeingDeleted", "The container is not empty. Delete its blobs first."
-        )
-    with context.services.store.write() as writer:
-        writer.delete("container", "", container)
-    return Response(None, 202)
+            501, "NotImplemented",
+            "The local server has no snapshots and does not implement x-ms-delete-snapshots: only.",
+        )  # fmt: skip
+    container, name = _container_and_blob(context, "d")
+    check_writable(container)
+    context.services.blobs.delete(container, name, read_conditions(context))
+    return Response(None, 202, {"x-ms-delete-type-permanent": "true"})
 
 
 HANDLERS: dict[Op[Any], Handler] = {
@@ -410,9 +323,7 @@ HANDLERS: dict[Op[Any], Handler] = {
     ops.BLOB_HEAD: get_blob,
     ops.BLOB_GET: get_blob,
     ops.BLOB_DELETE: delete_blob,
-    ops.BLOB_LIST: list_blobs,
-    CONTAINER_PUT: create_container,
-    CONTAINER_GET: get_container,
-    CONTAINER_DELETE: delete_container,
-    HEADERS_PUT: set_headers,
+    service_ops.HEADERS_PUT: set_headers,
+    service_ops.METADATA_GET: get_metadata,
+    service_ops.METADATA_HEAD: get_metadata,
 }

@@ -33,7 +33,7 @@ def blob_response(request: Request, record: Record, path: Path) -> Response:
     first, last = _requested_range(request, body["size"])
     partial = first is not None
     start, end = (first, last) if first is not None else (0, body["size"] - 1)
-    headers = _headers(record, partial=partial)
+    headers = _headers(record, partial=partial) | _overridden_headers(request)
     headers["Content-Length"] = str(end - start + 1)
     if partial:
         headers["Content-Range"] = f"bytes {start}-{end}/{body['size']}"
@@ -43,6 +43,16 @@ def blob_response(request: Request, record: Record, path: Path) -> Response:
     if request.method == "HEAD":
         return Response(None, 200, headers)
     return StreamingResponse(_chunks(path, start, end), status, headers, media_type=None)
+
+
+def _overridden_headers(request: Request) -> dict[str, str]:
+    """Return the response headers that a SAS sets: ``rscc``, ``rscd``, ``rsce``, ``rscl``, ``rsct``."""
+    names = {"rscc": "cache-control", "rscd": "content-disposition", "rsce": "content-encoding",
+             "rscl": "content-language", "rsct": "content-type"}  # fmt: skip
+    query = request.query_params
+    return {
+        header: query[name] for name, header in names.items() if name in query and "sig" in query
+    }
 
 
 def _headers(record: Record, *, partial: bool) -> dict[str, str]:
@@ -70,8 +80,13 @@ def _requested_range(request: Request, size: int) -> tuple[int | None, int]:
     """Return the first and last byte of the requested range; None without a (valid) range."""
     header = request.headers.get("x-ms-range") or request.headers.get("range")
     match = re.fullmatch(r"bytes=(\d{1,18})-(\d{0,18})", header or "", re.ASCII)
-    if not match or request.method == "HEAD":
+    if header is None or request.method == "HEAD" or "=" not in header:
         return None, size - 1
+    if not match:
+        raise ApiError(
+            501, "NotImplemented",
+            f"The local server does not implement the range {header[:60]}: write bytes=FIRST-LAST.",
+        )  # fmt: skip
     first = int(match[1])
     last = min(int(match[2]), size - 1) if match[2] else size - 1
     if first >= size or (match[2] and int(match[2]) < first):

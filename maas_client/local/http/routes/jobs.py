@@ -10,6 +10,7 @@ from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.arm import (
     COMPLETED_TOKEN,
+    is_in_view,
     list_page,
     location_headers,
     system_data,
@@ -62,9 +63,7 @@ def _matches_filters(context: RequestContext, record: Record) -> bool:
     kind = context.query_params.get("jobType")
     if kind and kind.casefold() != "finetuning":
         return False
-    view = context.query_params.get("listViewType", "ActiveOnly").casefold()
-    is_archived = bool(properties.get("isArchived"))
-    if view != "all" and is_archived != (view == "archivedonly"):
+    if not is_in_view(context, is_archived=bool(properties.get("isArchived"))):
         return False
     return all(
         _contains_all(properties.get(field) or {}, context.query_params.get(name))

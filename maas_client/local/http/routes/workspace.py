@@ -9,10 +9,10 @@ from maas_client.local.config import STORAGE_ACCOUNT
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.arm import system_data
-from maas_client.local.http.tokens import make_sas
+from maas_client.local.http.sas import make_sas
 from maas_client.local.resources import artifacts
 from maas_client.local.resources.assets import Workspace
-from maas_client.local.resources.errors import not_found, user_error
+from maas_client.local.resources.errors import ApiError, not_found, user_error
 from maas_client.wire import azureml as ops
 from maas_client.wire.op import Op
 
@@ -60,7 +60,7 @@ def get_discovery(context: RequestContext) -> dict[str, Any]:
     return dict.fromkeys(names, base)
 
 
-@accepts(query=("isDefault",))
+@accepts(query=("isDefault", "count"))
 def list_datastores(context: RequestContext) -> dict[str, Any]:
     """GET the default datastore and the one that runs write to; ``isDefault`` selects one of them."""
     is_default = context.query_params.get("isDefault", "").casefold()
@@ -69,6 +69,12 @@ def list_datastores(context: RequestContext) -> dict[str, Any]:
         for name in _DATASTORES
         if not is_default or (name == DEFAULT_DATASTORE) == (is_default == "true")
     ]
+    page_size = context.query_params.get("count", "30")
+    if not page_size.isascii() or not page_size.isdigit() or int(page_size[:9]) < len(names):
+        raise ApiError(
+            501, "NotImplemented", f"count must be at least {len(names)}: the local server has one page.",
+            target="count",
+        )  # fmt: skip
     return {"value": [_datastore_to_json(context, name) for name in names], "nextLink": None}
 
 
