@@ -20,10 +20,10 @@ from maas_client.local.export.trained_model import CARD
 from maas_client.local.generate.protocol import BaseSpec, GenerationError
 from maas_client.local.state import atomic_folder
 
-_CODE_SUFFIXES = frozenset({
-    ".py", ".pyc", ".so", ".dll", ".dylib", ".sh", ".exe", ".bin", ".pt", ".pth", ".pkl", ".pickle",
-    ".ckpt", ".h5", ".msgpack", ".joblib", ".npy", ".npz", ".zip", ".tar", ".gz", ".7z",
-})  # fmt: skip
+_DATA_SUFFIXES = frozenset({".safetensors", ".json", ".jinja", ".model", ".txt", ".md"})
+_DATA_NAMES = frozenset({"license", "notice", ".gitattributes", ".gitignore"})
+"""Files that hold data only, in lower case. All others are refused: what could be code has too many names."""
+_MAX_JSON_BYTES = 64 * 1024**2
 _CONFIG_FILES = (
     "config.json", "adapter_config.json", "tokenizer_config.json", "generation_config.json",
 )  # fmt: skip
@@ -81,13 +81,24 @@ def _files(source: Path) -> Iterator[Path]:
             raise UnsupportedError(f"{name} is a link.", hint="Copy the files themselves.")
         if path.is_dir():
             continue
-        if set(path.suffixes) & _CODE_SUFFIXES or not path.is_file():
+        if not path.is_file() or not _holds_data_only(path):
             raise UnsupportedError(
                 f"{name} may contain code, and code of a model's folder is never run.",
                 hint="Save the weights as safetensors, and remove the file from the folder.",
             )
         if name != atomic_folder.MANIFEST:
             yield path
+
+
+def _holds_data_only(path: Path) -> bool:
+    """Return whether a file's name is one of data: ``model.pt.safetensors`` and ``x.PKL`` are not."""
+    if path.name.lower() in _DATA_NAMES:
+        return True
+    stem, suffix = path.stem.lower(), path.suffix.lower()
+    other_suffix = Path(stem).suffix
+    return suffix in _DATA_SUFFIXES and (
+        other_suffix in {"", ".index"} or not other_suffix[1:].isalpha()
+    )
 
 
 def _check_manifest(source: Path, files: list[Path]) -> bool:
@@ -98,7 +109,7 @@ def _check_manifest(source: Path, files: list[Path]) -> bool:
     try:
         files_info = json.loads(path.read_bytes())["files"]
         manifest = {str(name): str(info["sha256"]) for name, info in files_info.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ConfigError(f"{path} is damaged.", hint="Copy the folder again.") from None
     present = {file.relative_to(source).as_posix(): file for file in files}
     for name in sorted(manifest.keys() | present.keys()):
@@ -117,9 +128,13 @@ def _check_json(source: Path, name: str) -> None:
     path = source / name
     if not path.exists():
         return
+    if path.stat().st_size > _MAX_JSON_BYTES:
+        raise ConfigError(
+            f"{name} is larger than {_MAX_JSON_BYTES >> 20} MiB.", hint="Copy the folder again."
+        )
     try:
         data: Any = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConfigError(f"{name} is not valid JSON.", hint="Copy the folder again.") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{name} is not a JSON object.", hint="Copy the folder again.")
@@ -154,14 +169,19 @@ def _template(source: Path, base: bases.BaseWeights) -> ChatTemplate:
     try:
         data = json.loads((source / CARD).read_bytes())
         return get_template(str(data["base"]["template"]))
-    except (OSError, ValueError, KeyError, TypeError, UnsupportedError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, UnsupportedError):
         return base.chat_template
 
 
 def _write_card(draft: Path, base: bases.BaseWeights, template: ChatTemplate) -> None:
     """Write the local base into the training card."""
     path = draft / CARD
-    card: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
+    try:
+        card = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        card = {}
+    if not isinstance(card, dict):
+        card = {}
     manifest = base.as_dict() | {"template": template.name}
     del manifest["folder"]  # a local path, which does not belong into a shared file
     path.write_text(json.dumps(card | {"base": manifest}, indent=2, sort_keys=True) + "\n")
@@ -171,6 +191,7 @@ def _check_loads(draft: Path, base: bases.BaseWeights, template: ChatTemplate, k
     """Load the model as the answering process does. Raises ``ConfigError``."""
     from maas_client.local.generate.model import InferenceModel
 
+    _check_finite(draft)
     try:
         if kind == "adapter":
             InferenceModel(BaseSpec(base.folder, template.name)).load_adapter(str(draft))
@@ -181,3 +202,26 @@ def _check_loads(draft: Path, base: bases.BaseWeights, template: ChatTemplate, k
             error.message.replace(draft.name, "this folder"),
             hint="Nothing was imported.",
         ) from None
+
+
+def _check_finite(folder: Path) -> None:
+    """Raise ``ConfigError`` for weights that are not numbers: every answer would be random."""
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(folder.rglob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 - not a dict
+                    tensor = tensors.get_tensor(name)
+                    if tensor.is_floating_point() and not bool(
+                        torch.isfinite(tensor.float()).all()
+                    ):
+                        raise ConfigError(
+                            f"{name} in {path.name} contains NaN or infinity.",
+                            hint="The training that wrote it has failed; save other weights.",
+                        )
+        except (OSError, SafetensorError) as error:
+            raise ConfigError(
+                f"{path.name} cannot be read: {error}.", hint="Copy the folder again."
+            ) from None

@@ -23,6 +23,8 @@ _KEY = re.compile(
     r"^base_model\.model\.(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_magnitude_vector)"
     r"(\.default)?(\.weight)?$"
 )
+_MAX_PATTERN_CHARS = 500
+_REPEATED_GROUP = re.compile(r"\)[*+{?]|[*+}?][*+{]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,12 @@ def load_adapter(folder: str) -> dict[str, LoraDelta]:
             raise _unusable_adapter(
                 folder, f"{module} and use_dora in adapter_config.json disagree"
             )
-        scale = _scale(config, module, a.shape[0])
+        try:
+            scale = _scale(config, module, a.shape[0])
+        except (TypeError, ValueError, AttributeError, ZeroDivisionError, re.error):
+            raise _unusable_adapter(
+                folder, "lora_alpha, alpha_pattern or the rank is not valid"
+            ) from None
         deltas[module] = LoraDelta(a, b * scale, tensors_by_part.get("lora_magnitude_vector"))
     return deltas
 
@@ -83,7 +90,7 @@ def load_adapter(folder: str) -> dict[str, LoraDelta]:
 def _config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "adapter_config.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise _unusable_adapter(
             folder, "adapter_config.json is missing or is not valid JSON"
         ) from None
@@ -134,6 +141,8 @@ def _tensors(path: Path) -> dict[str, dict[str, torch.Tensor]]:
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     alpha = config.get("lora_alpha", rank)
     for pattern, pattern_alpha in (config.get("alpha_pattern") or {}).items():
+        if len(pattern) > _MAX_PATTERN_CHARS or _REPEATED_GROUP.search(pattern):
+            raise ValueError("an alpha_pattern that may take exponential time to match")
         if re.match(rf"(.*\.)?({pattern})$", module):
             alpha = pattern_alpha
             break

@@ -22,6 +22,17 @@ ARCHITECTURES = ("llama", "mistral", "phi3", "qwen2", "qwen3")
 """Decoders with the same causal attention in all layers, tested or built like a tested one."""
 _ROPE_TYPES = ("default", "linear", "llama3", "longrope", "yarn")
 _ATTENTION_NAME = "maas_answering"
+_MAX_SIZES = {
+    "num_hidden_layers": 512,
+    "hidden_size": 1 << 17,
+    "intermediate_size": 1 << 20,
+    "vocab_size": 1 << 22,
+    "num_attention_heads": 4096,
+    "num_key_value_heads": 4096,
+    "head_dim": 1 << 14,
+    "max_position_embeddings": 1 << 28,
+}
+"""Bounds far above any released model: building a network of the sizes in a hostile file takes minutes."""
 
 
 class SafetensorsReader:
@@ -34,13 +45,17 @@ class SafetensorsReader:
         names = ["model.safetensors"]
         try:
             if index.exists():
-                names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+                names = sorted(
+                    {str(x) for x in json.loads(index.read_bytes())["weight_map"].values()}
+                )
             if any(Path(name).name != name for name in names):
                 raise unusable_base(folder, "its index names files outside the folder")
             files: list[Any] = [safe_open(folder / name, framework="pt") for name in names]
         except FileNotFoundError:
             raise unusable_base(folder, "model.safetensors is missing") from None
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (
+            OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError,
+        ) as error:  # fmt: skip
             raise unusable_base(folder, f"its weights cannot be read: {error}") from None
         self._folder = folder
         self._files = {name: file for file in files for name in file.keys()}  # noqa: SIM118 - not a dict
@@ -62,8 +77,14 @@ def load_config(folder: Path) -> Any:
 
     try:
         config_json = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise unusable_base(folder, "config.json is missing or is not valid JSON") from None
+    if not isinstance(config_json, dict):
+        raise unusable_base(folder, "config.json is not a JSON object")
+    for name, maximum in _MAX_SIZES.items():
+        value = config_json.get(name)
+        if value is not None and not (type(value) is int and 0 < value <= maximum):
+            raise unusable_base(folder, f"{name} is not a whole number from 1 to {maximum}")
     model_type = config_json.get("model_type")
     if model_type not in ARCHITECTURES or "auto_map" in config_json:
         supported = ", ".join(ARCHITECTURES)

@@ -45,8 +45,11 @@ def test_peft_folder_is_imported(folder: Path, tmp_path: Path, base: bases.BaseW
 
 @pytest.mark.parametrize(
     "name",
-    ["adapter_model.bin", "modeling.py", "sub/x.pkl", "weights.pt.safetensors", "native.so"],
-)
+    [
+        "adapter_model.bin", "modeling.py", "sub/x.pkl", "weights.pt.safetensors", "native.so",
+        "x.PKL", "x.BIN", "x.Py", "x.pyd", "x.gguf", "x.pt2", "pickle", "x.safetensors.exe", ".hidden",
+    ],
+)  # fmt: skip
 def test_files_that_may_contain_code_raise(
     folder: Path, tmp_path: Path, base: bases.BaseWeights, name: str
 ) -> None:
@@ -62,6 +65,18 @@ def _damage(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
+
+
+DEEP = "[" * 200_000
+
+
+def _set_weights(folder: Path, value: float) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    next(iter(tensors.values())).view(-1)[0] = value
+    save_file(tensors, path)
 
 
 BREAKS: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -81,6 +96,14 @@ BREAKS: dict[str, tuple[Callable[[Path], Any], str]] = {
         ),
         "cannot be read",
     ),
+    "deep json": (lambda f: (f / "adapter_config.json").write_text(DEEP), "not valid JSON"),
+    "deep training card": (lambda f: (f / "config.json").write_text(DEEP), "not valid JSON"),
+    "alpha is a list": (lambda f: _edit(f, lora_alpha=[1]), "lora_alpha"),
+    "pattern is a list": (lambda f: _edit(f, alpha_pattern=["x"]), "alpha_pattern"),
+    "slow pattern": (lambda f: _edit(f, alpha_pattern={"(.+)+x": 1}), "alpha_pattern"),
+    "invalid pattern": (lambda f: _edit(f, alpha_pattern={"(": 1}), "alpha_pattern"),
+    "nan": (lambda f: _set_weights(f, float("nan")), "NaN or infinity"),
+    "infinity": (lambda f: _set_weights(f, float("inf")), "NaN or infinity"),
     "another kind": (lambda f: _edit(f, peft_type="IA3"), "only LoRA"),
     "a link": (lambda f: (f / "LICENSE").symlink_to("/etc/passwd"), "is a link"),
     "nothing": (lambda f: [p.unlink() for p in f.iterdir()], "neither"),
@@ -119,4 +142,21 @@ def test_manifest_hashes_are_checked(
     atomic_folder.write_manifest(folder)
     change(folder)
     with pytest.raises(ConfigError, match=words):
+        import_folder(folder, tmp_path / "in", base)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("num_hidden_layers", 10**9), ("hidden_size", -1), ("vocab_size", "many"), ("head_dim", 0.5)],
+)
+def test_sizes_out_of_bounds_are_refused_before_a_network_is_built(
+    base: bases.BaseWeights, tmp_path: Path, name: str, value: object
+) -> None:
+    folder = Path(shutil.copytree(base.folder, tmp_path / "theirs"))
+    for path in folder.iterdir():
+        if path.name not in {"config.json", "tokenizer.json", "model.safetensors"}:
+            path.unlink()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {name: value}))
+    with pytest.raises(ConfigError, match=name):
         import_folder(folder, tmp_path / "in", base)
