@@ -54,7 +54,9 @@ CODES = (
         "NEAR_DUPLICATE",
         "a nearly duplicate row",
         "Keep the better of the two.",
-        "Most of its words are those of an earlier row. Many such rows make the model memorize them.",
+        "Its question and its answer are those of an earlier row with small changes. System messages and tools "
+        "do not count, and neither do rows made from one template with other names, numbers or things. "
+        "Many such rows make the model memorize them.",
         "(two rows that differ in one word)",
     ),
     _quality(
@@ -69,15 +71,17 @@ CODES = (
         "LEAKAGE",
         "a question that is also in the training file",
         "Remove it from one of the files; maas-client datasets split keeps them separate.",
-        "The validation loss on rows that were trained on is meaningless.",
+        "The messages before the last answer are those of a row of the training file, or the whole row is a "
+        "near duplicate of one. The validation loss on rows that were trained on is meaningless.",
         "(the same conversation in both files)",
     ),
     _quality(
         "CUT_OFF",
         "the answer seems to be cut off",
         "Complete the answer, or remove the row.",
-        "The answer ends without a sentence end, or inside a code block or a list. The usual cause is a "
-        "token limit of the model that generated the data.",
+        "The answer ends inside a word, a sentence or a code block. The usual cause is a token limit of the "
+        "model that generated the data. An answer that ends with a word is reported only in a file whose "
+        "answers otherwise end with a full stop, and not if it is a result, a signature, a list or code.",
         '"To install it, first open the"',
     ),
     _quality(

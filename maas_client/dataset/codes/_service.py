@@ -110,10 +110,11 @@ CODES = (
     Code(
         "SERVICE_SPLIT",
         _AZUREML_WARNING,
-        "without a validation file Azure ML validates on the last fifth, unshuffled",
-        "Write two files with maas-client datasets split, unless the rows are in random order.",
-        "The last 20 % of the rows are used for validation. This file is in an order that makes "
-        "them differ from the rest.",
+        "Azure ML would validate on rows that differ from those it trains on",
+        "Shuffle the rows, or write a training and a validation file with maas-client datasets split.",
+        "Without a validation file Azure ML takes the last 20 % of the rows, in the order of the file. Here "
+        "most of them have another system message than the rows before, as in a file that is sorted by task. "
+        "The model is not trained on those tasks, and the validation loss says nothing about the others.",
         "(rows sorted by topic)",
         is_policy=True,
     ),

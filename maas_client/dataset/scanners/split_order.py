@@ -39,7 +39,10 @@ class SplitOrderScanner:
         self._rows += len(rows)
         if len(self._runs) > _MAX_RUNS:
             return ()
-        keys = [hash(texts[0]) if texts else 0 for texts in message_texts(rows)]
+        keys = [
+            hash(texts[0] if texts else _system_text(rows[at]))
+            for at, texts in enumerate(message_texts(rows))
+        ]
         self._runs += [(key, sum(1 for _ in run)) for key, run in groupby(keys)]
         return ()
 
@@ -56,8 +59,8 @@ class SplitOrderScanner:
         )
         if distance > _MAX_DISTANCE:
             detail = (
-                f"the system messages of {distance:.0%} of the last {last:,} rows differ from those of the "
-                "rows before them"
+                f"{round(distance * last):,} of the last {last:,} rows have a system message that is rare or "
+                "missing in the rows before them"
             )
             yield Issue("SERVICE_SPLIT", detail=detail)
 
@@ -76,3 +79,16 @@ class SplitOrderScanner:
     def stats(self) -> dict[str, Any]:
         """Return nothing: the service's part of the report has the split."""
         return {}
+
+
+def _system_text(row: Row) -> str:
+    """Return the system message of a row with tools, calls or parts; empty if it has none."""
+    first = row["messages"][0]
+    if first.get("role") != "system":
+        return ""
+    content = first.get("content")
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return "".join(text for text in texts if isinstance(text, str))

@@ -27,6 +27,7 @@ from tests.unit.dataset.corpus import (
     GOOD,
     USER,
     VALID_LINES,
+    WEATHER,
     file,
     load_schema,
     message,
@@ -199,13 +200,26 @@ def test_rows_sorted_by_task_are_reported(path: Path) -> None:
     report = validate(path).files[0]
     [problem] = [p for p in report.problems if p.code == "SERVICE_SPLIT"]
     assert (problem.severity, problem.line) == ("warning", 0)
-    assert "of the last 20 rows" in problem.message
+    assert "20 of the last 20 rows have a system message" in problem.message
     for mixed in ("AB" * 50, "A" * 100, "".join(map(chr, range(200, 300)))):
         path.write_bytes(tasks(mixed))
         assert "SERVICE_SPLIT" not in validate(path).files[0].counts
     path.write_bytes(tasks("A" * 70 + "B" * 30))
     assert "SERVICE_SPLIT" not in validate(path, target="local").files[0].counts
     assert "SERVICE_SPLIT" not in validate(path, validation=path).files[0].counts
+
+
+def test_rows_with_tools_and_one_system_message_are_in_no_order(path: Path) -> None:
+    text = "You help."
+    plain = [row(message("system", text), message("user", f"{n}?"), ANSWER) for n in range(70)]
+    tools = [row(message("system", text), USER, ANSWER, tools=WEATHER) for _ in range(15)]
+    parts = message("system", [{"type": "text", "text": text}])
+    with_parts = [row(parts, message("user", f"{n}?"), ANSWER) for n in range(15)]
+    path.write_bytes(file(*plain, *tools, *with_parts))
+    assert "SERVICE_SPLIT" not in validate(path).files[0].counts
+    other = [row(message("system", "Rhyme."), USER, ANSWER, tools=WEATHER) for _ in range(30)]
+    path.write_bytes(file(*plain, *other))
+    assert validate(path).files[0].counts["SERVICE_SPLIT"] == 1
 
 
 def test_stats_have_ignored_keys_and_billed_tokens(path: Path) -> None:
