@@ -47,6 +47,7 @@ MAX_LINE_CHARS = 16 * 2**20
 """The longest line of a stream."""
 _MAX_ERROR_BYTES = 2**20
 _STREAM_TIMEOUT_S = 600.0
+_DOWNLOAD_TIMEOUT_S = 3600.0
 
 
 @dataclass(slots=True)
@@ -213,6 +214,23 @@ class Transport(Generic[W]):
                     )
             if size:
                 yield "".join(rest)
+        finally:
+            await pieces.aclose()
+
+    async def download(
+        self, op: Op[bytes], *, base_url: str | None = None, **path: str
+    ) -> AsyncGenerator[bytes, None]:
+        target = SignedUrl(self._build_url(op, base_url, None, path))
+        deadline = time.monotonic() + max(self._connection.timeout_s, _DOWNLOAD_TIMEOUT_S)
+        request = await self._build_request(op, target, None, {}, None, deadline, None)
+        pieces = self.http.stream(replace(request, max_bytes=None))
+        try:
+            head = cast("HttpResponse", await anext(pieces))
+            if head.status not in op.ok:
+                text = await _read_at_most(pieces, _MAX_ERROR_BYTES)
+                raise response.status_error(op, head.status, head.headers, text)
+            async for piece in pieces:
+                yield cast("bytes", piece)
         finally:
             await pieces.aclose()
 

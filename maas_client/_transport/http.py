@@ -7,11 +7,20 @@ can run any coroutine that uses them without an event loop or a thread, even ins
 from __future__ import annotations
 
 import asyncio
+import queue
 import ssl
 import sys
+import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
@@ -37,6 +46,38 @@ READ_TIMEOUT_S = 60.0
 """A request ends after this long without a byte, whatever its deadline."""
 
 
+class Chunks(Protocol):
+    """A body in pieces, which may be read several times."""
+
+    def __len__(self) -> int:
+        """Return the number of bytes."""
+        ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+
+class _SyncChunks:
+    """The pieces for the sync client. httpx would read a body with ``read`` from where the last try ended."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._chunks)
+
+
+class _AsyncChunks:
+    """The pieces for the async client, read in another thread."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        pieces = iter(self._chunks)
+        while piece := await asyncio.to_thread(next, pieces, b""):
+            yield piece
+
+
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
     """An HTTP request, ready to send.
@@ -45,7 +86,7 @@ class HttpRequest:
         method: The HTTP method.
         url: The full address.
         headers: The headers.
-        content: The body; None if there is none, or if ``files`` is set.
+        content: The body, or its pieces; None if there is none, or if ``files`` is set.
         files: The parts of a multipart body, as httpx takes them; None if there are none.
         deadline: When the request must have ended, on the clock of ``time.monotonic()``.
         max_bytes: The largest response body to accept; None for a stream, which is not kept.
@@ -54,7 +95,7 @@ class HttpRequest:
     method: str
     url: str
     headers: Mapping[str, str] = field(repr=False)
-    content: bytes | None = field(repr=False)
+    content: bytes | Chunks | None = field(repr=False)
     files: Sequence[tuple[str, Any]] | None = field(repr=False)
     deadline: float
     max_bytes: int | None
@@ -232,11 +273,17 @@ def _to_httpx(
                 f"the httpx client sends requests for {without_query(request.url)} through a proxy",
                 hint="Create that client without a proxy, and without reading the environment's proxies.",
             )
+    headers = dict(request.headers)
+    content: Any = request.content
+    if content is not None and not isinstance(content, bytes):
+        headers["content-length"] = str(len(content))
+        is_async = isinstance(client, httpx.AsyncClient)
+        content = _AsyncChunks(content) if is_async else _SyncChunks(content)
     return client.build_request(
         request.method,
         request.url,
-        headers=dict(request.headers),
-        content=request.content,
+        headers=headers,
+        content=content,
         files=request.files,
         timeout=_timeout(request),
         extensions={connection_pool.MARK: mark},
@@ -375,14 +422,43 @@ class SyncHttpClient:
     ) -> list[T]:
         if len(over) < 2 or limit < 2:
             return [await step(item) for item in over]
-        with ThreadPoolExecutor(min(limit, len(over)), "maas-client") as pool:
-            futures = [pool.submit(lambda item=item: run_sync(step(item))) for item in over]  # type: ignore[misc]  # bound early
+        return _run_in_threads(lambda item: run_sync(step(item)), over, limit)
+
+
+def _run_in_threads(function: Callable[[A], T], items: Sequence[A], limit: int) -> list[T]:
+    """Call a function for all items, in at most ``limit`` threads, and return the results in order.
+
+    An error or Ctrl-C ends this at once. Calls that wait for a server are left behind on their (daemon)
+    threads: a pool would wait for them, and so would the end of the program.
+    """
+    tasks = iter(list(enumerate(items)))
+    lock, is_stopped = threading.Lock(), threading.Event()
+    finished: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        while not is_stopped.is_set():
+            with lock:
+                index, item = next(tasks, (-1, None))
+            if index < 0:
+                return
             try:
-                return [future.result() for future in futures]
-            except BaseException:
-                for future in futures:
-                    future.cancel()
-                raise
+                finished.put((index, function(cast("A", item)), None))
+            except BaseException as error:
+                finished.put((index, None, error))
+                return
+
+    for _ in range(min(limit, len(items))):
+        threading.Thread(target=work, name="maas-client", daemon=True).start()
+    results: dict[int, T] = {}
+    try:
+        while len(results) < len(items):
+            index, value, error = finished.get()
+            if error is not None:
+                raise error
+            results[index] = value
+    finally:
+        is_stopped.set()
+    return [results[index] for index in range(len(items))]
 
 
 class AsyncHttpClient:

@@ -81,6 +81,12 @@ class IO(Protocol):
         """Yield the response line by line as it arrives, without line ends. Never sent again."""
         ...
 
+    def download(
+        self, op: Op[bytes], *, base_url: str | None = None, **path: str
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the response in pieces as they arrive, whatever its size. Never sent again."""
+        ...
+
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         ...

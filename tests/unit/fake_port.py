@@ -95,6 +95,11 @@ class FakePort:
         for line in self._next(Sent(op.name, body, path, base_url, None, headers or {}, {}, key)):
             yield line
 
+    async def download(
+        self, op: Op[bytes], *, base_url: str | None = None, **path: str
+    ) -> AsyncGenerator[bytes, None]:
+        yield self._next(Sent(op.name, None, path, base_url))
+
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
 

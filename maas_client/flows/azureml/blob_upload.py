@@ -12,12 +12,12 @@ import base64
 import hashlib
 import re
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
-from maas_client.errors import AuthError, ConflictError, DatasetError, NotFoundError, StatusError
+from maas_client.errors import AuthError, ConflictError, NotFoundError, StatusError
 from maas_client.flows._backend import UploadRequest
+from maas_client.flows._files import CHUNK_BYTES, FileSlice, file_changed_error, reading
 from maas_client.flows._io import IO
 from maas_client.flows.azureml.workspace import authorized_container_url
 from maas_client.wire import blob
@@ -25,6 +25,8 @@ from maas_client.wire.op import Op
 
 BLOCK_BYTES = 8 * 2**20
 MAX_PARALLEL = 4
+_MAX_ATTEMPTS = 3
+"""How often a body is sent that arrives damaged, or a blob whose blocks another upload has removed."""
 SHA256_HEADER = "x-ms-meta-sha256"
 """The digest of the whole file, which shows that the blob at a path is the expected one."""
 
@@ -34,7 +36,8 @@ class _FileReader:
 
     def __init__(self, request: UploadRequest) -> None:
         self.path = request.path
-        self.size = request.path.stat().st_size
+        with reading(self.path):
+            self.size = request.path.stat().st_size
         self._sha256 = hashlib.sha256()
         self._condition = threading.Condition()
         self._next = 0
@@ -43,30 +46,47 @@ class _FileReader:
     def block_indexes(self) -> range:
         return range(-(-self.size // BLOCK_BYTES))
 
-    def read_block(self, index: int) -> bytes:
-        """Return one block. Waits until the blocks before it have been read by other threads, because
-        the hash of the whole needs them in order."""
+    def read_block(self, index: int) -> FileSlice:
+        """Return one block, hashed. Waits until the blocks before it have been hashed by other threads,
+        because the hash of the whole needs them in order."""
+        start = index * BLOCK_BYTES
+        size = min(BLOCK_BYTES, self.size - start)
+        md5 = hashlib.md5(usedforsecurity=False)
         with self._condition:
             self._condition.wait_for(lambda: self._failed or self._next == index)
             try:
-                with self.path.open("rb") as file:
-                    file.seek(index * BLOCK_BYTES)
-                    data = file.read(BLOCK_BYTES)
-                if self._failed or len(data) != min(BLOCK_BYTES, self.size - index * BLOCK_BYTES):
-                    raise _file_changed_error(self.path)
-                self._sha256.update(data)
+                with reading(self.path), self.path.open("rb", buffering=0) as file:
+                    file.seek(start)
+                    rest = size
+                    while rest and not self._failed:
+                        chunk = file.read(min(CHUNK_BYTES, rest))
+                        if not chunk:
+                            break
+                        self._sha256.update(chunk)
+                        md5.update(chunk)
+                        rest -= len(chunk)
+                if rest:
+                    raise file_changed_error(self.path)
                 self._next += 1
             except BaseException:
                 self._failed = True
                 raise
             finally:
                 self._condition.notify_all()
-        return data
+        return FileSlice(self.path, start, size, md5.hexdigest(), "md5")
 
     def verify(self, sha256: str) -> None:
         """Raise ``DatasetError`` unless the bytes that were read are the validated ones."""
-        if self._sha256.hexdigest() != sha256 or self.path.stat().st_size != self.size:
-            raise _file_changed_error(self.path)
+        with reading(self.path):
+            size = self.path.stat().st_size
+        if self._sha256.hexdigest() != sha256 or size != self.size:
+            raise file_changed_error(self.path)
+
+    def abort(self) -> None:
+        """End the calls of ``read_block`` that wait for blocks before theirs."""
+        with self._condition:
+            self._failed = True
+            self._condition.notify_all()
 
 
 async def upload_file(
@@ -76,54 +96,52 @@ async def upload_file(
 
     ``blob_path`` is the path to use; default: one that contains the file's hash.
     """
-    reader = _FileReader(request)
     path = blob_path or _default_path(request)
+    error: StatusError | None = None
+    for _ in range(_MAX_ATTEMPTS):
+        reader = _FileReader(request)
+        existing = await _head(io, path)
+        if existing is not None and _is_complete(existing, request):
+            return path, error is None
+        condition = {"if-none-match": "*"} if existing is None else {}
+        headers = {
+            **condition,
+            "x-ms-blob-content-type": "application/octet-stream",
+            blob.UPLOAD_STATUS_HEADER: "completed",
+            "x-ms-meta-name": request.name,
+            "x-ms-meta-version": "1",
+            SHA256_HEADER: request.sha256,
+        }
+        put = _put_blob if reader.size <= BLOCK_BYTES else _put_blocks
+        try:
+            await put(io, request, reader, path, headers)
+        except StatusError as put_error:
+            if not _may_be_stored(put_error):
+                raise
+            error = put_error
+        else:
+            return path, False
+        finally:
+            reader.abort()
     existing = await _head(io, path)
     if existing is not None and _is_complete(existing, request):
-        return path, True
-    condition = {"if-none-match": "*"} if existing is None else {}
-    headers = {
-        **condition,
-        "x-ms-blob-content-type": "application/octet-stream",
-        blob.UPLOAD_STATUS_HEADER: "completed",
-        "x-ms-meta-name": request.name,
-        "x-ms-meta-version": "1",
-        SHA256_HEADER: request.sha256,
-    }
-    put = _put_blob if reader.size <= BLOCK_BYTES else _put_blocks
-    try:
-        await put(io, request, reader, path, headers)
-    except StatusError as error:
-        # A 409 or 412 may be the effect of our own first attempt, whose response was lost.
-        if error.status not in (409, 412):
-            raise
-        existing = await _head(io, path)
-        if existing is None or not _is_complete(existing, request):
-            raise ConflictError(
-                "another upload of the same file is in progress",
-                status=error.status,
-                code=error.code,
-            ) from error
-    return path, False
+        return path, False
+    raise ConflictError(
+        "another upload of the same file is in progress",
+        status=error and error.status,
+        code=error and error.code,
+        operation="blobs.put",
+        hint="Wait until it has ended, then run again.",
+    ) from error
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Report a file that cannot be read in this context, such as a deleted one, as ``DatasetError``."""
-    try:
-        yield
-    except OSError as error:
-        raise DatasetError(
-            f"{path}: the file cannot be read during the upload ({error.strerror or error})",
-            hint="Restore the file, then run again.",
-        ) from error
+def _may_be_stored(error: StatusError) -> bool:
+    """Return whether the blob may be stored in spite of the error.
 
-
-def _file_changed_error(path: Path) -> DatasetError:
-    return DatasetError(
-        f"{path}: the file changed during the upload; nothing was stored",
-        hint="Wait until nothing writes to the file, then run again.",
-    )
+    409 and 412 may be the effect of our own first attempt, whose response was lost, or of another upload of
+    the same file. When that one commits, the service drops the blocks of this one (``InvalidBlockList``).
+    """
+    return error.status in (409, 412) or error.code == "InvalidBlockList"
 
 
 def ascii_name(path: Path) -> str:
@@ -146,7 +164,21 @@ async def stored_name(io: IO, request: UploadRequest) -> str | None:
 
 
 async def _send_blob(io: IO, op: Op[None], path: str, **options: object) -> Mapping[str, str]:
-    """Send a blob operation and return the response headers; an expired SAS is renewed once."""
+    """Send a blob operation and return the response headers.
+
+    An expired SAS is renewed once, and a body that was damaged on its way is sent again: the service
+    compares it with its MD5.
+    """
+    for attempt in range(_MAX_ATTEMPTS):
+        try:
+            return await _send_authorized(io, op, path, **options)
+        except StatusError as error:
+            if error.code != "Md5Mismatch" or attempt == _MAX_ATTEMPTS - 1:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _send_authorized(io: IO, op: Op[None], path: str, **options: object) -> Mapping[str, str]:
     try:
         url = await authorized_container_url(io)
         return (await io.send(op, base_url=url, blob=path, **options)).headers  # type: ignore[arg-type]  # passed on
@@ -181,14 +213,18 @@ async def _put_blob(
     io: IO, request: UploadRequest, reader: _FileReader, path: str, headers: Mapping[str, str]
 ) -> None:
     """Upload a small file in one request."""
-    data = await io.call(lambda: reader.read_block(0)) if reader.size else b""
-    reader.verify(request.sha256)
+    data = await io.call(lambda: reader.read_block(0))
+    await io.call(lambda: reader.verify(request.sha256))
     await _send_blob(
         io,
         blob.BLOB_PUT,
         path,
         body=data,
-        headers={**headers, "x-ms-blob-type": "BlockBlob", "content-md5": _base64(_md5(data))},
+        headers={
+            **headers,
+            "x-ms-blob-type": "BlockBlob",
+            "content-md5": _base64(bytes.fromhex(data.digest)),
+        },
         deadline_s=upload_timeout_s(len(data)),
     )
     _report_progress(request, reader.size, reader.size)
@@ -202,12 +238,9 @@ async def _put_blocks(
     ids = [""] * len(reader.block_indexes())
     sent = [0]
 
-    def read(index: int) -> tuple[bytes, bytes]:
-        data = reader.read_block(index)
-        return data, _md5(data)
-
     async def put(index: int) -> None:
-        data, digest = await io.call(lambda: read(index))
+        data = await io.call(lambda: reader.read_block(index))
+        digest = bytes.fromhex(data.digest)
         ids[index] = blob.block_id(index, digest)
         if ids[index] not in stored_ids:
             await _send_blob(
@@ -223,7 +256,7 @@ async def _put_blocks(
         _report_progress(request, sent[0], reader.size)
 
     await io.parallel(put, reader.block_indexes(), MAX_PARALLEL)
-    reader.verify(request.sha256)
+    await io.call(lambda: reader.verify(request.sha256))
     body = blob.block_list_xml(ids)
     md5 = _base64(_md5(body))
     await _send_blob(

@@ -11,6 +11,7 @@ from maas_client.errors import NotFoundError
 from maas_client.flows import _arm
 from maas_client.flows._backend import UploadRequest
 from maas_client.flows._create_once import create_once, exclusive
+from maas_client.flows._files import reading
 from maas_client.flows._io import IO
 from maas_client.flows.azureml import blob_upload
 from maas_client.flows.azureml.workspace import get_datastore
@@ -33,7 +34,7 @@ async def upload(io: IO, request: UploadRequest) -> Dataset:
     Equal bytes are one data set, whatever their file is called. The service reports neither hash nor size
     of a data version, so both are stored as properties.
     """
-    with blob_upload.reading(request.path):
+    with reading(request.path):
         size = request.path.stat().st_size
     version = request.sha256[:16]
     async with exclusive(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Callable
+import logging
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
 from maas_client import catalog
-from maas_client.errors import DatasetError, NotFoundError, ServiceError
+from maas_client.errors import DatasetError, MaasError, NotFoundError, ServiceError, StatusError
+from maas_client.flows import _journal
 from maas_client.flows._arm import poll_intervals
 from maas_client.flows._backend import UploadRequest, catalog_override
 from maas_client.flows._create_once import create_once, exclusive
+from maas_client.flows._files import FileSlice, reading
 from maas_client.flows._io import IO
 from maas_client.flows.foundry import fingerprints, multipart_upload
 from maas_client.types import Dataset
@@ -20,7 +24,10 @@ from maas_client.wire.foundry_models import File
 from maas_client.wire.op import Op
 from maas_client.wire.parsing import checks_values, parse_item, parse_or_skip, to_datetime
 
+_log = logging.getLogger("maas_client")
 PURPOSE = "fine-tune"
+_MAX_ATTEMPTS = 3
+"""How often a file is sent that arrives with other bytes."""
 PROCESSING_TIMEOUT_S = 3600.0
 """How long the service may take to process a file."""
 _UNUSABLE = frozenset({"error", "deleted", "deleting"})
@@ -31,39 +38,95 @@ async def upload(io: IO, request: UploadRequest) -> Dataset:
 
     Raises ``DatasetError`` with the service's own text if it rejects the file.
     """
-    size = request.path.stat().st_size
-    filename = fingerprints.fingerprinted_filename(request)
+    with reading(request.path):
+        size = request.path.stat().st_size
     limits = catalog.load_limits("foundry", override=catalog_override(io))
     multipart_threshold = limits.get_int("upload_threshold_bytes") or 100 * 2**20
     _check_size(request.path, size, limits.get_int("upload_bytes_max"))
-
-    async def find() -> File | None:
-        return await _find_uploaded(io, filename, size)
-
-    async with exclusive(
-        io, f"file {request.sha256}", timeout_s=multipart_upload.upload_timeout_s(size)
-    ):
-        existing = await find()
-        if existing is not None:
-            file = existing
-        elif size >= multipart_threshold:
-            file = await multipart_upload.upload_in_parts(io, request, filename, size, find)
-        else:
-            file = await create_once(
-                io,
-                lambda: _post_file(io, request, filename),
-                find,
-                operation=ops.FILE_CREATE.name,
-                hint=multipart_upload.UNKNOWN_HINT,
-            )
-    return to_dataset(await wait_until_processed(io, file)).model_copy(
+    is_multipart = size >= multipart_threshold
+    timeout_s = multipart_upload.upload_timeout_s(size)
+    async with exclusive(io, f"file {request.sha256}", timeout_s=timeout_s):
+        file, already_there = await _store(io, request, size, is_multipart=is_multipart)
+    return to_dataset(file).model_copy(
         update={
             "name": request.name,
             "sha256": request.sha256,
             "bytes": size,
-            "already_there": existing is not None,
+            "already_there": already_there,
         }
     )
+
+
+async def _store(
+    io: IO, request: UploadRequest, size: int, *, is_multipart: bool
+) -> tuple[File, bool]:
+    """Return the processed file, whose content is the validated one, and whether it was stored already.
+
+    The service compares no checksum of a file that is sent in one request. So the stored content is read
+    back, and a file with other bytes is deleted and sent again.
+    """
+    filename = fingerprints.fingerprinted_filename(request)
+    damaged_ids: set[str] = set()
+
+    async def find() -> File | None:
+        return await _find_uploaded(io, filename, size, damaged_ids)
+
+    for _ in range(_MAX_ATTEMPTS):
+        existing = await find()
+        if existing is not None:
+            file = existing
+        elif is_multipart:
+            file = await multipart_upload.upload_in_parts(io, request, filename, size, find)
+        else:
+            file = await create_once(
+                io,
+                lambda: _post_file(io, request, filename, size),
+                find,
+                operation=ops.FILE_CREATE.name,
+                hint=multipart_upload.UNKNOWN_HINT,
+            )
+        rejection: DatasetError | None = None
+        try:
+            file = await wait_until_processed(io, file)
+        except DatasetError as error:
+            rejection = error
+        if await _has_content(io, file, request, size):
+            if rejection is not None:
+                raise rejection
+            return file, existing is not None
+        _log.warning("%s: the stored file %s has other bytes", file.filename, file.id)
+        damaged_ids.add(file.id)
+        if existing is None:
+            with suppress(MaasError):
+                await io.send(ops.FILE_DELETE, file=file.id)
+    raise ServiceError(
+        f"{request.path} arrived with other bytes {_MAX_ATTEMPTS} times",
+        operation=ops.FILE_CREATE.name,
+        hint="A proxy may change requests. Try again over another network.",
+    )
+
+
+async def _has_content(io: IO, file: File, request: UploadRequest, size: int) -> bool:
+    """Return whether the stored file has the validated bytes; True if the service does not show them."""
+    name = f"{file.id} {request.sha256}"
+    if _journal.is_intact(io, name):
+        return True
+    if file.bytes not in (None, 0, size):
+        return False
+    sha256 = hashlib.sha256()
+    try:
+        async with aclosing(io.download(ops.FILE_CONTENT, file=file.id)) as pieces:
+            async for piece in pieces:
+                sha256.update(piece)
+    except StatusError as error:
+        _log.warning(
+            "%s was not compared with the file that the service stored: %s", request.path, error
+        )
+        return True
+    if sha256.hexdigest() != request.sha256:
+        return False
+    _journal.set_intact(io, name)
+    return True
 
 
 def _check_size(path: Path, size: int, max_bytes: int | None) -> None:
@@ -75,7 +138,9 @@ def _check_size(path: Path, size: int, max_bytes: int | None) -> None:
         )
 
 
-async def _find_uploaded(io: IO, filename: str, size: int) -> File | None:
+async def _find_uploaded(
+    io: IO, filename: str, size: int, damaged_ids: Collection[str]
+) -> File | None:
     """Return the stored file with the same fingerprint and size, unless the service rejected it."""
     fingerprint = fingerprints.filename_fingerprint(filename)
     async for item in fingerprints.list_items(io, ops.FILE_LIST, query={"purpose": PURPOSE}):
@@ -84,20 +149,19 @@ async def _find_uploaded(io: IO, filename: str, size: int) -> File | None:
         if file is None:
             continue
         has_size = file.bytes in (None, 0, size)
-        if has_size and has_fingerprint and file.status not in _UNUSABLE:
+        is_usable = file.status not in _UNUSABLE and file.id not in damaged_ids
+        if has_size and has_fingerprint and is_usable:
             return file
     return None
 
 
-async def _post_file(io: IO, request: UploadRequest, filename: str) -> File:
-    data = await io.call(request.path.read_bytes)
-    if hashlib.sha256(data).hexdigest() != request.sha256:
-        raise multipart_upload.file_changed_error(request.path)
+async def _post_file(io: IO, request: UploadRequest, filename: str, size: int) -> File:
+    data = FileSlice(request.path, 0, size, request.sha256, "sha256")
     form = [("purpose", (None, PURPOSE)), ("file", (filename, data, "application/jsonl"))]
-    timeout_s = multipart_upload.upload_timeout_s(len(data))
+    timeout_s = multipart_upload.upload_timeout_s(size)
     file = (await io.send(ops.FILE_CREATE, form, deadline_s=timeout_s)).value
     if request.progress is not None:
-        request.progress(len(data), len(data))
+        request.progress(size, size)
     return file
 
 

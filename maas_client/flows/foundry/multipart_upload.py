@@ -1,8 +1,9 @@
 """Upload large files in parts (docs/azure-http.md section 4.2).
 
 Files below 100 MB are sent in one request. A single request of more than about 150 MB is accepted, and the
-job fails later. Each part is compared with the validated bytes before it is sent, and the final request
-carries the MD5 of the whole file.
+job fails later. Each part is compared with the validated bytes while it is sent, and the final request
+carries the MD5 of the whole file. A journal on this machine names the parts that the service has, so that
+an interrupted upload is continued by the same call.
 """
 
 from __future__ import annotations
@@ -11,19 +12,23 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from maas_client.errors import DatasetError, MaasError, ServiceError
+from maas_client.errors import MaasError, ServiceError, StatusError
+from maas_client.flows._arm import is_transient
 from maas_client.flows._backend import UploadRequest
 from maas_client.flows._create_once import create_once
+from maas_client.flows._files import FileSlice, file_changed_error, reading
 from maas_client.flows._io import IO
+from maas_client.flows._journal import PartJournal
 from maas_client.flows.foundry.fingerprints import dated_base_url
 from maas_client.wire import foundry as ops
 from maas_client.wire.foundry_models import File
 
 PART_BYTES = 16 * 2**20
-"""The service allows 64 MB; ``MAX_PARALLEL`` parts are in memory at once."""
+"""The service allows 64 MB. After an interruption at most ``MAX_PARALLEL`` parts are sent again."""
 MAX_PARALLEL = 4
+_MAX_ATTEMPTS = 3
+_CHUNK_BYTES = 2**20
 UNKNOWN_HINT = "Run the same call again: it looks for the file first, and never stores it twice."
 
 
@@ -31,7 +36,7 @@ UNKNOWN_HINT = "Run the same call again: it looks for the file first, and never 
 class _Checksums:
     md5: str
     """Of the whole file, in hexadecimal."""
-    parts: tuple[bytes, ...]
+    parts: tuple[str, ...]
     """MD5 digests of the parts, in order."""
 
 
@@ -46,21 +51,61 @@ async def upload_in_parts(
 
     ``find`` looks for the file after a completion whose outcome is unknown.
     """
-    base_url = dated_base_url(io)
     checksums = await io.call(lambda: _compute_checksums(request))
-    body = {
-        "filename": name,
-        "purpose": "fine-tune",
-        "bytes": size,
-        "mime_type": "application/jsonl",
-    }
-    upload = (await io.send(ops.UPLOAD_CREATE, body, base_url=base_url)).value.id
-    try:
-        part_ids = await _send_parts(io, request, checksums, base_url, upload, size)
-    except MaasError:
+    journal = PartJournal(io, f"{name} {request.sha256} {PART_BYTES}")
+    await io.call(journal.load)
+    for attempt in range(1, _MAX_ATTEMPTS + 1):
+        is_continued = journal.upload is not None
+        try:
+            file = await _upload(io, request, journal, checksums, name, size, find)
+        except MaasError as error:
+            if is_transient(error):
+                raise  # the same call continues the upload
+            await _cancel(io, journal)
+            is_repeatable = is_continued or _is_damaged(error)
+            if attempt == _MAX_ATTEMPTS or not isinstance(error, StatusError) or not is_repeatable:
+                raise
+        else:
+            await io.call(journal.delete)
+            return file
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _is_damaged(error: MaasError) -> bool:
+    """Return whether the service compared the MD5 and found other bytes."""
+    return isinstance(error, StatusError) and "md5" in f"{error.target} {error.message}".lower()
+
+
+async def _cancel(io: IO, journal: PartJournal) -> None:
+    upload = journal.upload
+    await io.call(journal.delete)
+    if upload is not None:
         with suppress(MaasError):  # the service ends an incomplete upload within an hour
-            await io.send(ops.UPLOAD_CANCEL, base_url=base_url, upload=upload)
-        raise
+            await io.send(ops.UPLOAD_CANCEL, base_url=dated_base_url(io), upload=upload)
+
+
+async def _upload(
+    io: IO,
+    request: UploadRequest,
+    journal: PartJournal,
+    checksums: _Checksums,
+    name: str,
+    size: int,
+    find: Callable[[], Awaitable[File | None]],
+) -> File:
+    base_url = dated_base_url(io)
+    if journal.upload is None:
+        body = {
+            "filename": name,
+            "purpose": "fine-tune",
+            "bytes": size,
+            "mime_type": "application/jsonl",
+        }
+        created = (await io.send(ops.UPLOAD_CREATE, body, base_url=base_url)).value
+        await io.call(lambda: journal.start(created.id, created.expires_at))
+    await _send_parts(io, request, journal, checksums, size)
+    upload = journal.upload or ""
+    part_ids = [journal.parts[index] for index in range(len(checksums.parts))]
 
     async def complete() -> File:
         response = await io.send(
@@ -83,55 +128,56 @@ async def upload_in_parts(
 
 
 async def _send_parts(
-    io: IO, request: UploadRequest, checksums: _Checksums, base_url: str, upload: str, size: int
-) -> list[str]:
-    sent = [0]
+    io: IO, request: UploadRequest, journal: PartJournal, checksums: _Checksums, size: int
+) -> None:
+    """Send the parts that the service does not have yet."""
+    base_url = dated_base_url(io)
 
-    async def send(index: int) -> str:
-        data = await io.call(lambda: _read_part(request.path, index))
-        if hashlib.md5(data, usedforsecurity=False).digest() != checksums.parts[index]:
-            raise file_changed_error(request.path)
+    def part(index: int) -> FileSlice:
+        start = index * PART_BYTES
+        length = min(PART_BYTES, size - start)
+        return FileSlice(request.path, start, length, checksums.parts[index], "md5")
+
+    indexes = range(len(checksums.parts))
+    sent = [sum(len(part(index)) for index in journal.parts if index in indexes)]
+    if sent[0] and request.progress is not None:
+        request.progress(sent[0], size)
+
+    async def send(index: int) -> None:
+        data = part(index)
         form = [("data", ("upload", data, "application/octet-stream"))]
         response = await io.send(
             ops.UPLOAD_PART,
             form,
             base_url=base_url,
-            upload=upload,
+            upload=journal.upload or "",
             deadline_s=upload_timeout_s(len(data)),
         )
+        await io.call(lambda: journal.add(index, response.value.id))
         sent[0] += len(data)
         if request.progress is not None:
             request.progress(sent[0], size)
-        return response.value.id
 
-    return await io.parallel(send, range(len(checksums.parts)), MAX_PARALLEL)
+    await io.parallel(send, [i for i in indexes if i not in journal.parts], MAX_PARALLEL)
 
 
 def _compute_checksums(request: UploadRequest) -> _Checksums:
     """Read the file once. Raises ``DatasetError`` if its bytes are not the validated ones."""
     sha256, md5, parts = hashlib.sha256(), hashlib.md5(usedforsecurity=False), []
-    with request.path.open("rb") as file:
-        while part := file.read(PART_BYTES):
-            sha256.update(part)
-            md5.update(part)
-            parts.append(hashlib.md5(part, usedforsecurity=False).digest())
+    with reading(request.path), request.path.open("rb") as file:
+        part, rest = hashlib.md5(usedforsecurity=False), PART_BYTES
+        while chunk := file.read(min(_CHUNK_BYTES, rest)):
+            for digest in (sha256, md5, part):
+                digest.update(chunk)
+            rest -= len(chunk)
+            if not rest:
+                parts.append(part.hexdigest())
+                part, rest = hashlib.md5(usedforsecurity=False), PART_BYTES
+        if rest < PART_BYTES:
+            parts.append(part.hexdigest())
     if sha256.hexdigest() != request.sha256:
         raise file_changed_error(request.path)
     return _Checksums(md5.hexdigest(), tuple(parts))
-
-
-def _read_part(path: Path, index: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(index * PART_BYTES)
-        return file.read(PART_BYTES)
-
-
-def file_changed_error(path: Path) -> DatasetError:
-    """Return the error for a file whose bytes are no longer the validated ones."""
-    return DatasetError(
-        f"{path}: the file changed during the upload; nothing was stored",
-        hint="Wait until nothing writes to the file, then run again.",
-    )
 
 
 def upload_timeout_s(size: int) -> float:

@@ -68,11 +68,11 @@ class FakeBlobs:
         return {k: v for k, v in sent.headers.items() if k.startswith("x-ms-meta-")}
 
     def put(self, sent: Sent) -> Any:
-        self.contents[sent.path["blob"]] = (sent.body, self._meta(sent))
+        self.contents[sent.path["blob"]] = (b"".join(sent.body), self._meta(sent))
         return None
 
     def block(self, sent: Sent) -> Any:
-        self.blocks.setdefault(sent.path["blob"], {})[sent.query["blockid"]] = sent.body
+        self.blocks.setdefault(sent.path["blob"], {})[sent.query["blockid"]] = b"".join(sent.body)
         return None
 
     def commit(self, sent: Sent) -> Any:

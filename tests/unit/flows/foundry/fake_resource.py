@@ -18,6 +18,8 @@ class Resource(FakePort):
         super().__init__("foundry", local=local)
         self.files: list[dict[str, Any]] = []
         self.jobs: list[dict[str, Any]] = []
+        self.contents: dict[str, bytes] = {}
+        self.on("files.content", lambda sent: self.contents[sent.path["file"]])
         self.on("files.list", lambda sent: {"object": "list", "data": list(self.files)})
         self.on("files.create", self.create_file)
         self.on("files.get", lambda sent: _by_id(self.files, sent.path["file"]))
@@ -28,7 +30,8 @@ class Resource(FakePort):
 
     def create_file(self, sent: Sent) -> dict[str, Any]:
         form = dict(sent.body)
-        name, data, _ = form["file"]
+        name, content, _ = form["file"]
+        data = b"".join(content)
         item = {
             "id": f"file-{len(self.files)}",
             "object": "file",
@@ -39,6 +42,7 @@ class Resource(FakePort):
             "created_at": 1_764_000_000 + len(self.files),
         }
         self.files.append(item)
+        self.contents[item["id"]] = data
         return item
 
     def create_job(self, sent: Sent) -> dict[str, Any]:
