@@ -17,6 +17,7 @@ from maas_client.cli._parser import CommandTable, Parser, UsageError, add_comman
 from maas_client.errors import DatasetError, JobFailedError, MaasError, NotFoundError
 
 OK, ERROR, USAGE, DATASET_INVALID, JOB_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+_TERMINATED = 143
 
 COMMANDS: CommandTable = {
     "validate": ("validate", "check chat files and report every problem with its line and a fix"),
@@ -59,9 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     except SystemExit as exit_:  # argparse: help and version
         return exit_.code if isinstance(exit_.code, int) else USAGE
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return INTERRUPTED if type(interrupt) is KeyboardInterrupt else _TERMINATED
     except BrokenPipeError:
         _silence(sys.stdout)
         return ERROR

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from maas_client.cli import _connection
+from maas_client.cli._interrupt import CONTINUE_UPLOAD, on_interrupt
 from maas_client.cli._output import (
     print_confirmation,
     print_fields,
@@ -43,7 +44,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _upload(args: argparse.Namespace) -> int:
-    with _connection.connect(args) as client:
+    with on_interrupt(CONTINUE_UPLOAD), _connection.connect(args) as client:
         dataset = client.datasets.upload(
             args.file,
             name=args.name,

@@ -8,6 +8,7 @@ from typing import Any
 
 from maas_client.cli import _connection, _job_options
 from maas_client.cli._follow import follow_job
+from maas_client.cli._interrupt import on_interrupt
 from maas_client.cli._output import print_fields, print_note
 
 
@@ -24,7 +25,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Validate, upload, train and deploy. The same command attaches to the same job when run again."""
     next_step = f"deploys {args.deploy}" if args.deploy else ""
-    with _connection.connect(args) as client, follow_job(args, next_step=next_step) as observer:
+    with (
+        on_interrupt(),
+        _connection.connect(args) as client,
+        follow_job(args, next_step=next_step) as observer,
+    ):
         result = client.fine_tune(
             args.file,
             deploy=args.deploy,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from maas_client.cli import _connection, _job_options
 from maas_client.cli._follow import follow_job
+from maas_client.cli._interrupt import CONTINUE_UPLOAD, on_interrupt
 from maas_client.cli._output import (
     print_confirmation,
     print_fields,
@@ -60,7 +61,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _create(args: argparse.Namespace) -> int:
-    with _connection.connect(args) as client:
+    message = (
+        "Before another call, look for the job: maas-client jobs list"
+        if args.force_new
+        else f"{CONTINUE_UPLOAD} A job that was created is returned."
+    )
+    with on_interrupt(message), _connection.connect(args) as client:
         job = client.jobs.create(training_data=args.data, **_job_options.job_arguments(args))
     if job.attached:
         print_note(f"the same job exists ({job.status}); use --force-new to start another")

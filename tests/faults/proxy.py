@@ -80,7 +80,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         proxy = self.server.proxy
-        body = self.rfile.read(int(self.headers.get("content-length", "0")))
+        size = int(self.headers.get("content-length", "0"))
+        body = self.rfile.read(size)
+        if len(body) < size:  # the client is gone
+            self.close_connection = True
+            return
         proxy.requests[self.command, self.path.partition("?")[0]] += 1
         fault = proxy.plan.next_fault(self.command, self.path) or Fault()
         status, headers, answer = 503, [("Content-Type", "text/plain")], b"not forwarded"

@@ -128,8 +128,8 @@ async def upload_file(
         return path, False
     raise ConflictError(
         "another upload of the same file is in progress",
-        status=error and error.status,
-        code=error and error.code,
+        status=error.status if error else None,
+        code=error.code if error else None,
         operation="blobs.put",
         hint="Wait until it has ended, then run again.",
     ) from error

@@ -16,7 +16,7 @@ import pytest
 
 import maas_client as maas
 from maas_client.local.embed import LocalServer, serve
-from tests.faults import Fault, FaultPlan, FaultProxy
+from tests.faults import Fault, FaultPlan, FaultProxy, create_soak
 
 Dialect = Literal["azureml", "foundry"]
 MODELS: dict[Dialect, str] = {"azureml": "Phi-4-mini-instruct", "foundry": "Ministral-3B"}
@@ -306,3 +306,13 @@ def test_deployment_of_a_create_with_a_lost_answer_is_returned(
         assert deployment.ready
         client.deployments.delete(deployment)
     assert proxy.plan.count == 1
+
+
+@pytest.mark.parametrize("dialect", ["azureml", "foundry"])
+def test_many_creates_make_exactly_as_many_jobs(dialect: Dialect) -> None:
+    """Bounded; ``python -m tests.faults.create_soak --creates 10000`` is the full run."""
+    counts = create_soak.run(60, dialect, seed=7)
+    assert counts["faults"] > 10
+    assert (counts["doubled"], counts["missing"]) == (0, 0)
+    assert counts["returned"] <= counts["jobs"] <= 60
+    assert counts["returned"] + counts["unknown"] == 60

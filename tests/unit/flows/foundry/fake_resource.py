@@ -19,7 +19,10 @@ class Resource(FakePort):
         self.files: list[dict[str, Any]] = []
         self.jobs: list[dict[str, Any]] = []
         self.contents: dict[str, bytes] = {}
-        self.on("files.content", lambda sent: self.contents[sent.path["file"]])
+        self.on(
+            "files.content",
+            lambda sent: self.contents.get(sent.path["file"], NotFoundError("none", status=404)),
+        )
         self.on("files.list", lambda sent: {"object": "list", "data": list(self.files)})
         self.on("files.create", self.create_file)
         self.on("files.get", lambda sent: _by_id(self.files, sent.path["file"]))
