@@ -45,7 +45,7 @@ def faults(dialect: Dialect) -> list[Fault]:
                     forward=forward,
                     status=number,
                     headers=headers,
-                )  # fmt: skip
+                )
             )
         plan += [
             Fault(
