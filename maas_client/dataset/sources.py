@@ -24,7 +24,7 @@ from typing import Any, Literal, Protocol, cast
 
 from maas_client.errors import ConfigError, DatasetError, MissingExtraError
 
-__all__ = ["DataFile", "DataSource", "open_source", "to_file"]
+__all__ = ["DataFile", "DataSource", "open_readable", "open_source", "to_file"]
 
 
 class DataFrame(Protocol):
@@ -115,6 +115,17 @@ def open_source(source: DataSource | DataFile) -> Iterator[DataFile]:
                 f"cannot copy {name} to {folder}: {error.strerror}",
                 hint="Set TMPDIR to a folder on a disk with more free space.",
             ) from None
+        yield file
+
+
+@contextmanager
+def open_readable(source: DataSource | DataFile) -> Iterator[DataFile]:
+    """Do what ``open_source`` does, and raise ``DatasetError`` for a file that cannot be unpacked."""
+    with open_source(source) as file:
+        if file.damage:
+            raise DatasetError(
+                f"{file.name} is not text: {file.damage}", hint="Download it or write it again."
+            )
         yield file
 
 

@@ -33,7 +33,8 @@ from maas_client.dataset.parsing.file_type import detect_wrong_format
 from maas_client.dataset.parsing.lines import MAX_LINE_BYTES, Line
 from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.rules.line_check import LineResult, LineValidator
-from maas_client.errors import DatasetError
+from maas_client.dataset.sources import open_readable
+from maas_client.errors import ConfigError, DatasetError
 
 MAX_LISTED = 1000
 """Entries that each list of a result holds at most."""
@@ -109,7 +110,7 @@ def fix(
 
     Args:
         path: The file: JSON Lines, an array or pretty-printed JSON, in UTF-8, UTF-16, UTF-32 or
-            Windows-1252.
+            Windows-1252, all also compressed with gzip; or Parquet.
         out: The file to write. It may be ``path`` itself only with ``in_place``.
         drop: Leave out lines that cannot be repaired and write them to ``OUT.dropped.jsonl``. Without
             it they are copied unchanged.
@@ -135,8 +136,16 @@ def fix(
         require_distinct_paths(path, dropped)
     validator = LineValidator(build_context(target, model))
     result = FixResult(os.fspath(path), os.fspath(out))
-    with atomic_write(out, dropped) if drop else atomic_write(out) as files:
-        _write(_read_rows(path, result), result, validator, files)
+    with (
+        open_readable(path) as data,
+        atomic_write(out, dropped) if drop else atomic_write(out) as files,
+    ):
+        if data.is_copy and os.path.realpath(path) == os.path.realpath(out):
+            raise ConfigError(
+                f"{data.name} is {data.format} and cannot be fixed in place",
+                hint="Give another file to write.",
+            )
+        _write(_read_rows(data.path, result), result, validator, files)
     if drop and result.unfixed_count:
         result.dropped_path = os.fspath(dropped)
     elif drop:
@@ -235,7 +244,7 @@ def _read_rows(path: str | PathLike[str], result: FixResult) -> Iterator[tuple[i
         return
     if code in ("FILE_CSV", "FILE_EMPTY"):
         raise DatasetError(
-            f"{path} contains no JSON",
+            f"{result.path} contains no JSON",
             hint="Convert CSV with: maas-client datasets convert" if code == "FILE_CSV" else None,
         )
     if code == "FILE_CR_ONLY":
@@ -269,7 +278,7 @@ def _read_values(
                 yield number, repair.dump_json(value)
     except (repair.UnrepairableError, JsonStreamError) as error:
         raise DatasetError(
-            f"{path} cannot be read as JSON: {error} (row {number + 1})",
+            f"{result.path} cannot be read as JSON: {error} (row {number + 1})",
             hint="Fix its syntax first. A JSON linter shows where it is wrong.",
         ) from None
     result.add_repair(0, f"wrote {source} as one object per line")

@@ -33,7 +33,7 @@ from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.rules.service import ServiceRules
 from maas_client.dataset.scanners.duplicates import DuplicateScanner
 from maas_client.dataset.scanners.near_duplicates import NearDuplicateScanner
-from maas_client.dataset.sources import open_source
+from maas_client.dataset.sources import DataFile, open_readable, open_source
 from maas_client.errors import ConfigError, DatasetError
 
 GroupBy = Literal["conversation", "prompt", "row"]
@@ -76,7 +76,8 @@ def split(
     """Write a file's rows into a training file and a validation file.
 
     Args:
-        path: A JSON Lines file. Its rows may be in any format, as long as they are objects.
+        path: A JSON Lines file (also compressed with gzip, or Parquet). Its rows may be in any format, as
+            long as they are objects.
         training: The training file to write.
         validation: The validation file to write.
         validation_share: Share of the rows for validation, between 0 and 1, met as closely as whole
@@ -111,22 +112,23 @@ def split(
         )
     require_regular_file(path)
     require_distinct_paths(path, training, validation)
-    rows = _RowIndex(path, by)
-    order = list(range(len(rows)))
-    if shuffle:
-        random.Random(f"{seed} rows").shuffle(order)  # noqa: S311 - not for security
-    with open(path, "rb") as source, atomic_write(training, validation) as files:
-        while True:
-            in_validation = rows.draw(validation_share, random.Random(seed))  # noqa: S311 - as above
-            for file in files:
-                file.seek(0)
-                file.truncate()
-            for row in order:
-                files[in_validation[row]].write(rows.read(source, row))
-            leaked = [] if by == "row" else _find_leaked_rows(files, order, in_validation)
-            if not leaked:
-                break
-            rows.join(leaked)
+    with open_readable(path) as data:
+        rows = _RowIndex(data, by)
+        order = list(range(len(rows)))
+        if shuffle:
+            random.Random(f"{seed} rows").shuffle(order)  # noqa: S311 - not for security
+        with open(data.path, "rb") as source, atomic_write(training, validation) as files:
+            while True:
+                in_validation = rows.draw(validation_share, random.Random(seed))  # noqa: S311 - as above
+                for file in files:
+                    file.seek(0)
+                    file.truncate()
+                for row in order:
+                    files[in_validation[row]].write(rows.read(source, row))
+                leaked = [] if by == "row" else _find_leaked_rows(files, order, in_validation)
+                if not leaked:
+                    break
+                rows.join(leaked)
     count = sum(in_validation)
     return DatasetSplit(
         os.fspath(path),
@@ -155,11 +157,12 @@ def split_like_azure(
     """
     require_regular_file(path)
     require_distinct_paths(path, training, validation)
-    rows = _RowIndex(path, "row")
-    count = max(1, round(len(rows) * validation_share))
-    with open(path, "rb") as source, atomic_write(training, validation) as files:
-        for row in range(len(rows)):
-            files[row >= len(rows) - count].write(rows.read(source, row))
+    with open_readable(path) as data:
+        rows = _RowIndex(data, "row")
+        count = max(1, round(len(rows) * validation_share))
+        with open(data.path, "rb") as source, atomic_write(training, validation) as files:
+            for row in range(len(rows)):
+                files[row >= len(rows) - count].write(rows.read(source, row))
     names = (os.fspath(path), os.fspath(training), os.fspath(validation))
     return DatasetSplit(*names, len(rows) - count, count, 0, "azure", None, shuffled=False)
 
@@ -167,25 +170,25 @@ def split_like_azure(
 class _RowIndex:
     """The offset, size and group of every row of a file: 24 bytes a row."""
 
-    def __init__(self, path: str | PathLike[str], by: GroupBy) -> None:
+    def __init__(self, file: DataFile, by: GroupBy) -> None:
         self._offsets, self._sizes, self._keys = array("Q"), array("Q"), array("Q")
-        for line in read_lines(path):
+        for line in read_lines(file.path):
             if not line.data.strip():
                 continue
-            key = _group_key(line.data, by, line.number, path) if by != "row" else line.number
+            key = _group_key(line.data, by, line.number, file) if by != "row" else line.number
             self._offsets.append(line.offset)
             self._sizes.append(len(line.data))
             self._keys.append(key)
             if line.truncated:
-                raise DatasetError(f"{os.fspath(path)}, line {line.number} is too long")
-        self._path, self._by = path, by
+                raise DatasetError(f"{file.name}, {file.unit} {line.number} is too long")
+        self._name, self._by = file.name, by
         self._count_groups()
 
     def _count_groups(self) -> None:
         self.groups = len(set(self._keys))
         if self.groups < 2:
             raise ConfigError(
-                f"{os.fspath(self._path)} has {len(self)} rows in {self.groups} groups by {self._by}: "
+                f"{self._name} has {len(self)} rows in {self.groups} groups by {self._by}: "
                 "too few to split",
                 hint=Text.format("Set {} to prompt or row.", Argument("by"))
                 if len(self) > 1
@@ -258,7 +261,7 @@ def _is_closer(rows: int, size: int, target: int) -> bool:
     return abs(rows + size - target) < abs(rows - target)
 
 
-def _group_key(data: bytes, by: GroupBy, number: int, path: str | PathLike[str]) -> int:
+def _group_key(data: bytes, by: GroupBy, number: int, file: DataFile) -> int:
     """Return a hash that is the same for all rows of a group."""
     try:
         row = parse_json(data)
@@ -266,8 +269,8 @@ def _group_key(data: bytes, by: GroupBy, number: int, path: str | PathLike[str])
         row = None
     if not isinstance(row, dict):
         raise DatasetError(
-            f"{os.fspath(path)}, line {number} is not a JSON object",
-            hint=f"Check the file with: maas-client validate {os.fspath(path)}",
+            f"{file.name}, {file.unit} {number} is not a JSON object",
+            hint=f"Check the file with: maas-client validate {file.name}",
         )
     identity = "\0".join(_identifying_texts(row, by))
     return int.from_bytes(blake2b(identity.encode("utf-8", "replace"), digest_size=8).digest())

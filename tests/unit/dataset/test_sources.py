@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from maas_client.dataset import validate
+from maas_client.dataset.edit.fix import fix
+from maas_client.dataset.edit.split import split
 from maas_client.dataset.sources import open_source
 from maas_client.errors import ConfigError, DatasetError, MissingExtraError
 from tests.unit.dataset.corpus import VALID_LINES, file
@@ -259,3 +261,34 @@ def test_summary_counts_all_files() -> None:
     assert report.summary()["CHAT_ROLE_UNKNOWN"] == 3
     assert report.summary()["PII_EMAIL"] == 0
     assert list(report.summary().values()) == sorted(report.summary().values(), reverse=True)
+
+
+class TestEditing:
+    """``fix`` and ``split`` read what ``validate`` reads."""
+
+    @pytest.fixture
+    def packed(self, tmp_path: Path) -> Path:
+        path = tmp_path / "train.jsonl.gz"
+        path.write_bytes(gzip.compress(file(*VALID_LINES)))
+        return path
+
+    def test_fix_and_split_read_gzip(self, packed: Path, tmp_path: Path) -> None:
+        assert fix(packed, tmp_path / "fixed.jsonl").rows == len(VALID_LINES)
+        assert (tmp_path / "fixed.jsonl").read_bytes() == file(*VALID_LINES)
+        result = split(packed, tmp_path / "a.jsonl", tmp_path / "b.jsonl", by="row")
+        assert result.training_rows + result.validation_rows == len(VALID_LINES)
+        assert result.path == str(packed)
+
+    def test_fix_does_not_replace_a_gzip_file_by_lines(self, packed: Path) -> None:
+        before = packed.read_bytes()
+        with pytest.raises(ConfigError, match="is gzip and cannot be fixed in place"):
+            fix(packed, packed, in_place=True)
+        assert packed.read_bytes() == before
+
+    def test_damaged_files_are_refused(self, packed: Path, tmp_path: Path) -> None:
+        packed.write_bytes(packed.read_bytes()[:-9])
+        with pytest.raises(DatasetError, match="cannot be unpacked"):
+            fix(packed, tmp_path / "out.jsonl")
+        with pytest.raises(DatasetError, match="cannot be unpacked"):
+            split(packed, tmp_path / "out.jsonl", tmp_path / "b.jsonl", by="row")
+        assert not (tmp_path / "out.jsonl").exists()
