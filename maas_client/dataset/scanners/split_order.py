@@ -58,9 +58,12 @@ class SplitOrderScanner:
             max(0, count / last - before[key] / before.total()) for key, count in after.items()
         )
         if distance > _MAX_DISTANCE:
+            more_frequent = sum(
+                count for key, count in after.items() if count / last > before[key] / before.total()
+            )
             detail = (
-                f"{round(distance * last):,} of the last {last:,} rows have a system message that is rare or "
-                "missing in the rows before them"
+                f"{more_frequent:,} of the last {last:,} rows have a system message that is rarer, or missing, "
+                "in the rows before them"
             )
             yield Issue("SERVICE_SPLIT", detail=detail)
 
