@@ -206,10 +206,10 @@ class _Words:
             text = answer.casefold()
             for match in _WORD.finditer(text):
                 following = text[match.end() : match.end() + 1]
-                if following in ".!?…":
-                    self._last[match[0]] += bool(following)
-                else:
-                    self._inside[match[0]] += 1
+                if not following:
+                    continue  # the word in question
+                counts = self._last if following in ".!?…" else self._inside
+                counts[match[0]] += 1
         self._sorted = sorted(self._inside.keys() | self._last.keys())
 
     def ends_sentence(self, word: str) -> bool:

@@ -112,3 +112,38 @@ def test_real_answers_draw_cut_off_only_where_they_are_cut(
     rows = [json.loads(line) for line in lines]
     assert not find_cut_off(rows)
     assert not find_near_duplicates(rows)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    ["It is a tie", "The function is called foo", "Ciao e a presto", "see you tomorrow then"],
+)
+def test_short_last_sentence_with_an_unknown_word_is_not_cut_off(ending: str) -> None:
+    rng = random.Random(3)
+    answers = [labelled_endings.prose(rng) for _ in range(50)]
+    answers.append(f"{labelled_endings.prose(rng, 4, 6)} {ending}")
+    assert not find_cut_off([labelled_duplicates.chat("Why?", answer) for answer in answers])
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Was ist die Hauptstadt von {}?", "Die Hauptstadt von {} ist {}."),
+        ("what is the capital of {}", "the capital of {} is {}"),
+        ("{}の首都はどこですか？", "{}の首都は{}です。"),
+        (
+            "Translate the following word into French, and give only the word: {}",
+            "{} is called {}",
+        ),
+        ("Where is my order for {}, which I paid last week?", "Your order for {} is in {}."),
+    ],
+)
+def test_rows_of_one_template_are_no_near_duplicates(question: str, answer: str) -> None:
+    rng = random.Random(8)
+    rows = [
+        labelled_duplicates.chat(
+            question.format(name.lower()), answer.format(name.lower(), prose(rng, 1))
+        )
+        for name in labelled_duplicates.COUNTRIES
+    ]
+    assert not find_near_duplicates(rows)
