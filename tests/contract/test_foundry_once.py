@@ -23,9 +23,9 @@ def server() -> Iterator[LocalServer]:
 @pytest.fixture
 def data(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A file of this test's own: the server is shared."""
-    said = request.node.name
+    name = request.node.name
     rows = [
-        {"messages": [{"role": "user", "content": f"{said} {i}?"}, {"role": "assistant", "content": f"{i}!"}]}
+        {"messages": [{"role": "user", "content": f"{name} {i}?"}, {"role": "assistant", "content": f"{i}!"}]}
         for i in range(12)
     ]  # fmt: skip
     path = tmp_path / "train.jsonl"
@@ -95,17 +95,17 @@ def test_a_program_that_runs_again_finds_all_of_it(server: LocalServer, data: Pa
 async def test_two_at_once_end_with_one(server: LocalServer, data: Path) -> None:
     import asyncio
 
-    async def one() -> maas.Job:
+    async def create_job() -> maas.Job:
         async with server.async_client(dialect="foundry") as client:
             return await client.jobs.create(model="gpt-oss-20b", training_data=data)
 
-    made = await asyncio.gather(*(one() for _ in range(6)))
+    jobs = await asyncio.gather(*(create_job() for _ in range(6)))
     with server.client(dialect="foundry") as client:
-        mine = {job.name for job in made}
-        assert len(mine) == 1
-        alive = [j for j in client.jobs.list() if j.name in mine and j.status != "cancelled"]
-        assert len(alive) == 1
-        assert client.jobs.wait(alive[0]).succeeded
+        names = {job.name for job in jobs}
+        assert len(names) == 1
+        active = [j for j in client.jobs.list() if j.name in names and j.status != "cancelled"]
+        assert len(active) == 1
+        assert client.jobs.wait(active[0]).succeeded
 
 
 def test_a_large_file_goes_in_parts_and_comes_back(
@@ -118,17 +118,17 @@ def test_a_large_file_goes_in_parts_and_comes_back(
     path = tmp_path / "large.jsonl"
     path.write_text((json.dumps({"messages": rows}) + "\n") * 2000, "utf-8")
     low = {"upload_threshold_bytes": 1 << 20}
-    known = {"source": "this test", "as_of": "2026-11-24", "limits": {"foundry": low}}
-    (tmp_path / "catalog.json").write_text(json.dumps(known))
+    override = {"source": "this test", "as_of": "2026-11-24", "limits": {"foundry": low}}
+    (tmp_path / "catalog.json").write_text(json.dumps(override))
     monkeypatch.setenv("MAAS_CATALOG", str(tmp_path / "catalog.json"))
-    seen: list[int] = []
+    sent_bytes: list[int] = []
     with server.client(dialect="foundry") as client:
-        made = client.datasets.upload(
+        dataset = client.datasets.upload(
             path,
             ignore=("QUALITY_*", "SERVICE_*"),
-            progress=lambda done, of: seen.append(done),
+            progress=lambda done, of: sent_bytes.append(done),
         )
-    assert max(seen) == made.bytes == path.stat().st_size
-    assert len(seen) > 3
-    url = f"{server.url}/openai/v1/files/{made.id}/content"
+    assert max(sent_bytes) == dataset.bytes == path.stat().st_size
+    assert len(sent_bytes) > 3
+    url = f"{server.url}/openai/v1/files/{dataset.id}/content"
     assert httpx.get(url, headers={"api-key": "k"}, trust_env=False).content == path.read_bytes()

@@ -65,7 +65,7 @@ def wait_for_end(client: openai.OpenAI, job: str) -> Any:
 
 
 def start(client: openai.OpenAI, file: str, **kwargs: Any) -> Any:
-    given = {
+    arguments = {
         "method": {
             "type": "supervised",
             "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 4}},
@@ -73,7 +73,7 @@ def start(client: openai.OpenAI, file: str, **kwargs: Any) -> Any:
         "extra_body": TIER,
         **kwargs,
     }
-    return client.fine_tuning.jobs.create(model=MODEL, training_file=file, **given)
+    return client.fine_tuning.jobs.create(model=MODEL, training_file=file, **arguments)
 
 
 def test_file_round_trip(client: openai.OpenAI) -> None:
@@ -270,9 +270,9 @@ def test_invalid_job_names_the_parameter(
     v1: openai.OpenAI, changes: dict[str, Any], param: str
 ) -> None:
     file = upload(v1, training_rows())
-    given = {"model": MODEL, "training_file": file, "extra_body": TIER, **changes}
+    arguments = {"model": MODEL, "training_file": file, "extra_body": TIER, **changes}
     with pytest.raises(openai.BadRequestError) as refused:
-        v1.fine_tuning.jobs.create(**given)
+        v1.fine_tuning.jobs.create(**arguments)
     assert refused.value.param == param
     assert refused.value.code == "invalidPayload"
 

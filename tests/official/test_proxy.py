@@ -52,7 +52,7 @@ def send_raw(server: LocalServer, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "request_bytes",
     [
         b"CONNECT example.com:443 HTTP/1.1\r\n\r\n",
         b"CONNECT management.azure.com:22 HTTP/1.1\r\n\r\n",
@@ -66,8 +66,8 @@ def send_raw(server: LocalServer, data: bytes) -> bytes:
         b"x" * 20_000,
     ],
 )
-def test_other_requests_are_refused(server: LocalServer, asked: bytes) -> None:
-    assert send_raw(server, asked).startswith(b"HTTP/1.1 403 Forbidden\r\n")
+def test_other_requests_are_refused(server: LocalServer, request_bytes: bytes) -> None:
+    assert send_raw(server, request_bytes).startswith(b"HTTP/1.1 403 Forbidden\r\n")
 
 
 @pytest.mark.parametrize(

@@ -115,19 +115,19 @@ def test_content_md5(azure: Azure):
 
 
 def test_etag_conditions(azure: Azure):
-    one = azure.blob("PUT", "cond", content=b"1", headers=BLOCK).headers["etag"]
+    first_etag = azure.blob("PUT", "cond", content=b"1", headers=BLOCK).headers["etag"]
     conflict = azure.blob("PUT", "cond", content=b"2", headers={**BLOCK, "If-None-Match": "*"})
     assert (conflict.status_code, conflict.headers["x-ms-error-code"]) == (409, "BlobAlreadyExists")
     assert b"<Code>BlobAlreadyExists</Code>" in conflict.content
-    assert azure.blob("GET", "cond", headers={"If-None-Match": one}).status_code == 304
-    two = azure.blob("PUT", "cond", content=b"2", headers={**BLOCK, "If-Match": one}).headers[
-        "etag"
-    ]
-    lost = azure.blob("PUT", "cond", content=b"3", headers={**BLOCK, "If-Match": one})
-    assert (lost.status_code, lost.headers["x-ms-error-code"]) == (412, "ConditionNotMet")
-    assert azure.blob("GET", "cond", headers={"If-Match": one}).status_code == 412
-    assert azure.blob("GET", "cond", headers={"If-Match": two}).content == b"2"
-    assert azure.blob("DELETE", "cond", headers={"If-Match": one}).status_code == 412
+    assert azure.blob("GET", "cond", headers={"If-None-Match": first_etag}).status_code == 304
+    second_etag = azure.blob(
+        "PUT", "cond", content=b"2", headers={**BLOCK, "If-Match": first_etag}
+    ).headers["etag"]
+    outdated = azure.blob("PUT", "cond", content=b"3", headers={**BLOCK, "If-Match": first_etag})
+    assert (outdated.status_code, outdated.headers["x-ms-error-code"]) == (412, "ConditionNotMet")
+    assert azure.blob("GET", "cond", headers={"If-Match": first_etag}).status_code == 412
+    assert azure.blob("GET", "cond", headers={"If-Match": second_etag}).content == b"2"
+    assert azure.blob("DELETE", "cond", headers={"If-Match": first_etag}).status_code == 412
     assert azure.blob("DELETE", "cond").status_code == 202
     assert azure.blob("DELETE", "cond").status_code == 404
 

@@ -61,10 +61,10 @@ def test_repeated_put_returns_same_endpoint(azure: Azure, model_id):
 
 def test_same_name_in_two_workspaces(azure: Azure, model_id, server):
     second_workspace = Azure(server.url, WS.replace("proj1", "proj2"))
-    here, there = azure.deploy("shared", model_id), second_workspace.deploy("shared", model_id)
-    assert here != there
-    assert azure.chat(here, "what is 1 plus 1").status_code == 200
-    assert azure.chat(there, "what is 1 plus 1").status_code == 200
+    first, second = azure.deploy("shared", model_id), second_workspace.deploy("shared", model_id)
+    assert first != second
+    assert azure.chat(first, "what is 1 plus 1").status_code == 200
+    assert azure.chat(second, "what is 1 plus 1").status_code == 200
     second_workspace.http.close()
 
 
@@ -132,9 +132,9 @@ def test_model_versions(azure: Azure):
         v["name"]
         for v in azure.arm("GET", "/models/TWICE/versions", params={"$top": "1"}).json()["value"]
     ] == ["2"]
-    one = azure.arm("GET", "/models/twice/versions/1").json()["properties"]
-    assert (one["jobName"], one["modelType"]) == ("twice1", "mlflow_model")
-    assert one["properties"]["simulated"] == "true"
+    version = azure.arm("GET", "/models/twice/versions/1").json()["properties"]
+    assert (version["jobName"], version["modelType"]) == ("twice1", "mlflow_model")
+    assert version["properties"]["simulated"] == "true"
     assert "twice" in [m["name"] for m in azure.arm("GET", "/models").json()["value"]]
 
 

@@ -205,8 +205,8 @@ def test_changed_hyperparameters_ignore_old_checkpoints(
 def test_old_checkpoints_are_deleted(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     recipe = {"epochs": 3, "save_steps": 1, "save_total_limit": 2}
     run_job(spec(base, data, tmp_path / "out", recipe))
-    kept = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())
-    assert kept == ["step-00000007", "step-00000008"]
+    remaining = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())
+    assert remaining == ["step-00000007", "step-00000008"]
 
 
 @pytest.mark.slow
@@ -261,8 +261,8 @@ def test_paused_run_resumes_to_identical_bytes(
         assert events[-1] == {"event": "paused", "step": len(done_at) + 1}
         assert events_of("started", events)[0]["resumed_from"] == (done_at[-1] if done_at else None)
         done_at.append(events[-1]["step"])
-        kept = [event["step"] for event in events_of("checkpoint", events)]
-        assert kept == ([] if method == "Full" else [done_at[-1]]), (
+        checkpoint_steps = [event["step"] for event in events_of("checkpoint", events)]
+        assert checkpoint_steps == ([] if method == "Full" else [done_at[-1]]), (
             "an adapter that can be deployed"
         )
     assert done_at == [1, 2, 3, 4, 5]
@@ -280,8 +280,8 @@ def test_requested_checkpoint_does_not_change_the_result(
     asked_at = iter([JobSignal.NONE, JobSignal.CHECKPOINT])
     run(spec(base, data, out, recipe), events.append, lambda: next(asked_at, JobSignal.NONE))
     assert events_of("checkpoint", events)[0]["step"] == 2
-    kept = out / "adapters" / "step-00000002" / "adapter_model.safetensors"
-    assert kept.exists(), "an adapter that can be deployed"
+    saved_adapter = out / "adapters" / "step-00000002" / "adapter_model.safetensors"
+    assert saved_adapter.exists(), "an adapter that can be deployed"
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000002"]
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
     shutil.rmtree(out / "adapter")

@@ -106,8 +106,8 @@ def test_long_line_is_reported_and_the_next_is_validated(tmp_path: Path) -> None
 def test_lines_are_counted_like_wc_plus_an_unterminated_line(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(data)
-    wanted = data.count(b"\n") + (bool(data) and not data.endswith(b"\n"))
-    assert validate(path).files[0].lines == wanted
+    expected = data.count(b"\n") + (bool(data) and not data.endswith(b"\n"))
+    assert validate(path).files[0].lines == expected
 
 
 @pytest.mark.parametrize("name", VALID_FILES)

@@ -167,11 +167,11 @@ def test_stats_have_the_rows_that_the_service_skips_and_drops(path: Path) -> Non
     path.write_bytes(
         file(*VALID_LINES[:9], b"{", b'{"id": 1}', b"", row(USER), row(USER, message("bot", "x")))
     )
-    said_ = validate(path).files[0].stats["service"]
-    assert (said_["rows"], said_["rows_skipped"], said_["rows_dropped"]) == (10, 2, 1)
-    assert said_["blank_lines"] == 1
+    service = validate(path).files[0].stats["service"]
+    assert (service["rows"], service["rows_skipped"], service["rows_dropped"]) == (10, 2, 1)
+    assert service["blank_lines"] == 1
     assert "SERVICE_TOO_FEW_ROWS" not in validate(path).files[0].counts
-    assert all(limit["source"].startswith("http") and limit["as_of"] for limit in said_["limits"])
+    assert all(limit["source"].startswith("http") and limit["as_of"] for limit in service["limits"])
 
 
 def test_stats_have_the_validation_split(path: Path) -> None:
@@ -250,8 +250,8 @@ def test_size_limits_by_target(
 
     service = ServiceRules(build_context(target))
     service.count_valid(1000)
-    said_ = [each.code for each in service.finish(size=size << 20, examples=1000)]
-    assert said_ == ([code] if code else [])
+    codes = [each.code for each in service.finish(size=size << 20, examples=1000)]
+    assert codes == ([code] if code else [])
     if code:
         assert build_context(target).severity(code) == severity
     assert service.stats(size=size << 20, examples=10)["route"] == {"foundry": "uploads"}.get(

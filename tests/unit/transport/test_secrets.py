@@ -66,14 +66,14 @@ def assert_hidden(error: BaseException) -> None:
                 type(error), error, error.__traceback__, show_locals=True, locals_max_string=None
             )
         )
-        shown = {
+        outputs = {
             "traceback": "".join(frames.format()),
             "rich": console.export_text(),
             "str": str(error),
             "repr": repr(error),
             "vars": repr(vars(error)),
         }
-    for printer, text in shown.items():
+    for printer, text in outputs.items():
         assert CANARY not in text, f"{printer}: {text[max(0, text.index(CANARY) - 300) :][:400]}"
 
 
