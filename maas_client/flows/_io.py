@@ -1,4 +1,4 @@
-"""``IO``: everything that a flow may ask of the outside world.
+"""``IO``: the interface through which flows send requests, wait, read the clock and run blocking work.
 
 A flow is a coroutine or an async generator whose first argument is an ``IO``. There are three
 implementations: in ``_transport`` a blocking one, whose methods never suspend, so that ``run_sync`` drives
@@ -21,7 +21,7 @@ Coro = Coroutine[Any, Any, T]
 
 
 class IO(Protocol):
-    """The outside world as flows see it. Every method may raise a ``MaasError`` and nothing else."""
+    """The input and output of flows. Every method may raise a ``MaasError`` and nothing else."""
 
     @property
     def scope(self) -> Scope: ...

@@ -1,4 +1,4 @@
-"""Show options that are shared through ``**options`` as parameters of their own."""
+"""Expand the shared ``**options`` of a method into documented parameters of its signature."""
 
 from __future__ import annotations
 

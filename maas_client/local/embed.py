@@ -1,4 +1,4 @@
-"""Run the local server inside this program: for tests, notebooks and scripts.
+"""Run the local server embedded in this program: for tests, notebooks and scripts.
 
 The HTTP server runs in a thread of this process. Training and text generation run in child processes, so
 torch is never loaded here.
