@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -448,6 +449,28 @@ def test_shared_case(name: str, tmp_path: Path) -> None:
     assert expected in out.read_text(encoding="utf-8")
     report = validate(out, target="local")
     assert not [p for p in report.errors if not p.code.startswith("SERVICE_")]
+
+
+UNCHANGED_CASES = {
+    "01-call-then-assistant.jsonl": {"TOOL_RESULT_MISSING": 12},
+    "02-bare-quotes.jsonl": {"JSON_SYNTAX": 2},
+    "03-powershell-utf16.jsonl": {"FILE_UTF16": 1},
+    "03b-utf8-bom-crlf.jsonl": {},
+    "07-args-broken.jsonl": {"TOOL_ARGUMENTS_JSON": 1},
+    "08-args-twice.jsonl": {"TOOL_ARGUMENTS_TWICE": 1},
+    "11-line-separators.jsonl": {},
+    "21-array-one-line.json": {"FILE_JSON_ARRAY": 1},
+    "29b-dpo-messages.jsonl": {"CHAT_SHAPE_DPO": 12},
+    "32-headerless.csv": {"FILE_CSV": 1},
+}
+
+
+@needs_shared_data
+@pytest.mark.parametrize("file", UNCHANGED_CASES)
+def test_shared_case_has_its_errors(file: str) -> None:
+    report = validate(SHARED / "cases" / file, target="local", content=False)
+    codes = Counter(p.code for p in report.errors if not p.code.startswith("SERVICE_"))
+    assert codes == UNCHANGED_CASES[file]
 
 
 def test_codes_of_formats_are_distinct() -> None:
