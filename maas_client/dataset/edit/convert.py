@@ -409,6 +409,8 @@ def _read_table(
         text = io.TextIOWrapper(file, encoding=encoding.codec, newline="")
         try:
             rows = csv.DictReader(text, delimiter=separator, strict=True)
+            while rows.fieldnames is not None and not rows.fieldnames:  # a blank line
+                rows.fieldnames = None
             names = [str(name) for name in rows.fieldnames or ()]
             if detect_any_format(rename_keys(dict.fromkeys(names, "x"), columns)) is None:
                 raise DatasetError(

@@ -93,6 +93,8 @@ def _multiline_json(text: bytes, *, is_complete: bool) -> Issue | None:
         return Issue("FILE_PRETTY_PRINTED") if is_open else None
     if first[:1] != b"[":
         return None
+    if _ARRAY_OF_LISTS.match(b"".join(filled[:3])):
+        return Issue("FILE_JSON_ARRAY")
     if first == b"[" and len(filled) > 1 and filled[1][:1] != b"[":
         return Issue("FILE_JSON_ARRAY")
     element = first[1:].lstrip()
@@ -111,6 +113,7 @@ _FIRST_KEY = re.compile(rb'\{\s*"([^"\\]*)"')
 _MESSAGE_KEYS = frozenset(
     (b"role", b"content", b"from", b"value", b"name", b"weight", b"tool_calls", b"tool_call_id")
 )
+_ARRAY_OF_LISTS = re.compile(rb"\[\s*\[\s*\{")
 _OPEN_ENDS = (b"{", b"[", b",", b":")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
@@ -128,6 +131,8 @@ def _is_array_of_rows(line: bytes) -> bool:
 
 
 SEPARATOR_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_SINGLE_COLUMNS = ("messages", "conversations", "conversation", "text")
+"""Names of columns that can be the only one of a table."""
 _MAX_RECORDS = 5
 
 
@@ -136,10 +141,12 @@ def find_separator(text: str, *, is_complete: bool) -> str | None:
 
     The records have equally many cells. A single one is enough if it is a header of column names.
     """
+    header = text.lstrip().partition("\n")[0].strip()
+    if header.strip('"') in _SINGLE_COLUMNS and text.lstrip().count("\n") > 0:
+        return ","
     candidates = []
     for separator in SEPARATOR_NAMES:
         widths = _record_widths(text, separator)
-        header = text.lstrip().partition("\n")[0].strip()
         complete = widths if is_complete or len(widths) > _MAX_RECORDS else widths[:-1]
         needed = 1 if _HEADER.fullmatch(header) and len(widths) > 1 else 2
         if len(complete) >= needed and complete[0] > 1 and len(set(complete)) == 1:

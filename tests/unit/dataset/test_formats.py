@@ -310,6 +310,27 @@ def test_no_text_of_a_row_is_in_an_error(
     assert [p.code for p in validate(source, target="local").errors] == ["FILE_CSV"]
 
 
+@pytest.mark.parametrize(
+    ("code", "rows", "text"),
+    [
+        ("FILE_JSON_ARRAY", 1, json.dumps([CHAT])),
+        ("FILE_JSON_ARRAY", 2, json.dumps([CHAT, CHAT], indent=1)),
+        ("FILE_PRETTY_PRINTED", 1, json.dumps({"messages": CHAT}).replace("[", "[\n")),
+        ("FILE_CSV", 1, 'messages\n"{}"\n'.format(json.dumps(CHAT).replace('"', '""'))),
+        ("FILE_CSV", 1, f'id,messages\n1,"{CHAT}"\n'),
+        ("FILE_CSV", 1, "\n\nprompt,completion\nx,y\n"),
+        ("FILE_CSV", 1, "prompt;completion\nx, y and z;a\n"),
+    ],
+)
+def test_unusual_file_is_recognised_and_converted(
+    code: str, rows: int, text: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text(text, encoding="utf-8")
+    assert [p.code for p in validate(source, target="local").errors] == [code]
+    assert convert(source, tmp_path / "out.jsonl").rows == rows
+
+
 LONG = "word " * 20_000
 """Longer than the part of a file by which it is recognised."""
 
