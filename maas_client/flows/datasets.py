@@ -66,7 +66,8 @@ async def upload(
         path: A JSON Lines file, or what else ``maas_client.validate`` takes: a gzip or Parquet file, an
             iterable of rows (dictionaries), a DataFrame, a Hugging Face ``Dataset``. ``AsyncClient`` reads
             rows in a worker thread.
-        name: The dataset's name; default: the file's name without its suffix, ``data`` for rows.
+        name: The dataset's name; default: the name under which the same bytes are stored already, else
+            the file's name without its suffix, ``data`` for rows.
         model: Validate the file for this base model as well (its chat template and limits). Then
             ``jobs.create`` for the same model does not read the file again.
         ignore: Problem codes to ignore, such as ``["PII_EMAIL"]``; ``QUALITY_*`` is a whole group.
@@ -77,7 +78,8 @@ async def upload(
 
     Raises:
         DatasetError: The file is missing or invalid, and nothing was sent (the error carries the
-            report); or the file changed during the upload, and nothing was stored.
+            report); or the file changed or was deleted during the upload, and nothing was stored.
+        TransportError: Whether the dataset was stored is unknown; the same call finds out.
         ConfigError: The model or a code is unknown, or the data is of another type.
         MissingExtraError: The data is a Parquet file and pyarrow is not installed.
 

@@ -151,6 +151,8 @@ async def create(
         ConfigError: A name or value is invalid, or ``max_billed_tokens`` is exceeded.
         DatasetError: A file is missing or invalid.
         ConflictError: ``name`` is in use for a job with other inputs.
+        TransportError: Whether the job was created is unknown, although the client has looked for it. The
+            same call finds it; with ``force_new``, look for it with ``jobs.list`` first.
 
     Example:
         >>> job = client.jobs.create(
