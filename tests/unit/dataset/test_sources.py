@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from maas_client.dataset import validate
+from maas_client.dataset.edit.convert import convert
 from maas_client.dataset.edit.fix import fix
 from maas_client.dataset.edit.split import split
 from maas_client.dataset.sources import open_source
@@ -292,3 +293,16 @@ class TestEditing:
         with pytest.raises(DatasetError, match="cannot be unpacked"):
             split(packed, tmp_path / "out.jsonl", tmp_path / "b.jsonl", by="row")
         assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_convert_takes_rows_and_parquet(tmp_path: Path) -> None:
+    rows = [{"instruction": "Say hi.", "output": "Hi!"}]
+    out = tmp_path / "out.jsonl"
+    assert convert(iter(rows), out).path == "<rows>"
+    from_rows = out.read_bytes()
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "in.parquet")
+    assert convert(tmp_path / "in.parquet", out).rows == 1
+    assert out.read_bytes() == from_rows
