@@ -83,7 +83,7 @@ def test_other_requests_are_refused(server: LocalServer, request_bytes: bytes) -
         ("contoso.services.ai.azure.com", "/api/projects/p/openai/v1/models", 200),
         ("contoso.cognitiveservices.azure.com", "/openai/models?api-version=2024-10-21", 200),
         ("nobody.eastus2.models.ai.azure.com", "/info?api-version=2024-05-01-preview", 404),
-        ("other.blob.core.windows.net", "/container/blob", 404),
+        ("other.blob.core.windows.net", "/container/blob", 501),
     ],
 )
 def test_azure_hosts_reach_this_server(

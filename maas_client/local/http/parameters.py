@@ -70,7 +70,8 @@ _BLOB_HEADER_PREFIXES = (
     "x-ms-source-",
 )
 """Headers with a meaning in the blob API (docs/azure-http.md section 2.1)."""
-_QUERY = frozenset({"api-version"})
+_QUERY = frozenset({"api-version", "client-request-id"})
+"""Query parameters of every operation: the version, and an id for logs (@azure/identity in JavaScript)."""
 _BLOB_QUERY = _QUERY | sas.FIELDS | {"timeout"}
 """A time limit is a wish of the client; the fields of a SAS are checked with the credential."""
 

@@ -96,6 +96,12 @@ def test_unknown_harmless_headers_pass(azure: Azure):
             assert send(azure, path, op, {}, HARMLESS).status_code == expected, op.name
 
 
+def test_login_accepts_the_request_id_of_azure_identity_in_javascript(azure: Azure):
+    form = {"grant_type": "client_credentials", "client_id": "a", "client_secret": "b"}
+    response = azure.http.post("/tenant/oauth2/v2.0/token?client-request-id=1", data=form)
+    assert response.status_code == 200
+
+
 def test_unknown_fields_of_actions(azure: Azure):
     for _, (path, op) in ROUTES:
         if op.method == "POST" and op.plane is not Plane.BLOB and op.body in ("json", "none"):

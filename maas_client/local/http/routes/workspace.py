@@ -60,7 +60,7 @@ def get_discovery(context: RequestContext) -> dict[str, Any]:
     return dict.fromkeys(names, base)
 
 
-@accepts(query=("isDefault", "count"))
+@accepts(query=("isDefault", "count", "orderByAsc"))
 def list_datastores(context: RequestContext) -> dict[str, Any]:
     """GET the default datastore and the one that runs write to; ``isDefault`` selects one of them."""
     is_default = context.query_params.get("isDefault", "").casefold()
@@ -69,6 +69,11 @@ def list_datastores(context: RequestContext) -> dict[str, Any]:
         for name in _DATASTORES
         if not is_default or (name == DEFAULT_DATASTORE) == (is_default == "true")
     ]
+    if context.query_params.get("orderByAsc", "false").casefold() != "false":
+        raise ApiError(
+            501, "NotImplemented", "The local server does not implement orderByAsc of datastores.list.",
+            target="orderByAsc",
+        )  # fmt: skip
     page_size = context.query_params.get("count", "30")
     if not page_size.isascii() or not page_size.isdigit() or int(page_size[:9]) < len(names):
         raise ApiError(
