@@ -13,14 +13,14 @@ from maas_client.local.embed import serve
 
 def test_doctor_checks_a_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proxy stands for Azure, so the command and azure-identity run unmodified."""
-    monkeypatch.setenv("AZURE_TENANT_ID", "11111111-1111-1111-1111-111111111111")
-    monkeypatch.setenv("AZURE_CLIENT_ID", "22222222-2222-2222-2222-222222222222")
-    monkeypatch.setenv("AZURE_CLIENT_SECRET", "do-not-tell")
     parts = ("--subscription-id", "s", "--resource-group", "g", "--workspace", "mine")
     command = [sys.executable, "-m", "maas_client", "doctor", "--backend", "azureml", *parts]
     with serve(engine="instant", proxy=True) as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AZURE_TENANT_ID", "11111111-1111-1111-1111-111111111111")
+        monkeypatch.setenv("AZURE_CLIENT_ID", "22222222-2222-2222-2222-222222222222")
+        monkeypatch.setenv("AZURE_CLIENT_SECRET", "do-not-tell")
         supported = subprocess.run(
             [*command, "--model", "phi-4-mini", "--json"], capture_output=True, text=True
         )
