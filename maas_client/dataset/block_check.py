@@ -16,6 +16,7 @@ from maas_client.dataset.report.locate import json_problem, line_problem, row_pr
 from maas_client.dataset.rules.context import RuleContext
 from maas_client.dataset.rules.fast_path import FastPath, LazyRows
 from maas_client.dataset.rules.line_check import LineResult, LineValidator
+from maas_client.dataset.rules.row_features import RowFeatures
 from maas_client.dataset.rules.service import ServiceRules
 from maas_client.dataset.scanners.scanner import message_texts
 
@@ -53,8 +54,9 @@ class BlockValidator:
         self.service_rules = service_rules
         self.ignored_keys: set[str] = set()
         """Keys of valid rows that no target uses; only names that are safe to print."""
-        self.fast_path = FastPath(context)
-        self.line_validator = LineValidator(context)
+        self.features = RowFeatures()
+        self.fast_path = FastPath(context, self.features)
+        self.line_validator = LineValidator(context, self.features)
 
     def validate(self, block: Block) -> ValidRows:
         """Validate a block's lines and return the valid rows among them."""

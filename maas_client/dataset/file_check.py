@@ -29,6 +29,7 @@ from maas_client.dataset.parsing.lines import BOM, LineIndex, read_blocks
 from maas_client.dataset.report.collector import ProblemCollector
 from maas_client.dataset.report.locate import file_problem
 from maas_client.dataset.rules.context import build_context
+from maas_client.dataset.rules.row_features import RowFeatures
 from maas_client.dataset.rules.service import ServiceRules
 from maas_client.dataset.scanners.scanner import Scanner
 from maas_client.dataset.sources import DataFile, DataSource, open_source
@@ -62,6 +63,15 @@ def validate_files(
 
     Raises ``ConfigError`` for wrong options; whatever the files contain, the result is a report.
     """
+    return check_files(sources, validation, options)[0]
+
+
+def check_files(
+    sources: Sequence[DataSource | DataFile],
+    validation: DataSource | DataFile | None,
+    options: ValidateOptions,
+) -> tuple[ValidationReport, list[RowFeatures]]:
+    """Validate files as ``validate_files`` does; return the report, and what the rows of each file use."""
     if not sources and validation is None:
         raise ConfigError("no file to check", hint="Name at least one JSON Lines file.")
     if options.epochs is not None and not 0 < options.epochs < inf:
@@ -72,7 +82,7 @@ def validate_files(
         )
     context = build_context(options.target, options.model)
     ignore, warn = resolve_codes(options.ignore), resolve_codes(options.warn)
-    reports = []
+    reports, features = [], []
     training_scanners: list[Scanner] = []
     files = [(source, False) for source in sources]
     files += [(validation, True)] if validation is not None else []
@@ -92,6 +102,7 @@ def validate_files(
             file = open_files.enter_context(open_source(source))
             check = FileCheck(file, collector, service_rules, scanners)
             reports.append(check.run(options.progress))
+            features.append(check.features)
             training_scanners += (
                 scanners  # they read their files again, to compare the validation file
             )
@@ -99,12 +110,13 @@ def validate_files(
         _add_billed_tokens(
             reports, has_validation_file=validation is not None, epochs=options.epochs or 1
         )
-    return ValidationReport(
+    report = ValidationReport(
         ok=all(report.ok for report in reports),
         files=tuple(reports),
         target=context.target,
         model=context.model.name if context.model else None,
     )
+    return report, features
 
 
 def _add_billed_tokens(
@@ -161,6 +173,7 @@ class FileCheck:
         self.collector = collector
         self.service_rules = service_rules
         self.block_validator = BlockValidator(collector.context, collector, service_rules)
+        self.features = self.block_validator.features
         self.index = LineIndex()
         self.content_check = ContentCheck(scanners, collector, self.index)
         self.digest = hashlib.sha256()

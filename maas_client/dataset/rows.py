@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
 
 from maas_client.dataset.block_check import BlockValidator
 from maas_client.dataset.file_check import FileCheck
 from maas_client.dataset.issues import Issue
+from maas_client.dataset.model_report import report_for_model
 from maas_client.dataset.parsing.lines import Line, read_blocks, read_lines
 from maas_client.dataset.report.collector import ProblemCollector
 from maas_client.dataset.rules.context import build_context
+from maas_client.dataset.rules.row_features import RowFeatures
 from maas_client.dataset.rules.service import ServiceRules
 from maas_client.dataset.scanners.duplicates import RepeatedLineScanner
 from maas_client.dataset.sources import DataFile, DataSource, open_source, to_file
@@ -58,10 +60,11 @@ LineRange = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class CheckedRows:
-    """The report of a file, and which of its lines are valid rows."""
+    """The report of a file, which of its lines are valid rows, and what its rows use."""
 
     report: FileReport
     valid_lines: tuple[LineRange, ...]
+    features: RowFeatures
 
 
 def check_rows(
@@ -79,7 +82,16 @@ def check_rows(
         ServiceRules(context, service_splits=True),
         [RepeatedLineScanner(), recorder],
     )
-    return CheckedRows(check.run(), tuple(recorder.ranges))
+    return CheckedRows(check.run(), tuple(recorder.ranges), check.features)
+
+
+def checked_rows_for_model(checked: CheckedRows, *, target: str, model: str) -> CheckedRows | None:
+    """Return what ``check_rows`` returns for a model, derived from its result without a model.
+
+    Returns None if the file has to be validated for the model.
+    """
+    report = report_for_model(checked.report, checked.features, target=target, model=model)
+    return None if report is None else replace(checked, report=report)
 
 
 def read_checked_rows(

@@ -7,11 +7,13 @@ import os
 import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from maas_client.dataset.sources import DataFile, DataSource, open_source
+from maas_client._settings import Settings
+from maas_client.dataset.sources import DataFile, DataSource, open_source, to_file
 from maas_client.errors import DatasetError
 from maas_client.flows import identifiers
 from maas_client.flows._backend import (
@@ -24,12 +26,26 @@ from maas_client.flows._io import IO, Coro
 from maas_client.flows._paths import absolute_path
 from maas_client.types import Dataset, FileReport, ValidationReport
 
+if TYPE_CHECKING:
+    from maas_client.dataset.rules.row_features import RowFeatures
+
 JobData = Dataset | str | DataFile
 """Data of a job: a stored dataset, the id or name of one, or a file on this machine."""
 _FileState = tuple[int, ...] | None
-_ReportCache = dict[str, tuple[list[_FileState], ValidationReport]]
-"""The states of the files that were validated, and the report, by what was validated and how."""
 _MAX_CACHED_REPORTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _CachedReport:
+    """A report, with the states of the files that were validated and what their rows use."""
+
+    states: list[_FileState]
+    report: ValidationReport
+    features: list[RowFeatures]
+
+
+_ReportCache = dict[str, _CachedReport]
+"""Reports by what was validated and how."""
 
 
 class DatasetBackend(Protocol):
@@ -68,8 +84,9 @@ async def upload(
             rows in a worker thread.
         name: The dataset's name; default: the name under which the same bytes are stored already, else
             the file's name without its suffix, ``data`` for rows.
-        model: Validate the file for this base model as well (its chat template and limits). Then
-            ``jobs.create`` for the same model does not read the file again.
+        model: Validate the file for this base model as well (its chat template and limits), so that a
+            problem for this model is reported before the upload. If left out, ``jobs.create`` validates
+            the file again only if its rows use what the job's model may not support.
         ignore: Problem codes to ignore, such as ``["PII_EMAIL"]``; ``QUALITY_*`` is a whole group.
         progress: Called as ``progress(sent, total)`` with numbers of bytes.
 
@@ -178,7 +195,7 @@ async def validate_file(
     A file whose size, modification time and inode have not changed is not parsed again for the same
     model and codes: the client keeps its reports. Raises ``DatasetError`` if the file is invalid.
     """
-    from maas_client.dataset import validate
+    from maas_client.dataset.file_check import ValidateOptions, check_files
 
     cache = _report_cache(io)
     files = [file, *([] if validation is None else [validation])]
@@ -186,42 +203,104 @@ async def validate_file(
     identities = await io.call(lambda: [_identity(each) for each in files])
     key = _report_key(io, identities, model, ignore)
     cached = cache.get(key)
-    if cached is None or cached[0] != states or None in states:
-        report = await io.call(
-            lambda: validate(
-                _to_source(file),
-                model=model,
-                target=validation_target(io),
-                ignore=tuple(ignore),
-                validation=None if validation is None else _to_source(validation),
-            )
-        )
+    if cached is None or cached.states != states or None in states:
+        options = ValidateOptions(model=model, target=validation_target(io), ignore=tuple(ignore))
+        held_out = None if validation is None else _to_source(validation)
+        report, features = await io.call(lambda: check_files([_to_source(file)], held_out, options))
         report.raise_if_invalid()
         cache.pop(key, None)
-        cache[key] = cached = (states, report)
+        cache[key] = cached = _CachedReport(states, report, features)
         while len(cache) > _MAX_CACHED_REPORTS:
             cache.pop(next(iter(cache)))
-    return cached[1]
+    return cached.report
+
+
+async def validate_for_job(
+    io: IO,
+    file: DataFile,
+    *,
+    model: str | None,
+    ignore: Sequence[str],
+    needs_token_bounds: bool = False,
+) -> ValidationReport:
+    """Return the report on a file for a job's model, as ``validate_file`` does.
+
+    If the unchanged file was validated without a model, the report is derived from that one where the
+    model cannot add a problem; its number of tokens is then an estimate for no model in particular.
+
+    Args:
+        file: The file.
+        model: The model; None: only the service knows it.
+        ignore: Problem codes to ignore.
+        needs_token_bounds: The bounds of the file's tokens must be those for the model.
+    """
+    cache = _report_cache(io)
+    identity = await io.call(lambda: _identity(file))
+    general = cache.get(_report_key(io, [identity], None, ignore))
+    is_cached = _report_key(io, [identity], model, ignore) in cache
+    if general is not None and model is not None and not is_cached:
+        state = await io.call(lambda: _file_state(file))
+        if state is not None and general.states == [state]:
+            report = await _derive_report(io, general, model, needs_token_bounds=needs_token_bounds)
+            if report is not None:
+                return report
+    return await validate_file(io, file, model=model, ignore=ignore)
 
 
 async def find_report(
-    io: IO, dataset: Dataset, *, model: str | None, ignore: Sequence[str]
+    io: IO,
+    dataset: Dataset,
+    *,
+    model: str | None,
+    ignore: Sequence[str],
+    needs_token_bounds: bool = False,
 ) -> FileReport | None:
     """Return the report on the bytes of a dataset that this program uploaded, for a model.
 
-    The report of the upload is reused if it is for the same model. Otherwise the file is validated
-    again, unless it has changed since. Returns None if the bytes are not at hand.
+    The report of the upload is reused if it is for the same model, or if the report for the model can be
+    derived from it. Otherwise the file is validated again, unless it has changed since. Returns None if
+    the bytes are not at hand.
     """
-    path = dataset.path
+    path, cache = dataset.path, _report_cache(io)
     identity = f"sha256:{dataset.sha256}" if path is None else absolute_path(path)
-    cached = _report_cache(io).get(_report_key(io, [identity], model, ignore))
-    if cached is not None and cached[1].files[0].sha256 == dataset.sha256:
-        return cached[1].files[0]
-    digest = None if path is None else await io.call(lambda: _file_digest(path))
-    if path is None or digest is None or digest != dataset.sha256:
+    cached = cache.get(_report_key(io, [identity], model, ignore))
+    if cached is not None and cached.report.files[0].sha256 == dataset.sha256:
+        return cached.report.files[0]
+    if path is None:  # uploaded from rows or a packed file, of which no copy is kept
+        general = cache.get(_report_key(io, [identity], None, ignore))
+        if general is None or model is None:
+            return None
+        derived = await _derive_report(io, general, model, needs_token_bounds=needs_token_bounds)
+        return None if derived is None else derived.files[0]
+    digest = await io.call(lambda: _file_digest(path))
+    if digest is None or digest != dataset.sha256:
         return None
     async with open_file(io, path) as file:
-        return (await validate_file(io, file, model=model, ignore=ignore)).files[0]
+        report = await validate_for_job(
+            io, file, model=model, ignore=ignore, needs_token_bounds=needs_token_bounds
+        )
+        return report.files[0]
+
+
+async def _derive_report(
+    io: IO, general: _CachedReport, model: str, *, needs_token_bounds: bool
+) -> ValidationReport | None:
+    """Return the report for a model from one without a model, None if that is not possible."""
+    from maas_client.dataset.model_report import report_for_model
+
+    target = validation_target(io)
+    derived = await io.call(
+        lambda: report_for_model(
+            general.report.files[0],
+            general.features[0],
+            target=target,
+            model=model,
+            needs_token_bounds=needs_token_bounds,
+        )
+    )
+    if derived is None:
+        return None
+    return general.report.model_copy(update={"files": (derived,), "model": model})
 
 
 async def upload_validated(
@@ -254,7 +333,9 @@ def _report_cache(io: IO) -> _ReportCache:
 
 
 def _report_key(io: IO, identities: Sequence[str], model: str | None, ignore: Sequence[str]) -> str:
-    return repr((list(identities), model, validation_target(io), sorted(ignore)))
+    catalog = Settings.load().catalog_file()
+    rules = catalog and (str(catalog), _file_state(to_file(catalog)))
+    return repr((list(identities), model, validation_target(io), sorted(ignore), rules))
 
 
 def _identity(file: DataFile) -> str:

@@ -88,7 +88,7 @@ async def fine_tune(
         report = await datasets.validate_file(
             io,
             training_file,
-            model=jobs.known_model(request),
+            model=jobs.known_model(io, request),
             ignore=options.get("ignore", ()),
             validation=validation_file,
         )

@@ -7,11 +7,12 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol, TypedDict, Unpack
 
+from maas_client import catalog
 from maas_client._text import Argument, Text
 from maas_client.dataset.sources import DataFile, DataSource
 from maas_client.errors import ConfigError
 from maas_client.flows import datasets, identifiers
-from maas_client.flows._backend import JobRequest, is_foundry
+from maas_client.flows._backend import JobRequest, catalog_override, is_foundry
 from maas_client.flows._io import IO, Coro
 from maas_client.flows._signature import expand_options
 from maas_client.flows.datasets import JobData
@@ -379,9 +380,10 @@ async def prepare_request(io: IO, model: str | Model, job_options: JobOptions) -
     return request
 
 
-def known_model(request: JobRequest) -> str | None:
+def known_model(io: IO, request: JobRequest) -> str | None:
     """Return the name of the request's model for validation; None if only the service knows the model."""
-    return None if request.model_name == request.model else request.model_name
+    info = catalog.find_model(request.model, override=catalog_override(io))
+    return info.name if info else None
 
 
 async def attach_data(
@@ -400,8 +402,11 @@ async def attach_data(
     options = _with_defaults(job_options)
     ignore, max_billed_tokens = options["ignore"], options["max_billed_tokens"]
     if report is None:
-        training_report = await _validate(io, request, training_data, ignore)
-        validation_report = await _validate(io, request, validation_data, ignore)
+        has_budget = max_billed_tokens is not None
+        training_report, validation_report = [
+            await _validate(io, request, data, ignore, needs_token_bounds=has_budget)
+            for data in (training_data, validation_data)
+        ]
     else:
         training_report = _Validated(report.files[0], report)
         validation_report = _Validated(report.files[-1], report)
@@ -430,19 +435,28 @@ class _Validated(NamedTuple):
 
 
 async def _validate(
-    io: IO, request: JobRequest, data: JobData | None, ignore: Sequence[str]
+    io: IO,
+    request: JobRequest,
+    data: JobData | None,
+    ignore: Sequence[str],
+    *,
+    needs_token_bounds: bool,
 ) -> _Validated | None:
     """Validate data for the request's model; return None, and log it, if the bytes are not at hand."""
     if data is None:
         return None
-    model = known_model(request)
+    model = known_model(io, request)
     if isinstance(data, DataFile):
-        report = await datasets.validate_file(io, data, model=model, ignore=ignore)
+        report = await datasets.validate_for_job(
+            io, data, model=model, ignore=ignore, needs_token_bounds=needs_token_bounds
+        )
         return _Validated(report.files[0], report)
     if isinstance(data, str):
         _log.info("%s is not on this machine and was not validated", data)
         return None
-    if file := await datasets.find_report(io, data, model=model, ignore=ignore):
+    if file := await datasets.find_report(
+        io, data, model=model, ignore=ignore, needs_token_bounds=needs_token_bounds
+    ):
         return _Validated(file)
     if data.path is None:
         _log.info("%s is not on this machine and was not validated", data.name)

@@ -19,6 +19,19 @@ if TYPE_CHECKING:
     from maas_client.catalog import Limits, ModelInfo
 
 TARGETS: tuple[Target, ...] = ("azureml", "foundry", "local")
+TOKENS_BEGIN_WITH = "<"
+"""The first character of every control token."""
+
+
+def _any_of(tokens: set[str]) -> re.Pattern[str]:
+    """Return a pattern for any of the tokens; their common first character is searched first, which is fast."""
+    rest = "|".join(sorted(re.escape(token.removeprefix(TOKENS_BEGIN_WITH)) for token in tokens))
+    return re.compile(f"{TOKENS_BEGIN_WITH}(?:{rest})" if tokens else "(?!)")
+
+
+_ALL_TOKENS = {token for template in TEMPLATES.values() for token in template.special_tokens}
+TEMPLATE_TOKENS = _any_of(_ALL_TOKENS)
+"""The control tokens of all templates."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +48,6 @@ class RuleContext:
     occur by chance (``<|...|>``)."""
     other_template_tokens: re.Pattern[str] | None
     """Control tokens of the other templates; None without a model."""
-    common_substring: str
-    """A character that every token contains; empty if they have none in common."""
 
     def severity(self, code: str) -> Severity | None:
         """Return the severity of a code at this target; None where it is not reported."""
@@ -89,12 +100,7 @@ def _build_context(
         if info is None and not is_asset_uri(model):
             info = get_model(model, override=override)
     template = _template(info)
-    marked = {
-        token
-        for template_ in TEMPLATES.values()
-        for token in template_.special_tokens
-        if token.startswith("<|")
-    }
+    marked = {token for token in _ALL_TOKENS if token.startswith("<|")}
     tokens = set(template.special_tokens) if template else marked
     return RuleContext(
         target=target,
@@ -103,9 +109,6 @@ def _build_context(
         limits=load_limits(target, override=override),
         template_tokens=_any_of(tokens),
         other_template_tokens=_any_of(marked - tokens) if template else None,
-        common_substring=next(
-            (char for char in "|<" if all(char in token for token in tokens | marked)), ""
-        ),
     )
 
 
@@ -114,11 +117,3 @@ def _template(model: ModelInfo | None) -> ChatTemplate | None:
         return get_template(model.template) if model else None
     except UnsupportedError:
         return None
-
-
-def _any_of(tokens: set[str]) -> re.Pattern[str]:
-    """Return a pattern for any of the tokens; their common ``<`` comes first, which is fast."""
-    angled = sorted(re.escape(token[1:]) for token in tokens if token[0] == "<")
-    others = sorted(re.escape(token) for token in tokens if token[0] != "<")
-    alternatives = ([f"<(?:{'|'.join(angled)})"] if angled else []) + others
-    return re.compile("|".join(alternatives) or "(?!)")

@@ -24,7 +24,8 @@ import msgspec
 from maas_client.dataset.parsing.prefilter import compile_pattern
 from maas_client.dataset.parsing.strict_json import PARSE_ERRORS
 from maas_client.dataset.rules.chat import row_issues
-from maas_client.dataset.rules.context import RuleContext
+from maas_client.dataset.rules.context import TEMPLATE_TOKENS, TOKENS_BEGIN_WITH, RuleContext
+from maas_client.dataset.rules.row_features import RowFeatures
 
 Row = dict[str, Any]
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -137,8 +138,10 @@ class SplitResult:
 class FastPath:
     """Accepts ordinary rows of blocks, for one target and model."""
 
-    def __init__(self, context: RuleContext) -> None:
+    def __init__(self, context: RuleContext, features: RowFeatures | None = None) -> None:
+        """``features``: where to note what the rows use."""
         self.context = context
+        self.features = features or RowFeatures()
         self._quote_counts: dict[MessageTypes, int] = {}
         self._merging: set[MessageTypes] = set()
         self._uniform: MessageTypes | None = None
@@ -229,30 +232,27 @@ class FastPath:
             self._merging.add(types)
         elif codes:
             return _NEEDS_FULL_RULES
+        self.features.add_roles(map(_ROLES.__getitem__, types))
         return 2 + 8 * len(types)
 
     def _suspect_rows(self, conversations: Sequence[Conversation]) -> set[int]:
-        """Return the rows with blank texts or control tokens."""
+        """Return the rows with blank texts or control tokens of any template."""
         texts = [message.content for conversation in conversations for message in conversation]
         has_blank = any(map(str.isspace, texts))
-        if not has_blank and not any(map(contains, texts, repeat(self.context.common_substring))):
+        if not has_blank and not any(map(contains, texts, repeat(TOKENS_BEGIN_WITH))):
             return set()
         return {
             index
             for index, conversation in enumerate(conversations)
-            if any(map(self._is_suspect, conversation))
+            if any(map(_is_suspect, conversation))
         }
 
-    def _is_suspect(self, message: _Message) -> bool:
-        text = message.content
-        if self.context.common_substring not in text:
-            return text.isspace()
-        other_tokens = self.context.other_template_tokens
-        return bool(
-            self.context.template_tokens.search(text)
-            or (other_tokens and other_tokens.search(text))
-            or text.isspace()
-        )
+
+def _is_suspect(message: _Message) -> bool:
+    text = message.content
+    if TOKENS_BEGIN_WITH not in text:
+        return text.isspace()
+    return TEMPLATE_TOKENS.search(text) is not None
 
 
 def _rows_with_unexplained_quotes(

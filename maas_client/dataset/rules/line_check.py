@@ -11,6 +11,7 @@ from maas_client.dataset.parsing.lines import MAX_LINE_BYTES, Line
 from maas_client.dataset.parsing.strict_json import parse_strict
 from maas_client.dataset.rules.chat import row_issues
 from maas_client.dataset.rules.context import RuleContext
+from maas_client.dataset.rules.row_features import RowFeatures
 
 _SPACE = b" \t\r"
 
@@ -30,8 +31,10 @@ class LineResult:
 class LineValidator:
     """Validates lines for one target and model."""
 
-    def __init__(self, context: RuleContext) -> None:
+    def __init__(self, context: RuleContext, features: RowFeatures | None = None) -> None:
+        """``features``: where to note what the rows use."""
         self.context = context
+        self.features = features or RowFeatures()
 
     def validate(self, line: Line) -> LineResult:
         """Return everything that is wrong with a line, and its row if it is valid."""
@@ -46,6 +49,7 @@ class LineValidator:
         if document.aborted or document.has_duplicate_keys:
             return result
         result.issues = row_issues(document.value, self.context)
+        self.features.add_row(document.value, has_issues=bool(result.issues))
         if not document.errors and not any(map(self.blocks_training, result.issues)):
             result.row = document.value
         return result

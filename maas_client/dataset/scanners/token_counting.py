@@ -24,6 +24,8 @@ from maas_client.errors import ConfigError, DatasetError, MissingExtraError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from maas_client.catalog import ModelInfo
+
 Row = Mapping[str, Any]
 
 
@@ -284,6 +286,12 @@ def _template_of_folder(file: Path) -> ChatTemplate:
             ),
         )
     return TEMPLATES[info.template]
+
+
+def has_tokenizer(model: ModelInfo) -> bool:
+    """Return whether a tokenizer of the model is on this machine, so that its tokens can be counted exactly."""
+    hub_id = model.huggingface_id
+    return hub_id is not None and any(True for _ in _local_tokenizers(hub_id))
 
 
 def _local_tokenizers(hub_id: str) -> Iterator[Path]:

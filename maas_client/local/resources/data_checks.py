@@ -1,8 +1,9 @@
-"""Check a job's data file once, and keep the result for every later reader of the same content.
+"""Check a data file once, and keep the result for every later reader of the same content.
 
-The worker checks the files of a job before it starts. The training processes, and later attempts and jobs
-with the same content and model, then read the valid rows without validating them again. Results are kept in
-memory and, if a folder is given, on disk.
+A file that is uploaded to the Foundry routes is checked when it arrives, every other file by the worker
+before its job starts. The training processes, and later attempts and jobs with the same content and model,
+then read the valid rows without validating them again. A check without a model also serves the jobs of every
+model that cannot change its result. Results are kept in memory and, if a folder is given, on disk.
 """
 
 from __future__ import annotations
@@ -12,16 +13,25 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from maas_client._settings import Settings
 from maas_client._version import __version__
-from maas_client.dataset.rows import CheckedRows, check_rows, read_checked_rows
+from maas_client.dataset.rows import (
+    CheckedRows,
+    check_rows,
+    checked_rows_for_model,
+    read_checked_rows,
+)
+from maas_client.dataset.rules.row_features import RowFeatures
 from maas_client.local.state.files import write_private_file
 from maas_client.types.report import FileReport
 
 _results: dict[str, CheckedRows] = {}
+_MAX_RESULTS = 16
+"""Results in memory."""
 
 
 def check_file(path: str, model: str | None, folder: str | None = None) -> CheckedRows:
@@ -29,19 +39,42 @@ def check_file(path: str, model: str | None, folder: str | None = None) -> Check
 
     Args:
         path: a JSON Lines file.
-        model: the model that the job trains.
+        model: the model that the job trains; None: only general rules apply.
         folder: where results are kept; None keeps them in memory only.
     """
-    key = _key(path, model)
-    stored = Path(folder) / f"{Path(path).name}.{key[:32]}" if folder else None
-    checked = _results.get(key) or (_load(stored) if stored else None)
+    checked = _find_result(path, model, folder)
     if checked is None:
         checked = check_rows(path, target="local", model=model)
-        if stored is not None:
+        key = _key(path, model)
+        _remember(key, checked)
+        if folder is not None:
             with suppress(OSError):  # a full disk costs the next reader a pass, and nothing else
-                write_private_file(stored, _to_json(checked))
-    _results[key] = checked
+                write_private_file(_stored_result(folder, path, key), _to_json(checked))
     return checked
+
+
+def _find_result(path: str, model: str | None, folder: str | None) -> CheckedRows | None:
+    """Return the result of an earlier pass for the model, or derive it from one without a model."""
+    key = _key(path, model)
+    checked = _results.get(key)
+    if checked is None and folder is not None:
+        checked = _load(_stored_result(folder, path, key))
+    if checked is None and model is not None:
+        general = _find_result(path, None, folder)
+        checked = general and checked_rows_for_model(general, target="local", model=model)
+    if checked is not None:
+        _remember(key, checked)
+    return checked
+
+
+def _remember(key: str, checked: CheckedRows) -> None:
+    _results[key] = checked
+    for oldest in list(_results)[:-_MAX_RESULTS]:
+        _results.pop(oldest, None)
+
+
+def _stored_result(folder: str, path: str, key: str) -> Path:
+    return Path(folder) / f"{Path(path).name}.{key[:32]}"
 
 
 def read_valid_rows(
@@ -70,7 +103,8 @@ def _identity(path: str | Path) -> list[int]:
 
 def _to_json(checked: CheckedRows) -> str:
     report = checked.report.model_dump(mode="json")
-    return json.dumps({"report": report, "valid_lines": checked.valid_lines})
+    features = {**asdict(checked.features), "roles": sorted(checked.features.roles)}
+    return json.dumps({"report": report, "valid_lines": checked.valid_lines, "features": features})
 
 
 def _load(path: Path) -> CheckedRows | None:
@@ -78,6 +112,7 @@ def _load(path: Path) -> CheckedRows | None:
     try:
         stored = json.loads(path.read_bytes())
         lines = tuple((int(first), int(last)) for first, last in stored["valid_lines"])
-        return CheckedRows(FileReport.model_validate(stored["report"]), lines)
+        features = RowFeatures(**{**stored["features"], "roles": set(stored["features"]["roles"])})
+        return CheckedRows(FileReport.model_validate(stored["report"]), lines, features)
     except (OSError, ValueError, KeyError, TypeError):
         return None

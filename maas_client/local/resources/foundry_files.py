@@ -50,7 +50,7 @@ class FoundryFiles:
         if not draft.size:
             raise invalid_payload("The file is empty.", param="file")
         content = draft.commit(durable=self._durable)
-        problem = _problem(self._files.content_path(content))
+        problem = self._problem(content)
         key = f"file-{new_id()}"
         created = int(time.time())
         body = {
@@ -92,6 +92,20 @@ class FoundryFiles:
             unreferenced = writer.remove_references(f"file:{key}")
         self._files.remove(unreferenced)
 
+    def _problem(self, content: str) -> str | None:
+        """Return why a content is not JSON Lines, in the service's words; None if it is.
+
+        As with the service, problems of the chats in it make the job fail later. The job uses this check.
+        """
+        from maas_client.local.resources.checked_files import check_file
+
+        path = str(self._files.content_path(content))
+        for problem in check_file(path, None, str(self._files.checks_folder)).report.problems:
+            if problem.severity == "error" and problem.code.startswith(_FORMAT_CODES):
+                location = f"line {problem.line}: " if problem.line else ""
+                return f"Validation of jsonl file failed: {location}{problem.message}"
+        return None
+
 
 def _is_expired(record: Record) -> bool:
     expires = record.body.get("expires")
@@ -100,21 +114,6 @@ def _is_expired(record: Record) -> bool:
 
 def _is_overdue(upload: Record) -> bool:
     return bool(upload.body["created"] + UPLOAD_LIFETIME_S < time.time())
-
-
-def _problem(path: Path) -> str | None:
-    """Return why a file is not JSON Lines, in the service's words; None if it is.
-
-    As with the service, problems of the chats in it make the job fail later.
-    """
-    from maas_client.dataset import validate
-
-    report = validate(path, target="local", content=False).files[0]
-    for problem in report.problems:
-        if problem.severity == "error" and problem.code.startswith(_FORMAT_CODES):
-            location = f"line {problem.line}: " if problem.line else ""
-            return f"Validation of jsonl file failed: {location}{problem.message}"
-    return None
 
 
 class FoundryUploads:

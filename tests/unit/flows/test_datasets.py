@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from maas_client import dataset as dataset_package
-from maas_client.errors import DatasetError, ModelRetiredError
+from maas_client.dataset.file_check import FileCheck
+from maas_client.errors import ConfigError, DatasetError, ModelRetiredError
 from maas_client.flows import datasets, fine_tune, jobs
 from tests.unit.fake_port import FakePort
 from tests.unit.flows.fake_workspace import FakeBlobs, FakeJobs, workspace
@@ -37,14 +37,14 @@ def port() -> FakePort:
 def validated(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
     """Return the files that are parsed, in order, each with the model it is validated for."""
     calls: list[tuple[str, str | None]] = []
-    validate = dataset_package.validate
+    run = FileCheck.run
 
-    def counted(*paths: Any, **options: Any) -> Any:
-        files = [*paths, *([options["validation"]] if options.get("validation") else [])]
-        calls.extend((Path(file).name, options.get("model")) for file in files)
-        return validate(*paths, **options)
+    def counted(self: FileCheck, *args: Any) -> Any:
+        model = self.collector.context.model
+        calls.append((Path(self.path).name, model.name if model else None))
+        return run(self, *args)
 
-    monkeypatch.setattr(dataset_package, "validate", counted)
+    monkeypatch.setattr(FileCheck, "run", counted)
     return calls
 
 
@@ -70,13 +70,91 @@ async def test_job_uses_the_report_of_the_upload(
     assert validated == [("train.jsonl", MODEL)]
 
 
-async def test_upload_without_a_model_is_validated_again_for_the_job(
+@pytest.mark.parametrize("as_path", [False, True])
+async def test_job_derives_its_report_from_an_upload_without_a_model(
+    port: FakePort, tmp_path: Path, validated: list[tuple[str, str | None]], as_path: bool
+) -> None:
+    path = write(tmp_path / "train.jsonl")
+    dataset = await datasets.upload(port, path)
+    for model in (MODEL, "Phi-3.5-mini-instruct", MODEL):
+        await jobs.create(
+            port, model, path if as_path else dataset, force_new=True, allow_retired=True
+        )
+    assert validated == [("train.jsonl", None)]
+
+
+async def test_upload_without_a_model_is_validated_for_a_model_that_may_not_support_it(
     port: FakePort, tmp_path: Path, validated: list[tuple[str, str | None]]
 ) -> None:
-    dataset = await datasets.upload(port, write(tmp_path / "train.jsonl"))
+    dataset = await datasets.upload(port, write(tmp_path / "train.jsonl", "<unk>"))
     await jobs.create(port, MODEL, dataset)
     await jobs.create(port, MODEL, dataset, force_new=True)
     assert validated == [("train.jsonl", None), ("train.jsonl", MODEL)]
+
+
+async def test_problem_for_the_model_is_found_after_an_upload_without_one(
+    port: FakePort, tmp_path: Path, validated: list[tuple[str, str | None]]
+) -> None:
+    path = write(tmp_path / "train.jsonl")
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    rows = [{**json.loads(line), "tools": [tool]} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dataset = await datasets.upload(port, path)
+    await jobs.create(port, MODEL, dataset)
+    with pytest.raises(DatasetError, match="CHAT_ROLE_UNSUPPORTED"):
+        await jobs.create(port, "Phi-4", dataset)
+    assert validated == [("train.jsonl", None), ("train.jsonl", "Phi-4")]
+    assert len(port.asked("jobs.create")) == 1
+
+
+async def test_budget_uses_the_bounds_of_the_upload_or_the_tokenizer_of_the_model(
+    port: FakePort,
+    tmp_path: Path,
+    validated: list[tuple[str, str | None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dataset = await datasets.upload(port, write(tmp_path / "train.jsonl"))
+    assert dataset.report is not None
+    at_most = dataset.report.files[0].stats["tokens"]["at_most"]
+    await jobs.create(port, MODEL, dataset, max_billed_tokens=at_most)
+    with pytest.raises(ConfigError, match=f"{at_most:,} tokens"):
+        await jobs.create(port, MODEL, dataset, max_billed_tokens=at_most - 1)
+    assert validated == [("train.jsonl", None)]
+
+    tokenizers = pytest.importorskip("tokenizers")
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0}, unk_token="?"))
+    folder = tmp_path / "cache" / "microsoft--Phi-4-mini-instruct"
+    folder.mkdir(parents=True)
+    words.save(str(folder / "tokenizer.json"))
+    monkeypatch.setenv("MAAS_CACHE_DIR", str(folder.parent))
+    await jobs.create(port, MODEL, dataset, max_billed_tokens=12)  # one token per row
+    assert validated == [("train.jsonl", None), ("train.jsonl", MODEL)]
+    with pytest.raises(ConfigError, match="12 tokens"):
+        await jobs.create(port, MODEL, dataset, max_billed_tokens=11)
+
+
+async def test_model_that_only_the_service_knows_is_not_validated_for(
+    port: FakePort, tmp_path: Path, validated: list[tuple[str, str | None]]
+) -> None:
+    model = "azureml://registries/azureml/models/Unknown-7B/versions/1"
+    await jobs.create(port, model, write(tmp_path / "train.jsonl"))
+    assert validated == [("train.jsonl", None)]
+
+
+async def test_changed_catalog_override_is_noticed(
+    port: FakePort,
+    tmp_path: Path,
+    validated: list[tuple[str, str | None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dataset = await datasets.upload(port, write(tmp_path / "train.jsonl"))
+    limits = {"azureml": {"rows_min": 13}}
+    override = {"source": "this test", "as_of": "2026-11-24", "limits": limits}
+    (tmp_path / "catalog.json").write_text(json.dumps(override))
+    monkeypatch.setenv("MAAS_CATALOG", str(tmp_path / "catalog.json"))
+    with pytest.raises(DatasetError, match="SERVICE_TOO_FEW_ROWS"):
+        await jobs.create(port, MODEL, dataset)
+    assert len(validated) == 2
 
 
 async def test_unchanged_file_is_validated_once(
@@ -173,20 +251,22 @@ async def test_damaged_gzip_file_is_not_uploaded(port: FakePort, tmp_path: Path)
 
 
 async def test_rows_are_validated_once_for_a_model(
-    port: FakePort, monkeypatch: pytest.MonkeyPatch
+    port: FakePort, validated: list[tuple[str, str | None]]
 ) -> None:
-    models: list[str | None] = []
-    validate = dataset_package.validate
-    monkeypatch.setattr(
-        dataset_package,
-        "validate",
-        lambda *data, **options: models.append(options["model"]) or validate(*data, **options),
-    )
     dataset = await datasets.upload(port, rows(), model=MODEL)
     first = await jobs.create(port, MODEL, dataset)
     assert (await jobs.create(port, MODEL, iter(rows()))).name == first.name
     assert (await jobs.create(port, MODEL, rows("b"))).name != first.name
-    assert models == [MODEL, MODEL]
+    assert validated == [("data.jsonl", MODEL)] * 2
+
+
+async def test_job_derives_its_report_from_an_upload_of_rows(
+    port: FakePort, validated: list[tuple[str, str | None]]
+) -> None:
+    dataset = await datasets.upload(port, rows())
+    await jobs.create(port, MODEL, dataset, max_billed_tokens=100_000)
+    await jobs.create(port, MODEL, rows(), force_new=True)
+    assert validated == [("data.jsonl", None)]
 
 
 async def test_rows_for_a_retired_model_are_not_read(port: FakePort) -> None:

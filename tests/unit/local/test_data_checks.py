@@ -119,6 +119,29 @@ def test_a_changed_file_and_another_model_are_checked_again(path: str, passes: l
     assert data_checks.check_file(path, MODEL).report.examples == before.report.examples + 1
 
 
+def test_a_check_without_a_model_serves_the_models_that_cannot_change_it(
+    path: str, tmp_path: Path, passes: list[int]
+) -> None:
+    folder = tmp_path / "checks"
+    folder.mkdir()
+    checked_files.check_file(path, None, str(folder))
+    checked_files._results.clear()
+    checked = checked_files.check_file(path, "Phi-4-mini-instruct", str(folder))
+    assert sum(passes) == len(LINES)
+    assert checked == check_rows(path, model="Phi-4-mini-instruct")
+    passes.clear()
+    assert checked_files.check_file(path, MODEL, str(folder)) == check_rows(path, model=MODEL)
+    assert sum(passes) == 2 * len(LINES), "the file uses tools, which the model does not support"
+
+
+def test_results_in_memory_are_limited(tmp_path: Path) -> None:
+    for index in range(checked_files._MAX_RESULTS + 3):
+        file = tmp_path / f"{index}.jsonl"
+        file.write_bytes(GOOD)
+        checked_files.check_file(str(file), None)
+    assert len(checked_files._results) == checked_files._MAX_RESULTS
+
+
 def test_results_are_deleted_with_their_content(tmp_path: Path) -> None:
     files = FileStore(tmp_path)
     contents = ["a" * 32, "b" * 32, "c" * 32]
