@@ -124,22 +124,22 @@ def test_a_check_without_a_model_serves_the_models_that_cannot_change_it(
 ) -> None:
     folder = tmp_path / "checks"
     folder.mkdir()
-    checked_files.check_file(path, None, str(folder))
-    checked_files._results.clear()
-    checked = checked_files.check_file(path, "Phi-4-mini-instruct", str(folder))
+    data_checks.check_file(path, None, str(folder))
+    data_checks._results.clear()
+    checked = data_checks.check_file(path, "Phi-4-mini-instruct", str(folder))
     assert sum(passes) == len(LINES)
     assert checked == check_rows(path, model="Phi-4-mini-instruct")
     passes.clear()
-    assert checked_files.check_file(path, MODEL, str(folder)) == check_rows(path, model=MODEL)
+    assert data_checks.check_file(path, MODEL, str(folder)) == check_rows(path, model=MODEL)
     assert sum(passes) == 2 * len(LINES), "the file uses tools, which the model does not support"
 
 
 def test_results_in_memory_are_limited(tmp_path: Path) -> None:
-    for index in range(checked_files._MAX_RESULTS + 3):
+    for index in range(data_checks._MAX_RESULTS + 3):
         file = tmp_path / f"{index}.jsonl"
         file.write_bytes(GOOD)
-        checked_files.check_file(str(file), None)
-    assert len(checked_files._results) == checked_files._MAX_RESULTS
+        data_checks.check_file(str(file), None)
+    assert len(data_checks._results) == data_checks._MAX_RESULTS
 
 
 def test_results_are_deleted_with_their_content(tmp_path: Path) -> None:
