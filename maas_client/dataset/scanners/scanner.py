@@ -56,23 +56,6 @@ def iter_keys(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
             yield from iter_keys(inner, (*path, index))
 
 
-def collect_strings(value: Any) -> list[str]:
-    """Return what ``iter_strings`` yields, faster, without paths and in any order."""
-    strings: list[str] = []
-    level = [value]
-    while level:
-        next_level: list[Any] = []
-        for item in level:
-            if isinstance(item, str):
-                strings.append(item)
-            elif isinstance(item, dict):
-                next_level += item.values()
-            elif isinstance(item, list):
-                next_level += item
-        level = next_level
-    return strings
-
-
 def message_texts(rows: Sequence[Row]) -> Sequence[list[str] | None]:
     """Return the texts of each row's messages, or None for a row with tools, calls or parts.
 
