@@ -13,10 +13,10 @@ from ipaddress import ip_address
 from typing import Any
 
 from maas_client.dataset.issues import Issue
+from maas_client.dataset.parsing.json_values import collect_strings
 from maas_client.dataset.parsing.prefilter import Matcher, Prefilter, compile_pattern
 from maas_client.dataset.scanners.scanner import (
     Row,
-    collect_strings,
     iter_strings,
     message_texts,
 )
