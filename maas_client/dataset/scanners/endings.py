@@ -114,7 +114,8 @@ def classify_ending(answer: str) -> Ending:
 
 def last_sentence(line: str) -> str:
     """Return what follows the last full stop of a line."""
-    return _LAST_SENTENCE.sub("", line, count=1)
+    match = _LAST_SENTENCE.match(line)  # a search would try every character of a long line
+    return line[match.end() :] if match else line
 
 
 def _is_code(text: str, line: str) -> bool:

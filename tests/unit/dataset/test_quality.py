@@ -194,3 +194,11 @@ def test_scanners_share_a_prefilter_without_hiding_findings(write_jsonl: Any) ->
 def test_invisible_answer_is_a_placeholder(answer: str) -> None:
     assert has_placeholder(answer)
     assert not has_placeholder(f"{answer}yes")
+
+
+def test_long_line_without_a_full_stop_takes_linear_time() -> None:
+    from maas_client.dataset.scanners.endings import last_sentence
+
+    assert last_sentence("One. Two? three") == "three"
+    line = "an answer " * 40_000  # minutes if the time were quadratic
+    assert last_sentence(line) == line
