@@ -81,7 +81,8 @@ def _replace_closed_streams() -> bool:
             if descriptor != number:
                 os.dup2(descriptor, number)
                 os.close(descriptor)
-            setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: SIM115 - until the end
+            if number:  # stdin stays None: a closed one is not an empty one
+                setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: SIM115 - until the end
     return is_stdout_closed
 
 

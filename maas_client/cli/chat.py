@@ -45,6 +45,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Answer one message, or chat until Ctrl-D."""
     message = args.message
+    if message is None and sys.stdin is None:
+        raise ConfigError("standard input is closed", hint="Pass the message as an argument.")
     interactive = message is None and sys.stdin.isatty()
     if message is None and not interactive:
         # Without the newline that echo adds.

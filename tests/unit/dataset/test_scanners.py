@@ -13,6 +13,7 @@ from maas_client.dataset.content_check import make_scanners
 from maas_client.dataset.parsing.lines import Line
 from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.rules.line_check import LineValidator
+from maas_client.dataset.scanners.near_duplicates import NearDuplicateScanner
 
 BOOK = build_context("local", None)
 CANARY = "zq7canary"
@@ -74,6 +75,8 @@ def test_scanners_accept_every_valid_row(rows: list[dict[str, Any]]) -> None:
         return
     fed = ([at + 1 for at in good], [lines[at] for at in good], [rows[at] for at in good])
     for scanner in make_scanners(BOOK, full=True):
+        if isinstance(scanner, NearDuplicateScanner):
+            scanner.read_rows = lambda numbers: ((number, rows[number - 1]) for number in numbers)
         for finding in [*scanner.feed(*fed), *scanner.finish()]:
             assert finding.code in all_codes()
             assert finding.line == 0 or finding.line in fed[0]

@@ -52,9 +52,9 @@ def test_odd_item_does_not_prevent_an_upload(
         "messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
     }
     path.write_text(f"{json.dumps(row)}\n" * 10, "utf-8")
-    server.script = answer(
-        {"data": [item]}, {"id": "file-1", "filename": "train.jsonl", "status": "processed"}
-    )
+    uploaded = {"id": "file-1", "filename": "train.jsonl", "status": "processed"}
+    content = http_response(200, path.read_bytes())  # the stored file is compared with the sent one
+    server.script = [*answer({"data": [item]}, uploaded), content]
     with Client.local(url=server.url, dialect="foundry", max_retries=0) as client:
         assert client.datasets.upload(path).id == "file-1"
     assert "skipped" in caplog.text
