@@ -100,7 +100,7 @@ def test_adapter_of_another_base_is_not_exported(
 
     other_base = make_base(tmp_path / "llama", **LLAMA)
     other_adapter = make_adapter(other_base, tmp_path / "strange", 1)
-    with pytest.raises(ConfigError, match="another base"):
+    with pytest.raises(ConfigError, match="does not fit this base"):
         export_model(replace(tuned, folder=other_adapter), "merged", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

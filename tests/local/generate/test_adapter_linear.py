@@ -49,6 +49,6 @@ def test_forward_without_packing_matches_torch(
             raise RuntimeError("no such operation")
         return lambda x, bias: torch.nn.functional.linear(x, weight, bias) + 1
 
-    monkeypatch.setattr(onednn, "_packed", packed)
+    monkeypatch.setattr(onednn, "_prepack", packed)
     actual, expected = product(3)
     assert torch.equal(actual, expected)
