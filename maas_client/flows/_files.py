@@ -64,8 +64,8 @@ class FileSlice:
             yield chunk
 
     def read(self, size: int = -1) -> bytes:
-        rest = self.size - self._position
-        count = rest if size < 0 else min(size, rest)
+        remaining = self.size - self._position
+        count = remaining if size < 0 else min(size, remaining)
         if count == 0:
             return b""
         with reading(self.path):

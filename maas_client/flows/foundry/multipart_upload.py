@@ -165,15 +165,15 @@ def _compute_checksums(request: UploadRequest) -> _Checksums:
     """Read the file once. Raises ``DatasetError`` if its bytes are not the validated ones."""
     sha256, md5, parts = hashlib.sha256(), hashlib.md5(usedforsecurity=False), []
     with reading(request.path), request.path.open("rb") as file:
-        part, rest = hashlib.md5(usedforsecurity=False), PART_BYTES
-        while chunk := file.read(min(_CHUNK_BYTES, rest)):
+        part, remaining = hashlib.md5(usedforsecurity=False), PART_BYTES
+        while chunk := file.read(min(_CHUNK_BYTES, remaining)):
             for digest in (sha256, md5, part):
                 digest.update(chunk)
-            rest -= len(chunk)
-            if not rest:
+            remaining -= len(chunk)
+            if not remaining:
                 parts.append(part.hexdigest())
-                part, rest = hashlib.md5(usedforsecurity=False), PART_BYTES
-        if rest < PART_BYTES:
+                part, remaining = hashlib.md5(usedforsecurity=False), PART_BYTES
+        if remaining < PART_BYTES:
             parts.append(part.hexdigest())
     if sha256.hexdigest() != request.sha256:
         raise file_changed_error(request.path)

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from maas_client.local.embed import LocalServer, serve
+from tests.faults import FaultProxy
 
 
 class AwaitableClient:
@@ -52,6 +53,12 @@ async def _iterate(iterator: Iterator[Any]) -> AsyncIterator[Any]:
 def server() -> Iterator[LocalServer]:
     with serve(engine="instant") as local_server:
         yield local_server
+
+
+@pytest.fixture
+def proxy(server: LocalServer) -> Iterator[FaultProxy]:
+    with FaultProxy(server.url) as running:
+        yield running
 
 
 @pytest.fixture(params=["sync", "async"])

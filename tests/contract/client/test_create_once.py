@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from typing import Any, Literal
 import pytest
 
 import maas_client as maas
-from maas_client.local.embed import LocalServer, serve
+from maas_client.local.embed import LocalServer
 from tests.faults import Fault, FaultPlan, FaultProxy, create_soak
 
 Dialect = Literal["azureml", "foundry"]
@@ -47,18 +46,6 @@ AFTER_ACTING: dict[str, dict[str, Any]] = {
     "cut answer": {"keep_bytes": 20},
     "no answer": {"disconnect": True},
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
-    with serve(engine="instant") as running:
-        yield running
-
-
-@pytest.fixture
-def proxy(server: LocalServer) -> Iterator[FaultProxy]:
-    with FaultProxy(server.url) as running:
-        yield running
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,24 +19,12 @@ import pytest
 import maas_client as maas
 from maas_client.flows.azureml import blob_upload
 from maas_client.flows.foundry import multipart_upload
-from maas_client.local.embed import LocalServer, serve
+from maas_client.local.embed import LocalServer
 from tests.faults import Fault, FaultPlan, FaultProxy
 
 Dialect = Literal["azureml", "foundry"]
 MIB = 2**20
 LENIENT = ("QUALITY_*", "SERVICE_*")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
-    with serve(engine="instant") as running:
-        yield running
-
-
-@pytest.fixture
-def proxy(server: LocalServer) -> Iterator[FaultProxy]:
-    with FaultProxy(server.url) as running:
-        yield running
 
 
 @pytest.fixture

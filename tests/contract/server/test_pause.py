@@ -173,25 +173,25 @@ def test_resumed_training_gives_identical_weights(
     azure.submit("whole", train, **pausing)
     assert azure.wait("whole", seconds=200) == "Completed"
     (whole,) = adapters()
-    azure.submit("rests", train, **pausing)
+    azure.submit("paused-job", train, **pausing)
     deadline = time.monotonic() + 200
-    while points(azure, "rests") < 3:
-        assert time.monotonic() < deadline, azure.status("rests")
+    while points(azure, "paused-job") < 3:
+        assert time.monotonic() < deadline, azure.status("paused-job")
         time.sleep(0.02)
     assert azure.arm("POST", "/jobs/rests/pause").status_code == 200
-    assert azure.wait("rests", "Paused", seconds=60) == "Paused"
-    reached = points(azure, "rests")
+    assert azure.wait("paused-job", "Paused", seconds=60) == "Paused"
+    reached = points(azure, "paused-job")
     assert reached < 200
     server.kill()
     assert wait_for_exit(state)
     server = start(state, engine="peft", step_delay_s=0)
     azure = server.azure
-    assert azure.status("rests") == "Paused"
+    assert azure.status("paused-job") == "Paused"
     assert azure.arm("POST", "/jobs/rests/resume").status_code == 200
-    assert azure.wait("rests", seconds=200) == "Completed"
-    messages = json.dumps(azure.history("GET", "/runs/rests/details").json()["warnings"])
+    assert azure.wait("paused-job", seconds=200) == "Completed"
+    messages = json.dumps(azure.history("GET", "/runs/paused-job/details").json()["warnings"])
     assert f"Resumed after step {reached} of 200." in messages
-    assert points(azure, "rests") == 200
+    assert points(azure, "paused-job") == 200
     (resumed,) = [path for path in adapters() if path != whole]
     assert resumed.read_bytes() == whole.read_bytes()
     server.stop()

@@ -50,18 +50,18 @@ def test_paused_run_resumes_to_identical_bytes(
     recipe = {**OPTIONS, "lora_r": 3, **options}
     if recipe.get("method") == "Full":
         del recipe["lora_r"]
-    for name in ("whole", "rests"):
+    for name in ("whole", "paused"):
         (tmp_path / name).mkdir()
     uninterrupted = make_job(base, rows, tmp_path / "whole", recipe)
     assert events_of("done", run_processes(uninterrupted, 2))
-    paused = make_job(base, rows, tmp_path / "rests", recipe)
+    paused = make_job(base, rows, tmp_path / "paused", recipe)
     events = run_processes({**paused, "signal": JobSignal.PAUSE}, 2)
     assert [event["step"] for event in events_of("paused", events)] == [1], events
     events = run_processes(paused, 2)
     (started,) = events_of("started", events)
     assert started["resumed_from"] == 1
     assert events_of("done", events)
-    assert weights_of(tmp_path / "rests") == weights_of(tmp_path / "whole")
+    assert weights_of(tmp_path / "paused") == weights_of(tmp_path / "whole")
 
 
 def weights_of(folder: Path) -> bytes:
