@@ -178,7 +178,7 @@ def test_resumed_training_gives_identical_weights(
     while points(azure, "paused-job") < 3:
         assert time.monotonic() < deadline, azure.status("paused-job")
         time.sleep(0.02)
-    assert azure.arm("POST", "/jobs/rests/pause").status_code == 200
+    assert azure.arm("POST", "/jobs/paused-job/pause").status_code == 200
     assert azure.wait("paused-job", "Paused", seconds=60) == "Paused"
     reached = points(azure, "paused-job")
     assert reached < 200
@@ -187,7 +187,7 @@ def test_resumed_training_gives_identical_weights(
     server = start(state, engine="peft", step_delay_s=0)
     azure = server.azure
     assert azure.status("paused-job") == "Paused"
-    assert azure.arm("POST", "/jobs/rests/resume").status_code == 200
+    assert azure.arm("POST", "/jobs/paused-job/resume").status_code == 200
     assert azure.wait("paused-job", seconds=200) == "Completed"
     messages = json.dumps(azure.history("GET", "/runs/paused-job/details").json()["warnings"])
     assert f"Resumed after step {reached} of 200." in messages
