@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from maas_client.dataset.report.collector import first_per_code
+from maas_client.dataset.report import first_per_code
 from maas_client.dataset.rules.service import describe_prediction
 from maas_client.dataset.scanners.secrets import mask_secrets
 from maas_client.types.report import FileReport, Problem, ValidationReport

@@ -11,14 +11,13 @@ from typing import Any
 from maas_client.dataset.codes import Severity
 from maas_client.dataset.issues import Issue, quote_if_safe
 from maas_client.dataset.parsing.lines import Block, Line, make_line
-from maas_client.dataset.report.collector import ProblemCollector
-from maas_client.dataset.report.locate import json_problem, line_problem, row_problems
+from maas_client.dataset.report import ProblemCollector, json_problem, line_problem, row_problems
+from maas_client.dataset.rules.chat import LineResult, LineValidator
 from maas_client.dataset.rules.context import RuleContext
 from maas_client.dataset.rules.fast_path import FastPath, LazyRows
-from maas_client.dataset.rules.line_check import LineResult, LineValidator
 from maas_client.dataset.rules.row_features import RowFeatures
 from maas_client.dataset.rules.service import ServiceRules
-from maas_client.dataset.scanners.scanner import message_texts
+from maas_client.dataset.scanners import message_texts
 
 Row = dict[str, Any]
 _USED_KEYS = {"messages", "tools", "parallel_tool_calls"}

@@ -19,14 +19,13 @@ from maas_client.dataset.issues import Issue
 from maas_client.dataset.parsing.json_scan import JsonError
 from maas_client.dataset.parsing.lines import Line, LineIndex
 from maas_client.dataset.parsing.strict_json import parse_json
-from maas_client.dataset.report.collector import ProblemCollector
-from maas_client.dataset.report.locate import file_problem, row_problems
+from maas_client.dataset.report import ProblemCollector, file_problem, row_problems
 from maas_client.dataset.rules.context import RuleContext
+from maas_client.dataset.scanners import Scanner
 from maas_client.dataset.scanners.duplicates import DuplicateScanner, RepeatedLineScanner
 from maas_client.dataset.scanners.near_duplicates import NearDuplicateScanner, ReadRows
 from maas_client.dataset.scanners.pii import PiiScanner
 from maas_client.dataset.scanners.quality import NulScanner, QualityScanner
-from maas_client.dataset.scanners.scanner import Scanner
 from maas_client.dataset.scanners.secrets import SecretScanner
 from maas_client.dataset.scanners.split_order import SplitOrderScanner
 from maas_client.dataset.scanners.token_counting import load_token_counter

@@ -26,12 +26,11 @@ from maas_client.dataset.cost import TokenRange, billed_tokens
 from maas_client.dataset.issues import Issue
 from maas_client.dataset.parsing.file_type import HEAD_BYTES, detect_wrong_format
 from maas_client.dataset.parsing.lines import BOM, LineIndex, read_blocks
-from maas_client.dataset.report.collector import ProblemCollector
-from maas_client.dataset.report.locate import file_problem
+from maas_client.dataset.report import ProblemCollector, file_problem
 from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.rules.row_features import RowFeatures
 from maas_client.dataset.rules.service import ServiceRules
-from maas_client.dataset.scanners.scanner import Scanner
+from maas_client.dataset.scanners import Scanner
 from maas_client.dataset.sources import DataFile, DataSource, open_source
 from maas_client.errors import ConfigError
 from maas_client.types.report import FileReport, ValidationReport

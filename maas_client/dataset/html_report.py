@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from maas_client.dataset.report.collector import first_per_code
+from maas_client.dataset.report import first_per_code
 from maas_client.dataset.rules.service import describe_prediction
 from maas_client.types.report import FileReport, ValidationReport
 

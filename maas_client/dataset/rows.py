@@ -17,7 +17,7 @@ from maas_client.dataset.file_check import FileCheck
 from maas_client.dataset.issues import Issue
 from maas_client.dataset.model_report import report_for_model
 from maas_client.dataset.parsing.lines import Line, read_blocks, read_lines
-from maas_client.dataset.report.collector import ProblemCollector
+from maas_client.dataset.report import ProblemCollector
 from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.rules.row_features import RowFeatures
 from maas_client.dataset.rules.service import ServiceRules

@@ -14,9 +14,9 @@ from typing import Any
 from maas_client.dataset.codes import get_code
 from maas_client.dataset.issues import Issue
 from maas_client.dataset.parsing.lines import make_line
+from maas_client.dataset.rules.chat import LineValidator
 from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.rules.fast_path import FastPath
-from maas_client.dataset.rules.line_check import LineValidator
 from tests.fuzz import mutations
 from tests.unit.dataset.corpus import load_schema
 

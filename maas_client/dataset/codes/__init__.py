@@ -89,9 +89,9 @@ class Code:
 @lru_cache(maxsize=1)
 def all_codes() -> dict[str, Code]:
     """Return every code by its name, in the order of the documentation."""
-    from maas_client.dataset.codes import _chat, _content, _file, _json, _policy, _service, _tool
+    from maas_client.dataset.codes import _chat, _file, _json, _policy, _service, _tool
 
-    tables = (_file, _json, _chat, _content, _tool, _service, _policy)
+    tables = (_file, _json, _chat, _tool, _service, _policy)
     return {code.name: code for table in tables for code in table.CODES}
 
 

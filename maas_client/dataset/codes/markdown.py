@@ -1,10 +1,14 @@
-"""The documentation of the problem codes as Markdown: one page per code, and an index."""
+"""The documentation of the problem codes as Markdown: one page per code, and an index.
+
+``python -m maas_client.dataset.codes.markdown FOLDER`` writes it into a folder.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
-from maas_client.dataset.codes import Code, Target
+from maas_client.dataset.codes import Code, Target, all_codes
 
 _TARGETS: tuple[Target, ...] = ("azureml", "foundry", "local")
 _GROUPS = {
@@ -76,3 +80,23 @@ def index_to_markdown(codes: Iterable[Code], *, link: bool = True) -> str:
         name = f"[{code.name}]({code.name}.md)" if link else code.name
         lines.append(f"| {name} | {severities} | {code.message} |")
     return "\n".join(lines) + "\n"
+
+
+def write_pages(folder: Path) -> None:
+    """Write one page per code and an index, and delete the pages of codes that no longer exist."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = {f"{code.name}.md": to_markdown(code) for code in all_codes().values()}
+    pages["README.md"] = index_to_markdown(all_codes().values())
+    for page in folder.glob("*.md"):
+        if page.name not in pages:
+            page.unlink()
+    for name, text in pages.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    import argparse
+
+    parser = argparse.ArgumentParser(description="Write one Markdown page per code, and an index.")
+    parser.add_argument("folder", type=Path, help="the folder to write to")
+    write_pages(parser.parse_args().folder)

@@ -48,8 +48,8 @@ from maas_client.dataset.parsing.file_type import (
     find_separator,
 )
 from maas_client.dataset.parsing.lines import MAX_LINE_BYTES, Line
+from maas_client.dataset.rules.chat import LineValidator
 from maas_client.dataset.rules.context import build_context
-from maas_client.dataset.rules.line_check import LineValidator
 from maas_client.dataset.sources import DataSource, open_source
 from maas_client.errors import ConfigError, DatasetError
 

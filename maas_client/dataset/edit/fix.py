@@ -31,8 +31,8 @@ from maas_client.dataset.edit.encoding import (
 from maas_client.dataset.edit.json_stream import JsonStreamError, read_json_elements
 from maas_client.dataset.parsing.file_type import detect_wrong_format
 from maas_client.dataset.parsing.lines import MAX_LINE_BYTES, Line
+from maas_client.dataset.rules.chat import LineResult, LineValidator
 from maas_client.dataset.rules.context import build_context
-from maas_client.dataset.rules.line_check import LineResult, LineValidator
 from maas_client.dataset.sources import open_readable
 from maas_client.errors import ConfigError, DatasetError
 

@@ -28,7 +28,7 @@ from maas_client.dataset.file_check import FileCheck
 from maas_client.dataset.parsing.json_scan import JsonError
 from maas_client.dataset.parsing.lines import read_lines
 from maas_client.dataset.parsing.strict_json import parse_json
-from maas_client.dataset.report.collector import ProblemCollector
+from maas_client.dataset.report import ProblemCollector
 from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.rules.service import ServiceRules
 from maas_client.dataset.scanners.duplicates import DuplicateScanner

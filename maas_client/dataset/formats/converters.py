@@ -27,12 +27,12 @@ from maas_client.dataset.formats.messages import (
     join_system,
     make_message,
     parse_json_text,
+    parse_transcript,
     system_messages,
     take_weight,
     tools_of,
 )
 from maas_client.dataset.formats.options import options_text, read_options
-from maas_client.dataset.formats.transcripts import parse_transcript
 
 _CONTEXT_NAMES = (
     "context",

@@ -1,4 +1,4 @@
-"""Turns of other formats as messages: speakers, calls, results, weights, tools and system texts."""
+"""Turns of other formats as messages: speakers, calls, results, weights, tools, system texts, transcripts."""
 
 from __future__ import annotations
 
@@ -380,3 +380,58 @@ def strip_end_tokens(messages: list[Row], fields: Fields) -> None:
             if stripped != content:
                 message["content"] = stripped
                 fields.notes.append("control token at the end of an answer")
+
+
+_ROLES = {
+    **dict.fromkeys(("human", "user", "prompter", "instruction", "inst"), "user"),
+    **dict.fromkeys(("assistant", "response", "gpt", "bot", "model", "/inst"), "assistant"),
+    "system": "system",
+    "input": "input",
+}
+_MARKS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"<\|im_start\|>\s*(system|user|assistant)\s*?\n",
+        r"<\|(system|user|assistant)\|>",
+        r"<\|start_header_id\|>(system|user|assistant)<\|end_header_id\|>",
+        r"<start_of_turn>(user|model)\s*?\n",
+        r"\[(/?INST)\]",
+        r"#{3}[ \t]*(Human|Assistant)[ \t]*:",
+        r"(?:^|(?<=\n))[ \t]*#{2,3}[ \t]*(System|Human|User|Instruction|Input|Assistant|Response)[ \t]*:",
+        r"(?:^|(?<=\n))[ \t]*(Human|User|Prompter|Assistant|Bot)[ \t]*:",
+    )
+)
+_END = re.compile(
+    r"\s*(?:<\|im_end\|>|<\|end\|>|<\|eot_id\|>|<\|endoftext\|>|<\|end_of_text\|>|<end_of_turn>|</s>(?:\s*<s>)?)\s*\Z"
+)
+_START = re.compile(r"\A\s*(?:<s>|<bos>|<\|begin_of_text\|>)?\s*")
+
+
+def parse_transcript(text: str) -> list[Row] | None:
+    """Return the messages of a text with marked turns, or None for other texts.
+
+    What stands before the first mark becomes the system message.
+    """
+    text = _START.sub("", text)
+    for mark in _MARKS:
+        matches = list(mark.finditer(text))
+        roles = [_ROLES[match[1].lower()] for match in matches]
+        if "user" in roles:
+            return _join_turns(text, matches, roles)
+    return None
+
+
+def _join_turns(text: str, matches: list[re.Match[str]], roles: list[str]) -> list[Row]:
+    messages: list[Row] = []
+    if before := text[: matches[0].start()].strip():
+        messages.append({"role": "system", "content": before})
+    ends = [match.start() for match in matches[1:]] + [len(text)]
+    for match, role, end in zip(matches, roles, ends, strict=True):
+        content = _END.sub("", text[match.end() : end]).strip()
+        if role == "input" and messages:
+            messages[-1]["content"] = f"{messages[-1]['content']}\n\n{content}".strip()
+        elif role == messages[-1]["role"] if messages else False:
+            messages[-1]["content"] = f"{messages[-1]['content']}\n\n{content}"
+        elif content:
+            messages.append({"role": "user" if role == "input" else role, "content": content})
+    return messages

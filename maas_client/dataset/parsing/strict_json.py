@@ -125,3 +125,20 @@ def _quotes_add_up(strings: list[str], objects: list[dict[str, Any]], data: byte
     inside = sum([string.count('"') for string in strings])
     keys_have_quotes = any('"' in key for item in objects for key in item)
     return not keys_have_quotes and excess == inside and rb"\u0022" not in data
+
+
+def collect_strings(value: Any) -> list[str]:
+    """Return every string value within a JSON value, in any order. Keys are not included."""
+    strings: list[str] = []
+    level = [value]
+    while level:
+        next_level: list[Any] = []
+        for item in level:
+            if isinstance(item, str):
+                strings.append(item)
+            elif isinstance(item, dict):
+                next_level += item.values()
+            elif isinstance(item, list):
+                next_level += item
+        level = next_level
+    return strings

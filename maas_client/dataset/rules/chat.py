@@ -1,4 +1,6 @@
-"""The rules for one row: its messages, their roles, contents and order, and the model's template.
+"""The rules for one line: strict JSON, the messages, their roles, contents and order, the model's template.
+
+They are slower than the fast path, and decisive.
 
 ``schemas/chat_line.schema.json`` states the same rules for any language, as far as a JSON Schema can; a
 test compares the two. The order of roles, calls and results, and the model's template cannot be expressed
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -16,8 +19,12 @@ from maas_client.chat import find_mismatches
 from maas_client.dataset.formats import detect_format, is_preference_row
 from maas_client.dataset.formats.masks import is_mask_key
 from maas_client.dataset.issues import Issue, KeyPath, json_type, quote_if_safe
+from maas_client.dataset.parsing.json_scan import JsonDocument, JsonError
+from maas_client.dataset.parsing.lines import MAX_LINE_BYTES, Line
+from maas_client.dataset.parsing.strict_json import parse_strict
 from maas_client.dataset.rules.context import RuleContext
 from maas_client.dataset.rules.foreign_keys import mask_issue, row_key_issues
+from maas_client.dataset.rules.row_features import RowFeatures
 from maas_client.dataset.rules.tools import call_issues, definition_issues, result_issues
 from maas_client.dataset.rules.wrapping import find_split_turns, find_wrapping
 
@@ -303,3 +310,49 @@ def _parse_pointer(pointer: str) -> KeyPath:
     """Return a JSON pointer as a path; steps of digits become indices."""
     steps = (step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:])
     return tuple(int(step) if step.isascii() and step.isdigit() else step for step in steps)
+
+
+_SPACE = b" \t\r"
+
+
+@dataclass(slots=True)
+class LineResult:
+    """Everything found on one line. Blank and truncated lines have no document."""
+
+    row: dict[str, Any] | None = None
+    """The row; None unless it can be trained on."""
+    json_errors: list[JsonError] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
+    document: JsonDocument | None = None
+    is_blank: bool = False
+
+
+class LineValidator:
+    """Validates lines for one target and model."""
+
+    def __init__(self, context: RuleContext, features: RowFeatures | None = None) -> None:
+        """``features``: where to note what the rows use."""
+        self.context = context
+        self.features = features or RowFeatures()
+
+    def validate(self, line: Line) -> LineResult:
+        """Return everything that is wrong with a line, and its row if it is valid."""
+        if line.truncated:
+            return LineResult(
+                json_errors=[JsonError("JSON_LINE_TOO_LONG", 1, f"{MAX_LINE_BYTES >> 20} MiB")]
+            )
+        if not line.data.strip(_SPACE):
+            return LineResult(is_blank=True)
+        document = parse_strict(line.data)
+        result = LineResult(json_errors=document.errors, document=document)
+        if document.aborted or document.has_duplicate_keys:
+            return result
+        result.issues = row_issues(document.value, self.context)
+        self.features.add_row(document.value, has_issues=bool(result.issues))
+        if not document.errors and not any(map(self.blocks_training, result.issues)):
+            result.row = document.value
+        return result
+
+    def blocks_training(self, issue: Issue) -> bool:
+        """Return whether an issue is an error at this target, so that its row is not trained on."""
+        return self.context.severity(issue.code) == "error"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maas_client.chat import ChatTemplate
-from maas_client.dataset.parsing.json_values import collect_strings
+from maas_client.dataset.parsing.strict_json import collect_strings
 from maas_client.dataset.rules.context import TEMPLATE_TOKENS, TOKENS_BEGIN_WITH
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from maas_client.catalog import Limit
 from maas_client.dataset.issues import Issue
+from maas_client.dataset.rules.chat import LineResult
 from maas_client.dataset.rules.context import RuleContext
-from maas_client.dataset.rules.line_check import LineResult
 from maas_client.types.report import FileReport
 
 _FEW_ROWS = 50

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from maas_client.dataset.issues import Issue
-from maas_client.dataset.scanners.scanner import Row, message_texts
+from maas_client.dataset.scanners import Row, message_texts
 
 _CHUNK_BITS = 16
 _CHUNK = 1 << _CHUNK_BITS

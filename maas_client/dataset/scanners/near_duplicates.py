@@ -16,13 +16,13 @@ from itertools import chain, islice, repeat
 from typing import Any
 
 from maas_client.dataset.issues import Issue
+from maas_client.dataset.scanners import Row, message_texts
 from maas_client.dataset.scanners.duplicates import (
     DuplicateScanner,
     HashArray,
     find_repeated,
     find_shared,
 )
-from maas_client.dataset.scanners.scanner import Row, message_texts
 from maas_client.dataset.scanners.similarity import (
     ComparedRow,
     Slots,

@@ -13,13 +13,9 @@ from ipaddress import ip_address
 from typing import Any
 
 from maas_client.dataset.issues import Issue
-from maas_client.dataset.parsing.json_values import collect_strings
 from maas_client.dataset.parsing.prefilter import Matcher, Prefilter, compile_pattern
-from maas_client.dataset.scanners.scanner import (
-    Row,
-    iter_strings,
-    message_texts,
-)
+from maas_client.dataset.parsing.strict_json import collect_strings
+from maas_client.dataset.scanners import Row, iter_strings, message_texts
 
 _EMAIL = re.compile(r"@(?:[^\W_](?:[^\W_]|-){0,62}\.){1,8}[^\W\d_]{2,24}(?![^\W_])")
 _INTERNATIONAL = re.compile(

@@ -21,7 +21,7 @@ from urllib.parse import unquote_to_bytes
 
 from maas_client.dataset.issues import Issue, KeyPath
 from maas_client.dataset.parsing.prefilter import Prefilter
-from maas_client.dataset.scanners.scanner import Row, iter_keys, iter_strings
+from maas_client.dataset.scanners import Row, iter_keys, iter_strings
 
 
 def _is_random(text: str) -> bool:

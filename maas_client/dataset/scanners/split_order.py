@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Any
 
 from maas_client.dataset.issues import Issue
-from maas_client.dataset.scanners.scanner import Row, message_texts
+from maas_client.dataset.scanners import Row, message_texts
 
 _MAX_RUNS = 10_000
 """Runs of rows with one system message that are stored. A file with more is certainly shuffled."""

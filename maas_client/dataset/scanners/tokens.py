@@ -9,8 +9,8 @@ from itertools import chain
 from typing import Any
 
 from maas_client.dataset.issues import Issue
-from maas_client.dataset.parsing.json_values import collect_strings
-from maas_client.dataset.scanners.scanner import Row, message_texts
+from maas_client.dataset.parsing.strict_json import collect_strings
+from maas_client.dataset.scanners import Row, message_texts
 from maas_client.dataset.scanners.token_counting import TokenCounter, token_bounds
 
 PERCENTILES = (50, 90, 95, 99)

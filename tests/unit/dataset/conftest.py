@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from maas_client.dataset.issues import Issue
-from maas_client.dataset.scanners.scanner import Scanner
+from maas_client.dataset.scanners import Scanner
 
 Row = dict[str, Any]
 

@@ -9,8 +9,7 @@ import pytest
 
 from maas_client.dataset import validate
 from maas_client.dataset.codes import all_codes, resolve_codes
-from maas_client.dataset.codes.__main__ import write_pages
-from maas_client.dataset.codes.markdown import index_to_markdown, to_markdown
+from maas_client.dataset.codes.markdown import index_to_markdown, to_markdown, write_pages
 from maas_client.dataset.formats import FORMATS
 from maas_client.errors import ConfigError
 from tests.unit.dataset.corpus import BROKEN_FILES, BROKEN_LINES, VALID_LINES, answer, file

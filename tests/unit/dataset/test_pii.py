@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from maas_client.dataset.codes import all_codes
-from maas_client.dataset.report.locate import to_pointer
+from maas_client.dataset.report import to_pointer
 from maas_client.dataset.scanners.pii import (
     CODES,
     PiiScanner,

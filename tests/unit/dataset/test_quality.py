@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from maas_client.dataset.report.locate import to_pointer
+from maas_client.dataset.report import to_pointer
 from maas_client.dataset.scanners.endings import classify_ending
 from maas_client.dataset.scanners.quality import (
     QualityScanner,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from maas_client.dataset.codes import all_codes
 from maas_client.dataset.content_check import make_scanners
 from maas_client.dataset.parsing.lines import Line
+from maas_client.dataset.rules.chat import LineValidator
 from maas_client.dataset.rules.context import build_context
-from maas_client.dataset.rules.line_check import LineValidator
 from maas_client.dataset.scanners.near_duplicates import NearDuplicateScanner
 
 BOOK = build_context("local", None)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from maas_client.dataset.codes import all_codes
-from maas_client.dataset.report.locate import to_pointer
+from maas_client.dataset.report import to_pointer
 from maas_client.dataset.scanners.secrets import PATTERNS, SecretScanner, find_secrets
 
 RNG = random.Random(20)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maas_client.chat import TEMPLATES
-from maas_client.dataset.scanners.scanner import message_texts
+from maas_client.dataset.scanners import message_texts
 from maas_client.dataset.scanners.token_counting import (
     EstimatedCounter,
     ExactCounter,

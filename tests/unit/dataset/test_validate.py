@@ -15,7 +15,7 @@ import pytest
 from maas_client.cli import main
 from maas_client.dataset import validate
 from maas_client.dataset.codes import Target
-from maas_client.dataset.report.collector import MAX_PER_CODE, MAX_PROBLEMS, ONCE_PER_FILE
+from maas_client.dataset.report import MAX_PER_CODE, MAX_PROBLEMS, ONCE_PER_FILE
 from maas_client.dataset.rules.service import describe_prediction
 from maas_client.dataset.scanners.duplicates import repeated_values
 from maas_client.errors import ConfigError, DatasetError

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from maas_client.dataset.scanners import Scanner
 from maas_client.dataset.scanners.duplicates import DuplicateScanner
 from maas_client.dataset.scanners.near_duplicates import NearDuplicateScanner
 from maas_client.dataset.scanners.quality import QualityScanner
-from maas_client.dataset.scanners.scanner import Scanner
 from tests.unit.dataset import labelled_duplicates, labelled_endings
 
 Row = dict[str, Any]

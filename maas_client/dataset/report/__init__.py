@@ -1,1 +1,0 @@
-"""Collect problems, and locate them in the file."""
