@@ -4,10 +4,13 @@ Nothing is read until it is needed. ``models.json``, ``limits.json`` and ``machi
 its source and date; docs/catalog.md explains them.
 """
 
-from maas_client.catalog.lifecycle import (
+from maas_client.catalog.availability import (
+    check_region,
     check_retirement,
     check_tunable,
+    is_offered_in,
     is_retired,
+    normalize_region,
     retirement_notice,
 )
 from maas_client.catalog.limits import Limits, load_limits
@@ -24,11 +27,6 @@ from maas_client.catalog.model_info import (
     Offer,
     Source,
     Target,
-)
-from maas_client.catalog.regions import (
-    check_region,
-    is_offered_in,
-    normalize_region,
 )
 
 __all__ = [

@@ -7,9 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from maas_client.catalog.load import get_source, read_json
+from maas_client.catalog.load import Override, get_source, read_json, read_override
 from maas_client.catalog.model_info import Limit, Target
-from maas_client.catalog.override import Override, read_override
 from maas_client.errors import ConfigError
 
 

@@ -25,11 +25,11 @@ _MAX_LISTED = 4
 def check_workspace_roles(io: IO) -> Iterator[CheckResult]:
     """Check whether the identity may upload, tune, deploy and read keys in the workspace."""
     from maas_client._transport import run_sync
-    from maas_client.flows import permissions
+    from maas_client.flows import access
     from maas_client.wire.permissions import WORKSPACE_ACTIONS, missing_actions
 
     try:
-        granted = run_sync(permissions.list_permissions(io))
+        granted = run_sync(access.list_permissions(io))
     except MaasError as error:
         yield _unknown("roles", error, _HUB_ROLE)
         return
@@ -39,11 +39,11 @@ def check_workspace_roles(io: IO) -> Iterator[CheckResult]:
 def check_account_roles(io: IO, *, by_key: bool) -> Iterator[CheckResult]:
     """Check whether the identity may deploy in the account and, without an API key, start jobs."""
     from maas_client._transport import run_sync
-    from maas_client.flows import permissions
+    from maas_client.flows import access
     from maas_client.wire.permissions import ACCOUNT_ACTIONS, ACCOUNT_DATA_ACTIONS, missing_actions
 
     try:
-        granted = run_sync(permissions.list_permissions(io))
+        granted = run_sync(access.list_permissions(io))
     except MaasError as error:
         yield _unknown("roles", error, _ACCOUNT_ROLE)
         return
@@ -64,10 +64,10 @@ def _roles(tasks: Iterable[str], missing: dict[str, str], role: str) -> CheckRes
 def check_workspace_quota(io: IO, location: str) -> Iterator[CheckResult]:
     """Check how many dedicated cores are left in the region. Only ``--compute`` uses them."""
     from maas_client._transport import run_sync
-    from maas_client.flows import permissions
+    from maas_client.flows import access
 
     try:
-        usages = run_sync(permissions.core_quota(io, location))
+        usages = run_sync(access.core_quota(io, location))
     except MaasError as error:
         yield _unknown("quota", error, "only --compute uses cores, serverless jobs do not")
         return
@@ -85,12 +85,12 @@ def check_workspace_quota(io: IO, location: str) -> Iterator[CheckResult]:
 def check_account_quota(io: IO, model: str | None) -> Iterator[CheckResult]:
     """Check whether the region has quota left for a deployment, of ``model`` if given."""
     from maas_client._transport import run_sync
-    from maas_client.flows import permissions
+    from maas_client.flows import access
 
     try:
-        location = run_sync(permissions.account_location(io))
-        usages = run_sync(permissions.capacity_quota(io, location))
-        names = run_sync(permissions.quota_names(io, model)) if model else set()
+        location = run_sync(access.account_location(io))
+        usages = run_sync(access.capacity_quota(io, location))
+        names = run_sync(access.quota_names(io, model)) if model else set()
     except MaasError as error:
         yield _unknown("quota", error, _QUOTA_ROLE)
         return

@@ -92,7 +92,7 @@ def _check_identity(io: IO) -> Iterator[CheckResult]:
     """Check the sign-in and report who is signed in; the token is not shown."""
     from maas_client._transport import run_sync
     from maas_client._transport.auth import credential_attempts
-    from maas_client.flows.identity import get_identity
+    from maas_client.flows.access import get_identity
 
     try:
         identity = run_sync(get_identity(io))

@@ -122,7 +122,7 @@ def _export_model(args: argparse.Namespace) -> int:
 
 
 def _export_job(args: argparse.Namespace) -> int:
-    from maas_client.platforms.exporters import MAIN_FILES
+    from maas_client.platforms import MAIN_FILES
 
     files = _from_file(args) if Path(args.target).is_file() else _from_job(args)
     main_file = MAIN_FILES.get(args.to)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from maas_client.errors import DatasetError
+from maas_client.errors import ConfigError, DatasetError
 
 CHUNK_BYTES = 256 * 2**10
 
@@ -97,3 +97,19 @@ class FileSlice:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def absolute_path(path: str | os.PathLike[str]) -> str:
+    """Return an absolute path.
+
+    Raises:
+        ConfigError: The path is relative and the working directory was deleted, or it starts with ``~`` and
+            there is no home directory.
+    """
+    try:
+        return os.path.abspath(os.path.expanduser(path))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"cannot find {os.fspath(path)}: the working directory was deleted",
+            hint="Change to an existing folder, or pass an absolute path.",
+        ) from error

@@ -22,8 +22,8 @@ from maas_client.flows._backend import (
     is_foundry,
     validation_target,
 )
+from maas_client.flows._files import absolute_path
 from maas_client.flows._io import IO, Coro
-from maas_client.flows._paths import absolute_path
 from maas_client.types import Dataset, FileReport, ValidationReport
 
 if TYPE_CHECKING:

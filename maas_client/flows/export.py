@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from maas_client import catalog, platforms
+from maas_client._hyperparameter_table import NAMES_BY_WIRE_NAME
 from maas_client._text import Argument, Text
 from maas_client.errors import ConfigError
 from maas_client.flows import jobs
 from maas_client.flows._io import IO
 from maas_client.platforms import ExportSpec, Files, Places
 from maas_client.types import Hyperparameters, Job, Method
-from maas_client.wire.hyperparameters import NAMES_BY_WIRE_NAME
 
 
 async def export(

@@ -17,8 +17,8 @@ from maas_client.flows._backend import (
     catalog_override,
     is_foundry,
 )
+from maas_client.flows._files import absolute_path
 from maas_client.flows._io import IO, Coro
-from maas_client.flows._paths import absolute_path
 from maas_client.types import Job, Model
 
 

@@ -12,7 +12,77 @@ support is an ``UnsupportedError`` that names a platform that does; nothing is d
 
 from __future__ import annotations
 
-from maas_client.platforms.exporters import EXPORTERS, Files, export_job
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+
+from maas_client._text import Argument, Text
+from maas_client.errors import ConfigError, UnsupportedError
+from maas_client.platforms import aitoolkit, azureml, cluster, kaito, olive
 from maas_client.platforms.spec import ExportSpec, Places
 
 __all__ = ["EXPORTERS", "ExportSpec", "Files", "Places", "export_job"]
+
+Files = dict[str, str]
+"""File contents by name; a name may contain folders."""
+
+EXPORTERS: Mapping[str, Callable[[ExportSpec, Places], Files]] = {
+    "azureml": azureml.build_files,
+    "kaito": kaito.build_files,
+    "cluster": cluster.build_files,
+    "olive": olive.build_files,
+    "aitoolkit": aitoolkit.build_files,
+}
+
+
+ALIASES = {
+    "accelerate": "cluster",
+    "torchrun": "cluster",
+    "vllm": "cluster",
+    "ai-toolkit": "aitoolkit",
+}
+"""Other names of a platform."""
+MAIN_FILES = {"azureml": "job.yaml", "kaito": "workspace.yaml", "olive": "olive.json"}
+"""The one file that matters, for platforms that have one."""
+
+
+def export_job(spec: ExportSpec, platform: str, places: Places | None = None) -> Files:
+    """Return the files that run a job on a platform.
+
+    Args:
+        spec: The job.
+        platform: A key of ``EXPORTERS`` or ``ALIASES``.
+        places: Where the platform reads the data and writes the result.
+
+    Raises:
+        ConfigError: The platform is unknown, or a required place is missing.
+        UnsupportedError: The platform does not support a part of the job.
+    """
+    platform = ALIASES.get(platform, platform)
+    if platform not in EXPORTERS:
+        raise ConfigError(
+            f"unknown platform {platform!r}", hint=f"Use one of {', '.join(EXPORTERS)}."
+        )
+    places = places or Places()
+    _refuse_unused(spec, platform, places)
+    return EXPORTERS[platform](spec, places)
+
+
+def _refuse_unused(spec: ExportSpec, platform: str, places: Places) -> None:
+    """Refuse options that the platform would ignore."""
+    fields = asdict(places)
+    supported = {"kaito": set(fields) - {"processes"}, "cluster": {"processes"}}.get(
+        platform, set()
+    )
+    used_names = {name for name, value in fields.items() if value not in (None, 1)}
+    if unused := sorted(used_names - supported):
+        supporting = "cluster" if unused == ["processes"] else "kaito"
+        raise UnsupportedError(
+            f"{platform} does not support {unused[0].replace('_', ' ')}", hint=f"Use {supporting}."
+        )
+    if spec.compute and platform not in ("azureml", "kaito"):
+        raise UnsupportedError(
+            Text.format(
+                "{} does not support {}: it runs where you start it", platform, Argument("compute")
+            ),
+            hint="Use azureml or kaito.",
+        )

@@ -9,15 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from maas_client import catalog
+from maas_client._hyperparameter_table import SERVERLESS_HYPERPARAMETERS, WIRE_NAMES, to_wire_value
 from maas_client._text import Argument, Text
 from maas_client.errors import UnsupportedError
 from maas_client.platforms import yaml
 from maas_client.platforms.spec import ExportSpec, Places
-from maas_client.wire.hyperparameters import (
-    SERVERLESS_HYPERPARAMETERS,
-    WIRE_NAMES,
-    to_wire_value,
-)
 
 
 def build_files(spec: ExportSpec, places: Places) -> dict[str, str]:

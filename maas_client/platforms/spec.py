@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from maas_client._hyperparameter_table import WIRE_NAMES
 from maas_client._text import Argument, Text
 from maas_client.catalog import ModelInfo
 from maas_client.chat import ChatTemplate, get_template
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.types import Hyperparameters
-from maas_client.wire.hyperparameters import WIRE_NAMES
 
 _FUSED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 _SPLIT = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

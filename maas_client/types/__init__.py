@@ -15,13 +15,11 @@ from maas_client.types.chat import (
     Usage,
 )
 from maas_client.types.datasets import Dataset
-from maas_client.types.deployments import Deployment, Keys
+from maas_client.types.deployments import Deployment, Keys, Model
 from maas_client.types.evaluation import AnswerScore, Evaluation, LabelScores, Scores
 from maas_client.types.hyperparameters import Hyperparameters
-from maas_client.types.jobs import Checkpoint, Job, JobError, JobEvent, Method
-from maas_client.types.models import Model
+from maas_client.types.jobs import Checkpoint, FineTuneResult, Job, JobError, JobEvent, Method
 from maas_client.types.report import FileReport, Problem, Severity, ValidationReport
-from maas_client.types.result import FineTuneResult
 
 __all__ = [
     "AnswerScore",

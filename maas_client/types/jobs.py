@@ -1,4 +1,4 @@
-"""Fine-tuning jobs: their state, events and checkpoints."""
+"""Fine-tuning jobs: their state, events and checkpoints, and the result of ``client.fine_tune``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from pydantic import (
 )
 
 from maas_client.types._api_model import ApiModel, FrozenModel, html_table
+from maas_client.types.datasets import Dataset
+from maas_client.types.deployments import Deployment
+from maas_client.types.report import ValidationReport
 
-__all__ = ["Checkpoint", "Job", "JobError", "JobEvent", "Method"]
+__all__ = ["Checkpoint", "FineTuneResult", "Job", "JobError", "JobEvent", "Method"]
 
 Method = Literal["LoRA", "QLoRA", "DoRA", "Full", "rsLoRA"]
 """How the weights are trained. Serverless Azure always runs its own LoRA; the local server and ``compute=``
@@ -143,3 +146,19 @@ class Checkpoint(ApiModel):
     fine_tuned_model: str | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
     created_at: datetime | None = None
+
+
+class FineTuneResult(FrozenModel):
+    """Everything that ``client.fine_tune`` did.
+
+    Attributes:
+        report: The validation of the training file.
+        dataset: The uploaded training file.
+        job: The finished job.
+        deployment: The deployment; None with ``deploy=None``.
+    """
+
+    report: ValidationReport = Field(repr=False)
+    dataset: Dataset = Field(repr=False)
+    job: Job
+    deployment: Deployment | None = None

@@ -10,12 +10,13 @@ from pydantic import SecretStr
 
 from maas_client._secret import Secret
 from maas_client.errors import AuthError, NotFoundError, ServiceError
-from maas_client.flows import _arm, _chat_responses
+from maas_client.flows import _arm
 from maas_client.flows._backend import ChatRequest, DeploymentRequest
 from maas_client.flows._create_once import create_once, name_conflict, unknown_deployment_hint
 from maas_client.flows._io import IO
 from maas_client.flows.azureml import models
 from maas_client.flows.azureml.workspace import get_workspace
+from maas_client.flows.chat import parse_chunks, parse_completion
 from maas_client.flows.identifiers import arm_name
 from maas_client.types import ChatChunk, ChatCompletion, Deployment, Keys
 from maas_client.wire import azureml as ops
@@ -164,7 +165,7 @@ async def complete_chat(io: IO, request: ChatRequest) -> ChatCompletion:
         body = await _send_chat(io, request, await endpoint_address(io, name))
     except AuthError:
         body = await _send_chat(io, request, await endpoint_address(io, name, refresh=True))
-    return _chat_responses.parse_completion(body)
+    return parse_completion(body)
 
 
 async def _send_chat(io: IO, request: ChatRequest, address: tuple[str, str]) -> dict[str, Any]:
@@ -180,7 +181,7 @@ async def stream_chat(io: IO, request: ChatRequest) -> AsyncGenerator[ChatChunk,
     url, key = await endpoint_address(io, _name(request))
     body: dict[str, Any] = {**request.body, "stream": True}
     lines = io.lines(chat.CHAT_COMPLETE, body, base_url=url, key=key)
-    async for chunk in _chat_responses.parse_chunks(lines):
+    async for chunk in parse_chunks(lines):
         yield chunk
 
 

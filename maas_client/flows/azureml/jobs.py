@@ -13,6 +13,7 @@ import re
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from maas_client._hyperparameter_table import SERVERLESS_HYPERPARAMETERS, WIRE_NAMES, to_wire_value
 from maas_client._text import Argument, Call, Text
 from maas_client.errors import (
     ConfigError,
@@ -31,7 +32,6 @@ from maas_client.types import Job
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
 from maas_client.wire import local_extensions, statuses
-from maas_client.wire.hyperparameters import SERVERLESS_HYPERPARAMETERS, WIRE_NAMES, to_wire_value
 from maas_client.wire.op import Op
 from maas_client.wire.parsing import checks_values, parse_item, parse_time
 

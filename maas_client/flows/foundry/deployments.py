@@ -11,10 +11,11 @@ from pydantic import SecretStr
 from maas_client import catalog
 from maas_client._text import AnyOf, Argument, Text
 from maas_client.errors import ConfigError, NotFoundError, StatusError, UnsupportedError
-from maas_client.flows import _arm, _chat_responses
+from maas_client.flows import _arm
 from maas_client.flows._backend import ChatRequest, DeploymentRequest, catalog_override
 from maas_client.flows._create_once import create_once, name_conflict, unknown_deployment_hint
 from maas_client.flows._io import IO
+from maas_client.flows.chat import parse_chunks, parse_completion
 from maas_client.flows.foundry.models import base_model_name
 from maas_client.types import ChatChunk, ChatCompletion, Deployment, Keys
 from maas_client.wire import foundry as ops
@@ -176,13 +177,13 @@ async def keys(io: IO, deployment: str, regenerate: str | None) -> Keys:
 async def complete_chat(io: IO, request: ChatRequest) -> ChatCompletion:
     """Return the complete answer."""
     response = await io.send(ops.CHAT, _chat_body(request), deadline_s=CHAT_TIMEOUT_S)
-    return _chat_responses.parse_completion(response.value)
+    return parse_completion(response.value)
 
 
 async def stream_chat(io: IO, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
     """Yield the chunks of the answer as they arrive."""
     body = {**_chat_body(request), "stream": True}
-    async for chunk in _chat_responses.parse_chunks(io.lines(ops.CHAT, body)):
+    async for chunk in parse_chunks(io.lines(ops.CHAT, body)):
         yield chunk
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from maas_client import catalog
+from maas_client._hyperparameter_table import FOUNDRY_WIRE_NAMES
 from maas_client._text import Argument, Call, Constructor, Text
 from maas_client.errors import MaasError, NotFoundError, StatusError, UnsupportedError
 from maas_client.flows._backend import JobRequest, catalog_override
@@ -18,7 +19,6 @@ from maas_client.types import Job, JobError
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
 from maas_client.wire import local_extensions, statuses
-from maas_client.wire.hyperparameters import FOUNDRY_WIRE_NAMES
 from maas_client.wire.parsing import checks_values, parse_item, parse_or_skip, to_datetime
 
 _log = logging.getLogger("maas_client")

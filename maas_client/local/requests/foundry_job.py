@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from maas_client._hyperparameter_table import FOUNDRY_RANGES, FOUNDRY_SUPERVISED_FIELDS
 from maas_client.catalog import ModelInfo
 from maas_client.errors import MaasError
 from maas_client.local.bases import find_model_facts
@@ -23,7 +24,6 @@ from maas_client.local.services import Services
 from maas_client.local.state.files import new_id
 from maas_client.local.state.store import Record
 from maas_client.wire.foundry_models import JOB_FIELDS
-from maas_client.wire.hyperparameters import FOUNDRY_RANGES, FOUNDRY_SUPERVISED_FIELDS
 
 _TRAINING_TYPES = {
     "standard": "Standard",

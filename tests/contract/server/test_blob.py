@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote
 import httpx
 import pytest
 
-from maas_client.wire import blob_service
+from maas_client.wire import blob
 from maas_client.wire.op import Op
 from tests.contract.server.conftest import Azure
 
@@ -344,7 +344,7 @@ def test_date_conditions_of_writes(azure: Azure, method: str, query: str):
 @pytest.mark.parametrize(
     ("method", "query", "name"),
     [(op.method, "&".join(f"{k}={v}" for k, v in op.query.items()), op.name)
-     for op in blob_service.ABSENT_BLOB_OPERATIONS],
+     for op in blob.ABSENT_BLOB_OPERATIONS],
 )  # fmt: skip
 def test_absent_blob_operations(azure: Azure, method: str, query: str, name: str):
     azure.blob("PUT", "live", content=b"live", headers=BLOCK)
@@ -354,7 +354,7 @@ def test_absent_blob_operations(azure: Azure, method: str, query: str, name: str
     assert azure.blob("GET", "live").content == b"live"
 
 
-@pytest.mark.parametrize("op", blob_service.ABSENT_CONTAINER_OPERATIONS, ids=lambda op: op.name)
+@pytest.mark.parametrize("op", blob.ABSENT_CONTAINER_OPERATIONS, ids=lambda op: op.name)
 def test_absent_container_operations(azure: Azure, op: Op[None]):
     response = azure.http.request(op.method, "/maaslocal/not-created", params=op.query)
     assert response.status_code == 501

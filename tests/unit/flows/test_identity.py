@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from maas_client.flows.identity import Identity, decode_claims, get_identity
+from maas_client.flows.access import Identity, decode_claims, get_identity
 from maas_client.wire.op import Plane
 
 

@@ -9,11 +9,11 @@ from typing import Any, get_args
 
 import pytest
 
+from maas_client import _hyperparameter_table as wire
 from maas_client._hyperparameter_table import HYPERPARAMETERS, HyperparameterSpec
 from maas_client.errors import ConfigError
 from maas_client.local.resources.training_config import TrainingConfig, parse_hyperparameters
 from maas_client.types.hyperparameters import Hyperparameters
-from maas_client.wire import hyperparameters as wire
 
 TRAINING_PAGE = Path(__file__).parents[3] / "docs" / "training.md"
 VALUES: dict[type, Any] = {int: 8, float: 0.5, str: "linear", tuple: ("qkv_proj",)}

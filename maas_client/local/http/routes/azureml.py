@@ -20,12 +20,11 @@ from maas_client.local.http.routes import (
 from maas_client.wire import artifacts as artifact_ops
 from maas_client.wire import azureml as ops
 from maas_client.wire import blob as blob_ops
-from maas_client.wire import blob_service as blob_service_ops
 from maas_client.wire import chat as chat_ops
 from maas_client.wire import local_extensions as local_ops
 from maas_client.wire import permissions as right_ops
 
-_ABSENT = frozenset(op.name for op in blob_service_ops.ABSENT_OPERATIONS)
+_ABSENT = frozenset(op.name for op in blob_ops.ABSENT_OPERATIONS)
 
 TABLES = (
     RouteTable(
@@ -48,9 +47,9 @@ TABLES = (
         f"/{STORAGE_ACCOUNT}/{{container}}",
         (
             *blob_ops.OPERATIONS,
-            *blob_service_ops.CONTAINER_OPERATIONS,
-            *blob_service_ops.ABSENT_CONTAINER_OPERATIONS,
-            *blob_service_ops.ABSENT_BLOB_OPERATIONS,
+            *blob_ops.CONTAINER_OPERATIONS,
+            *blob_ops.ABSENT_CONTAINER_OPERATIONS,
+            *blob_ops.ABSENT_BLOB_OPERATIONS,
         ),
         {**containers.HANDLERS, **blob.HANDLERS},
         not_implemented=_ABSENT,
@@ -58,7 +57,7 @@ TABLES = (
     *(
         RouteTable(
             f"/{STORAGE_ACCOUNT}{slash}",
-            (*blob_service_ops.ACCOUNT_OPERATIONS, *blob_service_ops.ABSENT_ACCOUNT_OPERATIONS),
+            (*blob_ops.ACCOUNT_OPERATIONS, *blob_ops.ABSENT_ACCOUNT_OPERATIONS),
             containers.ACCOUNT_HANDLERS,
             not_implemented=_ABSENT,
         )

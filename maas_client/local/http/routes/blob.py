@@ -35,7 +35,6 @@ from maas_client.local.resources.errors import ApiError
 from maas_client.local.state.files import Draft
 from maas_client.local.state.store import Record
 from maas_client.wire import blob as ops
-from maas_client.wire import blob_service as service_ops
 from maas_client.wire.op import Op
 
 _LOG_PATH = re.compile(rf"ExperimentRun/dcid\.([0-9a-f]{{32}})/{re.escape(LOG_PATH)}")
@@ -323,7 +322,7 @@ HANDLERS: dict[Op[Any], Handler] = {
     ops.BLOB_HEAD: get_blob,
     ops.BLOB_GET: get_blob,
     ops.BLOB_DELETE: delete_blob,
-    service_ops.HEADERS_PUT: set_headers,
-    service_ops.METADATA_GET: get_metadata,
-    service_ops.METADATA_HEAD: get_metadata,
+    ops.HEADERS_PUT: set_headers,
+    ops.METADATA_GET: get_metadata,
+    ops.METADATA_HEAD: get_metadata,
 }

@@ -27,7 +27,6 @@ from maas_client.local.resources.blobs import (
 from maas_client.local.resources.errors import ApiError
 from maas_client.local.state.store import Record
 from maas_client.wire import blob as ops
-from maas_client.wire import blob_service as service_ops
 from maas_client.wire.op import Op
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -323,13 +322,13 @@ def _check_conditions(context: RequestContext, record: Record | None) -> None:
 
 HANDLERS: dict[Op[Any], Handler] = {
     ops.BLOB_LIST: list_blobs,
-    service_ops.CONTAINER_PUT: create_container,
-    service_ops.CONTAINER_GET: get_container,
-    service_ops.CONTAINER_HEAD: get_container,
-    service_ops.CONTAINER_DELETE: delete_container,
-    service_ops.CONTAINER_METADATA_PUT: set_container_metadata,
-    service_ops.CONTAINER_METADATA_GET: get_container,
-    service_ops.CONTAINER_METADATA_HEAD: get_container,
+    ops.CONTAINER_PUT: create_container,
+    ops.CONTAINER_GET: get_container,
+    ops.CONTAINER_HEAD: get_container,
+    ops.CONTAINER_DELETE: delete_container,
+    ops.CONTAINER_METADATA_PUT: set_container_metadata,
+    ops.CONTAINER_METADATA_GET: get_container,
+    ops.CONTAINER_METADATA_HEAD: get_container,
 }
-ACCOUNT_HANDLERS: dict[Op[Any], Handler] = {service_ops.CONTAINER_LIST: list_containers}
+ACCOUNT_HANDLERS: dict[Op[Any], Handler] = {ops.CONTAINER_LIST: list_containers}
 """Handlers of operations on the storage account."""

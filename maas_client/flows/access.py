@@ -1,7 +1,13 @@
-"""Read the caller's permissions and a region's quota, before anything costs money. Nothing is changed."""
+"""Who the client is signed in as, what it may do, and a region's quota, for ``maas-client doctor``.
+
+Everything is read before anything costs money. Nothing is changed.
+"""
 
 from __future__ import annotations
 
+import base64
+import json
+from dataclasses import dataclass
 from typing import Any
 
 from maas_client.flows import _arm
@@ -9,9 +15,46 @@ from maas_client.flows._backend import is_foundry
 from maas_client.flows._io import IO
 from maas_client.wire import foundry
 from maas_client.wire import permissions as ops
-from maas_client.wire.op import Op
+from maas_client.wire.op import Op, Plane
 from maas_client.wire.parsing import checks_values, parse_item
 from maas_client.wire.permissions import Permission, Usage
+
+_NAME_CLAIMS = ("upn", "unique_name", "app_displayname", "appid", "oid")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The signed-in identity, as its ARM token describes it. The token itself is not kept."""
+
+    name: str | None
+    """User or application; None if the token does not say."""
+    tenant: str | None
+    cloud: str
+    """``public``, ``usgov`` or ``china``."""
+
+
+async def get_identity(io: IO) -> Identity | None:
+    """Sign in to ARM and return the identity; None for a client that only has an API key.
+
+    Raises ``AuthError`` if the sign-in fails.
+    """
+    token = await io.token(Plane.ARM)
+    if token is None:
+        return None
+    claims = decode_claims(token)
+    name = next((str(claims[key]) for key in _NAME_CLAIMS if key in claims), None)
+    tenant = claims.get("tid")
+    return Identity(name, str(tenant) if tenant else None, io.cloud_name)
+
+
+def decode_claims(token: str) -> dict[str, object]:
+    """Return the claims of a JSON web token; an empty dictionary for any other token."""
+    try:
+        body = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    except (IndexError, ValueError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
 
 
 async def list_permissions(io: IO) -> list[Permission]:
