@@ -10,9 +10,10 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maas_client.cli import _fix, _report, _summary
+from maas_client.cli import _report, _summary
 from maas_client.cli._output import print_json, print_note, report_overwrites
 from maas_client.cli._parser import positive_int
 from maas_client.cli._stdin import spool_streams
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from maas_client.chat import ChatTemplate
 
 INVALID = 3
+_MAX_LISTED_CHANGES = 10
+"""Number of lines listed for each kind of change, and for what could not be fixed."""
 _DEFAULT_MASK_MODEL = "Phi-4-mini-instruct"
 _PRICES = {
     "price_training": ("training_per_million_tokens", "one million training tokens"),
@@ -52,7 +55,13 @@ def add(parser: argparse.ArgumentParser) -> None:
                         help="make this code a warning (repeatable)")  # fmt: skip
     parser.add_argument("--format-only", action="store_true",
                         help="check format and service rules only: no secrets, duplicates, tokens")  # fmt: skip
-    _fix.add_fix_options(parser)
+    parser.add_argument("--fix", metavar="OUT",
+                        help="write a fixed copy to OUT and validate it; 'drop' writes FILE.fixed.jsonl "
+                        "without the lines that cannot be fixed")  # fmt: skip
+    parser.add_argument("--drop", action="store_true",
+                        help="with --fix: move lines that cannot be fixed to OUT.dropped.jsonl")  # fmt: skip
+    parser.add_argument("--in-place", action="store_true",
+                        help="with --fix: allow OUT to be the file itself")  # fmt: skip
     for name, (_, unit) in _PRICES.items():
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="P",
                             help=f"price of {unit}, for a cost forecast")  # fmt: skip
@@ -87,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
         for file in (*args.files, *filter(None, (args.validation, args.fix))):
             require_distinct_paths(file, args.html)
-    fixed = _fix.fix_file(args) if args.fix else None
+    fixed = _fix_file(args) if args.fix else None
     with spool_streams(args) as names:
         return _report_files(args, names, fixed)
 
@@ -287,3 +296,55 @@ def _print_segments(segments: list[dict[str, Any]]) -> None:
         printable = "".join(c if c.isprintable() or c == "\n" else "·" for c in segment["text"])
         text.append(printable, "green" if segment["learned"] else "dim")
     Console(highlight=False).print(text)
+
+
+def _fix_file(args: argparse.Namespace) -> dict[str, Any]:
+    """Fix the one file named in ``args.files``, and replace it there by the fixed file."""
+    from maas_client.dataset.edit.atomic_write import require_regular_file
+    from maas_client.dataset.edit.fix import dropped_path_for, fix
+
+    if len(args.files) != 1:
+        raise ConfigError("--fix takes one file at a time", hint="Pass one file.")
+    [source] = args.files
+    require_regular_file(source)
+    drop, out = args.drop, args.fix
+    if out == "drop":
+        drop, out = True, str(Path(source).with_suffix(".fixed.jsonl"))
+    with report_overwrites(out, *([dropped_path_for(out)] if drop else [])):
+        result = fix(
+            source,
+            out,
+            drop=drop,
+            in_place=args.in_place,
+            target=args.target or args.backend,
+            model=args.model,
+        )
+    args.files = [out]
+    for repair, count in result.repairs.most_common():
+        numbers = [str(line) for line, name in result.repaired_lines if name == repair and line]
+        listed = numbers[:_MAX_LISTED_CHANGES]
+        ellipsis = ", ..." if count > len(listed) and listed else ""
+        lines = f" (line {', '.join(listed)}{ellipsis})" if listed else ""
+        times = f", {count:,} x" if count > 1 else ""
+        print_note(f"fixed: {repair}{times}{lines}")
+    for line in result.unfixed_lines[:_MAX_LISTED_CHANGES]:
+        label = "dropped" if drop else "not fixed"
+        print_note(f"{label}: line {line.line} ({', '.join(line.codes)})")
+    if result.unfixed_count > _MAX_LISTED_CHANGES:
+        print_note(f"... and {result.unfixed_count - _MAX_LISTED_CHANGES:,} more")
+    if any("JSON_UTF8" in line.codes for line in result.unfixed_lines):
+        print_note(
+            "Lines that are neither UTF-8 nor clearly Windows-1252 are left unchanged. "
+            "Find out their encoding and convert them."
+        )
+    codes = (code for line in result.unfixed_lines for code in line.codes)
+    if any(code.startswith("CHAT_SHAPE_") for code in codes):
+        print_note(
+            "--fix does not convert rows of another format. "
+            f"Convert them: maas-client datasets convert {source} OUT.jsonl"
+        )
+    if not result.repairs and not result.unfixed_count:
+        print_note("nothing to fix")
+    dropped_note = f", and {result.dropped_path}" if result.dropped_path else ""
+    print_note(f"wrote {out}: {result.rows:,} lines{dropped_note}")
+    return result.to_dict()

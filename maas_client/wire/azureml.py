@@ -159,3 +159,11 @@ OPERATIONS: tuple[Op[Any], ...] = tuple(
     value for value in list(globals().values()) if isinstance(value, Op) and value.path
 )
 """Every operation with a fixed path, which the local server serves."""
+
+# Operations of the local server that Azure does not have; the client sends them to a local server only. Azure
+# has the job status ``Paused`` (docs/azure-http.md section 1.5), but no operation that pauses a job.
+JOB_PAUSE = _post("jobs.pause", "/jobs/{job}/pause", type(None))
+JOB_RESUME = _post("jobs.resume", "/jobs/{job}/resume", type(None))
+JOB_SAVE_CHECKPOINT = _post("jobs.save", "/jobs/{job}/checkpoints", type(None))
+
+LOCAL_OPERATIONS: tuple[Op[Any], ...] = (JOB_PAUSE, JOB_RESUME, JOB_SAVE_CHECKPOINT)

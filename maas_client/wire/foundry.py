@@ -159,6 +159,11 @@ ARM_OPERATIONS: tuple[Op[Any], ...] = (
     ACCOUNT_GET, ACCOUNT_KEYS, ACCOUNT_MODELS, DEPLOYMENT_CREATE, DEPLOYMENT_PATCH, DEPLOYMENT_GET,
     DEPLOYMENT_LIST, DEPLOYMENT_SKUS, DEPLOYMENT_DELETE, OPERATION_RESULT,
 )
+
+JOB_SAVE_CHECKPOINT = _post("fine_tuning.save", "/v1/fine_tuning/jobs/{job}/checkpoints", m.Job)
+"""Saves a checkpoint: an operation of the local server that Azure does not have. The path is that of the list
+of checkpoints."""
+LOCAL_OPERATIONS: tuple[Op[Any], ...] = (JOB_SAVE_CHECKPOINT,)
 # fmt: on
 
 

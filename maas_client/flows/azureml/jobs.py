@@ -31,7 +31,7 @@ from maas_client.flows.identifiers import arm_name
 from maas_client.types import Job
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
-from maas_client.wire import local_extensions, statuses
+from maas_client.wire import statuses
 from maas_client.wire.op import Op
 from maas_client.wire.parsing import checks_values, parse_item, parse_time
 
@@ -246,17 +246,17 @@ async def cancel(io: IO, job: str) -> Job:
 
 async def pause(io: IO, job: str) -> Job:
     """Request a pause from the local server; Azure Machine Learning documents no such operation."""
-    return await _send_local(io, local_extensions.JOB_PAUSE, job)
+    return await _send_local(io, ops.JOB_PAUSE, job)
 
 
 async def resume(io: IO, job: str) -> Job:
     """Request that the local server resume a job."""
-    return await _send_local(io, local_extensions.JOB_RESUME, job)
+    return await _send_local(io, ops.JOB_RESUME, job)
 
 
 async def save_checkpoint(io: IO, job: str) -> Job:
     """Request a checkpoint from the local server; Azure Machine Learning documents no such operation."""
-    return await _send_local(io, local_extensions.JOB_SAVE_CHECKPOINT, job)
+    return await _send_local(io, ops.JOB_SAVE_CHECKPOINT, job)
 
 
 async def _send_local(io: IO, op: Op[None], job: str) -> Job:

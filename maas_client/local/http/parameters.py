@@ -8,8 +8,10 @@ declare their body fields, every other field is answered with 501 and its name. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, TypeVar
 
 from starlette.requests import Request  # noqa: TID253 - only the server imports this module
@@ -162,4 +164,53 @@ def _not_implemented(op: Op[Any], what: str, name: str) -> ApiError:
         "NotImplemented",
         f"The local server does not implement {what} of {op.name}. Remove it from the request.",
         target=name[:60],
+    )
+
+
+NEWEST_VERSION = "2026-07-01"
+"""The newest api-version known when this was written (docs/azure-http.md sections 1.1 and 4.6)."""
+
+_DATED = re.compile(r"(\d{4}-\d{2}-\d{2})(-[a-z]{2,24})?", re.IGNORECASE)
+_NAMED = re.compile(r"v\d+(\.\d+)?|preview|latest", re.IGNORECASE)
+
+
+def check_api_version(op: Op[Any], query: Mapping[str, str]) -> str | None:
+    """Return a warning, or None. Raises ``ApiError`` for a malformed version.
+
+    ARM requires a version; the other APIs accept requests without one. The login has version numbers of its
+    own: msal requests 1.1 before it reports why a secret was refused.
+    """
+    if op.plane is Plane.ANONYMOUS:
+        return None
+    if "api-version" not in query:
+        if op.plane is Plane.ARM:
+            raise ApiError(
+                400,
+                "MissingApiVersionParameter",
+                "The api-version query parameter (?api-version=) is required for all requests.",
+            )
+        return None
+    version = query["api-version"]
+    match = _DATED.fullmatch(version)
+    if not match:
+        if _NAMED.fullmatch(version) and op.plane is not Plane.ARM:
+            return None
+        raise _invalid_version()
+    try:
+        date.fromisoformat(match[1])
+    except ValueError:
+        raise _invalid_version() from None
+    if match[1] > NEWEST_VERSION:
+        return (
+            f"api-version {version} is newer than the newest this server knows ({NEWEST_VERSION}); "
+            f"the request was handled as {NEWEST_VERSION}"
+        )
+    return None
+
+
+def _invalid_version() -> ApiError:
+    return ApiError(
+        400,
+        "InvalidApiVersionParameter",
+        "The api-version is invalid. Use a date, YYYY-MM-DD, followed by -preview for a preview version.",
     )

@@ -17,9 +17,8 @@ from typing import Any
 
 import torch  # noqa: TID253 - runs in a child process
 
-from maas_client.local.machine import heap
 from maas_client.local.resources.training_config import TrainingConfig, parse_hyperparameters
-from maas_client.local.training import adapters, attention, engines
+from maas_client.local.training import adapters, attention, engines, load_base
 from maas_client.local.training.data import Example
 from maas_client.local.training.fused_modules import fuse_modules
 from maas_client.local.training.model_loss import ModelWithLoss
@@ -86,7 +85,7 @@ def build_model(shape: dict[str, Any], blocks: int, training_config: TrainingCon
         model: Any = AutoModelForCausalLM.from_config(
             config, attn_implementation=attention.register()
         )
-    with heap.trim_heap():
+    with load_base.trim_heap():
         if training_config.method == "QLoRA":
             _quantize_layers(model)
         _fill_weights(model, config)

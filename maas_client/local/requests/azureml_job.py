@@ -11,7 +11,7 @@ from maas_client.local.resources.assets import Assets, Workspace, parse_registry
 from maas_client.local.resources.base_choice import base_properties
 from maas_client.local.resources.blobs import BlobStore
 from maas_client.local.resources.errors import user_error
-from maas_client.local.resources.job_spec import DataRef, JobSpec, NewJob
+from maas_client.local.resources.jobs import DataRef, JobSpec, NewJob
 from maas_client.local.resources.training_config import check_installed, parse_hyperparameters
 from maas_client.local.services import Services
 from maas_client.wire import azureml_models as m

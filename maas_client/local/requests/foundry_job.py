@@ -18,7 +18,7 @@ from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.resources.base_choice import base_properties
 from maas_client.local.resources.errors import ApiError
 from maas_client.local.resources.foundry_files import FoundryFiles, invalid_payload
-from maas_client.local.resources.job_spec import DataRef, JobRef, JobSpec, NewJob
+from maas_client.local.resources.jobs import DataRef, JobRef, JobSpec, NewJob
 from maas_client.local.resources.training_config import parse_hyperparameters
 from maas_client.local.services import Services
 from maas_client.local.state.files import new_id

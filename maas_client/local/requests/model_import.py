@@ -115,7 +115,7 @@ def _check_and_store(run_folder: Path, base: dict[str, Any], source: Path) -> st
     request = {"source": str(source), "target": str(run_folder / "out" / "adapter"), "base": base}
     try:
         process = subprocess.run(
-            [sys.executable, "-P", "-m", "maas_client.local.export.import_process"],
+            [sys.executable, "-P", "-m", "maas_client.local.export.import_model"],
             input=json.dumps(request), capture_output=True, text=True, timeout=_LOAD_TIMEOUT_S, check=False,
             env=worker_environment(1),
         )  # fmt: skip

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from maas_client.local.resources.assets import check_name, register_model, utc_now
 from maas_client.local.resources.errors import not_found, user_error
-from maas_client.local.resources.job_spec import JobRef, NewJob
 from maas_client.local.resources.job_states import (
     ACTIVE_STATES,
     QUEUED_STATES,
@@ -25,6 +24,56 @@ from maas_client.local.resources.job_states import (
 )
 from maas_client.local.state.files import FileStore, new_id, run_reference
 from maas_client.local.state.store import MetricPoint, Record, Store, Writer
+
+
+class JobRef(NamedTuple):
+    """A job's key in the store."""
+
+    scope: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """The model, data and hyperparameters of a job."""
+
+    model: str
+    """The base model's name, as in the catalog."""
+    train: str
+    """The training data: ``container/blob``, read when the job is created."""
+    validation: str | None = None
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    output: str = ""
+    """The name to register the model under."""
+
+
+class DataRef(NamedTuple):
+    """The data that a URI refers to."""
+
+    uri: str
+    content: str | None
+    """The id of its bytes; None if there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be created."""
+
+    name: str
+    request: dict[str, Any]
+    """The request body; it is kept and echoed."""
+    immutable: dict[str, Any]
+    """The parts of the request that a second PUT must not change."""
+    spec: JobSpec
+    train: DataRef
+    validation: DataRef | None
+    workspace: dict[str, str]
+    base: dict[str, Any]
+    """The base that the model's name runs on here (``local/bases``)."""
+    dialect: str = "azureml"
+    properties: dict[str, str] = field(default_factory=dict)
+    """Properties that the server adds: the base that ran, whether the job is simulated."""
+
 
 _LOG = logging.getLogger(__name__)
 

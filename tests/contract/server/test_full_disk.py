@@ -12,8 +12,7 @@ import pytest
 
 import maas_client as maas
 from maas_client.local.embed import LocalServer, serve
-from maas_client.local.resources.job_spec import JobRef
-from maas_client.local.resources.jobs import Jobs
+from maas_client.local.resources.jobs import JobRef, Jobs
 from maas_client.local.state.disk_reserve import DiskReserve
 from maas_client.local.state.store import Store
 from tests.contract.server.conftest import chats

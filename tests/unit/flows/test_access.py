@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from maas_client.cli import _doctor_access
+from maas_client.cli import doctor
 from maas_client.errors import PermissionDeniedError, TransportError
 from maas_client.wire.permissions import (
     ACCOUNT_ACTIONS,
@@ -70,13 +70,13 @@ def usage(name: str, used: float, limit: float) -> dict[str, Any]:
 def test_doctor_reports_missing_workspace_actions() -> None:
     port = FakePort()
     port.on("rights.workspace", {"value": [READER]})
-    (finding,) = _doctor_access.check_workspace_roles(port)
+    (finding,) = doctor.check_workspace_roles(port)
     assert finding.state == "missing"
     assert "start jobs (Microsoft.MachineLearningServices/workspaces/jobs/write)" in finding.message
     assert "Azure AI Developer" in finding.hint
     port.on("rights.workspace", {"value": [READER], "nextLink": "https://management.azure.com/next"},
             {"value": [DEVELOPER]})  # fmt: skip
-    (finding,) = _doctor_access.check_workspace_roles(port)
+    (finding,) = doctor.check_workspace_roles(port)
     assert (finding.state, finding.message.partition(" ")[0]) == ("ok", "may")
     assert port.sent[-1].url == "https://management.azure.com/next"
 
@@ -86,8 +86,8 @@ def test_doctor_warns_if_roles_cannot_be_read(error: Exception) -> None:
     port = FakePort()
     port.on("rights.workspace", error)
     port.on("quota.cores", error)
-    (roles_finding,) = _doctor_access.check_workspace_roles(port)
-    (quota_finding,) = _doctor_access.check_workspace_quota(port, "eastus2")
+    (roles_finding,) = doctor.check_workspace_roles(port)
+    (quota_finding,) = doctor.check_workspace_quota(port, "eastus2")
     for finding in (roles_finding, quota_finding):
         assert finding.state == "warning"
         assert finding.message.startswith("unknown: ")
@@ -98,12 +98,12 @@ def test_doctor_warns_if_roles_cannot_be_read(error: Exception) -> None:
 def test_doctor_reports_core_quota() -> None:
     port = FakePort()
     port.on("quota.cores", {"value": [usage("NCADS", 24, 48), usage("none", 0, 0)]})
-    (finding,) = _doctor_access.check_workspace_quota(port, "eastus2")
+    (finding,) = doctor.check_workspace_quota(port, "eastus2")
     assert finding.state == "ok"
     assert "NCADS 24 of 48" in finding.message
     assert "none" not in finding.message
     port.on("quota.cores", {"value": [usage("none", 0, 0)]})
-    (finding,) = _doctor_access.check_workspace_quota(port, "eastus2")
+    (finding,) = doctor.check_workspace_quota(port, "eastus2")
     assert finding.state == "warning"
     assert port.asked("quota.cores")[-1].path == {"location": "eastus2"}
 
@@ -129,7 +129,7 @@ def test_doctor_reports_model_capacity(
     model: str | None, used: float, state: str, text: str
 ) -> None:
     port = account(FakePort("foundry"), used)
-    (finding,) = _doctor_access.check_account_quota(port, model)
+    (finding,) = doctor.check_account_quota(port, model)
     assert (finding.state, text in finding.message) == (state, True), finding
     assert port.asked("quota.capacity")[-1].path == {"location": "swedencentral"}
 
@@ -137,12 +137,12 @@ def test_doctor_reports_model_capacity(
 def test_api_key_needs_no_data_actions() -> None:
     port = FakePort("foundry")
     port.on("rights.account", {"value": [{"actions": ["Microsoft.CognitiveServices/*"]}]})
-    (with_key,) = _doctor_access.check_account_roles(port, by_key=True)
-    (with_identity,) = _doctor_access.check_account_roles(port, by_key=False)
+    (with_key,) = doctor.check_account_roles(port, by_key=True)
+    (with_identity,) = doctor.check_account_roles(port, by_key=False)
     assert with_key.state == "ok"
     assert with_identity.state == "missing"
     assert "fine-tunes/write" in with_identity.message
     port.on("rights.account", REFUSED)
-    (refused,) = _doctor_access.check_account_roles(port, by_key=False)
+    (refused,) = doctor.check_account_roles(port, by_key=False)
     assert refused.state == "warning"
     assert "Azure AI Owner" in refused.message

@@ -16,7 +16,7 @@ from maas_client.local.resources import artifacts
 from maas_client.local.resources.artifacts import Artifact
 from maas_client.local.resources.assets import format_time
 from maas_client.local.resources.errors import ApiError, not_found, user_error
-from maas_client.local.resources.job_spec import JobRef
+from maas_client.local.resources.jobs import JobRef
 from maas_client.local.state.store import MetricPoint, Record
 from maas_client.wire import artifacts as ops
 from maas_client.wire.op import Op

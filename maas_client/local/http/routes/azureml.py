@@ -21,7 +21,6 @@ from maas_client.wire import artifacts as artifact_ops
 from maas_client.wire import azureml as ops
 from maas_client.wire import blob as blob_ops
 from maas_client.wire import chat as chat_ops
-from maas_client.wire import local_extensions as local_ops
 from maas_client.wire import permissions as right_ops
 
 _ABSENT = frozenset(op.name for op in blob_ops.ABSENT_OPERATIONS)
@@ -41,7 +40,7 @@ TABLES = (
     ),
     RouteTable("", artifact_ops.OPERATIONS, artifacts.HANDLERS),
     RouteTable("", right_ops.WORKSPACE_OPERATIONS, permissions.HANDLERS),
-    RouteTable("", local_ops.OPERATIONS, jobs.LOCAL_HANDLERS),
+    RouteTable("", ops.LOCAL_OPERATIONS, jobs.LOCAL_HANDLERS),
     RouteTable("/serverless/{endpoint}", chat_ops.OPERATIONS, chat.HANDLERS),
     RouteTable(
         f"/{STORAGE_ACCOUNT}/{{container}}",

@@ -17,11 +17,10 @@ from maas_client.local.http.routes.arm import (
 )
 from maas_client.local.requests.azureml_job import read_job
 from maas_client.local.resources.assets import Workspace
-from maas_client.local.resources.job_spec import JobRef
 from maas_client.local.resources.job_states import visible_state
+from maas_client.local.resources.jobs import JobRef
 from maas_client.local.state.store import Record
 from maas_client.wire import azureml as ops
-from maas_client.wire import local_extensions as local_ops
 from maas_client.wire.op import Op
 
 
@@ -200,7 +199,7 @@ HANDLERS: dict[Op[Any], Handler] = {
     ops.JOB_DELETE: delete,
 }
 LOCAL_HANDLERS: dict[Op[Any], Handler] = {
-    local_ops.JOB_PAUSE: pause,
-    local_ops.JOB_RESUME: resume,
-    local_ops.JOB_SAVE_CHECKPOINT: save_checkpoint,
+    ops.JOB_PAUSE: pause,
+    ops.JOB_RESUME: resume,
+    ops.JOB_SAVE_CHECKPOINT: save_checkpoint,
 }

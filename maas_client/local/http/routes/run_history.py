@@ -15,8 +15,8 @@ from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.jobs import job_ref, job_to_json
 from maas_client.local.resources.assets import format_time
 from maas_client.local.resources.errors import not_found, user_error
-from maas_client.local.resources.job_spec import JobRef
 from maas_client.local.resources.job_states import visible_state
+from maas_client.local.resources.jobs import JobRef
 from maas_client.local.state.store import MetricPoint, Record
 from maas_client.wire import azureml as ops
 from maas_client.wire.op import Op

@@ -10,14 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maas_client.local.resources.errors import ApiError
-from maas_client.local.resources.job_spec import DataRef, JobRef, JobSpec, NewJob
 from maas_client.local.resources.job_states import (
     ACTIVE_STATES,
     TERMINAL_STATES,
     TRANSITIONS,
     can_transition,
 )
-from maas_client.local.resources.jobs import Jobs
+from maas_client.local.resources.jobs import DataRef, JobRef, Jobs, JobSpec, NewJob
 from maas_client.local.state.files import FileStore
 from maas_client.local.state.store import MetricPoint, Store
 

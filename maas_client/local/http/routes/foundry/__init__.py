@@ -13,13 +13,12 @@ from maas_client.local.http.routes.foundry import chat as foundry_chat
 from maas_client.local.http.routes.foundry import files as foundry_files
 from maas_client.local.http.routes.foundry import jobs as foundry_jobs
 from maas_client.wire import foundry as ops
-from maas_client.wire import local_extensions as local_ops
 from maas_client.wire import permissions as right_ops
 
 _HANDLERS = {**foundry_files.HANDLERS, **foundry_jobs.HANDLERS, **foundry_chat.HANDLERS}
 _COPY = frozenset({ops.CHECKPOINT_COPY.name, ops.CHECKPOINT_COPY_STATUS.name})
 """Copying a checkpoint to another resource: there is only one here."""
-_V1 = (*ops.OPERATIONS, local_ops.FOUNDRY_JOB_SAVE_CHECKPOINT)
+_V1 = (*ops.OPERATIONS, *ops.LOCAL_OPERATIONS)
 
 TABLES = (
     RouteTable("/openai", _V1, _HANDLERS, not_implemented=_COPY),

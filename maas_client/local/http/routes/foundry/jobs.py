@@ -34,7 +34,6 @@ from maas_client.local.resources.foundry_deployments import (
 from maas_client.local.resources.foundry_files import foundry_not_found, invalid_payload
 from maas_client.local.state.store import Record
 from maas_client.wire import foundry as ops
-from maas_client.wire import local_extensions as local_ops
 from maas_client.wire import statuses
 from maas_client.wire.op import Op
 
@@ -220,5 +219,5 @@ HANDLERS: dict[Op[Any], Handler] = {
     ops.JOB_RESUME: resume,
     ops.JOB_EVENTS: list_job_events,
     ops.JOB_CHECKPOINTS: list_checkpoints,
-    local_ops.FOUNDRY_JOB_SAVE_CHECKPOINT: save_checkpoint,
+    ops.JOB_SAVE_CHECKPOINT: save_checkpoint,
 }
