@@ -5,11 +5,13 @@ its source and date; docs/catalog.md explains them.
 """
 
 from maas_client.catalog.availability import (
+    check_method,
     check_region,
     check_retirement,
     check_tunable,
     is_offered_in,
     is_retired,
+    name_notice,
     normalize_region,
     retirement_notice,
 )
@@ -40,6 +42,7 @@ __all__ = [
     "Offer",
     "Source",
     "Target",
+    "check_method",
     "check_region",
     "check_retirement",
     "check_tunable",
@@ -53,6 +56,7 @@ __all__ = [
     "load_limits",
     "load_machines",
     "load_models",
+    "name_notice",
     "normalize_region",
     "registry_uri",
     "retirement_notice",

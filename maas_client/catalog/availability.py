@@ -10,6 +10,7 @@ from datetime import date
 from typing import Literal
 
 from maas_client._text import Argument, Constructor, Text
+from maas_client.catalog.load import load_models
 from maas_client.catalog.model_info import ModelInfo, Target
 from maas_client.errors import ModelRetiredError, UnsupportedError
 
@@ -38,32 +39,51 @@ def retirement_notice(model: ModelInfo, on: date) -> str | None:
         return None
     event = "was retired" if is_retired(model, on) else "will be retired"
     replacement = f"; its replacement is {model.replacement}" if model.replacement else ""
+    phases = ""
+    if model.training_retired_on and model.deployment_retired_on:
+        phases = (
+            f"; those who tuned it before can tune it until {model.training_retired_on.isoformat()} "
+            f"or later, and tuned models answer until {model.deployment_retired_on.isoformat()}"
+        )
     source = model.get_source("retired_on")
     as_of = f" (known as of {source.as_of})" if source and source.as_of else ""
-    return f"{model.name} {event} by Azure on {model.retired_on.isoformat()}{replacement}{as_of}"
+    date_text = model.retired_on.isoformat()
+    return f"{model.name} {event} by Azure on {date_text}{replacement}{phases}{as_of}"
 
 
 def check_retirement(
-    model: ModelInfo, target: Target, today: date, *, allow_retired: bool = False
+    model: ModelInfo,
+    target: Target,
+    today: date,
+    *,
+    allow_retired: bool = False,
+    use: Literal["tuning", "base deployment", "tuned deployment"] = "tuning",
 ) -> None:
-    """Refuse a new serverless job or base deployment of a retired model.
+    """Refuse a new serverless job or a deployment of a retired model.
 
     Args:
         model: The model.
         target: The backend. Nothing is refused on ``local``.
         today: The current day.
         allow_retired: Refuse nothing.
+        use: What the model is for. OpenAI's models retire in two phases: tuned models answer longer than the
+            model can be tuned, and who tuned it before can tune it longer than others.
 
     Raises:
         ModelRetiredError: The model is retired; the error has the date and the replacement.
     """
-    if allow_retired or target == "local" or not is_retired(model, today):
+    retired_on = {
+        "tuning": model.training_retired_on or model.retired_on,
+        "base deployment": model.retired_on,
+        "tuned deployment": model.deployment_retired_on,
+    }[use]
+    if allow_retired or target == "local" or retired_on is None or today < retired_on:
         return
     advice = f"Use {model.replacement} instead, or" if model.replacement else "You can still"
     raise ModelRetiredError(
         f"{retirement_notice(model, today)}. Azure accepts no new jobs or deployments for it",
         model=model.name,
-        retired=model.retired_on.isoformat() if model.retired_on else None,
+        retired=retired_on.isoformat(),
         replacement=model.replacement,
         hint=Text.format(
             "{} run {} on this machine with {}. If Azure still serves it to you, pass {} or correct "
@@ -74,6 +94,55 @@ def check_retirement(
             Argument("allow_retired", True),
         ),
     )
+
+
+def name_notice(model: ModelInfo, name: str) -> str | None:
+    """Return one sentence if Azure no longer accepts ``name`` for the model, else None."""
+    if name.strip().casefold() not in (former.casefold() for former in model.former_names):
+        return None
+    source = model.get_source("tuning_methods")
+    as_of = f" (as of {source.as_of})" if source else ""
+    return f"{name.strip()} is a former name: Azure calls the model {model.name}{as_of}"
+
+
+def check_method(model: ModelInfo, method: str) -> None:
+    """Refuse a method by which Foundry does not tune the model.
+
+    Args:
+        model: The model.
+        method: ``SFT`` or ``DPO``.
+
+    Raises:
+        UnsupportedError: Foundry tunes the model by other methods, or on images.
+    """
+    source = model.get_source("tuning_methods")
+    if source is None:
+        return
+    if model.tuning_methods and method not in model.tuning_methods:
+        others = [
+            other.name
+            for other in load_models().values()
+            if method in other.tuning_methods and "image" not in other.modalities[:1]
+        ]
+        raise UnsupportedError(
+            f"Foundry tunes {model.name} by {' and '.join(model.tuning_methods)}, not by {method} "
+            f"(as of {source.as_of})",
+            hint=Text.format(
+                "By {} it tunes {}. {} trains {} on this machine.",
+                method,
+                ", ".join(others),
+                Constructor("local"),
+                model.name,
+            ),
+        )
+    if model.modalities[:1] == ("image",):
+        raise UnsupportedError(
+            f"Foundry tunes {model.name} on images, and this library's rows are chats",
+            hint=Text.format(
+                "Use the Foundry portal, or {} for a stand-in that is trained on chats.",
+                Constructor("local"),
+            ),
+        )
 
 
 def check_tunable(model: ModelInfo, target: Target) -> None:

@@ -122,6 +122,12 @@ def _pointer(path: Any) -> str:
 _DERIVED_FIELDS = frozenset({"name", "uri", "tunable_on", "sources"})
 _STATED_FIELDS = frozenset(field.name for field in fields(ModelInfo)) - _DERIVED_FIELDS
 """The fields that are read from statements in models.json."""
+_LIST_FIELDS = frozenset(
+    {
+        *("modalities", "compute_sizes", "aliases", "former_names"),
+        *("tuning_methods", "training_types", "deployment_options", "deployment_skus"),
+    }
+)
 
 
 @lru_cache(maxsize=8)
@@ -226,12 +232,14 @@ def _build_model(name: str, values: Mapping[str, Any], sources: Mapping[str, Sou
 
 def _convert(field: str, value: Any) -> Any:
     """Convert a JSON value to the type of its field."""
-    if field in ("legacy_on", "deprecated_on", "retired_on"):
+    if field.endswith("_on"):
         return date.fromisoformat(value) if value else None
-    if field in ("train_regions", "deploy_regions"):
+    if field.endswith("_regions"):
         return frozenset(value or ())
-    if field in ("modalities", "compute_sizes", "training_types", "aliases"):
+    if field in _LIST_FIELDS:
         return tuple(value or ())
+    if field == "unknown":
+        return MappingProxyType(dict(value or {}))
     if field == "offers":
         return tuple(_to_offer(record) for record in value or ())
     if field == "hyperparameters":

@@ -109,6 +109,6 @@ def _build_index(models: Mapping[str, ModelInfo]) -> dict[str, ModelInfo]:
     """Return models by every folded name and alias. A name takes precedence over another model's alias."""
     by_alias: dict[str, ModelInfo] = {}
     for model in models.values():
-        for alias in (*model.aliases, model.huggingface_id or model.name):
+        for alias in (*model.aliases, *model.former_names, model.huggingface_id or model.name):
             by_alias.setdefault(_fold(alias), model)
     return by_alias | {_fold(name): model for name, model in models.items()}

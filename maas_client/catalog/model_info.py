@@ -118,10 +118,23 @@ class ModelInfo:
             ``batch_size``, ``learning_rate`` or ``learning_rate_multiplier``.
         architecture: The model's dimensions.
         deployment_format: foundry: ``properties.model.format`` of a deployment, case-sensitive.
-        deployment_sku: foundry: the SKU of a deployment.
+        tuning_methods: foundry: the methods of managed jobs: ``SFT``, ``DPO``, ``RFT``.
         training_types: foundry: the ``trainingType`` values the model can be trained with.
+        deployment_options: foundry: how a tuned model is deployed: ``serverless``, ``managed compute``,
+            ``Fireworks``.
+        deployment_skus: foundry: the SKUs of serverless deployments of a tuned model, the default first.
+        interactive_training: foundry: whether it can be trained in sessions.
+        global_train_regions: foundry: the regions of resources with global training.
+        standard_train_regions: foundry: the regions with training of type ``Standard``.
+        standard_deploy_regions: foundry: the regions with deployments of SKU ``Standard``.
+        access: A condition of access, such as ``by invitation``.
+        training_retired_on: The earliest day on which fine-tuning ends for those who tuned the model before;
+            for others it ends on ``retired_on``.
+        deployment_retired_on: The day from which tuned models are neither deployed nor answer.
         local_note: What differs when the local server runs it.
         aliases: Other names that people use for it.
+        former_names: Names that Azure no longer accepts for it.
+        unknown: Why a fact is not known, by attribute.
         sources: The source of each attribute.
     """
 
@@ -155,10 +168,21 @@ class ModelInfo:
     hyperparameters: Mapping[str, HyperparameterRange]
     architecture: Architecture | None
     deployment_format: str | None
-    deployment_sku: str | None
+    tuning_methods: tuple[str, ...]
     training_types: tuple[str, ...]
+    deployment_options: tuple[str, ...]
+    deployment_skus: tuple[str, ...]
+    interactive_training: bool | None
+    global_train_regions: frozenset[str]
+    standard_train_regions: frozenset[str]
+    standard_deploy_regions: frozenset[str]
+    access: str | None
+    training_retired_on: date | None
+    deployment_retired_on: date | None
     local_note: str | None
     aliases: tuple[str, ...]
+    former_names: tuple[str, ...]
+    unknown: Mapping[str, str]
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
 
     def get_source(self, field: str) -> Source | None:

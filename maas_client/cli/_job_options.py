@@ -104,7 +104,7 @@ def note_resolved_model(model: str) -> str:
     override = Settings.load().catalog
     facts = catalog.find_model(model, override=Path(override) if override else None)
     if facts is not None and facts.name != model and not catalog.is_asset_uri(model):
-        print_note(f"{model} -> {facts.name}")
+        print_note(catalog.name_notice(facts, model) or f"{model} -> {facts.name}")
     return model
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _OWN_COLUMNS = ("name", "version", "base_model", "job", "created_at")
 _CATALOG_COLUMNS = ("name", "retired_on", "replacement", "tuned_on", "local_base")
+_SOURCE_COLUMNS = ("source", "as_of", "age_days", "facts")
 _BACKENDS = ("azureml", "foundry", "local")
 
 
@@ -39,6 +40,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     text = "show the facts about a model and the source of each"
     show = add_subcommand(group, "show", text, _show)
     show.add_argument("model", metavar="MODEL", help="name of a catalog model or of your own")
+    text = "show how old the facts of the catalog are"
+    refresh = add_subcommand(group, "refresh", text, _refresh)
+    refresh.add_argument("--check", action="store_true", required=True,
+                         help="print the sources with their dates and ages, the oldest first")  # fmt: skip
     pull = add_subcommand(group, "pull", "download base weights to this machine", _pull)
     pull.add_argument("model", metavar="MODEL",
                       help="smollm2-135m, tiny, a catalog name or a hub id")  # fmt: skip
@@ -53,7 +58,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     text = "delete one of your models that is not deployed"
     delete = add_subcommand(group, "delete", text, _delete)
     delete.add_argument("model", metavar="NAME", help="name, NAME:VERSION or id of the model")
-    for parser_ in (listing, show, import_, delete):
+    for parser_ in (listing, show, refresh, import_, delete):
         _connection.add_options(parser_)
 
 
@@ -77,6 +82,30 @@ def _delete(args: argparse.Namespace) -> int:
     return 0
 
 
+def _refresh(args: argparse.Namespace) -> int:
+    """Print how old the facts are. They change with the package, or by an override file."""
+    today = datetime.now(UTC).date()
+    facts: dict[tuple[str, str], dict[str, Any]] = {}
+    for model in _load_catalog().values():
+        for source in model.sources.values():
+            if not source.as_of:
+                continue
+            age_days = (today - date.fromisoformat(f"{source.as_of}-01"[:10])).days
+            row = {"source": source.id, "as_of": source.as_of, "age_days": age_days, "facts": 0,
+                   "url": source.url}  # fmt: skip
+            facts.setdefault((source.id, source.as_of), row)["facts"] += 1
+    rows = sorted(facts.values(), key=lambda row: -row["age_days"])
+    if args.json:
+        print_json({"checked_on": today.isoformat(), "sources": rows})
+        return 0
+    print_table(args, _SOURCE_COLUMNS, rows, empty_message="no fact of the catalog has a date")
+    print_note(
+        "Azure changes its models every month. New facts come with a new version of maas-client "
+        "(pip install --upgrade maas-client); a catalog override file (MAAS_CATALOG) corrects single ones."
+    )
+    return 0
+
+
 def _load_catalog() -> Mapping[str, ModelInfo]:
     from maas_client import catalog
 
@@ -87,7 +116,10 @@ def _row(model: ModelInfo) -> dict[str, Any]:
     """Return a row of the list. ``tuned_on`` has the backends that tune the model today."""
     from maas_client import catalog
 
-    is_retired = catalog.is_retired(model, datetime.now(UTC).date())
+    today = datetime.now(UTC).date()
+    is_retired = catalog.is_retired(model, today) and not (
+        model.training_retired_on and today < model.training_retired_on
+    )
     backends = [
         name
         for name in _BACKENDS

@@ -109,5 +109,10 @@ def catalog_override(io: IO) -> Path | None:
 
 
 def service_model_id(io: IO, model: ModelInfo) -> str:
-    """Return how the connection's backend names a base model of the catalog."""
-    return model.name if is_foundry(io) else catalog.registry_uri(model)
+    """Return how the connection's backend names a base model of the catalog.
+
+    The local server takes the name of a model that is in no registry, so that its code can be tested.
+    """
+    if is_foundry(io) or (io.scope.local and model.uri is None):
+        return model.name
+    return catalog.registry_uri(model)

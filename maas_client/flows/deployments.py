@@ -22,6 +22,7 @@ from maas_client.flows._backend import (
     validation_target,
 )
 from maas_client.flows._io import IO, Coro
+from maas_client.flows.foundry.models import base_model_name
 from maas_client.types import Deployment, Job, Keys, Model
 
 Lifetime = timedelta | float | str
@@ -69,7 +70,7 @@ async def create(
     Args:
         name: The deployment's name: up to 52 letters, digits and hyphens.
         model: A job that succeeded, its ``fine_tuned_model``, a ``Model``, or a base model's name.
-        allow_retired: Accept a base model that is retired on this backend.
+        allow_retired: Accept a model that is retired on this backend.
         delete_after: When the deployment is to be deleted, counted from this call: seconds, a
             ``timedelta``, or a text such as ``"2h"``, ``"90m"`` or ``"1d12h"``; at most 366 days. The
             time is stored with the deployment as a tag; it replaces an earlier one. The local server
@@ -81,7 +82,7 @@ async def create(
 
     Raises:
         ConfigError: The name, model or ``delete_after`` is invalid, or the job has no model yet.
-        ModelRetiredError: The base model is retired on this backend.
+        ModelRetiredError: The model is retired on this backend.
         ConflictError: A deployment with this name has another model.
         NotFoundError: There is no such model.
         ServiceError: The deployment failed, or did not answer within 30 minutes or ``delete_after``.
@@ -93,11 +94,17 @@ async def create(
     check_name(name)
     lifetime_s = None if delete_after is None else lifetime_seconds(delete_after)
     model_id = identifiers.model_id(model)
-    info = catalog.find_model(model_id, override=catalog_override(io))
+    base = base_model_name(model_id) if is_foundry(io) else model_id
+    info = catalog.find_model(base, override=catalog_override(io))
     if info is not None and not catalog.is_asset_uri(model_id):
-        today = await io.call(date.today)
-        catalog.check_retirement(info, validation_target(io), today, allow_retired=allow_retired)
-        model_id = service_model_id(io, info)
+        catalog.check_retirement(
+            info,
+            validation_target(io),
+            await io.call(date.today),
+            allow_retired=allow_retired,
+            use="base deployment" if base == model_id else "tuned deployment",
+        )
+        model_id = service_model_id(io, info) if base == model_id else model_id
     if lifetime_s is None:
         return await _backend(io).create(io, DeploymentRequest(name, model_id))
     delete_at = await io.call(utc_now) + timedelta(seconds=lifetime_s)

@@ -27,8 +27,8 @@ class ResolvedModel:
     name: str
     info: ModelInfo | None
     """The catalog's entry, if there is one."""
-    notice: str | None = None
-    """A warning about the model's retirement, if it is near."""
+    notices: tuple[str, ...] = ()
+    """Warnings: the model's retirement, a former name."""
 
 
 async def resolve_base_model(
@@ -56,8 +56,11 @@ async def resolve_base_model(
     if target != "local" and not has_compute:
         catalog.check_retirement(info, target, today, allow_retired=allow_retired)
         catalog.check_tunable(info, target)
-    notice = catalog.retirement_notice(info, today) if target != "local" else None
-    return ResolvedModel(service_model_id(io, info), info.name, info, notice)
+    notices = [catalog.name_notice(info, name)]
+    if target != "local":
+        notices.append(catalog.retirement_notice(info, today))
+    known_notices = tuple(notice for notice in notices if notice)
+    return ResolvedModel(service_model_id(io, info), info.name, info, known_notices)
 
 
 def local_file(data: str | PathLike[str]) -> Path | None:

@@ -353,8 +353,8 @@ async def prepare_request(io: IO, model: str | Model, job_options: JobOptions) -
     resolved = await identifiers.resolve_base_model(
         io, model, allow_retired=options["allow_retired"], has_compute=bool(machines)
     )
-    if resolved.notice:
-        _log.warning("%s", resolved.notice)
+    for notice in resolved.notices:
+        _log.warning("%s", notice)
     hyperparameters = options["hyperparameters"]
     if not isinstance(hyperparameters, Hyperparameters):
         hyperparameters = Hyperparameters.model_validate(hyperparameters or {})

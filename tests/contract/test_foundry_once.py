@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -79,7 +80,7 @@ def test_a_program_that_runs_again_finds_all_of_it(server: LocalServer, data: Pa
     results = []
     for _ in range(2):
         with server.client(dialect="foundry") as client:
-            results.append(client.fine_tune(data, model="Qwen-32B", deploy="again"))
+            results.append(client.fine_tune(data, model="Qwen3-32B", deploy="again"))
     first, second = results
     assert second.dataset.id == first.dataset.id
     assert second.job.id == first.job.id
@@ -87,9 +88,23 @@ def test_a_program_that_runs_again_finds_all_of_it(server: LocalServer, data: Pa
     assert second.deployment is not None
     with server.client(dialect="foundry") as client:
         other = client.jobs.create(
-            model="Qwen-32B", training_data=data, hyperparameters=maas.Hyperparameters(epochs=2)
+            model="Qwen3-32B", training_data=data, hyperparameters=maas.Hyperparameters(epochs=2)
         )
         assert other.id != first.job.id
+
+
+@pytest.mark.parametrize("dialect", ["azureml", "foundry"])
+@pytest.mark.parametrize("model", ["gpt-4.1-mini", "Qwen-32B", "CXRReportgen-Premium"])
+def test_every_model_of_foundry_runs_on_a_stand_in(
+    server: LocalServer, data: Path, dialect: Any, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with server.client(dialect=dialect) as client:
+        result = client.fine_tune(data, model=model, deploy=f"{model[:3]}-{dialect}")
+        assert result.job.properties["maas_client.base"] == "instant"
+        assert result.job.model == ("Qwen3-32B" if model == "Qwen-32B" else model)
+        assert ("Qwen-32B is a former name" in caplog.text) == (model == "Qwen-32B")
+        with client.deployments.create(f"{model[:3]}-{dialect}-base", model) as base:
+            assert base.ready
 
 
 async def test_two_at_once_end_with_one(server: LocalServer, data: Path) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from maas_client import catalog
 from maas_client._secret import Secret
 from maas_client.errors import AuthError, NotFoundError, ServiceError
 from maas_client.flows import _arm
-from maas_client.flows._backend import ChatRequest, DeploymentRequest
+from maas_client.flows._backend import ChatRequest, DeploymentRequest, catalog_override
 from maas_client.flows._create_once import create_once, name_conflict, unknown_deployment_hint
 from maas_client.flows._io import IO
 from maas_client.flows.azureml import models
@@ -79,6 +80,8 @@ async def _endpoint_model_id(io: IO, model: str) -> str:
         return model.split("/versions/")[0].split("/labels/")[0]
     if model.lower().startswith("azureml://"):
         return model
+    if io.scope.local and catalog.find_model(model, override=catalog_override(io)):
+        return model  # a base model that no registry has
     return (await models.get(io, model)).id
 
 

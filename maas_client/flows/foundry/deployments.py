@@ -89,12 +89,14 @@ def _body(io: IO, model: str) -> dict[str, Any]:
         model_format = "Microsoft"
     if model_format is None and base.startswith(("gpt-", "o1", "o3", "o4")):
         model_format = "OpenAI"
+    if model_format is None and io.scope.local:
+        model_format = "Unknown"  # the local server compares it with the known ones only
     if model_format is None:
         raise ConfigError(
             f"the deployment format of {base} is not known",
             hint="Set deployment_format in a catalog override file (MAAS_CATALOG).",
         )
-    sku = (info.deployment_sku if info else None) or "GlobalStandard"
+    sku = info.deployment_skus[0] if info and info.deployment_skus else "GlobalStandard"
     return {
         "sku": {"name": sku, "capacity": limits.get_int("deployment_capacity_advised") or 100},
         "properties": {

@@ -56,6 +56,9 @@ def check_request(io: IO, request: JobRequest) -> None:
                 Argument("compute"),
             ),
         )
+    info = catalog.find_model(request.model_name, override=catalog_override(io))
+    if info and not io.scope.local:
+        catalog.check_method(info, "SFT")
     if request.tags:
         raise UnsupportedError("foundry stores no tags with a job", hint="azureml does.")
     _wire_hyperparameters(request)
@@ -123,8 +126,7 @@ def _training_type(io: IO, request: JobRequest) -> str:
     if requested:
         return str(requested)
     info = catalog.find_model(request.model_name, override=catalog_override(io))
-    tier = info.training_types[0] if info and info.training_types else "globalStandard"
-    return tier[:1].lower() + tier[1:]
+    return info.training_types[0] if info and info.training_types else "GlobalStandard"
 
 
 async def create(io: IO, request: JobRequest) -> Job:

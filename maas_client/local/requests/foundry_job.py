@@ -29,8 +29,8 @@ _TRAINING_TYPES = {
     "standard": "Standard",
     "globalstandard": "GlobalStandard",
     "datazonestandard": "DataZoneStandard",
-    "developertier": "DeveloperTier",
-    "developer": "DeveloperTier",
+    "developer": "Developer",
+    "developertier": "Developer",
     "1": "GlobalStandard",
 }
 """Accepted values of ``trainingType`` in lower case; some clients send 1."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from maas_client.local.bases import find_model_facts
 from maas_client.local.resources.assets import Assets, Workspace, check_name, parse_registry_uri
 from maas_client.local.resources.deployments import Deployments, NewDeployment, ServedModel
 from maas_client.local.resources.errors import user_error
@@ -46,6 +47,9 @@ def _resolve_model(deployments: Deployments, assets: Assets, model_id: str) -> S
         folder = None if is_imported else tuned.body["folder"]
         return ServedModel(tuned.body["name"], base, folder)
     registry = parse_registry_uri(model_id)
+    if registry is None and find_model_facts(model_id):
+        # No registry contains OpenAI's models; their names are accepted, so that code for them can be tested.
+        return ServedModel(model_id, deployments.base_for(model_id), None)
     if registry is None:
         raise user_error(
             "modelId must be azureml://registries/.../models/NAME or"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from maas_client import catalog
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.local import bases
 from maas_client.local.bases import smollm2, tiny
@@ -35,6 +36,13 @@ def test_tiny_uses_the_template_of_the_requested_model(
     base = bases.resolve_base(model, "auto", tmp_path)
     assert (base.name, base.template, base.is_stand_in) == ("tiny", template, True)
     assert "tiny is used as a stand-in" in base.describe()
+
+
+def test_every_model_of_the_catalog_has_a_stand_in(tmp_path: Path) -> None:
+    for model in catalog.load_models():
+        base = bases.resolve_base(model, "tiny", tmp_path)
+        assert base.is_stand_in == (model != "tiny")
+        assert base.is_stand_in == ("tiny is used as a stand-in" in base.describe())
 
 
 def test_incomplete_folder_is_written_again(tmp_path: Path) -> None:

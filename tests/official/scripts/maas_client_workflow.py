@@ -57,7 +57,7 @@ async def run_async(path: str) -> None:
         endpoint="https://contoso.openai.azure.com", api_key="K", account_id=ACCOUNT
     )
     async with client:
-        job = await client.jobs.create(model="Qwen-32B", training_data=path)
+        job = await client.jobs.create(model="Qwen3-32B", training_data=path)
         assert (await client.jobs.wait(job)).succeeded
         assert [e.type async for e in client.jobs.events(job)][-1] == "status"
         # The resource uses the key; ARM uses the default credential, here from the environment.

@@ -42,6 +42,35 @@ def test_retired_model_is_allowed_locally_with_permission_or_before_its_date() -
     catalog.check_retirement(catalog.get_model("Phi-4-mini"), "azureml", TODAY)
 
 
+def test_two_phases_of_retirement() -> None:
+    """Base models end first; those who tuned one before can tune it longer, and tuned models answer longest."""
+    model = catalog.get_model("o4-mini")
+    today = date(2026, 11, 30)
+    assert catalog.is_retired(model, today)
+    catalog.check_retirement(model, "foundry", today)
+    with pytest.raises(ModelRetiredError, match=r"tune it until 2027-04-16 or later"):
+        catalog.check_retirement(model, "foundry", today, use="base deployment")
+    with pytest.raises(ModelRetiredError):
+        catalog.check_retirement(model, "foundry", date(2027, 4, 16))
+    catalog.check_retirement(model, "foundry", date(2027, 10, 15), use="tuned deployment")
+    with pytest.raises(ModelRetiredError, match=r"answer until 2027-10-16"):
+        catalog.check_retirement(model, "foundry", date(2027, 10, 16), use="tuned deployment")
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "message"),
+    [
+        ("o4-mini", "SFT", "by RFT, not by SFT"),
+        ("gpt-4o-mini", "DPO", r"by SFT, not by DPO .*gpt-4o, gpt-4\.1, "),
+        ("MedImageInsight-Premium", "SFT", "on images"),
+    ],
+)
+def test_methods_that_foundry_does_not_offer(name: str, method: str, message: str) -> None:
+    with pytest.raises(UnsupportedError, match=message):
+        catalog.check_method(catalog.get_model(name), method)
+    catalog.check_method(catalog.get_model("gpt-4.1"), method)
+
+
 def test_retirement_notice() -> None:
     model = catalog.get_model("Phi-3-mini")
     assert "will be retired by Azure on 2025-08-30" in str(
@@ -63,7 +92,9 @@ def test_retirement_notice() -> None:
         ("Phi-4-reasoning", set()),
         ("Phi-4-mini-reasoning", set()),
         ("Ministral-3B", {"azureml", "foundry", "local"}),
-        ("Qwen-32B", {"foundry", "local"}),
+        ("Qwen3-32B", {"foundry", "local"}),
+        ("gpt-4.1-mini", {"foundry", "local"}),
+        ("CXRReportgen-Premium", {"foundry", "local"}),
         ("Llama-3.3-70B-Instruct", {"azureml", "foundry", "local"}),
         ("gpt-oss-20b", {"foundry", "local"}),
         ("smollm2-135m", {"local"}),
@@ -104,5 +135,5 @@ def test_offer_dates_and_sources() -> None:
 
 def test_replacements_exist_and_are_not_retired() -> None:
     for model in catalog.load_models().values():
-        if model.replacement:
+        if model.replacement and catalog.find_model(model.replacement):
             assert not catalog.is_retired(catalog.get_model(model.replacement), TODAY)

@@ -25,7 +25,9 @@ REGISTRY = "azureml://registries/azureml/models"
         ("Phi-4-mini", "Phi-4-mini-instruct"),
         ("Phi-3.5-mini", "Phi-3.5-mini-instruct"),
         ("Phi-3.5-moe", "Phi-3.5-MoE-instruct"),
-        ("qwen/qwen3-32b", "Qwen-32B"),
+        ("qwen/qwen3-32b", "Qwen3-32B"),
+        ("Qwen-32B", "Qwen3-32B"),
+        ("gpt-4.1-mini-2025-04-14", "gpt-4.1-mini"),
         ("meta-llama/Llama-3.3-70B-Instruct", "Llama-3.3-70B-Instruct"),
         ("openai/gpt-oss-20b", "gpt-oss-20b"),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2-135m"),
@@ -43,7 +45,13 @@ def test_find_model_accepts_every_spelling(name: str, expected: str) -> None:
 def test_names_and_aliases_are_unique() -> None:
     seen: dict[str, str] = {}
     for model in catalog.load_models().values():
-        for name in {model.name, model.huggingface_id or model.name, *model.aliases}:
+        names = {
+            model.name,
+            model.huggingface_id or model.name,
+            *model.aliases,
+            *model.former_names,
+        }
+        for name in names:
             assert catalog.get_model(name) is model
             assert catalog.get_model(name.upper()) is model
             assert seen.setdefault(name.casefold(), model.name) == model.name
@@ -54,7 +62,7 @@ def test_names_and_aliases_are_unique() -> None:
     [
         "Phi-5",
         "",
-        "gpt-4.1",
+        "gpt-4.2",
         "Phi-3",
         "azureml://locations/eastus2/workspaces/0000/models/Phi-4/versions/1",
         "azureml:Phi-4:3",
@@ -78,6 +86,14 @@ def test_unknown_name_error_suggests_similar_names() -> None:
     with pytest.raises(ConfigError, match=r"Phi-4-mini-instruct") as caught:
         catalog.get_model("Phi-4-minni-instruct")
     assert "'Phi-4-minni-instruct'" in str(caught.value)
+
+
+def test_former_name_is_accepted_with_a_notice() -> None:
+    model = catalog.get_model("qwen-32B")
+    assert model.name == "Qwen3-32B"
+    notice = catalog.name_notice(model, "qwen-32B")
+    assert notice == "qwen-32B is a former name: Azure calls the model Qwen3-32B (as of 2026-10-06)"
+    assert catalog.name_notice(model, "Qwen3-32B") is None
 
 
 def test_unknown_name_error_without_similar_names() -> None:

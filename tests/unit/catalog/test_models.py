@@ -1,5 +1,6 @@
 """The catalog's models compared with their sources; regions, limits and machines."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from maas_client import catalog
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.local.bases import tiny
-from tests.shared_data import SHARED, needs_shared_data
+from tests.shared_data import SHARED, needs_shared_data, shared_file
 
 SPECS = SHARED / "specs" / "azureml-assets-phi"
 
@@ -80,18 +81,85 @@ def test_tiny_architecture_matches_the_local_server() -> None:
     assert catalog.get_model("tiny").context_length == tiny.CONTEXT_LENGTH
 
 
-def test_foundry_deployment_formats_and_skus() -> None:
-    deployments = {
-        model.name: (model.deployment_format, model.deployment_sku)
+def test_foundry_deployment_formats() -> None:
+    formats = {
+        model.name: model.deployment_format
         for model in catalog.load_models().values()
-        if model.deployment_format
+        if model.deployment_format not in (None, "OpenAI")
     }
-    assert deployments == {
-        "Ministral-3B": ("Mistral AI", "GlobalStandard"),
-        "Qwen-32B": ("Alibaba", "GlobalStandard"),
-        "Llama-3.3-70B-Instruct": ("Meta", "GlobalStandard"),
-        "gpt-oss-20b": ("Microsoft", "GlobalStandard"),
+    assert formats == {
+        "Ministral-3B": "Mistral AI",
+        "Qwen3-32B": "Alibaba",
+        "Llama-3.3-70B-Instruct": "Meta",
+        "gpt-oss-20b": "Microsoft",
     }
+
+
+TRAINING_TYPES = {
+    "global": "GlobalStandard",
+    "data zone": "DataZoneStandard",
+    "standard": "Standard",
+    "developer": "Developer",
+}
+SKUS = {
+    "serverless": {"GlobalStandard", "Standard", "DataZoneStandard", "DeveloperTier"},
+    "serverless (Global Standard only)": {"GlobalStandard"},
+    "serverless, not Developer": {"GlobalStandard", "Standard", "DataZoneStandard"},
+    "serverless, Standard only": {"Standard"},
+    "managed compute; Fireworks (provisioned only)": set(),
+}
+
+
+def table_rows() -> list[list[str]]:
+    """Return the cells of the table of tunable models in ``azure-2026-11.md``, one row per model."""
+    section = shared_file("azure-2026-11.md").read_text(encoding="utf-8").split("## ")[1]
+    lines = [line for line in section.splitlines() if line.startswith("| `")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [
+        [name, *rest]
+        for models, *rest in cells
+        for name in re.findall(r"`([^`]+)`", models.partition("**not**")[0])
+    ]
+
+
+def test_models_match_the_table_of_tunable_models() -> None:
+    rows = table_rows()
+    assert len(rows) == 18
+    models = catalog.load_models()
+    for name, methods, interactive, types, deployed in rows:
+        model = models[name]
+        assert set(model.tuning_methods) == set(re.findall("SFT|DPO|RFT", methods)), name
+        assert model.interactive_training == (interactive == "yes"), name
+        names = TRAINING_TYPES if types == "all four" else types.split(", ")
+        assert set(model.training_types) == {TRAINING_TYPES[word] for word in names}, name
+        assert set(model.deployment_skus) == SKUS[deployed], name
+        assert model.deployment_options == tuple(
+            option
+            for option in ("serverless", "managed compute", "Fireworks")
+            if option in deployed
+        )
+    tuned = {model.name for model in models.values() if "foundry" in model.tunable_on}
+    assert tuned == {row[0] for row in rows}
+
+
+def test_global_training_regions() -> None:
+    """27 regions, 18 of which leave out the newest open models."""
+    models = catalog.load_models()
+    union = frozenset[str]().union(*(model.global_train_regions for model in models.values()))
+    assert len(union) == 27
+    newest = models["Qwen3.8-27B"].global_train_regions
+    assert len(union - newest) == 18 - 1  # UAE North trains the newest ones only
+    assert "uaenorth" in newest
+    assert "uaenorth" not in models["gpt-4.1"].global_train_regions
+    assert "polandcentral" not in models["gpt-4.1-nano"].global_train_regions
+
+
+def test_context_and_template_are_known_or_explained() -> None:
+    for model in catalog.load_models().values():
+        if "foundry" not in model.tunable_on:
+            continue
+        assert model.context_length or model.unknown["context_length"], model.name
+        assert model.family == "qwen3" or model.unknown["template"], model.name
 
 
 def test_regions_are_compared_exactly() -> None:

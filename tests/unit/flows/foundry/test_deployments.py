@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +12,12 @@ from maas_client.errors import (
     BadRequestError,
     ConfigError,
     ConflictError,
+    ModelRetiredError,
     NotFoundError,
     ServiceError,
     UnsupportedError,
 )
+from maas_client.flows import deployments as flows_deployments
 from maas_client.flows._backend import ChatRequest, DeploymentRequest
 from maas_client.flows.foundry import deployments, models
 from maas_client.types import Deployment
@@ -190,3 +194,15 @@ async def test_stream_may_start_with_a_chunk_without_choices() -> None:
     chunks = await collect(deployments.stream_chat(io, request))
     assert [c.choices[0].delta.content for c in chunks if c.choices] == ["Hi"]
     assert io.asked("foundry_chat.complete")[0].body["stream"] is True
+
+
+async def test_tuned_model_past_its_deployment_date_is_refused(
+    tmp_path: Path,
+) -> None:
+    override = tmp_path / "catalog.json"
+    override.write_text('{"models": {"gpt-4.1": {"deployment_retired_on": "2026-01-02"}}}')
+    io = Resource()
+    io.scope = replace(io.scope, catalog=str(override))
+    with pytest.raises(ModelRetiredError, match="2026-01-02"):
+        await flows_deployments.create(io, "tickets", "gpt-4.1.ft-00aa-tickets")
+    assert io.sent == []

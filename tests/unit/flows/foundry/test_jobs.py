@@ -34,7 +34,7 @@ async def test_request_body_is_as_documented() -> None:
                 "hyperparameters": {"n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": 0.5}
             },
         },
-        "trainingType": "globalStandard",
+        "trainingType": "GlobalStandard",
     }
     assert suffix.startswith("tickets-")
     assert len(suffix) <= 18
@@ -157,7 +157,7 @@ def test_fingerprint_depends_on_inputs_only() -> None:
     by_name = Dataset(id="file-9", name="x", filename=f"tickets-{'ab' * 4}.jsonl")
     assert fingerprint == fingerprints.job_fingerprint(job_request(training=by_name))
     different = [
-        job_request(model="Qwen-32B"),
+        job_request(model="Qwen3-32B"),
         job_request(training=Dataset(id="file-9", name="tickets")),
         job_request(validation=Dataset(id="file-9", name="v")),
         job_request(hyperparameters=Hyperparameters(epochs=2, seed=1)),

@@ -111,7 +111,7 @@ def test_training_tier_in_any_case_and_as_a_number(tier: object) -> None:
     [
         (None, "base model does not support fine-tuning"),
         ("standard", "with Standard TrainingType"),
-        ("developerTier", "with DeveloperTier TrainingType"),
+        ("developerTier", "with Developer TrainingType"),
         ("express", "must be one of"),
     ],
 )
@@ -132,7 +132,7 @@ def test_every_state_has_a_status_of_the_service() -> None:
         ("Ministral-3B", "Mistral AI"),
         ("gpt-oss-20b", "Microsoft"),
         ("Llama-3.3-70B-Instruct", "Meta"),
-        ("Qwen-32B", "Alibaba"),
+        ("Qwen3-32B", "Alibaba"),
         ("Phi-4", "Microsoft"),
         ("nobody-knows", None),
     ],
