@@ -9,8 +9,9 @@ import json
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import uvicorn  # noqa: TID253 - only the server imports this module
@@ -54,7 +55,12 @@ class Server:
         except BaseException:
             self.services.close()
             raise
-        self._delete_ready_file()  # a killed server may have left its ready file
+        try:
+            self._delete_ready_file()  # a killed server may have left its ready file
+        except BaseException:
+            self.socket.close()
+            self.services.close()
+            raise
         self.port: int = self.socket.getsockname()[1]
         self.config = replace(config, port=self.port)
         tables = (*azureml.TABLES, *foundry.TABLES, *login.TABLES)
@@ -62,6 +68,7 @@ class Server:
             _uvicorn_config(build_app(self.services, tables, self._security_policy())), self._ready
         )
         self._on_ready: Callable[[], None] = lambda: None
+        self._ready_error: ConfigError | None = None
         try:
             self._set_up_tls()
         except BaseException:
@@ -149,26 +156,60 @@ class Server:
         self._on_ready = on_ready
         try:
             asyncio.run(self._uvicorn.serve(sockets=[self.socket]))
+            if self._ready_error is not None:
+                raise self._ready_error
         finally:
-            self._delete_ready_file()
+            with contextlib.suppress(ConfigError):
+                self._delete_ready_file()
             self.socket.close()
             self.services.close()
 
     def _delete_ready_file(self) -> None:
-        if self.config.ready_file is not None:
-            self.config.ready_file.unlink(missing_ok=True)
+        """Delete the ready file, after a check that one can be written there."""
+        path = self.config.ready_file
+        if path is None:
+            return
+        probe = path.with_name(f".{path.name}.{os.getpid()}")
+        with _ready_file_errors(path):
+            write_private_file(probe, "")
+            probe.unlink()
+            path.unlink(missing_ok=True)
+
+    def _write_ready_file(self) -> None:
+        path = self.config.ready_file
+        if path is None:
+            return
+        content: dict[str, Any] = {"url": self.url, "pid": os.getpid()}
+        content |= {"proxy": self.proxy_url} if self._proxy else {}
+        content |= {"ca_file": self.ca_file} if self._authority else {}
+        with _ready_file_errors(path):
+            write_private_file(path, json.dumps(content))
 
     def stop(self) -> None:
         """Request that the server stops. Thread-safe."""
         self._uvicorn.stop()
 
     def _ready(self) -> None:
-        if self.config.ready_file is not None:
-            content: dict[str, Any] = {"url": self.url, "pid": os.getpid()}
-            content |= {"proxy": self.proxy_url} if self._proxy else {}
-            content |= {"ca_file": self.ca_file} if self._authority else {}
-            write_private_file(self.config.ready_file, json.dumps(content))
+        try:
+            self._write_ready_file()
+        except (
+            ConfigError
+        ) as error:  # the disk became full, or the folder was deleted, since the start
+            self._ready_error = error
+            asyncio.get_running_loop().call_soon(self.stop)
+            return
         self._on_ready()
+
+
+@contextlib.contextmanager
+def _ready_file_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"the ready file {path} cannot be written: {error.strerror or error}",
+            hint="Choose another --ready-file, in a folder that you can write to.",
+        ) from error
 
 
 def _certificate_names(host: str) -> list[str]:

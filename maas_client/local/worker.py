@@ -207,7 +207,7 @@ def _lock(path: str) -> None:
         import fcntl
     except ImportError:
         return
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     os.set_inheritable(descriptor, False)
     _open_locks.append(descriptor)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import ssl
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -68,6 +70,33 @@ def send_raw(server: LocalServer, data: bytes) -> bytes:
 )
 def test_other_requests_are_refused(server: LocalServer, request_bytes: bytes) -> None:
     assert send_raw(server, request_bytes).startswith(b"HTTP/1.1 403 Forbidden\r\n")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "..api.azureml.ms",
+        ".api.azureml.ms",
+        "-a.api.azureml.ms",
+        "a-.api.azureml.ms",
+        "a..b.api.azureml.ms",
+        "a" * 64 + ".api.azureml.ms",
+        "a." * 125 + "api.azureml.ms",
+        "xn--a.api.azureml.ms",
+        "a.azureml.ms.",
+    ],
+)
+def test_invalid_host_names_leave_no_connection(server: LocalServer, host: str) -> None:
+    """The peer sees the end of the connection: a 403, or no answer where no certificate can be made."""
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    for _ in range(5):
+        answer = send_raw(server, f"CONNECT {host}:443 HTTP/1.1\r\n\r\n".encode())
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 403")
+    if before:
+        deadline = time.monotonic() + 5
+        while len(os.listdir("/proc/self/fd")) > before + 2:
+            assert time.monotonic() < deadline, "connections stay open"
+            time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import inspect
 import json
 import logging
 import re
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -70,8 +71,11 @@ class RequestContext:
 Handler = Callable[[RequestContext], Any]
 """Takes a ``RequestContext``; returns a ``Response``, or a JSON-serializable value (sent with 200).
 
-Synchronous handlers of operations that change something run in a thread, because they wait for the disk.
+Synchronous handlers of operations that change something run in a thread, because they wait for the disk; so
+do those that may read many records.
 """
+_LONG_READS = (".list", ".events", ".checkpoints", ".content", ".metric")
+"""Endings of the names of these operations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +231,26 @@ def _reject_constant(name: str) -> float:
 async def _run_handler(handler: Handler, context: RequestContext) -> Response:
     if inspect.iscoroutinefunction(handler):
         value = await handler(context)
-    elif context.op.method in ("GET", "HEAD"):
+    elif context.op.method in ("GET", "HEAD") and not context.op.name.endswith(_LONG_READS):
         value = handler(context)  # one indexed read is faster than a switch of threads
     else:
-        value = await anyio.to_thread.run_sync(handler, context)
+        value = await anyio.to_thread.run_sync(_call_with_reserve, handler, context)
     return value if isinstance(value, Response) else JSONResponse(value)
+
+
+def _call_with_reserve(handler: Handler, context: RequestContext) -> Any:
+    """Call a handler. One that makes space may use the reserved disk space when the disk is full."""
+    reserve = context.services.files.reserve
+    try:
+        return handler(context)
+    except (OSError, sqlite3.OperationalError) as error:
+        makes_space = context.op.method == "DELETE" or context.op.name.endswith(".cancel")
+        if not makes_space or not is_disk_full(error) or not reserve.release():
+            raise
+    try:
+        return handler(context)
+    finally:
+        reserve.allocate()
 
 
 class _ErrorMiddleware:

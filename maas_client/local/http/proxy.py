@@ -22,7 +22,10 @@ from maas_client.local.http.hosts import TUNNEL_AUTHORITY, path_prefix
 _LOG = logging.getLogger(__name__)
 _MAX_HEADER_BYTES = 16 << 10
 _HEADER_TIMEOUT_S = 20.0
-_CONNECT = re.compile(rb"CONNECT ([A-Za-z0-9.-]{1,253}):(\d{1,5}) HTTP/1\.[01]\r\n")
+_LABEL = rb"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_CONNECT = re.compile(
+    rb"CONNECT (?=[^:]{1,253}:)(" + _LABEL + rb"(?:\." + _LABEL + rb")*):(\d{1,5}) HTTP/1\.[01]\r\n"
+)
 
 ProtocolFactory = Callable[[str], asyncio.Protocol]
 """Creates the protocol that serves HTTP inside a tunnel to an authority (``host:port``)."""
@@ -92,6 +95,12 @@ class ConnectProxy:
             )
         except OSError as error:  # the client rejected the certificate or disconnected
             _LOG.debug("could not open a tunnel to %s: %s", host, error)
+            transport.abort()
+        except asyncio.CancelledError:
+            transport.abort()
+            raise
+        except Exception:  # the connection must not outlive its task
+            _LOG.exception("could not open a tunnel to %s", host)
             transport.abort()
         else:
             if tls_transport is not None:

@@ -42,7 +42,8 @@ def lock_builds(root: Path) -> int | None:
     except ImportError:
         return None
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(root / "in-use", os.O_RDWR | os.O_CREAT, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(root / "in-use", flags, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

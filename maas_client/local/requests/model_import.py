@@ -92,7 +92,7 @@ def _collect(services: Services, ws: Workspace, uri: str, folder: Path) -> Path:
     """Copy the blobs below ``uri`` into ``folder`` under their own names."""
     container, path = services.assets.resolve_uri(uri, ws)
     prefix = path.rstrip("/") + "/"
-    blobs = services.blobs.list_blobs(container, prefix)
+    blobs = list(services.blobs.list_blobs(container, prefix))
     if not blobs or len(blobs) > _MAX_FILES:
         raise user_error(
             f"There are {len(blobs)} files below modelUri; it must contain 1 to {_MAX_FILES}."

@@ -142,10 +142,9 @@ class Assets:
 
     def versions(self, kind: str, ws: Workspace, name: str | None = None) -> list[Record]:
         """Return the versions of one name, or of all, newest first."""
-        records = self._store.read.newest(kind, ws.guid)
         if name is None:
-            return records
-        return [f for f in records if f.body["name"].casefold() == name.casefold()]
+            return self._store.read.newest(kind, ws.guid)
+        return self._store.read.with_prefix(kind, ws.guid, version_key(name, ""))
 
     def delete(self, kind: str, ws: Workspace, name: str, version: str) -> list[str] | None:
         """Delete a version; return the files that are no longer referenced, or None: there is none.
@@ -260,8 +259,8 @@ def next_version(reader: Reader, guid: str, name: str) -> str:
     """Return the next free version of a model's name: ``1``, ``2``, ..."""
     versions = [
         int(f.body["version"])
-        for f in reader.newest("model", guid)
-        if f.body["name"].casefold() == name.casefold() and f.body["version"].isdigit()
+        for f in reader.with_prefix("model", guid, version_key(name, ""))
+        if f.body["version"].isdigit()
     ]
     return str(max(versions, default=0) + 1)
 

@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -24,6 +24,8 @@ from maas_client.local.state.store import Record, Store, Writer
 
 _MAX_BLOCKS = 50_000
 _CHUNK = 1 << 20
+_LIST_BATCH = 500
+"""How many blobs a list reads at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,10 +329,15 @@ class BlobStore:
             unreferenced += self._replace(writer, container, blob.key, None)
         return unreferenced
 
-    def list_blobs(self, container: str, prefix: str) -> list[Record]:
-        """Return the committed blobs whose name starts with ``prefix``, by name."""
-        blobs = self._store.read.newest("blob", container)
-        return sorted((b for b in blobs if b.key.startswith(prefix)), key=lambda b: b.key)
+    def list_blobs(self, container: str, prefix: str, start: str = "") -> Iterator[Record]:
+        """Yield the committed blobs whose name starts with ``prefix``, by name, from the name ``start``."""
+        key = max(prefix, start)
+        while blobs := self._store.read.by_key("blob", container, key, limit=_LIST_BATCH):
+            for blob in blobs:
+                if not blob.key.startswith(prefix):
+                    return
+                yield blob
+            key = blobs[-1].key + "\0"
 
     def uncommitted_blocks(self, container: str, name: str) -> list[Record]:
         """Return the uncommitted blocks of a blob, oldest first."""

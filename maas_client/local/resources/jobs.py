@@ -7,7 +7,7 @@ do through ``start_attempt``, ``advance``, ``record_progress``, ``complete``, ``
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -160,14 +160,18 @@ class Jobs:
             raise not_found(f"Job {ref.key}")
         return record
 
-    def active_state(self, job_id: str) -> str | None:
-        """Return the state of an unfinished job by its id; None when it has ended or was deleted."""
-        active = self._store.read.in_states("job", ACTIVE_STATES)
-        return next((f.state for f in active if f.body["id"] == job_id), None)
+    def is_cancelling(self, ref: JobRef) -> bool:
+        """Return whether a job's cancellation was requested and its worker has not ended yet."""
+        record = self._store.read.get("job", *ref)
+        return record is not None and record.state == "CancelRequested"
 
     def list_page(self, scope: str, before: int | None, limit: int) -> list[Record]:
         """Return the jobs of a workspace, newest first."""
         return self._store.read.newest("job", scope, before=before, limit=limit)
+
+    def list_oldest(self, scope: str, after: int, limit: int) -> list[Record]:
+        """Return the jobs of a workspace that are newer than ``after``, oldest first."""
+        return self._store.read.oldest("job", scope, after=after, limit=limit)
 
     def cancel(self, ref: JobRef) -> str:
         """Cancel a job and return its state. A job that has ended stays as it is."""
@@ -293,17 +297,21 @@ class Jobs:
                     )
                     writer.add_event(job.body["id"], _warning(text))
 
-    def list_queued(self) -> list[JobRef]:
-        """Return the jobs that have no worker yet, oldest first."""
-        records = self._store.read.in_states("job", QUEUED_STATES)
+    def list_queued(self, limit: int) -> list[JobRef]:
+        """Return up to ``limit`` jobs that have no worker yet, oldest first."""
+        records = self._store.read.in_states("job", QUEUED_STATES, limit=limit)
         return [JobRef(record.body["scope"], record.key) for record in records]
 
-    def mark_queued(self, ref: JobRef) -> None:
-        """Mark a new job as queued, because others run first."""
-        with self._store.write() as writer:
-            job = writer.get("job", *ref)
-            if job and job.state == "NotStarted":
-                self._move(writer, ref, job, "Queued")
+    def mark_queued(self, starting: Collection[JobRef]) -> None:
+        """Mark new jobs as queued, because others run first; not those that are ``starting`` now."""
+        for record in self._store.read.in_states("job", ("NotStarted",)):
+            ref = JobRef(record.body["scope"], record.key)
+            if ref in starting:
+                continue
+            with self._store.write() as writer:
+                job = writer.get("job", *ref)
+                if job and job.state == "NotStarted":
+                    self._move(writer, ref, job, "Queued")
 
     def start_attempt(self, ref: JobRef) -> Record | None:
         """Mark a job as starting and return it; None when it was cancelled or deleted meanwhile."""

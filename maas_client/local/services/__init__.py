@@ -27,7 +27,12 @@ from maas_client.local.services.chat_engines import (
 )
 from maas_client.local.services.rate_limiter import RateLimiter
 from maas_client.local.services.scheduler import Scheduler
-from maas_client.local.state.files import FileStore, make_private_folder, reset_state
+from maas_client.local.state.files import (
+    FileStore,
+    check_state_folder,
+    make_private_folder,
+    reset_state,
+)
 from maas_client.local.state.store import Store, lock_state_dir
 
 _LOG = logging.getLogger(__name__)
@@ -39,6 +44,7 @@ class Services:
 
     def __init__(self, config: ServerConfig) -> None:
         root = make_private_folder(config.state_dir)
+        check_state_folder(root)
         self.config = config
         self._lock_fd = lock_state_dir(root)
         if config.reset:
@@ -90,6 +96,7 @@ class Services:
         await asyncio.to_thread(
             lambda: self.files.collect_garbage(self.store.read.referenced_contents())
         )
+        await asyncio.to_thread(self.files.reserve.allocate)
         await self.scheduler.start()
         self._spawn(self.chat_engine.warm_up())
         self._spawn(self.auto_delete.run())

@@ -118,15 +118,14 @@ class Scheduler:
         if self._recovered:
             await asyncio.shield(self._recovered)
         async with self._queue_lock:
-            for ref in await asyncio.to_thread(self._jobs.list_queued):
-                if ref in self._running:
-                    continue
-                if len(self._running) < self._config.max_jobs:
+            # A running job may still be stored as queued, so the list must be longer than those that run.
+            limit = self._config.max_jobs + len(self._running)
+            for ref in await asyncio.to_thread(self._jobs.list_queued, limit):
+                if ref not in self._running and len(self._running) < self._config.max_jobs:
                     task = asyncio.create_task(self._run(ref))
                     self._running[ref] = task
                     task.add_done_callback(partial(self._job_ended, ref))
-                else:
-                    await asyncio.to_thread(self._jobs.mark_queued, ref)
+            await asyncio.to_thread(self._jobs.mark_queued, frozenset(self._running))
 
     def _prepare_spare_worker(self) -> None:
         """Start another warm worker, unless running jobs need the cores."""

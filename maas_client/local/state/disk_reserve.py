@@ -1,4 +1,4 @@
-"""Reserved disk space, so that a job's final state can be written when the disk is full."""
+"""Reserved disk space, so that a job's final state and deletions can be written when the disk is full."""
 
 from __future__ import annotations
 
@@ -29,9 +29,14 @@ class DiskReserve:
     def allocate(self) -> None:
         """Create the file unless it exists. Without enough free space, only log a warning."""
         try:
-            if not self._path.exists() or self._path.stat().st_size < _BYTES:
-                self._path.write_bytes(os.urandom(_BYTES))  # some file systems do not store zeros
-                self._path.chmod(0o600)
+            if self._path.is_file() and self._path.stat().st_size == _BYTES:
+                return
+            self._path.unlink(missing_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+            with os.fdopen(os.open(self._path, flags, 0o600), "wb") as file:
+                file.write(os.urandom(_BYTES))  # some file systems do not store zeros
+        except FileExistsError:  # another thread creates it
+            return
         except OSError as error:
             self._path.unlink(missing_ok=True)
             _LOG.warning(

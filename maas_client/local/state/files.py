@@ -12,6 +12,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -84,7 +85,7 @@ class FileStore:
         self._runs = root / "runs"
         self.checks_folder = root / "checks"
         """Results of data checks, in files named ``<content id>.<key>``."""
-        for folder in (self._contents, self._runs, self.checks_folder):
+        for folder in (root / name for name in _FOLDERS):
             folder.mkdir(mode=0o700, exist_ok=True)
         self.reserve = DiskReserve(root)
 
@@ -96,19 +97,19 @@ class FileStore:
         """Return the path of a content. Raises ``ValueError`` for anything but a generated id."""
         if not _ID.fullmatch(content):
             raise ValueError("not a content id")
-        return self._contents / content
+        return _no_link(self._contents / content)
 
     def run_folder(self, run_id: str) -> Path:
         """Return the folder of a job, by its id. Raises ``ValueError`` for anything but a generated id."""
         if not _ID.fullmatch(run_id):
             raise ValueError("not a run id")
-        folder = self._runs / run_id
+        folder = _no_link(self._runs / run_id)
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
     def log_path(self, run_id: str) -> Path:
         """Return the path of a job's log. The file may not exist yet."""
-        return self.run_folder(run_id) / "log.txt"
+        return _no_link(self.run_folder(run_id) / "log.txt")
 
     def remove(self, names: Iterable[str]) -> None:
         """Delete contents and run folders, by the names under which they were referenced."""
@@ -155,9 +156,64 @@ def make_private_folder(folder: Path) -> Path:
     return folder
 
 
+_FOLDERS = ("contents", "runs", "checks")
+_FILES = ("facts.db", "facts.db-wal", "facts.db-shm", "facts.db-journal", "lock", "reserve", "children.log",
+          "ca.pem", "ca-key.pem", "api-key")  # fmt: skip
+
+
+def check_state_folder(root: Path) -> None:
+    """Raise ``ConfigError`` for a link, or a file of another user, where the server has its own files.
+
+    Opening it would read, overwrite or lock a file elsewhere.
+    """
+    for name in (*_FOLDERS, *_FILES):
+        _check_entry(root / name)
+    for name in _FOLDERS:
+        for folder, folders, files in os.walk(root / name):
+            for entry in (*folders, *files):
+                if os.path.islink(os.path.join(folder, entry)):
+                    _check_entry(Path(folder, entry))
+
+
+def _check_entry(path: Path) -> None:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    reason = ""
+    if stat.S_ISLNK(status.st_mode):
+        reason = f"is a symbolic link to {os.readlink(path)}, which {_owner_of(status)} made"
+    elif os.name == "posix" and status.st_uid != os.geteuid():
+        reason = f"belongs to {_owner_of(status)}"
+    elif stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+        reason = "is a hard link: the same file has another name elsewhere"
+    elif stat.S_ISDIR(status.st_mode) != (path.name in _FOLDERS):
+        reason = "is not what the server keeps under this name"
+    if reason:
+        raise ConfigError(f"{path} {reason}", hint=f"Delete {path}, or choose another --state-dir.")
+
+
+def _owner_of(status: os.stat_result) -> str:
+    """Return the owner of a file: this user, or the name or number of another one."""
+    if os.name != "posix" or status.st_uid == os.geteuid():
+        return "this user"
+    import pwd
+
+    try:
+        return f"user {pwd.getpwuid(status.st_uid).pw_name}"
+    except KeyError:
+        return f"user {status.st_uid}"
+
+
+def _no_link(path: Path) -> Path:
+    if path.is_symlink():
+        _check_entry(path)
+    return path
+
+
 def reset_state(root: Path) -> None:
     """Delete the server's files in a state directory, and nothing else in it."""
-    for name in ("contents", "runs", "checks"):
+    for name in _FOLDERS:
         shutil.rmtree(root / name, ignore_errors=True)
     for pattern in ("facts.db*", "children.log", "reserve"):
         for path in root.glob(pattern):
@@ -168,11 +224,16 @@ def write_private_file(path: Path, text: str) -> None:
     """Write a small file with mode 0600 atomically: a reader sees all of it or nothing."""
     temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    with os.fdopen(os.open(temp, flags, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temp.replace(path)
+    try:
+        with os.fdopen(os.open(temp, flags, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temp.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temp.unlink(missing_ok=True)
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -38,6 +38,8 @@ CREATE TABLE holds (
     PRIMARY KEY (content, owner)) WITHOUT ROWID;
 CREATE INDEX holds_by_owner ON holds (owner);
 """
+_INDEXES = "CREATE INDEX IF NOT EXISTS facts_by_scope ON facts (kind, scope);"
+"""Each entry also holds the row's ``seq``, so a page needs no sorting. Earlier versions read files with it."""
 
 
 class Record(NamedTuple):
@@ -88,8 +90,8 @@ class Reader:
     ) -> list[Record]:
         """Return a scope's records, newest first, and only those older than ``before``."""
         rows = self._query(
-            "SELECT seq, key, state, body FROM facts WHERE kind=? AND scope=? AND seq<?"
-            " ORDER BY seq DESC LIMIT ?",
+            "SELECT seq, key, state, body FROM facts INDEXED BY facts_by_scope"
+            " WHERE kind=? AND scope=? AND seq<? ORDER BY seq DESC LIMIT ?",
             kind,
             scope,
             2**62 if before is None else before,
@@ -97,14 +99,51 @@ class Reader:
         )
         return [_to_record(row) for row in rows]
 
-    def in_states(self, kind: str, states: Sequence[str]) -> list[Record]:
+    def oldest(self, kind: str, scope: str, *, after: int = 0, limit: int = -1) -> list[Record]:
+        """Return a scope's records, oldest first, and only those newer than ``after``."""
+        rows = self._query(
+            "SELECT seq, key, state, body FROM facts INDEXED BY facts_by_scope"
+            " WHERE kind=? AND scope=? AND seq>? ORDER BY seq LIMIT ?",
+            kind,
+            scope,
+            after,
+            limit,
+        )
+        return [_to_record(row) for row in rows]
+
+    def by_key(self, kind: str, scope: str, start: str, limit: int = -1) -> list[Record]:
+        """Return a scope's records by key, from the key ``start``."""
+        rows = self._query(
+            "SELECT seq, key, state, body FROM facts"
+            " WHERE kind=? AND scope=? AND key>=? ORDER BY key LIMIT ?",
+            kind,
+            scope,
+            start,
+            limit,
+        )
+        return [_to_record(row) for row in rows]
+
+    def with_prefix(self, kind: str, scope: str, prefix: str) -> list[Record]:
+        """Return a scope's records whose key begins with ``prefix``, newest first."""
+        rows = self._query(
+            "SELECT seq, key, state, body FROM facts"
+            " WHERE kind=? AND scope=? AND key>=? AND key<? ORDER BY seq DESC",
+            kind,
+            scope,
+            prefix,
+            prefix[:-1] + chr(ord(prefix[-1]) + 1),
+        )
+        return [_to_record(row) for row in rows]
+
+    def in_states(self, kind: str, states: Sequence[str], *, limit: int = -1) -> list[Record]:
         """Return the records of all scopes in one of ``states``, oldest first."""
         placeholders = ",".join("?" * len(states))
         rows = self._query(
             f"SELECT seq, key, state, body FROM facts WHERE kind=? AND state IN ({placeholders})"  # noqa: S608 - only question marks
-            " ORDER BY seq",
+            " ORDER BY seq LIMIT ?",
             kind,
             *states,
+            limit,
         )
         return [_to_record(row) for row in rows]
 
@@ -259,6 +298,7 @@ class Store:
             )
         if version == 0:
             self._db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+        self._db.execute(_INDEXES)
 
     @contextmanager
     def write(self) -> Iterator[Writer]:
@@ -285,7 +325,8 @@ def lock_state_dir(folder: Path) -> int:
 
     The lock ends with the process, also after kill -9. Raises ``ConfigError`` if another server has it.
     """
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(folder / "lock", flags, 0o600)
     try:
         _lock(descriptor)
     except OSError:

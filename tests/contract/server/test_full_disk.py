@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sqlite3
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,7 @@ from maas_client.local.embed import LocalServer, serve
 from maas_client.local.resources.jobs import JobRef, Jobs
 from maas_client.local.state.disk_reserve import DiskReserve
 from maas_client.local.state.store import Store
-from tests.contract.server.conftest import chats
+from tests.contract.server.conftest import Azure, chats
 
 REASON = "The disk is full: free some space"
 
@@ -131,6 +134,61 @@ def test_trained_model_is_kept_when_disk_fills_at_end(
         job = client.jobs.create(model="Phi-3-mini", training_data=data)
         assert client.jobs.wait(job, timeout=60).succeeded
     assert full
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 6 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=6m,mode=700", "none", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a file system needs root")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill_file(path: Path) -> None:
+    """Write to a file until not one byte more can be stored."""
+    with path.open("wb", buffering=0) as out:
+        for size in (1 << 16, 1 << 10, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    out.write(b"x" * size)
+
+
+@pytest.mark.parametrize("kind", ["file", "job", "blob"])
+def test_deletion_makes_space_on_a_disk_that_is_full_to_the_last_byte(
+    small_disk: Path, kind: str
+) -> None:
+    with serve(engine="instant", state_dir=small_disk / "state") as server:
+        data = chats(12) + b"\n" * 200_000
+        azure = Azure(server.url)
+        azure.job("old", data)
+        base, sas = azure.container()
+        put = {"x-ms-blob-type": "BlockBlob"}
+        assert azure.http.put(f"{base}/b?{sas}", content=data, headers=put).status_code == 201
+        upload = {"file": ("t.jsonl", data)}
+        file = azure.http.post("/openai/v1/files", data={"purpose": "fine-tune"}, files=upload)
+        filler = small_disk / "filler"
+        fill_file(filler)
+        full = azure.http.post("/openai/v1/files", data={"purpose": "fine-tune"}, files=upload)
+        assert full.status_code == 507, full.text
+        deleted = {
+            "file": lambda: azure.http.delete(f"/openai/v1/files/{file.json()['id']}"),
+            "job": lambda: azure.arm("DELETE", "/jobs/old"),
+            "blob": lambda: azure.http.delete(f"{base}/b?{sas}"),
+        }[kind]()
+        assert deleted.status_code in (200, 202), deleted.text
+        filler.unlink()
+        again = azure.http.post("/openai/v1/files", data={"purpose": "fine-tune"}, files=upload)
+        assert again.status_code == 200, "there is space again"
+        azure.http.close()
+    with serve(engine="instant", state_dir=small_disk / "state") as server:
+        azure = Azure(server.url)
+        status = azure.arm("GET", "/jobs/old").status_code
+        assert status == (404 if kind == "job" else 200), "the deletion is durable"
+        azure.http.close()
 
 
 def test_reserve_is_allocated_and_released(tmp_path: Path) -> None:

@@ -173,6 +173,108 @@ def test_reset_deletes_state(tmp_path):
         assert (tmp_path / "state" / "mine.txt").exists()
 
 
+@pytest.mark.parametrize("kind", ["folder", "file_as_folder", "missing_folder"])
+def test_ready_file_that_cannot_be_written_is_one_sentence(tmp_path, kind):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    path = {
+        "folder": tmp_path / "folder",
+        "file_as_folder": tmp_path / "file" / "ready",
+        "missing_folder": tmp_path / "no" / "ready",
+    }[kind]
+    code, text = fails("--port", 0, "--state-dir", tmp_path / "state", "--ready-file", path)
+    assert (code, f"the ready file {path} cannot be written" in text) == (1, True)
+    assert "Choose another --ready-file" in text
+
+
+def test_ready_file_whose_folder_disappears_ends_the_server_cleanly(tmp_path):
+    """The check at the start has passed, so the fault shows when the server is ready."""
+    from maas_client.errors import ConfigError
+    from maas_client.local.config import ServerConfig
+    from maas_client.local.server import Server
+    from maas_client.local.state.store import lock_state_dir
+
+    folder = tmp_path / "ready"
+    folder.mkdir()
+    config = ServerConfig(
+        state_dir=tmp_path / "state", engine="instant", ready_file=folder / "ready.json"
+    )
+    server = Server(config)
+    folder.rmdir()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        server.run(lambda: pytest.fail("the server said that it was ready"))
+    os.close(lock_state_dir(tmp_path / "state"))  # it was released
+
+
+NAMES = ("lock", "facts.db", "facts.db-wal", "reserve", "children.log", "contents", "runs", "checks",
+         "ca.pem", "ca-key.pem", "api-key")  # fmt: skip
+
+
+@posix
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("option", ["", "--reset"])
+def test_link_in_state_directory_is_refused_and_not_followed(tmp_path, name, option):
+    from maas_client.errors import ConfigError
+    from maas_client.local.config import ServerConfig
+    from maas_client.local.server import Server
+
+    state, target = tmp_path / "state", tmp_path / "target"
+    state.mkdir(mode=0o700)
+    target.mkdir() if name in ("contents", "runs", "checks") else target.write_text("precious")
+    (state / name).symlink_to(target)
+    with pytest.raises(ConfigError, match=f"{name} is a symbolic link to .*, which this user made"):
+        Server(ServerConfig(state_dir=state, engine="instant", reset=bool(option), tls=True))
+    assert target.is_dir() or target.read_text() == "precious"
+    assert (state / name).is_symlink()
+
+
+@posix
+@pytest.mark.parametrize("name", ["lock", "facts.db", "children.log"])
+def test_hard_link_in_state_directory_is_refused(tmp_path, name):
+    from maas_client.errors import ConfigError
+    from maas_client.local.config import ServerConfig
+    from maas_client.local.server import Server
+
+    state, target = tmp_path / "state", tmp_path / "target"
+    state.mkdir(mode=0o700)
+    target.write_text("precious")
+    os.link(target, state / name)
+    with pytest.raises(ConfigError, match=f"{name} is a hard link"):
+        Server(ServerConfig(state_dir=state, engine="instant"))
+    assert target.read_text() == "precious"
+
+
+@posix
+def test_links_below_the_folders_are_refused(tmp_path):
+    from maas_client.errors import ConfigError
+    from maas_client.local.state.files import FileStore, check_state_folder
+
+    files = FileStore(tmp_path)
+    run = files.run_folder("a" * 32)
+    check_state_folder(tmp_path)
+    (run / "log.txt").symlink_to("/etc/passwd")
+    (tmp_path / "contents" / ("b" * 32)).symlink_to("/etc/passwd")
+    for act in (
+        lambda: files.log_path("a" * 32),
+        lambda: files.content_path("b" * 32),
+        lambda: check_state_folder(tmp_path),
+    ):
+        with pytest.raises(ConfigError, match="is a symbolic link to /etc/passwd"):
+            act()
+
+
+@posix
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
+def test_file_of_another_user_is_named(tmp_path):
+    from maas_client.errors import ConfigError
+    from maas_client.local.state.files import check_state_folder
+
+    (tmp_path / "lock").write_text("")
+    os.chown(tmp_path / "lock", 4321, 4321)
+    with pytest.raises(ConfigError, match="lock belongs to user 4321"):
+        check_state_folder(tmp_path)
+
+
 @posix
 def test_directory_readable_by_others_is_refused(tmp_path):
     (tmp_path / "open").mkdir()

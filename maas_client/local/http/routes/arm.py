@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response  # noqa: TID253 - only th
 
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.resources.errors import ApiError, not_found, user_error
+from maas_client.local.resources.job_spec import JobRef
 from maas_client.local.state.store import Record
 from maas_client.wire import azureml as ops
 from maas_client.wire.op import Op, expand_path
@@ -72,8 +73,8 @@ def get_operation_result(context: RequestContext) -> Response:
     token = context.path_params["operation"]
     if token == COMPLETED_TOKEN:
         return Response(None, 200)
-    if match := re.fullmatch(r"cancel\.([0-9a-f]{32})", token):
-        is_done = context.services.jobs.active_state(match[1]) is None
+    if match := re.fullmatch(r"cancel\.([0-9a-f-]{36})\.([^/]{1,255})", token):
+        is_done = not context.services.jobs.is_cancelling(JobRef(match[1], match[2].casefold()))
     elif re.fullmatch(r"[0-9a-f]{32}", token):
         is_done = context.services.deployments.get_operation(token).state != "InProgress"
     else:

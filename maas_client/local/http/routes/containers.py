@@ -178,9 +178,9 @@ def list_blobs(context: RequestContext) -> Response:
     included = _check_include(context, _INCLUDABLE)
     prefix, marker = context.query_params.get("prefix", ""), context.query_params.get("marker", "")
     if artifacts.parse_artifact_container(container):
-        blobs = artifact_routes.list_blobs(context, container, prefix)
+        blobs = iter(artifact_routes.list_blobs(context, container, prefix))
     else:
-        blobs = context.services.blobs.list_blobs(container, prefix)
+        blobs = context.services.blobs.list_blobs(container, prefix, marker)
     limit, last_prefix = _page_size(context), ""
     rows: list[str] = []
     delimiter = context.query_params.get("delimiter", "")

@@ -86,9 +86,7 @@ def cancel(context: RequestContext) -> Response:
     if state != "CancelRequested":
         return Response(None, 200)
     context.services.scheduler.cancel(ref)
-    return Response(
-        None, 202, location_headers(context, f"cancel.{context.services.jobs.get(ref).body['id']}")
-    )
+    return Response(None, 202, location_headers(context, f"cancel.{ref.scope}.{ref.key}"))
 
 
 def pause(context: RequestContext) -> Response:

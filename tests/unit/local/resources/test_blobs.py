@@ -111,7 +111,7 @@ def test_uncommitted_blocks_are_invisible(blobs):
     with pytest.raises(ApiError) as refused:
         blobs.get("c", "big")
     assert refused.value.code == "BlobNotFound"
-    assert blobs.list_blobs("c", "") == []
+    assert list(blobs.list_blobs("c", "")) == []
     assert [b.key for b in blobs.uncommitted_blocks("c", "big")] == [bid(0)]
 
 

@@ -60,7 +60,7 @@ def test_completed_job_registers_its_model(setup):
     jobs, store, _ = setup
     record, new = jobs.create("w", new_job())
     assert (new, record.state) == (True, "NotStarted")
-    assert jobs.list_queued() == [REF]
+    assert jobs.list_queued(9) == [REF]
     assert jobs.start_attempt(REF).body["attempts"] == 1
     run_to(jobs, "Finalizing")
     jobs.complete(REF, {"properties": {"steps": 3}})
@@ -93,7 +93,7 @@ def test_same_name_and_content_returns_the_existing_job(setup):
     assert not new
     assert again.body["id"] == first.body["id"]
     assert again.body["request"]["properties"]["displayName"] == "two"
-    assert len(jobs.list_queued()) == 1
+    assert len(jobs.list_queued(9)) == 1
 
 
 def test_same_name_with_other_content_is_refused(setup):
@@ -201,9 +201,9 @@ def test_job_pauses_and_resumes(setup):
     assert jobs.get(REF).state == jobs.pause(REF) == "Paused"
     jobs.recover()
     assert jobs.get(REF).state == "Paused"
-    assert jobs.list_queued() == []
+    assert jobs.list_queued(9) == []
     jobs.resume(REF)
-    assert jobs.list_queued() == [REF]
+    assert jobs.list_queued(9) == [REF]
     jobs.start_attempt(REF)
     run_to(jobs, "Running")
     jobs.pause(REF)
@@ -335,7 +335,7 @@ def test_any_order_of_calls_keeps_the_state_machine_valid(tmp_path_factory, acti
             case "recover":
                 jobs.recover()
             case "queue":
-                jobs.mark_queued(REF)
+                jobs.mark_queued(())
             case "pause" | "resume":
                 with suppress(ApiError):
                     getattr(jobs, action)(REF)

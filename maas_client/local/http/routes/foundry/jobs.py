@@ -18,6 +18,7 @@ from maas_client.local.http.routes.foundry.responses import (
     created_response,
     file_store,
     list_response,
+    record_list_response,
     to_unix_seconds,
 )
 from maas_client.local.requests.foundry_job import (
@@ -60,9 +61,14 @@ def get(context: RequestContext) -> dict[str, Any]:
 @accepts(query=("limit", "after", "order"))
 def list_jobs(context: RequestContext) -> dict[str, Any]:
     """GET all jobs, newest first."""
-    jobs = context.services.jobs.list_page(FOUNDRY_SCOPE, None, -1)
-    return list_response(
-        context, jobs, lambda f: str(f.body["name"]), job_to_json, default_limit=20
+    jobs = context.services.jobs
+    return record_list_response(
+        context,
+        find=lambda key: context.services.store.read.get("job", *job_ref(key)),
+        newest=lambda before, limit: jobs.list_page(FOUNDRY_SCOPE, before, limit),
+        oldest=lambda after, limit: jobs.list_oldest(FOUNDRY_SCOPE, after, limit),
+        to_json=job_to_json,
+        default_limit=20,
     )
 
 

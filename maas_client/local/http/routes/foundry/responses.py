@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response  # noqa: TID253 - only th
 
 from maas_client.local.http.app import RequestContext
 from maas_client.local.resources.foundry_files import FoundryFiles, invalid_payload
+from maas_client.local.state.store import Record
 
 T = TypeVar("T")
 
@@ -29,25 +30,68 @@ def list_response(
     default_limit: int,
     max_limit: int = 100,
 ) -> dict[str, Any]:
-    """Return the page of ``items`` that the query selects."""
-    if context.query_params.get("order", "desc") == "asc":
+    """Return the page of ``items`` that the query selects. ``items`` are newest first."""
+    if _is_ascending(context):
         items = list(reversed(items))
-    elif context.query_params.get("order", "desc") != "desc":
-        raise invalid_payload("order must be asc or desc.", param="order")
-    default_limit = _parse_limit(context, default_limit, max_limit)
+    limit = _parse_limit(context, default_limit, max_limit)
     after = context.query_params.get("after")
     if after:
         keys = [key(item) for item in items]
         if after not in keys:
-            raise invalid_payload("after must be the id of an item in this list.", param="after")
+            raise _unknown_after()
         items = items[keys.index(after) + 1 :]
-    data = [to_json(item) for item in items[:default_limit]]
+    return _page([to_json(item) for item in items[:limit]], has_more=len(items) > limit)
+
+
+def record_list_response(
+    context: RequestContext,
+    *,
+    find: Callable[[str], Record | None],
+    newest: Callable[[int | None, int], Sequence[Record]],
+    oldest: Callable[[int, int], Sequence[Record]],
+    to_json: Callable[[Record], dict[str, Any]],
+    default_limit: int,
+) -> dict[str, Any]:
+    """Return the page of stored records that the query selects, without reading the others.
+
+    Args:
+        context: The request.
+        find: Returns the record with an id.
+        newest: Returns up to N records that are older than a record (its ``seq``), newest first.
+        oldest: Returns up to N records that are newer than a record, oldest first.
+        to_json: Converts a record for the response.
+        default_limit: How many records a page has if the query does not say.
+    """
+    is_ascending, limit = _is_ascending(context), _parse_limit(context, default_limit, 100)
+    after = context.query_params.get("after")
+    last = find(after) if after else None
+    if after and last is None:
+        raise _unknown_after()
+    if is_ascending:
+        records = oldest(last.seq if last else 0, limit + 1)
+    else:
+        records = newest(last.seq if last else None, limit + 1)
+    return _page([to_json(record) for record in records[:limit]], has_more=len(records) > limit)
+
+
+def _is_ascending(context: RequestContext) -> bool:
+    order = context.query_params.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise invalid_payload("order must be asc or desc.", param="order")
+    return order == "asc"
+
+
+def _unknown_after() -> Exception:
+    return invalid_payload("after must be the id of an item in this list.", param="after")
+
+
+def _page(data: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
     return {
         "object": "list",
         "data": data,
         "first_id": data[0]["id"] if data else None,
         "last_id": data[-1]["id"] if data else None,
-        "has_more": len(items) > default_limit,
+        "has_more": has_more,
     }
 
 
