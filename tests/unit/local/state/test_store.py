@@ -143,3 +143,25 @@ def test_second_server_for_a_state_directory_is_refused(tmp_path):
     assert f"another server (process {os.getpid()}) already uses" in second.stderr
     os.close(lock)
     assert subprocess.run([sys.executable, "-c", child, tmp_path]).returncode == 0
+
+
+def test_pages_are_read_by_index_and_without_sorting(store):
+    """A page of a list must not read or sort the other records."""
+    with store.write() as writer:
+        for n in range(50):
+            writer.put("job", "w", f"j{n:02}", {}, "Queued")
+    plans: list[str] = []
+    query = store.read._query
+
+    def explain(sql, *values):
+        plans.extend(row[3] for row in store._reads.execute(f"EXPLAIN QUERY PLAN {sql}", values))
+        return query(sql, *values)
+
+    store.read._query = explain
+    assert [f.key for f in store.read.newest("job", "w", limit=2)] == ["j49", "j48"]
+    assert [f.key for f in store.read.oldest("job", "w", after=2, limit=2)] == ["j02", "j03"]
+    assert [f.key for f in store.read.by_key("job", "w", "j1", limit=2)] == ["j10", "j11"]
+    assert not any("SCAN" in plan or "TEMP B-TREE" in plan for plan in plans), plans
+    assert [f.key for f in store.read.with_prefix("job", "w", "j4")][:2] == ["j49", "j48"]
+    assert [f.key for f in store.read.in_states("job", ("New", "Queued"), limit=1)] == ["j00"]
+    assert not any("SCAN" in plan for plan in plans), plans
