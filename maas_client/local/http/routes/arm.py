@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response  # noqa: TID253 - only th
 
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.resources.errors import ApiError, not_found, user_error
-from maas_client.local.resources.job_spec import JobRef
+from maas_client.local.resources.jobs import JobRef
 from maas_client.local.state.store import Record
 from maas_client.wire import azureml as ops
 from maas_client.wire.op import Op, expand_path
