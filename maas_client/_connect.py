@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
+from maas_client._messages import AnyOf, Argument, Text
 from maas_client._secret import find_invalid_character, hide
 from maas_client._settings import Settings
-from maas_client._text import AnyOf, Argument, Text
 from maas_client._transport import Connection
 from maas_client._transport.auth import TokenCache, TokenCredential
 from maas_client._transport.clouds import Cloud, get_cloud, is_address, is_loopback
 from maas_client.errors import ConfigError
 from maas_client.flows._signature import expand_options
-from maas_client.wire.op import Dialect, Plane, Scope
+from maas_client.wire.operation import Dialect, Plane, Scope
 
 _WORKSPACE_ID = re.compile(
     r"(?i)^/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<resource_group>[^/]+)"

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from maas_client._messages import Argument, Text
 from maas_client._secret import Secret
-from maas_client._text import Argument, Text
 from maas_client.errors import ConfigError
 
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from maas_client._text import Text
+from maas_client._messages import Text
 
 if TYPE_CHECKING:
     from maas_client.types.jobs import Job

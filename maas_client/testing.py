@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from maas_client.local.embed import LocalServer
+    from maas_client.local.embedded_server import LocalServer
 
 __all__ = ["maas_server", "pytest_configure"]
 
@@ -66,7 +66,7 @@ def maas_server(
                 dataset = maas_server.client().datasets.upload("train.jsonl")
                 assert dataset.id
     """
-    from maas_client.local.embed import serve
+    from maas_client.local.embedded_server import serve
 
     with serve(**_options(request)) as server:
         for name in _UNSET:

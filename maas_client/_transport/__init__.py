@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from typing import Any, Generic, TypeVar, cast
 
+from maas_client._messages import AnyOf, Argument, Text
 from maas_client._secret import Secret, SignedUrl, find_invalid_character, hide
-from maas_client._text import AnyOf, Argument, Text
 from maas_client._transport import response, retry
 from maas_client._transport.auth import TokenCache, parse_claims
 from maas_client._transport.clouds import Cloud, check_host, is_loopback
@@ -33,7 +33,7 @@ from maas_client._transport.redact import without_query
 from maas_client._version import __version__
 from maas_client.errors import MaasError, ServiceError, TransportError
 from maas_client.wire.blob import BLOB_API_VERSION
-from maas_client.wire.op import Op, Plane, Response, Scope, build_url
+from maas_client.wire.operation import Operation, Plane, Response, Scope, build_url
 
 __all__ = ["AsyncHttpClient", "Connection", "SyncHttpClient", "Transport", "run_sync"]
 
@@ -132,7 +132,7 @@ class Transport(Generic[W]):
 
     async def send(
         self,
-        op: Op[T],
+        op: Operation[T],
         body: Any = None,
         *,
         base_url: str | None = None,
@@ -172,14 +172,14 @@ class Transport(Generic[W]):
             # Without tenacity's frames: a traceback shows the flow and the cause only.
             raise error.with_traceback(None) from error.__cause__
 
-    def _can_retry(self, error: BaseException, op: Op[Any]) -> bool:
+    def _can_retry(self, error: BaseException, op: Operation[Any]) -> bool:
         if self._connection.local_origin is not None and isinstance(error, retry.NotSentError):
             return False  # nothing listens on this machine, so waiting would only delay the error
         return retry.can_retry(error, op.resend)
 
     async def lines(
         self,
-        op: Op[Any],
+        op: Operation[Any],
         body: Any = None,
         *,
         base_url: str | None = None,
@@ -218,7 +218,7 @@ class Transport(Generic[W]):
             await pieces.aclose()
 
     async def download(
-        self, op: Op[bytes], *, base_url: str | None = None, **path: str
+        self, op: Operation[bytes], *, base_url: str | None = None, **path: str
     ) -> AsyncGenerator[bytes, None]:
         target = SignedUrl(self._build_url(op, base_url, None, path))
         deadline = time.monotonic() + max(self._connection.timeout_s, _DOWNLOAD_TIMEOUT_S)
@@ -236,7 +236,7 @@ class Transport(Generic[W]):
 
     def _build_url(
         self,
-        op: Op[Any],
+        op: Operation[Any],
         base_url: str | None,
         query: Mapping[str, str] | None,
         path: Mapping[str, str],
@@ -247,7 +247,7 @@ class Transport(Generic[W]):
 
     async def _send_once(
         self,
-        op: Op[T],
+        op: Operation[T],
         target: str,
         body: Any,
         headers: Mapping[str, str],
@@ -275,7 +275,7 @@ class Transport(Generic[W]):
 
     async def _build_request(
         self,
-        op: Op[Any],
+        op: Operation[Any],
         target: str,
         body: Any,
         headers: Mapping[str, str],
@@ -316,14 +316,14 @@ class Transport(Generic[W]):
             op.method, target, all_headers, content, files, deadline, MAX_RESPONSE_BYTES
         )
 
-    def _token_scope(self, op: Op[Any]) -> str:
+    def _token_scope(self, op: Operation[Any]) -> str:
         if op.plane is Plane.FOUNDRY and op.query.get("api-version", "v1") != "v1":
             # The dated API takes tokens of Cognitive Services (docs/azure-http.md 4.1).
             return "https://cognitiveservices.azure.com/.default"
         return self._connection.cloud.scopes[op.plane]
 
     async def _credential_headers(
-        self, op: Op[Any], target: str, key: str | None, claims: str | None
+        self, op: Operation[Any], target: str, key: str | None, claims: str | None
     ) -> dict[str, str]:
         """Check the host, and return the authentication headers; none if the address contains a SAS."""
         connection = self._connection

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from maas_client._text import AnyOf, Argument, Text
+from maas_client._messages import AnyOf, Argument, Text
 from maas_client._transport.retry import BlockedRequestError
 from maas_client.errors import ConfigError
-from maas_client.wire.op import Plane
+from maas_client.wire.operation import Plane
 
 
 @dataclass(frozen=True, slots=True)

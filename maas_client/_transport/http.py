@@ -29,7 +29,7 @@ from urllib.parse import urljoin
 import httpcore
 import httpx
 
-from maas_client._text import AnyOf, Argument, PythonOnly, Text
+from maas_client._messages import AnyOf, Argument, PythonOnly, Text
 from maas_client._transport import connection_pool, deadline
 from maas_client._transport.body import BodyDecoder
 from maas_client._transport.clouds import is_loopback

@@ -13,7 +13,7 @@ from maas_client import errors
 from maas_client._transport.http import HttpResponse
 from maas_client._transport.retry import parse_retry_after
 from maas_client.wire import error_bodies
-from maas_client.wire.op import Op, Response
+from maas_client.wire.operation import Operation, Response
 from maas_client.wire.parsing import describe_problem
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
 
 
-def parse(op: Op[T], reply: HttpResponse) -> Response[T]:
+def parse(op: Operation[T], reply: HttpResponse) -> Response[T]:
     """Return the typed response of an operation.
 
     Args:
@@ -59,7 +59,7 @@ def parse(op: Op[T], reply: HttpResponse) -> Response[T]:
 
 
 def status_error(
-    op: Op[Any], status: int, headers: Mapping[str, str], body: bytes
+    op: Operation[Any], status: int, headers: Mapping[str, str], body: bytes
 ) -> errors.StatusError:
     """Return the error for a response whose status is not one of the operation's success codes."""
     details = error_bodies.parse_error(body, headers)
@@ -80,7 +80,7 @@ def status_error(
     return errors.error_class_for_status(status)(message, **attributes)
 
 
-def _parse_body(op: Op[T], reply: HttpResponse) -> T:
+def _parse_body(op: Operation[T], reply: HttpResponse) -> T:
     returns: Any = op.returns
     if returns is type(None):
         return None  # type: ignore[return-value]  # T is None here
@@ -96,7 +96,7 @@ def _parse_body(op: Op[T], reply: HttpResponse) -> T:
 
 
 def _unexpected_body(
-    op: Op[Any], status: int, headers: Mapping[str, str], error: Exception
+    op: Operation[Any], status: int, headers: Mapping[str, str], error: Exception
 ) -> errors.ServiceError:
     content_type = headers.get("content-type", "no content type").split(";")[0]
     if isinstance(error, ValidationError):

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from maas_client.errors import MaasError, RateLimitError, StatusError, TransportError
-from maas_client.wire.op import ResendPolicy
+from maas_client.wire.operation import ResendPolicy
 
 MAX_RETRY_AFTER_S = 120.0
 """A longer Retry-After is reduced to this. The operation's deadline may end the wait earlier."""

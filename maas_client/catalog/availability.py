@@ -9,7 +9,7 @@ import re
 from datetime import date
 from typing import Literal
 
-from maas_client._text import Argument, Constructor, Text
+from maas_client._messages import Argument, Constructor, Text
 from maas_client.catalog.load import load_models
 from maas_client.catalog.model_info import ModelInfo, Target
 from maas_client.errors import ModelRetiredError, UnsupportedError

@@ -1,14 +1,14 @@
 """Messages of the library, written with the flags and commands of the command line.
 
 The library writes an argument as ``force_new=True`` and a call as ``client.jobs.wait(job)``. Messages that
-contain such parts are a ``maas_client._text.Text``, which this module renders: ``--force-new``,
+contain such parts are a ``maas_client._messages.Text``, which this module renders: ``--force-new``,
 ``maas-client jobs watch NAME``.
 """
 
 from __future__ import annotations
 
 from maas_client._hyperparameter_table import HYPERPARAMETERS
-from maas_client._text import Argument, Call, Constructor, Text
+from maas_client._messages import Argument, Call, Constructor, Text
 from maas_client.errors import MaasError
 
 FLAGS: dict[str, str | None] = {

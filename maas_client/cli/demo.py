@@ -26,7 +26,7 @@ from maas_client.errors import JobFailedError
 
 if TYPE_CHECKING:
     from maas_client import Client, FineTuneResult, JobEvent
-    from maas_client.local.embed import LocalServer
+    from maas_client.local.embedded_server import LocalServer
     from maas_client.types.evaluation import Evaluation
 
 _MODEL = "Phi-3-mini-4k-instruct"
@@ -131,7 +131,7 @@ def _pull() -> None:
 
 
 def _serve(args: argparse.Namespace) -> LocalServer:
-    from maas_client.local.embed import serve
+    from maas_client.local.embedded_server import serve
 
     state_dir = args.state_dir or (tempfile.mkdtemp(prefix="maas-demo-") if args.keep else None)
     return serve(base=args.base, state_dir=state_dir, cache_dir=Settings.load().cache_path())

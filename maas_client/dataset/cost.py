@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from maas_client._text import Argument, Text
+from maas_client._messages import Argument, Text
 from maas_client.errors import ConfigError
 
 Price = float | int | str | Decimal

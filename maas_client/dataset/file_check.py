@@ -18,7 +18,7 @@ from io import FileIO
 from math import inf
 from typing import Any
 
-from maas_client._text import Argument, Text
+from maas_client._messages import Argument, Text
 from maas_client.dataset.block_check import BlockValidator
 from maas_client.dataset.codes import resolve_codes
 from maas_client.dataset.content_check import ContentCheck, make_scanners

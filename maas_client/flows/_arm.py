@@ -17,7 +17,7 @@ from maas_client.flows._io import IO, Coro
 from maas_client.wire import azureml as ops
 from maas_client.wire import statuses
 from maas_client.wire.azureml_models import Page
-from maas_client.wire.op import Op, Response
+from maas_client.wire.operation import Operation, Response
 from maas_client.wire.parsing import only_objects
 
 MAX_POLL_INTERVAL_S = 15.0
@@ -49,7 +49,7 @@ def retry_after_s(response: Response[Any]) -> float | None:
 
 
 async def list_items(
-    io: IO, op: Op[Page], *, query: Mapping[str, str] | None = None, **path: str
+    io: IO, op: Operation[Page], *, query: Mapping[str, str] | None = None, **path: str
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Yield the items of an ARM list; ``nextLink`` is followed verbatim (docs/azure-http.md section 7.4)."""
     page = (await io.send(op, query=query, **path)).value  # type: ignore[arg-type]  # a str, never a deadline

@@ -17,7 +17,7 @@ from maas_client.catalog import ModelInfo
 from maas_client.flows._arm import READY_TIMEOUT_S
 from maas_client.flows._io import IO
 from maas_client.types import Dataset, Deployment, Hyperparameters
-from maas_client.wire import lifetime
+from maas_client.wire import delete_at_tag
 
 ProgressCallback = Callable[[int, int], None]
 """Called with the bytes sent so far and the total number of bytes."""
@@ -82,7 +82,9 @@ class DeploymentRequest:
         """Return the ``tags`` part of the request body; empty without a deletion time."""
         if self.delete_at is None:
             return {}
-        return {"tags": {lifetime.DELETE_AT_TAG: lifetime.format_delete_at(self.delete_at)}}
+        return {
+            "tags": {delete_at_tag.DELETE_AT_TAG: delete_at_tag.format_delete_at(self.delete_at)}
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from maas_client.wire.op import Op, Plane, Response, Scope
+from maas_client.wire.operation import Operation, Plane, Response, Scope
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -42,7 +42,7 @@ class IO(Protocol):
 
     async def send(
         self,
-        op: Op[T],
+        op: Operation[T],
         body: Any = None,
         *,
         base_url: str | None = None,
@@ -70,7 +70,7 @@ class IO(Protocol):
 
     def lines(
         self,
-        op: Op[Any],
+        op: Operation[Any],
         body: Any = None,
         *,
         base_url: str | None = None,
@@ -82,7 +82,7 @@ class IO(Protocol):
         ...
 
     def download(
-        self, op: Op[bytes], *, base_url: str | None = None, **path: str
+        self, op: Operation[bytes], *, base_url: str | None = None, **path: str
     ) -> AsyncGenerator[bytes, None]:
         """Yield the response in pieces as they arrive, whatever its size. Never sent again."""
         ...

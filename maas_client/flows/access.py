@@ -15,7 +15,7 @@ from maas_client.flows._backend import is_foundry
 from maas_client.flows._io import IO
 from maas_client.wire import foundry
 from maas_client.wire import permissions as ops
-from maas_client.wire.op import Op, Plane
+from maas_client.wire.operation import Operation, Plane
 from maas_client.wire.parsing import checks_values, parse_item
 from maas_client.wire.permissions import Permission, Usage
 
@@ -93,7 +93,7 @@ def _usage_names(item: dict[str, Any]) -> set[str]:
     return {str(sku["usageName"]) for sku in skus if sku.get("usageName")}
 
 
-async def _list_usages(io: IO, op: Op[Any], location: str) -> list[Usage]:
+async def _list_usages(io: IO, op: Operation[Any], location: str) -> list[Usage]:
     return [
         parse_item(op, Usage, item) async for item in _arm.list_items(io, op, location=location)
     ]

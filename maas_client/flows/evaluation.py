@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maas_client import scoring
-from maas_client._text import Argument, Text
+from maas_client._messages import Argument, Text
 from maas_client.errors import BadRequestError, ConfigError, DatasetError
 from maas_client.flows import chat
 from maas_client.flows._io import IO

@@ -8,7 +8,7 @@ from typing import Any
 
 from maas_client import catalog, platforms
 from maas_client._hyperparameter_table import NAMES_BY_WIRE_NAME
-from maas_client._text import Argument, Text
+from maas_client._messages import Argument, Text
 from maas_client.errors import ConfigError
 from maas_client.flows import jobs
 from maas_client.flows._io import IO

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Unpack
 
-from maas_client._text import Call, Text
+from maas_client._messages import Call, Text
 from maas_client.dataset.sources import DataFile, DataSource
 from maas_client.errors import DatasetError
 from maas_client.flows import datasets, deployments, job_events, jobs

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from maas_client import catalog
-from maas_client._text import Call, Text
+from maas_client._messages import Call, Text
 from maas_client.catalog import ModelInfo
 from maas_client.errors import ConfigError, DatasetError
 from maas_client.flows._backend import catalog_override, service_model_id, validation_target

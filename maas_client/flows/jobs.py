@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple, Protocol, TypedDict, Unpack
 
 from maas_client import catalog
-from maas_client._text import Argument, Text
+from maas_client._messages import Argument, Text
 from maas_client.dataset.sources import DataFile, DataSource
 from maas_client.errors import ConfigError
 from maas_client.flows import datasets, identifiers

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 __all__ = ["LocalServer", "serve"]
 
 if TYPE_CHECKING:
-    from maas_client.local.embed import LocalServer as LocalServer
-    from maas_client.local.embed import serve as serve
+    from maas_client.local.embedded_server import LocalServer as LocalServer
+    from maas_client.local.embedded_server import serve as serve
 else:
 
     def __getattr__(name):
         if name in __all__:
-            from maas_client.local import embed
+            from maas_client.local import embedded_server
 
-            return getattr(embed, name)
+            return getattr(embedded_server, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

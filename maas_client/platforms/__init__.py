@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
-from maas_client._text import Argument, Text
+from maas_client._messages import Argument, Text
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.platforms import aitoolkit, azureml, cluster, kaito, olive
 from maas_client.platforms.spec import ExportSpec, Places

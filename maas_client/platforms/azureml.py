@@ -10,7 +10,7 @@ from typing import Any
 
 from maas_client import catalog
 from maas_client._hyperparameter_table import SERVERLESS_HYPERPARAMETERS, WIRE_NAMES, to_wire_value
-from maas_client._text import Argument, Text
+from maas_client._messages import Argument, Text
 from maas_client.errors import UnsupportedError
 from maas_client.platforms import yaml
 from maas_client.platforms.spec import ExportSpec, Places

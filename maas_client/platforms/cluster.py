@@ -10,7 +10,7 @@ import shlex
 from pathlib import PurePath
 from typing import Any
 
-from maas_client._text import Argument, Text
+from maas_client._messages import Argument, Text
 from maas_client.chat.jinja import to_jinja
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.platforms import yaml

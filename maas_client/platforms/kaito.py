@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from maas_client import catalog
-from maas_client._text import Argument, Text
+from maas_client._messages import Argument, Text
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.platforms import yaml
 from maas_client.platforms.spec import ExportSpec, Places

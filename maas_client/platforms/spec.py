@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maas_client._hyperparameter_table import WIRE_NAMES
-from maas_client._text import Argument, Text
+from maas_client._messages import Argument, Text
 from maas_client.catalog import ModelInfo
 from maas_client.chat import ChatTemplate, get_template
 from maas_client.errors import ConfigError, UnsupportedError

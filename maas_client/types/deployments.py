@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr, SecretStr
 
-from maas_client._text import PythonOnly, Text
+from maas_client._messages import PythonOnly, Text
 from maas_client.errors import ConfigError, NotFoundError
 from maas_client.types._api_model import ApiModel, FrozenModel
 

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from maas_client._hyperparameter_table import HYPERPARAMETERS, HyperparameterSpec
-from maas_client._text import Argument, Text
+from maas_client._messages import Argument, Text
 from maas_client.errors import ConfigError
 from maas_client.types._api_model import FrozenModel
 

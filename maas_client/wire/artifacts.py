@@ -13,14 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 from maas_client.wire.azureml import WORKSPACE_PATH
-from maas_client.wire.op import Op, Plane
+from maas_client.wire.operation import Operation, Plane
 
 _ARTIFACTS = f"/history/v1.0{WORKSPACE_PATH}/experimentids/{{experiment}}/runs/{{run}}/artifacts"
 _MLFLOW = f"/mlflow/{{version}}{WORKSPACE_PATH}/api/2.0/mlflow"
 
 
-def _get(name: str, path: str) -> Op[dict[str, Any]]:
-    return Op(name, "GET", Plane.HISTORY, path, dict[str, Any])
+def _get(name: str, path: str) -> Operation[dict[str, Any]]:
+    return Operation(name, "GET", Plane.HISTORY, path, dict[str, Any])
 
 
 ARTIFACT_LIST = _get("artifacts.list", _ARTIFACTS)
@@ -41,12 +41,12 @@ _BY_ID = (
 )
 
 
-def by_experiment_name(op: Op[Any]) -> Op[Any]:
+def by_experiment_name(op: Operation[Any]) -> Operation[Any]:
     """Return an artifact operation with the experiment's name in its path instead of the id."""
     return replace(op, path=op.path.replace("/experimentids/", "/experiments/"))
 
 
-MODEL_PATHS: Op[dict[str, Any]] = Op(
+MODEL_PATHS: Operation[dict[str, Any]] = Operation(
     "models.paths",
     "POST",
     Plane.HISTORY,
@@ -60,7 +60,7 @@ MLFLOW_RUN = _get("mlflow.run", _MLFLOW + "/runs/get")
 MLFLOW_METRIC = _get("mlflow.metric", _MLFLOW + "/metrics/get-history")
 MLFLOW_ARTIFACTS = _get("mlflow.artifacts", _MLFLOW + "/artifacts/list")
 
-OPERATIONS: tuple[Op[Any], ...] = (
+OPERATIONS: tuple[Operation[Any], ...] = (
     *_BY_ID, *(by_experiment_name(op) for op in _BY_ID),
     MODEL_PATHS, MLFLOW_RUN, MLFLOW_METRIC, MLFLOW_ARTIFACTS,
 )  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from maas_client.wire import azureml_models as m
-from maas_client.wire.op import Body, Op, Plane
+from maas_client.wire.operation import Body, Operation, Plane
 
 T = TypeVar("T")
 JSON = dict[str, Any]
@@ -31,44 +31,48 @@ _METRIC_PATH = "/metric/v2.0" + WORKSPACE_PATH
 # ARM operations of the workspace; ``path`` follows the workspace's own path.
 
 
-def _get(name: str, path: str, returns: type[T]) -> Op[T]:
-    return Op(name, "GET", Plane.ARM, WORKSPACE_PATH + path, returns, query=_ARM)
+def _get(name: str, path: str, returns: type[T]) -> Operation[T]:
+    return Operation(name, "GET", Plane.ARM, WORKSPACE_PATH + path, returns, query=_ARM)
 
 
-def _put(name: str, path: str, returns: type[T]) -> Op[T]:
+def _put(name: str, path: str, returns: type[T]) -> Operation[T]:
     """Return a PUT that creates something. The flow looks for the result before it sends it again."""
     url = WORKSPACE_PATH + path
-    return Op(
+    return Operation(
         name, "PUT", Plane.ARM, url, returns,
         ok=(200, 201), resend="never", body="json", query=_ARM,
     )  # fmt: skip
 
 
-def _delete(name: str, path: str, ok: tuple[int, ...] = (200, 202, 204)) -> Op[None]:
-    return Op(name, "DELETE", Plane.ARM, WORKSPACE_PATH + path, type(None), ok=ok, query=_ARM)
+def _delete(name: str, path: str, ok: tuple[int, ...] = (200, 202, 204)) -> Operation[None]:
+    return Operation(
+        name, "DELETE", Plane.ARM, WORKSPACE_PATH + path, type(None), ok=ok, query=_ARM
+    )
 
 
 def _post(
     name: str, path: str, returns: type[T], body: Body = "none", ok: tuple[int, ...] = (200,)
-) -> Op[T]:
-    return Op(name, "POST", Plane.ARM, WORKSPACE_PATH + path, returns, ok=ok, body=body, query=_ARM)
+) -> Operation[T]:
+    return Operation(
+        name, "POST", Plane.ARM, WORKSPACE_PATH + path, returns, ok=ok, body=body, query=_ARM
+    )
 
 
 # Run history and metrics, at the data plane of the workspace's region.
 
 
-def _get_history(name: str, path: str, returns: type[T]) -> Op[T]:
+def _get_history(name: str, path: str, returns: type[T]) -> Operation[T]:
     query = {"api-version": "v1.0"}
-    return Op(name, "GET", Plane.HISTORY, _HISTORY_PATH + path, returns, query=query)
+    return Operation(name, "GET", Plane.HISTORY, _HISTORY_PATH + path, returns, query=query)
 
 
-def _post_metrics(name: str, path: str, returns: type[T]) -> Op[T]:
-    return Op(name, "POST", Plane.HISTORY, _METRIC_PATH + path, returns, body="json")
+def _post_metrics(name: str, path: str, returns: type[T]) -> Operation[T]:
+    return Operation(name, "POST", Plane.HISTORY, _METRIC_PATH + path, returns, body="json")
 
 
 # fmt: off
 WORKSPACE_GET = _get("workspace.get", "", m.Workspace)
-DISCOVERY_GET = Op("discovery.get", "GET", Plane.ANONYMOUS, "/discovery", m.Discovery)
+DISCOVERY_GET = Operation("discovery.get", "GET", Plane.ANONYMOUS, "/discovery", m.Discovery)
 """At ``properties.discoveryUrl`` of the workspace; needs no credential."""
 
 DATASTORE_LIST = _get("datastores.list", "/datastores", m.Page)
@@ -96,16 +100,17 @@ JOB_DELETE = _delete("jobs.delete", "/jobs/{job}")
 RUN_GET = _get_history("runs.get", "/runs/{run}", JSON)
 RUN_DETAILS = _get_history("runs.details", "/runs/{run}/details", m.RunDetails)
 RUN_CHILDREN = _get_history("runs.children", "/runs/{run}/children", m.Page)
-RUN_DATA = Op("runs.data", "POST", Plane.HISTORY, _HISTORY_PATH + "/rundata", m.RunData,
-              body="json", query={"api-version": "v1.0"})
+RUN_DATA = Operation("runs.data", "POST", Plane.HISTORY, _HISTORY_PATH + "/rundata", m.RunData,
+                     body="json", query={"api-version": "v1.0"})
 """A read with the body ``{"runId", "selectRunMetadata", "selectRunDefinition", "selectJobSpecification"}``."""
-RUN_PATCH = Op("runs.patch", "PATCH", Plane.HISTORY, _HISTORY_PATH + "/experiments/{experiment}/runs/{run}",
-               JSON, body="json", query={"api-version": "v1.0"})
+RUN_PATCH = Operation("runs.patch", "PATCH", Plane.HISTORY,
+                      _HISTORY_PATH + "/experiments/{experiment}/runs/{run}",
+                      JSON, body="json", query={"api-version": "v1.0"})
 """The only reliable way to edit a job: displayName, description, tags, properties, hidden
 (docs/azure-http.md section 1.2)."""
-RUN_CANCEL = Op("runs.cancel", "POST", Plane.HISTORY,
-                _HISTORY_PATH + "/experiments/{experiment}/runs/{run}/cancel",
-                JSON, query={"api-version": "v1.0"})
+RUN_CANCEL = Operation("runs.cancel", "POST", Plane.HISTORY,
+                       _HISTORY_PATH + "/experiments/{experiment}/runs/{run}/cancel",
+                       JSON, query={"api-version": "v1.0"})
 METRIC_LIST = _post_metrics("metrics.list", "/runs/{run}/list", m.MetricNames)
 METRIC_VALUES = _post_metrics("metrics.values", "/runs/{run}/full", m.MetricValues)
 METRIC_SAMPLE = _post_metrics("metrics.sample", "/runs/{run}/sample", m.MetricValues)
@@ -123,40 +128,41 @@ SUBSCRIPTION_LIST = _get("subscriptions.list", "/marketplaceSubscriptions", m.Pa
 SUBSCRIPTION_DELETE = _delete("subscriptions.delete", "/marketplaceSubscriptions/{name}")
 
 ENDPOINT_CREATE = _put("endpoints.create", "/serverlessEndpoints/{endpoint}", m.Endpoint)
-ENDPOINT_PATCH = Op("endpoints.patch", "PATCH", Plane.ARM, WORKSPACE_PATH + "/serverlessEndpoints/{endpoint}",
-                    JSON, ok=(200, 202), body="json", query=_ARM)
+ENDPOINT_PATCH = Operation("endpoints.patch", "PATCH", Plane.ARM,
+                           WORKSPACE_PATH + "/serverlessEndpoints/{endpoint}",
+                           JSON, ok=(200, 202), body="json", query=_ARM)
 ENDPOINT_GET = _get("endpoints.get", "/serverlessEndpoints/{endpoint}", m.Endpoint)
 ENDPOINT_LIST = _get("endpoints.list", "/serverlessEndpoints", m.Page)
 ENDPOINT_DELETE = _delete("endpoints.delete", "/serverlessEndpoints/{endpoint}")
 ENDPOINT_KEYS = _post("endpoints.keys", "/serverlessEndpoints/{endpoint}/listKeys", m.EndpointKeys)
-ENDPOINT_REGENERATE = Op("endpoints.regenerate", "POST", Plane.ARM,
-                         WORKSPACE_PATH + "/serverlessEndpoints/{endpoint}/regenerateKeys", JSON,
-                         ok=(200, 202), resend="refused", body="json", query=_ARM)
+ENDPOINT_REGENERATE = Operation("endpoints.regenerate", "POST", Plane.ARM,
+                                WORKSPACE_PATH + "/serverlessEndpoints/{endpoint}/regenerateKeys", JSON,
+                                ok=(200, 202), resend="refused", body="json", query=_ARM)
 
-OPERATION_STATUS = Op("operations.status", "GET", Plane.ARM,
-                      _LOCATION_PATH + "/mfeOperationsStatus/{operation}", m.OperationStatus, query=_ARM)
+OPERATION_STATUS = Operation("operations.status", "GET", Plane.ARM,
+                             _LOCATION_PATH + "/mfeOperationsStatus/{operation}", m.OperationStatus, query=_ARM)
 """The URL in the header ``Azure-AsyncOperation``; the client uses the URL that it receives."""
-OPERATION_RESULT = Op("operations.result", "GET", Plane.ARM,
-                      _LOCATION_PATH + "/mfeOperationResults/{operation}", JSON,
-                      ok=(200, 201, 202, 204), query=_ARM)
+OPERATION_RESULT = Operation("operations.result", "GET", Plane.ARM,
+                             _LOCATION_PATH + "/mfeOperationResults/{operation}", JSON,
+                             ok=(200, 201, 202, 204), query=_ARM)
 """The URL in the header ``Location``: 202 means pending, everything else done (docs/azure-http.md
 section 7.3)."""
 
-REGISTRY_DISCOVERY = Op("registries.discovery", "GET", Plane.HISTORY,
-                        "/registrymanagement/v1.0/registries/{registry}/discovery", JSON)
-REGISTRY_MODEL = Op(
+REGISTRY_DISCOVERY = Operation("registries.discovery", "GET", Plane.HISTORY,
+                               "/registrymanagement/v1.0/registries/{registry}/discovery", JSON)
+REGISTRY_MODEL = Operation(
     "registries.model", "GET", Plane.HISTORY,
     "/mferp/managementfrontend/subscriptions/{subscription}/resourceGroups/{resource_group}/providers"
     "/Microsoft.MachineLearningServices/registries/{registry}/models/{name}/versions/{version}",
     m.ModelVersion, query={"api-version": "2021-10-01-dataplanepreview"},
 )
 
-LOG_FILE = Op("logs.read", "GET", Plane.ANONYMOUS, "", bytes)
+LOG_FILE = Operation("logs.read", "GET", Plane.ANONYMOUS, "", bytes)
 """The SAS URL of a log file, from ``RunDetails.log_files``."""
 # fmt: on
 
-OPERATIONS: tuple[Op[Any], ...] = tuple(
-    value for value in list(globals().values()) if isinstance(value, Op) and value.path
+OPERATIONS: tuple[Operation[Any], ...] = tuple(
+    value for value in list(globals().values()) if isinstance(value, Operation) and value.path
 )
 """Every operation with a fixed path, which the local server serves."""
 
@@ -166,4 +172,4 @@ JOB_PAUSE = _post("jobs.pause", "/jobs/{job}/pause", type(None))
 JOB_RESUME = _post("jobs.resume", "/jobs/{job}/resume", type(None))
 JOB_SAVE_CHECKPOINT = _post("jobs.save", "/jobs/{job}/checkpoints", type(None))
 
-LOCAL_OPERATIONS: tuple[Op[Any], ...] = (JOB_PAUSE, JOB_RESUME, JOB_SAVE_CHECKPOINT)
+LOCAL_OPERATIONS: tuple[Operation[Any], ...] = (JOB_PAUSE, JOB_RESUME, JOB_SAVE_CHECKPOINT)

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import urlencode
 
 from maas_client.wire.azureml_models import DatastoreProperties
-from maas_client.wire.op import Body, Op, Plane
+from maas_client.wire.operation import Body, Operation, Plane
 
 T = TypeVar("T")
 BLOB_API_VERSION = "2024-11-04"
@@ -33,9 +33,11 @@ def _blob(
     ok: int = 200,
     body: Body = "none",
     **query: str,
-) -> Op[T]:
+) -> Operation[T]:
     """Return an operation on one blob."""
-    return Op(name, method, Plane.BLOB, "/{blob:path}", returns, ok=(ok,), body=body, query=query)
+    return Operation(
+        name, method, Plane.BLOB, "/{blob:path}", returns, ok=(ok,), body=body, query=query
+    )
 
 
 BLOB_PUT = _blob("blobs.put", "PUT", type(None), 201, "bytes")
@@ -46,13 +48,13 @@ BLOCK_LIST_GET = _blob("blocks.list", "GET", bytes, comp="blocklist", blocklistt
 METADATA_PUT = _blob("blobs.metadata", "PUT", type(None), comp="metadata")
 """Must answer 200: the official SDK raises for 201."""
 BLOB_HEAD = _blob("blobs.head", "HEAD", type(None))
-BLOB_GET = Op("blobs.get", "GET", Plane.BLOB, "/{blob:path}", bytes, ok=(200, 206))
+BLOB_GET = Operation("blobs.get", "GET", Plane.BLOB, "/{blob:path}", bytes, ok=(200, 206))
 BLOB_DELETE = _blob("blobs.delete", "DELETE", type(None), 202)
 _LIST_QUERY = {"restype": "container", "comp": "list"}
-BLOB_LIST = Op("blobs.list", "GET", Plane.BLOB, "", bytes, query=_LIST_QUERY)
+BLOB_LIST = Operation("blobs.list", "GET", Plane.BLOB, "", bytes, query=_LIST_QUERY)
 
-OPERATIONS: tuple[Op[Any], ...] = tuple(
-    value for value in list(globals().values()) if isinstance(value, Op)
+OPERATIONS: tuple[Operation[Any], ...] = tuple(
+    value for value in list(globals().values()) if isinstance(value, Operation)
 )
 
 _IP_OR_LOCAL = re.compile(r"^(localhost|\d+\.\d+\.\d+\.\d+|\[[0-9a-fA-F:]+\])(:\d+)?$")
@@ -126,9 +128,9 @@ Method = Literal["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"]
 _BLOB_PATH = "/{blob:path}"
 
 
-def _container(name: str, method: Method, ok: int = 200, comp: str | None = None) -> Op[Any]:
+def _container(name: str, method: Method, ok: int = 200, comp: str | None = None) -> Operation[Any]:
     query = {"restype": "container", **({"comp": comp} if comp else {})}
-    return Op(name, method, Plane.BLOB, "", type(None), ok=(ok,), query=query)
+    return Operation(name, method, Plane.BLOB, "", type(None), ok=(ok,), query=query)
 
 
 CONTAINER_PUT = _container("containers.create", "PUT", 201)
@@ -138,30 +140,30 @@ CONTAINER_DELETE = _container("containers.delete", "DELETE", 202)
 CONTAINER_METADATA_PUT = _container("containers.set_metadata", "PUT", comp="metadata")
 CONTAINER_METADATA_GET = _container("containers.metadata", "GET", comp="metadata")
 CONTAINER_METADATA_HEAD = _container("containers.head_metadata", "HEAD", comp="metadata")
-HEADERS_PUT = Op(
+HEADERS_PUT = Operation(
     "blobs.headers", "PUT", Plane.BLOB, _BLOB_PATH, type(None), query={"comp": "properties"}
 )
-METADATA_GET = Op(
+METADATA_GET = Operation(
     "blobs.get_metadata", "GET", Plane.BLOB, _BLOB_PATH, type(None), query={"comp": "metadata"}
 )
-METADATA_HEAD = Op(
+METADATA_HEAD = Operation(
     "blobs.head_metadata", "HEAD", Plane.BLOB, _BLOB_PATH, type(None), query={"comp": "metadata"}
 )
-CONTAINER_LIST = Op("containers.list", "GET", Plane.BLOB, "", bytes, query={"comp": "list"})
+CONTAINER_LIST = Operation("containers.list", "GET", Plane.BLOB, "", bytes, query={"comp": "list"})
 
-CONTAINER_OPERATIONS: tuple[Op[Any], ...] = (
+CONTAINER_OPERATIONS: tuple[Operation[Any], ...] = (
     CONTAINER_PUT, CONTAINER_GET, CONTAINER_HEAD, CONTAINER_DELETE,
     CONTAINER_METADATA_PUT, CONTAINER_METADATA_GET, CONTAINER_METADATA_HEAD,
     HEADERS_PUT, METADATA_GET, METADATA_HEAD,
 )  # fmt: skip
-ACCOUNT_OPERATIONS: tuple[Op[Any], ...] = (CONTAINER_LIST,)
+ACCOUNT_OPERATIONS: tuple[Operation[Any], ...] = (CONTAINER_LIST,)
 
 
-def _absent(path: str, rows: tuple[tuple[str, str, Method], ...]) -> tuple[Op[Any], ...]:
+def _absent(path: str, rows: tuple[tuple[str, str, Method], ...]) -> tuple[Operation[Any], ...]:
     """Return operations from rows of (name, query, method)."""
     return tuple(
-        Op(name, method, Plane.BLOB, path, type(None),
-           query=dict(pair.split("=") for pair in query.split("&")))
+        Operation(name, method, Plane.BLOB, path, type(None),
+                  query=dict(pair.split("=") for pair in query.split("&")))
         for name, query, method in rows
     )  # fmt: skip
 

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable
 from typing import Any
 
-from maas_client.wire.op import Op, Plane
+from maas_client.wire.operation import Operation, Plane
 
 JSON = dict[str, Any]
 _MODEL_INFERENCE = {"api-version": "2024-05-01-preview"}
 
 # fmt: off
-CHAT_COMPLETE = Op("chat.complete", "POST", Plane.INFERENCE, "/v1/chat/completions", JSON,
-                   resend="refused", body="json")
+CHAT_COMPLETE = Operation("chat.complete", "POST", Plane.INFERENCE, "/v1/chat/completions", JSON,
+                          resend="refused", body="json")
 """The OpenAI-shaped route, which Microsoft's fine-tuning notebook uses."""
-CHAT_INFERENCE = Op("chat.inference", "POST", Plane.INFERENCE, "/chat/completions", JSON,
-                    resend="refused", body="json", query=_MODEL_INFERENCE)
+CHAT_INFERENCE = Operation("chat.inference", "POST", Plane.INFERENCE, "/chat/completions", JSON,
+                           resend="refused", body="json", query=_MODEL_INFERENCE)
 """Azure AI Model Inference. The header ``extra-parameters`` is ``error``, ``drop`` or ``pass-through``."""
-CHAT_INFO = Op("chat.info", "GET", Plane.INFERENCE, "/info", JSON, query=_MODEL_INFERENCE)
-CHAT_MODELS = Op("chat.models", "GET", Plane.INFERENCE, "/v1/models", JSON)
+CHAT_INFO = Operation("chat.info", "GET", Plane.INFERENCE, "/info", JSON, query=_MODEL_INFERENCE)
+CHAT_MODELS = Operation("chat.models", "GET", Plane.INFERENCE, "/v1/models", JSON)
 # fmt: on
 
-OPERATIONS: tuple[Op[Any], ...] = (CHAT_COMPLETE, CHAT_INFERENCE, CHAT_INFO, CHAT_MODELS)
+OPERATIONS: tuple[Operation[Any], ...] = (CHAT_COMPLETE, CHAT_INFERENCE, CHAT_INFO, CHAT_MODELS)
 
 STREAM_END = "[DONE]"
 

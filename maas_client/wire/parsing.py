@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from maas_client.errors import ServiceError
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,7 +44,7 @@ def unexpected_value(operation: str, error: Exception) -> ServiceError:
     )
 
 
-def parse_item(op: Op[Any], model: type[M], item: object) -> M:
+def parse_item(op: Operation[Any], model: type[M], item: object) -> M:
     """Return an item of a list as a model.
 
     Raises:
@@ -57,7 +57,7 @@ def parse_item(op: Op[Any], model: type[M], item: object) -> M:
 
 
 def parse_or_skip(
-    op: Op[Any], model: type[M], item: object, *, is_wanted: bool = False
+    op: Operation[Any], model: type[M], item: object, *, is_wanted: bool = False
 ) -> M | None:
     """Return an item as a model, or None with a warning if it is not one.
 
@@ -81,7 +81,7 @@ def parse_or_skip(
         return None
 
 
-def only_objects(op: Op[Any], items: list[Any]) -> list[dict[str, Any]]:
+def only_objects(op: Operation[Any], items: list[Any]) -> list[dict[str, Any]]:
     """Return the items of a list that are objects; warn about others."""
     objects = [item for item in items if isinstance(item, dict)]
     if len(objects) < len(items):

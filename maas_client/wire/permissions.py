@@ -21,7 +21,7 @@ from pydantic import Field
 from maas_client.wire import azureml, foundry
 from maas_client.wire._model import WireModel
 from maas_client.wire.azureml_models import Page
-from maas_client.wire.op import Op, Plane
+from maas_client.wire.operation import Operation, Plane
 
 
 class Permission(WireModel):
@@ -51,8 +51,8 @@ _PERMISSIONS = "/providers/Microsoft.Authorization/permissions"
 _USAGES = "/subscriptions/{{subscription}}/providers/{}/locations/{{location}}/usages"
 
 
-def _get(name: str, path: str, api_version: str) -> Op[Page]:
-    return Op(name, "GET", Plane.ARM, path, Page, query={"api-version": api_version})
+def _get(name: str, path: str, api_version: str) -> Operation[Page]:
+    return Operation(name, "GET", Plane.ARM, path, Page, query={"api-version": api_version})
 
 
 # fmt: off
@@ -62,8 +62,8 @@ CORE_USAGES = _get("quota.cores", _USAGES.format("Microsoft.MachineLearningServi
 CAPACITY_USAGES = _get("quota.capacity", _USAGES.format("Microsoft.CognitiveServices"), foundry.ARM_API_VERSION)
 # fmt: on
 
-WORKSPACE_OPERATIONS: tuple[Op[Any], ...] = (WORKSPACE_PERMISSIONS, CORE_USAGES)
-ACCOUNT_OPERATIONS: tuple[Op[Any], ...] = (ACCOUNT_PERMISSIONS, CAPACITY_USAGES)
+WORKSPACE_OPERATIONS: tuple[Operation[Any], ...] = (WORKSPACE_PERMISSIONS, CORE_USAGES)
+ACCOUNT_OPERATIONS: tuple[Operation[Any], ...] = (ACCOUNT_PERMISSIONS, CAPACITY_USAGES)
 
 _ML = "Microsoft.MachineLearningServices/workspaces/"
 WORKSPACE_ACTIONS = {

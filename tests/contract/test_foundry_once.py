@@ -12,7 +12,7 @@ import pytest
 
 import maas_client as maas
 from maas_client.local import serve
-from maas_client.local.embed import LocalServer
+from maas_client.local.embedded_server import LocalServer
 
 
 @pytest.fixture(scope="module")

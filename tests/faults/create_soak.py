@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 import maas_client as maas
-from maas_client.local.embed import serve
+from maas_client.local.embedded_server import serve
 from tests.faults.plan import Fault, FaultPlan
 from tests.faults.proxy import FaultProxy
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import httpx
 
-from maas_client.local.embed import LocalServer, serve
+from maas_client.local.embedded_server import LocalServer, serve
 from maas_client.local.state.store import Store
 from maas_client.wire.azureml import WORKSPACE_PATH
-from maas_client.wire.op import expand_path
+from maas_client.wire.operation import expand_path
 
 _ROW = {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}
 

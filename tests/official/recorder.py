@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import httpx
 
-from maas_client.local.embed import LocalServer
+from maas_client.local.embedded_server import LocalServer
 from maas_client.wire import azureml, blob, chat, foundry, permissions
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 
-TABLES: dict[str, tuple[Op[Any], ...]] = {
+TABLES: dict[str, tuple[Operation[Any], ...]] = {
     "": (
         *azureml.OPERATIONS,
         *foundry.ARM_OPERATIONS,

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from maas_client.local import serve
-from maas_client.local.embed import LocalServer
+from maas_client.local.embedded_server import LocalServer
 from maas_client.local.http.routes import azureml, foundry, login
 from tests.official.conftest import training_rows
 

@@ -21,7 +21,7 @@ import pytest
 from maas_client import Client
 from maas_client.errors import ConfigError
 from maas_client.local import serve
-from maas_client.local.embed import LocalServer
+from maas_client.local.embedded_server import LocalServer
 from maas_client.local.http.connections import CertificateAuthority
 from tests.official.conftest import minimal_environment, training_rows
 

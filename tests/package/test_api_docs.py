@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 import maas_client as maas
 from maas_client import _client, errors, local, types
-from maas_client.local.embed import LocalServer
+from maas_client.local.embedded_server import LocalServer
 
 _ENTRY = re.compile(r"^    \*{0,2}(\w+)(?: \([^)]*\))?:", re.MULTILINE)
 RESOURCES = [

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from maas_client.local.embed import serve
+from maas_client.local.embedded_server import serve
 
 
 def test_doctor_checks_a_workspace(monkeypatch: pytest.MonkeyPatch) -> None:

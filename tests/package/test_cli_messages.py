@@ -15,7 +15,7 @@ import pytest
 
 import maas_client as maas
 from maas_client import cli
-from maas_client._text import AnyOf, Argument, Call, Constructor, PythonOnly, Text
+from maas_client._messages import AnyOf, Argument, Call, Constructor, PythonOnly, Text
 from maas_client.cli import _messages, serve
 from maas_client.cli._parser import Parser, add_commands
 from maas_client.errors import ConfigError

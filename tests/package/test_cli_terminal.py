@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from maas_client.local.embed import LocalServer
+from maas_client.local.embedded_server import LocalServer
 
 if sys.platform == "win32":
     pytest.skip("pseudo-terminals of POSIX", allow_module_level=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from maas_client.local.embed import LocalServer
+from maas_client.local.embedded_server import LocalServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from maas_client import cli
-from maas_client.local.embed import LocalServer
+from maas_client.local.embedded_server import LocalServer
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text("utf-8")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from maas_client.wire.op import Dialect, Op, Response, Scope
+from maas_client.wire.operation import Dialect, Operation, Response, Scope
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -64,7 +64,7 @@ class FakePort:
 
     async def send(
         self,
-        op: Op[T],
+        op: Operation[T],
         body: Any = None,
         *,
         base_url: str | None = None,
@@ -84,7 +84,7 @@ class FakePort:
 
     async def lines(
         self,
-        op: Op[Any],
+        op: Operation[Any],
         body: Any = None,
         *,
         base_url: str | None = None,
@@ -96,7 +96,7 @@ class FakePort:
             yield line
 
     async def download(
-        self, op: Op[bytes], *, base_url: str | None = None, **path: str
+        self, op: Operation[bytes], *, base_url: str | None = None, **path: str
     ) -> AsyncGenerator[bytes, None]:
         yield self._next(Sent(op.name, None, path, base_url))
 
@@ -115,7 +115,7 @@ class FakePort:
         return [await step(item) for item in over]
 
 
-def _typed(op: Op[T], value: Any) -> T:
+def _typed(op: Operation[T], value: Any) -> T:
     kind: Any = op.returns
     if kind is type(None) or kind is bytes or not isinstance(value, dict):
         return value  # type: ignore[no-any-return]  # as scripted

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from maas_client._text import AnyOf, Argument, Call, Constructor, Part, PythonOnly, Text
+from maas_client._messages import AnyOf, Argument, Call, Constructor, Part, PythonOnly, Text
 from maas_client.errors import ConfigError, StatusError
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
-from maas_client._text import Argument, Text
+from maas_client._messages import Argument, Text
 from maas_client.dataset.codes import get_code
 from maas_client.dataset.edit import repair
 from maas_client.dataset.edit.atomic_write import (

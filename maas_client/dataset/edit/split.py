@@ -18,7 +18,7 @@ from hashlib import blake2b
 from os import PathLike
 from typing import Any, BinaryIO, Literal
 
-from maas_client._text import Argument, Text
+from maas_client._messages import Argument, Text
 from maas_client.dataset.edit.atomic_write import (
     atomic_write,
     require_distinct_paths,

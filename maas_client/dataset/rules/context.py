@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from maas_client._messages import Argument, Text
 from maas_client._settings import Settings
-from maas_client._text import Argument, Text
 from maas_client.catalog import find_model, get_model, is_asset_uri, load_limits
 from maas_client.chat import TEMPLATES, ChatTemplate, get_template
 from maas_client.dataset.codes import Severity, Target, get_code

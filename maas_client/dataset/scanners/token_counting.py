@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 
+from maas_client._messages import Argument, Text
 from maas_client._settings import Settings
-from maas_client._text import Argument, Text
 from maas_client.catalog import find_model
 from maas_client.chat import TEMPLATES, ChatTemplate, Segment, render
 from maas_client.errors import ConfigError, DatasetError, MissingExtraError

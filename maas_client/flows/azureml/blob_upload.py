@@ -21,7 +21,7 @@ from maas_client.flows._files import CHUNK_BYTES, FileSlice, file_changed_error,
 from maas_client.flows._io import IO
 from maas_client.flows.azureml.workspace import authorized_container_url
 from maas_client.wire import blob
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 
 BLOCK_BYTES = 8 * 2**20
 MAX_PARALLEL = 4
@@ -163,7 +163,9 @@ async def stored_name(io: IO, request: UploadRequest) -> str | None:
     return name if re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name) else None
 
 
-async def _send_blob(io: IO, op: Op[None], path: str, **options: object) -> Mapping[str, str]:
+async def _send_blob(
+    io: IO, op: Operation[None], path: str, **options: object
+) -> Mapping[str, str]:
     """Send a blob operation and return the response headers.
 
     An expired SAS is renewed once, and a body that was damaged on its way is sent again: the service
@@ -178,7 +180,9 @@ async def _send_blob(io: IO, op: Op[None], path: str, **options: object) -> Mapp
     raise AssertionError("the last attempt returns or raises")
 
 
-async def _send_authorized(io: IO, op: Op[None], path: str, **options: object) -> Mapping[str, str]:
+async def _send_authorized(
+    io: IO, op: Operation[None], path: str, **options: object
+) -> Mapping[str, str]:
     try:
         url = await authorized_container_url(io)
         return (await io.send(op, base_url=url, blob=path, **options)).headers  # type: ignore[arg-type]  # passed on

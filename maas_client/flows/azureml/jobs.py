@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from maas_client._hyperparameter_table import SERVERLESS_HYPERPARAMETERS, WIRE_NAMES, to_wire_value
-from maas_client._text import Argument, Call, Text
+from maas_client._messages import Argument, Call, Text
 from maas_client.errors import (
     ConfigError,
     ConflictError,
@@ -32,7 +32,7 @@ from maas_client.types import Job
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
 from maas_client.wire import statuses
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 from maas_client.wire.parsing import checks_values, parse_item, parse_time
 
 FINGERPRINT_PROPERTY = "maas_client.fingerprint"
@@ -259,7 +259,7 @@ async def save_checkpoint(io: IO, job: str) -> Job:
     return await _send_local(io, ops.JOB_SAVE_CHECKPOINT, job)
 
 
-async def _send_local(io: IO, op: Op[None], job: str) -> Job:
+async def _send_local(io: IO, op: Operation[None], job: str) -> Job:
     if not io.scope.local:
         raise UnsupportedError(
             "azureml documents no operation to pause or resume a job or to save a checkpoint",

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from maas_client._text import Constructor, Text
+from maas_client._messages import Constructor, Text
 from maas_client.errors import ConfigError, NotFoundError, UnsupportedError
 from maas_client.flows import _arm
 from maas_client.flows._backend import ModelUploadRequest, UploadRequest

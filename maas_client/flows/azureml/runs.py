@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from heapq import merge
 from typing import Any
 
-from maas_client._text import Constructor, Text
+from maas_client._messages import Constructor, Text
 from maas_client.errors import StatusError, UnsupportedError
 from maas_client.flows._io import IO
 from maas_client.flows.azureml.workspace import data_plane_url

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from maas_client._messages import Argument, Text
 from maas_client._secret import Secret, SignedUrl
-from maas_client._text import Argument, Text
 from maas_client.errors import StatusError, UnsupportedError
 from maas_client.flows._io import IO
 from maas_client.wire import azureml as ops

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from maas_client import catalog
-from maas_client._text import AnyOf, Argument, Text
+from maas_client._messages import AnyOf, Argument, Text
 from maas_client.errors import ConfigError, NotFoundError, StatusError, UnsupportedError
 from maas_client.flows import _arm
 from maas_client.flows._backend import ChatRequest, DeploymentRequest, catalog_override
@@ -18,10 +18,10 @@ from maas_client.flows._io import IO
 from maas_client.flows.chat import parse_chunks, parse_completion
 from maas_client.flows.foundry.models import base_model_name
 from maas_client.types import ChatChunk, ChatCompletion, Deployment, Keys
+from maas_client.wire import delete_at_tag, statuses
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
-from maas_client.wire import lifetime, statuses
-from maas_client.wire.op import Plane, Response
+from maas_client.wire.operation import Plane, Response
 from maas_client.wire.parsing import checks_values, parse_item
 
 CHAT_TIMEOUT_S = 600.0
@@ -130,7 +130,9 @@ def _is_not_ready(error: StatusError) -> bool:
 async def _set_delete_at(io: IO, name: str, delete_at: datetime) -> None:
     """Store the deletion time with a deployment; its other tags stay."""
     tags = (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value.tags or {}
-    body = {"tags": {**tags, lifetime.DELETE_AT_TAG: lifetime.format_delete_at(delete_at)}}
+    body = {
+        "tags": {**tags, delete_at_tag.DELETE_AT_TAG: delete_at_tag.format_delete_at(delete_at)}
+    }
     response = await io.send(ops.DEPLOYMENT_PATCH, body, deployment=name)
     await _arm.wait_for_operation(io, response, operation="deployments.create")
 
@@ -210,7 +212,7 @@ def _to_deployment(io: IO, value: m.Deployment, name: str) -> Deployment:
         status=state,
         ready=statuses.is_succeeded(state),
         url=f"{io.scope.base_urls[Plane.FOUNDRY.value]}/v1",
-        delete_at=lifetime.read_delete_at(value.tags),
+        delete_at=delete_at_tag.read_delete_at(value.tags),
         properties={"sku": dict(value.sku), "format": value.properties.model.format},
         raw=value.dump(),
     )

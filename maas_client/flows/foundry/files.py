@@ -21,7 +21,7 @@ from maas_client.flows.foundry import fingerprints, multipart_upload
 from maas_client.types import Dataset
 from maas_client.wire import foundry as ops
 from maas_client.wire.foundry_models import File
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 from maas_client.wire.parsing import checks_values, parse_item, parse_or_skip, to_datetime
 
 _log = logging.getLogger("maas_client")
@@ -211,7 +211,7 @@ async def _find_file(io: IO, dataset: str) -> File:
 
 
 async def _list_files(
-    io: IO, parse: Callable[[Op[Any], type[File], object], File | None]
+    io: IO, parse: Callable[[Operation[Any], type[File], object], File | None]
 ) -> AsyncGenerator[File, None]:
     async for item in fingerprints.list_items(io, ops.FILE_LIST, query={"purpose": PURPOSE}):
         file = parse(ops.FILE_LIST, File, item)

@@ -16,7 +16,7 @@ from maas_client.flows._backend import JobRequest, UploadRequest
 from maas_client.flows._io import IO
 from maas_client.types import Dataset
 from maas_client.wire.foundry_models import ListPage
-from maas_client.wire.op import Op, Plane
+from maas_client.wire.operation import Operation, Plane
 from maas_client.wire.parsing import only_objects
 
 MAX_SUFFIX_LENGTH = 18
@@ -77,7 +77,11 @@ def dated_base_url(io: IO) -> str:
 
 
 async def list_items(
-    io: IO, op: Op[ListPage], *, query: Mapping[str, str] | None = None, job: str | None = None
+    io: IO,
+    op: Operation[ListPage],
+    *,
+    query: Mapping[str, str] | None = None,
+    job: str | None = None,
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Yield the items of an OpenAI-shaped list, page after page."""
     path: Any = {} if job is None else {"job": job}

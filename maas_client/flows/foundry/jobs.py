@@ -9,7 +9,7 @@ from typing import Any
 
 from maas_client import catalog
 from maas_client._hyperparameter_table import FOUNDRY_WIRE_NAMES
-from maas_client._text import Argument, Call, Constructor, Text
+from maas_client._messages import Argument, Call, Constructor, Text
 from maas_client.errors import MaasError, NotFoundError, StatusError, UnsupportedError
 from maas_client.flows._backend import JobRequest, catalog_override
 from maas_client.flows._create_once import create_once, exclusive

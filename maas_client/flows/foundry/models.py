@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator
 
-from maas_client._text import Constructor, Text
+from maas_client._messages import Constructor, Text
 from maas_client.errors import UnsupportedError
 from maas_client.flows._backend import ModelUploadRequest
 from maas_client.flows._io import IO

@@ -34,7 +34,7 @@ from maas_client.local.resources.assets import Workspace
 from maas_client.local.resources.errors import ApiError, user_error
 from maas_client.local.services import Services
 from maas_client.local.state.disk_reserve import is_disk_full
-from maas_client.wire.op import Op, Plane
+from maas_client.wire.operation import Operation, Plane
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ _LOG = logging.getLogger(__name__)
 class RequestContext:
     """One request, as its handler receives it."""
 
-    op: Op[Any]
+    op: Operation[Any]
     path_params: Mapping[str, str]
     request: Request
     services: Services
@@ -83,8 +83,8 @@ class RouteTable:
     """Operations under one path prefix, with their handlers."""
 
     prefix: str
-    operations: Sequence[Op[Any]]
-    handlers: Mapping[Op[Any], Handler]
+    operations: Sequence[Operation[Any]]
+    handlers: Mapping[Operation[Any], Handler]
     not_implemented: frozenset[str] = frozenset()
     """Names of operations that are answered with 501 because no client needs them here."""
 
@@ -110,7 +110,7 @@ async def _unknown_path(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _routes(table: RouteTable, services: Services) -> list[OperationRoute]:
-    by_path: dict[str, list[tuple[Op[Any], Handler]]] = {}
+    by_path: dict[str, list[tuple[Operation[Any], Handler]]] = {}
     for op in table.operations:
         if op.name in table.not_implemented:
             handler: Handler | None = _not_implemented
@@ -133,7 +133,7 @@ class OperationRoute(BaseRoute):
     """
 
     def __init__(
-        self, path: str, operations: list[tuple[Op[Any], Handler]], services: Services
+        self, path: str, operations: list[tuple[Operation[Any], Handler]], services: Services
     ) -> None:
         pattern, _, self._convertors = compile_path(path)
         self._pattern = re.compile(pattern.pattern, re.IGNORECASE)
@@ -173,7 +173,7 @@ class OperationRoute(BaseRoute):
             response.headers["Warning"] = f'299 - "{warning}"'
         await response(scope, receive, send)
 
-    def _choose(self, request: Request) -> tuple[Op[Any], Handler]:
+    def _choose(self, request: Request) -> tuple[Operation[Any], Handler]:
         methods = sorted({op.method for op, _ in self._operations})
         query = request.query_params
         for op, handler in self._operations:
@@ -193,7 +193,7 @@ class OperationRoute(BaseRoute):
         )  # fmt: skip
 
 
-def _distinguishing_query(op: Op[Any]) -> dict[str, str]:
+def _distinguishing_query(op: Operation[Any]) -> dict[str, str]:
     """Return the query parameters that select an operation among those on the same path."""
     return {k: v for k, v in op.query.items() if k in ("comp", "restype")}
 
@@ -206,7 +206,7 @@ def _url_builder(request: Request, services: Services) -> UrlBuilder:
     return UrlBuilder("https" if tunnel else scope["scheme"], host, tunnel, region, services.secret)
 
 
-def _has_json_body(op: Op[Any], request: Request) -> bool:
+def _has_json_body(op: Operation[Any], request: Request) -> bool:
     """Return whether the body is read as JSON: also where none is expected, to refuse its fields."""
     if op.body != "none" or op.plane is Plane.BLOB or op.method in ("GET", "HEAD"):
         return op.body == "json"

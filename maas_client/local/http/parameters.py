@@ -18,7 +18,7 @@ from starlette.requests import Request  # noqa: TID253 - only the server imports
 
 from maas_client.local.http import sas
 from maas_client.local.resources.errors import ApiError
-from maas_client.wire.op import Op, Plane
+from maas_client.wire.operation import Operation, Plane
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 
@@ -119,7 +119,7 @@ def accepts(
     return register
 
 
-def check_parameters(op: Op[Any], handler: Callable[..., Any], request: Request) -> None:
+def check_parameters(op: Operation[Any], handler: Callable[..., Any], request: Request) -> None:
     """Raise ``ApiError`` (501) for a query parameter or header that the handler does not honour."""
     accepted = _BY_HANDLER.get(handler, _NONE)
     is_blob = op.plane is Plane.BLOB
@@ -138,7 +138,7 @@ def check_parameters(op: Op[Any], handler: Callable[..., Any], request: Request)
             raise _not_implemented(op, f"the header {name[:60]}", name)
 
 
-def _has_meaning(op: Op[Any], method: str, name: str) -> bool:
+def _has_meaning(op: Operation[Any], method: str, name: str) -> bool:
     if name in ("range", "x-ms-range") and method != "GET":
         return False  # RFC 9110 section 14.2: only GET has ranges
     if name in _HEADERS:
@@ -148,7 +148,7 @@ def _has_meaning(op: Op[Any], method: str, name: str) -> bool:
     return name in _INFERENCE_HEADERS and op.plane in (Plane.INFERENCE, Plane.FOUNDRY)
 
 
-def check_fields(op: Op[Any], handler: Callable[..., Any], body: dict[str, Any]) -> None:
+def check_fields(op: Operation[Any], handler: Callable[..., Any], body: dict[str, Any]) -> None:
     """Raise ``ApiError`` (501) for a field of the body that the handler does not honour."""
     fields = _BY_HANDLER.get(handler, _NONE).fields
     if fields is None and op.body == "json":
@@ -158,7 +158,7 @@ def check_fields(op: Op[Any], handler: Callable[..., Any], body: dict[str, Any])
             raise _not_implemented(op, f"the body field {name[:60]}", name)
 
 
-def _not_implemented(op: Op[Any], what: str, name: str) -> ApiError:
+def _not_implemented(op: Operation[Any], what: str, name: str) -> ApiError:
     return ApiError(
         501,
         "NotImplemented",
@@ -174,7 +174,7 @@ _DATED = re.compile(r"(\d{4}-\d{2}-\d{2})(-[a-z]{2,24})?", re.IGNORECASE)
 _NAMED = re.compile(r"v\d+(\.\d+)?|preview|latest", re.IGNORECASE)
 
 
-def check_api_version(op: Op[Any], query: Mapping[str, str]) -> str | None:
+def check_api_version(op: Operation[Any], query: Mapping[str, str]) -> str | None:
     """Return a warning, or None. Raises ``ApiError`` for a malformed version.
 
     ARM requires a version; the other APIs accept requests without one. The login has version numbers of its

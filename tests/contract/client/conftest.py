@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from maas_client.local.embed import LocalServer, serve
+from maas_client.local.embedded_server import LocalServer, serve
 from tests.faults import FaultProxy
 
 

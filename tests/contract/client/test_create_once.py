@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pytest
 
 import maas_client as maas
-from maas_client.local.embed import LocalServer
+from maas_client.local.embedded_server import LocalServer
 from tests.faults import Fault, FaultPlan, FaultProxy, create_soak
 
 Dialect = Literal["azureml", "foundry"]

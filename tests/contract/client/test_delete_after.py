@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import maas_client as maas
-from maas_client.local.embed import LocalServer, serve
+from maas_client.local.embedded_server import LocalServer, serve
 
 MODEL = {"azureml": "Phi-3-mini", "foundry": "Ministral-3B"}
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import maas_client as maas
-from maas_client.local.embed import LocalServer
+from maas_client.local.embedded_server import LocalServer
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from maas_client import Client
 from maas_client.errors import ConfigError, MaasError
-from maas_client.local.embed import LocalServer, serve
+from maas_client.local.embedded_server import LocalServer, serve
 
 MESSAGES = [{"role": "user", "content": "x"}]
 VERBS: dict[str, Callable[[Client, Any], Any]] = {

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from maas_client.dataset.file_check import FileCheck
-from maas_client.local.embed import LocalServer
+from maas_client.local.embedded_server import LocalServer
 from tests.contract.client.conftest import AwaitableClient
 
 MODELS = {"azureml": "Phi-4-mini-instruct", "foundry": "Ministral-3B"}

@@ -19,7 +19,7 @@ import pytest
 import maas_client as maas
 from maas_client.flows.azureml import blob_upload
 from maas_client.flows.foundry import multipart_upload
-from maas_client.local.embed import LocalServer
+from maas_client.local.embedded_server import LocalServer
 from tests.faults import Fault, FaultPlan, FaultProxy
 
 Dialect = Literal["azureml", "foundry"]

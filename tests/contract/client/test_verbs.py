@@ -9,7 +9,7 @@ import pytest
 
 import maas_client as maas
 from maas_client.dataset.rows import read_rows
-from maas_client.local.embed import LocalServer
+from maas_client.local.embedded_server import LocalServer
 from maas_client.local.state.store import MetricPoint
 
 

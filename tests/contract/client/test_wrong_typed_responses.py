@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 import maas_client as maas
-from maas_client.local.embed import LocalServer, serve
+from maas_client.local.embedded_server import LocalServer, serve
 
 WRONG: list[Any] = [None, "x", 7.5, -1, 10**30, [], {}, [None], True]
 CASES_PER_VERB = 12

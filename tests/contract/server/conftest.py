@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from maas_client.local.embed import LocalServer, serve
+from maas_client.local.embedded_server import LocalServer, serve
 
 WS = (
     "/subscriptions/00000000-0000-0000-0000-00000000000a/resourceGroups/rg1"

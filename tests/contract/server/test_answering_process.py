@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from maas_client.local.embed import LocalServer, serve
+from maas_client.local.embedded_server import LocalServer, serve
 from tests.contract.server.conftest import Azure
 from tests.contract.server.test_chat import frames
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 import maas_client as maas
-from maas_client.local.embed import LocalServer, serve
+from maas_client.local.embedded_server import LocalServer, serve
 from tests.contract.server.conftest import Azure, chats
 
 HI = [{"role": "user", "content": "hi"}]

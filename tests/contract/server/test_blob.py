@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from maas_client.wire import blob
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 from tests.contract.server.conftest import Azure
 
 BLOCK = {"x-ms-blob-type": "BlockBlob"}
@@ -355,7 +355,7 @@ def test_absent_blob_operations(azure: Azure, method: str, query: str, name: str
 
 
 @pytest.mark.parametrize("op", blob.ABSENT_CONTAINER_OPERATIONS, ids=lambda op: op.name)
-def test_absent_container_operations(azure: Azure, op: Op[None]):
+def test_absent_container_operations(azure: Azure, op: Operation[None]):
     response = azure.http.request(op.method, "/maaslocal/not-created", params=op.query)
     assert response.status_code == 501
     assert op.method == "HEAD" or op.name in response.text

@@ -8,7 +8,7 @@ import pytest
 
 from maas_client.local.config import STORAGE_ACCOUNT
 from maas_client.local.http.routes import azureml, foundry, login
-from maas_client.wire.op import Op, Plane, expand_path
+from maas_client.wire.operation import Operation, Plane, expand_path
 from tests.contract.server.conftest import Azure
 
 ROUTES = sorted(
@@ -48,7 +48,9 @@ HARMLESS = {
 }
 
 
-def send(azure: Azure, path: str, op: Op[Any], query: dict[str, str], headers: dict[str, str]):
+def send(
+    azure: Azure, path: str, op: Operation[Any], query: dict[str, str], headers: dict[str, str]
+):
     names = dict.fromkeys(path.replace("{", "}").split("}")[1::2], "a1")
     url = expand_path(path, {name.removesuffix(":path"): value for name, value in names.items()})
     body: dict[str, Any] = {"json": {}} if op.body == "json" else {}
@@ -56,7 +58,7 @@ def send(azure: Azure, path: str, op: Op[Any], query: dict[str, str], headers: d
     return azure.http.request(op.method, url, params=params, headers=headers, **body)
 
 
-def assert_refused(response: Any, op: Op[Any], name: str) -> None:
+def assert_refused(response: Any, op: Operation[Any], name: str) -> None:
     assert response.status_code >= 400, (op.name, name, response.status_code)
     if response.status_code != 501 or op.method == "HEAD":
         return

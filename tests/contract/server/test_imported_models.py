@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from maas_client import BadRequestError, Client, ConfigError, NotFoundError, UnsupportedError, cli
-from maas_client.local.embed import LocalServer, serve
+from maas_client.local.embedded_server import LocalServer, serve
 
 ASK = [{"role": "user", "content": "What does error E11 mean?"}]
 ROW = {

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from maas_client.local.embed import serve
+from maas_client.local.embedded_server import serve
 from maas_client.local.http import connections
 from maas_client.local.services.chat_engines import ChatChunk
 from maas_client.wire import azureml
-from maas_client.wire.op import expand_path
+from maas_client.wire.operation import expand_path
 from tests.contract.server.conftest import WS, Azure, chats
 from tests.contract.server.test_security import ROUTES, VALUES
 

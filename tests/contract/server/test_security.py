@@ -8,10 +8,10 @@ import socket
 import httpx
 import pytest
 
-from maas_client.local.embed import serve
+from maas_client.local.embedded_server import serve
 from maas_client.local.http.hosts import path_prefix
 from maas_client.local.http.routes.azureml import TABLES
-from maas_client.wire.op import expand_path
+from maas_client.wire.operation import expand_path
 from tests.contract.server.conftest import WS, Azure, chats
 
 VALUES = {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import maas_client as maas
-from maas_client.local.embed import LocalServer, serve
+from maas_client.local.embedded_server import LocalServer, serve
 from tests.contract.server.conftest import chats
 
 pytest.importorskip("torch")

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maas_client.cli import main  # noqa: E402 - after the skip
-from maas_client.local.embed import serve  # noqa: E402
+from maas_client.local.embedded_server import serve  # noqa: E402
 from tests.local.generate.conftest import BaseUnderTest, run_until_done  # noqa: E402
 
 

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 openai = pytest.importorskip("openai")
 
-from maas_client.local.embed import serve  # noqa: E402 - after the skips
+from maas_client.local.embedded_server import serve  # noqa: E402 - after the skips
 from tests.local.generate.conftest import BaseUnderTest, run_until_done  # noqa: E402
 
 USERS = 8

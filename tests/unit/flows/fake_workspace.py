@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from maas_client.errors import NotFoundError
-from maas_client.wire.op import Response
+from maas_client.wire.operation import Response
 from tests.unit.fake_port import FakePort, Sent
 
 WS_ID = (

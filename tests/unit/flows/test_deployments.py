@@ -18,7 +18,7 @@ from maas_client.errors import (
 )
 from maas_client.flows import chat, deployments
 from maas_client.types import Job
-from maas_client.wire.op import Response
+from maas_client.wire.operation import Response
 from tests.unit.fake_port import FakePort, Sent, collect
 from tests.unit.flows.fake_workspace import WS_ID, workspace
 

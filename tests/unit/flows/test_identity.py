@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from maas_client.flows.access import Identity, decode_claims, get_identity
-from maas_client.wire.op import Plane
+from maas_client.wire.operation import Plane
 
 
 def make_token(claims: Any) -> str:

@@ -10,7 +10,7 @@ from maas_client.flows._arm import MAX_OUTAGE_S, wait_for_operation, wait_until_
 from maas_client.flows.azureml import jobs as azureml_jobs
 from maas_client.flows.foundry import jobs as foundry_jobs
 from maas_client.wire import azureml_models, foundry_models
-from maas_client.wire.op import Response
+from maas_client.wire.operation import Response
 from tests.unit.fake_port import FakePort
 from tests.unit.flows.foundry.fake_resource import Resource
 

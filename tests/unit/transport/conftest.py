@@ -13,7 +13,7 @@ import pytest
 
 from maas_client._transport import AsyncHttpClient, Connection, SyncHttpClient, Transport
 from maas_client._transport.clouds import CLOUDS
-from maas_client.wire.op import Op, Plane, Scope
+from maas_client.wire.operation import Operation, Plane, Scope
 
 Script = list[bytes | Callable[[socket.socket], None]]
 
@@ -110,8 +110,8 @@ def close_connection(connection: socket.socket) -> None:
     connection.shutdown(socket.SHUT_RDWR)
 
 
-GET = Op("things.get", "GET", Plane.ARM, "/things/{thing}", dict[str, Any])
-PUT = Op("things.put", "PUT", Plane.ARM, "/things", dict[str, Any], body="json")
+GET = Operation("things.get", "GET", Plane.ARM, "/things/{thing}", dict[str, Any])
+PUT = Operation("things.put", "PUT", Plane.ARM, "/things", dict[str, Any], body="json")
 H = TypeVar("H", SyncHttpClient, AsyncHttpClient)
 
 

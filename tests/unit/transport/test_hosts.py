@@ -13,7 +13,7 @@ from maas_client._transport import Connection, SyncHttpClient, Transport, run_sy
 from maas_client._transport.auth import TokenCache
 from maas_client._transport.clouds import CLOUDS
 from maas_client.wire import azureml, blob
-from maas_client.wire.op import Scope
+from maas_client.wire.operation import Scope
 from tests.unit.transport.conftest import (
     GET,
     ScriptedServer,
@@ -124,7 +124,7 @@ def test_addresses_of_a_response_obey_the_list_of_hosts(url: str, op: Any) -> No
 @pytest.mark.parametrize("cloud", ["public", "usgov", "china"])
 def test_hosts_of_each_cloud_are_allowed(cloud: str) -> None:
     from maas_client._transport.clouds import check_host
-    from maas_client.wire.op import Plane
+    from maas_client.wire.operation import Plane
 
     storage = CLOUDS[cloud].suffixes[Plane.BLOB][0]
     history = CLOUDS[cloud].suffixes[Plane.HISTORY][0]

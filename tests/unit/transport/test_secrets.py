@@ -26,7 +26,7 @@ from maas_client._transport import AsyncHttpClient, Connection, SyncHttpClient, 
 from maas_client._transport.auth import TokenCache
 from maas_client._transport.clouds import CLOUDS
 from maas_client.wire import blob
-from maas_client.wire.op import Plane, Scope
+from maas_client.wire.operation import Plane, Scope
 from tests.unit.transport.conftest import (
     GET,
     PUT,

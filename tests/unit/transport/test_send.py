@@ -12,7 +12,7 @@ from maas_client import Client, errors
 from maas_client._transport import AsyncHttpClient, Connection, SyncHttpClient, Transport, run_sync
 from maas_client._transport.auth import TokenCache
 from maas_client._transport.clouds import CLOUDS
-from maas_client.wire.op import Op, Plane, Scope
+from maas_client.wire.operation import Operation, Plane, Scope
 from tests.unit.transport.conftest import (
     ScriptedServer,
     close_connection,
@@ -21,11 +21,11 @@ from tests.unit.transport.conftest import (
     send_slowly,
 )
 
-GET = Op("things.get", "GET", Plane.ARM, "/things/{thing}", dict[str, Any])
-CREATE = Op(
+GET = Operation("things.get", "GET", Plane.ARM, "/things/{thing}", dict[str, Any])
+CREATE = Operation(
     "things.create", "POST", Plane.ARM, "/things", dict[str, Any], resend="refused", body="json"
 )
-PUT = Op("things.put", "PUT", Plane.ARM, "/things", dict[str, Any], body="json")
+PUT = Operation("things.put", "PUT", Plane.ARM, "/things", dict[str, Any], body="json")
 
 
 def transport(server: ScriptedServer, **options: Any) -> Transport[SyncHttpClient]:
@@ -227,7 +227,9 @@ def test_offline_refuses_before_sending() -> None:
 def test_no_sas_in_logs_or_errors(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     server.script = [http_response(403, b'{"error": {"code": "AuthFailed", "message": "no"}}')]
-    blob = Op("blobs.put", "PUT", Plane.BLOB, "/{blob:path}", type(None), ok=(201,), body="bytes")
+    blob = Operation(
+        "blobs.put", "PUT", Plane.BLOB, "/{blob:path}", type(None), ok=(201,), body="bytes"
+    )
     with pytest.raises(errors.PermissionDeniedError) as caught:
         run_sync(
             transport(server).send(

@@ -100,7 +100,7 @@ def test_upload_that_trickles_ends_at_its_deadline() -> None:
 
     threading.Thread(target=serve, daemon=True).start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    put = _transport.Op("blobs.put", "PUT", _transport.Plane.ARM, "/x", bytes, body="bytes")
+    put = _transport.Operation("blobs.put", "PUT", _transport.Plane.ARM, "/x", bytes, body="bytes")
     transport = make_transport(url, SyncHttpClient(), timeout_s=1.0, max_retries=0)
     start = time.monotonic()
     with pytest.raises(errors.TransportError, match="deadline"):

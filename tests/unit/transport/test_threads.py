@@ -18,8 +18,8 @@ from maas_client import Client, errors
 from maas_client._transport import AsyncHttpClient, Connection, SyncHttpClient, Transport, run_sync
 from maas_client._transport.auth import TokenCache
 from maas_client._transport.clouds import CLOUDS
-from maas_client.local.embed import serve
-from maas_client.wire.op import Plane, Scope
+from maas_client.local.embedded_server import serve
+from maas_client.wire.operation import Plane, Scope
 from tests.unit.transport.conftest import (
     GET,
     PUT,

@@ -16,7 +16,7 @@ from maas_client.local.resources.errors import ApiError, not_found, user_error
 from maas_client.local.resources.jobs import JobRef
 from maas_client.local.state.store import Record
 from maas_client.wire import azureml as ops
-from maas_client.wire.op import Op, expand_path
+from maas_client.wire.operation import Operation, expand_path
 
 _RETRY_AFTER_S = "1"
 _RETRY_AFTER = {"Retry-After": _RETRY_AFTER_S}
@@ -25,7 +25,7 @@ COMPLETED_TOKEN = "done"  # noqa: S105 - names an operation
 """Token of an operation that was complete when its request was answered."""
 
 
-def _url(context: RequestContext, op: Op[Any], token: str) -> str:
+def _url(context: RequestContext, op: Operation[Any], token: str) -> str:
     values = {
         "subscription": context.path_params["subscription"],
         "location": context.services.config.region,
@@ -161,7 +161,7 @@ def system_data(created: str) -> dict[str, str]:
     }
 
 
-HANDLERS: dict[Op[Any], Handler] = {
+HANDLERS: dict[Operation[Any], Handler] = {
     ops.OPERATION_STATUS: get_operation_status,
     ops.OPERATION_RESULT: get_operation_result,
 }

@@ -19,7 +19,7 @@ from maas_client.local.resources.errors import ApiError, not_found, user_error
 from maas_client.local.resources.jobs import JobRef
 from maas_client.local.state.store import MetricPoint, Record
 from maas_client.wire import artifacts as ops
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 
 _ORIGIN = "ExperimentRun"
 
@@ -305,14 +305,14 @@ def _blob_record(job: Record, artifact: Artifact) -> Record:
     return Record(job.seq, artifacts.artifact_blob_name(job, artifact.path), None, body)
 
 
-_BY_ID: dict[Op[Any], Handler] = {
+_BY_ID: dict[Operation[Any], Handler] = {
     ops.ARTIFACT_LIST: list_all,
     ops.ARTIFACT_LIST_UNDER_PATH: list_under_path,
     ops.ARTIFACT_METADATA: get_metadata,
     ops.ARTIFACT_CONTENT: get_content_uri,
     ops.ARTIFACT_CONTENTS: list_content_uris,
 }
-HANDLERS: dict[Op[Any], Handler] = {
+HANDLERS: dict[Operation[Any], Handler] = {
     **_BY_ID,
     **{ops.by_experiment_name(op): handler for op, handler in _BY_ID.items()},
     ops.MODEL_PATHS: resolve_model_uris,

@@ -21,7 +21,7 @@ from maas_client.local.resources.errors import not_found, user_error
 from maas_client.local.state.store import Record
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 
 _TYPE = "Microsoft.MachineLearningServices/workspaces"
 
@@ -273,7 +273,7 @@ def _subscription_to_json(context: RequestContext, record: Record) -> dict[str, 
     }
 
 
-HANDLERS: dict[Op[Any], Handler] = {
+HANDLERS: dict[Operation[Any], Handler] = {
     ops.DATA_LIST: _make_list_handler("data"),
     ops.DATA_GET: get_container,
     ops.DATA_VERSION_LIST: _make_version_list_handler("data"),

@@ -35,7 +35,7 @@ from maas_client.local.resources.errors import ApiError
 from maas_client.local.state.files import Draft
 from maas_client.local.state.store import Record
 from maas_client.wire import blob as ops
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 
 _LOG_PATH = re.compile(rf"ExperimentRun/dcid\.([0-9a-f]{{32}})/{re.escape(LOG_PATH)}")
 _STORED_HEADERS = ("content-type", "content-encoding", "content-language", "cache-control",
@@ -313,7 +313,7 @@ def delete_blob(context: RequestContext) -> Response:
     return Response(None, 202, {"x-ms-delete-type-permanent": "true"})
 
 
-HANDLERS: dict[Op[Any], Handler] = {
+HANDLERS: dict[Operation[Any], Handler] = {
     ops.BLOB_PUT: put_blob,
     ops.BLOCK_PUT: put_block,
     ops.BLOCK_LIST_PUT: put_block_list,

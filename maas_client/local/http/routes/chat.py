@@ -27,7 +27,7 @@ from maas_client.local.state.files import new_id
 from maas_client.local.state.store import Record
 from maas_client.wire import chat as ops
 from maas_client.wire import error_bodies as wire
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 
 
 @accepts(headers=("extra-parameters",))
@@ -162,7 +162,7 @@ def list_models(context: RequestContext) -> dict[str, Any]:
     return {"object": "list", "data": [entry]}
 
 
-HANDLERS: dict[Op[Any], Handler] = {
+HANDLERS: dict[Operation[Any], Handler] = {
     ops.CHAT_COMPLETE: chat_completions,
     ops.CHAT_INFERENCE: chat_completions,
     ops.CHAT_INFO: get_model_info,

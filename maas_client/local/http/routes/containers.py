@@ -27,7 +27,7 @@ from maas_client.local.resources.blobs import (
 from maas_client.local.resources.errors import ApiError
 from maas_client.local.state.store import Record
 from maas_client.wire import blob as ops
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _WORKSPACE = re.compile(r"azureml-blobstore-[0-9a-f-]{36}")
@@ -320,7 +320,7 @@ def _check_conditions(context: RequestContext, record: Record | None) -> None:
     read_conditions(context).check_write(record._replace(body={**_BUILT_IN, **record.body}))
 
 
-HANDLERS: dict[Op[Any], Handler] = {
+HANDLERS: dict[Operation[Any], Handler] = {
     ops.BLOB_LIST: list_blobs,
     ops.CONTAINER_PUT: create_container,
     ops.CONTAINER_GET: get_container,
@@ -330,5 +330,5 @@ HANDLERS: dict[Op[Any], Handler] = {
     ops.CONTAINER_METADATA_GET: get_container,
     ops.CONTAINER_METADATA_HEAD: get_container,
 }
-ACCOUNT_HANDLERS: dict[Op[Any], Handler] = {ops.CONTAINER_LIST: list_containers}
+ACCOUNT_HANDLERS: dict[Operation[Any], Handler] = {ops.CONTAINER_LIST: list_containers}
 """Handlers of operations on the storage account."""

@@ -19,7 +19,7 @@ from maas_client.local.resources.serverless_endpoints import put_endpoint
 from maas_client.local.state.store import Record
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 
 _ENDPOINT_STATES = {"Creating": "Creating", "Succeeded": "Online", "Failed": "CreationFailed"}
 """``endpointState`` by ``provisioningState``."""
@@ -145,7 +145,7 @@ def _endpoint_to_json(context: RequestContext, record: Record) -> dict[str, Any]
     }
 
 
-HANDLERS: dict[Op[Any], Handler] = {
+HANDLERS: dict[Operation[Any], Handler] = {
     ops.ENDPOINT_CREATE: create,
     ops.ENDPOINT_GET: get,
     ops.ENDPOINT_LIST: list_endpoints,

@@ -21,7 +21,7 @@ from maas_client.local.resources.job_states import visible_state
 from maas_client.local.resources.jobs import JobRef
 from maas_client.local.state.store import Record
 from maas_client.wire import azureml as ops
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 
 
 def job_ref(context: RequestContext) -> JobRef:
@@ -189,14 +189,14 @@ def _services(context: RequestContext, ws: Workspace, name: str) -> dict[str, An
     }
 
 
-HANDLERS: dict[Op[Any], Handler] = {
+HANDLERS: dict[Operation[Any], Handler] = {
     ops.JOB_CREATE: create,
     ops.JOB_GET: get,
     ops.JOB_LIST: list_jobs,
     ops.JOB_CANCEL: cancel,
     ops.JOB_DELETE: delete,
 }
-LOCAL_HANDLERS: dict[Op[Any], Handler] = {
+LOCAL_HANDLERS: dict[Operation[Any], Handler] = {
     ops.JOB_PAUSE: pause,
     ops.JOB_RESUME: resume,
     ops.JOB_SAVE_CHECKPOINT: save_checkpoint,

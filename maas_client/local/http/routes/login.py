@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response  # noqa: TID253 - only th
 from maas_client.local.http import tokens
 from maas_client.local.http.app import Handler, RequestContext, RouteTable
 from maas_client.local.http.parameters import accepts
-from maas_client.wire.op import Op, Plane
+from maas_client.wire.operation import Operation, Plane
 
 _LOGIN_HOSTS = [
     "login.microsoftonline.com",
@@ -25,15 +25,15 @@ _LOGIN_HOSTS = [
 ]
 
 
-def _get(name: str, path: str) -> Op[dict[str, Any]]:
-    return Op(name, "GET", Plane.ANONYMOUS, path, dict[str, Any])
+def _get(name: str, path: str) -> Operation[dict[str, Any]]:
+    return Operation(name, "GET", Plane.ANONYMOUS, path, dict[str, Any])
 
 
 OPENID = _get("login.openid", "/{tenant}/v2.0/.well-known/openid-configuration")
 OPENID_V1 = _get("login.openid_v1", "/{tenant}/.well-known/openid-configuration")
 INSTANCE = _get("login.instance", "/{tenant}/discovery/instance")
 KEYS = _get("login.keys", "/{tenant}/discovery/v2.0/keys")
-TOKEN: Op[dict[str, Any]] = Op(
+TOKEN: Operation[dict[str, Any]] = Operation(
     "login.token", "POST", Plane.ANONYMOUS, "/{tenant}/oauth2/v2.0/token", dict[str, Any]
 )
 METADATA = _get("clouds.metadata", "/metadata/endpoints")
@@ -143,7 +143,7 @@ def cloud_metadata(context: RequestContext) -> dict[str, Any]:
     }
 
 
-HANDLERS: dict[Op[Any], Handler] = {
+HANDLERS: dict[Operation[Any], Handler] = {
     OPENID: openid_configuration,
     OPENID_V1: openid_configuration,
     INSTANCE: discover_instance,

@@ -13,7 +13,7 @@ from maas_client.local.resources.foundry_deployments import (
     quota_name,
 )
 from maas_client.wire import permissions as ops
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 
 _BATCH_SIZE = 200
 
@@ -70,7 +70,7 @@ def _capacity_to_json(model: str, used: int) -> dict[str, Any]:
     }
 
 
-HANDLERS: dict[Op[Any], Handler] = {
+HANDLERS: dict[Operation[Any], Handler] = {
     ops.WORKSPACE_PERMISSIONS: list_permissions,
     ops.ACCOUNT_PERMISSIONS: list_permissions,
     ops.CORE_USAGES: list_core_usage,

@@ -19,7 +19,7 @@ from maas_client.local.resources.job_states import visible_state
 from maas_client.local.resources.jobs import JobRef
 from maas_client.local.state.store import MetricPoint, Record
 from maas_client.wire import azureml as ops
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 
 LOG_PATH = "user_logs/std_log.txt"
 LOG_CONTAINER = "azureml"
@@ -277,7 +277,7 @@ def _series(
     }
 
 
-HANDLERS: dict[Op[Any], Handler] = {
+HANDLERS: dict[Operation[Any], Handler] = {
     ops.RUN_GET: get_run,
     ops.RUN_DETAILS: get_details,
     ops.RUN_CHILDREN: list_children,

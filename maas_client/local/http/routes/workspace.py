@@ -14,7 +14,7 @@ from maas_client.local.resources import artifacts
 from maas_client.local.resources.assets import Workspace
 from maas_client.local.resources.errors import ApiError, not_found, user_error
 from maas_client.wire import azureml as ops
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 
 DEFAULT_DATASTORE = "workspaceblobstore"
 _DATASTORES: dict[str, Callable[[Workspace], str]] = {
@@ -172,7 +172,7 @@ def get_registry_model(context: RequestContext) -> dict[str, Any]:
     }
 
 
-HANDLERS: dict[Op[Any], Handler] = {
+HANDLERS: dict[Operation[Any], Handler] = {
     ops.WORKSPACE_GET: get_workspace,
     ops.DISCOVERY_GET: get_discovery,
     ops.DATASTORE_LIST: list_datastores,

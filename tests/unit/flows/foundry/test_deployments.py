@@ -21,7 +21,7 @@ from maas_client.flows import deployments as flows_deployments
 from maas_client.flows._backend import ChatRequest, DeploymentRequest
 from maas_client.flows.foundry import deployments, models
 from maas_client.types import Deployment
-from maas_client.wire.op import Response
+from maas_client.wire.operation import Response
 from tests.unit.fake_port import FakePort, collect
 from tests.unit.flows.foundry.fake_resource import Resource
 

@@ -23,7 +23,7 @@ from maas_client.local.resources.foundry_deployments import (
 )
 from maas_client.local.state.store import Record
 from maas_client.wire import foundry as ops
-from maas_client.wire.op import Op, expand_path
+from maas_client.wire.operation import Operation, expand_path
 
 _TYPE = "Microsoft.CognitiveServices/accounts"
 _CREATED = "2026-01-01T00:00:00Z"
@@ -218,7 +218,7 @@ def _deployment_to_json(context: RequestContext, record: Record) -> dict[str, An
     }
 
 
-HANDLERS: dict[Op[Any], Handler] = {
+HANDLERS: dict[Operation[Any], Handler] = {
     ops.ACCOUNT_GET: get_account,
     ops.ACCOUNT_KEYS: list_keys,
     ops.ACCOUNT_MODELS: list_models,

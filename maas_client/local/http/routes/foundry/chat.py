@@ -23,7 +23,7 @@ from maas_client.local.resources.foundry_files import foundry_not_found, invalid
 from maas_client.local.state.store import Record
 from maas_client.wire import chat as frames
 from maas_client.wire import foundry as ops
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 
 
 @accepts(headers=("extra-parameters",))
@@ -113,7 +113,7 @@ def _model_to_json(name: str, created: int | None, **extra_fields: Any) -> dict[
     }  # fmt: skip
 
 
-HANDLERS: dict[Op[Any], Handler] = {
+HANDLERS: dict[Operation[Any], Handler] = {
     ops.CHAT: chat_completions,
     ops.CHAT_DEPLOYMENT: chat_completions,
     ops.INFERENCE_CHAT: chat_completions,

@@ -29,7 +29,7 @@ from maas_client.local.resources.foundry_files import (
 from maas_client.local.state.files import Draft
 from maas_client.local.state.store import Record
 from maas_client.wire import foundry as ops
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 
 _ANCHOR_FIELDS = ("expires_after.anchor", "expires_after[anchor]")
 _SECONDS_FIELDS = ("expires_after.seconds", "expires_after[seconds]")
@@ -265,7 +265,7 @@ def _upload_to_json(record: Record) -> dict[str, Any]:
     }
 
 
-HANDLERS: dict[Op[Any], Handler] = {
+HANDLERS: dict[Operation[Any], Handler] = {
     ops.FILE_CREATE: create_file,
     ops.FILE_LIST: list_files,
     ops.FILE_GET: get_file,

@@ -36,7 +36,7 @@ from maas_client.local.resources.foundry_files import foundry_not_found, invalid
 from maas_client.local.state.store import Record
 from maas_client.wire import foundry as ops
 from maas_client.wire import statuses
-from maas_client.wire.op import Op
+from maas_client.wire.operation import Operation
 
 
 def create(context: RequestContext) -> Response:
@@ -215,7 +215,7 @@ def _error_to_json(body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-HANDLERS: dict[Op[Any], Handler] = {
+HANDLERS: dict[Operation[Any], Handler] = {
     ops.JOB_CREATE: create,
     ops.JOB_LIST: list_jobs,
     ops.JOB_GET: get,

@@ -45,7 +45,7 @@ Dialect = Literal["azureml", "foundry"]
 
 
 @dataclass(frozen=True, slots=True)
-class Op(Generic[T_co]):
+class Operation(Generic[T_co]):
     """An operation.
 
     Attributes:
@@ -73,7 +73,7 @@ class Op(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Response(Generic[T_co]):
-    """A response: the value of the type ``Op.returns``, the status and the headers."""
+    """A response: the value of the type ``Operation.returns``, the status and the headers."""
 
     value: T_co
     status: int = 200
@@ -128,7 +128,7 @@ def expand_path(template: str, values: Mapping[str, str]) -> str:
 
 
 def build_url(
-    op: Op[Any],
+    op: Operation[Any],
     base_url: str,
     values: Mapping[str, str],
     query: Mapping[str, str] | None = None,
