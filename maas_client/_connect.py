@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
+from maas_client._local_server import LocalServer, ServerRecord, read_running
 from maas_client._messages import AnyOf, Argument, Text
 from maas_client._secret import find_invalid_character, hide
 from maas_client._settings import Settings
@@ -46,6 +47,7 @@ class ConnectionOptions:
         values: Values for path templates, such as the subscription.
         base_urls: Base addresses by plane, for planes whose address is not discovered.
         local_origin: The address of the local server; None for Azure.
+        server: Finds or starts the local server; None if its address was given.
         credential: An azure-identity credential.
         api_key: A key instead of a credential.
         timeout_s: Seconds for one operation with its retries.
@@ -60,6 +62,7 @@ class ConnectionOptions:
     values: dict[str, str] = field(default_factory=dict)
     base_urls: dict[str, str] = field(default_factory=dict)
     local_origin: str | None = None
+    server: LocalServer | None = None
     credential: TokenCredential | None = None
     api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 60.0
@@ -104,6 +107,7 @@ def build_connection(options: ConnectionOptions, http: Any) -> Connection:
         tokens=None if is_local else TokenCache(options.credential, cloud.authority),
         api_key=options.api_key,
         local_origin=options.local_origin,
+        server=options.server,
         timeout_s=options.timeout_s,
         max_retries=options.max_retries,
         offline=options.settings.is_enabled("offline"),
@@ -313,18 +317,29 @@ class Constructors(ABC):
         url: str | None = None,
         dialect: Dialect | None = None,
         api_key: str | None = None,
+        engine: str | None = None,
+        keep: bool = False,
         timeout: float = 60.0,
         max_retries: int = 4,
         http: Any = None,
         ca_file: str | None = None,
     ) -> Self:
-        """Connect to a local server, which ``maas-client serve`` starts. Nothing is sent.
+        """Connect to the local server. Nothing is sent.
+
+        Without an address, the client uses your running server. If none runs, the first request starts one:
+        a process of its own, which keeps its state in the usual folder and stops after 30 minutes without
+        jobs and requests. Programs that start at the same time share one server.
 
         Args:
-            url: The server's address; default: ``MAAS_URL``, else ``http://127.0.0.1:8765``.
+            url: The server's address; default: ``MAAS_URL``, else your running server or a new one.
             dialect: Which HTTP API to use: ``"azureml"`` or ``"foundry"``; default: ``MAAS_DIALECT``,
                 else azureml.
-            api_key: The key that the server was started with; default: ``MAAS_API_KEY``, else none.
+            api_key: The key that the server was started with; default: ``MAAS_API_KEY``, else the key of your
+                running server.
+            engine: The engine of the server: ``"peft"`` trains, ``"instant"`` simulates and needs no torch.
+                Default: the running server's, else ``MAAS_ENGINE``, else peft.
+            keep: True: the server keeps running when it is idle; default: False. Stop it with
+                ``maas-client serve --stop``.
             timeout: Seconds for one operation, with its retries.
             max_retries: How often a request is sent again after an error that allows it.
             http: An ``httpx.Client`` to use (``httpx.AsyncClient`` for ``AsyncClient``), which the caller
@@ -336,15 +351,21 @@ class Constructors(ABC):
             The client.
 
         Raises:
-            ConfigError: The address or dialect is invalid, or the server is on another machine and
-                there is no key.
+            ConfigError: The address, dialect or engine is invalid, the server is on another machine and
+                there is no key, or the running server has another engine.
 
         Example:
             >>> client = maas.Client.local()
         """
         api_key = hide(api_key)
-        settings = Settings.load(url=url, dialect=dialect, api_key=api_key, ca_file=ca_file)
-        origin = settings.require("url").rstrip("/")
+        settings = Settings.load(
+            url=url, dialect=dialect, api_key=api_key, ca_file=ca_file, engine=engine
+        )
+        server, record = _local_server(settings, keep=keep)
+        origin = (record.url if record else settings.require("url")).rstrip("/")
+        api_key = settings.api_key
+        if record and (record.api_key or settings.origin("api_key") == "default"):
+            api_key = record.api_key
         name = settings.require("dialect").lower()
         if name not in ("azureml", "foundry"):
             raise ConfigError(f"unknown dialect {name!r}", hint="Use azureml or foundry.")
@@ -353,7 +374,7 @@ class Constructors(ABC):
                 f"{_without_user(origin)!r} is not the address of a server",
                 hint="Use an address such as http://127.0.0.1:8765 or http://[::1]:8765.",
             )
-        if not is_loopback(origin) and not settings.api_key:
+        if not is_loopback(origin) and not api_key:
             raise ConfigError(
                 f"{origin} is on another machine, and no key is given",
                 hint=Text.format(
@@ -370,11 +391,12 @@ class Constructors(ABC):
                 values={**_LOCAL_WORKSPACE, **({"account": "local"} if is_foundry else {})},
                 base_urls={Plane.ARM.value: origin, Plane.FOUNDRY.value: f"{origin}/openai"},
                 local_origin=origin,
-                api_key=settings.api_key,
+                server=server,
+                api_key=hide(api_key),
                 timeout_s=timeout,
                 max_retries=max_retries,
                 http=http,
-                ca_file=settings.ca_file,
+                ca_file=settings.ca_file or (record.ca_file if record else None),
             )
         )
 
@@ -412,6 +434,34 @@ class Constructors(ABC):
         if backend == "foundry":
             return cls.foundry(**options)
         raise ConfigError(f"unknown backend {backend!r}", hint="Use local, azureml or foundry.")
+
+
+def _local_server(
+    settings: Settings, *, keep: bool
+) -> tuple[LocalServer | None, ServerRecord | None]:
+    """Return what finds or starts the server, if no address was given, and the running server."""
+    engine = settings.require("engine").lower()
+    if engine not in ("peft", "instant"):
+        raise ConfigError(f"unknown engine {engine!r}", hint="Use peft or instant.")
+    if settings.origin("url") == "default":
+        server = LocalServer(settings, keep=keep)
+        return server, server.find()
+    for name, is_given in (("engine", settings.origin("engine") == "argument"), ("keep", keep)):
+        if is_given:
+            raise ConfigError(
+                Text.format(
+                    "{} applies to a server that this client starts, but the address of a server is given",
+                    Argument(name),
+                ),
+                hint=Text.format(
+                    "Leave out one of them: {} or {}.",
+                    Argument(name),
+                    AnyOf(Argument("url"), "MAAS_URL"),
+                ),
+            )
+    record = read_running(settings.state_path())
+    is_same = record is not None and record.url == settings.require("url").rstrip("/")
+    return None, record if is_same else None
 
 
 def _workspace_values(

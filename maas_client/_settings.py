@@ -37,9 +37,19 @@ class Setting:
     secret: bool = False
 
 
+DEFAULT_URL = "http://127.0.0.1:8765"
+"""The address of a local server that was started without a port."""
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("backend", ("MAAS_BACKEND",), "local", "local, azureml or foundry"),
-    Setting("url", ("MAAS_URL",), "http://127.0.0.1:8765", "the local server's address"),
+    Setting("url", ("MAAS_URL",), DEFAULT_URL, "the local server's address"),
+    Setting(
+        "start_server",
+        ("MAAS_START_SERVER",),
+        "1",
+        "0: never start a local server where none runs",
+    ),
+    Setting("engine", ("MAAS_ENGINE",), "peft", "the engine of a local server: peft or instant"),
     Setting(
         "dialect",
         ("MAAS_DIALECT",),
@@ -188,6 +198,10 @@ class Settings:
         """Return whether a switch is on: ``1``, ``true``, ``yes`` or ``on``."""
         return (self._values[key].value or "").strip().lower() in {"1", "true", "yes", "on"}
 
+    def is_disabled(self, key: str) -> bool:
+        """Return whether a switch is off: ``0``, ``false``, ``no`` or ``off``."""
+        return (self._values[key].value or "").strip().lower() in {"0", "false", "no", "off"}
+
     def state_path(self) -> Path:
         """Return the local server's state directory; it may not exist yet."""
         if self._values["state_dir"].value:
@@ -253,6 +267,14 @@ def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
         if name in names or name.startswith(prefixes)
     }
     return {**env, **extra}
+
+
+def server_environment() -> dict[str, str]:
+    """Return the environment for a local server: that of its children, and the settings that are no keys."""
+    names = {name for setting in SETTINGS if not setting.secret for name in setting.variables}
+    return child_environment(
+        {name: value for name, value in os.environ.items() if name in names}  # noqa: TID251 - the one place
+    )
 
 
 def _data_home() -> Path:

@@ -21,6 +21,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             continue
         for variable in setting.variables:
             monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(
+        "MAAS_START_SERVER", "0"
+    )  # a test must not use or start the developer's server
 
 
 @pytest.fixture

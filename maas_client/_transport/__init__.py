@@ -14,7 +14,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from maas_client._messages import AnyOf, Argument, Text
 from maas_client._secret import Secret, SignedUrl, find_invalid_character, hide
@@ -62,6 +62,7 @@ class Connection:
         local_origin: The origin of the local server, the only host that requests are sent to; None for Azure.
         timeout_s: The deadline of one operation in seconds: connecting, sending, retrying and reading.
         max_retries: How often a failed operation is sent again.
+        server: Finds or starts the local server before each request; None if its address was given.
         offline: Refuse every request that leaves this machine.
     """
 
@@ -72,7 +73,24 @@ class Connection:
     local_origin: str | None = None
     timeout_s: float = 60.0
     max_retries: int = 4
+    server: RunningServer | None = None
     offline: bool = False
+
+
+class ServerAddress(Protocol):
+    """Where the local server answers."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def api_key(self) -> str | None: ...
+
+
+class RunningServer(Protocol):
+    """Finds the user's local server, and starts it where none runs."""
+
+    def find(self) -> ServerAddress | None: ...
+    def ensure_running(self) -> ServerAddress: ...
 
 
 async def _read_at_most(pieces: AsyncGenerator[HttpResponse | bytes, None], limit: int) -> bytes:
@@ -101,6 +119,28 @@ class Transport(Generic[W]):
     @property
     def scope(self) -> Scope:
         return self._connection.scope
+
+    async def _use_local_server(self) -> None:
+        """Direct requests to the local server that runs now; start one if there is none.
+
+        It may have stopped, or have been replaced, since the last request.
+        """
+        connection = self._connection
+        if connection.server is None:
+            return
+        server = connection.server.find()
+        if server is None:
+            server = await self.http.call(connection.server.ensure_running)
+        key = server.api_key or connection.api_key
+        if (server.url, key) == (connection.local_origin, connection.api_key):
+            return
+        urls = {Plane.ARM.value: server.url, Plane.FOUNDRY.value: f"{server.url}/openai"}
+        scope = replace(
+            connection.scope, base_urls={**connection.scope.base_urls, **urls}, cache={}
+        )
+        self._connection = replace(
+            connection, scope=scope, local_origin=server.url, api_key=hide(key)
+        )
 
     @property
     def cloud_name(self) -> str:
@@ -150,6 +190,7 @@ class Transport(Generic[W]):
             stop_before_delay,
         )
 
+        await self._use_local_server()
         key = hide(key)
         target = SignedUrl(url or self._build_url(op, base_url, query, path))
         timeout_s = deadline_s or self._connection.timeout_s
@@ -187,6 +228,7 @@ class Transport(Generic[W]):
         key: str | None = None,
         **path: str,
     ) -> AsyncGenerator[str, None]:
+        await self._use_local_server()
         key = hide(key)
         target = SignedUrl(self._build_url(op, base_url, None, path))
         deadline = time.monotonic() + max(self._connection.timeout_s, _STREAM_TIMEOUT_S)
@@ -220,6 +262,7 @@ class Transport(Generic[W]):
     async def download(
         self, op: Operation[bytes], *, base_url: str | None = None, **path: str
     ) -> AsyncGenerator[bytes, None]:
+        await self._use_local_server()
         target = SignedUrl(self._build_url(op, base_url, None, path))
         deadline = time.monotonic() + max(self._connection.timeout_s, _DOWNLOAD_TIMEOUT_S)
         request = await self._build_request(op, target, None, {}, None, deadline, None)

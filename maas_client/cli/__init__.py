@@ -219,7 +219,10 @@ def _configure_logging(debug: bool) -> None:
             args = record.args if isinstance(record.args, tuple) else ()
             rendered = tuple(to_cli_terms(arg) if isinstance(arg, str) else arg for arg in args)
             fields = {"msg": to_cli_terms(record.msg), "args": rendered or record.args}
-            return super().format(logging.makeLogRecord(record.__dict__ | fields))
+            record = logging.makeLogRecord(record.__dict__ | fields)
+            if getattr(record, "is_notice", False):  # what happened, not a warning
+                return record.getMessage()
+            return super().format(record)
 
     logger = logging.getLogger("maas_client")
     logger.handlers = [h for h in logger.handlers if h.get_name() != "command line"]

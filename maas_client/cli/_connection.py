@@ -37,6 +37,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             group.add_argument(option, help=text, choices=("azureml", "foundry"))
         else:
             group.add_argument(option, help=text, metavar=metavar)
+    group = parser.add_argument_group("local server", "one is started if none runs")
+    group.add_argument(
+        "--engine",
+        choices=("peft", "instant"),
+        help="peft trains; instant simulates and needs no torch (default: MAAS_ENGINE, else peft)",
+    )
+    group.add_argument("--keep", action="store_true",
+                       help="keep the server running when it is idle (default: 30 minutes)")  # fmt: skip
 
 
 def resolve_backend(args: argparse.Namespace) -> str:
@@ -61,7 +69,18 @@ def connect(args: argparse.Namespace) -> Client:
 
     backend = resolve_backend(args)
     if backend == "local":
-        return Client.local(url=args.url, dialect=getattr(args, "dialect", None))
+        return Client.local(
+            url=args.url,
+            dialect=getattr(args, "dialect", None),
+            engine=_option(args, "engine"),
+            keep=getattr(args, "keep", False),
+        )
+    for name in ("engine", "keep"):
+        if getattr(args, name, None):
+            raise ConfigError(
+                f"--{name} applies to the local server, but the backend is {backend}",
+                hint=f"Leave out --{name}, or use --backend local.",
+            )
     if backend == "foundry":
         return Client.foundry(
             endpoint=_option(args, "endpoint"),

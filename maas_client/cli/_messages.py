@@ -23,6 +23,7 @@ FLAGS: dict[str, str | None] = {
     "delete_after": "--delete-after",
     "dialect": "--dialect",
     "endpoint": "--endpoint",
+    "engine": "--engine",
     "extra": "--set NAME=VALUE",
     "force_new": "--force-new",
     "ignore": "--ignore",
@@ -30,6 +31,7 @@ FLAGS: dict[str, str | None] = {
     "input_image": "--input-image",
     "input_pvc": "--input-pvc",
     "input_url": "--input-url",
+    "keep": "--keep",
     "limit": "--limit",
     "max_billed_tokens": "--max-billed-tokens",
     "method": "--method",
@@ -60,6 +62,8 @@ FLAGS: dict[str, str | None] = {
 
 _FLAG_VALUES = {
     ("content", "True"): "its content, without --format-only",
+    ("engine", "'instant'"): "--engine instant",
+    ("keep", "True"): "--keep",
     ("validation", "False"): "--no-validation",
 }
 """Arguments with a value that have a flag of their own."""

@@ -1,4 +1,4 @@
-"""``maas-client serve``: run the local server in the foreground."""
+"""``maas-client serve``: run the local server in the foreground; stop or show the one that runs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from maas_client._settings import Settings
+from maas_client.cli._output import print_fields, print_json
 from maas_client.errors import ConfigError
 
 if TYPE_CHECKING:
-    from maas_client.local.config import ServerConfig
+    from maas_client.local.config import Engine, ServerConfig
 
 _ENV_FORMATS: dict[str, Callable[[str, str], str]] = {
     "sh": lambda name, value: f"export {name}={shlex.quote(value)}",
@@ -48,8 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         choices=("peft", "instant"),
-        default="peft",
-        help="peft trains; instant simulates and needs no torch (default peft)",
+        help="peft trains; instant simulates and needs no torch (default: MAAS_ENGINE, else peft)",
     )
     parser.add_argument(
         "--device",
@@ -96,20 +96,37 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="apply the limits and delays that Azure documents, such as requests and tokens per minute",
     )
+    parser.add_argument(
+        "--idle-timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="stop after this time without running jobs and requests (default: never)",
+    )
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument(
+        "--status",
+        action="store_true",
+        help="show the running server of the state directory; exit code 1 if there is none",
+    )
+    action.add_argument(
+        "--stop",
+        action="store_true",
+        help="stop the running server of the state directory; its jobs continue with the next one",
+    )
+    parser.set_defaults(serve_parser=parser)
     parser.add_argument("--reset", action="store_true", help="empty the state directory first")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until Ctrl-C or SIGTERM, then return 0."""
-    from maas_client.local.config import check_extra_installed
-
+    """Serve until Ctrl-C or SIGTERM, then return 0. With ``--status`` or ``--stop``, look for a server."""
+    if args.status or args.stop:
+        return _show_or_stop(args)
     if args.print_env and not args.proxy:
         raise ConfigError("--print-env requires --proxy", hint="Add --proxy.")
-    check_extra_installed(args.engine)
+    config = _config(args)
     from maas_client.local.resources.base_choice import check_base
     from maas_client.local.server import Server
 
-    config = _config(args)
     if config.engine == "peft":
         check_base(config)
     logging.getLogger("maas_client").setLevel(logging.INFO)
@@ -127,22 +144,69 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _config(args: argparse.Namespace) -> ServerConfig:
-    from maas_client.local.config import ServerConfig, default_threads
+def _show_or_stop(args: argparse.Namespace) -> int:
+    """Show or stop the server of the state directory."""
+    from maas_client import _local_server
 
-    settings = Settings.load(state_dir=args.state_dir)
+    action = "--stop" if args.stop else "--status"
+    for option in args.serve_parser._actions:
+        is_other = option.dest not in ("help", "json", "backend", "state_dir", "status", "stop")
+        if is_other and getattr(args, option.dest, option.default) not in (option.default, None):
+            raise ConfigError(
+                f"{option.option_strings[-1]} has no meaning with {action}",
+                hint=f"Leave out {option.option_strings[-1]}.",
+            )
+    folder = Settings.load(state_dir=args.state_dir).state_path().resolve()
+    record = _local_server.stop(folder) if args.stop else _local_server.read_running(folder)
+    if record is None:
+        print(f"no local server uses {folder}", file=sys.stderr)
+        if args.json:
+            print_json({"running": False, "state_dir": folder})
+        return 0 if args.stop else 1
+    if args.stop:
+        print(f"stopped the local server at {record.url} (process {record.pid})", file=sys.stderr)
+    elif not args.json:
+        keeps = record.idle_timeout_s is None or (folder / _local_server.KEEP_FILE).exists()
+        lifetime = (
+            "when it is told to" if keeps else f"after {record.idle_timeout_s:g} idle seconds"
+        )
+        fields = {"url": record.url, "process": record.pid, "engine": record.engine}
+        fields |= {"started_at": record.started_at, "stops": lifetime, "state_dir": folder}
+        print_fields(args, fields)
+    if args.json:
+        print_json(
+            {
+                "running": not args.stop,
+                "url": record.url,
+                "pid": record.pid,
+                "engine": record.engine,
+                "started_at": record.started_at,
+                "idle_timeout_s": record.idle_timeout_s,
+                "state_dir": folder,
+            }
+        )
+    return 0
+
+
+def _config(args: argparse.Namespace) -> ServerConfig:
+    from maas_client.local.config import ServerConfig, check_extra_installed, default_threads
+
+    settings = Settings.load(state_dir=args.state_dir, engine=args.engine)
+    engine = settings.require("engine").lower()
+    check_extra_installed(cast("Engine", engine))
     folder = settings.state_path().expanduser().resolve()
     return ServerConfig(
         state_dir=folder,
         host=args.host,
         port=args.port,
         base=args.base,
-        engine=args.engine,
+        engine=cast("Engine", engine),
         device=args.device,
         api_key=_key(args.api_key, folder),
         threads=args.threads or default_threads(),
         max_jobs=args.max_jobs,
         retention_days=args.retention,
+        idle_timeout_s=args.idle_timeout,
         ready_file=Path(args.ready_file).expanduser().resolve() if args.ready_file else None,
         cache_dir=settings.cache_path(),
         realistic=args.realistic,
@@ -196,6 +260,16 @@ def _days(text: str) -> float:
     if 0 <= days < 1e6:
         return days
     raise argparse.ArgumentTypeError("must be a number of days")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if 0 < seconds < 1e9:
+        return seconds
+    raise argparse.ArgumentTypeError("must be a number of seconds above 0")
 
 
 def _positive(text: str) -> int:

@@ -16,6 +16,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
+from maas_client._file_lock import try_lock
 from maas_client._messages import Call, Text
 from maas_client.errors import (
     AuthError,
@@ -216,12 +217,12 @@ class _MachineLock:
             descriptor = os.open(self._path, flags, 0o600)
         except OSError:
             return True
-        try:
-            _lock_descriptor(descriptor)
+        is_current = False
+        with suppress(OSError):
             # The last holder deletes the file: a lock on a deleted one excludes nobody.
-            is_current = os.path.samestat(os.fstat(descriptor), os.stat(self._path))
-        except OSError:
-            is_current = False
+            is_current = try_lock(descriptor) and os.path.samestat(
+                os.fstat(descriptor), os.stat(self._path)
+            )
         if not is_current:
             os.close(descriptor)
             return False
@@ -239,18 +240,6 @@ class _MachineLock:
                     os.unlink(str(self._path))
                 os.close(self._descriptor)
                 self._descriptor = None
-
-
-def _lock_descriptor(descriptor: int) -> None:
-    """Lock an open file without waiting; raises ``OSError`` if another process holds it."""
-    try:
-        import fcntl
-    except ImportError:
-        import msvcrt
-
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]  # Windows only
-    else:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @asynccontextmanager

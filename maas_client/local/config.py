@@ -68,6 +68,10 @@ class ServerConfig:
     """Jobs that ended longer ago are deleted; None keeps them."""
     ready_file: Path | None = None
     """Written once requests are answered: the URL and the process id as JSON."""
+    idle_timeout_s: float | None = None
+    """The server stops after this time without jobs and requests; None: it does not."""
+    is_embedded: bool = False
+    """True: the server runs inside another program."""
     region: str = "eastus2"
     """The Azure region that the server reports: a real one, so that region checks pass."""
     cache_dir: Path | None = None

@@ -303,6 +303,7 @@ def serve(
         max_jobs=max_jobs,
         cache_dir=Path(os.fspath(cache_dir)) if cache_dir is not None else None,
         durable=not is_temporary,
+        is_embedded=True,
         tls=tls,
         proxy=proxy,
         realistic=realistic,

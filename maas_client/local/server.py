@@ -9,14 +9,18 @@ import json
 import os
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 import uvicorn  # noqa: TID253 - only the server imports this module
 from starlette.types import ASGIApp  # noqa: TID253 - as above
 
+from maas_client._local_server import KEEP_FILE, RECORD_FILE, ServerRecord
+from maas_client._secret import hide
 from maas_client.errors import ConfigError
 from maas_client.local.config import ServerConfig
 from maas_client.local.http.app import build_app
@@ -56,7 +60,7 @@ class Server:
             self.services.close()
             raise
         try:
-            self._delete_ready_file()  # a killed server may have left its ready file
+            self._delete_ready_files()  # a killed server may have left them
         except BaseException:
             self.socket.close()
             self.services.close()
@@ -67,6 +71,8 @@ class Server:
         self._uvicorn = _Uvicorn(
             _uvicorn_config(build_app(self.services, tables, self._security_policy())), self._ready
         )
+        self._uvicorn.idle_timeout_s = self.config.idle_timeout_s
+        self._uvicorn.is_busy = self._is_busy
         self._on_ready: Callable[[], None] = lambda: None
         self._ready_error: ConfigError | None = None
         try:
@@ -160,12 +166,14 @@ class Server:
                 raise self._ready_error
         finally:
             with contextlib.suppress(ConfigError):
-                self._delete_ready_file()
+                self._delete_ready_files()
             self.socket.close()
             self.services.close()
 
-    def _delete_ready_file(self) -> None:
-        """Delete the ready file, after a check that one can be written there."""
+    def _delete_ready_files(self) -> None:
+        """Delete the record and the ready file, after a check that a ready file can be written there."""
+        for name in (RECORD_FILE, KEEP_FILE):
+            (self.config.state_dir / name).unlink(missing_ok=True)
         path = self.config.ready_file
         if path is None:
             return
@@ -192,6 +200,8 @@ class Server:
     def _ready(self) -> None:
         try:
             self._write_ready_file()
+            if self.config.durable:
+                self._write_record()
         except (
             ConfigError
         ) as error:  # the disk became full, or the folder was deleted, since the start
@@ -199,6 +209,25 @@ class Server:
             asyncio.get_running_loop().call_soon(self.stop)
             return
         self._on_ready()
+
+    def _write_record(self) -> None:
+        """Write where this server answers into its state directory, for the user's programs."""
+        record = ServerRecord(
+            url=self.url,
+            pid=os.getpid(),
+            engine=self.config.engine,
+            api_key=hide(self.config.api_key),
+            ca_file=self.ca_file if self.config.tls else None,
+            is_embedded=self.config.is_embedded,
+            idle_timeout_s=self.config.idle_timeout_s,
+            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        with contextlib.suppress(OSError):  # a full disk: the server still serves those who know it
+            write_private_file(self.config.state_dir / RECORD_FILE, record.to_json())
+
+    def _is_busy(self) -> bool:
+        """Return whether an idle server must not stop: a job runs, or a client asked for it to stay."""
+        return self.services.scheduler.is_busy or (self.config.state_dir / KEEP_FILE).exists()
 
 
 @contextlib.contextmanager
@@ -243,6 +272,10 @@ class _Uvicorn(uvicorn.Server):
         self._ready = ready
         self._loop: asyncio.AbstractEventLoop | None = None
         self.proxy: ConnectProxy | None = None
+        self.idle_timeout_s: float | None = None
+        self.is_busy: Callable[[], bool] = lambda: False
+        self._requests = 0
+        self._active_at = time.monotonic()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -274,6 +307,16 @@ class _Uvicorn(uvicorn.Server):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await self._stop.wait()
+            if self.idle_timeout_s is not None and ticks % 10 == 0:
+                self._stop_when_idle(self.idle_timeout_s)
+
+    def _stop_when_idle(self, timeout_s: float) -> None:
+        """Stop if no request was served and no job ran for this time."""
+        requests = self.server_state.total_requests
+        if requests != self._requests or self.server_state.tasks or self.is_busy():
+            self._requests, self._active_at = requests, time.monotonic()
+        elif time.monotonic() - self._active_at > timeout_s:
+            self.should_exit = True
 
     def stop(self) -> None:
         """Request the end of the main loop. Thread-safe."""

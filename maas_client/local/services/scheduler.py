@@ -73,6 +73,11 @@ class Scheduler:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def is_busy(self) -> bool:
+        """Return whether jobs run, or may start: those of the previous server are not recovered yet."""
+        return bool(self._running) or self._recovered is None or not self._recovered.done()
+
     def cancel(self, ref: JobRef) -> None:
         """End the worker of a job: ask it, and kill it after ``cancel_grace_s``. Callable from any thread."""
         if self._loop is not None:

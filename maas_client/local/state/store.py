@@ -11,14 +11,19 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from maas_client._file_lock import try_lock
+from maas_client._local_server import LOCK_FILE
 from maas_client.errors import ConfigError
 
 SCHEMA_VERSION = 1
+_PROBE_S = 0.3
+"""How long a client that looks for the server may hold the lock of the state directory, and more."""
 _TABLES = """
 CREATE TABLE facts (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -326,29 +331,18 @@ def lock_state_dir(folder: Path) -> int:
     The lock ends with the process, also after kill -9. Raises ``ConfigError`` if another server has it.
     """
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-    descriptor = os.open(folder / "lock", flags, 0o600)
-    try:
-        _lock(descriptor)
-    except OSError:
+    descriptor = os.open(folder / LOCK_FILE, flags, 0o600)
+    deadline = time.monotonic() + _PROBE_S
+    while not try_lock(descriptor):
+        if time.monotonic() < deadline:
+            time.sleep(0.02)
+            continue
         owner = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
         os.close(descriptor)
         raise ConfigError(
             f"another server (process {owner}) already uses {folder}",
-            hint="Stop it, or give this one its own --state-dir.",
-        ) from None
+            hint="Stop it with: maas-client serve --stop. Or give this one its own --state-dir.",
+        )
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor
-
-
-def _lock(descriptor: int) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: lock bytes after the text, so that the text stays readable
-        import msvcrt
-
-        os.lseek(descriptor, 1 << 20, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]  # Windows only
-        os.lseek(descriptor, 0, os.SEEK_SET)
-    else:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

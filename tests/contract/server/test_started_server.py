@@ -1,0 +1,330 @@
+"""The local server that a client starts where none runs: found, shared, restarted, stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from maas_client import AsyncClient, Client, _local_server
+from maas_client.cli import main
+from maas_client.errors import ConfigError, MissingExtraError, NotFoundError
+
+DATA = Path(__file__).parents[3] / "examples/data/train.jsonl"
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and modes are posix")
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The usual state directory of a user without a server; its server is stopped at the end."""
+    folder = tmp_path / "state"
+    monkeypatch.delenv("MAAS_START_SERVER")
+    monkeypatch.setenv("MAAS_STATE_DIR", str(folder))
+    monkeypatch.setenv("MAAS_ENGINE", "instant")
+    # Nothing listens on a default port of this test's own, whatever the developer runs.
+    monkeypatch.setattr(_local_server, "DEFAULT_URL", f"http://127.0.0.1:{_unused_port()}")
+    yield folder
+    _local_server.stop(folder)
+
+
+def _unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _running(state: Path) -> _local_server.ServerRecord:
+    record = _local_server.read_running(state)
+    assert record is not None
+    return record
+
+
+def _kill(state: Path) -> None:
+    """Kill the server, which leaves its record behind, and wait until its lock is gone."""
+    [process] = [p for p in _local_server._started if p.pid == _running(state).pid]
+    process.kill()
+    process.wait()
+    assert (state / _local_server.RECORD_FILE).exists()
+    assert _local_server.read_running(state) is None
+
+
+def test_the_first_request_starts_a_server_and_says_so(
+    state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Client.local() as client:
+        assert not state.exists()  # nothing happens before the first request
+        assert list(client.jobs.list()) == []
+        record = _running(state)
+        assert record.idle_timeout_s == _local_server.IDLE_TIMEOUT_S
+        [line] = [r.getMessage() for r in caplog.records if "started a local server" in r.message]
+        assert record.url in line
+        assert "simulated" in line
+        assert "maas-client serve --stop" in line
+        list(client.jobs.list())
+    with Client.local() as client:
+        list(client.jobs.list())
+    assert _running(state) == record  # the second client uses the same server
+    assert sum("started a local server" in r.message for r in caplog.records) == 1
+
+
+async def test_an_async_client_starts_one_for_all_its_tasks(state: Path) -> None:
+    import asyncio
+
+    async with AsyncClient.local() as client:
+
+        async def count() -> int:
+            return len([job async for job in client.jobs.list()])
+
+        assert await asyncio.gather(*(count() for _ in range(4))) == [0] * 4
+    assert _running(state)
+
+
+def test_the_key_is_in_a_private_file_and_no_one_gets_in_without_it(state: Path) -> None:
+    import httpx
+
+    with Client.local() as client:
+        list(client.jobs.list())
+    path = state / _local_server.RECORD_FILE
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    record = _running(state)
+    assert record.api_key
+    assert record.api_key not in repr(record)
+    headers = {"Authorization": "Bearer x"}
+    address = f"{record.url}/openai/v1/fine_tuning/jobs"
+    assert httpx.get(address, headers=headers, trust_env=False).status_code == 401
+    headers = {"Authorization": f"Bearer {record.api_key}"}
+    assert httpx.get(address, headers=headers, trust_env=False).status_code == 200
+    with Client.local(url=record.url) as client:  # the address that is printed is enough
+        assert list(client.jobs.list()) == []
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match="other users"):
+        Client.local()
+    path.chmod(0o600)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", '{"url": 3}', '{"pid": 1}',
+        '{"url": "http://203.0.113.1:8765", "pid": 1, "api_key": "k"}',
+    ],
+)  # fmt: skip
+def test_an_invalid_record_is_ignored(tmp_path: Path, text: str) -> None:
+    path = tmp_path / _local_server.RECORD_FILE
+    path.write_text(text)
+    path.chmod(0o600)
+    assert _local_server.read_running(tmp_path) is None
+
+
+def test_a_killed_server_is_replaced_under_the_same_client(state: Path) -> None:
+    with Client.local() as client:
+        dataset = client.datasets.upload(str(DATA), model="Phi-3-mini")
+        job = client.jobs.wait(client.jobs.create("Phi-3-mini", dataset))
+        first = _running(state)
+        _kill(state)
+        assert client.jobs.get(job).succeeded
+        client.deployments.create("perch", job)
+        messages = [{"role": "user", "content": "How much is the Gust?"}]
+        _kill(state)
+        assert list(client.chat.stream("perch", messages))
+        second = _running(state)
+    assert second.url == first.url  # the address is kept if it is free
+    assert (second.pid, second.api_key) != (first.pid, first.api_key)
+
+
+def test_programs_that_start_at_once_share_one_server(state: Path) -> None:
+    program = (
+        "import sys, maas_client as maas;"
+        "from maas_client import _local_server;"
+        f"_local_server.DEFAULT_URL = {_local_server.DEFAULT_URL!r};"
+        "client = maas.Client.local(); list(client.jobs.list());"
+        "print(_local_server.read_running(_local_server.Path(sys.argv[1])).pid)"
+    )
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(state)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    results = [child.communicate(timeout=120) for child in children]
+    assert {out for out, _ in results} == {f"{_running(state).pid}\n"}
+    assert sum("started a local server" in err for _, err in results) == 1
+
+
+def test_a_server_ends_when_it_is_idle_but_not_if_it_is_to_stay(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_local_server, "IDLE_TIMEOUT_S", 0.5)
+    with Client.local() as client:
+        list(client.jobs.list())
+        process = _local_server._started[-1]
+        assert process.wait(30) == 0
+        assert not (state / _local_server.RECORD_FILE).exists()
+        with Client.local(keep=True) as keeping:
+            list(keeping.jobs.list())
+        process = _local_server._started[-1]
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(3)
+        assert _running(state).pid == process.pid
+
+
+def test_a_port_that_another_program_uses_is_avoided(state: Path) -> None:
+    port = int(_local_server.DEFAULT_URL.rpartition(":")[2])
+    with socket.create_server(("127.0.0.1", port)) as other, Client.local() as client:
+        other.settimeout(0)
+        assert list(client.jobs.list()) == []
+        assert _running(state).url != _local_server.DEFAULT_URL
+
+
+def test_a_server_at_the_default_address_with_another_state_is_used(
+    state: Path, tmp_path: Path
+) -> None:
+    from maas_client.local.embed import serve
+
+    port = int(_local_server.DEFAULT_URL.rpartition(":")[2])
+    with serve(engine="instant", port=port, state_dir=tmp_path / "other"), Client.local() as client:
+        with pytest.raises(NotFoundError):
+            client.jobs.get("nothing")
+        assert not state.exists()
+        with pytest.raises(ConfigError, match="unknown engine"):
+            list(Client.local(engine="peft").jobs.list())
+
+
+def test_an_engine_other_than_the_running_one_is_refused(state: Path) -> None:
+    with Client.local(engine="instant") as client:
+        list(client.jobs.list())
+    with pytest.raises(ConfigError, match="engine instant, not peft") as caught:
+        Client.local(engine="peft")
+    assert "serve --stop" in str(caught.value)
+    with pytest.raises(ConfigError, match="unknown engine"):
+        Client.local(engine="magic")
+
+
+@pytest.mark.parametrize("options", [{"engine": "instant"}, {"keep": True}])
+def test_options_of_a_new_server_are_refused_with_an_address(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        Client.local(url="http://127.0.0.1:1", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [["--engine", "instant"], ["--keep"]])
+def test_options_of_a_local_server_are_refused_on_azure(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["jobs", "list", "--backend", "azureml", *options]) == 1
+    assert f"{options[0]} applies to the local server" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("variable", ["MAAS_URL", "--url", "MAAS_START_SERVER"])
+def test_no_server_is_started_for_an_address_that_is_given(
+    state: Path, variable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = []
+    if variable == "--url":
+        options = ["--url", _local_server.DEFAULT_URL]
+    else:
+        is_switch = variable == "MAAS_START_SERVER"
+        monkeypatch.setenv(variable, "0" if is_switch else _local_server.DEFAULT_URL)
+    assert main(["jobs", "list", *options]) == 1
+    assert "maas-client serve" in capsys.readouterr().err
+    assert not state.exists()
+
+
+def test_a_server_that_cannot_start_says_why(
+    state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    state.mkdir(mode=0o777)
+    state.chmod(0o777)
+    with Client.local() as client, pytest.raises(ConfigError, match="did not start") as caught:
+        list(client.jobs.list())
+    assert "chmod 700" in str(caught.value)
+    state.chmod(0o700)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "sitecustomize.py").write_text(
+        "import importlib.util as u\nfind = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'torch' else find(name, *a)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(broken))
+    monkeypatch.setenv("MAAS_ENGINE", "peft")
+    with Client.local() as client, pytest.raises(MissingExtraError, match="torch") as missing:
+        list(client.jobs.list())
+    assert "engine='instant'" in str(missing.value)
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = main(list(arguments))
+        return (code, *capsys.readouterr())
+
+    return call
+
+
+def test_a_command_starts_the_server_and_serve_shows_and_stops_it(state: Path, run: Run) -> None:
+    code, _, err = run("serve", "--status")
+    assert (code, "no local server" in err) == (1, True)
+    code, _, err = run("doctor")
+    assert not state.exists()  # only looks
+    code, out, err = run("fine-tune", str(DATA), "--model", "Phi-3-mini", "--deploy", "perch")
+    assert code == 0
+    assert err.count("started a local server") == 1
+    assert "WARNING" not in err.partition("started a local")[0].splitlines()[-1:]
+    code, out, err = run("chat", "perch", "How much is the Gust?")
+    assert (code, bool(out.strip())) == (0, True)
+    assert "started" not in err
+    code, out, _ = run("serve", "--status")
+    assert code == 0
+    assert _running(state).url in out
+    assert "instant" in out
+    assert "idle" in out
+    code, out, _ = run("serve", "--status", "--json")
+    assert json.loads(out)["pid"] == _running(state).pid
+    assert "key" not in json.loads(out)
+    pid = _running(state).pid
+    code, _, err = run("serve", "--stop")
+    assert (code, f"process {pid}" in err) == (0, True)
+    assert _local_server.read_running(state) is None
+    code, out, err = run("serve", "--stop", "--json")
+    assert (code, json.loads(out)["running"]) == (0, False)
+    code, out, _ = run("jobs", "list")  # its state is still there, under a new server
+    assert "Completed" in out
+
+
+def test_stop_refuses_options_without_a_meaning(run: Run) -> None:
+    code, _, err = run("serve", "--stop", "--port", "1")
+    assert (code, "--port" in err) == (1, True)
+    assert run("serve", "--stop", "--status")[0] == 2
+
+
+def test_stop_does_not_end_a_program_with_a_server_inside(tmp_path: Path, run: Run) -> None:
+    from maas_client.local.embed import serve
+
+    with serve(engine="instant", state_dir=tmp_path / "state") as server:
+        code, _, err = run("serve", "--stop", "--state-dir", str(tmp_path / "state"))
+        assert (code, "inside another program" in err) == (1, True)
+        assert list(server.client().jobs.list()) == []
+
+
+def test_the_server_keeps_its_jobs_when_a_terminal_is_interrupted(state: Path) -> None:
+    """The server is in its own session: Ctrl-C in the terminal that started it does not reach it."""
+    with Client.local() as client:
+        list(client.jobs.list())
+    pid = _running(state).pid
+    assert os.getsid(pid) != os.getsid(0)
+    os.kill(pid, signal.SIGTERM)  # what a machine that shuts down sends
+    assert _local_server._started[-1].wait(30) == 0
