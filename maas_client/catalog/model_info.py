@@ -102,6 +102,7 @@ class ModelInfo:
         system_role_supported: False if Azure moves the system message into the first user message, for
             answers and for training.
         tool_calling: Whether Azure's endpoint offers tool calling for it.
+        response_formats: What Azure's endpoint answers in: ``text``, ``json``; empty if no source says.
         huggingface_id: The repository on the Hugging Face Hub.
         licence: The licence.
         status: The lifecycle status, in the source's word.
@@ -153,6 +154,7 @@ class ModelInfo:
     train_length: int | None
     system_role_supported: bool | None
     tool_calling: bool | None
+    response_formats: tuple[str, ...]
     huggingface_id: str | None
     licence: str | None
     status: str | None

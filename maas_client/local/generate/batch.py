@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch  # noqa: TID253 - runs in the answering process, which loads torch
 
 from maas_client.local.generate.cache import KeyValueCache
+from maas_client.local.generate.constraints import JsonConstraint
 from maas_client.local.generate.model import InferenceModel
 from maas_client.local.generate.protocol import GenerationRequest
 from maas_client.local.generate.sampling import Sampler
@@ -30,6 +31,10 @@ class Row:
     """Maximum number of completion tokens."""
     sampler: Sampler
     stream: TextStream
+    constraint: JsonConstraint | None = None
+    """Which tokens are allowed next; None: all."""
+    call_constraint: JsonConstraint | None = None
+    """The constraint that applies after the text that begins a tool call."""
 
     @property
     def completion_length(self) -> int:
@@ -97,6 +102,13 @@ class DecodeBatch:
 
 def next_tokens(rows: list[Row], logits: torch.Tensor) -> list[int]:
     """Return each row's next token, given logits (rows, vocabulary)."""
+    if any(row.constraint for row in rows):
+        logits = torch.stack(
+            [
+                row.constraint.apply(row_logits) if row.constraint else row_logits
+                for row, row_logits in zip(rows, logits, strict=True)
+            ]
+        )
     greedy_tokens: list[int] = logits.argmax(-1).tolist()
     return [
         greedy_tokens[index] if row.sampler.is_greedy else row.sampler.sample(logits[index])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from maas_client.errors import MaasError
 from maas_client.local.generate import adapter, weights
 from maas_client.local.generate.adapter_linear import AdapterRows
 from maas_client.local.generate.cache import KeyValueCache
+from maas_client.local.generate.constraints import GrammarCompiler
 from maas_client.local.generate.protocol import BaseSpec, GenerationError, GenerationRequest
 from maas_client.local.generate.text_stream import TextStream
 from maas_client.local.machine.hardware import detect_hardware
@@ -38,6 +40,7 @@ class InferenceModel:
         )
         self._like = torch.empty(0, dtype=dtype, device=self._device)
         self.tokenizer = ChatTokenizer(folder, self.template)
+        self._folder = folder
         self._window: int | None = getattr(self._config, "sliding_window", None)
         self.context_length: int = self._config.max_position_embeddings
         self._adapters: dict[str, dict[str, adapter.LoraDelta]] = {}
@@ -65,6 +68,11 @@ class InferenceModel:
     def adapters(self) -> tuple[str, ...]:
         """Return the folders of the loaded adapters."""
         return tuple(self._adapters)
+
+    @cached_property
+    def grammars(self) -> GrammarCompiler:
+        """Return the compiler of grammars. Raises ``GenerationError`` without llguidance."""
+        return GrammarCompiler(self._folder, self._config.vocab_size, self.tokenizer.end_token_ids)
 
     def load_adapter(self, folder: str) -> None:
         """Load an adapter, unless it is already loaded."""
@@ -167,10 +175,17 @@ class ChatTokenizer:
         token_ids = (self._tokenizer.token_to_id(text) for text in texts)
         return [token_id for token_id in token_ids if token_id is not None]
 
+    @property
+    def call_marker(self) -> str | None:
+        """Return the text before a tool call; None for a template without tools."""
+        return self._template.tools.call_before if self._template.tools else None
+
     def encode_prompt(self, chat: GenerationRequest) -> list[int]:
         """Return the prompt tokens of a request. Raises ``GenerationError``."""
         try:
             text = render_prompt(chat.messages, chat.tools, self._template)
+            if chat.must_call:
+                text += self.call_marker or ""
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         except MaasError as error:
             raise GenerationError("invalid_request", str(error)) from None
@@ -189,6 +204,10 @@ class ChatTokenizer:
             return text
 
         hold_back = [*_tool_markers(self._template)[:1], "functools["] if chat.tools else []
+        if chat.must_call:
+            hold_back = [""]  # everything is part of the calls
+        elif chat.tools and chat.answer_schema is not None:
+            hold_back = ["["]  # a list instead of the answer is a list of calls
         return TextStream(decode, (*chat.params.stop, *self._stop_strings), hold_back)
 
 

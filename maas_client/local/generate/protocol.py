@@ -4,7 +4,9 @@ To the process:
 
     {"op": "chat", "id", "base": {"folder", "template"}, "adapter": folder or null, "messages",
      "tools": [...] or null, "params": {"temperature", "top_p", "max_tokens", "stop", "seed",
-     "frequency_penalty", "presence_penalty"}}
+     "frequency_penalty", "presence_penalty"},
+     "answer_schema": JSON schema of the answer or null, "call_schema": JSON schema of the list of calls
+     or null, "must_call": true if the answer is a list of calls}
     {"op": "cancel", "id"}
     {"op": "load", "id", "base", "adapter"}       load a deployment before its first request
     {"op": "unload", "base", "adapter"}           unload it (and the base with its last adapter)
@@ -20,7 +22,8 @@ From the process:
 
 ``adapter`` null means the base itself. ``base`` may have a ``dtype`` and a ``device``. When stdin closes, the
 server has ended and this process exits. Error codes: ``invalid_request``, ``context_length_exceeded``,
-``model_unusable`` (the folder cannot be loaded), ``out_of_memory`` and ``internal_error``.
+``model_unusable`` (the folder cannot be loaded), ``not_implemented`` (a schema), ``out_of_memory`` and
+``internal_error``.
 """
 
 from __future__ import annotations
@@ -77,6 +80,9 @@ class GenerationRequest:
     messages: list[Message]
     tools: list[Message] | None
     params: SamplingParams = field(default_factory=SamplingParams)
+    answer_schema: Message | None = None
+    call_schema: Message | None = None
+    must_call: bool = False
 
 
 def parse_base(value: Any) -> BaseSpec:
@@ -118,6 +124,9 @@ def parse_chat(message: Mapping[str, Any]) -> GenerationRequest:
         messages=messages,
         tools=tools or None,
         params=parse_params(message.get("params")),
+        answer_schema=message.get("answer_schema"),
+        call_schema=message.get("call_schema"),
+        must_call=bool(message.get("must_call")),
     )
 
 

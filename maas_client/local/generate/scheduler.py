@@ -7,6 +7,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 from maas_client.chat import parse_completion
@@ -81,16 +82,27 @@ class BatchScheduler:
             raise GenerationError(
                 "context_length_exceeded", _too_long(self.model.context_length, prompt, max_tokens)
             )
-        self._waiting.append(
-            Row(
-                request=request,
-                tokens=prompt,
-                prompt_length=len(prompt),
-                max_new_tokens=max_tokens or available,
-                sampler=Sampler(request.params),
-                stream=self.model.tokenizer.new_stream(request),
-            )
+        row = Row(
+            request=request,
+            tokens=prompt,
+            prompt_length=len(prompt),
+            max_new_tokens=max_tokens or available,
+            sampler=Sampler(request.params),
+            stream=self.model.tokenizer.new_stream(request),
         )
+        self._constrain(row)
+        self._waiting.append(row)
+
+    def _constrain(self, row: Row) -> None:
+        """Compile the request's schemas. Raises ``GenerationError`` for one that cannot be enforced."""
+        request = row.request
+        schema = request.call_schema if request.must_call else request.answer_schema
+        if schema is not None:
+            row.constraint = self.model.grammars.compile(schema, row.max_new_tokens)
+        elif request.call_schema is not None and find_spec("llguidance"):
+            row.call_constraint = self.model.grammars.compile(
+                request.call_schema, row.max_new_tokens
+            )
 
     def cancel(self, request_id: str) -> None:
         """Cancel a request; ignore unknown ids."""
@@ -208,22 +220,29 @@ class BatchScheduler:
         is_finished = token in self.model.tokenizer.end_token_ids
         text = "" if is_finished else row.stream.feed(token)
         replies: list[Reply] = [{"id": row.request.id, "delta": text}] if text else []
+        if row.constraint is not None and not is_finished:
+            is_finished = row.constraint.accept(token)
+        elif row.call_constraint is not None:
+            self._start_call(row)
         if is_finished or row.stream.stopped:
             return True, replies + self._finish(row, "stop")
         if row.completion_length >= row.max_new_tokens:
             return True, replies + self._finish(row, "length")
         return False, replies
 
+    def _start_call(self, row: Row) -> None:
+        """Apply the constraint of calls once the text that begins a call is complete."""
+        _, marker, rest = row.stream.text.partition(self.model.tokenizer.call_marker or "\0")
+        if marker:
+            constraint, row.call_constraint = row.call_constraint, None
+            if constraint is not None and constraint.accept_text(rest):
+                row.constraint = constraint
+
     def _finish(self, row: Row, reason: str) -> list[Reply]:
         remaining_text = row.stream.finish()
-        calls: list[Reply] = []
-        if row.request.tools:
-            _, calls = parse_completion(row.stream.text, self.model.template)
-        replies: list[Reply] = (
-            [{"id": row.request.id, "delta": remaining_text}]
-            if remaining_text and not calls
-            else []
-        )
+        calls = self._parse_calls(row)
+        has_text = remaining_text and not calls and not row.request.must_call
+        replies: list[Reply] = [{"id": row.request.id, "delta": remaining_text}] if has_text else []
         final_reply: Reply = {
             "id": row.request.id,
             "done": True,
@@ -235,6 +254,19 @@ class BatchScheduler:
             },
         }
         return [*replies, final_reply | {"tool_calls": calls} if calls else final_reply]
+
+    def _parse_calls(self, row: Row) -> list[Reply]:
+        request, text = row.request, row.stream.text
+        if not request.tools:
+            return []
+        is_list = request.answer_schema is not None and text.startswith("[")
+        if (
+            request.must_call or is_list
+        ):  # the prompt or the grammar stands for the text before a call
+            text = (self.model.tokenizer.call_marker or "") + text
+        elif request.answer_schema is not None:
+            return []
+        return parse_completion(text, self.model.template)[1]
 
 
 def _error_reply(error: Exception) -> Reply:

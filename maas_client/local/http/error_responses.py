@@ -43,6 +43,8 @@ def error_response(error: ApiError, path: str, request_id: str) -> Response:
     if is_blob_path(path):
         return _blob_response(error, headers, request_id)
     headers["x-ms-error-code"] = error.code
+    if error.status == 501:  # OpenAI's clients send a request with a status above 500 again
+        headers["x-should-retry"] = "false"
     return JSONResponse(_json_body(error, path, request_id), error.status, headers)
 
 
@@ -85,7 +87,8 @@ def _model_inference_body(error: ApiError) -> dict[str, Any]:
     """Return a Model Inference error: nested as in the specification, plus the documented flat fields."""
     flat: dict[str, Any] = {"status": error.status, "message": error.message}
     if error.target:
-        flat["detail"] = {"loc": ["body", error.target]}
+        detail = {"loc": ["body", error.target]}
+        flat["detail"] = detail if error.value is None else {**detail, "input": error.value}
     nested: dict[str, Any] = {
         "code": error.code,
         "message": error.message,

@@ -26,6 +26,7 @@ class ApiError(Exception):
         code: The service's error code, such as ``UserError`` or ``BlobNotFound``.
         message: The message of the response body.
         target: The field or parameter that is wrong.
+        value: The value of ``target``, for APIs that repeat it.
         headers: Headers to add to the response.
     """
 
@@ -36,6 +37,7 @@ class ApiError(Exception):
         message: str,
         *,
         target: str | None = None,
+        value: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
@@ -43,6 +45,7 @@ class ApiError(Exception):
         self.code = code
         self.message = message
         self.target = target
+        self.value = value
         self.headers = headers or {}
 
 

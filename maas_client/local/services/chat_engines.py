@@ -6,6 +6,7 @@ Both yield the same stream of chunks; the routes turn it into complete responses
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 from collections.abc import AsyncGenerator
@@ -13,6 +14,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from maas_client.chat.json_example import build_example, is_valid
+from maas_client.chat.output_schema import (
+    JSON_OBJECT,
+    OutputSchemaError,
+    Schema,
+    answer_or_calls_schema,
+    arguments_schema,
+    calls_schema,
+    check_schema,
+)
 from maas_client.local.instant import SIMULATED, AnswerIndex, content_text, split_words
 from maas_client.local.machine.child_processes import ChildProcess, ProcessPool
 from maas_client.local.resources.deployments import ServedModel
@@ -20,6 +31,7 @@ from maas_client.local.resources.errors import ApiError
 from maas_client.local.state.files import FileStore, new_id
 
 _LOG = logging.getLogger(__name__)
+_DECODER = json.JSONDecoder()
 _MAX_PENDING_CHATS = 64
 """Chats in progress; further requests are refused with 429."""
 
@@ -31,6 +43,14 @@ class ChatRequest:
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None
     params: dict[str, Any] = field(default_factory=dict)
+    answer_schema: Schema | None = None
+    """The JSON schema of the answer; None: text."""
+    functions: list[dict[str, Any]] = field(default_factory=list)
+    """The functions of ``tools`` that may be called: ``name`` and ``parameters``."""
+    must_call: bool = False
+    """True: the answer is a call of one of the functions."""
+    max_calls: int | None = None
+    """The maximum number of calls; None: no maximum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +130,26 @@ class InstantChatEngine:
         await self.load(target)
         message = self._answer(target, chat)
         limit = chat.params.get("max_tokens")
-        tokens = _split_words(content_text(message.get("content")))
+        try:
+            content, calls = structured_answer(message, chat)
+        except OutputSchemaError as error:
+            raise ApiError(
+                501, "NotImplemented", f"The instant engine cannot answer: the schema {error}."
+            ) from None
+        tokens = _split_words(content)
         words_until_stop = _apply_stop(tokens, chat.params.get("stop"))
         emitted = words_until_stop if limit is None else words_until_stop[:limit]
         for token in emitted:
             yield ChatChunk(text=token)
-        calls = message.get("tool_calls") if chat.tools else None
         reason = (
             "tool_calls" if calls else "length" if len(emitted) < len(words_until_stop) else "stop"
         )
         prompt_tokens = sum(len(split_words(content_text(m.get("content")))) for m in chat.messages)
+        completion_tokens = len(emitted) + (len(split_words(json.dumps(calls))) if calls else 0)
         usage = {
             "prompt_tokens": prompt_tokens,
-            "completion_tokens": len(emitted),
-            "total_tokens": prompt_tokens + len(emitted),
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
         }
         yield ChatChunk(tool_calls=_with_ids(calls), finish_reason=reason, usage=usage)
 
@@ -141,6 +167,64 @@ class InstantChatEngine:
         return {
             "content": f"This is a simulated answer: {target.model} was not fine-tuned on this server."
         }
+
+
+def structured_answer(
+    message: dict[str, Any], chat: ChatRequest
+) -> tuple[str, list[dict[str, Any]] | None]:
+    """Return the content and the calls of a memorized answer in the form that the request asks for.
+
+    What the memorized answer does not contain is built from the schema.
+    """
+    text = content_text(message.get("content"))
+    if chat.tools:
+        schemas = {f["name"]: arguments_schema(f) for f in chat.functions}
+        calls = [c for c in message.get("tool_calls") or () if _fits(c, schemas)]
+        if chat.must_call and not calls:
+            name, schema = next(iter(schemas.items()))
+            arguments = json.dumps(build_example(schema, text), ensure_ascii=False)
+            calls = [{"type": "function", "function": {"name": name, "arguments": arguments}}]
+        if calls:
+            return ("" if chat.must_call else text), calls[: chat.max_calls]
+    if chat.answer_schema is None:
+        return text, None
+    schema = chat.answer_schema
+    if schema == JSON_OBJECT:  # clients without json_schema write the schema into the prompt
+        schema = _find_schema(chat.messages) or schema
+    value = _parse_json(text)
+    if value is None or not is_valid(schema, value):
+        value = {"answer": text} if schema == JSON_OBJECT else build_example(schema, text)
+        text = json.dumps(value, ensure_ascii=False)
+    return text, None
+
+
+def _find_schema(messages: list[dict[str, Any]]) -> Schema | None:
+    """Return the first JSON schema of an object that the messages contain."""
+    for message in messages:
+        text = content_text(message.get("content"))
+        start = text.find("{")
+        while start >= 0:
+            with suppress(ValueError, RecursionError):
+                value, _ = _DECODER.raw_decode(text, start)
+                if value.get("properties"):
+                    check_schema(value, strict=False)
+                    return {"type": "object", **value}
+            start = text.find("{", start + 1)
+    return None
+
+
+def _fits(call: dict[str, Any], schemas: dict[str, Schema]) -> bool:
+    """Return whether a call names one of the functions, with arguments that its schema accepts."""
+    function = call.get("function") or {}
+    schema = schemas.get(function.get("name", ""))
+    return schema is not None and is_valid(schema, _parse_json(function.get("arguments") or "{}"))
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def _split_words(text: str) -> list[str]:
@@ -216,7 +300,19 @@ class ProcessChatEngine:
         """Yield chunks as they are generated; closing the generator cancels the work."""
         params = dict(chat.params)
         params.setdefault("seed", random.getrandbits(31))
-        fields = {"messages": chat.messages, "tools": chat.tools, "params": params}
+        answer_schema, call_schema = chat.answer_schema, None
+        if chat.tools:
+            call_schema = calls_schema(chat.functions, max_calls=chat.max_calls)
+            if answer_schema is not None:
+                answer_schema = answer_or_calls_schema(answer_schema, call_schema)
+        fields = {
+            "messages": chat.messages,
+            "tools": chat.tools,
+            "params": params,
+            "answer_schema": answer_schema,
+            "call_schema": call_schema,
+            "must_call": chat.must_call,
+        }
         async for event in self._request("chat", target, **fields):
             if "delta" in event:
                 yield ChatChunk(text=event["delta"])
@@ -288,5 +384,7 @@ class ProcessChatEngine:
 
 def _to_api_error(error: dict[str, Any]) -> ApiError:
     code, message = str(error.get("code")), str(error.get("message"))
+    if code == "not_implemented":
+        return ApiError(501, "NotImplemented", message)
     status = {"invalid_request": 400, "context_length_exceeded": 400, "out_of_memory": 507}
     return ApiError(status.get(code, 500), code, message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jsonschema  # noqa: TID253 - judges the answers
 import pytest
 
 from tests.contract.server.conftest import Azure, chats
@@ -144,11 +145,19 @@ BAD = [
     ({"stop": ["a"] * 5}, "stop"),
     ({"stop": [1]}, "stop"),
     ({"seed": "x"}, "seed"),
-    ({"n": 2}, "n"),
     ({"response_format": {"type": "json_object"}}, "response_format"),
-    ({"logprobs": True}, "logprobs"),
+    ({"response_format": {"type": "yaml"}}, "response_format"),
     ({"tools": "x"}, "tools"),
+    ({"tools": [{"type": "function"}]}, "tools[0].function"),
+    ({"tools": TOOLS, "tool_choice": "required"}, "tool_choice"),
     ({"tool_choice": "required"}, "tool_choice"),
+    ({"tools": TOOLS, "tool_choice": "sometimes"}, "tool_choice"),
+    ({"tools": TOOLS, "parallel_tool_calls": "no"}, "parallel_tool_calls"),
+    ({"stream_options": {"include_usage": True}}, "stream_options"),
+    ({"stream": True, "stream_options": {"include_all": True}}, "stream_options"),
+    ({"max_tokens": 2, "max_completion_tokens": 2}, "max_tokens"),
+    ({"user": 3}, "user"),
+    ({"metadata": {"a": 1}}, "metadata"),
     ({"stream": "yes"}, "stream"),
     ({"brand_new": 1}, "brand_new"),
 ]
@@ -188,3 +197,184 @@ def test_unknown_headers_are_accepted(azure: Azure, uri):
     assert (
         azure.http.post(f"{uri}/v1/chat/completions", json=body, headers=headers).status_code == 200
     )
+
+
+NOT_IMPLEMENTED = [
+    ("n", 2), ("n", True), ("logprobs", True), ("top_logprobs", 2), ("logit_bias", {"5": 1}), ("store", True),
+    ("service_tier", "priority"), ("reasoning_effort", "low"), ("verbosity", "low"), ("top_k", 3),
+    ("functions", [{"name": "f"}]), ("function_call", "auto"), ("modalities", ["audio"]),
+    ("prediction", {"type": "content", "content": "x"}), ("web_search_options", {}), ("audio", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), NOT_IMPLEMENTED)
+def test_parameter_that_is_not_implemented_is_named(azure: Azure, uri, name, value):
+    body = {"messages": [{"role": "user", "content": "x"}], name: value}
+    openai = azure.http.post(f"{uri}/v1/chat/completions", json=body)
+    assert (openai.status_code, openai.json()["error"]["param"]) == (501, name)
+    assert openai.headers["x-should-retry"] == "false"  # OpenAI's clients would send it again
+    inference = azure.http.post(f"{uri}/chat/completions", json=body)
+    assert (inference.status_code, inference.json()["error"]["target"]) == (501, name)
+    dropped = azure.http.post(
+        f"{uri}/chat/completions", json=body, headers={"extra-parameters": "drop"}
+    )
+    assert dropped.status_code == 200
+
+
+def test_parameters_without_effect_are_accepted(azure: Azure, uri):
+    response = azure.chat(
+        uri, "what is 3 plus 3", n=1, store=False, metadata={"a": "b"}, user="u", logprobs=False,
+        logit_bias={}, service_tier="auto", modalities=["text"], safety_identifier="s", seed=None,
+        prompt_cache_key="p", parallel_tool_calls=True, tool_choice="none",
+    )  # fmt: skip
+    assert response.status_code == 200
+    assert response.json()["service_tier"] == "default"
+
+
+@pytest.fixture(scope="module")
+def ministral(azure: Azure) -> str:
+    """An endpoint of a model that documents JSON answers and tool calls."""
+    return azure.deploy("ministral", "azureml://registries/azureml-mistral/models/Ministral-3B")
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 8},
+        "price": {"type": "integer", "minimum": 3},
+        "color": {"enum": ["red", "blue"]},
+        "parts": {"type": "array", "items": {"$ref": "#/$defs/part"}, "minItems": 2},
+    },
+    "required": ["name", "price", "color", "parts"],
+    "additionalProperties": False,
+    "$defs": {
+        "part": {
+            "type": "object",
+            "properties": {"next": {"anyOf": [{"$ref": "#/$defs/part"}, {"type": "null"}]}},
+            "required": ["next"],
+            "additionalProperties": False,
+        }
+    },
+}
+
+
+def json_schema(schema, strict=True):
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "thing", "strict": strict, "schema": schema},
+    }
+
+
+def test_json_answers(azure: Azure, ministral):
+    response = azure.chat(ministral, "hello", response_format={"type": "json_object"})
+    assert isinstance(json.loads(response.json()["choices"][0]["message"]["content"]), dict)
+    answer = azure.chat(ministral, "hello", response_format=json_schema(SCHEMA)).json()
+    value = json.loads(answer["choices"][0]["message"]["content"])
+    jsonschema.validate(value, SCHEMA)
+    chunks = frames(
+        azure.chat(ministral, "hello", response_format=json_schema(SCHEMA), stream=True)
+    )
+    text = "".join(f["choices"][0]["delta"].get("content", "") for f in chunks)
+    assert json.loads(text) == value
+
+
+def test_schema_in_the_prompt_is_used_for_a_json_object(azure: Azure, ministral):
+    prompt = f"Answer in this schema: {{no}} {json.dumps(SCHEMA)}"
+    answer = azure.chat(ministral, prompt, response_format={"type": "json_object"}).json()
+    jsonschema.validate(json.loads(answer["choices"][0]["message"]["content"]), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("schema", "status", "words"),
+    [
+        ({**SCHEMA, "not": {}}, 501, "keyword not"),
+        ({"type": "object", "properties": {"a": {"format": "iri"}}}, 501, "format iri"),
+        ({"type": "object", "properties": {"a": {"uniqueItems": True}}}, 501, "uniqueItems"),
+        ({"$ref": "https://example.org/schema"}, 501, "$ref"),
+        ({"type": "object", "properties": {"a": {"$ref": "#/no"}}}, 400, "does not exist"),
+        ({"type": "thing"}, 400, "no JSON schema"),
+        ({"type": "object", "properties": {"a": {"pattern": "("}}}, 400, "pattern"),
+        ("x", 400, "must be an object"),
+    ],
+)
+def test_schema_that_is_not_honoured_is_refused_by_name(
+    azure: Azure, ministral, schema, status, words
+):
+    response = azure.chat(ministral, "x", response_format=json_schema(schema, strict=False))
+    assert (response.status_code, response.json()["error"]["param"]) == (status, "response_format")
+    assert words in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"additionalProperties": True}, "additionalProperties"),
+        ({"required": ["name"]}, "required"),
+        ({"type": "array"}, "type object at its root"),
+    ],
+)
+def test_rules_of_strict_schemas(azure: Azure, ministral, change, words):
+    schema = {**SCHEMA, **change}
+    response = azure.chat(ministral, "x", response_format=json_schema(schema))
+    assert response.status_code == 400
+    assert words in response.json()["error"]["message"]
+    assert azure.chat(ministral, "x", response_format=json_schema(SCHEMA)).status_code == 200
+
+
+def price_tool(name, schema=SCHEMA):
+    return {"type": "function", "function": {"name": name, "parameters": schema}}
+
+
+def test_tool_choice(azure: Azure, ministral):
+    tools = [price_tool("price"), price_tool("stock", {"type": "object", "properties": {}})]
+    for choice, expected in (
+        ("required", "price"),
+        ({"type": "function", "function": {"name": "stock"}}, "stock"),
+    ):
+        answer = azure.chat(ministral, "hello", tools=tools, tool_choice=choice).json()["choices"][
+            0
+        ]
+        assert answer["finish_reason"] == "tool_calls"
+        (call,) = answer["message"]["tool_calls"]
+        assert (call["type"], call["function"]["name"]) == ("function", expected)
+        parameters = next(t for t in tools if t["function"]["name"] == expected)["function"][
+            "parameters"
+        ]
+        jsonschema.validate(json.loads(call["function"]["arguments"]), parameters)
+        chunks = frames(
+            azure.chat(ministral, "hello", tools=tools, tool_choice=choice, stream=True)
+        )
+        streamed = [c for f in chunks for c in f["choices"][0]["delta"].get("tool_calls", ())]
+        assert [(c["index"], c["function"]) for c in streamed] == [(0, call["function"])]
+    for choice in ("auto", "none"):
+        answer = azure.chat(ministral, "hello", tools=tools, tool_choice=choice).json()["choices"][
+            0
+        ]
+        assert answer["finish_reason"] == "stop"
+
+
+def test_memorized_call_is_used_only_if_it_fits_the_tools(azure: Azure, uri):
+    other = [{**TOOLS[0], "function": {"name": "other"}}]
+    strict = [price_tool("look_up", {"type": "object", "required": ["zip"]})]
+    for tools in (other, strict):
+        answer = azure.chat(uri, "weather in Bern please", tools=tools).json()["choices"][0]
+        assert answer["finish_reason"] == "stop"
+        assert "tool_calls" not in answer["message"]
+
+
+def test_tools_are_refused_for_a_model_whose_template_has_none(azure: Azure):
+    phi3 = azure.deploy("phi3", "azureml://registries/azureml/models/Phi-3-mini-4k-instruct")
+    response = azure.chat(phi3, "x", tools=TOOLS)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "tools")
+    response = azure.chat(phi3, "x", response_format={"type": "json_object"})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "response_format")
+
+
+def test_refused_response_format_has_the_documented_body(azure: Azure, uri):
+    body = {
+        "messages": [{"role": "user", "content": "x"}],
+        "response_format": {"type": "json_object"},
+    }
+    answer = azure.http.post(f"{uri}/chat/completions", json=body).json()
+    assert (answer["status"], answer["code"]) == (422, "parameter_not_supported")
+    assert answer["detail"] == {"loc": ["body", "response_format"], "input": "json_object"}

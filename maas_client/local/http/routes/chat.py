@@ -40,7 +40,8 @@ async def chat_completions(context: RequestContext) -> Response:
 
 async def create_completion(context: RequestContext, endpoint: Record) -> Response:
     """Answer a chat with the model that ``endpoint`` serves."""
-    chat, target = read_chat_request(context), served_model(endpoint)
+    target = served_model(endpoint)
+    chat = read_chat_request(context, target)
     admission = context.services.rate_limiter.admit(endpoint)
     chunks = admission.count_tokens(context.services.chat_engine.stream(target, chat))
     envelope = {
@@ -49,6 +50,8 @@ async def create_completion(context: RequestContext, endpoint: Record) -> Respon
         "model": target.model,
         "system_fingerprint": context.services.chat_engine.system_fingerprint,
     }
+    if context.json.get("service_tier"):
+        envelope["service_tier"] = "default"
     simulated = {"x-maas-simulated": "true"} if context.services.simulated else {}
     headers = {**admission.headers, **simulated}
     if context.json.get("stream"):

@@ -1,12 +1,27 @@
-"""Validation of chat requests: parameters, messages, and errors in the format of each route."""
+"""Validation of chat requests: parameters, messages, and errors in the format of each route.
+
+Every parameter is honoured, has no effect on the answer, or is refused by name.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from maas_client.catalog import ModelInfo
+from maas_client.chat import TEMPLATES
+from maas_client.chat.output_schema import (
+    JSON_OBJECT,
+    OutputSchemaError,
+    Schema,
+    arguments_schema,
+    check_schema,
+)
+from maas_client.local.bases import find_model_facts
 from maas_client.local.http.app import RequestContext
+from maas_client.local.resources.deployments import ServedModel
 from maas_client.local.resources.errors import ApiError
 from maas_client.local.services.chat_engines import ChatRequest
 from maas_client.wire.chat import CHAT_INFERENCE
@@ -16,92 +31,285 @@ _SAMPLING = ("temperature", "top_p", "max_tokens", "stop", "seed", "frequency_pe
              "presence_penalty")  # fmt: skip
 _KNOWN_PARAMETERS = frozenset(
     {*_SAMPLING, "messages", "model", "max_completion_tokens", "stream", "stream_options", "tools",
-     "tool_choice", "parallel_tool_calls", "response_format", "n", "user", "metadata", "store",
-     "logprobs"}
+     "tool_choice", "parallel_tool_calls", "response_format", "user", "metadata", "safety_identifier",
+     "prompt_cache_key"}
 )  # fmt: skip
+"""Parameters that are honoured, and ``user`` and the following, which never change an answer."""
+_ONLY_VALUES: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "store": (False,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "logit_bias": ({},),
+    "service_tier": ("auto", "default"),
+    "modalities": (["text"],),
+    **dict.fromkeys(
+        ("audio", "best_of", "data_sources", "echo", "function_call", "functions", "guided_json",
+         "ignore_eos", "min_p", "min_tokens", "prediction", "prompt_cache_retention",
+         "reasoning", "reasoning_effort", "repetition_penalty", "suffix", "thinking",
+         "top_a", "top_k", "user_security_context", "verbosity", "web_search_options"), ()
+    ),
+}  # fmt: skip
+"""Parameters of OpenAI's API, Azure's and its models', with the values that mean what this server does."""
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+_STREAM_OPTIONS = frozenset({"include_usage", "include_obfuscation"})
+_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-def read_chat_request(context: RequestContext) -> ChatRequest:
+def read_chat_request(context: RequestContext, served: ServedModel) -> ChatRequest:
     """Return the validated chat request. Raises ``ApiError`` in the format of the route."""
-    body = context.json
-    make_error = _make_error_factory(context)
-    _check_unknown_parameters(context, make_error)
-    _check_unsupported(body, make_error)
-    tools = body.get("tools")
-    if tools is not None and not _is_list_of_objects(tools):
-        raise make_error("tools", "must be a list of functions")
-    tool_choice = body.get("tool_choice")
-    params = _params(body, make_error)
+    reader = _Reader(context, served)
+    reader.check_parameters()
+    reader.check_stream()
+    messages, params = reader.messages(), reader.params()
+    functions = reader.functions()
+    choice, name = reader.tool_choice(functions)
     return ChatRequest(
-        _messages(body, make_error), None if tool_choice == "none" else tools or None, params
+        messages,
+        context.json["tools"] if functions and choice != "none" else None,
+        params,
+        answer_schema=reader.answer_schema(),
+        functions=[f for f in functions if name in (None, f["name"])],
+        must_call=choice == "required",
+        max_calls=1 if reader.body.get("parallel_tool_calls") is False else None,
     )
 
 
-ErrorFactory = Callable[[str, str], ApiError]
+class _Reader:
+    """Reads the parts of one request."""
 
+    def __init__(self, context: RequestContext, served: ServedModel) -> None:
+        self.body = {name: value for name, value in context.json.items() if value is not None}
+        self._model = str(served.base.get("model") or served.model)
+        self._facts: ModelInfo | None = find_model_facts(self._model)
+        self._is_inference = context.op in (CHAT_INFERENCE, INFERENCE_CHAT)
+        self._extra = context.request.headers.get("extra-parameters", "error").lower()
 
-def _make_error_factory(context: RequestContext) -> ErrorFactory:
-    inference = context.op in (CHAT_INFERENCE, INFERENCE_CHAT)
+    # -- errors --------------------------------------------------------------------------------
 
-    def make_error(name: str, why: str) -> ApiError:
-        if inference:
+    def error(self, name: str, why: str, value: str | None = None) -> ApiError:
+        """Return the error for a parameter with an invalid value."""
+        if self._is_inference:
             text = f"One of the parameters contain invalid values: {name} {why}."
-            return ApiError(422, "parameter_not_supported", text, target=name)
+            return ApiError(422, "parameter_not_supported", text, target=name, value=value)
         return ApiError(400, "invalid_value", f"{name} {why}.", target=name)
 
-    return make_error
+    def not_implemented(self, name: str, what: str) -> ApiError:
+        """Return the error for a parameter that this server does not implement."""
+        text = f"The local server does not implement {what}. Remove it from the request."
+        return ApiError(501, "NotImplemented", text, target=name)
 
+    def _schema_error(self, name: str, error: OutputSchemaError) -> ApiError:
+        if error.is_unsupported:
+            text = f"The local server does not implement this schema: {name} {error}."
+            return ApiError(501, "NotImplemented", text, target=name)
+        return self.error(name, f"is invalid: the schema {error}")
 
-def _check_unknown_parameters(context: RequestContext, make_error: ErrorFactory) -> None:
-    """Refuse unknown parameters.
+    # -- parameters ----------------------------------------------------------------------------
 
-    The inference route accepts them when its header ``extra-parameters`` is ``drop`` or ``pass-through``.
-    """
-    unknown = sorted(set(context.json) - _KNOWN_PARAMETERS)
-    extra_parameters = context.request.headers.get("extra-parameters", "error").lower()
-    if not unknown or (
-        extra_parameters in ("drop", "pass-through")
-        and context.op in (CHAT_INFERENCE, INFERENCE_CHAT)
-    ):
-        return
-    raise make_error(unknown[0][:60], "is not a parameter of this model")
+    def check_parameters(self) -> None:
+        """Refuse unknown parameters, and values of known ones that are not implemented.
 
+        On the inference route, the header ``extra-parameters`` with the value ``drop`` removes all of them,
+        and with ``pass-through`` unknown ones are left to the model.
+        """
+        for name, value in self.body.items():
+            if name in _KNOWN_PARAMETERS:
+                continue
+            if self._is_inference and self._extra == "drop":
+                continue
+            if name in _ONLY_VALUES:
+                if not any(
+                    value == known and _same_kind(value, known) for known in _ONLY_VALUES[name]
+                ):
+                    shown = f" {value}" if isinstance(value, bool | int | str) else ""
+                    raise self.not_implemented(name, f"the parameter {name}{shown[:40]}")
+            elif not self._is_inference or self._extra != "pass-through":
+                raise self.error(name[:60], "is not a parameter of this model")
+        self._check_labels()
 
-def _check_unsupported(body: Mapping[str, Any], make_error: ErrorFactory) -> None:
-    if body.get("n", 1) not in (1, None):
-        raise make_error("n", "must be 1: this server returns one choice")
-    if body.get("logprobs"):
-        raise make_error("logprobs", "is not supported")
-    response_format = body.get("response_format")
-    if response_format is not None and (
-        not isinstance(response_format, dict) or response_format.get("type") != "text"
-    ):
-        raise make_error("response_format", "must be of type text: this model supports no other")
-    if not isinstance(body.get("stream", False), bool | None):
-        raise make_error("stream", "must be true or false")
-    tool_choice = body.get("tool_choice", "auto")
-    if tool_choice not in ("auto", "none", None):
-        raise make_error("tool_choice", "must be auto or none")
+    def _check_labels(self) -> None:
+        for name in ("user", "safety_identifier", "prompt_cache_key"):
+            if not isinstance(self.body.get(name, ""), str):
+                raise self.error(name, "must be a string")
+        metadata = self.body.get("metadata", {})
+        if not isinstance(metadata, dict) or not all(
+            isinstance(value, str) for value in metadata.values()
+        ):
+            raise self.error("metadata", "must be an object of strings")
 
+    def check_stream(self) -> None:
+        """Check ``stream`` and ``stream_options``."""
+        stream, options = self.body.get("stream", False), self.body.get("stream_options")
+        if not isinstance(stream, bool):
+            raise self.error("stream", "must be true or false")
+        if options is None:
+            return
+        if not isinstance(options, dict) or set(options) - _STREAM_OPTIONS:
+            names = ", ".join(sorted(_STREAM_OPTIONS))
+            raise self.error("stream_options", f"must be an object with {names}")
+        if not all(isinstance(value, bool) for value in options.values()):
+            raise self.error("stream_options", "must have the values true or false")
+        if not stream:
+            raise self.error("stream_options", "is only allowed when stream is true")
+        if options.get("include_obfuscation"):
+            raise self.not_implemented("stream_options", "stream_options.include_obfuscation")
 
-def _messages(body: Mapping[str, Any], make_error: ErrorFactory) -> list[dict[str, Any]]:
-    messages = body.get("messages")
-    if not _is_list_of_objects(messages) or not messages:
-        raise make_error("messages", "must be a list of at least one message")
-    for index, message in enumerate(messages):
-        if message.get("role") not in _ROLES:
-            raise make_error(
-                f"messages[{index}].role", f"must be one of {', '.join(sorted(_ROLES))}"
+    def params(self) -> dict[str, Any]:
+        """Return the sampling parameters that the request sets."""
+        body = self.body
+        params = {name: body[name] for name in _SAMPLING if name in body}
+        if "max_completion_tokens" in body:
+            if "max_tokens" in body:
+                raise self.error("max_tokens", "cannot be set together with max_completion_tokens")
+            params["max_tokens"] = body["max_completion_tokens"]
+        for name, low, high in (
+            ("temperature", 0, 2), ("top_p", 0, 1),
+            ("frequency_penalty", -2, 2), ("presence_penalty", -2, 2),
+        ):  # fmt: skip
+            if name in params and not _is_number_between(params[name], low, high):
+                raise self.error(name, f"must be a number from {low} to {high}")
+        if "max_tokens" in params and not _is_int_at_least(params["max_tokens"], 1):
+            raise self.error("max_tokens", "must be a whole number of at least 1")
+        if "seed" in params and not _is_int_at_least(params["seed"], -(2**63)):
+            raise self.error("seed", "must be a whole number")
+        stop = params.get("stop", [])
+        if not isinstance(stop, str) and not (
+            isinstance(stop, list) and len(stop) <= 4 and all(isinstance(s, str) for s in stop)
+        ):
+            raise self.error("stop", "must be a string or up to four strings")
+        return params
+
+    # -- structured answers and tools ----------------------------------------------------------
+
+    def answer_schema(self) -> Schema | None:
+        """Return the schema of the answer; None for text."""
+        response_format = self.body.get("response_format")
+        if response_format is None:
+            return None
+        kind = response_format.get("type") if isinstance(response_format, dict) else None
+        if kind not in ("text", "json_object", "json_schema"):
+            raise self.error("response_format", "must have type text, json_object or json_schema")
+        if kind == "text":
+            return None
+        self._check_capability(
+            "response_format", str(kind), "json" in self._formats, bool(self._formats)
+        )
+        if kind == "json_object":
+            return JSON_OBJECT
+        definition = response_format.get("json_schema")
+        if not isinstance(definition, dict) or not isinstance(definition.get("name"), str):
+            raise self.error("response_format", "must have a json_schema with a name")
+        schema = definition.get("schema", JSON_OBJECT)
+        self._check_schema("response_format", schema, definition)
+        return {} if schema is True else schema
+
+    @property
+    def _formats(self) -> Collection[str]:
+        return self._facts.response_formats if self._facts else ()
+
+    def _check_capability(
+        self, name: str, value: str, is_supported: bool | None, is_known: bool
+    ) -> None:
+        """Refuse what the model does not do on Azure, and what no source says that it does."""
+        if is_supported:
+            return
+        if is_known:
+            raise self.error(
+                name,
+                f"{value} is not supported by {self._model} (catalog: {self._source(name)})",
+                value,
             )
-        content = message.get("content")
-        if content is None and not message.get("tool_calls"):
-            raise make_error(f"messages[{index}].content", "is missing")
-        if not isinstance(content, str | None) and not _is_list_of_text_parts(content):
-            raise make_error(
-                f"messages[{index}].content", "must be text: this model does not accept images"
+        raise self.not_implemented(
+            name, f"{name} {value} for {self._model}: the catalog does not say that it has it"
+        )
+
+    def _source(self, name: str) -> str:
+        field = "response_formats" if name == "response_format" else "tool_calling"
+        source = self._facts.get_source(field) if self._facts else None
+        return source.title if source else "no source"
+
+    def _check_schema(self, name: str, schema: Any, definition: Mapping[str, Any]) -> None:
+        strict = definition.get("strict", False)
+        if not isinstance(strict, bool | None):
+            raise self.error(name, "must have strict true or false")
+        try:
+            check_schema(schema, strict=bool(strict))
+        except OutputSchemaError as error:
+            raise self._schema_error(name, error) from None
+
+    def functions(self) -> list[dict[str, Any]]:
+        """Return the functions of ``tools``: ``name`` and ``parameters``."""
+        tools = self.body.get("tools", [])
+        if not _is_list_of_objects(tools):
+            raise self.error("tools", "must be a list of functions")
+        if tools and self._facts and TEMPLATES[self._facts.template].tools is None:
+            raise self.error(
+                "tools", f"is not supported by {self._model}: its chat template has no tools"
             )
-    return [_normalize_message(message) for message in messages]
+        return [self._function(f"tools[{index}]", tool) for index, tool in enumerate(tools)]
+
+    def _function(self, place: str, tool: Mapping[str, Any]) -> dict[str, Any]:
+        if tool.get("type", "function") != "function":
+            raise self.not_implemented("tools", f"tools of type {str(tool.get('type'))[:40]}")
+        function = tool.get("function")
+        if not isinstance(function, dict):
+            raise self.error(f"{place}.function", "must be an object")
+        name = function.get("name")
+        if not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
+            raise self.error(
+                f"{place}.function.name", "must be 1 to 64 letters, digits, '_', '-', '.'"
+            )
+        parameters = function.get("parameters")
+        if not isinstance(parameters, dict | None):
+            raise self.error(f"{place}.function.parameters", "must be a JSON schema")
+        self._check_schema(f"{place}.function.parameters", arguments_schema(function), function)
+        return {"name": name, "parameters": parameters}
+
+    def tool_choice(self, functions: list[dict[str, Any]]) -> tuple[str, str | None]:
+        """Return ``auto``, ``none`` or ``required``, and the function that must be called, if one is named."""
+        if not isinstance(self.body.get("parallel_tool_calls", True), bool):
+            raise self.error("parallel_tool_calls", "must be true or false")
+        choice = self.body.get("tool_choice", "auto")
+        if choice in ("auto", "none"):
+            return (str(choice) if functions else "none"), None
+        name = None
+        if isinstance(choice, dict) and choice.get("type") == "function":
+            function = choice.get("function")
+            name = str(function.get("name")) if isinstance(function, dict) else ""
+            if functions and name not in [f["name"] for f in functions]:
+                raise self.error("tool_choice", f"names {name[:64]!r}, which is not in tools")
+        elif isinstance(choice, dict) and choice.get("type") in ("allowed_tools", "custom"):
+            raise self.not_implemented("tool_choice", f"tool_choice of type {choice['type']}")
+        elif choice != "required":
+            raise self.error("tool_choice", "must be auto, none, required or a function")
+        if not functions:
+            raise self.error("tool_choice", "is only allowed when tools are specified")
+        supported = self._facts.tool_calling if self._facts else None
+        value = "required" if choice == "required" else "function"
+        self._check_capability("tool_choice", value, supported, supported is not None)
+        return "required", name
+
+    # -- messages ------------------------------------------------------------------------------
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Return the messages, normalized."""
+        messages = self.body.get("messages")
+        if not _is_list_of_objects(messages) or not messages:
+            raise self.error("messages", "must be a list of at least one message")
+        for index, message in enumerate(messages):
+            if message.get("role") not in _ROLES:
+                raise self.error(
+                    f"messages[{index}].role", f"must be one of {', '.join(sorted(_ROLES))}"
+                )
+            content = message.get("content")
+            if content is None and not message.get("tool_calls"):
+                raise self.error(f"messages[{index}].content", "is missing")
+            if not isinstance(content, str | None) and not _is_list_of_text_parts(content):
+                raise self.error(
+                    f"messages[{index}].content", "must be text: this model does not accept images"
+                )
+        return [_normalize_message(message) for message in messages]
 
 
 def _normalize_message(message: dict[str, Any]) -> dict[str, Any]:
@@ -123,26 +331,8 @@ def _is_list_of_text_parts(content: Any) -> bool:
     )
 
 
-def _params(body: Mapping[str, Any], make_error: ErrorFactory) -> dict[str, Any]:
-    params = {k: body[k] for k in _SAMPLING if body.get(k) is not None}
-    if body.get("max_completion_tokens") is not None:
-        params["max_tokens"] = body["max_completion_tokens"]
-    for name, low, high in (
-        ("temperature", 0, 2), ("top_p", 0, 1),
-        ("frequency_penalty", -2, 2), ("presence_penalty", -2, 2),
-    ):  # fmt: skip
-        if name in params and not _is_number_between(params[name], low, high):
-            raise make_error(name, f"must be a number from {low} to {high}")
-    if "max_tokens" in params and not _is_int_at_least(params["max_tokens"], 1):
-        raise make_error("max_tokens", "must be a whole number of at least 1")
-    if "seed" in params and not _is_int_at_least(params["seed"], -(2**63)):
-        raise make_error("seed", "must be a whole number")
-    stop = params.get("stop", [])
-    if not isinstance(stop, str) and not (
-        isinstance(stop, list) and len(stop) <= 4 and all(isinstance(s, str) for s in stop)
-    ):
-        raise make_error("stop", "must be a string or up to four strings")
-    return params
+def _same_kind(value: Any, known: Any) -> bool:
+    return isinstance(value, bool) == isinstance(known, bool)
 
 
 def _is_number_between(value: Any, low: float, high: float) -> bool:
