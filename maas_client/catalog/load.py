@@ -125,7 +125,13 @@ _STATED_FIELDS = frozenset(field.name for field in fields(ModelInfo)) - _DERIVED
 _LIST_FIELDS = frozenset(
     {
         *("modalities", "compute_sizes", "aliases", "former_names"),
-        *("response_formats", "tuning_methods", "training_types", "deployment_options", "deployment_skus"),
+        *(
+            "response_formats",
+            "tuning_methods",
+            "training_types",
+            "deployment_options",
+            "deployment_skus",
+        ),
     }
 )
 
