@@ -56,11 +56,15 @@ MODEL_PATHS: Operation[dict[str, Any]] = Operation(
 )
 """The locations of the files of models. Body: ``{"values": [model id, ...]}``."""
 
+RUN_SERVICES = _get(
+    "runs.services", f"/history/v1.0{WORKSPACE_PATH}/runs/{{run}}/serviceinstances/{{node}}"
+)
+
 MLFLOW_RUN = _get("mlflow.run", _MLFLOW + "/runs/get")
 MLFLOW_METRIC = _get("mlflow.metric", _MLFLOW + "/metrics/get-history")
 MLFLOW_ARTIFACTS = _get("mlflow.artifacts", _MLFLOW + "/artifacts/list")
 
 OPERATIONS: tuple[Operation[Any], ...] = (
     *_BY_ID, *(by_experiment_name(op) for op in _BY_ID),
-    MODEL_PATHS, MLFLOW_RUN, MLFLOW_METRIC, MLFLOW_ARTIFACTS,
+    MODEL_PATHS, RUN_SERVICES, MLFLOW_RUN, MLFLOW_METRIC, MLFLOW_ARTIFACTS,
 )  # fmt: skip

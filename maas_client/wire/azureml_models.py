@@ -99,6 +99,15 @@ class DataVersion(WireModel):
     system_data: SystemData | None = None
 
 
+class AssetContainerProperties(WireModel):
+    """What is set for the name of a data asset or model, for all its versions."""
+
+    description: str | None = None
+    is_archived: bool = False
+    tags: dict[str, str] = Field(default_factory=dict)
+    properties: dict[str, str] = Field(default_factory=dict)
+
+
 class JobInput(WireModel):
     job_input_type: str
     uri: str

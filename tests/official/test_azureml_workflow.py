@@ -17,3 +17,8 @@ def test_official_clients(server_process: ServerProcess, train_file: Path) -> No
         str(server_process.folder / "bad.jsonl"),
     ]
     assert server_process.run("azureml_workflow.py", *data).endswith("answered\n")
+
+
+@pytest.mark.slow
+def test_assets_after_their_creation(server_process: ServerProcess, train_file: Path) -> None:
+    assert server_process.run("azureml_assets.py", str(train_file)).endswith("answered\n")

@@ -100,7 +100,7 @@ def build_app(services: Services, tables: Iterable[RouteTable], policy: Security
         finally:
             await services.stop()
 
-    routes = [route for table in tables for route in _routes(table, services)]
+    routes = _routes(tables, services)
     router = Router(routes, redirect_slashes=False, default=_unknown_path, lifespan=lifespan)
     return SecurityMiddleware(_ErrorMiddleware(router), policy)
 
@@ -109,16 +109,18 @@ async def _unknown_path(scope: Scope, receive: Receive, send: Send) -> None:
     raise ApiError(404, "InvalidResourceType", "The local server has no such path.")
 
 
-def _routes(table: RouteTable, services: Services) -> list[OperationRoute]:
+def _routes(tables: Iterable[RouteTable], services: Services) -> list[OperationRoute]:
     by_path: dict[str, list[tuple[Operation[Any], Handler]]] = {}
-    for op in table.operations:
-        if op.name in table.not_implemented:
-            handler: Handler | None = _not_implemented
-        else:
-            handler = table.handlers.get(op)
-        if handler is None:
-            raise RuntimeError(f"no handler for {op.name} ({op.method} {table.prefix}{op.path})")
-        by_path.setdefault(table.prefix + op.path, []).append((op, handler))
+    for table in tables:
+        for op in table.operations:
+            handler = (
+                _not_implemented if op.name in table.not_implemented else table.handlers.get(op)
+            )
+            if handler is None:
+                raise RuntimeError(
+                    f"no handler for {op.name} ({op.method} {table.prefix}{op.path})"
+                )
+            by_path.setdefault(table.prefix + op.path, []).append((op, handler))
     return [OperationRoute(path, operations, services) for path, operations in by_path.items()]
 
 
@@ -168,6 +170,8 @@ class OperationRoute(BaseRoute):
                 context.json = await _read_json(request)
                 check_fields(op, handler, context.json)
         response = await _run_handler(handler, context)
+        if unknown := self._services.directory.unknown_ids(context.path_params):
+            await anyio.to_thread.run_sync(self._services.directory.add, unknown)
         response.headers.update(rate_limit_headers)
         if warning:
             response.headers["Warning"] = f'299 - "{warning}"'

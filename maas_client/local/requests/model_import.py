@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maas_client.local.machine.child_processes import worker_environment
-from maas_client.local.resources.assets import Workspace, check_name, utc_now, version_key
+from maas_client.local.resources.assets import (
+    EDITABLE_PROPERTIES,
+    Workspace,
+    check_name,
+    utc_now,
+    version_key,
+)
 from maas_client.local.resources.errors import user_error
 from maas_client.local.state.files import new_id, run_reference
 from maas_client.local.state.store import Record
@@ -32,26 +38,17 @@ _LOAD_TIMEOUT_S = 900.0
 
 def import_model(
     services: Services, ws: Workspace, name: str, version: str, properties: dict[str, Any]
-) -> tuple[Record, bool]:
-    """Register a model version from the files below ``modelUri``; return it and whether it is new.
+) -> Record:
+    """Register a new model version from the files below ``modelUri``.
 
     ``properties.baseModelId`` names the model that the files belong to. Raises ``ApiError`` for files that
-    may contain code, are incomplete or do not load, and for a version that exists with other files.
+    may contain code, are incomplete or do not load.
     """
     check_name(name, "model")
     check_name(version, "version")
     uri = properties.get("modelUri")
     if not isinstance(uri, str):
         raise user_error("properties.modelUri: Field required", target="modelUri")
-    existing = services.store.read.get("model", ws.guid, version_key(name, version))
-    if existing is not None:
-        if existing.body.get("uri") == uri:
-            return existing, False
-        raise user_error(
-            f"Model {name} version {version} exists with other files. Use another version.",
-            status=409,
-            target="version",
-        )
     if services.simulated:
         raise user_error(
             "The instant engine cannot import weights. Start the server with --engine peft."
@@ -65,13 +62,14 @@ def import_model(
             run_folder, base, _collect(services, ws, uri, run_folder / "source")
         )
         body = {"job": None, "base_model": base_model, "uri": uri, "kind": kind,
+                "editable": {k: properties[k] for k in EDITABLE_PROPERTIES if k in properties},
                 "properties": {"imported": "true", "kind": kind}}  # fmt: skip
         if kind == "model":
             body["base"] = base | {
                 "folder": str(run_folder / "out" / "adapter"),
                 "is_stand_in": False,
             }
-        return _register(services, ws, name, version, run_id, body), True
+        return _register(services, ws, name, version, run_id, body)
     except BaseException:
         shutil.rmtree(run_folder, ignore_errors=True)
         raise

@@ -50,6 +50,15 @@ def artifact_blob_name(job: Record, path: str = "") -> str:
     return f"ExperimentRun/dcid.{job.body['name']}/{path}"
 
 
+def outputs_uri(workspace_id: str, job_name: str) -> str:
+    """Return the URI of a job's outputs in the form that azure-ai-ml reads: datastore and path."""
+    workspace = workspace_id.replace("/providers/Microsoft.MachineLearningServices", "").lstrip("/")
+    return (
+        f"azureml://{workspace}/datastores/{ARTIFACT_DATASTORE}"
+        f"/paths/ExperimentRun/dcid.{job_name}/outputs/"
+    )
+
+
 def list_artifacts(files: FileStore, job: Record) -> list[Artifact]:
     """Return a job's files by name, without checkpoints and without outputs of an unfinished job."""
     job_id = job.body["id"]

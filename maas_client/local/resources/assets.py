@@ -10,7 +10,7 @@ import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from maas_client.local.resources.errors import ApiError, not_found, user_error
 from maas_client.local.state.files import run_reference
@@ -20,6 +20,11 @@ FOUNDRY_SCOPE = "foundry"
 """The scope of a Foundry resource's records. Every account name is the same resource: OpenAI-shaped
 requests on the plain port name no account."""
 _NAMESPACE = uuid.UUID("5d1c0c80-6d0b-4c5c-9a53-0f6d61d3f0d1")
+AssetKind = Literal["data", "model"]
+"""The kind of the records of versions. The settings of a name have the kind ``data_container`` or
+``model_container``."""
+EDITABLE_PROPERTIES = ("description", "tags", "properties", "isArchived", "stage")
+"""The properties of a registered model that a PUT replaces."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 _DATA_ARM = re.compile(r"/subscriptions/.+/workspaces/([^/]+)/data/([^/]+)/versions/([^/]+)", re.I)
@@ -78,6 +83,31 @@ class Workspace:
         return f"azureml-blobstore-{self.guid}"
 
 
+@dataclass(frozen=True, slots=True)
+class AssetContainer:
+    """All versions of a data asset or model, and what is set for the name itself."""
+
+    name: str
+    seq: int
+    """The position in lists; new containers have higher numbers."""
+    created: str
+    properties: dict[str, Any]
+    versions: list[Record]
+    """The newest first."""
+
+    @property
+    def is_archived(self) -> bool:
+        """Return whether the container, and with it every version, is archived."""
+        return bool(self.properties.get("isArchived"))
+
+    @property
+    def data_type(self) -> str | None:
+        """Return the type of the data; None for a model."""
+        newest = self.versions[0].body.get("properties") or {} if self.versions else {}
+        value = self.properties.get("dataType") or newest.get("dataType")
+        return None if value is None else str(value)
+
+
 def check_name(name: str, kind: str) -> str:
     """Return a resource name if it is valid in an id, else raise ``ApiError``."""
     if not _NAME.fullmatch(name):
@@ -87,6 +117,49 @@ def check_name(name: str, kind: str) -> str:
             target="name",
         )
     return name
+
+
+def _container(versions: list[Record], settings: Record | None) -> AssetContainer:
+    oldest = min((r for r in (*versions, settings) if r is not None), key=lambda r: r.seq)
+    properties = settings.body["properties"] if settings else {}
+    body = oldest.body
+    return AssetContainer(body["name"], oldest.seq, body["created"], properties, versions)
+
+
+def _is_name_archived(reader: Reader, kind: AssetKind, ws: Workspace, name: str) -> bool:
+    settings = reader.get(f"{kind}_container", ws.guid, name.casefold())
+    return settings is not None and bool(settings.body["properties"].get("isArchived"))
+
+
+def _archived_flag(
+    reader: Reader,
+    kind: AssetKind,
+    ws: Workspace,
+    name: str,
+    existing: Record | None,
+    properties: dict[str, Any],
+) -> bool:
+    """Return the archive flag that a version keeps.
+
+    While its container is archived, a version counts as archived and cannot be restored (az ml data restore:
+    "If the entire data asset container is archived, you cannot restore individual versions").
+    """
+    requested = bool(properties.get("isArchived"))
+    if existing is None or not _is_name_archived(reader, kind, ws, name):
+        return requested
+    if not requested:
+        raise user_error(
+            f"All versions of {name} are archived. Restore {name} without a version.",
+            target="isArchived",
+        )
+    values = existing.body["properties"] if kind == "data" else existing.body.get("editable") or {}
+    return bool(values.get("isArchived"))
+
+
+def _check_unchanged(name: str, requested: Any, existing: Any) -> None:
+    """Raise ``ApiError`` (409) if a property that cannot be changed would be."""
+    if None not in (requested, existing) and str(requested).casefold() != str(existing).casefold():
+        raise user_error(f"{name} cannot be changed from {existing}.", status=409, target=name)
 
 
 def version_key(name: str, version: str) -> str:
@@ -107,7 +180,7 @@ class Assets:
             f"azureml://locations/{self._region}/workspaces/{guid}/{kind}/{name}/versions/{version}"
         )
 
-    # -- data ---------------------------------------------------------------------------------
+    # -- versions -----------------------------------------------------------------------------
 
     def put_data(
         self, ws: Workspace, name: str, version: str, properties: dict[str, Any]
@@ -122,44 +195,131 @@ class Assets:
         key = version_key(name, version)
         with self._store.write() as writer:
             existing = writer.get("data", ws.guid, key)
-            if existing and existing.body["properties"]["dataUri"] != properties["dataUri"]:
-                raise user_error("Asset paths cannot be updated.", status=409)
+            if existing:
+                old = existing.body["properties"]
+                if not is_same_uri(old["dataUri"], properties["dataUri"]):
+                    raise user_error("Asset paths cannot be updated.", status=409)
+                _check_unchanged("dataType", properties.get("dataType"), old.get("dataType"))
+            archived = _archived_flag(writer, "data", ws, name, existing, properties)
             body = {
                 "name": name,
                 "version": version,
                 "created": existing.body["created"] if existing else utc_now(),
-                "properties": properties,
+                "modified": utc_now(),
+                "properties": {**properties, "isArchived": archived},
             }
             writer.put("data", ws.guid, key, body)
             return _require(writer.get("data", ws.guid, key)), existing is None
 
-    def get(self, kind: str, ws: Workspace, name: str, version: str) -> Record:
-        """Return a version of a data asset (kind ``data``) or model (kind ``model``)."""
-        record = self._store.read.get(kind, ws.guid, version_key(name, version))
+    def update_model(
+        self, ws: Workspace, name: str, version: str, properties: dict[str, Any]
+    ) -> Record:
+        """Replace the description, tags, properties and archive flag of a registered model."""
+        key = version_key(name, version)
+        with self._store.write() as writer:
+            record = writer.get("model", ws.guid, key)
+            if record is None:
+                raise not_found(f"Model {name} version {version}")
+            archived = _archived_flag(writer, "model", ws, name, record, properties)
+            editable = {k: properties[k] for k in EDITABLE_PROPERTIES if k in properties}
+            body = {
+                **record.body,
+                "modified": utc_now(),
+                "editable": {**editable, "isArchived": archived},
+            }
+            writer.put("model", ws.guid, key, body)
+            return _require(writer.get("model", ws.guid, key))
+
+    def find(self, kind: AssetKind, ws: Workspace, name: str, version: str) -> Record | None:
+        """Return a version of a data asset or model, or None."""
+        return self._store.read.get(kind, ws.guid, version_key(name, version))
+
+    def get(self, kind: AssetKind, ws: Workspace, name: str, version: str) -> Record:
+        """Return a version of a data asset or model. Raises ``ApiError`` (404) when there is none."""
+        record = self.find(kind, ws, name, version)
         if not record:
             raise not_found(f"{kind.capitalize()} {name} version {version}")
         return record
 
-    def versions(self, kind: str, ws: Workspace, name: str | None = None) -> list[Record]:
-        """Return the versions of one name, or of all, newest first."""
-        if name is None:
-            return self._store.read.newest(kind, ws.guid)
+    def versions(self, kind: AssetKind, ws: Workspace, name: str) -> list[Record]:
+        """Return the versions of a name, newest first."""
         return self._store.read.with_prefix(kind, ws.guid, version_key(name, ""))
 
-    def delete(self, kind: str, ws: Workspace, name: str, version: str) -> list[str] | None:
+    def delete(self, kind: AssetKind, ws: Workspace, name: str, version: str) -> list[str] | None:
         """Delete a version; return the files that are no longer referenced, or None: there is none.
 
         Raises ``ApiError`` (409) for a deployed model, as the service does.
         """
-        key = version_key(name, version)
         with self._store.write() as writer:
-            record = writer.get(kind, ws.guid, key)
-            if not record:
-                return None
-            if kind == "model":
-                _check_not_deployed(writer, self.asset_id("models", ws.guid, name, version))
-            writer.delete(kind, ws.guid, key)
-            return writer.remove_references(f"{kind}:{ws.guid}/{key}")
+            record = writer.get(kind, ws.guid, version_key(name, version))
+            return self._delete_version(writer, kind, ws, record) if record else None
+
+    def _delete_version(
+        self, writer: Writer, kind: AssetKind, ws: Workspace, record: Record
+    ) -> list[str]:
+        if kind == "model":
+            name, version = record.body["name"], record.body["version"]
+            _check_not_deployed(writer, self.asset_id("models", ws.guid, name, version))
+        writer.delete(kind, ws.guid, record.key)
+        return writer.remove_references(f"{kind}:{ws.guid}/{record.key}")
+
+    # -- containers: all versions of one name ---------------------------------------------------
+
+    def containers(self, kind: AssetKind, ws: Workspace) -> list[AssetContainer]:
+        """Return the containers of a workspace, those created last first."""
+        versions: dict[str, list[Record]] = {}
+        for record in self._store.read.newest(kind, ws.guid):
+            versions.setdefault(record.body["name"].casefold(), []).append(record)
+        settings = {r.key: r for r in self._store.read.newest(f"{kind}_container", ws.guid)}
+        containers = [
+            _container(versions.get(key, []), settings.get(key)) for key in {**versions, **settings}
+        ]
+        return sorted(containers, key=lambda container: -container.seq)
+
+    def container(self, kind: AssetKind, ws: Workspace, name: str) -> AssetContainer:
+        """Return one container. Raises ``ApiError`` (404) when the name has neither versions nor settings."""
+        versions = self.versions(kind, ws, name)
+        settings = self._store.read.get(f"{kind}_container", ws.guid, name.casefold())
+        if not versions and settings is None:
+            raise not_found(f"{kind.capitalize()} {name}")
+        return _container(versions, settings)
+
+    def is_name_archived(self, kind: AssetKind, ws: Workspace, name: str) -> bool:
+        """Return whether the container of a name, and with it every version, is archived."""
+        return _is_name_archived(self._store.read, kind, ws, name)
+
+    def put_container(
+        self, kind: AssetKind, ws: Workspace, name: str, properties: dict[str, Any]
+    ) -> tuple[AssetContainer, bool]:
+        """Create or replace a container's settings; return it and whether it is new."""
+        check_name(name, f"{kind} asset")
+        key = name.casefold()
+        versions = self.versions(kind, ws, name)
+        with self._store.write() as writer:
+            existing = writer.get(f"{kind}_container", ws.guid, key)
+            old_type = (existing or versions or None) and _container(versions, existing).data_type
+            _check_unchanged("dataType", properties.get("dataType"), old_type)
+            body = {
+                "name": existing.body["name"] if existing else name,
+                "created": existing.body["created"] if existing else utc_now(),
+                "properties": properties,
+            }
+            writer.put(f"{kind}_container", ws.guid, key, body)
+            record = writer.get(f"{kind}_container", ws.guid, key)
+        return _container(versions, record), existing is None and not versions
+
+    def delete_container(self, kind: AssetKind, ws: Workspace, name: str) -> list[str] | None:
+        """Delete a container and its versions; return the files that are no longer referenced.
+
+        None: there is no such container. Raises ``ApiError`` (409) if one of the versions is deployed.
+        """
+        unreferenced: list[str] = []
+        with self._store.write() as writer:
+            versions = self.versions(kind, ws, name)
+            for record in versions:
+                unreferenced += self._delete_version(writer, kind, ws, record)
+            had_settings = writer.delete(f"{kind}_container", ws.guid, name.casefold())
+        return unreferenced if versions or had_settings else None
 
     # -- marketplace ---------------------------------------------------------------------------
 
@@ -247,6 +407,14 @@ class Assets:
                 target="modelId",
             )
         return record
+
+
+def is_same_uri(first: str, second: str) -> bool:
+    """Return whether two URIs name the same path of a datastore, in its short or its long form."""
+    a, b = _DATASTORE.fullmatch(first), _DATASTORE.fullmatch(second)
+    if a is None or b is None:
+        return first == second
+    return (a[1].casefold(), a[2].rstrip("/")) == (b[1].casefold(), b[2].rstrip("/"))
 
 
 def parse_registry_uri(uri: str) -> tuple[str, str, str | None] | None:

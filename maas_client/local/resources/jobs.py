@@ -153,9 +153,13 @@ class Jobs:
                 writer.add_reference(data.content, f"job:{job_id}")
         writer.add_event(job_id, _status("NotStarted"))
 
+    def find(self, ref: JobRef) -> Record | None:
+        """Return a job, or None."""
+        return self._store.read.get("job", *ref)
+
     def get(self, ref: JobRef) -> Record:
         """Return a job. Raises ``ApiError`` (404) when there is none."""
-        record = self._store.read.get("job", *ref)
+        record = self.find(ref)
         if not record:
             raise not_found(f"Job {ref.key}")
         return record

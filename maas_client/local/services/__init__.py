@@ -17,6 +17,7 @@ from maas_client.local.resources.assets import Assets
 from maas_client.local.resources.azure_limits import AzureLimits
 from maas_client.local.resources.blobs import BlobStore
 from maas_client.local.resources.deployments import DEPLOYMENT_KIND, Deployments, served_model
+from maas_client.local.resources.directory import ResourceDirectory
 from maas_client.local.resources.errors import ApiError
 from maas_client.local.resources.jobs import Jobs
 from maas_client.local.services.auto_delete import AutoDelete
@@ -53,6 +54,7 @@ class Services:
         self.store = self._store(root)
         self.secret = _load_or_create_secret(self.store)
         self.assets = Assets(self.store, config.region)
+        self.directory = ResourceDirectory(self.store)
         self.blobs = BlobStore(self.store, self.files, durable=config.durable)
         self.jobs = Jobs(self.store, self.files)
         self.azure_limits = AzureLimits(enabled=config.realistic)

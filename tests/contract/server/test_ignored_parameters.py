@@ -67,10 +67,13 @@ def assert_refused(response: Any, op: Operation[Any], name: str) -> None:
     assert shape in response.text, (op.name, response.text)
 
 
+HONOURED_QUERY = {("data_versions.list", "$tags")}
+
+
 @pytest.mark.parametrize("name", QUERY)
 def test_unknown_query_parameters(azure: Azure, name: str):
     for _, (path, op) in ROUTES:
-        if name not in op.query:
+        if name not in op.query and (op.name, name) not in HONOURED_QUERY:
             assert_refused(send(azure, path, op, {name: "zz"}, {}), op, name)
 
 

@@ -131,7 +131,9 @@ def _parse_skip_token(context: RequestContext) -> int | None:
 
 def is_in_view(context: RequestContext, *, is_archived: bool) -> bool:
     """Return whether a list includes a record: ``listViewType`` is ActiveOnly, ArchivedOnly or All."""
-    view = context.query_params.get("listViewType", "ActiveOnly").casefold()
+    value = context.query_params.get("listViewType", "ActiveOnly")
+    # azure-ai-ml sends "ListViewType.ACTIVE_ONLY" to registries.
+    view = value.casefold().removeprefix("listviewtype.").replace("_", "")
     if view not in ("activeonly", "archivedonly", "all"):
         raise user_error(
             "listViewType must be ActiveOnly, ArchivedOnly or All.", target="listViewType"
@@ -139,25 +141,70 @@ def is_in_view(context: RequestContext, *, is_archived: bool) -> bool:
     return view == "all" or is_archived == (view == "archivedonly")
 
 
-def check_newest_first(context: RequestContext) -> None:
-    """Raise ``ApiError`` (501) for an ``$orderBy`` other than the order of every list here."""
-    order = context.query_params.get("$orderBy", "createdtime desc")
-    if order.casefold() not in ("createdtime desc", "createdtimeutc desc"):
+def page_of(
+    context: RequestContext, items: list[tuple[int, dict[str, Any]]], *, limit: str
+) -> dict[str, Any]:
+    """Return one page of (position, document) pairs that are ordered by falling position.
+
+    Honours ``$skip``, ``$orderBy`` (createdtime, rising or falling) and the parameter named ``limit``: the
+    number of documents in total.
+    """
+    rising = _is_rising(context)
+    token = _parse_skip_token(context)
+    ordered = items[::-1] if rising else items
+    remaining = [
+        item
+        for item in ordered
+        if token is None or (item[0] > token if rising else item[0] < token)
+    ]
+    count = _parse_limit(context, limit)
+    page = remaining[: min(count, PAGE_SIZE)]
+    link = None
+    if page and len(page) < min(count, len(remaining)):
+        changes = {"$skip": f"s{page[-1][0]}"}
+        if limit in context.query_params:
+            changes[limit] = str(count - len(page))
+        link = context.url(**changes)
+    return {"value": [document for _, document in page], "nextLink": link}
+
+
+def _parse_limit(context: RequestContext, name: str) -> int:
+    value = context.query_params.get(name) or "999999999"
+    if not re.fullmatch(r"[1-9]\d{0,8}", value, re.ASCII):
+        raise user_error(f"{name} must be a positive number.", target=name)
+    return int(value)
+
+
+def _is_rising(context: RequestContext) -> bool:
+    """Return whether ``$orderBy`` asks for the oldest first; lists are the newest first by default."""
+    order = context.query_params.get("$orderBy") or "createdtime desc"
+    field, _, direction = order.casefold().partition(" ")
+    if field not in ("createdtime", "createdtimeutc") or direction not in ("", "asc", "desc"):
         raise ApiError(
             501,
             "NotImplemented",
-            "The local server lists by createdtime desc only.",
+            "The local server orders lists by createdtime desc or createdtime asc only.",
             target="$orderBy",
         )
+    return direction != "desc"
 
 
-def system_data(created: str) -> dict[str, str]:
-    """Return ARM's ``systemData``: who created a resource, and when."""
+def has_all(values: dict[str, Any] | None, condition: str | None) -> bool:
+    """Return whether tags or properties contain every ``key`` or ``key=value`` (separated by commas)."""
+    for part in (condition or "").split(","):
+        key, equals, value = part.partition("=")
+        if key and (key not in (values or {}) or (equals and str((values or {})[key]) != value)):
+            return False
+    return True
+
+
+def system_data(created: str, modified: str | None = None) -> dict[str, str]:
+    """Return ARM's ``systemData``: who created a resource, when, and when it was changed."""
     return {
         "createdAt": created,
         "createdBy": "maas-client local server",
         "createdByType": "Application",
-        "lastModifiedAt": created,
+        "lastModifiedAt": modified or created,
     }
 
 

@@ -126,15 +126,16 @@ def _resolve_model_uri(context: RequestContext, model_id: str) -> dict[str, Any]
     job_name = model.body.get("job") if model else None
     if model is None or job_name is None:
         raise not_found(f"Files of model {model_id[:120]}")
-    job = context.services.jobs.get(JobRef(context.workspace.guid, str(job_name).casefold()))
-    workspace_path = context.workspace.arm_id.replace(
-        "/providers/Microsoft.MachineLearningServices", ""
-    ).lstrip("/")
-    path = artifacts.artifact_blob_name(job, "outputs/")
     return {
-        "path": f"azureml://{workspace_path}/datastores/{artifacts.ARTIFACT_DATASTORE}/paths/{path}",
+        "path": artifacts.outputs_uri(context.workspace.arm_id, str(job_name)),
         "type": "folder",
     }
+
+
+def list_services(context: RequestContext) -> dict[str, Any]:
+    """GET the services on a node of a run: none, because a job has no node to connect to."""
+    context.services.jobs.get(job_ref(context))
+    return {"instances": {}}
 
 
 # -- MLflow ---------------------------------------------------------------------------------------
@@ -284,10 +285,17 @@ def _matching_runs(context: RequestContext, container: str, name: str) -> list[R
     match = _BLOB_NAME.fullmatch(name)
     if match is None:
         return context.services.jobs.list_page(guid, None, _MAX_LISTED_RUNS)
-    try:
-        return [context.services.jobs.get(JobRef(guid, match[1].casefold()))]
-    except ApiError:
-        return []
+    job = context.services.jobs.find(JobRef(guid, match[1].casefold()))
+    return [job] if job else _deleted_job(context, guid, match[1])
+
+
+def _deleted_job(context: RequestContext, guid: str, name: str) -> list[Record]:
+    """Return what is needed of a job that was deleted, while a model of it is registered."""
+    for model in context.services.store.read.newest("model", guid):
+        if str(model.body["job"]).casefold() == name.casefold():
+            body = {"id": model.body["folder"], "name": model.body["job"]}
+            return [Record(model.seq, name, "Completed", body)]
+    return []
 
 
 def _blob_record(job: Record, artifact: Artifact) -> Record:
@@ -316,6 +324,7 @@ HANDLERS: dict[Operation[Any], Handler] = {
     **_BY_ID,
     **{ops.by_experiment_name(op): handler for op, handler in _BY_ID.items()},
     ops.MODEL_PATHS: resolve_model_uris,
+    ops.RUN_SERVICES: list_services,
     ops.MLFLOW_RUN: get_mlflow_run,
     ops.MLFLOW_METRIC: get_mlflow_metric,
     ops.MLFLOW_ARTIFACTS: list_mlflow_artifacts,

@@ -9,45 +9,81 @@ from starlette.responses import JSONResponse, Response  # noqa: TID253 - only th
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.arm import (
-    check_newest_first,
+    has_all,
     is_in_view,
     list_page,
     location_headers,
+    page_of,
     system_data,
 )
 from maas_client.local.requests import model_import
-from maas_client.local.resources.assets import parse_registry_uri
-from maas_client.local.resources.errors import not_found, user_error
+from maas_client.local.resources import artifacts
+from maas_client.local.resources.assets import (
+    EDITABLE_PROPERTIES,
+    AssetContainer,
+    AssetKind,
+    is_same_uri,
+    parse_registry_uri,
+)
+from maas_client.local.resources.errors import ApiError, user_error
 from maas_client.local.state.store import Record
+from maas_client.wire import arm_service as service_ops
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
+from maas_client.wire._model import WireModel
 from maas_client.wire.operation import Operation
 
 _TYPE = "Microsoft.MachineLearningServices/workspaces"
 
 
+_READ_ONLY = frozenset({"provisioningState", "latestVersion", "nextVersion"})
+"""Properties that ARM ignores in a PUT, because clients send back what they have read."""
+_ENVELOPE = ("properties", "id", "name", "type", "systemData")
+_DATA_PROPERTIES = frozenset(
+    {*EDITABLE_PROPERTIES, "dataType", "dataUri", "isAnonymous", "referencedUris"}
+)
+_MODEL_PROPERTIES = frozenset(
+    {*EDITABLE_PROPERTIES, "modelType", "modelUri", "jobName", "flavors", "isAnonymous"}
+)
+_CONTAINER_PROPERTIES = frozenset({"description", "tags", "properties", "isArchived"})
+_PLURAL: dict[AssetKind, str] = {"data": "data", "model": "models"}
+
+
+def _read_properties(
+    context: RequestContext, model: type[WireModel], honoured: frozenset[str]
+) -> dict[str, Any]:
+    """Return the properties of a PUT. Raises ``ApiError`` for those that are wrong or not kept here."""
+    properties = context.json.get("properties")
+    if not isinstance(properties, dict):
+        raise user_error("properties: Field required", target="properties")
+    model.model_validate(properties)
+    kept = {k: v for k, v in properties.items() if v is not None and k not in _READ_ONLY}
+    for name in kept:
+        if name not in honoured:
+            raise ApiError(
+                501,
+                "NotImplemented",
+                f"The local server does not implement properties.{name[:60]} of {context.op.name}."
+                " Remove it from the request.",
+                target=f"properties.{name[:60]}",
+            )
+    return kept
+
+
 # -- data -----------------------------------------------------------------------------------------
 
 
+@accepts(fields=_ENVELOPE)
 def put_data(context: RequestContext) -> Response:
     """PUT a data version; its URI cannot be changed later."""
-    m.DataVersion.model_validate(context.json)
+    properties = _read_properties(context, m.DataVersionProperties, _DATA_PROPERTIES)
     record, is_new = context.services.assets.put_data(
         context.workspace,
         context.path_params["name"],
         context.path_params["version"],
-        context.json["properties"],
+        properties,
     )
     return JSONResponse(_data_to_json(context, record), 201 if is_new else 200)
-
-
-def get_data(context: RequestContext) -> dict[str, Any]:
-    """GET one data version."""
-    params = context.path_params
-    return _data_to_json(
-        context,
-        context.services.assets.get("data", context.workspace, params["name"], params["version"]),
-    )
 
 
 def _data_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
@@ -58,33 +94,24 @@ def _data_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
         "name": body["version"],
         "type": f"{_TYPE}/data/versions",
         "properties": {**defaults, **body["properties"]},
-        "systemData": system_data(body["created"]),
+        "systemData": system_data(body["created"], body.get("modified")),
     }
 
 
 # -- models ---------------------------------------------------------------------------------------
 
 
-def get_model(context: RequestContext) -> dict[str, Any]:
-    """GET one version of a registered model."""
-    params = context.path_params
-    return _model_to_json(
-        context,
-        context.services.assets.get("model", context.workspace, params["name"], params["version"]),
-    )
-
-
 def _model_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
     body = record.body
     ws = context.workspace
-    uri = context.services.assets.asset_id("models", ws.guid, body["name"], body["version"])
+    editable = body.get("editable") or {}
     return {
         "id": f"{ws.arm_id}/models/{body['name']}/versions/{body['version']}",
         "name": body["version"],
         "type": f"{_TYPE}/models/versions",
         "properties": {
-            "modelType": "custom_model" if body["job"] is None else "mlflow_model",
-            "modelUri": uri,
+            "modelType": _model_type(record),
+            "modelUri": _model_uri(context, record),
             "jobName": body["job"],
             "description": "",
             "flavors": {},
@@ -93,117 +120,193 @@ def _model_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
             "provisioningState": "Succeeded",
             "stage": None,
             "tags": {},
-            "properties": {"baseModelId": body["base_model"], **body["properties"]},
+            **editable,
+            "properties": {
+                **(editable.get("properties") or {}),
+                "baseModelId": body["base_model"],
+                **body["properties"],
+            },
         },
-        "systemData": system_data(body["created"]),
+        "systemData": system_data(body["created"], body.get("modified")),
     }
+
+
+def _model_type(record: Record) -> str:
+    return "custom_model" if record.body["job"] is None else "mlflow_model"
+
+
+def _model_uri(context: RequestContext, record: Record) -> str:
+    """Return where azure-ai-ml downloads a model's files: a path in a datastore of the workspace."""
+    body = record.body
+    return str(body.get("uri") or artifacts.outputs_uri(context.workspace.arm_id, str(body["job"])))
+
+
+@accepts(fields=_ENVELOPE)
+def put_model(context: RequestContext) -> Response:
+    """PUT a model version: change one that exists, or register files of the workspace's storage.
+
+    The files are loaded once before registration.
+    """
+    properties = _read_properties(context, m.ModelVersionProperties, _MODEL_PROPERTIES)
+    params = context.path_params
+    name, version = params["name"], params["version"]
+    record = context.services.assets.find("model", context.workspace, name, version)
+    if record is None:
+        record = model_import.import_model(
+            context.services, context.workspace, name, version, properties
+        )
+        return JSONResponse(_model_to_json(context, record), 201)
+    current = _model_to_json(context, record)["properties"]
+    for key in ("modelUri", "modelType", "jobName"):
+        if key in properties and not is_same_uri(str(properties[key]), str(current[key])):
+            raise user_error(
+                f"{key} of model {name} version {version} cannot be changed. Use another version.",
+                status=409,
+                target=key,
+            )
+    record = context.services.assets.update_model(context.workspace, name, version, properties)
+    return JSONResponse(_model_to_json(context, record))
 
 
 # -- shared by data and models ---------------------------------------------------------------------
 
 
+def _version_to_json(
+    context: RequestContext, kind: AssetKind, record: Record, *, is_name_archived: bool
+) -> dict[str, Any]:
+    document = (_data_to_json if kind == "data" else _model_to_json)(context, record)
+    if is_name_archived:
+        document["properties"]["isArchived"] = True
+    return document
+
+
 def _container_to_json(
-    context: RequestContext, kind: str, versions: list[Record]
+    context: RequestContext, kind: AssetKind, container: AssetContainer
 ) -> dict[str, Any]:
     """Return the container of a name, with its latest and next version."""
-    newest = versions[0].body
-    numbers = [int(v.body["version"]) for v in versions if v.body["version"].isdigit()]
-    plural = "data" if kind == "data" else "models"
+    versions = [str(record.body["version"]) for record in container.versions]
+    numbers = [int(version) for version in versions if version.isascii() and version.isdigit()]
     return {
-        "id": f"{context.workspace.arm_id}/{plural}/{newest['name']}",
-        "name": newest["name"],
-        "type": f"{_TYPE}/{plural}",
+        "id": f"{context.workspace.arm_id}/{_PLURAL[kind]}/{container.name}",
+        "name": container.name,
+        "type": f"{_TYPE}/{_PLURAL[kind]}",
         "properties": {
-            "latestVersion": newest["version"],
+            "latestVersion": versions[0] if versions else None,
             "nextVersion": str(max(numbers, default=0) + 1),
             "isArchived": False,
             "tags": {},
             "properties": {},
-            **(
-                {"dataType": newest["properties"].get("dataType", "uri_file")}
-                if kind == "data"
-                else {}
-            ),
+            **container.properties,
+            **({"dataType": container.data_type or "uri_file"} if kind == "data" else {}),
         },
-        "systemData": system_data(versions[-1].body["created"]),
+        "systemData": system_data(container.created),
     }
 
 
-def _make_list_handler(kind: str) -> Handler:
-    @accepts(query=("listViewType",))
-    def containers(context: RequestContext) -> dict[str, Any]:
-        """GET the containers of all names."""
-        by_name: dict[str, list[Record]] = {}
-        for record in context.services.assets.versions(kind, context.workspace):
-            if not is_in_view(context, is_archived=False):
-                continue
-            by_name.setdefault(record.body["name"].casefold(), []).append(record)
-        return {
-            "value": [_container_to_json(context, kind, v) for v in by_name.values()],
-            "nextLink": None,
-        }
+def _version_handlers(kind: AssetKind) -> tuple[Handler, Handler, Handler]:
+    """Return the handlers that get, list and delete versions."""
 
-    return containers
+    def get(context: RequestContext) -> dict[str, Any]:
+        """GET one version."""
+        params = context.path_params
+        assets = context.services.assets
+        record = assets.get(kind, context.workspace, params["name"], params["version"])
+        is_name_archived = assets.is_name_archived(kind, context.workspace, params["name"])
+        return _version_to_json(context, kind, record, is_name_archived=is_name_archived)
 
+    tags = ("$tags",) if kind == "data" else ("tags", "properties", "version", "stage")
 
-def get_container(context: RequestContext) -> dict[str, Any]:
-    """GET the container of a data asset."""
-    versions = context.services.assets.versions(
-        "data", context.workspace, context.path_params["name"]
-    )
-    if not versions:
-        raise not_found(f"Data {context.path_params['name'][:60]}")
-    return _container_to_json(context, "data", versions)
+    @accepts(query=("$skip", "$top", "$orderBy", "listViewType", *tags))
+    def list_versions(context: RequestContext) -> dict[str, Any]:
+        """GET the versions of a name, newest first, with ARM's filters."""
+        assets, name = context.services.assets, context.path_params["name"]
+        is_name_archived = assets.is_name_archived(kind, context.workspace, name)
+        documents = [
+            (r.seq, _version_to_json(context, kind, r, is_name_archived=is_name_archived))
+            for r in assets.versions(kind, context.workspace, name)
+        ]
+        matching = [entry for entry in documents if _matches_filters(context, entry[1])]
+        return page_of(context, matching, limit="$top")
 
-
-def _make_version_list_handler(kind: str) -> Handler:
-    @accepts(query=("$top", "$orderBy", "listViewType"))
-    def versions(context: RequestContext) -> dict[str, Any]:
-        """GET the versions of a name, newest first; ``$top`` limits them."""
-        records = context.services.assets.versions(
-            kind, context.workspace, context.path_params["name"]
-        )
-        check_newest_first(context)
-        records = [
-            r for r in records
-            if is_in_view(context, is_archived=bool((r.body.get("properties") or {}).get("isArchived")))
-        ]  # fmt: skip
-        top = context.query_params.get("$top", "")
-        records = (
-            records[: int(top)] if top.isascii() and top.isdigit() and len(top) < 9 else records
-        )
-        to_json = _data_to_json if kind == "data" else _model_to_json
-        return {"value": [to_json(context, record) for record in records], "nextLink": None}
-
-    return versions
-
-
-def _make_delete_handler(kind: str) -> Handler:
     def delete(context: RequestContext) -> Response:
         """DELETE a version: 200, or 204 when there is none."""
         params = context.path_params
-        unreferenced = context.services.assets.delete(
-            kind, context.workspace, params["name"], params["version"]
+        return _deleted(
+            context,
+            context.services.assets.delete(
+                kind, context.workspace, params["name"], params["version"]
+            ),
         )
-        if unreferenced is None:
-            return Response(None, 204)
-        context.services.files.remove(unreferenced)
-        return Response(None, 200)
 
-    return delete
+    return get, list_versions, delete
 
 
-def put_model(context: RequestContext) -> Response:
-    """PUT a model version: files of the workspace's storage, which are loaded once before registration."""
-    properties = context.json.get("properties")
-    record, is_new = model_import.import_model(
-        context.services,
-        context.workspace,
-        context.path_params["name"],
-        context.path_params["version"],
-        properties if isinstance(properties, dict) else {},
+def _matches_filters(context: RequestContext, document: dict[str, Any]) -> bool:
+    """Return whether a version has the tags, properties, number and stage that a list asks for."""
+    query, properties = context.query_params, document["properties"]
+    return (
+        is_in_view(context, is_archived=bool(properties["isArchived"]))
+        and has_all(properties.get("tags"), query.get("$tags") or query.get("tags"))
+        and has_all(properties.get("properties"), query.get("properties"))
+        and query.get("version") in (None, "", document["name"])
+        and query.get("stage") in (None, "", properties.get("stage"))
     )
-    return JSONResponse(_model_to_json(context, record), 201 if is_new else 200)
+
+
+def _container_handlers(kind: AssetKind) -> tuple[Handler, Handler, Handler, Handler]:
+    """Return the handlers that get, put, list and delete containers."""
+
+    def get(context: RequestContext) -> dict[str, Any]:
+        """GET the container of a name."""
+        container = context.services.assets.container(
+            kind, context.workspace, context.path_params["name"]
+        )
+        return _container_to_json(context, kind, container)
+
+    @accepts(fields=_ENVELOPE)
+    def put(context: RequestContext) -> Response:
+        """PUT the description, tags, properties and archive flag of a name."""
+        honoured = _CONTAINER_PROPERTIES | ({"dataType"} if kind == "data" else set())
+        container, is_new = context.services.assets.put_container(
+            kind,
+            context.workspace,
+            context.path_params["name"],
+            _read_properties(context, m.AssetContainerProperties, honoured),
+        )
+        return JSONResponse(_container_to_json(context, kind, container), 201 if is_new else 200)
+
+    @accepts(query=("$skip", "listViewType", *(() if kind == "data" else ("count",))))
+    def list_containers(context: RequestContext) -> dict[str, Any]:
+        """GET the containers of all names: those with a version in the view, or with none at all."""
+        documents = []
+        for container in context.services.assets.containers(kind, context.workspace):
+            flags = [
+                container.is_archived or bool(_own_properties(kind, record).get("isArchived"))
+                for record in container.versions
+            ] or [container.is_archived]
+            if any(is_in_view(context, is_archived=flag) for flag in flags):
+                documents.append((container.seq, _container_to_json(context, kind, container)))
+        return page_of(context, documents, limit="count")
+
+    def delete(context: RequestContext) -> Response:
+        """DELETE a name and all its versions: 200, or 204 when there is none."""
+        name = context.path_params["name"]
+        return _deleted(
+            context, context.services.assets.delete_container(kind, context.workspace, name)
+        )
+
+    return get, put, list_containers, delete
+
+
+def _own_properties(kind: AssetKind, record: Record) -> dict[str, Any]:
+    return dict(record.body["properties"] if kind == "data" else record.body.get("editable") or {})
+
+
+def _deleted(context: RequestContext, unreferenced: list[str] | None) -> Response:
+    if unreferenced is None:
+        return Response(None, 204)
+    context.services.files.remove(unreferenced)
+    return Response(None, 200)
 
 
 # -- marketplace ----------------------------------------------------------------------------------
@@ -273,18 +376,44 @@ def _subscription_to_json(context: RequestContext, record: Record) -> dict[str, 
     }
 
 
+_DATA_VERSIONS, _MODEL_VERSIONS = _version_handlers("data"), _version_handlers("model")
+_DATA, _MODELS = _container_handlers("data"), _container_handlers("model")
 HANDLERS: dict[Operation[Any], Handler] = {
-    ops.DATA_LIST: _make_list_handler("data"),
-    ops.DATA_GET: get_container,
-    ops.DATA_VERSION_LIST: _make_version_list_handler("data"),
+    **dict(
+        zip(
+            (ops.DATA_GET, service_ops.DATA_PUT, ops.DATA_LIST, service_ops.DATA_DELETE),
+            _DATA,
+            strict=True,
+        )
+    ),
+    **dict(
+        zip(
+            (
+                service_ops.MODEL_GET,
+                service_ops.MODEL_PUT,
+                ops.MODEL_LIST,
+                service_ops.MODEL_DELETE,
+            ),
+            _MODELS,
+            strict=True,
+        )
+    ),
+    **dict(
+        zip(
+            (ops.DATA_VERSION_GET, ops.DATA_VERSION_LIST, ops.DATA_VERSION_DELETE),
+            _DATA_VERSIONS,
+            strict=True,
+        )
+    ),
+    **dict(
+        zip(
+            (ops.MODEL_VERSION_GET, ops.MODEL_VERSION_LIST, ops.MODEL_VERSION_DELETE),
+            _MODEL_VERSIONS,
+            strict=True,
+        )
+    ),
     ops.DATA_VERSION_CREATE: put_data,
-    ops.DATA_VERSION_GET: get_data,
-    ops.DATA_VERSION_DELETE: _make_delete_handler("data"),
-    ops.MODEL_LIST: _make_list_handler("model"),
-    ops.MODEL_VERSION_LIST: _make_version_list_handler("model"),
-    ops.MODEL_VERSION_GET: get_model,
     ops.MODEL_VERSION_CREATE: put_model,
-    ops.MODEL_VERSION_DELETE: _make_delete_handler("model"),
     ops.SUBSCRIPTION_CREATE: subscribe,
     ops.SUBSCRIPTION_GET: get_subscription,
     ops.SUBSCRIPTION_LIST: list_subscriptions,

@@ -11,12 +11,14 @@ from maas_client.local.http.routes import (
     blob,
     chat,
     containers,
+    directory,
     endpoints,
     jobs,
     permissions,
     run_history,
     workspace,
 )
+from maas_client.wire import arm_service as service_ops
 from maas_client.wire import artifacts as artifact_ops
 from maas_client.wire import azureml as ops
 from maas_client.wire import blob as blob_ops
@@ -38,6 +40,9 @@ TABLES = (
             **arm.HANDLERS,
         },
     ),
+    RouteTable("", service_ops.CONTAINER_OPERATIONS, assets.HANDLERS),
+    RouteTable("", service_ops.REGISTRY_OPERATIONS, workspace.HANDLERS),
+    RouteTable("", service_ops.DISCOVERY_OPERATIONS, directory.HANDLERS),
     RouteTable("", artifact_ops.OPERATIONS, artifacts.HANDLERS),
     RouteTable("", right_ops.WORKSPACE_OPERATIONS, permissions.HANDLERS),
     RouteTable("", ops.LOCAL_OPERATIONS, jobs.LOCAL_HANDLERS),

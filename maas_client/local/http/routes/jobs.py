@@ -10,6 +10,7 @@ from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.arm import (
     COMPLETED_TOKEN,
+    has_all,
     is_in_view,
     list_page,
     location_headers,
@@ -65,18 +66,9 @@ def _matches_filters(context: RequestContext, record: Record) -> bool:
     if not is_in_view(context, is_archived=bool(properties.get("isArchived"))):
         return False
     return all(
-        _contains_all(properties.get(field) or {}, context.query_params.get(name))
+        has_all(properties.get(field), context.query_params.get(name))
         for name, field in (("tag", "tags"), ("properties", "properties"))
     )
-
-
-def _contains_all(values: dict[str, Any], condition: str | None) -> bool:
-    """Return whether tags or properties contain every ``key`` or ``key=value`` (separated by commas)."""
-    for part in (condition or "").split(","):
-        key, equals, value = part.partition("=")
-        if key and (key not in values or (equals and str(values[key]) != value)):
-            return False
-    return True
 
 
 def cancel(context: RequestContext) -> Response:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from maas_client.catalog import ModelInfo
 from maas_client.local.config import STORAGE_ACCOUNT
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import accepts
-from maas_client.local.http.routes.arm import system_data
+from maas_client.local.http.routes.arm import is_in_view, page_of, system_data
 from maas_client.local.http.sas import make_sas
 from maas_client.local.resources import artifacts
 from maas_client.local.resources.assets import Workspace
 from maas_client.local.resources.errors import ApiError, not_found, user_error
+from maas_client.wire import arm_service as service_ops
 from maas_client.wire import azureml as ops
 from maas_client.wire.operation import Operation
 
@@ -27,7 +29,11 @@ _CREATED = "2026-01-01T00:00:00Z"
 
 def get_workspace(context: RequestContext) -> dict[str, Any]:
     """GET a workspace: any workspace exists."""
-    ws = context.workspace
+    return workspace_to_json(context, context.workspace)
+
+
+def workspace_to_json(context: RequestContext, ws: Workspace) -> dict[str, Any]:
+    """Return a workspace as ARM represents it."""
     return {
         "id": ws.arm_id,
         "name": ws.name,
@@ -144,19 +150,39 @@ def get_registry_discovery(context: RequestContext) -> dict[str, Any]:
     }
 
 
-def get_registry_model(context: RequestContext) -> dict[str, Any]:
-    """GET a base model of the catalog."""
+def _registry_facts(context: RequestContext) -> ModelInfo:
+    """Return what the catalog knows of the model in the path. Raises ``ApiError`` (404) if it is unknown."""
     from maas_client.local.bases import find_model_facts
 
     params = context.path_params
     facts = find_model_facts(params["name"])
-    if facts is None:
-        raise not_found(f"Model {params['name'][:60]}")
+    if facts is None or not _is_in_registry(facts, params["registry"]):
+        raise not_found(f"Model {params['name'][:60]} in registry {params['registry'][:60]}")
+    return facts
+
+
+def _is_in_registry(facts: ModelInfo, registry: str) -> bool:
+    return facts.registry is None or facts.registry.casefold() == registry.casefold()
+
+
+def get_registry_model(context: RequestContext) -> dict[str, Any]:
+    """GET one version of a base model: any version that is asked for."""
+    return _registry_version_to_json(
+        context, _registry_facts(context), context.path_params["version"]
+    )
+
+
+def _registry_version_to_json(
+    context: RequestContext, facts: ModelInfo, version: str
+) -> dict[str, Any]:
     # azure-ai-ml parses this form of a registry model id only (_arm_id_utils.py).
-    uri = f"azureml://registries/{params['registry']}/models/{params['name']}/versions/{params['version']}"
+    uri = (
+        f"azureml://registries/{context.path_params['registry']}/models/{facts.name}"
+        f"/versions/{version}"
+    )
     return {
         "id": uri,
-        "name": params["version"],
+        "name": version,
         "type": "Microsoft.MachineLearningServices/registries/models/versions",
         "properties": {
             "modelType": "mlflow_model",
@@ -172,6 +198,56 @@ def get_registry_model(context: RequestContext) -> dict[str, Any]:
     }
 
 
+@accepts(query=("$skip", "$top", "$orderBy", "listViewType"))
+def list_registry_versions(context: RequestContext) -> dict[str, Any]:
+    """GET the versions of a base model: the newest that the catalog names."""
+    facts = _registry_facts(context)
+    document = _registry_version_to_json(context, facts, _newest_version(facts))
+    documents = [(1, document)] if is_in_view(context, is_archived=False) else []
+    return page_of(context, documents, limit="$top")
+
+
+def get_registry_container(context: RequestContext) -> dict[str, Any]:
+    """GET the container of a base model's versions."""
+    return _registry_container_to_json(context, _registry_facts(context))
+
+
+@accepts(query=("$skip", "listViewType"))
+def list_registry_models(context: RequestContext) -> dict[str, Any]:
+    """GET the base models of a registry: those of the catalog."""
+    from maas_client.catalog import load_models
+
+    registry = context.path_params["registry"]
+    models = [facts for facts in load_models().values() if _is_in_registry(facts, registry)]
+    documents = [
+        (len(models) - i, _registry_container_to_json(context, facts))
+        for i, facts in enumerate(models)
+        if is_in_view(context, is_archived=False)
+    ]
+    return page_of(context, documents, limit="$top")
+
+
+def _registry_container_to_json(context: RequestContext, facts: ModelInfo) -> dict[str, Any]:
+    version = _newest_version(facts)
+    return {
+        "id": f"azureml://registries/{context.path_params['registry']}/models/{facts.name}",
+        "name": facts.name,
+        "type": "Microsoft.MachineLearningServices/registries/models",
+        "properties": {
+            "latestVersion": version,
+            "nextVersion": str(int(version) + 1) if version.isdigit() else "1",
+            "isArchived": False,
+            "tags": {},
+            "properties": {},
+        },
+        "systemData": system_data(_CREATED),
+    }
+
+
+def _newest_version(facts: ModelInfo) -> str:
+    return facts.version or "1"
+
+
 HANDLERS: dict[Operation[Any], Handler] = {
     ops.WORKSPACE_GET: get_workspace,
     ops.DISCOVERY_GET: get_discovery,
@@ -180,4 +256,7 @@ HANDLERS: dict[Operation[Any], Handler] = {
     ops.DATASTORE_SECRETS: list_secrets,
     ops.REGISTRY_DISCOVERY: get_registry_discovery,
     ops.REGISTRY_MODEL: get_registry_model,
+    service_ops.REGISTRY_MODEL_LIST: list_registry_models,
+    service_ops.REGISTRY_MODEL_GET: get_registry_container,
+    service_ops.REGISTRY_MODEL_VERSIONS: list_registry_versions,
 }

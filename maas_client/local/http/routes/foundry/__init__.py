@@ -12,12 +12,14 @@ from maas_client.local.http.routes.foundry import account as foundry_arm
 from maas_client.local.http.routes.foundry import chat as foundry_chat
 from maas_client.local.http.routes.foundry import files as foundry_files
 from maas_client.local.http.routes.foundry import jobs as foundry_jobs
+from maas_client.wire import arm_service as service_ops
 from maas_client.wire import foundry as ops
 from maas_client.wire import permissions as right_ops
 
 _HANDLERS = {**foundry_files.HANDLERS, **foundry_jobs.HANDLERS, **foundry_chat.HANDLERS}
 _COPY = frozenset({ops.CHECKPOINT_COPY.name, ops.CHECKPOINT_COPY_STATUS.name})
 """Copying a checkpoint to another resource: there is only one here."""
+_ABSENT = frozenset(op.name for op in service_ops.ABSENT_OPERATIONS)
 _V1 = (*ops.OPERATIONS, *ops.LOCAL_OPERATIONS)
 
 TABLES = (
@@ -31,5 +33,7 @@ TABLES = (
     ),
     RouteTable("", ops.INFERENCE_OPERATIONS, _HANDLERS),
     RouteTable("", ops.ARM_OPERATIONS, foundry_arm.HANDLERS),
+    RouteTable("", service_ops.ACCOUNT_OPERATIONS, foundry_arm.HANDLERS),
     RouteTable("", right_ops.ACCOUNT_OPERATIONS, permissions.HANDLERS),
+    RouteTable("", service_ops.ABSENT_OPERATIONS, {}, not_implemented=_ABSENT),
 )

@@ -12,6 +12,8 @@ from maas_client.catalog import load_models as catalog_models
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.arm import list_page, system_data
+from maas_client.local.http.routes.directory import list_named
+from maas_client.local.http.routes.permissions import list_capacity_usage
 from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.resources.foundry_deployments import (
     MAX_CAPACITY,
@@ -22,6 +24,7 @@ from maas_client.local.resources.foundry_deployments import (
     quota_name,
 )
 from maas_client.local.state.store import Record
+from maas_client.wire import arm_service as service_ops
 from maas_client.wire import foundry as ops
 from maas_client.wire.operation import Operation, expand_path
 
@@ -38,11 +41,26 @@ def _account_id(context: RequestContext) -> str:
 
 
 def get_account(context: RequestContext) -> dict[str, Any]:
-    """GET the account."""
-    name = context.path_params["account"]
+    """GET the account: any account exists."""
+    return _account_to_json(context, _account_id(context))
+
+
+@accepts(query=("$skip",))
+def list_accounts(context: RequestContext) -> dict[str, Any]:
+    """GET the accounts of a subscription or resource group that requests have named."""
+    return list_named(context, "account", lambda arm_id: _account_to_json(context, arm_id))
+
+
+def list_deleted_accounts(context: RequestContext) -> dict[str, Any]:
+    """GET the deleted accounts: none, because accounts cannot be deleted here."""
+    return {"value": [], "nextLink": None}
+
+
+def _account_to_json(context: RequestContext, arm_id: str) -> dict[str, Any]:
+    name = arm_id.rpartition("/")[2]
     base = f"https://{name}.openai.azure.com/" if context.urls.is_tunnel else f"{context.urls.arm}/"
     return {
-        "id": _account_id(context),
+        "id": arm_id,
         "name": name,
         "type": _TYPE,
         "kind": "AIServices",
@@ -57,6 +75,68 @@ def get_account(context: RequestContext) -> dict[str, Any]:
         },
         "systemData": system_data(_CREATED),
     }
+
+
+def list_account_skus(context: RequestContext) -> dict[str, Any]:
+    """GET the SKUs that the account can change to: its own."""
+    return {"value": [{"resourceType": "accounts", "sku": {"name": "S0", "tier": "Standard"}}],
+            "nextLink": None}  # fmt: skip
+
+
+def list_skus_of_accounts(context: RequestContext) -> dict[str, Any]:
+    """GET the SKUs that accounts can have: one, in this server's region."""
+    region = context.urls.region
+    sku = {
+        "resourceType": "accounts",
+        "name": "S0",
+        "tier": "Standard",
+        "kind": "AIServices",
+        "locations": [region],
+        "restrictions": [],
+    }
+    return {"value": [sku], "nextLink": None}
+
+
+@accepts(query=("$skip",))
+def list_projects(context: RequestContext) -> dict[str, Any]:
+    """GET the projects of the account that requests have named."""
+    return list_named(context, "project", lambda arm_id: _project_to_json(context, arm_id))
+
+
+def get_project(context: RequestContext) -> dict[str, Any]:
+    """GET a project: any project exists."""
+    arm_id = f"{_account_id(context)}/projects/{context.path_params['project']}"
+    return _project_to_json(context, arm_id)
+
+
+def _project_to_json(context: RequestContext, arm_id: str) -> dict[str, Any]:
+    account, project = arm_id.split("/")[-3], arm_id.split("/")[-1]
+    host = (
+        f"https://{account}.services.ai.azure.com" if context.urls.is_tunnel else context.urls.arm
+    )
+    return {
+        "id": arm_id,
+        "name": f"{account}/{project}",
+        "type": f"{_TYPE}/projects",
+        "location": context.urls.region,
+        "identity": {"type": "SystemAssigned"},
+        "tags": {},
+        "properties": {
+            "displayName": project,
+            "provisioningState": "Succeeded",
+            "endpoints": {"AI Foundry API": f"{host}/api/projects/{project}"},
+        },
+        "systemData": system_data(_CREATED),
+    }
+
+
+def list_location_models(context: RequestContext) -> dict[str, Any]:
+    """GET the models that accounts in a region can deploy."""
+    models = [
+        {"kind": "AIServices", "skuName": "S0", "model": _model_to_json(name)}
+        for name in catalog_models()
+    ]
+    return {"value": models, "nextLink": None}
 
 
 def list_keys(context: RequestContext) -> dict[str, Any]:
@@ -229,4 +309,13 @@ HANDLERS: dict[Operation[Any], Handler] = {
     ops.DEPLOYMENT_SKUS: list_skus,
     ops.DEPLOYMENT_DELETE: delete_deployment,
     ops.OPERATION_RESULT: get_operation,
+    service_ops.ACCOUNTS: list_accounts,
+    service_ops.GROUP_ACCOUNTS: list_accounts,
+    service_ops.DELETED_ACCOUNTS: list_deleted_accounts,
+    service_ops.ACCOUNT_SKUS: list_account_skus,
+    service_ops.ACCOUNT_USAGES: list_capacity_usage,
+    service_ops.SKUS: list_skus_of_accounts,
+    service_ops.LOCATION_MODELS: list_location_models,
+    service_ops.PROJECTS: list_projects,
+    service_ops.PROJECT: get_project,
 }
