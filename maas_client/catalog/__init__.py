@@ -5,12 +5,14 @@ its source and date; docs/catalog.md explains them.
 """
 
 from maas_client.catalog.availability import (
+    RegionKind,
     check_method,
     check_region,
     check_retirement,
     check_tunable,
     is_offered_in,
     is_retired,
+    list_regions,
     name_notice,
     normalize_region,
     retirement_notice,
@@ -40,6 +42,7 @@ __all__ = [
     "Machine",
     "ModelInfo",
     "Offer",
+    "RegionKind",
     "Source",
     "Target",
     "check_method",
@@ -52,6 +55,7 @@ __all__ = [
     "is_asset_uri",
     "is_offered_in",
     "is_retired",
+    "list_regions",
     "load_kaito_presets",
     "load_limits",
     "load_machines",

@@ -171,35 +171,50 @@ def normalize_region(region: str) -> str:
     return re.sub(r"[\s_-]+", "", region).lower()
 
 
-def is_offered_in(
-    model: ModelInfo, region: str, purpose: Literal["train", "deploy"] = "train"
-) -> bool | None:
+RegionKind = Literal[
+    "train", "deploy", "global_train", "standard_train", "standard_deploy", "provisioned_deploy"
+]
+"""What happens in a region: the start of the name of the field of ``ModelInfo`` that lists the regions."""
+_REGION_KINDS: dict[RegionKind, tuple[str, str]] = {
+    "train": ("fine-tuning", "workspace"),
+    "deploy": ("deployment", "workspace"),
+    "global_train": ("global fine-tuning", "Foundry resource"),
+    "standard_train": ("fine-tuning of type Standard", "Foundry resource"),
+    "standard_deploy": ("deployment with SKU Standard", "Foundry resource"),
+    "provisioned_deploy": ("deployment with SKU ProvisionedManaged", "Foundry resource"),
+}
+
+
+def list_regions(model: ModelInfo, kind: RegionKind) -> frozenset[str]:
+    """Return the regions that a source lists; empty if none does."""
+    regions: frozenset[str] = getattr(model, f"{kind}_regions")
+    return regions
+
+
+def is_offered_in(model: ModelInfo, region: str, kind: RegionKind = "train") -> bool | None:
     """Return whether a model is offered in a region; None if no source lists its regions."""
-    regions = model.train_regions if purpose == "train" else model.deploy_regions
+    regions = list_regions(model, kind)
     return normalize_region(region) in regions if regions else None
 
 
-def check_region(
-    model: ModelInfo, region: str, purpose: Literal["train", "deploy"] = "train"
-) -> None:
+def check_region(model: ModelInfo, region: str, kind: RegionKind = "train") -> None:
     """Refuse a region in which the model is known not to be offered.
 
     Args:
         model: The model.
         region: The region, in any spelling.
-        purpose: Fine-tuning or deployment.
+        kind: What is to happen there.
 
     Raises:
         UnsupportedError: The model is not offered there; the hint lists the regions.
     """
-    if is_offered_in(model, region, purpose) is not False:
+    if is_offered_in(model, region, kind) is not False:
         return
-    regions = model.train_regions if purpose == "train" else model.deploy_regions
-    source = model.get_source(f"{purpose}_regions")
+    action, place = _REGION_KINDS[kind]
+    source = model.get_source(f"{kind}_regions")
     as_of = f" as of {source.as_of}" if source else ""
     raise UnsupportedError(
-        f"{model.name} is not offered for {'fine-tuning' if purpose == 'train' else 'deployment'} "
-        f"in {normalize_region(region)}{as_of}",
-        hint=f"Use a workspace in {', '.join(sorted(regions))}. If this list is out of date, "
-        f"correct {purpose}_regions in a catalog override file (MAAS_CATALOG).",
+        f"{model.name} is not offered for {action} in {normalize_region(region)}{as_of}",
+        hint=f"Use a {place} in {', '.join(sorted(list_regions(model, kind)))}. If this list is out of "
+        f"date, correct {kind}_regions in a catalog override file (MAAS_CATALOG).",
     )

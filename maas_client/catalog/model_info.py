@@ -128,6 +128,7 @@ class ModelInfo:
         global_train_regions: foundry: the regions of resources with global training.
         standard_train_regions: foundry: the regions with training of type ``Standard``.
         standard_deploy_regions: foundry: the regions with deployments of SKU ``Standard``.
+        provisioned_deploy_regions: foundry: the regions with deployments of SKU ``ProvisionedManaged``.
         access: A condition of access, such as ``by invitation``.
         training_retired_on: The earliest day on which fine-tuning ends for those who tuned the model before;
             for others it ends on ``retired_on``.
@@ -178,6 +179,7 @@ class ModelInfo:
     global_train_regions: frozenset[str]
     standard_train_regions: frozenset[str]
     standard_deploy_regions: frozenset[str]
+    provisioned_deploy_regions: frozenset[str]
     access: str | None
     training_retired_on: date | None
     deployment_retired_on: date | None

@@ -31,6 +31,8 @@ def add_options(parser: argparse.ArgumentParser, *, model_required: bool = True)
         metavar="NAME",
         help="run on your own GPUs: a compute name or an instance type (repeatable)",
     )
+    parser.add_argument("--training-type", metavar="TYPE",
+                        help="foundry: GlobalStandard, Standard, DataZoneStandard or Developer")  # fmt: skip
     parser.add_argument("--ignore", action="append", default=[], metavar="CODE",
                         help="skip checks with this code (repeatable)")  # fmt: skip
     parser.add_argument("--max-billed-tokens", type=int, metavar="N",
@@ -82,7 +84,16 @@ def job_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "allow_retired": args.allow_retired,
         "max_billed_tokens": args.max_billed_tokens,
         "ignore": tuple(args.ignore),
+        "training_type": args.training_type,
     }
+
+
+def add_deployment_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a deployment that both ``deployments create`` and ``fine-tune`` have."""
+    parser.add_argument("--sku", help="foundry: GlobalStandard, DataZoneStandard, Standard, "
+                        "DeveloperTier, ProvisionedManaged, ... (default: the model's first)")  # fmt: skip
+    parser.add_argument("--capacity", type=int, metavar="N",
+                        help="foundry: in units of 1,000 tokens a minute (default: 100)")  # fmt: skip
 
 
 def hyperparameters(args: argparse.Namespace) -> dict[str, Any]:

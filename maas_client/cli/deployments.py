@@ -6,7 +6,7 @@ import argparse
 from datetime import UTC, datetime
 
 from maas_client.cli import _connection
-from maas_client.cli._job_options import note_resolved_model
+from maas_client.cli._job_options import add_deployment_options, note_resolved_model
 from maas_client.cli._output import (
     print_confirmation,
     print_fields,
@@ -37,6 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     model = create.add_mutually_exclusive_group(required=True)
     model.add_argument("--model", help="id or name of a tuned model, or name of a base model")
     model.add_argument("--job", help="deploy the model of this job, which must have succeeded")
+    add_deployment_options(create)
     create.add_argument("--allow-retired", action="store_true",
                         help="send the request to Azure even if the base model is retired")  # fmt: skip
     create.add_argument("--delete-after", metavar="TIME",
@@ -53,13 +54,20 @@ def _create(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client:
         model = client.jobs.get(args.job) if args.job else note_resolved_model(args.model)
         deployment = client.deployments.create(
-            args.name, model, allow_retired=args.allow_retired, delete_after=args.delete_after
+            args.name,
+            model,
+            sku=args.sku,
+            capacity=args.capacity,
+            allow_retired=args.allow_retired,
+            delete_after=args.delete_after,
         )
     if deployment.delete_at and _connection.resolve_backend(args) != "local":
         print_note(
             f"due for deletion at {deployment.delete_at:%Y-%m-%d %H:%M}Z. Azure does not delete it; "
             "after that time, run: maas-client deployments delete --overdue"
         )
+    if (deployment.properties.get("sku") or {}).get("name") == "DeveloperTier":
+        print_note("Azure deletes a deployment of SKU DeveloperTier after 24 hours")
     print_note(f"chat with it: maas-client chat {deployment.name} 'Hello'")
     print_fields(args, _fields(deployment), deployment)
     return 0

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 _HUB_ROLE = "tuning and deploying require Azure AI Developer on the resource group"
-_ACCOUNT_ROLE = "tuning requires Azure AI User, deploying requires Azure AI Owner"
+_ACCOUNT_ROLE = (
+    "tuning requires Foundry User, deploying requires Foundry Owner "
+    "(formerly Azure AI User and Azure AI Owner)"
+)
 _QUOTA_ROLE = "reading the quota requires Cognitive Services Usages Reader"
 _MAX_LISTED = 4
 _SYMBOLS = {"ok": "ok", "warning": "!!", "missing": "--"}
@@ -150,6 +153,10 @@ def _check_storage(io: IO) -> Iterator[CheckResult]:
 
 
 def _check_foundry(args: argparse.Namespace) -> Iterator[CheckResult]:
+    from maas_client._transport import run_sync
+    from maas_client.flows.foundry.tiers import find_location
+
+    location = None
     with _connection.connect(args) as client:
         try:
             next(iter(client.jobs.list()), None)
@@ -160,10 +167,11 @@ def _check_foundry(args: argparse.Namespace) -> Iterator[CheckResult]:
         yield ok("resource", f"answers at {settings.foundry_endpoint}")
         if settings.foundry_account_id:
             yield from _check_account(client._io, args.model)
+            location = run_sync(find_location(client._io))
         else:
             yield warning("account", "no account id given: deployments cannot be created",
                           "Pass --account-id or set MAAS_FOUNDRY_ACCOUNT_ID.")  # fmt: skip
-    yield from _check_model(args, "foundry", None)
+    yield from _check_model(args, "foundry", location)
 
 
 def _check_account(io: IO, model: str | None) -> Iterator[CheckResult]:
@@ -185,14 +193,16 @@ def _check_model(
     from maas_client import catalog
 
     override = Settings.load().catalog_file()
+    kind: catalog.RegionKind = "global_train" if backend == "foundry" else "train"
     if args.model is None:
         if region:
+            today = datetime.now(UTC).date()
             names = [
                 model.name
                 for model in catalog.load_models(override).values()
                 if backend in model.tunable_on
-                and catalog.is_offered_in(model, region)
-                and not model.retired_on
+                and catalog.is_offered_in(model, region, kind)
+                and not catalog.is_retired(model, today)
             ]
             listed = ", ".join(names) or "none in the catalog"
             yield (ok if names else warning)("models", f"tunable in {region}: {listed}")
@@ -203,7 +213,7 @@ def _check_model(
             catalog.check_retirement(model, backend, datetime.now(UTC).date())  # type: ignore[arg-type]  # one of the two
         catalog.check_tunable(model, backend)  # type: ignore[arg-type]  # one of the three
         if region:
-            catalog.check_region(model, region)
+            catalog.check_region(model, region, kind)
     except MaasError as error:
         yield failure("model", error_message(error), error_hint(error))
         return

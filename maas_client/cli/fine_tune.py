@@ -17,6 +17,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="chats, one JSON object per line")
     _job_options.add_options(parser)
     parser.add_argument("--deploy", metavar="NAME", help="deploy the tuned model under this name")
+    _job_options.add_deployment_options(parser)
     parser.add_argument("--timeout", type=float, metavar="SECONDS",
                         help="stop waiting after this time; the job continues")  # fmt: skip
     _connection.add_options(parser)
@@ -33,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
         result = client.fine_tune(
             args.file,
             deploy=args.deploy,
+            sku=args.sku,
+            capacity=args.capacity,
             timeout=args.timeout,
             on_job=observer.on_job,
             on_event=observer.on_event,

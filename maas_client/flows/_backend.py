@@ -65,6 +65,7 @@ class JobRequest:
     force_new: bool
     tags: Mapping[str, str] = field(default_factory=dict)
     display_name: str | None = None
+    training_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class DeploymentRequest:
     model: str
     delete_at: datetime | None = None
     ready_timeout_s: float = READY_TIMEOUT_S
+    sku: str | None = None
+    capacity: int | None = None
     """Seconds that provisioning may take, and then again the first answer."""
 
     @property

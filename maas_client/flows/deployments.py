@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal, Protocol
 
@@ -37,6 +38,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,50}[A-Za-z0-9]|[A-Za-z0-9]")
 class DeploymentBackend(Protocol):
     """What a backend's module for deployments must have."""
 
+    def check_request(self, io: IO, request: DeploymentRequest) -> None:
+        """Raise for what this backend does not support. Nothing is sent."""
+
     def create(self, io: IO, request: DeploymentRequest) -> Coro[Deployment]: ...
     def get(self, io: IO, deployment: str) -> Coro[Deployment]: ...
     def list_all(self, io: IO) -> AsyncGenerator[Deployment, None]: ...
@@ -59,6 +63,8 @@ async def create(
     name: str,
     model: Model | Job | str,
     *,
+    sku: str | None = None,
+    capacity: int | None = None,
     allow_retired: bool = False,
     delete_after: Lifetime | None = None,
 ) -> Deployment:
@@ -70,6 +76,12 @@ async def create(
     Args:
         name: The deployment's name: up to 52 letters, digits and hyphens.
         model: A job that succeeded, its ``fine_tuned_model``, a ``Model``, or a base model's name.
+        sku: The deployment type (foundry only): ``GlobalStandard``, ``DataZoneStandard``, ``Standard``,
+            ``DeveloperTier`` (Azure deletes it after 24 hours), ``ProvisionedManaged``,
+            ``GlobalProvisionedManaged`` or ``DataZoneProvisionedManaged``. Default: the first that Azure
+            offers for the model, most often ``GlobalStandard``.
+        capacity: The quota it takes (foundry only), in units of 1,000 tokens a minute, or in provisioned
+            throughput units. Default: 100.
         allow_retired: Accept a model that is retired on this backend.
         delete_after: When the deployment is to be deleted, counted from this call: seconds, a
             ``timedelta``, or a text such as ``"2h"``, ``"90m"`` or ``"1d12h"``; at most 366 days. The
@@ -83,7 +95,9 @@ async def create(
     Raises:
         ConfigError: The name, model or ``delete_after`` is invalid, or the job has no model yet.
         ModelRetiredError: The model is retired on this backend.
-        ConflictError: A deployment with this name has another model.
+        UnsupportedError: The backend or model has no such ``sku`` or ``capacity``.
+        ConflictError: A deployment with this name has another model, or another ``sku`` or ``capacity``
+            than the given one.
         NotFoundError: There is no such model.
         ServiceError: The deployment failed, or did not answer within 30 minutes or ``delete_after``.
 
@@ -105,10 +119,14 @@ async def create(
             use="base deployment" if base == model_id else "tuned deployment",
         )
         model_id = service_model_id(io, info) if base == model_id else model_id
+    request = DeploymentRequest(name, model_id, sku=sku, capacity=capacity)
+    _backend(io).check_request(io, request)
     if lifetime_s is None:
-        return await _backend(io).create(io, DeploymentRequest(name, model_id))
+        return await _backend(io).create(io, request)
     delete_at = await io.call(utc_now) + timedelta(seconds=lifetime_s)
-    request = DeploymentRequest(name, model_id, delete_at, min(lifetime_s, READY_TIMEOUT_S))
+    request = replace(
+        request, delete_at=delete_at, ready_timeout_s=min(lifetime_s, READY_TIMEOUT_S)
+    )
     try:
         return await _backend(io).create(io, request)
     except MaasError as error:
@@ -119,6 +137,12 @@ async def create(
             operation="deployments.create",
             hint=Text.format("Set a longer time: {}.", Argument("delete_after")),
         ) from error
+
+
+def check_options(io: IO, base_model: str, sku: str | None, capacity: int | None) -> None:
+    """Raise for options with which a model that is yet to be tuned cannot be deployed. Nothing is sent."""
+    model = f"{base_model}.ft-0" if is_foundry(io) else base_model
+    _backend(io).check_request(io, DeploymentRequest("tuned", model, sku=sku, capacity=capacity))
 
 
 def check_name(name: str) -> None:

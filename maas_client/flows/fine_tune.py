@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Unpack
 
-from maas_client._messages import Call, Text
+from maas_client._messages import Argument, Call, Text
 from maas_client.dataset.sources import DataFile, DataSource
-from maas_client.errors import DatasetError
+from maas_client.errors import ConfigError, DatasetError
 from maas_client.flows import datasets, deployments, job_events, jobs
 from maas_client.flows._io import IO
 from maas_client.flows._signature import expand_options
@@ -24,6 +24,8 @@ async def fine_tune(
     *,
     validation_data: DataSource | None = None,
     deploy: str | None = None,
+    sku: str | None = None,
+    capacity: int | None = None,
     timeout: float | None = None,
     on_job: Callable[[Job], None] | None = None,
     on_event: Callable[[JobEvent], None] | None = None,
@@ -42,6 +44,9 @@ async def fine_tune(
         validation_data: The same for validation data; default: none, and the service may split some
             off the training data.
         deploy: Deploy the fine-tuned model under this name; default: no deployment.
+        sku: The SKU of the deployment, as for ``deployments.create`` (foundry only); needs ``deploy``.
+        capacity: The capacity of the deployment, as for ``deployments.create`` (foundry only); needs
+            ``deploy``.
         timeout: Seconds to wait for the job; default: no limit.
         on_job: Called with the job once it exists.
         on_event: Called with each event of the job.
@@ -58,6 +63,9 @@ async def fine_tune(
             this; default: no limit.
         ignore: Problem codes to ignore during validation, such as ``["PII_EMAIL"]``.
         tags: Tags to store with the job (azureml only).
+        training_type: Where and how Foundry trains (foundry only): ``GlobalStandard``, ``Standard`` (in the
+            resource's region), ``DataZoneStandard`` (US) or ``Developer`` (idle capacity, may be preempted).
+            Default: the first that Azure offers for the model, most often ``GlobalStandard``.
 
     Returns:
         The validation report, the uploaded dataset, the job, and the deployment or None.
@@ -78,7 +86,18 @@ async def fine_tune(
     """
     if deploy is not None:
         deployments.check_name(deploy)
+    elif sku is not None or capacity is not None:
+        raise ConfigError(
+            Text.format(
+                "{} and {} are options of a deployment, and nothing is deployed",
+                Argument("sku"),
+                Argument("capacity"),
+            ),
+            hint=Text.format("Pass {} too.", Argument("deploy")),
+        )
     request = await jobs.prepare_request(io, model, options)
+    if deploy is not None:
+        deployments.check_options(io, request.model_name, sku, capacity)
     async with (
         datasets.open_data(io, training_data) as training,
         datasets.open_data(io, validation_data) as validation,
@@ -102,7 +121,9 @@ async def fine_tune(
     job = job.model_copy(update={"attached": created.attached})
     deployment = None
     if deploy is not None:
-        deployment = await deployments.create(io, deploy, job, allow_retired=True)
+        deployment = await deployments.create(
+            io, deploy, job, sku=sku, capacity=capacity, allow_retired=True
+        )
     return FineTuneResult(report=report, dataset=request.training, job=job, deployment=deployment)
 
 

@@ -92,6 +92,7 @@ class JobOptions(TypedDict, total=False):
     max_billed_tokens: int | None
     ignore: Sequence[str]
     tags: Mapping[str, str] | None
+    training_type: str | None
 
 
 JOB_OPTION_DEFAULTS: JobOptions = {
@@ -104,6 +105,7 @@ JOB_OPTION_DEFAULTS: JobOptions = {
     "max_billed_tokens": None,
     "ignore": (),
     "tags": None,
+    "training_type": None,
 }
 
 
@@ -141,6 +143,9 @@ async def create(
             this; default: no limit. Needs files, not datasets that are elsewhere.
         ignore: Problem codes to ignore during validation, such as ``["PII_EMAIL"]``.
         tags: Tags to store with the job (azureml only).
+        training_type: Where and how Foundry trains (foundry only): ``GlobalStandard``, ``Standard`` (in the
+            resource's region), ``DataZoneStandard`` (US) or ``Developer`` (idle capacity, may be preempted).
+            Default: the first that Azure offers for the model, most often ``GlobalStandard``.
 
     Returns:
         The new job, or the existing one with ``attached=True``. On azureml a job with the same inputs
@@ -369,6 +374,7 @@ async def prepare_request(io: IO, model: str | Model, job_options: JobOptions) -
         compute=machines,
         force_new=options["force_new"],
         tags=options["tags"] or {},
+        training_type=options["training_type"],
     )
     job_backend(io).check_request(io, request)
     if machines and io.scope.local:

@@ -107,6 +107,31 @@ def test_every_model_of_foundry_runs_on_a_stand_in(
             assert base.ready
 
 
+def test_sku_and_capacity_of_a_deployment_are_kept(server: LocalServer, data: Path) -> None:
+    with server.client(dialect="foundry") as client:
+        result = client.fine_tune(
+            data,
+            model="gpt-4.1-nano",
+            training_type="Developer",
+            deploy="sku",
+            sku="DataZoneStandard",
+            capacity=7,
+        )
+        deployment = client.deployments.get("sku")
+        assert deployment.properties["sku"] == {"name": "DataZoneStandard", "capacity": 7}
+        with pytest.raises(maas.ConflictError, match="capacity 7, not 8"):
+            client.deployments.create("sku", result.job, capacity=8)
+        with pytest.raises(maas.UnsupportedError, match="do not deploy with SKU"):
+            client.fine_tune(data, model="gpt-5", deploy="sku-2", sku="GlobalStandard")
+        with pytest.raises(maas.ConfigError, match="nothing is deployed"):
+            client.fine_tune(data, model="gpt-4.1-nano", sku="GlobalStandard")
+    with server.client() as client:
+        with pytest.raises(maas.UnsupportedError, match="one SKU Consumption"):
+            client.deployments.create("sku", "Phi-4-mini-instruct", sku="Standard")
+        with pytest.raises(maas.UnsupportedError, match="no field for the training type"):
+            client.jobs.create("Phi-4-mini-instruct", data, training_type="Standard")
+
+
 async def test_two_at_once_end_with_one(server: LocalServer, data: Path) -> None:
     import asyncio
 

@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import SecretStr
 
 from maas_client import catalog
+from maas_client._messages import Argument, Constructor, Text
 from maas_client._secret import Secret
-from maas_client.errors import AuthError, NotFoundError, ServiceError
+from maas_client.errors import AuthError, NotFoundError, ServiceError, UnsupportedError
 from maas_client.flows import _arm
 from maas_client.flows._backend import ChatRequest, DeploymentRequest, catalog_override
 from maas_client.flows._create_once import create_once, name_conflict, unknown_deployment_hint
@@ -28,6 +29,22 @@ from maas_client.wire.parsing import checks_values, parse_item
 
 CHAT_TIMEOUT_S = 600.0
 """Time for a complete answer, which takes long on a small machine."""
+
+
+def check_request(io: IO, request: DeploymentRequest) -> None:
+    """Raise for what serverless endpoints do not have."""
+    for name in ("sku", "capacity"):
+        if getattr(request, name) is not None:
+            raise UnsupportedError(
+                Text.format(
+                    "serverless endpoints of azureml have the one SKU Consumption and no capacity: {} "
+                    "cannot be chosen",
+                    Argument(name),
+                ),
+                hint=Text.format(
+                    "Leave out {}. {} supports it.", Argument(name), Constructor("foundry")
+                ),
+            )
 
 
 async def create(io: IO, request: DeploymentRequest) -> Deployment:

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from maas_client._hyperparameter_table import SERVERLESS_HYPERPARAMETERS, WIRE_NAMES, to_wire_value
-from maas_client._messages import Argument, Call, Text
+from maas_client._messages import Argument, Call, Constructor, Text
 from maas_client.errors import (
     ConfigError,
     ConflictError,
@@ -87,6 +87,16 @@ def to_wire_hyperparameters(io: IO, request: JobRequest) -> dict[str, str]:
 
 def check_request(io: IO, request: JobRequest) -> None:
     """Raise for what this backend does not support. Nothing is sent."""
+    if request.training_type is not None:
+        raise UnsupportedError(
+            Text.format(
+                "an azureml job has no field for the training type: {} cannot be chosen",
+                Argument("training_type"),
+            ),
+            hint=Text.format(
+                "Leave out {}. {} supports it.", Argument("training_type"), Constructor("foundry")
+            ),
+        )
     to_wire_hyperparameters(io, request)
     _compute_properties(io, request.compute)
     if request.name is not None and not re.fullmatch(

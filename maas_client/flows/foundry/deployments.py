@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime
 from typing import Any
 
 from pydantic import SecretStr
 
 from maas_client import catalog
-from maas_client._messages import AnyOf, Argument, Text
-from maas_client.errors import ConfigError, NotFoundError, StatusError, UnsupportedError
+from maas_client._messages import AnyOf, Argument, Call, Text
+from maas_client.catalog import ModelInfo
+from maas_client.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    StatusError,
+    UnsupportedError,
+)
 from maas_client.flows import _arm
 from maas_client.flows._backend import ChatRequest, DeploymentRequest, catalog_override
 from maas_client.flows._create_once import create_once, name_conflict, unknown_deployment_hint
 from maas_client.flows._io import IO
 from maas_client.flows.chat import parse_chunks, parse_completion
+from maas_client.flows.foundry import tiers
 from maas_client.flows.foundry.models import base_model_name
 from maas_client.types import ChatChunk, ChatCompletion, Deployment, Keys
 from maas_client.wire import delete_at_tag, statuses
@@ -40,18 +48,32 @@ def _check_account(io: IO) -> None:
         )
 
 
+def _base_info(io: IO, model: str) -> ModelInfo | None:
+    return catalog.find_model(base_model_name(model), override=catalog_override(io))
+
+
+def check_request(io: IO, request: DeploymentRequest) -> None:
+    """Raise for a SKU or capacity that Azure does not offer for the model. Nothing is sent."""
+    info = _base_info(io, request.model)
+    is_tuned = base_model_name(request.model) != request.model
+    tiers.check_deployment(io, info, request.sku, request.capacity, is_tuned=is_tuned)
+
+
 async def create(io: IO, request: DeploymentRequest) -> Deployment:
     """Create the deployment and return it once it has answered a request.
 
     A deployment with this name and model is returned as it is. Raises ``ConflictError`` if it has
-    another model.
+    another model, or another SKU or capacity than a given one.
     """
     _check_account(io)
     name = request.name
-    body = _body(io, request.model) | request.tags
+    body = _body(io, request) | request.tags
     existing = await _find(io, name, request.model)
     response = existing
+    if existing is not None:
+        _check_sku(name, request, existing.value.sku)
     if response is None:
+        await _check_region(io, request.model, body["sku"]["name"])
         response = await create_once(
             io,
             lambda: io.send(ops.DEPLOYMENT_CREATE, body, deployment=name),
@@ -78,11 +100,37 @@ async def _find(io: IO, name: str, model: str) -> Response[m.Deployment] | None:
     return response
 
 
-def _body(io: IO, model: str) -> dict[str, Any]:
+def _check_sku(name: str, request: DeploymentRequest, sku: Mapping[str, Any]) -> None:
+    """Raise ``ConflictError`` if an existing deployment has another SKU or capacity than requested."""
+    requested = {"name": request.sku and tiers.find_sku(request.sku), "capacity": request.capacity}
+    for field, value in requested.items():
+        actual = sku.get(field)
+        if value is not None and str(actual).casefold() != str(value).casefold():
+            label = "SKU" if field == "name" else field
+            raise ConflictError(
+                f"deployment {name!r} exists with {label} {actual}, not {value}",
+                operation="deployments.create",
+                hint=Text.format(
+                    "Delete it first with {}, or use another name.", Call("deployments.delete")
+                ),
+            )
+
+
+async def _check_region(io: IO, model: str, sku: str) -> None:
+    """Refuse a region in which tuned models cannot be deployed with the SKU."""
+    kinds: dict[str, catalog.RegionKind] = {
+        "Standard": "standard_deploy",
+        "ProvisionedManaged": "provisioned_deploy",
+    }
+    if sku in kinds and base_model_name(model) != model:
+        await tiers.check_region(io, _base_info(io, model), kinds[sku])
+
+
+def _body(io: IO, request: DeploymentRequest) -> dict[str, Any]:
     """Return the request body. ``format`` is spelled as each provider does; to a wrong one the service
     responds with a 500 that gives no reason."""
-    base = base_model_name(model)
-    info = catalog.find_model(base, override=catalog_override(io))
+    model, base = request.model, base_model_name(request.model)
+    info = _base_info(io, model)
     limits = catalog.load_limits("foundry", override=catalog_override(io))
     model_format = info.deployment_format if info else None
     if model_format is None and info is not None and info.publisher == "Microsoft":
@@ -96,11 +144,16 @@ def _body(io: IO, model: str) -> dict[str, Any]:
             f"the deployment format of {base} is not known",
             hint="Set deployment_format in a catalog override file (MAAS_CATALOG).",
         )
-    sku = info.deployment_skus[0] if info and info.deployment_skus else "GlobalStandard"
+    default_sku = info.deployment_skus[0] if info and info.deployment_skus else "GlobalStandard"
+    sku = tiers.find_sku(request.sku) if request.sku else default_sku
+    capacity = request.capacity or limits.get_int("deployment_capacity_advised") or 100
+    # Outside a registry, the version of a base model is Foundry's own, such as 2025-04-14.
+    has_version = model == base and info is not None and info.registry is None
+    version = (info.version if info and has_version else None) or "1"
     return {
-        "sku": {"name": sku, "capacity": limits.get_int("deployment_capacity_advised") or 100},
+        "sku": {"name": sku, "capacity": capacity},
         "properties": {
-            "model": {"format": model_format, "name": model, "version": "1"},
+            "model": {"format": model_format, "name": model, "version": version},
             "versionUpgradeOption": "NoAutoUpgrade",
         },
     }

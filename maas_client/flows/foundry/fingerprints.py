@@ -44,13 +44,15 @@ def suffix_fingerprint(suffix: object) -> str | None:
 
 def job_fingerprint(request: JobRequest) -> str:
     """Return a hash of what decides the job's result, and of its name."""
-    inputs = {
+    inputs: dict[str, Any] = {
         "model": request.model,
         "training": _data_fingerprint(request.training),
         "validation": request.validation and _data_fingerprint(request.validation),
         "hyperparameters": request.hyperparameters.model_dump(mode="json", exclude_none=True),
         "name": request.name,
     }
+    if request.training_type is not None:
+        inputs["training_type"] = request.training_type
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -10,11 +10,11 @@ from typing import Any
 from maas_client import catalog
 from maas_client._hyperparameter_table import FOUNDRY_WIRE_NAMES
 from maas_client._messages import Argument, Call, Constructor, Text
-from maas_client.errors import MaasError, NotFoundError, StatusError, UnsupportedError
+from maas_client.errors import ConfigError, MaasError, NotFoundError, StatusError, UnsupportedError
 from maas_client.flows._backend import JobRequest, catalog_override
 from maas_client.flows._create_once import create_once, exclusive
 from maas_client.flows._io import IO
-from maas_client.flows.foundry import fingerprints
+from maas_client.flows.foundry import fingerprints, tiers
 from maas_client.types import Job, JobError
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
@@ -26,7 +26,12 @@ _LOCK_TIMEOUT_S = 300.0
 """How long a call waits for another one with the same inputs on this machine."""
 _LIST_QUERY = {"limit": "100"}
 TRAINING_TYPE_FIELD = "trainingType"
-"""May be set with ``Hyperparameters(extra={"trainingType": "developerTier"})``."""
+"""May also be set with ``Hyperparameters(extra=...)``, which is sent as it is."""
+_REGION_KINDS: dict[str, catalog.RegionKind] = {
+    "GlobalStandard": "global_train",
+    "Standard": "standard_train",
+}
+"""The list of regions by training type. No source lists regions for the others."""
 
 
 def check_request(io: IO, request: JobRequest) -> None:
@@ -59,6 +64,15 @@ def check_request(io: IO, request: JobRequest) -> None:
     info = catalog.find_model(request.model_name, override=catalog_override(io))
     if info and not io.scope.local:
         catalog.check_method(info, "SFT")
+    if request.training_type is not None:
+        if TRAINING_TYPE_FIELD in request.hyperparameters.extra:
+            raise ConfigError(
+                Text.format(
+                    "{} is given twice: also in {}", Argument("training_type"), Argument("extra")
+                ),
+                hint="Give it once.",
+            )
+        tiers.check_training_type(info, request.training_type)
     if request.tags:
         raise UnsupportedError("foundry stores no tags with a job", hint="azureml does.")
     _wire_hyperparameters(request)
@@ -122,6 +136,8 @@ def _training_type(io: IO, request: JobRequest) -> str:
 
     Every open model needs it; without it the service rejects the model (docs/azure-http.md section 4.4).
     """
+    if request.training_type is not None:
+        return tiers.find_training_type(request.training_type)
     requested = request.hyperparameters.extra.get(TRAINING_TYPE_FIELD)
     if requested:
         return str(requested)
@@ -131,6 +147,9 @@ def _training_type(io: IO, request: JobRequest) -> str:
 
 async def create(io: IO, request: JobRequest) -> Job:
     """Create the job, or return the live or succeeded one with the same inputs."""
+    if kind := _REGION_KINDS.get(_training_type(io, request)):
+        info = catalog.find_model(request.model_name, override=catalog_override(io))
+        await tiers.check_region(io, info, kind)
     fingerprint = fingerprints.job_fingerprint(request)
     async with exclusive(io, f"job {fingerprint}", timeout_s=_LOCK_TIMEOUT_S):
         return await _create(io, request, fingerprint)

@@ -126,10 +126,33 @@ def check_request(request: dict[str, Any]) -> None:
         not isinstance(sku, dict) or str(sku.get("name", "")).casefold() not in _SKU_NAMES
     ):
         raise _invalid(f"sku.name must be one of {', '.join(SKUS)}.", "sku.name")
+    _check_sku(model["name"], sku)
     expected = provider_format(re.split(r"\.ft-", model["name"])[0])
     if expected is not None and model.get("format") != expected:
         actual = str(model.get("format"))[:40]
         raise _unsupported(model["name"], f"its format is {expected!r}, not {actual!r}")
+
+
+def _check_sku(model: str, sku: dict[str, Any] | None) -> None:
+    """Raise ``ApiError`` for a capacity that is no positive number, or a SKU that tuned models do not have.
+
+    Models that Azure does not deploy serverless take every SKU here, so that they can be tried.
+    """
+    capacity = (sku or {}).get("capacity", 1)
+    if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
+        raise _invalid("sku.capacity must be a whole number from 1.", "sku.capacity")
+    base, *tuned = re.split(r"\.ft-", model)
+    facts = find_model_facts(base)
+    if not sku or not tuned or facts is None or not facts.deployment_skus:
+        return
+    offered = [*facts.deployment_skus]
+    offered += ["ProvisionedManaged"] if facts.provisioned_deploy_regions else []
+    if str(sku["name"]).casefold() not in (name.casefold() for name in offered):
+        raise _invalid(
+            f"The sku {sku['name']} is not supported for tuned models of {facts.name}. "
+            f"Use {', '.join(offered)}.",
+            "sku.name",
+        )
 
 
 def quota_name(model: str) -> str:

@@ -145,4 +145,4 @@ def test_api_key_needs_no_data_actions() -> None:
     port.on("rights.account", REFUSED)
     (refused,) = doctor.check_account_roles(port, by_key=False)
     assert refused.state == "warning"
-    assert "Azure AI Owner" in refused.message
+    assert "Foundry Owner" in refused.message

@@ -30,6 +30,7 @@ class Resource(FakePort):
         self.on("fine_tuning.get", lambda sent: _by_id(self.jobs, sent.path["job"]))
         self.on("fine_tuning.create", self.create_job)
         self.on("fine_tuning.cancel", self.cancel_job)
+        self.on("accounts.get", {"location": "swedencentral"})
 
     def create_file(self, sent: Sent) -> dict[str, Any]:
         form = dict(sent.body)

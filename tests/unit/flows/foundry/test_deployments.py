@@ -206,3 +206,64 @@ async def test_tuned_model_past_its_deployment_date_is_refused(
     with pytest.raises(ModelRetiredError, match="2026-01-02"):
         await flows_deployments.create(io, "tickets", "gpt-4.1.ft-00aa-tickets")
     assert io.sent == []
+
+
+GPT = "gpt-4.1-mini.ft-00aa-tickets"
+
+
+async def test_sku_and_capacity_are_sent_as_azure_spells_them() -> None:
+    io = Resource()
+    script_creation(io, GPT)
+    await flows_deployments.create(io, "tickets", GPT, sku="developer", capacity=7)
+    body = io.asked("deployments.create")[0].body
+    assert body["sku"] == {"name": "DeveloperTier", "capacity": 7}
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "error", "message"),
+    [
+        ("gpt-4o.ft-00aa", {"sku": "DeveloperTier"}, UnsupportedError, "gpt-4o do not deploy with"),
+        ("gpt-5.ft-00aa", {"sku": "GlobalStandard"}, UnsupportedError, "Use .*Standard"),
+        ("Qwen3-32B.ft-00aa", {"sku": "Standard"}, UnsupportedError, "GlobalStandard"),
+        ("gpt-4.1-mini.ft-00aa", {"sku": "ProvisionedManaged"}, UnsupportedError, "GlobalStandard"),
+        ("Qwen3.8-27B.ft-00aa", {}, UnsupportedError, "managed compute and Fireworks only"),
+        (GPT, {"sku": "GlobalManagedCompute"}, UnsupportedError, "no source states which"),
+        (GPT, {"sku": "Turbo"}, ConfigError, "unknown sku"),
+        (GPT, {"capacity": 0}, ConfigError, "invalid capacity"),
+        (GPT, {"capacity": True}, ConfigError, "invalid capacity"),
+        (GPT, {"capacity": 1.5}, ConfigError, "invalid capacity"),
+    ],
+)
+async def test_sku_that_azure_does_not_offer_is_refused_before_anything_is_sent(
+    model: str, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    io = Resource()
+    with pytest.raises(error, match=message):
+        await flows_deployments.create(io, "tickets", model, **options)
+    assert io.sent == []
+
+
+async def test_region_without_standard_deployments_is_refused() -> None:
+    io = Resource()
+    io.on("deployments.get", NotFoundError("none", status=404))
+    io.on("accounts.get", {"location": "eastus"})
+    with pytest.raises(UnsupportedError, match=r"SKU Standard in eastus.*northcentralus"):
+        await flows_deployments.create(io, "tickets", GPT, sku="Standard")
+    assert io.asked("deployments.create") == []
+
+
+async def test_existing_deployment_with_another_sku_is_a_conflict() -> None:
+    io = Resource()
+    io.on("deployments.get", deployment_body(GPT))
+    io.on("foundry_chat.complete", {"choices": []})
+    assert (await flows_deployments.create(io, "tickets", GPT, capacity=100)).ready
+    with pytest.raises(ConflictError, match="SKU GlobalStandard, not DataZoneStandard"):
+        await flows_deployments.create(io, "tickets", GPT, sku="DataZoneStandard")
+
+
+async def test_base_model_of_openai_is_deployed_with_its_version() -> None:
+    io = Resource()
+    script_creation(io, "gpt-4.1-mini")
+    await flows_deployments.create(io, "tickets", "gpt-4.1-mini")
+    model = io.asked("deployments.create")[0].body["properties"]["model"]
+    assert model == {"format": "OpenAI", "name": "gpt-4.1-mini", "version": "2025-04-14"}

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from maas_client.errors import BadRequestError, NotFoundError, TransportError, UnsupportedError
+from maas_client.errors import (
+    BadRequestError,
+    ConfigError,
+    NotFoundError,
+    TransportError,
+    UnsupportedError,
+)
 from maas_client.flows.foundry import fingerprints, jobs, runs
 from maas_client.types import Dataset, Hyperparameters
 from tests.unit.fake_port import Sent, collect
@@ -48,6 +54,65 @@ async def test_training_type_and_extra_are_sent() -> None:
     body = io.asked("fine_tuning.create")[0].body
     assert body["trainingType"] == "developerTier"
     assert body["method"]["supervised"]["hyperparameters"] == {"beta": 0.1}
+
+
+async def test_training_type_is_sent_as_documented() -> None:
+    io = Resource()
+    request = job_request(model="gpt-4.1", model_name="gpt-4.1", training_type="developertier")
+    await jobs.create(io, request)
+    assert io.asked("fine_tuning.create")[0].body["trainingType"] == "Developer"
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "error", "message"),
+    [
+        ("Ministral-3B", {"training_type": "Developer"}, UnsupportedError, "type Developer"),
+        ("gpt-4.1", {"training_type": "Express"}, ConfigError, "unknown training_type"),
+        ("o4-mini", {}, UnsupportedError, "by RFT, not by SFT"),
+        (
+            "gpt-4.1",
+            {
+                "training_type": "Standard",
+                "hyperparameters": Hyperparameters(extra={"trainingType": "Standard"}),
+            },
+            ConfigError,
+            "given twice",
+        ),
+    ],
+)
+def test_what_azure_does_not_train_is_refused(
+    model: str, changes: dict[str, object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        jobs.check_request(Resource(), job_request(model=model, model_name=model, **changes))
+
+
+@pytest.mark.parametrize(
+    ("location", "training_type", "offered"),
+    [
+        ("uaenorth", None, False),
+        ("West Europe", None, True),
+        ("westeurope", "Standard", False),
+        ("westeurope", "Developer", True),  # no source lists its regions
+    ],
+)
+async def test_regions_of_training(location: str, training_type: str | None, offered: bool) -> None:
+    io = Resource()
+    io.on("accounts.get", {"location": location})
+    request = job_request(model="gpt-4.1", model_name="gpt-4.1", training_type=training_type)
+    if offered:
+        await jobs.create(io, request)
+        return
+    with pytest.raises(UnsupportedError, match="swedencentral"):
+        await jobs.create(io, request)
+    assert io.asked("fine_tuning.create") == []
+
+
+async def test_account_that_cannot_be_read_is_not_checked() -> None:
+    io = Resource()
+    io.on("accounts.get", NotFoundError("no", status=404))
+    await jobs.create(io, job_request())
+    assert io.jobs
 
 
 @pytest.mark.parametrize(
