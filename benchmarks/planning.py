@@ -17,7 +17,7 @@ from _table import Row, main
 
 from maas_client._settings import Settings
 from maas_client.local import bases
-from maas_client.local.machine import hardware, model_shape
+from maas_client.local.machine import hardware, model_architecture
 from maas_client.local.machine.child_processes import worker_environment
 from maas_client.local.planning import measure
 
@@ -137,7 +137,7 @@ def measure_all(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
                     measured["learned"] / measured["tokens"],
                 )
                 planned = measure.measure(
-                    model_shape.read_shape(Path(base.folder)),
+                    model_architecture.read_shape(Path(base.folder)),
                     method,
                     row_stats,
                     batch_size=args.batch_size,

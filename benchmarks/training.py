@@ -135,7 +135,7 @@ def _examples(task: dict[str, Any]) -> Any:
 def _ours(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
     """Yield loss and tokens of each step, as the worker takes them."""
     from maas_client.local.resources.training_config import TrainingConfig
-    from maas_client.local.training import adapters, engines, load_base
+    from maas_client.local.training import adapters, load_base, strategies
     from maas_client.local.training.model_loss import ModelWithLoss
     from maas_client.local.training.packing import PackLimits
     from maas_client.local.training.train import RunProgress, create_optimizer, train
@@ -146,7 +146,7 @@ def _ours(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
     _, examples = _examples(task)
     model, _ = adapters.make_trainable(load_base.load_model(task["folder"], recipe, "cpu"), recipe)
     learner = ModelWithLoss(model)
-    engine = engines.prepare_engine(learner, create_optimizer(learner, recipe), "cpu", recipe)
+    engine = strategies.prepare_engine(learner, create_optimizer(learner, recipe), "cpu", recipe)
     batches = _in_order(examples, recipe, PackLimits())
     for step in train(
         engine.model, batches, recipe, RunProgress(total_steps=task["steps"] + 1), engine

@@ -15,7 +15,7 @@ from typing import Any
 from _table import Row, main
 
 from maas_client._transport import run_sync
-from maas_client.flows._backend import UploadRequest
+from maas_client.flows._requests import UploadRequest
 from maas_client.flows.azureml import blob_upload
 from maas_client.flows.azureml.workspace import authorized_container_url
 from maas_client.local import serve

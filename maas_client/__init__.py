@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from maas_client.errors import StatusError as StatusError
     from maas_client.errors import TransportError as TransportError
     from maas_client.errors import UnsupportedError as UnsupportedError
-    from maas_client.flows._backend import ProgressCallback as ProgressCallback
+    from maas_client.flows._requests import ProgressCallback as ProgressCallback
     from maas_client.flows.chat import Messages as Messages
     from maas_client.flows.deployments import Lifetime as Lifetime
     from maas_client.flows.identifiers import StrPath as StrPath

@@ -264,12 +264,12 @@ def _pull_from_hub(name: str, folder: Path) -> Any:
 
 def _check_it_fits(model: ModelInfo) -> None:
     """Raise ``UnsupportedError`` if no method can train the model on this machine."""
-    from maas_client.local.machine import hardware, model_shape
+    from maas_client.local.machine import hardware, model_architecture
     from maas_client.local.planning import plan
     from maas_client.local.planning.measure import RowStats
 
     shape = model.architecture
-    if shape is None or not model_shape.is_dense(shape):
+    if shape is None or not model_architecture.is_dense(shape):
         return
     machine = hardware.detect_hardware()
     estimate = plan.plan(model.name, shape, RowStats(1, 512.0, 0.5), machine, probe=False)

@@ -84,11 +84,11 @@ def run(args: argparse.Namespace) -> int:
 def _shape(model: str) -> Architecture:
     """Return the architecture of a folder with weights or of a model in the catalog."""
     from maas_client import catalog
-    from maas_client.local.machine import model_shape
+    from maas_client.local.machine import model_architecture
 
     folder = Path(model).expanduser()
     if folder.is_dir():
-        return model_shape.read_shape(folder)
+        return model_architecture.read_shape(folder)
     info = catalog.get_model(model, override=Settings.load().catalog_file())
     if info.architecture is None:
         raise ConfigError(

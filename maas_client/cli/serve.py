@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     if args.print_env and not args.proxy:
         raise ConfigError("--print-env requires --proxy", hint="Add --proxy.")
     config = _config(args)
-    from maas_client.local.resources.base_choice import check_base
+    from maas_client.local.resources.base_models import check_base
     from maas_client.local.server import Server
 
     if config.engine == "peft":

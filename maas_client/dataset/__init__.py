@@ -71,7 +71,7 @@ def validate(
         >>> maas.validate(frame).summary()  # a DataFrame with a column "messages"
         Counter({'CHAT_ROLE_UNKNOWN': 12, 'QUALITY_DUPLICATE': 3})
     """
-    from maas_client.dataset.file_check import ValidateOptions, validate_files
+    from maas_client.dataset.file_validator import ValidateOptions, validate_files
 
     options = ValidateOptions(
         model=model,

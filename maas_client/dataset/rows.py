@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
 
-from maas_client.dataset.block_check import BlockValidator
-from maas_client.dataset.file_check import FileCheck
+from maas_client.dataset.block_validator import BlockValidator
+from maas_client.dataset.file_validator import FileValidator
 from maas_client.dataset.issues import Issue
 from maas_client.dataset.model_report import report_for_model
 from maas_client.dataset.parsing.lines import Line, read_blocks, read_lines
@@ -76,7 +76,7 @@ def check_rows(
     """
     context = build_context(target, model)
     recorder = _ValidLineRecorder()
-    check = FileCheck(
+    check = FileValidator(
         to_file(path),
         ProblemCollector(context),
         ServiceRules(context, service_splits=True),

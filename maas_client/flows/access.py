@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from maas_client.flows import _arm
-from maas_client.flows._backend import is_foundry
 from maas_client.flows._io import IO
+from maas_client.flows._requests import is_foundry
 from maas_client.wire import foundry
 from maas_client.wire import permissions as ops
 from maas_client.wire.operation import Operation, Plane

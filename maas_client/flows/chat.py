@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from maas_client.errors import ConfigError, ServiceError, TransportError
 from maas_client.flows import identifiers
-from maas_client.flows._backend import ChatRequest, is_foundry
 from maas_client.flows._io import IO, Coro
+from maas_client.flows._requests import ChatRequest, is_foundry
 from maas_client.flows._signature import expand_options
 from maas_client.types import ChatChunk, ChatCompletion, Deployment, Message
 from maas_client.wire import chat, error_bodies

@@ -16,14 +16,14 @@ from maas_client._settings import Settings
 from maas_client.dataset.sources import DataFile, DataSource, open_source, to_file
 from maas_client.errors import DatasetError
 from maas_client.flows import identifiers
-from maas_client.flows._backend import (
+from maas_client.flows._files import absolute_path
+from maas_client.flows._io import IO, Coro
+from maas_client.flows._requests import (
     ProgressCallback,
     UploadRequest,
     is_foundry,
     validation_target,
 )
-from maas_client.flows._files import absolute_path
-from maas_client.flows._io import IO, Coro
 from maas_client.types import Dataset, FileReport, ValidationReport
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ async def validate_file(
     A file whose size, modification time and inode have not changed is not parsed again for the same
     model and codes: the client keeps its reports. Raises ``DatasetError`` if the file is invalid.
     """
-    from maas_client.dataset.file_check import ValidateOptions, check_files
+    from maas_client.dataset.file_validator import ValidateOptions, check_files
 
     cache = _report_cache(io)
     files = [file, *([] if validation is None else [validation])]

@@ -15,14 +15,14 @@ from maas_client._messages import Argument, Text
 from maas_client.errors import ConfigError, MaasError, NotFoundError, ServiceError
 from maas_client.flows import identifiers
 from maas_client.flows._arm import READY_TIMEOUT_S
-from maas_client.flows._backend import (
+from maas_client.flows._io import IO, Coro
+from maas_client.flows._requests import (
     DeploymentRequest,
     catalog_override,
     is_foundry,
     service_model_id,
     validation_target,
 )
-from maas_client.flows._io import IO, Coro
 from maas_client.flows.foundry.models import base_model_name
 from maas_client.types import Deployment, Job, Keys, Model
 

@@ -11,8 +11,8 @@ from maas_client import catalog
 from maas_client._messages import Call, Text
 from maas_client.catalog import ModelInfo
 from maas_client.errors import ConfigError, DatasetError
-from maas_client.flows._backend import catalog_override, service_model_id, validation_target
 from maas_client.flows._io import IO
+from maas_client.flows._requests import catalog_override, service_model_id, validation_target
 from maas_client.types import Dataset, Deployment, Job, Model
 
 StrPath = str | Path

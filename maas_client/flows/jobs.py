@@ -12,8 +12,8 @@ from maas_client._messages import Argument, Text
 from maas_client.dataset.sources import DataFile, DataSource
 from maas_client.errors import ConfigError
 from maas_client.flows import datasets, identifiers
-from maas_client.flows._backend import JobRequest, catalog_override, is_foundry
 from maas_client.flows._io import IO, Coro
+from maas_client.flows._requests import JobRequest, catalog_override, is_foundry
 from maas_client.flows._signature import expand_options
 from maas_client.flows.datasets import JobData
 from maas_client.types import (

@@ -11,14 +11,14 @@ from typing import Protocol
 from maas_client import catalog
 from maas_client.errors import ConfigError
 from maas_client.flows import identifiers
-from maas_client.flows._backend import (
+from maas_client.flows._files import absolute_path
+from maas_client.flows._io import IO, Coro
+from maas_client.flows._requests import (
     ModelUploadRequest,
     ProgressCallback,
     catalog_override,
     is_foundry,
 )
-from maas_client.flows._files import absolute_path
-from maas_client.flows._io import IO, Coro
 from maas_client.types import Job, Model
 
 

@@ -26,15 +26,15 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from maas_client.local.machine import torch_extensions
-from maas_client.local.resources.data_checks import check_file
 from maas_client.local.resources.errors import describe_failure
 from maas_client.local.resources.job_states import SIGNAL_KEYS, JobSignal
 from maas_client.local.resources.training_config import parse_hyperparameters
+from maas_client.local.resources.validation_cache import check_file
 
 _FORMAT = ("FILE_", "JSON_", "CHAT_", "TOOL_")
 _ENGINE = (
     "maas_client.local.training.run",
-    "maas_client.dataset.file_check",
+    "maas_client.dataset.file_validator",
     "peft",
     "accelerate",
     "transformers.models.phi3.modeling_phi3",

@@ -24,7 +24,7 @@ from maas_client.dataset.edit.atomic_write import (
     require_distinct_paths,
     require_regular_file,
 )
-from maas_client.dataset.file_check import FileCheck
+from maas_client.dataset.file_validator import FileValidator
 from maas_client.dataset.parsing.json_scan import JsonError
 from maas_client.dataset.parsing.lines import read_lines
 from maas_client.dataset.parsing.strict_json import parse_json
@@ -247,7 +247,7 @@ def _find_leaked_rows(
         near = NearDuplicateScanner(exact, training=scanners[:])
         rules = ServiceRules(context, is_validation_file=bool(is_validation_file))
         with open_source(file.name) as source:
-            FileCheck(source, ProblemCollector(context), rules, [exact, near]).run()
+            FileValidator(source, ProblemCollector(context), rules, [exact, near]).run()
         scanners.append(near)
     rows: tuple[list[int], list[int]] = ([], [])
     for row in order:

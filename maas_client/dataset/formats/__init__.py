@@ -1,7 +1,7 @@
 """Rows in other formats (Alpaca, ShareGPT, DPO, ...): one table to recognise and to convert them."""
 
 from maas_client.dataset.formats.fields import ConversionError, Row, UnwantedAnswerError
-from maas_client.dataset.formats.table import (
+from maas_client.dataset.formats.registry import (
     FORMAT_BY_NAME,
     FORMATS,
     MESSAGES,

@@ -32,7 +32,7 @@ from maas_client.dataset.formats.messages import (
     take_weight,
     tools_of,
 )
-from maas_client.dataset.formats.options import options_text, read_options
+from maas_client.dataset.formats.multiple_choice import options_text, read_options
 
 _CONTEXT_NAMES = (
     "context",

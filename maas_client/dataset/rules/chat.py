@@ -23,9 +23,9 @@ from maas_client.dataset.parsing.json_scan import JsonDocument, JsonError
 from maas_client.dataset.parsing.lines import MAX_LINE_BYTES, Line
 from maas_client.dataset.parsing.strict_json import parse_strict
 from maas_client.dataset.rules.context import RuleContext
-from maas_client.dataset.rules.foreign_keys import mask_issue, row_key_issues
 from maas_client.dataset.rules.row_features import RowFeatures
 from maas_client.dataset.rules.tools import call_issues, definition_issues, result_issues
+from maas_client.dataset.rules.unsupported_fields import mask_issue, row_key_issues
 from maas_client.dataset.rules.wrapping import find_split_turns, find_wrapping
 
 ROLES = ("system", "user", "assistant", "tool")

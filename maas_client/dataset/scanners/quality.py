@@ -14,7 +14,7 @@ from typing import Any
 from maas_client.dataset.issues import Issue, KeyPath
 from maas_client.dataset.parsing.prefilter import Prefilter, compile_pattern, join_lines
 from maas_client.dataset.scanners import Row, iter_strings, message_texts
-from maas_client.dataset.scanners.endings import CERTAIN_ENDS, OpenEndings, classify_ending
+from maas_client.dataset.scanners.truncation import CERTAIN_ENDS, OpenEndings, classify_ending
 
 _MAX_EMPTY_CHARS = 13
 """An answer that is nothing but a placeholder has fewer characters."""

@@ -9,10 +9,10 @@ from typing import Any
 
 from maas_client.errors import NotFoundError
 from maas_client.flows import _arm
-from maas_client.flows._backend import UploadRequest
 from maas_client.flows._create_once import create_once, exclusive
 from maas_client.flows._files import reading
 from maas_client.flows._io import IO
+from maas_client.flows._requests import UploadRequest
 from maas_client.flows.azureml import blob_upload
 from maas_client.flows.azureml.workspace import get_datastore
 from maas_client.types import Dataset

@@ -13,9 +13,9 @@ from maas_client._messages import Argument, Constructor, Text
 from maas_client._secret import Secret
 from maas_client.errors import AuthError, NotFoundError, ServiceError, UnsupportedError
 from maas_client.flows import _arm
-from maas_client.flows._backend import ChatRequest, DeploymentRequest, catalog_override
 from maas_client.flows._create_once import create_once, name_conflict, unknown_deployment_hint
 from maas_client.flows._io import IO
+from maas_client.flows._requests import ChatRequest, DeploymentRequest, catalog_override
 from maas_client.flows.azureml import models
 from maas_client.flows.azureml.workspace import get_workspace
 from maas_client.flows.chat import parse_chunks, parse_completion

@@ -23,9 +23,9 @@ from maas_client.errors import (
     UnsupportedError,
 )
 from maas_client.flows import _arm
-from maas_client.flows._backend import JobRequest
 from maas_client.flows._create_once import create_once
 from maas_client.flows._io import IO
+from maas_client.flows._requests import JobRequest
 from maas_client.flows.azureml import runs
 from maas_client.flows.identifiers import arm_name
 from maas_client.types import Job

@@ -10,9 +10,9 @@ from pathlib import Path
 from maas_client._messages import Constructor, Text
 from maas_client.errors import ConfigError, NotFoundError, UnsupportedError
 from maas_client.flows import _arm
-from maas_client.flows._backend import ModelUploadRequest, UploadRequest
 from maas_client.flows._create_once import create_once
 from maas_client.flows._io import IO
+from maas_client.flows._requests import ModelUploadRequest, UploadRequest
 from maas_client.flows.azureml import blob_upload
 from maas_client.flows.azureml.workspace import get_datastore, get_workspace
 from maas_client.types import Model

@@ -19,9 +19,9 @@ from maas_client.errors import (
     UnsupportedError,
 )
 from maas_client.flows import _arm
-from maas_client.flows._backend import ChatRequest, DeploymentRequest, catalog_override
 from maas_client.flows._create_once import create_once, name_conflict, unknown_deployment_hint
 from maas_client.flows._io import IO
+from maas_client.flows._requests import ChatRequest, DeploymentRequest, catalog_override
 from maas_client.flows.chat import parse_chunks, parse_completion
 from maas_client.flows.foundry import tiers
 from maas_client.flows.foundry.models import base_model_name

@@ -13,10 +13,10 @@ from maas_client import catalog
 from maas_client.errors import DatasetError, MaasError, NotFoundError, ServiceError, StatusError
 from maas_client.flows import _journal
 from maas_client.flows._arm import poll_intervals
-from maas_client.flows._backend import UploadRequest, catalog_override
 from maas_client.flows._create_once import create_once, exclusive
 from maas_client.flows._files import FileSlice, reading
 from maas_client.flows._io import IO
+from maas_client.flows._requests import UploadRequest, catalog_override
 from maas_client.flows.foundry import fingerprints, multipart_upload
 from maas_client.types import Dataset
 from maas_client.wire import foundry as ops

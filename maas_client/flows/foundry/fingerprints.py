@@ -12,8 +12,8 @@ import re
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from maas_client.flows._backend import JobRequest, UploadRequest
 from maas_client.flows._io import IO
+from maas_client.flows._requests import JobRequest, UploadRequest
 from maas_client.types import Dataset
 from maas_client.wire.foundry_models import ListPage
 from maas_client.wire.operation import Operation, Plane

@@ -11,9 +11,9 @@ from maas_client import catalog
 from maas_client._hyperparameter_table import FOUNDRY_WIRE_NAMES
 from maas_client._messages import Argument, Call, Constructor, Text
 from maas_client.errors import ConfigError, MaasError, NotFoundError, StatusError, UnsupportedError
-from maas_client.flows._backend import JobRequest, catalog_override
 from maas_client.flows._create_once import create_once, exclusive
 from maas_client.flows._io import IO
+from maas_client.flows._requests import JobRequest, catalog_override
 from maas_client.flows.foundry import fingerprints, tiers
 from maas_client.types import Job, JobError
 from maas_client.wire import foundry as ops

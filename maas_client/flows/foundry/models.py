@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator
 
 from maas_client._messages import Constructor, Text
 from maas_client.errors import UnsupportedError
-from maas_client.flows._backend import ModelUploadRequest
 from maas_client.flows._io import IO
+from maas_client.flows._requests import ModelUploadRequest
 from maas_client.flows.foundry import fingerprints
 from maas_client.types import Model
 from maas_client.wire import foundry as ops

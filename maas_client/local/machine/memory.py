@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from maas_client.catalog import Architecture
-from maas_client.local.machine import model_shape as shapes
+from maas_client.local.machine import model_architecture as shapes
 
 NF4_BYTES_PER_WEIGHT = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes per weight in bitsandbytes' nf4 with double quantization: four bits, a one-byte constant per block

@@ -12,7 +12,7 @@ from typing import Any
 
 from maas_client.catalog import Architecture
 from maas_client.errors import MissingExtraError, ServiceError
-from maas_client.local.machine import model_shape as shapes
+from maas_client.local.machine import model_architecture as shapes
 from maas_client.local.machine.child_processes import worker_environment
 
 _MAX_OPERATIONS = 4e11

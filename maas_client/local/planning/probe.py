@@ -18,7 +18,7 @@ from typing import Any
 import torch  # noqa: TID253 - runs in a child process
 
 from maas_client.local.resources.training_config import TrainingConfig, parse_hyperparameters
-from maas_client.local.training import adapters, attention, engines, load_base
+from maas_client.local.training import adapters, attention, load_base, strategies
 from maas_client.local.training.data import Example
 from maas_client.local.training.fused_modules import fuse_modules
 from maas_client.local.training.model_loss import ModelWithLoss
@@ -36,7 +36,7 @@ def main() -> None:
     model = build_model(request["shape"], int(request["blocks"]), config)
     adapted, _ = adapters.make_trainable(model, config)
     model_with_loss = ModelWithLoss(adapted)
-    engine = engines.prepare_engine(
+    engine = strategies.prepare_engine(
         model_with_loss, create_optimizer(model_with_loss, config), "cpu", config
     )
     batch = random_batch(

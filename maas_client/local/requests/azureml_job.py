@@ -8,7 +8,7 @@ from typing import Any
 
 from maas_client.errors import MaasError
 from maas_client.local.resources.assets import Assets, Workspace, parse_registry_uri
-from maas_client.local.resources.base_choice import base_properties
+from maas_client.local.resources.base_models import base_properties
 from maas_client.local.resources.blobs import BlobStore
 from maas_client.local.resources.errors import user_error
 from maas_client.local.resources.jobs import DataRef, JobSpec, NewJob

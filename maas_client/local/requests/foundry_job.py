@@ -15,7 +15,7 @@ from maas_client.catalog import ModelInfo
 from maas_client.errors import MaasError
 from maas_client.local.bases import find_model_facts
 from maas_client.local.resources.assets import FOUNDRY_SCOPE
-from maas_client.local.resources.base_choice import base_properties
+from maas_client.local.resources.base_models import base_properties
 from maas_client.local.resources.errors import ApiError
 from maas_client.local.resources.foundry_files import FoundryFiles, invalid_payload
 from maas_client.local.resources.jobs import DataRef, JobRef, JobSpec, NewJob

@@ -97,7 +97,7 @@ class FoundryFiles:
 
         As with the service, problems of the chats in it make the job fail later. The job uses this check.
         """
-        from maas_client.local.resources.data_checks import check_file
+        from maas_client.local.resources.validation_cache import check_file
 
         path = str(self._files.content_path(content))
         for problem in check_file(path, None, str(self._files.checks_folder)).report.problems:

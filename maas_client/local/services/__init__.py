@@ -88,7 +88,7 @@ class Services:
 
     def base_for(self, model: str) -> dict[str, Any]:
         """Return the base that a model name runs on here; raise ``ApiError`` for an unknown model."""
-        from maas_client.local.resources.base_choice import base_for
+        from maas_client.local.resources.base_models import base_for
 
         return base_for(model, self.config)
 

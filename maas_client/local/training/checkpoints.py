@@ -19,7 +19,7 @@ import torch  # noqa: TID253 - this module is imported by the training process o
 from safetensors.torch import load_file, save_file  # noqa: TID253 - see above
 
 from maas_client.local.state import atomic_folder
-from maas_client.local.training.engines import TrainingState
+from maas_client.local.training.strategies import TrainingState
 
 _STATE_FILE, _INFO_FILE = "state.safetensors", "facts.json"
 

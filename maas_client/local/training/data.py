@@ -25,7 +25,7 @@ from maas_client.chat import (
     render_prompt,
 )
 from maas_client.errors import DatasetError
-from maas_client.local.resources.data_checks import check_file, read_valid_rows
+from maas_client.local.resources.validation_cache import check_file, read_valid_rows
 from maas_client.local.training import attention
 
 _ROWS_PER_CALL = 256

@@ -15,14 +15,13 @@ from maas_client.chat import TEMPLATES, ChatTemplate
 from maas_client.errors import ConfigError
 from maas_client.local.machine.hardware import detect_hardware
 from maas_client.local.machine.memory import estimate_memory
-from maas_client.local.machine.model_shape import read_shape
+from maas_client.local.machine.model_architecture import read_shape
 from maas_client.local.resources import training_config
 from maas_client.local.resources.training_config import TrainingConfig
-from maas_client.local.training import adapters, engines, load_base, processes
+from maas_client.local.training import adapters, load_base, processes, strategies
 from maas_client.local.training.adapters import Coverage
 from maas_client.local.training.checkpoints import compute_fingerprint
 from maas_client.local.training.data import TrainingData
-from maas_client.local.training.engines import Engine, TrainingState
 from maas_client.local.training.model_loss import ModelWithLoss
 from maas_client.local.training.packing import (
     Batch,
@@ -31,6 +30,7 @@ from maas_client.local.training.packing import (
     steps_per_epoch,
     total_steps,
 )
+from maas_client.local.training.strategies import Engine, TrainingState
 from maas_client.local.training.train import RunProgress, create_optimizer
 
 
@@ -155,7 +155,7 @@ class TrainingSetup:
         if state is not None:
             self.load_weights(state.weights)
         optimizer = create_optimizer(self.model_with_loss, self.config)
-        self.engine = engines.prepare_engine(
+        self.engine = strategies.prepare_engine(
             self.model_with_loss, optimizer, self.device, self.config
         )
         if state is not None:
@@ -166,7 +166,7 @@ class TrainingSetup:
 
         A sharded model cannot be turned back into a whole one.
         """
-        engines.unset_deepspeed()
+        strategies.unset_deepspeed()
         model = load_base.load_model(self.base["folder"], self.config, self.device)
         self.model, _ = adapters.make_trainable(model, self.config)
         self.model_with_loss = ModelWithLoss(self.model)
@@ -186,7 +186,7 @@ class TrainingSetup:
     def placement(self) -> str:
         """Describe the processes of the run."""
         count = f"{self.config.processes} processes" if self.config.processes > 1 else "one process"
-        return f"{count}{engines.sharding_label(self.config)}"
+        return f"{count}{strategies.sharding_label(self.config)}"
 
     @property
     def checkpoints_dir(self) -> Path:

@@ -11,8 +11,8 @@ import torch  # noqa: TID253 - this module is imported by the training process o
 from torch import nn  # noqa: TID253 - see above
 
 from maas_client.local.resources.training_config import TrainingConfig
-from maas_client.local.training.engines import Engine
 from maas_client.local.training.packing import Batch
+from maas_client.local.training.strategies import Engine
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from maas_client.dataset.file_check import FileCheck
+from maas_client.dataset.file_validator import FileValidator
 from maas_client.local.embedded_server import LocalServer
 from tests.contract.client.conftest import AwaitableClient
 
@@ -36,14 +36,14 @@ async def client(
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
     """The folder and the model of every check in this process, of the client and of the server."""
     seen: list[tuple[str, str | None]] = []
-    run = FileCheck.run
+    run = FileValidator.run
 
-    def record(self: FileCheck, *args: Any) -> Any:
+    def record(self: FileValidator, *args: Any) -> Any:
         model = self.collector.context.model
         seen.append((Path(self.path).parent.name, model.name if model else None))
         return run(self, *args)
 
-    monkeypatch.setattr(FileCheck, "run", record)
+    monkeypatch.setattr(FileValidator, "run", record)
     return seen
 
 

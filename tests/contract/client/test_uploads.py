@@ -202,7 +202,7 @@ def test_version_of_an_earlier_release_is_found(server: LocalServer, data: Path)
     sha256 = hashlib.sha256(data.read_bytes()).hexdigest()
     with server.client() as client:
         from maas_client._client import run_sync
-        from maas_client.flows._backend import UploadRequest
+        from maas_client.flows._requests import UploadRequest
         from maas_client.flows.azureml import datasets
 
         request = UploadRequest(data, sha256, "train")

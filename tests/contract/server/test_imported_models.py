@@ -115,7 +115,7 @@ def test_changed_file_is_detected_by_hash(client: Client, trained: Path, tmp_pat
 def test_invalid_file_name_is_refused(client: Client, trained: Path) -> None:
     """Our client never sends such a name: the server must check it."""
     from maas_client._transport import run_sync
-    from maas_client.flows._backend import UploadRequest
+    from maas_client.flows._requests import UploadRequest
     from maas_client.flows.azureml import blob_upload
     from maas_client.wire import azureml as ops
 

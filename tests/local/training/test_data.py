@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 from maas_client.chat import TEMPLATES
-from maas_client.dataset.block_check import BlockValidator
+from maas_client.dataset.block_validator import BlockValidator
 from maas_client.local import worker
 from maas_client.local.training.data import TrainingData
 from tests.local.training.rows import make_rows

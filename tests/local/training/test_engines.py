@@ -36,7 +36,7 @@ except ImportError:
     pass
 from maas_client.local.resources.job_states import JobSignal
 from maas_client.local.training import processes, run
-from maas_client.local.training.engines import zero
+from maas_client.local.training.strategies import zero
 
 zero._PERSISTENCE_THRESHOLD = 0  # the tiny base has no weight above DeepSpeed's default
 

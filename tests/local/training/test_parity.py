@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers")
 
 from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skips
 from maas_client.local.resources.training_config import TrainingConfig  # noqa: E402
-from maas_client.local.training import adapters, engines, load_base  # noqa: E402
+from maas_client.local.training import adapters, load_base, strategies  # noqa: E402
 from maas_client.local.training.data import Example  # noqa: E402
 from maas_client.local.training.model_loss import ModelWithLoss  # noqa: E402
 from maas_client.local.training.packing import PackLimits, total_steps, training_batches  # noqa: E402
@@ -97,7 +97,7 @@ def our_steps(
     model, _ = adapters.make_trainable(load_base.load_model(base.folder, recipe, "cpu"), recipe)
     load_base.enable_activation_checkpointing(model, recipe)
     learner = ModelWithLoss(model)
-    engine = engines.prepare_engine(learner, create_optimizer(learner, recipe), "cpu", recipe)
+    engine = strategies.prepare_engine(learner, create_optimizer(learner, recipe), "cpu", recipe)
     gradients: list[dict[str, torch.Tensor]] = []
     step_of = engine.optimizer.step
 

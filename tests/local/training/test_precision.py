@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from maas_client.errors import ConfigError  # noqa: E402 - after the skip
 from maas_client.local.bases import BaseWeights  # noqa: E402
 from maas_client.local.machine.memory import estimate_memory  # noqa: E402
-from maas_client.local.machine.model_shape import read_shape  # noqa: E402
+from maas_client.local.machine.model_architecture import read_shape  # noqa: E402
 from maas_client.local.resources.training_config import TrainingConfig  # noqa: E402
 from maas_client.local.training import load_base  # noqa: E402
 from maas_client.local.training.load_base import weight_dtype  # noqa: E402

@@ -15,7 +15,7 @@ transformers = pytest.importorskip("transformers")
 
 from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skips
 from maas_client.local.resources.training_config import TrainingConfig  # noqa: E402
-from maas_client.local.training import adapters, engines, load_base  # noqa: E402
+from maas_client.local.training import adapters, load_base, strategies  # noqa: E402
 from maas_client.local.training.data import Example  # noqa: E402
 from maas_client.local.training.model_loss import ModelWithLoss  # noqa: E402
 from maas_client.local.training.packing import PackLimits, total_steps, training_batches  # noqa: E402
@@ -89,7 +89,7 @@ def test_losses_match_trl(base: BaseWeights, examples: list[Example], tmp_path: 
     ordered = [by_line[line] for batch in todo for line in batch.lines]
     model, _ = adapters.make_trainable(load_base.load_model(base.folder, RECIPE, "cpu"), RECIPE)
     learner = ModelWithLoss(model)
-    engine = engines.prepare_engine(learner, create_optimizer(learner, RECIPE), "cpu", RECIPE)
+    engine = strategies.prepare_engine(learner, create_optimizer(learner, RECIPE), "cpu", RECIPE)
     run = RunProgress(total_steps=total_steps(len(examples), RECIPE))
     losses = [step.loss for step in train(engine.model, todo, RECIPE, run, engine)]
     assert len(losses) == 6

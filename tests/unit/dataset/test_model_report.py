@@ -13,7 +13,7 @@ import pytest
 
 from maas_client.catalog import load_models
 from maas_client.chat import TEMPLATES
-from maas_client.dataset.file_check import ValidateOptions, check_files
+from maas_client.dataset.file_validator import ValidateOptions, check_files
 from maas_client.dataset.model_report import report_for_model
 from maas_client.dataset.rules.context import TARGETS, TOKENS_BEGIN_WITH
 from maas_client.types.report import FileReport

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from maas_client.dataset.report import to_pointer
-from maas_client.dataset.scanners.endings import classify_ending
 from maas_client.dataset.scanners.quality import (
     QualityScanner,
     has_mojibake,
     has_placeholder,
     is_refusal,
 )
+from maas_client.dataset.scanners.truncation import classify_ending
 from tests.shared_data import shared_file
 
 
@@ -197,7 +197,7 @@ def test_invisible_answer_is_a_placeholder(answer: str) -> None:
 
 
 def test_long_line_without_a_full_stop_takes_linear_time() -> None:
-    from maas_client.dataset.scanners.endings import last_sentence
+    from maas_client.dataset.scanners.truncation import last_sentence
 
     assert last_sentence("One. Two? three") == "three"
     line = "an answer " * 40_000  # minutes if the time were quadratic

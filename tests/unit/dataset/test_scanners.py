@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maas_client.dataset.codes import all_codes
-from maas_client.dataset.content_check import make_scanners
+from maas_client.dataset.content_scan import make_scanners
 from maas_client.dataset.parsing.lines import Line
 from maas_client.dataset.rules.chat import LineValidator
 from maas_client.dataset.rules.context import build_context

@@ -92,17 +92,17 @@ def test_unreadable_file_is_a_problem(path: Path) -> None:
 
 
 def test_growing_file_is_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from maas_client.dataset import file_check
+    from maas_client.dataset import file_validator
 
     path.write_bytes(file(*VALID_LINES))
-    look = file_check.FileCheck._check_head
+    look = file_validator.FileValidator._check_head
 
-    def look_and_grow(check: file_check.FileCheck, opened: object, size: int) -> None:
+    def look_and_grow(check: file_validator.FileValidator, opened: object, size: int) -> None:
         look(check, opened, size)  # type: ignore[arg-type] # as it came
         with path.open("ab") as output:
             output.write(file(GOOD))
 
-    monkeypatch.setattr(file_check.FileCheck, "_check_head", look_and_grow)
+    monkeypatch.setattr(file_validator.FileValidator, "_check_head", look_and_grow)
     report = validate(path)
     assert report.files[0].counts["FILE_CHANGED"] == 1
     assert not report.ok

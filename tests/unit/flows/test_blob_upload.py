@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from maas_client.errors import AuthError, ConflictError, DatasetError, PermissionDeniedError
-from maas_client.flows._backend import UploadRequest
+from maas_client.flows._requests import UploadRequest
 from maas_client.flows.azureml import blob_upload as blob_upload
 from tests.unit.fake_port import FakePort, Sent
 from tests.unit.flows.fake_workspace import FakeBlobs, workspace

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from maas_client.dataset.file_check import FileCheck
+from maas_client.dataset.file_validator import FileValidator
 from maas_client.errors import ConfigError, DatasetError, ModelRetiredError
 from maas_client.flows import datasets, fine_tune, jobs
 from tests.unit.fake_port import FakePort
@@ -37,14 +37,14 @@ def port() -> FakePort:
 def validated(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
     """Return the files that are parsed, in order, each with the model it is validated for."""
     calls: list[tuple[str, str | None]] = []
-    run = FileCheck.run
+    run = FileValidator.run
 
-    def counted(self: FileCheck, *args: Any) -> Any:
+    def counted(self: FileValidator, *args: Any) -> Any:
         model = self.collector.context.model
         calls.append((Path(self.path).name, model.name if model else None))
         return run(self, *args)
 
-    monkeypatch.setattr(FileCheck, "run", counted)
+    monkeypatch.setattr(FileValidator, "run", counted)
     return calls
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from maas_client.dataset.block_check import BlockValidator
+from maas_client.dataset.block_validator import BlockValidator
 from maas_client.dataset.rows import check_rows, read_checked_rows, read_rows
-from maas_client.local.resources import data_checks
+from maas_client.local.resources import validation_cache
 from maas_client.local.state.files import FileStore
 
 MODEL = "Phi-3-mini-4k-instruct"
@@ -41,9 +41,9 @@ LINES = [
 
 @pytest.fixture(autouse=True)
 def empty_memory() -> Iterator[None]:
-    data_checks._results.clear()
+    validation_cache._results.clear()
     yield
-    data_checks._results.clear()
+    validation_cache._results.clear()
 
 
 @pytest.fixture
@@ -82,9 +82,9 @@ def test_a_file_without_valid_rows_yields_nothing(tmp_path: Path) -> None:
 
 
 def test_check_and_reads_take_one_pass(path: str, passes: list[int]) -> None:
-    report = data_checks.check_file(path, MODEL).report
-    assert len(list(data_checks.read_valid_rows(path, MODEL))) == report.examples
-    data_checks.check_file(path, MODEL)
+    report = validation_cache.check_file(path, MODEL).report
+    assert len(list(validation_cache.read_valid_rows(path, MODEL))) == report.examples
+    validation_cache.check_file(path, MODEL)
     assert sum(passes) == len(LINES)
 
 
@@ -93,9 +93,9 @@ def test_another_process_uses_the_stored_result(
 ) -> None:
     folder = tmp_path / "checks"
     folder.mkdir()
-    first = data_checks.check_file(path, MODEL, str(folder))
-    data_checks._results.clear()
-    assert data_checks.check_file(path, MODEL, str(folder)) == first
+    first = validation_cache.check_file(path, MODEL, str(folder))
+    validation_cache._results.clear()
+    assert validation_cache.check_file(path, MODEL, str(folder)) == first
     assert sum(passes) == len(LINES)
 
 
@@ -103,20 +103,20 @@ def test_another_process_uses_the_stored_result(
 def test_a_damaged_result_is_not_used(path: str, tmp_path: Path, content: bytes) -> None:
     folder = tmp_path / "checks"
     folder.mkdir()
-    first = data_checks.check_file(path, MODEL, str(folder))
-    data_checks._results.clear()
+    first = validation_cache.check_file(path, MODEL, str(folder))
+    validation_cache._results.clear()
     (stored,) = folder.iterdir()
     stored.write_bytes(content)
-    assert data_checks.check_file(path, MODEL, str(folder)) == first
+    assert validation_cache.check_file(path, MODEL, str(folder)) == first
 
 
 def test_a_changed_file_and_another_model_are_checked_again(path: str, passes: list[int]) -> None:
-    before = data_checks.check_file(path, MODEL)
-    data_checks.check_file(path, "Phi-4-mini-instruct")
+    before = validation_cache.check_file(path, MODEL)
+    validation_cache.check_file(path, "Phi-4-mini-instruct")
     assert sum(passes) == 2 * len(LINES)
     with open(path, "ab") as file:
         file.write(b"\n" + GOOD)
-    assert data_checks.check_file(path, MODEL).report.examples == before.report.examples + 1
+    assert validation_cache.check_file(path, MODEL).report.examples == before.report.examples + 1
 
 
 def test_a_check_without_a_model_serves_the_models_that_cannot_change_it(
@@ -124,22 +124,22 @@ def test_a_check_without_a_model_serves_the_models_that_cannot_change_it(
 ) -> None:
     folder = tmp_path / "checks"
     folder.mkdir()
-    data_checks.check_file(path, None, str(folder))
-    data_checks._results.clear()
-    checked = data_checks.check_file(path, "Phi-4-mini-instruct", str(folder))
+    validation_cache.check_file(path, None, str(folder))
+    validation_cache._results.clear()
+    checked = validation_cache.check_file(path, "Phi-4-mini-instruct", str(folder))
     assert sum(passes) == len(LINES)
     assert checked == check_rows(path, model="Phi-4-mini-instruct")
     passes.clear()
-    assert data_checks.check_file(path, MODEL, str(folder)) == check_rows(path, model=MODEL)
+    assert validation_cache.check_file(path, MODEL, str(folder)) == check_rows(path, model=MODEL)
     assert sum(passes) == 2 * len(LINES), "the file uses tools, which the model does not support"
 
 
 def test_results_in_memory_are_limited(tmp_path: Path) -> None:
-    for index in range(data_checks._MAX_RESULTS + 3):
+    for index in range(validation_cache._MAX_RESULTS + 3):
         file = tmp_path / f"{index}.jsonl"
         file.write_bytes(GOOD)
-        data_checks.check_file(str(file), None)
-    assert len(data_checks._results) == data_checks._MAX_RESULTS
+        validation_cache.check_file(str(file), None)
+    assert len(validation_cache._results) == validation_cache._MAX_RESULTS
 
 
 def test_results_are_deleted_with_their_content(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_results_are_deleted_with_their_content(tmp_path: Path) -> None:
     for content in contents:
         files.content_path(content).write_bytes(GOOD)
         path = str(files.content_path(content))
-        data_checks.check_file(path, MODEL, str(files.checks_folder))
+        validation_cache.check_file(path, MODEL, str(files.checks_folder))
     files.remove([contents[0]])
     files.collect_garbage({contents[1]})
     assert [entry.name[:32] for entry in files.checks_folder.iterdir()] == [contents[1]]

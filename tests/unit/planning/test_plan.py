@@ -6,7 +6,7 @@ import pytest
 
 from maas_client import catalog
 from maas_client.errors import ConfigError
-from maas_client.local.machine import hardware, memory, model_shape
+from maas_client.local.machine import hardware, memory, model_architecture
 from maas_client.local.planning import plan
 from maas_client.local.planning.measure import RowStats
 
@@ -28,7 +28,7 @@ DATA = RowStats(1000, 300.0, 0.4)
 def test_parameter_counts_match_transformers(model: str, parameters: int) -> None:
     facts = catalog.load_models()[model]
     assert facts.architecture is not None
-    counted = model_shape.count_parameters(facts.architecture).total
+    counted = model_architecture.count_parameters(facts.architecture).total
     assert abs(counted - parameters) <= 1000, counted
 
 
@@ -36,7 +36,7 @@ def test_adapter_parameters_match_peft() -> None:
     tiny = catalog.load_models()["tiny"].architecture
     assert tiny is not None
     assert (
-        model_shape.count_parameters(tiny).adapter_per_rank * 8 == 32_768
+        model_architecture.count_parameters(tiny).adapter_per_rank * 8 == 32_768
     )  # "trainable=32768" in every tiny job's log
 
 
@@ -97,7 +97,7 @@ def test_mixture_of_experts_raises() -> None:
     facts = catalog.get_model("Phi-3.5-MoE-instruct")
     assert facts.architecture is not None
     with pytest.raises(ConfigError, match="experts"):
-        model_shape.count_parameters(facts.architecture)
+        model_architecture.count_parameters(facts.architecture)
 
 
 def test_detect_hardware() -> None:

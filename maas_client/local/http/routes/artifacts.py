@@ -18,7 +18,7 @@ from maas_client.local.resources.assets import format_time
 from maas_client.local.resources.errors import ApiError, not_found, user_error
 from maas_client.local.resources.jobs import JobRef
 from maas_client.local.state.store import MetricPoint, Record
-from maas_client.wire import artifacts as ops
+from maas_client.wire import tracking as ops
 from maas_client.wire.operation import Operation
 
 _ORIGIN = "ExperimentRun"

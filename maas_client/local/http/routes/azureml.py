@@ -9,8 +9,8 @@ from maas_client.local.http.routes import (
     artifacts,
     assets,
     blob,
+    blob_containers,
     chat,
-    containers,
     directory,
     endpoints,
     jobs,
@@ -19,11 +19,11 @@ from maas_client.local.http.routes import (
     workspace,
 )
 from maas_client.wire import arm_service as service_ops
-from maas_client.wire import artifacts as artifact_ops
 from maas_client.wire import azureml as ops
 from maas_client.wire import blob as blob_ops
 from maas_client.wire import chat as chat_ops
 from maas_client.wire import permissions as right_ops
+from maas_client.wire import tracking as artifact_ops
 
 _ABSENT = frozenset(op.name for op in blob_ops.ABSENT_OPERATIONS)
 
@@ -55,14 +55,14 @@ TABLES = (
             *blob_ops.ABSENT_CONTAINER_OPERATIONS,
             *blob_ops.ABSENT_BLOB_OPERATIONS,
         ),
-        {**containers.HANDLERS, **blob.HANDLERS},
+        {**blob_containers.HANDLERS, **blob.HANDLERS},
         not_implemented=_ABSENT,
     ),
     *(
         RouteTable(
             f"/{STORAGE_ACCOUNT}{slash}",
             (*blob_ops.ACCOUNT_OPERATIONS, *blob_ops.ABSENT_ACCOUNT_OPERATIONS),
-            containers.ACCOUNT_HANDLERS,
+            blob_containers.ACCOUNT_HANDLERS,
             not_implemented=_ABSENT,
         )
         for slash in ("", "/")

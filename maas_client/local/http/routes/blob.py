@@ -17,7 +17,7 @@ from starlette.responses import Response  # noqa: TID253 - only the server impor
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import CONDITION_HEADERS, accepts
 from maas_client.local.http.routes import artifacts as artifact_routes
-from maas_client.local.http.routes.containers import (
+from maas_client.local.http.routes.blob_containers import (
     check_request,
     check_writable,
     metadata_headers,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maas_client.errors import NotFoundError
-from maas_client.flows._backend import JobRequest, UploadRequest
+from maas_client.flows._requests import JobRequest, UploadRequest
 from maas_client.types import Dataset, Hyperparameters
 from tests.unit.fake_port import FakePort, Sent
 

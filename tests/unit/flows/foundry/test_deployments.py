@@ -18,7 +18,7 @@ from maas_client.errors import (
     UnsupportedError,
 )
 from maas_client.flows import deployments as flows_deployments
-from maas_client.flows._backend import ChatRequest, DeploymentRequest
+from maas_client.flows._requests import ChatRequest, DeploymentRequest
 from maas_client.flows.foundry import deployments, models
 from maas_client.types import Deployment
 from maas_client.wire.operation import Response

@@ -2,7 +2,7 @@
 
 read_blocks -> BlockValidator: FastPath accepts ordinary rows, a whole block at a time
                                LineValidator validates all other lines; locate -> ProblemCollector
-            -> ContentCheck:   the scanners get the valid rows (duplicates, secrets, tokens, ...)
+            -> ContentScan:   the scanners get the valid rows (duplicates, secrets, tokens, ...)
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from math import inf
 from typing import Any
 
 from maas_client._messages import Argument, Text
-from maas_client.dataset.block_check import BlockValidator
+from maas_client.dataset.block_validator import BlockValidator
 from maas_client.dataset.codes import resolve_codes
-from maas_client.dataset.content_check import ContentCheck, make_scanners
+from maas_client.dataset.content_scan import ContentScan, make_scanners
 from maas_client.dataset.cost import TokenRange, billed_tokens
 from maas_client.dataset.issues import Issue
 from maas_client.dataset.parsing.file_type import HEAD_BYTES, detect_wrong_format
@@ -99,7 +99,7 @@ def check_files(
                 service_splits=service_rules.service_splits,
             )
             file = open_files.enter_context(open_source(source))
-            check = FileCheck(file, collector, service_rules, scanners)
+            check = FileValidator(file, collector, service_rules, scanners)
             reports.append(check.run(options.progress))
             features.append(check.features)
             training_scanners += (
@@ -157,7 +157,7 @@ class ProgressThrottle:
             self.progress(done, done)
 
 
-class FileCheck:
+class FileValidator:
     """The validation of one file, from its bytes to its report."""
 
     def __init__(
@@ -174,7 +174,7 @@ class FileCheck:
         self.block_validator = BlockValidator(collector.context, collector, service_rules)
         self.features = self.block_validator.features
         self.index = LineIndex()
-        self.content_check = ContentCheck(scanners, collector, self.index)
+        self.content_scan = ContentScan(scanners, collector, self.index)
         self.digest = hashlib.sha256()
         self.size = self.lines = self.examples = 0
         self.stats: dict[str, Any] = {}
@@ -263,12 +263,12 @@ class FileCheck:
             self.index.add(block.first_line, block.offset)
             valid = self.block_validator.validate(block)
             self.examples += len(valid.numbers)
-            self.content_check.feed(valid)
+            self.content_scan.feed(valid)
         progress.close(self.size)
 
     def _finish(self) -> None:
         """Add the issues and the figures that only the whole file shows."""
-        self.stats |= self.content_check.finish(self.path)
+        self.stats |= self.content_scan.finish(self.path)
         for issue in self.service_rules.finish(size=self.size, examples=self.examples):
             self._add_file_issue(issue)
         self.stats["service"] = self.service_rules.stats(size=self.size, examples=self.examples)

@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn  # noqa: TID253 - this module is imported by the training process only
 
 from maas_client.local.resources.training_config import TrainingConfig
-from maas_client.local.training.engines.ddp import Engine, TrainingState
-from maas_client.local.training.engines.fsdp import FsdpEngine
-from maas_client.local.training.engines.zero import ZeroEngine
+from maas_client.local.training.strategies.ddp import Engine, TrainingState
+from maas_client.local.training.strategies.fsdp import FsdpEngine
+from maas_client.local.training.strategies.zero import ZeroEngine
 
 __all__ = ["Engine", "TrainingState", "prepare_engine", "sharding_label", "unset_deepspeed"]
 

@@ -13,7 +13,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from maas_client.dataset.block_check import ValidRows
+from maas_client.dataset.block_validator import ValidRows
 from maas_client.dataset.codes import Severity
 from maas_client.dataset.issues import Issue
 from maas_client.dataset.parsing.json_scan import JsonError
@@ -85,7 +85,7 @@ def _parse_row(data: bytes) -> dict[str, Any] | None:
     return row if all(isinstance(message, dict) for message in messages) else None
 
 
-class ContentCheck:
+class ContentScan:
     """The scanners of one file, and the counting and locating of their issues."""
 
     def __init__(

@@ -13,7 +13,7 @@ from torch import nn  # noqa: TID253 - see above
 
 from maas_client.errors import UnsupportedError
 from maas_client.local.resources.training_config import TrainingConfig
-from maas_client.local.training.engines.ddp import Engine, Moments
+from maas_client.local.training.strategies.ddp import Engine, Moments
 
 
 class FsdpEngine(Engine):

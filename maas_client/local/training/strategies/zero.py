@@ -17,7 +17,7 @@ from torch import nn  # noqa: TID253 - see above
 
 from maas_client.errors import UnsupportedError
 from maas_client.local.resources.training_config import TrainingConfig
-from maas_client.local.training.engines.ddp import Engine, Moments, TrainingState
+from maas_client.local.training.strategies.ddp import Engine, Moments, TrainingState
 
 _PERSISTENCE_THRESHOLD = 100_000
 """Stage 3 does not shard weights with fewer parameters than this (DeepSpeed's default)."""

@@ -23,7 +23,7 @@ from maas_client.dataset.formats.fields import (
     normalize_key,
 )
 from maas_client.dataset.formats.messages import strip_end_tokens, take_weight
-from maas_client.dataset.formats.options import OPTION_NAME
+from maas_client.dataset.formats.multiple_choice import OPTION_NAME
 
 
 def _keys(*alternatives: str) -> tuple[frozenset[str], ...]:
