@@ -150,7 +150,7 @@ if not TYPE_CHECKING:
             "JobFailedError JobTimeoutError MaasError MissingExtraError ModelRetiredError "
             "NotFoundError PermissionDeniedError RateLimitError ServiceError StatusError "
             "TransportError UnsupportedError",
-            "flows._backend": "ProgressCallback",
+            "flows._requests": "ProgressCallback",
             "flows.chat": "Messages",
             "flows.deployments": "Lifetime",
             "flows.identifiers": "StrPath",

@@ -195,7 +195,7 @@ ABSENT_OPERATIONS: tuple[Operation[Any], ...] = (
             ("Model Capacities", "locations/{location}/modelCapacities", "GET"),
             ("RAI Content Filters", "locations/{location}/raiContentFilters", "GET"),
         )
-        for op in _absent(name, f"{_SUBSCRIPTION}{_COGNITIVE}/{segment}", method)  # type: ignore[arg-type]
+        for op in _absent(name, f"{_SUBSCRIPTION}{_COGNITIVE}/{segment}", method)  # type: ignore[arg-type]  # the tuple holds method names
     ),
 )  # fmt: skip
 """Documented operations of the workspace and the account that the local server does not implement."""
