@@ -49,7 +49,7 @@ def error_response(error: ApiError, path: str, request_id: str) -> Response:
 
 
 def _json_body(error: ApiError, path: str, request_id: str) -> dict[str, Any]:
-    if re.match(r"/serverless/[^/]+/chat/|/models/", path):
+    if re.match(r"/serverless/[^/]+/(?!v1/)|/models/", path):
         return _model_inference_body(error)
     if is_openai_path(path):
         return _openai_body(error, path)

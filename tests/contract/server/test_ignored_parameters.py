@@ -8,6 +8,7 @@ import pytest
 
 from maas_client.local.config import STORAGE_ACCOUNT
 from maas_client.local.http.routes import azureml, foundry, login
+from maas_client.wire import openai_service
 from maas_client.wire.operation import Operation, Plane, expand_path
 from tests.contract.server.conftest import Azure
 
@@ -124,3 +125,27 @@ def test_storage_account_has_xml_errors(azure: Azure):
     for path in ("", "/", "/no/such/path?comp=nothing"):
         response = azure.http.post(f"/{STORAGE_ACCOUNT}{path}")
         assert response.text.startswith("<?xml"), path
+
+
+ABSENT = [
+    *((f"/openai{op.path}", op) for op in openai_service.V1_OPERATIONS),
+    *((f"/api/projects/p1/openai{op.path}", op) for op in openai_service.V1_OPERATIONS),
+    *(
+        (f"/openai{op.path}?api-version=2025-04-01-preview", op)
+        for op in openai_service.DATED_OPERATIONS
+    ),
+    *((op.path, op) for op in openai_service.RESOURCE_INFERENCE_OPERATIONS),
+    *((f"/serverless/a1{op.path}", op) for op in openai_service.ENDPOINT_OPERATIONS),
+]
+
+
+def test_absent_operations_are_501_by_name(azure: Azure):
+    for path, op in ABSENT:
+        names = dict.fromkeys(path.replace("{", "}").split("}")[1::2], "a1")
+        response = azure.http.request(op.method, expand_path(path, names), json={"model": "x"})
+        assert response.status_code == 501, (path, response.text)
+        error = response.json()["error"]
+        assert error["code"] == "NotImplemented"
+        assert op.name in error["message"]
+        is_openai = "/openai/" in path or path.startswith("/serverless/a1/v1/")
+        assert ("param" in error) is is_openai, path

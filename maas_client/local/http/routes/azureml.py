@@ -22,6 +22,7 @@ from maas_client.wire import arm_service as service_ops
 from maas_client.wire import azureml as ops
 from maas_client.wire import blob as blob_ops
 from maas_client.wire import chat as chat_ops
+from maas_client.wire import openai_service as openai_ops
 from maas_client.wire import permissions as right_ops
 from maas_client.wire import tracking as artifact_ops
 
@@ -46,7 +47,12 @@ TABLES = (
     RouteTable("", artifact_ops.OPERATIONS, artifacts.HANDLERS),
     RouteTable("", right_ops.WORKSPACE_OPERATIONS, permissions.HANDLERS),
     RouteTable("", ops.LOCAL_OPERATIONS, jobs.LOCAL_HANDLERS),
-    RouteTable("/serverless/{endpoint}", chat_ops.OPERATIONS, chat.HANDLERS),
+    RouteTable(
+        "/serverless/{endpoint}",
+        (*chat_ops.OPERATIONS, *openai_ops.ENDPOINT_OPERATIONS),
+        chat.HANDLERS,
+        not_implemented=openai_ops.ABSENT_NAMES,
+    ),
     RouteTable(
         f"/{STORAGE_ACCOUNT}/{{container}}",
         (

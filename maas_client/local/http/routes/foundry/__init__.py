@@ -14,24 +14,36 @@ from maas_client.local.http.routes.foundry import files as foundry_files
 from maas_client.local.http.routes.foundry import jobs as foundry_jobs
 from maas_client.wire import arm_service as service_ops
 from maas_client.wire import foundry as ops
+from maas_client.wire import openai_service as openai_ops
 from maas_client.wire import permissions as right_ops
 
 _HANDLERS = {**foundry_files.HANDLERS, **foundry_jobs.HANDLERS, **foundry_chat.HANDLERS}
-_COPY = frozenset({ops.CHECKPOINT_COPY.name, ops.CHECKPOINT_COPY_STATUS.name})
-"""Copying a checkpoint to another resource: there is only one here."""
-_ABSENT = frozenset(op.name for op in service_ops.ABSENT_OPERATIONS)
-_V1 = (*ops.OPERATIONS, *ops.LOCAL_OPERATIONS)
+_ABSENT = openai_ops.ABSENT_NAMES | {
+    ops.CHECKPOINT_COPY.name,  # there is only one resource here
+    ops.CHECKPOINT_COPY_STATUS.name,
+    *(op.name for op in service_ops.ABSENT_OPERATIONS),
+}
+_V1 = (*ops.OPERATIONS, *ops.LOCAL_OPERATIONS, *openai_ops.V1_OPERATIONS)
 
 TABLES = (
-    RouteTable("/openai", _V1, _HANDLERS, not_implemented=_COPY),
-    RouteTable("/api/projects/{project}/openai", _V1, _HANDLERS, not_implemented=_COPY),
+    RouteTable("/openai", _V1, _HANDLERS, not_implemented=_ABSENT),
+    RouteTable("/api/projects/{project}/openai", _V1, _HANDLERS, not_implemented=_ABSENT),
     RouteTable(
         "/openai",
-        (*ops.DATED_OPERATIONS, *(ops.to_dated(op) for op in ops.OPERATIONS if op is not ops.CHAT)),
+        (
+            *ops.DATED_OPERATIONS,
+            *(ops.to_dated(op) for op in ops.OPERATIONS if op is not ops.CHAT),
+            *openai_ops.DATED_OPERATIONS,
+        ),
         {**_HANDLERS, **{ops.to_dated(op): handler for op, handler in _HANDLERS.items()}},
-        not_implemented=_COPY,
+        not_implemented=_ABSENT,
     ),
-    RouteTable("", ops.INFERENCE_OPERATIONS, _HANDLERS),
+    RouteTable(
+        "",
+        (*ops.INFERENCE_OPERATIONS, *openai_ops.RESOURCE_INFERENCE_OPERATIONS),
+        _HANDLERS,
+        not_implemented=_ABSENT,
+    ),
     RouteTable("", ops.ARM_OPERATIONS, foundry_arm.HANDLERS),
     RouteTable("", service_ops.ACCOUNT_OPERATIONS, foundry_arm.HANDLERS),
     RouteTable("", right_ops.ACCOUNT_OPERATIONS, permissions.HANDLERS),
