@@ -90,5 +90,7 @@ class ServerConfig:
     """Seconds the instant engine sleeps in each step, so that tests can act during a job."""
     max_attempts: int = 3
     """A job fails after this many crashes of its worker."""
+    spare_worker_delay_s: float = 0.0
+    """Seconds after the start or the end of a job until a worker for the next job is started."""
     cancel_grace_s: float = 3.0
     """Seconds a worker gets to stop after its job was cancelled; then it is killed."""

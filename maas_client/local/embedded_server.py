@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _START_S = 30.0
 _STOP_S = 30.0
+_SPARE_WORKER_DELAY_S = 5.0
+"""For a server with temporary state, which often ends after one job: it needs no worker for another one."""
 
 
 __all__ = ["LocalServer", "serve"]
@@ -303,6 +305,7 @@ def serve(
         max_jobs=max_jobs,
         cache_dir=Path(os.fspath(cache_dir)) if cache_dir is not None else None,
         durable=not is_temporary,
+        spare_worker_delay_s=_SPARE_WORKER_DELAY_S if is_temporary else 0.0,
         is_embedded=True,
         tls=tls,
         proxy=proxy,

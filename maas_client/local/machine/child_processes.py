@@ -49,6 +49,9 @@ def worker_environment(threads: int, *, device: str = "auto") -> dict[str, str]:
             "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
             "LRU_CACHE_CAPACITY": "32",
             "TORCH_EXTENSIONS_DIR": str(torch_extensions.build_folder()),
+            # bitsandbytes, which peft imports, uses torch.compile in its modules: importing the compiler would
+            # take a fifth of the start of a worker. Nothing here runs compiled code.
+            "TORCHDYNAMO_DISABLE": "1",
             "PYTHONPATH": str(Path(maas_client.__file__).parent.parent),
             **({"HF_HOME": hf_home} if hf_home else {}),
             **({"MAAS_CATALOG": str(catalog.absolute())} if catalog else {}),

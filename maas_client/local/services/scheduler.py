@@ -133,10 +133,13 @@ class Scheduler:
             await asyncio.to_thread(self._jobs.mark_queued, frozenset(self._running))
 
     def _prepare_spare_worker(self) -> None:
-        """Start another warm worker, unless running jobs need the cores."""
-        busy_cores = self.cores_in_use()
-        if busy_cores < default_threads():
-            self._spawn(self._compute.warm_up())
+        """Start another warm worker after ``spare_worker_delay_s``, unless running jobs need the cores."""
+        self._spawn(self._warm_up_later())
+
+    async def _warm_up_later(self) -> None:
+        await asyncio.sleep(self._config.spare_worker_delay_s)
+        if self.cores_in_use() < default_threads():
+            await self._compute.warm_up()
 
     def cores_in_use(self) -> int:
         """Return the number of threads that the running jobs may use together."""

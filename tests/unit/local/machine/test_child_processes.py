@@ -32,6 +32,7 @@ def test_secrets_and_settings_are_not_inherited(monkeypatch):
     assert env["OMP_WAIT_POLICY"] == "PASSIVE"
     assert env["OMP_NUM_THREADS"] == "2"
     assert env["HF_HUB_OFFLINE"] == "1"
+    assert env["TORCHDYNAMO_DISABLE"] == "1", "importing the compiler takes more than a second"
     assert "CUDA_VISIBLE_DEVICES" not in env or env["CUDA_VISIBLE_DEVICES"] != ""
     assert worker_environment(2, device="cpu")["CUDA_VISIBLE_DEVICES"] == ""
 
