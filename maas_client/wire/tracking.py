@@ -10,7 +10,7 @@ MLflow 1 and ``v2.0`` for MLflow 2 and 3 (mlflow-skinny 3.17 reads runs and metr
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from maas_client.wire.azureml import WORKSPACE_PATH
 from maas_client.wire.operation import Operation, Plane
@@ -63,8 +63,37 @@ RUN_SERVICES = _get(
 MLFLOW_RUN = _get("mlflow.run", _MLFLOW + "/runs/get")
 MLFLOW_METRIC = _get("mlflow.metric", _MLFLOW + "/metrics/get-history")
 MLFLOW_ARTIFACTS = _get("mlflow.artifacts", _MLFLOW + "/artifacts/list")
+MLFLOW_EXPERIMENT = _get("mlflow.experiment", _MLFLOW + "/experiments/get")
+MLFLOW_EXPERIMENT_BY_NAME = _get("mlflow.experiment_by_name", _MLFLOW + "/experiments/get-by-name")
+MLFLOW_MODELS = _get("mlflow.models", _MLFLOW + "/registered-models/search")
+MLFLOW_MODEL = _get("mlflow.model", _MLFLOW + "/registered-models/get")
+MLFLOW_VERSIONS = _get("mlflow.model_versions", _MLFLOW + "/model-versions/search")
+MLFLOW_VERSION = _get("mlflow.model_version", _MLFLOW + "/model-versions/get")
+MLFLOW_VERSION_URI = _get("mlflow.model_uri", _MLFLOW + "/model-versions/get-download-uri")
+
+
+def _post(name: str, path: str) -> Operation[dict[str, Any]]:
+    return Operation(name, "POST", Plane.HISTORY, _MLFLOW + path, dict[str, Any], body="json")
+
+
+MLFLOW_EXPERIMENTS = _post("mlflow.experiments", "/experiments/search")
+MLFLOW_RUNS = _post("mlflow.runs", "/runs/search")
+MLFLOW_SET_TAG = _post("mlflow.set_tag", "/runs/set-tag")
+MLFLOW_DELETE_TAG = _post("mlflow.delete_tag", "/runs/delete-tag")
+
+MLFLOW_OPERATIONS: tuple[Operation[Any], ...] = (
+    MLFLOW_RUN, MLFLOW_METRIC, MLFLOW_ARTIFACTS, MLFLOW_EXPERIMENT, MLFLOW_EXPERIMENT_BY_NAME, MLFLOW_MODELS,
+    MLFLOW_MODEL, MLFLOW_VERSIONS, MLFLOW_VERSION, MLFLOW_VERSION_URI, MLFLOW_EXPERIMENTS, MLFLOW_RUNS,
+    MLFLOW_SET_TAG, MLFLOW_DELETE_TAG,
+)  # fmt: skip
+_METHODS: tuple[Literal["GET", "POST", "PATCH", "DELETE"], ...] = ("GET", "POST", "PATCH", "DELETE")
+MLFLOW_ABSENT_OPERATIONS: tuple[Operation[Any], ...] = tuple(
+    Operation("MLflow", method, Plane.HISTORY, _MLFLOW + "/{rest:path}", type(None))
+    for method in _METHODS
+)
+"""Everything else of MLflow's REST API: runs, metrics and models are written by jobs."""
 
 OPERATIONS: tuple[Operation[Any], ...] = (
     *_BY_ID, *(by_experiment_name(op) for op in _BY_ID),
-    MODEL_PATHS, RUN_SERVICES, MLFLOW_RUN, MLFLOW_METRIC, MLFLOW_ARTIFACTS,
+    MODEL_PATHS, RUN_SERVICES,
 )  # fmt: skip

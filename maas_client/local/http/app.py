@@ -125,7 +125,9 @@ def _routes(tables: Iterable[RouteTable], services: Services) -> list[OperationR
 
 
 def _not_implemented(context: RequestContext) -> Response:
-    raise ApiError(501, "NotImplemented", f"The local server does not implement {context.op.name}.")
+    rest = context.path_params.get("rest")
+    name = f"{context.op.name} ({rest[:120]})" if rest else context.op.name
+    raise ApiError(501, "NotImplemented", f"The local server does not implement {name}.")
 
 
 class OperationRoute(BaseRoute):

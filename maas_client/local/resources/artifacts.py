@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +49,16 @@ def parse_artifact_container(name: str) -> str | None:
 def artifact_blob_name(job: Record, path: str = "") -> str:
     """Return a file's blob name in the artifact container, as azure-ai-ml derives it from the job."""
     return f"ExperimentRun/dcid.{job.body['name']}/{path}"
+
+
+def experiment_name(job: Record) -> str:
+    """Return the name of a job's experiment."""
+    return str(job.body["request"]["properties"].get("experimentName") or "Default")
+
+
+def experiment_id(job: Record) -> str:
+    """Return the id of a job's experiment, derived from its workspace and name."""
+    return str(uuid.uuid5(uuid.UUID(job.body["scope"]), experiment_name(job).casefold()))
 
 
 def outputs_uri(workspace_id: str, job_name: str) -> str:

@@ -129,3 +129,110 @@ def test_mlflow_error_format(azure: Azure, done: str) -> None:
     assert mlflow(azure, "metrics/get-history", run_id=done, metric_key="no").json() == {
         "metrics": []
     }
+
+
+def search(azure: Azure, verb: str, /, **body: Any) -> httpx.Response:
+    return azure.http.post(f"/mlflow/v2.0{azure.ws}/api/2.0/mlflow/{verb}", json=body)
+
+
+@pytest.fixture(scope="module")
+def experiment(azure: Azure, done: str) -> str:
+    """The id of an experiment with three runs; ``done`` belongs to another."""
+    for name in ("Exp-1", "Exp-2", "Exp-3"):
+        assert azure.job(name, experimentName="sums", tags={"team": name[-1]}) == "Completed"
+    found = mlflow(azure, "experiments/get-by-name", experiment_name="Sums").json()["experiment"]
+    return str(found["experiment_id"])
+
+
+def test_mlflow_experiments(azure: Azure, experiment: str) -> None:
+    by_id = mlflow(azure, "experiments/get", experiment_id=experiment).json()["experiment"]
+    assert (by_id["name"], by_id["lifecycle_stage"]) == ("sums", "active")
+    found = search(azure, "experiments/search", max_results=10).json()["experiments"]
+    assert {e["name"] for e in found} >= {"sums", "Default"}
+    only = search(azure, "experiments/search", filter="name LIKE 's%s'").json()["experiments"]
+    assert [e["experiment_id"] for e in only] == [experiment]
+    for parameters in ({"experiment_id": "0"}, {"experiment_name": "none"}):
+        verb = "experiments/get" + ("" if "experiment_id" in parameters else "-by-name")
+        missing = mlflow(azure, verb, **parameters)
+        assert (missing.status_code, missing.json()["error_code"]) == (
+            404,
+            "RESOURCE_DOES_NOT_EXIST",
+        )
+
+
+@pytest.mark.parametrize(
+    ("condition", "runs"),
+    [
+        ("", ["Exp-3", "Exp-2", "Exp-1"]),
+        ("tags.team = '2'", ["Exp-2"]),
+        ("tags.team != '2' and attributes.status = 'FINISHED'", ["Exp-3", "Exp-1"]),
+        ("params.num_train_epochs = '1' AND metrics.loss > 1e9", []),
+        ("metrics.`loss` < 1e9 AND run_name ILIKE 'EXP-_'", ["Exp-3", "Exp-2", "Exp-1"]),
+        ("run_name LIKE 'EXP-%'", []),
+        ("tags.absent != 'x'", ["Exp-3", "Exp-2", "Exp-1"]),
+        ("status = 'FAILED'", []),
+    ],
+)
+def test_mlflow_filters(azure: Azure, experiment: str, condition: str, runs: list[str]) -> None:
+    found = search(azure, "runs/search", experiment_ids=[experiment], filter=condition).json()[
+        "runs"
+    ]
+    assert [r["info"]["run_id"] for r in found] == runs
+
+
+def test_mlflow_orders_and_pages(azure: Azure, experiment: str) -> None:
+    query = {"experiment_ids": [experiment], "order_by": ["tags.team ASC"], "max_results": 2}
+    first = search(azure, "runs/search", **query).json()
+    second = search(azure, "runs/search", **query, page_token=first["next_page_token"]).json()
+    assert [r["info"]["run_id"] for r in first["runs"] + second["runs"]] == [
+        "Exp-1",
+        "Exp-2",
+        "Exp-3",
+    ]
+    assert "next_page_token" not in second
+    assert search(azure, "runs/search", experiment_ids=["other"]).json() == {"runs": []}
+    for wrong in (
+        {"filter": "tags.team = '1' OR tags.team = '2'"}, {"filter": "team is null"}, {"order_by": ["a b c"]},
+        {"max_results": 0}, {"page_token": "x"}, {"filter": "metrics.loss > 'high'"}, {"experiment_ids": "x"},
+    ):  # fmt: skip
+        response = search(azure, "runs/search", **{"experiment_ids": [experiment], **wrong})
+        assert response.json()["error_code"] == "INVALID_PARAMETER_VALUE", wrong
+    unknown = search(azure, "runs/search", experiment_ids=[experiment], what=1)
+    assert (unknown.status_code, unknown.json()["error_code"]) == (501, "NotImplemented")
+
+
+def test_mlflow_tags_are_those_of_the_job(azure: Azure, experiment: str) -> None:
+    assert search(azure, "runs/set-tag", run_id="Exp-1", key="eval", value="ok").json() == {}
+    assert azure.arm("GET", "/jobs/Exp-1").json()["properties"]["tags"]["eval"] == "ok"
+    assert search(azure, "runs/delete-tag", run_id="Exp-1", key="eval").status_code == 200
+    assert search(azure, "runs/delete-tag", run_id="Exp-1", key="eval").status_code == 404
+    assert search(azure, "runs/set-tag", run_id="none", key="a", value="b").status_code == 404
+
+
+def test_mlflow_registered_models(azure: Azure, done: str) -> None:
+    assert azure.job("Reg-1", outputs={"registered_model": {
+        "jobOutputType": "mlflow_model", "assetName": "registered"}}) == "Completed"  # fmt: skip
+    version = mlflow(azure, "model-versions/get", name="registered", version="1").json()[
+        "model_version"
+    ]
+    assert (version["run_id"], version["status"]) == ("Reg-1", "READY")
+    uri = mlflow(azure, "model-versions/get-download-uri", name="registered", version="1").json()
+    assert uri == {"artifact_uri": version["source"]}
+    model = mlflow(azure, "registered-models/get", name="registered").json()["registered_model"]
+    assert model["latest_versions"] == [version]
+    condition = "name = 'registered' AND tag.`a.b` != 'true'"
+    found = mlflow(azure, "registered-models/search", filter=condition).json()["registered_models"]
+    assert found == [model]
+    versions = mlflow(azure, "model-versions/search", filter="run_id='Reg-1'").json()
+    assert versions == {"model_versions": [version]}
+    assert mlflow(azure, "registered-models/get", name="none").status_code == 404
+    assert mlflow(azure, "model-versions/get", name="registered", version="9").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "verb", ["runs/create", "runs/log-metric", "experiments/create", "no/such"]
+)
+def test_other_operations_of_mlflow_are_refused_by_name(azure: Azure, verb: str) -> None:
+    response = search(azure, verb)
+    assert (response.status_code, response.json()["error_code"]) == (501, "NotImplemented")
+    assert f"MLflow ({verb})" in response.json()["message"]

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import mimetypes
 import re
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.jobs import job_ref
-from maas_client.local.http.routes.run_history import METRIC_NAMES
 from maas_client.local.resources import artifacts
 from maas_client.local.resources.artifacts import Artifact
 from maas_client.local.resources.assets import format_time
 from maas_client.local.resources.errors import ApiError, not_found, user_error
 from maas_client.local.resources.jobs import JobRef
-from maas_client.local.state.store import MetricPoint, Record
+from maas_client.local.state.store import Record
 from maas_client.wire import tracking as ops
 from maas_client.wire.operation import Operation
 
@@ -138,121 +136,6 @@ def list_services(context: RequestContext) -> dict[str, Any]:
     return {"instances": {}}
 
 
-# -- MLflow ---------------------------------------------------------------------------------------
-
-_MLFLOW_STATUS = {
-    "Completed": "FINISHED",
-    "Failed": "FAILED",
-    "Canceled": "KILLED",
-    "NotStarted": "SCHEDULED",
-    "Queued": "SCHEDULED",
-}
-"""MLflow's RunStatus by job state; any other state is RUNNING."""
-
-
-def _requested_run(context: RequestContext) -> Record:
-    name = context.query_params.get("run_id") or context.query_params.get("run_uuid")
-    if not name:
-        raise ApiError(
-            400, "INVALID_PARAMETER_VALUE", "Missing value for required parameter 'run_id'."
-        )
-    return context.services.jobs.get(JobRef(context.workspace.guid, name.casefold()))
-
-
-@accepts(query=("run_id", "run_uuid"))
-def get_mlflow_run(context: RequestContext) -> dict[str, Any]:
-    """GET a run with the newest value of each metric."""
-    job = _requested_run(context)
-    body = job.body
-    properties = body["request"]["properties"]
-    name = body["name"]
-    newest: dict[str, MetricPoint] = {}
-    for point in context.services.jobs.points(body["id"]):
-        if point.name not in newest or newest[point.name].step <= point.step:
-            newest[point.name] = point
-    tags = {
-        **(properties.get("tags") or {}),
-        "mlflow.runName": properties.get("displayName") or name,
-    }
-    info = {
-        "run_id": name,
-        "run_uuid": name,
-        "run_name": properties.get("displayName") or name,
-        "experiment_id": body["scope"],
-        "user_id": "local",
-        "status": _MLFLOW_STATUS.get(str(job.state), "RUNNING"),
-        "start_time": _to_unix_ms(body.get("started") or body["created"]),
-        "artifact_uri": f"azureml://{context.urls.host}/mlflow/v2.0{context.workspace.arm_id}"
-        f"/experiments/{body['scope']}/runs/{name}/artifacts",
-        "lifecycle_stage": "active",
-    }
-    if body.get("ended"):
-        info["end_time"] = _to_unix_ms(body["ended"])
-    return {
-        "run": {
-            "info": info,
-            "data": {
-                "metrics": [_metric_to_json(p) for p in newest.values()],
-                "params": _to_key_values(body["spec"]["hyperparameters"]),
-                "tags": _to_key_values(tags),
-            },
-            "inputs": {},
-        }
-    }
-
-
-def _to_key_values(values: dict[str, Any]) -> list[dict[str, str]]:
-    return [{"key": str(k), "value": str(v)} for k, v in values.items()]
-
-
-@accepts(query=("run_id", "run_uuid", "metric_key"))
-def get_mlflow_metric(context: RequestContext) -> dict[str, Any]:
-    """GET every point of one metric; an unknown metric has no points."""
-    job = _requested_run(context)
-    key = context.query_params.get("metric_key")
-    if not key:
-        raise ApiError(
-            400, "INVALID_PARAMETER_VALUE", "Missing value for required parameter 'metric_key'."
-        )
-    stored_name = next(
-        (stored for stored, reported in METRIC_NAMES.items() if reported == key), key
-    )
-    points = context.services.jobs.series(job.body["id"], stored_name, after=-1, since="", limit=-1)
-    return {"metrics": [_metric_to_json(p) for p in points]}
-
-
-def _metric_to_json(point: MetricPoint) -> dict[str, Any]:
-    return {
-        "key": METRIC_NAMES.get(point.name, point.name),
-        "value": point.value,
-        "timestamp": _to_unix_ms(point.at),
-        "step": point.step,
-    }
-
-
-def _to_unix_ms(time: str) -> int:
-    return int(datetime.fromisoformat(time.replace("Z", "+00:00")).timestamp() * 1000)
-
-
-@accepts(query=("run_id", "run_uuid", "path"))
-def list_mlflow_artifacts(context: RequestContext) -> dict[str, Any]:
-    """GET the files and folders directly below a path."""
-    job = _requested_run(context)
-    folder = context.query_params.get("path", "").strip("/")
-    prefix = f"{folder}/" if folder else ""
-    entries: dict[str, dict[str, Any]] = {}
-    for artifact in artifacts.list_artifacts(context.services.files, job):
-        if not artifact.path.startswith(prefix):
-            continue
-        segment, is_folder, _ = artifact.path[len(prefix) :].partition("/")
-        path = prefix + segment
-        entries[path] = (
-            {"path": path, "is_dir": True} if is_folder
-            else {"path": path, "is_dir": False, "file_size": artifact.size}
-        )  # fmt: skip
-    return {"files": list(entries.values())}
-
-
 # -- artifacts as blobs -----------------------------------------------------------------------------
 
 _BLOB_NAME = re.compile(r"ExperimentRun/dcid\.([^/]+)/(.*)", re.DOTALL)
@@ -325,7 +208,4 @@ HANDLERS: dict[Operation[Any], Handler] = {
     **{ops.by_experiment_name(op): handler for op, handler in _BY_ID.items()},
     ops.MODEL_PATHS: resolve_model_uris,
     ops.RUN_SERVICES: list_services,
-    ops.MLFLOW_RUN: get_mlflow_run,
-    ops.MLFLOW_METRIC: get_mlflow_metric,
-    ops.MLFLOW_ARTIFACTS: list_mlflow_artifacts,
 }

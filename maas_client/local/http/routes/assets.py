@@ -101,7 +101,8 @@ def _data_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
 # -- models ---------------------------------------------------------------------------------------
 
 
-def _model_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
+def model_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
+    """Return a version of a registered model as ARM represents it."""
     body = record.body
     ws = context.workspace
     editable = body.get("editable") or {}
@@ -155,8 +156,8 @@ def put_model(context: RequestContext) -> Response:
         record = model_import.import_model(
             context.services, context.workspace, name, version, properties
         )
-        return JSONResponse(_model_to_json(context, record), 201)
-    current = _model_to_json(context, record)["properties"]
+        return JSONResponse(model_to_json(context, record), 201)
+    current = model_to_json(context, record)["properties"]
     for key in ("modelUri", "modelType", "jobName"):
         if key in properties and not is_same_uri(str(properties[key]), str(current[key])):
             raise user_error(
@@ -165,7 +166,7 @@ def put_model(context: RequestContext) -> Response:
                 target=key,
             )
     record = context.services.assets.update_model(context.workspace, name, version, properties)
-    return JSONResponse(_model_to_json(context, record))
+    return JSONResponse(model_to_json(context, record))
 
 
 # -- shared by data and models ---------------------------------------------------------------------
@@ -174,7 +175,7 @@ def put_model(context: RequestContext) -> Response:
 def _version_to_json(
     context: RequestContext, kind: AssetKind, record: Record, *, is_name_archived: bool
 ) -> dict[str, Any]:
-    document = (_data_to_json if kind == "data" else _model_to_json)(context, record)
+    document = (_data_to_json if kind == "data" else model_to_json)(context, record)
     if is_name_archived:
         document["properties"]["isArchived"] = True
     return document

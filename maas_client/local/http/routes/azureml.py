@@ -14,6 +14,7 @@ from maas_client.local.http.routes import (
     directory,
     endpoints,
     jobs,
+    mlflow,
     permissions,
     run_history,
     workspace,
@@ -45,6 +46,13 @@ TABLES = (
     RouteTable("", service_ops.REGISTRY_OPERATIONS, workspace.HANDLERS),
     RouteTable("", service_ops.DISCOVERY_OPERATIONS, directory.HANDLERS),
     RouteTable("", artifact_ops.OPERATIONS, artifacts.HANDLERS),
+    RouteTable("", artifact_ops.MLFLOW_OPERATIONS, mlflow.HANDLERS),
+    RouteTable(
+        "",
+        artifact_ops.MLFLOW_ABSENT_OPERATIONS,
+        {},
+        not_implemented=frozenset(op.name for op in artifact_ops.MLFLOW_ABSENT_OPERATIONS),
+    ),
     RouteTable("", right_ops.WORKSPACE_OPERATIONS, permissions.HANDLERS),
     RouteTable("", ops.LOCAL_OPERATIONS, jobs.LOCAL_HANDLERS),
     RouteTable(

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response  # noqa: TID253 - only th
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.jobs import job_ref, job_to_json
+from maas_client.local.resources.artifacts import experiment_id
 from maas_client.local.resources.assets import format_time
 from maas_client.local.resources.errors import not_found, user_error
 from maas_client.local.resources.job_states import visible_state
@@ -36,7 +37,7 @@ def _run_to_json(context: RequestContext, record: Record) -> dict[str, Any]:
     run = {
         "runId": body["name"],
         "rootRunId": body["name"],
-        "experimentId": body["scope"],
+        "experimentId": experiment_id(record),
         "dataContainerId": f"dcid.{body['name']}",
         "displayName": properties.get("displayName") or body["name"],
         "description": properties.get("description"),

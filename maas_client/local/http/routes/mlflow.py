@@ -1,0 +1,470 @@
+"""MLflow's REST API: jobs as runs, their experiments, and the registered models (docs/azure-http.md 1.6)."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from maas_client.local.http.app import Handler, RequestContext
+from maas_client.local.http.parameters import accepts
+from maas_client.local.http.routes.assets import model_to_json
+from maas_client.local.http.routes.run_history import METRIC_NAMES
+from maas_client.local.resources import artifacts
+from maas_client.local.resources.assets import AssetContainer
+from maas_client.local.resources.errors import ApiError, not_found
+from maas_client.local.resources.jobs import JobRef
+from maas_client.local.state.store import MetricPoint, Record
+from maas_client.wire import tracking as ops
+from maas_client.wire.operation import Operation
+
+_STATUS = {
+    "Completed": "FINISHED",
+    "Failed": "FAILED",
+    "Canceled": "KILLED",
+    "NotStarted": "SCHEDULED",
+    "Queued": "SCHEDULED",
+}
+"""MLflow's RunStatus by job state; any other state is RUNNING."""
+_MAX_RESULTS = 50_000
+_PAGE = 1000
+Lookup = Callable[[str, str], Any]
+"""Returns the value of an attribute, tag, parameter or metric; None if there is none."""
+
+
+def _invalid(message: str) -> ApiError:
+    return ApiError(400, "INVALID_PARAMETER_VALUE", message)
+
+
+def _to_unix_ms(time: str) -> int:
+    return int(datetime.fromisoformat(time.replace("Z", "+00:00")).timestamp() * 1000)
+
+
+def _to_key_values(values: dict[str, Any]) -> list[dict[str, str]]:
+    return [{"key": str(k), "value": str(v)} for k, v in values.items()]
+
+
+def _text(context: RequestContext, *names: str) -> str:
+    """Return a required parameter, from the query or the body, by one of its names."""
+    for name in names:
+        value = context.query_params.get(name) or context.json.get(name)
+        if isinstance(value, str) and value:
+            return value
+    raise _invalid(f"Missing value for required parameter '{names[0]}'.")
+
+
+# -- runs -----------------------------------------------------------------------------------------
+
+
+def _requested_run(context: RequestContext) -> Record:
+    name = _text(context, "run_id", "run_uuid")
+    return context.services.jobs.get(JobRef(context.workspace.guid, name.casefold()))
+
+
+@accepts(query=("run_id", "run_uuid"))
+def get_run(context: RequestContext) -> dict[str, Any]:
+    """GET a run with the newest value of each metric."""
+    return {"run": _run_to_json(context, _requested_run(context))}
+
+
+def _run_to_json(context: RequestContext, job: Record) -> dict[str, Any]:
+    body = job.body
+    properties = body["request"]["properties"]
+    name = body["name"]
+    newest: dict[str, MetricPoint] = {}
+    for point in context.services.jobs.points(body["id"]):
+        if point.name not in newest or newest[point.name].step <= point.step:
+            newest[point.name] = point
+    tags = {
+        **(properties.get("tags") or {}),
+        "mlflow.runName": properties.get("displayName") or name,
+    }
+    experiment = artifacts.experiment_id(job)
+    info = {
+        "run_id": name,
+        "run_uuid": name,
+        "run_name": properties.get("displayName") or name,
+        "experiment_id": experiment,
+        "user_id": "local",
+        "status": _STATUS.get(str(job.state), "RUNNING"),
+        "start_time": _to_unix_ms(body.get("started") or body["created"]),
+        "artifact_uri": f"azureml://{context.urls.host}/mlflow/v2.0{context.workspace.arm_id}"
+        f"/experiments/{experiment}/runs/{name}/artifacts",
+        "lifecycle_stage": "active",
+    }
+    if body.get("ended"):
+        info["end_time"] = _to_unix_ms(body["ended"])
+    return {
+        "info": info,
+        "data": {
+            "metrics": [_metric_to_json(p) for p in newest.values()],
+            "params": _to_key_values(body["spec"]["hyperparameters"]),
+            "tags": _to_key_values(tags),
+        },
+        "inputs": {},
+    }
+
+
+@accepts(
+    fields=("experiment_ids", "filter", "run_view_type", "max_results", "order_by", "page_token")
+)
+def search_runs(context: RequestContext) -> dict[str, Any]:
+    """POST: the runs of experiments that match a filter, in pages."""
+    wanted = context.json.get("experiment_ids") or []
+    if not isinstance(wanted, list):
+        raise _invalid("experiment_ids must be a list.")
+    if str(context.json.get("run_view_type") or "ACTIVE_ONLY").upper() == "DELETED_ONLY":
+        return {"runs": []}
+    jobs = context.services.jobs.list_page(context.workspace.guid, None, -1)
+    runs = [_run_to_json(context, job) for job in jobs if artifacts.experiment_id(job) in wanted]
+    page, token = _search(context, runs, _run_lookup, "start_time DESC")
+    return {"runs": page, **token}
+
+
+def _run_lookup(run: dict[str, Any]) -> Lookup:
+    groups = {
+        "metric": {m["key"]: m["value"] for m in run["data"]["metrics"]},
+        "param": {p["key"]: p["value"] for p in run["data"]["params"]},
+        "tag": {t["key"]: t["value"] for t in run["data"]["tags"]},
+        "attribute": run["info"],
+    }
+    names = {"Created": "start_time", "created": "start_time", "run name": "run_name"}
+    return lambda group, key: groups[group].get(names.get(key, key))
+
+
+@accepts(fields=("run_id", "run_uuid", "key", "value"))
+def set_tag(context: RequestContext) -> dict[str, Any]:
+    """POST: set a tag of a run, and so of its job."""
+    key, value = _text(context, "key"), context.json.get("value")
+    _change_tags(context, lambda tags: tags.update({key: str(value or "")}))
+    return {}
+
+
+@accepts(fields=("run_id", "key"))
+def delete_tag(context: RequestContext) -> dict[str, Any]:
+    """POST: delete a tag of a run."""
+    key = _text(context, "key")
+
+    def delete(tags: dict[str, str]) -> None:
+        if tags.pop(key, None) is None:
+            raise not_found(f"Tag {key[:60]}")
+
+    _change_tags(context, delete)
+    return {}
+
+
+def _change_tags(context: RequestContext, change: Callable[[dict[str, str]], None]) -> None:
+    def update(request: dict[str, Any]) -> None:
+        tags = dict(request["properties"].get("tags") or {})
+        change(tags)
+        request["properties"]["tags"] = tags
+
+    name = _text(context, "run_id", "run_uuid")
+    context.services.jobs.patch(JobRef(context.workspace.guid, name.casefold()), update)
+
+
+@accepts(query=("run_id", "run_uuid", "metric_key", "max_results", "page_token"))
+def get_metric(context: RequestContext) -> dict[str, Any]:
+    """GET the points of one metric, in pages; an unknown metric has no points."""
+    job = _requested_run(context)
+    key = _text(context, "metric_key")
+    stored = next((stored for stored, reported in METRIC_NAMES.items() if reported == key), key)
+    points = context.services.jobs.series(job.body["id"], stored, after=-1, since="", limit=-1)
+    page, token = _page(context, [_metric_to_json(p) for p in points], _MAX_RESULTS)
+    return {"metrics": page, **token}
+
+
+def _metric_to_json(point: MetricPoint) -> dict[str, Any]:
+    return {
+        "key": METRIC_NAMES.get(point.name, point.name),
+        "value": point.value,
+        "timestamp": _to_unix_ms(point.at),
+        "step": point.step,
+    }
+
+
+@accepts(query=("run_id", "run_uuid", "path"))
+def list_artifacts(context: RequestContext) -> dict[str, Any]:
+    """GET the files and folders directly below a path."""
+    job = _requested_run(context)
+    folder = context.query_params.get("path", "").strip("/")
+    prefix = f"{folder}/" if folder else ""
+    entries: dict[str, dict[str, Any]] = {}
+    for artifact in artifacts.list_artifacts(context.services.files, job):
+        if not artifact.path.startswith(prefix):
+            continue
+        segment, is_folder, _ = artifact.path[len(prefix) :].partition("/")
+        path = prefix + segment
+        entries[path] = (
+            {"path": path, "is_dir": True} if is_folder
+            else {"path": path, "is_dir": False, "file_size": artifact.size}
+        )  # fmt: skip
+    return {"files": list(entries.values())}
+
+
+# -- experiments ----------------------------------------------------------------------------------
+
+
+def _experiments(context: RequestContext) -> dict[str, dict[str, Any]]:
+    """Return the experiments of the workspace's jobs, by id."""
+    experiments: dict[str, dict[str, Any]] = {}
+    for job in context.services.jobs.list_page(context.workspace.guid, None, -1)[::-1]:
+        key, time = artifacts.experiment_id(job), _to_unix_ms(job.body["created"])
+        if key not in experiments:
+            experiments[key] = {
+                "experiment_id": key,
+                "name": artifacts.experiment_name(job),
+                "artifact_location": "",
+                "lifecycle_stage": "active",
+                "creation_time": time,
+                "tags": [],
+            }
+        experiments[key]["last_update_time"] = time
+    return experiments
+
+
+@accepts(query=("experiment_id",))
+def get_experiment(context: RequestContext) -> dict[str, Any]:
+    """GET an experiment by its id."""
+    key = _text(context, "experiment_id")
+    experiment = _experiments(context).get(key.lower())
+    if experiment is None:
+        raise not_found(f"Experiment {key[:60]}")
+    return {"experiment": experiment}
+
+
+@accepts(query=("experiment_name",))
+def get_experiment_by_name(context: RequestContext) -> dict[str, Any]:
+    """GET an experiment by its name."""
+    name = _text(context, "experiment_name")
+    for experiment in _experiments(context).values():
+        if experiment["name"].casefold() == name.casefold():
+            return {"experiment": experiment}
+    raise not_found(f"Experiment {name[:60]}")
+
+
+@accepts(fields=("filter", "view_type", "max_results", "order_by", "page_token"))
+def search_experiments(context: RequestContext) -> dict[str, Any]:
+    """POST: the experiments that match a filter, in pages."""
+    found = list(_experiments(context).values())
+    if str(context.json.get("view_type") or "ACTIVE_ONLY").upper() == "DELETED_ONLY":
+        found = []
+    page, token = _search(
+        context, found, lambda e: lambda group, key: _attribute(e, group, key), "creation_time DESC"
+    )
+    return {"experiments": page, **token}
+
+
+def _attribute(document: dict[str, Any], group: str, key: str) -> Any:
+    if group == "tag":
+        return next((t["value"] for t in document["tags"] if t["key"] == key), None)
+    return document.get(key) if group == "attribute" else None
+
+
+# -- registered models ------------------------------------------------------------------------------
+
+
+def _model(context: RequestContext, container: AssetContainer) -> dict[str, Any]:
+    versions = [_version(context, record) for record in container.versions]
+    time = _to_unix_ms(container.created)
+    return {
+        "name": container.name,
+        "creation_timestamp": time,
+        "last_updated_timestamp": max(
+            (v["last_updated_timestamp"] for v in versions), default=time
+        ),
+        "description": container.properties.get("description") or "",
+        "latest_versions": versions[:1],
+        "tags": _to_key_values(container.properties.get("tags") or {}),
+        "aliases": [],
+    }
+
+
+def _version(context: RequestContext, record: Record) -> dict[str, Any]:
+    document = model_to_json(context, record)
+    properties, times = document["properties"], document["systemData"]
+    return {
+        "name": record.body["name"],
+        "version": document["name"],
+        "creation_timestamp": _to_unix_ms(times["createdAt"]),
+        "last_updated_timestamp": _to_unix_ms(times["lastModifiedAt"]),
+        "current_stage": properties["stage"] or "None",
+        "description": properties["description"],
+        "source": properties["modelUri"],
+        "run_id": properties["jobName"] or "",
+        "status": "READY",
+        "tags": _to_key_values(properties["tags"]),
+        "aliases": [],
+    }
+
+
+@accepts(query=("filter", "max_results", "order_by", "page_token"))
+def search_models(context: RequestContext) -> dict[str, Any]:
+    """GET the registered models that match a filter, in pages."""
+    containers = context.services.assets.containers("model", context.workspace)
+    models = [_model(context, c) for c in containers if c.versions]
+    page, token = _search(
+        context, models, lambda m: lambda group, key: _attribute(m, group, key), "name ASC"
+    )
+    return {"registered_models": page, **token}
+
+
+@accepts(query=("name",))
+def get_model(context: RequestContext) -> dict[str, Any]:
+    """GET a registered model with its latest version."""
+    container = context.services.assets.container(
+        "model", context.workspace, _text(context, "name")
+    )
+    return {"registered_model": _model(context, container)}
+
+
+@accepts(query=("filter", "max_results", "order_by", "page_token"))
+def search_versions(context: RequestContext) -> dict[str, Any]:
+    """GET the versions of registered models that match a filter, in pages."""
+    containers = context.services.assets.containers("model", context.workspace)
+    versions = [_version(context, record) for c in containers for record in c.versions]
+    page, token = _search(
+        context, versions, lambda v: lambda group, key: _attribute(v, group, key),
+        "last_updated_timestamp DESC",
+    )  # fmt: skip
+    return {"model_versions": page, **token}
+
+
+@accepts(query=("name", "version"))
+def get_version(context: RequestContext) -> dict[str, Any]:
+    """GET one version of a registered model."""
+    return {"model_version": _version(context, _requested_version(context))}
+
+
+@accepts(query=("name", "version"))
+def get_version_uri(context: RequestContext) -> dict[str, Any]:
+    """GET where the files of a version are."""
+    return {"artifact_uri": _version(context, _requested_version(context))["source"]}
+
+
+def _requested_version(context: RequestContext) -> Record:
+    name, version = _text(context, "name"), _text(context, "version")
+    return context.services.assets.get("model", context.workspace, name, version)
+
+
+# -- filters, orders and pages ----------------------------------------------------------------------
+
+_KEY = (
+    r"(?:(?P<group>attributes?|attr|run|tags?|params?|parameters?|metrics?)\.)?"
+    r"(?P<key>[\w.\-/]+|`[^`]+`|\"[^\"]+\")"
+)
+_CLAUSE = re.compile(
+    rf"\s*{_KEY}\s*(?P<op>!=|>=|<=|=|>|<|(?<=\s)I?LIKE(?=\s))\s*"
+    r"(?P<value>'[^']*'|\"[^\"]*\"|[-+]?\d[\d.eE+-]*)\s*(?P<and>\bAND\b|$)",
+    re.IGNORECASE,
+)
+_ORDER = re.compile(rf"\s*{_KEY}(?:\s+(?P<direction>ASC|DESC))?\s*", re.IGNORECASE)
+
+
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq, "!=": operator.ne, "<": operator.lt,
+    "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+
+
+def _split_key(match: re.Match[str]) -> tuple[str, str]:
+    group = (match["group"] or "attribute").lower()
+    names = {"metr": "metric", "para": "param", "tag": "tag", "tags": "tag"}
+    return names.get(group[:4], "attribute"), match["key"].strip('`"')
+
+
+def _search(
+    context: RequestContext,
+    documents: list[dict[str, Any]],
+    lookup: Callable[[dict[str, Any]], Lookup],
+    default_order: str,
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return one page of the documents that match ``filter``, in ``order_by``, and its ``next_page_token``."""
+    is_post = context.op.method == "POST"
+    condition = (context.json if is_post else context.query_params).get("filter") or ""
+    clauses = _parse_filter(str(condition))
+    found = [d for d in documents if all(_matches(lookup(d), c) for c in clauses)]
+    orders = (
+        context.json.get("order_by") if is_post else context.query_params.getlist("order_by")
+    ) or [default_order]
+    if not isinstance(orders, list):
+        raise _invalid("order_by must be a list.")
+    for order in reversed([*orders, default_order]):
+        match = _ORDER.fullmatch(str(order))
+        if match is None:
+            raise _invalid(f"Invalid order_by clause {str(order)[:80]!r}.")
+        group, key = _split_key(match)
+        is_falling = (match["direction"] or "ASC").upper() == "DESC"
+        present = [d for d in found if lookup(d)(group, key) is not None]
+        absent = [d for d in found if lookup(d)(group, key) is None]
+        present.sort(key=lambda d: lookup(d)(group, key), reverse=is_falling)
+        found = present + absent
+    return _page(context, found, _PAGE)
+
+
+def _parse_filter(text: str) -> list[re.Match[str]]:
+    clauses: list[re.Match[str]] = []
+    position, is_complete = 0, not text.strip()
+    while not is_complete:
+        match = _CLAUSE.match(text, position)
+        if match is None:
+            raise _invalid(
+                f"Cannot parse filter at {text[position : position + 80]!r}. The local server takes"
+                " comparisons with =, !=, <, <=, >, >=, LIKE and ILIKE, joined by AND."
+            )
+        clauses.append(match)
+        position, is_complete = match.end(), not match["and"]
+    return clauses
+
+
+def _matches(lookup: Lookup, clause: re.Match[str]) -> bool:
+    group, key = _split_key(clause)
+    value, symbol = clause["value"], clause["op"].upper()
+    actual: Any = lookup(group, key)
+    if actual is None:
+        return group == "tag" and symbol == "!="
+    expected: Any = value[1:-1] if value[0] in "'\"" else float(value)
+    if symbol in ("LIKE", "ILIKE"):
+        wildcards = {"%": ".*", "_": "."}
+        pattern = "".join(wildcards.get(c) or re.escape(c) for c in str(expected))
+        flags = re.DOTALL | (re.IGNORECASE if symbol == "ILIKE" else 0)
+        return re.fullmatch(pattern, str(actual), flags) is not None
+    if isinstance(actual, str) != isinstance(expected, str):
+        if symbol not in ("=", "!="):
+            raise _invalid(f"{key[:60]} is compared with a value of another type.")
+        actual, expected = str(actual), str(expected)
+    return _COMPARE[symbol](actual, expected)
+
+
+def _page(
+    context: RequestContext, documents: list[dict[str, Any]], default_size: int
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    values = context.json if context.op.method == "POST" else context.query_params
+    size = str(values.get("max_results", default_size))
+    token = str(values.get("page_token") or "0")
+    if not re.fullmatch(r"[1-9]\d{0,5}", size, re.ASCII) or int(size) > _MAX_RESULTS:
+        raise _invalid(f"max_results must be from 1 to {_MAX_RESULTS}.")
+    if not re.fullmatch(r"\d{1,9}", token, re.ASCII):
+        raise _invalid("page_token must be one that this server returned.")
+    start, end = int(token), int(token) + int(size)
+    return documents[start:end], {"next_page_token": str(end)} if end < len(documents) else {}
+
+
+HANDLERS: dict[Operation[Any], Handler] = {
+    ops.MLFLOW_RUN: get_run,
+    ops.MLFLOW_RUNS: search_runs,
+    ops.MLFLOW_SET_TAG: set_tag,
+    ops.MLFLOW_DELETE_TAG: delete_tag,
+    ops.MLFLOW_METRIC: get_metric,
+    ops.MLFLOW_ARTIFACTS: list_artifacts,
+    ops.MLFLOW_EXPERIMENT: get_experiment,
+    ops.MLFLOW_EXPERIMENT_BY_NAME: get_experiment_by_name,
+    ops.MLFLOW_EXPERIMENTS: search_experiments,
+    ops.MLFLOW_MODELS: search_models,
+    ops.MLFLOW_MODEL: get_model,
+    ops.MLFLOW_VERSIONS: search_versions,
+    ops.MLFLOW_VERSION: get_version,
+    ops.MLFLOW_VERSION_URI: get_version_uri,
+}
