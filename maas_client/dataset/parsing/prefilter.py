@@ -25,20 +25,44 @@ def compile_pattern(pattern: str) -> Matcher:
     return SchemaValidator(core_schema.str_schema(pattern=pattern)).isinstance_python
 
 
-_last_block: tuple[Sequence[bytes], str] = ((), "")
-"""The block that was joined last: all scanners of a file get the same list in turn."""
 _LITERALS_PER_PASS = 8
 """Literals that the engine finds together in the time of three; with nine it is slower."""
 
 
-def join_lines(lines: Sequence[bytes]) -> str:
-    """Return lines as one text with a line feed between them; cached for the last block."""
-    global _last_block
-    last_lines, text = _last_block
-    if last_lines is not lines:
-        text = b"\n".join(lines).decode("utf-8", "replace")
-        _last_block = (lines, text)
-    return text
+class _JoinedLines:
+    """The lines of a block as one value."""
+
+    __slots__ = ("data", "lines", "text")
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self.lines = lines
+        self.data = b"".join(lines)
+        self.text: str | None = None
+
+
+_last_joined = _JoinedLines(())
+"""The lines that were joined last: the fast path and all scanners get the same list in turn."""
+
+
+def _join(lines: Sequence[bytes]) -> _JoinedLines:
+    global _last_joined
+    joined = _last_joined  # read once: other threads may check other files
+    if joined.lines is not lines:
+        _last_joined = joined = _JoinedLines(lines)
+    return joined
+
+
+def join_lines(lines: Sequence[bytes]) -> bytes:
+    """Return lines, with their line feeds, as one value; cached for the last block."""
+    return _join(lines).data
+
+
+def decode_lines(lines: Sequence[bytes]) -> str:
+    """Return lines, with their line feeds, as one text; cached for the last block."""
+    joined = _join(lines)
+    if joined.text is None:
+        joined.text = joined.data.decode("utf-8", "replace")
+    return joined.text
 
 
 class _SharedSearch:
@@ -104,7 +128,7 @@ class Prefilter:
 
     def __call__(self, lines: Sequence[bytes]) -> set[int]:
         """Return the indices of the lines that match a pattern."""
-        block = join_lines(lines)
+        block = decode_lines(lines)
         matching = [matches for matches in self._matchers if matches(block)]
         if self._by_literal and (literals := _literal_search(block)):
             matching += [

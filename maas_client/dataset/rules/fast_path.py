@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import compress, repeat
-from operator import contains, ne, sub
+from itertools import compress, islice, repeat
+from operator import contains
 from types import GenericAlias
 from typing import Annotated, Any, Literal, overload
 
 import msgspec
 
-from maas_client.dataset.parsing.prefilter import compile_pattern
+from maas_client.dataset.parsing.prefilter import compile_pattern, decode_lines, join_lines
 from maas_client.dataset.parsing.strict_json import PARSE_ERRORS
 from maas_client.dataset.rules.chat import row_issues
 from maas_client.dataset.rules.context import TEMPLATE_TOKENS, TOKENS_BEGIN_WITH, RuleContext
@@ -79,23 +79,29 @@ without a tag, so the role is a normal field."""
 _ROLE_OF: dict[Any, str] = _ROLES | {
     _SINGLE_ROLE_TYPES[kind]: role for kind, role in _ROLES.items()
 }
+_SYSTEM_TYPES = frozenset(kind for kind, role in _ROLE_OF.items() if role == "system")
 _DECODER = msgspec.json.Decoder(_Row)
 
 
 class LazyRows(Sequence[Row]):
     """Accepted rows as plain JSON values, built only when they are read."""
 
-    def __init__(self, conversations: Sequence[Conversation]) -> None:
+    def __init__(
+        self, conversations: Sequence[Conversation], contents: list[str] | None = None
+    ) -> None:
+        """``contents``: the texts of all messages of all conversations, if they are known."""
         self.conversations = conversations
+        self._contents = contents
         self._texts: list[list[str]] | None = None
 
     def texts(self) -> list[list[str]]:
         """Return the result of ``message_texts`` without building rows; cached for all scanners."""
         if self._texts is None:
+            contents = iter(self._contents or _contents_of(self.conversations))
             self._texts = [
-                [m.content for m in conversation]
-                if _ROLE_OF[type(conversation[0])] == "system"  # an accepted row has messages
-                else ["", *[m.content for m in conversation]]
+                [*islice(contents, len(conversation))]
+                if type(conversation[0]) in _SYSTEM_TYPES  # an accepted row has messages
+                else ["", *islice(contents, len(conversation))]
                 for conversation in self.conversations
             ]
         return self._texts
@@ -114,6 +120,10 @@ class LazyRows(Sequence[Row]):
 
     def __iter__(self) -> Iterator[Row]:
         return map(_to_row, self.conversations)
+
+
+def _contents_of(conversations: Sequence[Conversation]) -> list[str]:
+    return [message.content for conversation in conversations for message in conversation]
 
 
 def _to_row(conversation: Conversation) -> Row:
@@ -159,7 +169,7 @@ class FastPath:
         if conversations is None:
             conversations = _decode_block(_DECODER, lines)
             if conversations is None:
-                conversations, indices, undecided = _decode_lines(lines)
+                conversations, indices, undecided = _decode_each(lines)
                 lines = [lines[index] for index in indices]
             types = [tuple(map(type, conversation)) for conversation in conversations]
             is_uniform = (
@@ -168,17 +178,19 @@ class FastPath:
                 and types.count(types[0]) == len(types)
             )
             self._uniform = types[0] if is_uniform else None
-        suspects = self._rows_with_wrong_quotes(lines, conversations, types)
-        suspects |= self._suspect_rows(conversations)
+        contents = _contents_of(conversations)
+        suspects = self._rows_with_wrong_quotes(lines, conversations, types, contents)
+        suspects |= _suspect_rows(conversations, contents)
+        rows = LazyRows(conversations, contents)
         if suspects:
             undecided = sorted(undecided + [indices[index] for index in suspects])
             keep = [index for index in range(len(lines)) if index not in suspects]
             indices = [indices[index] for index in keep]
-            conversations = [conversations[index] for index in keep]
+            rows = LazyRows([conversations[index] for index in keep])
             types = [types[index] for index in keep] if types else None
-        result = SplitResult(indices, LazyRows(conversations), undecided)
+        result = SplitResult(indices, rows, undecided)
         if self._merging:
-            row_types = types or repeat(self._uniform, len(conversations))
+            row_types = types or repeat(self._uniform, len(rows))
             merged = [row_type in self._merging for row_type in row_types]
             result.merged_system = list(compress(indices, merged))
         return result
@@ -197,23 +209,17 @@ class FastPath:
         lines: list[bytes],
         conversations: Sequence[Conversation],
         types: list[MessageTypes] | None,
+        contents: list[str],
     ) -> set[int]:
         """Return the rows whose roles need the full rules, or whose quotes do not add up."""
-        counts = list(map(bytes.count, lines, repeat(_QUOTE)))
         if types is None and self._uniform is not None:
-            uniform_count = self._expected_quotes(self._uniform)
-            if counts.count(uniform_count) == len(counts):
-                return set()
-            expected = [uniform_count] * len(counts)
+            expected = [self._expected_quotes(self._uniform)] * len(lines)
         else:
             cached = self._quote_counts
             expected = [cached.get(kind) or self._expected_quotes(kind) for kind in types or ()]
-            if counts == expected:
-                return set()
-        different = list(compress(range(len(lines)), map(ne, counts, expected)))
-        return _rows_with_unexplained_quotes(
-            different, list(map(sub, counts, expected)), lines, conversations
-        )
+        if _quotes_add_up(lines, expected, contents):
+            return set()
+        return _rows_with_unexplained_quotes(lines, expected, conversations, 0)
 
     def _expected_quotes(self, types: MessageTypes) -> int:
         """Return how many quotes a row of these roles has, or ``_NEEDS_FULL_RULES``."""
@@ -235,17 +241,17 @@ class FastPath:
         self.features.add_roles(map(_ROLES.__getitem__, types))
         return 2 + 8 * len(types)
 
-    def _suspect_rows(self, conversations: Sequence[Conversation]) -> set[int]:
-        """Return the rows with blank texts or control tokens of any template."""
-        texts = [message.content for conversation in conversations for message in conversation]
-        has_blank = any(map(str.isspace, texts))
-        if not has_blank and not any(map(contains, texts, repeat(TOKENS_BEGIN_WITH))):
-            return set()
-        return {
-            index
-            for index, conversation in enumerate(conversations)
-            if any(map(_is_suspect, conversation))
-        }
+
+def _suspect_rows(conversations: Sequence[Conversation], contents: list[str]) -> set[int]:
+    """Return the rows with blank texts or control tokens of any template."""
+    has_blank = any(map(str.isspace, contents))
+    if not has_blank and not any(map(contains, contents, repeat(TOKENS_BEGIN_WITH))):
+        return set()
+    return {
+        index
+        for index, conversation in enumerate(conversations)
+        if any(map(_is_suspect, conversation))
+    }
 
 
 def _is_suspect(message: _Message) -> bool:
@@ -255,26 +261,33 @@ def _is_suspect(message: _Message) -> bool:
     return TEMPLATE_TOKENS.search(text) is not None
 
 
-def _rows_with_unexplained_quotes(
-    rows: list[int], excess: list[int], lines: list[bytes], conversations: Sequence[Conversation]
-) -> set[int]:
-    r"""Return those of the ``rows`` with excess quotes whose texts do not contain the excess.
+def _quotes_add_up(lines: list[bytes], expected: list[int], contents: list[str]) -> bool:
+    r"""Return whether rows have the ``expected`` quotes besides those of their texts.
 
     A repeated key adds quotes, and only a quote that a text writes as ``\\u0022`` removes one. So if there
     are none of those, and all texts together have as many quotes as all lines have in excess, then it is
     true of each row.
     """
-    inside = sum([m.content.count('"') for index in rows for m in conversations[index]])
-    text = b"".join([lines[index] for index in rows]).decode()
-    has_escaped_quote = compile_pattern(r"\\u0022")(text)
-    if not has_escaped_quote and inside == sum([excess[index] for index in rows]):
-        return set()
-    if len(rows) == 1:
-        return set(rows)
-    half = len(rows) // 2
-    return _rows_with_unexplained_quotes(
-        rows[:half], excess, lines, conversations
-    ) | _rows_with_unexplained_quotes(rows[half:], excess, lines, conversations)
+    excess = join_lines(lines).count(b'"') - sum(expected)
+    if excess == 0:
+        return True
+    inside = sum([text.count('"') for text in contents if '"' in text])
+    return excess == inside and not compile_pattern(r"\\u0022")(decode_lines(lines))
+
+
+def _rows_with_unexplained_quotes(
+    lines: list[bytes], expected: list[int], conversations: Sequence[Conversation], first: int
+) -> set[int]:
+    """Return the rows, numbered from ``first``, whose quotes do not add up: at least one."""
+    if len(lines) == 1:
+        return {first}
+    half = len(lines) // 2
+    rows: set[int] = set()
+    for start, end in ((0, half), (half, len(lines))):
+        part = lines[start:end], expected[start:end], conversations[start:end]
+        if not _quotes_add_up(part[0], part[1], _contents_of(part[2])):
+            rows |= _rows_with_unexplained_quotes(*part, first + start)
+    return rows
 
 
 def _decode_block(decoder: Any, lines: list[bytes]) -> list[Conversation] | None:
@@ -285,7 +298,7 @@ def _decode_block(decoder: Any, lines: list[bytes]) -> list[Conversation] | None
     """
     try:
         if all(map(bytes.startswith, lines, repeat(_ROW_START))):
-            rows = decoder.decode_lines(b"".join(lines))
+            rows = decoder.decode_lines(join_lines(lines))
             if len(rows) == len(lines):
                 return [row.messages for row in rows]
         return [row.messages for row in map(decoder.decode, lines)]
@@ -293,7 +306,7 @@ def _decode_block(decoder: Any, lines: list[bytes]) -> list[Conversation] | None
         return None
 
 
-def _decode_lines(lines: list[bytes]) -> tuple[list[Conversation], list[int], list[int]]:
+def _decode_each(lines: list[bytes]) -> tuple[list[Conversation], list[int], list[int]]:
     """Decode line by line; return the conversations, their indices, and those of all other lines."""
     conversations: list[Conversation] = []
     indices: list[int] = []

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice, repeat
+from itertools import chain, islice
 from typing import Any
 
 from maas_client.dataset.issues import Issue
@@ -72,10 +72,17 @@ _NEAR_LIMIT = range(384, 416)
 
 _LOWER = bytes(range(256)).lower()
 _NOT_LETTERS = bytes(char for char in range(0x80) if not chr(char).isalnum())
+_BLANKED = _LOWER.translate(bytes.maketrans(_NOT_LETTERS, b" " * len(_NOT_LETTERS)))
+"""Takes a quarter of the time that it takes to leave characters out."""
 
 
-def _hash_letters(text: bytes) -> int:
-    return hash(text.translate(_LOWER, _NOT_LETTERS))
+def _hash_letters(question: str, answer: str, tail: bytes) -> int:
+    """Return the hash of a row's letters and digits; with their places if its ``tail`` is not all of it.
+
+    A comma less would move the beginning of a tail.
+    """
+    is_whole = len(question) <= TAIL_CHARS and len(answer) <= TAIL_CHARS
+    return hash(tail.translate(_LOWER, _NOT_LETTERS) if is_whole else tail.translate(_BLANKED))
 
 
 def _split(text: bytes, is_long: bool) -> list[bytes]:
@@ -136,7 +143,12 @@ class NearDuplicateScanner:
             list(map(hash, _split(text, len(text) >= LONG_TEXT_BYTES)[-SKETCH_SIZE:]))
             for text in bodies
         ]
-        self._letters.extend(list(map(_hash_letters, bodies)))
+        self._letters.extend(
+            [
+                _hash_letters(texts[-2], texts[-1], text)
+                for texts, text in zip(conversations, bodies, strict=True)
+            ]
+        )
         self._add(self._candidates, self._find_candidates(numbers, bodies, keys))
         for training, candidates in zip(self._training, self._leak_candidates, strict=True):
             self._add(candidates, training.find_leaks(numbers, bodies, keys, self._exact))
@@ -290,8 +302,7 @@ class NearDuplicateScanner:
 
 def _line_by_key(numbers: Sequence[int], keys: list[list[int]]) -> dict[int, int]:
     """Return the line number of the last row with each key."""
-    lines = chain.from_iterable(map(repeat, numbers, map(len, keys)))
-    return dict(zip(chain.from_iterable(keys), lines, strict=True))
+    return {key: number for number, row_keys in zip(numbers, keys, strict=True) for key in row_keys}
 
 
 def _repeated_keys(keys: list[list[int]]) -> set[int]:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from maas_client.dataset.issues import Issue, KeyPath
-from maas_client.dataset.parsing.prefilter import Prefilter, compile_pattern, join_lines
+from maas_client.dataset.parsing.prefilter import Prefilter, compile_pattern, decode_lines
 from maas_client.dataset.scanners import Row, iter_strings, message_texts
 from maas_client.dataset.scanners.truncation import CERTAIN_ENDS, OpenEndings, classify_ending
 
@@ -167,7 +167,7 @@ def _candidate_rows(lines: Sequence[bytes], answers: list[str]) -> list[int]:
     """Return the indices of the rows to check one by one."""
     ascii_filter, non_ascii_filter = _prefilters()
     candidates = ascii_filter(lines)
-    if not join_lines(lines).isascii():
+    if not decode_lines(lines).isascii():
         candidates |= non_ascii_filter(lines)
     if min(map(len, answers), default=_MAX_EMPTY_CHARS) < _MAX_EMPTY_CHARS:
         candidates.update(at for at, answer in enumerate(answers) if len(answer) < _MAX_EMPTY_CHARS)

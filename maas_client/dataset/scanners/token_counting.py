@@ -105,17 +105,9 @@ class EstimatedCounter:
         self, texts: Sequence[list[str]], size: Callable[[str], int], tokens_per_unit: float
     ) -> RowSizes:
         """Estimate from the texts of rows: system (or empty), user, assistant, user, assistant, ..."""
-        totals, learned = [], []
-        for row in texts:
-            if len(row) == 3:
-                answer = size(row[2])
-                total = (size(row[0]) + size(row[1]) + answer) * tokens_per_unit
-                totals.append(int(total) + 3 * MESSAGE_TOKENS)
-                learned.append(int(answer * tokens_per_unit) + 1)
-            else:
-                sizes = list(map(size, row))
-                totals.append(int(sum(sizes) * tokens_per_unit) + MESSAGE_TOKENS * len(row))
-                learned.append(int(sum(sizes[2::2]) * tokens_per_unit) + len(row) // 2)
+        sizes = [[*map(size, row)] for row in texts]
+        totals = [int(sum(row) * tokens_per_unit) + MESSAGE_TOKENS * len(row) for row in sizes]
+        learned = [int(sum(row[2::2]) * tokens_per_unit) + len(row) // 2 for row in sizes]
 
         def prompt(index: int) -> int:
             first_texts = texts[index][:2]

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any
 
 from maas_client.dataset.issues import Issue
+from maas_client.dataset.parsing.prefilter import join_lines
 from maas_client.dataset.parsing.strict_json import collect_strings
 from maas_client.dataset.scanners import Row, message_texts
 from maas_client.dataset.scanners.token_counting import TokenCounter, token_bounds
@@ -70,16 +71,15 @@ class TokenScanner:
         A row's line is longer than all its texts, and JSON puts more around a message than any template
         does; but tools can be rendered with more white space.
         """
-        self._high += sum(map(len, lines))
-        text_rows = [row_texts for row_texts in texts if row_texts is not None]
-        is_text_only = len(text_rows) == len(texts)
-        rows_without_text = (
-            () if is_text_only else [i for i, row_texts in enumerate(texts) if row_texts is None]
-        )
+        self._high += len(join_lines(lines))
+        if self._high >= WORD_COUNT_BYTES and None not in texts:
+            self._low += len(rows)
+            return
+        rows_without_text = [at for at, row_texts in enumerate(texts) if row_texts is None]
         self._high += sum([len(lines[index]) for index in rows_without_text])
         fewest = len(rows)
         if self._high < WORD_COUNT_BYTES:
-            strings = list(chain.from_iterable(text_rows))
+            strings = list(chain.from_iterable(filter(None, texts)))
             for index in rows_without_text:
                 strings += collect_strings(rows[index])
             joined = "\n".join(strings)
