@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from maas_client import types as types
     from maas_client._client import AsyncClient as AsyncClient
     from maas_client._client import Client as Client
+    from maas_client._progress import ProgressCallback as ProgressCallback
     from maas_client.dataset import validate as validate
     from maas_client.errors import AuthError as AuthError
     from maas_client.errors import BadRequestError as BadRequestError
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
     from maas_client.errors import StatusError as StatusError
     from maas_client.errors import TransportError as TransportError
     from maas_client.errors import UnsupportedError as UnsupportedError
-    from maas_client.flows._requests import ProgressCallback as ProgressCallback
     from maas_client.flows.chat import Messages as Messages
     from maas_client.flows.deployments import Lifetime as Lifetime
     from maas_client.flows.identifiers import StrPath as StrPath
@@ -150,7 +150,7 @@ if not TYPE_CHECKING:
             "JobFailedError JobTimeoutError MaasError MissingExtraError ModelRetiredError "
             "NotFoundError PermissionDeniedError RateLimitError ServiceError StatusError "
             "TransportError UnsupportedError",
-            "flows._requests": "ProgressCallback",
+            "_progress": "ProgressCallback",
             "flows.chat": "Messages",
             "flows.deployments": "Lifetime",
             "flows.identifiers": "StrPath",

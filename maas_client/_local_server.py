@@ -45,6 +45,9 @@ _MAX_RECORD_BYTES = 1 << 16
 
 _log = logging.getLogger("maas_client")
 
+embedded_urls: set[str] = set()
+"""The addresses of servers that run inside this program: their jobs end with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerRecord:

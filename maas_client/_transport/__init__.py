@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import codecs
 import json
+import logging
 import random
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from maas_client._messages import AnyOf, Argument, Text
 from maas_client._secret import Secret, SignedUrl, find_invalid_character, hide
@@ -37,6 +38,10 @@ from maas_client.wire.operation import Operation, Plane, Response, Scope, build_
 
 __all__ = ["AsyncHttpClient", "Connection", "SyncHttpClient", "Transport", "run_sync"]
 
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+_log = logging.getLogger("maas_client")
 T = TypeVar("T")
 A = TypeVar("A")
 W = TypeVar("W", bound=HttpClient)
@@ -46,6 +51,7 @@ MAX_RESPONSE_BYTES = 64 * 2**20
 MAX_LINE_CHARS = 16 * 2**20
 """The longest line of a stream."""
 _MAX_ERROR_BYTES = 2**20
+_LONG_WAIT_S = 10.0
 _STREAM_TIMEOUT_S = 600.0
 _DOWNLOAD_TIMEOUT_S = 3600.0
 
@@ -204,6 +210,7 @@ class Transport(Generic[W]):
                 (state.outcome and state.outcome.exception()) or RuntimeError(),
                 self._rng,
             ),
+            before_sleep=lambda state: self._log_retry(op, state),
             sleep=self.http.sleep,
             reraise=True,
         )
@@ -212,6 +219,20 @@ class Transport(Generic[W]):
         except MaasError as error:
             # Without tenacity's frames: a traceback shows the flow and the cause only.
             raise error.with_traceback(None) from error.__cause__
+
+    def _log_retry(self, op: Operation[Any], state: RetryCallState) -> None:
+        """Log why and when an operation is sent again: as a warning if the wait may look like a hang."""
+        delay_s = state.upcoming_sleep
+        error = state.outcome.exception() if state.outcome else None
+        _log.log(
+            logging.WARNING if delay_s >= _LONG_WAIT_S else logging.INFO,
+            "%s: %s; sending it again in %.1f s (retry %d of at most %d)",
+            op.name,
+            error.message if isinstance(error, MaasError) else error,
+            delay_s,
+            state.attempt_number,
+            self._connection.max_retries,
+        )
 
     def _can_retry(self, error: BaseException, op: Operation[Any]) -> bool:
         if self._connection.local_origin is not None and isinstance(error, retry.NotSentError):

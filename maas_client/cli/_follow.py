@@ -133,9 +133,9 @@ class _LiveDisplay(_LinePrinter):
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
-        from maas_client.cli import _render
+        from maas_client._job_display import JobDisplay
 
-        self._display = _render.JobDisplay()
+        self._display = JobDisplay()
 
     def __enter__(self) -> _LiveDisplay:
         self._display.start()

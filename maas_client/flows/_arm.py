@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from maas_client.wire.operation import Operation, Response
 from maas_client.wire.parsing import only_objects
 
 MAX_POLL_INTERVAL_S = 15.0
+_log = logging.getLogger("maas_client")
 MAX_OUTAGE_S = 1800.0
 """Watching a job ends after the service has been unreachable for this long; the job itself continues."""
 READY_TIMEOUT_S = 1800.0
@@ -74,6 +76,7 @@ async def wait_for_operation(
     result_url = response.headers.get("location") if response.status in (201, 202) else None
     if not status_url and not result_url:
         return
+    _log.info("waiting for %s, at most %.0f s", operation, timeout_s)
     end = io.elapsed() + timeout_s
     requested_s = retry_after_s(response)
     for interval in poll_intervals(io):

@@ -6,21 +6,19 @@ Protocol next to its verbs, the functions that both must have, and picks the mod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from maas_client import catalog
+from maas_client._progress import ProgressCallback
 from maas_client.catalog import ModelInfo
 from maas_client.flows._arm import READY_TIMEOUT_S
 from maas_client.flows._io import IO
 from maas_client.types import Dataset, Deployment, Hyperparameters
 from maas_client.wire import delete_at_tag
-
-ProgressCallback = Callable[[int, int], None]
-"""Called with the bytes sent so far and the total number of bytes."""
 
 Target = Literal["azureml", "foundry", "local"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import AsyncGenerator, Sequence
@@ -12,6 +13,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from maas_client._interrupts import explain_interrupt
+from maas_client._progress import Progress, ProgressCallback, show_progress
 from maas_client._settings import Settings
 from maas_client.dataset.sources import DataFile, DataSource, open_source, to_file
 from maas_client.errors import DatasetError
@@ -19,7 +22,6 @@ from maas_client.flows import identifiers
 from maas_client.flows._files import absolute_path
 from maas_client.flows._io import IO, Coro
 from maas_client.flows._requests import (
-    ProgressCallback,
     UploadRequest,
     is_foundry,
     validation_target,
@@ -28,6 +30,11 @@ from maas_client.types import Dataset, FileReport, ValidationReport
 
 if TYPE_CHECKING:
     from maas_client.dataset.rules.row_features import RowFeatures
+
+_log = logging.getLogger("maas_client")
+INTERRUPTED_UPLOAD = (
+    "interrupted: the same call continues, and parts that were sent are not sent again"
+)
 
 JobData = Dataset | str | DataFile
 """Data of a job: a stored dataset, the id or name of one, or a file on this machine."""
@@ -74,7 +81,7 @@ async def upload(
     name: str | None = None,
     model: str | None = None,
     ignore: Sequence[str] = (),
-    progress: ProgressCallback | None = None,
+    progress: bool | ProgressCallback | None = None,
 ) -> Dataset:
     """Validate chat data and upload it as JSON Lines. Bytes that are stored already are not sent again.
 
@@ -88,7 +95,8 @@ async def upload(
             problem for this model is reported before the upload. If left out, ``jobs.create`` validates
             the file again only if its rows use what the job's model may not support.
         ignore: Problem codes to ignore, such as ``["PII_EMAIL"]``; ``QUALITY_*`` is a whole group.
-        progress: Called as ``progress(sent, total)`` with numbers of bytes.
+        progress: True shows the upload on stderr or in the notebook, False shows nothing; a function is
+            called as ``progress(sent, total)`` with numbers of bytes. Default: True in a terminal or notebook.
 
     Returns:
         The stored dataset. Its ``report`` is the validation report.
@@ -105,11 +113,15 @@ async def upload(
         >>> dataset.report.files[0].examples
         1200
     """
-    async with open_file(io, path) as file:
-        report = await validate_file(io, file, model=model, ignore=ignore)
-        return await upload_validated(
-            io, file, report.files[0], report, name=name, progress=progress
-        )
+    with (
+        explain_interrupt(lambda: INTERRUPTED_UPLOAD),
+        show_progress(progress, "validating") as display,
+    ):
+        async with open_file(io, path) as file:
+            report = await validate_file(io, file, model=model, ignore=ignore)
+            return await upload_validated(
+                io, file, report.files[0], report, name=name, progress=display
+            )
 
 
 async def get(io: IO, dataset: Dataset | str) -> Dataset:
@@ -205,6 +217,7 @@ async def validate_file(
     cached = cache.get(key)
     if cached is None or cached.states != states or None in states:
         options = ValidateOptions(model=model, target=validation_target(io), ignore=tuple(ignore))
+        _log.info("validating %s", ", ".join(each.name for each in files))
         held_out = None if validation is None else _to_source(validation)
         report, features = await io.call(lambda: check_files([_to_source(file)], held_out, options))
         report.raise_if_invalid()
@@ -310,20 +323,24 @@ async def upload_validated(
     report: ValidationReport,
     *,
     name: str | None = None,
-    progress: ProgressCallback | None = None,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Upload the bytes that ``file_report`` is about; the upload fails if the file holds any others."""
     path = Path(file.path)
     if not await io.call(path.is_file):
         raise DatasetError(f"file not found: {file.name}", hint="Check the path.")
+    if progress is not None:
+        progress.on_status(f"uploading {file.name}")
+    _log.info("uploading %s, unless the same bytes are stored already", file.name)
     request = UploadRequest(
         path,
         file_report.sha256,
         name or _dataset_name(path.name),
-        progress,
+        progress.on_upload if progress else None,
         has_default_name=not name,
     )
     dataset = await _backend(io).upload(io, request)
+    _log.info("%s is stored as data set %s", file.name, dataset.name)
     return dataset.with_source(None if file.is_copy else path, report)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import AsyncGenerator
@@ -11,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Literal, Protocol
 
 from maas_client import catalog
+from maas_client._interrupts import explain_interrupt
 from maas_client._messages import Argument, Text
 from maas_client.errors import ConfigError, MaasError, NotFoundError, ServiceError
 from maas_client.flows import identifiers
@@ -25,6 +27,8 @@ from maas_client.flows._requests import (
 )
 from maas_client.flows.foundry.models import base_model_name
 from maas_client.types import Deployment, Job, Keys, Model
+
+_log = logging.getLogger("maas_client")
 
 Lifetime = timedelta | float | str
 """Seconds, a ``timedelta``, or a text such as ``2h``, ``90m`` or ``1d12h``."""
@@ -121,6 +125,21 @@ async def create(
         model_id = service_model_id(io, info) if base == model_id else model_id
     request = DeploymentRequest(name, model_id, sku=sku, capacity=capacity)
     _backend(io).check_request(io, request)
+    _log.info("deploying %s as %s; waiting until it answers", model_id, name)
+    with explain_interrupt(lambda: _interrupt_note(name)):
+        deployment = await _create(io, request, lifetime_s)
+    _log.info("deployment %s is ready", name)
+    return deployment
+
+
+def _interrupt_note(name: str) -> str:
+    return (
+        f"interrupted: deployment {name} starts up without this program if it was created; the same call waits "
+        "until it answers"
+    )
+
+
+async def _create(io: IO, request: DeploymentRequest, lifetime_s: float | None) -> Deployment:
     if lifetime_s is None:
         return await _backend(io).create(io, request)
     delete_at = await io.call(utc_now) + timedelta(seconds=lifetime_s)
@@ -133,7 +152,7 @@ async def create(
         if await io.call(utc_now) < delete_at:
             raise
         raise ServiceError(
-            f"deployment {name!r} did not answer before its deletion after {lifetime_s:g} s",
+            f"deployment {request.name!r} did not answer before its deletion after {lifetime_s:g} s",
             operation="deployments.create",
             hint=Text.format("Set a longer time: {}.", Argument("delete_after")),
         ) from error

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Unpack
 
+from maas_client._interrupts import explain_interrupt
 from maas_client._messages import Argument, Call, Text
+from maas_client._progress import show_progress
 from maas_client.dataset.sources import DataFile, DataSource
 from maas_client.errors import ConfigError, DatasetError
 from maas_client.flows import datasets, deployments, job_events, jobs
@@ -66,6 +68,10 @@ async def fine_tune(
         training_type: Where and how Foundry trains (foundry only): ``GlobalStandard``, ``Standard`` (in the
             resource's region), ``DataZoneStandard`` (US) or ``Developer`` (idle capacity, may be preempted).
             Default: the first that Azure offers for the model, most often ``GlobalStandard``.
+        progress: True shows uploads, status, steps and losses on stderr or in the notebook, False shows
+            nothing; a function is called as ``progress(done, total)``, first with bytes of each upload, then
+            with steps of the job (a total of 0 is unknown). Default: True in a terminal or notebook without
+            ``on_job`` and ``on_event``.
 
     Returns:
         The validation report, the uploaded dataset, the job, and the deployment or None.
@@ -98,32 +104,56 @@ async def fine_tune(
     request = await jobs.prepare_request(io, model, options)
     if deploy is not None:
         deployments.check_options(io, request.model_name, sku, capacity)
-    async with (
-        datasets.open_data(io, training_data) as training,
-        datasets.open_data(io, validation_data) as validation,
+    created: Job | None = None
+
+    def describe_interrupt() -> str:
+        if created is None:
+            return (
+                "interrupted: no job was started, or its start was not confirmed; the same call continues, "
+                "and parts that were sent are not sent again"
+            )
+        next_step = f" and then deploys {deploy}" if deploy else ""
+        return job_events.interrupt_note(
+            io, created.name, f"the same call attaches to it{next_step}"
+        )
+
+    has_observer = on_event is not None or on_job is not None
+    with (
+        explain_interrupt(describe_interrupt),
+        show_progress(
+            options.get("progress"), "validating", is_shown_by_caller=has_observer
+        ) as display,
     ):
-        training_file = _require_file(training)
-        validation_file = None if validation is None else _require_file(validation)
-        report = await datasets.validate_file(
-            io,
-            training_file,
-            model=jobs.known_model(io, request),
-            ignore=options.get("ignore", ()),
-            validation=validation_file,
+        async with (
+            datasets.open_data(io, training_data) as training,
+            datasets.open_data(io, validation_data) as validation,
+        ):
+            training_file = _require_file(training)
+            validation_file = None if validation is None else _require_file(validation)
+            report = await datasets.validate_file(
+                io,
+                training_file,
+                model=jobs.known_model(io, request),
+                ignore=options.get("ignore", ()),
+                validation=validation_file,
+            )
+            request = await jobs.attach_data(
+                io, request, training_file, validation_file, options, display, report=report
+            )
+            created = await jobs.submit(io, request)
+        if on_job is not None:
+            on_job(created)
+        job = await job_events.wait_with_progress(
+            io, created, display, timeout=timeout, on_event=on_event
         )
-        request = await jobs.attach_data(
-            io, request, training_file, validation_file, options, report=report
-        )
-        created = await jobs.job_backend(io).create(io, request)
-    if on_job is not None:
-        on_job(created)
-    job = await job_events.wait(io, created, timeout=timeout, on_event=on_event)
-    job = job.model_copy(update={"attached": created.attached})
-    deployment = None
-    if deploy is not None:
-        deployment = await deployments.create(
-            io, deploy, job, sku=sku, capacity=capacity, allow_retired=True
-        )
+        job = job.model_copy(update={"attached": created.attached})
+        deployment = None
+        if deploy is not None:
+            display.on_status(f"deploying {deploy}")
+            deployment = await deployments.create(
+                io, deploy, job, sku=sku, capacity=capacity, allow_retired=True
+            )
+            display.on_status(f"{job.status}, {deploy} answers")
     return FineTuneResult(report=report, dataset=request.training, job=job, deployment=deployment)
 
 

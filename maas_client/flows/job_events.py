@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Callable
 
+from maas_client._interrupts import explain_interrupt
+from maas_client._local_server import embedded_urls
+from maas_client._messages import Call, Text
+from maas_client._progress import Progress, ProgressCallback, show_progress
 from maas_client.errors import JobFailedError, JobTimeoutError, MaasError
 from maas_client.flows import identifiers
 from maas_client.flows._arm import MAX_OUTAGE_S, is_transient, poll_intervals
 from maas_client.flows._io import IO
 from maas_client.flows.jobs import job_backend, run_backend
 from maas_client.types import Job, JobEvent
+from maas_client.wire.operation import Plane
 
 _log = logging.getLogger("maas_client")
 _MAX_AWAKE_GAP_S = 120.0
@@ -84,6 +89,7 @@ async def wait(
     timeout: float | None = None,
     raise_on_failure: bool = True,
     on_event: Callable[[JobEvent], None] | None = None,
+    progress: bool | ProgressCallback | None = None,
 ) -> Job:
     """Wait until a job has ended. A paused job has not.
 
@@ -94,6 +100,9 @@ async def wait(
         timeout: Seconds to wait; time for which this machine sleeps counts. Default: no limit.
         raise_on_failure: Raise if the job failed or was canceled. False returns it.
         on_event: Called with each event that ``jobs.events`` would yield.
+        progress: True shows status, steps and losses on stderr or in the notebook, False shows nothing; a
+            function is called as ``progress(step, steps)`` after each step that is reported, with 0 for an
+            unknown number of steps. Default: True in a terminal or notebook without ``on_event``.
 
     Returns:
         The job in its final state.
@@ -109,20 +118,69 @@ async def wait(
         >>> job.fine_tuned_model
         'azureml://locations/eastus2/workspaces/.../models/.../versions/1'
     """
+    with (
+        explain_interrupt(lambda: interrupt_note(io, _display_name(job))),
+        show_progress(progress, "", is_shown_by_caller=on_event is not None) as display,
+    ):
+        return await wait_with_progress(
+            io,
+            job,
+            display,
+            timeout=timeout,
+            raise_on_failure=raise_on_failure,
+            on_event=on_event,
+        )
+
+
+def _display_name(job: Job | str) -> str:
+    return job.name if isinstance(job, Job) else job
+
+
+def interrupt_note(io: IO, name: str, resume: str = "") -> str:
+    """Return what to print when the wait for a job is interrupted.
+
+    ``resume`` is what the caller's call does when it is repeated; default: how to wait again.
+    """
+    if io.scope.base_urls.get(Plane.ARM.value) in embedded_urls:
+        return f"interrupted: job {name} ends with this program, which runs its server"
+    return Text.format(
+        "interrupted: job {} continues; {}, and {} cancels it",
+        name,
+        resume or Text.format("{} waits for it again", Call("jobs.wait", repr(name))),
+        Call("jobs.cancel", repr(name)),
+    )
+
+
+async def wait_with_progress(
+    io: IO,
+    job: Job | str,
+    display: Progress,
+    *,
+    timeout: float | None = None,
+    raise_on_failure: bool = True,
+    on_event: Callable[[JobEvent], None] | None = None,
+) -> Job:
+    """Do what ``wait`` does, and report to a display that is shown already."""
     start = io.elapsed()
     seen: set[str] = set()
+    has_observer = on_event is not None or display.wants_events
     end = None if timeout is None else start + timeout
     last: Job | None = None
-    watch = _watch(io, job, follow=True, end=end, with_events=on_event is not None)
+    watch = _watch(io, job, follow=True, end=end, with_events=has_observer)
     async for current, new_events in watch:
+        if last is None or last.status != current.status:
+            _log.info("job %s: %s", current.name, current.status)
         last = current
+        display.on_job(current)
         for event in new_events:
-            if on_event is not None and event.key not in seen:
+            if has_observer and event.key not in seen:
                 seen.add(event.key)
-                on_event(event)
+                display.on_event(event)
+                if on_event is not None:
+                    on_event(event)
     if last is None or not last.done:
         waited = io.elapsed() - start
-        name = last.name if last else identifiers.job_id(job)
+        name = last.name if last else _display_name(job)
         state = f"is still {last.status}" if last else "could not be reached"
         raise JobTimeoutError(
             f"job {name} {state} after {waited:.0f} s",

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, TypedDict, Unpack
 
 from maas_client import catalog
 from maas_client._messages import Argument, Text
+from maas_client._progress import Progress, ProgressCallback, show_progress
 from maas_client.dataset.sources import DataFile, DataSource
 from maas_client.errors import ConfigError
 from maas_client.flows import datasets, identifiers
@@ -93,6 +94,7 @@ class JobOptions(TypedDict, total=False):
     ignore: Sequence[str]
     tags: Mapping[str, str] | None
     training_type: str | None
+    progress: bool | ProgressCallback | None
 
 
 JOB_OPTION_DEFAULTS: JobOptions = {
@@ -106,6 +108,7 @@ JOB_OPTION_DEFAULTS: JobOptions = {
     "ignore": (),
     "tags": None,
     "training_type": None,
+    "progress": None,
 }
 
 
@@ -146,6 +149,8 @@ async def create(
         training_type: Where and how Foundry trains (foundry only): ``GlobalStandard``, ``Standard`` (in the
             resource's region), ``DataZoneStandard`` (US) or ``Developer`` (idle capacity, may be preempted).
             Default: the first that Azure offers for the model, most often ``GlobalStandard``.
+        progress: True shows the uploads on stderr or in the notebook, False shows nothing; a function is
+            called as ``progress(sent, total)`` with numbers of bytes. Default: True in a terminal or notebook.
 
     Returns:
         The new job, or the existing one with ``attached=True``. On azureml a job with the same inputs
@@ -170,16 +175,26 @@ async def create(
         'azureml://locations/eastus2/workspaces/.../models/.../versions/1'
     """
     request = await prepare_request(io, model, options)
-    async with (
-        datasets.open_data(io, training_data) as training,
-        datasets.open_data(io, validation_data) as validation,
-    ):
-        if training is None:
-            raise ConfigError(
-                "a job needs training data", hint=Text.format("Pass {}.", Argument("training_data"))
-            )
-        request = await attach_data(io, request, training, validation, options)
-        return await job_backend(io).create(io, request)
+    with show_progress(options.get("progress"), "validating") as display:
+        async with (
+            datasets.open_data(io, training_data) as training,
+            datasets.open_data(io, validation_data) as validation,
+        ):
+            if training is None:
+                raise ConfigError(
+                    "a job needs training data",
+                    hint=Text.format("Pass {}.", Argument("training_data")),
+                )
+            request = await attach_data(io, request, training, validation, options, display)
+            return await submit(io, request)
+
+
+async def submit(io: IO, request: JobRequest) -> Job:
+    """Create the job of a request with data, or find the one that exists."""
+    job = await job_backend(io).create(io, request)
+    verb = "attached to" if job.attached else "created"
+    _log.info("%s job %s (%s)", verb, job.name, job.status)
+    return job
 
 
 async def get(io: IO, job: Job | str) -> Job:
@@ -398,6 +413,7 @@ async def attach_data(
     training_data: JobData,
     validation_data: JobData | None,
     job_options: JobOptions,
+    display: Progress,
     *,
     report: ValidationReport | None = None,
 ) -> JobRequest:
@@ -424,11 +440,11 @@ async def attach_data(
             held_out and held_out.file,
             max_billed_tokens,
         )
-    training = await _to_dataset(io, training_data, training_report)
+    training = await _to_dataset(io, training_data, training_report, display)
     validation = (
         None
         if validation_data is None
-        else await _to_dataset(io, validation_data, validation_report)
+        else await _to_dataset(io, validation_data, validation_report, display)
     )
     return replace(request, training=training, validation=validation)
 
@@ -508,13 +524,17 @@ def _check_token_budget(
         )
 
 
-async def _to_dataset(io: IO, data: JobData, validated: _Validated | None) -> Dataset:
+async def _to_dataset(
+    io: IO, data: JobData, validated: _Validated | None, display: Progress
+) -> Dataset:
     if isinstance(data, Dataset):
         return data
     if isinstance(data, DataFile):
         assert validated is not None
         assert validated.report is not None
-        return await datasets.upload_validated(io, data, validated.file, validated.report)
+        return await datasets.upload_validated(
+            io, data, validated.file, validated.report, progress=display
+        )
     if data.startswith("azureml:"):
         return Dataset(id=data, name=data.rsplit("/", 1)[-1], uri=data)
     return await datasets.get(io, data)

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Protocol
 
 from maas_client import catalog
+from maas_client._interrupts import explain_interrupt
+from maas_client._progress import ProgressCallback, show_progress
 from maas_client.errors import ConfigError
 from maas_client.flows import identifiers
 from maas_client.flows._files import absolute_path
 from maas_client.flows._io import IO, Coro
 from maas_client.flows._requests import (
     ModelUploadRequest,
-    ProgressCallback,
     catalog_override,
     is_foundry,
 )
+from maas_client.flows.datasets import INTERRUPTED_UPLOAD
 from maas_client.types import Job, Model
 
 
@@ -84,7 +86,7 @@ async def upload(
     *,
     base_model: str,
     name: str | None = None,
-    progress: ProgressCallback | None = None,
+    progress: bool | ProgressCallback | None = None,
 ) -> Model:
     """Register a model that was trained elsewhere, so that it can be deployed (local server only).
 
@@ -93,7 +95,9 @@ async def upload(
             whole model. Only safetensors files are loaded, and no code in the folder is run.
         base_model: The base model of the adapter, or a model of the same family, by its catalog name.
         name: The model's name; default: the folder's name.
-        progress: Called as ``progress(sent, total)`` with numbers of bytes, for each file.
+        progress: True shows the upload on stderr or in the notebook, False shows nothing; a function is
+            called as ``progress(sent, total)`` with numbers of bytes, for each file. Default: True in a
+            terminal or notebook.
 
     Returns:
         The registered model. The same files again are the same version.
@@ -110,7 +114,12 @@ async def upload(
     path = await io.call(lambda: _weights_folder(Path(fspath(folder))))
     info = catalog.get_model(base_model, override=catalog_override(io))
     model_name = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", path.name).strip("-.") or "model"
-    return await _backend(io).upload(io, ModelUploadRequest(path, model_name, info.name, progress))
+    with (
+        explain_interrupt(lambda: INTERRUPTED_UPLOAD),
+        show_progress(progress, f"uploading {path.name}") as display,
+    ):
+        request = ModelUploadRequest(path, model_name, info.name, display.on_upload)
+        return await _backend(io).upload(io, request)
 
 
 async def delete(io: IO, model: Model | str) -> None:

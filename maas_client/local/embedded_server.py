@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from maas_client import _local_server
 from maas_client.errors import MaasError, ServiceError
 from maas_client.local.config import Engine, ServerConfig, check_extra_installed, default_threads
 
@@ -179,6 +180,7 @@ class LocalServer:
             self._delete_temporary_state()
             raise ServiceError(f"the local server did not start: {self._error or 'timed out'}")
         self._server = server
+        _local_server.embedded_urls.add(server.url)
         return self
 
     def _serve(self, server: Server, ready: threading.Event) -> None:
@@ -197,6 +199,7 @@ class LocalServer:
         server, self._server = self._server, None
         if server is None:
             return
+        _local_server.embedded_urls.discard(server.url)
         while self._clients:
             self._clients.pop().close()
         server.stop()

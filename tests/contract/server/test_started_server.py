@@ -191,7 +191,7 @@ def test_a_port_that_another_program_uses_is_avoided(state: Path) -> None:
 def test_a_server_at_the_default_address_with_another_state_is_used(
     state: Path, tmp_path: Path
 ) -> None:
-    from maas_client.local.embed import serve
+    from maas_client.local.embedded_server import serve
 
     port = int(_local_server.DEFAULT_URL.rpartition(":")[2])
     with serve(engine="instant", port=port, state_dir=tmp_path / "other"), Client.local() as client:
@@ -312,7 +312,7 @@ def test_stop_refuses_options_without_a_meaning(run: Run) -> None:
 
 
 def test_stop_does_not_end_a_program_with_a_server_inside(tmp_path: Path, run: Run) -> None:
-    from maas_client.local.embed import serve
+    from maas_client.local.embedded_server import serve
 
     with serve(engine="instant", state_dir=tmp_path / "state") as server:
         code, _, err = run("serve", "--stop", "--state-dir", str(tmp_path / "state"))

@@ -74,6 +74,17 @@ def test_retries_stop_at_max_retries(server: ScriptedServer) -> None:
     assert len(server.requests) == 3
 
 
+def test_retries_are_logged_with_their_reason(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "maas_client")
+    server.script = [http_response(503), http_response(200, b"{}")]
+    run_sync(transport(server).send(GET, thing="x"))
+    [line] = [r.getMessage() for r in caplog.records if "again in" in r.getMessage()]
+    assert line.startswith("things.get: ")
+    assert "retry 1 of at most 4" in line
+
+
 def test_long_retry_after_is_limited_by_the_deadline(server: ScriptedServer) -> None:
     server.script = [http_response(429, headers="Retry-After: 86400\r\n")]
     start = time.monotonic()
