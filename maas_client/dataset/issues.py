@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from functools import lru_cache
 from typing import NamedTuple
 
 KeyPath = tuple[str | int, ...]
@@ -28,13 +30,47 @@ class Issue(NamedTuple):
 
 
 def quote_if_safe(word: object) -> str:
-    """Return a word of a row in quotes if it is short and made of ASCII letters, else nothing.
+    """Return a role, a key or a part's type in quotes if it is a word of a data format, else nothing.
 
-    Reports are shared and logged, so they must not repeat the text of a row.
+    Reports are shared and logged, so they must not repeat the text of a row: where rows are broken, a name or
+    a sentence stands where a role or a key belongs.
     """
-    if not isinstance(word, str) or not 0 < len(word) <= _MAX_QUOTED_CHARS:
-        return ""
-    return f"'{word}'" if word.isascii() and word.replace("_", "").isalpha() else ""
+    return f"'{word}'" if isinstance(word, str) and is_format_word(word) else ""
+
+
+@lru_cache(maxsize=1024)
+def is_format_word(word: str) -> bool:
+    """Return whether a word is one of a data format, or one of them with a typing error."""
+    if not 0 < len(word) <= _MAX_QUOTED_CHARS or not word.isascii() or not word.isprintable():
+        return False
+    known = word.strip().lower()
+    if known in _FORMAT_WORDS:
+        return True
+    similar = [each for each in _LONG_WORDS if each[0] == known[:1]]
+    return known.replace("_", "").isalpha() and bool(
+        difflib.get_close_matches(known, similar, n=1, cutoff=0.8)
+    )
+
+
+_FORMAT_WORDS_TEXT = """
+admin agent ai annotations answer answers argument arguments assistant attachments audio author bot
+category channel chatbot chatgpt choices chosen citations class claude completion confidence content
+context conversation conversations created created_at custom_id customer data date description developer
+dialog dialogue difficulty end_turn environment explanation extra file files finish_reason flagged format
+from function function_call functions generated_by gpt human id image image_url images index input
+input_audio input_text instruction instructions instructor ipython is_correct key label labels lang
+language length license llm loss loss_mask loss_weight mask masked messages meta metadata model
+model_name moderator mood name narrator notes observation original output output_text parallel_tool_calls
+parent_id path phi preference prompt prompter quality question rank rating reasoning reasoning_content
+recipient refusal rejected response response_format role row_id sample score seed session_id source
+speaker split status support system system_prompt tag tags task task_id text thinking thought time
+timestamp title to token_count tokens tool tool_call tool_call_id tool_calls tool_choice tool_response
+tools topic train train_on_turn training turn type url user uuid value version video weight weights
+"""
+_FORMAT_WORDS = frozenset(_FORMAT_WORDS_TEXT.split())
+"""Roles, keys and part types of the formats that data sets come in."""
+_LONG_WORDS = ("role", "text", "type", *(word for word in sorted(_FORMAT_WORDS) if len(word) > 4))
+"""Of these, a word with a typing error is recognised. Names of people are close to others: Lange to lang."""
 
 
 def json_type(value: object) -> str:

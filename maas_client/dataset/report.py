@@ -6,21 +6,19 @@ collector counts all problems of a file and lists as many as a report has room f
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from maas_client.dataset.codes import Severity, get_code
-from maas_client.dataset.issues import Issue, KeyPath
+from maas_client.dataset.issues import Issue, KeyPath, is_format_word
 from maas_client.dataset.parsing.json_scan import JsonDocument, JsonError, byte_offset, scan_json
 from maas_client.dataset.parsing.lines import Line
 from maas_client.dataset.rules.context import RuleContext
 from maas_client.types.report import Problem
 
-_MAX_STEP_CHARS = 80
-"""Of a key in a pointer: a key can be as long as the line."""
-_MAX_MASKED_CHARS = 16_384
-"""Of a key that are searched for secrets before it is printed: longer than any secret."""
+_PARAMETER_NAME = re.compile(r"[$A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
 def format_message(code: str, detail: str) -> str:
@@ -66,20 +64,24 @@ def row_problems(issues: Sequence[tuple[Issue, Severity]], line: Line) -> Iterat
 def to_pointer(path: KeyPath) -> str:
     """Return a path as a JSON pointer (RFC 6901), safe to print.
 
-    Long keys are shortened, lone surrogates replaced, and secrets in keys masked.
+    It ends before the first key that may be text of the row, so it can point to the object that has the key.
+    Keys of a tool's declaration are names of parameters, and stay.
     """
-    return "".join("/" + _pointer_step(step) for step in path)
+    is_declaration = path[:1] in (("tools",), ("functions",))
+    steps = []
+    for step in path:
+        if isinstance(step, str):
+            is_name = is_declaration and _PARAMETER_NAME.fullmatch(step) is not None
+            if not is_name and not is_format_word(step):
+                break
+            if is_name:
+                from maas_client.dataset.scanners.secrets import (
+                    mask_secrets,  # late: costly patterns
+                )
 
-
-def _pointer_step(step: str | int) -> str:
-    if isinstance(step, int):
-        return str(step)
-    from maas_client.dataset.scanners.secrets import mask_secrets  # late: its patterns are costly
-
-    key = mask_secrets(step[:_MAX_MASKED_CHARS])
-    short = key if len(key) <= _MAX_STEP_CHARS else key[:_MAX_STEP_CHARS] + "…"
-    printable = short.encode("utf-8", "replace").decode()
-    return printable.replace("~", "~0").replace("/", "~1")
+                step = mask_secrets(step)
+        steps.append(f"/{step}")
+    return "".join(steps)
 
 
 def _columns(data: bytes, positions: Sequence[int]) -> dict[int, int]:

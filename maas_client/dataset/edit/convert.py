@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +41,7 @@ from maas_client.dataset.formats import (
     detect_any_format,
 )
 from maas_client.dataset.formats.messages import parse_json_text
+from maas_client.dataset.issues import is_format_word
 from maas_client.dataset.parsing.file_type import (
     SEPARATOR_NAMES,
     detect_wrong_format,
@@ -256,15 +256,12 @@ _SHOWN = frozenset(("messages", "role", "content", "weight", "tools", "tool_call
 
 def _list_keys(row: Row) -> str:
     """Return the names of a row's first keys that cannot be text of the row."""
-    names = sorted(key for key in row if _PLAIN_KEY.fullmatch(key))[:6]
+    names = sorted(key for key in row if is_format_word(key))[:6]
     hidden = len(row) - len(names)
     if not row:
         return "none"
     more = f"{hidden} not shown" if hidden else ""
     return " and ".join(part for part in (", ".join(names), more) if part)
-
-
-_PLAIN_KEY = re.compile(r"[a-z][a-z0-9_]{0,23}")
 
 
 def _raise_if_rejected(result: ConversionResult, *, skip_invalid: bool) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from maas_client.dataset.issues import quote_if_safe
+from maas_client.dataset.issues import is_format_word, quote_if_safe
 
 Row = dict[str, Any]
 
@@ -123,8 +123,8 @@ class Fields:
 
 def describe_key(key: str) -> str:
     """Return a key in a form that can be shown, or a description if it may be text of the row."""
-    word = key.strip()
-    return word if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,29}", word) else "(not shown)"
+    is_known = normalize_key(key) in MEANINGFUL_NAMES | MEDIA_NAMES
+    return key.strip() if is_known or is_format_word(key) else "(not shown)"
 
 
 def to_text(value: Any, name: str) -> str:

@@ -180,7 +180,7 @@ def test_omitted_parts_are_counted(run_convert: Any) -> None:
             '{"prompt": "a", "completion": "b"}\n{"prompt": "a", "completion": ""}\n',
             "1 of 2 rows .* row 2 .completion is missing",
         ),
-        ('{"foo": 1, "bar": 2}\n', "unknown keys: bar, foo"),
+        ('{"foo": 1, "bar": 2}\n', "unknown keys: 2 not shown"),
         ('{"text": "a", "label": 3}\n', "label is a number"),
         ('{"conversations": [{"from": "narrator", "value": "x"}]}\n', "unknown speaker 'narrator'"),
         ('{"custom_id": "1", "body": {"messages": []}}\n', "without its answer"),

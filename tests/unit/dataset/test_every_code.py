@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from maas_client.cli import _report
 from maas_client.dataset import validate
 from maas_client.dataset.codes import get_code
+from maas_client.dataset.edit.convert import convert
+from maas_client.dataset.issues import quote_if_safe
+from maas_client.errors import MaasError
 from maas_client.types.report import FileReport
 from tests.unit.dataset.corpus import (
     BROKEN_FILES,
@@ -105,3 +111,68 @@ def test_report_contains_no_text_of_a_row(tmp_path: Path) -> None:
         line = line.replace(b"Ulm", secret.encode())
         report = check(tmp_path, line + b"\n", target=fault.target, model=fault.model)
         assert secret not in report.model_dump_json(), fault.name
+
+
+NAME = "marymiller"
+TURN = {"role": "user", "content": "Hi"}
+REPLY = {"role": "assistant", "content": "Hi"}
+FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+CALL = {
+    "id": NAME,
+    "type": "function",
+    "function": {"name": NAME, "arguments": json.dumps({NAME: 1})},
+}
+ROWS_WITH_NAME: list[Any] = [
+    {"messages": [{**TURN, "role": NAME}, REPLY]},
+    {"messages": [{**TURN, NAME: 1}, REPLY]},
+    {"messages": [{NAME: "user", "content": "Hi"}, REPLY]},
+    {"messages": [{**TURN, "content": [{"type": NAME}]}, REPLY]},
+    {"messages": [{**TURN, "content": [{"type": "text", "text": "x", NAME: 1}]}, REPLY]},
+    {"messages": [{**TURN, "name": {NAME: 1}}, REPLY]},
+    {"messages": [TURN, {**REPLY, "weight": NAME}]},
+    {"messages": [TURN, {**REPLY, "tool_calls": [CALL]}], "tools": [FUNCTION]},
+    {"messages": [TURN, {"role": "tool", "tool_call_id": NAME, "content": "x"}, REPLY]},
+    {"messages": [TURN, REPLY], NAME: 1},
+    {"messages": [TURN, REPLY], "tool_choice": NAME},
+    {"messages": {NAME: [TURN]}},
+    {NAME: "Hi", "b": "c"},
+    {"conversations": [{"from": NAME, "value": "x"}, {"from": "gpt", "value": "y"}]},
+    {"conversations": [{"from": "human", "value": "x", NAME: 1}, {"from": "gpt", "value": "y"}]},
+    {"prompt": "x", "completion": "y", NAME: "z"},
+    {"instruction": "x", "input": "", "output": "y", NAME: "z"},
+    {"prompt": "x", "chosen": "y", "rejected": "z", NAME: "z"},
+    [NAME],
+    NAME,
+]
+
+
+@pytest.mark.parametrize("row", ROWS_WITH_NAME, ids=lambda row: json.dumps(row)[:60])
+def test_no_output_repeats_a_value_or_a_key_that_may_be_text(tmp_path: Path, row: Any) -> None:
+    """A name stands where a role, a key or a type belongs: reports, JSON and exceptions do not show it."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f"{json.dumps(row)}\n" * 2)
+    for target in ("azureml", "foundry"):
+        report = validate(path, target=target)  # type: ignore[arg-type]
+        text = "\n".join([*_report.text_lines(report), str(report.summary())])
+        assert NAME not in report.model_dump_json() + text
+    try:
+        result = repr(convert(path, tmp_path / "out.jsonl"))
+    except MaasError as error:
+        result = f"{error!r} {error} {error.hint} {error.__cause__!r} {error.__context__!r}"
+    assert NAME not in result
+
+
+@pytest.mark.parametrize(
+    "word", ["usr", "asistant", "system ", "contnet", "hummany", "rol", "User"]
+)
+def test_misspelt_words_of_a_format_are_shown(word: str) -> None:
+    assert (quote_if_safe(word) == f"'{word}'") == (word != "usr")
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["Lange", "Tom", "Rolf", "Marie", "Peter", "Simon", "mary miller", "a" * 25, "", "\x1b[2J", "user\n",
+     "rôle", "marymiller@example.com", "user; drop", 5, None],
+)  # fmt: skip
+def test_other_words_are_not_shown(word: object) -> None:
+    assert quote_if_safe(word) == ""

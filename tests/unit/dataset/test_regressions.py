@@ -70,7 +70,7 @@ def test_secret_in_a_key_is_located_exactly(tmp_path: Path, before: str) -> None
     data = (tmp_path / "rows.jsonl").read_bytes()
     assert secret.offset == data.index(TOKEN.encode())
     assert "in a key" in secret.message
-    assert secret.pointer == f"/messages/0/{before}{'•' * len(TOKEN)}"
+    assert secret.pointer == "/messages/0", "the key may be text, so the pointer ends before it"
 
 
 def test_key_with_control_characters_is_printed_without_them(
