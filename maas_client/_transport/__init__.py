@@ -1,7 +1,7 @@
 """Send the operations that flows ask for: retries, credentials, deadlines, redaction.
 
-``Transport`` implements the ``IO`` protocol of ``flows/_io.py`` for both clients; ``http.SyncHttpClient`` and
-``http.AsyncHttpClient`` send its requests.
+``Transport`` implements the ``IO`` protocol of ``flows/_io.py`` for both clients; ``SyncHttpClient`` and
+``AsyncHttpClient`` send its requests.
 """
 
 from __future__ import annotations
@@ -18,19 +18,14 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from maas_client._messages import AnyOf, Argument, Text
-from maas_client._secret import Secret, SignedUrl, find_invalid_character, hide
+from maas_client._secret import Secret, SignedUrl, find_invalid_character
 from maas_client._transport import response, retry
+from maas_client._transport.async_http import AsyncHttpClient
 from maas_client._transport.auth import TokenCache, parse_claims
 from maas_client._transport.clouds import Cloud, check_host, is_loopback
-from maas_client._transport.http import (
-    AsyncHttpClient,
-    HttpClient,
-    HttpRequest,
-    HttpResponse,
-    SyncHttpClient,
-    run_sync,
-)
+from maas_client._transport.http import HttpClient, HttpRequest, HttpResponse, run_sync
 from maas_client._transport.redact import without_query
+from maas_client._transport.sync_http import SyncHttpClient
 from maas_client._version import __version__
 from maas_client.errors import MaasError, ServiceError, TransportError
 from maas_client.wire.blob import BLOB_API_VERSION
@@ -118,13 +113,10 @@ class Transport(Generic[W]):
 
     def __init__(self, connection: Connection, http: W) -> None:
         self._connection = connection
+        self.scope = connection.scope
         self.http = http
         self._started = (time.monotonic(), time.time())
         self._rng = random.Random()  # noqa: S311 - jitter, not a secret
-
-    @property
-    def scope(self) -> Scope:
-        return self._connection.scope
 
     async def _use_local_server(self) -> None:
         """Direct requests to the local server that runs now; start one if there is none.
@@ -141,11 +133,14 @@ class Transport(Generic[W]):
         if (server.url, key) == (connection.local_origin, connection.api_key):
             return
         urls = {Plane.ARM.value: server.url, Plane.FOUNDRY.value: f"{server.url}/openai"}
-        scope = replace(
+        self.scope = replace(
             connection.scope, base_urls={**connection.scope.base_urls, **urls}, cache={}
         )
         self._connection = replace(
-            connection, scope=scope, local_origin=server.url, api_key=hide(key)
+            connection,
+            scope=self.scope,
+            local_origin=server.url,
+            api_key=Secret(key) if key else None,
         )
 
     @property
@@ -197,7 +192,7 @@ class Transport(Generic[W]):
         )
 
         await self._use_local_server()
-        key = hide(key)
+        key = Secret(key) if key else None
         target = SignedUrl(url or self._build_url(op, base_url, query, path))
         timeout_s = deadline_s or self._connection.timeout_s
         deadline = time.monotonic() + timeout_s
@@ -250,7 +245,7 @@ class Transport(Generic[W]):
         **path: str,
     ) -> AsyncGenerator[str, None]:
         await self._use_local_server()
-        key = hide(key)
+        key = Secret(key) if key else None
         target = SignedUrl(self._build_url(op, base_url, None, path))
         deadline = time.monotonic() + max(self._connection.timeout_s, _STREAM_TIMEOUT_S)
         request = await self._build_request(op, target, body, headers or {}, key, deadline, None)
@@ -305,7 +300,7 @@ class Transport(Generic[W]):
         query: Mapping[str, str] | None,
         path: Mapping[str, str],
     ) -> str:
-        scope = self._connection.scope
+        scope = self.scope
         base_url = base_url or scope.base_urls[op.plane.value]
         return build_url(op, base_url, {**scope.values, **path}, query)
 

@@ -1,4 +1,4 @@
-"""Send HTTP requests with httpx, synchronously and asynchronously. Only this package imports httpx.
+"""What the synchronous and the asynchronous HTTP client share. Only this package imports httpx.
 
 Both clients have the same coroutine methods. The methods of ``SyncHttpClient`` never suspend, so ``run_sync``
 can run any coroutine that uses them without an event loop or a thread, even inside a running loop.
@@ -6,32 +6,26 @@ can run any coroutine that uses them without an event loop or a thread, even ins
 
 from __future__ import annotations
 
-import asyncio
-import queue
 import ssl
-import sys
-import threading
 import time
+import zlib
 from collections.abc import (
     AsyncGenerator,
     Callable,
     Coroutine,
-    Generator,
+    Iterable,
     Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urljoin
 
 import httpcore
 import httpx
 
 from maas_client._messages import AnyOf, Argument, PythonOnly, Text
-from maas_client._transport import connection_pool, deadline
-from maas_client._transport.body import BodyDecoder
 from maas_client._transport.clouds import is_loopback
 from maas_client._transport.redact import install_log_filter, remove_frames, without_query
 from maas_client._transport.retry import NotSentError, TimedOutError
@@ -46,6 +40,11 @@ READ_TIMEOUT_S = 60.0
 """A request ends after this long without a byte, whatever its deadline."""
 
 
+MAX_COMPRESSED_RESPONSE_BYTES = 16 * 2**20
+"""The largest response that is decoded, in bytes of text."""
+_PIECE_BYTES = 64 * 2**10
+
+
 class Chunks(Protocol):
     """A body in pieces, which may be read several times."""
 
@@ -54,28 +53,6 @@ class Chunks(Protocol):
         ...
 
     def __iter__(self) -> Iterator[bytes]: ...
-
-
-class _SyncChunks:
-    """The pieces for the sync client. httpx would read a body with ``read`` from where the last try ended."""
-
-    def __init__(self, chunks: Chunks) -> None:
-        self._chunks = chunks
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._chunks)
-
-
-class _AsyncChunks:
-    """The pieces for the async client, read in another thread."""
-
-    def __init__(self, chunks: Chunks) -> None:
-        self._chunks = chunks
-
-    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        pieces = iter(self._chunks)
-        while piece := await asyncio.to_thread(next, pieces, b""):
-            yield piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +137,7 @@ def client_options(ca_file: str | None) -> dict[str, Any]:
     }
 
 
-def _make_client(httpx_class: Callable[..., C], ca_file: str | None, *, loopback_only: bool) -> C:
+def make_client(httpx_class: Callable[..., C], ca_file: str | None, *, loopback_only: bool) -> C:
     """Return an httpx client.
 
     A proxy in the environment that httpx cannot use is a ``ConfigError``; with ``loopback_only`` it is ignored.
@@ -182,7 +159,7 @@ def _make_client(httpx_class: Callable[..., C], ca_file: str | None, *, loopback
         ) from error
 
 
-def _translate(
+def translate_error(
     error: BaseException, request: HttpRequest, handled: BaseException | None
 ) -> BaseException:
     """Return the error of this library for an exception of httpx; any other exception as it is.
@@ -208,7 +185,7 @@ def _find_error(error: BaseException, request: HttpRequest) -> BaseException:
             return NotSentError(f"cannot connect to {origin} ({error})", url=url, hint=hint)
         case httpx.TimeoutException():
             if time.monotonic() >= request.deadline:
-                return _deadline_error(request)
+                return deadline_error(request)
             hint = "Whether the service acted is unknown."
             return TimedOutError(f"{url} did not answer in time", url=url, hint=hint)
         case httpx.InvalidURL() | httpx.UnsupportedProtocol() | UnicodeError():
@@ -246,7 +223,7 @@ def _timeout(request: HttpRequest) -> httpx.Timeout:
     return httpx.Timeout(min(READ_TIMEOUT_S, time_left), connect=min(CONNECT_TIMEOUT_S, time_left))
 
 
-def _deadline_error(request: HttpRequest) -> TransportError:
+def deadline_error(request: HttpRequest) -> TransportError:
     url = without_query(request.url)
     return TimedOutError(
         f"{url}: no complete response before the deadline",
@@ -258,10 +235,19 @@ def _deadline_error(request: HttpRequest) -> TransportError:
     )
 
 
-def _to_httpx(
-    client: httpx.Client | httpx.AsyncClient, request: HttpRequest, mark: object = None
+def to_httpx(
+    client: httpx.Client | httpx.AsyncClient,
+    request: HttpRequest,
+    wrap_chunks: Callable[[Chunks], Any],
+    extensions: dict[str, Any] | None = None,
 ) -> httpx.Request:
     """Return the request for an httpx client.
+
+    Args:
+        client: The client.
+        request: The request.
+        wrap_chunks: Makes of a body in pieces an iterable that the client accepts.
+        extensions: Extensions of the ``httpx.Request``.
 
     Raises:
         ConfigError: The client, which the caller passed, would send a request for this machine to a proxy.
@@ -277,8 +263,7 @@ def _to_httpx(
     content: Any = request.content
     if content is not None and not isinstance(content, bytes):
         headers["content-length"] = str(len(content))
-        is_async = isinstance(client, httpx.AsyncClient)
-        content = _AsyncChunks(content) if is_async else _SyncChunks(content)
+        content = wrap_chunks(content)
     return client.build_request(
         request.method,
         request.url,
@@ -286,7 +271,7 @@ def _to_httpx(
         content=content,
         files=request.files,
         timeout=_timeout(request),
-        extensions={connection_pool.MARK: mark},
+        extensions=extensions or {},
     )
 
 
@@ -298,262 +283,83 @@ _PROXIES = (
 )
 
 
-def _check_piece(piece: HttpResponse | bytes, request: HttpRequest) -> bytes:
-    """Return a piece of the body, which is every item but the first."""
-    if time.monotonic() > request.deadline:
-        raise _deadline_error(request)
-    return cast("bytes", piece)
+class ResponseReader:
+    """Reads one response: its head, then its body in small pieces and within limits.
 
-
-def _decoder(
-    request: HttpRequest, head: HttpResponse, response: httpx.Response
-) -> BodyDecoder | None:
-    """Return the decoder for a body; None if the response has none, or one that is decoded already."""
-    if request.method == "HEAD" or response.is_stream_consumed:
-        return None
-    return BodyDecoder(without_query(request.url), head.headers, request.max_bytes)
-
-
-@asynccontextmanager
-async def _until(request: HttpRequest) -> AsyncGenerator[None, None]:
-    """Limit what happens in this context to the time left before the deadline."""
-    try:
-        async with asyncio.timeout(max(request.deadline - time.monotonic(), 0.0)):
-            yield
-    except TimeoutError as error:
-        raise _deadline_error(request) from error
-
-
-def _head(response: httpx.Response) -> HttpResponse:
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return HttpResponse(response.status_code, headers, b"")
-
-
-class SyncHttpClient:
-    """Sends requests with an ``httpx.Client``. ``parallel`` uses threads, each running one flow.
+    Requests ask for ``identity``, but a gateway may compress all the same. httpx decodes each piece of the
+    network as a whole, and 64 KiB of gzip can be 64 MiB of text; so it is decoded here, and refused when it is
+    larger than a response of this kind can be.
 
     Args:
-        http: The ``httpx.Client`` to use, which the caller closes; None to create one.
-        ca_file: A file of certificate authorities to trust; None for the default ones.
-        loopback_only: All addresses are on this machine, so an unusable proxy does not matter.
+        request: The request.
+        response: The response, of whose body nothing has been read.
+
+    Attributes:
+        head: The response without its body.
+        expects_body: False once the body is complete, and if there is none or httpx has read it already.
+
+    Raises:
+        TransportError: The body is larger than allowed, or in an encoding that was not asked for.
     """
 
-    def __init__(
-        self, http: Any = None, ca_file: str | None = None, *, loopback_only: bool = False
-    ) -> None:
-        if http is not None and not isinstance(http, httpx.Client):
-            raise ConfigError(
-                "http= takes an httpx.Client here; AsyncClient takes an httpx.AsyncClient"
+    def __init__(self, request: HttpRequest, response: httpx.Response) -> None:
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        self.head = HttpResponse(response.status_code, headers, b"")
+        self.expects_body = request.method != "HEAD" and not response.is_stream_consumed
+        self._request = request
+        self._size = 0
+        self._is_empty = True
+        self._inflate: zlib._Decompress | None = None
+        self._max_bytes = request.max_bytes
+        if not self.expects_body:
+            return
+        encoding = headers.get("content-encoding", "").strip().lower()
+        if encoding in ("gzip", "x-gzip", "deflate"):
+            self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            limit = MAX_COMPRESSED_RESPONSE_BYTES
+            self._max_bytes = limit if self._max_bytes is None else min(limit, self._max_bytes)
+        elif encoding not in ("", "identity"):
+            raise self._error(
+                f"the response has the Content-Encoding {encoding[:40]!r}, which was not requested",
+                hint="A proxy or a gateway may have changed the response.",
             )
-        self._is_owner = http is None
-        self._client: httpx.Client = http or _make_client(
-            httpx.Client, ca_file, loopback_only=loopback_only
-        )
-        self._obeys_deadlines = deadline.enforce(self._client)
+        length = headers.get("content-length", "")
+        if self._max_bytes is not None and length.isdecimal() and int(length) > self._max_bytes:
+            raise self._too_large()
 
-    def close(self) -> None:
-        """Close the connections, unless the caller passed the ``httpx.Client``."""
-        if self._is_owner:
-            self._client.close()
+    def decode(self, data: bytes | None) -> Iterable[bytes]:
+        """Return the decoded text of one piece of the network; None is the end of the body."""
+        if time.monotonic() > self._request.deadline:
+            raise deadline_error(self._request)
+        if data is None:
+            self.expects_body = False
+            if self._inflate is not None and not self._inflate.eof and not self._is_empty:
+                raise self._error("the compressed response is incomplete")
+            return ()
+        if self._inflate is not None:
+            return self._decompress(data, self._inflate)
+        self._count(data)
+        return (data,)
 
-    async def send(self, request: HttpRequest) -> HttpResponse:
-        handled = sys.exc_info()[1]
-        body = bytearray()
-        pieces = self._receive(request)
+    def _decompress(self, data: bytes, inflate: zlib._Decompress) -> Iterator[bytes]:
+        self._is_empty = self._is_empty and not data
         try:
-            head = cast("HttpResponse", next(pieces))
-            for piece in pieces:
-                body += _check_piece(piece, request)
-        except BaseException as error:
-            raise _translate(error, request, handled)  # noqa: B904 - it sets the cause
-        finally:
-            pieces.close()
-        return HttpResponse(head.status, head.headers, bytes(body))
-
-    async def stream(self, request: HttpRequest) -> AsyncGenerator[HttpResponse | bytes, None]:
-        handled = sys.exc_info()[1]
-        pieces = self._receive(request)
-        try:
-            for piece in pieces:
+            while data and not inflate.eof:
+                piece = inflate.decompress(data, _PIECE_BYTES)
+                data = inflate.unconsumed_tail
+                self._count(piece)
                 yield piece
-        except BaseException as error:
-            raise _translate(error, request, handled)  # noqa: B904 - it sets the cause
-        finally:
-            pieces.close()
+        except zlib.error as error:
+            raise self._error("the compressed response is damaged") from error
 
-    def _receive(self, request: HttpRequest) -> Generator[HttpResponse | bytes, None, None]:
-        """Yield the response without its body, then the decoded body in pieces."""
-        if self._obeys_deadlines:
-            return self._steps(request)
-        return deadline.in_thread(lambda: self._steps(request), request.deadline)
+    def _count(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._max_bytes is not None and self._size > self._max_bytes:
+            raise self._too_large()
 
-    def _steps(self, request: HttpRequest) -> Generator[HttpResponse | bytes, None, None]:
-        with deadline.until(request.deadline):
-            response = self._client.send(
-                _to_httpx(self._client, request), stream=True, follow_redirects=False
-            )
-        try:
-            head = _head(response)
-            decoder = _decoder(request, head, response)
-            yield head
-            if response.is_stream_consumed:  # by an event hook or a transport of the caller
-                yield response.content
-                return
-            pieces = response.iter_raw()
-            while decoder is not None:
-                # Not around the ``yield``: there the caller's own requests run in this context.
-                with deadline.until(request.deadline):
-                    data = next(pieces, None)
-                if data is None:
-                    decoder.finish()
-                    return
-                yield from decoder.decode(data)
-        finally:
-            response.close()
+    def _too_large(self) -> TransportError:
+        return self._error(f"the response is larger than {self._max_bytes:,} bytes")
 
-    async def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)  # noqa: ASYNC251 - no event loop runs in the synchronous client
-
-    async def call(self, fn: Callable[[], T]) -> T:
-        return fn()
-
-    async def parallel(
-        self, step: Callable[[A], Coroutine[Any, Any, T]], over: Sequence[A], limit: int
-    ) -> list[T]:
-        if len(over) < 2 or limit < 2:
-            return [await step(item) for item in over]
-        return _run_in_threads(lambda item: run_sync(step(item)), over, limit)
-
-
-def _run_in_threads(function: Callable[[A], T], items: Sequence[A], limit: int) -> list[T]:
-    """Call a function for all items, in at most ``limit`` threads, and return the results in order.
-
-    An error or Ctrl-C ends this at once. Calls that wait for a server are left behind on their (daemon)
-    threads: a pool would wait for them, and so would the end of the program.
-    """
-    tasks = iter(list(enumerate(items)))
-    lock, is_stopped = threading.Lock(), threading.Event()
-    finished: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
-
-    def work() -> None:
-        while not is_stopped.is_set():
-            with lock:
-                index, item = next(tasks, (-1, None))
-            if index < 0:
-                return
-            try:
-                finished.put((index, function(cast("A", item)), None))
-            except BaseException as error:
-                finished.put((index, None, error))
-                return
-
-    for _ in range(min(limit, len(items))):
-        threading.Thread(target=work, name="maas-client", daemon=True).start()
-    results: dict[int, T] = {}
-    try:
-        while len(results) < len(items):
-            index, value, error = finished.get()
-            if error is not None:
-                raise error
-            results[index] = value
-    finally:
-        is_stopped.set()
-    return [results[index] for index in range(len(items))]
-
-
-class AsyncHttpClient:
-    """Sends requests with an ``httpx.AsyncClient``.
-
-    Args:
-        http: The ``httpx.AsyncClient`` to use, which the caller closes; None to create one.
-        ca_file: A file of certificate authorities to trust; None for the default ones.
-        loopback_only: All addresses are on this machine, so an unusable proxy does not matter.
-    """
-
-    def __init__(
-        self, http: Any = None, ca_file: str | None = None, *, loopback_only: bool = False
-    ) -> None:
-        if http is not None and not isinstance(http, httpx.AsyncClient):
-            raise ConfigError("http= takes an httpx.AsyncClient here; Client takes an httpx.Client")
-        self._is_owner = http is None
-        self._client: httpx.AsyncClient = http or _make_client(
-            httpx.AsyncClient, ca_file, loopback_only=loopback_only
-        )
-
-    async def aclose(self) -> None:
-        """Close the connections, unless the caller passed the ``httpx.AsyncClient``."""
-        if self._is_owner:
-            await self._client.aclose()
-
-    async def send(self, request: HttpRequest) -> HttpResponse:
-        handled = sys.exc_info()[1]
-        body = bytearray()
-        try:
-            async with aclosing(self._steps(request)) as pieces:
-                head = cast("HttpResponse", await anext(pieces))
-                async for piece in pieces:
-                    body += _check_piece(piece, request)
-        except BaseException as error:
-            raise _translate(error, request, handled)  # noqa: B904 - it sets the cause
-        return HttpResponse(head.status, head.headers, bytes(body))
-
-    async def stream(self, request: HttpRequest) -> AsyncGenerator[HttpResponse | bytes, None]:
-        handled = sys.exc_info()[1]
-        try:
-            async with aclosing(self._steps(request)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        except BaseException as error:
-            raise _translate(error, request, handled)  # noqa: B904 - it sets the cause
-
-    async def _steps(self, request: HttpRequest) -> AsyncGenerator[HttpResponse | bytes, None]:
-        """Yield the response without its body, then the decoded body in pieces."""
-        mark = object()
-        try:
-            async with _until(request):
-                response = await self._client.send(
-                    _to_httpx(self._client, request, mark), stream=True, follow_redirects=False
-                )
-            try:
-                head = _head(response)
-                decoder = _decoder(request, head, response)
-                yield head
-                if response.is_stream_consumed:  # by an event hook or a transport of the caller
-                    yield response.content
-                    return
-                pieces = response.aiter_raw()
-                while decoder is not None:
-                    async with _until(request):
-                        data = await anext(pieces, None)
-                    if data is None:
-                        decoder.finish()
-                        return
-                    for piece in decoder.decode(data):
-                        yield piece
-            finally:
-                await response.aclose()
-        except BaseException:
-            await connection_pool.release(self._client, mark)
-            raise
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-    async def call(self, fn: Callable[[], T]) -> T:
-        return await asyncio.to_thread(fn)
-
-    async def parallel(
-        self, step: Callable[[A], Coroutine[Any, Any, T]], over: Sequence[A], limit: int
-    ) -> list[T]:
-        semaphore = asyncio.Semaphore(limit)
-
-        async def run_step(item: A) -> T:
-            async with semaphore:
-                return await step(item)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(run_step(item)) for item in over]
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
-        return [task.result() for task in tasks]
+    def _error(self, message: str, hint: str | None = None) -> TransportError:
+        url = without_query(self._request.url)
+        return TransportError(f"{url}: {message}", url=url, hint=hint)

@@ -1,0 +1,346 @@
+"""The synchronous HTTP client, with a total deadline for each request.
+
+httpx's read timeout restarts with every byte: a response that arrives one byte at a time never times out
+(measured with httpx 0.28: 14.9 s for 100 bytes with ``timeout=0.5``). asyncio can cancel a read; a blocking
+read cannot be cancelled. So every read and write of the socket gets only the time left until the deadline.
+
+httpcore has a hook for this (``network_backend``) that httpx does not expose, hence the private attributes
+in ``limit_connections``; ``tests/unit/transport`` fails if they move.
+"""
+
+from __future__ import annotations
+
+import queue
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any, TypeVar, cast
+
+import httpcore
+import httpx
+
+from maas_client._transport.http import (
+    Chunks,
+    HttpRequest,
+    HttpResponse,
+    ResponseReader,
+    make_client,
+    run_sync,
+    to_httpx,
+    translate_error,
+)
+from maas_client.errors import ConfigError
+
+A = TypeVar("A")
+T = TypeVar("T")
+_WRITE_BYTES = 64 * 2**10
+_DEADLINE: ContextVar[float | None] = ContextVar("maas_client_deadline", default=None)
+
+
+@contextmanager
+def time_limit(deadline: float) -> Iterator[None]:
+    """Limit every socket operation in this context to the time left.
+
+    Args:
+        deadline: The moment, on the clock of ``time.monotonic()``.
+    """
+    token = _DEADLINE.set(deadline)
+    try:
+        yield
+    finally:
+        _DEADLINE.reset(token)
+
+
+def _time_left(timeout: float | None) -> float | None:
+    deadline = _DEADLINE.get()
+    if deadline is None:
+        return timeout
+    time_left = deadline - time.monotonic()
+    if time_left <= 0:
+        raise httpcore.ReadTimeout("the deadline has passed")
+    return time_left if timeout is None else min(timeout, time_left)
+
+
+class _DeadlineStream(httpcore.NetworkStream):
+    def __init__(self, inner: httpcore.NetworkStream) -> None:
+        self._inner = inner
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, _time_left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        # In pieces: httpcore's own loop gives every ``send`` of the socket the whole timeout again.
+        view = memoryview(buffer)
+        for start in range(0, len(view), _WRITE_BYTES):
+            self._inner.write(bytes(view[start : start + _WRITE_BYTES]), _time_left(timeout))
+
+    def close(self) -> None:
+        # Closing alone does not wake up a thread that reads from the socket; it would wait for its timeout.
+        sock = self._inner.get_extra_info("socket")
+        if sock is not None:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        return _DeadlineStream(
+            self._inner.start_tls(ssl_context, server_hostname, _time_left(timeout))
+        )
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+class _DeadlineBackend(httpcore.NetworkBackend):
+    def __init__(self, inner: httpcore.NetworkBackend) -> None:
+        self._inner = inner
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        return _DeadlineStream(
+            self._inner.connect_tcp(host, port, _time_left(timeout), local_address, socket_options)
+        )
+
+    def sleep(self, seconds: float) -> None:
+        self._inner.sleep(seconds)
+
+
+def limit_connections(client: httpx.Client) -> bool:
+    """Make every connection of ``client`` obey ``time_limit``, also those that are open already.
+
+    Requests outside of ``time_limit`` are not changed, so this may be done to a client that others use too.
+
+    Returns:
+        False if the client has a transport without a connection pool of httpcore, which cannot be limited
+        this way.
+    """
+    is_complete = True
+    for transport in (client._transport, *client._mounts.values()):
+        pool = getattr(transport, "_pool", None)
+        if isinstance(pool, httpcore.ConnectionPool):
+            if not isinstance(pool._network_backend, _DeadlineBackend):
+                pool._network_backend = _DeadlineBackend(pool._network_backend)
+            for connection in pool.connections:
+                _wrap_stream(connection)
+        elif transport is not None:
+            is_complete = False
+    return is_complete
+
+
+def _wrap_stream(connection: Any) -> None:
+    while connection is not None:
+        stream = getattr(connection, "_network_stream", None)
+        if stream is not None and not isinstance(stream, _DeadlineStream):
+            connection._network_stream = _DeadlineStream(stream)
+        connection = getattr(connection, "_connection", None)
+
+
+def iterate_in_thread(
+    steps: Callable[[], Generator[T, None, None]], deadline: float
+) -> Generator[T, None, None]:
+    """Run an iterator on a thread of its own and yield its items, until the deadline.
+
+    For a transport that this module cannot limit. A step that does not return is left behind on its
+    (daemon) thread, and ends there at its next item or at its read timeout.
+
+    Raises:
+        httpx.ReadTimeout: The deadline has passed.
+    """
+    items: queue.Queue[tuple[str, Any]] = queue.Queue(1)
+    is_abandoned = threading.Event()
+
+    def put(kind: str, item: Any) -> None:
+        while not is_abandoned.is_set():
+            with suppress(queue.Full):
+                items.put((kind, item), timeout=0.1)
+                return
+
+    def work() -> None:
+        iterator = steps()
+        try:
+            for item in iterator:
+                put("item", item)
+                if is_abandoned.is_set():
+                    return
+            put("end", None)
+        except BaseException as error:
+            put("error", error)
+        finally:
+            iterator.close()
+
+    threading.Thread(target=work, name="maas-client-request", daemon=True).start()
+    try:
+        while True:
+            try:
+                kind, item = items.get(timeout=max(deadline - time.monotonic(), 0.0))
+            except queue.Empty:
+                raise httpx.ReadTimeout("the deadline has passed") from None
+            if kind == "end":
+                return
+            if kind == "error":
+                raise item
+            yield item
+    finally:
+        is_abandoned.set()
+
+
+class _SyncChunks:
+    """The pieces for the sync client. httpx would read a body with ``read`` from where the last try ended."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._chunks)
+
+
+class SyncHttpClient:
+    """Sends requests with an ``httpx.Client``. ``parallel`` uses threads, each running one flow.
+
+    Args:
+        http: The ``httpx.Client`` to use, which the caller closes; None to create one.
+        ca_file: A file of certificate authorities to trust; None for the default ones.
+        loopback_only: All addresses are on this machine, so an unusable proxy does not matter.
+    """
+
+    def __init__(
+        self, http: Any = None, ca_file: str | None = None, *, loopback_only: bool = False
+    ) -> None:
+        if http is not None and not isinstance(http, httpx.Client):
+            raise ConfigError(
+                "http= takes an httpx.Client here; AsyncClient takes an httpx.AsyncClient"
+            )
+        self._is_owner = http is None
+        self._client: httpx.Client = http or make_client(
+            httpx.Client, ca_file, loopback_only=loopback_only
+        )
+        self._obeys_deadlines = limit_connections(self._client)
+
+    def close(self) -> None:
+        """Close the connections, unless the caller passed the ``httpx.Client``."""
+        if self._is_owner:
+            self._client.close()
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        handled = sys.exc_info()[1]
+        body = bytearray()
+        pieces = self._receive(request)
+        try:
+            head = cast("HttpResponse", next(pieces))
+            for piece in pieces:
+                body += cast("bytes", piece)
+        except BaseException as error:
+            raise translate_error(error, request, handled)  # noqa: B904 - it sets the cause
+        finally:
+            pieces.close()
+        return HttpResponse(head.status, head.headers, bytes(body))
+
+    async def stream(self, request: HttpRequest) -> AsyncGenerator[HttpResponse | bytes, None]:
+        handled = sys.exc_info()[1]
+        pieces = self._receive(request)
+        try:
+            for piece in pieces:
+                yield piece
+        except BaseException as error:
+            raise translate_error(error, request, handled)  # noqa: B904 - it sets the cause
+        finally:
+            pieces.close()
+
+    def _receive(self, request: HttpRequest) -> Generator[HttpResponse | bytes, None, None]:
+        """Yield the response without its body, then the decoded body in pieces."""
+        if self._obeys_deadlines:
+            return self._steps(request)
+        return iterate_in_thread(lambda: self._steps(request), request.deadline)
+
+    def _steps(self, request: HttpRequest) -> Generator[HttpResponse | bytes, None, None]:
+        with time_limit(request.deadline):
+            response = self._client.send(
+                to_httpx(self._client, request, _SyncChunks), stream=True, follow_redirects=False
+            )
+        try:
+            reader = ResponseReader(request, response)
+            yield reader.head
+            if response.is_stream_consumed:  # by an event hook or a transport of the caller
+                yield response.content
+                return
+            pieces = response.iter_raw()
+            while reader.expects_body:
+                # Not around the ``yield``: there the caller's own requests run in this context.
+                with time_limit(request.deadline):
+                    data = next(pieces, None)
+                yield from reader.decode(data)
+        finally:
+            response.close()
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251 - no event loop runs in the synchronous client
+
+    async def call(self, fn: Callable[[], T]) -> T:
+        return fn()
+
+    async def parallel(
+        self, step: Callable[[A], Coroutine[Any, Any, T]], over: Sequence[A], limit: int
+    ) -> list[T]:
+        if len(over) < 2 or limit < 2:
+            return [await step(item) for item in over]
+        return _run_in_threads(lambda item: run_sync(step(item)), over, limit)
+
+
+def _run_in_threads(function: Callable[[A], T], items: Sequence[A], limit: int) -> list[T]:
+    """Call a function for all items, in at most ``limit`` threads, and return the results in order.
+
+    An error or Ctrl-C ends this at once. Calls that wait for a server are left behind on their (daemon)
+    threads: a pool would wait for them, and so would the end of the program.
+    """
+    tasks = iter(list(enumerate(items)))
+    lock, is_stopped = threading.Lock(), threading.Event()
+    finished: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        while not is_stopped.is_set():
+            with lock:
+                index, item = next(tasks, (-1, None))
+            if index < 0:
+                return
+            try:
+                finished.put((index, function(cast("A", item)), None))
+            except BaseException as error:
+                finished.put((index, None, error))
+                return
+
+    for _ in range(min(limit, len(items))):
+        threading.Thread(target=work, name="maas-client", daemon=True).start()
+    results: dict[int, T] = {}
+    try:
+        while len(results) < len(items):
+            index, value, error = finished.get()
+            if error is not None:
+                raise error
+            results[index] = value
+    finally:
+        is_stopped.set()
+    return [results[index] for index in range(len(items))]
