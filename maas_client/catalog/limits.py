@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -45,6 +45,20 @@ class Limits(Mapping[str, Limit]):
         if not isinstance(limit.value, int | float):
             raise TypeError(f"the limit {name} of {self.target} is {limit.value!r}, not a number")
         return limit.value
+
+    def cite(self, names: Iterable[str]) -> list[dict[str, Any]]:
+        """Return those of the named limits that the target has, with their sources, ready for JSON."""
+        return [
+            {
+                "name": name,
+                "value": limit.value,
+                "unit": limit.unit,
+                "source": limit.source.url,
+                "as_of": limit.source.as_of,
+            }
+            for name in names
+            if (limit := self._limits.get(name)) is not None
+        ]
 
 
 def load_limits(target: Target, *, override: Path | None = None) -> Limits:

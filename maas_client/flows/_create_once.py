@@ -51,7 +51,7 @@ async def create_once(
     find: Callable[[], Awaitable[T | None]],
     *,
     operation: str,
-    hint: str,
+    hint: str | Callable[[], str],
 ) -> T:
     """Create something and return it; after any failure, look for it before ``create`` is called again.
 
@@ -61,7 +61,8 @@ async def create_once(
         find: Looks for the result; None if the service does not have it. ``NameInUseError`` ends the
             attempts.
         operation: The operation, for the error.
-        hint: How the caller finds out whether it was created, if that stays unknown.
+        hint: How the caller finds out whether it was created, if that stays unknown; a function makes it
+            only then.
 
     Returns:
         What ``create`` or ``find`` returned.
@@ -150,7 +151,10 @@ def _is_repeatable(error: MaasError) -> bool:
 
 
 def _unknown_outcome(
-    operation: str, error: MaasError, hint: str, look_error: MaasError | None = None
+    operation: str,
+    error: MaasError,
+    hint: str | Callable[[], str],
+    look_error: MaasError | None = None,
 ) -> TransportError:
     reason: str = error.message
     if look_error is not None:
@@ -158,7 +162,7 @@ def _unknown_outcome(
     return TransportError(
         Text(f"{operation}: the outcome is unknown (", reason, ")"),
         url=getattr(error, "url", None),
-        hint=hint,
+        hint=hint if isinstance(hint, str) else hint(),
     )
 
 

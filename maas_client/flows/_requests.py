@@ -64,6 +64,8 @@ class JobRequest:
     tags: Mapping[str, str] = field(default_factory=dict)
     display_name: str | None = None
     training_type: str | None = None
+    catalog_name: str | None = None
+    """The model's name in the catalog, for whose rules data is validated; None if only the service knows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,9 @@ class DeploymentRequest:
     model: str
     delete_at: datetime | None = None
     ready_timeout_s: float = READY_TIMEOUT_S
+    """Seconds that provisioning may take, and then again the first answer."""
     sku: str | None = None
     capacity: int | None = None
-    """Seconds that provisioning may take, and then again the first answer."""
 
     @property
     def tags(self) -> dict[str, dict[str, str]]:

@@ -275,7 +275,7 @@ async def find_report(
     the bytes are not at hand.
     """
     path, cache = dataset.path, _report_cache(io)
-    identity = f"sha256:{dataset.sha256}" if path is None else absolute_path(path)
+    identity = f"sha256:{dataset.sha256}" if path is None else str(path)
     cached = cache.get(_report_key(io, [identity], model, ignore))
     if cached is not None and cached.report.files[0].sha256 == dataset.sha256:
         return cached.report.files[0]
@@ -341,7 +341,7 @@ async def upload_validated(
     )
     dataset = await _backend(io).upload(io, request)
     _log.info("%s is stored as data set %s", file.name, dataset.name)
-    return dataset.with_source(None if file.is_copy else path, report)
+    return dataset.with_source(None if file.is_copy else Path(absolute_path(path)), report)
 
 
 def _report_cache(io: IO) -> _ReportCache:

@@ -133,7 +133,7 @@ async def fine_tune(
             report = await datasets.validate_file(
                 io,
                 training_file,
-                model=jobs.known_model(io, request),
+                model=request.catalog_name,
                 ignore=options.get("ignore", ()),
                 validation=validation_file,
             )

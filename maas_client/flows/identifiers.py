@@ -52,12 +52,12 @@ async def resolve_base_model(
     if info is None:
         info = catalog.get_model(name, override=catalog_override(io))
     target = validation_target(io)
-    today = await io.call(date.today)
-    if target != "local" and not has_compute:
-        catalog.check_retirement(info, target, today, allow_retired=allow_retired)
-        catalog.check_tunable(info, target)
     notices = [catalog.name_notice(info, name)]
     if target != "local":
+        today = await io.call(date.today)
+        if not has_compute:
+            catalog.check_retirement(info, target, today, allow_retired=allow_retired)
+            catalog.check_tunable(info, target)
         notices.append(catalog.retirement_notice(info, today))
     known_notices = tuple(notice for notice in notices if notice)
     return ResolvedModel(service_model_id(io, info), info.name, info, known_notices)

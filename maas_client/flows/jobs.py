@@ -7,14 +7,13 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol, TypedDict, Unpack
 
-from maas_client import catalog
 from maas_client._messages import Argument, Text
 from maas_client._progress import Progress, ProgressCallback, show_progress
 from maas_client.dataset.sources import DataFile, DataSource
 from maas_client.errors import ConfigError
 from maas_client.flows import datasets, identifiers
 from maas_client.flows._io import IO, Coro
-from maas_client.flows._requests import JobRequest, catalog_override, is_foundry
+from maas_client.flows._requests import JobRequest, is_foundry
 from maas_client.flows._signature import expand_options
 from maas_client.flows.datasets import JobData
 from maas_client.types import (
@@ -381,6 +380,7 @@ async def prepare_request(io: IO, model: str | Model, job_options: JobOptions) -
     request = JobRequest(
         model=resolved.id,
         model_name=resolved.name,
+        catalog_name=resolved.info.name if resolved.info else None,
         training=Dataset(id="", name=""),
         validation=None,
         hyperparameters=hyperparameters,
@@ -399,12 +399,6 @@ async def prepare_request(io: IO, model: str | Model, job_options: JobOptions) -
             ", ".join(machines),
         )
     return request
-
-
-def known_model(io: IO, request: JobRequest) -> str | None:
-    """Return the name of the request's model for validation; None if only the service knows the model."""
-    info = catalog.find_model(request.model, override=catalog_override(io))
-    return info.name if info else None
 
 
 async def attach_data(
@@ -467,7 +461,7 @@ async def _validate(
     """Validate data for the request's model; return None, and log it, if the bytes are not at hand."""
     if data is None:
         return None
-    model = known_model(io, request)
+    model = request.catalog_name
     if isinstance(data, DataFile):
         report = await datasets.validate_for_job(
             io, data, model=model, ignore=ignore, needs_token_bounds=needs_token_bounds

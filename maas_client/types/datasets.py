@@ -50,7 +50,7 @@ class Dataset(ApiModel):
 
     @property
     def path(self) -> Path | None:
-        """The local file this dataset was uploaded from; None for other data and other programs' uploads."""
+        """The absolute path of the uploaded file; None for other data and for uploads of other programs."""
         return self._path
 
     @property
@@ -62,7 +62,7 @@ class Dataset(ApiModel):
         """Return a copy that knows the local file it was uploaded from, and the report on it.
 
         Args:
-            path: The uploaded file; None for a temporary copy of other data.
+            path: The absolute path of the uploaded file; None for a temporary copy of other data.
             report: The validation report on the uploaded bytes.
         """
         copy = self.model_copy()

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from maas_client.wire._model import WireModel
+from maas_client.wire.parsing import WireModel
 
 
 class SystemData(WireModel):

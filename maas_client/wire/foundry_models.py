@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from maas_client.wire._model import WireModel
+from maas_client.wire.parsing import WireModel
 
 
 class SnakeCaseModel(WireModel):

@@ -19,9 +19,9 @@ from typing import Any
 from pydantic import Field
 
 from maas_client.wire import azureml, foundry
-from maas_client.wire._model import WireModel
 from maas_client.wire.azureml_models import Page
 from maas_client.wire.operation import Operation, Plane
+from maas_client.wire.parsing import WireModel
 
 
 class Permission(WireModel):

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from maas_client.catalog import Limit
 from maas_client.dataset.issues import Issue
 from maas_client.dataset.rules.chat import LineResult
 from maas_client.dataset.rules.context import RuleContext
@@ -16,6 +15,11 @@ from maas_client.types.report import FileReport
 
 _FEW_ROWS = 50
 _MB = 1024 * 1024
+_CITED_LIMITS = (
+    "rows_min", "messages_min", "file_bytes_max", "upload_threshold_bytes", "upload_bytes_max",
+    "tokens_times_epochs_max", "validation_split",
+)  # fmt: skip
+"""The limits that the report names with their sources."""
 
 
 class ServiceRules:
@@ -122,7 +126,7 @@ class ServiceRules:
             "rows_dropped": self.dropped,
             "blank_lines": self.blank_lines,
             "route": self._upload_api(size),
-            "limits": [_cite(limit) for limit in self._limits()],
+            "limits": self.context.limits.cite(_CITED_LIMITS),
         }
         if self.service_splits and (split := self._split()):
             figures["validation_split"] = split
@@ -145,12 +149,6 @@ class ServiceRules:
             "first_row": self.rows - rows + 1,
             "shuffled": bool(shuffled and shuffled.value),
         }
-
-    def _limits(self) -> Iterator[Limit]:
-        for name in ("rows_min", "messages_min", "file_bytes_max", "upload_threshold_bytes",
-                     "upload_bytes_max", "tokens_times_epochs_max", "validation_split"):  # fmt: skip
-            if name in self.context.limits:
-                yield self.context.limits[name]
 
 
 def describe_prediction(file: FileReport) -> str:
@@ -180,13 +178,3 @@ def _messages(result: LineResult) -> list[Any] | None:
         return None
     messages = document.value.get("messages")
     return messages if isinstance(messages, list) else None
-
-
-def _cite(limit: Limit) -> dict[str, Any]:
-    return {
-        "name": limit.name,
-        "value": limit.value,
-        "unit": limit.unit,
-        "source": limit.source.url,
-        "as_of": limit.source.as_of,
-    }

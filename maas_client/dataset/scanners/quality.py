@@ -178,7 +178,7 @@ def _check_row(row: Row, number: int, answer: str) -> Iterator[Issue]:
     """Yield the placeholders and mojibake of a row."""
     if has_placeholder(answer):
         yield Issue("QUALITY_PLACEHOLDER", _answer_path(row), line=number)
-    for path, text in iter_strings(row["messages"], ("messages",)):
+    for path, text in list(iter_strings(row["messages"], ("messages",))):
         if has_mojibake(text):
             yield Issue("QUALITY_MOJIBAKE", path, line=number)
 

@@ -168,15 +168,16 @@ async def _put(io: IO, request: JobRequest, body: dict[str, Any], name: str) -> 
     async def send() -> m.Job:
         return (await io.send(ops.JOB_CREATE, body, job=name)).value
 
-    hint = Text.format(
-        "Before another call, see whether the job exists: {}.", Call("jobs.get", repr(name))
-    )
-    if not request.force_new:
-        hint = Text.format(
+    def hint() -> Text:
+        call = Call("jobs.get", repr(name))
+        if request.force_new:
+            return Text.format("Before another call, see whether the job exists: {}.", call)
+        return Text.format(
             "Run the same call again: it looks for the job first, and never creates a second one. "
             "{} returns it, if it exists.",
-            Call("jobs.get", repr(name)),
+            call,
         )
+
     return await create_once(
         io, send, lambda: _find(io, name), operation=ops.JOB_CREATE.name, hint=hint
     )

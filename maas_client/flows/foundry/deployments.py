@@ -79,7 +79,7 @@ async def create(io: IO, request: DeploymentRequest) -> Deployment:
             lambda: io.send(ops.DEPLOYMENT_CREATE, body, deployment=name),
             lambda: _find(io, name, request.model),
             operation="deployments.create",
-            hint=unknown_deployment_hint(name),
+            hint=lambda: unknown_deployment_hint(name),
         )
     if existing is None:
         await _arm.wait_for_operation(io, response, operation="deployments.create")

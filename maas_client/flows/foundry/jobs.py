@@ -171,7 +171,11 @@ async def _create(io: IO, request: JobRequest, fingerprint: str) -> Job:
         return (await io.send(ops.JOB_CREATE, body)).value
 
     job = await create_once(
-        io, send, find, operation=ops.JOB_CREATE.name, hint=_unknown_hint(request, body["suffix"])
+        io,
+        send,
+        find,
+        operation=ops.JOB_CREATE.name,
+        hint=lambda: _unknown_hint(request, body["suffix"]),
     )
     return to_job(job) if request.force_new else await _keep_oldest(io, job, fingerprint, known_ids)
 

@@ -30,8 +30,8 @@ from maas_client.local.state.store import Record
 from maas_client.wire import arm_service as service_ops
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
-from maas_client.wire._model import WireModel
 from maas_client.wire.operation import Operation
+from maas_client.wire.parsing import WireModel
 
 _TYPE = "Microsoft.MachineLearningServices/workspaces"
 
