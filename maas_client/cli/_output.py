@@ -1,4 +1,4 @@
-"""Output of a command: data on stdout (JSON, a table or fields), notes on stderr."""
+"""Output of a command: data on stdout (JSON, a table or fields); notes on stderr, and those after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import argparse
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
 Row = Mapping[str, Any]
@@ -182,3 +184,34 @@ def _to_plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_to_plain(v) for v in value]
     return value
+
+
+CONTINUE_UPLOAD = "Run the same command again: parts that were sent are not sent again."
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has arrived."""
+
+
+@contextmanager
+def print_on_interrupt(message: str = "") -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C while the block runs, and print ``message`` after either of them."""
+    is_default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    try:
+        if is_default:
+            signal.signal(signal.SIGTERM, _terminate)
+    except ValueError:  # only the main thread may set handlers
+        is_default = False
+    try:
+        yield
+    except KeyboardInterrupt:
+        if message:
+            print_note(message)
+        raise
+    finally:
+        if is_default:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 from maas_client.cli import _connection
-from maas_client.cli._interrupt import CONTINUE_UPLOAD, on_interrupt
 from maas_client.cli._output import (
+    CONTINUE_UPLOAD,
     print_confirmation,
     print_fields,
     print_json,
     print_note,
+    print_on_interrupt,
     print_table,
     report_overwrites,
 )
@@ -44,7 +45,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _upload(args: argparse.Namespace) -> int:
-    with on_interrupt(CONTINUE_UPLOAD), _connection.connect(args) as client:
+    with print_on_interrupt(CONTINUE_UPLOAD), _connection.connect(args) as client:
         dataset = client.datasets.upload(
             args.file,
             name=args.name,

@@ -8,8 +8,7 @@ from typing import Any
 
 from maas_client.cli import _connection, _job_options
 from maas_client.cli._follow import follow_job
-from maas_client.cli._interrupt import on_interrupt
-from maas_client.cli._output import print_fields, print_note
+from maas_client.cli._output import print_fields, print_note, print_on_interrupt
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     """Validate, upload, train and deploy. The same command attaches to the same job when run again."""
     next_step = f"deploys {args.deploy}" if args.deploy else ""
     with (
-        on_interrupt(),
+        print_on_interrupt(),
         _connection.connect(args) as client,
         follow_job(args, next_step=next_step) as observer,
     ):

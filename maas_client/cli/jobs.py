@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from maas_client.cli import _connection, _job_options
 from maas_client.cli._follow import follow_job
-from maas_client.cli._interrupt import CONTINUE_UPLOAD, on_interrupt
 from maas_client.cli._output import (
+    CONTINUE_UPLOAD,
     print_confirmation,
     print_fields,
     print_json,
     print_note,
+    print_on_interrupt,
     print_table,
     strip_control_chars,
 )
@@ -66,7 +67,7 @@ def _create(args: argparse.Namespace) -> int:
         if args.force_new
         else f"{CONTINUE_UPLOAD} A job that was created is returned."
     )
-    with on_interrupt(message), _connection.connect(args) as client:
+    with print_on_interrupt(message), _connection.connect(args) as client:
         job = client.jobs.create(training_data=args.data, **_job_options.job_arguments(args))
     if job.attached:
         print_note(f"the same job exists ({job.status}); use --force-new to start another")

@@ -52,7 +52,7 @@ async def resolve_base_model(
     if info is None:
         info = catalog.get_model(name, override=catalog_override(io))
     target = validation_target(io)
-    notices = [catalog.name_notice(info, name)]
+    notices = [] if name == info.name else [catalog.name_notice(info, name)]
     if target != "local":
         today = await io.call(date.today)
         if not has_compute:
