@@ -61,7 +61,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--ready-file", metavar="F", help="file to write once the server answers requests"
     )
     parser.add_argument(
-        "--api-key", metavar="K", help="the only API key to accept; auto generates a random one"
+        "--api-key",
+        metavar="KEY",
+        help="the only API key to accept: auto (generates a random one), @FILE (the content of a file) or the key",
     )
     parser.add_argument(
         "--tls",
@@ -121,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM, then return 0. With ``--status`` or ``--stop``, look for a server."""
     if args.status or args.stop:
         return _show_or_stop(args)
+    _hide_key(args.api_key)
     if args.print_env and not args.proxy:
         raise ConfigError("--print-env requires --proxy", hint="Add --proxy.")
     config = _config(args)
@@ -232,10 +235,13 @@ def _announce(
 
 def _key(option: str | None, folder: Path) -> str | None:
     """Return the API key; ``auto`` generates one and writes it to a file that only this user can read."""
+    if option is None:
+        return None
     if option != "auto":
-        if option is not None and not option.strip():
-            raise ConfigError("--api-key is empty", hint="Pass a key, or auto for a random one.")
-        return option
+        text = _read_key(option[1:]) if option.startswith("@") else option
+        if not text.strip():
+            raise ConfigError("the API key is empty", hint="Pass a key, or auto for a random one.")
+        return text
     from maas_client.local.state.files import make_private_folder, write_private_file
 
     key = secrets.token_urlsafe(32)
@@ -244,6 +250,46 @@ def _key(option: str | None, folder: Path) -> str | None:
     command = f'export MAAS_API_KEY="$(cat {shlex.quote(str(path))})"'
     print(f"the key is in {path}; for clients: {command}", file=sys.stderr)
     return key
+
+
+def _read_key(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(4096).strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(
+            f"the API key cannot be read from {path}: {reason}",
+            hint="Write the key into a file that you can read, and pass --api-key @FILE.",
+        ) from error
+
+
+def _hide_key(key: str | None) -> None:
+    """Run this command again without the key in its arguments, which every user of the machine can list.
+
+    The key is passed on through a pipe. The process keeps its id.
+    """
+    arguments = sys.orig_argv
+    if os.name != "posix" or not key or key == "auto" or key.startswith("@"):
+        return
+    places = [
+        index
+        for index, argument in enumerate(arguments)
+        if argument == f"--api-key={key}"
+        or (argument == key and arguments[index - 1] == "--api-key")
+    ]
+    if not places:
+        return  # called from Python
+    reading, writing = os.pipe()
+    os.write(writing, key.encode())
+    os.close(writing)
+    os.set_inheritable(reading, True)
+    new = f"@/dev/fd/{reading}"
+    hidden = [
+        argument if index not in places else new if argument == key else f"--api-key={new}"
+        for index, argument in enumerate(arguments)
+    ]
+    os.execv(sys.executable, hidden)
 
 
 def _port(text: str) -> int:

@@ -109,6 +109,34 @@ def test_generated_api_key(tmp_path):
         assert ws(info["url"], Authorization="Bearer other") == 401
 
 
+@posix
+@pytest.mark.parametrize("form", ["separate", "joined", "file"])
+def test_api_key_is_not_in_the_process_list(tmp_path, form):
+    key = "canary-key-of-this-server"
+    (tmp_path / "key").write_text(key + "\n")
+    options = {
+        "separate": ["--api-key", key],
+        "joined": [f"--api-key={key}"],
+        "file": ["--api-key", f"@{tmp_path / 'key'}"],
+    }[form]
+    with serving(tmp_path, *options) as (info, child):
+        assert info["pid"] == child.pid
+        assert ws(info["url"], Authorization="Bearer x") == 401
+        assert ws(info["url"], Authorization=f"Bearer {key}") == 200
+        listed = subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(child.pid)],
+                                capture_output=True, text=True, check=True).stdout  # fmt: skip
+        assert "serve" in listed
+        assert key not in listed
+
+
+def test_api_key_file_that_cannot_be_read_is_one_sentence(tmp_path):
+    code, text = fails("--port", 0, "--state-dir", tmp_path, "--api-key", f"@{tmp_path / 'no'}")
+    assert (code, "cannot be read from" in text, "@FILE" in text) == (1, True, True)
+    (tmp_path / "empty").write_text("\n")
+    code, text = fails("--port", 0, "--state-dir", tmp_path, "--api-key", f"@{tmp_path / 'empty'}")
+    assert (code, "the API key is empty" in text) == (1, True)
+
+
 def test_wide_bind_requires_key(tmp_path):
     with serving(tmp_path, "--host", "0.0.0.0", "--api-key", "a-key-of-some-length") as (info, _):
         assert info["url"].startswith("http://127.0.0.1:")
