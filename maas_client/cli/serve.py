@@ -63,7 +63,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--api-key",
         metavar="KEY",
-        help="the only API key to accept: auto (generates a random one), @FILE (the content of a file) or the key",
+        help="the only API key to accept: auto (a random one), @FILE (read from a file) or the key",
     )
     parser.add_argument(
         "--tls",
@@ -289,7 +289,7 @@ def _hide_key(key: str | None) -> None:
         argument if index not in places else new if argument == key else f"--api-key={new}"
         for index, argument in enumerate(arguments)
     ]
-    os.execv(sys.executable, hidden)
+    os.execv(sys.executable, hidden)  # noqa: S606 - this command again
 
 
 def _port(text: str) -> int:
