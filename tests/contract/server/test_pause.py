@@ -130,50 +130,30 @@ def test_instant_engine_has_no_checkpoints(
     server.stop()
 
 
-@pytest.mark.slow
-def test_save_checkpoint_of_running_job(
-    state: Path, start: Callable[..., Process], tmp_path: Path
-) -> None:
-    pytest.importorskip("torch")
-    server = start(state, engine="peft", step_delay_s=0)
-    (tmp_path / "rows.jsonl").write_bytes(chats(200))
-    with client_of(server, "foundry") as client:
-        job = client.jobs.create(
-            model="Ministral-3B",
-            training_data=tmp_path / "rows.jsonl",
-            hyperparameters={"epochs": 50},
-        )
-        until(client, job.id, is_("running"))
-        client.jobs.save_checkpoint(job)
-        deadline = time.monotonic() + 60
-        while not (checkpoints := list(client.jobs.checkpoints(job))):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        assert checkpoints[0].step % 200, "in the middle of an epoch"
-        assert client.jobs.get(job).status == "running"
-        client.jobs.cancel(job)
-    server.stop()
-
-
 @pytest.fixture
 def adapters(state: Path) -> Callable[[], Iterator[Path]]:
     return lambda: (state / "runs").glob("*/out/adapter/adapter_model.safetensors")
 
 
 @pytest.mark.slow
-def test_resumed_training_gives_identical_weights(
-    state: Path, start: Callable[..., Process], adapters: Callable[[], Iterator[Path]]
+def test_training_continues_after_a_killed_server(
+    state: Path,
+    start: Callable[..., Process],
+    adapters: Callable[[], Iterator[Path]],
+    tmp_path: Path,
 ) -> None:
+    """A paused job and a running one with a checkpoint: no step runs again before the pause or checkpoint."""
     pytest.importorskip("torch")
     server = start(state, engine="peft", step_delay_s=0)
     azure = server.azure
     train = azure.upload(chats(20), "real.jsonl")
     recipe = {"num_train_epochs": "10", "learning_rate": "0.001", "seed": "7"}
-    pausing: dict[str, Any] = {"details": {"hyperParameters": recipe}}
-    azure.submit("whole", train, **pausing)
+    spec: dict[str, Any] = {"details": {"hyperParameters": recipe}}
+    azure.submit("whole", train, **spec)
     assert azure.wait("whole", seconds=200) == "Completed"
     (whole,) = adapters()
-    azure.submit("paused-job", train, **pausing)
+
+    azure.submit("paused-job", train, **spec)
     deadline = time.monotonic() + 200
     while points(azure, "paused-job") < 3:
         assert time.monotonic() < deadline, azure.status("paused-job")
@@ -182,16 +162,47 @@ def test_resumed_training_gives_identical_weights(
     assert azure.wait("paused-job", "Paused", seconds=60) == "Paused"
     reached = points(azure, "paused-job")
     assert reached < 200
-    server.kill()
+
+    (tmp_path / "rows.jsonl").write_bytes(chats(200))
+    with client_of(server, "foundry") as client:
+        job = client.jobs.create(
+            model="Ministral-3B",
+            training_data=tmp_path / "rows.jsonl",
+            hyperparameters={"epochs": 2},
+        )
+        until(client, job.id, is_("running"))
+        client.jobs.save_checkpoint(job)
+        deadline = time.monotonic() + 60
+        while not (checkpoints := list(client.jobs.checkpoints(job))):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        saved_at = checkpoints[0].step
+        assert saved_at % 200, "in the middle of an epoch"
+        assert client.jobs.get(job).status == "running"
+        server.kill()
     assert wait_for_exit(state)
+
     server = start(state, engine="peft", step_delay_s=0)
     azure = server.azure
+    with client_of(server, "foundry") as client:
+        done = client.jobs.wait(job, timeout=200)
+        assert done.succeeded
+        events = list(client.jobs.events(job))
+        assert any(f"Resumed after step {saved_at} of 400." in event.message for event in events)
+        steps = [event.step for event in events if "train_loss" in event.metrics]
+        assert len(steps) == len(set(steps)) == 400
+        with client.deployments.create("resumed", done) as deployment:
+            messages = [{"role": "user", "content": "what is 7 plus 7"}]
+            assert client.chat.complete(deployment, messages, max_tokens=5).choices
+
+    before = set(adapters())
     assert azure.status("paused-job") == "Paused"
     assert azure.arm("POST", "/jobs/paused-job/resume").status_code == 200
     assert azure.wait("paused-job", seconds=200) == "Completed"
-    messages = json.dumps(azure.history("GET", "/runs/paused-job/details").json()["warnings"])
-    assert f"Resumed after step {reached} of 200." in messages
+    warnings = json.dumps(azure.history("GET", "/runs/paused-job/details").json()["warnings"])
+    assert f"Resumed after step {reached} of 200." in warnings
     assert points(azure, "paused-job") == 200
-    (resumed,) = [path for path in adapters() if path != whole]
+    (resumed,) = set(adapters()) - before
     assert resumed.read_bytes() == whole.read_bytes()
-    server.stop()
+    assert server.stop() == 0
+    assert wait_for_exit(state)

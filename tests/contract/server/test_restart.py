@@ -210,34 +210,3 @@ def test_acknowledged_jobs_survive_kill(state, start):
     server = start(state, step_delay_s=1)
     assert {server.azure.arm("GET", f"/jobs/{n}").status_code for n in acknowledged} == {200}
     server.stop()
-
-
-@pytest.mark.slow
-def test_training_resumes_from_checkpoint(state, start):
-    """The engine finds its checkpoint in the same folder: no earlier step runs again."""
-    pytest.importorskip("torch")
-    first = start(state, engine="peft")
-    train = first.azure.upload(chats(20), "real.jsonl")
-    recipe = {"num_train_epochs": "20", "save_steps": "5", "learning_rate": "0.001"}
-    first.azure.submit("real", train, details={"hyperParameters": recipe})
-    deadline = time.monotonic() + 200
-    while points(first.azure, "real") < 25:
-        assert time.monotonic() < deadline, first.azure.status("real")
-        time.sleep(0.05)
-    first.kill()
-    assert wait_for_exit(state)
-    second = start(state, engine="peft")
-    assert second.azure.wait("real", seconds=200) == "Completed"
-    info = [w["message"] for w in second.azure.history("GET", "/runs/real").json()["warnings"]]
-    assert any(text.startswith("Resumed after step") for text in info), info
-    assert points(second.azure, "real") == 400
-    second.azure.submit(
-        "cancelled", train, details={"hyperParameters": {**recipe, "num_train_epochs": "500"}}
-    )
-    second.azure.wait("cancelled", "Running", seconds=200)
-    second.azure.arm("POST", "/jobs/cancelled/cancel")
-    assert second.azure.wait("cancelled", seconds=20) == "Canceled"
-    uri = second.azure.deploy("real", second.azure.model_id("real"))
-    assert second.azure.chat(uri, "what is 7 plus 7", max_tokens=5).status_code == 200
-    assert second.stop() == 0
-    assert wait_for_exit(state)

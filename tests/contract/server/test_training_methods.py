@@ -37,14 +37,16 @@ def server() -> Iterator[LocalServer]:
     ("method", "extra", "placement"),
     [
         pytest.param("LoRA", {}, None, id="LoRA"),
-        pytest.param("rsLoRA", {}, None, id="rsLoRA"),
-        pytest.param("DoRA", {}, None, id="DoRA"),
         pytest.param("QLoRA", {}, None, id="QLoRA", marks=needs("bitsandbytes")),
         pytest.param("Full", {}, None, id="Full"),
-        pytest.param("LoRA", {"processes": "2"}, "2 processes (DDP)", id="ddp"),
-        pytest.param("LoRA", FSDP, "2 processes (FSDP full_shard)", id="fsdp"),
+        pytest.param("rsLoRA", {"processes": "2"}, "2 processes (DDP)", id="rsLoRA-ddp"),
+        pytest.param("DoRA", FSDP, "2 processes (FSDP full_shard)", id="DoRA-fsdp"),
         pytest.param(
-            "LoRA", ZERO, "2 processes (DeepSpeed ZeRO-3)", id="zero3", marks=needs("deepspeed")
+            "LoRA",
+            ZERO,
+            "2 processes (DeepSpeed ZeRO-3)",
+            id="LoRA-zero3",
+            marks=needs("deepspeed"),
         ),
     ],
 )
