@@ -1,4 +1,9 @@
-"""What a program shows while it uploads and waits: a display, a callback, or nothing."""
+"""What a program shows while it uploads and waits (a display, a callback, or nothing), and when Ctrl-C ends it.
+
+An interrupt stays a ``KeyboardInterrupt``: a program may catch it, and an uncaught one ends the process as
+usual. Only what is printed for an uncaught one changes: one sentence instead of a traceback, if the work
+continues without the program.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from maas_client._job_display import JobDisplay
     from maas_client.types import Job, JobEvent
+
+import asyncio
+from types import TracebackType
 
 ProgressCallback = Callable[[int, int], None]
 """Called with what is done and the total: bytes of an upload, steps of a job. 0 is an unknown total."""
@@ -152,3 +160,52 @@ def _notebook_output() -> Callable[[str], None] | None:
             handle.append(display(data, raw=True, display_id=True))
 
     return update
+
+
+_NOTE = "_maas_note"
+_cancelled: list[str] = []
+"""What to print if an event loop that Ctrl-C has ended raises a ``KeyboardInterrupt`` of its own."""
+
+
+@contextmanager
+def explain_interrupt(describe: Callable[[], str]) -> Iterator[None]:
+    """Print what ``describe`` returns, and no traceback, if Ctrl-C in this block ends the program.
+
+    Args:
+        describe: Returns what goes on and how to resume.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        note = describe()
+        setattr(interrupt, _NOTE, note)
+        # IPython and notebooks ask an exception for what to print.
+        interrupt._render_traceback_ = lambda *_: [note]  # type: ignore[attr-defined]  # IPython's name
+        _install_hook()
+        raise
+    except asyncio.CancelledError:
+        _cancelled[:] = [describe()]
+        _install_hook()
+        raise
+    else:
+        _cancelled.clear()
+
+
+def _install_hook() -> None:
+    previous = sys.excepthook
+    if getattr(previous, _NOTE, False):
+        return
+
+    def print_note(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        note = getattr(error, _NOTE, None)
+        if note is None and _cancelled and kind is KeyboardInterrupt:
+            note = _cancelled[0]
+        if note is None or not issubclass(kind, KeyboardInterrupt):
+            previous(kind, error, trace)
+        else:
+            print(note, file=sys.stderr)
+
+    setattr(print_note, _NOTE, True)
+    sys.excepthook = print_note

@@ -18,13 +18,12 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from maas_client._messages import AnyOf, Argument, Text
-from maas_client._secret import Secret, SignedUrl, find_invalid_character
+from maas_client._secret import Secret, SignedUrl, find_invalid_character, without_query
 from maas_client._transport import response, retry
 from maas_client._transport.async_http import AsyncHttpClient
 from maas_client._transport.auth import TokenCache, parse_claims
 from maas_client._transport.clouds import Cloud, check_host, is_loopback
 from maas_client._transport.http import HttpClient, HttpRequest, HttpResponse, run_sync
-from maas_client._transport.redact import without_query
 from maas_client._transport.sync_http import SyncHttpClient
 from maas_client._version import __version__
 from maas_client.errors import MaasError, ServiceError, TransportError

@@ -13,9 +13,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from maas_client._messages import Argument, PythonOnly, Text
-from maas_client._secret import Secret, find_invalid_character
+from maas_client._secret import Secret, find_invalid_character, remove_frames
 from maas_client._settings import azure_identity_variables
-from maas_client._transport.redact import remove_frames
 from maas_client.errors import AuthError
 
 REFRESH_BEFORE_EXPIRY_S = 300

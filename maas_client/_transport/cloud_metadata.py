@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 
+from maas_client._secret import without_query
 from maas_client._transport.clouds import Cloud, from_metadata, is_address
 from maas_client._transport.http import HttpRequest, run_sync
-from maas_client._transport.redact import without_query
 from maas_client._transport.sync_http import SyncHttpClient
 from maas_client.errors import ConfigError, TransportError
 

@@ -26,8 +26,8 @@ import httpcore
 import httpx
 
 from maas_client._messages import AnyOf, Argument, PythonOnly, Text
+from maas_client._secret import install_log_filter, remove_frames, without_query
 from maas_client._transport.clouds import is_loopback
-from maas_client._transport.redact import install_log_filter, remove_frames, without_query
 from maas_client._transport.retry import NotSentError, TimedOutError
 from maas_client.errors import ConfigError, TransportError
 

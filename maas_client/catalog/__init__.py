@@ -18,9 +18,8 @@ from maas_client.catalog.availability import (
     retirement_notice,
 )
 from maas_client.catalog.limits import Limits, load_limits
-from maas_client.catalog.load import load_models
+from maas_client.catalog.load import find_machine, load_kaito_presets, load_machines, load_models
 from maas_client.catalog.lookup import find_model, get_model, is_asset_uri, registry_uri
-from maas_client.catalog.machines import find_machine, load_kaito_presets, load_machines
 from maas_client.catalog.model_info import (
     Architecture,
     HyperparameterRange,

@@ -1,6 +1,7 @@
-"""Load the catalog's files, once, and apply the override file in which users correct or add facts.
+"""Load the catalog's models, GPU machines and KAITO presets, once.
 
-Its format is ``schemas/catalog_override.schema.json``.
+An override file, in which users correct or add facts, is applied to them. Its format is
+``schemas/catalog_override.schema.json``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from maas_client._package_data import read_schema
 from maas_client.catalog.model_info import (
     Architecture,
     HyperparameterRange,
+    KaitoPreset,
+    Machine,
     ModelInfo,
     Offer,
     Source,
@@ -258,3 +261,44 @@ def _convert(field: str, value: Any) -> Any:
 def _to_offer(record: Mapping[str, Any]) -> Offer:
     start, end = (date.fromisoformat(record[k]) if record.get(k) else None for k in ("from", "to"))
     return Offer(target=record["target"], start_date=start, end_date=end, source=record["source"])
+
+
+@lru_cache(maxsize=1)
+def load_machines() -> Mapping[str, Machine]:
+    """Return the GPU machines by their Azure names."""
+    machines = {}
+    for name, source, values in _read_entries("machines"):
+        values.setdefault("vcpus", None)
+        values.setdefault("memory_gib", None)
+        machines[name] = Machine(name=name, source=source, **values)
+    return MappingProxyType(machines)
+
+
+def find_machine(name: str) -> Machine | None:
+    """Return a GPU machine by its Azure name, in any case, or None."""
+    folded = name.strip().casefold()
+    return next((m for m in load_machines().values() if m.name.casefold() == folded), None)
+
+
+@lru_cache(maxsize=1)
+def load_kaito_presets() -> Mapping[str, KaitoPreset]:
+    """Return KAITO's presets for models of this catalog, by KAITO's names."""
+    return MappingProxyType(
+        {
+            name: KaitoPreset(name=name, source=source, **values)
+            for name, source, values in _read_entries("presets")
+        }
+    )
+
+
+def _read_entries(section: str) -> list[tuple[str, Source, dict[str, Any]]]:
+    """Return each entry's name, its first source and the values of all its statements."""
+    data = read_json("machines.json")
+    entries = []
+    for name, statements in data[section].items():
+        values: dict[str, Any] = {}
+        for statement in statements:
+            values |= statement["says"]
+        first = statements[0]
+        entries.append((name, get_source(data, first["source"], first["as_of"]), values))
+    return entries

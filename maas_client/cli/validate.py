@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maas_client.cli import _report, _report_summary
+from maas_client.cli import _report
 from maas_client.cli._output import print_json, print_note, report_overwrites
 from maas_client.cli._parser import positive_int
 from maas_client.cli._stdin import spool_streams
@@ -135,7 +135,7 @@ def _report_files(
     elif _runs_on_github():
         print("\n".join(_report.github_annotations(report)))
     elif not args.all:
-        _report_summary.print_summary(report, quiet=args.quiet, terminal=sys.stdout.isatty())
+        _report.print_summary(report, quiet=args.quiet, terminal=sys.stdout.isatty())
     elif sys.stdout.isatty():
         copies = {name: copy for copy, name in names.items()}
         _report.print_report(report, quiet=args.quiet, copy_paths=copies)

@@ -18,7 +18,7 @@ from maas_client.catalog import ModelInfo
 from maas_client.flows._arm import READY_TIMEOUT_S
 from maas_client.flows._io import IO
 from maas_client.types import Dataset, Deployment, Hyperparameters
-from maas_client.wire import delete_at_tag
+from maas_client.wire import parsing
 
 Target = Literal["azureml", "foundry", "local"]
 
@@ -85,9 +85,7 @@ class DeploymentRequest:
         """Return the ``tags`` part of the request body; empty without a deletion time."""
         if self.delete_at is None:
             return {}
-        return {
-            "tags": {delete_at_tag.DELETE_AT_TAG: delete_at_tag.format_delete_at(self.delete_at)}
-        }
+        return {"tags": {parsing.DELETE_AT_TAG: parsing.format_delete_at(self.delete_at)}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Unpack
 
-from maas_client._interrupts import explain_interrupt
 from maas_client._messages import Argument, Call, Text
-from maas_client._progress import show_progress
+from maas_client._progress import explain_interrupt, show_progress
 from maas_client.dataset.sources import DataFile, DataSource
 from maas_client.errors import ConfigError, DatasetError
 from maas_client.flows import datasets, deployments, job_events, jobs

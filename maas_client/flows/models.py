@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from maas_client import catalog
-from maas_client._interrupts import explain_interrupt
-from maas_client._progress import ProgressCallback, show_progress
+from maas_client._progress import ProgressCallback, explain_interrupt, show_progress
 from maas_client.errors import ConfigError
 from maas_client.flows import identifiers
 from maas_client.flows._files import absolute_path

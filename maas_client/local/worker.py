@@ -25,7 +25,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from maas_client.local.machine import torch_extensions
+from maas_client.local.machine import child_processes
 from maas_client.local.resources.errors import describe_failure
 from maas_client.local.resources.job_states import SIGNAL_KEYS, JobSignal
 from maas_client.local.resources.training_config import parse_hyperparameters
@@ -89,9 +89,9 @@ def _lock_builds(job: dict[str, Any], emit: Emit) -> None:
     """Lock the folder of DeepSpeed's builds, and report if DeepSpeed must be compiled first."""
     if not parse_hyperparameters(job["recipe"]).deepspeed_stage:
         return
-    root = torch_extensions.build_folder()
-    _open_locks.append(torch_extensions.lock_builds(root))
-    if not torch_extensions.has_builds(root):
+    root = child_processes.torch_build_folder()
+    _open_locks.append(child_processes.lock_torch_builds(root))
+    if not child_processes.has_torch_builds(root):
         text = "DeepSpeed is compiled for this machine. This happens once; the first step may take a minute."
         emit({"event": "message", "level": "info", "message": text})
 

@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from maas_client._messages import Argument, Text
-from maas_client.chat.jinja import to_jinja
+from maas_client.chat.templates import to_jinja
 from maas_client.errors import ConfigError, UnsupportedError
 from maas_client.platforms import yaml
 from maas_client.platforms.spec import ExportSpec, Places

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, ParamSpec, TypeVar
@@ -182,3 +182,24 @@ def parse_time(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return time.replace(tzinfo=UTC) if time and time.tzinfo is None else time
+
+
+DELETE_AT_TAG = "maas-client-delete-at"
+"""The tag with the time at which a deployment is to be deleted. Azure bills a deployment by the hour until it
+is deleted, and has no expiry. Both kinds of deployment have tags (Bicep types serverlessEndpoints and
+accounts/deployments), so the time is visible on every machine, whoever created the deployment."""
+
+
+def format_delete_at(moment: datetime) -> str:
+    """Return the value of the tag: UTC, with milliseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def read_delete_at(tags: Any) -> datetime | None:
+    """Return the time, or None if there is no tag or its value is not a time with a zone."""
+    value = tags.get(DELETE_AT_TAG) if isinstance(tags, Mapping) else None
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None

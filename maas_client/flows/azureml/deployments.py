@@ -22,7 +22,7 @@ from maas_client.flows.chat import parse_chunks, parse_completion
 from maas_client.flows.identifiers import arm_name
 from maas_client.types import ChatChunk, ChatCompletion, Deployment, Keys
 from maas_client.wire import azureml as ops
-from maas_client.wire import chat, delete_at_tag, statuses
+from maas_client.wire import chat, parsing, statuses
 from maas_client.wire.azureml_models import Endpoint
 from maas_client.wire.operation import Response
 from maas_client.wire.parsing import checks_values, parse_item
@@ -121,9 +121,7 @@ async def _wait_until_ready(io: IO, name: str, timeout_s: float) -> None:
 async def _set_delete_at(io: IO, name: str, delete_at: datetime) -> None:
     """Store the deletion time with an endpoint; its other tags stay."""
     tags = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value.tags
-    body = {
-        "tags": {**tags, delete_at_tag.DELETE_AT_TAG: delete_at_tag.format_delete_at(delete_at)}
-    }
+    body = {"tags": {**tags, parsing.DELETE_AT_TAG: parsing.format_delete_at(delete_at)}}
     response = await io.send(ops.ENDPOINT_PATCH, body, endpoint=name)
     await _arm.wait_for_operation(io, response, operation="deployments.create")
 
@@ -225,7 +223,7 @@ def _to_deployment(value: Endpoint, name: str) -> Deployment:
         status=state,
         ready=statuses.is_succeeded(state) and is_online,
         url=url,
-        delete_at=delete_at_tag.read_delete_at(value.tags),
+        delete_at=parsing.read_delete_at(value.tags),
         properties=dict(value.tags),
         raw=value.dump(),
     )

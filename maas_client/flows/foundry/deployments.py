@@ -26,9 +26,9 @@ from maas_client.flows.chat import parse_chunks, parse_completion
 from maas_client.flows.foundry import tiers
 from maas_client.flows.foundry.models import base_model_name
 from maas_client.types import ChatChunk, ChatCompletion, Deployment, Keys
-from maas_client.wire import delete_at_tag, statuses
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
+from maas_client.wire import parsing, statuses
 from maas_client.wire.operation import Plane, Response
 from maas_client.wire.parsing import checks_values, parse_item
 
@@ -183,9 +183,7 @@ def _is_not_ready(error: StatusError) -> bool:
 async def _set_delete_at(io: IO, name: str, delete_at: datetime) -> None:
     """Store the deletion time with a deployment; its other tags stay."""
     tags = (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value.tags or {}
-    body = {
-        "tags": {**tags, delete_at_tag.DELETE_AT_TAG: delete_at_tag.format_delete_at(delete_at)}
-    }
+    body = {"tags": {**tags, parsing.DELETE_AT_TAG: parsing.format_delete_at(delete_at)}}
     response = await io.send(ops.DEPLOYMENT_PATCH, body, deployment=name)
     await _arm.wait_for_operation(io, response, operation="deployments.create")
 
@@ -265,7 +263,7 @@ def _to_deployment(io: IO, value: m.Deployment, name: str) -> Deployment:
         status=state,
         ready=statuses.is_succeeded(state),
         url=f"{io.scope.base_urls[Plane.FOUNDRY.value]}/v1",
-        delete_at=delete_at_tag.read_delete_at(value.tags),
+        delete_at=parsing.read_delete_at(value.tags),
         properties={"sku": dict(value.sku), "format": value.properties.model.format},
         raw=value.dump(),
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from maas_client.chat import ChatTemplate, render_prompt
-from maas_client.chat.jinja import to_jinja
+from maas_client.chat.templates import to_jinja
 from maas_client.local.export.trained_model import TrainedModel
 
 _NOTICE_PATTERNS = ("LICENSE*", "LICENCE*", "NOTICE*")

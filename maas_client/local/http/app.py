@@ -33,7 +33,7 @@ from maas_client.local.http.security import SecurityMiddleware, SecurityPolicy
 from maas_client.local.resources.assets import Workspace
 from maas_client.local.resources.errors import ApiError, user_error
 from maas_client.local.services import Services
-from maas_client.local.state.disk_reserve import is_disk_full
+from maas_client.local.state.files import is_disk_full
 from maas_client.wire.operation import Operation, Plane
 
 _LOG = logging.getLogger(__name__)

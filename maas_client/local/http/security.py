@@ -3,18 +3,23 @@
 In order: the Host header names a host of this connection (prevents DNS rebinding); the request was not sent
 by another web page (prevents CSRF; no CORS headers are ever sent); it carries a credential; its body is no
 larger than the path permits and does not arrive too slowly. Every response carries request ids. As
-middleware, this applies to every route, including those added later.
+middleware, this applies to every route, including those added later. The access tokens of the simulated login
+are signed and checked here as well (JWT, HS256).
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import hmac
+import json
 import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.types import (  # noqa: TID253 - only the server imports this module
@@ -27,9 +32,54 @@ from starlette.types import (  # noqa: TID253 - only the server imports this mod
 
 from maas_client.local.http import hosts, sas
 from maas_client.local.http.error_responses import error_response, is_blob_path, is_openai_path
-from maas_client.local.http.tokens import is_valid
 from maas_client.local.resources.errors import ApiError
 from maas_client.local.resources.foundry_files import MAX_FILE_BYTES, MAX_PART_BYTES
+
+TOKEN_LIFETIME_S = 3599
+_OBJECT_ID_NAMESPACE = uuid.UUID("0f4a6c9e-1d7b-4a3f-8f43-5a0c3c2f9b11")
+
+
+def issue_token(secret: bytes, tenant: str, client_id: str, audience: str) -> str:
+    """Return a token for ``audience`` that expires after ``TOKEN_LIFETIME_S``."""
+    now = int(time.time())
+    claims = {
+        "aud": audience,
+        "iss": f"https://sts.windows.net/{tenant}/",
+        "iat": now,
+        "nbf": now,
+        "exp": now + TOKEN_LIFETIME_S,
+        "appid": client_id,
+        "tid": tenant,
+        "oid": str(uuid.uuid5(_OBJECT_ID_NAMESPACE, client_id)),
+        "sub": str(uuid.uuid5(_OBJECT_ID_NAMESPACE, client_id)),
+        "ver": "1.0",
+    }
+    header = _encode_json({"typ": "JWT", "alg": "HS256"})
+    body = f"{header}.{_encode_json(claims)}"
+    return f"{body}.{_signature(secret, body)}"
+
+
+def is_valid_token(secret: bytes, token: str) -> bool:
+    """Return whether this server signed the token and it has not expired."""
+    body, _, signature = token.rpartition(".")
+    if not body or not hmac.compare_digest(signature.encode(), _signature(secret, body).encode()):
+        return False
+    payload = body.partition(".")[2]
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return bool(claims["exp"] > time.time())
+
+
+def _encode_json(value: dict[str, Any]) -> str:
+    return _encode_base64url(json.dumps(value, separators=(",", ":")).encode())
+
+
+def _signature(secret: bytes, body: str) -> str:
+    return _encode_base64url(hmac.new(b"token:" + secret, body.encode(), hashlib.sha256).digest())
+
+
+def _encode_base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
 
 PUBLIC_PATHS = frozenset({"/discovery", "/metadata/endpoints"})
 PUBLIC_LOGIN_PATHS = re.compile(
@@ -136,7 +186,7 @@ class SecurityMiddleware:
             for key in accepted_keys
         ):
             return
-        if not any(is_valid(self._policy.secret, s) for s in credentials):
+        if not any(is_valid_token(self._policy.secret, s) for s in credentials):
             raise ApiError(
                 401, "InvalidAuthenticationToken", "The credential is not the key of this server.",
                 headers={"WWW-Authenticate": "Bearer"},

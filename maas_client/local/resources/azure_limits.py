@@ -16,7 +16,7 @@ from maas_client.catalog import Limit, load_limits
 from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.resources.errors import ApiError, user_error
 from maas_client.local.state.store import Record
-from maas_client.wire import delete_at_tag
+from maas_client.wire import parsing
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class AzureLimits:
         request = deployment.body["request"]
         sku = request.get("sku")
         name = str(sku.get("name")) if isinstance(sku, dict) else ""
-        moments = [delete_at_tag.read_delete_at(request.get("tags"))]
+        moments = [parsing.read_delete_at(request.get("tags"))]
         if self.enabled and name.lower() == "developertier":
             hours = _int(self._foundry["deployment_developer_hours"])
             created = datetime.fromisoformat(deployment.body["created"])

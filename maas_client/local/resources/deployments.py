@@ -181,7 +181,7 @@ class Deployments:
             _finish_operation(writer, record.body["operation"], problem)
 
     def delete_expired(self, moment: datetime) -> tuple[list[Record], datetime | None]:
-        """Delete the deployments whose deletion time is ``moment`` or earlier (``wire/delete_at_tag.py``).
+        """Delete the deployments whose deletion time is ``moment`` or earlier (``wire/parsing.py``).
 
         Return the deleted ones, and the next deletion time.
         """

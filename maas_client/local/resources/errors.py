@@ -6,7 +6,7 @@ import errno
 import re
 
 from maas_client.errors import MaasError
-from maas_client.local.state.disk_reserve import is_disk_full
+from maas_client.local.state.files import is_disk_full
 
 _DISK_FULL = "The disk is full: free some space, or give another --state-dir."
 _FILE_ERRORS = {

@@ -17,8 +17,7 @@ from maas_client.local.machine.child_processes import ChildProcess, ProcessPool
 from maas_client.local.resources.assets import utc_now
 from maas_client.local.resources.errors import failure_message
 from maas_client.local.resources.jobs import JobRef, Jobs
-from maas_client.local.state.disk_reserve import is_disk_full
-from maas_client.local.state.files import FileStore
+from maas_client.local.state.files import FileStore, is_disk_full
 from maas_client.local.state.store import MetricPoint, Record
 
 _LOG = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ import pytest
 import maas_client as maas
 from maas_client.local.embedded_server import LocalServer, serve
 from maas_client.local.resources.jobs import JobRef, Jobs
-from maas_client.local.state.disk_reserve import DiskReserve
+from maas_client.local.state.files import DiskReserve
 from maas_client.local.state.store import Store
 from tests.contract.server.conftest import Azure, chats
 

@@ -8,7 +8,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from maas_client.chat import TEMPLATES, render, render_prompt
-from maas_client.chat.jinja import to_jinja
+from maas_client.chat.templates import to_jinja
 
 CONVERSATIONS = (
     [{"role": "user", "content": "Hello."}],

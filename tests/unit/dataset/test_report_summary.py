@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from maas_client.cli import main
-from maas_client.cli._report_summary import summary_lines
+from maas_client.cli._report import summary_lines
 from maas_client.dataset import validate
 from maas_client.dataset.codes import all_codes
 from maas_client.types import FileReport, Problem

@@ -12,7 +12,7 @@ import pytest
 from maas_client._client import AsyncDeployments, Deployments
 from maas_client.errors import ConfigError, NotFoundError, ServiceError
 from maas_client.flows import deployments
-from maas_client.wire import delete_at_tag
+from maas_client.wire import parsing
 from maas_client.wire.operation import Response
 from tests.unit.fake_port import FakePort, Sent
 from tests.unit.flows.fake_workspace import workspace
@@ -50,7 +50,7 @@ class Workspace(FakePort):
 
 
 def tagged(name: str, delete_at: str) -> dict[str, Any]:
-    tags = {"team": "support"} | ({delete_at_tag.DELETE_AT_TAG: delete_at} if delete_at else {})
+    tags = {"team": "support"} | ({parsing.DELETE_AT_TAG: delete_at} if delete_at else {})
     return endpoint() | {"name": name, "tags": tags}
 
 
@@ -74,19 +74,17 @@ def test_invalid_lifetime_is_refused(lifetime_value: Any) -> None:
 
 @pytest.mark.parametrize(
     "tags",
-    [None, {}, {delete_at_tag.DELETE_AT_TAG: "soon"},
-     {delete_at_tag.DELETE_AT_TAG: "2026-01-01"}, ["x"], {delete_at_tag.DELETE_AT_TAG: 5}]
+    [None, {}, {parsing.DELETE_AT_TAG: "soon"},
+     {parsing.DELETE_AT_TAG: "2026-01-01"}, ["x"], {parsing.DELETE_AT_TAG: 5}]
 )  # fmt: skip
 def test_invalid_delete_at_tag_is_ignored(tags: Any) -> None:
-    assert delete_at_tag.read_delete_at(tags) is None
+    assert parsing.read_delete_at(tags) is None
 
 
 def test_delete_at_tag_round_trip() -> None:
     delete_at = datetime(2026, 11, 24, 10, 0, 0, 250_000, tzinfo=UTC)
     assert (
-        delete_at_tag.read_delete_at(
-            {delete_at_tag.DELETE_AT_TAG: delete_at_tag.format_delete_at(delete_at)}
-        )
+        parsing.read_delete_at({parsing.DELETE_AT_TAG: parsing.format_delete_at(delete_at)})
         == delete_at
     )
 
@@ -98,7 +96,7 @@ async def test_create_stores_the_deletion_time() -> None:
     assert deployment.delete_at is not None
     assert timedelta(0) <= deployment.delete_at - before - timedelta(hours=2) < timedelta(minutes=1)
     sent = port.asked("endpoints.create")[0].body
-    assert delete_at_tag.read_delete_at(sent["tags"]) == deployment.delete_at
+    assert parsing.read_delete_at(sent["tags"]) == deployment.delete_at
     await deployments.create(port, "bare", MODEL)
     assert "tags" not in port.asked("endpoints.create")[1].body
 

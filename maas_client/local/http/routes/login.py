@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
-from maas_client.local.http import tokens
+from maas_client.local.http import security
 from maas_client.local.http.app import Handler, RequestContext, RouteTable
 from maas_client.local.http.parameters import accepts
 from maas_client.wire.operation import Operation, Plane
@@ -101,10 +101,10 @@ async def issue_token(context: RequestContext) -> Response:
     if not secret or (key is not None and not hmac.compare_digest(secret.encode(), key.encode())):
         return _oauth_error("invalid_client", "AADSTS7000215: Invalid client secret provided.", 401)
     audience = form.get("scope", "").removesuffix("/.default") or client
-    access_token = tokens.issue(
+    access_token = security.issue_token(
         context.services.secret, context.path_params["tenant"], client, audience
     )
-    lifetime = tokens.TOKEN_LIFETIME_S
+    lifetime = security.TOKEN_LIFETIME_S
     return JSONResponse(
         {
             "token_type": "Bearer",

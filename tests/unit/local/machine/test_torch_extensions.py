@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from maas_client.local.machine import torch_extensions
+from maas_client.local.machine import child_processes
 from maas_client.local.machine.child_processes import worker_environment
 
 pytest.importorskip("fcntl")
@@ -17,8 +17,8 @@ pytest.importorskip("fcntl")
 _LOCK_BUILDS = """
 import sys
 from pathlib import Path
-from maas_client.local.machine import torch_extensions
-lock = torch_extensions.lock_builds(Path(sys.argv[1]))
+from maas_client.local.machine import child_processes
+lock = child_processes.lock_torch_builds(Path(sys.argv[1]))
 print("locked", flush=True)
 sys.stdin.read()
 """
@@ -34,12 +34,12 @@ def build_folder(tmp_path: Path) -> Path:
 
 
 def test_incomplete_build_of_a_killed_process_is_removed(build_folder: Path) -> None:
-    lock = torch_extensions.lock_builds(build_folder)
+    lock = child_processes.lock_torch_builds(build_folder)
     assert lock is not None
     os.close(lock)
     assert not (build_folder / "incomplete").exists()
     assert (build_folder / "complete" / "complete.so").exists()
-    assert torch_extensions.has_builds(build_folder)
+    assert child_processes.has_torch_builds(build_folder)
 
 
 def test_incomplete_build_stays_while_another_process_uses_the_folder(build_folder: Path) -> None:
@@ -54,18 +54,20 @@ def test_incomplete_build_stays_while_another_process_uses_the_folder(build_fold
         (build_folder / "incomplete").mkdir()
         (build_folder / "incomplete" / "lock").touch()
         for _ in range(2):  # both hold the lock at once, and neither waits
-            lock = torch_extensions.lock_builds(build_folder)
+            lock = child_processes.lock_torch_builds(build_folder)
             assert lock is not None
             os.close(lock)
             assert (build_folder / "incomplete" / "lock").exists()
     finally:
         process.kill()
         process.communicate()
-    lock = torch_extensions.lock_builds(build_folder)
+    lock = child_processes.lock_torch_builds(build_folder)
     assert lock is not None
     os.close(lock)
     assert not (build_folder / "incomplete").exists()
 
 
 def test_children_use_the_build_folder() -> None:
-    assert worker_environment(1)["TORCH_EXTENSIONS_DIR"] == str(torch_extensions.build_folder())
+    assert worker_environment(1)["TORCH_EXTENSIONS_DIR"] == str(
+        child_processes.torch_build_folder()
+    )

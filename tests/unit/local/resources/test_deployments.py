@@ -15,7 +15,7 @@ from maas_client.local.resources.errors import ApiError
 from maas_client.local.resources.foundry_deployments import get_ready, put_deployment
 from maas_client.local.resources.serverless_endpoints import put_endpoint
 from maas_client.local.state.store import Store
-from maas_client.wire.delete_at_tag import DELETE_AT_TAG, format_delete_at
+from maas_client.wire.parsing import DELETE_AT_TAG, format_delete_at
 
 WORKSPACE = Workspace("s", "g", "w")
 OTHER_WORKSPACE = Workspace("s", "g", "w2")

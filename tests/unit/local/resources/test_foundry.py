@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from maas_client.catalog import find_model
-from maas_client.local.http import tokens
+from maas_client.local.http import security
 from maas_client.local.requests.foundry_job import STATUS_BY_STATE, _check_training_type
 from maas_client.local.resources.errors import ApiError
 from maas_client.local.resources.foundry_deployments import check_request, provider_format
@@ -148,11 +148,11 @@ def test_model_format_is_the_providers(model: str, model_format: str | None) -> 
 
 
 def test_token_is_valid_until_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    token = tokens.issue(b"secret", "tenant", "client", "https://management.azure.com")
-    assert tokens.is_valid(b"secret", token)
-    assert not tokens.is_valid(b"other", token)
+    token = security.issue_token(b"secret", "tenant", "client", "https://management.azure.com")
+    assert security.is_valid_token(b"secret", token)
+    assert not security.is_valid_token(b"other", token)
     head, body, signature = token.split(".")
     for forged in (f"{head}.{body}x.{signature}", f"{head}.{body}.", f".{signature}", "", "é.é.é"):
-        assert not tokens.is_valid(b"secret", forged)
-    advance_clock(monkeypatch, tokens.TOKEN_LIFETIME_S + 1)
-    assert not tokens.is_valid(b"secret", token)
+        assert not security.is_valid_token(b"secret", forged)
+    advance_clock(monkeypatch, security.TOKEN_LIFETIME_S + 1)
+    assert not security.is_valid_token(b"secret", token)
