@@ -57,9 +57,7 @@ def can_retry(error: BaseException, resend: ResendPolicy) -> bool:
         return resend == "safe"
     if not isinstance(error, StatusError) or error.status not in _RETRYABLE_STATUSES:
         return False
-    if resend == "safe":
-        return True
-    return error.status == 429 or (error.status == 503 and error.retry_after is not None)
+    return resend == "safe" or error.status == 429
 
 
 def retry_delay(attempt: int, error: BaseException, rng: random.Random) -> float:

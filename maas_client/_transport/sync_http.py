@@ -16,6 +16,7 @@ import ssl
 import sys
 import threading
 import time
+import weakref
 from collections.abc import (
     AsyncGenerator,
     Callable,
@@ -75,8 +76,13 @@ def _time_left(timeout: float | None) -> float | None:
 
 
 class _DeadlineStream(httpcore.NetworkStream):
-    def __init__(self, inner: httpcore.NetworkStream) -> None:
+    def __init__(
+        self,
+        inner: httpcore.NetworkStream,
+        wrap: Callable[[httpcore.NetworkStream], _DeadlineStream] | None = None,
+    ) -> None:
         self._inner = inner
+        self._wrap = wrap or _DeadlineStream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         return self._inner.read(max_bytes, _time_left(timeout))
@@ -101,17 +107,42 @@ class _DeadlineStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        return _DeadlineStream(
-            self._inner.start_tls(ssl_context, server_hostname, _time_left(timeout))
-        )
+        return self._wrap(self._inner.start_tls(ssl_context, server_hostname, _time_left(timeout)))
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
 
 
 class _DeadlineBackend(httpcore.NetworkBackend):
+    """Makes streams that obey ``time_limit``, and closes all of them with the client.
+
+    httpcore closes the connections of its pool only: not one that another thread is opening at that moment.
+    """
+
     def __init__(self, inner: httpcore.NetworkBackend) -> None:
         self._inner = inner
+        self._streams: weakref.WeakSet[_DeadlineStream] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def add(self, stream: httpcore.NetworkStream) -> _DeadlineStream:
+        """Return a stream with a deadline; raise ``RuntimeError`` if the client was closed meanwhile."""
+        limited = _DeadlineStream(stream, self.add)
+        with self._lock:
+            is_closed = self._is_closed
+            self._streams.add(limited)
+        if is_closed:
+            limited.close()
+            raise RuntimeError("the client has been closed")
+        return limited
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            streams = list(self._streams)
+        for stream in streams:
+            with suppress(OSError):
+                stream.close()
 
     def connect_tcp(
         self,
@@ -121,7 +152,7 @@ class _DeadlineBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        return _DeadlineStream(
+        return self.add(
             self._inner.connect_tcp(host, port, _time_left(timeout), local_address, socket_options)
         )
 
@@ -244,6 +275,10 @@ class SyncHttpClient:
         """Close the connections, unless the caller passed the ``httpx.Client``."""
         if self._is_owner:
             self._client.close()
+            for transport in (self._client._transport, *self._client._mounts.values()):
+                backend = getattr(getattr(transport, "_pool", None), "_network_backend", None)
+                if isinstance(backend, _DeadlineBackend):
+                    backend.close()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         handled = sys.exc_info()[1]

@@ -37,7 +37,8 @@ class Plane(Enum):
 
 ResendPolicy = Literal["safe", "refused", "never"]
 """When a request may be sent again. ``safe``: always, because two requests have the effect of one.
-``refused``: only if the service did nothing (429, 503 with Retry-After, a connection that failed).
+``refused``: only if the service did nothing (429, a connection that failed); gateways answer 503, also with
+Retry-After, for requests that the service carried out.
 ``never``: not even then; for creates, which the flow sends again only after it has looked for the result."""
 
 Body = Literal["json", "xml", "bytes", "multipart", "none"]
