@@ -19,6 +19,7 @@ from maas_client._transport.auth import TokenCache, TokenCredential
 from maas_client._transport.clouds import Cloud, get_cloud, is_address, is_loopback
 from maas_client.errors import ConfigError
 from maas_client.flows._signature import expand_options
+from maas_client.flows.identifiers import check_number
 from maas_client.wire.operation import Dialect, Plane, Scope
 
 _WORKSPACE_ID = re.compile(
@@ -91,6 +92,8 @@ _COMMON_DEFAULTS: CommonOptions = {
 def build_connection(options: ConnectionOptions, http: Any) -> Connection:
     """Return the connection: the cloud's hosts, the tokens, and the scope that flows see."""
     _check_key(options)
+    check_number("timeout", options.timeout_s, may_equal=False)
+    check_number("max_retries", options.max_retries, is_whole=True)
     cloud = _resolve_cloud(options)
     is_local = options.local_origin is not None
     return Connection(

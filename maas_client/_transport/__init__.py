@@ -26,7 +26,7 @@ from maas_client._transport.clouds import Cloud, check_host, is_loopback
 from maas_client._transport.http import HttpClient, HttpRequest, HttpResponse, run_sync
 from maas_client._transport.sync_http import SyncHttpClient
 from maas_client._version import __version__
-from maas_client.errors import MaasError, ServiceError, TransportError
+from maas_client.errors import ConfigError, MaasError, ServiceError, TransportError
 from maas_client.wire.blob import BLOB_API_VERSION
 from maas_client.wire.operation import Operation, Plane, Response, Scope, build_url
 
@@ -100,6 +100,16 @@ async def _read_at_most(pieces: AsyncGenerator[HttpResponse | bytes, None], limi
         if len(body) > limit:
             break
     return bytes(body[:limit])
+
+
+def _encode_json(op: Operation[Any], body: Any) -> bytes:
+    try:
+        return json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = (
+            "it has text that is no valid Unicode" if isinstance(error, UnicodeError) else error
+        )
+        raise ConfigError(f"the body of {op.name} cannot be written as JSON: {reason}") from None
 
 
 class Transport(Generic[W]):
@@ -356,7 +366,7 @@ class Transport(Generic[W]):
         }
         content, files = None, None
         if op.body == "json":
-            content = json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
+            content = _encode_json(op, body)
             all_headers["content-type"] = "application/json"
         elif op.body == "multipart":
             files = body

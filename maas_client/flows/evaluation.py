@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from maas_client import scoring
-from maas_client._messages import Argument, Text
 from maas_client.errors import BadRequestError, ConfigError, DatasetError
 from maas_client.flows import chat
 from maas_client.flows._io import IO
+from maas_client.flows.identifiers import check_number
 from maas_client.scoring import Answer
 from maas_client.types import Deployment
 from maas_client.types.evaluation import AnswerScore, Evaluation
@@ -65,10 +65,9 @@ async def evaluate(
         >>> result.scores.token_f1, result.baseline_scores.token_f1
         (0.81, 0.42)
     """
-    if limit is not None and limit < 1:
-        raise ConfigError(
-            Text.format("{} must be a number of rows of at least 1", Argument("limit", limit))
-        )
+    if limit is not None:
+        check_number("limit", limit, at_least=1, is_whole=True)
+    check_number("max_tokens", max_tokens, at_least=1, is_whole=True)
     await io.call(partial(_validate, fspath(data)))
     questions, skipped = await io.call(partial(_read_questions, Path(fspath(data)), limit))
     answers, rejected = await _ask(io, deployment, questions, max_tokens)

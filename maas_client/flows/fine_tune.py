@@ -9,7 +9,7 @@ from maas_client._messages import Argument, Call, Text
 from maas_client._progress import explain_interrupt, show_progress
 from maas_client.dataset.sources import DataFile, DataSource
 from maas_client.errors import ConfigError, DatasetError
-from maas_client.flows import datasets, deployments, job_events, jobs
+from maas_client.flows import datasets, deployments, identifiers, job_events, jobs
 from maas_client.flows._io import IO
 from maas_client.flows._signature import expand_options
 from maas_client.flows.datasets import JobData
@@ -89,6 +89,8 @@ async def fine_tune(
         >>> result.deployment.ready
         True
     """
+    if timeout is not None:
+        identifiers.check_number("timeout", timeout)
     if deploy is not None:
         deployments.check_name(deploy)
     elif sku is not None or capacity is not None:

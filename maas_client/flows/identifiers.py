@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from maas_client import catalog
-from maas_client._messages import Call, Text
+from maas_client._messages import Argument, Call, Text
 from maas_client.catalog import ModelInfo
 from maas_client.errors import ConfigError, DatasetError
 from maas_client.flows._io import IO
@@ -29,6 +29,32 @@ class ResolvedModel:
     """The catalog's entry, if there is one."""
     notices: tuple[str, ...] = ()
     """Warnings: the model's retirement, a former name."""
+
+
+def check_number(
+    name: str, value: object, *, at_least: float = 0, is_whole: bool = False, may_equal: bool = True
+) -> None:
+    """Check a numeric argument of a call before anything is sent.
+
+    Args:
+        name: The argument.
+        value: Its value.
+        at_least: The lower bound.
+        is_whole: Whether only whole numbers are valid.
+        may_equal: Whether the bound itself is valid.
+
+    Raises:
+        ConfigError: The value is of another type, not a number, or out of bounds.
+    """
+    number: float | None = None
+    if isinstance(value, int if is_whole else int | float) and not isinstance(value, bool):
+        number = value
+        if number > at_least or (may_equal and number == at_least):
+            return
+    kind = "a whole number" if is_whole else "a number"
+    bound = f"of at least {at_least:g}" if may_equal else f"above {at_least:g}"
+    found = f"{number:g}" if number is not None else f"of type {type(value).__name__}"
+    raise ConfigError(Text.format("{} must be {} {}, not {}", Argument(name), kind, bound, found))
 
 
 async def resolve_base_model(

@@ -117,6 +117,8 @@ async def wait(
         >>> job.fine_tuned_model
         'azureml://locations/eastus2/workspaces/.../models/.../versions/1'
     """
+    if timeout is not None:
+        identifiers.check_number("timeout", timeout)
     with (
         explain_interrupt(lambda: interrupt_note(io, _display_name(job))),
         show_progress(progress, "", is_shown_by_caller=on_event is not None) as display,

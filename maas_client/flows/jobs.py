@@ -367,6 +367,8 @@ async def checkpoints(io: IO, job: Job | str) -> AsyncGenerator[Checkpoint, None
 async def prepare_request(io: IO, model: str | Model, job_options: JobOptions) -> JobRequest:
     """Return a request without data, after all checks that need no network. Nothing is sent."""
     options = _with_defaults(job_options)
+    if (budget := options["max_billed_tokens"]) is not None:
+        identifiers.check_number("max_billed_tokens", budget)
     compute = options["compute"]
     machines = (compute,) if isinstance(compute, str) else tuple(compute or ())
     resolved = await identifiers.resolve_base_model(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import maas_client as maas
 from maas_client import Client
 from maas_client.errors import ConfigError, MaasError
 from maas_client.local.embedded_server import LocalServer, serve
@@ -90,3 +91,52 @@ def test_name_with_a_slash_is_not_its_last_segment(server: LocalServer, verb: st
 def test_none_as_model_has_a_hint(client: Client) -> None:
     with pytest.raises(ConfigError, match=r"client\.jobs\.wait"):
         client.deployments.create(name="free", model=None)  # type: ignore[arg-type]  # as a mistake does
+
+
+WRONG_NUMBERS: list[Any] = ["30", -1, float("nan"), True, [], {}, b"1"]
+
+
+@pytest.mark.parametrize("value", [*WRONG_NUMBERS, None, 0], ids=repr)
+def test_wrong_timeout_of_a_client_is_a_clear_error(value: Any) -> None:
+    for make in (maas.Client.local, maas.AsyncClient.local):
+        with pytest.raises(maas.ConfigError, match=r"timeout= must be a number above 0, not "):
+            make(url="http://127.0.0.1:9", timeout=value)
+
+
+@pytest.mark.parametrize("value", [*WRONG_NUMBERS, None, 2.5], ids=repr)
+def test_wrong_number_of_retries_is_a_clear_error(value: Any) -> None:
+    with pytest.raises(maas.ConfigError, match=r"max_retries= must be a whole number of at least"):
+        maas.Client.local(url="http://127.0.0.1:9", max_retries=value)
+
+
+@pytest.mark.parametrize("value", WRONG_NUMBERS, ids=repr)
+def test_wrong_numbers_of_calls_are_clear_errors_before_anything_is_sent(value: Any) -> None:
+    with maas.Client.local(url="http://127.0.0.1:9") as client:  # nothing listens there
+        calls: dict[str, Callable[[], object]] = {
+            "timeout": lambda: client.jobs.wait("j", timeout=value),
+            "timeout ": lambda: client.fine_tune("x.jsonl", model="Phi-3-mini", timeout=value),
+            "limit": lambda: client.evaluate("d", "x.jsonl", limit=value),
+            "max_tokens": lambda: client.evaluate("d", "x.jsonl", max_tokens=value),
+            "max_billed_tokens": lambda: client.jobs.create(
+                model="Phi-3-mini", training_data="azureml:x:1", max_billed_tokens=value
+            ),
+        }
+        for name, call in calls.items():
+            with pytest.raises(maas.ConfigError, match=rf"{name.strip()}= must be a "):
+                call()
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        ({"temperature": float("nan")}, "Out of range"),
+        ({"x": object()}, "not JSON serializable"),
+        ({"x": "\ud800"}, "no valid Unicode"),
+    ],
+)
+def test_body_that_is_no_json_is_a_clear_error(extra: dict[str, Any], reason: str) -> None:
+    with (
+        maas.Client.local(url="http://127.0.0.1:9", dialect="foundry") as client,
+        pytest.raises(maas.ConfigError, match=f"cannot be written as JSON: .*{reason}"),
+    ):
+        client.chat.complete("d", [{"role": "user", "content": "x"}], extra=extra)
