@@ -102,11 +102,18 @@ class UrlBuilder:
             return f"https://{label}.{self.region}.models.ai.azure.com"
         return f"{self.arm}/serverless/{label}"
 
+    @property
+    def storage(self) -> str:
+        """Return the base URL of the storage account."""
+        if self.is_tunnel:
+            return f"https://{STORAGE_ACCOUNT}.blob.core.windows.net"
+        return f"{self.arm}/{STORAGE_ACCOUNT}"
+
     def blob(self, container: str, name: str, hours: float = 4) -> str:
         """Return the URL of a blob with a SAS that permits reading it."""
-        base = (
-            f"https://{STORAGE_ACCOUNT}.blob.core.windows.net"
-            if self.is_tunnel
-            else f"{self.arm}/{STORAGE_ACCOUNT}"
-        )
-        return f"{base}/{container}/{quote(name)}?{make_sas(self.secret, container, hours, 'r')}"
+        sas = make_sas(self.secret, container, hours, "r")
+        return f"{self.storage}/{container}/{quote(name)}?{sas}"
+
+    def container(self, container: str, permissions: str, hours: float = 4) -> str:
+        """Return the URL of a container with a SAS."""
+        return f"{self.storage}/{container}?{make_sas(self.secret, container, hours, permissions)}"

@@ -12,8 +12,10 @@ from maas_client.local.http.routes.foundry import account as foundry_arm
 from maas_client.local.http.routes.foundry import chat as foundry_chat
 from maas_client.local.http.routes.foundry import files as foundry_files
 from maas_client.local.http.routes.foundry import jobs as foundry_jobs
+from maas_client.local.http.routes.foundry import project
 from maas_client.wire import arm_service as service_ops
 from maas_client.wire import foundry as ops
+from maas_client.wire import foundry_project as project_ops
 from maas_client.wire import openai_service as openai_ops
 from maas_client.wire import permissions as right_ops
 
@@ -21,7 +23,7 @@ _HANDLERS = {**foundry_files.HANDLERS, **foundry_jobs.HANDLERS, **foundry_chat.H
 _ABSENT = openai_ops.ABSENT_NAMES | {
     ops.CHECKPOINT_COPY.name,  # there is only one resource here
     ops.CHECKPOINT_COPY_STATUS.name,
-    *(op.name for op in service_ops.ABSENT_OPERATIONS),
+    *(op.name for op in (*service_ops.ABSENT_OPERATIONS, *project_ops.ABSENT_OPERATIONS)),
 }
 _V1 = (*ops.OPERATIONS, *ops.LOCAL_OPERATIONS, *openai_ops.V1_OPERATIONS)
 
@@ -43,6 +45,10 @@ TABLES = (
         (*ops.INFERENCE_OPERATIONS, *openai_ops.RESOURCE_INFERENCE_OPERATIONS),
         _HANDLERS,
         not_implemented=_ABSENT,
+    ),
+    RouteTable(project_ops.PROJECT_PATH, project_ops.OPERATIONS, project.HANDLERS),
+    RouteTable(
+        project_ops.PROJECT_PATH, project_ops.ABSENT_OPERATIONS, {}, not_implemented=_ABSENT
     ),
     RouteTable("", ops.ARM_OPERATIONS, foundry_arm.HANDLERS),
     RouteTable("", service_ops.ACCOUNT_OPERATIONS, foundry_arm.HANDLERS),

@@ -141,13 +141,14 @@ def list_location_models(context: RequestContext) -> dict[str, Any]:
 
 def list_keys(context: RequestContext) -> dict[str, Any]:
     """POST listKeys: keys that this server accepts."""
-    api_key = context.services.config.api_key
-    return {f"key{n}": api_key or _derive_key(context, n) for n in (1, 2)}
+    return {f"key{n}": account_key(context, context.path_params["account"], n) for n in (1, 2)}
 
 
-def _derive_key(context: RequestContext, number: int) -> str:
-    message = f"{context.path_params['account'].casefold()}/key{number}".encode()
-    return hmac.new(context.services.secret, message, hashlib.sha256).hexdigest()
+def account_key(context: RequestContext, account: str, number: int) -> str:
+    """Return key 1 or 2 of an account."""
+    message = f"{account.casefold()}/key{number}".encode()
+    derived = hmac.new(context.services.secret, message, hashlib.sha256).hexdigest()
+    return context.services.config.api_key or derived
 
 
 def list_models(context: RequestContext) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import anyio.to_thread
 from starlette.datastructures import UploadFile  # noqa: TID253 - only the server imports this module
 from starlette.formparsers import MultiPartException  # noqa: TID253 - as above
 from starlette.responses import FileResponse, JSONResponse, Response  # noqa: TID253 - as above
 
+from maas_client.local.http import sas
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.foundry import results
@@ -174,12 +176,55 @@ def delete_file(context: RequestContext) -> dict[str, Any]:
 
 
 def import_file(context: RequestContext) -> Response:
-    """POST import by URL: refused, because this server fetches nothing from other hosts."""
-    raise ApiError(
-        400, "fileImportFailed",
-        "This server does not fetch files from URLs. Send the content of the file to /files.",
-        target="content_url",
-    )  # fmt: skip
+    """POST import by URL: a file of this server's storage; nothing is fetched from other hosts."""
+    body = context.json
+    unknown = sorted(set(body) - {"purpose", "filename", "content_url"})
+    if unknown:
+        raise invalid_payload(
+            f"Unrecognized request argument supplied: {unknown[0][:60]}", param=unknown[0]
+        )
+    _check_purpose(body.get("purpose"))
+    for name in ("filename", "content_url"):
+        if not isinstance(body.get(name), str) or not body[name]:
+            raise invalid_payload(f"{name} is required.", param=name)
+    content = _stored_content(context, body["content_url"])
+    store = file_store(context)
+    with store.draft() as draft, context.services.files.content_path(content).open("rb") as source:
+        while data := source.read(_CHUNK_BYTES):
+            draft.write(data)
+        record = store.add(draft, _clean_filename(body["filename"]))
+    return created_response(context, {**file_to_json(record), "status": "pending"})
+
+
+def _stored_content(context: RequestContext, url: str) -> str:
+    """Return the content that a URL of this server's storage names. Raises ``ApiError`` for any other URL."""
+    parts = urlsplit(url)
+    base = f"{context.urls.storage}/"
+    container, _, blob = unquote(url.partition("?")[0].removeprefix(base)).partition("/")
+    if not url.startswith(base) or not blob:
+        raise _import_failed(
+            "This server fetches nothing from other hosts. Upload the file to /files or to this server's"
+            " storage account."
+        )
+    client = context.request.client
+    try:
+        sas.check_sas(
+            context.services.secret, container, dict(parse_qsl(parts.query)), scheme=parts.scheme,
+            client_host=client.host if client else "",
+            accepts_account_keys=context.services.config.api_key is None,
+        ).check("object", "r")  # fmt: skip
+    except ApiError as error:
+        raise _import_failed(
+            f"The SAS of content_url does not permit reading. {error.message}"
+        ) from None
+    content = context.services.blobs.content_id(container, blob)
+    if content is None:
+        raise _import_failed("There is no file at content_url.")
+    return content
+
+
+def _import_failed(message: str) -> ApiError:
+    return ApiError(400, "fileImportFailed", message, target="content_url")
 
 
 # -- uploads --------------------------------------------------------------------------------------
