@@ -5,10 +5,13 @@ BIN := .venv/bin
 .PHONY: setup demo test test-floors lint clean
 
 # The stamp is older than pyproject.toml when dependencies changed.
-.venv/.ready: pyproject.toml constraints.txt
+.venv/.ready: pyproject.toml constraints.txt tests/official/package.json
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -U 'pip>=25.1'
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[local,qlora,deepspeed,onnx,parquet]' --group dev --group official --group bench
+	@if ! command -v npm >/dev/null; then echo "npm is not installed: tests of JavaScript clients will be skipped"; \
+	elif ! npm install --prefix tests/official --no-audit --no-fund --loglevel=error; then \
+		echo "npm could not install the packages: tests of JavaScript clients will be skipped"; fi
 	touch $@
 
 setup: .venv/.ready

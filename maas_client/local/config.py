@@ -12,6 +12,8 @@ from maas_client.errors import ConfigError, MissingExtraError
 
 Engine = Literal["peft", "instant"]
 
+TENANT_ID = "00000000-0000-0000-0000-000000000000"
+"""The one Entra tenant."""
 STORAGE_ACCOUNT = "maaslocal"
 """The only storage account. On the plain port its name is the first part of the path, as with Azurite."""
 

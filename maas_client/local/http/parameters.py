@@ -177,11 +177,14 @@ _NAMED = re.compile(r"v\d+(\.\d+)?|preview|latest", re.IGNORECASE)
 def check_api_version(op: Operation[Any], query: Mapping[str, str]) -> str | None:
     """Return a warning, or None. Raises ``ApiError`` for a malformed version.
 
-    ARM requires a version; the other APIs accept requests without one. The login has version numbers of its
-    own: msal requests 1.1 before it reports why a secret was refused.
+    ARM requires a version, and the OpenAI-shaped API has a base URL for dated versions and another, v1, without
+    (docs/azure-http.md section 4.1); the other APIs accept requests without one. The login has version numbers
+    of its own: msal requests 1.1 before it reports why a secret was refused.
     """
     if op.plane is Plane.ANONYMOUS:
         return None
+    if op.plane is Plane.FOUNDRY and not op.path.startswith("/models"):
+        _check_openai_version(op, query.get("api-version"))
     if "api-version" not in query:
         if op.plane is Plane.ARM:
             raise ApiError(
@@ -206,6 +209,14 @@ def check_api_version(op: Operation[Any], query: Mapping[str, str]) -> str | Non
             f"the request was handled as {NEWEST_VERSION}"
         )
     return None
+
+
+def _check_openai_version(op: Operation[Any], version: str | None) -> None:
+    is_v1 = op.path.startswith("/v1/")
+    if version is None and not is_v1:
+        raise ApiError(404, "404", "Resource not found")
+    if version is not None and is_v1 and _DATED.fullmatch(version):
+        raise ApiError(400, "BadRequest", "API version not supported", target="api-version")
 
 
 def _invalid_version() -> ApiError:

@@ -30,6 +30,7 @@ from starlette.types import (  # noqa: TID253 - only the server imports this mod
     Send,
 )
 
+from maas_client.local.config import TENANT_ID
 from maas_client.local.http import hosts, sas
 from maas_client.local.http.error_responses import error_response, is_blob_path, is_openai_path
 from maas_client.local.resources.errors import ApiError
@@ -173,13 +174,14 @@ class SecurityMiddleware:
             raise ApiError(
                 401, "AuthenticationFailed",
                 "The request has no credential. Send Authorization, api-key or a SAS.",
-                headers={"WWW-Authenticate": "Bearer"},
+                headers={"WWW-Authenticate": _challenge(path, "missing credential")},
             )  # fmt: skip
-        if self._policy.api_key is None:
+        endpoint = re.match(r"/serverless/([^/]+)", path)
+        accepted_keys = self._policy.endpoint_keys(endpoint[1]) if endpoint else []
+        if self._policy.api_key is not None:
+            accepted_keys = [*accepted_keys, self._policy.api_key]
+        if not accepted_keys:  # any credential will do; an endpoint that does not exist is a 404
             return
-        accepted_keys = [self._policy.api_key]
-        if match := re.match(r"/serverless/([^/]+)", path):
-            accepted_keys += self._policy.endpoint_keys(match[1])
         if any(
             hmac.compare_digest(s.encode(), key.encode())
             for s in credentials
@@ -187,10 +189,21 @@ class SecurityMiddleware:
         ):
             return
         if not any(is_valid_token(self._policy.secret, s) for s in credentials):
+            of = f"endpoint {endpoint[1]}" if endpoint else "this server"
             raise ApiError(
-                401, "InvalidAuthenticationToken", "The credential is not the key of this server.",
-                headers={"WWW-Authenticate": "Bearer"},
+                401, "InvalidAuthenticationToken",
+                f"The credential is not a key of {of}, and no token that this server issued.",
+                headers={"WWW-Authenticate": _challenge(path, "invalid_token")},
             )  # fmt: skip
+
+
+def _challenge(path: str, error: str) -> str:
+    """Return the header of a 401. ARM names the authority that issues tokens."""
+    if not re.match(r"/(subscriptions|providers|tenants)(/|$)", path, re.IGNORECASE):
+        return "Bearer"
+    return (
+        f'Bearer authorization_uri="https://login.microsoftonline.com/{TENANT_ID}", error="{error}"'
+    )
 
 
 def _headers(scope: Scope) -> dict[str, list[str]]:

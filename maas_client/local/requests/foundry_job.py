@@ -48,6 +48,7 @@ def read_job(services: Services, files: FoundryFiles, body: dict[str, Any]) -> N
     _check_unknown_fields(body)
     model = _require_string(body, "model")
     facts = find_model_facts(model)
+    _check_not_tuned(model)
     base = services.base_for(model)
     _check_training_type(body.get("trainingType"), facts)
     hyperparameters, seed = _hyperparameters(body), _seed(body)
@@ -74,6 +75,20 @@ def read_job(services: Services, files: FoundryFiles, body: dict[str, Any]) -> N
         base=base,
         dialect="foundry",
         properties=base_properties(base),
+    )
+
+
+def _check_not_tuned(model: str) -> None:
+    """Refuse to tune a tuned model again: Azure does that for OpenAI's models only (section 4.3)."""
+    base, is_tuned, _ = model.partition(".ft-")
+    if not is_tuned:
+        return
+    facts = find_model_facts(base)
+    if facts is not None and facts.publisher == "OpenAI":
+        text = "The local server does not implement continuous fine-tuning. Name the base model."
+        raise ApiError(501, "NotImplemented", text, target="model")
+    raise invalid_payload(
+        f"{base[:60]} does not support continuous fine-tuning. Name the base model.", param="model"
     )
 
 

@@ -37,8 +37,14 @@ class Azure:
     def __init__(self, url: str, ws: str = WS) -> None:
         self.url = url
         self.ws = ws
+        form = {"grant_type": "client_credentials", "client_id": "a", "client_secret": "b"}
+        login = httpx.post(f"{url}/t/oauth2/v2.0/token", data=form, timeout=30, trust_env=False)
+        token = login.json().get("access_token", "token")  # none for a server with a key
         self.http = httpx.Client(
-            base_url=url, headers={"Authorization": "Bearer token"}, timeout=30, trust_env=False
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=30,
+            trust_env=False,
         )
 
     def arm(self, method: str, path: str, **kwargs: Any) -> httpx.Response:

@@ -55,7 +55,9 @@ def send(
     names = dict.fromkeys(path.replace("{", "}").split("}")[1::2], "a1")
     url = expand_path(path, {name.removesuffix(":path"): value for name, value in names.items()})
     body: dict[str, Any] = {"json": {}} if op.body == "json" else {}
-    params = {"api-version": "2024-10-01-preview", **op.query, **query}
+    is_v1 = op.plane is Plane.FOUNDRY and op.path.startswith("/v1/")
+    version = "preview" if is_v1 else "2024-10-01-preview"
+    params = {"api-version": version, **op.query, **query}
     return azure.http.request(op.method, url, params=params, headers=headers, **body)
 
 
@@ -115,7 +117,7 @@ def test_unknown_fields_of_actions(azure: Azure):
             names = dict.fromkeys(url.replace("{", "}").split("}")[1::2], "a1")
             response = azure.http.post(
                 expand_path(url, names),
-                params={"api-version": "2024-10-01-preview", **op.query},
+                params={"api-version": "v1" if "/v1/" in url else "2024-10-01-preview", **op.query},
                 json={"whatElse": 1},
             )
             assert response.status_code >= 400, (op.name, response.text)
@@ -149,3 +151,32 @@ def test_absent_operations_are_501_by_name(azure: Azure):
         assert op.name in error["message"]
         is_openai = "/openai/" in path or path.startswith("/serverless/a1/v1/")
         assert ("param" in error) is is_openai, path
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("/openai/files", 404, "Resource not found"),
+        ("/openai/deployments/d/chat/completions", 404, "Resource not found"),
+        ("/openai/files?api-version=2024-10-21", 200, ""),
+        ("/openai/v1/files", 200, ""),
+        ("/openai/v1/files?api-version=v1", 200, ""),
+        ("/openai/v1/files?api-version=preview", 200, ""),
+        ("/openai/v1/files?api-version=2024-10-21", 400, "API version not supported"),
+        ("/api/projects/p/openai/v1/files?api-version=2025-04-01-preview", 400, "not supported"),
+    ],
+)
+def test_each_base_url_has_its_api_versions(azure: Azure, path: str, status: int, message: str):
+    method = "POST" if path.endswith("completions") else "GET"
+    response = azure.http.request(method, path, json={} if method == "POST" else None)
+    assert response.status_code == status
+    if message:
+        assert message in response.json()["error"]["message"]
+
+
+def test_a_tuned_open_model_is_not_tuned_again(azure: Azure):
+    for model, status in (("Ministral-3B.ft-0a1b", 400), ("gpt-4.1-mini.ft-0a1b-x", 501)):
+        body = {"model": model, "training_file": "file-1", "trainingType": "globalStandard"}
+        response = azure.http.post("/openai/v1/fine_tuning/jobs", json=body)
+        assert (response.status_code, response.json()["error"]["param"]) == (status, "model")
+        assert "continuous fine-tuning" in response.json()["error"]["message"]

@@ -14,11 +14,17 @@ from maas_client.local.http.routes.azureml import TABLES
 from maas_client.wire.operation import expand_path
 from tests.contract.server.conftest import WS, Azure, chats
 
-VALUES = {
-    "subscription": "s", "resource_group": "g", "workspace": "w", "datastore": "workspaceblobstore",
-    "name": "n", "version": "1", "job": "j", "run": "j", "experiment": "e", "endpoint": "e1",
-    "operation": "o", "location": "eastus2", "registry": "azureml", "container": "c", "blob": "b/c",
-}  # fmt: skip
+
+class Values(dict[str, str]):
+    """Values for the parameters of all paths; ``x`` where no other matters."""
+
+    def get(self, name: str, default: str | None = None) -> str:  # type: ignore[override]
+        return super().get(name) or "x"
+
+
+VALUES = Values(
+    datastore="workspaceblobstore", version="1", location="eastus2", registry="azureml", blob="b/c"
+)
 ROUTES = sorted(
     {(op.method, expand_path(t.prefix + op.path, VALUES)) for t in TABLES for op in t.operations}
 )
@@ -259,3 +265,30 @@ def test_error_format_of_each_api(azure: Azure):
     flat = azure.http.post("/serverless/none/chat/completions", json={})
     assert flat.json()["status"] == flat.status_code == 404
     assert flat.headers["x-ms-error-code"] == flat.json()["error"]["code"]
+
+
+def test_wrong_key_of_an_endpoint_is_refused(azure: Azure):
+    uri = azure.deploy("keyed", "azureml://registries/azureml/models/Phi-4-mini-instruct")
+    keys = azure.arm("POST", "/serverlessEndpoints/keyed/listKeys").json()
+    body = {"messages": [{"role": "user", "content": "x"}]}
+    for headers, status in (
+        ({"api-key": keys["primaryKey"]}, 200),
+        ({"Authorization": keys["secondaryKey"]}, 200),
+        ({"Authorization": f"Bearer {keys['primaryKey']}"}, 200),
+        ({"Authorization": azure.http.headers["Authorization"]}, 200),  # a token of Entra
+        ({"api-key": "wrong"}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({}, 401),
+    ):
+        for path in ("/v1/chat/completions", "/chat/completions"):
+            response = httpx.post(uri + path, json=body, headers=headers, trust_env=False)
+            assert response.status_code == status, (headers, response.text)
+    missing = uri.replace("keyed", "missing") + "/chat/completions"
+    response = httpx.post(missing, json=body, headers={"api-key": "wrong"}, trust_env=False)
+    assert response.status_code == 404
+
+
+def test_arm_names_the_authority_in_a_401(azure: Azure):
+    response = httpx.get(f"{azure.url}{WS}?api-version=2024-10-01-preview", trust_env=False)
+    challenge = response.headers["www-authenticate"]
+    assert challenge.startswith('Bearer authorization_uri="https://login.microsoftonline.com/')

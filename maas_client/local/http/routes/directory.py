@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.responses import Response  # noqa: TID253 - only the server imports this
 
+from maas_client.local.config import TENANT_ID
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.arm import page_of
@@ -15,8 +16,6 @@ from maas_client.local.resources.assets import Workspace
 from maas_client.local.resources.directory import DEFAULT_SUBSCRIPTION
 from maas_client.wire import arm_service as ops
 from maas_client.wire.operation import Operation
-
-_TENANT = "00000000-0000-0000-0000-000000000000"
 
 
 def list_named(
@@ -39,8 +38,8 @@ def list_named(
 def list_tenants(context: RequestContext) -> dict[str, Any]:
     """GET the tenants: one."""
     tenant = {
-        "id": f"/tenants/{_TENANT}",
-        "tenantId": _TENANT,
+        "id": f"/tenants/{TENANT_ID}",
+        "tenantId": TENANT_ID,
         "displayName": "maas-client local server",
         "tenantCategory": "Home",
     }
@@ -64,7 +63,7 @@ def _subscription_to_json(name: str) -> dict[str, Any]:
         "id": f"/subscriptions/{name}",
         "authorizationSource": "RoleBased",
         "subscriptionId": name,
-        "tenantId": _TENANT,
+        "tenantId": TENANT_ID,
         "displayName": "maas-client local server",
         "state": "Enabled",
         "subscriptionPolicies": {"spendingLimit": "Off"},
