@@ -9,6 +9,7 @@ BIN := .venv/bin
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -U 'pip>=25.1'
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[local,qlora,deepspeed,onnx,parquet]' --group dev --group official --group bench
+	$(BIN)/python -m compileall -q maas_client  # where Python may not write them, every command would compile
 	@if ! command -v npm >/dev/null; then echo "npm is not installed: tests of JavaScript clients will be skipped"; \
 	elif ! npm install --prefix tests/official --no-audit --no-fund --loglevel=error; then \
 		echo "npm could not install the packages: tests of JavaScript clients will be skipped"; fi

@@ -109,7 +109,7 @@ def check_files(
         _add_billed_tokens(
             reports, has_validation_file=validation is not None, epochs=options.epochs or 1
         )
-    report = ValidationReport(
+    report = ValidationReport.model_construct(
         ok=all(report.ok for report in reports),
         files=tuple(reports),
         target=context.target,
@@ -199,7 +199,7 @@ class FileValidator:
             reason = error.strerror or type(error).__name__
             self._add_file_issue(Issue("FILE_UNREADABLE", detail=reason))
         problems = self.collector.problems()
-        return FileReport(
+        return FileReport.model_construct(
             path=self.file.name,
             bytes=self.size,
             sha256=self.digest.hexdigest(),

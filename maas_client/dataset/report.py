@@ -29,7 +29,7 @@ def format_message(code: str, detail: str) -> str:
 
 def file_problem(issue: Issue, severity: Severity) -> Problem:
     """Return a problem of the file as a whole."""
-    return Problem(
+    return Problem.model_construct(
         code=issue.code,
         severity=severity,
         line=0,
@@ -114,7 +114,7 @@ def _position(issue: Issue, document: JsonDocument, data: bytes) -> int:
 def _to_problem(
     issue: Issue, severity: Severity, line: Line, position: int, column: int | None = None
 ) -> Problem:
-    return Problem(
+    return Problem.model_construct(
         code=issue.code,
         severity=severity,
         line=line.number,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from html import escape
+from threading import RLock
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,10 +27,19 @@ _PYDANTIC_V1_METHODS = frozenset(
 """Deprecated methods of ``BaseModel``, which ``dir()`` and completion do not list."""
 
 
-class FrozenModel(BaseModel):
-    """An immutable value with a short ``repr``. Its validation errors never show input values."""
+_rebuild_lock = RLock()
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, protected_namespaces=())
+
+class FrozenModel(BaseModel):
+    """An immutable value with a short ``repr``. Its validation errors never show input values.
+
+    Validators are built when they are first needed: building those of a report takes longer than validating
+    a small file.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, hide_input_in_errors=True, protected_namespaces=(), defer_build=True
+    )
 
     _REPR_FIELDS: ClassVar[tuple[str, ...]] = ()
     """The fields that ``repr`` shows, unless they are None; all fields if empty."""
@@ -43,6 +52,12 @@ class FrozenModel(BaseModel):
             value = getattr(self, name)
             if value is not None:
                 yield name, value
+
+    @classmethod
+    def model_rebuild(cls, **options: Any) -> bool | None:
+        """Build the validator; pydantic before 2.14 must not do that in two threads at once."""
+        with _rebuild_lock:
+            return super().model_rebuild(**options)
 
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if name not in _PYDANTIC_V1_METHODS]
@@ -67,6 +82,8 @@ def html_table(rows: Iterable[tuple[str, object]], caption: str = "") -> str:
         rows: Names and values. Rows whose value is None or empty text are left out.
         caption: A title above the table.
     """
+    from html import escape
+
     cells = "".join(
         f"<tr><th style='text-align:left'>{escape(name)}</th>"
         f"<td style='text-align:left'>{escape(str(value))}</td></tr>"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from html import escape
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -208,6 +207,8 @@ class ValidationReport(FrozenModel):
 
 
 def _html_rows(names: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    from html import escape
+
     style = " style='text-align:left'"
     head = "".join(f"<th{style}>{escape(name)}</th>" for name in names)
     body = "".join(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +45,33 @@ def test_validate_loads_no_torch_or_network(tmp_path_factory: pytest.TempPathFac
     assert not loaded & {"torch", "transformers", "httpx", "azure", "rich", "click"}
 
 
+def test_validate_command_loads_only_what_a_file_needs(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+    path.write_text(f"{json.dumps({'messages': chat})}\n" * 12)
+    code = (
+        "import sys; from maas_client.cli import main\n"
+        f"assert main(['validate', {str(path)!r}]) == 0\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.split())
+    unneeded = {"chat", "datasets", "deployments", "evaluation", "hyperparameters", "jobs"}
+    assert not loaded & {f"maas_client.types.{name}" for name in unneeded}
+    assert not loaded & {"statistics", "importlib.metadata", "pydantic.plugin._loader", "rich"}
+
+
+def test_types_are_loaded_when_they_are_used() -> None:
+    import maas_client.types
+
+    assert set(maas_client.types.__all__) <= set(dir(maas_client.types))
+    for name in maas_client.types.__all__:
+        assert getattr(maas_client.types, name) is not None
+    assert maas_client.types.report.Problem is maas_client.Problem
+    with pytest.raises(AttributeError, match="Jobs"):
+        maas_client.types.Jobs  # noqa: B018
+
+
 @pytest.mark.parametrize("name", sorted(maas_client._MODULE_OF))
 def test_every_public_name_is_importable(name: str) -> None:
     value = getattr(maas_client, name)
@@ -56,8 +85,6 @@ def test_all_lists_every_public_name() -> None:
 
 
 def test_type_checking_imports_match_public_names() -> None:
-    from pathlib import Path
-
     text = Path(maas_client.__file__).read_text("utf-8")
     imported = {
         line.split()[-1] for line in text.splitlines() if line.startswith("    from maas_client.")

@@ -78,12 +78,13 @@ def _is_not_placeholder(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SecretPattern:
-    """A pattern of a secret: group 1 of ``pattern``, or the whole match. The secret must pass ``check``."""
+    """A pattern of a secret: group 1 of ``source``, or the whole match. The secret must pass ``check``."""
 
     code: str
     keywords: tuple[str, ...]
     """A text is searched only if it contains one of them."""
-    pattern: re.Pattern[str]
+    source: str
+    """Compiled when a text has a keyword: most files have none, and compiling all takes milliseconds."""
     check: Callable[[str], bool]
     includes_prefix: bool = False
     """True if the text before group 1 belongs to the secret. False if it is the name of a setting."""
@@ -97,7 +98,7 @@ def _pattern(
     *,
     marked: bool = False,
 ) -> SecretPattern:
-    return SecretPattern(f"SECRET_{code}", tuple(words.split()), re.compile(pattern), check, marked)
+    return SecretPattern(f"SECRET_{code}", tuple(words.split()), pattern, check, marked)
 
 
 _START = r"(?<![A-Za-z0-9])"
@@ -216,8 +217,9 @@ def find_secrets(text: str) -> Iterator[tuple[str, int, int]]:
     for kind in PATTERNS:
         if not any(word in text for word in kind.keywords):
             continue
-        for match in kind.pattern.finditer(text):
-            group = 1 if kind.pattern.groups else 0
+        pattern = re.compile(kind.source)
+        group = 1 if pattern.groups else 0
+        for match in pattern.finditer(text):
             start, end = match.start(0 if kind.includes_prefix else group), match.end(group)
             at = bisect_right(starts, start)
             if (at and ends[at - 1] > start) or (at < len(starts) and starts[at] < end):

@@ -13,7 +13,6 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from statistics import median
 from typing import Literal, NamedTuple
 
 from maas_client.dataset.issues import KeyPath
@@ -191,7 +190,7 @@ class OpenEndings:
                 unexplained.append(answer)
         if len(unexplained) > MAX_UNEXPLAINED_SHARE * (self._complete + self._open):
             return
-        usual_size = median(map(len, self._sample))
+        usual_size = sorted(map(len, self._sample))[len(self._sample) // 2]
         for answer in unexplained:
             if answer.words >= _MIN_UNEXPLAINED_WORDS and answer.size >= usual_size:
                 yield answer.number, answer.path
