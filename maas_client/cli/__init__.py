@@ -107,8 +107,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _run(args: argparse.Namespace) -> int:
     from maas_client._settings import Settings
+    from maas_client.cli._messages import set_connection_options
 
     debug = Settings.load().is_enabled("debug")
+    set_connection_options(args)
     try:
         _configure_logging(debug)
         code: int = args.run(args)
@@ -188,12 +190,17 @@ def _format_error(error: Exception) -> str:
 
 def _suggest_command(error: MaasError) -> str:
     """Return the command that shows more: all problems of a file, or the existing names."""
+    from maas_client.cli._messages import command, with_connection_options
+
     if isinstance(error, DatasetError) and error.report:
-        paths = [file.path for file in error.report.files if not file.ok]
-        return f" List all problems: maas-client validate {' '.join(paths)}"
+        report = error.report
+        paths = [file.path for file in report.files if not file.ok]
+        options = [f"--{n}={v}" for n in ("model", "target") if (v := getattr(report, n))]
+        return f" List all problems: {command('validate', '--all', *paths, *options)}"
     if isinstance(error, NotFoundError) and not error.hint:
-        command = _LIST_COMMANDS.get((error.operation or "").partition(".")[0])
-        return f". List the existing names: maas-client {command}" if command else ""
+        listing = _LIST_COMMANDS.get((error.operation or "").partition(".")[0])
+        text = f". List the existing names: maas-client {listing}" if listing else ""
+        return with_connection_options(text)
     return ""
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from maas_client.cli._messages import command
 from maas_client.cli._output import print_json, print_note
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def _describe_resume(name: str | None, next_step: str) -> str:
         else ""
     )
     return (
-        f"job {name} continues. {attach}Watch it: maas-client jobs watch {name}. "
-        f"Cancel it: maas-client jobs cancel {name}"
+        f"job {name} continues. {attach}Watch it: {command('jobs', 'watch', name)}. "
+        f"Cancel it: {command('jobs', 'cancel', name)}"
     )
 
 

@@ -7,9 +7,30 @@ contain such parts are a ``maas_client._messages.Text``, which this module rende
 
 from __future__ import annotations
 
+import argparse
+import ast
+import re
+import shlex
+from typing import TYPE_CHECKING
+
 from maas_client._hyperparameter_table import HYPERPARAMETERS
 from maas_client._messages import Argument, Call, Constructor, Text
 from maas_client.errors import MaasError
+
+if TYPE_CHECKING:
+    from maas_client.types import Job
+
+CONNECTION_OPTIONS = (
+    "dialect",
+    "subscription_id",
+    "resource_group",
+    "workspace",
+    "resource_id",
+    "endpoint",
+    "account_id",
+    "cloud",
+)
+"""The options of a command that say where it connects to, besides backend and address."""
 
 FLAGS: dict[str, str | None] = {
     "account_id": "--account-id",
@@ -72,8 +93,59 @@ _FLAG_VALUES = {
 }
 """Arguments with a value that have a flag of their own."""
 
-_COMMANDS = {"jobs.wait": "jobs watch NAME", "fine_tune": "fine-tune"}
-"""Calls whose command has another name or takes the name of a resource."""
+_COMMANDS = {
+    "chat.complete": "chat",
+    "datasets.get": "datasets show",
+    "deployments.get": "deployments show",
+    "jobs.get": "jobs show",
+    "jobs.save_checkpoint": "jobs save",
+    "jobs.wait": "jobs watch",
+    "models.get": "models show",
+    "models.upload": "models import",
+}
+"""Calls whose command has another name."""
+
+_CONNECTED_COMMAND = re.compile(
+    r"maas-client (?:fine-tune|chat|evaluate|doctor|export|(?:jobs|deployments) [a-z]+"
+    r"|datasets (?:upload|list|show|delete)|models (?:list|show|refresh|import|delete))(?![\w-])"
+)
+"""A command that has the connection options, in a text."""
+
+_connection_options = ""
+
+
+def set_connection_options(args: argparse.Namespace) -> None:
+    """Remember how this command was connected, for the commands that messages recommend."""
+    global _connection_options
+    names = ("profile", "backend", "url", *CONNECTION_OPTIONS, "engine")
+    options = [
+        f"--{name.replace('_', '-')} {shlex.quote(value)} "
+        for name in names
+        if (value := getattr(args, name, None))
+    ]
+    _connection_options = "".join(options).strip()
+
+
+def with_connection_options(text: str) -> str:
+    """Return a text in which every command that connects has the options of the one that runs."""
+    if not _connection_options:
+        return text
+    return _CONNECTED_COMMAND.sub(lambda match: f"{match[0]} {_connection_options}", text)
+
+
+def deploy_command(job: Job) -> str:
+    """Return the command that deploys a job's model, under a name that the job's suggests."""
+    return command("deployments", "create", deployment_name(job.name), "--job", job.name)
+
+
+def deployment_name(text: str) -> str:
+    """Return a valid name of a deployment that is as similar to ``text`` as possible."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", text)[:52].strip("-") or "tuned"
+
+
+def command(*words: str) -> str:
+    """Return a command to paste, such as ``command("jobs", "watch", job.name)``."""
+    return f"maas-client {shlex.join(words)}"
 
 
 def _argument(part: Argument) -> str | None:
@@ -81,8 +153,16 @@ def _argument(part: Argument) -> str | None:
 
 
 def _call(part: Call) -> str:
-    command = _COMMANDS.get(part.name) or part.name.replace(".", " ").replace("_", "-")
-    return f"maas-client {command}"
+    words = _COMMANDS.get(part.name) or part.name.replace(".", " ").replace("_", "-")
+    return " ".join(["maas-client", words, *map(_positional, part.arguments)])
+
+
+def _positional(argument: str | Argument) -> str:
+    """Return an argument of a call as a word of a command: a name as it is, a variable as NAME."""
+    try:
+        return shlex.quote(str(ast.literal_eval(str(argument))))
+    except (ValueError, SyntaxError):
+        return "NAME"
 
 
 def _constructor(part: Constructor) -> str:
@@ -92,7 +172,8 @@ def _constructor(part: Constructor) -> str:
 
 def to_cli_terms(text: str) -> str:
     """Return a message with flags and commands in place of Python's arguments and calls."""
-    return Text(text).render(argument=_argument, call=_call, constructor=_constructor).strip()
+    text = Text(text).render(argument=_argument, call=_call, constructor=_constructor).strip()
+    return with_connection_options(text)
 
 
 def error_message(error: MaasError) -> str:

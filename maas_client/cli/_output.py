@@ -19,8 +19,10 @@ Row = Mapping[str, Any]
 
 
 def print_note(text: str) -> None:
-    """Print a line for the user on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line for the user on stderr; commands in it get the connection options of this one."""
+    from maas_client.cli._messages import with_connection_options
+
+    print(with_connection_options(text), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from maas_client.cli import _connection
+from maas_client.cli._messages import command
 from maas_client.cli._output import (
     CONTINUE_UPLOAD,
     print_confirmation,
@@ -141,7 +142,7 @@ def convert(args: argparse.Namespace) -> int:
         print_note(f"not converted: {part} ({_count_rows(count)})")
     for reason, count in result.rejected.most_common():
         print_note(f"skipped: {_count_rows(count)} ({reason})")
-    print_note(f"next: maas-client validate {result.out}")
+    print_note(f"next: {command('validate', str(result.out))}")
     return 0
 
 

@@ -21,6 +21,7 @@ from maas_client._package_data import example_data_dir
 from maas_client._settings import Settings
 from maas_client.cli._follow import follow_job
 from maas_client.cli._job_options import note_resolved_model
+from maas_client.cli._messages import command
 from maas_client.cli._output import print_json, print_note
 from maas_client.errors import JobFailedError
 
@@ -115,7 +116,8 @@ def run(args: argparse.Namespace) -> int:
     if args.keep or args.state_dir:
         print_note(
             f"state kept in {state_dir}. To chat with the tuned model: "
-            f"maas-client serve --base {args.base} --state-dir {state_dir}, then maas-client chat tuned"
+            f"{command('serve', '--base', args.base, '--state-dir', str(state_dir))}, then "
+            f"{command('chat', 'tuned')}"
         )
     return 0
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from maas_client.cli import _connection
 from maas_client.cli._job_options import add_deployment_options, note_resolved_model
+from maas_client.cli._messages import command
 from maas_client.cli._output import (
     print_confirmation,
     print_fields,
@@ -68,7 +69,7 @@ def _create(args: argparse.Namespace) -> int:
         )
     if (deployment.properties.get("sku") or {}).get("name") == "DeveloperTier":
         print_note("Azure deletes a deployment of SKU DeveloperTier after 24 hours")
-    print_note(f"chat with it: maas-client chat {deployment.name} 'Hello'")
+    print_note(f"chat with it: {command('chat', deployment.name, 'Hello')}")
     print_fields(args, _fields(deployment), deployment)
     return 0
 

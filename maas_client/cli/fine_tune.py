@@ -8,6 +8,7 @@ from typing import Any
 
 from maas_client.cli import _connection, _job_options
 from maas_client.cli._follow import follow_job
+from maas_client.cli._messages import command, deploy_command
 from maas_client.cli._output import print_fields, print_note, print_on_interrupt
 
 
@@ -42,9 +43,9 @@ def run(args: argparse.Namespace) -> int:
         )
     job, deployment = result.job, result.deployment
     if deployment:
-        print_note(f"chat with it: maas-client chat {deployment.name} 'Hello'")
+        print_note(f"chat with it: {command('chat', deployment.name, 'Hello')}")
     else:
-        print_note(f"deploy it: maas-client deployments create NAME --job {job.name}")
+        print_note(f"deploy it: {deploy_command(job)}")
     fields = {
         "job": job.name,
         "status": job.status,

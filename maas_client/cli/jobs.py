@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 from itertools import islice
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from maas_client.cli import _connection, _job_options
 from maas_client.cli._follow import follow_job
+from maas_client.cli._messages import command, deploy_command
 from maas_client.cli._output import (
     CONTINUE_UPLOAD,
     print_confirmation,
@@ -71,7 +73,7 @@ def _create(args: argparse.Namespace) -> int:
         job = client.jobs.create(training_data=args.data, **_job_options.job_arguments(args))
     if job.attached:
         print_note(f"the same job exists ({job.status}); use --force-new to start another")
-    print_note(f"watch it: maas-client jobs watch {job.name}")
+    print_note(f"watch it: {command('jobs', 'watch', job.name)}")
     print_fields(args, _fields(job), job)
     return 0
 
@@ -95,7 +97,7 @@ def _watch(args: argparse.Namespace) -> int:
         observer.on_job(client.jobs.get(args.job))
         job = client.jobs.wait(args.job, timeout=args.timeout, on_event=observer.on_event)
     if not args.json:
-        print_note(f"deploy it: maas-client deployments create NAME --job {job.name}")
+        print_note(f"deploy it: {deploy_command(job)}")
     return 0
 
 
@@ -117,13 +119,13 @@ def _cancel(args: argparse.Namespace) -> int:
 def _pause(args: argparse.Namespace) -> int:
     message = (
         "{name} is {status}; it pauses after its current step. "
-        "Resume it: maas-client jobs resume {name}"
+        "Resume it: maas-client jobs resume {word}"
     )
     return _change(args, lambda client: client.jobs.pause(args.job), message)
 
 
 def _resume(args: argparse.Namespace) -> int:
-    message = "{name} is {status}; watch it: maas-client jobs watch {name}"
+    message = "{name} is {status}; watch it: maas-client jobs watch {word}"
     return _change(args, lambda client: client.jobs.resume(args.job), message)
 
 
@@ -151,7 +153,7 @@ def _change(args: argparse.Namespace, request: Callable[[Client], Job], message:
     """Send a request that changes a job, and print the job's new state."""
     with _connection.connect(args) as client:
         job = request(client)
-    print_note(message.format(name=job.name, status=job.status))
+    print_note(message.format(name=job.name, status=job.status, word=shlex.quote(job.name)))
     if args.json:
         print_json(job)
     return 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from maas_client._settings import Settings
 from maas_client.cli import _connection
 from maas_client.cli._job_options import note_resolved_model
+from maas_client.cli._messages import command, deployment_name
 from maas_client.cli._output import (
     align_columns,
     print_confirmation,
@@ -71,7 +72,9 @@ def _list(args: argparse.Namespace) -> int:
     rows = [_row(model) for model in _load_catalog().values()]
     print_table(args, _CATALOG_COLUMNS, rows, empty_message="the catalog is empty")
     if not args.json:
-        print_note("Azure may have changed since. Sources and dates: maas-client models show NAME")
+        print_note(
+            f"Azure may have changed since. Sources and dates: {command('models', 'show', rows[0]['name'])}"
+        )
     return 0
 
 
@@ -216,7 +219,9 @@ def _import(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client:
         base = note_resolved_model(args.base)
         model = client.models.upload(args.folder, base_model=base, name=args.name)
-    print_note(f"deploy it: maas-client deployments create NAME --model {model.name}")
+    deployment = deployment_name(model.name)
+    create = command("deployments", "create", deployment, "--model", model.name)
+    print_note(f"deploy it: {create}")
     print_fields(args, {name: getattr(model, name) for name in (*_OWN_COLUMNS, "id")}, model)
     return 0
 

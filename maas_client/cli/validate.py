@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maas_client.cli import _report
+from maas_client.cli._messages import command
 from maas_client.cli._output import print_json, print_note, report_overwrites
 from maas_client.cli._parser import positive_int
 from maas_client.cli._stdin import spool_streams
@@ -341,7 +342,7 @@ def _fix_file(args: argparse.Namespace) -> dict[str, Any]:
     if any(code.startswith("CHAT_SHAPE_") for code in codes):
         print_note(
             "--fix does not convert rows of another format. "
-            f"Convert them: maas-client datasets convert {source} OUT.jsonl"
+            f"Convert them: {command('datasets', 'convert', str(source), 'OUT.jsonl')}"
         )
     if not result.repairs and not result.unfixed_count:
         print_note("nothing to fix")

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any
 
+from maas_client._messages import Call, Text
 from maas_client.errors import (
     MaasError,
     RateLimitError,
@@ -130,7 +131,9 @@ async def wait_until_provisioned(
                 else f"deployment {name!r} ended with status {state}",
                 code=code,
                 operation="deployments.create",
-                hint=f"Delete it and try again: maas-client deployments delete {name}",
+                hint=Text.format(
+                    "Delete it and try again: {}", Call("deployments.delete", repr(name))
+                ),
             )
         await io.sleep(interval)
 

@@ -171,7 +171,9 @@ def name_conflict(name: str) -> NameInUseError:
     return NameInUseError(
         f"deployment {name!r} exists with another model",
         operation="deployments.create",
-        hint=f"Choose another name, or delete it first: maas-client deployments delete {name}",
+        hint=Text.format(
+            "Choose another name, or delete it first: {}", Call("deployments.delete", repr(name))
+        ),
     )
 
 

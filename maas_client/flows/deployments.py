@@ -26,6 +26,7 @@ from maas_client.flows._requests import (
     validation_target,
 )
 from maas_client.flows.foundry.models import base_model_name
+from maas_client.flows.models import deployable_model_id
 from maas_client.types import Deployment, Job, Keys, Model
 
 _log = logging.getLogger("maas_client")
@@ -79,7 +80,8 @@ async def create(
 
     Args:
         name: The deployment's name: up to 52 letters, digits and hyphens.
-        model: A job that succeeded, its ``fine_tuned_model``, a ``Model``, or a base model's name.
+        model: A job that succeeded (also an object from before its end, or the job's name), its
+            ``fine_tuned_model``, a ``Model``, or a base model's name.
         sku: The deployment type (foundry only): ``GlobalStandard``, ``DataZoneStandard``, ``Standard``,
             ``DeveloperTier`` (Azure deletes it after 24 hours), ``ProvisionedManaged``,
             ``GlobalProvisionedManaged`` or ``DataZoneProvisionedManaged``. Default: the first that Azure
@@ -111,7 +113,7 @@ async def create(
     """
     check_name(name)
     lifetime_s = None if delete_after is None else lifetime_seconds(delete_after)
-    model_id = identifiers.model_id(model)
+    model_id = await deployable_model_id(io, model)
     base = base_model_name(model_id) if is_foundry(io) else model_id
     info = catalog.find_model(base, override=catalog_override(io))
     if info is not None and not catalog.is_asset_uri(model_id):

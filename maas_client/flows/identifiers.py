@@ -122,9 +122,14 @@ def model_id(model: Model | Job | str) -> str:
     """
     if isinstance(model, Job):
         if not model.fine_tuned_model:
+            verb = "jobs.logs" if model.done else "jobs.wait"
             raise ConfigError(
                 f"job {model.name} has no model: its status is {model.status}",
-                hint=Text.format("Wait for it: {}.", Call("jobs.wait", "job")),
+                hint=Text.format(
+                    "{}: {}",
+                    "Read its log" if model.done else "Wait for it",
+                    Call(verb, repr(model.name)),
+                ),
             )
         return model.fine_tuned_model
     return model.id if isinstance(model, Model) else _check_text(model, "model")

@@ -187,7 +187,9 @@ async def wait_with_progress(
             f"job {name} {state} after {waited:.0f} s",
             job=last,
             waited=waited,
-            hint=f"The job continues. Watch it again: maas-client jobs watch {name}",
+            hint=Text.format(
+                "The job continues. Wait for it again: {}", Call("jobs.wait", repr(name))
+            ),
         )
     if raise_on_failure and not last.succeeded:
         raise job_failed_error(last)
@@ -201,7 +203,7 @@ def job_failed_error(job: Job) -> JobFailedError:
     return JobFailedError(
         f"job {job.name} ended with status {job.status}{reason}{code}",
         job=job,
-        hint=f"Read its log: maas-client jobs logs {job.name}",
+        hint=Text.format("Read its log: {}", Call("jobs.logs", repr(job.name))),
     )
 
 

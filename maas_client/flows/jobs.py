@@ -350,10 +350,11 @@ async def checkpoints(io: IO, job: Job | str) -> AsyncGenerator[Checkpoint, None
         job: A job, its id or its name.
 
     Yields:
-        The checkpoints that the service has kept, newest first. ``fine_tuned_model`` can be deployed.
+        The checkpoints that the service has kept, newest first. ``fine_tuned_model`` can be deployed; it is
+        None in the azureml dialect of the local server.
 
     Raises:
-        UnsupportedError: azureml lists no checkpoints.
+        UnsupportedError: Azure Machine Learning lists no checkpoints.
         NotFoundError: There is no such job.
 
     Example:

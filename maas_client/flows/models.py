@@ -10,7 +10,7 @@ from typing import Protocol
 
 from maas_client import catalog
 from maas_client._progress import ProgressCallback, explain_interrupt, show_progress
-from maas_client.errors import ConfigError
+from maas_client.errors import BadRequestError, ConfigError, NotFoundError
 from maas_client.flows import identifiers
 from maas_client.flows._files import absolute_path
 from maas_client.flows._io import IO, Coro
@@ -20,6 +20,7 @@ from maas_client.flows._requests import (
     is_foundry,
 )
 from maas_client.flows.datasets import INTERRUPTED_UPLOAD
+from maas_client.flows.jobs import job_backend
 from maas_client.types import Job, Model
 
 
@@ -46,8 +47,8 @@ async def get(io: IO, model: Model | Job | str) -> Model:
     """Return a registered model.
 
     Args:
-        model: A model, a job that produced one, an id, or a name (the newest version). On azureml also
-            ``name:version``.
+        model: A model, a job that produced one (or its name), an id, or a name (the newest version). On
+            azureml also ``name:version``. A job is looked up, so it may be an object from before its end.
 
     Returns:
         The model.
@@ -60,7 +61,55 @@ async def get(io: IO, model: Model | Job | str) -> Model:
         >>> client.models.get(job).name
         'tickets-3f2a-model'
     """
-    return await _backend(io).get(io, identifiers.model_id(model))
+    if isinstance(model, Job):
+        model = await job_model_id(io, model)
+    text = identifiers.model_id(model)
+    try:
+        return await _backend(io).get(io, text)
+    except (NotFoundError, ConfigError):
+        job_model = None if isinstance(model, Model) else await _find_job_model(io, text)
+        if job_model is None:
+            raise
+        return await _backend(io).get(io, job_model)
+
+
+async def job_model_id(io: IO, job: Job) -> str:
+    """Return the id of a job's model. A job from before its end is looked up."""
+    if not job.fine_tuned_model:
+        job = await job_backend(io).get(io, job.id)
+    return identifiers.model_id(job)
+
+
+async def _find_job_model(io: IO, name: str) -> str | None:
+    """Return the id of the model of a job with this name; None if there is no such job."""
+    if _is_model_uri(name):
+        return None
+    try:
+        job = await job_backend(io).get(io, name)
+    except (NotFoundError, BadRequestError, ConfigError):  # also for what cannot be a job's name
+        return None
+    return identifiers.model_id(job)
+
+
+def _is_model_uri(text: str) -> bool:
+    """Return whether a text is the address of a model; a job's id is none."""
+    return catalog.is_asset_uri(text) and "/jobs/" not in text
+
+
+async def deployable_model_id(io: IO, model: Model | Job | str) -> str:
+    """Return the id of a model to deploy: of a model, a job or its name, or a base model's name."""
+    if isinstance(model, Job):
+        return await job_model_id(io, model)
+    text = identifiers.model_id(model)
+    base = text.partition(".ft-")[0] if is_foundry(io) else text
+    is_known = isinstance(model, Model) or _is_model_uri(text)
+    if is_known or catalog.find_model(base, override=catalog_override(io)) is not None:
+        return text
+    try:
+        await _backend(io).get(io, text)
+    except (NotFoundError, ConfigError):  # or it cannot be a model's name: the id of a job
+        return await _find_job_model(io, text) or text
+    return text
 
 
 async def list_all(io: IO) -> AsyncGenerator[Model, None]:

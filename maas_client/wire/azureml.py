@@ -171,5 +171,11 @@ OPERATIONS: tuple[Operation[Any], ...] = tuple(
 JOB_PAUSE = _post("jobs.pause", "/jobs/{job}/pause", type(None))
 JOB_RESUME = _post("jobs.resume", "/jobs/{job}/resume", type(None))
 JOB_SAVE_CHECKPOINT = _post("jobs.save", "/jobs/{job}/checkpoints", type(None))
+JOB_CHECKPOINTS = _get("jobs.checkpoints", "/jobs/{job}/checkpoints", m.Page)
 
-LOCAL_OPERATIONS: tuple[Operation[Any], ...] = (JOB_PAUSE, JOB_RESUME, JOB_SAVE_CHECKPOINT)
+LOCAL_OPERATIONS: tuple[Operation[Any], ...] = (
+    JOB_PAUSE,
+    JOB_RESUME,
+    JOB_SAVE_CHECKPOINT,
+    JOB_CHECKPOINTS,
+)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -270,7 +271,7 @@ def _group_key(data: bytes, by: GroupBy, number: int, file: DataFile) -> int:
     if not isinstance(row, dict):
         raise DatasetError(
             f"{file.name}, {file.unit} {number} is not a JSON object",
-            hint=f"Check the file with: maas-client validate {file.name}",
+            hint=f"Check the file with: maas-client validate {shlex.quote(file.name)}",
         )
     identity = "\0".join(_identifying_texts(row, by))
     return int.from_bytes(blake2b(identity.encode("utf-8", "replace"), digest_size=8).digest())

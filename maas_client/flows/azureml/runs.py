@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from heapq import merge
 from typing import Any
 
-from maas_client._messages import Constructor, Text
+from maas_client._messages import Call, Text
 from maas_client.errors import StatusError, UnsupportedError
+from maas_client.flows._arm import list_items
 from maas_client.flows._io import IO
 from maas_client.flows.azureml.workspace import data_plane_url
 from maas_client.flows.identifiers import arm_name
@@ -230,12 +231,24 @@ async def logs(io: IO, job: str) -> str:
     return "\n".join(texts)
 
 
-def checkpoints(io: IO, job: str) -> AsyncGenerator[Checkpoint, None]:
-    """Raise ``UnsupportedError``: azureml lists no checkpoints."""
-    raise UnsupportedError(
-        f"azureml does not list the checkpoints of {job!r}",
-        hint=Text.format(
-            "foundry does, and so does the local server in that dialect: {}.",
-            Constructor("local", dialect="foundry"),
-        ),
+async def checkpoints(io: IO, job: str) -> AsyncGenerator[Checkpoint, None]:
+    """Yield the checkpoints of a job on the local server; Azure Machine Learning lists none."""
+    name = arm_name(job)
+    if not io.scope.local:
+        raise UnsupportedError(
+            f"azureml does not list the checkpoints of {name!r}",
+            hint=Text.format("Its log and metrics are in {}.", Call("jobs.logs", repr(name))),
+        )
+    async for item in list_items(io, ops.JOB_CHECKPOINTS, job=name):
+        yield _to_checkpoint(name, item)
+
+
+@checks_values("jobs.checkpoints")
+def _to_checkpoint(job: str, item: dict[str, Any]) -> Checkpoint:
+    return Checkpoint(
+        id=f"{job}:{item['step']}",
+        step=item["step"],
+        metrics={_METRIC_NAMES.get(name, name): value for name, value in item["metrics"].items()},
+        created_at=parse_time(item.get("createdAt")),
+        raw=item,
     )

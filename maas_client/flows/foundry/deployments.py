@@ -111,7 +111,8 @@ def _check_sku(name: str, request: DeploymentRequest, sku: Mapping[str, Any]) ->
                 f"deployment {name!r} exists with {label} {actual}, not {value}",
                 operation="deployments.create",
                 hint=Text.format(
-                    "Delete it first with {}, or use another name.", Call("deployments.delete")
+                    "Delete it first with {}, or use another name.",
+                    Call("deployments.delete", repr(name)),
                 ),
             )
 

@@ -74,8 +74,11 @@ async def test_jobs(client: Any, train: Path) -> None:
     assert model.job == job.name
     assert model.id == done.fine_tuned_model
     assert model.id in [m.id for m in await collect(client.models.list())]
-    with pytest.raises(maas.UnsupportedError, match="foundry"):
-        await collect(client.jobs.checkpoints(job))
+    [checkpoint, *_] = await collect(client.jobs.checkpoints(job))
+    assert checkpoint.step == int(done.properties["maas_client.steps"])
+    assert checkpoint.metrics["train_loss"] > 0
+    assert checkpoint.fine_tuned_model is None
+    assert checkpoint.created_at is not None
     await client.jobs.delete(job)
     with pytest.raises(maas.NotFoundError):
         await client.jobs.get(job)
@@ -238,3 +241,33 @@ async def test_sync_client_works_inside_a_running_event_loop(server: Any) -> Non
     with server.client() as sync_client:
         assert sync_client.models.list() is not None
         assert list(sync_client.jobs.list()) is not None
+
+
+@pytest.mark.parametrize("dialect", ["azureml", "foundry"])
+def test_a_job_stands_for_its_model(server: LocalServer, train: Path, dialect: Any) -> None:
+    client = server.client(dialect=dialect)
+    early = client.jobs.create("Phi-4", train, name=f"stands-{dialect}")
+    assert early.fine_tuned_model is None  # the object from before its end is looked up
+    done = client.jobs.wait(early)
+    assert client.models.get(early).id == client.models.get(done).id
+    assert client.models.get(done.name).id == client.models.get(done).id
+    for number, model in enumerate((done.name, early, done.id)):
+        deployment = client.deployments.create(f"stands-{dialect}-{number}", model)
+        assert deployment.model == done.fine_tuned_model
+    for unknown in ("no-such-model", "ftjob-0", "a b"):
+        with pytest.raises(maas.MaasError) as caught:
+            client.deployments.create("unknown", unknown)
+        assert isinstance(
+            caught.value, maas.NotFoundError | maas.BadRequestError | maas.ConfigError
+        )
+
+
+def test_a_job_without_a_model_is_named(server: LocalServer, train: Path) -> None:
+    client = server.client()
+    job = client.jobs.create("Phi-4", train, name="no-model", hyperparameters={"epochs": 900})
+    client.jobs.cancel(job)
+    ended = client.jobs.wait(job, raise_on_failure=False)
+    assert ended.status == "Canceled"
+    for model in (job, ended, job.name):
+        with pytest.raises(maas.ConfigError, match="no-model has no model: its status is Canceled"):
+            client.deployments.create("p1", model)

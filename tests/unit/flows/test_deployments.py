@@ -109,7 +109,15 @@ async def test_base_model_is_sent_without_version_and_retired_model_is_refused(
 
 
 async def test_job_without_model_and_invalid_name_are_refused(port: FakePort) -> None:
-    job = Job(id="j", name="j", status="Running", done=False, succeeded=False)
+    job = Job(id="j", name="j", status="NotStarted", done=False, succeeded=False)
+    details = {
+        "modelProvider": "Custom",
+        "taskType": "chatCompletion",
+        "model": {"jobInputType": "mlflow_model", "uri": "azureml://registries/r/models/m"},
+        "trainingData": {"jobInputType": "uri_file", "uri": "azureml://d"},
+    }
+    properties = {"jobType": "FineTuning", "fineTuningDetails": details, "status": "Running"}
+    port.on("jobs.get", {"name": "j", "properties": properties})
     with pytest.raises(ConfigError, match="its status is Running"):
         await deployments.create(port, "tickets", job)
     with pytest.raises(ConfigError, match="letters, digits"):

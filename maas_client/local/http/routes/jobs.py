@@ -18,6 +18,7 @@ from maas_client.local.http.routes.arm import (
 )
 from maas_client.local.requests.azureml_job import read_job
 from maas_client.local.resources.assets import Workspace
+from maas_client.local.resources.foundry_deployments import deployable_checkpoints
 from maas_client.local.resources.job_states import visible_state
 from maas_client.local.resources.jobs import JobRef
 from maas_client.local.state.store import Record
@@ -101,6 +102,30 @@ def save_checkpoint(context: RequestContext) -> Response:
     context.services.jobs.check_running(ref)
     context.services.scheduler.save_checkpoint(ref)
     return Response(None, 200)
+
+
+def list_checkpoints(context: RequestContext) -> dict[str, Any]:
+    """GET the checkpoints of a job (local server only), newest first."""
+    job = context.services.jobs.get(job_ref(context))
+    job_id = job.body["id"]
+    times = {
+        event["step"]: event["at"]
+        for event in context.services.jobs.events(job_id)
+        if event.get("kind") == "checkpoint"
+    }
+    values: dict[int, dict[str, float]] = {}
+    for point in context.services.jobs.points(job_id):
+        values.setdefault(point.step, {})[point.name] = point.value
+    return {
+        "value": [
+            {
+                "step": step,
+                "metrics": values.get(step, {}),
+                "createdAt": times.get(step) or job.body.get("ended"),
+            }
+            for step in sorted(deployable_checkpoints(context.services.store, job), reverse=True)
+        ]
+    }
 
 
 def delete(context: RequestContext) -> Response:
@@ -192,4 +217,5 @@ LOCAL_HANDLERS: dict[Operation[Any], Handler] = {
     ops.JOB_PAUSE: pause,
     ops.JOB_RESUME: resume,
     ops.JOB_SAVE_CHECKPOINT: save_checkpoint,
+    ops.JOB_CHECKPOINTS: list_checkpoints,
 }

@@ -1,0 +1,187 @@
+"""Every command that a message recommends can be pasted: it exists and reaches the same backend."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import maas_client as maas
+from maas_client import cli
+from maas_client._messages import Call, Text
+from maas_client.cli import _messages
+from maas_client.local.embedded_server import LocalServer, serve
+
+TRAIN = Path(__file__).parents[2] / "examples/data/train.jsonl"
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalServer]:
+    """A server that is not at the default address."""
+    with serve(engine="instant") as running:
+        yield running
+
+
+@pytest.fixture(params=["azureml", "foundry"])
+def options(server: LocalServer, request: pytest.FixtureRequest) -> list[str]:
+    """What the first command is given; every other one must have it from a message."""
+    return ["--url", server.url, "--dialect", request.param]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*words: str) -> tuple[int, str, str]:
+        code = cli.main(list(words))
+        return (code, *capsys.readouterr())
+
+    return call
+
+
+def commands(text: str) -> list[list[str]]:
+    """Return the commands in a text, as words; a sentence's end is not part of one."""
+    found = re.findall(r"maas-client ((?:[a-z].*?))(?=\. [A-Z]|, then |[.,;]? *$)", text, re.M)
+    return [shlex.split(command) for command in found]
+
+
+def paste(run: Run, err: str, verb: str) -> tuple[int, str, str]:
+    [words] = [words for words in commands(err) if " ".join(words).startswith(verb)]
+    return run(*words)
+
+
+def test_from_the_job_to_the_answer(run: Run, options: list[str]) -> None:
+    name = f"a-job-{options[-1]}"
+    code, _, err = run(
+        "jobs", "create", str(TRAIN), "--model", "Phi-3-mini", "--name", name, *options
+    )
+    assert code == 0, err
+    code, _, err = paste(run, err, "jobs watch")
+    assert code == 0, err
+    code, _, err = paste(run, err, "deployments create")
+    assert code == 0, err
+    code, out, err = paste(run, err, "chat")
+    assert code == 0, err
+    assert out.strip()
+    code, _, err = run("fine-tune", str(TRAIN), "--model", "Phi-3-mini", "--name", name, *options)
+    code, out, err = paste(run, err, "deployments create")
+    assert code == 0, err
+
+
+def test_a_name_that_does_not_exist(run: Run, options: list[str]) -> None:
+    for words, verb in (
+        (["jobs", "show", "nothing"], "jobs list"),
+        (["chat", "nothing", "Hello"], "deployments list"),
+        (["datasets", "show", "nothing"], "datasets list"),
+    ):
+        code, _, err = run(*words, *options)
+        assert code == 1, err
+        code, _, err = paste(run, err, verb)
+        assert code == 0, err
+
+
+def test_a_wait_that_ends_too_early(run: Run, options: list[str]) -> None:
+    code, out, err = run("jobs", "create", str(TRAIN), "--model", "Phi-4", "--json", *options)
+    assert code == 0, err
+    name = json.loads(out)["name"]
+    code, _, err = run("jobs", "watch", name, *options, "--timeout", "0")
+    if code == 1:  # the job had not ended yet
+        code, _, err = paste(run, err, "jobs watch")
+    assert code == 0, err
+
+
+def test_an_invalid_file_with_a_blank_in_its_name(
+    run: Run, options: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "bad file.jsonl"
+    path.write_text('{"messages": []}\n')
+    code, _, err = run("fine-tune", str(path), "--model", "Phi-3-mini", *options)
+    assert code == 3
+    [words] = [words for words in commands(err) if words[0] == "validate"]
+    assert "--model=Phi-3-mini-4k-instruct" in words
+    assert "--target=local" in words
+    code, out, err = run(*words)
+    assert code == 3
+    assert str(path) in out + err
+    source = tmp_path / "some chats.json"
+    source.write_text(json.dumps([{"instruction": "a", "output": "b"}] * 3))
+    code, _, err = run("datasets", "convert", str(source), str(tmp_path / "new chats.jsonl"))
+    assert code == 0
+    code, out, err = paste(run, err, "validate")
+    assert code in (0, 3)  # three rows may be too few
+    assert "new chats.jsonl" in out + err
+
+
+def test_models_list_names_a_model_that_can_be_shown(run: Run) -> None:
+    code, _, err = run("models", "list")
+    assert code == 0
+    assert paste(run, err, "models show")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"backend": "azureml", "workspace": "my ws", "subscription_id": "s", "resource_group": "g"},
+        {"backend": "foundry", "endpoint": "https://x.openai.azure.com", "cloud": "usgov"},
+        {"profile": "work"},
+        {"engine": "instant"},
+        {},
+    ],
+)
+def test_connection_options_follow_as_given(
+    options: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_messages, "_connection_options", "")
+    _messages.set_connection_options(argparse.Namespace(**options))
+    error = maas.MaasError("it failed", hint=Text(Call("jobs.logs", "'j 1'")))
+    words = commands(_messages.error_hint(error))[0]
+    assert words[:2] == ["jobs", "logs"]
+    assert words[-1] == "j 1"
+    expected = [part for k, v in options.items() for part in (f"--{k.replace('_', '-')}", v)]
+    assert sorted(words[2:-1]) == sorted(expected)
+    text = (
+        "Try: maas-client validate FILE, or maas-client datasets convert A B, or maas-client config"
+    )
+    assert _messages.with_connection_options(text) == text  # commands that do not connect
+
+
+def _calls() -> Iterator[tuple[str, ast.Call]]:
+    for path in Path(maas.__file__).parent.rglob("*.py"):
+        if "cli" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id == "Call"
+                and node.args
+            ):
+                yield str(path), node
+
+
+def test_every_call_in_a_message_is_a_command_that_exists() -> None:
+    """``client.jobs.get('x')`` must not become ``maas-client jobs get``, which there is not."""
+    names = set()
+    for _, node in _calls():
+        constants = [n.value for n in ast.walk(node.args[0]) if isinstance(n, ast.Constant)]
+        names |= {(str(value), len(node.args) > 1) for value in constants if isinstance(value, str)}
+    assert len(names) > 6
+    for name, has_argument in sorted(names):
+        call = Call(name, "'x'") if has_argument else Call(name)
+        words = commands(_messages.to_cli_terms(Text(call)))[0]
+        with pytest.raises(SystemExit) as ended:
+            _parse([*words[: 2 if words[0] != "fine-tune" else 1], "--help"])
+        assert ended.value.code == 0, name
+
+
+def _parse(words: list[str]) -> None:
+    from contextlib import redirect_stdout
+    from io import StringIO
+
+    with redirect_stdout(StringIO()):
+        cli._parse(words)
