@@ -13,6 +13,9 @@ library from reaching any other host.
 
 ``@pytest.mark.maas_training`` trains for real on the ``tiny`` base. The mark takes the options of
 ``maas_client.local.serve``, for example ``@pytest.mark.maas_training(base="smollm2-135m")``.
+
+``@pytest.mark.maas_faults(Fault("PUT", "/jobs/", disconnect=True))`` makes requests fail on purpose, to test
+how an application handles them; ``maas_server.faults.count`` is how many did.
 """
 
 from __future__ import annotations
@@ -22,10 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from maas_client.local.fault_plan import Fault, FaultPlan
+
 if TYPE_CHECKING:
     from maas_client.local.embedded_server import LocalServer
 
-__all__ = ["maas_server", "pytest_configure"]
+__all__ = ["Fault", "FaultPlan", "maas_server", "pytest_configure"]
 
 _UNSET = ("MAAS_API_KEY", "MAAS_CATALOG", "MAAS_STATE_DIR")
 """Variables of the developer's shell that a test must not see."""
@@ -40,6 +45,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "maas_training(**options): the maas_server fixture trains for real (needs maas-client[local])",
+    )
+    config.addinivalue_line(
+        "markers", "maas_faults(*faults): requests to the maas_server fixture fail on purpose"
     )
 
 
@@ -82,7 +90,9 @@ def maas_server(
 
 
 def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
+    faults = request.node.get_closest_marker("maas_faults")
+    options = {"faults": FaultPlan(faults.args, **faults.kwargs)} if faults else {}
     mark = request.node.get_closest_marker("maas_training")
     if mark is None:
-        return {"engine": "instant"}
-    return {"engine": "peft", "base": "tiny", **mark.kwargs}
+        return {"engine": "instant", **options}
+    return {"engine": "peft", "base": "tiny", **options, **mark.kwargs}

@@ -116,6 +116,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="stop the running server of the state directory; its jobs continue with the next one",
     )
     parser.set_defaults(serve_parser=parser)
+    parser.add_argument(
+        "--faults",
+        metavar="PLAN",
+        help="make requests fail on purpose, by the JSON file PLAN (docs/reliability.md)",
+    )
     parser.add_argument("--reset", action="store_true", help="empty the state directory first")
 
 
@@ -193,6 +198,7 @@ def _show_or_stop(args: argparse.Namespace) -> int:
 
 def _config(args: argparse.Namespace) -> ServerConfig:
     from maas_client.local.config import ServerConfig, check_extra_installed, default_threads
+    from maas_client.local.fault_plan import FaultPlan
 
     settings = Settings.load(state_dir=args.state_dir, engine=args.engine)
     engine = settings.require("engine").lower()
@@ -213,6 +219,7 @@ def _config(args: argparse.Namespace) -> ServerConfig:
         ready_file=Path(args.ready_file).expanduser().resolve() if args.ready_file else None,
         cache_dir=settings.cache_path(),
         realistic=args.realistic,
+        faults=FaultPlan.from_file(args.faults) if args.faults else None,
         reset=args.reset,
         tls=args.tls,
         proxy=args.proxy,

@@ -6,9 +6,12 @@ import os
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from maas_client.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from maas_client.local.fault_plan import FaultPlan
 
 Engine = Literal["peft", "instant"]
 
@@ -74,6 +77,8 @@ class ServerConfig:
     """The server stops after this time without jobs and requests; None: it does not."""
     is_embedded: bool = False
     """True: the server runs inside another program."""
+    faults: FaultPlan | None = None
+    """Which requests fail, and how; None: none."""
     region: str = "eastus2"
     """The Azure region that the server reports: a real one, so that region checks pass."""
     cache_dir: Path | None = None

@@ -21,6 +21,7 @@ from maas_client.local.config import Engine, ServerConfig, check_extra_installed
 
 if TYPE_CHECKING:
     from maas_client._client import AsyncClient, Client
+    from maas_client.local.fault_plan import FaultPlan
     from maas_client.local.server import Server
 
 _START_S = 30.0
@@ -89,6 +90,11 @@ class LocalServer:
     def state_dir(self) -> Path:
         """The folder with the server's state. A temporary one exists only while the server runs."""
         return self._config.state_dir
+
+    @property
+    def faults(self) -> FaultPlan | None:
+        """The plan of the requests that fail on purpose, with its counts; None without one."""
+        return self._config.faults
 
     def client(
         self, *, dialect: Literal["azureml", "foundry"] = "azureml", **options: Any
@@ -256,6 +262,7 @@ def serve(
     tls: bool = False,
     proxy: bool = False,
     realistic: bool = False,
+    faults: FaultPlan | None = None,
 ) -> LocalServer:
     """Return a local server to use in a ``with`` (or ``async with``) block.
 
@@ -278,6 +285,8 @@ def serve(
         proxy: True: also run an HTTPS proxy that directs Azure's host names to this server. Set the
             variables of ``LocalServer.environment`` for an application that uses Azure's SDKs.
         realistic: True: enforce the rate limits and delays that Azure documents (docs/deployments.md).
+        faults: Requests that fail on purpose, to test a program (``maas_client.testing.FaultPlan``). None
+            (default): none.
 
     Returns:
         A ``LocalServer`` that is not running yet. Its ``with`` block starts and stops it.
@@ -313,5 +322,6 @@ def serve(
         tls=tls,
         proxy=proxy,
         realistic=realistic,
+        faults=faults,
     )
     return LocalServer(config, temporary_state=is_temporary)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import json
+import logging
 import os
 import re
 import socket
@@ -23,8 +24,10 @@ from maas_client._local_server import KEEP_FILE, RECORD_FILE, ServerRecord
 from maas_client._secret import hide
 from maas_client.errors import ConfigError
 from maas_client.local.config import ServerConfig
+from maas_client.local.fault_plan import FaultPlan
 from maas_client.local.http.app import build_app
 from maas_client.local.http.connections import CertificateAuthority, HeaderTimeoutProtocol
+from maas_client.local.http.faults import FaultMiddleware
 from maas_client.local.http.hosts import LOOPBACK_HOSTS
 from maas_client.local.http.proxy import ConnectProxy, with_tunnel_authority
 from maas_client.local.http.routes import azureml, foundry, login
@@ -32,6 +35,7 @@ from maas_client.local.http.security import SecurityPolicy, allowed_hosts
 from maas_client.local.services import Services
 from maas_client.local.state.files import make_private_folder, write_private_file
 
+_LOG = logging.getLogger(__name__)
 _CERTIFICATE_VARIABLES = (
     "REQUESTS_CA_BUNDLE",
     "SSL_CERT_FILE",
@@ -68,9 +72,8 @@ class Server:
         self.port: int = self.socket.getsockname()[1]
         self.config = replace(config, port=self.port)
         tables = (*azureml.TABLES, *foundry.TABLES, *login.TABLES)
-        self._uvicorn = _Uvicorn(
-            _uvicorn_config(build_app(self.services, tables, self._security_policy())), self._ready
-        )
+        app = build_app(self.services, tables, self._security_policy())
+        self._uvicorn = _Uvicorn(_uvicorn_config(_with_faults(app, config.faults)), self._ready)
         self._uvicorn.idle_timeout_s = self.config.idle_timeout_s
         self._uvicorn.is_busy = self._is_busy
         self._on_ready: Callable[[], None] = lambda: None
@@ -241,6 +244,13 @@ def _ready_file_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _with_faults(app: ASGIApp, plan: FaultPlan | None) -> ASGIApp:
+    if plan is None:
+        return app
+    _LOG.warning("requests fail on purpose: this server has a plan of %d faults", len(plan.faults))
+    return FaultMiddleware(app, plan)
+
+
 def _certificate_names(host: str) -> list[str]:
     """Return the host names for the port's certificate."""
     is_wildcard = host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
@@ -358,6 +368,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _check_bind(config: ServerConfig) -> None:
+    if config.faults is not None and not _is_loopback(config.host):
+        raise ConfigError(
+            "--faults makes requests fail on purpose, so it needs a loopback address",
+            hint="Leave out --host.",
+        )
     if not _is_loopback(config.host) and not config.api_key:
         raise ConfigError(
             f"--host {config.host} can be reached from other machines, so a key is required",

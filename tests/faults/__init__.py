@@ -1,6 +1,6 @@
-"""Faults between a client and a server: plans as data, and a proxy that carries them out."""
+"""Faults between a client and a server: a proxy that carries out plans, and soak tests."""
 
-from tests.faults.plan import Fault, FaultPlan
+from maas_client.testing import Fault, FaultPlan
 from tests.faults.proxy import FaultProxy
 
 __all__ = ["Fault", "FaultPlan", "FaultProxy"]

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from tests.faults.plan import Fault, FaultPlan
+from maas_client.local.fault_plan import Fault, FaultPlan, flip_one_bit
 
 _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
 
@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         status, headers, answer = 503, [("Content-Type", "text/plain")], b"not forwarded"
         if fault.forward:
             proxy.stopped.wait(fault.delay_s)
-            status, headers, answer = self._forward(_flip(body, fault.flip_bit))
+            status, headers, answer = self._forward(flip_one_bit(body, fault.flip_bit))
         if fault.stall_s:
             proxy.stopped.wait(fault.stall_s)
         if fault.disconnect or proxy.stopped.is_set():
@@ -149,11 +149,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
-
-
-def _flip(body: bytes, share: float | None) -> bytes:
-    if share is None or not body:
-        return body
-    changed = bytearray(body)
-    changed[min(int(share * len(body)), len(body) - 1)] ^= 1
-    return bytes(changed)
