@@ -105,6 +105,27 @@ def test_the_module_has_one_fixture():
     assert fixtures == ["maas_server"]
 
 
+FAULTS = """
+    import pytest
+    import maas_client as maas
+    from maas_client.testing import Fault
+
+    @pytest.mark.maas_faults(Fault("GET", "/jobs/", times=None, status=500), seed=3)
+    def test_faults(maas_server):
+        with pytest.raises(maas.ServiceError):
+            maas_server.client(max_retries=1).jobs.get("j")
+        assert maas_server.faults.count == 2
+
+    def test_without(maas_server):
+        assert maas_server.faults is None
+"""
+
+
+def test_mark_makes_requests_fail(tmp_path):
+    outcomes = run_tests(tmp_path, FAULTS, "--strict-markers")
+    assert outcomes == {"test_faults": "passed", "test_without": "passed"}
+
+
 TRAINING = """
     import json
     import pytest
