@@ -16,7 +16,7 @@ NF4_BYTES_PER_WEIGHT = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes per weight in bitsandbytes' nf4 with double quantization: four bits, a one-byte constant per block
 of 64, and a float32 per 256 of those."""
 LOGITS_BYTES = 2 * (1 << 26)
-"""A chunk of logits and its gradient (``local/training/loss.py``)."""
+"""A chunk of logits and its gradient (``local/training/model_loss.py``)."""
 RUNTIME_BYTES = {"cpu": 420 * 2**20, "gpu": 900 * 2**20}
 """Python with torch, transformers and PEFT; on a GPU also its context and the allocator's overhead."""
 
