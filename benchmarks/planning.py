@@ -82,7 +82,7 @@ def job(base: bases.BaseWeights, method: str, data: Path, out: Path, batch: int)
         "base": base.as_dict(),
         "train": str(data),
         "validation": None,
-        "recipe": {"method": method, "batch_size": batch},
+        "hyperparameters": {"method": method, "batch_size": batch},
         "out": str(out),
         "threads": hardware.usable_cores(),
         "device": "cpu",
@@ -137,7 +137,7 @@ def measure_all(args: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
                     measured["learned"] / measured["tokens"],
                 )
                 planned = measure.measure(
-                    model_architecture.read_shape(Path(base.folder)),
+                    model_architecture.load_architecture(Path(base.folder)),
                     method,
                     row_stats,
                     batch_size=args.batch_size,

@@ -140,21 +140,21 @@ def _ours(task: dict[str, Any]) -> Iterator[tuple[float, int]]:
     from maas_client.local.training.packing import PackLimits
     from maas_client.local.training.train import RunProgress, create_optimizer, train
 
-    recipe = TrainingConfig(
-        method=task["method"], batch_size=BATCH, learning_rate=RATE, schedule="constant"
+    config = TrainingConfig(
+        method=task["method"], batch_size=BATCH, learning_rate=RATE, lr_scheduler_type="constant"
     )
     _, examples = _examples(task)
-    model, _ = adapters.make_trainable(load_base.load_model(task["folder"], recipe, "cpu"), recipe)
+    model, _ = adapters.make_trainable(load_base.load_model(task["folder"], config, "cpu"), config)
     learner = ModelWithLoss(model)
-    engine = strategies.prepare_engine(learner, create_optimizer(learner, recipe), "cpu", recipe)
-    batches = _in_order(examples, recipe, PackLimits())
+    engine = strategies.prepare_strategy(learner, create_optimizer(learner, config), "cpu", config)
+    batches = _in_order(examples, config, PackLimits())
     for step in train(
-        engine.model, batches, recipe, RunProgress(total_steps=task["steps"] + 1), engine
+        engine.model, batches, config, RunProgress(total_steps=task["steps"] + 1), engine
     ):
         yield step.loss, step.tokens
 
 
-def _in_order(examples: Any, recipe: Any, limits: Any) -> Iterator[Any]:
+def _in_order(examples: Any, config: Any, limits: Any) -> Iterator[Any]:
     """Yield batches in the file's order, which the peers follow too."""
     from maas_client.local.training.packing import Batch, group_examples, pack_examples
 
@@ -272,10 +272,10 @@ def _exact(task: dict[str, Any]) -> dict[str, float]:
     from maas_client.local.training.model_loss import ModelWithLoss
     from maas_client.local.training.packing import PackLimits
 
-    recipe = TrainingConfig(batch_size=BATCH)
+    config = TrainingConfig(batch_size=BATCH)
     _, examples = _examples(task)
-    (batch, *_) = _in_order(examples, recipe, PackLimits())
-    local, _ = adapters.make_trainable(load_base.load_model(task["folder"], recipe, "cpu"), recipe)
+    (batch, *_) = _in_order(examples, config, PackLimits())
+    local, _ = adapters.make_trainable(load_base.load_model(task["folder"], config, "cpu"), config)
     learner = ModelWithLoss(local).train()
     total = 0.0
     for pack in batch.packs:
@@ -283,7 +283,7 @@ def _exact(task: dict[str, Any]) -> dict[str, float]:
         (loss / batch.learned_tokens).backward()
         total += float(loss.detach())
     plain = AutoModelForCausalLM.from_pretrained(task["folder"], dtype=torch.float32)
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(config.seed)
     plain = get_peft_model(
         plain, LoraConfig(r=8, lora_alpha=128, target_modules="all-linear", task_type="CAUSAL_LM")
     )

@@ -16,7 +16,7 @@ from maas_client._secret import find_invalid_character, hide
 from maas_client._settings import Settings
 from maas_client._transport import Connection
 from maas_client._transport.auth import TokenCache, TokenCredential
-from maas_client._transport.clouds import Cloud, get_cloud, is_address, is_loopback
+from maas_client._transport.clouds import Cloud, get_cloud, is_loopback, is_valid_url
 from maas_client.errors import ConfigError
 from maas_client.flows._signature import expand_options
 from maas_client.flows.identifiers import check_number
@@ -104,7 +104,7 @@ def build_connection(options: ConnectionOptions, http: Any) -> Connection:
             base_urls={Plane.ARM.value: cloud.arm, **options.base_urls},
             cloud=cloud.name,
             catalog=options.settings.catalog,
-            client_dir=options.settings.client_path(),
+            client_dir=options.settings.upload_state_path(),
         ),
         cloud=cloud,
         tokens=None if is_local else TokenCache(options.credential, cloud.authority),
@@ -372,7 +372,7 @@ class Constructors(ABC):
         name = settings.require("dialect").lower()
         if name not in ("azureml", "foundry"):
             raise ConfigError(f"unknown dialect {name!r}", hint="Use azureml or foundry.")
-        if not is_address(origin) or urlsplit(origin)[2:] != ("", "", ""):
+        if not is_valid_url(origin) or urlsplit(origin)[2:] != ("", "", ""):
             raise ConfigError(
                 f"{_without_user(origin)!r} is not the address of a server",
                 hint="Use an address such as http://127.0.0.1:8765 or http://[::1]:8765.",
@@ -568,7 +568,7 @@ def _account_values(account_id: str | None) -> dict[str, str]:
 def _foundry_base_url(endpoint: str) -> str:
     """Return the address up to ``/openai``; ``/v1`` and the rest belong to the operations."""
     text = endpoint.strip().rstrip("/")
-    if not is_address(text):
+    if not is_valid_url(text):
         raise ConfigError(
             f"{_without_user(endpoint)!r} is not an address",
             hint="It has the form https://NAME.openai.azure.com.",

@@ -77,7 +77,7 @@ def without_query(url: str) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
-def remove_frames(error: BaseException, handled: BaseException | None) -> None:
+def clear_tracebacks(error: BaseException, handled: BaseException | None) -> None:
     """Remove the tracebacks of an exception of another library and of its causes.
 
     Its frames have the credential in their local variables, which ``rich`` and ``pytest`` print.

@@ -214,11 +214,11 @@ class Settings:
             return Path(str(self._values["cache_dir"].value)).expanduser()
         return _data_home() / "bases"
 
-    def build_path(self) -> Path:
+    def torch_extensions_path(self) -> Path:
         """Return the directory of code compiled for this machine; it may not exist yet."""
         return _data_home() / "built"
 
-    def client_path(self) -> str | None:
+    def upload_state_path(self) -> str | None:
         """Return the directory of locks and upload journals; None if this user has no home directory."""
         try:
             return str(_data_home() / "client")

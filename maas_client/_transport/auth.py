@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from maas_client._messages import Argument, PythonOnly, Text
-from maas_client._secret import Secret, find_invalid_character, remove_frames
+from maas_client._secret import Secret, clear_tracebacks, find_invalid_character
 from maas_client._settings import azure_identity_variables
 from maas_client.errors import AuthError
 
@@ -80,7 +80,7 @@ class TokenCache:
             else:
                 reason = await offload(lambda: self._request(credential, scope, cached, options))
         except Exception as error:
-            remove_frames(error, handled)
+            clear_tracebacks(error, handled)
             raise AuthError(
                 f"no token for {scope.removesuffix('/.default')}: {_describe_failure(error)}",
                 hint=sign_in_hint(error, self._credential_type, azure_identity_variables()),

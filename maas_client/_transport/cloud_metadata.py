@@ -6,7 +6,7 @@ import json
 import time
 
 from maas_client._secret import without_query
-from maas_client._transport.clouds import Cloud, from_metadata, is_address
+from maas_client._transport.clouds import Cloud, from_metadata, is_valid_url
 from maas_client._transport.http import HttpRequest, run_sync
 from maas_client._transport.sync_http import SyncHttpClient
 from maas_client.errors import ConfigError, TransportError
@@ -25,7 +25,7 @@ def fetch_cloud(url: str, ca_file: str | None) -> Cloud:
     Raises:
         ConfigError: The document cannot be downloaded, or lacks a required entry.
     """
-    if not is_address(url):
+    if not is_valid_url(url):
         raise ConfigError(
             "ARM_CLOUD_METADATA_URL is not an address", hint="It starts with https://."
         )

@@ -181,7 +181,7 @@ _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
 """What ``urlsplit`` removes silently, and what some parsers read as a slash."""
 
 
-def is_address(url: str) -> bool:
+def is_valid_url(url: str) -> bool:
     """Return whether this is an http address with a valid host and port, and without a user name."""
     try:
         parts = urlsplit(url)

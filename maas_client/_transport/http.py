@@ -26,7 +26,7 @@ import httpcore
 import httpx
 
 from maas_client._messages import AnyOf, Argument, PythonOnly, Text
-from maas_client._secret import install_log_filter, remove_frames, without_query
+from maas_client._secret import clear_tracebacks, install_log_filter, without_query
 from maas_client._transport.clouds import is_loopback
 from maas_client._transport.retry import NotSentError, TimedOutError
 from maas_client.errors import ConfigError, TransportError
@@ -170,7 +170,7 @@ def translate_error(
         handled: The exception that the caller was handling already; its traceback is left alone.
     """
     translated = _find_error(error, request)
-    remove_frames(error, handled)
+    clear_tracebacks(error, handled)
     if translated is not error:
         translated.__cause__ = error
     return translated

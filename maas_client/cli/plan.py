@@ -88,7 +88,7 @@ def _shape(model: str) -> Architecture:
 
     folder = Path(model).expanduser()
     if folder.is_dir():
-        return model_architecture.read_shape(folder)
+        return model_architecture.load_architecture(folder)
     info = catalog.get_model(model, override=Settings.load().catalog_file())
     if info.architecture is None:
         raise ConfigError(

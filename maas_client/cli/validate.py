@@ -219,7 +219,7 @@ def _forecast_cost(args: argparse.Namespace, report: ValidationReport) -> dict[s
     forecast = cost.forecast_cost(
         billed,
         cost.Prices(**prices, currency=args.currency),
-        cost.Usage(hosting_hours=args.hours),
+        cost.ExpectedUsage(hosting_hours=args.hours),
     )
     billed_tokens = {
         "likely": billed.likely,

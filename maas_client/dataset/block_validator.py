@@ -62,7 +62,7 @@ class BlockValidator:
         if block.truncated:
             self._validate_lines(block, [0])
             return ValidRows(block, (), (), ())
-        result = self.fast_path.split(block.lines)
+        result = self.fast_path.partition(block.lines)
         self.service_rules.count_valid(len(result.accepted))
         if result.merged_system:
             self._count_merged_system(block, result.merged_system)

@@ -94,7 +94,7 @@ def _decimal(name: str, value: Price) -> Decimal:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class ExpectedUsage:
     """The expected use of the deployment."""
 
     hosting_hours: float = 0
@@ -144,9 +144,11 @@ class CostForecast:
 _AMOUNTS = ("amount", "at_least", "at_most")
 
 
-def forecast_cost(billed: TokenRange, prices: Prices, usage: Usage | None = None) -> CostForecast:
+def forecast_cost(
+    billed: TokenRange, prices: Prices, usage: ExpectedUsage | None = None
+) -> CostForecast:
     """Return the cost of a job with these billed tokens and of its deployment."""
-    use = usage or Usage()
+    use = usage or ExpectedUsage()
     input_tokens = TokenRange(use.input_tokens, use.input_tokens, use.input_tokens)
     output_tokens = TokenRange(use.output_tokens, use.output_tokens, use.output_tokens)
     billed_items = (

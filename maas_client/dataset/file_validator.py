@@ -234,13 +234,13 @@ class FileValidator:
 
     def _check_head(self, file: FileIO, size: int) -> None:
         """Check the file's name and its first bytes."""
-        if not self.path.casefold().endswith(".jsonl") and not self.file.damage:
+        if not self.path.casefold().endswith(".jsonl") and not self.file.unpack_error:
             self._add_file_issue(Issue("FILE_EXTENSION"))
         head = file.read(HEAD_BYTES)
         file.seek(0)
         issue = detect_wrong_format(head, is_complete=len(head) >= size)
-        if self.file.damage:
-            issue = Issue("FILE_BINARY", detail=self.file.damage)
+        if self.file.unpack_error:
+            issue = Issue("FILE_BINARY", detail=self.file.unpack_error)
         if issue:
             self.is_wrong_format = True
             self._add_file_issue(issue)

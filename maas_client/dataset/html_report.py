@@ -79,7 +79,7 @@ def _file(file: FileReport) -> str:
     parts = (
         f"<h2><code>{escape(file.path)}</code> {verdict}</h2>",
         _tiles(_summary(file)),
-        _counts(file),
+        _counts_table(file),
         _service(file),
         _tokens(file.stats.get("tokens") or {}),
         _content(file.stats),
@@ -116,7 +116,7 @@ def _tiles(values: Iterable[tuple[str, str]]) -> str:
     return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
-def _counts(file: FileReport) -> str:
+def _counts_table(file: FileReport) -> str:
     """Return a table of the codes with their counts as numbers and bars."""
     if not file.counts:
         return '<p class="good">No problems found.</p>'

@@ -52,7 +52,9 @@ def report_for_model(
     tokens = report.stats.get("tokens")
     if context.model is None:
         return report
-    if context.target not in context.model.tunable_on or not features.fit(context.template):
+    if context.target not in context.model.tunable_on or not features.is_compatible_with(
+        context.template
+    ):
         return None
     if tokens is None:
         return report

@@ -1,7 +1,7 @@
 """Read the valid rows of a file: the same rows for ``validate``, training and evaluation.
 
 ``read_rows`` validates while it reads. ``check_rows`` validates once and records which lines are valid;
-``read_checked_rows`` reads those lines any number of times without validating them again.
+``read_validated_rows`` reads those lines any number of times without validating them again.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ LineRange = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedRows:
+class ValidatedFile:
     """The report of a file, which of its lines are valid rows, and what its rows use."""
 
     report: FileReport
@@ -67,9 +67,9 @@ class CheckedRows:
     features: RowFeatures
 
 
-def check_rows(
+def validate_file_once(
     path: str | PathLike[str], *, target: str = "local", model: str | None = None
-) -> CheckedRows:
+) -> ValidatedFile:
     """Validate a file in one pass, without its content scanners, and note its valid lines.
 
     Raises ``ConfigError`` for an unknown target or model; whatever the file contains, the result is a report.
@@ -82,10 +82,12 @@ def check_rows(
         ServiceRules(context, service_splits=True),
         [RepeatedLineScanner(), recorder],
     )
-    return CheckedRows(check.run(), tuple(recorder.ranges), check.features)
+    return ValidatedFile(check.run(), tuple(recorder.ranges), check.features)
 
 
-def checked_rows_for_model(checked: CheckedRows, *, target: str, model: str) -> CheckedRows | None:
+def checked_rows_for_model(
+    checked: ValidatedFile, *, target: str, model: str
+) -> ValidatedFile | None:
     """Return what ``check_rows`` returns for a model, derived from its result without a model.
 
     Returns None if the file has to be validated for the model.
@@ -94,7 +96,7 @@ def checked_rows_for_model(checked: CheckedRows, *, target: str, model: str) -> 
     return None if report is None else replace(checked, report=report)
 
 
-def read_checked_rows(
+def read_validated_rows(
     path: str | PathLike[str], valid_lines: Iterable[LineRange]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield line number and row of the lines that ``check_rows`` found valid. Raises ``OSError``."""

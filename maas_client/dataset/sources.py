@@ -24,7 +24,7 @@ from typing import Any, Literal, Protocol, cast
 
 from maas_client.errors import ConfigError, DatasetError, MissingExtraError
 
-__all__ = ["DataFile", "DataSource", "open_readable", "open_source", "to_file"]
+__all__ = ["DataFile", "DataSource", "open_source", "open_valid_source", "to_file"]
 
 
 class DataFrame(Protocol):
@@ -58,7 +58,7 @@ class DataFile:
     """What a copy was made from, such as ``gzip``; empty for the caller's own file."""
     unit: Literal["line", "row"] = "line"
     """What the numbers of the lines count in the caller's data."""
-    damage: str = ""
+    unpack_error: str = ""
     """Why a packed file cannot be unpacked; ``path`` is then the packed file."""
 
     @property
@@ -107,7 +107,7 @@ def open_source(source: DataSource | DataFile) -> Iterator[DataFile]:
                 format_name, unit = unpack(out, name)
             file = DataFile(path, name, format_name, unit)
         except _UnpackError as error:
-            file = DataFile(os.fsdecode(cast("str", source)), name, damage=str(error))
+            file = DataFile(os.fsdecode(cast("str", source)), name, unpack_error=str(error))
         except _RowsError as error:
             raise error.reason from None
         except OSError as error:
@@ -119,12 +119,13 @@ def open_source(source: DataSource | DataFile) -> Iterator[DataFile]:
 
 
 @contextmanager
-def open_readable(source: DataSource | DataFile) -> Iterator[DataFile]:
+def open_valid_source(source: DataSource | DataFile) -> Iterator[DataFile]:
     """Do what ``open_source`` does, and raise ``DatasetError`` for a file that cannot be unpacked."""
     with open_source(source) as file:
-        if file.damage:
+        if file.unpack_error:
             raise DatasetError(
-                f"{file.name} is not text: {file.damage}", hint="Download it or write it again."
+                f"{file.name} is not text: {file.unpack_error}",
+                hint="Download it or write it again.",
             )
         yield file
 

@@ -20,7 +20,7 @@ from maas_client.wire import azureml as ops
 from maas_client.wire import statuses
 from maas_client.wire.azureml_models import Page
 from maas_client.wire.operation import Operation, Response
-from maas_client.wire.parsing import only_objects
+from maas_client.wire.parsing import skip_non_objects
 
 MAX_POLL_INTERVAL_S = 15.0
 _log = logging.getLogger("maas_client")
@@ -57,7 +57,7 @@ async def list_items(
     """Yield the items of an ARM list; ``nextLink`` is followed verbatim (docs/azure-http.md section 7.4)."""
     page = (await io.send(op, query=query, **path)).value  # type: ignore[arg-type]  # a str, never a deadline
     while True:
-        for item in only_objects(op, page.value):
+        for item in skip_non_objects(op, page.value):
             yield item
         if not page.next_link:
             return

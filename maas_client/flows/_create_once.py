@@ -81,10 +81,10 @@ async def create_once(
             if not _reached_network(create_error, connected=is_local_failure):
                 raise
             error = create_error
-        is_unclear = _is_unclear(error)
+        is_unclear = _is_ambiguous(error)
         may_have_acted = may_have_acted or is_unclear
         try:
-            existing = await _look(io, error, find)
+            existing = await _find_existing(io, error, find)
         except NameInUseError:
             raise
         except MaasError as look_error:
@@ -94,14 +94,16 @@ async def create_once(
         if existing is not None:
             return existing
         is_timeout = isinstance(error, TransportError) and error.timed_out
-        if attempt == MAX_ATTEMPTS or is_timeout or not _is_repeatable(error):
-            if is_unclear or (may_have_acted and _is_repeatable(error)):
+        if attempt == MAX_ATTEMPTS or is_timeout or not _is_retryable(error):
+            if is_unclear or (may_have_acted and _is_retryable(error)):
                 raise _unknown_outcome(operation, error, hint) from error
             raise error
     raise AssertionError("the last attempt returns or raises")
 
 
-async def _look(io: IO, error: MaasError, find: Callable[[], Awaitable[T | None]]) -> T | None:
+async def _find_existing(
+    io: IO, error: MaasError, find: Callable[[], Awaitable[T | None]]
+) -> T | None:
     """Look several times where the result may appear late, and last just before the next attempt."""
     existing = await find()
     if existing is not None:
@@ -115,8 +117,8 @@ async def _look(io: IO, error: MaasError, find: Callable[[], Awaitable[T | None]
 
 
 def _waits(io: IO, error: MaasError) -> list[float]:
-    if not _is_unclear(error) and not isinstance(error, ConflictError | RateLimitError):
-        return [next(poll_intervals(io))] if _is_repeatable(error) else []
+    if not _is_ambiguous(error) and not isinstance(error, ConflictError | RateLimitError):
+        return [next(poll_intervals(io))] if _is_retryable(error) else []
     retry_after = error.retry_after if isinstance(error, StatusError) else None
     waits = poll_intervals(io)
     if retry_after is not None:
@@ -133,7 +135,7 @@ def _reached_network(error: MaasError, *, connected: bool) -> bool:
     return isinstance(error, StatusError)
 
 
-def _is_unclear(error: MaasError) -> bool:
+def _is_ambiguous(error: MaasError) -> bool:
     """Return whether the service may have carried the request out in spite of the error."""
     if isinstance(error, TransportError):
         return error.was_sent
@@ -145,9 +147,9 @@ def _is_unclear(error: MaasError) -> bool:
     return isinstance(error, ServiceError) and not is_redirect
 
 
-def _is_repeatable(error: MaasError) -> bool:
+def _is_retryable(error: MaasError) -> bool:
     """Return whether another attempt may succeed. After a 401 the look has obtained another token."""
-    return _is_unclear(error) or isinstance(error, TransportError | RateLimitError | AuthError)
+    return _is_ambiguous(error) or isinstance(error, TransportError | RateLimitError | AuthError)
 
 
 def _unknown_outcome(
@@ -249,7 +251,7 @@ class _MachineLock:
 
 
 @asynccontextmanager
-async def exclusive(io: IO, name: str, *, timeout_s: float) -> AsyncGenerator[None, None]:
+async def machine_lock(io: IO, name: str, *, timeout_s: float) -> AsyncGenerator[None, None]:
     """Wait until no other call on this machine is in this context with the same name and resource.
 
     After ``timeout_s`` it is entered anyway: the holder may have been stopped, and the looks before and

@@ -40,7 +40,7 @@ def _append(path: Path, row: dict[str, Any], *, create: bool = False) -> None:
         os.close(descriptor)
 
 
-class PartJournal:
+class UploadJournal:
     """The parts of one upload that the service has, kept in a file until the upload is complete.
 
     Args:

@@ -16,7 +16,7 @@ from maas_client.flows._requests import is_foundry
 from maas_client.wire import foundry
 from maas_client.wire import permissions as ops
 from maas_client.wire.operation import Operation, Plane
-from maas_client.wire.parsing import checks_values, parse_item
+from maas_client.wire.parsing import parse_item, translate_parse_errors
 from maas_client.wire.permissions import Permission, Usage
 
 _NAME_CLAIMS = ("upn", "unique_name", "app_displayname", "appid", "oid")
@@ -87,7 +87,7 @@ async def quota_names(io: IO, model: str) -> set[str]:
     return names
 
 
-@checks_values("accounts.models")
+@translate_parse_errors("accounts.models")
 def _usage_names(item: dict[str, Any]) -> set[str]:
     skus: list[dict[str, Any]] = item.get("skus") or []
     return {str(sku["usageName"]) for sku in skus if sku.get("usageName")}

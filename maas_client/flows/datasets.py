@@ -360,7 +360,7 @@ def _identity(file: DataFile) -> str:
 
 
 def _to_source(file: DataFile) -> DataFile | str:
-    return file if file.is_copy or file.damage else file.path
+    return file if file.is_copy or file.unpack_error else file.path
 
 
 def _file_state(file: DataFile) -> _FileState:

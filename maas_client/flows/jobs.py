@@ -48,7 +48,7 @@ class JobBackend(Protocol):
     def delete(self, io: IO, job: str) -> Coro[None]: ...
 
 
-class RunBackend(Protocol):
+class JobHistoryBackend(Protocol):
     """What a backend's module for what happened in a job must have."""
 
     def list_events(self, io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
@@ -69,7 +69,7 @@ def job_backend(io: IO) -> JobBackend:
     return azureml_jobs
 
 
-def run_backend(io: IO) -> RunBackend:
+def run_backend(io: IO) -> JobHistoryBackend:
     """Return the module for events, checkpoints and logs of the connection's backend."""
     if is_foundry(io):
         from maas_client.flows.foundry import runs as foundry_runs

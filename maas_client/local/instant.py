@@ -56,8 +56,8 @@ def train(
     """
     pairs = list(_read_pairs(Path(job["train"])))
     validation_pairs = list(_read_pairs(Path(job["validation"]))) if job.get("validation") else []
-    config = parse_hyperparameters(job.get("recipe") or {})
-    epochs, batch = config.epochs, config.batch_size * config.accumulate
+    config = parse_hyperparameters(job.get("hyperparameters") or {})
+    epochs, batch = config.epochs, config.batch_size * config.gradient_accumulation_steps
     steps = epochs * max(1, math.ceil(len(pairs) / batch))
     emit({"event": "started", "steps": steps, "examples": len(pairs), "simulated": True})
     if not pairs:

@@ -5,7 +5,7 @@ The first line of stdin is the job (JSON). Later lines are signals: ``{"cancel":
 stdin means that the server has ended; then this process ends at once. Events are JSON lines on stdout.
 Everything that libraries print goes to the job's log.
 
-Job: ``{"engine", "job", "model", "base", "train", "validation", "recipe", "out", "threads", "log",
+Job: ``{"engine", "job", "model", "base", "train", "validation", "hyperparameters", "out", "threads", "log",
 "lock", "pace_s"}``, and ``"rank"`` in the additional processes (``ranks.py``). Events:
 ``started``, ``step``, ``eval``, ``message``, ``checkpoint``, ``paused``, ``done``, ``failed`` (``code``,
 ``message``). Each event is also written to the log as a readable line.
@@ -31,8 +31,8 @@ from maas_client.local.resources.job_states import SIGNAL_KEYS, JobSignal
 from maas_client.local.resources.training_config import parse_hyperparameters
 from maas_client.local.resources.validation_cache import check_file
 
-_FORMAT = ("FILE_", "JSON_", "CHAT_", "TOOL_")
-_ENGINE = (
+_FORMAT_CODE_PREFIXES = ("FILE_", "JSON_", "CHAT_", "TOOL_")
+_WARMUP_MODULES = (
     "maas_client.local.training.run",
     "maas_client.dataset.file_validator",
     "peft",
@@ -49,14 +49,14 @@ _open_locks: list[int | None] = []
 def main(argv: list[str]) -> int:
     """Wait for a job, run it, and return the exit code: 0 also when the job reported that it failed."""
     out = _redirect_stdout()
-    server = _Server(sys.stdin)
+    server = _ControlChannel(sys.stdin)
     if "--warm" in argv:
         _import_engine()
     job = server.job()
     _redirect_log(job["log"])
     if "rank" in job:
-        return _run_as_peer(job, _make_emit(out))
-    _lock(job["lock"])
+        return _run_worker_rank(job, _make_emit(out))
+    _lock_run_folder(job["lock"])
     emit = _make_emit(out)
     try:
         _run(job, emit, server)
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _run(job: dict[str, Any], emit: Emit, server: _Server) -> None:
+def _run(job: dict[str, Any], emit: Emit, server: _ControlChannel) -> None:
     failure = _find_problems(job)
     if failure:
         emit({"event": "failed", **failure})
@@ -87,7 +87,7 @@ def _run(job: dict[str, Any], emit: Emit, server: _Server) -> None:
 
 def _lock_builds(job: dict[str, Any], emit: Emit) -> None:
     """Lock the folder of DeepSpeed's builds, and report if DeepSpeed must be compiled first."""
-    if not parse_hyperparameters(job["recipe"]).deepspeed_stage:
+    if not parse_hyperparameters(job["hyperparameters"]).deepspeed_stage:
         return
     root = child_processes.torch_build_folder()
     _open_locks.append(child_processes.lock_torch_builds(root))
@@ -96,7 +96,7 @@ def _lock_builds(job: dict[str, Any], emit: Emit) -> None:
         emit({"event": "message", "level": "info", "message": text})
 
 
-def _run_as_peer(job: dict[str, Any], emit: Emit) -> int:
+def _run_worker_rank(job: dict[str, Any], emit: Emit) -> int:
     """Run a job as an additional process. The first process reports; this one only reports a failure."""
     from maas_client.local.training import processes
 
@@ -125,7 +125,7 @@ def _find_problems(job: dict[str, Any]) -> dict[str, Any] | None:
         for name, path in (("training", job["train"]), ("validation", job.get("validation")))
         if path
         for problem in check_file(path, job["model"], job.get("checks")).report.problems
-        if problem.severity == "error" and problem.code.startswith(_FORMAT)
+        if problem.severity == "error" and problem.code.startswith(_FORMAT_CODE_PREFIXES)
     ]
     return _invalid_data_error(problems) if problems else None
 
@@ -163,7 +163,7 @@ def _redirect_log(path: str) -> None:
     os.close(descriptor)
 
 
-class _Server:
+class _ControlChannel:
     """The server at the other end of stdin.
 
     A thread reads stdin from the start, so that this process also ends with its server while torch is still
@@ -201,7 +201,7 @@ class _Server:
         os._exit(1)
 
 
-def _lock(path: str) -> None:
+def _lock_run_folder(path: str) -> None:
     """Wait until no worker of a killed server writes into this job's folder any more."""
     try:
         import fcntl
@@ -222,12 +222,12 @@ def _make_emit(out: TextIO) -> Emit:
             out.write(text + "\n")
             out.flush()
             with suppress(OSError):  # on a full disk the log line is lost, not the event
-                print(_line(event), file=sys.stderr, flush=True)
+                print(_format_log_line(event), file=sys.stderr, flush=True)
 
     return emit
 
 
-def _line(event: dict[str, Any]) -> str:
+def _format_log_line(event: dict[str, Any]) -> str:
     """Return an event as a readable line."""
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     values = " ".join(
@@ -242,7 +242,7 @@ def _line(event: dict[str, Any]) -> str:
 
 def _import_engine() -> None:
     """Import the modules of a training job, so that the next job starts at once."""
-    for name in _ENGINE:
+    for name in _WARMUP_MODULES:
         try:
             __import__(name)
         except ImportError as error:

@@ -122,7 +122,7 @@ def parse_or_skip(
         return None
 
 
-def only_objects(op: Operation[Any], items: list[Any]) -> list[dict[str, Any]]:
+def skip_non_objects(op: Operation[Any], items: list[Any]) -> list[dict[str, Any]]:
     """Return the items of a list that are objects; warn about others."""
     objects = [item for item in items if isinstance(item, dict)]
     if len(objects) < len(items):
@@ -140,7 +140,7 @@ def creation_time(item: dict[str, Any]) -> str:
     return str(system_data.get("createdAt") or "") if isinstance(system_data, dict) else ""
 
 
-def checks_values(operation: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+def translate_parse_errors(operation: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Make a function that converts a response raise ``ServiceError`` for values of another type.
 
     Args:

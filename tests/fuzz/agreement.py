@@ -48,8 +48,8 @@ class Comparison:
     def compare(self, data: bytes) -> None:
         """Raise ``Disagreement`` if they do not agree about a line."""
         checked = self.line_validator.validate(make_line(1, 0, data))
-        self.fast_path.split([self.rng.choice(PREVIOUS_LINES)])
-        result = self.fast_path.split([data])
+        self.fast_path.partition([self.rng.choice(PREVIOUS_LINES)])
+        result = self.fast_path.partition([data])
         if list(result.accepted):
             self.counts["accepted by the fast path"] += 1
             codes = [issue.code for issue in checked.issues if issue.code != "CHAT_SYSTEM_MERGED"]

@@ -33,7 +33,7 @@ from maas_client.dataset.parsing.file_type import detect_wrong_format
 from maas_client.dataset.parsing.lines import MAX_LINE_BYTES, Line
 from maas_client.dataset.rules.chat import LineResult, LineValidator
 from maas_client.dataset.rules.context import build_context
-from maas_client.dataset.sources import open_readable
+from maas_client.dataset.sources import open_valid_source
 from maas_client.errors import ConfigError, DatasetError
 
 MAX_LISTED = 1000
@@ -137,7 +137,7 @@ def fix(
     validator = LineValidator(build_context(target, model))
     result = FixResult(os.fspath(path), os.fspath(out))
     with (
-        open_readable(path) as data,
+        open_valid_source(path) as data,
         atomic_write(out, dropped) if drop else atomic_write(out) as files,
     ):
         if data.is_copy and os.path.realpath(path) == os.path.realpath(out):

@@ -13,7 +13,7 @@ from maas_client.dataset.formats.masks import is_mask_key, weight_for
 from maas_client.dataset.parsing.json_scan import scan_json
 from maas_client.dataset.rules.unsupported_fields import is_system_key, system_text
 from maas_client.dataset.rules.wrapping import (
-    find_split_turns,
+    find_mergeable_messages,
     find_wrapping,
     join_turn,
     parse_tools,
@@ -217,7 +217,7 @@ def _unwrap(value: Any, repairs: list[str]) -> Any:
 
 def _join_turns(messages: list[Row], repairs: list[str]) -> list[Row]:
     """Join assistant messages that are one turn."""
-    split = find_split_turns(messages)
+    split = find_mergeable_messages(messages)
     joined: list[Row] = []
     for index, message in enumerate(messages):
         if index in split:

@@ -34,7 +34,7 @@ from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.rules.service import ServiceRules
 from maas_client.dataset.scanners.duplicates import DuplicateScanner
 from maas_client.dataset.scanners.near_duplicates import NearDuplicateScanner
-from maas_client.dataset.sources import DataFile, open_readable, open_source
+from maas_client.dataset.sources import DataFile, open_source, open_valid_source
 from maas_client.errors import ConfigError, DatasetError
 
 GroupBy = Literal["conversation", "prompt", "row"]
@@ -113,7 +113,7 @@ def split(
         )
     require_regular_file(path)
     require_distinct_paths(path, training, validation)
-    with open_readable(path) as data:
+    with open_valid_source(path) as data:
         rows = _RowIndex(data, by)
         order = list(range(len(rows)))
         if shuffle:
@@ -158,7 +158,7 @@ def split_like_azure(
     """
     require_regular_file(path)
     require_distinct_paths(path, training, validation)
-    with open_readable(path) as data:
+    with open_valid_source(path) as data:
         rows = _RowIndex(data, "row")
         count = max(1, round(len(rows) * validation_share))
         with open(data.path, "rb") as source, atomic_write(training, validation) as files:

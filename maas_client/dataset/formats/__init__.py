@@ -8,7 +8,7 @@ from maas_client.dataset.formats.registry import (
     RowFormat,
     convert_row,
     detect_any_format,
-    detect_format,
+    detect_other_format,
     is_preference_row,
 )
 
@@ -22,6 +22,6 @@ __all__ = [
     "UnwantedAnswerError",
     "convert_row",
     "detect_any_format",
-    "detect_format",
+    "detect_other_format",
     "is_preference_row",
 ]

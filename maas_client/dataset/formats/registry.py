@@ -191,7 +191,7 @@ def flatten_row(row: Row) -> Row:
     return row
 
 
-def detect_format(row: Row) -> RowFormat | None:
+def detect_other_format(row: Row) -> RowFormat | None:
     """Return the format whose keys a row has, other than ``messages``, or None."""
     row = flatten_row(row)
     names = {normalize_key(key): key for key in row}
@@ -211,7 +211,7 @@ def is_preference_row(row: Row) -> bool:
     messages = row.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else None
     has_answer = isinstance(last, dict) and last.get("role") == "assistant"
-    found = None if has_answer else detect_format(row)
+    found = None if has_answer else detect_other_format(row)
     return found is not None and found.name == "dpo"
 
 
@@ -225,7 +225,7 @@ def detect_any_format(row: Row) -> RowFormat | None:
     if any(normalize_key(key) == "messages" and not is_empty(row[key]) for key in row):
         is_dpo = is_preference_row(row) or _has_whole_conversation(row)
         return FORMAT_BY_NAME["dpo"] if is_dpo else MESSAGES
-    return detect_format(row)
+    return detect_other_format(row)
 
 
 def convert_row(

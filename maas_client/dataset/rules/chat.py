@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from maas_client.chat import find_mismatches
-from maas_client.dataset.formats import detect_format, is_preference_row
+from maas_client.dataset.formats import detect_other_format, is_preference_row
 from maas_client.dataset.formats.masks import is_mask_key
 from maas_client.dataset.issues import Issue, KeyPath, json_type, quote_if_safe
 from maas_client.dataset.parsing.json_scan import JsonDocument, JsonError
@@ -26,7 +26,7 @@ from maas_client.dataset.rules.context import RuleContext
 from maas_client.dataset.rules.row_features import RowFeatures
 from maas_client.dataset.rules.tools import call_issues, definition_issues, result_issues
 from maas_client.dataset.rules.unsupported_fields import mask_issue, row_key_issues
-from maas_client.dataset.rules.wrapping import find_split_turns, find_wrapping
+from maas_client.dataset.rules.wrapping import find_mergeable_messages, find_wrapping
 
 ROLES = ("system", "user", "assistant", "tool")
 MESSAGE_KEYS = frozenset(
@@ -95,7 +95,7 @@ def row_issues(row: Any, context: RuleContext) -> list[Issue]:
     ]
     issues += definition_issues(row)
     if not any(issue.code in _UNKNOWN_SPEAKER for issue in issues):
-        split_turns = find_split_turns(messages)
+        split_turns = find_mergeable_messages(messages)
         issues += _order_issues(messages, split_turns)
         issues += result_issues(messages, split_turns)
     if not issues and context.template is not None:
@@ -115,7 +115,7 @@ def _wrapping_issue(value: Any, code: str) -> Issue | None:
 
 def _missing_messages_issue(row: dict[str, Any]) -> Issue:
     """Return the most specific issue for a row without ``messages``."""
-    row_format = detect_format(row)
+    row_format = detect_other_format(row)
     if row_format is not None and row_format.code:
         return Issue(row_format.code)
     for key in row:

@@ -130,7 +130,7 @@ def _to_row(conversation: Conversation) -> Row:
     return {"messages": [{"role": _ROLE_OF[type(m)], "content": m.content} for m in conversation]}
 
 
-class SplitResult:
+class PartitionResult:
     """A block's lines, split into accepted rows and lines for the full rules."""
 
     __slots__ = ("accepted", "merged_system", "rows", "undecided")
@@ -157,7 +157,7 @@ class FastPath:
         self._uniform: MessageTypes | None = None
         """The sequence of roles that every row of the last block had."""
 
-    def split(self, lines: list[bytes]) -> SplitResult:
+    def partition(self, lines: list[bytes]) -> PartitionResult:
         """Split a block's lines into rows that are certainly valid and lines for the full rules."""
         if len(self._quote_counts) > _MAX_CACHED_SEQUENCES:
             self._quote_counts.clear()
@@ -188,7 +188,7 @@ class FastPath:
             indices = [indices[index] for index in keep]
             rows = LazyRows([conversations[index] for index in keep])
             types = [types[index] for index in keep] if types else None
-        result = SplitResult(indices, rows, undecided)
+        result = PartitionResult(indices, rows, undecided)
         if self._merging:
             row_types = types or repeat(self._uniform, len(rows))
             merged = [row_type in self._merging for row_type in row_types]

@@ -44,7 +44,7 @@ class RowFeatures:
                 row.get("tools") or any(message.get("tool_calls") for message in messages)
             )
 
-    def fit(self, template: ChatTemplate | None) -> bool:
+    def is_compatible_with(self, template: ChatTemplate | None) -> bool:
         """Return whether no row has an issue with a model's template that it lacks without a model.
 
         True is certain. False means that the rows have to be validated for the model.

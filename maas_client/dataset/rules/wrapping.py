@@ -90,7 +90,7 @@ def _is_row(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("messages"), list | str)
 
 
-def find_split_turns(messages: list[Row]) -> list[int]:
+def find_mergeable_messages(messages: list[Row]) -> list[int]:
     """Return the indices of assistant messages that continue the turn of the message before.
 
     These are a call after a text, a second call before the results of the first, and a text between a call

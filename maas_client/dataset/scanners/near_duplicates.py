@@ -25,7 +25,7 @@ from maas_client.dataset.scanners.duplicates import (
 )
 from maas_client.dataset.scanners.similarity import (
     ComparedRow,
-    Slots,
+    TemplateVariables,
     find_changes,
     question_and_answer,
 )
@@ -339,7 +339,9 @@ def find_copies(
             for number, match in pairs
             if number in later and match in earlier
         }
-        slots = Slots(rows, chain.from_iterable(places or () for places in changes.values()))
+        slots = TemplateVariables(
+            rows, chain.from_iterable(places or () for places in changes.values())
+        )
         for pair, places in changes.items():
             if places is not None and not any(map(slots.contain, places)):
                 yield pair

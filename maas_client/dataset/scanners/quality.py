@@ -14,7 +14,7 @@ from typing import Any
 from maas_client.dataset.issues import Issue, KeyPath
 from maas_client.dataset.parsing.prefilter import Prefilter, compile_pattern, decode_lines
 from maas_client.dataset.scanners import Row, iter_strings, message_texts
-from maas_client.dataset.scanners.truncation import CERTAIN_ENDS, OpenEndings, classify_ending
+from maas_client.dataset.scanners.truncation import CERTAIN_ENDS, TruncatedAnswers, classify_ending
 
 _MAX_EMPTY_CHARS = 13
 """An answer that is nothing but a placeholder has fewer characters."""
@@ -93,7 +93,7 @@ class QualityScanner:
     """
 
     def __init__(self) -> None:
-        self._endings = OpenEndings()
+        self._endings = TruncatedAnswers()
         self._counts: Counter[str] = Counter()
 
     def feed(
@@ -129,7 +129,7 @@ class QualityScanner:
 
     def finish(self) -> Iterator[Issue]:
         """Yield the answers that end with a word, and by the file's habits should not."""
-        for number, path in self._endings.find_cut():
+        for number, path in self._endings.find_truncated():
             self._counts["QUALITY_CUT_OFF"] += 1
             yield Issue("QUALITY_CUT_OFF", path, line=number)
 

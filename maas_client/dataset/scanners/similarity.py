@@ -64,7 +64,7 @@ class ComparedRow:
 Words = tuple[str, ...]
 
 
-class Place(NamedTuple):
+class EditContext(NamedTuple):
     """A place where two texts differ."""
 
     before: Words
@@ -73,10 +73,10 @@ class Place(NamedTuple):
     """The words after it, backwards."""
 
 
-class Slots:
+class TemplateVariables:
     """Decides which of some places are slots of a template: places where some rows have different words."""
 
-    def __init__(self, rows: Iterable[ComparedRow], places: Iterable[Place]) -> None:
+    def __init__(self, rows: Iterable[ComparedRow], places: Iterable[EditContext]) -> None:
         self._after: dict[Words, Counter[str]] = {}
         self._before: dict[Words, Counter[str]] = {}
         for place in places:
@@ -86,7 +86,7 @@ class Slots:
             _count_fillers(self._after, row.question)
             _count_fillers(self._before, row.question[::-1])
 
-    def contain(self, place: Place) -> bool:
+    def contain(self, place: EditContext) -> bool:
         """Return whether the words at a place differ from row to row."""
         return any(
             len(counts) >= _MIN_FILLERS and 2 * max(counts.values()) <= counts.total()
@@ -102,7 +102,7 @@ def _count_fillers(fillers: dict[Words, Counter[str]], words: list[str]) -> None
             counts[filler] += 1
 
 
-def find_changes(first: ComparedRow, second: ComparedRow) -> list[Place] | None:
+def find_changes(first: ComparedRow, second: ComparedRow) -> list[EditContext] | None:
     """Return where the questions of two copies differ; None if one row is not a copy of the other.
 
     A row is a copy only if none of the places is a slot of a template.
@@ -138,9 +138,9 @@ def _jaccard(first: Counter[tuple[str, ...]], second: Counter[tuple[str, ...]]) 
     return (first & second).total() / union if union else 1.0
 
 
-def _places_of_change(first: list[str], second: list[str]) -> Iterator[Place]:
+def _places_of_change(first: list[str], second: list[str]) -> Iterator[EditContext]:
     matcher = SequenceMatcher(None, first, second, autojunk=False)
     for operation, start, end, *_ in matcher.get_opcodes():
         if operation != "equal":
             before = tuple(first[max(0, start - _CONTEXT) : start])
-            yield Place(before, tuple(first[end : end + _CONTEXT][::-1]))
+            yield EditContext(before, tuple(first[end : end + _CONTEXT][::-1]))

@@ -134,7 +134,7 @@ class _OpenAnswer(NamedTuple):
     """Its last word may end a sentence there, although it seldom does."""
 
 
-class OpenEndings:
+class TruncatedAnswers:
     """The answers of a file that end with a word, and how the file's other answers end.
 
     Memory: a sample of the answers, and the first few thousand that end with a word.
@@ -175,7 +175,7 @@ class OpenEndings:
             )
         )
 
-    def find_cut(self) -> Iterator[tuple[int, KeyPath]]:
+    def find_truncated(self) -> Iterator[tuple[int, KeyPath]]:
         """Yield the line and the path of each answer that is cut off, by the habits of the file."""
         if not self._answers or self._complete < MIN_COMPLETE_ANSWERS:
             return

@@ -9,7 +9,7 @@ from typing import Any
 
 from maas_client.errors import NotFoundError
 from maas_client.flows import _arm
-from maas_client.flows._create_once import create_once, exclusive
+from maas_client.flows._create_once import create_once, machine_lock
 from maas_client.flows._files import reading
 from maas_client.flows._io import IO
 from maas_client.flows._requests import UploadRequest
@@ -18,7 +18,7 @@ from maas_client.flows.azureml.workspace import get_datastore
 from maas_client.types import Dataset
 from maas_client.wire import azureml as ops
 from maas_client.wire.azureml_models import DataVersion, Named
-from maas_client.wire.parsing import checks_values, creation_time, parse_item, parse_time
+from maas_client.wire.parsing import creation_time, parse_item, parse_time, translate_parse_errors
 
 _BYTES = "bytes"
 """The property in which an upload stores the file's size."""
@@ -37,7 +37,7 @@ async def upload(io: IO, request: UploadRequest) -> Dataset:
     with reading(request.path):
         size = request.path.stat().st_size
     version = request.sha256[:16]
-    async with exclusive(
+    async with machine_lock(
         io, f"file {request.sha256}", timeout_s=blob_upload.upload_timeout_s(size)
     ):
         return await _upload(io, request, size, version)
@@ -169,7 +169,7 @@ def _split_id(dataset: str) -> tuple[str, str | None]:
     return name, version or None
 
 
-@checks_values("data_versions.get")
+@translate_parse_errors("data_versions.get")
 def to_dataset(value: DataVersion, name: str, version: str) -> Dataset:
     """Convert a data version to a ``Dataset``."""
     raw: dict[str, Any] = value.dump()

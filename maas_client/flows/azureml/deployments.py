@@ -25,7 +25,7 @@ from maas_client.wire import azureml as ops
 from maas_client.wire import chat, parsing, statuses
 from maas_client.wire.azureml_models import Endpoint
 from maas_client.wire.operation import Response
-from maas_client.wire.parsing import checks_values, parse_item
+from maas_client.wire.parsing import parse_item, translate_parse_errors
 
 CHAT_TIMEOUT_S = 600.0
 """Time for a complete answer, which takes long on a small machine."""
@@ -210,7 +210,7 @@ def _name(request: ChatRequest) -> str:
     return arm_name(deployment) if isinstance(deployment, str) else deployment.name
 
 
-@checks_values("endpoints.get")
+@translate_parse_errors("endpoints.get")
 def _to_deployment(value: Endpoint, name: str) -> Deployment:
     properties = value.properties
     url: Any = (properties.inference_endpoint or {}).get("uri")

@@ -33,7 +33,7 @@ from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
 from maas_client.wire import statuses
 from maas_client.wire.operation import Operation
-from maas_client.wire.parsing import checks_values, parse_item, parse_time
+from maas_client.wire.parsing import parse_item, parse_time, translate_parse_errors
 
 FINGERPRINT_PROPERTY = "maas_client.fingerprint"
 _MAX_ATTEMPTS = 1000
@@ -307,7 +307,7 @@ async def to_job(io: IO, value: m.Job, name: str) -> Job:
         return job  # the caller has no role for run history; the job itself is still useful
 
 
-@checks_values("jobs.get")
+@translate_parse_errors("jobs.get")
 def _to_job(value: m.Job, name: str) -> Job:
     properties = value.properties
     details = properties.fine_tuning_details

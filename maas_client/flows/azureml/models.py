@@ -18,7 +18,7 @@ from maas_client.flows.azureml.workspace import get_datastore, get_workspace
 from maas_client.types import Model
 from maas_client.wire import azureml as ops
 from maas_client.wire.azureml_models import ModelVersion
-from maas_client.wire.parsing import checks_values, creation_time, parse_item, parse_time
+from maas_client.wire.parsing import creation_time, parse_item, parse_time, translate_parse_errors
 
 _LOAD_TIMEOUT_S = 900.0
 """The server loads the weights before it responds."""
@@ -141,11 +141,11 @@ def _hash_files(folder: Path) -> dict[str, str]:
 
 async def _to_model(io: IO, value: ModelVersion, name: str) -> Model:
     version = value.id.rsplit("/", 1)[-1]
-    return _with_id(value, name, version, await asset_id(io, name, version))
+    return _build_model(value, name, version, await asset_id(io, name, version))
 
 
-@checks_values("model_versions.get")
-def _with_id(value: ModelVersion, name: str, version: str, asset: str) -> Model:
+@translate_parse_errors("model_versions.get")
+def _build_model(value: ModelVersion, name: str, version: str, asset: str) -> Model:
     properties = value.properties
     base = properties.properties.get("baseModelId") or properties.tags.get("baseModelId")
     return Model(

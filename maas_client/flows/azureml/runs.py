@@ -17,7 +17,7 @@ from maas_client.flows.identifiers import arm_name
 from maas_client.types import Checkpoint, Job, JobError, JobEvent
 from maas_client.wire import azureml as ops
 from maas_client.wire.azureml_models import RunDetails
-from maas_client.wire.parsing import checks_values, parse_time
+from maas_client.wire.parsing import parse_time, translate_parse_errors
 
 _METRIC_NAMES = {
     "loss": "train_loss",
@@ -50,7 +50,7 @@ async def run_details(io: IO, run: str) -> RunDetails:
     return (await io.send(ops.RUN_DETAILS, base_url=await data_plane_url(io), run=run)).value
 
 
-@checks_values("runs.details")
+@translate_parse_errors("runs.details")
 def to_job_error(details: RunDetails) -> JobError | None:
     """Return why the run failed, which the job's own body does not say (docs/azure-http.md section 1.5)."""
     if details.error is None or not details.error.error:
@@ -101,7 +101,7 @@ def _latest_time(messages: Iterable[JobEvent]) -> datetime:
     return max((event.created_at for event in messages if event.created_at), default=_LONG_AGO)
 
 
-@checks_values("runs.details")
+@translate_parse_errors("runs.details")
 def _to_message(index: int, warning: dict[str, Any]) -> JobEvent:
     """Convert a warning of run history to an event.
 
@@ -130,7 +130,7 @@ class _MetricHistory:
     newest: dict[str, str] = field(default_factory=dict)
     """When the last value of each metric was written, as the service reports it."""
 
-    @checks_values("metrics.values")
+    @translate_parse_errors("metrics.values")
     def add(self, name: str, value: dict[str, Any]) -> None:
         """Add one value of a metric."""
         created, step = value.get("createdUtc"), int(value.get("step") or 0)
@@ -178,12 +178,12 @@ async def _metric_events(
     return [_to_metric_event(step, history.values[step], history.times.get(step)) for step in steps]
 
 
-@checks_values("metrics.list")
+@translate_parse_errors("metrics.list")
 def _metric_name(item: dict[str, Any]) -> str:
     return str((item.get("metricKey") or {}).get("name") or item.get("name") or "")
 
 
-@checks_values("metrics.values")
+@translate_parse_errors("metrics.values")
 def _to_metric_event(step: int, metrics: dict[str, float], time: datetime | None) -> JobEvent:
     values = sorted(metrics.items())
     return JobEvent(

@@ -30,7 +30,7 @@ from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
 from maas_client.wire import parsing, statuses
 from maas_client.wire.operation import Plane, Response
-from maas_client.wire.parsing import checks_values, parse_item
+from maas_client.wire.parsing import parse_item, translate_parse_errors
 
 CHAT_TIMEOUT_S = 600.0
 """Time for a complete answer, which takes long on a small machine."""
@@ -254,7 +254,7 @@ def _last_segment(name_or_id: str) -> str:
     return name_or_id.rsplit("/", 1)[-1]
 
 
-@checks_values("deployments.get")
+@translate_parse_errors("deployments.get")
 def _to_deployment(io: IO, value: m.Deployment, name: str) -> Deployment:
     state = value.properties.provisioning_state or "Unknown"
     return Deployment(

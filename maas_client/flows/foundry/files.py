@@ -13,7 +13,7 @@ from maas_client import catalog
 from maas_client.errors import DatasetError, MaasError, NotFoundError, ServiceError, StatusError
 from maas_client.flows import _journal
 from maas_client.flows._arm import poll_intervals
-from maas_client.flows._create_once import create_once, exclusive
+from maas_client.flows._create_once import create_once, machine_lock
 from maas_client.flows._files import FileSlice, reading
 from maas_client.flows._io import IO
 from maas_client.flows._requests import UploadRequest, catalog_override
@@ -22,7 +22,7 @@ from maas_client.types import Dataset
 from maas_client.wire import foundry as ops
 from maas_client.wire.foundry_models import File
 from maas_client.wire.operation import Operation
-from maas_client.wire.parsing import checks_values, parse_item, parse_or_skip, to_datetime
+from maas_client.wire.parsing import parse_item, parse_or_skip, to_datetime, translate_parse_errors
 
 _log = logging.getLogger("maas_client")
 PURPOSE = "fine-tune"
@@ -45,7 +45,7 @@ async def upload(io: IO, request: UploadRequest) -> Dataset:
     _check_size(request.path, size, limits.get_int("upload_bytes_max"))
     is_multipart = size >= multipart_threshold
     timeout_s = multipart_upload.upload_timeout_s(size)
-    async with exclusive(io, f"file {request.sha256}", timeout_s=timeout_s):
+    async with machine_lock(io, f"file {request.sha256}", timeout_s=timeout_s):
         file, already_there = await _store(io, request, size, is_multipart=is_multipart)
     return to_dataset(file).model_copy(
         update={
@@ -237,7 +237,7 @@ def _name(file: File) -> str:
     return stem.removesuffix(f"-{fingerprint}") if fingerprint else stem
 
 
-@checks_values("files.get")
+@translate_parse_errors("files.get")
 def to_dataset(file: File) -> Dataset:
     """Convert a file to a ``Dataset``."""
     return Dataset(

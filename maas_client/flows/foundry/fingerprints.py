@@ -17,7 +17,7 @@ from maas_client.flows._requests import JobRequest, UploadRequest
 from maas_client.types import Dataset
 from maas_client.wire.foundry_models import ListPage
 from maas_client.wire.operation import Operation, Plane
-from maas_client.wire.parsing import only_objects
+from maas_client.wire.parsing import skip_non_objects
 
 MAX_SUFFIX_LENGTH = 18
 _FILE_FINGERPRINT = re.compile(r"-([0-9a-f]{8})\.jsonl$")
@@ -91,7 +91,7 @@ async def list_items(
     while True:
         page_query = {**(query or {}), **({"after": after} if after else {})}
         page: ListPage = (await io.send(op, query=page_query, **path)).value
-        items = only_objects(op, page.data)
+        items = skip_non_objects(op, page.data)
         for item in items:
             yield item
         last = page.last_id or (items[-1].get("id") if items else None)

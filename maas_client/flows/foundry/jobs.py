@@ -11,7 +11,7 @@ from maas_client import catalog
 from maas_client._hyperparameter_table import FOUNDRY_WIRE_NAMES
 from maas_client._messages import Argument, Call, Constructor, Text
 from maas_client.errors import ConfigError, MaasError, NotFoundError, StatusError, UnsupportedError
-from maas_client.flows._create_once import create_once, exclusive
+from maas_client.flows._create_once import create_once, machine_lock
 from maas_client.flows._io import IO
 from maas_client.flows._requests import JobRequest, catalog_override
 from maas_client.flows.foundry import fingerprints, tiers
@@ -19,7 +19,7 @@ from maas_client.types import Job, JobError
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
 from maas_client.wire import statuses
-from maas_client.wire.parsing import checks_values, parse_item, parse_or_skip, to_datetime
+from maas_client.wire.parsing import parse_item, parse_or_skip, to_datetime, translate_parse_errors
 
 _log = logging.getLogger("maas_client")
 _LOCK_TIMEOUT_S = 300.0
@@ -151,7 +151,7 @@ async def create(io: IO, request: JobRequest) -> Job:
         info = catalog.find_model(request.model_name, override=catalog_override(io))
         await tiers.check_region(io, info, kind)
     fingerprint = fingerprints.job_fingerprint(request)
-    async with exclusive(io, f"job {fingerprint}", timeout_s=_LOCK_TIMEOUT_S):
+    async with machine_lock(io, f"job {fingerprint}", timeout_s=_LOCK_TIMEOUT_S):
         return await _create(io, request, fingerprint)
 
 
@@ -297,7 +297,7 @@ async def delete(io: IO, job: str) -> None:
     await io.send(ops.JOB_DELETE, base_url=fingerprints.dated_base_url(io), job=job_id)
 
 
-@checks_values("fine_tuning.get")
+@translate_parse_errors("fine_tuning.get")
 def to_job(value: m.Job) -> Job:
     """Convert to a ``Job``. Its name is the suffix if this library chose it, else the service's id."""
     status = value.status or "unknown"

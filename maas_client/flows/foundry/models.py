@@ -13,7 +13,7 @@ from maas_client.flows.foundry import fingerprints
 from maas_client.types import Model
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
-from maas_client.wire.parsing import checks_values, parse_item, to_datetime
+from maas_client.wire.parsing import parse_item, to_datetime, translate_parse_errors
 
 _FINE_TUNED = re.compile(r"(?P<base>.+?)\.ft-[0-9a-f]+")
 """``base-model.ft-{job}``, with a suffix or a checkpoint after it (docs/azure-http.md section 4.5)."""
@@ -56,7 +56,7 @@ async def delete(io: IO, model: str) -> None:
     )
 
 
-@checks_values("models.get")
+@translate_parse_errors("models.get")
 def _to_model(value: m.Model) -> Model:
     base = value.model or base_model_name(value.id)
     return Model(

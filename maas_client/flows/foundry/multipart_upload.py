@@ -18,7 +18,7 @@ from maas_client.flows._arm import is_transient
 from maas_client.flows._create_once import create_once
 from maas_client.flows._files import FileSlice, file_changed_error, reading
 from maas_client.flows._io import IO
-from maas_client.flows._journal import PartJournal
+from maas_client.flows._journal import UploadJournal
 from maas_client.flows._requests import UploadRequest
 from maas_client.flows.foundry.fingerprints import dated_base_url
 from maas_client.wire import foundry as ops
@@ -52,7 +52,7 @@ async def upload_in_parts(
     ``find`` looks for the file after a completion whose outcome is unknown.
     """
     checksums = await io.call(lambda: _compute_checksums(request))
-    journal = PartJournal(io, f"{name} {request.sha256} {PART_BYTES}")
+    journal = UploadJournal(io, f"{name} {request.sha256} {PART_BYTES}")
     await io.call(journal.load)
     for attempt in range(1, _MAX_ATTEMPTS + 1):
         is_continued = journal.upload is not None
@@ -76,7 +76,7 @@ def _is_damaged(error: MaasError) -> bool:
     return isinstance(error, StatusError) and "md5" in f"{error.target} {error.message}".lower()
 
 
-async def _cancel(io: IO, journal: PartJournal) -> None:
+async def _cancel(io: IO, journal: UploadJournal) -> None:
     upload = journal.upload
     await io.call(journal.delete)
     if upload is not None:
@@ -87,7 +87,7 @@ async def _cancel(io: IO, journal: PartJournal) -> None:
 async def _upload(
     io: IO,
     request: UploadRequest,
-    journal: PartJournal,
+    journal: UploadJournal,
     checksums: _Checksums,
     name: str,
     size: int,
@@ -128,7 +128,7 @@ async def _upload(
 
 
 async def _send_parts(
-    io: IO, request: UploadRequest, journal: PartJournal, checksums: _Checksums, size: int
+    io: IO, request: UploadRequest, journal: UploadJournal, checksums: _Checksums, size: int
 ) -> None:
     """Send the parts that the service does not have yet."""
     base_url = dated_base_url(io)

@@ -12,7 +12,7 @@ from maas_client.flows.foundry.jobs import resolve_job_id
 from maas_client.types import Checkpoint, Job, JobEvent
 from maas_client.wire import foundry as ops
 from maas_client.wire import foundry_models as m
-from maas_client.wire.parsing import checks_values, parse_item, to_datetime
+from maas_client.wire.parsing import parse_item, to_datetime, translate_parse_errors
 
 PAGE_SIZE = "100"
 
@@ -23,7 +23,7 @@ async def list_events(io: IO, job: Job) -> AsyncGenerator[JobEvent, None]:
         yield _to_event(event)
 
 
-@checks_values("fine_tuning.events")
+@translate_parse_errors("fine_tuning.events")
 def _to_event(event: m.JobEvent) -> JobEvent:
     metrics = _metrics(event.data or {})
     step = (event.data or {}).get("step")
@@ -100,7 +100,7 @@ async def checkpoints(io: IO, job: str) -> AsyncGenerator[Checkpoint, None]:
         yield _to_checkpoint(value)
 
 
-@checks_values("fine_tuning.checkpoints")
+@translate_parse_errors("fine_tuning.checkpoints")
 def _to_checkpoint(value: m.Checkpoint) -> Checkpoint:
     return Checkpoint(
         id=value.id,

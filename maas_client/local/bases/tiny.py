@@ -57,7 +57,7 @@ def write_model(folder: Path) -> None:
         text = json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True)
         (folder / name).write_text(text + "\n", encoding="utf-8")
     (folder / "LICENSE").write_text(LICENCE, encoding="utf-8")
-    (folder / "model.safetensors").write_bytes(_weights())
+    (folder / "model.safetensors").write_bytes(_safetensors_bytes())
 
 
 def control_tokens() -> dict[str, int]:
@@ -167,7 +167,7 @@ def _shapes() -> dict[str, tuple[int, ...]]:
     }
 
 
-def _weights() -> bytes:
+def _safetensors_bytes() -> bytes:
     """Return the file ``model.safetensors``: a length, a JSON header, the numbers."""
     rng, header, blocks, at = random.Random(0), {}, [], 0  # noqa: S311 - weights, no secret
     for name, shape in _shapes().items():

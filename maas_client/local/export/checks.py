@@ -35,11 +35,11 @@ def local_logits(trained: TrainedModel) -> tuple[list[int], torch.Tensor]:
     if folder:
         model.load_adapter(folder)
     model.set_merged_adapter(None)  # not merged: the check compares against merged weights
-    ids = _probe(trained, Path(base_folder))
+    ids = _test_prompt_ids(trained, Path(base_folder))
     return ids, model.forward([ids], [list(range(len(ids)))], KeyValueCache(), [folder])[0].float()
 
 
-def _probe(trained: TrainedModel, folder: Path) -> list[int]:
+def _test_prompt_ids(trained: TrainedModel, folder: Path) -> list[int]:
     from tokenizers import Tokenizer
 
     text = render_prompt(_PROBE_MESSAGES, None, trained.template)
@@ -142,7 +142,7 @@ def check_onnx(
     With ``exact`` (fp32) the logits of the next token must agree."""
     import onnxruntime_genai as og
 
-    ids = _probe(trained, merged_folder)
+    ids = _test_prompt_ids(trained, merged_folder)
     expected_tokens, expected_logits, transformers_speed = _generate(_load(merged_folder), ids)
     model = og.Model(str(out))
     params = og.GeneratorParams(model)

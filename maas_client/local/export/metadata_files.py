@@ -99,7 +99,7 @@ def write_model_card(
 ) -> None:
     """Write ``README.md``: origin of the model, how it was trained, and the result of the check."""
     card = trained.card
-    recipe = {k: v for k, v in (card.get("recipe") or {}).items() if v is not None}
+    config = {k: v for k, v in (card.get("training_config") or {}).items() if v is not None}
     front_matter = {
         "license": "other",
         "license_name": trained.licence,
@@ -112,7 +112,7 @@ def write_model_card(
         f"# {trained.name}",
         f"{trained.base_name}, fine-tuned with maas_client; exported as `{format}`.",
         _table("Data", {"rows": card.get("rows"), **(card.get("data") or {})}),
-        _table("Recipe", {"chat template": trained.template.name, **recipe}),
+        _table("Training settings", {"chat template": trained.template.name, **config}),
         _table("Result", {"step": card.get("step"), **(card.get("metrics") or {})}),
         _table("Checked after writing", checks),
         f"Licence of the base: {trained.licence}. Its licence files are in this folder.",

@@ -159,7 +159,7 @@ class OperationRoute(BaseRoute):
         warning = parameters.check_api_version(op, request.query_params)
         subscription = scope["path_params"].get("subscription")
         rate_limit_headers = (
-            self._services.rate_limiter.admit_arm_request(subscription, op.method)
+            self._services.rate_limiter.consume_arm_quota(subscription, op.method)
             if subscription
             else {}
         )

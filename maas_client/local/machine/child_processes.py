@@ -217,7 +217,7 @@ def torch_build_folder() -> Path:
     except metadata.PackageNotFoundError:
         torch = "none"
     name = f"py{sys.version_info.major}{sys.version_info.minor}-torch{torch}"
-    return Settings.load().build_path() / name
+    return Settings.load().torch_extensions_path() / name
 
 
 def has_torch_builds(root: Path) -> bool:

@@ -70,7 +70,7 @@ def count_parameters(shape: Architecture) -> ParameterCounts:
     )
 
 
-def read_shape(folder: Path) -> Architecture:
+def load_architecture(folder: Path) -> Architecture:
     """Read the architecture from a base's ``config.json``. Raises ``ConfigError`` if that fails."""
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())

@@ -36,7 +36,7 @@ def main() -> None:
     model = build_model(request["shape"], int(request["blocks"]), config)
     adapted, _ = adapters.make_trainable(model, config)
     model_with_loss = ModelWithLoss(adapted)
-    engine = strategies.prepare_engine(
+    engine = strategies.prepare_strategy(
         model_with_loss, create_optimizer(model_with_loss, config), "cpu", config
     )
     batch = random_batch(

@@ -10,7 +10,7 @@ from maas_client.local.config import ServerConfig
 from maas_client.local.resources.errors import user_error
 
 
-def base_for(model: str, config: ServerConfig) -> dict[str, Any]:
+def base_record(model: str, config: ServerConfig) -> dict[str, Any]:
     """Return a model's base as a job record stores it: ``name``, ``folder``, ``template``, ...
 
     Raises ``ApiError`` for an unknown model and for weights that are missing or cannot be loaded.

@@ -19,7 +19,7 @@ from typing import Any
 
 from maas_client.local.resources.assets import utc_now
 from maas_client.local.resources.errors import ApiError
-from maas_client.local.state.files import Draft, FileStore
+from maas_client.local.state.files import FileStore, PendingFile
 from maas_client.local.state.store import Record, Store, Writer
 
 _MAX_BLOCKS = 50_000
@@ -140,7 +140,7 @@ class BlobStore:
         self._files = files
         self._durable = durable
 
-    def draft(self) -> Draft:
+    def draft(self) -> PendingFile:
         """Start a new content, to which received bytes are written."""
         return self._files.draft()
 
@@ -160,7 +160,7 @@ class BlobStore:
         self,
         container: str,
         name: str,
-        draft: Draft,
+        draft: PendingFile,
         properties: BlobProperties,
         conditions: Conditions,
     ) -> Record:
@@ -169,7 +169,7 @@ class BlobStore:
         md5 = base64.b64encode(draft.md5.digest()).decode()
         return self._commit(container, name, content, draft.size, md5, properties, conditions, [])
 
-    def put_block(self, container: str, name: str, block: str, draft: Draft) -> None:
+    def put_block(self, container: str, name: str, block: str, draft: PendingFile) -> None:
         """Store a block until its block list is committed."""
         _check_block_id(block)
         scope = f"{container}/{name}"
@@ -212,7 +212,7 @@ class BlobStore:
         )
 
     def _copy_block(
-        self, scope: str, existing: Record | None, kind: str, block: str, draft: Draft
+        self, scope: str, existing: Record | None, kind: str, block: str, draft: PendingFile
     ) -> int:
         uncommitted = self._store.read.get("block", scope, block) if kind != "Committed" else None
         if uncommitted:
@@ -344,7 +344,7 @@ class BlobStore:
         return self._store.read.newest("block", f"{container}/{name}")[::-1]
 
 
-def check_md5(header: str | None, draft: Draft) -> None:
+def check_md5(header: str | None, draft: PendingFile) -> None:
     """Raise ``ApiError`` (400) if the received bytes do not have the MD5 of the header."""
     if header is None:
         return

@@ -9,7 +9,7 @@ from typing import Any
 
 from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.resources.errors import ApiError
-from maas_client.local.state.files import Draft, FileStore, new_id
+from maas_client.local.state.files import FileStore, PendingFile, new_id
 from maas_client.local.state.store import Record, Store
 
 PURPOSE = "fine-tune"
@@ -41,11 +41,11 @@ class FoundryFiles:
         self._files = files
         self._durable = durable
 
-    def draft(self) -> Draft:
+    def draft(self) -> PendingFile:
         """Start a new content, to which received bytes are written."""
         return self._files.draft()
 
-    def add(self, draft: Draft, filename: str, expires_s: int | None = None) -> Record:
+    def add(self, draft: PendingFile, filename: str, expires_s: int | None = None) -> Record:
         """Add received bytes as a file, and check that they are JSON Lines."""
         if not draft.size:
             raise invalid_payload("The file is empty.", param="file")
@@ -144,7 +144,7 @@ class FoundryUploads:
             raise foundry_not_found("upload")
         return record
 
-    def add_part(self, key: str, draft: Draft) -> tuple[str, int]:
+    def add_part(self, key: str, draft: PendingFile) -> tuple[str, int]:
         """Add a part; return its id and creation time (Unix seconds)."""
         self._get_pending(key)
         if not draft.size:
@@ -186,7 +186,7 @@ class FoundryUploads:
         self._end(upload, "completed", file=file.key)
         return self.get(key), file
 
-    def _join(self, contents: list[str], draft: Draft) -> str:
+    def _join(self, contents: list[str], draft: PendingFile) -> str:
         digest = hashlib.md5(usedforsecurity=False)
         for content in contents:
             with self._files.content_path(content).open("rb") as source:

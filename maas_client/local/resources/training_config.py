@@ -35,11 +35,11 @@ class TrainingConfig:
     """Optimizer steps, instead of whole epochs."""
     batch_size: int = 1
     """Examples per micro-batch and process."""
-    accumulate: int = 1
+    gradient_accumulation_steps: int = 1
     """Micro-batches per optimizer step (gradient accumulation)."""
     learning_rate: float = 2e-5
     """The highest learning rate."""
-    schedule: Schedule = "cosine"
+    lr_scheduler_type: Schedule = "cosine"
     """The learning rate schedule."""
     warmup_steps: int = 0
     warmup_ratio: float = 0.0
@@ -57,15 +57,15 @@ class TrainingConfig:
     precision: Literal["auto", "32", "16"] = "auto"
     """``auto``: float32 on CPUs; on GPUs bfloat16, except with method Full: float32 weights with TF32
     matrix products."""
-    r: int = 8
+    lora_r: int = 8
     """The rank of the LoRA adapter."""
-    alpha: float = 128.0
+    lora_alpha: float = 128.0
     """The adapter is scaled by ``alpha / r`` (rsLoRA: by ``alpha / sqrt(r)``)."""
-    dropout: float = 0.0
+    lora_dropout: float = 0.0
     """Dropout before the adapter."""
-    targets: tuple[str, ...] | None = None
+    target_modules: tuple[str, ...] | None = None
     """Names of the linear layers that get adapters; None: all of a block."""
-    checkpoint_activations: bool | None = None
+    gradient_checkpointing: bool | None = None
     """Gradient checkpointing; None: used if memory is short."""
     evaluate: Literal["epoch", "steps", "disable"] = "epoch"
     evaluate_steps: int = 500
@@ -76,12 +76,12 @@ class TrainingConfig:
     """Steps between reported metrics."""
     save_steps: int = 0
     """Steps between checkpoints; 0: checkpoints are written by time (``training/run.py``)."""
-    keep: int = 2
+    save_total_limit: int = 2
     """The number of newest checkpoints to keep."""
     early_stopping: bool = False
-    patience: int = 1
+    early_stopping_patience: int = 1
     """Evaluations without an improvement after which early stopping ends the run."""
-    threshold: float = 0.0
+    early_stopping_threshold: float = 0.0
     """A smaller decrease of the validation loss is not an improvement."""
     merge: bool = False
     """Also write the model with the adapter merged into it."""
@@ -92,6 +92,11 @@ class TrainingConfig:
     fsdp: Literal["full_shard", "shard_grad_op"] | None = None
     """PyTorch's FSDP: ``full_shard`` gathers a block's weights for each use, ``shard_grad_op`` keeps them
     from the forward to the backward pass. None: the model is not sharded."""
+
+    @property
+    def examples_per_step(self) -> int:
+        """Return the examples of one optimizer step, in all processes together."""
+        return self.batch_size * self.gradient_accumulation_steps * self.processes
 
     @property
     def syncs_every_pack(self) -> bool:
@@ -348,11 +353,14 @@ _SERVICE_NAMES: dict[str, _Parser] = {
     "evaluation_steps_interval": ("evaluate_fraction", _FRACTION),
     "logging_steps": ("log_steps", _POSITIVE),
     "save_steps": ("save_steps", _number(int, minimum=0)),
-    "save_total_limit": ("keep", lambda value: _none_if(-1, _POSITIVE)(value) or 1 << 30),
+    "save_total_limit": (
+        "save_total_limit",
+        lambda value: _none_if(-1, _POSITIVE)(value) or 1 << 30,
+    ),
     "apply_early_stopping": ("early_stopping", _parse_bool),
-    "early_stopping_patience": ("patience", _POSITIVE),
-    "early_stopping_threshold": ("threshold", _number(float, minimum=0)),
-    "gradient_checkpointing": ("checkpoint_activations", _parse_bool),
+    "early_stopping_patience": ("early_stopping_patience", _POSITIVE),
+    "early_stopping_threshold": ("early_stopping_threshold", _number(float, minimum=0)),
+    "gradient_checkpointing": ("gradient_checkpointing", _parse_bool),
 }
 _PARSERS = _CLIENT_NAMES | _SERVICE_NAMES
 _CHECKED_NAMES = frozenset({"deepspeed", "metric_for_best_model"})

@@ -20,21 +20,21 @@ from typing import Any
 from maas_client._settings import Settings
 from maas_client._version import __version__
 from maas_client.dataset.rows import (
-    CheckedRows,
-    check_rows,
+    ValidatedFile,
     checked_rows_for_model,
-    read_checked_rows,
+    read_validated_rows,
+    validate_file_once,
 )
 from maas_client.dataset.rules.row_features import RowFeatures
 from maas_client.local.state.files import write_private_file
 from maas_client.types.report import FileReport
 
-_results: dict[str, CheckedRows] = {}
+_results: dict[str, ValidatedFile] = {}
 _MAX_RESULTS = 16
 """Results in memory."""
 
 
-def check_file(path: str, model: str | None, folder: str | None = None) -> CheckedRows:
+def check_file(path: str, model: str | None, folder: str | None = None) -> ValidatedFile:
     """Return the check of a file for a model, from an earlier pass over the same content if there is one.
 
     Args:
@@ -44,16 +44,16 @@ def check_file(path: str, model: str | None, folder: str | None = None) -> Check
     """
     checked = _find_result(path, model, folder)
     if checked is None:
-        checked = check_rows(path, target="local", model=model)
+        checked = validate_file_once(path, target="local", model=model)
         key = _key(path, model)
-        _remember(key, checked)
+        _cache_result(key, checked)
         if folder is not None:
             with suppress(OSError):  # a full disk costs the next reader a pass, and nothing else
                 write_private_file(_stored_result(folder, path, key), _to_json(checked))
     return checked
 
 
-def _find_result(path: str, model: str | None, folder: str | None) -> CheckedRows | None:
+def _find_result(path: str, model: str | None, folder: str | None) -> ValidatedFile | None:
     """Return the result of an earlier pass for the model, or derive it from one without a model."""
     key = _key(path, model)
     checked = _results.get(key)
@@ -63,11 +63,11 @@ def _find_result(path: str, model: str | None, folder: str | None) -> CheckedRow
         general = _find_result(path, None, folder)
         checked = general and checked_rows_for_model(general, target="local", model=model)
     if checked is not None:
-        _remember(key, checked)
+        _cache_result(key, checked)
     return checked
 
 
-def _remember(key: str, checked: CheckedRows) -> None:
+def _cache_result(key: str, checked: ValidatedFile) -> None:
     _results[key] = checked
     for oldest in list(_results)[:-_MAX_RESULTS]:
         _results.pop(oldest, None)
@@ -81,7 +81,7 @@ def read_valid_rows(
     path: str, model: str | None, folder: str | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield line number and row of every valid row, without validating them again. Raises ``OSError``."""
-    yield from read_checked_rows(path, check_file(path, model, folder).valid_lines)
+    yield from read_validated_rows(path, check_file(path, model, folder).valid_lines)
 
 
 def _key(path: str, model: str | None) -> str:
@@ -101,18 +101,18 @@ def _identity(path: str | Path) -> list[int]:
     return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
 
 
-def _to_json(checked: CheckedRows) -> str:
+def _to_json(checked: ValidatedFile) -> str:
     report = checked.report.model_dump(mode="json")
     features = {**asdict(checked.features), "roles": sorted(checked.features.roles)}
     return json.dumps({"report": report, "valid_lines": checked.valid_lines, "features": features})
 
 
-def _load(path: Path) -> CheckedRows | None:
+def _load(path: Path) -> ValidatedFile | None:
     """Return a stored result; None if there is none, or if it is damaged."""
     try:
         stored = json.loads(path.read_bytes())
         lines = tuple((int(first), int(last)) for first, last in stored["valid_lines"])
         features = RowFeatures(**{**stored["features"], "roles": set(stored["features"]["roles"])})
-        return CheckedRows(FileReport.model_validate(stored["report"]), lines, features)
+        return ValidatedFile(FileReport.model_validate(stored["report"]), lines, features)
     except (OSError, ValueError, KeyError, TypeError):
         return None

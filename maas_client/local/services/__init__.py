@@ -88,9 +88,9 @@ class Services:
 
     def base_for(self, model: str) -> dict[str, Any]:
         """Return the base that a model name runs on here; raise ``ApiError`` for an unknown model."""
-        from maas_client.local.resources.base_models import base_for
+        from maas_client.local.resources.base_models import base_record
 
-        return base_for(model, self.config)
+        return base_record(model, self.config)
 
     async def start(self) -> None:
         """Start the queue, the engines and the timers, and resume the work of the previous server."""
@@ -105,9 +105,9 @@ class Services:
         for scope, key in await asyncio.to_thread(self.deployments.list_creating):
             self.provision(scope, key)
         if self.config.retention_days is not None:
-            self._spawn(self._expire(self.config.retention_days))
+            self._spawn(self._delete_expired_jobs(self.config.retention_days))
 
-    async def _expire(self, days: float) -> None:
+    async def _delete_expired_jobs(self, days: float) -> None:
         while True:
             deleted = await asyncio.to_thread(self.jobs.delete_expired, days)
             if deleted:

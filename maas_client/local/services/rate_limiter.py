@@ -95,7 +95,7 @@ class RateLimiter:
         self._refused_once.add(operation_id)
         return False
 
-    def admit_arm_request(self, subscription: str, method: str) -> dict[str, str]:
+    def consume_arm_quota(self, subscription: str, method: str) -> dict[str, str]:
         """Admit a request to ARM and return the rate limit headers of its response.
 
         Raises ``ApiError`` 429 with ``Retry-After`` when the limit is reached.

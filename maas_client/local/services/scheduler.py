@@ -237,7 +237,7 @@ class Scheduler:
             "job": body["name"],
             "model": body["spec"]["model"],
             "base": body["base"],
-            "recipe": body["spec"]["hyperparameters"],
+            "hyperparameters": body["spec"]["hyperparameters"],
             **data,
             "checks": str(self._files.checks_folder),
             "out": str(run / "out"),

@@ -72,7 +72,7 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
-class Draft:
+class PendingFile:
     """A content that is being written: invisible until ``commit``, deleted if its block ends without it."""
 
     def __init__(self, folder: Path) -> None:
@@ -133,9 +133,9 @@ class FileStore:
             folder.mkdir(mode=0o700, exist_ok=True)
         self.reserve = DiskReserve(root)
 
-    def draft(self) -> Draft:
+    def draft(self) -> PendingFile:
         """Start a new content, to which received bytes are written."""
-        return Draft(self._contents)
+        return PendingFile(self._contents)
 
     def content_path(self, content: str) -> Path:
         """Return the path of a content. Raises ``ValueError`` for anything but a generated id."""

@@ -24,7 +24,7 @@ _FUSED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Coverage:
+class TrainedLayers:
     """Which linear layers of the transformer blocks are trained."""
 
     covered: dict[str, int]
@@ -50,7 +50,7 @@ class Coverage:
         )
 
 
-def make_trainable(model: nn.Module, config: TrainingConfig) -> tuple[nn.Module, Coverage]:
+def make_trainable(model: nn.Module, config: TrainingConfig) -> tuple[nn.Module, TrainedLayers]:
     """Return the model prepared for training by the configured method, and the coverage.
 
     The seed determines the adapter's initial values. Raises ``ConfigError`` for target names that match no
@@ -58,12 +58,12 @@ def make_trainable(model: nn.Module, config: TrainingConfig) -> tuple[nn.Module,
     """
     layers = linear_layers(model)
     if config.method == "Full":
-        if config.targets:
+        if config.target_modules:
             raise ConfigError(
                 "target_modules has no effect with method Full.", hint="Leave it out, or use LoRA."
             )
         return model.requires_grad_(True), _coverage(model, layers, layers)
-    selected = select_layers(layers, config.targets, model)
+    selected = select_layers(layers, config.target_modules, model)
     torch.manual_seed(config.seed)
     adapted = _add_adapter(
         model, config, sorted({name.rsplit(".", 1)[-1] for name in selected}), selected
@@ -138,9 +138,9 @@ def _add_adapter(
     }
     lora_config = LoraConfig(
         task_type="CAUSAL_LM",
-        r=config.r,
-        lora_alpha=config.alpha if config.alpha % 1 else int(config.alpha),
-        lora_dropout=config.dropout,
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha if config.lora_alpha % 1 else int(config.lora_alpha),
+        lora_dropout=config.lora_dropout,
         target_modules=names if same_name_layers == set(selected) else sorted(selected),
         use_rslora=config.method == "rsLoRA",
         use_dora=config.method == "DoRA",
@@ -158,10 +158,10 @@ def _has_adapter(model: nn.Module, name: str) -> bool:
     return isinstance(model.get_submodule(name), LoraLayer)
 
 
-def _coverage(model: nn.Module, layers: list[str], covered: list[str]) -> Coverage:
+def _coverage(model: nn.Module, layers: list[str], covered: list[str]) -> TrainedLayers:
     covered_counts = Counter(name.rsplit(".", 1)[-1] for name in covered)
     left_out_counts = Counter(name.rsplit(".", 1)[-1] for name in set(layers) - set(covered))
-    return Coverage(
+    return TrainedLayers(
         covered=dict(sorted(covered_counts.items())),
         left_out=dict(sorted(left_out_counts.items())),
         trainable=sum(w.numel() for w in model.parameters() if w.requires_grad),

@@ -109,7 +109,7 @@ def longrope_threshold(model: nn.Module) -> int | None:
 
 def enable_activation_checkpointing(model: nn.Module, config: TrainingConfig) -> None:
     """Turn on gradient checkpointing (activations are recomputed) if configured."""
-    if not config.checkpoint_activations:
+    if not config.gradient_checkpointing:
         return
     peft_model: Any = model
     # transformers renamed the method around 5.20, and warns about the old name.

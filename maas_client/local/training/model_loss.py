@@ -65,21 +65,21 @@ class ModelWithLoss(nn.Module):
             use_cache=False,
         )
         hidden_NH = output.last_hidden_state[0].index_select(0, loss_positions_N)
-        return summed_loss(hidden_NH, causal.get_output_embeddings().weight, targets_N)
+        return cross_entropy_sum(hidden_NH, causal.get_output_embeddings().weight, targets_N)
 
 
-def summed_loss(
+def cross_entropy_sum(
     hidden_NH: torch.Tensor,
     weight_VH: torch.Tensor,
     targets_N: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the sum of ``-log p(target)`` over N positions, and how many targets had the highest score."""
-    apply: Any = _HeadLoss.apply
+    apply: Any = _ChunkedCrossEntropy.apply
     loss, correct = apply(hidden_NH, weight_VH, targets_N)
     return loss, correct
 
 
-class _HeadLoss(torch.autograd.Function):
+class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,

@@ -71,7 +71,10 @@ def total_steps(count: int, config: TrainingConfig) -> int:
 
 def steps_per_epoch(count: int, config: TrainingConfig) -> int:
     """Return the number of optimiser steps of one pass over ``count`` examples."""
-    return max(1, math.ceil(count / (config.batch_size * config.accumulate * config.processes)))
+    return max(
+        1,
+        math.ceil(count / config.examples_per_step),
+    )
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
@@ -90,7 +93,7 @@ def training_batches(
     rank: int = 0,
 ) -> Iterator[Batch]:
     """Yield the steps of a run after the first ``start_step``, with the examples of process ``rank``."""
-    size = config.batch_size * config.accumulate * config.processes
+    size = config.examples_per_step
     per_epoch, total = steps_per_epoch(len(examples), config), total_steps(len(examples), config)
     order: list[int] = []
     for step in range(start_step, total):

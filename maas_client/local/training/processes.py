@@ -26,7 +26,9 @@ _PEER_EXIT_WAIT_S = 5.0
 
 def requested_processes(job: dict[str, Any]) -> int:
     """Return the number of processes of a job. Raises ``ConfigError`` for invalid hyperparameters."""
-    return 1 if job["engine"] == "instant" else parse_hyperparameters(job["recipe"]).processes
+    return (
+        1 if job["engine"] == "instant" else parse_hyperparameters(job["hyperparameters"]).processes
+    )
 
 
 def set_rank_environment(variables: dict[str, str]) -> None:
@@ -94,7 +96,10 @@ def launch_peers(
 
 def _engine_variables(job: dict[str, Any]) -> dict[str, str]:
     """Return the environment variables that DeepSpeed reads on import; none for a job without it."""
-    if job["engine"] == "instant" or not parse_hyperparameters(job["recipe"]).deepspeed_stage:
+    if (
+        job["engine"] == "instant"
+        or not parse_hyperparameters(job["hyperparameters"]).deepspeed_stage
+    ):
         return {}
     from maas_client.local.training.load_base import resolve_device
 

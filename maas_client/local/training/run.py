@@ -1,7 +1,7 @@
 """Run one training job, from its files to its adapter. Called by the worker process.
 
 ``spec`` has the keys ``job``, ``model``, ``base`` (``BaseWeights.as_dict``), ``train``, ``validation``
-(or None), ``recipe`` (hyperparameters in any vocabulary), ``out`` (a folder), ``threads`` and ``device``.
+(or None), ``hyperparameters`` (in any vocabulary), ``out`` (a folder), ``threads`` and ``device``.
 Events are dicts whose ``event`` is ``started``, ``step``, ``eval``, ``message``, ``checkpoint``, ``paused``,
 ``done`` or ``failed``. ``next_signal`` is called after each step. A cancelled run returns without a final
 event.
@@ -164,14 +164,14 @@ def _evaluate_and_keep(
         or keep
     ):
         _keep_adapter(job, validation, emit)
-    return job.config.early_stopping and validation.worse_for >= job.config.patience
+    return job.config.early_stopping and validation.worse_for >= job.config.early_stopping_patience
 
 
 def _evaluate(job: TrainingSetup, validation: ValidationProgress, emit: Emit) -> None:
     if not job.validation_batches or job.config.evaluate == "disable":
         return
     loss, accuracy = evaluate(job.engine.model, job.validation_batches, job.engine.device)
-    validation.record(job.progress.step, loss, accuracy, job.config.threshold)
+    validation.record(job.progress.step, loss, accuracy, job.config.early_stopping_threshold)
     emit(
         {
             "event": "eval",
@@ -194,7 +194,7 @@ def _keep_adapter(job: TrainingSetup, validation: ValidationProgress, emit: Emit
     if is_full:  # of a whole model only the best weights are kept, to restore them at the end
         save.save_best_weights(weights, job.best_weights_dir, job.progress.step)
         return
-    save.save_adapter(job.model, weights, folder, job.base, job.training_card(validation))
+    save.save_adapter(job.model, weights, folder, job.base, job.training_metadata(validation))
     best = job.adapters_dir / f"step-{validation.best_step or 0:08d}"
     old_folders = [path for path in sorted(job.adapters_dir.glob("step-*")) if path != best]
     for old_folder in old_folders[:-_ADAPTERS_KEPT]:
@@ -220,7 +220,12 @@ def _checkpoint(job: TrainingSetup, validation: ValidationProgress) -> None:
         "recent": list(job.recent_events),
     }
     checkpoints.save_checkpoint(
-        job.checkpoints_dir, job.progress.step, state, job.fingerprint, job.config.keep, extra
+        job.checkpoints_dir,
+        job.progress.step,
+        state,
+        job.fingerprint,
+        job.config.save_total_limit,
+        extra,
     )
 
 
@@ -250,7 +255,7 @@ def finish(job: TrainingSetup, validation: ValidationProgress, emit: Emit) -> No
         _save_model(job, job.model, folder, validation)
     else:
         trained = {n: w for n, w in job.model_with_loss.named_parameters() if w.requires_grad}
-        save.save_adapter(job.model, trained, folder, job.base, job.training_card(validation))
+        save.save_adapter(job.model, trained, folder, job.base, job.training_metadata(validation))
     metrics = validation.metrics() | _merge_guard(job, validation, emit)
     emit(
         {
@@ -279,7 +284,7 @@ def _save_model(
 ) -> None:
     end_of_turn = job.template.end_of_turn
     save.save_model(
-        model, job.tokenizer, end_of_turn, folder, job.base, job.training_card(validation)
+        model, job.tokenizer, end_of_turn, folder, job.base, job.training_metadata(validation)
     )
 
 
@@ -293,7 +298,7 @@ def _merge_guard(
     """
     if job.config.method in ("Full", "QLoRA"):
         return {}
-    batches = (job.validation_batches or job.probe_batches)[:1]
+    batches = (job.validation_batches or job.comparison_batches)[:1]
     loss_before, _ = evaluate(job.model_with_loss, batches, job.engine.device)
     peft_model: Any = job.model
     merged = peft_model.merge_and_unload()

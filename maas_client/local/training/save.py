@@ -27,7 +27,7 @@ def save_adapter(
     weights: Mapping[str, torch.Tensor],
     folder: Path,
     base: Mapping[str, Any],
-    training_card: Mapping[str, Any],
+    training_metadata: Mapping[str, Any],
 ) -> Path:
     """Write the adapter into ``folder``, with the base's licence and the training card.
 
@@ -37,7 +37,7 @@ def save_adapter(
     def fill(draft: Path) -> None:
         save_file(adapter_state_dict(model, weights), draft / WEIGHTS, metadata={"format": "pt"})
         (draft / CONFIG).write_text(_json(_config(model, base)))
-        _write_card_and_notices(draft, base, training_card)
+        _write_card_and_notices(draft, base, training_metadata)
 
     return atomic_folder.write_folder(folder, fill)
 
@@ -48,7 +48,7 @@ def save_model(
     end_of_turn: str,
     folder: Path,
     base: Mapping[str, Any],
-    training_card: Mapping[str, Any],
+    training_metadata: Mapping[str, Any],
 ) -> Path:
     """Write a whole model (method Full, or merged) with its tokenizer.
 
@@ -64,7 +64,7 @@ def save_model(
         )
         causal_model.save_pretrained(draft, safe_serialization=True)
         tokenizer.save_pretrained(draft)
-        _write_card_and_notices(draft, base, training_card)
+        _write_card_and_notices(draft, base, training_metadata)
 
     return atomic_folder.write_folder(folder, fill)
 

@@ -15,11 +15,11 @@ from maas_client.chat import TEMPLATES, ChatTemplate
 from maas_client.errors import ConfigError
 from maas_client.local.machine.hardware import detect_hardware
 from maas_client.local.machine.memory import estimate_memory
-from maas_client.local.machine.model_architecture import read_shape
+from maas_client.local.machine.model_architecture import load_architecture
 from maas_client.local.resources import training_config
 from maas_client.local.resources.training_config import TrainingConfig
 from maas_client.local.training import adapters, load_base, processes, strategies
-from maas_client.local.training.adapters import Coverage
+from maas_client.local.training.adapters import TrainedLayers
 from maas_client.local.training.checkpoints import compute_fingerprint
 from maas_client.local.training.data import TrainingData
 from maas_client.local.training.model_loss import ModelWithLoss
@@ -30,7 +30,7 @@ from maas_client.local.training.packing import (
     steps_per_epoch,
     total_steps,
 )
-from maas_client.local.training.strategies import Engine, TrainingState
+from maas_client.local.training.strategies import Strategy, TrainingState
 from maas_client.local.training.train import RunProgress, create_optimizer
 
 
@@ -86,11 +86,11 @@ class TrainingSetup:
     pack_limits: PackLimits
     model: nn.Module
     model_with_loss: ModelWithLoss
-    coverage: Coverage
+    coverage: TrainedLayers
     device: str
     progress: RunProgress
     fingerprint: str
-    engine: Engine = field(init=False)
+    engine: Strategy = field(init=False)
     """Set by ``start_engine``."""
     warnings: list[str] = field(default_factory=list)
     seen_tokens: int = 0
@@ -100,7 +100,10 @@ class TrainingSetup:
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> TrainingSetup:
         """Read the data, load the base and make it trainable. Raises ``MaasError``."""
-        config, base = training_config.parse_hyperparameters(spec.get("recipe") or {}), spec["base"]
+        config, base = (
+            training_config.parse_hyperparameters(spec.get("hyperparameters") or {}),
+            spec["base"],
+        )
         training_config.check_installed(config)
         if config.processes != processes.world_size():
             raise ConfigError(
@@ -116,7 +119,7 @@ class TrainingSetup:
         max_length = min(config.max_length or 1 << 30, load_base.context_length(model))
         data = TrainingData.load(spec, tokenizer, template, max_length)
         fingerprint = compute_fingerprint(
-            {"recipe": asdict(config), "base": base["name"], "data": data.hashes}
+            {"config": asdict(config), "base": base["name"], "data": data.hashes}
         )
         pack_limits = PackLimits(longrope_threshold=load_base.longrope_threshold(model))
         config, ineffective = _resolve_config(config, base, data, pack_limits, device)
@@ -143,7 +146,7 @@ class TrainingSetup:
                 warning_text
                 for warning_text in (
                     warning,
-                    *training_config.describe_ignored(spec.get("recipe") or {}),
+                    *training_config.describe_ignored(spec.get("hyperparameters") or {}),
                     *ineffective,
                 )
                 if warning_text
@@ -155,7 +158,7 @@ class TrainingSetup:
         if state is not None:
             self.load_weights(state.weights)
         optimizer = create_optimizer(self.model_with_loss, self.config)
-        self.engine = strategies.prepare_engine(
+        self.engine = strategies.prepare_strategy(
             self.model_with_loss, optimizer, self.device, self.config
         )
         if state is not None:
@@ -219,7 +222,7 @@ class TrainingSetup:
         )
 
     @property
-    def probe_batches(self) -> list[Batch]:
+    def comparison_batches(self) -> list[Batch]:
         """Return a batch to compare two models on if there is no validation data."""
         return list(evaluation_batches(self.data.examples[:4], self.pack_limits))
 
@@ -246,12 +249,12 @@ class TrainingSetup:
             "coverage": self.coverage.as_dict(),
         }
 
-    def training_card(self, progress: ValidationProgress) -> dict[str, Any]:
+    def training_metadata(self, progress: ValidationProgress) -> dict[str, Any]:
         """Return the content of ``training.json``, stored with the weights: origin, settings, metrics."""
         return {
             "model": self.spec.get("model"),
             "template": self.template.name,
-            "recipe": asdict(self.config),
+            "training_config": asdict(self.config),
             "coverage": self.coverage.as_dict(),
             "data": self.data.hashes,
             "rows": len(self.data.examples),
@@ -275,9 +278,9 @@ def _resolve_config(
         warnings.append(
             "Early stopping has no effect: it needs validation data, and there is none."
         )
-    if config.checkpoint_activations is None:
+    if config.gradient_checkpointing is None:
         is_tight = _is_tight(config, base, data, pack_limits, device)
-        config = replace(config, checkpoint_activations=is_tight)
+        config = replace(config, gradient_checkpointing=is_tight)
         warnings += [_MEMORY_WARNING] if is_tight else []
     return config, warnings
 
@@ -297,11 +300,11 @@ def _is_tight(
 ) -> bool:
     """Return whether activations of a full pack would not fit into memory, by the estimate of ``plan``."""
     try:
-        shape = read_shape(Path(base["folder"]))
+        shape = load_architecture(Path(base["folder"]))
         tokens = min(max(pack_limits.max_tokens, data.longest_example), data.row_counts.tokens)
         device_kind = "cpu" if device == "cpu" else "gpu"
         needed_bytes = estimate_memory(
-            shape, config.method, tokens=tokens, r=config.r, device=device_kind
+            shape, config.method, tokens=tokens, r=config.lora_r, device=device_kind
         ).total
     except ConfigError:
         return False  # plan does not know this architecture; the user can still turn it on

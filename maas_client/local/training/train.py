@@ -12,7 +12,7 @@ from torch import nn  # noqa: TID253 - see above
 
 from maas_client.local.resources.training_config import TrainingConfig
 from maas_client.local.training.packing import Batch
-from maas_client.local.training.strategies import Engine
+from maas_client.local.training.strategies import Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def train(
     batches: Iterable[Batch],
     config: TrainingConfig,
     progress: RunProgress,
-    engine: Engine,
+    engine: Strategy,
 ) -> Iterator[StepResult]:
     """Train ``model`` on ``batches`` and yield after each optimiser step. To stop, stop iterating.
 
@@ -121,14 +121,14 @@ def lr_schedule(config: TrainingConfig) -> Callable[[int, int], float]:
 
     def factor(step: int, total: int) -> float:
         warmup = config.warmup_steps or math.ceil(config.warmup_ratio * total)
-        if config.schedule != "constant" and step < warmup:
+        if config.lr_scheduler_type != "constant" and step < warmup:
             return step / max(1, warmup)
         fraction = (step - warmup) / max(1, total - warmup)
-        if config.schedule in ("constant", "constant_with_warmup"):
+        if config.lr_scheduler_type in ("constant", "constant_with_warmup"):
             return 1.0
-        if config.schedule in ("cosine", "cosine_with_restarts"):
+        if config.lr_scheduler_type in ("cosine", "cosine_with_restarts"):
             return 0.0 if fraction >= 1.0 else 0.5 * (1.0 + math.cos(math.pi * fraction))
-        if config.schedule == "polynomial":
+        if config.lr_scheduler_type == "polynomial":
             final_factor = 1e-7 / config.learning_rate
             return (1.0 - final_factor) * (1.0 - fraction) + final_factor
         return max(0.0, 1.0 - fraction)

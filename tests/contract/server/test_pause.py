@@ -147,8 +147,8 @@ def test_training_continues_after_a_killed_server(
     server = start(state, engine="peft", step_delay_s=0)
     azure = server.azure
     train = azure.upload(chats(20), "real.jsonl")
-    recipe = {"num_train_epochs": "10", "learning_rate": "0.001", "seed": "7"}
-    spec: dict[str, Any] = {"details": {"hyperParameters": recipe}}
+    hyperparameters = {"num_train_epochs": "10", "learning_rate": "0.001", "seed": "7"}
+    spec: dict[str, Any] = {"details": {"hyperParameters": hyperparameters}}
     azure.submit("whole", train, **spec)
     assert azure.wait("whole", seconds=200) == "Completed"
     (whole,) = adapters()

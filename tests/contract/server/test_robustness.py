@@ -199,7 +199,7 @@ def test_full_disk_is_507_and_server_continues(azure: Azure, server, monkeypatch
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.Draft, "write", full)
+        patch.setattr(files.PendingFile, "write", full)
         response = azure.blob("PUT", "full", content=b"x", headers={"x-ms-blob-type": "BlockBlob"})
         assert (response.status_code, response.headers["x-ms-error-code"]) == (
             507,

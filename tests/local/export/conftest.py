@@ -44,7 +44,7 @@ def tune(base: bases.BaseWeights, folder: Path) -> trained_model.TrainedModel:
     card = {
         "base": {k: v for k, v in base.as_dict().items() if k != "folder"},
         "template": base.template,
-        "recipe": {"method": "DoRA", "lora_r": 4, "seed": 1, "dropout": None},
+        "training_config": {"method": "DoRA", "lora_r": 4, "seed": 1, "dropout": None},
         "data": {"train_sha256": "ab" * 32},
         "rows": 20,
         "step": 15,

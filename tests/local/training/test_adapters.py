@@ -12,8 +12,8 @@ from maas_client.local.resources.training_config import TrainingConfig  # noqa: 
 from maas_client.local.training import adapters, load_base  # noqa: E402
 
 
-def attach(base: BaseWeights, recipe: TrainingConfig) -> adapters.Coverage:
-    return adapters.make_trainable(load_base.load_model(base.folder, recipe, "cpu"), recipe)[1]
+def attach(base: BaseWeights, config: TrainingConfig) -> adapters.TrainedLayers:
+    return adapters.make_trainable(load_base.load_model(base.folder, config, "cpu"), config)[1]
 
 
 @pytest.mark.parametrize("method", ["LoRA", "DoRA", "rsLoRA", "QLoRA"])
@@ -32,7 +32,7 @@ def test_full_trains_all_weights(base: BaseWeights) -> None:
 
 
 def test_uncovered_layers_are_reported(base: BaseWeights) -> None:
-    coverage = attach(base, TrainingConfig(targets=("qkv_proj", "layers.0.mlp.down_proj")))
+    coverage = attach(base, TrainingConfig(target_modules=("qkv_proj", "layers.0.mlp.down_proj")))
     assert coverage.covered == {"down_proj": 1, "qkv_proj": 2}
     assert coverage.left_out == {"down_proj": 1, "gate_up_proj": 2, "o_proj": 2}
     assert "left out: down_proj, gate_up_proj, o_proj" in coverage.describe()
@@ -52,20 +52,20 @@ def test_target_name_without_match_raises(
     targets: tuple[str, ...], message: str, base: BaseWeights
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        attach(base, TrainingConfig(targets=targets))
+        attach(base, TrainingConfig(target_modules=targets))
     assert message in str(caught.value)
     assert "down_proj, gate_up_proj, o_proj, qkv_proj" in str(caught.value)
 
 
 def test_targets_with_method_full_raise(base: BaseWeights) -> None:
     with pytest.raises(ConfigError, match="no effect with method Full"):
-        attach(base, TrainingConfig(method="Full", targets=("o_proj",)))
+        attach(base, TrainingConfig(method="Full", target_modules=("o_proj",)))
 
 
 def test_seed_determines_initial_adapter(base: BaseWeights) -> None:
     def first(seed: int) -> torch.Tensor:
-        recipe = TrainingConfig(seed=seed)
-        model, _ = adapters.make_trainable(load_base.load_model(base.folder, recipe, "cpu"), recipe)
+        config = TrainingConfig(seed=seed)
+        model, _ = adapters.make_trainable(load_base.load_model(base.folder, config, "cpu"), config)
         return next(w for name, w in model.named_parameters() if "lora_A" in name).detach()
 
     assert torch.equal(first(1), first(1))

@@ -40,11 +40,11 @@ def test_documented_defaults_match_training_config() -> None:
     for name, expected in (
         ("epochs", plain.epochs),
         ("learning_rate", f"{plain.learning_rate:.0e}".replace("e-0", "e-")),
-        ("lr_scheduler", plain.schedule),
+        ("lr_scheduler", plain.lr_scheduler_type),
         ("weight_decay", plain.weight_decay),
         ("seed", plain.seed),
-        ("lora_r", f"{plain.r}, {plain.alpha:g}, {plain.dropout:g}"),
-        ("save_total_limit", plain.keep),
+        ("lora_r", f"{plain.lora_r}, {plain.lora_alpha:g}, {plain.lora_dropout:g}"),
+        ("save_total_limit", plain.save_total_limit),
         ("eval_steps", plain.evaluate_steps),
     ):
         assert documented[name] == str(expected), name

@@ -20,13 +20,13 @@ from tests.local.training.test_run import Data, bytes_of, events_of, run_job, sp
 
 def test_early_stopping_keeps_the_best(base: BaseWeights, data: Data, tmp_path: Path) -> None:
     validation = data(make_rows(6, seed=9), "valid.jsonl")
-    recipe = {
+    hyperparameters = {
         "epochs": 20,
         "apply_early_stopping": "true",
         "early_stopping_patience": 2,
         "early_stopping_threshold": 0.3,
     }
-    events = run_job(spec(base, data, tmp_path / "out", recipe, validation=validation))
+    events = run_job(spec(base, data, tmp_path / "out", hyperparameters, validation=validation))
     evals = events_of("eval", events)[1:]
     (done,) = events_of("done", events)
     assert done["steps"] < 60
@@ -40,7 +40,7 @@ def test_early_stopping_keeps_the_best(base: BaseWeights, data: Data, tmp_path: 
 def test_early_stopping_with_method_full_keeps_the_best(
     base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
-    recipe = {
+    hyperparameters = {
         "method": "Full",
         "epochs": 20,
         "apply_early_stopping": "true",
@@ -49,7 +49,9 @@ def test_early_stopping_with_method_full_keeps_the_best(
     }
 
     def make_spec(out: Path) -> dict[str, Any]:
-        return spec(base, data, out, recipe, validation=data(make_rows(6, seed=9), "valid.jsonl"))
+        return spec(
+            base, data, out, hyperparameters, validation=data(make_rows(6, seed=9), "valid.jsonl")
+        )
 
     events = run_job(make_spec(tmp_path / "whole"))
     assert events_of("done", events), events[-1]

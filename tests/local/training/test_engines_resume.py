@@ -47,14 +47,14 @@ def test_paused_run_resumes_to_identical_bytes(
     tmp_path: Path,
     options: dict[str, Any],
 ) -> None:
-    recipe = {**OPTIONS, "lora_r": 3, **options}
-    if recipe.get("method") == "Full":
-        del recipe["lora_r"]
+    hyperparameters = {**OPTIONS, "lora_r": 3, **options}
+    if hyperparameters.get("method") == "Full":
+        del hyperparameters["lora_r"]
     for name in ("whole", "paused"):
         (tmp_path / name).mkdir()
-    uninterrupted = make_job(base, rows, tmp_path / "whole", recipe)
+    uninterrupted = make_job(base, rows, tmp_path / "whole", hyperparameters)
     assert events_of("done", run_processes(uninterrupted, 2))
-    paused = make_job(base, rows, tmp_path / "paused", recipe)
+    paused = make_job(base, rows, tmp_path / "paused", hyperparameters)
     events = run_processes({**paused, "signal": JobSignal.PAUSE}, 2)
     assert [event["step"] for event in events_of("paused", events)] == [1], events
     events = run_processes(paused, 2)

@@ -41,9 +41,9 @@ def test_first_token_of_a_document_has_no_loss() -> None:
 
 def test_each_epoch_shuffles_all_examples() -> None:
     examples = [example(line, 5) for line in range(10)]
-    recipe = TrainingConfig(epochs=2, batch_size=3)
-    steps = list(training_batches(examples, recipe, limits=PackLimits()))
-    assert len(steps) == total_steps(10, recipe) == 8
+    config = TrainingConfig(epochs=2, batch_size=3)
+    steps = list(training_batches(examples, config, limits=PackLimits()))
+    assert len(steps) == total_steps(10, config) == 8
     first = [line for step in steps[:4] for line in step.lines]
     second = [line for step in steps[4:] for line in step.lines]
     assert sorted(first) == sorted(second) == list(range(10))
@@ -54,11 +54,11 @@ def test_each_epoch_shuffles_all_examples() -> None:
 @pytest.mark.parametrize("after", [0, 1, 4, 7])
 def test_resumed_run_has_the_same_steps(after: int) -> None:
     examples = [example(line, 5) for line in range(10)]
-    recipe = TrainingConfig(epochs=2, batch_size=3)
-    all_steps = [step.lines for step in training_batches(examples, recipe, limits=PackLimits())]
+    config = TrainingConfig(epochs=2, batch_size=3)
+    all_steps = [step.lines for step in training_batches(examples, config, limits=PackLimits())]
     remaining = [
         step.lines
-        for step in training_batches(examples, recipe, limits=PackLimits(), start_step=after)
+        for step in training_batches(examples, config, limits=PackLimits(), start_step=after)
     ]
     assert remaining == all_steps[after:]
 
@@ -74,9 +74,9 @@ def test_max_steps_repeats_the_data() -> None:
 @pytest.mark.parametrize("count", [8, 9])
 def test_ranks_share_the_examples_of_a_step(count: int) -> None:
     examples = [example(line, 5, learned=1 + line % 3) for line in range(count)]
-    recipe = TrainingConfig(batch_size=2, accumulate=2, processes=2)
+    config = TrainingConfig(batch_size=2, gradient_accumulation_steps=2, processes=2)
     ranks = [
-        list(training_batches(examples, recipe, limits=PackLimits(), rank=rank)) for rank in (0, 1)
+        list(training_batches(examples, config, limits=PackLimits(), rank=rank)) for rank in (0, 1)
     ]
     assert len(ranks[0]) == len(ranks[1])
     for first_rank, second_rank in zip(*ranks, strict=True):

@@ -26,7 +26,7 @@ METHODS = ["LoRA", "rsLoRA", "DoRA", "QLoRA", "Full"]
 NEAR = 1e-4
 
 
-def recipe_for(method: str, **options: Any) -> TrainingConfig:
+def config_for(method: str, **options: Any) -> TrainingConfig:
     return TrainingConfig(
         method=method,  # type: ignore[arg-type]
         learning_rate=1e-3,
@@ -36,9 +36,9 @@ def recipe_for(method: str, **options: Any) -> TrainingConfig:
     )
 
 
-def plain_model(base: BaseWeights, recipe: TrainingConfig) -> torch.nn.Module:
+def plain_model(base: BaseWeights, config: TrainingConfig) -> torch.nn.Module:
     extra: dict[str, Any] = {}
-    if recipe.method == "QLoRA":
+    if config.method == "QLoRA":
         extra["quantization_config"] = transformers.BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -48,32 +48,32 @@ def plain_model(base: BaseWeights, recipe: TrainingConfig) -> torch.nn.Module:
     model = transformers.AutoModelForCausalLM.from_pretrained(
         base.folder, dtype=torch.float32, **extra
     )
-    if recipe.method == "Full":
+    if config.method == "Full":
         return model
     model.requires_grad_(False)
-    torch.manual_seed(recipe.seed)
-    config = peft.LoraConfig(
-        r=recipe.r,
-        lora_alpha=recipe.alpha,
+    torch.manual_seed(config.seed)
+    lora_config = peft.LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
         target_modules=["qkv_proj", "o_proj", "gate_up_proj", "down_proj"],
-        use_dora=recipe.method == "DoRA",
-        use_rslora=recipe.method == "rsLoRA",
+        use_dora=config.method == "DoRA",
+        use_rslora=config.method == "rsLoRA",
         task_type="CAUSAL_LM",
     )
-    return peft.get_peft_model(model, config)
+    return peft.get_peft_model(model, lora_config)
 
 
 def plain_steps(
-    base: BaseWeights, recipe: TrainingConfig, examples: list[Example]
+    base: BaseWeights, config: TrainingConfig, examples: list[Example]
 ) -> list[tuple[float, dict[str, torch.Tensor]]]:
     """Losses and gradients, one example per forward."""
-    model = plain_model(base, recipe)
+    model = plain_model(base, config)
     model.train()
     weights = [w for w in model.parameters() if w.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=0.0)
     by_line = {example.line: example for example in examples}
     losses = []
-    todo = list(training_batches(examples, recipe, limits=PackLimits()))
+    todo = list(training_batches(examples, config, limits=PackLimits()))
     for batch in todo:
         total = 0.0
         for line in batch.lines:
@@ -92,12 +92,12 @@ def plain_steps(
 
 
 def our_steps(
-    base: BaseWeights, recipe: TrainingConfig, examples: list[Example], limits: PackLimits
+    base: BaseWeights, config: TrainingConfig, examples: list[Example], limits: PackLimits
 ) -> list[tuple[float, dict[str, torch.Tensor]]]:
-    model, _ = adapters.make_trainable(load_base.load_model(base.folder, recipe, "cpu"), recipe)
-    load_base.enable_activation_checkpointing(model, recipe)
+    model, _ = adapters.make_trainable(load_base.load_model(base.folder, config, "cpu"), config)
+    load_base.enable_activation_checkpointing(model, config)
     learner = ModelWithLoss(model)
-    engine = strategies.prepare_engine(learner, create_optimizer(learner, recipe), "cpu", recipe)
+    engine = strategies.prepare_strategy(learner, create_optimizer(learner, config), "cpu", config)
     gradients: list[dict[str, torch.Tensor]] = []
     step_of = engine.optimizer.step
 
@@ -112,9 +112,9 @@ def our_steps(
         return step_of(*args, **kwargs)
 
     engine.optimizer.step = spy
-    run = RunProgress(total_steps=total_steps(len(examples), recipe))
-    todo = training_batches(examples, recipe, limits=limits)
-    losses = [step.loss for step in train(engine.model, todo, recipe, run, engine)]
+    run = RunProgress(total_steps=total_steps(len(examples), config))
+    todo = training_batches(examples, config, limits=limits)
+    losses = [step.loss for step in train(engine.model, todo, config, run, engine)]
     return list(zip(losses, gradients, strict=True))
 
 
@@ -133,9 +133,9 @@ def assert_same(packed: list[Any], plain: list[Any]) -> None:
 def test_packed_training_matches_single_documents(
     method: str, base: BaseWeights, examples: list[Example]
 ) -> None:
-    recipe = recipe_for(method, schedule="constant", weight_decay=0.0)
+    config = config_for(method, lr_scheduler_type="constant", weight_decay=0.0)
     assert_same(
-        our_steps(base, recipe, examples, PackLimits()), plain_steps(base, recipe, examples)
+        our_steps(base, config, examples, PackLimits()), plain_steps(base, config, examples)
     )
 
 
@@ -143,22 +143,30 @@ def test_packed_training_matches_single_documents(
 def test_gradient_accumulation_matches_single_documents(
     method: str, base: BaseWeights, examples: list[Example]
 ) -> None:
-    recipe = recipe_for(method, batch_size=2, accumulate=3, schedule="constant", weight_decay=0.0)
+    config = config_for(
+        method,
+        batch_size=2,
+        gradient_accumulation_steps=3,
+        lr_scheduler_type="constant",
+        weight_decay=0.0,
+    )
     assert_same(
-        our_steps(base, recipe, examples, PackLimits()), plain_steps(base, recipe, examples)
+        our_steps(base, config, examples, PackLimits()), plain_steps(base, config, examples)
     )
 
 
 def test_small_packs_match_single_documents(base: BaseWeights, examples: list[Example]) -> None:
-    recipe = recipe_for("LoRA", batch_size=6, schedule="constant", weight_decay=0.0)
-    packed = our_steps(base, recipe, examples, PackLimits(max_tokens=150))
-    assert_same(packed, plain_steps(base, recipe, examples))
+    config = config_for("LoRA", batch_size=6, lr_scheduler_type="constant", weight_decay=0.0)
+    packed = our_steps(base, config, examples, PackLimits(max_tokens=150))
+    assert_same(packed, plain_steps(base, config, examples))
 
 
 def test_gradient_checkpointing_gives_the_same_result(
     base: BaseWeights, examples: list[Example]
 ) -> None:
-    recipe = recipe_for("LoRA", checkpoint_activations=True, schedule="constant", weight_decay=0.0)
+    config = config_for(
+        "LoRA", gradient_checkpointing=True, lr_scheduler_type="constant", weight_decay=0.0
+    )
     assert_same(
-        our_steps(base, recipe, examples, PackLimits()), plain_steps(base, recipe, examples)
+        our_steps(base, config, examples, PackLimits()), plain_steps(base, config, examples)
     )

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from maas_client.errors import ConfigError  # noqa: E402 - after the skip
 from maas_client.local.bases import BaseWeights  # noqa: E402
 from maas_client.local.machine.memory import estimate_memory  # noqa: E402
-from maas_client.local.machine.model_architecture import read_shape  # noqa: E402
+from maas_client.local.machine.model_architecture import load_architecture  # noqa: E402
 from maas_client.local.resources.training_config import TrainingConfig  # noqa: E402
 from maas_client.local.training import load_base  # noqa: E402
 from maas_client.local.training.load_base import weight_dtype  # noqa: E402
@@ -20,7 +20,7 @@ from tests.local.training.test_run import Data, events_of, run_job, spec  # noqa
 
 
 @pytest.mark.parametrize(
-    ("recipe", "device", "dtype"),
+    ("settings", "device", "dtype"),
     [
         (TrainingConfig(), "cpu", torch.float32),
         (TrainingConfig(precision="16"), "cpu", torch.float32),
@@ -30,8 +30,8 @@ from tests.local.training.test_run import Data, events_of, run_job, spec  # noqa
         (TrainingConfig(method="Full", deepspeed_stage=2), "cuda", torch.bfloat16),
     ],
 )
-def test_weight_dtype(recipe: TrainingConfig, device: str, dtype: Any) -> None:
-    assert weight_dtype(recipe, device) is dtype
+def test_weight_dtype(settings: TrainingConfig, device: str, dtype: Any) -> None:
+    assert weight_dtype(settings, device) is dtype
 
 
 def test_full_training_uses_a_dtype_that_keeps_small_steps() -> None:
@@ -42,7 +42,7 @@ def test_full_training_uses_a_dtype_that_keeps_small_steps() -> None:
 
 
 def test_estimate_uses_the_weight_dtype(base: BaseWeights) -> None:
-    shape = read_shape(Path(base.folder))
+    shape = load_architecture(Path(base.folder))
     weights = {
         method: estimate_memory(shape, method, tokens=64, device="gpu").weights
         for method in ("LoRA", "Full")
@@ -72,11 +72,11 @@ def test_bfloat16_losses_match_float32(
     if method == "QLoRA":
         pytest.importorskip("bitsandbytes")
     dtypes = [torch.float32, torch.bfloat16]
-    recipe = {"method": method, "epochs": 2, "batch_size": 4, "learning_rate": 1e-3}
+    settings = {"method": method, "epochs": 2, "batch_size": 4, "learning_rate": 1e-3}
     losses = []
     for dtype in dtypes:
         monkeypatch.setattr(load_base, "weight_dtype", lambda config, device, dtype=dtype: dtype)
-        events = run_job(spec(base, data, tmp_path / str(dtype), recipe))
+        events = run_job(spec(base, data, tmp_path / str(dtype), settings))
         assert events_of("done", events), events[-1]
         losses.append([event["train_loss"] for event in events_of("step", events)])
     assert losses[1] == pytest.approx(losses[0], rel=0.02)

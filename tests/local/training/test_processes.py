@@ -16,7 +16,7 @@ PROGRAM = """
 import json, sys, time
 from maas_client.local.training import processes
 sys.executable = sys.argv[1]
-job = {"engine": "peft", "recipe": {"processes": 2}, "threads": 2, "base": {}}
+job = {"engine": "peft", "hyperparameters": {"processes": 2}, "threads": 2, "base": {}}
 def emit(event):
     print(json.dumps(event), flush=True)
 

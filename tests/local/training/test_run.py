@@ -36,7 +36,7 @@ class KilledError(Exception):
 
 
 def spec(
-    base: BaseWeights, data: Data, out: Path, recipe: dict[str, Any], **options: Any
+    base: BaseWeights, data: Data, out: Path, hyperparameters: dict[str, Any], **options: Any
 ) -> dict[str, Any]:
     return {
         "job": "job-1",
@@ -44,7 +44,7 @@ def spec(
         "base": base.as_dict(),
         "train": data(make_rows(12)),
         "validation": None,
-        "recipe": QUICK | recipe,
+        "hyperparameters": QUICK | hyperparameters,
         "out": str(out),
         "threads": 1,
         "device": "cpu",
@@ -147,15 +147,16 @@ STEADY = {"epochs": 2, "save_steps": 1, "lora_dropout": 0.1, "gradient_accumulat
 def test_run_killed_at_each_step_resumes_to_identical_bytes(
     method: str, base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
-    recipe = STEADY | {"method": method}
-    run_job(spec(base, data, tmp_path / "whole", recipe))
+    hyperparameters = STEADY | {"method": method}
+    run_job(spec(base, data, tmp_path / "whole", hyperparameters))
     out = tmp_path / "killed"
     for step in range(1, 4):
         events = run_job(
-            spec(base, data, out, recipe), lambda e, step_number=step: e.get("step") == step_number
+            spec(base, data, out, hyperparameters),
+            lambda e, step_number=step: e.get("step") == step_number,
         )
         assert events_of("started", events)[0]["resumed_from"] == (step - 2 if step > 2 else None)
-    events = run_job(spec(base, data, out, recipe))
+    events = run_job(spec(base, data, out, hyperparameters))
     assert events_of("started", events)[0]["resumed_from"] == 2
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
@@ -203,8 +204,8 @@ def test_changed_hyperparameters_ignore_old_checkpoints(
 
 
 def test_old_checkpoints_are_deleted(base: BaseWeights, data: Data, tmp_path: Path) -> None:
-    recipe = {"epochs": 3, "save_steps": 1, "save_total_limit": 2}
-    run_job(spec(base, data, tmp_path / "out", recipe))
+    hyperparameters = {"epochs": 3, "save_steps": 1, "save_total_limit": 2}
+    run_job(spec(base, data, tmp_path / "out", hyperparameters))
     remaining = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())
     assert remaining == ["step-00000007", "step-00000008"]
 
@@ -233,8 +234,8 @@ def test_killed_process_resumes_to_identical_bytes(
 
 
 def test_tokens_per_second_counts_every_step(base: BaseWeights, data: Data, tmp_path: Path) -> None:
-    recipe = {"logging_steps": 2, "epochs": 2}
-    events = events_of("step", run_job(spec(base, data, tmp_path / "out", recipe)))
+    hyperparameters = {"logging_steps": 2, "epochs": 2}
+    events = events_of("step", run_job(spec(base, data, tmp_path / "out", hyperparameters)))
     every = events_of("step", run_job(spec(base, data, tmp_path / "every", {"epochs": 2})))
     assert [event["step"] for event in events] == [2, 4, 6]
     assert events[-1]["train_loss"] == every[-1]["train_loss"]
@@ -245,14 +246,14 @@ def test_tokens_per_second_counts_every_step(base: BaseWeights, data: Data, tmp_
 def test_paused_run_resumes_to_identical_bytes(
     method: str, base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
-    recipe = {"epochs": 2, "lora_dropout": 0.1, "method": method}
+    hyperparameters = {"epochs": 2, "lora_dropout": 0.1, "method": method}
     validation = data(make_rows(4, seed=9), "valid.jsonl")
-    run_job(spec(base, data, tmp_path / "whole", recipe, validation=validation))
+    run_job(spec(base, data, tmp_path / "whole", hyperparameters, validation=validation))
     out, done_at = tmp_path / "rests", []
     for _ in range(6):
         events: list[dict[str, Any]] = []
         run(
-            spec(base, data, out, recipe, validation=validation),
+            spec(base, data, out, hyperparameters, validation=validation),
             events.append,
             lambda: JobSignal.PAUSE,
         )
@@ -274,26 +275,33 @@ def test_paused_run_resumes_to_identical_bytes(
 def test_requested_checkpoint_does_not_change_the_result(
     base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
-    recipe = {"epochs": 2, "lora_dropout": 0.1, "save_steps": 1000}
-    run_job(spec(base, data, tmp_path / "whole", recipe))
+    hyperparameters = {"epochs": 2, "lora_dropout": 0.1, "save_steps": 1000}
+    run_job(spec(base, data, tmp_path / "whole", hyperparameters))
     out, events = tmp_path / "asked", []
     asked_at = iter([JobSignal.NONE, JobSignal.CHECKPOINT])
-    run(spec(base, data, out, recipe), events.append, lambda: next(asked_at, JobSignal.NONE))
+    run(
+        spec(base, data, out, hyperparameters),
+        events.append,
+        lambda: next(asked_at, JobSignal.NONE),
+    )
     assert events_of("checkpoint", events)[0]["step"] == 2
     saved_adapter = out / "adapters" / "step-00000002" / "adapter_model.safetensors"
     assert saved_adapter.exists(), "an adapter that can be deployed"
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000002"]
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
     shutil.rmtree(out / "adapter")
-    assert events_of("started", run_job(spec(base, data, out, recipe)))[0]["resumed_from"] == 2
+    assert (
+        events_of("started", run_job(spec(base, data, out, hyperparameters)))[0]["resumed_from"]
+        == 2
+    )
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
 def test_settings_without_effect_give_warnings(
     base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
-    recipe = {"apply_early_stopping": True, "deepspeed_stage": 3}
-    events = run_job(spec(base, data, tmp_path / "out", recipe))
+    hyperparameters = {"apply_early_stopping": True, "deepspeed_stage": 3}
+    events = run_job(spec(base, data, tmp_path / "out", hyperparameters))
     messages = [
         event["message"] for event in events_of("message", events) if event["level"] == "warning"
     ]
@@ -315,8 +323,8 @@ def test_cancelled_job_stops_after_the_step(base: BaseWeights, data: Data, tmp_p
 
 
 def test_diverged_run_names_the_step(base: BaseWeights, data: Data, tmp_path: Path) -> None:
-    recipe = {"epochs": 9, "learning_rate": 0.9, "max_grad_norm": 0, "lora_alpha": 1e6}
-    events = run_job(spec(base, data, tmp_path / "out", recipe))
+    hyperparameters = {"epochs": 9, "learning_rate": 0.9, "max_grad_norm": 0, "lora_alpha": 1e6}
+    events = run_job(spec(base, data, tmp_path / "out", hyperparameters))
     assert events[-1]["event"] == "failed"
     assert "is not a finite number at step" in events[-1]["message"]
     assert "Lower learning_rate" in events[-1]["message"]
@@ -324,7 +332,7 @@ def test_diverged_run_names_the_step(base: BaseWeights, data: Data, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("recipe", "message"),
+    ("hyperparameters", "message"),
     [
         ({"epochs": 0}, "epochs cannot be 0"),
         ({"target_modules": "q_proj"}, "one layer, qkv_proj"),
@@ -332,9 +340,9 @@ def test_diverged_run_names_the_step(base: BaseWeights, data: Data, tmp_path: Pa
     ],
 )
 def test_invalid_job_fails_before_the_start(
-    recipe: dict[str, Any], message: str, base: BaseWeights, data: Data, tmp_path: Path
+    hyperparameters: dict[str, Any], message: str, base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
-    (failed,) = run_job(spec(base, data, tmp_path / "out", recipe))
+    (failed,) = run_job(spec(base, data, tmp_path / "out", hyperparameters))
     assert failed["event"] == "failed"
     assert message in failed["message"]
 
@@ -382,8 +390,8 @@ def test_gradient_checkpointing_is_on_if_memory_is_tight(
 ) -> None:
     small = Hardware("small", "cpu", 400 * 2**20, 1, here=True)
     monkeypatch.setattr(preparing, "detect_hardware", lambda: small)
-    recipe = {} if given is None else {"gradient_checkpointing": given}
-    events = run_job(spec(base, data, tmp_path / "out", recipe))
+    hyperparameters = {} if given is None else {"gradient_checkpointing": given}
+    events = run_job(spec(base, data, tmp_path / "out", hyperparameters))
     messages = [event["message"] for event in events_of("message", events)]
     assert any("activations are computed twice" in text for text in messages) == (given is None)
     assert events_of("done", events)

@@ -21,13 +21,13 @@ from maas_client.local.training.model_loss import ModelWithLoss  # noqa: E402
 from maas_client.local.training.packing import PackLimits, total_steps, training_batches  # noqa: E402
 from maas_client.local.training.train import RunProgress, create_optimizer, train  # noqa: E402
 
-RECIPE = TrainingConfig(batch_size=4, epochs=2, learning_rate=1e-3, warmup_steps=2)
+CONFIG = TrainingConfig(batch_size=4, epochs=2, learning_rate=1e-3, warmup_steps=2)
 
 
 def their_losses(base: BaseWeights, ordered: list[Example], folder: Path) -> list[float]:
     model = transformers.AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(base.folder)
-    torch.manual_seed(RECIPE.seed)
+    torch.manual_seed(CONFIG.seed)
     model.requires_grad_(False)
     config = peft.LoraConfig(
         r=8,
@@ -55,12 +55,12 @@ def their_losses(base: BaseWeights, ordered: list[Example], folder: Path) -> lis
 
     settings = trl.SFTConfig(
         output_dir=str(folder),
-        per_device_train_batch_size=RECIPE.batch_size,
+        per_device_train_batch_size=CONFIG.batch_size,
         num_train_epochs=1,
-        learning_rate=RECIPE.learning_rate,
-        warmup_steps=RECIPE.warmup_steps,
-        lr_scheduler_type=RECIPE.schedule,
-        weight_decay=RECIPE.weight_decay,
+        learning_rate=CONFIG.learning_rate,
+        warmup_steps=CONFIG.warmup_steps,
+        lr_scheduler_type=CONFIG.lr_scheduler_type,
+        weight_decay=CONFIG.weight_decay,
         logging_steps=1,
         save_strategy="no",
         report_to=[],
@@ -84,14 +84,14 @@ def their_losses(base: BaseWeights, ordered: list[Example], folder: Path) -> lis
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_losses_match_trl(base: BaseWeights, examples: list[Example], tmp_path: Path) -> None:
-    todo = list(training_batches(examples, RECIPE, limits=PackLimits()))
+    todo = list(training_batches(examples, CONFIG, limits=PackLimits()))
     by_line = {example.line: example for example in examples}
     ordered = [by_line[line] for batch in todo for line in batch.lines]
-    model, _ = adapters.make_trainable(load_base.load_model(base.folder, RECIPE, "cpu"), RECIPE)
+    model, _ = adapters.make_trainable(load_base.load_model(base.folder, CONFIG, "cpu"), CONFIG)
     learner = ModelWithLoss(model)
-    engine = strategies.prepare_engine(learner, create_optimizer(learner, RECIPE), "cpu", RECIPE)
-    run = RunProgress(total_steps=total_steps(len(examples), RECIPE))
-    losses = [step.loss for step in train(engine.model, todo, RECIPE, run, engine)]
+    engine = strategies.prepare_strategy(learner, create_optimizer(learner, CONFIG), "cpu", CONFIG)
+    run = RunProgress(total_steps=total_steps(len(examples), CONFIG))
+    losses = [step.loss for step in train(engine.model, todo, CONFIG, run, engine)]
     assert len(losses) == 6
     assert losses == pytest.approx(their_losses(base, ordered, tmp_path), abs=2e-4)
     assert losses[-1] < losses[0] - 0.3

@@ -8,9 +8,9 @@ import pytest
 
 from maas_client.dataset.cost import (
     HOURS_PER_MONTH,
+    ExpectedUsage,
     Prices,
     TokenRange,
-    Usage,
     billed_tokens,
     forecast_cost,
 )
@@ -27,7 +27,7 @@ def test_billed_tokens_are_training_plus_validation_times_epochs() -> None:
 def test_forecast_lists_calculations_and_missing_prices() -> None:
     prices = Prices(training_per_million_tokens="3.00", hosting_per_hour=0.74)
     forecast = forecast_cost(
-        billed_tokens(TRAIN, VALIDATION, 3), prices, Usage(HOURS_PER_MONTH, 10_000, 0)
+        billed_tokens(TRAIN, VALIDATION, 3), prices, ExpectedUsage(HOURS_PER_MONTH, 10_000, 0)
     )
     training, hosting = forecast.costs
     assert (training.amount, training.at_least, training.at_most) == (
@@ -50,7 +50,7 @@ def test_no_price_has_a_default() -> None:
 
 def test_amounts_are_exact_to_the_cent() -> None:
     prices = Prices(hosting_per_hour=0.1)
-    assert forecast_cost(TokenRange(0, 0, 0), prices, Usage(3)).total == Decimal("0.30")
+    assert forecast_cost(TokenRange(0, 0, 0), prices, ExpectedUsage(3)).total == Decimal("0.30")
 
 
 @pytest.mark.parametrize("price", [-1, "cheap", float("nan"), float("inf")])

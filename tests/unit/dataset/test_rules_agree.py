@@ -45,10 +45,10 @@ def test_message_without_a_role_is_rejected_in_a_uniform_block() -> None:
     )
     bad = b'{"messages": [{"role": "user", "content": "\\"\\""}, {"content": "\\"\\""}]}\n'
     for _ in range(2):
-        assert list(comparison.fast_path.split([good, good]).accepted) == [0, 1]
-    assert comparison.fast_path.split([good, bad]).undecided == [1]
+        assert list(comparison.fast_path.partition([good, good]).accepted) == [0, 1]
+    assert comparison.fast_path.partition([good, bad]).undecided == [1]
     assert (
-        comparison.fast_path.split([good] * 3).rows[2]
+        comparison.fast_path.partition([good] * 3).rows[2]
         == comparison.line_validator.validate(make_line(1, 0, good)).row
     )
 
@@ -70,12 +70,12 @@ def test_rows_that_share_or_span_lines_are_not_accepted(
     lines: list[bytes],
 ) -> None:
     comparison = agreement.Comparison()
-    comparison.fast_path.split([_GOOD + b"\n"] * 3)
+    comparison.fast_path.partition([_GOOD + b"\n"] * 3)
     for _ in range(2):
-        result = comparison.fast_path.split(lines)
+        result = comparison.fast_path.partition(lines)
         for at in result.accepted:
             assert comparison.line_validator.validate(make_line(1, 0, lines[at])).row is not None
-        comparison.fast_path.split([b"{}\n"])
+        comparison.fast_path.partition([b"{}\n"])
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -87,9 +87,11 @@ def test_blocks_and_single_lines_give_the_same_result(seed: int, count: int) -> 
     lines += [rng.choice(mutations.BASES) + b"\n" for _ in range(12 - count)]
     rng.shuffle(lines)
     for _ in range(2):  # the second time with a decoder for the shape of the first
-        result = comparison.fast_path.split(lines)
+        result = comparison.fast_path.partition(lines)
         alone = [
-            at for at, line in enumerate(lines) if list(comparison.fast_path.split([line]).accepted)
+            at
+            for at, line in enumerate(lines)
+            if list(comparison.fast_path.partition([line]).accepted)
         ]
         assert list(result.accepted) == alone
         assert sorted([*result.accepted, *result.undecided]) == list(range(12))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from maas_client.dataset.formats import detect_format
+from maas_client.dataset.formats import detect_other_format
 from tests.unit.dataset.corpus import ANSWER, USER, call, load_schema, message_with_calls
 
 NAMES = sorted(
@@ -75,5 +75,5 @@ def test_schema_accepts_valid_rows_and_rejects_invalid_ones(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_format_is_detected_by_its_keys(name: str) -> None:
-    formats = {row_format.code for row in GOOD[name] if (row_format := detect_format(row))}
+    formats = {row_format.code for row in GOOD[name] if (row_format := detect_other_format(row))}
     assert formats == {f"CHAT_SHAPE_{SHAPES[name]}"}

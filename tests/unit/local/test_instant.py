@@ -26,7 +26,13 @@ def job(tmp_path, data, **options):
     path.write_text("\n".join(json.dumps(row) for row in data))
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
-    return {"train": str(path), "validation": None, "recipe": {}, "out": str(out), **options}
+    return {
+        "train": str(path),
+        "validation": None,
+        "hyperparameters": {},
+        "out": str(out),
+        **options,
+    }
 
 
 def run(spec, next_signal=no_signal):
@@ -45,7 +51,7 @@ def test_trained_answer_is_returned(tmp_path):
 
 
 def test_training_is_deterministic(tmp_path):
-    spec = job(tmp_path, rows(), recipe={"num_train_epochs": "2"})
+    spec = job(tmp_path, rows(), hyperparameters={"num_train_epochs": "2"})
     first, bytes_1 = run(spec), (tmp_path / "out" / "memory.jsonl").read_bytes()
     second, bytes_2 = run(spec), (tmp_path / "out" / "memory.jsonl").read_bytes()
     assert first == second
@@ -59,7 +65,9 @@ def test_first_loss_is_that_of_an_empty_model(tmp_path):
 
 def test_losses_fall_when_answers_repeat(tmp_path):
     spec = job(
-        tmp_path, rows(20), recipe={"num_train_epochs": "3", "per_device_train_batch_size": "4"}
+        tmp_path,
+        rows(20),
+        hyperparameters={"num_train_epochs": "3", "per_device_train_batch_size": "4"},
     )
     spec["validation"] = spec["train"]
     events = run(spec)
@@ -83,7 +91,7 @@ def test_cancel_signal_stops_training(tmp_path):
 
 
 def test_metric_points_are_limited(tmp_path):
-    events = run(job(tmp_path, rows(30), recipe={"num_train_epochs": "100"}))
+    events = run(job(tmp_path, rows(30), hyperparameters={"num_train_epochs": "100"}))
     steps = [e["step"] for e in events if e["event"] == "step"]
     assert len(steps) <= 220
     assert steps[-1] == 3000

@@ -129,7 +129,7 @@ def _parse_skip_token(context: RequestContext) -> int | None:
     return int(digits)
 
 
-def is_in_view(context: RequestContext, *, is_archived: bool) -> bool:
+def matches_list_view_type(context: RequestContext, *, is_archived: bool) -> bool:
     """Return whether a list includes a record: ``listViewType`` is ActiveOnly, ArchivedOnly or All."""
     value = context.query_params.get("listViewType", "ActiveOnly")
     # azure-ai-ml sends "ListViewType.ACTIVE_ONLY" to registries.

@@ -10,9 +10,9 @@ from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.arm import (
     has_all,
-    is_in_view,
     list_page,
     location_headers,
+    matches_list_view_type,
     page_of,
     system_data,
 )
@@ -246,7 +246,7 @@ def _matches_filters(context: RequestContext, document: dict[str, Any]) -> bool:
     """Return whether a version has the tags, properties, number and stage that a list asks for."""
     query, properties = context.query_params, document["properties"]
     return (
-        is_in_view(context, is_archived=bool(properties["isArchived"]))
+        matches_list_view_type(context, is_archived=bool(properties["isArchived"]))
         and has_all(properties.get("tags"), query.get("$tags") or query.get("tags"))
         and has_all(properties.get("properties"), query.get("properties"))
         and query.get("version") in (None, "", document["name"])
@@ -285,7 +285,7 @@ def _container_handlers(kind: AssetKind) -> tuple[Handler, Handler, Handler, Han
                 container.is_archived or bool(_own_properties(kind, record).get("isArchived"))
                 for record in container.versions
             ] or [container.is_archived]
-            if any(is_in_view(context, is_archived=flag) for flag in flags):
+            if any(matches_list_view_type(context, is_archived=flag) for flag in flags):
                 documents.append((container.seq, _container_to_json(context, kind, container)))
         return page_of(context, documents, limit="count")
 

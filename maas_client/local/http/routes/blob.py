@@ -32,7 +32,7 @@ from maas_client.local.http.routes.run_history import LOG_CONTAINER, LOG_PATH
 from maas_client.local.resources import artifacts
 from maas_client.local.resources.blobs import BlobProperties, check_md5
 from maas_client.local.resources.errors import ApiError
-from maas_client.local.state.files import Draft
+from maas_client.local.state.files import PendingFile
 from maas_client.local.state.store import Record
 from maas_client.wire import blob as ops
 from maas_client.wire.operation import Operation
@@ -81,7 +81,7 @@ def _properties(context: RequestContext, *, include_plain_headers: bool = False)
     return BlobProperties(stored, read_metadata(context))
 
 
-async def _receive_body(context: RequestContext, draft: Draft) -> None:
+async def _receive_body(context: RequestContext, draft: PendingFile) -> None:
     async for chunk in context.request.stream():
         if chunk:
             draft.write(chunk)

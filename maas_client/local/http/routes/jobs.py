@@ -11,9 +11,9 @@ from maas_client.local.http.parameters import accepts
 from maas_client.local.http.routes.arm import (
     COMPLETED_TOKEN,
     has_all,
-    is_in_view,
     list_page,
     location_headers,
+    matches_list_view_type,
     system_data,
 )
 from maas_client.local.requests.azureml_job import read_job
@@ -64,7 +64,7 @@ def _matches_filters(context: RequestContext, record: Record) -> bool:
     kind = context.query_params.get("jobType")
     if kind and kind.casefold() != "finetuning":
         return False
-    if not is_in_view(context, is_archived=bool(properties.get("isArchived"))):
+    if not matches_list_view_type(context, is_archived=bool(properties.get("isArchived"))):
         return False
     return all(
         has_all(properties.get(field), context.query_params.get(name))

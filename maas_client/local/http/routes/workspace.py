@@ -9,7 +9,7 @@ from maas_client.catalog import ModelInfo
 from maas_client.local.config import STORAGE_ACCOUNT
 from maas_client.local.http.app import Handler, RequestContext
 from maas_client.local.http.parameters import accepts
-from maas_client.local.http.routes.arm import is_in_view, page_of, system_data
+from maas_client.local.http.routes.arm import matches_list_view_type, page_of, system_data
 from maas_client.local.http.sas import make_sas
 from maas_client.local.resources import artifacts
 from maas_client.local.resources.assets import Workspace
@@ -203,7 +203,7 @@ def list_registry_versions(context: RequestContext) -> dict[str, Any]:
     """GET the versions of a base model: the newest that the catalog names."""
     facts = _registry_facts(context)
     document = _registry_version_to_json(context, facts, _newest_version(facts))
-    documents = [(1, document)] if is_in_view(context, is_archived=False) else []
+    documents = [(1, document)] if matches_list_view_type(context, is_archived=False) else []
     return page_of(context, documents, limit="$top")
 
 
@@ -222,7 +222,7 @@ def list_registry_models(context: RequestContext) -> dict[str, Any]:
     documents = [
         (len(models) - i, _registry_container_to_json(context, facts))
         for i, facts in enumerate(models)
-        if is_in_view(context, is_archived=False)
+        if matches_list_view_type(context, is_archived=False)
     ]
     return page_of(context, documents, limit="$top")
 

@@ -10,11 +10,11 @@ from typing import Any
 from torch import nn  # noqa: TID253 - this module is imported by the training process only
 
 from maas_client.local.resources.training_config import TrainingConfig
-from maas_client.local.training.strategies.ddp import Engine, TrainingState
-from maas_client.local.training.strategies.fsdp import FsdpEngine
-from maas_client.local.training.strategies.zero import ZeroEngine
+from maas_client.local.training.strategies.ddp import Strategy, TrainingState
+from maas_client.local.training.strategies.fsdp import FsdpStrategy
+from maas_client.local.training.strategies.zero import ZeroStrategy
 
-__all__ = ["Engine", "TrainingState", "prepare_engine", "sharding_label", "unset_deepspeed"]
+__all__ = ["Strategy", "TrainingState", "prepare_strategy", "sharding_label", "unset_deepspeed"]
 
 
 def sharding_label(config: TrainingConfig) -> str:
@@ -26,9 +26,11 @@ def sharding_label(config: TrainingConfig) -> str:
     return " (DDP)" if config.processes > 1 else ""
 
 
-def prepare_engine(model: nn.Module, optimizer: Any, device: str, config: TrainingConfig) -> Engine:
+def prepare_strategy(
+    model: nn.Module, optimizer: Any, device: str, config: TrainingConfig
+) -> Strategy:
     """Create the engine for this process and its peers."""
-    return _engine_class(config).prepare(model, optimizer, device, config)
+    return _strategy_class(config).prepare(model, optimizer, device, config)
 
 
 def unset_deepspeed() -> None:
@@ -38,7 +40,7 @@ def unset_deepspeed() -> None:
     unset_hf_deepspeed_config()
 
 
-def _engine_class(config: TrainingConfig) -> type[Engine]:
+def _strategy_class(config: TrainingConfig) -> type[Strategy]:
     if config.deepspeed_stage:
-        return ZeroEngine
-    return FsdpEngine if config.fsdp else Engine
+        return ZeroStrategy
+    return FsdpStrategy if config.fsdp else Strategy

@@ -29,7 +29,7 @@ class TrainingState:
     """The random generator's state of each process, one per row."""
 
 
-class Engine:
+class Strategy:
     """An Accelerate ``Accelerator`` with the model and optimiser it has prepared."""
 
     shards_weights = False
@@ -47,7 +47,7 @@ class Engine:
     @classmethod
     def prepare(
         cls, model: nn.Module, optimizer: Any, device: str, config: TrainingConfig
-    ) -> Engine:
+    ) -> Strategy:
         """Prepare a run; peers are found through the standard environment variables."""
         from accelerate import Accelerator
 

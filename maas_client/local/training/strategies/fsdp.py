@@ -13,10 +13,10 @@ from torch import nn  # noqa: TID253 - see above
 
 from maas_client.errors import UnsupportedError
 from maas_client.local.resources.training_config import TrainingConfig
-from maas_client.local.training.strategies.ddp import Engine, Moments
+from maas_client.local.training.strategies.ddp import Moments, Strategy
 
 
-class FsdpEngine(Engine):
+class FsdpStrategy(Strategy):
     """A run whose processes each hold a shard of every weight."""
 
     shards_weights = True
@@ -24,7 +24,7 @@ class FsdpEngine(Engine):
     @classmethod
     def prepare(
         cls, model: nn.Module, optimizer: Any, device: str, config: TrainingConfig
-    ) -> Engine:
+    ) -> Strategy:
         """Prepare a run; peers are found through the standard environment variables."""
         from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
 

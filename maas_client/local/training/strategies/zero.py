@@ -17,7 +17,7 @@ from torch import nn  # noqa: TID253 - see above
 
 from maas_client.errors import UnsupportedError
 from maas_client.local.resources.training_config import TrainingConfig
-from maas_client.local.training.strategies.ddp import Engine, Moments, TrainingState
+from maas_client.local.training.strategies.ddp import Moments, Strategy, TrainingState
 
 _PERSISTENCE_THRESHOLD = 100_000
 """Stage 3 does not shard weights with fewer parameters than this (DeepSpeed's default)."""
@@ -31,7 +31,7 @@ _GROUP_ATTRIBUTES = (
 """Attributes of DeepSpeed's optimisers: the weights, and this process's flat partition of them."""
 
 
-class ZeroEngine(Engine):
+class ZeroStrategy(Strategy):
     """A run sharded by DeepSpeed at a given stage."""
 
     def __init__(self, accelerator: Any, model: nn.Module, optimizer: Any, stage: int) -> None:
@@ -42,7 +42,7 @@ class ZeroEngine(Engine):
     @classmethod
     def prepare(
         cls, model: nn.Module, optimizer: Any, device: str, config: TrainingConfig
-    ) -> Engine:
+    ) -> Strategy:
         """Prepare a run; peers are found through the standard environment variables."""
         import deepspeed
         from accelerate import Accelerator

@@ -132,7 +132,8 @@ def test_worker_ends_with_its_server_during_a_job(tmp_path):
     rows.write_text((json.dumps(row) + "\n") * 50)
     (tmp_path / "out").mkdir()
     job = {"engine": "instant", "job": "j", "model": "Phi-3-mini-4k-instruct", "base": {"name": "instant"},
-             "train": str(rows), "validation": None, "recipe": {}, "out": str(tmp_path / "out"), "threads": 1,
+             "train": str(rows), "validation": None,
+             "hyperparameters": {}, "out": str(tmp_path / "out"), "threads": 1,
              "log": str(tmp_path / "log"), "lock": str(tmp_path / "lock"), "pace_s": 0.05}  # fmt: skip
     child = start_worker(tmp_path, job, close=False)
     assert json.loads(child.stdout.readline())["event"] == "started"

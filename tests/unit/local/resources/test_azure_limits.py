@@ -52,7 +52,7 @@ def check_refused(limiter: RateLimiter, deployment: Record) -> ApiError:
 def test_nothing_is_limited_by_default() -> None:
     limiter = RateLimiter(AzureLimits(enabled=False))
     assert all(limiter.admit(endpoint()).headers == {} for _ in range(2000))
-    assert limiter.admit_arm_request("sub", "GET") == {}
+    assert limiter.consume_arm_quota("sub", "GET") == {}
     assert limiter.is_ready(foundry(1))
 
 
@@ -115,19 +115,19 @@ def test_arm_accepts_a_burst_and_then_a_rate_per_second() -> None:
     clock = Clock()
     limiter = RateLimiter(AzureLimits(enabled=True), clock)
     for _ in range(200):
-        headers = limiter.admit_arm_request("sub", "PUT")
+        headers = limiter.consume_arm_quota("sub", "PUT")
     assert headers == {"x-ms-ratelimit-remaining-subscription-writes": "0"}
     with pytest.raises(ApiError) as caught:
-        limiter.admit_arm_request("sub", "POST")
+        limiter.consume_arm_quota("sub", "POST")
     assert caught.value.status == 429
     assert caught.value.headers == {"Retry-After": "1"}
-    limiter.admit_arm_request("other", "PUT")
-    limiter.admit_arm_request("sub", "GET")
+    limiter.consume_arm_quota("other", "PUT")
+    limiter.consume_arm_quota("sub", "GET")
     clock.now += 1
     for _ in range(10):
-        limiter.admit_arm_request("sub", "PATCH")
+        limiter.consume_arm_quota("sub", "PATCH")
     with pytest.raises(ApiError):
-        limiter.admit_arm_request("sub", "PATCH")
+        limiter.consume_arm_quota("sub", "PATCH")
 
 
 def test_developer_tier_is_deleted_after_a_day() -> None:

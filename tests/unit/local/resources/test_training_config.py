@@ -12,8 +12,13 @@ from maas_client.local.resources.training_config import TrainingConfig, parse_hy
 
 def test_defaults_are_those_of_the_service() -> None:
     config = parse_hyperparameters({})
-    assert (config.method, config.r, config.alpha, config.dropout) == ("LoRA", 8, 128.0, 0.0)
-    assert (config.schedule, config.weight_decay, config.seed) == ("cosine", 0.1, 42)
+    assert (config.method, config.lora_r, config.lora_alpha, config.lora_dropout) == (
+        "LoRA",
+        8,
+        128.0,
+        0.0,
+    )
+    assert (config.lr_scheduler_type, config.weight_decay, config.seed) == ("cosine", 0.1, 42)
     assert (config.epochs, config.batch_size, config.learning_rate) == (1, 1, 2e-5)
 
 
@@ -30,12 +35,16 @@ def test_defaults_are_those_of_the_service() -> None:
         ({"method": "qlora"}, "method", "QLoRA"),
         ({"apply_lora": "true"}, "method", "LoRA"),
         ({"apply_lora": "false"}, "method", "Full"),
-        ({"lora_alpha": 16, "method": "DoRA"}, "alpha", 16.0),
+        ({"lora_alpha": 16, "method": "DoRA"}, "lora_alpha", 16.0),
         ({"max_seq_length": -1}, "max_length", None),
         ({"max_seq_length": 512}, "max_length", 512),
         ({"max_steps": -1}, "max_steps", None),
         ({"max_steps": 7}, "max_steps", 7),
-        ({"lr_scheduler_type": "cosine_with_restarts"}, "schedule", "cosine_with_restarts"),
+        (
+            {"lr_scheduler_type": "cosine_with_restarts"},
+            "lr_scheduler_type",
+            "cosine_with_restarts",
+        ),
         ({"precision": "16"}, "precision", "16"),
         ({"apply_deepspeed": "true"}, "deepspeed_stage", 2),
         ({"apply_deepspeed": "true", "deepspeed_stage": "3"}, "deepspeed_stage", 3),
@@ -44,10 +53,10 @@ def test_defaults_are_those_of_the_service() -> None:
         ({"fsdp": True, "processes": 2}, "fsdp", "full_shard"),
         ({"fsdp": "shard_grad_op", "num_nodes_finetune": 2}, "fsdp", "shard_grad_op"),
         ({"fsdp": "false"}, "fsdp", None),
-        ({"target_modules": "qkv_proj, o_proj"}, "targets", ("qkv_proj", "o_proj")),
-        ({"target_modules": "all-linear"}, "targets", None),
+        ({"target_modules": "qkv_proj, o_proj"}, "target_modules", ("qkv_proj", "o_proj")),
+        ({"target_modules": "all-linear"}, "target_modules", None),
         ({"apply_early_stopping": "true"}, "early_stopping", True),
-        ({"gradient_accumulation_steps": 8}, "accumulate", 8),
+        ({"gradient_accumulation_steps": 8}, "gradient_accumulation_steps", 8),
         ({"pad_to_max_length": "true", "compute_finetune": "gpu"}, "epochs", 1),
     ],
 )

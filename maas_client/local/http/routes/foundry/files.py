@@ -28,7 +28,7 @@ from maas_client.local.resources.foundry_files import (
     FoundryUploads,
     invalid_payload,
 )
-from maas_client.local.state.files import Draft
+from maas_client.local.state.files import PendingFile
 from maas_client.local.state.store import Record
 from maas_client.wire import foundry as ops
 from maas_client.wire.operation import Operation
@@ -42,7 +42,7 @@ _PURPOSES = (PURPOSE, results.RESULTS_PURPOSE)
 @asynccontextmanager
 async def _receive_form(
     context: RequestContext, field: str, allowed_fields: frozenset[str]
-) -> AsyncIterator[tuple[dict[str, str], str, Draft]]:
+) -> AsyncIterator[tuple[dict[str, str], str, PendingFile]]:
     """Yield the fields of a form, the name of its file and its bytes. Refuses unknown fields."""
     try:
         async with context.request.form(max_files=1, max_fields=8) as form:
@@ -62,7 +62,7 @@ async def _receive_form(
         raise invalid_payload(f"The form is not valid: {error.message}") from None
 
 
-def _copy(upload: UploadFile, draft: Draft) -> None:
+def _copy(upload: UploadFile, draft: PendingFile) -> None:
     while data := upload.file.read(_CHUNK_BYTES):
         draft.write(data)
 

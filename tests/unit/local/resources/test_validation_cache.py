@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from maas_client.dataset.block_validator import BlockValidator
-from maas_client.dataset.rows import check_rows, read_checked_rows, read_rows
+from maas_client.dataset.rows import read_rows, read_validated_rows, validate_file_once
 from maas_client.local.resources import validation_cache
 from maas_client.local.state.files import FileStore
 
@@ -70,15 +70,15 @@ def path(tmp_path: Path) -> str:
 @pytest.mark.parametrize("model", [None, MODEL, "Phi-4-mini-instruct"])
 def test_checked_rows_are_the_rows_of_read_rows(path: str, model: str | None) -> None:
     expected = [(line.number, row) for line, row in read_rows(path, model=model)]
-    checked = check_rows(path, model=model)
-    assert list(read_checked_rows(path, checked.valid_lines)) == expected
+    checked = validate_file_once(path, model=model)
+    assert list(read_validated_rows(path, checked.valid_lines)) == expected
     assert checked.report.examples == len(expected) > 700
 
 
 def test_a_file_without_valid_rows_yields_nothing(tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
     file.write_bytes(b"{\n")
-    assert list(read_checked_rows(file, check_rows(file).valid_lines)) == []
+    assert list(read_validated_rows(file, validate_file_once(file).valid_lines)) == []
 
 
 def test_check_and_reads_take_one_pass(path: str, passes: list[int]) -> None:
@@ -128,9 +128,11 @@ def test_a_check_without_a_model_serves_the_models_that_cannot_change_it(
     validation_cache._results.clear()
     checked = validation_cache.check_file(path, "Phi-4-mini-instruct", str(folder))
     assert sum(passes) == len(LINES)
-    assert checked == check_rows(path, model="Phi-4-mini-instruct")
+    assert checked == validate_file_once(path, model="Phi-4-mini-instruct")
     passes.clear()
-    assert validation_cache.check_file(path, MODEL, str(folder)) == check_rows(path, model=MODEL)
+    assert validation_cache.check_file(path, MODEL, str(folder)) == validate_file_once(
+        path, model=MODEL
+    )
     assert sum(passes) == 2 * len(LINES), "the file uses tools, which the model does not support"
 
 
