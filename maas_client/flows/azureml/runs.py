@@ -243,7 +243,7 @@ async def checkpoints(io: IO, job: str) -> AsyncGenerator[Checkpoint, None]:
         yield _to_checkpoint(name, item)
 
 
-@checks_values("jobs.checkpoints")
+@translate_parse_errors("jobs.checkpoints")
 def _to_checkpoint(job: str, item: dict[str, Any]) -> Checkpoint:
     return Checkpoint(
         id=f"{job}:{item['step']}",
