@@ -17,10 +17,14 @@ from typing import Any, TypeVar
 from starlette.requests import Request  # noqa: TID253 - only the server imports this module
 
 from maas_client.local.http import sas
-from maas_client.local.resources.errors import ApiError
+from maas_client.local.resources.errors import ApiError, user_error
 from maas_client.wire.operation import Operation, Plane
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
+
+ENVELOPE = ("properties", "id", "name", "type", "systemData")
+"""The fields of every ARM resource. ARM ignores all but ``properties``: clients send back what they have
+read."""
 
 CONDITION_HEADERS = frozenset(
     {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"}
@@ -156,6 +160,35 @@ def check_fields(op: Operation[Any], handler: Callable[..., Any], body: dict[str
     for name in body:
         if fields is None or name not in fields:
             raise _not_implemented(op, f"the body field {name[:60]}", name)
+
+
+def kept_properties(
+    op: Operation[Any],
+    values: Any,
+    path: str,
+    *,
+    kept: Collection[str],
+    read_only: Collection[str] = (),
+) -> dict[str, Any]:
+    """Return the part of a body that a handler stores and returns.
+
+    Args:
+        op: The operation.
+        values: The value in the body.
+        path: Where it is, such as ``properties``.
+        kept: The names that the handler stores.
+        read_only: Names that Azure ignores in a request, because clients send back what they have read.
+
+    Raises:
+        ApiError: 400 if it is no object; 501 for any other name that is not null.
+    """
+    if not isinstance(values, dict):
+        raise user_error(f"{path}: Field required", target=path)
+    present = {name: v for name, v in values.items() if v is not None and name not in read_only}
+    for name in present:
+        if name not in kept:
+            raise _not_implemented(op, f"{path}.{name[:60]}", f"{path}.{name}")
+    return present
 
 
 def _not_implemented(op: Operation[Any], what: str, name: str) -> ApiError:

@@ -33,6 +33,7 @@ MAX_DEPLOYABLE_CHECKPOINTS = 3
 _SKU_NAMES = frozenset(sku.casefold() for sku in SKUS)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _CHECKPOINT = re.compile(r"(?P<model>.+):ckpt-step-(?P<step>\d{1,9})")
+_CHECKPOINT_ID = re.compile(r"ftchkpt-(?P<job>[0-9a-f]{32})(?P<step>\d{8})")
 
 
 def put_deployment(
@@ -45,7 +46,7 @@ def put_deployment(
     if not _NAME.fullmatch(name):
         raise _invalid("A deployment's name takes 1 to 64 letters, digits, '-', '_' and '.'.")
     model = request["properties"]["model"]["name"]
-    served = _resolve_model(deployments, model)
+    served = _resolve_model(deployments, _checkpoint_name(deployments.store, model))
 
     def check_limits(existing: list[Record]) -> None:
         if served.folder:
@@ -62,21 +63,36 @@ def put_deployment(
     )
 
 
+def _checkpoint_name(store: Store, name: str) -> str:
+    """Return ``MODEL:ckpt-step-N`` for the id of a checkpoint, and every other name as it is."""
+    match = _CHECKPOINT_ID.fullmatch(name)
+    for job in store.read.newest("job", FOUNDRY_SCOPE) if match else ():
+        if match and job.body["id"] == match["job"]:
+            return f"{job.body['spec']['output']}:ckpt-step-{int(match['step'])}"
+    return name
+
+
+def checkpoint_id(job: Record, step: int) -> str:
+    """Return the id of a job's checkpoint."""
+    return f"ftchkpt-{job.body['id']}{step:08d}"
+
+
 def _resolve_model(deployments: Deployments, name: str) -> ServedModel:
-    checkpoint = _CHECKPOINT.fullmatch(name)
     read = deployments.store.read
-    tuned_name = checkpoint["model"] if checkpoint else name
-    tuned = read.get("model", FOUNDRY_SCOPE, version_key(tuned_name, "1"))
+    if checkpoint := _CHECKPOINT.fullmatch(name):
+        for job in read.newest("job", FOUNDRY_SCOPE):
+            if str(job.body["spec"]["output"]).casefold() == checkpoint["model"].casefold():
+                part = deployable_checkpoints(deployments.store, job).get(int(checkpoint["step"]))
+                if part is not None:
+                    return ServedModel(name, job.body["base"], job.body["id"], part)
+        raise _unsupported(name, "there is no such checkpoint")
+    tuned = read.get("model", FOUNDRY_SCOPE, version_key(name, "1"))
     if tuned:
-        job = read.get("job", FOUNDRY_SCOPE, str(tuned.body["job"]).casefold())
-        base = job.body["base"] if job else deployments.base_for(tuned.body["base_model"])
-        part: str | None = "adapter"
-        if checkpoint:
-            parts = deployable_checkpoints(deployments.store, job) if job else {}
-            part = parts.get(int(checkpoint["step"]))
-        if part is None:
-            raise _unsupported(name, "there is no such checkpoint")
-        return ServedModel(name, base, tuned.body["folder"], part)
+        tuned_job = read.get("job", FOUNDRY_SCOPE, str(tuned.body["job"]).casefold())
+        base = (
+            tuned_job.body["base"] if tuned_job else deployments.base_for(tuned.body["base_model"])
+        )
+        return ServedModel(name, base, tuned.body["folder"], "adapter")
     facts = find_model_facts(name)
     if facts is None:
         raise _unsupported(name, "no such model was tuned here, and the catalog does not list it")
@@ -115,7 +131,7 @@ def deployable_checkpoints(store: Store, job: Record) -> dict[int, str]:
     return dict(sorted(checkpoints.items())[-MAX_DEPLOYABLE_CHECKPOINTS:])
 
 
-def check_request(request: dict[str, Any]) -> None:
+def check_request(store: Store, request: dict[str, Any]) -> None:
     """Raise ``ApiError`` for a body without model or sku, or with another provider's format."""
     properties = request.get("properties")
     model = properties.get("model") if isinstance(properties, dict) else None
@@ -126,8 +142,9 @@ def check_request(request: dict[str, Any]) -> None:
         not isinstance(sku, dict) or str(sku.get("name", "")).casefold() not in _SKU_NAMES
     ):
         raise _invalid(f"sku.name must be one of {', '.join(SKUS)}.", "sku.name")
-    _check_sku(model["name"], sku)
-    expected = provider_format(re.split(r"\.ft-", model["name"])[0])
+    name = _checkpoint_name(store, model["name"])
+    _check_sku(name, sku)
+    expected = provider_format(re.split(r"\.ft-", name)[0])
     if expected is not None and model.get("format") != expected:
         actual = str(model.get("format"))[:40]
         raise _unsupported(model["name"], f"its format is {expected!r}, not {actual!r}")

@@ -47,7 +47,8 @@ def _resolve_model(deployments: Deployments, assets: Assets, model_id: str) -> S
         folder = None if is_imported else tuned.body["folder"]
         return ServedModel(tuned.body["name"], base, folder)
     registry = parse_registry_uri(model_id)
-    if registry is None and find_model_facts(model_id):
+    facts = find_model_facts(model_id) if registry is None else None
+    if facts is not None and facts.registry is None:
         # No registry contains OpenAI's models; their names are accepted, so that code for them can be tested.
         return ServedModel(model_id, deployments.base_for(model_id), None)
     if registry is None:

@@ -94,6 +94,22 @@ def test_patch_list_and_regenerate_keys(azure: Azure, model_id):
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"identity": {"type": "SystemAssigned"}},
+        {"properties": {"authMode": "AAD"}},
+        {"properties": {"fromTheFuture": 1}},
+    ],
+)
+def test_fields_that_change_nothing_here_are_refused(azure: Azure, changes):
+    body = endpoint("azureml://registries/azureml/models/Phi-4", **changes.get("properties", {}))
+    body |= {name: value for name, value in changes.items() if name != "properties"}
+    refused = azure.arm("PUT", "/serverlessEndpoints/refused", json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (501, "NotImplemented")
+    assert azure.arm("GET", "/serverlessEndpoints/refused").status_code == 404
+
+
+@pytest.mark.parametrize(
     "model_id",
     ["", "Phi-4", "https://evil.example/x", "azureml://registries/azureml/models/GPT-9",
      "azureml://registries/azureml/models/Phi-4/versions/7",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -31,15 +32,30 @@ def test_file_to_chat(azure: Azure):
     assert "simulated" in response["system_fingerprint"]
 
 
-def test_unknown_fields_are_echoed(azure: Azure):
-    train = azure.upload(chats(), "echo.jsonl")
-    body = azure.body(train, notificationSetting={"emails": ["a@b"]}, fromTheFuture={"x": [1]})
-    body["fromTheFuture"] = 1
-    created = azure.arm("PUT", "/jobs/echo", json=body).json()
-    assert created["fromTheFuture"] == 1
-    assert created["properties"]["fromTheFuture"] == {"x": [1]}
-    assert created["properties"]["notificationSetting"] == {"emails": ["a@b"]}
-    azure.wait("echo")
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("fromTheFuture", {"fromTheFuture": 1}),
+        (
+            "properties.notificationSetting",
+            {"properties": {"notificationSetting": {"emails": ["a@b"]}}},
+        ),
+        ("properties.identity", {"properties": {"identity": {"identityType": "Managed"}}}),
+        (
+            "fineTuningDetails.fromTheFuture",
+            {"properties": {"fineTuningDetails": {"fromTheFuture": 1}}},
+        ),
+    ],
+)
+def test_fields_that_change_nothing_here_are_refused(azure: Azure, path: str, body: dict[str, Any]):
+    request = azure.body(azure.upload(chats(), "echo.jsonl"))
+    properties = body.pop("properties", {})
+    request["properties"]["fineTuningDetails"] |= properties.pop("fineTuningDetails", {})
+    request["properties"] |= properties
+    refused = azure.arm("PUT", "/jobs/refused", json=request | body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (501, "NotImplemented")
+    assert path in refused.json()["error"]["message"]
+    assert azure.arm("GET", "/jobs/refused").status_code == 404
 
 
 def test_repeated_put_returns_same_job(azure: Azure):

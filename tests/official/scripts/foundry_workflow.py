@@ -9,6 +9,7 @@ import time
 
 import openai
 import pytest
+from azure.core.exceptions import HttpResponseError  # noqa: TID253 - an application's own script
 from azure.identity import (  # noqa: TID253 - an application's own script
     ClientSecretCredential,
     get_bearer_token_provider,
@@ -84,14 +85,34 @@ def deploy(model: str, name: str) -> None:
 
 def wrong_format(model: str) -> None:
     """Verify that a wrong provider format is refused."""
-    from azure.core.exceptions import HttpResponseError
-
     request = Deployment(
         properties=DeploymentProperties(model=DeploymentModel(format="OpenAI", name=model))
     )
     with pytest.raises(HttpResponseError) as refused:
         management.deployments.begin_create_or_update(*ACCOUNT, "wrong", request)
     assert refused.value.error.code == "DeploymentModelNotSupported"
+
+
+def checkpoint() -> None:
+    """Deploy a checkpoint by its id and by its name."""
+    job = next(iter(azure.fine_tuning.jobs.list(limit=1)))
+    saved = next(iter(azure.fine_tuning.jobs.checkpoints.list(job.id)))
+    for number, model in enumerate((saved.id, saved.fine_tuned_model_checkpoint)):
+        request = {
+            "sku": {"name": "GlobalStandard", "capacity": 1},
+            "properties": {"model": {"format": "Microsoft", "name": model, "version": "1"}},
+        }
+        name = f"checkpoint{number}"
+        management.deployments.begin_create_or_update(*ACCOUNT, name, request).result()
+        reply = v1.with_options(max_retries=9).chat.completions.create(
+            model=name, messages=MESSAGES
+        )
+        assert reply.choices[0].message.content
+        management.deployments.begin_delete(*ACCOUNT, name).result()
+    request["properties"]["model"]["name"] = f"ftchkpt-{'0' * 40}"
+    with pytest.raises(HttpResponseError) as missing:
+        management.deployments.begin_create_or_update(*ACCOUNT, "none", request)
+    assert missing.value.error.code == "DeploymentModelNotSupported"
 
 
 def chat(name: str) -> None:
@@ -153,6 +174,7 @@ def delete(name: str) -> None:
 model = train(sys.argv[1])
 deploy(model, "tickets")
 wrong_format(model)
+checkpoint()
 chat("tickets")
 asyncio.run(chat_async("tickets"))
 inference("tickets")

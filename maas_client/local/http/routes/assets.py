@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.parameters import accepts
+from maas_client.local.http.parameters import ENVELOPE, accepts, kept_properties
 from maas_client.local.http.routes.arm import (
     has_all,
     list_page,
@@ -25,7 +26,7 @@ from maas_client.local.resources.assets import (
     is_same_uri,
     parse_registry_uri,
 )
-from maas_client.local.resources.errors import ApiError, user_error
+from maas_client.local.resources.errors import user_error
 from maas_client.local.state.store import Record
 from maas_client.wire import arm_service as service_ops
 from maas_client.wire import azureml as ops
@@ -38,7 +39,6 @@ _TYPE = "Microsoft.MachineLearningServices/workspaces"
 
 _READ_ONLY = frozenset({"provisioningState", "latestVersion", "nextVersion"})
 """Properties that ARM ignores in a PUT, because clients send back what they have read."""
-_ENVELOPE = ("properties", "id", "name", "type", "systemData")
 _DATA_PROPERTIES = frozenset(
     {*EDITABLE_PROPERTIES, "dataType", "dataUri", "isAnonymous", "referencedUris"}
 )
@@ -50,30 +50,19 @@ _PLURAL: dict[AssetKind, str] = {"data": "data", "model": "models"}
 
 
 def _read_properties(
-    context: RequestContext, model: type[WireModel], honoured: frozenset[str]
+    context: RequestContext, model: type[WireModel], kept: Collection[str]
 ) -> dict[str, Any]:
     """Return the properties of a PUT. Raises ``ApiError`` for those that are wrong or not kept here."""
-    properties = context.json.get("properties")
-    if not isinstance(properties, dict):
-        raise user_error("properties: Field required", target="properties")
+    values = context.json.get("properties")
+    properties = kept_properties(context.op, values, "properties", kept=kept, read_only=_READ_ONLY)
     model.model_validate(properties)
-    kept = {k: v for k, v in properties.items() if v is not None and k not in _READ_ONLY}
-    for name in kept:
-        if name not in honoured:
-            raise ApiError(
-                501,
-                "NotImplemented",
-                f"The local server does not implement properties.{name[:60]} of {context.op.name}."
-                " Remove it from the request.",
-                target=f"properties.{name[:60]}",
-            )
-    return kept
+    return properties
 
 
 # -- data -----------------------------------------------------------------------------------------
 
 
-@accepts(fields=_ENVELOPE)
+@accepts(fields=ENVELOPE)
 def put_data(context: RequestContext) -> Response:
     """PUT a data version; its URI cannot be changed later."""
     properties = _read_properties(context, m.DataVersionProperties, _DATA_PROPERTIES)
@@ -142,7 +131,7 @@ def _model_uri(context: RequestContext, record: Record) -> str:
     return str(body.get("uri") or artifacts.outputs_uri(context.workspace.arm_id, str(body["job"])))
 
 
-@accepts(fields=_ENVELOPE)
+@accepts(fields=ENVELOPE)
 def put_model(context: RequestContext) -> Response:
     """PUT a model version: change one that exists, or register files of the workspace's storage.
 
@@ -264,7 +253,7 @@ def _container_handlers(kind: AssetKind) -> tuple[Handler, Handler, Handler, Han
         )
         return _container_to_json(context, kind, container)
 
-    @accepts(fields=_ENVELOPE)
+    @accepts(fields=ENVELOPE)
     def put(context: RequestContext) -> Response:
         """PUT the description, tags, properties and archive flag of a name."""
         honoured = _CONTAINER_PROPERTIES | ({"dataType"} if kind == "data" else set())
@@ -313,10 +302,17 @@ def _deleted(context: RequestContext, unreferenced: list[str] | None) -> Respons
 # -- marketplace ----------------------------------------------------------------------------------
 
 
+@accepts(fields=ENVELOPE)
 def subscribe(context: RequestContext) -> Response:
     """PUT a marketplace subscription: for partner models only, as in Azure."""
-    properties = context.json.get("properties")
-    model_id = properties.get("modelId") if isinstance(properties, dict) else None
+    read_only = ("marketplacePlan", "marketplaceSubscriptionStatus", "provisioningState")
+    model_id = kept_properties(
+        context.op,
+        context.json.get("properties"),
+        "properties",
+        kept=("modelId",),
+        read_only=read_only,
+    ).get("modelId")
     registry_model = parse_registry_uri(model_id) if isinstance(model_id, str) else None
     if registry_model is None or registry_model[2] is not None:
         raise user_error(

@@ -7,27 +7,45 @@ from typing import Any, Literal
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.parameters import accepts
+from maas_client.local.http.parameters import ENVELOPE, accepts, kept_properties
 from maas_client.local.http.routes.arm import (
     async_operation_headers,
     list_page,
     location_headers,
     system_data,
 )
-from maas_client.local.resources.errors import user_error
+from maas_client.local.resources.errors import ApiError, user_error
 from maas_client.local.resources.serverless_endpoints import put_endpoint
 from maas_client.local.state.store import Record
 from maas_client.wire import azureml as ops
 from maas_client.wire import azureml_models as m
 from maas_client.wire.operation import Operation
 
+_PROPERTIES = ("modelSettings", "authMode", "contentSafety")
+_READ_ONLY = (
+    "marketplaceSubscriptionId",
+    "provisioningState",
+    "endpointState",
+    "inferenceEndpoint",
+)
 _ENDPOINT_STATES = {"Creating": "Creating", "Succeeded": "Online", "Failed": "CreationFailed"}
 """``endpointState`` by ``provisioningState``."""
 
 
+@accepts(fields=(*ENVELOPE, "location", "sku", "tags"))
 def create(context: RequestContext) -> Response:
     """PUT an endpoint: 201 with ``Azure-AsyncOperation``, or 200 when the same endpoint exists."""
     endpoint = m.Endpoint.model_validate(context.json)
+    kept = kept_properties(
+        context.op, context.json["properties"], "properties", kept=_PROPERTIES, read_only=_READ_ONLY
+    )
+    if str(kept.get("authMode", "Key")).casefold() != "key":
+        raise ApiError(
+            501,
+            "NotImplemented",
+            "The local server implements properties.authMode Key of endpoints.create only.",
+            target="properties.authMode",
+        )
     if "modelId" not in endpoint.properties.model_settings:
         raise user_error("modelId: Field required", target="properties.modelSettings.modelId")
     record, operation = put_endpoint(

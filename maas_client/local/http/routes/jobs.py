@@ -7,7 +7,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.parameters import accepts
+from maas_client.local.http.parameters import ENVELOPE, accepts, kept_properties
 from maas_client.local.http.routes.arm import (
     COMPLETED_TOKEN,
     has_all,
@@ -32,8 +32,24 @@ def job_ref(context: RequestContext) -> JobRef:
     return JobRef(context.workspace.guid, name.casefold())
 
 
+_PROPERTIES = (
+    "jobType", "displayName", "experimentName", "isArchived", "description", "tags", "properties",
+    "fineTuningDetails", "outputs", "resources", "computeId", "queueSettings",
+)  # fmt: skip
+_DETAILS = (
+    "modelProvider", "taskType", "model", "trainingData", "validationData", "hyperParameters",
+)  # fmt: skip
+
+
+@accepts(fields=ENVELOPE)
 def create(context: RequestContext) -> Response:
     """PUT a job: 201 for a new one, 200 when the same job exists."""
+    properties = kept_properties(
+        context.op, context.json.get("properties"), "properties", kept=_PROPERTIES,
+        read_only=("status", "services"),
+    )  # fmt: skip
+    if isinstance(details := properties.get("fineTuningDetails"), dict):
+        kept_properties(context.op, details, "properties.fineTuningDetails", kept=_DETAILS)
     version = context.query_params.get("api-version", "")
     job = read_job(
         context.services, context.workspace, context.path_params["job"], context.json, version

@@ -30,6 +30,9 @@ from maas_client.local.requests.foundry_job import (
 from maas_client.local.resources.assets import FOUNDRY_SCOPE
 from maas_client.local.resources.errors import ApiError
 from maas_client.local.resources.foundry_deployments import (
+    checkpoint_id,
+)
+from maas_client.local.resources.foundry_deployments import (
     deployable_checkpoints as kept_checkpoints,
 )
 from maas_client.local.resources.foundry_files import foundry_not_found, invalid_payload
@@ -161,7 +164,7 @@ def _checkpoint(context: RequestContext, job: Record, step: int) -> dict[str, An
         metrics["valid_mean_token_accuracy"] = values["valid_token_accuracy"]
     return {
         "object": "fine_tuning.job.checkpoint",
-        "id": f"ftchkpt-{job.body['id']}{step:08d}",
+        "id": checkpoint_id(job, step),
         "created_at": to_unix_seconds(job.body.get("ended") or job.body["created"]),
         "fine_tuned_model_checkpoint": f"{job.body['spec']['output']}:ckpt-step-{step}",
         "fine_tuning_job_id": job.body["name"],
