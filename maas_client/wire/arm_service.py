@@ -89,13 +89,15 @@ def _absent(name: str, path: str, *methods: Method) -> tuple[Operation[Any], ...
     return tuple(Operation(name, method, Plane.ARM, path, type(None)) for method in methods)
 
 
-def _absent_types(base: str, types: tuple[tuple[str, str], ...]) -> tuple[Operation[Any], ...]:
+def _absent_types(
+    base: str, types: tuple[tuple[str, str], ...], plane: Plane = Plane.ARM
+) -> tuple[Operation[Any], ...]:
     """Return every operation on the resource types below ``base``, by (name, path segment)."""
     return tuple(
-        op
+        Operation(name, method, plane, f"{base}/{segment}{suffix}", type(None))
         for name, segment in types
         for suffix in ("", "/{rest:path}")
-        for op in _absent(name, f"{base}/{segment}{suffix}", *_ALL)
+        for method in _ALL
     )
 
 
@@ -154,6 +156,44 @@ ABSENT_OPERATIONS: tuple[Operation[Any], ...] = (
     *_absent("Virtual Machine Sizes", _SUBSCRIPTION + _ML + "/locations/{location}/vmSizes", "GET"),
     *_absent("Quotas", _SUBSCRIPTION + _ML + "/locations/{location}/quotas", "GET"),
     *_absent("Quotas", _SUBSCRIPTION + _ML + "/locations/{location}/updateQuotas", "POST"),
+    *_absent(
+        "Deleted Accounts",
+        f"{_SUBSCRIPTION}{_COGNITIVE}/locations/{{location}}/resourceGroups/{{resource_group}}"
+        "/deletedAccounts/{account}",
+        "GET",
+        "DELETE",
+    ),
+    *_absent("List Operations", _ML + "/operations", "GET"),
+    *_absent("List Operations", _COGNITIVE + "/operations", "GET"),
+    *_absent("Change Registry Model", _REGISTRY + "/{name}", "PUT", "PATCH", "DELETE"),
+    *_absent("Change Registry Model", _REGISTRY + "/{name}/versions/{version}", "PUT", "PATCH", "DELETE"),
+    *_absent_types(
+        _REGISTRY.removesuffix("/models"),
+        (
+            ("Registry Code", "codes"),
+            ("Registry Components", "components"),
+            ("Registry Data", "data"),
+            ("Registry Data References", "datarefs"),
+            ("Registry Environments", "environments"),
+            ("Registry Imports", "import"),
+        ),
+        Plane.HISTORY,
+    ),
+    *_absent_types("/genericasset" + WORKSPACE_PATH, (("Indexes of a Workspace", "indexes"),), Plane.HISTORY),
+    *_absent_types(
+        "/history/v1.0" + WORKSPACE_PATH,
+        (
+            ("Run History Events", "batch"),
+            ("Run History Queries", "runs:query"),
+            ("Experiments", "experiments"),
+            ("Experiments", "experimentids"),
+            ("Experiment Queries", "experiments:query"),
+            ("Batch Run Data", "batchrundata"),
+            ("Runs", "runs"),
+        ),
+        Plane.HISTORY,
+    ),
+    *_absent_types("/metric/v2.0" + WORKSPACE_PATH, (("Run Metrics", "runs"),), Plane.HISTORY),
     *_absent("Workspace SKUs", _SUBSCRIPTION + _ML + "/workspaces/skus", "GET"),
     *_absent("Change Account", ACCOUNT_PATH, "PUT", "PATCH", "DELETE"),
     *_absent("Regenerate Account Key", ACCOUNT_PATH + "/regenerateKey", "POST"),

@@ -186,7 +186,8 @@ def _registry_version_to_json(
         "type": "Microsoft.MachineLearningServices/registries/models/versions",
         "properties": {
             "modelType": "mlflow_model",
-            "modelUri": uri,
+            # azure-ai-ml parses an address of blob storage; then it asks for a SAS, which is refused by name.
+            "modelUri": f"{context.urls.storage}/registries/{uri.partition('registries/')[2]}",
             "description": "A base model of the catalog of the local server.",
             "isArchived": False,
             "isAnonymous": False,
