@@ -10,15 +10,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from maas_client.dataset.formats.masks import normalize, weight_for
+from maas_client.dataset.formats.messages import SYSTEM_NAMES
 from maas_client.dataset.issues import Issue, KeyPath
 
 Row = dict[str, Any]
 
-SYSTEM_KEYS = frozenset(
-    ("system", "system_prompt", "systemprompt", "system_message", "system_instruction",
-     "system_text", "instructions")
-)  # fmt: skip
-"""Keys beside ``messages`` whose text is the system message."""
+_SYSTEM_KEYS = frozenset(name.replace("_", "") for name in SYSTEM_NAMES)
+"""Keys beside ``messages`` whose text is the system message, without underscores."""
 _MEANINGFUL_KEYS = frozenset(
     [
         "label",
@@ -70,7 +68,7 @@ _FIX = "maas-client validate FILE --fix OUT.jsonl"
 
 def is_system_key(key: str) -> bool:
     """Return whether other formats have the system message under this key, beside the messages."""
-    return normalize(key) in SYSTEM_KEYS
+    return normalize(key).replace("_", "") in _SYSTEM_KEYS
 
 
 def system_text(value: Any) -> str | None:
@@ -92,7 +90,7 @@ def row_key_issues(row: Row) -> Iterator[Issue]:
         name = normalize(key)
         if value in (None, "", []) or _is_message_text(value, row["messages"]):
             continue
-        if name in SYSTEM_KEYS:
+        if is_system_key(key):
             yield Issue("CHAT_SYSTEM_OUTSIDE", (key,), in_key=True)
         elif name in _MEANINGFUL_KEYS:
             yield Issue("CHAT_ROW_KEY", (key,), f"'{name}'", in_key=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,28 +12,7 @@ torch = pytest.importorskip("torch")
 
 from maas_client.local import bases  # noqa: E402 - after the skip
 from maas_client.local.export import trained_model  # noqa: E402
-from tests.local.generate.conftest import QUIET, make_adapter, make_base  # noqa: E402
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            for text in QUIET:
-                item.add_marker(pytest.mark.filterwarnings(text))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> bases.BaseWeights:
-    return bases.resolve_base("Phi-3-mini-4k-instruct", "tiny", tmp_path_factory.mktemp("bases"))
+from tests.local.generate.conftest import make_adapter, make_base  # noqa: E402
 
 
 def tune(base: bases.BaseWeights, folder: Path) -> trained_model.TrainedModel:

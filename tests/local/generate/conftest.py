@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from maas_client.local.bases import tiny  # noqa: E402 - after the skip
 from maas_client.local.generate.protocol import BaseSpec, GenerationRequest, SamplingParams  # noqa: E402
 from maas_client.local.generate.scheduler import BatchScheduler  # noqa: E402
 
-QUIET = ["ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:peft"]
 LLAMA = {
     "model_type": "llama",
     "architectures": ["LlamaForCausalLM"],
@@ -32,22 +31,6 @@ LONG = {
         "long_factor": [1.5 + 0.5 * i for i in range(16)],
     },
 }
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            for text in QUIET:
-                item.add_marker(pytest.mark.filterwarnings(text))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class BaseUnderTest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +16,6 @@ from maas_client.local import bases  # noqa: E402
 from maas_client.local.training import load_base  # noqa: E402
 from maas_client.local.training.data import Example, tokenize_rows  # noqa: E402
 from tests.local.training.rows import make_rows  # noqa: E402
-
-# Warnings of dependencies that these tests cannot fix.
-QUIET = [
-    "ignore::DeprecationWarning",
-    "ignore::FutureWarning",
-    "ignore:.*gradient_checkpointing.*",
-    "ignore:.*lr_scheduler.*",
-    "ignore:Using a target size",
-]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            for text in QUIET:
-                item.add_marker(pytest.mark.filterwarnings(text))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> bases.BaseWeights:
-    return bases.resolve_base("Phi-3-mini-4k-instruct", "tiny", tmp_path_factory.mktemp("bases"))
 
 
 @pytest.fixture(scope="session")
