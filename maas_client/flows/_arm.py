@@ -1,10 +1,12 @@
-"""Polling, paging and readiness: what the flows of both dialects share over ARM."""
+"""Polling, paging, and waiting for deployments: what the flows of both dialects share over ARM."""
 
 from __future__ import annotations
 
 import logging
 import re
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from maas_client._messages import Call, Text
@@ -20,7 +22,7 @@ from maas_client.wire import azureml as ops
 from maas_client.wire import statuses
 from maas_client.wire.azureml_models import Page
 from maas_client.wire.operation import Operation, Response
-from maas_client.wire.parsing import skip_non_objects
+from maas_client.wire.parsing import DELETE_AT_TAG, format_delete_at, skip_non_objects
 
 MAX_POLL_INTERVAL_S = 15.0
 _log = logging.getLogger("maas_client")
@@ -177,3 +179,59 @@ def _may_become_ready(
     if not isinstance(error, StatusError):
         return False
     return is_transient(error) or error.status in (404, 408, 424) or is_not_ready(error)
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentOperations:
+    """The ARM operations of one kind of deployment."""
+
+    get: Operation[Any]
+    update: Operation[Any]
+    delete: Operation[Any]
+    field: str
+    """Where the deployment's name stands in their paths."""
+
+
+async def set_delete_at(
+    io: IO, operations: DeploymentOperations, name: str, delete_at: datetime
+) -> None:
+    """Store the deletion time with a deployment; its other tags stay."""
+    path: dict[str, Any] = {operations.field: name}
+    tags = (await io.send(operations.get, **path)).value.tags or {}
+    body = {"tags": {**tags, DELETE_AT_TAG: format_delete_at(delete_at)}}
+    response = await io.send(operations.update, body, **path)
+    await wait_for_operation(io, response, operation="deployments.create")
+
+
+async def wait_until_answering(
+    io: IO,
+    operations: DeploymentOperations,
+    name: str,
+    probe: Callable[[], Coro[Any]],
+    is_not_ready: Callable[[StatusError], bool] = lambda error: False,
+    *,
+    timeout_s: float,
+) -> None:
+    """Wait until ARM reports a deployment as provisioned, and then until it has generated a token.
+
+    The second can take minutes more (docs/azure-http.md section 4.6).
+    """
+
+    path: dict[str, Any] = {operations.field: name}
+
+    async def get_state() -> tuple[str, str | None]:
+        properties = (await io.send(operations.get, **path)).value.properties
+        state = properties.provisioning_state or "Unknown"
+        return state, getattr(properties, "endpoint_state", None)
+
+    await wait_until_provisioned(io, name, get_state, timeout_s)
+    await wait_until_ready(io, probe, is_not_ready, timeout_s)
+
+
+async def delete_deployment(io: IO, operations: DeploymentOperations, name: str) -> None:
+    """Delete a deployment and wait until it is gone, so that its name is free and it costs nothing."""
+    path: dict[str, Any] = {operations.field: name}
+    # ARM responds 204 for what never existed, so a mistyped name would seem deleted.
+    await io.send(operations.get, **path)
+    response = await io.send(operations.delete, **path)
+    await wait_for_operation(io, response, operation="deployments.delete", timeout_s=1800)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from datetime import datetime
 from typing import Any
 
 from pydantic import SecretStr
@@ -27,6 +26,9 @@ from maas_client.wire.azureml_models import Endpoint
 from maas_client.wire.operation import Response
 from maas_client.wire.parsing import parse_item, translate_parse_errors
 
+_OPERATIONS = _arm.DeploymentOperations(
+    ops.ENDPOINT_GET, ops.ENDPOINT_PATCH, ops.ENDPOINT_DELETE, "endpoint"
+)
 CHAT_TIMEOUT_S = 600.0
 """Time for a complete answer, which takes long on a small machine."""
 
@@ -74,8 +76,14 @@ async def create(io: IO, request: DeploymentRequest) -> Deployment:
     if existing is None:
         await _arm.wait_for_operation(io, response, operation="deployments.create")
     elif request.delete_at:
-        await _set_delete_at(io, name, request.delete_at)
-    await _wait_until_ready(io, name, request.ready_timeout_s)
+        await _arm.set_delete_at(io, _OPERATIONS, name, request.delete_at)
+
+    async def probe() -> None:
+        url, key = await endpoint_address(io, name)
+        body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+        await io.send(chat.CHAT_COMPLETE, body, base_url=url, key=key, deadline_s=300)
+
+    await _arm.wait_until_answering(io, _OPERATIONS, name, probe, timeout_s=request.ready_timeout_s)
     return (await get(io, name)).model_copy(update={"ready": True})
 
 
@@ -100,30 +108,6 @@ async def _endpoint_model_id(io: IO, model: str) -> str:
     if io.scope.local and catalog.find_model(model, override=catalog_override(io)):
         return model  # a base model that no registry has
     return (await models.get(io, model)).id
-
-
-async def _wait_until_ready(io: IO, name: str, timeout_s: float) -> None:
-    """Wait until the endpoint is provisioned, and then until it has generated a token."""
-
-    async def get_state() -> tuple[str, str | None]:
-        properties = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value.properties
-        return properties.provisioning_state or "Unknown", properties.endpoint_state
-
-    async def probe() -> None:
-        url, key = await endpoint_address(io, name)
-        body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
-        await io.send(chat.CHAT_COMPLETE, body, base_url=url, key=key, deadline_s=300)
-
-    await _arm.wait_until_provisioned(io, name, get_state, timeout_s)
-    await _arm.wait_until_ready(io, probe, timeout_s=timeout_s)
-
-
-async def _set_delete_at(io: IO, name: str, delete_at: datetime) -> None:
-    """Store the deletion time with an endpoint; its other tags stay."""
-    tags = (await io.send(ops.ENDPOINT_GET, endpoint=name)).value.tags
-    body = {"tags": {**tags, parsing.DELETE_AT_TAG: parsing.format_delete_at(delete_at)}}
-    response = await io.send(ops.ENDPOINT_PATCH, body, endpoint=name)
-    await _arm.wait_for_operation(io, response, operation="deployments.create")
 
 
 async def endpoint_address(io: IO, name: str, *, refresh: bool = False) -> tuple[str, str]:
@@ -160,10 +144,7 @@ async def delete(io: IO, deployment: str) -> None:
     """Delete the deployment and wait until it is gone, so that its name is free and it costs nothing."""
     name = arm_name(deployment)
     io.scope.cache.pop(f"endpoint:{name}", None)
-    # ARM responds 204 for what never existed, so a mistyped name would seem deleted.
-    await io.send(ops.ENDPOINT_GET, endpoint=name)
-    response = await io.send(ops.ENDPOINT_DELETE, endpoint=name)
-    await _arm.wait_for_operation(io, response, operation="deployments.delete", timeout_s=1800)
+    await _arm.delete_deployment(io, _OPERATIONS, name)
 
 
 async def keys(io: IO, deployment: str, regenerate: str | None) -> Keys:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from datetime import datetime
 from typing import Any
 
 from pydantic import SecretStr
@@ -32,6 +31,9 @@ from maas_client.wire import parsing, statuses
 from maas_client.wire.operation import Plane, Response
 from maas_client.wire.parsing import parse_item, translate_parse_errors
 
+_OPERATIONS = _arm.DeploymentOperations(
+    ops.DEPLOYMENT_GET, ops.DEPLOYMENT_PATCH, ops.DEPLOYMENT_DELETE, "deployment"
+)
 CHAT_TIMEOUT_S = 600.0
 """Time for a complete answer, which takes long on a small machine."""
 _NOT_READY_ERRORS = ("deploymentnotready", "deploymentnotfound", "failed to load lora")
@@ -84,8 +86,16 @@ async def create(io: IO, request: DeploymentRequest) -> Deployment:
     if existing is None:
         await _arm.wait_for_operation(io, response, operation="deployments.create")
     elif request.delete_at:
-        await _set_delete_at(io, name, request.delete_at)
-    await _wait_until_ready(io, name, request.ready_timeout_s)
+        await _arm.set_delete_at(io, _OPERATIONS, name, request.delete_at)
+
+    async def probe() -> None:
+        message = {"role": "user", "content": "hi"}
+        chat_body = {"model": name, "messages": [message], "max_tokens": 1}
+        await io.send(ops.CHAT, chat_body, deadline_s=300)
+
+    await _arm.wait_until_answering(
+        io, _OPERATIONS, name, probe, _is_not_ready, timeout_s=request.ready_timeout_s
+    )
     return (await get(io, name)).model_copy(update={"ready": True})
 
 
@@ -160,33 +170,9 @@ def _body(io: IO, request: DeploymentRequest) -> dict[str, Any]:
     }
 
 
-async def _wait_until_ready(io: IO, name: str, timeout_s: float) -> None:
-    """Wait until ARM reports success, and then until a token was generated, which takes minutes more
-    (docs/azure-http.md section 4.6)."""
-
-    async def get_state() -> tuple[str, str | None]:
-        properties = (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value.properties
-        return properties.provisioning_state or "Unknown", None
-
-    async def probe() -> None:
-        body = {"model": name, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
-        await io.send(ops.CHAT, body, deadline_s=300)
-
-    await _arm.wait_until_provisioned(io, name, get_state, timeout_s)
-    await _arm.wait_until_ready(io, probe, _is_not_ready, timeout_s)
-
-
 def _is_not_ready(error: StatusError) -> bool:
     text = f"{error.code} {error.message}".lower()
     return any(part in text for part in _NOT_READY_ERRORS)
-
-
-async def _set_delete_at(io: IO, name: str, delete_at: datetime) -> None:
-    """Store the deletion time with a deployment; its other tags stay."""
-    tags = (await io.send(ops.DEPLOYMENT_GET, deployment=name)).value.tags or {}
-    body = {"tags": {**tags, parsing.DELETE_AT_TAG: parsing.format_delete_at(delete_at)}}
-    response = await io.send(ops.DEPLOYMENT_PATCH, body, deployment=name)
-    await _arm.wait_for_operation(io, response, operation="deployments.create")
 
 
 async def get(io: IO, deployment: str) -> Deployment:
@@ -208,11 +194,7 @@ async def list_all(io: IO) -> AsyncGenerator[Deployment, None]:
 async def delete(io: IO, deployment: str) -> None:
     """Delete the deployment and wait until it is gone, so that its name is free and it costs nothing."""
     _check_account(io)
-    name = _last_segment(deployment)
-    # ARM responds 204 for what never existed, so a mistyped name would seem deleted.
-    await io.send(ops.DEPLOYMENT_GET, deployment=name)
-    response = await io.send(ops.DEPLOYMENT_DELETE, deployment=name)
-    await _arm.wait_for_operation(io, response, operation="deployments.delete", timeout_s=1800)
+    await _arm.delete_deployment(io, _OPERATIONS, _last_segment(deployment))
 
 
 async def keys(io: IO, deployment: str, regenerate: str | None) -> Keys:
