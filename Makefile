@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-floors lint clean
+.PHONY: setup demo test test-floors lint soak clean
 
 # The stamp is older than pyproject.toml when dependencies changed.
 .venv/.ready: pyproject.toml constraints.txt tests/official/package.json
@@ -38,6 +38,11 @@ test-floors: setup
 	.venv-floors/bin/python -m pytest -q -W "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning" \
 		tests/package/test_import.py tests/unit/test_errors.py \
 		tests/unit/dataset/test_validate.py tests/contract/client tests/contract/plugin
+
+# Faults, kills, many jobs and many connections; prints a table (docs/reliability.md). SEED chooses the faults.
+SEED ?= 1
+soak: setup
+	$(BIN)/python -m tests.faults.soak --seed $(SEED)
 
 clean:
 	rm -rf .venv dist build .mypy_cache .ruff_cache .hypothesis
