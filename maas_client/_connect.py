@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from maas_client.flows._signature import expand_options
 from maas_client.flows.identifiers import check_number
 from maas_client.wire.operation import Dialect, Plane, Scope
 
+_log = logging.getLogger("maas_client")
 _WORKSPACE_ID = re.compile(
     r"(?i)^/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<resource_group>[^/]+)"
     r"/providers/Microsoft\.MachineLearningServices/workspaces/(?P<workspace>[^/]+)/?$"
@@ -405,13 +407,15 @@ class Constructors(ABC):
 
     @classmethod
     @expand_options(CommonOptions, _COMMON_DEFAULTS)
-    def from_env(cls, **options: Unpack[CommonOptions]) -> Self:
-        """Connect to the backend that environment variables select.
+    def from_env(cls, profile: str | None = None, **options: Unpack[CommonOptions]) -> Self:
+        """Connect to the backend that environment variables, or a profile, select.
 
         ``MAAS_BACKEND`` is ``local`` (the default), ``azureml`` or ``foundry``. ``maas-client config``
         lists all variables. Nothing is sent.
 
         Args:
+            profile: A profile of ``~/.config/maas-client/config.toml``, which overrides the variables;
+                default: ``MAAS_PROFILE``, else the file's own default, which do not.
             timeout: Seconds for one operation, with its retries.
             max_retries: How often a request is sent again after an error that allows it.
             http: An ``httpx.Client`` to use (``httpx.AsyncClient`` for ``AsyncClient``), which the caller
@@ -423,19 +427,20 @@ class Constructors(ABC):
             The client.
 
         Raises:
-            ConfigError: A variable is missing or invalid.
+            ConfigError: A variable is missing or invalid, or there is no such profile.
 
         Example:
             >>> os.environ["MAAS_BACKEND"] = "local"
             >>> client = maas.Client.from_env(timeout=30)
         """
-        backend = Settings.load().require("backend").lower()
-        if backend == "local":
-            return cls.local(**options)
-        if backend == "azureml":
-            return cls.azureml(**options)
-        if backend == "foundry":
-            return cls.foundry(**options)
+        with Settings.use_profile(profile):
+            backend = Settings.load().require("backend").lower()
+            if backend == "local":
+                return cls.local(**options)
+            if backend == "azureml":
+                return cls.azureml(**options)
+            if backend == "foundry":
+                return cls.foundry(**options)
         raise ConfigError(f"unknown backend {backend!r}", hint="Use local, azureml or foundry.")
 
 

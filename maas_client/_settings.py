@@ -1,15 +1,18 @@
 """The settings of the client, and the only module that reads the environment.
 
-An argument overrides an environment variable, and a variable overrides the default. ``SETTINGS`` lists them
-all; ``maas-client config`` prints each value and its origin, secrets shortened to their last four characters.
-Nothing is read at import: ``Settings.load()`` reads the environment when it is called.
+An argument overrides an environment variable, a variable overrides the profile of the configuration file, and
+the profile overrides the default. Only a profile that is named as an argument overrides variables.
+``SETTINGS`` lists them all; ``maas-client config`` prints each value and its origin, secrets shortened to
+their last four characters. Nothing is read at import: ``Settings.load()`` reads when it is called.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +45,13 @@ DEFAULT_URL = "http://127.0.0.1:8765"
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("backend", ("MAAS_BACKEND",), "local", "local, azureml or foundry"),
+    Setting("profile", ("MAAS_PROFILE",), None, "the profile of the configuration file to use"),
+    Setting(
+        "config_file",
+        ("MAAS_CONFIG_FILE",),
+        None,
+        "the configuration file with profiles (TOML)",
+    ),
     Setting("url", ("MAAS_URL",), DEFAULT_URL, "the local server's address"),
     Setting(
         "start_server",
@@ -130,12 +140,161 @@ def azure_identity_variables(environ: Mapping[str, str] | None = None) -> list[s
     return [name for name in _AZURE_IDENTITY_VARIABLES if env.get(name)]
 
 
+_OUTSIDE_PROFILES = frozenset({"profile", "config_file"})
+
+
+def find_unknown_variables(environ: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+    """Return variables that look like misspelled ones of this library, each with the right name."""
+    from difflib import get_close_matches
+
+    env: Mapping[str, str] = os.environ if environ is None else environ  # noqa: TID251 - the one place
+    known = [name for setting in SETTINGS for name in setting.variables if name.startswith("MAAS_")]
+    suspects = [name for name in env if name.upper().startswith("MAAS") and name not in known]
+    pairs = [(name, get_close_matches(name.upper(), known, n=1, cutoff=0.8)) for name in suspects]
+    return [(name, matches[0]) for name, matches in pairs if matches]
+
+
+_reported: set[str] = set()
+
+
+def report_unknown_variables() -> list[str]:
+    """Return a sentence for each variable that looks misspelled, once in a process."""
+    found = [pair for pair in find_unknown_variables() if pair[0] not in _reported]
+    _reported.update(name for name, _ in found)
+    return [f"{name} is not a setting. Did you mean {meant}?" for name, meant in found]
+
+
+def config_path(environ: Mapping[str, str] | None = None) -> Path | None:
+    """Return the configuration file; it may not exist. None if this user has no home directory."""
+    env: Mapping[str, str] = os.environ if environ is None else environ  # noqa: TID251 - the one place
+    if text := env.get("MAAS_CONFIG_FILE"):
+        return Path(text).expanduser()
+    try:
+        home = Path(env.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    except RuntimeError:
+        return None
+    return home / "maas-client" / "config.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Profiles:
+    """The content of a configuration file.
+
+    Attributes:
+        path: The file.
+        values: The settings of each profile, by name.
+        default: The profile that is used if none is named.
+    """
+
+    path: Path | None
+    values: Mapping[str, Mapping[str, str]]
+    default: str | None = None
+
+
+def read_profiles(environ: Mapping[str, str] | None = None) -> Profiles:
+    """Read the configuration file.
+
+    Raises:
+        ConfigError: The file is invalid; the message names the place.
+    """
+    path = config_path(environ)
+    try:
+        text = path.read_text("utf-8") if path else ""
+    except (FileNotFoundError, NotADirectoryError):
+        return Profiles(path, {})
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise ConfigError(f"cannot read the configuration file {path}: {reason}") from error
+    import tomllib
+
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the configuration file {path} is not valid TOML: {error}") from error
+    _check_names(path, "", content, ("profile", "profiles"))
+    default, profiles = content.get("profile"), content.get("profiles", {})
+    if not isinstance(default, str | None) or not isinstance(profiles, dict):
+        raise ConfigError(
+            f"{path}: profile must be a name, and profiles a table", hint="See docs/profiles.md."
+        )
+    for name, values in profiles.items():
+        if not isinstance(values, dict):
+            raise ConfigError(
+                f"{path}: profiles.{name} is not a table", hint="See docs/profiles.md."
+            )
+        _check_profile(path, name, values)
+    return Profiles(
+        path, {n: {k: _to_text(v) for k, v in p.items()} for n, p in profiles.items()}, default
+    )
+
+
+def _check_profile(path: Path | None, name: str, values: Mapping[str, object]) -> None:
+    keys = {setting.key: setting for setting in SETTINGS if setting.key not in _OUTSIDE_PROFILES}
+    _check_names(path, f"profiles.{name}.", values, keys)
+    for key, value in values.items():
+        if keys[key].secret:
+            raise ConfigError(
+                f"{path}: profiles.{name}.{key} is a key, which does not belong into this file",
+                hint=f"Set {keys[key].variables[0]} instead.",
+            )
+        if not isinstance(value, str | int):
+            raise ConfigError(f"{path}: profiles.{name}.{key} must be a text")
+
+
+def _check_names(path: Path | None, place: str, found: Iterable[str], known: Iterable[str]) -> None:
+    from difflib import get_close_matches
+
+    names = list(known)
+    for name in found:
+        if name not in names:
+            matches = get_close_matches(name.lower().replace("-", "_"), names, n=1)
+            raise ConfigError(
+                f"{path}: unknown key {place}{name}",
+                hint=f"Did you mean {matches[0]}?" if matches else f"Known: {', '.join(names)}.",
+            )
+
+
+def _to_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 @dataclass(frozen=True, slots=True)
 class SettingValue:
-    """A setting's value and its origin: ``argument``, a variable's name, or ``default``."""
+    """A setting's value and its origin: ``argument``, a variable, ``profile NAME``, or ``default``."""
 
     value: str | None
     origin: str
+
+
+_named_profile: ContextVar[str | None] = ContextVar("maas_client_profile", default=None)
+
+
+def _select_profile(
+    env: Mapping[str, str], named: str | None
+) -> tuple[str | None, Mapping[str, str], str]:
+    """Return the name, the values and the origin of the profile in effect; no values without one."""
+    profiles = read_profiles(env)
+    name, origin = named, "argument"
+    if not name:
+        name, origin = env.get("MAAS_PROFILE") or None, "MAAS_PROFILE"
+    if not name:
+        name, origin = profiles.default, str(profiles.path)
+    if name is None:
+        return None, {}, "default"
+    if name not in profiles.values:
+        from difflib import get_close_matches
+
+        known = list(profiles.values)
+        matches = get_close_matches(name, known, n=1)
+        raise ConfigError(
+            f"there is no profile {name!r} in {profiles.path}",
+            hint=f"Did you mean {matches[0]}?"
+            if matches
+            else f"Use one of: {', '.join(known)}."
+            if known
+            else f"Add it to that file: [profiles.{name}]",
+        )
+    return name, profiles.values[name], origin
 
 
 class Settings:
@@ -153,17 +312,35 @@ class Settings:
             **arguments: Values by setting key; one that is not None overrides the environment.
         """
         env: Mapping[str, str] = os.environ if environ is None else environ  # noqa: TID251 - the one place
+        named = arguments.get("profile") or _named_profile.get()
+        name, profile, name_origin = _select_profile(env, named)
         values = {}
         for setting in SETTINGS:
-            if arguments.get(setting.key) is not None:
+            variable = next((name for name in setting.variables if env.get(name)), None)
+            is_in_profile = setting.key in profile
+            if setting.key == "profile":
+                value, origin = name, name_origin
+            elif arguments.get(setting.key) is not None:
                 value, origin = arguments[setting.key], "argument"
-            elif variable := next((name for name in setting.variables if env.get(name)), None):
+            elif variable and not (named and is_in_profile):
                 value, origin = env[variable], variable
+            elif is_in_profile:
+                value, origin = profile[setting.key], f"profile {name}"
             else:
                 value, origin = setting.default, "default"
             hidden = Secret(value) if setting.secret and value is not None else value
             values[setting.key] = SettingValue(hidden, origin)
         return cls(values)
+
+    @staticmethod
+    @contextmanager
+    def use_profile(name: str | None) -> Iterator[None]:
+        """Let ``load`` use this profile in the block, as if each call named it. None changes nothing."""
+        token = _named_profile.set(name or _named_profile.get())
+        try:
+            yield
+        finally:
+            _named_profile.reset(token)
 
     def __getattr__(self, key: str) -> str | None:
         if key.startswith("_") or key not in self._values:
@@ -171,7 +348,7 @@ class Settings:
         return self._values[key].value
 
     def origin(self, key: str) -> str:
-        """Return where a value came from: ``argument``, a variable's name, or ``default``."""
+        """Return where a value came from: ``argument``, a variable, ``profile NAME``, or ``default``."""
         return self._values[key].origin
 
     def require(self, key: str) -> str:

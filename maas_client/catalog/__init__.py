@@ -19,7 +19,13 @@ from maas_client.catalog.availability import (
 )
 from maas_client.catalog.limits import Limits, load_limits
 from maas_client.catalog.load import find_machine, load_kaito_presets, load_machines, load_models
-from maas_client.catalog.lookup import find_model, get_model, is_asset_uri, registry_uri
+from maas_client.catalog.lookup import (
+    find_model,
+    get_model,
+    is_asset_uri,
+    registry_uri,
+    suggest_models,
+)
 from maas_client.catalog.model_info import (
     Architecture,
     HyperparameterRange,
@@ -63,4 +69,5 @@ __all__ = [
     "normalize_region",
     "registry_uri",
     "retirement_notice",
+    "suggest_models",
 ]

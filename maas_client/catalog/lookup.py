@@ -65,15 +65,25 @@ def get_model(name: str, *, override: Path | None = None) -> ModelInfo:
     model = find_model(name, override=override)
     if model is not None:
         return model
-    index = _load_index(override)
-    matches = difflib.get_close_matches(_fold(name), index, n=6, cutoff=0.6)
-    suggestions = list(dict.fromkeys(index[match].name for match in matches))[:3]
     raise ConfigError(
         f"there is no model {name!r} in the catalog",
-        hint=(f"Did you mean {' or '.join(suggestions)}? " if suggestions else "")
+        hint=suggest_models(name, override=override)
         + "`maas-client models list` shows all models. Give a model of your own by its address "
         "(azureml://...), or add it with a catalog override file (MAAS_CATALOG).",
     )
+
+
+def suggest_models(name: str, *, override: Path | None = None) -> str:
+    """Return a question that names the models with the most similar names; empty if none is similar.
+
+    Args:
+        name: A name that the catalog does not have.
+        override: A catalog override file.
+    """
+    index = _load_index(override)
+    matches = difflib.get_close_matches(_fold(name), index, n=6, cutoff=0.6)
+    suggestions = list(dict.fromkeys(index[match].name for match in matches))[:3]
+    return f"Did you mean {' or '.join(suggestions)}? " if suggestions else ""
 
 
 def registry_uri(model: ModelInfo) -> str:

@@ -14,8 +14,14 @@ import sys
 from collections.abc import Sequence
 
 from maas_client._version import __version__
-from maas_client.cli._parser import CommandTable, Parser, UsageError, add_commands
-from maas_client.errors import DatasetError, JobFailedError, MaasError, NotFoundError
+from maas_client.cli._parser import CommandTable, Parser, PrintCompletion, UsageError, add_commands
+from maas_client.errors import (
+    DatasetError,
+    JobFailedError,
+    MaasError,
+    MissingExtraError,
+    NotFoundError,
+)
 
 OK, ERROR, USAGE, DATASET_INVALID, JOB_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 _TERMINATED = 143
@@ -62,9 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ERROR
     try:
         return _run(_parse(argv))
-    except UsageError as error:
+    except (UsageError, MissingExtraError) as error:
         _print_error(error, as_json="--json" in (sys.argv[1:] if argv is None else argv))
-        return USAGE
+        return USAGE if isinstance(error, UsageError) else ERROR
     except SystemExit as exit_:  # argparse: help and version
         return exit_.code if isinstance(exit_.code, int) else USAGE
     except KeyboardInterrupt as interrupt:
@@ -100,20 +106,30 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="Help for a command: maas-client COMMAND --help. Settings: maas-client config.",
     )
     parser.add_argument("--version", action="version", version=f"maas-client {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        choices=("bash", "zsh", "tcsh"),
+        help="print the completion script for a shell (extra completion)",
+    )
     add_commands(parser, COMMANDS)
-    defaults = argparse.Namespace(json=False, backend=None, url=None, run=None)
+    defaults = argparse.Namespace(json=False, backend=None, profile=None, url=None, run=None)
     return parser.parse_args(argv, defaults)
 
 
 def _run(args: argparse.Namespace) -> int:
-    from maas_client._settings import Settings
+    from maas_client._settings import Settings, report_unknown_variables
     from maas_client.cli._messages import set_connection_options
 
-    debug = Settings.load().is_enabled("debug")
+    debug = False
     set_connection_options(args)
     try:
-        _configure_logging(debug)
-        code: int = args.run(args)
+        with Settings.use_profile(args.profile):
+            debug = Settings.load().is_enabled("debug")
+            _configure_logging(debug)
+            for sentence in report_unknown_variables():
+                print(sentence, file=sys.stderr)
+            code: int = args.run(args)
         sys.stdout.flush()
     except (BrokenPipeError, UsageError):
         raise

@@ -104,7 +104,7 @@ def print_table(
         print_note(empty_message)
         return
     columns = [name for name in columns if any(_cell(row.get(name)) for row in rows)]
-    cells = [[_shorten(_cell(row.get(name))) for name in columns] for row in rows]
+    cells = [[shorten(_cell(row.get(name))) for name in columns] for row in rows]
     headers = [name.replace("_", " ").upper() for name in columns]
     if sys.stdout.isatty():
         from maas_client.cli import _render
@@ -163,7 +163,7 @@ def _cell(value: Any) -> str:
     return "".join(c if c.isprintable() else " " for c in str(value))
 
 
-def _shorten(text: str) -> str:
+def shorten(text: str) -> str:
     """Return a model's asset URI as ``NAME:VERSION`` and a time without fractions of a second."""
     if match := re.fullmatch(r"azureml:.*/models/([^/]+)(?:/(?:versions|labels)/([^/]+))?", text):
         return ":".join(part for part in match.groups() if part)

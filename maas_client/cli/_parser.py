@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NoReturn
 
-from maas_client.errors import ConfigError
+from maas_client.errors import ConfigError, MissingExtraError
 
 
 class UsageError(ConfigError):
@@ -41,6 +41,12 @@ class Parser(argparse.ArgumentParser):
             **shared,
         )
         group.add_argument(
+            "--profile",
+            metavar="NAME",
+            help="a profile of the configuration file (default: MAAS_PROFILE, else the file's)",
+            **shared,
+        )
+        group.add_argument(
             "--url",
             help="URL of the local server (default: MAAS_URL, else http://127.0.0.1:8765)",
             **shared,
@@ -50,26 +56,32 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
         """Import the command, then parse. Unknown arguments are an error of this command, not of its parent."""
-        if self._module:
-            command, self._module = import_module(self._module), None
-            if hasattr(command, "run"):
-                self.set_defaults(run=command.run)
-            command.add(self)
+        self.load()
         self._words = list(sys.argv[1:] if args is None else args)
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return namespace, unknown
 
+    def load(self) -> None:
+        """Import the command's module and add its arguments, unless that is done."""
+        if self._module:
+            command, self._module = import_module(self._module), None
+            if hasattr(command, "run"):
+                self.set_defaults(run=command.run)
+            command.add(self)
+
     def error(self, message: str) -> NoReturn:
         """Raise ``UsageError`` with suggestions for misspelled flags and commands, and the help command."""
         commands = [] if self._subparsers is None else [name for name, _ in self._subcommands()]
         if commands and "arguments are required" in message:
+            if not self._words:
+                self.print_help(sys.stderr)
             message = f"no command given: {', '.join(commands)}"
         flags = self._unknown_flags()
         if flags and not message.startswith("unrecognized"):
             message += f"; unrecognized arguments: {' '.join(flags)}"
-        matches = [closest_match(flag, self._option_string_actions) for flag in flags]
+        matches = [_find_option(flag, self._option_string_actions) for flag in flags]
         if commands:
             words = filter(None, (closest_match(word, commands) for word in self._words))
             matches.append(next(words, None))
@@ -95,6 +107,38 @@ class Parser(argparse.ArgumentParser):
         return flags
 
 
+class PrintCompletion(argparse.Action):
+    """``--print-completion SHELL``: print the completion script of the whole command line."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **kwargs: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, **kwargs)
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> NoReturn:
+        """Print the script for the shell that is named, and exit."""
+        if find_spec("shtab") is None:
+            raise MissingExtraError(
+                "completion scripts need the package shtab",
+                extra="completion",
+                hint="Install it with: pip install 'maas-client[completion]'",
+            )
+        shtab: Any = import_module("shtab")
+        _load_commands(parser, shtab.FILE)
+        print(shtab.complete(parser, args[1]))
+        parser.exit()
+
+
+def _load_commands(parser: argparse.ArgumentParser, file_completion: Any) -> None:
+    """Import all commands of a parser, and mark the arguments that are files."""
+    if isinstance(parser, Parser):
+        parser.load()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for subparser in action.choices.values():
+                _load_commands(subparser, file_completion)
+        elif action.metavar in ("FILE", "DATA", "FOLDER", "DIR"):
+            vars(action)["complete"] = file_completion
+
+
 def closest_match(word: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate most similar to ``word``; None if none is similar or ``word`` is a candidate."""
     from difflib import get_close_matches
@@ -104,6 +148,21 @@ def closest_match(word: str, candidates: Iterable[str]) -> str | None:
         return None
     matches = get_close_matches(word.lstrip("-").replace("_", "-").lower(), names, n=1, cutoff=0.65)
     return names[matches[0]] if matches else None
+
+
+def _find_option(flag: str, options: Iterable[str]) -> str | None:
+    """Return the option that a misspelled, abbreviated or foreign flag stands for; None if none is similar."""
+    from maas_client._hyperparameter_table import HYPERPARAMETERS
+
+    options = list(options)
+    name = flag.lstrip("-").replace("_", "-").lower()
+    for spec in HYPERPARAMETERS.values():
+        words = spec.name.split("_")
+        initials = "".join(word[0] for word in words) if min(map(len, words)) > 1 else ""
+        other_names = (spec.azureml_name, spec.foundry_name, len(words) > 1 and initials)
+        if spec.flag in options and name in {str(n).replace("_", "-") for n in other_names if n}:
+            return spec.flag
+    return closest_match(flag, options)
 
 
 def add_subcommands(parser: argparse.ArgumentParser) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator
 
-from maas_client._settings import Setting, Settings
-from maas_client.cli._output import align_columns, print_json
+from maas_client._settings import Setting, Settings, read_profiles
+from maas_client.cli._output import align_columns, print_json, print_note
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +15,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the settings; of secrets only the last four characters."""
+    profiles = read_profiles()
     settings = Settings.load(backend=args.backend, url=args.url)
     rows = list(_with_workspace(settings.to_rows()))
     if args.json:
@@ -37,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
         for setting, value, origin in rows
     ]
     print(align_columns([headers, *cells]))
+    if profiles.values:
+        print_note(f"profiles in {profiles.path}: {', '.join(profiles.values)}")
     return 0
 
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from maas_client._progress import job_epochs
 from maas_client.cli import _connection, _job_options
 from maas_client.cli._follow import follow_job
 from maas_client.cli._messages import command, deploy_command
 from maas_client.cli._output import (
     CONTINUE_UPLOAD,
+    align_columns,
     print_confirmation,
     print_fields,
     print_json,
     print_note,
     print_on_interrupt,
     print_table,
+    shorten,
     strip_control_chars,
 )
 from maas_client.cli._parser import add_subcommand, add_subcommands, positive_int
@@ -29,7 +35,19 @@ if TYPE_CHECKING:
     from maas_client.types import Job
 
 _CHECKPOINT_COLUMNS = ("id", "step", "fine_tuned_model", "metrics", "created_at")
-_COLUMNS = ("name", "status", "model", "fine_tuned_model", "created_at")
+_WIDE_COLUMNS = (
+    "name",
+    "status",
+    "model",
+    "data",
+    "method",
+    "epochs",
+    "created_at",
+    "fine_tuned_model",
+)
+_COLUMNS = ("name", "status", "model", "data", "method", "epochs", "age")
+_MIN_WIDTHS = {"name": 14, "model": 10, "data": 8}
+"""What the columns that can be shortened keep at least."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +58,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     _job_options.add_options(create)
     listing = add_subcommand(group, "list", "list jobs", _list)
     listing.add_argument("--limit", type=positive_int, metavar="N", help="list at most N jobs")
+    listing.add_argument("--wide", action="store_true",
+                         help="complete names, times and models, whatever the terminal's width")  # fmt: skip
     show = add_subcommand(group, "show", "show one job", _show)
     text = "follow a job until it ends (--json: one event per line); exit code 4 if it fails"
     watch = add_subcommand(group, "watch", text, _watch)
@@ -80,9 +100,120 @@ def _create(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client:
-        jobs = islice(client.jobs.list(), args.limit)
-        print_table(args, _COLUMNS, jobs, empty_message="there are no jobs")
+        jobs = list(islice(client.jobs.list(), args.limit))
+        if args.json or not jobs:
+            print_table(args, _COLUMNS, jobs, empty_message="there are no jobs")
+            return 0
+        data_names = _data_names(client, jobs)
+    # The service's own recipe, and the local server's default; foundry does not say what it runs.
+    method = "-" if _connection.resolve_backend(args) == "foundry" else "LoRA"
+    rows = [_row(job, data_names, method) for job in jobs]
+    if args.wide:
+        print(
+            align_columns(
+                [_headers(_WIDE_COLUMNS), *([row[c] for c in _WIDE_COLUMNS] for row in rows)]
+            )
+        )
+    else:
+        print(_fit_jobs(rows, shutil.get_terminal_size((80, 24)).columns))
     return 0
+
+
+def _data_names(client: Client, jobs: Sequence[Job]) -> dict[str, str]:
+    """Return the names of data sets that jobs refer to by an id, as on foundry."""
+    if not any((job.training_data or "").startswith("file-") for job in jobs):
+        return {}
+    return {dataset.id: dataset.name for dataset in client.datasets.list()}
+
+
+def _row(job: Job, data_names: Mapping[str, str], default_method: str) -> dict[str, str]:
+    data = job.training_data or ""
+    match = re.search(r"/data/([^/]+)", data)
+    epochs = job_epochs(job)
+    created = job.created_at
+    row = {
+        "name": job.name,
+        "status": job.status,
+        "model": shorten(job.model or ""),
+        "data": data_names.get(data) or (match[1] if match else data.rpartition("/")[2]),
+        "method": str(job.hyperparameters.get("method") or default_method),
+        "epochs": "-" if epochs is None else f"{epochs:g}",
+        "age": _age(datetime.now(UTC) - created) if created else "-",
+        "created_at": f"{created:%Y-%m-%d %H:%M:%S}Z" if created else "-",
+        "fine_tuned_model": shorten(job.fine_tuned_model or ""),
+    }
+    return {
+        name: "".join(c if c.isprintable() else " " for c in text) for name, text in row.items()
+    }
+
+
+def _age(age: timedelta) -> str:
+    seconds = max(0, int(age.total_seconds()))
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
+def _headers(columns: Sequence[str]) -> list[str]:
+    return [column.replace("_", " ").upper() for column in columns]
+
+
+def _fit_jobs(rows: Sequence[dict[str, str]], width: int) -> str:
+    """Return one line for each job. Common starts of names are left out before anything is cut."""
+    for step in (_drop_version, _drop_common_prefix, _cut_names, _drop_suffix):
+        if _table_width(rows) > width:
+            step(rows, width)
+    while (excess := _table_width(rows) - width) > 0:
+        widths = {name: max(len(row[name]) for row in rows) for name in _MIN_WIDTHS}
+        name = max(widths, key=lambda name: widths[name] - _MIN_WIDTHS[name])
+        if widths[name] <= _MIN_WIDTHS[name]:
+            break
+        limit = max(_MIN_WIDTHS[name], widths[name] - min(excess, 4))
+        for row in rows:
+            row[name] = _cut(row[name], limit)
+    return align_columns([_headers(_COLUMNS), *([row[c] for c in _COLUMNS] for row in rows)])
+
+
+def _drop_version(rows: Sequence[dict[str, str]], _: int) -> None:
+    for row in rows:
+        row["model"] = row["model"].partition(":")[0]
+
+
+def _drop_suffix(rows: Sequence[dict[str, str]], _: int) -> None:
+    for row in rows:
+        row["model"] = row["model"].removesuffix("-instruct")
+
+
+def _cut_names(rows: Sequence[dict[str, str]], width: int) -> None:
+    longest = max(len(row["name"]) for row in rows)
+    limit = max(_MIN_WIDTHS["name"], longest - (_table_width(rows) - width))
+    for row in rows:
+        row["name"] = _cut(row["name"], limit)
+
+
+def _drop_common_prefix(rows: Sequence[dict[str, str]], _: int) -> None:
+    """Replace the words with which several names start by an ellipsis."""
+    groups: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        prefix, separator, rest = row["name"].rpartition("-")
+        groups.setdefault(prefix if separator and rest else "", []).append(row)
+    for prefix, members in groups.items():
+        if prefix and len(members) > 1:
+            for row in members:
+                row["name"] = f"…{row['name'][len(prefix) + 1 :]}"
+
+
+def _cut(text: str, width: int) -> str:
+    """Return a text of at most ``width`` characters, with an ellipsis in the middle; its end often differs."""
+    if len(text) <= width:
+        return text
+    end = (width - 1) // 2
+    return f"{text[: width - 1 - end]}…{text[-end:]}"
+
+
+def _table_width(rows: Sequence[dict[str, str]]) -> int:
+    return sum(max(len(c), *(len(row[c]) for row in rows)) + 2 for c in _COLUMNS) - 2
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -94,7 +225,13 @@ def _show(args: argparse.Namespace) -> int:
 
 def _watch(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client, follow_job(args, events_to_stdout=True) as observer:
-        observer.on_job(client.jobs.get(args.job))
+        job = client.jobs.get(args.job)
+        observer.on_job(job)
+        is_queued = job.status.lower() in ("notstarted", "queued", "pending")
+        if is_queued and _connection.resolve_backend(args) != "local":
+            print_note(
+                "the service has not started the job yet, and reports neither why nor its position"
+            )
         job = client.jobs.wait(args.job, timeout=args.timeout, on_event=observer.on_event)
     if not args.json:
         print_note(f"deploy it: {deploy_command(job)}")

@@ -21,7 +21,7 @@ from maas_client.cli._output import (
     print_table,
 )
 from maas_client.cli._parser import add_subcommand, add_subcommands
-from maas_client.errors import ConfigError, UnsupportedError
+from maas_client.errors import ConfigError, NotFoundError, UnsupportedError
 
 if TYPE_CHECKING:
     from maas_client.catalog import ModelInfo
@@ -181,8 +181,18 @@ def _show(args: argparse.Namespace) -> int:
 
 def _show_registered(args: argparse.Namespace) -> int:
     """Show a model that is not in the catalog: one of the user's own."""
+    from maas_client import catalog
+
     with _connection.connect(args) as client:
-        model = client.models.get(args.model)
+        try:
+            model = client.models.get(args.model)
+        except NotFoundError as error:
+            override = Settings.load().catalog_file()
+            error.hint = (
+                catalog.suggest_models(args.model, override=override)
+                + "List the existing names: maas-client models list, or maas-client models list --mine"
+            )
+            raise
     fields = {name: getattr(model, name) for name in (*_OWN_COLUMNS, "id", "properties")}
     print_fields(args, fields, model)
     return 0

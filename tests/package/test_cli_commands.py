@@ -318,3 +318,61 @@ def test_commands_with_the_foundry_dialect(run: Run) -> None:
     assert code == 1
     assert "maas-client deployments list" in err
     assert run("deployments", "delete", "perch", *foundry)[0] == 0
+
+
+def test_jobs_list_has_one_line_for_each_job_in_80_columns(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    names = []
+    for options in (["--epochs", "2"], ["--method", "DoRA"], ["--name", "n" * 60]):
+        code, out, _ = run("jobs", "create", TRAIN, "--model", "Phi-3-mini", "--json", *options)
+        assert code == 0
+        names.append(json.loads(out)["name"])
+    code, out, _ = run("jobs", "list")
+    header, *lines = out.splitlines()
+    assert header.split() == ["NAME", "STATUS", "MODEL", "DATA", "METHOD", "EPOCHS", "AGE"]
+    assert len(lines) == 3
+    assert max(map(len, [header, *lines])) <= 80
+    for name, line in zip(reversed(names[:2]), lines[1:], strict=True):
+        assert name.rpartition("-")[2] in line  # the part that differs
+        assert "Phi-3-mini" in line
+        assert "train" in line
+    assert "DoRA" in lines[1]
+    assert " 2 " in lines[2]
+    code, out, _ = run("jobs", "list", "--wide")
+    assert all(name in out for name in names)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert all(name in run("jobs", "list")[1] for name in names)
+
+
+def test_jobs_list_on_foundry_names_data_sets(run: Run) -> None:
+    code, _, err = run(
+        "jobs", "create", TRAIN, "--model", "Phi-3-mini", "--dialect", "foundry", "--epochs", "3"
+    )
+    assert code == 0, err
+    _, out, _ = run("jobs", "list", "--dialect", "foundry")
+    assert "file-" not in out
+    assert "train" in out
+    assert " 3 " in out
+
+
+def test_a_queued_job_says_what_it_waits_for(
+    maas_server: LocalServer, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = maas_server.client()
+    first = client.jobs.create("Phi-4", TRAIN, name="first", hyperparameters={"epochs": 1000})
+    second = client.jobs.create("Phi-4", TRAIN, name="second")
+    for event in client.jobs.events(second):
+        if "Waiting for first to end: this server runs 1 job at a time" in event.message:
+            break
+    else:
+        pytest.fail("no event says what the job waits for")
+    client.jobs.cancel(second)
+    client.jobs.cancel(first)
+
+
+def test_models_show_suggests_a_name(run: Run) -> None:
+    code, _, err = run("models", "show", "Phi-3-mni")
+    assert code == 1
+    assert "Did you mean Phi-3-mini-4k-instruct" in err

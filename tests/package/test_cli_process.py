@@ -244,3 +244,60 @@ def test_models_pull_rejects_unavailable_weights(
     monkeypatch.setenv("MAAS_OFFLINE", "1")
     assert cli.main(["models", "pull", model]) == 1
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["jobs"], ["models"]])
+def test_a_command_without_a_subcommand_prints_its_help(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("usage: maas-client")
+    assert "list" in err
+    assert err.splitlines()[-1].startswith("error: no command given")
+
+
+@pytest.mark.parametrize(
+    ("words", "suggestion"),
+    [
+        (["fine-tune", "f", "--model", "m", "--lr", "1"], "--learning-rate"),
+        (["fine-tune", "f", "--model", "m", "--num_train_epochs", "1"], "--epochs"),
+        (["fine-tune", "f", "--model", "m", "--n-epochs", "1"], "--epochs"),
+        (["jobs", "create", "f", "--model", "m", "--bs", "1"], "--batch-size"),
+        (["jobs", "list", "--backend-name", "x"], "--backend"),
+        (["jobs", "lst"], "list"),
+        (["model", "list"], "models"),
+    ],
+)
+def test_did_you_mean(
+    words: list[str], suggestion: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words) == 2
+    assert f"Did you mean {suggestion}?" in capsys.readouterr().err
+
+
+def test_a_misspelled_variable_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAAS_BAKCEND", "azureml")
+    done = command("jobs", "list", "--url", NOBODY)
+    assert done.stderr.count("MAAS_BAKCEND is not a setting. Did you mean MAAS_BACKEND?") == 1
+
+
+def test_completion_covers_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("shtab")
+    for shell in ("bash", "zsh"):
+        assert cli.main(["--print-completion", shell]) == 0
+        script = capsys.readouterr().out
+        for word in ("fine-tune", "deployments", "--learning-rate", "--profile", "checkpoints"):
+            assert word in script
+
+
+def test_completion_without_its_package_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from maas_client.cli import _parser
+
+    monkeypatch.setattr(_parser, "find_spec", lambda name: None if name == "shtab" else object())
+    assert cli.main(["--print-completion", "bash"]) == 1
+    assert "completion]'" in capsys.readouterr().err
+    assert cli.main(["--print-completion", "sh"]) == 2

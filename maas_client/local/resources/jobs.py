@@ -316,6 +316,7 @@ class Jobs:
                 job = writer.get("job", *ref)
                 if job and job.state == "NotStarted":
                     self._move(writer, ref, job, "Queued")
+                    writer.add_event(job.body["id"], _waiting(writer, starting))
 
     def start_attempt(self, ref: JobRef) -> Record | None:
         """Mark a job as starting and return it; None when it was cancelled or deleted meanwhile."""
@@ -428,6 +429,18 @@ class Jobs:
 
 def _status(state: str) -> dict[str, Any]:
     return {"kind": "status", "state": state, "at": utc_now()}
+
+
+def _waiting(writer: Writer, running: Collection[JobRef]) -> dict[str, Any]:
+    """Return the message that says which jobs a queued job waits for."""
+    records = [writer.get("job", *ref) for ref in running]
+    names = ", ".join(sorted(record.body["name"] for record in records if record))
+    count = "1 job" if len(running) == 1 else f"{len(running)} jobs"
+    text = (
+        f"Waiting for {names or 'another job'} to end: this server runs {count} at a time "
+        "(serve --max-jobs)."
+    )
+    return {"kind": "message", "level": "info", "message": text, "at": utc_now()}
 
 
 def _warning(text: str) -> dict[str, Any]:
