@@ -268,15 +268,15 @@ def load_machines() -> Mapping[str, Machine]:
     """Return the GPU machines by their Azure names."""
     machines = {}
     for name, source, values in _read_entries("machines"):
-        values.setdefault("vcpus", None)
-        values.setdefault("memory_gib", None)
+        for optional in ("vcpus", "memory_gib", "tflops"):
+            values.setdefault(optional, None)
         machines[name] = Machine(name=name, source=source, **values)
     return MappingProxyType(machines)
 
 
 def find_machine(name: str) -> Machine | None:
-    """Return a GPU machine by its Azure name, in any case, or None."""
-    folded = name.strip().casefold()
+    """Return a GPU machine by its Azure name, in any case and also without ``Standard_``, or None."""
+    folded = f"standard_{name.strip().casefold().removeprefix('standard_')}"
     return next((m for m in load_machines().values() if m.name.casefold() == folded), None)
 
 

@@ -228,6 +228,8 @@ class Machine:
         gpu_memory_gib: The memory of one GPU, in GiB.
         vcpus: The number of virtual CPUs.
         memory_gib: The main memory, in GiB.
+        tflops: The published rate of one GPU: dense matrix products in half precision, in 10^12 operations a
+            second. None if it is not known.
         source: The source of these numbers.
     """
 
@@ -237,6 +239,7 @@ class Machine:
     gpu_memory_gib: float
     vcpus: int | None
     memory_gib: float | None
+    tflops: float | None
     source: Source
 
 

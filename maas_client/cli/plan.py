@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from maas_client.errors import ConfigError
 if TYPE_CHECKING:
     from maas_client.catalog import Architecture
     from maas_client.local.planning.measure import RowStats
-    from maas_client.local.planning.plan import Plan
+    from maas_client.local.planning.plan import MethodEstimate, Plan
 
 _DEFAULT_DATA = (1000, 300.0, 0.4)
 """Rows, tokens per row and share of trained tokens, if no file is given."""
@@ -75,9 +76,10 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         reports = [each.as_dict() for each in plans]
         print_json(reports if sizes else reports[0])
+    elif len(plans) == 1:
+        _print_plan(plans[0], args.epochs, has_file=args.data is not None)
     else:
-        for each in plans:
-            _print_plan(each, args.epochs, has_file=args.data is not None)
+        _print_comparison(plans, args.epochs, has_file=args.data is not None)
     return 0 if any(each.choice for each in plans) else 1
 
 
@@ -130,13 +132,50 @@ def _sizes(names: list[str] | None) -> list[str]:
     return list(catalog.load_machines()) if names and "all" in names else names or []
 
 
+def _print_comparison(plans: Sequence[Plan], epochs: int, *, has_file: bool) -> None:
+    """Print one table of machines and methods: memory of each GPU and time for all epochs."""
+    from maas_client.local.planning.plan import ASSUMED_UTILIZATION, format_bytes, recommend
+
+    first = plans[0]
+    print(f"{first.model}, {first.parameters / 1e9:.2f} B parameters")
+    print(_describe_data(first, has_file=has_file) + (f", {epochs} epochs" if epochs > 1 else ""))
+    rows = [["MACHINE", "GPUS", *(estimate.method.upper() for estimate in first.estimates)]]
+    for each in plans:
+        name, _, gpus = each.hardware.name.partition(" (")
+        size = format_bytes(each.hardware.memory_bytes).replace(".0", "")
+        cells = [_describe_estimate(estimate, epochs) for estimate in each.estimates]
+        gpu = gpus.rstrip(")").replace("NVIDIA ", "")
+        rows.append([name.removeprefix("Standard_"), f"{gpu}, {size}", *cells])
+    print(align_columns(rows))
+    print(
+        "Memory is for each GPU, by formula. Time is an estimate: one process on each GPU (fine-tune --set "
+        f"processes=N)\nat {ASSUMED_UTILIZATION:.0%} of its published rate, without the additional work of "
+        "DoRA and QLoRA (docs/catalog.md); - if no rate is known."
+    )
+    print(recommend(plans, epochs))
+
+
+def _describe_estimate(estimate: MethodEstimate, epochs: int) -> str:
+    from maas_client.local.planning.plan import format_bytes, format_duration
+
+    memory = format_bytes(estimate.peak_bytes)
+    if not estimate.fits:
+        return f"no: {memory}"
+    time = "-" if estimate.epoch_s is None else format_duration(estimate.epoch_s * epochs)
+    return f"{memory}, {time}"
+
+
+def _describe_data(plan: Plan, *, has_file: bool) -> str:
+    text = f"{plan.data.rows:,} rows of {plan.data.mean_length:.0f} tokens, batches of {plan.batch_size}"
+    return text + ("" if has_file else " (assumed: no file was given)")
+
+
 def _print_plan(plan: Plan, epochs: int, *, has_file: bool) -> None:
-    from maas_client.local.planning.plan import format_bytes
+    from maas_client.local.planning.plan import format_bytes, format_duration
 
     print(f"{plan.model}, {plan.parameters / 1e9:.2f} B parameters, on {plan.hardware.name} "
           f"with {format_bytes(plan.hardware.memory_bytes)}")  # fmt: skip
-    print(f"{plan.data.rows:,} rows of {plan.data.mean_length:.0f} tokens, batches of {plan.batch_size}"
-          + ("" if has_file else " (assumed: no file was given)"))  # fmt: skip
+    print(_describe_data(plan, has_file=has_file))
     rows = [["METHOD", "FITS", "PEAK", "EPOCH", "ALL EPOCHS", "WHY"]]
     for estimate in plan.estimates:
         origin = "measured" if estimate.measured else "estimated"
@@ -146,16 +185,12 @@ def _print_plan(plan: Plan, epochs: int, *, has_file: bool) -> None:
                 estimate.method,
                 "yes" if estimate.fits else "no",
                 f"{format_bytes(estimate.peak_bytes)} {origin}",
-                "-" if epoch_s is None else _format_duration(epoch_s),
-                "-" if epoch_s is None else _format_duration(epoch_s * epochs),
+                "-" if epoch_s is None else format_duration(epoch_s),
+                "-" if epoch_s is None else format_duration(epoch_s * epochs),
                 estimate.why,
             ]
         )
     print(align_columns(rows))
+    if any(row.epoch_s is not None and not row.measured for row in plan.estimates):
+        print("Times are estimates from the GPU's published rate (docs/catalog.md).")
     print(plan.advice)
-
-
-def _format_duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -376,3 +376,22 @@ def test_models_show_suggests_a_name(run: Run) -> None:
     code, _, err = run("models", "show", "Phi-3-mni")
     assert code == 1
     assert "Did you mean Phi-3-mini-4k-instruct" in err
+
+
+def test_plan_compares_all_machines_in_one_table(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", "--model", "Phi-4", "--machine", "all", "--epochs", "2"]
+    assert cli.main(words) == 0
+    out, err = capsys.readouterr()
+    assert not err
+    lines = out.splitlines()
+    header = next(line for line in lines if line.startswith("MACHINE"))
+    assert header.split() == ["MACHINE", "GPUS", "LORA", "DORA", "QLORA", "FULL"]
+    [t4] = [line for line in lines if line.startswith("NC4as_T4_v3")]
+    assert "no: " in t4
+    assert " min" in t4
+    assert "estimate" in out
+    assert lines[-1].startswith("Smallest machine: ")
+    assert cli.main([*words, "--json"]) == 0
+    plans = json.loads(capsys.readouterr().out)
+    assert len(plans) == out.count("_v") - lines[-1].count("_v")
+    assert all("epoch_s" in method for each in plans for method in each["methods"])

@@ -25,6 +25,8 @@ class Hardware:
     """GPUs, or cores if there is none."""
     here: bool
     """True: this machine."""
+    tflops: float | None = None
+    """The published rate of one GPU, in 10^12 operations a second; None if it is not known."""
 
 
 def detect_hardware() -> Hardware:
@@ -32,7 +34,8 @@ def detect_hardware() -> Hardware:
     gpus = _gpus()
     if gpus:
         name, memory = gpus[0]
-        return Hardware(f"this machine ({name})", "gpu", memory, len(gpus), here=True)
+        rate = _published_rate(name, memory)
+        return Hardware(f"this machine ({name})", "gpu", memory, len(gpus), here=True, tflops=rate)
     return Hardware("this machine (CPU)", "cpu", _memory(), usable_cores(), here=True)
 
 
@@ -56,7 +59,18 @@ def azure_hardware(name: str) -> Hardware:
         int(machine.gpu_memory_gib * 2**30),
         machine.gpus,
         here=False,
+        tflops=machine.tflops,
     )
+
+
+def _published_rate(name: str, memory_bytes: int) -> float | None:
+    """Return the rate of the catalog's GPU with this model and about this much memory."""
+    words = name.replace("-", " ").split()
+    for machine in catalog.load_machines().values():
+        size = machine.gpu_memory_gib * 2**30
+        if machine.gpu.split()[-1] in words and abs(memory_bytes - size) < 0.1 * size:
+            return machine.tflops
+    return None
 
 
 def _memory() -> int:

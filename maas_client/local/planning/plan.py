@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +23,10 @@ METHODS = {
 COMPARED_METHODS = tuple(method for method in METHODS if method != "rsLoRA")
 USABLE_MEMORY = 0.9
 """Fraction of a machine's memory that a job may use; the system needs the rest."""
+ASSUMED_UTILIZATION = 0.3
+"""The assumed fraction of a GPU's published rate. It is an assumption: no GPU of the catalog was measured."""
+ASSUMED_SCALING = 0.9
+"""The assumed efficiency of several GPUs, which exchange gradients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,8 @@ class MethodEstimate:
     peak_bytes: int
     """Measured if ``measured`` is true, otherwise the formula's total."""
     epoch_s: float | None
-    """Seconds per epoch; None if not measured."""
+    """Seconds per epoch: measured, or estimated from the GPU's published rate; None if neither is known, or if
+    the method does not fit."""
     measured: bool
     checkpoint_activations: bool
     why: str
@@ -58,6 +64,10 @@ class Plan:
     choice: str | None
     """The recommended method; None if none fits."""
     advice: str
+
+    def find(self, method: str | None) -> MethodEstimate:
+        """Return the estimate of one of the methods."""
+        return next(row for row in self.estimates if row.method == method)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-ready data."""
@@ -139,10 +149,79 @@ def _estimate_method(
         fits=fits,
         memory=memory,
         peak_bytes=peak_bytes,
-        epoch_s=steps * measurement.step_s if measurement else None,
+        epoch_s=steps * measurement.step_s
+        if measurement
+        else _estimate_epoch_s(shape, method, data, hardware, recomputes=recomputes)
+        if fits
+        else None,
         measured=measurement is not None,
         checkpoint_activations=recomputes,
         why=_explain(method, memory, peak_bytes, usable_bytes, fits=fits, recomputes=recomputes),
+    )
+
+
+def operations_per_token(
+    shape: Architecture, method: str, data: RowStats, *, recomputes: bool = False
+) -> float:
+    """Return the operations of the matrix products for one token, forward and backward.
+
+    A product with frozen weights is computed forward and once backward, one with trained weights twice
+    backward. Adapters and the conversion of 4-bit weights are not counted.
+    """
+    forward_passes = 2 if recomputes else 1
+    passes = forward_passes + (2 if method == "Full" else 1)
+    linear = count_parameters(shape).linear
+    head = int(shape.vocab_size or 0) * shape.hidden_size * data.learned_share
+    attention = (
+        shape.layers * shape.heads * shape.head_dim * data.mean_length
+    )  # causal: half of all pairs
+    return (
+        2 * linear * passes
+        + 2 * head * (passes - forward_passes + 1)
+        + 2 * attention * (forward_passes + 2)
+    )
+
+
+def _estimate_epoch_s(
+    shape: Architecture, method: str, data: RowStats, hardware: Hardware, *, recomputes: bool
+) -> float | None:
+    """Estimate an epoch from the published rate of the GPUs, one process on each; None without a rate."""
+    if hardware.tflops is None:
+        return None
+    scaling = ASSUMED_SCALING if hardware.count > 1 else 1.0
+    rate = hardware.tflops * 1e12 * ASSUMED_UTILIZATION * hardware.count * scaling
+    return data.tokens * operations_per_token(shape, method, data, recomputes=recomputes) / rate
+
+
+def recommend(plans: Sequence[Plan], epochs: int = 1) -> str:
+    """Return a sentence that names the smallest machine on which a method fits, and the fastest."""
+    fitting = [(each, each.find(each.choice)) for each in plans if each.choice]
+    if not fitting:
+        return plans[-1].advice if plans else ""
+    preferred = list(METHODS)
+    smallest, estimate = min(
+        fitting,
+        key=lambda pair: (
+            preferred.index(pair[1].method),
+            pair[0].hardware.count * pair[0].hardware.memory_bytes,
+        ),
+    )
+    text = f"Smallest machine: {_describe(smallest, estimate, epochs)}."
+    timed = [pair for pair in fitting if pair[1].epoch_s is not None]
+    if timed:
+        fastest, estimate = min(timed, key=lambda pair: pair[1].epoch_s or 0.0)
+        if fastest is not smallest:
+            text += f" Fastest: {_describe(fastest, estimate, epochs)}."
+    return text
+
+
+def _describe(plan: Plan, estimate: MethodEstimate, epochs: int) -> str:
+    time = (
+        "" if estimate.epoch_s is None else f", about {format_duration(estimate.epoch_s * epochs)}"
+    )
+    return (
+        f"{estimate.method} on {plan.hardware.name}, {format_bytes(estimate.peak_bytes)} of "
+        f"{format_bytes(plan.hardware.memory_bytes)}{time}"
     )
 
 
@@ -198,6 +277,13 @@ def _advice(
         f"even {lowest.method} needs {format_bytes(lowest.peak_bytes)}."
         f"{qlora_hint} {alternatives}"
     )
+
+
+def format_duration(seconds: float) -> str:
+    """Format a duration in its largest useful unit."""
+    if seconds < 120:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def format_bytes(size: float) -> str:

@@ -107,3 +107,39 @@ def test_detect_hardware() -> None:
     assert here.count >= 1
     with pytest.raises(ConfigError, match="Standard_"):
         hardware.azure_hardware("Standard_Imaginary")
+
+
+def test_time_on_a_gpu_is_estimated_from_its_published_rate() -> None:
+    facts = catalog.get_model("Phi-4-mini-instruct")
+    shape = facts.architecture
+    assert shape is not None
+
+    def epoch_s(machine: str, method: str = "LoRA") -> float:
+        found = plan.plan("m", shape, DATA, hardware.azure_hardware(machine)).find(method)
+        assert found.epoch_s is not None
+        assert not found.measured
+        return found.epoch_s
+
+    linear = model_architecture.count_parameters(shape).linear
+    operations = plan.operations_per_token(shape, "LoRA", DATA)
+    assert 4 * linear < operations < 6 * linear
+    t4 = epoch_s("Standard_NC4as_T4_v3")
+    assert t4 == pytest.approx(DATA.tokens * operations / (65e12 * plan.ASSUMED_UTILIZATION))
+    assert epoch_s("NC64as_T4_v3") == pytest.approx(t4 / 4 / plan.ASSUMED_SCALING)
+    assert epoch_s("nc24ads_a100_v4") == pytest.approx(t4 * 65 / 312)
+    full = epoch_s("Standard_NC24ads_A100_v4", "Full")
+    assert 1.3 < full / epoch_s("Standard_NC24ads_A100_v4") < 1.7
+
+
+def test_recommendation_names_the_smallest_and_the_fastest_machine() -> None:
+    facts = catalog.get_model("Phi-4")
+    assert facts.architecture is not None
+    plans = [
+        plan.plan("Phi-4", facts.architecture, DATA, hardware.azure_hardware(name))
+        for name in catalog.load_machines()
+    ]
+    text = plan.recommend(plans, epochs=2)
+    assert text.startswith("Smallest machine: LoRA on Standard_NC24ads_A100_v4")
+    assert "Fastest: LoRA on Standard_ND96isr_H" in text
+    small = [p for p in plans if "T4" in p.hardware.name]
+    assert plan.recommend(small).startswith("Smallest machine: QLoRA")
