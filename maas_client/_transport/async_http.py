@@ -52,7 +52,7 @@ async def release_connections(client: httpx.AsyncClient, mark: object) -> None:
         used = [entry.connection for entry in pool._requests]
         for connection in list(pool._connections):
             is_free = connection.is_idle() or connection.is_closed() or connection.has_expired()
-            if not is_free and not any(connection is other for other in used):
+            if not is_free and not any(connection is used_connection for used_connection in used):
                 pool._connections.remove(connection)
                 # This closes the socket before it waits for anything: a second cancellation cannot prevent it.
                 await connection.aclose()

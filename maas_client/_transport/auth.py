@@ -85,15 +85,15 @@ class TokenCache:
                 f"no token for {scope.removesuffix('/.default')}: {_describe_failure(error)}",
                 hint=sign_in_hint(error, self._credential_type, azure_identity_variables()),
             ) from error
-        kept = self._tokens.get(scope)
-        if reason is not None or kept is None:
+        stored = self._tokens.get(scope)
+        if reason is not None or stored is None:
             raise AuthError(
                 f"no token for {scope.removesuffix('/.default')}: "
                 f"{self._credential_name} returned {reason or 'none'}",
                 hint="Its get_token method returns an object with token (a string) and expires_on "
                 "(seconds since 1970).",
             )
-        return kept[0]
+        return stored[0]
 
     def _request(
         self,
@@ -241,8 +241,10 @@ def sign_in_hint(
     if _CREDENTIAL_SELECTION in variables:
         advice = "set up one of those, or unset it and sign in with `az login`"
         return f"{_CREDENTIAL_SELECTION} limits which credentials are tried: {advice}."
-    wanted = f"{_join(missing)} too" if present and missing else _join(_CLIENT_SECRET_VARIABLES)
-    return f"Sign in with `az login`, or set {wanted}."
+    variables_to_set = (
+        f"{_join(missing)} too" if present and missing else _join(_CLIENT_SECRET_VARIABLES)
+    )
+    return f"Sign in with `az login`, or set {variables_to_set}."
 
 
 def _environment_hint(message: str, variables: Sequence[str]) -> str:

@@ -120,9 +120,9 @@ def check_method(model: ModelInfo, method: str) -> None:
         return
     if model.tuning_methods and method not in model.tuning_methods:
         others = [
-            other.name
-            for other in load_models().values()
-            if method in other.tuning_methods and "image" not in other.modalities[:1]
+            candidate.name
+            for candidate in load_models().values()
+            if method in candidate.tuning_methods and "image" not in candidate.modalities[:1]
         ]
         raise UnsupportedError(
             f"Foundry tunes {model.name} by {' and '.join(model.tuning_methods)}, not by {method} "

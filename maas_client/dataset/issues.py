@@ -43,12 +43,12 @@ def is_format_word(word: str) -> bool:
     """Return whether a word is one of a data format, or one of them with a typing error."""
     if not 0 < len(word) <= _MAX_QUOTED_CHARS or not word.isascii() or not word.isprintable():
         return False
-    known = word.strip().lower()
-    if known in _FORMAT_WORDS:
+    normalized = word.strip().lower()
+    if normalized in _FORMAT_WORDS:
         return True
-    similar = [each for each in _LONG_WORDS if each[0] == known[:1]]
-    return known.replace("_", "").isalpha() and bool(
-        difflib.get_close_matches(known, similar, n=1, cutoff=0.8)
+    similar = [each for each in _LONG_WORDS if each[0] == normalized[:1]]
+    return normalized.replace("_", "").isalpha() and bool(
+        difflib.get_close_matches(normalized, similar, n=1, cutoff=0.8)
     )
 
 

@@ -53,8 +53,8 @@ def check_number(
             return
     kind = "a whole number" if is_whole else "a number"
     bound = f"of at least {at_least:g}" if may_equal else f"above {at_least:g}"
-    found = f"{number:g}" if number is not None else f"of type {type(value).__name__}"
-    raise ConfigError(Text.format("{} must be {} {}, not {}", Argument(name), kind, bound, found))
+    actual = f"{number:g}" if number is not None else f"of type {type(value).__name__}"
+    raise ConfigError(Text.format("{} must be {} {}, not {}", Argument(name), kind, bound, actual))
 
 
 async def resolve_base_model(

@@ -87,10 +87,10 @@ def test_a_program_that_runs_again_finds_all_of_it(server: LocalServer, data: Pa
     assert second.job.attached
     assert second.deployment is not None
     with server.client(dialect="foundry") as client:
-        other = client.jobs.create(
+        second_job = client.jobs.create(
             model="Qwen3-32B", training_data=data, hyperparameters=maas.Hyperparameters(epochs=2)
         )
-        assert other.id != first.job.id
+        assert second_job.id != first.job.id
 
 
 @pytest.mark.parametrize("dialect", ["azureml", "foundry"])

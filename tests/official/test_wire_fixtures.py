@@ -41,7 +41,7 @@ def _comparable(entry: dict[str, object]) -> dict[str, object]:
     text = json.dumps(entry)
     for word in TRANSIENT_STATES:
         text = text.replace(f'"{word}"', '"*"')
-    found: dict[str, object] = json.loads(text)
+    value: dict[str, object] = json.loads(text)
     if entry["operation"] in GROWING_RESPONSES:
-        found["answer"] = "*"
-    return found
+        value["answer"] = "*"
+    return value

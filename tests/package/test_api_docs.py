@@ -43,12 +43,12 @@ def public_members(cls: type) -> Iterator[tuple[str, Callable[..., Any]]]:
 
 def public_callables() -> dict[str, Callable[..., Any]]:
     classes = [*RESOURCES, maas.Client, maas.AsyncClient, LocalServer, maas.ValidationReport]
-    found: dict[str, Callable[..., Any]] = {"validate": maas.validate, "local.serve": local.serve}
+    members: dict[str, Callable[..., Any]] = {"validate": maas.validate, "local.serve": local.serve}
     for cls in classes:
-        found |= dict(public_members(cls))
+        members |= dict(public_members(cls))
     for name in ("azureml", "foundry", "local", "from_env"):
-        found[f"Client.{name}"] = getattr(maas.Client, name)
-    return found
+        members[f"Client.{name}"] = getattr(maas.Client, name)
+    return members
 
 
 CALLABLES = public_callables()

@@ -45,7 +45,9 @@ def measure(call: Callable[[], Any]) -> CallPath:
         call()
     finally:
         sys.setprofile(previous)
-    changes = sum(one != next_one for one, next_one in itertools.pairwise(entered))
+    changes = sum(
+        previous_file != next_file for previous_file, next_file in itertools.pairwise(entered)
+    )
     return CallPath(len(set(entered)), changes)
 
 

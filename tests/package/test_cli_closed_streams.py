@@ -92,10 +92,10 @@ def test_invalid_setting_is_not_called_a_bug(variables: str, message: str) -> No
     ["jobs list --backend azureml", "validate train.jsonl", "datasets upload train.jsonl"],
 )
 def test_deleted_working_directory_is_not_called_a_bug(command: str, tmp_path: Path) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
+    missing_folder = tmp_path / "gone"
+    missing_folder.mkdir()
     done = subprocess.run(
-        f'cd "{gone}" && rmdir "{gone}" && "{sys.executable}" -m maas_client {command}',
+        f'cd "{missing_folder}" && rmdir "{missing_folder}" && "{sys.executable}" -m maas_client {command}',
         shell=True,
         capture_output=True,
         text=True,

@@ -168,10 +168,19 @@ def test_plain_messages_have_no_python_terms() -> None:
 def test_messages_mark_every_argument() -> None:
     """An argument without ``=`` would be shown with its Python name on the command line."""
     verbs = [maas.Client.fine_tune, maas.Client.azureml, maas.Client.foundry, maas.Client.local]
-    known = {name for verb in verbs for name in inspect.signature(verb).parameters if "_" in name}
-    known |= {name for name in maas.Hyperparameters.model_fields if "_" in name} | {"delete_after"}
-    assert {"max_billed_tokens", "training_data", "lora_alpha", "subscription_id"} <= known
-    unmarked = re.compile(rf"(?<![\w.'\"/{{-])({'|'.join(known)})(?![\w=/'\"}}-]|\.\w)")
+    parameter_names = {
+        name for verb in verbs for name in inspect.signature(verb).parameters if "_" in name
+    }
+    parameter_names |= {name for name in maas.Hyperparameters.model_fields if "_" in name} | {
+        "delete_after"
+    }
+    assert {
+        "max_billed_tokens",
+        "training_data",
+        "lora_alpha",
+        "subscription_id",
+    } <= parameter_names
+    unmarked = re.compile(rf"(?<![\w.'\"/{{-])({'|'.join(parameter_names)})(?![\w=/'\"}}-]|\.\w)")
     code = re.compile(r"``[^`]*``")
     failures = {place: text for place, text in messages() if unmarked.search(code.sub("", text))}
     assert failures == {}

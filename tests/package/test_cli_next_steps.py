@@ -46,8 +46,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 def commands(text: str) -> list[list[str]]:
     """Return the commands in a text, as words; a sentence's end is not part of one."""
-    found = re.findall(r"maas-client ((?:[a-z].*?))(?=\. [A-Z]|, then |[.,;]? *$)", text, re.M)
-    return [shlex.split(command) for command in found]
+    commands = re.findall(r"maas-client ((?:[a-z].*?))(?=\. [A-Z]|, then |[.,;]? *$)", text, re.M)
+    return [shlex.split(command) for command in commands]
 
 
 def paste(run: Run, err: str, verb: str) -> tuple[int, str, str]:

@@ -46,13 +46,13 @@ def test_no_todo_comments() -> None:
 
 def test_suppressed_checks_have_a_reason() -> None:
     bare = re.compile(r"#\s*(type:\s*ignore(\[[^\]]*\])?|noqa(:\s*[A-Z]+\d+(,\s*[A-Z]+\d+)*)?)\s*$")
-    found = [
+    places = [
         f"{path.relative_to(PACKAGE)}:{number}"
         for path in SOURCES
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
         if bare.search(line)
     ]
-    assert not found
+    assert not places
 
 
 def test_every_module_has_a_docstring() -> None:

@@ -62,6 +62,6 @@ def test_extras_cover_imports_of_server_and_training() -> None:
     declared = names(
         [line for lines in extras.values() for line in lines if "maas-client" not in line]
     )
-    known = declared | names(PROJECT["dependencies"]) | OPTIONAL | SERVER
+    allowed = declared | names(PROJECT["dependencies"]) | OPTIONAL | SERVER
     for path in sorted((ROOT / "maas_client" / "local").rglob("*.py")):
-        assert imported_packages(path) <= known, path
+        assert imported_packages(path) <= allowed, path

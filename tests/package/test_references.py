@@ -66,9 +66,9 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     modules = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
     graph = {
         name: {
-            other
-            for other in imports_at_load(ast.parse(path.read_text("utf-8")))
-            if other in modules and other != name
+            imported
+            for imported in imports_at_load(ast.parse(path.read_text("utf-8")))
+            if imported in modules and imported != name
         }
         for name, path in modules.items()
     }

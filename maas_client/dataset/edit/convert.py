@@ -260,8 +260,8 @@ def _list_keys(row: Row) -> str:
     hidden = len(row) - len(names)
     if not row:
         return "none"
-    more = f"{hidden} not shown" if hidden else ""
-    return " and ".join(part for part in (", ".join(names), more) if part)
+    hidden_note = f"{hidden} not shown" if hidden else ""
+    return " and ".join(part for part in (", ".join(names), hidden_note) if part)
 
 
 def _raise_if_rejected(result: ConversionResult, *, skip_invalid: bool) -> None:

@@ -81,8 +81,8 @@ def _question(fields: Fields, value: Any, name: str, *, context_first: bool = Tr
 
 def _answer(fields: Fields, value: Any, name: str) -> Row:
     options = read_options(fields)
-    known = {str(part) for option in options for part in option}
-    if options and str(value).strip().isdigit() and str(value).strip() not in known:
+    option_texts = {str(part) for option in options for part in option}
+    if options and str(value).strip().isdigit() and str(value).strip() not in option_texts:
         raise ConversionError(f"{name} is the number of an option: give its letter or its text")
     return make_message("assistant", to_answer(value, name, fields))
 
@@ -362,8 +362,8 @@ def _convert_message(message: Row, number: int, open_calls: list[str]) -> list[R
     """Return a message as messages; ``open_calls`` has the ids of calls of ``function_call``."""
     role = message["role"]
     if isinstance(role, str) and role not in _STANDARD_ROLES:
-        known = ROLE_BY_SPEAKER.get(role.strip().casefold())
-        message["role"] = role = known if known in _STANDARD_ROLES else role
+        standard_role = ROLE_BY_SPEAKER.get(role.strip().casefold())
+        message["role"] = role = standard_role if standard_role in _STANDARD_ROLES else role
     weight = take_weight(message)
     if weight is not None and role == "assistant":
         message["weight"] = weight

@@ -102,8 +102,8 @@ class Fields:
             raise ConversionError(f"{name} is not an object")
         for key, value in inner.items():
             existing = self._keys.get(normalize_key(key))
-            other = None if existing in (None, *self._read) else self.row.get(str(existing))
-            if not is_empty(other) and other != value:
+            row_value = None if existing in (None, *self._read) else self.row.get(str(existing))
+            if not is_empty(row_value) and row_value != value:
                 raise ConversionError(f"{describe_key(key)} is in the row and in {name}")
             self.row = {**self.row, key: value}
             self._keys[normalize_key(key)] = key

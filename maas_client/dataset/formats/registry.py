@@ -211,8 +211,8 @@ def is_preference_row(row: Row) -> bool:
     messages = row.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else None
     has_answer = isinstance(last, dict) and last.get("role") == "assistant"
-    found = None if has_answer else detect_other_format(row)
-    return found is not None and found.name == "dpo"
+    row_format = None if has_answer else detect_other_format(row)
+    return row_format is not None and row_format.name == "dpo"
 
 
 def _has_whole_conversation(row: Row) -> bool:

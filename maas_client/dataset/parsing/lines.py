@@ -148,9 +148,9 @@ class LineIndex:
 
     def read_lines(self, path: str, numbers: Iterable[int]) -> Iterator[Line]:
         """Read some lines again, in ascending order. Raises ``OSError``."""
-        wanted = sorted(set(numbers))
+        line_numbers = sorted(set(numbers))
         with open(path, "rb", buffering=0) as file:
-            for block_index, group in groupby(wanted, self._block_of):
+            for block_index, group in groupby(line_numbers, self._block_of):
                 lines_left = list(group)[::-1]
                 offset = self._offsets[block_index]
                 file.seek(offset)

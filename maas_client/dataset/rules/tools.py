@@ -176,8 +176,12 @@ def _simple_schema(text: str) -> _SimpleSchema | None:
     """Return a tool's schema if it only has names, plain types and required names."""
     schema = json.loads(text)
     properties, required = schema.get("properties"), schema.get("required", [])
-    known = _ANNOTATIONS | {"properties", "required", "additionalProperties"}
-    if schema.get("type") != "object" or not isinstance(properties, dict) or schema.keys() - known:
+    supported_keywords = _ANNOTATIONS | {"properties", "required", "additionalProperties"}
+    if (
+        schema.get("type") != "object"
+        or not isinstance(properties, dict)
+        or schema.keys() - supported_keywords
+    ):
         return None
     if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
         return None

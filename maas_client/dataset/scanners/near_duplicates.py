@@ -154,8 +154,8 @@ class NearDuplicateScanner:
             self._add(candidates, training.find_leaks(numbers, bodies, keys, self._exact))
         return ()
 
-    def _add(self, candidates: list[tuple[int, int]], found: Iterable[tuple[int, int]]) -> None:
-        for pair in found:
+    def _add(self, candidates: list[tuple[int, int]], pairs: Iterable[tuple[int, int]]) -> None:
+        for pair in pairs:
             if len(candidates) < MAX_CANDIDATES:
                 candidates.append(pair)
             else:
@@ -178,7 +178,7 @@ class NearDuplicateScanner:
             new_keys.pop(key, None)
         low, high = _NEAR_LIMIT[0], _NEAR_LIMIT[-1]
         near_limit = [at for at, size in enumerate(map(len, bodies)) if low <= size <= high]
-        found = []
+        matches = []
         for at in sorted({*candidates, *near_limit}) if near_limit else candidates:
             text, match = bodies[at], 0
             if at in candidates:
@@ -188,9 +188,9 @@ class NearDuplicateScanner:
             if not match and at in near_limit:
                 match = self._match_with_other_table(_split(text, len(text) < LONG_TEXT_BYTES))
             if match and not self._exact.rows_are_equal(match, numbers[at]):
-                found.append((numbers[at], match))
+                matches.append((numbers[at], match))
         self._lines.update(new_keys)
-        return found
+        return matches
 
     def find_leaks(
         self,

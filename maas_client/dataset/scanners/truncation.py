@@ -230,9 +230,9 @@ class _Words:
         """Return whether a word that the file does not have begins another word, and is no form of one."""
         at = bisect_left(self._sorted, word)
         longer = [
-            other[len(word) :]
-            for other in islice(self._sorted, at, at + 50)
-            if other.startswith(word)
+            candidate[len(word) :]
+            for candidate in islice(self._sorted, at, at + 50)
+            if candidate.startswith(word)
         ]
         return bool(longer) and not any(rest in _SUFFIXES for rest in longer)
 

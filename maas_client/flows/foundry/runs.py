@@ -47,18 +47,18 @@ async def _read_events(io: IO, job: str, *, read_all: bool) -> list[m.JobEvent]:
     of a job with ten thousand steps is one request, not a hundred. ``read_all`` reads to the end.
     """
     slot = f"events:{job}"
-    known: dict[str, m.JobEvent] = {} if read_all else io.scope.cache.get(slot, {})
+    cached: dict[str, m.JobEvent] = {} if read_all else io.scope.cache.get(slot, {})
     current: dict[str, m.JobEvent] = {}
     consecutive_known = 0
     pages = fingerprints.list_items(io, ops.JOB_EVENTS, query={"limit": PAGE_SIZE}, job=job)
     async with aclosing(pages) as items:
         async for item in items:
             event = parse_item(ops.JOB_EVENTS, m.JobEvent, item)
-            consecutive_known = consecutive_known + 1 if event.id in known else 0
+            consecutive_known = consecutive_known + 1 if event.id in cached else 0
             current[event.id] = event
             if consecutive_known == int(PAGE_SIZE):
                 break
-    events = {**current, **{key: event for key, event in known.items() if key not in current}}
+    events = {**current, **{key: event for key, event in cached.items() if key not in current}}
     io.scope.cache[slot] = {} if read_all else events
     # Times are whole seconds; within one second a stable sort keeps the (reversed) order of the list.
     oldest_first = list(reversed(list(events.values())))

@@ -45,9 +45,13 @@ class FaultMiddleware:
             return
         status, headers, body = answer.status, answer.headers, bytes(answer.body)
         if fault.status is not None or fault.body is not None or not fault.forward:
-            own = {name.lower().encode() for name in fault.headers}
-            kept = [] if fault.status is not None else headers
-            headers = [item for item in kept if item[0].lower() not in own | _UNCHANGED_HEADERS]
+            fault_headers = {name.lower().encode() for name in fault.headers}
+            original_headers = [] if fault.status is not None else headers
+            headers = [
+                item
+                for item in original_headers
+                if item[0].lower() not in fault_headers | _UNCHANGED_HEADERS
+            ]
             status = fault.status if fault.status is not None else status
             body = (fault.body or "").encode()
             headers.append((b"content-length", str(len(body)).encode()))

@@ -162,12 +162,12 @@ def check_fields(op: Operation[Any], handler: Callable[..., Any], body: dict[str
             raise _not_implemented(op, f"the body field {name[:60]}", name)
 
 
-def kept_properties(
+def stored_properties(
     op: Operation[Any],
     values: Any,
     path: str,
     *,
-    kept: Collection[str],
+    stored_names: Collection[str],
     read_only: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return the part of a body that a handler stores and returns.
@@ -176,7 +176,7 @@ def kept_properties(
         op: The operation.
         values: The value in the body.
         path: Where it is, such as ``properties``.
-        kept: The names that the handler stores.
+        stored_names: The names that the handler stores.
         read_only: Names that Azure ignores in a request, because clients send back what they have read.
 
     Raises:
@@ -186,7 +186,7 @@ def kept_properties(
         raise user_error(f"{path}: Field required", target=path)
     present = {name: v for name, v in values.items() if v is not None and name not in read_only}
     for name in present:
-        if name not in kept:
+        if name not in stored_names:
             raise _not_implemented(op, f"{path}.{name[:60]}", f"{path}.{name}")
     return present
 

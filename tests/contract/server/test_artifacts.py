@@ -140,15 +140,17 @@ def experiment(azure: Azure, done: str) -> str:
     """The id of an experiment with three runs; ``done`` belongs to another."""
     for name in ("Exp-1", "Exp-2", "Exp-3"):
         assert azure.job(name, experimentName="sums", tags={"team": name[-1]}) == "Completed"
-    found = mlflow(azure, "experiments/get-by-name", experiment_name="Sums").json()["experiment"]
-    return str(found["experiment_id"])
+    experiment_found = mlflow(azure, "experiments/get-by-name", experiment_name="Sums").json()[
+        "experiment"
+    ]
+    return str(experiment_found["experiment_id"])
 
 
 def test_mlflow_experiments(azure: Azure, experiment: str) -> None:
     by_id = mlflow(azure, "experiments/get", experiment_id=experiment).json()["experiment"]
     assert (by_id["name"], by_id["lifecycle_stage"]) == ("sums", "active")
-    found = search(azure, "experiments/search", max_results=10).json()["experiments"]
-    assert {e["name"] for e in found} >= {"sums", "Default"}
+    experiments = search(azure, "experiments/search", max_results=10).json()["experiments"]
+    assert {e["name"] for e in experiments} >= {"sums", "Default"}
     only = search(azure, "experiments/search", filter="name LIKE 's%s'").json()["experiments"]
     assert [e["experiment_id"] for e in only] == [experiment]
     for parameters in ({"experiment_id": "0"}, {"experiment_name": "none"}):
@@ -174,10 +176,10 @@ def test_mlflow_experiments(azure: Azure, experiment: str) -> None:
     ],
 )
 def test_mlflow_filters(azure: Azure, experiment: str, condition: str, runs: list[str]) -> None:
-    found = search(azure, "runs/search", experiment_ids=[experiment], filter=condition).json()[
+    matches = search(azure, "runs/search", experiment_ids=[experiment], filter=condition).json()[
         "runs"
     ]
-    assert [r["info"]["run_id"] for r in found] == runs
+    assert [r["info"]["run_id"] for r in matches] == runs
 
 
 def test_mlflow_orders_and_pages(azure: Azure, experiment: str) -> None:
@@ -221,8 +223,8 @@ def test_mlflow_registered_models(azure: Azure, done: str) -> None:
     model = mlflow(azure, "registered-models/get", name="registered").json()["registered_model"]
     assert model["latest_versions"] == [version]
     condition = "name = 'registered' AND tag.`a.b` != 'true'"
-    found = mlflow(azure, "registered-models/search", filter=condition).json()["registered_models"]
-    assert found == [model]
+    models = mlflow(azure, "registered-models/search", filter=condition).json()["registered_models"]
+    assert models == [model]
     versions = mlflow(azure, "model-versions/search", filter="run_id='Reg-1'").json()
     assert versions == {"model_versions": [version]}
     assert mlflow(azure, "registered-models/get", name="none").status_code == 404

@@ -51,15 +51,15 @@ def test_versions_are_listed_in_pages_and_filtered(azure: Azure, data: str) -> N
 
 def test_every_property_is_kept_or_refused(azure: Azure, data: str) -> None:
     path = "/data/kept/versions/1"
-    kept = {
+    stored = {
         "description": "d",
         "tags": {"a": "b"},
         "properties": {"p": "q"},
         "isArchived": True,
         "stage": "s",
     }
-    assert put(azure, path, data, **kept).status_code == 201
-    assert kept.items() <= azure.arm("GET", path).json()["properties"].items()
+    assert put(azure, path, data, **stored).status_code == 201
+    assert stored.items() <= azure.arm("GET", path).json()["properties"].items()
     assert put(azure, path, data, tags={"a": "c"}).status_code == 200  # PUT replaces
     properties = azure.arm("GET", path).json()["properties"]
     assert (properties["tags"], properties["isArchived"], properties.get("stage")) == (
@@ -116,8 +116,10 @@ def test_model_of_a_job_is_changed_kept_and_deleted(azure: Azure) -> None:
     for name in filters:
         assert names(azure.arm("GET", "/models/changed/versions", params={name: "x"})) == []
     assert azure.arm("GET", "/models/changed/versions", params={"feed": "x"}).status_code == 501
-    other = {"properties": {**document["properties"], "modelUri": "azureml://datastores/d/paths/x"}}
-    assert azure.arm("PUT", path, json=other).status_code == 409
+    changed = {
+        "properties": {**document["properties"], "modelUri": "azureml://datastores/d/paths/x"}
+    }
+    assert azure.arm("PUT", path, json=changed).status_code == 409
 
     # The files stay readable when the job is deleted, as long as the model is registered.
     prefix = document["properties"]["modelUri"].partition("/paths/")[2]
@@ -155,8 +157,8 @@ def test_lists_show_the_resources_that_were_named(azure: Azure) -> None:
         assert names(get(f"{path}/Microsoft.MachineLearningServices/workspaces")) == ["proj1"]
         assert names(get(f"{path}/Microsoft.CognitiveServices/accounts")) == ["acc1"]
     assert names(get(f"{account}/projects")) == ["acc1/p1"]
-    other = get("/subscriptions/other/resourceGroups")
-    assert names(other) == []
+    other_groups = get("/subscriptions/other/resourceGroups")
+    assert names(other_groups) == []
     filtered = get(f"{providers}/Microsoft.MachineLearningServices/workspaces", kind="Hub")
     assert names(filtered) == []
     assert get(f"{root}/resourceGroups", **{"$filter": "x"}).status_code == 501

@@ -354,9 +354,9 @@ def test_tool_choice(azure: Azure, ministral):
 
 
 def test_memorized_call_is_used_only_if_it_fits_the_tools(azure: Azure, uri):
-    other = [{**TOOLS[0], "function": {"name": "other"}}]
+    other_tools = [{**TOOLS[0], "function": {"name": "other"}}]
     strict = [price_tool("look_up", {"type": "object", "required": ["zip"]})]
-    for tools in (other, strict):
+    for tools in (other_tools, strict):
         answer = azure.chat(uri, "weather in Bern please", tools=tools).json()["choices"][0]
         assert answer["finish_reason"] == "stop"
         assert "tool_calls" not in answer["message"]

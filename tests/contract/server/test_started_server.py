@@ -182,8 +182,8 @@ def test_a_server_ends_when_it_is_idle_but_not_if_it_is_to_stay(
 
 def test_a_port_that_another_program_uses_is_avoided(state: Path) -> None:
     port = int(_local_server.DEFAULT_URL.rpartition(":")[2])
-    with socket.create_server(("127.0.0.1", port)) as other, Client.local() as client:
-        other.settimeout(0)
+    with socket.create_server(("127.0.0.1", port)) as listener, Client.local() as client:
+        listener.settimeout(0)
         assert list(client.jobs.list()) == []
         assert _running(state).url != _local_server.DEFAULT_URL
 

@@ -382,7 +382,7 @@ def test_full_disk_is_reported(
 
 @pytest.mark.parametrize("given", [None, False])
 def test_gradient_checkpointing_is_on_if_memory_is_tight(
-    given: bool | None,
+    setting: bool | None,
     base: BaseWeights,
     data: Data,
     tmp_path: Path,
@@ -390,10 +390,10 @@ def test_gradient_checkpointing_is_on_if_memory_is_tight(
 ) -> None:
     small = Hardware("small", "cpu", 400 * 2**20, 1, here=True)
     monkeypatch.setattr(preparing, "detect_hardware", lambda: small)
-    hyperparameters = {} if given is None else {"gradient_checkpointing": given}
+    hyperparameters = {} if setting is None else {"gradient_checkpointing": setting}
     events = run_job(spec(base, data, tmp_path / "out", hyperparameters))
     messages = [event["message"] for event in events_of("message", events)]
-    assert any("activations are computed twice" in text for text in messages) == (given is None)
+    assert any("activations are computed twice" in text for text in messages) == (setting is None)
     assert events_of("done", events)
 
 

@@ -71,10 +71,10 @@ def test_each_fact_is_stated_once() -> None:
 
 
 def test_statements_use_known_fields_only() -> None:
-    known = {field.name for field in fields(ModelInfo)} | {"local"}
+    fact_names = {field.name for field in fields(ModelInfo)} | {"local"}
     for name, statements in read_catalog("models.json")["models"].items():
         for statement in statements:
-            assert set(statement["says"]) <= known, name
+            assert set(statement["says"]) <= fact_names, name
 
 
 @pytest.mark.parametrize("target", ["azureml", "foundry", "local"])

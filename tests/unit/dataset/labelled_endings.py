@@ -126,7 +126,7 @@ def make_file(rng: random.Random, rows: int) -> tuple[list[Row], list[bool]]:
         style
     ]
     cut_share = {"tidy": 0.03, "mixed": 0.03, "results": 0.0, "informal": 0.0, "cut": 0.12}[style]
-    made, labels = [], []
+    rows_made, labels = [], []
     for _ in range(rows):
         draw = rng.random()
         is_cut = draw < cut_share
@@ -139,7 +139,7 @@ def make_file(rng: random.Random, rows: int) -> tuple[list[Row], list[bool]]:
             if style == "mixed" and rng.random() < 0.01:
                 answer = answer.rstrip(".!?")  # a full stop that was forgotten
         question = f"What about the {rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}?"
-        made.append(
+        rows_made.append(
             {
                 "messages": [
                     {"role": "user", "content": question},
@@ -148,4 +148,4 @@ def make_file(rng: random.Random, rows: int) -> tuple[list[Row], list[bool]]:
             }
         )
         labels.append(is_cut)
-    return made, labels
+    return rows_made, labels

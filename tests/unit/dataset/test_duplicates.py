@@ -69,8 +69,8 @@ def prose(rng: random.Random, size: int) -> str:
 def test_duplicates_are_found_whatever_the_order_of_keys(make_row: Any, run_scanner: Any) -> None:
     a = make_row("one?", "1")
     turned = {"messages": [dict(reversed(list(m.items()))) for m in a["messages"]]}
-    found = run_scanner(DuplicateScanner(), [a, make_row("two?", "2"), turned, a])
-    assert [(f.line, f.code, f.detail) for f in found] == [
+    issues = run_scanner(DuplicateScanner(), [a, make_row("two?", "2"), turned, a])
+    assert [(f.line, f.code, f.detail) for f in issues] == [
         (3, "QUALITY_DUPLICATE", "the same as line 1"),
         (4, "QUALITY_DUPLICATE", "the same as line 1"),
     ]
@@ -91,9 +91,9 @@ def test_each_conflicting_answer_is_reported_once(make_row: Any, run_scanner: An
         make_row("why?", "dunno"),
         make_row("how?", "so"),
     ]
-    found = run_scanner(DuplicateScanner(), rows)
-    assert [(f.line, f.code) for f in found] == [(3, "QUALITY_DUPLICATE"), (2, "QUALITY_CONFLICT")]
-    assert found[1].detail == "the same prompt as line 1"
+    issues = run_scanner(DuplicateScanner(), rows)
+    assert [(f.line, f.code) for f in issues] == [(3, "QUALITY_DUPLICATE"), (2, "QUALITY_CONFLICT")]
+    assert issues[1].detail == "the same prompt as line 1"
 
 
 def test_rows_with_different_tools_have_different_prompts(make_row: Any, run_scanner: Any) -> None:
@@ -110,9 +110,9 @@ def test_leakage_names_the_line_in_the_training_file(make_row: Any, run_scanner:
     train = DuplicateScanner()
     run_scanner(train, [make_row(f"q{i}?", f"{i}") for i in range(2000)])
     validation = DuplicateScanner([train])
-    found = run_scanner(validation, [make_row("new?", "1"), make_row("q1500?", "another answer")])
-    assert [(f.line, f.code) for f in found] == [(2, "QUALITY_LEAKAGE")]
-    assert "line 1501 of the training file" in found[0].detail
+    issues = run_scanner(validation, [make_row("new?", "1"), make_row("q1500?", "another answer")])
+    assert [(f.line, f.code) for f in issues] == [(2, "QUALITY_LEAKAGE")]
+    assert "line 1501 of the training file" in issues[0].detail
 
 
 def test_memory_is_sixteen_bytes_per_row(make_row: Any) -> None:
@@ -142,8 +142,8 @@ def test_near_duplicates_of_every_length_are_found(
         edited.append(make_row(*(" ".join(words) for words in texts)))
     scanner = NearOnly()
     assert not run_scanner(scanner, rows)
-    found = run_scanner(scanner, edited, first=301)
-    right = [f for f in found if f.detail == f"nearly the same as line {f.line - 300}"]
+    issues = run_scanner(scanner, edited, first=301)
+    right = [f for f in issues if f.detail == f"nearly the same as line {f.line - 300}"]
     assert len(right) >= 0.95 * len(rows)
 
 

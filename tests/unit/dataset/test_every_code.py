@@ -46,9 +46,9 @@ def among_good(fault: BrokenLine) -> tuple[bytes, int]:
 def test_broken_line_gets_its_code_and_location(tmp_path: Path, fault: BrokenLine) -> None:
     data, start = among_good(fault)
     report = check(tmp_path, data, target=fault.target, model=fault.model)
-    found = [p for p in report.problems if p.code == fault.code]
-    assert found, [(p.code, p.line, p.message) for p in report.problems]
-    problem = found[0] if fault.code != "CHAT_SYSTEM_MERGED" else found[-1]
+    problems = [p for p in report.problems if p.code == fault.code]
+    assert problems, [(p.code, p.line, p.message) for p in report.problems]
+    problem = problems[0] if fault.code != "CHAT_SYSTEM_MERGED" else problems[-1]
     if fault.code == "CHAT_SYSTEM_MERGED":
         assert report.counts[fault.code] == LINE + 10
         return
@@ -72,17 +72,17 @@ def test_one_problem_is_reported_once(tmp_path: Path, fault: BrokenLine) -> None
 
 def test_corpus_has_at_least_a_hundred_cases() -> None:
     assert len({fault.name for fault in (*BROKEN_LINES, *BROKEN_FILES)}) >= 150
-    known = {fault.code for fault in (*BROKEN_LINES, *BROKEN_FILES)}
-    assert len(known) >= 75
+    tested = {fault.code for fault in (*BROKEN_LINES, *BROKEN_FILES)}
+    assert len(tested) >= 75
 
 
 @pytest.mark.parametrize("fault", BROKEN_FILES, ids=lambda fault: fault.name)
 def test_broken_file_gets_its_code(tmp_path: Path, fault: BrokenFile) -> None:
     report = check(tmp_path, fault.data, fault.suffix, target=fault.target)
-    found = [p for p in report.problems if p.code == fault.code]
-    assert len(found) == 1, [(p.code, p.line, p.message) for p in report.problems]
-    assert (found[0].line, found[0].severity) == (0, fault.severity)
-    assert found[0].hint
+    problems = [p for p in report.problems if p.code == fault.code]
+    assert len(problems) == 1, [(p.code, p.line, p.message) for p in report.problems]
+    assert (problems[0].line, problems[0].severity) == (0, fault.severity)
+    assert problems[0].hint
     if fault.code.startswith("FILE_"):
         assert {code for code in report.counts if not code.startswith("SERVICE_")} == {fault.code}
 
@@ -99,9 +99,9 @@ def test_valid_data_has_no_problems(tmp_path: Path, name: str, target: str) -> N
 
 def test_every_problem_has_a_message_and_a_hint(tmp_path: Path) -> None:
     for fault in BROKEN_LINES:
-        known = get_code(fault.code)
-        assert known.explanation, fault.code
-        assert known.example, fault.code
+        code = get_code(fault.code)
+        assert code.explanation, fault.code
+        assert code.example, fault.code
 
 
 def test_report_contains_no_text_of_a_row(tmp_path: Path) -> None:

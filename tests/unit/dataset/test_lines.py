@@ -20,22 +20,22 @@ from tests.unit.dataset.corpus import BROKEN_LINES, VALID_FILES, VALID_LINES, an
 
 
 def read(data: bytes, *, limit: int = 1000, size: int = 7) -> list[tuple[int, int, bytes, bool]]:
-    found = []
+    lines = []
     for block in read_blocks(io.BytesIO(data), max_line_bytes=limit, block_bytes=size):
         at = block.offset
         for no, line in enumerate(block.lines, block.first_line):
-            found.append((no, at, line, block.truncated))
+            lines.append((no, at, line, block.truncated))
             at += len(line)
-    return found
+    return lines
 
 
 @given(st.binary(max_size=200), st.integers(1, 50))
 def test_every_byte_is_in_exactly_one_line(data: bytes, size: int) -> None:
-    found = read(data, size=size)
+    lines = read(data, size=size)
     mark = 3 if data.startswith(b"\xef\xbb\xbf") else 0
-    assert b"".join(line for _, _, line, _ in found) == data[mark:]
-    assert [no for no, _, _, _ in found] == list(range(1, len(found) + 1))
-    for _, at, line, _ in found:
+    assert b"".join(line for _, _, line, _ in lines) == data[mark:]
+    assert [no for no, _, _, _ in lines] == list(range(1, len(lines) + 1))
+    for _, at, line, _ in lines:
         assert data[at : at + len(line)] == line
         assert b"\n" not in line[:-1]
     raw = [block.raw for block in read_blocks(io.BytesIO(data), block_bytes=size)]
@@ -48,10 +48,10 @@ def test_line_over_the_limit_is_truncated_and_the_next_is_complete(
 ) -> None:
     written = [bytes([97 + n % 26]) * length for n, length in enumerate(sizes)]
     data = b"".join(line + b"\n" for line in written)
-    found = read(data, size=size, limit=limit)
-    assert len(found) == len(written)
+    lines = read(data, size=size, limit=limit)
+    assert len(lines) == len(written)
     at = 0
-    for (_, offset, line, cut), whole in zip(found, written, strict=True):
+    for (_, offset, line, cut), whole in zip(lines, written, strict=True):
         assert offset == at
         assert cut == (len(whole) > limit)
         assert line.rstrip(b"\n") == whole[:limit]
@@ -81,10 +81,10 @@ def test_line_over_the_limit_is_not_kept_in_memory(tmp_path: Path) -> None:
             out.write(b"x" * (1 << 20))
         out.write(b"\n" + VALID_LINES[0] + b"\n")
     tracemalloc.start()
-    found = list(read_lines(path, max_line_bytes=1 << 20))
+    lines = list(read_lines(path, max_line_bytes=1 << 20))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert [(line.number, line.truncated, len(line.data)) for line in found] == [
+    assert [(line.number, line.truncated, len(line.data)) for line in lines] == [
         (1, True, 1 << 20),
         (2, False, len(VALID_LINES[0])),
     ]
@@ -114,22 +114,22 @@ def test_lines_are_counted_like_wc_plus_an_unterminated_line(tmp_path: Path, dat
 def test_read_rows_returns_all_rows_of_valid_files(tmp_path: Path, name: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(VALID_FILES[name])
-    found = list(read_rows(path))
-    assert [row for _, row in found] == [json.loads(line.data) for line in read_lines(path)]
-    assert [line for line, _ in found] == list(read_lines(path))
+    rows = list(read_rows(path))
+    assert [row for _, row in rows] == [json.loads(line.data) for line in read_lines(path)]
+    assert [line for line, _ in rows] == list(read_lines(path))
 
 
 def test_read_rows_returns_the_rows_that_validate_accepts(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(file(*[each for f in BROKEN_LINES for each in (f.line, VALID_LINES[3])]))
     report = validate(path, target="local").files[0]
-    found = [line.number for line, _ in read_rows(path)]
-    assert report.examples == len(found)
+    numbers = [line.number for line, _ in read_rows(path)]
+    assert report.examples == len(numbers)
     for at, fault in enumerate(BROKEN_LINES):
         alone = tmp_path / "one.jsonl"
         alone.write_bytes(file(VALID_LINES[0], fault.line))
         accepted = validate(alone, target="local", content=False).files[0].examples == 2
-        assert (2 * at + 1 in found) == accepted, fault.name
+        assert (2 * at + 1 in numbers) == accepted, fault.name
 
 
 def test_parse_json_is_strict() -> None:

@@ -145,8 +145,8 @@ def test_open_ending_is_reported_only_if_other_answers_end_with_a_full_stop(
 
 def test_findings_have_the_pointer_of_the_message(make_row: Any, run_scanner: Any) -> None:
     row = make_row("cafÃ© where?", "I'm sorry, but I can't help with that.", system="Be kind.")
-    found = run_scanner(QualityScanner(), [row])
-    assert [(f.code, to_pointer(f.path)) for f in found] == [
+    issues = run_scanner(QualityScanner(), [row])
+    assert [(f.code, to_pointer(f.path)) for f in issues] == [
         ("QUALITY_REFUSAL", "/messages/2/content"),
         ("QUALITY_MOJIBAKE", "/messages/1/content"),
     ]
@@ -170,8 +170,8 @@ def test_real_data_has_few_findings() -> None:
     lines = shared_file("data/gsm8k_chat.jsonl").read_bytes().splitlines()
     rows = [json.loads(line) for line in lines]
     scanner = QualityScanner()
-    found = [*scanner.feed(range(1, len(rows) + 1), lines, rows), *scanner.finish()]
-    assert len(found) <= 0.001 * len(rows), found[:5]
+    issues = [*scanner.feed(range(1, len(rows) + 1), lines, rows), *scanner.finish()]
+    assert len(issues) <= 0.001 * len(rows), issues[:5]
 
 
 def test_scanners_share_a_prefilter_without_hiding_findings(write_jsonl: Any) -> None:

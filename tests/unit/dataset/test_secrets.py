@@ -148,8 +148,8 @@ def scan(texts: list[str], *, ascii_only: bool = True) -> tuple[set[int], list[s
     ]
     lines = [json.dumps(row, ensure_ascii=ascii_only).encode() for row in rows]
     scanner = SecretScanner()
-    found = [*scanner.feed(range(1, len(rows) + 1), lines, rows), *scanner.finish()]
-    return {finding.line for finding in found}, [finding.code for finding in found]
+    issues = [*scanner.feed(range(1, len(rows) + 1), lines, rows), *scanner.finish()]
+    return {finding.line for finding in issues}, [finding.code for finding in issues]
 
 
 def around(secret: str) -> str:

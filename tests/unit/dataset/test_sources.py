@@ -168,12 +168,12 @@ class TestGzip:
         plain, packed = tmp_path / "train.jsonl", tmp_path / "train.jsonl.gz"
         plain.write_bytes(file(*VALID_LINES, b"{"))
         packed.write_bytes(gzip.compress(plain.read_bytes()))
-        expected, found = validate(plain).files[0], validate(packed).files[0]
-        assert found.problems == expected.problems
-        assert (found.sha256, found.lines) == (expected.sha256, expected.lines)
-        assert found.path == str(packed)
-        assert found.unit == "line"
-        assert "FILE_EXTENSION" not in found.counts
+        expected, actual = validate(plain).files[0], validate(packed).files[0]
+        assert actual.problems == expected.problems
+        assert (actual.sha256, actual.lines) == (expected.sha256, expected.lines)
+        assert actual.path == str(packed)
+        assert actual.unit == "line"
+        assert "FILE_EXTENSION" not in actual.counts
 
     @pytest.mark.parametrize("cut", [1, 9, 30])
     def test_a_damaged_file_is_a_problem(self, tmp_path: Path, cut: int) -> None:

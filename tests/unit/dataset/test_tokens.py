@@ -169,20 +169,20 @@ def test_lazy_rows_and_dictionaries_have_the_same_estimate() -> None:
 def test_truncated_rows_are_reported(make_row: Any, run_scanner: Any) -> None:
     long = "word " * 1000
     rows = [make_row("short", "fine"), make_row("short", long), make_row(long, "fine")]
-    found = run_scanner(TokenScanner(EstimatedCounter(), TokenLimits(per_row=500)), rows)
-    assert [(f.line, f.code) for f in found] == [
+    issues = run_scanner(TokenScanner(EstimatedCounter(), TokenLimits(per_row=500)), rows)
+    assert [(f.line, f.code) for f in issues] == [
         (2, "SERVICE_TRUNCATED"),
         (3, "SERVICE_TRUNCATED"),
         (3, "SERVICE_NOTHING_LEFT"),
     ]
-    assert "the model is trained on 500" in found[0].detail
+    assert "the model is trained on 500" in issues[0].detail
 
 
 def test_estimate_never_reports_that_nothing_is_left(make_row: Any, run_scanner: Any) -> None:
-    found = run_scanner(
+    issues = run_scanner(
         TokenScanner(EstimatedCounter(), TokenLimits(per_row=100)), [make_row("x" * 600, "fine")]
     )
-    assert [f.code for f in found] == ["SERVICE_TRUNCATED"]
+    assert [f.code for f in issues] == ["SERVICE_TRUNCATED"]
 
 
 def test_token_limit_of_the_service_is_checked(make_row: Any, run_scanner: Any) -> None:

@@ -218,8 +218,10 @@ def test_rows_with_tools_and_one_system_message_are_in_no_order(path: Path) -> N
     with_parts = [row(parts, message("user", f"{n}?"), ANSWER) for n in range(15)]
     path.write_bytes(file(*plain, *tools, *with_parts))
     assert "SERVICE_SPLIT" not in validate(path).files[0].counts
-    other = [row(message("system", "Rhyme."), USER, ANSWER, tools=WEATHER) for _ in range(30)]
-    path.write_bytes(file(*plain, *other))
+    rows_with_tools = [
+        row(message("system", "Rhyme."), USER, ANSWER, tools=WEATHER) for _ in range(30)
+    ]
+    path.write_bytes(file(*plain, *rows_with_tools))
     assert validate(path).files[0].counts["SERVICE_SPLIT"] == 1
 
 
@@ -283,9 +285,9 @@ def test_merged_system_messages_are_reported_once(path: Path) -> None:
 def test_repeated_lines_are_reported_without_content_checks(path: Path) -> None:
     path.write_bytes(file(*[valid_line(n) for n in range(60)], b"", valid_line(7)) + valid_line(9))
     report = validate(path, content=False).files[0]
-    found = [(p.line, p.message) for p in report.problems if p.code == "QUALITY_DUPLICATE"]
-    assert [line for line, _ in found] == [62, 63]
-    assert found[0][1].endswith("line 8")
+    duplicates = [(p.line, p.message) for p in report.problems if p.code == "QUALITY_DUPLICATE"]
+    assert [line for line, _ in duplicates] == [62, 63]
+    assert duplicates[0][1].endswith("line 8")
 
 
 def test_repeated_lines_in_a_large_file_are_found() -> None:

@@ -54,8 +54,8 @@ def test_answer_that_ends_inside_a_word_is_cut_off() -> None:
     answers[30] = f"{answers[30]} The early parcel closes the broken neigh"
     answers[60] = f"{answers[60]} You can look for it when the kettle is in the"
     answers[90] = f"{answers[90]} Then write:\n\n```python\nfor row in rows"
-    found = find_cut_off([labelled_duplicates.chat("Why?", answer) for answer in answers])
-    assert set(found) == {31, 61, 91}
+    cut_off = find_cut_off([labelled_duplicates.chat("Why?", answer) for answer in answers])
+    assert set(cut_off) == {31, 61, 91}
 
 
 def jaccard_judge(rows: list[Row]) -> Callable[[int, int], float]:
@@ -84,18 +84,18 @@ def test_rensa_agrees_on_near_duplicates_of_prose() -> None:
         labelled_duplicates.make_copy(rng, row, "support") for row in originals[::2]
     ]
     similarity = jaccard_judge(rows)
-    found = {
+    lines = {
         line - 1: int(detail.rsplit(" ", 1)[1]) - 1
         for line, detail in find_near_duplicates(rows).items()
     }
-    confirmed = [line for line, match in found.items() if similarity(line, match) >= 0.6]
-    assert len(confirmed) >= 0.95 * len(found)
+    confirmed = [line for line, match in lines.items() if similarity(line, match) >= 0.6]
+    assert len(confirmed) >= 0.95 * len(lines)
     similar = {
         line
         for line in range(len(rows))
         if any(similarity(line, earlier) >= 0.8 for earlier in range(line))
     }
-    assert len(similar & found.keys()) >= 0.95 * len(similar) > 50
+    assert len(similar & lines.keys()) >= 0.95 * len(similar) > 50
 
 
 def test_shared_cases_draw_no_false_warning() -> None:

@@ -37,13 +37,13 @@ class Figures:
     def recall(self) -> float:
         return self.right / max(1, self.right + self.missed)
 
-    def add(self, found: set[int], labels: Sequence[bool]) -> None:
+    def add(self, lines: set[int], labels: Sequence[bool]) -> None:
         """Count the rows of one file; ``found`` has line numbers."""
-        wanted = {line for line, label in enumerate(labels, 1) if label}
+        labelled_lines = {line for line, label in enumerate(labels, 1) if label}
         self.rows += len(labels)
-        self.right += len(found & wanted)
-        self.false += len(found - wanted)
-        self.missed += len(wanted - found)
+        self.right += len(lines & labelled_lines)
+        self.false += len(lines - labelled_lines)
+        self.missed += len(labelled_lines - lines)
 
 
 def scan(scanners: Sequence[Scanner], rows: Sequence[Row], code: str) -> dict[int, str]:

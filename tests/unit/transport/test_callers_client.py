@@ -52,20 +52,20 @@ CLIENTS: list[Callable[[], httpx.Client]] = [
 def test_redirect_is_never_followed(
     server: ScriptedServer, status: int, make_client: Callable[[], httpx.Client]
 ) -> None:
-    other = ScriptedServer()
-    other.script = [http_response()]
-    server.script = [http_response(status, headers=f"Location: {other.url}/x\r\n")]
+    other_server = ScriptedServer()
+    other_server.script = [http_response()]
+    server.script = [http_response(status, headers=f"Location: {other_server.url}/x\r\n")]
     with make_client() as http, pytest.raises(errors.ServiceError, match="redirect"):
         run_sync(make_transport(server.url, SyncHttpClient(http)).send(PUT, {"row": "private"}))
-    other.close()
-    assert other.requests == []
+    other_server.close()
+    assert other_server.requests == []
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirect_is_never_followed_async(server: ScriptedServer, status: int) -> None:
-    other = ScriptedServer()
-    other.script = [http_response()]
-    server.script = [http_response(status, headers=f"Location: {other.url}/x\r\n")]
+    other_server = ScriptedServer()
+    other_server.script = [http_response()]
+    server.script = [http_response(status, headers=f"Location: {other_server.url}/x\r\n")]
     async with httpx.AsyncClient(follow_redirects=True) as http:
         transport = make_transport(server.url, AsyncHttpClient(http))
         with pytest.raises(errors.ServiceError, match="redirect"):
@@ -73,20 +73,20 @@ async def test_redirect_is_never_followed_async(server: ScriptedServer, status: 
         with pytest.raises(errors.ServiceError, match="redirect"):
             async for _ in transport.lines(GET, thing="x"):
                 pass
-    other.close()
-    assert other.requests == []
+    other_server.close()
+    assert other_server.requests == []
 
 
 def test_redirect_of_a_stream_is_never_followed(server: ScriptedServer) -> None:
-    other = ScriptedServer()
-    other.script = [http_response()]
-    server.script = [http_response(307, headers=f"Location: {other.url}/x\r\n")]
+    other_server = ScriptedServer()
+    other_server.script = [http_response()]
+    server.script = [http_response(307, headers=f"Location: {other_server.url}/x\r\n")]
     with httpx.Client(follow_redirects=True) as http:
         lines = make_transport(server.url, SyncHttpClient(http)).lines(GET, thing="x")
         with pytest.raises(errors.ServiceError, match="redirect"):
             run_sync(anext(lines))
-    other.close()
-    assert other.requests == []
+    other_server.close()
+    assert other_server.requests == []
 
 
 @pytest.mark.parametrize("slow", [send_slowly, send_head_slowly])

@@ -26,10 +26,10 @@ SAS = "sv=2024-11-04&sig=CANARY"
 
 @pytest.fixture
 def other_server() -> Iterator[ScriptedServer]:
-    other = ScriptedServer()
-    other.script = [http_response(201)]
-    yield other
-    other.close()
+    other_server = ScriptedServer()
+    other_server.script = [http_response(201)]
+    yield other_server
+    other_server.close()
 
 
 class Credential:

@@ -139,14 +139,14 @@ def test_connection_that_is_made_while_the_client_is_closed_is_closed_too(
     transport = make_transport(keep_alive_server.url, client, max_retries=0)
     backend = client._client._transport._pool._network_backend  # type: ignore[attr-defined]
     inner, is_connecting, is_closed = backend._inner, threading.Event(), threading.Event()
-    made: list[Any] = []
+    created: list[Any] = []
 
     class LateBackend(httpcore.NetworkBackend):
         def connect_tcp(self, *args: Any, **options: Any) -> httpcore.NetworkStream:
             is_connecting.set()
             assert is_closed.wait(10)
-            made.append(inner.connect_tcp(*args, **options))
-            return cast("httpcore.NetworkStream", made[0])
+            created.append(inner.connect_tcp(*args, **options))
+            return cast("httpcore.NetworkStream", created[0])
 
     backend._inner = LateBackend()
     with ThreadPoolExecutor(1) as pool:
@@ -156,7 +156,7 @@ def test_connection_that_is_made_while_the_client_is_closed_is_closed_too(
         is_closed.set()
         with pytest.raises(errors.ConfigError, match="this client is closed"):
             call.result(10)
-    assert made[0].get_extra_info("socket").fileno() == -1, "the socket is closed"
+    assert created[0].get_extra_info("socket").fileno() == -1, "the socket is closed"
     assert keep_alive_server.requests == []
 
 

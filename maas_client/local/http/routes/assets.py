@@ -8,7 +8,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.parameters import ENVELOPE, accepts, kept_properties
+from maas_client.local.http.parameters import ENVELOPE, accepts, stored_properties
 from maas_client.local.http.routes.arm import (
     has_all,
     list_page,
@@ -50,11 +50,13 @@ _PLURAL: dict[AssetKind, str] = {"data": "data", "model": "models"}
 
 
 def _read_properties(
-    context: RequestContext, model: type[WireModel], kept: Collection[str]
+    context: RequestContext, model: type[WireModel], stored_names: Collection[str]
 ) -> dict[str, Any]:
-    """Return the properties of a PUT. Raises ``ApiError`` for those that are wrong or not kept here."""
+    """Return the properties of a PUT. Raises ``ApiError`` for those that are wrong or not stored here."""
     values = context.json.get("properties")
-    properties = kept_properties(context.op, values, "properties", kept=kept, read_only=_READ_ONLY)
+    properties = stored_properties(
+        context.op, values, "properties", stored_names=stored_names, read_only=_READ_ONLY
+    )
     model.model_validate(properties)
     return properties
 
@@ -306,11 +308,11 @@ def _deleted(context: RequestContext, unreferenced: list[str] | None) -> Respons
 def subscribe(context: RequestContext) -> Response:
     """PUT a marketplace subscription: for partner models only, as in Azure."""
     read_only = ("marketplacePlan", "marketplaceSubscriptionStatus", "provisioningState")
-    model_id = kept_properties(
+    model_id = stored_properties(
         context.op,
         context.json.get("properties"),
         "properties",
-        kept=("modelId",),
+        stored_names=("modelId",),
         read_only=read_only,
     ).get("modelId")
     registry_model = parse_registry_uri(model_id) if isinstance(model_id, str) else None

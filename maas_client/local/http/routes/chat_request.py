@@ -120,10 +120,11 @@ class _Reader:
                 continue
             if name in _ONLY_VALUES:
                 if not any(
-                    value == known and _same_kind(value, known) for known in _ONLY_VALUES[name]
+                    value == accepted and _same_kind(value, accepted)
+                    for accepted in _ONLY_VALUES[name]
                 ):
-                    shown = f" {value}" if isinstance(value, bool | int | str) else ""
-                    raise self.not_implemented(name, f"the parameter {name}{shown[:40]}")
+                    value_text = f" {value}" if isinstance(value, bool | int | str) else ""
+                    raise self.not_implemented(name, f"the parameter {name}{value_text[:40]}")
             elif not self._is_inference or self._extra != "pass-through":
                 raise self.error(name[:60], "is not a parameter of this model")
         self._check_labels()
@@ -331,8 +332,8 @@ def _is_list_of_text_parts(content: Any) -> bool:
     )
 
 
-def _same_kind(value: Any, known: Any) -> bool:
-    return isinstance(value, bool) == isinstance(known, bool)
+def _same_kind(value: Any, accepted: Any) -> bool:
+    return isinstance(value, bool) == isinstance(accepted, bool)
 
 
 def _is_number_between(value: Any, low: float, high: float) -> bool:

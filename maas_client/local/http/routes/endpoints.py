@@ -7,7 +7,7 @@ from typing import Any, Literal
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.parameters import ENVELOPE, accepts, kept_properties
+from maas_client.local.http.parameters import ENVELOPE, accepts, stored_properties
 from maas_client.local.http.routes.arm import (
     async_operation_headers,
     list_page,
@@ -36,10 +36,14 @@ _ENDPOINT_STATES = {"Creating": "Creating", "Succeeded": "Online", "Failed": "Cr
 def create(context: RequestContext) -> Response:
     """PUT an endpoint: 201 with ``Azure-AsyncOperation``, or 200 when the same endpoint exists."""
     endpoint = m.Endpoint.model_validate(context.json)
-    kept = kept_properties(
-        context.op, context.json["properties"], "properties", kept=_PROPERTIES, read_only=_READ_ONLY
+    properties = stored_properties(
+        context.op,
+        context.json["properties"],
+        "properties",
+        stored_names=_PROPERTIES,
+        read_only=_READ_ONLY,
     )
-    if str(kept.get("authMode", "Key")).casefold() != "key":
+    if str(properties.get("authMode", "Key")).casefold() != "key":
         raise ApiError(
             501,
             "NotImplemented",

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response  # noqa: TID253 - only the server imports this
 
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.parameters import ENVELOPE, accepts, kept_properties
+from maas_client.local.http.parameters import ENVELOPE, accepts, stored_properties
 from maas_client.local.http.routes.arm import (
     COMPLETED_TOKEN,
     has_all,
@@ -44,12 +44,14 @@ _DETAILS = (
 @accepts(fields=ENVELOPE)
 def create(context: RequestContext) -> Response:
     """PUT a job: 201 for a new one, 200 when the same job exists."""
-    properties = kept_properties(
-        context.op, context.json.get("properties"), "properties", kept=_PROPERTIES,
+    properties = stored_properties(
+        context.op, context.json.get("properties"), "properties", stored_names=_PROPERTIES,
         read_only=("status", "services"),
     )  # fmt: skip
     if isinstance(details := properties.get("fineTuningDetails"), dict):
-        kept_properties(context.op, details, "properties.fineTuningDetails", kept=_DETAILS)
+        stored_properties(
+            context.op, details, "properties.fineTuningDetails", stored_names=_DETAILS
+        )
     version = context.query_params.get("api-version", "")
     job = read_job(
         context.services, context.workspace, context.path_params["job"], context.json, version

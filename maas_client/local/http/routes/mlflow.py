@@ -112,13 +112,15 @@ def _run_to_json(context: RequestContext, job: Record) -> dict[str, Any]:
 )
 def search_runs(context: RequestContext) -> dict[str, Any]:
     """POST: the runs of experiments that match a filter, in pages."""
-    wanted = context.json.get("experiment_ids") or []
-    if not isinstance(wanted, list):
+    experiment_ids = context.json.get("experiment_ids") or []
+    if not isinstance(experiment_ids, list):
         raise _invalid("experiment_ids must be a list.")
     if str(context.json.get("run_view_type") or "ACTIVE_ONLY").upper() == "DELETED_ONLY":
         return {"runs": []}
     jobs = context.services.jobs.list_page(context.workspace.guid, None, -1)
-    runs = [_run_to_json(context, job) for job in jobs if artifacts.experiment_id(job) in wanted]
+    runs = [
+        _run_to_json(context, job) for job in jobs if artifacts.experiment_id(job) in experiment_ids
+    ]
     page, token = _search(context, runs, _run_lookup, "start_time DESC")
     return {"runs": page, **token}
 
@@ -248,11 +250,14 @@ def get_experiment_by_name(context: RequestContext) -> dict[str, Any]:
 @accepts(fields=("filter", "view_type", "max_results", "order_by", "page_token"))
 def search_experiments(context: RequestContext) -> dict[str, Any]:
     """POST: the experiments that match a filter, in pages."""
-    found = list(_experiments(context).values())
+    experiments = list(_experiments(context).values())
     if str(context.json.get("view_type") or "ACTIVE_ONLY").upper() == "DELETED_ONLY":
-        found = []
+        experiments = []
     page, token = _search(
-        context, found, lambda e: lambda group, key: _attribute(e, group, key), "creation_time DESC"
+        context,
+        experiments,
+        lambda e: lambda group, key: _attribute(e, group, key),
+        "creation_time DESC",
     )
     return {"experiments": page, **token}
 
@@ -385,7 +390,7 @@ def _search(
     is_post = context.op.method == "POST"
     condition = (context.json if is_post else context.query_params).get("filter") or ""
     clauses = _parse_filter(str(condition))
-    found = [d for d in documents if all(_matches(lookup(d), c) for c in clauses)]
+    matches = [d for d in documents if all(_matches(lookup(d), c) for c in clauses)]
     orders = (
         context.json.get("order_by") if is_post else context.query_params.getlist("order_by")
     ) or [default_order]
@@ -397,11 +402,11 @@ def _search(
             raise _invalid(f"Invalid order_by clause {str(order)[:80]!r}.")
         group, key = _split_key(match)
         is_falling = (match["direction"] or "ASC").upper() == "DESC"
-        present = [d for d in found if lookup(d)(group, key) is not None]
-        absent = [d for d in found if lookup(d)(group, key) is None]
+        present = [d for d in matches if lookup(d)(group, key) is not None]
+        absent = [d for d in matches if lookup(d)(group, key) is None]
         present.sort(key=lambda d: lookup(d)(group, key), reverse=is_falling)
-        found = present + absent
-    return _page(context, found, _PAGE)
+        matches = present + absent
+    return _page(context, matches, _PAGE)
 
 
 def _parse_filter(text: str) -> list[re.Match[str]]:

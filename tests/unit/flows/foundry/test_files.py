@@ -82,7 +82,7 @@ async def test_file_that_was_not_created_is_sent_again(path: Path) -> None:
     io.on("files.create", TransportError("gone"), io.create_file)
     await files.upload(io, upload_request(path, SHA))
     assert len(io.files) == 1
-    assert [one.op for one in io.sent].count("files.list") > 2
+    assert [sent.op for sent in io.sent].count("files.list") > 2
 
 
 async def test_changed_file_is_not_sent(path: Path) -> None:

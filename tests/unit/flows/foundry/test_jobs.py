@@ -321,14 +321,14 @@ async def test_known_events_are_not_requested_again() -> None:
         events = [e.key for e in await collect(runs.list_events(io, current))]
         return events, len(io.asked("fine_tuning.events")) - before
 
-    def known() -> list[str]:
+    def event_ids() -> list[str]:
         return [f"e{n}" for n in range(len(all_events))]
 
-    assert await poll() == (known(), 5)
+    assert await poll() == (event_ids(), 5)
     all_events += [{"id": f"e{n}", "created_at": n, "message": "."} for n in range(450, 470)]
-    assert await poll() == (known(), 2)
-    assert await poll() == (known(), 1)
-    assert await poll("succeeded") == (known(), 5)
+    assert await poll() == (event_ids(), 2)
+    assert await poll() == (event_ids(), 1)
+    assert await poll("succeeded") == (event_ids(), 5)
 
 
 @pytest.mark.parametrize(

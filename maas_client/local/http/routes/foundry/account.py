@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response  # noqa: TID253 - only th
 
 from maas_client.catalog import load_models as catalog_models
 from maas_client.local.http.app import Handler, RequestContext
-from maas_client.local.http.parameters import ENVELOPE, accepts, kept_properties
+from maas_client.local.http.parameters import ENVELOPE, accepts, stored_properties
 from maas_client.local.http.routes.arm import list_page, system_data
 from maas_client.local.http.routes.directory import list_named
 from maas_client.local.http.routes.permissions import list_capacity_usage
@@ -180,16 +180,17 @@ _READ_ONLY = (
 @accepts(fields=(*ENVELOPE, "sku", "tags", "etag"))
 def create_deployment(context: RequestContext) -> Response:
     """PUT a deployment: 201 with ``Azure-AsyncOperation``, or 200 when the same deployment exists."""
-    properties = kept_properties(
+    properties = stored_properties(
         context.op,
         context.json.get("properties"),
         "properties",
-        kept=_PROPERTIES,
+        stored_names=_PROPERTIES,
         read_only=_READ_ONLY,
     )
     if isinstance(model := properties.get("model"), dict):
-        kept_properties(
-            context.op, model, "properties.model", kept=("format", "name", "version", "publisher", "source"),
+        stored_properties(
+            context.op, model, "properties.model",
+            stored_names=("format", "name", "version", "publisher", "source"),
             read_only=("callRateLimit",),
         )  # fmt: skip
     check_request(context.services.store, context.json)
