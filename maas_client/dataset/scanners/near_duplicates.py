@@ -70,6 +70,7 @@ _NEAR_LIMIT = range(384, 416)
 """Texts of about ``LONG_TEXT_BYTES`` are looked up with both tables."""
 
 
+_KEY_MASK = (1 << 60) - 1
 _LOWER = bytes(range(256)).lower()
 _NOT_LETTERS = bytes(char for char in range(0x80) if not chr(char).isalnum())
 _BLANKED = _LOWER.translate(bytes.maketrans(_NOT_LETTERS, b" " * len(_NOT_LETTERS)))
@@ -83,6 +84,11 @@ def _hash_letters(question: str, answer: str, tail: bytes) -> int:
     """
     is_whole = len(question) <= TAIL_CHARS and len(answer) <= TAIL_CHARS
     return hash(tail.translate(_LOWER, _NOT_LETTERS) if is_whole else tail.translate(_BLANKED))
+
+
+def _key(piece: bytes) -> int:
+    """Return a piece's hash with 60 bits, which takes 32 bytes of memory in place of 48."""
+    return hash(piece) & _KEY_MASK
 
 
 def _split(text: bytes, is_long: bool) -> list[bytes]:
@@ -140,7 +146,10 @@ class NearDuplicateScanner:
             for texts in conversations
         ]
         keys = [
-            list(map(hash, _split(text, len(text) >= LONG_TEXT_BYTES)[-SKETCH_SIZE:]))
+            [
+                hash(piece) & _KEY_MASK
+                for piece in _split(text, len(text) >= LONG_TEXT_BYTES)[-SKETCH_SIZE:]
+            ]
             for text in bodies
         ]
         self._letters.extend(
@@ -263,14 +272,14 @@ class NearDuplicateScanner:
         sketch = self._sketch(pieces)
         match = self._find_match(sketch)
         for piece in pieces[-8 * SKETCH_SIZE :] if match else sketch:
-            entry = self._lines.get(hash(piece))
+            entry = self._lines.get(_key(piece))
             repeats = 0 if entry is None else (entry >> 40) + 1
-            self._lines[hash(piece)] = repeats << 40 | number
+            self._lines[_key(piece)] = repeats << 40 | number
         return match
 
     def _match_with_other_table(self, pieces: list[bytes]) -> int:
         """Return the line of the near duplicate for pieces made with the other split table, or 0."""
-        if self._lines.keys().isdisjoint(map(hash, pieces[-8 * SKETCH_SIZE :])):
+        if self._lines.keys().isdisjoint(map(_key, pieces[-8 * SKETCH_SIZE :])):
             return 0
         return self._find_match(self._sketch(pieces))
 
@@ -278,7 +287,7 @@ class NearDuplicateScanner:
         """Return the longest pieces that do not belong to a template; ``pieces`` ascend in length."""
         longest: list[bytes] = []
         for piece in reversed(pieces[-8 * SKETCH_SIZE :]):
-            if self._lines.get(hash(piece), 0) >> 40 < TEMPLATE_REPEATS:
+            if self._lines.get(_key(piece), 0) >> 40 < TEMPLATE_REPEATS:
                 longest.append(piece)
                 if len(longest) == SKETCH_SIZE:
                     break
@@ -288,7 +297,7 @@ class NearDuplicateScanner:
         """Return the line of the earlier row that shares enough of a sketch, or 0."""
         shared: dict[int, list[int]] = {}
         for piece in sketch:
-            line = self._lines.get(hash(piece), 0) & _LINE_MASK
+            line = self._lines.get(_key(piece), 0) & _LINE_MASK
             if line:
                 shared.setdefault(line, []).append(len(piece))
         match = max(shared, key=lambda line: sum(shared[line]), default=0)
