@@ -148,7 +148,13 @@ def command(*words: str) -> str:
     return f"maas-client {shlex.join(words)}"
 
 
+_LIST_MARKS = "[']"
+"""Around the one text of a list in Python code."""
+
+
 def _argument(part: Argument) -> str | None:
+    if part.name == "ignore_keys" and part.code:
+        return f"--ignore-key {part.code.strip(_LIST_MARKS)}"
     return _FLAG_VALUES.get((part.name, part.code)) or FLAGS.get(part.name)
 
 

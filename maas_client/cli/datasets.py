@@ -173,9 +173,10 @@ def split(args: argparse.Namespace) -> int:
     """Split a file and return 0."""
     from maas_client.dataset.edit.atomic_write import require_regular_file
     from maas_client.dataset.edit.split import AZURE_SHARE, split, split_like_azure
+    from maas_client.dataset.sources import stem_of
 
     require_regular_file(args.file)
-    stem = Path(args.file).with_suffix("")
+    stem = Path(args.file).with_name(stem_of(args.file))
     training = args.train or f"{stem}.train.jsonl"
     validation = args.validation or f"{stem}.validation.jsonl"
     with report_overwrites(training, validation):

@@ -303,6 +303,7 @@ def _fix_file(args: argparse.Namespace) -> dict[str, Any]:
     """Fix the one file named in ``args.files``, and replace it there by the fixed file."""
     from maas_client.dataset.edit.atomic_write import require_regular_file
     from maas_client.dataset.edit.fix import dropped_path_for, fix
+    from maas_client.dataset.sources import stem_of
 
     if len(args.files) != 1:
         raise ConfigError("--fix takes one file at a time", hint="Pass one file.")
@@ -310,7 +311,7 @@ def _fix_file(args: argparse.Namespace) -> dict[str, Any]:
     require_regular_file(source)
     drop, out = args.drop, args.fix
     if out == "drop":
-        drop, out = True, str(Path(source).with_suffix(".fixed.jsonl"))
+        drop, out = True, str(Path(source).with_name(f"{stem_of(source)}.fixed.jsonl"))
     with report_overwrites(out, *([dropped_path_for(out)] if drop else [])):
         result = fix(
             source,

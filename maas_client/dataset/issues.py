@@ -54,18 +54,21 @@ def is_format_word(word: str) -> bool:
 
 _FORMAT_WORDS_TEXT = """
 admin agent ai annotations answer answers argument arguments assistant attachments audio author bot
-category channel chatbot chatgpt choices chosen citations class claude completion confidence content
-context conversation conversations created created_at custom_id customer data date description developer
-dialog dialogue difficulty end_turn environment explanation extra file files finish_reason flagged format
-from function function_call functions generated_by gpt human id image image_url images index input
-input_audio input_text instruction instructions instructor ipython is_correct key label labels lang
-language length license llm loss loss_mask loss_weight mask masked messages meta metadata model
-model_name moderator mood name narrator notes observation original output output_text parallel_tool_calls
-parent_id path phi preference prompt prompter quality question rank rating reasoning reasoning_content
-recipient refusal rejected response response_format role row_id sample score seed session_id source
-speaker split status support system system_prompt tag tags task task_id text thinking thought time
-timestamp title to token_count tokens tool tool_call tool_call_id tool_calls tool_choice tool_response
-tools topic train train_on_turn training turn type url user uuid value version video weight weights
+cache_control category channel chatbot chatgpt choices chosen citations class claude completion
+confidence content contents context conversation conversations created created_at custom_id customer
+data date description developer dialog dialogue difficulty end_turn environment explanation extra
+file file_data filedata files finish_reason flagged format from function function_call
+function_response functionresponse functions generated_by gpt human id image image_url images index
+inline_data inlinedata input input_audio input_text instruction instructions instructor ipython
+is_correct is_error key label labels lang language length license llm loss loss_mask loss_weight
+mask masked messages meta metadata method model model_name moderator mood name narrator notes
+observation original output output_text parallel_tool_calls parent_id parts path phi preference
+prompt prompter quality question rank rating reasoning reasoning_content recipient refusal rejected
+response response_format role row row_id row_idx sample score seed session_id source speaker split
+status support system system_instruction system_prompt systeminstruction tag tags task task_id text
+thinking thought thought_signature time timestamp title to token_count tokens tool tool_call
+tool_call_id tool_calls tool_choice tool_response tools topic train train_on_turn training turn type
+url user uuid value version video weight weights
 """
 _FORMAT_WORDS = frozenset(_FORMAT_WORDS_TEXT.split())
 """Roles, keys and part types of the formats that data sets come in."""

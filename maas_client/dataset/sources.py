@@ -96,7 +96,7 @@ def open_source(source: DataSource | DataFile) -> Iterator[DataFile]:
         if unpack is None:
             yield to_file(source)
             return
-        name, stem = to_file(source).name, _stem(source)
+        name, stem = to_file(source).name, stem_of(source)
     else:
         name, stem = _ROWS_NAME, "data"
         unpack = _write_rows(*_to_rows(source))
@@ -152,12 +152,11 @@ def to_file(path: str | PathLike[str]) -> DataFile:
     return DataFile(text, text.encode("utf-8", "backslashreplace").decode())
 
 
-def _stem(path: str | PathLike[str]) -> str:
-    """Return a packed file's name without its suffixes: ``train`` for ``train.jsonl.gz``."""
-    name = Path(os.fsdecode(path)).name
-    for suffix in (".gz", ".gzip", ".parquet", ".jsonl", ".json"):
-        name = name.removesuffix(suffix)
-    return name or "data"
+def stem_of(path: str | PathLike[str]) -> str:
+    """Return a file's name without its suffixes: ``train`` for ``train.jsonl`` and ``train.jsonl.gz``."""
+    path = Path(os.fsdecode(path))
+    packed = path.suffix.casefold() in (".gz", ".gzip")
+    return (Path(path.stem) if packed else path).stem or "data"
 
 
 def _find_unpacker(path: str | PathLike[str]) -> _Unpacker | None:

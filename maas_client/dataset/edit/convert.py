@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -48,9 +49,10 @@ from maas_client.dataset.parsing.file_type import (
     find_separator,
 )
 from maas_client.dataset.parsing.lines import MAX_LINE_BYTES, Line
+from maas_client.dataset.report import format_message
 from maas_client.dataset.rules.chat import LineValidator
 from maas_client.dataset.rules.context import build_context
-from maas_client.dataset.sources import DataSource, open_source
+from maas_client.dataset.sources import DataSource, open_valid_source
 from maas_client.errors import ConfigError, DatasetError
 
 MAX_LISTED = 1000
@@ -159,7 +161,7 @@ def convert(
         tuple(ignore_keys),
         LineValidator(build_context("local", None)),
     )
-    with open_source(source) as data, atomic_write(out) as (file,):
+    with open_valid_source(source) as data, atomic_write(out) as (file,):
         result = ConversionResult(data.name, os.fspath(out))
         for number, row in _read_rows(data.path, result, columns):
             line = _convert_row(number, row, result, options)
@@ -193,7 +195,7 @@ def _convert_row(
     if _is_bare_list(row):
         row = {"messages": row}
     if not isinstance(row, dict):
-        result.reject(number, "not an object" if row is not _INVALID else "not JSON")
+        result.reject(number, row.reason if isinstance(row, _Unreadable) else "not an object")
         return None
     row = rename_keys(row, options.columns)
     row_format = options.row_format or detect_any_format(row)
@@ -226,6 +228,16 @@ def _is_bare_list(row: Any) -> bool:
     )
 
 
+def _is_list_of_rows(value: Any) -> bool:
+    """Return whether a line is an array of rows, and not one row's list of messages."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(item, dict) for item in value)
+        and not any("role" in item or "from" in item for item in value)
+    )
+
+
 def _add_system(chat: Row, system: str | None) -> None:
     first = chat["messages"][0]
     if system and not (isinstance(first, dict) and first.get("role") == "system"):
@@ -245,7 +257,7 @@ def _encode_chat(chat: Row, validator: LineValidator) -> bytes:
         raise ConversionError(get_code(checked.json_errors[0].code).message)
     issue = next(issue for issue in checked.issues if validator.blocks_training(issue))
     place = "/".join(str(step) for step in issue.path if isinstance(step, int) or step in _SHOWN)
-    message = get_code(issue.code).message
+    message = format_message(issue.code, issue.detail)
     raise ConversionError(f"{message} ({place})" if place else message)
 
 
@@ -299,7 +311,7 @@ def _suggest_steps(reason: str, *, some_converted: bool) -> Text:
     elif reason.endswith("cannot be converted"):
         steps = [
             Text.format("Rename the key ({})", Argument("columns")),
-            Text.format("convert without it ({})", Argument("ignore_keys")),
+            Text.format("convert without it ({})", _ignore_key(reason)),
         ]
     elif "unknown keys" in reason:
         steps = [Text.format("Give the format ({})", row_format), rename]
@@ -316,8 +328,17 @@ def _suggest_steps(reason: str, *, some_converted: bool) -> Text:
     return Text(", ").join(first) + separator + last + "."
 
 
-_INVALID = object()
-"""Stands for a row that cannot be read."""
+def _ignore_key(reason: str) -> Argument:
+    """Return the argument that ignores the key that a reason names."""
+    match = re.search(r"the key (\w+) (?:of \w+ \w+ )?cannot", reason)
+    return Argument("ignore_keys", [match[1]]) if match else Argument("ignore_keys")
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """Stands for a row that cannot be read."""
+
+    reason: str
 
 
 def _read_rows(
@@ -352,9 +373,12 @@ def _parse_rows(data: bytes, result: ConversionResult) -> Iterator[Any]:
     """Yield the rows in a text: its values, or those of ``{"data": [...]}``."""
     try:
         values, _ = repair.parse_leniently(data)
-    except repair.UnrepairableError:
-        values = [_INVALID]
+    except repair.UnrepairableError as error:
+        values = [_Unreadable(f"not JSON: {error}".removesuffix(": not JSON"))]
     for value in values:
+        if _is_list_of_rows(value):
+            yield from value
+            continue
         nested = _nested_rows(value) if isinstance(value, dict) else None
         if nested is not None and len(value) > 1:
             result.omitted["keys beside the rows of the file"] += 1
@@ -433,9 +457,9 @@ def _read_table(
 
 
 def _parse_table_row(row: dict[Any, Any]) -> Any:
-    """Return a table row with lists of objects parsed; ``_INVALID`` if it has more cells than columns."""
+    """Return a table row with lists of objects parsed."""
     if None in row:
-        return _INVALID
+        return _Unreadable("more cells than columns")
     return {str(key): _parse_cell(value or "") for key, value in row.items()}
 
 

@@ -9,11 +9,12 @@ from os import PathLike
 from typing import TextIO
 
 from maas_client.dataset.edit.encoding import Encoding
+from maas_client.dataset.parsing.file_type import WRAPPED_ROWS
 from maas_client.dataset.parsing.lines import MAX_LINE_BYTES
 
 _CHUNK_CHARS = 256 * 1024
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|["\[\]{},]', re.DOTALL)
-_WRAPPER = re.compile(r'\s*\{\s*"(?:data|rows|train)"\s*:\s*(?=\[\s*\{)', re.IGNORECASE)
+_WRAPPER = re.compile(WRAPPED_ROWS, re.IGNORECASE)
 _SPACE = " \t\r\n"
 
 
@@ -54,7 +55,7 @@ def iter_json_elements(file: TextIO, on_rest: Callable[[], None] | None = None) 
     window.read()
     wrapper = _WRAPPER.match(window.text)
     if wrapper:
-        window.text = window.text[wrapper.end() :]
+        window.text = f"[{window.text[wrapper.end() :]}"
     depth, base, start, position = 0, 0, 0, 0
     while True:
         token = _TOKEN.search(window.text, position)
@@ -79,7 +80,8 @@ def iter_json_elements(file: TextIO, on_rest: Callable[[], None] | None = None) 
                 yield from _filled(window.text[start : token.start()])
                 base, start = 0, position
                 if wrapper:
-                    if on_rest and window.text[position:].lstrip(_SPACE)[:1] == ",":
+                    has_rest = window.text[position:].lstrip(_SPACE)[:1] == ","
+                    if on_rest and (wrapper[1] or has_rest):
                         on_rest()
                     return
             elif not base and depth == 0:

@@ -13,7 +13,9 @@ from maas_client.dataset.formats.fields import (
     ConversionError,
     Fields,
     Row,
+    describe_key,
     is_empty,
+    normalize_key,
     to_answer,
     to_text,
 )
@@ -96,10 +98,8 @@ def from_prompt_completion(fields: Fields) -> Row:
         "completion", "response", "output_text", "output", "assistant", "target"
     )
     if _is_turns(prompt) or _is_turns(completion):
-        question = _to_turns(fields, prompt, "prompt", "user")
-        return _make_chat(
-            fields, question, _to_turns(fields, completion, "completion", "assistant")
-        )
+        turns = _to_turns(fields, prompt, "prompt", "user")
+        return _make_chat(fields, turns, _to_turns(fields, completion, "completion", "assistant"))
     if isinstance(completion, str):
         completion = completion.removeprefix(" ")  # the legacy format requires a leading space
     transcript = parse_transcript(prompt) if isinstance(prompt, str) and "\n" in prompt else None
@@ -111,7 +111,9 @@ def from_prompt_completion(fields: Fields) -> Row:
 
 
 def _is_turns(value: Any) -> bool:
-    """Return whether a value is a message or a list of messages."""
+    """Return whether a value is a message or a list of messages, or holds such a list."""
+    if isinstance(value, dict) and isinstance(value.get("messages"), list):
+        value = value["messages"] if len(value) == 1 else None
     value = value if isinstance(value, list) else [value]
     return bool(value) and all(
         isinstance(turn, dict) and ("role" in turn or "from" in turn) for turn in value
@@ -119,8 +121,13 @@ def _is_turns(value: Any) -> bool:
 
 
 def _to_turns(fields: Fields, value: Any, name: str, role: str) -> list[Row]:
+    """Return a question or an answer that may be a list of messages."""
     if _is_turns(value):
+        if isinstance(value, dict) and "messages" in value:
+            value = value["messages"]
         return _build_chat_messages(value, fields, name)
+    if isinstance(value, list) and any(map(_is_turns, value)):
+        raise ConversionError(f"{name} is a list of messages and of other objects")
     if role == "assistant":
         return [_answer(fields, value, name)]
     return [_question(fields, value, name)]
@@ -139,17 +146,20 @@ def from_alpaca(fields: Fields) -> Row:
     """Convert ``instruction``, optional ``input``, and ``output``."""
     instruction, source = fields.get("instruction"), fields.get("input")
     names: tuple[str, ...] = SYSTEM_NAMES
+    answer = fields.get("output", "response", "completion")
+    if instruction is None and (_is_turns(source) or _is_turns(answer)):  # OpenAI's Responses
+        question = _to_turns(fields, source, "input", "user")
+        return _make_chat(fields, question, _to_turns(fields, answer, "output", "assistant"))
     if instruction is None and source is not None and not fields.has("system"):
         instruction = fields.get("instructions")
         names = SYSTEM_NAMES[:-1]
     if instruction is None:
-        question = source
+        text = source
     elif source is None:
-        question = instruction
+        text = instruction
     else:
-        question = f"{to_text(instruction, 'instruction')}\n\n{to_text(source, 'input')}"
-    answer = fields.get("output", "response", "completion")
-    message = _question(fields, question, "instruction", context_first=False)
+        text = f"{to_text(instruction, 'instruction')}\n\n{to_text(source, 'input')}"
+    message = _question(fields, text, "instruction", context_first=False)
     return _make_chat(fields, [message], [_answer(fields, answer, "output")], system_names=names)
 
 
@@ -174,7 +184,9 @@ def from_question_answer(fields: Fields) -> Row:
         answer = fields.get("ground_truth")
     name = "answers" if fields.has("answers") and not fields.has("answer") else "answer"
     return _make_chat(
-        fields, [_question(fields, question, "question")], [_answer(fields, answer, name)]
+        fields,
+        _to_turns(fields, question, "question", "user"),
+        _to_turns(fields, answer, name, "assistant"),
     )
 
 
@@ -295,21 +307,35 @@ def from_batch(fields: Fields) -> Row:
     if isinstance(answer, dict):
         answer = answer.get("body", answer)
     message = _first_choice(answer, fields)
-    if not isinstance(body, dict) or message is None:
-        raise ConversionError("a request without its answer: there is nothing to train on")
-    request = Fields(body.get("body", body) if isinstance(body.get("body"), dict) else body)
+    if not isinstance(body, dict):
+        raise ConversionError("a request without its messages")
+    request = fields.of(body.get("body", body) if isinstance(body.get("body"), dict) else body)
     source = request.get("messages", "input")
+    has_answer = message is not None
+    question: list[Row] = []
     if isinstance(source, str):
         question = [make_message("user", source)]
-    else:
+    elif source is not None:
         question = _build_chat_messages(source, request, "messages")
-    chat = _make_chat(request, question, _build_chat_messages([message], request, "response"))
+        has_answer = has_answer or (answer is None and question[-1].get("role") == "assistant")
+    if not has_answer:
+        raise ConversionError("a request without its answer: there is nothing to train on")
+    answers = _build_chat_messages([message], request, "response") if message else []
+    chat = _make_chat(request, question, answers)
     for name, key in request.unread():
-        if name in ("responseformat", "toolchoice", "text"):
+        is_default = request.row[key] in _REQUEST_DEFAULTS.get(name, ())
+        if name in _REQUEST_DEFAULTS and not is_default and not request.is_ignored(name):
             raise ConversionError(f"the key {key} of the request cannot be converted")
         fields.notes.append("settings of the request")
-    fields.notes += request.notes
     return chat
+
+
+_REQUEST_DEFAULTS: dict[str, tuple[Any, ...]] = {
+    "responseformat": ({"type": "text"},),
+    "toolchoice": ("auto",),
+    "text": ({"format": {"type": "text"}},),
+}
+"""Settings of a request that decide what an answer looks like, with the values that are the default."""
 
 
 def _first_choice(answer: Any, fields: Fields) -> Row | None:
@@ -342,6 +368,9 @@ def _build_chat_messages(value: Any, fields: Fields, name: str) -> list[Row]:
         source = [source]
     if not isinstance(source, list):
         raise ConversionError(f"{name} is not a list")
+    source = [parse_json_text(item, "a message") for item in source]
+    if any(isinstance(message, dict) and "parts" in message for message in source):
+        return _build_gemini_messages(source, fields)
     if any(isinstance(message, dict) and "role" not in message for message in source):
         return build_messages(source, fields, name)
     messages: list[Row] = []
@@ -349,8 +378,63 @@ def _build_chat_messages(value: Any, fields: Fields, name: str) -> list[Row]:
     for number, message in enumerate(source):
         if not isinstance(message, dict):
             raise ConversionError("a message is not an object")
-        messages += _convert_message(dict(message), number, open_calls)
+        messages += _convert_message(dict(message), number, open_calls, fields)
     return messages
+
+
+def from_gemini(fields: Fields) -> Row:
+    """Convert ``contents``: turns with a role and parts."""
+    config = fields.get("generationConfig", "config")
+    for key in config if isinstance(config, dict) else ():
+        if normalize_key(key) in ("responseschema", "responsejsonschema"):
+            raise ConversionError(f"the key {key} cannot be converted")
+    if config is not None:
+        fields.notes.append("settings of the request")
+    source = fields.get("contents")
+    source = [source] if isinstance(source, dict) else source
+    if not isinstance(source, list):
+        raise ConversionError("contents is not a list")
+    return _make_chat(fields, _build_gemini_messages(source, fields), [])
+
+
+def _build_gemini_messages(contents: list[Any], fields: Fields) -> list[Row]:
+    """Return turns whose content is a list of parts: texts, calls and results."""
+    builder = MessageBuilder(fields)
+    for content in contents:
+        if not isinstance(content, dict):
+            raise ConversionError("a turn is not an object")
+        turn = {key: value for key, value in content.items() if key != "parts"}
+        parts = content.get("parts")
+        calls: list[Row] = []
+        texts: list[Row] = []
+        results: list[Row] = []
+        for part in parts if isinstance(parts, list) else [parts]:
+            part = {"text": part} if isinstance(part, str) else part
+            members = fields.of(part if isinstance(part, dict) else {})
+            text = members.get("text")
+            call = members.get("functionCall")
+            result = members.get("functionResponse")
+            if isinstance(call, dict):
+                calls.append(call)
+            elif isinstance(result, dict):
+                results.append(result)
+            elif isinstance(text, str):
+                texts.append({"type": "text", "text": text})
+            members.mark_read("thoughtSignature")
+            for name, key in members.unread():
+                if not members.is_ignored(name):
+                    shown = describe_key(key)
+                    raise ConversionError(f"the key {shown} of a part cannot be converted")
+                fields.notes.append(f"key {describe_key(key)} of a part")
+        for result in results:
+            builder.add_result_of(result.get("name"), result.get("response"))
+        text = texts[0]["text"] if len(texts) == 1 else texts
+        if calls or texts:
+            role = turn.pop("role", None) or "user"
+            builder.add({**turn, "role": role, "content": text, "tool_calls": calls})
+        elif not results:
+            raise ConversionError("a turn has no parts")
+    return builder.messages
 
 
 _KEPT_KEYS = ("role", "content")
@@ -358,7 +442,7 @@ _KEPT_KEYS = ("role", "content")
 _STANDARD_ROLES = ("system", "user", "assistant", "tool", "function")
 
 
-def _convert_message(message: Row, number: int, open_calls: list[str]) -> list[Row]:
+def _convert_message(message: Row, number: int, open_calls: list[str], fields: Fields) -> list[Row]:
     """Return a message as messages; ``open_calls`` has the ids of calls of ``function_call``."""
     role = message["role"]
     if isinstance(role, str) and role not in _STANDARD_ROLES:
@@ -382,15 +466,27 @@ def _convert_message(message: Row, number: int, open_calls: list[str]) -> list[R
         message.pop("name", None)
     message = {key: v for key, v in message.items() if key in _KEPT_KEYS or v not in (None, [])}
     if isinstance(message.get("content"), list):
-        return _convert_blocks(message)
+        return _convert_blocks(message, fields)
     return [message]
 
 
-def _convert_blocks(message: Row) -> list[Row]:
+_BLOCK_KEYS = {
+    "tool_use": ("type", "id", "name", "input"),
+    "tool_result": ("type", "tool_use_id", "content"),
+}
+
+
+def _convert_blocks(message: Row, fields: Fields) -> list[Row]:
     """Return a message with Anthropic's content blocks as messages with calls and results."""
     texts, calls, results = [], [], []
     for block in message["content"]:
         kind = block.get("type") if isinstance(block, dict) else None
+        if kind in _BLOCK_KEYS:
+            fields.notes += [
+                f"key {describe_key(key)} of a content block"
+                for key in block
+                if key not in _BLOCK_KEYS[kind] and not is_empty(block[key])
+            ]
         if kind == "tool_use":
             arguments = json.dumps(block.get("input") or {}, ensure_ascii=False)
             function = {"name": block.get("name"), "arguments": arguments}

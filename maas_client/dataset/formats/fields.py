@@ -73,6 +73,12 @@ class Fields:
                 self._keys[name] = key
             self._keys.setdefault(name, key)
 
+    def of(self, value: Row) -> Fields:
+        """Return the members of an object within the row, with the same ignored keys and notes."""
+        inner = Fields(value)
+        inner._ignored, inner.notes = self._ignored, self.notes
+        return inner
+
     def get(self, *names: str) -> Any:
         """Return the first non-empty member with one of these names, or None; it counts as read."""
         for name in map(normalize_key, names):
@@ -144,7 +150,7 @@ def to_text(value: Any, name: str) -> str:
 
 def to_answer(value: Any, name: str, fields: Fields) -> str:
     """Return the one answer that a value holds. Several accepted answers are counted as left out."""
-    if isinstance(value, dict) and isinstance(texts := value.get("text"), list) and texts:
+    if isinstance(value, dict) and isinstance(texts := value.get("text"), list):
         value = list(dict.fromkeys(text for text in texts if isinstance(text, str)))
         if len(value) > 1:
             fields.notes.append("accepted answers after the first")

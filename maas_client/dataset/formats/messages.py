@@ -161,7 +161,8 @@ class MessageBuilder:
 
     def _check_rest(self, members: Fields) -> None:
         for name, key in members.unread():
-            if name in MEDIA_NAMES or name in MEANINGFUL_NAMES:
+            has_meaning = name in MEDIA_NAMES or name in MEANINGFUL_NAMES
+            if has_meaning and not self.fields.is_ignored(name):
                 raise ConversionError(f"the key {key} of a turn cannot be converted")
             self.fields.notes.append(f"key {describe_key(key)} of a turn")
 
@@ -232,6 +233,18 @@ class MessageBuilder:
         results = _split_results(value, len(self._open_calls))
         for result in results:
             self._add_result(self._open_calls.pop(0), result)
+
+    def add_result_of(self, name: Any, value: Any) -> None:
+        """Add the result of the oldest open call of a function."""
+        names = {
+            call["id"]: call["function"]["name"]
+            for message in self.messages
+            for call in message.get("tool_calls", ())
+        }
+        identifier = next((i for i in self._open_calls if names[i] == name), None)
+        if identifier is None:
+            raise ConversionError("a tool result without a call")
+        self._add_results(value, identifier)
 
     def _add_result(self, identifier: str, value: Any) -> None:
         content = "" if value is None else to_text(value, "a tool result")
@@ -353,9 +366,16 @@ def tools_of(fields: Fields) -> Row:
     tools = [tools] if isinstance(tools, dict) else tools
     if not isinstance(tools, list):
         raise ConversionError(f"{name} is not a list of tools")
-    return (
-        {"tools": [_to_tool(parse_json_text(tool, name), name) for tool in tools]} if tools else {}
-    )
+    tools = [parse_json_text(tool, name) for tool in tools]
+    converted = [_to_tool(tool, name) for entry in tools for tool in _declarations(entry)]
+    return {"tools": converted} if converted else {}
+
+
+def _declarations(tool: Any) -> list[Any]:
+    """Return the functions of an entry of Gemini's ``tools``, or the entry itself."""
+    names = ("functionDeclarations", "function_declarations")
+    lists = [tool[name] for name in names if name in tool] if isinstance(tool, dict) else []
+    return lists[0] if lists and isinstance(lists[0], list) and len(tool) == 1 else [tool]
 
 
 def _to_tool(tool: Any, name: str) -> Row:

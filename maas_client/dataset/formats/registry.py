@@ -103,6 +103,16 @@ FORMATS: tuple[RowFormat, ...] = (
         "pair of `human` and `assistant` two messages.",
     ),
     RowFormat(
+        "gemini",
+        "Gemini: contents with role and parts",
+        _keys("contents"),
+        converters.from_gemini,
+        '{"contents": [{"role": "user", "parts": [{"text": "Hi"}]}, '
+        '{"role": "model", "parts": [{"text": "Hello."}]}]}',
+        "`systemInstruction` becomes the first message, function calls and responses become tool calls and "
+        "their results. Images and other media are rejected.",
+    ),
+    RowFormat(
         "text-ground-truth",
         "text and ground truth",
         _keys("text ground_truth", "text summary", "document summary", "article summary",

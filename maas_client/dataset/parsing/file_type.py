@@ -59,17 +59,18 @@ def _wide_encoding(head: bytes) -> str | None:
     for bom, name in _WIDE_BOMS:
         if head.startswith(bom):
             return name
-    if len(head) >= 8 and head[0] in b'{["':
-        if head[1:4] == b"\0\0\0":
-            return "UTF-32, little-endian, without a byte order mark"
-        if head[1] == 0 == head[3] and head[2]:
-            return "UTF-16, little-endian, without a byte order mark"
-    if len(head) >= 8 and head[0] == 0:
-        if head[:3] == b"\0\0\0" and head[3] in b'{["':
-            return "UTF-32, big-endian, without a byte order mark"
-        if head[1] in b'{["' and head[2] == 0 and head[3]:
-            return "UTF-16, big-endian, without a byte order mark"
+    for kind, unit in (("UTF-32", 4), ("UTF-16", 2)):
+        units = [head[start : start + unit] for start in range(0, 4 * unit, unit)]
+        if all(_is_ascii_unit(value[::-1]) for value in units):
+            return f"{kind}, little-endian, without a byte order mark"
+        if all(map(_is_ascii_unit, units)):
+            return f"{kind}, big-endian, without a byte order mark"
     return None
+
+
+def _is_ascii_unit(value: bytes) -> bool:
+    """Return whether a big-endian code unit is an ASCII character other than NUL."""
+    return len(value) > 1 and not any(value[:-1]) and 0 < value[-1] < 0x80
 
 
 def _ends_lines_with_cr(text: bytes) -> bool:
@@ -86,6 +87,10 @@ def _multiline_json(text: bytes, *, is_complete: bool) -> Issue | None:
         return None
     first = filled[0]
     if first[:1] == b"{":
+        if (len(filled) == 1 or not has_first_line) and (wrapped := _WRAPPED.match(first)):
+            key = _FIRST_KEY.match(first, wrapped.end())
+            if not (key and key[1] in _MESSAGE_KEYS):
+                return Issue("FILE_JSON_ARRAY")
         continues = (
             len(filled) > 1 and filled[1][:10] != first[:10]
         )  # else: rows that are cut short
@@ -109,6 +114,12 @@ def _multiline_json(text: bytes, *, is_complete: bool) -> Issue | None:
     return None
 
 
+WRAPPED_ROWS = (
+    r'\s*\{\s*((?:"[^"\\]*"\s*:\s*(?:"(?:[^"\\]|\\.)*+"|[^\s"{}\[\],]+)\s*,\s*)*+)'
+    r'"(?:data|rows|train)"\s*:\s*\[\s*(?=\{)'
+)
+"""The beginning of a file with its rows under a key: ``{"version": 1, "data": [{...}, ...]}``."""
+_WRAPPED = re.compile(WRAPPED_ROWS.encode(), re.IGNORECASE)
 _FIRST_KEY = re.compile(rb'\{\s*"([^"\\]*)"')
 _MESSAGE_KEYS = frozenset(
     (b"role", b"content", b"from", b"value", b"name", b"weight", b"tool_calls", b"tool_call_id")
@@ -139,7 +150,8 @@ _MAX_RECORDS = 5
 def find_separator(text: str, *, is_complete: bool) -> str | None:
     """Return the separator of a table by its first records, or None if the text is not a table.
 
-    The records have equally many cells. A single one is enough if it is a header of column names.
+    The records have equally many cells. If the first is a header of column names, half of the others are
+    enough, or none.
     """
     header = text.lstrip().partition("\n")[0].strip()
     if header.strip('"') in _SINGLE_COLUMNS and text.lstrip().count("\n") > 0:
@@ -148,8 +160,12 @@ def find_separator(text: str, *, is_complete: bool) -> str | None:
     for separator in SEPARATOR_NAMES:
         widths = _record_widths(text, separator)
         complete = widths if is_complete or len(widths) > _MAX_RECORDS else widths[:-1]
-        needed = 1 if _HEADER.fullmatch(header) and len(widths) > 1 else 2
-        if len(complete) >= needed and complete[0] > 1 and len(set(complete)) == 1:
+        has_header = _HEADER.fullmatch(header) is not None and len(widths) > 1
+        needed = 1 if has_header else 2
+        if len(complete) < needed or complete[0] < 2:
+            continue
+        same = complete.count(complete[0])
+        if same == len(complete) or (has_header and 2 * (same - 1) >= len(complete) - 1 > 1):
             candidates.append((complete[0], separator))
     return max(candidates, key=lambda pair: pair[0])[1] if candidates else None
 

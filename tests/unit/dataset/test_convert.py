@@ -123,7 +123,7 @@ def test_functions_are_converted_to_tools(run_convert: Any, tmp_path: Path) -> N
         ),
         (
             '{"data": [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}]}',
-            "JSON Lines",
+            "a JSON array",
         ),
         (
             '{\n "prompt": "a",\n "completion": "b"}\n{\n "prompt": "c",\n "completion": "d"}',
@@ -184,7 +184,7 @@ def test_omitted_parts_are_counted(run_convert: Any) -> None:
         ('{"text": "a", "label": 3}\n', "label is a number"),
         ('{"conversations": [{"from": "narrator", "value": "x"}]}\n', "unknown speaker 'narrator'"),
         ('{"custom_id": "1", "body": {"messages": []}}\n', "without its answer"),
-        ("prompt,completion\na,b,c\n", "not JSON|not an object"),
+        ("prompt,completion\na,b,c\n", "more cells than columns"),
         ('{"prompt": "a", "completion": "\\ud800"}\n', "half of a surrogate pair"),
     ],
 )

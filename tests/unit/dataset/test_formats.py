@@ -33,6 +33,7 @@ FUNCTION = {
 }
 TOOL = {"type": "function", "function": FUNCTION}
 CALL = {"id": "c1", "type": "function", "function": {"name": "tide", "arguments": '{"port": 4}'}}
+GEMINI = [{"role": "user", "parts": [{"text": Q}]}, {"role": "model", "parts": [{"text": A}]}]
 CALL_MESSAGE = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 
 
@@ -161,6 +162,20 @@ CONVERTED: dict[str, tuple[Any, Any]] = {
     "control token at the end": ({"prompt": Q, "completion": f"{A}<|endoftext|>"}, CHAT),
     "bare list": (CHAT, CHAT),
     "messages as JSON text": ({"messages": json.dumps(CHAT)}, CHAT),
+    "messages as a list of JSON texts": ({"messages": [*map(json.dumps, CHAT)]}, CHAT),
+    "contents of Gemini": (
+        {"system_instruction": {"parts": [{"text": "Be brief."}]}, "contents": GEMINI},
+        [SYSTEM, *CHAT],
+    ),
+    "messages of Gemini": ({"messages": GEMINI}, CHAT),
+    "parts as texts": ({"contents": [{"parts": Q}, {"role": "model", "parts": [A]}]}, CHAT),
+    "a request that ends with its answer": ({"custom_id": "", "body": {"messages": CHAT, "tool_choice": "auto"}}, CHAT),
+    "input and output of Responses": (
+        {"input": CHAT[:1], "instructions": "Be brief.", "output": [{"role": "assistant", "content": A}]},
+        [SYSTEM, *CHAT],
+    ),
+    "messages within a prompt": ({"prompt": {"messages": CHAT[:1]}, "completion": A}, CHAT),
+    "an array of rows on a line": ([{"prompt": Q, "completion": A}], CHAT),
 }  # fmt: skip
 
 
@@ -212,6 +227,46 @@ def test_blocks_of_anthropic_become_tool_calls(run_convert: Any) -> None:
     assert chat["messages"][2]["tool_calls"] == [CALL]
 
 
+def test_calls_and_responses_of_gemini_become_tool_calls(run_convert: Any) -> None:
+    calls = [{"name": "tide", "args": {"port": 4}}, {"name": "wind", "args": {}}]
+    results = [{"name": "wind", "response": {"knots": 9}}, {"name": "tide", "response": {"m": 2}}]
+    contents = [
+        GEMINI[0],
+        {"role": "model", "parts": [{"text": "I look."}, *({"functionCall": c} for c in calls)]},
+        {"role": "user", "parts": [{"functionResponse": r} for r in results]},
+        GEMINI[1],
+    ]
+    wind = {**FUNCTION, "name": "wind"}
+    tools = [{"functionDeclarations": [FUNCTION, wind]}]
+    _, [chat] = run_convert({"contents": contents, "tools": tools})
+    assert chat["tools"] == [TOOL, {"type": "function", "function": wind}]
+    made, *answers = chat["messages"][1:-1]
+    assert made["content"] == "I look."
+    assert [call["function"]["name"] for call in made["tool_calls"]] == ["tide", "wind"]
+    assert [(m["tool_call_id"], m["content"]) for m in answers] == [
+        ("call_2", '{"knots": 9}'),
+        ("call_1", '{"m": 2}'),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "key"),
+    [
+        ({"contents": [{"parts": [{"text": Q}, {"inlineData": {"data": "AA"}}]}, GEMINI[1]]}, "inlineData"),
+        ({"conversations": [{**TURNS[0], "image": "a.png"}, TURNS[1]]}, "image"),
+        ({"body": {"messages": CHAT, "tool_choice": "required"}, "custom_id": "1"}, "tool_choice"),
+    ],
+)  # fmt: skip
+def test_key_inside_a_row_is_named_and_ignored_on_request(
+    row: Any, key: str, run_convert: Any
+) -> None:
+    with pytest.raises(DatasetError, match=f"the key {key}") as error:
+        run_convert(row)
+    assert f"ignore_keys=['{key}']" in str(error.value)
+    _, [chat] = run_convert(row, ignore_keys=[key])
+    assert chat["messages"] == CHAT
+
+
 REJECTED: dict[str, tuple[Any, str]] = {
     "a key with meaning": ({"prompt": Q, "completion": A, "rationale": "Because."}, "the key rationale"),
     "an image": ({"prompt": Q, "completion": A, "images": ["a.png"]}, "the key images"),
@@ -230,6 +285,10 @@ REJECTED: dict[str, tuple[Any, str]] = {
     "plain text": ({"text": "Once upon a time."}, "no question and no answer"),
     "a request": ({"custom_id": "1", "body": {"messages": CHAT[:1]}}, "without its answer"),
     "a question without an answer": ({"messages": CHAT[:1]}, "no answer"),
+    "an image of Anthropic": ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}, CHAT[1]]}, "'image'"),
+    "a list of no answers": ({"question": Q, "answers": {"text": [], "answer_start": []}}, "answers is missing"),
+    "a schema of Gemini": ({"contents": GEMINI, "generationConfig": {"responseSchema": {}}}, "responseSchema"),
+    "messages and other objects": ({"input": CHAT[:1], "output": [CHAT[1], {"type": "reasoning"}]}, "and of other objects"),
     "an answer of a control token": ({"prompt": Q, "completion": "</s>"}, "only a control token"),
 }  # fmt: skip
 
@@ -320,15 +379,31 @@ def test_no_text_of_a_row_is_in_an_error(
         ("FILE_CSV", 1, f'id,messages\n1,"{CHAT}"\n'),
         ("FILE_CSV", 1, "\n\nprompt,completion\nx,y\n"),
         ("FILE_CSV", 1, "prompt;completion\nx, y and z;a\n"),
+        (
+            "FILE_JSON_ARRAY",
+            2,
+            json.dumps({"version": 1, "data": [{"messages": CHAT}] * 2, "n": 2}),
+        ),
+        ("FILE_UTF16", 1, "prompt,completion\na,ö\n".encode("utf-16-be")),
     ],
 )
 def test_unusual_file_is_recognised_and_converted(
-    code: str, rows: int, text: str, tmp_path: Path
+    code: str, rows: int, text: str | bytes, tmp_path: Path
 ) -> None:
     source = tmp_path / "in.jsonl"
-    source.write_text(text, encoding="utf-8")
+    source.write_bytes(text if isinstance(text, bytes) else text.encode())
     assert [p.code for p in validate(source, target="local").errors] == [code]
     assert convert(source, tmp_path / "out.jsonl").rows == rows
+
+
+@pytest.mark.parametrize("rows", ["a,b\nc\n", "a,b\nc,d,e\n", "a,b,c\nd,e\n"])
+def test_table_with_an_uneven_row_is_a_table(rows: str, tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(f"prompt,completion\n{rows}", encoding="utf-8")
+    assert [p.code for p in validate(source, target="local").errors] == ["FILE_CSV"]
+    with pytest.raises(DatasetError, match=r"missing or empty|more cells than columns"):
+        convert(source, out)
+    assert convert(source, out, skip_invalid=True).rows == 1
 
 
 LONG = "word " * 20_000
@@ -340,6 +415,7 @@ LONG = "word " * 20_000
     ("code", "write"),
     [
         ("FILE_JSON_ARRAY", lambda rows: json.dumps(rows)),
+        ("FILE_JSON_ARRAY", lambda rows: json.dumps({"version": "1", "data": rows})),
         ("FILE_JSON_ARRAY", lambda rows: json.dumps(rows, indent=2)),
         ("FILE_JSON_ARRAY", lambda rows: "[" + ",\n".join(map(json.dumps, rows)) + "]"),
         ("FILE_PRETTY_PRINTED", lambda rows: "\n".join(json.dumps(row, indent=2) for row in rows)),

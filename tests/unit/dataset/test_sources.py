@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from maas_client.cli import main
 from maas_client.dataset import validate
 from maas_client.dataset.edit.convert import convert
 from maas_client.dataset.edit.fix import fix
@@ -280,6 +281,16 @@ class TestEditing:
         assert result.training_rows + result.validation_rows == len(VALID_LINES)
         assert result.path == str(packed)
 
+    def test_commands_name_their_files_after_the_data(
+        self, packed: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["datasets", "split", str(packed), "--by", "row"]) == 0
+        main(["validate", str(packed), "--fix", "drop"])
+        capsys.readouterr()
+        names = {path.name for path in packed.parent.iterdir()} - {packed.name}
+        assert names >= {"train.train.jsonl", "train.validation.jsonl", "train.fixed.jsonl"}
+        assert not [name for name in names if ".jsonl." in name.removesuffix(".dropped.jsonl")]
+
     def test_fix_does_not_replace_a_gzip_file_by_lines(self, packed: Path) -> None:
         before = packed.read_bytes()
         with pytest.raises(ConfigError, match="is gzip and cannot be fixed in place"):
@@ -292,6 +303,8 @@ class TestEditing:
             fix(packed, tmp_path / "out.jsonl")
         with pytest.raises(DatasetError, match="cannot be unpacked"):
             split(packed, tmp_path / "out.jsonl", tmp_path / "b.jsonl", by="row")
+        with pytest.raises(DatasetError, match="cannot be unpacked"):
+            convert(packed, tmp_path / "out.jsonl")
         assert not (tmp_path / "out.jsonl").exists()
 
 
