@@ -43,6 +43,13 @@ FORMATS: Mapping[str, str] = {
     "uuid": "00000000-0000-4000-8000-000000000000",
 }
 """The supported values of ``format``, each with an example."""
+STRICT_EXCLUDED_KEYWORDS = frozenset(
+    {
+        "minLength", "maxLength", "pattern", "format", "minimum", "maximum", "multipleOf", "minItems",
+        "maxItems",
+    }
+)  # fmt: skip
+"""What Azure's OpenAI models do not accept with ``strict`` (docs/azure-http.md section 5.2)."""
 JSON_OBJECT: Schema = {"type": "object"}
 """The schema of the response format ``json_object``."""
 
@@ -55,17 +62,22 @@ class OutputSchemaError(ValueError):
         self.is_unsupported = is_unsupported
 
 
-def check_schema(schema: Any, *, strict: bool) -> None:
+def check_schema(
+    schema: Any, *, strict: bool, excluded_keywords: frozenset[str] = frozenset()
+) -> None:
     """Check a schema for answers. Raises ``OutputSchemaError``.
 
     Args:
         schema: The schema.
         strict: Whether OpenAI's rules for ``strict`` apply: the root is an object, every property is
             required, and ``additionalProperties`` is false.
+        excluded_keywords: Keywords that the model's service does not accept.
     """
     from jsonschema import Draft202012Validator, SchemaError
 
     for pointer, subschema in _walk(schema, "", 0):
+        if isinstance(subschema, Mapping) and (names := excluded_keywords & subschema.keys()):
+            raise _invalid(f"must not use {min(names)} when strict is true", pointer)
         _check_keywords(pointer, subschema, schema)
         if strict and subschema is not True:
             _check_strict(pointer, subschema)

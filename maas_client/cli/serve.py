@@ -94,6 +94,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--retention", type=_days, metavar="DAYS", help="delete jobs that ended more than DAYS ago"
     )
     parser.add_argument(
+        "--min-examples",
+        type=_positive,
+        metavar="N",
+        help="fail jobs with fewer training examples (default: Azure's minimum, 10)",
+    )
+    parser.add_argument(
         "--realistic",
         action="store_true",
         help="apply the limits and delays that Azure documents, such as requests and tokens per minute",
@@ -218,6 +224,7 @@ def _config(args: argparse.Namespace) -> ServerConfig:
         idle_timeout_s=args.idle_timeout,
         ready_file=Path(args.ready_file).expanduser().resolve() if args.ready_file else None,
         cache_dir=settings.cache_path(),
+        min_examples=args.min_examples,
         realistic=args.realistic,
         faults=FaultPlan.from_file(args.faults) if args.faults else None,
         reset=args.reset,

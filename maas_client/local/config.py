@@ -89,6 +89,8 @@ class ServerConfig:
     """True: also run a CONNECT proxy that directs Azure's host names to this server."""
     realistic: bool = False
     """True: enforce the limits and delays that Azure documents (``resources/azure_limits.py``)."""
+    min_examples: int | None = None
+    """A job with fewer training examples fails; None: the minimum that Azure documents."""
     reset: bool = False
     """True: delete the contents of the state directory first."""
     durable: bool = True

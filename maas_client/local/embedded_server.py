@@ -261,6 +261,7 @@ def serve(
     cache_dir: str | os.PathLike[str] | None = None,
     tls: bool = False,
     proxy: bool = False,
+    min_examples: int | None = None,
     realistic: bool = False,
     faults: FaultPlan | None = None,
 ) -> LocalServer:
@@ -284,6 +285,8 @@ def serve(
         tls: True: serve HTTPS with a certificate of the state directory's own CA.
         proxy: True: also run an HTTPS proxy that directs Azure's host names to this server. Set the
             variables of ``LocalServer.environment`` for an application that uses Azure's SDKs.
+        min_examples: A job with fewer training examples fails. None (default): the minimum that Azure
+            documents, 10.
         realistic: True: enforce the rate limits and delays that Azure documents (docs/deployments.md).
         faults: Requests that fail on purpose, to test a program (``maas_client.testing.FaultPlan``). None
             (default): none.
@@ -321,6 +324,7 @@ def serve(
         is_embedded=True,
         tls=tls,
         proxy=proxy,
+        min_examples=min_examples,
         realistic=realistic,
         faults=faults,
     )

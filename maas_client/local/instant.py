@@ -54,28 +54,28 @@ def train(
 
     It writes no checkpoints: training again from the start gives the same losses.
     """
-    pairs = list(_read_pairs(Path(job["train"])))
-    validation_pairs = list(_read_pairs(Path(job["validation"]))) if job.get("validation") else []
+    rows = list(_read_rows(Path(job["train"])))
+    validation_pairs = _pairs(_read_rows(Path(job["validation"]))) if job.get("validation") else []
     config = parse_hyperparameters(job.get("hyperparameters") or {})
-    epochs, batch = config.epochs, config.batch_size * config.gradient_accumulation_steps
-    steps = epochs * max(1, math.ceil(len(pairs) / batch))
-    emit({"event": "started", "steps": steps, "examples": len(pairs), "simulated": True})
-    if not pairs:
+    size, per_epoch = config.examples_per_step, config.steps_per_epoch(len(rows))
+    steps = config.total_steps(len(rows))
+    emit({"event": "started", "steps": steps, "examples": len(rows), "simulated": True})
+    if not rows:
         emit(_no_answers_event())
         return
     model = _Unigrams()
     if validation_pairs:
         emit({"event": "eval", "step": 0, "valid_loss": model.loss(validation_pairs)})
     report_interval = max(1, steps // _MAX_POINTS)
-    per_epoch = steps // epochs
     for step in range(1, steps + 1):
         signal = next_signal()
         if JobSignal.CANCEL in signal:
             return
         time.sleep(float(job.get("pace_s") or 0.0))
-        start = (step - 1) % per_epoch * batch
-        loss = model.loss(pairs[start : start + batch])
-        model.update(pairs[start : start + batch])
+        start = (step - 1) % per_epoch * size
+        pairs = _pairs(rows[start : start + size])
+        loss = model.loss(pairs)
+        model.update(pairs)
         if step % report_interval == 0 or step == steps:
             emit({"event": "step", "step": step, "train_loss": loss, "epoch": step / per_epoch})
         if JobSignal.CHECKPOINT in signal:
@@ -90,27 +90,18 @@ def train(
         if JobSignal.PAUSE in signal and step < steps:
             emit({"event": "paused", "step": step})
             return
-    _finish(job, emit, pairs, validation_pairs, model, steps)
-
-
-def _finish(
-    job: dict[str, Any],
-    emit: Callable[[dict[str, Any]], None],
-    pairs: list[QuestionAnswer],
-    validation_pairs: list[QuestionAnswer],
-    model: _Unigrams,
-    steps: int,
-) -> None:
     if validation_pairs:
         emit({"event": "eval", "step": steps, "valid_loss": model.loss(validation_pairs)})
-    path = Path(job["out"]) / _MEMORY_FILE
+    _write_memory(Path(job["out"]) / _MEMORY_FILE, _pairs(rows))
+    emit({"event": "done", "steps": steps, "passes": steps / per_epoch,
+          "properties": {"simulated": "true"}})  # fmt: skip
+
+
+def _write_memory(path: Path, pairs: list[QuestionAnswer]) -> None:
     with path.with_suffix(".part").open("w", encoding="utf-8") as file:
         for pair in pairs:
             file.write(json.dumps([pair.question, pair.answer]) + "\n")
     path.with_suffix(".part").replace(path)
-    tokens = sum(len(pair.answer_words()) for pair in pairs)
-    emit({"event": "done", "steps": steps, "trained_tokens": tokens * steps // max(1, len(pairs)),
-          "properties": {"simulated": "true"}})  # fmt: skip
 
 
 def _no_answers_event() -> dict[str, Any]:
@@ -121,14 +112,20 @@ def _no_answers_event() -> dict[str, Any]:
     }
 
 
-def _read_pairs(path: Path) -> Iterator[QuestionAnswer]:
-    """Yield the questions and answers of a file. The worker has already refused files with invalid rows."""
+def _pairs(rows: Iterable[list[QuestionAnswer]]) -> list[QuestionAnswer]:
+    return [pair for row in rows for pair in row]
+
+
+def _read_rows(path: Path) -> Iterator[list[QuestionAnswer]]:
+    """Yield the questions and answers of each row that has any. The worker has already refused files with
+    invalid rows."""
     with path.open("rb") as file:
         for line in file:
             if not line.strip():
                 continue
             row = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
-            yield from _row_pairs(row.get("messages") or [])
+            if pairs := list(_row_pairs(row.get("messages") or [])):
+                yield pairs
 
 
 def _row_pairs(messages: list[dict[str, Any]]) -> Iterator[QuestionAnswer]:

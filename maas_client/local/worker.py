@@ -23,13 +23,14 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, TextIO
 
 from maas_client.local.machine import child_processes
 from maas_client.local.resources.errors import describe_failure
 from maas_client.local.resources.job_states import SIGNAL_KEYS, JobSignal
 from maas_client.local.resources.training_config import parse_hyperparameters
-from maas_client.local.resources.validation_cache import check_file
+from maas_client.local.resources.validation_cache import check_file, read_valid_rows
 
 _FORMAT_CODE_PREFIXES = ("FILE_", "JSON_", "CHAT_", "TOOL_")
 _WARMUP_MODULES = (
@@ -41,6 +42,8 @@ _WARMUP_MODULES = (
     "transformers.models.llama.modeling_llama",
 )
 """The modules that a warm worker imports: the engine, and the architectures of the stand-ins."""
+_BLOCK_ROWS = 1000
+"""Rows whose tokens are counted at once."""
 Emit = Callable[[dict[str, Any]], None]
 _open_locks: list[int | None] = []
 """Descriptors of locks that this process holds until it ends."""
@@ -59,7 +62,7 @@ def main(argv: list[str]) -> int:
     _lock_run_folder(job["lock"])
     emit = _make_emit(out)
     try:
-        _run(job, emit, server)
+        _run(job, _with_model_tokens(job, emit), server)
     except Exception as error:
         traceback.print_exc()
         emit({"event": "failed", "code": "ServiceError", "message": describe_failure(error)})
@@ -83,6 +86,35 @@ def _run(job: dict[str, Any], emit: Emit, server: _ControlChannel) -> None:
         count = processes.requested_processes(job)
         with processes.launch_peers(job, count, emit) as job_with_peers:
             run.run(job_with_peers, emit, server.signals)
+
+
+def _with_model_tokens(job: dict[str, Any], emit: Emit) -> Emit:
+    """Return ``emit`` that reports the tokens of the model's own tokenizer, also where another is trained.
+
+    The rows and epochs decide what a job is billed, not the engine or the stand-in that runs it.
+    """
+    if not job["base"].get("is_stand_in"):
+        return emit
+
+    def emit_with_tokens(event: dict[str, Any]) -> None:
+        if event["event"] == "done":
+            event = {**event, "trained_tokens": round(_count_tokens(job) * event["passes"])}
+        emit(event)
+
+    return emit_with_tokens
+
+
+def _count_tokens(job: dict[str, Any]) -> int:
+    """Return the tokens of training and validation data, an estimate without the model's tokenizer."""
+    from maas_client.dataset.scanners import message_texts
+    from maas_client.dataset.scanners.token_counting import load_token_counter
+
+    counter, total = load_token_counter(job["model"]), 0
+    for path in filter(None, (job["train"], job.get("validation"))):
+        rows = read_valid_rows(path, job["model"], job.get("checks"))
+        while block := [row for _, row in islice(rows, _BLOCK_ROWS)]:
+            total += sum(counter.sizes(block, message_texts(block)).totals)
+    return total
 
 
 def _lock_builds(job: dict[str, Any], emit: Emit) -> None:
@@ -117,17 +149,27 @@ def _run_worker_rank(job: dict[str, Any], emit: Emit) -> int:
 def _find_problems(job: dict[str, Any]) -> dict[str, Any] | None:
     """Check the job's files; return the failure if they cannot be trained on, or None.
 
-    This is the only pass that validates the files: training reads the rows that it found valid. Secrets,
-    quality and Azure's minimum number of rows are checked by the client, not here.
+    This is the only pass that validates the files: training reads the rows that it found valid. Secrets and
+    quality are checked by the client, not here.
     """
-    problems = [
-        (name, problem)
+    reports = {
+        name: check_file(path, job["model"], job.get("checks")).report
         for name, path in (("training", job["train"]), ("validation", job.get("validation")))
         if path
-        for problem in check_file(path, job["model"], job.get("checks")).report.problems
+    }
+    problems = [
+        (name, problem)
+        for name, report in reports.items()
+        for problem in report.problems
         if problem.severity == "error" and problem.code.startswith(_FORMAT_CODE_PREFIXES)
     ]
-    return _invalid_data_error(problems) if problems else None
+    if problems:
+        return _invalid_data_error(problems)
+    examples, minimum = reports["training"].examples, job.get("min_examples") or 0
+    if examples < minimum:
+        text = f"The training data has {examples} examples. Fine-tuning needs at least {minimum}."
+        return {"code": "UserError", "message": text}
+    return None
 
 
 def _invalid_data_error(problems: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -103,6 +103,14 @@ class TrainingConfig:
         """Return whether processes wait for each other in every pack, not only at the end of a step."""
         return bool(self.deepspeed_stage or self.fsdp)
 
+    def steps_per_epoch(self, examples: int) -> int:
+        """Return the number of optimizer steps of one pass over so many examples."""
+        return max(1, math.ceil(examples / self.examples_per_step))
+
+    def total_steps(self, examples: int) -> int:
+        """Return the number of optimizer steps of a run over so many examples."""
+        return self.max_steps or self.epochs * self.steps_per_epoch(examples)
+
 
 def parse_hyperparameters(hyperparameters: Mapping[str, Any]) -> TrainingConfig:
     """Return the settings that hyperparameters describe. Values may be strings, as the services send them.

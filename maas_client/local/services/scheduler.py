@@ -10,8 +10,9 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+from maas_client.catalog import load_limits
 from maas_client.local.config import ServerConfig, default_threads
 from maas_client.local.machine.child_processes import ChildProcess, ProcessPool
 from maas_client.local.resources.assets import utc_now
@@ -246,7 +247,15 @@ class Scheduler:
             "log": str(self._files.log_path(body["id"])),
             "lock": str(run / "lock"),
             "pace_s": self._config.step_delay_s,
+            "min_examples": self._min_examples(body["dialect"]),
         }
+
+    def _min_examples(self, dialect: Literal["azureml", "foundry"]) -> int:
+        """Return how many training examples a job needs."""
+        if self._config.min_examples is not None:
+            return self._config.min_examples
+        value = load_limits(dialect)["rows_min"].value
+        return value if isinstance(value, int) else 0
 
     def _tail(self, job_id: str) -> str:
         """Return the last lines of the log of a job, for the error message of a crash."""

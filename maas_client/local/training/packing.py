@@ -6,7 +6,6 @@ run that resumes from a checkpoint, uses the same steps.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -64,19 +63,6 @@ class PackLimits:
     frequencies (LongRoPE) choose the set by the longest position of the whole sequence."""
 
 
-def total_steps(count: int, config: TrainingConfig) -> int:
-    """Return the number of optimiser steps of a run over ``count`` examples."""
-    return config.max_steps or config.epochs * steps_per_epoch(count, config)
-
-
-def steps_per_epoch(count: int, config: TrainingConfig) -> int:
-    """Return the number of optimiser steps of one pass over ``count`` examples."""
-    return max(
-        1,
-        math.ceil(count / config.examples_per_step),
-    )
-
-
 def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
     """Return the order in which an epoch visits ``count`` examples."""
     order = list(range(count))
@@ -94,7 +80,7 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Yield the steps of a run after the first ``start_step``, with the examples of process ``rank``."""
     size = config.examples_per_step
-    per_epoch, total = steps_per_epoch(len(examples), config), total_steps(len(examples), config)
+    per_epoch, total = config.steps_per_epoch(len(examples)), config.total_steps(len(examples))
     order: list[int] = []
     for step in range(start_step, total):
         epoch, start = divmod(step, per_epoch)

@@ -262,6 +262,7 @@ def finish(job: TrainingSetup, validation: ValidationProgress, emit: Emit) -> No
             "event": "done",
             "adapter": str(folder),
             "steps": job.progress.step,
+            "passes": job.passes,
             "trained_tokens": job.trained_tokens(),
             "metrics": metrics,
         }

@@ -27,8 +27,6 @@ from maas_client.local.training.packing import (
     Batch,
     PackLimits,
     evaluation_batches,
-    steps_per_epoch,
-    total_steps,
 )
 from maas_client.local.training.strategies import Strategy, TrainingState
 from maas_client.local.training.train import RunProgress, create_optimizer
@@ -140,7 +138,7 @@ class TrainingSetup:
             model_with_loss=model_with_loss,
             coverage=coverage,
             device=device,
-            progress=RunProgress(total_steps=total_steps(len(data.examples), config)),
+            progress=RunProgress(total_steps=config.total_steps(len(data.examples))),
             fingerprint=fingerprint,
             warnings=[
                 warning_text
@@ -208,8 +206,8 @@ class TrainingSetup:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Return the number of optimiser steps of one pass."""
-        return steps_per_epoch(len(self.data.examples), self.config)
+        """Return the number of optimizer steps of one pass."""
+        return self.config.steps_per_epoch(len(self.data.examples))
 
     @property
     def evaluation_interval(self) -> int:
@@ -226,12 +224,15 @@ class TrainingSetup:
         """Return a batch to compare two models on if there is no validation data."""
         return list(evaluation_batches(self.data.examples[:4], self.pack_limits))
 
+    @property
+    def passes(self) -> float:
+        """Return the passes over the training data so far."""
+        return self.progress.step / self.steps_per_epoch
+
     def trained_tokens(self) -> int:
         """Return tokens as the service bills them: training and validation, times epochs."""
-        passes = self.progress.step / self.steps_per_epoch
-        return round(
-            (self.data.row_counts.tokens + self.data.validation_row_counts.tokens) * passes
-        )
+        tokens = self.data.row_counts.tokens + self.data.validation_row_counts.tokens
+        return round(tokens * self.passes)
 
     def describe(self) -> dict[str, Any]:
         """Return the fields of the ``started`` event."""

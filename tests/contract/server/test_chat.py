@@ -378,3 +378,11 @@ def test_refused_response_format_has_the_documented_body(azure: Azure, uri):
     answer = azure.http.post(f"{uri}/chat/completions", json=body).json()
     assert (answer["status"], answer["code"]) == (422, "parameter_not_supported")
     assert answer["detail"] == {"loc": ["body", "response_format"], "input": "json_object"}
+
+
+def test_strict_schemas_of_openai_models_have_fewer_keywords(azure: Azure):
+    uri = azure.deploy("gpt", "gpt-4.1-mini")
+    response = azure.chat(uri, "x", response_format=json_schema(SCHEMA))
+    assert response.status_code == 400
+    assert "must not use" in response.json()["error"]["message"]
+    assert azure.chat(uri, "x", response_format=json_schema(SCHEMA, False)).status_code == 200

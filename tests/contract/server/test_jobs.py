@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
 import pytest
 
+from maas_client.dataset.scanners import message_texts
+from maas_client.dataset.scanners.token_counting import load_token_counter
+from maas_client.local.embedded_server import serve
 from maas_client.local.resources.assets import Workspace
 from maas_client.local.state.store import MetricPoint
 from tests.contract.server.conftest import WS, Azure, chats
@@ -172,7 +176,7 @@ def test_job_uses_data_of_its_creation(slow_azure: Azure):
 
 def test_jobs_run_in_order(slow_azure: Azure):
     azure = slow_azure
-    train = azure.upload(chats(6), "q.jsonl")
+    train = azure.upload(chats(10), "q.jsonl")
     for n in range(3):
         azure.submit(f"q{n}", train)
     azure.wait("q0", "Running")
@@ -252,7 +256,7 @@ def test_active_job_cannot_be_deleted(slow_azure: Azure):
 
 def test_list_pages_and_filters(server):
     azure = Azure(server.url, WS.replace("proj1", "pages"))
-    data = azure.upload(chats(1), "p.jsonl")
+    data = azure.upload(chats(10), "p.jsonl")
     for n in range(105):
         azure.submit(f"p{n}", data, tags={"n": str(n)}, properties={"even": str(n % 2 == 0)})
         azure.arm("POST", f"/jobs/p{n}/cancel")
@@ -338,7 +342,7 @@ def test_metrics(azure: Azure):
 
 
 def test_metric_points_are_paged(azure: Azure, server):
-    azure.job("pages", chats(1))
+    azure.job("pages", chats(10))
     job_id = server._server.services.store.read.newest("job", Workspace(*WS_PARTS).guid)[0].body[
         "id"
     ]
@@ -369,3 +373,34 @@ def test_metric_points_are_paged(azure: Azure, server):
     ]
     assert len(sample) <= 1000
     assert sample[-1] == 9000
+
+
+def test_a_job_needs_ten_examples(azure: Azure):
+    assert azure.job("nine", chats(9)) == "Failed"
+    error = azure.error("nine")
+    assert error["code"] == "UserError"
+    assert error["message"] == "The training data has 9 examples. Fine-tuning needs at least 10."
+    assert azure.job("ten", chats(10)) == "Completed"
+
+
+def test_the_minimum_of_examples_can_be_changed():
+    with serve(engine="instant", min_examples=2) as server:
+        azure = Azure(server.url)
+        assert azure.job("one", chats(1)) == "Failed"
+        assert azure.job("two", chats(2)) == "Completed"
+        azure.http.close()
+
+
+def test_trained_tokens_are_those_of_the_named_model(azure: Azure):
+    def tokens(name: str, **parameters: str) -> int:
+        details = {"hyperParameters": {"num_train_epochs": "1", **parameters}}
+        assert azure.job(name, chats(30), details=details) == "Completed"
+        properties = azure.arm("GET", f"/jobs/{name}").json()["properties"]["properties"]
+        return int(properties["maas_client.trained_tokens"])
+
+    counter = load_token_counter("Phi-3-mini-4k-instruct")
+    data = [json.loads(line) for line in chats(30).splitlines()]
+    expected = sum(counter.sizes(data, message_texts(data)).totals)
+    assert tokens("tokens-1") == expected
+    assert tokens("tokens-3", num_train_epochs="3") == 3 * expected
+    assert tokens("tokens-b", per_device_train_batch_size="8") == expected

@@ -99,7 +99,7 @@ def state(tmp_path):
 def test_job_survives_killed_server(state, start):
     first = start(state)
     first.azure.submit("long", first.azure.upload(chats(30), "l.jsonl"))
-    first.azure.submit("waits", first.azure.upload(chats(2), "w.jsonl"))
+    first.azure.submit("waits", first.azure.upload(chats(10), "w.jsonl"))
     first.azure.wait("long", "Running")
     first.kill()
     assert wait_for_exit(state)
@@ -200,7 +200,7 @@ def test_acknowledged_jobs_survive_kill(state, start):
     acknowledged: list[str] = []
     for round_ in range(3):
         server = start(state, step_delay_s=1)
-        train = server.azure.upload(chats(1), "a.jsonl")
+        train = server.azure.upload(chats(10), "a.jsonl")
         deadline = time.monotonic() + 0.5
         while time.monotonic() < deadline:
             name = f"r{round_}-{len(acknowledged)}"

@@ -15,7 +15,6 @@ from maas_client.local.training.packing import (  # noqa: E402
     evaluation_batches,
     group_examples,
     pack_examples,
-    total_steps,
     training_batches,
 )
 
@@ -43,7 +42,7 @@ def test_each_epoch_shuffles_all_examples() -> None:
     examples = [example(line, 5) for line in range(10)]
     config = TrainingConfig(epochs=2, batch_size=3)
     steps = list(training_batches(examples, config, limits=PackLimits()))
-    assert len(steps) == total_steps(10, config) == 8
+    assert len(steps) == config.total_steps(10) == 8
     first = [line for step in steps[:4] for line in step.lines]
     second = [line for step in steps[4:] for line in step.lines]
     assert sorted(first) == sorted(second) == list(range(10))

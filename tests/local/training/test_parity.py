@@ -19,7 +19,7 @@ from maas_client.local.resources.training_config import TrainingConfig  # noqa: 
 from maas_client.local.training import adapters, load_base, strategies  # noqa: E402
 from maas_client.local.training.data import Example  # noqa: E402
 from maas_client.local.training.model_loss import ModelWithLoss  # noqa: E402
-from maas_client.local.training.packing import PackLimits, total_steps, training_batches  # noqa: E402
+from maas_client.local.training.packing import PackLimits, training_batches  # noqa: E402
 from maas_client.local.training.train import RunProgress, create_optimizer, train  # noqa: E402
 
 METHODS = ["LoRA", "rsLoRA", "DoRA", "QLoRA", "Full"]
@@ -112,7 +112,7 @@ def our_steps(
         return step_of(*args, **kwargs)
 
     engine.optimizer.step = spy
-    run = RunProgress(total_steps=total_steps(len(examples), config))
+    run = RunProgress(total_steps=config.total_steps(len(examples)))
     todo = training_batches(examples, config, limits=limits)
     losses = [step.loss for step in train(engine.model, todo, config, run, engine)]
     return list(zip(losses, gradients, strict=True))

@@ -18,7 +18,7 @@ from maas_client.local.resources.training_config import TrainingConfig  # noqa: 
 from maas_client.local.training import adapters, load_base, strategies  # noqa: E402
 from maas_client.local.training.data import Example  # noqa: E402
 from maas_client.local.training.model_loss import ModelWithLoss  # noqa: E402
-from maas_client.local.training.packing import PackLimits, total_steps, training_batches  # noqa: E402
+from maas_client.local.training.packing import PackLimits, training_batches  # noqa: E402
 from maas_client.local.training.train import RunProgress, create_optimizer, train  # noqa: E402
 
 CONFIG = TrainingConfig(batch_size=4, epochs=2, learning_rate=1e-3, warmup_steps=2)
@@ -90,7 +90,7 @@ def test_losses_match_trl(base: BaseWeights, examples: list[Example], tmp_path: 
     model, _ = adapters.make_trainable(load_base.load_model(base.folder, CONFIG, "cpu"), CONFIG)
     learner = ModelWithLoss(model)
     engine = strategies.prepare_strategy(learner, create_optimizer(learner, CONFIG), "cpu", CONFIG)
-    run = RunProgress(total_steps=total_steps(len(examples), CONFIG))
+    run = RunProgress(total_steps=CONFIG.total_steps(len(examples)))
     losses = [step.loss for step in train(engine.model, todo, CONFIG, run, engine)]
     assert len(losses) == 6
     assert losses == pytest.approx(their_losses(base, ordered, tmp_path), abs=2e-4)

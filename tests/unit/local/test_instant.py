@@ -143,3 +143,22 @@ def test_import_needs_no_torch_and_no_server():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
     assert instant.SIMULATED.startswith("simulated")
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "steps", "passes"),
+    [
+        ({}, 6, 1),
+        ({"num_train_epochs": "3", "per_device_train_batch_size": "4"}, 6, 3),
+        ({"per_device_train_batch_size": "2", "gradient_accumulation_steps": "2"}, 2, 1),
+        ({"max_steps": "4", "per_device_train_batch_size": "3"}, 4, 2),
+    ],
+)
+def test_steps_follow_rows_batch_and_epochs(tmp_path, hyperparameters, steps, passes):
+    data = rows()
+    for row in data:  # a row is one example, however many answers it has
+        row["messages"] += row["messages"]
+    events = run(job(tmp_path, data, hyperparameters=hyperparameters))
+    assert (events[0]["steps"], events[0]["examples"]) == (steps, 6)
+    assert (events[-1]["steps"], events[-1]["passes"]) == (steps, passes)
+    assert [e["step"] for e in events if e["event"] == "step"] == list(range(1, steps + 1))

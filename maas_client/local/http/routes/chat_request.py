@@ -14,6 +14,7 @@ from maas_client.catalog import ModelInfo
 from maas_client.chat import TEMPLATES
 from maas_client.chat.output_schema import (
     JSON_OBJECT,
+    STRICT_EXCLUDED_KEYWORDS,
     OutputSchemaError,
     Schema,
     arguments_schema,
@@ -234,8 +235,10 @@ class _Reader:
         strict = definition.get("strict", False)
         if not isinstance(strict, bool | None):
             raise self.error(name, "must have strict true or false")
+        is_openai = self._facts is not None and self._facts.publisher == "OpenAI"
+        excluded = STRICT_EXCLUDED_KEYWORDS if strict and is_openai else frozenset[str]()
         try:
-            check_schema(schema, strict=bool(strict))
+            check_schema(schema, strict=bool(strict), excluded_keywords=excluded)
         except OutputSchemaError as error:
             raise self._schema_error(name, error) from None
 
