@@ -31,6 +31,7 @@ MAX_CAPACITY = 1000
 MAX_DEPLOYABLE_CHECKPOINTS = 3
 """The service keeps this many of the newest checkpoints."""
 _SKU_NAMES = frozenset(sku.casefold() for sku in SKUS)
+_UPGRADE_OPTIONS = ("oncenewdefaultversionavailable", "oncecurrentversionexpired", "noautoupgrade")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _CHECKPOINT = re.compile(r"(?P<model>.+):ckpt-step-(?P<step>\d{1,9})")
 _CHECKPOINT_ID = re.compile(r"ftchkpt-(?P<job>[0-9a-f]{32})(?P<step>\d{8})")
@@ -133,8 +134,9 @@ def deployable_checkpoints(store: Store, job: Record) -> dict[int, str]:
 
 def check_request(store: Store, request: dict[str, Any]) -> None:
     """Raise ``ApiError`` for a body without model or sku, or with another provider's format."""
-    properties = request.get("properties")
-    model = properties.get("model") if isinstance(properties, dict) else None
+    values = request.get("properties")
+    properties = values if isinstance(values, dict) else {}
+    model = properties.get("model")
     if not isinstance(model, dict) or not isinstance(model.get("name"), str):
         raise _invalid("properties.model.name is required.", "properties.model.name")
     sku = request.get("sku")
@@ -142,6 +144,19 @@ def check_request(store: Store, request: dict[str, Any]) -> None:
         not isinstance(sku, dict) or str(sku.get("name", "")).casefold() not in _SKU_NAMES
     ):
         raise _invalid(f"sku.name must be one of {', '.join(SKUS)}.", "sku.name")
+    policy = properties.get("raiPolicyName")
+    if policy is not None and not str(policy).casefold().startswith("microsoft."):
+        raise ApiError(
+            501,
+            "NotImplemented",
+            "The local server does not implement content filters: raiPolicyName must be one of Microsoft's.",
+            target="properties.raiPolicyName",
+        )
+    option = properties.get("versionUpgradeOption")
+    if option is not None and str(option).casefold() not in _UPGRADE_OPTIONS:
+        raise _invalid(
+            f"versionUpgradeOption {str(option)[:40]!r} is not known.", "versionUpgradeOption"
+        )
     name = _checkpoint_name(store, model["name"])
     _check_sku(name, sku)
     expected = provider_format(re.split(r"\.ft-", name)[0])

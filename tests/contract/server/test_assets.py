@@ -166,3 +166,35 @@ def test_lists_show_the_resources_that_were_named(azure: Azure) -> None:
     refused = azure.http.put(account, params={"api-version": "2025-09-01"}, json={})
     assert (refused.status_code, refused.json()["error"]["code"]) == (501, "NotImplemented")
     assert "Change Account" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({}, 200),
+        ({"tags": {"a": "b"}, "properties": {"versionUpgradeOption": "NoAutoUpgrade"}}, 200),
+        ({"properties": {"versionUpgradeOption": "Never"}}, 400),
+        ({"properties": {"raiPolicyName": "Mine"}}, 501),
+        ({"properties": {"serviceTier": "Priority"}}, 501),
+        ({"properties": {"model": {"whatElse": 1}}}, 501),
+        ({"whatElse": 1}, 501),
+        ({"properties": {"model": {"name": "Phi-4-mini-instruct"}}}, 409),
+    ],
+)
+def test_second_put_of_a_foundry_deployment(azure: Azure, changes: Any, status: int) -> None:
+    model = {"format": "Microsoft", "name": "Phi-4", "version": "1"}
+    sku = {"name": "GlobalStandard", "capacity": 1}
+    url = (
+        "/subscriptions/s/resourceGroups/g/providers/Microsoft.CognitiveServices/accounts/a/deployments/again"
+        "?api-version=2025-09-01"
+    )
+    assert azure.http.put(url, json={"sku": sku, "properties": {"model": model}}).status_code in (
+        200,
+        201,
+    )
+    properties = {"model": model, **changes.get("properties", {})}
+    properties["model"] = {**model, **properties["model"]}
+    answer = azure.http.put(url, json={"sku": sku, **changes, "properties": properties})
+    assert answer.status_code == status, answer.text
+    if status == 501:
+        assert answer.json()["error"]["code"] == "NotImplemented"
