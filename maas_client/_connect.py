@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
-from maas_client._local_server import LocalServer, ServerRecord, read_running
+from maas_client._local_server import LocalServer, ServerRecord, find_key
 from maas_client._messages import AnyOf, Argument, Text
 from maas_client._secret import find_invalid_character, hide
 from maas_client._settings import Settings
@@ -467,9 +467,7 @@ def _local_server(
                     AnyOf(Argument("url"), "MAAS_URL"),
                 ),
             )
-    record = read_running(settings.state_path())
-    is_same = record is not None and record.url == settings.require("url").rstrip("/")
-    return None, record if is_same else None
+    return None, find_key(settings)
 
 
 def _workspace_values(

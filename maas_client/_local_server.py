@@ -79,6 +79,24 @@ class ServerRecord:
         return json.dumps({name: value for name, value in fields.items() if value is not None})
 
 
+def state_folder(settings: Settings) -> Path | None:
+    """Return the state directory of the user's server; None if this user has no home directory."""
+    try:
+        return settings.state_path().resolve()
+    except RuntimeError:
+        return None
+
+
+def find_key(settings: Settings) -> ServerRecord | None:
+    """Return the user's running server if it is at the address in the settings, for its key."""
+    folder = state_folder(settings)
+    try:
+        record = read_running(folder) if folder else None
+    except errors.ConfigError:  # a record that others could have written names no key
+        return None
+    return record if record and record.url == (settings.url or "").rstrip("/") else None
+
+
 def read_running(folder: Path) -> ServerRecord | None:
     """Return the server that uses a state directory; None if none answers requests there.
 
@@ -190,7 +208,7 @@ class LocalServer:
     """
 
     def __init__(self, settings: Settings, *, keep: bool = False) -> None:
-        self._folder = settings.state_path().expanduser().resolve()
+        self._folder = state_folder(settings)
         self._engine = settings.engine
         self._is_engine_required = settings.origin("engine") == "argument"
         self._can_start = not settings.is_disabled("start_server")
@@ -199,7 +217,7 @@ class LocalServer:
 
     def find(self) -> ServerRecord | None:
         """Return the running server, without starting one."""
-        record = read_running(self._folder) or self._default
+        record = (read_running(self._folder) if self._folder else None) or self._default
         if record is not None:
             self._accept(record)
         return record
@@ -218,11 +236,17 @@ class LocalServer:
             self._default = record
             self._accept(record)
             return record
-        if not self._can_start:
+        if not self._can_start or self._folder is None:
             return ServerRecord(DEFAULT_URL)
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _start_lock(self._folder):
-            record = self._wait_for_other() or self._start()
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with _start_lock(self._folder):
+                record = self._wait_for_other(self._folder) or self._start(self._folder)
+        except OSError as error:
+            raise errors.ConfigError(
+                f"cannot start a local server with its state in {self._folder}: {error.strerror or error}",
+                hint="Use another folder (MAAS_STATE_DIR).",
+            ) from error
         self._accept(record)
         return record
 
@@ -236,27 +260,27 @@ class LocalServer:
                     Argument("engine"),
                 ),
             )
-        if self._keep and record.idle_timeout_s is not None:
+        if self._keep and self._folder and record.idle_timeout_s is not None:
             with suppress(OSError):
                 (self._folder / KEEP_FILE).touch(mode=0o600)
 
-    def _wait_for_other(self) -> ServerRecord | None:
+    def _wait_for_other(self, folder: Path) -> ServerRecord | None:
         """Return the server that another program has started, or is starting; None if there is none."""
         deadline = time.monotonic() + _START_S
-        while _is_locked(self._folder):
-            if record := read_running(self._folder):
+        while _is_locked(folder):
+            if record := read_running(folder):
                 return record
             if time.monotonic() > deadline:
                 raise errors.ServiceError(
-                    f"the local server with its state in {self._folder} does not answer",
+                    f"the local server with its state in {folder} does not answer",
                     hint="Stop its process, or use another state directory (MAAS_STATE_DIR).",
                 )
             time.sleep(_POLL_S)
         return None
 
-    def _start(self) -> ServerRecord:
+    def _start(self, folder: Path) -> ServerRecord:
         engine = self._engine or "peft"
-        arguments = ["--json", "--state-dir", str(self._folder), "--port", str(_free_port())]
+        arguments = ["--json", "--state-dir", str(folder), "--port", str(_free_port())]
         arguments += [
             "--engine",
             engine,
@@ -265,7 +289,7 @@ class LocalServer:
             "--idle-timeout",
             f"{IDLE_TIMEOUT_S:g}",
         ]
-        log = self._folder / LOG_FILE
+        log = folder / LOG_FILE
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
         descriptor = os.open(log, flags, 0o600)
         options: dict[str, Any] = {"start_new_session": True}
@@ -285,7 +309,7 @@ class LocalServer:
         finally:
             os.close(descriptor)
         _started.append(process)
-        record = self._wait_until_ready(process, log)
+        record = self._wait_until_ready(process, folder, log)
         note = ", simulated: nothing is trained" if engine == "instant" else ""
         lifetime = (
             "keeps running" if self._keep else f"stops after {IDLE_TIMEOUT_S / 60:.0f} idle minutes"
@@ -293,15 +317,17 @@ class LocalServer:
         _log.warning(
             "started a local server at %s (engine %s%s; state in %s). It %s; stop it with: "
             "maas-client serve --stop",
-            record.url, engine, note, self._folder, lifetime,
+            record.url, engine, note, folder, lifetime,
             extra={"is_notice": True},
         )  # fmt: skip
         return record
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes], log: Path) -> ServerRecord:
+    def _wait_until_ready(
+        self, process: subprocess.Popen[bytes], folder: Path, log: Path
+    ) -> ServerRecord:
         deadline = time.monotonic() + _START_S
         while process.poll() is None:
-            record = read_running(self._folder)
+            record = read_running(folder)
             if record is not None and record.pid == process.pid:
                 return record
             if time.monotonic() > deadline:

@@ -108,12 +108,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_local(args: argparse.Namespace) -> Iterator[CheckResult]:
-    from maas_client._local_server import find_default_server, read_running
+    from maas_client._local_server import LocalServer, find_default_server
 
     settings = Settings.load(url=args.url)
     url = settings.require("url")
     if settings.origin("url") == "default" and not settings.is_disabled("start_server"):
-        running = read_running(settings.state_path()) or find_default_server()
+        running = LocalServer(settings).find() or find_default_server()
         if running is None:
             yield ok("server", "none runs; commands that need one start it")
             yield from _check_model(args, "local", None)

@@ -22,13 +22,15 @@ TRAIN = str(Path(__file__).parents[2] / "examples" / "data" / "train.jsonl")
 Cue = tuple[str, str]
 
 
-def run_in_terminal(*args: str, typed: Sequence[Cue] = ()) -> tuple[int, str]:
+def run_in_terminal(
+    *args: str, typed: Sequence[Cue] = (), program: Sequence[str] = ("-m", "maas_client")
+) -> tuple[int, str]:
     """Run a command in a pseudo-terminal; after each expected output, type the input for it."""
     import pty
 
     terminal, inner = pty.openpty()
     child = subprocess.Popen(
-        [sys.executable, "-m", "maas_client", *args],
+        [sys.executable, *program, *args],
         stdin=inner, stdout=inner, stderr=inner, start_new_session=True,
     )  # fmt: skip
     os.close(inner)
@@ -58,6 +60,23 @@ def test_fine_tune_shows_a_live_display(maas_server: LocalServer) -> None:
     assert "train_loss" in output
     assert "Completed" in output
     assert "▁" in output
+
+
+@pytest.mark.parametrize(("option", "is_shown"), [("", True), (", progress=False", False)])
+def test_a_python_program_shows_progress_in_a_terminal(
+    maas_server: LocalServer, option: str, is_shown: bool
+) -> None:
+    program = (
+        "import sys, maas_client as maas\n"
+        "with maas.Client.from_env() as client:\n"
+        f"    client.fine_tune(sys.argv[1], 'Phi-3-mini', deploy='perch'{option})\n"
+        "print('the end')"
+    )
+    code, output = run_in_terminal(TRAIN, program=("-c", program))
+    assert code == 0
+    assert output.rstrip().endswith("the end")
+    assert ("Completed, perch answers" in output) is is_shown
+    assert ("train_loss" in output) is is_shown
 
 
 def test_list_is_a_table(maas_server: LocalServer) -> None:

@@ -16,7 +16,12 @@ import pytest
 
 from maas_client import AsyncClient, Client, _local_server
 from maas_client.cli import main
-from maas_client.errors import ConfigError, MissingExtraError, NotFoundError
+from maas_client.errors import (
+    ConfigError,
+    MissingExtraError,
+    NotFoundError,
+    TransportError,
+)
 
 DATA = Path(__file__).parents[3] / "examples/data/train.jsonl"
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and modes are posix")
@@ -261,6 +266,27 @@ def test_a_server_that_cannot_start_says_why(
     with Client.local() as client, pytest.raises(MissingExtraError, match="torch") as missing:
         list(client.jobs.list())
     assert "engine='instant'" in str(missing.value)
+
+
+def test_a_state_directory_that_cannot_be_used_is_an_error_of_this_library(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state.write_text("a file")
+    with Client.local() as client, pytest.raises(ConfigError, match="MAAS_STATE_DIR"):
+        list(client.jobs.list())
+
+
+def test_a_user_without_a_home_directory_gets_no_server(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("MAAS_STATE_DIR")
+    monkeypatch.setattr(Path, "home", no_home)
+    with Client.local() as client, pytest.raises(TransportError, match="maas-client serve"):
+        list(client.jobs.list())
+    Client.local(url="http://127.0.0.1:1").close()
 
 
 Run = Callable[..., tuple[int, str, str]]
