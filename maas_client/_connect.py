@@ -544,7 +544,7 @@ def _default_config_files() -> list[Path]:
     except FileNotFoundError as error:
         raise ConfigError(
             "the working directory was deleted, so it has no config.json",
-            hint="Change to an existing folder, or name the workspace with arguments or variables.",
+            hint="Change to an existing folder, or name the workspace with arguments or environment variables.",
         ) from error
     names = ("config.json", ".azureml/config.json")
     return [folder / name for folder in (here, *here.parents) for name in names]

@@ -27,7 +27,7 @@ def fetch_cloud(url: str, ca_file: str | None) -> Cloud:
     """
     if not is_valid_url(url):
         raise ConfigError(
-            "ARM_CLOUD_METADATA_URL is not an address", hint="It starts with https://."
+            "ARM_CLOUD_METADATA_URL is not a URL", hint="Set it to one that starts with https://."
         )
     deadline = time.monotonic() + _TIMEOUT_S
     http = SyncHttpClient(ca_file=ca_file)

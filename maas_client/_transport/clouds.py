@@ -231,7 +231,7 @@ def check_host(
         return
     if parts.scheme != "https" and not is_loopback(url):
         raise BlockedRequestError(
-            f"{host}: requests are never sent over {parts.scheme or 'no scheme'}"
+            f"{host}: requests are sent over https only, not {parts.scheme or 'without a scheme'}"
         )
     if has_key:
         return

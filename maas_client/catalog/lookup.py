@@ -95,7 +95,7 @@ def registry_uri(model: ModelInfo) -> str:
     if model.uri is None:
         raise ConfigError(
             f"the registry of {model.name} is unknown",
-            hint="Give its address instead of its name: azureml://registries/.../models/...",
+            hint="Give its asset URI instead of its name: azureml://registries/.../models/...",
         )
     return model.uri
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol, TypedDict, Unpack
+from typing import NamedTuple, Protocol, TypedDict, Unpack, get_args
 
 from maas_client._messages import Argument, Text
 from maas_client._progress import Progress, ProgressCallback, show_progress
@@ -29,7 +29,7 @@ from maas_client.types import (
 )
 
 _log = logging.getLogger("maas_client")
-_METHODS = {name.lower(): name for name in ("LoRA", "QLoRA", "DoRA", "Full", "rsLoRA")}
+_METHODS: dict[str, str] = {name.lower(): name for name in get_args(Method)}
 
 
 class JobBackend(Protocol):

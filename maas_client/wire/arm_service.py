@@ -7,14 +7,13 @@ others have the names of Azure's documentation, with which the server answers 50
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from maas_client.wire.azureml import REGISTRY_MODEL, WORKSPACE_PATH
 from maas_client.wire.azureml_models import Page
 from maas_client.wire.foundry import ACCOUNT_PATH
-from maas_client.wire.operation import Operation, Plane
+from maas_client.wire.operation import HttpMethod, Operation, Plane
 
-Method = Literal["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"]
 JSON = dict[str, Any]
 _SUBSCRIPTION = "/subscriptions/{subscription}"
 _GROUP = _SUBSCRIPTION + "/resourceGroups/{resource_group}"
@@ -82,10 +81,10 @@ REGISTRY_OPERATIONS: tuple[Operation[Any], ...] = (
 
 # -- operations that are answered with 501 ---------------------------------------------------------
 
-_ALL: tuple[Method, ...] = ("GET", "PUT", "POST", "PATCH", "DELETE")
+_ALL: tuple[HttpMethod, ...] = ("GET", "PUT", "POST", "PATCH", "DELETE")
 
 
-def _absent(name: str, path: str, *methods: Method) -> tuple[Operation[Any], ...]:
+def _absent(name: str, path: str, *methods: HttpMethod) -> tuple[Operation[Any], ...]:
     return tuple(Operation(name, method, Plane.ARM, path, type(None)) for method in methods)
 
 

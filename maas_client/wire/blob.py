@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import urlencode
 
 from maas_client.wire.azureml_models import DatastoreProperties
-from maas_client.wire.operation import Body, Operation, Plane
+from maas_client.wire.operation import Body, HttpMethod, Operation, Plane
 
 T = TypeVar("T")
 BLOB_API_VERSION = "2024-11-04"
@@ -124,11 +124,12 @@ def create_sas(store: DatastoreProperties, key: str, *, hours: float = 1.0) -> s
 # Operations that this library's client does not use. The local server implements some of them for Microsoft's
 # SDKs. The others have the names of Azure's documentation, with which it answers 501.
 
-Method = Literal["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"]
 _BLOB_PATH = "/{blob:path}"
 
 
-def _container(name: str, method: Method, ok: int = 200, comp: str | None = None) -> Operation[Any]:
+def _container(
+    name: str, method: HttpMethod, ok: int = 200, comp: str | None = None
+) -> Operation[Any]:
     query = {"restype": "container", **({"comp": comp} if comp else {})}
     return Operation(name, method, Plane.BLOB, "", type(None), ok=(ok,), query=query)
 
@@ -159,7 +160,7 @@ CONTAINER_OPERATIONS: tuple[Operation[Any], ...] = (
 ACCOUNT_OPERATIONS: tuple[Operation[Any], ...] = (CONTAINER_LIST,)
 
 
-def _absent(path: str, rows: tuple[tuple[str, str, Method], ...]) -> tuple[Operation[Any], ...]:
+def _absent(path: str, rows: tuple[tuple[str, str, HttpMethod], ...]) -> tuple[Operation[Any], ...]:
     """Return operations from rows of (name, query, method)."""
     return tuple(
         Operation(name, method, Plane.BLOB, path, type(None),

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from maas_client.wire.operation import Operation, Plane
+from maas_client.wire.operation import HttpMethod, Operation, Plane
 
 JSON = dict[str, Any]
-Method = Literal["GET", "POST", "PATCH", "DELETE", "PUT"]
 PROJECT_PATH = "/api/projects/{project}"
 _VERSION = "/datasets/{name}/versions/{version}"
 
 
 def _operation(
-    name: str, method: Method, path: str, ok: tuple[int, ...] = (200,), *, has_body: bool = False
+    name: str,
+    method: HttpMethod,
+    path: str,
+    ok: tuple[int, ...] = (200,),
+    *,
+    has_body: bool = False,
 ) -> Operation[Any]:
     body: Literal["json", "none"] = "json" if has_body else "none"
     return Operation(name, method, Plane.FOUNDRY, path, JSON, ok=ok, body=body)
@@ -64,7 +68,7 @@ _ABSENT_GROUPS = {
     "Toolboxes": ("toolboxes",),
 }
 """Path segments by the name of their group."""
-_METHODS: tuple[Method, ...] = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_METHODS: tuple[HttpMethod, ...] = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ABSENT_OPERATIONS: tuple[Operation[Any], ...] = tuple(
     Operation(name, method, Plane.FOUNDRY, f"/{segment}{suffix}", type(None))
     for name, segments in _ABSENT_GROUPS.items()

@@ -6,11 +6,9 @@ They are those of Azure's v1 API and of its dated versions (docs/azure-http.md s
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
-from maas_client.wire.operation import Operation, Plane
-
-Method = Literal["GET", "POST", "DELETE"]
+from maas_client.wire.operation import HttpMethod, Operation, Plane
 
 _V1_ROWS = """
 chat_completions.list GET /chat/completions
@@ -153,8 +151,8 @@ def _operations(rows: str, plane: Plane, prefix: str = "") -> tuple[Operation[An
     )
 
 
-def _method(name: str) -> Method:
-    methods: dict[str, Method] = {"GET": "GET", "POST": "POST", "DELETE": "DELETE"}
+def _method(name: str) -> HttpMethod:
+    methods: dict[str, HttpMethod] = {"GET": "GET", "POST": "POST", "DELETE": "DELETE"}
     return methods[name]
 
 

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 
 from maas_client.errors import ConfigError
 
+HttpMethod = Literal["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"]
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -62,7 +63,7 @@ class Operation(Generic[T_co]):
     """
 
     name: str
-    method: Literal["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"]
+    method: HttpMethod
     plane: Plane
     path: str
     returns: type[T_co]

@@ -23,7 +23,7 @@ def _other_format(row_format: RowFormat) -> Code:
     return Code(
         str(row_format.code),
         ERROR,
-        f"the row is in the format of another task ({row_format.title}), not a chat",
+        f"the row is in another format ({row_format.title}), not a chat",
         _OTHER_HINTS.get(row_format.name, _CONVERT),
         f"The keys are those of {row_format.title}. Chat completion needs messages with roles. {_SKIPS_ROW}",
         row_format.example,

@@ -25,7 +25,9 @@ def atomic_write(*paths: str | PathLike[str]) -> Iterator[tuple[BinaryIO, ...]]:
     """
     targets = [Path(os.path.realpath(path)) for path in paths]
     if len(set(targets)) < len(targets):
-        raise ConfigError("the same file would be written twice", hint="Give different files.")
+        raise ConfigError(
+            "two of the files to write are the same file", hint="Give each its own name."
+        )
     for target in targets:
         if not target.parent.is_dir():
             raise ConfigError(f"the folder {target.parent} does not exist", hint="Create it first.")

