@@ -58,7 +58,8 @@ def count_parameters(shape: Architecture) -> ParameterCounts:
     """Return the parameter counts. Raises ``ConfigError`` for a model with experts or unknown sizes."""
     if not is_dense(shape):
         raise ConfigError(
-            f"cannot estimate a {shape.model_type} model: it is a mixture of experts, or a source does not state the sizes of its layers"
+            f"cannot estimate a {shape.model_type} model: it is a mixture of experts, or no source states"
+            " the sizes of its layers"
         )
     layers, embeddings = linear_layer_sizes(shape), 1 if shape.tied_embeddings else 2
     return ParameterCounts(
