@@ -242,6 +242,18 @@ _SPECS = (
         below=1,
     ),
     HyperparameterSpec(
+        "beta",
+        float,
+        "DPO only: how strongly the model is kept close to its base, above 0 and at most 2",
+        "DPO: weight of the base model as the reference, for example 0.1",
+        "0.1",
+        "beta",
+        azureml_name="beta",
+        foundry_name="beta",
+        above=0,
+        maximum=2,
+    ),
+    HyperparameterSpec(
         "target_modules",
         tuple,
         "The names of the linear layers that get an adapter",
@@ -266,7 +278,9 @@ FOUNDRY_WIRE_NAMES = {
     spec.name: spec.foundry_name for spec in HYPERPARAMETERS.values() if spec.foundry_name
 }
 """Foundry's names by this library's (docs/azure-http.md section 4.4). The seed is a field of the job itself."""
-FOUNDRY_SUPERVISED_FIELDS = frozenset(FOUNDRY_WIRE_NAMES.values()) - {"seed"}
+FOUNDRY_DPO_FIELDS = frozenset(FOUNDRY_WIRE_NAMES.values()) - {"seed"}
+"""The fields of ``method.dpo.hyperparameters``."""
+FOUNDRY_SUPERVISED_FIELDS = FOUNDRY_DPO_FIELDS - {"beta"}
 """The fields of ``method.supervised.hyperparameters``."""
 FOUNDRY_RANGES = {
     spec.foundry_name: spec.foundry_range

@@ -116,19 +116,24 @@ def check_method(model: ModelInfo, method: str) -> None:
         UnsupportedError: Foundry tunes the model by other methods, or on images.
     """
     source = model.get_source("tuning_methods")
-    if source is None:
+    if source is None and method == "SFT":
         return
-    if model.tuning_methods and method not in model.tuning_methods:
+    if method not in (model.tuning_methods or ("SFT",)):
         others = [
             candidate.name
             for candidate in load_models().values()
             if method in candidate.tuning_methods and "image" not in candidate.modalities[:1]
         ]
+        reason = f"Azure does not tune {model.name} by {method}"
+        if source is not None:
+            methods = " and ".join(model.tuning_methods)
+            reason = (
+                f"Foundry tunes {model.name} by {methods}, not by {method} (as of {source.as_of})"
+            )
         raise UnsupportedError(
-            f"Foundry tunes {model.name} by {' and '.join(model.tuning_methods)}, not by {method} "
-            f"(as of {source.as_of})",
+            reason,
             hint=Text.format(
-                "By {} it tunes {}. {} trains {} on this machine.",
+                "By {} Foundry tunes {}. {} trains {} on this machine.",
                 method,
                 ", ".join(others),
                 Constructor("local"),

@@ -23,7 +23,8 @@ def add_options(parser: argparse.ArgumentParser, *, model_required: bool = True)
     )
     parser.add_argument("--name", help="the job's name (default: derived from its inputs)")
     parser.add_argument(
-        "--method", help="LoRA, QLoRA, DoRA, rsLoRA or Full, where the backend has a choice"
+        "--method",
+        help="LoRA, QLoRA, DoRA, rsLoRA or Full, where the backend has a choice; DPO for preferences",
     )
     parser.add_argument(
         "--compute",

@@ -34,6 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     upload.add_argument("file", metavar="FILE", help="chats, one JSON object per line")
     upload.add_argument("--name", help="the data set's name (default: the file's name)")
     upload.add_argument("--model", help="also validate it for this model")
+    upload.add_argument("--method", metavar="METHOD", help="DPO: the rows are preferences")
     upload.add_argument("--ignore", action="append", default=[], metavar="CODE",
                         help="skip checks with this code (repeatable)")  # fmt: skip
     listing = add_subcommand(group, "list", "list the backend's data sets", _list)
@@ -51,6 +52,7 @@ def _upload(args: argparse.Namespace) -> int:
             args.file,
             name=args.name,
             model=args.model,
+            method=args.method,
             ignore=tuple(args.ignore),
             progress=_print_progress if sys.stderr.isatty() else None,
         )
@@ -100,6 +102,8 @@ def _add_convert(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser = add_subcommand(group, "convert", text, convert)
     parser.add_argument("file", metavar="FILE", help="JSON Lines, a JSON array or CSV")
     parser.add_argument("out", metavar="OUT", help="the chat file to write (.jsonl)")
+    parser.add_argument("--to", choices=("chat", "preference"), default="chat",
+                        help="preference: keep both answers of preferences, for --method DPO")  # fmt: skip
     parser.add_argument("--form", choices=tuple(FORMAT_BY_NAME),
                         help="format of the rows (default: detected from their keys)")  # fmt: skip
     parser.add_argument("--column", action="append", default=[], metavar="KEY=NAME",
@@ -129,6 +133,7 @@ def convert(args: argparse.Namespace) -> int:
             row_format=args.form,
             columns=args.column,
             system=args.system,
+            to=args.to,
             skip_invalid=args.skip,
             ignore_keys=args.ignore_key,
         )
@@ -136,13 +141,14 @@ def convert(args: argparse.Namespace) -> int:
         print_json(result.to_dict())
         return 0
     formats = ", ".join(f"{count:,} {name}" for name, count in result.row_formats.most_common())
-    lines = f"{result.rows:,} chat line{'' if result.rows == 1 else 's'}"
+    lines = f"{result.rows:,} {args.to} line{'' if result.rows == 1 else 's'}"
     print(f"{result.out}: {lines}, from {result.file_format} ({formats})")
     for part, count in result.omitted.most_common():
         print_note(f"not converted: {part} ({_count_rows(count)})")
     for reason, count in result.rejected.most_common():
         print_note(f"skipped: {_count_rows(count)} ({reason})")
-    print_note(f"next: {command('validate', str(result.out))}")
+    method = ["--method", "DPO"] if args.to == "preference" else []
+    print_note(f"next: {command('validate', str(result.out), *method)}")
     return 0
 
 

@@ -47,6 +47,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         choices=("azureml", "foundry", "local"),
         help="validate for this service (default: --backend, else azureml)",
     )
+    parser.add_argument("--method", metavar="METHOD", help="DPO: the rows are preferences")
     parser.add_argument("--validation", metavar="FILE", help="validation file to check as well")
     parser.add_argument("--epochs", type=float,
                         help="epochs for the limit on billed tokens and for the cost")  # fmt: skip
@@ -87,6 +88,11 @@ def run(args: argparse.Namespace) -> int:
         from maas_client.cli._parser import UsageError
 
         raise UsageError("no file given", hint="Try: maas-client validate --help")
+    if args.method and args.method.upper() == "DPO" and (args.fix or args.show_mask):
+        raise ConfigError(
+            "--fix and --show-mask read chats, and with --method DPO the rows are preferences",
+            hint="Leave out one of the options.",
+        )
     if args.show_mask and not args.html:
         with spool_streams(args) as names:
             return _print_mask(args, names)
@@ -157,6 +163,7 @@ def validate_files(args: argparse.Namespace) -> ValidationReport:
             *args.files,
             model=args.model,
             target=args.target or args.backend,
+            method=args.method,
             validation=args.validation,
             ignore=args.ignore,
             warn=args.warn,

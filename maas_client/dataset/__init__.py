@@ -24,6 +24,7 @@ def validate(
     *data: DataSource | DataFile,
     model: str | None = None,
     target: Target | None = None,
+    method: str | None = None,
     validation: DataSource | DataFile | None = None,
     ignore: Iterable[str] = (),
     warn: Iterable[str] = (),
@@ -42,7 +43,10 @@ def validate(
         model: Validate for this model, with its chat template, context length and limits: a name such as
             ``Phi-4-mini-instruct`` or an asset URI. Without it only general rules apply.
         target: Where the model will be trained: ``azureml`` (the default), ``foundry`` or ``local``. It
-            decides which issues are errors, and which limits apply.
+            decides which issues are errors, and which limits apply. With ``method="DPO"`` the default is
+            ``foundry``.
+        method: ``DPO`` if the rows are preferences (``input``, ``preferred_output``,
+            ``non_preferred_output``). Otherwise, and with any other method of ``jobs.create``, rows are chats.
         validation: Validation data, of the same types. It is validated too, and compared with the training
             data for examples that are in both. Without it the report shows the split that the service makes.
         ignore: Codes that are not reported but counted in ``stats["suppressed"]``. ``QUALITY_*`` means
@@ -76,6 +80,7 @@ def validate(
     options = ValidateOptions(
         model=model,
         target=target,
+        method=method,
         ignore=tuple(ignore),
         warn=tuple(warn),
         epochs=epochs,

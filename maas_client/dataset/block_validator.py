@@ -9,18 +9,19 @@ from itertools import accumulate
 from typing import Any
 
 from maas_client.dataset.codes import Severity
+from maas_client.dataset.formats.preferences import ANSWER_KEYS
 from maas_client.dataset.issues import Issue, quote_if_safe
 from maas_client.dataset.parsing.lines import Block, Line, make_line
 from maas_client.dataset.report import ProblemCollector, json_problem, line_problem, row_problems
 from maas_client.dataset.rules.chat import LineResult, LineValidator
 from maas_client.dataset.rules.context import RuleContext
-from maas_client.dataset.rules.fast_path import FastPath, LazyRows
+from maas_client.dataset.rules.fast_path import FastPath
 from maas_client.dataset.rules.row_features import RowFeatures
 from maas_client.dataset.rules.service import ServiceRules
 from maas_client.dataset.scanners import message_texts
 
 Row = dict[str, Any]
-_USED_KEYS = {"messages", "tools", "parallel_tool_calls"}
+_USED_KEYS = {"messages", "tools", "parallel_tool_calls", "input", *ANSWER_KEYS}
 _MAX_IGNORED_KEYS = 20
 """Ignored keys that are named in the report."""
 
@@ -62,6 +63,9 @@ class BlockValidator:
         if block.truncated:
             self._validate_lines(block, [0])
             return ValidRows(block, (), (), ())
+        if self.line_validator.context.method == "DPO":
+            valid = self._validate_lines(block, range(len(block.lines)))
+            return _in_file_order(block, (), (), valid)
         result = self.fast_path.partition(block.lines)
         self.service_rules.count_valid(len(result.accepted))
         if result.merged_system:
@@ -79,7 +83,7 @@ class BlockValidator:
             line = next(_lines(block, indices))
             self._add_problems(line, self.line_validator.validate(line))
 
-    def _validate_lines(self, block: Block, indices: list[int]) -> dict[int, Row]:
+    def _validate_lines(self, block: Block, indices: Sequence[int]) -> dict[int, Row]:
         """Validate some lines with the full rules; return the valid rows by their index."""
         valid: dict[int, Row] = {}
         for index, line in zip(indices, _lines(block, indices), strict=True):
@@ -157,7 +161,7 @@ def _lines(block: Block, indices: Iterable[int]) -> Iterator[Line]:
 
 
 def _in_file_order(
-    block: Block, accepted: Sequence[int], accepted_rows: LazyRows, valid: dict[int, Row]
+    block: Block, accepted: Sequence[int], accepted_rows: Sequence[Row], valid: dict[int, Row]
 ) -> ValidRows:
     """Merge the rows that the fast path accepted and those that the full rules found valid."""
     if not valid:

@@ -29,7 +29,11 @@ from maas_client.dataset.scanners.quality import NulScanner, QualityScanner
 from maas_client.dataset.scanners.secrets import SecretScanner
 from maas_client.dataset.scanners.split_order import SplitOrderScanner
 from maas_client.dataset.scanners.token_counting import load_token_counter
-from maas_client.dataset.scanners.tokens import TokenLimits, TokenScanner
+from maas_client.dataset.scanners.tokens import (
+    PreferenceTokenScanner,
+    TokenLimits,
+    TokenScanner,
+)
 
 
 def make_scanners(
@@ -54,6 +58,9 @@ def make_scanners(
     max_tokens = None if training_scanners else context.limits.get_int("tokens_times_epochs_max")
     model = context.model.name if context.model else None
     token_limits = TokenLimits(per_row=context.max_tokens, per_file=max_tokens, epochs=epochs or 1)
+    if context.method == "DPO":
+        counter = PreferenceTokenScanner(load_token_counter(model), token_limits)
+        return [RepeatedLineScanner(), SecretScanner(), PiiScanner(), NulScanner(), counter]
     share = context.limits.get_float("validation_split") if service_splits else None
     duplicates = DuplicateScanner(
         [scanner for scanner in training_scanners if isinstance(scanner, DuplicateScanner)]

@@ -46,6 +46,7 @@ class ValidateOptions:
 
     model: str | None = None
     target: str | None = None
+    method: str | None = None
     ignore: tuple[str, ...] = ()
     warn: tuple[str, ...] = ()
     epochs: float | None = None
@@ -79,7 +80,7 @@ def check_files(
                 "{} must be a number above 0, not {}", Argument("epochs"), f"{options.epochs:g}"
             )
         )
-    context = build_context(options.target, options.model)
+    context = build_context(options.target, options.model, method=options.method)
     ignore, warn = resolve_codes(options.ignore), resolve_codes(options.warn)
     reports, features = [], []
     training_scanners: list[Scanner] = []

@@ -27,7 +27,11 @@ from maas_client.types.report import FileReport
 
 
 def read_rows(
-    source: DataSource | DataFile, *, target: str = "local", model: str | None = None
+    source: DataSource | DataFile,
+    *,
+    target: str = "local",
+    model: str | None = None,
+    method: str | None = None,
 ) -> Iterator[tuple[Line, dict[str, Any]]]:
     """Yield every valid row of a chat file with its line, in order.
 
@@ -38,6 +42,7 @@ def read_rows(
         source: A JSON Lines file, or what else ``maas_client.validate`` takes.
         target: ``azureml``, ``foundry`` or ``local`` (the default).
         model: Validate for this model; without it only general rules apply.
+        method: ``DPO`` for rows of preferences; else rows are chats.
 
     Yields:
         The line, with its number and offset, and the row as a dictionary.
@@ -46,7 +51,7 @@ def read_rows(
         OSError: The file cannot be read.
         ConfigError: The target or the model is unknown.
     """
-    context = build_context(target, model)
+    context = build_context(target, model, method=method)
     validator = BlockValidator(context, ProblemCollector(context), ServiceRules(context))
     with open_source(source) as data, open(data.path, "rb", buffering=0) as file:
         for block in read_blocks(file):
@@ -68,13 +73,17 @@ class ValidatedFile:
 
 
 def validate_file_once(
-    path: str | PathLike[str], *, target: str = "local", model: str | None = None
+    path: str | PathLike[str],
+    *,
+    target: str = "local",
+    model: str | None = None,
+    method: str | None = None,
 ) -> ValidatedFile:
     """Validate a file in one pass, without its content scanners, and note its valid lines.
 
     Raises ``ConfigError`` for an unknown target or model; whatever the file contains, the result is a report.
     """
-    context = build_context(target, model)
+    context = build_context(target, model, method=method)
     recorder = _ValidLineRecorder()
     check = FileValidator(
         to_file(path),

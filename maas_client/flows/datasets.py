@@ -79,6 +79,7 @@ async def upload(
     *,
     name: str | None = None,
     model: str | None = None,
+    method: str | None = None,
     ignore: Sequence[str] = (),
     progress: bool | ProgressCallback | None = None,
 ) -> Dataset:
@@ -93,6 +94,7 @@ async def upload(
         model: Validate the file for this base model as well (its chat template and limits), so that a
             problem for this model is reported before the upload. If left out, ``jobs.create`` validates
             the file again only if its rows use what the job's model may not support.
+        method: ``DPO`` for rows of preferences. Default: rows are chats.
         ignore: Problem codes to ignore, such as ``["PII_EMAIL"]``; ``QUALITY_*`` is a whole group.
         progress: True shows the upload on stderr or in the notebook, False shows nothing; a function is
             called as ``progress(sent, total)`` with numbers of bytes. Default: True in a terminal or notebook.
@@ -117,7 +119,7 @@ async def upload(
         show_progress(progress, "validating") as display,
     ):
         async with open_file(io, path) as file:
-            report = await validate_file(io, file, model=model, ignore=ignore)
+            report = await validate_file(io, file, model=model, method=method, ignore=ignore)
             return await upload_validated(
                 io, file, report.files[0], report, name=name, progress=display
             )
@@ -198,6 +200,7 @@ async def validate_file(
     file: DataFile,
     *,
     model: str | None = None,
+    method: str | None = None,
     ignore: Sequence[str] = (),
     validation: DataFile | None = None,
 ) -> ValidationReport:
@@ -212,10 +215,12 @@ async def validate_file(
     files = [file, *([] if validation is None else [validation])]
     states = await io.call(lambda: [_file_state(each) for each in files])
     identities = await io.call(lambda: [_identity(each) for each in files])
-    key = _report_key(io, identities, model, ignore)
+    key = _report_key(io, identities, model, ignore, method)
     cached = cache.get(key)
     if cached is None or cached.states != states or None in states:
-        options = ValidateOptions(model=model, target=validation_target(io), ignore=tuple(ignore))
+        options = ValidateOptions(
+            model=model, target=validation_target(io), method=method, ignore=tuple(ignore)
+        )
         _log.info("validating %s", ", ".join(each.name for each in files))
         held_out = None if validation is None else _to_source(validation)
         report, features = await io.call(lambda: check_files([_to_source(file)], held_out, options))
@@ -232,6 +237,7 @@ async def validate_for_job(
     file: DataFile,
     *,
     model: str | None,
+    method: str | None = None,
     ignore: Sequence[str],
     needs_token_bounds: bool = False,
 ) -> ValidationReport:
@@ -243,20 +249,21 @@ async def validate_for_job(
     Args:
         file: The file.
         model: The model; None: only the service knows it.
+        method: ``DPO`` for rows of preferences.
         ignore: Problem codes to ignore.
         needs_token_bounds: The bounds of the file's tokens must be those for the model.
     """
     cache = _report_cache(io)
     identity = await io.call(lambda: _identity(file))
-    general = cache.get(_report_key(io, [identity], None, ignore))
-    is_cached = _report_key(io, [identity], model, ignore) in cache
+    general = cache.get(_report_key(io, [identity], None, ignore, method))
+    is_cached = _report_key(io, [identity], model, ignore, method) in cache
     if general is not None and model is not None and not is_cached:
         state = await io.call(lambda: _file_state(file))
         if state is not None and general.states == [state]:
             report = await _derive_report(io, general, model, needs_token_bounds=needs_token_bounds)
             if report is not None:
                 return report
-    return await validate_file(io, file, model=model, ignore=ignore)
+    return await validate_file(io, file, model=model, method=method, ignore=ignore)
 
 
 async def find_report(
@@ -264,6 +271,7 @@ async def find_report(
     dataset: Dataset,
     *,
     model: str | None,
+    method: str | None = None,
     ignore: Sequence[str],
     needs_token_bounds: bool = False,
 ) -> FileReport | None:
@@ -275,11 +283,11 @@ async def find_report(
     """
     path, cache = dataset.path, _report_cache(io)
     identity = f"sha256:{dataset.sha256}" if path is None else str(path)
-    cached = cache.get(_report_key(io, [identity], model, ignore))
+    cached = cache.get(_report_key(io, [identity], model, ignore, method))
     if cached is not None and cached.report.files[0].sha256 == dataset.sha256:
         return cached.report.files[0]
     if path is None:  # uploaded from rows or a packed file, of which no copy is kept
-        general = cache.get(_report_key(io, [identity], None, ignore))
+        general = cache.get(_report_key(io, [identity], None, ignore, method))
         if general is None or model is None:
             return None
         derived = await _derive_report(io, general, model, needs_token_bounds=needs_token_bounds)
@@ -289,7 +297,12 @@ async def find_report(
         return None
     async with open_file(io, path) as file:
         report = await validate_for_job(
-            io, file, model=model, ignore=ignore, needs_token_bounds=needs_token_bounds
+            io,
+            file,
+            model=model,
+            method=method,
+            ignore=ignore,
+            needs_token_bounds=needs_token_bounds,
         )
         return report.files[0]
 
@@ -348,10 +361,18 @@ def _report_cache(io: IO) -> _ReportCache:
     return cache
 
 
-def _report_key(io: IO, identities: Sequence[str], model: str | None, ignore: Sequence[str]) -> str:
+def _report_key(
+    io: IO,
+    identities: Sequence[str],
+    model: str | None,
+    ignore: Sequence[str],
+    method: str | None,
+) -> str:
     catalog = Settings.load().catalog_file()
     rules = catalog and (str(catalog), _file_state(to_file(catalog)))
-    return repr((list(identities), model, validation_target(io), sorted(ignore), rules))
+    is_preference = method == "DPO"
+    key = (list(identities), model, validation_target(io), sorted(ignore), rules, is_preference)
+    return repr(key)
 
 
 def _identity(file: DataFile) -> str:

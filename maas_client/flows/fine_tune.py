@@ -54,7 +54,11 @@ async def fine_tune(
         hyperparameters: ``Hyperparameters`` or a mapping with the same names; what is left out has the
             service's default.
         method: ``LoRA``, ``QLoRA``, ``DoRA``, ``Full`` or ``rsLoRA``; default: the backend's choice. Only
-            the local server and azureml with ``compute`` let one choose.
+            the local server and azureml with ``compute`` let one choose. ``DPO`` trains on preferences: rows
+            with ``input``, ``preferred_output`` and ``non_preferred_output``. Foundry tunes gpt-4o and gpt-4.1
+            models by it, the local server every model (with LoRA), azureml none.
+        beta: DPO only: how strongly the model is kept close to its base, above 0 and at most 2; the same as
+            the hyperparameter ``beta``. Default: the backend's choice, locally 0.1.
         name: The job's name; default: derived from the inputs.
         compute: Run the job on your own GPUs: the name of a compute, or one or more instance types
             (azureml only). Default: serverless.
@@ -135,6 +139,7 @@ async def fine_tune(
                 io,
                 training_file,
                 model=request.catalog_name,
+                method=request.method,
                 ignore=options.get("ignore", ()),
                 validation=validation_file,
             )

@@ -58,7 +58,12 @@ def check_number(
 
 
 async def resolve_base_model(
-    io: IO, model: str | Model, *, allow_retired: bool, has_compute: bool
+    io: IO,
+    model: str | Model,
+    *,
+    allow_retired: bool,
+    has_compute: bool,
+    method: str | None = None,
 ) -> ResolvedModel:
     """Return the model for a new job. Nothing is sent.
 
@@ -81,6 +86,8 @@ async def resolve_base_model(
     notices = [] if name == info.name else [catalog.name_notice(info, name)]
     if target != "local":
         today = await io.call(date.today)
+        if method == "DPO":
+            catalog.check_method(info, method)
         if not has_compute:
             catalog.check_retirement(info, target, today, allow_retired=allow_retired)
             catalog.check_tunable(info, target)

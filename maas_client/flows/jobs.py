@@ -85,6 +85,7 @@ class JobOptions(TypedDict, total=False):
 
     hyperparameters: Hyperparameters | Mapping[str, object] | None
     method: Method | None
+    beta: float | None
     name: str | None
     compute: str | Sequence[str] | None
     force_new: bool
@@ -99,6 +100,7 @@ class JobOptions(TypedDict, total=False):
 JOB_OPTION_DEFAULTS: JobOptions = {
     "hyperparameters": None,
     "method": None,
+    "beta": None,
     "name": None,
     "compute": None,
     "force_new": False,
@@ -135,7 +137,11 @@ async def create(
         hyperparameters: ``Hyperparameters`` or a mapping with the same names; what is left out has the
             service's default.
         method: ``LoRA``, ``QLoRA``, ``DoRA``, ``Full`` or ``rsLoRA``; default: the backend's choice. Only
-            the local server and azureml with ``compute`` let one choose.
+            the local server and azureml with ``compute`` let one choose. ``DPO`` trains on preferences: rows
+            with ``input``, ``preferred_output`` and ``non_preferred_output``. Foundry tunes gpt-4o and gpt-4.1
+            models by it, the local server every model (with LoRA), azureml none.
+        beta: DPO only: how strongly the model is kept close to its base, above 0 and at most 2; the same as
+            the hyperparameter ``beta``. Default: the backend's choice, locally 0.1.
         name: The job's name; default: derived from the inputs.
         compute: Run the job on your own GPUs: the name of a compute, or one or more instance types
             (azureml only). Default: serverless.
@@ -372,14 +378,17 @@ async def prepare_request(io: IO, model: str | Model, job_options: JobOptions) -
         identifiers.check_number("max_billed_tokens", budget)
     compute = options["compute"]
     machines = (compute,) if isinstance(compute, str) else tuple(compute or ())
+    method = _method(options["method"])
     resolved = await identifiers.resolve_base_model(
-        io, model, allow_retired=options["allow_retired"], has_compute=bool(machines)
+        io,
+        model,
+        allow_retired=options["allow_retired"],
+        has_compute=bool(machines),
+        method=method,
     )
     for notice in resolved.notices:
         _log.warning("%s", notice)
-    hyperparameters = options["hyperparameters"]
-    if not isinstance(hyperparameters, Hyperparameters):
-        hyperparameters = Hyperparameters.model_validate(hyperparameters or {})
+    hyperparameters = _hyperparameters(options, method)
     request = JobRequest(
         model=resolved.id,
         model_name=resolved.name,
@@ -387,7 +396,7 @@ async def prepare_request(io: IO, model: str | Model, job_options: JobOptions) -
         training=Dataset(id="", name=""),
         validation=None,
         hyperparameters=hyperparameters,
-        method=_method(options["method"]),
+        method=method,
         name=options["name"],
         compute=machines,
         force_new=options["force_new"],
@@ -467,14 +476,24 @@ async def _validate(
     model = request.catalog_name
     if isinstance(data, DataFile):
         report = await datasets.validate_for_job(
-            io, data, model=model, ignore=ignore, needs_token_bounds=needs_token_bounds
+            io,
+            data,
+            model=model,
+            method=request.method,
+            ignore=ignore,
+            needs_token_bounds=needs_token_bounds,
         )
         return _Validated(report.files[0], report)
     if isinstance(data, str):
         _log.info("%s is not on this machine and was not validated", data)
         return None
     if file := await datasets.find_report(
-        io, data, model=model, ignore=ignore, needs_token_bounds=needs_token_bounds
+        io,
+        data,
+        model=model,
+        method=request.method,
+        ignore=ignore,
+        needs_token_bounds=needs_token_bounds,
     ):
         return _Validated(file)
     if data.path is None:
@@ -535,6 +554,28 @@ async def _to_dataset(
     if data.startswith("azureml:"):
         return Dataset(id=data, name=data.rsplit("/", 1)[-1], uri=data)
     return await datasets.get(io, data)
+
+
+def _hyperparameters(options: JobOptions, method: str | None) -> Hyperparameters:
+    """Return the hyperparameters, with ``beta`` among them. Raises ``ConfigError`` for a wrong one."""
+    values, beta = options["hyperparameters"], options["beta"]
+    if not isinstance(values, Hyperparameters):
+        values = Hyperparameters.model_validate(values or {})
+    if beta is not None and values.beta is not None and values.beta != beta:
+        raise ConfigError(
+            Text.format("{} is given twice, with different values", Argument("beta")),
+            hint="Give it once.",
+        )
+    if beta is not None:
+        values = Hyperparameters.model_validate({**values.model_dump(), "beta": beta})
+    if values.beta is not None and method != "DPO":
+        raise ConfigError(
+            Text.format("{} is an option of the method DPO", Argument("beta")),
+            hint=Text.format(
+                "Pass {}, or leave out {}.", Argument("method", "DPO"), Argument("beta")
+            ),
+        )
+    return values
 
 
 def _method(method: str | None) -> str | None:

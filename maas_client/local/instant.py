@@ -13,11 +13,12 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from maas_client.dataset.formats.preferences import preference_chats
 from maas_client.local.resources.job_states import JobSignal, no_signal
 from maas_client.local.resources.training_config import parse_hyperparameters
 
@@ -38,6 +39,8 @@ class QuestionAnswer:
 
     question: str
     answer: dict[str, Any]
+    other: dict[str, Any] | None = None
+    """The answer that was not preferred, if the data are preferences."""
 
     def answer_words(self) -> list[str]:
         """Return the words of the answer, including tool calls."""
@@ -77,7 +80,9 @@ def train(
         loss = model.loss(pairs)
         model.update(pairs)
         if step % report_interval == 0 or step == steps:
-            emit({"event": "step", "step": step, "train_loss": loss, "epoch": step / per_epoch})
+            rewards = model.rewards(pairs)
+            epoch = step / per_epoch
+            emit({"event": "step", "step": step, "train_loss": loss, "epoch": epoch, **rewards})
         if JobSignal.CHECKPOINT in signal:
             emit(
                 {
@@ -124,8 +129,19 @@ def _read_rows(path: Path) -> Iterator[list[QuestionAnswer]]:
             if not line.strip():
                 continue
             row = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
-            if pairs := list(_row_pairs(row.get("messages") or [])):
+            if pairs := list(_preference_pairs(row) if "input" in row else _chat_pairs(row)):
                 yield pairs
+
+
+def _preference_pairs(row: dict[str, Any]) -> Iterator[QuestionAnswer]:
+    """Yield the last messages of both answers of a preference as one pair."""
+    preferred, other = (list(_row_pairs(chat["messages"])) for chat in preference_chats(row))
+    if preferred and other:
+        yield replace(preferred[-1], other=other[-1].answer)
+
+
+def _chat_pairs(row: dict[str, Any]) -> Iterator[QuestionAnswer]:
+    return _row_pairs(row.get("messages") or [])
 
 
 def _row_pairs(messages: list[dict[str, Any]]) -> Iterator[QuestionAnswer]:
@@ -158,6 +174,20 @@ class _Unigrams:
             log_total - math.log(self._counts[w] + 1) for pair in pairs for w in pair.answer_words()
         ]
         return sum(word_losses) / len(word_losses) if word_losses else 0.0
+
+    def rewards(self, pairs: Sequence[QuestionAnswer]) -> dict[str, float]:
+        """Return the metrics of preferences: how much more likely the preferred answers are. Else nothing."""
+        margins = [
+            self.loss([QuestionAnswer(pair.question, pair.other)]) - self.loss([pair])
+            for pair in pairs
+            if pair.other is not None
+        ]
+        if not margins:
+            return {}
+        return {
+            "train_reward_accuracy": sum(margin > 0 for margin in margins) / len(margins),
+            "train_reward_margin": sum(margins) / len(margins),
+        }
 
 
 class AnswerIndex:

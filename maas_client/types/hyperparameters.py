@@ -64,6 +64,7 @@ class Hyperparameters(FrozenModel):
     lora_r: int | None = _field("lora_r")
     lora_alpha: float | None = _field("lora_alpha")
     lora_dropout: float | None = _field("lora_dropout")
+    beta: float | None = _field("beta")
     target_modules: tuple[str, ...] | None = _field("target_modules")
     extra: dict[str, Any] = Field(
         default_factory=dict,

@@ -17,7 +17,7 @@ from maas_client.types.report import ValidationReport
 
 __all__ = ["Checkpoint", "FineTuneResult", "Job", "JobError", "JobEvent", "Method"]
 
-Method = Literal["LoRA", "QLoRA", "DoRA", "Full", "rsLoRA"]
+Method = Literal["LoRA", "QLoRA", "DoRA", "Full", "rsLoRA", "DPO"]
 """How the weights are trained. Serverless Azure always runs its own LoRA; the local server and ``compute=``
 let you choose."""
 

@@ -107,6 +107,45 @@ def test_every_model_of_foundry_runs_on_a_stand_in(
             assert base.ready
 
 
+@pytest.mark.parametrize("dialect", ["azureml", "foundry"])
+def test_training_on_preferences(server: LocalServer, tmp_path: Path, dialect: Any) -> None:
+    rows = [
+        {
+            "input": {"messages": [{"role": "user", "content": f"What is {n} plus {n}?"}]},
+            "preferred_output": [{"role": "assistant", "content": f"It is {2 * n}."}],
+            "non_preferred_output": [{"role": "assistant", "content": f"I do not know {dialect}."}],
+        }
+        for n in range(12)
+    ]
+    path = tmp_path / "preferences.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with server.client(dialect=dialect) as client:
+        result = client.fine_tune(
+            path, model="Phi-4-mini-instruct", method="DPO", beta=0.2, deploy=f"dpo-{dialect}"
+        )
+        assert float(result.job.hyperparameters["beta"]) == 0.2
+        metrics = [event.metrics for event in client.jobs.events(result.job) if event.metrics]
+        assert all(
+            {"train_reward_accuracy", "train_reward_margin"} <= each.keys() for each in metrics
+        )
+        reply = client.chat.complete(
+            f"dpo-{dialect}", [{"role": "user", "content": "What is 3 plus 3?"}]
+        )
+        assert reply.choices[0].message.content == "It is 6."
+        dataset = client.datasets.upload(path, method="DPO")
+        again = client.jobs.create("Phi-4-mini-instruct", dataset, method="DPO", beta=0.2)
+        assert again.attached
+        with pytest.raises(maas.DatasetError):
+            client.jobs.create("Phi-4-mini-instruct", path)
+        del rows[3]["non_preferred_output"]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        with pytest.raises(maas.DatasetError) as caught:
+            client.jobs.create("Phi-4-mini-instruct", path, method="DPO")
+        assert caught.value.report is not None
+        assert caught.value.report.errors[0].code == "CHAT_PREFERENCE_MISSING"
+        assert caught.value.report.errors[0].line == 4
+
+
 def test_sku_and_capacity_of_a_deployment_are_kept(server: LocalServer, data: Path) -> None:
     with server.client(dialect="foundry") as client:
         result = client.fine_tune(

@@ -76,6 +76,69 @@ def start(client: openai.OpenAI, file: str, **kwargs: Any) -> Any:
     return client.fine_tuning.jobs.create(model=MODEL, training_file=file, **arguments)
 
 
+def preference_rows(count: int = 12) -> bytes:
+    return b"".join(
+        json.dumps(
+            {
+                "input": {"messages": [{"role": "user", "content": f"What is {n}?"}]},
+                "preferred_output": [{"role": "assistant", "content": f"It is {n}."}],
+                "non_preferred_output": [{"role": "assistant", "content": "Who knows?"}],
+            }
+        ).encode()
+        + b"\n"
+        for n in range(count)
+    )
+
+
+def test_preference_tuning(client: openai.OpenAI) -> None:
+    """The call of Microsoft's page on DPO, and one with every hyperparameter."""
+    file = upload(client, preference_rows())
+    for method in (
+        {"type": "dpo"},
+        {
+            "type": "dpo",
+            "dpo": {
+                "hyperparameters": {
+                    "beta": 0.2,
+                    "n_epochs": 2,
+                    "batch_size": 4,
+                    "learning_rate_multiplier": 2.0,
+                }
+            },
+        },
+    ):
+        extra_body = {"trainingType": "GlobalStandard"}
+        job = client.fine_tuning.jobs.create(
+            model="gpt-4.1-mini",
+            training_file=file,
+            method=method,  # type: ignore[arg-type]  # as written in the documentation
+            extra_body=extra_body,
+        )
+        assert job.method is not None
+        assert job.method.type == "dpo"
+        assert wait_for_end(client, job.id).status == "succeeded"
+    assert job.method.dpo is not None
+    assert job.method.dpo.hyperparameters is not None
+    assert job.method.dpo.hyperparameters.beta == 0.2
+    events = client.fine_tuning.jobs.list_events(job.id).data
+    metrics = [event.data for event in events if event.type == "metrics"]
+    assert metrics
+    assert all({"train_reward_accuracy", "train_reward_margin"} <= set(each) for each in metrics)  # type: ignore[call-overload]  # an object
+
+
+def test_preference_tuning_on_chats_fails(v1: openai.OpenAI) -> None:
+    file = upload(v1, training_rows())
+    job = v1.fine_tuning.jobs.create(
+        model="gpt-4.1-mini", training_file=file, method={"type": "dpo"}, extra_body=TIER
+    )
+    ended = wait_for_end(v1, job.id)
+    assert ended.status == "failed"
+    assert ended.error.code == "jsonlValidationFailed"
+    assert "preference" in ended.error.message
+    with pytest.raises(openai.BadRequestError, match="supervised or dpo"):
+        start(v1, file, method={"type": "reinforcement"})
+
+
 def test_file_round_trip(client: openai.OpenAI) -> None:
     file = upload(client, training_rows())
     processed = client.files.retrieve(file)

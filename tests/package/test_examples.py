@@ -55,6 +55,13 @@ def test_async(maas_server: LocalServer) -> None:
     assert "Phi-4-mini-instruct" in out
 
 
+def test_preferences(maas_server: LocalServer) -> None:
+    lines = run_example("04_preferences.py").splitlines()
+    assert lines[0] == "64 preferences, 0 errors"
+    assert [line.split(":")[0] for line in lines[1:]] == [f"step {n}" for n in range(1, 9)]
+    assert "accuracy" in lines[-1]
+
+
 def test_phi3_family(maas_server: LocalServer) -> None:
     lines = run_example("phi3_family.py").splitlines()
     assert [line.split(" on ")[0] for line in lines] == [

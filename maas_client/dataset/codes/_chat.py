@@ -6,12 +6,18 @@ from maas_client.dataset.formats import FORMATS, RowFormat
 _VALID_ROW = (
     '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}'
 )
+_PREFERENCE = (
+    '{"input": {"messages": [{"role": "user", "content": "Hi"}]}, "preferred_output": [{"role": "assistant", '
+    '"content": "Hello."}], "non_preferred_output": [{"role": "assistant", "content": "What?"}]}'
+)
 _CONVERT = "Convert it: maas-client datasets convert FILE OUT.jsonl"
 _FIX = "maas-client validate FILE --fix OUT.jsonl"
 _SKIPS_ROW = "Azure ML silently skips a row without messages."
 
 
 _OTHER_HINTS = {
+    "dpo": "Convert it: maas-client datasets convert FILE OUT.jsonl keeps the chosen answer, with --to "
+    "preference both. To train on preferences, pass the method DPO.",
     "text": "Write chats instead, or train on plain text with another tool: plain text has no question and "
     "no answer. Text with marked turns can be converted: maas-client datasets convert FILE OUT.jsonl",
     "batch": "Use the results that belong to it: a request holds no answer to train on. With them: "
@@ -339,6 +345,71 @@ CODES = (
         "Known types are text, image_url, input_audio and file. A text model can be trained on text only.",
         '"content": [{"type": "video", "video": "..."}]',
         '"content": [{"type": "text", "text": "..."}]',
+    ),
+    Code(
+        "CHAT_PREFERENCE_MISSING",
+        ERROR,
+        "the preference has a part missing",
+        "Write input, preferred_output and non_preferred_output. A chat with one answer is trained on with "
+        "another method than DPO.",
+        "DPO learns the difference between a better and a worse answer to the same question, so a row needs "
+        "all three.",
+        '{"input": {"messages": [...]}, "preferred_output": [...]}',
+        _PREFERENCE,
+        not_in_schema=True,
+    ),
+    Code(
+        "CHAT_PREFERENCE_TYPE",
+        ERROR,
+        "a part of the preference has the wrong type",
+        "Write input as an object with messages, and both outputs as lists of messages.",
+        "An answer is a list, because it can consist of several messages, for example with tool calls.",
+        '{"input": {"messages": [...]}, "preferred_output": "Hello.", "non_preferred_output": "What?"}',
+        _PREFERENCE,
+        not_in_schema=True,
+    ),
+    Code(
+        "CHAT_PREFERENCE_EMPTY",
+        ERROR,
+        "an answer of the preference has no message",
+        "Add the answer or remove the row.",
+        "Without a losing answer there is nothing to compare the preferred one with, and the other way round.",
+        '{"input": {"messages": [...]}, "preferred_output": [...], "non_preferred_output": []}',
+        _PREFERENCE,
+        not_in_schema=True,
+    ),
+    Code(
+        "CHAT_PREFERENCE_ROLE",
+        ERROR,
+        "a message of an answer has another role than assistant or tool",
+        "Move the question into input; an answer begins with a message of the assistant.",
+        "The outputs hold only what follows the last message of the input.",
+        '"preferred_output": [{"role": "user", "content": "Hi"}]',
+        '"preferred_output": [{"role": "assistant", "content": "Hello."}]',
+        not_in_schema=True,
+    ),
+    Code(
+        "CHAT_PREFERENCE_INPUT_END",
+        ERROR,
+        "the input of the preference ends with an answer",
+        "Remove the last message of input, or move it into an output.",
+        "The input is the question that both answers reply to.",
+        '{"input": {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": '
+        '"Hello."}]}, "preferred_output": [...], "non_preferred_output": [...]}',
+        _PREFERENCE,
+        not_in_schema=True,
+    ),
+    Code(
+        "CHAT_PREFERENCE_SAME",
+        ERROR,
+        "both answers are equal",
+        "Remove the row or replace one of the answers.",
+        "The difference between equal answers is zero, so the row teaches nothing.",
+        '"preferred_output": [{"role": "assistant", "content": "Hello."}], "non_preferred_output": [{"role": '
+        '"assistant", "content": "Hello."}]',
+        '"preferred_output": [{"role": "assistant", "content": "Hello."}], "non_preferred_output": [{"role": '
+        '"assistant", "content": "What?"}]',
+        not_in_schema=True,
     ),
     Code(
         "CHAT_PART_MODALITY",

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any
+from typing import Any, Literal
 
 from maas_client._messages import Argument, Text
 from maas_client.dataset.codes import get_code
@@ -38,10 +38,12 @@ from maas_client.dataset.formats import (
     Row,
     RowFormat,
     UnwantedAnswerError,
+    convert_pair,
     convert_row,
     detect_any_format,
 )
 from maas_client.dataset.formats.messages import parse_json_text
+from maas_client.dataset.formats.preferences import ANSWER_KEYS, preference_row
 from maas_client.dataset.issues import is_format_word
 from maas_client.dataset.parsing.file_type import (
     SEPARATOR_NAMES,
@@ -69,7 +71,7 @@ class ConversionResult:
     file_format: str = ""
     """The type of the file: JSON Lines, a JSON array, a table separated by commas, ..."""
     rows: int = 0
-    """Number of chat rows written."""
+    """Number of rows written."""
     row_formats: Counter[str] = field(default_factory=Counter)
     """Number of converted rows by format."""
     omitted: Counter[str] = field(default_factory=Counter)
@@ -116,6 +118,7 @@ def convert(
     row_format: str | None = None,
     columns: Sequence[tuple[str, str]] = (),
     system: str | None = None,
+    to: Literal["chat", "preference"] = "chat",
     skip_invalid: bool = False,
     ignore_keys: Sequence[str] = (),
 ) -> ConversionResult:
@@ -130,6 +133,8 @@ def convert(
         columns: Keys to rename before the conversion, as pairs ``(theirs, ours)``:
             ``[("Frage", "prompt")]``.
         system: A system message for every row that has none.
+        to: ``chat``, or ``preference`` to keep both answers of preferences (format ``dpo``), as training with
+            method DPO takes them.
         skip_invalid: Leave out rows that cannot be converted instead of raising ``DatasetError``.
         ignore_keys: Keys to leave out that would otherwise make a row impossible to convert without loss.
 
@@ -159,7 +164,8 @@ def convert(
         columns,
         system,
         tuple(ignore_keys),
-        LineValidator(build_context("local", None)),
+        to,
+        LineValidator(build_context("local", None, method="DPO" if to == "preference" else None)),
     )
     with open_valid_source(source) as data, atomic_write(out) as (file,):
         result = ConversionResult(data.name, os.fspath(out))
@@ -182,6 +188,7 @@ class _Options:
     columns: Sequence[tuple[str, str]]
     system: str | None
     ignored: tuple[str, ...]
+    to: str
     validator: LineValidator
 
 
@@ -203,10 +210,8 @@ def _convert_row(
         result.reject(number, f"unknown keys: {_list_keys(row)}")
         return None
     try:
-        chat, notes = convert_row(row_format, row, options.ignored)
-        _add_system(chat, options.system)
-        chat, _ = repair.repair_row(chat)
-        data = _encode_chat(chat, options.validator)
+        converted, notes = _convert_values(row_format, row, options)
+        data = _encode_chat(converted, options.validator)
     except UnwantedAnswerError as reason:
         result.omitted[f"row whose answer is unwanted: {reason}"] += 1
         result.unwanted += 1
@@ -217,6 +222,24 @@ def _convert_row(
     result.row_formats[row_format.name] += 1
     result.omitted.update(notes)
     return data
+
+
+def _convert_values(row_format: RowFormat, row: Row, options: _Options) -> tuple[Row, list[str]]:
+    """Return the chat row or preference row of a row, and descriptions of what was left out."""
+    if options.to == "chat":
+        chat, notes = convert_row(row_format, row, options.ignored)
+        return _finish_chat(chat, options), notes
+    preferred, other, notes = convert_pair(row_format, row, options.ignored)
+    pair = preference_row(_finish_chat(preferred, options), _finish_chat(other, options))
+    if pair is None:
+        raise ConversionError("both answers are equal, or the conversations differ before them")
+    return pair, notes
+
+
+def _finish_chat(chat: Row, options: _Options) -> Row:
+    _add_system(chat, options.system)
+    finished, _ = repair.repair_row(chat)
+    return dict(finished)
 
 
 def _is_bare_list(row: Any) -> bool:
@@ -262,7 +285,7 @@ def _encode_chat(chat: Row, validator: LineValidator) -> bytes:
 
 
 _SHOWN = frozenset(("messages", "role", "content", "weight", "tools", "tool_calls", "tool_call_id",
-                    "function", "arguments", "name", "parameters"))  # fmt: skip
+                    "function", "arguments", "name", "parameters", "input", *ANSWER_KEYS))  # fmt: skip
 """Keys that a message shows as part of a place; others may be text of the row."""
 
 

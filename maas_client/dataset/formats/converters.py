@@ -216,6 +216,10 @@ def from_text(fields: Fields) -> Row:
     return _make_chat(fields, messages, [])
 
 
+UNCHOSEN_NOTE = "the answer that was not chosen"
+SCORE_NAMES = ("score_chosen", "score_rejected", "chosen_score", "rejected_score")
+
+
 def from_dpo(fields: Fields) -> Row:
     """Convert the chosen side of a preference pair."""
     if isinstance(source := fields.row.get("input"), dict) and "messages" in source:  # OpenAI
@@ -223,12 +227,9 @@ def from_dpo(fields: Fields) -> Row:
     chosen = fields.get(
         "preferred_output", "chosen", "chosen_response", "response_chosen", "accepted"
     )
-    rejected = (
-        "non_preferred_output", "rejected", "rejected_response", "response_rejected",
-        "score_chosen", "score_rejected", "chosen_score", "rejected_score",
-    )  # fmt: skip
-    fields.mark_read(*rejected)
-    fields.notes.append("the answer that was not chosen")
+    rejected = ("non_preferred_output", "rejected", "rejected_response", "response_rejected")
+    fields.mark_read(*rejected, *SCORE_NAMES)
+    fields.notes.append(UNCHOSEN_NOTE)
     if isinstance(chosen, list) and not _is_turns(chosen):
         raise ConversionError("chosen is a list of texts, not of messages")
     if isinstance(chosen, str) and chosen.strip()[:2] in ("[{", "{'", '{"'):

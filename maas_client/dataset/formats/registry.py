@@ -256,6 +256,46 @@ def convert_row(
     return chat, list(dict.fromkeys(fields.notes))
 
 
+_ANSWER_NAMES = (
+    ("preferredoutput", "nonpreferredoutput"),
+    ("chosen", "rejected"),
+    ("chosenresponse", "rejectedresponse"),
+    ("responsechosen", "responserejected"),
+    ("accepted", "rejected"),
+)
+"""The keys of both answers in each notation of preferences, normalized."""
+
+
+def convert_pair(
+    row_format: RowFormat, row: Row, ignored: Iterable[str] = ()
+) -> tuple[Row, Row, list[str]]:
+    """Return a preference as the chat with each of its answers, and descriptions of what was left out.
+
+    Raises:
+        ConversionError: The row is no preference, or cannot be converted without losing something.
+    """
+    if row_format.name != "dpo":
+        raise ConversionError("the row has one answer, and a preference has two")
+    row = flatten_row(row)
+    if _has_whole_conversation(row):
+        row = {key: value for key, value in row.items() if key != "messages"}
+    keys = {normalize_key(key): key for key in row}
+    swapped = dict(row)
+    for first, second in _ANSWER_NAMES:
+        if first in keys and second in keys:
+            swapped[keys[first]], swapped[keys[second]] = row[keys[second]], row[keys[first]]
+            break
+    preferred, notes = convert_row(row_format, row, ignored)
+    other, _ = convert_row(row_format, swapped, ignored)
+    notes = [note for note in notes if note != converters.UNCHOSEN_NOTE]
+    notes += [
+        f"key {describe_key(key)}"
+        for name, key in keys.items()
+        if name in map(normalize_key, converters.SCORE_NAMES)
+    ]
+    return preferred, other, notes
+
+
 _LABEL_NAMES = (
     "label",
     "labels",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +23,7 @@ from maas_client.dataset.parsing.json_scan import JsonDocument, JsonError
 from maas_client.dataset.parsing.lines import MAX_LINE_BYTES, Line
 from maas_client.dataset.parsing.strict_json import parse_strict
 from maas_client.dataset.rules.context import RuleContext
+from maas_client.dataset.rules.preferences import preference_issues
 from maas_client.dataset.rules.row_features import RowFeatures
 from maas_client.dataset.rules.tools import call_issues, definition_issues, result_issues
 from maas_client.dataset.rules.unsupported_fields import mask_issue, row_key_issues
@@ -68,6 +69,9 @@ _UNKNOWN_SPEAKER = frozenset(
 
 def row_issues(row: Any, context: RuleContext) -> list[Issue]:
     """Return every issue of a row in order, including codes that the target does not report."""
+    if context.method == "DPO":
+        chat_context = replace(context, method="SFT")
+        return preference_issues(row, lambda chat: row_issues(chat, chat_context))
     if not isinstance(row, dict):
         return [
             _wrapping_issue(row, "CHAT_NOT_OBJECT") or Issue("CHAT_NOT_OBJECT", (), json_type(row))

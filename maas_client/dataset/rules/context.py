@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from maas_client._messages import Argument, Text
 from maas_client._settings import Settings
@@ -18,6 +18,7 @@ from maas_client.errors import ConfigError, UnsupportedError
 if TYPE_CHECKING:
     from maas_client.catalog import Limits, ModelInfo
 
+TuningMethod = Literal["SFT", "DPO"]
 TARGETS: tuple[Target, ...] = ("azureml", "foundry", "local")
 TOKENS_BEGIN_WITH = "<"
 """The first character of every control token."""
@@ -48,6 +49,8 @@ class RuleContext:
     occur by chance (``<|...|>``)."""
     other_template_tokens: re.Pattern[str] | None
     """Control tokens of the other templates; None without a model."""
+    method: TuningMethod = "SFT"
+    """``SFT``: rows are chats. ``DPO``: rows are preferences."""
 
     def severity(self, code: str) -> Severity | None:
         """Return the severity of a code at this target; None where it is not reported."""
@@ -60,26 +63,45 @@ class RuleContext:
 
 
 def build_context(
-    target: str | None = None, model: str | None = None, *, override: Path | None = None
+    target: str | None = None,
+    model: str | None = None,
+    *,
+    method: str | None = None,
+    override: Path | None = None,
 ) -> RuleContext:
     """Return the context for a target and a model.
 
     Args:
-        target: ``azureml`` (the default), ``foundry`` or ``local``.
+        target: ``azureml`` (the default), ``foundry`` (the default for preferences) or ``local``.
         model: A model name or an asset URI.
+        method: ``DPO`` for rows of preferences; None or any other method: rows are chats.
         override: A catalog override file; the file that MAAS_CATALOG names if left out.
 
     Raises:
-        ConfigError: The target or the model is unknown, or the override file is not valid.
+        ConfigError: The target or the model is unknown, the target does not tune by the method, or the
+            override file is not valid.
     """
-    known_target = next((name for name in TARGETS if name == (target or "azureml")), None)
+    is_preference = method is not None and method.upper() == "DPO"
+    target = target or ("foundry" if is_preference else "azureml")
+    known_target = next((name for name in TARGETS if name == target), None)
     if known_target is None:
         raise ConfigError(
             f"there is no target {target!r}",
             hint=Text.format("Set {} to one of {}.", Argument("target"), ", ".join(TARGETS)),
         )
     override = override or Settings.load().catalog_file()
-    return _build_context(known_target, model, override, _modified_ns(override))
+    context = _build_context(known_target, model, override, _modified_ns(override))
+    if not is_preference:
+        return context
+    if known_target == "azureml":
+        raise ConfigError(
+            "Azure ML tunes no model by preferences (DPO)",
+            hint=Text.format(
+                "Set {} to foundry, which tunes gpt-4o and gpt-4.1 by DPO, or to local.",
+                Argument("target"),
+            ),
+        )
+    return replace(context, method="DPO")
 
 
 def _modified_ns(file: Path | None) -> int:

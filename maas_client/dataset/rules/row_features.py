@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maas_client.chat import ChatTemplate
+from maas_client.dataset.formats.preferences import preference_messages
 from maas_client.dataset.parsing.strict_json import collect_strings
 from maas_client.dataset.rules.context import TEMPLATE_TOKENS, TOKENS_BEGIN_WITH
 
@@ -38,10 +39,12 @@ class RowFeatures:
                 for text in collect_strings(row)
             )
         if not has_issues:
-            messages = row["messages"]
+            messages = row["messages"] if "messages" in row else preference_messages(row)
             self.roles.update([message["role"] for message in messages])
             self.has_tools = self.has_tools or bool(
-                row.get("tools") or any(message.get("tool_calls") for message in messages)
+                row.get("tools")
+                or (row.get("input") or {}).get("tools")
+                or any(message.get("tool_calls") for message in messages)
             )
 
     def is_compatible_with(self, template: ChatTemplate | None) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from maas_client.dataset.formats.preferences import preference_messages
 from maas_client.dataset.issues import Issue
 from maas_client.dataset.rules.chat import LineResult
 from maas_client.dataset.rules.context import RuleContext
@@ -177,4 +178,6 @@ def _messages(result: LineResult) -> list[Any] | None:
     if document is None or document.aborted or not isinstance(document.value, dict):
         return None
     messages = document.value.get("messages")
+    if messages is None and result.row is not None:
+        messages = preference_messages(result.row)
     return messages if isinstance(messages, list) else None

@@ -66,6 +66,8 @@ def message_texts(rows: Sequence[Row]) -> Sequence[list[str] | None]:
 
 
 def _message_texts(row: Row) -> list[str] | None:
+    if "messages" not in row:
+        return None  # a preference
     messages = row["messages"]
     texts = [message.get("content") for message in messages]
     text_only = "tools" not in row and all(type(text) is str for text in texts)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from maas_client.dataset.formats.preferences import ANSWER_KEYS, preference_chats
 from maas_client.dataset.issues import Issue
 from maas_client.dataset.parsing.prefilter import join_lines
 from maas_client.dataset.parsing.strict_json import collect_strings
@@ -145,6 +146,21 @@ class TokenScanner:
                 "rows_over_limit": self._rows_over_limit,
             }
         return {"tokens": figures}
+
+
+class PreferenceTokenScanner(TokenScanner):
+    """Counts both chats of every preference row: training reads each of them."""
+
+    def feed(
+        self, numbers: Sequence[int], lines: Sequence[bytes], rows: Sequence[Row]
+    ) -> list[Issue]:
+        """Count; return an issue for each answer beyond the model's length."""
+        chats = zip(*map(preference_chats, rows), strict=True)
+        return [
+            issue._replace(path=(key,))
+            for key, answers in zip(ANSWER_KEYS, chats, strict=True)
+            for issue in super(PreferenceTokenScanner, self).feed(numbers, lines, answers)
+        ]
 
 
 def percentiles(counts: Counter[int]) -> dict[str, int | float]:

@@ -97,6 +97,15 @@ def check_request(io: IO, request: JobRequest) -> None:
                 "Leave out {}. {} supports it.", Argument("training_type"), Constructor("foundry")
             ),
         )
+    if request.method == "DPO" and not io.scope.local:
+        raise UnsupportedError(
+            "Azure ML tunes no model by DPO, and no service of Azure tunes a Phi by it",
+            hint=Text.format(
+                "Foundry tunes gpt-4o and gpt-4.1 by DPO: {}. {} trains every model by it on this machine.",
+                Constructor("foundry"),
+                Constructor("local"),
+            ),
+        )
     to_wire_hyperparameters(io, request)
     _compute_properties(io, request.compute)
     if request.name is not None and not re.fullmatch(

@@ -51,8 +51,9 @@ def job_fingerprint(request: JobRequest) -> str:
         "hyperparameters": request.hyperparameters.model_dump(mode="json", exclude_none=True),
         "name": request.name,
     }
-    if request.training_type is not None:
-        inputs["training_type"] = request.training_type
+    for name in ("training_type", "method"):
+        if (value := getattr(request, name)) is not None:
+            inputs[name] = value
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:8]
 
 

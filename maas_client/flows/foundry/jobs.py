@@ -50,7 +50,7 @@ def check_request(io: IO, request: JobRequest) -> None:
             ),
             hint=Text.format("azureml supports {}.", Argument("compute")),
         )
-    if request.method is not None:
+    if request.method not in (None, "DPO"):
         raise UnsupportedError(
             f"foundry always uses LoRA with its own settings; {request.method} cannot be chosen",
             hint=Text.format(
@@ -63,7 +63,7 @@ def check_request(io: IO, request: JobRequest) -> None:
         )
     info = catalog.find_model(request.model_name, override=catalog_override(io))
     if info and not io.scope.local:
-        catalog.check_method(info, "SFT")
+        catalog.check_method(info, request.method or "SFT")
     if request.training_type is not None:
         if TRAINING_TYPE_FIELD in request.hyperparameters.extra:
             raise ConfigError(
@@ -116,12 +116,16 @@ def _wire_hyperparameters(request: JobRequest) -> dict[str, Any]:
 
 
 def _body(io: IO, request: JobRequest, fingerprint: str) -> dict[str, Any]:
-    supervised = {"hyperparameters": _wire_hyperparameters(request)}
+    kind = "dpo" if request.method == "DPO" else "supervised"
+    hyperparameters = _wire_hyperparameters(request)
+    method: dict[str, Any] = {"type": kind}
+    if hyperparameters or kind == "supervised":
+        method[kind] = {"hyperparameters": hyperparameters}
     body: dict[str, Any] = {
         "model": request.model,
         "training_file": request.training.id,
         "suffix": fingerprints.job_suffix(request, fingerprint),
-        "method": {"type": "supervised", "supervised": supervised},
+        "method": method,
         TRAINING_TYPE_FIELD: _training_type(io, request),
     }
     if request.validation is not None:
@@ -303,7 +307,8 @@ def to_job(value: m.Job) -> Job:
     status = value.status or "unknown"
     has_fingerprint = fingerprints.suffix_fingerprint(value.suffix) is not None
     name = value.suffix if has_fingerprint and value.suffix else value.id
-    supervised = (value.method or {}).get("supervised") or {}
+    method = value.method or {}
+    details = method.get(str(method.get("type"))) or method.get("supervised") or {}
     error = value.error if value.error and (value.error.message or value.error.code) else None
     return Job(
         id=value.id,
@@ -321,7 +326,7 @@ def to_job(value: m.Job) -> Job:
             "suffix": value.suffix,
             "result_files": value.result_files or [],
         },
-        hyperparameters=dict(supervised.get("hyperparameters") or value.hyperparameters or {}),
+        hyperparameters=dict(details.get("hyperparameters") or value.hyperparameters or {}),
         training_data=value.training_file,
         validation_data=value.validation_file,
         created_at=to_datetime(value.created_at),

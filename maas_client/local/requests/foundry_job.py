@@ -10,7 +10,11 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from maas_client._hyperparameter_table import FOUNDRY_RANGES, FOUNDRY_SUPERVISED_FIELDS
+from maas_client._hyperparameter_table import (
+    FOUNDRY_DPO_FIELDS,
+    FOUNDRY_RANGES,
+    FOUNDRY_SUPERVISED_FIELDS,
+)
 from maas_client.catalog import ModelInfo
 from maas_client.errors import MaasError
 from maas_client.local.bases import find_model_facts
@@ -145,8 +149,10 @@ def _seed(body: Mapping[str, Any]) -> int:
 
 def _hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the hyperparameters by their names in the API; ``auto`` and -1 select the default."""
-    requested = {**_optional_object(body, "hyperparameters"), **_method_hyperparameters(body)}
-    unknown_names = sorted(set(requested) - FOUNDRY_SUPERVISED_FIELDS)
+    kind, by_method = _method_hyperparameters(body)
+    requested = {**_optional_object(body, "hyperparameters"), **by_method}
+    allowed = FOUNDRY_DPO_FIELDS if kind == "dpo" else FOUNDRY_SUPERVISED_FIELDS
+    unknown_names = sorted(set(requested) - allowed)
     if unknown_names:
         raise invalid_payload(
             f"Unrecognized hyperparameter supplied: {unknown_names[0][:60]}",
@@ -156,6 +162,7 @@ def _hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
         if body.get(name):
             raise invalid_payload(f"{name} is not supported for this model.", param=name)
     values = {k: v for k, v in requested.items() if v not in (None, "auto", -1)}
+    values |= {"method": "DPO"} if kind == "dpo" else {}
     for name, (low, high) in FOUNDRY_RANGES.items():
         value = values.get(name, low)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -169,23 +176,25 @@ def _hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _method_hyperparameters(body: Mapping[str, Any]) -> dict[str, Any]:
+def _method_hyperparameters(body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the type of the method, ``supervised`` or ``dpo``, and its hyperparameters."""
     method = _optional_object(body, "method")
     kind = method.get("type", "supervised")
-    if kind != "supervised":
+    if kind not in ("supervised", "dpo"):
         raise invalid_payload(
-            f"method.type must be supervised for this model, not {kind!r:.40}.", param="method"
+            f"method.type must be supervised or dpo on this server, not {kind!r:.40}.",
+            param="method",
         )
-    unknown_names = sorted(set(method) - {"type", "supervised"})
+    unknown_names = sorted(set(method) - {"type", kind})
     if unknown_names:
         raise invalid_payload(
             f"Unrecognized request argument supplied: method.{unknown_names[0][:60]}",
             param="method",
         )
-    supervised = _optional_object(method, "supervised")
-    if set(supervised) - {"hyperparameters"}:
-        raise invalid_payload("method.supervised accepts hyperparameters only.", param="method")
-    return _optional_object(supervised, "hyperparameters")
+    details = _optional_object(method, kind)
+    if set(details) - {"hyperparameters"}:
+        raise invalid_payload(f"method.{kind} accepts hyperparameters only.", param="method")
+    return kind, _optional_object(details, "hyperparameters")
 
 
 def _optional_object(body: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from maas_client._hyperparameter_table import HYPERPARAMETERS, HyperparameterSpe
 from maas_client.errors import ConfigError, MissingExtraError
 from maas_client.types import Method
 
+Task = Literal["SFT", "DPO"]
 Schedule = Literal[
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"
 ]
@@ -29,6 +30,10 @@ class TrainingConfig:
     """The settings of one training run. The defaults are those of Azure's serverless service."""
 
     method: Method = "LoRA"
+    task: Task = "SFT"
+    """``SFT``: learn the answers of chats. ``DPO``: learn the difference between the answers of preferences."""
+    beta: float = 0.1
+    """DPO: how strongly the model is kept close to its base."""
     epochs: int = 1
     """Passes over the training data."""
     max_steps: int | None = None
@@ -164,6 +169,10 @@ def _to_config(values: dict[str, Any]) -> TrainingConfig:
     lora = values.pop("apply_lora", None)
     if lora is not None and "method" not in values:
         values["method"] = "LoRA" if lora else "Full"
+    if values.get("method") == "DPO":
+        values |= {"method": "LoRA", "task": "DPO"}
+    elif "beta" in values:
+        raise ConfigError("beta is an option of the method DPO", hint="Leave out beta.")
     factor = values.pop("learning_rate_multiplier", None)
     stage, deepspeed = values.pop("deepspeed_stage", None), values.pop("apply_deepspeed", False)
     nodes = values.pop("nodes", 1)

@@ -34,18 +34,21 @@ _MAX_RESULTS = 16
 """Results in memory."""
 
 
-def check_file(path: str, model: str | None, folder: str | None = None) -> ValidatedFile:
+def check_file(
+    path: str, model: str | None, folder: str | None = None, method: str | None = None
+) -> ValidatedFile:
     """Return the check of a file for a model, from an earlier pass over the same content if there is one.
 
     Args:
         path: a JSON Lines file.
         model: the model that the job trains; None: only general rules apply.
         folder: where results are kept; None keeps them in memory only.
+        method: ``DPO`` for rows of preferences.
     """
-    checked = _find_result(path, model, folder)
+    checked = _find_result(path, model, folder, method)
     if checked is None:
-        checked = validate_file_once(path, target="local", model=model)
-        key = _key(path, model)
+        checked = validate_file_once(path, target="local", model=model, method=method)
+        key = _key(path, model, method)
         _cache_result(key, checked)
         if folder is not None:
             with suppress(OSError):  # a full disk costs the next reader a pass, and nothing else
@@ -53,14 +56,16 @@ def check_file(path: str, model: str | None, folder: str | None = None) -> Valid
     return checked
 
 
-def _find_result(path: str, model: str | None, folder: str | None) -> ValidatedFile | None:
+def _find_result(
+    path: str, model: str | None, folder: str | None, method: str | None
+) -> ValidatedFile | None:
     """Return the result of an earlier pass for the model, or derive it from one without a model."""
-    key = _key(path, model)
+    key = _key(path, model, method)
     checked = _results.get(key)
     if checked is None and folder is not None:
         checked = _load(_stored_result(folder, path, key))
     if checked is None and model is not None:
-        general = _find_result(path, None, folder)
+        general = _find_result(path, None, folder, method)
         checked = general and checked_rows_for_model(general, target="local", model=model)
     if checked is not None:
         _cache_result(key, checked)
@@ -78,16 +83,16 @@ def _stored_result(folder: str, path: str, key: str) -> Path:
 
 
 def read_valid_rows(
-    path: str, model: str | None, folder: str | None = None
+    path: str, model: str | None, folder: str | None = None, method: str | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield line number and row of every valid row, without validating them again. Raises ``OSError``."""
-    yield from read_validated_rows(path, check_file(path, model, folder).valid_lines)
+    yield from read_validated_rows(path, check_file(path, model, folder, method).valid_lines)
 
 
-def _key(path: str, model: str | None) -> str:
+def _key(path: str, model: str | None, method: str | None) -> str:
     """Return a hash of what the result depends on: the file's identity, the model, the rules, the catalog."""
     catalog = Settings.load().catalog_file()
-    parts = [__version__, os.path.abspath(path), _identity(path), model]
+    parts = [__version__, os.path.abspath(path), _identity(path), model, method == "DPO"]
     parts += [str(catalog), _identity(catalog)] if catalog else []
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -24,7 +24,9 @@ from maas_client.chat import (
     render,
     render_prompt,
 )
+from maas_client.dataset.formats.preferences import preference_chats
 from maas_client.errors import DatasetError
+from maas_client.local.resources.training_config import Task
 from maas_client.local.resources.validation_cache import check_file, read_valid_rows
 from maas_client.local.training import attention
 
@@ -45,9 +47,53 @@ class Example:
     """Line of the data file, from 1."""
 
     @property
+    def tokens(self) -> int:
+        """Return the number of tokens."""
+        return len(self.input_ids)
+
+    @property
+    def longest(self) -> int:
+        """Return the number of tokens of the longest document."""
+        return len(self.input_ids)
+
+    @property
     def learned_tokens(self) -> int:
         """Return the number of tokens that carry loss."""
         return sum(self.loss_mask[1:])
+
+
+@dataclass(slots=True)
+class PreferencePair:
+    """The two conversations of a preference. They differ in the answer, which alone carries loss."""
+
+    preferred: Example
+    other: Example
+    reference: tuple[float, float] = (0.0, 0.0)
+    """The base model's log probabilities of both answers (``preference_loss.add_reference``)."""
+
+    @property
+    def line(self) -> int:
+        """Return the line of the data file, from 1."""
+        return self.preferred.line
+
+    @property
+    def tokens(self) -> int:
+        """Return the number of tokens of both."""
+        return self.preferred.tokens + self.other.tokens
+
+    @property
+    def longest(self) -> int:
+        """Return the number of tokens of the longer one."""
+        return max(self.preferred.tokens, self.other.tokens)
+
+    @property
+    def learned_tokens(self) -> int:
+        """Return the number of tokens of both answers."""
+        return self.preferred.learned_tokens + self.other.learned_tokens
+
+
+Item = Example | PreferencePair
+"""A row of the data as the trainer uses it."""
 
 
 @dataclass(slots=True)
@@ -79,8 +125,8 @@ class Sample(NamedTuple):
 class TrainingData:
     """The examples of a job, with counts and sample questions."""
 
-    examples: list[Example]
-    validation_examples: list[Example]
+    examples: Sequence[Item]
+    validation_examples: Sequence[Item]
     row_counts: RowCounts
     validation_row_counts: RowCounts
     samples: list[Sample]
@@ -89,31 +135,40 @@ class TrainingData:
 
     @classmethod
     def load(
-        cls, spec: Mapping[str, Any], tokenizer: Any, template: ChatTemplate, max_length: int
+        cls,
+        spec: Mapping[str, Any],
+        tokenizer: Any,
+        template: ChatTemplate,
+        max_length: int,
+        task: Task = "SFT",
     ) -> TrainingData:
         """Read a job's files; rows are truncated at ``max_length`` tokens.
+
+        With task ``DPO`` the rows are preferences.
 
         Raises ``DatasetError`` for a row that the template cannot render, and if no token carries loss.
         """
         train, validation = spec["train"], spec.get("validation")
-        checked_for = spec.get("model"), spec.get("checks")
+        checked_for = spec.get("model"), spec.get("checks"), task
+        tokenize: Any = tokenize_preferences if task == "DPO" else tokenize_rows
         train_rows = read_valid_rows(train, *checked_for)
-        examples, counts = tokenize_rows(train_rows, tokenizer, template, max_length)
+        examples, counts = tokenize(train_rows, tokenizer, template, max_length)
         if not examples:
             raise DatasetError(
                 "No assistant tokens found after preprocessing: the training file has nothing to "
                 "learn from."
             )
         validation_rows = list(read_valid_rows(validation, *checked_for)) if validation else []
-        validation_examples, validation_counts = tokenize_rows(
+        validation_examples, validation_counts = tokenize(
             validation_rows, tokenizer, template, max_length
         )
+        chats = (preference_chats(row)[0] if task == "DPO" else row for _, row in validation_rows)
         return cls(
             examples=examples,
             validation_examples=validation_examples,
             row_counts=counts,
             validation_row_counts=validation_counts,
-            samples=choose_samples((row for _, row in validation_rows), template),
+            samples=choose_samples(chats, template),
             hashes={
                 f"{name}_sha256": check_file(path, *checked_for).report.sha256
                 for name, path in (("train", train), ("validation", validation))
@@ -124,7 +179,7 @@ class TrainingData:
     @property
     def longest_example(self) -> int:
         """Return the number of tokens of the longest training example."""
-        return max(len(example.input_ids) for example in self.examples)
+        return max(example.longest for example in self.examples)
 
 
 def tokenize_rows(
@@ -168,6 +223,39 @@ def tokenize_rows(
             counts.learned_tokens += example.learned_tokens
             examples.append(example)
     return examples, counts
+
+
+def tokenize_preferences(
+    rows: Iterable[tuple[int, Mapping[str, Any]]],
+    tokenizer: Any,
+    template: ChatTemplate,
+    max_length: int,
+) -> tuple[list[PreferencePair], RowCounts]:
+    """Return the pairs of ``(line, preference row)``, and the counts of the file, both answers together.
+
+    A pair is dropped if truncation leaves nothing of one answer. Raises ``DatasetError`` as
+    ``tokenize_rows`` does.
+    """
+    chats = [(line, preference_chats(dict(row))) for line, row in rows]
+    sides = []
+    for side in (0, 1):
+        side_rows = ((line, pair[side]) for line, pair in chats)
+        examples, counts = tokenize_rows(side_rows, tokenizer, template, max_length)
+        sides.append(({example.line: example for example in examples}, counts))
+    (preferred, first), (other, second) = sides
+    pairs = [
+        PreferencePair(preferred[line], other[line])
+        for line, _ in chats
+        if line in preferred and line in other
+    ]
+    return pairs, RowCounts(
+        rows=len(chats),
+        tokens=sum(pair.tokens for pair in pairs),
+        learned_tokens=sum(pair.learned_tokens for pair in pairs),
+        truncated=sorted({*first.truncated, *second.truncated}),
+        dropped=sorted({*first.dropped, *second.dropped}),
+        merged=sorted({*first.merged, *second.merged}),
+    )
 
 
 def loss_mask(segments: Sequence[Segment], offsets: Offsets) -> list[bool]:

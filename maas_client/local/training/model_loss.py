@@ -57,6 +57,17 @@ class ModelWithLoss(nn.Module):
         ``cu_seqlens`` (on the CPU) holds the start of each document, then the total length;
         ``loss_positions_N`` the positions whose next token is a target, ``targets_N`` those tokens.
         """
+        hidden_NH, weight_VH = self._run(input_ids_T, position_ids_T, cu_seqlens, loss_positions_N)
+        return cross_entropy_sum(hidden_NH, weight_VH, targets_N)
+
+    def _run(
+        self,
+        input_ids_T: torch.Tensor,
+        position_ids_T: torch.Tensor,
+        cu_seqlens: torch.Tensor,
+        loss_positions_N: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the last hidden states at the loss positions, and the weight of the output layer."""
         causal = self._causal()
         output = causal.get_decoder()(
             input_ids=input_ids_T[None],
@@ -65,7 +76,7 @@ class ModelWithLoss(nn.Module):
             use_cache=False,
         )
         hidden_NH = output.last_hidden_state[0].index_select(0, loss_positions_N)
-        return cross_entropy_sum(hidden_NH, causal.get_output_embeddings().weight, targets_N)
+        return hidden_NH, causal.get_output_embeddings().weight
 
 
 def cross_entropy_sum(
@@ -77,6 +88,65 @@ def cross_entropy_sum(
     apply: Any = _ChunkedCrossEntropy.apply
     loss, correct = apply(hidden_NH, weight_VH, targets_N)
     return loss, correct
+
+
+def token_losses(
+    hidden_NH: torch.Tensor, weight_VH: torch.Tensor, targets_N: torch.Tensor
+) -> torch.Tensor:
+    """Return ``-log p(target)`` of each of N positions. The output layer's weight gets no gradient."""
+    apply: Any = _TokenLosses.apply
+    losses: torch.Tensor = apply(hidden_NH, weight_VH, targets_N)
+    return losses
+
+
+def _chunk_losses(
+    hidden_NH: torch.Tensor, weight_VH: torch.Tensor, targets_N1: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the losses of a chunk, its number of correct predictions, and the softmax in two parts."""
+    logits = linear(hidden_NH, weight_VH).float()
+    max_logits, predictions = logits.max(dim=1, keepdim=True)
+    correct = (predictions == targets_N1).sum()
+    target_logits = logits.gather(1, targets_N1) - max_logits
+    exponentials = logits.sub_(max_logits).exp_()
+    total = exponentials.sum(dim=1, keepdim=True)
+    return total.log() - target_logits, correct, exponentials, total
+
+
+def _logit_gradients(
+    exponentials: torch.Tensor, total: torch.Tensor, targets_N1: torch.Tensor
+) -> torch.Tensor:
+    """Return the gradient of each loss with respect to its logits: the softmax minus one at the target."""
+    return exponentials.div_(total).scatter_add_(
+        1, targets_N1, exponentials.new_full(targets_N1.shape, -1.0)
+    )
+
+
+class _TokenLosses(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_NH: torch.Tensor, weight_VH: torch.Tensor, targets_N: torch.Tensor
+    ) -> torch.Tensor:
+        needs_hidden = ctx.needs_input_grad[0]
+        grad_hidden = torch.empty_like(hidden_NH) if needs_hidden else None
+        losses_N = hidden_NH.new_empty(hidden_NH.shape[0], dtype=torch.float32)
+        chunk_size = max(16, _CHUNK_LOGITS // weight_VH.shape[0])
+        for start in range(0, hidden_NH.shape[0], chunk_size):
+            chunk = slice(start, start + chunk_size)
+            targets = targets_N[chunk, None]
+            losses, _, exponentials, total = _chunk_losses(hidden_NH[chunk], weight_VH, targets)
+            losses_N[chunk] = losses[:, 0]
+            if grad_hidden is not None:
+                gradients = _logit_gradients(exponentials, total, targets).to(hidden_NH.dtype)
+                grad_hidden[chunk] = matmul(gradients, weight_VH)
+        ctx.save_for_backward(grad_hidden)
+        return losses_N
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (grad_hidden,) = ctx.saved_tensors
+        if grad_hidden is None:
+            return None, None, None
+        return grad_hidden * grads[0][:, None].to(grad_hidden.dtype), None, None
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -95,19 +165,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         chunk_size = max(16, _CHUNK_LOGITS // weight_VH.shape[0])
         for start in range(0, hidden_NH.shape[0], chunk_size):
             chunk = slice(start, start + chunk_size)
-            targets = targets_N[chunk, None]
-            logits = linear(hidden_NH[chunk], weight_VH).float()
-            max_logits, predictions = logits.max(dim=1, keepdim=True)
-            correct += (predictions == targets).sum()
-            target_logits = logits.gather(1, targets) - max_logits
-            probabilities = logits.sub_(max_logits).exp_()
-            total = probabilities.sum(dim=1, keepdim=True)
-            loss += (total.log() - target_logits).sum()
+            losses, hits, probabilities, total = _chunk_losses(
+                hidden_NH[chunk], weight_VH, targets_N[chunk, None]
+            )
+            correct += hits
+            loss += losses.sum()
             if not (needs_hidden or needs_weight):
                 continue
-            probabilities.div_(total).scatter_add_(
-                1, targets, probabilities.new_full(targets.shape, -1.0)
-            )
+            probabilities = _logit_gradients(probabilities, total, targets_N[chunk, None])
             probabilities = probabilities.to(hidden_NH.dtype)
             if grad_hidden is not None:
                 grad_hidden[chunk] = matmul(probabilities, weight_VH)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch  # noqa: TID253 - this module is imported by the training process only
 
 from maas_client.local.resources.training_config import TrainingConfig
-from maas_client.local.training.data import Example
+from maas_client.local.training.data import Example, Item, PreferencePair
 
 
 class Pack(NamedTuple):
@@ -37,19 +37,48 @@ class Pack(NamedTuple):
         return Pack(input_ids, position_ids, self.cu_seqlens, loss_positions, targets)
 
 
+class PreferencePack(NamedTuple):
+    """Input of ``ModelWithPreferenceLoss``: P pairs of documents, each with the preferred one first."""
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    cu_seqlens: torch.Tensor
+    loss_positions: torch.Tensor
+    targets: torch.Tensor
+    answer_lengths: torch.Tensor
+    """Targets of each document. Stays on the CPU."""
+    reference: torch.Tensor
+    """The base model's log probability of each document's targets."""
+    pair_weights: torch.Tensor
+    """1 for each pair; 0 for a pair that only keeps a process in step with others."""
+
+    def to(self, device: torch.device) -> PreferencePack:
+        """Return a copy of the pack on ``device``."""
+        on_cpu = {"cu_seqlens", "answer_lengths"}
+        fields = self._asdict().items()
+        return PreferencePack(**{n: t if n in on_cpu else t.to(device) for n, t in fields})
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The packs of one optimiser step in one process."""
 
-    packs: list[Pack]
+    packs: Sequence[Pack | PreferencePack]
     tokens: int
     """Tokens of this process."""
     learned_tokens: int
-    """Loss-carrying tokens of all processes; the summed losses are divided by it."""
+    """Loss-carrying tokens of all processes."""
     epoch: float
     """Passes over the data after this step."""
     lines: tuple[int, ...]
     """Lines of the training file, for messages that name them."""
+    pairs: int = 0
+    """Preferences of all processes."""
+
+    @property
+    def loss_terms(self) -> int:
+        """Return what the summed losses are divided by: preferences, or else loss-carrying tokens."""
+        return self.pairs or self.learned_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +100,7 @@ def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
 
 
 def training_batches(
-    examples: Sequence[Example],
+    examples: Sequence[Item],
     config: TrainingConfig,
     *,
     limits: PackLimits,
@@ -91,7 +120,7 @@ def training_batches(
 
 
 def _batch(
-    step_examples: Sequence[Example],
+    step_examples: Sequence[Item],
     config: TrainingConfig,
     limits: PackLimits,
     rank: int,
@@ -99,26 +128,26 @@ def _batch(
 ) -> Batch:
     rank_examples = step_examples[rank :: config.processes]
     packs = [
-        pack_examples(documents)
-        for documents in _group_micro_batches(rank_examples, config, limits)
+        pack_items(documents) for documents in _group_micro_batches(rank_examples, config, limits)
     ]
     pack_count = 1
     if config.syncs_every_pack:
         per_rank = (step_examples[number :: config.processes] for number in range(config.processes))
         pack_count = max(len(_group_micro_batches(part, config, limits)) for part in per_rank)
-    packs += [pack_examples(step_examples[:1], with_loss=False)] * (pack_count - len(packs))
+    packs += [pack_items(step_examples[:1], with_loss=False)] * (pack_count - len(packs))
     return Batch(
         packs=packs,
-        tokens=sum(len(example.input_ids) for example in rank_examples),
+        tokens=sum(example.tokens for example in rank_examples),
         learned_tokens=sum(example.learned_tokens for example in step_examples),
         epoch=epoch,
         lines=tuple(example.line for example in step_examples),
+        pairs=_count_pairs(step_examples),
     )
 
 
 def _group_micro_batches(
-    rank_examples: Sequence[Example], config: TrainingConfig, limits: PackLimits
-) -> list[list[Example]]:
+    rank_examples: Sequence[Item], config: TrainingConfig, limits: PackLimits
+) -> list[list[Item]]:
     return [
         documents
         for start in range(0, len(rank_examples), config.batch_size)
@@ -126,21 +155,26 @@ def _group_micro_batches(
     ]
 
 
-def evaluation_batches(examples: Sequence[Example], limits: PackLimits) -> Iterator[Batch]:
+def evaluation_batches(examples: Sequence[Item], limits: PackLimits) -> Iterator[Batch]:
     """Yield all examples once, in order, in packs as full as the limits allow."""
     for documents in group_examples(examples, limits):
         yield Batch(
-            packs=[pack_examples(documents)],
-            tokens=sum(len(example.input_ids) for example in documents),
+            packs=[pack_items(documents)],
+            tokens=sum(example.tokens for example in documents),
             learned_tokens=sum(example.learned_tokens for example in documents),
             epoch=0.0,
             lines=tuple(example.line for example in documents),
+            pairs=_count_pairs(documents),
         )
 
 
-def group_examples(examples: Sequence[Example], limits: PackLimits) -> Iterator[list[Example]]:
+def _count_pairs(items: Sequence[Item]) -> int:
+    return sum(isinstance(item, PreferencePair) for item in items)
+
+
+def group_examples(examples: Sequence[Item], limits: PackLimits) -> Iterator[list[Item]]:
     """Yield groups of examples that may share a pack, in order."""
-    group: list[Example] = []
+    group: list[Item] = []
     for example in examples:
         if group and not _fits(group, example, limits):
             yield group
@@ -150,13 +184,25 @@ def group_examples(examples: Sequence[Example], limits: PackLimits) -> Iterator[
         yield group
 
 
-def _fits(group: Sequence[Example], example: Example, limits: PackLimits) -> bool:
-    group_tokens = sum(len(member.input_ids) for member in group)
-    if group_tokens + len(example.input_ids) > limits.max_tokens:
+def _fits(group: Sequence[Item], example: Item, limits: PackLimits) -> bool:
+    if sum(member.tokens for member in group) + example.tokens > limits.max_tokens:
         return False
     threshold = limits.longrope_threshold
-    return threshold is None or (len(group[0].input_ids) > threshold) == (
-        len(example.input_ids) > threshold
+    return threshold is None or (group[0].longest > threshold) == (example.longest > threshold)
+
+
+def pack_items(items: Sequence[Item], *, with_loss: bool = True) -> Pack | PreferencePack:
+    """Concatenate the documents of examples or pairs into one pack."""
+    pairs = [item for item in items if isinstance(item, PreferencePair)]
+    documents = [item for item in items if isinstance(item, Example)]
+    if not pairs:
+        return pack_examples(documents, with_loss=with_loss)
+    documents = [document for pair in pairs for document in (pair.preferred, pair.other)]
+    return PreferencePack(
+        *pack_examples(documents, with_loss=with_loss),
+        torch.tensor([document.learned_tokens if with_loss else 0 for document in documents]),
+        torch.tensor([value if with_loss else 0.0 for pair in pairs for value in pair.reference]),
+        torch.tensor([1.0 if with_loss else 0.0] * len(pairs)),
     )
 
 

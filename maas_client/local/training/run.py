@@ -21,10 +21,9 @@ from maas_client.local.resources import errors
 from maas_client.local.resources.job_states import JobSignal, no_signal
 from maas_client.local.state import atomic_folder
 from maas_client.local.training import checkpoints, run_messages, save
-from maas_client.local.training.model_loss import ModelWithLoss
 from maas_client.local.training.packing import training_batches
 from maas_client.local.training.run_messages import Emit, emit_message
-from maas_client.local.training.setup import TrainingSetup, ValidationProgress
+from maas_client.local.training.setup import TrainingSetup, ValidationProgress, add_loss
 from maas_client.local.training.train import StepResult, evaluate, train
 
 CHECKPOINT_INTERVAL_S = 30.0
@@ -142,6 +141,7 @@ def _step_event(job: TrainingSetup, step: StepResult, seconds: float) -> dict[st
         "grad_norm": step.grad_norm,
         "learned_tokens": step.learned_tokens,
         "tokens_per_s": round(job.seen_tokens / max(seconds, 1e-9), 1),
+        **{f"train_reward_{name}": value for name, value in step.rewards.items()},
     }
 
 
@@ -170,16 +170,9 @@ def _evaluate_and_keep(
 def _evaluate(job: TrainingSetup, validation: ValidationProgress, emit: Emit) -> None:
     if not job.validation_batches or job.config.evaluate == "disable":
         return
-    loss, accuracy = evaluate(job.engine.model, job.validation_batches, job.engine.device)
-    validation.record(job.progress.step, loss, accuracy, job.config.early_stopping_threshold)
-    emit(
-        {
-            "event": "eval",
-            "step": job.progress.step,
-            "valid_loss": loss,
-            "valid_token_accuracy": accuracy,
-        }
-    )
+    evaluation = evaluate(job.engine.model, job.validation_batches, job.engine.device)
+    validation.record(job.progress.step, evaluation, job.config.early_stopping_threshold)
+    emit({"event": "eval", "step": job.progress.step, **validation.latest()})
 
 
 def _keep_adapter(job: TrainingSetup, validation: ValidationProgress, emit: Emit) -> None:
@@ -300,10 +293,10 @@ def _merge_guard(
     if job.config.method in ("Full", "QLoRA"):
         return {}
     batches = (job.validation_batches or job.comparison_batches)[:1]
-    loss_before, _ = evaluate(job.model_with_loss, batches, job.engine.device)
+    loss_before = evaluate(job.model_with_loss, batches, job.engine.device).loss
     peft_model: Any = job.model
     merged = peft_model.merge_and_unload()
-    loss_after, _ = evaluate(ModelWithLoss(merged), batches, job.engine.device)
+    loss_after = evaluate(add_loss(merged, job.config), batches, job.engine.device).loss
     if abs(loss_after - loss_before) > 1e-3 * max(1.0, loss_before):
         warning = (
             f"Merging changes the loss from {loss_before:.4f} to {loss_after:.4f}: use the adapter."

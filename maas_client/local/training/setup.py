@@ -28,8 +28,9 @@ from maas_client.local.training.packing import (
     PackLimits,
     evaluation_batches,
 )
+from maas_client.local.training.preference_loss import ModelWithPreferenceLoss, add_reference
 from maas_client.local.training.strategies import Strategy, TrainingState
-from maas_client.local.training.train import RunProgress, create_optimizer
+from maas_client.local.training.train import Evaluation, RunProgress, create_optimizer
 
 
 @dataclass(slots=True)
@@ -43,10 +44,13 @@ class ValidationProgress:
     best_step: int | None = None
     worse_for: int = 0
     """Consecutive evaluations without improvement on the best."""
+    margin: float | None = None
+    """The mean difference of the rewards of both answers; None unless the rows are preferences."""
 
-    def record(self, step: int, loss: float, accuracy: float, threshold: float) -> None:
+    def record(self, step: int, evaluation: Evaluation, threshold: float) -> None:
         """Record one evaluation; step 0 is the base model and never the best."""
-        self.loss, self.accuracy = loss, accuracy
+        loss, self.accuracy, self.margin = evaluation
+        self.loss = loss
         if step == 0:
             self.base_loss = loss
         elif self.best_loss is None or loss < self.best_loss - threshold:
@@ -58,11 +62,20 @@ class ValidationProgress:
         """Return the available metrics under this library's names."""
         metrics = {
             "base_valid_loss": self.base_loss,
-            "valid_loss": self.loss,
-            "valid_token_accuracy": self.accuracy,
             "best_valid_loss": self.best_loss,
+            **self.latest(),
         }
         return {name: value for name, value in metrics.items() if value is not None}
+
+    def latest(self) -> dict[str, float | None]:
+        """Return the metrics of the latest evaluation."""
+        if self.margin is None:
+            return {"valid_loss": self.loss, "valid_token_accuracy": self.accuracy}
+        return {
+            "valid_loss": self.loss,
+            "valid_reward_accuracy": self.accuracy,
+            "valid_reward_margin": self.margin,
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields, JSON-ready."""
@@ -115,7 +128,7 @@ class TrainingSetup:
         template, warning = load_base.detect_template(tokenizer, TEMPLATES[base["template"]])
         model = load_base.load_model(base["folder"], config, device)
         max_length = min(config.max_length or 1 << 30, load_base.context_length(model))
-        data = TrainingData.load(spec, tokenizer, template, max_length)
+        data = TrainingData.load(spec, tokenizer, template, max_length, config.task)
         fingerprint = compute_fingerprint(
             {"config": asdict(config), "base": base["name"], "data": data.hashes}
         )
@@ -123,7 +136,10 @@ class TrainingSetup:
         config, ineffective = _resolve_config(config, base, data, pack_limits, device)
         adapted, coverage = adapters.make_trainable(model, config)
         load_base.enable_activation_checkpointing(adapted, config)
-        model_with_loss = ModelWithLoss(adapted)
+        model_with_loss = add_loss(adapted, config)
+        if isinstance(model_with_loss, ModelWithPreferenceLoss):
+            items = [*data.examples, *data.validation_examples]
+            add_reference(model_with_loss, items, pack_limits, torch.device(device))
         return cls(
             spec=spec,
             config=config,
@@ -170,7 +186,7 @@ class TrainingSetup:
         strategies.unset_deepspeed()
         model = load_base.load_model(self.base["folder"], self.config, self.device)
         self.model, _ = adapters.make_trainable(model, self.config)
-        self.model_with_loss = ModelWithLoss(self.model)
+        self.model_with_loss = add_loss(self.model, self.config)
         self.load_weights(weights)
 
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
@@ -262,6 +278,13 @@ class TrainingSetup:
             "step": self.progress.step,
             "metrics": progress.metrics(),
         }
+
+
+def add_loss(model: nn.Module, config: TrainingConfig) -> ModelWithLoss:
+    """Return the model with the loss of its task."""
+    if config.task == "DPO":
+        return ModelWithPreferenceLoss(model, config.beta)
+    return ModelWithLoss(model)
 
 
 def _resolve_config(

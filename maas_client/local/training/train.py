@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch  # noqa: TID253 - this module is imported by the training process only
 from torch import nn  # noqa: TID253 - see above
 
 from maas_client.local.resources.training_config import TrainingConfig
 from maas_client.local.training.packing import Batch
+from maas_client.local.training.preference_loss import REWARD_SUMS, reward_metrics
 from maas_client.local.training.strategies import Strategy
 
 
@@ -32,6 +33,8 @@ class StepResult:
     learned_tokens: int
     lines: tuple[int, ...]
     """Lines of the training file in this step."""
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    """Preferences: accuracy, margin and means of the rewards (``preference_loss.reward_metrics``)."""
 
     @property
     def is_finite(self) -> bool:
@@ -68,14 +71,17 @@ def train(
         )
         for group in engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        # 2. Gradients: summed losses, divided once by all loss-carrying tokens of this step. Engines
-        #    average over processes, so multiply by the number of processes.
+        # 2. Gradients: summed losses, divided once by all loss-carrying tokens (or preferences) of this
+        #    step. Engines average over processes, so multiply by the number of processes.
         loss_sum = torch.zeros((), device=engine.device)
+        reward_sums = torch.zeros(REWARD_SUMS, device=engine.device)
         for is_last, pack in _flag_last(batch.packs):
             with engine.accumulate(is_last):
-                loss, _ = model(*pack.to(engine.device))
-                engine.backward(loss * (config.processes / batch.learned_tokens))
+                loss, statistics = model(*pack.to(engine.device))
+                engine.backward(loss * (config.processes / batch.loss_terms))
             loss_sum += loss.detach()
+            if batch.pairs:
+                reward_sums += statistics
         # 3. Clip, update the weights, clear the gradients.
         grad_norm = engine.clip_grad_norm_(config.max_grad_norm)
         engine.optimizer.step()
@@ -85,32 +91,53 @@ def train(
         yield StepResult(
             step=progress.step,
             epoch=batch.epoch,
-            loss=engine.reduce(loss_sum) / batch.learned_tokens,
+            loss=engine.reduce(loss_sum) / batch.loss_terms,
             learning_rate=learning_rate,
             grad_norm=grad_norm,
             tokens=batch.tokens,
             learned_tokens=batch.learned_tokens,
             lines=batch.lines,
+            rewards=reward_metrics([engine.reduce(value) for value in reward_sums], batch.pairs)
+            if batch.pairs
+            else {},
         )
 
 
-def _flag_last(packs: list[Any]) -> Iterator[tuple[bool, Any]]:
+def _flag_last(packs: Sequence[Any]) -> Iterator[tuple[bool, Any]]:
     for index, pack in enumerate(packs):
         yield index == len(packs) - 1, pack
 
 
+class Evaluation(NamedTuple):
+    """Means over the loss-carrying tokens, or over the preferences, of a file."""
+
+    loss: float
+    accuracy: float
+    """Share of tokens that were predicted, or of preferred answers with the higher reward."""
+    margin: float | None = None
+    """Preferences: the mean difference of the rewards of both answers."""
+
+
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[Batch], device: Any) -> tuple[float, float]:
-    """Return mean loss and accuracy over the loss-carrying tokens of ``batches``."""
+def evaluate(model: nn.Module, batches: Iterable[Batch], device: Any) -> Evaluation:
+    """Return mean loss and accuracy over ``batches``."""
     model.eval()
-    loss_sum, correct_count, token_count = 0.0, 0, 0
+    loss_sum, correct_count, terms = 0.0, 0, 0
+    reward_sums, pairs = torch.zeros(REWARD_SUMS), 0
     for batch in batches:
         for pack in batch.packs:
-            loss, correct = model(*pack.to(device))
-            loss_sum, correct_count = loss_sum + float(loss), correct_count + int(correct)
-            token_count += len(pack.targets)
+            loss, statistics = model(*pack.to(device))
+            loss_sum += float(loss)
+            if batch.pairs:
+                reward_sums += statistics.cpu()
+            else:
+                correct_count += int(statistics)
+        terms, pairs = terms + batch.loss_terms, pairs + batch.pairs
     model.train()
-    return loss_sum / max(1, token_count), correct_count / max(1, token_count)
+    if pairs:
+        rewards = reward_metrics(reward_sums.tolist(), pairs)
+        return Evaluation(loss_sum / pairs, rewards["accuracy"], rewards["margin"])
+    return Evaluation(loss_sum / max(1, terms), correct_count / max(1, terms))
 
 
 def lr_schedule(config: TrainingConfig) -> Callable[[int, int], float]:

@@ -25,3 +25,23 @@ def make_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
             messages.append(answer | ({"weight": 0} if turn == 0 and index % 4 == 1 else {}))
         rows.append({"messages": messages})
     return rows
+
+
+def make_preferences(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Preference rows of different lengths, some with earlier answers, some with longer losing answers."""
+    rng = random.Random(seed)
+    rows = []
+    for index, row in enumerate(make_rows(count, seed)):
+        messages = row["messages"][:-1]
+        preferred, other = (
+            [{"role": "assistant", "content": f"{word} {' '.join(rng.choices('abcde', k=length))}"}]
+            for word, length in (("yes", 1 + index % 5), ("no", 1 + index % 7))
+        )
+        rows.append(
+            {
+                "input": {"messages": messages},
+                "preferred_output": preferred,
+                "non_preferred_output": other,
+            }
+        )
+    return rows

@@ -135,6 +135,21 @@ async def test_request_body_is_as_documented(port: FakePort, fake_jobs: FakeJobs
         ({"method": "rsLoRA"}, UnsupportedError, "rsLoRA cannot be chosen"),
         ({"hyperparameters": {"learning_rate_multiplier": 1.0}}, UnsupportedError, "foundry"),
         ({"name": "a/b"}, ConfigError, "name"),
+        (
+            {"method": "DPO"},
+            UnsupportedError,
+            r"Azure does not tune Phi-4-mini-instruct by DPO.*gpt-4\.1.*Client\.local\(\) trains Phi",
+        ),
+        (
+            {"model": "azureml://registries/contoso/models/own/versions/1", "method": "DPO"},
+            UnsupportedError,
+            "Azure ML tunes no model by DPO",
+        ),
+        ({"model": "gpt-4.1", "method": "DPO"}, UnsupportedError, "not offered .*azureml"),
+        ({"beta": 0.1}, ConfigError, "beta= is an option of the method DPO"),
+        ({"beta": 0.1, "hyperparameters": {"beta": 0.2}}, ConfigError, "beta= is given twice"),
+        ({"beta": 3.0, "method": "DPO"}, UnsupportedError, "by DPO"),
+        ({"training_type": "Standard"}, UnsupportedError, "no field for the training type"),
     ],
 )
 async def test_unsupported_requests_are_refused_before_sending(

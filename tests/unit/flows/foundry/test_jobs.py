@@ -56,6 +56,30 @@ async def test_training_type_and_extra_are_sent() -> None:
     assert body["method"]["supervised"]["hyperparameters"] == {"beta": 0.1}
 
 
+@pytest.mark.parametrize(
+    ("hyperparameters", "method"),
+    [
+        (Hyperparameters(), {"type": "dpo"}),
+        (
+            Hyperparameters(epochs=2, beta=0.3),
+            {"type": "dpo", "dpo": {"hyperparameters": {"n_epochs": 2, "beta": 0.3}}},
+        ),
+    ],
+)
+async def test_preferences_are_sent_as_documented(
+    hyperparameters: Hyperparameters, method: dict[str, object]
+) -> None:
+    io = Resource()
+    changes = {"model": "gpt-4.1", "model_name": "gpt-4.1", "hyperparameters": hyperparameters}
+    job = await jobs.create(io, job_request(**changes, method="DPO"))
+    assert io.asked("fine_tuning.create")[0].body["method"] == method
+    assert job.hyperparameters == method.get("dpo", {}).get("hyperparameters", {})  # type: ignore[attr-defined]  # a dictionary
+    other = job_request(**changes)
+    assert fingerprints.job_fingerprint(other) != fingerprints.job_fingerprint(
+        job_request(**changes, method="DPO")
+    )
+
+
 async def test_training_type_is_sent_as_documented() -> None:
     io = Resource()
     request = job_request(model="gpt-4.1", model_name="gpt-4.1", training_type="developertier")
@@ -69,6 +93,7 @@ async def test_training_type_is_sent_as_documented() -> None:
         ("Ministral-3B", {"training_type": "Developer"}, UnsupportedError, "type Developer"),
         ("gpt-4.1", {"training_type": "Express"}, ConfigError, "unknown training_type"),
         ("o4-mini", {}, UnsupportedError, "by RFT, not by SFT"),
+        ("Ministral-3B", {"method": "DPO"}, UnsupportedError, "by SFT, not by DPO"),
         (
             "gpt-4.1",
             {

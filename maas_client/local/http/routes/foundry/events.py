@@ -28,10 +28,15 @@ _METRIC_NAMES = {
     "train_token_accuracy": "train_mean_token_accuracy",
     "valid_token_accuracy": "full_valid_mean_token_accuracy",
     "valid_loss": "full_valid_loss",
+    "valid_reward_accuracy": "full_valid_reward_accuracy",
+    "valid_reward_margin": "full_valid_reward_margin",
 }
 """Our metric names and those of the API."""
 
-_TRAINING_METRICS = ("train_loss", "train_token_accuracy", "learning_rate")
+_TRAINING_METRICS = (
+    *("train_loss", "train_token_accuracy", "learning_rate"),
+    *("train_reward_accuracy", "train_reward_margin"),
+)
 
 
 class Event(NamedTuple):

@@ -180,6 +180,10 @@ def job_to_json(record: Record) -> dict[str, Any]:
     requested = body["spec"]["hyperparameters"]
     hyperparameters = {name: requested.get(name, -1) for name in ("n_epochs", "batch_size")}
     hyperparameters["learning_rate_multiplier"] = requested.get("learning_rate_multiplier", 1.0)
+    kind = "supervised"
+    if requested.get("method") == "DPO":
+        kind = "dpo"
+        hyperparameters["beta"] = requested.get("beta", "auto")
     is_completed = state == "Completed"
     return {
         "object": "fine_tuning.job",
@@ -195,7 +199,7 @@ def job_to_json(record: Record) -> dict[str, Any]:
         "organization_id": None,
         "trained_tokens": body["result"].get("trained_tokens") if is_completed else None,
         "hyperparameters": hyperparameters,
-        "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+        "method": {"type": kind, kind: {"hyperparameters": hyperparameters}},
         "estimated_finish": None,
         "seed": request["seed"],
         "suffix": request["suffix"],

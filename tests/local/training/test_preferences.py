@@ -1,0 +1,332 @@
+"""Training on preferences: losses and gradients equal TRL's DPOTrainer, and runs resume to the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from maas_client.chat import TEMPLATES  # noqa: E402 - after the skip
+from maas_client.local.bases import BaseWeights  # noqa: E402
+from maas_client.local.resources.job_states import JobSignal  # noqa: E402
+from maas_client.local.resources.training_config import (  # noqa: E402
+    TrainingConfig,
+    parse_hyperparameters,
+)
+from maas_client.local.training import adapters, load_base, strategies  # noqa: E402
+from maas_client.local.training.data import (  # noqa: E402
+    Example,
+    PreferencePair,
+    tokenize_preferences,
+)
+from maas_client.local.training.packing import (  # noqa: E402
+    PackLimits,
+    evaluation_batches,
+    pack_items,
+    total_steps,
+    training_batches,
+)
+from maas_client.local.training.preference_loss import (  # noqa: E402
+    ModelWithPreferenceLoss,
+    add_reference,
+)
+from maas_client.local.training.run import run  # noqa: E402
+from maas_client.local.training.train import (  # noqa: E402
+    RunProgress,
+    create_optimizer,
+    evaluate,
+    train,
+)
+from tests.local.training.rows import make_preferences, make_rows  # noqa: E402
+from tests.local.training.test_run import Data, bytes_of, spec  # noqa: E402
+
+RECIPE = TrainingConfig(
+    task="DPO", beta=0.2, batch_size=4, epochs=2, learning_rate=1e-3, warmup_steps=2
+)
+ONE_PACK = PackLimits()
+SEPARATE = PackLimits(max_tokens=1)
+
+
+@pytest.fixture(scope="module")
+def pairs(tokenizer: Any) -> list[PreferencePair]:
+    rows = enumerate(make_preferences(12), 1)
+    pairs, counts = tokenize_preferences(rows, tokenizer, TEMPLATES["phi3"], 4096)
+    assert len(pairs) == counts.rows == 12
+    return pairs
+
+
+def make_learner(
+    base: BaseWeights, pairs: list[PreferencePair], config: TrainingConfig = RECIPE
+) -> ModelWithPreferenceLoss:
+    model, _ = adapters.make_trainable(load_base.load_model(base.folder, config, "cpu"), config)
+    learner = ModelWithPreferenceLoss(model, config.beta)
+    add_reference(learner, pairs, ONE_PACK, torch.device("cpu"))
+    return learner
+
+
+def randomize(learner: ModelWithPreferenceLoss) -> None:
+    """Give the adapter values, so that the model differs from its base."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, weight in learner.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.02)
+
+
+def gradients(learner: ModelWithPreferenceLoss, packs: list[Any], pairs: int) -> tuple[float, Any]:
+    total = 0.0
+    for pack in packs:
+        loss, _ = learner(*pack)
+        (loss / pairs).backward()
+        total += loss.item()
+    grads = {
+        name: weight.grad.clone()
+        for name, weight in learner.named_parameters()
+        if weight.grad is not None
+    }
+    learner.zero_grad()
+    return total / pairs, grads
+
+
+def test_only_the_answers_carry_loss(pairs: list[PreferencePair], tokenizer: Any) -> None:
+    for pair in pairs:
+        for example, word in ((pair.preferred, "yes "), (pair.other, "no ")):
+            assert tokenizer.decode(answer_ids(example)).startswith(word)
+        start = pair.preferred.loss_mask.index(True)
+        assert pair.preferred.input_ids[:start] == pair.other.input_ids[:start]
+
+
+def test_packed_loss_and_gradients_equal_one_pair_at_a_time(
+    base: BaseWeights, pairs: list[PreferencePair]
+) -> None:
+    learner = make_learner(base, pairs)
+    randomize(learner)
+    packed = gradients(learner, [pack_items(pairs)], len(pairs))
+    single = gradients(learner, [pack_items([pair]) for pair in pairs], len(pairs))
+    assert packed[0] == pytest.approx(single[0], abs=1e-6)
+    assert packed[1].keys() == single[1].keys()
+    for name, gradient in packed[1].items():
+        assert torch.allclose(gradient, single[1][name], atol=1e-6), name
+
+
+def test_packs_without_loss_have_no_loss_and_no_gradient(
+    base: BaseWeights, pairs: list[PreferencePair]
+) -> None:
+    learner = make_learner(base, pairs)
+    randomize(learner)
+    loss, grads = gradients(learner, [pack_items(pairs[:2], with_loss=False)], 1)
+    assert loss == 0
+    assert all(not gradient.any() for gradient in grads.values())
+
+
+def test_untrained_adapter_equals_the_reference(
+    base: BaseWeights, pairs: list[PreferencePair]
+) -> None:
+    """The reference is the base without the adapter, whatever the adapter's values are."""
+    learner = make_learner(base, pairs)
+    evaluation = evaluate(learner, evaluation_batches(pairs, SEPARATE), torch.device("cpu"))
+    assert evaluation.loss == pytest.approx(0.693147, abs=1e-5)
+    assert evaluation.margin == pytest.approx(0, abs=1e-4)
+    before = [pair.reference for pair in pairs]
+    randomize(learner)
+    add_reference(learner, pairs, ONE_PACK, torch.device("cpu"))
+    for old, pair in zip(before, pairs, strict=True):
+        assert pair.reference == pytest.approx(old, abs=1e-4)
+
+
+def answer_ids(example: Example) -> list[int]:
+    """Return the tokens that carry loss; what follows them changes no log probability."""
+    return [
+        token
+        for token, carries_loss in zip(example.input_ids, example.loss_mask, strict=True)
+        if carries_loss
+    ]
+
+
+def their_trainer(base: BaseWeights, ordered: list[PreferencePair], folder: Path) -> Any:
+    """Return TRL's trainer on pairs in this order, and the list to which it appends its logs."""
+    trl, peft, datasets, transformers = map(
+        pytest.importorskip, ("trl", "peft", "datasets", "transformers")
+    )
+    model = transformers.AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base.folder)
+    torch.manual_seed(RECIPE.seed)
+    model.requires_grad_(False)
+    config = peft.LoraConfig(
+        r=8,
+        lora_alpha=128,
+        target_modules=["down_proj", "gate_up_proj", "o_proj", "qkv_proj"],
+        task_type="CAUSAL_LM",
+    )
+    rows = []
+    for pair in ordered:
+        start = pair.preferred.loss_mask.index(True)
+        rows.append(
+            {
+                "prompt_ids": pair.preferred.input_ids[:start],
+                "chosen_ids": answer_ids(pair.preferred),
+                "rejected_ids": answer_ids(pair.other),
+            }
+        )
+    logs: list[dict[str, Any]] = []
+
+    class Watch(transformers.TrainerCallback):  # type: ignore[misc]  # transformers has no types
+        def on_log(self, *_: Any, logs: dict[str, Any], **__: Any) -> None:
+            kept.append(logs)
+
+    class InOrder(trl.DPOTrainer):  # type: ignore[misc]  # trl has no types
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            return dataset  # tokenized as ours
+
+        def _get_train_sampler(self, *_: Any) -> Any:
+            return torch.utils.data.SequentialSampler(self.train_dataset)
+
+    kept = logs
+    settings = trl.DPOConfig(
+        output_dir=str(folder),
+        beta=RECIPE.beta,
+        per_device_train_batch_size=RECIPE.batch_size,
+        num_train_epochs=1,
+        learning_rate=RECIPE.learning_rate,
+        warmup_steps=RECIPE.warmup_steps,
+        lr_scheduler_type=RECIPE.schedule,
+        weight_decay=RECIPE.weight_decay,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        bf16=False,
+        max_length=None,
+        gradient_checkpointing=False,
+        disable_tqdm=True,
+    )
+    trainer = InOrder(
+        model=peft.get_peft_model(model, config),
+        args=settings,
+        train_dataset=datasets.Dataset.from_list(rows),
+        processing_class=tokenizer,
+        callbacks=[Watch()],
+    )
+    return trainer, logs
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_losses_and_rewards_match_trl(
+    base: BaseWeights, pairs: list[PreferencePair], tmp_path: Path
+) -> None:
+    todo = list(training_batches(pairs, RECIPE, limits=ONE_PACK))
+    by_line = {pair.line: pair for pair in pairs}
+    ordered = [by_line[line] for batch in todo for line in batch.lines]
+    learner = make_learner(base, pairs)
+    engine = strategies.prepare_strategy(learner, create_optimizer(learner, RECIPE), "cpu", RECIPE)
+    progress = RunProgress(total_steps=total_steps(len(pairs), RECIPE))
+    batches = list(training_batches(pairs, RECIPE, limits=ONE_PACK))  # with the reference
+    steps = list(train(engine.model, batches, RECIPE, progress, engine))
+    trainer, logs = their_trainer(base, ordered, tmp_path)
+    trainer.train()
+    theirs = [log for log in logs if "loss" in log]
+    assert len(steps) == len(theirs) == 6
+    for ours, log in zip(steps, theirs, strict=True):
+        assert ours.loss == pytest.approx(log["loss"], abs=1e-4)
+        assert ours.grad_norm == pytest.approx(log["grad_norm"], rel=2e-3, abs=1e-4)
+        if abs(log["rewards/margins"]) > 1e-3:  # before the first update, only rounding differs
+            assert ours.rewards["accuracy"] == pytest.approx(log["rewards/accuracies"], abs=1e-3)
+        assert ours.rewards["margin"] == pytest.approx(log["rewards/margins"], abs=1e-3)
+    assert steps[-1].loss < 0.6
+    assert steps[-1].rewards["accuracy"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_gradients_match_trl(
+    base: BaseWeights, pairs: list[PreferencePair], tmp_path: Path
+) -> None:
+    learner = make_learner(base, pairs)
+    randomize(learner)
+    loss, ours = gradients(learner, [pack_items(pairs[:4])], 4)
+    trainer, _ = their_trainer(base, pairs[:4], tmp_path)
+    weights = dict(learner.model.named_parameters())
+    with torch.no_grad():
+        for name, weight in trainer.model.named_parameters():
+            if weight.requires_grad:
+                weight.copy_(weights[name])
+    inputs = trainer.data_collator([trainer.train_dataset[index] for index in range(4)])
+    their_loss = trainer.compute_loss(trainer.model.train(), inputs)
+    their_loss.backward()
+    assert loss == pytest.approx(float(their_loss), abs=1e-4)
+    theirs = {
+        name: weight.grad
+        for name, weight in trainer.model.named_parameters()
+        if weight.grad is not None
+    }
+    assert len(theirs) == len(ours)
+    for name, gradient in ours.items():
+        assert torch.allclose(gradient, theirs[name.removeprefix("model.")], atol=1e-4), name
+
+
+DPO = {"method": "DPO", "batch_size": 4, "learning_rate": 1e-3, "beta": 0.2}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_run_reports_rewards_and_saves_an_adapter(
+    base: BaseWeights, data: Data, tmp_path: Path
+) -> None:
+    events: list[dict[str, Any]] = []
+    train_file, held_out = (
+        data(make_preferences(12), "preferences.jsonl"),
+        data(make_preferences(4, 5), "held_out.jsonl"),
+    )
+    job = spec(base, data, tmp_path / "out", {**DPO, "num_train_epochs": 3}, train=train_file)
+    run({**job, "validation": held_out}, events.append)
+    steps = [event for event in events if event["event"] == "step"]
+    evaluations = [event for event in events if event["event"] == "eval"]
+    assert len(steps) == 9
+    assert steps[0]["train_loss"] == pytest.approx(0.6931, abs=1e-4)
+    assert steps[-1]["train_reward_accuracy"] == 1
+    assert steps[-1]["train_reward_margin"] > steps[0]["train_reward_margin"]
+    assert evaluations[0]["valid_loss"] == pytest.approx(0.6931, abs=1e-4)
+    assert evaluations[-1]["valid_reward_margin"] > 0
+    assert events[-1]["event"] == "done"
+    assert events[-1]["metrics"]["merge_difference"] < 1e-3
+    assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_paused_run_resumes_to_the_same_bytes(
+    base: BaseWeights, data: Data, tmp_path: Path
+) -> None:
+    train_file = data(make_preferences(12), "preferences.jsonl")
+
+    def make_spec(name: str) -> dict[str, Any]:
+        recipe = {**DPO, "lora_dropout": 0.1, "num_train_epochs": 2}
+        return spec(base, data, tmp_path / name, recipe, train=train_file)
+
+    run(make_spec("whole"), lambda _: None)
+    signals = iter([JobSignal.NONE, JobSignal.PAUSE])
+    run(make_spec("paused"), lambda _: None, lambda: next(signals, JobSignal.NONE))
+    events: list[dict[str, Any]] = []
+    run(make_spec("paused"), events.append)
+    assert [event["step"] for event in events if event["event"] == "step"][-4:] == [3, 4, 5, 6]
+    assert bytes_of(tmp_path / "whole") == bytes_of(tmp_path / "paused")
+
+
+def test_chats_are_refused_and_options_checked(
+    base: BaseWeights, data: Data, tmp_path: Path
+) -> None:
+    assert parse_hyperparameters({"method": "dpo"}).task == "DPO"
+    assert parse_hyperparameters({"method": "dpo"}).method == "LoRA"
+    for values, message in (
+        ({"beta": "0.1"}, "beta is an option of the method DPO"),
+        ({"method": "DPO", "beta": "0"}, "beta cannot be '0'"),
+        ({"method": "DPO", "apply_lora": "false"}, "apply_lora is false"),
+    ):
+        with pytest.raises(Exception, match=message):
+            parse_hyperparameters(values)
+    events: list[dict[str, Any]] = []
+    job = spec(base, data, tmp_path / "out", DPO, train=data(make_rows(12)))
+    run(job, events.append)
+    assert events[-1]["event"] == "failed"
