@@ -43,7 +43,7 @@ from maas_client.local.training.train import (  # noqa: E402
 from tests.local.training.rows import make_preferences, make_rows  # noqa: E402
 from tests.local.training.test_run import Data, bytes_of, spec  # noqa: E402
 
-RECIPE = TrainingConfig(
+CONFIG = TrainingConfig(
     task="DPO", beta=0.2, batch_size=4, epochs=2, learning_rate=1e-3, warmup_steps=2
 )
 ONE_PACK = PackLimits()
@@ -59,7 +59,7 @@ def pairs(tokenizer: Any) -> list[PreferencePair]:
 
 
 def make_learner(
-    base: BaseWeights, pairs: list[PreferencePair], config: TrainingConfig = RECIPE
+    base: BaseWeights, pairs: list[PreferencePair], config: TrainingConfig = CONFIG
 ) -> ModelWithPreferenceLoss:
     model, _ = adapters.make_trainable(load_base.load_model(base.folder, config, "cpu"), config)
     learner = ModelWithPreferenceLoss(model, config.beta)
@@ -153,7 +153,7 @@ def their_trainer(base: BaseWeights, ordered: list[PreferencePair], folder: Path
     )
     model = transformers.AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(base.folder)
-    torch.manual_seed(RECIPE.seed)
+    torch.manual_seed(CONFIG.seed)
     model.requires_grad_(False)
     config = peft.LoraConfig(
         r=8,
@@ -187,13 +187,13 @@ def their_trainer(base: BaseWeights, ordered: list[PreferencePair], folder: Path
     kept = logs
     settings = trl.DPOConfig(
         output_dir=str(folder),
-        beta=RECIPE.beta,
-        per_device_train_batch_size=RECIPE.batch_size,
+        beta=CONFIG.beta,
+        per_device_train_batch_size=CONFIG.batch_size,
         num_train_epochs=1,
-        learning_rate=RECIPE.learning_rate,
-        warmup_steps=RECIPE.warmup_steps,
-        lr_scheduler_type=RECIPE.schedule,
-        weight_decay=RECIPE.weight_decay,
+        learning_rate=CONFIG.learning_rate,
+        warmup_steps=CONFIG.warmup_steps,
+        lr_scheduler_type=CONFIG.lr_scheduler_type,
+        weight_decay=CONFIG.weight_decay,
         logging_steps=1,
         save_strategy="no",
         report_to=[],
@@ -218,14 +218,14 @@ def their_trainer(base: BaseWeights, ordered: list[PreferencePair], folder: Path
 def test_losses_and_rewards_match_trl(
     base: BaseWeights, pairs: list[PreferencePair], tmp_path: Path
 ) -> None:
-    todo = list(training_batches(pairs, RECIPE, limits=ONE_PACK))
+    todo = list(training_batches(pairs, CONFIG, limits=ONE_PACK))
     by_line = {pair.line: pair for pair in pairs}
     ordered = [by_line[line] for batch in todo for line in batch.lines]
     learner = make_learner(base, pairs)
-    engine = strategies.prepare_strategy(learner, create_optimizer(learner, RECIPE), "cpu", RECIPE)
-    progress = RunProgress(total_steps=total_steps(len(pairs), RECIPE))
-    batches = list(training_batches(pairs, RECIPE, limits=ONE_PACK))  # with the reference
-    steps = list(train(engine.model, batches, RECIPE, progress, engine))
+    engine = strategies.prepare_strategy(learner, create_optimizer(learner, CONFIG), "cpu", CONFIG)
+    progress = RunProgress(total_steps=total_steps(len(pairs), CONFIG))
+    batches = list(training_batches(pairs, CONFIG, limits=ONE_PACK))  # with the reference
+    steps = list(train(engine.model, batches, CONFIG, progress, engine))
     trainer, logs = their_trainer(base, ordered, tmp_path)
     trainer.train()
     theirs = [log for log in logs if "loss" in log]
@@ -302,8 +302,8 @@ def test_paused_run_resumes_to_the_same_bytes(
     train_file = data(make_preferences(12), "preferences.jsonl")
 
     def make_spec(name: str) -> dict[str, Any]:
-        recipe = {**DPO, "lora_dropout": 0.1, "num_train_epochs": 2}
-        return spec(base, data, tmp_path / name, recipe, train=train_file)
+        hyperparameters = {**DPO, "lora_dropout": 0.1, "num_train_epochs": 2}
+        return spec(base, data, tmp_path / name, hyperparameters, train=train_file)
 
     run(make_spec("whole"), lambda _: None)
     signals = iter([JobSignal.NONE, JobSignal.PAUSE])
