@@ -49,6 +49,17 @@ def test_versions_are_listed_in_pages_and_filtered(azure: Azure, data: str) -> N
         assert name in response.text
 
 
+@pytest.mark.parametrize(
+    "path", ["/data", "/data/none/versions", "/models", "/models/none/versions", "/jobs"]
+)
+def test_parameters_of_empty_lists_are_checked(azure: Azure, path: str) -> None:
+    empty = azure.http.get(
+        azure.ws.replace("proj1", "empty") + path,
+        params={"api-version": "2024-10-01-preview", "listViewType": "Some"},
+    )
+    assert (empty.status_code, empty.json()["error"]["target"]) == (400, "listViewType")
+
+
 def test_every_property_is_kept_or_refused(azure: Azure, data: str) -> None:
     path = "/data/kept/versions/1"
     stored = {

@@ -100,6 +100,9 @@ def list_page(
 
     ``nextLink`` carries an opaque ``$skip`` token.
     """
+    matches_list_view_type(
+        context, is_archived=False
+    )  # refuses a wrong value also when nothing is listed
     before = _parse_skip_token(context)
     items: list[dict[str, Any]] = []
     while records := read_page(before, _BATCH_SIZE):
@@ -149,6 +152,9 @@ def page_of(
     Honours ``$skip``, ``$orderBy`` (createdtime, rising or falling) and the parameter named ``limit``: the
     number of documents in total.
     """
+    matches_list_view_type(
+        context, is_archived=False
+    )  # refuses a wrong value also when nothing is listed
     rising = _is_rising(context)
     token = _parse_skip_token(context)
     ordered = items[::-1] if rising else items
