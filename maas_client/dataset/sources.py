@@ -16,7 +16,7 @@ import tempfile
 import zlib
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -35,9 +35,9 @@ class DataFrame(Protocol):
         """The columns, or their names."""
 
 
-DataSource = str | PathLike[str] | Iterable[Mapping[str, Any]] | DataFrame
-"""A path (JSON Lines, also compressed with gzip, or Parquet), or rows: an iterable of dictionaries, a pandas or
-polars DataFrame, a pyarrow Table, a Hugging Face ``Dataset``."""
+DataSource = str | PathLike[str] | Iterable[Any] | DataFrame
+"""A path (JSON Lines, also compressed with gzip, or Parquet), or rows: an iterable of dictionaries,
+models or dataclasses, a pandas or polars DataFrame, a pyarrow Table, a Hugging Face ``Dataset``."""
 
 _GZIP = b"\x1f\x8b"
 _PARQUET = b"PAR1"
@@ -351,9 +351,21 @@ class _UnknownTypeError(TypeError):
 
 
 def _to_plain(value: Any) -> Any:
-    """Return a value that is not of JSON's types as one: arrays as lists, dates and times in ISO 8601."""
+    """Return a value that is not of JSON's types as one: arrays as lists, dates and times in ISO 8601.
+
+    Models of pydantic and dataclasses become objects; fields that are None are left out.
+    """
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, type):
+        raise _UnknownTypeError(f"a value of type {type(value).__name__}")
+    if hasattr(value, "model_dump") or is_dataclass(value):
+        members = (
+            ((member.name, getattr(value, member.name)) for member in fields(value))
+            if is_dataclass(value)
+            else value  # a model yields its members
+        )
+        return {name: member for name, member in members if member is not None}
     if hasattr(value, "tolist"):
         return value.tolist()
     if hasattr(value, "isoformat"):

@@ -42,6 +42,7 @@ from maas_client.dataset.formats import (
     convert_row,
     detect_any_format,
 )
+from maas_client.dataset.formats.fields import is_empty
 from maas_client.dataset.formats.messages import parse_json_text
 from maas_client.dataset.formats.preferences import ANSWER_KEYS, preference_row
 from maas_client.dataset.issues import is_format_word
@@ -204,6 +205,9 @@ def _convert_row(
     if not isinstance(row, dict):
         result.reject(number, row.reason if isinstance(row, _Unreadable) else "not an object")
         return None
+    if not any(not is_empty(value) for value in row.values()):
+        result.reject(number, "no key has a value")
+        return None
     row = rename_keys(row, options.columns)
     row_format = options.row_format or detect_any_format(row)
     if row_format is None:
@@ -293,8 +297,6 @@ def _list_keys(row: Row) -> str:
     """Return the names of a row's first keys that cannot be text of the row."""
     names = sorted(key for key in row if is_format_word(key))[:6]
     hidden = len(row) - len(names)
-    if not row:
-        return "none"
     hidden_note = f"{hidden} not shown" if hidden else ""
     return " and ".join(part for part in (", ".join(names), hidden_note) if part)
 

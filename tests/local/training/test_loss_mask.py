@@ -14,6 +14,7 @@ from maas_client.chat import TEMPLATES, Segment, render  # noqa: E402
 from maas_client.errors import DatasetError  # noqa: E402
 from maas_client.local.training import load_base  # noqa: E402
 from maas_client.local.training.data import Example, loss_mask, tokenize_rows  # noqa: E402
+from maas_client.local.training.run_messages import _describe_changed_rows  # noqa: E402
 from tests.local.training.rows import make_rows  # noqa: E402
 from tests.shared_data import shared_file  # noqa: E402
 
@@ -84,6 +85,17 @@ def test_loss_mask_matches_microsofts_tool_sample(tokenizer: Any) -> None:
 def test_token_spanning_prompt_and_answer_has_no_loss() -> None:
     segments = [Segment("ab", in_loss=False), Segment("cd", in_loss=True), Segment("e", False)]
     assert loss_mask(segments, [(0, 1), (1, 3), (3, 4), (4, 5)]) == [False, False, True, False]
+
+
+def test_rows_whose_answers_are_beyond_the_limit_are_dropped_and_reported(tokenizer: Any) -> None:
+    path = shared_file("cases/16b-half-long.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    _, counts = tokenize_rows(enumerate(rows, 1), tokenizer, TEMPLATES["phi3"], 64)
+    assert (counts.rows, counts.dropped) == (18, [1, 2, 3, 4, 5, 6])
+    assert (
+        "6 training rows have no tokens to train on and were dropped (line 1, 2, 3, 4, 5, …)."
+        in _describe_changed_rows("training", counts)
+    )
 
 
 def test_truncated_and_dropped_rows_are_counted(tokenizer: Any) -> None:

@@ -7,12 +7,14 @@ import json
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from maas_client.cli import main
 from maas_client.dataset import validate
@@ -21,6 +23,7 @@ from maas_client.dataset.edit.fix import fix
 from maas_client.dataset.edit.split import split
 from maas_client.dataset.sources import open_source
 from maas_client.errors import ConfigError, DatasetError, MissingExtraError
+from maas_client.types import Message
 from tests.unit.dataset.corpus import VALID_LINES, file
 
 ROWS: list[dict[str, Any]] = [json.loads(line) for line in VALID_LINES]
@@ -263,6 +266,29 @@ def test_summary_counts_all_files() -> None:
     assert report.summary()["CHAT_ROLE_UNKNOWN"] == 3
     assert report.summary()["PII_EMAIL"] == 0
     assert list(report.summary().values()) == sorted(report.summary().values(), reverse=True)
+
+
+@dataclass
+class Turn:
+    role: str
+    content: str | None
+    weight: int | None = None
+
+
+class Chat(BaseModel):
+    messages: list[Any]
+    tools: list[Any] | None = None
+
+
+def test_models_and_dataclasses_are_rows() -> None:
+    turns = [Turn("user", "Hi."), Turn("assistant", "Hello.", 1)]
+    plain = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
+    weighted = [plain[0], {**plain[1], "weight": 1}]
+    messages = [Message(role="user", content="Hi."), Message(role="assistant", content="Hello.")]
+    rows = [{"messages": turns}, Chat(messages=turns), Chat(messages=plain), {"messages": messages}]
+    assert read(rows) == [{"messages": m} for m in (weighted, weighted, plain, plain)]
+    with pytest.raises(DatasetError, match=r"row 1, key 'messages': .* of type type"):
+        validate([{"messages": [Turn]}])
 
 
 class TestEditing:
