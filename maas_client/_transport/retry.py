@@ -7,17 +7,12 @@ clients do not retry at the same moment.
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from maas_client.errors import MaasError, RateLimitError, StatusError, TransportError
 from maas_client.wire.operation import ResendPolicy
-
-MAX_RETRY_AFTER_S = 120.0
-"""A longer Retry-After is reduced to this. The operation's deadline may end the wait earlier."""
+from maas_client.wire.parsing import MAX_RETRY_AFTER_S as MAX_RETRY_AFTER_S
+from maas_client.wire.parsing import parse_retry_after as parse_retry_after
 
 _RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -74,45 +69,3 @@ def retry_delay(attempt: int, error: BaseException, rng: random.Random) -> float
     backoff = min(8.0, 0.4 * 2.0 ** (attempt - 1))
     # Throttled clients wait longer, but not all for the same time.
     return rng.uniform(backoff / 2 if isinstance(error, RateLimitError) else 0.05, backoff)
-
-
-def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Return the wait that a response asks for, in seconds; None if it names none or it is invalid.
-
-    Azure uses four forms: ``retry-after-ms`` and ``x-ms-retry-after-ms`` in milliseconds, which take
-    precedence, and ``retry-after`` in seconds or as a date.
-
-    Args:
-        headers: The response headers, names in lower case.
-        now: The current time, for a date; default: now.
-
-    Returns:
-        A number from 0 to ``MAX_RETRY_AFTER_S``, or None.
-    """
-    for name, factor in (
-        ("retry-after-ms", 0.001),
-        ("x-ms-retry-after-ms", 0.001),
-        ("retry-after", 1.0),
-    ):
-        text = headers.get(name, "").strip()
-        if not text:
-            continue
-        try:
-            seconds = float(text) * factor
-        except ValueError:
-            seconds = _seconds_until(text, now) if name == "retry-after" else math.nan
-        if math.isfinite(seconds):
-            return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
-        if seconds == math.inf:
-            return MAX_RETRY_AFTER_S
-    return None
-
-
-def _seconds_until(http_date: str, now: datetime | None) -> float:
-    try:
-        moment = parsedate_to_datetime(http_date)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return math.nan
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - (now or datetime.now(UTC))).total_seconds()

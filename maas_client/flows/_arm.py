@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,9 +21,16 @@ from maas_client.wire import azureml as ops
 from maas_client.wire import statuses
 from maas_client.wire.azureml_models import Page
 from maas_client.wire.operation import Operation, Response
-from maas_client.wire.parsing import DELETE_AT_TAG, format_delete_at, skip_non_objects
+from maas_client.wire.parsing import (
+    DELETE_AT_TAG,
+    format_delete_at,
+    parse_retry_after,
+    skip_non_objects,
+)
 
 MAX_POLL_INTERVAL_S = 15.0
+_MIN_REQUESTED_S = 0.5
+"""A shorter Retry-After of a long-running operation is raised to this: 0 would poll without a pause."""
 _log = logging.getLogger("maas_client")
 MAX_OUTAGE_S = 1800.0
 """Watching a job ends after the service has been unreachable for this long; the job itself continues."""
@@ -48,9 +54,9 @@ def is_transient(error: MaasError) -> bool:
 
 
 def retry_after_s(response: Response[Any]) -> float | None:
-    """Return the response's Retry-After in seconds (at most 60), if it is a plain number."""
-    text = response.headers.get("retry-after", "")
-    return min(float(text), 60.0) if re.fullmatch(r"\d{1,4}(\.\d+)?", text) else None
+    """Return the wait that a response asks for, in any of Azure's forms, in seconds: at most 60."""
+    seconds = parse_retry_after(response.headers)
+    return None if seconds is None else min(seconds, 60.0)
 
 
 async def list_items(
@@ -83,7 +89,8 @@ async def wait_for_operation(
     end = io.elapsed() + timeout_s
     requested_s = retry_after_s(response)
     for interval in poll_intervals(io):
-        await io.sleep(interval if requested_s is None or io.scope.local else requested_s)
+        is_requested = requested_s is not None and not io.scope.local
+        await io.sleep(max(requested_s or 0.0, _MIN_REQUESTED_S) if is_requested else interval)
         if status_url:
             poll = await io.send(ops.OPERATION_STATUS, url=status_url)
             requested_s, status = retry_after_s(poll), poll.value.status.lower()

@@ -36,6 +36,8 @@ from maas_client.local.services import Services
 from maas_client.local.state.files import make_private_folder, write_private_file
 
 _LOG = logging.getLogger(__name__)
+ROUTE_TABLES = (*azureml.TABLES, *foundry.TABLES, *login.TABLES)
+"""Every route of the server. The security tests are generated from it, so a new route is covered."""
 _CERTIFICATE_VARIABLES = (
     "REQUESTS_CA_BUNDLE",
     "SSL_CERT_FILE",
@@ -71,8 +73,7 @@ class Server:
             raise
         self.port: int = self.socket.getsockname()[1]
         self.config = replace(config, port=self.port)
-        tables = (*azureml.TABLES, *foundry.TABLES, *login.TABLES)
-        app = build_app(self.services, tables, self._security_policy())
+        app = build_app(self.services, ROUTE_TABLES, self._security_policy())
         self._uvicorn = _Uvicorn(_uvicorn_config(_with_faults(app, config.faults)), self._ready)
         self._uvicorn.idle_timeout_s = self.config.idle_timeout_s
         self._uvicorn.is_busy = self._is_busy

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, ParamSpec, TypeVar
 
@@ -203,3 +205,49 @@ def read_delete_at(tags: Any) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo else None
+
+
+MAX_RETRY_AFTER_S = 120.0
+"""A longer Retry-After is reduced to this. The operation's deadline may end the wait earlier."""
+
+
+def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Return the wait that a response asks for, in seconds; None if it names none or it is invalid.
+
+    Azure uses four forms: ``retry-after-ms`` and ``x-ms-retry-after-ms`` in milliseconds, which take
+    precedence, and ``retry-after`` in seconds or as a date.
+
+    Args:
+        headers: The response headers, names in lower case.
+        now: The current time, for a date; default: now.
+
+    Returns:
+        A number from 0 to ``MAX_RETRY_AFTER_S``, or None.
+    """
+    for name, factor in (
+        ("retry-after-ms", 0.001),
+        ("x-ms-retry-after-ms", 0.001),
+        ("retry-after", 1.0),
+    ):
+        text = headers.get(name, "").strip()
+        if not text:
+            continue
+        try:
+            seconds = float(text) * factor
+        except ValueError:
+            seconds = _seconds_until(text, now) if name == "retry-after" else math.nan
+        if math.isfinite(seconds):
+            return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+        if seconds == math.inf:
+            return MAX_RETRY_AFTER_S
+    return None
+
+
+def _seconds_until(http_date: str, now: datetime | None) -> float:
+    try:
+        moment = parsedate_to_datetime(http_date)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return math.nan
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - (now or datetime.now(UTC))).total_seconds()

@@ -10,6 +10,8 @@ import pytest
 
 from maas_client import errors
 from maas_client._transport.retry import MAX_RETRY_AFTER_S, parse_retry_after, retry_delay
+from maas_client.flows._arm import retry_after_s
+from maas_client.wire.operation import Response
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 
@@ -69,3 +71,25 @@ def test_requested_wait_is_kept_and_spread() -> None:
     error = errors.RateLimitError("busy", status=429, retry_after=3.0)
     delays = [retry_delay(1, error, random.Random(seed)) for seed in range(100)]
     assert 3.0 <= min(delays) < max(delays) <= 3.25
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"x-ms-retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, 60.0),
+        ({"retry-after": "86400"}, 60.0),
+        ({"retry-after": "inf"}, 60.0),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "-5"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_wait_of_a_long_running_operation_takes_every_form(
+    headers: dict[str, str], expected: float | None
+) -> None:
+    assert retry_after_s(Response(None, 202, headers)) == expected
