@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from maas_client.local.embedded_server import serve
 from tests.contract.server.conftest import Azure, chats
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are posix")
@@ -210,3 +213,41 @@ def test_acknowledged_jobs_survive_kill(state, start):
     server = start(state, step_delay_s=1)
     assert {server.azure.arm("GET", f"/jobs/{n}").status_code for n in acknowledged} == {200}
     server.stop()
+
+
+@pytest.mark.parametrize("version", ["0.1", "0.2"])
+def test_state_of_an_earlier_version_is_opened(tmp_path, version):
+    """The state was written by that version: jobs, models and files are there, and new jobs run."""
+    state = tmp_path / "state"
+    shutil.copytree(Path(__file__).parents[2] / "fixtures" / "stores" / version, state)
+    state.chmod(0o700)
+    script = state / "state.sql"
+    database = sqlite3.connect(state / "facts.db")
+    database.executescript(script.read_text())
+    database.close()
+    script.unlink()
+    for _ in range(2):  # the second start reads what the first has written
+        with serve(engine="instant", state_dir=state) as server:
+            client = server.client()
+            kept = client.jobs.get("kept")
+            assert kept.succeeded
+            assert client.jobs.wait("kept").name == "kept"
+            assert [model.job for model in client.models.list() if model.job] == ["kept"]
+            reply = client.chat.complete("chat-kept", [{"role": "user", "content": "Why 3?"}])
+            assert reply.choices[0].message.content == "So."
+            (old,) = server.client(dialect="foundry").jobs.list()
+            assert old.succeeded
+            new = client.jobs.create(
+                model="Phi-3-mini", training_data=write_rows(tmp_path), name="new"
+            )
+            assert client.jobs.wait(new, timeout=60).succeeded
+            client.jobs.delete("new")
+            for model in client.models.list():
+                if model.job == "new":
+                    client.models.delete(model)
+
+
+def write_rows(folder: Path) -> Path:
+    path = folder / "train.jsonl"
+    path.write_bytes(chats())
+    return path

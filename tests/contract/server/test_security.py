@@ -30,13 +30,22 @@ VALUES = Values(
 ROUTES = sorted(
     {(op.method, expand_path(t.prefix + op.path, VALUES)) for t in TABLES for op in t.operations}
 )
-ALL_ROUTES = sorted(
+IMPLEMENTED = {
+    (op.method, expand_path(table.prefix + op.path, VALUES))
+    for table in ROUTE_TABLES
+    for op in table.operations
+    if op.name not in table.not_implemented
+}
+OTHERS = sorted(
     {
         (op.method, expand_path(table.prefix + op.path, VALUES))
         for table in ROUTE_TABLES
         for op in table.operations
     }
+    - IMPLEMENTED
 )
+ALL_ROUTES = [*sorted(IMPLEMENTED), *OTHERS[::20]]
+"""Every operation, and some of the hundreds that are answered with 501."""
 OPEN = re.compile(
     "/discovery|/metadata/endpoints|/x/oauth2/v2.0/token|/x/discovery/(instance|v2.0/keys)"
     "|/x/(v2.0/)?.well-known/openid-configuration"
@@ -76,7 +85,7 @@ def ask(http_client):
 
 def test_every_operation_has_a_case():
     assert len(ALL_ROUTES) > 200
-    assert set(ROUTES) < set(ALL_ROUTES)
+    assert set(ROUTES) < {*IMPLEMENTED, *OTHERS}
 
 
 def is_thorough(route):
