@@ -6,8 +6,10 @@ The script is written for Azure and contains nothing about a local server.
 import asyncio
 import sys
 import time
+from typing import Literal
 
 import openai
+import pydantic
 import pytest
 from azure.core.exceptions import HttpResponseError  # noqa: TID253 - an application's own script
 from azure.identity import (  # noqa: TID253 - an application's own script
@@ -134,6 +136,58 @@ def chat(name: str) -> None:
     assert refused.value.param == "colour"
 
 
+class Offer(pydantic.BaseModel):
+    """A structured answer."""
+
+    name: str
+    price: int
+    color: Literal["red", "blue"]
+    tags: list[str]
+    note: str | None
+
+
+def structured() -> None:
+    """Structured answers and calls of a model that documents them; everything else is refused by name."""
+    request = {
+        "sku": {"name": "GlobalStandard", "capacity": "1"},  # as azure-cli writes it
+        "properties": {
+            "model": {"format": "Mistral AI", "name": "Ministral-3B", "version": "1"},
+        },
+    }
+    created = management.deployments.begin_create_or_update(*ACCOUNT, "offers", request).result()
+    assert created.sku.capacity == 1
+    tool = openai.pydantic_function_tool(Offer)
+    for client in (v1.with_options(max_retries=9), azure.with_options(max_retries=9)):
+        reply = client.chat.completions.parse(
+            model="offers", messages=MESSAGES, response_format=Offer
+        )
+        assert isinstance(reply.choices[0].message.parsed, Offer)
+        with client.chat.completions.stream(
+            model="offers", messages=MESSAGES, response_format=Offer
+        ) as stream:
+            parsed = stream.get_final_completion().choices[0].message.parsed
+        assert parsed == reply.choices[0].message.parsed
+        for choice in ("required", {"type": "function", "function": {"name": "Offer"}}):
+            reply = client.chat.completions.parse(
+                model="offers", messages=MESSAGES, tools=[tool], tool_choice=choice
+            )
+            (call,) = reply.choices[0].message.tool_calls
+            assert isinstance(call.function.parsed_arguments, Offer)
+            assert reply.choices[0].finish_reason == "tool_calls"
+        for name, value in {
+            "n": 2,
+            "logprobs": True,
+            "store": True,
+            "reasoning_effort": "low",
+        }.items():
+            with pytest.raises(openai.InternalServerError, match=name) as refused:
+                client.chat.completions.create(model="offers", messages=MESSAGES, **{name: value})
+            assert refused.value.status_code == 501
+    with pytest.raises(openai.InternalServerError, match=r"responses\.create"):
+        v1.responses.create(model="offers", input="hello")
+    management.deployments.begin_delete(*ACCOUNT, "offers").result()
+
+
 async def chat_async(name: str) -> None:
     """The same with the async client."""
     client = openai.AsyncAzureOpenAI(
@@ -178,5 +232,6 @@ checkpoint()
 chat("tickets")
 asyncio.run(chat_async("tickets"))
 inference("tickets")
+structured()
 delete("tickets")
 print("answered")
