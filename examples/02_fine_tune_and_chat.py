@@ -1,6 +1,6 @@
 """Fine-tune a model and chat with it, step by step.
 
-maas-client serve                                 # in another terminal; or set MAAS_BACKEND=azureml
+MAAS_BACKEND=local                                # the default; or azureml
 python examples/02_fine_tune_and_chat.py
 """
 

@@ -1,6 +1,5 @@
 """AsyncClient: run two jobs at the same time, then ask both models a question.
 
-maas-client serve                                 # in another terminal
 python examples/03_async.py
 """
 

@@ -4,7 +4,6 @@ Azure retired every Phi-3 model on 2025-08-30. There, each of these jobs is reje
 the error names the replacement. The local server still runs them: on their own weights if they are present,
 else on a stand-in, which the job names.
 
-maas-client serve                                 # in another terminal
 python examples/phi3_family.py
 """
 

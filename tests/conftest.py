@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -21,9 +23,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             continue
         for variable in setting.variables:
             monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv(
-        "MAAS_START_SERVER", "0"
-    )  # a test must not use or start the developer's server
+    # A test must not use the developer's profiles, nor start a server.
+    monkeypatch.setenv("MAAS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("MAAS_START_SERVER", "0")
 
 
 @pytest.fixture
