@@ -40,6 +40,24 @@ _NEVER_LAST = frozenset(
      "whereas", "every")
 )  # fmt: skip
 """An English sentence that ends with one of these words is cut off."""
+_BEGINNINGS = _NEVER_LAST | {
+    "this",
+    "that",
+    "these",
+    "those",
+    "there",
+    "if",
+    "when",
+    "while",
+    "in",
+    "for",
+}
+"""Words that are no sentence."""
+_FRAGMENTS = frozenset(
+    ("th", "tha", "thei", "ther", "thes", "thos", "thr", "throug", "wh", "whe", "wher", "wheth", "whi", "whic",
+     "abou", "becau", "becaus", "betwee", "coul", "shoul", "woul")
+)  # fmt: skip
+"""Beginnings of frequent English words that are no words."""
 _SELDOM_LAST = frozenset(
     ("of", "to", "in", "for", "with", "on", "at", "by", "from", "as", "into", "if", "that", "which",
      "when", "where", "while", "who", "we", "but", "then", "my", "his", "no", "not", "can", "will",
@@ -51,6 +69,11 @@ _STRANDED = re.compile(
     r"(?:i|you|he|she|we|they))\b"
 )
 """After one of these words a sentence can end with a verb or a preposition."""
+_OPEN_CLAUSE = re.compile(
+    r"(?i)\b(?:as soon as|because|when|whenever|while|although|whether|unless|if|how) "
+    r"(?:the|your|our|their|its|every) [\w'’-]+\Z"
+)
+"""A clause that has no verb yet: ``as soon as the window``."""
 _LETTER_A = re.compile(
     r"(?i)\b(?:is|option|answer|choice|grade|letter|class|type|plan|vitamin|part|group|or|and)\W+a"
 )
@@ -99,15 +122,18 @@ def classify_ending(answer: str) -> Ending:
     word = line[line.rfind(" ") + 1 :].lstrip("\"'(“‘«")
     if not _WORD.fullmatch(word) or _is_code(text, line):
         return "other"
-    if word in _NEVER_LAST:
+    is_result = len(word) == 1 or line[: -len(word)].rstrip()[-1:].isdigit()
+    begins_sentence = word == sentence != line and word.casefold() in _BEGINNINGS
+    if word in _NEVER_LAST or begins_sentence or (word.casefold() in _FRAGMENTS and not is_result):
         return "cut"
     if word == "a":
         return "other" if _LETTER_A.search(sentence[-20:]) else "cut"
     if word in ("is", "are", "was", "were") and not _STRANDED.search(sentence):
         return "cut"
-    is_result = len(word) == 1 or line[: -len(word)].rstrip()[-1:].isdigit()
     if is_result or word[0].isupper() or _FAREWELL.search(sentence):
         return "other"
+    if _OPEN_CLAUSE.search(sentence[-80:]):
+        return "cut"
     return "open" if text.count(" ") >= 5 else "other"
 
 

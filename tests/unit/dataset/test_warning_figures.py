@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from maas_client.dataset import validate
+from maas_client.dataset.scanners.truncation import classify_ending
 from tests.shared_data import shared_file
 from tests.unit.dataset import labelled_duplicates, labelled_endings
 from tests.unit.dataset.test_duplicates import prose
@@ -29,7 +30,7 @@ def test_cut_off_is_precise_and_finds_most_cuts() -> None:
     figures = measure(find_cut_off, make_answers, 40)
     assert figures.right >= 100
     assert figures.precision >= 0.95
-    assert figures.recall >= 0.55
+    assert figures.recall >= 0.62
 
 
 def test_near_duplicate_is_precise_and_finds_most_copies() -> None:
@@ -46,6 +47,28 @@ def test_whole_ending_among_sentences_is_not_cut_off(ending: str) -> None:
     answers += [labelled_endings.prose(rng) + ending for _ in range(10)]
     rng.shuffle(answers)
     assert not find_cut_off([labelled_duplicates.chat("Why?", answer) for answer in answers])
+
+
+@pytest.mark.parametrize(
+    ("answer", "ending"),
+    [
+        ("The old parcel is blue. That", "cut"),
+        ("The old parcel is blue. The", "cut"),
+        ("Please write to us as soon as the window", "cut"),
+        ("This is because every harbour", "cut"),
+        ("Then put it back into th", "cut"),
+        ("We will tell you whic", "cut"),
+        ("The old parcel is blue. Yes", "other"),
+        ("The old parcel is blue. Anna", "other"),
+        ("Put the blue parcel into that", "open"),
+        ("The finish line is on Saturday the 5 th", "other"),
+        ("Call us when the shop opens", "open"),
+        ("What is the cause, and what the effect", "open"),
+        ("We know when and how", "other"),
+    ],
+)
+def test_endings_are_classified(answer: str, ending: str) -> None:
+    assert classify_ending(answer) == ending
 
 
 def test_answer_that_ends_inside_a_word_is_cut_off() -> None:
