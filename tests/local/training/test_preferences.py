@@ -26,7 +26,6 @@ from maas_client.local.training.packing import (  # noqa: E402
     PackLimits,
     evaluation_batches,
     pack_items,
-    total_steps,
     training_batches,
 )
 from maas_client.local.training.preference_loss import (  # noqa: E402
@@ -223,7 +222,7 @@ def test_losses_and_rewards_match_trl(
     ordered = [by_line[line] for batch in todo for line in batch.lines]
     learner = make_learner(base, pairs)
     engine = strategies.prepare_strategy(learner, create_optimizer(learner, CONFIG), "cpu", CONFIG)
-    progress = RunProgress(total_steps=total_steps(len(pairs), CONFIG))
+    progress = RunProgress(total_steps=CONFIG.total_steps(len(pairs)))
     batches = list(training_batches(pairs, CONFIG, limits=ONE_PACK))  # with the reference
     steps = list(train(engine.model, batches, CONFIG, progress, engine))
     trainer, logs = their_trainer(base, ordered, tmp_path)

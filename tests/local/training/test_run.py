@@ -380,7 +380,7 @@ def test_full_disk_is_reported(
     assert list((tmp_path / "out" / "checkpoints").iterdir()) == []
 
 
-@pytest.mark.parametrize("given", [None, False])
+@pytest.mark.parametrize("setting", [None, False])
 def test_gradient_checkpointing_is_on_if_memory_is_tight(
     setting: bool | None,
     base: BaseWeights,
