@@ -137,14 +137,18 @@ def test_every_state_has_a_status_of_the_service() -> None:
         ("nobody-knows", None),
     ],
 )
-def test_model_format_is_the_providers(model: str, model_format: str | None) -> None:
+def test_model_format_is_the_providers(
+    model: str, model_format: str | None, tmp_path: Path
+) -> None:
     assert provider_format(model) == model_format
+    store = Store(tmp_path / "facts.db", durable=False)
     if model_format is not None:
         request = {"properties": {"model": {"format": model_format, "name": f"{model}.ft-0a"}}}
-        check_request(request)
+        check_request(store, request)
         request["properties"]["model"]["format"] = model_format.lower()
         with pytest.raises(ApiError, match="format"):
-            check_request(request)
+            check_request(store, request)
+    store.close()
 
 
 def test_token_is_valid_until_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
