@@ -151,7 +151,9 @@ class OperationRoute(BaseRoute):
         match = self._pattern.match(scope["path"]) if scope["type"] == "http" else None
         if not match:
             return Match.NONE, {}
-        return Match.FULL, {"path_params": match.groupdict()}
+        # With another method, a later route may match: one for all operations below a path.
+        has_method = any(op.method == scope["method"] for op, _ in self._operations)
+        return Match.FULL if has_method else Match.PARTIAL, {"path_params": match.groupdict()}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)

@@ -238,3 +238,22 @@ def test_other_operations_of_mlflow_are_refused_by_name(azure: Azure, verb: str)
     response = search(azure, verb)
     assert (response.status_code, response.json()["error_code"]) == (501, "NotImplemented")
     assert f"MLflow ({verb})" in response.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "name"),
+    [
+        ("POST", "/history/v1.0{ws}/runs/{run}", 501, "Runs"),
+        ("GET", "/history/v1.0{ws}/experiments/tickets", 501, "Experiments"),
+        ("POST", "/metric/v2.0{ws}/runs/{run}/batch", 501, "Run Metrics"),
+        ("DELETE", "/mlflow/v2.0{ws}/api/2.0/mlflow/runs/search", 501, "MLflow"),
+        ("DELETE", "/discovery", 405, "DELETE is not allowed"),
+        ("GET", "/history/v1.0{ws}/nothing", 404, "no such path"),
+    ],
+)
+def test_other_operations_of_run_history_are_refused_by_name(
+    azure: Azure, done: str, method: str, path: str, status: int, name: str
+) -> None:
+    response = azure.http.request(method, path.format(ws=azure.ws, run=done))
+    assert response.status_code == status
+    assert name in response.text
