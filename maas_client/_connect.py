@@ -140,7 +140,7 @@ def _resolve_cloud(options: ConnectionOptions) -> Cloud:
     url = options.settings.cloud_metadata_url
     if options.local_origin is not None or not url:
         return get_cloud(options.cloud_name)
-    from maas_client._transport.cloud_metadata import fetch_cloud
+    from maas_client._transport.clouds import fetch_cloud
 
     return fetch_cloud(url, options.ca_file)
 

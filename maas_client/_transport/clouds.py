@@ -1,4 +1,4 @@
-"""The Azure clouds, and which hosts may receive a request.
+"""The Azure clouds, built in or read from a metadata document, and which hosts may receive a request.
 
 Hosts and scopes: docs/azure-http.md 6. A token is sent to ARM and to hosts under the cloud's own
 suffixes only, and so are rows and requests with a SAS. azure-core 1.41 sends its token to any host that a
@@ -8,15 +8,18 @@ response names (``Operation-Location``); the check here prevents that.
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from maas_client._messages import AnyOf, Argument, Text
+from maas_client._secret import without_query
 from maas_client._transport.retry import BlockedRequestError
-from maas_client.errors import ConfigError
+from maas_client.errors import ConfigError, TransportError
 from maas_client.wire.operation import Plane
 
 
@@ -250,3 +253,45 @@ def check_host(
                 AnyOf(Argument("cloud"), "ARM_CLOUD_METADATA_URL"),
             ),
         )
+
+
+_METADATA_TIMEOUT_S = 20.0
+_MAX_METADATA_BYTES = 2**20
+
+
+def fetch_cloud(url: str, ca_file: str | None) -> Cloud:
+    """Download a metadata document and return the cloud it describes.
+
+    Args:
+        url: The document's address.
+        ca_file: A file of certificate authorities to trust; None for the default ones.
+
+    Raises:
+        ConfigError: The document cannot be downloaded, or lacks a required entry.
+    """
+    # Here, because the HTTP client asks this module which hosts are on this machine.
+    from maas_client._transport.http import HttpRequest, run_sync
+    from maas_client._transport.sync_http import SyncHttpClient
+
+    if not is_valid_url(url):
+        raise ConfigError(
+            "ARM_CLOUD_METADATA_URL is not a URL", hint="Set it to one that starts with https://."
+        )
+    deadline = time.monotonic() + _METADATA_TIMEOUT_S
+    http = SyncHttpClient(ca_file=ca_file)
+    try:
+        reply = run_sync(
+            http.send(HttpRequest("GET", url, {}, None, None, deadline, _MAX_METADATA_BYTES))
+        )
+        if reply.status != 200:
+            raise ValueError(f"status {reply.status}")
+        document = json.loads(reply.body)
+    except (TransportError, ValueError, RecursionError) as error:
+        reason = str(error) if str(error).startswith("status") else type(error).__name__
+        raise ConfigError(
+            f"cannot read the cloud metadata document at {without_query(url)} ({reason})",
+            hint="Check ARM_CLOUD_METADATA_URL.",
+        ) from error
+    finally:
+        http.close()
+    return from_metadata(document)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from maas_client.dataset.edit.encoding import decode_cp1252
-from maas_client.dataset.formats.masks import is_mask_key, weight_for
+from maas_client.dataset.formats.messages import is_mask_key, weight_for
 from maas_client.dataset.parsing.json_scan import scan_json
 from maas_client.dataset.rules.unsupported_fields import is_system_key, system_text
 from maas_client.dataset.rules.wrapping import (

@@ -18,7 +18,6 @@ from maas_client.dataset.formats.fields import (
     is_empty,
     to_text,
 )
-from maas_client.dataset.formats.masks import MASKED_KEYS, TRAINED_KEYS, is_mask_key, weight_for
 
 SYSTEM_NAMES = (
     "system",
@@ -455,3 +454,35 @@ def _join_turns(text: str, matches: list[re.Match[str]], roles: list[str]) -> li
         elif content:
             messages.append({"role": "user" if role == "input" else role, "content": content})
     return messages
+
+
+TRAINED_KEYS = frozenset(
+    ("loss", "train", "trainable", "training", "train_on_turn", "loss_weight", "loss_mask", "learn")
+)
+"""Keys of a message with a value that is true or 1 if the message is trained on."""
+MASKED_KEYS = frozenset(("mask", "masked", "is_masked", "no_loss", "ignore_loss"))
+"""Keys of a message with a value that is true if the message is not trained on."""
+_WEIGHTS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+
+
+def normalize_mask_key(key: str) -> str:
+    """Return a key in the spelling of the tables."""
+    return key.strip().casefold().replace("-", "_").replace(" ", "_")
+
+
+def is_mask_key(key: str) -> bool:
+    """Return whether other tools mask a message with this key."""
+    return normalize_mask_key(key) in TRAINED_KEYS | MASKED_KEYS
+
+
+def weight_for(key: str, value: Any) -> int | None:
+    """Return the weight that says the same as another tool's mask; None if that is not certain.
+
+    A ``mask`` of 0 or 1 is not certain: with some tools 1 masks the message, with others 0 does.
+    """
+    name = normalize_mask_key(key)
+    weight = _WEIGHTS.get(str(value).strip().casefold())
+    if weight is None or name in TRAINED_KEYS or name == "weight":
+        return weight
+    is_word = str(value).strip().casefold() in ("true", "false")
+    return 1 - weight if is_word or name != "mask" else None

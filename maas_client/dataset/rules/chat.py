@@ -17,7 +17,7 @@ from typing import Any
 
 from maas_client.chat import find_mismatches
 from maas_client.dataset.formats import detect_other_format, is_preference_row
-from maas_client.dataset.formats.masks import is_mask_key
+from maas_client.dataset.formats.messages import is_mask_key
 from maas_client.dataset.issues import Issue, KeyPath, json_type, quote_if_safe
 from maas_client.dataset.parsing.json_scan import JsonDocument, JsonError
 from maas_client.dataset.parsing.lines import MAX_LINE_BYTES, Line

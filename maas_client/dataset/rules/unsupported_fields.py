@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from maas_client.dataset.formats.masks import normalize, weight_for
-from maas_client.dataset.formats.messages import SYSTEM_NAMES
+from maas_client.dataset.formats.messages import SYSTEM_NAMES, normalize_mask_key, weight_for
 from maas_client.dataset.issues import Issue, KeyPath
 
 Row = dict[str, Any]
@@ -68,7 +67,7 @@ _FIX = "maas-client validate FILE --fix OUT.jsonl"
 
 def is_system_key(key: str) -> bool:
     """Return whether other formats have the system message under this key, beside the messages."""
-    return normalize(key).replace("_", "") in _SYSTEM_KEYS
+    return normalize_mask_key(key).replace("_", "") in _SYSTEM_KEYS
 
 
 def system_text(value: Any) -> str | None:
@@ -87,7 +86,7 @@ def row_key_issues(row: Row) -> Iterator[Issue]:
     if len(row) == 1:
         return
     for key, value in row.items():
-        name = normalize(key)
+        name = normalize_mask_key(key)
         if value in (None, "", []) or _is_message_text(value, row["messages"]):
             continue
         if is_system_key(key):
@@ -107,7 +106,7 @@ def mask_issue(key: str, value: Any, message: Row, path: KeyPath) -> Issue:
         hint = f'Write "weight": 1 in its place; this does it: {_FIX}'
     else:
         hint = 'Write "weight": 0 in its place if the message must not be trained on, else "weight": 1.'
-    detail = f"'{normalize(key)}', a loss mask of another tool"
+    detail = f"'{normalize_mask_key(key)}', a loss mask of another tool"
     return Issue("CHAT_KEY_UNKNOWN", (*path, key), detail, in_key=True, hint=hint)
 
 

@@ -12,7 +12,7 @@ import pytest
 from maas_client.dataset import validate
 from maas_client.dataset.edit.fix import fix
 from maas_client.dataset.edit.repair import repair_row
-from maas_client.dataset.formats.masks import weight_for
+from maas_client.dataset.formats.messages import weight_for
 from tests.shared_data import shared_file
 from tests.unit.dataset.corpus import call, message_with_calls, result_message, tool
 
