@@ -118,11 +118,16 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from maas_client.cli._messages import connection_options
+
+    with connection_options(args):
+        return _run_command(args)
+
+
+def _run_command(args: argparse.Namespace) -> int:
     from maas_client._settings import Settings, report_unknown_variables
-    from maas_client.cli._messages import set_connection_options
 
     debug = False
-    set_connection_options(args)
     try:
         with Settings.use_profile(args.profile):
             debug = Settings.load().is_enabled("debug")

@@ -11,6 +11,8 @@ import argparse
 import ast
 import re
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from maas_client._hyperparameter_table import HYPERPARAMETERS
@@ -114,16 +116,21 @@ _CONNECTED_COMMAND = re.compile(
 _connection_options = ""
 
 
-def set_connection_options(args: argparse.Namespace) -> None:
-    """Remember how this command was connected, for the commands that messages recommend."""
+@contextmanager
+def connection_options(args: argparse.Namespace) -> Iterator[None]:
+    """Give commands that messages recommend in the block the connection options of this one."""
     global _connection_options
     names = ("profile", "backend", "url", *CONNECTION_OPTIONS, "engine")
     options = [
-        f"--{name.replace('_', '-')} {shlex.quote(value)} "
+        f"--{name.replace('_', '-')} {shlex.quote(value)}"
         for name in names
         if (value := getattr(args, name, None))
     ]
-    _connection_options = "".join(options).strip()
+    before, _connection_options = _connection_options, " ".join(options)
+    try:
+        yield
+    finally:
+        _connection_options = before
 
 
 def with_connection_options(text: str) -> str:

@@ -133,21 +133,21 @@ def test_models_list_names_a_model_that_can_be_shown(run: Run) -> None:
         {},
     ],
 )
-def test_connection_options_follow_as_given(
-    options: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_messages, "_connection_options", "")
-    _messages.set_connection_options(argparse.Namespace(**options))
+def test_connection_options_follow_as_given(options: dict[str, str]) -> None:
     error = maas.MaasError("it failed", hint=Text(Call("jobs.logs", "'j 1'")))
-    words = commands(_messages.error_hint(error))[0]
+    text = (
+        "Try: maas-client validate FILE, or maas-client datasets convert A B, or maas-client config"
+    )
+    with _messages.connection_options(argparse.Namespace(**options)):
+        words = commands(_messages.error_hint(error))[0]
+        assert _messages.with_connection_options(text) == text  # commands that do not connect
     assert words[:2] == ["jobs", "logs"]
     assert words[-1] == "j 1"
     expected = [part for k, v in options.items() for part in (f"--{k.replace('_', '-')}", v)]
     assert sorted(words[2:-1]) == sorted(expected)
-    text = (
-        "Try: maas-client validate FILE, or maas-client datasets convert A B, or maas-client config"
-    )
-    assert _messages.with_connection_options(text) == text  # commands that do not connect
+    assert (
+        _messages.error_hint(error) == "maas-client jobs logs 'j 1'"
+    )  # nothing is kept afterwards
 
 
 def _calls() -> Iterator[tuple[str, ast.Call]]:
