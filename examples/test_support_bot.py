@@ -26,8 +26,10 @@ def test_it_apologizes_without_a_model(maas_server):
 
 
 @pytest.mark.maas_training(base="tiny")
-def test_it_works_with_real_training(maas_server):
-    name = support_bot.prepare(DATA)
+def test_it_works_with_real_training(maas_server, tmp_path):
+    rows = tmp_path / "train.jsonl"
+    rows.write_text("".join(DATA.read_text("utf-8").splitlines(keepends=True)[:24]), "utf-8")
+    name = support_bot.prepare(rows)
     job = maas_server.client().jobs.get(name)
     assert job.succeeded
     assert "simulated" not in job.properties

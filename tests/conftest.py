@@ -9,6 +9,9 @@ from hypothesis import HealthCheck, settings
 
 from maas_client._settings import SETTINGS
 
+# As in the processes that train: bitsandbytes, which peft imports, would load torch's compiler.
+os.environ["TORCHDYNAMO_DISABLE"] = "1"  # noqa: TID251 - read when torch is imported
+
 # A slow machine is not a fault of the code: no deadline and no check of how fast inputs are drawn.
 settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]

@@ -26,14 +26,15 @@ from tests.faults import Fault, FaultPlan, FaultProxy
 Dialect = Literal["azureml", "foundry"]
 MIB = 2**20
 LENIENT = ("QUALITY_*", "SERVICE_*")
+SMALL_PART_BYTES = 64 * 1024
 
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Send files from 64 KiB in blocks and parts of 64 KiB."""
-    monkeypatch.setattr(blob_upload, "BLOCK_BYTES", 64 * 1024)
-    monkeypatch.setattr(multipart_upload, "PART_BYTES", 64 * 1024)
-    lower_threshold(monkeypatch, tmp_path, 64 * 1024)
+    monkeypatch.setattr(blob_upload, "BLOCK_BYTES", SMALL_PART_BYTES)
+    monkeypatch.setattr(multipart_upload, "PART_BYTES", SMALL_PART_BYTES)
+    lower_threshold(monkeypatch, tmp_path, SMALL_PART_BYTES)
 
 
 def lower_threshold(monkeypatch: pytest.MonkeyPatch, folder: Path, size: int) -> Path:
@@ -154,9 +155,9 @@ def test_blocks_that_another_upload_has_removed_are_looked_into(
 
 
 def test_processes_with_one_large_file_store_it_once(server: LocalServer, tmp_path: Path) -> None:
-    path = write(tmp_path / "train.jsonl", "processes", 20 * MIB)
+    path = write(tmp_path / "train.jsonl", "processes", 9 * MIB)
     ids = set()
-    processes = [upload_process(server.url, "azureml", path) for _ in range(6)]
+    processes = [upload_process(server.url, "azureml", path) for _ in range(4)]
     for process in processes:
         output, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
@@ -240,6 +241,12 @@ except KeyboardInterrupt:
     print("returned at", time.monotonic())
     raise
 """
+SMALL_PARTS_PROGRAM = f"""
+from maas_client.flows.azureml import blob_upload
+from maas_client.flows.foundry import multipart_upload
+blob_upload.BLOCK_BYTES = multipart_upload.PART_BYTES = {SMALL_PART_BYTES}
+{PROGRAM}
+"""
 
 
 def upload_process(
@@ -274,8 +281,9 @@ def test_ctrl_c_during_a_stall_returns_within_a_second(
     program: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lower_threshold(monkeypatch, tmp_path, 20 * MIB)
-    path = write(tmp_path / "train.jsonl", f"{dialect} {len(program)}", 40 * MIB)
+    lower_threshold(monkeypatch, tmp_path, MIB)
+    size = {"azureml": 17 * MIB, "foundry": 33 * MIB}[dialect]  # three parts
+    path = write(tmp_path / "train.jsonl", f"{dialect} {len(program)}", size)
     method, pattern = LARGE[dialect]
     proxy.plan = FaultPlan([Fault(method, pattern, times=None, stall_s=600)])
     process = upload_process(proxy.url, dialect, path, program)
@@ -289,7 +297,7 @@ def test_ctrl_c_during_a_stall_returns_within_a_second(
 
 
 def test_sigterm_of_the_command_prints_how_to_continue(proxy: FaultProxy, tmp_path: Path) -> None:
-    path = write(tmp_path / "train.jsonl", "sigterm", 20 * MIB)
+    path = write(tmp_path / "train.jsonl", "sigterm", 9 * MIB)
     proxy.plan = FaultPlan([Fault("PUT", "comp=block&", times=None, stall_s=600)])
     command = ["-m", "maas_client", "datasets", "upload", str(path), "--url", proxy.url]
     ignored = ["--ignore", "QUALITY_*", "--ignore", "SERVICE_*"]
@@ -304,20 +312,15 @@ def test_sigterm_of_the_command_prints_how_to_continue(proxy: FaultProxy, tmp_pa
     assert "Traceback" not in errors
 
 
+@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("dialect", ["azureml", "foundry"])
 def test_killed_upload_is_continued_within_the_parts_in_flight(
-    server: LocalServer,
-    proxy: FaultProxy,
-    tmp_path: Path,
-    dialect: Dialect,
-    monkeypatch: pytest.MonkeyPatch,
+    server: LocalServer, proxy: FaultProxy, tmp_path: Path, dialect: Dialect
 ) -> None:
-    lower_threshold(monkeypatch, tmp_path, MIB)
-    part_bytes = {"azureml": blob_upload.BLOCK_BYTES, "foundry": multipart_upload.PART_BYTES}
-    path = write(tmp_path / "train.jsonl", dialect, 7 * part_bytes[dialect] - 1000)
+    path = write(tmp_path / "train.jsonl", dialect, 7 * SMALL_PART_BYTES - 5000)
     method, pattern = LARGE[dialect]
     proxy.plan = FaultPlan([Fault(method, pattern, skip=5, times=None, stall_s=600)])
-    process = upload_process(proxy.url, dialect, path)
+    process = upload_process(proxy.url, dialect, path, SMALL_PARTS_PROGRAM)
     wait_until(lambda: proxy.plan.count >= 1 or process.poll() is not None)
     process.kill()
     process.communicate(timeout=60)
@@ -340,7 +343,7 @@ def test_memory_of_an_upload_does_not_grow_with_the_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lower_threshold(monkeypatch, tmp_path, MIB if in_parts else 200 * MIB)
-    path = write(tmp_path / "train.jsonl", f"{dialect} {in_parts}", 80 * MIB)
+    path = write(tmp_path / "train.jsonl", f"{dialect} {in_parts}", 48 * MIB)
     program = (
         "import sys, hashlib, pathlib, maas_client as maas\n"
         "from maas_client._client import run_sync\n"

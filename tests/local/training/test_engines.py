@@ -1,4 +1,4 @@
-"""Two processes, with full or sharded weights, give the results of a single process."""
+"""Two processes, with full or sharded weights, give the results of a single process, also when resumed."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maas_client.local.bases import BaseWeights  # noqa: E402 - after the skip
+from maas_client.local.machine.child_processes import worker_environment  # noqa: E402
+from maas_client.local.resources.job_states import JobSignal  # noqa: E402
 from tests.local.training.rows import make_rows  # noqa: E402
 from tests.local.training.test_run import events_of, spec  # noqa: E402
 
@@ -27,17 +29,19 @@ needs_deepspeed = pytest.mark.skipif(
 )
 # Loads the libraries once and forks a process for each rank of each run: loading takes longer than the runs.
 RANK_SERVER = """
-import json, os, sys, traceback
+import json, os, pathlib, sys, traceback
 os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is imported
 import accelerate, peft, transformers.models.phi3.modeling_phi3
 try:
     import deepspeed
 except ImportError:
     pass
+from maas_client.local.machine import torch_extensions
 from maas_client.local.resources.job_states import JobSignal
 from maas_client.local.training import processes, run
 from maas_client.local.training.strategies import zero
 
+lock = torch_extensions.lock_builds(pathlib.Path(os.environ["TORCH_EXTENSIONS_DIR"]))
 zero._PERSISTENCE_THRESHOLD = 0  # the tiny base has no weight above DeepSpeed's default
 
 def run_rank(job, rank):
@@ -86,6 +90,9 @@ def run_processes() -> Iterator[Run]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env=worker_environment(
+            1
+        ),  # compiled for DeepSpeed once, by these tests or by a server's job
         start_new_session=True,
     )
 
@@ -234,3 +241,47 @@ def weights(events: list[Any]) -> dict[str, Any]:
     (file,) = Path(done["adapter"]).glob("*model.safetensors")
     tensors: dict[str, Any] = load_file(file)
     return tensors
+
+
+# Dropout tests that each process restores its random state; r=3 cannot be sharded evenly.
+OPTIONS = {"batch_size": 1, "gradient_accumulation_steps": 2, "processes": 2, "lora_dropout": 0.1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="ddp"),
+        pytest.param(FSDP, id="fsdp"),
+        pytest.param({**KEPT, "method": "Full", "lora_dropout": 0}, id="fsdp-full"),
+        pytest.param(zero_stage(2), id="zero2", marks=needs_deepspeed),
+        pytest.param(zero_stage(3), id="zero3", marks=needs_deepspeed),
+    ],
+)
+def test_paused_run_resumes_to_identical_bytes(
+    base: BaseWeights,
+    rows: dict[str, str],
+    run_processes: Run,
+    tmp_path: Path,
+    options: dict[str, Any],
+) -> None:
+    hyperparameters = {**OPTIONS, "lora_r": 3, **options}
+    if hyperparameters.get("method") == "Full":
+        del hyperparameters["lora_r"]
+    for name in ("whole", "paused"):
+        (tmp_path / name).mkdir()
+    uninterrupted = make_job(base, rows, tmp_path / "whole", hyperparameters)
+    assert events_of("done", run_processes(uninterrupted, 2))
+    paused = make_job(base, rows, tmp_path / "paused", hyperparameters)
+    events = run_processes({**paused, "signal": JobSignal.PAUSE}, 2)
+    assert [event["step"] for event in events_of("paused", events)] == [1], events
+    events = run_processes(paused, 2)
+    (started,) = events_of("started", events)
+    assert started["resumed_from"] == 1
+    assert events_of("done", events)
+    assert weights_of(tmp_path / "paused") == weights_of(tmp_path / "whole")
+
+
+def weights_of(folder: Path) -> bytes:
+    (file,) = (folder / "out" / "adapter").glob("*model.safetensors")
+    return file.read_bytes()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -210,24 +209,26 @@ def test_old_checkpoints_are_deleted(base: BaseWeights, data: Data, tmp_path: Pa
     assert remaining == ["step-00000007", "step-00000008"]
 
 
-@pytest.mark.slow
+def kill_this_process() -> bool:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return True
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore")
 def test_killed_process_resumes_to_identical_bytes(
     base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     run_job(spec(base, data, tmp_path / "whole", STEADY))
     job_spec = spec(base, data, tmp_path / "killed", STEADY)
-    program = (
-        "import json, os, signal, sys\n"
-        "from maas_client.local.training.run import run\n"
-        "def emit(event):\n"
-        "    if event.get('event') == 'step' and event['step'] == 3:\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "run(json.loads(sys.argv[1]), emit)\n"
-    )
-    child = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(job_spec)], check=False, capture_output=True
-    )
-    assert child.returncode == -signal.SIGKILL
+    child = os.fork()
+    if child == 0:
+        try:
+            run_job(job_spec, lambda event: event.get("step") == 3 and kill_this_process())
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
     events = run_job(job_spec)
     assert events_of("started", events)[0]["resumed_from"] == 2
     assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole")
