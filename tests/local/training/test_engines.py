@@ -36,12 +36,12 @@ try:
     import deepspeed
 except ImportError:
     pass
-from maas_client.local.machine import torch_extensions
+from maas_client.local.machine import child_processes
 from maas_client.local.resources.job_states import JobSignal
 from maas_client.local.training import processes, run
 from maas_client.local.training.strategies import zero
 
-lock = torch_extensions.lock_builds(pathlib.Path(os.environ["TORCH_EXTENSIONS_DIR"]))
+lock = child_processes.lock_torch_builds(pathlib.Path(os.environ["TORCH_EXTENSIONS_DIR"]))
 zero._PERSISTENCE_THRESHOLD = 0  # the tiny base has no weight above DeepSpeed's default
 
 def run_rank(job, rank):
