@@ -29,15 +29,17 @@ lint: setup
 test: lint
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
-# Every dependency of the client and the server at the lowest version that pyproject.toml declares. The first
+# Every dependency of the client and the server at the lowest version that pyproject.toml declares: imports,
+# errors, validation, every client method, uploads, and an application's tests with the plugin. The first
 # starlette versions leave the temporary file of an aborted upload to the garbage collector, which warns.
 test-floors: setup
 	$(BIN)/uv venv -q --clear -p $(BIN)/python .venv-floors
 	$(BIN)/uv pip install -q -p .venv-floors/bin/python --resolution lowest-direct -e '.[server]'
-	$(BIN)/uv pip install -q -p .venv-floors/bin/python pytest hypothesis
-	.venv-floors/bin/python -m pytest -q -W "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning" \
-		tests/package/test_import.py tests/unit/test_errors.py \
-		tests/unit/dataset/test_validate.py tests/contract/client tests/contract/plugin
+	$(BIN)/uv pip install -q -p .venv-floors/bin/python pytest pytest-xdist hypothesis
+	.venv-floors/bin/python -m pytest -q -n 2 -W "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning" \
+		-k "not memory_of_an_upload and not during_a_stall and not processes_with" \
+		tests/package/test_import.py tests/unit/test_errors.py tests/unit/dataset/test_validate.py \
+		tests/contract/client/test_verbs.py tests/contract/client/test_uploads.py tests/contract/plugin
 
 # Faults, kills, many jobs and many connections; prints a table (docs/reliability.md). SEED chooses the faults.
 SEED ?= 1
