@@ -9,13 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maas_client.local.training.run_messages import _describe_changed_rows  # noqa: E402
-
 from maas_client._settings import Settings  # noqa: E402 - after the skip
 from maas_client.chat import TEMPLATES, Segment, render  # noqa: E402
 from maas_client.errors import DatasetError  # noqa: E402
 from maas_client.local.training import load_base  # noqa: E402
 from maas_client.local.training.data import Example, loss_mask, tokenize_rows  # noqa: E402
+from maas_client.local.training.run import _describe_changed_rows  # noqa: E402
 from tests.local.training.rows import make_rows  # noqa: E402
 from tests.shared_data import shared_file  # noqa: E402
 
