@@ -67,6 +67,13 @@ _EXTRA_ROWS: tuple[Any, ...] = (
         {"role": "assistant", "content": SECRET_TEXT, "train": 1}], "tools": [{"name": "tide", "input_schema": {}}]},
     {"messages": [_USER, {"role": "assistant", "content": None, "function_call": _CALL},
                   {"role": "function", "name": "tide", "content": SECRET_TEXT}, _ANSWER], "functions": [_TOOL]},
+    {"systemInstruction": {"parts": [{"text": SECRET_TEXT}]}, "contents": [
+        {"role": "user", "parts": [{"text": SECRET_TEXT}]},
+        {"role": "model", "parts": [{"text": SECRET_TEXT}, {"functionCall": {"name": "tide", "args": {"port": SECRET_TEXT}}}]},
+        {"role": "user", "parts": [{"functionResponse": {"name": "tide", "response": {"m": SECRET_TEXT}}}]},
+        {"role": "model", "parts": [SECRET_TEXT]}], "tools": [{"functionDeclarations": [_TOOL]}]},
+    {"input": [_USER], "output": [_ANSWER], "instructions": SECRET_TEXT},
+    {"custom_id": "1", "body": {"messages": [_USER, _ANSWER], "tools": [{"type": "function", "function": _TOOL}], "tool_choice": "auto"}},
     {"data": [{"prompt": SECRET_TEXT, "completion": SECRET_TEXT}], "version": 1},
     [_USER, _ANSWER],
     {SECRET_TEXT: SECRET_TEXT},

@@ -482,7 +482,7 @@ def _convert_blocks(message: Row, fields: Fields) -> list[Row]:
     texts, calls, results = [], [], []
     for block in message["content"]:
         kind = block.get("type") if isinstance(block, dict) else None
-        if kind in _BLOCK_KEYS:
+        if isinstance(kind, str) and kind in _BLOCK_KEYS:
             fields.notes += [
                 f"key {describe_key(key)} of a content block"
                 for key in block

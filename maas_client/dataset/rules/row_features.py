@@ -40,10 +40,11 @@ class RowFeatures:
             )
         if not has_issues:
             messages = row["messages"] if "messages" in row else preference_messages(row)
+            source = row.get("input")  # of a preference; beside messages it can be any value
             self.roles.update([message["role"] for message in messages])
             self.has_tools = self.has_tools or bool(
                 row.get("tools")
-                or (row.get("input") or {}).get("tools")
+                or (isinstance(source, dict) and source.get("tools"))
                 or any(message.get("tool_calls") for message in messages)
             )
 

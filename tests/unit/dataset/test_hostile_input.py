@@ -129,3 +129,13 @@ def test_lone_surrogates_in_keys_do_not_break_the_report(tmp_path: Path) -> None
     report = validate(path).files[0]
     assert report.counts["JSON_SURROGATE"] >= 3
     json.loads(report.model_dump_json())
+
+
+@pytest.mark.parametrize("value", [[1], "text", 1, True, {"tools": 1}, {"messages": [1]}])
+def test_any_value_beside_messages_is_validated(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "train.jsonl"
+    chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+    keys = ("input", "chosen", "rejected", "preferred_output", "non_preferred_output", "tools")
+    rows = [{"messages": chat, key: value} for key in keys]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert validate(path).files[0].lines == len(keys)
