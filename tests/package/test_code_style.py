@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Iterator
@@ -95,3 +96,26 @@ def test_both_clients_have_the_same_methods_and_signatures(name: str) -> None:
         # The return types differ: what one returns, the other awaits or yields.
         assert inspect.signature(first).parameters == inspect.signature(second).parameters
         assert first.__doc__ == second.__doc__
+
+
+def test_no_check_is_an_assert() -> None:
+    """``python -O`` removes assert statements, so they may only tell a type checker what is known already."""
+    checks = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Assert):
+                continue
+            is_none = (
+                isinstance(node.test, ast.Compare)
+                and isinstance(node.test.ops[0], ast.IsNot)
+                and isinstance(node.test.comparators[0], ast.Constant)
+                and node.test.comparators[0].value is None
+            )
+            is_type = (
+                isinstance(node.test, ast.Call)
+                and isinstance(node.test.func, ast.Name)
+                and node.test.func.id == "isinstance"
+            )
+            if not (is_none or is_type):
+                checks.append(f"{path.relative_to(PACKAGE)}:{node.lineno}")
+    assert checks == []

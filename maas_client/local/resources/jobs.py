@@ -420,7 +420,8 @@ class Jobs:
 
     @staticmethod
     def _move(writer: Writer, ref: JobRef, job: Record, state: str, **changes: Any) -> str:
-        assert can_transition(str(job.state), state), f"{job.state} -> {state}"
+        if not can_transition(str(job.state), state):
+            raise RuntimeError(f"a job cannot go from {job.state} to {state}")
         writer.put("job", *ref, {**job.body, **changes}, state)
         writer.add_event(job.body["id"], _status(state))
         _LOG.info("job %s: %s", job.body["name"], state)

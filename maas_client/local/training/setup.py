@@ -192,7 +192,8 @@ class TrainingSetup:
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Load trained ``weights``, by parameter name, into the model."""
         result = self.model_with_loss.load_state_dict(weights, strict=False)
-        assert not result.unexpected_keys, result.unexpected_keys[:3]
+        if result.unexpected_keys:
+            raise ValueError(f"the weights have unknown parameters: {result.unexpected_keys[:3]}")
 
     @property
     def rank(self) -> int:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from azure.core.exceptions import ClientAuthenticationError  # noqa: TID253 - what is read here
 
 from maas_client._settings import azure_identity_variables
+from maas_client._transport import auth, run_sync
 from maas_client._transport.auth import credential_attempts, sign_in_hint
 from maas_client.errors import AuthError
 
@@ -76,3 +80,28 @@ def test_credential_attempts() -> None:
 def test_azure_identity_variables_are_names_only() -> None:
     environ = dict.fromkeys(ALL, "hush") | {"AZURE_CLIENT_ID": "", "AZURE_OTHER": "x"}
     assert azure_identity_variables(environ) == ["AZURE_TENANT_ID", "AZURE_CLIENT_SECRET"]
+
+
+def test_token_that_expires_every_hour_is_renewed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day of polls, one a minute: no request carries a token that has expired."""
+    now = [1_800_000_000.0]
+    monkeypatch.setattr(auth.time, "time", lambda: now[0])
+
+    class HourlyCredential:
+        def __init__(self) -> None:
+            self.issued: list[float] = []
+
+        def get_token(self, *scopes: str, **options: Any) -> Any:
+            self.issued.append(now[0])
+            return SimpleNamespace(token=f"until-{now[0] + 3600}", expires_on=now[0] + 3600)
+
+    async def call(function: Any) -> Any:
+        return function()
+
+    credential = HourlyCredential()
+    cache = auth.TokenCache(credential, "login.microsoftonline.com")
+    for _ in range(24 * 60):
+        token = run_sync(cache.get("https://ai.azure.com/.default", call))
+        assert float(token.removeprefix("until-")) > now[0] + 60
+        now[0] += 60
+    assert 24 <= len(credential.issued) <= 28
