@@ -186,7 +186,7 @@ def test_blob_names_are_not_paths(azure: Azure, server, name):
     put = azure.blob("PUT", "n/" + name, content=b"x", headers=BLOCK)
     assert put.status_code in (201, 404, 401), put.text  # httpx may resolve dots before sending
     folders = {"contents", "runs", "checks"}
-    expected_files = folders | {"facts.db", "facts.db-journal", "lock", "children.log"}
+    expected_files = folders | {"facts.db", "facts.db-journal", "lock", "children.log", "reserve"}
     assert {path.name for path in server.state_dir.iterdir()} <= expected_files
     for path in (server.state_dir / "contents").iterdir():
         assert len(path.name) == 32
