@@ -53,7 +53,8 @@ def is_format_word(word: str) -> bool:
 
 
 _FORMAT_WORDS_TEXT = """
-admin agent ai annotations answer answers argument arguments assistant attachments audio author bot
+admin agent ai chosen_score non_preferred_output preferred_output rejected_score score_chosen
+score_rejected annotations answer answers argument arguments assistant attachments audio author bot
 cache_control category channel chatbot chatgpt choices chosen citations class claude completion
 confidence content contents context conversation conversations created created_at custom_id customer
 data date description developer dialog dialogue difficulty end_turn environment explanation extra

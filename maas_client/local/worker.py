@@ -152,7 +152,7 @@ def _find_problems(job: dict[str, Any]) -> dict[str, Any] | None:
     This is the only pass that validates the files: training reads the rows that it found valid. Secrets and
     quality are checked by the client, not here.
     """
-    method = parse_hyperparameters(job["hyperparameters"] or {}).task
+    method = parse_hyperparameters(job.get("hyperparameters") or {}).task
     reports = {
         name: check_file(path, job["model"], job.get("checks"), method).report
         for name, path in (("training", job["train"]), ("validation", job.get("validation")))

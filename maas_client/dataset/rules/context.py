@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from maas_client._messages import Argument, Text
 from maas_client._settings import Settings
@@ -81,7 +81,7 @@ def build_context(
         ConfigError: The target or the model is unknown, the target does not tune by the method, or the
             override file is not valid.
     """
-    is_preference = method is not None and method.upper() == "DPO"
+    is_preference = _is_preference(method)
     target = target or ("foundry" if is_preference else "azureml")
     known_target = next((name for name in TARGETS if name == target), None)
     if known_target is None:
@@ -102,6 +102,23 @@ def build_context(
             ),
         )
     return replace(context, method="DPO")
+
+
+def _is_preference(method: object) -> bool:
+    """Return whether rows are preferences. Raises ``ConfigError`` for an unknown method."""
+    if method is None:
+        return False
+    from maas_client.types import (
+        Method,  # late: validate is started often, and rarely with a method
+    )
+
+    names = ("SFT", *get_args(Method))
+    if not isinstance(method, str) or method.upper() not in map(str.upper, names):
+        raise ConfigError(
+            Text.format("unknown {}: {!r}", Argument("method"), method),
+            hint="Use DPO for preferences; rows of all other methods are chats.",
+        )
+    return method.upper() == "DPO"
 
 
 def _modified_ns(file: Path | None) -> int:

@@ -282,3 +282,9 @@ def test_rows_without_two_answers_are_rejected(
 def test_azure_ml_tunes_by_no_preferences() -> None:
     with pytest.raises(ConfigError, match="Azure ML tunes no model by preferences"):
         validate("x.jsonl", method="DPO", target="azureml")
+
+
+@pytest.mark.parametrize("method", ["RFT", "", 3])
+def test_unknown_method_is_refused(method: Any) -> None:
+    with pytest.raises(ConfigError, match="unknown method"):
+        validate("x.jsonl", method=method)
