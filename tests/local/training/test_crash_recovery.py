@@ -52,7 +52,7 @@ def test_run_killed_in_any_write_resumes_to_identical_bytes(
     base: BaseWeights, data: Data, tmp_path: Path
 ) -> None:
     def make_spec(out: Path) -> dict[str, Any]:
-        return spec(base, data, out, RECIPE, train=data(make_rows(12)))
+        return spec(base, data, out, RECIPE, train=data(make_rows(8)))
 
     assert run_in_child(make_spec(tmp_path / "whole"), kill_at=0) == 0
     expected, kills = bytes_of(tmp_path / "whole"), 0
