@@ -150,7 +150,7 @@ def test_invalid_lines_and_arguments_are_rejected(run_split: Any, tmp_path: Path
     source = tmp_path / "in.jsonl"
     with pytest.raises(ConfigError, match="is the file that is read"):
         split(source, source, tmp_path / "v.jsonl")
-    with pytest.raises(ConfigError, match="written twice"):
+    with pytest.raises(ConfigError, match="are the same file"):
         split(source, tmp_path / "v.jsonl", tmp_path / "v.jsonl")
 
 
