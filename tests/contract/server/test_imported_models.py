@@ -89,7 +89,7 @@ def test_import_by_command_line(
     assert cli.main([*command, "--url", server.url, "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["name"] == "mine"
-    assert "deployments create NAME --model mine" in err
+    assert f"maas-client deployments create --url {server.url} mine --model mine" in err
 
 
 @pytest.mark.parametrize("name", ["adapter_model.bin", "modeling_phi.py"])
