@@ -42,7 +42,7 @@ from maas_client.dataset.formats import (
     convert_row,
     detect_any_format,
 )
-from maas_client.dataset.formats.fields import is_empty
+from maas_client.dataset.formats.fields import HIDDEN_KEY, UnknownKeyNote, is_empty
 from maas_client.dataset.formats.messages import parse_json_text
 from maas_client.dataset.formats.preferences import ANSWER_KEYS, preference_row
 from maas_client.dataset.issues import is_format_word
@@ -59,7 +59,8 @@ from maas_client.dataset.sources import DataSource, open_valid_source
 from maas_client.errors import ConfigError, DatasetError
 
 MAX_LISTED = 1000
-"""Rejected rows that a result lists at most."""
+"""Rejected rows, and unknown keys, that a result lists at most."""
+_MIN_COLUMN_ROWS = 3
 csv.field_size_limit(1 << 26)
 
 
@@ -77,6 +78,8 @@ class ConversionResult:
     """Number of converted rows by format."""
     omitted: Counter[str] = field(default_factory=Counter)
     """How often a part of a row was omitted, by description."""
+    unknown_keys: Counter[str] = field(default_factory=Counter, repr=False)
+    """How often a key was omitted that is no word of a format, until the file was read."""
     rejected: Counter[str] = field(default_factory=Counter)
     """Number of rows that could not be converted, by reason."""
     unwanted: int = 0
@@ -96,6 +99,22 @@ class ConversionResult:
         self.rejected[reason] += 1
         if len(self.rejected_rows) < MAX_LISTED:
             self.rejected_rows.append((number, reason))
+
+    def omit(self, note: str) -> None:
+        """Count a part of a row that is not converted."""
+        if not isinstance(note, UnknownKeyNote):
+            self.omitted[note] += 1
+        elif note in self.unknown_keys or len(self.unknown_keys) < MAX_LISTED:
+            self.unknown_keys[note] += 1
+        else:
+            self.omitted[f"key {HIDDEN_KEY}"] += 1
+
+    def name_columns(self) -> None:
+        """Name the unknown keys that most rows have: they are columns, and no text of a row."""
+        for note, count in self.unknown_keys.items():
+            is_column = count >= _MIN_COLUMN_ROWS and 2 * count >= self.rows
+            self.omitted[str(note) if is_column else f"key {HIDDEN_KEY}"] += count
+        self.unknown_keys.clear()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result, ready for JSON."""
@@ -175,6 +194,7 @@ def convert(
             if line is not None:
                 file.write(line + b"\n")
                 result.rows += 1
+        result.name_columns()
         if data.is_copy:
             result.file_format = f"{result.file_format} ({data.format})"
         _raise_if_rejected(result, skip_invalid=skip_invalid)
@@ -224,7 +244,8 @@ def _convert_row(
         result.reject(number, f"{row_format.name}: {error}")
         return None
     result.row_formats[row_format.name] += 1
-    result.omitted.update(notes)
+    for note in notes:
+        result.omit(note)
     return data
 
 

@@ -127,10 +127,32 @@ class Fields:
         return name in self._ignored
 
 
+HIDDEN_KEY = "(not shown)"
+"""What stands for a key that may be text of the row."""
+
+
 def describe_key(key: str) -> str:
     """Return a key in a form that can be shown, or a description if it may be text of the row."""
     is_known = normalize_key(key) in MEANINGFUL_NAMES | MEDIA_NAMES
-    return key.strip() if is_known or is_format_word(key) else "(not shown)"
+    return key.strip() if is_known or is_format_word(key) else HIDDEN_KEY
+
+
+class UnknownKeyNote(str):
+    """The note on a key of a row that is no word of a format: a column's name, or text of the row.
+
+    Only the whole file shows which (see ``convert``).
+    """
+
+
+def describe_unread_key(key: str) -> str:
+    """Return the note on a key of a row that is not converted."""
+    described = describe_key(key)
+    if described == HIDDEN_KEY and _COLUMN_NAME.fullmatch(key):
+        return UnknownKeyNote(f"key {key}")
+    return f"key {described}"
+
+
+_COLUMN_NAME = re.compile(r"(?=.{1,32}\Z)[A-Za-z][A-Za-z0-9]*(?:[_.-][A-Za-z0-9]+)*")
 
 
 def to_text(value: Any, name: str) -> str:

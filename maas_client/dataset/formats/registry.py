@@ -19,6 +19,7 @@ from maas_client.dataset.formats.fields import (
     Row,
     UnwantedAnswerError,
     describe_key,
+    describe_unread_key,
     is_empty,
     normalize_key,
 )
@@ -345,7 +346,7 @@ def _check_unread(fields: Fields, chat: Row) -> Iterator[str]:
         has_meaning = name in MEANINGFUL_NAMES or name in MEDIA_NAMES or OPTION_NAME.fullmatch(name)
         if has_meaning and not fields.is_ignored(name) and not _is_repeated(value, contents):
             raise ConversionError(f"the key {describe_key(key)} cannot be converted")
-        yield f"key {describe_key(key)}"
+        yield describe_unread_key(key)
 
 
 def _is_repeated(value: Any, contents: list[str]) -> bool:

@@ -224,3 +224,13 @@ def test_convert_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "1 chat line, from a table separated by commas (1 prompt-completion)" in output.out
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["forms"] == {"prompt-completion": 1}
+
+
+def test_unknown_columns_are_named_and_single_keys_are_not(tmp_path: Path) -> None:
+    """A key that most rows have is a column; a key of one row may be text of the row."""
+    rows = [{"prompt": f"{n}?", "completion": str(n), "persona_id": n} for n in range(12)]
+    rows[3]["marymiller"] = rows[4]["What is her address?"] = 1
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = convert(path, tmp_path / "out.jsonl")
+    assert result.omitted == {"key persona_id": 12, "key (not shown)": 2}
