@@ -233,7 +233,11 @@ class LocalServer:
         if record := self.find():
             return record
         if record := find_default_server():
-            self._default = record
+            # A server answers shortly before its record, with the key, is written.
+            if self._folder and (own_record := self._wait_for_other(self._folder)):
+                record = own_record
+            else:
+                self._default = record
             self._accept(record)
             return record
         if not self._can_start or self._folder is None:

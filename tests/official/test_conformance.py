@@ -200,7 +200,7 @@ def test_chat_shapes(recordings: dict[str, Recorder], dialect: str, op: str) -> 
 def test_job_bodies_match_openai_plus_training_type(recordings: dict[str, Recorder]) -> None:
     for exchange in recordings["foundry"].of("fine_tuning.create"):
         body = dict(exchange.sent)
-        assert body.pop("trainingType") == "globalStandard"
+        assert body.pop("trainingType") == "GlobalStandard"
         assert not openai_problems("CreateFineTuningJobRequest", body)
         schema = openai_document()["components"]["schemas"]["CreateFineTuningJobRequest"]
         assert set(body) <= set(schema["properties"])

@@ -171,6 +171,7 @@ def test_disconnect_stops_generation(stream):
     with serve(engine="instant") as server:
         azure = Azure(server.url)
         uri = azure.deploy("e", "azureml://registries/azureml/models/Phi-4")
+        key = azure.arm("POST", "/serverlessEndpoints/e/listKeys").json()["primaryKey"]
         engine = server._server.services.chat_engine = Endless()
         path = uri.removeprefix(server.url) + "/v1/chat/completions"
         port = int(server.url.rsplit(":", 1)[1])
@@ -178,7 +179,7 @@ def test_disconnect_stops_generation(stream):
             {"messages": [{"role": "user", "content": "x"}], "stream": stream}
         ).encode()
         with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
-            head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: t\r\n"
+            head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: {key}\r\n"
             sock.sendall(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
             if stream:
                 assert b"200" in sock.recv(4096)

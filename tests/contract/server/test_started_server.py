@@ -164,7 +164,7 @@ def test_programs_that_start_at_once_share_one_server(state: Path) -> None:
         for _ in range(3)
     ]
     results = [child.communicate(timeout=120) for child in children]
-    assert {out for out, _ in results} == {f"{_running(state).pid}\n"}
+    assert {out for out, _ in results} == {f"{_running(state).pid}\n"}, results
     assert sum("started a local server" in err for _, err in results) == 1
 
 
@@ -205,6 +205,29 @@ def test_a_server_at_the_default_address_with_another_state_is_used(
         assert not state.exists()
         with pytest.raises(ConfigError, match="unknown engine"):
             list(Client.local(engine="peft").jobs.list())
+
+
+def test_a_server_that_answers_before_its_record_is_written_is_waited_for(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its record the client has no key: a program that starts at that moment was refused."""
+    from maas_client.local.embedded_server import serve
+    from maas_client.local.state.files import write_private_file
+
+    find_default_server = _local_server.find_default_server
+    port = int(_local_server.DEFAULT_URL.rpartition(":")[2])
+    with serve(engine="instant", port=port, state_dir=tmp_path / "state", api_key="key"):
+        record = (state / _local_server.RECORD_FILE).read_text("utf-8")
+        (state / _local_server.RECORD_FILE).unlink()
+
+        def find_and_write() -> _local_server.ServerRecord | None:
+            found = find_default_server()
+            write_private_file(state / _local_server.RECORD_FILE, record)
+            return found
+
+        monkeypatch.setattr(_local_server, "find_default_server", find_and_write)
+        with Client.local() as client:
+            assert list(client.jobs.list()) == []
 
 
 def test_an_engine_other_than_the_running_one_is_refused(state: Path) -> None:
