@@ -101,9 +101,11 @@ def read_running(folder: Path) -> ServerRecord | None:
     """Return the server that uses a state directory; None if none answers requests there.
 
     Raises:
-        ConfigError: Another user could have written the record, or could read it.
+        ConfigError: Another user could have written the record, or could read it; or it is no file.
     """
     path = folder / RECORD_FILE
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise errors.ConfigError(f"{path} is not a file", hint="Delete it, or move it elsewhere.")
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
     except OSError:

@@ -130,6 +130,14 @@ def test_an_invalid_record_is_ignored(tmp_path: Path, text: str) -> None:
     assert _local_server.read_running(tmp_path) is None
 
 
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_a_record_that_is_no_file_is_an_error_of_this_library(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / _local_server.RECORD_FILE
+    path.mkdir(mode=0o700) if kind == "folder" else os.mkfifo(path, 0o600)
+    with pytest.raises(ConfigError, match=r"server\.json is not a file"):
+        _local_server.read_running(tmp_path)
+
+
 def test_a_killed_server_is_replaced_under_the_same_client(state: Path) -> None:
     with Client.local() as client:
         dataset = client.datasets.upload(str(DATA), model="Phi-3-mini")
