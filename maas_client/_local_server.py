@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -158,15 +158,18 @@ def _is_locked(folder: Path) -> bool:
         os.close(descriptor)
 
 
-def find_default_server() -> ServerRecord | None:
-    """Return the server at the default address, such as one with another state directory or in a container.
+def find_default_server(api_key: str | None) -> ServerRecord | None:
+    """Return the server at the default address, such as one in a container.
 
-    None if nothing answers there as this library's server does, or if the port belongs to another user.
+    None if nothing answers there as this library's server does, if the port belongs to another user, or if
+    the server needs a key and none is given.
     """
     parts = urlsplit(DEFAULT_URL)
     host, port = str(parts.hostname), int(parts.port or 80)
     with suppress(OSError), socket.create_connection((host, port), timeout=_PROBE_TIMEOUT_S):
         if _is_port_of_other_user(port) or not _answers_discovery(host, port):
+            return None
+        if not api_key and _needs_key(host, port):
             return None
         return ServerRecord(DEFAULT_URL)
     return None
@@ -174,15 +177,31 @@ def find_default_server() -> ServerRecord | None:
 
 def _answers_discovery(host: str, port: int) -> bool:
     """Return whether the program at an address answers as the local server does. No key is sent."""
+    try:
+        content = json.loads(_get(host, port, "/discovery")[1])
+        return {"history", "metric", "modelmanagement"} <= set(content)
+    except (ValueError, TypeError):
+        return False
+
+
+def _needs_key(host: str, port: int) -> bool:
+    """Return whether the server at an address refuses a credential that is no key of it."""
+    return _get(host, port, "/", {"Authorization": "Bearer local"})[0] == 401
+
+
+def _get(
+    host: str, port: int, path: str, headers: Mapping[str, str] | None = None
+) -> tuple[int, bytes]:
+    """Return the status and the body of an answer; 0 and nothing without an answer."""
     from http.client import HTTPConnection, HTTPException
 
     connection = HTTPConnection(host, port, timeout=_PROBE_TIMEOUT_S)
     try:
-        connection.request("GET", "/discovery")
-        content = json.loads(connection.getresponse().read(_MAX_RECORD_BYTES))
-        return {"history", "metric", "modelmanagement"} <= set(content)
-    except (OSError, HTTPException, ValueError, TypeError):
-        return False
+        connection.request("GET", path, headers=dict(headers or {}))
+        response = connection.getresponse()
+        return response.status, response.read(_MAX_RECORD_BYTES)
+    except (OSError, HTTPException):
+        return 0, b""
     finally:
         connection.close()
 
@@ -214,6 +233,7 @@ class LocalServer:
         self._engine = settings.engine
         self._is_engine_required = settings.origin("engine") == "argument"
         self._can_start = not settings.is_disabled("start_server")
+        self._api_key = settings.api_key
         self._keep = keep
         self._default: ServerRecord | None = None
 
@@ -234,7 +254,7 @@ class LocalServer:
         """
         if record := self.find():
             return record
-        if record := find_default_server():
+        if record := find_default_server(self._api_key):
             # A server answers shortly before its record, with the key, is written.
             if self._folder and (own_record := self._wait_for_other(self._folder)):
                 record = own_record

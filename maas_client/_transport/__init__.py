@@ -334,9 +334,12 @@ class Transport(Generic[W]):
             reply = await self.http.send(request)
         if reply.status == 401 and self._connection.local_origin is not None and not key:
             error = response.status_error(op, reply.status, reply.headers, reply.body)
+            key_names = AnyOf(Argument("api_key"), "MAAS_API_KEY")
             error.hint = Text.format(
-                "Pass the server's key as {} (see `serve --api-key`).",
-                AnyOf(Argument("api_key"), "MAAS_API_KEY"),
+                "Pass the server's key as {} (see `serve --api-key`)."
+                if self._connection.server is None
+                else "Pass the server's key as {}, or start a server of your own: maas-client serve --port 0",
+                key_names,
             )
             raise error
         return response.parse(op, reply)

@@ -113,7 +113,7 @@ def _check_local(args: argparse.Namespace) -> Iterator[CheckResult]:
     settings = Settings.load(url=args.url)
     url = settings.require("url")
     if settings.origin("url") == "default" and not settings.is_disabled("start_server"):
-        running = LocalServer(settings).find() or find_default_server()
+        running = LocalServer(settings).find() or find_default_server(settings.api_key)
         if running is None:
             yield ok("server", "none runs; commands that need one start it")
             yield from _check_model(args, "local", None)

@@ -17,6 +17,7 @@ import pytest
 from maas_client import AsyncClient, Client, _local_server
 from maas_client.cli import main
 from maas_client.errors import (
+    AuthError,
     ConfigError,
     MissingExtraError,
     NotFoundError,
@@ -215,6 +216,31 @@ def test_a_server_at_the_default_address_with_another_state_is_used(
             list(Client.local(engine="peft").jobs.list())
 
 
+def test_a_server_at_the_default_address_that_needs_a_key_is_left_alone(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without its key it is no server of this user: as one that another state directory's client started."""
+    from maas_client.local.embedded_server import serve
+
+    port = int(_local_server.DEFAULT_URL.rpartition(":")[2])
+    other = tmp_path / "other"
+    with serve(engine="instant", port=port, state_dir=other, api_key="key"):
+        with Client.local(api_key="key") as client:  # its key is given: it is used
+            assert list(client.jobs.list()) == []
+        assert not state.exists()
+        monkeypatch.setenv("MAAS_START_SERVER", "0")
+        with Client.local() as client, pytest.raises(AuthError) as caught:
+            list(client.jobs.list())
+        assert "MAAS_API_KEY" in str(caught.value)
+        assert "maas-client serve --port 0" in str(caught.value)
+        monkeypatch.delenv("MAAS_START_SERVER")
+        assert main(["doctor"]) == 0
+        assert "none runs; commands that need one start it" in capsys.readouterr().out
+        with Client.local(engine="instant") as client:
+            assert list(client.jobs.list()) == []
+        assert _running(state).url != _local_server.DEFAULT_URL
+
+
 def test_a_server_that_answers_before_its_record_is_written_is_waited_for(
     state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,8 +254,8 @@ def test_a_server_that_answers_before_its_record_is_written_is_waited_for(
         record = (state / _local_server.RECORD_FILE).read_text("utf-8")
         (state / _local_server.RECORD_FILE).unlink()
 
-        def find_and_write() -> _local_server.ServerRecord | None:
-            found = find_default_server()
+        def find_and_write(key: str | None) -> _local_server.ServerRecord | None:
+            found = find_default_server(key)
             write_private_file(state / _local_server.RECORD_FILE, record)
             return found
 
