@@ -30,7 +30,7 @@ def main() -> None:
         job = client.jobs.wait(job)  # raises JobFailedError if the job failed
 
         # On Azure a deployment costs by the hour until it is deleted; `with` deletes it on exit.
-        with client.deployments.create("perch", job) as deployment:
+        with client.deployments.create("error-codes", job) as deployment:
             for chunk in client.chat.stream(deployment, [QUESTION], max_tokens=64):
                 if chunk.choices:
                     print(chunk.choices[0].delta.content or "", end="", flush=True)

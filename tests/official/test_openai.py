@@ -304,10 +304,15 @@ def test_status_codes_of_creation(v1: openai.OpenAI, azure: openai.OpenAI) -> No
     assert raw.headers["apim-request-id"]
 
 
-def test_missing_training_type_gives_azures_message(client: openai.OpenAI) -> None:
+def test_missing_training_type_is_standard(client: openai.OpenAI) -> None:
     file = upload(client, training_rows())
-    with pytest.raises(openai.BadRequestError, match="base model does not support fine-tuning"):
+    message = (
+        r"base model does not support fine-tuning\. .* pass trainingType, such as GlobalStandard"
+    )
+    with pytest.raises(openai.BadRequestError, match=message):
         client.fine_tuning.jobs.create(model=MODEL, training_file=file)
+    job = client.fine_tuning.jobs.create(model="gpt-4.1-mini-2025-04-14", training_file=file)
+    assert wait_for_end(client, job.id).status == "succeeded"
     with pytest.raises(openai.BadRequestError, match="with Standard TrainingType"):
         start(client, file, extra_body={"trainingType": "Standard"})
 

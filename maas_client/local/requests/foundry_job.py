@@ -113,22 +113,26 @@ def _require_string(body: Mapping[str, Any], name: str) -> str:
 def _check_training_type(value: Any, facts: ModelInfo | None) -> None:
     """Refuse a training type that the model does not support.
 
-    A missing one is refused with the message of the service, which names the model instead.
+    A missing one is ``Standard``. The service refuses that with a message which names the model instead.
     """
-    if value is None:
-        raise invalid_payload(
-            "The specified base model does not support fine-tuning.", param="model"
-        )
-    training_type = _TRAINING_TYPES.get(str(value).casefold())
+    training_type = _TRAINING_TYPES.get("standard" if value is None else str(value).casefold())
     if training_type is None:
         allowed = "standard, globalStandard, datazoneStandard, developerTier"
         raise invalid_payload(f"trainingType must be one of {allowed}.", param="trainingType")
     supported = facts.training_types if facts and facts.training_types else _DEFAULT_TRAINING_TYPES
-    if training_type not in supported:
+    if training_type in supported:
+        return
+    if value is None:
         raise invalid_payload(
-            f"The model does not support fine-tuning with {training_type} TrainingType.",
+            "The specified base model does not support fine-tuning. A job without trainingType is a "
+            "Standard one, which this model does not support: pass trainingType, such as "
+            f"{supported[0]} (in OpenAI's clients in extra_body).",
             param="trainingType",
         )
+    raise invalid_payload(
+        f"The model does not support fine-tuning with {training_type} TrainingType.",
+        param="trainingType",
+    )
 
 
 def _suffix(body: Mapping[str, Any]) -> str | None:

@@ -106,6 +106,17 @@ def test_training_tier_in_any_case_and_as_a_number(tier: object) -> None:
     _check_training_type(tier, find_model("Phi-3-mini-4k-instruct"))
 
 
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano"])
+def test_missing_training_tier_is_standard_where_the_model_has_it(model: str) -> None:
+    _check_training_type(None, find_model(model))
+
+
+@pytest.mark.parametrize("model", ["Ministral-3B", "Phi-4-mini-instruct", "gpt-oss-120b"])
+def test_missing_training_tier_is_named_where_the_model_has_no_standard(model: str) -> None:
+    with pytest.raises(ApiError, match="pass trainingType, such as GlobalStandard"):
+        _check_training_type(None, find_model(model))
+
+
 @pytest.mark.parametrize(
     ("tier", "message"),
     [
