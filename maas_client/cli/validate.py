@@ -18,7 +18,7 @@ from maas_client.cli._messages import command
 from maas_client.cli._output import print_json, print_note, report_overwrites
 from maas_client.cli._parser import positive_int
 from maas_client.cli._stdin import spool_streams
-from maas_client.errors import ConfigError
+from maas_client.errors import ConfigError, DatasetError
 from maas_client.types.report import ValidationReport
 
 if TYPE_CHECKING:
@@ -134,8 +134,11 @@ def _report_files(
     cost = _forecast_cost(args, report)
     if args.html:
         _write_html(args.html, report)
+        print_note(f"wrote {args.html}")
     if args.show_mask:
         _print_mask(args, names)
+    if args.show_mask and args.json:
+        pass  # standard output holds one JSON document: the rows
     elif args.json:
         extra = {"fixed": fixed, "bill": cost}
         print_json(report.model_dump() | {key: value for key, value in extra.items() if value})
@@ -318,6 +321,14 @@ def _fix_file(args: argparse.Namespace) -> dict[str, Any]:
     require_regular_file(source)
     drop, out = args.drop, args.fix
     if out == "drop":
+        if args.in_place:
+            fix_in_place = command(
+                "validate", str(source), "--fix", str(source), "--drop", "--in-place"
+            )
+            raise ConfigError(
+                "--fix drop writes a new file, and --in-place does not apply to it",
+                hint=f"Leave out --in-place, or change the file itself: {fix_in_place}",
+            )
         drop, out = True, str(Path(source).with_name(f"{stem_of(source)}.fixed.jsonl"))
     with report_overwrites(out, *([dropped_path_for(out)] if drop else [])):
         result = fix(
@@ -348,12 +359,28 @@ def _fix_file(args: argparse.Namespace) -> dict[str, Any]:
         )
     codes = (code for line in result.unfixed_lines for code in line.codes)
     if any(code.startswith("CHAT_SHAPE_") for code in codes):
-        print_note(
-            "--fix does not convert rows of another format. "
-            f"Convert them: {command('datasets', 'convert', str(source), 'OUT.jsonl')}"
-        )
+        _print_conversion(result.dropped_path or out)
     if not result.repairs and not result.unfixed_count:
         print_note("nothing to fix")
     dropped_note = f", and {result.dropped_path}" if result.dropped_path else ""
-    print_note(f"wrote {out}: {result.rows:,} lines{dropped_note}")
+    unit = "line" if result.rows == 1 else "lines"
+    print_note(f"wrote {out}: {result.rows:,} {unit}{dropped_note}")
     return result.to_dict()
+
+
+def _print_conversion(path: str) -> None:
+    """Print the command that converts the rows of another format, if there is one that succeeds."""
+    from tempfile import TemporaryDirectory
+
+    from maas_client.dataset.edit.convert import convert
+
+    note = "--fix does not convert rows of another format."
+    try:
+        with TemporaryDirectory(prefix="maas-client-") as folder:
+            result = convert(path, Path(folder, "out.jsonl"), skip_invalid=True)
+    except DatasetError:
+        print_note(f"{note} They cannot be converted by datasets convert either.")
+        return
+    skip = ["--skip"] if result.rejected else []
+    words = command("datasets", "convert", str(path), "OUT.jsonl", *skip)
+    print_note(f"{note} Convert them: {words}")

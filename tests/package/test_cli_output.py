@@ -220,8 +220,20 @@ def test_validate_html_and_show_mask_together(
         "1",
     ]
     assert cli.main(command) == 0
-    assert "⟦" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "⟦" in out
+    assert f"wrote {page}" in err
     assert "<html" in page.read_text("utf-8")
+    assert ": valid;" in out[out.rindex("⟦") :]
+    command[1] = str(tmp_path / "bad.jsonl")
+    Path(command[1]).write_text(Path(TRAIN).read_text("utf-8") + "{\n", "utf-8")
+    assert cli.main(command) == 3
+    out = capsys.readouterr().out
+    assert "error JSON_CUT_SHORT" in out
+    assert "NOT VALID;" in out[out.rindex("⟦") :]
+    assert cli.main([*command, "--json"]) == 3
+    [row] = json.loads(capsys.readouterr().out)
+    assert row["line"] == 1
 
 
 def test_in_place_requires_fix(capsys: pytest.CaptureFixture[str]) -> None:

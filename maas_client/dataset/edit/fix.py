@@ -36,6 +36,8 @@ from maas_client.dataset.rules.context import build_context
 from maas_client.dataset.sources import open_valid_source
 from maas_client.errors import ConfigError, DatasetError
 
+_ALWAYS_REPAIRABLE = frozenset({"JSON_CONTROL_CHARACTER", "JSON_TRAILING_COMMA"})
+"""Errors that are never why a line cannot be repaired, if it has another one."""
 MAX_LISTED = 1000
 """Entries that each list of a result holds at most."""
 
@@ -46,7 +48,7 @@ class UnfixedLine:
 
     line: int
     codes: tuple[str, ...]
-    """The codes that ``validate`` reports for it."""
+    """The codes that block it: those of ``validate`` without the ones that could be repaired."""
 
 
 @dataclass(slots=True)
@@ -200,7 +202,8 @@ def _repair_line(
     try:
         values, repairs = repair.parse_leniently(line)
     except repair.UnrepairableError:
-        return [], unfixed
+        blocking = tuple(code for code in unfixed.codes if code not in _ALWAYS_REPAIRABLE)
+        return [], UnfixedLine(number, blocking or unfixed.codes)
     rows = []
     for value in values:
         row, row_repairs = repair.repair_row(value)
@@ -209,8 +212,7 @@ def _repair_line(
             return [line.strip(b" \t\r")], None  # a warning that needs a decision
         repaired = validator.validate(Line(number, 0, data, len(data) > MAX_LINE_BYTES))
         if repaired.row is None:
-            codes = unfixed.codes or _error_codes(repaired, validator)
-            return [], UnfixedLine(number, codes)
+            return [], UnfixedLine(number, _error_codes(repaired, validator) or unfixed.codes)
         rows.append(data)
         repairs += row_repairs
     for name in repairs:

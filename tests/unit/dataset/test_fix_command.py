@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,51 @@ def test_fix_drop_chooses_the_file_names(source: Path, tmp_path: Path, capsys: A
     assert report["fixed"]["beyond_repair"] == 1
     assert (tmp_path / "data.fixed.dropped.jsonl").read_bytes() == b'{"messages": [\n'
     assert "dropped: line 61 (JSON_CUT_SHORT)" in errors
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_fix_names_what_blocks_a_row_and_a_conversion_that_succeeds(
+    drop: bool, source: Path, tmp_path: Path, capsys: Any
+) -> None:
+    answer = b'"role": "assistant", "content": '
+    source.write_bytes(
+        b'{"messages": [{"role": "user", "content": "a"}, {%s""},]}\n' % answer
+        + b'{"messages": [{"role": "user", "role": "tool", "content": "a"}, {%s"b"},]}\n' % answer
+        + b'{"messages": [{"role": "user", "content": "a"}, {%s"b"},]}\n' % answer
+        + b'{"prompt": "a", "completion": "b"}\n'
+        + b"nonsense\n"
+    )
+    words = ["--fix", "drop"] if drop else ["--fix", tmp_path / "data.fixed.jsonl"]
+    _, _, errors = run(capsys, "validate", source, *words)
+    label = "dropped" if drop else "not fixed"
+    assert f"{label}: line 1 (CHAT_CONTENT_EMPTY)" in errors
+    assert f"{label}: line 2 (JSON_DUPLICATE_KEY)" in errors
+    if drop:
+        assert "data.fixed.jsonl: 1 line, and" in errors
+    [printed] = [line for line in errors.splitlines() if "Convert them: " in line]
+    command = shlex.split(printed.partition("Convert them: ")[2])
+    assert command[0] == "maas-client"
+    converted = tmp_path / "OUT.jsonl"
+    assert main([str(converted) if word == "OUT.jsonl" else word for word in command[1:]]) == 0
+    assert b'"b"' in converted.read_bytes()
+
+
+def test_fix_points_to_no_conversion_that_fails(source: Path, tmp_path: Path, capsys: Any) -> None:
+    source.write_bytes(b'{"text": "a"}\nnonsense\n')
+    errors = run(capsys, "validate", source, "--fix", tmp_path / "out.jsonl")[2]
+    assert "datasets convert" in errors
+    assert "Convert them" not in errors
+
+
+def test_fix_drop_refuses_in_place(source: Path, tmp_path: Path, capsys: Any) -> None:
+    code, _, errors = run(capsys, "validate", source, "--fix", "drop", "--in-place")
+    assert code == 1
+    assert "--in-place does not apply" in errors
+    command = shlex.split(errors.partition("the file itself: ")[2])
+    assert list(tmp_path.iterdir()) == [source]
+    source.write_bytes(source.read_bytes() + b"nonsense\n")
+    assert main(command[1:]) == 0
+    assert len(source.read_bytes().splitlines()) == len(ROWS)
 
 
 def test_line_that_cannot_be_fixed_gives_exit_code_3(
