@@ -15,6 +15,7 @@ from maas_client.dataset.issues import Issue, KeyPath, json_type, quote_if_safe
 from maas_client.dataset.rules.unsupported_fields import row_key_issues
 
 _ROW_KEYS = ("input", *ANSWER_KEYS)
+_CHAT_KEYS = ("messages", "tools", "parallel_tool_calls")
 _ANSWER_ROLES = ("assistant", "tool")
 _ABOUT_THE_WHOLE_CHAT = frozenset(("CHAT_NOTHING_LEARNED",))
 ChatRules = Callable[[dict[str, Any]], list[Issue]]
@@ -31,6 +32,7 @@ def preference_issues(row: Any, chat_issues: ChatRules) -> list[Issue]:
     issues = [*_input_issues(row["input"])]
     for key in ANSWER_KEYS:
         issues += _answer_issues(row[key], (key,))
+    issues += _second_chat_issues(row)
     if issues:
         return issues
     seen: set[Issue] = set()
@@ -41,6 +43,7 @@ def preference_issues(row: Any, chat_issues: ChatRules) -> list[Issue]:
             if issue.code not in _ABOUT_THE_WHOLE_CHAT and located not in seen:
                 seen.add(located)
                 issues.append(located)
+        issues += _unlearned_answer_issues(row[key], key)
     if row[ANSWER_KEYS[0]] == row[ANSWER_KEYS[1]]:
         issues.append(Issue("CHAT_PREFERENCE_SAME", (ANSWER_KEYS[1],)))
     rest = {key: value for key, value in row.items() if key not in _ROW_KEYS}
@@ -107,6 +110,32 @@ def _answer_issues(answer: Any, path: KeyPath) -> Iterator[Issue]:
             yield Issue(
                 "CHAT_PREFERENCE_ROLE", (*path, 0, "role"), "an answer begins with the assistant"
             )
+
+
+def _second_chat_issues(row: dict[str, Any]) -> Iterator[Issue]:
+    """Yield an issue for each key of a chat beside ``input``: only those in ``input`` are read."""
+    for key in _CHAT_KEYS:
+        if row.get(key) not in (None, "", []):
+            hint = f"Remove {key}, or write it in input."
+            yield Issue(
+                "CHAT_PREFERENCE_TYPE",
+                (key,),
+                f"{key} beside input is not read",
+                in_key=True,
+                hint=hint,
+            )
+
+
+def _unlearned_answer_issues(answer: list[Any], key: str) -> Iterator[Issue]:
+    """Yield an issue if no message of an answer is compared, because each has weight 0."""
+    own = [i for i, m in enumerate(answer) if isinstance(m, dict) and m.get("role") == "assistant"]
+    if own and all(answer[index].get("weight") == 0 for index in own):
+        yield Issue(
+            "CHAT_NOTHING_LEARNED",
+            (key, own[-1], "weight"),
+            "both answers of a preference are compared",
+            hint="Remove the weight, or remove the row.",
+        )
 
 
 def _to_row_path(path: KeyPath, row: dict[str, Any], key: str) -> KeyPath:

@@ -105,6 +105,17 @@ def test_valid_rows(tmp_path: Path) -> None:
             "CHAT_ROLE_UNKNOWN", "/input/messages/1/role",
         ),
         (("preferred_output", 0), "Hello.", "CHAT_MESSAGE_TYPE", "/preferred_output/0"),
+        (("messages",), [ASSISTANT], "CHAT_PREFERENCE_TYPE", "/messages"),
+        (("tools",), [{"type": "function"}], "CHAT_PREFERENCE_TYPE", "/tools"),
+        (("parallel_tool_calls",), False, "CHAT_PREFERENCE_TYPE", "/parallel_tool_calls"),
+        (
+            ("preferred_output", 0, "weight"), 0,
+            "CHAT_NOTHING_LEARNED", "/preferred_output/0/weight",
+        ),
+        (
+            ("non_preferred_output", 0, "weight"), 0,
+            "CHAT_NOTHING_LEARNED", "/non_preferred_output/0/weight",
+        ),
     ],
 )  # fmt: skip
 def test_invalid_rows_are_refused_at_their_place(
