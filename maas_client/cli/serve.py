@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, cast
 
 from maas_client._settings import Settings
 from maas_client.cli._output import print_fields, print_json
-from maas_client.errors import ConfigError
+from maas_client.errors import ConfigError, MaasError
 
 if TYPE_CHECKING:
     from maas_client.local.config import Engine, ServerConfig
+    from maas_client.local.server import Server
 
 _ENV_FORMATS: dict[str, Callable[[str, str], str]] = {
     "sh": lambda name, value: f"export {name}={shlex.quote(value)}",
@@ -27,6 +28,12 @@ _ENV_FORMATS: dict[str, Callable[[str, str], str]] = {
     "dotenv": lambda name, value: f"{name}={json.dumps(value)}",
 }
 """How each shell, and a .env file, set an environment variable."""
+_ENV_FAILURES = {
+    "sh": "echo 'maas-client serve failed' >&2; false",
+    "fish": "echo 'maas-client serve failed' >&2; false",
+    "powershell": "throw 'maas-client serve failed'",
+}
+"""What ``--print-env`` prints in place of the variables, so that a shell that reads them does not go on."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -137,6 +144,30 @@ def run(args: argparse.Namespace) -> int:
     _hide_key(args.api_key)
     if args.print_env and not args.proxy:
         raise ConfigError("--print-env requires --proxy", hint="Add --proxy.")
+    is_announced = False
+    try:
+        server = _create_server(args)
+        config = server.config
+
+        def announce() -> None:
+            nonlocal is_announced
+            is_announced = True
+            environment = server.environment if args.print_env else {}
+            if args.print_env and not args.json:
+                for name, value in environment.items():
+                    print(_ENV_FORMATS[args.print_env](name, value), flush=True)
+            _announce(server.url, config.engine, config.state_dir, environment, as_json=args.json)
+
+        server.run(announce)
+    except MaasError:
+        if args.print_env in _ENV_FAILURES and not args.json and not is_announced:
+            print(_ENV_FAILURES[args.print_env], flush=True)
+        raise
+    print("stopped", file=sys.stderr)
+    return 0
+
+
+def _create_server(args: argparse.Namespace) -> Server:
     config = _config(args)
     from maas_client.local.resources.base_models import check_base
     from maas_client.local.server import Server
@@ -144,18 +175,7 @@ def run(args: argparse.Namespace) -> int:
     if config.engine == "peft":
         check_base(config)
     logging.getLogger("maas_client").setLevel(logging.INFO)
-    server = Server(config)
-
-    def announce() -> None:
-        environment = server.environment if args.print_env else {}
-        if args.print_env and not args.json:
-            for name, value in environment.items():
-                print(_ENV_FORMATS[args.print_env](name, value), flush=True)
-        _announce(server.url, config.engine, config.state_dir, environment, as_json=args.json)
-
-    server.run(announce)
-    print("stopped", file=sys.stderr)
-    return 0
+    return Server(config)
 
 
 def _show_or_stop(args: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sqlite3
 import threading
 import time
@@ -341,7 +342,8 @@ def lock_state_dir(folder: Path) -> int:
         os.close(descriptor)
         raise ConfigError(
             f"another server (process {owner}) already uses {folder}",
-            hint="Stop it with: maas-client serve --stop. Or give this one its own --state-dir.",
+            hint=f"Stop it with: maas-client serve --stop --state-dir {shlex.quote(str(folder))}. "
+            "Or give this one a folder and a port of its own: --state-dir DIR --port 0",
         )
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())

@@ -394,6 +394,27 @@ def test_stop_refuses_options_without_a_meaning(run: Run) -> None:
     assert run("serve", "--stop", "--status")[0] == 2
 
 
+@pytest.mark.parametrize("shell", ["sh", "dotenv"])
+def test_serve_beside_a_running_server_names_the_ways_out_and_fails_where_it_is_sourced(
+    tmp_path: Path, run: Run, shell: str
+) -> None:
+    from maas_client.local.embedded_server import serve
+
+    with serve(engine="instant", state_dir=tmp_path / "state"):
+        options = ("--state-dir", str(tmp_path / "state"), "--proxy", "--engine", "instant")
+        code, out, err = run("serve", *options, "--print-env", shell)
+    assert code == 1
+    assert f"maas-client serve --stop --state-dir {tmp_path / 'state'}" in err
+    assert "--state-dir DIR --port 0" in err
+    (tmp_path / "proxy.env").write_text(out)
+    script = f". {tmp_path}/proxy.env && echo continues"
+    sourced = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    if shell == "sh":
+        assert (sourced.stdout, "serve failed" in sourced.stderr) == ("", True)
+    else:  # a .env file has no commands
+        assert out == ""
+
+
 def test_stop_does_not_end_a_program_with_a_server_inside(tmp_path: Path, run: Run) -> None:
     from maas_client.local.embedded_server import serve
 
