@@ -29,6 +29,7 @@ from maas_client.cli._output import (
     strip_control_chars,
 )
 from maas_client.cli._parser import add_subcommand, add_subcommands, positive_int
+from maas_client.errors import ConfigError
 
 if TYPE_CHECKING:
     from maas_client import Client
@@ -114,8 +115,10 @@ def _list(args: argparse.Namespace) -> int:
                 [_headers(_WIDE_COLUMNS), *([row[c] for c in _WIDE_COLUMNS] for row in rows)]
             )
         )
-    else:
+    elif sys.stdout.isatty():
         print(_fit_jobs(rows, shutil.get_terminal_size((80, 24)).columns))
+    else:
+        print(_format_jobs(rows))
     return 0
 
 
@@ -172,6 +175,10 @@ def _fit_jobs(rows: Sequence[dict[str, str]], width: int) -> str:
         limit = max(_MIN_WIDTHS[name], widths[name] - min(excess, 4))
         for row in rows:
             row[name] = _cut(row[name], limit)
+    return _format_jobs(rows)
+
+
+def _format_jobs(rows: Sequence[dict[str, str]]) -> str:
     return align_columns([_headers(_COLUMNS), *([row[c] for c in _COLUMNS] for row in rows)])
 
 
@@ -212,27 +219,41 @@ def _cut(text: str, width: int) -> str:
     return f"{text[: width - 1 - end]}…{text[-end:]}"
 
 
+def _full_name(client: Client, name: str) -> str:
+    """Return the name of the one job that ``jobs list`` shortens to ``name``; a complete name as it is."""
+    if "…" not in name:
+        return name
+    pattern = re.compile(".*".join(map(re.escape, name.split("…"))))
+    matches = [job.name for job in client.jobs.list() if pattern.fullmatch(job.name)]
+    if len(matches) == 1:
+        return matches[0]
+    raise ConfigError(
+        f"{len(matches) or 'no'} jobs have a name like {name}",
+        hint="Use a complete name. List the complete names: maas-client jobs list --wide",
+    )
+
+
 def _table_width(rows: Sequence[dict[str, str]]) -> int:
     return sum(max(len(c), *(len(row[c]) for row in rows)) + 2 for c in _COLUMNS) - 2
 
 
 def _show(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client:
-        job = client.jobs.get(args.job)
+        job = client.jobs.get(_full_name(client, args.job))
     print_fields(args, _fields(job), job)
     return 0
 
 
 def _watch(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client, follow_job(args, events_to_stdout=True) as observer:
-        job = client.jobs.get(args.job)
+        job = client.jobs.get(_full_name(client, args.job))
         observer.on_job(job)
         is_queued = job.status.lower() in ("notstarted", "queued", "pending")
         if is_queued and _connection.resolve_backend(args) != "local":
             print_note(
                 "the service has not started the job yet, and reports neither why nor its position"
             )
-        job = client.jobs.wait(args.job, timeout=args.timeout, on_event=observer.on_event)
+        job = client.jobs.wait(job, timeout=args.timeout, on_event=observer.on_event)
     if not args.json:
         print_note(f"deploy it: {deploy_command(job)}")
     return 0
@@ -240,9 +261,10 @@ def _watch(args: argparse.Namespace) -> int:
 
 def _logs(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client:
-        text = client.jobs.logs(args.job)
+        name = _full_name(client, args.job)
+        text = client.jobs.logs(name)
     if args.json:
-        print_json({"job": args.job, "log": text})
+        print_json({"job": name, "log": text})
     else:
         text = strip_control_chars(text) if sys.stdout.isatty() else text
         print(text, end="" if text.endswith("\n") or not text else "\n")
@@ -250,7 +272,9 @@ def _logs(args: argparse.Namespace) -> int:
 
 
 def _cancel(args: argparse.Namespace) -> int:
-    return _change(args, lambda client: client.jobs.cancel(args.job), "{name} is {status}")
+    return _change(
+        args, lambda client: client.jobs.cancel(_full_name(client, args.job)), "{name} is {status}"
+    )
 
 
 def _pause(args: argparse.Namespace) -> int:
@@ -258,22 +282,24 @@ def _pause(args: argparse.Namespace) -> int:
         "{name} is {status}; it pauses after its current step. "
         "Resume it: maas-client jobs resume {word}"
     )
-    return _change(args, lambda client: client.jobs.pause(args.job), message)
+    return _change(args, lambda client: client.jobs.pause(_full_name(client, args.job)), message)
 
 
 def _resume(args: argparse.Namespace) -> int:
     message = "{name} is {status}; watch it: maas-client jobs watch {word}"
-    return _change(args, lambda client: client.jobs.resume(args.job), message)
+    return _change(args, lambda client: client.jobs.resume(_full_name(client, args.job)), message)
 
 
 def _save(args: argparse.Namespace) -> int:
     message = "{name} writes a checkpoint after its current step and continues"
-    return _change(args, lambda client: client.jobs.save_checkpoint(args.job), message)
+    return _change(
+        args, lambda client: client.jobs.save_checkpoint(_full_name(client, args.job)), message
+    )
 
 
 def _checkpoints(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client:
-        checkpoints = client.jobs.checkpoints(args.job)
+        checkpoints = client.jobs.checkpoints(_full_name(client, args.job))
         empty = "the job has no checkpoints"
         print_table(args, _CHECKPOINT_COLUMNS, checkpoints, empty_message=empty)
     return 0
@@ -281,8 +307,9 @@ def _checkpoints(args: argparse.Namespace) -> int:
 
 def _delete(args: argparse.Namespace) -> int:
     with _connection.connect(args) as client:
-        client.jobs.delete(args.job)
-    print_confirmation(args, "deleted", args.job)
+        name = _full_name(client, args.job)
+        client.jobs.delete(name)
+    print_confirmation(args, "deleted", name)
     return 0
 
 

@@ -329,7 +329,12 @@ def test_jobs_list_has_one_line_for_each_job_in_80_columns(
         code, out, _ = run("jobs", "create", TRAIN, "--model", "Phi-3-mini", "--json", *options)
         assert code == 0
         names.append(json.loads(out)["name"])
-    code, out, _ = run("jobs", "list")
+    piped = run("jobs", "list")[1]
+    assert all(f"{name} " in piped for name in names)
+    assert "…" not in piped
+    with monkeypatch.context() as terminal:
+        terminal.setattr("sys.stdout.isatty", lambda: True)
+        code, out, _ = run("jobs", "list")
     header, *lines = out.splitlines()
     assert header.split() == ["NAME", "STATUS", "MODEL", "DATA", "METHOD", "EPOCHS", "AGE"]
     assert len(lines) == 3
@@ -340,6 +345,19 @@ def test_jobs_list_has_one_line_for_each_job_in_80_columns(
         assert "train" in line
     assert "DoRA" in lines[1]
     assert " 2 " in lines[2]
+    for name, line in zip(reversed(names), lines, strict=True):
+        shown = line.split()[0]
+        assert "…" in shown
+        code, out, err = run("jobs", "show", shown, "--json")
+        assert code == 0, err
+        assert json.loads(out)["name"] == name
+        assert run("jobs", "watch", shown)[0] == 0
+    for shown, message in (("…", "3 jobs have a name like …"), ("x…y", "no jobs have a name")):
+        code, _, err = run("jobs", "show", shown)
+        assert code == 1
+        assert message in err
+    assert run("jobs", "delete", lines[0].split()[0])[0] == 0
+    assert names.pop() not in run("jobs", "list")[1]
     code, out, _ = run("jobs", "list", "--wide")
     assert all(name in out for name in names)
     monkeypatch.setenv("COLUMNS", "200")
