@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from maas_client.chat.output_schema import FORMATS, OutputSchemaError, Schema, resolve
+from maas_client.chat.output_schema import (
+    FORMATS,
+    OutputSchemaError,
+    Schema,
+    matches,
+    refuse_unexpected,
+    resolve,
+)
 
 _MAX_DEPTH = 24
+_MAX_STEPS = 20_000
+"""Subschemas that are looked at for one value, and references that are followed to check one."""
 _OPTIONAL_DEPTH = 3
 """Optional properties and items are left out of deeper levels, which ends recursive schemas."""
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w)")
@@ -39,40 +49,69 @@ def build_example(schema: Schema, text: str) -> Any:
     Raises:
         OutputSchemaError: No value was found.
     """
-    from jsonschema import Draft202012Validator
-
-    try:
-        value = _Builder(schema, text).build(schema, 0)
-    except OverflowError:
-        raise OutputSchemaError("has a number that is too large", is_unsupported=False) from None
-    for error in Draft202012Validator(schema).iter_errors(value):
-        raise OutputSchemaError(
-            f"uses {error.validator} in a way for which no value was found (at {error.json_path})",
-            is_unsupported=True,
-        )
+    with refuse_unexpected():
+        try:
+            value = _Builder(schema, text).build(schema, 0)
+        except OverflowError:
+            raise OutputSchemaError(
+                "has a number that is too large", is_unsupported=False
+            ) from None
+        for error in _create_validator(schema).iter_errors(value):
+            raise OutputSchemaError(
+                f"uses {error.validator} in a way for which no value was found (at {error.json_path})",
+                is_unsupported=True,
+            )
     return value
 
 
 def is_valid(schema: Schema, value: Any) -> bool:
-    """Return whether the schema accepts a value."""
-    from jsonschema import Draft202012Validator
+    """Return whether the schema accepts a value. Raises ``OutputSchemaError`` if that takes too long."""
+    with refuse_unexpected():
+        return bool(_create_validator(schema).is_valid(value))
 
-    return bool(Draft202012Validator(schema).is_valid(value))
+
+def _create_validator(schema: Schema) -> Any:
+    """Return a validator that follows a limited number of references, with a limit for patterns."""
+    from jsonschema import Draft202012Validator, ValidationError
+    from jsonschema.validators import extend
+
+    follow = Draft202012Validator.VALIDATORS["$ref"]
+    budget = itertools.count(1)
+
+    def reference(validator: Any, target: Any, instance: Any, part: Any) -> Any:
+        if next(budget) > _MAX_STEPS:
+            raise _too_large()
+        return follow(validator, target, instance, part)
+
+    def pattern(validator: Any, regex: str, instance: Any, part: Any) -> Iterator[ValidationError]:
+        if isinstance(instance, str) and not matches(regex, instance):
+            yield ValidationError("does not match the pattern")
+
+    extended: Any = extend(  # type: ignore[no-untyped-call]
+        Draft202012Validator, {"$ref": reference, "pattern": pattern}
+    )
+    return extended(schema)
+
+
+def _too_large() -> OutputSchemaError:
+    return OutputSchemaError(
+        f"uses references or lists that need more than {_MAX_STEPS} steps", is_unsupported=True
+    )
 
 
 class _Builder:
     def __init__(self, root: Schema, text: str) -> None:
         self._root = root
+        self._steps = 0
         self._text = text
         self._numbers = [float(number) for number in _NUMBER.findall(text)][:50]
 
     def build(self, schema: Any, depth: int) -> Any:
         """Return a value for a subschema."""
-        if depth > _MAX_DEPTH:
-            raise OutputSchemaError("is recursive without an end", is_unsupported=False)
+        self._count(depth)
         if not isinstance(schema, Mapping):
             return self._text
-        schema = self._merge(resolve(schema, self._root))
+        schema = self._merge(resolve(schema, self._root), depth)
         if "const" in schema:
             return schema["const"]
         if schema.get("enum"):
@@ -82,11 +121,24 @@ class _Builder:
                 return self._build_option(schema, keyword, depth)
         return self._build_type(self._type(schema, depth), schema, depth)
 
-    def _merge(self, schema: Schema) -> Schema:
+    def _count(self, depth: int, steps: int = 1) -> None:
+        """Raise ``OutputSchemaError`` below the deepest level, and after the last step."""
+        if depth > _MAX_DEPTH:
+            raise OutputSchemaError("is recursive without an end", is_unsupported=False)
+        self._steps += steps
+        if self._steps > _MAX_STEPS:
+            raise _too_large()
+
+    def _merge(self, schema: Schema, depth: int) -> Schema:
         """Return the schema with the members of ``allOf`` merged into it."""
+        self._count(depth, len(schema.get("properties") or ()) + len(schema.get("allOf") or ()))
         merged = {name: value for name, value in schema.items() if name != "allOf"}
         for member in schema.get("allOf") or ():
-            part = self._merge(resolve(member, self._root)) if isinstance(member, Mapping) else {}
+            part = (
+                self._merge(resolve(member, self._root), depth + 1)
+                if isinstance(member, Mapping)
+                else {}
+            )
             properties = {**merged.get("properties", {}), **part.get("properties", {})}
             required = [*merged.get("required", ()), *part.get("required", ())]
             merged = {**merged, **part}
@@ -108,8 +160,11 @@ class _Builder:
             options.sort(key=lambda option: option != {"type": "null"})
         problem = OutputSchemaError(f"has no value for {keyword}", is_unsupported=False)
         for option in options:
+            if option is False:
+                continue
+            part = {} if option is True else option
             try:
-                return self.build({**rest, **resolve(option, self._root)}, depth + 1)
+                return self.build({**rest, **resolve(part, self._root)}, depth + 1)
             except OutputSchemaError as error:
                 problem = error
         raise problem
@@ -139,7 +194,7 @@ class _Builder:
         return None
 
     def _build_object(self, schema: Schema, depth: int) -> dict[str, Any]:
-        required = list(schema.get("required") or ())
+        required = dict.fromkeys(schema.get("required") or ())
         properties = schema.get("properties") or {}
         names = [n for n in properties if n in required or depth < _OPTIONAL_DEPTH]
         names += [name for name in required if name not in properties]
@@ -164,7 +219,7 @@ class _Builder:
         pattern = schema.get("pattern")
         for text in self._candidates(bool(pattern)):
             value = (text if high is None else text[: int(high)]).ljust(low, ".")
-            if pattern is None or re.search(pattern, value):
+            if pattern is None or matches(pattern, value):
                 return value
         raise OutputSchemaError(
             f"uses the pattern {str(pattern)[:60]!r}, for which no text was found",

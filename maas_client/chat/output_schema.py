@@ -5,15 +5,25 @@ A schema is accepted only if every keyword in it is honoured; one that is not is
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
+from urllib.parse import unquote
 
 Schema = Mapping[str, Any]
 
 _MAX_DEPTH = 64
 _MAX_MINIMUM = 10_000
 """The largest ``minLength`` or ``minItems`` for which an answer is written."""
+_MAX_TYPES = 7
+_MAX_MATCH_STEPS = 1_000_000
+"""The most steps for which a pattern is compared with a text: Python's ``re`` has no limit of its own."""
+_SHORT_TEXT = 12
+"""A pattern that may need too many steps for a text of this length is refused."""
 _SUBSCHEMA_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SUBSCHEMA_MAPS = ("properties", "$defs", "definitions")
 _SUBSCHEMAS = ("items", "additionalProperties")
@@ -73,8 +83,27 @@ def check_schema(
             required, and ``additionalProperties`` is false.
         excluded_keywords: Keywords that the model's service does not accept.
     """
+    with refuse_unexpected():
+        _check(schema, strict=strict, excluded_keywords=excluded_keywords)
+
+
+@contextmanager
+def refuse_unexpected() -> Iterator[None]:
+    """Turn any other error into ``OutputSchemaError``: the schema is foreign, and so may fail anywhere."""
+    try:
+        yield
+    except OutputSchemaError:
+        raise
+    except UnicodeEncodeError:
+        raise _invalid("has text that is not valid Unicode", "") from None
+    except Exception as error:
+        raise _unsupported(f"what cannot be processed ({type(error).__name__})", "") from error
+
+
+def _check(schema: Any, *, strict: bool, excluded_keywords: frozenset[str]) -> None:
     from jsonschema import Draft202012Validator, SchemaError
 
+    json.dumps(schema, ensure_ascii=False).encode()
     for pointer, subschema in _walk(schema, "", 0):
         if isinstance(subschema, Mapping) and (names := excluded_keywords & subschema.keys()):
             raise _invalid(f"must not use {min(names)} when strict is true", pointer)
@@ -119,20 +148,112 @@ def _check_keywords(pointer: str, schema: Any, root: Any) -> None:
     for name in schema:
         if name not in _ASSERTIONS and name not in _ANNOTATIONS and not name.startswith("x-"):
             raise _unsupported(f"the keyword {name[:60]}", pointer)
+    if pointer and "$id" in schema:
+        raise _unsupported("the keyword $id below its root", pointer)
+    names = schema.get("required", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _invalid("must have a list of names as required", pointer)
+    if isinstance(schema.get("type"), list) and len(schema["type"]) > _MAX_TYPES:
+        raise _invalid(f"must not have more than {_MAX_TYPES} types", pointer)
+    if not isinstance(schema.get("format", ""), str):
+        raise _invalid("must have a string as format", pointer)
     if "format" in schema and schema["format"] not in FORMATS:
         raise _unsupported(f"the format {str(schema['format'])[:60]}", pointer)
     for name in ("minLength", "minItems"):
-        if isinstance(schema.get(name), int) and schema[name] > _MAX_MINIMUM:
+        if isinstance(schema.get(name), int | float) and schema[name] > _MAX_MINIMUM:
             raise _unsupported(f"{name} above {_MAX_MINIMUM}", pointer)
     if isinstance(schema.get("pattern"), str):
         try:
             re.compile(schema["pattern"])
         except re.error as error:
             raise _invalid(f"has an invalid pattern: {error}", pointer) from None
+        if _match_steps(schema["pattern"], _SHORT_TEXT) > _MAX_MATCH_STEPS:
+            raise _unsupported(
+                f"the pattern {schema['pattern'][:60]!r}, which may take too long to compare",
+                pointer,
+            )
     if schema.get("nullable"):
         raise _unsupported("the keyword nullable", pointer)
     if "$ref" in schema:
         _find(schema["$ref"], root)
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Return whether a pattern is found in a text; False where that may take too long."""
+    return _match_steps(pattern, len(text)) <= _MAX_MATCH_STEPS and bool(re.search(pattern, text))
+
+
+def _match_steps(pattern: str, length: int) -> float:
+    """Return an upper bound of the ways in which a pattern can be tried on a text of this length."""
+    parsed = import_module("re._parser").parse(pattern)
+    items = list(parsed)
+    is_multiline = parsed.state.flags & re.MULTILINE
+    is_anchored = not is_multiline and bool(items) and str(items[0]) == "(AT, AT_BEGINNING)"
+    return _ways(items, length) * (1 if is_anchored else length + 1)
+
+
+def _ways(items: Any, length: int) -> float:
+    """Return an upper bound of the ways in which the items of a parsed pattern can match."""
+    ways = 1.0
+    for operator, value in items:
+        match str(operator):
+            case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
+                low, high, body = value
+                ways *= _repeat_ways(int(low), min(int(high), max(int(low), length)), body, length)
+            case "SUBPATTERN" | "ASSERT" | "ASSERT_NOT":
+                ways *= _ways(value[-1], length)
+            case "ATOMIC_GROUP":
+                ways *= _ways(value, length)
+            case "BRANCH":
+                ways *= sum(_ways(option, length) for option in value[1])
+            case "GROUPREF_EXISTS":
+                return math.inf
+    return ways
+
+
+def _repeat_ways(low: int, high: int, body: Any, length: int) -> float:
+    inner = _ways(body, length)
+    if body.getwidth()[0] == 0:  # an empty body can be repeated without an end of the text
+        inner *= max(low, 1)
+    if inner > 1 and not _starts_with_separator(body):
+        try:
+            inner **= high
+        except OverflowError:
+            return math.inf
+    return (high - low + 1) * inner
+
+
+def _starts_with_separator(body: Any) -> bool:
+    """Return whether a text has one division into repeats of this body, as with ``(-\\w+)*``.
+
+    It has if the body starts with a punctuation mark that cannot occur in its rest, which has at most one
+    repeat.
+    """
+    items = list(body)
+    if len(items) == 1 and str(items[0][0]) == "SUBPATTERN":
+        return _starts_with_separator(items[0][1][-1])
+    if not items or str(items[0][0]) != "LITERAL" or chr(items[0][1]) not in "-.,:/ ;":
+        return False
+    repeats = [value for operator, value in items[1:] if str(operator) == "MAX_REPEAT"]
+    if len(repeats) > 1:
+        return False
+    rest = [item for item in items[1:] if str(item[0]) != "MAX_REPEAT"]
+    if any(len(repeat[2]) != 1 for repeat in repeats):
+        return False
+    rest += [item for repeat in repeats for item in repeat[2]]
+    return all(_excludes(item, items[0][1]) for item in rest)
+
+
+def _excludes(item: Any, character: int) -> bool:
+    operator, value = item
+    if str(operator) == "LITERAL":
+        return bool(value != character)
+    return str(operator) == "IN" and all(
+        (str(kind) == "LITERAL" and part != character)
+        or (str(kind) == "RANGE" and not part[0] <= character <= part[1])
+        or str(part) in ("CATEGORY_DIGIT", "CATEGORY_WORD")
+        for kind, part in value
+    )
 
 
 def _check_strict(pointer: str, schema: Any) -> None:
@@ -162,7 +283,7 @@ def _find(reference: Any, root: Any) -> Any:
         raise _unsupported(f"the $ref {str(reference)[:60]!r}, which is not in the schema", "")
     value = root
     for part in reference.split("/")[1:]:
-        key = part.replace("~1", "/").replace("~0", "~")
+        key = unquote(part).replace("~1", "/").replace("~0", "~")
         if isinstance(value, Mapping) and key in value:
             value = value[key]
         elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):

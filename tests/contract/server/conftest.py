@@ -142,7 +142,11 @@ class Azure:
 
     def chat(self, uri: str, text: str, **kwargs: Any) -> httpx.Response:
         body = {"messages": [{"role": "user", "content": text}], **kwargs}
-        return self.http.post(f"{uri}/v1/chat/completions", json=body)
+        return self.http.post(
+            f"{uri}/v1/chat/completions",
+            content=json.dumps(body),  # escapes what is not Unicode
+            headers={"Content-Type": "application/json"},
+        )
 
 
 @pytest.fixture(scope="module")

@@ -295,14 +295,73 @@ def test_schema_in_the_prompt_is_used_for_a_json_object(azure: Azure, ministral)
         ({"type": "thing"}, 400, "no JSON schema"),
         ({"type": "object", "properties": {"a": {"pattern": "("}}}, 400, "pattern"),
         ("x", 400, "must be an object"),
+        ({"type": "string", "format": ["a"]}, 400, "format"),
+        ({"properties": {"a": {"$id": "z", "type": "string"}}}, 501, "$id"),
+        ({"const": "\ud800"}, 400, "Unicode"),
+        ({"type": "object", "properties": {"\ud800": {}}}, 400, "Unicode"),
+        ({"type": "array", "minItems": 1e9}, 501, "minItems"),
+        ({"type": "string", "minLength": 20000.0}, 501, "minLength"),
+        ({"type": "string", "pattern": "^([ -~]+)*\n$"}, 501, "pattern"),
+        ({"type": "string", "pattern": "^(a?){50}$"}, 501, "pattern"),
+        ({"type": "string", "pattern": "^(-a*a*)*$"}, 501, "pattern"),
+        ({"type": "string", "pattern": "(){1000000000}"}, 501, "pattern"),
     ],
 )
 def test_schema_that_is_not_honoured_is_refused_by_name(
     azure: Azure, ministral, schema, status, words
 ):
     response = azure.chat(ministral, "x", response_format=json_schema(schema, strict=False))
+    assert response.elapsed.total_seconds() < 5
     assert (response.status_code, response.json()["error"]["param"]) == (status, "response_format")
     assert words in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"allOf": [{"$ref": "#"}]}, "recursive"),
+        ({"anyOf": [False]}, "no value for anyOf"),
+        (
+            {"type": "array", "minItems": 3000, "items": {"type": "array", "minItems": 3000}},
+            "steps",
+        ),
+        (
+            {
+                "$ref": "#/$defs/n",
+                "$defs": {
+                    "n": {"anyOf": [{"$ref": "#/$defs/m"}] * 4},
+                    "m": {
+                        "type": "object",
+                        "properties": {"x": {"$ref": "#/$defs/n"}},
+                        "required": ["x"],
+                    },
+                },
+            },
+            "steps",
+        ),
+    ],
+)
+def test_schema_without_an_answer_is_refused(azure: Azure, ministral, schema, words):
+    response = azure.chat(ministral, "x", response_format=json_schema(schema, strict=False))
+    assert response.elapsed.total_seconds() < 5
+    assert response.status_code == 501
+    assert words in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"anyOf": [True]},
+        {"anyOf": [False, {"type": "integer"}]},
+        {"$ref": "#/$defs/a%20b", "$defs": {"a b": {"type": "string"}}},
+        {"type": "string", "pattern": "^[a-z]+(-[a-z]+)*$"},
+        {"type": "string", "pattern": "^[^@ ]+@[^@ ]+$"},
+    ],
+)
+def test_schema_that_is_honoured(azure: Azure, ministral, schema):
+    response = azure.chat(ministral, "x", response_format=json_schema(schema, strict=False))
+    assert response.status_code == 200
+    jsonschema.validate(json.loads(response.json()["choices"][0]["message"]["content"]), schema)
 
 
 @pytest.mark.parametrize(
